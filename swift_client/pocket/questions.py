@@ -28,7 +28,7 @@ TRAINED_LEVELS: Mapping[str, int] = {"arithmetic": 6, "coin_flip": 6, "last_lett
 ASKED_LEVELS: Mapping[str, tuple[int, ...]] = {
     "arithmetic": (2, 3),
     "coin_flip": (5, 6),
-    "last_letters": (4, 5),
+    "last_letters": (5, 6),
 }
 """Levels that :func:`questions` asks by default: where the packaged model is neither sure nor lost."""
 
