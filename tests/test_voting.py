@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from itertools import combinations
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -121,19 +121,26 @@ def test_cisc_goes_from_majority_to_best_as_the_temperature_falls() -> None:
         cisc(0.0)
 
 
-def test_small_pools_give_every_subset_once_and_large_ones_different_subsets_by_seed() -> None:
-    assert subsets(5, 3).tolist() == [list(each) for each in combinations(range(5), 3)]
-    assert subsets(16, 16).tolist() == [list(range(16))]
+def test_small_pools_give_every_draw_once_and_large_ones_different_draws_by_seed() -> None:
+    assert subsets(5, 3).tolist() == [list(each) for each in permutations(range(5), 3)]
+    assert (np.sort(subsets(16, 16, most=20)) == np.arange(16)).all()
     many = subsets(32, 8, most=700, seed=1)
     assert many.shape == (700, 8)
     assert len(np.unique(many, axis=0)) == 700
-    assert (np.diff(many) > 0).all()
+    assert (np.diff(np.sort(many)) > 0).all()
     assert (many == subsets(32, 8, most=700, seed=1)).all()
     assert (many != subsets(32, 8, most=700, seed=2)).any()
     assert abs(np.bincount(many.ravel(), minlength=32) / 700 - 0.25).max() < 0.08
     for n in (0, 6):
         with pytest.raises(ValueError, match="cannot be drawn"):
             subsets(5, n)
+
+
+def test_a_tie_that_goes_to_the_first_costs_majority_of_two_nothing_against_one() -> None:
+    groups = np.random.default_rng(1).integers(0, 3, (50, 6))
+    labels = (groups == 0).astype(float)
+    share = [accuracy(majority, groups, np.zeros((50, 6)), labels, subsets(6, n)).mean() for n in (1, 2)]
+    assert share[0] == pytest.approx(share[1], abs=1e-12)
 
 
 def test_tables_over_subsets_equal_a_plain_loop() -> None:

@@ -10,8 +10,8 @@ best score wins. ``swift_client.selection`` serves one question by the same rule
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations
-from math import comb
+from itertools import permutations
+from math import perm
 from types import MappingProxyType
 
 import numpy as np
@@ -107,19 +107,19 @@ RULES = MappingProxyType(
 
 
 def subsets(pool: int, n: int, *, most: int = 500, seed: int = 0) -> I64:
-    """Return different subsets (S, n) of a pool of completions, each in rising order: all of them where S <= ``most``.
+    """Return different draws (S, n) of a pool of completions, in the order drawn: all of them where S <= ``most``.
 
-    The same subsets serve every question: completions of a question are exchangeable. Raises ValueError unless
-    1 <= n <= pool.
+    The order decides who is first, so a tie that goes to the first is as often won by any other. The same draws serve
+    every question: completions of a question are exchangeable. Raises ValueError unless 1 <= n <= pool.
     """
     if not 1 <= n <= pool:
         raise ValueError(f"{n} completions cannot be drawn from {pool}.")
-    if comb(pool, n) <= most:
-        return np.array(list(combinations(range(pool), n)), np.int64)
+    if perm(pool, n) <= most:
+        return np.array(list(permutations(range(pool), n)), np.int64)
     rng = np.random.default_rng(seed)
     found = np.zeros((0, n), np.int64)
     while len(found) < most:
-        drawn = np.sort(rng.random((most, pool)).argsort(axis=1)[:, :n], axis=1)
+        drawn = rng.random((most, pool)).argsort(axis=1)[:, :n]
         _, first = np.unique(np.concatenate([found, drawn]), axis=0, return_index=True)
         found = np.concatenate([found, drawn])[np.sort(first)]
     return found[:most]
@@ -128,7 +128,7 @@ def subsets(pool: int, n: int, *, most: int = 500, seed: int = 0) -> I64:
 def choices(rule: Rule, groups: I64, scores: F64, subsets: I64) -> I64:
     """Return for each question and subset the pool position of the winner, (Q, S), for pools of m completions.
 
-    groups (Q, m) and scores (Q, m) as for a rule, subsets (S, n) of 0..m-1.
+    groups (Q, m) and scores (Q, m) as for a rule, subsets (S, n) of different positions 0..m-1.
     """
     winners = np.empty((len(groups), len(subsets)), np.int64)
     step = max(1, _VALUES_AT_ONCE // max(1, subsets.size))
