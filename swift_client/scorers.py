@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from swift_client.errors import ArtifactError, ConfigurationError
+from swift_client.errors import ArtifactMismatchError, ConfigurationError
 from swift_client.features import (
     FEATURES,
     RESPONSE_TERMS,
@@ -169,6 +169,12 @@ def wepr(*, bias: float, mean_weight: ArrayLike, max_weight: ArrayLike) -> Score
 def load_head(path: str | os.PathLike[str]) -> HeadArtifact:
     """Read a trained head. Raises ArtifactError where it is not one, or needs features that this version lacks."""
     artifact = load(path)
+    check_columns(artifact, os.fspath(path))
+    return artifact
+
+
+def check_columns(artifact: HeadArtifact, name: str) -> None:
+    """Raise ArtifactMismatchError where a head's features are not this version's, or its weights do not fit them."""
     for rows, names, weights in (
         (FEATURES, artifact.features, artifact.head.width),
         (RESPONSE_TERMS, artifact.response_terms, len(artifact.response.weight)),
@@ -176,10 +182,13 @@ def load_head(path: str | os.PathLike[str]) -> HeadArtifact:
         try:
             columns = column_names(rows, names, width=artifact.width)
         except ConfigurationError as error:
-            raise ArtifactError(f"{path}: {error.message}", hint="Upgrade swift-client, or train again.") from error
+            raise ArtifactMismatchError(
+                f"{name}: {error.message}", hint="Upgrade swift-client, or train again."
+            ) from error
         if len(columns) != weights:
-            raise ArtifactError(f"{path} has {weights} weights for {len(columns)} columns.", hint="Train it again.")
-    return artifact
+            raise ArtifactMismatchError(
+                f"{name} has {weights} weights for {len(columns)} columns.", hint="Train it again."
+            )
 
 
 def _score_with_head(
@@ -191,7 +200,7 @@ def _score_with_head(
         if depth.readable.any():
             outside = f"{artifact.name} was trained on {artifact.k_min} alternatives a token or more, not on {depth.k}."
             depth = depth._replace(notes=(outside, *depth.notes))
-    if "alternatives_hash" in artifact.features:
+    if artifact.reads_token_ids:
         named = np.array([completion.top_ids is not None for completion in completions], np.bool_)
         if (depth.readable & ~named).any():
             unnamed = f"{artifact.name} reads which tokens the alternatives are, and not every completion says so."

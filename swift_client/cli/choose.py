@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from swift_client.cli import options, screen
+from swift_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from swift_client.types import Completion
@@ -20,6 +21,7 @@ def best_of(
     n: Annotated[int, typer.Option(min=1, max=1024, help="How many answers to draw.")] = 16,
     temperature: Annotated[float | None, typer.Option(help="The provider's own, if not given.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
+    head: options.Head = "auto",
     scorer: options.Scorer = "auto",
     answer: options.Answer = "auto",
     select: options.Select = "auto",
@@ -38,8 +40,9 @@ def best_of(
         SwiftReranker(
             provider,
             model,
+            head=_or_none(head),
             scorer=scorer,
-            answer=_answer(answer),
+            answer=_or_none(answer),
             select=select,
             base_url=base_url,
             timeout=timeout,
@@ -61,22 +64,37 @@ def rank(
         typer.FileBinaryRead, typer.Argument(help="A raw reply, or one reply a line (JSONL); - reads stdin.")
     ],
     provider: options.Provider = "openai",
-    scorer: options.Scorer = "mean_logprob",
+    model: Annotated[str | None, typer.Option(help="The model that answered; --head auto asks for it.")] = None,
+    head: options.Head = "none",
+    scorer: options.Scorer = "auto",
     answer: options.Answer = "auto",
     select: options.Select = "auto",
     as_json: options.Json = False,
 ) -> None:
     """Choose among the completions of replies to one question. Nothing is sent."""
-    from swift_client.reranker import rank as rank_reply
+    from swift_client.adapters import resolve
+    from swift_client.reranker.heads import find, given
+    from swift_client.reranker.judging import UNTRAINED, Rules
+    from swift_client.reranker.replies import rank_reply
 
+    row, _ = resolve(provider, model or "any")
+    picked = find(row.name, model or row.default_model) if head == "auto" else given(_or_none(head))
+    if picked.artifact and scorer != "auto":
+        raise ConfigurationError("--head and --scorer are both given.", hint="Give one of them.")
+    rules = Rules(
+        scorer=picked.artifact or (UNTRAINED if scorer == "auto" else scorer),
+        answer=_or_none(answer),
+        select=select,
+        anyway=picked.anyway,
+        notes=picked.notes,
+    )
     data = file.read()
     lines = data.splitlines()
-    reply = data if not _is_jsonl(lines) else _pool(lines, provider)
-    selection = rank_reply(reply, provider=provider, scorer=scorer, answer=_answer(answer), select=select)
-    screen.show_selection(selection, as_json=as_json)
+    reply = data if not _is_jsonl(lines) else _pool(lines, provider, token_ids=rules.reads_token_ids)
+    screen.show_selection(rank_reply(reply, row, rules), as_json=as_json)
 
 
-def _answer(spec: str) -> str | None:
+def _or_none(spec: str) -> str | None:
     return None if spec == "none" else spec
 
 
@@ -100,7 +118,8 @@ def _is_jsonl(lines: list[bytes]) -> bool:
     return True
 
 
-def _pool(lines: list[bytes], provider: str) -> list[Completion]:
+def _pool(lines: list[bytes], provider: str, *, token_ids: bool) -> list[Completion]:
     from swift_client.reranker import parse_response
 
-    return [completion for line in lines if line.strip() for completion in parse_response(line, provider)]
+    replies = [parse_response(line, provider, token_ids=token_ids) for line in lines if line.strip()]
+    return [completion for reply in replies for completion in reply]

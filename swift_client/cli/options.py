@@ -13,6 +13,7 @@ Provider = Annotated[str, typer.Option(help="A row of `swift-client providers`."
 BaseUrl = Annotated[str | None, typer.Option(help="Your own server, such as http://localhost:8000/v1.")]
 Model = Annotated[str | None, typer.Option(help="The provider's default model, if not given.")]
 Scorer = Annotated[str, typer.Option(help="What scores a completion, such as mean_logprob, self_certainty, random.")]
+Head = Annotated[str, typer.Option(help="auto: the head for this provider and model; none; a head's name or file.")]
 Answer = Annotated[
     str, typer.Option(help="How answers are read: auto, number, boxed, choice, yes_no, json, text, none, or a regex.")
 ]

@@ -2,7 +2,9 @@
 
 from swift_client.models.artifact import NO_BETTER, HeadArtifact, ResponseWeights
 from swift_client.models.calibration import Calibration, IsotonicCalibration, PlattCalibration
+from swift_client.models.folders import user_folder
 from swift_client.models.head import GatedLinearHead
+from swift_client.models.shelf import Shelf, ShelvedHead, look
 from swift_client.models.standardizer import Standardizer
 from swift_client.models.storage import load, save
 
@@ -14,7 +16,11 @@ __all__ = [
     "IsotonicCalibration",
     "PlattCalibration",
     "ResponseWeights",
+    "Shelf",
+    "ShelvedHead",
     "Standardizer",
     "load",
+    "look",
     "save",
+    "user_folder",
 ]

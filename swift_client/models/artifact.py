@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from swift_client.errors import ArtifactMismatchError
 from swift_client.models.arrays import finite_vector, weigh
 from swift_client.models.calibration import Calibration
+from swift_client.models.folders import user_folder
 from swift_client.models.head import GatedLinearHead
 from swift_client.models.standardizer import Standardizer
 from swift_client.ragged import F64, I64
@@ -82,6 +83,11 @@ class HeadArtifact:
         """Whether its scores may weigh votes: False where training found it no better than majority."""
         return self.training.get("verdict") != NO_BETTER
 
+    @property
+    def reads_token_ids(self) -> bool:
+        """Whether it reads which tokens the alternatives are: completions then need ``top_ids``."""
+        return "alternatives_hash" in self.features
+
     def scores(self, values: ArrayLike, offsets: I64, terms: ArrayLike) -> F64:
         """Return the scores of N completions, (N,) float64, NaN for those without tokens.
 
@@ -90,13 +96,19 @@ class HeadArtifact:
         return self.head.logits(self.standardizer(values), offsets) + self.response(terms)
 
     def check(self, *, provider: str, model: str | None, k: int) -> None:
-        """Raise ArtifactMismatchError where this head was not trained for this provider, model and list length k."""
+        """Raise ArtifactMismatchError where this head was not trained for this provider, model and list length k.
+
+        More than ``k_max`` is no mismatch: the first ``k_max`` are read, which are the same numbers.
+        """
         if (provider, model) != (self.provider, self.model):
             reason = f"was trained on {self.provider}/{self.model}, not on {provider}/{model}"
         elif k < self.k_min:
             reason = f"needs at least {self.k_min} alternatives a token, not {k}"
         else:
             return
+        name = f"{self.provider}/{self.model}"
         raise ArtifactMismatchError(
-            f"The head {reason}.", hint="Train one on your own answers, or load this one by its path to use it anyway."
+            f"The head {reason}.",
+            hint=f"Train one on answers of {provider}/{model}. To use this one anyway, put its file into "
+            f'{user_folder()} and ask for it by its name: head="{name}".',
         )

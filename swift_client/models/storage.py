@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import safetensors
@@ -23,6 +25,8 @@ FORMAT = 1
 """Version of the file's layout. Features keep their meaning under their name, or get a new name."""
 LARGEST_FILE = 64 * 2**20
 """Bytes; a head is some kilobytes, and one on the hidden states of a 70B model less than this."""
+LARGEST_HEADER = 2**20
+"""Bytes of JSON before the weights; a head's are a few thousand."""
 KEY = "swift_client"
 """Metadata key of the JSON document."""
 
@@ -86,16 +90,33 @@ def _named(prefix: str, part: object) -> dict[str, np.ndarray[Any, Any]]:
 
 def load(path: str | os.PathLike[str]) -> HeadArtifact:
     """Read a file that :func:`save` wrote. Raises ArtifactError for anything else, without running any of it."""
+    with _opened(path) as file:
+        data = file.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
+            raise ValueError(f"it is larger than {LARGEST_FILE >> 20} MB")
+        tensors = safetensors.numpy.load(data)
+        return _build(_facts(data[8 : 8 + int.from_bytes(data[:8], "little")]), tensors)
+
+
+def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what a head's file says of itself, checked, and no weights. Raises ArtifactError as :func:`load` does."""
+    with _opened(path) as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > LARGEST_HEADER:
+            raise ValueError("it is not a safetensors file with a head's short header")
+        return _facts(file.read(size))
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file and turn whatever is wrong with it into one ArtifactError. A pipe or a device is not waited for."""
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError("it is no regular file")
+            yield file
     except OSError as error:
         raise ArtifactError(f"The head {path} cannot be read: {error.strerror}.") from error
-    if len(data) > LARGEST_FILE:
-        raise _refusal(path, f"it is larger than {LARGEST_FILE >> 20} MB")
-    try:
-        tensors = safetensors.numpy.load(data)
-        return _build(_facts(data), tensors)
     except safetensors.SafetensorError as error:
         raise _refusal(path, f"it is not a safetensors file ({error})") from error
     # KeyError: a number type that numpy lacks; RecursionError: JSON nested to exhaust the stack.
@@ -109,11 +130,11 @@ def _refusal(path: str | os.PathLike[str], reason: str) -> ArtifactError:
     )
 
 
-def _facts(data: bytes) -> dict[str, Any]:
-    """Return the checked JSON document of a file that safetensors has found sound."""
-    size = int.from_bytes(data[:8], "little")
-    metadata = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
-    if KEY not in metadata:
+def _facts(header: bytes) -> dict[str, Any]:
+    """Return the checked JSON document of a safetensors file's header."""
+    document = json.loads(header)
+    metadata = document.get("__metadata__") if isinstance(document, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
         raise ValueError(f"its metadata has no entry {KEY!r}")
     facts = json.loads(metadata[KEY])
     if not isinstance(facts, dict) or type(facts.get("format")) is not int:

@@ -11,20 +11,19 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-from swift_client.adapters import CustomProvider, Provider, codec, connect, resolve
+from swift_client.adapters import PROVIDERS, CustomProvider, Provider, codec, connect, resolve
 from swift_client.adapters.keys import ApiKey
 from swift_client.answers import Spec
 from swift_client.errors import ConfigurationError
 from swift_client.models import HeadArtifact
 from swift_client.portal import Portal
+from swift_client.reranker.heads import Head, pick
 from swift_client.reranker.judging import UNTRAINED, Method, Rules, Scorer, judge
 from swift_client.reranker.replies import rank_reply
 from swift_client.reranker.transports import Transports
 from swift_client.sampling import Draw, Endpoint, Limit, Line, Order, draw, positive, whole
-from swift_client.scorers import load_head
 from swift_client.types import Event, Selection
 
-Head = Literal["auto"] | None | str | os.PathLike[str] | HeadArtifact
 RequireLogprobs = Literal["auto"] | bool
 
 logger = logging.getLogger(__name__)
@@ -37,7 +36,9 @@ class Reranker:
         provider: a row's name ("openai"), name and model ("openai/gpt-4.1-mini"), a Provider row, or an object of your
             own with ``complete(messages, n, **options)``.
         model: default: the row's default model.
-        head: "auto": the packaged head for this model where there is one; a path or HeadArtifact; None: none.
+        head: "auto": the head for exactly this provider and model where there is one, packaged or in the folder of
+            your heads (:func:`swift_client.models.user_folder`); the name of such a head, such as "pocket/pocket", to
+            use it for another model too; a path or HeadArtifact, which must fit; None: none.
         scorer: "auto": the head, else "mean_logprob"; a name of ``scorers.SCORERS``; a callable from N completions to
             N numbers, higher is better.
         answer: how the compared answer is read: "auto", "number", "boxed", "choice", "yes_no", "json", "text", a
@@ -88,20 +89,31 @@ class Reranker:
             whole("top_logprobs", top_logprobs, low=0)
         self._row, self._model = resolve(provider, model, base_url)
         self._codec = codec(self._row)  # here and not at the first call, whose event loop an import would hold up
-        artifact = _artifact(head)
-        if artifact and scorer != "auto":
-            raise ConfigurationError("head= and scorer= are both given.", hint="Give one of them.")
-        self._rules = Rules(
-            scorer=artifact or (UNTRAINED if scorer == "auto" else scorer), answer=answer, select=select
-        )
         most = self._row.capabilities.top_logprobs_max
-        asked = top_logprobs if top_logprobs is not None else min(most, artifact.k_max if artifact else most)
-        if artifact:
-            artifact.check(provider=self._row.name, model=self._model, k=asked)
-        self._must_have_logprobs = require_logprobs is True
         # A number of the caller's own wins over the row, which may be out of date.
         hopeless = self._row.logprobs_request == "none" or (most == 0 and top_logprobs is None)
         none = hopeless or require_logprobs is False
+        if head == "auto" and (none or scorer != "auto"):
+            head = None  # there would be nothing for it to read, or to do
+        picked = pick(
+            head,
+            self._row.name,
+            self._model,
+            k=most if top_logprobs is None else top_logprobs,
+            own_address=client is not None or self._row is not PROVIDERS.get(self._row.name),
+        )
+        artifact = picked.artifact
+        if artifact and scorer != "auto":
+            raise ConfigurationError("head= and scorer= are both given.", hint="Give one of them.")
+        self._rules = Rules(
+            scorer=artifact or (UNTRAINED if scorer == "auto" else scorer),
+            answer=answer,
+            select=select,
+            anyway=picked.anyway,
+            notes=picked.notes,
+        )
+        asked = top_logprobs if top_logprobs is not None else min(most, artifact.k_max if artifact else most)
+        self._must_have_logprobs = require_logprobs is True
         self._endpoint = Endpoint(self._row.capabilities, top_logprobs=None if none else asked)
         self._max_retries, self._max_concurrency, self._on_event = max_retries, max_concurrency, on_event
         self._limits: dict[int, Limit] = {}
@@ -142,6 +154,7 @@ class Reranker:
             max_retries=self._max_retries,
             must_have_logprobs=self._must_have_logprobs,
             on_event=self._on_event,
+            token_ids=self._rules.reads_token_ids,
         )
         drawn = await draw(line, question)
         # Scoring is numpy and answers may be compared in another process: neither belongs on the loop.
@@ -168,10 +181,3 @@ class Reranker:
             note = f"The scorer failed ({type(error).__name__}: {error}), so {UNTRAINED} scored instead."
             selection = judge(drawn.completions, replace(self._rules, scorer=UNTRAINED))
             return replace(selection, notes=(note, *selection.notes))
-
-
-def _artifact(head: Head) -> HeadArtifact | None:
-    """Return the head to use. None is packaged in this version, so "auto" means no head."""
-    if head is None or isinstance(head, HeadArtifact) or head == "auto":
-        return head if isinstance(head, HeadArtifact) else None
-    return load_head(head)

@@ -32,6 +32,15 @@ class Rules:
     scorer: Scorer = UNTRAINED
     answer: answers.Spec = "auto"
     select: Method = "auto"
+    anyway: bool = False
+    """Whether a head scores lists shorter than it was trained on too."""
+    notes: tuple[str, ...] = ()
+    """What every Selection says first."""
+
+    @property
+    def reads_token_ids(self) -> bool:
+        """Whether completions need ``top_ids``."""
+        return isinstance(self.scorer, HeadArtifact) and self.scorer.reads_token_ids
 
     def __post_init__(self) -> None:
         if isinstance(self.scorer, str) and self.scorer not in scorers.SCORERS:
@@ -60,7 +69,7 @@ def judge(completions: Sequence[Completion], rules: Rules) -> Selection:
     ordered = _numbered(completions)
     # What was cut cannot vote, and must not count as unreadable either.
     read = answers.read([completion.text if completion.complete else "" for completion in ordered], rules.answer)
-    scorer, doubts = _trusted(rules.scorer)
+    scorer, doubts = _trusted(rules, ordered)
     scored = scorers.score(ordered, scorer, groups=read.groups)
     choice = selection.choose(
         ordered, scored.values, probabilities=scored.probabilities, answers=read, method=rules.select
@@ -80,17 +89,25 @@ def judge(completions: Sequence[Completion], rules: Rules) -> Selection:
         signal=_signal(ordered, scored.values, scorer),
         scorer=scored.name,
         method=choice.method,
-        notes=(*doubts, *scored.notes, *choice.notes),
+        notes=(*rules.notes, *doubts, *scored.notes, *choice.notes),
     )
 
 
-def _trusted(scorer: Scorer) -> tuple[Scorer, tuple[str, ...]]:
-    """Put a head that its own training found of no help aside, and say so."""
-    if not isinstance(scorer, HeadArtifact) or scorer.helps:
-        return scorer, ()
-    return UNTRAINED, (
-        f"{scorer.name} was no better than majority on its validation questions: votes count 1 each, without it.",
-    )
+def _trusted(rules: Rules, completions: Sequence[Completion]) -> tuple[Scorer, tuple[str, ...]]:
+    """Put a head aside that its own training found of no help, or that was not trained for these lists; say so."""
+    head = rules.scorer
+    if not isinstance(head, HeadArtifact):
+        return head, ()
+    if not head.helps:
+        return UNTRAINED, (
+            f"{head.name} was no better than majority on its validation questions: votes count 1 each, without it.",
+        )
+    longest = max((listed_ranks(each) for each in completions if each.tokens), default=head.k_min)
+    if longest < head.k_min and not rules.anyway:
+        return UNTRAINED, (
+            f"{head.name} needs {head.k_min} alternatives a token and {longest} came: {UNTRAINED} scores instead.",
+        )
+    return head, ()
 
 
 def _numbered(completions: Sequence[Completion]) -> list[Completion]:

@@ -54,7 +54,7 @@ def rank(
 
 def rank_reply(reply_or_completions: Any, row: Provider, rules: Rules) -> Selection:
     """Rank with checked rules; the Selection carries the reply's usage, model and notes."""
-    reply = read_reply(reply_or_completions, row)
+    reply = read_reply(reply_or_completions, row, token_ids=rules.reads_token_ids)
     selection = judge(reply.completions, rules)
     return replace(
         selection,
