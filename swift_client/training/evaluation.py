@@ -36,7 +36,7 @@ class Row:
     minus_majority: Mapping[int, Estimate]
     """Accuracy less majority's on the same subsets, -1..1."""
     gap_closed: Mapping[int, float | None]
-    """(accuracy - first) / (oracle - first), ``first`` in expectation: the row "random". None where nothing is to gain."""
+    """(accuracy - first) / (oracle - first); None where any of n is right no more often than the first."""
     within_question_auroc: Estimate | None = None
     """Over each question's whole pool; None where the row has no score a completion."""
     pooled_auroc: float | None = None

@@ -73,10 +73,17 @@ def expected_calibration_error(probabilities: F64, labels: F64, *, bins: int = 1
     return float(sum(abs((probabilities[part] - labels[part]).sum()) for part in parts) / len(labels))
 
 
-def _duels(scores: F64, labels: F64, question: I64) -> tuple[F64, F64]:
-    """Return for each mixed question the pairs won (ties a half) and the pairs there are."""
+def duels(scores: F64, labels: F64, question: I64, *, questions: int) -> tuple[F64, F64]:
+    """Return for each question, numbered 0..questions-1, the pairs won (ties a half) and the pairs there are."""
     pairs = pairs_of(labels, question)
     left, right = scores[pairs.right], scores[pairs.wrong]
-    _, owner = np.unique(question[pairs.right], return_inverse=True)
-    won = np.bincount(owner, weights=(left > right) + 0.5 * (left == right)).astype(np.float64)
-    return won, np.bincount(owner).astype(np.float64)
+    owner = question[pairs.right]
+    won = np.bincount(owner, weights=(left > right) + 0.5 * (left == right), minlength=questions).astype(np.float64)
+    return won, np.bincount(owner, minlength=questions).astype(np.float64)
+
+
+def _duels(scores: F64, labels: F64, question: I64) -> tuple[F64, F64]:
+    """Return the same for mixed questions only, whatever their numbers."""
+    known, number = np.unique(question, return_inverse=True)
+    won, pairs = duels(scores, labels, number.astype(np.int64), questions=len(known))
+    return won[pairs > 0], pairs[pairs > 0]

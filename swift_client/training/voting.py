@@ -33,17 +33,17 @@ def best(groups: I64, scores: F64) -> I64:
 
 def majority(groups: I64, scores: F64) -> I64:
     """Return the first member of the most frequent answer; ties go to the answer that appears first."""
-    return _vote(groups, np.zeros(scores.shape), np.ones(scores.shape))
+    return vote(groups, np.zeros(scores.shape), np.ones(scores.shape))
 
 
 def majority_with_ties(groups: I64, scores: F64) -> I64:
     """Return the best member of the most frequent answer; ties go to the best score ("Tie" of arXiv 2502.06233)."""
-    return _vote(groups, scores, np.ones(scores.shape))
+    return vote(groups, scores, np.ones(scores.shape))
 
 
 def weighted(groups: I64, scores: F64) -> I64:
     """Weigh each vote by its score, a probability 0..1, as ``selection.choose`` does with a calibrated head."""
-    return _vote(groups, scores, np.where(scores > LEAST_WEIGHT, scores, LEAST_WEIGHT))
+    return vote(groups, scores, np.where(scores > LEAST_WEIGHT, scores, LEAST_WEIGHT))
 
 
 def borda(power: float | None = None) -> Rule:
@@ -62,7 +62,7 @@ def borda(power: float | None = None) -> Rule:
         np.put_along_axis(place, order, np.broadcast_to(np.arange(groups.shape[-1]), order.shape), axis=-1)
         exponent = (0.3 if groups.shape[-1] < 32 else 1.2) if power is None else power
         points = np.maximum(voters.sum(axis=-1, keepdims=True) - place, 1).astype(np.float64)
-        return _vote(groups, scores, points**exponent)
+        return vote(groups, scores, points**exponent)
 
     return rule
 
@@ -88,7 +88,7 @@ def cisc(temperature: float = 1.0, *, standardize: bool = True) -> Rule:
             value = value / np.where(spread > 0, spread, 1.0)
         top = np.where(voters, value, -np.inf).max(axis=-1, keepdims=True)
         gap = np.where(voters, value - np.where(np.isfinite(top), top, 0.0), -np.inf)
-        return _vote(groups, scores, np.exp(gap / temperature))
+        return vote(groups, scores, np.exp(gap / temperature))
 
     return rule
 
@@ -149,8 +149,8 @@ def accuracy(rule: Rule, groups: I64, scores: F64, labels: F64, subsets: I64) ->
     return share
 
 
-def _vote(groups: I64, scores: F64, weights: F64) -> I64:
-    """Return the best-scored member of the answer with the greatest sum of weights."""
+def vote(groups: I64, scores: F64, weights: F64) -> I64:
+    """Return the best-scored member of the answer with the greatest sum of weights (..., n)."""
     n = groups.shape[-1]
     rows = groups.reshape(-1, n)
     kinds = int(rows.max(initial=-1)) + 2  # kind 0 gathers those who do not vote

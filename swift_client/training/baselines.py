@@ -1,0 +1,122 @@
+"""The trained methods that a head is measured against: WEPR, length alone, and SWIFT as published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from swift_client import answers
+from swift_client.errors import ConfigurationError, MissingExtraError
+from swift_client.features import TokenTable, listed_ranks, response, token
+from swift_client.models import PlattCalibration
+from swift_client.ragged import F64, mean_runs
+from swift_client.scorers import Scores, score, wepr
+from swift_client.training.groups import Group
+from swift_client.training.matrix import trainable
+from swift_client.training.pools import Scoring
+from swift_client.training.splits import Split
+from swift_client.types import Completion
+
+MOST_RANKS = 10
+"""Ranks that WEPR reads; its authors found nothing beyond."""
+FEW = 0.01
+"""Share of completions that WEPR may leave unscored, for want of ranks, to read one rank more from the others."""
+
+
+def trained_baselines(
+    groups: Iterable[Group],
+    *,
+    split: Split,
+    answer: answers.Spec,
+    k: int | None = None,
+    seed: int = 0,
+    progress: Callable[[str, int], None] = lambda stage, done: None,
+) -> tuple[dict[str, Scoring], tuple[str, ...]]:
+    """Train "length", "wepr" and "swift" on the training questions of ``groups``, which is read several times.
+
+    Returns them by name, and a note for each that could not be trained. Raises MissingExtraError without the extra.
+    """
+    try:
+        import sklearn.linear_model  # noqa: F401
+
+        from swift_client.training.fit import fit
+    except ImportError as error:
+        raise MissingExtraError.needs("train", "Training the baselines") from error
+    found: dict[str, Scoring] = {}
+    notes = []
+    try:
+        found |= _logistic_baselines(groups, split)
+    except ConfigurationError as error:
+        notes.append(f"WEPR and length are left out: {error.message}")
+    try:
+        head = fit(
+            groups, provider="", model="", answer=answer, recipe="swift", split=split, seed=seed, k=k, progress=progress
+        ).artifact
+        found["swift"] = lambda completions: score(completions, head)
+    except ConfigurationError as error:
+        notes.append(f"SWIFT as published is left out: {error.message}")
+    return found, tuple(notes)
+
+
+def _logistic_baselines(groups: Iterable[Group], split: Split) -> dict[str, Scoring]:
+    blocks, labels = [np.zeros((0, 1 + 2 * MOST_RANKS))], [np.zeros(0)]
+    ranks: list[int] = []
+    for group in groups:
+        if split.part(group.question_id) == "train":
+            kept = trainable(group)
+            completions = [group.completions[at] for at in kept]
+            blocks.append(_columns(completions))
+            ranks += [listed_ranks(completion) for completion in completions]
+            labels.append(group.labels[kept])
+    columns, right, listed = np.concatenate(blocks), np.concatenate(labels), np.array(ranks, np.int64)
+    if len(set(right.tolist())) < 2:
+        raise ConfigurationError(f"{len(right)} training completions are not both right and wrong.")
+    found = {"length": _by_length(columns[:, :1], right)}
+    k = int(min(np.quantile(listed, FEW, method="lower"), MOST_RANKS))
+    readable = listed >= k
+    if k and len(set(right[readable].tolist())) == 2:
+        used = [1 + rank for rank in range(k)] + [1 + MOST_RANKS + rank for rank in range(k)]
+        weight, bias = logistic(columns[readable][:, used], right[readable])
+        # WEPR's own sign: its logistic tells what is wrong.
+        found["wepr"] = _with_odds(wepr(bias=-bias, mean_weight=-weight[:k], max_weight=-weight[k:]), "wepr")
+    return found
+
+
+def _columns(completions: Sequence[Completion]) -> F64:
+    """Log length, then mean and highest surprise of each rank, (N, 1 + 2 · MOST_RANKS)."""
+    table = TokenTable(completions, width=MOST_RANKS)
+    means = [mean_runs(row, table.offsets) for row in token.rank_surprise(table)]
+    return np.stack([response.log_length(table), *means, *response.max_rank_surprise(table)], axis=1)
+
+
+def _by_length(columns: F64, right: F64) -> Scoring:
+    weight, bias = logistic(columns, right)
+
+    def length(completions: Sequence[Completion]) -> F64:
+        tokens = np.array([len(completion.tokens) for completion in completions])
+        return np.where(tokens > 0, np.log1p(tokens) * weight[0] + bias, np.nan)
+
+    return _with_odds(length, "length")
+
+
+def _with_odds(scorer: Callable[[Sequence[Completion]], object], name: str) -> Scoring:
+    """Add the probability to a scorer whose scores are log odds."""
+    odds = PlattCalibration(a=1.0, b=0.0)
+
+    def scoring(completions: Sequence[Completion]) -> Scores:
+        values = np.asarray(scorer(completions), np.float64)
+        return Scores(values=values.astype(np.float32), probabilities=odds(values).astype(np.float32), name=name)
+
+    return scoring
+
+
+def logistic(columns: F64, right: F64) -> tuple[F64, float]:
+    """Fit a logistic regression (L2, C = 1, standardized columns); return weights (d,) and bias for raw columns."""
+    from sklearn.linear_model import LogisticRegression
+
+    mean, scale = columns.mean(axis=0), columns.std(axis=0)
+    scale = np.where(scale > 1e-9, scale, 1.0)
+    model = LogisticRegression(max_iter=1000).fit((columns - mean) / scale, right)
+    weight = model.coef_[0] / scale
+    return weight, float(model.intercept_[0] - weight @ mean)

@@ -1,0 +1,273 @@
+"""A head beside every other way to choose: the same questions, the same draws of their completions, one table.
+
+For each n and question the completions are drawn many times, in many orders, and each method picks one of every draw.
+What depends on the others, agreement and the vote, is counted within the draw. Intervals come from one resampling of
+the questions that all methods share.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from types import EllipsisType
+from typing import Any, get_args
+
+import numpy as np
+
+from swift_client import answers
+from swift_client.errors import ArtifactError, ConfigurationError
+from swift_client.models import HeadArtifact, ResponseWeights
+from swift_client.scorers import SCORERS, Scores, score
+from swift_client.training.baselines import trained_baselines
+from swift_client.training.calibration_metrics import reliability
+from swift_client.training.comparison import Comparison
+from swift_client.training.evaluation import Evaluation
+from swift_client.training.groups import Group
+from swift_client.training.methods import METHODS, NO_SCORE, Agreement
+from swift_client.training.pools import Pool, Scoring, pool
+from swift_client.training.splits import Part, Split
+from swift_client.types import Completion
+
+NS = (1, 2, 4, 8, 16)
+
+Progress = Callable[[str, int], None]
+"""Called with a stage ("questions", "epochs", "completions drawn") and how many of it are done."""
+
+
+def evaluate(
+    head: HeadArtifact | None,
+    groups: Iterable[Group],
+    *,
+    split: Part | str = "test",
+    ns: Sequence[int] = NS,
+    subsets: int = 200,
+    resamples: int = 1000,
+    seed: int = 0,
+    answer: answers.Spec | EllipsisType = ...,
+    train_groups: Iterable[Group] | None = None,
+    trained: bool = True,
+    provider: str | None = None,
+    model: str | None = None,
+    progress: Progress = lambda stage, done: None,
+) -> Evaluation:
+    """Compare ``head`` with every other method on the questions of one part of ``groups``.
+
+    At n, questions with at least n completions count. What was cut, filtered or refused does not vote and wins only
+    where nothing else is there; a pick without a label counts as wrong; questions without any label are left out.
+
+    Args:
+        head: None for the methods that need none.
+        groups: graded questions; read several times, so an iterator is first made a list.
+        split: "train", "validation", "test", as the head's own training split them, or "all".
+        ns: how many completions to choose from.
+        subsets: draws for each n and question; all there are where there are fewer.
+        resamples: of the questions, for the intervals.
+        seed: of the draws and the resamples; the same seed gives the same table.
+        answer: how answers are compared; default: as in the head's training, "auto" without a head.
+        train_groups: where WEPR, length and SWIFT as published are trained: on the part of them that the split calls
+            train. Default: ``groups``, unless split is "all".
+        trained: whether these three are wanted.
+        provider: whose completions these are; with ``model``, a head for another one is refused.
+        model: likewise.
+        progress: told how far it is.
+
+    Raises:
+        ConfigurationError: a wrong argument, no question in this part, or completions that cannot be read.
+        ArtifactMismatchError: the head is for another model.
+        MissingExtraError: the trained baselines need the extra "train".
+    """
+    wanted = _whole_numbers(ns, subsets, resamples)
+    if split not in (*get_args(Part), "all"):
+        raise ConfigurationError(
+            f"There is no split {split!r}.", hint="Use train, validation, test, or all for files of unseen questions."
+        )
+    if head is not None and provider is not None:
+        head.check(provider=provider, model=model, k=head.k_max)
+    parts, notes = _split_of(head)
+    spec = _answer_of(head) if isinstance(answer, EllipsisType) else answer
+    groups = list(groups) if iter(groups) is groups else groups
+    scorings, agreement = _free_scorings(), None
+    if trained:
+        source = train_groups if train_groups is not None else None if split == "all" else groups
+        if source is None:
+            notes.append(
+                "WEPR, length and SWIFT as published are left out: all questions are evaluated, none trained on."
+            )
+        else:
+            source = list(source) if iter(source) is source else source
+            k = head.k_max if head else None
+            more, said = trained_baselines(source, split=parts, answer=spec, k=k, seed=seed, progress=progress)
+            scorings |= more
+            notes += said
+    if head is not None:
+        agreement = Agreement.of(head)
+        scorings["head"] = _head_scoring(head)
+    if split in ("train", "validation"):
+        notes.append(f"These are {split} questions, which the head was fitted on: expect less on others.")
+    pools = _read(groups, split, parts, scorings, spec, progress, notes)
+    largest = max(len(each.labels) for each in pools)
+    asked = tuple(n for n in wanted if n <= largest)
+    if not asked:
+        raise ConfigurationError(
+            f"No question has {min(wanted)} completions; the most are {largest}.", hint="Ask for fewer with ns (--n)."
+        )
+    notes += _notes(pools, wanted, asked, scored="head" in scorings)
+    if head is not None and not head.helps:
+        notes.append("Training found this head no better than majority: best_of votes by count instead.")
+    table = Comparison(
+        pools,
+        [method for method in METHODS if method.score in (NO_SCORE, *scorings)],
+        ns=asked,
+        most=subsets,
+        seed=seed,
+        auto=spec == "auto",
+        agreement=agreement,
+        progress=lambda done: progress("completions drawn", done),
+    )
+    chances, came_true = table.chances("head", asked[-1]) if head is not None else (np.zeros(0), np.zeros(0))
+    return Evaluation(
+        rows=table.rows(resamples=resamples),
+        ns=asked,
+        questions=len(pools),
+        completions=sum(len(each.labels) for each in pools),
+        families=dict(Counter(each.family for each in pools)),
+        split=split,
+        subsets=subsets,
+        seed=seed,
+        tokens={n: float(n * np.mean([each.tokens.mean() for each in pools if len(each.labels) >= n])) for n in asked},
+        reliability=reliability(chances, came_true) if len(chances) else None,
+        head={} if head is None else _facts(head),
+        provider=provider,
+        model=model,
+        notes=tuple(notes),
+    )
+
+
+def _whole_numbers(ns: Sequence[int], subsets: int, resamples: int) -> tuple[int, ...]:
+    wanted = tuple(sorted(set(ns)))
+    if not wanted or min(*wanted, subsets, resamples) < 1:
+        raise ConfigurationError(
+            f"ns={list(ns)}, subsets={subsets} and resamples={resamples} must all be 1 or more.",
+            hint="The defaults are 1, 2, 4, 8, 16; 200; 1000.",
+        )
+    return wanted
+
+
+def _split_of(head: HeadArtifact | None) -> tuple[Split, list[str]]:
+    if head is None:
+        return Split(), []
+    stored = head.training.get("split")
+    if stored is None:
+        return Split(), ["The head does not say how its questions were split: the usual shares were taken."]
+    try:
+        return Split(**stored), []
+    except TypeError as error:
+        raise ArtifactError(f"The head's split {stored!r} cannot be read.", hint="Train it again.") from error
+
+
+def _answer_of(head: HeadArtifact | None) -> answers.Spec:
+    if head is None:
+        return "auto"
+    spec: answers.Spec = head.training.get("answer", "auto")
+    if spec == "custom":
+        raise ConfigurationError(
+            "The head was trained with answers read by a function.", hint="Give the same function as answer=."
+        )
+    return spec
+
+
+def _free_scorings() -> dict[str, Scoring]:
+    names = {method.score for method in METHODS} & set(SCORERS)
+    scorings: dict[str, Scoring] = {name: partial(score, scorer=name) for name in sorted(names)}
+
+    def longest(completions: Sequence[Completion]) -> Scores:
+        shortest = score(completions, "shortest")
+        return replace(shortest, values=-shortest.values, name="longest")
+
+    return {**scorings, "longest": longest}
+
+
+def _head_scoring(head: HeadArtifact) -> Scoring:
+    """Score without agreement, which ``methods.Drawn`` adds: it depends on who else is in the draw."""
+    if "agreement" not in head.response_terms:
+        return partial(score, scorer=head)
+    weight = head.response.weight.copy()
+    weight[head.response_terms.index("agreement") - len(head.response_terms)] = 0.0
+    part = head.response.standardizer
+    alone = replace(head, response=ResponseWeights(mean=part.mean, scale=part.scale, weight=weight), calibration=None)
+    return partial(score, scorer=alone)
+
+
+def _read(
+    groups: Iterable[Group],
+    split: str,
+    parts: Split,
+    scorings: Mapping[str, Scoring],
+    answer: answers.Spec,
+    progress: Progress,
+    notes: list[str],
+) -> list[Pool]:
+    """Read the questions of the part; what is left out is added to the notes."""
+    found: list[Pool] = []
+    questions: Counter[str] = Counter()
+    without = 0
+    for done, group in enumerate(groups, 1):
+        part = parts.part(group.question_id)
+        questions[part] += 1
+        if split in (part, "all"):
+            if np.isnan(group.labels).all():
+                without += 1
+            else:
+                found.append(pool(group, scorings, answer))
+        progress("questions", done)
+    if without:
+        notes.append(f"{without} questions are left out: none of their completions has a label.")
+    if not found:
+        counts = ", ".join(f"{questions[part]} {part}" for part in get_args(Part))
+        why = f"none of its {without} questions has a label" if without else "it is empty"
+        raise ConfigurationError(
+            f"There is nothing to evaluate in the part {split!r}: {why}. There are {counts} questions.",
+            hint="Grade them, or use --split all for files of unseen questions.",
+        )
+    return found
+
+
+def _notes(pools: Sequence[Pool], wanted: Sequence[int], asked: Sequence[int], *, scored: bool) -> list[str]:
+    notes = []
+    if left := [str(n) for n in wanted if n not in asked]:
+        notes.append(f"n = {', '.join(left)} is left out: no question has so many completions.")
+    enough = {n: sum(len(each.labels) >= n for each in pools) for n in asked}
+    for n, count in enough.items():
+        if count < len(pools):
+            notes.append(f"At n = {n} only the {count} of {len(pools)} questions with that many completions count.")
+    total = sum(len(each.labels) for each in pools)
+    if cut := sum(int((~each.whole).sum()) for each in pools):
+        notes.append(
+            f"{cut} of {total} completions were cut, filtered or refused: they do not vote, and win only where nothing "
+            "else is there."
+        )
+    if unknown := sum(int(np.isnan(each.labels).sum()) for each in pools):
+        notes.append(f"{unknown} of {total} completions have no label: picking one counts as wrong.")
+    if unread := sum(int((each.answers < 0).sum()) for each in pools):
+        notes.append(f"In {unread} of {total} completions no answer could be read: they do not vote.")
+    if scored and (silent := sum(int(np.isnan(each.scores["head"]).sum()) for each in pools)):
+        notes.append(f"{silent} of {total} completions have no score by the head, for want of logprobs.")
+    if said := [each.note for each in pools if each.note]:
+        notes.append(f"On {len(said)} questions, reading answers: {said[0]}")
+    return notes
+
+
+def _facts(head: HeadArtifact) -> dict[str, Any]:
+    return {
+        "name": head.name,
+        "provider": head.provider,
+        "model": head.model,
+        "k_min": head.k_min,
+        "k_max": head.k_max,
+        "features": list(head.features),
+        "response_terms": list(head.response_terms),
+        "licence": head.licence,
+        **head.training,
+    }
