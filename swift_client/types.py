@@ -142,6 +142,10 @@ class Candidate:
     """Calibrated probability that this completion is correct, 0..1; None without a calibrated head."""
     answer: str | None = None
     """The compared answer in normal form; None where none could be read or it may not vote."""
+    answer_probability: float | None = None
+    """Calibrated probability that its answer is correct: the mean ``probability`` of the whole completions that answer
+    the same. The share of weights would be too sure, since it takes for granted that one of the answers is right. Those
+    of all answers need not sum to 1. None without a calibrated head or without an answer."""
     weight: float = 0.0
     """What it added to its answer under vote; 0 where it did not vote."""
 
@@ -199,6 +203,11 @@ class Selection:
         """The chosen answer in normal form, where answers could be read."""
         return self.best.answer
 
+    @property
+    def answer_probability(self) -> float | None:
+        """The chosen answer's calibrated probability; see :attr:`Candidate.answer_probability`."""
+        return self.best.answer_probability
+
     def _repr_html_(self) -> str:
         """Show the selection in a notebook."""
         from swift_client.render import selection_html
@@ -212,6 +221,7 @@ class Selection:
             "answer": self.answer,
             "score": self.score,
             "probability": self.probability,
+            "answer_probability": self.answer_probability,
             "winner": self.winner,
             "method": self.method,
             "signal": self.signal,
@@ -243,6 +253,7 @@ class Selection:
                     "answer": candidate.answer,
                     "score": candidate.score,
                     "probability": candidate.probability,
+                    "answer_probability": candidate.answer_probability,
                     "weight": candidate.weight,
                     "finish_reason": candidate.completion.finish_reason,
                     "tokens": len(candidate.completion.tokens),

@@ -28,6 +28,7 @@ from swift_client.models import (
 from swift_client.models.folders import PACKAGED
 from swift_client.models.storage import read_facts
 from swift_client.reranker.heads import find
+from swift_client.reranker.judging import Rules, judge
 from swift_client.scorers import score
 from tests.servers import FaultServer, chat, chat_body
 
@@ -382,3 +383,21 @@ def test_a_found_head_that_was_no_better_than_majority_votes_by_count_and_says_s
         "head openai-compatible/m was no better than majority on its validation questions: votes count 1 each, "
         "without it.",
     )
+
+
+def test_an_answers_probability_is_the_mean_of_the_whole_completions_that_give_it() -> None:
+    texts = ["The answer is 4", "The answer is 5", "The answer is 4.0", "no idea", "The answer is 4"]
+    body = chat_body(texts, k=7, finish_reason=["stop", "stop", "stop", "stop", "length"])
+    plain_head = head()
+    selection = judge(parse_response(body), Rules(scorer=plain_head, answer="number"))
+    four = [selection.candidates[at].probability for at in (0, 2)]
+    assert None not in four
+    assert selection.candidates[0].answer_probability == pytest.approx(sum(four) / 2)  # type: ignore[arg-type]
+    assert selection.candidates[2].answer_probability == selection.candidates[0].answer_probability
+    assert selection.candidates[1].answer_probability == selection.candidates[1].probability
+    assert [selection.candidates[at].answer_probability for at in (3, 4)] == [None, None]
+    assert selection.answer_probability == selection.best.answer_probability
+    told = selection.to_dict()
+    assert told["answer_probability"] == selection.answer_probability
+    assert told["candidates"][3]["answer_probability"] is None
+    assert judge(parse_response(body), Rules(answer="number")).answer_probability is None

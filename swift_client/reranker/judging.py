@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -74,6 +75,7 @@ def judge(completions: Sequence[Completion], rules: Rules) -> Selection:
     choice = selection.choose(
         ordered, scored.values, probabilities=scored.probabilities, answers=read, method=rules.select
     )
+    believed = _answer_probabilities(read.groups, scored.probabilities)
     return Selection(
         candidates=tuple(
             Candidate(
@@ -81,6 +83,7 @@ def judge(completions: Sequence[Completion], rules: Rules) -> Selection:
                 score=_number(scored.values, at),
                 probability=None if scored.probabilities is None else _number(scored.probabilities, at),
                 answer=read.values[at] if completion.complete else None,
+                answer_probability=believed.get(read.groups[at]),
                 weight=choice.weights[at],
             )
             for at, completion in enumerate(ordered)
@@ -91,6 +94,17 @@ def judge(completions: Sequence[Completion], rules: Rules) -> Selection:
         method=choice.method,
         notes=(*rules.notes, *doubts, *scored.notes, *choice.notes),
     )
+
+
+def _answer_probabilities(groups: Sequence[int | None], probabilities: F32 | None) -> dict[int | None, float]:
+    """Average probabilities (N,) within each group of equal answers, NaN left out; a group without any is absent."""
+    if probabilities is None:
+        return {}
+    members: dict[int | None, list[float]] = {}
+    for group, probability in zip(groups, probabilities.tolist(), strict=True):
+        if group is not None and not math.isnan(probability):
+            members.setdefault(group, []).append(probability)
+    return {group: math.fsum(values) / len(values) for group, values in members.items()}
 
 
 def _trusted(rules: Rules, completions: Sequence[Completion]) -> tuple[Scorer, tuple[str, ...]]:
