@@ -55,7 +55,7 @@ def collect(
     as_json: options.Json = False,
 ) -> int:
     """Draw n answers to each of many questions, with their logprobs, into one file to train on."""
-    from swift_client.training import collect as collecting
+    from swift_client import training
 
     prices = _prices(price_prompt, price_completion)
     if replies is not None:
@@ -67,7 +67,7 @@ def collect(
     else:
         sampling: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens}
         with _bar() as show:
-            result = collecting.collect(
+            result = training.collect(
                 questions,
                 out,
                 provider=provider,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +9,6 @@ import typer
 from rich.text import Text
 
 from swift_client.cli import options, screen
-from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.render import plain
 
 if TYPE_CHECKING:
@@ -28,30 +26,19 @@ def train(
     as_json: options.Json = False,
 ) -> None:
     """Train a head on graded samples; it says itself when it is no better than majority."""
-    if not os.access(out.absolute().parent, os.W_OK) or out.is_dir():
-        raise ConfigurationError(f"{out} cannot be written.", hint="Give a file in a folder that you may write to.")
-    try:
-        from swift_client.training.fit import fit
-    except ImportError as error:
-        raise MissingExtraError.needs("train", "Training") from error
-    from swift_client.models import save
-    from swift_client.training.stored import StoredGroups
+    from swift_client import training
 
-    spec = None if answer == "none" else answer
-    groups = StoredGroups(samples, grade=spec or "auto")
     with screen.progress().status("reading samples …") as status:
-        result = fit(
-            groups,
-            provider=groups.provider,
-            model=groups.model,
-            answer=spec,
+        result = training.train(
+            samples,
+            out=out,
+            answer=None if answer == "none" else answer,
             recipe=recipe,
             seed=seed,
             device=device,
             k=k,
             progress=lambda stage, done: status.update(f"{done} {stage} …"),
         )
-    save(result.artifact, out)
     if as_json:
         screen.document(_facts(result, out))
         return

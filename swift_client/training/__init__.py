@@ -1,1 +1,27 @@
-"""Training: from graded completions to a head. Only this room knows torch; what it makes is served by numpy."""
+"""Training: from graded completions to a head. Only this room knows torch; what it makes is served by numpy.
+
+``collect``, ``train`` and ``evaluate`` are what the commands of these names do. torch is imported where training
+begins, not before.
+"""
+
+from swift_client.training.collect import CollectResult, Prices, collect, collect_async
+from swift_client.training.evaluation import Estimate, Evaluation, Row
+from swift_client.training.files import evaluate, train
+from swift_client.training.groups import Group
+from swift_client.training.splits import Split
+from swift_client.training.stored import StoredGroups
+
+__all__ = [
+    "CollectResult",
+    "Estimate",
+    "Evaluation",
+    "Group",
+    "Prices",
+    "Row",
+    "Split",
+    "StoredGroups",
+    "collect",
+    "collect_async",
+    "evaluate",
+    "train",
+]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial, wraps
+from typing import Any, ParamSpec, TypeVar
 
 from swift_client.adapters import CustomProvider, Provider, codec, connect, resolve
 from swift_client.adapters.keys import ApiKey
@@ -20,18 +20,6 @@ from swift_client.training.questions import read_questions
 from swift_client.types import Usage
 
 __all__ = ["CollectFailure", "CollectProgress", "CollectResult", "Prices", "collect", "collect_async"]
-
-
-def collect(*arguments: Any, **settings: Any) -> CollectResult:
-    """Do what :func:`collect_async` does, and wait for it; also inside a running event loop.
-
-    An interrupt (Ctrl-C) stops it; what has arrived is in the file, and the next run goes on from there.
-    """
-    portal = Portal()
-    try:
-        return portal.run(partial(collect_async, *arguments, **settings))
-    finally:
-        portal.close()
 
 
 async def collect_async(
@@ -146,6 +134,30 @@ async def collect_async(
             return await run.all(asked, workers=concurrency)
     finally:
         await transport.aclose()
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _waiting(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
+    """Do what the coroutine function does, and wait for it; also inside a running event loop.
+
+    An interrupt (Ctrl-C) stops it; what has arrived is in the file, and the next run goes on from there.
+    """
+
+    @wraps(function)
+    def waiting(*arguments: P.args, **settings: P.kwargs) -> R:
+        portal = Portal()
+        try:
+            return portal.run(partial(function, *arguments, **settings))
+        finally:
+            portal.close()
+
+    return waiting
+
+
+collect = _waiting(collect_async)
 
 
 def _longest(prices: Prices | None, max_cost: float | None, sampling: dict[str, Any]) -> float:

@@ -86,7 +86,7 @@ def evaluate(
     if head is not None and provider is not None:
         head.check(provider=provider, model=model, k=head.k_max)
     parts, notes = _split_of(head)
-    spec = _answer_of(head) if isinstance(answer, EllipsisType) else answer
+    spec = answer_of(head) if isinstance(answer, EllipsisType) else answer
     groups = list(groups) if iter(groups) is groups else groups
     scorings, agreement = _free_scorings(), None
     if trained:
@@ -167,7 +167,8 @@ def _split_of(head: HeadArtifact | None) -> tuple[Split, list[str]]:
         raise ArtifactError(f"The head's split {stored!r} cannot be read.", hint="Train it again.") from error
 
 
-def _answer_of(head: HeadArtifact | None) -> answers.Spec:
+def answer_of(head: HeadArtifact | None) -> answers.Spec:
+    """Return how answers were compared in the head's training; ConfigurationError where only its trainer can say."""
     if head is None:
         return "auto"
     spec: answers.Spec = head.training.get("answer", "auto")

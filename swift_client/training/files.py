@@ -1,0 +1,117 @@
+"""From samples files to a head, and from a head to its table: what the commands `train` and `evaluate` do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import EllipsisType
+from typing import TYPE_CHECKING
+
+from swift_client import answers
+from swift_client.errors import ConfigurationError, MissingExtraError
+from swift_client.models import HeadArtifact, save
+from swift_client.scorers import load_head
+from swift_client.training.evaluate import NS, Progress, answer_of
+from swift_client.training.evaluate import evaluate as evaluate_groups
+from swift_client.training.evaluation import Evaluation
+from swift_client.training.graders import GraderSpec
+from swift_client.training.splits import Split
+from swift_client.training.stored import StoredGroups
+
+if TYPE_CHECKING:
+    from swift_client.training.fit import TrainResult
+    from swift_client.training.recipes import Recipe
+
+File = str | os.PathLike[str]
+
+
+def train(
+    samples: File | Sequence[File],
+    *,
+    out: File | None = None,
+    answer: answers.Spec = "auto",
+    grade: GraderSpec | None = None,
+    recipe: str | Recipe = "default",
+    split: Split | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    k: int | None = None,
+    licence: str = "unknown",
+    progress: Progress = lambda stage, done: None,
+) -> TrainResult:
+    """Train a head on samples files of one model, and write it to ``out`` if given.
+
+    ``grade`` is how completions without a stored label are compared with their question's answer; default: as
+    ``answer`` says, where that is a name. The rest is as for ``training.fit.fit``. Raises ConfigurationError for
+    samples that no head can be trained on, MissingExtraError without the extra "train".
+    """
+    if out is not None and (not os.access(Path(out).absolute().parent, os.W_OK) or Path(out).is_dir()):
+        raise ConfigurationError(f"{out} cannot be written.", hint="Give a file in a folder that you may write to.")
+    try:
+        from swift_client.training.fit import fit
+    except ImportError as error:
+        raise MissingExtraError.needs("train", "Training") from error
+    groups = _stored(samples, answer, grade)
+    result = fit(
+        groups,
+        provider=groups.provider,
+        model=groups.model,
+        answer=answer,
+        recipe=recipe,
+        split=split,
+        seed=seed,
+        device=device,
+        k=k,
+        licence=licence,
+        progress=progress,
+    )
+    if out is not None:
+        save(result.artifact, out)
+    return result
+
+
+def evaluate(
+    head: File | HeadArtifact | None,
+    samples: File | Sequence[File],
+    *,
+    split: str = "test",
+    ns: Sequence[int] = NS,
+    subsets: int = 200,
+    resamples: int = 1000,
+    seed: int = 0,
+    answer: answers.Spec | EllipsisType = ...,
+    grade: GraderSpec | None = None,
+    train_samples: File | Sequence[File] | None = None,
+    trained: bool = True,
+    progress: Progress = lambda stage, done: None,
+) -> Evaluation:
+    """Compare a head, or the file of one, with every other method on samples files of its model.
+
+    ``train_samples`` are where the trained baselines learn, for ``samples`` that hold unseen questions only
+    (``split="all"``). ``grade`` is as for :func:`train`; the rest, and the errors, as for
+    ``training.evaluate.evaluate``.
+    """
+    artifact = load_head(head) if isinstance(head, (str, os.PathLike)) else head
+    spec = answer_of(artifact) if isinstance(answer, EllipsisType) else answer
+    groups = _stored(samples, spec, grade)
+    return evaluate_groups(
+        artifact,
+        groups,
+        split=split,
+        ns=ns,
+        subsets=subsets,
+        resamples=resamples,
+        seed=seed,
+        answer=spec,
+        train_groups=None if train_samples is None else _stored(train_samples, spec, grade),
+        trained=trained,
+        provider=groups.provider,
+        model=groups.model,
+        progress=progress,
+    )
+
+
+def _stored(samples: File | Sequence[File], answer: answers.Spec, grade: GraderSpec | None) -> StoredGroups:
+    paths = [samples] if isinstance(samples, (str, os.PathLike)) else samples
+    return StoredGroups(paths, grade=grade if grade is not None else answer if isinstance(answer, str) else "auto")
