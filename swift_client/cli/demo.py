@@ -41,7 +41,7 @@ def demo(
             return asked[-1]
 
         if not as_json:
-            show_introduction(n)
+            show_introduction(n, reranker.head)
         for number, question in enumerate(drawn[:questions], start=1):
             answered = ask(question)
             if not as_json:
@@ -52,9 +52,10 @@ def demo(
             ask(question)
     elapsed = time.perf_counter() - start
     if as_json:
-        screen.document(_document(asked[:questions], asked[questions:], n, elapsed))
+        head = reranker.head.training if reranker.head else None
+        screen.document({"head": head, **_document(asked[:questions], asked[questions:], n, elapsed)})
         return
-    show_summary(asked[questions:], n)
+    show_summary(asked[questions:], n, reranker.head)
     show_end(asked, elapsed)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.rule import Rule
 from rich.table import Table
@@ -14,14 +15,21 @@ from swift_client.cli import screen
 from swift_client.cli.asked import Asked, counts, total_usage
 from swift_client.render import plain, selection_table
 
+if TYPE_CHECKING:
+    from swift_client.models import HeadArtifact
+
 SHOWN = 6
 """Candidates shown a question; the winner is always among them."""
 
 INTRODUCTION = """\
 A very small language model comes with this package. It now runs on this machine, on a real llama.cpp server, and it \
 is often wrong. So it is asked each question {n} times, and the best of its {n} answers is chosen (►): answers that \
-agree vote together, and the score, how sure the model was of its tokens, decides ties. The choice never sees the \
-truth; ✓ and ✗ are for you."""
+agree vote together, and {weight}. The choice never sees the truth; ✓ and ✗ are for you."""
+
+WITH_HEAD = """\
+each vote weighs as much as a small trained head, which reads how sure the model was of every token, believes it"""
+
+WITHOUT_HEAD = "the score, how sure the model was of its tokens, decides ties"
 
 NEXT = """\
 Ask it again yourself:
@@ -37,9 +45,9 @@ The same in Python:
         print(reranker.best_of("What is 17 * 24? End with: The answer is N.", n=8).text)"""
 
 
-def show_introduction(n: int) -> None:
+def show_introduction(n: int, head: HeadArtifact | None) -> None:
     """Say what is about to happen."""
-    screen.show(Text(INTRODUCTION.format(n=n)), "")
+    screen.show(Text(INTRODUCTION.format(n=n, weight=WITH_HEAD if head and head.helps else WITHOUT_HEAD)), "")
 
 
 def show_question(asked: Asked, title: str) -> None:
@@ -65,14 +73,14 @@ def _marked(asked: Asked, index: int) -> tuple[str, str]:
     return (f"✓ {shown}", "green") if asked.right[index] else (f"✗ {shown}", "red")
 
 
-def show_summary(asked: Sequence[Asked], n: int) -> None:
+def show_summary(asked: Sequence[Asked], n: int, head: HeadArtifact | None) -> None:
     """Compare the choice with its alternatives over questions that were not shown, if there was time for any."""
     if not asked:
         return
     labels = {
         "first": "one answer, no choice",
         "majority": f"the most frequent of {n}",
-        "chosen": "swift-client's choice",
+        "chosen": "the vote weighed by the head" if head and head.helps else "swift-client's choice",
         "any": f"at least one of {n} is right",
     }
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -88,9 +96,18 @@ def show_summary(asked: Sequence[Asked], n: int) -> None:
         ),
         table,
         Text(f"With {len(asked)} questions, luck alone moves each line by about {chance:.0f} points.", style="dim"),
-        Text("No head is trained for this model yet: the answers vote, and the score decides ties.", style="dim"),
+        Text(_worth(head), style="dim"),
         "",
     )
+
+
+def _worth(head: HeadArtifact | None) -> str:
+    if head is None:
+        return "No head is trained for this model yet: the answers vote, and the score decides ties."
+    if not head.helps:
+        return "The head for this model was no better than majority, so it is put aside: votes count 1 each."
+    learned = head.training.get("questions", {}).get("train")
+    return f"The head learned from {learned or 'some'} other questions, with `swift-client train`."
 
 
 def show_end(asked: Sequence[Asked], elapsed: float) -> None:

@@ -130,6 +130,12 @@ class Reranker:
         link()  # opens nothing; a missing address or a client of another kind is refused now
         self._transports = Transports(link)
 
+    @property
+    def head(self) -> HeadArtifact | None:
+        """The head that scores, found or given; None where there is none. Its ``training`` says what it is worth."""
+        scorer = self._rules.scorer
+        return scorer if isinstance(scorer, HeadArtifact) else None
+
     def rank(self, response: Any) -> Selection:
         """Choose the best completion of a reply that you already have; nothing is sent.
 
