@@ -81,7 +81,9 @@ def save(artifact: HeadArtifact, path: str | os.PathLike[str]) -> None:
         finally:
             draft.unlink(missing_ok=True)
     except OSError as error:
-        raise ArtifactError(f"The head cannot be written to {target}: {error.strerror}.") from error
+        raise ArtifactError(
+            f"The head cannot be written to {target}: {error.strerror}.", hint="Make room, or give another path."
+        ) from error
 
 
 def _named(prefix: str, part: object) -> dict[str, np.ndarray[Any, Any]]:
@@ -116,7 +118,9 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 raise ValueError("it is no regular file")
             yield file
     except OSError as error:
-        raise ArtifactError(f"The head {path} cannot be read: {error.strerror}.") from error
+        raise ArtifactError(
+            f"The head {path} cannot be read: {error.strerror}.", hint="Check the path, and who may read it."
+        ) from error
     except safetensors.SafetensorError as error:
         raise _refusal(path, f"it is not a safetensors file ({error})") from error
     # KeyError: a number type that numpy lacks; RecursionError: JSON nested to exhaust the stack.

@@ -6,12 +6,14 @@ alternatives. So a head trained on 8 completions with lists of 20 also learns wh
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+import torch
 
 from swift_client.errors import ConfigurationError
 from swift_client.features import FEATURES, TokenTable, column_names, response_columns, token_columns
@@ -56,7 +58,8 @@ class MatrixBuilder:
     def __init__(self, features: Sequence[str], terms: Sequence[str], *, width: int) -> None:
         self._features, self._terms, self._width = tuple(features), tuple(terms), width
         self._columns = len(column_names(FEATURES, features, width=width))
-        self._file = tempfile.TemporaryFile(prefix="swift-client-", suffix=".features")  # noqa: SIM115
+        with _room_on_disk():
+            self._file = tempfile.TemporaryFile(prefix="swift-client-", suffix=".features")  # noqa: SIM115
         self._lengths: list[I64] = []
         self._term_rows: list[F32] = []
         self._labels: list[F64] = []
@@ -67,7 +70,8 @@ class MatrixBuilder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # what a full disk did not take has been told
+            self._file.close()
 
     def add(self, group: Group, answers: Sequence[int | None], *, k: int) -> None:
         """Add a question's labelled, whole completions that have tokens. ``answers`` (N,) are equal for equal answers.
@@ -87,7 +91,8 @@ class MatrixBuilder:
                 f"Question {group.question_id}: {error}", hint="Leave this question out, or sample it again."
             ) from error
         try:
-            self._file.write(features.values.astype(np.float16).tobytes())
+            # torch rounds to float16 as numpy does, fifty times as fast.
+            self._file.write(torch.from_numpy(features.values).half().numpy())
         except OSError as error:
             raise ConfigurationError(
                 f"The features do not fit on the disk: {error.strerror}.", hint="Set TMPDIR to a folder with more room."
@@ -96,7 +101,7 @@ class MatrixBuilder:
         self._term_rows.append(terms)
         self._labels.append(group.labels[kept])
         self._counts.append(len(kept))
-        self._moments = _joined(self._moments, features.values.astype(np.float64))
+        self._moments = _joined(self._moments, features.values)
 
     @property
     def questions(self) -> int:
@@ -105,7 +110,8 @@ class MatrixBuilder:
 
     def build(self) -> Matrix:
         """Return all that was added, at least one question."""
-        self._file.flush()
+        with _room_on_disk():
+            self._file.flush()
         offsets = offsets_of(np.concatenate(self._lengths))
         count, mean, squares = self._moments
         scale = np.sqrt(squares / count)
@@ -118,6 +124,16 @@ class MatrixBuilder:
             question=np.repeat(np.arange(len(self._counts)), self._counts),
             tokens=Standardizer(mean=mean, scale=np.where(scale > SMALLEST_SCALE, scale, 1.0)),
         )
+
+
+@contextlib.contextmanager
+def _room_on_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(
+            f"The features do not fit on the disk: {error.strerror}.", hint="Set TMPDIR to a folder with more room."
+        ) from error
 
 
 def trainable(group: Group) -> I64:
@@ -145,11 +161,12 @@ Moments = tuple[int, F64, F64]
 """Rows, mean (d,), sum of squared distances from it (d,)."""
 
 
-def _joined(moments: Moments, rows: F64) -> Moments:
+def _joined(moments: Moments, rows: F32) -> Moments:
     """Add rows (S, d): Chan, Golub and LeVeque's update, which does not cancel as sums of squares do."""
     count, mean, squares = moments
     total = count + len(rows)
-    here = rows.mean(axis=0)
+    here = rows.mean(axis=0, dtype=np.float64)
     shift = here - mean
-    within = ((rows - here) ** 2).sum(axis=0)
+    distance = rows - here
+    within = np.square(distance, out=distance).sum(axis=0)
     return total, mean + shift * (len(rows) / total), squares + within + shift**2 * (count * len(rows) / total)
