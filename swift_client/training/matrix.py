@@ -90,13 +90,9 @@ class MatrixBuilder:
             raise ConfigurationError(
                 f"Question {group.question_id}: {error}", hint="Leave this question out, or sample it again."
             ) from error
-        try:
+        with _room_on_disk():
             # torch rounds to float16 as numpy does, fifty times as fast.
             self._file.write(torch.from_numpy(features.values).half().numpy())
-        except OSError as error:
-            raise ConfigurationError(
-                f"The features do not fit on the disk: {error.strerror}.", hint="Set TMPDIR to a folder with more room."
-            ) from error
         self._lengths.append(np.diff(features.offsets))
         self._term_rows.append(terms)
         self._labels.append(group.labels[kept])
