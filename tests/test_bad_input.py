@@ -180,6 +180,31 @@ def test_a_head_may_rank_replies_at_hand_by_path_name_or_for_their_model(
     assert "both given" in refused(["rank", "reply.json", "--head", "mine.safetensors", "--scorer", "entropy"], capsys)
 
 
+def test_the_heads_there_are_and_what_is_none_are_listed_with_the_providers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], here: Path
+) -> None:
+    monkeypatch.setenv("SWIFT_CLIENT_HEADS", str(here))
+    save(head(), here / "mine.safetensors")
+    (here / "other.safetensors").touch()
+    assert run(["providers", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    mine = {
+        "path": str(here / "mine.safetensors"),
+        "provider": "openai-compatible",
+        "model": "m",
+        "k_min": 3,
+        "k_max": 7,
+        "packaged": False,
+    }
+    assert told["heads"][-1] == mine
+    assert told["heads_folder"] == str(here)
+    assert len(told["skipped"]) == 1
+    assert run(["providers"]) == 0
+    text = capsys.readouterr()
+    assert "openai-compatible/m" in text.out
+    assert "other.safetensors is not a head" in text.err.replace("\n", " ")
+
+
 def test_files_that_may_not_be_read_or_written_are_said(capsys: pytest.CaptureFixture[str]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

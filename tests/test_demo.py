@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from swift_client.cli.asked import Asked, counts, grade
+from swift_client.models import NO_BETTER
 from swift_client.pocket.questions import Question
 from swift_client.types import Candidate, Completion, Selection
 from tests.children import command, python
@@ -69,6 +70,8 @@ def test_demo_asks_the_real_model_and_reports_one_document(folder: Path) -> None
         assert len(question["selection"]["candidates"]) == 8
         assert question["selection"]["signal"].startswith("logprobs:k=")
     assert document["usage"]["completion_tokens"] > 0
+    helps = document["head"] is not None and document["head"]["verdict"] != NO_BETTER
+    assert document["questions"][0]["selection"]["scorer"] == ("head pocket/pocket" if helps else "mean_logprob")
 
 
 def test_demo_shows_question_candidates_truth_cost_and_what_to_type_next(folder: Path) -> None:

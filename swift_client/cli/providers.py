@@ -1,18 +1,21 @@
-"""``providers``: the table of rows, and whether each one's key is set."""
+"""``providers``: the table of rows, whether each one's key is set, and the heads that are found by themselves."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import Any
 
 from swift_client.cli import options, screen
+from swift_client.render import plain
 
 SPACES = {"raw": "raw", "after_temperature": "tempered", "unknown": "unknown"}
 
 
 def providers(as_json: options.Json = False) -> None:
-    """List the providers: key variable, what they can do, and when that was checked."""
+    """List the providers: key variable, what they can do, and when that was checked; and the heads there are."""
     from swift_client.adapters import PROVIDERS
+    from swift_client.models import look, user_folder
 
     rows: list[dict[str, Any]] = [
         {
@@ -28,8 +31,12 @@ def providers(as_json: options.Json = False) -> None:
         }
         for row in PROVIDERS.values()
     ]
+    shelf = look()
     if as_json:
-        screen.document({"providers": rows})
+        heads = [{**asdict(head), "path": str(head.path), "packaged": head.packaged} for head in shelf.heads]
+        screen.document(
+            {"providers": rows, "heads": heads, "skipped": shelf.skipped, "heads_folder": str(user_folder())}
+        )
         return
 
     from rich.table import Table
@@ -51,4 +58,8 @@ def providers(as_json: options.Json = False) -> None:
         "key: ✓ set, ✗ not set, – none needed · n: answers one call may bring · k: alternatives listed for a token · "
         "tempered: temperature was applied before the logprobs were taken"
     )
-    screen.show(table, "", Text(legend, style="dim"))
+    names = ", ".join(f"{head.name}{' (packaged)' * head.packaged}" for head in shelf.heads) or "none"
+    found = f'heads that head="auto" finds: {names} · your own go into {user_folder()}'
+    screen.show(table, "", Text(legend, style="dim"), "", Text(plain(found), style="dim"))
+    for sentence in shelf.skipped:
+        screen.progress().print(Text(plain(sentence), style="yellow"))
