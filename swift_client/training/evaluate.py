@@ -9,28 +9,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from types import EllipsisType
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from swift_client import answers
 from swift_client.errors import ArtifactError, ConfigurationError
-from swift_client.models import HeadArtifact, ResponseWeights
-from swift_client.scorers import SCORERS, Scores, score
+from swift_client.models import HeadArtifact
 from swift_client.training.baselines import trained_baselines
 from swift_client.training.calibration_metrics import reliability
 from swift_client.training.comparison import Comparison
 from swift_client.training.evaluation import Evaluation
 from swift_client.training.groups import Group
 from swift_client.training.methods import METHODS, NO_SCORE, Agreement
-from swift_client.training.pools import Pool, Scoring, pool
-from swift_client.training.splits import Part, Split
-from swift_client.types import Completion
+from swift_client.training.pools import Pool, Scoring, free_scorings, head_scoring, pool
+from swift_client.training.splits import Split
 
 NS = (1, 2, 4, 8, 16)
+PARTS = ("train", "validation", "test")
 
 Progress = Callable[[str, int], None]
 """Called with a stage ("questions", "epochs", "completions drawn") and how many of it are done."""
@@ -40,7 +37,7 @@ def evaluate(
     head: HeadArtifact | None,
     groups: Iterable[Group],
     *,
-    split: Part | str = "test",
+    split: str = "test",
     ns: Sequence[int] = NS,
     subsets: int = 200,
     resamples: int = 1000,
@@ -79,7 +76,7 @@ def evaluate(
         MissingExtraError: the trained baselines need the extra "train".
     """
     wanted = _whole_numbers(ns, subsets, resamples)
-    if split not in (*get_args(Part), "all"):
+    if split not in (*PARTS, "all"):
         raise ConfigurationError(
             f"There is no split {split!r}.", hint="Use train, validation, test, or all for files of unseen questions."
         )
@@ -88,7 +85,7 @@ def evaluate(
     parts, notes = _split_of(head)
     spec = answer_of(head) if isinstance(answer, EllipsisType) else answer
     groups = list(groups) if iter(groups) is groups else groups
-    scorings, agreement = _free_scorings(), None
+    scorings, agreement = free_scorings({method.score for method in METHODS}), None
     if trained:
         source = train_groups if train_groups is not None else None if split == "all" else groups
         if source is None:
@@ -103,7 +100,7 @@ def evaluate(
             notes += said
     if head is not None:
         agreement = Agreement.of(head)
-        scorings["head"] = _head_scoring(head)
+        scorings["head"] = head_scoring(head)
     if split in ("train", "validation"):
         notes.append(f"These are {split} questions, which the head was fitted on: expect less on others.")
     pools = _read(groups, split, parts, scorings, spec, progress, notes)
@@ -179,28 +176,6 @@ def answer_of(head: HeadArtifact | None) -> answers.Spec:
     return spec
 
 
-def _free_scorings() -> dict[str, Scoring]:
-    names = {method.score for method in METHODS} & set(SCORERS)
-    scorings: dict[str, Scoring] = {name: partial(score, scorer=name) for name in sorted(names)}
-
-    def longest(completions: Sequence[Completion]) -> Scores:
-        shortest = score(completions, "shortest")
-        return replace(shortest, values=-shortest.values, name="longest")
-
-    return {**scorings, "longest": longest}
-
-
-def _head_scoring(head: HeadArtifact) -> Scoring:
-    """Score without agreement, which ``methods.Drawn`` adds: it depends on who else is in the draw."""
-    if "agreement" not in head.response_terms:
-        return partial(score, scorer=head)
-    weight = head.response.weight.copy()
-    weight[head.response_terms.index("agreement") - len(head.response_terms)] = 0.0
-    part = head.response.standardizer
-    alone = replace(head, response=ResponseWeights(mean=part.mean, scale=part.scale, weight=weight), calibration=None)
-    return partial(score, scorer=alone)
-
-
 def _read(
     groups: Iterable[Group],
     split: str,
@@ -226,7 +201,7 @@ def _read(
     if without:
         notes.append(f"{without} questions are left out: none of their completions has a label.")
     if not found:
-        counts = ", ".join(f"{questions[part]} {part}" for part in get_args(Part))
+        counts = ", ".join(f"{questions[part]} {part}" for part in PARTS)
         why = f"none of its {without} questions has a label" if without else "it is empty"
         raise ConfigurationError(
             f"There is nothing to evaluate in the part {split!r}: {why}. There are {counts} questions.",

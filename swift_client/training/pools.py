@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from swift_client import answers
 from swift_client.answers import READERS
 from swift_client.errors import ConfigurationError
+from swift_client.models import HeadArtifact, ResponseWeights
 from swift_client.ragged import F64, I64
-from swift_client.scorers import Scores
+from swift_client.scorers import SCORERS, Scores, score
 from swift_client.training.groups import Group
 from swift_client.types import Bool, Completion
 
@@ -110,3 +112,25 @@ class Pools:
             scores={name: values[block] for name, values in self.scores.items()},
             chances={name: values[block] for name, values in self.chances.items()},
         )
+
+
+def free_scorings(names: Set[str]) -> dict[str, Scoring]:
+    """Return those of the scorers that need no labels."""
+    scorings: dict[str, Scoring] = {name: partial(score, scorer=name) for name in SCORERS if name in names}
+
+    def longest(completions: Sequence[Completion]) -> Scores:
+        shortest = score(completions, "shortest")
+        return replace(shortest, values=-shortest.values, name="longest")
+
+    return {**scorings, "longest": longest} if "longest" in names else scorings
+
+
+def head_scoring(head: HeadArtifact) -> Scoring:
+    """Score without agreement, which ``methods.Drawn`` adds: it depends on who else is in the draw."""
+    if "agreement" not in head.response_terms:
+        return partial(score, scorer=head)
+    weight = head.response.weight.copy()
+    weight[head.response_terms.index("agreement") - len(head.response_terms)] = 0.0
+    part = head.response.standardizer
+    alone = replace(head, response=ResponseWeights(mean=part.mean, scale=part.scale, weight=weight), calibration=None)
+    return partial(score, scorer=alone)

@@ -1,0 +1,409 @@
+"""The evaluation table: its picks against those of a Selection, its numbers against loops, sklearn and a hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss, roc_auc_score
+
+from swift_client.errors import ArtifactError, ArtifactMismatchError, ConfigurationError
+from swift_client.features import DEFAULT_RESPONSE_TERMS, TokenTable, response, token
+from swift_client.models import HeadArtifact
+from swift_client.ragged import mean_runs
+from swift_client.reranker.judging import Rules, judge
+from swift_client.training.baselines import MOST_RANKS, trained_baselines
+from swift_client.training.bootstrap import resampled_sums
+from swift_client.training.evaluate import evaluate
+from swift_client.training.evaluation import Evaluation
+from swift_client.training.fit import fit
+from swift_client.training.groups import Group
+from swift_client.training.methods import METHODS, Agreement, Drawn, picks
+from swift_client.training.pools import Pools, free_scorings, head_scoring, pool
+from swift_client.training.recipes import RECIPES, Recipe
+from swift_client.training.splits import Split
+from swift_client.types import Completion
+
+from .graded import graded_groups
+
+SINGLES = [m.score for m in METHODS if m.kind == "single" and not m.needs_labels and m.score not in ("none", "longest")]
+
+
+AGREEING = replace(RECIPES["default"], terms=(*DEFAULT_RESPONSE_TERMS, "agreement"), identity=())
+
+
+@cache
+def trained_head(recipe: str | Recipe = AGREEING) -> HeadArtifact:
+    """Train a head, by default one that counts agreement: what it says depends on the draw."""
+    return fit(graded_groups(60), provider="p", model="m", answer="auto", recipe=recipe).artifact
+
+
+def messy(questions: int, *, seed: int = 7, n: int = 6) -> list[Group]:
+    """Make questions where some completions were cut, some answer nothing, some have no tokens, some are twins."""
+    rng = np.random.default_rng(seed)
+
+    def spoil(completion: Completion, twin: Completion) -> Completion:
+        match int(rng.integers(10)):
+            case 0:
+                return replace(completion, finish_reason="length")
+            case 1 | 2:
+                return replace(completion, text="I would rather talk about the many kinds of weather that there are.")
+            case 3:
+                nothing = np.zeros(0, np.float32)
+                return replace(
+                    completion,
+                    tokens=(),
+                    logprobs=nothing,
+                    top_logprobs=np.zeros((0, 8), np.float32),
+                    censored=np.zeros(0, np.bool_),
+                )
+            case 4:
+                return replace(twin, index=completion.index)
+            case 5:
+                return replace(completion, text="  ")
+        return completion  # fmt: skip
+
+    groups = []
+    for number, group in enumerate(graded_groups(questions, n=n, seed=seed)):
+        if number % 7 == 0:  # nothing whole at all
+            completions = tuple(replace(each, finish_reason="length") for each in group.completions)
+        else:
+            completions = tuple(spoil(each, group.completions[0]) for each in group.completions)
+        groups.append(replace(group, completions=completions))
+    return groups
+
+
+def renumbered(completions: Sequence[Completion], draw: Sequence[int]) -> list[Completion]:
+    return [replace(completions[at], index=place) for place, at in enumerate(draw)]
+
+
+def no_score(completions: Sequence[Completion]) -> list[None]:
+    return [None] * len(completions)
+
+
+def selectable() -> dict[str, tuple[Any, Any]]:
+    """Return the rows that a Selection serves: scorer and way to choose."""
+    rows: dict[str, tuple[Any, Any]] = {name: (name, "best") for name in SINGLES}
+    head, swift = (replace(trained_head(recipe), training={}) for recipe in (AGREEING, "swift"))
+    return rows | {
+        "first": (no_score, "best"),
+        "majority": (no_score, "vote"),
+        "majority_ties": ("mean_logprob", "vote"),
+        "head": (head, "best"),
+        "head_vote": (head, "vote"),
+        "swift": (swift, "best"),
+        "swift_vote": (swift, "vote"),
+    }
+
+
+@pytest.mark.parametrize("answer", ["auto", "number", None])
+@pytest.mark.parametrize("n", [1, 2, 3, 6])
+def test_every_row_picks_what_a_selection_would_from_the_same_completions(n: int, answer: str | None) -> None:
+    head, swift = trained_head(), trained_head("swift")
+    scorings = free_scorings({method.score for method in METHODS}) | {
+        "head": head_scoring(head),
+        "swift": head_scoring(swift),
+    }
+    rng = np.random.default_rng(n)
+    draws = np.array([rng.permutation(6)[:n] for _ in range(3)])
+    groups = messy(20)
+    pools = Pools.of([pool(group, scorings, answer) for group in groups])
+    drawn = Drawn(pools, draws, auto=answer == "auto", agreement=Agreement.of(head))
+    rows = selectable()
+    for method in METHODS:
+        if method.name in rows:
+            scorer, select = rows[method.name]
+            won = picks(method, drawn)
+            for question, group in enumerate(groups):
+                for at, draw in enumerate(draws.tolist()):
+                    rules = Rules(scorer=scorer, answer=answer, select=select)
+                    selection = judge(renumbered(group.completions, draw), rules)
+                    assert won[question, at] == selection.winner, (method.name, group.question_id, draw)
+
+
+def test_a_head_says_of_a_draw_what_it_says_in_a_selection() -> None:
+    head = replace(trained_head(), training={})
+    groups = messy(10)
+    pools = Pools.of([pool(group, {"head": head_scoring(head)}, "auto") for group in groups])
+    draws = np.array([[0, 3, 5], [4, 2, 1]])
+    drawn = Drawn(pools, draws, auto=True, agreement=Agreement.of(head))
+    chances = drawn.chances("head")
+    assert chances is not None
+    for question, group in enumerate(groups):
+        for at, draw in enumerate(draws.tolist()):
+            selection = judge(renumbered(group.completions, draw), Rules(scorer=head))
+            said = [np.nan if each.probability is None else each.probability for each in selection.candidates]
+            assert chances[question, at] == pytest.approx(said, abs=1e-6, nan_ok=True)
+
+
+def word(index: int, answer: str, label: float, *, logprob: float = -1.0) -> tuple[Completion, float]:
+    numbers = np.array([logprob], np.float32)
+    completion = Completion(
+        text=f"The answer is {answer}", index=index, tokens=(answer,), logprobs=numbers,
+        top_logprobs=np.stack([numbers, numbers - 1], axis=1), censored=np.zeros(1, np.bool_),
+    )  # fmt: skip
+    return completion, label
+
+
+def question(name: str, *answers: tuple[str, float, float]) -> Group:
+    made = [word(at, answer, label, logprob=logprob) for at, (answer, label, logprob) in enumerate(answers)]
+    return Group(
+        question_id=name, completions=tuple(each for each, _ in made), labels=np.array([label for _, label in made])
+    )
+
+
+def test_a_table_small_enough_to_do_by_hand() -> None:
+    # two right ones of three, the wrong one the surest: pairs are (right, right), and twice one of each
+    groups = [question("a", ("4", 1, -2.0), ("4", 1, -3.0), ("7", 0, -1.0))]
+    table = evaluate(None, groups, split="all", ns=(1, 2, 3), answer="number")
+    assert [row.accuracy[1].value for row in table.rows] == pytest.approx([2 / 3] * len(table.rows))
+
+    def right(name: str, n: int) -> float:
+        return table.row(name).accuracy[n].value
+
+    assert right("oracle", 2) == 1.0
+    assert right("mean_logprob", 2) == pytest.approx(1 / 3)  # only the pair without the wrong one
+    assert right("majority", 2) == pytest.approx(2 / 3)  # a tie goes to the first of six orders
+    assert right("majority_ties", 2) == pytest.approx(1 / 3)
+    assert (right("majority", 3), right("mean_logprob", 3)) == (1.0, 0.0)
+    assert right("random", 3) == pytest.approx(2 / 3)
+    row = table.row("mean_logprob")
+    assert row.minus_majority[3].value == -1.0
+    assert row.gap_closed[3] == pytest.approx((0 - 2 / 3) / (1 - 2 / 3))
+    assert row.gap_closed[1] is None
+    assert row.within_question_auroc is not None
+    assert row.within_question_auroc.value == 0.0
+    assert table.tokens == {1: 1.0, 2: 2.0, 3: 3.0}
+    assert (table.questions, table.completions, table.split, table.families) == (1, 3, "all", {"unknown": 1})
+
+
+def test_uneven_pools_count_where_they_have_enough_and_the_notes_say_so() -> None:
+    groups = [
+        question("a", ("4", 1, -1.0), ("4", 1, -2.0)),
+        question("b", ("5", 0, -1.0)),
+        question("c", ("5", np.nan, -1.0)),
+        question("d", ("6", 1, -2.0), ("7", np.nan, -1.0)),
+    ]
+    table = evaluate(None, groups, split="all", ns=(1, 2, 4), answer="number")
+    assert table.ns == (1, 2)
+    assert table.questions == 3
+    assert table.row("first").accuracy[1].value == pytest.approx((1 + 0 + 0.5) / 3)
+    assert table.row("mean_logprob").accuracy[2].value == 0.5  # the surest of d has no label, so it is not right
+    told = " ".join(table.notes)
+    for sentence in (
+        "1 questions are left out: none of their completions has a label.",
+        "n = 4 is left out: no question has so many completions.",
+        "At n = 2 only the 2 of 3 questions with that many completions count.",
+        "1 of 5 completions have no label: picking one counts as wrong.",
+        "WEPR, length and SWIFT as published are left out",
+    ):
+        assert sentence in told
+
+
+@cache
+def table(split: str = "test", *, seed: int = 0) -> Evaluation:
+    return evaluate(trained_head(), graded_groups(60), split=split, ns=(1, 2, 4, 6), subsets=40, seed=seed)
+
+
+def test_all_rows_are_there_and_the_same_questions_give_the_same_table() -> None:
+    names = [
+        "first", "random", "shortest", "longest", "mean_logprob", "sum_logprob", "min_logprob", "entropy",
+        "self_certainty", "deepconf_mean", "deepconf_tail", "deepconf_bottom", "deepconf_lowest", "wepr", "length",
+        "majority", "majority_ties", "borda", "cisc", "swift", "swift_vote", "head", "head_vote", "oracle",
+    ]  # fmt: skip
+    found = table()
+    assert sorted(row.name for row in found.rows) == sorted(names)
+    assert {row.name for row in found.rows if row.needs_labels} == {
+        "wepr", "length", "swift", "swift_vote", "head", "head_vote",
+    }  # fmt: skip
+    again = evaluate(trained_head(), iter(graded_groups(60)), ns=(6, 1, 2, 4, 4), subsets=40)
+    assert again.to_dict() == found.to_dict()
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False)) == found.to_dict()
+
+
+def test_the_test_part_is_the_one_that_the_heads_training_left_out() -> None:
+    counts = {split: table(split).questions for split in ("train", "validation", "test")}
+    assert counts == trained_head().training["questions"]
+    assert "fitted on" in " ".join(table("validation").notes)
+    assert not any("fitted on" in note for note in table("test").notes)
+
+
+def test_neither_the_order_of_questions_nor_of_completions_matters() -> None:
+    def turned(group: Group) -> Group:
+        return replace(group, completions=group.completions[::-1], labels=group.labels[::-1])
+
+    groups = messy(40)
+    tables = [
+        evaluate(trained_head(), order, split="all", ns=(2, 6), subsets=30)
+        for order in (groups, [turned(group) for group in groups[::-1]])
+    ]
+    for one, other in zip(tables[0].rows, tables[1].rows, strict=True):
+        for n in (2, 6):
+            assert one.accuracy[n].value == pytest.approx(other.accuracy[n].value)
+        assert (one.brier, one.ece) == pytest.approx((other.brier, other.ece), nan_ok=True)
+
+
+def test_the_quality_of_scores_is_what_sklearn_finds() -> None:
+    head, groups = trained_head(), graded_groups(60)
+    tested = [group for group in groups if Split().part(group.question_id) == "test"]
+    selections = [judge(group.completions, Rules(scorer=replace(head, training={}))) for group in tested]
+    scores = np.array([each.score for selection in selections for each in selection.candidates])
+    chances = np.array([each.probability for selection in selections for each in selection.candidates])
+    labels = np.concatenate([group.labels for group in tested])
+    row = table().row("head")
+    assert row.pooled_auroc == pytest.approx(roc_auc_score(labels, scores))
+    assert row.brier == pytest.approx(brier_score_loss(labels, chances), abs=1e-6)
+    won, pairs = 0, 0
+    for group, selection in zip(tested, selections, strict=True):
+        mine = [(each.score or 0.0, label) for each, label in zip(selection.candidates, group.labels, strict=True)]
+        duels = [a > b for a, right in mine if right for b, wrong in mine if not wrong]
+        won, pairs = won + sum(duels), pairs + len(duels)
+    assert row.within_question_auroc is not None
+    assert row.within_question_auroc.value == pytest.approx(won / pairs)
+    assert row.within_question_auroc.low < won / pairs < row.within_question_auroc.high
+    assert row.ece == row.ece_at[6]
+    found = table().reliability
+    assert found is not None
+    assert found.error == pytest.approx(row.ece)
+
+
+def test_a_probability_is_judged_among_as_many_as_it_was_drawn_with() -> None:
+    row = table().row("head")
+    assert set(row.ece_at) == {1, 2, 4, 6} == set(row.brier_at)
+    assert len(set(row.brier_at.values())) == 4  # agreement says another thing at each n
+    alone = table().row("swift")
+    assert len(set(alone.brier_at.values())) == 1
+
+
+def test_intervals_come_from_one_resampling_of_the_questions() -> None:
+    columns = np.random.default_rng(1).random((9, 3))
+    draws = np.random.default_rng(5).integers(9, size=(200, 9))
+    by_hand = np.array([columns[draw].sum(axis=0) for draw in draws])
+    assert resampled_sums(columns, resamples=200, seed=5) == pytest.approx(by_hand)
+    found = table()
+    for n in found.ns:
+        majority = found.row("majority").minus_majority[n]
+        assert (majority.value, majority.low, majority.high) == (0.0, 0.0, 0.0)
+        for row in found.rows:
+            difference = row.minus_majority[n]
+            assert difference.value == pytest.approx(row.accuracy[n].value - found.row("majority").accuracy[n].value)
+            assert difference.low <= difference.value <= difference.high
+            assert row.accuracy[n].value <= found.row("oracle").accuracy[n].value
+
+
+def test_wepr_and_length_are_the_logistic_regressions_of_sklearn() -> None:
+    groups, split = graded_groups(60, k=8), Split()
+    found, notes = trained_baselines(groups, split=split, answer="auto")
+    assert not notes
+    learned = [group for group in groups if split.part(group.question_id) == "train"]
+    labels = np.concatenate([group.labels for group in learned])
+    new = graded_groups(3, seed=99)[0].completions
+
+    def columns(completions: Sequence[Completion]) -> dict[str, np.ndarray]:
+        table = TokenTable(completions, width=8)
+        means = [mean_runs(row, table.offsets) for row in token.rank_surprise(table)]
+        length = np.log1p(np.diff(table.offsets))[:, None]
+        return {"wepr": np.stack([*means, *response.max_rank_surprise(table)], axis=1), "length": length}
+
+    seen = columns([completion for group in learned for completion in group.completions])
+    for name in ("wepr", "length"):
+        mean, scale = seen[name].mean(axis=0), seen[name].std(axis=0)
+        model = LogisticRegression(max_iter=1000).fit((seen[name] - mean) / scale, labels)
+        said = found[name](new)
+        wanted = model.predict_proba((columns(new)[name] - mean) / scale)[:, 1]
+        assert said.probabilities == pytest.approx(wanted, abs=1e-6)
+    assert MOST_RANKS == 10
+
+
+def test_baselines_never_learn_from_what_is_evaluated() -> None:
+    groups = graded_groups(60)
+    spoiled = [
+        replace(group, labels=1 - group.labels) if Split().part(group.question_id) == "test" else group
+        for group in groups
+    ]
+    one, other = (trained_baselines(each, split=Split(), answer="auto")[0] for each in (groups, spoiled))
+    new = graded_groups(1, seed=5)[0].completions
+    for name in ("wepr", "length", "swift"):
+        assert np.array_equal(one[name](new).values, other[name](new).values)
+
+
+def test_unseen_questions_are_evaluated_beside_baselines_trained_elsewhere() -> None:
+    unseen = graded_groups(12, seed=3)
+    found = evaluate(trained_head(), unseen, split="all", ns=(2,), train_groups=graded_groups(60))
+    assert {"wepr", "length", "swift_vote"} <= {row.name for row in found.rows}
+    bare = evaluate(trained_head(), unseen, split="all", ns=(2,), trained=False)
+    assert not {"wepr", "length", "swift", "swift_vote"} & {row.name for row in bare.rows}
+    with pytest.raises(KeyError):
+        bare.row("wepr")
+    assert bare.row("head_vote").accuracy[2] == found.row("head_vote").accuracy[2]
+
+
+def test_what_cannot_be_trained_on_leaves_its_rows_out_with_a_note() -> None:
+    right = [replace(group, labels=np.ones(6)) for group in graded_groups(20)]
+    found = evaluate(None, graded_groups(5, seed=2), split="all", ns=(2,), train_groups=right)
+    assert "wepr" not in {row.name for row in found.rows}
+    assert "SWIFT as published is left out: All 120 completions are right" in " ".join(found.notes)
+
+
+def test_a_head_for_another_model_is_refused() -> None:
+    with pytest.raises(ArtifactMismatchError, match="trained on p/m, not on p/other"):
+        evaluate(trained_head(), graded_groups(5), split="all", provider="p", model="other")
+
+
+def test_an_empty_part_says_how_many_questions_each_part_has() -> None:
+    groups = [group for group in graded_groups(60) if Split().part(group.question_id) == "train"][:5]
+    with pytest.raises(ConfigurationError, match="5 train, 0 validation, 0 test"):
+        evaluate(trained_head(), groups)
+
+
+def test_bad_input_is_one_clear_error() -> None:
+    groups = graded_groups(6)
+    for wrong, said in (
+        ({"ns": ()}, "must all be 1 or more"),
+        ({"ns": (0, 2)}, "must all be 1 or more"),
+        ({"subsets": 0}, "must all be 1 or more"),
+        ({"split": "dev"}, "no split 'dev'"),
+        ({"ns": (7,), "split": "all"}, "No question has 7 completions; the most are 6"),
+        ({"answer": "numbr"}, "no answer reader"),
+    ):
+        with pytest.raises(ConfigurationError, match=said):
+            evaluate(None, groups, **{"split": "all", "trained": False} | wrong)  # type: ignore[arg-type]
+    unknown = [replace(group, labels=np.full(6, np.nan)) for group in groups]
+    with pytest.raises(ConfigurationError, match="none of its 6 questions has a label"):
+        evaluate(None, unknown, split="all")
+    with pytest.raises(ConfigurationError, match="nothing to evaluate"):
+        evaluate(None, [], split="all")
+    first = groups[0].completions[0]
+    damaged = replace(first, logprobs=np.full_like(first.logprobs, np.nan))
+    spoiled = replace(groups[0], completions=(damaged, *groups[0].completions[1:]))
+    with pytest.raises(ConfigurationError, match=r"Question q0-0: .*NaN"):
+        evaluate(None, [spoiled, *groups[1:]], split="all", trained=False)
+
+
+def test_a_head_whose_facts_say_nothing_usable_is_told_or_refused() -> None:
+    head = trained_head()
+    bare = evaluate(replace(head, training={}), graded_groups(30), ns=(2,), trained=False)
+    assert "does not say how its questions were split" in " ".join(bare.notes)
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        evaluate(replace(head, training={"split": {"dev": 1}}), graded_groups(30))
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        evaluate(replace(head, training={"split": "abc"}), graded_groups(30))
+    with pytest.raises(ConfigurationError, match="read by a function"):
+        evaluate(replace(head, training={"answer": "custom"}), graded_groups(30))
+
+
+def test_one_question_has_no_width_and_no_crash() -> None:
+    found = evaluate(trained_head(), graded_groups(1), split="all", ns=(1, 2), trained=False)
+    accuracy = found.row("head_vote").accuracy[2]
+    assert accuracy.low == accuracy.value == accuracy.high
+
+
+def test_a_head_that_is_no_better_than_majority_says_so_in_the_table() -> None:
+    head = replace(trained_head(), training={**trained_head().training, "verdict": "no better than majority"})
+    assert "no better than majority" in " ".join(evaluate(head, graded_groups(60), ns=(2,), trained=False).notes)
