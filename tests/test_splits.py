@@ -41,3 +41,24 @@ def test_a_larger_test_share_only_ever_adds_to_the_test_questions(test: float, m
 def test_shares_that_leave_nothing_to_train_or_validate_on_are_refused(shares: tuple[float, float]) -> None:
     with pytest.raises(ConfigurationError, match="leave nothing to train on"):
         Split(validation=shares[0], test=shares[1])
+
+
+@given(test=st.floats(0, 0.5), validation=st.floats(0.05, 0.4), key=st.text())
+def test_each_question_that_is_not_for_test_is_held_out_once(test: float, validation: float, key: str) -> None:
+    split = Split(validation=validation, test=test)
+    parts = [split.part(key, held=fold) for fold in range(split.folds)]
+    if split.part(key) == "test":
+        assert set(parts) == {"test"}
+    else:
+        assert parts.count("held") == 1
+        assert parts.count("validation") == 1
+        assert (parts[-1] == "validation") == (parts[0] == "held") == (split.part(key) == "validation")
+
+
+def test_the_folds_share_the_questions_that_are_not_for_test_alike() -> None:
+    split = Split(validation=0.2, test=0.2)
+    assert split.folds == 4
+    for fold in range(4):
+        counts = Counter(split.part(f"q{i}", held=fold) for i in range(5000))
+        assert counts["held"] == pytest.approx(1000, abs=120)
+        assert counts["train"] == pytest.approx(2000, abs=150)

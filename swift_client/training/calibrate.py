@@ -8,7 +8,7 @@ from swift_client.models import Calibration, IsotonicCalibration, PlattCalibrati
 from swift_client.models.head import sigmoid
 from swift_client.ragged import F64
 
-ENOUGH_FOR_ISOTONIC = 1000
+ENOUGH_FOR_ISOTONIC = 500
 """Labelled completions from which a free monotone curve beats two numbers."""
 
 

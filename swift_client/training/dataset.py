@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -16,6 +17,7 @@ from swift_client.training.groups import Group
 from swift_client.training.matrix import Matrix, MatrixBuilder, thinned, trainable
 from swift_client.training.recipes import Recipe
 from swift_client.training.splits import Part, Split, fraction
+from swift_client.training.threads import one_thread
 
 SHORTEST_LISTS = 5
 """Alternatives a token that a thinned question keeps at least: what the poorest provider with lists gives."""
@@ -25,12 +27,18 @@ LOOKED_AT = 64
 """Questions read ahead to see how long the lists are."""
 
 
+class EmptyPartError(ConfigurationError):
+    """No question fell to a part that needs some."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dataset:
     """What :func:`read` makes of the questions."""
 
     train: Matrix
     validation: Matrix
+    held: Matrix | None
+    """The fold set aside."""
     k_min: int
     k_max: int
     top_ids: bool
@@ -41,21 +49,23 @@ class Dataset:
     """Completions learned from or validated on, by part."""
 
 
+@one_thread()
 def read(
     groups: Iterable[Group],
     *,
     recipe: Recipe,
     split: Split,
     answer: answers.Spec,
+    held: int | None = None,
     k: int | None = None,
     seed: int = 0,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Dataset:
     """Read each question once, in any order; they need not be in memory together.
 
-    ``answer`` is how answers are compared for agreement, ``k`` how many alternatives a token are read (None: as many
-    as are listed), ``progress`` is called with the number of questions read. Raises ConfigurationError for questions
-    that no head can be trained on.
+    ``answer`` is how answers are compared for agreement, ``held`` the fold that is set aside, ``k`` how many
+    alternatives a token are read (None: as many as are listed), ``progress`` is called with the number of questions
+    read. Raises ConfigurationError for questions that no head can be trained on.
     """
     ahead, stream = _look_ahead(groups)
     k_max = k if k is not None else max((_depth(group) for group in ahead), default=0)
@@ -64,13 +74,13 @@ def read(
     labels: Counter[float] = Counter()
     depths: Counter[int] = Counter()
     with_tokens, top_ids = 0, True
-    with (
-        MatrixBuilder(recipe.features, recipe.terms, width=k_max) as train,
-        MatrixBuilder(recipe.features, recipe.terms, width=k_max) as validation,
-    ):
-        builders: dict[Part, MatrixBuilder] = {"train": train, "validation": validation}
+    kinds: tuple[Part, ...] = ("train", "validation") if held is None else ("train", "validation", "held")
+    with ExitStack() as files:
+        builders = {
+            kind: files.enter_context(MatrixBuilder(recipe.features, recipe.terms, width=k_max)) for kind in kinds
+        }
         for done, group in enumerate(stream, 1):
-            part = split.part(group.question_id)
+            part = split.part(group.question_id, held=held)
             questions[part] += 1
             with_tokens += any(completion.tokens for completion in group.completions)
             kept = trainable(group)
@@ -78,7 +88,8 @@ def read(
             top_ids &= all(group.completions[at].top_ids is not None for at in kept)
             depths.update(min(listed_ranks(group.completions[at]), k_max) for at in kept)
             if part in builders:
-                same = answers.read([completion.text for completion in group.completions], answer).groups
+                texts = [completion.text for completion in group.completions]
+                same = answers.read(texts, answer if "agreement" in recipe.terms else None).groups
                 builders[part].add(group, same, k=k_max)
                 if recipe.thin and part == "train":
                     rng = np.random.default_rng(int(fraction(f"thin:{seed}:{group.question_id}") * 2**63))
@@ -89,19 +100,20 @@ def read(
         _refuse(questions, labels, with_tokens=with_tokens > 0)
         for kind, builder in builders.items():
             if not builder.questions:
-                raise ConfigurationError(
+                raise EmptyPartError(
                     f"None of {questions.total()} questions that can be learned from fell to {kind}.",
                     hint="Collect more questions: 50 are few, 500 are good.",
                 )
-        matrices = train.build(), validation.build()
+        matrices = {kind: builder.build() for kind, builder in builders.items()}
     return Dataset(
-        train=matrices[0],
-        validation=matrices[1],
+        train=matrices["train"],
+        validation=matrices["validation"],
+        held=matrices.get("held"),
         k_min=k_min,
         k_max=k_max,
         top_ids=top_ids,
         questions={part: questions[part] for part in ("train", "validation", "test")},
-        completions={"train": len(matrices[0].labels), "validation": len(matrices[1].labels)},
+        completions={kind: len(matrix.labels) for kind, matrix in matrices.items()},
     )
 
 

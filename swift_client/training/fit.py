@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
@@ -12,9 +13,9 @@ import torch
 from swift_client import answers
 from swift_client.errors import ConfigurationError
 from swift_client.models import HeadArtifact
-from swift_client.ragged import F64
+from swift_client.ragged import F64, I64
 from swift_client.training.calibrate import calibrate
-from swift_client.training.dataset import Dataset, read
+from swift_client.training.dataset import Dataset, EmptyPartError, read
 from swift_client.training.gate import Gate, gate, number
 from swift_client.training.groups import Group
 from swift_client.training.loop import Epoch, network_scores, train
@@ -37,6 +38,8 @@ MOST_TOKENS_WITH_IDENTITY = 300_000
 """Training tokens above which identities are not tried: 128 or 256 columns a token would take minutes, not seconds."""
 IDENTITY_GAIN = 0.01
 """Within-question AUROC on validation that identities must bring to be kept."""
+ENOUGH_VALIDATION = 5000
+"""Validation completions from which the head's own validation questions alone say enough about it."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,7 +49,7 @@ class TrainResult:
     artifact: HeadArtifact
     history: tuple[Epoch, ...]
     metrics: dict[str, float | None]
-    """On validation completions: within_question_auroc, pooled_auroc, brier, ece; None where undefined."""
+    """On held-out completions: within_question_auroc, pooled_auroc, brier, ece; None where undefined."""
     gate: Gate
 
     @property
@@ -72,7 +75,9 @@ def fit(
     """Train a head on graded questions that ``provider`` and ``model`` answered; the same input gives the same head.
 
     ``groups`` is read question by question, once or twice. ``answer`` is how answers are compared for agreement.
-    ``split`` keeps its test questions out. ``device`` is torch's name, or "auto": a GPU where there is one. ``k`` reads
+    ``split`` keeps its test questions out. Calibration and gate rest on completions that nothing was chosen by: where
+    validation completions are few, further heads are trained, each without one fold of the split, which it then scores.
+    ``device`` is torch's name, or "auto": a GPU where there is one. ``k`` reads
     that many alternatives a token and no more. Raises ConfigurationError for questions that no head can be trained on.
     """
     if isinstance(recipe, str):
@@ -85,19 +90,19 @@ def fit(
     place = _device(device)
     again = list(groups) if iter(groups) is groups else groups
 
-    def attempt(row: Recipe) -> _Attempt:
+    def attempt(row: Recipe, held: int | None = None) -> _Attempt:
         data = read(
             again,
             recipe=row,
             split=split,
+            held=held,
             answer=answer,
             k=k,
             seed=seed,
             progress=lambda done: progress("questions", done),
         )
         network, history = train(data, row, seed=seed, device=place, progress=lambda done: progress("epochs", done))
-        scores = network_scores(network, data.validation)
-        return _Attempt(row, data, network, history, scores)
+        return _Attempt(row, data, network, history)
 
     chosen = attempt(row)
     identity = [name for name in row.identity if name != "alternatives_hash" or chosen.data.top_ids]
@@ -105,16 +110,23 @@ def fit(
         named = attempt(replace(row, features=(*row.features, *identity)))
         if named.auroc > chosen.auroc + IDENTITY_GAIN:
             chosen = named
-    row, data, network, history, scores = chosen
-    held = data.validation
-    calibration = calibrate(scores, held.labels)
-    probabilities = calibration(scores)
-    judged = gate(_alone(network, row, held, scores), held.labels, held.question, seed=seed)
+    row, data, network, history = chosen
+    attempts = [chosen]
+    if len(data.validation.labels) < ENOUGH_VALIDATION:
+        attempts = []
+        for held in range(split.folds):
+            # Few questions may leave a fold without any.
+            with suppress(EmptyPartError):
+                attempts.append(attempt(row, held))
+    unseen = _Unseen.of(attempts or [chosen])
+    calibration = calibrate(unseen.scores, unseen.labels)
+    probabilities = calibration(unseen.scores)
+    judged = gate(unseen.alone, unseen.labels, unseen.question, seed=seed)
     metrics = {
-        "within_question_auroc": number(within_question_auroc(scores, held.labels, held.question)),
-        "pooled_auroc": number(pooled_auroc(scores, held.labels)),
-        "brier": number(brier(probabilities, held.labels)),
-        "ece": number(expected_calibration_error(probabilities, held.labels)),
+        "within_question_auroc": number(within_question_auroc(unseen.scores, unseen.labels, unseen.question)),
+        "pooled_auroc": number(pooled_auroc(unseen.scores, unseen.labels)),
+        "brier": number(brier(probabilities, unseen.labels)),
+        "ece": number(expected_calibration_error(probabilities, unseen.labels)),
     }
     head, response = network.export()
     training: dict[str, Any] = {
@@ -124,6 +136,7 @@ def fit(
         "answer": answer if isinstance(answer, str) else None if answer is None else "custom",
         "questions": data.questions,
         "completions": data.completions,
+        "folds": len(attempts),
         "epochs": len(history),
         "best_epoch": 1 + int(np.argmin([epoch.validation for epoch in history])),
         "validation": metrics,
@@ -155,24 +168,48 @@ class _Attempt(NamedTuple):
     data: Dataset
     network: Network
     history: tuple[Epoch, ...]
-    scores: F64
 
     @property
     def auroc(self) -> float:
         """Within-question AUROC on validation; 0 where it is undefined."""
         held = self.data.validation
-        return float(np.nan_to_num(within_question_auroc(self.scores, held.labels, held.question)))
+        scores = network_scores(self.network, held)
+        return float(np.nan_to_num(within_question_auroc(scores, held.labels, held.question)))
 
 
-def _alone(network: Network, recipe: Recipe, matrix: Matrix, scores: F64) -> F64:
-    """Take what agreement added out of the scores: majority knows that much without a head."""
-    if "agreement" not in recipe.terms:
-        return scores
-    column = recipe.terms.index("agreement") - len(recipe.terms)
-    _, response = network.export()
-    added = response.weight[column] / response.standardizer.scale[column] * matrix.terms[:, column]
-    alone: F64 = scores - added
-    return alone
+class _Unseen(NamedTuple):
+    """Completions scored by networks that learned nothing from their questions."""
+
+    scores: F64
+    alone: F64
+    """The scores without what agreement added: majority knows that much without a head."""
+    labels: F64
+    question: I64
+
+    @classmethod
+    def of(cls, attempts: Sequence[_Attempt]) -> _Unseen:
+        """Join the folds that networks were trained without, or validation questions where none was set aside."""
+        parts = [each.data.held or each.data.validation for each in attempts]
+        scores = [network_scores(each.network, part) for each, part in zip(attempts, parts, strict=True)]
+        added = [_agreement(each, part) for each, part in zip(attempts, parts, strict=True)]
+        before = np.cumsum([0, *(int(part.question[-1]) + 1 for part in parts)])
+        return cls(
+            np.concatenate(scores),
+            np.concatenate(scores) - np.concatenate(added),
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.question + first for part, first in zip(parts, before, strict=False)]),
+        )
+
+
+def _agreement(attempt: _Attempt, matrix: Matrix) -> F64:
+    """Return what the response term "agreement" adds to the scores, (N,)."""
+    terms = attempt.recipe.terms
+    if "agreement" not in terms:
+        return np.zeros(len(matrix.labels))
+    column = terms.index("agreement") - len(terms)
+    _, response = attempt.network.export()
+    added: F64 = response.weight[column] / response.standardizer.scale[column] * matrix.terms[:, column]
+    return added
 
 
 def _device(name: str) -> torch.device:

@@ -49,7 +49,9 @@ class Recipe:
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "default": Recipe(
-            terms=(*DEFAULT_RESPONSE_TERMS, "agreement"),
+            # Not "agreement": it outshouts what tells the completions apart, and majority counts it anyway
+            # (docs/decisions/0006-agreement-is-counted-by-the-vote.md).
+            terms=DEFAULT_RESPONSE_TERMS,
             standardize=True,
             thin=True,
             start="zero",

@@ -8,7 +8,7 @@ from typing import Literal
 
 from swift_client.errors import ConfigurationError
 
-Part = Literal["train", "validation", "test"]
+Part = Literal["train", "validation", "held", "test"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +26,24 @@ class Split:
                 hint="Validation takes more than 0, and both together less than 1.",
             )
 
-    def part(self, question_id: str) -> Part:
-        """Return the part that the question belongs to."""
-        place = fraction(f"{self.seed}:{question_id}")
-        if place < self.test:
+    @property
+    def folds(self) -> int:
+        """How many parts of about the validation share the questions that are not for test fall into."""
+        return 1 + max(1, round((1 - self.test - self.validation) / self.validation))
+
+    def part(self, question_id: str, *, held: int | None = None) -> Part:
+        """Return the part that the question belongs to.
+
+        With ``held`` that fold is set aside and the next one validates, so that nothing in training sees it.
+        """
+        beyond = fraction(f"{self.seed}:{question_id}") - self.test
+        if beyond < 0:
             return "test"
-        return "validation" if place < self.test + self.validation else "train"
+        share = (1 - self.test - self.validation) / (self.folds - 1)
+        fold = 0 if beyond < self.validation else 1 + min(int((beyond - self.validation) / share), self.folds - 2)
+        if fold == held:
+            return "held"
+        return "validation" if fold == (0 if held is None else (held + 1) % self.folds) else "train"
 
 
 def fraction(key: str) -> float:
