@@ -15,7 +15,7 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from swift_client.errors import ArtifactError, ArtifactMismatchError, ConfigurationError
 from swift_client.features import DEFAULT_RESPONSE_TERMS, TokenTable, response, token
-from swift_client.models import HeadArtifact
+from swift_client.models import HeadArtifact, ResponseWeights
 from swift_client.ragged import mean_runs
 from swift_client.reranker.judging import Rules, judge
 from swift_client.training.baselines import MOST_RANKS, trained_baselines
@@ -42,6 +42,15 @@ AGREEING = replace(RECIPES["default"], terms=(*DEFAULT_RESPONSE_TERMS, "agreemen
 def trained_head(recipe: str | Recipe = AGREEING) -> HeadArtifact:
     """Train a head, by default one that counts agreement: what it says depends on the draw."""
     return fit(graded_groups(60), provider="p", model="m", answer="auto", recipe=recipe).artifact
+
+
+@cache
+def agreeing_head() -> HeadArtifact:
+    """Return a head that agreement moves as much as its tokens do, so that the draw decides what it picks."""
+    head, part = trained_head(), trained_head().response
+    weight = np.append(part.weight[:-1], -1.5)
+    response = ResponseWeights(mean=part.standardizer.mean, scale=part.standardizer.scale, weight=weight)
+    return replace(head, response=response, training={})
 
 
 def messy(questions: int, *, seed: int = 7, n: int = 6) -> list[Group]:
@@ -90,7 +99,7 @@ def no_score(completions: Sequence[Completion]) -> list[None]:
 def selectable() -> dict[str, tuple[Any, Any]]:
     """Return the rows that a Selection serves: scorer and way to choose."""
     rows: dict[str, tuple[Any, Any]] = {name: (name, "best") for name in SINGLES}
-    head, swift = (replace(trained_head(recipe), training={}) for recipe in (AGREEING, "swift"))
+    head, swift = agreeing_head(), replace(trained_head("swift"), training={})
     return rows | {
         "first": (no_score, "best"),
         "majority": (no_score, "vote"),
@@ -105,7 +114,7 @@ def selectable() -> dict[str, tuple[Any, Any]]:
 @pytest.mark.parametrize("answer", ["auto", "number", None])
 @pytest.mark.parametrize("n", [1, 2, 3, 6])
 def test_every_row_picks_what_a_selection_would_from_the_same_completions(n: int, answer: str | None) -> None:
-    head, swift = trained_head(), trained_head("swift")
+    head, swift = agreeing_head(), trained_head("swift")
     scorings = free_scorings({method.score for method in METHODS}) | {
         "head": head_scoring(head),
         "swift": head_scoring(swift),
@@ -128,7 +137,7 @@ def test_every_row_picks_what_a_selection_would_from_the_same_completions(n: int
 
 
 def test_a_head_says_of_a_draw_what_it_says_in_a_selection() -> None:
-    head = replace(trained_head(), training={})
+    head = agreeing_head()
     groups = messy(10)
     pools = Pools.of([pool(group, {"head": head_scoring(head)}, "auto") for group in groups])
     draws = np.array([[0, 3, 5], [4, 2, 1]])

@@ -13,7 +13,6 @@ from swift_client.models import PlattCalibration
 from swift_client.ragged import F64, mean_runs
 from swift_client.scorers import Scores, score, wepr
 from swift_client.training.groups import Group
-from swift_client.training.matrix import trainable
 from swift_client.training.pools import Scoring
 from swift_client.training.splits import Split
 from swift_client.types import Completion
@@ -60,6 +59,8 @@ def trained_baselines(
 
 
 def _logistic_baselines(groups: Iterable[Group], split: Split) -> dict[str, Scoring]:
+    from swift_client.training.matrix import trainable
+
     blocks, labels = [np.zeros((0, 1 + 2 * MOST_RANKS))], [np.zeros(0)]
     ranks: list[int] = []
     for group in groups:
