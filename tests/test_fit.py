@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from swift_client.errors import ConfigurationError
-from swift_client.features import TokenTable, response_columns, token_columns
+from swift_client.features import DEFAULT_RESPONSE_TERMS, TokenTable, response_columns, token_columns
 from swift_client.models import NO_BETTER, HeadArtifact, save
 from swift_client.reranker.judging import Rules, judge
 from swift_client.scorers import load_head, score
@@ -70,7 +70,7 @@ def test_the_trained_head_scores_in_numpy_as_it_does_in_torch() -> None:
     table = TokenTable(group.completions, width=data.k_max, k=data.k_max, groups=[0] * len(group.completions))
     features, terms = token_columns(table, QUICK.features), response_columns(table, QUICK.terms)
     batch = Batch(
-        torch.from_numpy(features.values),
+        [torch.from_numpy(features.values)],
         torch.from_numpy(np.diff(features.offsets)),
         torch.from_numpy(terms.values),
     )
@@ -174,7 +174,7 @@ def test_a_head_trained_on_lists_of_eight_works_on_lists_of_five(result: TrainRe
 
 
 def test_a_head_trained_on_noise_says_that_it_is_no_better_than_majority() -> None:
-    noise = fitted(graded_groups(90, signal=0.0))
+    noise = fitted(graded_groups(90, signal=0.0), recipe=replace(QUICK, terms=(*DEFAULT_RESPONSE_TERMS, "agreement")))
     assert noise.verdict == NO_BETTER
     assert noise.artifact.training["verdict"] == NO_BETTER
     # Agreement alone tells right from wrong here, and that is what majority knows already.
@@ -193,7 +193,7 @@ def test_token_identity_is_kept_where_it_tells_and_left_out_where_it_does_not(re
     assert "token_hash" not in result.artifact.features
     telling = fitted([told(group) for group in graded_groups(90, signal=0.0)])
     assert telling.artifact.features[-1] == "token_hash"
-    assert telling.gate.low > 0.9
+    assert telling.gate.low > 0.7
 
 
 def test_the_file_says_what_the_head_was_trained_on(result: TrainResult) -> None:

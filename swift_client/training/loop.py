@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +19,10 @@ from swift_client.training.losses import LOSSES, Labels
 from swift_client.training.matrix import Matrix
 from swift_client.training.network import Batch, Network
 from swift_client.training.recipes import Recipe
+from swift_client.training.threads import one_thread
+
+BLOCK = 2048
+"""Token rows at least that are multiplied at once on a processor: more would leave its cache, fewer cost calls."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +34,7 @@ class Epoch:
     validation: float
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread: sums then have one order on every machine, and busy cores do not wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@_one_thread()
+@one_thread()
 def train(
     data: Dataset,
     recipe: Recipe,
@@ -89,7 +81,7 @@ def train(
     return network, tuple(history)
 
 
-@_one_thread()
+@one_thread()
 def network_scores(network: Network, matrix: Matrix) -> F64:
     """Return the scores (N,) of all completions of a matrix."""
     weight = network.fused.weight
@@ -107,6 +99,7 @@ class _Questions:
         self._terms = torch.from_numpy(matrix.terms).to(device)
         self._lengths = torch.from_numpy(np.diff(matrix.offsets)).to(device)
         self._starts = matrix.starts
+        self._block = BLOCK if device.type == "cpu" else len(matrix.values)
         self.count = len(self._starts) - 1
 
     def batches(self, size: int, order: I64) -> Iterator[tuple[Batch, Labels]]:
@@ -122,13 +115,24 @@ class _Questions:
     def _batch(self, chosen: list[int]) -> tuple[Batch, Labels]:
         matrix, runs = self._matrix, [(self._starts[q], self._starts[q + 1]) for q in chosen]
         batch = Batch(
-            values=torch.cat([self._values[matrix.offsets[start] : matrix.offsets[end]] for start, end in runs]),
+            blocks=self._blocks([(matrix.offsets[start], matrix.offsets[end]) for start, end in runs]),
             lengths=torch.cat([self._lengths[start:end] for start, end in runs]),
             terms=torch.cat([self._terms[start:end] for start, end in runs]),
         )
         rows = np.concatenate([np.arange(start, end) for start, end in runs])
         labels = Labels.of(matrix.labels[rows], matrix.question[rows], dtype=self._dtype, device=self._device)
         return batch, labels
+
+    def _blocks(self, runs: list[tuple[int, int]]) -> list[Tensor]:
+        """Cut out runs of rows: long ones as they lie, short ones joined to their neighbours."""
+        blocks: list[Tensor] = []
+        pieces: list[Tensor] = []
+        for at, (start, end) in enumerate(runs, 1):
+            pieces.append(self._values[start:end])
+            if sum(map(len, pieces)) >= self._block or at == len(runs):
+                blocks.append(pieces[0] if len(pieces) == 1 else torch.cat(pieces))
+                pieces = []
+        return blocks
 
 
 def _scores(network: Network, questions: _Questions) -> Tensor:

@@ -92,7 +92,7 @@ class MatrixBuilder:
             ) from error
         with _room_on_disk():
             # torch rounds to float16 as numpy does, fifty times as fast.
-            self._file.write(torch.from_numpy(features.values).half().numpy())
+            self._file.write(torch.from_numpy(features.values).half().numpy().data)
         self._lengths.append(np.diff(features.offsets))
         self._term_rows.append(terms)
         self._labels.append(group.labels[kept])

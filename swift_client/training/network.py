@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +15,33 @@ from swift_client.models.head import GATES_AT_LEAST
 class Batch(NamedTuple):
     """N completions with S tokens in all."""
 
-    values: Tensor
-    """(S, d) token features as they are stored."""
+    blocks: Sequence[Tensor]
+    """(S_i, d) token features as they are stored, S rows in all."""
     lengths: Tensor
     """(N,) tokens of each completion, at least one."""
     terms: Tensor
     """(N, m) response terms."""
+
+
+class _Linear(torch.autograd.Function):
+    """X w + b over blocks of rows that no gradient is asked of, (S, 2).
+
+    Each block is brought to the weights' dtype when it is needed, in both directions, and dropped: it is then read
+    from the processor's cache, where a whole batch would be written to fresh memory and kept for the way back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, *blocks: Tensor) -> Tensor:
+        ctx.blocks = blocks
+        return torch.cat([torch.addmm(bias, block.to(weight.dtype), weight.T) for block in blocks])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        weight = grad.new_zeros(grad.shape[1], ctx.blocks[0].shape[1])
+        for part, block in zip(torch.split(grad, [len(block) for block in ctx.blocks]), ctx.blocks, strict=True):
+            weight.addmm_(part.T, block.to(grad.dtype))
+        return weight, grad.sum(dim=0), *(None for _ in ctx.blocks)
 
 
 class Network(nn.Module):
@@ -52,7 +74,8 @@ class Network(nn.Module):
         """Return R = Σ g·r / max(Σ g, 1e-8) + response terms, (N,)."""
         dtype = self.fused.weight.dtype
         weight = self.fused.weight / self.tokens_scale
-        fused = batch.values.to(dtype) @ weight.T + (self.fused.bias - weight @ self.tokens_mean)
+        bias = self.fused.bias - weight @ self.tokens_mean
+        fused: Tensor = _Linear.apply(weight, bias, *batch.blocks)  # type: ignore[no-untyped-call]  # torch's
         gates = torch.sigmoid(fused[:, 0])
         sums = torch.segment_reduce(
             torch.stack([gates * fused[:, 1], gates], dim=1), "sum", lengths=batch.lengths, axis=0, unsafe=True
