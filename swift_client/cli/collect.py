@@ -36,7 +36,7 @@ def collect(
     ] = None,
     token_ids: Annotated[bool, typer.Option(help="Also keep which tokens the alternatives were.")] = True,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at once.")] = 16,
-    seed: Annotated[int | None, typer.Option(min=0, help="Completion i of a question is asked with seed + i.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed asks for the same completions.")] = None,
     price_prompt: Annotated[float | None, typer.Option(min=0, help="Price of a million prompt tokens.")] = None,
     price_completion: Annotated[float | None, typer.Option(min=0, help="Price of a million completion tokens.")] = None,
     max_cost: Annotated[

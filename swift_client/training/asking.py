@@ -23,14 +23,26 @@ from swift_client.sampling import Line, Outcome, draw, order
 from swift_client.store import SampleStore, Spent, StoredQuestion
 from swift_client.training.budget import Allowance, Prices, Purse
 from swift_client.training.collected import CollectFailure, CollectProgress, CollectResult
+from swift_client.training.splits import fraction
 from swift_client.types import Usage
 
 GIVE_UP = 8
 """Questions that may fail one after another, with nothing arriving in between, before all is given up."""
+SEEDS = 2**31 - 2**16
+"""Seeds of a question's first completion lie below, so that the others fit every provider's 31 bits too."""
 _FATAL = (AuthenticationError, ConfigurationError, LogprobsUnavailableError)
 """Errors that every other question would meet as well."""
 
 logger = logging.getLogger(__name__)
+
+
+def seed_of(question_id: str, seed: int) -> int:
+    """Return the seed of the question's first completion.
+
+    Each question has seeds of its own: with the same 16 for all, a local server draws the same random numbers for every
+    question, and hundreds of questions vary together as if they were few.
+    """
+    return (seed + int(fraction(f"seed:{question_id}") * SEEDS)) % SEEDS
 
 
 @dataclass(kw_only=True)
@@ -114,7 +126,7 @@ class Run:
         return granted
 
     async def _ask(self, question: StoredQuestion, start: int, count: int) -> None:
-        seed = None if self.seed is None else self.seed + start
+        seed = None if self.seed is None else seed_of(question.id, self.seed) + start
         asked = order(question.messages, count, seed=seed, sampling=self.sampling)
         try:
             drawn = await draw(self.line, asked, on_arrival=partial(self._keep, question, start))
@@ -142,7 +154,7 @@ class Run:
             numbers.append(next(free) if taken else wish)
         cost = self.prices.cost(outcome.usage) if self.prices else None
         usage = replace(outcome.usage, calls=1)
-        seed = None if self.seed is None else self.seed + start + outcome.first
+        seed = None if self.seed is None else seed_of(question.id, self.seed) + start + outcome.first
         self.store.add_samples(question.id, outcome.completions, numbers=numbers, usage=usage, cost=cost, seed=seed)
         held.update(numbers)
         self.added += len(numbers)

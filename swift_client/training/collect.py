@@ -65,7 +65,8 @@ async def collect_async(
             without it nobody knows what a call may cost. What a provider charges for calls that failed is not known.
         max_requests: send no more requests than this in this run, retries counted.
         concurrency: questions, and requests, under way at once.
-        seed: the call that brings completion i of a question sends seed + i.
+        seed: the same seed asks for the same completions. The call that brings completion i of a question sends
+            ``asking.seed_of(question, seed)`` + i.
         base_url: overrides the row's.
         api_key: default: the row's environment variable.
         client: your own openai client.
