@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -18,7 +19,7 @@ from swift_client.features import DEFAULT_RESPONSE_TERMS, TokenTable, response, 
 from swift_client.models import HeadArtifact, ResponseWeights
 from swift_client.ragged import mean_runs
 from swift_client.reranker.judging import Rules, judge
-from swift_client.training.baselines import MOST_RANKS, trained_baselines
+from swift_client.training.baselines import MOST_RANKS, TEMPERATURES, trained_baselines
 from swift_client.training.bootstrap import resampled_sums
 from swift_client.training.evaluate import evaluate
 from swift_client.training.evaluation import Evaluation
@@ -28,6 +29,7 @@ from swift_client.training.methods import METHODS, Agreement, Drawn, picks
 from swift_client.training.pools import Pools, free_scorings, head_scoring, pool
 from swift_client.training.recipes import RECIPES, Recipe
 from swift_client.training.splits import Split
+from swift_client.training.voting import subsets
 from swift_client.types import Completion
 
 from .graded import graded_groups
@@ -41,7 +43,7 @@ AGREEING = replace(RECIPES["default"], terms=(*DEFAULT_RESPONSE_TERMS, "agreemen
 @cache
 def trained_head(recipe: str | Recipe = AGREEING) -> HeadArtifact:
     """Train a head, by default one that counts agreement: what it says depends on the draw."""
-    return fit(graded_groups(60), provider="p", model="m", answer="auto", recipe=recipe).artifact
+    return fit(graded_groups(40), provider="p", model="m", answer="auto", recipe=recipe).artifact
 
 
 @cache
@@ -216,8 +218,8 @@ def test_uneven_pools_count_where_they_have_enough_and_the_notes_say_so() -> Non
 
 
 @cache
-def table(split: str = "test", *, seed: int = 0) -> Evaluation:
-    return evaluate(trained_head(), graded_groups(60), split=split, ns=(1, 2, 4, 6), subsets=40, seed=seed)
+def table() -> Evaluation:
+    return evaluate(trained_head(), graded_groups(40), ns=(1, 2, 4, 6), subsets=40)
 
 
 def test_all_rows_are_there_and_the_same_questions_give_the_same_table() -> None:
@@ -229,18 +231,22 @@ def test_all_rows_are_there_and_the_same_questions_give_the_same_table() -> None
     found = table()
     assert sorted(row.name for row in found.rows) == sorted(names)
     assert {row.name for row in found.rows if row.needs_labels} == {
-        "wepr", "length", "swift", "swift_vote", "head", "head_vote",
+        "wepr", "length", "cisc", "swift", "swift_vote", "head", "head_vote",
     }  # fmt: skip
-    again = evaluate(trained_head(), iter(graded_groups(60)), ns=(6, 1, 2, 4, 4), subsets=40)
+    again = evaluate(trained_head(), iter(graded_groups(40)), ns=(6, 1, 2, 4, 4), subsets=40)
     assert again.to_dict() == found.to_dict()
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False)) == found.to_dict()
 
 
 def test_the_test_part_is_the_one_that_the_heads_training_left_out() -> None:
-    counts = {split: table(split).questions for split in ("train", "validation", "test")}
-    assert counts == trained_head().training["questions"]
-    assert "fitted on" in " ".join(table("validation").notes)
-    assert not any("fitted on" in note for note in table("test").notes)
+    found = {
+        split: evaluate(trained_head(), graded_groups(40), split=split, ns=(1,), trained=False)
+        for split in ("train", "validation", "test")
+    }
+    counts = trained_head().training["questions"]
+    assert {split: each.questions for split, each in found.items()} == {split: counts[split] for split in found}
+    assert "fitted on" in " ".join(found["validation"].notes)
+    assert not any("fitted on" in note for note in found["test"].notes)
 
 
 def test_neither_the_order_of_questions_nor_of_completions_matters() -> None:
@@ -259,7 +265,7 @@ def test_neither_the_order_of_questions_nor_of_completions_matters() -> None:
 
 
 def test_the_quality_of_scores_is_what_sklearn_finds() -> None:
-    head, groups = trained_head(), graded_groups(60)
+    head, groups = trained_head(), graded_groups(40)
     tested = [group for group in groups if Split().part(group.question_id) == "test"]
     selections = [judge(group.completions, Rules(scorer=replace(head, training={}))) for group in tested]
     scores = np.array([each.score for selection in selections for each in selection.candidates])
@@ -307,8 +313,8 @@ def test_intervals_come_from_one_resampling_of_the_questions() -> None:
 
 
 def test_wepr_and_length_are_the_logistic_regressions_of_sklearn() -> None:
-    groups, split = graded_groups(60, k=8), Split()
-    found, notes = trained_baselines(groups, split=split, answer="auto")
+    groups, split = graded_groups(40, k=8), Split()
+    found, _, notes = trained_baselines(groups, split=split, answer="auto")
     assert not notes
     learned = [group for group in groups if split.part(group.question_id) == "train"]
     labels = np.concatenate([group.labels for group in learned])
@@ -330,21 +336,45 @@ def test_wepr_and_length_are_the_logistic_regressions_of_sklearn() -> None:
     assert MOST_RANKS == 10
 
 
+def test_cisc_gets_the_temperature_that_is_most_often_right_on_training_questions() -> None:
+    groups, split = graded_groups(40, n=5, seed=4), Split()
+    learned = [group for group in groups if split.part(group.question_id) == "train"]
+    found = trained_baselines(groups, split=split, answer="auto").temperature
+
+    def right(temperature: float) -> float:
+        total = 0.0
+        for group in learned:
+            for draw in subsets(5, 5, most=50, seed=0).tolist():
+                weights: dict[str, float] = defaultdict(float)
+                for at in draw:
+                    completion = group.completions[at]
+                    weights[completion.text] += np.exp(np.exp(completion.logprobs.mean(dtype=np.float64)) / temperature)
+                winner = max(weights, key=weights.__getitem__)
+                total += winner == "The answer is 4"
+        return total
+
+    assert found in TEMPERATURES
+    assert right(found) == max(map(right, TEMPERATURES))
+    label = next(row.label for row in table().rows if row.name == "cisc")
+    assert label.startswith("CISC by probability, T = ")
+
+
 def test_baselines_never_learn_from_what_is_evaluated() -> None:
-    groups = graded_groups(60)
+    groups = graded_groups(40)
     spoiled = [
         replace(group, labels=1 - group.labels) if Split().part(group.question_id) == "test" else group
         for group in groups
     ]
-    one, other = (trained_baselines(each, split=Split(), answer="auto")[0] for each in (groups, spoiled))
+    one, other = (trained_baselines(each, split=Split(), answer="auto") for each in (groups, spoiled))
+    assert one.temperature == other.temperature
     new = graded_groups(1, seed=5)[0].completions
     for name in ("wepr", "length", "swift"):
-        assert np.array_equal(one[name](new).values, other[name](new).values)
+        assert np.array_equal(one.scorings[name](new).values, other.scorings[name](new).values)
 
 
 def test_unseen_questions_are_evaluated_beside_baselines_trained_elsewhere() -> None:
     unseen = graded_groups(12, seed=3)
-    found = evaluate(trained_head(), unseen, split="all", ns=(2,), train_groups=graded_groups(60))
+    found = evaluate(trained_head(), unseen, split="all", ns=(2,), train_groups=graded_groups(40))
     assert {"wepr", "length", "swift_vote"} <= {row.name for row in found.rows}
     bare = evaluate(trained_head(), unseen, split="all", ns=(2,), trained=False)
     assert not {"wepr", "length", "swift", "swift_vote"} & {row.name for row in bare.rows}
@@ -366,7 +396,7 @@ def test_a_head_for_another_model_is_refused() -> None:
 
 
 def test_an_empty_part_says_how_many_questions_each_part_has() -> None:
-    groups = [group for group in graded_groups(60) if Split().part(group.question_id) == "train"][:5]
+    groups = [group for group in graded_groups(40) if Split().part(group.question_id) == "train"][:5]
     with pytest.raises(ConfigurationError, match="5 train, 0 validation, 0 test"):
         evaluate(trained_head(), groups)
 
@@ -415,4 +445,4 @@ def test_one_question_has_no_width_and_no_crash() -> None:
 
 def test_a_head_that_is_no_better_than_majority_says_so_in_the_table() -> None:
     head = replace(trained_head(), training={**trained_head().training, "verdict": "no better than majority"})
-    assert "no better than majority" in " ".join(evaluate(head, graded_groups(60), ns=(2,), trained=False).notes)
+    assert "no better than majority" in " ".join(evaluate(head, graded_groups(40), ns=(2,), trained=False).notes)

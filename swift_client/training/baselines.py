@@ -1,8 +1,9 @@
-"""The trained methods that a head is measured against: WEPR, length alone, and SWIFT as published."""
+"""What a head is measured against and needs labels as it does: WEPR, length, SWIFT as published, CISC's temperature."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,14 +14,31 @@ from swift_client.models import PlattCalibration
 from swift_client.ragged import F64, mean_runs
 from swift_client.scorers import Scores, score, wepr
 from swift_client.training.groups import Group
-from swift_client.training.pools import Scoring
+from swift_client.training.methods import Method, right_share
+from swift_client.training.pools import Pools, Scoring, free_scorings, pool
 from swift_client.training.splits import Split
+from swift_client.training.voting import cisc, subsets
 from swift_client.types import Completion
 
 MOST_RANKS = 10
 """Ranks that WEPR reads; its authors found nothing beyond."""
 FEW = 0.01
 """Share of completions that WEPR may leave unscored, for want of ranks, to read one rank more from the others."""
+
+TEMPERATURES = tuple(float(temperature) for temperature in np.round(np.geomspace(0.01, 10, 25), 4))
+TUNED_AT = 8
+"""Completions a question when the temperature is tuned."""
+
+
+class Baselines(NamedTuple):
+    """What could be trained."""
+
+    scorings: dict[str, Scoring]
+    """"length", "wepr" and "swift"."""
+    temperature: float | None
+    """Of CISC, the one most often right on the training questions; None where they cannot tell."""
+    notes: tuple[str, ...]
+    """One for each that could not be trained."""
 
 
 def trained_baselines(
@@ -31,10 +49,10 @@ def trained_baselines(
     k: int | None = None,
     seed: int = 0,
     progress: Callable[[str, int], None] = lambda stage, done: None,
-) -> tuple[dict[str, Scoring], tuple[str, ...]]:
-    """Train "length", "wepr" and "swift" on the training questions of ``groups``, which is read several times.
+) -> Baselines:
+    """Train on the training questions of ``groups``, which is read several times.
 
-    Returns them by name, and a note for each that could not be trained. Raises MissingExtraError without the extra.
+    Raises MissingExtraError without the extra "train".
     """
     try:
         import sklearn.linear_model  # noqa: F401
@@ -55,7 +73,24 @@ def trained_baselines(
         found["swift"] = lambda completions: score(completions, head)
     except ConfigurationError as error:
         notes.append(f"SWIFT as published is left out: {error.message}")
-    return found, tuple(notes)
+    return Baselines(found, _temperature(groups, split, answer, seed), tuple(notes))
+
+
+def _temperature(groups: Iterable[Group], split: Split, answer: answers.Spec, seed: int) -> float | None:
+    """Tune CISC as its authors do, one temperature for all questions, on those that have most completions."""
+    scorings = free_scorings({"probability"})
+    learned = [pool(group, scorings, answer) for group in groups if split.part(group.question_id) == "train"]
+    size = max((len(each.labels) for each in learned), default=0)
+    if size < 2:
+        return None
+    pools = Pools.of([each for each in learned if len(each.labels) == size])
+    rows = [
+        Method(name=f"{temperature}", label="", score="probability", by=cisc(temperature, standardize=False))
+        for temperature in TEMPERATURES
+    ]
+    draws = subsets(size, min(size, TUNED_AT), most=50, seed=seed)
+    shares = right_share(rows, pools, draws, auto=answer == "auto", agreement=None)
+    return max(TEMPERATURES, key=lambda temperature: (shares[f"{temperature}"].mean(), temperature))
 
 
 def _logistic_baselines(groups: Iterable[Group], split: Split) -> dict[str, Scoring]:

@@ -22,7 +22,7 @@ from swift_client.training.calibration_metrics import reliability
 from swift_client.training.comparison import Comparison
 from swift_client.training.evaluation import Evaluation
 from swift_client.training.groups import Group
-from swift_client.training.methods import METHODS, NO_SCORE, Agreement
+from swift_client.training.methods import METHODS, NO_SCORE, Agreement, methods
 from swift_client.training.pools import Pool, Scoring, free_scorings, head_scoring, pool
 from swift_client.training.splits import Split
 
@@ -85,21 +85,8 @@ def evaluate(
     parts, notes = _split_of(head)
     spec = answer_of(head) if isinstance(answer, EllipsisType) else answer
     groups = list(groups) if iter(groups) is groups else groups
-    scorings, agreement = free_scorings({method.score for method in METHODS}), None
-    if trained:
-        source = train_groups if train_groups is not None else None if split == "all" else groups
-        if source is None:
-            notes.append(
-                "WEPR, length and SWIFT as published are left out: all questions are evaluated, none trained on."
-            )
-        else:
-            source = list(source) if iter(source) is source else source
-            k = head.k_max if head else None
-            more, said = trained_baselines(source, split=parts, answer=spec, k=k, seed=seed, progress=progress)
-            scorings |= more
-            notes += said
+    scorings = free_scorings({method.score for method in METHODS})
     if head is not None:
-        agreement = Agreement.of(head)
         scorings["head"] = head_scoring(head)
     if split in ("train", "validation"):
         notes.append(f"These are {split} questions, which the head was fitted on: expect less on others.")
@@ -110,17 +97,33 @@ def evaluate(
         raise ConfigurationError(
             f"No question has {min(wanted)} completions; the most are {largest}.", hint="Ask for fewer with ns (--n)."
         )
+    source = train_groups if train_groups is not None else None if split == "all" else groups
+    temperature = None
+    if trained and source is None:
+        notes.append(
+            "WEPR, length and SWIFT as published are left out, and CISC is not tuned: "
+            "all questions are evaluated, none trained on."
+        )
+    elif trained and source is not None:
+        source = list(source) if iter(source) is source else source
+        k = head.k_max if head else None
+        found = trained_baselines(source, split=parts, answer=spec, k=k, seed=seed, progress=progress)
+        more = _read(groups, split, parts, found.scorings, spec, progress, [])
+        pools = [one.joined(other) for one, other in zip(pools, more, strict=True)]
+        scorings |= found.scorings
+        temperature = found.temperature
+        notes += found.notes
     notes += _notes(pools, wanted, asked, scored="head" in scorings)
     if head is not None and not head.helps:
         notes.append("Training found this head no better than majority: best_of votes by count instead.")
     table = Comparison(
         pools,
-        [method for method in METHODS if method.score in (NO_SCORE, *scorings)],
+        [method for method in methods(temperature) if method.score in (NO_SCORE, *scorings)],
         ns=asked,
         most=subsets,
         seed=seed,
         auto=spec == "auto",
-        agreement=agreement,
+        agreement=None if head is None else Agreement.of(head),
         progress=lambda done: progress("completions drawn", done),
     )
     chances, came_true = table.chances("head", asked[-1]) if head is not None else (np.zeros(0), np.zeros(0))

@@ -6,7 +6,7 @@ A pick is what ``reranker.judging.judge`` would choose from the same completions
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from swift_client.models import HeadArtifact
 from swift_client.ragged import F64, I64
 from swift_client.selection import LEAST_WEIGHT
 from swift_client.training.pools import Pools
-from swift_client.training.voting import RULES, best, vote
+from swift_client.training.voting import RULES, Rule, best, cisc, vote
 from swift_client.types import Bool
 
 NO_SCORE = "none"
@@ -26,13 +26,13 @@ _VALUES_AT_ONCE = 1 << 16
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One row. ``by`` is a rule of ``voting``, or "chance" (votes weighed by probability), "random" or "any"."""
+    """One row. ``by`` is a rule, a name in RULES, or "chance" (votes weighed by probability), "random" or "any"."""
 
     name: str
     label: str
     kind: Literal["single", "vote", "oracle"] = "single"
     score: str = NO_SCORE
-    by: str = "best"
+    by: str | Rule = "best"
     needs_labels: bool = False
 
 
@@ -64,13 +64,24 @@ METHODS: tuple[Method, ...] = (
         by="majority_with_ties",
     ),
     Method(name="borda", label="Borda by self-certainty", kind="vote", score="self_certainty", by="borda"),
-    Method(name="cisc", label="CISC by mean logprob", kind="vote", score="mean_logprob", by="cisc"),
+    Method(name="cisc", label="CISC by probability", kind="vote", score="probability", by=cisc(standardize=False)),
     Method(
         name="swift_vote", label="SWIFT as published, vote", kind="vote", score="swift", by="chance", needs_labels=True
     ),
     Method(name="head_vote", label="This head, vote", kind="vote", score="head", by="chance", needs_labels=True),
     Method(name="oracle", label="Any of n (oracle)", kind="oracle", by="any"),
 )  # fmt: skip
+
+
+def methods(temperature: float | None) -> tuple[Method, ...]:
+    """Return all rows, CISC with the temperature that labels gave it, or with its plain 1."""
+    if temperature is None:
+        return METHODS
+    rule, label = cisc(temperature, standardize=False), f"CISC by probability, T = {temperature:.3g}"
+    return tuple(
+        replace(method, label=label, by=rule, needs_labels=True) if method.name == "cisc" else method
+        for method in METHODS
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +169,8 @@ def picks(method: Method, drawn: Drawn) -> I64:
         weights = np.ones(scores.shape) if chances is None else np.where(chances > LEAST_WEIGHT, chances, LEAST_WEIGHT)
         voted = vote(drawn.answers, scores, weights)
     else:
-        voted = RULES[method.by](drawn.answers, scores)
+        rule = RULES[method.by] if isinstance(method.by, str) else method.by
+        voted = rule(drawn.answers, scores)
     return np.where(drawn.voted, voted, alone)
 
 

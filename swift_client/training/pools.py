@@ -43,6 +43,10 @@ class Pool:
     note: str | None
     """What the reader of answers has to say."""
 
+    def joined(self, other: Pool) -> Pool:
+        """Return this question with the scores of both."""
+        return replace(self, scores={**self.scores, **other.scores}, chances={**self.chances, **other.chances})
+
 
 def pool(group: Group, scorings: Mapping[str, Scoring], answer: answers.Spec) -> Pool:
     """Read one question. Raises ConfigurationError where a scorer cannot read a completion."""
@@ -122,7 +126,12 @@ def free_scorings(names: Set[str]) -> dict[str, Scoring]:
         shortest = score(completions, "shortest")
         return replace(shortest, values=-shortest.values, name="longest")
 
-    return {**scorings, "longest": longest} if "longest" in names else scorings
+    def probability(completions: Sequence[Completion]) -> Scores:
+        logprob = score(completions, "mean_logprob")
+        return replace(logprob, values=np.exp(logprob.values), name="probability")
+
+    derived = {"longest": longest, "probability": probability}
+    return scorings | {name: scoring for name, scoring in derived.items() if name in names}
 
 
 def head_scoring(head: HeadArtifact) -> Scoring:
