@@ -1,21 +1,15 @@
-"""How far probabilities can be believed: log-loss and the reliability table, beside ``metrics``' Brier and ECE.
+"""How far probabilities can be believed: the reliability table, of which ``metrics``' ECE is the mean distance.
 
 Probabilities (N,) are 0..1 and labels (N,) 0 or 1, both float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 
 from swift_client.ragged import F64, I64
-from swift_client.training.metrics import brier, expected_calibration_error, pooled_auroc
-
-LEAST_PROBABILITY = 1e-15
-"""Log-loss keeps this distance from 0 and 1: one sure mistake costs 34.5 nats, not infinity."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,12 +37,6 @@ class Reliability:
         return float((weight * said * self.came_true).sum() / spread) if spread else np.nan
 
 
-def log_loss(probabilities: F64, labels: F64) -> float:
-    """Return the mean of -log(probability given to what came true), nats."""
-    given = np.where(labels == 1, probabilities, 1 - probabilities)
-    return float(-np.log(np.maximum(given, LEAST_PROBABILITY)).mean())
-
-
 def reliability(probabilities: F64, labels: F64, *, bins: int = 15) -> Reliability:
     """Return the reliability table of at most ``bins`` bins, none empty. Raises ValueError without completions."""
     if not len(labels):
@@ -60,20 +48,3 @@ def reliability(probabilities: F64, labels: F64, *, bins: int = 15) -> Reliabili
         came_true=np.array([labels[part].mean() for part in parts]),
         count=np.array([len(part) for part in parts], np.int64),
     )
-
-
-CALIBRATION_METRICS = MappingProxyType(
-    {"brier": brier, "ece": expected_calibration_error, "log_loss": log_loss, "pooled_auroc": pooled_auroc}
-)
-"""One row for each number of the evaluation table that asks for probabilities and labels only."""
-
-
-def calibration_report(probabilities: F64, labels: F64) -> Mapping[str, float]:
-    """Return every row of CALIBRATION_METRICS; completions with a NaN in either are left out.
-
-    All values are NaN where nothing is left.
-    """
-    known = ~(np.isnan(probabilities) | np.isnan(labels))
-    if not known.any():
-        return dict.fromkeys(CALIBRATION_METRICS, np.nan)
-    return {name: metric(probabilities[known], labels[known]) for name, metric in CALIBRATION_METRICS.items()}

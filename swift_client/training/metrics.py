@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swift_client.ragged import F64, I64
+from swift_client.training.calibration_metrics import reliability
 
 
 class Pairs(NamedTuple):
@@ -68,9 +69,7 @@ def brier(probabilities: F64, labels: F64) -> float:
 
 def expected_calibration_error(probabilities: F64, labels: F64, *, bins: int = 15) -> float:
     """Return ECE with ``bins`` bins of equal mass: mean |mean probability - share right|, weighted by bin size."""
-    order = np.argsort(probabilities, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
-    return float(sum(abs((probabilities[part] - labels[part]).sum()) for part in parts) / len(labels))
+    return reliability(probabilities, labels, bins=bins).error
 
 
 def duels(scores: F64, labels: F64, question: I64, *, questions: int) -> tuple[F64, F64]:
