@@ -356,7 +356,7 @@ def test_cisc_gets_the_temperature_that_is_most_often_right_on_training_question
     assert found in TEMPERATURES
     assert right(found) == max(map(right, TEMPERATURES))
     label = next(row.label for row in table().rows if row.name == "cisc")
-    assert label.startswith("CISC by probability, T = ")
+    assert label.startswith("CISC, T = ")
 
 
 def test_baselines_never_learn_from_what_is_evaluated() -> None:

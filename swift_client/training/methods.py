@@ -60,7 +60,7 @@ METHODS: tuple[Method, ...] = (
     _single("head", "This head, best", needs_labels=True),
     Method(name="majority", label="Majority", kind="vote", by="majority"),
     Method(
-        name="majority_ties", label="Majority, ties by mean logprob", kind="vote", score="mean_logprob",
+        name="majority_ties", label="Majority, ties by logprob", kind="vote", score="mean_logprob",
         by="majority_with_ties",
     ),
     Method(name="borda", label="Borda by self-certainty", kind="vote", score="self_certainty", by="borda"),
@@ -77,7 +77,7 @@ def methods(temperature: float | None) -> tuple[Method, ...]:
     """Return all rows, CISC with the temperature that labels gave it, or with its plain 1."""
     if temperature is None:
         return METHODS
-    rule, label = cisc(temperature, standardize=False), f"CISC by probability, T = {temperature:.3g}"
+    rule, label = cisc(temperature, standardize=False), f"CISC, T = {temperature:.2g}"
     return tuple(
         replace(method, label=label, by=rule, needs_labels=True) if method.name == "cisc" else method
         for method in METHODS
