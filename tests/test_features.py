@@ -28,6 +28,23 @@ from swift_client.features import (
 )
 from swift_client.types import Completion
 
+TEXTS = (
+    *(f"t{i}" for i in range(40)),
+    " the",
+    "word",
+    "7",
+    " 12",
+    "٣",
+    "²",
+    "",
+    " ",
+    "\n\n",
+    "=",
+    ".",
+    " -",
+    "é",
+    "日本",
+)
 ALL_FEATURES = tuple(FEATURES)
 ALL_TERMS = tuple(RESPONSE_TERMS)
 
@@ -44,7 +61,7 @@ def make(length: int, ranks: int, seed: int, *, gaps: bool = False, censor: bool
     return Completion(
         text="x" * length,
         index=index,
-        tokens=tuple(f"t{i}" for i in rng.integers(0, 50, size=length)),
+        tokens=tuple(TEXTS[i] for i in rng.integers(0, len(TEXTS), size=length)),
         logprobs=everything[np.arange(length), chosen],
         top_logprobs=top,
         censored=np.full(length, censor),
@@ -113,6 +130,16 @@ def expected_tokens(completion: Completion, width: int) -> dict[str, list[float]
             "entropy_mean_16": float(np.mean(window(history["entropy"], 16))) if k else 0.0,
             "confidence_mean_16": float(np.mean(window(history["confidence"], 16))) if k else 0.0,
         }
+        text = completion.tokens[t]
+        digits = any(letter.isdigit() for letter in text)
+        put |= {
+            "number": float(digits),
+            "number_logprob": own if digits else 0.0,
+            "number_entropy": bucketed if digits and k else 0.0,
+            "symbol": float(not any(letter.isalnum() for letter in text)),
+            "starts_word": float(text != "" and text[0].isspace()),
+            "characters": math.log(1 + len(text.strip())),
+        }
         before = rows["decision_entropy"][-1] if t else put["decision_entropy"]
         put["decision_entropy_change"] = put["decision_entropy"] - before if k > 1 else 0.0
         for rank in range(width):
@@ -147,6 +174,7 @@ def test_every_response_term_is_its_definition_worked_out_with_numpy_on_one_answ
     chosen, length = completion.logprobs.astype(np.float64), len(completion.tokens)
     tokens = expected_tokens(completion, width)
     entropy, confidence = np.array(tokens["entropy"]), np.array(tokens["confidence"])
+    number = np.array(tokens["number"]) == 1
     expected = dict.fromkeys(terms.names, 0.0) | {"agreement": 0.5}
     if length:
         window = min(length, max(16, math.ceil(0.1 * length)))
@@ -168,6 +196,11 @@ def test_every_response_term_is_its_definition_worked_out_with_numpy_on_one_answ
             "tail_confidence": confidence[-window:].mean(),
             "bottom_confidence": groups[: max(1, int(0.1 * len(groups)))].mean(),
             "lowest_confidence": groups[0],
+            "number_share": np.mean(number),
+            "sum_number_logprob": chosen[number].sum(),
+            "min_number_logprob": min(chosen[number], default=0.0),
+            "sum_number_entropy": entropy[number].sum(),
+            "distinct_share": len(set(completion.tokens)) / length,
         } | {f"max_rank_surprise_{i}": max(tokens[f"rank_surprise_{i}"]) for i in range(1, width + 1)}
     np.testing.assert_allclose(terms.values[0], list(expected.values()), rtol=2e-5, atol=2e-6)
 

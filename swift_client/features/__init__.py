@@ -82,6 +82,12 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
         "logprob_min_64": Feature(compute=token.logprob_min_64),
         "entropy_mean_16": Feature(compute=token.entropy_mean_16, needs=1),
         "confidence_mean_16": Feature(compute=token.confidence_mean_16, needs=1),
+        "number": Feature(compute=token.number),
+        "number_logprob": Feature(compute=token.number_logprob),
+        "number_entropy": Feature(compute=token.number_entropy, needs=1),
+        "symbol": Feature(compute=token.symbol),
+        "starts_word": Feature(compute=token.starts_word),
+        "characters": Feature(compute=token.characters),
         # Identities need many labels and strong shrinkage: asked for by name only.
         "token_hash": Feature(compute=token.token_hash, columns=token.HASH_BUCKETS, default=False),
         "alternatives_hash": Feature(compute=token.alternatives_hash, columns=token.HASH_BUCKETS, default=False),
@@ -107,6 +113,11 @@ RESPONSE_TERMS: Mapping[str, Feature] = MappingProxyType(
         "bottom_confidence": Feature(compute=response.bottom_confidence),
         "lowest_confidence": Feature(compute=response.lowest_confidence),
         "max_rank_surprise": Feature(compute=response.max_rank_surprise, columns=None),
+        "number_share": Feature(compute=response.number_share),
+        "sum_number_logprob": Feature(compute=response.sum_number_logprob),
+        "min_number_logprob": Feature(compute=response.min_number_logprob),
+        "sum_number_entropy": Feature(compute=response.sum_number_entropy),
+        "distinct_share": Feature(compute=response.distinct_share),
         # Belongs to a whole question: it needs the groups of equal answers beside the completions.
         "agreement": Feature(compute=response.agreement, default=False),
     }

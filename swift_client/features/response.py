@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -57,6 +58,33 @@ def logprob_quantile(table: TokenTable, *, share: float) -> F64:
 
 
 min_logprob = partial(logprob_quantile, share=0.0)
+
+
+def number_share(table: TokenTable) -> F64:
+    """Share of the tokens that have a digit."""
+    return np.nan_to_num(mean_runs(table.number, table.offsets))
+
+
+def sum_number_logprob(table: TokenTable) -> F64:
+    """Logprob of all tokens with a digit together."""
+    return reduce_runs(np.add, table.number * table.logprobs, table.offsets, empty=0.0)
+
+
+def min_number_logprob(table: TokenTable) -> F64:
+    """Logprob of the least likely token with a digit; 0 where there is none."""
+    return reduce_runs(np.minimum, table.number * table.logprobs, table.offsets, empty=0.0)
+
+
+def sum_number_entropy(table: TokenTable) -> F64:
+    """Sum of the entropies of the tokens with a digit."""
+    return reduce_runs(np.add, table.number * table.entropy, table.offsets, empty=0.0)
+
+
+def distinct_share(table: TokenTable) -> F64:
+    """Share of the tokens that are different ones: low where an answer repeats itself."""
+    _, which = table.vocabulary
+    runs = [which[start:end] for start, end in pairwise(table.offsets)]
+    return np.array([len(np.unique(run)) / max(len(run), 1) for run in runs])
 
 
 def share_below(table: TokenTable, *, probability: float) -> F64:

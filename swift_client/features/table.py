@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import pairwise
 
@@ -70,6 +70,23 @@ class TokenTable:
     def rising(self) -> F64:
         """(S,) the chosen logprobs sorted within each completion."""
         return np.concatenate([np.zeros(0), *(np.sort(run) for run in self.runs(self.logprobs))])
+
+    @cached_property
+    def vocabulary(self) -> tuple[tuple[str, ...], I64]:
+        """The different tokens' texts, in order of appearance, and which of them each token is, (S,)."""
+        known: dict[str, int] = {}
+        which = [known.setdefault(token, len(known)) for each in self.completions for token in each.tokens]
+        return tuple(known), np.array(which, np.int64)
+
+    def of_text(self, say: Callable[[str], float]) -> F64:
+        """Return what ``say`` says of each token's text, (S,); it is asked once for each different token."""
+        texts, which = self.vocabulary
+        return np.array([say(text) for text in texts], np.float64)[which]
+
+    @cached_property
+    def number(self) -> F64:
+        """(S,) 1 for a token with a digit, else 0."""
+        return self.of_text(lambda text: any(map(str.isdigit, text)))
 
     @cached_property
     def censored(self) -> Bool:

@@ -157,11 +157,40 @@ def confidence_mean_16(table: TokenTable) -> F64:
     return _trailing_mean(table, table.confidence, 16)
 
 
+def number(table: TokenTable) -> F64:
+    """1 for a token with a digit. A wrong digit is a wrong answer, a word has synonyms."""
+    return table.number
+
+
+def number_logprob(table: TokenTable) -> F64:
+    """Logprob of the chosen token where it has a digit, else 0."""
+    return table.number * table.logprobs
+
+
+def number_entropy(table: TokenTable) -> F64:
+    """``entropy`` where the chosen token has a digit, else 0."""
+    return table.number * table.entropy
+
+
+def symbol(table: TokenTable) -> F64:
+    """1 for a token with neither letter nor digit."""
+    return table.of_text(lambda text: not any(map(str.isalnum, text)))
+
+
+def starts_word(table: TokenTable) -> F64:
+    """1 for a token that begins with a space."""
+    return table.of_text(lambda text: text[:1].isspace())
+
+
+def characters(table: TokenTable) -> F64:
+    """log(1 + characters), the spaces around not counted."""
+    return np.log1p(table.of_text(lambda text: len(text.strip())))
+
+
 def token_hash(table: TokenTable) -> F32:
     """One-hot bucket of the chosen token's text, crc32(utf-8) modulo 128."""
-    tokens = [token for completion in table.completions for token in completion.tokens]
-    bucket = {token: zlib.crc32(token.encode("utf-8", "surrogatepass")) % HASH_BUCKETS for token in set(tokens)}
-    return _in_buckets(np.array([[bucket[token] for token in tokens]], np.int64), np.ones((1, len(tokens)), np.float32))
+    bucket = table.of_text(lambda text: zlib.crc32(text.encode("utf-8", "surrogatepass")) % HASH_BUCKETS)
+    return _in_buckets(bucket.astype(np.int64)[None], np.ones((1, len(bucket)), np.float32))
 
 
 def alternatives_hash(table: TokenTable) -> F32:

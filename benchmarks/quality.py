@@ -1,0 +1,178 @@
+"""What a head is worth: the packaged model's answers to questions that training never saw, every method in one table.
+
+    python benchmarks/quality.py [--json] [--train 700] [--test 600] [--seeds 3] [--folder samples]
+
+The packaged model answers questions of its train split and of its test split, 16 completions each at temperature 0.8,
+with seeds of its own for each question. For each seed a head is trained on four fifths of the train questions, drawn
+by that seed, and one more on 100 of them; both are judged on all test questions, with 200 draws of n completions each.
+Values are means over the seeds. An interval is the mean of the seeds' 95 % intervals, which are paired bootstraps over
+the questions: wider than the interval of the mean, since the seeds share their questions. ``--folder`` keeps the
+samples, and goes on from those that lie there. Points are hundredths of the questions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from swift_client.pocket.questions import questions
+from swift_client.store import StoredQuestion
+from swift_client.training import Estimate, Evaluation, Group, Split, StoredGroups, collect
+from swift_client.training.evaluate import evaluate
+from swift_client.training.fit import fit
+
+COMPLETIONS, TEMPERATURE, FEW = 16, 0.8, 100
+LOWER_IS_BETTER = ("ece",)
+
+
+def draw_samples(folder: Path, train: int, test: int) -> dict[str, list[Group]]:
+    """Ask what is not there yet, both files at once, and read them."""
+    wanted = {"train": questions(train, seed=1, split="train"), "test": questions(test, seed=2, split="test")}
+
+    def ask(part: str) -> list[Group]:
+        path = folder / f"{part}.db"
+        stored = [
+            StoredQuestion(
+                id=each.id,
+                messages=({"role": "user", "content": each.prompt},),
+                answer=each.answer,
+                family=each.family,
+            )
+            for each in wanted[part]
+        ]
+        collect(stored, path, provider="pocket", n=COMPLETIONS, temperature=TEMPERATURE, seed=0)
+        ids = {each.id for each in stored}
+        return [group for group in StoredGroups([path]) if group.question_id in ids]
+
+    with ThreadPoolExecutor(2) as threads:
+        return dict(zip(wanted, threads.map(ask, wanted), strict=True))
+
+
+def judge(train: Sequence[Group], test: Sequence[Group], seed: int, *, trained: bool) -> Evaluation:
+    """Train a head and compare it with every other method."""
+    head = fit(train, provider="pocket", model="pocket", split=Split(test=0.0, seed=seed), seed=seed).artifact
+    return evaluate(head, test, split="all", train_groups=train if trained else None, trained=trained, seed=seed)
+
+
+def bar(estimates: Sequence[Estimate], target: float, unit: str) -> dict[str, Any]:
+    """Return the mean over the seeds beside its bar; points are hundredths."""
+    scale, digits = (100.0, 2) if unit == "points" else (1.0, 4)
+    value, low, high = (
+        round(scale * fmean(getattr(each, name) for each in estimates), digits) for name in ("value", "low", "high")
+    )
+    return {"value": value, "target": target, "unit": unit, "interval": [low, high]}
+
+
+def difference(one: Estimate, two: Estimate) -> Estimate:
+    """Return one less two as if they were not paired: the interval is too wide, never too narrow."""
+    value = one.value - two.value
+    half = np.hypot(one.high - one.low, two.high - two.low) / 2
+    return Estimate(value, float(value - half), float(value + half))
+
+
+def measure(full: Sequence[Evaluation], few: Sequence[Evaluation]) -> dict[str, dict[str, Any]]:
+    """Return every bar of the evaluations, one a seed."""
+
+    def beyond(found: Sequence[Evaluation], n: int) -> list[Estimate]:
+        return [each.row("head_vote").minus_majority[n] for each in found]
+
+    def best_free(found: Evaluation) -> Estimate:
+        rows = [row for row in found.rows if row.kind == "single" and not row.needs_labels]
+        return max((row.accuracy[8] for row in rows), key=lambda estimate: estimate.value)
+
+    def of(value: Callable[[Evaluation], Estimate]) -> list[Estimate]:
+        return [value(each) for each in full]
+
+    aurocs = [each.row("head").within_question_auroc for each in full]
+    eces = [each.row("head").ece for each in full]
+    return {
+        **{f"vote_minus_majority_n{n}": bar(beyond(full, n), 3 if n == 8 else 4, "points") for n in (2, 4, 8)},
+        "vote_minus_majority_n16": bar(beyond(full, 16), 0, "points"),
+        "vote8_minus_majority16": bar(
+            of(lambda each: difference(each.row("head_vote").accuracy[8], each.row("majority").accuracy[16])),
+            0,
+            "points",
+        ),
+        "best8_minus_best_free8": bar(
+            of(lambda each: difference(each.row("head").accuracy[8], best_free(each))), 0, "points"
+        ),
+        "within_question_auroc": bar([each for each in aurocs if each is not None], 0.75, "0-1"),
+        "ece": bar([Estimate(each, each, each) for each in eces if each is not None], 0.05, "0-1"),
+        **{f"few_vote_minus_majority_n{n}": bar(beyond(few, n), 0, "points") for n in (2, 4, 8)},
+    }
+
+
+def table(found: Sequence[Evaluation]) -> dict[str, dict[str, float]]:
+    """Return by row the mean accuracy at each n, in per cent."""
+    return {
+        row.name: {
+            f"n={n}": round(100 * fmean(each.row(row.name).accuracy[n].value for each in found), 2)
+            for n in row.accuracy
+        }
+        for row in found[0].rows
+    }
+
+
+def main() -> None:
+    """Measure, then print a table or one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--train", type=int, default=700, help="questions to train on")
+    parser.add_argument("--test", type=int, default=600, help="questions to judge on")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="where samples are kept")
+    options = parser.parse_args()
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        folder.mkdir(exist_ok=True)
+        groups = draw_samples(folder, options.train, options.test)
+    sampled = time.perf_counter()
+    print(f"sampled in {sampled - started:.0f} s", file=sys.stderr)
+    full, few = [], []
+    for seed in range(options.seeds):
+        order = np.random.default_rng(seed).permutation(len(groups["train"]))
+        chosen = [groups["train"][at] for at in order[: len(order) * 4 // 5]]
+        full.append(judge(chosen, groups["test"], seed, trained=True))
+        few.append(judge(chosen[:FEW], groups["test"], seed, trained=False))
+        print(f"seed {seed}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    bars = measure(full, few)
+    rows, seconds = table(full), {"sampling": sampled - started, "all": time.perf_counter() - started}
+    if options.json:
+        found = {f"seed_{seed}": each.to_dict() for seed, each in enumerate(full)}
+        print(json.dumps({"bars": bars, "accuracy": rows, "seconds": seconds, "evaluations": found}, indent=2))
+        return
+    for name, each in bars.items():
+        held = each["value"] <= each["target"] if name in LOWER_IS_BETTER else each["value"] >= each["target"]
+        low, high = each["interval"]
+        print(
+            f"{name:28} {each['value']:>7} {each['unit']:6} bar {each['target']:<5} "
+            f"{'ok' if held else 'MISSED':6} ({low} to {high})"
+        )
+    facts = full[0]
+    print(f"\n{facts.questions} test questions, {len(full)} heads trained on {len(groups['train']) * 4 // 5} questions")
+    ns = list(next(iter(rows.values())))
+    print(f"{'right, %':34}" + "".join(f"{n:>8}" for n in ns) + "   AUROC     ECE")
+    for row in facts.rows:
+        auroc = [each.row(row.name).within_question_auroc for each in full]
+        ece = [each.row(row.name).ece for each in full]
+        print(
+            f"{row.label:34}"
+            + "".join(f"{rows[row.name][n]:8.1f}" for n in ns)
+            + (f"{fmean(each.value for each in auroc if each):8.3f}" if auroc[0] else " " * 8)
+            + (f"{fmean(each for each in ece if each is not None):8.3f}" if ece[0] is not None else "")
+        )
+
+
+if __name__ == "__main__":
+    main()
