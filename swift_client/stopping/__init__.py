@@ -1,0 +1,10 @@
+"""When to stop drawing completions: rules that look at the completions so far, one row each in STOPPING_RULES.
+
+A rule is a pure function of the ballots so far, in the order of arrival; the order of those seen changes nothing but
+for "esc", whose windows follow each other.
+"""
+
+from swift_client.stopping.ballots import Ballots, Verdict, Verdicts
+from swift_client.stopping.table import STOPPING_RULES, StoppingRule, stopping_rule
+
+__all__ = ["STOPPING_RULES", "Ballots", "StoppingRule", "Verdict", "Verdicts", "stopping_rule"]

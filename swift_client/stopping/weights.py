@@ -1,0 +1,57 @@
+"""Stopping rules that weigh votes by what a head says, or by 1 each without one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from swift_client.ragged import F64
+from swift_client.stopping.ballots import Ballots, Verdicts, top_two
+
+_ROUNDING = 1e-9
+"""Sums of weights may differ by as much from one order of adding to the other."""
+
+
+def posterior(ballots: Ballots, *, threshold: float, least: int, clip: float) -> Verdicts:
+    """Stop where an answer is right with probability ``threshold``, from ``least`` votes on.
+
+    Each vote with probability c, clipped to ``clip`` .. 1 - ``clip``, is right with c and else names any other of the
+    K - 1 answers alike; K counts the answers given and one more for all others. An answer's posterior odds against
+    that one are then the product of (K - 1) c / (1 - c) over its votes. A vote without a probability says nothing.
+    """
+    if ballots.probabilities is None:
+        return never(ballots)
+    counts = ballots.totals()
+    others = (counts > 0).sum(axis=1, keepdims=True)
+    sure = np.clip(ballots.probabilities, clip, 1 - clip)
+    odds = np.where(np.isnan(sure), 0.0, np.log(sure) - np.log1p(-sure) + np.log(np.maximum(others, 1)))
+    logs = np.where(counts > 0, ballots.totals(odds), -np.inf)
+    logs = np.concatenate([logs, np.zeros((len(logs), 1))], axis=1)
+    shares = np.exp(logs - logs.max(axis=1, keepdims=True))
+    leading = np.where(ballots.voters > 0, shares[:, :-1].max(axis=1, initial=0) / shares.sum(axis=1), np.nan)
+    return Verdicts((leading >= threshold) & (ballots.voters >= least), leading)
+
+
+def consensus(ballots: Ballots, *, share: float, least: int) -> Verdicts:
+    """Stop where one answer holds ``share`` of all weight, from ``least`` votes on."""
+    totals = ballots.totals(ballots.weights)
+    with np.errstate(invalid="ignore"):
+        held = totals.max(axis=1, initial=0) / totals.sum(axis=1)
+    return Verdicts((held >= share) & (ballots.voters >= least), held)
+
+
+def cannot_change(ballots: Ballots) -> Verdicts:
+    """Stop where no completion to come can change the answer that the vote over all n gives.
+
+    None weighs more than 1, so the leader must be ahead by more than there are to come. At least half of all n must
+    have voted as well: where fewer answers can be read, ``answers.read`` may give up the vote. Holds for weights that
+    stay: a head with the term "agreement" still changes those of earlier completions.
+    """
+    first, second = top_two(ballots.totals(ballots.weights))
+    decided = (first - second > ballots.n - ballots.seen + _ROUNDING) & (2 * ballots.voters >= ballots.n)
+    return Verdicts(decided, np.where(decided, 1.0, np.nan))
+
+
+def never(ballots: Ballots) -> Verdicts:
+    """Go on: what the rule reads is not there."""
+    unknown: F64 = np.full(len(ballots.answers), np.nan)
+    return Verdicts(np.zeros(len(ballots.answers), np.bool_), unknown)
