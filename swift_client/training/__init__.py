@@ -1,13 +1,14 @@
 """Training: from graded completions to a head. Only this room knows torch; what it makes is served by numpy.
 
-``collect``, ``train`` and ``evaluate`` are what the commands of these names do. torch is imported where training
-begins, not before.
+``collect``, ``train``, ``evaluate`` and ``report`` are what the commands of these names do. torch is imported where
+training begins, not before.
 """
 
 from swift_client.training.collect import CollectResult, Prices, collect, collect_async
 from swift_client.training.evaluation import Estimate, Evaluation, Row
 from swift_client.training.files import evaluate, train
 from swift_client.training.groups import Group
+from swift_client.training.report import report
 from swift_client.training.splits import Split
 from swift_client.training.stored import StoredGroups
 
@@ -23,5 +24,6 @@ __all__ = [
     "collect",
     "collect_async",
     "evaluate",
+    "report",
     "train",
 ]
