@@ -42,7 +42,7 @@ def fitted(groups: list[Group] = GROUPS, **options: object) -> TrainResult:
 
 
 def swift_data() -> Dataset:
-    return read(GROUPS[:40], recipe=RECIPES["swift"], split=Split(), answer=None)
+    return read(GROUPS[:40], recipe=RECIPES["swift"], split=Split(), answer=None).dataset()
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def result() -> TrainResult:
 
 
 def test_the_trained_head_scores_in_numpy_as_it_does_in_torch() -> None:
-    data = read(GROUPS, recipe=QUICK, split=Split(), answer="number")
+    data = read(GROUPS, recipe=QUICK, split=Split(), answer="number").dataset()
     network, _ = train(data, QUICK, seed=0, device=CPU)
     head, response = network.export()
     artifact = HeadArtifact(
@@ -91,7 +91,7 @@ def test_the_swift_recipe_is_the_papers_equations_written_out_in_plain_torch() -
         """R = Σ g·r / max(Σ g, ε) for one completion after the other."""
         result = []
         for i in range(len(matrix.labels)):  # type: ignore[attr-defined]
-            rows = matrix.values[matrix.offsets[i] : matrix.offsets[i + 1]]  # type: ignore[attr-defined]
+            rows = matrix.values[matrix.first[i] :][: matrix.lengths[i]]  # type: ignore[attr-defined]
             fused = linear(torch.tensor(np.asarray(rows, np.float64)))
             gates, reward = torch.sigmoid(fused[:, 0]), fused[:, 1]
             result.append((gates * reward).sum() / gates.sum().clamp(min=1e-8))
@@ -223,7 +223,7 @@ def test_what_is_cut_unlabelled_or_without_logprobs_is_not_learned_from() -> Non
         labels[2] = np.nan
         return replace(group, completions=(cut, bare, *group.completions[2:]), labels=labels)
 
-    data = read([spoil(group) for group in GROUPS[:40]], recipe=RECIPES["swift"], split=Split(), answer=None)
+    data = read([spoil(group) for group in GROUPS[:40]], recipe=RECIPES["swift"], split=Split(), answer=None).dataset()
     assert len(data.train.labels) == 3 * data.questions["train"]
 
 

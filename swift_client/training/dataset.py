@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from swift_client import answers
 from swift_client.errors import ConfigurationError
 from swift_client.features import listed_ranks
+from swift_client.ragged import I64
 from swift_client.training.groups import Group
 from swift_client.training.matrix import Matrix, MatrixBuilder, thinned, trainable
 from swift_client.training.recipes import Recipe
@@ -33,7 +34,7 @@ class EmptyPartError(ConfigurationError):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dataset:
-    """What :func:`read` makes of the questions."""
+    """What one head is trained on."""
 
     train: Matrix
     validation: Matrix
@@ -45,8 +46,60 @@ class Dataset:
     """Whether every completion learned from says which tokens its alternatives are."""
     questions: dict[str, int]
     """Questions by part: train, validation, test."""
-    completions: dict[str, int]
-    """Completions learned from or validated on, by part."""
+
+    @property
+    def completions(self) -> dict[str, int]:
+        """Completions by part, as they are and thinned."""
+        parts = {"train": self.train, "validation": self.validation, "held": self.held}
+        return {part: len(matrix.labels) for part, matrix in parts.items() if matrix is not None}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Readings:
+    """What :func:`read` makes of the questions: all that heads on any folds of them need, read once."""
+
+    split: Split
+    matrix: Matrix
+    """All but the test questions, each as it is and, where the recipe says so, thinned."""
+    fold: I64
+    """(Q,) fold of each question of the matrix."""
+    thin: NDArray[np.bool_]
+    """(Q,) whether it is a thinned one."""
+    k_min: int
+    k_max: int
+    top_ids: bool
+    questions: Counter[int | None]
+    """Questions by fold, None for test, those that nothing can be learned from too."""
+
+    def dataset(self, held: int | None = None) -> Dataset:
+        """Return the parts that train and validate, and with ``held`` that fold beside them.
+
+        Raises EmptyPartError where one of them has no question that can be learned from.
+        """
+        parts = [self.split.part_of(fold, held=held) for fold in range(self.split.folds)]
+        questions: Counter[Part] = Counter()
+        for fold, count in self.questions.items():
+            questions[self.split.part_of(fold, held=held)] += count
+
+        def part(kind: Part) -> Matrix:
+            kept = np.array([each == kind for each in parts])[self.fold]
+            kept &= ~self.thin | (kind == "train")
+            if not kept.any():
+                raise EmptyPartError(
+                    f"None of {questions.total()} questions that can be learned from fell to {kind}.",
+                    hint="Collect more questions: 50 are few, 500 are good.",
+                )
+            return self.matrix.select(kept)
+
+        return Dataset(
+            train=part("train"),
+            validation=part("validation"),
+            held=None if held is None else part("held"),
+            k_min=self.k_min,
+            k_max=self.k_max,
+            top_ids=self.top_ids,
+            questions={kind: questions[kind] for kind in ("train", "validation", "test")},
+        )
 
 
 @one_thread()
@@ -56,64 +109,61 @@ def read(
     recipe: Recipe,
     split: Split,
     answer: answers.Spec,
-    held: int | None = None,
     k: int | None = None,
     seed: int = 0,
     progress: Callable[[int], None] = lambda done: None,
-) -> Dataset:
+) -> Readings:
     """Read each question once, in any order; they need not be in memory together.
 
-    ``answer`` is how answers are compared for agreement, ``held`` the fold that is set aside, ``k`` how many
-    alternatives a token are read (None: as many as are listed), ``progress`` is called with the number of questions
-    read. Raises ConfigurationError for questions that no head can be trained on.
+    ``answer`` is how answers are compared for agreement, ``k`` how many alternatives a token are read (None: as many
+    as are listed), ``progress`` is called with the number of questions read. Raises ConfigurationError for questions
+    that no head can be trained on.
     """
     ahead, stream = _look_ahead(groups)
     k_max = k if k is not None else max((_depth(group) for group in ahead), default=0)
     k_min = min(SHORTEST_LISTS, k_max) if recipe.thin else k_max
-    questions: Counter[Part] = Counter()
+    questions: Counter[int | None] = Counter()
     labels: Counter[float] = Counter()
     depths: Counter[int] = Counter()
     with_tokens, top_ids = 0, True
-    kinds: tuple[Part, ...] = ("train", "validation") if held is None else ("train", "validation", "held")
-    with ExitStack() as files:
-        builders = {
-            kind: files.enter_context(MatrixBuilder(recipe.features, recipe.terms, width=k_max)) for kind in kinds
-        }
+    rows: list[tuple[int, bool]] = []
+    with MatrixBuilder(recipe.features, recipe.terms, width=k_max) as builder:
         for done, group in enumerate(stream, 1):
-            part = split.part(group.question_id, held=held)
-            questions[part] += 1
+            fold = split.fold(group.question_id)
+            questions[fold] += 1
             with_tokens += any(completion.tokens for completion in group.completions)
             kept = trainable(group)
             labels.update(group.labels[kept].tolist())
             top_ids &= all(group.completions[at].top_ids is not None for at in kept)
             depths.update(min(listed_ranks(group.completions[at]), k_max) for at in kept)
-            if part in builders:
+            if fold is not None:
                 texts = [completion.text for completion in group.completions]
                 same = answers.read(texts, answer if "agreement" in recipe.terms else None).groups
-                builders[part].add(group, same, k=k_max)
-                if recipe.thin and part == "train":
+                if builder.add(group, same, k=k_max):
+                    rows.append((fold, False))
+                if recipe.thin:
                     rng = np.random.default_rng(int(fraction(f"thin:{seed}:{group.question_id}") * 2**63))
                     less, same_less, k_less = thinned(group, same, rng, k_min=k_min, k_max=k_max)
-                    builders[part].add(less, same_less, k=k_less)
+                    if builder.add(less, same_less, k=k_less):
+                        rows.append((fold, True))
             progress(done)
         _refuse_depths(depths, k_max)
-        _refuse(questions, labels, with_tokens=with_tokens > 0)
-        for kind, builder in builders.items():
-            if not builder.questions:
-                raise EmptyPartError(
-                    f"None of {questions.total()} questions that can be learned from fell to {kind}.",
-                    hint="Collect more questions: 50 are few, 500 are good.",
-                )
-        matrices = {kind: builder.build() for kind, builder in builders.items()}
-    return Dataset(
-        train=matrices["train"],
-        validation=matrices["validation"],
-        held=matrices.get("held"),
+        _refuse(questions.total(), labels, with_tokens=with_tokens > 0)
+        if not rows:
+            raise EmptyPartError(
+                f"All {questions.total()} questions that can be learned from fell to test.",
+                hint="Collect more questions: 50 are few, 500 are good.",
+            )
+        matrix = builder.build()
+    return Readings(
+        split=split,
+        matrix=matrix,
+        fold=np.array([fold for fold, _ in rows]),
+        thin=np.array([thin for _, thin in rows]),
         k_min=k_min,
         k_max=k_max,
         top_ids=top_ids,
-        questions={part: questions[part] for part in ("train", "validation", "test")},
-        completions={kind: len(matrix.labels) for kind, matrix in matrices.items()},
+        questions=questions,
     )
 
 
@@ -138,8 +188,7 @@ def _refuse_depths(depths: Counter[int], k_max: int) -> None:
         )
 
 
-def _refuse(questions: Counter[Part], labels: Counter[float], *, with_tokens: bool) -> None:
-    many = questions.total()
+def _refuse(many: int, labels: Counter[float], *, with_tokens: bool) -> None:
     if many < 2:
         raise ConfigurationError(
             "There are no questions." if not many else "There is one question only, and a head needs several.",

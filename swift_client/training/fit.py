@@ -15,7 +15,7 @@ from swift_client.errors import ConfigurationError
 from swift_client.models import HeadArtifact
 from swift_client.ragged import F64, I64
 from swift_client.training.calibrate import calibrate
-from swift_client.training.dataset import Dataset, EmptyPartError, read
+from swift_client.training.dataset import Dataset, EmptyPartError, Readings, read
 from swift_client.training.gate import Gate, gate, number
 from swift_client.training.groups import Group
 from swift_client.training.loop import Epoch, network_scores, train
@@ -74,11 +74,11 @@ def fit(
 ) -> TrainResult:
     """Train a head on graded questions that ``provider`` and ``model`` answered; the same input gives the same head.
 
-    ``groups`` is read question by question, once or twice. ``answer`` is how answers are compared for agreement.
-    ``split`` keeps its test questions out. Calibration and gate rest on completions that nothing was chosen by: where
-    validation completions are few, further heads are trained, each without one fold of the split, which it then scores.
-    ``device`` is torch's name, or "auto": a GPU where there is one. ``k`` reads
-    that many alternatives a token and no more. Raises ConfigurationError for questions that no head can be trained on.
+    ``groups`` is read question by question, once, or twice where identities are tried. ``answer`` is how answers are
+    compared for agreement. ``split`` keeps its test questions out. Calibration and gate rest on completions that
+    nothing was chosen by: where validation completions are few, further heads are trained, each without one fold of the
+    split, which it then scores. ``device`` is torch's name, or "auto": a GPU where there is one. ``k`` reads that many
+    alternatives a token and no more. Raises ConfigurationError for questions that no head can be trained on.
     """
     if isinstance(recipe, str):
         if recipe not in RECIPES:
@@ -90,26 +90,30 @@ def fit(
     place = _device(device)
     again = list(groups) if iter(groups) is groups else groups
 
-    def attempt(row: Recipe, held: int | None = None) -> _Attempt:
-        data = read(
+    def readings(row: Recipe) -> Readings:
+        return read(
             again,
             recipe=row,
             split=split,
-            held=held,
             answer=answer,
             k=k,
             seed=seed,
             progress=lambda done: progress("questions", done),
         )
+
+    def attempt(row: Recipe, known: Readings, held: int | None = None) -> _Attempt:
+        data = known.dataset(held)
         network, history = train(data, row, seed=seed, device=place, progress=lambda done: progress("epochs", done))
         return _Attempt(row, data, network, history)
 
-    chosen = attempt(row)
+    known = readings(row)
+    chosen = attempt(row, known)
     identity = [name for name in row.identity if name != "alternatives_hash" or chosen.data.top_ids]
-    if identity and len(chosen.data.train.values) <= MOST_TOKENS_WITH_IDENTITY:
-        named = attempt(replace(row, features=(*row.features, *identity)))
+    if identity and chosen.data.train.lengths.sum() <= MOST_TOKENS_WITH_IDENTITY:
+        wider = replace(row, features=(*row.features, *identity))
+        named = attempt(wider, both := readings(wider))
         if named.auroc > chosen.auroc + IDENTITY_GAIN:
-            chosen = named
+            chosen, known = named, both
     row, data, network, history = chosen
     attempts = [chosen]
     if len(data.validation.labels) < ENOUGH_VALIDATION:
@@ -117,7 +121,7 @@ def fit(
         for held in range(split.folds):
             # Few questions may leave a fold without any.
             with suppress(EmptyPartError):
-                attempts.append(attempt(row, held))
+                attempts.append(attempt(row, known, held))
     unseen = _Unseen.of(attempts or [chosen])
     calibration = calibrate(unseen.scores, unseen.labels)
     probabilities = calibration(unseen.scores)

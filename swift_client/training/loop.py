@@ -97,7 +97,7 @@ class _Questions:
         self._matrix, self._dtype, self._device = matrix, dtype, device
         self._values = torch.from_numpy(matrix.values).to(device)
         self._terms = torch.from_numpy(matrix.terms).to(device)
-        self._lengths = torch.from_numpy(np.diff(matrix.offsets)).to(device)
+        self._lengths = torch.from_numpy(matrix.lengths).to(device)
         self._starts = matrix.starts
         self._block = BLOCK if device.type == "cpu" else len(matrix.values)
         self.count = len(self._starts) - 1
@@ -114,8 +114,9 @@ class _Questions:
 
     def _batch(self, chosen: list[int]) -> tuple[Batch, Labels]:
         matrix, runs = self._matrix, [(self._starts[q], self._starts[q + 1]) for q in chosen]
+        tokens = [(matrix.first[start], matrix.first[end - 1] + matrix.lengths[end - 1]) for start, end in runs]
         batch = Batch(
-            blocks=self._blocks([(matrix.offsets[start], matrix.offsets[end]) for start, end in runs]),
+            blocks=self._blocks(tokens),
             lengths=torch.cat([self._lengths[start:end] for start, end in runs]),
             terms=torch.cat([self._terms[start:end] for start, end in runs]),
         )
@@ -124,7 +125,7 @@ class _Questions:
         return batch, labels
 
     def _blocks(self, runs: list[tuple[int, int]]) -> list[Tensor]:
-        """Cut out runs of rows: long ones as they lie, short ones joined to their neighbours."""
+        """Cut out runs of token rows: long ones as they lie, short ones joined to their neighbours."""
         blocks: list[Tensor] = []
         pieces: list[Tensor] = []
         for at, (start, end) in enumerate(runs, 1):

@@ -10,10 +10,12 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from swift_client.errors import ConfigurationError
 from swift_client.features import FEATURES, TokenTable, column_names, response_columns, token_columns
@@ -27,21 +29,81 @@ SMALLEST_SCALE = 1e-4
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Moments:
+    """Moments of the tokens of Q questions."""
+
+    tokens: I64
+    """(Q,) how many."""
+    mean: F64
+    """(Q, d)."""
+    squares: F64
+    """(Q, d) sums of squared distances from the question's mean."""
+
+    @classmethod
+    def of(cls, rows: F32) -> Moments:
+        """Return the moments of one question's tokens (S, d)."""
+        mean = rows.mean(axis=0, dtype=np.float64)
+        distance = rows - mean
+        squares = np.square(distance, out=distance).sum(axis=0)
+        return cls(tokens=np.array([len(rows)]), mean=mean[None], squares=squares[None])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Moments]) -> Moments:
+        """Return the questions of all parts."""
+        return cls(
+            tokens=np.concatenate([part.tokens for part in parts]),
+            mean=np.concatenate([part.mean for part in parts]),
+            squares=np.concatenate([part.squares for part in parts]),
+        )
+
+    def select(self, kept: NDArray[np.bool_]) -> Moments:
+        """Return the questions that are ``kept`` (Q,)."""
+        return Moments(tokens=self.tokens[kept], mean=self.mean[kept], squares=self.squares[kept])
+
+    def standardizer(self) -> Standardizer:
+        """Return mean and deviation over all tokens: squares within questions, and between their means."""
+        share = self.tokens / self.tokens.sum()
+        mean = share @ self.mean
+        scale = np.sqrt(self.squares.sum(axis=0) / self.tokens.sum() + share @ (self.mean - mean) ** 2)
+        return Standardizer(mean=mean, scale=np.where(scale > SMALLEST_SCALE, scale, 1.0))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Matrix:
     """N labelled completions of Q questions, S tokens in all; the completions of a question stand side by side."""
 
     values: F16
-    """(S, d) token features; on disk."""
-    offsets: I64
-    """(N+1,) completion i owns the rows ``offsets[i]:offsets[i + 1]``, at least one."""
+    """(≥ S, d) token features, on disk: rows of the completions that were built together, selected or not."""
+    first: I64
+    """(N,) row of each completion's first token."""
+    lengths: I64
+    """(N,) tokens of each completion, at least one."""
     terms: F32
     """(N, m) response terms."""
     labels: F64
     """(N,) 1 right, 0 wrong."""
     question: I64
     """(N,) number of the question, from 0; a thinned question has a number of its own."""
-    tokens: Standardizer
-    """Mean and deviation of the d columns over the S tokens."""
+    moments: Moments
+    """Of the tokens of each question."""
+
+    @cached_property
+    def tokens(self) -> Standardizer:
+        """Mean and deviation of the d columns over the S tokens."""
+        return self.moments.standardizer()
+
+    def select(self, kept: NDArray[np.bool_]) -> Matrix:
+        """Return the questions that are ``kept`` (Q,), numbered anew; the token features are shared."""
+        here = kept[self.question]
+        return Matrix(
+            values=self.values,
+            first=self.first[here],
+            lengths=self.lengths[here],
+            terms=self.terms[here],
+            labels=self.labels[here],
+            question=(np.cumsum(kept) - 1)[self.question[here]],
+            moments=self.moments.select(kept),
+        )
 
     @property
     def starts(self) -> I64:
@@ -64,7 +126,7 @@ class MatrixBuilder:
         self._term_rows: list[F32] = []
         self._labels: list[F64] = []
         self._counts: list[int] = []
-        self._moments = (0, np.zeros(self._columns), np.zeros(self._columns))
+        self._moments: list[Moments] = []
 
     def __enter__(self) -> Self:
         return self
@@ -73,14 +135,15 @@ class MatrixBuilder:
         with contextlib.suppress(OSError):  # what a full disk did not take has been told
             self._file.close()
 
-    def add(self, group: Group, answers: Sequence[int | None], *, k: int) -> None:
-        """Add a question's labelled, whole completions that have tokens. ``answers`` (N,) are equal for equal answers.
+    def add(self, group: Group, answers: Sequence[int | None], *, k: int) -> bool:
+        """Add a question's labelled, whole completions that have tokens; return whether there were any.
 
-        Raises ConfigurationError for a logprob that is NaN and for a full disk.
+        ``answers`` (N,) are equal for equal answers. Raises ConfigurationError for a logprob that is NaN and for a
+        full disk.
         """
         kept = trainable(group)
         if not len(kept):
-            return
+            return False
         table = TokenTable(group.completions, width=self._width, k=k, groups=answers)
         try:
             terms = response_columns(table, self._terms).values[kept]
@@ -97,28 +160,24 @@ class MatrixBuilder:
         self._term_rows.append(terms)
         self._labels.append(group.labels[kept])
         self._counts.append(len(kept))
-        self._moments = _joined(self._moments, features.values)
-
-    @property
-    def questions(self) -> int:
-        """How many questions brought at least one completion."""
-        return len(self._counts)
+        self._moments.append(Moments.of(features.values))
+        return True
 
     def build(self) -> Matrix:
         """Return all that was added, at least one question."""
         with _room_on_disk():
             self._file.flush()
-        offsets = offsets_of(np.concatenate(self._lengths))
-        count, mean, squares = self._moments
-        scale = np.sqrt(squares / count)
+        lengths = np.concatenate(self._lengths)
+        offsets = offsets_of(lengths)
         return Matrix(
             # torch wants a writable array; copy-on-write gives it one and leaves the file alone.
             values=np.memmap(self._file, np.float16, "c", shape=(int(offsets[-1]), self._columns)),
-            offsets=offsets,
+            first=offsets[:-1],
+            lengths=lengths,
             terms=np.concatenate(self._term_rows),
             labels=np.concatenate(self._labels),
             question=np.repeat(np.arange(len(self._counts)), self._counts),
-            tokens=Standardizer(mean=mean, scale=np.where(scale > SMALLEST_SCALE, scale, 1.0)),
+            moments=Moments.joined(self._moments),
         )
 
 
@@ -151,18 +210,3 @@ def thinned(
         family=group.family,
     )
     return part, [answers[at] for at in kept], int(rng.integers(k_min, k_max + 1))
-
-
-Moments = tuple[int, F64, F64]
-"""Rows, mean (d,), sum of squared distances from it (d,)."""
-
-
-def _joined(moments: Moments, rows: F32) -> Moments:
-    """Add rows (S, d): Chan, Golub and LeVeque's update, which does not cancel as sums of squares do."""
-    count, mean, squares = moments
-    total = count + len(rows)
-    here = rows.mean(axis=0, dtype=np.float64)
-    shift = here - mean
-    distance = rows - here
-    within = np.square(distance, out=distance).sum(axis=0)
-    return total, mean + shift * (len(rows) / total), squares + within + shift**2 * (count * len(rows) / total)

@@ -31,16 +31,25 @@ class Split:
         """How many parts of about the validation share the questions that are not for test fall into."""
         return 1 + max(1, round((1 - self.test - self.validation) / self.validation))
 
+    def fold(self, question_id: str) -> int | None:
+        """Return the fold that the question belongs to, from 0; None for a test question."""
+        beyond = fraction(f"{self.seed}:{question_id}") - self.test
+        if beyond < 0:
+            return None
+        share = (1 - self.test - self.validation) / (self.folds - 1)
+        return 0 if beyond < self.validation else 1 + min(int((beyond - self.validation) / share), self.folds - 2)
+
     def part(self, question_id: str, *, held: int | None = None) -> Part:
-        """Return the part that the question belongs to.
+        """Return the part that the question belongs to, see :meth:`part_of`."""
+        return self.part_of(self.fold(question_id), held=held)
+
+    def part_of(self, fold: int | None, *, held: int | None = None) -> Part:
+        """Return what a fold is for; None is the test questions.
 
         With ``held`` that fold is set aside and the next one validates, so that nothing in training sees it.
         """
-        beyond = fraction(f"{self.seed}:{question_id}") - self.test
-        if beyond < 0:
+        if fold is None:
             return "test"
-        share = (1 - self.test - self.validation) / (self.folds - 1)
-        fold = 0 if beyond < self.validation else 1 + min(int((beyond - self.validation) / share), self.folds - 2)
         if fold == held:
             return "held"
         return "validation" if fold == (0 if held is None else (held + 1) % self.folds) else "train"
