@@ -1,0 +1,585 @@
+"""The report: nothing in it acts, every number of the evaluation is there, and it says plainly what a head is worth."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swift_client.cli.app import run
+from swift_client.errors import ArtifactMismatchError, ConfigurationError
+from swift_client.features import token_features
+from swift_client.models import NO_BETTER, GatedLinearHead, HeadArtifact, PlattCalibration, ResponseWeights, save
+from swift_client.models.standardizer import Standardizer
+from swift_client.store import Meta, SampleStore, StoredQuestion
+from swift_client.training import Estimate, Evaluation, Group, report
+from swift_client.training.calibration_metrics import Reliability
+from swift_client.training.evaluate import evaluate
+from swift_client.training.report import words
+from swift_client.training.report.choices import TURNS, choices
+from swift_client.training.report.page import page
+from swift_client.training.report.plot import HEIGHT, LINE, apart, ticks
+from swift_client.training.report.tokens import SHOWN, weighed
+from swift_client.types import Completion, Usage
+
+from .graded import WORDS, graded_groups
+
+HOSTILE = (
+    "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x9b2J \u202egnp.exe\u202c \u2066 \ud800 \x00 </style></title></p></body> "
+    "<script>alert(1)</script> <img src=x onerror='alert(2)'> \" onload=\"alert(3) ' <!-- ]]> &lt;b&gt; http://e.example"
+)
+MINUS = "\N{MINUS SIGN}"
+
+
+class Page(HTMLParser):
+    """Reads a page as a browser would, and holds what is in it; every element must be closed where it belongs."""
+
+    def __init__(self, document: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: set[str] = set()
+        self.attributes: dict[str, set[str]] = {}
+        self.words, self.open = "", list[str]()
+        self.tokens: list[tuple[str, str]] = []
+        """Each token's title and text."""
+        self.rows: list[str] = []
+        """The words of each table row."""
+        self.labels: list[tuple[float, str]] = []
+        """Height and words of each line's label, chart after chart."""
+        self._title = self._place = None
+        self.feed(document)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        facts = dict(attrs)
+        self.tags.add(tag)
+        for name, value in attrs:
+            self.attributes.setdefault(name, set()).add(value or "")
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append("")
+        self._title = facts.get("title") if tag == "i" else None
+        self._place = float(facts["y"] or 0) if tag == "text" and "label" in (facts.get("class") or "") else None
+
+    def handle_startendtag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag != "meta":
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+        self._title = self._place = None
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words += data
+        if "tr" in self.open:
+            self.rows[-1] += f"{data} "
+        if self._title is not None:
+            self.tokens.append((self._title, data))
+        if self._place is not None:
+            self.labels.append((self._place, data))
+
+    def row(self, label: str) -> str:
+        """Return the words of all table rows that begin with ``label``."""
+        found = [row for row in self.rows if row.startswith(label)]
+        assert found, label
+        return " ".join(found)
+
+
+@cache
+def a_head() -> HeadArtifact:
+    return HeadArtifact(
+        features=("logprob", "entropy"),
+        width=8,
+        standardizer=Standardizer(mean=[-0.7, 0.8], scale=[0.9, 0.5]),
+        head=GatedLinearHead(gate_weight=[-0.8, 0.6], gate_bias=-0.3, reward_weight=[1.1, -0.7], reward_bias=0.2),
+        response_terms=("log_length", "sum_logprob"),
+        response=ResponseWeights(mean=[2.0, -7.0], scale=[0.3, 4.0], weight=[-0.2, 0.5]),
+        calibration=PlattCalibration(a=1.3, b=0.1),
+        provider="p",
+        model="m",
+        k_min=2,
+        k_max=8,
+        training={"recipe": "default", "seed": 3, "questions": {"train": 40}, "verdict": "better than chance"},
+        licence="CC0-1.0",
+    )
+
+
+def evaluation(groups: Sequence[Group], head: HeadArtifact | None = None, ns: Sequence[int] = (1, 2, 4)) -> Evaluation:
+    return evaluate(head or a_head(), groups, split="all", ns=ns, subsets=20, resamples=50, trained=False)
+
+
+def document(
+    groups: Sequence[Group],
+    head: HeadArtifact | None = None,
+    found: Evaluation | None = None,
+    questions: Mapping[str, StoredQuestion] | None = None,
+) -> str:
+    head = head or a_head()
+    found = found or evaluation(groups, head)
+    return page(found, head, choices(head, groups, answer="auto"), questions or {})
+
+
+@cache
+def usual() -> tuple[tuple[Group, ...], Evaluation, str]:
+    groups = tuple(graded_groups(40))
+    found = evaluation(groups)
+    return groups, found, document(groups, found=found)
+
+
+def differing(found: Evaluation, sides: Mapping[int, tuple[float, float, float]]) -> Evaluation:
+    """Return the evaluation with these differences of the head's vote to majority."""
+    vote = replace(found.row("head_vote"), minus_majority={n: Estimate(*values) for n, values in sides.items()})
+    return replace(found, rows=tuple(vote if row.name == vote.name else row for row in found.rows), ns=tuple(sides))
+
+
+def hostile(group: Group) -> Group:
+    def spoil(completion: Completion) -> Completion:
+        tokens = (HOSTILE, *completion.tokens[1:-1], "\n<b>")
+        return replace(completion, tokens=tokens, text=f"{HOSTILE} The answer is {HOSTILE}")
+
+    bare = Completion(text=HOSTILE, index=5)
+    completions = (*map(spoil, group.completions[:5]), bare)
+    return replace(group, completions=completions, question_id=HOSTILE + group.question_id, family=HOSTILE)
+
+
+def test_hostile_text_appears_as_text_and_does_nothing() -> None:
+    groups = [hostile(group) for group in graded_groups(12)]
+    head = replace(a_head(), model=HOSTILE, licence=HOSTILE, training={HOSTILE: {"of": [HOSTILE]}, "verdict": HOSTILE})
+    found = replace(evaluation(groups, head), notes=(HOSTILE,))
+    found = replace(found, rows=tuple(replace(row, label=f"{row.label} {HOSTILE}") for row in found.rows))
+    asked = [
+        StoredQuestion(
+            id=group.question_id,
+            messages=({"role": HOSTILE, "content": HOSTILE}, {"role": "user", "content": [{"type": HOSTILE}, HOSTILE]}),
+            answer=HOSTILE,
+        )
+        for group in groups
+    ]
+
+    made = document(groups, head, found, {question.id: question for question in asked})
+    read = Page(made)
+
+    assert read.tags <= {
+        *("html", "head", "meta", "title", "style", "body", "main", "header", "section", "article", "footer", "figure"),
+        *("figcaption", "h1", "h2", "h3", "p", "ul", "li", "details", "summary", "div", "span", "b", "i", "small"),
+        *("table", "thead", "tbody", "tr", "th", "td"),
+        *("svg", "g", "path", "line", "circle", "rect", "polygon", "text"),
+    }
+    assert read.attributes.keys() <= {
+        *("lang", "charset", "http-equiv", "content", "name", "class", "title", "dir", "open", "scope", "colspan"),
+        *("tabindex", "viewbox", "role", "d", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "width", "height"),
+        *("points", "text-anchor"),
+    }
+    assert read.words.count("<script>alert(1)</script>") > 100
+    assert {char for char in made if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")} == {"\n"}
+    assert "\\x1b[31mred" in read.words
+    assert "\\u202egnp.exe" in read.words
+
+
+@given(st.text(max_size=60))
+def test_any_text_leaves_the_page_well_formed(text: str) -> None:
+    groups = graded_groups(1)
+    completions = tuple(replace(each, text=text, tokens=(text, *each.tokens[1:])) for each in groups[0].completions)
+
+    Page(document([replace(groups[0], completions=completions)], found=usual()[1])).words.encode()
+
+
+def test_the_page_needs_nothing_else_and_forbids_it() -> None:
+    made = usual()[2]
+    read = Page(made)
+
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', made)
+    assert policy is not None
+    assert "default-src &#x27;none&#x27;" in policy[1]
+    assert policy.start() < made.index("<style>")
+    assert not read.attributes.keys() & {"href", "src", "srcset", "action", "style", "xlink:href"}
+    assert not re.search(r"url\(|@import|https?:|//[a-z]", made)
+    assert "<script" not in made
+
+
+def test_token_numbers_are_the_heads_own() -> None:
+    groups, _, made = usual()
+    head, by_id = a_head(), {group.question_id: group for group in groups}
+    expected = []
+    for example in choices(head, groups, answer="auto").examples:
+        for completion in by_id[example.question_id].completions[:4]:
+            values = head.standardizer(token_features([completion], head.features, width=8).values)
+            gates, rewards = head.head.token_gates(values), head.head.token_rewards(values)
+            for token, logprob, gate, reward in zip(
+                completion.tokens, completion.logprobs, gates, rewards, strict=True
+            ):
+                share = gate / gates.mean()
+                expected.append(
+                    f"{token}\nlogprob {logprob:.3f}\ngate {gate:.3f} ({share:.2f} of the mean)\n"
+                    f"reward {reward:.3f}\ngate × reward {gate * reward:.3f}".replace("-", MINUS)
+                )
+
+    assert [title for title, _ in Page(made).tokens] == expected
+    assert len(expected) > 200
+
+
+def test_what_tokens_bring_and_the_whole_answer_adds_is_the_score() -> None:
+    groups = graded_groups(20)
+    terms = replace(a_head(), response_terms=(), response=ResponseWeights(mean=[], scale=[], weight=[]))
+    for example in choices(terms, groups, answer="auto").examples:
+        for candidate, parts in zip(example.selection.candidates, weighed(terms, example.selection), strict=True):
+            assert parts is not None
+            assert parts.brought.mean() == pytest.approx(parts.mean, rel=1e-9)
+            assert parts.mean == pytest.approx(candidate.score, rel=1e-5, abs=1e-6)
+
+
+def test_completions_without_logprobs_show_their_text_and_lists_are_read_to_the_shortest() -> None:
+    group = graded_groups(1)[0]
+    short = replace(group.completions[1], top_logprobs=group.completions[1].top_logprobs[:, :3])
+    bare = Completion(text="nothing <i>known</i>", index=0)
+    group = replace(group, completions=(bare, short, *group.completions[2:]))
+    selection = choices(a_head(), [group], answer="auto").examples[0].selection
+    parts = weighed(a_head(), selection)
+
+    assert parts[0] is None
+    assert selection.candidates[0].score is None
+    values = a_head().standardizer(token_features([group.completions[2]], a_head().features, k=3, width=8).values)
+    assert parts[2] is not None
+    assert np.array_equal(parts[2].gates, a_head().head.token_gates(values))
+    assert "nothing <i>known</i>" in Page(document([group])).words
+
+
+def test_every_number_of_the_evaluation_is_in_a_table() -> None:
+    _, found, made = usual()
+    read = Page(made)
+
+    def number(value: float | None, form: str, times: float = 1.0) -> str:
+        if value is None:
+            return "–"
+        return format(round(times * value, 1 if "1f" in form else 3) + 0.0, form).replace("-", MINUS)
+
+    for row in found.rows:
+        shown = read.row(row.label)
+        for n in found.ns:
+            accuracy, difference = row.accuracy[n], row.minus_majority[n]
+            assert number(accuracy.value, ".1f", 100) in shown
+            assert f"{number(accuracy.low, '.1f', 100)} to {number(accuracy.high, '.1f', 100)}" in shown
+            assert f"gap closed {number(row.gap_closed[n], '.1f', 100)}" in shown
+            if row.name != "majority" and (difference.low or difference.high):
+                low, high = (
+                    number(each, "+.1f", 100).replace("+0.0", "0.0") for each in (difference.low, difference.high)
+                )
+                assert number(difference.value, "+.1f", 100).replace("+0.0", "0.0") in shown
+                assert f"{low} to {high}" in shown
+        if row.within_question_auroc is not None:
+            auroc = row.within_question_auroc
+            assert f"{number(auroc.low, '.3f')} to {number(auroc.high, '.3f')}" in shown
+            for value in (
+                auroc.value,
+                row.pooled_auroc,
+                row.brier,
+                row.ece,
+                *row.brier_at.values(),
+                *row.ece_at.values(),
+            ):
+                assert number(value, ".3f") in shown
+    for n in found.ns:
+        assert f"{found.tokens[n]:,.0f}" in read.row("Completion tokens a question")
+    for fact in ("CC0-1.0", "2 to 8", "default", "40", "logprob, entropy"):
+        assert fact in read.words
+    assert "+0.500" in read.row("sum logprob")
+
+
+def test_numbers_that_are_not_known_are_dashes() -> None:
+    groups, found, _ = usual()
+    unknown = Estimate(math.nan, math.nan, math.nan)
+    rows = tuple(
+        replace(
+            row,
+            accuracy=dict.fromkeys(found.ns, unknown),
+            minus_majority=dict.fromkeys(found.ns, unknown),
+            gap_closed=dict.fromkeys(found.ns),
+            within_question_auroc=unknown,
+            pooled_auroc=math.nan,
+            brier=None,
+            ece=math.nan,
+            brier_at={},
+            ece_at={2: math.nan},
+        )
+        for row in found.rows
+    )
+    nothing = replace(found, rows=rows, tokens=dict.fromkeys(found.ns, math.nan), reliability=None)
+
+    read = Page(document(groups, found=nothing))
+
+    assert not re.search(r"\b(nan|none|inf)\b", read.words.lower().replace("none of", ""))
+    assert "No better than majority vote" in read.words
+    assert "There is nothing to draw." in read.words
+
+
+def test_one_question_with_one_completion_makes_a_page() -> None:
+    group = graded_groups(1)[0]
+    alone = replace(group, completions=group.completions[:1], labels=group.labels[:1])
+
+    read = Page(document([alone], found=evaluation([alone], ns=(1,))))
+
+    assert "One completion a question leaves nothing to choose" in read.words
+    assert "1 question " in read.words
+
+
+def test_a_reliability_of_one_bin_and_scores_all_alike_are_drawn() -> None:
+    group = graded_groups(1)[0]
+    twins = replace(group, completions=tuple(replace(group.completions[0], index=at) for at in range(6)))
+    one = Reliability(said=np.array([0.4]), came_true=np.array([1.0]), count=np.array([6]))
+
+    read = Page(document([twins], found=replace(evaluation([twins]), reliability=one)))
+
+    assert "said 40.0\N{NO-BREAK SPACE}%, came true 100.0\N{NO-BREAK SPACE}%, 6 completions" in read.words
+
+
+@pytest.mark.parametrize(
+    ("sides", "said"),
+    [
+        (
+            {1: (0, 0, 0), 2: (0.05, 0.03, 0.07), 4: (0.04, 0.02, 0.06)},
+            "A vote weighed by this head beats majority vote",
+        ),
+        ({2: (0.05, 0.03, 0.07), 4: (0.01, -0.01, 0.03)}, "A vote weighed by this head beats majority vote at n = 2"),
+        ({2: (0.01, 0.0004, 0.02)}, "No better than majority vote, as far as 40 questions can tell"),
+        (
+            {2: (0.0, -0.01, 0.01), 4: (0.01, -0.01, 0.02)},
+            "No better than majority vote, as far as 40 questions can tell",
+        ),
+        ({2: (-0.02, -0.03, -0.01)}, "A vote weighed by this head is worse than majority vote"),
+        (
+            {2: (0.02, 0.01, 0.03), 4: (0.02, 0.01, 0.03), 16: (-0.02, -0.03, -0.01)},
+            "A vote weighed by this head beats majority vote at n = 2 and 4 and is worse than it at n = 16",
+        ),
+    ],
+)
+def test_the_headline_says_what_the_intervals_say(sides: dict[int, tuple[float, float, float]], said: str) -> None:
+    assert words.headline(differing(usual()[1], sides)) == said
+
+
+def test_a_head_that_its_training_found_of_no_help_is_said_to_be_no_better() -> None:
+    found = replace(differing(usual()[1], {2: (0.05, 0.03, 0.07)}), head={"verdict": NO_BETTER})
+
+    assert words.headline(found) == "No better than majority vote, by the head’s own training"
+
+
+def test_the_lead_gives_the_numbers_at_four_and_whether_training_saw_the_questions() -> None:
+    found = usual()[1]
+    vote, majority, first = (found.row(name) for name in ("head_vote", "majority", "first"))
+
+    said = words.summary(replace(found, split="test")).replace("\N{NO-BREAK SPACE}", " ")
+
+    assert "from n = 4" in said
+    assert f"right on {100 * vote.accuracy[4].value:.1f} % of 40 questions that training never saw" in said
+    assert f"majority vote on {100 * majority.accuracy[4].value:.1f} %" in said
+    assert f"one answer alone on {100 * first.accuracy[4].value:.1f} %" in said
+    assert "which the head was fitted on" in words.summary(replace(found, split="train"))
+
+
+def test_examples_are_picked_in_turn_and_outcomes_are_counted_over_all_questions() -> None:
+    groups = graded_groups(200, signal=0.3)
+    chosen = choices(a_head(), reversed(groups), answer="auto")
+    kinds = [example.outcome for example in chosen.examples]
+
+    assert sum(chosen.outcomes.values()) == 200
+    assert min(chosen.outcomes.values()) >= 3
+    assert sorted(kinds) == sorted(TURNS)
+    assert len(chosen.scores) == len(chosen.labels) == 1200
+    assert [each.question_id for each in chosen.examples] == [
+        each.question_id for each in choices(a_head(), groups, answer="auto").examples
+    ]
+    by_id = {group.question_id: group for group in groups}
+    for example in chosen.examples:
+        right = by_id[example.question_id].labels[:4]
+        head_right, majority_right = right[example.selection.winner] == 1, right[example.majority] == 1
+        votes = [each.answer for each in example.selection.candidates]
+        assert votes.count(votes[example.majority]) == max(map(votes.count, votes))
+        assert {
+            "gained": head_right and not majority_right,
+            "lost": majority_right and not head_right,
+            "missed": not head_right and not majority_right and right.any(),
+            "both": head_right and majority_right,
+            "none": not right.any(),
+        }[example.outcome]
+
+
+def test_kinds_that_have_no_more_question_leave_their_turn_to_others() -> None:
+    sure = [replace(group, labels=np.zeros(6)) for group in graded_groups(12)]
+
+    assert [each.outcome for each in choices(a_head(), sure, answer="auto").examples] == ["none"] * 10
+
+
+def test_ten_long_examples_make_less_than_a_megabyte_and_say_what_is_left_out() -> None:
+    def lengthen(completion: Completion) -> Completion:
+        times = 2000 // len(completion.tokens) + 1
+        return replace(
+            completion,
+            tokens=completion.tokens * times,
+            logprobs=np.tile(completion.logprobs, times),
+            top_logprobs=np.tile(completion.top_logprobs, (times, 1)),
+            censored=np.tile(completion.censored, times),
+        )
+
+    groups = [
+        replace(group, completions=tuple(map(lengthen, group.completions[:4])), labels=group.labels[:4])
+        for group in graded_groups(12)
+    ]
+    made = document(groups, found=usual()[1])
+
+    assert len(made.encode()) < 1_000_000
+    assert len(Page(made).tokens) == 10 * 4 * SHOWN
+    assert re.search(r"1,8\d\d tokens left out", Page(made).words)
+
+
+def test_labels_at_the_ends_of_lines_do_not_overlap() -> None:
+    charts: list[list[float]] = [[]]
+    for place, said in Page(usual()[2]).labels:
+        if said == "any of n" or said.startswith("right ("):
+            charts.append([])
+        charts[-1].append(place)
+
+    assert sum(len(chart) >= 6 for chart in charts) >= 1
+    for places in charts:
+        assert np.all(np.diff(sorted(places)) >= LINE - 0.11)  # coordinates have one decimal
+        assert all(0 < place < HEIGHT for place in places)
+
+
+@given(st.lists(st.floats(-50, 350), max_size=12), st.floats(200, 400))
+def test_labels_are_kept_apart_in_their_order_and_inside(wanted: list[float], high: float) -> None:
+    placed = apart(wanted, 0.0, high, 15.0)
+
+    assert all(-1e-6 <= place <= high + 1e-6 for place in placed)
+    assert np.all(np.diff(sorted(placed)) >= 15.0 - 1e-6)
+    pairs = [(a, b) for a in range(len(wanted)) for b in range(len(wanted)) if wanted[a] < wanted[b]]
+    assert all(placed[a] < placed[b] for a, b in pairs)
+    if wanted and min(wanted) > 0 and max(wanted) < high and np.all(np.diff(sorted(wanted)) > 15.0):
+        assert placed == pytest.approx(wanted)
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(2, 9))
+def test_ticks_are_round_evenly_spaced_and_within(low: float, span: float, most: int) -> None:
+    found = ticks(low, low + span, most)
+    steps = np.diff(found)
+
+    assert len(found) <= most + 1
+    assert all(low - 1e-6 * span <= value <= low + span * (1 + 1e-6) for value in found)
+    if len(steps):
+        assert np.allclose(steps, steps[0], rtol=1e-4)
+        assert round(steps[0] / 10 ** math.floor(math.log10(steps[0]) + 1e-6), 3) in (1, 2, 5)
+
+
+def samples_file(path: Path, groups: Sequence[Group]) -> Path:
+    with SampleStore(path, write=True) as store:
+        store.begin(Meta(provider="p", model="m", top_logprobs=8))
+        for group in groups:
+            asked = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is <b>2+2</b>?"})
+            store.add_questions([StoredQuestion(id=group.question_id, messages=asked, answer="4", family="sums")])
+            store.add_samples(group.question_id, group.completions, usage=Usage(calls=1))
+            store.set_labels({(group.question_id, at): float(label) for at, label in enumerate(group.labels)})
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """A head's file and a samples file."""
+    save(a_head(), tmp_path / "head.safetensors")
+    return tmp_path / "head.safetensors", samples_file(tmp_path / "samples.db", graded_groups(30))
+
+
+def test_the_same_files_make_the_same_bytes_with_prompts_and_answers_in_them(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    pages = []
+    for name in ("one.html", "two.html"):
+        found = report(*files, out=tmp_path / name, split="all", subsets=20, resamples=50, trained=False)
+        pages.append((tmp_path / name).read_bytes())
+
+    assert pages[0] == pages[1]
+    read = Page(pages[0].decode())
+    assert read.words.count("system: Be brief.") == 10
+    assert "What is <b>2+2</b>?" in read.words
+    assert found.questions == 30
+    assert {path.name for path in tmp_path.iterdir()} == {"head.safetensors", "samples.db", "one.html", "two.html"}
+
+
+def test_only_questions_of_the_part_are_shown(files: tuple[Path, Path], tmp_path: Path) -> None:
+    found = report(*files, out=tmp_path / "r.html", subsets=5, resamples=20, trained=False)
+
+    assert found.questions < 30
+    assert f"{found.questions} questions that training never saw" in Page((tmp_path / "r.html").read_text()).words
+
+
+def test_the_command_says_the_headline_and_where_the_page_is(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "r.html"
+    options = "--split all --no-trained --subsets 5 --n 2"
+    asked = ["report", *map(str, files), "--out", str(out), *options.split()]
+
+    assert run(asked) == 0
+    shown = capsys.readouterr().out
+    assert shown.rstrip().endswith(str(out))
+    assert "majority vote" in shown
+    assert run([*asked, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["report"] == str(out)
+    assert told["evaluation"]["questions"] == 30
+
+
+def test_a_head_of_another_model_is_refused_before_anything_is_written(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ArtifactMismatchError):
+        report(replace(a_head(), model="other"), files[1], out=tmp_path / "r.html")
+
+    assert not (tmp_path / "r.html").exists()
+
+
+@contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    """Make every write beyond ``size`` bytes fail, as a full disk does."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_the_old_page_and_no_draft(files: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "r.html"
+    out.write_text("old")
+
+    with no_file_beyond(1 << 16), pytest.raises(ConfigurationError, match="cannot be written") as refused:
+        report(*files, out=out, split="all", subsets=5, resamples=20, trained=False)
+
+    assert "Make room" in refused.value.hint
+    assert out.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["head.safetensors", "r.html", "samples.db"]
+
+
+@pytest.mark.parametrize(("place", "reason"), [("no/r.html", "folder does not exist"), ("", "it is a folder")])
+def test_a_place_that_cannot_be_written_to_is_refused_before_any_time_is_spent(
+    place: str, reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=reason):
+        report(tmp_path / "missing.safetensors", tmp_path / "missing.db", out=tmp_path / place)
+
+
+def test_words_of_the_fixture_are_those_that_the_page_shows() -> None:
+    assert {text for _, text in Page(usual()[2]).tokens} <= set(WORDS)
