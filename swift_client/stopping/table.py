@@ -30,8 +30,9 @@ class StoppingRule:
     """What its posterior is; empty where it has none."""
     needs: tuple[Literal["answers", "probabilities", "scores"], ...] = ("answers",)
     """Without these it never stops."""
-    select: Literal["vote", "best"] = "vote"
-    """How its authors choose from what was drawn."""
+    choice: Literal["majority", "vote", "posterior", "best"] = "majority"
+    """How its authors choose from what was drawn: the most frequent answer, the vote of ``selection.choose``, the
+    answer with the greatest posterior odds, or the best score."""
     source: str
     """Where it is published."""
     sweep: tuple[str, tuple[float, ...]] | None = None
@@ -129,6 +130,7 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
                 doc="as posterior with a calibrated head and as beta without, or where nothing can change",
                 posterior="the probability of the leading answer",
                 needs=(),
+                choice="posterior",
                 source="swift-client",
                 sweep=("threshold", (0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)),
             ),
@@ -165,6 +167,7 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
                 doc="where an answer is right with probability threshold, by the head's calibrated probabilities",
                 posterior="the probability of the leading answer",
                 needs=("answers", "probabilities"),
+                choice="posterior",
                 source="CGES, arXiv 2511.02603",
                 sweep=("threshold", (0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)),
             ),
@@ -174,6 +177,7 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
                 parameters={"share": 0.95, "least": 4},
                 doc="where one answer holds share of all weight",
                 posterior="the share of the leading answer",
+                choice="vote",
                 source="DeepConf, arXiv 2508.15260",
                 sweep=("share", (0.6, 0.7, 0.8, 0.9, 0.95)),
             ),
@@ -181,6 +185,7 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
                 name="cannot_change",
                 function=weights.cannot_change,
                 doc="where no completion to come can change the vote over all n",
+                choice="vote",
                 source="lossless: more votes ahead than are left",
             ),
             StoppingRule(
@@ -190,7 +195,7 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
                 doc="at the first completion that is right with probability threshold",
                 posterior="the probability of the best completion",
                 needs=("probabilities",),
-                select="best",
+                choice="best",
                 source="Self-Calibration, arXiv 2503.00031",
                 sweep=("threshold", (0.6, 0.7, 0.8, 0.9, 0.95)),
             ),
@@ -201,7 +206,7 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
                 doc="where a further completion is not expected to raise the best score by cost",
                 posterior="the probability of the best completion",
                 needs=("scores",),
-                select="best",
+                choice="best",
                 source="Weitzman 1979; Best-of-N as Pandora's box, arXiv 2510.01394",
                 sweep=("cost", (0.1, 0.05, 0.02, 0.01, 0.005, 0.002)),
             ),

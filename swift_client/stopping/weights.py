@@ -20,15 +20,24 @@ def posterior(ballots: Ballots, *, threshold: float, least: int, clip: float) ->
     """
     if ballots.probabilities is None:
         return never(ballots)
-    counts = ballots.totals()
-    others = (counts > 0).sum(axis=1, keepdims=True)
-    sure = np.clip(ballots.probabilities, clip, 1 - clip)
-    odds = np.where(np.isnan(sure), 0.0, np.log(sure) - np.log1p(-sure) + np.log(np.maximum(others, 1)))
-    logs = np.where(counts > 0, ballots.totals(odds), -np.inf)
+    logs = np.where(ballots.totals() > 0, ballots.totals(log_odds(ballots, clip=clip)), -np.inf)
     logs = np.concatenate([logs, np.zeros((len(logs), 1))], axis=1)
     shares = np.exp(logs - logs.max(axis=1, keepdims=True))
     leading = np.where(ballots.voters > 0, shares[:, :-1].max(axis=1, initial=0) / shares.sum(axis=1), np.nan)
     return Verdicts((leading >= threshold) & (ballots.voters >= least), leading)
+
+
+def log_odds(ballots: Ballots, *, clip: float) -> F64:
+    """Return what each vote adds to the log odds of its answer in :func:`posterior`, (R, t); 0 where it says nothing.
+
+    The answer of the greatest sum is the most probable one. Without probabilities each vote adds 1.
+    """
+    if ballots.probabilities is None:
+        return ballots.weights
+    sure = np.clip(ballots.probabilities, clip, 1 - clip)
+    given = (ballots.totals() > 0).sum(axis=1, keepdims=True)
+    odds = np.log(sure) - np.log1p(-sure) + np.log(np.maximum(given, 1))
+    return np.where(np.isnan(odds) | (ballots.answers < 0), 0.0, odds)
 
 
 def consensus(ballots: Ballots, *, share: float, least: int) -> Verdicts:

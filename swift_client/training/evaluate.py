@@ -82,7 +82,7 @@ def evaluate(
         )
     if head is not None and provider is not None:
         head.check(provider=provider, model=model, k=head.k_max)
-    parts, notes = _split_of(head)
+    parts, notes = split_of(head)
     spec = answer_of(head) if isinstance(answer, EllipsisType) else answer
     groups = list(groups) if iter(groups) is groups else groups
     scorings = free_scorings({method.score for method in METHODS})
@@ -155,7 +155,8 @@ def _whole_numbers(ns: Sequence[int], subsets: int, resamples: int) -> tuple[int
     return wanted
 
 
-def _split_of(head: HeadArtifact | None) -> tuple[Split, list[str]]:
+def split_of(head: HeadArtifact | None) -> tuple[Split, list[str]]:
+    """Return how the head's questions were split, and what there is to say about it."""
     if head is None:
         return Split(), []
     stored = head.training.get("split")

@@ -52,7 +52,7 @@ class Row:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; n become texts, NaN None."""
         facts = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        plain: dict[str, Any] = _plain(facts)
+        plain: dict[str, Any] = plain_values(facts)
         return plain
 
 
@@ -92,7 +92,7 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; rows by name, n as texts, None for NaN."""
         facts = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("rows", "reliability")}
-        table: dict[str, Any] = _plain(facts)
+        table: dict[str, Any] = plain_values(facts)
         bins = None
         if self.reliability is not None:
             parts = (self.reliability.said, self.reliability.came_true, self.reliability.count)
@@ -104,11 +104,12 @@ class Evaluation:
         }
 
 
-def _plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
+    """Return what JSON can hold: keys as texts, tuples as lists, None for NaN and infinities."""
     if isinstance(value, Estimate):
-        return _plain(asdict(value))
+        return plain_values(asdict(value))
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): plain_values(each) for key, each in value.items()}
     if isinstance(value, (tuple, list)):
-        return [_plain(each) for each in value]
+        return [plain_values(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
