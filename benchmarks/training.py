@@ -6,7 +6,9 @@ The replies are drawn, not recorded: 300 to 500 tokens with 20 alternatives and 
 them; wrong answers hesitate a little more, on some of their tokens. One samples file grows from size to size, and at
 each size the default recipe trains in a process of its own: it reads the file, grades each reply, computes the
 features, trains to the end, calibrates, judges and saves. All of that is counted from the start of the process to its
-end; drawing is shown beside it. Peak memory is what the process had resident at most, and the features' file, which
+end; drawing is shown beside it. Where validation completions are few, further heads are trained to judge the first
+one (column "heads"), so that a question costs more in small files than in large ones; the growth of a question's
+reading and of its share of an epoch, largest size over smallest, is told apart from that. Peak memory is what the process had resident at most, and the features' file, which
 the kernel maps in and may drop again at any time, counts; "own" is the part that it may not drop. GB are 10^9 bytes.
 """
 
@@ -85,13 +87,15 @@ def train(samples: Path, head: Path, device: str) -> dict[str, Any]:
     from swift_client.training.fit import fit
     from swift_client.training.stored import StoredGroups
 
-    start = time.perf_counter()
-    marks: dict[str, float] = {}
-    own, free = 0.0, [shutil.disk_usage(tempfile.gettempdir()).free]
+    start = last = time.perf_counter()
+    spent, epochs, own = {"questions": 0.0, "epochs": 0.0}, 0, 0.0
+    free = [shutil.disk_usage(tempfile.gettempdir()).free]
 
     def progress(stage: str, done: int) -> None:
-        nonlocal own
-        marks[stage] = time.perf_counter() - start
+        nonlocal epochs, last, own
+        now = time.perf_counter()
+        spent[stage], last = spent[stage] + now - last, now
+        epochs += stage == "epochs"
         if stage == "epochs" or done % 50 == 0:
             own = max(own, resident("RssAnon"))
             free.append(shutil.disk_usage(tempfile.gettempdir()).free)
@@ -102,10 +106,11 @@ def train(samples: Path, head: Path, device: str) -> dict[str, Any]:
     save(result.artifact, head)
     unit = 1 if sys.platform == "darwin" else 1024
     return {
-        "read_seconds": marks["questions"],
-        "descent_seconds": marks["epochs"] - marks["questions"],
-        "rest_seconds": time.perf_counter() - start - marks["epochs"],
-        "epochs": len(result.history),
+        "read_seconds": spent["questions"],
+        "descent_seconds": spent["epochs"],
+        "rest_seconds": time.perf_counter() - start - sum(spent.values()),
+        "heads": 1 + result.artifact.training["folds"] * (result.artifact.training["folds"] > 1),
+        "epochs": epochs,
         "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9,
         "own_memory_gb": own,
         "disk_gb": (free[0] - min(free)) / 1e9,
@@ -166,11 +171,17 @@ def bars_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return each bar with its value; all are upper bounds."""
     on_cpu = [row for row in rows if row["device"] == "cpu"]
     first, last = on_cpu[0], on_cpu[-1]
-    growth = (last["seconds"] / last["questions"]) / (first["seconds"] / first["questions"])
+
+    def growth(name: str, *, epochs: bool = False) -> float:
+        small, large = (row[name] / row["questions"] / (row["epochs"] if epochs else 1) for row in (first, last))
+        return float(large / small)
+
     values = (
         ("train_minutes", last["seconds"] / 60, 10, "min"),
         ("peak_memory_gb", max(row["peak_memory_gb"] for row in on_cpu), 6, "GB"),
-        ("growth_of_seconds_a_question", growth, 1.1, "x"),
+        ("growth_of_seconds_a_question", growth("seconds"), 1.1, "x"),
+        ("growth_of_reading_a_question", growth("read_seconds"), 1.1, "x"),
+        ("growth_of_an_epoch_a_question", growth("descent_seconds", epochs=True), 1.1, "x"),
     )
     return {
         name: {"value": round(value, 3), "target": target, "unit": unit, "interval": None}
@@ -201,7 +212,7 @@ def main() -> None:
     print(f"\n{os.cpu_count()} cores; load: wall-clock over processor seconds of plain work just before")
     columns = (
         ("questions", "d"), ("replies", "d"), ("device", "s"), ("seconds", ".1f"), ("read_seconds", ".1f"),
-        ("descent_seconds", ".1f"), ("rest_seconds", ".1f"), ("epochs", "d"), ("peak_memory_gb", ".2f"),
+        ("descent_seconds", ".1f"), ("rest_seconds", ".1f"), ("heads", "d"), ("epochs", "d"), ("peak_memory_gb", ".2f"),
         ("own_memory_gb", ".2f"), ("disk_gb", ".2f"), ("samples_gb", ".2f"), ("drawing_seconds", ".1f"),
         ("load", ".2f"),
     )  # fmt: skip

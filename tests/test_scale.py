@@ -1,0 +1,149 @@
+"""Training at size: features stay on disk, samples are read once, blocks change no gradient, thin lists are learned."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from swift_client.features import token_features
+from swift_client.training import loop
+from swift_client.training.dataset import Readings, read
+from swift_client.training.groups import Group
+from swift_client.training.loop import network_scores, train
+from swift_client.training.matrix import Matrix, MatrixBuilder
+from swift_client.training.metrics import within_question_auroc
+from swift_client.training.network import _Linear
+from swift_client.training.recipes import RECIPES
+from swift_client.training.splits import Split
+from swift_client.types import Completion
+
+from .generated import completion
+from .graded import graded_groups
+
+CPU = torch.device("cpu")
+DEFAULT = RECIPES["default"]
+QUICK = replace(DEFAULT, epochs=12, batch=128, learning_rate=3e-2)
+
+
+def built(groups: list[Group], *, width: int = 8, k: int = 8) -> Matrix:
+    with MatrixBuilder(DEFAULT.features, DEFAULT.terms, width=width) as builder:
+        for group in groups:
+            builder.add(group, [None] * len(group.completions), k=k)
+        return builder.build()
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """Questions that exist only while they are read."""
+
+    count: int
+    pool: tuple[Completion, ...]
+
+    def __iter__(self) -> Iterator[Group]:
+        for number in range(self.count):
+            start = number % (len(self.pool) - 8)
+            labels = np.array([0.0, 1.0] * 4)
+            yield Group(question_id=f"q{number}", completions=self.pool[start : start + 8], labels=labels)
+
+
+def test_memory_grows_by_a_few_kilobytes_a_question_and_not_by_its_features() -> None:
+    pool = tuple(completion(seed, ids=False) for seed in range(16))
+    peaks, sizes = [], []
+    for count in (80, 160):
+        tracemalloc.start()
+        readings = read(Streamed(count, pool), recipe=DEFAULT, split=Split(), answer=None)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert isinstance(readings.matrix.values, np.memmap)
+        sizes.append(readings.matrix.values.nbytes)
+    assert sizes[1] - sizes[0] > 15e6
+    assert peaks[1] - peaks[0] < 0.1 * (sizes[1] - sizes[0])
+
+
+def test_mean_and_deviation_of_selected_questions_are_those_of_their_tokens() -> None:
+    groups = graded_groups(30)
+    kept = np.random.default_rng(0).random(30) < 0.5
+    chosen = [completion for group, keep in zip(groups, kept, strict=True) if keep for completion in group.completions]
+    values = token_features(chosen, DEFAULT.features, width=8).values.astype(np.float64)
+    tokens = built(groups).select(kept).tokens
+    np.testing.assert_allclose(tokens.mean, values.mean(axis=0), rtol=1e-9, atol=1e-12)
+    varying = values.std(axis=0) > 1e-4
+    np.testing.assert_allclose(tokens.scale[varying], values.std(axis=0)[varying], rtol=1e-9)
+    assert (tokens.scale[~varying] == 1).all()
+
+
+def test_selected_questions_are_the_same_as_those_questions_alone() -> None:
+    groups = graded_groups(12)
+    kept = np.arange(12) % 3 == 1
+    selected = built(groups).select(kept)
+    alone = built([group for group, keep in zip(groups, kept, strict=True) if keep])
+    for name in ("lengths", "terms", "labels", "question", "starts"):
+        np.testing.assert_array_equal(getattr(selected, name), getattr(alone, name))
+    for i in range(len(alone.labels)):
+        rows = [each.values[each.first[i] :][: each.lengths[i]] for each in (selected, alone)]
+        np.testing.assert_array_equal(*rows)
+
+
+@pytest.fixture(scope="module")
+def readings() -> Readings:
+    return read(graded_groups(90), recipe=DEFAULT, split=Split(), answer=None)
+
+
+@pytest.mark.parametrize("held", [None, 0, 1, 2, 3])
+def test_one_reading_serves_every_fold_and_only_training_sees_thinned_questions(
+    readings: Readings, held: int | None
+) -> None:
+    data, split = readings.dataset(held), Split()
+    parts = [split.part(group.question_id, held=held) for group in graded_groups(90)]
+    rows = {"validation": data.validation, "train": data.train} | ({"held": data.held} if data.held else {})
+    for part, matrix in rows.items():
+        times = 2 if part == "train" else 1
+        assert len(matrix.starts) - 1 == times * parts.count(part)
+    whole = readings.matrix
+    shown = np.concatenate([matrix.first for matrix in rows.values()])
+    assert len(set(shown.tolist())) == len(shown)  # no completion stands in two parts
+    assert set(shown.tolist()) <= set(whole.first.tolist())
+
+
+@pytest.mark.parametrize("sizes", [[1], [5, 1, 7], [3, 3]])
+def test_the_gradient_over_blocks_is_the_true_one(sizes: list[int]) -> None:
+    torch.manual_seed(0)
+    weight, bias = torch.randn(2, 4, dtype=torch.float64), torch.randn(2, dtype=torch.float64)
+    blocks = [torch.randn(size, 4).half() for size in sizes]
+    inputs = (weight.requires_grad_(), bias.requires_grad_())
+    assert torch.autograd.gradcheck(lambda weight, bias: _Linear.apply(weight, bias, *blocks), inputs)
+    plain = torch.cat(blocks).double() @ weight.T + bias
+    torch.testing.assert_close(_Linear.apply(weight, bias, *blocks), plain)
+
+
+@pytest.mark.parametrize("block", [1, 50, 10**9])
+def test_the_size_of_a_block_changes_no_score(readings: Readings, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = readings.dataset()
+    network = train(data, replace(QUICK, epochs=2, precision="float64"), seed=0, device=CPU)[0]
+    before = network_scores(network, data.validation)
+    monkeypatch.setattr(loop, "BLOCK", block)
+    np.testing.assert_allclose(network_scores(network, data.validation), before, rtol=1e-12)
+    again = train(data, replace(QUICK, epochs=2, precision="float64"), seed=0, device=CPU)[0]
+    np.testing.assert_allclose(network_scores(again, data.validation), before, rtol=1e-6)
+
+
+def test_a_head_that_saw_thinned_lists_of_twenty_loses_less_on_lists_of_five_and_nothing_on_twenty() -> None:
+    aurocs: dict[tuple[bool, int], list[float]] = {}
+    for seed in range(3):
+        groups, fresh = graded_groups(150, k=20, seed=seed), graded_groups(150, k=20, seed=100 + seed)
+        for thin in (True, False):
+            recipe = replace(QUICK, thin=thin)
+            data = read(groups, recipe=recipe, split=Split(), answer=None).dataset()
+            network, _ = train(data, recipe, seed=0, device=CPU)
+            for k in (20, 5):
+                cut = built(fresh, width=20, k=k)
+                auroc = within_question_auroc(network_scores(network, cut), cut.labels, cut.question)
+                aurocs.setdefault((thin, k), []).append(auroc)
+    mean = {key: float(np.mean(values)) for key, values in aurocs.items()}
+    assert mean[True, 20] > mean[False, 20] - 0.02
+    assert mean[True, 20] - mean[True, 5] < 0.04 < mean[False, 20] - mean[False, 5]
