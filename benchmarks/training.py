@@ -8,8 +8,9 @@ each size the default recipe trains in a process of its own: it reads the file, 
 features, trains to the end, calibrates, judges and saves. All of that is counted from the start of the process to its
 end; drawing is shown beside it. Where validation completions are few, further heads are trained to judge the first
 one (column "heads"), so that a question costs more in small files than in large ones; the growth of a question's
-reading and of its share of an epoch, largest size over smallest, is told apart from that. Peak memory is what the process had resident at most, and the features' file, which
-the kernel maps in and may drop again at any time, counts; "own" is the part that it may not drop. GB are 10^9 bytes.
+reading and of its share of an epoch, largest size over smallest, is told apart from that.
+Peak memory is what the process had resident at most, and the features' file, which the kernel maps in and may drop
+again at any time, counts; "own" is the part that it may not drop. GB are 10^9 bytes.
 """
 
 from __future__ import annotations
