@@ -386,7 +386,7 @@ def test_the_lead_gives_the_numbers_at_four_and_whether_training_saw_the_questio
     assert "from n = 4" in said
     assert f"right on {100 * vote.accuracy[4].value:.1f} % of 40 questions that training never saw" in said
     assert f"majority vote on {100 * majority.accuracy[4].value:.1f} %" in said
-    assert f"one answer alone on {100 * first.accuracy[4].value:.1f} %" in said
+    assert f"one answer alone on {100 * first.accuracy[1].value:.1f} %" in said
     assert "which the head was fitted on" in words.summary(replace(found, split="train"))
 
 

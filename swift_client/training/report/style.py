@@ -13,7 +13,7 @@ _SHADES = "".join(
 )
 
 _LIGHT = (
-    "--ink:#1a1d21;--soft:#5a626b;--faint:#6b737c;--line:#dce0e5;--paper:#fff;--card:#f6f7f9;--raise:120 180 235;"
+    "--ink:#1a1d21;--soft:#5a626b;--faint:#5f666e;--line:#dce0e5;--paper:#fff;--card:#f6f7f9;--raise:120 180 235;"
     "--lower:245 170 95;--up:#0b5cad;--down:#a83f00;--vote:#0b5cad;--best:#0b5cad;--majority:#b84a00;--first:#6b6f76;"
     "--oracle:#6b6f76;--free:#007a58"
 )
@@ -75,6 +75,7 @@ td small,th small{display:block;font-size:.8em;white-space:nowrap}
 td b{margin-left:.5em;font-weight:400;color:var(--soft)}
 td b.up,td b.down{font-weight:600}td b.up{color:var(--up)}td b.down{color:var(--down)}
 .kind th{color:var(--soft);padding-top:1rem;font-size:.85em}
+.cost th,.cost td{color:var(--soft)}
 .ours th,.ours td{background:var(--card);font-weight:600}.ours small{font-weight:400}
 .versus th{font-weight:600}
 .facts-table td{overflow-wrap:anywhere}
@@ -101,7 +102,8 @@ p.tokens:not(.legend){white-space:pre-wrap;line-height:1.75;font-family:ui-monos
 footer{margin-top:3rem;font-size:.85rem}
 @media(max-width:30rem){main{padding:1rem .9rem 2rem}article{padding:.8rem .8rem}
 tbody th{min-width:6.5rem;max-width:8.5rem}}
-@media print{body{font-size:11px}main{max-width:none;padding:0}.scroll{overflow:visible}
+@media print{.figures{grid-template-columns:1fr 1fr}body{font-size:11px}
+main{max-width:none;padding:0}.scroll{overflow:visible}
 details::details-content{content-visibility:visible;display:block}
 .tokens i,.tiles li,.ours th,.ours td,.bar{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 figure,.candidate,tr{break-inside:avoid}h2,h3{break-after:avoid}}

@@ -21,7 +21,7 @@ def results(found: Evaluation) -> Markup:
         body.append(tag("tr", tag("th", KINDS[kind], colspan=str(columns), scope="colgroup"), class_="kind"))
         body += [tag("tr", _name(row), *(_right(row, n) for n in found.ns), class_=_marked(row)) for row in rows]
     tokens = (tag("td", NONE if not known(found.tokens[n]) else f"{found.tokens[n]:,.0f}") for n in found.ns)
-    body.append(tag("tr", tag("th", "Completion tokens a question", scope="row"), *tokens, class_="kind"))
+    body.append(tag("tr", tag("th", "Completion tokens a question", scope="row"), *tokens, class_="cost"))
     return scrolling(head, body)
 
 

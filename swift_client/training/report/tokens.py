@@ -19,6 +19,8 @@ from swift_client.types import Completion, Selection
 
 FAINT = 0.25
 """Share of the mean gate below which letters are faint."""
+FAINT_UP_TO = 3
+"""Level from which letters are never faint: on a strong colour they could not be read."""
 LEVELS = 6
 """Shades of a colour on either side of none."""
 SHOWN = 160
@@ -97,7 +99,7 @@ def _token(completion: Completion, parts: Weighed, at: int, full: float) -> Mark
     level = min(LEVELS, round(LEVELS * abs(brings) / full))
     classes = [
         *([f"{'u' if brings > 0 else 'd'}{level}"] if level else []),
-        *(["f"] if share < FAINT else []),
+        *(["f"] if share < FAINT and level < FAINT_UP_TO else []),
     ]
     hidden = " at most: hidden by the provider" if completion.censored[at] else ""
     said = (

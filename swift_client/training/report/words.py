@@ -50,7 +50,9 @@ def summary(found: Evaluation) -> str:
     if majority is not None:
         compared.append(f"majority vote on {percent(majority.accuracy[n].value)}{PERCENT}")
     if first is not None:
-        compared.append(f"one answer alone on {percent(first.accuracy[n].value)}{PERCENT}")
+        # Of one completion all draws are the same choice, so that n = 1 tells best what one answer is worth.
+        alone = first.accuracy[1 if 1 in found.ns else n]
+        compared.append(f"one answer alone on {percent(alone.value)}{PERCENT}")
     right = percent(vote.accuracy[n].value)
     said = [
         f"Choosing from n = {n} completions, it is right on {right}{PERCENT} of {measured_on(found)}"
