@@ -27,7 +27,7 @@ from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.training import Estimate, Evaluation, Group, report
 from swift_client.training.calibration_metrics import Reliability
 from swift_client.training.evaluate import evaluate
-from swift_client.training.report import words
+from swift_client.training.report import curves, words
 from swift_client.training.report.choices import TURNS, choices
 from swift_client.training.report.page import page
 from swift_client.training.report.plot import HEIGHT, LINE, apart, ticks
@@ -375,6 +375,23 @@ def test_a_head_that_its_training_found_of_no_help_is_said_to_be_no_better() -> 
     found = replace(differing(usual()[1], {2: (0.05, 0.03, 0.07)}), head={"verdict": NO_BETTER})
 
     assert words.headline(found) == "No better than majority vote, by the head’s own training"
+
+
+def test_a_handful_of_questions_is_said_to_be_too_few_whatever_their_interval() -> None:
+    found = replace(differing(usual()[1], {2: (0.05, 0.03, 0.07)}), questions=3)
+
+    assert words.headline(found) == "3 questions: too few to say whether the head beats majority vote"
+
+
+def test_the_cost_chart_says_with_how_many_tokens_the_head_is_as_good_as_majority_with_most() -> None:
+    found = usual()[1]
+    at = {1: Estimate(0.5, 0.4, 0.6), 2: Estimate(0.7, 0.6, 0.8), 4: Estimate(0.7, 0.6, 0.8)}
+    rows = tuple(replace(row, accuracy=at) for row in found.rows if row.name in ("majority", "head_vote"))
+    said = curves.same_for_less(replace(found, rows=rows, tokens={1: 10.0, 2: 20.0, 4: 40.0}))
+
+    assert "n = 2 is right at least as often as majority with n = 4, for 50\N{NO-BREAK SPACE}%" in said
+    lost = tuple(replace(row, accuracy={**at, 2: at[1]}) if row.name == "head_vote" else row for row in rows)
+    assert curves.same_for_less(replace(found, rows=lost)) == ""
 
 
 def test_the_lead_gives_the_numbers_at_four_and_whether_training_saw_the_questions() -> None:

@@ -179,11 +179,11 @@ def same_for_less(found: Evaluation) -> str:
         return ""
     most = found.ns[-1]
     target = rows["majority"].accuracy[most].value
-    for n in found.ns[:-1]:
+    for n in [n for n in found.ns[:-1] if n > 1]:
         share = found.tokens[n] / found.tokens[most] if found.tokens[most] else math.nan
         if rows["head_vote"].accuracy[n].value >= target and known(share):
             return (
-                f"The head’s vote with n = {n} is right as often as majority with n = {most}, "
+                f"The head’s vote with n = {n} is right at least as often as majority with n = {most}, "
                 f"for {100 * share:.0f}{PERCENT} of its tokens."
             )
     return ""

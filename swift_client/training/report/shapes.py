@@ -25,6 +25,9 @@ def reliability_diagram(found: Reliability) -> Markup:
         x=x, y=y, x_ticks=steps, y_ticks=steps, x_title="the head said, %", y_title="came true, % of completions"
     )
     parts.append(path([(x(0), y(0)), (x(1), y(1))], class_="ideal"))
+    # Below the diagonal's upper end lie the probabilities that were too high.
+    parts.append(text(x(0.97), y(0.06), "too sure", class_="note", text_anchor="end"))
+    parts.append(text(x(0.03), y(0.94), "not sure enough", class_="note"))
     bins = list(zip(found.said.tolist(), found.came_true.tolist(), found.count.tolist(), strict=True))
     parts.append(path([(x(said), y(true)) for said, true, _ in bins], class_="line head-vote"))
     for said, true, count in bins:
@@ -33,9 +36,6 @@ def reliability_diagram(found: Reliability) -> Markup:
         parts.append(
             tag("g", tag("title", words), tag("circle", cx=x(said), cy=y(true), r=4.0), class_="dot head-vote")
         )
-    # Below the diagonal's upper end lie the probabilities that were too high.
-    parts.append(text(x(0.97), y(0.06), "too sure", class_="note", text_anchor="end"))
-    parts.append(text(x(0.03), y(0.94), "not sure enough", class_="note"))
     return picture("Reliability: what the head said against what came true.", *parts, height=300.0)
 
 

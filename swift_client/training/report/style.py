@@ -97,7 +97,7 @@ p.tokens:not(.legend){white-space:pre-wrap;line-height:1.75;font-family:ui-monos
 .tokens i{font-style:normal;border-radius:.2em;padding:.12em 0}
 .tokens i:hover{outline:1.5px solid var(--ink)}
 .tokens .f{color:var(--faint)}
-.legend{font-size:.9rem;max-width:75ch}.scale{white-space:nowrap;font-variant-numeric:tabular-nums}
+.legend{font-size:.9rem;max-width:75ch}.scale{display:block;white-space:nowrap;font-variant-numeric:tabular-nums}
 .shades i{display:inline-block;width:1.3em;border-radius:0;padding:0}
 footer{margin-top:3rem;font-size:.85rem}
 @media(max-width:30rem){main{padding:1rem .9rem 2rem}article{padding:.8rem .8rem}

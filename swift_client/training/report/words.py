@@ -12,6 +12,10 @@ USUAL = 4
 """The n that is spoken of, where it was measured."""
 
 
+FEWEST = 20
+"""Questions below which nothing is claimed: resampling so few makes intervals that are too narrow."""
+
+
 def spoken(found: Evaluation) -> int:
     """Return the n of the headline: 4, else the middle one above 1. What it says plays no part in the choice."""
     several = [n for n in found.ns if n > 1] or list(found.ns)
@@ -26,6 +30,8 @@ def headline(found: Evaluation) -> str:
         return "How often each way to choose is right"
     if not several:
         return "One completion a question leaves nothing to choose"
+    if found.questions < FEWEST:
+        return f"{count(found.questions, 'question').capitalize()}: too few to say whether the head beats majority vote"
     sides = {n: side(vote.minus_majority[n]) for n in several}
     better, worse = ([n for n in several if sides[n] == sign] for sign in (1, -1))
     if found.head.get("verdict") == NO_BETTER and not worse:
