@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from rich.text import Text
 
-from swift_client.cli import choose, collect, demo, doctor, evaluate, providers, report, screen, train
+from swift_client.cli import choose, collect, demo, doctor, evaluate, providers, report, screen, simulate, train
 from swift_client.errors import (
     AuthenticationError,
     BudgetExceededError,
@@ -39,6 +39,7 @@ app.command()(collect.collect)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(report.report)
+app.command()(simulate.simulate)
 
 # typer brings a click of its own since 0.2x; the base of its BadParameter is "wrong usage" in either click.
 _WrongUsage: Any = typer.BadParameter.__base__

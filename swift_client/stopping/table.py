@@ -97,26 +97,27 @@ def stopping_rule(spec: str | StoppingRule) -> StoppingRule:
     return STOPPING_RULES[name].using(**parameters)
 
 
-def auto(ballots: Ballots, *, threshold: float, least: int, clip: float, majority: float, cost: float) -> Verdicts:
+def auto(
+    ballots: Ballots, *, threshold: float, least: int, clip: float, alone: float, majority: float, cost: float
+) -> Verdicts:
     """Take the best rule that what is there allows, question by question, and stop too where nothing can change.
 
-    "posterior" with ``threshold``, ``least`` and ``clip`` where a calibrated head has scored, "beta" with threshold
-    ``majority`` where votes count 1 each, and "reservation" with ``cost`` where probabilities have no answers to vote
-    for. Scores alone, whose unit is not known, never stop.
+    With a calibrated head "posterior" with ``threshold``, ``least`` and ``clip``, and a first completion with the
+    probability ``alone`` needs no second; where votes count 1 each, "beta" with threshold ``majority``; where there are
+    probabilities and no answers to vote for, "reservation" with ``cost``. Scores alone, whose unit is not known, never
+    stop.
     """
-    decided = weights.cannot_change(ballots)
-    voted = (
-        counts.beta(ballots, threshold=majority, least=3)
-        if ballots.probabilities is None
-        else weights.posterior(ballots, threshold=threshold, least=least, clip=clip)
-    )
-    alone = weights.never(ballots)
-    if ballots.probabilities is not None:
-        alone = scores.reservation(ballots, cost=cost, least=3)
+    if ballots.probabilities is None:
+        voted, single = counts.beta(ballots, threshold=majority, least=3), weights.never(ballots)
+    elif ballots.seen == 1:
+        voted = weights.posterior(ballots, threshold=alone, least=1, clip=clip)
+        single = scores.reservation(ballots, cost=cost, least=3)
+    else:
+        voted = weights.posterior(ballots, threshold=threshold, least=least, clip=clip)
+        single = scores.reservation(ballots, cost=cost, least=3)
     votes = ballots.voters > 0
-    return Verdicts(
-        np.where(votes, voted.stop, alone.stop) | decided.stop, np.where(votes, voted.posterior, alone.posterior)
-    )
+    said = Verdicts(np.where(votes, voted.stop, single.stop), np.where(votes, voted.posterior, single.posterior))
+    return said._replace(stop=said.stop | weights.cannot_change(ballots).stop)
 
 
 STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
@@ -126,13 +127,13 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
             StoppingRule(
                 name="auto",
                 function=auto,
-                parameters={"threshold": 0.95, "least": 2, "clip": 0.02, "majority": 0.95, "cost": 0.01},
+                parameters={"threshold": 0.9, "least": 2, "clip": 0.02, "alone": 0.97, "majority": 0.95, "cost": 0.01},
                 doc="as posterior with a calibrated head and as beta without, or where nothing can change",
                 posterior="the probability of the leading answer",
                 needs=(),
                 choice="posterior",
                 source="swift-client",
-                sweep=("threshold", (0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)),
+                sweep=("threshold", (0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)),
             ),
             StoppingRule(
                 name="beta",
@@ -169,7 +170,7 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
                 needs=("answers", "probabilities"),
                 choice="posterior",
                 source="CGES, arXiv 2511.02603",
-                sweep=("threshold", (0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)),
+                sweep=("threshold", (0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)),
             ),
             StoppingRule(
                 name="consensus",

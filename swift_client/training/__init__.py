@@ -1,14 +1,15 @@
 """Training: from graded completions to a head. Only this room knows torch; what it makes is served by numpy.
 
-``collect``, ``train``, ``evaluate`` and ``report`` are what the commands of these names do. torch is imported where
-training begins, not before.
+``collect``, ``train``, ``evaluate``, ``report`` and ``simulate`` are what the commands of these names do. torch is
+imported where training begins, not before.
 """
 
 from swift_client.training.collect import CollectResult, Prices, collect, collect_async
 from swift_client.training.evaluation import Estimate, Evaluation, Row
-from swift_client.training.files import evaluate, train
+from swift_client.training.files import evaluate, simulate, train
 from swift_client.training.groups import Group
 from swift_client.training.report import report
+from swift_client.training.simulation import Replayed, Simulation
 from swift_client.training.splits import Split
 from swift_client.training.stored import StoredGroups
 
@@ -18,12 +19,15 @@ __all__ = [
     "Evaluation",
     "Group",
     "Prices",
+    "Replayed",
     "Row",
+    "Simulation",
     "Split",
     "StoredGroups",
     "collect",
     "collect_async",
     "evaluate",
     "report",
+    "simulate",
     "train",
 ]

@@ -1,4 +1,4 @@
-"""From samples files to a head, and from a head to its table: what the commands `train` and `evaluate` do."""
+"""From samples files to a head, and from a head to its table: what `train`, `evaluate`, `simulate` do."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from swift_client import answers
 from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.models import HeadArtifact, save
 from swift_client.scorers import load_head
+from swift_client.stopping import StoppingRule
+from swift_client.store import SampleStore
 from swift_client.training.evaluate import NS, Progress, answer_of
 from swift_client.training.evaluate import evaluate as evaluate_groups
 from swift_client.training.evaluation import Evaluation
 from swift_client.training.graders import GraderSpec
+from swift_client.training.simulate import simulate as simulate_groups
+from swift_client.training.simulation import Simulation
 from swift_client.training.splits import Split
 from swift_client.training.stored import StoredGroups
 
@@ -110,6 +114,59 @@ def evaluate(
         model=groups.model,
         progress=progress,
     )
+
+
+def simulate(
+    samples: File | Sequence[File],
+    head: File | HeadArtifact | None = None,
+    *,
+    rules: str | Sequence[str | StoppingRule] = "all",
+    n: int = 16,
+    orders: int = 50,
+    waves: Sequence[int] = (1,),
+    sweep: bool = False,
+    split: str | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    answer: answers.Spec | EllipsisType = ...,
+    grade: GraderSpec | None = None,
+    progress: Progress = lambda stage, done: None,
+) -> Simulation:
+    """Replay stopping rules over samples files of one model: what each would have chosen and cost. Nothing is sent.
+
+    ``head`` may be the file of one. ``grade`` is as for :func:`train`; the rest, and the errors, as for
+    ``training.simulate.simulate``.
+    """
+    artifact = load_head(head) if isinstance(head, (str, os.PathLike)) else head
+    spec = answer_of(artifact) if isinstance(answer, EllipsisType) else answer
+    groups = _stored(samples, spec, grade)
+    return simulate_groups(
+        groups,
+        artifact,
+        rules=rules,
+        n=n,
+        orders=orders,
+        waves=waves,
+        sweep=sweep,
+        split=split,
+        resamples=resamples,
+        seed=seed,
+        answer=spec,
+        provider=groups.provider,
+        model=groups.model,
+        prompt_tokens=_prompt_tokens(samples),
+        progress=progress,
+    )
+
+
+def _prompt_tokens(samples: File | Sequence[File]) -> float | None:
+    """Return the mean prompt tokens of a call, None where none were counted."""
+    prompt = calls = 0
+    for path in [samples] if isinstance(samples, (str, os.PathLike)) else samples:
+        with SampleStore(path) as store:
+            usage = store.spent().usage
+        prompt, calls = prompt + usage.prompt_tokens, calls + usage.calls
+    return prompt / calls if prompt else None
 
 
 def _stored(samples: File | Sequence[File], answer: answers.Spec, grade: GraderSpec | None) -> StoredGroups:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -55,7 +55,8 @@ def plan(rules: str | Sequence[str | StoppingRule], *, n: int, sweep: bool, prob
             if rules == "all":
                 continue
             raise ConfigurationError(f"The rule {rule.name} needs a calibrated head.", hint="Give one with --head.")
-        choices: tuple[Choice, ...] = tuple(dict.fromkeys((rule.choice, "vote")))
+        own: Choice = "vote" if rule.choice == "posterior" and not probabilities else rule.choice
+        choices: tuple[Choice, ...] = tuple(dict.fromkeys((own, "vote")))
         planned.append(Planned(str(rule), rule, choices, rule.source))
         if sweep and rule.sweep:
             name, values = rule.sweep
@@ -86,9 +87,17 @@ class Replays:
     """Replays block by block, and what comes of all."""
 
     def __init__(
-        self, n: int, planned: Sequence[Planned], *, scorer: str, auto: bool, agreement: Agreement | None
+        self,
+        n: int,
+        planned: Sequence[Planned],
+        *,
+        looks: Set[int],
+        scorer: str,
+        auto: bool,
+        agreement: Agreement | None,
     ) -> None:
-        self._n, self._plan, self._scorer, self._auto, self._agreement = n, planned, scorer, auto, agreement
+        self._n, self._plan, self._looks = n, planned, looks
+        self._scorer, self._auto, self._agreement = scorer, auto, agreement
         self._means: dict[tuple[str, Choice], _Means] = {
             (each.name, choice): _Means([], [], []) for each in planned for choice in each.choices
         }
@@ -116,7 +125,7 @@ class Replays:
             drawn = Drawn(block, draws[:, :seen], auto=self._auto, agreement=self._agreement)
             ballots = _ballots(drawn, self._n, self._scorer)
             for each in self._plan:
-                if each.rule:
+                if each.rule and seen in self._looks:
                     _advance(each.rule, ballots, stops[each.name], running[each.name])
             for choice, table in right.items():
                 winner = _chosen(choice, drawn, ballots, self._scorer)

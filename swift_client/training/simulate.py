@@ -35,6 +35,7 @@ def simulate(
     rules: str | Sequence[str | StoppingRule] = "all",
     n: int = 16,
     orders: int = 50,
+    waves: Sequence[int] = (1,),
     sweep: bool = False,
     split: str | None = None,
     resamples: int = 1000,
@@ -57,6 +58,7 @@ def simulate(
             "deepconf_high", "fixed:4"; or "all".
         n: completions of a question that are planned.
         orders: in which each question's completions arrive; all there are where there are fewer.
+        waves: how many completions are drawn before a rule is asked, and asked again; the last number repeats.
         sweep: whether rules are also replayed with the other values of their main parameter.
         split: "train", "validation", "test" as the head's own training split them, or "all". Default: "test", without
             a head "all".
@@ -65,7 +67,7 @@ def simulate(
         answer: how answers are compared; default: as in the head's training, "auto" without a head.
         provider: whose completions these are; with ``model``, a head for another one is refused.
         model: likewise.
-        prompt_tokens: mean prompt tokens of a completion, only told again.
+        prompt_tokens: mean prompt tokens of a call, which the result only tells again.
         progress: told how many questions were read and replayed.
 
     Raises:
@@ -74,6 +76,8 @@ def simulate(
     """
     if n < 1 or orders < 1 or resamples < 1:
         raise ConfigurationError(f"n={n}, orders={orders} and resamples={resamples} must all be 1 or more.")
+    if not waves or min(waves) < 1:
+        raise ConfigurationError(f"waves={list(waves)} must be numbers from 1.", hint="(2, 2, 4) draws 2, 2, 4, 4, ...")
     split = split or ("test" if head else "all")
     if split not in (*PARTS, "all"):
         raise ConfigurationError(f"There is no split {split!r}.", hint="Use train, validation, test, or all.")
@@ -113,7 +117,14 @@ def simulate(
     elif split in ("train", "validation"):
         notes.append(f"These are {split} questions, which the head was fitted on: expect less on others.")
     agreement = None if head is None else Agreement.of(head)
-    replays = Replays(n, planned, scorer="head" if head else "mean_logprob", auto=spec == "auto", agreement=agreement)
+    replays = Replays(
+        n,
+        planned,
+        looks=_looks(waves, n),
+        scorer="head" if head else "mean_logprob",
+        auto=spec == "auto",
+        agreement=agreement,
+    )
     for size in sorted({len(each.labels) for each in stored}):
         some = [at for at, each in enumerate(stored) if len(each.labels) == size]
         draws = subsets(size, n, most=orders, seed=seed)
@@ -126,6 +137,7 @@ def simulate(
         rows=replays.rows(resamples=resamples, seed=seed),
         n=n,
         orders=orders,
+        waves=tuple(waves),
         questions=len(stored),
         completions=sum(len(each.labels) for each in stored),
         majority=replays.majority(resamples=resamples, seed=seed),
@@ -138,3 +150,12 @@ def simulate(
         model=model,
         notes=tuple(notes),
     )
+
+
+def _looks(waves: Sequence[int], n: int) -> frozenset[int]:
+    """Return after how many completions a rule is asked."""
+    looks, seen = set(), 0
+    for place in range(n):
+        seen = min(seen + waves[min(place, len(waves) - 1)], n)
+        looks.add(seen)
+    return frozenset(looks)

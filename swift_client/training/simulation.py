@@ -41,6 +41,8 @@ class Simulation:
     rows: tuple[Replayed, ...]
     n: int
     orders: int
+    waves: tuple[int, ...]
+    """Completions drawn before a rule was asked, and asked again; the last number repeats."""
     questions: int
     completions: int
     """Stored completions that were replayed."""
@@ -49,8 +51,8 @@ class Simulation:
     tokens: float
     """Mean completion tokens of all n, a question."""
     prompt_tokens: float | None
-    """Mean prompt tokens of a completion, as the file's calls were billed; None where that is not known. A rule that
-    makes one call a completion pays them ``completions`` times."""
+    """Mean prompt tokens of a call; None where they are not known. A rule that makes one call a completion pays them
+    ``completions`` times."""
     split: str
     seed: int
     head: Mapping[str, Any] = field(default_factory=dict)
