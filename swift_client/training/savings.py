@@ -7,19 +7,19 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from swift_client.training.report.markup import Markup, tag
-from swift_client.training.report.plot import HEIGHT, WIDTH, Frame, apart, linear, path, text, ticks
+from swift_client.training.report.plot import HEIGHT, LINE, WIDTH, Frame, linear, path, text, ticks
 from swift_client.training.simulation import Replayed, Simulation
 
 _STYLE = (
     "svg{font:12px system-ui,sans-serif;background:#fff}text{fill:#1a1d21}.tick,.title{fill:#5a626b}"
     ".grid{stroke:#dce0e5}.axis{stroke:#5a626b}.line{fill:none;stroke:#9aa2ab;stroke-width:1.2}"
-    ".fixed.line{stroke:#1a1d21;stroke-dasharray:5 4}.leader{fill:none;stroke:#5a626b;stroke-width:.6}"
-    ".dot{fill:#b84a00}.auto{fill:#0b5cad}.auto.line{fill:none;stroke:#0b5cad}.fixed{fill:#1a1d21}"
+    ".fixed.line{stroke:#1a1d21;stroke-dasharray:5 4}.auto.line{stroke:#0b5cad;stroke-width:2}"
+    ".dot{fill:#b84a00}.auto.dot{fill:#0b5cad}.fixed.dot{fill:#1a1d21}.number{font-size:10px;font-weight:600}"
 )
 
 
 def savings_svg(found: Simulation) -> str:
-    """Draw each rule where its share of tokens (%) and its accuracy (%) meet, one label a rule.
+    """Draw each rule where its share of tokens (%) and its accuracy (%) meet, with a number that the list explains.
 
     Rules stand as their authors choose; those with other parameters are joined to a line, and so are fixed numbers.
     """
@@ -40,24 +40,22 @@ def savings_svg(found: Simulation) -> str:
     lines: dict[str, list[Replayed]] = defaultdict(list)
     for row in rows:
         lines[row.name.partition(":")[0]].append(row)
-    ends: list[tuple[str, float, float]] = []
+    named: list[Replayed] = []
     for name, line in lines.items():
         points = [(x(row.token_share.value), y(row.accuracy.value)) for row in _by_cost(line)]
         if len(points) > 1:
             parts.append(path(points, class_=f"{name} line"))
-        for row in line:
-            at = (x(row.token_share.value), y(row.accuracy.value))
-            said = f"{row.name}: {100 * row.accuracy.value:.1f} % right, {100 * row.token_share.value:.0f} % of tokens"
-            size = 2.0 if row.swept else 4.0
-            parts.append(tag("g", tag("title", said), tag("circle", cx=at[0], cy=at[1], r=size), class_=f"dot {name}"))
-        shown = next((row for row in line if not row.swept), line[0])
-        if name == "fixed":
-            shown, name = line[-1], f"majority over {line[-1].name.partition(':')[2]}"
-        ends.append((name, x(shown.token_share.value), y(shown.accuracy.value)))
-    places = apart([end[2] for end in ends], frame.top + 6, frame.bottom - 2)
-    for (name, end_x, end_y), place in zip(ends, places, strict=True):
-        parts.append(path([(end_x + 4, end_y), (frame.right + 10, place)], class_="leader"))
-        parts.append(text(frame.right + 13, place + 4, name, class_="label"))
+        named += [row for row in line if not row.swept]
+    for row in rows:
+        name = row.name.partition(":")[0]
+        said = f"{row.name}: {100 * row.accuracy.value:.1f} % right, {100 * row.token_share.value:.0f} % of tokens"
+        dot = tag("circle", cx=x(row.token_share.value), cy=y(row.accuracy.value), r=2.0 if row.swept else 4.0)
+        parts.append(tag("g", tag("title", said), dot, class_=f"dot {name}"))
+    named = _by_cost(named)
+    for number, row in enumerate(named, 1):
+        at = x(row.token_share.value)
+        parts.append(text(at, y(row.accuracy.value) - 7, str(number), class_="number", text_anchor="middle"))
+        parts.append(text(frame.right + 20, frame.top + 6 + LINE * number, f"{number}  {row.name}", class_="label"))
     described = "Accuracy of each stopping rule against the tokens that it costs."
     box = f"0 0 {WIDTH:g} {HEIGHT:g}"
     style = tag("style", _STYLE)
