@@ -1,0 +1,357 @@
+"""Replays of stopping rules, against a plain loop that asks rule by rule and chooses as ``best_of`` does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from scorio.aggregate.confidence import token_confidence
+from scorio.aggregate.online import deepconf_online_stop, deepconf_stop_threshold
+
+from swift_client import answers, training
+from swift_client.cli.app import run
+from swift_client.errors import ArtifactMismatchError, ConfigurationError
+from swift_client.features import DEFAULT_RESPONSE_TERMS
+from swift_client.models import HeadArtifact, save
+from swift_client.reranker.judging import Rules, judge
+from swift_client.stopping import STOPPING_RULES, Ballots, StoppingRule, Verdicts
+from swift_client.store import Meta, SampleStore, StoredQuestion
+from swift_client.training import deepconf
+from swift_client.training.deepconf import Traces
+from swift_client.training.fit import fit
+from swift_client.training.groups import Group
+from swift_client.training.recipes import RECIPES
+from swift_client.training.savings import savings_svg
+from swift_client.training.simulate import simulate
+from swift_client.training.voting import subsets
+from swift_client.types import Completion, Usage
+
+from .graded import graded_groups
+
+N, ORDERS, SEED = 6, 4, 3
+
+
+@cache
+def head(*, agreement: bool = False) -> HeadArtifact:
+    terms = (*DEFAULT_RESPONSE_TERMS, "agreement") if agreement else DEFAULT_RESPONSE_TERMS
+    recipe = replace(RECIPES["default"], terms=terms, identity=(), epochs=8)
+    artifact = fit(graded_groups(40), provider="p", model="m", recipe=recipe).artifact
+    return replace(artifact, training={})
+
+
+@cache
+def messy() -> tuple[Group, ...]:
+    """Questions whose completions are sometimes cut, without an answer or without tokens."""
+    rng = np.random.default_rng(5)
+    nothing = np.zeros(0, np.float32)
+
+    def spoil(completion: Completion) -> Completion:
+        match int(rng.integers(9)):
+            case 0:
+                return replace(completion, finish_reason="length")
+            case 1:
+                return replace(completion, text="Let me think about something else, which has no answer at all.")
+            case 2:
+                bare = {"logprobs": nothing, "top_logprobs": np.zeros((0, 8), np.float32)}
+                return replace(completion, tokens=(), censored=np.zeros(0, np.bool_), **bare)
+        return completion  # fmt: skip
+
+    groups = graded_groups(12, n=N, seed=9)
+    return tuple(replace(group, completions=tuple(map(spoil, group.completions))) for group in groups)
+
+
+def ordered(group: Group, draw: Sequence[int]) -> list[Completion]:
+    return [replace(group.completions[at], index=place) for place, at in enumerate(draw)]
+
+
+Step = tuple[Ballots, float, int]
+"""What a rule sees, the label of what would be chosen, and the tokens spent."""
+
+
+@cache
+def steps(scored_by: str) -> list[list[Step]]:
+    """Return for each question and order what there is after 1, 2, ... completions."""
+    artifact = HEADS[scored_by]()
+    replays = []
+    for group in messy():
+        for draw in subsets(N, N, most=ORDERS, seed=SEED):
+            completions = ordered(group, draw.tolist())
+            replay: list[Step] = []
+            for seen in range(1, N + 1):
+                selection = judge(completions[:seen], Rules(scorer=artifact or "mean_logprob"))
+                read = answers.read([each.text if each.complete else "" for each in completions[:seen]], "auto")
+                whole = [candidate if candidate.completion.complete else None for candidate in selection.candidates]
+                ballots = Ballots.of(
+                    read.groups,
+                    n=N,
+                    probabilities=[each and each.probability for each in whole] if artifact else None,
+                    scores=[each and each.score for each in whole],
+                )
+                label = float(group.labels[draw[selection.winner]])
+                replay.append((ballots, label, sum(len(each.tokens) for each in completions[:seen])))
+            replays.append(replay)
+    return replays
+
+
+def by_hand(rule: StoppingRule, scored_by: str, looks: Sequence[int]) -> tuple[float, float, float]:
+    """Return accuracy, completions drawn and share of tokens of the vote, one replay after the other."""
+    stops = [next(replay[seen - 1] for seen in looks if rule(replay[seen - 1][0]).stop) for replay in steps(scored_by)]
+    return (
+        float(np.mean([label for _, label, _ in stops])),
+        float(np.mean([ballots.seen for ballots, _, _ in stops])),
+        sum(tokens for *_, tokens in stops) / sum(replay[-1][2] for replay in steps(scored_by)),
+    )
+
+
+HEADS = {"no head": lambda: None, "head": head, "agreeing head": lambda: head(agreement=True)}
+
+
+@pytest.mark.parametrize(
+    ("name", "scored_by"),
+    [
+        (name, by)
+        for name, row in STOPPING_RULES.items()
+        for by in HEADS
+        if by != "no head" or "probabilities" not in row.needs
+    ],
+)
+def test_a_replay_equals_a_loop_that_asks_the_rule_and_chooses_at_the_end(name: str, scored_by: str) -> None:
+    rule = STOPPING_RULES[name]
+    found = simulate(
+        messy(),
+        HEADS[scored_by](),
+        rules=[rule],
+        n=N,
+        orders=ORDERS,
+        seed=SEED,
+        split="all",
+        answer="auto",
+        resamples=10,
+    )
+    row = found.row(name, "vote")
+    told = (row.accuracy.value, row.completions.value, row.token_share.value)
+    assert told == pytest.approx(by_hand(rule, scored_by, range(1, N + 1)), abs=1e-12)
+
+
+def test_waves_ask_only_after_each_wave() -> None:
+    found = simulate(
+        messy(), rules="beta", n=N, orders=ORDERS, seed=SEED, waves=(1, 3), resamples=10, answer="auto"
+    ).row("beta", "vote")
+    told = (found.accuracy.value, found.completions.value, found.token_share.value)
+    assert told == pytest.approx(by_hand(STOPPING_RULES["beta"], "no head", (1, 4, 6)), abs=1e-12)
+
+
+def test_a_rule_of_your_own_is_replayed_too() -> None:
+    def third(ballots: Ballots) -> Verdicts:
+        return Verdicts(np.full(len(ballots.answers), ballots.seen >= 3), np.full(len(ballots.answers), np.nan))
+
+    mine = StoppingRule(name="third", function=third, doc="after three", source="me")
+    found = simulate(messy(), rules=[mine, "fixed:3"], n=N, orders=ORDERS, resamples=10)
+    assert found.row("third").completions.value == 3
+    assert found.row("third").accuracy == found.row("fixed:3").accuracy
+
+
+def test_the_posterior_choice_is_the_most_probable_answer() -> None:
+    """0.6 and 0.6 against 0.9: the sum of weights says the two, the odds 1.5 · 1.5 < 9 say the one."""
+    table = {"a": 0.6, "b": 0.6, "c": 0.9}
+    lone = {"c": "5"}
+    completions = tuple(
+        Completion(
+            text=f"The answer is {lone.get(name, '4')}",
+            index=at,
+            tokens=(name,),
+            logprobs=np.full(1, np.log(table[name]), np.float32),
+            top_logprobs=np.full((1, 1), np.log(table[name]), np.float32),
+            censored=np.zeros(1, np.bool_),
+        )
+        for at, name in enumerate("abc")
+    )
+    group = Group(question_id="q", completions=completions, labels=np.array([0.0, 0.0, 1.0]))
+    artifact = by_probability()
+    found = simulate([group], artifact, rules=["posterior:threshold=0.999"], n=3, split="all", resamples=2)
+    assert (found.row("posterior:threshold=0.999", "posterior").accuracy.value) == 1.0
+    assert (found.row("posterior:threshold=0.999", "vote").accuracy.value) == 0.0
+
+
+def by_probability() -> HeadArtifact:
+    """Return a head whose probability is that of the only token: sigmoid(log p - log(1 - p)) by isotonic points."""
+    from swift_client.models import GatedLinearHead, IsotonicCalibration, Standardizer
+
+    points = np.log([0.5, 0.6, 0.9, 0.95])
+    return HeadArtifact(
+        features=("logprob",),
+        width=1,
+        standardizer=Standardizer(mean=[0.0], scale=[1.0]),
+        head=GatedLinearHead(gate_weight=[0.0], gate_bias=0.0, reward_weight=[1.0], reward_bias=0.0),
+        calibration=IsotonicCalibration(x=points, y=np.exp(points)),
+        provider="p",
+        model="m",
+        k_min=0,
+        k_max=1,
+        training={},
+        licence="none",
+    )
+
+
+class TestDeepConf:
+    @staticmethod
+    def replay(keep: float, warm: int) -> tuple[list[int], list[float], list[float]]:
+        """Do it by hand, with scorio's thresholds and stopping points."""
+        drawn, tokens, right = [], [], []
+        for group in messy():
+            cut = [each.text if each.complete else "" for each in group.completions]
+            groups = answers.read(cut, answers.READERS["auto"]).groups
+            for draw in subsets(N, N, most=ORDERS, seed=SEED).tolist():
+                traces = [group.completions[at] for at in draw]
+                lists = [each.top_logprobs.astype(np.float64) for each in traces]
+                lows = [lowest(each) for each in lists]
+                bar = deepconf_stop_threshold(lows[:warm], keep=keep)
+                read = [groups[at] for at in draw]
+                spent: list[int] = []
+                voters: list[tuple[int, int]] = []
+                for place, each in enumerate(lists):
+                    length = len(each)
+                    end = length - 1
+                    if place >= warm and length >= deepconf.WINDOW:
+                        found = deepconf_online_stop(each, bar, window=deepconf.WINDOW)
+                        end = length - 1 if found is None else found
+                    spent.append(end + 1 if length else 0)
+                    group_of = read[place]
+                    if end == length - 1 and group_of is not None:
+                        voters.append((place, group_of))
+                    weights: dict[int, float] = {}
+                    for at, answer in voters:
+                        weights[answer] = weights.get(answer, 0.0) + max(lows[at], 1e-9)
+                    share = max(weights.values(), default=0.0) / (sum(weights.values()) or 1.0)
+                    if place + 1 >= warm and (share >= deepconf.CONSENSUS or place + 1 == N):
+                        break
+                leader = max(weights, key=weights.__getitem__)
+                best = max((at for at, answer in voters if answer == leader), key=lambda at: lows[at])
+                drawn.append(place + 1)
+                tokens.append(sum(spent))
+                right.append(group.labels[draw[best]])
+        return drawn, tokens, right
+
+    @pytest.mark.parametrize("name", deepconf.KEEP)
+    def test_it_breaks_off_and_votes_as_a_loop_over_scorios_rules(
+        self, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(deepconf, "WINDOW", 4)
+        drawn, tokens, right = self.replay(deepconf.KEEP[name], warm=1)
+        full = sum(len(each.tokens) for group in messy() for each in group.completions) * ORDERS
+        marked = answers.READERS["auto"]  # never gives up the vote, as "auto" itself may
+        row = simulate(messy(), rules=[name], n=N, orders=ORDERS, seed=SEED, answer=marked, resamples=10).row(name)
+        assert row.completions.value == pytest.approx(np.mean(drawn))
+        assert row.token_share.value == pytest.approx(sum(tokens) / full)
+        assert row.accuracy.value == pytest.approx(np.mean(right))
+
+    def test_a_trace_is_charged_up_to_the_token_that_falls_under_the_bar(self) -> None:
+        trace = Traces(lowest=(np.array([5.0, 4.0, 4.0, 2.0]),), tokens=np.array([7]))
+        assert trace.spent(0, np.array([1.0, 2.0, 3.0, 4.5, 6.0])).tolist() == [7, 7, 7, 5, 4]
+
+
+def lowest(lists: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> float:
+    if not len(lists):
+        return 0.0
+    confidence = token_confidence(lists)
+    window = min(deepconf.WINDOW, len(confidence))
+    return min(float(confidence[at : at + window].mean()) for at in range(len(confidence) - window + 1))
+
+
+def test_all_n_by_majority_is_what_every_rule_is_compared_with() -> None:
+    found = simulate(messy(), head(), n=N, orders=ORDERS, split="all", resamples=50)
+    row = found.row(f"fixed:{N}", "majority")
+    assert (row.minus_majority.value, row.minus_majority.low, row.minus_majority.high) == (0, 0, 0)
+    assert (row.token_share.value, row.completions.value) == (1, N)
+    assert row.accuracy == found.majority
+
+
+def test_a_sweep_adds_the_other_values_of_a_rule() -> None:
+    found = simulate(messy(), rules="beta", n=N, orders=2, sweep=True, resamples=2)
+    assert {row.name for row in found.rows if row.swept} == {
+        f"beta:threshold={value:g}" for value in (0.8, 0.9, 0.93, 0.98, 0.99)
+    }
+
+
+def test_questions_with_too_few_completions_or_no_label_are_left_out_and_said() -> None:
+    few, none, *rest = messy()
+    few = replace(few, completions=few.completions[:3], labels=few.labels[:3])
+    none = replace(none, labels=np.full(N, np.nan))
+    found = simulate([few, none, *rest], rules="beta", n=N, orders=2, resamples=2)
+    assert found.questions == len(rest)
+    assert {note.split(" questions")[0] for note in found.notes if "left out" in note and "questions" in note} == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ({"rules": "guess"}, "no stopping rule 'guess'"),
+        ({"rules": "posterior"}, "needs a calibrated head"),
+        ({"rules": "fixed:7"}, "no fixed number from 1 to 6"),
+        ({"n": 0}, "must all be 1 or more"),
+        ({"n": 60}, "has 60 completions"),
+        ({"waves": ()}, "must be numbers from 1"),
+        ({"split": "half"}, "no split 'half'"),
+    ],
+)
+def test_what_cannot_be_replayed_is_refused(arguments: dict[str, object], what: str) -> None:
+    with pytest.raises(ConfigurationError, match=what):
+        simulate(messy(), **{"n": N, **arguments})  # type: ignore[arg-type]
+
+
+def test_a_head_for_another_model_is_refused() -> None:
+    with pytest.raises(ArtifactMismatchError):
+        simulate(messy(), head(), n=N, provider="p", model="other")
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Path:
+    path = tmp_path / "samples.db"
+    with SampleStore(path, write=True) as store:
+        store.begin(Meta(provider="p", model="m", top_logprobs=8))
+        groups = graded_groups(6, n=4, seed=2)
+        store.add_questions(
+            StoredQuestion(id=group.question_id, messages=({"role": "user", "content": "?"},), answer="4")
+            for group in groups
+        )
+        for group in groups:
+            usage = Usage(prompt_tokens=9, completion_tokens=40, calls=1)
+            store.add_samples(group.question_id, group.completions, usage=usage)
+    return path
+
+
+def test_the_command_prints_one_document_and_draws_one_picture(
+    samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, svg = tmp_path / "head.safetensors", tmp_path / "curve.svg"
+    save(head(), path)
+    arguments = ["simulate", str(samples), "--head", str(path), "--split", "all", "--n", "4", "--orders", "3"]
+    assert run([*arguments, "--svg", str(svg), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["prompt_tokens"] == 9
+    assert {row["name"] for row in document["rows"]} >= {"auto", "beta", "posterior", "deepconf_low", "fixed:4"}
+    assert document == json.loads(json.dumps(training.simulate(samples, path, split="all", n=4, orders=3).to_dict()))
+    assert ElementTree.fromstring(svg.read_text()).tag.endswith("svg")  # noqa: S314
+    assert run(arguments) == 0
+    assert "cannot_change" in capsys.readouterr().out
+
+
+def test_the_picture_has_a_number_for_every_rule_and_a_dot_for_every_value() -> None:
+    found = simulate(messy(), rules=["fixed:1", "fixed:6", "beta"], n=N, orders=2, sweep=True, resamples=2)
+    picture = savings_svg(found)
+    assert picture.count("<circle") == 2 + 1 + 5
+    assert "1  fixed:1" in picture
+    assert "beta</text>" in picture
+
+
+def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["simulate", "missing.db", "--svg", str(tmp_path / "no" / "x.svg")]) == 3
+    assert "cannot be written" in " ".join(capsys.readouterr().err.split())
