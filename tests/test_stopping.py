@@ -217,7 +217,7 @@ class TestAuto:
         assert not ask("auto", [0], probabilities=[0.95]).stop
 
     def test_without_probabilities_it_is_beta(self) -> None:
-        assert first_stop("auto", [0] * 9, scores=[-0.1] * 9) == 4
+        assert first_stop("auto", [0] * 9, scores=[-0.1] * 9) == first_stop("beta:threshold=0.9", [0] * 9) == 3
 
     def test_without_answers_probabilities_decide_and_scores_alone_never_do(self) -> None:
         assert ask("auto", [None] * 3, probabilities=[0.5, 0.7, 0.995]).stop

@@ -127,7 +127,7 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
             StoppingRule(
                 name="auto",
                 function=auto,
-                parameters={"threshold": 0.9, "least": 2, "clip": 0.02, "alone": 0.97, "majority": 0.95, "cost": 0.01},
+                parameters={"threshold": 0.9, "least": 2, "clip": 0.02, "alone": 0.97, "majority": 0.9, "cost": 0.01},
                 doc="as posterior with a calibrated head and as beta without, or where nothing can change",
                 posterior="the probability of the leading answer",
                 needs=(),

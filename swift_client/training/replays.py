@@ -58,7 +58,7 @@ def plan(rules: str | Sequence[str | StoppingRule], *, n: int, sweep: bool, prob
         own: Choice = "vote" if rule.choice == "posterior" and not probabilities else rule.choice
         choices: tuple[Choice, ...] = tuple(dict.fromkeys((own, "vote")))
         planned.append(Planned(str(rule), rule, choices, rule.source))
-        if sweep and rule.sweep:
+        if sweep and rule.sweep and (probabilities or rule.needs):  # auto's parameter is a head's
             name, values = rule.sweep
             others = [value for value in values if value != rule.parameters[name]]
             swept = [rule.using(**{name: value}) for value in others]
