@@ -24,7 +24,7 @@ from swift_client.types import Completion, Message
 
 EXPECTED = {
     *("openai", "azure", "pocket", "vllm", "sglang", "llamacpp", "ollama", "lmstudio", "together", "fireworks"),
-    *("deepseek", "xai", "openrouter", "openai-compatible"),
+    *("deepseek", "xai", "openrouter", "openai-compatible", "openai-completions"),
 }
 ADDRESS_GIVEN_ELSEWHERE = {"azure", "pocket", "openai-compatible"}
 KEYLESS = {"pocket", "vllm", "sglang", "llamacpp", "ollama", "lmstudio", "openai-compatible"}

@@ -40,7 +40,12 @@ __all__ = [
     "resolve",
 ]
 
-CODECS: Mapping[str, str] = MappingProxyType({"openai_chat": "swift_client.adapters.openai_chat"})
+CODECS: Mapping[str, str] = MappingProxyType(
+    {
+        "openai_chat": "swift_client.adapters.openai_chat",
+        "openai_completions": "swift_client.adapters.openai_completions",
+    }
+)
 """Wire format → the module that speaks it, loaded on first use."""
 
 _LOCAL_SERVERS: Mapping[str, str] = MappingProxyType({"pocket": "swift_client.adapters.pocket"})

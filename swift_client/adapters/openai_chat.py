@@ -10,9 +10,11 @@ from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from swift_client.adapters.openai_body import completed, read_body
+from swift_client.adapters.choices import completed
+from swift_client.adapters.openai_body import read_body
 from swift_client.adapters.openai_stream import StreamAssembler
 from swift_client.adapters.provider import Provider, Reply, Request
+from swift_client.adapters.sse import looks_streamed
 from swift_client.types import Message
 
 __all__ = ["StreamAssembler", "parse", "parse_steps", "request"]
@@ -62,7 +64,7 @@ def parse(data: bytes, *, top_logprobs: int | None = None, token_ids: bool = Fal
 
 
 def parse_steps(
-    data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False
+    data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False, echoes: bool = False
 ) -> Generator[None, None, Reply]:
     """Decode a whole reply, yielding after each choice so that an event loop can breathe.
 
@@ -70,14 +72,15 @@ def parse_steps(
         data: the body of a 200, in one piece or as the server-sent events of a stream that has ended.
         top_logprobs: exact number of columns of every ``top_logprobs``; None means each completion's longest list.
         token_ids: whether to fill in ``top_ids``.
+        echoes: whether the prompt may stand before the answers, as in legacy completions.
 
     Raises:
         ResponseDecodeError: the bytes are no chat completion, and hold no whole choice.
         ProviderError: the 200 holds an error object instead of choices.
     """
-    if not data[:64].lstrip().startswith((b"data:", b"event:", b":")):
-        return (yield from read_body(data, top_logprobs=top_logprobs, token_ids=token_ids))
-    assembler = StreamAssembler(top_logprobs=top_logprobs, token_ids=token_ids)
+    if not looks_streamed(data):
+        return (yield from read_body(data, top_logprobs=top_logprobs, token_ids=token_ids, echoes=echoes))
+    assembler = StreamAssembler(top_logprobs=top_logprobs, token_ids=token_ids, echoes=echoes)
     for start in range(0, len(data), _SLICE):
         assembler.feed(data[start : start + _SLICE])
         yield

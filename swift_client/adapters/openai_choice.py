@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
 from msgspec import Raw
 from msgspec.json import Decoder
 
-from swift_client import logprobs
+from swift_client.adapters.choices import ReadChoice, canonical_calls, finish_reason
 from swift_client.adapters.openai_wire import (
-    UNREADABLE,
     Alternative,
     Choice,
     Message,
@@ -23,53 +20,26 @@ from swift_client.adapters.openai_wire import (
     TextAlternative,
     TextChoice,
     Token,
-    filled,
-    lenient,
-    repaired,
 )
-from swift_client.types import Bool, Completion, FinishReason
+from swift_client.adapters.tokens import answer_tokens, clean_fields
+from swift_client.adapters.tolerant import UNREADABLE, filled, repaired
+from swift_client.logprobs import UnusableLogprobs
+from swift_client.types import Completion, FinishReason
 
 _NUMBERS = msgspec.json.Decoder(Choice[Alternative])
 _TEXTS = msgspec.json.Decoder(Choice[TextAlternative])
 _SPELLINGS = msgspec.json.Decoder(Choice[SpelledAlternative])
 _NO_LOGPROBS = msgspec.json.Decoder(TextChoice)
 _BYTE_VALUES = msgspec.json.Decoder(list[int])
+_ESCAPED = re.compile(rb"bytes:(?:\\x[0-9a-f]{2})+")
 
 Source = Literal["content", "refusal", "calls"]
 """The field that a completion's text comes from."""
 
-_END_OF_TURN = re.compile(r"|<[|｜][^<>]*[|｜]>|</s>|<(eos|end_of_turn|turn\|)>|\[EOS\]|\[/INST\]", re.IGNORECASE)
-"""Tokens that end a turn in open models' vocabularies; llama.cpp lists theirs as an empty text."""
 
-_FINISH: dict[str, FinishReason] = {
-    "stop": "stop", "eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "end_turn": "stop",
-    "complete": "stop", "completed": "stop", "stop_str": "stop",
-    "length": "length", "max_tokens": "length", "max_output_tokens": "length", "model_length": "length",
-    "tool_calls": "tool_calls", "tool_call": "tool_calls", "tool_use": "tool_calls", "function_call": "tool_calls",
-    "content_filter": "content_filter", "safety": "content_filter", "recitation": "content_filter",
-    "prohibited_content": "content_filter", "blocklist": "content_filter", "spii": "content_filter",
-    "refusal": "refusal",
-    "error": "error", "abort": "error", "cancelled": "error", "insufficient_system_resource": "error",
-}  # fmt: skip
-"""Providers' words, in lower case, to ours (providers.md: OpenAI, TGI, Together, vLLM, DeepSeek, Google, Cohere)."""
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class ReadChoice:
-    """A completion with what the reply needs to know about it."""
-
-    completion: Completion
-    index: int | None
-    """The wire index, where there is one."""
-    listed_tokens: int
-    """Tokens that the server listed, thinking and end-of-turn tokens included."""
-    tied: bool
-    """Whether listed numbers were equal, so that the tokens' texts were needed."""
-    fault: str | None
-    """What is wrong with its logprobs, as the end of a sentence on the completion."""
-
-
-def read_choice(data: Raw | bytes, *, with_texts: bool, top_logprobs: int | None, token_ids: bool) -> ReadChoice:
+def read_choice(
+    data: Raw | bytes, *, with_texts: bool, top_logprobs: int | None, token_ids: bool, prompt_tokens: int = 0
+) -> ReadChoice:
     """Decode one choice.
 
     Args:
@@ -77,6 +47,7 @@ def read_choice(data: Raw | bytes, *, with_texts: bool, top_logprobs: int | None
         with_texts: whether to decode the texts of listed tokens at once, which saves a second look where numbers tie.
         top_logprobs: exact number of columns; None means the longest list.
         token_ids: whether to fill in ``top_ids``.
+        prompt_tokens: tokens of the prompt, which ``echo`` puts before the answer; 0 where no codec asks for that.
 
     Raises:
         ValueError, RecursionError: it is no choice.
@@ -95,25 +66,47 @@ def read_choice(data: Raw | bytes, *, with_texts: bool, top_logprobs: int | None
             fault = "has no logprobs: the server's are of an unknown shape"
     message = choice.message or Message(content=choice.text)
     text, source = _visible_text(message)
+    finish = _finish(choice.finish_reason, source)
     tokens = _listed(choice, source)
-    start, texts, misfit = _answer_tokens(tokens, text, source, message)
-    span = slice(start, start + len(texts))
+    if tokens and tokens[0].logprob is None and 0 < prompt_tokens < len(tokens):  # nothing comes before the first token
+        text, skipped = _without_prompt(text, tokens, prompt_tokens)
+    else:
+        skipped = 0
+    tokens = tokens[skipped : len(tokens) - _ends_with_numbered_end(tokens, choice)]
+    start, texts, misfit = answer_tokens(
+        [token.token or "" for token in tokens],
+        text,
+        lambda: [_spelling(token.token, token.bytes) for token in tokens],
+        thought=filled(message.reasoning) or filled(message.reasoning_content),
+        markup=source == "calls",
+    )
+    stop = start + len(texts)
 
     def look_again(decoder: Decoder[Any]) -> list[Any]:
-        return [entry for token in _listed(decoder.decode(data), source)[span] for entry in token.top_logprobs or ()]
+        again = _listed(decoder.decode(data), source)[skipped + start : skipped + stop]
+        return [entry for token in again for entry in token.top_logprobs or ()]
 
-    arrays = _Arrays(tokens[span], look_again)
+    spoken = tokens[start:stop]
+    listed = _Listed(spoken, look_again)
     fields: dict[str, Any] = {}
     if texts:
         try:
-            fields = {"tokens": tuple(texts), **arrays.clean(top_logprobs, token_ids)}
-        except logprobs.UnusableLogprobs as why:
-            misfit = f"has no logprobs: {why}"
+            fields = clean_fields(
+                [token.logprob for token in spoken],
+                [entry.logprob for entry in listed.entries],
+                [len(token.top_logprobs or ()) for token in spoken],
+                texts=listed.texts,
+                spellings=listed.spellings,
+                top_logprobs=top_logprobs,
+                token_ids=token_ids,
+            )
+        except UnusableLogprobs as why:
+            texts, misfit = [], f"has no logprobs: {why}"
     return ReadChoice(
-        completion=Completion(text=text, finish_reason=_finish(choice.finish_reason, source), **fields),
+        completion=Completion(text=text, finish_reason=finish, tokens=tuple(texts), **fields),
         index=choice.index,
         listed_tokens=len(tokens),
-        tied=arrays.tied,
+        tied=listed.tied,
         fault=misfit or fault,
     )
 
@@ -133,7 +126,7 @@ def _visible_text(message: Message) -> tuple[str, Source]:
         return _without_thinking(content), "content"
     functions = [call.get("function") for call in message.tool_calls or () if isinstance(call, dict)]
     calls = [call for call in (*functions, message.function_call) if isinstance(call, dict)]
-    return (_canonical(calls), "calls") if calls else ("", "content")
+    return (canonical_calls(calls), "calls") if calls else ("", "content")
 
 
 def _without_thinking(content: str) -> str:
@@ -148,20 +141,10 @@ def _without_thinking(content: str) -> str:
     return "" if opens and not closed else content
 
 
-def _canonical(calls: list[dict[str, Any]]) -> str:
-    """Write tool calls as JSON that is equal for equal calls: no ids, sorted keys, arguments parsed."""
-    plain = []
-    for call in calls:
-        arguments = call.get("arguments")
-        parsed = lenient(arguments.encode("utf-8", "replace"), dict) if isinstance(arguments, str) else arguments
-        plain.append({"name": call.get("name"), "arguments": arguments if parsed is None else parsed})
-    return msgspec.json.encode(plain, order="deterministic").decode()
-
-
 def _finish(reason: str | None, source: Source) -> FinishReason:
     if source == "refusal":
         return "refusal"
-    finish = _FINISH.get((reason or "").lower(), "unknown")
+    finish = finish_reason(reason)
     # With a forced tool OpenAI ends with "stop" although a call is all there is.
     return "tool_calls" if source == "calls" and finish in ("stop", "unknown") else finish
 
@@ -185,80 +168,58 @@ def _alternatives(row: dict[str, float | None] | list[Any] | None) -> list[Any] 
     return [SpelledAlternative(number, token) for token, number in row.items()] if isinstance(row, dict) else row
 
 
-def _answer_tokens(
-    tokens: list[Token[Any]], text: str, source: Source, message: Message
-) -> tuple[int, list[str], str | None]:
-    """Return where the answer's tokens start, their texts, and a note where they do not spell the answer."""
-    texts = [token.token or "" for token in tokens]
-    if texts and texts[-1] and "".join(texts) == text:
-        return 0, texts, None
-    if not texts or not text:
-        return 0, [], None
-    pieces = [_spelling(token.token, token.bytes) for token in tokens]
-    texts = [piece.decode("utf-8", "replace") for piece in pieces]
-    span = logprobs.answer_span(pieces, text.encode("utf-8", "replace"))
-    if span:
-        return span[0], texts[slice(*span)], None
-    if filled(message.reasoning) or filled(message.reasoning_content):
-        return 0, [], "has no logprobs: its tokens cannot be told from its thinking tokens"
-    while texts and _END_OF_TURN.fullmatch(texts[-1]):
-        texts.pop()
-    # A tool call's tokens are the model's markup, which never spells the JSON.
-    return 0, texts, None if source == "calls" else "has logprobs for tokens that do not spell its text"
+def _without_prompt(text: str, tokens: list[Token[Any]], count: int) -> tuple[str, int]:
+    """Return the answer without the prompt that ``echo`` put before it, and how many tokens the prompt has.
+
+    A prompt that its tokens do not spell stays where it is, and so do its tokens.
+    """
+    prompt = b"".join(_spelling(token.token, token.bytes) for token in tokens[:count])
+    whole = text.encode("utf-8", "replace")
+    return (whole[len(prompt) :].decode("utf-8", "replace"), count) if whole.startswith(prompt) else (text, 0)
 
 
-class _Arrays:
-    """The arrays of one completion, with a second look at the wire only where numbers tie or ids are wanted."""
+def _ends_with_numbered_end(tokens: list[Token[Any]], choice: TextChoice) -> bool:
+    """Whether the last token is an end-of-turn token that only its number stands for.
+
+    That is vLLM with ``return_tokens_as_token_ids``; its ``stop_reason`` is a text where a stop word ended the answer,
+    and null or a number where a token did, which is then listed.
+    """
+    numbered = bool(tokens) and (tokens[-1].token or "").startswith("token_id:")
+    return numbered and choice.finish_reason == "stop" and not isinstance(choice.stop_reason, str)
+
+
+class _Listed:
+    """The listed tokens of one completion, with a second look at the wire where their numbers do not do."""
 
     def __init__(self, tokens: list[Token[Any]], look_again: Callable[[Decoder[Any]], list[Any]]) -> None:
-        self._tokens, self._look_again = tokens, look_again
+        self.entries = [entry for token in tokens for entry in token.top_logprobs or ()]
+        self.tied = False
+        self._look_again = look_again
         self._texts: list[str | None] = []
         self._spelled: list[bytes] = []
-        self.tied = False
 
-    def clean(self, top_logprobs: int | None, token_ids: bool) -> dict[str, Any]:
-        """Return the fields of the Completion; raise UnusableLogprobs."""
-        lists = [token.top_logprobs or [] for token in self._tokens]
-        clean = logprobs.clean(
-            np.array([token.logprob for token in self._tokens], np.float64),
-            np.array([entry.logprob for entries in lists for entry in entries], np.float64),
-            np.array([len(entries) for entries in lists], np.intp),
-            same_token=self._same_token,
-            k=top_logprobs,
-        )
-        ids = None
-        if token_ids:
-            known = [logprobs.token_id(spelled) for spelled in self._spellings()]
-            ids = np.array([*known, 0], np.uint32)[clean.positions]  # position -1, nothing listed, takes the 0
-        return {
-            "logprobs": clean.logprobs,
-            "top_logprobs": clean.top_logprobs,
-            "censored": clean.censored,
-            "top_ids": ids,
-        }
-
-    def _same_token(self, first: logprobs.Index, second: logprobs.Index) -> Bool:
+    def texts(self) -> list[str | None]:
+        """Return each entry's text, which only ties ask for."""
         self.tied = True
         if not self._texts:
-            entries = [entry for token in self._tokens for entry in token.top_logprobs or ()]
-            known = all(isinstance(entry, TextAlternative) for entry in entries[:1])
-            self._texts = [entry.token for entry in (entries if known else self._look_again(_TEXTS))]
-        texts = self._texts
-        pairs = zip(first.tolist(), second.tolist(), strict=True)
-        same = np.array([texts[one] == texts[two] for one, two in pairs], np.bool_)
-        for at in np.flatnonzero(same):  # equal text may still stand for different bytes of a broken character
-            same[at] = self._spellings()[first[at]] == self._spellings()[second[at]]
-        return same
+            known = all(isinstance(entry, TextAlternative) for entry in self.entries[:1])
+            self._texts = [entry.token for entry in (self.entries if known else self._look_again(_TEXTS))]
+        return self._texts
 
-    def _spellings(self) -> list[bytes]:
+    def spellings(self) -> list[bytes]:
+        """Return each entry's bytes."""
         if not self._spelled:
             self._spelled = [_spelling(entry.token, entry.bytes) for entry in self._look_again(_SPELLINGS)]
         return self._spelled
 
 
 def _spelling(token: str | None, given: Raw) -> bytes:
-    """Return a token's bytes: the given list of byte values where it is one, else the text in UTF-8."""
+    """Return a token's bytes: the given list of byte values where it is one, else what the text stands for."""
     try:
-        return bytes(_BYTE_VALUES.decode(given)) or (token or "").encode("utf-8", "replace")
+        if values := bytes(_BYTE_VALUES.decode(given)):
+            return values
     except UNREADABLE:
-        return (token or "").encode("utf-8", "replace")
+        pass
+    text = (token or "").encode("utf-8", "replace")
+    # OpenAI's legacy completions write a piece of a character like this: "bytes:\xe2\x80".
+    return bytes.fromhex(text[6:].decode().replace("\\x", "")) if _ESCAPED.fullmatch(text) else text

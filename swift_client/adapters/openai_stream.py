@@ -6,30 +6,21 @@ same code, and so the same numbers. Entries of logprobs are passed on as they ca
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
-from swift_client.adapters.openai_body import completed, error_of, read_body, read_choices
-from swift_client.adapters.openai_wire import (
-    UNREADABLE,
-    Chunk,
-    ChunkChoice,
-    LogprobsDelta,
-    Message,
-    WireUsage,
-    filled,
-    lenient,
-    repaired,
-)
+from swift_client.adapters.choices import completed
+from swift_client.adapters.openai_body import error_of, read_body, read_choices
+from swift_client.adapters.openai_wire import Chunk, ChunkChoice, LogprobsDelta, Message, WireUsage
 from swift_client.adapters.provider import Reply
+from swift_client.adapters.sse import Events
+from swift_client.adapters.tolerant import filled, lenient
 from swift_client.errors import ProviderError, ResponseDecodeError
 
 _CHUNK = msgspec.json.Decoder(Chunk)
-_LINE_END = re.compile(rb"\r\n|\n|\r")
 _NULL = Raw(b"null")
 
 
@@ -39,14 +30,12 @@ class StreamAssembler:
     Args:
         top_logprobs: exact number of columns; None means each completion's longest list.
         token_ids: whether to fill in ``top_ids``.
+        echoes: whether the prompt may stand before the answer.
     """
 
-    def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False) -> None:
-        self._options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids}
-        self._rest = bytearray()
-        self._streamed: bool | None = None
-        self._pending = b""
-        self._unreadable = 0
+    def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False, echoes: bool = False) -> None:
+        self._options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids, "echoes": echoes}
+        self._events = Events(_CHUNK)
         self._builders: dict[int, _Builder] = {}
         self._prompt_tokens: int | None = None
         self._counted_along: int | None = None
@@ -56,15 +45,8 @@ class StreamAssembler:
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes; they may end anywhere, also inside a character."""
-        self._rest += chunk
-        if self._streamed is None and self._rest.strip():
-            # A server that does not know how to stream answers in one piece.
-            self._streamed = not self._rest.lstrip().startswith((b"{", b"<"))
-        if self._streamed:
-            *lines, rest = _LINE_END.split(bytes(self._rest))
-            self._rest = bytearray(rest)
-            for line in lines:
-                self._read_line(line)
+        for event in self._events.feed(chunk):
+            self._read_chunk(event)
 
     def close(self) -> Reply:
         """Return what has arrived; see :meth:`close_steps`."""
@@ -77,10 +59,10 @@ class StreamAssembler:
             ResponseDecodeError: nothing that can be read has arrived.
             ProviderError: the stream holds an error object and no choice.
         """
-        if not self._streamed:
-            return (yield from read_body(bytes(self._rest), **self._options))
-        self._read_line(bytes(self._rest))
-        self._read_line(b"")
+        if not self._events.streamed:
+            return (yield from read_body(self._events.body, **self._options))
+        for event in self._events.close():
+            self._read_chunk(event)
         if self._error and not self._builders:
             raise self._error
         if not self._builders:
@@ -95,24 +77,8 @@ class StreamAssembler:
         return [
             *([f"The stream broke off with an error: {self._error}"] if self._error else []),
             *([f"Completion {', '.join(cut)} did not end: the stream broke off."] if cut else []),
-            *([f"{self._unreadable} event(s) of the stream cannot be read."] if self._unreadable else []),
+            *([f"{self._events.unreadable} event(s) of the stream cannot be read."] if self._events.unreadable else []),
         ]
-
-    def _read_line(self, line: bytes) -> None:
-        """Read one line; an event's JSON may stand on several ``data:`` lines and ends with an empty one."""
-        if line.startswith(b"data:"):
-            line = line[5:].strip()
-        elif not line.lstrip().startswith(b"{"):
-            self._unreadable += bool(self._pending) and not line
-            self._pending = self._pending if line else b""
-            return  # a comment, or a field that says nothing here
-        if line == b"[DONE]":
-            return
-        self._pending = self._pending + b"\n" + line if self._pending else line
-        chunk = _chunk_of(self._pending)
-        if chunk is not None:
-            self._pending = b""
-            self._read_chunk(chunk)
 
     def _read_chunk(self, chunk: Chunk) -> None:
         self._model = self._model or lenient(chunk.model, str)
@@ -132,6 +98,7 @@ class _Builder:
 
     def __init__(self) -> None:
         self.finish_reason: str | None = None
+        self._stop_reason: Any = None
         self._parts: list[Any] = []
         self._refusal: list[str] = []
         self._reasoning = False
@@ -142,6 +109,7 @@ class _Builder:
         """Append one chunk's part; any field may be missing, empty or repeated."""
         delta = choice.delta or Message(content=choice.text)
         self.finish_reason = self.finish_reason or choice.finish_reason or None
+        self._stop_reason = choice.stop_reason if self._stop_reason is None else self._stop_reason
         content = delta.content
         self._parts += content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
         self._refusal.append(delta.refusal or "")
@@ -164,8 +132,13 @@ class _Builder:
             "reasoning": self._reasoning,
             "tool_calls": [{"function": call} for _, call in sorted(self._calls.items())],
         }
-        finish = self.finish_reason or "error"
-        whole = {"index": index, "message": message, "logprobs": self._logprobs or None, "finish_reason": finish}
+        whole = {
+            "index": index,
+            "message": message,
+            "logprobs": self._logprobs or None,
+            "finish_reason": self.finish_reason or "error",
+            "stop_reason": self._stop_reason,
+        }
         return msgspec.json.encode(whole)
 
     def _add_call(self, index: object, function: object) -> None:
@@ -190,17 +163,6 @@ class _Builder:
             for field in ("token_logprobs", "top_logprobs"):
                 column = self._logprobs.setdefault(field, [])
                 column += [_NULL] * (len(self._logprobs["tokens"]) - len(column))
-
-
-def _chunk_of(event: bytes) -> Chunk | None:
-    try:
-        return _CHUNK.decode(event)
-    except UNREADABLE:
-        pass
-    try:
-        return _CHUNK.decode(repaired(event))
-    except UNREADABLE:
-        return None
 
 
 def _larger(one: int | None, two: int | None) -> int | None:

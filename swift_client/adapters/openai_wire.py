@@ -8,8 +8,6 @@ Fireworks, legacy completions), and one number for each streamed token (Together
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Generator
 from itertools import pairwise
@@ -18,10 +16,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-T = TypeVar("T")
-
-UNREADABLE = (ValueError, RecursionError)
-"""What decoding hostile bytes raises: msgspec's and json's errors and UnicodeDecodeError are ValueErrors."""
+from swift_client.adapters.tolerant import UNREADABLE, decoded_leniently, dumped, repaired, salvaged
 
 
 class Alternative(Struct, gc=False):
@@ -84,6 +79,8 @@ class TextChoice(Struct, gc=False):
     text: str | None = None
     """Legacy completions have it instead of a message."""
     finish_reason: str | None = None
+    stop_reason: Any = None
+    """vLLM: the stop word or the number of the token that ended it."""
 
 
 class Choice(TextChoice, Generic[Listed], gc=False):
@@ -130,6 +127,7 @@ class ChunkChoice(Struct, gc=False):
     text: str | None = None
     logprobs: LogprobsDelta | float | None = None
     finish_reason: str | None = None
+    stop_reason: Any = None
 
 
 class Chunk(Struct, gc=False):
@@ -145,17 +143,6 @@ class Chunk(Struct, gc=False):
 
 _ENVELOPE = msgspec.json.Decoder(Envelope)
 _FIRST_CHOICE = re.compile(rb'"choices"\s*:\s*\[\s*(\{\s*"\w+"\s*:)')
-_CHOICES = re.compile(r'"choices"\s*:\s*\[')
-_BETWEEN = re.compile(r"[\s,]*")
-
-
-def _finite(number: str) -> float | None:
-    value = float(number)
-    return value if math.isfinite(value) else None
-
-
-# Python servers write NaN and Infinity, which are no JSON; like 1e999 they mean that there is no number.
-_TOLERANT = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)
 
 
 def split_by_sight(data: bytes) -> Envelope | None:
@@ -198,21 +185,12 @@ def envelope_of(data: bytes) -> Generator[None, None, tuple[Envelope, str | None
         return _ENVELOPE.decode(data), None
     except UNREADABLE:
         text = data.decode("utf-8", "replace")
-    start = _CHOICES.search(text)
-    if start is None:
+    found = yield from salvaged(text, "choices")
+    if found is None:
         return _ENVELOPE.decode(repaired(data)), None
-    choices: list[Raw] = []
-    at = _end(_BETWEEN, text, start.end())
-    while text[at : at + 1] != "]":
-        try:
-            choice, at = _TOLERANT.raw_decode(text, at)
-        except UNREADABLE:
-            break
-        choices.append(Raw(_dumped(choice)))
-        at = _end(_BETWEEN, text, at)
-        yield
+    choices, rest = found
     try:
-        envelope = _ENVELOPE.decode(_dumped(_TOLERANT.decode(text[: start.end()] + text[at:])))
+        envelope = _ENVELOPE.decode(dumped(decoded_leniently(rest)))
     except UNREADABLE:
         if not choices:
             raise
@@ -220,30 +198,3 @@ def envelope_of(data: bytes) -> Generator[None, None, tuple[Envelope, str | None
         return Envelope(choices=choices), note
     envelope.choices = choices
     return envelope, None
-
-
-def repaired(damaged: bytes | Raw) -> bytes:
-    """Return JSON as strict JSON: NaN and Infinity become null, broken characters U+FFFD or "?"."""
-    return _dumped(_TOLERANT.decode(bytes(damaged).decode("utf-8", "replace")))
-
-
-def lenient(raw: Raw | bytes, kind: type[T]) -> T | None:
-    """Decode ``raw`` as ``kind``; None where it is missing or something else."""
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except UNREADABLE:
-        return None
-
-
-def filled(raw: Raw) -> bool:
-    """Whether the field is there and neither null nor empty."""
-    return bytes(raw) not in (b"", b"null", b'""', b"[]", b"{}", b"false")
-
-
-def _dumped(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
-
-
-def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
-    found = pattern.match(text, at)
-    return found.end() if found else at

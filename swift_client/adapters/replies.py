@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from swift_client.adapters.openai_body import error_of
-from swift_client.adapters.openai_wire import UNREADABLE, Envelope, WireUsage, lenient
+from swift_client.adapters.openai_wire import Envelope, WireUsage
+from swift_client.adapters.tolerant import UNREADABLE, lenient
 from swift_client.errors import ConfigurationError
 from swift_client.types import Completion
 

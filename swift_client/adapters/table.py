@@ -32,6 +32,22 @@ _ROWS = (
         ),
     ),
     Provider(
+        name="openai-completions",  # with base_url=, the legacy door of any server: base models, your own template
+        base_url="https://api.openai.com/v1",
+        base_url_variable="OPENAI_BASE_URL",
+        key_variable="OPENAI_API_KEY",
+        codec="openai_completions",
+        default_model="gpt-3.5-turbo-instruct",
+        capabilities=Capabilities(
+            n_max=128,
+            top_logprobs_max=5,
+            logprobs_known=True,
+            logprob_space="raw",
+            checked=_CHECKED,
+            evidence="OpenAPI specification",
+        ),
+    ),
+    Provider(
         name="azure",
         # The v1 route takes the deployment as `model`. The classic one (…/deployments/…?api-version=) needs
         # client=openai.AsyncAzureOpenAI(...). https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle

@@ -1,0 +1,177 @@
+"""One writer for each codec: logical completions as that wire format has them, in one piece and as a stream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.codecs.logical import Case, Logical, Said
+
+
+@dataclass(frozen=True)
+class Writer:
+    """How to write a case."""
+
+    codec: str
+    carries: frozenset[str]
+    """What the shape can hold: "logprobs", "bytes", "refusal", "calls", "repeats", "filter", "thought", "several"."""
+    whole: Callable[[Case], bytes]
+    streamed: Callable[[Case, int], bytes]
+    """With so many tokens in each event."""
+
+
+def encoded(value: Any) -> bytes:
+    """Write JSON as servers do, characters unescaped."""
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
+def events(chunks: Sequence[Any], *, named: bool = False, done: bool = False) -> bytes:
+    """Write server-sent events."""
+    lines = [(f"event: {chunk['type']}\n".encode() if named else b"") + b"data: " + encoded(chunk) for chunk in chunks]
+    return b"".join(line + b"\n\n" for line in [*lines, *([b"data: [DONE]"] if done else [])])
+
+
+def groups(completion: Logical, size: int) -> list[tuple[str, Sequence[Said] | None]]:
+    """Cut a completion into deltas of text and tokens; servers hold back half characters."""
+    if completion.tokens is None:
+        return [(completion.text[at : at + 3], None) for at in range(0, len(completion.text), 3)]
+    parts: list[tuple[str, Sequence[Said] | None]] = []
+    pending: list[Said] = []
+    for number, token in enumerate(completion.tokens, 1):
+        pending.append(token)
+        try:
+            text = b"".join(each.spelled for each in pending).decode()
+        except UnicodeDecodeError:
+            continue
+        if len(pending) >= size or number == len(completion.tokens):
+            parts.append((text, pending))
+            pending = []
+    return parts
+
+
+def counted(case: Case) -> int:
+    """Tokens of all completions, as a server counts them; where none are listed, one a completion."""
+    return sum(len(each.tokens) if each.tokens is not None else 1 for each in case.completions)
+
+
+# --- chat ---------------------------------------------------------------------------------------------------------
+
+
+def chat_entry(token: Said) -> dict[str, Any]:
+    """One token of ``logprobs.content``."""
+    return {
+        **_chat_alternative((token.spelled, token.logprob)),
+        "top_logprobs": list(map(_chat_alternative, token.top)),
+    }
+
+
+def _chat_alternative(pair: tuple[bytes, float | None]) -> dict[str, Any]:
+    spelled, logprob = pair
+    return {"token": spelled.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(spelled)}
+
+
+def _chat_calls(completion: Logical) -> list[dict[str, Any]]:
+    return [
+        {"index": at, "id": f"call_{at}", "type": "function",
+         "function": {"name": call["name"], "arguments": json.dumps(call["arguments"])}}
+        for at, call in enumerate(completion.calls)
+    ]  # fmt: skip
+
+
+def chat_choice(completion: Logical, index: int) -> dict[str, Any]:
+    """One choice."""
+    refused = completion.finish == "refusal"
+    message: dict[str, Any] = {"role": "assistant", "content": None if refused else completion.text, "refusal": None}
+    message |= {"refusal": completion.text} if refused else {}
+    message |= {"tool_calls": _chat_calls(completion)} if completion.calls else {}
+    message |= {"reasoning_content": completion.thought} if completion.thought else {}
+    logprobs = None if completion.tokens is None else {"content": list(map(chat_entry, completion.tokens))}
+    finish = "stop" if refused else completion.finish
+    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish}
+
+
+def _openai_usage(case: Case) -> dict[str, int]:
+    count = counted(case)
+    return {"prompt_tokens": case.prompt_tokens, "completion_tokens": count, "total_tokens": case.prompt_tokens + count}
+
+
+def _chat_whole(case: Case) -> bytes:
+    choices = [chat_choice(completion, index) for index, completion in enumerate(case.completions)]
+    return encoded({"object": "chat.completion", "model": "m", "choices": choices, "usage": _openai_usage(case)})
+
+
+def _chat_streamed(case: Case, size: int) -> bytes:
+    def chunk(index: int, delta: dict[str, Any], **more: Any) -> dict[str, Any]:
+        return {"model": "m", "choices": [{"index": index, "delta": delta, "finish_reason": None, **more}]}
+
+    chunks = []
+    for index, completion in enumerate(case.completions):
+        field = "refusal" if completion.finish == "refusal" else "content"
+        chunks.append(chunk(index, {"role": "assistant", "content": ""}, logprobs=None))
+        if completion.thought:
+            chunks.append(chunk(index, {"reasoning_content": completion.thought}))
+        for text, tokens in groups(completion, size):
+            logprobs = None if tokens is None else {"content": list(map(chat_entry, tokens)), "refusal": None}
+            chunks.append(chunk(index, {field: text}, logprobs=logprobs))
+        if completion.calls:
+            chunks.append(chunk(index, {"tool_calls": _chat_calls(completion)}))
+        chunks.append(chunk(index, {}, finish_reason="stop" if field == "refusal" else completion.finish))
+    return events([*chunks, {"model": "m", "choices": [], "usage": _openai_usage(case)}], done=True)
+
+
+# --- legacy completions -------------------------------------------------------------------------------------------
+
+
+def _legacy_text(spelled: bytes) -> str:
+    try:
+        return spelled.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{value:02x}" for value in spelled)
+
+
+def legacy_logprobs(tokens: Sequence[Said] | None, offset: int = 0) -> dict[str, Any] | None:
+    """Parallel arrays."""
+    if tokens is None:
+        return None
+    texts = [_legacy_text(token.spelled) for token in tokens]
+    return {
+        "tokens": texts,
+        "token_logprobs": [token.logprob for token in tokens],
+        "top_logprobs": [{_legacy_text(spelled): number for spelled, number in token.top} for token in tokens],
+        "text_offset": [offset + sum(map(len, texts[:at])) for at in range(len(texts))],
+    }
+
+
+def _legacy_whole(case: Case) -> bytes:
+    choices = [
+        {"index": index, "text": completion.text, "logprobs": legacy_logprobs(completion.tokens),
+         "finish_reason": completion.finish}
+        for index, completion in enumerate(case.completions)
+    ]  # fmt: skip
+    return encoded({"object": "text_completion", "model": "m", "choices": choices, "usage": _openai_usage(case)})
+
+
+def _legacy_streamed(case: Case, size: int) -> bytes:
+    chunks = []
+    for index, completion in enumerate(case.completions):
+        for text, tokens in groups(completion, size):
+            choice = {"index": index, "text": text, "logprobs": legacy_logprobs(tokens), "finish_reason": None}
+            chunks.append({"model": "m", "choices": [choice]})
+        end = {"index": index, "text": "", "logprobs": None, "finish_reason": completion.finish}
+        chunks.append({"model": "m", "choices": [end]})
+    return events([*chunks, {"model": "m", "choices": [], "usage": _openai_usage(case)}], done=True)
+
+
+WRITERS = (
+    Writer(
+        "openai_chat",
+        frozenset({"logprobs", "bytes", "refusal", "calls", "repeats", "filter", "thought", "several"}),
+        _chat_whole,
+        _chat_streamed,
+    ),
+    Writer(
+        "openai_completions", frozenset({"logprobs", "bytes", "filter", "several"}), _legacy_whole, _legacy_streamed
+    ),
+)
