@@ -24,9 +24,9 @@ from swift_client.types import Completion, Message
 
 EXPECTED = {
     *("openai", "azure", "pocket", "vllm", "sglang", "llamacpp", "ollama", "lmstudio", "together", "fireworks"),
-    *("deepseek", "xai", "openrouter", "openai-compatible", "openai-completions"),
+    *("deepseek", "xai", "openrouter", "openai-compatible", "openai-completions", "gemini", "vertex", "anthropic"),
 }
-ADDRESS_GIVEN_ELSEWHERE = {"azure", "pocket", "openai-compatible"}
+ADDRESS_GIVEN_ELSEWHERE = {"azure", "pocket", "openai-compatible", "vertex"}
 KEYLESS = {"pocket", "vllm", "sglang", "llamacpp", "ollama", "lmstudio", "openai-compatible"}
 
 

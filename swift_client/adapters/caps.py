@@ -14,7 +14,7 @@ _FIELDS: tuple[tuple[Field, re.Pattern[str]], ...] = (
         "n",
         re.compile(
             r"(?<![\w'’])[\"'`]?\bn\b[\"'`]?(?![\w'’])"  # the word n, quoted or not, but not the one in "don't"
-            r"|\bn_cmpl\b|candidate_?count|num(?:ber of)? ?_?(?:choices|completions)",
+            r"|\bn_cmpl\b|candidate_?count|multiple candidates|num(?:ber of)? ?_?(?:choices|completions)",
             re.IGNORECASE,
         ),
     ),

@@ -168,7 +168,7 @@ def _build(
 def _judge(status: int, kind: str, provider: Provider | None) -> tuple[type[ProviderError], str, bool]:
     """Return the class, the hint and whether a retry can help."""
     variable = provider.key_variable if provider else None
-    match status:
+    match 401 if "api_key_invalid" in kind else status:  # Google says so with a 400
         case 401 | 403:
             where = f" in {variable}" if variable else ""
             return AuthenticationError, f"Check the key{where} (or api_key=) and what it is allowed to use.", False
@@ -198,7 +198,7 @@ def _status_of(kind: str) -> int:
         (("rate_limit", "insufficient_quota", "resource_exhausted", "too_many"), 429),
         (("authentication", "invalid_api_key", "permission", "unauthorized"), 401),
         (("timeout", "deadline_exceeded"), 408),
-        (("server_error", "internal", "overloaded", "unavailable"), 500),
+        (("server_error", "internal", "overloaded", "unavailable", "api_error"), 500),
     ):
         if any(word in kind for word in words):
             return status
@@ -226,7 +226,7 @@ def _details(value: Any) -> _Details:
     inner = value.get("error")
     if not isinstance(inner, dict):
         inner = {**value, "message": inner} if isinstance(inner, str) else value
-    codes = [inner.get("type"), inner.get("code"), inner.get("status")]
+    codes = [inner.get("type"), inner.get("code"), inner.get("status"), *_google_reasons(inner.get("details"))]
     numbers = [code for code in codes if isinstance(code, int) and 400 <= code <= 599]
     param = inner.get("param")
     return _Details(
@@ -258,6 +258,10 @@ def _google_wait(details: object) -> float | None:
         if isinstance(delay, str):
             return waits.from_message(f"retry in {delay}")
     return None
+
+
+def _google_reasons(details: object) -> list[object]:
+    return [detail.get("reason") for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
 
 
 def _page_title(page: str) -> str:

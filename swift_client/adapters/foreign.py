@@ -119,7 +119,7 @@ def _sent_keys(chain: list[BaseException]) -> list[str]:
     keys = []
     for error in chain:
         request = _request(error)
-        for header in ("authorization", "api-key"):
+        for header in ("authorization", "api-key", "x-api-key", "x-goog-api-key"):
             value = request.headers.get(header) if request is not None else None
             if value:
                 keys.append(value.removeprefix("Bearer ").strip())

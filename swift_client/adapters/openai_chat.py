@@ -11,16 +11,11 @@ from types import MappingProxyType
 from typing import Any
 
 from swift_client.adapters.choices import completed
-from swift_client.adapters.openai_body import read_body
 from swift_client.adapters.openai_stream import StreamAssembler
 from swift_client.adapters.provider import Provider, Reply, Request
-from swift_client.adapters.sse import looks_streamed
 from swift_client.types import Message
 
 __all__ = ["StreamAssembler", "parse", "parse_steps", "request"]
-
-_SLICE = 1 << 18
-"""Bytes of a recorded stream that are read between two pauses."""
 
 
 def request(
@@ -78,10 +73,4 @@ def parse_steps(
         ResponseDecodeError: the bytes are no chat completion, and hold no whole choice.
         ProviderError: the 200 holds an error object instead of choices.
     """
-    if not looks_streamed(data):
-        return (yield from read_body(data, top_logprobs=top_logprobs, token_ids=token_ids, echoes=echoes))
-    assembler = StreamAssembler(top_logprobs=top_logprobs, token_ids=token_ids, echoes=echoes)
-    for start in range(0, len(data), _SLICE):
-        assembler.feed(data[start : start + _SLICE])
-        yield
-    return (yield from assembler.close_steps())
+    return StreamAssembler(top_logprobs=top_logprobs, token_ids=token_ids, echoes=echoes).steps(data)

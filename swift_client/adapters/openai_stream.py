@@ -12,19 +12,17 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from swift_client.adapters.choices import completed
 from swift_client.adapters.openai_body import error_of, read_body, read_choices
 from swift_client.adapters.openai_wire import Chunk, ChunkChoice, LogprobsDelta, Message, WireUsage
 from swift_client.adapters.provider import Reply
-from swift_client.adapters.sse import Events
+from swift_client.adapters.sse import Assembler
 from swift_client.adapters.tolerant import filled, lenient
-from swift_client.errors import ProviderError, ResponseDecodeError
 
 _CHUNK = msgspec.json.Decoder(Chunk)
 _NULL = Raw(b"null")
 
 
-class StreamAssembler:
+class StreamAssembler(Assembler[Chunk]):
     """Joins the events of one streamed reply, in whatever pieces the bytes arrive.
 
     Args:
@@ -34,53 +32,33 @@ class StreamAssembler:
     """
 
     def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False, echoes: bool = False) -> None:
-        self._options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids, "echoes": echoes}
-        self._events = Events(_CHUNK)
+        super().__init__(_CHUNK, top_logprobs=top_logprobs, token_ids=token_ids)
+        self._options["echoes"] = echoes
         self._builders: dict[int, _Builder] = {}
         self._prompt_tokens: int | None = None
         self._counted_along: int | None = None
         self._counted_after: int | None = None
         self._model: str | None = None
-        self._error: ProviderError | None = None
 
-    def feed(self, chunk: bytes) -> None:
-        """Take the next bytes; they may end anywhere, also inside a character."""
-        for event in self._events.feed(chunk):
-            self._read_chunk(event)
+    def _read_body(self, data: bytes) -> Generator[None, None, Reply]:
+        return read_body(data, **self._options)
 
-    def close(self) -> Reply:
-        """Return what has arrived; see :meth:`close_steps`."""
-        return completed(self.close_steps())
-
-    def close_steps(self) -> Generator[None, None, Reply]:
-        """Decode what has arrived, yielding after each choice. A choice that did not end gets finish_reason "error".
-
-        Raises:
-            ResponseDecodeError: nothing that can be read has arrived.
-            ProviderError: the stream holds an error object and no choice.
-        """
-        if not self._events.streamed:
-            return (yield from read_body(self._events.body, **self._options))
-        for event in self._events.close():
-            self._read_chunk(event)
-        if self._error and not self._builders:
-            raise self._error
+    def _finish(self) -> Generator[None, None, Reply]:
         if not self._builders:
-            raise ResponseDecodeError("The stream ended before the first token.", hint="Try again.", retryable=True)
-        choices = (builder.choice(index) for index, builder in sorted(self._builders.items()))
+            raise self._nothing()
+        builders = sorted(self._builders.items())
         counted = self._counted_along if self._counted_after is None else self._counted_after
-        usage, notes = WireUsage(self._prompt_tokens, counted), self._notes()
-        return (yield from read_choices(choices, usage=usage, model=self._model, notes=notes, **self._options))
+        return (
+            yield from read_choices(
+                (builder.choice(index) for index, builder in builders),
+                usage=WireUsage(self._prompt_tokens, counted),
+                model=self._model,
+                notes=self._notes([index for index, builder in builders if not builder.finish_reason]),
+                **self._options,
+            )
+        )
 
-    def _notes(self) -> list[str]:
-        cut = [str(index) for index, builder in sorted(self._builders.items()) if not builder.finish_reason]
-        return [
-            *([f"The stream broke off with an error: {self._error}"] if self._error else []),
-            *([f"Completion {', '.join(cut)} did not end: the stream broke off."] if cut else []),
-            *([f"{self._events.unreadable} event(s) of the stream cannot be read."] if self._events.unreadable else []),
-        ]
-
-    def _read_chunk(self, chunk: Chunk) -> None:
+    def _add(self, chunk: Chunk) -> None:
         self._model = self._model or lenient(chunk.model, str)
         if usage := lenient(chunk.usage, WireUsage):
             self._prompt_tokens = _larger(self._prompt_tokens, usage.prompt_tokens)

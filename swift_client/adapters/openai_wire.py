@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from swift_client.adapters.tolerant import UNREADABLE, decoded_leniently, dumped, repaired, salvaged
+from swift_client.adapters.tolerant import UNREADABLE, cut_note, decoded_leniently, dumped, repaired, salvaged
 
 
 class Alternative(Struct, gc=False):
@@ -194,7 +194,6 @@ def envelope_of(data: bytes) -> Generator[None, None, tuple[Envelope, str | None
     except UNREADABLE:
         if not choices:
             raise
-        note = f"The reply is cut or damaged: only the {len(choices)} whole completion(s) before that were read."
-        return Envelope(choices=choices), note
+        return Envelope(choices=choices), cut_note(len(choices))
     envelope.choices = choices
     return envelope, None

@@ -48,6 +48,15 @@ class Provider:
     """Fields this provider needs in every request (with the reason beside the row)."""
     base_url_variable: str | None = None
     """Environment variable that overrides ``base_url``, where the ecosystem has one."""
+    key_header: str = "authorization"
+    """Header that carries the key: alone, but for "authorization", where it is "Bearer KEY"."""
+    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Headers that go with every request. Like ``key_header`` read only where ``openai_family`` is False."""
+
+    @property
+    def openai_family(self) -> bool:
+        """Whether the openai client sends this row's requests, with its own ways to sign in."""
+        return self.codec.startswith("openai_")
 
 
 @dataclass(frozen=True, kw_only=True)

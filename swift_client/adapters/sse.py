@@ -1,23 +1,26 @@
-"""Server-sent events: bytes in whatever pieces they arrive become decoded events."""
+"""Server-sent events: bytes in whatever pieces they arrive become decoded events, and those a Reply."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from swift_client.adapters.choices import completed
+from swift_client.adapters.provider import Reply
 from swift_client.adapters.tolerant import UNREADABLE, repaired
+from swift_client.errors import ProviderError, ResponseDecodeError
 
 Event = TypeVar("Event")
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
-def looks_streamed(data: bytes) -> bool:
-    """Whether a body begins as a recorded stream does."""
-    return data[:64].lstrip().startswith((b"data:", b"event:", b":"))
+_SLICE = 1 << 18
+"""Bytes of a recorded stream that are read between two pauses."""
 
 
 class Events(Generic[Event]):
@@ -82,3 +85,83 @@ class Events(Generic[Event]):
             return self._decode(repaired(event))
         except UNREADABLE:
             return None
+
+
+class Assembler(ABC, Generic[Event]):
+    """Reads one reply, whole or streamed. A codec says what an event adds and what becomes of it all.
+
+    Args:
+        decoder: decodes the JSON of one event.
+        top_logprobs: exact number of columns of every ``top_logprobs``; None means each completion's longest list.
+        token_ids: whether to fill in ``top_ids``.
+    """
+
+    def __init__(
+        self, decoder: msgspec.json.Decoder[Event], *, top_logprobs: int | None = None, token_ids: bool = False
+    ) -> None:
+        self._events = Events(decoder)
+        self._options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids}
+        self._error: ProviderError | None = None
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of a stream; they may end anywhere, also inside a character."""
+        for event in self._events.feed(chunk):
+            self._add(event)
+
+    def close(self) -> Reply:
+        """Return what has arrived; see :meth:`close_steps`."""
+        return completed(self.close_steps())
+
+    def close_steps(self) -> Generator[None, None, Reply]:
+        """Decode what has arrived, yielding after each choice. A choice that did not end gets finish_reason "error".
+
+        Raises:
+            ResponseDecodeError: nothing that can be read has arrived.
+            ProviderError: the stream holds an error object and no choice.
+        """
+        if not self._events.streamed:
+            return (yield from self._read_body(self._events.body))
+        for event in self._events.close():
+            self._add(event)
+        return (yield from self._finish())
+
+    def steps(self, data: bytes) -> Generator[None, None, Reply]:
+        """Decode a body in one piece, or the events of a stream that has ended, yielding after each choice.
+
+        Raises:
+            ResponseDecodeError: the bytes are no reply, and hold no whole choice.
+            ProviderError: the 200 holds an error object instead of choices.
+        """
+        if not data[:64].lstrip().startswith((b"data:", b"event:", b":")):
+            return (yield from self._read_body(data))
+        for start in range(0, len(data), _SLICE):
+            self.feed(data[start : start + _SLICE])
+            yield
+        return (yield from self.close_steps())
+
+    def _notes(self, unended: list[int]) -> list[str]:
+        """Say what is wrong with the stream; ``unended`` are the indices of completions without an end."""
+        which, odd = ", ".join(map(str, unended)), self._events.unreadable
+        return [
+            *([f"The stream broke off with an error: {self._error}"] if self._error else []),
+            *([f"Completion {which} did not end: the stream broke off."] if unended else []),
+            *([f"{odd} event(s) of the stream cannot be read."] if odd else []),
+        ]
+
+    def _nothing(self) -> ProviderError:
+        """Return the error of a stream without a single choice."""
+        return self._error or ResponseDecodeError(
+            "The stream ended before the first token.", hint="Try again.", retryable=True
+        )
+
+    @abstractmethod
+    def _add(self, event: Event) -> None:
+        """Take one event."""
+
+    @abstractmethod
+    def _finish(self) -> Generator[None, None, Reply]:
+        """Make the Reply of all events."""
+
+    @abstractmethod
+    def _read_body(self, data: bytes) -> Generator[None, None, Reply]:
+        """Make the Reply of a body in one piece."""

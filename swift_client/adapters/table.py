@@ -224,6 +224,58 @@ _ROWS = (
         ),
     ),
     Provider(
+        name="gemini",
+        base_url="https://generativelanguage.googleapis.com/v1beta",
+        base_url_variable="GOOGLE_GEMINI_BASE_URL",
+        key_variable="GEMINI_API_KEY",
+        key_header="x-goog-api-key",
+        codec="gemini",
+        default_model="gemini-2.5-flash",
+        # "Logprobs is not enabled for models/...": all 50 models refused on 2026-08-22. Vertex gives them.
+        capabilities=Capabilities(
+            n_max=8,  # gemini-3-pro-preview takes 1, and says so in a 400
+            top_logprobs_max=0,
+            streams_logprobs=False,
+            checked=_CHECKED,
+            evidence="probe; documentation",
+        ),
+    ),
+    Provider(
+        name="vertex",
+        # https://aiplatform.googleapis.com/v1/projects/PROJECT/locations/global/publishers/google
+        base_url=None,
+        # `gcloud auth print-access-token`; it lasts an hour, so pass a function of google-auth's as api_key=.
+        key_variable="GOOGLE_OAUTH_ACCESS_TOKEN",
+        codec="gemini",
+        default_model="gemini-2.5-flash",
+        # Gemini 3.5 Flash refuses logprobs in a 400.
+        capabilities=Capabilities(
+            n_max=8,
+            top_logprobs_max=20,
+            streams_logprobs=False,
+            checked=_CHECKED,
+            evidence="recording; documentation",
+        ),
+    ),
+    Provider(
+        name="anthropic",
+        base_url="https://api.anthropic.com/v1",
+        base_url_variable="ANTHROPIC_BASE_URL",
+        key_variable="ANTHROPIC_API_KEY",
+        key_header="x-api-key",
+        headers=MappingProxyType({"anthropic-version": "2023-06-01"}),
+        codec="anthropic",
+        default_model="claude-haiku-4-5",
+        logprobs_request="none",
+        extra_body=MappingProxyType({"max_tokens": 4096}),  # the API demands a number; yours wins
+        capabilities=Capabilities(
+            n_max=1,
+            top_logprobs_max=0,
+            checked=_CHECKED,
+            evidence="documentation; SDK types: no n, no logprobs, no seed",
+        ),
+    ),
+    Provider(
         name="openai-compatible",
         base_url=None,
         key_variable=None,  # api_key= where it needs one: another vendor's key must not leak to it

@@ -94,6 +94,11 @@ def undecodable(data: bytes, problem: BaseException, what: str) -> ResponseDecod
     )
 
 
+def cut_note(whole: int) -> str:
+    """Return the note on a damaged reply of which ``whole`` completions could be read."""
+    return f"The reply is cut or damaged: only the {whole} whole completion(s) before that were read."
+
+
 def excerpt(data: bytes) -> str:
     """Return how a body begins, for a message."""
     start = data[:80].decode("utf-8", "replace")

@@ -1,8 +1,9 @@
-"""The only door to the network: a Request goes out through the openai client, the reply comes back as bytes.
+"""The only door to the network: a Request goes out, the reply comes back as bytes.
 
-The client's ``post(..., stream=True)`` hands over the raw HTTP response, so its auth, Azure deployments, proxies and
-hooks all work while its object building (2 s for a 13 MB reply) never runs. Its own retries are switched off for our
-requests one by one; the caller's client is never changed or copied.
+The OpenAI family goes through the openai client, the rest through :mod:`plain_http`. The client's
+``post(..., stream=True)`` hands over the raw HTTP response, so its auth, Azure deployments, proxies and hooks all work
+while its object building (2 s for a 13 MB reply) never runs. Its own retries are switched off for our requests one by
+one; the caller's client is never changed or copied.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from swift_client.adapters.failures import not_json
 from swift_client.adapters.foreign import from_exception
 from swift_client.adapters.keys import ApiKey, Key
+from swift_client.adapters.plain_http import PlainHttp
 from swift_client.adapters.provider import Provider, Request
 from swift_client.errors import ConfigurationError, ConnectionFailedError, SwiftClientError
 
 if TYPE_CHECKING:
     import openai
+
+    _Client = openai.AsyncOpenAI | openai.OpenAI | PlainHttp
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +61,7 @@ class Transport:
         server: a local server to start at the first request instead of a base URL.
 
     Raises:
-        ConfigurationError: there is no base URL, or ``client`` is not an openai client.
+        ConfigurationError: there is no base URL, or ``client`` is not an openai client or the row is not of its family.
     """
 
     def __init__(
@@ -77,7 +81,12 @@ class Transport:
         self._timeout = timeout
         self._max_connections = max_connections
         self._server = server
-        self._client: openai.AsyncOpenAI | openai.OpenAI | None = None if client is None else _checked(client)
+        if client is not None and not provider.openai_family:
+            raise ConfigurationError(
+                f"client= has no meaning for provider {provider.name!r}, which no openai client speaks to.",
+                hint="Leave it out; api_key= and base_url= do.",
+            )
+        self._client: _Client | None = None if client is None else _checked(client)
         self._owns_client = client is None
         if client is not None and (api_key is not None or base_url is not None):
             raise ConfigurationError("client= brings its own key and base URL.", hint="Give them to your client.")
@@ -138,7 +147,7 @@ class Transport:
         """Close what this Transport opened: never the caller's client."""
         if self._owns_client and self._client is not None:
             client, self._client = self._client, None
-            await client.close()  # type: ignore[misc]  # an own client is always the async one
+            await client.close()  # type: ignore[misc]  # an own client is always an async one
         if self._server is not None:
             try:
                 await asyncio.to_thread(self._server.close)
@@ -177,15 +186,20 @@ class Transport:
             secrets=[*self._key.recent, str(getattr(self._client, "api_key", ""))],
         )
 
-    async def _chunks(
-        self, client: openai.AsyncOpenAI | openai.OpenAI, request: Request, limit: float
-    ) -> AsyncGenerator[bytes]:
+    async def _chunks(self, client: _Client, request: Request, limit: float) -> AsyncGenerator[bytes]:
         import httpx2
+
+        timeout = httpx2.Timeout(limit, connect=min(limit, _CONNECT_SECONDS))
+        if isinstance(client, PlainHttp):
+            async with aclosing(client.chunks(request, timeout)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            return
         import openai
 
         options: Any = {
             "max_retries": 0,  # sampling retries, with its own deadline and rules
-            "timeout": httpx2.Timeout(limit, connect=min(limit, _CONNECT_SECONDS)),
+            "timeout": timeout,
             "security": {"bearer_auth": True},  # not the administrator's key, which the SDK reads from the environment
         }
         # stream=True with this cast_to is the SDK's way to hand over the HTTP response as it is, unread.
@@ -214,7 +228,7 @@ class Transport:
             job.add_done_callback(_close_result)
             raise
 
-    async def _ready(self) -> openai.AsyncOpenAI | openai.OpenAI:
+    async def _ready(self) -> _Client:
         loop = asyncio.get_running_loop()
         self._loop = self._loop or loop
         if loop is not self._loop:
@@ -226,9 +240,8 @@ class Transport:
                     self._client = await asyncio.to_thread(self._open_client)
         return self._client
 
-    def _open_client(self) -> openai.AsyncOpenAI:
+    def _open_client(self) -> openai.AsyncOpenAI | PlainHttp:
         import httpx2
-        import openai
 
         # httpx2 loads it with the first connection, on the loop, which would stand still for 0.1 s. The name is anyio's
         # own business: where it moves, the first call is only slower.
@@ -236,16 +249,17 @@ class Transport:
             importlib.import_module("anyio._backends._asyncio")
         base_url = self._server.start() if self._server else str(self._base_url)
         limits = httpx2.Limits(max_connections=self._max_connections, max_keepalive_connections=self._max_connections)
-        client = openai.AsyncOpenAI(
-            api_key=self._key.read,
-            base_url=base_url,
+        http = httpx2.AsyncClient(
+            limits=limits,
             # A redirect would drop the body or carry the prompt elsewhere; a proxy has no business on loopback.
-            http_client=httpx2.AsyncClient(
-                limits=limits,
-                follow_redirects=False,
-                mounts=dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]")),
-            ),
+            follow_redirects=False,
+            mounts=dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]")),
         )
+        if not self.provider.openai_family:
+            return PlainHttp(self.provider, base_url, self._key, http)
+        import openai
+
+        client = openai.AsyncOpenAI(api_key=self._key.read, base_url=base_url, http_client=http)
         if self.provider.key_variable != "OPENAI_API_KEY":
             # The SDK reads these from the environment; they are nobody's business but OpenAI's.
             client.organization = client.project = None

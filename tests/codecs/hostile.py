@@ -21,6 +21,8 @@ _PARTS = (
 def seeds(writer: Writer) -> list[bytes]:
     """Good replies, whole and streamed, with everything that the shape can carry."""
     cases = [case for case in CASES if case.needs <= writer.carries] + [drawn(seed, n=2, length=4) for seed in range(4)]
+    if "several" not in writer.carries:
+        cases = [case for whole in cases for case in whole.alone()]
     return [form for case in cases for form in (writer.whole(case), writer.streamed(case, 1))]
 
 

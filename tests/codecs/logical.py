@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -45,6 +45,10 @@ class Case:
     k: int | None = None
     needs: frozenset[str] = field(default_factory=frozenset)
     """What a wire shape must be able to carry: "bytes", "refusal", "repeats"."""
+
+    def alone(self) -> list[Case]:
+        """One case for each completion, for formats that carry one."""
+        return [replace(self, completions=(completion,)) for completion in self.completions]
 
 
 def said(spelled: str | bytes, logprob: float | None, *top: tuple[str | bytes, float]) -> Said:

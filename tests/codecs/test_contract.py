@@ -32,13 +32,8 @@ def module(writer: Writer) -> Codec:
     return importlib.import_module(CODECS[writer.codec])  # type: ignore[return-value]
 
 
-def alone(case: Case) -> list[Case]:
-    """One case for each completion, for formats that carry one."""
-    return [Case(case.name, (each,), case.prompt_tokens, case.k) for each in case.completions]
-
-
 def parts(writer: Writer, case: Case) -> list[Case]:
-    return [case] if "several" in writer.carries else alone(case)
+    return [case] if "several" in writer.carries else case.alone()
 
 
 def assembled(writer: Writer, stream: bytes, cuts: list[int], **options: Any) -> Reply:

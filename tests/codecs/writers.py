@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -164,6 +165,132 @@ def _legacy_streamed(case: Case, size: int) -> bytes:
     return events([*chunks, {"model": "m", "choices": [], "usage": _openai_usage(case)}], done=True)
 
 
+# --- Google's generateContent -------------------------------------------------------------------------------------
+
+
+def gemini_entry(spelled: bytes, logprob: float | None) -> dict[str, Any]:
+    """One token as proto3 writes it: what is zero or empty is left out; pieces of characters have only a number."""
+    entry = {"token": spelled.decode("utf-8", "replace"), "tokenId": zlib.crc32(spelled), "logProbability": logprob}
+    return {name: value for name, value in entry.items() if value not in (0.0, "")}
+
+
+def gemini_logprobs(tokens: Sequence[Said] | None) -> dict[str, Any]:
+    """Two parallel lists; the second only where alternatives were asked for."""
+    if tokens is None:
+        return {}
+    result: dict[str, Any] = {"chosenCandidates": [gemini_entry(token.spelled, token.logprob) for token in tokens]}
+    if any(token.top for token in tokens):
+        rows = [[gemini_entry(*pair) for pair in token.top] for token in tokens]
+        result["topCandidates"] = [{"candidates": row} if row else {} for row in rows]
+    return {"logprobsResult": result, "avgLogprobs": -11.5}
+
+
+_GEMINI_ENDS = {"stop": "STOP", "length": "MAX_TOKENS", "content_filter": "SAFETY", "tool_calls": "STOP"}
+
+
+def _gemini_parts(completion: Logical) -> list[dict[str, Any]]:
+    thought = [{"text": completion.thought, "thought": True}] if completion.thought else []
+    calls = [{"functionCall": {"name": call["name"], "args": call["arguments"]}} for call in completion.calls]
+    return [*thought, *([{"text": completion.text}] if completion.text else []), *calls]
+
+
+def _gemini_reply(case: Case, *candidates: dict[str, Any]) -> dict[str, Any]:
+    thoughts = {"thoughtsTokenCount": 1} if any(each.thought for each in case.completions) else {}
+    count = counted(case) - len(thoughts)
+    usage = {"promptTokenCount": case.prompt_tokens, "candidatesTokenCount": count, **thoughts}
+    return {"candidates": list(candidates), "usageMetadata": usage, "modelVersion": "m", "responseId": "r"}
+
+
+def gemini_candidate(index: int, parts: list[Any], **more: Any) -> dict[str, Any]:
+    """One candidate; the first has no index."""
+    return {**({"index": index} if index else {}), "content": {"role": "model", "parts": parts}, **more}
+
+
+def _gemini_whole(case: Case) -> bytes:
+    candidates = [
+        gemini_candidate(
+            index,
+            _gemini_parts(completion),
+            finishReason=_GEMINI_ENDS[completion.finish],
+            **gemini_logprobs(completion.tokens),
+        )
+        for index, completion in enumerate(case.completions)
+    ]
+    return encoded(_gemini_reply(case, *candidates))
+
+
+def _gemini_streamed(case: Case, size: int) -> bytes:
+    chunks = []
+    for index, completion in enumerate(case.completions):
+        if completion.thought:
+            parts = [{"text": completion.thought, "thought": True}]
+            chunks.append(_gemini_reply(case, gemini_candidate(index, parts)))
+        for text, tokens in groups(completion, size):
+            candidate = gemini_candidate(index, [{"text": text}], **gemini_logprobs(tokens))
+            chunks.append(_gemini_reply(case, candidate))
+        parts = [part for part in _gemini_parts(completion) if "functionCall" in part]
+        end = gemini_candidate(index, parts, finishReason=_GEMINI_ENDS[completion.finish])
+        chunks.append(_gemini_reply(case, end))
+    return events(chunks)
+
+
+# --- Anthropic's messages -----------------------------------------------------------------------------------------
+
+
+_ANTHROPIC_ENDS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "refusal": "refusal"}
+
+
+def _anthropic_usage(case: Case) -> dict[str, int]:
+    cached = {"cache_creation_input_tokens": 2, "cache_read_input_tokens": 4}
+    return {"input_tokens": case.prompt_tokens - 6, **cached, "output_tokens": counted(case)}
+
+
+def _anthropic_blocks(completion: Logical) -> list[dict[str, Any]]:
+    thought = [{"type": "thinking", "thinking": completion.thought, "signature": "xx"}] if completion.thought else []
+    text = [{"type": "text", "text": completion.text, "citations": None}] if completion.text else []
+    calls = [
+        {"type": "tool_use", "id": f"toolu_{at}", "name": call["name"], "input": call["arguments"]}
+        for at, call in enumerate(completion.calls)
+    ]
+    return [*thought, *text, *calls]
+
+
+def _anthropic_message(case: Case, **more: Any) -> dict[str, Any]:
+    return {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_sequence": None, **more}
+
+
+def _anthropic_whole(case: Case) -> bytes:
+    (completion,) = case.completions
+    content, end = _anthropic_blocks(completion), _ANTHROPIC_ENDS[completion.finish]
+    return encoded(_anthropic_message(case, content=content, stop_reason=end, usage=_anthropic_usage(case)))
+
+
+def _anthropic_streamed(case: Case, size: int) -> bytes:
+    (completion,) = case.completions
+    begun = {**_anthropic_usage(case), "output_tokens": 1}
+    start = _anthropic_message(case, content=[], stop_reason=None, usage=begun)
+    chunks: list[dict[str, Any]] = [{"type": "message_start", "message": start}, {"type": "ping"}]
+    for index, block in enumerate(_anthropic_blocks(completion)):
+        match block["type"]:
+            case "text":
+                empty = {**block, "text": ""}
+                deltas = [{"type": "text_delta", "text": text} for text, _ in groups(completion, size)]
+            case "thinking":
+                empty = {**block, "thinking": ""}
+                deltas = [{"type": "thinking_delta", "thinking": block["thinking"]}]
+            case _:
+                empty, written = {**block, "input": {}}, json.dumps(block["input"])
+                pieces = [written[at : at + 4] for at in range(0, len(written), 4)]
+                deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
+        chunks.append({"type": "content_block_start", "index": index, "content_block": empty})
+        chunks += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
+        chunks.append({"type": "content_block_stop", "index": index})
+    end = {"stop_reason": _ANTHROPIC_ENDS[completion.finish], "stop_sequence": None}
+    usage = {"output_tokens": counted(case)}
+    chunks += [{"type": "message_delta", "delta": end, "usage": usage}, {"type": "message_stop"}]
+    return events(chunks, named=True)
+
+
 WRITERS = (
     Writer(
         "openai_chat",
@@ -174,4 +301,11 @@ WRITERS = (
     Writer(
         "openai_completions", frozenset({"logprobs", "bytes", "filter", "several"}), _legacy_whole, _legacy_streamed
     ),
+    Writer(
+        "gemini",
+        frozenset({"logprobs", "calls", "repeats", "filter", "thought", "several"}),
+        _gemini_whole,
+        _gemini_streamed,
+    ),
+    Writer("anthropic", frozenset({"refusal", "calls", "thought"}), _anthropic_whole, _anthropic_streamed),
 )
