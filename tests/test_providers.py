@@ -24,7 +24,8 @@ from swift_client.types import Completion, Message
 
 EXPECTED = {
     *("openai", "azure", "pocket", "vllm", "sglang", "llamacpp", "ollama", "lmstudio", "together", "fireworks"),
-    *("deepseek", "xai", "openrouter", "openai-compatible", "openai-completions", "gemini", "vertex", "anthropic"),
+    *("deepseek", "xai", "openrouter", "openai-compatible", "openai-completions", "openai-responses"),
+    *("gemini", "vertex", "anthropic"),
 }
 ADDRESS_GIVEN_ELSEWHERE = {"azure", "pocket", "openai-compatible", "vertex"}
 KEYLESS = {"pocket", "vllm", "sglang", "llamacpp", "ollama", "lmstudio", "openai-compatible"}

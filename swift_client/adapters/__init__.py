@@ -43,6 +43,7 @@ __all__ = [
 CODECS: Mapping[str, str] = MappingProxyType(
     {
         "openai_chat": "swift_client.adapters.openai_chat",
+        "openai_responses": "swift_client.adapters.openai_responses",
         "gemini": "swift_client.adapters.gemini",
         "anthropic": "swift_client.adapters.anthropic",
         "openai_completions": "swift_client.adapters.openai_completions",

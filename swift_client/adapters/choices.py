@@ -16,6 +16,7 @@ _FINISH: dict[str, FinishReason] = {
     "stop": "stop", "eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "end_turn": "stop",
     "complete": "stop", "completed": "stop", "stop_str": "stop",
     "length": "length", "max_tokens": "length", "max_output_tokens": "length", "model_length": "length",
+    "incomplete": "length",
     "model_context_window_exceeded": "length", "pause_turn": "length",
     "tool_calls": "tool_calls", "tool_call": "tool_calls", "tool_use": "tool_calls", "function_call": "tool_calls",
     "content_filter": "content_filter", "safety": "content_filter", "recitation": "content_filter",
@@ -23,8 +24,9 @@ _FINISH: dict[str, FinishReason] = {
     "language": "content_filter", "model_armor": "content_filter",
     "refusal": "refusal",
     "error": "error", "abort": "error", "cancelled": "error", "insufficient_system_resource": "error",
-    "failed": "error", "other": "error", "malformed_function_call": "error", "unexpected_tool_call": "error",
-    "too_many_tool_calls": "error", "malformed_response": "error",
+    "failed": "error", "in_progress": "error", "queued": "error", "other": "error",
+    "malformed_function_call": "error", "unexpected_tool_call": "error", "too_many_tool_calls": "error",
+    "malformed_response": "error",
 }  # fmt: skip
 """Providers' words, in lower case, to ours (providers.md: OpenAI, TGI, Together, vLLM, DeepSeek, Google, Cohere,
 Anthropic)."""

@@ -32,6 +32,22 @@ _ROWS = (
         ),
     ),
     Provider(
+        name="openai-responses",  # for models that chat does not know; there is no n and no seed
+        base_url="https://api.openai.com/v1",
+        base_url_variable="OPENAI_BASE_URL",
+        key_variable="OPENAI_API_KEY",
+        codec="openai_responses",
+        default_model="gpt-4.1-mini",
+        capabilities=Capabilities(
+            n_max=1,
+            top_logprobs_max=20,
+            logprobs_known=True,
+            logprob_space="raw",
+            checked=_CHECKED,
+            evidence="recording; OpenAPI specification",
+        ),
+    ),
+    Provider(
         name="openai-completions",  # with base_url=, the legacy door of any server: base models, your own template
         base_url="https://api.openai.com/v1",
         base_url_variable="OPENAI_BASE_URL",

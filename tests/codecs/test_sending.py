@@ -229,4 +229,4 @@ except SwiftClientError as error:
     print(type(error).__name__, "openai" in sys.modules)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert run.stdout.strip() == "ConnectionFailedError False", run.stderr
+    assert run.stdout.strip() == "NoCompletionError False", run.stderr

@@ -291,6 +291,87 @@ def _anthropic_streamed(case: Case, size: int) -> bytes:
     return events(chunks, named=True)
 
 
+# --- OpenAI's responses -------------------------------------------------------------------------------------------
+
+
+def responses_body(case: Case, output: list[Any], status: str | None = None, **more: Any) -> dict[str, Any]:
+    """The whole response."""
+    (completion,) = case.completions
+    reasons = {"length": "max_output_tokens", "content_filter": "content_filter"}
+    reason = reasons.get(completion.finish)
+    count = counted(case)
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "model": "m",
+        "error": None,
+        "status": status or ("incomplete" if reason else "completed"),
+        "incomplete_details": {"reason": reason} if reason else None,
+        "output": output,
+        "usage": {"input_tokens": case.prompt_tokens, "output_tokens": count},
+        **more,
+    }
+
+
+def responses_items(completion: Logical) -> list[dict[str, Any]]:
+    """Reasoning, calls and the message."""
+    items: list[dict[str, Any]] = [{"type": "reasoning", "summary": [], "id": "rs_1"}] if completion.thought else []
+    for at, call in enumerate(completion.calls):
+        written = json.dumps(call["arguments"])
+        items.append({"type": "function_call", "call_id": f"call_{at}", "name": call["name"], "arguments": written})
+    if completion.finish == "refusal":
+        part: dict[str, Any] = {"type": "refusal", "refusal": completion.text}
+    else:
+        logprobs = [rounded(chat_entry(token)) for token in completion.tokens or ()]
+        part = {"type": "output_text", "text": completion.text, "annotations": [], "logprobs": logprobs}
+    if not completion.calls:
+        items.append({"type": "message", "role": "assistant", "status": "completed", "content": [part]})
+    return items
+
+
+def rounded(entry: dict[str, Any]) -> dict[str, Any]:
+    """The final objects' logprobs have six decimals."""
+    mine = {**entry, "logprob": round(entry["logprob"], 6)}
+    return {**mine, "top_logprobs": list(map(rounded, entry["top_logprobs"]))} if "top_logprobs" in entry else mine
+
+
+def without_bytes(entry: dict[str, Any]) -> dict[str, Any]:
+    """A delta's entries have none."""
+    mine = {name: value for name, value in entry.items() if name != "bytes"}
+    return (
+        {**mine, "top_logprobs": list(map(without_bytes, entry["top_logprobs"]))} if "top_logprobs" in entry else mine
+    )
+
+
+def _responses_whole(case: Case) -> bytes:
+    (completion,) = case.completions
+    return encoded(responses_body(case, responses_items(completion)))
+
+
+def _responses_streamed(case: Case, size: int) -> bytes:
+    (completion,) = case.completions
+    items = responses_items(completion)
+    end = responses_body(case, items)
+    begun = {**end, "status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
+    chunks: list[dict[str, Any]] = [{"type": "response.created", "response": begun}]
+    for at, item in enumerate(items):
+        chunks.append({"type": "response.output_item.added", "output_index": at, "item": {**item, "content": []}})
+        where = {"output_index": at, "content_index": 0, "obfuscation": "xx"}
+        if item["type"] == "message":
+            kind = "refusal" if completion.finish == "refusal" else "output_text"
+            for text, tokens in groups(completion, size):
+                entries = [without_bytes(chat_entry(token)) for token in tokens or ()]
+                chunks.append({"type": f"response.{kind}.delta", "delta": text, "logprobs": entries, **where})
+            chunks.append({"type": f"response.{kind}.done", "text": completion.text, **where})
+            part = {**item["content"][0], "logprobs": []}
+            chunks.append({"type": "response.content_part.done", "part": part, **where})
+        elif item["type"] == "function_call":
+            chunks.append({"type": "response.function_call_arguments.delta", "delta": item["arguments"], **where})
+        chunks.append({"type": "response.output_item.done", "output_index": at, "item": item})
+    chunks.append({"type": f"response.{end['status']}", "response": end})
+    return events(chunks, named=True)
+
+
 WRITERS = (
     Writer(
         "openai_chat",
@@ -306,6 +387,12 @@ WRITERS = (
         frozenset({"logprobs", "calls", "repeats", "filter", "thought", "several"}),
         _gemini_whole,
         _gemini_streamed,
+    ),
+    Writer(
+        "openai_responses",
+        frozenset({"logprobs", "bytes", "refusal", "calls", "repeats", "filter", "thought"}),
+        _responses_whole,
+        _responses_streamed,
     ),
     Writer("anthropic", frozenset({"refusal", "calls", "thought"}), _anthropic_whole, _anthropic_streamed),
 )

@@ -1,0 +1,163 @@
+"""What only the Responses API does: items, deltas more exact than the end, a status in place of a reason."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from swift_client.adapters import PROVIDERS
+from swift_client.adapters.openai_responses import parse, request
+from swift_client.errors import ConfigurationError, ResponseDecodeError, ServerError
+from tests.codecs.logical import Case, said, spoken
+from tests.codecs.recorded import bodies, recorded
+from tests.codecs.writers import WRITERS, chat_entry, events, responses_body, responses_items
+
+ROW = PROVIDERS["openai-responses"]
+WRITER = next(writer for writer in WRITERS if writer.codec == "openai_responses")
+EXACT = spoken(
+    said("a", -5.2123456e-05, ("a", -5.2123456e-05), ("b", -9.8612345)),
+    said(" b", -1.9361264946837764e-07, (" b", -1.9361264946837764e-07), (" c", -15.62512345)),
+)
+
+
+def body(*items: Any, **more: Any) -> dict[str, Any]:
+    return responses_body(Case("x", (EXACT,)), list(items), **more)
+
+
+def said_by(*items: Any, **more: Any) -> str:
+    return parse(json.dumps(body(*items, **more)).encode()).completions[0].text
+
+
+def message(text: str, **more: Any) -> dict[str, Any]:
+    return {"type": "message", "content": [{"type": "output_text", "text": text, "logprobs": []}], **more}
+
+
+def test_a_request_asks_for_logprobs_in_both_places_and_stores_nothing():
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "2+2?"}, {"type": "input_image", "image_url": "x"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "4"}]},
+    ]
+    made = request(ROW, None, messages, n=1, top_logprobs=5, sampling={"max_tokens": 9, "temperature": 0.5})
+    assert (made.path, made.n) == ("/responses", 1)
+    assert made.body == {
+        "model": "gpt-4.1-mini",
+        "input": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "input_text", "text": "2+2?"}, messages[1]["content"][1]]},
+            {"role": "assistant", "content": [{"type": "output_text", "text": "4"}]},
+        ],
+        "store": False,
+        "top_logprobs": 5,
+        "include": ["message.output_text.logprobs"],
+        "max_output_tokens": 9,
+        "temperature": 0.5,
+    }
+    more = request(ROW, "m", [], n=1, top_logprobs=2, stream=True, sampling={"include": ["reasoning"], "store": True})
+    assert more.body["include"] == ["reasoning", "message.output_text.logprobs"]
+    assert (more.body["store"], more.body["stream"]) == (True, True)
+    assert "include" not in request(ROW, "m", [], n=1, top_logprobs=None).body
+
+
+def test_a_seed_is_refused_before_anything_is_sent_and_not_dropped():
+    with pytest.raises(ConfigurationError, match="no seed"):
+        request(ROW, "m", [], n=1, top_logprobs=None, sampling={"seed": 3})
+
+
+def test_a_streams_exact_numbers_are_taken_and_not_the_rounded_ones_of_its_end():
+    case = Case("x", (EXACT,))
+    whole, streamed = (parse(form).completions[0] for form in (WRITER.whole(case), WRITER.streamed(case, 1)))
+    assert EXACT.tokens is not None
+    exact = np.array([token.logprob for token in EXACT.tokens], np.float32)
+    np.testing.assert_array_equal(streamed.logprobs, exact)
+    np.testing.assert_array_equal(streamed.top_logprobs[:, 1], np.array([-9.8612345, -15.62512345], np.float32))
+    np.testing.assert_allclose(whole.logprobs, exact, atol=5e-7)
+    assert (whole.logprobs != exact).any()
+    assert whole.tokens == streamed.tokens == ("a", " b")
+
+
+def test_deltas_that_are_not_the_whole_part_are_not_taken_for_it():
+    stream = WRITER.streamed(Case("x", (EXACT,)), 1)
+    first = stream.index(b"event: response.output_text.delta")
+    torn = stream[:first] + stream[stream.index(b"event:", first + 1) :]
+    (got,) = parse(torn).completions
+    np.testing.assert_allclose(got.logprobs, [-5.2e-05, 0.0], atol=1e-9)
+
+
+def test_reasoning_and_commentary_are_no_part_of_the_answer():
+    reasoning = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}], "content": None}
+    assert said_by(reasoning, message("4")) == "4"
+    assert said_by(message("Let me see.", phase="commentary"), message("4", phase="final_answer")) == "4"
+    assert said_by(message("Let me see.", phase="commentary")) == "Let me see."
+    assert said_by(message("2"), message(" + 2")) == "2 + 2"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "ours"),
+    [("completed", None, "stop"), ("incomplete", "max_output_tokens", "length"), ("incomplete", None, "length"),
+     ("incomplete", "content_filter", "content_filter"), ("cancelled", None, "error"), ("failed", None, "error"),
+     ("in_progress", None, "error"), ("something_new", None, "unknown")],
+)  # fmt: skip
+def test_a_status_and_its_reason_become_our_word_for_the_end(status, reason, ours):
+    details = {"reason": reason} if reason else None
+    data = json.dumps(body(message("4"), status=status, incomplete_details=details)).encode()
+    assert parse(data).completions[0].finish_reason == ours
+
+
+def test_logprobs_that_nobody_asked_for_are_placeholders():  # LM Studio writes 0 for every token
+    item = message("4", content=[{"type": "output_text", "text": "42", "logprobs": [
+        {"token": "4", "logprob": 0, "bytes": [52], "top_logprobs": []},
+        {"token": "2", "logprob": 0, "bytes": [50], "top_logprobs": []}]}])  # fmt: skip
+    read = parse(json.dumps(body(item)).encode())
+    assert read.completions[0].tokens == ()
+    assert "placeholders" in read.notes[0]
+
+
+def test_a_failed_response_is_the_error_that_it_names():
+    failed = body(status="failed", error={"code": "server_error", "message": "The model broke."})
+    for data in (json.dumps(failed).encode(), events([{"type": "response.failed", "response": failed}])):
+        with pytest.raises(ServerError, match="The model broke"):
+            parse(data)
+    with pytest.raises(ServerError, match="Too busy"):
+        parse(events([{"type": "error", "code": "server_error", "message": "Too busy", "param": None}]))
+
+
+def test_items_of_a_stream_whose_last_event_is_empty_are_kept():  # the gateway behind Codex
+    item = {"type": "response.output_item.done", "output_index": 0, "item": responses_items(EXACT)[0]}
+    read = parse(events([item, {"type": "response.completed", "response": body()}]))
+    assert (read.completions[0].text, read.completions[0].tokens) == ("a b", ("a", " b"))
+
+
+def test_a_stream_that_breaks_off_keeps_the_numbers_of_its_deltas():
+    tokens = EXACT.tokens or ()
+    piece = {"type": "response.output_text.delta", "output_index": 1, "content_index": 0, "delta": "a"}
+    (got,) = parse(events([{**piece, "logprobs": [chat_entry(tokens[0])]}])).completions
+    assert (got.text, got.tokens, got.finish_reason) == ("a", ("a",), "error")
+
+
+def test_one_odd_item_costs_only_itself():
+    read = parse(json.dumps(body(message("4"), 7)).encode())
+    assert read.completions[0].text == "4"
+    assert "1 item(s)" in read.notes[0]
+
+
+def test_a_chat_completion_is_no_response():
+    with pytest.raises(ResponseDecodeError, match="no output"):
+        parse(b'{"choices": []}')
+
+
+@recorded
+def test_openais_recorded_response_gives_the_tokens_it_lists():
+    (data,) = bodies("openai-responses/logprobs.yaml")
+    read = parse(json.dumps(data).encode())
+    (got,) = read.completions
+    assert got.text == "The capital of Minas Gerais is Belo Horizonte." == "".join(got.tokens)
+    entries = data["output"][0]["content"][0]["logprobs"]
+    np.testing.assert_allclose(got.logprobs, [entry["logprob"] for entry in entries], atol=1e-12)
+    assert (got.top_logprobs.shape, got.finish_reason, read.notes) == ((9, 0), "stop", ())
+    usage = data["usage"]
+    assert (read.usage.prompt_tokens, read.usage.completion_tokens) == (usage["input_tokens"], usage["output_tokens"])
+    assert read.model == "gpt-4o-mini-2024-07-18"
