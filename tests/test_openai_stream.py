@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -65,6 +66,22 @@ def test_one_byte_at_a_time_is_enough():  # cuts fall inside characters and insi
     whole = body(choice("空é!", [entry(token, -0.5, [entry(token, -0.5)]) for token in "空é!"]))
     stream = streamed(whole, end=b"\r\n\r\n")
     same(assembled(stream, list(range(len(stream)))), parse(whole))
+
+
+def test_lines_that_wait_for_the_first_event_do_not_hide_it():
+    event = events(delta("a", end="stop")).strip()
+    assert assembled(b"\n\n" + event, [1, 2]).completions[0].text == "a"
+
+
+def test_an_event_of_a_megabyte_is_not_scanned_again_with_every_chunk():  # Responses end with the whole reply
+    whole = body(choice("a" * 4_000_000))
+    stream = b"data: " + json.dumps(delta("a" * 4_000_000, end="stop")).encode() + b"\n\n"
+    assembler = StreamAssembler()
+    start = time.thread_time()
+    for at in range(0, len(stream), 1024):
+        assembler.feed(stream[at : at + 1024])
+    assert assembler.close().completions[0].text == parse(whole).completions[0].text
+    assert time.thread_time() - start < 1
 
 
 def test_a_recorded_stream_is_parsed_like_a_reply():

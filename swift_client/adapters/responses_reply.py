@@ -8,6 +8,7 @@ the numbers of the one and the bytes of the other are taken.
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import suppress
 
 import msgspec
 from msgspec import Raw
@@ -16,9 +17,9 @@ from swift_client.adapters import failures
 from swift_client.adapters.openai_body import read_choices
 from swift_client.adapters.openai_wire import WireUsage
 from swift_client.adapters.provider import Reply
-from swift_client.adapters.responses_wire import EVENT, RESPONSE, Event, Item, Part, Response, Usage, mixed
+from swift_client.adapters.responses_wire import EVENT, Event, Item, Part, Response, Usage, response_of, with_bytes
 from swift_client.adapters.sse import Assembler
-from swift_client.adapters.tolerant import UNREADABLE, excerpt, filled, lenient, repaired, undecodable
+from swift_client.adapters.tolerant import UNREADABLE, excerpt, filled, lenient, undecodable
 from swift_client.errors import ResponseDecodeError
 
 
@@ -29,6 +30,13 @@ class _Deltas:
         self.texts: list[str] = []
         self.refusals: list[str] = []
         self.logprobs: list[Raw] = []
+        self.exact = True
+        """Whether every text came with its logprobs."""
+
+    def part(self) -> Part:
+        """Return the part that they make."""
+        logprobs = Raw(msgspec.json.encode(self.logprobs))
+        return Part("".join(self.texts), "".join(self.refusals), logprobs)
 
 
 class StreamAssembler(Assembler[Event]):
@@ -36,16 +44,18 @@ class StreamAssembler(Assembler[Event]):
 
     def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False) -> None:
         super().__init__(EVENT, top_logprobs=top_logprobs, token_ids=token_ids)
-        self._response: Response | None = None
+        self._response = Response()
         self._ended = False
         self._items: dict[int, Raw] = {}
+        self._odd_items = 0
         self._deltas: dict[tuple[int, int], _Deltas] = {}
 
     def _add(self, event: Event) -> None:
         kind = event.type or ""
-        if response := lenient(event.response, Response):
-            self._response = response
-            self._ended |= kind in ("response.completed", "response.incomplete", "response.failed")
+        if filled(event.response):
+            with suppress(*UNREADABLE):
+                self._response, self._odd_items = response_of(event.response)
+                self._ended |= kind in ("response.completed", "response.incomplete", "response.failed")
         if kind == "error" or filled(event.error):
             said = lenient(event.error, object) if filled(event.error) else None
             self._error = failures.from_error_object(said or {"code": event.code, "message": event.message})
@@ -53,16 +63,14 @@ class StreamAssembler(Assembler[Event]):
             self._items[event.output_index or 0] = event.item
         if kind in ("response.output_text.delta", "response.refusal.delta"):
             deltas = self._deltas.setdefault((event.output_index or 0, event.content_index or 0), _Deltas())
-            texts = deltas.refusals if kind == "response.refusal.delta" else deltas.texts
-            texts.append(lenient(event.delta, str) or "")
+            text = lenient(event.delta, str) or ""
+            (deltas.refusals if kind == "response.refusal.delta" else deltas.texts).append(text)
             deltas.logprobs += event.logprobs or []
+            deltas.exact &= bool(event.logprobs) or not text
 
     def _read_body(self, data: bytes) -> Generator[None, None, Reply]:
         try:
-            try:
-                response = RESPONSE.decode(data)
-            except UNREADABLE:
-                response = RESPONSE.decode(repaired(data))
+            response, self._odd_items = response_of(data)
         except UNREADABLE as problem:
             raise undecodable(data, problem, "response") from None
         if not response.output and filled(response.error):
@@ -71,42 +79,51 @@ class StreamAssembler(Assembler[Event]):
             raise ResponseDecodeError(
                 f"The reply has no output: {excerpt(data)}", hint="Check that base_url= is a Responses server's."
             )
-        return (yield from self._join(response, dict(enumerate(response.output)), []))
+        self._response, self._ended = response, True
+        return (yield from self._join(dict(enumerate(response.output)), []))
 
     def _finish(self) -> Generator[None, None, Reply]:
-        response = self._response or Response()
-        if not response.output and filled(response.error):
-            self._error = self._error or failures.from_error_object(lenient(response.error, object))
-        # The gateway behind OpenAI's Codex leaves the last event's output empty.
-        items = dict(enumerate(response.output or ())) or self._items
+        output, error = self._response.output, self._response.error
+        if not output and filled(error):
+            self._error = self._error or failures.from_error_object(lenient(error, object))
+        if output:
+            items = dict(enumerate(output))
+        else:  # it broke off; and the gateway behind OpenAI's Codex leaves the last event's output empty
+            items = {at: lenient(raw, Item) or Item() for at, raw in self._items.items()}
         if not items and not self._deltas and (self._error or not self._ended):
             raise self._nothing()
-        return (yield from self._join(response, items, self._notes([] if self._ended else [0])))
+        if not self._ended:
+            for at, _ in self._deltas:
+                items.setdefault(at, Item(type="message"))
+        return (yield from self._join(items, self._notes([] if self._ended else [0])))
 
-    def _join(self, response: Response, items: dict[int, Raw], notes: list[str]) -> Generator[None, None, Reply]:
-        read = {at: lenient(raw, Item) for at, raw in items.items()}
-        odd = sum(item is None for item in read.values())
-        # A stream that broke off has deltas of items that never were done.
-        unfinished = {at for at, _ in self._deltas} - set(read) if not self._ended else set()
-        known = [(at, item) for at, item in read.items() if item] + [(at, Item(type="message")) for at in unfinished]
-        messages = [(at, item) for at, item in sorted(known, key=lambda pair: pair[0]) if item.type == "message"]
+    def _join(self, items: dict[int, Item], notes: list[str]) -> Generator[None, None, Reply]:
+        response = self._response
+        messages = [(at, item) for at, item in sorted(items.items()) if item.type == "message"]
         messages = [(at, item) for at, item in messages if item.phase != "commentary"] or messages
         parts = [part for at, item in messages for part in self._parts(at, item)]
-        calls = [item for _, item in known if item.type in ("function_call", "custom_tool_call")]
+        calls = [item for item in items.values() if item.type in ("function_call", "custom_tool_call")]
         message = {
             "content": [{"type": "text", "text": part.text or ""} for part in parts],
             "refusal": "".join(part.refusal or "" for part in parts),
-            "reasoning": any(item.type == "reasoning" for _, item in known),
+            "reasoning": any(item.type == "reasoning" for item in items.values()),
             "tool_calls": [
                 {"function": {"name": call.name, "arguments": call.input if call.arguments is None else call.arguments}}
                 for call in calls
             ],
         }
         why = response.incomplete_details.reason if response.incomplete_details else None
-        ended = why or response.status if self._ended or not self._events.streamed else "error"
-        logprobs = {"content": [entry for part in parts for entry in part.logprobs or ()]}
-        choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": ended}
+        answered = calls or any(part.text or part.refusal for part in parts)
+        if response.status == "completed" and message["reasoning"] and not answered:
+            why = "max_output_tokens"  # llama.cpp and Ollama call it completed where the budget ended in the reasoning
+        choice = {
+            "index": 0,
+            "message": message,
+            "logprobs": {"content": _one_list([part.logprobs for part in parts if filled(part.logprobs)])},
+            "finish_reason": (why or response.status) if self._ended else "error",
+        }
         usage = lenient(response.usage, Usage) or Usage()
+        odd = self._odd_items
         reply = yield from read_choices(
             [msgspec.json.encode(choice)],
             usage=WireUsage(usage.input_tokens, usage.output_tokens),
@@ -119,12 +136,16 @@ class StreamAssembler(Assembler[Event]):
 
     def _parts(self, at: int, item: Item) -> list[Part]:
         """Return a message's parts, with the numbers of their deltas where those are whole."""
-        parts = [lenient(raw, Part) or Part() for raw in item.content or ()]
-        if not parts:
-            pieces = [deltas for (of, _), deltas in sorted(self._deltas.items()) if of == at]
-            return [Part("".join(piece.texts), "".join(piece.refusals), piece.logprobs) for piece in pieces]
-        for number, part in enumerate(parts):
+        if not item.content:
+            return [deltas.part() for (of, _), deltas in sorted(self._deltas.items()) if of == at]
+        for number, part in enumerate(item.content):
             deltas = self._deltas.get((at, number))
-            if deltas and len(deltas.logprobs) >= len(part.logprobs or ()) and "".join(deltas.texts) == part.text:
-                part.logprobs = mixed(deltas.logprobs, part.logprobs or [])
-        return parts
+            if deltas and deltas.logprobs and deltas.exact and "".join(deltas.texts) == part.text:
+                part.logprobs = Raw(msgspec.json.encode(with_bytes(deltas.logprobs, part.logprobs)))
+        return item.content
+
+
+def _one_list(lists: list[Raw]) -> Raw | list[Raw]:
+    if len(lists) == 1:
+        return lists[0]
+    return [entry for part in lists for entry in lenient(part, list[Raw]) or ()]

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from swift_client.adapters.tolerant import lenient
+from swift_client.adapters.tolerant import UNREADABLE, lenient, repaired
 
 
 class Part(Struct, gc=False):
@@ -15,7 +15,7 @@ class Part(Struct, gc=False):
 
     text: str | None = None
     refusal: str | None = None
-    logprobs: list[Raw] | None = None
+    logprobs: Raw = Raw()
 
 
 class Item(Struct, gc=False):
@@ -24,7 +24,7 @@ class Item(Struct, gc=False):
     type: str | None = None
     phase: str | None = None
     """"commentary" on what the model is doing, before the "final_answer"."""
-    content: list[Raw] | None = None
+    content: list[Part] | None = None
     name: str | None = None
     arguments: str | None = None
     input: str | None = None
@@ -43,15 +43,26 @@ class Usage(Struct, gc=False):
     output_tokens: int | None = None
 
 
-class Response(Struct, gc=False):
-    """The whole response, as a body or inside the events that begin and end a stream."""
+class Frame(Struct, gc=False):
+    """A response around its output."""
 
-    output: list[Raw] | None = None
     status: str | None = None
     incomplete_details: Incomplete | None = None
     usage: Raw = Raw()
     model: Raw = Raw()
     error: Raw = Raw()
+
+
+class Response(Frame, gc=False):
+    """The whole response, as a body or inside the events that begin and end a stream."""
+
+    output: list[Item] | None = None
+
+
+class LooseResponse(Frame, gc=False):
+    """One whose items are read one by one, because one of them is odd."""
+
+    output: list[Raw] | None = None
 
 
 class Event(Struct, gc=False):
@@ -79,24 +90,54 @@ class Listed(Struct, gc=False):
 
 
 EVENT = msgspec.json.Decoder(Event)
-RESPONSE = msgspec.json.Decoder(Response)
+_RESPONSE = msgspec.json.Decoder(Response)
+_LOOSE = msgspec.json.Decoder(LooseResponse)
 
 
-def mixed(exact: list[Raw], final: list[Raw]) -> list[Raw]:
-    """Give the deltas' entries the final ones' bytes, where those are of the same tokens."""
-    if len(exact) != len(final):
+def response_of(data: bytes | Raw) -> tuple[Response, int]:
+    """Decode a response; also return how many of its items cannot be read and are left out.
+
+    Raises:
+        ValueError, RecursionError: it is none.
+    """
+    try:
+        return _RESPONSE.decode(data), 0
+    except UNREADABLE:
+        loose = _LOOSE.decode(repaired(data))
+    items = None if loose.output is None else [lenient(raw, Item) for raw in loose.output]
+    response = Response(
+        loose.status,
+        loose.incomplete_details,
+        loose.usage,
+        loose.model,
+        loose.error,
+        None if items is None else [item or Item() for item in items],
+    )
+    return response, sum(item is None for item in items or ())
+
+
+def with_bytes(exact: list[Raw], final: Raw) -> list[Raw]:
+    """Give the deltas' entries the bytes that the final ones have, where a text does not say what its bytes are."""
+    unclear = [at for at, raw in enumerate(exact) if _unclear(bytes(raw))]
+    known = lenient(final, list[Raw]) if unclear else None
+    if known is None or len(known) != len(exact):
         return exact
-    return [_mixed_entry(one, two) for one, two in zip(exact, final, strict=True)]
+    exact = exact.copy()
+    for at in unclear:
+        exact[at] = _entry_with_bytes(exact[at], known[at])
+    return exact
 
 
-def _mixed_entry(exact: Raw, final: Raw) -> Raw:
-    if b'"bytes"' in bytes(exact):
-        return exact
+def _unclear(entry: bytes) -> bool:
+    r"""Whether a token may be a piece of a character: OpenAI writes "\xe7", others U+FFFD, which JSON may escape."""
+    return b'"bytes"' not in entry and (b"\\" in entry or b"\xef\xbf\xbd" in entry)
+
+
+def _entry_with_bytes(exact: Raw, final: Raw) -> Raw:
     one, two = lenient(exact, Listed), lenient(final, Listed)
     if one is None or two is None or one.token != two.token:
         return exact
-    pairs = [(one, two), *zip(one.top_logprobs or (), two.top_logprobs or (), strict=False)]
-    for mine, theirs in pairs:
+    for mine, theirs in [(one, two), *zip(one.top_logprobs or (), two.top_logprobs or (), strict=False)]:
         if mine.token == theirs.token:
             mine.bytes = theirs.bytes
     return Raw(msgspec.json.encode(one))

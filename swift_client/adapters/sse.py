@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Generic, TypeVar
@@ -15,8 +14,6 @@ from swift_client.adapters.tolerant import UNREADABLE, repaired
 from swift_client.errors import ProviderError, ResponseDecodeError
 
 Event = TypeVar("Event")
-
-_LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 _SLICE = 1 << 18
@@ -32,7 +29,7 @@ class Events(Generic[Event]):
 
     def __init__(self, decoder: msgspec.json.Decoder[Event]) -> None:
         self._decode: Callable[[bytes], Event] = decoder.decode
-        self._rest = bytearray()
+        self._rest: list[bytes] = []
         self._pending = b""
         self.streamed: bool | None = None
         """False where the server answered in one piece after all, None before the first byte that tells."""
@@ -41,24 +38,24 @@ class Events(Generic[Event]):
 
     @property
     def body(self) -> bytes:
-        """The reply of a server that does not stream."""
-        return bytes(self._rest)
+        """What has not been read yet: all of the reply of a server that does not stream."""
+        return b"".join(self._rest)
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """Take the next bytes, which may end anywhere, also inside a character; yield the events that are whole now."""
-        self._rest += chunk
-        if self.streamed is None and self._rest.strip():
-            self.streamed = not self._rest.lstrip().startswith((b"{", b"[", b"<"))
-        if self.streamed:
-            *lines, rest = _LINE_END.split(bytes(self._rest))
-            self._rest = bytearray(rest)
+        self._rest.append(chunk)
+        if self.streamed is None and (begun := self.body.lstrip()):
+            self.streamed = not begun.startswith((b"{", b"[", b"<"))
+        if self.streamed and (b"\n" in chunk or b"\r" in chunk):
+            lines = self.body.splitlines(keepends=True)  # at CR, LF or both, which is what the standard says
+            self._rest = [] if lines[-1].endswith((b"\n", b"\r")) else [lines.pop()]
             for line in lines:
-                yield from self._read_line(line)
+                yield from self._read_line(line.rstrip(b"\r\n"))
 
     def close(self) -> Iterator[Event]:
         """Yield what is left when nothing more will come."""
-        yield from self._read_line(bytes(self._rest))
-        yield from self._read_line(b"")
+        for line in [*self.body.splitlines(), b""]:
+            yield from self._read_line(line)
 
     def _read_line(self, line: bytes) -> Iterator[Event]:
         """Read one line; an event's JSON may stand on several ``data:`` lines and ends with an empty one."""

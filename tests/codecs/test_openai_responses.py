@@ -149,6 +149,13 @@ def test_a_chat_completion_is_no_response():
         parse(b'{"choices": []}')
 
 
+def test_a_response_that_is_all_reasoning_has_not_answered_whatever_its_status():  # llama.cpp, Ollama
+    reasoning = {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]}
+    for items in ([reasoning], [reasoning, message("")]):
+        (got,) = parse(json.dumps(body(*items)).encode()).completions
+        assert (got.text, got.finish_reason, got.complete) == ("", "length", False)
+
+
 @recorded
 def test_openais_recorded_response_gives_the_tokens_it_lists():
     (data,) = bodies("openai-responses/logprobs.yaml")
