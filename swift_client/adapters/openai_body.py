@@ -61,6 +61,7 @@ def read_choices(
     counts_one: bool = False,
     notes: Iterable[str] = (),
     strict: bool = False,
+    tied: bool = False,
     top_logprobs: int | None,
     token_ids: bool,
     echoes: bool,
@@ -68,7 +69,7 @@ def read_choices(
     """Decode choices one by one, yielding after each, and join them to a Reply.
 
     Unreadable choices leave a note; where ``strict``, they raise ValueError or RecursionError. ``counts_one`` says that
-    ``usage`` counts the completion tokens of one choice only.
+    ``usage`` counts the completion tokens of one choice only, ``tied`` that equal numbers are to be expected.
     """
     usage = usage or WireUsage()
     options: dict[str, Any] = {
@@ -79,7 +80,7 @@ def read_choices(
     read: list[ReadChoice] = []
     unreadable = 0
     for choice in choices:
-        tied = bool(read) and read[-1].tied  # where one choice's numbers tie, the next one's do
+        tied = read[-1].tied if read else tied  # where one choice's numbers tie, the next one's do
         try:
             read.append(read_choice(choice, with_texts=tied, **options))
         except UNREADABLE:

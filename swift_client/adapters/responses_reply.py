@@ -129,6 +129,7 @@ class StreamAssembler(Assembler[Event]):
             usage=WireUsage(usage.input_tokens, usage.output_tokens),
             model=lenient(response.model, str),
             notes=[*notes, *([f"{odd} item(s) of the output cannot be read and are left out."] if odd else [])],
+            tied=not self._deltas,  # six decimals make many equal numbers
             echoes=False,
             **self._options,
         )
