@@ -52,6 +52,13 @@ class StreamAssembler(Assembler[Event]):
 
     def _add(self, event: Event) -> None:
         kind = event.type or ""
+        if kind in ("response.output_text.delta", "response.refusal.delta"):
+            deltas = self._deltas.setdefault((event.output_index or 0, event.content_index or 0), _Deltas())
+            text = event.delta if isinstance(event.delta, str) else ""
+            (deltas.refusals if kind == "response.refusal.delta" else deltas.texts).append(text)
+            deltas.logprobs += event.logprobs or ()
+            deltas.exact &= bool(event.logprobs) or not text
+            return
         if filled(event.response):
             with suppress(*UNREADABLE):
                 self._response, self._odd_items = response_of(event.response)
@@ -61,12 +68,6 @@ class StreamAssembler(Assembler[Event]):
             self._error = failures.from_error_object(said or {"code": event.code, "message": event.message})
         if kind == "response.output_item.done":
             self._items[event.output_index or 0] = event.item
-        if kind in ("response.output_text.delta", "response.refusal.delta"):
-            deltas = self._deltas.setdefault((event.output_index or 0, event.content_index or 0), _Deltas())
-            text = lenient(event.delta, str) or ""
-            (deltas.refusals if kind == "response.refusal.delta" else deltas.texts).append(text)
-            deltas.logprobs += event.logprobs or []
-            deltas.exact &= bool(event.logprobs) or not text
 
     def _read_body(self, data: bytes) -> Generator[None, None, Reply]:
         try:
@@ -129,7 +130,7 @@ class StreamAssembler(Assembler[Event]):
             usage=WireUsage(usage.input_tokens, usage.output_tokens),
             model=lenient(response.model, str),
             notes=[*notes, *([f"{odd} item(s) of the output cannot be read and are left out."] if odd else [])],
-            tied=not self._deltas,  # six decimals make many equal numbers
+            tied=True,  # OpenAI rounds: logits to eighths, final objects to six decimals
             echoes=False,
             **self._options,
         )
@@ -142,7 +143,7 @@ class StreamAssembler(Assembler[Event]):
         for number, part in enumerate(item.content):
             deltas = self._deltas.get((at, number))
             if deltas and deltas.logprobs and deltas.exact and "".join(deltas.texts) == part.text:
-                part.logprobs = Raw(msgspec.json.encode(with_bytes(deltas.logprobs, part.logprobs)))
+                part.logprobs = with_bytes(deltas.logprobs, part.logprobs)
         return item.content
 
 

@@ -72,7 +72,7 @@ class Event(Struct, gc=False):
     response: Raw = Raw()
     output_index: int | None = None
     content_index: int | None = None
-    delta: Raw = Raw()
+    delta: Any = None
     logprobs: list[Raw] | None = None
     item: Raw = Raw()
     error: Raw = Raw()
@@ -116,21 +116,25 @@ def response_of(data: bytes | Raw) -> tuple[Response, int]:
     return response, sum(item is None for item in items or ())
 
 
-def with_bytes(exact: list[Raw], final: Raw) -> list[Raw]:
-    """Give the deltas' entries the bytes that the final ones have, where a text does not say what its bytes are."""
-    unclear = [at for at, raw in enumerate(exact) if _unclear(bytes(raw))]
-    known = lenient(final, list[Raw]) if unclear else None
-    if known is None or len(known) != len(exact):
-        return exact
-    exact = exact.copy()
-    for at in unclear:
-        exact[at] = _entry_with_bytes(exact[at], known[at])
-    return exact
+def with_bytes(exact: list[Raw], final: Raw) -> Raw:
+    """Join the deltas' entries, with the final ones' bytes where a text does not say what its bytes are."""
+    whole = Raw(msgspec.json.encode(exact))
+    if not _unclear(bytes(whole)):
+        return whole
+    known = lenient(final, list[Raw]) or []
+    if len(known) != len(exact):
+        return whole
+    entries = [
+        _entry_with_bytes(*pair) if _unclear(bytes(pair[0])) else pair[0] for pair in zip(exact, known, strict=True)
+    ]
+    return Raw(msgspec.json.encode(entries))
 
 
-def _unclear(entry: bytes) -> bool:
+def _unclear(entries: bytes) -> bool:
     r"""Whether a token may be a piece of a character: OpenAI writes "\xe7", others U+FFFD, which JSON may escape."""
-    return b'"bytes"' not in entry and (b"\\" in entry or b"\xef\xbf\xbd" in entry)
+    if b'"bytes"' in entries:
+        return False
+    return any(sign in entries for sign in (b"\\\\x", b"\xef\xbf\xbd", b"\\ufffd", b"\\uFFFD"))
 
 
 def _entry_with_bytes(exact: Raw, final: Raw) -> Raw:
