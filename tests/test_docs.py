@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import tomllib
@@ -11,12 +12,14 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from swift_client.adapters import PROVIDERS
+from swift_client.pocket.questions import questions
 from tests.children import ROOT, command, python
 from tests.servers import FaultServer
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+ROAD = ("collect", "train", "evaluate", "report", "simulate")
 ANSWERS = ("2 + 3 is 5. The answer is 5", "The answer is 6", "It is 5. The answer is 5")
 
 
@@ -65,6 +68,8 @@ def test_python_snippets_run(
 def test_console_lines_run_or_name_what_exists(line: str, openai_on_loopback: dict[str, str], tmp_path: Path) -> None:
     words = shlex.split(line)
     match words:
+        case ["swift-client", name, *_] if name in ROAD:
+            pass  # one needs the other's file: test_the_road_from_questions_to_a_report_can_be_walked runs them in turn
         case ["swift-client", *arguments]:
             done = command(*arguments, cwd=tmp_path, **openai_on_loopback)
             assert done.returncode == 0, done.stderr.decode()
@@ -87,6 +92,21 @@ def test_console_lines_run_or_name_what_exists(line: str, openai_on_loopback: di
             assert re.fullmatch(r"[A-Z_]+=\S+", setting)
         case _:
             pytest.fail(f"{CONSOLE[line]}: no rule says how to check {line!r}")
+
+
+def test_the_road_from_questions_to_a_report_can_be_walked_on_the_packaged_model(tmp_path: Path) -> None:
+    lines = [shlex.split(line)[1:] for line in CONSOLE if line.split()[:2] in [["swift-client", name] for name in ROAD]]
+    assert [line[0] for line in lines] == list(ROAD)
+    asked = [{"id": each.id, "prompt": each.prompt, "answer": each.answer} for each in questions(40, seed=11)]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, asked)))
+    for line in lines:
+        here = " ".join(line).replace("--provider openai --model gpt-4.1-mini", "--provider pocket --temperature 0.8")
+        done = command(
+            *here.replace("--answer number", "--answer auto").replace("--n 8", "--n 4").split(), cwd=tmp_path
+        )
+
+        assert done.returncode == 0, done.stderr.decode()
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
