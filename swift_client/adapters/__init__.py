@@ -46,6 +46,7 @@ CODECS: Mapping[str, str] = MappingProxyType(
         "openai_responses": "swift_client.adapters.openai_responses",
         "gemini": "swift_client.adapters.gemini",
         "anthropic": "swift_client.adapters.anthropic",
+        "by_shape": "swift_client.adapters.by_shape",
         "openai_completions": "swift_client.adapters.openai_completions",
     }
 )

@@ -32,7 +32,7 @@ class CustomProvider(Protocol):
     """What your object must have."""
 
     def complete(self, messages: list[Message], n: int, **options: Any) -> Any | Awaitable[Any]:
-        """Return up to ``n`` completions: a chat.completion as bytes, dict or SDK object, or a list of Completion.
+        """Return up to ``n`` completions: any provider's reply as bytes, dict or SDK object, or a list of Completion.
 
         ``options`` holds the rest of the request's body, such as ``logprobs``, ``top_logprobs`` and ``temperature``.
         """
@@ -60,7 +60,7 @@ def row(provider: object) -> Provider:
         name=str(getattr(provider, "name", type(provider).__name__)),
         base_url=None,
         key_variable=None,
-        codec="openai_chat",
+        codec="by_shape",
         default_model=None,
         capabilities=Capabilities(
             n_max=None, top_logprobs_max=20, streams_logprobs=False, checked="", evidence="your own object"

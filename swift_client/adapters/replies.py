@@ -1,7 +1,8 @@
 """What a person may hold of a reply, brought to the two forms that the package reads: bytes, or completions.
 
-Known are bytes and text (JSON, or a recorded stream), mappings, objects of the openai client and of whatever else is a
-pydantic model, raw responses (``.content``), a list of a stream's chunks, a list of replies, and completions.
+Known are bytes and text (JSON, or a recorded stream), mappings, objects of the openai, anthropic, google-genai and
+litellm clients and of whatever else is a pydantic model, raw responses (``.content``), a list of a stream's chunks, a
+list of replies, and completions. What the bytes hold is :mod:`by_shape`'s business.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from swift_client.adapters.by_shape import codec_of
 from swift_client.adapters.openai_body import error_of
 from swift_client.adapters.openai_wire import Envelope, WireUsage
 from swift_client.adapters.tolerant import UNREADABLE, lenient
@@ -45,9 +47,25 @@ def recognise(reply: object) -> bytes | tuple[Completion, ...]:
     parts = [_bytes_of(item) for item in reply]
     if len(parts) == 1:
         return parts[0]
-    if (kind := lenient(parts[0], dict)) and kind.get("object") == "chat.completion.chunk":
+    if (first := lenient(parts[0], _First)) and _begins_stream(first):
         return b"".join(b"data: %b\n\n" % part for part in parts)
+    if any(
+        lenient(part, _First) and codec_of(part) not in ("openai_chat", "openai_completions", None) for part in parts
+    ):
+        return b"[" + b",".join(parts) + b"]"
     return _joined(parts)
+
+
+class _First(msgspec.Struct):
+    """What shows that an object is one event of a stream."""
+
+    object: Any = None
+    type: Any = None
+
+
+def _begins_stream(first: _First) -> bool:
+    kind = first.type if isinstance(first.type, str) else ""
+    return first.object == "chat.completion.chunk" or kind == "message_start" or kind.startswith("response.")
 
 
 def _bytes_of(reply: object) -> bytes:
@@ -69,8 +87,8 @@ def _bytes_of(reply: object) -> bytes:
             hint="Pass the reply's bytes, or its JSON as text or dict.",
         ) from problem
     raise ConfigurationError(
-        f"A {type(reply).__name__} is no reply of a chat completions server.",
-        hint="Pass bytes, JSON text, a dict, an object of the openai client, or a list of Completion.",
+        f"A {type(reply).__name__} is no reply of a language model.",
+        hint="Pass bytes, JSON text, a dict, an object of a provider's client, or a list of Completion.",
     )
 
 

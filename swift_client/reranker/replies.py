@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from swift_client.adapters import Provider, Reply, codec, resolve
+from swift_client.adapters import Provider, Reply, by_shape, resolve
 from swift_client.adapters.replies import recognise
 from swift_client.answers import Spec
 from swift_client.reranker.judging import UNTRAINED, Method, Rules, Scorer, judge
@@ -19,8 +19,8 @@ def parse_response(
     """Decode a reply into completions, in the order of their wire index.
 
     Args:
-        data: the reply as bytes, str, dict or SDK object.
-        provider: whose wire format it is.
+        data: the reply as bytes, str, dict or SDK object (openai, google-genai, anthropic, litellm), or a list of them.
+        provider: whose wire format it is, where its shape does not show that.
         top_logprobs: exact number K of columns of every ``top_logprobs``; None means the longest list.
         token_ids: whether to fill in ``top_ids``.
 
@@ -42,8 +42,8 @@ def rank(
     """Choose the best completion of a reply that you already have. Nothing is sent and no key is read.
 
     Args:
-        reply_or_completions: a reply as bytes, str, dict or SDK object, or a list of Completion.
-        provider: whose wire format the reply has.
+        reply_or_completions: a reply as bytes, str, dict or SDK object, a list of replies, or a list of Completion.
+        provider: whose wire format the reply has, where its shape does not show that.
         scorer: a name, a callable from completions to N numbers, or a HeadArtifact.
         answer: how the compared answer is read.
         select: "vote", "best", or "auto": vote where answers can be read and compared.
@@ -70,7 +70,7 @@ def read_reply(reply: Any, row: Provider, *, top_logprobs: int | None = None, to
     ready = isinstance(reply, (list, tuple)) and all(isinstance(each, Completion) for each in reply)
     held = reply if ready else recognise(reply)
     if isinstance(held, bytes):
-        return codec(row).parse(held, top_logprobs=top_logprobs, token_ids=token_ids)
+        return by_shape.parse(held, top_logprobs=top_logprobs, token_ids=token_ids, otherwise=row.codec)
     return Reply(completions=tuple(held), usage=Usage())
 
 

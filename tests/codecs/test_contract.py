@@ -71,7 +71,7 @@ def same(one: Reply, two: Reply) -> None:
 
 
 def test_every_codec_is_held_to_the_contract() -> None:
-    assert {writer.codec for writer in WRITERS} == set(CODECS)
+    assert {writer.codec for writer in WRITERS} == set(CODECS) - {"by_shape"}  # which stands for all of them
     for writer in WRITERS:
         for face in ("request", "parse", "parse_steps", "StreamAssembler"):
             assert callable(getattr(module(writer), face))

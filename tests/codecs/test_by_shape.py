@@ -1,0 +1,158 @@
+"""Any reply that a person holds is read by what it is, whoever is named as its provider."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from swift_client import SwiftReranker, parse_response, rank
+from swift_client.adapters import by_shape
+from swift_client.errors import BadRequestError, ConfigurationError, RateLimitError, ResponseDecodeError
+from tests.codecs.hostile import mutants, survives
+from tests.codecs.logical import CASES, Case, Logical, drawn
+from tests.codecs.test_contract import module, parts, same
+from tests.codecs.writers import WRITERS, Writer
+
+every_writer = pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.codec)
+THREE = Case("x", tuple(Logical(f"The answer is {number}") for number in (4, 5, 4)))
+
+
+def snake(value: Any) -> Any:
+    """As google-genai's objects dump themselves: Python names, and null for whatever did not come."""
+    if isinstance(value, list):
+        return [snake(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    absent = {"log_probability": None, "token": None} if "tokenId" in value else {"finish_message": None}
+    return absent | {
+        re.sub("[A-Z]", lambda letter: "_" + letter[0].lower(), name): item if name == "args" else snake(item)
+        for name, item in value.items()
+    }
+
+
+@every_writer
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_formats_replies_and_streams_are_recognised(writer: Writer, case: Case) -> None:
+    if not case.needs <= writer.carries:
+        return
+    for part in parts(writer, case):
+        for data in (writer.whole(part), writer.streamed(part, 2)):
+            whole_or_chat = (writer.codec, "openai_chat") if data.startswith(b"data:") else (writer.codec,)
+            assert by_shape.codec_of(data) in whole_or_chat
+            same(by_shape.parse(data, token_ids=True), module(writer).parse(data, token_ids=True))
+
+
+@every_writer
+def test_the_public_functions_read_them_whatever_provider_is_named(writer: Writer) -> None:
+    data = writer.whole(parts(writer, THREE)[0])
+    for held in (data, data.decode(), json.loads(data), [json.loads(data)]):
+        for provider in ("openai", "anthropic", "gemini"):
+            assert parse_response(held, provider)[0].text == "The answer is 4"
+
+
+@every_writer
+def test_a_list_of_replies_is_one_choice_with_the_sum_of_their_usage(writer: Writer) -> None:
+    replies = [writer.whole(part) for part in THREE.alone()]
+    selection = rank([json.loads(reply) for reply in replies])
+    assert (selection.answer, [each.text[-1] for each in selection.candidates]) == ("4", ["4", "5", "4"])
+    assert (selection.usage.prompt_tokens, selection.usage.completion_tokens) == (21, 3)
+
+
+@every_writer
+def test_the_objects_of_a_stream_are_one_reply(writer: Writer) -> None:
+    part = parts(writer, drawn(4))[0]
+    lines = writer.streamed(part, 1).splitlines()
+    chunks = [json.loads(line[5:]) for line in lines if line.startswith(b"data: {")]
+    if writer.codec in ("openai_chat", "openai_completions"):
+        chunks = [{"object": "chat.completion.chunk", **chunk} for chunk in chunks]
+    got, wanted = parse_response(chunks), module(writer).parse(writer.whole(part)).completions
+    assert [item.text for item in got] == [item.text for item in wanted]
+    for one, two in zip(got, wanted, strict=True):
+        np.testing.assert_array_equal(one.top_logprobs, two.top_logprobs)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_google_genais_own_spelling_is_the_same_reply(case: Case) -> None:
+    writer = next(writer for writer in WRITERS if writer.codec == "gemini")
+    if case.needs <= writer.carries:
+        data = writer.whole(case)
+        spelled = json.dumps(snake(json.loads(data))).encode()
+        assert spelled != data
+        same(by_shape.parse(spelled, token_ids=True), module(writer).parse(data, token_ids=True))
+
+
+def test_objects_of_the_openai_client_are_read_as_responses_too() -> None:
+    types = pytest.importorskip("openai.types.responses")
+    writer = next(writer for writer in WRITERS if writer.codec == "openai_responses")
+    data = writer.whole(drawn(3, n=1))
+    held = types.Response.construct(**json.loads(data))
+    np.testing.assert_array_equal(
+        parse_response(held)[0].top_logprobs, module(writer).parse(data).completions[0].top_logprobs
+    )
+
+
+def test_objects_of_anthropics_and_googles_clients_are_read() -> None:
+    anthropic = pytest.importorskip("anthropic.types")
+    genai = pytest.importorskip("google.genai.types")
+    made = {"anthropic": anthropic.Message.model_validate, "gemini": genai.GenerateContentResponse.model_validate}
+    for writer in WRITERS:
+        if writer.codec in made:
+            part = parts(writer, CASES[0])[0]
+            data = writer.whole(part)
+            (got,), (wanted,) = parse_response(made[writer.codec](json.loads(data))), parse_response(data)
+            assert (got.text, got.tokens, got.finish_reason) == (wanted.text, wanted.tokens, wanted.finish_reason)
+            np.testing.assert_array_equal(got.top_logprobs, wanted.top_logprobs)
+
+
+@every_writer
+def test_lines_of_a_batchs_output_are_unwrapped(writer: Writer) -> None:
+    body = json.loads(writer.whole(parts(writer, THREE)[0]))
+    line = {"id": "b", "custom_id": "q1", "response": {"status_code": 200, "body": body}, "error": None}
+    assert parse_response(line)[0].text == "The answer is 4"
+    if writer.codec == "anthropic":
+        line = {"custom_id": "q1", "result": {"type": "succeeded", "message": body}}
+        assert parse_response(line)[0].text == "The answer is 4"
+
+
+def test_errors_in_a_batchs_output_are_the_errors_that_they_describe() -> None:
+    error = {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}
+    with pytest.raises(RateLimitError, match="slow down"):
+        parse_response({"custom_id": "q", "response": {"status_code": 429, "body": error}, "error": None})
+    failed = {"type": "error", "error": {"type": "error", "error": {"type": "invalid_request_error", "message": "no"}}}
+    with pytest.raises(BadRequestError, match="no"):
+        parse_response({"custom_id": "q", "result": failed})
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"[[1]]", b"null", b"data:" * 900, b'{"custom_id": "q"}'])
+def test_what_is_no_reply_of_any_format_is_one_clear_error(data: bytes) -> None:
+    for otherwise in ("openai_chat", "gemini", "anthropic", "openai_responses"):
+        with pytest.raises(ResponseDecodeError):
+            by_shape.parse(data, otherwise=otherwise)
+
+
+def test_an_object_of_your_own_may_answer_in_any_format() -> None:
+    writer = next(writer for writer in WRITERS if writer.codec == "anthropic")
+
+    class Mine:
+        def complete(self, messages: list[dict[str, Any]], n: int, **options: Any) -> Any:
+            return [json.loads(writer.whole(part)) for part in THREE.alone()][:n]
+
+    with SwiftReranker(Mine()) as reranker:
+        selection = reranker.best_of("2+2?", n=3)
+    assert (selection.answer, len(selection.candidates), selection.usage.prompt_tokens) == ("4", 3, 21)
+
+
+def test_what_is_no_reply_at_all_is_refused_with_what_to_pass() -> None:
+    with pytest.raises(ConfigurationError, match="no reply"):
+        rank(3)
+
+
+def test_damaged_replies_of_all_formats_raise_nothing_but_our_errors() -> None:
+    for writer in WRITERS:
+        for number, data in enumerate(mutants(writer, 400, seed=11)):
+            survives(by_shape, data, number)  # type: ignore[arg-type]
+            survives(by_shape, b"[" + data + b"," + data + b"]", number)  # type: ignore[arg-type]
