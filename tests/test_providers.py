@@ -108,11 +108,16 @@ def test_a_row_without_default_model_asks_for_one() -> None:
         ("vllm", "http://gpu:9/", "http://gpu:9/v1"),
         ("vllm", "http://gpu:9/v1/chat/completions", "http://gpu:9/v1"),
         ("openai-compatible", "http://gpu:9", "http://gpu:9"),
+        ("openai-completions", "http://gpu:9/v1/completions", "http://gpu:9/v1"),
+        ("anthropic", "http://gpu:9/v1/messages", "http://gpu:9/v1"),
+        ("gemini", "http://gpu:9", "http://gpu:9/v1beta"),
+        ("vertex", "https://aiplatform.googleapis.com/v1/projects/p/locations/global/publishers/google/",
+         "https://aiplatform.googleapis.com/v1/projects/p/locations/global/publishers/google"),
         ("azure", "https://me.openai.azure.com/", "https://me.openai.azure.com/openai/v1"),
         ("azure", "https://me.openai.azure.com/openai/v1/", "https://me.openai.azure.com/openai/v1"),
         ("pocket", "http://127.0.0.1:5/v1", "http://127.0.0.1:5/v1"),
     ],
-)
+)  # fmt: skip
 def test_addresses_are_completed_and_never_rewritten(name: str, given: str | None, address: str) -> None:
     assert resolve(name, "m", given)[0].base_url == address
 

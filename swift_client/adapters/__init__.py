@@ -187,7 +187,9 @@ def _complete(address: str, row: Provider) -> str:
         raise ConfigurationError(
             f"{address!r} is not an address.", hint="base_url= looks like http://localhost:8000/v1.", provider=row.name
         )
-    path = parts.path.rstrip("/").removesuffix("/chat/completions")
+    path = parts.path.rstrip("/")
+    for door in ("/chat/completions", "/completions", "/responses", "/messages"):
+        path = path.removesuffix(door)
     if not path:
         path = "/openai/v1" if row.base_url_variable == "AZURE_OPENAI_ENDPOINT" else urlsplit(row.base_url or "").path
     return parts._replace(path=path).geturl()

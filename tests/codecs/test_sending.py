@@ -173,7 +173,7 @@ def served(codec: str, texts: list[str]) -> Callable[[Received], Response]:
 
     def answer(request: Received) -> Response:
         body = request.json
-        n = body.get("generationConfig", {}).get("candidateCount", 1)
+        n = body.get("n", body.get("generationConfig", {}).get("candidateCount", 1))
         case = Case("x", tuple(Logical(waiting.pop(0)) for _ in range(n)))
         streams = body.get("stream") or "alt=sse" in request.path
         return Response(200, WRITE[codec].streamed(case, 1) if streams else WRITE[codec].whole(case))
@@ -182,7 +182,10 @@ def served(codec: str, texts: list[str]) -> Callable[[Received], Response]:
 
 
 @pytest.mark.parametrize("deadline", [None, 20.0])
-@pytest.mark.parametrize(("provider", "calls"), [("anthropic", 4), ("gemini", 1), ("vertex", 1)])
+@pytest.mark.parametrize(
+    ("provider", "calls"),
+    [("anthropic", 4), ("gemini", 1), ("vertex", 1), ("openai-responses", 4), ("openai-completions", 1)],
+)
 async def test_best_of_works_from_the_question_to_the_choice(
     fault_server: FaultServer, provider: str, calls: int, deadline: float | None
 ) -> None:
@@ -194,6 +197,16 @@ async def test_best_of_works_from_the_question_to_the_choice(
     assert len(fault_server.requests) == calls
     assert selection.usage.prompt_tokens == 7 * calls
     assert selection.model == "m"
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "openai-responses"])
+async def test_a_seed_that_no_answer_would_obey_is_refused_before_anything_is_sent(
+    fault_server: FaultServer, provider: str
+) -> None:
+    async with AsyncSwiftReranker(provider, "m", base_url=fault_server.url, api_key=KEY) as reranker:
+        with pytest.raises(ConfigurationError, match="no seed"):
+            await reranker.best_of("2+2?", n=4, seed=3)
+    assert not fault_server.requests
 
 
 async def test_vertexs_logprobs_score_the_candidates(fault_server: FaultServer) -> None:
