@@ -108,6 +108,13 @@ def measure(full: Sequence[Evaluation], few: Sequence[Evaluation]) -> dict[str, 
         ),
         "within_question_auroc": bar([each for each in aurocs if each is not None], 0.75, "0-1"),
         "ece": bar([Estimate(each, each, each) for each in eces if each is not None], 0.05, "0-1"),
+        # Not bars: what weighing votes by odds would be worth.
+        **{
+            f"odds_vote_minus_majority_n{n}": bar(
+                [each.row("head_odds").minus_majority[n] for each in full], 0, "points"
+            )
+            for n in (2, 4, 8, 16)
+        },
         **{f"few_vote_minus_majority_n{n}": bar(beyond(few, n), 0, "points") for n in (2, 4, 8)},
     }
 

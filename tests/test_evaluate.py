@@ -226,12 +226,12 @@ def test_all_rows_are_there_and_the_same_questions_give_the_same_table() -> None
     names = [
         "first", "random", "shortest", "longest", "mean_logprob", "sum_logprob", "min_logprob", "entropy",
         "self_certainty", "deepconf_mean", "deepconf_tail", "deepconf_bottom", "deepconf_lowest", "wepr", "length",
-        "majority", "majority_ties", "borda", "cisc", "swift", "swift_vote", "head", "head_vote", "oracle",
+        "majority", "majority_ties", "borda", "cisc", "swift", "swift_vote", "head", "head_vote", "head_odds", "oracle",
     ]  # fmt: skip
     found = table()
     assert sorted(row.name for row in found.rows) == sorted(names)
     assert {row.name for row in found.rows if row.needs_labels} == {
-        "wepr", "length", "cisc", "swift", "swift_vote", "head", "head_vote",
+        "wepr", "length", "cisc", "swift", "swift_vote", "head", "head_vote", "head_odds",
     }  # fmt: skip
     again = evaluate(trained_head(), iter(graded_groups(40)), ns=(6, 1, 2, 4, 4), subsets=40)
     assert again.to_dict() == found.to_dict()

@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from swift_client.cli import options, screen
+from swift_client.models import user_folder
 from swift_client.render import plain
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _show(result: TrainResult, out: Path) -> None:
     screen.show(
         Text(plain(f"{out} · head for {artifact.provider}/{artifact.model}"), style="bold"),
         Text(f"  questions: {counts}; {facts['epochs']} epochs, the best was {facts['best_epoch']}"),
-        Text(f"  on validation: {numbers}"),
+        Text(f"  on questions that it was trained without: {numbers}"),
         Text(f"  lists of {artifact.k_min} to {artifact.k_max} alternatives a token"),
     )
     judged = result.gate
@@ -78,6 +79,11 @@ def _show(result: TrainResult, out: Path) -> None:
         Text(f"  without agreement, within-question AUROC {bound} on {judged.questions} mixed questions"),
         Text(f"  verdict: {result.verdict}", style="green" if judged.helps else "yellow"),
     )
-    if not judged.helps:
+    if unlabelled := facts["unlabelled"]:
+        warning = f"{unlabelled} completions could not be judged, and nothing is learned from them: see --answer."
+        screen.progress().print(Text(warning, style="yellow"))
+    if judged.helps:
+        screen.show(Text(plain(f'  in {user_folder()} head="auto" finds it'), style="dim"))
+    else:
         warning = "This head will not weigh votes: best-of then votes by count. More labelled questions may help."
         screen.progress().print(Text(warning, style="yellow"))

@@ -70,6 +70,8 @@ class Readings:
     top_ids: bool
     questions: Counter[int | None]
     """Questions by fold, None for test, those that nothing can be learned from too."""
+    unlabelled: int
+    """Whole completions that could not be judged right or wrong: nothing is learned from them."""
 
     def dataset(self, held: int | None = None) -> Dataset:
         """Return the parts that train and validate, and with ``held`` that fold beside them.
@@ -125,7 +127,7 @@ def read(
     questions: Counter[int | None] = Counter()
     labels: Counter[float] = Counter()
     depths: Counter[int] = Counter()
-    with_tokens, top_ids = 0, True
+    with_tokens, unlabelled, top_ids = 0, 0, True
     rows: list[tuple[int, bool]] = []
     with MatrixBuilder(recipe.features, recipe.terms, width=k_max) as builder:
         for done, group in enumerate(stream, 1):
@@ -133,6 +135,10 @@ def read(
             questions[fold] += 1
             with_tokens += any(completion.tokens for completion in group.completions)
             kept = trainable(group)
+            unlabelled += sum(
+                each.complete and bool(np.isnan(label))
+                for each, label in zip(group.completions, group.labels, strict=True)
+            )
             labels.update(group.labels[kept].tolist())
             top_ids &= all(group.completions[at].top_ids is not None for at in kept)
             depths.update(min(listed_ranks(group.completions[at]), k_max) for at in kept)
@@ -164,6 +170,7 @@ def read(
         k_max=k_max,
         top_ids=top_ids,
         questions=questions,
+        unlabelled=unlabelled,
     )
 
 

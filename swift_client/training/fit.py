@@ -140,6 +140,7 @@ def fit(
         "answer": answer if isinstance(answer, str) else None if answer is None else "custom",
         "questions": data.questions,
         "completions": data.completions,
+        "unlabelled": known.unlabelled,
         "folds": len(attempts),
         "epochs": len(history),
         "best_epoch": 1 + int(np.argmin([epoch.validation for epoch in history])),

@@ -26,7 +26,9 @@ _VALUES_AT_ONCE = 1 << 16
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One row. ``by`` is a rule, a name in RULES, or "chance" (votes weighed by probability), "random" or "any"."""
+    """One row. ``by`` is a rule, a name in RULES, or "chance" (votes weighed by probability p, as a Selection weighs
+    them), "odds" (by p / (1 - p)), "random" or "any".
+    """
 
     name: str
     label: str
@@ -69,6 +71,7 @@ METHODS: tuple[Method, ...] = (
         name="swift_vote", label="SWIFT as published, vote", kind="vote", score="swift", by="chance", needs_labels=True
     ),
     Method(name="head_vote", label="This head, vote", kind="vote", score="head", by="chance", needs_labels=True),
+    Method(name="head_odds", label="This head, vote by odds", kind="vote", score="head", by="odds", needs_labels=True),
     Method(name="oracle", label="Any of n (oracle)", kind="oracle", by="any"),
 )  # fmt: skip
 
@@ -164,9 +167,11 @@ def picks(method: Method, drawn: Drawn) -> I64:
     alone = best(drawn.answers, _wholes_first(scores, drawn.whole))
     if method.by == "best":
         return alone
-    if method.by == "chance":
+    if method.by in ("chance", "odds"):
         chances = drawn.chances(method.score)
         weights = np.ones(scores.shape) if chances is None else np.where(chances > LEAST_WEIGHT, chances, LEAST_WEIGHT)
+        if method.by == "odds" and chances is not None:
+            weights = weights / np.maximum(1.0 - weights, LEAST_WEIGHT)
         voted = vote(drawn.answers, scores, weights)
     else:
         rule = RULES[method.by] if isinstance(method.by, str) else method.by
