@@ -9,7 +9,6 @@ import typer
 from rich.text import Text
 
 from swift_client.cli import options, screen
-from swift_client.models import user_folder
 from swift_client.render import plain
 
 if TYPE_CHECKING:
@@ -83,6 +82,8 @@ def _show(result: TrainResult, out: Path) -> None:
         warning = f"{unlabelled} completions could not be judged, and nothing is learned from them: see --answer."
         screen.progress().print(Text(warning, style="yellow"))
     if judged.helps:
+        from swift_client.models import user_folder
+
         screen.show(Text(plain(f'  in {user_folder()} head="auto" finds it'), style="dim"))
     else:
         warning = "This head will not weigh votes: best-of then votes by count. More labelled questions may help."
