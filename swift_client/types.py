@@ -6,7 +6,7 @@ N the number of completions of one question. Logprobs are natural logarithms.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -155,6 +155,24 @@ class Candidate:
         return self.completion.text
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stopped:
+    """Why a draw ended before, or with, the last completion that was planned."""
+
+    rule: str
+    """The stopping rule with its parameters, as ``stopping_rule`` reads it."""
+    after: int
+    """Completions drawn."""
+    planned: int
+    """n: what a fixed number would have drawn."""
+    posterior: float | None
+    """The probability or share that the rule compares; None where it has none."""
+    reason: str
+    """The same in one sentence."""
+    saved_tokens: int
+    """Completion tokens that the ``planned - after`` others would have cost, at the mean of those drawn: an estimate."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Selection:
     """The choice among N completions, and everything that it rests on."""
@@ -177,6 +195,8 @@ class Selection:
     """Seconds from the call to the choice."""
     provider: str | None = None
     model: str | None = None
+    stopped: Stopped | None = None
+    """Where and why a stopping rule ended the draw; None without one."""
 
     @property
     def best(self) -> Candidate:
@@ -235,6 +255,7 @@ class Selection:
                 "calls": self.usage.calls,
                 "estimated": self.usage.estimated,
             },
+            "stopped": None if self.stopped is None else asdict(self.stopped),
             "notes": list(self.notes),
             "failures": [
                 {
