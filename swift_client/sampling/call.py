@@ -40,9 +40,14 @@ class Call:
         self._line = line
         self._progress = progress
         self.number = number
-        self._wanted = wanted
+        self.wanted = wanted
         self._first = first
         self._attempts = 0
+
+    @property
+    def sent(self) -> bool:
+        """Whether a request has gone out."""
+        return self._attempts > 0
 
     async def place(self) -> Outcome:
         """Make the call. Errors of ours become a Failure, and only this call's completions are lost.
@@ -59,7 +64,7 @@ class Call:
             if not error.retryable and isinstance(error, (ConfigurationError, AuthenticationError, BadRequestError)):
                 self._progress.hopeless = error
             outcome = Outcome(
-                first=self._first, failure=Failure(error=error, lost=self._wanted, attempts=self._attempts)
+                first=self._first, failure=Failure(error=error, lost=self.wanted, attempts=self._attempts)
             )
         if outcome.failure:
             self._tell("failure", f"lost {outcome.failure.lost} completions", error=outcome.failure.error)
@@ -72,7 +77,7 @@ class Call:
         while True:
             async with self._slot():
                 endpoint = self._line.endpoint
-                terms = endpoint.terms(self._wanted, stream=self._progress.until is not None)
+                terms = endpoint.terms(self.wanted, stream=self._progress.until is not None)
                 try:
                     self._attempts += 1
                     return await self._ask(terms)
@@ -132,7 +137,7 @@ class Call:
         progress.notes.update(dict.fromkeys(where + note for note in reply.notes))
         self._tell("reply", f"brought {came} completions", n=came)
         # What a broken connection took is topped up; what the deadline took is lost.
-        lost = self._wanted - came if broken and progress.too_late() else 0
+        lost = self.wanted - came if broken and progress.too_late() else 0
         failure = Failure(error=broken, lost=lost, attempts=self._attempts) if broken and lost > 0 else None
         return Outcome(first=self._first, completions=reply.completions, usage=reply.usage, failure=failure)
 
@@ -144,4 +149,4 @@ class Call:
         self._tell("clamp", note, **facts)
 
     def _tell(self, kind: Any, message: str, **facts: Any) -> None:
-        self._line.tell(Event(kind=kind, call=self.number, message=message, **{"n": self._wanted, **facts}))
+        self._line.tell(Event(kind=kind, call=self.number, message=message, **{"n": self.wanted, **facts}))

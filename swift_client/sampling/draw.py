@@ -1,18 +1,22 @@
-"""N completions of one question: planned, drawn at once, topped up, with every failure kept to itself."""
+"""N completions of one question: planned, drawn in waves, topped up, with every failure kept to itself."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import NamedTuple
 
 from swift_client.errors import NoCompletionError, SwiftClientError
 from swift_client.sampling.call import Call, Outcome
 from swift_client.sampling.line import Line, Progress
 from swift_client.sampling.order import Order
 from swift_client.types import Completion, Event, Failure, Usage
+
+Enough = Callable[[tuple[Completion, ...]], Awaitable[bool]]
+"""Says of the completions so far, numbered 0.. in the order of the calls, whether there are enough."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -26,18 +30,28 @@ class Draw:
     notes: tuple[str, ...]
 
 
-async def draw(line: Line, order: Order, *, on_arrival: Callable[[Outcome], None] | None = None) -> Draw:
-    """Draw ``order.n`` completions.
+async def draw(
+    line: Line,
+    order: Order,
+    *,
+    on_arrival: Callable[[Outcome], None] | None = None,
+    waves: Sequence[int] = (),
+    enough: Enough | None = None,
+) -> Draw:
+    """Draw ``order.n`` completions, or fewer where these are enough.
 
-    Waves of concurrent calls: the first asks for all, each later one for what short replies left missing. Every call
-    brings a completion or a failure, so that this ends after ``n`` waves at the very latest. Completions beyond ``n``,
-    which some servers send unasked, are kept: they are paid for.
+    Waves of concurrent calls: without ``waves`` the first asks for all, each later one for what short replies left
+    missing. Every call brings a completion or a failure, so that this ends after ``n`` waves at the very latest.
+    Completions beyond ``n``, which some servers send unasked, are kept: they are paid for.
 
     Args:
         line: where the calls go.
         order: what is asked.
         on_arrival: called with each call's outcome as soon as it has brought completions, while others are under way;
             whatever it raises ends the draw.
+        waves: how many completions each wave asks for; the last number repeats.
+        enough: asked with all completions so far whenever calls have brought some, also in the middle of a wave.
+            Where it says yes the draw ends; calls under way are cancelled, and what they may cost is estimated.
 
     Raises:
         NoCompletionError: fewer than ``order.min_completions`` came; every cause is inside.
@@ -62,58 +76,107 @@ async def draw(line: Line, order: Order, *, on_arrival: Callable[[Outcome], None
             first += wanted
         return calls
 
+    async def satisfied(before: Sequence[Outcome], came: Sequence[Outcome]) -> bool:
+        completions = _completions([*before, *came])
+        return enough is not None and len(completions) >= order.min_completions and await enough(completions)
+
+    outcomes: list[Outcome] = []
+    if line.must_have_logprobs and not endpoint.vouched:
+        outcomes += (await _placed(wave(0, 1), on_arrival)).outcomes
+        if failure := outcomes[0].failure:  # do not spend n on what one could not do
+            outcomes = [replace(outcomes[0], failure=replace(failure, lost=order.n))]
+    sizes = itertools.chain(waves, itertools.repeat(waves[-1] if waves else order.n))
+    planned = 0
+    while (settled := sum(map(_settled, outcomes))) < order.n:
+        short = settled < planned
+        planned = planned if short else min(settled + next(sizes), order.n)
+        calls = wave(settled, planned)
+        if short:
+            message = f"{planned - settled} completions are missing; {len(calls)} more calls"
+            line.tell(Event(kind="top_up", call=calls[0].number, n=planned - settled, message=message))
+        placed = await _placed(calls, on_arrival, partial(satisfied, tuple(outcomes)))
+        outcomes += placed.outcomes
+        if placed.over:
+            return _joined(outcomes, progress, cancelled=placed.cancelled)
+    return _joined(outcomes, progress)
+
+
+class _Placed(NamedTuple):
+    outcomes: list[Outcome]
+    """In the order of the calls."""
+    cancelled: list[Call]
+    over: bool
+    """Whether there is enough."""
+
+
+async def _placed(
+    calls: Sequence[Call],
+    on_arrival: Callable[[Outcome], None] | None,
+    satisfied: Callable[[Sequence[Outcome]], Awaitable[bool]] | None = None,
+) -> _Placed:
+    """Make the calls at once; leave none behind when one of them, the caller, or ``satisfied`` puts an end to it."""
+
     async def place(call: Call) -> Outcome:
         outcome = await call.place()
         if on_arrival and outcome.completions:
             on_arrival(outcome)
         return outcome
 
-    outcomes: list[Outcome] = []
-    if line.must_have_logprobs and not endpoint.vouched:
-        outcomes = await _all(map(place, wave(0, 1)))
-        if failure := outcomes[0].failure:  # do not spend n on what one could not do
-            outcomes = [replace(outcomes[0], failure=replace(failure, lost=order.n))]
-    planned = False
-    while (settled := sum(map(_settled, outcomes))) < order.n:
-        calls = wave(settled, order.n)
-        if planned:
-            message = f"{order.n - settled} completions are missing; {len(calls)} more calls"
-            line.tell(Event(kind="top_up", call=calls[0].number, n=order.n - settled, message=message))
-        planned = True
-        outcomes += await _all(map(place, calls))
-    return _joined(outcomes, progress)
-
-
-def _settled(outcome: Outcome) -> int:
-    return len(outcome.completions) + (outcome.failure.lost if outcome.failure else 0)
-
-
-async def _all(wave: Iterable[Coroutine[Any, Any, Outcome]]) -> list[Outcome]:
-    """Make the calls at once; leave none behind when one of them, or the caller, gives up."""
-    tasks = [asyncio.create_task(call) for call in wave]
+    tasks = {asyncio.create_task(place(call)): call for call in calls}
+    pending, over = set(tasks), False
     try:
-        return await asyncio.gather(*tasks)
+        while pending and not over:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            came = [task.result() for task in tasks if task not in pending]
+            if satisfied and any(task.result().completions for task in done):
+                over = await satisfied(came)
+        # What has come while ``satisfied`` made up its mind is paid for.
+        ended = [task for task in tasks if task.done() and not task.exception()]
+        return _Placed([task.result() for task in ended], [tasks[task] for task in tasks if task not in ended], over)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _joined(outcomes: Sequence[Outcome], progress: Progress) -> Draw:
-    order = progress.order
+def _settled(outcome: Outcome) -> int:
+    return len(outcome.completions) + (outcome.failure.lost if outcome.failure else 0)
+
+
+def _completions(outcomes: Iterable[Outcome]) -> tuple[Completion, ...]:
+    """Return all completions, numbered 0.. in the order of the calls."""
     drawn = [completion for outcome in outcomes for completion in outcome.completions]
-    completions = tuple(replace(completion, index=index) for index, completion in enumerate(drawn))
+    return tuple(replace(completion, index=index) for index, completion in enumerate(drawn))
+
+
+def _joined(outcomes: Sequence[Outcome], progress: Progress, *, cancelled: Sequence[Call] = ()) -> Draw:
+    order = progress.order
+    completions = _completions(outcomes)
     failures = tuple(outcome.failure for outcome in outcomes if outcome.failure)
     if len(completions) < order.min_completions:
         raise _verdict(failures, completions, order)
     if len(completions) > order.n:
         progress.notes.setdefault(f"The provider sent {len(completions)} completions for {order.n}; all are kept.")
     usage = sum((outcome.usage for outcome in outcomes), Usage())
+    if lost := [call.wanted for call in cancelled if call.sent]:
+        usage += _estimated(lost, usage, outcomes)
+        progress.notes.setdefault(f"{len(lost)} calls were cancelled under way; what they cost is an estimate.")
     return Draw(
         completions=completions,
         usage=replace(usage, calls=progress.requests),
         failures=failures,
         notes=tuple(progress.notes),
+    )
+
+
+def _estimated(wanted: Sequence[int], usage: Usage, outcomes: Sequence[Outcome]) -> Usage:
+    """Return what cancelled calls cost if the provider finishes them unheard, at the means of those that came."""
+    answered = max(1, sum(bool(outcome.completions) for outcome in outcomes))
+    came = max(1, sum(len(outcome.completions) for outcome in outcomes))
+    return Usage(
+        prompt_tokens=round(usage.prompt_tokens / answered * len(wanted)),
+        completion_tokens=round(usage.completion_tokens / came * sum(wanted)),
+        estimated=True,
     )
 
 
