@@ -142,6 +142,8 @@ class Candidate:
     """Calibrated probability that this completion is correct, 0..1; None without a calibrated head."""
     answer: str | None = None
     """The compared answer in normal form; None where none could be read or it may not vote."""
+    group: int | None = None
+    """Equal numbers for equal answers, however they are written; None where there is none."""
     answer_probability: float | None = None
     """Calibrated probability that its answer is correct: the mean ``probability`` of the whole completions that answer
     the same. The share of weights would be too sure, since it takes for granted that one of the answers is right. Those
@@ -170,7 +172,7 @@ class Stopped:
     reason: str
     """The same in one sentence."""
     saved_tokens: int
-    """Completion tokens that the ``planned - after`` others would have cost, at the mean of those drawn: an estimate."""
+    """Completion tokens that the others would have cost, at the mean of those drawn: an estimate."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -272,6 +274,7 @@ class Selection:
                     "index": candidate.completion.index,
                     "text": candidate.text,
                     "answer": candidate.answer,
+                    "group": candidate.group,
                     "score": candidate.score,
                     "probability": candidate.probability,
                     "answer_probability": candidate.answer_probability,

@@ -74,7 +74,7 @@ def ask(server: FaultServer, **options: Any) -> SwiftReranker:
         ({"logprobs": False}, "require_logprobs="),
         ({"model": "other"}, "Give it to the reranker"),
         ({"messages": []}, "prompt"),
-        ({"stopping": "auto"}, "stopping= is not available in this version"),
+        ({"stopping": "soon"}, "There is no stopping rule 'soon'"),
         ({"budget": 1.0}, "budget= is not available in this version"),
         ({"on_reject": "abstain"}, "on_reject= is not available in this version"),
         ({"response_model": dict}, "response_model= is not available in this version"),

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -20,9 +20,11 @@ from swift_client.portal import Portal
 from swift_client.reranker.heads import Head, pick
 from swift_client.reranker.judging import UNTRAINED, Method, Rules, Scorer, judge
 from swift_client.reranker.replies import rank_reply
+from swift_client.reranker.stopping import WAVES, Watch
 from swift_client.reranker.transports import Transports
-from swift_client.sampling import Draw, Endpoint, Limit, Line, Order, draw, positive, whole
-from swift_client.types import Event, Selection
+from swift_client.sampling import Endpoint, Limit, Line, Order, draw, positive, whole
+from swift_client.stopping import StoppingRule
+from swift_client.types import Completion, Event, Selection
 
 RequireLogprobs = Literal["auto"] | bool
 
@@ -148,7 +150,7 @@ class Reranker:
         name = scorer if isinstance(scorer, str) else getattr(scorer, "name", getattr(scorer, "__name__", "custom"))
         return f"{type(self).__name__}({self._row.name!r}, {self._model!r}, scorer={name!r})"
 
-    async def _best_of(self, question: Order) -> Selection:
+    async def _best_of(self, question: Order, rule: StoppingRule | None = None) -> Selection:
         started = time.perf_counter()
         line = Line(
             provider=self._row,
@@ -162,11 +164,13 @@ class Reranker:
             on_event=self._on_event,
             token_ids=self._rules.reads_token_ids,
         )
-        drawn = await draw(line, question)
+        watch = Watch(rule, question.n, self._judged) if rule else None
+        drawn = await draw(line, question, waves=WAVES if watch else (), enough=watch.enough if watch else None)
         # Scoring is numpy and answers may be compared in another process: neither belongs on the loop.
-        selection = await asyncio.to_thread(self._judged, drawn)
+        selection = await asyncio.to_thread(watch.judged if watch else self._judged, drawn.completions)
         return replace(
             selection,
+            stopped=watch.stopped(drawn) if watch else None,
             usage=drawn.usage,
             failures=drawn.failures,
             notes=(*drawn.notes, *selection.notes),
@@ -175,15 +179,15 @@ class Reranker:
             model=self._model,
         )
 
-    def _judged(self, drawn: Draw) -> Selection:
+    def _judged(self, completions: Sequence[Completion]) -> Selection:
         scorer = self._rules.scorer
         try:
-            return judge(drawn.completions, self._rules)
+            return judge(completions, self._rules)
         except Exception as error:  # a scorer of the user's may raise anything; paid completions are not lost over it
             if isinstance(scorer, (str, HeadArtifact)):
                 raise
             logger.warning("the scorer failed with %s; %s scores instead", type(error).__name__, UNTRAINED)
             logger.debug("the scorer's error", exc_info=True)
             note = f"The scorer failed ({type(error).__name__}: {error}), so {UNTRAINED} scored instead."
-            selection = judge(drawn.completions, replace(self._rules, scorer=UNTRAINED))
+            selection = judge(completions, replace(self._rules, scorer=UNTRAINED))
             return replace(selection, notes=(note, *selection.notes))

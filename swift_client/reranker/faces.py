@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from swift_client.errors import ConfigurationError
 from swift_client.reranker.core import Reranker
-from swift_client.sampling import Order, order
+from swift_client.reranker.stopping import Stopping, rule_of
+from swift_client.sampling import order
 from swift_client.types import Message, Selection
 
 
@@ -27,7 +28,7 @@ class AsyncSwiftReranker(Reranker):
         min_completions: int = 1,
         deadline: float | None = None,
         seed: int | None = None,
-        stopping: object | None = None,
+        stopping: Stopping = None,
         budget: object | None = None,
         on_reject: str = "return",
         response_model: object | None = None,
@@ -37,10 +38,9 @@ class AsyncSwiftReranker(Reranker):
 
         Cancelling the task closes its connections and leaves nothing behind.
         """
-        _not_yet(stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model)
-        return await self._best_of(
-            order(prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling)
-        )
+        _not_yet(budget=budget, on_reject=on_reject, response_model=response_model)
+        question = order(prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling)
+        return await self._best_of(question, rule_of(stopping))
 
     async def aclose(self) -> None:
         """Close the connections that were opened on the running loop."""
@@ -70,7 +70,7 @@ class SwiftReranker(Reranker):
         min_completions: int = 1,
         deadline: float | None = None,
         seed: int | None = None,
-        stopping: object | None = None,
+        stopping: Stopping = None,
         budget: object | None = None,
         on_reject: str = "return",
         response_model: object | None = None,
@@ -85,10 +85,12 @@ class SwiftReranker(Reranker):
             deadline: seconds from the call after which the best of what has arrived is returned. Calls are then
                 streamed where the provider streams logprobs, so that answers which are finished by then count.
             seed: sent to the provider; the call that brings completion i and the following ones sends seed + i.
-            stopping: not in this version; neither are ``budget``, ``on_reject`` and ``response_model``.
-            budget: see ``stopping``.
-            on_reject: see ``stopping``.
-            response_model: see ``stopping``.
+            stopping: draw in waves and end where a rule says that there is enough: "auto", or another row of
+                ``swift_client.stopping.STOPPING_RULES``, with parameters as in "beta:threshold=0.9". Calls under way
+                are cancelled; ``Selection.stopped`` says why, after how many, and what that saved. None: all n at once.
+            budget: not in this version; neither are ``on_reject`` and ``response_model``.
+            on_reject: see ``budget``.
+            response_model: see ``budget``.
             sampling: further fields of the request, sent to the provider untouched: ``temperature``, ``max_tokens``,
                 ``stop``, ...
 
@@ -102,11 +104,10 @@ class SwiftReranker(Reranker):
             LogprobsUnavailableError: ``require_logprobs=True`` and none come.
             ProviderError: the only cause of all failures, where no retry can help.
         """
-        _not_yet(stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model)
-        question: Order = order(
-            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling
-        )
-        return self._portal.run(lambda: self._best_of(question))
+        _not_yet(budget=budget, on_reject=on_reject, response_model=response_model)
+        question = order(prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling)
+        rule = rule_of(stopping)
+        return self._portal.run(lambda: self._best_of(question, rule))
 
     def close(self) -> None:
         """Cancel what runs, close the connections and end the thread."""

@@ -83,6 +83,7 @@ def judge(completions: Sequence[Completion], rules: Rules) -> Selection:
                 score=_number(scored.values, at),
                 probability=None if scored.probabilities is None else _number(scored.probabilities, at),
                 answer=read.values[at] if completion.complete else None,
+                group=read.groups[at],
                 answer_probability=believed.get(read.groups[at]),
                 weight=choice.weights[at],
             )

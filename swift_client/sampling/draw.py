@@ -28,6 +28,8 @@ class Draw:
     usage: Usage
     failures: tuple[Failure, ...]
     notes: tuple[str, ...]
+    cancelled: int = 0
+    """Completions that were under way when there were enough; ``usage`` holds what they may cost."""
 
 
 async def draw(
@@ -158,7 +160,8 @@ def _joined(outcomes: Sequence[Outcome], progress: Progress, *, cancelled: Seque
     if len(completions) > order.n:
         progress.notes.setdefault(f"The provider sent {len(completions)} completions for {order.n}; all are kept.")
     usage = sum((outcome.usage for outcome in outcomes), Usage())
-    if lost := [call.wanted for call in cancelled if call.sent]:
+    lost = [call.wanted for call in cancelled if call.sent]
+    if lost:
         usage += _estimated(lost, usage, outcomes)
         progress.notes.setdefault(f"{len(lost)} calls were cancelled under way; what they cost is an estimate.")
     return Draw(
@@ -166,6 +169,7 @@ def _joined(outcomes: Sequence[Outcome], progress: Progress, *, cancelled: Seque
         usage=replace(usage, calls=progress.requests),
         failures=failures,
         notes=tuple(progress.notes),
+        cancelled=sum(lost),
     )
 
 
