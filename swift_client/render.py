@@ -49,9 +49,11 @@ def plain(text: str) -> str:
 
 def summary(selection: Selection) -> str:
     """Return one line: how it was chosen, from what, at what cost."""
-    usage = selection.usage
+    usage, stopped = selection.usage, selection.stopped
+    saved = f", about {stopped.saved_tokens:,} tokens saved" if stopped and stopped.saved_tokens else ""
+    planned = f" of {stopped.planned} planned ({stopped.rule}{saved})" if stopped else ""
     parts = [
-        f"chosen by {selection.method} among {len(selection.candidates)}",
+        f"chosen by {selection.method} among {len(selection.candidates)}{planned}",
         f"scorer {selection.scorer}",
         f"signal {selection.signal}",
     ]

@@ -26,6 +26,9 @@ def best_of(
     answer: options.Answer = "auto",
     select: options.Select = "auto",
     deadline: Annotated[float | None, typer.Option(help="Choose from what has arrived after so many seconds.")] = None,
+    stopping: Annotated[
+        str | None, typer.Option(help='Draw in waves and stop early: auto, or a rule such as "beta:threshold=0.9".')
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Sent to the provider; call i sends seed + i.")] = None,
     base_url: options.BaseUrl = None,
     timeout: options.Timeout = 60.0,
@@ -53,6 +56,7 @@ def best_of(
             question,
             n,
             deadline=deadline,
+            stopping=stopping,
             seed=seed,
             **{name: value for name, value in sampling.items() if value is not None},
         )
