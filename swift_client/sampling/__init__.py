@@ -2,20 +2,27 @@
 
 ``draw`` plans the calls and joins what they brought; ``call`` makes one of them, with its ``retry`` policy and under
 the shared ``limit``; ``reading`` sends and decodes. ``order`` is what was asked, ``terms`` what the endpoint accepts.
+A ``budget`` is kept by a ``meter``, which every request asks for leave.
 """
 
+from swift_client.sampling.budget import Account, Budget, Cost
 from swift_client.sampling.call import Outcome
 from swift_client.sampling.draw import Draw, draw
 from swift_client.sampling.limit import Limit
 from swift_client.sampling.line import Line
+from swift_client.sampling.meter import Meter
 from swift_client.sampling.order import Order, order, positive, whole
 from swift_client.sampling.terms import Endpoint, lacks_logprobs
 
 __all__ = [
+    "Account",
+    "Budget",
+    "Cost",
     "Draw",
     "Endpoint",
     "Limit",
     "Line",
+    "Meter",
     "Order",
     "Outcome",
     "draw",

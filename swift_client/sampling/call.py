@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+from swift_client.adapters import Reply
 from swift_client.errors import (
     AuthenticationError,
     BadRequestError,
+    BudgetExceededError,
     ConfigurationError,
     LogprobsUnavailableError,
     ResponseDecodeError,
@@ -43,6 +45,7 @@ class Call:
         self.wanted = wanted
         self._first = first
         self._attempts = 0
+        self._failed: SwiftClientError | None = None
 
     @property
     def sent(self) -> bool:
@@ -55,21 +58,26 @@ class Call:
         Raises:
             LogprobsUnavailableError: logprobs are a must, and no call of this draw has brought any.
         """
-        policy = retrying(self._line.max_retries, self._progress.until, self._on_retry)
+        policy = retrying(self._line.max_retries, self._progress.last_start(), self._on_retry)
         try:
             outcome: Outcome = await policy(self._attempt)
+        except BudgetExceededError:
+            if self._failed is None:  # not tried; there may be room again when those under way have been paid
+                return Outcome(first=self._first)
+            outcome = self._lost(self._failed)
         except SwiftClientError as error:
             if isinstance(error, LogprobsUnavailableError) and not self._progress.arrived:
                 raise
             if not error.retryable and isinstance(error, (ConfigurationError, AuthenticationError, BadRequestError)):
                 self._progress.hopeless = error
-            outcome = Outcome(
-                first=self._first, failure=Failure(error=error, lost=self.wanted, attempts=self._attempts)
-            )
+            outcome = self._lost(error)
         if outcome.failure:
             self._tell("failure", f"lost {outcome.failure.lost} completions", error=outcome.failure.error)
         self._progress.arrived |= bool(outcome.completions)
         return outcome
+
+    def _lost(self, error: SwiftClientError) -> Outcome:
+        return Outcome(first=self._first, failure=Failure(error=error, lost=self.wanted, attempts=self._attempts))
 
     async def _attempt(self) -> Outcome:
         """Ask once; where the endpoint refuses a field, ask for less of it, once a field."""
@@ -115,14 +123,17 @@ class Call:
             stream=terms.stream,
             sampling={**progress.order.sampling, **({} if seed is None else {"seed": seed + self._first})},
         )
-        self._tell("request", f"asks for {terms.n} completions, top_logprobs={terms.top_logprobs}", n=terms.n)
-        progress.requests += 1
-        try:
-            read = reading.streamed if terms.stream else reading.whole
-            reply, broken = await read(line, progress, request, terms.top_logprobs)
-        except ConfigurationError:  # a missing key, say: nothing was sent
-            progress.requests -= 1
-            raise
+        with progress.meter.request(terms.n) if progress.meter else nullcontext(_unmetered) as paid:
+            self._tell("request", f"asks for {terms.n} completions, top_logprobs={terms.top_logprobs}", n=terms.n)
+            progress.requests += 1
+            try:
+                read = reading.streamed if terms.stream else reading.whole
+                reply, broken = await read(line, progress, request, terms.top_logprobs)
+            except ConfigurationError:  # a missing key, say: nothing was sent
+                progress.requests -= 1
+                raise
+            if broken is None:
+                paid(reply)
         came = len(reply.completions)
         if not came:
             raise ResponseDecodeError("The reply holds no completion.", provider=line.provider.name, retryable=True)
@@ -142,6 +153,7 @@ class Call:
         return Outcome(first=self._first, completions=reply.completions, usage=reply.usage, failure=failure)
 
     def _on_retry(self, error: SwiftClientError, attempt: int, wait: float) -> None:
+        self._failed = error
         self._tell("retry", f"attempt {attempt} failed; next in {wait:.2f} s", error=error, wait=wait)
 
     def _note(self, note: str, **facts: Any) -> None:
@@ -150,3 +162,7 @@ class Call:
 
     def _tell(self, kind: Any, message: str, **facts: Any) -> None:
         self._line.tell(Event(kind=kind, call=self.number, message=message, **{"n": self.wanted, **facts}))
+
+
+def _unmetered(reply: Reply) -> None:
+    """Take note of a reply where no budget is to be kept."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from swift_client.errors import NoCompletionError, SwiftClientError
 from swift_client.sampling.call import Call, Outcome
 from swift_client.sampling.line import Line, Progress
+from swift_client.sampling.meter import Meter
 from swift_client.sampling.order import Order
 from swift_client.types import Completion, Event, Failure, Usage
 
@@ -30,6 +31,10 @@ class Draw:
     notes: tuple[str, ...]
     cancelled: int = 0
     """Completions that were under way when there were enough; ``usage`` holds what they may cost."""
+    longest_prompt: int = 0
+    """Prompt tokens of one call, as counted by the provider."""
+    over_budget: str | None = None
+    """Why the budget ended the draw, where it did."""
 
 
 async def draw(
@@ -39,6 +44,7 @@ async def draw(
     on_arrival: Callable[[Outcome], None] | None = None,
     waves: Sequence[int] = (),
     enough: Enough | None = None,
+    meter: Meter | None = None,
 ) -> Draw:
     """Draw ``order.n`` completions, or fewer where these are enough.
 
@@ -54,9 +60,11 @@ async def draw(
         waves: how many completions each wave asks for; the last number repeats.
         enough: asked with all completions so far whenever calls have brought some, also in the middle of a wave.
             Where it says yes the draw ends; calls under way are cancelled, and what they may cost is estimated.
+        meter: keeps a budget: every wave is cut to what fits, and where nothing does the draw ends with what there is.
 
     Raises:
-        NoCompletionError: fewer than ``order.min_completions`` came; every cause is inside.
+        NoCompletionError: fewer than ``order.min_completions`` came, and not because of the budget; every cause is
+            inside.
         LogprobsUnavailableError: logprobs are a must and do not come; found out with one completion where neither
             the row nor an earlier reply vouches for them.
         SwiftClientError: the one cause of all failures, where no retry can help.
@@ -65,13 +73,15 @@ async def draw(
     if line.must_have_logprobs and endpoint.top_logprobs is None:
         raise line.unavailable(endpoint.refusal or f"provider {line.provider.name!r} is known to give none.")
     until = None if order.deadline is None else asyncio.get_running_loop().time() + order.deadline
-    progress = Progress(order=order, until=until)
+    progress = Progress(order=order, until=until, meter=meter)
     if endpoint.refusal:
         progress.notes.setdefault(f"The provider refused logprobs earlier: {endpoint.refusal}")
     numbers = itertools.count()
 
     def wave(first: int, end: int) -> list[Call]:
         calls = []
+        if meter:
+            end = first + meter.room(end - first, endpoint.size)
         while first < end:
             wanted = endpoint.size(end - first)
             calls.append(Call(line, progress, number=next(numbers), wanted=wanted, first=first))
@@ -85,14 +95,16 @@ async def draw(
     outcomes: list[Outcome] = []
     if line.must_have_logprobs and not endpoint.vouched:
         outcomes += (await _placed(wave(0, 1), on_arrival)).outcomes
-        if failure := outcomes[0].failure:  # do not spend n on what one could not do
+        if outcomes and (failure := outcomes[0].failure):  # do not spend n on what one could not do
             outcomes = [replace(outcomes[0], failure=replace(failure, lost=order.n))]
     sizes = itertools.chain(waves, itertools.repeat(waves[-1] if waves else order.n))
     planned = 0
     while (settled := sum(map(_settled, outcomes))) < order.n:
         short = settled < planned
         planned = planned if short else min(settled + next(sizes), order.n)
-        calls = wave(settled, planned)
+        if not (calls := wave(settled, planned)):
+            break
+        planned = settled + sum(call.wanted for call in calls)
         if short:
             message = f"{planned - settled} completions are missing; {len(calls)} more calls"
             line.tell(Event(kind="top_up", call=calls[0].number, n=planned - settled, message=message))
@@ -155,10 +167,13 @@ def _joined(outcomes: Sequence[Outcome], progress: Progress, *, cancelled: Seque
     order = progress.order
     completions = _completions(outcomes)
     failures = tuple(outcome.failure for outcome in outcomes if outcome.failure)
-    if len(completions) < order.min_completions:
+    over_budget = progress.meter.ended if progress.meter and len(completions) < order.n else None
+    if len(completions) < order.min_completions and not over_budget:
         raise _verdict(failures, completions, order)
     if len(completions) > order.n:
         progress.notes.setdefault(f"The provider sent {len(completions)} completions for {order.n}; all are kept.")
+    if progress.meter:
+        progress.notes.update(dict.fromkeys(progress.meter.notes()))
     usage = sum((outcome.usage for outcome in outcomes), Usage())
     lost = [call.wanted for call in cancelled if call.sent]
     if lost:
@@ -170,6 +185,8 @@ def _joined(outcomes: Sequence[Outcome], progress: Progress, *, cancelled: Seque
         failures=failures,
         notes=tuple(progress.notes),
         cancelled=sum(lost),
+        longest_prompt=max((outcome.usage.prompt_tokens for outcome in outcomes), default=0),
+        over_budget=over_budget,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from swift_client.adapters import Codec, CustomTransport, Provider, Transport
 from swift_client.errors import LogprobsUnavailableError, RequestTimeoutError, SwiftClientError
 from swift_client.sampling.limit import Limit
+from swift_client.sampling.meter import Meter
 from swift_client.sampling.order import Order
 from swift_client.sampling.terms import Endpoint
 from swift_client.types import Event
@@ -64,12 +66,20 @@ class Progress:
     """The deadline in the running loop's time."""
     requests: int = 0
     """HTTP requests sent so far."""
+    meter: Meter | None = None
+    """What holds the calls to a budget, where there is one."""
     arrived: bool = False
     """Whether any completion has come."""
     hopeless: SwiftClientError | None = None
     """A refusal that every further call of this draw would meet as well."""
     notes: dict[str, None] = field(default_factory=dict)
     """Sentences for the user, each once, in order."""
+
+    def last_start(self) -> float | None:
+        """Return the loop's time after which no request may start, by the deadline or the budget; None without."""
+        left = math.inf if self.meter is None else self.meter.account.seconds_left
+        spent = None if left == math.inf else asyncio.get_running_loop().time() + left
+        return min((each for each in (self.until, spent) if each is not None), default=None)
 
     def too_late(self) -> bool:
         """Whether the deadline has passed."""
