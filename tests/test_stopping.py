@@ -207,10 +207,24 @@ def test_reservation_of_equal_scores_expects_nothing_more() -> None:
 
 
 class TestAuto:
-    def test_with_probabilities_it_is_posterior(self) -> None:
+    def test_with_probabilities_it_is_posterior_where_the_vote_chooses_the_most_probable_answer(self) -> None:
         answers, chances = [0, 1, 0], [0.6, 0.3, 0.8]
         ours = ask("auto", answers, probabilities=chances)
         assert ours.posterior == ask("posterior", answers, probabilities=chances).posterior
+
+    def test_an_answer_that_the_vote_would_not_choose_stops_nothing(self) -> None:
+        # By hand, K = 3: answer 0 has odds (2 * .6 / .4)^2 = 9, answer 1 2 * .95 / .05 = 38, all others 1.
+        # The vote weighs 1.2 against .95 and chooses answer 0, whose posterior is 9 / 48.
+        answers, chances = [0, 0, 1], [0.6, 0.6, 0.95]
+        ours = ask("auto:threshold=0.5", answers, probabilities=chances)
+        assert ours.posterior == pytest.approx(9 / 48)
+        assert not ours.stop
+        assert ask("posterior:threshold=0.5", answers, probabilities=chances).posterior == pytest.approx(38 / 48)
+
+    def test_of_answers_that_weigh_the_same_the_least_probable_one_decides(self) -> None:
+        # K = 3: (2 * .45 / .55)^2 = 2.678 for two votes of .45, 2 * .9 / .1 = 18 for one of .9.
+        ours = ask("auto", [1, 0, 0], probabilities=[0.9, 0.45, 0.45])
+        assert ours.posterior == pytest.approx(2.678 / 21.678, abs=1e-3)
 
     def test_one_completion_is_enough_where_it_is_very_sure(self) -> None:
         assert ask("auto", [0], probabilities=[0.98]).stop

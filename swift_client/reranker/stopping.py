@@ -12,9 +12,9 @@ from swift_client.types import Completion, Selection, Stopped
 
 Stopping = str | StoppingRule | None
 
-WAVES = (2, 2, 4)
-"""How many completions are asked for at once: few at first, where most questions end, then more, so that hard ones do
-not take sixteen turns. The last number repeats."""
+WAVES = (1, 1, 1, 1, 2, 2, 4)
+"""How many completions are asked for at once: one by one at first, where most questions end, then more, so that hard
+ones do not take sixteen turns. The last number repeats."""
 
 
 def rule_of(stopping: Stopping) -> StoppingRule | None:

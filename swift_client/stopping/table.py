@@ -102,18 +102,18 @@ def auto(
 ) -> Verdicts:
     """Take the best rule that what is there allows, question by question, and stop too where nothing can change.
 
-    With a calibrated head "posterior" with ``threshold``, ``least`` and ``clip``, and a first completion with the
-    probability ``alone`` needs no second; where votes count 1 each, "beta" with threshold ``majority``; where there are
-    probabilities and no answers to vote for, "reservation" with ``cost``. Scores alone, whose unit is not known, never
-    stop.
+    With a calibrated head "posterior" with ``threshold``, ``least`` and ``clip``, asked about the answer that the vote
+    would choose; a first completion with the probability ``alone`` needs no second. Where votes count 1 each, "beta"
+    with threshold ``majority``; where there are probabilities and no answers to vote for, "reservation" with ``cost``.
+    Scores alone, whose unit is not known, never stop.
     """
     if ballots.probabilities is None:
         voted, single = counts.beta(ballots, threshold=majority, least=3), weights.never(ballots)
     elif ballots.seen == 1:
-        voted = weights.posterior(ballots, threshold=alone, least=1, clip=clip)
+        voted = weights.voted_posterior(ballots, threshold=alone, least=1, clip=clip)
         single = scores.reservation(ballots, cost=cost, least=3)
     else:
-        voted = weights.posterior(ballots, threshold=threshold, least=least, clip=clip)
+        voted = weights.voted_posterior(ballots, threshold=threshold, least=least, clip=clip)
         single = scores.reservation(ballots, cost=cost, least=3)
     votes = ballots.voters > 0
     said = Verdicts(np.where(votes, voted.stop, single.stop), np.where(votes, voted.posterior, single.posterior))
@@ -127,13 +127,13 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
             StoppingRule(
                 name="auto",
                 function=auto,
-                parameters={"threshold": 0.9, "least": 2, "clip": 0.02, "alone": 0.97, "majority": 0.9, "cost": 0.01},
-                doc="as posterior with a calibrated head and as beta without, or where nothing can change",
-                posterior="the probability of the leading answer",
+                parameters={"threshold": 0.8, "least": 2, "clip": 0.02, "alone": 0.97, "majority": 0.9, "cost": 0.01},
+                doc="by the posterior of the answer that the vote would choose, without a head as beta",
+                posterior="the probability of the chosen answer",
                 needs=(),
-                choice="posterior",
+                choice="vote",
                 source="swift-client",
-                sweep=("threshold", (0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)),
+                sweep=("threshold", (0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)),
             ),
             StoppingRule(
                 name="beta",

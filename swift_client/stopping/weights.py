@@ -20,11 +20,33 @@ def posterior(ballots: Ballots, *, threshold: float, least: int, clip: float) ->
     """
     if ballots.probabilities is None:
         return never(ballots)
+    leading = np.where(ballots.voters > 0, _shares(ballots, clip).max(axis=1, initial=0), np.nan)
+    return Verdicts((leading >= threshold) & (ballots.voters >= least), leading)
+
+
+def voted_posterior(ballots: Ballots, *, threshold: float, least: int, clip: float) -> Verdicts:
+    """Stop as :func:`posterior`, but by the probability of the answer that the weighted vote would choose now.
+
+    The most probable answer need not be it: two votes of .6 outweigh one of .9, whose odds are greater. Stopping on
+    the one and choosing the other is wrong more often than either.
+    """
+    if ballots.probabilities is None:
+        return never(ballots)
+    totals = ballots.totals(ballots.weights)
+    best = totals.max(axis=1, initial=0, keepdims=True) - _ROUNDING
+    # Of answers that weigh the same the score decides, which is not known here: the least probable one is safe.
+    leading = np.where(totals >= best, _shares(ballots, clip), np.inf).min(axis=1, initial=np.inf)
+    leading = np.where(ballots.voters > 0, leading, np.nan)
+    return Verdicts((leading >= threshold) & (ballots.voters >= least), leading)
+
+
+def _shares(ballots: Ballots, clip: float) -> F64:
+    """Return the posterior of each answer, (R, A); what is missing to 1 is that of all other answers."""
     logs = np.where(ballots.totals() > 0, ballots.totals(log_odds(ballots, clip=clip)), -np.inf)
     logs = np.concatenate([logs, np.zeros((len(logs), 1))], axis=1)
-    shares = np.exp(logs - logs.max(axis=1, keepdims=True))
-    leading = np.where(ballots.voters > 0, shares[:, :-1].max(axis=1, initial=0) / shares.sum(axis=1), np.nan)
-    return Verdicts((leading >= threshold) & (ballots.voters >= least), leading)
+    odds = np.exp(logs - logs.max(axis=1, keepdims=True))
+    shares: F64 = odds[:, :-1] / odds.sum(axis=1, keepdims=True)
+    return shares
 
 
 def log_odds(ballots: Ballots, *, clip: float) -> F64:
