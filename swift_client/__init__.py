@@ -13,16 +13,20 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from swift_client.pricing import Price
     from swift_client.reranker import AsyncSwiftReranker, SwiftReranker, parse_response, rank
+    from swift_client.sampling.budget import Budget
     from swift_client.types import Candidate, Completion, Failure, Selection, Usage
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AsyncSwiftReranker",
+    "Budget",
     "Candidate",
     "Completion",
     "Failure",
+    "Price",
     "Selection",
     "SwiftReranker",
     "Usage",
@@ -37,6 +41,8 @@ _HOME = {
     "SwiftReranker": "swift_client.reranker",
     "parse_response": "swift_client.reranker",
     "rank": "swift_client.reranker",
+    "Budget": "swift_client.sampling.budget",
+    "Price": "swift_client.pricing",
     "Candidate": "swift_client.types",
     "Completion": "swift_client.types",
     "Failure": "swift_client.types",

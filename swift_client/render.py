@@ -60,6 +60,8 @@ def summary(selection: Selection) -> str:
     if usage.calls:
         about = "about " if usage.estimated else ""
         tokens = f"{about}{usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens"
+        if selection.cost is not None:
+            tokens += f" (${selection.cost:{'.2f' if selection.cost >= 1 else '.2g'}})"
         parts += [tokens, f"{usage.calls} call{'s' * (usage.calls != 1)}", f"{selection.elapsed:.1f} s"]
     return plain(" · ".join(parts))
 

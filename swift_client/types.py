@@ -162,7 +162,7 @@ class Stopped:
     """Why a draw ended before, or with, the last completion that was planned."""
 
     rule: str
-    """The stopping rule with its parameters, as ``stopping_rule`` reads it."""
+    """The stopping rule with its parameters, as ``stopping_rule`` reads it; or "budget"."""
     after: int
     """Completions drawn."""
     planned: int
@@ -191,6 +191,9 @@ class Selection:
     """How the winner was found from scores and answers."""
     usage: Usage = field(default_factory=Usage)
     failures: tuple[Failure, ...] = ()
+    cost: float | None = None
+    """US dollars at the known price; None where the price is unknown, never 0 for that reason. An estimate where
+    ``usage`` is one."""
     notes: tuple[str, ...] = ()
     """One sentence for each thing that did not go as asked; nothing falls back in silence."""
     elapsed: float = 0.0
@@ -198,7 +201,7 @@ class Selection:
     provider: str | None = None
     model: str | None = None
     stopped: Stopped | None = None
-    """Where and why a stopping rule ended the draw; None without one."""
+    """Where and why a stopping rule or the budget ended the draw; None without either."""
 
     @property
     def best(self) -> Candidate:
@@ -257,6 +260,7 @@ class Selection:
                 "calls": self.usage.calls,
                 "estimated": self.usage.estimated,
             },
+            "cost": self.cost,
             "stopped": None if self.stopped is None else asdict(self.stopped),
             "notes": list(self.notes),
             "failures": [

@@ -56,7 +56,7 @@ def keyword_only(function: object) -> set[str]:
 def test_the_public_list_is_exactly_this() -> None:
     assert set(swift_client.__all__) == {
         *("SwiftReranker", "AsyncSwiftReranker", "rank", "parse_response"),
-        *("Completion", "Candidate", "Selection", "Usage", "Failure", "__version__"),
+        *("Completion", "Candidate", "Selection", "Usage", "Failure", "Budget", "Price", "__version__"),
     }
     assert dir(swift_client) == sorted(swift_client.__all__)
     for name in swift_client.__all__:
@@ -75,7 +75,7 @@ def test_constructors_have_the_fixed_signature(face: type) -> None:
     assert {name: given.get(name, "absent") for name in CONSTRUCTOR} == CONSTRUCTOR
     assert list(given)[:2] == ["provider", "model"]
     assert keyword_only(face.__init__) == set(given) - {"provider", "model"}
-    assert set(given) - set(CONSTRUCTOR) <= {"on_event"}
+    assert set(given) - set(CONSTRUCTOR) <= {"on_event", "prices"}
 
 
 @pytest.mark.parametrize("face", [SwiftReranker, AsyncSwiftReranker])

@@ -75,7 +75,7 @@ def ask(server: FaultServer, **options: Any) -> SwiftReranker:
         ({"model": "other"}, "Give it to the reranker"),
         ({"messages": []}, "prompt"),
         ({"stopping": "soon"}, "There is no stopping rule 'soon'"),
-        ({"budget": 1.0}, "budget= is not available in this version"),
+        ({"budget": 1.0}, "budget= takes a Budget, not"),
         ({"on_reject": "abstain"}, "on_reject= is not available in this version"),
         ({"response_model": dict}, "response_model= is not available in this version"),
     ],

@@ -17,12 +17,14 @@ from swift_client.answers import Spec
 from swift_client.errors import ConfigurationError
 from swift_client.models import HeadArtifact
 from swift_client.portal import Portal
+from swift_client.pricing import Prices
 from swift_client.reranker.heads import Head, pick
 from swift_client.reranker.judging import UNTRAINED, Method, Rules, Scorer, judge
 from swift_client.reranker.replies import rank_reply
+from swift_client.reranker.spending import Tariff, ended, out_of_budget
 from swift_client.reranker.stopping import WAVES, Watch
 from swift_client.reranker.transports import Transports
-from swift_client.sampling import Endpoint, Limit, Line, Order, draw, positive, whole
+from swift_client.sampling import Account, Endpoint, Limit, Line, Order, draw, positive, whole
 from swift_client.stopping import StoppingRule
 from swift_client.types import Completion, Event, Selection
 
@@ -57,6 +59,8 @@ class Reranker:
         max_retries: further attempts of a failed call.
         max_concurrency: calls under way at once, over all threads and tasks that share this reranker.
         on_event: called with an Event for every request, reply, retry and failure.
+        prices: a Price of your own for the model, or a mapping from "model" or "provider/model" to Price; default:
+            genai-prices (extra "prices"). They make ``Selection.cost`` and a budget in US dollars.
 
     Raises:
         ConfigurationError: a setting is wrong; nothing has been sent and no key has been read.
@@ -81,6 +85,7 @@ class Reranker:
         max_retries: int = 2,
         max_concurrency: int = 16,
         on_event: Callable[[Event], None] | None = None,
+        prices: Prices = None,
     ) -> None:
         if require_logprobs not in ("auto", True, False):
             raise ConfigurationError(f'require_logprobs must be "auto", True or False, not {require_logprobs!r}.')
@@ -129,6 +134,7 @@ class Reranker:
             timeout=timeout,
             max_connections=max_concurrency,
         )
+        self._tariff = Tariff.of(self._row, self._model, client, prices)
         link()  # opens nothing; a missing address or a client of another kind is refused now
         self._transports = Transports(link)
 
@@ -150,8 +156,11 @@ class Reranker:
         name = scorer if isinstance(scorer, str) else getattr(scorer, "name", getattr(scorer, "__name__", "custom"))
         return f"{type(self).__name__}({self._row.name!r}, {self._model!r}, scorer={name!r})"
 
-    async def _best_of(self, question: Order, rule: StoppingRule | None = None) -> Selection:
+    async def _best_of(
+        self, question: Order, rule: StoppingRule | None = None, account: Account | None = None
+    ) -> Selection:
         started = time.perf_counter()
+        meter = await self._tariff.meter(account, question, self._row) if account else None
         line = Line(
             provider=self._row,
             model=self._model,
@@ -165,19 +174,28 @@ class Reranker:
             token_ids=self._rules.reads_token_ids,
         )
         watch = Watch(rule, question.n, self._judged) if rule else None
-        drawn = await draw(line, question, waves=WAVES if watch else (), enough=watch.enough if watch else None)
+        drawn = await draw(
+            line, question, waves=WAVES if watch else (), enough=watch.enough if watch else None, meter=meter
+        )
+        if not drawn.completions:
+            raise out_of_budget(drawn, question, None)
         # Scoring is numpy and answers may be compared in another process: neither belongs on the loop.
         selection = await asyncio.to_thread(watch.judged if watch else self._judged, drawn.completions)
-        return replace(
+        stopped, notes = ended(drawn, question)
+        selection = replace(
             selection,
-            stopped=watch.stopped(drawn) if watch else None,
+            stopped=stopped or (watch.stopped(drawn) if watch else None),
             usage=drawn.usage,
+            cost=await asyncio.to_thread(self._tariff.cost, drawn),
             failures=drawn.failures,
-            notes=(*drawn.notes, *selection.notes),
+            notes=(*notes, *drawn.notes, *selection.notes),
             elapsed=time.perf_counter() - started,
             provider=self._row.name,
             model=self._model,
         )
+        if len(drawn.completions) < question.min_completions:
+            raise out_of_budget(drawn, question, selection)
+        return selection
 
     def _judged(self, completions: Sequence[Completion]) -> Selection:
         scorer = self._rules.scorer

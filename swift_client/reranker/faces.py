@@ -8,8 +8,9 @@ from typing import Any, Self
 
 from swift_client.errors import ConfigurationError
 from swift_client.reranker.core import Reranker
+from swift_client.reranker.spending import account_of
 from swift_client.reranker.stopping import Stopping, rule_of
-from swift_client.sampling import order
+from swift_client.sampling import Account, Budget, order
 from swift_client.types import Message, Selection
 
 
@@ -29,7 +30,7 @@ class AsyncSwiftReranker(Reranker):
         deadline: float | None = None,
         seed: int | None = None,
         stopping: Stopping = None,
-        budget: object | None = None,
+        budget: Budget | Account | None = None,
         on_reject: str = "return",
         response_model: object | None = None,
         **sampling: Any,
@@ -38,9 +39,9 @@ class AsyncSwiftReranker(Reranker):
 
         Cancelling the task closes its connections and leaves nothing behind.
         """
-        _not_yet(budget=budget, on_reject=on_reject, response_model=response_model)
+        _not_yet(on_reject=on_reject, response_model=response_model)
         question = order(prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling)
-        return await self._best_of(question, rule_of(stopping))
+        return await self._best_of(question, rule_of(stopping), account_of(budget))
 
     async def aclose(self) -> None:
         """Close the connections that were opened on the running loop."""
@@ -71,7 +72,7 @@ class SwiftReranker(Reranker):
         deadline: float | None = None,
         seed: int | None = None,
         stopping: Stopping = None,
-        budget: object | None = None,
+        budget: Budget | Account | None = None,
         on_reject: str = "return",
         response_model: object | None = None,
         **sampling: Any,
@@ -88,9 +89,11 @@ class SwiftReranker(Reranker):
             stopping: draw in waves and end where a rule says that there is enough: "auto", or another row of
                 ``swift_client.stopping.STOPPING_RULES``, with parameters as in "beta:threshold=0.9". Calls under way
                 are cancelled; ``Selection.stopped`` says why, after how many, and what that saved. None: all n at once.
-            budget: not in this version; neither are ``on_reject`` and ``response_model``.
-            on_reject: see ``budget``.
-            response_model: see ``budget``.
+            budget: what this call may spend: ``Budget(usd=0.05)``, ``Budget(tokens=4000)``, seconds, calls. Give
+                ``max_tokens`` with it. Where no further call fits, the best so far is returned, and ``stopped`` and
+                ``notes`` say so. ``Budget(...).open()`` is a budget that many calls spend together.
+            on_reject: not in this version; neither is ``response_model``.
+            response_model: see ``on_reject``.
             sampling: further fields of the request, sent to the provider untouched: ``temperature``, ``max_tokens``,
                 ``stop``, ...
 
@@ -100,14 +103,15 @@ class SwiftReranker(Reranker):
 
         Raises:
             ConfigurationError: a wrong argument; nothing was sent.
+            BudgetExceededError: the budget ended before ``min_completions`` came; the best so far is inside.
             NoCompletionError: too few completions came; every cause is inside.
             LogprobsUnavailableError: ``require_logprobs=True`` and none come.
             ProviderError: the only cause of all failures, where no retry can help.
         """
-        _not_yet(budget=budget, on_reject=on_reject, response_model=response_model)
+        _not_yet(on_reject=on_reject, response_model=response_model)
         question = order(prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling)
-        rule = rule_of(stopping)
-        return self._portal.run(lambda: self._best_of(question, rule))
+        rule, account = rule_of(stopping), account_of(budget)
+        return self._portal.run(lambda: self._best_of(question, rule, account))
 
     def close(self) -> None:
         """Cancel what runs, close the connections and end the thread."""

@@ -111,7 +111,7 @@ async def draw(
         placed = await _placed(calls, on_arrival, partial(satisfied, tuple(outcomes)))
         outcomes += placed.outcomes
         if placed.over:
-            return _joined(outcomes, progress, cancelled=placed.cancelled)
+            return replace(_joined(outcomes, progress, cancelled=placed.cancelled), over_budget=None)
     return _joined(outcomes, progress)
 
 
