@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from swift_client.adapters.failures import scrub
 from swift_client.adapters.foreign import from_exception
-from swift_client.adapters.provider import Capabilities, Provider, Request
+from swift_client.adapters.provider import Capabilities, Provider, Reply, Request
 from swift_client.adapters.replies import recognise
 from swift_client.errors import CapabilityError, ConfigurationError, ProviderError, SwiftClientError
 from swift_client.types import Completion, Message
@@ -32,14 +32,15 @@ class CustomProvider(Protocol):
     """What your object must have."""
 
     def complete(self, messages: list[Message], n: int, **options: Any) -> Any | Awaitable[Any]:
-        """Return up to ``n`` completions: any provider's reply as bytes, dict or SDK object, or a list of Completion.
+        """Return up to ``n`` completions: any provider's reply as bytes, dict or SDK object, a list of Completion, or a
+        Reply, which brings its own usage and notes.
 
         ``options`` holds the rest of the request's body, such as ``logprobs``, ``top_logprobs`` and ``temperature``.
         """
 
 
 def row(provider: object) -> Provider:
-    """Return the row of a custom object; nothing is known about it, so that its replies decide.
+    """Return the row of a custom object: its own ``row``, or one that knows nothing, so that its replies decide.
 
     Raises:
         ConfigurationError: it has no ``complete`` that takes ``**options``.
@@ -56,6 +57,8 @@ def row(provider: object) -> Provider:
             f"{type(provider).__name__}.complete() must take **options.",
             hint="logprobs, top_logprobs and the sampling fields arrive in them.",
         )
+    if isinstance(own := getattr(provider, "row", None), Provider):
+        return own
     return Provider(
         name=str(getattr(provider, "name", type(provider).__name__)),
         base_url=None,
@@ -71,20 +74,21 @@ def row(provider: object) -> Provider:
 class CustomTransport:
     """Makes a custom object look like a Transport."""
 
-    def __init__(self, custom: CustomProvider, *, timeout: float = 60.0, max_connections: int = 16) -> None:
+    def __init__(self, custom: CustomProvider, *, timeout: float | None = 60.0, max_connections: int = 16) -> None:
         self.provider = row(custom)
         self._custom = custom
         self._timeout = timeout
         self._slots = asyncio.Semaphore(max_connections)
         self._threads = ThreadPoolExecutor(max_connections, thread_name_prefix="swift-client")
 
-    async def send(self, request: Request, *, timeout: float | None = None) -> bytes | Sequence[Completion]:
+    async def send(self, request: Request, *, timeout: float | None = None) -> bytes | Sequence[Completion] | Reply:
         """Ask the object; errors as :meth:`Transport.send`."""
         problem: SwiftClientError | None = None
         async with self._slots:
             try:
                 async with asyncio.timeout(self._timeout if timeout is None else timeout):
-                    return recognise(await self._ask(request.body, request.n))
+                    answer = await self._ask(request.body, request.n)
+                    return answer if isinstance(answer, Reply) else recognise(answer)
             except (TypeError, ValueError) as error:  # a bug in the object, not a request that we built wrongly
                 text = scrub(f"{type(error).__name__}: {error}")
                 problem = ProviderError(f"complete() failed with {text}", provider=self.provider.name)

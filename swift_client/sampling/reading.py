@@ -26,6 +26,8 @@ async def whole(line: Line, progress: Progress, request: Request, k: int | None)
         if not error.received:
             raise
         data, broken = error.received, error
+    if isinstance(data, Reply):
+        return data, None
     if not isinstance(data, bytes):  # a custom provider's own Completion objects
         tokens = sum(len(completion.tokens) for completion in data)
         return Reply(completions=tuple(data), usage=Usage(completion_tokens=tokens, estimated=True)), None
