@@ -1,0 +1,179 @@
+"""What stopping early saves: every rule on the same answers of the packaged model, to questions nothing was tuned on.
+
+    python benchmarks/savings.py [--json] [--questions 510] [--seeds 3] [--orders 50] [--folder samples] [--svg file]
+
+For each seed the packaged model answers questions of its test split, 16 completions each at temperature 0.8, with
+seeds of their own. Every rule is replayed over all of them, in many orders of each question's completions, once as
+``best_of(stopping=...)`` asks it (after waves) and once after every completion, as its authors do. The packaged head
+gives probabilities; it, its calibration and the rules' parameters come from the train split. Accuracies and shares are
+means over all questions with 95 % paired bootstrap intervals over the questions; each seed's own values stand beside
+them. Then a part of the questions is asked again by ``best_of`` itself, to show that replay and service agree.
+Points are hundredths of the questions. ``--folder`` keeps the samples, and goes on from those that lie there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from swift_client import SwiftReranker
+from swift_client.answers import equal
+from swift_client.models import HeadArtifact
+from swift_client.pocket.questions import Question, questions
+from swift_client.reranker.heads import find
+from swift_client.reranker.stopping import WAVES
+from swift_client.store import StoredQuestion
+from swift_client.training import Group, StoredGroups, collect
+from swift_client.training.savings import savings_svg
+from swift_client.training.simulate import simulate
+from swift_client.training.simulation import Replayed, Simulation
+
+COMPLETIONS, TEMPERATURE, FIRST_SEED = 16, 0.8, 11
+
+
+def draw_samples(folder: Path, count: int, seeds: int) -> list[list[Group]]:
+    """Ask what is not there yet, and read it: the groups of each seed, no question twice."""
+    seen: set[str] = set()
+    parts = []
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+        asked = [each for each in questions(count + 10, seed=seed, split="test") if each.id not in seen][:count]
+        seen |= {each.id for each in asked}
+        stored = [
+            StoredQuestion(
+                id=each.id, messages=({"role": "user", "content": each.prompt},), answer=each.answer, family=each.family
+            )
+            for each in asked
+        ]
+        path = folder / f"savings_{seed}.db"
+        collect(stored, path, provider="pocket", n=COMPLETIONS, temperature=TEMPERATURE, seed=seed)
+        ids = {each.id for each in stored}
+        parts.append([group for group in StoredGroups([path]) if group.question_id in ids])
+    return parts
+
+
+def replay(groups: Sequence[Group], head: HeadArtifact, waves: Sequence[int], orders: int, rules: Any) -> Simulation:
+    """Replay rules with the head over groups, asked after these waves."""
+    return simulate(groups, head, rules=rules, n=COMPLETIONS, orders=orders, waves=waves, split="all")
+
+
+def serve(asked: Sequence[Question]) -> dict[str, float]:
+    """Ask ``best_of`` itself, with and without the rule; return accuracies, tokens and calls."""
+    found = {"questions": float(len(asked))}
+    with SwiftReranker("pocket") as reranker:
+        for name, stopping in (("auto", "auto"), ("all_16", None)):
+            right = tokens = calls = 0
+            for number, question in enumerate(asked):
+                selection = reranker.best_of(
+                    question.prompt, COMPLETIONS, temperature=TEMPERATURE, seed=7919 * number, stopping=stopping
+                )
+                right += equal(selection.answer or "", question.answer)
+                tokens += selection.usage.completion_tokens
+                calls += selection.usage.calls
+            found |= {f"{name}_right": right / len(asked), f"{name}_tokens": tokens / len(asked)}
+            found[f"{name}_calls"] = calls / len(asked)
+    found["token_share"] = found["auto_tokens"] / found["all_16_tokens"]
+    return found
+
+
+def points(row: Replayed) -> tuple[float, list[float]]:
+    """Return a row's difference to majority over all, in points, with its interval."""
+    found = row.minus_majority
+    return round(100 * found.value, 2), [round(100 * found.low, 2), round(100 * found.high, 2)]
+
+
+def measure(served: Simulation) -> dict[str, dict[str, Any]]:
+    """Return every bar."""
+    auto = served.row("auto")
+    difference, interval = points(auto)
+    share = auto.token_share
+    shares = [round(share.low, 4), round(share.high, 4)]
+    return {
+        "token_share": {"value": round(share.value, 4), "target": 0.40, "unit": "0-1", "interval": shares},
+        "token_share_goal": {"value": round(share.value, 4), "target": 0.25, "unit": "0-1", "interval": shares},
+        "accuracy_minus_majority16": {"value": difference, "target": 0.0, "unit": "points", "interval": interval},
+        # The bar itself: the lower end of the interval.
+        "accuracy_minus_majority16_low": {"value": interval[0], "target": -1.0, "unit": "points", "interval": interval},
+    }
+
+
+def show(name: str, found: Simulation) -> None:
+    """Print one table of rules."""
+    print(f"\n{name}: {found.questions} questions in {found.orders} orders; majority of 16 is right in "
+          f"{100 * found.majority.value:.1f} %")  # fmt: skip
+    print(f"{'rule':24}{'choice':>10}{'right, %':>10}{'- majority16':>24}{'drawn':>8}{'tokens, %':>11}")
+    for row in found.rows:
+        difference, (low, high) = points(row)
+        print(
+            f"{row.name:24}{row.choice:>10}{100 * row.accuracy.value:10.1f}"
+            f"{difference:+9.2f} [{low:+.2f}, {high:+.2f}]"
+            f"{row.completions.value:8.1f}{100 * row.token_share.value:11.1f}"
+        )
+
+
+def main() -> None:
+    """Measure, then print tables or one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--questions", type=int, default=510, help="for each seed")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--orders", type=int, default=50, help="of each question's completions")
+    parser.add_argument("--serve", type=int, default=90, help="questions asked again by best_of itself")
+    parser.add_argument("--folder", type=Path, help="where samples are kept")
+    parser.add_argument("--svg", type=Path, help="draw accuracy against tokens, with every rule's sweep")
+    options = parser.parse_args()
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        folder.mkdir(exist_ok=True)
+        parts = draw_samples(folder, options.questions, options.seeds)
+    print(f"sampled in {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    head = find("pocket", "pocket").artifact
+    assert head is not None, "the packaged head is missing"
+    groups = [group for part in parts for group in part]
+    served = replay(groups, head, WAVES, options.orders, "all")
+    sequential = replay(groups, head, (1,), options.orders, "all")
+    seeds = [replay(part, head, WAVES, options.orders, ["auto"]).row("auto") for part in parts]
+    print(f"replayed after {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    real = serve(questions(options.serve, seed=FIRST_SEED - 1, split="test"))
+    if options.svg:
+        swept = simulate(groups, head, n=COMPLETIONS, orders=options.orders, sweep=True, split="all")
+        options.svg.write_text(savings_svg(swept), encoding="utf-8")
+    bars = measure(served)
+    if options.json:
+        document = {
+            "bars": bars,
+            "seeds": [
+                {"token_share": each.token_share.value, "accuracy_minus_majority16": points(each)} for each in seeds
+            ],
+            "service": real,
+            "waves": served.to_dict(),
+            "sequential": sequential.to_dict(),
+            "seconds": time.perf_counter() - started,
+        }
+        print(json.dumps(document, indent=2))
+        return
+    for name, bar in bars.items():
+        lower_is_better = name.startswith("token_share")
+        held = bar["value"] <= bar["target"] if lower_is_better else bar["value"] >= bar["target"]
+        print(f"{name:32} {bar['value']:>8} {bar['unit']:7} bar {bar['target']:<5} {'ok' if held else 'MISSED':7}"
+              f"{bar['interval']}")  # fmt: skip
+    for number, each in enumerate(seeds, FIRST_SEED):
+        print(f"seed {number}: {100 * each.token_share.value:.1f} % of the tokens, {points(each)[0]:+.2f} points")
+    show(f"As best_of asks, after waves of {', '.join(map(str, WAVES))}", served)
+    show("Asked after every completion", sequential)
+    print(
+        f"\nbest_of itself on {real['questions']:.0f} other questions: "
+        f"{100 * real['token_share']:.1f} % of the tokens, "
+        f"{real['auto_calls']:.1f} calls; right {100 * real['auto_right']:.1f} % against "
+        f"{100 * real['all_16_right']:.1f} % with all 16"
+    )
+
+
+if __name__ == "__main__":
+    main()
