@@ -29,9 +29,9 @@ from swift_client.features import (
     token,
     token_columns,
 )
-from swift_client.models import HeadArtifact, load
+from swift_client.models import AnyHead, HeadArtifact, HiddenHead, load
 from swift_client.models.arrays import finite_scalar, finite_vector
-from swift_client.ragged import F64, mean_runs
+from swift_client.ragged import F64, mean_runs, offsets_of
 from swift_client.types import F32, Bool, Completion
 
 ScorerFunction = Callable[[Sequence[Completion]], ArrayLike]
@@ -118,7 +118,7 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType(
 
 def score(
     completions: Sequence[Completion],
-    scorer: str | ScorerFunction | HeadArtifact,
+    scorer: str | ScorerFunction | AnyHead,
     *,
     seed: int = 0,
     groups: Sequence[int | None] | None = None,
@@ -132,6 +132,8 @@ def score(
     """
     if isinstance(scorer, HeadArtifact):
         return _score_with_head(completions, scorer, groups)
+    if isinstance(scorer, HiddenHead):
+        return _score_with_hidden_head(completions, scorer)
     if callable(scorer):
         name = getattr(scorer, "__name__", type(scorer).__name__)
         return Scores(values=_numbers(scorer(completions), len(completions), name), name=name)
@@ -167,9 +169,18 @@ def wepr(*, bias: float, mean_weight: ArrayLike, max_weight: ArrayLike) -> Score
 
 
 def load_head(path: str | os.PathLike[str]) -> HeadArtifact:
+    """Read a trained head on logprobs. Raises ArtifactError as :func:`load_any_head` does, or for another kind."""
+    artifact = load_any_head(path)
+    if isinstance(artifact, HiddenHead):
+        raise ArtifactMismatchError(f"{path} is a head on hidden states.", hint="Give one that reads logprobs.")
+    return artifact
+
+
+def load_any_head(path: str | os.PathLike[str]) -> AnyHead:
     """Read a trained head. Raises ArtifactError where it is not one, or needs features that this version lacks."""
     artifact = load(path)
-    check_columns(artifact, os.fspath(path))
+    if isinstance(artifact, HeadArtifact):
+        check_columns(artifact, os.fspath(path))
     return artifact
 
 
@@ -214,6 +225,23 @@ def _score_with_head(
     values = np.where(depth.readable, artifact.scores(features.values, features.offsets, terms.values), np.nan)
     probabilities = None if artifact.calibration is None else artifact.calibration(values).astype(np.float32)
     return Scores(values=values.astype(np.float32), probabilities=probabilities, name=artifact.name, notes=depth.notes)
+
+
+def _score_with_hidden_head(completions: Sequence[Completion], head: HiddenHead) -> Scores:
+    """Score from the projections that came with the completions, else from their captured hidden states."""
+    rows = [
+        head.project(each.hidden_states)
+        if each.projections is None and each.hidden_states is not None
+        else np.zeros((0, 2), np.float32)
+        if each.projections is None
+        else each.projections
+        for each in completions
+    ]
+    values = head.scores(np.concatenate([np.zeros((0, 2), np.float32), *rows]), offsets_of(map(len, rows)))
+    without = sum(not len(each) for each in rows)
+    notes = [f"{without} of {len(rows)} completions have no score, for want of hidden states."] if without else []
+    probabilities = None if head.calibration is None else head.calibration(values).astype(np.float32)
+    return Scores(values=values.astype(np.float32), probabilities=probabilities, name=head.name, notes=tuple(notes))
 
 
 class _Depth(NamedTuple):

@@ -17,6 +17,9 @@ from swift_client.errors import SwiftClientError
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "error", "unknown"]
 """Why a completion ended, in one vocabulary for all providers."""
 
+Moment = Literal["read", "produced"]
+"""Which hidden state belongs to a token: the one after it was read, or the one from which it was drawn."""
+
 Message = dict[str, Any]
 """One chat message as it goes over the wire: ``{"role": ..., "content": ...}``."""
 

@@ -9,11 +9,8 @@ of the token's logprobs. The published code also reads the end-of-turn token; he
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from swift_client.types import F32
-
-Moment = Literal["read", "produced"]
+from swift_client.types import F32, Moment
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -26,10 +26,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
-from swift_client.adapters.hidden import Capture, Moment, Projection
+from swift_client.adapters.hidden import Capture, Projection
 from swift_client.adapters.provider import Reply
 from swift_client.errors import ConfigurationError, MissingExtraError
-from swift_client.types import Message
+from swift_client.types import Message, Moment
 
 if TYPE_CHECKING:
     from swift_client.adapters.huggingface_load import Loaded

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from swift_client.adapters.hidden import Capture, Moment, Projection
+from swift_client.adapters.hidden import Capture, Projection
 from swift_client.errors import ArtifactMismatchError, ConfigurationError, ProviderError
+from swift_client.types import Moment
 
 HALF = 65504.0
 """Largest float16; larger states are cut to it."""

@@ -4,15 +4,18 @@ from swift_client.models.artifact import NO_BETTER, HeadArtifact, ResponseWeight
 from swift_client.models.calibration import Calibration, IsotonicCalibration, PlattCalibration
 from swift_client.models.folders import user_folder
 from swift_client.models.head import GatedLinearHead
+from swift_client.models.hidden_head import HiddenHead
 from swift_client.models.shelf import Shelf, ShelvedHead, look
 from swift_client.models.standardizer import Standardizer
-from swift_client.models.storage import load, save
+from swift_client.models.storage import AnyHead, load, save
 
 __all__ = [
     "NO_BETTER",
+    "AnyHead",
     "Calibration",
     "GatedLinearHead",
     "HeadArtifact",
+    "HiddenHead",
     "IsotonicCalibration",
     "PlattCalibration",
     "ResponseWeights",

@@ -50,9 +50,13 @@ class GatedLinearHead:
 
     def logits(self, values: ArrayLike, offsets: I64) -> F64:
         """Return :meth:`scores` in float64, as calibration and response terms take it."""
-        gates = self.token_gates(values)
-        total = reduce_runs(np.add, gates * self.token_rewards(values), offsets, empty=np.nan)
-        return total / np.maximum(reduce_runs(np.add, gates, offsets, empty=np.nan), GATES_AT_LEAST)
+        return gated_mean(self.token_gates(values), self.token_rewards(values), offsets)
+
+
+def gated_mean(gates: F64, rewards: F64, offsets: I64) -> F64:
+    """Return Σ g·r / max(Σ g, 1e-8) within each run, (N,) float64, for (ΣT,) tokens; NaN for a run of no tokens."""
+    total = reduce_runs(np.add, gates * rewards, offsets, empty=np.nan)
+    return total / np.maximum(reduce_runs(np.add, gates, offsets, empty=np.nan), GATES_AT_LEAST)
 
 
 def sigmoid(logits: F64) -> F64:

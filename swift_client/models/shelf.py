@@ -75,6 +75,13 @@ def look(folders: Sequence[Path] | None = None) -> Shelf:
             except ArtifactError as error:
                 skipped.append(error.message)
                 continue
-            of = {field: facts[field] for field in ("provider", "model", "k_min", "k_max")}
-            heads.append(ShelvedHead(path=folder / name, **of))
+            heads.append(
+                ShelvedHead(
+                    path=folder / name,
+                    provider=facts["provider"],
+                    model=facts["model"],
+                    k_min=facts.get("k_min", 0),  # a head on hidden states reads no lists of alternatives
+                    k_max=facts.get("k_max", 0),
+                )
+            )
     return Shelf(heads=tuple(heads), skipped=tuple(skipped))

@@ -19,6 +19,7 @@ from swift_client.errors import ArtifactError
 from swift_client.models.artifact import HeadArtifact, ResponseWeights
 from swift_client.models.calibration import CALIBRATIONS
 from swift_client.models.head import GatedLinearHead
+from swift_client.models.hidden_head import HiddenHead
 from swift_client.models.standardizer import Standardizer
 
 FORMAT = 1
@@ -45,27 +46,47 @@ _FACTS: dict[str, type] = {
 }
 """Field and JSON type; ``calibration`` is "none" or a key of CALIBRATIONS."""
 
+_HIDDEN_FACTS: dict[str, type] = {
+    "format": int,
+    "layers": list,
+    "width": int,
+    "moment": str,
+    "calibration": str,
+    "provider": str,
+    "model": str,
+    "training": dict,
+    "licence": str,
+}
+"""The same for a head on hidden states, whose ``kind`` is "hidden"."""
 
-def save(artifact: HeadArtifact, path: str | os.PathLike[str]) -> None:
+AnyHead = HeadArtifact | HiddenHead
+
+
+def save(artifact: AnyHead, path: str | os.PathLike[str]) -> None:
     """Write the file whole or not at all. Raises ArtifactError where it cannot be written."""
     calibration = artifact.calibration
     kinds = [kind for kind, maker in CALIBRATIONS.items() if isinstance(calibration, maker)]
     facts = {
         "format": FORMAT,
-        "features": list(artifact.features),
-        "width": artifact.width,
-        "response_terms": list(artifact.response_terms),
         "calibration": kinds[0] if kinds else "none",
         "provider": artifact.provider,
         "model": artifact.model,
-        "k_min": artifact.k_min,
-        "k_max": artifact.k_max,
         "training": dict(artifact.training),
         "licence": artifact.licence,
+        "width": artifact.width,
     }
-    tensors = _named("standardizer", artifact.standardizer) | _named("head", artifact.head)
-    tensors |= _named("response", artifact.response.standardizer)
-    tensors["response.weight"] = artifact.response.weight
+    tensors = _named("head", artifact.head)
+    if isinstance(artifact, HiddenHead):
+        facts |= {"kind": "hidden", "layers": list(artifact.layers), "moment": artifact.moment}
+    else:
+        facts |= {
+            "features": list(artifact.features),
+            "response_terms": list(artifact.response_terms),
+            "k_min": artifact.k_min,
+            "k_max": artifact.k_max,
+        }
+        tensors |= _named("standardizer", artifact.standardizer) | _named("response", artifact.response.standardizer)
+        tensors["response.weight"] = artifact.response.weight
     if calibration is not None:
         tensors |= _named("calibration", calibration)
     data = safetensors.numpy.save(tensors, {KEY: json.dumps(facts, allow_nan=False)})
@@ -90,7 +111,7 @@ def _named(prefix: str, part: object) -> dict[str, np.ndarray[Any, Any]]:
     return {f"{prefix}.{name}": np.asarray(value, np.float64) for name, value in vars(part).items()}
 
 
-def load(path: str | os.PathLike[str]) -> HeadArtifact:
+def load(path: str | os.PathLike[str]) -> AnyHead:
     """Read a file that :func:`save` wrote. Raises ArtifactError for anything else, without running any of it."""
     with _opened(path) as file:
         data = file.read(LARGEST_FILE + 1)
@@ -145,15 +166,16 @@ def _facts(header: bytes) -> dict[str, Any]:
         raise ValueError("its metadata has no format version")
     if facts["format"] != FORMAT:
         raise ValueError(f"its format is {facts['format']} and this swift-client reads {FORMAT}; upgrade swift-client")
-    for name, kind in _FACTS.items():
+    hidden = facts.get("kind") == "hidden"
+    for name, kind in (_HIDDEN_FACTS if hidden else _FACTS).items():
         if type(facts.get(name)) is not kind:
             raise ValueError(f"its metadata lacks {name!r} ({kind.__name__})")
-        if kind is list and not all(isinstance(entry, str) for entry in facts[name]):
+        if kind is list and not all(type(entry) is (int if hidden else str) for entry in facts[name]):
             raise ValueError(f"its metadata has {name!r} that are not names")
     return facts
 
 
-def _build(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]) -> HeadArtifact:
+def _build(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]) -> AnyHead:
     parts: dict[str, dict[str, np.ndarray[Any, Any]]] = defaultdict(dict)
     for name, tensor in tensors.items():
         part, _, field = name.partition(".")
@@ -161,21 +183,22 @@ def _build(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]
     kind = facts["calibration"]
     if kind != "none" and kind not in CALIBRATIONS:
         raise ValueError(f"its calibration {kind!r} is unknown")
-    expected = {"standardizer", "head", "response"} | ({"calibration"} if kind != "none" else set())
+    hidden = facts.get("kind") == "hidden"
+    expected = {"head"} if hidden else {"standardizer", "head", "response"}
+    expected |= {"calibration"} if kind != "none" else set()
     if parts.keys() != expected:
         raise ValueError(f"it has the parts {sorted(parts)} and not {sorted(expected)}")
+    shared: dict[str, Any] = {name: facts[name] for name in ("width", "provider", "model", "training", "licence")}
+    shared["head"] = GatedLinearHead(**parts["head"])
+    shared["calibration"] = CALIBRATIONS[kind](**parts["calibration"]) if kind != "none" else None
+    if hidden:
+        return HiddenHead(layers=tuple(facts["layers"]), moment=facts["moment"], **shared)
     return HeadArtifact(
         features=tuple(facts["features"]),
-        width=facts["width"],
         standardizer=Standardizer(**parts["standardizer"]),
-        head=GatedLinearHead(**parts["head"]),
         response_terms=tuple(facts["response_terms"]),
         response=ResponseWeights(**parts["response"]),
-        calibration=CALIBRATIONS[kind](**parts["calibration"]) if kind != "none" else None,
-        provider=facts["provider"],
-        model=facts["model"],
         k_min=facts["k_min"],
         k_max=facts["k_max"],
-        training=facts["training"],
-        licence=facts["licence"],
+        **shared,
     )

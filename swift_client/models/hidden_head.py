@@ -1,0 +1,144 @@
+"""A head on a local model's hidden states: SWIFT as published (arXiv 2505.12225), with what it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from swift_client.errors import ArtifactMismatchError
+from swift_client.models.artifact import NO_BETTER, WIDEST
+from swift_client.models.calibration import Calibration
+from swift_client.models.folders import user_folder
+from swift_client.models.head import GatedLinearHead, gated_mean, sigmoid
+from swift_client.ragged import F64, I64
+from swift_client.types import F32, Moment
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HiddenHead:
+    """A gated linear head over L hidden states of width D a token, laid side by side, with its facts.
+
+    Raises ValueError where the parts do not fit each other.
+    """
+
+    head: GatedLinearHead
+    """Weights (L*D,), layer by layer in the order of ``layers``."""
+    layers: tuple[int, ...]
+    """As transformers numbers ``hidden_states``: 0 is the embedding, the last one stands behind the final norm."""
+    width: int
+    """D."""
+    moment: Moment = "read"
+    """Whose state a token has: "read", the one after it, as published; "produced", the one it was drawn from."""
+    calibration: Calibration | None = None
+    provider: str = "huggingface"
+    model: str
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """What it was trained on and how well it did: plain JSON values."""
+    licence: str = "unknown"
+
+    k_min: ClassVar[int] = 0
+    """It reads no lists of alternatives, and asks for as many as there are: other scorers do."""
+    k_max: ClassVar[int] = WIDEST
+    reads_token_ids: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        layers = ", ".join(map(str, self.layers))
+        if self.moment not in get_args(Moment):
+            raise ValueError(f"moment is {self.moment!r}.")
+        if self.width < 1 or not self.layers or min(self.layers) < 0 or len(set(self.layers)) < len(self.layers):
+            raise ValueError(f"layers {layers or 'none'} of width {self.width} are no hidden states.")
+        if self.head.width != len(self.layers) * self.width:
+            raise ValueError(f"head has {self.head.width} weights for layers {layers} of width {self.width}.")
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state: Mapping[str, ArrayLike],
+        *,
+        model: str,
+        layers: tuple[int, ...] | None = None,
+        width: int,
+        **facts: Any,
+    ) -> Self:
+        """Build one from the official code's checkpoint, its state_dict's values as arrays.
+
+        The official head (``LinearRewardModel``) is one Linear(L*D, 2), gate before reward, or without gate
+        Linear(L*D, 1) and a plain mean, which a gate of zero weights gives too. Its layers stand in rising order. It
+        was trained with the end-of-turn token as a token of the answer, which is none here.
+
+        Args:
+            state: one entry ending in "weight" and one ending in "bias" (none: 0).
+            model: whose states they are.
+            layers: default: all, L being as many as fit.
+            width: D.
+            facts: further fields.
+
+        Raises:
+            ValueError: it is no such state_dict, or the numbers do not fit.
+        """
+        weights = [np.asarray(value, np.float64) for name, value in state.items() if name.endswith("weight")]
+        biases = [np.asarray(value, np.float64) for name, value in state.items() if name.endswith("bias")]
+        if len(weights) != 1 or weights[0].ndim != 2 or len(weights[0]) not in (1, 2) or len(state) > 2:
+            raise ValueError(f"the entries {sorted(state)} are not one linear layer with one or two outputs.")
+        weight, bias = weights[0], biases[0] if biases else np.zeros(len(weights[0]))
+        if len(weight) == 1:
+            weight, bias = np.concatenate([np.zeros_like(weight), weight]), np.concatenate([[0.0], bias])
+        head = GatedLinearHead(gate_weight=weight[0], gate_bias=bias[0], reward_weight=weight[1], reward_bias=bias[1])
+        return cls(head=head, layers=layers or tuple(range(head.width // width)), width=width, model=model, **facts)
+
+    def to_state_dict(self) -> dict[str, F32]:
+        """Return what the official code loads: fused_layer.weight (2, L*D) and fused_layer.bias (2,), float32."""
+        weight, bias = self.matrix()
+        return {"fused_layer.weight": weight, "fused_layer.bias": bias}
+
+    def matrix(self) -> tuple[F32, F32]:
+        """Return weight (2, L*D) and bias (2,), float32, gate before reward."""
+        head = self.head
+        weight = np.stack([head.gate_weight, head.reward_weight]).astype(np.float32)
+        return weight, np.array([head.gate_bias, head.reward_bias], np.float32)
+
+    @property
+    def name(self) -> str:
+        """What a Selection is said to be scored with."""
+        return f"hidden head {self.provider}/{self.model}"
+
+    @property
+    def helps(self) -> bool:
+        """Whether its scores may weigh votes: False where training found it no better than majority."""
+        return self.training.get("verdict") != NO_BETTER
+
+    def project(self, states: NDArray[np.float16]) -> F32:
+        """Return the gate's and the reward's logit, (T, 2) float32, for captured states (T, L*D).
+
+        Raises ArtifactMismatchError for another width.
+        """
+        if states.shape[1:] != (self.head.width,):
+            raise ArtifactMismatchError(
+                f"The {self.name} reads {self.head.width} numbers a token, not {states.shape[1:]}.",
+                hint=f"Capture the hidden states {', '.join(map(str, self.layers))}.",
+            )
+        weight, bias = self.matrix()
+        result: F32 = states.astype(np.float32) @ weight.T + bias
+        return result
+
+    def scores(self, projections: ArrayLike, offsets: I64) -> F64:
+        """Return R = Σ g·r / max(Σ g, 1e-8) of N completions, (N,) float64, NaN for those without tokens.
+
+        ``projections`` (ΣT, 2) are the logits of all tokens end to end, ``offsets`` (N+1,).
+        """
+        logits = np.asarray(projections, np.float64).reshape(-1, 2)
+        return gated_mean(sigmoid(logits[:, 0]), logits[:, 1], offsets)
+
+    def check(self, *, provider: str, model: str | None, k: int = 0) -> None:
+        """Raise ArtifactMismatchError where this head was not trained for this provider and model."""
+        if (provider, model) == (self.provider, self.model):
+            return
+        raise ArtifactMismatchError(
+            f"The head was trained on hidden states of {self.provider}/{self.model}, not on {provider}/{model}.",
+            hint=f"Train one on that model's states. To use this one anyway, put its file into {user_folder()} and ask "
+            f'for it by its name: head="{self.provider}/{self.model}".',
+        )
