@@ -18,7 +18,7 @@ def best_of(
     prompt: Annotated[str, typer.Argument(help="The question; - reads it from stdin.")],
     provider: options.Provider = "openai",
     model: options.Model = None,
-    n: Annotated[int, typer.Option(min=1, max=1024, help="How many answers to draw.")] = 16,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, max=1024, help="How many answers to draw.")] = 16,
     temperature: Annotated[float | None, typer.Option(help="The provider's own, if not given.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
     head: options.Head = "auto",
@@ -29,6 +29,12 @@ def best_of(
     stopping: Annotated[
         str | None, typer.Option(help='Draw in waves and stop early: auto, or a rule such as "beta:threshold=0.9".')
     ] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="Spend at most so many US dollars.")] = None,
+    budget_tokens: Annotated[
+        int | None, typer.Option(help="Spend at most so many tokens, prompts included; give --max-tokens with it.")
+    ] = None,
+    budget_seconds: Annotated[float | None, typer.Option(help="Start no call after so many seconds.")] = None,
+    budget_calls: Annotated[int | None, typer.Option(help="Send at most so many requests, retries included.")] = None,
     seed: Annotated[int | None, typer.Option(help="Sent to the provider; call i sends seed + i.")] = None,
     base_url: options.BaseUrl = None,
     timeout: options.Timeout = 60.0,
@@ -36,9 +42,12 @@ def best_of(
 ) -> None:
     """Draw n answers to PROMPT and print the best."""
     from swift_client.reranker import SwiftReranker
+    from swift_client.sampling import Budget
 
     question = _stdin_text() if prompt == "-" else prompt
     sampling: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens}
+    wanted = {"usd": budget_usd, "tokens": budget_tokens, "seconds": budget_seconds, "calls": budget_calls}
+    limits: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
     with (
         SwiftReranker(
             provider,
@@ -57,6 +66,7 @@ def best_of(
             n,
             deadline=deadline,
             stopping=stopping,
+            budget=Budget(**limits) if limits else None,
             seed=seed,
             **{name: value for name, value in sampling.items() if value is not None},
         )

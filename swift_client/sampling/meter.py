@@ -130,8 +130,9 @@ class Meter:
         if usage.prompt_tokens:  # a prompt of no tokens is one that was not counted
             self._prompt = max(usage.prompt_tokens, self._prompt if self._counted else 0)
             self._counted = True
-        tokens, listed = usage.completion_tokens, max((len(each.tokens) for each in came), default=0)
-        if usage.estimated and not listed:
+        listed = max((len(each.tokens) for each in came), default=0)
+        tokens = max(usage.completion_tokens, sum(len(each.tokens) for each in came))
+        if not listed and (usage.estimated or not tokens):
             unseen = self._max_tokens * n if self._max_tokens else sum(len(each.text.encode()) for each in came)
             tokens = max(tokens, unseen)
         self._longest = max(self._longest or 0, listed, math.ceil(tokens / max(len(came), 1)), 1)
