@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from swift_client.errors import ArtifactError, ArtifactMismatchError, ConfigurationError
-from swift_client.models import HeadArtifact, look
-from swift_client.scorers import check_columns, load_head
+from swift_client.models import AnyHead, HeadArtifact, look
+from swift_client.scorers import check_columns, load_any_head
 
-Head = Literal["auto"] | None | str | os.PathLike[str] | HeadArtifact
+Head = Literal["auto"] | None | str | os.PathLike[str] | AnyHead
 
 NAMELESS = "unknown"
 """The model in a head's file where the provider has no model names; samples files say so too."""
@@ -20,7 +20,7 @@ NAMELESS = "unknown"
 class Picked:
     """The head that scores, if any."""
 
-    artifact: HeadArtifact | None = None
+    artifact: AnyHead | None = None
     anyway: bool = False
     """Asked for by name: used also where it was not trained for."""
     notes: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ def find(provider: str, model: str | None, *, k: int | None = None, own_address:
             )
         else:
             try:
-                return Picked(artifact=load_head(shelved.path), notes=tuple(doubts))
+                return Picked(artifact=load_any_head(shelved.path), notes=tuple(doubts))
             except ArtifactError as error:
                 doubts.append(f"{error.message} It is not used.")
     if shelf.skipped:
@@ -61,7 +61,7 @@ def pick(head: Head, provider: str, model: str | None, *, k: int, own_address: b
     """Return the head that ``head=`` asks for, for lists of ``k`` alternatives a token.
 
     "auto" finds one, or none (:func:`find`). One that is asked for by its name is used for whatever provider, model
-    and k, and says so. A path or HeadArtifact must fit.
+    and k, and says so. A path, HeadArtifact or HiddenHead must fit.
 
     Raises:
         ArtifactMismatchError: it was trained for another model, k or feature set.
@@ -84,23 +84,26 @@ def pick(head: Head, provider: str, model: str | None, *, k: int, own_address: b
     return picked
 
 
-def given(head: str | os.PathLike[str] | HeadArtifact | None) -> Picked:
+def given(head: str | os.PathLike[str] | AnyHead | None) -> Picked:
     """Return the head with this name ("pocket/pocket") in the folders, else the one in the file of this path.
 
     ``./`` before a path keeps it from being a name. Raises ArtifactError where there is neither.
     """
     if head is None:
         return Picked()
-    if isinstance(head, HeadArtifact):
-        check_columns(head, f"The {head.name}")
+    if isinstance(head, AnyHead):
+        if isinstance(head, HeadArtifact):
+            check_columns(head, f"The {head.name}")
         return Picked(artifact=head)
     if not isinstance(head, (str, os.PathLike)):
-        raise ConfigurationError(f'head= takes "auto", a name, a path, a HeadArtifact or None, not {head!r}.')
+        raise ConfigurationError(
+            f'head= takes "auto", a name, a path, a HeadArtifact, a HiddenHead or None, not {head!r}.'
+        )
     shelf = look()
     if isinstance(head, str) and (named := shelf.named(head)):
-        return Picked(artifact=load_head(named[0].path), anyway=True)
+        return Picked(artifact=load_any_head(named[0].path), anyway=True)
     try:
-        return Picked(artifact=load_head(head))
+        return Picked(artifact=load_any_head(head))
     except ArtifactError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             error.hint = f"By name there are: {', '.join(dict.fromkeys(each.name for each in shelf.heads)) or 'none'}."

@@ -12,10 +12,10 @@ import numpy as np
 from swift_client import answers, scorers, selection
 from swift_client.errors import ConfigurationError
 from swift_client.features import listed_ranks
-from swift_client.models import HeadArtifact
+from swift_client.models import AnyHead, HiddenHead
 from swift_client.types import F32, Candidate, Completion, Selection
 
-Scorer = str | scorers.ScorerFunction | HeadArtifact
+Scorer = str | scorers.ScorerFunction | AnyHead
 Method = Literal["auto", "best", "vote"]
 
 UNTRAINED = "mean_logprob"
@@ -41,16 +41,14 @@ class Rules:
     @property
     def reads_token_ids(self) -> bool:
         """Whether completions need ``top_ids``."""
-        return isinstance(self.scorer, HeadArtifact) and self.scorer.reads_token_ids
+        return isinstance(self.scorer, AnyHead) and self.scorer.reads_token_ids
 
     def __post_init__(self) -> None:
         if isinstance(self.scorer, str) and self.scorer not in scorers.SCORERS:
             known = ", ".join(scorers.SCORERS)
             raise ConfigurationError(f"There is no scorer {self.scorer!r}.", hint=f"Known: auto, {known}.")
-        if not isinstance(self.scorer, (str, HeadArtifact)) and not callable(self.scorer):
-            raise ConfigurationError(
-                f"scorer= takes a name, a callable or a HeadArtifact, not {type(self.scorer).__name__}."
-            )
+        if not isinstance(self.scorer, str | AnyHead) and not callable(self.scorer):
+            raise ConfigurationError(f"scorer= takes a name, a callable or a head, not {type(self.scorer).__name__}.")
         answers.reader(self.answer)
         if self.select not in ("auto", "best", "vote"):
             raise ConfigurationError(
@@ -111,12 +109,16 @@ def _answer_probabilities(groups: Sequence[int | None], probabilities: F32 | Non
 def _trusted(rules: Rules, completions: Sequence[Completion]) -> tuple[Scorer, tuple[str, ...]]:
     """Put a head aside that its own training found of no help, or that was not trained for these lists; say so."""
     head = rules.scorer
-    if not isinstance(head, HeadArtifact):
+    if not isinstance(head, AnyHead):
         return head, ()
     if not head.helps:
         return UNTRAINED, (
             f"{head.name} was no better than majority on its validation questions: votes count 1 each, without it.",
         )
+    if isinstance(head, HiddenHead):
+        if any(each.projections is not None or each.hidden_states is not None for each in completions):
+            return head, ()
+        return UNTRAINED, (f"{head.name} needs hidden states and none came: {UNTRAINED} scores instead.",)
     longest = max((listed_ranks(each) for each in completions if each.tokens), default=head.k_min)
     if longest < head.k_min and not rules.anyway:
         return UNTRAINED, (
@@ -134,6 +136,8 @@ def _numbered(completions: Sequence[Completion]) -> list[Completion]:
 
 
 def _signal(completions: Sequence[Completion], values: F32, scorer: Scorer) -> str:
+    if isinstance(scorer, HiddenHead) and not np.isnan(values).all():
+        return "hidden"
     text_alone = isinstance(scorer, str) and scorers.SCORERS[scorer].needs is None
     if text_alone or np.isnan(values).all() or not any(completion.tokens for completion in completions):
         return "text"
