@@ -34,7 +34,7 @@ from swift_client.training.savings import savings_svg
 from swift_client.training.simulate import simulate
 from swift_client.training.simulation import Replayed, Simulation
 
-COMPLETIONS, TEMPERATURE, FIRST_SEED = 16, 0.8, 11
+COMPLETIONS, TEMPERATURE, FIRST_SEED = 16, 0.8, 21
 
 
 def draw_samples(folder: Path, count: int, seeds: int) -> list[list[Group]]:

@@ -127,7 +127,7 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
             StoppingRule(
                 name="auto",
                 function=auto,
-                parameters={"threshold": 0.8, "least": 2, "clip": 0.02, "alone": 0.97, "majority": 0.9, "cost": 0.01},
+                parameters={"threshold": 0.9, "least": 2, "clip": 0.02, "alone": 0.97, "majority": 0.9, "cost": 0.01},
                 doc="by the posterior of the answer that the vote would choose, without a head as beta",
                 posterior="the probability of the chosen answer",
                 needs=(),
