@@ -288,6 +288,7 @@ def test_a_cap_of_any_text_lowers_what_was_asked_and_is_never_below_its_floor(
         (400, "`logprobs` is not supported with this model", True),
         (400, "Logprobs is not enabled for models/gemini-x", True),
         (400, "Unsupported parameter: 'top_logprobs' is not supported with this model.", True),
+        (400, "top_logprobs requires logprobs to be set to true", True),
         (400, 'Invalid JSON payload received. Unknown name "logprobs"', True),
         (400, "This model does not support logprobs", True),
         (400, "Requested sample logprobs of 21, which is greater than max allowed: 20", False),

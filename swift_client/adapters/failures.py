@@ -110,13 +110,14 @@ def logprobs_refused(error: ProviderError) -> bool:
     """Whether a 4xx says that this model gives no logprobs at all (a cap on their number is no refusal).
 
     Real sentences: "You are not allowed to request logprobs from this model", "`logprobs` is not supported with this
-    model", "Logprobs is not enabled for models/...", "Unsupported parameter: 'top_logprobs'".
+    model", "Logprobs is not enabled for models/...", "Unsupported parameter: 'top_logprobs'", and llama.cpp's Responses,
+    which gives none even then: "top_logprobs requires logprobs to be set to true".
     """
     return (
         error.status in (400, 403, 404, 422)
         and "logprobs" in error.message.lower()
         and bool(re.search(r"not[\w\s]{0,12}(support|allow|enable|availab|permit)|unsupported|unknown|unrecogni|extra "
-                           r"(inputs|fields)|does ?n[o']t", error.message, re.IGNORECASE))
+                           r"(inputs|fields)|does ?n[o']t|requires logprobs", error.message, re.IGNORECASE))
     )  # fmt: skip
 
 
