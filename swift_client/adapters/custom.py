@@ -72,12 +72,12 @@ def row(provider: object) -> Provider:
 
 
 class CustomTransport:
-    """Makes a custom object look like a Transport."""
+    """Makes a custom object look like a Transport. One that is ``timeless`` is never cut off by ``timeout``."""
 
-    def __init__(self, custom: CustomProvider, *, timeout: float | None = 60.0, max_connections: int = 16) -> None:
+    def __init__(self, custom: CustomProvider, *, timeout: float = 60.0, max_connections: int = 16) -> None:
         self.provider = row(custom)
         self._custom = custom
-        self._timeout = timeout
+        self._timeout = None if getattr(custom, "timeless", False) else timeout
         self._slots = asyncio.Semaphore(max_connections)
         self._threads = ThreadPoolExecutor(max_connections, thread_name_prefix="swift-client")
 

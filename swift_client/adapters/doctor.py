@@ -153,6 +153,8 @@ class _Probe:
             provider, self.model, _PROMPT, n=self.n, top_logprobs=self.k, stream=False, sampling=sampling
         )
         data = await self.transport.send(request)
+        if isinstance(data, Reply):
+            return data
         if isinstance(data, bytes):
             return self.codec.parse(data)
         return Reply(completions=tuple(data), usage=Usage())

@@ -24,10 +24,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from swift_client.adapters.hidden import Capture, Projection
-from swift_client.adapters.provider import Reply
+from swift_client.adapters.provider import Provider, Reply
+from swift_client.adapters.rows_local import ROWS
 from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.types import Message, Moment
 
@@ -79,7 +80,9 @@ class HuggingFaceModel:
         ConfigurationError: a loaded model comes without its tokenizer.
     """
 
-    name = "huggingface"
+    row: ClassVar[Provider] = ROWS[0]
+    timeless: ClassVar[bool] = True
+    """Loading and generating take what they take: ``timeout=`` has no meaning here, ``deadline=`` has."""
 
     def __init__(
         self,

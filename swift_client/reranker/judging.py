@@ -48,7 +48,9 @@ class Rules:
             known = ", ".join(scorers.SCORERS)
             raise ConfigurationError(f"There is no scorer {self.scorer!r}.", hint=f"Known: auto, {known}.")
         if not isinstance(self.scorer, str | AnyHead) and not callable(self.scorer):
-            raise ConfigurationError(f"scorer= takes a name, a callable or a head, not {type(self.scorer).__name__}.")
+            raise ConfigurationError(
+                f"scorer= takes a name, a callable or a HeadArtifact, not {type(self.scorer).__name__}."
+            )
         answers.reader(self.answer)
         if self.select not in ("auto", "best", "vote"):
             raise ConfigurationError(

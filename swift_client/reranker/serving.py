@@ -18,7 +18,7 @@ def serving(
         MissingExtraError: torch or transformers is not installed.
         ArtifactMismatchError: the head reads hidden states, and this provider gives none.
     """
-    if isinstance(provider, (str, Provider)) and row.name == HuggingFaceModel.name and model is not None:
+    if isinstance(provider, (str, Provider)) and row.name == HuggingFaceModel.row.name and model is not None:
         provider = HuggingFaceModel(model)
     if not isinstance(head, HiddenHead):
         return provider
