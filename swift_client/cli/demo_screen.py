@@ -16,7 +16,7 @@ from swift_client.cli.asked import Asked, counts, total_usage
 from swift_client.render import plain, selection_table
 
 if TYPE_CHECKING:
-    from swift_client.models import HeadArtifact
+    from swift_client.models import AnyHead
 
 SHOWN = 6
 """Candidates shown a question; the winner is always among them."""
@@ -45,7 +45,7 @@ The same in Python:
         print(reranker.best_of("What is 17 * 24? End with: The answer is N.", n=8).text)"""
 
 
-def show_introduction(n: int, head: HeadArtifact | None) -> None:
+def show_introduction(n: int, head: AnyHead | None) -> None:
     """Say what is about to happen."""
     screen.show(Text(INTRODUCTION.format(n=n, weight=WITH_HEAD if head and head.helps else WITHOUT_HEAD)), "")
 
@@ -73,7 +73,7 @@ def _marked(asked: Asked, index: int) -> tuple[str, str]:
     return (f"✓ {shown}", "green") if asked.right[index] else (f"✗ {shown}", "red")
 
 
-def show_summary(asked: Sequence[Asked], n: int, head: HeadArtifact | None) -> None:
+def show_summary(asked: Sequence[Asked], n: int, head: AnyHead | None) -> None:
     """Compare the choice with its alternatives over questions that were not shown, if there was time for any."""
     if not asked:
         return
@@ -101,7 +101,7 @@ def show_summary(asked: Sequence[Asked], n: int, head: HeadArtifact | None) -> N
     )
 
 
-def _worth(head: HeadArtifact | None) -> str:
+def _worth(head: AnyHead | None) -> str:
     if head is None:
         return "No head is trained for this model yet: the answers vote, and the score decides ties."
     if not head.helps:
