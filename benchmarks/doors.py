@@ -161,7 +161,13 @@ def main() -> None:
         for server, url in servers.items():
             for door in DOORS:
                 try:
-                    found[f"{server} {door}"] = replies(door, url, prompts, templated)
+                    came = replies(door, url, prompts, templated)
+                    if any(each.tokens for each in came):
+                        found[f"{server} {door}"] = came
+                    else:
+                        chat = next(iter(found.values()))
+                        same = sum(each.text == other.text for each, other in zip(came, chat, strict=True))
+                        refused[f"{server} {door}"] = f"no logprobs; {same} of {len(came)} texts are the same"
                 except SwiftClientError as error:
                     refused[f"{server} {door}"] = str(error)
                 print(f"{server} {door}", file=sys.stderr)
