@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from rich.text import Text
 
-from swift_client.cli import choose, collect, demo, doctor, evaluate, providers, report, screen, simulate, train
+from swift_client.cli import choose, collect, demo, doctor, evaluate, plan, providers, report, screen, simulate, train
 from swift_client.errors import (
     AuthenticationError,
     BudgetExceededError,
@@ -40,6 +40,7 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(report.report)
 app.command()(simulate.simulate)
+app.command()(plan.plan)
 
 # typer brings a click of its own since 0.2x; the base of its BadParameter is "wrong usage" in either click.
 _WrongUsage: Any = typer.BadParameter.__base__

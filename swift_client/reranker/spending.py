@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from swift_client.adapters import Provider
+from swift_client.adapters.prefix_cache import PREFIX_CACHES
 from swift_client.errors import BudgetExceededError, ConfigurationError, MissingExtraError
 from swift_client.pricing import Price, Prices, checked, price_of
 from swift_client.sampling import Account, Budget, Draw, Meter, Order
+from swift_client.sampling.meter import max_tokens
+from swift_client.sampling.plan import Planned, asks_for_caching, plan, rough_tokens
 from swift_client.types import Selection, Stopped
+
+_ANSWER = 500
+"""Tokens that a completion is reckoned with where no ``max_tokens`` is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +56,34 @@ class Tariff:
         return price.at(drawn.longest_prompt).cost(
             prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens
         )
+
+    async def plan(
+        self, order: Order, row: Provider, *, n_max: int | None, warm_cache: Literal["auto"] | bool
+    ) -> Planned | None:
+        """Return how the completions are best asked for, None where there is nothing to gain from waiting.
+
+        Nothing is looked up for prompts that go in one call, are too short, or are in a hurry.
+        """
+        cache = PREFIX_CACHES.get(row.name)
+        tokens = rough_tokens(order)
+        if warm_cache != "auto" or cache is None or not cache.holds(tokens) or order.deadline is not None:
+            return None
+        if n_max is None or order.n <= n_max:
+            return None
+        try:
+            price = await asyncio.to_thread(self.price)
+        except MissingExtraError:
+            return None
+        found = plan(
+            order.n,
+            n_max=n_max,
+            prompt_tokens=tokens,
+            completion_tokens=max_tokens(order.sampling) or _ANSWER,
+            price=price,
+            cache=cache,
+            marked=asks_for_caching(order.messages, order.sampling),
+        )
+        return found if found.chosen.first_alone else None
 
     async def meter(self, account: Account, order: Order, row: Provider) -> Meter:
         """Return what keeps a draw to the budget.

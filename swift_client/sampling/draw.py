@@ -45,6 +45,7 @@ async def draw(
     waves: Sequence[int] = (),
     enough: Enough | None = None,
     meter: Meter | None = None,
+    first_alone: bool = False,
 ) -> Draw:
     """Draw ``order.n`` completions, or fewer where these are enough.
 
@@ -60,6 +61,7 @@ async def draw(
         waves: how many completions each wave asks for; the last number repeats.
         enough: asked with all completions so far whenever calls have brought some, also in the middle of a wave.
             Where it says yes the draw ends; calls under way are cancelled, and what they may cost is estimated.
+        first_alone: whether the first call is waited for before others start, so that they find its prompt cached.
         meter: keeps a budget: every wave is cut to what fits, and where nothing does the draw ends with what there is.
 
     Raises:
@@ -104,6 +106,8 @@ async def draw(
         planned = planned if short else min(settled + next(sizes), order.n)
         if not (calls := wave(settled, planned)):
             break
+        if first_alone and not outcomes:
+            del calls[1:]
         planned = settled + sum(call.wanted for call in calls)
         if short:
             message = f"{planned - settled} completions are missing; {len(calls)} more calls"
