@@ -92,6 +92,8 @@ class Usage:
     """What was paid for, summed over calls."""
 
     prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    """How many of ``prompt_tokens`` the provider says it read from its cache."""
     completion_tokens: int = 0
     calls: int = 0
     """HTTP requests that were answered or failed, retries included."""
@@ -101,6 +103,7 @@ class Usage:
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            cached_prompt_tokens=self.cached_prompt_tokens + other.cached_prompt_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
             calls=self.calls + other.calls,
             estimated=self.estimated or other.estimated,
@@ -259,6 +262,7 @@ class Selection:
             "elapsed": self.elapsed,
             "usage": {
                 "prompt_tokens": self.usage.prompt_tokens,
+                "cached_prompt_tokens": self.usage.cached_prompt_tokens,
                 "completion_tokens": self.usage.completion_tokens,
                 "calls": self.usage.calls,
                 "estimated": self.usage.estimated,

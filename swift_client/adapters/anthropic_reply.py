@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from swift_client.adapters import failures
+from swift_client.adapters.cached import cached_of
 from swift_client.adapters.choices import ReadChoice, canonical_calls, finish_reason, joined
 from swift_client.adapters.provider import Reply
 from swift_client.adapters.sse import Assembler
@@ -91,6 +92,7 @@ class StreamAssembler(Assembler[Event]):
         self._stop_reason: str | None = None
         self._prompt_tokens: int | None = None
         self._output_tokens: int | None = None
+        self._cached_tokens = 0
         self._model: str | None = None
         self._odd_blocks = 0
 
@@ -113,6 +115,7 @@ class StreamAssembler(Assembler[Event]):
                 self._start(index, block)
         if usage := lenient(event.usage, Usage):
             self._prompt_tokens = usage.prompt_tokens if usage.prompt_tokens is not None else self._prompt_tokens
+            self._cached_tokens = max(self._cached_tokens, cached_of(event.usage))
             self._output_tokens = usage.output_tokens if usage.output_tokens is not None else self._output_tokens
         self._model = lenient(event.model, str) or self._model
         self._stop_reason = event.stop_reason or self._stop_reason
@@ -164,6 +167,7 @@ class StreamAssembler(Assembler[Event]):
             [ReadChoice(completion=Completion(text=text, finish_reason=finish), index=0)],
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._output_tokens,
+            cached_tokens=self._cached_tokens,
             model=self._model,
             notes=notes,
         )

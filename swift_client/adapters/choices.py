@@ -67,6 +67,7 @@ def joined(
     *,
     prompt_tokens: int | None,
     completion_tokens: int | None,
+    cached_tokens: int = 0,
     counts_one: bool = False,
     model: str | None,
     notes: Iterable[str] = (),
@@ -81,6 +82,7 @@ def joined(
         read: the choices in the order of arrival.
         prompt_tokens: as reported, of the whole reply.
         completion_tokens: as reported, of the whole reply, thinking included.
+        cached_tokens: how many of the prompt were read from a cache, as reported.
         counts_one: whether ``completion_tokens`` is known to be of one choice only.
         model: as reported.
         notes: what else a user should know.
@@ -91,8 +93,10 @@ def joined(
     estimated = counted is None or counted < 0 or (several and (counts_one or counted + len(read) < listed))
     if estimated:
         counted = listed or (counted or 0) * len(read)
+    prompt = max(prompt_tokens or 0, 0)
     usage = Usage(
-        prompt_tokens=max(prompt_tokens or 0, 0),
+        prompt_tokens=prompt,
+        cached_prompt_tokens=min(cached_tokens, prompt),
         completion_tokens=max(counted or 0, 0),
         estimated=estimated or prompt_tokens is None,
     )

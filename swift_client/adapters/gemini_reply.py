@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Raw
 
 from swift_client.adapters import failures
+from swift_client.adapters.cached import cached_of
 from swift_client.adapters.choices import ReadChoice, canonical_calls, finish_reason, joined
 from swift_client.adapters.gemini_wire import (
     PIECE,
@@ -45,6 +46,7 @@ class StreamAssembler(Assembler[Piece]):
         super().__init__(PIECE, top_logprobs=top_logprobs, token_ids=token_ids)
         self._builders: dict[int, _Builder] = {}
         self._usage: Usage | None = None
+        self._cached_tokens = 0
         self._model: str | None = None
         self._said_something = False
         self._unreadable = 0
@@ -57,6 +59,7 @@ class StreamAssembler(Assembler[Piece]):
     def _take(self, piece: Piece) -> None:
         self._said_something |= any(map(filled, (piece.usage_metadata, piece.model_version, piece.response_id)))
         self._usage = lenient(piece.usage_metadata, Usage) or self._usage
+        self._cached_tokens = max(self._cached_tokens, cached_of(piece.usage_metadata))
         self._model = lenient(piece.model_version, str) or self._model
         if filled(piece.error):
             self._error = self._error or failures.from_error_object(lenient(piece.error, object))
@@ -111,7 +114,12 @@ class StreamAssembler(Assembler[Piece]):
         output = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
         counted = None if self._usage is None or (not output and any(item.listed_tokens for item in read)) else output
         return joined(
-            read, prompt_tokens=usage.prompt_token_count, completion_tokens=counted, model=self._model, notes=notes
+            read,
+            prompt_tokens=usage.prompt_token_count,
+            cached_tokens=self._cached_tokens,
+            completion_tokens=counted,
+            model=self._model,
+            notes=notes,
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Raw
 
 from swift_client.adapters import failures
+from swift_client.adapters.cached import cached_of
 from swift_client.adapters.choices import ReadChoice, joined
 from swift_client.adapters.openai_choice import read_choice
 from swift_client.adapters.openai_wire import Chunk, Envelope, WireUsage, envelope_of, split_by_sight
@@ -57,6 +58,7 @@ def read_choices(
     choices: Iterable[Raw | bytes],
     *,
     usage: WireUsage | None,
+    cached_tokens: int = 0,
     model: str | None,
     counts_one: bool = False,
     notes: Iterable[str] = (),
@@ -93,6 +95,7 @@ def read_choices(
         read,
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
+        cached_tokens=cached_tokens,
         counts_one=counts_one,
         model=model,
         notes=(*notes, *lost),
@@ -105,6 +108,7 @@ def _read_envelope(envelope: Envelope, *, notes: Iterable[str] = (), **options: 
     return read_choices(
         envelope.choices or [],
         usage=lenient(envelope.usage, WireUsage),
+        cached_tokens=cached_of(envelope.usage),
         model=lenient(envelope.model, str),
         counts_one=filled(envelope.timings),
         notes=[*notes, *beside],

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from swift_client.adapters.cached import cached_of
 from swift_client.adapters.openai_body import error_of, read_body, read_choices
 from swift_client.adapters.openai_wire import Chunk, ChunkChoice, LogprobsDelta, Message, WireUsage
 from swift_client.adapters.provider import Reply
@@ -38,6 +39,7 @@ class StreamAssembler(Assembler[Chunk]):
         self._prompt_tokens: int | None = None
         self._counted_along: int | None = None
         self._counted_after: int | None = None
+        self._cached_tokens = 0
         self._model: str | None = None
 
     def _read_body(self, data: bytes) -> Generator[None, None, Reply]:
@@ -52,6 +54,7 @@ class StreamAssembler(Assembler[Chunk]):
             yield from read_choices(
                 (builder.choice(index) for index, builder in builders),
                 usage=WireUsage(self._prompt_tokens, counted),
+                cached_tokens=self._cached_tokens,
                 model=self._model,
                 notes=self._notes([index for index, builder in builders if not builder.finish_reason]),
                 **self._options,
@@ -62,6 +65,7 @@ class StreamAssembler(Assembler[Chunk]):
         self._model = self._model or lenient(chunk.model, str)
         if usage := lenient(chunk.usage, WireUsage):
             self._prompt_tokens = _larger(self._prompt_tokens, usage.prompt_tokens)
+            self._cached_tokens = max(self._cached_tokens, cached_of(chunk.usage))
             if chunk.choices:  # grows along the stream (vLLM's continuous usage)
                 self._counted_along = _larger(self._counted_along, usage.completion_tokens)
             elif usage.completion_tokens is not None:  # final; llama.cpp sends one for each choice

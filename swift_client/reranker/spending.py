@@ -52,9 +52,15 @@ class Tariff:
             return None
         if price is None:
             return None
-        usage = drawn.usage
+        usage, cache = drawn.usage, PREFIX_CACHES.get(self.provider)
+        # Counts of what was written are rare. Where caching is automatic and writing has a price, all else was written.
+        automatic = cache is not None and not cache.marked and cache.holds(drawn.longest_prompt)
+        written = usage.prompt_tokens - usage.cached_prompt_tokens if automatic else 0
         return price.at(drawn.longest_prompt).cost(
-            prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=usage.cached_prompt_tokens,
+            written_tokens=written,
         )
 
     async def plan(
