@@ -25,10 +25,12 @@ from swift_client.types import Completion, Message
 EXPECTED = {
     *("openai", "azure", "pocket", "vllm", "sglang", "llamacpp", "ollama", "lmstudio", "together", "fireworks"),
     *("deepseek", "xai", "openrouter", "openai-compatible", "openai-completions", "openai-responses"),
-    *("gemini", "vertex", "anthropic"),
+    *("gemini", "vertex", "anthropic", "mistral", "cohere", "moonshot", "perplexity", "groq", "cerebras"),
+    *("sambanova", "dashscope", "databricks", "nim", "bedrock", "llama-cpp-python", "tgi", "huggingface"),
 }
-ADDRESS_GIVEN_ELSEWHERE = {"azure", "pocket", "openai-compatible", "vertex"}
-KEYLESS = {"pocket", "vllm", "sglang", "llamacpp", "ollama", "lmstudio", "openai-compatible"}
+ADDRESS_GIVEN_ELSEWHERE = {"azure", "pocket", "openai-compatible", "vertex", "databricks", "bedrock", "huggingface"}
+KEYLESS = {"pocket", "vllm", "sglang", "llamacpp", "ollama", "lmstudio", "openai-compatible", "tgi"}
+KEYLESS |= {"llama-cpp-python", "huggingface"}
 
 
 def test_the_table_has_every_promised_provider() -> None:
@@ -116,6 +118,8 @@ def test_a_row_without_default_model_asks_for_one() -> None:
         ("azure", "https://me.openai.azure.com/", "https://me.openai.azure.com/openai/v1"),
         ("azure", "https://me.openai.azure.com/openai/v1/", "https://me.openai.azure.com/openai/v1"),
         ("pocket", "http://127.0.0.1:5/v1", "http://127.0.0.1:5/v1"),
+        ("databricks", "https://me.cloud.databricks.com", "https://me.cloud.databricks.com/serving-endpoints"),
+        ("bedrock", "https://bedrock-mantle.eu-west-1.api.aws", "https://bedrock-mantle.eu-west-1.api.aws/v1"),
     ],
 )  # fmt: skip
 def test_addresses_are_completed_and_never_rewritten(name: str, given: str | None, address: str) -> None:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from swift_client.adapters import custom
 from swift_client.adapters.custom import CustomProvider, CustomTransport
 from swift_client.adapters.keys import ApiKey
-from swift_client.adapters.provider import Capabilities, Provider, Reply, Request
+from swift_client.adapters.provider import Capabilities, Provider, Reply, Request, capabilities_of
 from swift_client.adapters.table import PROVIDERS
 from swift_client.adapters.transport import LocalServer, Transport
 from swift_client.errors import ConfigurationError, UnknownProviderError
@@ -35,6 +35,7 @@ __all__ = [
     "Reply",
     "Request",
     "Transport",
+    "capabilities_of",
     "codec",
     "connect",
     "resolve",
@@ -121,6 +122,8 @@ def resolve(
         row, model = provider, model or provider.default_model
     else:
         row = custom.row(provider)
+        if row is getattr(provider, "row", None):  # then it names its model too
+            model = model or getattr(provider, "model", None)
         if base_url is not None:
             raise ConfigurationError("base_url= has no meaning for an object of your own.", hint="Leave it out.")
     address = base_url if base_url is not None else _from_environment(row)
@@ -191,5 +194,5 @@ def _complete(address: str, row: Provider) -> str:
     for door in ("/chat/completions", "/completions", "/responses", "/messages"):
         path = path.removesuffix(door)
     if not path:
-        path = "/openai/v1" if row.base_url_variable == "AZURE_OPENAI_ENDPOINT" else urlsplit(row.base_url or "").path
+        path = row.base_path or urlsplit(row.base_url or "").path
     return parts._replace(path=path).geturl()

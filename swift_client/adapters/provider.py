@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -23,10 +24,22 @@ class Capabilities:
     streams_logprobs: bool = True
     logprob_space: Literal["raw", "after_temperature", "unknown"] = "unknown"
     """Whether temperature was applied before the logprobs were taken."""
+    end_of_turn: Literal["absent", "listed", "unknown"] = "unknown"
+    """Whether the end-of-turn token stands among the listed tokens; codecs take it off where it does."""
+    thinking: Literal["never", "on_request", "by_default", "always"] = "never"
+    """Which requests are answered with hidden reasoning *and therefore* without logprobs; "never" too where a thinking
+    model gives them all the same. "by_default": all but those with ``reasoning_effort="none"``."""
     checked: str
     """ISO date on which these facts were last checked."""
     evidence: str = ""
     """Where they come from: recording, source, documentation, probe."""
+
+    def thinks(self, fields: Mapping[str, Any]) -> bool:
+        """Whether a request with these fields gets hidden reasoning instead of logprobs."""
+        effort = _effort(fields)
+        if self.thinking == "by_default":
+            return effort != "none"
+        return self.thinking == "always" or (self.thinking == "on_request" and effort not in (None, "none"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +55,17 @@ class Provider:
     """Name of the wire format, a key of ``adapters.CODECS``."""
     default_model: str | None
     capabilities: Capabilities
+    models: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    """(pattern, fields of Capabilities that differ) for families of models, the most specific first; the first that
+    matches holds. Patterns are those of :mod:`fnmatch`, case kept. See :func:`capabilities_of`."""
     logprobs_request: Literal["bool", "int", "none"] = "bool"
     """"bool": ``logprobs: true, top_logprobs: k``; "int": ``logprobs: k``; "none": never sent."""
     extra_body: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """Fields this provider needs in every request (with the reason beside the row)."""
     base_url_variable: str | None = None
     """Environment variable that overrides ``base_url``, where the ecosystem has one."""
+    base_path: str = ""
+    """Path that a given address without one gets, where ``base_url`` is None and so shows none."""
     key_header: str = "authorization"
     """Header that carries the key: alone, but for "authorization", where it is "Bearer KEY"."""
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -57,6 +75,21 @@ class Provider:
     def openai_family(self) -> bool:
         """Whether the openai client sends this row's requests, with its own ways to sign in."""
         return self.codec.startswith("openai_")
+
+
+def capabilities_of(provider: Provider, model: str | None) -> Capabilities:
+    """Return what is known of one model: the row's facts, with those of the first pattern that matches its name."""
+    different = next((facts for pattern, facts in provider.models if fnmatchcase(model or "", pattern)), {})
+    return replace(provider.capabilities, **different)
+
+
+def _effort(fields: Mapping[str, Any]) -> str | None:
+    """Read how much thinking a request asks for, in the spellings of Chat, Responses and OpenRouter, and DeepSeek."""
+    reasoning, thinking = fields.get("reasoning"), fields.get("thinking")
+    effort = reasoning.get("effort") if isinstance(reasoning, Mapping) else fields.get("reasoning_effort")
+    if effort is None and isinstance(thinking, Mapping) and thinking.get("type") in ("disabled", "enabled"):
+        effort = "none" if thinking["type"] == "disabled" else "enabled"
+    return effort if isinstance(effort, str) else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,12 @@ def providers(as_json: options.Json = False) -> None:
             "n_max": row.capabilities.n_max,
             "top_logprobs_max": row.capabilities.top_logprobs_max,
             "logprob_space": row.capabilities.logprob_space,
+            "streams_logprobs": row.capabilities.streams_logprobs,
+            "end_of_turn": row.capabilities.end_of_turn,
+            "thinking": row.capabilities.thinking,
             "checked": row.capabilities.checked,
+            "evidence": row.capabilities.evidence,
+            "models": [{"pattern": pattern, **facts} for pattern, facts in row.models],
         }
         for row in PROVIDERS.values()
     ]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-from swift_client.adapters import PROVIDERS, CustomProvider, Provider, codec, connect, resolve
+from swift_client.adapters import PROVIDERS, CustomProvider, Provider, capabilities_of, codec, connect, resolve
 from swift_client.adapters.keys import ApiKey
 from swift_client.answers import Spec
 from swift_client.errors import ConfigurationError
@@ -100,7 +100,8 @@ class Reranker:
             whole("top_logprobs", top_logprobs, low=0)
         self._row, self._model = resolve(provider, model, base_url)
         self._codec = codec(self._row)  # here and not at the first call, whose event loop an import would hold up
-        most = self._row.capabilities.top_logprobs_max
+        known = capabilities_of(self._row, self._model)
+        most = known.top_logprobs_max
         # A number of the caller's own wins over the row, which may be out of date.
         hopeless = self._row.logprobs_request == "none" or (most == 0 and top_logprobs is None)
         none = hopeless or require_logprobs is False
@@ -125,7 +126,7 @@ class Reranker:
         )
         asked = top_logprobs if top_logprobs is not None else min(most, artifact.k_max if artifact else most)
         self._must_have_logprobs = require_logprobs is True
-        self._endpoint = Endpoint(self._row.capabilities, top_logprobs=None if none else asked)
+        self._endpoint = Endpoint(known, top_logprobs=None if none else asked, insists=top_logprobs is not None)
         self._max_retries, self._max_concurrency, self._on_event = max_retries, max_concurrency, on_event
         self._limits: dict[int, Limit] = {}
         self._portal = Portal()  # used by the sync face alone; starts nothing before its first call

@@ -85,7 +85,11 @@ class Call:
         while True:
             async with self._slot():
                 endpoint = self._line.endpoint
-                terms = endpoint.terms(self.wanted, stream=self._progress.until is not None)
+                terms = endpoint.terms(
+                    self.wanted,
+                    stream=self._progress.until is not None,
+                    fields=self._line.fields(self._progress.order),
+                )
                 try:
                     self._attempts += 1
                     return await self._ask(terms)

@@ -72,8 +72,8 @@ async def draw(
         SwiftClientError: the one cause of all failures, where no retry can help.
     """
     endpoint = line.endpoint
-    if line.must_have_logprobs and endpoint.top_logprobs is None:
-        raise line.unavailable(endpoint.refusal or f"provider {line.provider.name!r} is known to give none.")
+    if line.must_have_logprobs and (silent := endpoint.silent(line.fields(order))):
+        raise line.unavailable(silent)
     until = None if order.deadline is None else asyncio.get_running_loop().time() + order.deadline
     progress = Progress(order=order, until=until, meter=meter)
     if endpoint.refusal:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from swift_client.adapters import Codec, CustomTransport, Provider, Transport
 from swift_client.errors import LogprobsUnavailableError, RequestTimeoutError, SwiftClientError
@@ -45,6 +46,10 @@ class Line:
                 self.on_event(event)
             except Exception:
                 logger.exception("on_event failed; the draw goes on")
+
+    def fields(self, order: Order) -> Mapping[str, Any]:
+        """Return the fields that every request of ``order`` has besides prompt, n and logprobs."""
+        return {**self.provider.extra_body, **order.sampling}
 
     def unavailable(self, reason: str) -> LogprobsUnavailableError:
         """Return the error for ``require_logprobs=True`` where none come."""

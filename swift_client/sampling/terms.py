@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 from swift_client.adapters.caps import cap_from_message
 from swift_client.adapters.failures import logprobs_refused
@@ -40,11 +41,14 @@ class Endpoint:
     409 and 429) teaches a cap; a rate limit, a timeout or a server fault never does.
 
     Args:
-        capabilities: the provider row's.
+        capabilities: what is known of the provider's model.
         top_logprobs: alternatives to ask for, or None to ask for no logprobs.
+        insists: ask for them also where the model is known to hide them while it thinks: the row may be out of date.
     """
 
-    def __init__(self, capabilities: Capabilities, *, top_logprobs: int | None) -> None:
+    def __init__(self, capabilities: Capabilities, *, top_logprobs: int | None, insists: bool = False) -> None:
+        self._known = capabilities
+        self._insists = insists
         self.n_max = capabilities.n_max
         self.top_logprobs = top_logprobs
         self.vouched = capabilities.logprobs_known
@@ -59,9 +63,18 @@ class Endpoint:
         """Return how many of ``wanted`` completions one call may ask for."""
         return min(wanted, self.n_max or wanted)
 
-    def terms(self, wanted: int, *, stream: bool) -> Terms:
-        """Return what a request for ``wanted`` completions may ask for now."""
-        return Terms(n=self.size(wanted), top_logprobs=self.top_logprobs, stream=stream and self.streams)
+    def terms(self, wanted: int, *, stream: bool, fields: Mapping[str, Any] = MappingProxyType({})) -> Terms:
+        """Return what a request with these ``fields`` for ``wanted`` completions may ask for now."""
+        k = None if self.silent(fields) else self.top_logprobs
+        return Terms(n=self.size(wanted), top_logprobs=k, stream=stream and self.streams)
+
+    def silent(self, fields: Mapping[str, Any]) -> str | None:
+        """Return why no logprobs would come with these fields, or None where they may."""
+        if self.top_logprobs is None:
+            return self.refusal or "it is known to give none."
+        if not self._insists and self._known.thinks(fields):
+            return 'it gives none while it thinks, and with reasoning_effort="none" it would.'
+        return None
 
     def concede(self, error: BadRequestError | AuthenticationError, asked: Terms) -> Concession | None:
         """Learn from a refusal what to ask less of; None where it names nothing of that kind."""

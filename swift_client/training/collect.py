@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
-from swift_client.adapters import CustomProvider, Provider, codec, connect, resolve
+from swift_client.adapters import CustomProvider, Provider, capabilities_of, codec, connect, resolve
 from swift_client.adapters.keys import ApiKey
 from swift_client.errors import ConfigurationError
 from swift_client.portal import Portal
@@ -94,7 +94,8 @@ async def collect_async(
     for question in asked:
         order(question.messages, n, seed=seed, sampling=sampling)
     row, name = resolve(provider, model, base_url)
-    most = row.capabilities.top_logprobs_max
+    known = capabilities_of(row, name)
+    most = known.top_logprobs_max
     k = most if top_logprobs is None else top_logprobs
     whole("top_logprobs", k, low=0)
     transport = connect(provider, row, api_key=api_key, client=client, timeout=timeout, max_connections=concurrency)
@@ -112,8 +113,9 @@ async def collect_async(
                     codec=codec(row),
                     transport=transport,
                     endpoint=Endpoint(
-                        row.capabilities,
+                        known,
                         top_logprobs=None if row.logprobs_request == "none" or (most == 0 and not k) else k,
+                        insists=top_logprobs is not None,
                     ),
                     limit=limit,
                     max_retries=max_retries,

@@ -1,0 +1,159 @@
+"""What the table says of single models, and what becomes of it when a model says otherwise."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from swift_client import AsyncSwiftReranker
+from swift_client.adapters import PROVIDERS, Capabilities, Provider, capabilities_of
+from swift_client.errors import LogprobsUnavailableError
+from tests.servers import FaultServer, error
+
+QUESTION = "2 + 2?"
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "k", "thinking"),
+    [
+        ("openai", "gpt-4o-mini-2024-07-18", 20, "never"),
+        ("openai", "gpt-4.1", 20, "never"),
+        ("openai", "ft:gpt-4o-mini-2024-07-18:acme::abc", 20, "never"),
+        ("openai", "gpt-5", 0, "always"),
+        ("openai", "gpt-5-mini-2025-08-07", 0, "always"),
+        ("openai", "gpt-5-chat-latest", 0, "always"),
+        ("openai", "gpt-5.1", 5, "on_request"),
+        ("openai", "gpt-5.1-chat-latest", 0, "always"),
+        ("openai", "gpt-5.1-codex-max", 0, "always"),
+        ("openai", "gpt-5.4-mini", 5, "on_request"),
+        ("openai", "gpt-5.4-pro", 0, "always"),
+        ("openai", "gpt-5.5", 5, "by_default"),
+        ("openai", "gpt-5.6-terra", 5, "by_default"),
+        ("openai", "gpt-6-luna", 5, "by_default"),
+        ("openai", "gpt-6-astra-2026-10-01", 0, "always"),
+        ("openai", "o1", 0, "always"),
+        ("openai", "o3-mini", 0, "always"),
+        ("openai", "o4-mini-deep-research", 0, "always"),
+        ("openai", "gpt-4-1106-preview", 0, "never"),
+        ("openai-responses", "gpt-5.2", 5, "on_request"),
+        ("azure", "gpt-5.2", 5, "on_request"),
+        ("azure", "my-deployment", 20, "never"),
+        ("openrouter", "openai/gpt-5.4-mini", 5, "on_request"),
+        ("openrouter", "openai/gpt-4.1-mini", 20, "never"),
+        ("openrouter", "anthropic/claude-sonnet-5", 0, "never"),
+        ("bedrock", "openai.gpt-5.5", 5, "by_default"),
+        ("xai", "grok-3-mini", 8, "never"),
+        ("xai", "grok-4-0709", 8, "never"),
+        ("xai", "grok-4.20", 0, "never"),
+        ("vertex", "gemini-2.5-flash", 20, "never"),
+        ("vertex", "gemini-3.5-flash", 0, "never"),
+        ("deepseek", "deepseek-v4-flash", 20, "by_default"),
+        ("vllm", "gpt-5", 20, "never"),
+        ("openai-compatible", "o3", 20, "never"),
+    ],
+)
+def test_a_model_has_the_facts_of_its_family(provider: str, model: str, k: int, thinking: str) -> None:
+    known = capabilities_of(PROVIDERS[provider], model)
+    assert (known.top_logprobs_max, known.thinking) == (k, thinking)
+
+
+@pytest.mark.parametrize(
+    ("model", "n"), [("gemini-2.5-pro", 8), ("gemini-3-pro-preview", 1), ("gemini-3.1-pro-preview", 4), (None, 8)]
+)
+def test_families_differ_in_n_too(model: str | None, n: int) -> None:
+    assert capabilities_of(PROVIDERS["vertex"], model).n_max == n
+
+
+@pytest.mark.parametrize("row", PROVIDERS.values(), ids=lambda row: row.name)
+def test_every_pattern_names_real_facts_with_their_date_and_evidence(row: Provider) -> None:
+    known = {field.name for field in fields(Capabilities)}
+    for pattern, facts in row.models:
+        assert pattern
+        assert set(facts) <= known
+        assert facts["evidence"]
+        assert datetime.date.fromisoformat(facts["checked"]) >= datetime.date(2026, 8, 1)
+        assert 0 <= facts.get("top_logprobs_max", 0) <= row.capabilities.top_logprobs_max
+        with pytest.raises(TypeError):
+            facts["n_max"] = 3  # type: ignore[index]
+
+
+@pytest.mark.parametrize("row", PROVIDERS.values(), ids=lambda row: row.name)
+def test_no_pattern_stands_behind_one_that_matches_all_it_does(row: Provider) -> None:
+    patterns = [pattern for pattern, _ in row.models]
+    for at, pattern in enumerate(patterns):
+        example = pattern.replace("*", "").replace("[", "").split("-]")[0]
+        assert not any(example.startswith(before.rstrip("*")) for before in patterns[:at] if before.endswith("*")), (
+            pattern
+        )
+
+
+@pytest.mark.parametrize(
+    ("thinking", "given", "hides"),
+    [
+        ("never", {"reasoning_effort": "high"}, False),
+        ("always", {"reasoning_effort": "none"}, True),
+        ("on_request", {}, False),
+        ("on_request", {"reasoning_effort": "none"}, False),
+        ("on_request", {"reasoning_effort": "low"}, True),
+        ("on_request", {"reasoning": {"effort": "medium"}}, True),
+        ("by_default", {}, True),
+        ("by_default", {"reasoning": {"effort": "none"}}, False),
+        ("by_default", {"reasoning_effort": "none"}, False),
+        ("by_default", {"thinking": {"type": "disabled"}}, False),
+        ("by_default", {"thinking": {"type": "enabled"}}, True),
+        ("by_default", {"reasoning": None, "thinking": 3, "reasoning_effort": 0}, True),
+    ],
+)
+def test_thinking_hides_logprobs_as_the_request_asks(thinking: Any, given: dict[str, Any], hides: bool) -> None:
+    able = replace(PROVIDERS["openai"].capabilities, thinking=thinking)
+    assert able.thinks(given) is hides
+
+
+async def asked_of(server: FaultServer, model: str, *, settings: dict[str, Any], **sampling: Any) -> list[Any]:
+    async with AsyncSwiftReranker("openai", model, base_url=server.url, api_key="k", **settings) as reranker:
+        await reranker.best_of(QUESTION, n=2, **sampling)
+    return [request.json.get("top_logprobs") for request in server.requests]
+
+
+async def test_gpt_5_is_asked_for_five_alternatives_unless_it_thinks(fault_server: FaultServer) -> None:
+    assert await asked_of(fault_server, "gpt-5.4-mini", settings={}) == [5]
+    assert await asked_of(fault_server, "gpt-5.4-mini", settings={}, reasoning_effort="high") == [5, None]
+    assert await asked_of(fault_server, "gpt-5.5", settings={}) == [5, None, None]
+    assert await asked_of(fault_server, "gpt-5.5", settings={}, reasoning_effort="none") == [5, None, None, 5]
+
+
+async def test_a_number_of_your_own_asks_whatever_the_models_name_says(fault_server: FaultServer) -> None:
+    assert await asked_of(fault_server, "o3", settings={"top_logprobs": 3}) == [3]
+    assert await asked_of(fault_server, "gpt-5.5", settings={"top_logprobs": 7}) == [3, 7]
+
+
+async def test_a_thinking_call_teaches_nothing_about_the_calls_that_do_not_think(fault_server: FaultServer) -> None:
+    async with AsyncSwiftReranker("openai", "gpt-5.4", base_url=fault_server.url, api_key="k") as reranker:
+        thought = await reranker.best_of(QUESTION, n=2, reasoning_effort="high")
+        plain = await reranker.best_of(QUESTION, n=2)
+    assert (thought.signal, plain.signal) == ("text", "logprobs:k=5")
+
+
+async def test_logprobs_that_must_come_and_cannot_cost_nothing_and_the_error_names_the_remedy(
+    fault_server: FaultServer,
+) -> None:
+    async with AsyncSwiftReranker(
+        "openai", "gpt-5.5", base_url=fault_server.url, api_key="k", require_logprobs=True
+    ) as reranker:
+        with pytest.raises(LogprobsUnavailableError, match=r'reasoning_effort="none"'):
+            await reranker.best_of(QUESTION, n=16)
+        assert fault_server.requests == []
+        sure = await reranker.best_of(QUESTION, n=2, reasoning_effort="none")
+    assert sure.signal == "logprobs:k=5"
+
+
+async def test_peers_15_what_a_reply_shows_overrides_what_the_name_suggested(fault_server: FaultServer) -> None:
+    fault_server.script(error(400, "Invalid 'top_logprobs': integer must be between 0 and 2, but got 5."))
+    async with AsyncSwiftReranker("openai", "gpt-5.4", base_url=fault_server.url, api_key="k") as reranker:
+        first = await reranker.best_of(QUESTION, n=2)
+        await reranker.best_of(QUESTION, n=2)
+    assert first.signal == "logprobs:k=2"
+    assert [request.json["top_logprobs"] for request in fault_server.requests] == [5, 2, 2]
