@@ -15,6 +15,7 @@ from msgspec import Raw
 
 from swift_client.adapters import failures
 from swift_client.adapters.cached import cached_of
+from swift_client.adapters.cached import cached_of
 from swift_client.adapters.openai_body import read_choices
 from swift_client.adapters.openai_wire import WireUsage
 from swift_client.adapters.provider import Reply
@@ -129,6 +130,7 @@ class StreamAssembler(Assembler[Event]):
         reply = yield from read_choices(
             [msgspec.json.encode(choice)],
             usage=WireUsage(usage.input_tokens, usage.output_tokens),
+            cached_tokens=cached_of(response.usage),
             model=lenient(response.model, str),
             notes=[*notes, *([f"{odd} item(s) of the output cannot be read and are left out."] if odd else [])],
             tied=True,  # OpenAI rounds: logits to eighths, final objects to six decimals
