@@ -15,7 +15,6 @@ from msgspec import Raw
 
 from swift_client.adapters import failures
 from swift_client.adapters.cached import cached_of
-from swift_client.adapters.cached import cached_of
 from swift_client.adapters.openai_body import read_choices
 from swift_client.adapters.openai_wire import WireUsage
 from swift_client.adapters.provider import Reply
@@ -141,7 +140,6 @@ class StreamAssembler(Assembler[Event]):
 
     def _parts(self, at: int, item: Item) -> list[Part]:
         """Return a message's parts, with the numbers of their deltas where those are whole."""
-            cached_tokens=cached_of(response.usage),
         if not item.content:
             return [deltas.part() for (of, _), deltas in sorted(self._deltas.items()) if of == at]
         for number, part in enumerate(item.content):
