@@ -55,7 +55,7 @@ def replies(door: str, url: str, prompts: list[str], templated: list[str]) -> li
     """Ask every question greedily through one door."""
     provider, options = DOORS[door]
     found = []
-    with SwiftReranker(provider, "pocket", base_url=url, api_key="none", head=None, max_retries=0) as reranker:
+    with SwiftReranker(provider, "pocket", base_url=url, api_key="none", head=None) as reranker:
         for prompt, text in zip(prompts, templated, strict=True):
             longest = {"max_output_tokens" if door == "responses" else "max_tokens": LONGEST}
             question = text if door == "completions" else prompt

@@ -86,7 +86,7 @@ class StreamAssembler(Assembler[Event]):
     """Reads one message; arguments as in :class:`Assembler`."""
 
     def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False) -> None:
-        super().__init__(_EVENT, top_logprobs=top_logprobs, token_ids=token_ids)
+        super().__init__(_EVENT.decode, top_logprobs=top_logprobs, token_ids=token_ids)
         self._blocks: dict[int, _Block] = {}
         self._started = False
         self._stop_reason: str | None = None

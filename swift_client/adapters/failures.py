@@ -110,8 +110,8 @@ def logprobs_refused(error: ProviderError) -> bool:
     """Whether a 4xx says that this model gives no logprobs at all (a cap on their number is no refusal).
 
     Real sentences: "You are not allowed to request logprobs from this model", "`logprobs` is not supported with this
-    model", "Logprobs is not enabled for models/...", "Unsupported parameter: 'top_logprobs'", and llama.cpp's Responses,
-    which gives none even then: "top_logprobs requires logprobs to be set to true".
+    model", "Logprobs is not enabled for models/...", "Unsupported parameter: 'top_logprobs'", and llama.cpp's
+    Responses, which gives none even then: "top_logprobs requires logprobs to be set to true".
     """
     return (
         error.status in (400, 403, 404, 422)

@@ -43,7 +43,7 @@ class StreamAssembler(Assembler[Piece]):
     """Joins the pieces of one reply; arguments as in :class:`Assembler`."""
 
     def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False) -> None:
-        super().__init__(PIECE, top_logprobs=top_logprobs, token_ids=token_ids)
+        super().__init__(PIECE.decode, top_logprobs=top_logprobs, token_ids=token_ids)
         self._builders: dict[int, _Builder] = {}
         self._usage: Usage | None = None
         self._cached_tokens = 0

@@ -18,7 +18,17 @@ from swift_client.adapters.cached import cached_of
 from swift_client.adapters.openai_body import read_choices
 from swift_client.adapters.openai_wire import WireUsage
 from swift_client.adapters.provider import Reply
-from swift_client.adapters.responses_wire import EVENT, Event, Item, Part, Response, Usage, response_of, with_bytes
+from swift_client.adapters.responses_wire import (
+    Event,
+    Item,
+    Part,
+    Response,
+    Unread,
+    Usage,
+    decode_event,
+    response_of,
+    with_bytes,
+)
 from swift_client.adapters.sse import Assembler
 from swift_client.adapters.tolerant import UNREADABLE, excerpt, filled, lenient, undecodable
 from swift_client.errors import ResponseDecodeError
@@ -44,10 +54,10 @@ class StreamAssembler(Assembler[Event]):
     """Reads one response; arguments as in :class:`Assembler`."""
 
     def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False) -> None:
-        super().__init__(EVENT, top_logprobs=top_logprobs, token_ids=token_ids)
+        super().__init__(decode_event, top_logprobs=top_logprobs, token_ids=token_ids)
         self._response = Response()
         self._ended = False
-        self._items: dict[int, Raw] = {}
+        self._items: list[Event] = []
         self._odd_items = 0
         self._deltas: dict[tuple[int, int], _Deltas] = {}
 
@@ -67,8 +77,8 @@ class StreamAssembler(Assembler[Event]):
         if kind == "error" or filled(event.error):
             said = lenient(event.error, object) if filled(event.error) else None
             self._error = failures.from_error_object(said or {"code": event.code, "message": event.message})
-        if kind == "response.output_item.done":
-            self._items[event.output_index or 0] = event.item
+        if isinstance(event, Unread) or kind == "response.output_item.done":
+            self._items.append(event)
 
     def _read_body(self, data: bytes) -> Generator[None, None, Reply]:
         try:
@@ -91,7 +101,8 @@ class StreamAssembler(Assembler[Event]):
         if output:
             items = dict(enumerate(output))
         else:  # it broke off; and the gateway behind OpenAI's Codex leaves the last event's output empty
-            items = {at: lenient(raw, Item) or Item() for at, raw in self._items.items()}
+            done = [event.event() if isinstance(event, Unread) else event for event in self._items]
+            items = {event.output_index or 0: lenient(event.item, Item) or Item() for event in done}
         if not items and not self._deltas and (self._error or not self._ended):
             raise self._nothing()
         if not self._ended:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -80,6 +81,16 @@ class Event(Struct, gc=False):
     message: str | None = None
 
 
+class Unread(Event, gc=False):
+    """A whole item's event, which is decoded where it is needed."""
+
+    data: bytes | memoryview = b""
+
+    def event(self) -> Event:
+        """Return the event itself."""
+        return lenient(self.data, Event) or Event()
+
+
 class Listed(Struct, gc=False):
     """One chosen or listed token, for mixing a delta's number with the final object's bytes."""
 
@@ -89,7 +100,25 @@ class Listed(Struct, gc=False):
     top_logprobs: list[Listed] | UnsetType = UNSET
 
 
-EVENT = msgspec.json.Decoder(Event)
+_DECODER = msgspec.json.Decoder(Event)
+_REPEATS = re.compile(rb'\s*\{\s*"type"\s*:\s*"response\.(?:output_text|content_part|(output_item))\.done"')
+
+
+def decode_event(event: bytes | memoryview) -> Event:
+    """Decode one event, but for those that repeat what deltas have said and what the last event says once more.
+
+    Every token comes five times over; not reading three of them saves a quarter of a stream's time. A whole item, which
+    is needed where the last event has none, is kept as it came.
+
+    Raises:
+        ValueError, RecursionError: it is no event.
+    """
+    repeats = _REPEATS.match(event)
+    if repeats is None:
+        return _DECODER.decode(event)
+    return Unread(data=event) if repeats[1] else Event()
+
+
 _RESPONSE = msgspec.json.Decoder(Response)
 _LOOSE = msgspec.json.Decoder(LooseResponse)
 
@@ -118,8 +147,9 @@ def response_of(data: bytes | Raw) -> tuple[Response, int]:
 
 def with_bytes(exact: list[Raw], final: Raw) -> Raw:
     """Join the deltas' entries, with the final ones' bytes where a text does not say what its bytes are."""
-    whole = Raw(msgspec.json.encode(exact))
-    if not _unclear(bytes(whole)):
+    encoded = msgspec.json.encode(exact)
+    whole = Raw(encoded)
+    if not _unclear(encoded):
         return whole
     known = lenient(final, list[Raw]) or []
     if len(known) != len(exact):
@@ -132,7 +162,7 @@ def with_bytes(exact: list[Raw], final: Raw) -> Raw:
 
 def _unclear(entries: bytes) -> bool:
     r"""Whether a token may be a piece of a character: OpenAI writes "\xe7", others U+FFFD, which JSON may escape."""
-    if b'"bytes"' in entries:
+    if (b"\\" not in entries and b"\xef" not in entries) or b'"bytes"' in entries:  # the first two are quick to find
         return False
     return any(sign in entries for sign in (b"\\\\x", b"\xef\xbf\xbd", b"\\ufffd", b"\\uFFFD"))
 

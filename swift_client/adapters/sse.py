@@ -6,8 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Generic, TypeVar
 
-import msgspec
-
 from swift_client.adapters.choices import completed
 from swift_client.adapters.provider import Reply
 from swift_client.adapters.tolerant import UNREADABLE, repaired
@@ -19,18 +17,21 @@ Event = TypeVar("Event")
 _SLICE = 1 << 18
 """Bytes of a recorded stream that are read between two pauses."""
 
+_LONG = 1 << 16
+"""Bytes of a line that is worth no copy."""
+
 
 class Events(Generic[Event]):
     """Cuts bytes into events and decodes each as soon as it is whole.
 
     Args:
-        decoder: decodes the JSON of one event.
+        decode: decodes the JSON of one event.
     """
 
-    def __init__(self, decoder: msgspec.json.Decoder[Event]) -> None:
-        self._decode: Callable[[bytes], Event] = decoder.decode
+    def __init__(self, decode: Callable[[bytes | memoryview], Event]) -> None:
+        self._decode = decode
         self._rest: list[bytes] = []
-        self._pending = b""
+        self._pending: bytes | memoryview = b""
         self.streamed: bool | None = None
         """False where the server answered in one piece after all, None before the first byte that tells."""
         self.unreadable = 0
@@ -59,28 +60,29 @@ class Events(Generic[Event]):
 
     def _read_line(self, line: bytes) -> Iterator[Event]:
         """Read one line; an event's JSON may stand on several ``data:`` lines and ends with an empty one."""
+        data: bytes | memoryview = line
         if line.startswith(b"data:"):
-            line = line[5:]
-            line = line.strip() if len(line) < 16 else line  # JSON may begin and end with white space
+            # JSON may begin and end with white space; a last event of megabytes need not be copied.
+            data = line[5:].strip() if len(line) < 16 else memoryview(line)[5:] if len(line) > _LONG else line[5:]
         elif not line.lstrip().startswith(b"{"):
             self.unreadable += bool(self._pending) and not line
             self._pending = self._pending if line else b""
             return  # a comment, or a field that says nothing here
-        if line == b"[DONE]":
+        if data == b"[DONE]":
             return
-        self._pending = self._pending + b"\n" + line if self._pending else line
+        self._pending = b"\n".join((self._pending, data)) if self._pending else data
         event = self._decoded(self._pending)
         if event is not None:
             self._pending = b""
             yield event
 
-    def _decoded(self, event: bytes) -> Event | None:
+    def _decoded(self, event: bytes | memoryview) -> Event | None:
         try:
             return self._decode(event)
         except UNREADABLE:
             pass
         try:
-            return self._decode(repaired(event))
+            return self._decode(repaired(bytes(event)))
         except UNREADABLE:
             return None
 
@@ -96,15 +98,15 @@ class Assembler(ABC, Generic[Event]):
     """Reads one reply, whole or streamed. A codec says what an event adds and what becomes of it all.
 
     Args:
-        decoder: decodes the JSON of one event.
+        decode: decodes the JSON of one event.
         top_logprobs: exact number of columns of every ``top_logprobs``; None means each completion's longest list.
         token_ids: whether to fill in ``top_ids``.
     """
 
     def __init__(
-        self, decoder: msgspec.json.Decoder[Event], *, top_logprobs: int | None = None, token_ids: bool = False
+        self, decode: Callable[[bytes | memoryview], Event], *, top_logprobs: int | None = None, token_ids: bool = False
     ) -> None:
-        self._events = Events(decoder)
+        self._events = Events(decode)
         self._options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids}
         self._error: ProviderError | None = None
 

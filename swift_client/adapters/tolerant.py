@@ -31,7 +31,7 @@ def _finite(number: str) -> float | None:
 _TOLERANT = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)
 
 
-def lenient(raw: Raw | bytes, kind: type[T]) -> T | None:
+def lenient(raw: Raw | bytes | memoryview, kind: type[T]) -> T | None:
     """Decode ``raw`` as ``kind``; None where it is missing or something else."""
     try:
         return msgspec.json.decode(raw, type=kind)
