@@ -33,7 +33,7 @@ class StreamAssembler(Assembler[Chunk]):
     """
 
     def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False, echoes: bool = False) -> None:
-        super().__init__(_CHUNK, top_logprobs=top_logprobs, token_ids=token_ids)
+        super().__init__(_CHUNK.decode, top_logprobs=top_logprobs, token_ids=token_ids)
         self._options["echoes"] = echoes
         self._builders: dict[int, _Builder] = {}
         self._prompt_tokens: int | None = None
