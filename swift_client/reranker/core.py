@@ -15,12 +15,13 @@ from swift_client.adapters import PROVIDERS, CustomProvider, Provider, capabilit
 from swift_client.adapters.keys import ApiKey
 from swift_client.answers import Spec
 from swift_client.errors import ConfigurationError
-from swift_client.models import HeadArtifact
+from swift_client.models import AnyHead
 from swift_client.portal import Portal
 from swift_client.pricing import Prices
 from swift_client.reranker.heads import Head, pick
 from swift_client.reranker.judging import UNTRAINED, Method, Rules, Scorer, judge
 from swift_client.reranker.replies import rank_reply
+from swift_client.reranker.serving import serving
 from swift_client.reranker.spending import Tariff, ended, out_of_budget
 from swift_client.reranker.stopping import WAVES, Watch
 from swift_client.reranker.transports import Transports
@@ -42,7 +43,7 @@ class Reranker:
         model: default: the row's default model.
         head: "auto": the head for exactly this provider and model where there is one, packaged or in the folder of
             your heads (:func:`swift_client.models.user_folder`); the name of such a head, such as "pocket/pocket", to
-            use it for another model too; a path or HeadArtifact, which must fit; None: none.
+            use it for another model too; a path, HeadArtifact or HiddenHead, which must fit; None: none.
         scorer: "auto": the head, else "mean_logprob"; a name of ``scorers.SCORERS``; a callable from N completions to
             N numbers, higher is better.
         answer: how the compared answer is read: "auto", "number", "boxed", "choice", "yes_no", "json", "text", a
@@ -132,7 +133,7 @@ class Reranker:
         self._portal = Portal()  # used by the sync face alone; starts nothing before its first call
         link = partial(
             connect,
-            provider,
+            serving(provider, self._row, self._model, artifact),
             self._row,
             api_key=api_key,
             client=client,
@@ -145,10 +146,10 @@ class Reranker:
         self._transports = Transports(link)
 
     @property
-    def head(self) -> HeadArtifact | None:
+    def head(self) -> AnyHead | None:
         """The head that scores, found or given; None where there is none. Its ``training`` says what it is worth."""
         scorer = self._rules.scorer
-        return scorer if isinstance(scorer, HeadArtifact) else None
+        return scorer if isinstance(scorer, AnyHead) else None
 
     def rank(self, response: Any) -> Selection:
         """Choose the best completion of a reply that you already have; nothing is sent.
@@ -180,9 +181,7 @@ class Reranker:
             token_ids=self._rules.reads_token_ids,
         )
         watch = Watch(rule, question.n, self._judged) if rule else None
-        plan = await self._tariff.plan(
-            question, self._row, n_max=self._endpoint.n_max, warm_cache=self._warm_cache
-        )
+        plan = await self._tariff.plan(question, self._row, n_max=self._endpoint.n_max, warm_cache=self._warm_cache)
         drawn = await draw(
             line,
             question,
@@ -216,7 +215,7 @@ class Reranker:
         try:
             return judge(completions, self._rules)
         except Exception as error:  # a scorer of the user's may raise anything; paid completions are not lost over it
-            if isinstance(scorer, (str, HeadArtifact)):
+            if isinstance(scorer, str | AnyHead):
                 raise
             logger.warning("the scorer failed with %s; %s scores instead", type(error).__name__, UNTRAINED)
             logger.debug("the scorer's error", exc_info=True)
