@@ -75,8 +75,8 @@ def test_the_share_is_learnt_from_labelled_questions() -> None:
     signal = [label + 0.8 * draw.normal(size=8) for label in labels]
     assert learn_share(noise, signal, labels) < 0.3
     assert learn_share(signal, noise, labels) > 0.7
-    one, other = ([label + draw.normal(size=8) for label in labels] for _ in range(2))
-    assert 0.25 <= learn_share(one, other, labels) <= 0.75
+    # Of equally good shares the one nearest to one half: here every share picks alike.
+    assert learn_share(signal, signal, labels) == 0.5
     assert learn_share([], [], []) == 0.5
 
 
