@@ -19,6 +19,7 @@
     │   └── ResponseDecodeError       a reply that is not what it claims to be
     ├── NoCompletionError             every call failed; each cause is inside
     ├── BudgetExceededError           the best so far is inside
+    ├── RejectedError                 the answer is too unsure to be given; it is inside
     └── ArtifactError                 a head's file is not readable
         └── ArtifactMismatchError     readable, but made for something else
 """
@@ -178,6 +179,17 @@ class BudgetExceededError(SwiftClientError):
     def __init__(self, message: str, *, best: Selection | None = None, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.best = best
+
+
+class RejectedError(SwiftClientError):
+    """``on_reject="abstain"``, and the answer is not known to hold the calibrated risk.
+
+    ``selection`` is the choice that was not accepted, with what it cost.
+    """
+
+    def __init__(self, message: str, *, selection: Selection, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.selection = selection
 
 
 class ArtifactError(SwiftClientError):

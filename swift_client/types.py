@@ -6,7 +6,7 @@ N the number of completions of one question. Logprobs are natural logarithms.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -181,6 +181,26 @@ class Stopped:
     """Completion tokens that the others would have cost, at the mean of those drawn: an estimate."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One member of a Cascade that was asked."""
+
+    provider: str
+    model: str | None
+    n: int
+    """Completions that were planned; those of an earlier step by the same reranker count, and are not paid again."""
+    usage: Usage = field(default_factory=Usage)
+    """What this step added."""
+    cost: float | None = None
+    """US dollars that this step added; None where the price is unknown."""
+    accepted: bool | None = None
+    """Whether its answer was, at its own head's threshold."""
+    answer_probability: float | None = None
+    """Of its answer; see :attr:`Candidate.answer_probability`."""
+    error: SwiftClientError | None = None
+    """Why it brought no answer."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Selection:
     """The choice among N completions, and everything that it rests on."""
@@ -208,6 +228,11 @@ class Selection:
     model: str | None = None
     stopped: Stopped | None = None
     """Where and why a stopping rule or the budget ended the draw; None without either."""
+    accepted: bool | None = None
+    """Whether the answer may be taken without a look, at the risk that the head was calibrated to; None where its
+    calibration says nothing, which ``notes`` explain where there is one."""
+    path: tuple[Step, ...] = ()
+    """Whom a Cascade asked, in this order; ``usage`` and ``cost`` are the sums. Empty without a Cascade."""
 
     @property
     def best(self) -> Candidate:
@@ -269,6 +294,11 @@ class Selection:
             },
             "cost": self.cost,
             "stopped": None if self.stopped is None else asdict(self.stopped),
+            "accepted": self.accepted,
+            "path": [
+                {**asdict(replace(step, error=None)), "error": None if step.error is None else str(step.error)}
+                for step in self.path
+            ],
             "notes": list(self.notes),
             "failures": [
                 {

@@ -18,7 +18,7 @@ from swift_client.features import DEFAULT_RESPONSE_TERMS, TokenTable, response_c
 from swift_client.models import NO_BETTER, HeadArtifact, save
 from swift_client.reranker.judging import Rules, judge
 from swift_client.scorers import load_head, score
-from swift_client.training.calibrate import isotonic, platt
+from swift_client.training.calibration import isotonic, platt
 from swift_client.training.dataset import Dataset, read
 from swift_client.training.fit import TrainResult, fit
 from swift_client.training.groups import Group

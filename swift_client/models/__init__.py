@@ -1,5 +1,6 @@
 """Heads: numpy and safetensors only."""
 
+from swift_client.models.acceptance import Acceptance
 from swift_client.models.artifact import NO_BETTER, HeadArtifact, ResponseWeights
 from swift_client.models.calibration import Calibration, IsotonicCalibration, PlattCalibration
 from swift_client.models.folders import user_folder
@@ -11,6 +12,7 @@ from swift_client.models.storage import AnyHead, load, save
 
 __all__ = [
     "NO_BETTER",
+    "Acceptance",
     "AnyHead",
     "Calibration",
     "GatedLinearHead",

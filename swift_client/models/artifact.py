@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from swift_client.errors import ArtifactMismatchError
+from swift_client.models.acceptance import Acceptance
 from swift_client.models.arrays import finite_vector, weigh
 from swift_client.models.calibration import Calibration
 from swift_client.models.folders import user_folder
@@ -65,6 +66,8 @@ class HeadArtifact:
     training: Mapping[str, Any] = field(default_factory=dict)
     """What it was trained on and how well it did: plain JSON values."""
     licence: str = "unknown"
+    acceptances: tuple[Acceptance, ...] = ()
+    """Which answers may be taken without a look, one for each way of asking that `swift-client calibrate` tested."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.k_min <= self.k_max <= self.width <= WIDEST:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from swift_client.errors import ArtifactMismatchError
+from swift_client.models.acceptance import Acceptance
 from swift_client.models.artifact import NO_BETTER, WIDEST
 from swift_client.models.calibration import Calibration
 from swift_client.models.folders import user_folder
@@ -39,6 +40,8 @@ class HiddenHead:
     training: Mapping[str, Any] = field(default_factory=dict)
     """What it was trained on and how well it did: plain JSON values."""
     licence: str = "unknown"
+    acceptances: tuple[Acceptance, ...] = ()
+    """As in :class:`HeadArtifact`."""
 
     k_min: ClassVar[int] = 0
     """It reads no lists of alternatives, and asks for as many as there are: other scorers do."""

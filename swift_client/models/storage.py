@@ -16,6 +16,7 @@ import safetensors
 import safetensors.numpy
 
 from swift_client.errors import ArtifactError
+from swift_client.models.acceptance import Acceptance
 from swift_client.models.artifact import HeadArtifact, ResponseWeights
 from swift_client.models.calibration import CALIBRATIONS
 from swift_client.models.head import GatedLinearHead
@@ -75,6 +76,8 @@ def save(artifact: AnyHead, path: str | os.PathLike[str]) -> None:
         "licence": artifact.licence,
         "width": artifact.width,
     }
+    if artifact.acceptances:
+        facts["acceptances"] = [each.to_dict() for each in artifact.acceptances]
     tensors = _named("head", artifact.head)
     if isinstance(artifact, HiddenHead):
         facts |= {"kind": "hidden", "layers": list(artifact.layers), "moment": artifact.moment}
@@ -172,6 +175,7 @@ def _facts(header: bytes) -> dict[str, Any]:
             raise ValueError(f"its metadata lacks {name!r} ({kind.__name__})")
         if kind is list and not all(type(entry) is (int if hidden else str) for entry in facts[name]):
             raise ValueError(f"its metadata has {name!r} that are not names")
+    Acceptance.read(facts.get("acceptances", []))
     return facts
 
 
@@ -189,6 +193,7 @@ def _build(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]
     if parts.keys() != expected:
         raise ValueError(f"it has the parts {sorted(parts)} and not {sorted(expected)}")
     shared: dict[str, Any] = {name: facts[name] for name in ("width", "provider", "model", "training", "licence")}
+    shared["acceptances"] = Acceptance.read(facts.get("acceptances", []))  # files from before them have none
     shared["head"] = GatedLinearHead(**parts["head"])
     shared["calibration"] = CALIBRATIONS[kind](**parts["calibration"]) if kind != "none" else None
     if hidden:

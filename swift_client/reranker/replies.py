@@ -9,6 +9,7 @@ from typing import Any
 from swift_client.adapters import Provider, Reply, by_shape, resolve
 from swift_client.adapters.replies import recognise
 from swift_client.answers import Spec
+from swift_client.reranker.accepting import accepted
 from swift_client.reranker.judging import UNTRAINED, Method, Rules, Scorer, judge
 from swift_client.types import Completion, Selection, Usage
 
@@ -56,6 +57,7 @@ def rank_reply(reply_or_completions: Any, row: Provider, rules: Rules) -> Select
     """Rank with checked rules; the Selection carries the reply's usage, model and notes."""
     reply = read_reply(reply_or_completions, row, token_ids=rules.reads_token_ids)
     selection = judge(reply.completions, rules)
+    selection = accepted(selection, rules, n=len(selection.candidates))
     return replace(
         selection,
         usage=reply.usage,

@@ -14,7 +14,7 @@ from swift_client import answers
 from swift_client.errors import ConfigurationError
 from swift_client.models import HeadArtifact
 from swift_client.ragged import F64, I64
-from swift_client.training.calibrate import calibrate
+from swift_client.training.calibration import calibrate
 from swift_client.training.dataset import Dataset, EmptyPartError, Readings, read
 from swift_client.training.gate import Gate, gate, number
 from swift_client.training.groups import Group
