@@ -80,11 +80,14 @@ class Price:
         )
         return math.fsum(parts) / _MILLION
 
-    def most(self, *, prompt_tokens: int, completion_tokens: int) -> float:
-        """Return the most US dollars that so many tokens can cost, cached or not."""
+    def most(self, *, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
+        """Return the most US dollars that one call can cost: all of its prompt that is not read from the cache may be
+        written to it.
+        """
         price = self.at(prompt_tokens)
-        dearest = max(price.input, price.cache_write or 0.0)
-        return (prompt_tokens * dearest + completion_tokens * price.output) / _MILLION
+        written = prompt_tokens - cached_tokens if (price.cache_write or 0.0) > price.input else 0
+        counts = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
+        return price.cost(**counts, cached_tokens=cached_tokens, written_tokens=written)
 
 
 Prices = Price | Mapping[str, Price] | None

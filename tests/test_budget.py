@@ -416,6 +416,19 @@ async def test_dollars_are_held_at_the_price_that_was_given(fault_server: FaultS
     assert selection.to_dict()["cost"] == selection.cost
 
 
+async def test_what_came_from_the_cache_is_spent_at_its_own_price(fault_server: FaultServer, reranker: Make) -> None:
+    body = chat_body(["4"], k=None)
+    body["usage"] = {"prompt_tokens": 1_000, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 900}}
+    fault_server.serve(lambda _: json_response(body))
+    account = Budget(usd=1).open()
+
+    price = Price(input=1.0, output=10.0, cached_input=0.1)
+    selection = await reranker(prices=price).best_of("q", n=1, budget=account, max_tokens=50)
+
+    assert account.spent.usd == pytest.approx((100 * 1 + 900 * 0.1 + 10 * 10) / 1e6)
+    assert selection.cost == pytest.approx(account.spent.usd)
+
+
 async def test_an_unknown_price_is_refused_before_anything_is_sent(fault_server: FaultServer, reranker: Make) -> None:
     with pytest.raises(ConfigurationError, match=r"price of 'm' is unknown.*prices=Price"):
         await reranker().best_of("q", n=2, budget=Budget(usd=1))

@@ -30,7 +30,7 @@ def plan(
     as_json: options.Json = False,
 ) -> None:
     """Show how n answers would be asked for, what that and the other ways cost, and why. Nothing is sent."""
-    from swift_client.adapters import resolve
+    from swift_client.adapters import capabilities_of, resolve
     from swift_client.adapters.prefix_cache import PREFIX_CACHES
     from swift_client.sampling import order
     from swift_client.sampling.plan import plan as planned
@@ -43,7 +43,7 @@ def plan(
     price, doubt = _price(row.name, name, row.base_url)
     found = planned(
         n,
-        n_max=row.capabilities.n_max,
+        n_max=capabilities_of(row, name).n_max,
         prompt_tokens=tokens or 1,
         completion_tokens=max_tokens,
         price=price,

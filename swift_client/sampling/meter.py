@@ -136,12 +136,14 @@ class Meter:
             unseen = self._max_tokens * n if self._max_tokens else sum(len(each.text.encode()) for each in came)
             tokens = max(tokens, unseen)
         self._longest = max(self._longest or 0, listed, math.ceil(tokens / max(len(came), 1)), 1)
-        return self._cost(usage.prompt_tokens or self._prompt, tokens)
+        return self._cost(usage.prompt_tokens or self._prompt, tokens, cached_tokens=usage.cached_prompt_tokens)
 
-    def _cost(self, prompt_tokens: int, completion_tokens: int) -> Cost:
+    def _cost(self, prompt_tokens: int, completion_tokens: int, *, cached_tokens: int = 0) -> Cost:
         usd = 0.0
         if self._price:
-            usd = self._price.most(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+            usd = self._price.most(
+                prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, cached_tokens=cached_tokens
+            )
         return Cost(tokens=prompt_tokens + completion_tokens, usd=usd, calls=1)
 
 
