@@ -1,0 +1,189 @@
+"""What hidden states cost: scoring while generating beside generating alone, and beside a second forward pass.
+
+    python benchmarks/hidden.py overhead [--json] [--rounds 5]
+
+The model is a Llama of 103 M parameters with random weights, built here and not downloaded; 8 completions of 96 tokens
+after a prompt of 64, float32 on the processor. In every round generation with logprobs (top 20) alone and the same with
+the head's projection of all 13 hidden states take their steps in turn; what a round added is the median difference of a
+step, times the steps, and the one step more that reads the last token. Then the published way: a second forward pass
+over prompt and answers with the head on its states. Times are the processor's, which neighbours on a shared machine
+change least. A bar is the median of the rounds, its interval the lowest and
+highest. ``completion_mb`` is what a projected completion of 1,000 tokens holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from swift_client.adapters.hidden import Projection
+from swift_client.adapters.huggingface_decode import Row, Sampling, decode
+from swift_client.adapters.huggingface_states import ProjectionReader, Reader
+
+N, PROMPT, TOKENS, K = 8, 64, 96, 20
+
+
+def random_llama() -> Any:
+    """Build the model, the same in every run."""
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=8192,
+        hidden_size=768,
+        intermediate_size=2304,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        num_key_value_heads=12,
+        max_position_embeddings=2048,
+    )
+    return transformers.AutoModelForCausalLM.from_config(config).eval()
+
+
+def random_head(states: int, width: int) -> Projection:
+    """Draw a head on all hidden states."""
+    draws = np.random.default_rng(0)
+    weight = draws.normal(0, 0.02, (2, states * width)).astype(np.float32)
+    return Projection(weight=weight, bias=np.zeros(2, np.float32), layers=tuple(range(states)), width=width)
+
+
+def drawn_rows() -> list[Row]:
+    """Return ``N`` completions of one prompt, not begun, that will all run to their last token."""
+    prompt = tuple(np.random.default_rng(1).integers(0, 8192, PROMPT).tolist())
+    return [Row(prompt=prompt, seed=seed, most=TOKENS, ended=lambda _: None) for seed in range(N)]
+
+
+class Lockstep:
+    """Several generations in turn, a step each: what slows the machine for a second slows all of them alike."""
+
+    def __init__(self, count: int) -> None:
+        self.seconds: list[list[float]] = [[] for _ in range(count)]
+        self._turn, self._running = 0, set(range(count))
+        self._changed = threading.Condition()
+
+    def run(self, works: Sequence[Callable[[Callable[[], bool]], None]]) -> None:
+        """Run each of ``works`` in a thread; each calls what it is given before every step."""
+        with ThreadPoolExecutor(len(works)) as threads:
+            for done in [threads.submit(self._one, number, work) for number, work in enumerate(works)]:
+                done.result()
+
+    def _one(self, number: int, work: Callable[[Callable[[], bool]], None]) -> None:
+        started: list[float] = []
+
+        def between() -> bool:
+            self._end_step(number, started)
+            with self._changed:
+                self._changed.wait_for(lambda: self._turn == number)
+            started.append(time.process_time())
+            return False
+
+        work(between)
+        self._running.discard(number)
+        self._end_step(number, started)
+
+    def _end_step(self, number: int, started: list[float]) -> None:
+        if started:
+            self.seconds[number].append(time.process_time() - started[-1])
+        with self._changed:
+            if started:
+                later = sorted(self._running, key=lambda other: (other <= number, other))
+                self._turn = later[0] if later else -1
+            self._changed.notify_all()
+
+
+@torch.inference_mode()
+def second_pass(model: Any, rows: list[Row], head: Projection) -> torch.Tensor:
+    """Do as the published code does: read all texts again, keep all states, apply the head to them."""
+    states = model(
+        torch.tensor([[*row.prompt, *row.tokens] for row in rows]), output_hidden_states=True, use_cache=False
+    ).hidden_states
+    features = torch.cat([state[:, PROMPT:] for state in states], -1)
+    return features @ torch.from_numpy(head.weight).T + torch.from_numpy(head.bias)
+
+
+def overhead(rounds: int) -> dict[str, Any]:
+    """Measure the three ways; return the document."""
+    model = random_llama()
+    states, width = model.config.num_hidden_layers + 1, model.config.hidden_size
+    head = random_head(states, width)
+    reader = ProjectionReader(head, states=states, width=width, device=model.device)
+    shares, ratios, seconds, difference = [], [], [], 0.0
+    for _ in range(rounds):
+        plain, scored, race = drawn_rows(), drawn_rows(), Lockstep(2)
+        race.run([partial(generate, model, plain, []), partial(generate, model, scored, [reader])])
+        alone, together = race.seconds
+        # The step that both take, and the one in which the last token is read, which only the head needs.
+        added = statistics.median(map(float.__sub__, together, alone)) * len(alone) + sum(together[len(alone) :])
+        generation = statistics.median(alone) * len(alone)
+        started = time.process_time()
+        again = second_pass(model, scored, head)
+        second = time.process_time() - started
+        kept = torch.stack([torch.stack(row.states[0][1:]) for row in scored])
+        difference = max(difference, float((kept - again).abs().max() / again.abs().max()))
+        shares.append(added / generation)
+        ratios.append(second / max(added, generation / 1000))  # what was added may be below the clock's noise
+        seconds.append({"generation": generation, "added": added, "second_pass": second})
+    return {
+        "model": {"parameters": sum(weight.numel() for weight in model.parameters()), "states": states, "width": width},
+        "n": N,
+        "tokens": TOKENS,
+        "threads": torch.get_num_threads(),
+        "seconds": seconds,
+        "largest_relative_difference": difference,
+        "bars": {
+            "overhead": bar(shares, 0.05, "share of generation"),
+            "second_pass_ratio": bar(ratios, 5.0, "second pass / added"),
+            "completion_mb": bar([megabytes()], 1.0, "MB"),
+        },
+    }
+
+
+def generate(model: Any, rows: list[Row], readers: list[Reader], between: Callable[[], bool]) -> None:
+    """Fill the rows; ``between`` is called before every step."""
+    decode(model, rows, sampling=Sampling(), k=K, readers=readers, cancelled=between)
+
+
+def megabytes() -> float:
+    """Return the arrays' size of a projected completion of 1,000 tokens with 20 alternatives, ids included."""
+    tokens = 1000
+    return tokens * (4 + 4 * K + 4 * K + 1 + 2 * 4) / 1e6
+
+
+def bar(values: list[float], target: float, unit: str) -> dict[str, Any]:
+    """Return a bar: median, lowest and highest."""
+    return {
+        "value": statistics.median(values),
+        "target": target,
+        "unit": unit,
+        "interval": [min(values), max(values)],
+    }
+
+
+def main() -> None:
+    """Read the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="?", choices=["overhead"], default="overhead")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    found = overhead(options.rounds)
+    if options.json:
+        json.dump(found, sys.stdout)
+        return
+    for name, each in found["bars"].items():
+        low, high = each["interval"]
+        print(f"{name:18} {each['value']:8.3f} ({low:.3f} to {high:.3f}) {each['unit']}; target {each['target']:g}")
+
+
+if __name__ == "__main__":
+    main()
