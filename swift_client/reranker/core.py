@@ -20,12 +20,13 @@ from swift_client.portal import Portal
 from swift_client.pricing import Prices
 from swift_client.reranker.heads import Head, pick
 from swift_client.reranker.judging import UNTRAINED, Method, Rules, Scorer, judge
+from swift_client.reranker.lies import Origin
 from swift_client.reranker.replies import rank_reply
 from swift_client.reranker.serving import serving
 from swift_client.reranker.spending import Tariff, ended, out_of_budget
 from swift_client.reranker.stopping import WAVES, Watch
 from swift_client.reranker.transports import Transports
-from swift_client.sampling import Account, Endpoint, Limit, Line, Order, draw, positive, whole
+from swift_client.sampling import REMEDY, Account, Endpoint, Limit, Line, Order, draw, positive, whole
 from swift_client.stopping import StoppingRule
 from swift_client.types import Completion, Event, Selection
 
@@ -101,7 +102,7 @@ class Reranker:
             whole("top_logprobs", top_logprobs, low=0)
         self._row, self._model = resolve(provider, model, base_url)
         self._codec = codec(self._row)  # here and not at the first call, whose event loop an import would hold up
-        known = capabilities_of(self._row, self._model)
+        self._known = known = capabilities_of(self._row, self._model)
         most = known.top_logprobs_max
         # A number of the caller's own wins over the row, which may be out of date.
         hopeless = self._row.logprobs_request == "none" or (most == 0 and top_logprobs is None)
@@ -127,6 +128,8 @@ class Reranker:
         )
         asked = top_logprobs if top_logprobs is not None else min(most, artifact.k_max if artifact else most)
         self._must_have_logprobs = require_logprobs is True
+        self._hopes_for_none = require_logprobs is False
+        self._warned = False
         self._endpoint = Endpoint(known, top_logprobs=None if none else asked, insists=top_logprobs is not None)
         self._max_retries, self._max_concurrency, self._on_event = max_retries, max_concurrency, on_event
         self._limits: dict[int, Limit] = {}
@@ -180,7 +183,9 @@ class Reranker:
             on_event=self._on_event,
             token_ids=self._rules.reads_token_ids,
         )
-        watch = Watch(rule, question.n, self._judged) if rule else None
+        rules = replace(self._rules, origin=Origin.of(self._known, line.fields(question)))
+        judged = partial(self._judged, rules=rules)
+        watch = Watch(rule, question.n, judged) if rule else None
         plan = await self._tariff.plan(question, self._row, n_max=self._endpoint.n_max, warm_cache=self._warm_cache)
         drawn = await draw(
             line,
@@ -193,7 +198,8 @@ class Reranker:
         if not drawn.completions:
             raise out_of_budget(drawn, question, None)
         # Scoring is numpy and answers may be compared in another process: neither belongs on the loop.
-        selection = await asyncio.to_thread(watch.judged if watch else self._judged, drawn.completions)
+        selection = await asyncio.to_thread(watch.judged if watch else judged, drawn.completions)
+        self._warn_once(selection, rules, line.endpoint.silent(line.fields(question)))
         stopped, notes = ended(drawn, question)
         selection = replace(
             selection,
@@ -210,15 +216,23 @@ class Reranker:
             raise out_of_budget(drawn, question, selection)
         return selection
 
-    def _judged(self, completions: Sequence[Completion]) -> Selection:
-        scorer = self._rules.scorer
+    def _warn_once(self, selection: Selection, rules: Rules, silent: str | None) -> None:
+        """Say once that texts alone decide where logprobs were hoped for; the notes of each Selection say it too."""
+        if self._warned or self._hopes_for_none or selection.signal != "text" or rules.reads_text_alone:
+            return
+        self._warned = True
+        why = silent or next((note for note in selection.notes if "ogprobs" in note), "none came.")
+        logger.warning("%s/%s: no logprobs (%s) %s, or pass judge=.", self._row.name, self._model, why, REMEDY)
+
+    def _judged(self, completions: Sequence[Completion], rules: Rules) -> Selection:
+        scorer = rules.scorer
         try:
-            return judge(completions, self._rules)
+            return judge(completions, rules)
         except Exception as error:  # a scorer of the user's may raise anything; paid completions are not lost over it
             if isinstance(scorer, str | AnyHead):
                 raise
             logger.warning("the scorer failed with %s; %s scores instead", type(error).__name__, UNTRAINED)
             logger.debug("the scorer's error", exc_info=True)
             note = f"The scorer failed ({type(error).__name__}: {error}), so {UNTRAINED} scored instead."
-            selection = judge(completions, replace(self._rules, scorer=UNTRAINED))
+            selection = judge(completions, replace(rules, scorer=UNTRAINED))
             return replace(selection, notes=(note, *selection.notes))

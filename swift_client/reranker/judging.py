@@ -13,6 +13,8 @@ from swift_client import answers, scorers, selection
 from swift_client.errors import ConfigurationError
 from swift_client.features import listed_ranks
 from swift_client.models import AnyHead, HiddenHead
+from swift_client.reranker.lies import UNKNOWN, Origin, honest
+from swift_client.reranker.tempering import readable
 from swift_client.types import F32, Candidate, Completion, Selection
 
 Scorer = str | scorers.ScorerFunction | AnyHead
@@ -37,11 +39,18 @@ class Rules:
     """Whether a head scores lists shorter than it was trained on too."""
     notes: tuple[str, ...] = ()
     """What every Selection says first."""
+    origin: Origin = UNKNOWN
+    """How the completions were drawn, which says what their logprobs may mean."""
 
     @property
     def reads_token_ids(self) -> bool:
         """Whether completions need ``top_ids``."""
         return isinstance(self.scorer, AnyHead) and self.scorer.reads_token_ids
+
+    @property
+    def reads_text_alone(self) -> bool:
+        """Whether the scorer looks at no logprob."""
+        return isinstance(self.scorer, str) and scorers.SCORERS[self.scorer].needs is None
 
     def __post_init__(self) -> None:
         if isinstance(self.scorer, str) and self.scorer not in scorers.SCORERS:
@@ -67,11 +76,14 @@ def judge(completions: Sequence[Completion], rules: Rules) -> Selection:
     Raises:
         ConfigurationError: there are no completions, or a scorer of the user's returns no N numbers.
     """
-    ordered = _numbered(completions)
+    ordered, caught = honest(_numbered(completions), rules.origin)
     # What was cut cannot vote, and must not count as unreadable either.
     read = answers.read([completion.text if completion.complete else "" for completion in ordered], rules.answer)
     scorer, doubts = _trusted(rules, ordered)
-    scored = scorers.score(ordered, scorer, groups=read.groups)
+    shown, limits = readable(ordered, scorer, rules.origin)
+    if shown is None:
+        scorer, shown = UNTRAINED, ordered
+    scored = scorers.score(shown, scorer, groups=read.groups)
     choice = selection.choose(
         ordered, scored.values, probabilities=scored.probabilities, answers=read, method=rules.select
     )
@@ -93,7 +105,7 @@ def judge(completions: Sequence[Completion], rules: Rules) -> Selection:
         signal=_signal(ordered, scored.values, scorer),
         scorer=scored.name,
         method=choice.method,
-        notes=(*rules.notes, *doubts, *scored.notes, *choice.notes),
+        notes=(*rules.notes, *caught, *doubts, *limits, *scored.notes, *choice.notes),
     )
 
 

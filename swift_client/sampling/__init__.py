@@ -9,12 +9,13 @@ from swift_client.sampling.budget import Account, Budget, Cost
 from swift_client.sampling.call import Outcome
 from swift_client.sampling.draw import Draw, draw
 from swift_client.sampling.limit import Limit
-from swift_client.sampling.line import Line
+from swift_client.sampling.line import REMEDY, Line
 from swift_client.sampling.meter import Meter
 from swift_client.sampling.order import Order, order, positive, whole
 from swift_client.sampling.terms import Endpoint, lacks_logprobs
 
 __all__ = [
+    "REMEDY",
     "Account",
     "Budget",
     "Cost",

@@ -20,6 +20,9 @@ from swift_client.types import Event
 
 logger = logging.getLogger(__name__)
 
+REMEDY = 'Use another model or server (gpt-4.1-mini, vLLM, llama.cpp; reasoning_effort="none" on gpt-5.x)'
+"""What to do where there are no logprobs: the begin of a sentence."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
@@ -56,8 +59,7 @@ class Line:
         model = f" of {self.model!r}" if self.model else ""
         return LogprobsUnavailableError(
             f"There are no logprobs{model}: {reason}",
-            hint='Use another model or server (gpt-4.1-mini, vLLM, llama.cpp; reasoning_effort="none" on gpt-5.x), '
-            'or require_logprobs="auto" to choose by the answers alone.',
+            hint=f'{REMEDY}, or require_logprobs="auto" to choose by the answers alone.',
             provider=self.provider.name,
         )
 

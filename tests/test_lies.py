@@ -1,0 +1,316 @@
+"""Signals that lie are caught before anything is scored, and true ones are left alone."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from swift_client import AsyncSwiftReranker, Completion, rank
+from swift_client.adapters import PROVIDERS
+from swift_client.features import FEATURES, RESPONSE_TERMS, response_terms, token_features
+from swift_client.features.tempered import GAP_FEATURES, GAP_TERMS, untempered
+from swift_client.fits import fit
+from swift_client.models import GatedLinearHead, HeadArtifact, Standardizer
+from swift_client.reranker.judging import Rules, judge
+from swift_client.reranker.lies import LIES, UNKNOWN, Origin, honest
+from tests.servers import FaultServer, Received, Response, chat, json_response
+
+
+def completion(tokens: list[str], chosen: list[float], top: list[list[float]] | None = None, **more: Any) -> Completion:
+    lists = np.array(top, np.float32) if top else np.zeros((len(tokens), 0), np.float32)
+    return Completion(
+        **{"text": "".join(tokens), **more},
+        tokens=tuple(tokens),
+        logprobs=np.array(chosen, np.float32),
+        top_logprobs=lists,
+        censored=np.zeros(len(tokens), np.bool_),
+    )
+
+
+TRUE = completion(["4", "2"], [-0.1, -0.7], [[-0.1, -2.5], [-0.7, -0.8]])
+
+CAUGHT = {
+    "above zero": completion(["4", "2"], [3.5, -0.7]),
+    "more than one": completion(["4", "2"], [-0.1, -0.7], [[-0.1, -0.2], [-0.7, -0.8]]),
+    "all zero": completion(["4", "2"], [0.0, 0.0]),
+    "thinking": completion(["<think>", "let me see, it is", " 42 or", "</think>", "42"], [-0.5] * 5, text="42"),
+}
+
+
+def test_every_row_has_an_example_here() -> None:
+    assert CAUGHT.keys() == LIES.keys()
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_lie_costs_its_completion_the_logprobs_and_is_named_once(name: str) -> None:
+    kept, notes = honest([TRUE, CAUGHT[name], CAUGHT[name]], UNKNOWN)
+    assert kept[0] is TRUE
+    assert [(each.text, len(each.tokens)) for each in kept[1:]] == [("42", 0), ("42", 0)]
+    assert notes == (f"Logprobs of 2 of 3 completions {LIES[name].sentence}; they are left out.",)
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_choice_among_liars_rests_on_the_texts(name: str) -> None:
+    found = judge([replace(CAUGHT[name], text=text) for text in ("42", "42", "41")], Rules())
+    assert (found.signal, found.answer) == ("text", "42")
+    assert any("left out" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    "true",
+    [
+        TRUE,
+        completion(["A"], [0.0], [[0.0]]),  # gpt-5.x: a sure token may come with one alternative
+        completion(["A"], [0.0], [[0.0, -15.6]]),
+        completion(["A", "B", "C", "D"], [0.0] * 4, [[0.0, -9.0]] * 4),
+        completion(["token_id:17", "token_id:4"], [-0.1, -0.2], text="4"),
+        completion(["\ufffd"] * 40, [-0.5] * 40, text="é" * 10),
+        completion(["get", "(", "city", "=", "Rome", ")"] * 9, [-0.1] * 54, text="{}", finish_reason="tool_calls"),
+        completion([" 4", "2", "\n"], [-0.1, -0.2, -0.3], text="42"),
+        Completion(text="no numbers at all"),
+    ],
+)
+def test_what_is_true_is_left_as_it_is(true: Completion) -> None:
+    kept, notes = honest([true], UNKNOWN)
+    assert kept[0] is true
+    assert notes == ()
+
+
+def drawn(rng: np.random.Generator, count: int, *, lists_of: float, drawn_at: float) -> Completion:
+    """Draw from softmax(z / drawn_at) and state the five best of softmax(z / lists_of)."""
+    logits = np.sort(rng.normal(0, 2, (count, 12)), axis=1)[:, ::-1]
+    stated = logits / lists_of
+    stated -= np.log(np.exp(stated).sum(axis=1, keepdims=True))
+    chances = np.exp(logits / drawn_at)
+    chances /= chances.sum(axis=1, keepdims=True)
+    ranks = np.array([rng.choice(12, p=row) for row in chances])
+    return completion(["x"] * count, stated[np.arange(count), ranks].tolist(), stated[:, :5].tolist())
+
+
+PLAIN = Origin(temperature=1.0, plain=True)
+
+
+def test_the_fit_is_the_distance_that_a_plain_loop_finds() -> None:
+    one = drawn(np.random.default_rng(5), 40, lists_of=1.0, drawn_at=1.0)
+    score, mean, variance = [], [], 0.0
+    for chosen, row in zip(one.logprobs.tolist(), one.top_logprobs.tolist(), strict=True):
+        rest = 1 - sum(math.exp(each) for each in row)
+        score.append(chosen if any(abs(chosen - each) < 1e-4 for each in row) else math.log(rest))
+        categories = [*row, math.log(rest)]
+        mean.append(sum(math.exp(each) * each for each in categories))
+        variance += sum(math.exp(each) * each**2 for each in categories) - mean[-1] ** 2
+    found = fit(one.logprobs, one.top_logprobs, one.censored)
+    assert found.tokens == 40
+    assert found.score == pytest.approx(sum(score) / 40, abs=1e-5)
+    assert found.expected == pytest.approx(sum(mean) / 40, abs=1e-5)
+    assert found.spread == pytest.approx(math.sqrt(variance) / 40, abs=1e-5)
+
+
+def test_true_lists_lie_within_a_few_deviations_of_their_promise() -> None:
+    rng = np.random.default_rng(1)
+    found = [fit(one.logprobs, one.top_logprobs, one.censored).z
+             for one in (drawn(rng, 300, lists_of=1.0, drawn_at=1.0) for _ in range(60))]  # fmt: skip
+    assert abs(float(np.mean(found))) < 0.5
+    assert 0.7 < float(np.std(found)) < 1.3
+
+
+@pytest.mark.parametrize("drawn_at", [0.25, 0.7, 1.0])
+def test_colder_samples_than_stated_are_no_lie(drawn_at: float) -> None:
+    rng = np.random.default_rng(2)
+    some = [drawn(rng, 200, lists_of=1.0, drawn_at=drawn_at) for _ in range(8)]
+    assert honest(some, PLAIN) == (some, ())
+
+
+def test_lists_that_their_own_samples_do_not_fit_are_put_aside_for_all() -> None:
+    rng = np.random.default_rng(3)
+    some = [drawn(rng, 200, lists_of=0.3, drawn_at=2.0) for _ in range(8)]
+    kept, notes = honest(some, PLAIN)
+    assert not any(each.tokens for each in kept)
+    assert len(notes) == 1
+    assert "do not fit their own samples" in notes[0]
+    assert honest(some, UNKNOWN) == (some, ())  # a pool of somebody's: nobody knows how it was drawn
+
+
+def test_a_few_tokens_prove_nothing() -> None:
+    one = drawn(np.random.default_rng(4), 3, lists_of=0.3, drawn_at=2.0)
+    assert honest([one], PLAIN)[1] == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "origin"),
+    [
+        ({}, Origin(temperature=1.0, plain=True)),
+        ({"temperature": 0.5, "max_tokens": 9}, Origin(temperature=0.5, plain=True)),
+        ({"temperature": 1.5}, Origin(temperature=1.5)),
+        ({"temperature": 1, "response_format": {"type": "json_object"}}, Origin(temperature=1.0)),
+        ({"frequency_penalty": 1.0}, Origin(temperature=1.0)),
+        ({"top_p": 0.9}, Origin(temperature=1.0, plain=True, cut=True)),
+        ({"top_p": 1.0, "top_k": 0}, Origin(temperature=1.0, plain=True)),
+        ({"temperature": "warm"}, Origin()),
+    ],
+)
+def test_only_plain_sampling_is_held_against_its_lists(fields: dict[str, Any], origin: Origin) -> None:
+    assert Origin.of(PROVIDERS["openai"].capabilities, fields) == origin
+
+
+# --- temperature ---------------------------------------------------------------------------------------------------
+
+
+def stated(logits: Any, temperature: float, chosen: list[int], k: int) -> Completion:
+    values = np.array(logits) / temperature
+    values -= np.log(np.exp(values).sum(axis=1, keepdims=True))
+    top = -np.sort(-values, axis=1)[:, :k]
+    return completion(["a", "7"], values[[0, 1], chosen].tolist(), top.tolist())
+
+
+LOGITS = [[3.0, 2.5, 1.0, 0.0, -2.0], [2.0, 1.0, 0.5, -1.0, -3.0]]
+
+
+def test_undoing_temperature_gives_the_distribution_over_the_listed_tokens() -> None:
+    tempered = stated(LOGITS, 0.5, [1, 0], k=3)
+    back = untempered(tempered, 0.5)
+    for row, logits in zip(back.top_logprobs, LOGITS, strict=True):
+        total = sum(math.exp(each) for each in logits[:3])
+        assert row.tolist() == pytest.approx([each - math.log(total) for each in logits[:3]], abs=1e-5)
+    assert back.logprobs.tolist() == pytest.approx([back.top_logprobs[0, 1], back.top_logprobs[1, 0]], abs=1e-6)
+
+
+def test_the_named_features_and_no_other_are_the_same_on_undone_lists() -> None:
+    raw, back = stated(LOGITS, 1.0, [1, 2], k=4), untempered(stated(LOGITS, 0.4, [1, 2], k=4), 0.4)
+    assert FEATURES.keys() >= GAP_FEATURES
+    assert RESPONSE_TERMS.keys() >= GAP_TERMS
+    for table, compute, exact in (
+        (FEATURES, token_features, GAP_FEATURES),
+        (RESPONSE_TERMS, response_terms, GAP_TERMS),
+    ):
+        same = {
+            name for name in table
+            if np.allclose(compute([raw], [name]).values, compute([back], [name]).values, atol=2e-5)
+        }  # fmt: skip
+        assert exact <= same
+        assert not {"logprob", "entropy", "confidence", "tail_mass", "sum_logprob", "max_entropy"} & same
+
+
+def head(features: tuple[str, ...]) -> HeadArtifact:
+    width = len(features)
+    return HeadArtifact(
+        head=GatedLinearHead(gate_weight=[0.0] * width, gate_bias=0.0, reward_weight=[1.0] * width, reward_bias=0.0),
+        standardizer=Standardizer(mean=[0.0] * width, scale=[1.0] * width),
+        features=features,
+        width=20,
+        provider="sglang",
+        model="m",
+        k_min=2,
+        k_max=20,
+    )
+
+
+COLD = Origin(temperature=0.5, tempered=True, plain=True)
+
+
+def test_a_head_that_reads_logprobs_themselves_is_refused_after_temperature() -> None:
+    some = [replace(stated(LOGITS, 0.5, [1, at], k=3), index=at) for at in range(2)]
+    found = judge(some, Rules(scorer=head(("logprob", "margin")), origin=COLD))
+    assert found.scorer == "mean_logprob"
+    assert any("temperature=1" in note for note in found.notes)
+    kept = judge(some, Rules(scorer=head(("logprob", "margin")), origin=replace(COLD, temperature=1.0)))
+    assert kept.scorer != "mean_logprob"
+
+
+def test_a_head_that_reads_gaps_alone_scores_as_it_would_at_temperature_one() -> None:
+    rules = Rules(scorer=head(("margin", "gap_to_top")))
+    raw = judge([stated(LOGITS, 1.0, [1, 0], k=3)], rules)
+    cold = judge([stated(LOGITS, 0.5, [1, 0], k=3)], replace(rules, origin=COLD))
+    assert cold.scorer == raw.scorer != "mean_logprob"
+    assert cold.score == pytest.approx(raw.score, abs=1e-5)
+    assert any("undone" in note for note in cold.notes)
+    cut = judge([stated(LOGITS, 0.5, [1, 0], k=3)], replace(rules, origin=replace(COLD, cut=True)))
+    assert cut.scorer == "mean_logprob"
+
+
+def test_plain_scorers_compare_within_the_question_and_say_so() -> None:
+    found = judge([stated(LOGITS, 0.5, [1, 0], k=3)], Rules(origin=COLD))
+    assert found.score == pytest.approx(float(stated(LOGITS, 0.5, [1, 0], k=3).logprobs.mean()))
+    assert any("within this question only" in note for note in found.notes)
+    exact = judge([stated(LOGITS, 0.5, [1, 0], k=3)], Rules(scorer="self_certainty", origin=COLD))
+    raw = judge([stated(LOGITS, 1.0, [1, 0], k=3)], Rules(scorer="self_certainty"))
+    assert exact.score == pytest.approx(raw.score, abs=1e-5)
+
+
+async def test_sglang_at_another_temperature_says_so_and_a_raw_server_does_not(fault_server: FaultServer) -> None:
+    notes = {}
+    for name in ("sglang", "vllm"):
+        async with AsyncSwiftReranker(name, "m", base_url=fault_server.url) as reranker:
+            notes[name] = (await reranker.best_of("q", n=2, temperature=0.6)).notes
+    assert any("after temperature 0.6" in note for note in notes["sglang"])
+    assert not any("temperature" in note for note in notes["vllm"])
+
+
+# --- the warning ---------------------------------------------------------------------------------------------------
+
+
+def silent(request: Received) -> Response:
+    choices = [{"index": at, "message": {"content": "4"}, "finish_reason": "stop"} for at in range(request.json["n"])]
+    return json_response({"choices": choices})
+
+
+async def test_a_reranker_warns_once_that_texts_decide_and_names_the_remedy(
+    fault_server: FaultServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    fault_server.serve(silent)
+    async with AsyncSwiftReranker("openai-compatible", "m", base_url=fault_server.url) as reranker:
+        found = [await reranker.best_of("q", n=2) for _ in range(3)]
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert 'reasoning_effort="none"' in warnings[0].getMessage()
+    assert [each.signal for each in found] == ["text"] * 3
+    assert all("without logprobs" in " ".join(each.notes) for each in found)
+
+
+@pytest.mark.parametrize("settings", [{"require_logprobs": False}, {"scorer": "shortest"}])
+async def test_who_asked_for_texts_is_not_warned(
+    fault_server: FaultServer, caplog: pytest.LogCaptureFixture, settings: dict[str, Any]
+) -> None:
+    fault_server.serve(silent)
+    async with AsyncSwiftReranker("openai-compatible", "m", base_url=fault_server.url, **settings) as reranker:
+        await reranker.best_of("q", n=2)
+    assert caplog.records == []
+
+
+async def test_with_logprobs_there_is_nothing_to_warn_of(
+    fault_server: FaultServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    fault_server.script(chat(["4", "4"], k=3))
+    async with AsyncSwiftReranker("openai-compatible", "m", base_url=fault_server.url) as reranker:
+        assert (await reranker.best_of("q", n=2)).signal == "logprobs:k=3"
+    assert caplog.records == []
+
+
+def test_a_warning_is_for_asking_and_not_for_ranking(caplog: pytest.LogCaptureFixture) -> None:
+    assert rank([Completion(text="4"), Completion(text="4")]).signal == "text"
+    assert caplog.records == []
+
+
+def test_recorded_replies_are_all_believed() -> None:
+    folder = Path(__file__).parents[2] / "shared" / "recordings"
+    if not folder.exists():
+        pytest.skip("the recordings are not here")
+    from swift_client import parse_response
+    from swift_client.errors import SwiftClientError
+
+    believed = 0
+    for path in sorted(folder.rglob("*.json")):
+        try:
+            found = parse_response(path.read_bytes())
+        except (SwiftClientError, ValueError):
+            continue
+        _, notes = honest(found, UNKNOWN)
+        assert notes == (), path
+        believed += sum(bool(each.tokens) for each in found)
+    assert believed > 5
