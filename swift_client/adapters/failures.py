@@ -2,8 +2,8 @@
 
 Body shapes that providers send, all read here: OpenAI's ``{"error": {"message", "type", "param", "code"}}``; xAI's
 ``{"code": ..., "error": "text"}``; SGLang's bare JSON string and ``{"object": "error", "message"}``; FastAPI's
-``{"detail": ...}``; Google's list of errors with ``RetryInfo``; OpenRouter's upstream text in ``metadata.raw``; a
-proxy's HTML page; plain text; nothing.
+``{"detail": ...}``, which Mistral hangs under ``message``; Amazon's ``{"Message": ...}``; Google's list of errors
+with ``RetryInfo``; OpenRouter's upstream text in ``metadata.raw``; a proxy's HTML page; plain text; nothing.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _judge(status: int, kind: str, provider: Provider | None) -> tuple[type[Prov
             return RequestTimeoutError, "Ask for fewer tokens, or raise timeout=.", True
         case 409:
             return BadRequestError, "Another request is in the way; try again.", True
-        case 429 if "insufficient_quota" in kind or "billing" in kind:
+        case 429 if any(word in kind for word in ("insufficient_quota", "exceeded_current_quota", "billing")):
             return RateLimitError, "The quota is used up: add credit; waiting does not help.", False
         case 429:
             return RateLimitError, "Lower max_concurrency=, or try again later.", True
@@ -227,7 +227,7 @@ def _details(value: Any) -> _Details:
     inner = value.get("error")
     if not isinstance(inner, dict):
         inner = {**value, "message": inner} if isinstance(inner, str) else value
-    codes = [inner.get("type"), inner.get("code"), inner.get("status"), *_google_reasons(inner.get("details"))]
+    codes = [*map(inner.get, ("type", "code", "error_code", "status")), *_google_reasons(inner.get("details"))]
     numbers = [code for code in codes if isinstance(code, int) and 400 <= code <= 599]
     param = inner.get("param")
     return _Details(
@@ -240,7 +240,9 @@ def _details(value: Any) -> _Details:
 
 
 def _message(inner: dict[str, Any]) -> str:
-    message, detail = inner.get("message"), inner.get("detail")
+    message, detail = inner.get("message", inner.get("Message")), inner.get("detail")
+    if isinstance(message, dict):  # Mistral hangs FastAPI's errors under it
+        detail = message.get("detail")
     if isinstance(message, str):
         metadata = inner.get("metadata")
         raw = metadata.get("raw") if isinstance(metadata, dict) else None

@@ -80,10 +80,10 @@ ROWS = (
         key_variable=None,
         codec="openai_chat",
         default_model="default",
-        # `n` is ignored in silence. Logprobs need the server to run with logits_all=True, or it answers 500.
+        # `n` is ignored in silence. Logprobs are a 500 unless it runs with logits_all=True; then pass top_logprobs=.
         capabilities=Capabilities(
             n_max=1,
-            top_logprobs_max=20,
+            top_logprobs_max=0,
             logprob_space="raw",
             checked=_CHECKED,
             evidence="source (#1906, #1130)",

@@ -1,0 +1,237 @@
+"""Every provider's error bodies, one row each, and the error of ours that each becomes.
+
+Bodies are as the providers' documentation, SDK sources or recorded replies have them; ids and accounts are made up.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from swift_client.adapters import PROVIDERS
+from swift_client.adapters.failures import from_error_object, from_response, logprobs_refused
+from swift_client.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ProviderError,
+    RateLimitError,
+    RequestTimeoutError,
+    ServerError,
+)
+
+KEY = "sk-live-0123456789abcdef"
+
+
+@dataclass(frozen=True)
+class Row:
+    provider: str
+    status: int
+    body: Any
+    """JSON value, or text as it came."""
+    kind: type[ProviderError]
+    says: str
+    """The provider's own words, which the error must keep."""
+    again: bool = False
+    """Whether a retry can help."""
+    wait: float | None = None
+
+
+def openai(message: str, type: str, code: str | int | None = None, param: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": type, "param": param, "code": code}}
+
+
+def google(code: int, status: str, message: str, *details: Any) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "status": status, "details": list(details)}}
+
+
+def anthropic(type: str, message: str) -> dict[str, Any]:
+    return {"type": "error", "error": {"type": type, "message": message}, "request_id": "req_011"}
+
+
+INVALID = "invalid_request_error"
+RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "27s"}
+BAD_KEY = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
+
+ROWS = (
+    # OpenAI, and Azure with it
+    Row("openai", 401, openai(f"Incorrect API key provided: {KEY}.", INVALID, "invalid_api_key"),
+        AuthenticationError, "Incorrect API key provided: ***"),
+    Row("openai", 403, openai("You are not allowed to request logprobs from this model", INVALID),
+        AuthenticationError, "not allowed to request logprobs"),
+    Row("openai", 404, openai("The model `gpt-9` does not exist", INVALID, "model_not_found"),
+        BadRequestError, "`gpt-9` does not exist"),
+    Row("openai", 400, openai("Unsupported parameter: 'logprobs' is not supported with this model.", INVALID,
+        "unsupported_parameter", "logprobs"), BadRequestError, "'logprobs' is not supported"),
+    Row("openai", 400, openai("This model's maximum context length is 8192 tokens.", INVALID,
+        "context_length_exceeded", "messages"), BadRequestError, "8192 tokens"),
+    Row("openai", 429, openai("Rate limit reached for gpt-4o. Please try again in 1.2s.", "tokens",
+        "rate_limit_exceeded"), RateLimitError, "Rate limit reached", again=True, wait=1.2),
+    Row("openai", 429, openai("You exceeded your current quota.", "insufficient_quota", "insufficient_quota"),
+        RateLimitError, "exceeded your current quota"),
+    Row("openai", 500, openai("The server had an error.", "server_error"), ServerError, "had an error", again=True),
+    Row("openai", 503, openai("The engine is overloaded.", "server_error"), ServerError, "overloaded", again=True),
+    Row("openai-responses", 400, openai("logprobs are not supported with reasoning models.", INVALID,
+        "unsupported_parameter", "include"), BadRequestError, "with reasoning models"),
+    Row("openai-completions", 404, openai("This is a chat model and not supported in v1/completions.", INVALID),
+        BadRequestError, "This is a chat model"),
+    Row("azure", 400, {"error": {"message": "The prompt triggered the content management policy.", "param": "prompt",
+        "code": "content_filter", "status": 400, "innererror": {"code": "ResponsibleAIPolicyViolation"}}},
+        BadRequestError, "content management policy"),
+    Row("azure", 401, {"error": {"code": "401", "message": "Access denied due to invalid subscription key."}},
+        AuthenticationError, "invalid subscription key"),
+    Row("azure", 404, {"error": {"code": "DeploymentNotFound", "message": "The API deployment does not exist."}},
+        BadRequestError, "deployment does not exist"),
+    Row("azure", 429, {"error": {"code": "429", "message": "Please retry after 6 seconds."}},
+        RateLimitError, "retry after 6 seconds", again=True, wait=6.0),
+    # Google
+    Row("gemini", 400, google(400, "INVALID_ARGUMENT", "API key not valid.", BAD_KEY),
+        AuthenticationError, "API key not valid"),
+    Row("gemini", 400, google(400, "INVALID_ARGUMENT", "Logprobs is not enabled for models/gemini-2.5-pro"),
+        BadRequestError, "Logprobs is not enabled"),
+    Row("gemini", 429, google(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota.", RETRY_INFO),
+        RateLimitError, "exceeded your current quota", again=True, wait=27.0),
+    Row("gemini", 503, google(503, "UNAVAILABLE", "The model is overloaded."), ServerError, "overloaded", again=True),
+    Row("gemini", 504, google(504, "DEADLINE_EXCEEDED", "Deadline expired."), ServerError, "expired", again=True),
+    Row("vertex", 403, [google(403, "PERMISSION_DENIED", "Permission 'aiplatform.endpoints.predict' denied")],
+        AuthenticationError, "Permission"),
+    Row("vertex", 404, [google(404, "NOT_FOUND", "Publisher Model `gemini-9` was not found")],
+        BadRequestError, "was not found"),
+    # Anthropic
+    Row("anthropic", 400, anthropic(INVALID, "max_tokens: Field required"), BadRequestError, "max_tokens"),
+    Row("anthropic", 401, anthropic("authentication_error", "invalid x-api-key"), AuthenticationError, "x-api-key"),
+    Row("anthropic", 403, anthropic("permission_error", "Your key may not use it."), AuthenticationError, "may not"),
+    Row("anthropic", 404, anthropic("not_found_error", "model: claude-9"), BadRequestError, "claude-9"),
+    Row("anthropic", 413, anthropic("request_too_large", "Request exceeds 32 MB"), BadRequestError, "32 MB"),
+    Row("anthropic", 429, anthropic("rate_limit_error", "Number of tokens has exceeded your limit"),
+        RateLimitError, "exceeded your limit", again=True),
+    Row("anthropic", 500, anthropic("api_error", "Internal server error"), ServerError, "Internal", again=True),
+    Row("anthropic", 529, anthropic("overloaded_error", "Overloaded"), ServerError, "Overloaded", again=True),
+    # Others who make models
+    Row("deepseek", 402, openai("Insufficient Balance", "unknown_error", INVALID), BadRequestError, "Balance"),
+    Row("deepseek", 422, openai("Failed to deserialize the JSON body", INVALID), BadRequestError, "deserialize"),
+    Row("xai", 400, {"code": "Client specified an invalid argument", "error": "Argument not supported: logprobs"},
+        BadRequestError, "Argument not supported"),
+    Row("xai", 403, {"code": "The caller does not have permission", "error": "Your team has no credits."},
+        AuthenticationError, "no credits"),
+    Row("mistral", 422, {"object": "error", "message": {"detail": [{"type": "extra_forbidden", "loc": ["body",
+        "logprobs"], "msg": "Extra inputs are not permitted"}]}, "type": "invalid_request_invalid_args"},
+        BadRequestError, "body.logprobs: Extra inputs are not permitted"),
+    Row("mistral", 429, {"object": "error", "message": "Requests rate limit exceeded", "type": "rate_limited"},
+        RateLimitError, "rate limit exceeded", again=True),
+    Row("cohere", 401, {"id": "x", "message": "invalid api token"}, AuthenticationError, "invalid api token"),
+    Row("cohere", 429, {"id": "x", "message": "You are using a Trial key, limited to 20 calls a minute"},
+        RateLimitError, "Trial key", again=True),
+    Row("moonshot", 429, openai("Your account is suspended, check your plan", "exceeded_current_quota_error"),
+        RateLimitError, "suspended"),
+    Row("moonshot", 429, openai("Engine is busy", "engine_overloaded_error"), RateLimitError, "busy", again=True),
+    Row("perplexity", 401, "<html><head><title>401 Authorization Required</title></head></html>",
+        AuthenticationError, "401 Authorization Required"),
+    # Hosts
+    Row("together", 422, openai("n > 1 requires temperature > 0", INVALID, None, "temperature"),
+        BadRequestError, "requires temperature"),
+    Row("fireworks", 404, {"error": {"object": "error", "type": INVALID, "code": "NOT_FOUND",
+        "message": "Model not found, inaccessible, and/or not deployed"}}, BadRequestError, "not deployed"),
+    Row("openrouter", 400, {"error": {"message": "Provider returned error", "code": 400, "metadata":
+        {"raw": "logprobs unsupported", "provider_name": "Novita"}}}, BadRequestError, "logprobs unsupported"),
+    Row("openrouter", 402, {"error": {"code": 402, "message": "This request requires more credits"}},
+        BadRequestError, "more credits"),
+    Row("openrouter", 408, {"error": {"code": 408, "message": "Your request timed out"}},
+        RequestTimeoutError, "timed out", again=True),
+    Row("openrouter", 429, {"error": {"code": 429, "message": "Rate limit exceeded: free-models-per-day"}},
+        RateLimitError, "free-models-per-day", again=True),
+    Row("groq", 400, openai("`logprobs` is not supported with this model", INVALID), BadRequestError, "`logprobs`"),
+    Row("groq", 429, openai("Rate limit reached. Please try again in 7.66s.", "tokens", "rate_limit_exceeded"),
+        RateLimitError, "Rate limit reached", again=True, wait=7.66),
+    Row("cerebras", 401, {"message": "Wrong API Key", "type": INVALID, "param": "api_key", "code": "wrong_api_key"},
+        AuthenticationError, "Wrong API Key"),
+    Row("cerebras", 429, {"message": "Requests per second limit exceeded", "type": "too_many_requests_error",
+        "param": "quota", "code": "request_quota_exceeded"}, RateLimitError, "per second", again=True),
+    Row("sambanova", 429, "rate limit exceeded", RateLimitError, "rate limit exceeded", again=True),
+    Row("dashscope", 400, {"error": {"message": "<400> InternalError.Algo.InvalidParameter: Range of n should be "
+        "[1, 4]", "type": INVALID, "param": None, "code": "invalid_parameter_error"}, "request_id": "9"},
+        BadRequestError, "Range of n"),
+    Row("dashscope", 401, {"code": "InvalidApiKey", "message": "Invalid API-key provided.", "request_id": "9"},
+        AuthenticationError, "Invalid API-key"),
+    Row("databricks", 403, {"error_code": "PERMISSION_DENIED", "message": "You do not have permission"},
+        AuthenticationError, "do not have permission"),
+    Row("databricks", 429, {"error_code": "REQUEST_LIMIT_EXCEEDED", "message": "Exceeded workspace rate limit"},
+        RateLimitError, "workspace rate limit", again=True),
+    Row("nim", 402, {"status": 402, "title": "Payment Required", "detail": "Account 'x': credits expired"},
+        BadRequestError, "credits expired"),
+    Row("nim", 404, {"status": 404, "title": "Not Found", "detail": "Function 'x' not found"},
+        BadRequestError, "not found"),
+    Row("bedrock", 403, {"Message": "Authentication failed: bearer token is not valid"},
+        AuthenticationError, "bearer token"),
+    Row("bedrock", 429, {"message": "Too many requests, please wait before trying again."},
+        RateLimitError, "Too many requests", again=True),
+    # Servers of your own
+    Row("vllm", 400, {"error": {"message": "Requested sample logprobs of 21, which is greater than max allowed: 20",
+        "type": "BadRequestError", "param": "logprobs", "code": 400}}, BadRequestError, "max allowed: 20"),
+    Row("vllm", 404, {"detail": "Not Found"}, BadRequestError, "Not Found"),
+    Row("vllm", 401, {"error": "Unauthorized"}, AuthenticationError, "Unauthorized"),
+    Row("sglang", 400, "\"'developer' is not a known role\"", BadRequestError, "developer"),
+    Row("sglang", 400, {"object": "error", "message": "Input is too long", "type": "BadRequestError", "code": 400},
+        BadRequestError, "too long"),
+    Row("llamacpp", 400, {"error": {"code": 400, "message": "Field 'n': Value must be between 1 <= value <= 1, but "
+        "got 2", "type": INVALID}}, BadRequestError, "Field 'n'"),
+    Row("llamacpp", 503, {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}},
+        ServerError, "Loading model", again=True),
+    Row("llama-cpp-python", 500, openai("logprobs is not supported for models created with logits_all=False",
+        "internal_server_error"), ServerError, "logits_all", again=True),
+    Row("ollama", 400, openai("top_logprobs must be between 0 and 20", INVALID), BadRequestError, "between 0 and 20"),
+    Row("ollama", 404, {"error": "model 'llama9' not found"}, BadRequestError, "'llama9' not found"),
+    Row("lmstudio", 400, {"error": "No models loaded. Please load a model."}, BadRequestError, "No models loaded"),
+    Row("tgi", 422, {"error": "Input validation error: `top_logprobs` must be <= 5", "error_type": "validation"},
+        BadRequestError, "must be <= 5"),
+    Row("tgi", 429, {"error": "Model is overloaded", "error_type": "overloaded"}, RateLimitError, "overloaded",
+        again=True),
+    Row("pocket", 400, {"error": {"code": 400, "message": "the request exceeds the context size", "type": INVALID}},
+        BadRequestError, "context size"),
+    Row("openai-compatible", 502, "<html><head><title>502 Bad Gateway</title></head></html>",
+        ServerError, "502 Bad Gateway", again=True),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.provider}-{row.status}-{row.says[:20]}")
+def test_a_providers_error_becomes_ours_and_keeps_its_own_words(row: Row) -> None:
+    body = row.body if isinstance(row.body, str) else json.dumps(row.body)
+    found = from_response(row.status, {}, body.encode(), PROVIDERS[row.provider], secrets=[KEY])
+    assert type(found) is row.kind
+    assert row.says in found.message
+    assert found.retryable is row.again
+    assert (found.provider, found.status) == (row.provider, row.status)
+    assert found.hint
+    assert KEY not in str(found)
+    assert getattr(found, "retry_after", None) == row.wait
+
+
+def test_every_provider_that_sends_errors_of_its_own_has_a_row() -> None:
+    assert {row.provider for row in ROWS} == PROVIDERS.keys() - {"huggingface"}
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if "ogprobs" in row.says and row.status < 500], ids=lambda row: row.provider
+)
+def test_a_refusal_of_logprobs_is_known_as_one_whoever_says_it(row: Row) -> None:
+    body = row.body if isinstance(row.body, str) else json.dumps(row.body)
+    found = from_response(row.status, {}, body.encode(), PROVIDERS[row.provider])
+    assert logprobs_refused(found)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (anthropic("overloaded_error", "Overloaded")["error"], ServerError),
+        (anthropic("rate_limit_error", "slow")["error"], RateLimitError),
+        (google(503, "UNAVAILABLE", "busy")["error"], ServerError),
+        (google(429, "RESOURCE_EXHAUSTED", "quota")["error"], RateLimitError),
+        ({"code": "server_error", "message": "The model failed"}, ServerError),  # Responses, response.failed
+        ({"code": "rate_limit_exceeded", "message": "slow"}, RateLimitError),
+        ({"message": "Provider disconnected", "code": 502}, ServerError),  # OpenRouter, in a stream
+    ],
+)
+def test_an_error_in_the_middle_of_a_stream_is_the_same_error(error: Any, kind: type[ProviderError]) -> None:
+    assert type(from_error_object(error)) is kind
