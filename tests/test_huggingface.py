@@ -33,6 +33,8 @@ from swift_client.errors import (  # noqa: E402
 from swift_client.logprobs import token_id  # noqa: E402
 from swift_client.models import GatedLinearHead, HiddenHead, PlattCalibration, save  # noqa: E402
 from swift_client.scorers import score  # noqa: E402
+from swift_client.store import StoredQuestion  # noqa: E402
+from swift_client.training import collect  # noqa: E402
 from tests import local_models as local  # noqa: E402
 
 torch.set_num_threads(1)
@@ -128,6 +130,27 @@ def test_projecting_gives_the_scores_of_capturing_and_the_head_to_a_ten_thousand
     captured = score([replace(each, projections=None) for each in completions], head).values
     np.testing.assert_allclose(projected, captured, rtol=1e-4, atol=1e-4)
     assert all(each.projections.dtype == np.float32 for each in completions)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_gives_float32_logprobs_and_projections_near_those_of_its_own_second_pass(dtype: str) -> None:
+    model = local.random_model().to(getattr(torch, dtype))
+    rows = rows_of(PROMPTS)
+    decode(model, rows, sampling=Sampling(), k=5, readers=[projector(model)])
+    for row in rows:
+        logprobs, states = local.second_pass(model, row.prompt, row.tokens)
+        np.testing.assert_allclose(row.logprobs, logprobs[range(len(row.tokens)), row.tokens], atol=0.25)
+        projected = torch.stack(row.states[0])
+        assert projected.dtype == torch.float32
+        expected = states.flatten(1)[: len(projected)] @ torch.from_numpy(WEIGHT).T + torch.tensor([0.1, -0.2])
+        np.testing.assert_allclose(projected, expected, atol=0.25)
+
+
+def test_samples_are_collected_from_a_local_model_too(tmp_path: Path) -> None:
+    folder = str(local.save_model(tmp_path / "model"))
+    questions = [StoredQuestion(id=str(number), messages=tuple(ASKED), answer="41") for number in range(2)]
+    result = collect(questions, tmp_path / "s.db", provider="huggingface", model=folder, n=3, max_tokens=8)
+    assert (result.added, result.failures) == (6, ())
 
 
 # Drawing

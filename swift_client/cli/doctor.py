@@ -39,9 +39,10 @@ def doctor(
 async def _examine(provider: str, model: str | None, base_url: str | None, timeout: float) -> Diagnosis:
     from swift_client.adapters import codec, connect, resolve
     from swift_client.adapters.doctor import examine
+    from swift_client.reranker.serving import serving
 
     row, name = resolve(provider, model, base_url)
-    transport = connect(provider, row, timeout=timeout)
+    transport = connect(serving(provider, row, name), row, timeout=timeout)
     try:
         return await examine(transport, codec(row), name)
     finally:

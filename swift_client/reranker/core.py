@@ -136,7 +136,7 @@ class Reranker:
         self._portal = Portal()  # used by the sync face alone; starts nothing before its first call
         link = partial(
             connect,
-            serving(provider, self._row, self._model, artifact),
+            serving(provider, self._row, self._model, self._rules.scorer),
             self._row,
             api_key=api_key,
             client=client,

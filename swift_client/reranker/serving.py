@@ -6,13 +6,15 @@ from swift_client.adapters import CustomProvider, Provider
 from swift_client.adapters.hidden import Projection
 from swift_client.adapters.huggingface import HuggingFaceModel
 from swift_client.errors import ArtifactMismatchError
-from swift_client.models import AnyHead, HiddenHead
+from swift_client.models import HiddenHead
 
 
 def serving(
-    provider: str | Provider | CustomProvider, row: Provider, model: str | None, head: AnyHead | None
+    provider: str | Provider | CustomProvider, row: Provider, model: str | None, head: object = None
 ) -> str | Provider | CustomProvider:
     """Return a local model for the row "huggingface", loaded at its first call; any other provider as it is.
+
+    ``head`` is whatever scores; where that is a HiddenHead, the model projects its states by the head's weights.
 
     Raises:
         MissingExtraError: torch or transformers is not installed.

@@ -11,6 +11,7 @@ from swift_client.adapters import CustomProvider, Provider, capabilities_of, cod
 from swift_client.adapters.keys import ApiKey
 from swift_client.errors import ConfigurationError
 from swift_client.portal import Portal
+from swift_client.reranker.serving import serving
 from swift_client.sampling import Endpoint, Line, order, positive, whole
 from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.training.asking import Run
@@ -98,7 +99,8 @@ async def collect_async(
     most = known.top_logprobs_max
     k = most if top_logprobs is None else top_logprobs
     whole("top_logprobs", k, low=0)
-    transport = connect(provider, row, api_key=api_key, client=client, timeout=timeout, max_connections=concurrency)
+    server = serving(provider, row, name)
+    transport = connect(server, row, api_key=api_key, client=client, timeout=timeout, max_connections=concurrency)
     try:
         with SampleStore(out, write=True) as store:
             store.begin(Meta(provider=row.name, model=name, top_logprobs=k, sampling=sampling))

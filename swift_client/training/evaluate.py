@@ -16,7 +16,7 @@ import numpy as np
 
 from swift_client import answers
 from swift_client.errors import ArtifactError, ConfigurationError
-from swift_client.models import HeadArtifact
+from swift_client.models import AnyHead, HeadArtifact
 from swift_client.training.baselines import trained_baselines
 from swift_client.training.calibration_metrics import reliability
 from swift_client.training.comparison import Comparison
@@ -155,7 +155,7 @@ def _whole_numbers(ns: Sequence[int], subsets: int, resamples: int) -> tuple[int
     return wanted
 
 
-def split_of(head: HeadArtifact | None) -> tuple[Split, list[str]]:
+def split_of(head: AnyHead | None) -> tuple[Split, list[str]]:
     """Return how the head's questions were split, and what there is to say about it."""
     if head is None:
         return Split(), []
