@@ -173,6 +173,10 @@ def _named(name: str, model: str | None) -> tuple[Provider, str | None]:
 
 
 def _from_environment(row: Provider) -> str | None:
+    if row.sign_in == "google" and (project := os.environ.get("GOOGLE_CLOUD_PROJECT", "").strip()):
+        place = os.environ.get("GOOGLE_CLOUD_LOCATION", "").strip() or "global"
+        host = "aiplatform.googleapis.com" if place == "global" else f"{place}-aiplatform.googleapis.com"
+        return f"https://{host}/v1/projects/{project}/locations/{place}/publishers/google"
     value = os.environ.get(row.base_url_variable or "", "").strip()
     if not value:
         return None

@@ -1,4 +1,4 @@
-"""Where a key comes from: the argument, a function, or the row's environment variable, read when a request needs it."""
+"""Where a key comes from: the argument, a function, the row's variable, or signing in; read when a request needs it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 
 from swift_client.adapters.failures import scrub
 from swift_client.adapters.provider import Provider
-from swift_client.errors import ConfigurationError, MissingApiKeyError
+from swift_client.adapters.sign_in import SIGN_IN
+from swift_client.errors import ConfigurationError, MissingApiKeyError, SwiftClientError
 
 ApiKey = str | Callable[[], str | Awaitable[str]]
 """A key, or a function (sync or async) that gives one for each request."""
@@ -32,6 +33,8 @@ class Key:
             ConfigurationError: the function failed, or no HTTP header can carry what it gave.
         """
         name, variable = self._provider.name, self._provider.key_variable
+        if self._given is None and self._provider.sign_in and not os.environ.get(variable or "", "").strip():
+            self._given = SIGN_IN[self._provider.sign_in]()
         if self._given is None and variable is None:
             return "none"  # keyless servers ignore it; the SDK wants one
         if callable(self._given):
@@ -58,6 +61,8 @@ class Key:
             # A sync function may ask a vault over the network: not on the loop.
             answer = await asyncio.to_thread(function)
             return await answer if inspect.isawaitable(answer) else answer
+        except SwiftClientError:  # of our own sign-in: it says what to do
+            raise
         except Exception as error:
             problem = scrub(f"{type(error).__name__}: {error}", self.recent)
         raise ConfigurationError(f"The api_key function failed. {problem}.", hint="Call it by itself to see why.")

@@ -66,6 +66,8 @@ class Provider:
     """Environment variable that overrides ``base_url``, where the ecosystem has one."""
     base_path: str = ""
     """Path that a given address without one gets, where ``base_url`` is None and so shows none."""
+    sign_in: Literal["google", "azure"] | None = None
+    """Whose library signs in where no key is given; see :mod:`sign_in`."""
     key_header: str = "authorization"
     """Header that carries the key: alone, but for "authorization", where it is "Bearer KEY"."""
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

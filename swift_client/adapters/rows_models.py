@@ -69,6 +69,7 @@ ROWS = (
         base_path="/openai/v1",
         base_url_variable="AZURE_OPENAI_ENDPOINT",
         key_variable="AZURE_OPENAI_API_KEY",
+        sign_in="azure",
         codec="openai_chat",
         default_model=None,
         models=GPT_MODELS,  # where the deployment is named after its model
@@ -103,8 +104,9 @@ ROWS = (
         name="vertex",
         # https://aiplatform.googleapis.com/v1/projects/PROJECT/locations/global/publishers/google
         base_url=None,
-        # `gcloud auth print-access-token`; it lasts an hour, so pass a function of google-auth's as api_key=.
+        # `gcloud auth print-access-token`; it lasts an hour. Without it google-auth signs in (extra "vertex").
         key_variable="GOOGLE_OAUTH_ACCESS_TOKEN",
+        sign_in="google",
         codec="gemini",
         default_model="gemini-2.5-flash",
         models=(
