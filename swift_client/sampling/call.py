@@ -33,6 +33,8 @@ class Outcome:
     completions: tuple[Completion, ...] = ()
     usage: Usage = field(default_factory=Usage)
     failure: Failure | None = None
+    reused: bool = False
+    """Whether they were there before, and no call was made."""
 
 
 class Call:
@@ -61,10 +63,13 @@ class Call:
         policy = retrying(self._line.max_retries, self._progress.last_start(), self._on_retry)
         try:
             outcome: Outcome = await policy(self._attempt)
-        except BudgetExceededError:
-            if self._failed is None:  # not tried; there may be room again when those under way have been paid
+        except BudgetExceededError as error:
+            if self._progress.meter is None:
+                outcome = self._lost(error)
+            elif self._failed is None:  # not tried; there may be room again when those under way have been paid
                 return Outcome(first=self._first)
-            outcome = self._lost(self._failed)
+            else:
+                outcome = self._lost(self._failed)
         except SwiftClientError as error:
             if isinstance(error, LogprobsUnavailableError) and not self._progress.arrived:
                 raise
