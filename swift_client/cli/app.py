@@ -11,12 +11,26 @@ from typing import Any
 import typer
 from rich.text import Text
 
-from swift_client.cli import choose, collect, demo, doctor, evaluate, plan, providers, report, screen, simulate, train
+from swift_client.cli import (
+    calibrate,
+    choose,
+    collect,
+    demo,
+    doctor,
+    evaluate,
+    plan,
+    providers,
+    report,
+    screen,
+    simulate,
+    train,
+)
 from swift_client.errors import (
     AuthenticationError,
     BudgetExceededError,
     NoCompletionError,
     ProviderError,
+    RejectedError,
     SwiftClientError,
 )
 from swift_client.render import plain
@@ -37,6 +51,7 @@ app.command(name="providers")(providers.providers)
 app.command()(doctor.doctor)
 app.command()(collect.collect)
 app.command()(train.train)
+app.command()(calibrate.calibrate)
 app.command()(evaluate.evaluate)
 app.command()(report.report)
 app.command()(simulate.simulate)
@@ -55,7 +70,7 @@ def exit_code(error: SwiftClientError) -> int:
             return PROVIDER
         case BudgetExceededError():
             return BUDGET
-        case NoCompletionError():
+        case NoCompletionError() | RejectedError():
             return NO_COMPLETION
     return CONFIGURATION
 
@@ -97,6 +112,8 @@ def _facts(error: SwiftClientError) -> dict[str, Any]:
         facts["causes"] = [_facts(cause) for cause in error.causes]
     if isinstance(error, BudgetExceededError):
         facts["best"] = error.best.to_dict() if error.best else None
+    if isinstance(error, RejectedError):
+        facts["selection"] = error.selection.to_dict()
     return facts
 
 

@@ -1,12 +1,13 @@
 """Training: from graded completions to a head. Only this room knows torch; what it makes is served by numpy.
 
-``collect``, ``train``, ``evaluate``, ``report`` and ``simulate`` are what the commands of these names do. torch is
-imported where training begins, not before.
+``collect``, ``train``, ``calibrate``, ``evaluate``, ``report`` and ``simulate`` are what the commands of these
+names do. torch is imported where training begins, not before.
 """
 
+from swift_client.training.accept import Acceptable
 from swift_client.training.collect import CollectResult, Prices, collect, collect_async
 from swift_client.training.evaluation import Estimate, Evaluation, Row
-from swift_client.training.files import evaluate, simulate, train
+from swift_client.training.files import calibrate, evaluate, simulate, train
 from swift_client.training.groups import Group
 from swift_client.training.report import report
 from swift_client.training.simulation import Replayed, Simulation
@@ -14,6 +15,7 @@ from swift_client.training.splits import Split
 from swift_client.training.stored import StoredGroups
 
 __all__ = [
+    "Acceptable",
     "CollectResult",
     "Estimate",
     "Evaluation",
@@ -24,6 +26,7 @@ __all__ = [
     "Simulation",
     "Split",
     "StoredGroups",
+    "calibrate",
     "collect",
     "collect_async",
     "evaluate",

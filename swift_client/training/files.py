@@ -1,4 +1,4 @@
-"""From samples files to a head, and from a head to its table: what `train`, `evaluate`, `simulate` do."""
+"""From samples files to a head, and from a head to its table: what `train`, `evaluate`, `simulate`, `calibrate` do."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import EllipsisType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 from swift_client import answers
 from swift_client.errors import ConfigurationError, MissingExtraError
-from swift_client.models import HeadArtifact, save
-from swift_client.scorers import load_head
+from swift_client.models import AnyHead, HeadArtifact, save
+from swift_client.scorers import load_any_head, load_head
 from swift_client.stopping import StoppingRule
 from swift_client.store import SampleStore
+from swift_client.training.accept import Acceptable
+from swift_client.training.accept import calibrate as calibrate_groups
 from swift_client.training.evaluate import NS, Progress, answer_of
 from swift_client.training.evaluate import evaluate as evaluate_groups
 from swift_client.training.evaluation import Evaluation
@@ -157,6 +159,53 @@ def simulate(
         prompt_tokens=_prompt_tokens(samples),
         progress=progress,
     )
+
+
+def calibrate(
+    head: File | AnyHead,
+    samples: File | Sequence[File],
+    *,
+    risk: float,
+    confidence: float = 0.9,
+    n: int = 16,
+    stopping: str | StoppingRule | None = None,
+    select: Literal["auto", "best", "vote"] = "auto",
+    answer: answers.Spec | EllipsisType = ...,
+    grade: GraderSpec | None = None,
+    split: str = "unseen",
+    out: File | None = None,
+    progress: Progress = lambda stage, done: None,
+) -> Acceptable:
+    """Learn above which confidence answers may be taken at ``risk``, and store it in the head.
+
+    The head, which may be the file of one, is written to ``out``, by default its own file, where a threshold could be
+    certified, and otherwise left as it is. ``answer`` is by default as in the head's training, ``grade`` as for
+    :func:`train`; the rest, and the errors, as for ``training.accept.calibrate``.
+    """
+    path = head if isinstance(head, (str, os.PathLike)) else None
+    artifact = load_any_head(path) if path is not None else cast(AnyHead, head)
+    out = path if out is None else out
+    if out is not None and (not os.access(Path(out).absolute().parent, os.W_OK) or Path(out).is_dir()):
+        raise ConfigurationError(f"{out} cannot be written.", hint="Give a file in a folder that you may write to.")
+    own = answer_of(artifact) if isinstance(artifact, HeadArtifact) else "auto"
+    spec = own if isinstance(answer, EllipsisType) else answer
+    groups = _stored(samples, spec, grade)
+    artifact.check(provider=groups.provider, model=groups.model, k=artifact.k_max)
+    found = calibrate_groups(
+        groups,
+        artifact,
+        risk=risk,
+        confidence=confidence,
+        n=n,
+        stopping=stopping,
+        select=select,
+        answer=spec,
+        split=split,
+        progress=progress,
+    )
+    if out is not None and found.acceptance is not None:
+        save(found.head, out)
+    return found
 
 
 def _prompt_tokens(samples: File | Sequence[File]) -> float | None:
