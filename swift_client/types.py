@@ -228,6 +228,8 @@ class Selection:
     model: str | None = None
     stopped: Stopped | None = None
     """Where and why a stopping rule or the budget ended the draw; None without either."""
+    reused: int = 0
+    """How many candidates, the first ones, came from ``store=``: paid for earlier, and not counted in ``usage``."""
     accepted: bool | None = None
     """Whether the answer may be taken without a look, at the risk that the head was calibrated to; None where its
     calibration says nothing, which ``notes`` explain where there is one."""
@@ -294,6 +296,7 @@ class Selection:
             },
             "cost": self.cost,
             "stopped": None if self.stopped is None else asdict(self.stopped),
+            "reused": self.reused,
             "accepted": self.accepted,
             "path": [
                 {**asdict(replace(step, error=None)), "error": None if step.error is None else str(step.error)}

@@ -20,6 +20,7 @@ from swift_client.portal import Portal
 from swift_client.pricing import Prices
 from swift_client.reranker.heads import Head, pick
 from swift_client.reranker.judging import UNTRAINED, Method, Rules, Scorer, judge
+from swift_client.reranker.keeping import Keeping, Store, projected_by, store_of
 from swift_client.reranker.lies import Origin
 from swift_client.reranker.replies import rank_reply
 from swift_client.reranker.serving import serving
@@ -28,6 +29,7 @@ from swift_client.reranker.stopping import WAVES, Watch
 from swift_client.reranker.transports import Transports
 from swift_client.sampling import REMEDY, Account, Endpoint, Limit, Line, Order, draw, positive, whole
 from swift_client.stopping import StoppingRule
+from swift_client.store import Asked
 from swift_client.types import Completion, Event, Selection
 
 RequireLogprobs = Literal["auto"] | bool
@@ -63,6 +65,10 @@ class Reranker:
         on_event: called with an Event for every request, reply, retry and failure.
         prices: a Price of your own for the model, or a mapping from "model" or "provider/model" to Price; default:
             genai-prices (extra "prices"). They make ``Selection.cost`` and a budget in US dollars.
+        store: a samples file, made where there is none, that keeps every reply as it arrives: the same request asked
+            again, for more answers too, sends for those alone that are not there (``Selection.reused``). Threads and
+            processes may share it. It holds prompts and answers in plain text; only its owner may read a new one. An
+            object of your own is told from others by its ``name`` and ``model``. Trouble with the file becomes a note.
         warm_cache: whether, where n takes several calls, the first goes alone, so that the others find its prompt in
             the provider's cache. "auto": where that is known to be a tenth cheaper and there is no deadline, since it
             takes about twice the time.
@@ -91,6 +97,7 @@ class Reranker:
         max_concurrency: int = 16,
         on_event: Callable[[Event], None] | None = None,
         prices: Prices = None,
+        store: Store = None,
         warm_cache: Literal["auto"] | bool = "auto",
     ) -> None:
         if require_logprobs not in ("auto", True, False):
@@ -130,7 +137,9 @@ class Reranker:
         self._must_have_logprobs = require_logprobs is True
         self._hopes_for_none = require_logprobs is False
         self._warned = False
-        self._endpoint = Endpoint(known, top_logprobs=None if none else asked, insists=top_logprobs is not None)
+        self._top_logprobs = None if none else asked
+        self._endpoint = Endpoint(known, top_logprobs=self._top_logprobs, insists=top_logprobs is not None)
+        self._store = store_of(store)
         self._max_retries, self._max_concurrency, self._on_event = max_retries, max_concurrency, on_event
         self._limits: dict[int, Limit] = {}
         self._portal = Portal()  # used by the sync face alone; starts nothing before its first call
@@ -181,8 +190,9 @@ class Reranker:
             max_retries=self._max_retries,
             must_have_logprobs=self._must_have_logprobs,
             on_event=self._on_event,
-            token_ids=self._rules.reads_token_ids,
+            token_ids=self._rules.reads_token_ids or self._store is not None,  # kept for any head
         )
+        keeping = self._keeping(line, question)
         rules = replace(self._rules, origin=Origin.of(self._known, line.fields(question)))
         judged = partial(self._judged, rules=rules)
         watch = Watch(rule, question.n, judged) if rule else None
@@ -194,7 +204,10 @@ class Reranker:
             enough=watch.enough if watch else None,
             meter=meter,
             first_alone=plan is not None or self._warm_cache is True,
+            on_arrival=keeping.arrived if keeping else None,
+            have=await keeping.recall(question.n) if keeping else {},
         )
+        kept = await keeping.notes(drawn) if keeping else ()
         if not drawn.completions:
             raise out_of_budget(drawn, question, None)
         # Scoring is numpy and answers may be compared in another process: neither belongs on the loop.
@@ -207,7 +220,8 @@ class Reranker:
             usage=drawn.usage,
             cost=await asyncio.to_thread(self._tariff.cost, drawn),
             failures=drawn.failures,
-            notes=(*notes, *([plan.reason] if plan else []), *drawn.notes, *selection.notes),
+            notes=(*kept, *notes, *([plan.reason] if plan else []), *drawn.notes, *selection.notes),
+            reused=drawn.reused,
             elapsed=time.perf_counter() - started,
             provider=self._row.name,
             model=self._model,
@@ -215,6 +229,21 @@ class Reranker:
         if len(drawn.completions) < question.min_completions:
             raise out_of_budget(drawn, question, selection)
         return selection
+
+    def _keeping(self, line: Line, question: Order) -> Keeping | None:
+        if self._store is None:
+            return None
+        asked = Asked(
+            provider=self._row.name,
+            model=self._model,
+            base_url=self._tariff.base_url,
+            messages=question.messages,
+            top_logprobs=self._top_logprobs,
+            sampling=line.fields(question),
+            seed=question.seed,
+            head=projected_by(self._rules.scorer),
+        )
+        return Keeping(self._store, asked, must_have_logprobs=self._must_have_logprobs)
 
     def _warn_once(self, selection: Selection, rules: Rules, silent: str | None) -> None:
         """Say once that texts alone decide where logprobs were hoped for; the notes of each Selection say it too."""

@@ -146,6 +146,6 @@ def ended(drawn: Draw, order: Order) -> tuple[Stopped | None, Sequence[str]]:
         planned=order.n,
         posterior=None,
         reason=drawn.over_budget,
-        saved_tokens=round(drawn.usage.completion_tokens / max(1, paid) * max(0, order.n - paid)),
+        saved_tokens=round(drawn.tokens_each * max(0, order.n - paid)),
     )
     return stopped, (f"The budget ended the draw after {came} of {order.n} completions. {drawn.over_budget}",)

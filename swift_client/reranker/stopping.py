@@ -64,7 +64,7 @@ class Watch:
             planned=self._n,
             posterior=verdict.posterior,
             reason=verdict.reason if ended else f"Only {drawn} of {self._n} completions came.",
-            saved_tokens=round(draw.usage.completion_tokens / max(1, paid) * left),
+            saved_tokens=round(draw.tokens_each * left),
         )
 
 

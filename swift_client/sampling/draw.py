@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 from swift_client.errors import NoCompletionError, SwiftClientError
@@ -29,12 +30,22 @@ class Draw:
     usage: Usage
     failures: tuple[Failure, ...]
     notes: tuple[str, ...]
+    reused: int = 0
+    """How many of the completions, the first ones, were there before; ``usage`` does not count them."""
     cancelled: int = 0
     """Completions that were under way when there were enough; ``usage`` holds what they may cost."""
     longest_prompt: int = 0
     """Prompt tokens of one call, as counted by the provider."""
     over_budget: str | None = None
     """Why the budget ended the draw, where it did."""
+
+    @property
+    def tokens_each(self) -> float:
+        """Mean completion tokens of those paid for here; where there are none, of those that were there before."""
+        paid = len(self.completions) - self.reused + self.cancelled
+        if paid:
+            return self.usage.completion_tokens / paid
+        return sum(len(each.tokens) for each in self.completions) / max(1, len(self.completions))
 
 
 async def draw(
@@ -46,6 +57,7 @@ async def draw(
     enough: Enough | None = None,
     meter: Meter | None = None,
     first_alone: bool = False,
+    have: Mapping[int, Completion] = MappingProxyType({}),
 ) -> Draw:
     """Draw ``order.n`` completions, or fewer where these are enough.
 
@@ -62,6 +74,8 @@ async def draw(
         enough: asked with all completions so far whenever calls have brought some, also in the middle of a wave.
             Where it says yes the draw ends; calls under way are cancelled, and what they may cost is estimated.
         first_alone: whether the first call is waited for before others start, so that they find its prompt cached.
+        have: completions of the same order that are there already, by number, ``order.n`` at most. They count, and come
+            first; ``enough`` is asked about them before anything is sent. The numbers that are free are drawn.
         meter: keeps a budget: every wave is cut to what fits, and where nothing does the draw ends with what there is.
 
     Raises:
@@ -72,21 +86,27 @@ async def draw(
         SwiftClientError: the one cause of all failures, where no retry can help.
     """
     endpoint = line.endpoint
-    if line.must_have_logprobs and (silent := endpoint.silent(line.fields(order))):
+    if len(have) < order.n and line.must_have_logprobs and (silent := endpoint.silent(line.fields(order))):
         raise line.unavailable(silent)
     until = None if order.deadline is None else asyncio.get_running_loop().time() + order.deadline
-    progress = Progress(order=order, until=until, meter=meter)
+    progress = Progress(order=order, until=until, meter=meter, arrived=bool(have))
     if endpoint.refusal:
         progress.notes.setdefault(f"The provider refused logprobs earlier: {endpoint.refusal}")
     numbers = itertools.count()
+    free = [number for number in range(order.n) if number not in have]
+
+    def run(position: int) -> int:
+        """Return how many numbers one call from this position on may bring; only with a seed do they matter."""
+        number = free[position - len(have)]
+        return min((taken - number for taken in have if taken > number and order.seed is not None), default=order.n)
 
     def wave(first: int, end: int) -> list[Call]:
         calls = []
         if meter:
             end = first + meter.room(end - first, endpoint.size)
         while first < end:
-            wanted = endpoint.size(end - first)
-            calls.append(Call(line, progress, number=next(numbers), wanted=wanted, first=first))
+            wanted = endpoint.size(min(end - first, run(first)))
+            calls.append(Call(line, progress, number=next(numbers), wanted=wanted, first=free[first - len(have)]))
             first += wanted
         return calls
 
@@ -95,18 +115,25 @@ async def draw(
         return enough is not None and len(completions) >= order.min_completions and await enough(completions)
 
     outcomes: list[Outcome] = []
-    if line.must_have_logprobs and not endpoint.vouched:
+    sizes = itertools.chain(waves, itertools.repeat(waves[-1] if waves else order.n))
+    if have:
+        outcomes += [Outcome(completions=tuple(have[number] for number in sorted(have)), reused=True)]
+        if await satisfied((), outcomes):
+            return _joined(outcomes, progress)
+        covered = 0
+        while covered < len(have):
+            covered += next(sizes)
+    elif line.must_have_logprobs and not endpoint.vouched:
         outcomes += (await _placed(wave(0, 1), on_arrival)).outcomes
         if outcomes and (failure := outcomes[0].failure):  # do not spend n on what one could not do
             outcomes = [replace(outcomes[0], failure=replace(failure, lost=order.n))]
-    sizes = itertools.chain(waves, itertools.repeat(waves[-1] if waves else order.n))
     planned = 0
     while (settled := sum(map(_settled, outcomes))) < order.n:
         short = settled < planned
         planned = planned if short else min(settled + next(sizes), order.n)
         if not (calls := wave(settled, planned)):
             break
-        if first_alone and not outcomes:
+        if first_alone and all(outcome.reused for outcome in outcomes):
             del calls[1:]
         planned = settled + sum(call.wanted for call in calls)
         if short:
@@ -181,13 +208,14 @@ def _joined(outcomes: Sequence[Outcome], progress: Progress, *, cancelled: Seque
     usage = sum((outcome.usage for outcome in outcomes), Usage())
     lost = [call.wanted for call in cancelled if call.sent]
     if lost:
-        usage += _estimated(lost, usage, outcomes)
+        usage += _estimated(lost, usage, [outcome for outcome in outcomes if not outcome.reused])
         progress.notes.setdefault(f"{len(lost)} calls were cancelled under way; what they cost is an estimate.")
     return Draw(
         completions=completions,
         usage=replace(usage, calls=progress.requests),
         failures=failures,
         notes=tuple(progress.notes),
+        reused=sum(len(outcome.completions) for outcome in outcomes if outcome.reused),
         cancelled=sum(lost),
         longest_prompt=max((outcome.usage.prompt_tokens for outcome in outcomes), default=0),
         over_budget=over_budget,

@@ -1,6 +1,8 @@
 """The samples file: questions, and the completions that were paid for, in one SQLite file."""
 
+from swift_client.store.asked import Asked
 from swift_client.store.records import Meta, Sample, Spent, StoredQuestion
+from swift_client.store.replies import ReplyStore
 from swift_client.store.samples import SampleStore
 
-__all__ = ["Meta", "Sample", "SampleStore", "Spent", "StoredQuestion"]
+__all__ = ["Asked", "Meta", "ReplyStore", "Sample", "SampleStore", "Spent", "StoredQuestion"]

@@ -1,15 +1,17 @@
 """The samples file as SQLite: its layout, how it is opened, and what each way to fail is called.
 
 WAL, and ``synchronous=FULL``: one fsync for each reply. NORMAL would do for kill -9, but not for a power cut, and a
-reply has been paid for; a provider takes seconds to answer, an fsync milliseconds. A writer holds the file alone
-(``locking_mode=EXCLUSIVE``): two `collect` on one file would pay for the same samples twice. While it writes there is
-a ``-wal`` file beside the file; it is folded in at the end, or by whoever opens the file next.
+reply has been paid for; a provider takes seconds to answer, an fsync milliseconds. `collect` holds the file alone
+(``locking_mode=EXCLUSIVE``): two of them on one file would pay for the same samples twice. ``best_of`` shares it, and
+holds it for one transaction at a time. While someone writes there is a ``-wal`` file beside the file; it is folded in
+at the end, or by whoever opens the file next. The file holds prompts and answers: only its owner may read a new one.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,10 @@ APPLICATION = 0x73776674
 """What ``application_id`` says: "swft"."""
 LARGEST_VALUE = 256 * 2**20
 """Bytes of the largest text or blob that is read."""
+PATIENCE = 0.3
+"""Seconds that a file in use is waited for; whoever uses it alone will not be done soon."""
+TURN = 5.0
+"""Seconds that those who share a file wait for their turn."""
 
 LAYOUT = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
@@ -34,8 +40,17 @@ LAYOUT = (
 """Statements that make the file. A file with any other table, view or trigger is not ours and is not read."""
 
 
-def connect(path: Path, *, write: bool) -> sqlite3.Connection:
+class EmptyFileError(ConfigurationError):
+    """The file holds nothing at all: it is being made, or was never written to."""
+
+
+def connect(path: Path, *, write: bool, shared: bool = False) -> sqlite3.Connection:
     """Open the file, and make it where ``write`` is set and there is none.
+
+    Args:
+        path: the file.
+        write: append to it.
+        shared: let others write as well, between transactions.
 
     Raises:
         ConfigurationError: it cannot be opened, is no samples file, or is in use; the file is left as it was.
@@ -45,9 +60,9 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
             f"There is no samples file {path}.", hint="`swift-client collect --out` writes one; check the path."
         )
     with told(path):
-        connection = _opened(path, write=write)
+        connection = _opened(path, write=write, turn=TURN if shared else PATIENCE)
         try:
-            _prepare(connection, path, write=write)
+            _prepare(connection, path, write=write, shared=shared)
         except BaseException:
             connection.close()
             raise
@@ -70,21 +85,25 @@ def foreign(
     return ConfigurationError(f"{path} is no samples file: {reason.rstrip('.')}.", hint=hint)
 
 
-def _opened(path: Path, *, write: bool) -> sqlite3.Connection:
+def _opened(path: Path, *, write: bool, turn: float) -> sqlite3.Connection:
     address = path.absolute().as_uri()
     if write:
-        if not os.access(path if path.exists() else path.parent, os.W_OK) or not os.access(path.parent, os.W_OK):
+        new = not path.exists()
+        if not os.access(path.parent if new else path, os.W_OK) or not os.access(path.parent, os.W_OK):
             raise _shut(path, "it or its folder may not be written, or does not exist")
-        return sqlite3.connect(f"{address}?mode=rwc", uri=True, isolation_level=None, timeout=0.3)
+        connection = sqlite3.connect(f"{address}?mode=rwc", uri=True, isolation_level=None, timeout=turn)
+        if new:  # and still without a byte; SQLite gives the files beside it the same mode
+            path.chmod(0o600)
+        return connection
     # SQLite reads a WAL file only where it may write beside it. Where it may not, and no writer has left anything to
     # fold in, the file does not change and can be read as it is.
     writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
     left_over = Path(f"{path}-wal").exists()
     mode = "mode=rw" if writable else "mode=ro" if left_over else "mode=ro&immutable=1"
-    return sqlite3.connect(f"{address}?{mode}", uri=True, isolation_level=None, timeout=0.3)
+    return sqlite3.connect(f"{address}?{mode}", uri=True, isolation_level=None, timeout=PATIENCE)
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, *, write: bool) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, *, write: bool, shared: bool) -> None:
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
     for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0"):
         connection.execute(f"PRAGMA {pragma}")
@@ -92,21 +111,39 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, write: bool) -> None
         connection.execute("PRAGMA query_only=ON")
         _check(connection, path)
         return
-    connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+    if not shared:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+    connection.execute("PRAGMA synchronous=FULL")
     if _is_empty(connection):
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("BEGIN IMMEDIATE")
+        _in_wal(connection)
+        _lay_out(connection)
+    _check(connection, path)
+    _in_wal(connection)
+    if not shared:
+        connection.execute("BEGIN IMMEDIATE")  # takes the lock, or says at once that another holds it
+        connection.execute("COMMIT")
+
+
+def _in_wal(connection: sqlite3.Connection) -> None:
+    """Put the file into WAL mode, which is done once in its life; SQLite waits for nobody there, so this does."""
+    for wait in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, None):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if wait is None or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            time.sleep(wait)
+
+
+def _lay_out(connection: sqlite3.Connection) -> None:
+    """Make the tables, unless another process has done so meanwhile."""
+    connection.execute("BEGIN IMMEDIATE")
+    if _is_empty(connection):
         for statement in LAYOUT:
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id={APPLICATION}")
         connection.execute(f"PRAGMA user_version={FORMAT}")
-        connection.execute("COMMIT")
-        return
-    _check(connection, path)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("BEGIN IMMEDIATE")  # takes the lock, or says at once that another holds it
     connection.execute("COMMIT")
 
 
@@ -118,7 +155,9 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
     if _is_empty(connection):
-        raise foreign(path, "it is empty")
+        raise EmptyFileError(
+            f"{path} is no samples file: it is empty.", hint="Samples files are written by `swift-client collect`."
+        )
     if _number(connection, "application_id") != APPLICATION:
         raise foreign(path, "it is a SQLite file of another program")
     if (found := _number(connection, "user_version")) != FORMAT:
@@ -142,7 +181,8 @@ def _explained(path: Path, error: sqlite3.Error) -> ConfigurationError:
     match code & 0xFF:  # extended codes carry the kind in their low byte
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return ConfigurationError(
-                f"{path} is in use by another process.", hint="Wait until its `swift-client collect` has ended."
+                f"{path} is in use by another process.",
+                hint="Wait until its `swift-client collect` has ended, or give another file.",
             )
         case sqlite3.SQLITE_FULL:
             return ConfigurationError(

@@ -2,72 +2,85 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from types import NoneType, TracebackType
-from typing import Any, Self, get_args
+from types import TracebackType
+from typing import Any, Self
 
 from swift_client.errors import ConfigurationError
-from swift_client.store.arrays import pack, sound, unpack
+from swift_client.store.arrays import pack, sound
+from swift_client.store.asked import Asked
 from swift_client.store.file import connect, foreign, told
 from swift_client.store.records import Meta, Sample, Spent, StoredQuestion
-from swift_client.types import Completion, FinishReason, Usage
+from swift_client.store.rows import facts_of, meta_of, question_of, sample_of, source_of, written
+from swift_client.types import Completion, Usage
 
 _SAMPLES = (
     "SELECT number, text, finish_reason, arrays, label, seed, cost / samples FROM sample "
-    "JOIN reply ON reply.id = sample.reply WHERE sample.question = ? ORDER BY number"
+    "JOIN reply ON reply.id = sample.reply WHERE sample.question = ? ORDER BY number LIMIT ?"
 )
+_REQUEST = "request "
+"""Beginning of the names under which ``meta`` holds what was asked with each question of ``best_of``."""
 _LARGEST = 2**63 - 1
 """SQLite's largest integer."""
+_Parts = tuple[str, str, bytes]
+"""A completion as it is stored: text, finish reason, arrays."""
 
 
 class SampleStore:
     """A samples file. Use it as a context manager, from the thread that opened it.
 
-    One reader or many, or one writer: whoever writes holds the file alone. What :meth:`add_samples` has returned from
-    survives kill -9 and a power cut.
+    One reader or many, or one writer: whoever writes holds the file alone, unless all who write share it. What
+    :meth:`add_samples` has returned from survives kill -9 and a power cut.
 
     Args:
         path: the file.
-        write: append to it, and make it where there is none.
+        write: append to it, and make it where there is none; only its owner may read a new one.
+        shared: let others write too, between one method's call and the next.
 
     Raises:
         ConfigurationError: missing, foreign, damaged, of a newer version, in use, no permission, no room: one sentence
             for each, here or at the call that met it; nothing is left half-written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, write: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, write: bool = False, shared: bool = False) -> None:
         self.path = Path(path)
-        self._connection = connect(self.path, write=write)
+        self._connection = connect(self.path, write=write, shared=shared)
 
     @property
     def meta(self) -> Meta | None:
         """What the samples have in common; None in a file that :meth:`begin` was not called on."""
         with self._reading() as run:
             row = run("SELECT value FROM meta WHERE name = 'source'").fetchone()
-            if row is None:
-                return None
-            facts = json.loads(row[0])
-            return Meta(
-                provider=str(facts["provider"]),
-                model=None if facts["model"] is None else str(facts["model"]),
-                top_logprobs=int(facts["top_logprobs"]),
-                sampling=dict(facts["sampling"]),
-            )
+            return None if row is None else meta_of(row[0])
+
+    def sources(self) -> dict[str, tuple[str, str | None]]:
+        """Return provider and model of each question that has samples: those of its request, else of the file."""
+        whole = self.meta
+        with self._reading() as run:
+            held = run(
+                "SELECT DISTINCT question, value FROM sample LEFT JOIN meta ON name = ? || question", (_REQUEST,)
+            ).fetchall()
+            if whole is None and any(facts is None for _, facts in held):
+                raise ValueError("it does not say which model its samples are of")
+            own = {} if whole is None else {None: (whole.provider, whole.model)}
+            own |= {facts: source_of(facts) for facts in {facts for _, facts in held} - {None}}
+            return {question_id: own[facts] for question_id, facts in held}
 
     def begin(self, meta: Meta) -> None:
         """Say what will be added. Raises ConfigurationError where the file holds samples of another kind."""
         held = self.meta
         if held is None:
-            value = _json(_facts(meta))
+            value = written(facts_of(meta))
             with self._writing() as run:
                 run("INSERT INTO meta VALUES ('source', ?)", (value,))
             return
-        new, old = json.loads(_json(_facts(meta))), _facts(held)
+        new, old = json.loads(written(facts_of(meta))), facts_of(held)
         changed = [f"{name} {old[name]!r} and not {new[name]!r}" for name in new if new[name] != old[name]]
         if changed:
             raise ConfigurationError(
@@ -83,7 +96,7 @@ class SampleStore:
         """
         with self._writing() as run:
             for question in questions:
-                messages = _json(question.messages)
+                messages = written(question.messages)
                 held = run("SELECT messages FROM question WHERE id = ?", (question.id,)).fetchone()
                 if held is None:
                     row = (question.id, messages, question.answer, question.family)
@@ -118,14 +131,7 @@ class SampleStore:
         Raises:
             ConfigurationError: an unknown question, a number that is taken, or no room; nothing is added.
         """
-        if seed is not None and not -_LARGEST <= seed <= _LARGEST:
-            raise ConfigurationError(f"A samples file cannot hold the seed {seed}.", hint="Give one below 2**63.")
-        try:
-            packed = [(sound(each.text), each.finish_reason, pack(each)) for each in completions]
-        except ValueError as error:
-            raise ConfigurationError(
-                f"{self.path} cannot hold this reply: {error}.", hint="Ask for fewer tokens."
-            ) from error
+        packed = self._packed(completions)
         with self._writing() as run:
             if run("SELECT 1 FROM question WHERE id = ?", (question_id,)).fetchone() is None:
                 raise ConfigurationError(f"{self.path} has no question {question_id!r}.", hint="Add it first.")
@@ -133,12 +139,36 @@ class SampleStore:
                 "SELECT coalesce(max(number) + 1, 0) FROM sample WHERE question = ?", (question_id,)
             ).fetchone()
             numbers = range(first, first + len(packed)) if numbers is None else numbers
-            tokens = (usage.prompt_tokens, usage.completion_tokens, usage.estimated)
-            row = (question_id, seed, *tokens, len(packed), cost)
-            reply = run("INSERT INTO reply VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid
-            for number, parts in zip(numbers, packed, strict=True):
-                run("INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?, NULL)", (question_id, number, reply, *parts))
+            _insert(run, question_id, list(zip(numbers, packed, strict=True)), usage=usage, cost=cost, seed=seed)
         return tuple(numbers)
+
+    def add_reply(
+        self, asked: Asked, completions: Sequence[Completion], *, first: int, usage: Usage, cost: float | None = None
+    ) -> None:
+        """Append what one call for ``asked`` brought, numbered from ``first``, and the question if it is new.
+
+        Where another process was faster, a number is taken: then any free one is as good. But what came twice for the
+        same seed is one completion, and is kept once. Raises ConfigurationError as :meth:`add_samples`.
+        """
+        packed, question = self._packed(completions), asked.question
+        seed = None if asked.seed is None else asked.seed + first
+        with self._writing() as run:
+            messages = written(question.messages)
+            run("INSERT OR IGNORE INTO question VALUES (?, ?, NULL, NULL)", (question.id, messages))
+            run("INSERT OR IGNORE INTO meta VALUES (?, ?)", (_REQUEST + question.id, asked.facts))
+            rows = run(
+                "SELECT number, reply.seed FROM sample JOIN reply ON reply.id = reply WHERE sample.question = ?",
+                (question.id,),
+            )
+            taken = dict(rows.fetchall())
+            free = (number for number in itertools.count() if number not in taken)
+            numbered = []
+            for number, parts in enumerate(packed, first):
+                if number not in taken or seed is None or taken[number] != seed:
+                    number = next(free) if number in taken else number
+                    taken[number] = seed
+                    numbered.append((number, parts))
+            _insert(run, question.id, numbered, usage=usage, cost=cost, seed=seed)
 
     def set_labels(self, labels: Mapping[tuple[str, int], float | None]) -> None:
         """Set labels by (question id, index), all or none: 1 right, 0 wrong, None unknown."""
@@ -155,7 +185,7 @@ class SampleStore:
     def questions(self) -> list[StoredQuestion]:
         """Return the questions in the order in which they were added."""
         with self._reading() as run:
-            return [_question(row) for row in run("SELECT id, messages, answer, family FROM question ORDER BY rowid")]
+            return [question_of(row) for row in run("SELECT id, messages, answer, family FROM question ORDER BY rowid")]
 
     def counts(self) -> dict[str, int]:
         """Return how many samples each question has; questions without any are left out."""
@@ -170,10 +200,22 @@ class SampleStore:
                 held.setdefault(question_id, set()).add(number)
         return held
 
-    def samples(self, question_id: str) -> list[Sample]:
-        """Return a question's samples in the order of their indices; none for an unknown question."""
+    def samples(self, question_id: str, *, most: int = -1) -> list[Sample]:
+        """Return a question's samples in the order of their indices; none for an unknown question.
+
+        ``most`` limits how many; below 0 it does not.
+        """
         with self._reading() as run:
-            return [_sample(question_id, row) for row in run(_SAMPLES, (question_id,))]
+            return [sample_of(question_id, row) for row in run(_SAMPLES, (question_id, most))]
+
+    def replies(self, asked: Asked, *, most: int) -> list[Sample]:
+        """Return up to ``most`` samples that were drawn for ``asked``, in the order of their indices."""
+        question = asked.question
+        with self._reading() as run:
+            row = run("SELECT id, messages, answer, family FROM question WHERE id = ?", (question.id,)).fetchone()
+            if row is not None and question_of(row).messages != tuple(json.loads(written(question.messages))):
+                raise ValueError(f"question {question.id} has messages that are not its own")
+        return self.samples(question.id, most=most)
 
     def groups(self) -> Iterator[tuple[StoredQuestion, list[Sample]]]:
         """Yield each question that has samples, with them; one question at a time is in memory."""
@@ -205,6 +247,14 @@ class SampleStore:
     ) -> None:
         self.close()
 
+    def _packed(self, completions: Sequence[Completion]) -> list[_Parts]:
+        try:
+            return [(sound(each.text), each.finish_reason, pack(each)) for each in completions]
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{self.path} cannot hold this reply: {error}.", hint="Ask for fewer tokens."
+            ) from error
+
     @contextmanager
     def _reading(self) -> Iterator[Any]:
         try:
@@ -227,41 +277,20 @@ class SampleStore:
                 raise
 
 
-def _facts(meta: Meta) -> dict[str, Any]:
-    return {**asdict(meta), "sampling": dict(meta.sampling)}
-
-
-def _json(value: object) -> str:
-    try:
-        return json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(
-            f"A samples file cannot hold this: {error}.", hint="Give plain JSON values."
-        ) from error
-
-
-def _question(row: Sequence[Any]) -> StoredQuestion:
-    identity, messages, answer, family = row
-    held = json.loads(messages)
-    if not all(isinstance(value, (str, NoneType)) for value in row):
-        raise ValueError(f"question {identity!r} has a field that is no text")
-    if not isinstance(held, list) or not all(isinstance(message, dict) for message in held):
-        raise ValueError(f"the messages of question {identity!r} are no list of messages")
-    return StoredQuestion(id=identity, messages=tuple(held), answer=answer, family=family)
-
-
-def _sample(question_id: str, row: Sequence[Any]) -> Sample:
-    number, text, finish_reason, arrays, label, seed, cost = row
-    kinds = ((number, int), (text, str), (arrays, bytes), (seed, int | None), (cost, float | None))
-    if not all(isinstance(value, kind) for value, kind in kinds):
-        raise ValueError(f"a sample of question {question_id!r} has a field of another type")
-    if finish_reason not in get_args(FinishReason) or label not in (None, 0, 1):
-        raise ValueError(f"sample {question_id!r}, {number} ended {finish_reason!r} and has the label {label!r}")
-    return Sample(
-        question_id=question_id,
-        index=number,
-        completion=unpack(arrays, text=text, index=number, finish_reason=finish_reason),
-        seed=seed,
-        label=label,
-        cost=cost,
-    )
+def _insert(
+    run: Callable[..., sqlite3.Cursor],
+    question_id: str,
+    numbered: Sequence[tuple[int, _Parts]],
+    *,
+    usage: Usage,
+    cost: float | None,
+    seed: int | None,
+) -> None:
+    """Write down one reply and its samples by number."""
+    if seed is not None and not -_LARGEST <= seed <= _LARGEST:
+        raise ConfigurationError(f"A samples file cannot hold the seed {seed}.", hint="Give one below 2**63.")
+    tokens = (usage.prompt_tokens, usage.completion_tokens, usage.estimated)
+    row = (question_id, seed, *tokens, len(numbered), cost)
+    reply = run("INSERT INTO reply VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid
+    for number, parts in numbered:
+        run("INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?, NULL)", (question_id, number, reply, *parts))

@@ -1,0 +1,107 @@
+"""``store=`` in ``best_of``: what was paid for earlier is used again, and what comes now is kept. No trouble with the
+file costs an answer: it becomes a note.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import replace
+
+import numpy as np
+
+from swift_client.errors import ConfigurationError
+from swift_client.models import HiddenHead
+from swift_client.sampling import Draw, Outcome, lacks_logprobs
+from swift_client.store import Asked, ReplyStore, SampleStore
+from swift_client.types import Completion
+
+Store = str | os.PathLike[str] | ReplyStore | None
+
+PATIENCE = 5.0
+"""Seconds that an answer waits for its completions to be written; after that the thread goes on alone."""
+
+logger = logging.getLogger(__name__)
+
+
+def store_of(store: object) -> ReplyStore | None:
+    """Return what the reranker's ``store=`` means. Raises ConfigurationError for anything else; nothing is opened."""
+    match store:
+        case None | ReplyStore():
+            return store
+        case str() | os.PathLike():
+            return ReplyStore(store)
+        case SampleStore():
+            raise ConfigurationError(
+                "store= takes a path, not an open SampleStore.",
+                hint="Close it and give its path: many may share it.",
+            )
+    raise ConfigurationError(f"store= takes the path of a file, not {type(store).__name__}.")
+
+
+class Keeping:
+    """What one draw takes from the store and gives to it."""
+
+    def __init__(self, store: ReplyStore, asked: Asked, *, must_have_logprobs: bool) -> None:
+        self._store, self._asked, self._must_have_logprobs = store, asked, must_have_logprobs
+        self._writing: list[tuple[int, Future[None]]] = []
+        self._notes: dict[str, None] = {}
+
+    async def recall(self, n: int) -> Mapping[int, Completion]:
+        """Return up to ``n`` completions of earlier draws by their number."""
+        try:
+            samples = await asyncio.to_thread(self._store.recall, self._asked, n)
+        except ConfigurationError as error:
+            self._warn(f"Nothing was reused: {error.message}")
+            return {}
+        completions = {sample.index: sample.completion for sample in samples}
+        if self._must_have_logprobs:
+            completions = {number: each for number, each in completions.items() if not lacks_logprobs([each])}
+        return completions
+
+    def arrived(self, outcome: Outcome) -> None:
+        """Hand a call's completions to the thread that writes, the moment they are here.
+
+        What broke off on its way is no answer that could be used again.
+        """
+        whole = [completion for completion in outcome.completions if completion.finish_reason != "error"]
+        if not whole:
+            return
+        writing = self._store.keep(self._asked, whole, first=outcome.first, usage=replace(outcome.usage, calls=1))
+        self._writing.append((len(whole), writing))
+
+    async def notes(self, drawn: Draw) -> tuple[str, ...]:
+        """Wait until all is written, or cannot be; return what the Selection should say."""
+        waiting = {asyncio.wrap_future(writing) for _, writing in self._writing}
+        if waiting:
+            await asyncio.wait(waiting, timeout=PATIENCE)
+        for count, writing in self._writing:
+            if not writing.done():
+                self._warn(f"{self._store.path} is slow: {_many(count)} not yet written to it.")
+            elif error := writing.exception():
+                self._warn(f"{_many(count)} not kept: {getattr(error, 'message', repr(error))}")
+        if drawn.reused:
+            here = len(drawn.completions)
+            self._notes.setdefault(f"{drawn.reused} of {here} completions were reused from {self._store.path}.")
+        return tuple(self._notes)
+
+    def _warn(self, note: str) -> None:
+        logger.warning("store: %s", note)
+        self._notes.setdefault(note)
+
+
+def _many(count: int) -> str:
+    return "1 completion is" if count == 1 else f"{count} completions are"
+
+
+def projected_by(scorer: object) -> str | None:
+    """Return what tells apart heads whose projections a local model computes while it answers; None for others."""
+    if not isinstance(scorer, HiddenHead):
+        return None
+    weight, bias = scorer.matrix()
+    parts = (scorer.layers, scorer.moment, weight.tobytes(), np.asarray(bias).tobytes())
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
