@@ -14,14 +14,17 @@ from typing import Any, Literal
 from swift_client.adapters import PROVIDERS, CustomProvider, Provider, capabilities_of, codec, connect, resolve
 from swift_client.adapters.keys import ApiKey
 from swift_client.answers import Spec
-from swift_client.errors import ConfigurationError
+from swift_client.errors import ConfigurationError, SwiftClientError
 from swift_client.models import AnyHead
 from swift_client.portal import Portal
 from swift_client.pricing import Prices
+from swift_client.reranker.accepting import accepted, reaction
 from swift_client.reranker.heads import Head, pick
 from swift_client.reranker.judging import UNTRAINED, Method, Rules, Scorer, judge
 from swift_client.reranker.keeping import Keeping, Store, projected_by, store_of
 from swift_client.reranker.lies import Origin
+from swift_client.reranker.opinion import Bench, JudgeFunction
+from swift_client.reranker.rejecting import joined, noted, rejected
 from swift_client.reranker.replies import rank_reply
 from swift_client.reranker.serving import serving
 from swift_client.reranker.spending import Tariff, ended, out_of_budget
@@ -48,7 +51,10 @@ class Reranker:
             your heads (:func:`swift_client.models.user_folder`); the name of such a head, such as "pocket/pocket", to
             use it for another model too; a path, HeadArtifact or HiddenHead, which must fit; None: none.
         scorer: "auto": the head, else "mean_logprob"; a name of ``scorers.SCORERS``; a callable from N completions to
-            N numbers, higher is better.
+            N numbers, higher is better; "judge": ``judge``, for every question.
+        judge: a function of yours, sync or async, from (messages, completions) to N numbers, higher is better, None for
+            no opinion. Asked where no logprobs come, so that more than agreement decides; it has ``timeout`` seconds,
+            and where it fails the choice is made without it.
         answer: how the compared answer is read: "auto", "number", "boxed", "choice", "yes_no", "json", "text", a
             regex, a callable, or None.
         select: "vote", "best", or "auto": vote where answers can be read and compared.
@@ -99,6 +105,7 @@ class Reranker:
         prices: Prices = None,
         store: Store = None,
         warm_cache: Literal["auto"] | bool = "auto",
+        judge: JudgeFunction | None = None,
     ) -> None:
         if require_logprobs not in ("auto", True, False):
             raise ConfigurationError(f'require_logprobs must be "auto", True or False, not {require_logprobs!r}.')
@@ -127,7 +134,7 @@ class Reranker:
         if artifact and scorer != "auto":
             raise ConfigurationError("head= and scorer= are both given.", hint="Give one of them.")
         self._rules = Rules(
-            scorer=artifact or (UNTRAINED if scorer == "auto" else scorer),
+            scorer=artifact or (UNTRAINED if scorer in ("auto", "judge") else scorer),
             answer=answer,
             select=select,
             anyway=picked.anyway,
@@ -153,6 +160,7 @@ class Reranker:
             max_connections=max_concurrency,
         )
         self._warm_cache = warm_cache
+        self._bench = Bench(judge, always=scorer == "judge", timeout=timeout)
         self._tariff = Tariff.of(self._row, self._model, client, prices)
         link()  # opens nothing; a missing address or a client of another kind is refused now
         self._transports = Transports(link)
@@ -176,8 +184,43 @@ class Reranker:
         return f"{type(self).__name__}({self._row.name!r}, {self._model!r}, scorer={name!r})"
 
     async def _best_of(
-        self, question: Order, rule: StoppingRule | None = None, account: Account | None = None
+        self,
+        question: Order,
+        rule: StoppingRule | None = None,
+        account: Account | None = None,
+        on_reject: str = "return",
     ) -> Selection:
+        reaction(on_reject, self._rules, n=question.n, stopping=rule)
+        selection = await self._ask(question, rule, account)
+        if on_reject == "return" or selection.accepted:
+            return selection
+        if on_reject == "abstain":
+            raise rejected(selection)
+        return await self._escalated(selection, question, account)
+
+    async def _escalated(self, selection: Selection, question: Order, account: Account | None) -> Selection:
+        """Draw what a stopping rule left out; where that fails, what there is comes back."""
+        if len(selection.candidates) >= question.n:
+            return selection
+        left = None if question.deadline is None else question.deadline - selection.elapsed
+        if left is not None and left <= 0:
+            return noted(selection, "The answer was not accepted, and the deadline left no time to draw the others.")
+        said = f"The answer of {len(selection.candidates)} completions was not accepted: the others were drawn too."
+        begun = tuple(each.completion for each in selection.candidates)
+        try:
+            more = await self._ask(replace(question, deadline=left), None, account, begun)
+        except SwiftClientError as error:
+            return noted(selection, f"The answer was not accepted, and no further completions came: {error}")
+        return joined(noted(selection, said), more)
+
+    async def _ask(
+        self,
+        question: Order,
+        rule: StoppingRule | None = None,
+        account: Account | None = None,
+        begun: Sequence[Completion] = (),
+    ) -> Selection:
+        """Draw and choose; ``begun`` are completions of this question that are there already, and paid."""
         started = time.perf_counter()
         meter = await self._tariff.meter(account, question, self._row) if account else None
         line = Line(
@@ -205,13 +248,19 @@ class Reranker:
             meter=meter,
             first_alone=plan is not None or self._warm_cache is True,
             on_arrival=keeping.arrived if keeping else None,
-            have=await keeping.recall(question.n) if keeping else {},
+            have={**(await keeping.recall(question.n) if keeping else {}), **dict(enumerate(begun[: question.n]))},
         )
         kept = await keeping.notes(drawn) if keeping else ()
         if not drawn.completions:
             raise out_of_budget(drawn, question, None)
         # Scoring is numpy and answers may be compared in another process: neither belongs on the loop.
         selection = await asyncio.to_thread(watch.judged if watch else judged, drawn.completions)
+        selection = await self._bench.heard(
+            selection,
+            question.messages,
+            left=None if question.deadline is None else question.deadline - (time.perf_counter() - started),
+            choose=lambda opinion: self._judged(drawn.completions, replace(rules, scorer=opinion)),
+        )
         self._warn_once(selection, rules, line.endpoint.silent(line.fields(question)))
         stopped, notes = ended(drawn, question)
         selection = replace(
@@ -221,14 +270,14 @@ class Reranker:
             cost=await asyncio.to_thread(self._tariff.cost, drawn),
             failures=drawn.failures,
             notes=(*kept, *notes, *([plan.reason] if plan else []), *drawn.notes, *selection.notes),
-            reused=drawn.reused,
+            reused=drawn.reused - len(begun[: question.n]),
             elapsed=time.perf_counter() - started,
             provider=self._row.name,
             model=self._model,
         )
         if len(drawn.completions) < question.min_completions:
             raise out_of_budget(drawn, question, selection)
-        return selection
+        return await asyncio.to_thread(accepted, selection, rules, n=question.n, stopping=rule)
 
     def _keeping(self, line: Line, question: Order) -> Keeping | None:
         if self._store is None:

@@ -14,6 +14,7 @@ from swift_client.errors import ConfigurationError
 from swift_client.features import listed_ranks
 from swift_client.models import AnyHead, HiddenHead
 from swift_client.reranker.lies import UNKNOWN, Origin, honest
+from swift_client.reranker.opinion import Opinion
 from swift_client.reranker.tempering import readable
 from swift_client.types import F32, Candidate, Completion, Selection
 
@@ -152,6 +153,8 @@ def _numbered(completions: Sequence[Completion]) -> list[Completion]:
 def _signal(completions: Sequence[Completion], values: F32, scorer: Scorer) -> str:
     if isinstance(scorer, HiddenHead) and not np.isnan(values).all():
         return "hidden"
+    if isinstance(scorer, Opinion) and not np.isnan(values).all():
+        return "judge"
     text_alone = isinstance(scorer, str) and scorers.SCORERS[scorer].needs is None
     if text_alone or np.isnan(values).all() or not any(completion.tokens for completion in completions):
         return "text"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from swift_client.features.tempered import COLDEST, GAP_FEATURES, GAP_TERMS, untempered
 from swift_client.models import HeadArtifact
 from swift_client.reranker.lies import Origin
+from swift_client.reranker.opinion import Opinion
 from swift_client.scorers import SCORERS, ScorerFunction
 from swift_client.types import Completion
 
@@ -32,6 +33,6 @@ def readable(
         if not (undone and gaps):
             return None, (f"{taken}, which {scorer.name} cannot read; temperature=1 makes them those of the model.",)
     elif not (isinstance(scorer, str) and scorer in _EXACT_SCORERS and undone):
-        reads = not isinstance(scorer, str) or SCORERS[scorer].needs is not None
+        reads = SCORERS[scorer].needs is not None if isinstance(scorer, str) else not isinstance(scorer, Opinion)
         return completions, (f"{taken}: scores compare within this question only.",) if reads else ()
     return [untempered(completion, warmth) for completion in completions], (f"{taken}, which is undone.",)
