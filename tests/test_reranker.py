@@ -76,7 +76,9 @@ def ask(server: FaultServer, **options: Any) -> SwiftReranker:
         ({"messages": []}, "prompt"),
         ({"stopping": "soon"}, "There is no stopping rule 'soon'"),
         ({"budget": 1.0}, "budget= takes a Budget, not"),
-        ({"on_reject": "abstain"}, "on_reject= is not available in this version"),
+        ({"on_reject": "abstain"}, "needs a head that was calibrated to a risk: there is none"),
+        ({"on_reject": "escalate"}, "nothing left to ask"),
+        ({"on_reject": "shrug"}, "on_reject='shrug' is unknown"),
         ({"response_model": dict}, "response_model= is not available in this version"),
     ],
 )

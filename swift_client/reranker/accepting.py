@@ -49,9 +49,10 @@ def acceptance_for(rules: Rules, *, n: int, stopping: StoppingRule | None) -> Ac
     """Return what the head was calibrated to for questions that are asked and judged so; None where it was not."""
     if not isinstance(rules.scorer, AnyHead):
         return None
-    plan = (n, None if stopping is None else str(stopping), rules.select, _answer(rules))
+    rule = None if stopping is None else str(stopping)
     for each in rules.scorer.acceptances:
-        if (each.n, each.stopping, each.select, each.answer) == plan:
+        drawn_alike = each.n == n and (each.stopping == rule or n == 1)  # of one there is nothing to stop
+        if drawn_alike and (each.select, each.answer) == (rules.select, _answer(rules)):
             return each
     return None
 
@@ -73,22 +74,33 @@ def accepted(selection: Selection, rules: Rules, *, n: int, stopping: StoppingRu
     return replace(selection, notes=(*selection.notes, f"Accepted or not is unknown: {head.name} {why}."))
 
 
-def needed(rules: Rules, *, n: int, stopping: StoppingRule | None, on_reject: str) -> None:
-    """Refuse ``on_reject`` where nothing can be rejected, before anything is sent. Raises ConfigurationError."""
+def reaction(on_reject: str, rules: Rules, *, n: int, stopping: StoppingRule | None) -> None:
+    """Check ``on_reject`` before anything is sent. Raises ConfigurationError where it cannot be done."""
     if on_reject not in get_args(OnReject):
         raise ConfigurationError(f"on_reject={on_reject!r} is unknown.", hint='Use "return", "abstain" or "escalate".')
-    if on_reject == "return" or acceptance_for(rules, n=n, stopping=stopping):
+    if on_reject == "escalate" and stopping is None:
+        raise ConfigurationError(
+            'on_reject="escalate" has nothing left to ask: all n completions are drawn anyway.',
+            hint='Give stopping="auto" too, or ask a stronger model: Cascade([reranker, stronger]).',
+        )
+    if on_reject != "return":
+        needed(f'on_reject="{on_reject}"', rules, n=n, stopping=stopping)
+
+
+def needed(purpose: str, rules: Rules, *, n: int, stopping: StoppingRule | None) -> None:
+    """Raise ConfigurationError where nothing could be rejected for want of a calibration."""
+    if acceptance_for(rules, n=n, stopping=stopping):
         return
     head = rules.scorer
     if not isinstance(head, AnyHead):
-        why = "there is no head that could reject an answer"
+        why = "there is none"
     elif head.acceptances:
         why = f"{head.name} was calibrated for {_plans(head)}, not for {_plan(n, stopping, rules)}"
     else:
-        why = f"{head.name} was not calibrated to a risk"
+        why = f"{head.name} was not"
     raise ConfigurationError(
-        f"on_reject={on_reject!r}: {why}.",
-        hint=f"Run `swift-client calibrate HEAD SAMPLES --risk 0.05 --n {n}` and give that head.",
+        f"{purpose} needs a head that was calibrated to a risk: {why}.",
+        hint=f"Run `swift-client calibrate HEAD SAMPLES --risk 0.05 --n {n}{_option(stopping)}` and give that head.",
     )
 
 
@@ -106,3 +118,7 @@ def _answer(rules: Rules) -> str | None:
 
 def _words(n: int, stopping: str | None, select: str, answer: str | None) -> str:
     return f"n={n}, stopping={stopping}, select={select}, answer={answer}"
+
+
+def _option(stopping: StoppingRule | None) -> str:
+    return "" if stopping is None else f" --stopping {stopping}"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from swift_client.adapters import PROVIDERS, CustomProvider, Provider, capabilities_of, codec, connect, resolve
 from swift_client.adapters.keys import ApiKey
 from swift_client.answers import Spec
-from swift_client.errors import ConfigurationError, SwiftClientError
+from swift_client.errors import ConfigurationError
 from swift_client.models import AnyHead
 from swift_client.portal import Portal
 from swift_client.pricing import Prices
@@ -24,7 +24,7 @@ from swift_client.reranker.judging import UNTRAINED, Method, Rules, Scorer, judg
 from swift_client.reranker.keeping import Keeping, Store, projected_by, store_of
 from swift_client.reranker.lies import Origin
 from swift_client.reranker.opinion import Bench, JudgeFunction
-from swift_client.reranker.rejecting import joined, noted, rejected
+from swift_client.reranker.rejecting import escalated, rejected
 from swift_client.reranker.replies import rank_reply
 from swift_client.reranker.serving import serving
 from swift_client.reranker.spending import Tariff, ended, out_of_budget
@@ -196,22 +196,7 @@ class Reranker:
             return selection
         if on_reject == "abstain":
             raise rejected(selection)
-        return await self._escalated(selection, question, account)
-
-    async def _escalated(self, selection: Selection, question: Order, account: Account | None) -> Selection:
-        """Draw what a stopping rule left out; where that fails, what there is comes back."""
-        if len(selection.candidates) >= question.n:
-            return selection
-        left = None if question.deadline is None else question.deadline - selection.elapsed
-        if left is not None and left <= 0:
-            return noted(selection, "The answer was not accepted, and the deadline left no time to draw the others.")
-        said = f"The answer of {len(selection.candidates)} completions was not accepted: the others were drawn too."
-        begun = tuple(each.completion for each in selection.candidates)
-        try:
-            more = await self._ask(replace(question, deadline=left), None, account, begun)
-        except SwiftClientError as error:
-            return noted(selection, f"The answer was not accepted, and no further completions came: {error}")
-        return joined(noted(selection, said), more)
+        return await escalated(selection, question, lambda rest, begun: self._ask(rest, None, account, begun))
 
     async def _ask(
         self,

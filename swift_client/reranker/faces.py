@@ -39,9 +39,9 @@ class AsyncSwiftReranker(Reranker):
 
         Cancelling the task closes its connections and leaves nothing behind.
         """
-        _not_yet(on_reject=on_reject, response_model=response_model)
+        _not_yet(response_model=response_model)
         question = order(prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling)
-        return await self._best_of(question, rule_of(stopping), account_of(budget))
+        return await self._best_of(question, rule_of(stopping), account_of(budget), on_reject)
 
     async def aclose(self) -> None:
         """Close the connections that were opened on the running loop."""
@@ -92,8 +92,10 @@ class SwiftReranker(Reranker):
             budget: what this call may spend: ``Budget(usd=0.05)``, ``Budget(tokens=4000)``, seconds, calls. Give
                 ``max_tokens`` with it. Where no further call fits, the best so far is returned, and ``stopped`` and
                 ``notes`` say so. ``Budget(...).open()`` is a budget that many calls spend together.
-            on_reject: not in this version; neither is ``response_model``.
-            response_model: see ``on_reject``.
+            on_reject: what to do with an answer that is not accepted at the risk which the head was calibrated to
+                (``swift-client calibrate``): "return" it, ``accepted`` being False; "abstain": raise RejectedError,
+                which holds it; "escalate": draw the completions that a stopping rule left out, and choose again.
+            response_model: not in this version.
             sampling: further fields of the request, sent to the provider untouched: ``temperature``, ``max_tokens``,
                 ``stop``, ...
 
@@ -105,13 +107,14 @@ class SwiftReranker(Reranker):
             ConfigurationError: a wrong argument; nothing was sent.
             BudgetExceededError: the budget ended before ``min_completions`` came; the best so far is inside.
             NoCompletionError: too few completions came; every cause is inside.
+            RejectedError: ``on_reject="abstain"``, and the answer is not accepted.
             LogprobsUnavailableError: ``require_logprobs=True`` and none come.
             ProviderError: the only cause of all failures, where no retry can help.
         """
-        _not_yet(on_reject=on_reject, response_model=response_model)
+        _not_yet(response_model=response_model)
         question = order(prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling)
         rule, account = rule_of(stopping), account_of(budget)
-        return self._portal.run(lambda: self._best_of(question, rule, account))
+        return self._portal.run(lambda: self._best_of(question, rule, account, on_reject))
 
     def close(self) -> None:
         """Cancel what runs, close the connections and end the thread."""
@@ -126,9 +129,9 @@ class SwiftReranker(Reranker):
         self.close()
 
 
-def _not_yet(*, on_reject: str, **others: object) -> None:
+def _not_yet(**arguments: object) -> None:
     """Refuse what later versions will do, rather than ignore it in silence."""
-    for name, value in {**others, "on_reject": None if on_reject == "return" else on_reject}.items():
+    for name, value in arguments.items():
         if value is not None:
             raise ConfigurationError(
                 f"{name}= is not available in this version.", hint=f"Leave {name}= out, or upgrade swift-client."
