@@ -10,7 +10,9 @@ import pytest
 
 from swift_client.adapters import PROVIDERS, Transport, codec
 from swift_client.adapters.doctor import Diagnosis, examine, logprob_space
+from swift_client.adapters.doctor_samples import sample_fit, wilson
 from swift_client.errors import AuthenticationError
+from swift_client.types import Completion
 from tests.servers import FaultServer, Received, Response, error, json_response
 
 LOGITS = np.array([3.0, 2.5, 1.0, 0.2, -1.0, -4.0])
@@ -34,13 +36,15 @@ def digits(request: Received, *, after_temperature: bool, n_max: int | None = No
     return json_response({"model": "m-2026", "choices": choices, "usage": usage})
 
 
-async def diagnose(server: FaultServer, serve: Callable[[Received], Response] | None = None) -> Diagnosis:
+async def diagnose(
+    server: FaultServer, serve: Callable[[Received], Response] | None = None, *, samples: int = 0, model: str = "m"
+) -> Diagnosis:
     if serve:
         server.serve(serve)
-    row = replace(PROVIDERS["openai-compatible"], base_url=server.url)
-    transport = Transport(row)
+    row = replace(PROVIDERS["openai" if model.startswith("gpt") else "openai-compatible"], base_url=server.url)
+    transport = Transport(row, api_key="k")
     try:
-        return await examine(transport, codec(row), "m")
+        return await examine(transport, codec(row), model, samples=samples)
     finally:
         await transport.aclose()
 
@@ -118,3 +122,98 @@ def test_lists_that_tell_nothing_are_unknown() -> None:
     assert logprob_space(one, one) == "unknown"
     assert logprob_space(flat, flat) == "unknown"
     assert logprob_space(odd, odd * 2) == "unknown"
+
+
+# --- samples -------------------------------------------------------------------------------------------------------
+
+
+def sampler(
+    *, drawn_from: np.ndarray[Any, Any], k: int = 6, n_max: int | None = None
+) -> Callable[[Received], Response]:
+    """State LOGITS' distribution beside tokens that are drawn from another one."""
+    dice = np.random.default_rng(7)
+    stated = LOGITS - math.log(np.exp(LOGITS).sum())
+    chances = np.exp(drawn_from) / np.exp(drawn_from).sum()
+
+    def serve(request: Received) -> Response:
+        top = [{"token": str(at), "logprob": float(value)} for at, value in enumerate(stated)]
+        scale = request.json["temperature"]
+        p = chances ** (1 / scale)
+        choices = []
+        for index in range(min(request.json.get("n", 1), n_max or 99)):
+            digit = int(dice.choice(6, p=p / p.sum()))
+            content = [{**top[digit], "top_logprobs": top[: min(k, request.json["top_logprobs"])]}]
+            message = {"role": "assistant", "content": str(digit)}
+            choices.append(
+                {"index": index, "message": message, "logprobs": {"content": content}, "finish_reason": "length"}
+            )
+        return json_response({"model": "m", "choices": choices})
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    ("drawn_from", "k", "words"),
+    [
+        (LOGITS, 6, "Fit: yes"),
+        (LOGITS, 2, "Fit: yes"),
+        (LOGITS[::-1], 6, "Fit: NO"),
+        (np.zeros(6), 6, "Fit: NO"),
+        (LOGITS * 30, 6, "Fit: colder than stated"),
+    ],
+)
+async def test_samples_are_held_against_the_lists_beside_them(
+    fault_server: FaultServer, drawn_from: np.ndarray[Any, Any], k: int, words: str
+) -> None:
+    found = await diagnose(fault_server, sampler(drawn_from=drawn_from, k=k), samples=40)
+    assert found.fit is not None
+    assert found.fit.samples == 40
+    assert sum(finding.startswith(words) for finding in found.findings) == 1
+    assert found.space == "raw"
+    assert found.usage.calls == 3
+    assert [request.json.get("n", 1) for request in fault_server.requests] == [2, 1, 38]
+
+
+async def test_where_n_is_ignored_samples_come_one_by_one(fault_server: FaultServer) -> None:
+    found = await diagnose(fault_server, sampler(drawn_from=LOGITS, n_max=1), samples=5)
+    assert found.fit is not None
+    assert found.fit.samples == 5
+    assert [request.json.get("n", 1) for request in fault_server.requests[2:]] == [1] * 4
+
+
+async def test_without_samples_or_lists_nothing_is_said_of_the_fit(fault_server: FaultServer) -> None:
+    assert (await diagnose(fault_server, sampler(drawn_from=LOGITS))).fit is None
+    silent = await diagnose(
+        fault_server, lambda request: digits(request, after_temperature=False, logprobs=False), samples=5
+    )
+    assert silent.fit is None
+
+
+async def test_true_lists_are_doubted_about_as_rarely_as_promised() -> None:
+    dice = np.random.default_rng(3)
+    p = np.exp(LOGITS) / np.exp(LOGITS).sum()
+    top = np.log(p).astype(np.float32)[None]
+    doubted = 0
+    for _ in range(60):
+        some = [
+            Completion(text="x", tokens=("x",), logprobs=top[0, [at]], top_logprobs=top, censored=np.zeros(1, np.bool_))
+            for at in dice.choice(6, p=p, size=20)
+        ]
+        found = sample_fit(some)
+        assert found is not None
+        assert found.expected == pytest.approx(float((p * np.log(p)).sum()), abs=1e-5)
+        doubted += min(found.chance_of_less, found.chance_of_more) < 0.05
+    assert 0 < doubted < 15
+
+
+def test_wilsons_interval_is_the_textbooks() -> None:
+    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    assert wilson(10, 20) == pytest.approx((0.2993, 0.7007), abs=1e-4)
+    assert wilson(20, 20) == pytest.approx((0.8389, 1.0), abs=1e-4)
+
+
+async def test_a_model_that_thinks_by_default_is_asked_not_to(fault_server: FaultServer) -> None:
+    found = await diagnose(fault_server, sampler(drawn_from=LOGITS), model="gpt-5.5")
+    assert {request.json["reasoning_effort"] for request in fault_server.requests} == {"none"}
+    assert {request.json["top_logprobs"] for request in fault_server.requests} == {5}
+    assert found.top_logprobs == 5

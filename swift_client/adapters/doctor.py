@@ -1,4 +1,4 @@
-"""What a provider really does, found out with two calls of one token each.
+"""What a provider really does, found out with two calls of one token each, and a few more where samples are wanted.
 
 Same prompt at temperature 1 and at 0.25: where the gaps between the listed logprobs stay the same, they were taken
 before temperature; where they grow fourfold, after it (log softmax(z / T) has gaps Δz / T).
@@ -13,12 +13,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from swift_client.adapters import Codec, CustomTransport, Transport
+from swift_client.adapters import Codec, CustomTransport, Transport, capabilities_of
 from swift_client.adapters.caps import cap_from_message
+from swift_client.adapters.doctor_samples import SampleFit, sample_fit
 from swift_client.adapters.failures import logprobs_refused
 from swift_client.adapters.provider import Reply
 from swift_client.errors import BadRequestError, ProviderError
-from swift_client.types import F32, Message, Usage
+from swift_client.types import F32, Completion, Message, Usage
 
 Space = Literal["raw", "after_temperature", "unknown"]
 
@@ -30,7 +31,7 @@ _SMALLEST_GAP = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """What two calls showed."""
+    """What the calls showed."""
 
     provider: str
     model: str | None
@@ -46,6 +47,8 @@ class Diagnosis:
     """Whether logprobs came that are a distribution; the codec throws placeholders out, and a finding says so."""
     space: Space
     """Whether temperature was applied before the logprobs were taken."""
+    fit: SampleFit | None
+    """Whether the lists fit the tokens that come; None where no samples were asked for, or none has a list."""
     seconds: float
     """Time of the last call: the first one also loads the client."""
     usage: Usage
@@ -53,8 +56,16 @@ class Diagnosis:
     """One sentence each, for people."""
 
 
-async def examine(transport: Transport | CustomTransport, codec: Codec, model: str | None) -> Diagnosis:
+async def examine(
+    transport: Transport | CustomTransport, codec: Codec, model: str | None, *, samples: int = 0
+) -> Diagnosis:
     """Probe the provider behind ``transport``.
+
+    Args:
+        transport: where the calls go.
+        codec: the provider's wire format.
+        model: the model to ask.
+        samples: completions of one token, at temperature 1, to hold against their own lists.
 
     Raises:
         SwiftClientError: the provider cannot be reached or refuses even the plainest call.
@@ -73,6 +84,7 @@ async def examine(transport: Transport | CustomTransport, codec: Codec, model: s
         else:
             space = logprob_space(listed[0], next(iter(_first_list(cold)), listed[0][:0]))
     real = any(completion.tokens for completion in warm.completions)
+    fitted = sample_fit([*warm.completions, *await probe.more(samples - given, given)]) if samples and k else None
     return Diagnosis(
         provider=transport.provider.name,
         model=warm.model or model,
@@ -83,12 +95,14 @@ async def examine(transport: Transport | CustomTransport, codec: Codec, model: s
         top_logprobs=k,
         real=real,
         space=space,
+        fit=fitted,
         seconds=probe.seconds,
         usage=probe.usage,
         findings=(
             _on_n(n_asked, given, probe.n_max),
             _on_logprobs(probe.k, k, real),
             *([_ON_SPACE[space]] if k > 1 else []),
+            *([fitted.finding] if fitted else []),
             f"Latency: {probe.seconds:.2f} s for one token.",
             *probe.refusals,
             *warm.notes,
@@ -125,7 +139,13 @@ class _Probe:
         self.transport, self.codec, self.model = transport, codec, model
         self.n = 2
         self.n_max: int | None = None
-        self.k: int | None = transport.provider.capabilities.top_logprobs_max or None
+        known = capabilities_of(transport.provider, model)
+        self.known_n_max = known.n_max
+        self.k: int | None = known.top_logprobs_max or None
+        self.fields: dict[str, Any] = {}
+        if known.thinking != "always" and known.thinks(transport.provider.extra_body):
+            by_effort = transport.provider.codec != "openai_responses"
+            self.fields = {"reasoning_effort": "none"} if by_effort else {"reasoning": {"effort": "none"}}
         self.length = "max_tokens"
         self.usage = Usage()
         self.seconds = 0.0
@@ -134,7 +154,7 @@ class _Probe:
     async def ask(self, *, temperature: float) -> Reply:
         """Send one call; each refusal that names its reason lowers one thing, so that this ends."""
         while True:
-            sampling = {self.length: 1, "temperature": temperature}
+            sampling = {**self.fields, self.length: 1, "temperature": temperature}
             started = time.monotonic()
             try:
                 reply = await self._send(sampling)
@@ -146,6 +166,18 @@ class _Probe:
                 self.seconds = time.monotonic() - started
                 self.usage += replace(reply.usage, calls=1)
                 return reply
+
+    async def more(self, wanted: int, at_once: int) -> list[Completion]:
+        """Ask for ``wanted`` more completions at temperature 1, as many a call as have come before."""
+        came: list[Completion] = []
+        while len(came) < wanted:
+            most = 1 if at_once < 2 else min(self.n_max or wanted, self.known_n_max or wanted)
+            self.n = min(most, wanted - len(came))
+            reply = await self.ask(temperature=1.0)
+            if not reply.completions:
+                break
+            came += reply.completions
+        return came[: max(wanted, 0)]
 
     async def _send(self, sampling: Mapping[str, Any]) -> Reply:
         provider = self.transport.provider
