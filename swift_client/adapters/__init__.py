@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
-from swift_client.adapters import custom
+from swift_client.adapters import custom, plugins
 from swift_client.adapters.custom import CustomProvider, CustomTransport
 from swift_client.adapters.keys import ApiKey
 from swift_client.adapters.provider import Capabilities, Provider, Reply, Request, capabilities_of
@@ -159,8 +159,9 @@ def _named(name: str, model: str | None) -> tuple[Provider, str | None]:
         )
     cut = min((at for at in (name.find("/"), name.find(":")) if at >= 0), default=len(name))
     head, tail = name[:cut], name[cut + 1 :]
-    if head not in PROVIDERS:
-        near = difflib.get_close_matches(head.lower(), PROVIDERS, n=3, cutoff=0.5)
+    row = PROVIDERS.get(head) or plugins.added(head)
+    if row is None:
+        near = difflib.get_close_matches(head.lower(), [*PROVIDERS, *plugins.added_names()], n=3, cutoff=0.5)
         meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise UnknownProviderError(
             f"There is no provider {head!r}.{meant}",
@@ -168,7 +169,6 @@ def _named(name: str, model: str | None) -> tuple[Provider, str | None]:
         )
     if tail and model and tail != model:
         raise ConfigurationError(f"Two models: {tail!r} in provider= and {model!r} in model=.", hint="Give one.")
-    row = PROVIDERS[head]
     return row, model or tail or row.default_model
 
 

@@ -14,7 +14,7 @@ SPACES = {"raw": "raw", "after_temperature": "tempered", "unknown": "unknown"}
 
 def providers(as_json: options.Json = False) -> None:
     """List the providers: key variable, what they can do, and when that was checked; and the heads there are."""
-    from swift_client.adapters import PROVIDERS
+    from swift_client.adapters import PROVIDERS, plugins
     from swift_client.models import look, user_folder
 
     rows: list[dict[str, Any]] = [
@@ -40,7 +40,13 @@ def providers(as_json: options.Json = False) -> None:
     if as_json:
         heads = [{**asdict(head), "path": str(head.path), "packaged": head.packaged} for head in shelf.heads]
         screen.document(
-            {"providers": rows, "heads": heads, "skipped": shelf.skipped, "heads_folder": str(user_folder())}
+            {
+                "providers": rows,
+                "added": plugins.added_names(),
+                "heads": heads,
+                "skipped": shelf.skipped,
+                "heads_folder": str(user_folder()),
+            }
         )
         return
 
@@ -66,5 +72,7 @@ def providers(as_json: options.Json = False) -> None:
     names = ", ".join(f"{head.name}{' (packaged)' * head.packaged}" for head in shelf.heads) or "none"
     found = f'heads that head="auto" finds: {names} · your own go into {user_folder()}'
     screen.show(table, "", Text(legend, style="dim"), "", Text(plain(found), style="dim"))
+    if names_added := plugins.added_names():
+        screen.show(Text(plain(f"added by other packages: {', '.join(names_added)}"), style="dim"))
     for sentence in shelf.skipped:
         screen.progress().print(Text(plain(sentence), style="yellow"))
