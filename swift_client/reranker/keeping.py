@@ -22,7 +22,7 @@ from swift_client.types import Completion
 
 Store = str | os.PathLike[str] | ReplyStore | None
 
-PATIENCE = 5.0
+PATIENCE = 4.0
 """Seconds that an answer waits for its completions to be written; after that the thread goes on alone."""
 
 logger = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ LARGEST_VALUE = 256 * 2**20
 """Bytes of the largest text or blob that is read."""
 PATIENCE = 0.3
 """Seconds that a file in use is waited for; whoever uses it alone will not be done soon."""
-TURN = 5.0
+TURN = 3.0
 """Seconds that those who share a file wait for their turn."""
 
 LAYOUT = (

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from swift_client.store.asked import Asked
 from swift_client.store.file import EmptyFileError
+from swift_client.store.forks import SESSIONS
 from swift_client.store.records import Sample
 from swift_client.store.samples import SampleStore
 from swift_client.types import Completion, Usage
@@ -39,7 +40,7 @@ class ReplyStore:
         if not self.path.exists() or not self.path.stat().st_size:
             return []
         try:
-            with SampleStore(self.path) as store:
+            with SESSIONS.session(), SampleStore(self.path) as store:
                 return store.replies(asked, most=n)
         except EmptyFileError:  # another process is just making it
             return []
@@ -84,7 +85,7 @@ class _Writer:
             return  # an earlier turn took it along
         failed: BaseException | None = None
         try:
-            with SampleStore(self._path, write=True, shared=True) as store:
+            with SESSIONS.session(), SampleStore(self._path, write=True, shared=True) as store:
                 while self._waiting:
                     reply, kept = self._waiting.popleft()
                     try:

@@ -1,0 +1,629 @@
+"""SwiftReranker(store=...) over real HTTP: what is kept, what is sent again, and what trouble with a file does."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from swift_client import AsyncSwiftReranker, SwiftReranker
+from swift_client.errors import AuthenticationError, ConfigurationError, NoCompletionError
+from swift_client.sampling import Budget
+from swift_client.store import Asked, Meta, ReplyStore, SampleStore, StoredQuestion, file
+from swift_client.store.arrays import pack, unpack
+from swift_client.types import Completion, Usage
+from tests.children import environment
+from tests.generated import completion
+from tests.servers import FaultServer, Received, Response, chat, chat_stream, error, hang
+
+Make = Callable[..., AsyncSwiftReranker]
+FOUR, FIVE = "The answer is 4", "The answer is 5"
+PLAIN = Asked(provider="p", model="m", base_url=None, messages=({"role": "user", "content": "q"},), top_logprobs=20)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "samples.db"
+
+
+@pytest.fixture
+async def reranker(fault_server: FaultServer, path: Path) -> AsyncIterator[Make]:
+    """Make rerankers of the fault server that share one store, and close them."""
+    made = []
+
+    def make(provider: str = "openai-compatible", **options: Any) -> AsyncSwiftReranker:
+        settings = {"base_url": fault_server.url, "api_key": "k", "max_retries": 0, "store": path, **options}
+        made.append(AsyncSwiftReranker(provider, settings.pop("model", "m"), **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        await each.aclose()
+
+
+def asked(server: FaultServer) -> list[int]:
+    return [request.json.get("n") or 1 for request in server.requests]
+
+
+def seeds(server: FaultServer) -> list[int]:
+    return [request.json["seed"] for request in server.requests]
+
+
+def kept(path: Path) -> list[str]:
+    with SampleStore(path) as store:
+        return [sample.completion.text for _, samples in store.groups() for sample in samples]
+
+
+def one_by_one(request: Received) -> Response:
+    """Answer as a server that gives one choice a call, each another text, told by its seed."""
+    return chat([f"{request.json.get('seed')}: the answer is 4"])
+
+
+# What is sent again
+
+
+async def test_a_larger_n_draws_only_the_rest_and_the_same_or_a_smaller_one_nothing(
+    fault_server: FaultServer, reranker: Make
+) -> None:
+    best = reranker()
+    first = await best.best_of("q", n=4)
+    assert (first.reused, first.notes) == (0, ())
+
+    more = await best.best_of("q", n=10)
+    assert asked(fault_server) == [4, 6]
+    assert (more.reused, len(more.candidates)) == (4, 10)
+    assert more.usage == Usage(prompt_tokens=7, completion_tokens=6 * 4, calls=1)
+    assert more.notes[0].startswith("4 of 10 completions were reused from ")
+    assert more.to_dict()["reused"] == 4
+
+    for n in (10, 3):
+        again = await best.best_of("q", n=n)
+        assert (again.reused, len(again.candidates), again.usage) == (n, n, Usage())
+    assert len(fault_server.requests) == 2
+
+
+async def test_reused_completions_choose_as_the_drawn_ones_did(fault_server: FaultServer, reranker: Make) -> None:
+    fault_server.answers = (FOUR, FIVE, FIVE, "no idea", FOUR, FIVE)
+    drawn = await reranker().best_of("q", n=6)
+    again = await reranker().best_of("q", n=6)
+
+    assert len(fault_server.requests) == 1
+    assert (again.text, again.signal, again.method, again.winner) == (
+        drawn.text,
+        drawn.signal,
+        drawn.method,
+        drawn.winner,
+    )
+    for old, new in zip(drawn.candidates, again.candidates, strict=True):
+        assert (old.text, old.answer, old.weight) == (new.text, new.answer, new.weight)
+        assert old.score == new.score  # mean_logprob reads the chosen logprobs, which are stored as they are
+        np.testing.assert_array_equal(old.completion.logprobs, new.completion.logprobs)
+        assert new.completion.top_ids is not None  # so that any head can read them
+
+
+@pytest.mark.parametrize(
+    ("setting", "call"),
+    [
+        ({}, {"temperature": 0.5}),
+        ({}, {"stop": ["\n"]}),
+        ({}, {"seed": 1}),
+        ({"model": "other"}, {}),
+        ({"top_logprobs": 3}, {}),
+        ({"require_logprobs": False}, {}),
+        ({"provider": "vllm"}, {}),
+    ],
+    ids=str,
+)
+async def test_another_request_is_another_key(
+    fault_server: FaultServer, reranker: Make, setting: dict[str, Any], call: dict[str, Any]
+) -> None:
+    await reranker().best_of("q", n=2)
+    other = await reranker(**setting).best_of("q", n=2, **call)
+
+    assert other.reused == 0
+    assert len(fault_server.requests) == 2
+
+
+async def test_fields_that_no_answer_depends_on_do_not_matter(fault_server: FaultServer, reranker: Make) -> None:
+    await reranker().best_of("q", n=2, user="ann", metadata={"trace": "1"})
+    again = await reranker().best_of([{"role": "user", "content": "q"}], n=2, user="bob", service_tier="flex")
+
+    assert again.reused == 2
+    assert len(fault_server.requests) == 1
+
+
+def test_the_key_has_no_credentials_and_neither_has_the_file(path: Path) -> None:
+    def at(address: str) -> Asked:
+        return dataclasses.replace(PLAIN, base_url=address)
+
+    clean, loaded = at("https://host:8/v1"), at("https://user:sesame@host:8/v1/?api-key=sesame#sesame")
+    assert clean.question.id == loaded.question.id
+    assert at("https://other:8/v1").question.id != clean.question.id
+    ReplyStore(path).keep(loaded, [completion(0, tokens=3)], first=0, usage=Usage()).result()
+    assert b"sesame" not in path.read_bytes()
+
+
+# Seeds and numbers
+
+
+async def test_with_a_seed_completion_i_is_asked_for_with_seed_plus_i(
+    fault_server: FaultServer, reranker: Make
+) -> None:
+    fault_server.serve(one_by_one)
+    best = reranker("ollama")  # one completion a call
+    fault_server.serve(one_by_one)
+    await best.best_of("q", n=2, seed=100)
+    grown = await best.best_of("q", n=5, seed=100)
+
+    assert sorted(seeds(fault_server)) == [100, 101, 102, 103, 104]
+    assert [each.text[:3] for each in grown.candidates] == ["100", "101", "102", "103", "104"]
+    fresh = await best.best_of("q", n=5, seed=200)
+    assert fresh.reused == 0
+
+
+async def test_a_hole_that_a_failed_call_left_is_filled_with_its_own_seed(
+    fault_server: FaultServer, reranker: Make
+) -> None:
+    broken = {101}
+
+    def serve(request: Received) -> Response:
+        return error(400, "no") if request.json["seed"] in broken else one_by_one(request)
+
+    fault_server.serve(serve)
+    best = reranker("ollama")
+    first = await best.best_of("q", n=4, seed=100)
+    assert len(first.candidates) == 3
+    broken.clear()
+    fault_server.requests.clear()
+    full = await best.best_of("q", n=4, seed=100)
+
+    assert seeds(fault_server) == [101]
+    assert sorted(each.text[:3] for each in full.candidates) == ["100", "101", "102", "103"]
+
+
+async def test_a_hole_does_not_make_one_call_overlap_seeds_that_are_there(
+    fault_server: FaultServer, reranker: Make, path: Path
+) -> None:
+    best = reranker()
+    await best.best_of("q", n=6, seed=100)
+    with sqlite3.connect(path) as rows:
+        rows.execute("DELETE FROM sample WHERE number IN (1, 2, 4)")
+    rows.close()
+    await best.best_of("q", n=8, seed=100)
+
+    calls = [(request.json["seed"], request.json.get("n") or 1) for request in fault_server.requests[1:]]
+    assert sorted(calls) == [(101, 2), (104, 1), (106, 2)]
+
+
+def test_two_that_ask_the_same_at_once_both_keep_what_they_paid_for(path: Path) -> None:
+    store = ReplyStore(path)
+    for text in (0, 1):
+        store.keep(PLAIN, [completion(text, tokens=3)], first=0, usage=Usage(calls=1)).result()
+
+    assert [sample.index for sample in store.recall(PLAIN, 9)] == [0, 1]
+
+
+def test_what_came_twice_for_one_seed_is_one_completion(path: Path) -> None:
+    store, seeded = ReplyStore(path), dataclasses.replace(PLAIN, seed=5)
+    for _ in (0, 1):
+        store.keep(seeded, [completion(0, tokens=3)], first=2, usage=Usage(completion_tokens=3, calls=1)).result()
+
+    (sample,) = store.recall(seeded, 9)
+    assert (sample.index, sample.seed) == (2, 7)
+    with SampleStore(path) as file:
+        assert file.spent().usage.completion_tokens == 6  # both were paid for
+
+
+# With the other parts of a draw
+
+
+async def test_a_stopping_rule_looks_at_reused_ones_first_and_may_stop_before_anything_is_sent(
+    fault_server: FaultServer, reranker: Make
+) -> None:
+    first = await reranker().best_of("q", n=16, stopping="beta")
+    assert len(fault_server.requests) == 4
+    again = await reranker().best_of("q", n=16, stopping="beta")
+
+    assert len(fault_server.requests) == 4
+    assert (again.reused, again.usage.calls) == (4, 0)
+    assert first.stopped is not None
+    assert again.stopped is not None
+    assert again.stopped.after == 4
+    assert again.stopped.saved_tokens == first.stopped.saved_tokens  # at the mean of those that are there
+
+
+async def test_a_stopping_rule_goes_on_where_the_reused_ones_are_not_enough(
+    fault_server: FaultServer, reranker: Make
+) -> None:
+    fault_server.answers = (FOUR, FIVE, FOUR, FOUR, FOUR, FOUR, FOUR, FOUR)
+    await reranker().best_of("q", n=2)
+    selection = await reranker().best_of("q", n=16, stopping="beta")
+
+    assert selection.reused == 2
+    assert asked(fault_server) == [2, 1, 1, 2, 2]  # the waves go on where two completions would have left them
+    assert selection.answer == "4"
+
+
+async def test_a_budget_counts_only_what_is_sent_now(fault_server: FaultServer, reranker: Make) -> None:
+    best = reranker("ollama")
+    fault_server.serve(lambda request: chat([FOUR]))
+    await best.best_of("q", n=3)
+    selection = await best.best_of("q", n=8, budget=Budget(calls=2))
+
+    assert (selection.reused, len(selection.candidates)) == (3, 5)
+    assert selection.stopped is not None
+    assert selection.stopped.rule == "budget"
+    assert len(kept_of(selection)) == 5
+    assert (await best.best_of("q", n=5)).usage == Usage()
+
+
+def kept_of(selection: Any) -> list[str]:
+    return [candidate.text for candidate in selection.candidates]
+
+
+async def test_reused_completions_answer_where_the_provider_is_down(fault_server: FaultServer, reranker: Make) -> None:
+    await reranker().best_of("q", n=2)
+    fault_server.serve(lambda request: error(401, "bad key"))
+    selection = await reranker().best_of("q", n=4)
+
+    assert (selection.reused, len(selection.candidates)) == (2, 2)
+    assert isinstance(selection.failures[0].error, AuthenticationError)
+
+
+async def test_required_logprobs_are_not_taken_from_replies_that_had_none(
+    fault_server: FaultServer, reranker: Make
+) -> None:
+    fault_server.script(chat([FOUR, FOUR], k=None))
+    await reranker().best_of("q", n=2)
+    strict = await reranker(require_logprobs=True).best_of("q", n=2)
+
+    assert strict.reused == 0
+    assert strict.signal.startswith("logprobs")
+
+
+# Kept the moment it is here
+
+
+async def test_what_came_before_the_draw_failed_is_kept(fault_server: FaultServer, reranker: Make, path: Path) -> None:
+    best = reranker("ollama")
+    fault_server.script(chat([FOUR]))
+    fault_server.serve(lambda request: error(400, "no"))
+    with pytest.raises(NoCompletionError):
+        await best.best_of("q", n=4, min_completions=3)
+
+    await eventually(lambda: kept(path) == [FOUR])
+
+
+async def test_what_came_before_a_cancellation_is_kept(fault_server: FaultServer, reranker: Make, path: Path) -> None:
+    best = reranker("ollama")
+    fault_server.script(chat([FOUR]))
+    fault_server.serve(lambda request: hang())
+    task = asyncio.create_task(best.best_of("q", n=3))
+    await eventually(lambda: path.exists() and kept(path) == [FOUR])  # while the others hang
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert kept(path) == [FOUR]
+
+
+async def test_what_came_before_the_deadline_is_kept_but_nothing_that_broke_off(
+    fault_server: FaultServer, reranker: Make, path: Path
+) -> None:
+    best = reranker("ollama")
+    fault_server.script(chat_stream([FOUR]), chat_stream([FIVE], pause=5.0))
+    selection = await best.best_of("q", n=2, deadline=1.0)
+
+    assert selection.answer == "4"
+    assert kept(path) == [FOUR]
+
+
+async def eventually(happens: Callable[[], bool], *, within: float = 10.0) -> None:
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        try:
+            if happens():
+                return
+        except ConfigurationError:  # the file is just being made
+            pass
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"it did not happen within {within} s")
+
+
+def test_kill_9_in_the_middle_of_a_draw_loses_nothing_that_arrived(fault_server: FaultServer, path: Path) -> None:
+    arrived = threading.Semaphore(0)
+
+    def serve(request: Received) -> Response:
+        if len(fault_server.requests) > 5:
+            arrived.release()
+            return hang()
+        return chat([FOUR])
+
+    fault_server.serve(serve)
+    program = (
+        "import sys; from swift_client import SwiftReranker\n"
+        "with SwiftReranker('ollama', 'm', base_url=sys.argv[1], store=sys.argv[2], api_key='k', head=None) as best:\n"
+        "    best.best_of('q', n=8)"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, fault_server.url, str(path)], env=environment(), cwd=path.parent
+    )
+    try:
+        for _ in range(3):
+            assert arrived.acquire(timeout=30)
+        asyncio.run(eventually(lambda: path.exists() and len(kept(path)) == 5))
+    finally:
+        child.kill()
+        child.wait()
+
+    assert kept(path) == [FOUR] * 5
+
+
+# Many share one file
+
+
+def test_processes_that_share_a_file_lose_nothing_and_get_in_each_others_way_never(
+    fault_server: FaultServer, path: Path
+) -> None:
+    program = (
+        "import sys; from concurrent.futures import ThreadPoolExecutor; from swift_client import SwiftReranker\n"
+        "url, path, own = sys.argv[1:]\n"
+        "with SwiftReranker('openai-compatible', 'm', base_url=url, store=path, head=None) as best:\n"
+        "    def ask(at): return best.best_of(f'{own if at % 2 else 0}, {at}', n=3)\n"
+        "    with ThreadPoolExecutor(4) as pool: found = list(pool.map(ask, range(8)))\n"
+        "print(sum(len(each.candidates) - each.reused for each in found), [each.notes for each in found])"
+    )
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, fault_server.url, str(path), str(own)],
+            env=environment(),
+            cwd=path.parent,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for own in range(1, 4)
+    ]
+    said = [child.communicate(timeout=60)[0] for child in children]
+
+    assert [child.returncode for child in children] == [0, 0, 0]
+    assert not any("not kept" in each or "Nothing was reused" in each for each in said), said
+    paid = sum(int(each.split()[0]) for each in said)
+    assert len(kept(path)) == paid == sum(asked(fault_server))
+    with SampleStore(path) as store:
+        assert len(store.questions()) == 3 * 4 + 4
+
+
+def test_a_fork_writes_with_a_thread_of_its_own(path: Path) -> None:
+    program = (
+        "import os, sys, warnings; warnings.simplefilter('ignore')\n"
+        "from swift_client.store import Asked, ReplyStore; from swift_client.types import Completion, Usage\n"
+        "store = ReplyStore(sys.argv[1])\n"
+        "def keep(text):\n"
+        "    asked = Asked(provider='p', model='m', base_url=None, messages=({'role': 'user', 'content': text},),\n"
+        "                  top_logprobs=None)\n"
+        "    store.keep(asked, [Completion(text=text)], first=0, usage=Usage()).result(timeout=20)\n"
+        "keep('parent'); child = os.fork()\n"
+        "keep('child' if child == 0 else 'parent again')\n"
+        "assert child == 0 or os.waitpid(child, 0)[1] == 0"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], env=environment(), timeout=60, check=False)
+
+    assert done.returncode == 0
+    assert sorted(kept(path)) == ["child", "parent", "parent again"]
+
+
+def test_only_its_owner_may_read_a_new_file_and_an_old_one_keeps_its_mode(path: Path) -> None:
+    store = ReplyStore(path)
+    store.keep(PLAIN, [completion(0, tokens=3)], first=0, usage=Usage()).result()
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o640)
+    store.keep(PLAIN, [completion(1, tokens=3)], first=1, usage=Usage()).result()
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+async def test_writing_does_not_hold_up_the_loop(path: Path) -> None:
+    store = ReplyStore(path)
+    big = [completion(at, tokens=4000) for at in range(8)]  # about a second to pack
+    longest, last = 0.0, time.perf_counter()
+    writing = [store.keep(PLAIN, [each], first=at, usage=Usage()) for at, each in enumerate(big)]
+    while not all(each.done() for each in writing):
+        await asyncio.sleep(0.001)
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    assert all(each.exception() is None for each in writing)
+    assert longest < 0.5  # two shared cores stall by themselves; in one go it would be all of it
+
+
+# Trouble with the file
+
+
+def broken_text(path: Path) -> None:
+    path.write_text("not a database, but long enough to be read as one" * 100)
+
+
+def foreign_file(path: Path) -> None:
+    with sqlite3.connect(path) as rows:
+        rows.execute("CREATE TABLE notes (text)")
+    rows.close()
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize("spoil", [broken_text, foreign_file, a_folder])
+async def test_a_file_that_is_none_costs_no_answer(
+    fault_server: FaultServer, reranker: Make, path: Path, spoil: Callable[[Path], None]
+) -> None:
+    spoil(path)
+    selection = await reranker().best_of("q", n=3)
+
+    assert selection.answer == "4"
+    assert any("3 completions are not kept: " in note for note in selection.notes)
+
+
+async def test_a_folder_that_is_not_there_costs_no_answer(reranker: Make, tmp_path: Path) -> None:
+    selection = await reranker(store=tmp_path / "nowhere" / "samples.db").best_of("q", n=2)
+
+    assert selection.answer == "4"
+    assert any("does not exist" in note for note in selection.notes)
+
+
+async def test_a_file_that_collect_holds_costs_no_answer(
+    reranker: Make, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file, "TURN", 0.3)
+    with SampleStore(path, write=True) as alone:
+        alone.begin(Meta(provider="p", model="m", top_logprobs=5))
+        selection = await reranker().best_of("q", n=2)
+
+    assert selection.answer == "4"
+    assert any("Nothing was reused" in note and "in use" in note for note in selection.notes)
+    assert any("2 completions are not kept" in note and "in use" in note for note in selection.notes)
+    assert (await reranker().best_of("q", n=2)).reused == 0
+    assert (await reranker().best_of("q", n=2)).reused == 2
+
+
+async def test_a_full_disk_costs_no_answer(reranker: Make, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await reranker().best_of("small", n=1)
+    real: Callable[..., sqlite3.Connection] = sqlite3.connect
+
+    def small(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = real(*arguments, **options)
+        connection.execute(f"PRAGMA max_page_count={path.stat().st_size // 4096}")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", small)
+    selection = await reranker().best_of("q" * 20_000, n=2)
+
+    assert selection.answer == "4"
+    assert any("no room" in note for note in selection.notes)
+
+
+async def test_a_request_that_json_cannot_hold_costs_no_answer(reranker: Make, path: Path) -> None:
+    class Own:
+        name = "own"
+
+        async def complete(self, messages: Any, n: int, **options: Any) -> list[Completion]:
+            return [Completion(text=FOUR) for _ in range(n)]
+
+    best = AsyncSwiftReranker(Own(), store=path)
+    selection = await best.best_of("q", n=2, mood=object())
+    assert selection.answer == "4"
+    assert any("cannot hold this" in note for note in selection.notes)
+    assert (await best.best_of("q", n=2)).reused == 0
+    assert (await best.best_of("q", n=3)).reused == 2
+
+
+def test_what_is_no_store_is_refused_before_anything_is_sent(path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="takes the path of a file"):
+        SwiftReranker("openai", store=5)  # type: ignore[arg-type]
+    with SampleStore(path, write=True) as alone, pytest.raises(ConfigurationError, match="Close it"):
+        SwiftReranker("openai", store=alone)  # type: ignore[arg-type]
+
+
+# Rows that someone else wrote
+
+
+def spoiled(change: Callable[[dict[str, Any]], None]) -> bytes:
+    """Return a blob of three tokens whose arrays ``change`` has had its way with."""
+    import zlib
+
+    plain = completion(0, tokens=3, k=2)
+    packed = msgspec.msgpack.decode(zlib.decompress(pack(plain)))
+    change(packed[1])
+    return zlib.compress(msgspec.msgpack.encode(packed))
+
+
+def shuffled(values: list[float], kind: str) -> tuple[int, bytes]:
+    array = np.array(values, kind)
+    return len(values) // 3, np.ascontiguousarray(array.view(np.uint8).reshape(array.size, -1).T).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "values"),
+    [
+        ("logprobs", "<f4", [-1, float("nan"), -1]),
+        ("logprobs", "<f4", [-1, float("-inf"), -1]),
+        ("logprobs", "<f4", [-1, 0.5, -1]),
+        ("top", "<f2", [-1, -1, float("nan"), -2, -2, -2]),
+        ("top", "<f2", [-1, float("inf"), -1, -2, -2, -2]),
+        ("projections", "<f4", [1, float("inf"), 1, 1, 1, 1]),
+        ("hidden", "<f2", [1, float("nan"), 1]),
+    ],
+)
+def test_numbers_that_no_reply_has_are_not_read(name: str, kind: str, values: list[float]) -> None:
+    def change(arrays: dict[str, Any]) -> None:
+        arrays[name] = shuffled(values, kind)
+
+    with pytest.raises(ValueError, match="that are none"):
+        unpack(spoiled(change), text="t", index=0, finish_reason="stop")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE sample SET arrays = x'00'",
+        "UPDATE sample SET number = -1 WHERE number = 0",
+        "UPDATE sample SET finish_reason = 'great'",
+        "UPDATE sample SET text = x'ff'",
+        'UPDATE question SET messages = \'[{"role": "user", "content": "another"}]\'',
+        "UPDATE question SET messages = 'no json'",
+        "UPDATE sample SET number = 'many' WHERE number = 0",
+    ],
+)
+async def test_rows_that_were_changed_are_drawn_anew_and_the_note_says_so(
+    fault_server: FaultServer, reranker: Make, path: Path, statement: str
+) -> None:
+    await reranker().best_of("q", n=2)
+    with sqlite3.connect(path) as rows:
+        rows.execute(statement)
+    rows.close()
+    selection = await reranker().best_of("q", n=2)
+
+    assert (selection.reused, selection.answer) == (0, "4")
+    assert selection.notes[0].startswith("Nothing was reused: ")
+    assert asked(fault_server) == [2, 2]
+
+
+def test_every_field_of_a_completion_comes_back() -> None:
+    """A new field of Completion that the store does not know would be lost by reusing it."""
+    full = dataclasses.replace(
+        completion(0, tokens=3, k=2),
+        finish_reason="length",
+        hidden_states=np.ones((3, 4), np.float16),
+        projections=np.ones((3, 2), np.float32),
+    )
+    again = unpack(pack(full), text=full.text, index=full.index, finish_reason=full.finish_reason)
+    for name in (each.name for each in dataclasses.fields(Completion)):
+        value, back = getattr(full, name), getattr(again, name)
+        assert value is not None, f"give {name} a value here, and see that it comes back"
+        if isinstance(value, np.ndarray):
+            np.testing.assert_allclose(back, value, rtol=1e-3)
+        else:
+            assert back == value
+
+
+# Beside collect
+
+
+def test_collect_and_best_of_may_fill_one_file(path: Path) -> None:
+    ReplyStore(path).keep(PLAIN, [completion(0, tokens=3)], first=0, usage=Usage()).result()
+    with SampleStore(path, write=True) as store:
+        store.begin(Meta(provider="p", model="m", top_logprobs=20, sampling={"temperature": 1}))
+        store.add_questions([StoredQuestion(id="q1", messages=PLAIN.messages, answer="4")])
+        store.add_samples("q1", [completion(1, tokens=3)], usage=Usage())
+    with SampleStore(path) as store:
+        assert store.sources() == {PLAIN.question.id: ("p", "m"), "q1": ("p", "m")}
+    assert len(ReplyStore(path).recall(PLAIN, 9)) == 1
