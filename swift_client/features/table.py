@@ -26,7 +26,8 @@ class TokenTable:
     ``width`` is the number of rank columns a head was built for; at most ``k`` of them are read (None: all).
     Sums run rank by rank, so that a rank which is not listed adds an exact 0 and changes no bit. What is as large as
     the lists stays float32, as it came; what is summed is float64. ``groups`` (N,) are equal for equal answers of one
-    question, None where there is no answer; without them nothing is known of agreement.
+    question, None where there is no answer; without them nothing is known of agreement. ``begins`` is the position of
+    the first token where the completions are the later parts of longer ones.
     """
 
     def __init__(
@@ -36,8 +37,10 @@ class TokenTable:
         width: int,
         k: int | None = None,
         groups: Sequence[int | None] | None = None,
+        begins: int = 0,
     ) -> None:
         self.completions = completions
+        self._begins = begins
         self.groups = groups
         self.width = width
         self.offsets: I64 = offsets_of(len(completion.tokens) for completion in completions)
@@ -55,7 +58,7 @@ class TokenTable:
     @cached_property
     def position(self) -> I64:
         """(S,) 0-based position of each token in its completion."""
-        return position_in_run(self.offsets)
+        return self._begins + position_in_run(self.offsets)
 
     @cached_property
     def logprobs(self) -> F64:

@@ -15,6 +15,9 @@ from swift_client.features.table import TokenTable
 from swift_client.ragged import F64, I64, trailing
 from swift_client.types import F32
 
+LOOKBACK = 63
+"""Tokens before a token that its features may read: with those at hand they are what they are in the whole text."""
+
 HASH_BUCKETS = 128
 """Columns of the hashed identities; crc32 is the same in every process, Python's hash() is not."""
 

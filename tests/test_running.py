@@ -1,0 +1,130 @@
+"""The running score: equal to the batch score at every token, and as cheap at the end as at the start."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from swift_client.errors import ConfigurationError
+from swift_client.features import FEATURES, TokenTable, column_names, token_columns
+from swift_client.models import GatedLinearHead, HeadArtifact, Standardizer
+from swift_client.ragged import offsets_of
+from swift_client.running import RunningScore
+from swift_client.scorers import load_head
+from swift_client.types import Completion
+from tests.generated import completion
+
+PACKAGED = Path(__file__).parents[1] / "swift_client" / "heads" / "pocket.safetensors"
+
+
+def random_head(seed: int, names: tuple[str, ...], width: int = 5) -> HeadArtifact:
+    draw = np.random.default_rng(seed)
+    d = len(column_names(FEATURES, names, width=width))
+    return HeadArtifact(
+        features=names,
+        width=width,
+        standardizer=Standardizer(mean=draw.normal(size=d), scale=draw.uniform(0.5, 2, d)),
+        head=GatedLinearHead(
+            gate_weight=draw.normal(size=d) / math.sqrt(d),
+            gate_bias=0.1,
+            reward_weight=draw.normal(size=d),
+            reward_bias=-0.3,
+        ),
+        provider="p",
+        model="m",
+        k_min=0,
+        k_max=width,
+    )
+
+
+def batch(head: HeadArtifact, whole: Completion, k: int) -> float:
+    """The score of the whole text without response terms, by the road that serving takes."""
+    table = TokenTable([whole], width=head.width, k=k)
+    features = token_columns(table, head.features)
+    return float(head.head.logits(head.standardizer(features.values), features.offsets)[0])
+
+
+def part(whole: Completion, start: int, stop: int) -> Completion:
+    return replace(
+        whole,
+        tokens=whole.tokens[start:stop],
+        logprobs=whole.logprobs[start:stop],
+        top_logprobs=whole.top_logprobs[start:stop],
+        censored=whole.censored[start:stop],
+        top_ids=None if whole.top_ids is None else whole.top_ids[start:stop],
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 1 << 16),
+    names=st.lists(st.sampled_from(sorted(FEATURES)), min_size=1, max_size=8, unique=True),
+    tokens=st.integers(1, 200),
+    data=st.data(),
+)
+def test_after_any_pieces_it_is_the_batch_score_of_what_has_come(
+    seed: int, names: list[str], tokens: int, data: st.DataObject
+) -> None:
+    head, whole = random_head(seed, tuple(names)), completion(seed, tokens=tokens, k=5)
+    running, at = RunningScore(head), 0
+    while at < tokens:
+        step = data.draw(st.integers(1, 90))
+        score = running.add(part(whole, at, at + step))
+        at = min(at + step, tokens)
+        assert running.tokens == at
+        assert score == pytest.approx(batch(head, part(whole, 0, at), 5), rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("step", [1, 16, 1000])
+def test_the_packaged_head_gives_at_the_last_token_what_it_gives_the_whole(step: int) -> None:
+    head = load_head(PACKAGED)
+    for seed in range(3):
+        whole = completion(seed, tokens=300)
+        running = RunningScore(head)
+        for start in range(0, 300, step):
+            running.add(part(whole, start, start + step))
+        expected = batch(head, whole, head.k_max)
+        assert running.score == pytest.approx(expected, rel=1e-6)
+        # and with its response terms it is the head's own score
+        values = token_columns(TokenTable([whole], width=head.width, k=head.k_max), head.features).values
+        zero = np.zeros((1, len(head.response.weight)))
+        assert head.scores(values, offsets_of([300]), zero)[0] - head.response(zero)[0] == pytest.approx(expected)
+
+
+def test_pieces_may_list_different_numbers_of_alternatives() -> None:
+    head, whole = random_head(0, ("logprob", "entropy", "logprob_min_64")), completion(1, tokens=40, k=5)
+    ragged = replace(whole, top_logprobs=np.where(np.arange(40)[:, None] < 20, -np.inf, whole.top_logprobs))
+    running = RunningScore(head)
+    short = part(ragged, 0, 20)
+    running.add(replace(short, top_logprobs=np.zeros((20, 0), np.float32), top_ids=None))
+    running.add(part(ragged, 20, 40))
+    assert running.score == pytest.approx(batch(head, ragged, 5), rel=1e-6)
+
+
+def test_before_the_first_token_there_is_no_score() -> None:
+    running = RunningScore(random_head(0, ("logprob",)))
+    assert math.isnan(running.score)
+    assert math.isnan(running.add(Completion(text="")))
+
+
+def test_a_head_of_another_kind_is_one_clear_error() -> None:
+    with pytest.raises(ConfigurationError, match="needs a head on logprobs"):
+        RunningScore("pocket")  # type: ignore[arg-type]
+
+
+def test_a_token_late_in_a_long_answer_costs_what_an_early_one_costs() -> None:
+    head, whole = load_head(PACKAGED), completion(0, tokens=4000)
+    pieces = [part(whole, at, at + 1) for at in range(4000)]
+    running, took = RunningScore(head), []
+    for piece in pieces:
+        start = time.process_time()
+        running.add(piece)
+        took.append(time.process_time() - start)
+    assert np.median(took[-500:]) < 2 * np.median(took[100:600])
