@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from swift_client.pricing import Price
-    from swift_client.reranker import AsyncSwiftReranker, SwiftReranker, parse_response, rank
+    from swift_client.reranker import AsyncCascade, AsyncSwiftReranker, Cascade, SwiftReranker, parse_response, rank
     from swift_client.sampling.budget import Budget
     from swift_client.types import Candidate, Completion, Failure, Selection, Usage
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncCascade",
     "AsyncSwiftReranker",
     "Budget",
     "Candidate",
+    "Cascade",
     "Completion",
     "Failure",
     "Price",
@@ -37,6 +39,8 @@ __all__ = [
 
 # numpy and the codecs load on first use: `import swift_client` in a service stays cheap.
 _HOME = {
+    "AsyncCascade": "swift_client.reranker",
+    "Cascade": "swift_client.reranker",
     "AsyncSwiftReranker": "swift_client.reranker",
     "SwiftReranker": "swift_client.reranker",
     "parse_response": "swift_client.reranker",

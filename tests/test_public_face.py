@@ -55,7 +55,7 @@ def keyword_only(function: object) -> set[str]:
 
 def test_the_public_list_is_exactly_this() -> None:
     assert set(swift_client.__all__) == {
-        *("SwiftReranker", "AsyncSwiftReranker", "rank", "parse_response"),
+        *("SwiftReranker", "AsyncSwiftReranker", "Cascade", "AsyncCascade", "rank", "parse_response"),
         *("Completion", "Candidate", "Selection", "Usage", "Failure", "Budget", "Price", "__version__"),
     }
     assert dir(swift_client) == sorted(swift_client.__all__)

@@ -104,6 +104,13 @@ def needed(purpose: str, rules: Rules, *, n: int, stopping: StoppingRule | None)
     )
 
 
+def calibrated(purpose: str, rules: Rules, *, n: int | None) -> None:
+    """Raise ConfigurationError where the head was calibrated for no way of asking with ``n``, None being any."""
+    head = rules.scorer
+    if not isinstance(head, AnyHead) or not any(n in (None, each.n) for each in head.acceptances):
+        needed(purpose, rules, n=n or 16, stopping=None)
+
+
 def _plans(head: AnyHead) -> str:
     return " or ".join(_words(each.n, each.stopping, each.select, each.answer) for each in head.acceptances)
 

@@ -39,7 +39,7 @@ class AsyncSwiftReranker(Reranker):
 
         Cancelling the task closes its connections and leaves nothing behind.
         """
-        _not_yet(response_model=response_model)
+        not_yet(response_model=response_model)
         question = order(prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling)
         return await self._best_of(question, rule_of(stopping), account_of(budget), on_reject)
 
@@ -111,7 +111,7 @@ class SwiftReranker(Reranker):
             LogprobsUnavailableError: ``require_logprobs=True`` and none come.
             ProviderError: the only cause of all failures, where no retry can help.
         """
-        _not_yet(response_model=response_model)
+        not_yet(response_model=response_model)
         question = order(prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling)
         rule, account = rule_of(stopping), account_of(budget)
         return self._portal.run(lambda: self._best_of(question, rule, account, on_reject))
@@ -129,7 +129,7 @@ class SwiftReranker(Reranker):
         self.close()
 
 
-def _not_yet(**arguments: object) -> None:
+def not_yet(**arguments: object) -> None:
     """Refuse what later versions will do, rather than ignore it in silence."""
     for name, value in arguments.items():
         if value is not None:

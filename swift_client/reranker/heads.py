@@ -80,7 +80,8 @@ def pick(head: Head, provider: str, model: str | None, *, k: int, own_address: b
     except ArtifactMismatchError as error:
         if not picked.anyway:
             raise
-        return replace(picked, notes=(f"{error.message} It is used because it was asked for by name.",))
+        bare = replace(picked.artifact, acceptances=())  # its risk was measured on its own model
+        return replace(picked, artifact=bare, notes=(f"{error.message} It is used because it was asked for by name.",))
     return picked
 
 
