@@ -57,6 +57,10 @@ def summary(selection: Selection) -> str:
         f"scorer {selection.scorer}",
         f"signal {selection.signal}",
     ]
+    if selection.accepted is not None:
+        parts.insert(1, "accepted" if selection.accepted else "not accepted: check it")
+    if len(selection.path) > 1:
+        parts.append("asked " + " → ".join(f"{step.model or step.provider} n={step.n}" for step in selection.path))
     if usage.calls:
         about = "about " if usage.estimated else ""
         tokens = f"{about}{usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from swift_client import AsyncCascade, AsyncSwiftReranker, Budget, Cascade, SwiftReranker
+from swift_client.cli.app import run
 from swift_client.errors import ConfigurationError, RejectedError, ServerError
 from swift_client.models import (
     Acceptance,
@@ -18,7 +20,10 @@ from swift_client.models import (
     PlattCalibration,
     ResponseWeights,
     Standardizer,
+    save,
+    user_folder,
 )
+from swift_client.render import summary
 from swift_client.reranker.rejecting import PICKED
 from tests.servers import FaultServer, chat, error
 
@@ -125,9 +130,6 @@ def test_fewer_completions_than_were_calibrated_for_are_not_accepted(fault_serve
 def test_a_head_asked_for_by_name_for_another_model_accepts_nothing(
     fault_server: FaultServer, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from swift_client.models import save, user_folder
-
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setenv("SWIFT_CLIENT_HEADS", str(tmp_path))
     folder = user_folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -335,3 +337,28 @@ def test_an_answer_accepted_by_a_later_member_says_that_its_risk_was_measured_on
     assert selection.accepted is True
     assert PICKED in selection.notes
     assert selection.path[0].accepted is False
+
+
+def test_the_table_says_whether_an_answer_is_accepted_and_who_was_asked(fault_server: FaultServer) -> None:
+    one = reranker(fault_server, acceptance(UNSURE, n=1), acceptance(SURE))
+    with Cascade([(one, 1), (one, 4)]) as cascade:
+        selection = cascade.best_of("q")
+    with reranker(fault_server, acceptance(UNSURE)) as single:
+        other = single.best_of("q", n=4)
+
+    assert "· accepted ·" in summary(selection)
+    assert "asked m n=1 → m n=4" in summary(selection)
+    assert "not accepted" in summary(other)
+    assert "not accepted" in other._repr_html_()
+
+
+def test_the_command_exits_with_6_and_shows_the_answer_that_it_kept_back(
+    fault_server: FaultServer, tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(head(acceptance(UNSURE)), tmp_path / "h")
+    plan = ["best-of", "q", "--provider", "openai-compatible", "--model", "m", "--base-url", fault_server.url]
+    assert run([*plan, "--n", "4", "--head", str(tmp_path / "h"), "--on-reject", "abstain", "--json"]) == 6
+
+    told = json.loads(capsys.readouterr().out)["error"]
+    assert told["type"] == "RejectedError"
+    assert told["selection"]["text"] == "The answer is 4"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,7 +36,13 @@ def best_of(
     ] = None,
     budget_seconds: Annotated[float | None, typer.Option(help="Start no call after so many seconds.")] = None,
     budget_calls: Annotated[int | None, typer.Option(help="Send at most so many requests, retries included.")] = None,
+    on_reject: Annotated[
+        str, typer.Option(help="An answer that is not accepted (see calibrate): return, abstain (exit 6) or escalate.")
+    ] = "return",
     seed: Annotated[int | None, typer.Option(help="Sent to the provider; call i sends seed + i.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Keep every reply in this samples file, and reuse those that are there.")
+    ] = None,
     base_url: options.BaseUrl = None,
     timeout: options.Timeout = 60.0,
     as_json: options.Json = False,
@@ -58,6 +65,7 @@ def best_of(
             select=select,
             base_url=base_url,
             timeout=timeout,
+            store=store,
         ) as reranker,
         screen.progress().status(f"asking {provider} for {n} answers …"),
     ):
@@ -66,6 +74,7 @@ def best_of(
             n,
             deadline=deadline,
             stopping=stopping,
+            on_reject=on_reject,
             budget=Budget(**limits) if limits else None,
             seed=seed,
             **{name: value for name, value in sampling.items() if value is not None},
