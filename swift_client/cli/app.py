@@ -18,6 +18,7 @@ from swift_client.cli import (
     demo,
     doctor,
     evaluate,
+    grade,
     plan,
     providers,
     report,
@@ -50,6 +51,7 @@ app.command()(choose.rank)
 app.command(name="providers")(providers.providers)
 app.command()(doctor.doctor)
 app.command()(collect.collect)
+app.command()(grade.grade)
 app.command()(train.train)
 app.command()(calibrate.calibrate)
 app.command()(evaluate.evaluate)

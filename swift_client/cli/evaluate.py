@@ -16,7 +16,7 @@ from swift_client.render import plain
 if TYPE_CHECKING:
     from swift_client.training import Evaluation, Row
 
-OWN = "as the head was trained"
+OWN, AS_READ = "as the head was trained", "as --answer reads"
 
 
 def evaluate(
@@ -27,6 +27,7 @@ def evaluate(
     subsets: Annotated[int, typer.Option(min=1, help="Draws of n completions a question.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and samples give the same table.")] = 0,
     answer: Annotated[str, typer.Option(help="How answers are read; see `swift-client train --help`.")] = OWN,
+    grade: options.Grade = AS_READ,
     train_samples: Annotated[
         list[Path] | None,
         typer.Option(help="Files whose training part WEPR, length and SWIFT as published learn from."),
@@ -46,6 +47,7 @@ def evaluate(
             subsets=subsets,
             seed=seed,
             answer=... if answer == OWN else None if answer == "none" else answer,
+            grade=None if grade == AS_READ else grade,
             train_samples=train_samples or None,
             trained=trained,
             progress=lambda stage, done: status.update(f"{done} {stage} …"),

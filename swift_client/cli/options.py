@@ -17,5 +17,12 @@ Head = Annotated[str, typer.Option(help="auto: the head for this provider and mo
 Answer = Annotated[
     str, typer.Option(help="How answers are read: auto, number, boxed, choice, yes_no, json, text, none, or a regex.")
 ]
+Grade = Annotated[
+    str,
+    typer.Option(
+        help="How completions are compared with the right answer: auto, number, math, boxed, choice, yes_no, json, "
+        "text, exact, literal, or a regex. Labels that the file holds come first."
+    ),
+]
 Select = Annotated[Method, typer.Option(help="vote: the answer with most support; best: the highest score.")]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds that one call may take.")]

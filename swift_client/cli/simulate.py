@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from swift_client.cli import options, screen
-from swift_client.cli.evaluate import OWN
+from swift_client.cli.evaluate import AS_READ, OWN
 from swift_client.errors import ConfigurationError
 from swift_client.render import plain
 
@@ -40,6 +41,7 @@ def simulate(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and samples give the same table.")] = 0,
     answer: Annotated[str, typer.Option(help="How answers are read; see `swift-client train --help`.")] = OWN,
+    grade: options.Grade = AS_READ,
     svg: Annotated[Path | None, typer.Option(help="Draw accuracy against tokens into this file.")] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -61,6 +63,7 @@ def simulate(
             split=split,
             seed=seed,
             answer=... if answer == OWN else None if answer == "none" else answer,
+            grade=None if grade == AS_READ else grade,
             progress=lambda stage, done: status.update(f"{done} {stage} …"),
         )
     if svg is not None:
@@ -124,5 +127,7 @@ def _table(found: Simulation) -> Table:
 
 def _right(row: Replayed) -> Text:
     low, high = (round(100 * each, 1) + 0.0 for each in (row.minus_majority.low, row.minus_majority.high))
+    if math.isnan(row.accuracy.value):
+        return Text("–", style="dim")
     style = "green" if low > 0 else "red" if high < 0 else "dim"
     return Text(f"{100 * row.accuracy.value:.1f}").append(f" {low:+.1f}…{high:+.1f}", style=style)

@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from swift_client.cli import options, screen
+from swift_client.cli.evaluate import AS_READ
 from swift_client.render import plain
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ def train(
     samples: Annotated[list[Path], typer.Argument(help="Files that `swift-client collect` wrote, of one model.")],
     out: Annotated[Path, typer.Option(help="Where the head goes, such as head.safetensors.")],
     answer: options.Answer = "auto",
+    grade: options.Grade = AS_READ,
     recipe: Annotated[str, typer.Option(help="default, or swift: the published one and nothing else.")] = "default",
     seed: Annotated[int, typer.Option(min=0, help="The same seed and samples give the same head.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one.")] = "auto",
@@ -33,6 +35,7 @@ def train(
             samples,
             out=out,
             answer=None if answer == "none" else answer,
+            grade=None if grade == AS_READ else grade,
             recipe=recipe,
             seed=seed,
             device=device,
@@ -79,7 +82,7 @@ def _show(result: TrainResult, out: Path) -> None:
         Text(f"  verdict: {result.verdict}", style="green" if judged.helps else "yellow"),
     )
     if unlabelled := facts["unlabelled"]:
-        warning = f"{unlabelled} completions could not be judged, and nothing is learned from them: see --answer."
+        warning = f"{unlabelled} completions could not be judged, and nothing is learned from them: see --grade."
         screen.progress().print(Text(warning, style="yellow"))
     if judged.helps:
         from swift_client.models import user_folder

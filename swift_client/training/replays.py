@@ -115,7 +115,8 @@ class Replays:
     def add(self, pools: Sequence[Pool], traces: Sequence[Traces], draws: I64) -> None:
         """Replay questions with equally many completions, in the orders (S, n)."""
         block = Pools.of(pools)
-        labels = (block.labels == 1)[:, draws].astype(np.float64)
+        known = ~np.isnan(block.labels).all(axis=1, keepdims=True)
+        labels = np.where(known, block.labels == 1, np.nan)[:, draws]
         spent = np.cumsum(np.stack([each.tokens for each in pools])[:, draws], axis=-1)
         stops = {each.name: np.full(labels.shape[:2], self._n) for each in self._plan if each.rule}
         running = {name: np.ones(labels.shape[:2], np.bool_) for name in stops}

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 
+from swift_client.errors import ConfigurationError
 from swift_client.training.report.markup import Markup, tag
 from swift_client.training.report.plot import HEIGHT, LINE, WIDTH, Frame, linear, path, text, ticks
 from swift_client.training.simulation import Replayed, Simulation
@@ -22,8 +23,13 @@ def savings_svg(found: Simulation) -> str:
     """Draw each rule where its share of tokens (%) and its accuracy (%) meet, with a number that the list explains.
 
     Rules stand as their authors choose; those with other parameters are joined to a line, and so are fixed numbers.
+    Raises ConfigurationError where no question had a label.
     """
     rows = [row for row in found.rows if row.published]
+    if math.isnan(found.majority.value):
+        raise ConfigurationError(
+            "Without labels there is no accuracy to draw.", hint="Give the questions answers with `swift-client grade`."
+        )
     frame = Frame(right=WIDTH - 150.0)
     values = [row.accuracy.value for row in rows] or [0.0]
     low, high = math.floor(20 * min(values)) / 20, math.ceil(20 * max(values)) / 20

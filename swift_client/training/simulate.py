@@ -49,7 +49,8 @@ def simulate(
     """Replay stopping rules on graded questions that have at least ``n`` completions.
 
     Each rule stands there as its authors choose, and once more with the vote of ``best_of`` where that differs. What
-    was cut, filtered or refused is paid for and does not vote; a choice without a label counts as wrong.
+    was cut, filtered or refused is paid for and does not vote; a choice without a label counts as wrong. Where no
+    question has any label, what is right is NaN, and tokens are told all the same.
 
     Args:
         groups: graded questions.
@@ -89,18 +90,27 @@ def simulate(
     scorings = free_scorings({"mean_logprob"}) | ({} if head is None else {"head": head_scoring(head)})
     stored: list[Pool] = []
     traces: list[Traces] = []
+    blind: list[Pool] = []
+    blind_traces: list[Traces] = []
     short = unlabelled = 0
     for done, group in enumerate(groups, 1):
         progress("questions", done)
         if split not in ("all", parts.part(group.question_id)):
             continue
-        if np.isnan(group.labels).all():
-            unlabelled += 1
-        elif len(group.completions) < n:
-            short += 1
-        else:
-            stored.append(pool(group, scorings, spec))
-            traces.append(Traces.of(sorted(group.completions, key=lambda completion: completion.index)))
+        labelled = not np.isnan(group.labels).all()
+        unlabelled += not labelled
+        if len(group.completions) < n:
+            short += labelled
+        elif labelled or not stored:
+            (stored if labelled else blind).append(pool(group, scorings, spec))
+            trace = Traces.of(sorted(group.completions, key=lambda completion: completion.index))
+            (traces if labelled else blind_traces).append(trace)
+    if not stored and blind and not short:
+        stored, traces, unlabelled = blind, blind_traces, 0
+        notes.append(
+            "No question has a label: what each rule costs is shown, and not what it gets right. "
+            "`swift-client grade` gives stored questions their answers."
+        )
     if not stored:
         raise ConfigurationError(
             f"No labelled question of the part {split!r} has {n} completions.",

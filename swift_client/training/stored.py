@@ -28,14 +28,14 @@ class StoredGroups:
         if not callable(grade):
             grader(grade)
         self._paths, self._grade = tuple(paths), grade
-        sources = {_source(path): path for path in self._paths}
+        sources = {source for path in self._paths for source in _sources(path)}
         if len(sources) != 1:
             listed = ", ".join(f"{provider}/{model}" for provider, model in sorted(sources))
             raise ConfigurationError(
                 f"The files hold samples of {len(sources)} models: {listed or 'none'}.",
-                hint="A head belongs to one model: train one for each.",
+                hint="A head belongs to one model: train one for each, and give each model a file of its own.",
             )
-        self.provider, self.model = next(iter(sources))
+        ((self.provider, self.model),) = sources
 
     def __iter__(self) -> Iterator[Group]:
         """Yield each question that has samples; a completion that cannot be judged has the label NaN."""
@@ -50,9 +50,12 @@ class StoredGroups:
                     yield Group(question_id=question.id, completions=completions, labels=labels, family=question.family)
 
 
-def _source(path: str | os.PathLike[str]) -> tuple[str, str]:
+def _sources(path: str | os.PathLike[str]) -> set[tuple[str, str]]:
     with SampleStore(path) as store:
-        meta = store.meta
-    if meta is None:
-        raise ConfigurationError(f"{os.fspath(path)} holds no samples.", hint="Fill it with `swift-client collect`.")
-    return meta.provider, meta.model or "unknown"
+        sources = set(store.sources().values())
+    if not sources:
+        raise ConfigurationError(
+            f"{os.fspath(path)} holds no samples.",
+            hint="Fill it with `swift-client collect`, or with `swift-client best-of --store`.",
+        )
+    return {(provider, model or "unknown") for provider, model in sources}

@@ -1,0 +1,145 @@
+"""A store filled by ``best_of``: no labels, answers by prompt, and what evaluate and simulate make of it then."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from swift_client import training
+from swift_client.errors import ConfigurationError
+from swift_client.store import Asked, ReplyStore, SampleStore, StoredQuestion
+from swift_client.training.answering import give_answers
+from swift_client.training.savings import savings_svg
+from swift_client.training.stored import StoredGroups
+from swift_client.types import Completion, Usage
+from tests.children import command
+from tests.generated import completion
+
+N = 4
+
+
+def asked(number: int, *, model: str = "m", temperature: float = 1.0) -> Asked:
+    return Asked(
+        provider="p",
+        model=model,
+        base_url=None,
+        messages=({"role": "user", "content": f"question {number}"},),
+        top_logprobs=5,
+        sampling={"temperature": temperature},
+    )
+
+
+def drawn(number: int) -> list[Completion]:
+    """Return N completions whose answers are (number + i) % 3."""
+    return [completion(number + at, tokens=20 + at, k=5) for at in range(N)]
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Path:
+    """A samples file as a service leaves it."""
+    path = tmp_path / "samples.db"
+    store = ReplyStore(path)
+    for number in range(12):
+        store.keep(asked(number), drawn(number), first=0, usage=Usage(prompt_tokens=5, calls=1)).result()
+    return path
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> Path:
+    path = tmp_path / "answers.jsonl"
+    lines = [
+        {"id": f"q{number}", "prompt": f"question {number}", "answer": str(number % 3), "family": "thirds"}
+        for number in range(12)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_answers_are_given_by_prompt_whatever_the_sampling_was(served: Path, answers: Path) -> None:
+    store = ReplyStore(served)
+    store.keep(asked(0, temperature=0.0), drawn(0)[:1], first=0, usage=Usage()).result()
+    graded = give_answers(served, answers)
+
+    assert (graded.matched, graded.questions, graded.unlabelled, graded.unknown) == (13, 13, 0, 0)
+    # of 4 answers q, q+1, q+2, q+3 (mod 3) the first and the last are q
+    assert (graded.right, graded.wrong) == (12 * 2 + 1, 12 * 2)
+    with SampleStore(served) as file:
+        assert {question.family for question in file.questions()} == {"thirds"}
+    assert len(store.recall(asked(0), N)) == N  # an answer changes no key
+
+
+def test_only_counting_leaves_the_file_alone(served: Path) -> None:
+    before = served.read_bytes()
+    graded = give_answers(served)
+
+    assert (graded.questions, graded.unlabelled, graded.right, graded.unknown) == (12, 12, 0, 12 * N)
+    assert served.read_bytes() == before
+
+
+def test_answers_to_other_prompts_are_told(served: Path) -> None:
+    other = StoredQuestion(id="x", messages=({"role": "user", "content": "another"},), answer="1")
+    with pytest.raises(ConfigurationError, match="None of 12 questions"):
+        give_answers(served, [other])
+
+
+def test_without_labels_simulate_shows_what_rules_cost_and_with_them_what_they_get_right(
+    served: Path, answers: Path
+) -> None:
+    blind = training.simulate(served, n=N, rules="fixed:2,beta", orders=8)
+    assert blind.questions == 12
+    assert math.isnan(blind.row("beta").accuracy.value)
+    assert blind.to_dict()["rows"][0]["accuracy"] == {"value": None, "low": None, "high": None}
+    assert any("swift-client grade" in note for note in blind.notes)
+    with pytest.raises(ConfigurationError, match="no accuracy to draw"):
+        savings_svg(blind)
+
+    give_answers(served, answers)
+    seen = training.simulate(served, n=N, rules="fixed:2,beta", orders=8)
+    assert seen.row("fixed:2").accuracy.value > 0
+    for name in ("fixed:2", "beta"):  # labels change no cost
+        np.testing.assert_allclose(blind.row(name).token_share.value, seen.row(name).token_share.value)
+    savings_svg(seen)
+
+
+def test_questions_without_labels_are_left_out_beside_those_with(served: Path) -> None:
+    with SampleStore(served, write=True) as store:
+        some = store.questions()[:5]
+        store.set_labels({(question.id, at): float(at == 0) for question in some for at in range(N)})
+    found = training.simulate(served, n=N, rules="fixed:2", orders=8)
+
+    assert found.questions == 5
+    assert not math.isnan(found.row("fixed:2").accuracy.value)
+    assert any("7 questions are left out" in note for note in found.notes)
+
+
+def test_a_file_of_two_models_is_told_before_anything_is_made_of_it(served: Path) -> None:
+    ReplyStore(served).keep(asked(0, model="other"), drawn(0), first=0, usage=Usage()).result()
+    with pytest.raises(ConfigurationError, match=r"samples of 2 models: p/m, p/other"):
+        StoredGroups([served])
+
+
+@pytest.mark.parametrize("damage", ["'no json'", "'[]'", '\'{"provider": 1, "model": null}\''])
+def test_facts_of_a_request_that_someone_changed_are_told(served: Path, damage: str) -> None:
+    import sqlite3
+
+    with sqlite3.connect(served) as rows:
+        rows.execute(f"UPDATE meta SET value = {damage}")
+    rows.close()
+    with pytest.raises(ConfigurationError, match="no samples file: it is damaged"):
+        StoredGroups([served])
+
+
+def test_the_commands_grade_evaluate_and_train_read_a_served_file(served: Path, answers: Path, tmp_path: Path) -> None:
+    unlabelled = command("evaluate", "none", str(served), "--split", "all", "--n", "4", cwd=tmp_path)
+    assert unlabelled.returncode == 3
+    assert b"has a label" in b" ".join(unlabelled.stderr.split())
+
+    graded = command("grade", str(served), "--questions", str(answers), "--json", cwd=tmp_path)
+    assert json.loads(graded.stdout)["matched"] == 12
+    arguments = ("--split", "all", "--n", "4", "--no-trained", "--grade", "exact", "--json")
+    table = command("evaluate", "none", str(served), *arguments, cwd=tmp_path)
+    assert json.loads(table.stdout)["rows"]["oracle"]["accuracy"]["4"]["value"] == 0  # no text is "0" to the letter
