@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -122,12 +123,10 @@ def test_a_file_of_two_models_is_told_before_anything_is_made_of_it(served: Path
         StoredGroups([served])
 
 
-@pytest.mark.parametrize("damage", ["'no json'", "'[]'", '\'{"provider": 1, "model": null}\''])
+@pytest.mark.parametrize("damage", ["no json", "[]", '{"provider": 1, "model": null}'])
 def test_facts_of_a_request_that_someone_changed_are_told(served: Path, damage: str) -> None:
-    import sqlite3
-
     with sqlite3.connect(served) as rows:
-        rows.execute(f"UPDATE meta SET value = {damage}")
+        rows.execute("UPDATE meta SET value = ?", (damage,))
     rows.close()
     with pytest.raises(ConfigurationError, match="no samples file: it is damaged"):
         StoredGroups([served])

@@ -8,13 +8,13 @@ import stat
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
+from swift_client.drafts import draft_of
 from swift_client.errors import ArtifactError
 from swift_client.models.acceptance import Acceptance
 from swift_client.models.artifact import HeadArtifact, ResponseWeights
@@ -93,20 +93,12 @@ def save(artifact: AnyHead, path: str | os.PathLike[str]) -> None:
     if calibration is not None:
         tensors |= _named("calibration", calibration)
     data = safetensors.numpy.save(tensors, {KEY: json.dumps(facts, allow_nan=False)})
-    target = Path(path)
-    draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
     try:
-        try:
-            with draft.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(target)
-        finally:
-            draft.unlink(missing_ok=True)
+        with draft_of(path) as draft:
+            draft.write_bytes(data)
     except OSError as error:
         raise ArtifactError(
-            f"The head cannot be written to {target}: {error.strerror}.", hint="Make room, or give another path."
+            f"The head cannot be written to {path}: {error.strerror}.", hint="Make room, or give another path."
         ) from error
 
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from swift_client.drafts import draft_of
 from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.store import Sample, SampleStore, StoredQuestion
 
@@ -30,10 +31,13 @@ def export_parquet(samples: str | os.PathLike[str], out: str | os.PathLike[str])
         raise MissingExtraError.needs("parquet", "The export to Parquet") from missing
     schema = _schema(pyarrow)
     target = Path(out)
-    draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
     count = 0
     try:
-        with SampleStore(samples) as store, pyarrow.parquet.ParquetWriter(draft, schema, compression="zstd") as writer:
+        with (
+            SampleStore(samples) as store,
+            draft_of(target) as draft,
+            pyarrow.parquet.ParquetWriter(draft, schema, compression="zstd") as writer,
+        ):
             rows: list[dict[str, Any]] = []
             for question, held in store.groups():
                 for sample in held:
@@ -43,13 +47,10 @@ def export_parquet(samples: str | os.PathLike[str], out: str | os.PathLike[str])
                         writer.write_table(pyarrow.Table.from_pylist(rows, schema))
                         rows.clear()
             writer.write_table(pyarrow.Table.from_pylist(rows, schema))
-        draft.replace(target)
     except OSError as error:
         raise ConfigurationError(
             f"{target} cannot be written: {error.strerror or error}.", hint="Check its folder, and the room left on it."
         ) from error
-    finally:
-        draft.unlink(missing_ok=True)
     return count
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from swift_client.adapters import Provider, Reply, codec, resolve
+from swift_client.drafts import draft_of
 from swift_client.errors import ConfigurationError, ProviderError, SwiftClientError
 from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.training.budget import Prices
@@ -126,11 +127,9 @@ def _draft(out: Path) -> Iterator[SampleStore]:
     """Fill a file beside ``out`` and give it that name once it is whole."""
     if out.exists():
         raise ConfigurationError(f"{out} exists already.", hint="Replies are imported into a new file; give its name.")
-    draft = out.with_name(f".{out.name}.{os.getpid()}.draft")
-    try:
-        with SampleStore(draft, write=True) as store:
-            yield store
-        draft.replace(out)
-    finally:
-        for rest in (draft, draft.with_name(f"{draft.name}-wal")):
-            rest.unlink(missing_ok=True)
+    with draft_of(out) as draft:
+        try:
+            with SampleStore(draft, write=True) as store:
+                yield store
+        finally:
+            draft.with_name(f"{draft.name}-wal").unlink(missing_ok=True)

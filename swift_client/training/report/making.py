@@ -8,6 +8,7 @@ from pathlib import Path
 from types import EllipsisType
 
 from swift_client import answers
+from swift_client.drafts import draft_of
 from swift_client.errors import ConfigurationError
 from swift_client.models import HeadArtifact
 from swift_client.scorers import load_head
@@ -107,16 +108,9 @@ def _check(target: Path) -> None:
 
 
 def _write(target: Path, document: str) -> None:
-    draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
     try:
-        try:
-            with draft.open("wb") as file:
-                file.write(document.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(target)
-        finally:
-            draft.unlink(missing_ok=True)
+        with draft_of(target) as draft:
+            draft.write_bytes(document.encode())
     except OSError as error:
         raise _unwritable(target, error.strerror or str(error)) from error
 
