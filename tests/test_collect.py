@@ -430,3 +430,17 @@ def test_a_file_without_questions_or_of_other_bytes_is_told(tmp_path: Path) -> N
         read_questions(tmp_path / "q.jsonl")
     with pytest.raises(ConfigurationError, match="cannot be read"):
         read_questions(tmp_path)
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "openai-responses"])
+def test_a_seed_is_sent_only_where_one_is_given_and_the_wire_has_one(
+    fault_server: FaultServer, out: Path, provider: str
+) -> None:
+    options: dict[str, Any] = {"provider": provider, "model": "m", "api_key": "k", "require_logprobs": False}
+    collect(QUESTIONS[:1], out, base_url=fault_server.url, n=1, max_retries=0, max_tokens=9, **options)
+    assert len(fault_server.requests) == 1
+    assert b"seed" not in fault_server.requests[0].body
+
+    with pytest.raises(ConfigurationError, match="takes no seed"):
+        collect(QUESTIONS[:1], out, base_url=fault_server.url, n=2, seed=0, max_tokens=9, **options)
+    assert len(fault_server.requests) == 1
