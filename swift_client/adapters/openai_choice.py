@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any, Literal
 
@@ -109,6 +109,32 @@ def read_choice(
         tied=listed.tied,
         fault=misfit or fault,
     )
+
+
+def read_piece(entries: Sequence[Raw], *, top_logprobs: int | None, token_ids: bool) -> Completion:
+    """Decode some tokens of a choice that still arrives: their arrays, without a text.
+
+    Raises:
+        ValueError, RecursionError, UnusableLogprobs: they are no tokens.
+    """
+    data = msgspec.json.encode({"logprobs": {"content": entries}})
+    tokens = _listed(_TEXTS.decode(data), "content")
+    listed = _Listed(
+        tokens,
+        lambda decoder: [
+            entry for token in _listed(decoder.decode(data), "content") for entry in token.top_logprobs or ()
+        ],
+    )
+    fields = clean_fields(
+        [token.logprob for token in tokens],
+        [entry.logprob for entry in listed.entries],
+        [len(token.top_logprobs or ()) for token in tokens],
+        texts=listed.texts,
+        spellings=listed.spellings,
+        top_logprobs=top_logprobs,
+        token_ids=token_ids,
+    )
+    return Completion(text="", tokens=tuple(token.token or "" for token in tokens), **fields)
 
 
 def _visible_text(message: Message) -> tuple[str, Source]:

@@ -14,13 +14,18 @@ from msgspec import Raw
 
 from swift_client.adapters.cached import cached_of
 from swift_client.adapters.openai_body import error_of, read_body, read_choices
+from swift_client.adapters.openai_choice import read_piece
 from swift_client.adapters.openai_wire import Chunk, ChunkChoice, LogprobsDelta, Message, WireUsage
 from swift_client.adapters.provider import Reply
 from swift_client.adapters.sse import Assembler
-from swift_client.adapters.tolerant import filled, lenient
+from swift_client.adapters.tolerant import UNREADABLE, filled, lenient
+from swift_client.logprobs import UnusableLogprobs
+from swift_client.types import Completion
 
 _CHUNK = msgspec.json.Decoder(Chunk)
 _NULL = Raw(b"null")
+_PIECE = 8
+"""Tokens that are decoded together while a stream is watched: one by one costs ten times as much."""
 
 
 class StreamAssembler(Assembler[Chunk]):
@@ -41,6 +46,19 @@ class StreamAssembler(Assembler[Chunk]):
         self._counted_after: int | None = None
         self._cached_tokens = 0
         self._model: str | None = None
+
+    def fresh(self) -> Completion | None:
+        """Return the tokens that came since the last call, once they are worth decoding; see :class:`Assembler`."""
+        if len(self._builders) != 1:
+            return None
+        (builder,) = self._builders.values()
+        entries = builder.fresh(_PIECE)
+        if not entries:
+            return None
+        try:
+            return read_piece(entries, top_logprobs=self._options["top_logprobs"], token_ids=self._options["token_ids"])
+        except (*UNREADABLE, UnusableLogprobs):  # the whole is read anew at the end, and says what is wrong
+            return None
 
     def _read_body(self, data: bytes) -> Generator[None, None, Reply]:
         return read_body(data, **self._options)
@@ -86,6 +104,7 @@ class _Builder:
         self._reasoning = False
         self._calls: dict[int, dict[str, str]] = {}
         self._logprobs: dict[str, list[Raw]] = {}
+        self._told = 0
 
     def add(self, choice: ChunkChoice) -> None:
         """Append one chunk's part; any field may be missing, empty or repeated."""
@@ -105,6 +124,14 @@ class _Builder:
             self._add_logprobs(LogprobsDelta(tokens=[token], token_logprobs=[number]))
         elif choice.logprobs:
             self._add_logprobs(choice.logprobs)
+
+    def fresh(self, least: int) -> list[Raw]:
+        """Return the entries that came since the last call, where there are ``least`` or more."""
+        entries = self._logprobs.get("content", [])[self._told :]
+        if len(entries) < least:
+            return []
+        self._told += len(entries)
+        return entries
 
     def choice(self, index: int) -> bytes:
         """Write the choice as the JSON of a reply in one piece."""

@@ -118,3 +118,5 @@ class Reply:
     model: str | None = None
     notes: tuple[str, ...] = ()
     """One sentence for each irregularity that a user should know (cut reply, fake logprobs, ...)."""
+    closed: bool = False
+    """Whether its stream was closed on purpose before it ended."""

@@ -10,6 +10,7 @@ from swift_client.adapters.choices import completed
 from swift_client.adapters.provider import Reply
 from swift_client.adapters.tolerant import UNREADABLE, repaired
 from swift_client.errors import ProviderError, ResponseDecodeError
+from swift_client.types import Completion
 
 Event = TypeVar("Event")
 
@@ -114,6 +115,13 @@ class Assembler(ABC, Generic[Event]):
         """Take the next bytes of a stream; they may end anywhere, also inside a character."""
         for event in self._events.feed(chunk):
             self._add(event)
+
+    def fresh(self) -> Completion | None:
+        """Return the tokens that came since the last call, without a text; None where there are none to speak of.
+
+        Only for a reply of one completion. A codec without this gives none, so that nothing is closed early.
+        """
+        return None
 
     def close(self) -> Reply:
         """Return what has arrived; see :meth:`close_steps`."""

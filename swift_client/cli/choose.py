@@ -39,6 +39,9 @@ def best_of(
     on_reject: Annotated[
         str, typer.Option(help="An answer that is not accepted (see calibrate): return, abstain (exit 6) or escalate.")
     ] = "return",
+    abort: Annotated[
+        str | None, typer.Option(help='Close streams that lose confidence: deepconf, head, or "deepconf:keep=0.1".')
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Sent to the provider; call i sends seed + i.")] = None,
     store: Annotated[
         Path | None, typer.Option(help="Keep every reply in this samples file, and reuse those that are there.")
@@ -74,6 +77,7 @@ def best_of(
             n,
             deadline=deadline,
             stopping=stopping,
+            abort=abort,
             on_reject=on_reject,
             budget=Budget(**limits) if limits else None,
             seed=seed,

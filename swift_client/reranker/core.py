@@ -28,7 +28,7 @@ from swift_client.reranker.rejecting import escalated, rejected
 from swift_client.reranker.replies import rank_reply
 from swift_client.reranker.serving import serving
 from swift_client.reranker.spending import Tariff, ended, out_of_budget
-from swift_client.reranker.stopping import WAVES, Watch
+from swift_client.reranker.stopping import WAVES, Watch, aborting_of
 from swift_client.reranker.transports import Transports
 from swift_client.sampling import REMEDY, Account, Endpoint, Limit, Line, Order, draw, positive, whole
 from swift_client.stopping import StoppingRule
@@ -225,17 +225,20 @@ class Reranker:
         judged = partial(self._judged, rules=rules)
         watch = Watch(rule, question.n, judged) if rule else None
         plan = await self._tariff.plan(question, self._row, n_max=self._endpoint.n_max, warm_cache=self._warm_cache)
+        # What a first draw of this call began with was recalled for it already.
+        recalled = await keeping.recall(question.n) if keeping and not begun else {}
         drawn = await draw(
             line,
             question,
             waves=WAVES if watch else (),
             enough=watch.enough if watch else None,
             meter=meter,
+            aborting=aborting_of(question.abort, rules.scorer),
             first_alone=plan is not None or self._warm_cache is True,
             on_arrival=keeping.arrived if keeping else None,
-            have={**(await keeping.recall(question.n) if keeping else {}), **dict(enumerate(begun[: question.n]))},
+            have=recalled or dict(enumerate(begun[: question.n])),
         )
-        kept = await keeping.notes(drawn) if keeping else ()
+        kept = await keeping.notes(drawn, reused=len(recalled)) if keeping else ()
         if not drawn.completions:
             raise out_of_budget(drawn, question, None)
         # Scoring is numpy and answers may be compared in another process: neither belongs on the loop.
@@ -255,7 +258,7 @@ class Reranker:
             cost=await asyncio.to_thread(self._tariff.cost, drawn),
             failures=drawn.failures,
             notes=(*kept, *notes, *([plan.reason] if plan else []), *drawn.notes, *selection.notes),
-            reused=drawn.reused - len(begun[: question.n]),
+            reused=len(recalled),
             elapsed=time.perf_counter() - started,
             provider=self._row.name,
             model=self._model,

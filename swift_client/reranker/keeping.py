@@ -74,7 +74,7 @@ class Keeping:
         writing = self._store.keep(self._asked, whole, first=outcome.first, usage=replace(outcome.usage, calls=1))
         self._writing.append((len(whole), writing))
 
-    async def notes(self, drawn: Draw) -> tuple[str, ...]:
+    async def notes(self, drawn: Draw, *, reused: int) -> tuple[str, ...]:
         """Wait until all is written, or cannot be; return what the Selection should say."""
         waiting = {asyncio.wrap_future(writing) for _, writing in self._writing}
         if waiting:
@@ -84,9 +84,9 @@ class Keeping:
                 self._warn(f"{self._store.path} is slow: {_many(count)} not yet written to it.")
             elif error := writing.exception():
                 self._warn(f"{_many(count)} not kept: {getattr(error, 'message', repr(error))}")
-        if drawn.reused:
+        if reused:
             here = len(drawn.completions)
-            self._notes.setdefault(f"{drawn.reused} of {here} completions were reused from {self._store.path}.")
+            self._notes.setdefault(f"{reused} of {here} completions were reused from {self._store.path}.")
         return tuple(self._notes)
 
     def _warn(self, note: str) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from swift_client.errors import ConfigurationError
-from swift_client.sampling import Draw
+from swift_client.models import HeadArtifact
+from swift_client.running import RunningScore
+from swift_client.sampling import Abort, Aborting, Draw
 from swift_client.stopping import Ballots, StoppingRule, Verdict, stopping_rule
 from swift_client.types import Completion, Selection, Stopped
 
@@ -27,6 +30,19 @@ def rule_of(stopping: Stopping) -> StoppingRule | None:
             hint='Use stopping="auto".',
         )
     return stopping_rule(stopping)
+
+
+def aborting_of(abort: Abort | None, scorer: object) -> Aborting | None:
+    """Return what closes a draw's streams. Raises ConfigurationError where the head is to say so and there is none."""
+    if abort is None:
+        return None
+    if abort.by != "head":
+        return Aborting(abort)
+    if not isinstance(scorer, HeadArtifact):
+        raise ConfigurationError(
+            'abort="head" needs a head on logprobs, and none scores.', hint='Train one, or use abort="deepconf".'
+        )
+    return Aborting(abort, partial(RunningScore, scorer))
 
 
 class Watch:

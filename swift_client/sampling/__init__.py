@@ -5,6 +5,7 @@ the shared ``limit``; ``reading`` sends and decodes. ``order`` is what was asked
 A ``budget`` is kept by a ``meter``, which every request asks for leave.
 """
 
+from swift_client.sampling.abort import Abort, Aborting
 from swift_client.sampling.budget import Account, Budget, Cost
 from swift_client.sampling.call import Outcome
 from swift_client.sampling.draw import Draw, draw
@@ -16,6 +17,8 @@ from swift_client.sampling.terms import Endpoint, lacks_logprobs
 
 __all__ = [
     "REMEDY",
+    "Abort",
+    "Aborting",
     "Account",
     "Budget",
     "Cost",

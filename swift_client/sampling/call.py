@@ -35,6 +35,8 @@ class Outcome:
     failure: Failure | None = None
     reused: bool = False
     """Whether they were there before, and no call was made."""
+    closed: bool = False
+    """Whether its stream was closed on purpose: what came is no sample of what the model says."""
 
 
 class Call:
@@ -92,7 +94,7 @@ class Call:
                 endpoint = self._line.endpoint
                 terms = endpoint.terms(
                     self.wanted,
-                    stream=self._progress.until is not None,
+                    stream=self._progress.until is not None or self._progress.aborting is not None,
                     fields=self._line.fields(self._progress.order),
                 )
                 try:
@@ -159,7 +161,9 @@ class Call:
         # What a broken connection took is topped up; what the deadline took is lost.
         lost = self.wanted - came if broken and progress.too_late() else 0
         failure = Failure(error=broken, lost=lost, attempts=self._attempts) if broken and lost > 0 else None
-        return Outcome(first=self._first, completions=reply.completions, usage=reply.usage, failure=failure)
+        return Outcome(
+            first=self._first, completions=reply.completions, usage=reply.usage, failure=failure, closed=reply.closed
+        )
 
     def _on_retry(self, error: SwiftClientError, attempt: int, wait: float) -> None:
         self._failed = error

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from swift_client.errors import NoCompletionError, SwiftClientError
+from swift_client.sampling.abort import Aborting
 from swift_client.sampling.call import Call, Outcome
 from swift_client.sampling.line import Line, Progress
 from swift_client.sampling.meter import Meter
@@ -57,6 +58,7 @@ async def draw(
     enough: Enough | None = None,
     meter: Meter | None = None,
     first_alone: bool = False,
+    aborting: Aborting | None = None,
     have: Mapping[int, Completion] = MappingProxyType({}),
 ) -> Draw:
     """Draw ``order.n`` completions, or fewer where these are enough.
@@ -74,6 +76,8 @@ async def draw(
         enough: asked with all completions so far whenever calls have brought some, also in the middle of a wave.
             Where it says yes the draw ends; calls under way are cancelled, and what they may cost is estimated.
         first_alone: whether the first call is waited for before others start, so that they find its prompt cached.
+        aborting: closes streams that lose confidence. Every call then asks for one completion and is streamed; the
+            first wave is the warm-up, where ``waves`` are not given.
         have: completions of the same order that are there already, by number, ``order.n`` at most. They count, and come
             first; ``enough`` is asked about them before anything is sent. The numbers that are free are drawn.
         meter: keeps a budget: every wave is cut to what fits, and where nothing does the draw ends with what there is.
@@ -89,9 +93,14 @@ async def draw(
     if len(have) < order.n and line.must_have_logprobs and (silent := endpoint.silent(line.fields(order))):
         raise line.unavailable(silent)
     until = None if order.deadline is None else asyncio.get_running_loop().time() + order.deadline
-    progress = Progress(order=order, until=until, meter=meter, arrived=bool(have))
+    progress = Progress(order=order, until=until, meter=meter, aborting=aborting, arrived=bool(have))
     if endpoint.refusal:
         progress.notes.setdefault(f"The provider refused logprobs earlier: {endpoint.refusal}")
+    if aborting:
+        waves = waves or (aborting.rule.warmup, order.n)
+        if not endpoint.streams:
+            progress.notes.setdefault("No stream was closed early: this provider does not stream logprobs.")
+    size = _singly if aborting else endpoint.size
     numbers = itertools.count()
     free = [number for number in range(order.n) if number not in have]
 
@@ -103,9 +112,9 @@ async def draw(
     def wave(first: int, end: int) -> list[Call]:
         calls = []
         if meter:
-            end = first + meter.room(end - first, endpoint.size)
+            end = first + meter.room(end - first, size)
         while first < end:
-            wanted = endpoint.size(min(end - first, run(first)))
+            wanted = size(min(end - first, run(first)))
             calls.append(Call(line, progress, number=next(numbers), wanted=wanted, first=free[first - len(have)]))
             first += wanted
         return calls
@@ -163,7 +172,7 @@ async def _placed(
 
     async def place(call: Call) -> Outcome:
         outcome = await call.place()
-        if on_arrival and outcome.completions:
+        if on_arrival and outcome.completions and not outcome.closed:
             on_arrival(outcome)
         return outcome
 
@@ -182,6 +191,10 @@ async def _placed(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _singly(wanted: int) -> int:
+    return min(wanted, 1)
 
 
 def _settled(outcome: Outcome) -> int:
@@ -205,6 +218,8 @@ def _joined(outcomes: Sequence[Outcome], progress: Progress, *, cancelled: Seque
         progress.notes.setdefault(f"The provider sent {len(completions)} completions for {order.n}; all are kept.")
     if progress.meter:
         progress.notes.update(dict.fromkeys(progress.meter.notes()))
+    if progress.aborting and (note := progress.aborting.note()):
+        progress.notes.setdefault(note)
     usage = sum((outcome.usage for outcome in outcomes), Usage())
     lost = [call.wanted for call in cancelled if call.sent]
     if lost:

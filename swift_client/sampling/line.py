@@ -12,6 +12,7 @@ from typing import Any
 
 from swift_client.adapters import Codec, CustomTransport, Provider, Transport
 from swift_client.errors import LogprobsUnavailableError, RequestTimeoutError, SwiftClientError
+from swift_client.sampling.abort import Aborting
 from swift_client.sampling.limit import Limit
 from swift_client.sampling.meter import Meter
 from swift_client.sampling.order import Order
@@ -75,6 +76,8 @@ class Progress:
     """HTTP requests sent so far."""
     meter: Meter | None = None
     """What holds the calls to a budget, where there is one."""
+    aborting: Aborting | None = None
+    """What closes streams that lose confidence, where anything does."""
     arrived: bool = False
     """Whether any completion has come."""
     hopeless: SwiftClientError | None = None

@@ -40,13 +40,21 @@ async def whole(line: Line, progress: Progress, request: Request, k: int | None)
 async def streamed(
     line: Line, progress: Progress, request: Request, k: int | None
 ) -> tuple[Reply, ProviderError | None]:
-    """Send and decode while the reply comes, so that the deadline costs only what is unfinished by then."""
+    """Send and decode while the reply comes, so that the deadline costs only what is unfinished by then.
+
+    A stream that loses confidence is closed here; what it said until then comes back as cut.
+    """
     assembler = line.codec.StreamAssembler(top_logprobs=k, token_ids=line.token_ids)
     broken: ProviderError | None = None
+    trace = progress.aborting.begin() if progress.aborting and request.n == 1 else None
+    closed = False
     try:
         async with progress.within_deadline(), line.transport.stream(request) as chunks:
             async for chunk in chunks:
                 assembler.feed(chunk)
+                if trace and (piece := assembler.fresh()) and trace.falls(piece):
+                    closed = True
+                    break
                 await asyncio.sleep(0)
     except (ConnectionFailedError, RequestTimeoutError, ResponseDecodeError) as error:
         broken = error
@@ -54,7 +62,11 @@ async def streamed(
         reply = await _breathing(assembler.close_steps())
     except ResponseDecodeError as error:
         raise broken or error from None
+    if closed and progress.aborting:
+        return progress.aborting.cut(reply), None
     if broken is None:
+        if trace and progress.aborting:
+            progress.aborting.ended(trace, reply)
         return reply, None
     ended = tuple(completion for completion in reply.completions if completion.finish_reason != "error")
     if not ended:
