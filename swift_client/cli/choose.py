@@ -77,7 +77,6 @@ def best_of(
             n,
             deadline=deadline,
             stopping=stopping,
-            abort=abort,
             on_reject=on_reject,
             budget=Budget(**limits) if limits else None,
             seed=seed,

@@ -78,7 +78,7 @@ class Acceptance:
         return self.errors / self.accepted if self.accepted else 0.0
 
     def same_plan(self, other: Acceptance) -> bool:
-        """Tell whether both are for questions that are asked and judged alike: the later one takes the other's place."""
+        """Tell whether both are for questions asked and judged alike: the later one takes the other's place."""
         return all(getattr(self, name) == getattr(other, name) for name in ("n", "stopping", "select", "answer"))
 
 

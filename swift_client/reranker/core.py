@@ -30,7 +30,7 @@ from swift_client.reranker.serving import serving
 from swift_client.reranker.spending import Tariff, ended, out_of_budget
 from swift_client.reranker.stopping import WAVES, Watch, aborting_of
 from swift_client.reranker.transports import Transports
-from swift_client.sampling import REMEDY, Account, Endpoint, Limit, Line, Order, draw, positive, whole
+from swift_client.sampling import REMEDY, Abort, Account, Endpoint, Limit, Line, Order, abort_of, draw, positive, whole
 from swift_client.stopping import StoppingRule
 from swift_client.store import Asked
 from swift_client.types import Completion, Event, Selection
@@ -78,6 +78,9 @@ class Reranker:
         warm_cache: whether, where n takes several calls, the first goes alone, so that the others find its prompt in
             the provider's cache. "auto": where that is known to be a tenth cheaper and there is no deadline, since it
             takes about twice the time.
+        abort: stream every answer by a call of its own, and close those that lose confidence against the first ones:
+            "deepconf" (DeepConf-online), "head" (by the head's score so far), with parameters as in
+            "deepconf:keep=0.1:warmup=4". Closed answers do not vote; what they cost is counted as an estimate.
 
     Raises:
         ConfigurationError: a setting is wrong; nothing has been sent and no key has been read.
@@ -105,6 +108,7 @@ class Reranker:
         prices: Prices = None,
         store: Store = None,
         warm_cache: Literal["auto"] | bool = "auto",
+        abort: str | Abort | None = None,
         judge: JudgeFunction | None = None,
     ) -> None:
         if require_logprobs not in ("auto", True, False):
@@ -147,6 +151,8 @@ class Reranker:
         self._top_logprobs = None if none else asked
         self._endpoint = Endpoint(known, top_logprobs=self._top_logprobs, insists=top_logprobs is not None)
         self._store = store_of(store)
+        self._abort = abort_of(abort)
+        aborting_of(self._abort, self._rules.scorer)  # a missing head is refused now
         self._max_retries, self._max_concurrency, self._on_event = max_retries, max_concurrency, on_event
         self._limits: dict[int, Limit] = {}
         self._portal = Portal()  # used by the sync face alone; starts nothing before its first call
@@ -233,7 +239,7 @@ class Reranker:
             waves=WAVES if watch else (),
             enough=watch.enough if watch else None,
             meter=meter,
-            aborting=aborting_of(question.abort, rules.scorer),
+            aborting=aborting_of(self._abort, rules.scorer),
             first_alone=plan is not None or self._warm_cache is True,
             on_arrival=keeping.arrived if keeping else None,
             have=recalled or dict(enumerate(begun[: question.n])),

@@ -10,7 +10,7 @@ from swift_client.errors import ConfigurationError
 from swift_client.reranker.core import Reranker
 from swift_client.reranker.spending import account_of
 from swift_client.reranker.stopping import Stopping, rule_of
-from swift_client.sampling import Abort, Account, Budget, order
+from swift_client.sampling import Account, Budget, order
 from swift_client.types import Message, Selection
 
 
@@ -30,7 +30,6 @@ class AsyncSwiftReranker(Reranker):
         deadline: float | None = None,
         seed: int | None = None,
         stopping: Stopping = None,
-        abort: str | Abort | None = None,
         budget: Budget | Account | None = None,
         on_reject: str = "return",
         response_model: object | None = None,
@@ -41,9 +40,7 @@ class AsyncSwiftReranker(Reranker):
         Cancelling the task closes its connections and leaves nothing behind.
         """
         not_yet(response_model=response_model)
-        question = order(
-            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling, abort=abort
-        )
+        question = order(prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling)
         return await self._best_of(question, rule_of(stopping), account_of(budget), on_reject)
 
     async def aclose(self) -> None:
@@ -75,7 +72,6 @@ class SwiftReranker(Reranker):
         deadline: float | None = None,
         seed: int | None = None,
         stopping: Stopping = None,
-        abort: str | Abort | None = None,
         budget: Budget | Account | None = None,
         on_reject: str = "return",
         response_model: object | None = None,
@@ -93,9 +89,6 @@ class SwiftReranker(Reranker):
             stopping: draw in waves and end where a rule says that there is enough: "auto", or another row of
                 ``swift_client.stopping.STOPPING_RULES``, with parameters as in "beta:threshold=0.9". Calls under way
                 are cancelled; ``Selection.stopped`` says why, after how many, and what that saved. None: all n at once.
-            abort: stream every answer by a call of its own and close those that lose confidence against the first ones:
-                "deepconf" (DeepConf-online), "head" (by the head's score so far), with parameters as in
-                "deepconf:keep=0.1:warmup=4". Closed answers do not vote; what they cost is counted as an estimate.
             budget: what this call may spend: ``Budget(usd=0.05)``, ``Budget(tokens=4000)``, seconds, calls. Give
                 ``max_tokens`` with it. Where no further call fits, the best so far is returned, and ``stopped`` and
                 ``notes`` say so. ``Budget(...).open()`` is a budget that many calls spend together.
@@ -119,9 +112,7 @@ class SwiftReranker(Reranker):
             ProviderError: the only cause of all failures, where no retry can help.
         """
         not_yet(response_model=response_model)
-        question = order(
-            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling, abort=abort
-        )
+        question = order(prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling)
         rule, account = rule_of(stopping), account_of(budget)
         return self._portal.run(lambda: self._best_of(question, rule, account, on_reject))
 

@@ -5,7 +5,7 @@ the shared ``limit``; ``reading`` sends and decodes. ``order`` is what was asked
 A ``budget`` is kept by a ``meter``, which every request asks for leave.
 """
 
-from swift_client.sampling.abort import Abort, Aborting
+from swift_client.sampling.abort import Abort, Aborting, abort_of
 from swift_client.sampling.budget import Account, Budget, Cost
 from swift_client.sampling.call import Outcome
 from swift_client.sampling.draw import Draw, draw
@@ -29,6 +29,7 @@ __all__ = [
     "Meter",
     "Order",
     "Outcome",
+    "abort_of",
     "draw",
     "lacks_logprobs",
     "order",

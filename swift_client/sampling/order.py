@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from swift_client.errors import ConfigurationError
-from swift_client.sampling.abort import Abort, abort_of
 from swift_client.types import Message
 
 MOST = 1024
@@ -37,8 +36,6 @@ class Order:
     seed: int | None
     sampling: Mapping[str, Any]
     """Fields that go to the provider untouched."""
-    abort: Abort | None = None
-    """When streams are closed early."""
 
 
 def order(
@@ -49,7 +46,6 @@ def order(
     deadline: float | None = None,
     seed: int | None = None,
     sampling: Mapping[str, Any] | None = None,
-    abort: str | Abort | None = None,
 ) -> Order:
     """Check the arguments of ``best_of`` and return them as one value.
 
@@ -73,7 +69,6 @@ def order(
         deadline=deadline,
         seed=seed,
         sampling=dict(sampling or {}),
-        abort=abort_of(abort),
     )
 
 
