@@ -69,6 +69,7 @@ def best_of(
             base_url=base_url,
             timeout=timeout,
             store=store,
+            abort=abort,
         ) as reranker,
         screen.progress().status(f"asking {provider} for {n} answers …"),
     ):
