@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from swift_client import AsyncSwiftReranker, SwiftReranker
+from swift_client import AsyncSwiftReranker, Cascade, SwiftReranker
 from swift_client.errors import AuthenticationError, ConfigurationError, NoCompletionError
 from swift_client.sampling import Budget
 from swift_client.store import Asked, Meta, ReplyStore, SampleStore, StoredQuestion, file
@@ -26,6 +26,7 @@ from swift_client.types import Completion, Usage
 from tests.children import environment
 from tests.generated import completion
 from tests.servers import FaultServer, Received, Response, chat, chat_stream, error, hang
+from tests.test_cascade import SURE, UNSURE, acceptance, head
 
 Make = Callable[..., AsyncSwiftReranker]
 FOUR, FIVE = "The answer is 4", "The answer is 5"
@@ -627,3 +628,36 @@ def test_collect_and_best_of_may_fill_one_file(path: Path) -> None:
     with SampleStore(path) as store:
         assert store.sources() == {PLAIN.question.id: ("p", "m"), "q1": ("p", "m")}
     assert len(ReplyStore(path).recall(PLAIN, 9)) == 1
+
+
+async def test_what_a_rule_left_out_is_drawn_and_kept_where_an_answer_is_not_accepted(
+    fault_server: FaultServer, reranker: Make, path: Path
+) -> None:
+    unsure = head(acceptance(UNSURE, n=8, stopping="beta"), acceptance(SURE, n=8))
+    best = reranker(head=unsure)
+    options: dict[str, Any] = {"n": 8, "stopping": "beta", "on_reject": "escalate"}
+    grown = await best.best_of("q", **options)
+    assert (grown.reused, sum(asked(fault_server)), len(grown.candidates)) == (0, 8, 8)
+    assert len(kept(path)) == 8
+    again = await best.best_of("q", **options)
+    assert (again.reused, again.usage.calls, len(again.candidates)) == (8, 0, 8)
+    assert sum("were reused" in note for note in again.notes) == 1
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["one reranker twice", "two rerankers"])
+def test_a_cascade_over_one_store_sends_nothing_twice(fault_server: FaultServer, path: Path, alone: bool) -> None:
+    both = head(acceptance(UNSURE, n=1), acceptance(SURE, n=8))
+
+    def ask() -> Any:
+        made = [
+            SwiftReranker("openai-compatible", "m", base_url=fault_server.url, head=both, store=path) for _ in range(2)
+        ]
+        with Cascade([(made[0], 1), (made[not alone], 8)]) as cascade, made[1]:
+            return cascade.best_of("q")
+
+    first = ask()
+    assert sum(asked(fault_server)) == len(first.candidates) == 8
+    again = ask()
+    assert sum(asked(fault_server)) == 8
+    assert (again.reused, len(again.candidates), again.usage.calls) == (8, 8, 0)
+    assert len(kept(path)) == 8

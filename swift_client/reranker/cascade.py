@@ -107,7 +107,9 @@ class _Cascade(Generic[R]):
                 lost.append((member, error))
                 continue
             path.append(_step(member, n, came))
-            source, best = member.reranker, came if best is None else joined(best, came)
+            if best is not None:
+                came = replace(joined(best, came), reused=came.reused + (best.reused if begun else 0))
+            source, best = member.reranker, came
             if came.accepted:
                 break
         if best is None:  # the last member's error was raised

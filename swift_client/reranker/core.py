@@ -21,7 +21,7 @@ from swift_client.pricing import Prices
 from swift_client.reranker.accepting import accepted, reaction
 from swift_client.reranker.heads import Head, pick
 from swift_client.reranker.judging import UNTRAINED, Method, Rules, Scorer, judge
-from swift_client.reranker.keeping import Keeping, Store, projected_by, store_of
+from swift_client.reranker.keeping import Keeping, Store, store_of, together
 from swift_client.reranker.lies import Origin
 from swift_client.reranker.opinion import Bench, JudgeFunction
 from swift_client.reranker.rejecting import escalated, rejected
@@ -32,7 +32,6 @@ from swift_client.reranker.stopping import WAVES, Watch, aborting_of
 from swift_client.reranker.transports import Transports
 from swift_client.sampling import REMEDY, Abort, Account, Endpoint, Limit, Line, Order, abort_of, draw, positive, whole
 from swift_client.stopping import StoppingRule
-from swift_client.store import Asked
 from swift_client.types import Completion, Event, Selection
 
 RequireLogprobs = Literal["auto"] | bool
@@ -226,13 +225,22 @@ class Reranker:
             on_event=self._on_event,
             token_ids=self._rules.reads_token_ids or self._store is not None,  # kept for any head
         )
-        keeping = self._keeping(line, question)
+        keeping = Keeping.of(
+            self._store,
+            line,
+            question,
+            base_url=self._tariff.base_url,
+            top_logprobs=self._top_logprobs,
+            scorer=self._rules.scorer,
+        )
         rules = replace(self._rules, origin=Origin.of(self._known, line.fields(question)))
         judged = partial(self._judged, rules=rules)
         watch = Watch(rule, question.n, judged) if rule else None
         plan = await self._tariff.plan(question, self._row, n_max=self._endpoint.n_max, warm_cache=self._warm_cache)
-        # What a first draw of this call began with was recalled for it already.
-        recalled = await keeping.recall(question.n) if keeping and not begun else {}
+        have = dict(enumerate(begun[: question.n]))
+        here = len(have)
+        if keeping:
+            have = together(await keeping.recall(question.n), begun[: question.n], question.n)
         drawn = await draw(
             line,
             question,
@@ -242,9 +250,9 @@ class Reranker:
             aborting=aborting_of(self._abort, rules.scorer),
             first_alone=plan is not None or self._warm_cache is True,
             on_arrival=keeping.arrived if keeping else None,
-            have=recalled or dict(enumerate(begun[: question.n])),
+            have=have,
         )
-        kept = await keeping.notes(drawn, reused=len(recalled)) if keeping else ()
+        kept = await keeping.notes(drawn, reused=len(have) - here) if keeping else ()
         if not drawn.completions:
             raise out_of_budget(drawn, question, None)
         # Scoring is numpy and answers may be compared in another process: neither belongs on the loop.
@@ -264,7 +272,7 @@ class Reranker:
             cost=await asyncio.to_thread(self._tariff.cost, drawn),
             failures=drawn.failures,
             notes=(*kept, *notes, *([plan.reason] if plan else []), *drawn.notes, *selection.notes),
-            reused=len(recalled),
+            reused=len(have) - here,
             elapsed=time.perf_counter() - started,
             provider=self._row.name,
             model=self._model,
@@ -272,21 +280,6 @@ class Reranker:
         if len(drawn.completions) < question.min_completions:
             raise out_of_budget(drawn, question, selection)
         return await asyncio.to_thread(accepted, selection, rules, n=question.n, stopping=rule)
-
-    def _keeping(self, line: Line, question: Order) -> Keeping | None:
-        if self._store is None:
-            return None
-        asked = Asked(
-            provider=self._row.name,
-            model=self._model,
-            base_url=self._tariff.base_url,
-            messages=question.messages,
-            top_logprobs=self._top_logprobs,
-            sampling=line.fields(question),
-            seed=question.seed,
-            head=projected_by(self._rules.scorer),
-        )
-        return Keeping(self._store, asked, must_have_logprobs=self._must_have_logprobs)
 
     def _warn_once(self, selection: Selection, rules: Rules, silent: str | None) -> None:
         """Say once that texts alone decide where logprobs were hoped for; the notes of each Selection say it too."""

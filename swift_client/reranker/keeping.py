@@ -6,17 +6,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import logging
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 
 from swift_client.errors import ConfigurationError
 from swift_client.models import HiddenHead
-from swift_client.sampling import Draw, Outcome, lacks_logprobs
+from swift_client.sampling import Draw, Line, Order, Outcome, lacks_logprobs
 from swift_client.store import Asked, ReplyStore, SampleStore
 from swift_client.types import Completion
 
@@ -50,6 +53,35 @@ class Keeping:
         self._store, self._asked, self._must_have_logprobs = store, asked, must_have_logprobs
         self._writing: list[tuple[int, Future[None]]] = []
         self._notes: dict[str, None] = {}
+
+    @classmethod
+    def of(
+        cls,
+        store: ReplyStore | None,
+        line: Line,
+        order: Order,
+        *,
+        base_url: str | None,
+        top_logprobs: int | None,
+        scorer: object,
+    ) -> Self | None:
+        """Return what keeps a draw's replies, None without a store.
+
+        ``top_logprobs`` is what the reranker asks for, before the endpoint's refusals have taught it less.
+        """
+        if store is None:
+            return None
+        asked = Asked(
+            provider=line.provider.name,
+            model=line.model,
+            base_url=base_url,
+            messages=order.messages,
+            top_logprobs=top_logprobs,
+            sampling=line.fields(order),
+            seed=order.seed,
+            head=projected_by(scorer),
+        )
+        return cls(store, asked, must_have_logprobs=line.must_have_logprobs)
 
     async def recall(self, n: int) -> Mapping[int, Completion]:
         """Return up to ``n`` completions of earlier draws by their number."""
@@ -96,6 +128,23 @@ class Keeping:
 
 def _many(count: int) -> str:
     return "1 completion is" if count == 1 else f"{count} completions are"
+
+
+def together(recalled: Mapping[int, Completion], begun: Sequence[Completion], n: int) -> dict[int, Completion]:
+    """Return up to ``n`` completions by number: those of the store, and those of this call that it does not hold."""
+    kept = Counter(map(_identity, recalled.values()))
+    have = dict(recalled)
+    free = (number for number in itertools.count() if number not in recalled)
+    for completion in begun:
+        if kept[_identity(completion)]:
+            kept[_identity(completion)] -= 1
+        else:
+            have[next(free)] = completion
+    return dict(sorted(have.items())[:n])
+
+
+def _identity(completion: Completion) -> tuple[object, ...]:
+    return completion.text, completion.finish_reason, completion.logprobs.tobytes()
 
 
 def projected_by(scorer: object) -> str | None:
