@@ -89,7 +89,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str], *, code: i
         ([replace(group, labels=np.zeros(4)) for group in GROUPS], "All 48 completions are wrong"),
         (GROUPS[:1], "one question only"),
         (GROUPS[:8] + graded_groups(4, n=4, k=3, seed=5), "16 of 48 completions list fewer than 8 alternatives"),
-        ([with_nan(group) for group in GROUPS], r"Question q0-\d+: .*NaN"),
+        ([with_nan(group) for group in GROUPS], r"NaN, infinite or above 0 \(question q0-\d+, index 0"),
     ],
     ids=["all right", "all wrong", "one question", "mixed k", "NaN rows"],
 )

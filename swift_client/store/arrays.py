@@ -87,9 +87,9 @@ def unpack(blob: bytes, *, text: str, index: int, finish_reason: Any) -> Complet
     arrays = {name: _plain(*held, _KINDS[name], len(packed.tokens)) for name, held in packed.arrays.items()}
     logprobs = arrays["logprobs"][:, 0]
     if not (logprobs <= 0).all() or not np.isfinite(logprobs).all() or not (arrays["top"] <= 0).all():
-        raise ValueError("a sample's blob has logprobs that are none")
+        raise ValueError("a sample has logprobs that are none: NaN, infinite or above 0")
     if any(not np.isfinite(arrays[name]).all() for name in ("hidden", "projections") if name in arrays):
-        raise ValueError("a sample's blob has numbers that are none")
+        raise ValueError("a sample has hidden states or projections that are none: NaN or infinite")
     return Completion(
         text=text,
         index=index,

@@ -68,10 +68,14 @@ def sample_of(question_id: str, row: Sequence[Any]) -> Sample:
         raise ValueError(f"a sample of question {question_id!r} has a field of another type")
     if finish_reason not in get_args(FinishReason) or label not in (None, 0, 1):
         raise ValueError(f"sample {question_id!r}, {number} ended {finish_reason!r} and has the label {label!r}")
+    try:
+        completion = unpack(arrays, text=text, index=number, finish_reason=finish_reason)
+    except ValueError as error:
+        raise ValueError(f"{error} (question {question_id}, index {number})") from error
     return Sample(
         question_id=question_id,
         index=number,
-        completion=unpack(arrays, text=text, index=number, finish_reason=finish_reason),
+        completion=completion,
         seed=seed,
         label=label,
         cost=cost,
