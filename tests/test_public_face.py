@@ -75,7 +75,7 @@ def test_constructors_have_the_fixed_signature(face: type) -> None:
     assert {name: given.get(name, "absent") for name in CONSTRUCTOR} == CONSTRUCTOR
     assert list(given)[:2] == ["provider", "model"]
     assert keyword_only(face.__init__) == set(given) - {"provider", "model"}
-    assert set(given) - set(CONSTRUCTOR) <= {"on_event", "prices", "store", "warm_cache", "abort", "judge"}
+    assert set(given) - set(CONSTRUCTOR) <= {"on_event", "prices", "store", "warm_cache", "abort", "judge", "external", "fuse"}
 
 
 @pytest.mark.parametrize("face", [SwiftReranker, AsyncSwiftReranker])

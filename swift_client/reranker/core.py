@@ -19,6 +19,7 @@ from swift_client.models import AnyHead
 from swift_client.portal import Portal
 from swift_client.pricing import Prices
 from swift_client.reranker.accepting import accepted, reaction
+from swift_client.reranker.external import External
 from swift_client.reranker.heads import Head, pick
 from swift_client.reranker.judging import UNTRAINED, Method, Rules, Scorer, judge
 from swift_client.reranker.keeping import Keeping, Store, store_of, together
@@ -54,6 +55,10 @@ class Reranker:
         judge: a function of yours, sync or async, from (messages, completions) to N numbers, higher is better, None for
             no opinion. Asked where no logprobs come, so that more than agreement decides; it has ``timeout`` seconds,
             and where it fails the choice is made without it.
+        external: a second score a completion, such as a reward model's: a function as ``judge``, asked for every
+            question (``adapters.reward_model``). Where it fails or is late, ours decide alone.
+        fuse: how the two become one: "mean" of their places between lowest and highest, "mean_rank", "worst_rank", or
+            "weighted:share=0.3" with the share of ours. Fused scores, 0..1, weigh votes too.
         answer: how the compared answer is read: "auto", "number", "boxed", "choice", "yes_no", "json", "text", a
             regex, a callable, or None.
         select: "vote", "best", or "auto": vote where answers can be read and compared.
@@ -109,6 +114,8 @@ class Reranker:
         warm_cache: Literal["auto"] | bool = "auto",
         abort: str | Abort | None = None,
         judge: JudgeFunction | None = None,
+        external: JudgeFunction | None = None,
+        fuse: str = "mean",
     ) -> None:
         if require_logprobs not in ("auto", True, False):
             raise ConfigurationError(f'require_logprobs must be "auto", True or False, not {require_logprobs!r}.')
@@ -165,6 +172,7 @@ class Reranker:
             max_connections=max_concurrency,
         )
         self._warm_cache = warm_cache
+        self._external = External(external, fuse=fuse, timeout=timeout)
         self._bench = Bench(judge, always=scorer == "judge", timeout=timeout)
         self._tariff = Tariff.of(self._row, self._model, client, prices)
         link()  # opens nothing; a missing address or a client of another kind is refused now
@@ -257,10 +265,17 @@ class Reranker:
             raise out_of_budget(drawn, question, None)
         # Scoring is numpy and answers may be compared in another process: neither belongs on the loop.
         selection = await asyncio.to_thread(watch.judged if watch else judged, drawn.completions)
+        left = None if question.deadline is None else question.deadline - (time.perf_counter() - started)
+        selection = await self._external.fused(
+            selection,
+            question.messages,
+            left=left,
+            choose=lambda second: self._judged(drawn.completions, replace(rules, second=second)),
+        )
         selection = await self._bench.heard(
             selection,
             question.messages,
-            left=None if question.deadline is None else question.deadline - (time.perf_counter() - started),
+            left=left,
             choose=lambda opinion: self._judged(drawn.completions, replace(rules, scorer=opinion)),
         )
         self._warn_once(selection, rules, line.endpoint.silent(line.fields(question)))

@@ -12,7 +12,9 @@ import numpy as np
 from swift_client import answers, scorers, selection
 from swift_client.errors import ConfigurationError
 from swift_client.features import listed_ranks
+from swift_client.fusion import fuse
 from swift_client.models import AnyHead, HiddenHead
+from swift_client.reranker.external import Second
 from swift_client.reranker.lies import UNKNOWN, Origin, honest
 from swift_client.reranker.opinion import Opinion
 from swift_client.reranker.tempering import readable
@@ -40,6 +42,9 @@ class Rules:
     """Whether a head scores lists shorter than it was trained on too."""
     notes: tuple[str, ...] = ()
     """What every Selection says first."""
+    second: Second | None = None
+    """Further scores of these very completions, fused with the scorer's: candidates' scores are then the fused ones,
+    0..1, and weigh votes too; probabilities stay the head's."""
     origin: Origin = UNKNOWN
     """How the completions were drawn, which says what their logprobs may mean."""
 
@@ -85,15 +90,18 @@ def judge(completions: Sequence[Completion], rules: Rules) -> Selection:
     if shown is None:
         scorer, shown = UNTRAINED, ordered
     scored = scorers.score(shown, scorer, groups=read.groups)
-    choice = selection.choose(
-        ordered, scored.values, probabilities=scored.probabilities, answers=read, method=rules.select
-    )
+    values, weights, name = scored.values, scored.probabilities, scored.name
+    if rules.second:
+        pair = values.astype(np.float64), rules.second.values.astype(np.float64)
+        values = weights = fuse(*pair, rules.second.fuse).astype(np.float32)
+        name = f"{name} + {rules.second.name} ({rules.second.fuse})"
+    choice = selection.choose(ordered, values, probabilities=weights, answers=read, method=rules.select)
     believed = _answer_probabilities(read.groups, scored.probabilities)
     return Selection(
         candidates=tuple(
             Candidate(
                 completion=completion,
-                score=_number(scored.values, at),
+                score=_number(values, at),
                 probability=None if scored.probabilities is None else _number(scored.probabilities, at),
                 answer=read.values[at] if completion.complete else None,
                 group=read.groups[at],
@@ -104,7 +112,7 @@ def judge(completions: Sequence[Completion], rules: Rules) -> Selection:
         ),
         winner=choice.winner,
         signal=_signal(ordered, scored.values, scorer),
-        scorer=scored.name,
+        scorer=name,
         method=choice.method,
         notes=(*rules.notes, *caught, *doubts, *limits, *scored.notes, *choice.notes),
     )

@@ -78,24 +78,45 @@ class Bench:
         """
         if self._judge is None or not (self._always or selection.signal == "text"):
             return selection
-        completions = [candidate.completion for candidate in selection.candidates]
-        name = getattr(self._judge, "__name__", type(self._judge).__name__)
-        limit = self._timeout if left is None else max(0.0, min(self._timeout, left))
-        try:
-            async with asyncio.timeout(limit):
-                # A sync judge may call a model: not on the loop.
-                said = await asyncio.to_thread(self._judge, list(messages), list(completions))
-                values = await said if inspect.isawaitable(said) else said
-            opinion = Opinion(scorers.score(completions, lambda _: values).values, name)
-        except TimeoutError:
-            return _without(selection, f"The judge took longer than {limit:.3g} s and was not heard.")
-        except Exception as error:  # a judge of the user's may raise anything; paid completions are not lost over it
-            logger.warning("the judge failed with %s", type(error).__name__)
-            logger.debug("the judge's error", exc_info=True)
-            return _without(selection, f"The judge failed ({type(error).__name__}: {error}) and was not heard.")
-        if bool((opinion.values != opinion.values).all()):
-            return _without(selection, "The judge had no opinion.")
-        return await asyncio.to_thread(choose, opinion)
+        said = await asked(self._judge, "The judge", messages, selection, timeout=self._timeout, left=left)
+        return _without(selection, said) if isinstance(said, str) else await asyncio.to_thread(choose, said)
+
+
+async def asked(
+    function: JudgeFunction,
+    who: str,
+    messages: Sequence[Message],
+    selection: Selection,
+    *,
+    timeout: float,
+    left: float | None,
+) -> Opinion | str:
+    """Ask a function of the user's about a selection's completions; where it has no opinion return why, for a note.
+
+    Args:
+        function: sync (then in a thread) or async.
+        who: what to call it, to begin a sentence.
+        messages: the question.
+        selection: whose candidates it reads.
+        timeout: seconds that it may take; a sync one that takes longer is left to end in its thread.
+        left: seconds until the deadline; None: none.
+    """
+    completions = [candidate.completion for candidate in selection.candidates]
+    name = getattr(function, "__name__", type(function).__name__)
+    limit = timeout if left is None else max(0.0, min(timeout, left))
+    try:
+        async with asyncio.timeout(limit):
+            # A sync function may call a model: not on the loop.
+            said = await asyncio.to_thread(function, list(messages), list(completions))
+            values = await said if inspect.isawaitable(said) else said
+        opinion = Opinion(scorers.score(completions, lambda _: values).values, name)
+    except TimeoutError:
+        return f"{who} took longer than {limit:.3g} s and was not heard."
+    except Exception as error:  # the user's may raise anything; paid completions are not lost over it
+        logger.warning("%s failed with %s", name, type(error).__name__)
+        logger.debug("its error", exc_info=True)
+        return f"{who} failed ({type(error).__name__}: {error}) and was not heard."
+    return f"{who} had no opinion." if bool((opinion.values != opinion.values).all()) else opinion
 
 
 def _without(selection: Selection, note: str) -> Selection:
