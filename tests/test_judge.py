@@ -108,7 +108,7 @@ async def test_a_judge_that_fails_costs_no_completion_and_is_noted(
     assert found.signal == "text"
     assert len(found.candidates) == 3
     assert words in next(note for note in found.notes if "judge" in note.lower())
-    assert any("the judge failed" in record.getMessage() for record in caplog.records)
+    assert any("The judge failed" in record.getMessage() for record in caplog.records)
 
 
 async def test_a_slow_judge_is_not_waited_for(fault_server: FaultServer) -> None:

@@ -113,7 +113,7 @@ async def asked(
     except TimeoutError:
         return f"{who} took longer than {limit:.3g} s and was not heard."
     except Exception as error:  # the user's may raise anything; paid completions are not lost over it
-        logger.warning("%s failed with %s", name, type(error).__name__)
+        logger.warning("%s failed with %s", who, type(error).__name__)
         logger.debug("its error", exc_info=True)
         return f"{who} failed ({type(error).__name__}: {error}) and was not heard."
     return f"{who} had no opinion." if bool((opinion.values != opinion.values).all()) else opinion
