@@ -40,10 +40,11 @@ def completion(rng: np.random.Generator, index: int, *, correct: bool, k: int, h
     chosen = np.array([rng.choice(k + 6, p=np.exp(row) / np.exp(row).sum()) for row in table])
     top = -np.sort(-table, axis=1)[:, :k]
     answer = "4" if correct else str(rng.integers(5, 8))
+    tokens = tuple(WORDS[i] for i in rng.integers(len(WORDS), size=length))
     return Completion(
-        text=f"The answer is {answer}",
+        text=f"{''.join(tokens)} The answer is {answer}",
         index=index,
-        tokens=tuple(WORDS[i] for i in rng.integers(len(WORDS), size=length)),
+        tokens=tokens,
         logprobs=table[np.arange(length), chosen].astype(np.float32),
         top_logprobs=top.astype(np.float32),
         censored=np.zeros(length, np.bool_),

@@ -445,6 +445,7 @@ def test_ten_long_examples_make_less_than_a_megabyte_and_say_what_is_left_out() 
         times = 2000 // len(completion.tokens) + 1
         return replace(
             completion,
+            text=f"{''.join(completion.tokens * times)} {completion.text}",
             tokens=completion.tokens * times,
             logprobs=np.tile(completion.logprobs, times),
             top_logprobs=np.tile(completion.top_logprobs, (times, 1)),
