@@ -19,7 +19,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from swift_client import SwiftReranker
@@ -27,14 +29,19 @@ from swift_client.answers import equal
 from swift_client.models import HeadArtifact
 from swift_client.pocket.questions import Question, questions
 from swift_client.reranker.heads import find
+from swift_client.reranker.judging import Rules
 from swift_client.reranker.stopping import WAVES
 from swift_client.store import StoredQuestion
 from swift_client.training import Group, StoredGroups, collect
+from swift_client.training.accept import guarantee
+from swift_client.training.cascade_curve import CurvePoint, cascade_curve
+from swift_client.training.judged import judged
 from swift_client.training.savings import savings_svg
 from swift_client.training.simulate import simulate
 from swift_client.training.simulation import Replayed, Simulation
 
 COMPLETIONS, TEMPERATURE, FIRST_SEED = 16, 0.8, 21
+RISK, CONFIDENCE, SPLITS = 0.05, 0.9, 200
 
 
 def draw_samples(folder: Path, count: int, seeds: int) -> list[list[Group]]:
@@ -79,6 +86,45 @@ def serve(asked: Sequence[Question]) -> dict[str, float]:
             found[f"{name}_calls"] = calls / len(asked)
     found["token_share"] = found["auto_tokens"] / found["all_16_tokens"]
     return found
+
+
+def promises(groups: Sequence[Group], head: HeadArtifact) -> dict[str, dict[str, float]]:
+    """Learn thresholds on random halves and test them on the others, for several n."""
+    found = {}
+    for n in (1, 4, COMPLETIONS):
+        asked = judged(groups, Rules(scorer=head), n=n, split="all")
+        runs = [guarantee(asked, risk=RISK, confidence=CONFIDENCE, splits=SPLITS, seed=seed) for seed in range(3)]
+        found[f"n={n}"] = {
+            "broken": fmean(each.broken for each in runs),
+            "accepted": fmean(float(each.accepted.mean()) for each in runs),
+            "of_oracle": fmean(each.of_oracle for each in runs),
+            "uncertified": fmean(float((each.accepted == 0).mean()) for each in runs),
+        }
+    return found
+
+
+def promise_bars(promised: dict[str, dict[str, float]], curve: Sequence[CurvePoint]) -> dict[str, dict[str, Any]]:
+    """Return the bars of the guarantee and of the cascade."""
+    kept, broken = promised[f"n={COMPLETIONS}"], max(each["broken"] for each in promised.values())
+    # 200 splits: two standard errors of a share of 10 %
+    allowed = 1 - CONFIDENCE + 2 * (CONFIDENCE * (1 - CONFIDENCE) / SPLITS) ** 0.5
+    inner = [point.above_line for point in curve[1:-1]]
+    worst = min(inner, key=lambda each: each.value)
+    return {
+        "splits_broken": {
+            "value": round(kept["broken"], 4),
+            "target": round(allowed, 4),
+            "unit": "0-1",
+            "interval": None,
+        },
+        "accepted_of_oracle": {"value": round(kept["of_oracle"], 4), "target": 0.15, "unit": "0-1", "interval": None},
+        "cascade_above_line": {
+            "value": round(100 * worst.value, 2),
+            "target": 0.0,
+            "unit": "points",
+            "interval": [round(100 * worst.low, 2), round(100 * worst.high, 2)],
+        },
+    }
 
 
 def points(row: Replayed) -> tuple[float, list[float]]:
@@ -139,18 +185,22 @@ def main() -> None:
     served = replay(groups, head, WAVES, options.orders, "all")
     sequential = replay(groups, head, (1,), options.orders, "all")
     seeds = [replay(part, head, WAVES, options.orders, ["auto"]).row("auto") for part in parts]
+    promised = promises(groups, head)
+    curve = cascade_curve(groups, Rules(scorer=head), points=9)
     print(f"replayed after {time.perf_counter() - started:.0f} s", file=sys.stderr)
     real = serve(questions(options.serve, seed=FIRST_SEED - 1, split="test"))
     if options.svg:
         swept = simulate(groups, head, n=COMPLETIONS, orders=options.orders, sweep=True, split="all")
         options.svg.write_text(savings_svg(swept), encoding="utf-8")
-    bars = measure(served)
+    bars = measure(served) | promise_bars(promised, curve)
     if options.json:
         document = {
             "bars": bars,
             "seeds": [
                 {"token_share": each.token_share.value, "accuracy_minus_majority16": points(each)} for each in seeds
             ],
+            "guarantee": promised,
+            "cascade": [asdict(point) for point in curve],
             "service": real,
             "waves": served.to_dict(),
             "sequential": sequential.to_dict(),
@@ -159,7 +209,7 @@ def main() -> None:
         print(json.dumps(document, indent=2))
         return
     for name, bar in bars.items():
-        lower_is_better = name.startswith("token_share")
+        lower_is_better = name.startswith(("token_share", "splits"))
         held = bar["value"] <= bar["target"] if lower_is_better else bar["value"] >= bar["target"]
         print(f"{name:32} {bar['value']:>8} {bar['unit']:7} bar {bar['target']:<5} {'ok' if held else 'MISSED':7}"
               f"{bar['interval']}")  # fmt: skip
@@ -167,6 +217,16 @@ def main() -> None:
         print(f"seed {number}: {100 * each.token_share.value:.1f} % of the tokens, {points(each)[0]:+.2f} points")
     show(f"As best_of asks, after waves of {', '.join(map(str, WAVES))}", served)
     show("Asked after every completion", sequential)
+    print(f"\nAccepting at a risk of {RISK:g} with confidence {CONFIDENCE:g}, {SPLITS} random halves × 3 seeds")
+    for n, each in promised.items():
+        print(f"{n:6} broken {100 * each['broken']:5.1f} %   accepted {100 * each['accepted']:5.1f} %   of an oracle's "
+              f"{100 * each['of_oracle']:5.1f} %   nothing certified {100 * each['uncertified']:5.1f} %")  # fmt: skip
+    print("\nA cascade from 1 completion to 16")
+    for point in curve:
+        low, high = 100 * point.above_line.low, 100 * point.above_line.high
+        print(f"{100 * point.asked_on:5.0f} % go on   {100 * point.token_share.value:5.1f} % of the tokens   right "
+              f"{100 * point.accuracy.value:5.1f} %   above the line {100 * point.above_line.value:+5.1f} "
+              f"[{low:+.1f}, {high:+.1f}]")  # fmt: skip
     print(
         f"\nbest_of itself on {real['questions']:.0f} other questions: "
         f"{100 * real['token_share']:.1f} % of the tokens, "

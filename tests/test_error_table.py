@@ -1,6 +1,7 @@
 """Every provider's error bodies, one row each, and the error of ours that each becomes.
 
-Bodies are as the providers' documentation, SDK sources or recorded replies have them; ids and accounts are made up.
+Shapes are those of documentation, SDK sources and recorded replies, as far as they were at hand; the sentences are
+written after them, and ids and accounts are made up.
 """
 
 from __future__ import annotations
