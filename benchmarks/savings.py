@@ -112,7 +112,7 @@ def promise_bars(promised: dict[str, dict[str, float]], curve: Sequence[CurvePoi
     worst = min(inner, key=lambda each: each.value)
     return {
         "splits_broken": {
-            "value": round(kept["broken"], 4),
+            "value": round(broken, 4),
             "target": round(allowed, 4),
             "unit": "0-1",
             "interval": None,
