@@ -124,8 +124,9 @@ class Failure:
 class Event:
     """One thing that happened while completions were drawn, as ``on_event`` gets it. Never holds a prompt or a key."""
 
-    kind: Literal["request", "reply", "retry", "clamp", "top_up", "failure"]
-    """"clamp": the provider refused a field and is asked for less; "top_up": a reply was short and is added to."""
+    kind: Literal["request", "reply", "retry", "clamp", "top_up", "failure", "limit"]
+    """"clamp": the provider refused a field and is asked for less; "top_up": a reply was short and is added to;
+    "limit": fewer requests may run at once from now on, or all again."""
     call: int
     """Number of the call within its draw, from 0; a retry keeps its number."""
     n: int

@@ -216,7 +216,7 @@ async def test_a_reasoning_model_that_refuses_logprobs_causes_no_retry_storm(fau
 
 
 async def test_a_call_that_waits_for_its_retry_gives_its_slot_to_others(fault_server: FaultServer) -> None:
-    fault_server.script(error(429, "slow", headers={"retry-after": "1"}))
+    fault_server.script(error(500, "slow", headers={"retry-after": "1"}))
     async with AsyncSwiftReranker("ollama", "m", base_url=fault_server.url, max_concurrency=1) as rr:
         slow = asyncio.create_task(rr.best_of("q", n=1))
         while not fault_server.requests:  # noqa: ASYNC110 -- the server is a thread

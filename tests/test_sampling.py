@@ -719,9 +719,12 @@ async def test_events_tell_the_story_without_the_prompt(fault_server: FaultServe
     fault_server.script(error(503, "busy", headers={"retry-after": "0"}), chat(["a"] * 3))
 
     await reranker(max_retries=1, on_event=told.append).best_of("my secret question", n=4)
-    assert [event.kind for event in told] == ["request", "retry", "request", "reply", "top_up", "request", "reply"]
-    assert told[1].wait == 0
-    assert isinstance(told[1].error, ServerError)
+    story = [event.kind for event in told if event.kind != "limit"]
+    assert story == ["request", "retry", "request", "reply", "top_up", "request", "reply"]
+    assert told[1].kind == "limit"
+    assert "8 requests at once from now on" in told[1].message
+    assert told[2].wait == 0
+    assert isinstance(told[2].error, ServerError)
     assert "secret" not in repr(told)
 
 

@@ -138,6 +138,7 @@ def connect(
     client: object | None = None,
     timeout: float = 60.0,
     max_connections: int = 16,
+    on_headers: Callable[[Mapping[str, str]], None] | None = None,
 ) -> Transport | CustomTransport:
     """Make what sends requests to ``row`` (from :func:`resolve` of the same ``provider``); nothing is opened yet."""
     if not isinstance(provider, (str, Provider)):
@@ -148,7 +149,13 @@ def connect(
     if row.base_url is None and client is None and row.name in _LOCAL_SERVERS:
         server = importlib.import_module(_LOCAL_SERVERS[row.name]).PocketServer()
     return Transport(
-        row, api_key=api_key, client=client, timeout=timeout, max_connections=max_connections, server=server
+        row,
+        api_key=api_key,
+        client=client,
+        timeout=timeout,
+        max_connections=max_connections,
+        server=server,
+        on_headers=on_headers,
     )
 
 

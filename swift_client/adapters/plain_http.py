@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -22,9 +22,19 @@ class PlainHttp:
         base_url: what request paths are relative to.
         key: gives the key for each request.
         http: the client to send with; closed with this object.
+        on_headers: called with the headers of each good reply.
     """
 
-    def __init__(self, provider: Provider, base_url: str, key: Key, http: httpx2.AsyncClient) -> None:
+    def __init__(
+        self,
+        provider: Provider,
+        base_url: str,
+        key: Key,
+        http: httpx2.AsyncClient,
+        *,
+        on_headers: Callable[[Mapping[str, str]], None],
+    ) -> None:
+        self._on_headers = on_headers
         self._provider, self._base_url, self._key, self._http = provider, base_url.rstrip("/"), key, http
 
     async def chunks(self, request: Request, timeout: httpx2.Timeout) -> AsyncGenerator[bytes]:
@@ -50,6 +60,7 @@ class PlainHttp:
                 raise from_response(
                     response.status_code, dict(response.headers), body, self._provider, secrets=self._key.recent
                 )
+            self._on_headers(response.headers)
             async with aclosing(response.aiter_bytes()) as parts:
                 async for part in parts:
                     yield part

@@ -12,7 +12,7 @@ import asyncio
 import importlib
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
@@ -59,6 +59,7 @@ class Transport:
         timeout: seconds for one whole reply; for a stream, seconds until the next chunk.
         max_connections: how many requests may be under way at once.
         server: a local server to start at the first request instead of a base URL.
+        on_headers: called with the headers of each reply, names in lower case, before its body; in any thread.
 
     Raises:
         ConfigurationError: there is no base URL, or ``client`` is not an openai client or the row is not of its family.
@@ -74,6 +75,7 @@ class Transport:
         timeout: float = 60.0,
         max_connections: int = 16,
         server: LocalServer | None = None,
+        on_headers: Callable[[Mapping[str, str]], None] | None = None,
     ) -> None:
         self.provider = provider
         self._key = Key(provider, api_key)
@@ -81,6 +83,7 @@ class Transport:
         self._timeout = timeout
         self._max_connections = max_connections
         self._server = server
+        self._on_headers = on_headers or _unheard
         if client is not None and not provider.openai_family:
             raise ConfigurationError(
                 f"client= has no meaning for provider {provider.name!r}, which no openai client speaks to.",
@@ -207,6 +210,7 @@ class Transport:
         if isinstance(client, openai.AsyncOpenAI):
             response = await client.post(request.path, stream_cls=openai.AsyncStream[Any], **call)
             try:
+                self._on_headers(response.headers)
                 async for chunk in response.aiter_bytes():
                     yield chunk
             finally:
@@ -214,6 +218,7 @@ class Transport:
         else:
             response = await self._in_thread(client.post, request.path, stream_cls=openai.Stream[Any], **call)
             try:
+                self._on_headers(response.headers)
                 parts = response.iter_bytes()
                 while chunk := await self._in_thread(next, parts, b""):
                     yield chunk
@@ -256,7 +261,7 @@ class Transport:
             mounts=dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]")),
         )
         if not self.provider.openai_family:
-            return PlainHttp(self.provider, base_url, self._key, http)
+            return PlainHttp(self.provider, base_url, self._key, http, on_headers=self._on_headers)
         import openai
 
         client = openai.AsyncOpenAI(api_key=self._key.read, base_url=base_url, http_client=http)
@@ -264,6 +269,10 @@ class Transport:
             # The SDK reads these from the environment; they are nobody's business but OpenAI's.
             client.organization = client.project = None
         return client
+
+
+def _unheard(headers: Mapping[str, str]) -> None:
+    """Nobody wants to know."""
 
 
 def _checked(client: object) -> openai.AsyncOpenAI | openai.OpenAI:

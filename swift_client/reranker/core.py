@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -31,7 +30,20 @@ from swift_client.reranker.serving import serving
 from swift_client.reranker.spending import Tariff, ended, out_of_budget
 from swift_client.reranker.stopping import WAVES, Watch, aborting_of
 from swift_client.reranker.transports import Transports
-from swift_client.sampling import REMEDY, Abort, Account, Endpoint, Limit, Line, Order, abort_of, draw, positive, whole
+from swift_client.sampling import (
+    REMEDY,
+    Abort,
+    Account,
+    Endpoint,
+    Line,
+    Order,
+    RateLimit,
+    abort_of,
+    draw,
+    positive,
+    rate_limit,
+    whole,
+)
 from swift_client.stopping import StoppingRule
 from swift_client.types import Completion, Event, Selection
 
@@ -71,7 +83,10 @@ class Reranker:
         client: your own openai client; it brings its own key and base URL.
         timeout: seconds for one call.
         max_retries: further attempts of a failed call.
-        max_concurrency: calls under way at once, over all threads and tasks that share this reranker.
+        max_concurrency: calls under way at once, over all threads and tasks that share this reranker; fewer for a
+            while where the provider refuses them (429) or its headers say that little is left.
+        limit: a RateLimit that rerankers of one key share, with requests and tokens a minute; it has its own
+            ``max_concurrency``.
         on_event: called with an Event for every request, reply, retry and failure.
         prices: a Price of your own for the model, or a mapping from "model" or "provider/model" to Price; default:
             genai-prices (extra "prices"). They make ``Selection.cost`` and a budget in US dollars.
@@ -112,6 +127,7 @@ class Reranker:
         prices: Prices = None,
         store: Store = None,
         warm_cache: Literal["auto"] | bool = "auto",
+        limit: RateLimit | None = None,
         abort: str | Abort | None = None,
         judge: JudgeFunction | None = None,
         external: JudgeFunction | None = None,
@@ -159,8 +175,8 @@ class Reranker:
         self._store = store_of(store)
         self._abort = abort_of(abort)
         aborting_of(self._abort, self._rules.scorer)  # a missing head is refused now
-        self._max_retries, self._max_concurrency, self._on_event = max_retries, max_concurrency, on_event
-        self._limits: dict[int, Limit] = {}
+        self._limit = rate_limit(limit, max_concurrency)
+        self._max_retries, self._on_event = max_retries, on_event
         self._portal = Portal()  # used by the sync face alone; starts nothing before its first call
         link = partial(
             connect,
@@ -169,7 +185,8 @@ class Reranker:
             api_key=api_key,
             client=client,
             timeout=timeout,
-            max_connections=max_concurrency,
+            max_connections=self._limit.max_concurrency,
+            on_headers=lambda headers: self._limit.here().heard(headers),
         )
         self._warm_cache = warm_cache
         self._external = External(external, fuse=fuse, timeout=timeout)
@@ -227,7 +244,7 @@ class Reranker:
             codec=self._codec,
             transport=await self._transports.get(),
             endpoint=self._endpoint,
-            limit=self._limits.setdefault(os.getpid(), Limit(self._max_concurrency)),
+            limit=self._limit.here(),
             max_retries=self._max_retries,
             must_have_logprobs=self._must_have_logprobs,
             on_event=self._on_event,

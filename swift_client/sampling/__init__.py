@@ -9,7 +9,7 @@ from swift_client.sampling.abort import Abort, Aborting, abort_of
 from swift_client.sampling.budget import Account, Budget, Cost
 from swift_client.sampling.call import Outcome
 from swift_client.sampling.draw import Draw, draw
-from swift_client.sampling.limit import Limit
+from swift_client.sampling.limit import Limit, RateLimit, rate_limit
 from swift_client.sampling.line import REMEDY, Line
 from swift_client.sampling.meter import Meter
 from swift_client.sampling.order import Order, order, positive, whole
@@ -29,10 +29,12 @@ __all__ = [
     "Meter",
     "Order",
     "Outcome",
+    "RateLimit",
     "abort_of",
     "draw",
     "lacks_logprobs",
     "order",
     "positive",
+    "rate_limit",
     "whole",
 ]

@@ -113,14 +113,22 @@ class Call:
     async def _slot(self) -> AsyncIterator[None]:
         """Wait for this call's turn; refuse it where it has become pointless meanwhile."""
         limit, progress = self._line.limit, self._progress
+        news: str | None = None
         async with progress.within_deadline():
-            await limit.acquire()
+            await limit.acquire(progress)
+        started = limit.now()
         try:
             if progress.hopeless and not progress.arrived:
                 raise progress.hopeless
             yield
+            news = limit.answered()
+        except SwiftClientError as error:
+            news = limit.failed(error, started=started)
+            raise
         finally:
             limit.release()
+            if news:
+                self._tell("limit", news)
 
     async def _ask(self, terms: Terms) -> Outcome:
         line, progress = self._line, self._progress
@@ -145,6 +153,7 @@ class Call:
                 raise
             if broken is None:
                 paid(reply)
+            line.limit.spent(reply.usage.prompt_tokens + reply.usage.completion_tokens)
         came = len(reply.completions)
         if not came:
             raise ResponseDecodeError("The reply holds no completion.", provider=line.provider.name, retryable=True)

@@ -1,57 +1,198 @@
-"""A limit on how many things run at once, across event loops and threads."""
+"""Whose request may start next: fair between questions, across event loops and threads, at the provider's own pace."""
 
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 import threading
+import time
 from collections import deque
+from collections.abc import Callable, Mapping
+
+from swift_client.adapters.quota import quota_of
+from swift_client.errors import ConfigurationError, SwiftClientError
+from swift_client.sampling.order import positive, whole
+from swift_client.sampling.pace import Pace
+
+_LONGEST_NAP = 1.0
+"""Seconds after which a waiter looks again by itself: no timer of another loop, which may be closed, is relied on."""
+_OVERLOAD = (429, 503, 529)
+"""Statuses that say "not so many at once"."""
+
+_Turn = asyncio.Future[None]
 
 
 class Limit:
-    """At most ``size`` holders at once, first come first served, on whatever loop or thread they run.
+    """At most ``size`` holders at once, fewer where the provider refuses, on whatever loop or thread they run.
 
-    ``asyncio.Semaphore`` belongs to one loop; one reranker may serve several at a time.
+    Questions take turns, and calls of one question go first come first served: many calls of one do not keep one call
+    of another waiting. ``asyncio.Semaphore`` belongs to one loop; one reranker may serve several at a time.
+
+    Args:
+        size: requests at once, at most.
+        requests_per_minute: kept, where given.
+        tokens_per_minute: kept, where given, by the mean of recent replies.
+        clock: gives seconds; the same for all who use this limit.
     """
 
-    def __init__(self, size: int) -> None:
-        self._free = size
-        self._queue: deque[asyncio.Future[None]] = deque()
+    def __init__(
+        self,
+        size: int,
+        *,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.now = clock
+        self._pace = Pace(
+            size, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute, now=clock()
+        )
+        self._waiting: dict[int, deque[_Turn]] = {}
         self._lock = threading.Lock()
 
-    async def acquire(self) -> None:
-        """Wait for a slot and take it."""
+    @property
+    def busy(self) -> int:
+        """How many hold a slot."""
+        return self._pace.busy
+
+    async def acquire(self, owner: object = None) -> None:
+        """Wait for a slot and take it; ``owner`` is the question that it is for."""
         with self._lock:
-            if self._free:
-                self._free -= 1
+            if not self._waiting and self._pace.wait(self.now()) <= 0:
+                self._pace.start()
                 return
             turn = asyncio.get_running_loop().create_future()
-            self._queue.append(turn)
+            self._waiting.setdefault(id(owner), deque()).append(turn)
         try:
-            await turn
+            while not turn.done():
+                nap = min(self._open(), _LONGEST_NAP)
+                await asyncio.wait([turn], timeout=nap)
         except asyncio.CancelledError:
             with self._lock:
-                if turn in self._queue:
-                    self._queue.remove(turn)
-            if not turn.cancelled():  # the slot was handed over in the same moment
+                waiting = self._forget(id(owner), turn)
+            if not waiting and turn.done():
                 self.release()
+            turn.cancel()  # a slot that was handed over in the same moment comes back through _grant
             raise
 
     def release(self) -> None:
-        """Give a slot back, or on to whoever has waited longest."""
-        while True:
-            with self._lock:
-                if not self._queue:
-                    self._free += 1
-                    return
-                turn = self._queue.popleft()
-            try:
-                turn.get_loop().call_soon_threadsafe(self._grant, turn)
-            except RuntimeError:  # that loop was closed while its task waited
-                continue
-            return
+        """Give a slot back, and let whoever is next begin."""
+        with self._lock:
+            self._pace.end()
+        self._open()
 
-    def _grant(self, turn: asyncio.Future[None]) -> None:
+    def answered(self) -> str | None:
+        """Take note of an answer; say in words what is new about the limit."""
+        with self._lock:
+            return self._pace.answered()
+
+    def failed(self, error: SwiftClientError, *, started: float) -> str | None:
+        """Take note of a failed request that had ``started`` then; say in words what is new about the limit."""
+        with self._lock:
+            if error.status in _OVERLOAD:
+                asked = getattr(error, "retry_after", None)
+                return self._pace.refused(self.now(), started=started, retry_after=asked)
+            return self._pace.answered() if error.status and error.status < 500 else None
+
+    def spent(self, tokens: int) -> None:
+        """Take note of what a reply cost."""
+        with self._lock:
+            self._pace.spent(tokens)
+
+    def heard(self, headers: Mapping[str, str]) -> None:
+        """Take note of what a reply's headers say is left."""
+        quota = quota_of(headers)
+        if quota is not None:
+            with self._lock:
+                self._pace.heard(quota, self.now())
+
+    def _open(self) -> float:
+        """Let all begin who may; return the seconds until it is worth to look again."""
+        with self._lock:
+            while self._waiting:
+                wait = self._pace.wait(self.now())
+                if wait > 0:
+                    return wait
+                turn = self._next()
+                self._pace.start()
+                try:
+                    turn.get_loop().call_soon_threadsafe(self._grant, turn)
+                except RuntimeError:  # that loop was closed while its task waited
+                    self._pace.end()
+            return math.inf
+
+    def _next(self) -> _Turn:
+        """Take the first call of the question whose turn it is, and put that question last."""
+        owner = next(iter(self._waiting))
+        turns = self._waiting.pop(owner)
+        turn = turns.popleft()
+        if turns:
+            self._waiting[owner] = turns
+        return turn
+
+    def _forget(self, owner: int, turn: _Turn) -> bool:
+        turns = self._waiting.get(owner, deque())
+        if turn not in turns:
+            return False
+        turns.remove(turn)
+        if not turns:
+            del self._waiting[owner]
+        return True
+
+    def _grant(self, turn: _Turn) -> None:
         if turn.done():
             self.release()
         else:
             turn.set_result(None)
+
+
+class RateLimit:
+    """A limit that several rerankers of one key share: ``SwiftReranker(..., limit=shared)`` for each of them.
+
+    Args:
+        max_concurrency: requests at once, at most; the HTTP connections follow it.
+        requests_per_minute: kept, where given.
+        tokens_per_minute: kept, where given: prompt and completion tokens together, by the mean of recent replies.
+
+    Raises:
+        ConfigurationError: a number is not above 0.
+    """
+
+    def __init__(
+        self,
+        max_concurrency: int = 16,
+        *,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+    ) -> None:
+        whole("max_concurrency", max_concurrency, low=1)
+        for name, value in (("requests_per_minute", requests_per_minute), ("tokens_per_minute", tokens_per_minute)):
+            if value is not None:
+                positive(name, value, unit="a minute")
+        self.max_concurrency = max_concurrency
+        self.requests_per_minute, self.tokens_per_minute = requests_per_minute, tokens_per_minute
+        self._limits: dict[int, Limit] = {}
+
+    def here(self) -> Limit:
+        """Return this process's limit; a forked child begins with one of its own."""
+        made = Limit(
+            self.max_concurrency,
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
+        )
+        return self._limits.setdefault(os.getpid(), made)
+
+    def __repr__(self) -> str:
+        rates = {"requests_per_minute": self.requests_per_minute, "tokens_per_minute": self.tokens_per_minute}
+        given = [f"{name}={value:g}" for name, value in rates.items() if value is not None]
+        return f"RateLimit({', '.join([str(self.max_concurrency), *given])})"
+
+
+def rate_limit(limit: object, max_concurrency: int) -> RateLimit:
+    """Return the limit that was given, or one of its own. Raises ConfigurationError for something else."""
+    if limit is None:
+        return RateLimit(max_concurrency)
+    if not isinstance(limit, RateLimit):
+        raise ConfigurationError(f"limit= takes a RateLimit, not {type(limit).__name__}.")
+    return limit

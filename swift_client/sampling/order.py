@@ -79,10 +79,10 @@ def whole(name: str, value: object, *, low: int, high: int | None = None) -> Non
         raise ConfigurationError(f"{name} must be a whole number {limits}, not {value!r}.")
 
 
-def positive(name: str, value: object) -> None:
-    """Raise ConfigurationError unless ``value`` is a finite number of seconds above 0."""
+def positive(name: str, value: object, *, unit: str = "of seconds") -> None:
+    """Raise ConfigurationError unless ``value`` is a finite number (of seconds) above 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value > 0):
-        raise ConfigurationError(f"{name} must be a number of seconds above 0, not {value!r}.")
+        raise ConfigurationError(f"{name} must be a number {unit} above 0, not {value!r}.")
 
 
 def _messages(prompt: object) -> tuple[Message, ...]:

@@ -77,9 +77,9 @@ class Allowance(Limit):
         self.refused = False
         """Whether a request was held back."""
 
-    async def acquire(self) -> None:
+    async def acquire(self, owner: object = None) -> None:
         """Wait for a slot and take it. Raises BudgetExceededError where no request is left."""
-        await super().acquire()
+        await super().acquire(owner)
         if self.requests >= self._most:
             self.release()
             self.refused = True
