@@ -1,0 +1,236 @@
+"""Ten minutes of a provider at its worst, in compressed time: does anything freeze, overrun, or get lost?
+
+    python benchmarks/soak.py [--json] [--minutes 10] [--seeds 3]
+
+The real draw, limit, retry and budget run on an event loop whose clock jumps to the next thing that happens. A scripted
+provider stands at the end of the line: bursts of 429 with and without Retry-After, minutes of them, resets, broken
+streams, slow and truncated replies, and quiet times; it counts what it was asked and what it sent. Questions arrive all
+the time, each with a budget. A bar of 0 counts violations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import heapq
+import json
+import random
+import selectors
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from swift_client.adapters import PROVIDERS, Request, codec
+from swift_client.errors import (
+    BudgetExceededError,
+    ConnectionFailedError,
+    NoCompletionError,
+    RateLimitError,
+    ServerError,
+)
+from swift_client.sampling import Budget, Endpoint, Limit, Line, Meter, draw, order
+from tests.servers import chat_body
+
+CAP, N, MAX_TOKENS = 16, 8, 6
+FROZEN = 150.0
+"""Seconds without a single request while questions wait, above which the limiter counts as frozen: the longest wait
+that it honours is 120."""
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Never waits: it moves the clock to the next timer instead."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        ready = super().select(0 if timeout is None or timeout > 0 else timeout)
+        if not ready and timeout:
+            # Threads (there are none here that matter) would need real time; timers do not.
+            self.now += timeout
+        return ready
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """An event loop in virtual time."""
+
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        """Return the virtual seconds since the start."""
+        return self._jumping.now
+
+
+@dataclass
+class Provider:
+    """The scripted provider: sends or breaks off, and keeps count."""
+
+    seed: int
+    asked: int = 0
+    sent: set[str] = field(default_factory=set)
+    """Texts of the completions that left here in a whole reply, all different."""
+    refused: int = 0
+    busy: int = 0
+    most_busy: int = 0
+    starts: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._draw = random.Random(self.seed)
+
+    def weather(self, now: float) -> str:
+        """Return what kind of minute it is: quiet, stormy, or closed for two minutes on end."""
+        minute = int(now // 60)
+        if minute % 7 in (3, 4):
+            return "closed"
+        return random.Random(f"{self.seed}:{minute}").choice(["quiet", "storm", "resets", "slow"])
+
+    async def send(self, request: Request, *, timeout: float | None = None) -> bytes:
+        """Answer one request."""
+        loop = asyncio.get_running_loop()
+        self.asked += 1
+        self.starts.append(loop.time())
+        self.busy += 1
+        self.most_busy = max(self.most_busy, self.busy)
+        try:
+            return await self._answer(request, loop.time())
+        finally:
+            self.busy -= 1
+
+    async def _answer(self, request: Request, now: float) -> bytes:
+        weather, chance = self.weather(now), self._draw.random()
+        await asyncio.sleep(self._draw.uniform(0.05, 0.5))
+        if weather == "closed" or (weather == "storm" and chance < 0.7):
+            self.refused += 1
+            refusal = RateLimitError("slow down", provider="soak", status=429, retryable=True)
+            refusal.retry_after = self._draw.choice([None, 0.5, 5.0, 20.0])
+            raise refusal
+        if weather == "storm" and chance < 0.8:
+            self.refused += 1
+            raise ServerError("overloaded", provider="soak", status=529, retryable=True)
+        if weather == "resets" and chance < 0.5:
+            raise ConnectionFailedError("reset", provider="soak", retryable=True)
+        if weather == "slow":
+            await asyncio.sleep(self._draw.uniform(1, 30))
+        count = max(1, request.n - (chance > 0.9))
+        texts = [f"The answer is {self.asked}.{at}" for at in range(count)]
+        body = json.dumps(chat_body(texts, k=2)).encode()
+        if weather == "resets" and chance < 0.6:
+            error = ConnectionFailedError("broken off", provider="soak", retryable=True)
+            error.received = body[: len(body) // 2]
+            raise error
+        self.sent.update(texts)
+        return body
+
+    @asynccontextmanager
+    async def stream(self, request: Request, *, timeout: float | None = None) -> AsyncIterator[Any]:
+        """Stand in for streaming, which is not asked for here."""
+        raise NotImplementedError
+        yield
+
+    async def aclose(self) -> None:
+        """Close nothing."""
+
+
+async def soak(seed: int, minutes: float) -> dict[str, float]:
+    """Run one seed; return what was counted."""
+    loop = asyncio.get_running_loop()
+    provider, arrivals = Provider(seed), random.Random(seed + 1)
+    limit = Limit(CAP, clock=loop.time)
+    row = PROVIDERS["openai-compatible"]
+    line = Line(
+        provider=row,
+        model="m",
+        codec=codec(row),
+        transport=provider,  # type: ignore[arg-type]  # what Line uses of it is there
+        endpoint=Endpoint(row.capabilities, top_logprobs=2),
+        limit=limit,
+        max_retries=4,
+        must_have_logprobs=False,
+        on_event=None,
+    )
+    found = {"questions": 0.0, "answered": 0.0, "failed": 0.0, "overruns": 0.0, "counted": 0.0}
+    most_held = 0
+    arrived: set[str] = set()
+    waits: list[float] = []
+
+    async def question() -> None:
+        nonlocal most_held
+        found["questions"] += 1
+        asked = order("q", N, sampling={"max_tokens": MAX_TOKENS})
+        account = Budget(tokens=400, calls=12).open()
+        begun = loop.time()
+        try:
+            drawn = await draw(line, asked, meter=Meter(account, asked, {}, None))
+            found["answered"] += bool(drawn.completions)
+            arrived.update(each.text for each in drawn.completions)
+        except (NoCompletionError, BudgetExceededError, RateLimitError, ConnectionFailedError, ServerError) as error:
+            found["failed"] += 1
+            arrived.update(each.text for each in getattr(error, "completions", ()))
+        spent = account.spent
+        found["overruns"] += spent.tokens > 400 or spent.calls > 12
+        found["counted"] += spent.calls
+        most_held = max(most_held, limit.busy)
+        waits.append(loop.time() - begun)
+
+    tasks: list[asyncio.Task[None]] = []
+    while loop.time() < 60 * minutes:
+        tasks.append(asyncio.create_task(question()))
+        await asyncio.sleep(arrivals.expovariate(1 / 2.0))
+    await asyncio.wait_for(asyncio.gather(*tasks), 3600)
+    gaps = [later - earlier for earlier, later in zip(provider.starts, provider.starts[1:], strict=False)]
+    found |= {
+        "requests": provider.asked,
+        "sent": len(provider.sent),
+        "arrived": len(arrived),
+        "lost": len(provider.sent - arrived),
+        "refused": provider.refused,
+        "most_at_once": max(provider.most_busy, most_held),
+        "over_cap": float(provider.most_busy > CAP),
+        "longest_gap": max(gaps, default=0.0),
+        "frozen": float(max(gaps, default=0.0) > FROZEN),
+        "miscounted_calls": abs(found["counted"] - provider.asked),
+        "slots_leaked": limit.busy,
+        "longest_wait": max(waits),
+        "slowest_tenth": heapq.nlargest(max(1, len(waits) // 10), waits)[-1],
+    }
+    return found
+
+
+def run(seed: int, minutes: float) -> dict[str, float]:
+    """Soak in virtual time."""
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        return runner.run(soak(seed, minutes))
+
+
+def main() -> None:
+    """Measure, then print a table or one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of virtual time, for each seed")
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    started = time.perf_counter()
+    found = [run(seed, options.minutes) for seed in range(options.seeds)]
+    bars = {
+        name: {"value": sum(each[name] for each in found), "target": 0, "unit": "violations", "interval": None}
+        for name in ("frozen", "over_cap", "overruns", "lost", "miscounted_calls", "slots_leaked")
+    }
+    if options.json:
+        print(json.dumps({"bars": bars, "seeds": found, "seconds": time.perf_counter() - started}, indent=2))
+        return
+    for name, bar in bars.items():
+        print(f"{name:20} {bar['value']:6.0f}  bar 0  {'ok' if not bar['value'] else 'MISSED'}")
+    for seed, each in enumerate(found):
+        print(f"\nseed {seed}: " + ", ".join(f"{name} {value:,.0f}" for name, value in each.items()))
+    print(f"\n{options.seeds} × {options.minutes:g} minutes in {time.perf_counter() - started:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
