@@ -96,6 +96,55 @@ async def test_a_stream_under_the_bar_is_closed_its_tokens_are_counted_and_it_do
     assert any("1 completions were closed early (deepconf)" in note for note in selection.notes)
 
 
+async def test_an_answer_that_has_ended_is_never_closed_however_low_it_fell(
+    fault_server: FaultServer, reranker: Make
+) -> None:
+    calls = itertools.count()
+
+    def serve(request: Received) -> Response:
+        if next(calls) < 2:
+            return stream(answer(4), [SURE] * 40)
+        burst = stream(answer(5), [UNSURE] * 40)
+        assert burst.chunks is not None
+        return Response(headers=burst.headers, chunks=(b"".join(burst.chunks),))
+
+    fault_server.serve(serve)
+    selection = await reranker(top_logprobs=2, abort="deepconf:warmup=2:window=8").best_of("q", n=4)
+    assert all(candidate.completion.complete for candidate in selection.candidates)
+    assert selection.usage.completion_tokens == 160
+    assert not selection.usage.estimated
+    assert not selection.notes
+
+
+async def test_where_no_stream_can_be_measured_nothing_is_closed_and_the_notes_say_why(
+    fault_server: FaultServer, reranker: Make
+) -> None:
+    fault_server.serve(lambda request: stream(answer(4, 12), [SURE] * 12))
+    selection = await reranker(top_logprobs=2, abort="deepconf:warmup=2:window=16").best_of("q", n=4)
+    assert all(candidate.completion.complete for candidate in selection.candidates)
+    assert [note for note in selection.notes if "closed early" in note] == [
+        "No stream was closed early (deepconf): 2 streams with 16 tokens and logprobs must come first, and 0 came."
+    ]
+
+
+async def test_cancelling_closes_every_stream_that_is_watched(fault_server: FaultServer, reranker: Make) -> None:
+    calls = itertools.count()
+
+    def serve(request: Received) -> Response:
+        if next(calls) < 2:
+            return stream(answer(4), [SURE] * 40)
+        return stream(answer(4, 2000), [SURE] * 2000, pause=0.01)
+
+    fault_server.serve(serve)
+    rr = reranker(top_logprobs=2, abort="deepconf:warmup=2:window=8")
+    draw = asyncio.create_task(rr.best_of("q", n=5))
+    await until(lambda: len(fault_server.requests) == 5)
+    draw.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await draw
+    await until(lambda: fault_server.closed_early == 3)
+
+
 async def test_where_no_stream_falls_nothing_is_closed_and_nothing_is_said(
     fault_server: FaultServer, reranker: Make
 ) -> None:

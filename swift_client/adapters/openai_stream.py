@@ -60,6 +60,11 @@ class StreamAssembler(Assembler[Chunk]):
         except (*UNREADABLE, UnusableLogprobs):  # the whole is read anew at the end, and says what is wrong
             return None
 
+    @property
+    def ended(self) -> bool:
+        """Whether all choices have ended; usage may still come."""
+        return all(builder.finish_reason for builder in self._builders.values())
+
     def _read_body(self, data: bytes) -> Generator[None, None, Reply]:
         return read_body(data, **self._options)
 

@@ -123,6 +123,11 @@ class Assembler(ABC, Generic[Event]):
         """
         return None
 
+    @property
+    def ended(self) -> bool:
+        """Whether every completion that has begun has ended, so that closing the stream would save nothing."""
+        return False
+
     def close(self) -> Reply:
         """Return what has arrived; see :meth:`close_steps`."""
         return completed(self.close_steps())

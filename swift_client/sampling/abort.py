@@ -115,7 +115,12 @@ class Aborting:
         return replace(reply, completions=completions, usage=usage, notes=(), closed=True)
 
     def note(self) -> str | None:
-        """Say how many streams were closed, and what that is estimated to have saved."""
+        """Say how many streams were closed and what that is estimated to have saved, or why none could be."""
+        if self.bar is None and len(self.lengths) > self.rule.warmup:
+            return (
+                f"No stream was closed early ({self.rule.by}): {self.rule.warmup} streams with {self.rule.window} tokens "
+                f"and logprobs must come first, and {len(self._lowest)} came."
+            )
         if not self.closed:
             return None
         usual = sum(self.lengths) / max(1, len(self.lengths))

@@ -52,7 +52,7 @@ async def streamed(
         async with progress.within_deadline(), line.transport.stream(request) as chunks:
             async for chunk in chunks:
                 assembler.feed(chunk)
-                if trace and (piece := assembler.fresh()) and trace.falls(piece):
+                if trace and (piece := assembler.fresh()) and trace.falls(piece) and not assembler.ended:
                     closed = True
                     break
                 await asyncio.sleep(0)
