@@ -1,7 +1,8 @@
-"""Train the packaged head: the packaged model's answers to its own questions, with the commands that users have.
+"""Train and calibrate the packaged head: the packaged model's answers to its own questions, as users do it.
 
     python -m tools.pocket.head [--samples build/pocket-head.db] [--out swift_client/heads/pocket.safetensors]
 
+Further questions, kept beside the samples, say from which confidence on an answer may be taken at a stated risk.
 Samples that lie there already are gone on with, so that only what is missing is asked.
 """
 
@@ -10,11 +11,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from swift_client.pocket.questions import questions
+from swift_client.pocket.questions import Question, questions
 from swift_client.store import StoredQuestion
-from swift_client.training import Split, collect, train
+from swift_client.training import Split, calibrate, collect, train
 
-QUESTIONS, COMPLETIONS, TEMPERATURE = 700, 16, 0.8
+QUESTIONS, MORE, COMPLETIONS, TEMPERATURE = 700, 1000, 16, 0.8
+RISKS = ((1, None, 0.1), (4, None, 0.05), (8, None, 0.05), (16, None, 0.05), (16, "auto", 0.05))
+"""(n, stopping rule, share of wrong answers among the accepted ones) of each way of asking that is calibrated. From one
+completion alone hardly an answer is sure enough for less than a tenth."""
 
 
 def main() -> None:
@@ -25,16 +29,27 @@ def main() -> None:
     options = parser.parse_args()
     options.samples.parent.mkdir(parents=True, exist_ok=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    asked = [
-        StoredQuestion(
-            id=each.id, messages=({"role": "user", "content": each.prompt},), answer=each.answer, family=each.family
-        )
-        for each in questions(QUESTIONS, seed=1, split="train")
-    ]
-    collect(asked, options.samples, provider="pocket", n=COMPLETIONS, temperature=TEMPERATURE, seed=0)
+    ask(questions(QUESTIONS, seed=1, split="train"), options.samples)
     # The questions of the test split are another draw, so none of these is kept for testing.
     result = train(options.samples, out=options.out, split=Split(test=0.0), licence="Apache-2.0")
     print(f"{options.out}: {result.verdict}; {result.metrics}")
+    seen = {each.id for each in questions(QUESTIONS, seed=1, split="train")}
+    more = options.samples.with_name(f"{options.samples.stem}-risk{options.samples.suffix}")
+    ask([each for each in questions(MORE, seed=3, split="train") if each.id not in seen], more)
+    for n, stopping, risk in RISKS:
+        found = calibrate(options.out, more, risk=risk, n=n, stopping=stopping, split="all")
+        print(f"n={n}, stopping={stopping}: {found.acceptance or found.reason}")
+
+
+def ask(asked: list[Question], path: Path) -> None:
+    """Ask what is not in the file yet."""
+    stored = [
+        StoredQuestion(
+            id=each.id, messages=({"role": "user", "content": each.prompt},), answer=each.answer, family=each.family
+        )
+        for each in asked
+    ]
+    collect(stored, path, provider="pocket", n=COMPLETIONS, temperature=TEMPERATURE, seed=0)
 
 
 if __name__ == "__main__":
