@@ -15,11 +15,14 @@ from scorio.aggregate.confidence import token_confidence
 from scorio.aggregate.online import deepconf_online_stop, deepconf_stop_threshold
 
 from swift_client import answers, training
+from swift_client.adapters import Reply
 from swift_client.cli.app import run
 from swift_client.errors import ArtifactMismatchError, ConfigurationError
 from swift_client.features import DEFAULT_RESPONSE_TERMS
 from swift_client.models import HeadArtifact, save
 from swift_client.reranker.judging import Rules, judge
+from swift_client.running import RunningScore
+from swift_client.sampling import Aborting, abort_of
 from swift_client.stopping import STOPPING_RULES, Ballots, StoppingRule, Verdicts
 from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.training import deepconf
@@ -254,6 +257,49 @@ class TestDeepConf:
     def test_a_trace_is_charged_up_to_the_token_that_falls_under_the_bar(self) -> None:
         trace = Traces(lowest=(np.array([5.0, 4.0, 4.0, 2.0]),), tokens=np.array([7]))
         assert trace.spent(0, np.array([1.0, 2.0, 3.0, 4.5, 6.0])).tolist() == [7, 7, 7, 5, 4]
+
+
+@pytest.mark.parametrize("scored_by", HEADS)
+@pytest.mark.parametrize("spec", ["deepconf:warmup=2:window=3", "deepconf:warmup=1:window=2:keep=0.3", "head:warmup=2"])
+def test_streams_are_closed_as_best_of_closes_them(spec: str, scored_by: str) -> None:
+    rule, artifact = abort_of(spec + (":window=3" if spec.startswith("head") else "")), HEADS[scored_by]()
+    assert rule is not None
+    name = "abort_" + spec + (":window=3" if rule.by == "head" else "")
+    if artifact is None and rule.by == "head":
+        with pytest.raises(ConfigurationError, match="needs a calibrated head"):
+            simulate(messy(), rules=[name], n=N)
+        return
+    spent, right, closed = 0, [], 0
+    for group in messy():
+        for draw in subsets(N, N, most=ORDERS, seed=SEED):
+            aborting = Aborting(rule, (lambda: RunningScore(artifact)) if artifact else None)
+            came = [streamed(each, aborting) for each in ordered(group, draw.tolist())]
+            selection = judge(came, Rules(scorer=artifact or "mean_logprob"))
+            spent += sum(len(each.tokens) for each in came)
+            right.append(group.labels[draw[selection.winner]])
+            closed += len(aborting.closed)
+    assert closed > 10
+    full = sum(len(each.tokens) for group in messy() for each in group.completions) * ORDERS
+    options = {"n": N, "orders": ORDERS, "seed": SEED, "split": "all", "answer": "auto", "resamples": 10}
+    row = simulate(messy(), artifact, rules=[name], **options).row(name)  # type: ignore[arg-type]
+    assert row.completions.value == N
+    assert row.token_share.value == pytest.approx(spent / full)
+    assert row.accuracy.value == pytest.approx(np.mean(right))
+
+
+def streamed(whole: Completion, aborting: Aborting) -> Completion:
+    """Stream a completion token by token under a rule; what falls at its last token has ended."""
+    trace = aborting.begin()
+
+    def part(start: int, stop: int) -> Completion:
+        rows = {name: getattr(whole, name)[start:stop] for name in ("tokens", "logprobs", "top_logprobs", "censored")}
+        return replace(whole, **rows)
+
+    for at in range(len(whole.tokens)):
+        if trace.falls(part(at, at + 1)) and at + 1 < len(whole.tokens):
+            return aborting.cut(Reply(completions=(part(0, at + 1),), usage=Usage())).completions[0]
+    aborting.ended(trace, Reply(completions=(whole,), usage=Usage()))
+    return whole
 
 
 def lowest(lists: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> float:

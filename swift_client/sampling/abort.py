@@ -118,8 +118,8 @@ class Aborting:
         """Say how many streams were closed and what that is estimated to have saved, or why none could be."""
         if self.bar is None and len(self.lengths) > self.rule.warmup:
             return (
-                f"No stream was closed early ({self.rule.by}): {self.rule.warmup} streams with {self.rule.window} tokens "
-                f"and logprobs must come first, and {len(self._lowest)} came."
+                f"No stream was closed early ({self.rule.by}): {self.rule.warmup} streams with {self.rule.window} "
+                f"tokens and logprobs must come first, and {len(self._lowest)} came."
             )
         if not self.closed:
             return None

@@ -126,14 +126,19 @@ class Agreement:
 
 
 class Drawn:
-    """B questions, S draws of n completions each; all arrays (B, S, n). ``agreement`` belongs to the scores "head"."""
+    """B questions, S draws of n completions each; all arrays (B, S, n). ``agreement`` belongs to the scores "head".
 
-    def __init__(self, pools: Pools, draws: I64, *, auto: bool, agreement: Agreement | None) -> None:
+    Where ``ended`` is given, completions for which it is False were cut in this draw, whatever they are in the pool.
+    """
+
+    def __init__(
+        self, pools: Pools, draws: I64, *, auto: bool, agreement: Agreement | None, ended: Bool | None = None
+    ) -> None:
         self._pools, self._draws, self._agreement = pools, draws, agreement
-        self.whole: Bool = pools.whole[:, draws]
+        self.whole: Bool = pools.whole[:, draws] if ended is None else pools.whole[:, draws] & ended
         read = np.where(self.whole, pools.answers[:, draws], -1)
         if auto:  # as answers.read decides it
-            few = 2 * (read >= 0).sum(axis=-1) < pools.spoken[:, draws].sum(axis=-1)
+            few = 2 * (read >= 0).sum(axis=-1) < (pools.spoken[:, draws] & self.whole).sum(axis=-1)
             read = np.where(few[..., None], -1, read)
         self.answers: I64 = read
         self.voted = np.asarray((read >= 0).any(axis=-1))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from swift_client.errors import ConfigurationError
+from swift_client.models import HeadArtifact
 from swift_client.ragged import F64, I64
+from swift_client.sampling import Abort, abort_of
 from swift_client.stopping import STOPPING_RULES, Ballots, StoppingRule, stopping_rule
 from swift_client.stopping.weights import log_odds
-from swift_client.training import deepconf
+from swift_client.training import aborts, deepconf
 from swift_client.training.bootstrap import estimate, resampled_sums
 from swift_client.training.deepconf import Traces
 from swift_client.training.evaluation import Estimate
@@ -20,10 +22,13 @@ from swift_client.training.methods import METHODS, Agreement, Drawn, picks
 from swift_client.training.pools import Pool, Pools
 from swift_client.training.simulation import Choice, Replayed
 from swift_client.training.voting import vote
-from swift_client.types import Bool
+from swift_client.types import Bool, Completion
 
 FIXED = (1, 2, 4, 8)
 """Fixed numbers of completions that stand beside the rules, where they are fewer than n."""
+ABORTS = ("abort_deepconf", "abort_head")
+"""What ``best_of(abort=...)`` does by default."""
+_KEEPS = (0.3, 0.5, 0.7, 0.95)
 _METHODS = {method.name: method for method in METHODS}
 
 
@@ -32,23 +37,44 @@ class Planned(NamedTuple):
 
     name: str
     rule: StoppingRule | None
-    """None for a fixed number and for DeepConf, which are told by their names."""
+    """None for a fixed number and for DeepConf, which are told by their names, and for ``abort``."""
     choices: tuple[Choice, ...]
     source: str
     swept: bool = False
+    abort: Abort | None = None
+    """How streams are closed; all n are begun."""
+
+
+class Traced(NamedTuple):
+    """One question's completions, in the order of their indices, as the rules that close streams see them."""
+
+    deepconf: Traces
+    watched: Mapping[str, Traces]
+    """By the name of the planned row."""
+
+    @classmethod
+    def of(cls, completions: Sequence[Completion], planned: Sequence[Planned], head: HeadArtifact | None) -> Traced:
+        """Read the completions for those of the planned rows that close streams."""
+        ordered = sorted(completions, key=lambda completion: completion.index)
+        rows = {each.name: aborts.watched(ordered, each.abort, head) for each in planned if each.abort}
+        return cls(Traces.of(ordered), rows)
 
 
 def plan(rules: str | Sequence[str | StoppingRule], *, n: int, sweep: bool, probabilities: bool) -> list[Planned]:
     """Return what ``simulate`` is to replay. Raises ConfigurationError for what is no rule or needs a head."""
     fixed = [f"fixed:{each}" for each in FIXED if each < n] + [f"fixed:{n}"]
     if rules == "all":
-        wanted: Sequence[str | StoppingRule] = [*fixed, *STOPPING_RULES, *deepconf.KEEP]
+        wanted: Sequence[str | StoppingRule] = [*fixed, *STOPPING_RULES, *deepconf.KEEP, *ABORTS]
     else:
         wanted = rules.split(",") if isinstance(rules, str) else rules
     planned = []
     for spec in wanted:
         if isinstance(spec, str) and (spec in deepconf.KEEP or spec.startswith("fixed:")):
             planned.append(_without_rule(spec, n))
+            continue
+        if isinstance(spec, str) and spec.startswith(aborts.PREFIX):
+            if rules != "all" or probabilities or spec != "abort_head":
+                planned += _closing(spec, probabilities=probabilities, sweep=sweep)
             continue
         rule = stopping_rule(spec)
         if not probabilities and "probabilities" in rule.needs:
@@ -73,6 +99,19 @@ def _without_rule(spec: str, n: int) -> Planned:
     if not (count.isdecimal() and 1 <= int(count) <= n):
         raise ConfigurationError(f"{spec!r} is no fixed number from 1 to {n}.", hint="Write it as fixed:4.")
     return Planned(spec, None, ("majority", "vote"), "a fixed number")
+
+
+def _closing(spec: str, *, probabilities: bool, sweep: bool) -> list[Planned]:
+    rule = abort_of(spec.removeprefix(aborts.PREFIX))
+    if rule is None or (rule.by == "head" and not probabilities):
+        raise ConfigurationError(f"{spec} needs a calibrated head.", hint="Give one with --head.")
+    source = "swift-client" if rule.by == "head" else "DeepConf, arXiv 2508.15260, with best_of's vote"
+    rows = [Planned(spec, None, ("vote",), source, abort=rule)]
+    if sweep and spec in ABORTS:
+        for keep in _KEEPS:
+            swept = replace(rule, keep=keep)
+            rows.append(Planned(f"{spec}:keep={keep:g}", None, ("vote",), source, swept=True, abort=swept))
+    return rows
 
 
 class _Means(NamedTuple):
@@ -112,7 +151,7 @@ class Replays:
         """Mean completion tokens of all n."""
         return float(np.concatenate(self._all).mean())
 
-    def add(self, pools: Sequence[Pool], traces: Sequence[Traces], draws: I64) -> None:
+    def add(self, pools: Sequence[Pool], traced: Sequence[Traced], draws: I64) -> None:
         """Replay questions with equally many completions, in the orders (S, n)."""
         block = Pools.of(pools)
         known = ~np.isnan(block.labels).all(axis=1, keepdims=True)
@@ -138,10 +177,19 @@ class Replays:
             if each.name in deepconf.KEEP:
                 warm = max(1, self._n // 4)
                 begun, cost, winner = deepconf.replay(
-                    traces, block, full, draws, keep=deepconf.KEEP[each.name], warm=warm
+                    [every.deepconf for every in traced], block, full, draws, keep=deepconf.KEEP[each.name], warm=warm
                 )
                 got = np.take_along_axis(labels, winner[..., None], axis=-1)[..., 0]
                 self._note(each.name, "vote", got, begun, cost)
+                continue
+            if each.abort:
+                replayed = [aborts.replay(every.watched[each.name], draws, each.abort) for every in traced]
+                ended = np.stack([kept for _, kept in replayed])
+                left = Drawn(block, draws, auto=self._auto, agreement=self._agreement, ended=ended)
+                winner = _chosen("vote", left, ballots, self._scorer)
+                got = np.take_along_axis(labels, winner[..., None], axis=-1)[..., 0]
+                cost = np.stack([tokens.sum(axis=-1) for tokens, _ in replayed])
+                self._note(each.name, "vote", got, np.full(cost.shape, self._n), cost)
                 continue
             stop = stops[each.name] if each.rule else np.full(labels.shape[:2], int(each.name.removeprefix("fixed:")))
             last = stop[..., None] - 1

@@ -15,12 +15,11 @@ from swift_client import answers
 from swift_client.errors import ConfigurationError
 from swift_client.models import HeadArtifact
 from swift_client.stopping import StoppingRule
-from swift_client.training.deepconf import Traces
 from swift_client.training.evaluate import PARTS, Progress, answer_of, split_of
 from swift_client.training.groups import Group
 from swift_client.training.methods import Agreement
 from swift_client.training.pools import Pool, free_scorings, head_scoring, pool
-from swift_client.training.replays import Replays, plan
+from swift_client.training.replays import Replays, Traced, plan
 from swift_client.training.simulation import Simulation
 from swift_client.training.voting import subsets
 
@@ -56,7 +55,8 @@ def simulate(
         groups: graded questions.
         head: gives the probabilities that "posterior", "accept" and "auto" read; without one these do without.
         rules: names of ``STOPPING_RULES`` with parameters ("beta:threshold=0.9"), rules of your own, "deepconf_low",
-            "deepconf_high", "fixed:4"; or "all".
+            "deepconf_high", "fixed:4"; "abort_deepconf" and "abort_head", which close streams as ``best_of`` does, with
+            parameters as in "abort_head:keep=0.5"; or "all".
         n: completions of a question that are planned.
         orders: in which each question's completions arrive; all there are where there are fewer.
         waves: how many completions are drawn before a rule is asked, and asked again; the last number repeats.
@@ -89,9 +89,9 @@ def simulate(
     spec = answer_of(head) if isinstance(answer, EllipsisType) else answer
     scorings = free_scorings({"mean_logprob"}) | ({} if head is None else {"head": head_scoring(head)})
     stored: list[Pool] = []
-    traces: list[Traces] = []
+    traced: list[Traced] = []
     blind: list[Pool] = []
-    blind_traces: list[Traces] = []
+    blind_traced: list[Traced] = []
     short = unlabelled = 0
     for done, group in enumerate(groups, 1):
         progress("questions", done)
@@ -103,10 +103,9 @@ def simulate(
             short += labelled
         elif labelled or not stored:
             (stored if labelled else blind).append(pool(group, scorings, spec))
-            trace = Traces.of(sorted(group.completions, key=lambda completion: completion.index))
-            (traces if labelled else blind_traces).append(trace)
+            (traced if labelled else blind_traced).append(Traced.of(group.completions, planned, head))
     if not stored and blind and not short:
-        stored, traces, unlabelled = blind, blind_traces, 0
+        stored, traced, unlabelled = blind, blind_traced, 0
         notes.append(
             "No question has a label: what each rule costs is shown, and not what it gets right. "
             "`swift-client grade` gives stored questions their answers."
@@ -141,7 +140,7 @@ def simulate(
         step = max(1, _REPLAYS_AT_ONCE // len(draws))
         for start in range(0, len(some), step):
             block = some[start : start + step]
-            replays.add([stored[at] for at in block], [traces[at] for at in block], draws)
+            replays.add([stored[at] for at in block], [traced[at] for at in block], draws)
             progress("questions replayed", len(replays))
     return Simulation(
         rows=replays.rows(resamples=resamples, seed=seed),

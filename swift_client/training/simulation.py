@@ -16,7 +16,8 @@ class Replayed:
     """One rule with one way to choose from what it drew."""
 
     name: str
-    """Of the rule, as ``stopping_rule`` reads it; "fixed:4" draws four, "deepconf_low" and "_high" stop answers."""
+    """Of the rule, as ``stopping_rule`` reads it; "fixed:4" draws four, "deepconf_low" and "_high" stop answers,
+    "abort_deepconf" and "abort_head" close streams as ``best_of`` does."""
     choice: Choice
     """How the answer is chosen: "majority", counts with ties to the first; "vote", as ``best_of`` votes; "posterior",
     the answer with the greatest posterior odds; "best", the best score."""
