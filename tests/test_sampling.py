@@ -722,7 +722,7 @@ async def test_events_tell_the_story_without_the_prompt(fault_server: FaultServe
     story = [event.kind for event in told if event.kind != "limit"]
     assert story == ["request", "retry", "request", "reply", "top_up", "request", "reply"]
     assert told[1].kind == "limit"
-    assert "8 requests at once from now on" in told[1].message
+    assert told[1].message == "requests: at most 8 at once from now on"
     assert told[2].wait == 0
     assert isinstance(told[2].error, ServerError)
     assert "secret" not in repr(told)

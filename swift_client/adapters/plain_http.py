@@ -22,7 +22,7 @@ class PlainHttp:
         base_url: what request paths are relative to.
         key: gives the key for each request.
         http: the client to send with; closed with this object.
-        on_headers: called with the headers of each good reply.
+        on_headers: called with the headers of each reply.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class PlainHttp:
             timeout=timeout,
         )
         async with sending as response:
+            self._on_headers(response.headers)
             if not response.is_success:
                 body = await response.aread()
                 raise from_response(
                     response.status_code, dict(response.headers), body, self._provider, secrets=self._key.recent
                 )
-            self._on_headers(response.headers)
             async with aclosing(response.aiter_bytes()) as parts:
                 async for part in parts:
                     yield part

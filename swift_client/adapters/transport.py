@@ -182,6 +182,8 @@ class Transport:
             raise problem
 
     def _problem(self, error: Exception, arrived: int) -> SwiftClientError:
+        if headers := getattr(getattr(error, "response", None), "headers", None):  # the openai client's
+            self._on_headers(headers)
         return from_exception(
             error,
             self.provider,

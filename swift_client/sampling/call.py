@@ -121,7 +121,7 @@ class Call:
             if progress.hopeless and not progress.arrived:
                 raise progress.hopeless
             yield
-            news = limit.answered()
+            news = limit.answered(started=started)
         except SwiftClientError as error:
             news = limit.failed(error, started=started)
             raise

@@ -11,14 +11,16 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from swift_client.adapters.quota import quota_of
-from swift_client.errors import ConfigurationError, SwiftClientError
+from swift_client.errors import ConfigurationError, RateLimitError, SwiftClientError
 from swift_client.sampling.order import positive, whole
 from swift_client.sampling.pace import Pace
 
+DEFAULT_SIZE = 16
+"""Requests at once, where nothing is said."""
 _LONGEST_NAP = 1.0
 """Seconds after which a waiter looks again by itself: no timer of another loop, which may be closed, is relied on."""
-_OVERLOAD = (429, 503, 529)
-"""Statuses that say "not so many at once"."""
+_OVERLOAD = (503, 529)
+"""Statuses that say "not so many at once", besides 429."""
 
 _Turn = asyncio.Future[None]
 
@@ -82,18 +84,20 @@ class Limit:
             self._pace.end()
         self._open()
 
-    def answered(self) -> str | None:
-        """Take note of an answer; say in words what is new about the limit."""
+    def answered(self, *, started: float) -> str | None:
+        """Take note of an answer to a request that had ``started`` then; say in words what is new about the limit."""
         with self._lock:
-            return self._pace.answered()
+            return self._pace.answered(started=started)
 
     def failed(self, error: SwiftClientError, *, started: float) -> str | None:
         """Take note of a failed request that had ``started`` then; say in words what is new about the limit."""
         with self._lock:
-            if error.status in _OVERLOAD:
+            if error.retryable and (isinstance(error, RateLimitError) or error.status in _OVERLOAD):
                 asked = getattr(error, "retry_after", None)
                 return self._pace.refused(self.now(), started=started, retry_after=asked)
-            return self._pace.answered() if error.status and error.status < 500 else None
+            if error.status and error.status < 500:  # it was not too busy to say no
+                return self._pace.answered(started=started)
+            return None
 
     def spent(self, tokens: int) -> None:
         """Take note of what a reply cost."""
@@ -103,7 +107,7 @@ class Limit:
     def heard(self, headers: Mapping[str, str]) -> None:
         """Take note of what a reply's headers say is left."""
         quota = quota_of(headers)
-        if quota is not None:
+        if any(quota):
             with self._lock:
                 self._pace.heard(quota, self.now())
 
@@ -154,6 +158,7 @@ class RateLimit:
         max_concurrency: requests at once, at most; the HTTP connections follow it.
         requests_per_minute: kept, where given.
         tokens_per_minute: kept, where given: prompt and completion tokens together, by the mean of recent replies.
+        clock: gives seconds, for simulations.
 
     Raises:
         ConfigurationError: a number is not above 0.
@@ -161,10 +166,11 @@ class RateLimit:
 
     def __init__(
         self,
-        max_concurrency: int = 16,
+        max_concurrency: int = DEFAULT_SIZE,
         *,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         whole("max_concurrency", max_concurrency, low=1)
         for name, value in (("requests_per_minute", requests_per_minute), ("tokens_per_minute", tokens_per_minute)):
@@ -172,16 +178,21 @@ class RateLimit:
                 positive(name, value, unit="a minute")
         self.max_concurrency = max_concurrency
         self.requests_per_minute, self.tokens_per_minute = requests_per_minute, tokens_per_minute
+        self._clock = clock
         self._limits: dict[int, Limit] = {}
 
     def here(self) -> Limit:
         """Return this process's limit; a forked child begins with one of its own."""
-        made = Limit(
-            self.max_concurrency,
-            requests_per_minute=self.requests_per_minute,
-            tokens_per_minute=self.tokens_per_minute,
-        )
-        return self._limits.setdefault(os.getpid(), made)
+        process = os.getpid()
+        if process not in self._limits:
+            made = Limit(
+                self.max_concurrency,
+                requests_per_minute=self.requests_per_minute,
+                tokens_per_minute=self.tokens_per_minute,
+                clock=self._clock,
+            )
+            self._limits.setdefault(process, made)
+        return self._limits[process]
 
     def __repr__(self) -> str:
         rates = {"requests_per_minute": self.requests_per_minute, "tokens_per_minute": self.tokens_per_minute}
@@ -190,9 +201,18 @@ class RateLimit:
 
 
 def rate_limit(limit: object, max_concurrency: int) -> RateLimit:
-    """Return the limit that was given, or one of its own. Raises ConfigurationError for something else."""
+    """Return the limit that was given, or one of its own.
+
+    Raises:
+        ConfigurationError: it is something else, or says something else than ``max_concurrency``.
+    """
     if limit is None:
         return RateLimit(max_concurrency)
     if not isinstance(limit, RateLimit):
         raise ConfigurationError(f"limit= takes a RateLimit, not {type(limit).__name__}.")
+    if max_concurrency not in (DEFAULT_SIZE, limit.max_concurrency):
+        raise ConfigurationError(
+            f"max_concurrency={max_concurrency} beside limit={limit!r}: both say how many requests may run at once.",
+            hint="Give it to the RateLimit alone.",
+        )
     return limit

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 
-from swift_client.adapters.quota import Quota
+from swift_client.adapters.quota import Left, Quota
 
 LONGEST_PAUSE = 120.0
 """Seconds that all requests wait where one was told to; who is told to wait longer fails by itself, and alone."""
-_LONGEST_RESET = 60.0
-"""Seconds that a header's count of what remains is believed."""
+_LONGEST_BELIEF = 60.0
+"""Seconds that a header's count of what is left is believed."""
 _BURST = 1 / 6
 """Share of a minute's requests or tokens that may go at once."""
 _NEWEST = 0.2
@@ -21,14 +21,19 @@ _NEWEST = 0.2
 
 
 class Bucket:
-    """So many units a minute, ten seconds' worth at once; it may be overdrawn, and is then waited for."""
+    """Units that flow back at a rate, ``most`` of them at the most; it may be overdrawn, and is then waited for.
 
-    def __init__(self, per_minute: float, now: float) -> None:
-        self._rate = per_minute / 60
-        self._most = max(1.0, per_minute * _BURST)
-        self._level, self._at = self._most, now
+    Args:
+        rate: units a second, above 0.
+        most: units that may go at once.
+        level: units that are there.
+        now: the time.
+    """
 
-    def wait(self, now: float, amount: float) -> float:
+    def __init__(self, rate: float, *, most: float, level: float, now: float) -> None:
+        self._rate, self._most, self._level, self._at = rate, most, level, now
+
+    def wait(self, amount: float, now: float) -> float:
         """Return the seconds until ``amount`` is there, or all that the bucket holds."""
         self._level = min(self._most, self._level + max(0.0, now - self._at) * self._rate)
         self._at = max(now, self._at)
@@ -44,7 +49,7 @@ class Pace:
 
     Args:
         size: requests at once, at most.
-        requests_per_minute: the plan's own limit, if it is to be kept.
+        requests_per_minute: the plan's own limit, if it is to be kept; ten seconds' worth may go at once.
         tokens_per_minute: likewise, prompt and completion tokens together.
         now: the time.
     """
@@ -59,32 +64,40 @@ class Pace:
         """The window: as many whole requests may run at once."""
         self._cut_at = self._paused_until = -math.inf
         self._probing = False
-        self._quota, self._quota_until = math.inf, -math.inf
-        self._requests = Bucket(requests_per_minute, now) if requests_per_minute else None
-        self._tokens = Bucket(tokens_per_minute, now) if tokens_per_minute else None
+        self._requests = _plan(requests_per_minute, now)
+        self._tokens = _plan(tokens_per_minute, now)
         self._mean = 0.0
+        self._heard_requests: Bucket | None = None
+        self._heard_tokens: Bucket | None = None
+        self._heard_until = -math.inf
 
     def wait(self, now: float) -> float:
         """Return the seconds until a further request may start; infinite where one has to end first."""
         if self.busy >= (1 if self._probing else int(self.allowed)):
             return math.inf
-        if now >= self._quota_until:
-            self._quota = math.inf
+        if now >= self._heard_until:
+            self._heard_requests = self._heard_tokens = None
         waits = [0.0, self._paused_until - now]
-        if self._quota < 1:
-            waits.append(self._quota_until - now)
         if self._requests:
-            waits.append(self._requests.wait(now, 1))
+            waits.append(self._requests.wait(1, now))
         if self._tokens:  # those under way will take theirs too
-            waits.append(self._tokens.wait(now, self._mean * (self.busy + 1)))
+            waits.append(self._tokens.wait(self._mean * (self.busy + 1), now))
+        if self._heard_requests:
+            waits.append(min(self._heard_requests.wait(1, now), self._heard_until - now))
+        if self._heard_tokens:
+            waits.append(min(self._heard_tokens.wait(self._mean, now), self._heard_until - now))
         return max(waits)
 
     def start(self) -> None:
         """Count a request as under way."""
         self.busy += 1
-        self._quota -= 1
-        if self._requests:
-            self._requests.take(1)
+        for bucket, amount in (
+            (self._requests, 1.0),
+            (self._heard_requests, 1.0),
+            (self._heard_tokens, self._mean),
+        ):
+            if bucket:
+                bucket.take(amount)
 
     def end(self) -> None:
         """Count it as ended."""
@@ -96,8 +109,10 @@ class Pace:
         if self._tokens:
             self._tokens.take(tokens)
 
-    def answered(self) -> str | None:
+    def answered(self, *, started: float) -> str | None:
         """Widen the window by one for each window of answers; say so where it is whole again."""
+        if started < self._paused_until:  # it went out before the provider said wait: it says nothing of what is now
+            return None
         self._probing = False
         before = self.allowed
         self.allowed = min(float(self.size), before + 1 / before)
@@ -111,17 +126,31 @@ class Pace:
         said = []
         if started >= self._cut_at:
             self._cut_at, self.allowed = now, max(1.0, self.allowed / 2)
-            said.append(f"{int(self.allowed)} requests at once from now on")
-        if retry_after is not None and retry_after <= LONGEST_PAUSE and now + retry_after > self._paused_until:
+            said.append(f"at most {int(self.allowed)} at once from now on")
+        if retry_after and retry_after <= LONGEST_PAUSE and now + retry_after > self._paused_until:
             self._paused_until, self._probing = now + retry_after, True
             said.append(f"none for {retry_after:.2f} s, and then one to try")
-        return "; ".join(said) or None
+        return f"requests: {'; '.join(said)}" if said else None
 
     def heard(self, quota: Quota, now: float) -> None:
-        """Believe what a reply says is left until its reset; requests under way are not counted there yet."""
-        left, until = math.inf, now
-        if quota.requests is not None:
-            left, until = quota.requests, now + min(quota.requests_reset, _LONGEST_RESET)
-        if quota.tokens is not None and self._mean and (most := quota.tokens / self._mean) < left:
-            left, until = most, now + min(quota.tokens_reset, _LONGEST_RESET)
-        self._quota, self._quota_until = left - max(0, self.busy - 1), until
+        """Believe what a reply says is left, for a while; others under way may not be counted there yet."""
+        others = max(0, self.busy - 1)
+        self._heard_requests = _told(quota.requests, others, now)
+        self._heard_tokens = _told(quota.tokens, others * self._mean, now)
+        said = [left.reset for left in quota if left]
+        self._heard_until = now + min(max(said, default=0.0), _LONGEST_BELIEF)
+
+
+def _plan(per_minute: float | None, now: float) -> Bucket | None:
+    if per_minute is None:
+        return None
+    most = max(1.0, per_minute * _BURST)
+    return Bucket(per_minute / 60, most=most, level=most, now=now)
+
+
+def _told(left: Left | None, under_way: float, now: float) -> Bucket | None:
+    """Return what flows back so that the limit is whole at its reset; where it is unknown, at the reset at once."""
+    if left is None or left.reset <= 0:
+        return None
+    most = left.amount + 1 if left.most is None else max(left.most, left.amount + 1)
+    return Bucket((most - left.amount) / left.reset, most=most, level=max(0.0, left.amount - under_way), now=now)

@@ -1,0 +1,416 @@
+"""The limiter: its numbers by hand, its fairness, its pauses, its slots under cancellation, and ten bad minutes."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import random
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from benchmarks.soak import CAP, JumpingLoop, run
+from swift_client import AsyncSwiftReranker, RateLimit, SwiftReranker
+from swift_client.adapters.quota import Left, Quota, quota_of
+from swift_client.errors import ConfigurationError, RateLimitError, ServerError, SwiftClientError
+from swift_client.sampling import Limit
+from swift_client.sampling.pace import Bucket, Pace
+from swift_client.types import Event
+from tests.servers import FaultServer, Received, Response, after, chat, error
+
+NOTHING: dict[str, Any] = {"requests_per_minute": None, "tokens_per_minute": None, "now": 0.0}
+
+
+# --- numbers -----------------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_halves_the_window_once_a_burst_and_answers_widen_it_by_one_a_window() -> None:
+    pace = Pace(16, **NOTHING)
+    assert pace.refused(10.0, started=9.0, retry_after=None) == "requests: at most 8 at once from now on"
+    assert pace.refused(10.1, started=9.9, retry_after=None) is None  # started before the cut: the same burst
+    assert pace.allowed == 8
+    assert pace.refused(12.0, started=11.0, retry_after=None) == "requests: at most 4 at once from now on"
+    for _ in range(4):
+        pace.answered(started=13.0)
+    assert pace.allowed == pytest.approx(4 + 1 / 4 + 1 / 4.25 + 1 / 4.485 + 1 / 4.708, abs=1e-2)  # about one more
+    said = [pace.answered(started=13.0) for _ in range(200)]
+    assert pace.allowed == 16
+    assert [each for each in said if each] == ["all 16 requests may run at once again"]
+
+
+def test_the_window_never_falls_below_one() -> None:
+    pace = Pace(4, **NOTHING)
+    for second in range(10):
+        pace.refused(second + 1.0, started=second + 1.0, retry_after=None)
+    assert pace.allowed == 1
+    assert pace.wait(20.0) == 0
+
+
+def test_a_pause_holds_all_back_and_then_lets_one_try() -> None:
+    pace = Pace(8, **NOTHING)
+    assert (
+        pace.refused(1.0, started=0.5, retry_after=5.0)
+        == "requests: at most 4 at once from now on; none for 5.00 s, and then one to try"
+    )
+    assert pace.wait(2.0) == 4.0
+    assert pace.wait(6.0) == 0.0
+    pace.start()
+    assert pace.wait(6.0) == math.inf  # the one that tries is under way
+    assert pace.answered(started=0.9) is None  # sent before the refusal: it says nothing of what is now
+    assert pace.wait(6.0) == math.inf
+    pace.answered(started=6.0)
+    pace.end()
+    pace.start()
+    assert pace.wait(6.1) == 0.0
+
+
+def test_who_is_told_to_wait_for_an_hour_fails_alone() -> None:
+    pace = Pace(8, **NOTHING)
+    pace.refused(1.0, started=0.5, retry_after=3600.0)
+    assert pace.wait(1.1) == 0.0
+
+
+def test_what_headers_say_is_left_is_kept_and_flows_back_until_the_reset() -> None:
+    pace = Pace(8, **NOTHING)
+    pace.start()
+    pace.heard(Quota(Left(2, 10.0, None), None), 100.0)
+    for _ in range(2):
+        assert pace.wait(100.0) == 0.0
+        pace.start()
+    assert pace.wait(101.0) == 9.0
+    assert pace.wait(110.0) == 0.0
+
+    # OpenAI and Anthropic refill all the time: 60 of 600 requests are missing in six seconds, so ten come a second.
+    full = Pace(8, **NOTHING)
+    full.heard(Quota(Left(0, 60.0, 600), None), 0.0)
+    assert full.wait(0.0) == pytest.approx(0.1)
+    assert full.wait(0.1) == 0.0
+
+    tokens = Pace(8, **NOTHING)
+    tokens.spent(500)
+    tokens.heard(Quota(Left(100, 0.0, None), Left(900, 20.0, 1000)), 0.0)  # enough for one request of 500, not for two
+    tokens.start()
+    assert tokens.wait(0.0) == pytest.approx(20.0)  # five a second: 100 tokens
+    tokens.heard(Quota(Left(0, 86_400.0, None), None), 0.0)
+    assert tokens.wait(0.0) == 60.0  # no header is believed for longer than a minute
+
+
+def test_requests_under_way_are_taken_off_what_is_left_but_never_block_for_more_than_one() -> None:
+    pace = Pace(8, **NOTHING)
+    for _ in range(5):
+        pace.start()
+    pace.heard(Quota(Left(3, 10.0, 13), None), 0.0)  # one a second; four others are under way
+    assert pace.wait(0.0) == 1.0
+
+
+def test_a_bucket_fills_at_its_rate_and_holds_no_more_than_its_most() -> None:
+    bucket = Bucket(1.0, most=10, level=10, now=0.0)
+    for _ in range(10):
+        assert bucket.wait(1, 0.0) == 0
+        bucket.take(1)
+    assert bucket.wait(1, 0.0) == 1.0
+    assert bucket.wait(1, 0.5) == 0.5
+    assert bucket.wait(10, 1000.0) == 0
+    assert bucket.wait(1e9, 1000.0) == 0  # more than it holds waits for a full bucket
+
+
+def test_requests_a_minute_are_kept_with_ten_seconds_worth_at_once() -> None:
+    pace = Pace(100, requests_per_minute=60, tokens_per_minute=None, now=0.0)
+    now, starts = 0.0, []
+    while now < 60:
+        if wait := pace.wait(now):
+            now += wait
+            continue
+        pace.start()
+        pace.end()
+        starts.append(now)
+    assert starts[9] == 0.0
+    assert starts[10] == 1.0
+    assert max(sum(begin <= at < begin + 60 for at in starts) for begin in range(60)) <= 70
+
+
+def test_tokens_a_minute_are_kept_by_the_mean_of_recent_replies() -> None:
+    pace = Pace(8, requests_per_minute=None, tokens_per_minute=6000, now=0.0)  # 100 a second, 1,000 at once
+    pace.start()
+    pace.spent(800)
+    pace.end()
+    assert pace.wait(0.0) == 6.0  # 800 wanted, 200 there
+    assert pace.wait(6.0) == 0.0
+
+
+REQUESTS, TOKENS = "x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens"
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({REQUESTS: "59", "x-ratelimit-reset-requests": "1s"}, Quota(Left(59, 1.0, None), None)),
+        (
+            {TOKENS: "149984", "x-ratelimit-reset-tokens": "6m0s", "x-ratelimit-limit-tokens": "150000"},
+            Quota(None, Left(149984, 360, 150000)),
+        ),
+        ({REQUESTS: "0", "x-ratelimit-reset-requests": "250ms"}, Quota(Left(0, 0.25, None), None)),
+        ({REQUESTS: "3", "x-ratelimit-reset-requests": "12"}, Quota(Left(3, 12.0, None), None)),
+        ({REQUESTS: "3", "x-ratelimit-reset-requests": "1000000030"}, Quota(Left(3, 30.0, None), None)),
+        ({REQUESTS: "3", "x-ratelimit-reset-requests": "2m59.56s"}, Quota(Left(3, 179.56, None), None)),
+        ({REQUESTS: "3"}, Quota(Left(3, 1.0, None), None)),  # Azure says no reset
+        (
+            {
+                "anthropic-ratelimit-requests-remaining": "4",
+                "anthropic-ratelimit-requests-limit": "50",
+                "anthropic-ratelimit-requests-reset": "2001-09-09T01:47:00Z",
+                "anthropic-ratelimit-tokens-remaining": "1000",
+            },
+            Quota(Left(4, 20.0, 50), Left(1000, 1.0, None)),
+        ),
+        ({REQUESTS: "1", "x-ratelimit-reset-requests": "soon"}, Quota(Left(1, 1.0, None), None)),
+        ({REQUESTS: "1", "x-ratelimit-reset-requests": "1" * 99_999}, Quota(Left(1, 1.0, None), None)),
+        ({REQUESTS: "1", "x-ratelimit-reset-requests": "9999-12-31T23:59:59"}, None),
+        ({REQUESTS: "-1"}, Quota(None, None)),
+        ({REQUESTS: "nan", TOKENS: "many"}, Quota(None, None)),
+        ({"retry-after": "3"}, Quota(None, None)),
+    ],
+)
+def test_headers_of_every_form_are_read(headers: dict[str, str], expected: Quota | None) -> None:
+    read = quota_of(headers, now=1_000_000_000.0)
+    if expected is None:  # any finite number will do
+        assert read.requests
+        assert math.isfinite(read.requests.reset)
+    else:
+        assert read == expected
+
+
+@pytest.mark.parametrize("arguments", [{"max_concurrency": 0}, {"requests_per_minute": 0}, {"tokens_per_minute": "x"}])
+def test_a_limit_of_nothing_is_one_clear_error(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(arguments))):
+        RateLimit(**arguments)
+    with pytest.raises(ConfigurationError, match="limit= takes a RateLimit"):
+        SwiftReranker("pocket", limit=16)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="both say how many"):
+        SwiftReranker("pocket", limit=RateLimit(8), max_concurrency=4)
+
+
+# --- fairness, pauses, slots -------------------------------------------------------------------------------------
+
+
+async def test_a_question_of_64_calls_does_not_keep_a_question_of_one_waiting() -> None:
+    limit, order = Limit(1), []
+
+    async def call(owner: object, name: str) -> None:
+        await limit.acquire(owner)
+        order.append(name)
+        await asyncio.sleep(0)
+        limit.release()
+
+    big, small = object(), object()
+    tasks = [asyncio.create_task(call(big, f"big {at}")) for at in range(64)]
+    await asyncio.sleep(0)
+    await asyncio.gather(*tasks, asyncio.create_task(call(small, "small")))
+
+    assert order.index("small") < 5
+    assert [name for name in order if name != "small"] == [f"big {at}" for at in range(64)]
+    assert limit.busy == 0
+
+
+async def test_the_event_loop_ticks_while_all_requests_are_held_back(fault_server: FaultServer) -> None:
+    """Peers: a cool-down that slept on the loop froze the whole service."""
+    fault_server.script(error(429, "slow", headers={"retry-after": "0.5"}))
+    longest, last = 0.0, time.perf_counter()
+
+    async def heart() -> None:
+        nonlocal longest, last
+        while True:
+            await asyncio.sleep(0.005)
+            longest, last = max(longest, time.perf_counter() - last), time.perf_counter()
+
+    told: list[Event] = []
+    async with AsyncSwiftReranker("ollama", "m", base_url=fault_server.url, on_event=told.append) as rr:
+        await rr._transports.get()
+        with pytest.raises(SwiftClientError):  # opens the client, whose import would count
+            await rr.best_of("q", n=1, deadline=0.2)
+        beating = asyncio.create_task(heart())
+        last = time.perf_counter()
+        started = time.perf_counter()
+        selection = await rr.best_of("q", n=3)
+        beating.cancel()
+    assert len(selection.candidates) == 3
+    assert time.perf_counter() - started > 0.1  # it waited for the others' pause
+    assert longest < 0.25
+    assert any(event.kind == "limit" and "none for" in event.message for event in told)
+
+
+async def test_a_refused_call_holds_the_others_back_as_long_as_the_provider_asks(fault_server: FaultServer) -> None:
+    arrived: list[float] = []
+    refusals = iter([True])
+
+    def serve(request: Received) -> Response:
+        arrived.append(time.monotonic())
+        return error(429, "slow", headers={"retry-after-ms": "600"}) if next(refusals, False) else chat(["4"], k=3)
+
+    fault_server.serve(serve)
+    async with AsyncSwiftReranker("ollama", "m", base_url=fault_server.url, max_concurrency=1) as rr:
+        selection = await rr.best_of("q", n=4)
+    assert len(selection.candidates) == 4
+    assert arrived[1] - arrived[0] >= 0.59
+
+
+def test_slots_are_not_lost_whoever_is_cancelled_whenever() -> None:
+    async def play(seed: int) -> None:
+        draw, limit = random.Random(seed), Limit(3)
+        most = 0
+
+        async def call(owner: object) -> None:
+            nonlocal most
+            await limit.acquire(owner)
+            try:
+                most = max(most, limit.busy)
+                await asyncio.sleep(draw.random() * 0.002)
+                if draw.random() < 0.2:
+                    refusal = RateLimitError("slow", status=429, retryable=True)
+                    refusal.retry_after = draw.choice([None, 0.001])
+                    limit.failed(refusal, started=limit.now())
+                else:
+                    limit.answered(started=limit.now())
+            finally:
+                limit.release()
+
+        tasks = [asyncio.create_task(call(at % 5)) for at in range(60)]
+        while any(not task.done() for task in tasks):
+            await asyncio.sleep(0.0005)
+            victim = draw.choice(tasks)
+            if draw.random() < 0.5:
+                victim.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)
+        assert limit.busy == 0
+        assert most <= 3
+        await asyncio.wait_for(limit.acquire(), 2)
+
+    for seed in range(8):
+        asyncio.run(play(seed))
+
+
+def test_a_pause_that_one_threads_loop_learnt_ends_for_a_waiter_on_another_whose_teacher_is_gone() -> None:
+    limit = Limit(1)
+
+    async def teach() -> None:
+        await limit.acquire()
+        refusal = ServerError("busy", status=529, retryable=True)
+        refusal.retry_after = 0.3
+        limit.failed(refusal, started=limit.now())
+        limit.release()
+
+    asyncio.run(teach())  # its loop is closed now
+    ended: list[float] = []
+
+    def wait() -> None:
+        asyncio.run(asyncio.wait_for(limit.acquire(), 5))
+        ended.append(time.monotonic())
+
+    started = time.monotonic()
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join(10)
+    assert ended
+    assert 0.2 < ended[0] - started < 3
+
+
+async def test_rerankers_that_share_a_limit_share_its_slots(fault_server: FaultServer) -> None:
+    busy = most = 0
+    lock = threading.Lock()
+
+    def serve(request: Received) -> Response:
+        nonlocal busy, most
+        with lock:
+            busy += 1
+            most = max(most, busy)
+        time.sleep(0.02)
+        with lock:
+            busy -= 1
+        return chat(["4"], k=3)
+
+    fault_server.serve(serve)
+    shared = RateLimit(2)
+    async with (
+        AsyncSwiftReranker("ollama", "m", base_url=fault_server.url, limit=shared) as one,
+        AsyncSwiftReranker("ollama", "other", base_url=fault_server.url, limit=shared) as two,
+    ):
+        await asyncio.gather(one.best_of("q", n=6), two.best_of("q", n=6))
+    assert most <= 2
+    assert shared.here().busy == 0
+
+
+async def test_what_remains_by_the_headers_is_not_exceeded(fault_server: FaultServer) -> None:
+    """The server says that two requests are left for half a second; the third goes out after that."""
+    arrived: list[float] = []
+
+    def serve(request: Received) -> Response:
+        arrived.append(time.monotonic())
+        headers = (
+            {"x-ratelimit-remaining-requests": "2", "x-ratelimit-reset-requests": "500ms"} if len(arrived) == 1 else {}
+        )
+        return after(0.02, chat(["4"], k=3, headers=headers))
+
+    fault_server.serve(serve)
+    async with AsyncSwiftReranker("ollama", "m", base_url=fault_server.url) as rr:
+        await rr.best_of("q", n=1)
+        await rr.best_of("q", n=4)
+    assert arrived[4] - arrived[0] > 0.45
+    assert arrived[2] - arrived[0] < 0.45
+
+
+def test_a_forked_child_begins_with_a_limit_of_its_own() -> None:
+    shared = RateLimit(1)
+    mine = shared.here()
+    asyncio.run(mine.acquire())
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if shared.here() is not mine and shared.here().busy == 0 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# --- ten minutes at once -----------------------------------------------------------------------------------------
+
+
+def test_after_minutes_of_429_the_limit_recovers_and_grows_again() -> None:
+    """inspect_ai#5138 and phoenix#15403: peers stayed at the floor, or froze, after sustained 429."""
+
+    async def play() -> Limit:
+        loop = asyncio.get_running_loop()
+        limit = Limit(16, clock=loop.time)
+        while loop.time() < 300:  # five minutes of nothing but refusals
+            await limit.acquire()
+            started = limit.now()
+            await asyncio.sleep(0.1)
+            refusal = RateLimitError("slow", status=429, retryable=True)
+            refusal.retry_after = random.Random(int(loop.time())).choice([None, 1.0, 20.0])
+            limit.failed(refusal, started=started)
+            limit.release()
+        begun = loop.time()
+        for _ in range(200):
+            await limit.acquire()
+            limit.answered(started=limit.now())
+            limit.release()
+        assert loop.time() - begun < 30
+        return limit
+
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        limit = runner.run(play())
+    assert limit._pace.allowed == 16
+    assert limit.busy == 0
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_ten_minutes_of_bursts_resets_and_slow_replies_freeze_nothing_overrun_nothing_and_lose_nothing(
+    seed: int,
+) -> None:
+    found = run(seed, 10.0)
+
+    assert found["questions"] > 200
+    assert found["refused"] > 20
+    assert found["most_at_once"] <= CAP
+    violations = ("frozen", "over_cap", "overruns", "lost", "miscounted_calls", "slots_leaked")
+    assert {name: found[name] for name in violations} == dict.fromkeys(violations, 0)
