@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any
 
-from swift_client.answers.exact import exact, shortest
+from swift_client.answers.exact import exact
+from swift_client.answers.json_text import canonical, decode, find_json
 from swift_client.answers.marks import boxed, last_match, marked, short_reply
 from swift_client.answers.normal import normal
 from swift_client.errors import ConfigurationError
@@ -141,45 +139,13 @@ def _yes_no(text: str) -> str | None:
     return None
 
 
-_FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)```", re.DOTALL)
-
-
 def _json(text: str) -> str | None:
-    """Read the whole text, else the last fenced block, else the longest JSON from the first "{" or the first "["."""
-    fenced = last_match(_FENCE, text)
-    for whole in (text, fenced[1] if fenced else ""):
-        value, end = _json_at(whole.strip(), 0)
-        if value is not None and end == len(whole.strip()):
-            return value
-    starts = [at for at in (text.find("{"), text.find("[")) if at >= 0]
-    return max((_json_at(text, at) for at in starts), key=lambda found: found[1], default=(None, 0))[0]
-
-
-def _json_at(text: str, start: int) -> tuple[str | None, int]:
+    """Read the JSON in the text; see :func:`find_json`."""
     try:
-        value, end = _DECODER.raw_decode(text, start)
-        return _canonical(value), end
+        span = find_json(text)
+        return None if span is None else canonical(decode(text[slice(*span)]))
     except (ValueError, RecursionError):
-        return None, -1
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_float=Decimal, parse_int=Decimal, parse_constant=_refuse)
-
-
-def _canonical(value: Any) -> str:
-    """Sorted keys, no white space, and numbers by value: ``{"a": 1.0}`` equals ``{"a":1}``."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{json.dumps(key)}:{_canonical(value[key])}" for key in sorted(value)) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(_canonical, value)) + "]"
-    if isinstance(value, Decimal):
-        number = exact(str(value).lower())
-        return str(value) if number is None else shortest(format(value, "f"))
-    return json.dumps(value, ensure_ascii=False)
+        return None
 
 
 def _as_is(text: str) -> str:
