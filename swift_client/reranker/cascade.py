@@ -11,7 +11,7 @@ from typing import Any, Generic, Self, TypeVar, get_args
 from swift_client.errors import ConfigurationError, SwiftClientError
 from swift_client.portal import Portal
 from swift_client.reranker.accepting import OnReject, calibrated, needed
-from swift_client.reranker.core import Reranker
+from swift_client.reranker.asking import Asking
 from swift_client.reranker.faces import AsyncSwiftReranker, SwiftReranker, not_yet
 from swift_client.reranker.rejecting import joined, noted, rejected
 from swift_client.reranker.spending import account_of
@@ -20,7 +20,7 @@ from swift_client.sampling import Account, Budget, Order, order, whole
 from swift_client.stopping import StoppingRule
 from swift_client.types import Message, Selection, Step
 
-R = TypeVar("R", bound=Reranker)
+R = TypeVar("R", bound=Asking)
 
 
 @dataclass(frozen=True)

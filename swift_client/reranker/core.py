@@ -1,12 +1,9 @@
-"""What both faces share: settings, checked once, and the road from a prompt to a Selection."""
+"""What both faces are given: settings, checked once, before anything is sent."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -17,35 +14,26 @@ from swift_client.errors import ConfigurationError
 from swift_client.models import AnyHead
 from swift_client.portal import Portal
 from swift_client.pricing import Prices
-from swift_client.reranker.accepting import accepted, reaction
 from swift_client.reranker.external import External
 from swift_client.reranker.heads import Head, pick
-from swift_client.reranker.judging import UNTRAINED, Method, Rules, Scorer, judge
-from swift_client.reranker.keeping import Keeping, Store, store_of, together
-from swift_client.reranker.lies import Origin
+from swift_client.reranker.judging import UNTRAINED, Method, Rules, Scorer
+from swift_client.reranker.keeping import Store, store_of
 from swift_client.reranker.opinion import Bench, JudgeFunction
-from swift_client.reranker.rejecting import escalated, rejected
 from swift_client.reranker.replies import rank_reply
 from swift_client.reranker.serving import serving
-from swift_client.reranker.spending import Tariff, ended, out_of_budget
-from swift_client.reranker.stopping import WAVES, Watch, aborting_of
+from swift_client.reranker.spending import Tariff
+from swift_client.reranker.stopping import aborting_of
 from swift_client.reranker.transports import Transports
 from swift_client.sampling import (
-    REMEDY,
     Abort,
-    Account,
     Endpoint,
-    Line,
-    Order,
     RateLimit,
     abort_of,
-    draw,
     positive,
     rate_limit,
     whole,
 )
-from swift_client.stopping import StoppingRule
-from swift_client.types import Completion, Event, Selection
+from swift_client.types import Event, Selection
 
 RequireLogprobs = Literal["auto"] | bool
 
@@ -53,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 class Reranker:
-    """Picks the best of N answers. This base holds all but the call itself, which is sync or async.
+    """Picks the best of N answers. This base holds the settings.
 
     Args:
         provider: a row's name ("openai"), name and model ("openai/gpt-4.1-mini"), a Provider row, or an object of your
@@ -212,124 +200,3 @@ class Reranker:
         scorer = self._rules.scorer
         name = scorer if isinstance(scorer, str) else getattr(scorer, "name", getattr(scorer, "__name__", "custom"))
         return f"{type(self).__name__}({self._row.name!r}, {self._model!r}, scorer={name!r})"
-
-    async def _best_of(
-        self,
-        question: Order,
-        rule: StoppingRule | None = None,
-        account: Account | None = None,
-        on_reject: str = "return",
-    ) -> Selection:
-        reaction(on_reject, self._rules, n=question.n, stopping=rule)
-        selection = await self._ask(question, rule, account)
-        if on_reject == "return" or selection.accepted:
-            return selection
-        if on_reject == "abstain":
-            raise rejected(selection)
-        return await escalated(selection, question, lambda rest, begun: self._ask(rest, None, account, begun))
-
-    async def _ask(
-        self,
-        question: Order,
-        rule: StoppingRule | None = None,
-        account: Account | None = None,
-        begun: Sequence[Completion] = (),
-    ) -> Selection:
-        """Draw and choose; ``begun`` are completions of this question that are there already, and paid."""
-        started = time.perf_counter()
-        meter = await self._tariff.meter(account, question, self._row) if account else None
-        line = Line(
-            provider=self._row,
-            model=self._model,
-            codec=self._codec,
-            transport=await self._transports.get(),
-            endpoint=self._endpoint,
-            limit=self._limit.here(),
-            max_retries=self._max_retries,
-            must_have_logprobs=self._must_have_logprobs,
-            on_event=self._on_event,
-            token_ids=self._rules.reads_token_ids or self._store is not None,  # kept for any head
-        )
-        keeping = Keeping.of(
-            self._store,
-            line,
-            question,
-            base_url=self._tariff.base_url,
-            top_logprobs=self._top_logprobs,
-            scorer=self._rules.scorer,
-        )
-        rules = replace(self._rules, origin=Origin.of(self._known, line.fields(question)))
-        judged = partial(self._judged, rules=rules)
-        watch = Watch(rule, question.n, judged) if rule else None
-        plan = await self._tariff.plan(question, self._row, n_max=self._endpoint.n_max, warm_cache=self._warm_cache)
-        have = dict(enumerate(begun[: question.n]))
-        here = len(have)
-        if keeping:
-            have = together(await keeping.recall(question.n), begun[: question.n], question.n)
-        drawn = await draw(
-            line,
-            question,
-            waves=WAVES if watch else (),
-            enough=watch.enough if watch else None,
-            meter=meter,
-            aborting=aborting_of(self._abort, rules.scorer),
-            first_alone=plan is not None or self._warm_cache is True,
-            on_arrival=keeping.arrived if keeping else None,
-            have=have,
-        )
-        kept = await keeping.notes(drawn, reused=len(have) - here) if keeping else ()
-        if not drawn.completions:
-            raise out_of_budget(drawn, question, None)
-        # Scoring is numpy and answers may be compared in another process: neither belongs on the loop.
-        selection = await asyncio.to_thread(watch.judged if watch else judged, drawn.completions)
-        left = None if question.deadline is None else question.deadline - (time.perf_counter() - started)
-        selection = await self._external.fused(
-            selection,
-            question.messages,
-            left=left,
-            choose=lambda second: self._judged(drawn.completions, replace(rules, second=second)),
-        )
-        selection = await self._bench.heard(
-            selection,
-            question.messages,
-            left=left,
-            choose=lambda opinion: self._judged(drawn.completions, replace(rules, scorer=opinion)),
-        )
-        self._warn_once(selection, rules, line.endpoint.silent(line.fields(question)))
-        stopped, notes = ended(drawn, question)
-        selection = replace(
-            selection,
-            stopped=stopped or (watch.stopped(drawn) if watch else None),
-            usage=drawn.usage,
-            cost=await asyncio.to_thread(self._tariff.cost, drawn),
-            failures=drawn.failures,
-            notes=(*kept, *notes, *([plan.reason] if plan else []), *drawn.notes, *selection.notes),
-            reused=len(have) - here,
-            elapsed=time.perf_counter() - started,
-            provider=self._row.name,
-            model=self._model,
-        )
-        if len(drawn.completions) < question.min_completions:
-            raise out_of_budget(drawn, question, selection)
-        return await asyncio.to_thread(accepted, selection, rules, n=question.n, stopping=rule)
-
-    def _warn_once(self, selection: Selection, rules: Rules, silent: str | None) -> None:
-        """Say once that texts alone decide where logprobs were hoped for; the notes of each Selection say it too."""
-        if self._warned or self._hopes_for_none or selection.signal != "text" or rules.reads_text_alone:
-            return
-        self._warned = True
-        why = silent or next((note for note in selection.notes if "ogprobs" in note), "none came.")
-        logger.warning("%s/%s: no logprobs (%s) %s, or pass judge=.", self._row.name, self._model, why, REMEDY)
-
-    def _judged(self, completions: Sequence[Completion], rules: Rules) -> Selection:
-        scorer = rules.scorer
-        try:
-            return judge(completions, rules)
-        except Exception as error:  # a scorer of the user's may raise anything; paid completions are not lost over it
-            if isinstance(scorer, str | AnyHead):
-                raise
-            logger.warning("the scorer failed with %s; %s scores instead", type(error).__name__, UNTRAINED)
-            logger.debug("the scorer's error", exc_info=True)
-            note = f"The scorer failed ({type(error).__name__}: {error}), so {UNTRAINED} scored instead."
-            selection = judge(completions, replace(rules, scorer=UNTRAINED))
-            return replace(selection, notes=(note, *selection.notes))

@@ -7,14 +7,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from swift_client.errors import ConfigurationError
-from swift_client.reranker.core import Reranker
+from swift_client.reranker.asking import Asking
 from swift_client.reranker.spending import account_of
 from swift_client.reranker.stopping import Stopping, rule_of
 from swift_client.sampling import Account, Budget, order
 from swift_client.types import Message, Selection
 
 
-class AsyncSwiftReranker(Reranker):
+class AsyncSwiftReranker(Asking):
     """Best-of-N on the caller's event loop; the arguments are those of the base class.
 
     One instance may serve many tasks, and several loops one after another or at once. Use it as
@@ -56,7 +56,7 @@ class AsyncSwiftReranker(Reranker):
         await self.aclose()
 
 
-class SwiftReranker(Reranker):
+class SwiftReranker(Asking):
     """Best-of-N for sync code: scripts, notebooks, handlers, threads; the arguments are those of the base class.
 
     One instance may serve many threads. It starts a daemon thread of its own with the first call, also after a fork,
