@@ -19,11 +19,11 @@ Span = tuple[int, int]
 def find_json(text: str) -> Span | None:
     """Find the whole text, else the last fenced block, else the longest JSON from the first "{" or the first "["."""
     fenced = last_match(_FENCE, text)
-    for begin, end in ((0, len(text)), fenced.span(1) if fenced else (0, 0)):
-        inside = text[begin:end]
-        start, stop = begin + len(inside) - len(inside.lstrip()), begin + len(inside.rstrip())
-        if start < stop and value_end(text, start) == stop:
-            return start, stop
+    for begin, stop in ((0, len(text)), fenced.span(1) if fenced else (0, 0)):
+        inside = text[begin:stop]
+        first, last = begin + len(inside) - len(inside.lstrip()), begin + len(inside.rstrip())
+        if first < last and value_end(text, first) == last:
+            return first, last
     starts = [at for at in (text.find("{"), text.find("[")) if at >= 0]
     found = [(at, end) for at in starts if (end := value_end(text, at)) is not None]
     return max(found, key=lambda span: span[1], default=None)
