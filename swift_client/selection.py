@@ -8,7 +8,7 @@ table 2). Ties go to the higher score, then to the lower ``Completion.index``; a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,13 +43,17 @@ def choose(
     probabilities: F32 | None = None,
     answers: Answers,
     method: Method = "auto",
+    answered_only: bool = False,
+    support: Callable[[Sequence[float]], Sequence[float]] | None = None,
 ) -> Choice:
     """Choose among N completions with scores ``values`` (N,), NaN where there is no signal.
 
     "vote" weighs each vote by its calibrated probability (N,), 0..1, where ``probabilities`` are given, else by 1; the
     winning answer's best-scored completion wins. Answers of equal weight are told apart by their best-scored
     completion, so that with two different answers a vote is the best score. "auto" votes where any answer was read.
-    Completions that were cut, filtered or refused never vote, and win only when there is nothing else.
+    Completions that were cut, filtered or refused never vote, and win only when there is nothing else; with
+    ``answered_only`` so do those without an answer. ``support`` replaces the sums of weights under vote: from (N,)
+    weights it makes what each completion has behind it.
     Raises ConfigurationError for an unknown method or no completions, ValueError for lengths that differ.
     """
     if method not in ("auto", "best", "vote"):
@@ -70,6 +74,8 @@ def choose(
         notes.append("No complete answer has a score, so ties go to the first one.")
 
     voters = [at for at in pool if completions[at].complete and answers.groups[at] is not None]
+    if answered_only:
+        pool = voters or pool
     if method == "vote" and not voters:
         notes.append("No complete answer could be read, so there was no vote: the best score wins.")
     weights = [0.0] * count
@@ -82,6 +88,10 @@ def choose(
         probability = 1.0 if probabilities is None else float(probabilities[at])
         weights[at] = probability if probability > LEAST_WEIGHT else LEAST_WEIGHT  # NaN too
         ballots.setdefault(answers.groups[at], []).append(at)
+    if support:
+        behind = support(weights)
+        winner = max(voters, key=lambda at: (behind[at], rank[at]))
+        return Choice(winner=winner, method="vote", weights=tuple(weights), notes=tuple(notes))
     # fsum is exact, so the sum does not depend on the order of the completions
     winner = max(
         (max(members, key=rank.__getitem__) for members in ballots.values()),

@@ -1,11 +1,14 @@
 """The values that travel from bytes to choice: Completion, Candidate, Usage, Failure, Selection.
 
+They stand in one file, a little longer than others, since together they are what users see.
+
 Shapes: T is the number of tokens of one completion, K the length of its longest list of alternatives,
 N the number of completions of one question. Logprobs are natural logarithms.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -183,6 +186,19 @@ class Stopped:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Field:
+    """One top-level member of the chosen object, where answers have a ``response_model``."""
+
+    value: Any
+    """As in :attr:`Selection.parsed`."""
+    logprob: float | None
+    """Sum of the logprobs of the tokens that spell its value, quotes included, nats, <= 0; None where there are none,
+    one of them is censored, or the tokens do not spell the object."""
+    agreement: float
+    """Share 0..1 of the votes, by weight, whose object has the same value here."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """One member of a Cascade that was asked."""
 
@@ -236,6 +252,10 @@ class Selection:
     calibration says nothing, which ``notes`` explain where there is one."""
     path: tuple[Step, ...] = ()
     """Whom a Cascade asked, in this order; ``usage`` and ``cost`` are the sums. Empty without a Cascade."""
+    parsed: Any = None
+    """The chosen object, where ``response_model`` is given: an instance of the model, or plain values for a schema."""
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    """The chosen object's top-level members, by name; empty without ``response_model``, or where it is no object."""
 
     @property
     def best(self) -> Candidate:
@@ -303,6 +323,10 @@ class Selection:
                 {**asdict(replace(step, error=None)), "error": None if step.error is None else str(step.error)}
                 for step in self.path
             ],
+            "parsed": self.parsed.model_dump(mode="json") if hasattr(self.parsed, "model_dump") else self.parsed,
+            "fields": {
+                name: {"logprob": each.logprob, "agreement": each.agreement} for name, each in self.fields.items()
+            },
             "notes": list(self.notes),
             "failures": [
                 {

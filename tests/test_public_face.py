@@ -102,14 +102,14 @@ def test_both_faces_have_the_same_names() -> None:
 def test_rank_and_parse_response_have_the_fixed_signatures() -> None:
     empty = inspect.Parameter.empty
 
-    assert list(defaults(rank).values()) == [empty, "openai", "mean_logprob", "auto", "auto"]
-    assert list(defaults(rank))[1:] == ["provider", "scorer", "answer", "select"]
+    assert list(defaults(rank).values()) == [empty, "openai", "mean_logprob", "auto", "auto", None]
+    assert list(defaults(rank))[1:] == ["provider", "scorer", "answer", "select", "response_model"]
     assert list(defaults(parse_response).items())[1:] == [
         ("provider", "openai"),
         ("top_logprobs", None),
         ("token_ids", False),
     ]
-    assert keyword_only(rank) == {"provider", "scorer", "answer", "select"}
+    assert keyword_only(rank) == {"provider", "scorer", "answer", "select", "response_model"}
     assert keyword_only(parse_response) == {"top_logprobs", "token_ids"}
 
 

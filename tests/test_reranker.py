@@ -79,7 +79,7 @@ def ask(server: FaultServer, **options: Any) -> SwiftReranker:
         ({"on_reject": "abstain"}, "needs a head that was calibrated to a risk: there is none"),
         ({"on_reject": "escalate"}, "nothing left to ask"),
         ({"on_reject": "shrug"}, "on_reject='shrug' is unknown"),
-        ({"response_model": dict}, "response_model= is not available in this version"),
+        ({"response_model": dict}, "response_model= takes a pydantic model class or a JSON schema dict, not dict"),
     ],
 )
 def test_a_wrong_argument_of_best_of_is_one_clear_error_and_nothing_is_sent(

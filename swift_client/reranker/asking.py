@@ -16,8 +16,10 @@ from swift_client.reranker.judging import UNTRAINED, Rules, judge
 from swift_client.reranker.keeping import Keeping, together
 from swift_client.reranker.lies import Origin
 from swift_client.reranker.rejecting import escalated, rejected
+from swift_client.reranker.shaping import fitting, told
 from swift_client.reranker.spending import ended, out_of_budget
 from swift_client.reranker.stopping import WAVES, Watch, aborting_of
+from swift_client.reranker.structured import Shape
 from swift_client.sampling import (
     REMEDY,
     Account,
@@ -40,14 +42,17 @@ class Asking(Reranker):
         rule: StoppingRule | None = None,
         account: Account | None = None,
         on_reject: str = "return",
+        shape: Shape | None = None,
     ) -> Selection:
         reaction(on_reject, self._rules, n=question.n, stopping=rule)
-        selection = await self._ask(question, rule, account)
+        selection = await self._ask(question, rule, account, shape=shape)
         if on_reject == "return" or selection.accepted:
             return selection
         if on_reject == "abstain":
             raise rejected(selection)
-        return await escalated(selection, question, lambda rest, begun: self._ask(rest, None, account, begun))
+        return await escalated(
+            selection, question, lambda rest, begun: self._ask(rest, None, account, begun, shape=shape)
+        )
 
     async def _ask(
         self,
@@ -55,9 +60,12 @@ class Asking(Reranker):
         rule: StoppingRule | None = None,
         account: Account | None = None,
         begun: Sequence[Completion] = (),
+        *,
+        shape: Shape | None = None,
     ) -> Selection:
         """Draw and choose; ``begun`` are completions of this question that are there already, and paid."""
         started = time.perf_counter()
+        question, untold = told(question, shape, self._row.codec)
         meter = await self._tariff.meter(account, question, self._row) if account else None
         line = Line(
             provider=self._row,
@@ -79,7 +87,7 @@ class Asking(Reranker):
             top_logprobs=self._top_logprobs,
             scorer=self._rules.scorer,
         )
-        rules = replace(self._rules, origin=Origin.of(self._known, line.fields(question)))
+        rules = replace(self._rules, origin=Origin.of(self._known, line.fields(question)), shape=shape)
         judged = partial(self._judged, rules=rules)
         watch = Watch(rule, question.n, judged) if rule else None
         plan = await self._tariff.plan(question, self._row, n_max=self._endpoint.n_max, warm_cache=self._warm_cache)
@@ -124,7 +132,7 @@ class Asking(Reranker):
             usage=drawn.usage,
             cost=await asyncio.to_thread(self._tariff.cost, drawn),
             failures=drawn.failures,
-            notes=(*kept, *notes, *([plan.reason] if plan else []), *drawn.notes, *selection.notes),
+            notes=(*untold, *kept, *notes, *([plan.reason] if plan else []), *drawn.notes, *selection.notes),
             reused=len(have) - here,
             elapsed=time.perf_counter() - started,
             provider=self._row.name,
@@ -132,6 +140,8 @@ class Asking(Reranker):
         )
         if len(drawn.completions) < question.min_completions:
             raise out_of_budget(drawn, question, selection)
+        if shape:
+            fitting(selection, shape)
         return await asyncio.to_thread(accepted, selection, rules, n=question.n, stopping=rule)
 
     def _warn_once(self, selection: Selection, rules: Rules, silent: str | None) -> None:

@@ -12,10 +12,11 @@ from swift_client.errors import ConfigurationError, SwiftClientError
 from swift_client.portal import Portal
 from swift_client.reranker.accepting import OnReject, calibrated, needed
 from swift_client.reranker.asking import Asking
-from swift_client.reranker.faces import AsyncSwiftReranker, SwiftReranker, not_yet
+from swift_client.reranker.faces import AsyncSwiftReranker, SwiftReranker
 from swift_client.reranker.rejecting import joined, noted, rejected
 from swift_client.reranker.spending import account_of
 from swift_client.reranker.stopping import Stopping, rule_of
+from swift_client.reranker.structured import Shape, shape_of
 from swift_client.sampling import Account, Budget, Order, order, whole
 from swift_client.stopping import StoppingRule
 from swift_client.types import Message, Selection, Step
@@ -80,7 +81,12 @@ class _Cascade(Generic[R]):
             needed(_purpose(member), member.reranker._rules, n=member.n or question.n, stopping=rule)
 
     async def _best_of(
-        self, question: Order, rule: StoppingRule | None, account: Account | None, on_reject: str
+        self,
+        question: Order,
+        rule: StoppingRule | None,
+        account: Account | None,
+        on_reject: str,
+        shape: Shape | None,
     ) -> Selection:
         self._checked(question, rule, on_reject)
         started = time.perf_counter()
@@ -99,7 +105,7 @@ class _Cascade(Generic[R]):
                 question, n=n, deadline=left and max(left, 1e-3), min_completions=min(question.min_completions, n)
             )
             try:
-                came = await member.reranker._ask(ordered, rule, account, begun)
+                came = await member.reranker._ask(ordered, rule, account, begun, shape=shape)
             except SwiftClientError as error:
                 if best is None and (isinstance(error, ConfigurationError) or member is self._members[-1]):
                     raise
@@ -163,9 +169,9 @@ class AsyncCascade(_Cascade[AsyncSwiftReranker]):
         **sampling: Any,
     ) -> Selection:
         """Return the first accepted answer, else the last; arguments and errors as :meth:`Cascade.best_of`."""
-        not_yet(response_model=response_model)
         question = order(prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling)
-        return await self._best_of(question, rule_of(stopping), account_of(budget), on_reject)
+        rule, account = rule_of(stopping), account_of(budget)
+        return await self._best_of(question, rule, account, on_reject, shape_of(response_model))
 
     async def aclose(self) -> None:
         """Close the members' connections that were opened on the running loop."""
@@ -226,7 +232,7 @@ class Cascade(_Cascade[SwiftReranker]):
             budget: what all members may spend together.
             on_reject: "return" the last answer where none is accepted; "abstain": raise RejectedError, which holds it.
                 "escalate" is what a cascade does anyway.
-            response_model: not in this version.
+            response_model: as of :meth:`SwiftReranker.best_of`; a member whose answers do not fit has failed.
             sampling: further fields of the requests.
 
         Returns:
@@ -238,10 +244,9 @@ class Cascade(_Cascade[SwiftReranker]):
             RejectedError: ``on_reject="abstain"``, and no answer is accepted.
             SwiftClientError: no member brought an answer; what the last one said.
         """
-        not_yet(response_model=response_model)
         question = order(prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling)
-        rule, account = rule_of(stopping), account_of(budget)
-        return self._portal.run(lambda: self._best_of(question, rule, account, on_reject))
+        rule, account, shape = rule_of(stopping), account_of(budget), shape_of(response_model)
+        return self._portal.run(lambda: self._best_of(question, rule, account, on_reject, shape))
 
     def close(self) -> None:
         """Cancel what runs, and close all members."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from swift_client.reranker.replies import rank_reply
 from swift_client.reranker.serving import serving
 from swift_client.reranker.spending import Tariff
 from swift_client.reranker.stopping import aborting_of
+from swift_client.reranker.structured import shape_of
 from swift_client.reranker.transports import Transports
 from swift_client.sampling import (
     Abort,
@@ -189,12 +191,12 @@ class Reranker:
         scorer = self._rules.scorer
         return scorer if isinstance(scorer, AnyHead) else None
 
-    def rank(self, response: Any) -> Selection:
+    def rank(self, response: Any, *, response_model: object | None = None) -> Selection:
         """Choose the best completion of a reply that you already have; nothing is sent.
 
-        ``response`` is bytes, str, dict, an SDK object, or a list of Completion.
+        ``response`` is bytes, str, dict, an SDK object, or a list of Completion; ``response_model`` as in ``best_of``.
         """
-        return rank_reply(response, self._row, self._rules)
+        return rank_reply(response, self._row, replace(self._rules, shape=shape_of(response_model)))
 
     def __repr__(self) -> str:
         scorer = self._rules.scorer

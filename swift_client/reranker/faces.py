@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from swift_client.errors import ConfigurationError
 from swift_client.reranker.asking import Asking
 from swift_client.reranker.spending import account_of
 from swift_client.reranker.stopping import Stopping, rule_of
+from swift_client.reranker.structured import shape_of
 from swift_client.sampling import Account, Budget, order
 from swift_client.types import Message, Selection
 
@@ -39,9 +39,9 @@ class AsyncSwiftReranker(Asking):
 
         Cancelling the task closes its connections and leaves nothing behind.
         """
-        not_yet(response_model=response_model)
         question = order(prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling)
-        return await self._best_of(question, rule_of(stopping), account_of(budget), on_reject)
+        rule, account = rule_of(stopping), account_of(budget)
+        return await self._best_of(question, rule, account, on_reject, shape_of(response_model))
 
     async def aclose(self) -> None:
         """Close the connections that were opened on the running loop."""
@@ -95,7 +95,11 @@ class SwiftReranker(Asking):
             on_reject: what to do with an answer that is not accepted at the risk which the head was calibrated to
                 (``swift-client calibrate``): "return" it, ``accepted`` being False; "abstain": raise RejectedError,
                 which holds it; "escalate": draw the completions that a stopping rule left out, and choose again.
-            response_model: not in this version.
+            response_model: a pydantic model class, or a JSON schema dict (extra "schema"), that answers have to fit:
+                their text, a ```json block in it, or the arguments of their one tool call. The provider is told
+                where its wire format has a field for it, and ``sampling`` has no such field of yours. What does not
+                fit does not vote and does not win; the vote is over whole objects, and where no two are equal, over
+                their members. The choice is ``Selection.parsed``, and ``Selection.fields`` tells of its members.
             sampling: further fields of the request, sent to the provider untouched: ``temperature``, ``max_tokens``,
                 ``stop``, ...
 
@@ -106,15 +110,14 @@ class SwiftReranker(Asking):
         Raises:
             ConfigurationError: a wrong argument; nothing was sent.
             BudgetExceededError: the budget ended before ``min_completions`` came; the best so far is inside.
-            NoCompletionError: too few completions came; every cause is inside.
+            NoCompletionError: too few completions came, or none fits ``response_model``; every cause is inside.
             RejectedError: ``on_reject="abstain"``, and the answer is not accepted.
             LogprobsUnavailableError: ``require_logprobs=True`` and none come.
             ProviderError: the only cause of all failures, where no retry can help.
         """
-        not_yet(response_model=response_model)
         question = order(prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling)
-        rule, account = rule_of(stopping), account_of(budget)
-        return self._portal.run(lambda: self._best_of(question, rule, account, on_reject))
+        rule, account, shape = rule_of(stopping), account_of(budget), shape_of(response_model)
+        return self._portal.run(lambda: self._best_of(question, rule, account, on_reject, shape))
 
     def close(self) -> None:
         """Cancel what runs, close the connections and end the thread."""
@@ -127,12 +130,3 @@ class SwiftReranker(Asking):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def not_yet(**arguments: object) -> None:
-    """Refuse what later versions will do, rather than ignore it in silence."""
-    for name, value in arguments.items():
-        if value is not None:
-            raise ConfigurationError(
-                f"{name}= is not available in this version.", hint=f"Leave {name}= out, or upgrade swift-client."
-            )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,7 +17,9 @@ from swift_client.fusion import fuse
 from swift_client.models import AnyHead, HiddenHead
 from swift_client.reranker.external import Second
 from swift_client.reranker.lies import UNKNOWN, Origin, honest
+from swift_client.reranker.members import fields_of, support
 from swift_client.reranker.opinion import Opinion
+from swift_client.reranker.structured import Fit, Shape
 from swift_client.reranker.tempering import readable
 from swift_client.types import F32, Candidate, Completion, Selection
 
@@ -47,6 +50,8 @@ class Rules:
     0..1, and weigh votes too; probabilities stay the head's."""
     origin: Origin = UNKNOWN
     """How the completions were drawn, which says what their logprobs may mean."""
+    shape: Shape | None = None
+    """What answers have to fit; then whole objects are compared, whatever ``answer`` says."""
 
     @property
     def reads_token_ids(self) -> bool:
@@ -83,8 +88,7 @@ def judge(completions: Sequence[Completion], rules: Rules) -> Selection:
         ConfigurationError: there are no completions, or a scorer of the user's returns no N numbers.
     """
     ordered, caught = honest(_numbered(completions), rules.origin)
-    # What was cut cannot vote, and must not count as unreadable either.
-    read = answers.read([completion.text if completion.complete else "" for completion in ordered], rules.answer)
+    read, fits = _read(ordered, rules)
     scorer, doubts = _trusted(rules, ordered)
     shown, limits = readable(ordered, scorer, rules.origin)
     if shown is None:
@@ -95,7 +99,9 @@ def judge(completions: Sequence[Completion], rules: Rules) -> Selection:
         pair = values.astype(np.float64), rules.second.values.astype(np.float64)
         values = weights = fuse(*pair, rules.second.fuse).astype(np.float32)
         name = f"{name} + {rules.second.name} ({rules.second.fuse})"
-    choice = selection.choose(ordered, values, probabilities=weights, answers=read, method=rules.select)
+    choice = selection.choose(
+        ordered, values, probabilities=weights, answers=read, method=rules.select, **_among(fits, read)
+    )
     believed = _answer_probabilities(read.groups, scored.probabilities)
     return Selection(
         candidates=tuple(
@@ -115,7 +121,34 @@ def judge(completions: Sequence[Completion], rules: Rules) -> Selection:
         scorer=name,
         method=choice.method,
         notes=(*rules.notes, *caught, *doubts, *limits, *scored.notes, *choice.notes),
+        **_chosen(ordered, fits, choice),
     )
+
+
+def _read(completions: Sequence[Completion], rules: Rules) -> tuple[answers.Answers, tuple[Fit | None, ...]]:
+    """Read N answers, and where they have a shape their objects."""
+    if rules.shape:
+        fits, read = rules.shape.read(completions)
+        return read, fits
+    # What was cut cannot vote, and must not count as unreadable either.
+    return answers.read([each.text if each.complete else "" for each in completions], rules.answer), ()
+
+
+def _among(fits: Sequence[Fit | None], read: answers.Answers) -> dict[str, Any]:
+    """Say how to choose among objects: what fits none does not win, and where no two agree their members vote."""
+    if not fits:
+        return {}
+    numbers = [number for number in read.groups if number is not None]
+    alone = len(set(numbers)) == len(numbers)
+    return {"answered_only": True, "support": partial(support, fits) if alone else None}
+
+
+def _chosen(completions: Sequence[Completion], fits: Sequence[Fit | None], choice: selection.Choice) -> dict[str, Any]:
+    fit = fits[choice.winner] if fits else None
+    if fit is None:
+        return {}
+    weights = choice.weights if any(choice.weights) else [1.0] * len(fits)  # "best" counts no votes
+    return {"parsed": fit.parsed, "fields": fields_of(completions, fits, weights, choice.winner)}
 
 
 def _answer_probabilities(groups: Sequence[int | None], probabilities: F32 | None) -> dict[int | None, float]:

@@ -11,6 +11,8 @@ from swift_client.adapters.replies import recognise
 from swift_client.answers import Spec
 from swift_client.reranker.accepting import accepted
 from swift_client.reranker.judging import UNTRAINED, Method, Rules, Scorer, judge
+from swift_client.reranker.shaping import fitting
+from swift_client.reranker.structured import shape_of
 from swift_client.types import Completion, Selection, Usage
 
 
@@ -39,6 +41,7 @@ def rank(
     scorer: Scorer = UNTRAINED,
     answer: Spec = "auto",
     select: Method = "auto",
+    response_model: object | None = None,
 ) -> Selection:
     """Choose the best completion of a reply that you already have. Nothing is sent and no key is read.
 
@@ -48,8 +51,13 @@ def rank(
         scorer: a name, a callable from completions to N numbers, or a HeadArtifact.
         answer: how the compared answer is read.
         select: "vote", "best", or "auto": vote where answers can be read and compared.
+        response_model: a pydantic model class or a JSON schema dict that answers have to fit.
+
+    Raises:
+        NoCompletionError: none fits ``response_model``.
     """
-    rules = Rules(scorer=UNTRAINED if scorer == "auto" else scorer, answer=answer, select=select)
+    shape = shape_of(response_model)
+    rules = Rules(scorer=UNTRAINED if scorer == "auto" else scorer, answer=answer, select=select, shape=shape)
     return rank_reply(reply_or_completions, _row(provider), rules)
 
 
@@ -57,6 +65,8 @@ def rank_reply(reply_or_completions: Any, row: Provider, rules: Rules) -> Select
     """Rank with checked rules; the Selection carries the reply's usage, model and notes."""
     reply = read_reply(reply_or_completions, row, token_ids=rules.reads_token_ids)
     selection = judge(reply.completions, rules)
+    if rules.shape:
+        fitting(selection, rules.shape)
     selection = accepted(selection, rules, n=len(selection.candidates))
     return replace(
         selection,

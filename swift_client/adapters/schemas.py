@@ -1,0 +1,144 @@
+"""How each wire format is told the JSON schema that an answer has to fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from swift_client.errors import ConfigurationError
+
+Schema = Mapping[str, Any]
+
+OWN_FIELDS = frozenset(
+    {
+        *("response_format", "tools", "functions", "text", "generationConfig", "responseMimeType", "responseSchema"),
+        *(
+            "responseJsonSchema",
+            "output_config",
+            "output_format",
+            "structured_outputs",
+            "guided_json",
+            "guided_grammar",
+        ),
+        *("json_schema", "grammar"),
+    }
+)
+"""Fields by which a caller says himself what shape an answer has; beside one of them nothing is added."""
+
+
+def schema_fields(codec: str, name: str, schema: Schema) -> dict[str, Any] | None:
+    """Return the request's fields that ask for answers of this schema; None where the format has none."""
+    write = _FIELDS.get(codec)
+    return None if write is None else write(name, schema)
+
+
+def strict(schema: Schema) -> bool:
+    """Whether OpenAI's strict mode takes it: each object names all its members, demands them and allows no others.
+
+    https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
+    """
+    return all(
+        node.get("additionalProperties") is False
+        and "default" not in node
+        and set(node.get("required", ())) == set(node.get("properties", ()))
+        for node in _nodes(schema)
+        if node.get("type") == "object" or "properties" in node
+    )
+
+
+def closed(schema: Schema) -> dict[str, Any]:
+    """Write a pydantic model's schema as strict mode wants it: every member is demanded, so none has a default.
+
+    What fits it fits the model too.
+    """
+    result = {key: _each(value, closed) for key, value in schema.items() if key != "default"}
+    properties = schema.get("properties")
+    if isinstance(properties, Mapping):  # a member may be called "default"
+        result["properties"] = {name: closed(node) for name, node in properties.items()}
+        result["required"] = list(properties)
+        result.setdefault("additionalProperties", False)
+    return result
+
+
+def _nodes(schema: Any) -> list[Mapping[str, Any]]:
+    """Return all mappings inside a schema: more than the subschemas, which does no harm here."""
+    found, waiting = [], [schema]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, Mapping):
+            found.append(node)
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+    return found
+
+
+def _each(value: Any, change: Callable[[Schema], Any]) -> Any:
+    if isinstance(value, Mapping):
+        return change(value)
+    return [_each(item, change) for item in value] if isinstance(value, list) else value
+
+
+def _chat(name: str, schema: Schema) -> dict[str, Any]:
+    described = {"name": name, "schema": schema, "strict": strict(schema)}
+    return {"response_format": {"type": "json_schema", "json_schema": described}}
+
+
+def _responses(name: str, schema: Schema) -> dict[str, Any]:
+    return {"text": {"format": {"type": "json_schema", "name": name, "schema": schema, "strict": strict(schema)}}}
+
+
+_GEMINI_KEYS = frozenset(
+    {
+        *("type", "format", "title", "description", "nullable", "enum", "maxItems", "minItems", "properties"),
+        *("required", "minProperties", "maxProperties", "minLength", "maxLength", "pattern", "example", "anyOf"),
+        *("propertyOrdering", "default", "items", "minimum", "maximum"),
+    }
+)
+"""https://ai.google.dev/api/caching#Schema: a part of OpenAPI's, without references."""
+_DEEPEST = 12
+"""References followed into one another; a schema that holds itself cannot be written out."""
+
+
+def _gemini(name: str, schema: Schema) -> dict[str, Any] | None:
+    try:
+        written = _inlined(schema, schema, 0)
+    except (LookupError, TypeError, RecursionError):
+        return None
+    return {"responseMimeType": "application/json", "responseSchema": written}
+
+
+def _inlined(node: Schema, root: Schema, depth: int) -> dict[str, Any]:
+    while "$ref" in node:
+        depth += 1
+        if depth > _DEEPEST:
+            raise RecursionError
+        target: Any = root
+        for step in str(node["$ref"]).removeprefix("#").strip("/").split("/"):
+            target = target[step] if step else target
+        node = {**target, **{key: value for key, value in node.items() if key != "$ref"}}
+    result = {key: value for key, value in node.items() if key in _GEMINI_KEYS}
+    if "const" in node:
+        result["enum"] = [node["const"]]
+    for key in ("anyOf", "items"):
+        if key in result:
+            result[key] = _each(result[key], lambda part: _inlined(part, root, depth))
+    if "properties" in node:
+        result["properties"] = {key: _inlined(part, root, depth) for key, part in node["properties"].items()}
+    return result
+
+
+_FIELDS: Mapping[str, Callable[[str, Schema], dict[str, Any] | None]] = MappingProxyType(
+    {"openai_chat": _chat, "openai_responses": _responses, "gemini": _gemini}
+)
+
+
+def self_contained(schema: Schema) -> None:
+    """Raise ConfigurationError where a schema refers to another document: nothing is fetched."""
+    for node in _nodes(schema):
+        reference = node.get("$ref")
+        if isinstance(reference, str) and not reference.startswith("#"):
+            raise ConfigurationError(
+                f"The schema refers to another document, {reference!r}.", hint="Write what it refers to into $defs."
+            )
