@@ -1,11 +1,12 @@
 """Ten minutes of a provider at its worst, in compressed time: does anything freeze, overrun, or get lost?
 
-    python benchmarks/soak.py [--json] [--minutes 10] [--seeds 3]
+    python benchmarks/soak.py [--json] [--minutes 10] [--seeds 3] [--seconds 5]
 
 The real draw, limit, retry and budget run on an event loop whose clock jumps to the next thing that happens. A scripted
-provider stands at the end of the line: bursts of 429 with and without Retry-After, minutes of them, resets, broken
-streams, slow and truncated replies, and quiet times; it counts what it was asked and what it sent. Questions arrive all
-the time, each with a budget. A bar of 0 counts violations.
+provider stands at the end of the line: bursts of 429 with and without Retry-After, minutes of them, resets, broken and
+slow streams, short replies, and quiet times; it bills each question for all that it began to answer. Questions arrive
+all the time, each with a budget, every third with a deadline, which makes its calls streams. Then the same in real time
+over real sockets, from several threads that share one limit. A bar of 0 counts violations.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ import random
 import selectors
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.soak_sockets import SOCKET_VIOLATIONS, sockets
 from swift_client.adapters import PROVIDERS, Request, codec
 from swift_client.errors import (
     BudgetExceededError,
@@ -35,12 +37,14 @@ from swift_client.errors import (
     ServerError,
 )
 from swift_client.sampling import Budget, Endpoint, Limit, Line, Meter, draw, order
-from tests.servers import chat_body
+from tests.servers import chat_body, chat_stream
 
-CAP, N, MAX_TOKENS = 16, 8, 6
+CAP, N, MAX_TOKENS, TOKENS, CALLS = 16, 8, 6, 400, 12
 FROZEN = 150.0
 """Seconds without a single request while questions wait, above which the limiter counts as frozen: the longest wait
 that it honours is 120."""
+
+VIOLATIONS = ("frozen", "over_cap", "overruns", "underbilled", "lost", "miscounted_calls", "slots_leaked")
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -80,6 +84,8 @@ class Provider:
     busy: int = 0
     most_busy: int = 0
     starts: list[float] = field(default_factory=list)
+    billed: dict[str, int] = field(default_factory=dict)
+    """Tokens of each question, also of replies that did not come whole."""
 
     def __post_init__(self) -> None:
         self._draw = random.Random(self.seed)
@@ -93,18 +99,31 @@ class Provider:
 
     async def send(self, request: Request, *, timeout: float | None = None) -> bytes:
         """Answer one request."""
-        loop = asyncio.get_running_loop()
+        async with self.stream(request) as chunks:
+            received = b""
+            try:
+                async for chunk in chunks:
+                    received += chunk
+            except ConnectionFailedError as error:
+                error.received = received
+                raise
+            return received
+
+    @asynccontextmanager
+    async def stream(self, request: Request, *, timeout: float | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Answer one request chunk by chunk."""
         self.asked += 1
-        self.starts.append(loop.time())
+        self.starts.append(asyncio.get_running_loop().time())
         self.busy += 1
         self.most_busy = max(self.most_busy, self.busy)
         try:
-            return await self._answer(request, loop.time())
+            async with aclosing(self._answer(request, self.asked)) as chunks:
+                yield chunks
         finally:
             self.busy -= 1
 
-    async def _answer(self, request: Request, now: float) -> bytes:
-        weather, chance = self.weather(now), self._draw.random()
+    async def _answer(self, request: Request, number: int) -> AsyncGenerator[bytes]:
+        weather, chance = self.weather(asyncio.get_running_loop().time()), self._draw.random()
         await asyncio.sleep(self._draw.uniform(0.05, 0.5))
         if weather == "closed" or (weather == "storm" and chance < 0.7):
             self.refused += 1
@@ -116,23 +135,21 @@ class Provider:
             raise ServerError("overloaded", provider="soak", status=529, retryable=True)
         if weather == "resets" and chance < 0.5:
             raise ConnectionFailedError("reset", provider="soak", retryable=True)
-        if weather == "slow":
-            await asyncio.sleep(self._draw.uniform(1, 30))
-        count = max(1, request.n - (chance > 0.9))
-        texts = [f"The answer is {self.asked}.{at}" for at in range(count)]
-        body = json.dumps(chat_body(texts, k=2)).encode()
-        if weather == "resets" and chance < 0.6:
-            error = ConnectionFailedError("broken off", provider="soak", retryable=True)
-            error.received = body[: len(body) // 2]
-            raise error
-        self.sent.update(texts)
-        return body
-
-    @asynccontextmanager
-    async def stream(self, request: Request, *, timeout: float | None = None) -> AsyncIterator[Any]:
-        """Stand in for streaming, which is not asked for here."""
-        raise NotImplementedError
-        yield
+        texts = [f"The answer is {number}.{at}" for at in range(max(1, request.n - (chance > 0.9)))]
+        asked = request.body["messages"][0]["content"]
+        usage = chat_body(texts, k=None)["usage"]
+        self.billed[asked] = self.billed.get(asked, 0) + usage["total_tokens"]
+        streamed = bool(request.body.get("stream"))
+        chunks = (chat_stream(texts, k=2).chunks or ()) if streamed else (json.dumps(chat_body(texts, k=2)).encode(),)
+        cut_at = len(chunks) // 2 if weather == "resets" and chance < 0.6 else None
+        for at, chunk in enumerate(chunks):
+            if at == cut_at:
+                raise ConnectionFailedError("broken off", provider="soak", retryable=True)
+            if weather == "slow":
+                await asyncio.sleep(self._draw.uniform(1, 30) / len(chunks))
+            if at == len(chunks) - 1:
+                self.sent.update(texts)
+            yield chunk
 
     async def aclose(self) -> None:
         """Close nothing."""
@@ -155,7 +172,7 @@ async def soak(seed: int, minutes: float) -> dict[str, float]:
         must_have_logprobs=False,
         on_event=None,
     )
-    found = {"questions": 0.0, "answered": 0.0, "failed": 0.0, "overruns": 0.0, "counted": 0.0}
+    found = {"questions": 0.0, "answered": 0.0, "failed": 0.0, "overruns": 0.0, "underbilled": 0.0, "counted": 0.0}
     most_held = 0
     arrived: set[str] = set()
     waits: list[float] = []
@@ -163,8 +180,10 @@ async def soak(seed: int, minutes: float) -> dict[str, float]:
     async def question() -> None:
         nonlocal most_held
         found["questions"] += 1
-        asked = order("q", N, sampling={"max_tokens": MAX_TOKENS})
-        account = Budget(tokens=400, calls=12).open()
+        name = f"question {found['questions']:.0f}"
+        deadline = arrivals.uniform(5, 60) if found["questions"] % 3 == 0 else None
+        asked = order(name, N, deadline=deadline, sampling={"max_tokens": MAX_TOKENS})
+        account = Budget(tokens=TOKENS, calls=CALLS).open()
         begun = loop.time()
         try:
             drawn = await draw(line, asked, meter=Meter(account, asked, {}, None))
@@ -174,7 +193,9 @@ async def soak(seed: int, minutes: float) -> dict[str, float]:
             found["failed"] += 1
             arrived.update(each.text for each in getattr(error, "completions", ()))
         spent = account.spent
-        found["overruns"] += spent.tokens > 400 or spent.calls > 12
+        billed = provider.billed.get(name, 0)
+        found["overruns"] += max(spent.tokens, billed) > TOKENS or spent.calls > CALLS
+        found["underbilled"] += billed > spent.tokens
         found["counted"] += spent.calls
         most_held = max(most_held, limit.busy)
         waits.append(loop.time() - begun)
@@ -215,20 +236,24 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("--minutes", type=float, default=10.0, help="of virtual time, for each seed")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5.0, help="over real sockets")
     options = parser.parse_args()
     started = time.perf_counter()
     found = [run(seed, options.minutes) for seed in range(options.seeds)]
+    real = sockets(options.seconds, at_once=CAP)
+    values = {name: sum(each[name] for each in found) for name in VIOLATIONS}
+    values |= {f"sockets_{name}": real[name] for name in SOCKET_VIOLATIONS}
     bars = {
-        name: {"value": sum(each[name] for each in found), "target": 0, "unit": "violations", "interval": None}
-        for name in ("frozen", "over_cap", "overruns", "lost", "miscounted_calls", "slots_leaked")
+        name: {"value": value, "target": 0, "unit": "violations", "interval": None} for name, value in values.items()
     }
     if options.json:
-        print(json.dumps({"bars": bars, "seeds": found, "seconds": time.perf_counter() - started}, indent=2))
+        seconds = time.perf_counter() - started
+        print(json.dumps({"bars": bars, "seeds": found, "sockets": real, "seconds": seconds}, indent=2))
         return
-    for name, bar in bars.items():
-        print(f"{name:20} {bar['value']:6.0f}  bar 0  {'ok' if not bar['value'] else 'MISSED'}")
-    for seed, each in enumerate(found):
-        print(f"\nseed {seed}: " + ", ".join(f"{name} {value:,.0f}" for name, value in each.items()))
+    for name, value in values.items():
+        print(f"{name:25} {value:6.0f}  bar 0  {'ok' if not value else 'MISSED'}")
+    for title, each in [*((f"seed {seed}", each) for seed, each in enumerate(found)), ("sockets", real)]:
+        print(f"\n{title}: " + ", ".join(f"{name} {value:,.0f}" for name, value in each.items()))
     print(f"\n{options.seeds} × {options.minutes:g} minutes in {time.perf_counter() - started:.1f} s")
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from swift_client.adapters.quota import quota_of
 from swift_client.errors import ConfigurationError, RateLimitError, SwiftClientError
@@ -18,7 +19,8 @@ from swift_client.sampling.pace import Pace
 DEFAULT_SIZE = 16
 """Requests at once, where nothing is said."""
 _LONGEST_NAP = 1.0
-"""Seconds after which a waiter looks again by itself: no timer of another loop, which may be closed, is relied on."""
+"""Seconds after which a waiter looks again by itself: the timer that should have woken it may be of a closed loop."""
+_SHORTEST_NAP = 0.001
 _OVERLOAD = (503, 529)
 """Statuses that say "not so many at once", besides 429."""
 
@@ -51,6 +53,7 @@ class Limit:
             size, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute, now=clock()
         )
         self._waiting: dict[int, deque[_Turn]] = {}
+        self._rings_at = -math.inf
         self._lock = threading.Lock()
 
     @property
@@ -68,8 +71,8 @@ class Limit:
             self._waiting.setdefault(id(owner), deque()).append(turn)
         try:
             while not turn.done():
-                nap = min(self._open(), _LONGEST_NAP)
-                await asyncio.wait([turn], timeout=nap)
+                self._open()
+                await asyncio.wait([turn], timeout=_LONGEST_NAP)
         except asyncio.CancelledError:
             with self._lock:
                 waiting = self._forget(id(owner), turn)
@@ -111,20 +114,28 @@ class Limit:
             with self._lock:
                 self._pace.heard(quota, self.now())
 
-    def _open(self) -> float:
-        """Let all begin who may; return the seconds until it is worth to look again."""
+    def _open(self) -> None:
+        """Let all begin who may, and come back when the next one may."""
         with self._lock:
+            now = self.now()
             while self._waiting:
-                wait = self._pace.wait(self.now())
+                wait = self._pace.wait(now)
                 if wait > 0:
-                    return wait
+                    self._come_back(now, max(wait, _SHORTEST_NAP))
+                    return
                 turn = self._next()
                 self._pace.start()
                 try:
                     turn.get_loop().call_soon_threadsafe(self._grant, turn)
                 except RuntimeError:  # that loop was closed while its task waited
                     self._pace.end()
-            return math.inf
+
+    def _come_back(self, now: float, wait: float) -> None:
+        """Open again after ``wait`` seconds by a timer of this loop, unless one will ring before."""
+        if wait < _LONGEST_NAP and not now < self._rings_at <= now + wait:
+            with suppress(RuntimeError):  # no loop runs where an abandoned coroutine is cleaned up
+                asyncio.get_running_loop().call_later(wait, self._open)
+                self._rings_at = now + wait
 
     def _next(self) -> _Turn:
         """Take the first call of the question whose turn it is, and put that question last."""
