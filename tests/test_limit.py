@@ -217,7 +217,7 @@ async def test_a_question_of_64_calls_does_not_keep_a_question_of_one_waiting() 
 
 
 async def test_the_event_loop_ticks_while_all_requests_are_held_back(fault_server: FaultServer) -> None:
-    """Peers: a cool-down that slept on the loop froze the whole service."""
+    """uqlm#451: a cool-down that slept on the loop froze the whole service."""
     fault_server.script(error(429, "slow", headers={"retry-after": "0.5"}))
     longest, last = 0.0, time.perf_counter()
 
