@@ -43,6 +43,9 @@ def best_of(
         str | None, typer.Option(help='Close streams that lose confidence: deepconf, head, or "deepconf:keep=0.1".')
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Sent to the provider; call i sends seed + i.")] = None,
+    schema: Annotated[
+        typer.FileBinaryRead | None, typer.Option(help="A JSON schema that answers have to fit; others do not win.")
+    ] = None,
     store: Annotated[
         Path | None, typer.Option(help="Keep every reply in this samples file, and reuse those that are there.")
     ] = None,
@@ -55,6 +58,7 @@ def best_of(
     from swift_client.sampling import Budget
 
     question = _stdin_text() if prompt == "-" else prompt
+    shape = _schema(schema.read()) if schema else None
     sampling: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens}
     wanted = {"usd": budget_usd, "tokens": budget_tokens, "seconds": budget_seconds, "calls": budget_calls}
     limits: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
@@ -81,6 +85,7 @@ def best_of(
             on_reject=on_reject,
             budget=Budget(**limits) if limits else None,
             seed=seed,
+            response_model=shape,
             **{name: value for name, value in sampling.items() if value is not None},
         )
     screen.show_selection(selection, as_json=as_json)
@@ -123,6 +128,15 @@ def rank(
 
 def _or_none(spec: str) -> str | None:
     return None if spec == "none" else spec
+
+
+def _schema(data: bytes) -> dict[str, Any]:
+    import msgspec
+
+    try:
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"The file of --schema is no JSON object: {error}.") from error
 
 
 def _stdin_text() -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from swift_client.errors import BadRequestError
 from swift_client.models import AnyHead
 from swift_client.reranker.accepting import accepted, reaction
 from swift_client.reranker.core import Reranker
@@ -16,7 +17,7 @@ from swift_client.reranker.judging import UNTRAINED, Rules, judge
 from swift_client.reranker.keeping import Keeping, together
 from swift_client.reranker.lies import Origin
 from swift_client.reranker.rejecting import escalated, rejected
-from swift_client.reranker.shaping import fitting, told
+from swift_client.reranker.shaping import about_the_shape, fitting, told
 from swift_client.reranker.spending import ended, out_of_budget
 from swift_client.reranker.stopping import WAVES, Watch, aborting_of
 from swift_client.reranker.structured import Shape
@@ -64,8 +65,30 @@ class Asking(Reranker):
         shape: Shape | None = None,
     ) -> Selection:
         """Draw and choose; ``begun`` are completions of this question that are there already, and paid."""
+        if shape is None:
+            return await self._asked(question, rule, account, begun)
+        ordered, untold = told(question, shape, self._row.codec)
+        try:
+            selection = await self._asked(ordered, rule, account, begun, shape=shape)
+        except BadRequestError as error:
+            if ordered is question or not about_the_shape(error):
+                raise
+            untold = (f"The provider refused the schema ({error.message}), so it was asked without.",)
+            selection = await self._asked(question, rule, account, begun, shape=shape)
+        selection = replace(selection, notes=(*untold, *selection.notes))
+        fitting(selection, shape)
+        return selection
+
+    async def _asked(
+        self,
+        question: Order,
+        rule: StoppingRule | None = None,
+        account: Account | None = None,
+        begun: Sequence[Completion] = (),
+        *,
+        shape: Shape | None = None,
+    ) -> Selection:
         started = time.perf_counter()
-        question, untold = told(question, shape, self._row.codec)
         meter = await self._tariff.meter(account, question, self._row) if account else None
         line = Line(
             provider=self._row,
@@ -132,7 +155,7 @@ class Asking(Reranker):
             usage=drawn.usage,
             cost=await asyncio.to_thread(self._tariff.cost, drawn),
             failures=drawn.failures,
-            notes=(*untold, *kept, *notes, *([plan.reason] if plan else []), *drawn.notes, *selection.notes),
+            notes=(*kept, *notes, *([plan.reason] if plan else []), *drawn.notes, *selection.notes),
             reused=len(have) - here,
             elapsed=time.perf_counter() - started,
             provider=self._row.name,
@@ -140,8 +163,6 @@ class Asking(Reranker):
         )
         if len(drawn.completions) < question.min_completions:
             raise out_of_budget(drawn, question, selection)
-        if shape:
-            fitting(selection, shape)
         return await asyncio.to_thread(accepted, selection, rules, n=question.n, stopping=rule)
 
     def _warn_once(self, selection: Selection, rules: Rules, silent: str | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from swift_client.errors import NoCompletionError
+from swift_client.errors import BadRequestError, NoCompletionError
 from swift_client.reranker.structured import Shape
 from swift_client.sampling import Order
 from swift_client.types import Selection
@@ -15,7 +15,14 @@ def told(question: Order, shape: Shape | None, codec: str) -> tuple[Order, tuple
     if shape is None:
         return question, ()
     fields, note = shape.request(codec, question.sampling)
-    return replace(question, sampling={**fields, **question.sampling}), (note,) if note else ()
+    ordered = replace(question, sampling={**fields, **question.sampling}) if fields else question
+    return ordered, (note,) if note else ()
+
+
+def about_the_shape(error: BadRequestError) -> bool:
+    """Whether a refusal names the fields that :func:`told` adds: DeepSeek and older servers know no schemas."""
+    said = error.message.lower()
+    return any(word in said for word in ("response_format", "schema", "text.format", "grammar"))
 
 
 def fitting(selection: Selection, shape: Shape) -> None:
