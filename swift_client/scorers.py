@@ -21,6 +21,8 @@ from swift_client.errors import ArtifactMismatchError, ConfigurationError
 from swift_client.features import (
     FEATURES,
     RESPONSE_TERMS,
+    ResponseTerms,
+    TokenFeatures,
     TokenTable,
     column_names,
     listed_ranks,
@@ -133,7 +135,7 @@ def score(
     if isinstance(scorer, HeadArtifact):
         return _score_with_head(completions, scorer, groups)
     if isinstance(scorer, HiddenHead):
-        return _score_with_hidden_head(completions, scorer)
+        return _score_with_hidden_head(completions, scorer, groups)
     if callable(scorer):
         name = getattr(scorer, "__name__", type(scorer).__name__)
         return Scores(values=_numbers(scorer(completions), len(completions), name), name=name)
@@ -179,13 +181,16 @@ def load_head(path: str | os.PathLike[str]) -> HeadArtifact:
 def load_any_head(path: str | os.PathLike[str]) -> AnyHead:
     """Read a trained head. Raises ArtifactError where it is not one, or needs features that this version lacks."""
     artifact = load(path)
-    if isinstance(artifact, HeadArtifact):
-        check_columns(artifact, os.fspath(path))
+    check_columns(artifact, os.fspath(path))
     return artifact
 
 
-def check_columns(artifact: HeadArtifact, name: str) -> None:
+def check_columns(artifact: AnyHead, name: str) -> None:
     """Raise ArtifactMismatchError where a head's features are not this version's, or its weights do not fit them."""
+    if isinstance(artifact, HiddenHead):
+        if artifact.beside:
+            check_columns(artifact.beside, name)
+        return
     for rows, names, weights in (
         (FEATURES, artifact.features, artifact.head.width),
         (RESPONSE_TERMS, artifact.response_terms, len(artifact.response.weight)),
@@ -205,29 +210,17 @@ def check_columns(artifact: HeadArtifact, name: str) -> None:
 def _score_with_head(
     completions: Sequence[Completion], artifact: HeadArtifact, groups: Sequence[int | None] | None
 ) -> Scores:
-    depth = _depth(completions, artifact.k_min, most=artifact.k_max)
-    if not depth.readable.any():
-        depth = _depth(completions, 0, most=artifact.k_max)
-        if depth.readable.any():
-            outside = f"{artifact.name} was trained on {artifact.k_min} alternatives a token or more, not on {depth.k}."
-            depth = depth._replace(notes=(outside, *depth.notes))
-    if artifact.reads_token_ids:
-        named = np.array([completion.top_ids is not None for completion in completions], np.bool_)
-        if (depth.readable & ~named).any():
-            unnamed = f"{artifact.name} reads which tokens the alternatives are, and not every completion says so."
-            depth = depth._replace(readable=depth.readable & named, notes=(*depth.notes, unnamed))
-    if groups is None and "agreement" in artifact.response_terms:
-        unread = f"{artifact.name} counts agreement, but no answers were compared."
-        depth = depth._replace(notes=(*depth.notes, unread))
-    table = TokenTable(completions, width=artifact.width, k=depth.k, groups=groups)
-    features = token_columns(table, artifact.features)
-    terms = response_columns(table, artifact.response_terms)
-    values = np.where(depth.readable, artifact.scores(features.values, features.offsets, terms.values), np.nan)
+    read = _read(completions, artifact, artifact.name, groups)
+    scores = artifact.scores(read.features.values, read.features.offsets, read.terms.values)
+    values = np.where(read.depth.readable, scores, np.nan)
     probabilities = None if artifact.calibration is None else artifact.calibration(values).astype(np.float32)
-    return Scores(values=values.astype(np.float32), probabilities=probabilities, name=artifact.name, notes=depth.notes)
+    notes = read.depth.notes
+    return Scores(values=values.astype(np.float32), probabilities=probabilities, name=artifact.name, notes=notes)
 
 
-def _score_with_hidden_head(completions: Sequence[Completion], head: HiddenHead) -> Scores:
+def _score_with_hidden_head(
+    completions: Sequence[Completion], head: HiddenHead, groups: Sequence[int | None] | None
+) -> Scores:
     """Score from the projections that came with the completions, else from their captured hidden states."""
     rows = [
         head.project(each.hidden_states)
@@ -237,11 +230,53 @@ def _score_with_hidden_head(completions: Sequence[Completion], head: HiddenHead)
         else each.projections
         for each in completions
     ]
-    values = head.scores(np.concatenate([np.zeros((0, 2), np.float32), *rows]), offsets_of(map(len, rows)))
     without = sum(not len(each) for each in rows)
     notes = [f"{without} of {len(rows)} completions have no score, for want of hidden states."] if without else []
+    if head.beside is None:
+        values = head.scores(np.concatenate([np.zeros((0, 2), np.float32), *rows]), offsets_of(map(len, rows)))
+    else:
+        read = _read(completions, head.beside, head.name, groups)
+        notes += read.depth.notes
+        lengths = np.diff(read.features.offsets)
+        joined = [part if len(part) else np.zeros((size, 2)) for part, size in zip(rows, lengths, strict=True)]
+        if any(len(part) != size for part, size in zip(joined, lengths, strict=True)):
+            raise ValueError(f"the {head.name} needs the logprobs of the tokens whose states it has.")
+        scored = read.depth.readable & np.array([len(each) > 0 for each in rows], np.bool_)
+        joined.append(np.zeros((0, 2)))
+        scores = head.scores(np.concatenate(joined), read.features.offsets, read.features.values, read.terms.values)
+        values = np.where(scored, scores, np.nan)
     probabilities = None if head.calibration is None else head.calibration(values).astype(np.float32)
     return Scores(values=values.astype(np.float32), probabilities=probabilities, name=head.name, notes=tuple(notes))
+
+
+class _Reading(NamedTuple):
+    """N completions as a head on logprobs reads them."""
+
+    depth: _Depth
+    features: TokenFeatures
+    terms: ResponseTerms
+
+
+def _read(
+    completions: Sequence[Completion], artifact: HeadArtifact, name: str, groups: Sequence[int | None] | None
+) -> _Reading:
+    """Compute the features; ``name`` is whose, for the notes."""
+    depth = _depth(completions, artifact.k_min, most=artifact.k_max)
+    if not depth.readable.any():
+        depth = _depth(completions, 0, most=artifact.k_max)
+        if depth.readable.any():
+            outside = f"{name} was trained on {artifact.k_min} alternatives a token or more, not on {depth.k}."
+            depth = depth._replace(notes=(outside, *depth.notes))
+    if artifact.reads_token_ids:
+        named = np.array([completion.top_ids is not None for completion in completions], np.bool_)
+        if (depth.readable & ~named).any():
+            unnamed = f"{name} reads which tokens the alternatives are, and not every completion says so."
+            depth = depth._replace(readable=depth.readable & named, notes=(*depth.notes, unnamed))
+    if groups is None and "agreement" in artifact.response_terms:
+        unread = f"{name} counts agreement, but no answers were compared."
+        depth = depth._replace(notes=(*depth.notes, unread))
+    table = TokenTable(completions, width=artifact.width, k=depth.k, groups=groups)
+    return _Reading(depth, token_columns(table, artifact.features), response_columns(table, artifact.response_terms))
 
 
 class _Depth(NamedTuple):

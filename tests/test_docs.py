@@ -58,6 +58,8 @@ def test_python_snippets_run(
     code: str, openai_on_loopback: dict[str, str], fault_server: FaultServer, tmp_path: Path
 ) -> None:
     here = code.replace("http://localhost:8000/v1", fault_server.url)
+    if "response_model" in code:
+        fault_server.answers = ['{"number": "17", "total": 408.0}', "It is 408 EUR."]
 
     done = python("-c", here, cwd=tmp_path, **openai_on_loopback)
 

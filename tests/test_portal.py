@@ -318,12 +318,13 @@ def test_a_forked_child_works_with_an_instance_that_its_parent_has_used(fault_se
         import os, sys
         from swift_client import SwiftReranker
         reranker = SwiftReranker("ollama", "m", base_url={fault_server.url!r}, max_concurrency=2)
-        print("parent", len(reranker.best_of("q", n=3).candidates), flush=True)
+        print(f"parent {{len(reranker.best_of('q', n=3).candidates)}}\\n", end="", flush=True)
         children = []
         for number in range(3):
             child = os.fork()
             if child == 0:
-                print("child", len(reranker.best_of("q", n=3).candidates), flush=True)
+                # One write a line: with PYTHONUNBUFFERED, print writes each of its arguments by itself.
+                print(f"child {{len(reranker.best_of('q', n=3).candidates)}}\\n", end="", flush=True)
                 sys.exit(0)  # as a worker ends: handlers at exit run in the child as well
             children.append(child)
         codes = [os.waitpid(child, 0)[1] for child in children]

@@ -18,8 +18,12 @@ class Capture:
     """Keep the states themselves, float16 (T, L*D)."""
 
     layers: tuple[int, ...] | None = None
-    """As transformers numbers ``hidden_states``: 0 the embedding, the last one behind the final norm; None: all."""
+    """As transformers numbers ``hidden_states``: 0 the embedding, the last one behind the final norm; None: all; none
+    with ``vocabulary`` alone."""
     moment: Moment = "read"
+    vocabulary: bool = False
+    """Behind the layers' numbers also keep the logprobs of the whole vocabulary, (T, V): those of the distribution that
+    produced the token, whatever ``moment`` says. The published code pairs each token with its successor's instead."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -31,9 +35,9 @@ class Projection:
     bias: F32
     """(2,) float32."""
     layers: tuple[int, ...]
-    """L indices, see :class:`Capture`."""
+    """L indices, see :class:`Capture`; none: the logprobs of the whole vocabulary are read, at "produced"."""
     width: int
-    """D, the width of one state."""
+    """D, the width of one state; V for the vocabulary's logprobs, whose ``weight`` is (2, V)."""
     name: str = "The head"
     """Whose weights they are, for errors."""
     moment: Moment = "read"

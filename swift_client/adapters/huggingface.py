@@ -8,7 +8,8 @@ and number type, to share a loaded model between rerankers, or to keep hidden st
 
 Sampling is plain: temperature 1, no filters, 1,024 tokens, whatever the model's generation_config says; a call may set
 ``temperature``, ``top_p``, ``top_k``, ``min_p``, ``max_tokens``, ``stop``, ``seed``, ``chat_template_kwargs``,
-``hidden_states`` (True for all layers, or their numbers) and ``hidden_moment`` (:mod:`hidden`). Completion i is drawn
+``hidden_states`` (True for all layers, or a list of their numbers, or of "layers" and "vocabulary") and
+``hidden_moment`` (:mod:`hidden`). Completion i is drawn
 from seed + i by itself, so that it is the same in every batch.
 """
 
@@ -23,7 +24,7 @@ import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from swift_client.adapters.hidden import Capture, Projection
@@ -137,6 +138,21 @@ class HuggingFaceModel:
         """Load the model now rather than at the first call; errors as :meth:`complete`."""
         self._loaded()
 
+    def captured(self, options: Mapping[str, Any]) -> tuple[Capture, int, int] | None:
+        """Return what a request with these fields captures, its layers named; D, the width of one; and V.
+
+        None where it captures nothing. It loads the model; errors as :meth:`complete`.
+        """
+        from swift_client.adapters import huggingface_states
+
+        capture = read_options(options).capture
+        if capture is None:
+            return None
+        loaded = self._loaded()
+        layers = huggingface_states.layers_of(capture, states=loaded.states)
+        size = int(loaded.model.config.get_text_config().vocab_size) if capture.vocabulary else 0
+        return replace(capture, layers=layers), loaded.width, size
+
     def _thread(self) -> ThreadPoolExecutor:
         with self._shared.lock:
             return self._shared.threads.setdefault(os.getpid(), ThreadPoolExecutor(1, "swift-client-local"))
@@ -198,16 +214,22 @@ def read_options(options: Mapping[str, Any]) -> Asked:
     return asked
 
 
-def _capture(layers: object, moment: Any) -> Capture | None:
-    if layers is None or layers is False:
+def _capture(wanted: object, moment: Any) -> Capture | None:
+    if wanted is None or wanted is False:
         return None
     if moment not in get_args(Moment):
         raise ConfigurationError(f'hidden_moment must be "read" or "produced", not {moment!r}.')
-    if layers is True:
+    if wanted is True:
         return Capture(moment=moment)
-    if not isinstance(layers, (list, tuple)) or not all(type(layer) is int for layer in layers):
-        raise ConfigurationError(f"hidden_states must be True or a list of layers, not {layers!r}.")
-    return Capture(layers=tuple(layers), moment=moment)
+    items = list(wanted) if isinstance(wanted, (list, tuple)) else []
+    layers = tuple(layer for layer in items if type(layer) is int)
+    names = {name for name in ("layers", "vocabulary") if name in items}
+    if not items or len(names) + len(layers) < len(items) or ("layers" in names and layers):
+        raise ConfigurationError(
+            f'hidden_states must be True or a list of layers, not {wanted!r}: "layers" stands for all of them, '
+            '"vocabulary" for the logprobs of the whole vocabulary.'
+        )
+    return Capture(layers=None if "layers" in names else layers, moment=moment, vocabulary="vocabulary" in names)
 
 
 def _number(name: str, value: Any, *, whole: bool = False, low: float, high: float = math.inf) -> Any:

@@ -95,7 +95,7 @@ def decode(
             raise Cancelled
         logits, states = forward.step(feed, with_states=bool(readers))
         for place, reader in enumerate(readers):
-            for row, state in zip(alive, reader(states).unbind(), strict=True):
+            for row, state in zip(alive, reader(states, logits).unbind(), strict=True):
                 row.states[place].append(state)
         growing = [place for place, row in enumerate(alive) if row.finish is None]
         if growing:

@@ -7,12 +7,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from swift_client.adapters.hidden import Projection
 from swift_client.adapters.huggingface import Asked
 from swift_client.adapters.huggingface_decode import Row, Sampling, decode
 from swift_client.adapters.huggingface_load import Loaded
-from swift_client.adapters.huggingface_states import CaptureReader, ProjectionReader, Reader, not_numbers
+from swift_client.adapters.huggingface_states import (
+    CaptureReader,
+    ProjectionReader,
+    Reader,
+    VocabularyReader,
+    not_numbers,
+)
 from swift_client.adapters.huggingface_text import Ending, answer_of
 from swift_client.adapters.provider import Reply
 from swift_client.errors import BadRequestError, ProviderError
@@ -37,8 +44,10 @@ def generate(
     if projection:
         device = loaded.model.device
         readers.append(ProjectionReader(projection, states=loaded.states, width=loaded.width, device=device))
-    if asked.capture:
+    if asked.capture and asked.capture.layers != ():
         readers.append(CaptureReader(asked.capture, states=loaded.states))
+    if asked.capture and asked.capture.vocabulary:
+        readers.append(VocabularyReader())
     prompt = loaded.vocabulary.prompt(messages, asked.template)
     most = _room(loaded, prompt, asked.max_tokens)
     notes: list[str] = []
@@ -111,6 +120,7 @@ def _completion(
             "censored": np.zeros(len(listed), np.bool_),
             "top_ids": loaded.vocabulary.identities(names),
         }
+    captured: list[NDArray[np.float16]] = []
     for reader, states in zip(readers, row.states, strict=True):
         # states[t] is the state from which token t was drawn, states[t + 1] the one after it was read.
         shift = 1 if reader.moment == "read" else 0
@@ -118,8 +128,12 @@ def _completion(
         numbers = torch.stack(kept).cpu().numpy() if kept else np.zeros((0, *states[0].shape), np.float32)
         if not np.isfinite(numbers).all():
             raise not_numbers("hidden states")
-        capture = isinstance(reader, CaptureReader)
-        fields |= {"hidden_states": numbers.astype(np.float16)} if capture else {"projections": numbers}
+        if isinstance(reader, ProjectionReader):
+            fields["projections"] = numbers
+        else:
+            captured.append(numbers.astype(np.float16))
+    if captured:
+        fields["hidden_states"] = captured[0] if len(captured) == 1 else np.concatenate(captured, axis=1)
     return Completion(
         text=answer.decode("utf-8", "replace"),
         index=index,

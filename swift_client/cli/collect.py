@@ -49,6 +49,15 @@ def collect(
         Path | None,
         typer.Option(help="Send nothing: read raw replies, or a batch job's output, from these JSON lines."),
     ] = None,
+    capture: Annotated[
+        bool, typer.Option("--capture", help="Also keep a local model's hidden states, in OUT.states.")
+    ] = False,
+    layers: Annotated[
+        str | None, typer.Option(help="Which of them, such as 16,24,28,32; 0 is the embedding. Default: all.")
+    ] = None,
+    vocabulary: Annotated[
+        bool, typer.Option("--vocabulary", help="With --capture, keep the whole vocabulary's logprobs too.")
+    ] = False,
     parquet: Annotated[Path | None, typer.Option(help="At the end, also write all samples of the file here.")] = None,
     base_url: options.BaseUrl = None,
     timeout: options.Timeout = 60.0,
@@ -65,7 +74,11 @@ def collect(
             questions, replies, out, provider=provider, model=model, token_ids=token_ids, prices=prices
         )
     else:
-        sampling: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens}
+        sampling: dict[str, Any] = {
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "hidden_states": _captured(capture, layers, vocabulary),
+        }
         with _bar() as show:
             result = training.collect(
                 questions,
@@ -109,6 +122,18 @@ def _prices(prompt: float | None, completion: float | None) -> Prices | None:
             "One price alone is given.", hint="Give both --price-prompt and --price-completion; 0 is a price."
         )
     return Prices(prompt=prompt, completion=completion)
+
+
+def _captured(capture: bool, layers: str | None, vocabulary: bool) -> list[int | str] | bool | None:
+    """Return the field ``hidden_states``."""
+    if not capture:
+        if layers is not None or vocabulary:
+            raise ConfigurationError("--layers and --vocabulary say what --capture keeps.", hint="Give it as well.")
+        return None
+    if layers is None and not vocabulary:
+        return True
+    chosen = ["layers"] if layers is None else options.numbers("--layers", layers)
+    return [*chosen, *(["vocabulary"] if vocabulary else [])]
 
 
 @contextmanager

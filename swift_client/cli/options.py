@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from swift_client.errors import ConfigurationError
+
 Method = Literal["auto", "best", "vote"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
@@ -26,3 +28,11 @@ Grade = Annotated[
 ]
 Select = Annotated[Method, typer.Option(help="vote: the answer with most support; best: the highest score.")]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds that one call may take.")]
+
+
+def numbers(name: str, text: str) -> tuple[int, ...]:
+    """Read whole numbers that commas or spaces part. Raises ConfigurationError for anything else."""
+    try:
+        return tuple(int(part) for part in text.replace(",", " ").split())
+    except ValueError as error:
+        raise ConfigurationError(f"{name} {text!r} is no list of numbers.", hint="Write it as 2,2,4.") from error

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from swift_client.errors import ArtifactMismatchError
 from swift_client.models.acceptance import Acceptance
-from swift_client.models.artifact import NO_BETTER, WIDEST
+from swift_client.models.arrays import weigh
+from swift_client.models.artifact import NO_BETTER, WIDEST, HeadArtifact
 from swift_client.models.calibration import Calibration
 from swift_client.models.folders import user_folder
 from swift_client.models.head import GatedLinearHead, gated_mean, sigmoid
@@ -29,9 +30,13 @@ class HiddenHead:
     head: GatedLinearHead
     """Weights (L*D,), layer by layer in the order of ``layers``."""
     layers: tuple[int, ...]
-    """As transformers numbers ``hidden_states``: 0 is the embedding, the last one stands behind the final norm."""
+    """As transformers numbers ``hidden_states``: 0 is the embedding, the last one stands behind the final norm. None:
+    the logprobs of the whole vocabulary, in the order of token ids, are read as one state at the moment "produced"."""
     width: int
-    """D."""
+    """D, or V without layers."""
+    beside: HeadArtifact | None = None
+    """A head on logprobs whose gate and reward logits are added token by token, and its response terms at the end.
+    What else it says of itself does not count."""
     moment: Moment = "read"
     """Whose state a token has: "read", the one after it, as published; "produced", the one it was drawn from."""
     calibration: Calibration | None = None
@@ -43,18 +48,15 @@ class HiddenHead:
     acceptances: tuple[Acceptance, ...] = ()
     """As in :class:`HeadArtifact`."""
 
-    k_min: ClassVar[int] = 0
-    """It reads no lists of alternatives, and asks for as many as there are: other scorers do."""
-    k_max: ClassVar[int] = WIDEST
-    reads_token_ids: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         layers = ", ".join(map(str, self.layers))
         if self.moment not in get_args(Moment):
             raise ValueError(f"moment is {self.moment!r}.")
-        if self.width < 1 or not self.layers or min(self.layers) < 0 or len(set(self.layers)) < len(self.layers):
+        if self.width < 1 or min(self.layers, default=0) < 0 or len(set(self.layers)) < len(self.layers):
             raise ValueError(f"layers {layers or 'none'} of width {self.width} are no hidden states.")
-        if self.head.width != len(self.layers) * self.width:
+        if not self.layers and self.moment != "produced":
+            raise ValueError("without layers it reads logprobs, which are those that produced a token.")
+        if self.head.width != max(1, len(self.layers)) * self.width:
             raise ValueError(f"head has {self.head.width} weights for layers {layers} of width {self.width}.")
 
     @classmethod
@@ -105,9 +107,24 @@ class HiddenHead:
         return weight, np.array([head.gate_bias, head.reward_bias], np.float32)
 
     @property
+    def k_min(self) -> int:
+        """Fewest alternatives a token that it needs."""
+        return self.beside.k_min if self.beside else 0
+
+    @property
+    def k_max(self) -> int:
+        """Most of them; by itself it reads none, and asks for as many as there are: other scorers do."""
+        return self.beside.k_max if self.beside else WIDEST
+
+    @property
+    def reads_token_ids(self) -> bool:
+        """As in :class:`HeadArtifact`."""
+        return self.beside is not None and self.beside.reads_token_ids
+
+    @property
     def name(self) -> str:
         """What a Selection is said to be scored with."""
-        return f"hidden head {self.provider}/{self.model}"
+        return f"{'hybrid' if self.beside else 'hidden'} head {self.provider}/{self.model}"
 
     @property
     def helps(self) -> bool:
@@ -122,23 +139,39 @@ class HiddenHead:
         if states.shape[1:] != (self.head.width,):
             raise ArtifactMismatchError(
                 f"The {self.name} reads {self.head.width} numbers a token, not {states.shape[1:]}.",
-                hint=f"Capture the hidden states {', '.join(map(str, self.layers))}.",
+                hint=f"Capture {', '.join(map(str, self.layers)) or 'the vocabulary'}.",
             )
         weight, bias = self.matrix()
         result: F32 = states.astype(np.float32) @ weight.T + bias
         return result
 
-    def scores(self, projections: ArrayLike, offsets: I64) -> F64:
+    def scores(
+        self, projections: ArrayLike, offsets: I64, values: ArrayLike | None = None, terms: ArrayLike | None = None
+    ) -> F64:
         """Return R = Σ g·r / max(Σ g, 1e-8) of N completions, (N,) float64, NaN for those without tokens.
 
-        ``projections`` (ΣT, 2) are the logits of all tokens end to end, ``offsets`` (N+1,).
+        ``projections`` (ΣT, 2) are the logits of all tokens end to end, ``offsets`` (N+1,). A head with one ``beside``
+        also takes the token features ``values`` (ΣT, d) and the response terms (N, m) of that one, and raises
+        ValueError without.
         """
         logits = np.asarray(projections, np.float64).reshape(-1, 2)
-        return gated_mean(sigmoid(logits[:, 0]), logits[:, 1], offsets)
+        if self.beside is None:
+            return gated_mean(sigmoid(logits[:, 0]), logits[:, 1], offsets)
+        if values is None or terms is None:
+            raise ValueError(f"the {self.name} also reads logprobs.")
+        rows, head = self.beside.standardizer(values), self.beside.head
+        gate = logits[:, 0] + weigh(rows, head.gate_weight) + head.gate_bias
+        reward = logits[:, 1] + weigh(rows, head.reward_weight) + head.reward_bias
+        return gated_mean(sigmoid(gate), reward, offsets) + self.beside.response(terms)
 
     def check(self, *, provider: str, model: str | None, k: int = 0) -> None:
         """Raise ArtifactMismatchError where this head was not trained for this provider and model."""
         if (provider, model) == (self.provider, self.model):
+            if self.beside and k < self.k_min:
+                raise ArtifactMismatchError(
+                    f"The {self.name} needs at least {self.k_min} alternatives a token, not {k}.",
+                    hint="Ask for as many with top_logprobs=.",
+                )
             return
         raise ArtifactMismatchError(
             f"The head was trained on hidden states of {self.provider}/{self.model}, not on {provider}/{model}.",

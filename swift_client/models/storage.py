@@ -58,7 +58,14 @@ _HIDDEN_FACTS: dict[str, type] = {
     "training": dict,
     "licence": str,
 }
-"""The same for a head on hidden states, whose ``kind`` is "hidden"."""
+"""The same for a head on hidden states, whose ``kind`` is "hidden"; one with a head ``beside`` has ``rank_width``."""
+_BESIDE_FACTS: dict[str, type] = {
+    "features": list,
+    "rank_width": int,
+    "response_terms": list,
+    "k_min": int,
+    "k_max": int,
+}
 
 AnyHead = HeadArtifact | HiddenHead
 
@@ -79,17 +86,22 @@ def save(artifact: AnyHead, path: str | os.PathLike[str]) -> None:
     if artifact.acceptances:
         facts["acceptances"] = [each.to_dict() for each in artifact.acceptances]
     tensors = _named("head", artifact.head)
+    reads: AnyHead | None = artifact
     if isinstance(artifact, HiddenHead):
         facts |= {"kind": "hidden", "layers": list(artifact.layers), "moment": artifact.moment}
-    else:
+        reads = artifact.beside
+    if isinstance(reads, HeadArtifact):
         facts |= {
-            "features": list(artifact.features),
-            "response_terms": list(artifact.response_terms),
-            "k_min": artifact.k_min,
-            "k_max": artifact.k_max,
+            "features": list(reads.features),
+            "response_terms": list(reads.response_terms),
+            "k_min": reads.k_min,
+            "k_max": reads.k_max,
         }
-        tensors |= _named("standardizer", artifact.standardizer) | _named("response", artifact.response.standardizer)
-        tensors["response.weight"] = artifact.response.weight
+        tensors |= _named("standardizer", reads.standardizer) | _named("response", reads.response.standardizer)
+        tensors["response.weight"] = reads.response.weight
+    if reads is not artifact and reads is not None:
+        facts["rank_width"] = reads.width
+        tensors |= _named("beside", reads.head)
     if calibration is not None:
         tensors |= _named("calibration", calibration)
     data = safetensors.numpy.save(tensors, {KEY: json.dumps(facts, allow_nan=False)})
@@ -162,10 +174,11 @@ def _facts(header: bytes) -> dict[str, Any]:
     if facts["format"] != FORMAT:
         raise ValueError(f"its format is {facts['format']} and this swift-client reads {FORMAT}; upgrade swift-client")
     hidden = facts.get("kind") == "hidden"
-    for name, kind in (_HIDDEN_FACTS if hidden else _FACTS).items():
+    wanted = _HIDDEN_FACTS | (_BESIDE_FACTS if "rank_width" in facts else {}) if hidden else _FACTS
+    for name, kind in wanted.items():
         if type(facts.get(name)) is not kind:
             raise ValueError(f"its metadata lacks {name!r} ({kind.__name__})")
-        if kind is list and not all(type(entry) is (int if hidden else str) for entry in facts[name]):
+        if kind is list and not all(type(entry) is (int if name == "layers" else str) for entry in facts[name]):
             raise ValueError(f"its metadata has {name!r} that are not names")
     Acceptance.read(facts.get("acceptances", []))
     return facts
@@ -180,7 +193,9 @@ def _build(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]
     if kind != "none" and kind not in CALIBRATIONS:
         raise ValueError(f"its calibration {kind!r} is unknown")
     hidden = facts.get("kind") == "hidden"
-    expected = {"head"} if hidden else {"standardizer", "head", "response"}
+    beside = hidden and "rank_width" in facts
+    expected = {"head"} | (set() if hidden and not beside else {"standardizer", "response"})
+    expected |= {"beside"} if beside else set()
     expected |= {"calibration"} if kind != "none" else set()
     if parts.keys() != expected:
         raise ValueError(f"it has the parts {sorted(parts)} and not {sorted(expected)}")
@@ -188,14 +203,23 @@ def _build(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]
     shared["acceptances"] = Acceptance.read(facts.get("acceptances", []))  # files from before them have none
     shared["head"] = GatedLinearHead(**parts["head"])
     shared["calibration"] = CALIBRATIONS[kind](**parts["calibration"]) if kind != "none" else None
-    if hidden:
-        return HiddenHead(layers=tuple(facts["layers"]), moment=facts["moment"], **shared)
-    return HeadArtifact(
-        features=tuple(facts["features"]),
-        standardizer=Standardizer(**parts["standardizer"]),
-        response_terms=tuple(facts["response_terms"]),
-        response=ResponseWeights(**parts["response"]),
-        k_min=facts["k_min"],
-        k_max=facts["k_max"],
-        **shared,
-    )
+    if not hidden:
+        return HeadArtifact(**_reading(facts, parts), **shared)
+    own: dict[str, Any] = {"layers": tuple(facts["layers"]), "moment": facts["moment"]}
+    if beside:
+        names = {name: facts[name] for name in ("provider", "model")}
+        head = GatedLinearHead(**parts["beside"])
+        own["beside"] = HeadArtifact(head=head, width=facts["rank_width"], **_reading(facts, parts), **names)
+    return HiddenHead(**own, **shared)
+
+
+def _reading(facts: Mapping[str, Any], parts: Mapping[str, dict[str, np.ndarray[Any, Any]]]) -> dict[str, Any]:
+    """Return what a head reads of logprobs."""
+    return {
+        "features": tuple(facts["features"]),
+        "standardizer": Standardizer(**parts["standardizer"]),
+        "response_terms": tuple(facts["response_terms"]),
+        "response": ResponseWeights(**parts["response"]),
+        "k_min": facts["k_min"],
+        "k_max": facts["k_max"],
+    }

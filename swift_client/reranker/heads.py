@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from swift_client.errors import ArtifactError, ArtifactMismatchError, ConfigurationError
-from swift_client.models import AnyHead, HeadArtifact, look
+from swift_client.models import AnyHead, look
 from swift_client.scorers import check_columns, load_any_head
 
 Head = Literal["auto"] | None | str | os.PathLike[str] | AnyHead
@@ -93,8 +93,7 @@ def given(head: str | os.PathLike[str] | AnyHead | None) -> Picked:
     if head is None:
         return Picked()
     if isinstance(head, AnyHead):
-        if isinstance(head, HeadArtifact):
-            check_columns(head, f"The {head.name}")
+        check_columns(head, f"The {head.name}")
         return Picked(artifact=head)
     if not isinstance(head, (str, os.PathLike)):
         raise ConfigurationError(

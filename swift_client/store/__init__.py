@@ -4,5 +4,16 @@ from swift_client.store.asked import Asked
 from swift_client.store.records import Meta, Sample, Spent, StoredQuestion
 from swift_client.store.replies import ReplyStore
 from swift_client.store.samples import SampleStore
+from swift_client.store.states import Layout, StateFile
 
-__all__ = ["Asked", "Meta", "ReplyStore", "Sample", "SampleStore", "Spent", "StoredQuestion"]
+__all__ = [
+    "Asked",
+    "Layout",
+    "Meta",
+    "ReplyStore",
+    "Sample",
+    "SampleStore",
+    "Spent",
+    "StateFile",
+    "StoredQuestion",
+]

@@ -20,11 +20,11 @@ from swift_client.errors import (
     SwiftClientError,
 )
 from swift_client.sampling import Line, Outcome, draw, order
-from swift_client.store import SampleStore, Spent, StoredQuestion
+from swift_client.store import SampleStore, Spent, StateFile, StoredQuestion
 from swift_client.training.budget import Allowance, Prices, Purse
 from swift_client.training.collected import CollectFailure, CollectProgress, CollectResult
 from swift_client.training.splits import fraction
-from swift_client.types import Usage
+from swift_client.types import Completion, Usage
 
 GIVE_UP = 8
 """Questions that may fail one after another, with nothing arriving in between, before all is given up."""
@@ -63,6 +63,8 @@ class Run:
     """What the whole file had cost before this run."""
     held: dict[str, set[int]]
     """Indices in the file by question."""
+    states: StateFile | None = None
+    """Where hidden states go, if any are captured."""
     wanted: int = 0
     had: int = 0
     """Samples of the asked questions before this run."""
@@ -155,7 +157,10 @@ class Run:
         cost = self.prices.cost(outcome.usage) if self.prices else None
         usage = replace(outcome.usage, calls=1)
         seed = None if self.seed is None else seed_of(question.id, self.seed) + start + outcome.first
-        self.store.add_samples(question.id, outcome.completions, numbers=numbers, usage=usage, cost=cost, seed=seed)
+        completions: Sequence[Completion] = outcome.completions
+        if self.states is not None:  # first of all, so that no sample in the file is without its states
+            completions = self.states.append(question.id, numbers, completions)
+        self.store.add_samples(question.id, completions, numbers=numbers, usage=usage, cost=cost, seed=seed)
         held.update(numbers)
         self.added += len(numbers)
         self.usage += usage

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 from swift_client.adapters import CustomProvider, Provider, capabilities_of, codec, connect, resolve
+from swift_client.adapters.huggingface import HuggingFaceModel
 from swift_client.adapters.keys import ApiKey
 from swift_client.errors import ConfigurationError
 from swift_client.portal import Portal
 from swift_client.reranker.serving import serving
 from swift_client.sampling import Endpoint, Line, order, positive, whole
-from swift_client.store import Meta, SampleStore, StoredQuestion
+from swift_client.store import Layout, Meta, SampleStore, StateFile, StoredQuestion
 from swift_client.training.asking import Run
 from swift_client.training.budget import Allowance, Prices, Purse
 from swift_client.training.collected import CollectFailure, CollectProgress, CollectResult
@@ -74,7 +77,8 @@ async def collect_async(
         timeout: seconds for one call.
         max_retries: further attempts of a failed call.
         on_progress: called after each reply and each failure.
-        sampling: further fields of the request, such as ``temperature`` and ``max_tokens``.
+        sampling: further fields of the request, such as ``temperature`` and ``max_tokens``. ``hidden_states`` (True, or
+            layers, of which "vocabulary" is one) of a local model are kept in a file of their own, ``out``.states.
 
     Raises:
         ConfigurationError: a wrong argument, question, or samples file; nothing was sent.
@@ -102,11 +106,14 @@ async def collect_async(
     server = serving(provider, row, name)
     transport = connect(server, row, api_key=api_key, client=client, timeout=timeout, max_connections=concurrency)
     try:
-        with SampleStore(out, write=True) as store:
+        with SampleStore(out, write=True) as store, ExitStack() as closing:
+            states = await _states(server, out, sampling, closing)
             store.begin(Meta(provider=row.name, model=name, top_logprobs=k, sampling=sampling))
             store.add_questions(asked)
             spent = store.spent()
             paid = spent.cost if spent.cost is not None else prices.cost(spent.usage) if prices else 0.0
+            held = store.indices()
+            _all_captured(states, held, out)
             limit = Allowance(concurrency, max_requests)
             run = Run(
                 line=Line(
@@ -134,11 +141,43 @@ async def collect_async(
                 limit=limit,
                 on_progress=on_progress,
                 before=spent,
-                held=store.indices(),
+                held=held,
+                states=states,
             )
             return await run.all(asked, workers=concurrency)
     finally:
         await transport.aclose()
+
+
+async def _states(
+    server: object, out: str | os.PathLike[str], sampling: dict[str, Any], closing: ExitStack
+) -> StateFile | None:
+    """Open the file for the hidden states that are asked for; None where none are."""
+    if not sampling.get("hidden_states"):
+        return None
+    if not isinstance(server, HuggingFaceModel):
+        raise ConfigurationError(
+            "Only a local model gives hidden states.", hint='Use provider="huggingface", or do without.'
+        )
+    found = await asyncio.to_thread(server.captured, sampling)
+    if found is None:
+        return None
+    capture, width, vocabulary = found
+    layers = capture.layers or ()
+    layout = Layout(layers=layers, width=width if layers else 0, moment=capture.moment, vocabulary=vocabulary)
+    return closing.enter_context(StateFile(out, write=layout))
+
+
+def _all_captured(states: StateFile | None, held: dict[str, set[int]], out: str | os.PathLike[str]) -> None:
+    """Raise ConfigurationError where the file has samples without states: it was kept, and those were lost."""
+    if states is None:
+        return
+    lost = {(question_id, number) for question_id, numbers in held.items() for number in numbers} - set(states.keys())
+    if lost:
+        raise ConfigurationError(
+            f"{out} holds {len(lost):,} samples whose hidden states are not in {states.path}.",
+            hint="Put the file with the states back beside it, or collect into a new file.",
+        )
 
 
 P = ParamSpec("P")
