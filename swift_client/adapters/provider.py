@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from swift_client.types import Completion, Usage
 
@@ -105,6 +105,8 @@ class Request:
     n: int
     """How many completions this call asks for."""
     stream: bool = False
+    upload: tuple[str, BinaryIO] | None = None
+    """Name and content of a file that goes with the fields of ``body``, as a form. Only the openai family sends it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -208,9 +208,15 @@ class Transport:
             "security": {"bearer_auth": True},  # not the administrator's key, which the SDK reads from the environment
         }
         # stream=True with this cast_to is the SDK's way to hand over the HTTP response as it is, unread.
-        call: Any = {"body": dict(request.body), "options": options, "stream": True, "cast_to": httpx2.Response}
+        call: Any = {"options": options, "stream": True, "cast_to": httpx2.Response}
+        if request.method == "POST":
+            call["body"] = dict(request.body)
+        if request.upload:
+            call["files"] = {"file": (*request.upload, "application/jsonl")}
+            options["headers"] = {"Content-Type": "multipart/form-data"}
+        send: Any = client.post if request.method == "POST" else client.get
         if isinstance(client, openai.AsyncOpenAI):
-            response = await client.post(request.path, stream_cls=openai.AsyncStream[Any], **call)
+            response = await send(request.path, stream_cls=openai.AsyncStream[Any], **call)
             try:
                 self._on_headers(response.headers)
                 async for chunk in response.aiter_bytes():
@@ -218,7 +224,7 @@ class Transport:
             finally:
                 await response.aclose()
         else:
-            response = await self._in_thread(client.post, request.path, stream_cls=openai.Stream[Any], **call)
+            response = await self._in_thread(send, request.path, stream_cls=openai.Stream[Any], **call)
             try:
                 self._on_headers(response.headers)
                 parts = response.iter_bytes()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -109,7 +108,7 @@ class Run:
         for question in questions:
             if self.stopped:
                 return
-            for gap in _gaps(self._missing(question)):
+            for gap in gaps(self._missing(question)):
                 start, end = gap[0], gap[-1] + 1
                 while start < end and not self.stopped:
                     start += await self._afforded(question, start, end - start)
@@ -193,11 +192,7 @@ class Run:
         return [number for number in range(self.n) if number not in held]
 
     def _prompt_cost(self, question: StoredQuestion) -> float:
-        """Return the most that the prompt may cost: no tokenizer makes more tokens than there are bytes."""
-        if not self.prices:
-            return 0.0
-        size = len(json.dumps(question.messages, ensure_ascii=False).encode("utf-8", "replace"))
-        return self.prices.cost(Usage(prompt_tokens=size))
+        return self.prices.dearest_prompt(question.messages) if self.prices else 0.0
 
     def _cost(self) -> float | None:
         return self.purse.spent if self.prices else None
@@ -228,7 +223,7 @@ class Run:
             logger.exception("on_progress failed; collecting goes on")
 
 
-def _gaps(numbers: Sequence[int]) -> list[list[int]]:
+def gaps(numbers: Sequence[int]) -> list[list[int]]:
     """Cut rising numbers into runs without holes: 0 1 4 5 → 0 1, 4 5."""
     runs = itertools.groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
     return [[number for _, number in run] for _, run in runs]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from swift_client.errors import BudgetExceededError, ConfigurationError
-from swift_client.sampling import Limit
-from swift_client.types import Usage
+from swift_client.sampling import Limit, positive
+from swift_client.types import Message, Usage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,30 @@ class Prices:
     def cost(self, usage: Usage) -> float:
         """Return what ``usage`` costs."""
         return (self.prompt * usage.prompt_tokens + self.completion * usage.completion_tokens) / 1e6
+
+    def dearest_prompt(self, messages: Sequence[Message]) -> float:
+        """Return the most that a prompt may cost: no tokenizer makes more tokens than there are bytes."""
+        size = len(json.dumps(messages, ensure_ascii=False).encode("utf-8", "replace"))
+        return self.cost(Usage(prompt_tokens=size))
+
+
+def dearest_completion(prices: Prices | None, max_cost: float | None, sampling: Mapping[str, Any]) -> float:
+    """Return the most that one completion may cost; 0 where nothing limits the cost.
+
+    Raises:
+        ConfigurationError: ``max_cost`` is no cost, or nobody can know what a call may cost.
+    """
+    if max_cost is None:
+        return 0.0
+    positive("max_cost", max_cost)
+    if prices is None:
+        raise ConfigurationError("max_cost needs prices.", hint="Say what a million prompt and completion tokens cost.")
+    most = sampling.get("max_completion_tokens", sampling.get("max_tokens"))
+    if not isinstance(most, int):
+        raise ConfigurationError(
+            "max_cost needs max_tokens: without it nobody knows what a call may cost.", hint="Give max_tokens as well."
+        )
+    return prices.cost(Usage(completion_tokens=most))
 
 
 class Purse:

@@ -16,12 +16,11 @@ from swift_client.errors import ConfigurationError
 from swift_client.portal import Portal
 from swift_client.reranker.serving import serving
 from swift_client.sampling import Endpoint, Line, order, positive, whole
-from swift_client.store import Layout, Meta, SampleStore, StateFile, StoredQuestion
+from swift_client.store import BatchStore, Layout, Meta, StateFile, StoredQuestion
 from swift_client.training.asking import Run
-from swift_client.training.budget import Allowance, Prices, Purse
+from swift_client.training.budget import Allowance, Prices, Purse, dearest_completion
 from swift_client.training.collected import CollectFailure, CollectProgress, CollectResult
 from swift_client.training.questions import read_questions
-from swift_client.types import Usage
 
 __all__ = ["CollectFailure", "CollectProgress", "CollectResult", "Prices", "collect", "collect_async"]
 
@@ -95,7 +94,7 @@ async def collect_async(
         whole("max_requests", max_requests, low=1)
     if seed is not None:
         whole("seed", seed, low=0, high=2**62)
-    longest = _longest(prices, max_cost, sampling)
+    longest = dearest_completion(prices, max_cost, sampling)
     for question in asked:
         order(question.messages, n, seed=seed, sampling=sampling)
     row, name = resolve(provider, model, base_url)
@@ -106,7 +105,8 @@ async def collect_async(
     server = serving(provider, row, name)
     transport = connect(server, row, api_key=api_key, client=client, timeout=timeout, max_connections=concurrency)
     try:
-        with SampleStore(out, write=True) as store, ExitStack() as closing:
+        with BatchStore(out, write=True) as store, ExitStack() as closing:
+            store.refuse_open_batches()
             states = await _states(server, out, sampling, closing)
             store.begin(Meta(provider=row.name, model=name, top_logprobs=k, sampling=sampling))
             store.add_questions(asked)
@@ -184,36 +184,21 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _waiting(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
+def waiting(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
     """Do what the coroutine function does, and wait for it; also inside a running event loop.
 
     An interrupt (Ctrl-C) stops it; what has arrived is in the file, and the next run goes on from there.
     """
 
     @wraps(function)
-    def waiting(*arguments: P.args, **settings: P.kwargs) -> R:
+    def waited(*arguments: P.args, **settings: P.kwargs) -> R:
         portal = Portal()
         try:
             return portal.run(partial(function, *arguments, **settings))
         finally:
             portal.close()
 
-    return waiting
+    return waited
 
 
-collect = _waiting(collect_async)
-
-
-def _longest(prices: Prices | None, max_cost: float | None, sampling: dict[str, Any]) -> float:
-    """Return the most that one completion may cost; 0 where nothing limits the cost."""
-    if max_cost is None:
-        return 0.0
-    positive("max_cost", max_cost)
-    if prices is None:
-        raise ConfigurationError("max_cost needs prices.", hint="Say what a million prompt and completion tokens cost.")
-    most = sampling.get("max_completion_tokens", sampling.get("max_tokens"))
-    if not isinstance(most, int):
-        raise ConfigurationError(
-            "max_cost needs max_tokens: without it nobody knows what a call may cost.", hint="Give max_tokens as well."
-        )
-    return prices.cost(Usage(completion_tokens=most))
+collect = waiting(collect_async)
