@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+import time
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,9 @@ def served(tmp_path: Path) -> Path:
     store = ReplyStore(path)
     for number in range(12):
         store.keep(asked(number), drawn(number), first=0, usage=Usage(prompt_tokens=5, calls=1)).result()
+    until = time.monotonic() + 30
+    while Path(f"{path}-wal").exists() and time.monotonic() < until:
+        time.sleep(0.01)  # what was kept is safe; its thread is just folding it into the file
     return path
 
 

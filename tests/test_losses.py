@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swift_client.training.losses import LOSSES, Labels, bce, both, pairwise
+from swift_client.training.losses import LOSSES, Labels, bce, both, hinge, infonca, nca, pairwise
+from swift_client.training.recipes import Loss
 
 rows = st.lists(st.tuples(st.floats(-20, 20), st.booleans(), st.integers(0, 3)), min_size=1, max_size=20)
 Rows = Sequence[tuple[float, bool, int]]
@@ -40,6 +42,44 @@ def plain_pairwise(table: Rows) -> float:
         if pairs:
             means.append(sum(pairs) / len(pairs))
     return sum(means) / len(means) if means else 0.0
+
+
+def by_question(table: Rows) -> list[list[tuple[float, bool]]]:
+    return [[(s, right) for s, right, q in table if q == asked] for asked in {q for _, _, q in table}]
+
+
+def plain_infonca(table: Rows) -> float:
+    losses = []
+    for mine in by_question(table):
+        most = max(100.0 * right for _, right in mine)
+        weights = [math.exp(100.0 * right - most) for _, right in mine]
+        top = max(s for s, _ in mine)
+        log_sum = top + math.log(sum(math.exp(s - top) for s, _ in mine))
+        losses.append(-sum(w / sum(weights) * (s - log_sum) for w, (s, _) in zip(weights, mine, strict=True)))
+    return sum(losses) / len(losses)
+
+
+def plain_nca(table: Rows) -> float:
+    losses = []
+    for mine in by_question(table):
+        most = max(100.0 * right for _, right in mine)
+        weights = [math.exp(100.0 * right - most) for _, right in mine]
+        wanted = sum(w / sum(weights) * log_sigmoid(s) for w, (s, _) in zip(weights, mine, strict=True))
+        losses.append(-wanted - sum(log_sigmoid(-s) for s, _ in mine) / len(mine))
+    return sum(losses) / len(losses)
+
+
+@given(table=rows)
+def test_the_paper_s_other_losses_are_their_definitions_question_by_question(table: Rows) -> None:
+    scores, labels = inputs(table)
+    margins = [max(0.0, 1 - (s if right else -s)) for s, right, _ in table]
+    assert hinge(scores, labels).item() == pytest.approx(sum(margins) / len(table), abs=1e-9)
+    assert infonca(scores, labels).item() == pytest.approx(plain_infonca(table), abs=1e-9)
+    assert nca(scores, labels).item() == pytest.approx(plain_nca(table), abs=1e-9)
+
+
+def test_recipes_name_the_losses_that_there_are() -> None:
+    assert set(get_args(Loss)) == set(LOSSES)
 
 
 @given(table=rows)

@@ -13,6 +13,7 @@ from swift_client.cli.evaluate import AS_READ
 from swift_client.render import plain
 
 if TYPE_CHECKING:
+    from swift_client.models import AnyHead
     from swift_client.training.fit import TrainResult
 
 
@@ -21,7 +22,17 @@ def train(
     out: Annotated[Path, typer.Option(help="Where the head goes, such as head.safetensors.")],
     answer: options.Answer = "auto",
     grade: options.Grade = AS_READ,
-    recipe: Annotated[str, typer.Option(help="default, or swift: the published one and nothing else.")] = "default",
+    recipe: Annotated[
+        str,
+        typer.Option(help="default, hidden, hybrid, or as published: swift, swift-hidden, swift-logits, swift-top-k."),
+    ] = "default",
+    layers: Annotated[
+        str | None, typer.Option(help="Hidden states to read, such as 16,24,28,32. Default: all that were captured.")
+    ] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="bce, hinge, pairwise, infonca, nca, or both: bce and pairwise.")
+    ] = None,
+    gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Whether tokens weigh differently.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and samples give the same head.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one.")] = "auto",
     k: Annotated[int | None, typer.Option(min=0, help="Read so many alternatives a token and no more.")] = None,
@@ -30,13 +41,15 @@ def train(
     """Train a head on graded samples; it says itself when it is no better than majority."""
     from swift_client import training
 
+    chosen = None if layers is None else options.numbers("--layers", layers)
+    changed = chosen is not None or loss is not None or not gate
     with screen.progress().status("reading samples …") as status:
         result = training.train(
             samples,
             out=out,
             answer=None if answer == "none" else answer,
             grade=None if grade == AS_READ else grade,
-            recipe=recipe,
+            recipe=training.recipe_of(recipe, layers=chosen, loss=loss, gate=gate) if changed else recipe,
             seed=seed,
             device=device,
             k=k,
@@ -49,18 +62,33 @@ def train(
 
 
 def _facts(result: TrainResult, out: Path) -> dict[str, Any]:
+    from swift_client.models import HiddenHead
+
     artifact = result.artifact
+    reads = artifact.beside if isinstance(artifact, HiddenHead) else artifact
     return {
         "head": str(out),
         "provider": artifact.provider,
         "model": artifact.model,
         "k_min": artifact.k_min,
         "k_max": artifact.k_max,
-        "features": list(artifact.features),
-        "response_terms": list(artifact.response_terms),
+        "features": list(reads.features) if reads else [],
+        "response_terms": list(reads.response_terms) if reads else [],
+        **({"layers": list(artifact.layers), "width": artifact.width} if isinstance(artifact, HiddenHead) else {}),
         **artifact.training,
         "history": [{"train": epoch.train, "validation": epoch.validation} for epoch in result.history],
     }
+
+
+def _reads(artifact: AnyHead) -> str:
+    from swift_client.models import HiddenHead
+
+    lists = f"lists of {artifact.k_min} to {artifact.k_max} alternatives a token"
+    if not isinstance(artifact, HiddenHead):
+        return lists
+    layers = ", ".join(map(str, artifact.layers))
+    own = f"the hidden states {layers}" if layers else f"the logprobs of all {artifact.width} tokens"
+    return f"{own}, and {lists}" if artifact.beside else own
 
 
 def _show(result: TrainResult, out: Path) -> None:
@@ -73,7 +101,7 @@ def _show(result: TrainResult, out: Path) -> None:
         Text(plain(f"{out} · head for {artifact.provider}/{artifact.model}"), style="bold"),
         Text(f"  questions: {counts}; {facts['epochs']} epochs, the best was {facts['best_epoch']}"),
         Text(f"  on questions that it was trained without: {numbers}"),
-        Text(f"  lists of {artifact.k_min} to {artifact.k_max} alternatives a token"),
+        Text(f"  reads {_reads(artifact)}"),
     )
     judged = result.gate
     bound = "cannot be told" if judged.questions == 0 else f"is {judged.auroc:.3f}, at least {judged.low:.3f}"

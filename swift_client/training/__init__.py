@@ -9,6 +9,7 @@ from swift_client.training.collect import CollectResult, Prices, collect, collec
 from swift_client.training.evaluation import Estimate, Evaluation, Row
 from swift_client.training.files import calibrate, evaluate, simulate, train
 from swift_client.training.groups import Group
+from swift_client.training.recipes import Recipe, recipe_of
 from swift_client.training.report import report
 from swift_client.training.simulation import Replayed, Simulation
 from swift_client.training.splits import Split
@@ -21,6 +22,7 @@ __all__ = [
     "Evaluation",
     "Group",
     "Prices",
+    "Recipe",
     "Replayed",
     "Row",
     "Simulation",
@@ -30,6 +32,7 @@ __all__ = [
     "collect",
     "collect_async",
     "evaluate",
+    "recipe_of",
     "report",
     "simulate",
     "train",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -122,6 +122,9 @@ def read(
     that no head can be trained on.
     """
     ahead, stream = _look_ahead(groups)
+    states = _state_columns(ahead) if recipe.states else 0
+    if not (recipe.features or recipe.terms):
+        k = 0
     k_max = k if k is not None else max((_depth(group) for group in ahead), default=0)
     k_min = min(SHORTEST_LISTS, k_max) if recipe.thin else k_max
     questions: Counter[int | None] = Counter()
@@ -129,7 +132,7 @@ def read(
     depths: Counter[int] = Counter()
     with_tokens, unlabelled, top_ids = 0, 0, True
     rows: list[tuple[int, bool]] = []
-    with MatrixBuilder(recipe.features, recipe.terms, width=k_max) as builder:
+    with MatrixBuilder(recipe.features, recipe.terms, width=k_max, states=states) as builder:
         for done, group in enumerate(stream, 1):
             fold = split.fold(group.question_id)
             questions[fold] += 1
@@ -178,6 +181,18 @@ def _look_ahead(groups: Iterable[Group]) -> tuple[list[Group], Iterator[Group]]:
     stream = iter(groups)
     ahead = list(islice(stream, LOOKED_AT))
     return ahead, chain(ahead, stream)
+
+
+def _state_columns(groups: Sequence[Group]) -> int:
+    """Return how many numbers of hidden states a token has."""
+    for group in groups:
+        for completion in group.completions:
+            if completion.hidden_states is not None:
+                return int(completion.hidden_states.shape[1])
+    raise ConfigurationError(
+        "The completions have no hidden states, which this recipe reads.",
+        hint='Sample a local model with `swift-client collect --capture`, or use recipe "default".',
+    )
 
 
 def _depth(group: Group) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 
 from swift_client import answers
 from swift_client.errors import ArtifactError, ConfigurationError
-from swift_client.models import AnyHead, HeadArtifact
+from swift_client.models import AnyHead, HeadArtifact, HiddenHead
 from swift_client.training.baselines import trained_baselines
 from swift_client.training.calibration_metrics import reliability
 from swift_client.training.comparison import Comparison
@@ -34,7 +34,7 @@ Progress = Callable[[str, int], None]
 
 
 def evaluate(
-    head: HeadArtifact | None,
+    head: AnyHead | None,
     groups: Iterable[Group],
     *,
     split: str = "test",
@@ -123,7 +123,7 @@ def evaluate(
         most=subsets,
         seed=seed,
         auto=spec == "auto",
-        agreement=None if head is None else Agreement.of(head),
+        agreement=Agreement.of(head) if isinstance(head, HeadArtifact) else None,
         progress=lambda done: progress("completions drawn", done),
     )
     chances, came_true = table.chances("head", asked[-1]) if head is not None else (np.zeros(0), np.zeros(0))
@@ -168,7 +168,7 @@ def split_of(head: AnyHead | None) -> tuple[Split, list[str]]:
         raise ArtifactError(f"The head's split {stored!r} cannot be read.", hint="Train it again.") from error
 
 
-def answer_of(head: HeadArtifact | None) -> answers.Spec:
+def answer_of(head: AnyHead | None) -> answers.Spec:
     """Return how answers were compared in the head's training; ConfigurationError where only its trainer can say."""
     if head is None:
         return "auto"
@@ -239,15 +239,18 @@ def _notes(pools: Sequence[Pool], wanted: Sequence[int], asked: Sequence[int], *
     return notes
 
 
-def _facts(head: HeadArtifact) -> dict[str, Any]:
+def _facts(head: AnyHead) -> dict[str, Any]:
+    hidden = {"layers": list(head.layers), "width": head.width} if isinstance(head, HiddenHead) else {}
+    reads = head.beside if isinstance(head, HiddenHead) else head
     return {
         "name": head.name,
         "provider": head.provider,
         "model": head.model,
         "k_min": head.k_min,
         "k_max": head.k_max,
-        "features": list(head.features),
-        "response_terms": list(head.response_terms),
+        "features": list(reads.features) if reads else [],
+        "response_terms": list(reads.response_terms) if reads else [],
+        **hidden,
         "licence": head.licence,
         **head.training,
     }

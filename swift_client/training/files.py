@@ -6,11 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import EllipsisType
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from swift_client import answers
 from swift_client.errors import ConfigurationError, MissingExtraError
-from swift_client.models import AnyHead, HeadArtifact, save
+from swift_client.models import AnyHead, HeadArtifact, HiddenHead, save
 from swift_client.scorers import load_any_head, load_head
 from swift_client.stopping import StoppingRule
 from swift_client.store import SampleStore
@@ -20,6 +20,7 @@ from swift_client.training.evaluate import NS, Progress, answer_of
 from swift_client.training.evaluate import evaluate as evaluate_groups
 from swift_client.training.evaluation import Evaluation
 from swift_client.training.graders import GraderSpec
+from swift_client.training.recipes import Recipe, recipe_of
 from swift_client.training.simulate import simulate as simulate_groups
 from swift_client.training.simulation import Simulation
 from swift_client.training.splits import Split
@@ -27,7 +28,6 @@ from swift_client.training.stored import StoredGroups
 
 if TYPE_CHECKING:
     from swift_client.training.fit import TrainResult
-    from swift_client.training.recipes import Recipe
 
 File = str | os.PathLike[str]
 
@@ -54,11 +54,12 @@ def train(
     """
     if out is not None and (not os.access(Path(out).absolute().parent, os.W_OK) or Path(out).is_dir()):
         raise ConfigurationError(f"{out} cannot be written.", hint="Give a file in a folder that you may write to.")
+    row = recipe_of(recipe) if isinstance(recipe, str) else recipe
     try:
         from swift_client.training.fit import fit
     except ImportError as error:
         raise MissingExtraError.needs("train", "Training") from error
-    groups = _stored(samples, answer, grade)
+    groups = _stored(samples, answer, grade, states=row.states, layers=row.layers)
     result = fit(
         groups,
         provider=groups.provider,
@@ -69,6 +70,7 @@ def train(
         seed=seed,
         device=device,
         k=k,
+        layout=groups.layout,
         licence=licence,
         progress=progress,
     )
@@ -78,7 +80,7 @@ def train(
 
 
 def evaluate(
-    head: File | HeadArtifact | None,
+    head: File | AnyHead | None,
     samples: File | Sequence[File],
     *,
     split: str = "test",
@@ -98,9 +100,9 @@ def evaluate(
     (``split="all"``). ``grade`` is as for :func:`train`; the rest, and the errors, as for
     ``training.evaluate.evaluate``.
     """
-    artifact = load_head(head) if isinstance(head, (str, os.PathLike)) else head
+    artifact = load_any_head(head) if isinstance(head, (str, os.PathLike)) else head
     spec = answer_of(artifact) if isinstance(answer, EllipsisType) else answer
-    groups = _stored(samples, spec, grade)
+    groups = _stored(samples, spec, grade, **_states_of(artifact))
     return evaluate_groups(
         artifact,
         groups,
@@ -187,9 +189,8 @@ def calibrate(
     out = path if out is None else out
     if out is not None and (not os.access(Path(out).absolute().parent, os.W_OK) or Path(out).is_dir()):
         raise ConfigurationError(f"{out} cannot be written.", hint="Give a file in a folder that you may write to.")
-    own = answer_of(artifact) if isinstance(artifact, HeadArtifact) else "auto"
-    spec = own if isinstance(answer, EllipsisType) else answer
-    groups = _stored(samples, spec, grade)
+    spec = answer_of(artifact) if isinstance(answer, EllipsisType) else answer
+    groups = _stored(samples, spec, grade, **_states_of(artifact))
     artifact.check(provider=groups.provider, model=groups.model, k=artifact.k_max)
     found = calibrate_groups(
         groups,
@@ -218,6 +219,16 @@ def _prompt_tokens(samples: File | Sequence[File]) -> float | None:
     return prompt / calls if prompt else None
 
 
-def _stored(samples: File | Sequence[File], answer: answers.Spec, grade: GraderSpec | None) -> StoredGroups:
+def _states_of(head: AnyHead | None) -> dict[str, Any]:
+    """Return what a head reads of captured hidden states, as arguments of :class:`StoredGroups`."""
+    if not isinstance(head, HiddenHead):
+        return {}
+    return {"states": "layers", "layers": head.layers} if head.layers else {"states": "vocabulary"}
+
+
+def _stored(
+    samples: File | Sequence[File], answer: answers.Spec, grade: GraderSpec | None, **states: Any
+) -> StoredGroups:
     paths = [samples] if isinstance(samples, (str, os.PathLike)) else samples
-    return StoredGroups(paths, grade=grade if grade is not None else answer if isinstance(answer, str) else "auto")
+    judged = grade if grade is not None else answer if isinstance(answer, str) else "auto"
+    return StoredGroups(paths, grade=judged, **states)

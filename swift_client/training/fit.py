@@ -12,10 +12,12 @@ import torch
 
 from swift_client import answers
 from swift_client.errors import ConfigurationError
-from swift_client.models import HeadArtifact
+from swift_client.models import AnyHead
 from swift_client.ragged import F64, I64
+from swift_client.store import Layout
 from swift_client.training.calibration import calibrate
 from swift_client.training.dataset import Dataset, EmptyPartError, Readings, read
+from swift_client.training.export import hidden_head, logprob_head
 from swift_client.training.gate import Gate, gate, number
 from swift_client.training.groups import Group
 from swift_client.training.loop import Epoch, network_scores, train
@@ -27,7 +29,7 @@ from swift_client.training.metrics import (
     within_question_auroc,
 )
 from swift_client.training.network import Network
-from swift_client.training.recipes import RECIPES, Recipe
+from swift_client.training.recipes import Recipe, recipe_of
 from swift_client.training.splits import Split
 
 Progress = Callable[[str, int], None]
@@ -46,7 +48,7 @@ ENOUGH_VALIDATION = 5000
 class TrainResult:
     """A head and how it came about."""
 
-    artifact: HeadArtifact
+    artifact: AnyHead
     history: tuple[Epoch, ...]
     metrics: dict[str, float | None]
     """On held-out completions: within_question_auroc, pooled_auroc, brier, ece; None where undefined."""
@@ -69,6 +71,7 @@ def fit(
     seed: int = 0,
     device: str = "auto",
     k: int | None = None,
+    layout: Layout | None = None,
     licence: str = "unknown",
     progress: Progress = lambda stage, done: None,
 ) -> TrainResult:
@@ -78,14 +81,11 @@ def fit(
     compared for agreement. ``split`` keeps its test questions out. Calibration and gate rest on completions that
     nothing was chosen by: where validation completions are few, further heads are trained, each without one fold of the
     split, which it then scores. ``device`` is torch's name, or "auto": a GPU where there is one. ``k`` reads that many
-    alternatives a token and no more. Raises ConfigurationError for questions that no head can be trained on.
+    alternatives a token and no more. A recipe that reads hidden states needs
+    ``layout``, which says what their columns are, and makes a :class:`HiddenHead`. Raises ConfigurationError for
+    questions that no head can be trained on.
     """
-    if isinstance(recipe, str):
-        if recipe not in RECIPES:
-            raise ConfigurationError(f"There is no recipe {recipe!r}.", hint=f"Known: {', '.join(RECIPES)}.")
-        name, row = recipe, RECIPES[recipe]
-    else:
-        name, row = "custom", recipe
+    name, row = (recipe, recipe_of(recipe)) if isinstance(recipe, str) else ("custom", recipe)
     split = split or Split()
     place = _device(device)
     again = list(groups) if iter(groups) is groups else groups
@@ -132,7 +132,6 @@ def fit(
         "brier": number(brier(probabilities, unseen.labels)),
         "ece": number(expected_calibration_error(probabilities, unseen.labels)),
     }
-    head, response = network.export()
     training: dict[str, Any] = {
         "recipe": name,
         "seed": seed,
@@ -148,21 +147,13 @@ def fit(
         "gate": judged.facts(),
         "verdict": judged.verdict,
     }
-    artifact = HeadArtifact(
-        features=row.features,
-        width=data.k_max,
-        standardizer=network.tokens,
-        head=head,
-        response_terms=row.terms,
-        response=response,
-        calibration=calibration,
-        provider=provider,
-        model=model,
-        k_min=data.k_min,
-        k_max=data.k_max,
-        training=training,
-        licence=licence,
-    )
+    facts: dict[str, Any] = {"calibration": calibration, "training": training, "licence": licence}
+    if row.states is None:
+        artifact: AnyHead = logprob_head(network, row, data, provider=provider, model=model, **facts)
+    elif layout is None:
+        raise ConfigurationError(f'The recipe "{name}" reads hidden states.', hint="Say with layout= what they are.")
+    else:
+        artifact = hidden_head(network, row, data, layout, provider=provider, model=model, **facts)
     return TrainResult(artifact=artifact, history=history, metrics=metrics, gate=judged)
 
 

@@ -53,7 +53,7 @@ def train(
     questions, held = _Questions(data.train, dtype, device), _Questions(data.validation, dtype, device)
     held_labels = Labels.of(data.validation.labels, data.validation.question, dtype=dtype, device=device)
     order = np.random.default_rng(seed)
-    prior = torch.as_tensor(_priors(recipe, data.k_max), dtype=dtype, device=device)
+    prior = torch.as_tensor(_priors(recipe, data.k_max, data.train.values.shape[1]), dtype=dtype, device=device)
     steps = 0
     best, best_state, history = np.inf, copy.deepcopy(network.state_dict()), list[Epoch]()
     for epoch in range(recipe.epochs):
@@ -143,8 +143,8 @@ def _scores(network: Network, questions: _Questions) -> Tensor:
 
 def _start(data: Dataset, recipe: Recipe, dtype: torch.dtype, seed: int) -> Network:
     # Identities stay 0 or 1: divided by its deviation, a rare token would escape the penalty.
-    named = _of_identity(recipe, data.k_max)
     tokens, terms = data.train.tokens, Standardizer.fit(data.train.terms)
+    named = _of_identity(recipe, data.k_max, len(tokens.mean))
     tokens = Standardizer(mean=np.where(named, 0.0, tokens.mean), scale=np.where(named, 1.0, tokens.scale))
     if not recipe.standardize:
         tokens, terms = (Standardizer(mean=0 * part.mean, scale=1 + 0 * part.scale) for part in (tokens, terms))
@@ -157,14 +157,19 @@ def _start(data: Dataset, recipe: Recipe, dtype: torch.dtype, seed: int) -> Netw
         network = Network(tokens, terms, dtype=dtype)
     if recipe.start == "zero":
         network.start_at_zero()
+    if not recipe.gate:
+        network.leave_out_the_gate()
     return network
 
 
-def _of_identity(recipe: Recipe, width: int) -> NDArray[np.bool_]:
-    """Return for each column whether it says which token it is, (d,)."""
+def _of_identity(recipe: Recipe, width: int, columns: int) -> NDArray[np.bool_]:
+    """Return for each of the ``columns`` whether it says which token it is, (d,); hidden states stand first."""
     counts = [len(column_names(FEATURES, [name], width=width)) for name in recipe.features]
-    return np.repeat([name in recipe.identity for name in recipe.features], counts)
+    named = np.repeat([name in recipe.identity for name in recipe.features], counts).astype(np.bool_)
+    return np.concatenate([np.zeros(columns - len(named), np.bool_), named])
 
 
-def _priors(recipe: Recipe, width: int) -> F64:
-    return np.where(_of_identity(recipe, width), recipe.identity_prior, recipe.prior)
+def _priors(recipe: Recipe, width: int, columns: int) -> F64:
+    states = columns - len(column_names(FEATURES, recipe.features, width=width))
+    priors = np.where(_of_identity(recipe, width, columns), recipe.identity_prior, recipe.prior)
+    return np.where(np.arange(columns) < states, recipe.states_prior, priors)

@@ -14,6 +14,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 from swift_client.ragged import F64, I64
 from swift_client.training.metrics import pairs_of
 
+ALPHA = 0.01
+"""Of InfoNCA and NCA, as the official code sets it."""
+
 
 class Labels(NamedTuple):
     """Labels of N completions and, of each question, every right one beside every wrong one."""
@@ -26,6 +29,8 @@ class Labels(NamedTuple):
     """(P,) positions of the wrong ones."""
     weight: Tensor
     """(P,) 1 / pairs of the question, so that each mixed question counts once."""
+    question: Tensor
+    """(N,) number of the question, 0..Q-1."""
 
     @classmethod
     def of(cls, labels: F64, question: I64, *, dtype: torch.dtype, device: torch.device) -> Labels:
@@ -37,6 +42,7 @@ class Labels(NamedTuple):
             torch.as_tensor(pairs.right, device=device),
             torch.as_tensor(pairs.wrong, device=device),
             torch.as_tensor(1.0 / count[owner], dtype=dtype, device=device),
+            torch.as_tensor(np.unique(question, return_inverse=True)[1], device=device),
         )
 
 
@@ -61,6 +67,52 @@ def both(scores: Tensor, labels: Labels) -> Tensor:
     return (bce(scores, labels) + pairwise(scores, labels)) / 2
 
 
+def hinge(scores: Tensor, labels: Labels) -> Tensor:
+    """max(0, 1 - y·score) with y = ±1, mean over completions."""
+    return (1 - (2 * labels.values - 1) * scores).clamp(min=0).mean()
+
+
+def infonca(scores: Tensor, labels: Labels) -> Tensor:
+    """Cross-entropy of softmax(score) over a question with softmax(label / α), mean over questions.
+
+    InfoNCA (arXiv 2402.05369, eq. 7): with α near 0 the weight is spread evenly over the right ones.
+    """
+    weight, count = _wanted(labels)
+    return -(weight * _log_softmax(scores, labels.question)).sum() / count
+
+
+def nca(scores: Tensor, labels: Labels) -> Tensor:
+    """-Σ softmax(label / α)·log σ(score) - mean log σ(-score) over a question, mean over questions.
+
+    NCA (arXiv 2402.05369, eq. 12), which also sets the level of the scores.
+    """
+    weight, count = _wanted(labels)
+    size = torch.bincount(labels.question).to(scores.dtype)[labels.question]
+    return (weight * softplus(-scores) + softplus(scores) / size).sum() / count
+
+
+def _wanted(labels: Labels) -> tuple[Tensor, int]:
+    """Return softmax(label / α) of each completion within its question, and the number of questions."""
+    return _log_softmax(labels.values / ALPHA, labels.question).exp(), int(labels.question.max()) + 1
+
+
+def _log_softmax(values: Tensor, question: Tensor) -> Tensor:
+    """Return log softmax over the values of the same question, (N,)."""
+    count = int(question.max()) + 1
+    top = values.new_full((count,), -torch.inf).scatter_reduce(0, question, values.detach(), "amax")
+    shifted = values - top[question]
+    return shifted - values.new_zeros(count).index_add(0, question, shifted.exp()).log()[question]
+
+
 Loss = Callable[[Tensor, Labels], Tensor]
 
-LOSSES: Mapping[str, Loss] = MappingProxyType({"bce": bce, "pairwise": pairwise, "both": both})
+LOSSES: Mapping[str, Loss] = MappingProxyType(
+    {
+        "bce": bce,
+        "pairwise": pairwise,
+        "both": both,
+        "hinge": hinge,
+        "infonca": infonca,
+        "nca": nca,
+    }
+)

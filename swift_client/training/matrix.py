@@ -114,12 +114,14 @@ class Matrix:
 class MatrixBuilder:
     """Takes questions one by one, so that their completions need not be in memory together.
 
+    Each token's row begins with the first ``states`` numbers of its captured hidden states.
+
     A context manager: its file is closed at the end, and lives on without a name in the Matrix that maps it.
     """
 
-    def __init__(self, features: Sequence[str], terms: Sequence[str], *, width: int) -> None:
-        self._features, self._terms, self._width = tuple(features), tuple(terms), width
-        self._columns = len(column_names(FEATURES, features, width=width))
+    def __init__(self, features: Sequence[str], terms: Sequence[str], *, width: int, states: int = 0) -> None:
+        self._features, self._terms, self._width, self._states = tuple(features), tuple(terms), width, states
+        self._columns = states + len(column_names(FEATURES, features, width=width))
         with _room_on_disk():
             self._file = tempfile.TemporaryFile(prefix="swift-client-", suffix=".features")  # noqa: SIM115
         self._lengths: list[I64] = []
@@ -139,7 +141,7 @@ class MatrixBuilder:
         """Add a question's labelled, whole completions that have tokens; return whether there were any.
 
         ``answers`` (N,) are equal for equal answers. Raises ConfigurationError for a logprob that is NaN and for a
-        full disk.
+        full disk, or hidden states that are not there or of another size.
         """
         kept = trainable(group)
         if not len(kept):
@@ -153,15 +155,31 @@ class MatrixBuilder:
             raise ConfigurationError(
                 f"Question {group.question_id}: {error}", hint="Leave this question out, or sample it again."
             ) from error
+        rows = features.values
+        if self._states:
+            rows = np.concatenate([self._states_of(group, kept, np.diff(features.offsets)), rows], axis=1)
         with _room_on_disk():
             # torch rounds to float16 as numpy does, fifty times as fast.
-            self._file.write(torch.from_numpy(features.values).half().numpy().data)
+            self._file.write(torch.from_numpy(rows).half().numpy().data)
         self._lengths.append(np.diff(features.offsets))
         self._term_rows.append(terms)
         self._labels.append(group.labels[kept])
         self._counts.append(len(kept))
-        self._moments.append(Moments.of(features.values))
+        self._moments.append(Moments.of(rows))
         return True
+
+    def _states_of(self, group: Group, kept: I64, lengths: I64) -> F32:
+        """Return the hidden states of the tokens of the ``kept`` completions, end to end."""
+        found = [group.completions[at].hidden_states for at in kept]
+        for states, length in zip(found, lengths, strict=True):
+            if states is None or states.shape != (length, self._states):
+                shape = "no hidden states" if states is None else f"hidden states {states.shape}"
+                raise ConfigurationError(
+                    f"Question {group.question_id}: a completion of {length} tokens has {shape}, not "
+                    f"{self._states} a token.",
+                    hint="Capture all samples with the same model and the same layers.",
+                )
+        return np.concatenate([states for states in found if states is not None]).astype(np.float32)
 
     def build(self) -> Matrix:
         """Return all that was added, at least one question."""

@@ -63,12 +63,18 @@ class Network(nn.Module):
         for name, part in (("tokens", tokens), ("terms", terms)):
             self.register_buffer(f"{name}_mean", torch.as_tensor(part.mean, dtype=dtype))
             self.register_buffer(f"{name}_scale", torch.as_tensor(part.scale, dtype=dtype))
-        self.tokens, self._terms = tokens, terms
+        self.tokens, self._terms, self._gated = tokens, terms, True
 
     def start_at_zero(self) -> None:
         """Start from all gates half open and all rewards 0, where the score is a plain mean."""
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
+
+    def leave_out_the_gate(self) -> None:
+        """Hold all gates half open, so that the score is the plain mean of the rewards, now and in training."""
+        self._gated = False
+        with torch.no_grad():
+            self.fused.weight[0], self.fused.bias[0] = 0.0, 0.0
 
     def forward(self, batch: Batch) -> Tensor:
         """Return R = Σ g·r / max(Σ g, 1e-8) + response terms, (N,)."""
@@ -76,7 +82,7 @@ class Network(nn.Module):
         weight = self.fused.weight / self.tokens_scale
         bias = self.fused.bias - weight @ self.tokens_mean
         fused: Tensor = _Linear.apply(weight, bias, *batch.blocks)  # type: ignore[no-untyped-call]  # torch's
-        gates = torch.sigmoid(fused[:, 0])
+        gates = torch.sigmoid(fused[:, 0] if self._gated else torch.zeros_like(fused[:, 0]))
         sums = torch.segment_reduce(
             torch.stack([gates * fused[:, 1], gates], dim=1), "sum", lengths=batch.lengths, axis=0, unsafe=True
         )

@@ -11,7 +11,7 @@ import numpy as np
 from swift_client import answers
 from swift_client.answers import READERS
 from swift_client.errors import ConfigurationError
-from swift_client.models import HeadArtifact, ResponseWeights
+from swift_client.models import AnyHead, HiddenHead, ResponseWeights
 from swift_client.ragged import F64, I64
 from swift_client.scorers import SCORERS, Scores, score
 from swift_client.training.groups import Group
@@ -134,9 +134,9 @@ def free_scorings(names: Set[str]) -> dict[str, Scoring]:
     return scorings | {name: scoring for name, scoring in derived.items() if name in names}
 
 
-def head_scoring(head: HeadArtifact) -> Scoring:
+def head_scoring(head: AnyHead) -> Scoring:
     """Score without agreement, which ``methods.Drawn`` adds: it depends on who else is in the draw."""
-    if "agreement" not in head.response_terms:
+    if isinstance(head, HiddenHead) or "agreement" not in head.response_terms:
         return partial(score, scorer=head)
     weight = head.response.weight.copy()
     weight[head.response_terms.index("agreement") - len(head.response_terms)] = 0.0

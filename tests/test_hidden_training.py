@@ -1,0 +1,228 @@
+"""Heads trained on hidden states: every mode of the paper, from captured states to a head that scores the same."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the extra 'train' is not installed")
+
+from swift_client import SwiftReranker, training  # noqa: E402 - after the skip
+from swift_client.cli.app import run  # noqa: E402
+from swift_client.errors import ConfigurationError  # noqa: E402
+from swift_client.models import HiddenHead, load, save  # noqa: E402
+from swift_client.scorers import score  # noqa: E402
+from swift_client.store import Layout, Meta, SampleStore, StateFile, StoredQuestion  # noqa: E402
+from swift_client.training import StoredGroups, recipe_of  # noqa: E402
+from swift_client.training.dataset import read  # noqa: E402
+from swift_client.training.export import hidden_head  # noqa: E402
+from swift_client.training.fit import fit  # noqa: E402
+from swift_client.training.groups import Group  # noqa: E402
+from swift_client.training.loop import network_scores, train  # noqa: E402
+from swift_client.training.recipes import RECIPES, Recipe  # noqa: E402
+from swift_client.training.splits import Split  # noqa: E402
+from swift_client.types import Usage  # noqa: E402
+from tests.graded import all_completions, graded_groups  # noqa: E402
+
+WIDTH, VOCABULARY = 6, 9
+LAYOUT = Layout(layers=(0, 2, 5), width=WIDTH, vocabulary=VOCABULARY)
+QUICK = {"epochs": 12, "patience": 12, "steps": 200}
+
+
+def with_states(groups: list[Group], *, signal: float = 1.0) -> list[Group]:
+    """Give each token states of which the second number of layer 2 says whether the answer is right."""
+    rng = np.random.default_rng(5)
+    made = []
+    for group in groups:
+        completions = []
+        for completion, label in zip(group.completions, group.labels, strict=True):
+            states = rng.normal(3.0, 2.0, (len(completion.tokens), LAYOUT.columns))
+            states[:, WIDTH + 1] += signal * (2 * label - 1)
+            completions.append(replace(completion, hidden_states=states.astype(np.float16)))
+        made.append(replace(group, completions=tuple(completions)))
+    return made
+
+
+def samples_file(path: Path, groups: list[Group]) -> Path:
+    with SampleStore(path, write=True) as store, StateFile(path, write=LAYOUT) as states:
+        store.begin(Meta(provider="huggingface", model="m", top_logprobs=8))
+        for group in groups:
+            store.add_questions(
+                [StoredQuestion(id=group.question_id, messages=({"role": "user", "content": "2+2"},), answer="4")]
+            )
+            bare = states.append(group.question_id, range(len(group.labels)), group.completions)
+            store.add_samples(group.question_id, bare, usage=Usage(calls=1))
+    return path
+
+
+def only_states(groups: list[Group], layout: Layout) -> list[Group]:
+    columns = np.concatenate([np.arange(LAYOUT.columns)[part] for part in layout.within(LAYOUT)])
+    return [
+        replace(
+            group,
+            completions=tuple(
+                replace(each, hidden_states=each.hidden_states[:, columns])  # type: ignore[index]
+                for each in group.completions
+            ),
+        )
+        for group in groups
+    ]
+
+
+def trained(groups: list[Group], recipe: str | Recipe, layout: Layout) -> Any:
+    return fit(
+        only_states(groups, layout), provider="huggingface", model="m", answer="number", recipe=recipe, layout=layout
+    )
+
+
+@pytest.mark.parametrize("name", ["hidden", "hybrid", "swift-hidden"])
+def test_the_exported_head_scores_raw_states_as_the_trained_network_scored_standardized_columns(name: str) -> None:
+    layout = LAYOUT.states()
+    groups = only_states(with_states(graded_groups(30)), layout)
+    row = replace(RECIPES[name], **QUICK)
+    data = read(groups, recipe=row, split=Split(test=0.0), answer=None).dataset()
+    network, _ = train(data, row, seed=0, device=torch.device("cpu"))
+    head = hidden_head(network, row, data, layout, provider="huggingface", model="m")
+    expected = network_scores(network, data.train)
+
+    kept = [group for group in groups if Split(test=0.0).part(group.question_id) == "train"]
+    scores = score(all_completions(kept), head).values
+
+    assert len(scores) == len(expected) > 50
+    np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=2e-3)  # features were float16 in training
+    assert np.ptp(scores) > 0.1
+
+
+def test_without_a_gate_the_score_is_the_plain_mean_of_the_rewards() -> None:
+    groups = with_states(graded_groups(40))
+    head = trained(groups, replace(recipe_of("swift-hidden", gate=False), epochs=3), LAYOUT.states()).artifact
+    completions = all_completions(only_states(groups, LAYOUT.states()))[:5]
+
+    assert not head.head.gate_weight.any()
+    for each, found in zip(completions, score(completions, head).values, strict=True):
+        states = np.asarray(each.hidden_states, np.float64)
+        rewards = [float(state @ head.head.reward_weight + head.head.reward_bias) for state in states]
+        assert found == pytest.approx(sum(rewards) / len(rewards), rel=1e-4, abs=1e-4)
+
+
+def test_a_head_learns_from_the_layer_that_knows_and_not_from_those_that_do_not() -> None:
+    groups = with_states(graded_groups(120, signal=0.0))
+    knows = trained(groups, recipe_of("hidden", layers=[2]), LAYOUT.states([2]))
+    ignorant = trained(groups, recipe_of("hidden", layers=[0, 5]), LAYOUT.states([0, 5]))
+    logits = trained(groups, "swift-logits", LAYOUT.logprobs())
+
+    assert knows.metrics["within_question_auroc"] > 0.9
+    assert knows.artifact.helps
+    assert ignorant.metrics["within_question_auroc"] < 0.62
+    assert (logits.artifact.layers, logits.artifact.width, logits.artifact.moment) == ((), VOCABULARY, "produced")
+
+
+def test_a_hybrid_knows_what_either_knows() -> None:
+    groups = with_states(graded_groups(250, signal=1.5), signal=0.5)
+    layout = LAYOUT.states()
+    auroc = {name: trained(groups, name, layout).metrics["within_question_auroc"] for name in ("hidden", "hybrid")}
+    auroc["default"] = fit(groups, provider="huggingface", model="m", answer="number").metrics["within_question_auroc"]
+    assert auroc["hybrid"] > max(auroc["hidden"], auroc["default"])
+
+
+def test_the_commands_train_and_judge_a_head_on_captured_layers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    groups = with_states(graded_groups(80))
+    samples, path = samples_file(tmp_path / "samples.db", groups), tmp_path / "head.safetensors"
+    asked = ["train", str(samples), "--answer", "number", "--out", str(path), "--recipe", "hybrid", "--layers", "2,5"]
+    assert run([*asked, "--loss", "bce", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["layers"], told["width"], told["provider"]) == ([2, 5], WIDTH, "huggingface")
+    assert told["features"]
+
+    head = load(path)
+    assert isinstance(head, HiddenHead)
+    assert head.beside is not None
+    save(head, tmp_path / "again.safetensors")
+    completions = all_completions(only_states(groups, LAYOUT.states([2, 5])))[:20]
+    again = score(completions, load(tmp_path / "again.safetensors")).values
+    np.testing.assert_array_equal(score(completions, head).values, again)
+
+    table = training.evaluate(path, samples, ns=(1, 4), subsets=20, resamples=50, trained=False)
+    rows = {(row.name, n): estimate.value for row in table.rows for n, estimate in row.accuracy.items()}
+    assert rows["head", 4] > rows["random", 4] + 0.1
+    assert run(["evaluate", str(path), str(samples), "--n", "4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["head"]["layers"] == [2, 5]
+
+
+def test_what_was_not_captured_is_told_with_what_to_do(tmp_path: Path) -> None:
+    samples = samples_file(tmp_path / "a.db", with_states(graded_groups(20)))
+    for recipe, reason in (
+        (recipe_of("hidden", layers=[7]), "Hidden state 7 was not captured"),
+        ("mystery", "no recipe 'mystery'"),
+    ):
+        with pytest.raises(ConfigurationError, match=reason):
+            training.train(samples, recipe=recipe, answer="number")
+    with pytest.raises(ConfigurationError, match="reads no hidden states"):
+        recipe_of("default", layers=[1])
+    with pytest.raises(ConfigurationError, match="no loss 'mystery'"):
+        recipe_of("default", loss="mystery")
+    (tmp_path / "a.db.states").unlink()
+    with pytest.raises(ConfigurationError, match="no hidden states"):
+        training.train(samples, recipe="hybrid", answer="number")
+
+
+def test_files_whose_states_are_not_alike_are_not_mixed(tmp_path: Path) -> None:
+    groups = with_states(graded_groups(4))
+    first = samples_file(tmp_path / "a.db", groups)
+    with SampleStore(tmp_path / "b.db", write=True) as store:
+        store.begin(Meta(provider="huggingface", model="m", top_logprobs=8))
+        store.add_questions([StoredQuestion(id="x", messages=({"role": "user", "content": "2+2"},), answer="4")])
+        store.add_samples("x", graded_groups(1)[0].completions, usage=Usage(calls=1))
+    with StateFile(tmp_path / "b.db", write=Layout(layers=(0, 2), width=WIDTH)):
+        pass
+    with pytest.raises(ConfigurationError, match="not alike"):
+        StoredGroups([first, tmp_path / "b.db"], grade="number", states="layers")
+
+
+def test_completions_without_states_are_refused_with_the_question_named() -> None:
+    groups = only_states(with_states(graded_groups(20)), LAYOUT.states())
+    broken = replace(groups[0].completions[1], hidden_states=None)
+    groups[3] = replace(groups[3], completions=(broken, *groups[3].completions[1:]))
+    with pytest.raises(ConfigurationError, match=r"Question q0-3: a completion of .* has no hidden states"):
+        fit(groups, provider="p", model="m", answer="number", recipe="hidden", layout=LAYOUT.states())
+    with pytest.raises(ConfigurationError, match="completions have no hidden states"):
+        fit(graded_groups(20), provider="p", model="m", answer="number", recipe="hidden", layout=LAYOUT.states())
+
+
+def test_a_local_model_is_captured_trained_on_and_served_by_the_same_numbers(tmp_path: Path) -> None:
+    for name in ("transformers", "tokenizers", "gguf"):
+        pytest.importorskip(name, reason="the extra 'local' is not installed")
+    from tests import local_models as local
+
+    folder, samples = str(local.save_model(tmp_path / "model", template=local.TEMPLATE)), tmp_path / "s.db"
+    asked = [StoredQuestion(id=f"q{at}", messages=({"role": "user", "content": f"What is {at}?"},)) for at in range(16)]
+    sampling: dict[str, Any] = {"max_tokens": 12, "stop": ["\x01"], "hidden_states": True}
+    training.collect(asked, samples, provider="huggingface", model=folder, n=4, top_logprobs=5, seed=1, **sampling)
+    with SampleStore(samples, write=True) as store:
+        held = [(question.id, each) for question, found in store.groups() for each in found]
+        store.set_labels({(key, each.index): float(len(each.completion.text) % 2) for key, each in held})
+    groups = StoredGroups([samples], states="layers")
+    whole = [
+        replace(group, completions=tuple(replace(each, finish_reason="stop") for each in group.completions))
+        for group in groups
+    ]
+    recipe = replace(RECIPES["hybrid"], **QUICK)
+    head = fit(whole, provider="huggingface", model=folder, answer=None, recipe=recipe, layout=groups.layout).artifact
+    save(replace(head, training={}), tmp_path / "head.safetensors")
+
+    with SwiftReranker("huggingface", folder, head=tmp_path / "head.safetensors", top_logprobs=5) as reranker:
+        chosen = reranker.best_of("What is 3?", n=4, seed=7, max_tokens=12)
+        captured = reranker.best_of("What is 3?", n=4, seed=7, max_tokens=12, hidden_states=True)
+
+    assert chosen.scorer == head.name == f"hybrid head huggingface/{folder}"
+    scores = np.array([each.score for each in chosen.candidates])
+    assert np.isfinite(scores).all()
+    states = [replace(each.completion, projections=None) for each in captured.candidates]
+    np.testing.assert_allclose(scores, score(states, head).values, rtol=2e-3, atol=2e-3)  # states are float16
