@@ -123,7 +123,7 @@ def test_a_head_learns_from_the_layer_that_knows_and_not_from_those_that_do_not(
 
 
 def test_a_hybrid_knows_what_either_knows() -> None:
-    groups = with_states(graded_groups(250, signal=1.5), signal=0.5)
+    groups = with_states(graded_groups(250, signal=1.5), signal=0.3)
     layout = LAYOUT.states()
     auroc = {name: trained(groups, name, layout).metrics["within_question_auroc"] for name in ("hidden", "hybrid")}
     auroc["default"] = fit(groups, provider="huggingface", model="m", answer="number").metrics["within_question_auroc"]

@@ -56,7 +56,8 @@ class External:
         if self._function is None:
             return selection
         who = "The external scorer"
-        said = await asked(self._function, who, messages, selection, timeout=self._timeout, left=left)
+        read = [candidate.completion for candidate in selection.candidates]
+        said = await asked(self._function, who, messages, read, timeout=self._timeout, left=left)
         if isinstance(said, Opinion):
             return await asyncio.to_thread(choose, Second(values=said.values, name=said.name, fuse=self._fuse))
         return replace(selection, notes=(*selection.notes, f"{said[:-1]}: the choice is by our scores alone."))

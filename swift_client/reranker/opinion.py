@@ -78,7 +78,8 @@ class Bench:
         """
         if self._judge is None or not (self._always or selection.signal == "text"):
             return selection
-        said = await asked(self._judge, "The judge", messages, selection, timeout=self._timeout, left=left)
+        read = [candidate.completion for candidate in selection.candidates]
+        said = await asked(self._judge, "The judge", messages, read, timeout=self._timeout, left=left)
         return _without(selection, said) if isinstance(said, str) else await asyncio.to_thread(choose, said)
 
 
@@ -86,22 +87,21 @@ async def asked(
     function: JudgeFunction,
     who: str,
     messages: Sequence[Message],
-    selection: Selection,
+    completions: Sequence[Completion],
     *,
     timeout: float,
     left: float | None,
 ) -> Opinion | str:
-    """Ask a function of the user's about a selection's completions; where it has no opinion return why, for a note.
+    """Ask a function of the user's about a question's completions; where it has no opinion return why, for a note.
 
     Args:
         function: sync (then in a thread) or async.
         who: what to call it, to begin a sentence.
         messages: the question.
-        selection: whose candidates it reads.
+        completions: what it reads, N of them.
         timeout: seconds that it may take; a sync one that takes longer is left to end in its thread.
         left: seconds until the deadline; None: none.
     """
-    completions = [candidate.completion for candidate in selection.candidates]
     name = getattr(function, "__name__", type(function).__name__)
     limit = timeout if left is None else max(0.0, min(timeout, left))
     try:

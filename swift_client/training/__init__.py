@@ -8,6 +8,7 @@ from swift_client.training.accept import Acceptable
 from swift_client.training.collect import CollectResult, Prices, collect, collect_async
 from swift_client.training.evaluation import Estimate, Evaluation, Row
 from swift_client.training.files import calibrate, evaluate, simulate, train
+from swift_client.training.fusing import learn_fuse
 from swift_client.training.groups import Group
 from swift_client.training.recipes import Recipe, recipe_of
 from swift_client.training.report import report
@@ -32,6 +33,7 @@ __all__ = [
     "collect",
     "collect_async",
     "evaluate",
+    "learn_fuse",
     "recipe_of",
     "report",
     "simulate",

@@ -53,6 +53,10 @@ class Comparison:
                         self._shares[name, n][at] = share
             progress(n)
 
+    def shares(self, name: str, n: int) -> F64:
+        """Return the share of draws in which a method is right at n, (Q,); NaN for questions with fewer completions."""
+        return self._shares[name, n]
+
     def rows(self, *, resamples: int) -> tuple[Row, ...]:
         """Return one row a method, with intervals from ``resamples`` draws of the questions."""
         duelled = {method.name: self._duels(method.score) for method in self._methods if _scores(method)}
