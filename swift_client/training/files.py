@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from swift_client import answers
 from swift_client.errors import ConfigurationError, MissingExtraError
-from swift_client.models import AnyHead, HeadArtifact, HiddenHead, save
+from swift_client.models import AnyHead, HeadArtifact, save
 from swift_client.scorers import load_any_head, load_head
 from swift_client.stopping import StoppingRule
 from swift_client.store import SampleStore
@@ -24,7 +24,7 @@ from swift_client.training.recipes import Recipe, recipe_of
 from swift_client.training.simulate import simulate as simulate_groups
 from swift_client.training.simulation import Simulation
 from swift_client.training.splits import Split
-from swift_client.training.stored import StoredGroups
+from swift_client.training.stored import StoredGroups, states_of
 
 if TYPE_CHECKING:
     from swift_client.training.fit import TrainResult
@@ -102,7 +102,7 @@ def evaluate(
     """
     artifact = load_any_head(head) if isinstance(head, (str, os.PathLike)) else head
     spec = answer_of(artifact) if isinstance(answer, EllipsisType) else answer
-    groups = _stored(samples, spec, grade, **_states_of(artifact))
+    groups = _stored(samples, spec, grade, **states_of(artifact))
     return evaluate_groups(
         artifact,
         groups,
@@ -190,7 +190,7 @@ def calibrate(
     if out is not None and (not os.access(Path(out).absolute().parent, os.W_OK) or Path(out).is_dir()):
         raise ConfigurationError(f"{out} cannot be written.", hint="Give a file in a folder that you may write to.")
     spec = answer_of(artifact) if isinstance(answer, EllipsisType) else answer
-    groups = _stored(samples, spec, grade, **_states_of(artifact))
+    groups = _stored(samples, spec, grade, **states_of(artifact))
     artifact.check(provider=groups.provider, model=groups.model, k=artifact.k_max)
     found = calibrate_groups(
         groups,
@@ -217,13 +217,6 @@ def _prompt_tokens(samples: File | Sequence[File]) -> float | None:
             usage = store.spent().usage
         prompt, calls = prompt + usage.prompt_tokens, calls + usage.calls
     return prompt / calls if prompt else None
-
-
-def _states_of(head: AnyHead | None) -> dict[str, Any]:
-    """Return what a head reads of captured hidden states, as arguments of :class:`StoredGroups`."""
-    if not isinstance(head, HiddenHead):
-        return {}
-    return {"states": "layers", "layers": head.layers} if head.layers else {"states": "vocabulary"}
 
 
 def _stored(

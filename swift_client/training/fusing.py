@@ -10,7 +10,7 @@ import numpy as np
 
 from swift_client.errors import ConfigurationError
 from swift_client.fusion import learn_share
-from swift_client.models import AnyHead, HiddenHead
+from swift_client.models import AnyHead
 from swift_client.portal import Portal
 from swift_client.ragged import F64
 from swift_client.reranker.opinion import JudgeFunction, Opinion, asked
@@ -18,7 +18,7 @@ from swift_client.scorers import load_any_head, score
 from swift_client.store import SampleStore
 from swift_client.training.evaluate import PARTS, split_of
 from swift_client.training.graders import GraderSpec
-from swift_client.training.stored import StoredGroups
+from swift_client.training.stored import StoredGroups, states_of
 from swift_client.types import Completion, Message
 
 AT_ONCE = 4
@@ -52,9 +52,7 @@ def learn_fuse(
     if split not in (*PARTS, "all"):
         raise ConfigurationError(f"There is no split {split!r}.", hint="Use validation, test or all.")
     ours = load_any_head(head) if isinstance(head, (str, os.PathLike)) else head
-    layers = ours.layers if isinstance(ours, HiddenHead) else ()
-    states = None if not isinstance(ours, HiddenHead) else "layers" if layers else "vocabulary"
-    groups = StoredGroups([samples], grade=grade, states=states, layers=layers or None)
+    groups = StoredGroups([samples], grade=grade, **states_of(ours))
     parts, _ = split_of(ours)
     kept = [
         group

@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from swift_client.errors import ConfigurationError
+from swift_client.models import AnyHead, HiddenHead
 from swift_client.store import Layout, Sample, SampleStore, StateFile
 from swift_client.training.graders import GraderSpec, grade_all, grader
 from swift_client.training.groups import Group
@@ -72,6 +74,13 @@ class StoredGroups:
             return sample.completion
         states = file.states(sample.question_id, sample.index, self.layout)
         return replace(sample.completion, hidden_states=states)
+
+
+def states_of(head: AnyHead | None) -> dict[str, Any]:
+    """Return what a head reads of captured hidden states, as arguments of :class:`StoredGroups`."""
+    if not isinstance(head, HiddenHead):
+        return {}
+    return {"states": "layers", "layers": head.layers} if head.layers else {"states": "vocabulary"}
 
 
 def _layout(path: str | os.PathLike[str], states: States, layers: Sequence[int] | None) -> Layout:
