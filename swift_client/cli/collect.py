@@ -49,6 +49,14 @@ def collect(
         Path | None,
         typer.Option(help="Send nothing: read raw replies, or a batch job's output, from these JSON lines."),
     ] = None,
+    batch: Annotated[
+        bool,
+        typer.Option("--batch", help="By the provider's Batch API: half the price, within a day, resumed if killed."),
+    ] = False,
+    forget_batches: Annotated[
+        bool,
+        typer.Option("--forget-batches", help="With --batch: give up batches under way, although they are paid for."),
+    ] = False,
     capture: Annotated[
         bool, typer.Option("--capture", help="Also keep a local model's hidden states, in OUT.states.")
     ] = False,
@@ -67,6 +75,13 @@ def collect(
     from swift_client import training
 
     prices = _prices(price_prompt, price_completion)
+    if forget_batches and not batch:
+        raise ConfigurationError("--forget-batches is for --batch.", hint="Give it as well.")
+    if batch and (replies is not None or capture):
+        raise ConfigurationError(
+            "--batch asks a provider's Batch API, which goes neither with --replies nor with --capture.",
+            hint="Leave one of them out.",
+        )
     if replies is not None:
         from swift_client.training.importing import import_replies
 
@@ -79,25 +94,29 @@ def collect(
             "max_tokens": max_tokens,
             "hidden_states": _captured(capture, layers, vocabulary),
         }
-        with _bar() as show:
-            result = training.collect(
-                questions,
-                out,
-                provider=provider,
-                model=model,
-                n=n,
-                top_logprobs=top_logprobs,
-                token_ids=token_ids,
-                prices=prices,
-                max_cost=max_cost,
-                max_requests=max_requests,
-                concurrency=concurrency,
-                seed=seed,
-                base_url=base_url,
-                timeout=timeout,
-                on_progress=show,
-                **{name: value for name, value in sampling.items() if value is not None},
-            )
+        settings: dict[str, Any] = {
+            "provider": provider,
+            "model": model,
+            "n": n,
+            "top_logprobs": top_logprobs,
+            "token_ids": token_ids,
+            "prices": prices,
+            "max_cost": max_cost,
+            "max_requests": max_requests,
+            "seed": seed,
+            "base_url": base_url,
+            "timeout": timeout,
+            **{name: value for name, value in sampling.items() if value is not None},
+        }
+        if batch:
+            from swift_client.cli.batch_bar import batch_bar
+            from swift_client.training.batch import collect_batch
+
+            with batch_bar() as tell:
+                result = collect_batch(questions, out, forget_batches=forget_batches, on_progress=tell, **settings)
+        else:
+            with _bar() as show:
+                result = training.collect(questions, out, concurrency=concurrency, on_progress=show, **settings)
     exported = None
     if parquet is not None:
         from swift_client.training.exporting import export_parquet
