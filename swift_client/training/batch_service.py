@@ -80,7 +80,8 @@ class Service:
                 if last:
                     raise
                 if isinstance(error, RateLimitError):
-                    await asyncio.sleep(min(error.retry_after or 2.0**attempt, LONGEST_WAIT))
+                    wait = 2.0**attempt if error.retry_after is None else error.retry_after
+                    await asyncio.sleep(min(wait, LONGEST_WAIT))
         raise AssertionError("the last attempt returns or raises")
 
     async def state(self, job: Job) -> Batch:
