@@ -20,6 +20,7 @@ from swift_client.cli import (
     evaluate,
     grade,
     plan,
+    probe,
     providers,
     report,
     screen,
@@ -58,6 +59,7 @@ app.command()(evaluate.evaluate)
 app.command()(report.report)
 app.command()(simulate.simulate)
 app.command()(plan.plan)
+app.command()(probe.probe)
 
 # typer brings a click of its own since 0.2x; the base of its BadParameter is "wrong usage" in either click.
 _WrongUsage: Any = typer.BadParameter.__base__

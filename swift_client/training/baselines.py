@@ -94,7 +94,7 @@ def _temperature(groups: Iterable[Group], split: Split, answer: answers.Spec, se
 
 
 def _logistic_baselines(groups: Iterable[Group], split: Split) -> dict[str, Scoring]:
-    from swift_client.training.matrix import trainable
+    from swift_client.training.groups import trainable
 
     blocks, labels = [np.zeros((0, 1 + 2 * MOST_RANKS))], [np.zeros(0)]
     ranks: list[int] = []

@@ -14,8 +14,8 @@ from swift_client import answers
 from swift_client.errors import ConfigurationError
 from swift_client.features import listed_ranks
 from swift_client.ragged import I64
-from swift_client.training.groups import Group
-from swift_client.training.matrix import Matrix, MatrixBuilder, thinned, trainable
+from swift_client.training.groups import Group, trainable
+from swift_client.training.matrix import Matrix, MatrixBuilder, thinned
 from swift_client.training.recipes import Recipe
 from swift_client.training.splits import Part, Split, fraction
 from swift_client.training.threads import one_thread

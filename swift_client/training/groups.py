@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from swift_client.ragged import I64
 from swift_client.types import Completion
 
 
@@ -31,3 +32,9 @@ class Group:
             )
         if not (np.isnan(self.labels) | (self.labels == 0) | (self.labels == 1)).all():
             raise ValueError(f"Question {self.question_id}: a label is not 0, 1 or NaN.")
+
+
+def trainable(group: Group) -> I64:
+    """Return the positions of the completions that can be learned from: whole, labelled, with tokens."""
+    usable = [c.complete and len(c.tokens) > 0 for c in group.completions]
+    return np.flatnonzero(np.array(usable, np.bool_) & ~np.isnan(group.labels))

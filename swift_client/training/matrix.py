@@ -21,7 +21,7 @@ from swift_client.errors import ConfigurationError
 from swift_client.features import FEATURES, TokenTable, column_names, response_columns, token_columns
 from swift_client.models import Standardizer
 from swift_client.ragged import F64, I64, offsets_of
-from swift_client.training.groups import Group
+from swift_client.training.groups import Group, trainable
 from swift_client.types import F16, F32
 
 SMALLEST_SCALE = 1e-4
@@ -207,12 +207,6 @@ def _room_on_disk() -> Iterator[None]:
         raise ConfigurationError(
             f"The features do not fit on the disk: {error.strerror}.", hint="Set TMPDIR to a folder with more room."
         ) from error
-
-
-def trainable(group: Group) -> I64:
-    """Return the positions of the completions that can be learned from: whole, labelled, with tokens."""
-    usable = [c.complete and len(c.tokens) > 0 for c in group.completions]
-    return np.flatnonzero(np.array(usable, np.bool_) & ~np.isnan(group.labels))
 
 
 def thinned(

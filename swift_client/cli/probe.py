@@ -1,0 +1,75 @@
+"""``probe``: what a linear rule reads of right and wrong in each layer's states, and in the logprobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from swift_client.cli import options, screen
+from swift_client.errors import ConfigurationError, MissingExtraError
+from swift_client.render import plain
+
+if TYPE_CHECKING:
+    from swift_client.training.evaluation import Estimate
+
+
+def probe(
+    samples: Annotated[Path, typer.Argument(help="A file that `swift-client collect --capture` wrote.")],
+    layers: Annotated[
+        str | None, typer.Option(help="Hidden states, such as 0,16,32. Default: all that were captured.")
+    ] = None,
+    grade: options.Grade = "auto",
+    components: Annotated[int, typer.Option(min=1, help="Directions that PCA keeps.")] = 50,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    svg: Annotated[Path | None, typer.Option(help="Draw accuracy by layer into this file.")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Ask each layer alone whether an answer is right: PCA, LDA, whole questions held out."""
+    try:
+        from swift_client.training.probe import probe as probe_file
+        from swift_client.training.probe_picture import probe_svg
+    except ImportError as error:
+        raise MissingExtraError.needs("train", "Probing") from error
+    if svg is not None and (svg.is_dir() or not svg.absolute().parent.is_dir()):
+        raise ConfigurationError(f"{svg} cannot be written.", hint="Give a file in a folder that there is.")
+    with screen.progress().status("reading samples …") as status:
+        found = probe_file(
+            samples,
+            layers=None if layers is None else options.numbers("--layers", layers),
+            grade=grade,
+            components=components,
+            seed=seed,
+            progress=lambda stage, done: status.update(f"{done} {stage} …"),
+        )
+    if svg is not None:
+        try:
+            svg.write_text(probe_svg(found), encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(f"{svg} cannot be written: {error}.", hint="Give another file.") from error
+    if as_json:
+        screen.document(found.to_dict())
+        return
+    table = Table("", "accuracy, %", "less majority", "AUROC in a question", box=None)
+    for row in found.rows:
+        less = _percent(row.minus_baseline, sign="+")
+        table.add_row(row.name, _percent(row.accuracy), less, _number(row.within_question_auroc))
+    counts = f"{found.completions:,} completions of {found.questions:,} questions, {100 * found.right:.0f} % right"
+    screen.show(
+        table,
+        Text(f"majority class: {_percent(found.baseline)}; {counts}; 95 % intervals over questions", style="dim"),
+        Text("Only the last column says what helps to choose among the answers to one question.", style="dim"),
+    )
+    for note in found.notes:
+        screen.progress().print(Text(plain(note), style="yellow"))
+
+
+def _percent(each: Estimate, sign: str = "") -> str:
+    return f"{100 * each.value:{sign}.1f} [{100 * each.low:{sign}.1f}, {100 * each.high:{sign}.1f}]"
+
+
+def _number(each: Estimate) -> str:
+    return f"{each.value:.3f} [{each.low:.3f}, {each.high:.3f}]"
