@@ -68,6 +68,9 @@ class Completion:
     """(T, L*D) float16 hidden states of a local model, or None."""
     projections: F32 | None = None
     """(T, 2) float32 gate and reward logits computed while a local model generated, or None."""
+    thinking: Completion | None = None
+    """What it thought before: text, tokens and numbers, apart from the answer's. The text may be a summary, and tokens
+    are there only where the provider lists them. None where it did not think, or does not show it."""
 
     def __post_init__(self) -> None:
         tokens, top = len(self.tokens), self.top_logprobs
@@ -76,6 +79,8 @@ class Completion:
                 f"Completion {self.index}: {tokens} tokens, but logprobs {self.logprobs.shape}, "
                 f"censored {self.censored.shape}, top_logprobs {top.shape}; expected (T,), (T,), (T, K)."
             )
+        if self.thinking is not None and self.thinking.thinking is not None:
+            raise ValueError(f"Completion {self.index}: its thinking holds a thinking of its own.")
 
     @property
     def complete(self) -> bool:

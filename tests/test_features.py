@@ -19,6 +19,7 @@ from swift_client.features import (
     DEFAULT_FEATURES,
     FEATURES,
     RESPONSE_TERMS,
+    THINKING_TERMS,
     WIDTH,
     TokenTable,
     column_names,
@@ -201,8 +202,14 @@ def test_every_response_term_is_its_definition_worked_out_with_numpy_on_one_answ
             "min_number_logprob": min(chosen[number], default=0.0),
             "sum_number_entropy": entropy[number].sum(),
             "distinct_share": len(set(completion.tokens)) / length,
+            "mean_logprob": chosen.mean(),
+            "mean_entropy": entropy.mean(),
+            "mean_confidence": confidence.mean(),
         } | {f"max_rank_surprise_{i}": max(tokens[f"rank_surprise_{i}"]) for i in range(1, width + 1)}
     np.testing.assert_allclose(terms.values[0], list(expected.values()), rtol=2e-5, atol=2e-6)
+    thoughtful = response_terms([Completion(text="", thinking=completion)], THINKING_TERMS, width=width)
+    own = {f"thinking_{name}": value for name, value in expected.items() if name != "agreement"}
+    np.testing.assert_allclose(thoughtful.values[0], [own[name] for name in thoughtful.names], rtol=2e-5, atol=2e-6)
 
 
 def test_agreement_counts_the_other_whole_completions_with_the_same_answer() -> None:

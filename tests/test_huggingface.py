@@ -259,6 +259,16 @@ def test_a_template_that_opens_the_thinking_is_noticed_and_states_are_cut_with_t
     assert all(len(each.tokens) == len(each.projections) > 0 for each in plain.completions)
     assert any(not each.text and each.finish_reason == "length" for each in thought.completions)
     assert thought.usage.completion_tokens > sum(len(each.tokens) for each in thought.completions)
+    ended = [each for each in thought.completions if each.text]
+    assert ended
+    for each in thought.completions:
+        assert each.thinking is not None
+        assert each.thinking.finish_reason == ("stop" if each.text else "length")
+        spelled = "".join(each.thinking.tokens)
+        assert "\ufffd" in spelled or spelled.strip() == each.thinking.text
+        assert each.thinking.top_logprobs.shape == (len(each.thinking.tokens), 5)
+        assert each.thinking.tokens
+        assert (each.thinking.logprobs <= each.thinking.top_logprobs[:, 0]).all()
 
 
 def test_a_stop_string_ends_a_row_early_and_is_no_part_of_the_answer() -> None:

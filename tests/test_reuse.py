@@ -605,11 +605,16 @@ def test_every_field_of_a_completion_comes_back() -> None:
         finish_reason="length",
         hidden_states=np.ones((3, 4), np.float16),
         projections=np.ones((3, 2), np.float32),
+        thinking=dataclasses.replace(completion(0, tokens=5, k=2), text="hm", finish_reason="length"),
     )
     again = unpack(pack(full), text=full.text, index=full.index, finish_reason=full.finish_reason)
     for name in (each.name for each in dataclasses.fields(Completion)):
         value, back = getattr(full, name), getattr(again, name)
         assert value is not None, f"give {name} a value here, and see that it comes back"
+        if name == "thinking":
+            assert (back.text, back.finish_reason, back.tokens) == ("hm", "length", value.tokens)
+            np.testing.assert_array_equal(back.logprobs, value.logprobs)
+            continue
         if isinstance(value, np.ndarray):
             np.testing.assert_allclose(back, value, rtol=1e-3)
         else:

@@ -1,4 +1,4 @@
-"""A message of Anthropic's API, whole or as events, becomes a Reply. Thinking blocks are no part of the answer."""
+"""A message of Anthropic's API, whole or as events, becomes a Reply. Thinking blocks stand apart from the answer."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class Block(Struct, gc=False):
 
     type: str | None = None
     text: str | None = None
+    thinking: str | None = None
     name: str | None = None
     input: Any = None
 
@@ -31,6 +32,7 @@ class Delta(Struct, gc=False):
     """What an event adds to a block or to the message."""
 
     text: str | None = None
+    thinking: str | None = None
     partial_json: str | None = None
     stop_reason: str | None = None
 
@@ -74,7 +76,7 @@ class _Block:
 
     def __init__(self, start: Block) -> None:
         self.start = start
-        self.texts = [start.text or ""]
+        self.texts = [start.thinking or "" if start.type == "thinking" else start.text or ""]
         self.arguments: list[str] = []
 
     def call(self) -> dict[str, Any]:
@@ -126,11 +128,11 @@ class StreamAssembler(Assembler[Event]):
         self._blocks[index] = _Block(block or Block())
 
     def _extend(self, index: int, delta: Delta) -> None:
-        if delta.text is None and delta.partial_json is None:
+        if delta.text is None and delta.partial_json is None and delta.thinking is None:
             return
         self._started = True
         block = self._blocks.setdefault(index, _Block(Block(type="text")))
-        block.texts.append(delta.text or "")
+        block.texts.append(delta.text or delta.thinking or "")
         block.arguments.append(delta.partial_json or "")
 
     def _read_body(self, data: bytes) -> Generator[None, None, Reply]:
@@ -155,16 +157,21 @@ class StreamAssembler(Assembler[Event]):
 
     def _join(self, notes: list[str], *, ended: str) -> Generator[None, None, Reply]:
         blocks = [block for _, block in sorted(self._blocks.items())]
-        text = "".join(part for block in blocks if block.start.type == "text" for part in block.texts)
+        text, thinking = (
+            "".join(part for block in blocks if block.start.type == kind for part in block.texts)
+            for kind in ("text", "thinking")
+        )
         finish = finish_reason(self._stop_reason or ended)
         calls = [block.call() for block in blocks if block.start.type == "tool_use"]
         if calls and not text:
             text = canonical_calls(calls)
+        thought = Completion(text=thinking, finish_reason=finish if finish == "length" and not text else "stop")
+        completion = Completion(text=text, finish_reason=finish, thinking=thought if thinking else None)
         if self._odd_blocks:
             notes = [*notes, f"{self._odd_blocks} block(s) of the reply cannot be read and are left out."]
         yield
         return joined(
-            [ReadChoice(completion=Completion(text=text, finish_reason=finish), index=0)],
+            [ReadChoice(completion=completion, index=0)],
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._output_tokens,
             cached_tokens=self._cached_tokens,

@@ -27,6 +27,7 @@ from swift_client.adapters.gemini_wire import (
 )
 from swift_client.adapters.provider import Reply
 from swift_client.adapters.sse import Assembler
+from swift_client.adapters.thinking import thinking_span
 from swift_client.adapters.tokens import answer_tokens, clean_fields
 from swift_client.adapters.tolerant import (
     UNREADABLE,
@@ -130,7 +131,7 @@ class _Builder:
         self.finish_reason: str | None = None
         self._texts: list[str] = []
         self._calls: list[dict[str, Any]] = []
-        self._thought = False
+        self._thoughts: list[str] = []
         self._chosen: list[Entry] = []
         self._rows: list[list[Entry]] = []
         self._fault: str | None = None
@@ -140,9 +141,8 @@ class _Builder:
         self._fault = self._fault or fault
         self.finish_reason = candidate.finish_reason or self.finish_reason
         for part in candidate.content.parts or () if candidate.content else ():
-            self._thought |= bool(part.thought)
-            if part.text and not part.thought:
-                self._texts.append(part.text)
+            if part.text:
+                (self._thoughts if part.thought else self._texts).append(part.text)
             if part.function_call:
                 self._calls.append(
                     {"name": part.function_call.get("name"), "arguments": part.function_call.get("args")}
@@ -165,30 +165,49 @@ class _Builder:
             [entry.token or "" for entry in self._chosen],
             text,
             lambda: [(entry.token or "").encode("utf-8", "replace") for entry in self._chosen],
-            thought=self._thought,
+            thought=bool(self._thoughts),
             markup=calls,
         )
-        rows = self._rows[start : start + len(tokens)]
-        entries = [entry for row in rows for entry in row]
+        options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids}
         if tokens:
             try:
-                fields = clean_fields(
-                    [entry.number for entry in self._chosen[start : start + len(tokens)]],
-                    [entry.number for entry in entries],
-                    [len(row) for row in rows],
-                    texts=lambda: [entry.token for entry in entries],
-                    spellings=lambda: [entry.spelled for entry in entries],
-                    top_logprobs=top_logprobs,
-                    token_ids=token_ids,
-                )
+                fields = self._numbers(slice(start, start + len(tokens)), **options)
             except UnusableLogprobs as why:
                 tokens, misfit = [], f"has no logprobs: {why}"
+        thinking = self._thinking(start, **options)
         return ReadChoice(
-            completion=Completion(text=text, finish_reason=finish, tokens=tuple(tokens), **fields),
+            completion=Completion(text=text, finish_reason=finish, tokens=tuple(tokens), thinking=thinking, **fields),
             index=index,
             listed_tokens=len(self._chosen),
             fault=misfit or fault,
         )
+
+    def _numbers(self, span: slice, *, top_logprobs: int | None, token_ids: bool) -> dict[str, Any]:
+        """Return the arrays of the tokens in ``span``; raise UnusableLogprobs."""
+        rows = self._rows[span]
+        entries = [entry for row in rows for entry in row]
+        return clean_fields(
+            [entry.number for entry in self._chosen[span]],
+            [entry.number for entry in entries],
+            [len(row) for row in rows],
+            texts=lambda: [entry.token for entry in entries],
+            spellings=lambda: [entry.spelled for entry in entries],
+            top_logprobs=top_logprobs,
+            token_ids=token_ids,
+        )
+
+    def _thinking(self, answer: int, **options: Any) -> Completion | None:
+        """Return the thinking, with its tokens where those are listed before the answer's."""
+        text = "".join(self._thoughts)
+        if not text:
+            return None
+        spelled = [(entry.token or "").encode("utf-8", "replace") for entry in self._chosen[:answer]]
+        span = thinking_span(spelled, text.encode("utf-8", "replace"))
+        tokens = tuple(entry.token or "" for entry in self._chosen[span])
+        try:
+            return Completion(text=text, tokens=tokens, **self._numbers(span, **options))
+        except UnusableLogprobs:
+            return Completion(text=text)
 
 
 def _blocked(feedback: Raw) -> ProviderError | None:

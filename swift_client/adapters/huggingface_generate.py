@@ -20,10 +20,10 @@ from swift_client.adapters.huggingface_states import (
     VocabularyReader,
     not_numbers,
 )
-from swift_client.adapters.huggingface_text import Ending, answer_of
+from swift_client.adapters.huggingface_text import Ending, answer_of, thinking_of
 from swift_client.adapters.provider import Reply
 from swift_client.errors import BadRequestError, ProviderError
-from swift_client.types import Completion, Message, Usage
+from swift_client.types import Completion, FinishReason, Message, Usage
 
 
 def generate(
@@ -108,18 +108,13 @@ def _completion(
     tokens = row.tokens[:-1] if row.finish == "end" else row.tokens
     pieces = [loaded.vocabulary.spell(token) for token in tokens]
     span, answer = answer_of(pieces, stops=asked.stops, thinks=thinks)
-    fields: dict[str, Any] = {}
-    if asked.k is not None:
-        listed = row.listed[span]
-        width = asked.k and min(asked.k, len(row.listed[0][0]))
-        names = np.array([ids for _, ids in listed], np.int64).reshape(len(listed), width)
-        fields = {
-            "tokens": tuple(piece.decode("utf-8", "replace") for piece in pieces[span]),
-            "logprobs": np.array(row.logprobs[span], np.float32),
-            "top_logprobs": np.array([values for values, _ in listed], np.float32).reshape(names.shape),
-            "censored": np.zeros(len(listed), np.bool_),
-            "top_ids": loaded.vocabulary.identities(names),
-        }
+    fields = _numbers(row, span, pieces, loaded, asked)
+    before = pieces if not answer else pieces[: span.start]
+    if thought := thinking_of(before, stops=asked.stops, thinks=thinks):
+        ended: FinishReason = "length" if row.finish == "length" and not answer else "stop"
+        fields["thinking"] = Completion(
+            text=thought[1], index=index, finish_reason=ended, **_numbers(row, thought[0], pieces, loaded, asked)
+        )
     captured: list[NDArray[np.float16]] = []
     for reader, states in zip(readers, row.states, strict=True):
         # states[t] is the state from which token t was drawn, states[t + 1] the one after it was read.
@@ -140,3 +135,19 @@ def _completion(
         finish_reason="length" if row.finish == "length" else "stop",
         **fields,
     )
+
+
+def _numbers(row: Row, span: slice, pieces: Sequence[bytes], loaded: Loaded, asked: Asked) -> dict[str, Any]:
+    """Return tokens and arrays of some of a row's tokens; nothing where no logprobs were asked for."""
+    if asked.k is None:
+        return {}
+    listed = row.listed[span]
+    width = asked.k and min(asked.k, len(row.listed[0][0]))
+    names = np.array([ids for _, ids in listed], np.int64).reshape(len(listed), width)
+    return {
+        "tokens": tuple(piece.decode("utf-8", "replace") for piece in pieces[span]),
+        "logprobs": np.array(row.logprobs[span], np.float32),
+        "top_logprobs": np.array([values for values, _ in listed], np.float32).reshape(names.shape),
+        "censored": np.zeros(len(listed), np.bool_),
+        "top_ids": loaded.vocabulary.identities(names),
+    }

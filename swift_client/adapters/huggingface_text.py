@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swift_client import logprobs
+from swift_client.adapters.thinking import MARKS, thinking_place, thinking_span
 from swift_client.errors import ConfigurationError
 from swift_client.types import U32, Message
 
-THINKING = ((b"<think>", b"</think>"), (b"[THINK]", b"[/THINK]"), (b"<thinking>", b"</thinking>"))
-"""Marks around what is not the answer: Qwen, DeepSeek and most others; Mistral; a few fine-tunes."""
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -80,12 +79,12 @@ class Vocabulary:
     def thinks(self, prompt: Sequence[int]) -> bool:
         """Whether the prompt ends within a block of thinking, as some templates open one."""
         tail = b"".join(self.spell(token) for token in prompt[-16:])
-        return any(tail.rfind(opening) > tail.rfind(closing) for opening, closing in THINKING)
+        return any(tail.rfind(opening) > tail.rfind(closing) for opening, closing in MARKS)
 
     def _bytes_of(self, token: int) -> bytes:
         if (literal := self._added.get(token)) is not None:
             spelled = literal.encode()
-            marks = any(spelled.strip() in pair for pair in THINKING)
+            marks = any(spelled.strip() in pair for pair in MARKS)
             return spelled if marks or (token not in self._special and token not in self.ends) else b""
         word: str | None = self._tokenizer.convert_ids_to_tokens(token)
         if word is None or token in self._special or token in self.ends:  # rows of padding in the vocabulary
@@ -123,8 +122,8 @@ def answer_of(pieces: Sequence[bytes], *, stops: Sequence[bytes], thinks: bool) 
     A token that is the answer's in part only is among them. ``thinks``: the prompt has opened the thinking.
     """
     stream = b"".join(pieces)
-    stop = min((at for mark in stops if (at := stream.find(mark)) >= 0), default=len(stream))
-    start = _after_thinking(stream[:stop], thinks)
+    stop = _first_stop(stream, stops)
+    _, _, start = thinking_place(stream[:stop], opened=thinks)
     ends = np.cumsum(np.fromiter(map(len, pieces), np.intp, len(pieces)))
     if start >= stop:
         return slice(0, 0), b""
@@ -133,16 +132,17 @@ def answer_of(pieces: Sequence[bytes], *, stops: Sequence[bytes], thinks: bool) 
     ]
 
 
-def _after_thinking(stream: bytes, thinks: bool) -> int:
-    """Return where the answer begins: the end of the stream where the thinking never ends."""
-    for opening, closing in THINKING:
-        opened = thinks or stream.lstrip().startswith(opening)
-        close = stream.find(closing)
-        if close >= 0 and (opened or opening not in stream[:close]):
-            return close + len(closing)
-        if opened and not thinks:
-            return len(stream)
-    return len(stream) if thinks else 0
+def thinking_of(pieces: Sequence[bytes], *, stops: Sequence[bytes], thinks: bool) -> tuple[slice, str] | None:
+    """Return which of the tokens before an answer spell its thinking, and the thinking; None where there is none."""
+    stream = b"".join(pieces)
+    start, stop, answer = thinking_place(stream[: _first_stop(stream, stops)], opened=thinks)
+    span = thinking_span(pieces, stream[start:stop])
+    text = stream[start:stop].decode("utf-8", "replace").strip()
+    return (span, text) if answer and text else None
+
+
+def _first_stop(stream: bytes, stops: Sequence[bytes]) -> int:
+    return min((at for mark in stops if (at := stream.find(mark)) >= 0), default=len(stream))
 
 
 def _text(content: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Any, Literal
 
@@ -21,8 +22,9 @@ from swift_client.adapters.openai_wire import (
     TextChoice,
     Token,
 )
+from swift_client.adapters.thinking import split_thinking, thinking_span
 from swift_client.adapters.tokens import answer_tokens, clean_fields
-from swift_client.adapters.tolerant import UNREADABLE, filled, repaired
+from swift_client.adapters.tolerant import UNREADABLE, filled, lenient, repaired
 from swift_client.logprobs import UnusableLogprobs
 from swift_client.types import Completion, FinishReason
 
@@ -35,6 +37,8 @@ _ESCAPED = re.compile(rb"bytes:(?:\\x[0-9a-f]{2})+")
 
 Source = Literal["content", "refusal", "calls"]
 """The field that a completion's text comes from."""
+Again = Callable[[Decoder[Any]], list[Token[Any]]]
+"""Decodes the tokens anew, and more of them."""
 
 
 def read_choice(
@@ -65,7 +69,7 @@ def read_choice(
             choice = _NO_LOGPROBS.decode(data)
             fault = "has no logprobs: the server's are of an unknown shape"
     message = choice.message or Message(content=choice.text)
-    text, source = _visible_text(message)
+    text, source, thinking = _visible_text(message)
     finish = _finish(choice.finish_reason, source)
     tokens = _listed(choice, source)
     if tokens and tokens[0].logprob is None and 0 < prompt_tokens < len(tokens):  # nothing comes before the first token
@@ -76,38 +80,31 @@ def read_choice(
     start, texts, misfit = answer_tokens(
         [token.token or "" for token in tokens],
         text,
-        lambda: [_spelling(token.token, token.bytes) for token in tokens],
-        thought=filled(message.reasoning) or filled(message.reasoning_content),
+        lambda: _spellings(tokens),
+        thought=bool(thinking) or filled(message.reasoning) or filled(message.reasoning_content),
         markup=source == "calls",
     )
-    stop = start + len(texts)
+    options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids}
 
-    def look_again(decoder: Decoder[Any]) -> list[Any]:
-        again = _listed(decoder.decode(data), source)[skipped + start : skipped + stop]
-        return [entry for token in again for entry in token.top_logprobs or ()]
+    def again(decoder: Decoder[Any]) -> list[Token[Any]]:
+        return _listed(decoder.decode(data), source)[skipped:]
 
-    spoken = tokens[start:stop]
-    listed = _Listed(spoken, look_again)
     fields: dict[str, Any] = {}
+    tied = False
     if texts:
         try:
-            fields = clean_fields(
-                [token.logprob for token in spoken],
-                [entry.logprob for entry in listed.entries],
-                [len(token.top_logprobs or ()) for token in spoken],
-                texts=listed.texts,
-                spellings=listed.spellings,
-                top_logprobs=top_logprobs,
-                token_ids=token_ids,
-            )
+            fields, tied = _numbers(tokens, slice(start, start + len(texts)), again, **options)
         except UnusableLogprobs as why:
             texts, misfit = [], f"has no logprobs: {why}"
+    completion = Completion(text=text, finish_reason=finish, tokens=tuple(texts), **fields)
+    if thinking:
+        before = tokens[:start] if texts else [] if text else tokens
+        if apart := _listed(choice, "thinking"):
+            before, again = apart, lambda decoder: _listed(decoder.decode(data), "thinking")
+        thought = replace(_thinking(thinking, before, again, options), finish_reason="stop" if text else finish)
+        completion = replace(completion, thinking=thought)
     return ReadChoice(
-        completion=Completion(text=text, finish_reason=finish, tokens=tuple(texts), **fields),
-        index=choice.index,
-        listed_tokens=len(tokens),
-        tied=listed.tied,
-        fault=misfit or fault,
+        completion=completion, index=choice.index, listed_tokens=len(tokens), tied=tied, fault=misfit or fault
     )
 
 
@@ -119,52 +116,70 @@ def read_piece(entries: Sequence[Raw], *, top_logprobs: int | None, token_ids: b
     """
     data = msgspec.json.encode({"logprobs": {"content": entries}})
     tokens = _listed(_TEXTS.decode(data), "content")
-    listed = _Listed(
+    fields, _ = _numbers(
         tokens,
-        lambda decoder: [
-            entry for token in _listed(decoder.decode(data), "content") for entry in token.top_logprobs or ()
-        ],
-    )
-    fields = clean_fields(
-        [token.logprob for token in tokens],
-        [entry.logprob for entry in listed.entries],
-        [len(token.top_logprobs or ()) for token in tokens],
-        texts=listed.texts,
-        spellings=listed.spellings,
+        slice(None),
+        lambda decoder: _listed(decoder.decode(data), "content"),
         top_logprobs=top_logprobs,
         token_ids=token_ids,
     )
     return Completion(text="", tokens=tuple(token.token or "" for token in tokens), **fields)
 
 
-def _visible_text(message: Message) -> tuple[str, Source]:
-    """Return what a person would read, and which field it comes from."""
+def thinking_text(message: Message) -> str:
+    """Return what a reasoning parser took out of the answer; servers call it by one of two names, or by both."""
+    return lenient(message.reasoning, str) or lenient(message.reasoning_content, str) or ""
+
+
+def _numbers(
+    tokens: list[Token[Any]], span: slice, again: Again, *, top_logprobs: int | None, token_ids: bool
+) -> tuple[dict[str, Any], bool]:
+    """Return the arrays of ``tokens[span]``, and whether texts were needed; raise UnusableLogprobs."""
+    spoken = tokens[span]
+    listed = _Listed(
+        spoken, lambda decoder: [entry for token in again(decoder)[span] for entry in token.top_logprobs or ()]
+    )
+    fields = clean_fields(
+        [token.logprob for token in spoken],
+        [entry.logprob for entry in listed.entries],
+        [len(token.top_logprobs or ()) for token in spoken],
+        texts=listed.texts,
+        spellings=listed.spellings,
+        top_logprobs=top_logprobs,
+        token_ids=token_ids,
+    )
+    return fields, listed.tied
+
+
+def _thinking(text: str, tokens: list[Token[Any]], again: Again, options: dict[str, Any]) -> Completion:
+    """Read the thinking among the tokens before the answer."""
+    pieces = _spellings(tokens)
+    span = thinking_span(pieces, text.encode("utf-8", "replace"))
+    try:
+        fields, _ = _numbers(tokens, span, again, **options)
+    except UnusableLogprobs:
+        return Completion(text=text)
+    return Completion(text=text, tokens=tuple(piece.decode("utf-8", "replace") for piece in pieces[span]), **fields)
+
+
+def _visible_text(message: Message) -> tuple[str, Source, str]:
+    """Return what a person would read, which field it comes from, and what was thought before."""
+    thinking = thinking_text(message)
     if message.refusal:
-        return message.refusal, "refusal"
+        return message.refusal, "refusal", thinking
     content = message.content
     if isinstance(content, list):
         parts = [part for part in content if isinstance(part, dict)]
         refusals = "".join(str(part["refusal"]) for part in parts if isinstance(part.get("refusal"), str))
         content = "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
         if refusals and not content:
-            return refusals, "refusal"
+            return refusals, "refusal", thinking
     if content:
-        return _without_thinking(content), "content"
+        inline, answer = split_thinking(content)
+        return answer, "content", thinking or inline
     functions = [call.get("function") for call in message.tool_calls or () if isinstance(call, dict)]
     calls = [call for call in (*functions, message.function_call) if isinstance(call, dict)]
-    return (canonical_calls(calls), "calls") if calls else ("", "content")
-
-
-def _without_thinking(content: str) -> str:
-    """Drop a leading <think> block, which servers without a reasoning parser leave in the content.
-
-    The opening tag may be missing: DeepSeek-R1's chat template puts it into the prompt.
-    """
-    thought, closed, answer = content.partition("</think>")
-    opens = thought.lstrip().startswith("<think>")
-    if closed and (opens or "<think>" not in thought):
-        return answer.lstrip()
-    return "" if opens and not closed else content
+    return (canonical_calls(calls), "calls", thinking) if calls else ("", "content", thinking)
 
 
 def _finish(reason: str | None, source: Source) -> FinishReason:
@@ -175,11 +190,13 @@ def _finish(reason: str | None, source: Source) -> FinishReason:
     return "tool_calls" if source == "calls" and finish in ("stop", "unknown") else finish
 
 
-def _listed(choice: TextChoice, source: Source) -> list[Token[Any]]:
+def _listed(choice: TextChoice, source: Source | Literal["thinking"]) -> list[Token[Any]]:
     """Return the tokens of either shape."""
     wire = choice.logprobs if isinstance(choice, Choice) else None
     if wire is None:
         return []
+    if source == "thinking":
+        return wire.reasoning_content or []
     if wire.tokens is None:
         return (wire.refusal if source == "refusal" else wire.content) or []
     rows = wire.top_logprobs or []
@@ -199,7 +216,7 @@ def _without_prompt(text: str, tokens: list[Token[Any]], count: int) -> tuple[st
 
     A prompt that its tokens do not spell stays where it is, and so do its tokens.
     """
-    prompt = b"".join(_spelling(token.token, token.bytes) for token in tokens[:count])
+    prompt = b"".join(_spellings(tokens[:count]))
     whole = text.encode("utf-8", "replace")
     return (whole[len(prompt) :].decode("utf-8", "replace"), count) if whole.startswith(prompt) else (text, 0)
 
@@ -237,6 +254,10 @@ class _Listed:
         if not self._spelled:
             self._spelled = [_spelling(entry.token, entry.bytes) for entry in self._look_again(_SPELLINGS)]
         return self._spelled
+
+
+def _spellings(tokens: Sequence[Token[Any]]) -> list[bytes]:
+    return [_spelling(token.token, token.bytes) for token in tokens]
 
 
 def _spelling(token: str | None, given: Raw) -> bytes:

@@ -14,11 +14,12 @@ from msgspec import Raw
 
 from swift_client.adapters.cached import cached_of
 from swift_client.adapters.openai_body import error_of, read_body, read_choices
-from swift_client.adapters.openai_choice import read_piece
+from swift_client.adapters.openai_choice import read_piece, thinking_text
 from swift_client.adapters.openai_wire import Chunk, ChunkChoice, LogprobsDelta, Message, WireUsage
 from swift_client.adapters.provider import Reply
 from swift_client.adapters.sse import Assembler
-from swift_client.adapters.tolerant import UNREADABLE, filled, lenient
+from swift_client.adapters.thinking import Unspoken
+from swift_client.adapters.tolerant import UNREADABLE, lenient
 from swift_client.logprobs import UnusableLogprobs
 from swift_client.types import Completion
 
@@ -106,10 +107,11 @@ class _Builder:
         self._stop_reason: Any = None
         self._parts: list[Any] = []
         self._refusal: list[str] = []
-        self._reasoning = False
+        self._reasoning: list[str] = []
         self._calls: dict[int, dict[str, str]] = {}
         self._logprobs: dict[str, list[Raw]] = {}
         self._told = 0
+        self._unspoken = Unspoken()
 
     def add(self, choice: ChunkChoice) -> None:
         """Append one chunk's part; any field may be missing, empty or repeated."""
@@ -119,7 +121,8 @@ class _Builder:
         content = delta.content
         self._parts += content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
         self._refusal.append(delta.refusal or "")
-        self._reasoning |= filled(delta.reasoning) or filled(delta.reasoning_content)
+        thinking = thinking_text(delta)
+        self._reasoning.append(thinking)
         for call in delta.tool_calls or ():
             if isinstance(call, dict):
                 self._add_call(call.get("index"), call.get("function"))
@@ -129,6 +132,8 @@ class _Builder:
             self._add_logprobs(LogprobsDelta(tokens=[token], token_logprobs=[number]))
         elif choice.logprobs:
             self._add_logprobs(choice.logprobs)
+        if self._unspoken(thinking, content if isinstance(content, str) else ""):
+            self._told = len(self._logprobs.get("content", ()))  # a running score is of the answer alone
 
     def fresh(self, least: int) -> list[Raw]:
         """Return the entries that came since the last call, where there are ``least`` or more."""
@@ -143,7 +148,7 @@ class _Builder:
         message = {
             "content": self._parts,
             "refusal": "".join(self._refusal),
-            "reasoning": self._reasoning,
+            "reasoning": "".join(self._reasoning),
             "tool_calls": [{"function": call} for _, call in sorted(self._calls.items())],
         }
         whole = {
@@ -166,6 +171,7 @@ class _Builder:
         fields = {
             "content": delta.content,
             "refusal": delta.refusal,
+            "reasoning_content": delta.reasoning_content,
             "tokens": delta.tokens,
             "token_logprobs": delta.token_logprobs,
             "top_logprobs": [Raw(msgspec.json.encode(rows))] if isinstance(rows, dict) else rows,

@@ -55,6 +55,8 @@ class Logprobs(Struct, Generic[Listed], gc=False):
 
     content: list[Token[Listed]] | None = None
     refusal: list[Token[Listed]] | None = None
+    reasoning_content: list[Token[Listed]] | None = None
+    """DeepSeek's, for the tokens of its thinking; others list those before the answer's."""
     tokens: list[str | None] | None = None
     token_logprobs: list[float | None] | None = None
     top_logprobs: list[dict[str, float | None] | list[Listed] | None] | dict[str, float | None] | None = None
@@ -114,6 +116,7 @@ class LogprobsDelta(Struct, gc=False):
 
     content: list[Raw] | None = None
     refusal: list[Raw] | None = None
+    reasoning_content: list[Raw] | None = None
     tokens: list[Raw] | None = None
     token_logprobs: list[Raw] | None = None
     top_logprobs: list[Raw] | dict[str, Raw] | None = None

@@ -7,7 +7,7 @@ the numbers of the one and the bytes of the other are taken.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import suppress
 
 import msgspec
@@ -119,7 +119,7 @@ class StreamAssembler(Assembler[Event]):
         message = {
             "content": [{"type": "text", "text": part.text or ""} for part in parts],
             "refusal": "".join(part.refusal or "" for part in parts),
-            "reasoning": any(item.type == "reasoning" for item in items.values()),
+            "reasoning": _reasoning(item for _, item in sorted(items.items()) if item.type == "reasoning"),
             "tool_calls": [
                 {"function": {"name": call.name, "arguments": call.input if call.arguments is None else call.arguments}}
                 for call in calls
@@ -158,6 +158,16 @@ class StreamAssembler(Assembler[Event]):
             if deltas and deltas.logprobs and deltas.exact and "".join(deltas.texts) == part.text:
                 part.logprobs = with_bytes(deltas.logprobs, part.logprobs)
         return item.content
+
+
+def _reasoning(items: Iterable[Item]) -> str | bool:
+    """Return the thinking, or where that is hidden its summary, or where nothing is shown whether there was any."""
+    there, texts = False, []
+    for item in items:
+        there = True
+        parts = item.content or lenient(item.summary, list[Part]) or []
+        texts += [part.text for part in parts if part.text]
+    return "\n\n".join(texts) or there
 
 
 def _one_list(lists: list[Raw]) -> Raw | list[Raw]:

@@ -26,6 +26,8 @@ class Item(Struct, gc=False):
     phase: str | None = None
     """"commentary" on what the model is doing, before the "final_answer"."""
     content: list[Part] | None = None
+    summary: Raw = Raw()
+    """Reasoning has one; its ``content`` only where an open model's is shown whole."""
     name: str | None = None
     arguments: str | None = None
     input: str | None = None

@@ -7,7 +7,7 @@ an answer streams in; a row of RESPONSE_TERMS waits for the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
@@ -25,6 +25,7 @@ __all__ = [
     "DEFAULT_RESPONSE_TERMS",
     "FEATURES",
     "RESPONSE_TERMS",
+    "THINKING_TERMS",
     "WIDTH",
     "Feature",
     "ResponseTerms",
@@ -94,7 +95,7 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
     }
 )
 
-RESPONSE_TERMS: Mapping[str, Feature] = MappingProxyType(
+_TERMS: Mapping[str, Feature] = MappingProxyType(
     {
         "log_length": Feature(compute=response.log_length),
         "sum_logprob": Feature(compute=response.sum_logprob),
@@ -118,13 +119,29 @@ RESPONSE_TERMS: Mapping[str, Feature] = MappingProxyType(
         "min_number_logprob": Feature(compute=response.min_number_logprob),
         "sum_number_entropy": Feature(compute=response.sum_number_entropy),
         "distinct_share": Feature(compute=response.distinct_share),
+        "mean_logprob": Feature(compute=response.mean_logprob, default=False),
+        "mean_entropy": Feature(compute=response.mean_entropy, default=False),
+        "mean_confidence": Feature(compute=response.mean_confidence, default=False),
+    }
+)
+RESPONSE_TERMS: Mapping[str, Feature] = MappingProxyType(
+    {
+        **_TERMS,
         # Belongs to a whole question: it needs the groups of equal answers beside the completions.
         "agreement": Feature(compute=response.agreement, default=False),
+        **{
+            f"{response.THINKING}{name}": replace(
+                row, compute=partial(response.of_thinking, term=row.compute), default=False
+            )
+            for name, row in _TERMS.items()
+        },
     }
 )
 
 DEFAULT_FEATURES = tuple(name for name, row in FEATURES.items() if row.default)
 DEFAULT_RESPONSE_TERMS = tuple(name for name, row in RESPONSE_TERMS.items() if row.default)
+THINKING_TERMS = tuple(name for name in RESPONSE_TERMS if name.startswith(response.THINKING))
+"""Every term of an answer but its agreement, of what was thought before it; 0 where no thinking tokens were listed."""
 
 
 class TokenFeatures(NamedTuple):

@@ -7,6 +7,7 @@ Terms of a completion without tokens are 0.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 
@@ -14,6 +15,10 @@ import numpy as np
 
 from swift_client.features.table import TokenTable
 from swift_client.ragged import F64, mean_runs, reduce_runs
+from swift_client.types import F32
+
+THINKING = "thinking_"
+"""Beginning of the names of the terms that are read of what was thought before an answer."""
 
 
 def log_length(table: TokenTable) -> F64:
@@ -24,6 +29,21 @@ def log_length(table: TokenTable) -> F64:
 def sum_logprob(table: TokenTable) -> F64:
     """Logprob of the whole answer."""
     return reduce_runs(np.add, table.logprobs, table.offsets, empty=0.0)
+
+
+def mean_logprob(table: TokenTable) -> F64:
+    """Mean chosen logprob: for thinking, over which no gated mean is taken."""
+    return np.nan_to_num(mean_runs(table.logprobs, table.offsets))
+
+
+def mean_entropy(table: TokenTable) -> F64:
+    """Mean token entropy."""
+    return np.nan_to_num(mean_runs(table.entropy, table.offsets))
+
+
+def mean_confidence(table: TokenTable) -> F64:
+    """Mean of DeepConf's token confidence (arXiv 2508.15260, eq. 2)."""
+    return np.nan_to_num(mean_runs(table.confidence, table.offsets))
 
 
 def sum_entropy(table: TokenTable) -> F64:
@@ -148,3 +168,8 @@ def agreement(table: TokenTable) -> F64:
     )
     others = sum(whole) - np.array(whole)
     return (same + 0.5) / (others + 1.0)
+
+
+def of_thinking(table: TokenTable, *, term: Callable[[TokenTable], F64 | F32]) -> F64 | F32:
+    """Return a term of what was thought before each answer."""
+    return term(table.thinking)

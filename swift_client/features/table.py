@@ -46,6 +46,12 @@ class TokenTable:
         self.offsets: I64 = offsets_of(len(completion.tokens) for completion in completions)
         self._most = width if k is None else min(k, width)
 
+    @cached_property
+    def thinking(self) -> TokenTable:
+        """The same of what was thought before each completion, without tokens where none of it were listed."""
+        nothing = Completion(text="")
+        return TokenTable([each.thinking or nothing for each in self.completions], width=self.width, k=self._most)
+
     def runs(self, values: F64) -> list[F64]:
         """Cut (S,) into one array a completion."""
         return [values[start:end] for start, end in pairwise(self.offsets)]

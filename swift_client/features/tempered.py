@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from swift_client.features.response import THINKING
 from swift_client.features.table import LOWEST
 from swift_client.types import Completion
 
@@ -25,7 +26,8 @@ GAP_FEATURES = frozenset(
     }
 )
 """Rows of FEATURES that are the same on :func:`untempered` lists as on the raw ones."""
-GAP_TERMS = frozenset({"log_length", "number_share", "distinct_share", "agreement"})
+_LENGTHS = ("log_length", "number_share", "distinct_share")
+GAP_TERMS = frozenset({*_LENGTHS, *(f"{THINKING}{name}" for name in _LENGTHS), "agreement"})
 """The same of RESPONSE_TERMS."""
 
 
@@ -46,4 +48,5 @@ def untempered(completion: Completion, temperature: float) -> Completion:
         completion,
         logprobs=np.minimum(chosen, 0.0).astype(np.float32),
         top_logprobs=np.minimum(scaled - total[:, None], 0.0).astype(np.float32),
+        thinking=None if completion.thinking is None else untempered(completion.thinking, temperature),
     )

@@ -91,6 +91,11 @@ class HeadArtifact:
         """Whether it reads which tokens the alternatives are: completions then need ``top_ids``."""
         return "alternatives_hash" in self.features
 
+    @property
+    def reads_thinking(self) -> bool:
+        """Whether it reads the tokens that were thought before an answer."""
+        return any(name.startswith("thinking_") for name in self.response_terms)
+
     def scores(self, values: ArrayLike, offsets: I64, terms: ArrayLike) -> F64:
         """Return the scores of N completions, (N,) float64, NaN for those without tokens.
 

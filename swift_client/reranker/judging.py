@@ -175,6 +175,9 @@ def _trusted(rules: Rules, completions: Sequence[Completion]) -> tuple[Scorer, t
         if any(each.projections is not None or each.hidden_states is not None for each in completions):
             return head, ()
         return UNTRAINED, (f"{head.name} needs hidden states and none came: {UNTRAINED} scores instead.",)
+    thought = any(each.thinking is not None and each.thinking.tokens for each in completions)
+    if head.reads_thinking and not thought and not rules.anyway:
+        return UNTRAINED, (f"{head.name} reads thinking tokens and none came: {UNTRAINED} scores instead.",)
     longest = max((listed_ranks(each) for each in completions if each.tokens), default=head.k_min)
     if longest < head.k_min and not rules.anyway:
         return UNTRAINED, (

@@ -124,7 +124,8 @@ def honest(completions: Sequence[Completion], origin: Origin) -> tuple[list[Comp
     caught: dict[str, int] = {}
     kept = []
     for completion in completions:
-        name = next((name for name, lie in LIES.items() if completion.tokens and lie.tells(completion)), None)
+        spans = [span for span in (completion, completion.thinking) if span is not None and span.tokens]
+        name = next((name for name, lie in LIES.items() if any(map(lie.tells, spans))), None)
         lies = name is not None and completion.hidden_states is None and completion.projections is None
         if name and lies:
             caught[name] = caught.get(name, 0) + 1
@@ -139,8 +140,11 @@ def honest(completions: Sequence[Completion], origin: Origin) -> tuple[list[Comp
 
 
 def without_logprobs(completion: Completion) -> Completion:
-    """Return the completion's text, and how it ended, alone."""
-    return Completion(text=completion.text, index=completion.index, finish_reason=completion.finish_reason)
+    """Return the texts of answer and thinking, and how they ended, alone."""
+    thinking = completion.thinking and without_logprobs(completion.thinking)
+    return Completion(
+        text=completion.text, index=completion.index, finish_reason=completion.finish_reason, thinking=thinking
+    )
 
 
 def _misfit(completions: Sequence[Completion]) -> str | None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from swift_client.types import F32, Completion
+from swift_client.types import F32, Completion, FinishReason
 
 LARGEST = 64 * 2**20
 """Bytes that one blob may unfold to; 100,000 tokens with 20 alternatives and their identities take 14 MB."""
@@ -36,10 +37,17 @@ _KINDS: Mapping[str, str] = {
 """Array → its type in the blob; each is (T, width)."""
 
 
+class _Thought(msgspec.Struct, array_like=True, frozen=True):
+    text: str
+    finish_reason: FinishReason
+    packed: _Packed
+
+
 class _Packed(msgspec.Struct, array_like=True, frozen=True):
     tokens: Annotated[list[str], msgspec.Meta(max_length=LONGEST)]
     arrays: dict[str, tuple[int, bytes]]
     """Name → width and bytes."""
+    thinking: _Thought | None = None
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -47,23 +55,11 @@ _DECODER = msgspec.msgpack.Decoder(_Packed)
 
 
 def pack(completion: Completion) -> bytes:
-    """Return tokens and arrays as bytes; the text, the index and the finish reason are not in it.
+    """Return tokens, arrays and thinking as bytes; the text, the index and the finish reason are not in it.
 
     Raises ValueError where the completion is larger than :func:`unpack` may read.
     """
-    top = completion.top_logprobs
-    arrays: dict[str, NDArray[Any]] = {
-        "logprobs": completion.logprobs,
-        "top": np.where(np.isneginf(top), -np.inf, np.maximum(top, LOWEST)),
-        "rank": np.count_nonzero(top > completion.logprobs[:, None], axis=1),
-        "censored": completion.censored,
-    }
-    optional = {"ids": completion.top_ids, "hidden": completion.hidden_states, "projections": completion.projections}
-    arrays |= {name: array for name, array in optional.items() if array is not None}
-    packed = _Packed(
-        tokens=[sound(token) for token in completion.tokens],
-        arrays={name: _shuffled(array, _KINDS[name]) for name, array in arrays.items()},
-    )
+    packed = _packed(completion)
     data = _ENCODER.encode(packed)
     if len(data) > LARGEST or len(packed.tokens) > LONGEST:
         raise ValueError(f"a completion of {len(packed.tokens):,} tokens takes {len(data) >> 20} MB")
@@ -80,6 +76,39 @@ def unpack(blob: bytes, *, text: str, index: int, finish_reason: Any) -> Complet
         packed = _DECODER.decode(data)
     except (zlib.error, msgspec.DecodeError) as error:
         raise ValueError(f"a sample's blob is damaged ({error})") from error
+    completion = _completion(packed, text=text, index=index, finish_reason=finish_reason)
+    if (thought := packed.thinking) is None:
+        return completion
+    if thought.packed.thinking is not None:
+        raise ValueError("a sample's thinking holds a thinking of its own")
+    own = _completion(thought.packed, text=thought.text, index=index, finish_reason=thought.finish_reason)
+    return replace(completion, thinking=own)
+
+
+def sound(text: str) -> str:
+    """Return ``text`` as UTF-8 can hold it: a lone surrogate becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _packed(completion: Completion) -> _Packed:
+    top = completion.top_logprobs
+    arrays: dict[str, NDArray[Any]] = {
+        "logprobs": completion.logprobs,
+        "top": np.where(np.isneginf(top), -np.inf, np.maximum(top, LOWEST)),
+        "rank": np.count_nonzero(top > completion.logprobs[:, None], axis=1),
+        "censored": completion.censored,
+    }
+    optional = {"ids": completion.top_ids, "hidden": completion.hidden_states, "projections": completion.projections}
+    arrays |= {name: array for name, array in optional.items() if array is not None}
+    thought = completion.thinking
+    return _Packed(
+        tokens=[sound(token) for token in completion.tokens],
+        arrays={name: _shuffled(array, _KINDS[name]) for name, array in arrays.items()},
+        thinking=None if thought is None else _Thought(sound(thought.text), thought.finish_reason, _packed(thought)),
+    )
+
+
+def _completion(packed: _Packed, *, text: str, index: int, finish_reason: Any) -> Completion:
     if not {"logprobs", "top", "rank", "censored"} <= packed.arrays.keys() <= _KINDS.keys():
         raise ValueError(f"a sample's blob holds the arrays {', '.join(packed.arrays)[:80]}")
     if any(packed.arrays[name][0] != 1 for name in ("logprobs", "rank", "censored")):
@@ -102,11 +131,6 @@ def unpack(blob: bytes, *, text: str, index: int, finish_reason: Any) -> Complet
         hidden_states=arrays.get("hidden"),
         projections=arrays.get("projections"),
     )
-
-
-def sound(text: str) -> str:
-    """Return ``text`` as UTF-8 can hold it: a lone surrogate becomes a question mark."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _reconciled(top: NDArray[np.float16], rank: NDArray[np.uint16], logprobs: F32) -> F32:

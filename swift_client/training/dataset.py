@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from swift_client import answers
 from swift_client.errors import ConfigurationError
-from swift_client.features import listed_ranks
+from swift_client.features import THINKING_TERMS, listed_ranks
 from swift_client.ragged import I64
 from swift_client.training.groups import Group, trainable
 from swift_client.training.matrix import Matrix, MatrixBuilder, thinned
@@ -130,13 +130,14 @@ def read(
     questions: Counter[int | None] = Counter()
     labels: Counter[float] = Counter()
     depths: Counter[int] = Counter()
-    with_tokens, unlabelled, top_ids = 0, 0, True
+    with_tokens, unlabelled, top_ids, thought = 0, 0, True, False
     rows: list[tuple[int, bool]] = []
     with MatrixBuilder(recipe.features, recipe.terms, width=k_max, states=states) as builder:
         for done, group in enumerate(stream, 1):
             fold = split.fold(group.question_id)
             questions[fold] += 1
             with_tokens += any(completion.tokens for completion in group.completions)
+            thought |= any(each.thinking is not None and bool(each.thinking.tokens) for each in group.completions)
             kept = trainable(group)
             unlabelled += sum(
                 each.complete and bool(np.isnan(label))
@@ -158,6 +159,11 @@ def read(
             progress(done)
         _refuse_depths(depths, k_max)
         _refuse(questions.total(), labels, with_tokens=with_tokens > 0)
+        if not thought and not set(THINKING_TERMS).isdisjoint(recipe.terms):
+            raise ConfigurationError(
+                "No completion has thinking tokens, which this recipe reads.",
+                hint='Most hosted models hide them; use recipe "default".',
+            )
         if not rows:
             raise EmptyPartError(
                 f"All {questions.total()} questions that can be learned from fell to test.",

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Literal, cast, get_args
 
 from swift_client.errors import ConfigurationError
-from swift_client.features import DEFAULT_FEATURES, DEFAULT_RESPONSE_TERMS
+from swift_client.features import DEFAULT_FEATURES, DEFAULT_RESPONSE_TERMS, THINKING_TERMS
 
 States = Literal["layers", "vocabulary"]
 Loss = Literal["bce", "hinge", "pairwise", "both", "infonca", "nca"]
@@ -99,6 +99,8 @@ _SWIFT_STATES = replace(_SWIFT, features=(), states="layers", precision="float32
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "default": _DEFAULT,
+        # What was thought before the answer too, where the provider lists those tokens.
+        "thinking": replace(_DEFAULT, terms=(*DEFAULT_RESPONSE_TERMS, *THINKING_TERMS)),
         "swift": _SWIFT,
         "swift-hidden": _SWIFT_STATES,
         "swift-logits": replace(_SWIFT_STATES, states="vocabulary"),

@@ -51,6 +51,7 @@ def as_said(reply: Reply, case: Case, writer: Writer) -> None:
         plain = plain_completion(chat_choice(wanted, 0), case.k) if "logprobs" in writer.carries else None
         assert got.text == (canonical_calls(wanted.calls) if wanted.calls else wanted.text)
         assert got.finish_reason == wanted.finish
+        assert (got.thinking.text if got.thinking else "") == wanted.thought
         if plain is None or not plain.tokens:
             assert (got.tokens, got.logprobs.shape, got.top_logprobs.shape[0]) == ((), (0,), 0)
             continue
@@ -64,6 +65,9 @@ def same(one: Reply, two: Reply) -> None:
     assert len(one.completions) == len(two.completions)
     for a, b in zip(one.completions, two.completions, strict=True):
         assert (a.index, a.text, a.finish_reason, a.tokens) == (b.index, b.text, b.finish_reason, b.tokens)
+        assert (a.thinking and (a.thinking.text, a.thinking.tokens)) == (
+            b.thinking and (b.thinking.text, b.thinking.tokens)
+        )
         for name in ("logprobs", "top_logprobs", "censored", "top_ids"):
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
     assert one.usage == two.usage

@@ -315,7 +315,11 @@ def responses_body(case: Case, output: list[Any], status: str | None = None, **m
 
 def responses_items(completion: Logical) -> list[dict[str, Any]]:
     """Reasoning, calls and the message."""
-    items: list[dict[str, Any]] = [{"type": "reasoning", "summary": [], "id": "rs_1"}] if completion.thought else []
+    items: list[dict[str, Any]] = (
+        [{"type": "reasoning", "summary": [{"type": "summary_text", "text": completion.thought}], "id": "rs_1"}]
+        if completion.thought
+        else []
+    )
     for at, call in enumerate(completion.calls):
         written = json.dumps(call["arguments"])
         items.append({"type": "function_call", "call_id": f"call_{at}", "name": call["name"], "arguments": written})
