@@ -7,7 +7,7 @@ import math
 from swift_client.training.evaluation import Estimate
 from swift_client.training.probe import Probe, ProbeRow
 from swift_client.training.report.markup import Markup, tag
-from swift_client.training.report.plot import HEIGHT, WIDTH, Frame, band, linear, path, text, ticks
+from swift_client.training.report.plot import HEIGHT, WIDTH, Frame, apart, band, linear, path, text, ticks
 
 _STYLE = (
     "svg{font:12px system-ui,sans-serif;background:#fff}text{fill:#1a1d21}.tick,.title{fill:#5a626b}"
@@ -25,7 +25,7 @@ def probe_svg(found: Probe) -> str:
     """
     layers = [row for row in found.rows if row.layer is not None]
     flat = next(row for row in found.rows if row.name == "logprob features")
-    frame = Frame(right=WIDTH - 130.0)
+    frame = Frame(right=WIDTH - 150.0)
     values = [found.baseline.value, *(each.value for row in (*layers, flat) for each in _both(row))]
     known = [value for value in values if not math.isnan(value)]
     low, high = math.floor(20 * min(known)) / 20 - 0.05, math.ceil(20 * max(known)) / 20 + 0.05
@@ -40,6 +40,8 @@ def probe_svg(found: Probe) -> str:
         x_title="hidden state (0: the embedding)",
         y_title="% on questions held out",
     )
+    labels = [(y(found.baseline.value), "majority class", "tick")]
+    parts.append(path([(frame.left, labels[0][0]), (frame.right, labels[0][0])], class_="baseline line flat"))
     for which, class_, label in ((0, "accuracy", "accuracy"), (1, "auroc", "within-question AUROC")):
         said = [_both(row)[which] for row in layers]
         xs = [x(at) for at in range(len(layers))]
@@ -47,13 +49,13 @@ def probe_svg(found: Probe) -> str:
             lows, highs = [y(each.low) for each in said], [y(each.high) for each in said]
             parts.append(band(xs, lows, highs, class_=f"{class_} area"))
             parts.append(path([(a, y(each.value)) for a, each in zip(xs, said, strict=True)], class_=f"{class_} line"))
-            parts.append(text(frame.right + 8, y(said[-1].value) + 4, label, class_=f"{class_} label"))
+            labels.append((y(said[-1].value), label, f"{class_} label"))
         level = y(_both(flat)[which].value)
         parts.append(path([(frame.left, level), (frame.right, level)], class_=f"{class_} line flat"))
-        parts.append(text(frame.right + 8, level + 4, "of logprobs", class_=f"{class_} label"))
-    level = y(found.baseline.value)
-    parts.append(path([(frame.left, level), (frame.right, level)], class_="baseline line flat"))
-    parts.append(text(frame.right + 8, level + 4, "majority class", class_="tick"))
+        labels.append((level, f"{label.removeprefix('within-question ')} of logprobs", f"{class_} label"))
+    heights = apart([height for height, _, _ in labels], frame.top, frame.bottom)
+    for height, (_, words, class_) in zip(heights, labels, strict=True):
+        parts.append(text(frame.right + 8, height + 4, words, class_=class_))
     described = "What a linear rule on one hidden state tells of an answer's correctness, by layer."
     style = tag("style", _STYLE)
     box = f"0 0 {WIDTH:g} {HEIGHT:g}"
