@@ -19,7 +19,10 @@ from tests.servers import FaultServer
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-ROAD = ("collect", "train", "evaluate", "report", "simulate")
+ROAD = ("collect", "probe", "train", "evaluate", "report", "simulate", "curve")
+"""Commands of which one needs the other's file."""
+LOCAL = "./my-model"
+"""A folder of transformers, which a page takes for granted."""
 ANSWERS = ("2 + 3 is 5. The answer is 5", "The answer is 6", "It is 5. The answer is 5")
 
 
@@ -34,7 +37,7 @@ def blocks(*languages: str) -> dict[str, str]:
     return found
 
 
-PYTHON = blocks("python")
+PYTHON = {place: code for place, code in blocks("python").items() if LOCAL not in code}
 CONSOLE = {line: place for place, block in blocks("console").items() for line in block.splitlines()}
 """Each command once, with one place where it stands."""
 
@@ -71,7 +74,7 @@ def test_console_lines_run_or_name_what_exists(line: str, openai_on_loopback: di
     words = shlex.split(line)
     match words:
         case ["swift-client", name, *_] if name in ROAD:
-            pass  # one needs the other's file: test_the_road_from_questions_to_a_report_can_be_walked runs them in turn
+            pass  # the tests that walk a page's road run them in turn
         case ["swift-client", *arguments]:
             done = command(*arguments, cwd=tmp_path, **openai_on_loopback)
             assert done.returncode == 0, done.stderr.decode()
@@ -96,19 +99,47 @@ def test_console_lines_run_or_name_what_exists(line: str, openai_on_loopback: di
             pytest.fail(f"{CONSOLE[line]}: no rule says how to check {line!r}")
 
 
-def test_the_road_from_questions_to_a_report_can_be_walked_on_the_packaged_model(tmp_path: Path) -> None:
-    lines = [shlex.split(line)[1:] for line in CONSOLE if line.split()[:2] in [["swift-client", name] for name in ROAD]]
-    assert [line[0] for line in lines] == list(ROAD)
-    asked = [{"id": each.id, "prompt": each.prompt, "answer": each.answer} for each in questions(40, seed=11)]
-    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, asked)))
+def lines_of(page: Path) -> list[str]:
+    """Return a page's commands that need each other's files, in order."""
+    found = "".join(
+        block for place, block in blocks("console").items() if place.startswith(f"{page.relative_to(ROOT)}:")
+    )
+    return [line for line in found.splitlines() if line.split()[:2] in [["swift-client", name] for name in ROAD]]
+
+
+def walk(lines: list[str], folder: Path, *, count: int = 40) -> None:
+    """Run them on the packaged model, with questions that it knows and few completions."""
+    asked = [{"id": each.id, "prompt": each.prompt, "answer": each.answer} for each in questions(count, seed=11)]
+    (folder / "q.jsonl").write_text("\n".join(map(json.dumps, asked)))
     for line in lines:
-        here = " ".join(line).replace("--provider openai --model gpt-4.1-mini", "--provider pocket --temperature 0.8")
-        done = command(
-            *here.replace("--answer number", "--answer auto").replace("--n 8", "--n 4").split(), cwd=tmp_path
-        )
+        here = line.removeprefix("swift-client ").replace("--provider openai --model gpt-4.1-mini", "--provider pocket")
+        here = here.replace("--answer number", "--answer auto").replace("--n 8", "--n 4")
+        here += " --temperature 0.8" if here.startswith("collect") else ""
+        done = command(*here.split(), cwd=folder)
 
         assert done.returncode == 0, done.stderr.decode()
+
+
+def test_the_road_from_questions_to_a_report_can_be_walked_on_the_packaged_model(tmp_path: Path) -> None:
+    lines = lines_of(ROOT / "README.md")
+    assert [line.split()[1] for line in lines] == ["collect", "train", "evaluate", "report", "simulate"]
+    walk(lines, tmp_path)
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_the_road_of_a_local_model_can_be_walked_on_the_packaged_one(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="the extra 'local' is not installed")
+    from tests.local_models import pocket_folder
+
+    pocket_folder(tmp_path / LOCAL)
+    page = ROOT / "docs" / "local-models.md"
+    walk(lines_of(page), tmp_path, count=24)
+    assert (tmp_path / "probe.svg").read_text().startswith("<svg")
+    for place, code in blocks("python").items():
+        if LOCAL in code:
+            assert place.startswith("docs/local-models.md")
+            done = python("-c", code, cwd=tmp_path)
+            assert done.returncode == 0, done.stderr.decode()
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
