@@ -24,7 +24,9 @@ def train(
     grade: options.Grade = AS_READ,
     recipe: Annotated[
         str,
-        typer.Option(help="default, thinking, hidden, hybrid, or as published: swift, swift-hidden, swift-logits, swift-top-k."),
+        typer.Option(
+            help="default, thinking, hidden, hybrid, or as published: swift, swift-hidden, swift-logits, swift-top-k."
+        ),
     ] = "default",
     layers: Annotated[
         str | None, typer.Option(help="Hidden states to read, such as 16,24,28,32. Default: all that were captured.")
