@@ -15,6 +15,7 @@ from swift_client.cli import (
     calibrate,
     choose,
     collect,
+    curve,
     demo,
     doctor,
     evaluate,
@@ -60,6 +61,7 @@ app.command()(report.report)
 app.command()(simulate.simulate)
 app.command()(plan.plan)
 app.command()(probe.probe)
+app.command()(curve.curve)
 
 # typer brings a click of its own since 0.2x; the base of its BadParameter is "wrong usage" in either click.
 _WrongUsage: Any = typer.BadParameter.__base__

@@ -1,0 +1,186 @@
+"""`swift-client curve`: nested sets of questions, heads judged on what they did not see, and pictures of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the extra 'train' is not installed")
+
+from swift_client.cli.app import run
+from swift_client.errors import ConfigurationError
+from swift_client.models import save
+from swift_client.store import Meta, SampleStore, StoredQuestion
+from swift_client.training.curve import curve
+from swift_client.training.curve_picture import curve_svg
+from swift_client.training.evaluate import evaluate
+from swift_client.training.fit import fit
+from swift_client.training.groups import Group
+from swift_client.training.recipes import recipe_of
+from swift_client.training.splits import Split
+from swift_client.training.stored import StoredGroups
+from swift_client.types import Usage
+from tests.graded import graded_groups
+
+QUICK = replace(recipe_of("default"), epochs=3, identity=())
+FAST = {"recipe": QUICK, "answer": "number", "grade": "number", "subsets": 10, "resamples": 50}
+
+
+def without_families(path: Path) -> Path:
+    with SampleStore(path, write=True) as store:
+        store.begin(Meta(provider="pocket", model="m", top_logprobs=8))
+        for group in graded_groups(4):
+            store.add_questions([StoredQuestion(id=group.question_id, messages=(), answer="4")])
+            store.add_samples(group.question_id, group.completions, usage=Usage(calls=1))
+    return path
+
+
+def samples_file(path: Path, groups: list[Group]) -> Path:
+    """Store groups of families "even" and "odd", by turns."""
+    with SampleStore(path, write=True) as store:
+        store.begin(Meta(provider="pocket", model="m", top_logprobs=8))
+        for at, group in enumerate(groups):
+            family = "odd" if at % 2 else "even"
+            asked = StoredQuestion(
+                id=group.question_id, messages=({"role": "user", "content": "2+2"},), answer="4", family=family
+            )
+            store.add_questions([asked])
+            store.add_samples(group.question_id, group.completions, usage=Usage(calls=1))
+    return path
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return samples_file(tmp_path_factory.mktemp("curve") / "s.db", graded_groups(120))
+
+
+def test_the_last_point_is_what_train_and_evaluate_say_and_majority_is_the_same_in_all(samples: Path) -> None:
+    found = curve(samples, "questions", sizes=[40, 9999], n=4, **FAST)
+    groups = StoredGroups([samples], grade="number")
+    known = sum(Split().part(group.question_id) != "test" for group in groups)
+    assert [point.size for point in found.points] == [40, known]
+
+    head = fit(groups, provider="pocket", model="m", recipe=QUICK, answer="number").artifact
+    table = evaluate(head, groups, ns=[4], subsets=10, resamples=50, trained=False)
+    for name in ("head", "head_vote", "oracle"):
+        assert found.points[-1].accuracy[name] == table.row(name).accuracy[4]
+    assert found.points[-1].within_question_auroc == table.row("head").within_question_auroc
+    first, last = found.points
+    for name in ("majority", "mean_logprob", "first", "oracle"):
+        assert first.accuracy[name] == last.accuracy[name]
+    assert first.accuracy["head"] != last.accuracy["head"]
+    assert first.tested == 120 - known
+
+
+def test_smaller_sets_lie_within_larger_ones_and_none_holds_a_test_question(
+    samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[set[str]] = []
+
+    def watched(groups: object, **options: object) -> object:
+        seen.append({group.question_id for group in groups})  # type: ignore[attr-defined]
+        return fit(groups, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("swift_client.training.fit.fit", watched)
+    curve(samples, "questions", sizes=[30, 60], n=2, **FAST)
+    assert [len(ids) for ids in seen[:2]] == [30, 60]
+    assert seen[0] < seen[1] < seen[2]
+    assert {Split().part(key) for key in seen[2]} == {"train", "validation"}
+
+    seen.clear()
+    curve(samples, "family", n=2, **FAST)
+    even = {f"q0-{at}" for at in range(0, 120, 2)}
+    assert seen[0] < even
+    assert seen[1].isdisjoint(even)
+    assert seen[2] == seen[0] | seen[1]
+
+
+def test_families_are_judged_on_their_own_test_questions_by_every_head(samples: Path) -> None:
+    found = curve(samples, "family", n=4, **FAST)
+    assert [(point.trained_on, point.tested_on) for point in found.points] == [
+        (trained, tested) for trained in ("even", "odd", "all") for tested in ("even", "odd")
+    ]
+    groups = list(StoredGroups([samples], grade="number"))
+    for point in found.points:
+        own = [group for group in groups if group.family == point.tested_on]
+        plain = evaluate(None, own, ns=[4], subsets=10, resamples=50, trained=False, answer="number")
+        assert point.tested == plain.questions
+        assert point.accuracy["majority"] == plain.row("majority").accuracy[4]
+        assert point.accuracy["oracle"] == plain.row("oracle").accuracy[4]
+
+
+def test_a_head_that_is_given_is_judged_at_every_n_and_nothing_is_trained(samples: Path, tmp_path: Path) -> None:
+    groups = StoredGroups([samples], grade="number")
+    head = fit(groups, provider="pocket", model="m", recipe=QUICK, answer="number").artifact
+    save(head, tmp_path / "head.safetensors")
+    given = curve(samples, "n", ns=[1, 2, 6, 64], head=tmp_path / "head.safetensors", **FAST)
+    trained = curve(samples, "n", ns=[1, 2, 6], **FAST)
+    assert [point.n for point in given.points] == [1, 2, 6]
+    assert any("64" in note for note in given.notes)
+    assert [point.accuracy for point in given.points] == [point.accuracy for point in trained.points]
+    assert given.points[0].size == 0 < trained.points[0].size
+    at_one = given.points[0].accuracy
+    assert at_one["head"] == at_one["first"] == at_one["oracle"]
+
+
+def test_other_questions_may_be_judged_on_and_then_all_of_the_samples_train(samples: Path, tmp_path: Path) -> None:
+    other = samples_file(tmp_path / "t.db", graded_groups(30, seed=8))
+    found = curve(samples, "questions", sizes=[], n=4, test=other, **FAST)
+    assert [(point.size, point.tested) for point in found.points] == [(120, 30)]
+
+
+@pytest.mark.parametrize(
+    ("over", "options", "said"),
+    [
+        ("questions", {"sizes": [3]}, "With 3 questions"),
+        ("questions", {"n": 9}, "No question has 9 completions"),
+        ("n", {"ns": [50]}, "No question has 50 completions"),
+        ("tokens", {}, "no curve over 'tokens'"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_sentence(samples: Path, over: str, options: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        curve(samples, over, **FAST | options)  # type: ignore[arg-type]
+
+
+def test_one_family_is_none(samples: Path) -> None:
+    with pytest.raises(ConfigurationError, match="one family, 'unknown'"):
+        curve(without_families(samples.parent / "one.db"), "family", **FAST)
+
+
+def test_the_command_prints_a_table_or_one_document_and_draws(
+    samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    svg = tmp_path / "curve.svg"
+    common = [str(samples), "--answer", "number", "--grade", "number", "--subsets", "5"]
+    assert run(["curve", *common, "--over", "n", "--n", "1", "--n", "2", "--n", "4", "--svg", str(svg), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [point["n"] for point in told["points"]] == [1, 2, 4]
+    assert {"majority", "oracle", "head_vote"} <= set(told["points"][0]["accuracy"])
+    assert svg.read_text().count("<circle") == 5 * 3
+    assert run(["curve", *common, "--over", "family", "--n", "2", "--svg", str(svg)]) == 0
+    assert "even" in capsys.readouterr().out
+    assert svg.read_text().count("<rect") == 6
+    assert run(["curve", *common, "--sizes", "60", "--n", "2"]) == 0
+    assert "AUROC" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--head", "h.safetensors"], ["--over", "family", "--n", "1", "--n", "2"], ["--svg", "/nowhere/x.svg"]],
+)
+def test_wrong_options_are_refused_before_anything_is_read(arguments: list[str]) -> None:
+    assert run(["curve", "missing.db", *arguments]) == 3
+
+
+def test_names_of_families_are_text_in_the_picture(samples: Path) -> None:
+    found = curve(samples, "family", n=2, **FAST)
+    named = replace(found, points=tuple(replace(point, trained_on="<script>") for point in found.points))
+    assert "<script>" not in curve_svg(named)
+    lone = curve(samples, "n", ns=[2], **FAST)
+    assert "nan" not in curve_svg(lone)
+    assert not np.isnan(lone.points[0].accuracy["majority"].value)
