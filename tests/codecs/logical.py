@@ -33,6 +33,8 @@ class Logical:
     calls: tuple[dict[str, Any], ...] = ()
     """{"name", "arguments": dict}; the text is then empty."""
     thought: str = ""
+    thinking: tuple[Said, ...] = ()
+    """The thought's tokens, where they are listed before the answer's."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,10 @@ CASES = (
     Case("chosen tokens only", (spoken(said("a", -0.5), said("b", -0.25)),)),
     Case("thinking apart", (Logical("4", (said("4", -0.5, ("4", -0.5), ("5", -1.5)),), thought="2 + 2"),),
          needs=frozenset({"thought"})),
+    Case("thinking listed", (replace(RAGGED, thought="2 + é", thinking=(
+        said("2", -0.5, ("2", -0.5), ("3", -1.5)), said(" + ", -1.5, ("x", -0.25)),
+        said(b"\xc3", -0.25, (b"\xc3", -0.25)), said(b"\xa9", -0.125, (b"\xa9", -0.125), ("c", -3.0)))),),
+         needs=frozenset({"thinking tokens"})),
     Case("three completions", (RAGGED, Logical("no logprobs"), spoken(said("b", -0.25, ("b", -0.25))))),
 )  # fmt: skip
 

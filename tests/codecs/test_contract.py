@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +17,7 @@ from swift_client.adapters import CODECS, Codec
 from swift_client.adapters.choices import canonical_calls
 from swift_client.adapters.provider import Reply
 from swift_client.errors import ResponseDecodeError
+from swift_client.types import Completion
 from tests.codecs.hostile import mutants, survives
 from tests.codecs.logical import CASES, Case, Logical, drawn
 from tests.codecs.writers import WRITERS, Writer, chat_choice, counted
@@ -48,17 +50,26 @@ def as_said(reply: Reply, case: Case, writer: Writer) -> None:
     """The reply holds what plain loops over the logical completions give."""
     assert [item.index for item in reply.completions] == list(range(len(case.completions)))
     for got, wanted in zip(reply.completions, case.completions, strict=True):
-        plain = plain_completion(chat_choice(wanted, 0), case.k) if "logprobs" in writer.carries else None
+        alone = replace(wanted, thinking=())
+        plain = plain_completion(chat_choice(alone, 0), case.k) if "logprobs" in writer.carries else None
+        if wanted.thinking:
+            thought = replace(alone, text=wanted.thought, tokens=wanted.thinking)
+            assert got.thinking is not None
+            numbers(got.thinking, plain_completion(chat_choice(thought, 0), case.k))
         assert got.text == (canonical_calls(wanted.calls) if wanted.calls else wanted.text)
         assert got.finish_reason == wanted.finish
         assert (got.thinking.text if got.thinking else "") == wanted.thought
         if plain is None or not plain.tokens:
             assert (got.tokens, got.logprobs.shape, got.top_logprobs.shape[0]) == ((), (0,), 0)
             continue
-        assert list(got.tokens) == plain.tokens
-        np.testing.assert_allclose(got.logprobs, plain.logprobs, rtol=1e-6)
-        np.testing.assert_allclose(got.top_logprobs, np.array(plain.top).reshape(len(plain.tokens), -1), rtol=1e-6)
-        assert got.censored.tolist() == plain.censored
+        numbers(got, plain)
+
+
+def numbers(got: Completion, plain: Any) -> None:
+    assert list(got.tokens) == plain.tokens
+    np.testing.assert_allclose(got.logprobs, plain.logprobs, rtol=1e-6)
+    np.testing.assert_allclose(got.top_logprobs, np.array(plain.top).reshape(len(plain.tokens), -1), rtol=1e-6)
+    assert got.censored.tolist() == plain.censored
 
 
 def same(one: Reply, two: Reply) -> None:

@@ -17,7 +17,8 @@ class Writer:
 
     codec: str
     carries: frozenset[str]
-    """What the shape can hold: "logprobs", "bytes", "refusal", "calls", "repeats", "filter", "thought", "several"."""
+    """What the shape can hold: "logprobs", "bytes", "refusal", "calls", "repeats", "filter", "thought",
+    "thinking tokens", "several"."""
     whole: Callable[[Case], bytes]
     streamed: Callable[[Case, int], bytes]
     """With so many tokens in each event."""
@@ -54,7 +55,7 @@ def groups(completion: Logical, size: int) -> list[tuple[str, Sequence[Said] | N
 
 def counted(case: Case) -> int:
     """Tokens of all completions, as a server counts them; where none are listed, one a completion."""
-    return sum(len(each.tokens) if each.tokens is not None else 1 for each in case.completions)
+    return sum(len(each.thinking) + len(each.tokens) if each.tokens is not None else 1 for each in case.completions)
 
 
 # --- chat ---------------------------------------------------------------------------------------------------------
@@ -88,9 +89,16 @@ def chat_choice(completion: Logical, index: int) -> dict[str, Any]:
     message |= {"refusal": completion.text} if refused else {}
     message |= {"tool_calls": _chat_calls(completion)} if completion.calls else {}
     message |= {"reasoning_content": completion.thought} if completion.thought else {}
-    logprobs = None if completion.tokens is None else {"content": list(map(chat_entry, completion.tokens))}
+    tokens = completion.tokens and [*_marked(completion), *completion.tokens]
+    logprobs = None if tokens is None else {"content": list(map(chat_entry, tokens))}
     finish = "stop" if refused else completion.finish
     return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish}
+
+
+def _marked(completion: Logical) -> list[Said]:
+    """Return the thought's tokens between their marks, as servers list them."""
+    marks = [Said(mark, -0.5, ((mark, -0.5),)) for mark in (b"<think>", b"\n", b"</think>", b"\n\n")]
+    return [*marks[:2], *completion.thinking, *marks[2:]] if completion.thinking else []
 
 
 def _openai_usage(case: Case) -> dict[str, int]:
@@ -112,7 +120,8 @@ def _chat_streamed(case: Case, size: int) -> bytes:
         field = "refusal" if completion.finish == "refusal" else "content"
         chunks.append(chunk(index, {"role": "assistant", "content": ""}, logprobs=None))
         if completion.thought:
-            chunks.append(chunk(index, {"reasoning_content": completion.thought}))
+            marked = {"content": list(map(chat_entry, _marked(completion)))} if completion.thinking else None
+            chunks.append(chunk(index, {"reasoning_content": completion.thought}, logprobs=marked))
         for text, tokens in groups(completion, size):
             logprobs = None if tokens is None else {"content": list(map(chat_entry, tokens)), "refusal": None}
             chunks.append(chunk(index, {field: text}, logprobs=logprobs))
@@ -379,7 +388,9 @@ def _responses_streamed(case: Case, size: int) -> bytes:
 WRITERS = (
     Writer(
         "openai_chat",
-        frozenset({"logprobs", "bytes", "refusal", "calls", "repeats", "filter", "thought", "several"}),
+        frozenset(
+            {"logprobs", "bytes", "refusal", "calls", "repeats", "filter", "thought", "thinking tokens", "several"}
+        ),
         _chat_whole,
         _chat_streamed,
     ),
