@@ -14,7 +14,8 @@ from msgspec import Raw
 
 from swift_client.adapters.cached import cached_of
 from swift_client.adapters.openai_body import error_of, read_body, read_choices
-from swift_client.adapters.openai_choice import read_piece, thinking_text
+from swift_client.adapters.openai_choice import thinking_text
+from swift_client.adapters.openai_tokens import read_piece
 from swift_client.adapters.openai_wire import Chunk, ChunkChoice, LogprobsDelta, Message, WireUsage
 from swift_client.adapters.provider import Reply
 from swift_client.adapters.sse import Assembler
