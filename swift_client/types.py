@@ -355,6 +355,7 @@ class Selection:
                     "weight": candidate.weight,
                     "finish_reason": candidate.completion.finish_reason,
                     "tokens": len(candidate.completion.tokens),
+                    "thinking_tokens": len(thought.tokens) if (thought := candidate.completion.thinking) else 0,
                 }
                 for candidate in self.candidates
             ],

@@ -135,9 +135,23 @@ def test_a_stream_that_is_watched_tells_the_answers_tokens_alone(pieces: list[An
 
 def test_deepseek_lists_its_thinking_apart() -> None:
     message = {"content": "It is 4", "reasoning_content": "2 + 2 is"}
-    got = read(body(message, SPOKEN, reasoning_content=list(map(chat_entry, THOUGHT))))
+    whole = read(body(message, SPOKEN, reasoning_content=list(map(chat_entry, THOUGHT))))
+    spelled_by(whole, SPOKEN)
+    spelled_by(whole.thinking, THOUGHT)
+    apart = [({"reasoning_content": token.text}, {"reasoning_content": [chat_entry(token)]}) for token in THOUGHT]
+    rest = [({"content": token.text}, {"content": [chat_entry(token)]}) for token in SPOKEN]
+    chunks = [{"choices": [{"index": 0, "delta": delta, "logprobs": logprobs}]} for delta, logprobs in [*apart, *rest]]
+    piecewise = read(events([*chunks, {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}], done=True))
+    spelled_by(piecewise, SPOKEN)
+    spelled_by(piecewise.thinking, THOUGHT)
+
+
+@pytest.mark.parametrize("odd", [{"a": 1}, 5, [{"token": 5}], [[]], None])
+def test_an_odd_list_of_thinking_tokens_costs_the_answer_nothing(odd: Any) -> None:
+    got = read(body({"content": "It is 4", "reasoning_content": "2 + 2 is"}, SPOKEN, reasoning_content=odd))
     spelled_by(got, SPOKEN)
-    spelled_by(got.thinking, THOUGHT)
+    assert got.thinking is not None
+    assert (got.thinking.text, got.thinking.tokens) == ("2 + 2 is", ())
 
 
 def test_thinking_that_used_up_the_budget_has_its_tokens_and_no_answer() -> None:

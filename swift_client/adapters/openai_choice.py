@@ -88,7 +88,7 @@ def read_choice(
     if thinking:
         before = tokens[:start] if texts else [] if text else tokens
         if apart := listed_tokens(choice, "thinking"):
-            before, again = apart, lambda decoder: listed_tokens(decoder.decode(data), "thinking")
+            before, again = apart, lambda decoder: apart
         thought = replace(read_thinking(thinking, before, again, options), finish_reason="stop" if text else finish)
         completion = replace(completion, thinking=thought)
     return ReadChoice(

@@ -172,7 +172,7 @@ class _Builder:
         fields = {
             "content": delta.content,
             "refusal": delta.refusal,
-            "reasoning_content": delta.reasoning_content,
+            "reasoning_content": lenient(delta.reasoning_content, list[Raw]),
             "tokens": delta.tokens,
             "token_logprobs": delta.token_logprobs,
             "top_logprobs": [Raw(msgspec.json.encode(rows))] if isinstance(rows, dict) else rows,

@@ -21,7 +21,7 @@ from swift_client.adapters.openai_wire import (
 )
 from swift_client.adapters.thinking import thinking_span
 from swift_client.adapters.tokens import clean_fields
-from swift_client.adapters.tolerant import UNREADABLE
+from swift_client.adapters.tolerant import UNREADABLE, lenient
 from swift_client.logprobs import UnusableLogprobs
 from swift_client.types import Completion
 
@@ -43,7 +43,7 @@ def listed_tokens(choice: TextChoice, source: Source | Literal["thinking"]) -> l
     if wire is None:
         return []
     if source == "thinking":
-        return wire.reasoning_content or []
+        return lenient(wire.reasoning_content, list[Token[SpelledAlternative]]) or []
     if wire.tokens is None:
         return (wire.refusal if source == "refusal" else wire.content) or []
     rows = wire.top_logprobs or []

@@ -55,7 +55,7 @@ class Logprobs(Struct, Generic[Listed], gc=False):
 
     content: list[Token[Listed]] | None = None
     refusal: list[Token[Listed]] | None = None
-    reasoning_content: list[Token[Listed]] | None = None
+    reasoning_content: Raw = Raw()
     """DeepSeek's, for the tokens of its thinking; others list those before the answer's."""
     tokens: list[str | None] | None = None
     token_logprobs: list[float | None] | None = None
@@ -116,7 +116,7 @@ class LogprobsDelta(Struct, gc=False):
 
     content: list[Raw] | None = None
     refusal: list[Raw] | None = None
-    reasoning_content: list[Raw] | None = None
+    reasoning_content: Raw = Raw()
     tokens: list[Raw] | None = None
     token_logprobs: list[Raw] | None = None
     top_logprobs: list[Raw] | dict[str, Raw] | None = None
