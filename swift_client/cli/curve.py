@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from swift_client.cli import options, screen
+from swift_client.cli import options, picture, screen
 from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.render import plain
 
@@ -69,8 +69,7 @@ def curve(
         raise ConfigurationError("--head is for --over n.", hint="The other curves train heads of their own.")
     if over != "n" and n is not None and len(n) > 1:
         raise ConfigurationError("--n may be repeated with --over n only.", hint="Give it once.")
-    if svg is not None and (svg.is_dir() or not svg.absolute().parent.is_dir()):
-        raise ConfigurationError(f"{svg} cannot be written.", hint="Give a file in a folder that there is.")
+    picture.place(svg)
     with screen.progress().status("training …") as status:
         found = draw(
             samples,
@@ -87,11 +86,7 @@ def curve(
             seed=seed,
             progress=lambda stage, done: status.update(f"{done} {stage} …"),
         )
-    if svg is not None:
-        try:
-            svg.write_text(curve_svg(found), encoding="utf-8")
-        except OSError as error:
-            raise ConfigurationError(f"{svg} cannot be written: {error}.", hint="Give another file.") from error
+    picture.write(svg, lambda: curve_svg(found))
     if as_json:
         screen.document(found.to_dict())
         return

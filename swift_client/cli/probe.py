@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from swift_client.cli import options, screen
-from swift_client.errors import ConfigurationError, MissingExtraError
+from swift_client.cli import options, picture, screen
+from swift_client.errors import MissingExtraError
 from swift_client.render import plain
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def probe(
         from swift_client.training.probe_picture import probe_svg
     except ImportError as error:
         raise MissingExtraError.needs("train", "Probing") from error
-    if svg is not None and (svg.is_dir() or not svg.absolute().parent.is_dir()):
-        raise ConfigurationError(f"{svg} cannot be written.", hint="Give a file in a folder that there is.")
+    picture.place(svg)
     with screen.progress().status("reading samples …") as status:
         found = probe_file(
             samples,
@@ -45,11 +44,7 @@ def probe(
             seed=seed,
             progress=lambda stage, done: status.update(f"{done} {stage} …"),
         )
-    if svg is not None:
-        try:
-            svg.write_text(probe_svg(found), encoding="utf-8")
-        except OSError as error:
-            raise ConfigurationError(f"{svg} cannot be written: {error}.", hint="Give another file.") from error
+    picture.write(svg, lambda: probe_svg(found))
     if as_json:
         screen.document(found.to_dict())
         return

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from swift_client.cli import options, screen
+from swift_client.cli import options, picture, screen
 from swift_client.cli.evaluate import AS_READ, OWN
 from swift_client.errors import ConfigurationError
 from swift_client.render import plain
@@ -49,8 +49,7 @@ def simulate(
     from swift_client import training
     from swift_client.training.savings import savings_svg
 
-    if svg is not None and (svg.is_dir() or not svg.absolute().parent.is_dir()):
-        raise ConfigurationError(f"{svg} cannot be written.", hint="Give a file in a folder that there is.")
+    picture.place(svg)
     with screen.progress().status("reading samples …") as status:
         found = training.simulate(
             samples,
@@ -66,11 +65,7 @@ def simulate(
             grade=None if grade == AS_READ else grade,
             progress=lambda stage, done: status.update(f"{done} {stage} …"),
         )
-    if svg is not None:
-        try:
-            svg.write_text(savings_svg(found), encoding="utf-8")
-        except OSError as error:
-            raise ConfigurationError(f"{svg} cannot be written: {error}.", hint="Give another file.") from error
+    picture.write(svg, lambda: savings_svg(found))
     if as_json:
         screen.document(found.to_dict())
         return
