@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,17 +24,18 @@ from swift_client.training.groups import Group
 from swift_client.training.recipes import recipe_of
 from swift_client.training.splits import Split
 from swift_client.training.stored import StoredGroups
+from swift_client.training.voting import subsets
 from swift_client.types import Usage
 from tests.graded import graded_groups
 
 QUICK = replace(recipe_of("default"), epochs=3, identity=())
-FAST = {"recipe": QUICK, "answer": "number", "grade": "number", "subsets": 10, "resamples": 50}
+FAST: dict[str, Any] = {"recipe": QUICK, "answer": "number", "grade": "number", "subsets": 10, "resamples": 50}
 
 
-def without_families(path: Path) -> Path:
+def without_families(path: Path, seed: int = 0) -> Path:
     with SampleStore(path, write=True) as store:
         store.begin(Meta(provider="pocket", model="m", top_logprobs=8))
-        for group in graded_groups(4):
+        for group in graded_groups(40, seed=seed):
             store.add_questions([StoredQuestion(id=group.question_id, messages=(), answer="4")])
             store.add_samples(group.question_id, group.completions, usage=Usage(calls=1))
     return path
@@ -136,10 +138,12 @@ def test_other_questions_may_be_judged_on_and_then_all_of_the_samples_train(samp
 @pytest.mark.parametrize(
     ("over", "options", "said"),
     [
-        ("questions", {"sizes": [3]}, "With 3 questions"),
+        ("questions", {"sizes": [3], "n": 4}, "Trained on 3 questions"),
         ("questions", {"n": 9}, "No question has 9 completions"),
         ("n", {"ns": [50]}, "No question has 50 completions"),
         ("tokens", {}, "no curve over 'tokens'"),
+        ("questions", {"seeds": 0}, "must all be 1 or more"),
+        ("family", {"head": "h.safetensors"}, "curve over n only"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_sentence(samples: Path, over: str, options: dict[str, object], said: str) -> None:
@@ -149,14 +153,73 @@ def test_what_cannot_be_drawn_is_one_sentence(samples: Path, over: str, options:
 
 def test_one_family_is_none(samples: Path) -> None:
     with pytest.raises(ConfigurationError, match="one family, 'unknown'"):
-        curve(without_families(samples.parent / "one.db"), "family", **FAST)
+        curve(without_families(samples.parent / "one.db"), "family", n=2, **FAST)
+
+
+def test_a_question_that_is_for_judging_too_trains_no_head_and_a_note_says_so(samples: Path, tmp_path: Path) -> None:
+    some = samples_file(tmp_path / "some.db", graded_groups(120)[:20])
+    found = curve(samples, "questions", sizes=[500], n=2, test=some, **FAST)
+    assert [(point.size, point.tested) for point in found.points] == [(100, 20)]
+    assert "20 questions are in the test files too" in found.notes[0]
+    assert "500 questions are left out: there are 100" in found.notes[1]
+
+
+def test_majority_first_and_oracle_are_those_of_a_plain_loop(samples: Path) -> None:
+    (point,) = curve(samples, "n", ns=[4], **FAST).points
+    majority, first, oracle = [], [], []
+    for group in graded_groups(120):
+        if Split().part(group.question_id) != "test":
+            continue
+        for draw in subsets(6, 4, most=10, seed=0):
+            said = [group.completions[at].text.split()[-1] for at in draw]
+            majority.append(max(said, key=lambda one: (said.count(one), -said.index(one))) == "4")
+            first.append(said[0] == "4")
+            oracle.append("4" in said)
+    assert point.accuracy["majority"].value == pytest.approx(np.mean(majority))
+    assert point.accuracy["oracle"].value == pytest.approx(np.mean(oracle))
+    assert point.accuracy["first"].value == pytest.approx(np.mean(first))
+
+
+def test_several_seeds_are_averaged_with_their_spread_and_share_the_draws(samples: Path) -> None:
+    options = FAST | {"sizes": [40], "n": 3}
+    alone = curve(samples, "questions", **options).points[0]
+    both = curve(samples, "questions", seeds=2, **options)
+    small, full = both.points
+    assert (small.heads, full.heads, alone.heads) == (2, 2, 1)
+    assert small.accuracy["majority"] == alone.accuracy["majority"]
+    assert small.spread["majority"] == 0 < small.spread["within_question_auroc"]
+    one = alone.within_question_auroc.value
+    other = 2 * small.within_question_auroc.value - one
+    assert small.spread["within_question_auroc"] == pytest.approx(abs(one - other) / np.sqrt(2))
+
+
+def test_of_several_files_one_without_families_is_a_family(tmp_path: Path) -> None:
+    files = [without_families(tmp_path / f"{name}.db", seed) for name, seed in (("sums", 0), ("coins", 1))]
+    found = curve(files, "family", n=2, **FAST)
+    assert {point.tested_on for point in found.points} == {"sums", "coins"}
+
+
+def test_a_family_without_a_test_question_is_named(samples: Path, tmp_path: Path) -> None:
+    other = samples_file(tmp_path / "t.db", graded_groups(1, seed=3))  # of the family "even"
+    with pytest.raises(ConfigurationError, match="No test question is of the family 'odd'"):
+        curve(samples, "family", n=2, test=other, **FAST)
+
+
+def test_a_note_says_which_heads_it_is_about(samples: Path) -> None:
+    silent = replace(QUICK, epochs=1, learning_rate=1e-9, steps=1)
+    found = curve(samples, "questions", sizes=[40], n=2, **FAST | {"recipe": silent})
+    about = [note for note in found.notes if "no better than majority" in note]
+    weak = [point.trained_on for point in found.points if not point.helping]
+    assert bool(about) == bool(weak)
+    if 0 < len(weak) < len(found.points):
+        assert about[0].startswith(f"Heads trained on {weak[0]}: ")
 
 
 def test_the_command_prints_a_table_or_one_document_and_draws(
-    samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    svg = tmp_path / "curve.svg"
-    common = [str(samples), "--answer", "number", "--grade", "number", "--subsets", "5"]
+    svg, few = tmp_path / "curve.svg", samples_file(tmp_path / "few.db", graded_groups(40, n=4))
+    common = [str(few), "--answer", "number", "--grade", "number", "--subsets", "5"]
     assert run(["curve", *common, "--over", "n", "--n", "1", "--n", "2", "--n", "4", "--svg", str(svg), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [point["n"] for point in told["points"]] == [1, 2, 4]
@@ -165,8 +228,10 @@ def test_the_command_prints_a_table_or_one_document_and_draws(
     assert run(["curve", *common, "--over", "family", "--n", "2", "--svg", str(svg)]) == 0
     assert "even" in capsys.readouterr().out
     assert svg.read_text().count("<rect") == 6
-    assert run(["curve", *common, "--sizes", "60", "--n", "2"]) == 0
-    assert "AUROC" in capsys.readouterr().out
+    assert run(["curve", *common, "--sizes", "20", "--n", "2", "--seeds", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "AUROC" in shown
+    assert "Means over 2 heads" in shown
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,14 +19,17 @@ if TYPE_CHECKING:
     from swift_client.training.curve import Curve, Point
     from swift_client.training.evaluation import Estimate
 
-_LABELS = {
-    "head_vote": "vote",
-    "head": "best",
-    "majority": "majority",
-    "mean_logprob": "logprob",
-    "first": "one",
-    "oracle": "any",
-}
+_HEAD = {"head_vote": "vote", "head": "best"}
+_BESIDE = {"majority": "majority", "mean_logprob": "logprob", "first": "one", "oracle": "any"}
+_LINES = (
+    "Right, % of the questions: by the head's vote, its best, majority, mean logprob, one answer, any of n. Below the "
+    "head's, the 95 % interval of the difference to majority, in points: green is better, red is worse. "
+    "AUROC: right above wrong answers to the same question."
+)
+_FAMILIES = (
+    "The head's vote less majority, in points, with its 95 % interval: green is better, red is worse; then the AUROC "
+    "within a question. Questions are counted in brackets."
+)
 
 
 def curve(
@@ -54,19 +59,21 @@ def curve(
     grade: options.Grade = "auto",
     subsets: Annotated[int, typer.Option(min=1, help="Draws of n completions a question.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and samples give the same curve.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Heads a point, each with a seed of its own; means are shown.")] = 1,
     svg: Annotated[Path | None, typer.Option(help="Draw the curve into this file.")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show how a head's worth grows with questions and with n, and whether it carries over to other families."""
+    """Show how a head's worth grows with questions and with n, and whether it carries over to other families.
+
+    A question's family is what its samples file says; of several files, one without families is a family itself.
+    """
     try:
-        from swift_client.training.curve import NS, SIZES
+        from swift_client.training.curve import NS
         from swift_client.training.curve import curve as draw
         from swift_client.training.curve_picture import curve_svg
         from swift_client.training.recipes import recipe_of
     except ImportError as error:
         raise MissingExtraError.needs("train", "Drawing curves") from error
-    if head is not None and over != "n":
-        raise ConfigurationError("--head is for --over n.", hint="The other curves train heads of their own.")
     if over != "n" and n is not None and len(n) > 1:
         raise ConfigurationError("--n may be repeated with --over n only.", hint="Give it once.")
     picture.place(svg)
@@ -74,7 +81,7 @@ def curve(
         found = draw(
             samples,
             over,
-            sizes=SIZES if sizes is None else options.numbers("--sizes", sizes),
+            sizes=None if sizes is None else options.numbers("--sizes", sizes),
             ns=n or NS,
             n=(n or [8])[0],
             test=test or None,
@@ -84,58 +91,99 @@ def curve(
             grade=grade,
             subsets=subsets,
             seed=seed,
-            progress=lambda stage, done: status.update(f"{done} {stage} …"),
+            seeds=seeds,
+            progress=_Told(status.update),
         )
     picture.write(svg, lambda: curve_svg(found))
     if as_json:
         screen.document(found.to_dict())
         return
-    first = found.points[0]
-    counts = f"{first.tested:,} test questions" if over != "family" else f"n = {first.n}"
-    screen.show(Text(plain(f"{found.provider}/{found.model} · {counts}"), style="bold"))
-    screen.show(_families(found) if over == "family" else _table(found))
-    words = "The head's vote against majority, points, and its AUROC within a question"
-    if over != "family":
-        words = "Right, % of the questions: the head's vote, its best, majority, most confident, one answer, any of n"
-    screen.show(Text(f"{words}; 95 % intervals over questions.", style="dim"))
+    _show(found)
+
+
+class _Told:
+    """The line that says which head is at which stage."""
+
+    def __init__(self, update: Callable[[str], None]) -> None:
+        self._update, self._head = update, ""
+
+    def __call__(self, stage: str, done: int) -> None:
+        if stage == "heads":
+            self._head = f"head {done}: "
+        self._update(f"{self._head}{done} {stage} …" if stage != "heads" else f"{self._head}reading …")
+
+
+def _show(found: Curve) -> None:
+    first, families = found.points[0], found.over == "family"
+    counts = f"n = {first.n}" if families else f"{first.tested:,} test questions"
+    at = f", n = {first.n}" if found.over == "questions" else ""
+    screen.show(
+        Text(plain(f"{found.provider}/{found.model} · {counts}{at}"), style="bold"),
+        _families(found) if families else _table(found),
+        Text(_FAMILIES if families else _LINES, style="dim"),
+    )
+    if first.heads > 1:
+        most = {name: max(point.spread[name] for point in found.points) for name in first.spread}
+        words = (
+            f"Means over {first.heads} heads, whose seeds alone move the vote by up to {100 * most['head_vote']:.1f} "
+            f"points, the best by {100 * most['head']:.1f} and AUROC by {most['within_question_auroc']:.3f} (s.d.)."
+        )
+        screen.show(Text(words, style="dim"))
     for note in found.notes:
         screen.progress().print(Text(plain(note), style="yellow"))
 
 
 def _table(found: Curve) -> Table:
     table = Table(box=None)
-    for name in ("n" if found.over == "n" else "questions", *_LABELS.values()):
-        table.add_column(name, no_wrap=True)
-    table.add_column("vote less majority")
-    table.add_column("AUROC")
+    table.add_column("n" if found.over == "n" else "questions", justify="right")
+    for name in (*_HEAD.values(), "AUROC", *_BESIDE.values()):
+        table.add_column(name, justify="right", no_wrap=True)
     for point in found.points:
         table.add_row(
             f"{point.n if found.over == 'n' else point.size:,}",
-            *(f"{100 * point.accuracy[name].value:.1f}" for name in _LABELS),
-            _points(point.minus_majority["head_vote"]),
-            _number(point.within_question_auroc),
+            *(
+                _cell(f"{100 * point.accuracy[name].value:.1f}", *_points(point.minus_majority[name]), join="\n")
+                for name in _HEAD
+            ),
+            _auroc(point.within_question_auroc, join="\n"),
+            *(f"{100 * point.accuracy[name].value:.1f}" for name in _BESIDE),
         )
     return table
 
 
 def _families(found: Curve) -> Table:
-    tested = list(dict.fromkeys(point.tested_on for point in found.points))
     counts = {point.tested_on: point.tested for point in found.points}
-    table = Table("trained on", *(plain(f"{name} ({counts[name]})") for name in tested), box=None)
+    table = Table("trained on ↓, tested on →", box=None)
+    for name, count in counts.items():
+        table.add_column(Text(plain(f"{name} ({count})")), justify="right")
     rows: dict[str, list[Point]] = {}
     for point in found.points:
         rows.setdefault(point.trained_on, []).append(point)
     for name, points in rows.items():
-        cells = [
-            f"{_points(each.minus_majority['head_vote'])}\n{_number(each.within_question_auroc)}" for each in points
-        ]
-        table.add_row(Text(plain(f"{name} ({points[0].size})")), *cells)
+        cells = []
+        for each in points:
+            gain = each.minus_majority["head_vote"]
+            cell = _cell(f"{100 * gain.value:+.1f}", *_points(gain))
+            cells.append(cell.append("\n").append(_auroc(each.within_question_auroc)))
+        table.add_row(Text(plain(f"{name} ({points[0].size:,})")), *cells)
+    counted = next(iter(rows.values()))
+    majority = [f"{100 * each.accuracy['majority'].value:.1f}" for each in counted]
+    table.add_row(Text("majority, %", style="dim"), *(Text(each, style="dim") for each in majority))
     return table
 
 
-def _points(each: Estimate) -> str:
-    return f"{100 * each.value:+.1f} [{100 * each.low:+.1f}, {100 * each.high:+.1f}]"
+def _cell(value: str, low: float, high: float, *, join: str = " ") -> Text:
+    """Return a number and the interval of its difference to majority, green where that is better and red where not."""
+    style = "green" if low > 0 else "red" if high < 0 else "dim"
+    return Text(value).append(join).append("–" if math.isnan(low) else f"{low:+.1f}…{high:+.1f}", style=style)
 
 
-def _number(each: Estimate) -> str:
-    return f"{each.value:.3f} [{each.low:.3f}, {each.high:.3f}]"
+def _points(each: Estimate) -> tuple[float, float]:
+    """Return the interval in points as it is shown; 0.04 points are none."""
+    return round(100 * each.low, 1) + 0.0, round(100 * each.high, 1) + 0.0
+
+
+def _auroc(each: Estimate, *, join: str = " ") -> Text:
+    if math.isnan(each.value):
+        return Text("–", style="dim")
+    return Text(f"{each.value:.3f}").append(join).append(f"{each.low:.2f}…{each.high:.2f}", style="dim")

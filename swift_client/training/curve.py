@@ -1,61 +1,71 @@
 """How far a head carries: accuracy against the questions it learned from, against n, and across families of questions.
 
-Every point is one head judged by :func:`evaluate` on questions that it was not fitted to, so majority, the most
+Every point is a head judged by :func:`evaluate` on questions that it was not fitted to, so majority, the most
 confident answer and the oracle stand beside it, on the same questions and the same draws of their completions.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from swift_client import answers
 from swift_client.errors import ConfigurationError
 from swift_client.models import AnyHead
 from swift_client.scorers import load_any_head
-from swift_client.training.evaluate import answer_of, evaluate
+from swift_client.training.curve_heads import CurveHeads
+from swift_client.training.evaluate import Progress
 from swift_client.training.evaluation import Estimate, Evaluation, plain_values
 from swift_client.training.files import File
 from swift_client.training.graders import GraderSpec
-from swift_client.training.groups import Group
-from swift_client.training.recipes import Recipe, recipe_of
-from swift_client.training.splits import Split, fraction
-from swift_client.training.stored import StoredGroups, states_of
+from swift_client.training.recipes import Recipe
 
 SIZES = (50, 100, 200, 500, 1000, 2000, 5000)
 NS = (1, 2, 4, 8, 16, 32, 64)
 METHODS = ("head_vote", "head", "majority", "mean_logprob", "first", "oracle")
 """Rows of ``evaluate`` that a curve keeps."""
+TEST = "test"
+"""What a point is tested on where families stay together."""
 
 Over = Literal["questions", "n", "family"]
-Progress = Callable[[str, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One head on one set of questions, at one n."""
+    """Heads trained on one set of questions, judged on another at one n; numbers are means over the heads.
+
+    Intervals resample the questions that were judged on; those of several heads are means too, which is wider rather
+    than narrower than the mean's own.
+    """
 
     trained_on: str
-    """Which questions, such as "all" or a family's name."""
+    """Which questions, such as "all", "50 questions" or a family's name; a head's name where one was given."""
     tested_on: str
+    """A family's name, or "test"."""
     size: int
-    """Questions that the head was trained and validated on; 0 for a head that was given."""
+    """Questions that a head was trained and validated on; 0 for a head that was given."""
     n: int
     tested: int
-    """Questions that it was judged on."""
+    """Questions that it was judged on, of which those with n completions count."""
     accuracy: Mapping[str, Estimate]
     """Share of questions whose pick is right, by the row's name in METHODS."""
     minus_majority: Mapping[str, Estimate]
     """The same less majority's, paired."""
     within_question_auroc: Estimate
     """The head's, over whole pools."""
-    verdict: str
-    """What the head's own training says of it."""
+    heads: int = 1
+    """Seeds that were trained with."""
+    helping: int
+    """Heads that their own training found better than chance within a question; ``best_of`` counts without others."""
+    spread: Mapping[str, float]
+    """Standard deviation over the heads, of accuracy by row and of "within_question_auroc"; NaN for one head."""
 
     @classmethod
-    def of(cls, table: Evaluation, n: int, *, trained_on: str, tested_on: str, size: int) -> Point:
+    def of(cls, table: Evaluation, n: int, *, trained_on: str, tested_on: str, size: int, helps: bool) -> Point:
         """Read one n of an evaluation."""
         rows = {name: table.row(name) for name in METHODS}
         auroc = rows["head"].within_question_auroc
@@ -67,8 +77,34 @@ class Point:
             tested=table.questions,
             accuracy={name: row.accuracy[n] for name, row in rows.items()},
             minus_majority={name: row.minus_majority[n] for name, row in rows.items()},
-            within_question_auroc=auroc or Estimate(float("nan"), float("nan"), float("nan")),
-            verdict=str(table.head.get("verdict", "unknown")),
+            within_question_auroc=auroc or Estimate(np.nan, np.nan, np.nan),
+            helping=int(helps),
+            spread=dict.fromkeys((*METHODS, "within_question_auroc"), np.nan),
+        )
+
+    @classmethod
+    def mean(cls, points: Sequence[Point]) -> Point:
+        """Join what differs in nothing but the seed of training."""
+        if len(points) == 1:
+            return points[0]
+        one = points[0]
+        said = {name: [point.accuracy[name] for point in points] for name in one.accuracy}
+        aurocs = [point.within_question_auroc for point in points]
+        return cls(
+            trained_on=one.trained_on,
+            tested_on=one.tested_on,
+            size=one.size,
+            n=one.n,
+            tested=one.tested,
+            accuracy={name: _mean(each) for name, each in said.items()},
+            minus_majority={name: _mean([point.minus_majority[name] for point in points]) for name in said},
+            within_question_auroc=_mean(aurocs),
+            heads=len(points),
+            helping=sum(point.helping for point in points),
+            spread={
+                name: float(np.std([each.value for each in found], ddof=1))
+                for name, found in (said | {"within_question_auroc": aurocs}).items()
+            },
         )
 
 
@@ -81,6 +117,7 @@ class Curve:
     provider: str
     model: str
     notes: tuple[str, ...] = ()
+    """What did not go as asked or was left out, one sentence each."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, None for NaN."""
@@ -88,21 +125,19 @@ class Curve:
         return plain
 
 
-class _Some:
-    """Those of a file's questions that ``wanted`` says, read anew in each pass."""
+class _Learned(NamedTuple):
+    """Questions that heads are trained on."""
 
-    def __init__(self, groups: StoredGroups, wanted: Callable[[Group], bool]) -> None:
-        self._groups, self._wanted = groups, wanted
-
-    def __iter__(self) -> Iterator[Group]:
-        return (group for group in self._groups if self._wanted(group))
+    name: str
+    size: int
+    family: str | None = None
 
 
 def curve(
     samples: File | Sequence[File],
     over: Over,
     *,
-    sizes: Sequence[int] = SIZES,
+    sizes: Sequence[int] | None = None,
     ns: Sequence[int] = NS,
     n: int = 8,
     test: File | Sequence[File] | None = None,
@@ -113,18 +148,21 @@ def curve(
     subsets: int = 200,
     resamples: int = 1000,
     seed: int = 0,
+    seeds: int = 1,
     progress: Progress = lambda stage, done: None,
 ) -> Curve:
     """Draw one of three curves from samples files of one model.
 
     "questions": heads trained on ever more of the questions that are not for test, the smaller sets within the larger,
     each judged at ``n``. "n": one head judged at each of ``ns``. "family": a head for each family of questions, and one
-    for all, judged at ``n`` on each family's test questions.
+    for all, judged at ``n`` on each family's test questions. A question's family is what its samples file says, or,
+    of several files, the name of the file that says nothing.
 
     Args:
         samples: the files; the question's id says whether it is for training or test, as everywhere.
         over: what changes from point to point.
         sizes: numbers of questions, for "questions"; those beyond what there is are left out, and all there are added.
+            Default: SIZES.
         ns: completions to choose from, for "n".
         n: the same for the other two.
         test: files of other questions to judge on, instead of the test questions of ``samples``.
@@ -135,129 +173,89 @@ def curve(
         subsets: draws of n completions a question.
         resamples: of the questions, for the 95 % intervals.
         seed: of training, subsets of questions and draws.
-        progress: told "heads" and how many were judged.
+        seeds: heads a point, each with a seed, and a subset of questions, of its own; the draws stay the same.
+        progress: told "heads" and how many were begun, and the stages of each.
 
     Raises:
-        ConfigurationError: files that cannot be read, or too few questions to train or to judge on.
+        ConfigurationError: a wrong argument, files that cannot be read, too few questions to train or to judge on, or
+            a family without test questions.
         MissingExtraError: training needs the extra "train".
     """
     if over not in ("questions", "n", "family"):
         raise ConfigurationError(f"There is no curve over {over!r}.", hint="Use questions, n or family.")
-    work = _Work(samples, test, recipe=recipe, answer=answer, grade=grade, seed=seed)
-    judged: dict[str, Any] = {"subsets": subsets, "resamples": resamples, "seed": seed}
-    points: list[Point] = []
-    if over == "n":
-        artifact = load_any_head(head) if isinstance(head, (str, os.PathLike)) else head
-        name, size = ("all", len(work.known)) if artifact is None else (artifact.name, 0)
-        table = work.judge(artifact or work.fitted(set(work.known)), ns, **judged)
-        points = [Point.of(table, at, trained_on=name, tested_on="test", size=size) for at in table.ns]
-        return work.curve(over, points, table.notes)
-    if over == "questions":
-        wanted = sorted({size for size in sizes if 0 < size < len(work.known)} | {len(work.known)})
-        sets = [(f"{size} questions", set(work.known[:size]), ["test"]) for size in wanted]
+    if head is not None and over != "n":
+        raise ConfigurationError("A head can be given for the curve over n only.", hint="The others train their own.")
+    if min((*(sizes or ()), *ns, n, seeds), default=0) < 1 or not ns:
+        raise ConfigurationError(
+            f"sizes={sizes}, ns={ns}, n={n} and seeds={seeds} must all be 1 or more.",
+            hint="Leave out what you have no wish for: there are defaults.",
+        )
+    given = load_any_head(head) if isinstance(head, (str, os.PathLike)) else head
+    heads = CurveHeads(samples, test, recipe=recipe, answer=answer, grade=grade, progress=progress)
+    asked = tuple(ns) if over == "n" else (n,)
+    targets: Sequence[str | None] = [None]
+    learned = [_Learned("all", len(heads.family))]
+    if given is None:
+        heads.check(asked)
     else:
-        families = work.families()
-        sets = [(family, {key for key in work.known if work.family[key] == family}, families) for family in families]
-        sets.append(("all", set(work.known), families))
-    notes: list[str] = []
-    for name, ids, targets in sets:
-        artifact = work.fitted(ids)
+        learned, seeds = [_Learned(given.name, 0)], 1
+    if over == "questions":
+        learned = _grown(heads, sizes)
+    elif over == "family":
+        families, targets = heads.families()
+        counts = {family: sum(each == family for each in heads.family.values()) for family in families}
+        learned = [*(_Learned(family, counts[family], family) for family in families), *learned]
+    found: dict[tuple[str, str, int], list[Point]] = {}
+    said: dict[str, set[tuple[str, str]]] = {}
+    for begun, (which, each) in enumerate([(which, each) for which in learned for each in range(seeds)], 1):
+        progress("heads", begun)
+        judged = _trained(heads, which, seed + each) if given is None else given
         for target in targets:
-            table = work.judge(artifact, [n], family=target if over == "family" else None, **judged)
-            points.append(Point.of(table, n, trained_on=name, tested_on=target, size=len(ids)))
-            notes += [note for note in table.notes if note not in notes]
-        progress("heads", len({point.trained_on for point in points}))
-    return work.curve(over, points, notes)
+            table = heads.judge(judged, asked, family=target, subsets=subsets, resamples=resamples, seed=seed)
+            where = target or TEST
+            for at in table.ns:
+                point = Point.of(table, at, trained_on=which.name, tested_on=where, size=which.size, helps=judged.helps)
+                found.setdefault((which.name, where, at), []).append(point)
+            for note in table.notes:
+                said.setdefault(note, set()).add((which.name, where))
+    return Curve(
+        over=over,
+        points=tuple(Point.mean(points) for points in found.values()),
+        provider=heads.provider,
+        model=heads.model,
+        notes=(*heads.notes, *_notes(said, [each.name for each in learned], [target or TEST for target in targets])),
+    )
 
 
-class _Work:
-    """The questions of the files, by what they are for."""
-
-    def __init__(
-        self,
-        samples: File | Sequence[File],
-        test: File | Sequence[File] | None,
-        *,
-        recipe: str | Recipe,
-        answer: answers.Spec,
-        grade: GraderSpec,
-        seed: int,
-    ) -> None:
-        self._recipe = recipe_of(recipe) if isinstance(recipe, str) else recipe
-        self._answer, self._grade, self._seed, self._split = answer, grade, seed, Split()
-        self._paths, self._test = _paths(samples), None if test is None else _paths(test)
-        self._groups = StoredGroups(
-            self._paths,
-            grade=grade,
-            states=self._recipe.states,
-            layers=self._recipe.layers if self._recipe.states else None,
-        )
-        self.family: dict[str, str] = {}
-        """Question → its family."""
-        known = []
-        for group in StoredGroups(self._paths, grade=grade):
-            self.family[group.question_id] = group.family or "unknown"
-            if self._test is not None or self._split.part(group.question_id) != "test":
-                known.append(group.question_id)
-        self.known = sorted(known, key=lambda key: fraction(f"curve:{seed}:{key}"))
-        """Questions to train on, in an order that any smaller set is the beginning of."""
-
-    def families(self) -> list[str]:
-        """Return the families' names; ConfigurationError where there is one only."""
-        found = sorted(set(self.family.values()))
-        if len(found) < 2:
-            raise ConfigurationError(
-                f"All questions are of one family, {found[0]!r}." if found else "There are no questions.",
-                hint='Give questions a "family" in the file that `swift-client collect` reads.',
-            )
-        return found
-
-    def fitted(self, ids: set[str]) -> AnyHead:
-        """Train a head on these questions alone."""
-        from swift_client.training.fit import fit  # torch is imported where training begins
-
-        test = 0.0 if self._test is not None else self._split.test
-        try:
-            return fit(
-                _Some(self._groups, lambda group: group.question_id in ids),
-                provider=self._groups.provider,
-                model=self._groups.model,
-                answer=self._answer,
-                recipe=self._recipe,
-                split=Split(test=test),
-                seed=self._seed,
-                layout=self._groups.layout,
-            ).artifact
-        except ConfigurationError as error:
-            raise ConfigurationError(f"With {len(ids)} questions: {error.message}", hint=error.hint) from error
-
-    def judge(self, head: AnyHead, ns: Sequence[int], *, family: str | None = None, **options: Any) -> Evaluation:
-        """Evaluate a head on test questions, or those of one family."""
-        paths = self._paths if self._test is None else self._test
-        groups = StoredGroups(paths, grade=self._grade, **states_of(head))
-        try:
-            return evaluate(
-                head,
-                _Some(groups, lambda group: family in (None, group.family or "unknown")),
-                split="test" if self._test is None else "all",
-                ns=ns,
-                answer=answer_of(head) if self._answer == "auto" else self._answer,
-                trained=False,
-                provider=groups.provider,
-                model=groups.model,
-                **options,
-            )
-        except ConfigurationError as error:
-            of = "" if family is None else f"Family {family!r}: "
-            raise ConfigurationError(f"{of}{error.message}", hint=error.hint) from error
-
-    def curve(self, over: Over, points: Sequence[Point], notes: Sequence[str]) -> Curve:
-        """Join the points."""
-        kept = tuple(note for note in notes if "left out, and CISC" not in note)  # no curve has these rows
-        return Curve(
-            over=over, points=tuple(points), provider=self._groups.provider, model=self._groups.model, notes=kept
-        )
+def _grown(heads: CurveHeads, sizes: Sequence[int] | None) -> list[_Learned]:
+    """Return the sets of questions, from small to all."""
+    there = len(heads.family)
+    if left := sorted({size for size in sizes or () if size > there}):
+        listed = ", ".join(map(str, left))
+        heads.notes.append(f"{listed} questions are left out: there are {there} to learn from.")
+    wanted = sorted({size for size in (SIZES if sizes is None else sizes) if size < there} | {there})
+    return [_Learned(f"{size} questions", size) for size in wanted]
 
 
-def _paths(samples: File | Sequence[File]) -> Sequence[File]:
-    return [samples] if isinstance(samples, (str, os.PathLike)) else samples
+def _trained(heads: CurveHeads, which: _Learned, seed: int) -> AnyHead:
+    ids = heads.order(seed)[: which.size]
+    if which.family is not None:
+        ids = [key for key, family in heads.family.items() if family == which.family]
+    return heads.fitted(set(ids), which.name, seed)
+
+
+def _notes(said: Mapping[str, set[tuple[str, str]]], learned: Sequence[str], targets: Sequence[str]) -> list[str]:
+    """Return each note once, with the heads and families that it is about where it is not about all."""
+    notes = []
+    for note, where in said.items():
+        heads = [name for name in learned if name in {head for head, _ in where}]
+        tested = [name for name in targets if name in {target for _, target in where}]
+        about = [f"trained on {', '.join(heads)}"] if len(heads) < len(learned) else []
+        about += [f"tested on {', '.join(tested)}"] if len(tested) < len(targets) else []
+        notes.append(f"Heads {' and '.join(about)}: {note}" if about else note)
+    return notes
+
+
+def _mean(found: Sequence[Estimate]) -> Estimate:
+    value, low, high = np.mean([(each.value, each.low, each.high) for each in found], axis=0).tolist()
+    return Estimate(value, low, high)
