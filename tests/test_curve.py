@@ -57,7 +57,7 @@ def samples_file(path: Path, groups: list[Group]) -> Path:
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return samples_file(tmp_path_factory.mktemp("curve") / "s.db", graded_groups(120))
+    return samples_file(tmp_path_factory.mktemp("curve") / "s.db", graded_groups(120, n=6))
 
 
 def test_the_last_point_is_what_train_and_evaluate_say_and_majority_is_the_same_in_all(samples: Path) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from swift_client import answers
 from swift_client.errors import ConfigurationError
 from swift_client.models import AnyHead
-from swift_client.training.evaluate import Progress, answer_of, evaluate
+from swift_client.store import StoredQuestion
+from swift_client.training.evaluate import Progress, answer_of, evaluate, split_of
 from swift_client.training.evaluation import Evaluation
 from swift_client.training.files import File
 from swift_client.training.graders import GraderSpec
@@ -19,6 +21,9 @@ from swift_client.training.groups import Group, trainable
 from swift_client.training.recipes import Recipe, recipe_of
 from swift_client.training.splits import Split, fraction
 from swift_client.training.stored import StoredGroups, states_of
+
+_Wanted = Callable[[str, str], bool]
+"""Tells by a question's id and family whether it is wanted."""
 
 
 class CurveHeads:
@@ -66,12 +71,12 @@ class CurveHeads:
             elif group.question_id in self.tested:
                 both += 1
             elif len(trainable(group)):
-                self.family[group.question_id] = _family(group)
+                self.family[group.question_id] = str(group.family)
         if both:
             self.notes.append(f"{both} questions are in the test files too: no head was trained on them.")
 
     def _hold_out(self, group: Group) -> None:
-        self.tested[group.question_id] = _family(group)
+        self.tested[group.question_id] = str(group.family)
         self._most = max(self._most, len(group.completions))
 
     def check(self, ns: Sequence[int]) -> None:
@@ -116,7 +121,7 @@ class CurveHeads:
 
         try:
             return fit(
-                _Some(self._paths, self._grade, lambda group: group.question_id in ids, **self._states),
+                _Some(self._paths, self._grade, lambda key, _: key in ids, **self._states),
                 provider=self.provider,
                 model=self.model,
                 answer=self._answer,
@@ -132,10 +137,15 @@ class CurveHeads:
     def judge(self, head: AnyHead, ns: Sequence[int], *, family: str | None = None, **options: Any) -> Evaluation:
         """Evaluate a head on the test questions, or those of one family."""
         paths = self._paths if self._test is None else self._test
+        ours = split_of(head)[0] == self._split  # a head that was given may have other test questions
+
+        def wanted(key: str, of: str) -> bool:
+            return family in (None, of) and (key in self.tested or not ours)
+
         try:
             return evaluate(
                 head,
-                _Some(paths, self._grade, lambda group: family in (None, _family(group)), **states_of(head)),
+                _Some(paths, self._grade, wanted, **states_of(head)),
                 split="test" if self._test is None else "all",
                 ns=ns,
                 answer=answer_of(head) if self._answer == "auto" else self._answer,
@@ -151,31 +161,28 @@ class CurveHeads:
 
 
 class _Some:
-    """Those of the files' questions that ``wanted`` says, read anew in each pass.
+    """Those of the files' questions that ``wanted`` says, by id and family, read anew in each pass.
 
     Of several files, a question without a family gets its file's name for one.
     """
 
     def __init__(
-        self,
-        paths: Sequence[File],
-        grade: GraderSpec,
-        wanted: Callable[[Group], bool] = lambda group: True,
-        **states: Any,
+        self, paths: Sequence[File], grade: GraderSpec, wanted: _Wanted = lambda key, family: True, **states: Any
     ) -> None:
-        self._files = [(Path(path).stem, StoredGroups([path], grade=grade, **states)) for path in paths]
-        self._wanted = wanted
+        self._files = []
+        for path in paths:
+            name = Path(path).stem if len(paths) > 1 else "unknown"
+            only = partial(_wanted, wanted, name)
+            self._files.append((name, StoredGroups([path], grade=grade, only=only, **states)))
 
     def __iter__(self) -> Iterator[Group]:
         for name, groups in self._files:
             for group in groups:
-                named = replace(group, family=name) if group.family is None and len(self._files) > 1 else group
-                if self._wanted(named):
-                    yield named
+                yield group if group.family else replace(group, family=name)
 
 
-def _family(group: Group) -> str:
-    return group.family or "unknown"
+def _wanted(wanted: _Wanted, name: str, question: StoredQuestion) -> bool:
+    return wanted(question.id, question.family or name)
 
 
 def _paths(samples: File | Sequence[File]) -> Sequence[File]:

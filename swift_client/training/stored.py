@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from swift_client.errors import ConfigurationError
 from swift_client.models import AnyHead, HiddenHead
-from swift_client.store import Layout, Sample, SampleStore, StateFile
+from swift_client.store import Layout, Sample, SampleStore, StateFile, StoredQuestion
 from swift_client.training.graders import GraderSpec, grade_all, grader
 from swift_client.training.groups import Group
 from swift_client.training.recipes import States
@@ -28,6 +28,7 @@ class StoredGroups:
         states: what the completions carry of the hidden states that were captured beside the files; None: nothing.
             They are mapped, not read into memory.
         layers: which hidden states, all by default.
+        only: which questions; what the others' completions hold is not read.
 
     Raises:
         ConfigurationError: files of several models, an empty file, an unknown grader, hidden states that were not
@@ -41,10 +42,11 @@ class StoredGroups:
         grade: GraderSpec = "auto",
         states: States | None = None,
         layers: Sequence[int] | None = None,
+        only: Callable[[StoredQuestion], bool] = lambda question: True,
     ) -> None:
         if not callable(grade):
             grader(grade)
-        self._paths, self._grade = tuple(paths), grade
+        self._paths, self._grade, self._only = tuple(paths), grade, only
         self.layout = _common([_layout(path, states, layers) for path in self._paths]) if states else None
         """What the hidden states' columns are."""
         sources = {source for path in self._paths for source in _sources(path)}
@@ -61,7 +63,9 @@ class StoredGroups:
         for path in self._paths:
             with SampleStore(path) as store, ExitStack() as closing:
                 file = closing.enter_context(StateFile(path)) if self.layout else None
-                for question, samples in store.groups():
+                for question in filter(self._only, store.questions()):
+                    if not (samples := store.samples(question.id)):
+                        continue
                     completions = tuple(self._carrying(sample, file) for sample in samples)
                     labels = np.array([np.nan if sample.label is None else sample.label for sample in samples])
                     if np.isnan(labels).any() and question.answer is not None:
