@@ -35,11 +35,15 @@ _LINES = {
     "mean_logprob": "mean logprob",
     "oracle": "any of n",
 }
-_CELL, _NAMES = (104.0, 46.0), 150.0
+_CELL, _NAMES = (104.0, 60.0), 150.0
 
 
 def curve_svg(found: Curve) -> str:
-    """Draw the points: accuracy with the vote's 95 % band, or for families the vote's points above majority."""
+    """Draw the points: accuracy, or for families the vote's points above majority.
+
+    The band is the 95 % interval of the vote's paired difference to majority, drawn from majority's height: where it
+    leaves out majority's line, the vote is better or worse.
+    """
     body, height = _square(found) if found.over == "family" else (_lines(found), HEIGHT)
     width = WIDTH if found.over != "family" else _NAMES + _CELL[0] * len(_tested(found)) + 20
     described = {
@@ -70,7 +74,8 @@ def _lines(found: Curve) -> list[Markup]:
         y_ticks=[(value, f"{value:g}") for value in ticks(low, high, 6)],
         x_title="completions to choose from, n" if found.over == "n" else "questions trained and validated on",
         y_title=f"right, % of {found.points[0].tested} test questions"
-        + ("" if found.over == "n" else f", n = {found.points[0].n}"),
+        + ("" if found.over == "n" else f", n = {found.points[0].n}")
+        + "; band: vote less majority, 95 %",
     )
     edges = [_edges(point) for point in found.points]
     parts.append(
@@ -94,7 +99,12 @@ def _square(found: Curve) -> tuple[list[Markup], float]:
     width, height = _CELL
     most = max([0.01, *(abs(point.minus_majority["head_vote"].value) for point in found.points)])
     parts: list[Markup] = [
-        text(2, 14, f"points above majority, n = {found.points[0].n}; AUROC within a question", class_="title"),
+        text(
+            2,
+            14,
+            f"points above majority with 95 % interval, n = {found.points[0].n}; AUROC",
+            class_="title",
+        ),
         text(2, 40, "trained on ↓  tested on →", class_="tick"),
     ]
     for at, name in enumerate(tested):
@@ -103,13 +113,19 @@ def _square(found: Curve) -> tuple[list[Markup], float]:
         parts.append(text(_NAMES - 8, 50 + height * (at + 0.5) + 4, _cut(name), text_anchor="end"))
     for point in found.points:
         x, y = _NAMES + width * tested.index(point.tested_on), 50 + height * trained.index(point.trained_on)
-        gain = point.minus_majority["head_vote"].value
+        beyond, auroc = point.minus_majority["head_vote"], point.within_question_auroc.value
+        gain = beyond.value
         fill = "#0b5cad" if gain >= 0 else "#b84a00"
         shade = round(0.05 + 0.35 * abs(gain) / most, 3)
         parts.append(tag("rect", x=x, y=y, width=width, height=height, class_="cell", fill=fill, fill_opacity=shade))
         parts.append(text(x + width / 2, y + 19, f"{100 * gain:+.1f}", text_anchor="middle"))
-        auroc = point.within_question_auroc.value
-        parts.append(text(x + width / 2, y + 36, f"{auroc:.3f}", class_="tick", text_anchor="middle"))
+        interval = f"{100 * beyond.low:+.1f}…{100 * beyond.high:+.1f}"
+        parts.append(text(x + width / 2, y + 34, interval, class_="tick", text_anchor="middle"))
+        parts.append(
+            text(
+                x + width / 2, y + 51, "–" if math.isnan(auroc) else f"{auroc:.3f}", class_="tick", text_anchor="middle"
+            )
+        )
     return parts, 50 + height * len(trained) + 10
 
 
@@ -118,8 +134,9 @@ def _tested(found: Curve) -> list[str]:
 
 
 def _edges(point: Point) -> tuple[float, float]:
-    each = point.accuracy["head_vote"]
-    return each.low, each.high
+    """Return the interval of the vote's difference to majority, from majority's height."""
+    height, beyond = point.accuracy["majority"].value, point.minus_majority["head_vote"]
+    return height + beyond.low, height + beyond.high
 
 
 def _cut(name: str) -> str:
