@@ -98,7 +98,10 @@ def read_choice(
 
 def thinking_text(message: Message) -> str:
     """Return what a reasoning parser took out of the answer; servers call it by one of two names, or by both."""
-    return lenient(message.reasoning, str) or lenient(message.reasoning_content, str) or ""
+    for raw in (message.reasoning, message.reasoning_content):
+        if filled(raw) and (text := lenient(raw, str)):
+            return text
+    return ""
 
 
 def _visible_text(message: Message) -> tuple[str, Source, str]:
