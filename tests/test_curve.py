@@ -27,6 +27,8 @@ from swift_client.training.stored import StoredGroups
 from swift_client.training.voting import subsets
 from swift_client.types import Usage
 from tests.graded import graded_groups
+from tests.test_hidden_training import samples_file as states_file
+from tests.test_hidden_training import with_states
 
 QUICK = replace(recipe_of("default"), epochs=3, identity=())
 FAST: dict[str, Any] = {"recipe": QUICK, "answer": "number", "grade": "number", "subsets": 10, "resamples": 50}
@@ -203,6 +205,18 @@ def test_a_family_without_a_test_question_is_named(samples: Path, tmp_path: Path
     other = samples_file(tmp_path / "t.db", graded_groups(1, seed=3))  # of the family "even"
     with pytest.raises(ConfigurationError, match="No test question is of the family 'odd'"):
         curve(samples, "family", n=2, test=other, **FAST)
+
+
+def test_a_recipe_that_reads_hidden_states_learns_from_the_captured_layers(tmp_path: Path) -> None:
+    groups = with_states(graded_groups(60, n=4, signal=0.0), signal=2.0)
+    captured = states_file(tmp_path / "s.db", groups)
+    row = replace(recipe_of("hidden", layers=[2]), epochs=12)
+    blind, seeing = (
+        curve(captured, "questions", sizes=[], n=2, **FAST | {"recipe": recipe}).points[0] for recipe in (QUICK, row)
+    )
+    assert seeing.within_question_auroc.value > 0.8 > blind.within_question_auroc.value
+    with pytest.raises(ConfigurationError, match="Hidden state 1 was not captured"):
+        curve(captured, "questions", **FAST | {"recipe": recipe_of("hidden", layers=[1])})
 
 
 def test_a_note_says_which_heads_it_is_about(samples: Path) -> None:
