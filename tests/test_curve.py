@@ -16,7 +16,7 @@ from swift_client.cli.app import run
 from swift_client.errors import ConfigurationError
 from swift_client.models import save
 from swift_client.store import Meta, SampleStore, StoredQuestion
-from swift_client.training.curve import curve
+from swift_client.training.curve import Curve, curve
 from swift_client.training.curve_picture import curve_svg
 from swift_client.training.evaluate import evaluate
 from swift_client.training.fit import fit
@@ -62,6 +62,11 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return samples_file(tmp_path_factory.mktemp("curve") / "s.db", graded_groups(120, n=6))
 
 
+@pytest.fixture(scope="module")
+def square(samples: Path) -> Curve:
+    return curve(samples, "family", n=4, **FAST)
+
+
 def test_the_last_point_is_what_train_and_evaluate_say_and_majority_is_the_same_in_all(samples: Path) -> None:
     found = curve(samples, "questions", sizes=[40, 9999], n=4, **FAST)
     groups = StoredGroups([samples], grade="number")
@@ -103,13 +108,12 @@ def test_smaller_sets_lie_within_larger_ones_and_none_holds_a_test_question(
     assert seen[2] == seen[0] | seen[1]
 
 
-def test_families_are_judged_on_their_own_test_questions_by_every_head(samples: Path) -> None:
-    found = curve(samples, "family", n=4, **FAST)
-    assert [(point.trained_on, point.tested_on) for point in found.points] == [
+def test_families_are_judged_on_their_own_test_questions_by_every_head(samples: Path, square: Curve) -> None:
+    assert [(point.trained_on, point.tested_on) for point in square.points] == [
         (trained, tested) for trained in ("even", "odd", "all") for tested in ("even", "odd")
     ]
     groups = list(StoredGroups([samples], grade="number"))
-    for point in found.points:
+    for point in square.points:
         own = [group for group in groups if group.family == point.tested_on]
         plain = evaluate(None, own, ns=[4], subsets=10, resamples=50, trained=False, answer="number")
         assert point.tested == plain.questions
@@ -256,9 +260,8 @@ def test_wrong_options_are_refused_before_anything_is_read(arguments: list[str])
     assert run(["curve", "missing.db", *arguments]) == 3
 
 
-def test_names_of_families_are_text_in_the_picture(samples: Path) -> None:
-    found = curve(samples, "family", n=2, **FAST)
-    named = replace(found, points=tuple(replace(point, trained_on="<script>") for point in found.points))
+def test_names_of_families_are_text_in_the_picture(samples: Path, square: Curve) -> None:
+    named = replace(square, points=tuple(replace(point, trained_on="<script>") for point in square.points))
     assert "<script>" not in curve_svg(named)
     lone = curve(samples, "n", ns=[2], **FAST)
     assert "nan" not in curve_svg(lone)

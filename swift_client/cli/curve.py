@@ -153,7 +153,7 @@ def _table(found: Curve) -> Table:
 
 def _families(found: Curve) -> Table:
     counts = {point.tested_on: point.tested for point in found.points}
-    table = Table("trained on ↓, tested on →", box=None)
+    table = Table("trained on ↓ tested →", box=None)
     for name, count in counts.items():
         table.add_column(Text(plain(f"{name} ({count})")), justify="right")
     rows: dict[str, list[Point]] = {}
