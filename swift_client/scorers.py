@@ -34,6 +34,7 @@ from swift_client.features import (
 from swift_client.models import AnyHead, HeadArtifact, HiddenHead, load
 from swift_client.models.arrays import finite_scalar, finite_vector
 from swift_client.ragged import F64, mean_runs, offsets_of
+from swift_client.reach import beyond
 from swift_client.types import F32, Bool, Completion
 
 ScorerFunction = Callable[[Sequence[Completion]], ArrayLike]
@@ -52,6 +53,8 @@ class Scores:
     """The scorer's or the head's name."""
     notes: tuple[str, ...] = ()
     """One sentence for each thing that the numbers do not show by themselves."""
+    outside: bool = False
+    """Whether the completions are unlike those that the head was trained on, so that its scores may mean nothing."""
 
 
 @dataclass(frozen=True)
@@ -214,8 +217,13 @@ def _score_with_head(
     scores = artifact.scores(read.features.values, read.features.offsets, read.terms.values)
     values = np.where(read.depth.readable, scores, np.nan)
     probabilities = None if artifact.calibration is None else artifact.calibration(values).astype(np.float32)
-    notes = read.depth.notes
-    return Scores(values=values.astype(np.float32), probabilities=probabilities, name=artifact.name, notes=notes)
+    return Scores(
+        values=values.astype(np.float32),
+        probabilities=probabilities,
+        name=artifact.name,
+        notes=read.depth.notes,
+        outside=beyond(artifact, read.terms.values, read.depth.readable),
+    )
 
 
 def _score_with_hidden_head(
@@ -232,11 +240,13 @@ def _score_with_hidden_head(
     ]
     without = sum(not len(each) for each in rows)
     notes = [f"{without} of {len(rows)} completions have no score, for want of hidden states."] if without else []
+    outside = False
     if head.beside is None:
         values = head.scores(np.concatenate([np.zeros((0, 2), np.float32), *rows]), offsets_of(map(len, rows)))
     else:
         read = _read(completions, head.beside, head.name, groups)
         notes += read.depth.notes
+        outside = beyond(head, read.terms.values, read.depth.readable)
         lengths = np.diff(read.features.offsets)
         joined = [part if len(part) else np.zeros((size, 2)) for part, size in zip(rows, lengths, strict=True)]
         if any(len(part) != size for part, size in zip(joined, lengths, strict=True)):
@@ -246,7 +256,13 @@ def _score_with_hidden_head(
         scores = head.scores(np.concatenate(joined), read.features.offsets, read.features.values, read.terms.values)
         values = np.where(scored, scores, np.nan)
     probabilities = None if head.calibration is None else head.calibration(values).astype(np.float32)
-    return Scores(values=values.astype(np.float32), probabilities=probabilities, name=head.name, notes=tuple(notes))
+    return Scores(
+        values=values.astype(np.float32),
+        probabilities=probabilities,
+        name=head.name,
+        notes=tuple(notes),
+        outside=outside,
+    )
 
 
 class _Reading(NamedTuple):

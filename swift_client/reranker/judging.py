@@ -94,6 +94,10 @@ def judge(completions: Sequence[Completion], rules: Rules) -> Selection:
     if shown is None:
         scorer, shown = UNTRAINED, ordered
     scored = scorers.score(shown, scorer, groups=read.groups)
+    if scored.outside:
+        doubts = (*doubts, _strange(scored.name, anyway=rules.anyway))
+        if not rules.anyway:
+            scorer, scored = UNTRAINED, scorers.score(ordered, UNTRAINED)
     values, weights, name = scored.values, scored.probabilities, scored.name
     if rules.second:
         pair = values.astype(np.float64), rules.second.values.astype(np.float64)
@@ -184,6 +188,11 @@ def _trusted(rules: Rules, completions: Sequence[Completion]) -> tuple[Scorer, t
             f"{head.name} needs {head.k_min} alternatives a token and {longest} came: {UNTRAINED} scores instead.",
         )
     return head, ()
+
+
+def _strange(name: str, *, anyway: bool) -> str:
+    then = "its scores may mislead." if anyway else f"{UNTRAINED} scores instead."
+    return f"These answers are unlike those that {name} was trained on: {then}"
 
 
 def _numbered(completions: Sequence[Completion]) -> list[Completion]:

@@ -234,6 +234,11 @@ def _notes(pools: Sequence[Pool], wanted: Sequence[int], asked: Sequence[int], *
         notes.append(f"In {unread} of {total} completions no answer could be read: they do not vote.")
     if scored and (silent := sum(int(np.isnan(each.scores["head"]).sum()) for each in pools)):
         notes.append(f"{silent} of {total} completions have no score by the head, for want of logprobs.")
+    if outside := sum(each.outside for each in pools):
+        notes.append(
+            f"On {outside} of {len(pools)} questions the answers are unlike those that the head was trained on: "
+            "best_of sets it aside there, and the table shows what it would have chosen."
+        )
     if said := [each.note for each in pools if each.note]:
         notes.append(f"On {len(said)} questions, reading answers: {said[0]}")
     return notes

@@ -14,6 +14,7 @@ from swift_client import answers
 from swift_client.errors import ConfigurationError
 from swift_client.models import AnyHead
 from swift_client.ragged import F64, I64
+from swift_client.reach import SHARE, distances
 from swift_client.store import Layout
 from swift_client.training.calibration import calibrate
 from swift_client.training.dataset import Dataset, EmptyPartError, Readings, read
@@ -42,6 +43,8 @@ IDENTITY_GAIN = 0.01
 """Within-question AUROC on validation that identities must bring to be kept."""
 ENOUGH_VALIDATION = 5000
 """Validation completions from which the head's own validation questions alone say enough about it."""
+ENOUGH_FOR_REACH = 200
+"""Validation completions that it takes to say how far a head reaches."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -146,6 +149,7 @@ def fit(
         "validation": metrics,
         "gate": judged.facts(),
         "verdict": judged.verdict,
+        "reach": _reach(chosen),
     }
     facts: dict[str, Any] = {"calibration": calibration, "training": training, "licence": licence}
     if row.states is None:
@@ -195,6 +199,15 @@ class _Unseen(NamedTuple):
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.question + first for part, first in zip(parts, before, strict=False)]),
         )
+
+
+def _reach(attempt: _Attempt) -> float | None:
+    """Return the distance that most validation completions lie within, or where those are few, training ones."""
+    data = attempt.data
+    known = data.validation if len(data.validation.labels) >= ENOUGH_FOR_REACH else data.train
+    _, response = attempt.network.export()
+    found = distances(response, attempt.recipe.terms, known.terms, width=data.k_max)
+    return None if found is None else float(np.quantile(found, SHARE))
 
 
 def _agreement(attempt: _Attempt, matrix: Matrix) -> F64:

@@ -42,6 +42,8 @@ class Pool:
     """By scorer: (m,) probabilities, for those scorers that have them."""
     note: str | None
     """What the reader of answers has to say."""
+    outside: bool = False
+    """Whether ``best_of`` would set the head aside, since the answers are unlike those of its training."""
 
     def joined(self, other: Pool) -> Pool:
         """Return this question with the scores of both."""
@@ -80,6 +82,7 @@ def pool(group: Group, scorings: Mapping[str, Scoring], answer: answers.Spec) ->
             if each.probabilities is not None
         },
         note=read.note,
+        outside=any(each.outside for each in scored.values()),
     )
 
 

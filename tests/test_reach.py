@@ -1,0 +1,144 @@
+"""A head knows its own ground: on answers unlike those of its training it is set aside, and a note says so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the extra 'train' is not installed")
+
+from swift_client import Completion, rank, scorers
+from swift_client.features import RESPONSE_TERMS, column_names, response_terms
+from swift_client.models import HeadArtifact, load, save
+from swift_client.reach import COMPARED, distances
+from swift_client.reranker.judging import Rules, judge
+from swift_client.training.evaluate import evaluate
+from swift_client.training.fit import fit
+from swift_client.training.groups import Group
+from swift_client.training.recipes import recipe_of
+from tests.graded import graded_groups
+
+
+def strange(groups: list[Group]) -> list[Group]:
+    """The same labels for answers of another kind: long, all of numbers, each token doubtful."""
+
+    def other(each: Completion) -> Completion:
+        length = 8 * len(each.tokens)
+        top = np.tile(np.log(np.float32([0.3, 0.3, 0.2, 0.1, 0.05, 0.02, 0.02, 0.01])), (length, 1))
+        return replace(
+            each,
+            tokens=("7",) * length,
+            logprobs=top[:, 0],
+            top_logprobs=top,
+            censored=np.zeros(length, np.bool_),
+        )
+
+    return [replace(group, completions=tuple(map(other, group.completions))) for group in groups]
+
+
+@pytest.fixture(scope="module")
+def head() -> HeadArtifact:
+    made = fit(graded_groups(160), provider="p", model="m", answer="number").artifact
+    assert isinstance(made, HeadArtifact)
+    return made
+
+
+def outside(groups: list[Group], head: HeadArtifact) -> float:
+    return float(np.mean([scorers.score(group.completions, head).outside for group in groups]))
+
+
+def test_new_questions_of_the_same_kind_are_within_reach_and_others_are_not(head: HeadArtifact) -> None:
+    fresh = graded_groups(100, seed=7)
+    assert outside(fresh, head) <= 0.02
+    assert outside(strange(fresh), head) == 1.0
+
+
+def test_the_distance_is_the_mean_deviation_of_the_compared_terms_worked_out_by_hand(head: HeadArtifact) -> None:
+    mean, scale = head.response.standardizer.mean, head.response.standardizer.scale
+    names = column_names(RESPONSE_TERMS, head.response_terms, width=head.width)
+    rows = np.random.default_rng(0).normal(mean, 8 * scale, (5, len(mean)))
+    by_hand = [
+        np.mean(
+            [
+                min(abs(t - m) / s, 10.0)
+                for t, m, s, name in zip(row, mean, scale, names, strict=True)
+                if name in COMPARED
+            ]
+        )
+        for row in rows
+    ]
+    found = distances(head.response, head.response_terms, rows, width=head.width)
+    np.testing.assert_allclose(found, by_hand)
+
+
+def test_99_of_100_completions_of_the_training_s_kind_lie_within_reach(head: HeadArtifact) -> None:
+    singles = [
+        scorers.score([each], head).outside for group in graded_groups(200, seed=3) for each in group.completions
+    ]
+    assert np.mean(singles) == pytest.approx(0.01, abs=0.015)
+
+
+def test_lists_of_another_length_are_no_other_ground(head: HeadArtifact) -> None:
+    fresh = graded_groups(40, seed=7)
+    short = [
+        replace(
+            group, completions=tuple(replace(each, top_logprobs=each.top_logprobs[:, :5]) for each in group.completions)
+        )
+        for group in fresh
+    ]
+    assert outside(short, head) == outside(fresh, head)
+    table = [each for group in fresh for each in group.completions]
+    whole, cut = (response_terms(table, sorted(COMPARED), k=k).values for k in (8, 0))
+    np.testing.assert_array_equal(whole, cut)
+
+
+def test_a_head_beyond_its_reach_is_set_aside_and_a_note_says_so(head: HeadArtifact) -> None:
+    group = graded_groups(1, seed=7)[0]
+    near, far = (
+        judge(group.completions, Rules(scorer=head)),
+        judge(strange([group])[0].completions, Rules(scorer=head)),
+    )
+    assert (near.scorer, far.scorer) == (head.name, "mean_logprob")
+    assert all(candidate.probability is None for candidate in far.candidates)
+    assert not any("unlike" in note for note in near.notes)
+    assert any("unlike those that head p/m was trained on: mean_logprob scores instead" in note for note in far.notes)
+
+
+def test_a_head_that_was_asked_for_by_name_scores_anyway_and_the_note_stays(head: HeadArtifact) -> None:
+    group = strange(graded_groups(1, seed=7))[0]
+    found = judge(group.completions, Rules(scorer=head, anyway=True))
+    assert found.scorer == head.name
+    assert any("may mislead" in note for note in found.notes)
+
+
+def test_the_reach_is_kept_in_the_file_and_an_odd_one_is_none(head: HeadArtifact, tmp_path: Path) -> None:
+    save(head, tmp_path / "head.safetensors")
+    again = load(tmp_path / "head.safetensors")
+    assert isinstance(again, HeadArtifact)
+    assert outside(strange(graded_groups(5, seed=7)), again) == 1.0
+    for odd in ("far", -1.0, 0, None, [1.0], float("nan")):
+        odd_one = replace(head, training={**head.training, "reach": odd})
+        assert outside(strange(graded_groups(5, seed=7)), odd_one) == 0.0
+    old = replace(head, training={name: fact for name, fact in head.training.items() if name != "reach"})
+    assert outside(strange(graded_groups(5, seed=7)), old) == 0.0
+
+
+def test_a_head_without_response_terms_has_no_reach() -> None:
+    made = fit(
+        graded_groups(30), provider="p", model="m", answer="number", recipe=replace(recipe_of("swift"), epochs=1)
+    )
+    assert made.artifact.training["reach"] is None
+
+
+def test_evaluate_says_on_how_many_questions_best_of_would_not_listen(head: HeadArtifact) -> None:
+    groups = strange(graded_groups(20, seed=7)) + graded_groups(20, seed=8)
+    table = evaluate(head, groups, split="all", ns=[2], subsets=5, resamples=20, trained=False)
+    assert any(note.startswith("On 20 of 40 questions the answers are unlike") for note in table.notes)
+
+
+def test_rank_sets_it_aside_too(head: HeadArtifact) -> None:
+    found = rank(list(strange(graded_groups(1, seed=7))[0].completions), scorer=head)
+    assert found.scorer == "mean_logprob"
