@@ -20,6 +20,7 @@ from swift_client.errors import (
 )
 from swift_client.store import BatchStore, Sample, SampleStore, StoredQuestion
 from swift_client.training.batch import BatchProgress, collect_batch, collect_batch_async
+from swift_client.training.batch_run import EMPTY_HANDED
 from swift_client.training.collect import CollectResult, Prices, collect
 from tests.batch_server import BatchServer
 from tests.children import command, environment
@@ -421,13 +422,97 @@ def test_replies_of_another_size_than_asked_still_fill_every_number_once(server:
 
 
 def test_a_page_instead_of_the_output_gives_no_paid_batch_up(server: BatchServer, out: Path) -> None:
-    handle, pages = server._handle, [html(200, "Sign in")]
+    handle, pages = server._handle, [html(200, "Sign in")] * EMPTY_HANDED
+    server.serve(lambda request: pages.pop() if pages and "content" in request.path else handle(request))
+    with pytest.raises(ResponseDecodeError, match="not its output: it is a web page"):
+        run(server, out)
+    assert open_batches(out) == 1
+    pages[:] = [html(200, "Sign in")]  # one that passes needs no second run
+    assert run(server, out).complete
+    assert len(server.batches) == 1
+
+
+def test_a_page_beside_a_readable_file_of_errors_gives_no_paid_batch_up(server: BatchServer, out: Path) -> None:
+    refusal = {"error": {"message": "flagged"}}
+    server.answer = lambda custom_id, body: (
+        {"custom_id": custom_id, "response": {"status_code": 400, "body": refusal}, "error": None}
+        if "What is 3" in body["messages"][0]["content"]
+        else None
+    )
+    handle, pages = server._handle, [html(200, "Sign in")] * 2 * EMPTY_HANDED
     server.serve(lambda request: pages.pop() if pages and "content" in request.path else handle(request))
     with pytest.raises(ResponseDecodeError, match="not its output"):
         run(server, out)
     assert open_batches(out) == 1
+    assert run(server, out).samples == 20
+    assert len(server.batches) == 1
+
+
+@pytest.mark.parametrize("cuts", [1, EMPTY_HANDED])
+def test_an_output_shorter_than_the_provider_counts_is_fetched_again(server: BatchServer, out: Path, cuts: int) -> None:
+    handle, left = server._handle, [2] * cuts
+
+    def serve(request: Any) -> Response:
+        response = handle(request)
+        if left and "content" in request.path:
+            return Response(200, b"".join(response.body.splitlines(keepends=True)[: left.pop()]), {})
+        return response
+
+    server.serve(serve)
+    result = run(server, out)
+    assert result.samples == (24 if cuts == 1 else 8)
+    assert open_batches(out) == (cuts > 1)
+    if cuts > 1:
+        assert {failure.lost for failure in result.failures} == {4}
+        assert len(result.failures) == 4
+        assert "run the same command again" in str(result.failures[0].error)
+        assert run(server, out).complete
+    assert len(server.batches) == 1
+
+
+def test_a_completed_batch_without_counts_and_files_is_waited_for(server: BatchServer, out: Path) -> None:
+    handle, looks = server._handle, [3]
+
+    def serve(request: Any) -> Response:
+        response = handle(request)
+        if "/v1/batches/" not in request.path:
+            return response
+        batch = json.loads(response.body)
+        batch["request_counts"] = None
+        if batch["status"] == "completed" and looks[0]:
+            looks[0] -= 1
+            batch["output_file_id"] = None
+        return json_response(batch)
+
+    server.serve(serve)
     assert run(server, out).complete
     assert len(server.batches) == 1
+
+
+def test_batches_that_bring_no_logprobs_are_paid_for_once(server: BatchServer, out: Path) -> None:
+    def bare(output: list[bytes], errors: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+        replies = [json.loads(line) for line in output]
+        for reply in replies:
+            for choice in reply["response"]["body"]["choices"]:
+                choice["logprobs"] = None
+        return [json.dumps(reply).encode() for reply in replies], errors
+
+    server.lines = bare
+    first = run(server, out, require_logprobs=True)
+    assert (len(server.batches), open_batches(out)) == (1, 0)
+    assert {type(failure.error) for failure in first.failures} == {LogprobsUnavailableError}
+    with pytest.raises(LogprobsUnavailableError, match="an earlier batch"):
+        run(server, out, require_logprobs=True)
+    assert len(server.batches) == 1
+    server.lines = lambda output, errors: (output, errors)
+    assert run(server, out, require_logprobs=True, forget_batches=True).complete
+    assert len(server.batches) == 2
+
+
+@pytest.mark.parametrize("provider", ["vllm", "mistral", "xai", "pocket", "huggingface", "gemini"])
+def test_a_provider_without_such_batches_is_refused_with_those_that_have(provider: str, out: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"has no batches.* openai, .*groq"):
+        collect_batch(QUESTIONS[:1], out, provider=provider, model="m", n=1)
 
 
 def test_outages_while_it_waits_and_downloads_cut_short_cost_nothing(server: BatchServer, out: Path) -> None:

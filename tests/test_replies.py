@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from swift_client.adapters.openai_chat import parse
+from swift_client import parse_response, rank
+from swift_client.adapters.by_shape import parse
 from swift_client.adapters.replies import recognise
-from swift_client.errors import BadRequestError, ConfigurationError
+from swift_client.errors import BadRequestError, ConfigurationError, RequestTimeoutError, SwiftClientError
 from swift_client.types import Completion
 from tests.plain_decoder import body, choice, drawn_body, entry, streamed
 
@@ -100,6 +101,108 @@ def test_what_is_no_reply_is_refused_with_what_to_pass_instead(reply, words):
     assert caught.value.hint
 
 
-def test_an_error_among_several_replies_is_raised():
+FAILED = {"error": {"message": "no such model", "code": 400}}
+
+
+def test_an_error_among_several_replies_is_left_out_with_its_own_sentence():
+    reply = parse(recognise([DATA, FAILED, DATA]))
+    assert [item.index for item in reply.completions] == list(range(2 * len(texts(DATA))))
+    assert any("Reply 1 is left out: no such model" in note for note in reply.notes)
     with pytest.raises(BadRequestError, match="no such model"):
-        recognise([DATA, {"error": {"message": "no such model", "code": 400}}])
+        parse_response([DATA, FAILED])
+    with pytest.raises(BadRequestError, match="no such model"):
+        parse(recognise([FAILED, FAILED]))
+
+
+@pytest.mark.parametrize("other", [{"foo": 1}, {}, [], "x", 3, None, {"choices": 3}])
+def test_what_is_no_reply_among_replies_is_an_error_and_never_dropped(other):
+    for held in ([DATA, json.dumps(other).encode()], json.dumps([json.loads(DATA), other]), lines(DATA, other)):
+        with pytest.raises(SwiftClientError, match="Reply 1"):
+            rank(held)
+
+
+def lines(*replies: object) -> bytes:
+    return b"".join((each if isinstance(each, bytes) else json.dumps(each).encode()) + b"\n" for each in replies)
+
+
+PRETTY = json.dumps(json.loads(DATA), indent=2).encode()
+FLAT = json.dumps(json.loads(DATA), indent=0).encode()
+NAN = body(choice("a", [entry("a", float("nan"), [])]))
+
+
+@pytest.mark.parametrize(
+    ("held", "replies"),
+    [
+        (lines(DATA, DATA, DATA), 3),
+        (b"\xef\xbb\xbf" + lines(DATA, DATA), 2),
+        (b"\n\n" + DATA + b"\r\n\r\n" + DATA + b"\r\n\r\n", 2),
+        (b" " * 100 + b"[" + DATA + b"," + DATA + b"]", 2),
+        (PRETTY + b"\n" + PRETTY, 2),
+        (PRETTY, 1),
+        (FLAT, 1),
+        (FLAT + b"\n" + DATA + b"\n" + PRETTY, 3),
+        (b"\xef\xbb\xbf" + DATA, 1),
+        (b"\xef\xbb\xbf\n" + streamed(DATA), 1),
+    ],
+)
+def test_json_lines_are_as_many_replies_as_they_hold(held, replies):
+    once = texts(DATA)
+    assert [item.text for item in parse_response(held)] == once * replies
+    assert len(rank(held).candidates) == len(once) * replies
+
+
+def test_a_line_with_nan_is_a_line():
+    assert [item.text[:1] for item in parse_response(lines(NAN, NAN))] == ["a", "a"]
+    assert len(parse_response(b"[" + NAN + b"," + NAN + b"]")) == 2
+
+
+@pytest.mark.parametrize("cut", [b"not json\n", DATA[:-40] + b"\n", b"# note\n"])
+def test_a_broken_line_is_named_and_costs_nothing_in_silence(cut):
+    for held in (lines(DATA) + cut, cut + lines(DATA, DATA)):
+        try:
+            reply = rank(held)
+        except SwiftClientError:
+            continue
+        assert any("cut or damaged" in note for note in reply.notes)
+
+
+def chunk(text: str, **fields: object) -> dict[str, object]:
+    return {"id": "c", "object": "", "choices": [{"index": 0, "delta": {"content": text}}], **fields}
+
+
+def test_chunks_of_a_stream_are_one_reply_whatever_the_first_calls_itself():
+    azure = [chunk("", choices=[], prompt_filter_results=[]), chunk("The answer"), chunk(" is 4")]
+    for held in (azure, json.dumps(azure), lines(*azure)):
+        assert [item.text for item in parse_response(held)] == ["The answer is 4"]
+    legacy = [
+        {"id": "c", "object": "text_completion", "choices": [{"index": 0, "text": text, "finish_reason": reason}]}
+        for text, reason in (("The answer", None), (" is", None), (" 4", "stop"))
+    ]
+    assert [item.text for item in parse_response(legacy)] == ["The answer is 4"]
+    alone = [{**each, "id": f"c{number}"} for number, each in enumerate(legacy)]
+    assert [item.text for item in parse_response(alone)] == ["The answer", " is", " 4"]
+
+
+def test_lines_of_a_batchs_output_are_replies_in_every_form():
+    def line(number: int, **response: object) -> dict[str, object]:
+        return {"custom_id": f"q-{number}", "response": {"status_code": 200, **response}, "error": None}
+
+    good = [line(number, body=json.loads(DATA)) for number in range(2)]
+    refused = line(2, status_code=400, body=FAILED)
+    expired = {
+        "custom_id": "q-3",
+        "response": None,
+        "error": {"code": "batch_expired", "message": "This request could not be executed in time."},
+    }
+    listed = [*good, refused, expired, json.loads(DATA)]
+    for held in (listed, json.dumps(listed), lines(*listed), [lines(each).strip() for each in listed]):
+        selection = rank(held)
+        assert len(selection.candidates) == 3 * len(texts(DATA))
+        assert [note.split(":")[0] for note in selection.notes if "left out" in note] == [
+            "Reply 2 is left out",
+            "Reply 3 is left out",
+        ]
+    with pytest.raises(RequestTimeoutError, match="could not be executed in time"):
+        rank(expired)
+    with pytest.raises(BadRequestError, match="no such model"):
+        rank(refused)

@@ -1,7 +1,8 @@
 """A reply whose wire format shows in its own bytes: the codec for whatever a person already holds.
 
 Recognised are the replies of every codec, whole or streamed; the same as google-genai's objects write themselves
-(``usage_metadata`` for ``usageMetadata``); lines of OpenAI's and Anthropic's batch output; and lists of any of these.
+(``usage_metadata`` for ``usageMetadata``); lines of OpenAI's, Anthropic's and Google's batch output; and several of
+any of these, in a list or as JSON lines.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from swift_client.adapters import anthropic, failures, gemini, openai_chat, openai_completions, openai_responses
+from swift_client.adapters import anthropic, gemini, openai_chat, openai_completions, openai_responses
+from swift_client.adapters.batch_line import body_of
 from swift_client.adapters.choices import completed
 from swift_client.adapters.openai_chat import StreamAssembler, request
 from swift_client.adapters.provider import Reply
+from swift_client.adapters.several import split, stream_of
 from swift_client.adapters.tolerant import UNREADABLE, filled, lenient
+from swift_client.errors import ProviderError, ResponseDecodeError
 from swift_client.types import Usage
 
 __all__ = ["StreamAssembler", "codec_of", "parse", "parse_steps", "request"]
@@ -43,22 +47,6 @@ class _Top(Struct):
     output: Raw = Raw()
     type: Raw = Raw()
     stop_reason: Raw = Raw()
-    custom_id: Raw = Raw()
-    response: Raw = Raw()
-    result: Raw = Raw()
-
-
-class _BatchLine(Struct):
-    """What OpenAI's batches wrap a body into."""
-
-    body: Raw = Raw()
-
-
-class _BatchResult(Struct):
-    """What Anthropic's do."""
-
-    message: Raw = Raw()
-    error: Raw = Raw()
 
 
 _CHOICES_AHEAD = re.compile(
@@ -66,17 +54,22 @@ _CHOICES_AHEAD = re.compile(
 )
 """Tells the commonest reply, which may be large, without reading it twice."""
 _TOP = msgspec.json.Decoder(_Top)
+_BEFORE = b"\xef\xbb\xbf \t\r\n"
+"""What may stand before a file's JSON: a byte order mark and white space."""
 
 
-def parse(
-    data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False, otherwise: str = "openai_chat"
-) -> Reply:
+def parse(data: bytes, **options: Any) -> Reply:
     """Decode a reply at once; see :func:`parse_steps`."""
-    return completed(parse_steps(data, top_logprobs=top_logprobs, token_ids=token_ids, otherwise=otherwise))
+    return completed(parse_steps(data, **options))
 
 
 def parse_steps(
-    data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False, otherwise: str = "openai_chat"
+    data: bytes,
+    *,
+    top_logprobs: int | None = None,
+    token_ids: bool = False,
+    otherwise: str = "openai_chat",
+    strict: bool = False,
 ) -> Generator[None, None, Reply]:
     """Decode a reply of whatever format.
 
@@ -85,23 +78,28 @@ def parse_steps(
         top_logprobs: exact number of columns of every ``top_logprobs``; None means each completion's longest list.
         token_ids: whether to fill in ``top_ids``.
         otherwise: the codec where the bytes do not show theirs.
+        strict: whether one of several replies that is an error is raised; else it is left out, and a note says so.
 
     Raises:
-        ResponseDecodeError: it is no reply.
-        ProviderError: it is an error.
+        ResponseDecodeError: it is no reply, or one of several is none.
+        ProviderError: it is an error, or nothing but errors.
     """
+    data = data.lstrip(_BEFORE)
     options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids}
-    if data[:64].lstrip().startswith(b"["):
-        replies = lenient(data, list[Raw]) or []
-        kinds = {codec_of(bytes(reply)) for reply in replies}
-        if replies and kinds != {None} and not _are_pieces(replies, kinds):
-            return (yield from _all(replies, otherwise=otherwise, **options))
-        otherwise = "gemini" if kinds == {"gemini"} else otherwise
+    parts = split(data)
+    if parts and len(parts) > 1 and (stream := stream_of(parts)):
+        return (yield from _one(stream, otherwise, **options))
+    if not parts or _are_pieces(parts):
+        return (yield from _one(data, otherwise, **options))
+    return (yield from _all(parts, strict=strict, otherwise=otherwise, **options))
+
+
+def _one(data: bytes, otherwise: str, **options: Any) -> Generator[None, None, Reply]:
     name = codec_of(data)
-    if name is None and (top := _top(data)) and (inner := _unwrapped(top)):
+    if name is None and (inner := body_of(data)):
         data, name = inner, codec_of(inner)
-    name = name or otherwise
-    if name == "gemini" and (b'"usage_metadata"' in data or b'"finish_reason"' in data):
+    name = name or ("gemini" if data.startswith(b"[") and _mentions(data, b"candidates") else otherwise)
+    if name == "gemini" and (_mentions(data, b"usage_metadata") or _mentions(data, b"finish_reason")):
         data = _camel_case(data)
     reply: Reply = yield from _CODECS.get(name, openai_chat).parse_steps(data, **options)
     return reply
@@ -140,35 +138,45 @@ def _top(data: bytes) -> _Top | None:
         return None
 
 
-def _unwrapped(top: _Top) -> bytes | None:
-    """Return the reply inside a line of a batch's output."""
-    if not filled(top.custom_id):
-        return None
-    line, result = lenient(top.response, _BatchLine), lenient(top.result, _BatchResult)
-    if result and filled(result.error):
-        raise failures.from_error_object(lenient(result.error, object))
-    inner = line.body if line else result.message if result else Raw()
-    return bytes(inner) if filled(inner) else None
+def _mentions(data: bytes, field: bytes) -> bool:
+    return b'"%b"' % field in data
 
 
-def _are_pieces(replies: list[Raw], kinds: set[str | None]) -> bool:
-    """Whether a list holds one stream of Google's and not several replies: then its first piece has no end."""
-    ended = any(name in bytes(replies[0]) for name in (b'"finishReason"', b'"finish_reason"'))
-    return kinds == {"gemini"} and len(replies) > 1 and not ended
+def _are_pieces(parts: list[bytes]) -> bool:
+    """Whether parts are one stream of Google's and not several replies: then its first piece has no end."""
+    ended = _mentions(parts[0], b"finishReason") or _mentions(parts[0], b"finish_reason")
+    return (
+        len(parts) > 1 and not ended and codec_of(parts[0]) == "gemini" and {*map(codec_of, parts)} <= {"gemini", None}
+    )
 
 
-def _all(replies: list[Raw], **options: Any) -> Generator[None, None, Reply]:
+def _all(parts: list[bytes], *, strict: bool, **options: Any) -> Generator[None, None, Reply]:
     """Decode several replies and number their completions through."""
     read: list[Reply] = []
-    for each in replies:
-        reply = yield from parse_steps(bytes(each), **options)
+    lost: list[ProviderError] = []
+    notes: list[str] = []
+    for number, part in enumerate(parts):
+        try:
+            reply = yield from parse_steps(part, strict=strict, **options)
+        except ResponseDecodeError as problem:
+            problem.message = f"Reply {number} of the list: {problem.message}"
+            raise problem from None
+        except ProviderError as problem:
+            if strict:
+                raise
+            lost.append(problem)
+            notes.append(f"Reply {number} is left out: {problem}")
+            continue
         read.append(reply)
+        notes += [f"Reply {number}: {note}" for note in reply.notes]
+    if lost and not read:
+        raise lost[0]
     completions = [completion for reply in read for completion in reply.completions]
     return Reply(
         completions=tuple(replace(completion, index=index) for index, completion in enumerate(completions)),
         usage=sum((reply.usage for reply in read), Usage()),
         model=next((reply.model for reply in read if reply.model), None),
-        notes=tuple(f"Reply {number}: {note}" for number, reply in enumerate(read) for note in reply.notes),
+        notes=tuple(notes),
     )
 
 

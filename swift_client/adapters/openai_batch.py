@@ -1,7 +1,7 @@
 """OpenAI's Batch API on the wire: a file of requests goes up, a batch is made of it, files of replies come down.
 
-Pure, as the codecs are: functions that build a Request, and functions that read what came back. Groq, Together, xAI and
-Azure speak the same. https://platform.openai.com/docs/api-reference/batch
+Pure, as the codecs are: functions that build a Request, and functions that read what came back. Groq, Together and
+Azure speak the same, as do some gateways; rows say so in ``batches``. https://platform.openai.com/docs/api-reference/batch
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def batches_of(data: bytes) -> list[Batch]:
     return batches
 
 
-def answered(data: bytes, provider: Provider) -> Answered | None:
+def answered(data: bytes, provider: Provider | None = None) -> Answered | None:
     """Read one line of an output or error file; None where it is none, or says not whose it is."""
     try:
         wire = msgspec.json.decode(data, type=_Line)
@@ -167,14 +167,28 @@ def answered(data: bytes, provider: Provider) -> Answered | None:
     elif body:
         return Answered(custom_id=wire.custom_id, body=body)
     elif filled(wire.error):
-        problem = _unanswered(lenient(wire.error, object), provider)
+        problem = unanswered(lenient(wire.error, object), provider)
     else:
         problem = ResponseDecodeError(
             f"A batch answered a request with nothing: {excerpt(data)}",
             hint="Run the same command again.",
-            provider=provider.name,
+            provider=provider.name if provider else None,
         )
     return Answered(custom_id=wire.custom_id, problem=problem)
+
+
+def unanswered(error: object, provider: Provider | None = None) -> ProviderError:
+    """Return the error of a request that was never tried, or that the provider could not answer."""
+    code = error.get("code") if isinstance(error, dict) else None
+    if isinstance(error, dict) and code in ("batch_expired", "batch_cancelled", "batch_canceled"):
+        said = error.get("message")
+        return RequestTimeoutError(
+            failures.scrub(said) if isinstance(said, str) and said else "The batch ended before this request's turn.",
+            hint="Run the same command again; it asks for what is missing.",
+            provider=provider.name if provider else None,
+            retryable=True,
+        )
+    return failures.from_error_object(error, provider)
 
 
 class _Named(Struct):
@@ -224,19 +238,6 @@ def _no(data: bytes, what: str) -> ResponseDecodeError:
         hint="Check base_url=, and that this provider has OpenAI's Batch API.",
         retryable=True,
     )
-
-
-def _unanswered(error: object, provider: Provider) -> ProviderError:
-    """Return the error of a request that was never tried, or that the provider could not answer."""
-    if isinstance(error, dict) and error.get("code") in ("batch_expired", "batch_cancelled"):
-        said = error.get("message")
-        return RequestTimeoutError(
-            failures.scrub(said) if isinstance(said, str) and said else "The batch ended before this request's turn.",
-            hint="Run the same command again; it asks for what is missing.",
-            provider=provider.name,
-            retryable=True,
-        )
-    return failures.from_error_object(error, provider)
 
 
 def _problem(errors: object) -> str:

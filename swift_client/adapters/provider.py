@@ -73,6 +73,9 @@ class Provider:
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Headers that go with every request. Like ``key_header`` read only where ``openai_family`` is False."""
 
+    batches: bool = False
+    """Whether it runs batches in OpenAI's way; see :mod:`openai_batch`."""
+
     @property
     def openai_family(self) -> bool:
         """Whether the openai client sends this row's requests, with its own ways to sign in."""

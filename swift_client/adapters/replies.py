@@ -7,20 +7,15 @@ list of replies, and completions. What the bytes hold is :mod:`by_shape`'s busin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
-from swift_client.adapters.by_shape import codec_of
-from swift_client.adapters.openai_body import error_of
-from swift_client.adapters.openai_wire import Envelope, WireUsage
-from swift_client.adapters.tolerant import UNREADABLE, lenient
+from swift_client.adapters.tolerant import UNREADABLE, lenient, repaired
 from swift_client.errors import ConfigurationError
 from swift_client.types import Completion
-
-_ENVELOPE = msgspec.json.Decoder(Envelope)
 
 
 def recognise(reply: object) -> bytes | tuple[Completion, ...]:
@@ -31,7 +26,6 @@ def recognise(reply: object) -> bytes | tuple[Completion, ...]:
 
     Raises:
         ConfigurationError: this is no reply.
-        ProviderError: one of a list of replies is an error.
     """
     if isinstance(reply, Completion):
         reply = [reply]
@@ -45,27 +39,7 @@ def recognise(reply: object) -> bytes | tuple[Completion, ...]:
     if completions:
         raise ConfigurationError("The list mixes completions and replies.", hint="Pass a list of one of them.")
     parts = [_bytes_of(item) for item in reply]
-    if len(parts) == 1:
-        return parts[0]
-    if (first := lenient(parts[0], _First)) and _begins_stream(first):
-        return b"".join(b"data: %b\n\n" % part for part in parts)
-    if any(
-        lenient(part, _First) and codec_of(part) not in ("openai_chat", "openai_completions", None) for part in parts
-    ):
-        return b"[" + b",".join(parts) + b"]"
-    return _joined(parts)
-
-
-class _First(msgspec.Struct):
-    """What shows that an object is one event of a stream."""
-
-    object: Any = None
-    type: Any = None
-
-
-def _begins_stream(first: _First) -> bool:
-    kind = first.type if isinstance(first.type, str) else ""
-    return first.object == "chat.completion.chunk" or kind == "message_start" or kind.startswith("response.")
+    return parts[0] if len(parts) == 1 else b"[%b]" % b",".join(map(_json, range(len(parts)), parts))
 
 
 def _bytes_of(reply: object) -> bytes:
@@ -102,32 +76,13 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} is not JSON")
 
 
-def _joined(parts: Sequence[bytes]) -> bytes:
-    """Make one reply of several: their choices in this order, their usage summed."""
-    choices: list[msgspec.Raw] = []
-    usages: list[WireUsage] = []
-    model = msgspec.Raw(b"null")
-    for number, part in enumerate(parts):
-        try:
-            envelope = _ENVELOPE.decode(part)
-        except UNREADABLE as problem:
-            raise ConfigurationError(
-                f"Reply {number} of the list is no whole JSON chat completion.",
-                hint="Rank it by itself, or leave it out.",
-            ) from problem
-        if not envelope.choices and (error := error_of(envelope)):
-            raise error
-        choices += envelope.choices or []
-        usages.append(lenient(envelope.usage, WireUsage) or WireUsage())
-        model = envelope.model if bytes(envelope.model) else model
-    usage = WireUsage(
-        prompt_tokens=_sum([usage.prompt_tokens for usage in usages]),
-        completion_tokens=_sum([usage.completion_tokens for usage in usages]),
-    )
-    return msgspec.json.encode({"choices": choices, "usage": usage, "model": model})
-
-
-def _sum(counts: Sequence[int | None]) -> int | None:
-    """Add up; one unknown count makes the sum unknown."""
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
+def _json(number: int, part: bytes) -> bytes:
+    """Return one of several replies as JSON."""
+    if lenient(part, msgspec.Raw) is not None:
+        return part
+    try:
+        return repaired(part)
+    except UNREADABLE as problem:
+        raise ConfigurationError(
+            f"Reply {number} of the list is no whole JSON reply.", hint="Rank it by itself, or leave it out."
+        ) from problem

@@ -21,6 +21,7 @@ ROWS = (
         logprobs_request="int",  # `logprobs: 5`, not `true`: https://docs.together.ai/docs/logprobs
         # n > 1 is refused without a temperature (inspect_ai's together.py); 1 is where every server means the same.
         extra_body=MappingProxyType({"temperature": 1.0}),
+        batches=True,
         capabilities=Capabilities(
             n_max=None,
             top_logprobs_max=20,
@@ -68,6 +69,7 @@ ROWS = (
         default_model=None,
         logprobs_request="none",
         # Both are a 400: "n" above 1, and "`logprobs` is not supported with this model" for every model.
+        batches=True,
         capabilities=Capabilities(
             n_max=1,
             top_logprobs_max=0,

@@ -139,6 +139,7 @@ ROWS = (
         key_variable=None,  # api_key= where it needs one: another vendor's key must not leak to it
         codec="openai_chat",
         default_model=None,
+        batches=True,
         capabilities=Capabilities(
             n_max=None, top_logprobs_max=20, checked=_CHECKED, evidence="nothing is known; replies decide"
         ),

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from swift_client.cli import options, screen
 from swift_client.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from swift_client.types import Completion
 
 
 def best_of(
@@ -120,10 +117,7 @@ def rank(
         anyway=picked.anyway,
         notes=picked.notes,
     )
-    data = file.read()
-    lines = data.splitlines()
-    reply = data if not _is_jsonl(lines) else _pool(lines, provider, token_ids=rules.reads_token_ids)
-    screen.show_selection(rank_reply(reply, row, rules), as_json=as_json)
+    screen.show_selection(rank_reply(file.read(), row, rules), as_json=as_json)
 
 
 def _or_none(spec: str) -> str | None:
@@ -144,23 +138,3 @@ def _stdin_text() -> str:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
         raise typer.BadParameter(f"The prompt on stdin is not UTF-8: {error}.") from error
-
-
-def _is_jsonl(lines: list[bytes]) -> bool:
-    """Tell one reply a line from one reply that is printed over several lines."""
-    import msgspec
-
-    if len(lines) < 2:
-        return False
-    try:
-        msgspec.json.decode(lines[0], type=msgspec.Raw)
-    except msgspec.DecodeError:
-        return False
-    return True
-
-
-def _pool(lines: list[bytes], provider: str, *, token_ids: bool) -> list[Completion]:
-    from swift_client.reranker import parse_response
-
-    replies = [parse_response(line, provider, token_ids=token_ids) for line in lines if line.strip()]
-    return [completion for reply in replies for completion in reply]

@@ -22,16 +22,18 @@ def parse_response(
     """Decode a reply into completions, in the order of their wire index.
 
     Args:
-        data: the reply as bytes, str, dict or SDK object (openai, google-genai, anthropic, litellm), or a list of them.
+        data: the reply as bytes, str, dict or SDK object (openai, google-genai, anthropic, litellm), a line of a
+            batch's output, a list of these, or JSON lines of them.
         provider: whose wire format it is, where its shape does not show that.
         top_logprobs: exact number K of columns of every ``top_logprobs``; None means the longest list.
         token_ids: whether to fill in ``top_ids``.
 
     Raises:
         ResponseDecodeError: it is not a reply of that provider.
-        ProviderError: it is an error.
+        ProviderError: it is an error, or one of a list is.
     """
-    return list(read_reply(data, _row(provider), top_logprobs=top_logprobs, token_ids=token_ids).completions)
+    row = _row(provider)
+    return list(read_reply(data, row, top_logprobs=top_logprobs, token_ids=token_ids, strict=True).completions)
 
 
 def rank(
@@ -46,7 +48,8 @@ def rank(
     """Choose the best completion of a reply that you already have. Nothing is sent and no key is read.
 
     Args:
-        reply_or_completions: a reply as bytes, str, dict or SDK object, a list of replies, or a list of Completion.
+        reply_or_completions: what :func:`parse_response` takes, or a list of Completion. Of several replies, one that
+            is an error is left out, and a note says so.
         provider: whose wire format the reply has, where its shape does not show that.
         scorer: a name, a callable from completions to N numbers, or a HeadArtifact.
         answer: how the compared answer is read.
@@ -77,12 +80,14 @@ def rank_reply(reply_or_completions: Any, row: Provider, rules: Rules) -> Select
     )
 
 
-def read_reply(reply: Any, row: Provider, *, top_logprobs: int | None = None, token_ids: bool = False) -> Reply:
+def read_reply(
+    reply: Any, row: Provider, *, top_logprobs: int | None = None, token_ids: bool = False, strict: bool = False
+) -> Reply:
     """Decode whatever form a reply comes in. Completions keep their indices, which settle ties, and have no usage."""
     ready = isinstance(reply, (list, tuple)) and all(isinstance(each, Completion) for each in reply)
     held = reply if ready else recognise(reply)
     if isinstance(held, bytes):
-        return by_shape.parse(held, top_logprobs=top_logprobs, token_ids=token_ids, otherwise=row.codec)
+        return by_shape.parse(held, top_logprobs=top_logprobs, token_ids=token_ids, otherwise=row.codec, strict=strict)
     return Reply(completions=tuple(held), usage=Usage())
 
 

@@ -7,6 +7,8 @@ from swift_client.store.samples import SampleStore
 
 _BATCH = "batch "
 """Beginning of the names under which ``meta`` holds batches."""
+_SILENT = "batches without logprobs"
+"""Name under which it holds that batches brought none."""
 
 
 class BatchStore(SampleStore):
@@ -27,6 +29,22 @@ class BatchStore(SampleStore):
         """Forget a batch: all that it brought is in the file, or it was never made."""
         with self._writing() as run:
             run("DELETE FROM meta WHERE name = ?", (_BATCH + name,))
+
+    def forget_batches(self) -> None:
+        """Forget all of them, and what earlier ones lacked."""
+        with self._writing() as run:
+            run("DELETE FROM meta WHERE substr(name, 1, ?) = ? OR name = ?", (len(_BATCH), _BATCH, _SILENT))
+
+    def silence(self) -> None:
+        """Write down that a batch brought replies and no logprobs."""
+        with self._writing() as run:
+            run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_SILENT, "yes"))
+
+    @property
+    def silent(self) -> bool:
+        """Whether that is written down."""
+        with self._reading() as run:
+            return bool(list(run("SELECT 1 FROM meta WHERE name = ?", (_SILENT,))))
 
     def refuse_open_batches(self) -> None:
         """Raise ConfigurationError where a batch is under way: to ask directly would pay twice."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from swift_client.adapters import Provider, Transport, capabilities_of, codec, openai_batch, resolve
+from swift_client.adapters import PROVIDERS, Provider, Transport, capabilities_of, codec, openai_batch, resolve
 from swift_client.adapters.keys import ApiKey
 from swift_client.adapters.openai_batch import MOST_BYTES, MOST_LINES
 from swift_client.errors import ConfigurationError
@@ -67,7 +67,7 @@ async def collect_batch_async(
     Args:
         questions: as for ``collect``; so are the arguments not named here.
         out: the samples file. It is held until the batches have ended.
-        provider: one of the OpenAI formats, with OpenAI's Batch API.
+        provider: one whose row says that it has OpenAI's Batch API.
         prices: of direct calls, per million tokens.
         discount: what a batch costs of these prices.
         max_cost: ask for no more than keeps the whole file below this, batches under way included.
@@ -106,10 +106,10 @@ async def collect_batch_async(
     for question in asked:
         order(question.messages, n, seed=seed, sampling=sampling)
     row, name = resolve(provider, model, base_url)
-    if not row.openai_family or not isinstance(provider, (str, Provider)) or "hidden_states" in sampling:
+    if not row.batches or not isinstance(provider, (str, Provider)) or "hidden_states" in sampling:
         raise ConfigurationError(
             f"Provider {row.name!r} has no batches that this could send.",
-            hint="OpenAI and those who speak its Batch API have; collect directly.",
+            hint=f"{', '.join(each.name for each in PROVIDERS.values() if each.batches)} may; collect directly.",
         )
     known = capabilities_of(row, name)
     k = known.top_logprobs_max if top_logprobs is None else top_logprobs
@@ -136,8 +136,7 @@ async def collect_batch_async(
     try:
         with BatchStore(out, write=True) as store:
             if forget_batches:
-                for token in store.batches():
-                    store.drop_batch(token)
+                store.forget_batches()
             store.begin(Meta(provider=row.name, model=name, top_logprobs=k, sampling=sampling))
             store.add_questions(asked)
             ends = (wish.first + wish.wanted for job in open_jobs(store) for wish in job.wishes)

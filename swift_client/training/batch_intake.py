@@ -14,6 +14,7 @@ from swift_client.adapters.openai_batch import Answered, Batch
 from swift_client.errors import (
     BadRequestError,
     ConfigurationError,
+    LogprobsUnavailableError,
     ProviderError,
     RequestTimeoutError,
     ResponseDecodeError,
@@ -57,7 +58,8 @@ class Intake:
         """Keep each reply of a batch that has ended, unless it was kept by an earlier run, and note what is missing.
 
         Raises:
-            ResponseDecodeError: what was downloaded is no output at all: nothing is kept, and the batch not given up.
+            ResponseDecodeError: a download is no output, or holds less than the provider completed: what came is kept,
+                and the batch not given up.
             ConfigurationError: there is no room in the samples file.
         """
         wishes = {wish.custom_id: wish for wish in job.wishes}
@@ -65,6 +67,8 @@ class Intake:
         failed: dict[str, SwiftClientError] = {}
         done: set[str] = set()
         for data in itertools.chain.from_iterable(lines(file, LONGEST_LINE) for file in files):
+            if data is not None and data.lstrip()[:1] == b"<":
+                raise self._no_output(batch, "it is a web page")
             answer = None if data is None else openai_batch.answered(data, self.line.provider)
             wish = wishes.get(answer.custom_id) if answer else None
             if answer is None:
@@ -82,12 +86,12 @@ class Intake:
             else:
                 failed[answer.custom_id] = error
             await asyncio.sleep(0)
-        if batch.completed and not done and not failed and odd:
-            raise ResponseDecodeError(
-                f"What was downloaded of batch {batch.id} is not its output: not one line of it is a reply.",
-                hint="Run the same command again, which downloads it again; the batch is paid for.",
-                provider=self.line.provider.name,
-            )
+        told = len(done | failed.keys()) + odd["too long"] + odd["unreadable"]
+        completed = min(batch.completed, len(job.wishes))
+        if told < completed or (completed and not done | failed.keys()):
+            raise self._no_output(batch, f"it tells of {told:,} requests, and {completed:,} were completed")
+        if failed and not done and all(isinstance(each, LogprobsUnavailableError) for each in failed.values()):
+            self.store.silence()
         self._note(job, batch, odd, failed, wishes.keys() - done)
 
     async def _kept(self, job: Job, wish: Wish, answer: Answered) -> SwiftClientError | None:
@@ -133,8 +137,18 @@ class Intake:
     def lost(self, wishes: Sequence[Wish], error: SwiftClientError) -> None:
         """Note what is missing for the same reason."""
         self.failures += [
-            CollectFailure(question_id=wish.question_id, lost=wish.wanted, error=error) for wish in wishes
+            CollectFailure(question_id=wish.question_id, lost=wish.wanted, error=error)
+            for wish in wishes
+            if wish.first not in self.held.get(wish.question_id, ())
         ]
+
+    def _no_output(self, batch: Batch, why: str) -> ResponseDecodeError:
+        return ResponseDecodeError(
+            f"What was downloaded of batch {batch.id} is not its output: {why}.",
+            hint="Run the same command again, which downloads it again; the batch is paid for.",
+            provider=self.line.provider.name,
+            retryable=True,
+        )
 
     def _note(
         self,

@@ -25,7 +25,7 @@ from swift_client.types import Usage
 OUTAGES = 60
 """Looks at a batch that may fail one after another: an hour at one a minute."""
 EMPTY_HANDED = 10
-"""Times that a completed batch that names no output is asked again."""
+"""Times that a completed batch is asked again for output that it does not name, or not all of."""
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +138,10 @@ class BatchRun:
         asked = plan.order(lacking, 1, first)
         if silent := self.line.endpoint.silent(self.line.fields(asked)):
             raise self.line.unavailable(silent)
+        if self.store.silent:
+            raise self.line.unavailable(
+                "replies of an earlier batch had text and none beside it (--forget-batches tries once more)."
+            )
         if self.line.endpoint.vouched or self.before.samples or self.jobs:
             return
         self.requests += 1
@@ -180,22 +184,22 @@ class BatchRun:
     async def _wait(self) -> None:
         """Look at the batches under way until all have ended, and take in each that has."""
         pause, longest = self.poll
-        failed, empty = Counter[str](), Counter[str]()
+        failed = Counter[str]()
         waiting = [job for job in self.jobs if job.batch_id]
         while waiting:
             for job in list(waiting):
                 try:
                     batch = self.states[job.token] = await self.service.state(job)
-                    failed[job.token] = 0
-                    if not batch.ended or (_lacks_output(batch) and empty[job.token] < EMPTY_HANDED):
-                        empty[job.token] += batch.ended
+                    if not batch.ended:
+                        failed[job.token] = 0
                         continue
                     await self._fetch(job, batch)
                 except ConfigurationError:
                     raise
                 except SwiftClientError as error:
                     failed[job.token] += 1
-                    if error.retryable and failed[job.token] < OUTAGES:
+                    most = EMPTY_HANDED if isinstance(error, ResponseDecodeError) else OUTAGES
+                    if error.retryable and failed[job.token] < most:
                         continue
                     self._broke(job, error)
                 waiting.remove(job)
@@ -211,7 +215,7 @@ class BatchRun:
         """Take in what a batch that has ended brought, and forget it."""
         if _lacks_output(batch):
             raise ResponseDecodeError(
-                f"Batch {batch.id} is complete and names no output.", provider=self.line.provider.name
+                f"Batch {batch.id} is complete and names no output.", provider=self.line.provider.name, retryable=True
             )
         with ExitStack() as stack:
             files = [
@@ -260,4 +264,5 @@ class BatchRun:
 
 def _lacks_output(batch: Batch) -> bool:
     """Whether a batch says that it has replies and not where; the name of the file may come a moment later."""
-    return batch.completed > 0 and batch.output_file is None
+    uncounted = batch.status == "completed" and batch.total == 0 and batch.error_file is None
+    return batch.output_file is None and (batch.completed > 0 or uncounted)

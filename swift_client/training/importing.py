@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from swift_client.adapters import Provider, Reply, codec, resolve
+from swift_client.adapters import Provider, Reply, by_shape, resolve
 from swift_client.drafts import draft_of
 from swift_client.errors import ConfigurationError, ProviderError, SwiftClientError
 from swift_client.store import Meta, SampleStore, StoredQuestion
@@ -45,7 +45,7 @@ def import_replies(
         questions: a questions file, or questions.
         replies: JSON lines, see ``_FORM``.
         out: must not exist.
-        provider: whose wire format the replies have.
+        provider: whose they are; their wire format shows by itself.
         model: default: what the first reply says; replies of another model are refused.
         token_ids: also keep which tokens the alternatives were.
         prices: what a million tokens cost; without them every cost is None.
@@ -60,7 +60,7 @@ def import_replies(
     failures: list[CollectFailure] = []
     for number, question_id, raw in lines:
         try:
-            reply = codec(row).parse(msgspec.json.encode(raw), token_ids=token_ids)
+            reply = by_shape.parse(msgspec.json.encode(raw), token_ids=token_ids, otherwise=row.codec)
         except ProviderError as error:
             failures.append(CollectFailure(question_id=question_id, lost=1, error=error))
             continue
@@ -105,11 +105,11 @@ def _keyed(
     known = {question.id for question in questions}
     for place, (number, value) in enumerate(lines):
         match value:
-            case {"custom_id": str(identity), "response": {"body": raw}} | {"id": str(identity), "reply": raw}:
+            case {"id": str(identity), "reply": raw}:
                 pass
-            case {"custom_id": str(identity), "error": raw}:  # a batch line without a response
-                raw = {"error": raw}
-            case {"choices": _} | {"error": _}:
+            case {"custom_id": str(identity)} | {"key": str(identity), "response": _}:  # of a batch's output
+                raw = value
+            case {"choices": _} | {"candidates": _} | {"output": _} | {"content": _} | {"error": _}:
                 if len(lines) != len(questions):
                     wrong = f"a raw reply names no question, and {len(lines)} lines are not {len(questions)} questions."
                     raise at_line(path, number, ConfigurationError(wrong, hint=_FORM))

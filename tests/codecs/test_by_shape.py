@@ -11,7 +11,14 @@ import pytest
 
 from swift_client import SwiftReranker, parse_response, rank
 from swift_client.adapters import by_shape
-from swift_client.errors import BadRequestError, ConfigurationError, RateLimitError, ResponseDecodeError
+from swift_client.errors import (
+    BadRequestError,
+    ConfigurationError,
+    RateLimitError,
+    RequestTimeoutError,
+    ResponseDecodeError,
+    ServerError,
+)
 from tests.codecs.hostile import mutants, survives
 from tests.codecs.logical import CASES, Case, Logical, drawn
 from tests.codecs.test_contract import module, parts, same
@@ -122,9 +129,23 @@ def test_errors_in_a_batchs_output_are_the_errors_that_they_describe() -> None:
     error = {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}
     with pytest.raises(RateLimitError, match="slow down"):
         parse_response({"custom_id": "q", "response": {"status_code": 429, "body": error}, "error": None})
-    failed = {"type": "error", "error": {"type": "error", "error": {"type": "invalid_request_error", "message": "no"}}}
-    with pytest.raises(BadRequestError, match="no"):
-        parse_response({"custom_id": "q", "result": failed})
+    body = {"type": "error", "error": {"type": "overloaded_error", "message": "Too busy"}, "request_id": "r"}
+    for result in ({"type": "errored", "error": body}, {"type": "errored", "error": body["error"]}):
+        with pytest.raises(ServerError, match=r"^Too busy"):
+            parse_response({"custom_id": "q", "result": result})
+    for kind in ("canceled", "expired"):
+        with pytest.raises(RequestTimeoutError, match="ended before this request's turn"):
+            parse_response({"custom_id": "q", "result": {"type": kind}})
+    with pytest.raises(BadRequestError, match="wrong field"):
+        parse_response({"key": "q", "error": {"code": 400, "message": "wrong field"}})
+
+
+def test_a_line_of_googles_batches_is_its_reply() -> None:
+    writer = next(writer for writer in WRITERS if writer.codec == "gemini")
+    whole = json.loads(writer.whole(THREE))
+    for line in ({"key": "q", "response": whole}, {"request": {"contents": []}, "response": whole}):
+        assert parse_response(line)[0].text == "The answer is 4"
+        assert len(parse_response([line, line])) == 6
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"[[1]]", b"null", b"data:" * 900, b'{"custom_id": "q"}'])
