@@ -53,6 +53,12 @@ QUESTION = "2 + 2?"
         ("deepseek", "deepseek-v4-flash", 20, "by_default"),
         ("vllm", "gpt-5", 20, "never"),
         ("openai-compatible", "o3", 20, "never"),
+        ("openai", "GPT-5-Mini", 0, "always"),
+        ("openai", "ft:o4-mini-2025-04-16:acme::abc", 0, "always"),
+        ("openai", "codex-mini-latest", 0, "always"),
+        ("xai", "grok-10", 0, "never"),
+        ("bedrock", "us.openai.gpt-5.4", 5, "on_request"),
+        ("vertex", "publishers/google/models/gemini-3.5-flash", 0, "never"),
     ],
 )
 def test_a_model_has_the_facts_of_its_family(provider: str, model: str, k: int, thinking: str) -> None:
@@ -61,7 +67,14 @@ def test_a_model_has_the_facts_of_its_family(provider: str, model: str, k: int, 
 
 
 @pytest.mark.parametrize(
-    ("model", "n"), [("gemini-2.5-pro", 8), ("gemini-3-pro-preview", 1), ("gemini-3.1-pro-preview", 4), (None, 8)]
+    ("model", "n"),
+    [
+        ("gemini-2.5-pro", 8),
+        ("gemini-3-pro-preview", 1),
+        ("gemini-3.1-pro-preview", 4),
+        ("models/gemini-3-pro", 1),
+        (None, 8),
+    ],
 )
 def test_families_differ_in_n_too(model: str | None, n: int) -> None:
     assert capabilities_of(PROVIDERS["vertex"], model).n_max == n
@@ -71,7 +84,7 @@ def test_families_differ_in_n_too(model: str | None, n: int) -> None:
 def test_every_pattern_names_real_facts_with_their_date_and_evidence(row: Provider) -> None:
     known = {field.name for field in fields(Capabilities)}
     for pattern, facts in row.models:
-        assert pattern
+        assert pattern == pattern.lower() != ""
         assert set(facts) <= known
         assert facts["evidence"]
         assert datetime.date.fromisoformat(facts["checked"]) >= datetime.date(2026, 8, 1)

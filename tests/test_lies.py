@@ -13,13 +13,15 @@ import pytest
 
 from swift_client import AsyncSwiftReranker, Completion, rank
 from swift_client.adapters import PROVIDERS
+from swift_client.errors import LogprobsUnavailableError
 from swift_client.features import FEATURES, RESPONSE_TERMS, response_terms, token_features
 from swift_client.features.tempered import GAP_FEATURES, GAP_TERMS, untempered
 from swift_client.fits import fit
+from swift_client.lies import LIES
 from swift_client.models import GatedLinearHead, HeadArtifact, Standardizer
 from swift_client.reranker.judging import Rules, judge
-from swift_client.reranker.lies import LIES, UNKNOWN, Origin, honest
-from tests.servers import FaultServer, Received, Response, chat, json_response
+from swift_client.reranker.lies import UNKNOWN, Origin, honest
+from tests.servers import FaultServer, Received, Response, chat, chat_body, json_response
 
 
 def completion(tokens: list[str], chosen: list[float], top: list[list[float]] | None = None, **more: Any) -> Completion:
@@ -250,6 +252,59 @@ async def test_sglang_at_another_temperature_says_so_and_a_raw_server_does_not(f
             notes[name] = (await reranker.best_of("q", n=2, temperature=0.6)).notes
     assert any("after temperature 0.6" in note for note in notes["sglang"])
     assert not any("temperature" in note for note in notes["vllm"])
+
+
+@pytest.mark.parametrize("name", ["sglang", "tgi", "xai"])
+async def test_where_logprobs_follow_temperature_one_is_asked_for_unless_another_is(
+    fault_server: FaultServer, name: str
+) -> None:
+    async with AsyncSwiftReranker(name, "m", base_url=fault_server.url, api_key="k") as reranker:
+        notes = [(await reranker.best_of("q", n=1, **given)).notes for given in ({}, {"temperature": 0.6})]
+        unknown = await reranker.best_of("q", n=1, temperature=None)
+    assert [request.json["temperature"] for request in fault_server.requests] == [1.0, 0.6, None]
+    assert [any("after temperature" in note for note in each) for each in notes] == [False, True]
+    assert any("after a temperature that is not known" in note for note in unknown.notes)
+
+
+def test_a_temperature_that_nobody_knows_is_not_undone() -> None:
+    some = [stated(LOGITS, 0.5, [1, 0], k=3)]
+    unknown = replace(COLD, temperature=None)
+    assert judge(some, Rules(scorer=head(("margin",)), origin=unknown)).scorer == "mean_logprob"
+    assert judge(some, Rules(scorer=head(("margin",)), origin=UNKNOWN)).scorer != "mean_logprob"
+
+
+# --- a must ---------------------------------------------------------------------------------------------------------
+
+
+def zeros(request: Received) -> Response:
+    body = chat_body(["the answer is 4"] * request.json.get("n", 1), k=2)
+    for choice in body["choices"]:
+        for token in choice["logprobs"]["content"]:
+            token["logprob"], token["top_logprobs"] = 0.0, []
+    return json_response(body)
+
+
+def thinking(request: Received) -> Response:
+    body = chat_body(["let me think about that for a long while: it must be 4"] * request.json.get("n", 1))
+    for choice in body["choices"]:
+        choice["message"]["content"] = "four!"
+    return json_response(body)
+
+
+@pytest.mark.parametrize(("serve", "why"), [(zeros, "placeholders"), (thinking, "thinking")])
+async def test_where_logprobs_are_a_must_those_that_lie_are_refused_before_n_are_paid_for(
+    fault_server: FaultServer, serve: Any, why: str
+) -> None:
+    fault_server.serve(serve)
+    async with AsyncSwiftReranker(
+        "openai-compatible", "m", base_url=fault_server.url, require_logprobs=True
+    ) as reranker:
+        with pytest.raises(LogprobsUnavailableError, match=why):
+            await reranker.best_of("q", n=16)
+    assert sum(request.json.get("n", 1) for request in fault_server.requests) == 1
+    async with AsyncSwiftReranker("openai-compatible", "m", base_url=fault_server.url) as reranker:
+        found = await reranker.best_of("q", n=4)
+    assert (found.signal, len(found.candidates)) == ("text", 4)
 
 
 # --- the warning ---------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ GPT_MODELS: Models = (
     ("gpt-6*", facts("prior: taken for like gpt-5.6", **_FIVE, thinking="by_default")),
     ("*deep-research*", _SILENT),
     ("o[1-9]*", _SILENT),
+    ("codex-mini*", _SILENT),  # an o4-mini
     ("gpt-4-1106*", facts("issue threads", top_logprobs_max=0, logprobs_known=False)),
     ("gpt-4-vision*", facts("issue threads", top_logprobs_max=0, logprobs_known=False)),
 )

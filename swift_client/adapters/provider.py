@@ -57,7 +57,7 @@ class Provider:
     capabilities: Capabilities
     models: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     """(pattern, fields of Capabilities that differ) for families of models, the most specific first; the first that
-    matches holds. Patterns are those of :mod:`fnmatch`, case kept. See :func:`capabilities_of`."""
+    matches holds. Patterns are those of :mod:`fnmatch`, in lower case. See :func:`capabilities_of`."""
     logprobs_request: Literal["bool", "int", "none"] = "bool"
     """"bool": ``logprobs: true, top_logprobs: k``; "int": ``logprobs: k``; "none": never sent."""
     extra_body: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
@@ -84,7 +84,8 @@ class Provider:
 
 def capabilities_of(provider: Provider, model: str | None) -> Capabilities:
     """Return what is known of one model: the row's facts, with those of the first pattern that matches its name."""
-    different = next((facts for pattern, facts in provider.models if fnmatchcase(model or "", pattern)), {})
+    name = (model or "").lower().rpartition("models/")[2].removeprefix("ft:")  # as Google and fine-tuning spell it
+    different = next((facts for pattern, facts in provider.models if fnmatchcase(name, pattern)), {})
     return replace(provider.capabilities, **different)
 
 

@@ -153,7 +153,7 @@ ROWS = (
         key_variable="AWS_BEARER_TOKEN_BEDROCK",
         codec="openai_chat",
         default_model=None,
-        models=prefixed("openai."),
+        models=prefixed("*openai."),  # a region may stand before it: "us.openai.gpt-5.4"
         # https://bedrock-mantle.REGION.api.aws/v1, the OpenAI-compatible door; Converse has neither n nor logprobs.
         capabilities=Capabilities(
             n_max=None,

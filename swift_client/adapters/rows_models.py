@@ -168,9 +168,11 @@ ROWS = (
         key_variable="XAI_API_KEY",
         codec="openai_chat",
         default_model=None,
+        extra_body=MappingProxyType({"temperature": 1.0}),  # as its logprobs are taken after temperature
         models=(  # "These fields will be silently ignored": none of them can be a default
             ("grok-4.[2-9]*", facts("documentation", top_logprobs_max=0)),
             ("grok-[5-9]*", facts("prior: newer than grok-4.20", top_logprobs_max=0)),
+            ("grok-[1-9][0-9]*", facts("prior: newer than grok-4.20", top_logprobs_max=0)),
         ),
         capabilities=Capabilities(
             n_max=None,

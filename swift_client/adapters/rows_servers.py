@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from swift_client.adapters.provider import Capabilities, Provider
 
 _CHECKED = "2026-11-01"
+_AS_IT_IS = MappingProxyType({"temperature": 1.0})
+"""Where logprobs are taken after temperature: at 1 they are the model's, and a server's own default is its secret."""
 
 ROWS = (
     Provider(
@@ -46,6 +50,7 @@ ROWS = (
         key_variable=None,
         codec="openai_chat",
         default_model=None,
+        extra_body=_AS_IT_IS,
         # SGLANG_RETURN_ORIGINAL_LOGPROB=1 makes them raw. No cap on top_logprobs; 20 is where others stop.
         capabilities=Capabilities(
             n_max=None,
@@ -123,6 +128,7 @@ ROWS = (
         key_variable=None,
         codec="openai_chat",
         default_model="tgi",
+        extra_body=_AS_IT_IS,
         # `n` is not used. Logprobs are taken after temperature and top_p: below 1, most of them are exact zeros.
         capabilities=Capabilities(
             n_max=1,

@@ -26,7 +26,8 @@ def readable(
     if not origin.distorted or not any(completion.tokens for completion in completions):
         return completions, ()
     warmth = origin.temperature or 0.0
-    taken = f"The logprobs were taken after temperature {warmth:g}"
+    known = "a temperature that is not known" if origin.temperature is None else f"temperature {warmth:g}"
+    taken = f"The logprobs were taken after {known}"
     undone = warmth >= COLDEST and not origin.cut
     if isinstance(scorer, HeadArtifact):
         gaps = GAP_FEATURES.issuperset(scorer.features) and GAP_TERMS.issuperset(scorer.response_terms)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from swift_client.errors import (
     ResponseDecodeError,
     SwiftClientError,
 )
+from swift_client.lies import Lie, lie_of
 from swift_client.sampling import reading
 from swift_client.sampling.line import Line, Progress
 from swift_client.sampling.retry import retrying
@@ -157,9 +158,11 @@ class Call:
         came = len(reply.completions)
         if not came:
             raise ResponseDecodeError("The reply holds no completion.", provider=line.provider.name, retryable=True)
+        if line.must_have_logprobs and (lie := _shared_lie(reply.completions)):
+            raise line.unavailable(f"those of the reply {lie.sentence}.")
         if lacks_logprobs(reply.completions):
             if line.must_have_logprobs:
-                raise line.unavailable("the reply has text and none beside it.")
+                raise line.unavailable(" ".join(("the reply has text and none beside it.", *reply.notes)))
             if terms.top_logprobs is not None:
                 progress.notes.setdefault("The provider answered without logprobs, although they were asked for.")
         if broken is None and (concession := line.endpoint.observe(reply, terms)):
@@ -184,6 +187,12 @@ class Call:
 
     def _tell(self, kind: Any, message: str, **facts: Any) -> None:
         self._line.tell(Event(kind=kind, call=self.number, message=message, **{"n": self.wanted, **facts}))
+
+
+def _shared_lie(completions: Sequence[Completion]) -> Lie | None:
+    """Return what gives the logprobs of all completions away; None where those of one may be believed, or none came."""
+    lies = [lie_of(completion) for completion in completions if completion.tokens]
+    return lies[0] if lies and all(lies) else None
 
 
 def _unmetered(reply: Reply) -> None:
