@@ -10,8 +10,8 @@ import pytest
 
 from swift_client import AsyncSwiftReranker
 from swift_client.adapters import PROVIDERS, Capabilities, Provider, capabilities_of
-from swift_client.errors import LogprobsUnavailableError
-from tests.servers import FaultServer, error
+from swift_client.errors import BadRequestError, LogprobsUnavailableError
+from tests.servers import FaultServer, Received, Response, chat_body, error, json_response
 
 QUESTION = "2 + 2?"
 
@@ -170,3 +170,40 @@ async def test_peers_15_what_a_reply_shows_overrides_what_the_name_suggested(fau
         await reranker.best_of(QUESTION, n=2)
     assert first.signal == "logprobs:k=2"
     assert [request.json["top_logprobs"] for request in fault_server.requests] == [5, 2, 2]
+
+
+# --- what a refusal teaches ------------------------------------------------------------------------------------------
+
+
+def knows_only_the_new_name(request: Received) -> Response:
+    if "max_tokens" in request.json:
+        return error(400, "'max_tokens' is not supported. Use 'max_completion_tokens' instead.", param="max_tokens")
+    return json_response(chat_body(["4"] * request.json.get("n", 1)))
+
+
+async def test_max_tokens_is_sent_under_the_name_that_the_model_knows(fault_server: FaultServer) -> None:
+    fault_server.serve(knows_only_the_new_name)
+    async with AsyncSwiftReranker("openai-compatible", "m", base_url=fault_server.url) as reranker:
+        first = await reranker.best_of(QUESTION, n=2, max_tokens=50)
+        second = await reranker.best_of(QUESTION, n=2, max_tokens=50)
+    assert [len(each.candidates) for each in (first, second)] == [2, 2]
+    assert any("max_completion_tokens" in note for note in first.notes)
+    names = "max_tokens", "max_completion_tokens"
+    asked = [tuple(map(request.json.get, names)) for request in fault_server.requests]
+    assert asked == [(50, None), (None, 50), (None, 50)]
+
+
+async def test_a_model_that_knows_neither_name_is_one_error(fault_server: FaultServer) -> None:
+    fault_server.serve(lambda _: error(400, "neither max_tokens nor max_completion_tokens", param="max_tokens"))
+    async with AsyncSwiftReranker("openai-compatible", "m", base_url=fault_server.url) as reranker:
+        with pytest.raises(BadRequestError, match="neither"):
+            await reranker.best_of(QUESTION, n=2, max_tokens=50)
+    assert len(fault_server.requests) == 2
+
+
+async def test_an_error_inside_a_200_says_whose_it_is(fault_server: FaultServer) -> None:
+    fault_server.serve(lambda _: json_response({"error": {"message": "no such prompt", "code": 400}}))
+    async with AsyncSwiftReranker("openai-compatible", "m", base_url=fault_server.url) as reranker:
+        with pytest.raises(BadRequestError) as caught:
+            await reranker.best_of(QUESTION, n=2)
+    assert caught.value.provider == "openai-compatible"

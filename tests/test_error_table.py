@@ -87,6 +87,19 @@ ROWS = (
         BadRequestError, "deployment does not exist"),
     Row("azure", 429, {"error": {"code": "429", "message": "Please retry after 6 seconds."}},
         RateLimitError, "retry after 6 seconds", again=True, wait=6.0),
+    Row("openai", 400, openai("Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+        "'max_completion_tokens' instead.", INVALID, "unsupported_parameter", "max_tokens"),
+        BadRequestError, "Use 'max_completion_tokens' instead"),
+    Row("openrouter", 400, openai('[{"code": "invalid_value", "path": ["include",0], "message": "Invalid option"}]',
+        INVALID), BadRequestError, "Invalid option"),
+    # gateways
+    Row("openai-compatible", 422, {"errors": [{"message": "n is too large"}, {"message": "k too"}]},
+        BadRequestError, "n is too large; k too"),
+    Row("openai-compatible", 400, {"error_message": "no such deployment"}, BadRequestError, "no such deployment"),
+    Row("openai-compatible", 400, {"code": 1210, "msg": "wrong field"}, BadRequestError, "wrong field"),
+    Row("openai-compatible", 400, {"detail": {"msg": "wrong type", "loc": ["body", "n"]}},
+        BadRequestError, "body.n: wrong type"),
+    Row("openai-compatible", 400, {"detail": {"message": "busy with another"}}, BadRequestError, "busy with another"),
     # Google
     Row("gemini", 400, google(400, "INVALID_ARGUMENT", "API key not valid.", BAD_KEY),
         AuthenticationError, "API key not valid"),
@@ -213,9 +226,10 @@ def test_every_provider_that_sends_errors_of_its_own_has_a_row() -> None:
     assert {row.provider for row in ROWS} == PROVIDERS.keys() - {"huggingface"}
 
 
-@pytest.mark.parametrize(
-    "row", [row for row in ROWS if "ogprobs" in row.says and row.status < 500], ids=lambda row: row.provider
-)
+REFUSALS = [row for row in ROWS if ("ogprobs" in row.says or "Invalid option" in row.says) and row.status < 500]
+
+
+@pytest.mark.parametrize("row", REFUSALS, ids=lambda row: row.provider)
 def test_a_refusal_of_logprobs_is_known_as_one_whoever_says_it(row: Row) -> None:
     body = row.body if isinstance(row.body, str) else json.dumps(row.body)
     found = from_response(row.status, {}, body.encode(), PROVIDERS[row.provider])

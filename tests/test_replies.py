@@ -12,7 +12,13 @@ import pytest
 from swift_client import parse_response, rank
 from swift_client.adapters.by_shape import parse
 from swift_client.adapters.replies import recognise
-from swift_client.errors import BadRequestError, ConfigurationError, RequestTimeoutError, SwiftClientError
+from swift_client.errors import (
+    BadRequestError,
+    ConfigurationError,
+    RequestTimeoutError,
+    ResponseDecodeError,
+    SwiftClientError,
+)
 from swift_client.types import Completion
 from tests.plain_decoder import body, choice, drawn_body, entry, streamed
 
@@ -206,3 +212,22 @@ def test_lines_of_a_batchs_output_are_replies_in_every_form():
         rank(expired)
     with pytest.raises(BadRequestError, match="no such model"):
         rank(refused)
+
+
+@pytest.mark.parametrize(
+    "native",
+    [
+        {"model": "m", "message": {"role": "assistant", "content": "4"}, "done": True},
+        {"id": "c", "message": {"role": "assistant", "content": [{"type": "text", "text": "4"}]}},
+    ],
+)
+def test_an_answer_in_a_format_that_is_not_read_is_no_refusal_of_the_request(native):
+    with pytest.raises(ResponseDecodeError, match="no choices"):
+        rank(native)
+
+
+def test_a_prompt_that_google_blocked_is_an_error_of_that_name_also_from_its_object():
+    for name in ("promptFeedback", "prompt_feedback"):
+        reason = "blockReason" if name == "promptFeedback" else "block_reason"
+        with pytest.raises(BadRequestError, match="blocked the prompt: SAFETY"):
+            rank({"candidates": None, name: {reason: "SAFETY"}})

@@ -18,6 +18,7 @@ from msgspec import Raw, Struct
 from swift_client.adapters import anthropic, gemini, openai_chat, openai_completions, openai_responses
 from swift_client.adapters.batch_line import body_of
 from swift_client.adapters.choices import completed
+from swift_client.adapters.genai_names import PYTHON_NAMES, camel_case
 from swift_client.adapters.openai_chat import StreamAssembler, request
 from swift_client.adapters.provider import Reply
 from swift_client.adapters.several import split, stream_of
@@ -44,6 +45,8 @@ class _Top(Struct):
     candidates: Raw = Raw()
     usageMetadata: Raw = Raw()
     usage_metadata: Raw = Raw()
+    promptFeedback: Raw = Raw()
+    prompt_feedback: Raw = Raw()
     output: Raw = Raw()
     type: Raw = Raw()
     stop_reason: Raw = Raw()
@@ -99,8 +102,8 @@ def _one(data: bytes, otherwise: str, **options: Any) -> Generator[None, None, R
     if name is None and (inner := body_of(data)):
         data, name = inner, codec_of(inner)
     name = name or ("gemini" if data.startswith(b"[") and _mentions(data, b"candidates") else otherwise)
-    if name == "gemini" and (_mentions(data, b"usage_metadata") or _mentions(data, b"finish_reason")):
-        data = _camel_case(data)
+    if name == "gemini" and any(_mentions(data, word) for word in PYTHON_NAMES):
+        data = camel_case(data)
     reply: Reply = yield from _CODECS.get(name, openai_chat).parse_steps(data, **options)
     return reply
 
@@ -122,7 +125,8 @@ def codec_of(data: bytes) -> str | None:
     kind, named = lenient(top.type, str) or "", lenient(top.object, str)
     if filled(top.choices):
         return "openai_completions" if named == "text_completion" else "openai_chat"
-    if any(map(filled, (top.candidates, top.usageMetadata, top.usage_metadata))):
+    google = top.candidates, top.usageMetadata, top.usage_metadata, top.promptFeedback, top.prompt_feedback
+    if any(map(filled, google)):
         return "gemini"
     if kind.startswith("response.") or named == "response" or bytes(top.output)[:1] == b"[":
         return "openai_responses"
@@ -178,24 +182,3 @@ def _all(parts: list[bytes], *, strict: bool, **options: Any) -> Generator[None,
         model=next((reply.model for reply in read if reply.model), None),
         notes=tuple(notes),
     )
-
-
-def _camel_case(data: bytes) -> bytes:
-    """Write google-genai's Python names as they stand on the wire."""
-    try:
-        return msgspec.json.encode(_renamed(msgspec.json.decode(data)))
-    except UNREADABLE:
-        return data
-
-
-def _renamed(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_renamed(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    return {_camel(name): item if name == "args" else _renamed(item) for name, item in value.items()}
-
-
-def _camel(name: str) -> str:
-    first, *others = name.split("_")
-    return first + "".join(word.capitalize() for word in others)

@@ -2,8 +2,9 @@
 
 Body shapes that providers send, all read here: OpenAI's ``{"error": {"message", "type", "param", "code"}}``; xAI's
 ``{"code": ..., "error": "text"}``; SGLang's bare JSON string and ``{"object": "error", "message"}``; FastAPI's
-``{"detail": ...}``, which Mistral hangs under ``message``; Amazon's ``{"Message": ...}``; Google's list of errors
-with ``RetryInfo``; OpenRouter's upstream text in ``metadata.raw``; a proxy's HTML page; plain text; nothing.
+``{"detail": ...}``, which Mistral hangs under ``message``; Amazon's ``{"Message": ...}``; gateways' ``errors``, ``msg``
+and ``error_message``; Google's list of errors with ``RetryInfo``; OpenRouter's upstream text in ``metadata.raw``; a
+proxy's HTML page; plain text; nothing.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from swift_client.errors import (
 
 _LONGEST = 600
 """Characters kept of a provider's message: a server may echo the whole prompt."""
+
+_MESSAGES = ("message", "Message", "msg", "error_message", "error_description")
+"""Fields in which providers put their sentence."""
 
 _KEY_SHAPES = re.compile(r"\b(?:sk|gsk|xai|fw|hf|pplx|nvapi|tgp)[-_][\w.*-]{6,}|\bAIza[\w-]{10,}|(?<=Bearer )\S{6,}")
 
@@ -111,11 +115,16 @@ def logprobs_refused(error: ProviderError) -> bool:
 
     Real sentences: "You are not allowed to request logprobs from this model", "`logprobs` is not supported with this
     model", "Logprobs is not enabled for models/...", "Unsupported parameter: 'top_logprobs'", and llama.cpp's
-    Responses, which gives none even then: "top_logprobs requires logprobs to be set to true".
+    Responses, which gives none even then: "top_logprobs requires logprobs to be set to true". OpenRouter's Responses
+    names the field that asks for them there: "Invalid option" at path ["include",0].
     """
+    if error.status not in (400, 403, 404, 422):
+        return False
+    param = getattr(error, "param", None) or ""
+    if "nvalid option" in error.message and (param.startswith("include") or '"include"' in error.message):
+        return True
     return (
-        error.status in (400, 403, 404, 422)
-        and "logprobs" in error.message.lower()
+        "logprobs" in error.message.lower()
         and bool(re.search(r"not[\w\s]{0,12}(support|allow|enable|availab|permit)|unsupported|unknown|unrecogni|extra "
                            r"(inputs|fields)|does ?n[o']t|requires logprobs", error.message, re.IGNORECASE))
     )  # fmt: skip
@@ -240,19 +249,24 @@ def _details(value: Any) -> _Details:
 
 
 def _message(inner: dict[str, Any]) -> str:
-    message, detail = inner.get("message", inner.get("Message")), inner.get("detail")
+    message = next((inner[name] for name in _MESSAGES if inner.get(name)), None)
     if isinstance(message, dict):  # Mistral hangs FastAPI's errors under it
-        detail = message.get("detail")
+        inner = message
     if isinstance(message, str):
         metadata = inner.get("metadata")
         raw = metadata.get("raw") if isinstance(metadata, dict) else None
         return f"{message}: {raw}" if isinstance(raw, str) and raw not in message else message
-    if isinstance(detail, str):
-        return detail
-    if isinstance(detail, list):  # pydantic's errors under FastAPI: one object for each wrong field
-        faults = [fault for fault in detail if isinstance(fault, dict)]
-        return "; ".join(f"{'.'.join(map(str, fault.get('loc') or ()))}: {fault.get('msg')}" for fault in faults)
-    return ""
+    several = next((inner[name] for name in ("detail", "errors") if inner.get(name)), None)
+    faults = several if isinstance(several, list) else [several]
+    return "; ".join(filter(None, map(_fault, faults)))
+
+
+def _fault(fault: object) -> str:
+    """Read one of several errors; pydantic's under FastAPI name the wrong field."""
+    if not isinstance(fault, dict):
+        return fault if isinstance(fault, str) else ""
+    place, said = fault.get("loc"), next((fault[name] for name in _MESSAGES if isinstance(fault.get(name), str)), "")
+    return f"{'.'.join(map(str, place))}: {said}" if isinstance(place, (list, tuple)) and place else said
 
 
 def _google_wait(details: object) -> float | None:

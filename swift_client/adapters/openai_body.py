@@ -46,7 +46,8 @@ def read_body(
         raise error
     if envelope.choices is None:
         raise ResponseDecodeError(
-            f"The reply has no choices: {excerpt(data)}", hint="Check that base_url= is a chat completions server."
+            f"The reply has no choices: {excerpt(data)}",
+            hint="Check that base_url= is a chat completions server; Ollama's and Cohere's own doors are none.",
         )
     reply = yield from _read_envelope(envelope, notes=[note] if note else [], **options)
     if envelope.choices and not reply.completions:
@@ -120,8 +121,10 @@ def error_of(envelope: Envelope | Chunk) -> ProviderError | None:
     """Return the error that a reply holds, in any of the shapes that servers send with a 200."""
     if filled(envelope.error):
         return failures.from_error_object(_any(envelope.error))
-    if envelope.choices is None and (filled(envelope.message) or filled(envelope.detail)):
-        return failures.from_error_object({"message": _any(envelope.message), "detail": _any(envelope.detail)})
+    message = _any(envelope.message)
+    spoken = isinstance(message, dict) and "role" in message  # an answer in Ollama's or Cohere's own format
+    if envelope.choices is None and not spoken and (filled(envelope.message) or filled(envelope.detail)):
+        return failures.from_error_object({"message": message, "detail": _any(envelope.detail)})
     return None
 
 

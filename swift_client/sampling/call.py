@@ -74,6 +74,7 @@ class Call:
             else:
                 outcome = self._lost(self._failed)
         except SwiftClientError as error:
+            error.provider = error.provider or self._line.provider.name  # a codec does not know whose reply it reads
             if isinstance(error, LogprobsUnavailableError) and not self._progress.arrived:
                 raise
             if not error.retryable and isinstance(error, (ConfigurationError, AuthenticationError, BadRequestError)):
@@ -141,7 +142,10 @@ class Call:
             n=terms.n,
             top_logprobs=terms.top_logprobs,
             stream=terms.stream,
-            sampling={**progress.order.sampling, **({} if seed is None else {"seed": seed + self._first})},
+            sampling={
+                **line.endpoint.spelled(progress.order.sampling),
+                **({} if seed is None else {"seed": seed + self._first}),
+            },
         )
         with progress.meter.request(terms.n) if progress.meter else nullcontext(_unmetered) as paid:
             self._tell("request", f"asks for {terms.n} completions, top_logprobs={terms.top_logprobs}", n=terms.n)

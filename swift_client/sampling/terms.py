@@ -13,7 +13,7 @@ from swift_client.adapters.provider import Capabilities, Reply
 from swift_client.errors import AuthenticationError, BadRequestError
 from swift_client.types import Completion
 
-Field = Literal["n", "top_logprobs", "logprobs", "stream"]
+Field = Literal["n", "top_logprobs", "logprobs", "stream", "max_tokens"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,7 @@ class Endpoint:
         self.streams = capabilities.streams_logprobs
         self.refusal: str | None = None
         """The endpoint's own sentence, once it has refused logprobs."""
+        self._length = "max_tokens"
         self._short = 0
         """How many completions the last reply brought, where it was short of what was asked; else 0."""
 
@@ -67,6 +68,10 @@ class Endpoint:
         """Return what a request with these ``fields`` for ``wanted`` completions may ask for now."""
         k = None if self.silent(fields) else self.top_logprobs
         return Terms(n=self.size(wanted), top_logprobs=k, stream=stream and self.streams)
+
+    def spelled(self, sampling: Mapping[str, Any]) -> dict[str, Any]:
+        """Return sampling fields under the names that the endpoint knows."""
+        return {self._length if name == "max_tokens" else name: value for name, value in sampling.items()}
 
     def silent(self, fields: Mapping[str, Any]) -> str | None:
         """Return why no logprobs would come with these fields, or None where they may."""
@@ -91,6 +96,9 @@ class Endpoint:
         if asked.top_logprobs is not None and logprobs_refused(error):
             self.top_logprobs, self.refusal = None, error.message
             return Concession(field="logprobs", note=f"The provider refuses logprobs: {error.message}")
+        if about_a_value and "max_completion_tokens" in error.message and param in (None, "max_tokens"):
+            self._length = "max_completion_tokens"  # OpenAI's reasoning models know only this name
+            return Concession(field="max_tokens", note="The provider takes max_tokens as max_completion_tokens.")
         if asked.stream and "stream" in (param or error.message):
             self.streams = False
             return Concession(field="stream", note="The provider refuses to stream this request.")

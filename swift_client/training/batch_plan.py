@@ -85,13 +85,14 @@ class Plan:
     def written(self, wish: Wish) -> bytes:
         """Write one line of an input file: its body is that of a direct call."""
         asked = self.order(self._by_id[wish.question_id], wish.wanted, wish.first)
+        sampling = self.line.endpoint.spelled(asked.sampling)
         request = self.line.codec.request(
             self.line.provider,
             self.line.model,
             asked.messages,
             n=wish.wanted,
             top_logprobs=self.columns(wish),
-            sampling={**asked.sampling, **({} if asked.seed is None else {"seed": asked.seed})},
+            sampling=sampling if asked.seed is None else {**sampling, "seed": asked.seed},
         )
         return openai_batch.line(wish.custom_id, self.url, dict(request.body))
 
