@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,7 +14,8 @@ from swift_client.adapters.provider import Capabilities, Reply
 from swift_client.errors import AuthenticationError, BadRequestError
 from swift_client.types import Completion
 
-Field = Literal["n", "top_logprobs", "logprobs", "stream", "max_tokens"]
+Field = Literal["n", "top_logprobs", "logprobs", "stream", "max_tokens", "temperature"]
+_UNSUPPORTED = re.compile(r"\bnot[\w\s]{0,12}support|unsupported|deprecated", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ class Endpoint:
         self.streams = capabilities.streams_logprobs
         self.refusal: str | None = None
         """The endpoint's own sentence, once it has refused logprobs."""
-        self._length = "max_tokens"
+        self._names = {"max_tokens": "max_tokens", "temperature": "temperature"}
         self._short = 0
         """How many completions the last reply brought, where it was short of what was asked; else 0."""
 
@@ -70,8 +72,8 @@ class Endpoint:
         return Terms(n=self.size(wanted), top_logprobs=k, stream=stream and self.streams)
 
     def spelled(self, sampling: Mapping[str, Any]) -> dict[str, Any]:
-        """Return sampling fields under the names that the endpoint knows."""
-        return {self._length if name == "max_tokens" else name: value for name, value in sampling.items()}
+        """Return sampling fields under the names that the endpoint knows, without those that it refuses."""
+        return {known: value for name, value in sampling.items() if (known := self._names.get(name, name))}
 
     def silent(self, fields: Mapping[str, Any]) -> str | None:
         """Return why no logprobs would come with these fields, or None where they may."""
@@ -97,8 +99,11 @@ class Endpoint:
             self.top_logprobs, self.refusal = None, error.message
             return Concession(field="logprobs", note=f"The provider refuses logprobs: {error.message}")
         if about_a_value and "max_completion_tokens" in error.message and param in (None, "max_tokens"):
-            self._length = "max_completion_tokens"  # OpenAI's reasoning models know only this name
+            self._names["max_tokens"] = "max_completion_tokens"  # OpenAI's reasoning models know only this name
             return Concession(field="max_tokens", note="The provider takes max_tokens as max_completion_tokens.")
+        if about_a_value and "temperature" in (param or error.message) and _UNSUPPORTED.search(error.message):
+            self._names["temperature"] = ""
+            return Concession(field="temperature", note=f"The temperature is the model's own: {error.message}")
         if asked.stream and "stream" in (param or error.message):
             self.streams = False
             return Concession(field="stream", note="The provider refuses to stream this request.")
