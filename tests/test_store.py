@@ -8,6 +8,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -414,22 +415,23 @@ def test_a_field_of_another_type_is_told(filled: Path, statement: str) -> None:
         list(store.groups())
 
 
-@pytest.fixture
-def tiny_disk(path: Path) -> Iterator[None]:
-    """Let no file grow beyond 300 KB: the kernel refuses the write as it does on a full disk."""
+@contextmanager
+def tiny_disk() -> Iterator[None]:
+    """Let no file grow beyond 300 KB: the kernel refuses the write as it does on a full disk, also pytest's own log."""
     resource = pytest.importorskip("resource")
     signal = pytest.importorskip("signal")
     old, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, old[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, old)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-@pytest.mark.usefixtures("tiny_disk")
 def test_a_full_disk_is_one_sentence_and_what_was_kept_is_whole(path: Path) -> None:
     kept = 0
-    with SampleStore(path, write=True) as store:
+    with tiny_disk(), SampleStore(path, write=True) as store:
         store.add_questions([QUESTION])
         error = None
         while error is None:

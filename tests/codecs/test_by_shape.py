@@ -103,8 +103,9 @@ def test_objects_of_the_openai_client_are_read_as_responses_too() -> None:
 
 
 def test_objects_of_anthropics_and_googles_clients_are_read() -> None:
-    anthropic = pytest.importorskip("anthropic.types")
-    genai = pytest.importorskip("google.genai.types")
+    from anthropic import types as anthropic
+    from google.genai import types as genai
+
     made = {"anthropic": anthropic.Message.model_validate, "gemini": genai.GenerateContentResponse.model_validate}
     for writer in WRITERS:
         if writer.codec in made:
@@ -113,6 +114,17 @@ def test_objects_of_anthropics_and_googles_clients_are_read() -> None:
             (got,), (wanted,) = parse_response(made[writer.codec](json.loads(data))), parse_response(data)
             assert (got.text, got.tokens, got.finish_reason) == (wanted.text, wanted.tokens, wanted.finish_reason)
             np.testing.assert_array_equal(got.top_logprobs, wanted.top_logprobs)
+
+
+def test_objects_of_anthropics_batches_are_their_replies_and_errors() -> None:
+    from anthropic.types.messages import MessageBatchIndividualResponse as Line
+
+    whole = json.loads(next(writer for writer in WRITERS if writer.codec == "anthropic").whole(THREE.alone()[0]))
+    result = {"type": "succeeded", "message": {**whole, "id": "m", "role": "assistant", "stop_sequence": None}}
+    assert parse_response(Line.model_validate({"custom_id": "q", "result": result}))[0].text == "The answer is 4"
+    body = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}, "request_id": "r"}
+    with pytest.raises(ServerError, match="Overloaded"):
+        parse_response(Line.model_validate({"custom_id": "q", "result": {"type": "errored", "error": body}}))
 
 
 @every_writer
