@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from swift_client.errors import ArtifactError, ArtifactMismatchError
+from swift_client.head_scores import load_head
 from swift_client.models import (
     Calibration,
     GatedLinearHead,
@@ -27,7 +28,6 @@ from swift_client.models import (
     load,
     save,
 )
-from swift_client.scorers import load_head
 
 
 def make_head(calibration: Calibration | None = None, **facts: Any) -> HeadArtifact:

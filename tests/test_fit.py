@@ -15,9 +15,10 @@ from torch import nn
 
 from swift_client.errors import ConfigurationError
 from swift_client.features import DEFAULT_RESPONSE_TERMS, TokenTable, response_columns, token_columns
+from swift_client.head_scores import load_head
 from swift_client.models import NO_BETTER, HeadArtifact, save
 from swift_client.reranker.judging import Rules, judge
-from swift_client.scorers import load_head, score
+from swift_client.scorers import score
 from swift_client.training.calibration import isotonic, platt
 from swift_client.training.dataset import Dataset, read
 from swift_client.training.fit import TrainResult, fit

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from swift_client.errors import ConfigurationError
 from swift_client.features import FEATURES, TokenTable, column_names, token_columns
+from swift_client.head_scores import load_head
 from swift_client.models import GatedLinearHead, HeadArtifact, Standardizer
 from swift_client.ragged import offsets_of
 from swift_client.running import RunningScore
-from swift_client.scorers import load_head
 from swift_client.types import Completion
 from tests.generated import completion
 

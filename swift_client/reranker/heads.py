@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from swift_client.errors import ArtifactError, ArtifactMismatchError, ConfigurationError
+from swift_client.head_scores import check_columns, load_any_head
 from swift_client.models import AnyHead, look
-from swift_client.scorers import check_columns, load_any_head
 
 Head = Literal["auto"] | None | str | os.PathLike[str] | AnyHead
 

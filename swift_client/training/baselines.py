@@ -12,7 +12,8 @@ from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.features import TokenTable, listed_ranks, response, token
 from swift_client.models import PlattCalibration
 from swift_client.ragged import F64, mean_runs
-from swift_client.scorers import Scores, score, wepr
+from swift_client.scorers import score, wepr
+from swift_client.scores import Scores
 from swift_client.training.groups import Group
 from swift_client.training.methods import Method, right_share
 from swift_client.training.pools import Pools, Scoring, free_scorings, pool

@@ -15,8 +15,8 @@ import numpy as np
 
 from swift_client import answers
 from swift_client.errors import ConfigurationError
+from swift_client.head_scores import load_any_head
 from swift_client.models import AnyHead
-from swift_client.scorers import load_any_head
 from swift_client.training.curve_heads import CurveHeads
 from swift_client.training.evaluate import Progress
 from swift_client.training.evaluation import Estimate, Evaluation, plain_values

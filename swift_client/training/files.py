@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from swift_client import answers
 from swift_client.errors import ConfigurationError, MissingExtraError
+from swift_client.head_scores import load_any_head, load_head
 from swift_client.models import AnyHead, HeadArtifact, save
-from swift_client.scorers import load_any_head, load_head
 from swift_client.stopping import StoppingRule
 from swift_client.store import SampleStore
 from swift_client.training.accept import Acceptable

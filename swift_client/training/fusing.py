@@ -10,11 +10,12 @@ import numpy as np
 
 from swift_client.errors import ConfigurationError
 from swift_client.fusion import learn_share
+from swift_client.head_scores import load_any_head
 from swift_client.models import AnyHead
 from swift_client.portal import Portal
 from swift_client.ragged import F64
 from swift_client.reranker.opinion import JudgeFunction, Opinion, asked
-from swift_client.scorers import load_any_head, score
+from swift_client.scorers import score
 from swift_client.store import SampleStore
 from swift_client.training.evaluate import PARTS, split_of
 from swift_client.training.graders import GraderSpec

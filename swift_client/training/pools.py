@@ -13,7 +13,8 @@ from swift_client.answers import READERS
 from swift_client.errors import ConfigurationError
 from swift_client.models import AnyHead, HiddenHead, ResponseWeights
 from swift_client.ragged import F64, I64
-from swift_client.scorers import SCORERS, Scores, score
+from swift_client.scorers import SCORERS, score
+from swift_client.scores import Scores
 from swift_client.training.groups import Group
 from swift_client.types import Bool, Completion
 

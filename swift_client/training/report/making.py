@@ -10,8 +10,8 @@ from types import EllipsisType
 from swift_client import answers
 from swift_client.drafts import draft_of
 from swift_client.errors import ConfigurationError
+from swift_client.head_scores import load_head
 from swift_client.models import HeadArtifact
-from swift_client.scorers import load_head
 from swift_client.store import SampleStore, StoredQuestion
 from swift_client.training.evaluate import NS, Progress, answer_of
 from swift_client.training.evaluation import Evaluation
