@@ -1,0 +1,54 @@
+"""Scores of N completions, and how deep the completions are read so that their numbers compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from swift_client.features import listed_ranks
+from swift_client.types import F32, Bool, Completion
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Scores:
+    """Scores of N completions, in their order."""
+
+    values: F32
+    """(N,) float32; higher is better; NaN where there is no signal."""
+    probabilities: F32 | None = None
+    """(N,) float32, 0..1: calibrated probability of being right, NaN as in ``values``; None without calibration."""
+    name: str
+    """The scorer's or the head's name."""
+    notes: tuple[str, ...] = ()
+    """One sentence for each thing that the numbers do not show by themselves."""
+    outside: bool = False
+    """Whether the completions are unlike those that the head was trained on, so that its scores may mean nothing."""
+
+
+class Depth(NamedTuple):
+    """How deep N completions can be read so that their numbers compare."""
+
+    readable: Bool
+    """(N,) those with tokens and enough alternatives."""
+    k: int
+    """Ranks that all of these list."""
+    notes: tuple[str, ...]
+
+
+def depth_of(completions: Sequence[Completion], needs: int, *, most: int) -> Depth:
+    """Find the completions with ``needs`` ranks and read them to the shortest list, or to ``most`` ranks."""
+    ranks = np.array([listed_ranks(completion) for completion in completions], np.int64)
+    readable = np.array([len(completion.tokens) > 0 for completion in completions], np.bool_) & (ranks >= needs)
+    lengths = np.minimum(ranks[readable], most).tolist()
+    k, longest = min(lengths, default=0), max(lengths, default=0)
+    notes = []
+    if len(lengths) < len(completions):
+        want = f"lists of {needs} or more alternatives" if needs else "logprobs"
+        without = len(completions) - len(lengths)
+        notes.append(f"{without} of {len(completions)} completions have no score, for want of {want}.")
+    if longest > k:
+        notes.append(f"Lists are up to {longest} alternatives long; all were read to the shortest, {k}.")
+    return Depth(readable, k, tuple(notes))
