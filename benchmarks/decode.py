@@ -28,7 +28,7 @@ import simdjson
 from openai.types.chat import ChatCompletion
 
 from swift_client import rank
-from swift_client.adapters.openai_chat import parse, parse_steps
+from swift_client.adapters.codecs.openai_chat import parse, parse_steps
 
 N, TOKENS, K = 16, 512, 20
 Milliseconds = dict[str, list[float]]

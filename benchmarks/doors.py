@@ -38,9 +38,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from swift_client import Completion, SwiftReranker
-from swift_client.adapters.pocket import PACKAGED_MODEL, PocketServer
 from swift_client.errors import SwiftClientError
 from swift_client.pocket.questions import questions
+from swift_client.pocket.server import PACKAGED_MODEL, PocketServer
 
 TOLERANCE, LONGEST, DEADLINE = 2e-2, 160, 600.0
 DOORS = {

@@ -32,10 +32,10 @@ import transformers
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from swift_client.adapters.hidden import Projection
-from swift_client.adapters.huggingface_decode import Row, Sampling, decode
-from swift_client.adapters.huggingface_states import ProjectionReader, Reader
-from swift_client.adapters.pocket import PACKAGED_MODEL
+from swift_client.adapters.local.capture import Projection
+from swift_client.adapters.local.decode import Row, Sampling, decode
+from swift_client.adapters.local.hidden_states import ProjectionReader, Reader
+from swift_client.pocket.server import PACKAGED_MODEL
 from tools.pocket.export import write_transformers
 from tools.pocket.unpack import read_gguf
 

@@ -28,16 +28,16 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from swift_client.adapters.pocket import PACKAGED_MODEL
-from swift_client.fusion import fuse
+from swift_client.evaluation.bootstrap import resampled_sums
+from swift_client.evaluation.compare import Comparison
+from swift_client.evaluation.methods import METHODS, Method
+from swift_client.evaluation.pools import Pool, free_scorings, head_scoring, pool
 from swift_client.models import AnyHead, HiddenHead
 from swift_client.pocket.questions import questions
+from swift_client.pocket.server import PACKAGED_MODEL
+from swift_client.scoring.fusion import fuse
 from swift_client.store import StoredQuestion
 from swift_client.training import Group, Split, StoredGroups, collect, train
-from swift_client.training.bootstrap import resampled_sums
-from swift_client.training.comparison import Comparison
-from swift_client.training.methods import METHODS, Method
-from swift_client.training.pools import Pool, free_scorings, head_scoring, pool
 from swift_client.training.recipes import RECIPES, Recipe, recipe_of
 from tools.pocket.export import write_transformers
 from tools.pocket.unpack import read_gguf

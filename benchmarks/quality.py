@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 
+from swift_client.evaluation.evaluate import evaluate
 from swift_client.pocket.questions import questions
 from swift_client.store import StoredQuestion
 from swift_client.training import Estimate, Evaluation, Group, Split, StoredGroups, collect
-from swift_client.training.evaluate import evaluate
 from swift_client.training.fit import fit
 
 COMPLETIONS, TEMPERATURE, FEW = 16, 0.8, 100

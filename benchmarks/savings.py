@@ -26,19 +26,19 @@ from typing import Any
 
 from swift_client import SwiftReranker
 from swift_client.answers import equal
+from swift_client.evaluation.cascade_curve import CurvePoint, cascade_curve
+from swift_client.evaluation.risk.calibrate import guarantee
+from swift_client.evaluation.risk.replay import judged
+from swift_client.evaluation.simulation.result import Replayed, Simulation
+from swift_client.evaluation.simulation.simulate import simulate
 from swift_client.models import HeadArtifact
 from swift_client.pocket.questions import Question, questions
-from swift_client.reranker.heads import find
-from swift_client.reranker.judging import Rules
-from swift_client.reranker.stopping import WAVES
+from swift_client.report.charts.stopping import savings_svg
+from swift_client.scoring.resolve_head import find
+from swift_client.selection.select import Rules
+from swift_client.stopping.monitor import WAVES
 from swift_client.store import StoredQuestion
 from swift_client.training import Group, StoredGroups, collect
-from swift_client.training.accept import guarantee
-from swift_client.training.cascade_curve import CurvePoint, cascade_curve
-from swift_client.training.judged import judged
-from swift_client.training.savings import savings_svg
-from swift_client.training.simulate import simulate
-from swift_client.training.simulation import Replayed, Simulation
 
 COMPLETIONS, TEMPERATURE, FIRST_SEED = 16, 0.8, 21
 RISK, CONFIDENCE, SPLITS = 0.05, 0.9, 200

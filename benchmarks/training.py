@@ -85,9 +85,9 @@ def grow(path: Path, start: int, end: int, replies: int) -> None:
 
 def train(samples: Path, head: Path, device: str) -> dict[str, Any]:
     """Do in this process what ``swift-client train`` does, and say where the time went."""
+    from swift_client.dataset.stored import StoredGroups
     from swift_client.models import save
     from swift_client.training.fit import fit
-    from swift_client.training.stored import StoredGroups
 
     start = last = time.perf_counter()
     spent, epochs, own = {"questions": 0.0, "epochs": 0.0}, 0, 0.0

@@ -294,7 +294,7 @@ class Selection:
 
     def _repr_html_(self) -> str:
         """Show the selection in a notebook."""
-        from swift_client.render import selection_html
+        from swift_client.display import selection_html
 
         return selection_html(self)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from swift_client.training.groups import Group
+from swift_client.dataset.question_samples import Group
 from swift_client.types import Completion
 
 WORDS = ("so", " we", " add", " the", " two", " sums", ".")

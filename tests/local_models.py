@@ -10,7 +10,7 @@ import torch
 import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from swift_client.adapters.pocket import PACKAGED_MODEL
+from swift_client.pocket.server import PACKAGED_MODEL
 from tools.pocket.export import write_transformers
 from tools.pocket.unpack import read_gguf
 

@@ -18,18 +18,18 @@ from scipy.stats import binom
 
 from swift_client import training
 from swift_client.cli.app import run
+from swift_client.dataset.question_samples import Group
 from swift_client.errors import ArtifactError, ConfigurationError
+from swift_client.evaluation.cascade_curve import cascade_curve
+from swift_client.evaluation.risk.calibrate import calibrate, guarantee
+from swift_client.evaluation.risk.replay import Judged, judged
+from swift_client.evaluation.risk.threshold import certify, counts, fewest, tail
 from swift_client.models import HeadArtifact, load, save
-from swift_client.reranker.accepting import accepted, confidence
-from swift_client.reranker.judging import Rules, judge
+from swift_client.reranker.acceptance import accepted, confidence
+from swift_client.selection.select import Rules, judge
 from swift_client.stopping import stopping_rule
 from swift_client.store import Meta, SampleStore, StoredQuestion
-from swift_client.training.accept import calibrate, guarantee
-from swift_client.training.cascade_curve import cascade_curve
-from swift_client.training.certify import certify, counts, fewest, tail
 from swift_client.training.fit import fit
-from swift_client.training.groups import Group
-from swift_client.training.judged import Judged, judged
 from swift_client.types import Selection, Usage
 from tests.graded import graded_groups
 from tests.test_cascade import acceptance

@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from swift_client.errors import ArtifactError, ArtifactMismatchError
-from swift_client.head_scores import load_head
 from swift_client.models import (
     Calibration,
     GatedLinearHead,
@@ -28,6 +27,7 @@ from swift_client.models import (
     load,
     save,
 )
+from swift_client.scoring.head_scorer import load_head
 
 
 def make_head(calibration: Calibration | None = None, **facts: Any) -> HeadArtifact:

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from swift_client.cli.app import run
+from swift_client.dataset.question_samples import Group
 from swift_client.errors import ArtifactError, ConfigurationError
 from swift_client.models import save
 from swift_client.store import Meta, SampleStore, StoredQuestion
-from swift_client.training.groups import Group
-from swift_client.training.matrix import MatrixBuilder
+from swift_client.training.feature_matrix import MatrixBuilder
 from swift_client.types import Usage
 
 from .graded import graded_groups

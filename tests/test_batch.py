@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from swift_client.collect.batch.collect import BatchProgress, collect_batch, collect_batch_async
+from swift_client.collect.batch.runner import EMPTY_HANDED
+from swift_client.collect.collect import CollectResult, Prices, collect
 from swift_client.errors import (
     BadRequestError,
     ConfigurationError,
@@ -19,9 +22,6 @@ from swift_client.errors import (
     ServerError,
 )
 from swift_client.store import BatchStore, Sample, SampleStore, StoredQuestion
-from swift_client.training.batch import BatchProgress, collect_batch, collect_batch_async
-from swift_client.training.batch_run import EMPTY_HANDED
-from swift_client.training.collect import CollectResult, Prices, collect
 from tests.batch_server import BatchServer
 from tests.children import command, environment
 from tests.servers import Response, error, html, json_response, reset
@@ -372,7 +372,7 @@ def test_single_requests_that_are_refused_keep_the_providers_sentence(server: Ba
 def test_hostile_lines_are_counted_and_told_and_change_nothing_else(
     server: BatchServer, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swift_client.training.batch_intake.LONGEST_LINE", 100_000)
+    monkeypatch.setattr("swift_client.collect.batch.results.LONGEST_LINE", 100_000)
 
     def lines(output: list[bytes], errors: list[bytes]) -> tuple[list[bytes], list[bytes]]:
         strange = json.loads(output[0]) | {"custom_id": "q0-0"}

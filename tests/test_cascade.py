@@ -12,6 +12,7 @@ import pytest
 
 from swift_client import AsyncCascade, AsyncSwiftReranker, Budget, Cascade, SwiftReranker
 from swift_client.cli.app import run
+from swift_client.display import summary
 from swift_client.errors import ConfigurationError, RejectedError, ServerError
 from swift_client.models import (
     Acceptance,
@@ -23,8 +24,7 @@ from swift_client.models import (
     save,
     user_folder,
 )
-from swift_client.render import summary
-from swift_client.reranker.rejecting import PICKED
+from swift_client.reranker.escalation import PICKED
 from tests.servers import FaultServer, chat, error
 
 SURE, UNSURE = -50.0, 50.0

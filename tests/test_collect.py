@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from swift_client.collect.collect import CollectProgress, CollectResult, Prices, collect, collect_async
+from swift_client.collect.runner import seed_of
+from swift_client.dataset.questions import read_questions
 from swift_client.errors import (
     AuthenticationError,
     BadRequestError,
@@ -22,9 +25,6 @@ from swift_client.errors import (
     MissingApiKeyError,
 )
 from swift_client.store import SampleStore, StoredQuestion
-from swift_client.training.asking import seed_of
-from swift_client.training.collect import CollectProgress, CollectResult, Prices, collect, collect_async
-from swift_client.training.questions import read_questions
 from tests.children import environment
 from tests.servers import FaultServer, Received, Response, chat, error, reset
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from swift_client.collect.collect import Prices, collect
+from swift_client.collect.import_replies import import_replies
+from swift_client.collect.runner import seed_of
+from swift_client.dataset.export_parquet import export_parquet
 from swift_client.errors import ConfigurationError, MissingExtraError, ProviderError
 from swift_client.store import SampleStore, StoredQuestion
-from swift_client.training.asking import seed_of
-from swift_client.training.collect import Prices, collect
-from swift_client.training.exporting import export_parquet
-from swift_client.training.importing import import_replies
 from tests.children import command
 from tests.servers import FaultServer, chat_body, error
 

@@ -13,18 +13,18 @@ import pytest
 pytest.importorskip("torch", reason="the extra 'train' is not installed")
 
 from swift_client.cli.app import run
+from swift_client.dataset.question_samples import Group
+from swift_client.dataset.splits import Split
+from swift_client.dataset.stored import StoredGroups
 from swift_client.errors import ConfigurationError
+from swift_client.evaluation.evaluate import evaluate
+from swift_client.evaluation.learning_curve.curve import Curve, curve
 from swift_client.models import save
+from swift_client.report.charts.learning_curve import curve_svg
+from swift_client.selection.voting import subsets
 from swift_client.store import Meta, SampleStore, StoredQuestion
-from swift_client.training.curve import Curve, curve
-from swift_client.training.curve_picture import curve_svg
-from swift_client.training.evaluate import evaluate
 from swift_client.training.fit import fit
-from swift_client.training.groups import Group
 from swift_client.training.recipes import recipe_of
-from swift_client.training.splits import Split
-from swift_client.training.stored import StoredGroups
-from swift_client.training.voting import subsets
 from swift_client.types import Usage
 from tests.graded import graded_groups
 from tests.test_hidden_training import samples_file as states_file

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from swift_client.adapters import PROVIDERS, Transport, codec
-from swift_client.adapters.doctor import Diagnosis, examine, logprob_space
-from swift_client.adapters.doctor_samples import sample_fit, wilson
+from swift_client.diagnostics.doctor import Diagnosis, examine, logprob_space
+from swift_client.diagnostics.sample_fit import sample_fit, wilson
 from swift_client.errors import AuthenticationError
 from swift_client.types import Completion
 from tests.servers import FaultServer, Received, Response, error, json_response

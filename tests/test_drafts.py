@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from swift_client.drafts import draft_of
+from swift_client.atomic_write import draft_of
 
 
 def test_a_file_takes_its_name_once_it_is_whole(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swift_client.answers import equal, formulas, normal, read
+from swift_client.answers import equal, math_equality, normal, read
 from swift_client.answers.equality import group
-from swift_client.answers.exact import exact, shortest
+from swift_client.answers.numbers import exact, shortest
 
 needs_math = pytest.mark.skipif(importlib.util.find_spec("math_verify") is None, reason="math-verify is not installed")
 TOWER = "9^{9^{9^{9^{9}}}}"
@@ -151,7 +151,7 @@ def test_formulas_are_equal_as_mathematics(a: str, b: str, same: bool) -> None:
 
 @needs_math
 def test_a_formula_that_hangs_is_killed_at_the_deadline_and_counts_as_different() -> None:
-    worker = formulas.FormulaWorker()
+    worker = math_equality.FormulaWorker()
     assert worker.same("x+1", "1+x") is True
     start = time.monotonic()
     assert worker.same(TOWER, "x+1", seconds=0.5) is None
@@ -161,7 +161,7 @@ def test_a_formula_that_hangs_is_killed_at_the_deadline_and_counts_as_different(
 
 @needs_math
 def test_a_question_with_hanging_formulas_ends_in_bounded_time_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formulas, "SECONDS_PER_PAIR", 0.5)
+    monkeypatch.setattr(math_equality, "SECONDS_PER_PAIR", 0.5)
     texts = [rf"\boxed{{{TOWER}+{tower}}}" for tower in range(12)] + [r"\boxed{x+1}", r"\boxed{1+x}"]
     start = time.monotonic()
     answers = read(texts, "boxed")
@@ -173,7 +173,7 @@ def test_a_question_with_hanging_formulas_ends_in_bounded_time_and_says_so(monke
 
 @needs_math
 def test_one_worker_serves_many_threads() -> None:
-    worker = formulas.FormulaWorker()
+    worker = math_equality.FormulaWorker()
     results: list[bool | None] = []
     threads = [
         threading.Thread(target=lambda at=at: results.append(worker.same(f"x+{at}", f"{at}+x", seconds=20)))
@@ -242,7 +242,7 @@ print(worker._child.pid, flush=True)
 def test_without_math_verify_formulas_are_compared_as_text_and_the_note_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(formulas, "available", lambda: False)
+    monkeypatch.setattr(math_equality, "available", lambda: False)
     answers = read([r"\boxed{x+1}", r"\boxed{1+x}", r"\boxed{x + 1}"], "boxed")
     assert answers.groups == (0, 1, 0)
     assert answers.note is not None

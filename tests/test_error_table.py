@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from swift_client.adapters import PROVIDERS
-from swift_client.adapters.failures import from_error_object, from_response, logprobs_refused
+from swift_client.adapters.transport.error_responses import from_error_object, from_response, logprobs_refused
 from swift_client.errors import (
     AuthenticationError,
     BadRequestError,

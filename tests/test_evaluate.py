@@ -14,22 +14,22 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
+from swift_client.dataset.question_samples import Group
+from swift_client.dataset.splits import Split
 from swift_client.errors import ArtifactError, ArtifactMismatchError, ConfigurationError
+from swift_client.evaluation.baselines import MOST_RANKS, TEMPERATURES, trained_baselines
+from swift_client.evaluation.bootstrap import resampled_sums
+from swift_client.evaluation.evaluate import evaluate
+from swift_client.evaluation.methods import METHODS, Agreement, Drawn, picks
+from swift_client.evaluation.pools import Pools, free_scorings, head_scoring, pool
+from swift_client.evaluation.result import Evaluation
 from swift_client.features import DEFAULT_RESPONSE_TERMS, TokenTable, response, token
+from swift_client.features.segments import mean_runs
 from swift_client.models import HeadArtifact, ResponseWeights
-from swift_client.ragged import mean_runs
-from swift_client.reranker.judging import Rules, judge
-from swift_client.training.baselines import MOST_RANKS, TEMPERATURES, trained_baselines
-from swift_client.training.bootstrap import resampled_sums
-from swift_client.training.evaluate import evaluate
-from swift_client.training.evaluation import Evaluation
+from swift_client.selection.select import Rules, judge
+from swift_client.selection.voting import subsets
 from swift_client.training.fit import fit
-from swift_client.training.groups import Group
-from swift_client.training.methods import METHODS, Agreement, Drawn, picks
-from swift_client.training.pools import Pools, free_scorings, head_scoring, pool
 from swift_client.training.recipes import RECIPES, Recipe
-from swift_client.training.splits import Split
-from swift_client.training.voting import subsets
 from swift_client.types import Completion
 
 from .graded import graded_groups

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from swift_client import Completion, SwiftReranker
-from swift_client.adapters.reward_model import RewardModel, RewardServer, rewards_of
+from swift_client.adapters.local.reward_model import RewardModel, RewardServer, rewards_of
 from swift_client.errors import ConfigurationError, ResponseDecodeError
-from swift_client.fusion import fuse
+from swift_client.scoring.fusion import fuse
 from swift_client.types import Message
 from tests.servers import FaultServer, Received, Response, chat, json_response
 

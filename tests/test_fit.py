@@ -13,21 +13,21 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from swift_client.dataset.question_samples import Group
+from swift_client.dataset.splits import Split
 from swift_client.errors import ConfigurationError
 from swift_client.features import DEFAULT_RESPONSE_TERMS, TokenTable, response_columns, token_columns
-from swift_client.head_scores import load_head
 from swift_client.models import NO_BETTER, HeadArtifact, save
-from swift_client.reranker.judging import Rules, judge
-from swift_client.scorers import score
+from swift_client.scoring.head_scorer import load_head
+from swift_client.scoring.scorers import score
+from swift_client.selection.select import Rules, judge
 from swift_client.training.calibration import isotonic, platt
-from swift_client.training.dataset import Dataset, read
 from swift_client.training.fit import TrainResult, fit
-from swift_client.training.groups import Group
-from swift_client.training.loop import network_scores, train
+from swift_client.training.folds import Dataset, read
 from swift_client.training.metrics import within_question_auroc
 from swift_client.training.network import Batch
+from swift_client.training.optimize import network_scores, train
 from swift_client.training.recipes import RECIPES
-from swift_client.training.splits import Split
 from swift_client.types import Completion
 
 from .graded import graded_groups

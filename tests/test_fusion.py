@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata
 
 from swift_client.errors import ConfigurationError
-from swift_client.fusion import FUSIONS, between, fuse, learn_share, places
+from swift_client.scoring.fusion import FUSIONS, between, fuse, learn_share, places
 
 OURS = np.array([0.9, 0.5, 0.1, 0.5])
 THEIRS = np.array([-3.0, 7.0, 1.0, -1.0])

@@ -19,9 +19,8 @@ from swift_client.models import (
     Standardizer,
 )
 from swift_client.reranker import rank
-from swift_client.reranker.judging import Rules, judge
-from swift_client.scorers import score
-from swift_client.training.gate import gate
+from swift_client.scoring.scorers import score
+from swift_client.selection.select import Rules, judge
 from swift_client.training.metrics import (
     bootstrap_auroc,
     brier,
@@ -29,6 +28,7 @@ from swift_client.training.metrics import (
     pooled_auroc,
     within_question_auroc,
 )
+from swift_client.training.usefulness import gate
 from swift_client.types import Completion
 
 

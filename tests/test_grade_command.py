@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from swift_client import training
+from swift_client.dataset.add_answers import give_answers
+from swift_client.dataset.stored import StoredGroups
 from swift_client.errors import ConfigurationError
+from swift_client.report.charts.stopping import savings_svg
 from swift_client.store import Asked, ReplyStore, SampleStore, StoredQuestion
-from swift_client.training.answering import give_answers
-from swift_client.training.savings import savings_svg
-from swift_client.training.stored import StoredGroups
 from swift_client.types import Completion, Usage
 from tests.children import command
 from tests.generated import completion

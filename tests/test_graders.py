@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 
 from swift_client import answers
-from swift_client.answers import formulas
+from swift_client.answers import math_equality
+from swift_client.dataset.graders import GRADERS, grade, grade_all, grader
 from swift_client.errors import ConfigurationError, MissingExtraError
-from swift_client.training.graders import GRADERS, grade, grade_all, grader
 from swift_client.types import Completion, FinishReason
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the recordings and data sets are not on this machine")
-needs_math = pytest.mark.skipif(not formulas.available(), reason="math-verify is not installed")
+needs_math = pytest.mark.skipif(not math_equality.available(), reason="math-verify is not installed")
 
 
 def lines(path: str) -> list[dict[str, Any]]:
@@ -84,7 +84,7 @@ def test_formulas_are_compared_as_mathematics() -> None:
 
 
 def test_math_without_math_verify_is_refused_before_anything_is_graded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formulas, "available", lambda: False)
+    monkeypatch.setattr(math_equality, "available", lambda: False)
     with pytest.raises(MissingExtraError, match=r"swift-client\[math\]"):
         grader("math")
     with pytest.raises(MissingExtraError):
@@ -93,7 +93,7 @@ def test_math_without_math_verify_is_refused_before_anything_is_graded(monkeypat
 
 @needs_math
 def test_a_formula_that_cannot_be_compared_in_time_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formulas, "SECONDS_PER_PAIR", 0.0)
+    monkeypatch.setattr(math_equality, "SECONDS_PER_PAIR", 0.0)
     assert grade("\\boxed{x+1}", "y+2", "math") is None
     grades = grade_all(said("\\boxed{x+1}", "\\boxed{y+2}"), "y+2", "math")
     assert math.isnan(grades.labels[0])
@@ -146,9 +146,9 @@ def test_a_label_column_is_taken_as_it_is_even_for_cut_completions() -> None:
 
 def test_equal_answers_are_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    real = formulas.FormulaWorker.same
+    real = math_equality.FormulaWorker.same
     monkeypatch.setattr(
-        formulas.FormulaWorker, "same", lambda self, a, b, **kw: asked.append((a, b)) or real(self, a, b, **kw)
+        math_equality.FormulaWorker, "same", lambda self, a, b, **kw: asked.append((a, b)) or real(self, a, b, **kw)
     )
     grades = grade_all(said(*["\\boxed{x+1}"] * 6, "\\boxed{1+x}"), "1+x", "auto")
     assert len(asked) <= 1
@@ -168,7 +168,7 @@ def test_every_named_reader_is_also_a_grader() -> None:
 
 @pytest.mark.parametrize("spec", list(GRADERS))
 def test_hostile_texts_are_wrong_and_not_an_error(spec: str) -> None:
-    if spec == "math" and not formulas.available():
+    if spec == "math" and not math_equality.available():
         pytest.skip("math-verify is not installed")
     reference = {"label": "0", "json": "{}", "choice": "B", "yes_no": "no"}.get(spec, "18")
     for text in ("", "\\boxed{" * 2000, "\\boxed{" + "[" * 5000 + "}", "\x00\ud800", "9" * 10_000 + "!", "}" * 5000):

@@ -25,11 +25,11 @@ from swift_client.models import (
     save,
     user_folder,
 )
+from swift_client.models.file_format import read_facts
 from swift_client.models.folders import PACKAGED
-from swift_client.models.storage import read_facts
-from swift_client.reranker.heads import find
-from swift_client.reranker.judging import Rules, judge
-from swift_client.scorers import score
+from swift_client.scoring.resolve_head import find
+from swift_client.scoring.scorers import score
+from swift_client.selection.select import Rules, judge
 from tests.servers import FaultServer, chat, chat_body
 
 PATHS = "swift_client.models.folders"

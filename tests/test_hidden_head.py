@@ -12,11 +12,11 @@ import safetensors.numpy
 
 from swift_client import Completion, rank
 from swift_client.errors import ArtifactError, ArtifactMismatchError
-from swift_client.head_scores import load_head
+from swift_client.features.segments import offsets_of
 from swift_client.models import GatedLinearHead, HiddenHead, IsotonicCalibration, load, look, save
-from swift_client.ragged import offsets_of
-from swift_client.reranker.judging import Rules, judge
-from swift_client.scorers import score
+from swift_client.scoring.head_scorer import load_head
+from swift_client.scoring.scorers import score
+from swift_client.selection.select import Rules, judge
 
 DRAWS = np.random.default_rng(0)
 

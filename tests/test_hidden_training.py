@@ -14,18 +14,18 @@ torch = pytest.importorskip("torch", reason="the extra 'train' is not installed"
 
 from swift_client import SwiftReranker, training  # noqa: E402 - after the skip
 from swift_client.cli.app import run  # noqa: E402
+from swift_client.dataset.question_samples import Group  # noqa: E402
+from swift_client.dataset.splits import Split  # noqa: E402
 from swift_client.errors import ConfigurationError  # noqa: E402
 from swift_client.models import HiddenHead, load, save  # noqa: E402
-from swift_client.scorers import score  # noqa: E402
+from swift_client.scoring.scorers import score  # noqa: E402
 from swift_client.store import Layout, Meta, SampleStore, StateFile, StoredQuestion  # noqa: E402
 from swift_client.training import StoredGroups, recipe_of  # noqa: E402
-from swift_client.training.dataset import read  # noqa: E402
-from swift_client.training.export import hidden_head  # noqa: E402
+from swift_client.training.export_head import hidden_head  # noqa: E402
 from swift_client.training.fit import fit  # noqa: E402
-from swift_client.training.groups import Group  # noqa: E402
-from swift_client.training.loop import network_scores, train  # noqa: E402
+from swift_client.training.folds import read  # noqa: E402
+from swift_client.training.optimize import network_scores, train  # noqa: E402
 from swift_client.training.recipes import RECIPES, Recipe  # noqa: E402
-from swift_client.training.splits import Split  # noqa: E402
 from swift_client.types import Usage  # noqa: E402
 from tests.graded import all_completions, graded_groups  # noqa: E402
 

@@ -18,11 +18,11 @@ tokenizers = pytest.importorskip("tokenizers", reason="the extra 'local' is not 
 pytest.importorskip("gguf", reason="the extra 'local' is not installed")
 
 from swift_client import AsyncSwiftReranker, SwiftReranker  # noqa: E402 - after the skips
-from swift_client.adapters.hidden import Capture, Projection  # noqa: E402
-from swift_client.adapters.huggingface import HuggingFaceModel, read_options  # noqa: E402
-from swift_client.adapters.huggingface_decode import Row, Sampling, decode, draw  # noqa: E402
-from swift_client.adapters.huggingface_states import CaptureReader, ProjectionReader  # noqa: E402
-from swift_client.adapters.huggingface_text import Vocabulary, answer_of  # noqa: E402
+from swift_client.adapters.local.capture import Capture, Projection  # noqa: E402
+from swift_client.adapters.local.decode import Row, Sampling, decode, draw  # noqa: E402
+from swift_client.adapters.local.hidden_states import CaptureReader, ProjectionReader  # noqa: E402
+from swift_client.adapters.local.model import HuggingFaceModel, read_options  # noqa: E402
+from swift_client.adapters.local.tokenizer import Vocabulary, answer_of  # noqa: E402
 from swift_client.errors import (  # noqa: E402
     ArtifactMismatchError,
     BadRequestError,
@@ -30,9 +30,9 @@ from swift_client.errors import (  # noqa: E402
     ProviderError,
     SwiftClientError,
 )
-from swift_client.logprobs import token_id  # noqa: E402
+from swift_client.logprobs.clean import token_id  # noqa: E402
 from swift_client.models import GatedLinearHead, HiddenHead, PlattCalibration, save  # noqa: E402
-from swift_client.scorers import score  # noqa: E402
+from swift_client.scoring.scorers import score  # noqa: E402
 from swift_client.store import StoredQuestion  # noqa: E402
 from swift_client.training import collect  # noqa: E402
 from tests import local_models as local  # noqa: E402

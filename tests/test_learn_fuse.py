@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from swift_client.errors import ConfigurationError
-from swift_client.fusion import fusion_of
+from swift_client.scoring.fusion import fusion_of
 from swift_client.training import learn_fuse
 from swift_client.types import Completion, Message
 from tests.test_train_command import samples_file

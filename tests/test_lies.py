@@ -15,12 +15,12 @@ from swift_client import AsyncSwiftReranker, Completion, rank
 from swift_client.adapters import PROVIDERS
 from swift_client.errors import LogprobsUnavailableError
 from swift_client.features import FEATURES, RESPONSE_TERMS, response_terms, token_features
-from swift_client.features.tempered import GAP_FEATURES, GAP_TERMS, untempered
-from swift_client.fits import fit
-from swift_client.lies import LIES
+from swift_client.features.temperature import GAP_FEATURES, GAP_TERMS, untempered
+from swift_client.logprobs.checks import LIES
+from swift_client.logprobs.goodness_of_fit import fit
 from swift_client.models import GatedLinearHead, HeadArtifact, Standardizer
-from swift_client.reranker.judging import Rules, judge
-from swift_client.reranker.lies import UNKNOWN, Origin, honest
+from swift_client.scoring.invalid_logprobs import UNKNOWN, Origin, honest
+from swift_client.selection.select import Rules, judge
 from tests.servers import FaultServer, Received, Response, chat, chat_body, json_response
 
 

@@ -15,10 +15,10 @@ import pytest
 from benchmarks.soak import CAP, VIOLATIONS, JumpingLoop, run
 from benchmarks.soak_sockets import SOCKET_VIOLATIONS, sockets
 from swift_client import AsyncSwiftReranker, RateLimit, SwiftReranker
-from swift_client.adapters.quota import Left, Quota, quota_of
+from swift_client.adapters.transport.rate_limit_headers import Left, Quota, quota_of
 from swift_client.errors import ConfigurationError, RateLimitError, ServerError, SwiftClientError
 from swift_client.sampling import Limit
-from swift_client.sampling.pace import Bucket, Pace
+from swift_client.sampling.congestion import Bucket, Pace
 from swift_client.types import Event
 from tests.servers import FaultServer, Received, Response, after, chat, error
 

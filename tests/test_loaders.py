@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from swift_client import answers
+from swift_client.dataset.graders import GRADERS, grade
+from swift_client.dataset.paper_loaders import SetQuestion, load
+from swift_client.dataset.paper_sets import PAPER_SETS
 from swift_client.errors import ConfigurationError, MissingExtraError
-from swift_client.training.graders import GRADERS, grade
-from swift_client.training.loaders import SetQuestion, load
-from swift_client.training.papersets import PAPER_SETS
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the data sets are not on this machine")

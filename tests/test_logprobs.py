@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swift_client import logprobs
-from swift_client.logprobs import UnusableLogprobs, answer_span
+from swift_client.logprobs import clean as cleaning
+from swift_client.logprobs.clean import UnusableLogprobs, answer_span
 from tests.plain_decoder import entry, plain_completion
 
 INF = math.inf
@@ -18,7 +18,7 @@ INF = math.inf
 
 def clean(chosen: list[float | None], lists: list[list[tuple[str, float | None]]], k: int | None = None):
     flat = [pair for row in lists for pair in row]
-    return logprobs.clean(
+    return cleaning.clean(
         np.array(chosen, np.float64),
         np.array([number for _, number in flat], np.float64),
         np.array([len(row) for row in lists], np.intp),

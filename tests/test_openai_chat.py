@@ -12,9 +12,9 @@ import time
 import numpy as np
 import pytest
 
-from swift_client.adapters import openai_chat
-from swift_client.adapters.openai_chat import parse, parse_steps, request
-from swift_client.adapters.provider import Capabilities, Provider
+from swift_client.adapters.codecs import openai_chat
+from swift_client.adapters.codecs.openai_chat import parse, parse_steps, request
+from swift_client.adapters.providers.provider import Capabilities, Provider
 from swift_client.errors import BadRequestError, ProviderError, RateLimitError, ResponseDecodeError, ServerError
 from tests.plain_decoder import RECORDINGS, body, choice, drawn_body, entry, plain_completions
 

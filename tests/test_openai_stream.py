@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swift_client.adapters.openai_chat import StreamAssembler, parse
+from swift_client.adapters.codecs.openai_chat import StreamAssembler, parse
 from swift_client.errors import BadRequestError, ProviderError, RateLimitError, ResponseDecodeError
 from tests.plain_decoder import RECORDINGS, body, choice, drawn_body, entry, streamed
 

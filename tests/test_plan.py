@@ -11,10 +11,10 @@ import pytest
 
 from swift_client import AsyncSwiftReranker, Price
 from swift_client.adapters import PROVIDERS
-from swift_client.adapters.prefix_cache import PREFIX_CACHES, PrefixCache
+from swift_client.adapters.providers.prompt_caching import PREFIX_CACHES, PrefixCache
 from swift_client.cli.app import run
 from swift_client.sampling import order
-from swift_client.sampling.plan import asks_for_caching, plan, rough_tokens
+from swift_client.sampling.call_plan import asks_for_caching, plan, rough_tokens
 
 CACHE = PrefixCache(minimum=1024, step=128, checked="2026-11-23", evidence="test")
 MARKED = PrefixCache(minimum=1024, marked=True, checked="2026-11-23", evidence="test")

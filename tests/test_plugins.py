@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from swift_client.adapters import resolve
-from swift_client.adapters.plugins import added_names
+from swift_client.adapters.providers.entry_points import added_names
 from swift_client.errors import ConfigurationError, UnknownProviderError
 
 ROW = """

@@ -11,8 +11,8 @@ torch = pytest.importorskip("torch", reason="the extra 'train' is not installed"
 pytest.importorskip("gguf", reason="the extra 'dev' is not installed")
 transformers = pytest.importorskip("transformers", reason="the extra 'dev' is not installed")
 
-from swift_client.adapters.pocket import PACKAGED_MODEL  # noqa: E402 - after the skips
 from swift_client.pocket.questions import questions  # noqa: E402
+from swift_client.pocket.server import PACKAGED_MODEL  # noqa: E402 - after the skips
 from tools.pocket import parity  # noqa: E402
 from tools.pocket.export import write_gguf, write_transformers  # noqa: E402
 from tools.pocket.requantize import to_float32  # noqa: E402

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from swift_client.adapters.pocket import MODEL_NAME, PACKAGED_MODEL, PocketServer
 from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.pocket.questions import questions
+from swift_client.pocket.server import MODEL_NAME, PACKAGED_MODEL, PocketServer
 
 pytest.importorskip("xllamacpp", reason="the extra 'pocket' is not installed")
 

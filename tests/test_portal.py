@@ -20,7 +20,7 @@ import pytest
 
 from swift_client import AsyncSwiftReranker, SwiftReranker
 from swift_client.errors import ConfigurationError
-from swift_client.portal import Portal
+from swift_client.reranker.sync_loop import Portal
 from swift_client.types import Event
 from tests.servers import FaultServer, chat, hang
 

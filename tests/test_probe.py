@@ -15,10 +15,10 @@ pytest.importorskip("sklearn", reason="the extra 'train' is not installed")
 from sklearn.neighbors import KNeighborsClassifier
 
 from swift_client.cli.app import run
+from swift_client.dataset.question_samples import Group
 from swift_client.errors import ConfigurationError
-from swift_client.training.groups import Group
-from swift_client.training.probe import FOLDS, probe
-from swift_client.training.probe_picture import probe_svg
+from swift_client.evaluation.probe import FOLDS, probe
+from swift_client.report.charts.probe import probe_svg
 from tests.graded import graded_groups
 from tests.test_hidden_training import LAYOUT, WIDTH, samples_file, with_states
 from tests.test_train_command import samples_file as without_states

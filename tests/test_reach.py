@@ -10,14 +10,15 @@ import pytest
 
 pytest.importorskip("torch", reason="the extra 'train' is not installed")
 
-from swift_client import Completion, rank, scorers
+from swift_client import Completion, rank
+from swift_client.dataset.question_samples import Group
+from swift_client.evaluation.evaluate import evaluate
 from swift_client.features import RESPONSE_TERMS, column_names, response_terms
 from swift_client.models import HeadArtifact, load, save
-from swift_client.reach import COMPARED, distances
-from swift_client.reranker.judging import Rules, judge
-from swift_client.training.evaluate import evaluate
+from swift_client.scoring import scorers
+from swift_client.scoring.out_of_distribution import COMPARED, distances
+from swift_client.selection.select import Rules, judge
 from swift_client.training.fit import fit
-from swift_client.training.groups import Group
 from swift_client.training.recipes import recipe_of
 from tests.graded import graded_groups
 

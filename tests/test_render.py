@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from swift_client.display import plain, selection_html, selection_table, summary, warnings
 from swift_client.errors import ServerError
-from swift_client.render import plain, selection_html, selection_table, summary, warnings
 from swift_client.types import Candidate, Completion, Failure, Selection, Usage
 
 HOSTILE = (

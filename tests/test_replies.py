@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from swift_client import parse_response, rank
-from swift_client.adapters.by_shape import parse
-from swift_client.adapters.replies import recognise
+from swift_client.adapters.codecs.detect import parse
+from swift_client.adapters.codecs.inputs import recognise
 from swift_client.errors import (
     BadRequestError,
     ConfigurationError,

@@ -20,18 +20,19 @@ from hypothesis import strategies as st
 
 from swift_client.cli.app import run
 from swift_client.errors import ArtifactMismatchError, ConfigurationError
+from swift_client.evaluation.evaluate import evaluate
 from swift_client.features import token_features
 from swift_client.models import NO_BETTER, GatedLinearHead, HeadArtifact, PlattCalibration, ResponseWeights, save
 from swift_client.models.standardizer import Standardizer
+from swift_client.report import summary
+from swift_client.report.charts import accuracy as curves
+from swift_client.report.charts.axes import HEIGHT, LINE, apart, ticks
+from swift_client.report.example_selection import TURNS, choices
+from swift_client.report.page import page
+from swift_client.report.token_heatmap import SHOWN, weighed
 from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.training import Estimate, Evaluation, Group, report
 from swift_client.training.calibration_metrics import Reliability
-from swift_client.training.evaluate import evaluate
-from swift_client.training.report import curves, words
-from swift_client.training.report.choices import TURNS, choices
-from swift_client.training.report.page import page
-from swift_client.training.report.plot import HEIGHT, LINE, apart, ticks
-from swift_client.training.report.tokens import SHOWN, weighed
 from swift_client.types import Completion, Usage
 
 from .graded import WORDS, graded_groups
@@ -368,19 +369,19 @@ def test_a_reliability_of_one_bin_and_scores_all_alike_are_drawn() -> None:
     ],
 )
 def test_the_headline_says_what_the_intervals_say(sides: dict[int, tuple[float, float, float]], said: str) -> None:
-    assert words.headline(differing(usual()[1], sides)) == said
+    assert summary.headline(differing(usual()[1], sides)) == said
 
 
 def test_a_head_that_its_training_found_of_no_help_is_said_to_be_no_better() -> None:
     found = replace(differing(usual()[1], {2: (0.05, 0.03, 0.07)}), head={"verdict": NO_BETTER})
 
-    assert words.headline(found) == "No better than majority vote, by the head’s own training"
+    assert summary.headline(found) == "No better than majority vote, by the head’s own training"
 
 
 def test_a_handful_of_questions_is_said_to_be_too_few_whatever_their_interval() -> None:
     found = replace(differing(usual()[1], {2: (0.05, 0.03, 0.07)}), questions=3)
 
-    assert words.headline(found) == "3 questions: too few to say whether the head beats majority vote"
+    assert summary.headline(found) == "3 questions: too few to say whether the head beats majority vote"
 
 
 def test_the_cost_chart_says_with_how_many_tokens_the_head_is_as_good_as_majority_with_most() -> None:
@@ -398,13 +399,13 @@ def test_the_lead_gives_the_numbers_at_four_and_whether_training_saw_the_questio
     found = usual()[1]
     vote, majority, first = (found.row(name) for name in ("head_vote", "majority", "first"))
 
-    said = words.summary(replace(found, split="test")).replace("\N{NO-BREAK SPACE}", " ")
+    said = summary.summary(replace(found, split="test")).replace("\N{NO-BREAK SPACE}", " ")
 
     assert "from n = 4" in said
     assert f"right on {100 * vote.accuracy[4].value:.1f} % of 40 questions that training never saw" in said
     assert f"majority vote on {100 * majority.accuracy[4].value:.1f} %" in said
     assert f"one answer alone on {100 * first.accuracy[1].value:.1f} %" in said
-    assert "which the head was fitted on" in words.summary(replace(found, split="train"))
+    assert "which the head was fitted on" in summary.summary(replace(found, split="train"))
 
 
 def test_examples_are_picked_in_turn_and_outcomes_are_counted_over_all_questions() -> None:

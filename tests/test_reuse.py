@@ -20,8 +20,8 @@ import pytest
 from swift_client import AsyncSwiftReranker, Cascade, SwiftReranker
 from swift_client.errors import AuthenticationError, ConfigurationError, NoCompletionError
 from swift_client.sampling import Budget
-from swift_client.store import Asked, Meta, ReplyStore, SampleStore, StoredQuestion, file
-from swift_client.store.arrays import pack, unpack
+from swift_client.store import Asked, Meta, ReplyStore, SampleStore, StoredQuestion, sqlite
+from swift_client.store.packing import pack, unpack
 from swift_client.types import Completion, Usage
 from tests.children import environment
 from tests.generated import completion
@@ -222,8 +222,8 @@ def test_what_came_twice_for_one_seed_is_one_completion(path: Path) -> None:
 
     (sample,) = store.recall(seeded, 9)
     assert (sample.index, sample.seed) == (2, 7)
-    with SampleStore(path) as file:
-        assert file.spent().usage.completion_tokens == 6  # both were paid for
+    with SampleStore(path) as sqlite:
+        assert sqlite.spent().usage.completion_tokens == 6  # both were paid for
 
 
 # With the other parts of a draw
@@ -484,7 +484,7 @@ async def test_a_folder_that_is_not_there_costs_no_answer(reranker: Make, tmp_pa
 async def test_a_file_that_collect_holds_costs_no_answer(
     reranker: Make, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file, "TURN", 0.3)
+    monkeypatch.setattr(sqlite, "TURN", 0.3)
     with SampleStore(path, write=True) as alone:
         alone.begin(Meta(provider="p", model="m", top_logprobs=5))
         selection = await reranker().best_of("q", n=2)

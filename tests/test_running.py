@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from swift_client.errors import ConfigurationError
 from swift_client.features import FEATURES, TokenTable, column_names, token_columns
-from swift_client.head_scores import load_head
+from swift_client.features.segments import offsets_of
 from swift_client.models import GatedLinearHead, HeadArtifact, Standardizer
-from swift_client.ragged import offsets_of
-from swift_client.running import RunningScore
+from swift_client.scoring.head_scorer import load_head
+from swift_client.scoring.streaming import RunningScore
 from swift_client.types import Completion
 from tests.generated import completion
 
-PACKAGED = Path(__file__).parents[1] / "swift_client" / "heads" / "pocket.safetensors"
+PACKAGED = Path(__file__).parents[1] / "swift_client" / "models" / "packaged" / "pocket.safetensors"
 
 
 def random_head(seed: int, names: tuple[str, ...], width: int = 5) -> HeadArtifact:

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from swift_client.dataset.question_samples import Group
+from swift_client.dataset.splits import Split
 from swift_client.features import token_features
-from swift_client.training import loop
-from swift_client.training.dataset import Readings, read
-from swift_client.training.groups import Group
-from swift_client.training.loop import network_scores, train
-from swift_client.training.matrix import Matrix, MatrixBuilder
+from swift_client.training import optimize
+from swift_client.training.feature_matrix import Matrix, MatrixBuilder
+from swift_client.training.folds import Readings, read
 from swift_client.training.metrics import within_question_auroc
 from swift_client.training.network import _Linear
+from swift_client.training.optimize import network_scores, train
 from swift_client.training.recipes import RECIPES
-from swift_client.training.splits import Split
 from swift_client.types import Completion
 
 from .generated import completion
@@ -126,7 +126,7 @@ def test_the_size_of_a_block_changes_no_score(readings: Readings, block: int, mo
     data = readings.dataset()
     network = train(data, replace(QUICK, epochs=2, precision="float64"), seed=0, device=CPU)[0]
     before = network_scores(network, data.validation)
-    monkeypatch.setattr(loop, "BLOCK", block)
+    monkeypatch.setattr(optimize, "BLOCK", block)
     np.testing.assert_allclose(network_scores(network, data.validation), before, rtol=1e-12)
     again = train(data, replace(QUICK, epochs=2, precision="float64"), seed=0, device=CPU)[0]
     np.testing.assert_allclose(network_scores(again, data.validation), before, rtol=1e-6)

@@ -18,7 +18,7 @@ from scorio import agg
 from swift_client.errors import ConfigurationError
 from swift_client.features import DEFAULT_FEATURES, DEFAULT_RESPONSE_TERMS, response_terms, token_features
 from swift_client.models import GatedLinearHead, HeadArtifact, PlattCalibration, ResponseWeights, Standardizer
-from swift_client.scorers import SCORERS, score, wepr
+from swift_client.scoring.scorers import SCORERS, score, wepr
 from swift_client.types import Completion
 
 ALL = tuple(SCORERS)

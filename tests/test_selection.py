@@ -13,7 +13,7 @@ from scorio import agg
 
 from swift_client.answers import Answers, read
 from swift_client.errors import ConfigurationError
-from swift_client.selection import LEAST_WEIGHT, Choice, choose
+from swift_client.selection.choose import LEAST_WEIGHT, Choice, choose
 from swift_client.types import Completion, FinishReason
 
 NAN = float("nan")

@@ -17,8 +17,8 @@ import pytest
 
 from swift_client import AsyncSwiftReranker
 from swift_client.adapters import PROVIDERS, resolve
-from swift_client.adapters.keys import Key
-from swift_client.adapters.sign_in import azure_token, google_token
+from swift_client.adapters.transport.api_key import Key
+from swift_client.adapters.transport.cloud_auth import azure_token, google_token
 from swift_client.errors import ConnectionFailedError, MissingApiKeyError, MissingExtraError
 from tests.servers import FaultServer, Received, Response, chat, json_response
 

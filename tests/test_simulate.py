@@ -17,22 +17,22 @@ from scorio.aggregate.online import deepconf_online_stop, deepconf_stop_threshol
 from swift_client import answers, training
 from swift_client.adapters import Reply
 from swift_client.cli.app import run
+from swift_client.dataset.question_samples import Group
 from swift_client.errors import ArtifactMismatchError, ConfigurationError
+from swift_client.evaluation.simulation import deepconf
+from swift_client.evaluation.simulation.deepconf import Traces
+from swift_client.evaluation.simulation.simulate import simulate
 from swift_client.features import DEFAULT_RESPONSE_TERMS
 from swift_client.models import HeadArtifact, save
-from swift_client.reranker.judging import Rules, judge
-from swift_client.running import RunningScore
+from swift_client.report.charts.stopping import savings_svg
 from swift_client.sampling import Aborting, abort_of
+from swift_client.scoring.streaming import RunningScore
+from swift_client.selection.select import Rules, judge
+from swift_client.selection.voting import subsets
 from swift_client.stopping import STOPPING_RULES, Ballots, StoppingRule, Verdicts
 from swift_client.store import Meta, SampleStore, StoredQuestion
-from swift_client.training import deepconf
-from swift_client.training.deepconf import Traces
 from swift_client.training.fit import fit
-from swift_client.training.groups import Group
 from swift_client.training.recipes import RECIPES
-from swift_client.training.savings import savings_svg
-from swift_client.training.simulate import simulate
-from swift_client.training.voting import subsets
 from swift_client.types import Completion, Usage
 
 from .graded import graded_groups

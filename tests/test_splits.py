@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swift_client.dataset.splits import Split, fraction
 from swift_client.errors import ConfigurationError
-from swift_client.training.splits import Split, fraction
 
 
 def test_the_shares_are_met_over_many_questions() -> None:

@@ -20,7 +20,7 @@ from scorio.aggregate.online import adaptive_consistency_stop, esc_stop
 
 from swift_client.answers import Answers
 from swift_client.errors import ConfigurationError
-from swift_client.selection import choose
+from swift_client.selection.choose import choose
 from swift_client.stopping import STOPPING_RULES, Ballots, StoppingRule, Verdict, stopping_rule
 from swift_client.types import Completion
 

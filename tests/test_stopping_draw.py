@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from swift_client import AsyncSwiftReranker, Completion, SwiftReranker
 from swift_client.errors import NoCompletionError
-from swift_client.reranker.judging import Rules, judge
-from swift_client.reranker.stopping import WAVES, ballots
+from swift_client.selection.select import Rules, judge
 from swift_client.stopping import STOPPING_RULES, stopping_rule
+from swift_client.stopping.monitor import WAVES, ballots
 from swift_client.types import Selection
 from tests.servers import FaultServer, Received, Response, after, chat, error, hang
 

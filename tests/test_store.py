@@ -19,14 +19,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from swift_client import answers, selection
+from swift_client import answers
 from swift_client.errors import ConfigurationError
 from swift_client.features import token_features
 from swift_client.pocket.questions import questions
 from swift_client.reranker import SwiftReranker
-from swift_client.scorers import SCORERS, score
+from swift_client.scoring.scorers import SCORERS, score
+from swift_client.selection import choose
 from swift_client.store import Meta, SampleStore, StoredQuestion
-from swift_client.store.arrays import pack, unpack
+from swift_client.store.packing import pack, unpack
 from swift_client.types import Completion, Usage
 from tests.children import environment
 from tests.generated import completion
@@ -149,8 +150,8 @@ def test_float16_alternatives_are_enough_every_score_stays_and_every_selection_i
             old, new = score(before, name), score(after, name)
             np.testing.assert_allclose(new.values, old.values, rtol=1e-3, atol=1e-4, err_msg=name)
             assert (
-                selection.choose(after, new.values, answers=read).winner
-                == selection.choose(before, old.values, answers=read).winner
+                choose.choose(after, new.values, answers=read).winner
+                == choose.choose(before, old.values, answers=read).winner
             ), name
 
 
@@ -165,7 +166,7 @@ def test_float16_alternatives_are_enough_for_the_packaged_model_too() -> None:
             for name in ("mean_logprob", "entropy", "self_certainty", "deepconf_lowest"):
                 old, new = score(before, name).values, score(after, name).values
                 np.testing.assert_allclose(new, old, rtol=1e-3, atol=1e-4, err_msg=name)
-                chosen = [selection.choose(before, each, answers=read).winner for each in (old, new)]
+                chosen = [choose.choose(before, each, answers=read).winner for each in (old, new)]
                 assert chosen[0] == chosen[1], name
 
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator
 
 from swift_client import AsyncSwiftReranker, Completion, SwiftReranker, rank
-from swift_client.adapters.schemas import closed, schema_fields, strict
 from swift_client.errors import BadRequestError, ConfigurationError, MissingExtraError, NoCompletionError
-from swift_client.reranker.structured import LONGEST, shape_of
+from swift_client.structured.request_fields import closed, schema_fields, strict
+from swift_client.structured.schema import LONGEST, shape_of
 from tests.children import command
 from tests.servers import FaultServer, chat, error
 

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swift_client import scorers
-from swift_client.adapters import gemini, openai_chat
-from swift_client.adapters.thinking import Unspoken, split_thinking, thinking_place
+from swift_client.adapters.codecs import gemini, openai_chat
+from swift_client.adapters.codecs.reasoning import Unspoken, split_thinking, thinking_place
+from swift_client.dataset.question_samples import Group
 from swift_client.errors import ConfigurationError
 from swift_client.features import THINKING_TERMS, response_terms
 from swift_client.models import HeadArtifact
-from swift_client.reranker.judging import Rules, judge
-from swift_client.reranker.lies import UNKNOWN, honest
+from swift_client.scoring import scorers
+from swift_client.scoring.invalid_logprobs import UNKNOWN, honest
+from swift_client.selection.select import Rules, judge
 from swift_client.training.fit import fit
-from swift_client.training.groups import Group
 from swift_client.training.metrics import within_question_auroc
 from swift_client.types import Completion
 from tests.codecs.logical import Said, said

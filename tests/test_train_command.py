@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from swift_client.cli.app import run
+from swift_client.dataset.stored import StoredGroups
 from swift_client.errors import ConfigurationError
-from swift_client.head_scores import load_head
+from swift_client.scoring.head_scorer import load_head
 from swift_client.store import Meta, SampleStore, StoredQuestion
-from swift_client.training.stored import StoredGroups
 from swift_client.types import Usage
 
 from .graded import graded_groups

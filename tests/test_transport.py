@@ -18,7 +18,7 @@ import openai
 import pytest
 
 from swift_client.adapters import PROVIDERS, Request, Transport, resolve
-from swift_client.adapters.foreign import from_exception
+from swift_client.adapters.transport.exceptions import from_exception
 from swift_client.errors import (
     AuthenticationError,
     ConfigurationError,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scorio import agg
 
 from swift_client.answers import Answers
-from swift_client.selection import choose
-from swift_client.training.voting import (
+from swift_client.selection.choose import choose
+from swift_client.selection.voting import (
     RULES,
     accuracy,
     best,

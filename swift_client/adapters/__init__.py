@@ -15,12 +15,12 @@ from types import MappingProxyType
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
-from swift_client.adapters import custom, plugins
-from swift_client.adapters.custom import CustomProvider, CustomTransport
-from swift_client.adapters.keys import ApiKey
-from swift_client.adapters.provider import Capabilities, Provider, Reply, Request, capabilities_of
-from swift_client.adapters.table import PROVIDERS
-from swift_client.adapters.transport import LocalServer, Transport
+from swift_client.adapters.providers import custom, entry_points
+from swift_client.adapters.providers.custom import CustomProvider, CustomTransport
+from swift_client.adapters.providers.provider import Capabilities, Provider, Reply, Request, capabilities_of
+from swift_client.adapters.providers.registry import PROVIDERS
+from swift_client.adapters.transport.api_key import ApiKey
+from swift_client.adapters.transport.http import LocalServer, Transport
 from swift_client.errors import ConfigurationError, UnknownProviderError
 from swift_client.types import Message
 
@@ -43,17 +43,17 @@ __all__ = [
 
 CODECS: Mapping[str, str] = MappingProxyType(
     {
-        "openai_chat": "swift_client.adapters.openai_chat",
-        "openai_responses": "swift_client.adapters.openai_responses",
-        "gemini": "swift_client.adapters.gemini",
-        "anthropic": "swift_client.adapters.anthropic",
-        "by_shape": "swift_client.adapters.by_shape",
-        "openai_completions": "swift_client.adapters.openai_completions",
+        "openai_chat": "swift_client.adapters.codecs.openai_chat",
+        "openai_responses": "swift_client.adapters.codecs.openai_responses",
+        "gemini": "swift_client.adapters.codecs.gemini",
+        "anthropic": "swift_client.adapters.codecs.anthropic",
+        "by_shape": "swift_client.adapters.codecs.detect",
+        "openai_completions": "swift_client.adapters.codecs.openai_completions",
     }
 )
 """Wire format → the module that speaks it, loaded on first use."""
 
-_LOCAL_SERVERS: Mapping[str, str] = MappingProxyType({"pocket": "swift_client.adapters.pocket"})
+_LOCAL_SERVERS: Mapping[str, str] = MappingProxyType({"pocket": "swift_client.pocket.server"})
 """Providers that this process serves itself → the module whose ``PocketServer`` does."""
 
 
@@ -166,9 +166,9 @@ def _named(name: str, model: str | None) -> tuple[Provider, str | None]:
         )
     cut = min((at for at in (name.find("/"), name.find(":")) if at >= 0), default=len(name))
     head, tail = name[:cut], name[cut + 1 :]
-    row = PROVIDERS.get(head) or plugins.added(head)
+    row = PROVIDERS.get(head) or entry_points.added(head)
     if row is None:
-        near = difflib.get_close_matches(head.lower(), [*PROVIDERS, *plugins.added_names()], n=3, cutoff=0.5)
+        near = difflib.get_close_matches(head.lower(), [*PROVIDERS, *entry_points.added_names()], n=3, cutoff=0.5)
         meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise UnknownProviderError(
             f"There is no provider {head!r}.{meant}",

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swift_client.answers.equality import group
-from swift_client.answers.normal import normal
-from swift_client.answers.readers import READERS, Reader, Spec, reader
+from swift_client.answers.extract import READERS, Reader, Spec, reader
+from swift_client.answers.normalize import normal
 
 __all__ = ["READERS", "Answers", "Reader", "Spec", "equal", "normal", "read", "reader"]
 

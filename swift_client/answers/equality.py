@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 
-from swift_client.answers import formulas
-from swift_client.answers.exact import exact
+from swift_client.answers import math_equality
 from swift_client.answers.latex import has_words
+from swift_client.answers.numbers import exact
 
 SECONDS_IN_ALL = 8.0
 """For all comparisons of formulas within one question."""
@@ -49,10 +49,10 @@ def _join_formulas(values: Sequence[str | None], texts: dict[str, int]) -> str |
     pairs = [(a, b) for a, b in combinations(known, 2) if not numbers.issuperset((a, b))]
     if not pairs:
         return None
-    if not formulas.available():
+    if not math_equality.available():
         return _TEXT_ONLY if len(known) - len(numbers) > 1 else None
     root = {at: at for at in known}
-    worker = formulas.worker(os.getpid())
+    worker = math_equality.worker(os.getpid())
     until, suspects, unknown = None, Counter[int](), 0
     for a, b in pairs:
         if root[a] == root[b]:
@@ -61,7 +61,7 @@ def _join_formulas(values: Sequence[str | None], texts: dict[str, int]) -> str |
         if left <= 0 or suspects[a] > 1 or suspects[b] > 1:
             unknown += 1
             continue
-        same = worker.same(heads[a], heads[b], seconds=min(left, formulas.SECONDS_PER_PAIR))
+        same = worker.same(heads[a], heads[b], seconds=min(left, math_equality.SECONDS_PER_PAIR))
         until = until or time.monotonic() + SECONDS_IN_ALL  # the first start of the worker is not counted
         if same is None:
             unknown += 1

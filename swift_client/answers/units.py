@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from swift_client.answers.exact import exact
+from swift_client.answers.numbers import exact
 
 _AMOUNT = r"[+-]?(?:\d[\d,]*\.?\d*|\.\d+)(?:/\d+| \d+/\d+)?"
 _MONEY = re.compile(rf"([+-]?)(?:us|usd|eur|gbp|rs\.?|[€£¥₹₩])\s?({_AMOUNT}.*)")

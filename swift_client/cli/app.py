@@ -12,22 +12,23 @@ import typer
 from rich.text import Text
 
 from swift_client.cli import (
+    best_of,
     calibrate,
-    choose,
     collect,
     curve,
-    demo,
     doctor,
     evaluate,
     grade,
+    output,
     plan,
     probe,
     providers,
     report,
-    screen,
     simulate,
     train,
 )
+from swift_client.cli.demo import demo
+from swift_client.display import plain
 from swift_client.errors import (
     AuthenticationError,
     BudgetExceededError,
@@ -36,7 +37,6 @@ from swift_client.errors import (
     RejectedError,
     SwiftClientError,
 )
-from swift_client.render import plain
 
 USAGE, CONFIGURATION, PROVIDER, BUDGET, NO_COMPLETION = 2, 3, 4, 5, 6
 
@@ -48,8 +48,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(demo.demo)
-app.command(name="best-of")(choose.best_of)
-app.command()(choose.rank)
+app.command(name="best-of")(best_of.best_of)
+app.command()(best_of.rank)
 app.command(name="providers")(providers.providers)
 app.command()(doctor.doctor)
 app.command()(collect.collect)
@@ -125,8 +125,8 @@ def _facts(error: SwiftClientError) -> dict[str, Any]:
 
 def _fail(facts: dict[str, Any], code: int, as_json: bool) -> int:
     if as_json:
-        screen.document({"error": {**facts, "exit_code": code}})
-    console = screen.progress()
+        output.document({"error": {**facts, "exit_code": code}})
+    console = output.progress()
     console.print(Text(plain(facts["message"]), style="red"))
     if facts["hint"]:
         console.print(Text(plain(facts["hint"])))

@@ -11,10 +11,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from swift_client.cli import options, screen
+from swift_client.cli import options, output
 from swift_client.cli.evaluate import OWN
+from swift_client.display import plain
 from swift_client.errors import ConfigurationError
-from swift_client.render import plain
 
 if TYPE_CHECKING:
     from swift_client.training import Acceptable
@@ -39,7 +39,7 @@ def calibrate(
     """Learn which answers may be taken without a look, so that at most RISK of them are wrong."""
     from swift_client import training
 
-    with screen.progress().status("reading samples …") as status:
+    with output.progress().status("reading samples …") as status:
         found = training.calibrate(
             head,
             samples,
@@ -54,14 +54,14 @@ def calibrate(
             progress=lambda stage, done: status.update(f"{done} {stage} …"),
         )
     for note in found.notes:
-        screen.progress().print(Text(plain(note), style="yellow"))
+        output.progress().print(Text(plain(note), style="yellow"))
     if found.acceptance is None:
         raise ConfigurationError(
             f"Nothing is certified and the head stays as it was: {found.reason}",
             hint="Give more questions, allow a higher --risk, or train a better head.",
         )
     if as_json:
-        screen.document(_facts(found, out or head))
+        output.document(_facts(found, out or head))
         return
     _show(found, out or head)
 
@@ -105,7 +105,7 @@ def _show(found: Acceptable, out: Path) -> None:
         "with the truth known", str(tested.questions), f"({100 * found.oracle:.1f} %)", f"({100 * found.risk:g} %)"
     )
     rule = f", stopping {stored.stopping}" if stored.stopping else ""
-    screen.show(
+    output.show(
         Text(plain(f"{out} · accepts answers with log odds of {tested.threshold:.2f} or more"), style="bold"),
         table,
         Text(

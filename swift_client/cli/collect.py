@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from swift_client.cli import options, screen
+from swift_client.cli import options, output
+from swift_client.display import plain
 from swift_client.errors import ConfigurationError
-from swift_client.render import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from swift_client.training.collect import CollectProgress, CollectResult, Prices
+    from swift_client.collect.collect import CollectProgress, CollectResult, Prices
 
 PROVIDER, BUDGET = 4, 5
 """Exit codes of a run that ended early; what it brought is in the file."""
@@ -83,7 +83,7 @@ def collect(
             hint="Leave one of them out.",
         )
     if replies is not None:
-        from swift_client.training.importing import import_replies
+        from swift_client.collect.import_replies import import_replies
 
         result = import_replies(
             questions, replies, out, provider=provider, model=model, token_ids=token_ids, prices=prices
@@ -109,8 +109,8 @@ def collect(
             **{name: value for name, value in sampling.items() if value is not None},
         }
         if batch:
-            from swift_client.cli.batch_bar import batch_bar
-            from swift_client.training.batch import collect_batch
+            from swift_client.cli.progress import batch_bar
+            from swift_client.collect.batch.collect import collect_batch
 
             with batch_bar() as tell:
                 result = collect_batch(questions, out, forget_batches=forget_batches, on_progress=tell, **settings)
@@ -119,11 +119,11 @@ def collect(
                 result = training.collect(questions, out, concurrency=concurrency, on_progress=show, **settings)
     exported = None
     if parquet is not None:
-        from swift_client.training.exporting import export_parquet
+        from swift_client.dataset.export_parquet import export_parquet
 
         exported = export_parquet(out, parquet)
     if as_json:
-        screen.document({**result.to_dict(), "exported": exported})
+        output.document({**result.to_dict(), "exported": exported})
     else:
         _show(result, exported, parquet)
     if result.stopped in ("max_cost", "max_requests"):
@@ -132,7 +132,7 @@ def collect(
 
 
 def _prices(prompt: float | None, completion: float | None) -> Prices | None:
-    from swift_client.training.collect import Prices
+    from swift_client.collect.collect import Prices
 
     if prompt is None and completion is None:
         return None
@@ -160,7 +160,7 @@ def _bar() -> Iterator[Callable[[CollectProgress], None]]:
     """Show a progress bar on stderr, and after an interrupt what has become of the replies."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = screen.progress()
+    console = output.progress()
     columns = (
         TextColumn("collecting"),
         BarColumn(),
@@ -198,7 +198,7 @@ _STOPPED = {
 def _show(result: CollectResult, exported: int | None, parquet: Path | None) -> None:
     usage = result.usage
     cost = "" if result.cost is None else f", cost {result.cost:.4g}"
-    screen.show(
+    output.show(
         Text(
             plain(f"{result.path}: {result.samples:,} of {result.wanted:,} samples of {result.questions:,} questions.")
         ),
@@ -209,7 +209,7 @@ def _show(result: CollectResult, exported: int | None, parquet: Path | None) -> 
         ),
     )
     if exported is not None:
-        screen.show(Text(plain(f"{parquet}: {exported:,} rows.")))
+        output.show(Text(plain(f"{parquet}: {exported:,} rows.")))
     warnings = [*result.notes, *dict.fromkeys(str(failure.error) for failure in result.failures)]
     if result.stopped:
         warnings.append(_STOPPED[result.stopped])
@@ -218,4 +218,4 @@ def _show(result: CollectResult, exported: int | None, parquet: Path | None) -> 
             f"{result.wanted - result.samples:,} samples are missing; the same command asks for them again."
         )
     for line in warnings[-10:]:
-        screen.progress().print(Text(plain(line), style="yellow"))
+        output.progress().print(Text(plain(line), style="yellow"))

@@ -11,13 +11,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from swift_client.cli import options, picture, screen
+from swift_client.cli import options, output, picture
+from swift_client.display import plain
 from swift_client.errors import ConfigurationError, MissingExtraError
-from swift_client.render import plain
 
 if TYPE_CHECKING:
-    from swift_client.training.curve import Curve, Point
-    from swift_client.training.evaluation import Estimate
+    from swift_client.evaluation.learning_curve.curve import Curve, Point
+    from swift_client.evaluation.result import Estimate
 
 _HEAD = {"head_vote": "vote", "head": "best"}
 _BESIDE = {"majority": "majority", "mean_logprob": "logprob", "first": "one", "oracle": "any"}
@@ -68,16 +68,16 @@ def curve(
     A question's family is what its samples file says; of several files, one without families is a family itself.
     """
     try:
-        from swift_client.training.curve import NS
-        from swift_client.training.curve import curve as draw
-        from swift_client.training.curve_picture import curve_svg
+        from swift_client.evaluation.learning_curve.curve import NS
+        from swift_client.evaluation.learning_curve.curve import curve as draw
+        from swift_client.report.charts.learning_curve import curve_svg
         from swift_client.training.recipes import recipe_of
     except ImportError as error:
         raise MissingExtraError.needs("train", "Drawing curves") from error
     if over != "n" and n is not None and len(n) > 1:
         raise ConfigurationError("--n may be repeated with --over n only.", hint="Give it once.")
     picture.place(svg)
-    with screen.progress().status("training …") as status:
+    with output.progress().status("training …") as status:
         found = draw(
             samples,
             over,
@@ -96,7 +96,7 @@ def curve(
         )
     picture.write(svg, lambda: curve_svg(found))
     if as_json:
-        screen.document(found.to_dict())
+        output.document(found.to_dict())
         return
     _show(found)
 
@@ -117,7 +117,7 @@ def _show(found: Curve) -> None:
     first, families = found.points[0], found.over == "family"
     counts = f"n = {first.n}" if families else f"{first.tested:,} test questions"
     at = f", n = {first.n}" if found.over == "questions" else ""
-    screen.show(
+    output.show(
         Text(plain(f"{found.provider}/{found.model} · {counts}{at}"), style="bold"),
         _families(found) if families else _table(found),
         Text(_FAMILIES if families else _LINES, style="dim"),
@@ -128,9 +128,9 @@ def _show(found: Curve) -> None:
             f"Means over {first.heads} heads, whose seeds alone move the vote by up to {100 * most['head_vote']:.1f} "
             f"points, the best by {100 * most['head']:.1f} and AUROC by {most['within_question_auroc']:.3f} (s.d.)."
         )
-        screen.show(Text(words, style="dim"))
+        output.show(Text(words, style="dim"))
     for note in found.notes:
-        screen.progress().print(Text(plain(note), style="yellow"))
+        output.progress().print(Text(plain(note), style="yellow"))
 
 
 def _table(found: Curve) -> Table:

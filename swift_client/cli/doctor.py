@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from swift_client.cli import options, screen
-from swift_client.render import plain
+from swift_client.cli import options, output
+from swift_client.display import plain
 
 if TYPE_CHECKING:
-    from swift_client.adapters.doctor import Diagnosis
+    from swift_client.diagnostics.doctor import Diagnosis
 
 
 def doctor(
@@ -25,23 +25,23 @@ def doctor(
     as_json: options.Json = False,
 ) -> None:
     """Probe a provider: is n honoured, how many logprobs come, are they real, before or after temperature."""
-    with screen.progress().status(f"examining {provider} …"):
+    with output.progress().status(f"examining {provider} …"):
         diagnosis = asyncio.run(_examine(provider, model, base_url, timeout, samples))
     if as_json:
-        screen.document(asdict(diagnosis))
+        output.document(asdict(diagnosis))
         return
-    screen.show(Text(plain(f"{diagnosis.provider} · {diagnosis.model}"), style="bold"))
+    output.show(Text(plain(f"{diagnosis.provider} · {diagnosis.model}"), style="bold"))
     for finding in diagnosis.findings:
-        screen.show(Text(f"  {plain(finding)}"))
+        output.show(Text(f"  {plain(finding)}"))
     usage = diagnosis.usage
     cost = f"It cost {usage.prompt_tokens} + {usage.completion_tokens} tokens in {usage.calls} calls."
-    screen.show(Text(f"  {cost}", style="dim"))
+    output.show(Text(f"  {cost}", style="dim"))
 
 
 async def _examine(provider: str, model: str | None, base_url: str | None, timeout: float, samples: int) -> Diagnosis:
     from swift_client.adapters import codec, connect, resolve
-    from swift_client.adapters.doctor import examine
-    from swift_client.reranker.serving import serving
+    from swift_client.adapters.local.attach import serving
+    from swift_client.diagnostics.doctor import examine
 
     row, name = resolve(provider, model, base_url)
     transport = connect(serving(provider, row, name), row, timeout=timeout)

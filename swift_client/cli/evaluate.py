@@ -10,8 +10,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from swift_client.cli import options, screen
-from swift_client.render import plain
+from swift_client.cli import options, output
+from swift_client.display import plain
 
 if TYPE_CHECKING:
     from swift_client.training import Evaluation, Row
@@ -38,7 +38,7 @@ def evaluate(
     """Compare a head with majority and all other methods, on questions that its training never saw."""
     from swift_client import training
 
-    with screen.progress().status("reading samples …") as status:
+    with output.progress().status("reading samples …") as status:
         found = training.evaluate(
             None if head == "none" else head,
             samples,
@@ -53,7 +53,7 @@ def evaluate(
             progress=lambda stage, done: status.update(f"{done} {stage} …"),
         )
     if as_json:
-        screen.document(found.to_dict())
+        output.document(found.to_dict())
         return
     _show(found)
 
@@ -61,7 +61,7 @@ def evaluate(
 def _show(found: Evaluation) -> None:
     part = "" if found.split == "all" else f"{found.split} "
     families = ", ".join(f"{count} {name}" for name, count in found.families.items()) if len(found.families) > 1 else ""
-    screen.show(
+    output.show(
         Text(
             plain(
                 f"{found.provider}/{found.model} · {found.questions:,} {part}questions"
@@ -77,9 +77,9 @@ def _show(found: Evaluation) -> None:
         ),
     )
     if verdict := _verdict(found):
-        screen.show(Text(verdict))
+        output.show(Text(verdict))
     for note in found.notes:
-        screen.progress().print(Text(plain(note), style="yellow"))
+        output.progress().print(Text(plain(note), style="yellow"))
 
 
 def _table(found: Evaluation) -> Table:

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from swift_client.cli import options, screen
-from swift_client.render import plain
+from swift_client.cli import options, output
+from swift_client.display import plain
 
 
 def grade(
@@ -24,14 +24,14 @@ def grade(
     as_json: options.Json = False,
 ) -> None:
     """Give stored questions their right answers by prompt, so that `evaluate`, `simulate` and `train` can use them."""
-    from swift_client.training.answering import give_answers
+    from swift_client.dataset.add_answers import give_answers
 
     found = give_answers(samples, questions or (), grade=grade)
     if as_json:
-        screen.document(found.to_dict())
+        output.document(found.to_dict())
         return
     gave = f"{found.matched:,} stored questions got their answer. " if questions else ""
-    screen.show(
+    output.show(
         Text(
             plain(
                 f"{found.path}: {gave}Of {found.questions:,} questions {found.unlabelled:,} cannot be judged. "

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from swift_client.cli import options, screen
+from swift_client.cli import options, output
+from swift_client.display import plain
 from swift_client.errors import ConfigurationError, MissingExtraError
-from swift_client.render import plain
 
 if TYPE_CHECKING:
     from swift_client.pricing import Price
-    from swift_client.sampling.plan import Plan, Planned
+    from swift_client.sampling.call_plan import Plan, Planned
 
 
 def plan(
@@ -31,10 +31,10 @@ def plan(
 ) -> None:
     """Show how n answers would be asked for, what that and the other ways cost, and why. Nothing is sent."""
     from swift_client.adapters import capabilities_of, resolve
-    from swift_client.adapters.prefix_cache import PREFIX_CACHES
+    from swift_client.adapters.providers.prompt_caching import PREFIX_CACHES
     from swift_client.sampling import order
-    from swift_client.sampling.plan import plan as planned
-    from swift_client.sampling.plan import rough_tokens
+    from swift_client.sampling.call_plan import plan as planned
+    from swift_client.sampling.call_plan import rough_tokens
 
     if (prompt is None) == (prompt_tokens is None):
         raise ConfigurationError("plan takes a prompt, or --prompt-tokens.", hint="Give one of them.")
@@ -51,7 +51,7 @@ def plan(
         marked=cache_control,
     )
     if as_json:
-        screen.document(
+        output.document(
             {
                 "provider": row.name,
                 "model": name,
@@ -68,7 +68,7 @@ def plan(
     about = "about " * (prompt is not None)
     _show(found, f"{row.name}/{name} · {n} answers · {about}{tokens:,} prompt tokens, {max_tokens:,} an answer", price)
     if doubt:
-        screen.progress().print(plain(doubt), style="yellow")
+        output.progress().print(plain(doubt), style="yellow")
 
 
 def _price(provider: str, model: str | None, base_url: str | None) -> tuple[Price | None, str | None]:
@@ -105,7 +105,7 @@ def _show(found: Planned, title: str, price: Price | None) -> None:
                 style="dim",
             )
         )
-    screen.show(*lines)
+    output.show(*lines)
 
 
 def _cells(each: Plan) -> tuple[str, ...]:

@@ -9,12 +9,12 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from swift_client.cli import options, picture, screen
+from swift_client.cli import options, output, picture
+from swift_client.display import plain
 from swift_client.errors import MissingExtraError
-from swift_client.render import plain
 
 if TYPE_CHECKING:
-    from swift_client.training.evaluation import Estimate
+    from swift_client.evaluation.result import Estimate
 
 
 def probe(
@@ -30,12 +30,12 @@ def probe(
 ) -> None:
     """Ask each layer alone whether an answer is right: PCA, LDA, whole questions held out."""
     try:
-        from swift_client.training.probe import probe as probe_file
-        from swift_client.training.probe_picture import probe_svg
+        from swift_client.evaluation.probe import probe as probe_file
+        from swift_client.report.charts.probe import probe_svg
     except ImportError as error:
         raise MissingExtraError.needs("train", "Probing") from error
     picture.place(svg)
-    with screen.progress().status("reading samples …") as status:
+    with output.progress().status("reading samples …") as status:
         found = probe_file(
             samples,
             layers=None if layers is None else options.numbers("--layers", layers),
@@ -46,20 +46,20 @@ def probe(
         )
     picture.write(svg, lambda: probe_svg(found))
     if as_json:
-        screen.document(found.to_dict())
+        output.document(found.to_dict())
         return
     table = Table("", "accuracy, %", "less majority", "AUROC in a question", box=None)
     for row in found.rows:
         less = _percent(row.minus_baseline, sign="+")
         table.add_row(row.name, _percent(row.accuracy), less, _number(row.within_question_auroc))
     counts = f"{found.completions:,} completions of {found.questions:,} questions, {100 * found.right:.0f} % right"
-    screen.show(
+    output.show(
         table,
         Text(f"majority class: {_percent(found.baseline)}; {counts}; 95 % intervals over questions", style="dim"),
         Text("Only the last column says what helps to choose among the answers to one question.", style="dim"),
     )
     for note in found.notes:
-        screen.progress().print(Text(plain(note), style="yellow"))
+        output.progress().print(Text(plain(note), style="yellow"))
 
 
 def _percent(each: Estimate, sign: str = "") -> str:

@@ -6,15 +6,16 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from swift_client.cli import options, screen
-from swift_client.render import plain
+from swift_client.cli import options, output
+from swift_client.display import plain
 
 SPACES = {"raw": "raw", "after_temperature": "tempered", "unknown": "unknown"}
 
 
 def providers(as_json: options.Json = False) -> None:
     """List the providers: key variable, what they can do, and when that was checked; and the heads there are."""
-    from swift_client.adapters import PROVIDERS, plugins
+    from swift_client.adapters import PROVIDERS
+    from swift_client.adapters.providers import entry_points
     from swift_client.models import look, user_folder
 
     rows: list[dict[str, Any]] = [
@@ -39,10 +40,10 @@ def providers(as_json: options.Json = False) -> None:
     shelf = look()
     if as_json:
         heads = [{**asdict(head), "path": str(head.path), "packaged": head.packaged} for head in shelf.heads]
-        screen.document(
+        output.document(
             {
                 "providers": rows,
-                "added": plugins.added_names(),
+                "added": entry_points.added_names(),
                 "heads": heads,
                 "skipped": shelf.skipped,
                 "heads_folder": str(user_folder()),
@@ -71,8 +72,8 @@ def providers(as_json: options.Json = False) -> None:
     )
     names = ", ".join(f"{head.name}{' (packaged)' * head.packaged}" for head in shelf.heads) or "none"
     found = f'heads that head="auto" finds: {names} · your own go into {user_folder()}'
-    screen.show(table, "", Text(legend, style="dim"), "", Text(plain(found), style="dim"))
-    if names_added := plugins.added_names():
-        screen.show(Text(plain(f"added by other packages: {', '.join(names_added)}"), style="dim"))
+    output.show(table, "", Text(legend, style="dim"), "", Text(plain(found), style="dim"))
+    if names_added := entry_points.added_names():
+        output.show(Text(plain(f"added by other packages: {', '.join(names_added)}"), style="dim"))
     for sentence in shelf.skipped:
-        screen.progress().print(Text(plain(sentence), style="yellow"))
+        output.progress().print(Text(plain(sentence), style="yellow"))

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from swift_client.cli import options, screen
+from swift_client.cli import options, output
 from swift_client.cli.evaluate import OWN
-from swift_client.render import plain
+from swift_client.display import plain
 
 
 def report(
@@ -31,9 +31,9 @@ def report(
 ) -> None:
     """Write one HTML page that says what a head is worth, and shows what it looks at. It quotes your samples."""
     from swift_client import training
-    from swift_client.training.report.words import headline, summary
+    from swift_client.report.summary import headline, summary
 
-    with screen.progress().status("reading samples …") as status:
+    with output.progress().status("reading samples …") as status:
         found = training.report(
             head,
             samples,
@@ -48,9 +48,9 @@ def report(
             progress=lambda stage, done: status.update(f"{done} {stage} …"),
         )
     if as_json:
-        screen.document({"report": str(out), "evaluation": found.to_dict()})
+        output.document({"report": str(out), "evaluation": found.to_dict()})
         return
-    screen.show(Text(plain(headline(found)), style="bold"), Text(plain(summary(found))))
+    output.show(Text(plain(headline(found)), style="bold"), Text(plain(summary(found))))
     for note in found.notes:
-        screen.progress().print(Text(plain(note), style="yellow"))
-    screen.show(Text(plain(str(out))), wrap=False)
+        output.progress().print(Text(plain(note), style="yellow"))
+    output.show(Text(plain(str(out))), wrap=False)

@@ -11,10 +11,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from swift_client.cli import options, picture, screen
+from swift_client.cli import options, output, picture
 from swift_client.cli.evaluate import AS_READ, OWN
+from swift_client.display import plain
 from swift_client.errors import ConfigurationError
-from swift_client.render import plain
 
 if TYPE_CHECKING:
     from swift_client.training import Replayed, Simulation
@@ -47,10 +47,10 @@ def simulate(
 ) -> None:
     """Replay stopping rules over stored completions: accuracy against tokens, at no cost."""
     from swift_client import training
-    from swift_client.training.savings import savings_svg
+    from swift_client.report.charts.stopping import savings_svg
 
     picture.place(svg)
-    with screen.progress().status("reading samples …") as status:
+    with output.progress().status("reading samples …") as status:
         found = training.simulate(
             samples,
             head,
@@ -67,7 +67,7 @@ def simulate(
         )
     picture.write(svg, lambda: savings_svg(found))
     if as_json:
-        screen.document(found.to_dict())
+        output.document(found.to_dict())
         return
     _show(found)
 
@@ -86,7 +86,7 @@ def _show(found: Simulation) -> None:
         f"{found.n} completions planned{asked}"
     )
     prompt = "" if found.prompt_tokens is None else f" A call's prompt has {found.prompt_tokens:,.0f} more."
-    screen.show(
+    output.show(
         Text(plain(title), style="bold"),
         _table(found),
         Text(
@@ -97,7 +97,7 @@ def _show(found: Simulation) -> None:
         ),
     )
     for note in found.notes:
-        screen.progress().print(Text(plain(note), style="yellow"))
+        output.progress().print(Text(plain(note), style="yellow"))
 
 
 def _table(found: Simulation) -> Table:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from swift_client.cli import options, screen
+from swift_client.cli import options, output
 from swift_client.cli.evaluate import AS_READ
-from swift_client.render import plain
+from swift_client.display import plain
 
 if TYPE_CHECKING:
     from swift_client.models import AnyHead
@@ -45,7 +45,7 @@ def train(
 
     chosen = None if layers is None else options.numbers("--layers", layers)
     changed = chosen is not None or loss is not None or not gate
-    with screen.progress().status("reading samples …") as status:
+    with output.progress().status("reading samples …") as status:
         result = training.train(
             samples,
             out=out,
@@ -58,7 +58,7 @@ def train(
             progress=lambda stage, done: status.update(f"{done} {stage} …"),
         )
     if as_json:
-        screen.document(_facts(result, out))
+        output.document(_facts(result, out))
         return
     _show(result, out)
 
@@ -99,7 +99,7 @@ def _show(result: TrainResult, out: Path) -> None:
     numbers = ", ".join(
         f"{name.replace('_', ' ')} {value:.3f}" for name, value in result.metrics.items() if value is not None
     )
-    screen.show(
+    output.show(
         Text(plain(f"{out} · head for {artifact.provider}/{artifact.model}"), style="bold"),
         Text(f"  questions: {counts}; {facts['epochs']} epochs, the best was {facts['best_epoch']}"),
         Text(f"  on questions that it was trained without: {numbers}"),
@@ -107,17 +107,17 @@ def _show(result: TrainResult, out: Path) -> None:
     )
     judged = result.gate
     bound = "cannot be told" if judged.questions == 0 else f"is {judged.auroc:.3f}, at least {judged.low:.3f}"
-    screen.show(
+    output.show(
         Text(f"  without agreement, within-question AUROC {bound} on {judged.questions} mixed questions"),
         Text(f"  verdict: {result.verdict}", style="green" if judged.helps else "yellow"),
     )
     if unlabelled := facts["unlabelled"]:
         warning = f"{unlabelled} completions could not be judged, and nothing is learned from them: see --grade."
-        screen.progress().print(Text(warning, style="yellow"))
+        output.progress().print(Text(warning, style="yellow"))
     if judged.helps:
         from swift_client.models import user_folder
 
-        screen.show(Text(plain(f'  in {user_folder()} head="auto" finds it'), style="dim"))
+        output.show(Text(plain(f'  in {user_folder()} head="auto" finds it'), style="dim"))
     else:
         warning = "This head will not weigh votes: best-of then votes by count. More labelled questions may help."
-        screen.progress().print(Text(warning, style="yellow"))
+        output.progress().print(Text(warning, style="yellow"))

@@ -13,8 +13,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from swift_client.features.table import TokenTable
-from swift_client.ragged import F64, mean_runs, reduce_runs
+from swift_client.features.segments import F64, mean_runs, reduce_runs
+from swift_client.features.token_table import TokenTable
 from swift_client.types import F32
 
 THINKING = "thinking_"

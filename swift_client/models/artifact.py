@@ -9,13 +9,13 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from swift_client.errors import ArtifactMismatchError
+from swift_client.features.segments import F64, I64
 from swift_client.models.acceptance import Acceptance
-from swift_client.models.arrays import finite_vector, weigh
 from swift_client.models.calibration import Calibration
 from swift_client.models.folders import user_folder
-from swift_client.models.head import GatedLinearHead
+from swift_client.models.gated_linear import GatedLinearHead
 from swift_client.models.standardizer import Standardizer
-from swift_client.ragged import F64, I64
+from swift_client.models.validation import finite_vector, weigh
 
 WIDEST = 1024
 """Bound of the rank columns; a file may not ask for more memory than that."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from swift_client.models.arrays import finite_scalar, finite_vector
-from swift_client.models.head import sigmoid
-from swift_client.ragged import F64
+from swift_client.features.segments import F64
+from swift_client.models.gated_linear import sigmoid
+from swift_client.models.validation import finite_scalar, finite_vector
 
 
 class PlattCalibration:

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from swift_client.errors import ArtifactMismatchError
+from swift_client.features.segments import F64, I64
 from swift_client.models.acceptance import Acceptance
-from swift_client.models.arrays import weigh
 from swift_client.models.artifact import NO_BETTER, WIDEST, HeadArtifact
 from swift_client.models.calibration import Calibration
 from swift_client.models.folders import user_folder
-from swift_client.models.head import GatedLinearHead, gated_mean, sigmoid
-from swift_client.ragged import F64, I64
+from swift_client.models.gated_linear import GatedLinearHead, gated_mean, sigmoid
+from swift_client.models.validation import weigh
 from swift_client.types import F32, Moment
 
 

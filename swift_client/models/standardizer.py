@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from swift_client.models.arrays import LARGEST, finite_vector
-from swift_client.ragged import F64
+from swift_client.features.segments import F64
+from swift_client.models.validation import LARGEST, finite_vector
 
 
 class Standardizer:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from swift_client.pocket import arithmetic, coin_flip, last_letters
-from swift_client.pocket.problem import Problem
+from swift_client.pocket.problems import arithmetic, coin_flip, last_letters
+from swift_client.pocket.problems.problem import Problem
 
 Split = Literal["train", "validation", "test"]
 

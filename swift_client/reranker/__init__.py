@@ -1,7 +1,7 @@
 """The reranker: provider + scorer + selection, nothing else."""
 
 from swift_client.reranker.cascade import AsyncCascade, Cascade
-from swift_client.reranker.faces import AsyncSwiftReranker, SwiftReranker
-from swift_client.reranker.replies import parse_response, rank
+from swift_client.reranker.client import AsyncSwiftReranker, SwiftReranker
+from swift_client.reranker.rank_replies import parse_response, rank
 
 __all__ = ["AsyncCascade", "AsyncSwiftReranker", "Cascade", "SwiftReranker", "parse_response", "rank"]

@@ -9,16 +9,16 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, get_args
 
 from swift_client.errors import ConfigurationError, SwiftClientError
-from swift_client.portal import Portal
-from swift_client.reranker.accepting import OnReject, calibrated, needed
-from swift_client.reranker.asking import Asking
-from swift_client.reranker.faces import AsyncSwiftReranker, SwiftReranker
-from swift_client.reranker.rejecting import joined, noted, rejected
-from swift_client.reranker.spending import account_of
-from swift_client.reranker.stopping import Stopping, rule_of
-from swift_client.reranker.structured import Shape, shape_of
+from swift_client.reranker.acceptance import OnReject, calibrated, needed
+from swift_client.reranker.client import AsyncSwiftReranker, SwiftReranker
+from swift_client.reranker.cost import account_of
+from swift_client.reranker.escalation import joined, noted, rejected
+from swift_client.reranker.pipeline import Asking
+from swift_client.reranker.sync_loop import Portal
 from swift_client.sampling import Account, Budget, Order, order, whole
 from swift_client.stopping import StoppingRule
+from swift_client.stopping.monitor import Stopping, rule_of
+from swift_client.structured.schema import Shape, shape_of
 from swift_client.types import Message, Selection, Step
 
 R = TypeVar("R", bound=Asking)

@@ -5,15 +5,15 @@ the shared ``limit``; ``reading`` sends and decodes. ``order`` is what was asked
 A ``budget`` is kept by a ``meter``, which every request asks for leave.
 """
 
-from swift_client.sampling.abort import Abort, Aborting, abort_of
 from swift_client.sampling.budget import Account, Budget, Cost
 from swift_client.sampling.call import Outcome
-from swift_client.sampling.draw import Draw, draw
-from swift_client.sampling.limit import Limit, RateLimit, rate_limit
-from swift_client.sampling.line import REMEDY, Line
+from swift_client.sampling.context import REMEDY, Line
+from swift_client.sampling.early_abort import Abort, Aborting, abort_of
+from swift_client.sampling.endpoint import Endpoint, lacks_logprobs
 from swift_client.sampling.meter import Meter
-from swift_client.sampling.order import Order, order, positive, whole
-from swift_client.sampling.terms import Endpoint, lacks_logprobs
+from swift_client.sampling.rate_limiter import Limit, RateLimit, rate_limit
+from swift_client.sampling.request import Order, order, positive, whole
+from swift_client.sampling.sampler import Draw, draw
 
 __all__ = [
     "REMEDY",

@@ -17,11 +17,11 @@ from swift_client.errors import (
     ResponseDecodeError,
     SwiftClientError,
 )
-from swift_client.lies import Lie, lie_of
-from swift_client.sampling import reading
-from swift_client.sampling.line import Line, Progress
+from swift_client.logprobs.checks import Lie, lie_of
+from swift_client.sampling import receive
+from swift_client.sampling.context import Line, Progress
+from swift_client.sampling.endpoint import Terms, lacks_logprobs
 from swift_client.sampling.retry import retrying
-from swift_client.sampling.terms import Terms, lacks_logprobs
 from swift_client.types import Completion, Event, Failure, Usage
 
 
@@ -151,7 +151,7 @@ class Call:
             self._tell("request", f"asks for {terms.n} completions, top_logprobs={terms.top_logprobs}", n=terms.n)
             progress.requests += 1
             try:
-                read = reading.streamed if terms.stream else reading.whole
+                read = receive.streamed if terms.stream else receive.whole
                 reply, broken = await read(line, progress, request, terms.top_logprobs)
             except ConfigurationError:  # a missing key, say: nothing was sent
                 progress.requests -= 1

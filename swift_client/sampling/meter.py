@@ -20,7 +20,7 @@ from swift_client.errors import (
 )
 from swift_client.pricing import Price
 from swift_client.sampling.budget import Account, Cost
-from swift_client.sampling.order import Order
+from swift_client.sampling.request import Order
 
 _MAX_TOKENS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens")
 _SHOWN = ("tools", "functions", "response_format", "system")

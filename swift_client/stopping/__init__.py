@@ -4,7 +4,7 @@ A rule is a pure function of the ballots so far, in the order of arrival; the or
 for "esc", whose windows follow each other.
 """
 
-from swift_client.stopping.ballots import Ballots, Verdict, Verdicts
-from swift_client.stopping.table import STOPPING_RULES, StoppingRule, stopping_rule
+from swift_client.stopping.rules import STOPPING_RULES, StoppingRule, stopping_rule
+from swift_client.stopping.votes import Ballots, Verdict, Verdicts
 
 __all__ = ["STOPPING_RULES", "Ballots", "StoppingRule", "Verdict", "Verdicts", "stopping_rule"]

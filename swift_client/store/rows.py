@@ -9,7 +9,7 @@ from types import NoneType
 from typing import Any, get_args
 
 from swift_client.errors import ConfigurationError
-from swift_client.store.arrays import unpack
+from swift_client.store.packing import unpack
 from swift_client.store.records import Meta, Sample, StoredQuestion
 from swift_client.types import FinishReason
 

@@ -1,20 +1,26 @@
-"""Training: from graded completions to a head. Only this room knows torch; what it makes is served by numpy.
+"""Training of heads, and the public front of everything that prepares or judges them.
 
-``collect``, ``train``, ``calibrate``, ``evaluate``, ``report`` and ``simulate`` are what the commands of these
-names do. torch is imported where training begins, not before.
+``collect``, ``train``, ``calibrate``, ``evaluate``, ``report`` and ``simulate`` do what the commands of these names
+do. Names load on first use; torch loads when training begins.
 """
 
-from swift_client.training.accept import Acceptable
-from swift_client.training.collect import CollectResult, Prices, collect, collect_async
-from swift_client.training.evaluation import Estimate, Evaluation, Row
-from swift_client.training.files import calibrate, evaluate, simulate, train
-from swift_client.training.fusing import learn_fuse
-from swift_client.training.groups import Group
-from swift_client.training.recipes import Recipe, recipe_of
-from swift_client.training.report import report
-from swift_client.training.simulation import Replayed, Simulation
-from swift_client.training.splits import Split
-from swift_client.training.stored import StoredGroups
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from swift_client.collect.collect import CollectResult, Prices, collect, collect_async
+    from swift_client.dataset.question_samples import Group
+    from swift_client.dataset.splits import Split
+    from swift_client.dataset.stored import StoredGroups
+    from swift_client.evaluation.files import calibrate, evaluate, simulate, train
+    from swift_client.evaluation.fusion_weight import learn_fuse
+    from swift_client.evaluation.result import Estimate, Evaluation, Row
+    from swift_client.evaluation.risk.calibrate import Acceptable
+    from swift_client.evaluation.simulation.result import Replayed, Simulation
+    from swift_client.report import report
+    from swift_client.training.recipes import Recipe, recipe_of
 
 __all__ = [
     "Acceptable",
@@ -39,3 +45,38 @@ __all__ = [
     "simulate",
     "train",
 ]
+
+# The packages that collect, evaluate and report stand above this one, so it names them as text.
+_HOME = {
+    "Acceptable": "swift_client.evaluation.risk.calibrate",
+    "CollectResult": "swift_client.collect.collect",
+    "Estimate": "swift_client.evaluation.result",
+    "Evaluation": "swift_client.evaluation.result",
+    "Group": "swift_client.dataset.question_samples",
+    "Prices": "swift_client.collect.collect",
+    "Recipe": "swift_client.training.recipes",
+    "Replayed": "swift_client.evaluation.simulation.result",
+    "Row": "swift_client.evaluation.result",
+    "Simulation": "swift_client.evaluation.simulation.result",
+    "Split": "swift_client.dataset.splits",
+    "StoredGroups": "swift_client.dataset.stored",
+    "calibrate": "swift_client.evaluation.files",
+    "collect": "swift_client.collect.collect",
+    "collect_async": "swift_client.collect.collect",
+    "evaluate": "swift_client.evaluation.files",
+    "learn_fuse": "swift_client.evaluation.fusion_weight",
+    "recipe_of": "swift_client.training.recipes",
+    "report": "swift_client.report",
+    "simulate": "swift_client.evaluation.files",
+    "train": "swift_client.evaluation.files",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

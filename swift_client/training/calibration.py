@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from swift_client.features.segments import F64
 from swift_client.models import Calibration, IsotonicCalibration, PlattCalibration
-from swift_client.models.head import sigmoid
-from swift_client.ragged import F64
+from swift_client.models.gated_linear import sigmoid
 
 ENOUGH_FOR_ISOTONIC = 500
 """Labelled completions from which a free monotone curve beats two numbers."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swift_client.ragged import F64, I64
+from swift_client.features.segments import F64, I64
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

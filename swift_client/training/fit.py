@@ -11,18 +11,17 @@ import numpy as np
 import torch
 
 from swift_client import answers
+from swift_client.dataset.question_samples import Group
+from swift_client.dataset.splits import Split
 from swift_client.errors import ConfigurationError
+from swift_client.features.segments import F64, I64
 from swift_client.models import AnyHead
-from swift_client.ragged import F64, I64
-from swift_client.reach import SHARE, distances
+from swift_client.scoring.out_of_distribution import SHARE, distances
 from swift_client.store import Layout
 from swift_client.training.calibration import calibrate
-from swift_client.training.dataset import Dataset, EmptyPartError, Readings, read
-from swift_client.training.export import hidden_head, logprob_head
-from swift_client.training.gate import Gate, gate, number
-from swift_client.training.groups import Group
-from swift_client.training.loop import Epoch, network_scores, train
-from swift_client.training.matrix import Matrix
+from swift_client.training.export_head import hidden_head, logprob_head
+from swift_client.training.feature_matrix import Matrix
+from swift_client.training.folds import Dataset, EmptyPartError, Readings, read
 from swift_client.training.metrics import (
     brier,
     expected_calibration_error,
@@ -30,8 +29,9 @@ from swift_client.training.metrics import (
     within_question_auroc,
 )
 from swift_client.training.network import Network
+from swift_client.training.optimize import Epoch, network_scores, train
 from swift_client.training.recipes import Recipe, recipe_of
-from swift_client.training.splits import Split
+from swift_client.training.usefulness import Gate, gate, number
 
 Progress = Callable[[str, int], None]
 """Called with "questions" and how many were read, then with "epochs" and how many were trained."""

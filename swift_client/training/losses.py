@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
-from swift_client.ragged import F64, I64
+from swift_client.features.segments import F64, I64
 from swift_client.training.metrics import pairs_of
 
 ALPHA = 0.01

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from swift_client.ragged import F64, I64
+from swift_client.features.segments import F64, I64
 from swift_client.training.calibration_metrics import reliability
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from swift_client.models import GatedLinearHead, ResponseWeights, Standardizer
-from swift_client.models.head import GATES_AT_LEAST
+from swift_client.models.gated_linear import GATES_AT_LEAST
 
 
 class Batch(NamedTuple):

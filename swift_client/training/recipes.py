@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, cast, get_args
 
+from swift_client.dataset.stored import States
 from swift_client.errors import ConfigurationError
 from swift_client.features import DEFAULT_FEATURES, DEFAULT_RESPONSE_TERMS, THINKING_TERMS
 
-States = Literal["layers", "vocabulary"]
 Loss = Literal["bce", "hinge", "pairwise", "both", "infonca", "nca"]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from swift_client import AsyncSwiftReranker
 from swift_client.adapters import PROVIDERS
-from swift_client.adapters.anthropic import parse, request
+from swift_client.adapters.codecs.anthropic import parse, request
 from swift_client.errors import (
     BadRequestError,
     ConfigurationError,

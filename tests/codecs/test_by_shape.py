@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from swift_client import SwiftReranker, parse_response, rank
-from swift_client.adapters import by_shape
+from swift_client.adapters.codecs import detect
 from swift_client.errors import (
     BadRequestError,
     ConfigurationError,
@@ -49,8 +49,8 @@ def test_every_formats_replies_and_streams_are_recognised(writer: Writer, case: 
     for part in parts(writer, case):
         for data in (writer.whole(part), writer.streamed(part, 2)):
             whole_or_chat = (writer.codec, "openai_chat") if data.startswith(b"data:") else (writer.codec,)
-            assert by_shape.codec_of(data) in whole_or_chat
-            same(by_shape.parse(data, token_ids=True), module(writer).parse(data, token_ids=True))
+            assert detect.codec_of(data) in whole_or_chat
+            same(detect.parse(data, token_ids=True), module(writer).parse(data, token_ids=True))
 
 
 @every_writer
@@ -89,7 +89,7 @@ def test_google_genais_own_spelling_is_the_same_reply(case: Case) -> None:
         data = writer.whole(case)
         spelled = json.dumps(snake(json.loads(data))).encode()
         assert spelled != data
-        same(by_shape.parse(spelled, token_ids=True), module(writer).parse(data, token_ids=True))
+        same(detect.parse(spelled, token_ids=True), module(writer).parse(data, token_ids=True))
 
 
 def test_objects_of_the_openai_client_are_read_as_responses_too() -> None:
@@ -164,7 +164,7 @@ def test_a_line_of_googles_batches_is_its_reply() -> None:
 def test_what_is_no_reply_of_any_format_is_one_clear_error(data: bytes) -> None:
     for otherwise in ("openai_chat", "gemini", "anthropic", "openai_responses"):
         with pytest.raises(ResponseDecodeError):
-            by_shape.parse(data, otherwise=otherwise)
+            detect.parse(data, otherwise=otherwise)
 
 
 def test_an_object_of_your_own_may_answer_in_any_format() -> None:
@@ -187,5 +187,5 @@ def test_what_is_no_reply_at_all_is_refused_with_what_to_pass() -> None:
 def test_damaged_replies_of_all_formats_raise_nothing_but_our_errors() -> None:
     for writer in WRITERS:
         for number, data in enumerate(mutants(writer, 400, seed=11)):
-            survives(by_shape, data, number)  # type: ignore[arg-type]
-            survives(by_shape, b"[" + data + b"," + data + b"]", number)  # type: ignore[arg-type]
+            survives(detect, data, number)  # type: ignore[arg-type]
+            survives(detect, b"[" + data + b"," + data + b"]", number)  # type: ignore[arg-type]

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swift_client.adapters import CODECS, Codec
-from swift_client.adapters.choices import canonical_calls
-from swift_client.adapters.provider import Reply
+from swift_client.adapters.codecs.reply import canonical_calls
+from swift_client.adapters.providers.provider import Reply
 from swift_client.errors import ResponseDecodeError
 from swift_client.types import Completion
 from tests.codecs.hostile import mutants, survives

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from swift_client.adapters import PROVIDERS
-from swift_client.adapters.gemini import StreamAssembler, parse, request
+from swift_client.adapters.codecs.gemini import StreamAssembler, parse, request
 from swift_client.errors import BadRequestError, ConfigurationError, RateLimitError, ResponseDecodeError
 from tests.codecs.logical import said
 from tests.codecs.recorded import bodies, recorded

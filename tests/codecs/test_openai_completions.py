@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from swift_client.adapters import PROVIDERS
-from swift_client.adapters.openai_completions import StreamAssembler, parse, request
+from swift_client.adapters.codecs.openai_completions import StreamAssembler, parse, request
 from swift_client.errors import ConfigurationError
 
 ROW = PROVIDERS["openai-completions"]

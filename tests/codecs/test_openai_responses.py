@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from swift_client.adapters import PROVIDERS
-from swift_client.adapters.openai_responses import parse, request
+from swift_client.adapters.codecs.openai_responses import parse, request
 from swift_client.errors import ConfigurationError, ResponseDecodeError, ServerError
 from tests.codecs.logical import Case, said, spoken
 from tests.codecs.recorded import bodies, recorded

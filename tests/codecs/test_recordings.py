@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swift_client.adapters import anthropic, openai_completions, openai_responses
+from swift_client.adapters.codecs import anthropic, openai_completions, openai_responses
 from swift_client.errors import ProviderError
 from tests.codecs.recorded import RECORDINGS, recorded
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from swift_client.adapters.pocket import PACKAGED_MODEL, PocketServer
 from swift_client.pocket.questions import FAMILIES, TRAINED_LEVELS, Question, Split, questions
+from swift_client.pocket.server import PACKAGED_MODEL, PocketServer
 from tools.pocket.loopback import post
 
 N, TEMPERATURE = 16, 0.8

@@ -1,6 +1,6 @@
 """Train and calibrate the packaged head: the packaged model's answers to its own questions, as users do it.
 
-    python -m tools.pocket.head [--samples build/pocket-head.db] [--out swift_client/heads/pocket.safetensors]
+    python -m tools.pocket.head [--samples build/pocket-head.db] [--out swift_client/models/packaged/pocket.safetensors]
 
 Further questions, kept beside the samples, say from which confidence on an answer may be taken at a stated risk.
 Samples that lie there already are gone on with, so that only what is missing is asked.
@@ -25,7 +25,7 @@ def main() -> None:
     """Collect, train, and say what came of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=Path, default=Path("build/pocket-head.db"))
-    parser.add_argument("--out", type=Path, default=Path("swift_client/heads/pocket.safetensors"))
+    parser.add_argument("--out", type=Path, default=Path("swift_client/models/packaged/pocket.safetensors"))
     options = parser.parse_args()
     options.samples.parent.mkdir(parents=True, exist_ok=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from swift_client.adapters.pocket import PACKAGED_MODEL, PocketServer
 from swift_client.pocket.questions import questions, worked
+from swift_client.pocket.server import PACKAGED_MODEL, PocketServer
 from tools.pocket.loopback import post
 from tools.pocket.model import PocketModel
 from tools.pocket.requantize import to_float32

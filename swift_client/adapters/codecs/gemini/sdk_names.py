@@ -1,0 +1,33 @@
+"""google-genai's objects write themselves with Python's names; on the wire stand others: ``usageMetadata``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from swift_client.adapters.codecs.lenient_json import UNREADABLE
+
+PYTHON_NAMES = (b"usage_metadata", b"finish_reason", b"prompt_feedback")
+"""Fields that show that an object wrote itself."""
+
+
+def camel_case(data: bytes) -> bytes:
+    """Write google-genai's Python names as they stand on the wire."""
+    try:
+        return msgspec.json.encode(_renamed(msgspec.json.decode(data)))
+    except UNREADABLE:
+        return data
+
+
+def _renamed(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_renamed(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {_camel(name): item if name == "args" else _renamed(item) for name, item in value.items()}
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)

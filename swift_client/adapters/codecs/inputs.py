@@ -1,0 +1,88 @@
+"""What a person may hold of a reply, brought to the two forms that the package reads: bytes, or completions.
+
+Known are bytes and text (JSON, or a recorded stream), mappings, objects of the openai, anthropic, google-genai and
+litellm clients and of whatever else is a pydantic model, raw responses (``.content``), a list of a stream's chunks, a
+list of replies, and completions. What the bytes hold is :mod:`by_shape`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from swift_client.adapters.codecs.lenient_json import UNREADABLE, lenient, repaired
+from swift_client.errors import ConfigurationError
+from swift_client.types import Completion
+
+
+def recognise(reply: object) -> bytes | tuple[Completion, ...]:
+    """Return the reply's bytes, or its completions numbered from 0.
+
+    Args:
+        reply: see the module.
+
+    Raises:
+        ConfigurationError: this is no reply.
+    """
+    if isinstance(reply, Completion):
+        reply = [reply]
+    if not isinstance(reply, (list, tuple)):
+        return _bytes_of(reply)
+    if not reply:
+        raise ConfigurationError("The list of replies is empty.", hint="Pass at least one completion or reply.")
+    completions = [item for item in reply if isinstance(item, Completion)]
+    if len(completions) == len(reply):
+        return tuple(replace(completion, index=index) for index, completion in enumerate(completions))
+    if completions:
+        raise ConfigurationError("The list mixes completions and replies.", hint="Pass a list of one of them.")
+    parts = [_bytes_of(item) for item in reply]
+    return parts[0] if len(parts) == 1 else b"[%b]" % b",".join(map(_json, range(len(parts)), parts))
+
+
+def _bytes_of(reply: object) -> bytes:
+    if isinstance(reply, (bytes, bytearray, memoryview)):
+        return bytes(reply)
+    if isinstance(reply, str):
+        return reply.encode("utf-8", "replace")
+    try:
+        if isinstance(reply, Mapping):
+            return msgspec.json.encode(dict(reply), enc_hook=_plain)
+        if callable(dump := getattr(reply, "model_dump_json", None)):
+            return _bytes_of(dump(warnings=False))  # the openai client builds its objects unchecked
+        for holder in (getattr(reply, "http_response", None), reply):
+            if isinstance(content := getattr(holder, "content", None), (bytes, str)):
+                return _bytes_of(content)
+    except Exception as problem:
+        raise ConfigurationError(
+            f"This {type(reply).__name__} cannot be read as a reply: {problem}",
+            hint="Pass the reply's bytes, or its JSON as text or dict.",
+        ) from problem
+    raise ConfigurationError(
+        f"A {type(reply).__name__} is no reply of a language model.",
+        hint="Pass bytes, JSON text, a dict, an object of a provider's client, or a list of Completion.",
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Turn what msgspec does not know into what it knows; raise TypeError where there is no way."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    for method in ("model_dump", "item"):  # pydantic models, numpy scalars
+        if callable(convert := getattr(value, method, None)):
+            return convert()
+    raise TypeError(f"a {type(value).__name__} is not JSON")
+
+
+def _json(number: int, part: bytes) -> bytes:
+    """Return one of several replies as JSON."""
+    if lenient(part, msgspec.Raw) is not None:
+        return part
+    try:
+        return repaired(part)
+    except UNREADABLE as problem:
+        raise ConfigurationError(
+            f"Reply {number} of the list is no whole JSON reply.", hint="Rank it by itself, or leave it out."
+        ) from problem

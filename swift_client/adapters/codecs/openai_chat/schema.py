@@ -1,0 +1,209 @@
+"""The shapes of an OpenAI chat completion on the wire, as msgspec structs that live only while a reply is decoded.
+
+Fields that the codec does not read are not declared: msgspec skips them at C speed. Whatever servers disagree on is
+``Raw`` and read leniently later, so that one odd field never costs a whole paid reply. Shapes seen in the wild:
+``logprobs.content`` (OpenAI, vLLM, SGLang, llama.cpp, Ollama), ``tokens/token_logprobs/top_logprobs`` (Together,
+Fireworks, legacy completions), and one number for each streamed token (Together).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from itertools import pairwise
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from swift_client.adapters.codecs.lenient_json import (
+    UNREADABLE,
+    cut_note,
+    decoded_leniently,
+    dumped,
+    repaired,
+    salvaged,
+)
+
+
+class Alternative(Struct, gc=False):
+    """One listed token, of which only the number matters until two numbers are equal."""
+
+    logprob: float | None = None
+
+
+class TextAlternative(Alternative, gc=False):
+    """One listed token with its text, which tells nearly all equal numbers apart."""
+
+    token: str | None = None
+
+
+class SpelledAlternative(TextAlternative, gc=False):
+    """One listed token with its bytes, for equal texts that stand for different parts of a character."""
+
+    bytes: Raw = Raw()
+
+
+Listed = TypeVar("Listed", bound=Alternative)
+"""How much of each alternative is decoded."""
+
+
+class Token(Struct, Generic[Listed], gc=False):
+    """One chosen token with its list."""
+
+    token: str | None = None
+    logprob: float | None = None
+    bytes: Raw = Raw()
+    top_logprobs: list[Listed] | None = None
+
+
+class Logprobs(Struct, Generic[Listed], gc=False):
+    """Both logprob shapes in one; a server fills in one of them."""
+
+    content: list[Token[Listed]] | None = None
+    refusal: list[Token[Listed]] | None = None
+    reasoning_content: Raw = Raw()
+    """DeepSeek's, for the tokens of its thinking; others list those before the answer's."""
+    tokens: list[str | None] | None = None
+    token_logprobs: list[float | None] | None = None
+    top_logprobs: list[dict[str, float | None] | list[Listed] | None] | dict[str, float | None] | None = None
+
+
+class Message(Struct, gc=False):
+    """The answer's text, or what stands in for it."""
+
+    content: str | list[Any] | None = None
+    refusal: str | None = None
+    reasoning: Raw = Raw()
+    reasoning_content: Raw = Raw()
+    tool_calls: list[Any] | None = None
+    function_call: Any = None
+
+
+class TextChoice(Struct, gc=False):
+    """One choice without its logprobs."""
+
+    index: int | None = None
+    message: Message | None = None
+    text: str | None = None
+    """Legacy completions have it instead of a message."""
+    finish_reason: str | None = None
+    stop_reason: Any = None
+    """vLLM: the stop word or the number of the token that ended it."""
+
+
+class Choice(TextChoice, Generic[Listed], gc=False):
+    """One choice."""
+
+    logprobs: Logprobs[Listed] | None = None
+
+
+class Envelope(Struct, gc=False):
+    """A reply around its choices, which are decoded one by one."""
+
+    choices: list[Raw] | None = None
+    usage: Raw = Raw()
+    model: Raw = Raw()
+    error: Raw = Raw()
+    message: Raw = Raw()
+    detail: Raw = Raw()
+    timings: Raw = Raw()
+    """llama.cpp's own field; its usage counts the tokens of one choice only."""
+
+
+class WireUsage(Struct, gc=False):
+    """Token counts; each may be missing."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class LogprobsDelta(Struct, gc=False):
+    """Both shapes in a stream; entries stay JSON until the choice is whole."""
+
+    content: list[Raw] | None = None
+    refusal: list[Raw] | None = None
+    reasoning_content: Raw = Raw()
+    tokens: list[Raw] | None = None
+    token_logprobs: list[Raw] | None = None
+    top_logprobs: list[Raw] | dict[str, Raw] | None = None
+
+
+class ChunkChoice(Struct, gc=False):
+    """One choice's part of a chunk."""
+
+    index: int | None = None
+    delta: Message | None = None
+    text: str | None = None
+    logprobs: LogprobsDelta | float | None = None
+    finish_reason: str | None = None
+    stop_reason: Any = None
+
+
+class Chunk(Struct, gc=False):
+    """One server-sent event."""
+
+    choices: list[ChunkChoice] | None = None
+    usage: Raw = Raw()
+    model: Raw = Raw()
+    error: Raw = Raw()
+    message: Raw = Raw()
+    detail: Raw = Raw()
+
+
+_ENVELOPE = msgspec.json.Decoder(Envelope)
+_FIRST_CHOICE = re.compile(rb'"choices"\s*:\s*\[\s*(\{\s*"\w+"\s*:)')
+
+
+def split_by_sight(data: bytes) -> Envelope | None:
+    """Split a reply at what looks like the start of each choice; None where that shows nothing.
+
+    Finding it takes a third of the time of skipping the choices' JSON, which is then read a second time. The split is
+    proven by what follows: where every piece is a JSON value and the reply with the last piece alone is valid, no
+    other reading of the bytes exists. Where a piece turns out to be unreadable, :func:`envelope_of` reads properly.
+    """
+    first = _FIRST_CHOICE.search(data, 0, 4096)
+    if first is None:
+        return None
+    starts = [first.start(1)]
+    while (at := data.find(first[1], starts[-1] + 1)) > 0:
+        starts.append(at)
+    if len(starts) == 1:
+        return None
+    try:
+        envelope = _ENVELOPE.decode(data[: starts[0]] + data[starts[-1] :])
+    except UNREADABLE:
+        return None
+    view, pieces = memoryview(data), []
+    for start, stop in pairwise(starts):
+        between = data[stop - 64 : stop]
+        pieces.append(Raw(view[start : stop - len(between) + len(between.rstrip().removesuffix(b","))]))
+    envelope.choices = pieces + (envelope.choices or [])
+    return envelope
+
+
+def envelope_of(data: bytes) -> Generator[None, None, tuple[Envelope, str | None]]:
+    """Split a reply into its choices; return it with a note where it is cut.
+
+    JSON that is cut, or that holds NaN, Infinity, half a surrogate pair or a broken character, is read choice by choice
+    with the standard library, which yields in between; then every choice before the damage counts.
+
+    Raises:
+        ValueError, RecursionError: nothing can be read.
+    """
+    try:
+        return _ENVELOPE.decode(data), None
+    except UNREADABLE:
+        text = data.decode("utf-8", "replace")
+    found = yield from salvaged(text, "choices")
+    if found is None:
+        return _ENVELOPE.decode(repaired(data)), None
+    choices, rest = found
+    try:
+        envelope = _ENVELOPE.decode(dumped(decoded_leniently(rest)))
+    except UNREADABLE:
+        if not choices:
+            raise
+        return Envelope(choices=choices), cut_note(len(choices))
+    envelope.choices = choices
+    return envelope, None

@@ -1,0 +1,1 @@
+"""Language models and reward models that run in this process (extra "local")."""

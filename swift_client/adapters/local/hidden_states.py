@@ -1,0 +1,113 @@
+"""What is kept of one decoding step's hidden states and logits: all of it, or a head's two numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from swift_client.adapters.local.capture import Capture, Projection
+from swift_client.errors import ArtifactMismatchError, ConfigurationError, ProviderError
+from swift_client.types import Moment
+
+HALF = 65504.0
+"""Largest float16; larger states are cut to it."""
+
+
+class CaptureReader:
+    """Keeps the states of chosen layers as float16.
+
+    Raises ConfigurationError for a layer that the model has not got.
+    """
+
+    def __init__(self, capture: Capture, *, states: int) -> None:
+        self.moment: Moment = capture.moment
+        self._layers = layers_of(capture, states=states)
+        wrong = [layer for layer in self._layers if not 0 <= layer < states]
+        if wrong or not self._layers:
+            raise ConfigurationError(
+                f"The model has no hidden state {wrong[0] if wrong else ''}: it has {states}, numbered from 0.",
+                hint="0 is the embedding, the last one stands behind the final norm.",
+            )
+
+    def __call__(self, states: Sequence[Tensor], logits: Tensor) -> Tensor:
+        """Return (B, L*D) float16 for the (B, 1, D) states of one step."""
+        return _half(torch.cat([states[layer][:, -1] for layer in self._layers], -1))
+
+
+class VocabularyReader:
+    """Keeps the logprobs of the whole vocabulary as float16, at the token that they produced."""
+
+    moment: Moment = "produced"
+
+    def __call__(self, states: Sequence[Tensor], logits: Tensor) -> Tensor:
+        """Return (B, V) float16 for the (B, V) logits of one step."""
+        return _half(logits.log_softmax(-1))
+
+
+class ProjectionReader:
+    """Multiplies the states with a head's weights as they appear, so that two numbers a token are kept.
+
+    Raises ArtifactMismatchError for a head of other layers or another width.
+    """
+
+    def __init__(self, projection: Projection, *, states: int, width: int, device: torch.device) -> None:
+        self._name, self._width = projection.name, projection.width
+        if projection.layers and (
+            width != projection.width or any(not 0 <= layer < states for layer in projection.layers)
+        ):
+            layers = ", ".join(map(str, projection.layers))
+            raise ArtifactMismatchError(
+                f"{projection.name} reads hidden states {layers} of width {projection.width}; "
+                f"the model has {states}, numbered from 0, of width {width}.",
+                hint="Train a head on this model's own hidden states.",
+            )
+        self.moment: Moment = projection.moment
+        self._layers = projection.layers
+        self._weight = torch.from_numpy(projection.weight).to(device)
+        self._bias = torch.from_numpy(projection.bias).to(device)
+
+    def __call__(self, states: Sequence[Tensor], logits: Tensor) -> Tensor:
+        """Return (B, 2) float32 for the (B, 1, D) states and the (B, V) logits of one step.
+
+        Raises ArtifactMismatchError for a head on another vocabulary.
+        """
+        if self._layers:
+            joined = torch.cat([states[layer][:, -1] for layer in self._layers], -1)
+        elif logits.shape[-1] == self._width:
+            joined = logits.log_softmax(-1)
+        else:
+            raise ArtifactMismatchError(
+                f"{self._name} reads the logprobs of {self._width:,} tokens; the model has {logits.shape[-1]:,}.",
+                hint="Train a head on this model's own logprobs.",
+            )
+        return torch.addmm(self._bias, joined.float(), self._weight.T)
+
+
+Reader = CaptureReader | VocabularyReader | ProjectionReader
+
+
+def layers_of(capture: Capture, *, states: int) -> tuple[int, ...]:
+    """Return which of a model's hidden states are captured, numbered from 0."""
+    if capture.layers is None:
+        return tuple(range(states))
+    return tuple(layer + states if -states <= layer < 0 else layer for layer in capture.layers)
+
+
+def _half(values: Tensor) -> Tensor:
+    return values.clamp(-HALF, HALF).to(torch.float16).cpu()  # NaN stays NaN
+
+
+def check_finite(values: Tensor, what: str) -> None:
+    """Raise ProviderError where ``values`` hold NaN."""
+    if bool(torch.isnan(values).any()):
+        raise not_numbers(what)
+
+
+def not_numbers(what: str) -> ProviderError:
+    """Return the error for a model whose numbers are NaN or infinite."""
+    return ProviderError(
+        f"The model's {what} are not numbers (NaN).",
+        hint='Weights or activations overflow: load it with dtype="float32" or "bfloat16", and check the files.',
+    )

@@ -1,0 +1,1 @@
+"""Providers as data: addresses, keys, capabilities and entry points of other packages."""

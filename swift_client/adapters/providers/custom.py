@@ -1,0 +1,115 @@
+"""Your own object as provider: anything with ``complete(messages, n, **options)``.
+
+::
+
+    class Mine:
+        name = "mine"                                     # optional
+        async def complete(self, messages, n, **options):    # or a plain def, which runs in a thread
+            return await my_gateway(messages, n, options)   # bytes, dict, SDK object or list[Completion]
+
+    SwiftReranker(provider=Mine())
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any, Protocol
+
+from swift_client.adapters.codecs.inputs import recognise
+from swift_client.adapters.providers.provider import Capabilities, Provider, Reply, Request
+from swift_client.adapters.transport.error_responses import scrub
+from swift_client.adapters.transport.exceptions import from_exception
+from swift_client.errors import CapabilityError, ConfigurationError, ProviderError, SwiftClientError
+from swift_client.types import Completion, Message
+
+
+class CustomProvider(Protocol):
+    """What your object must have."""
+
+    def complete(self, messages: list[Message], n: int, **options: Any) -> Any | Awaitable[Any]:
+        """Return up to ``n`` completions: any provider's reply as bytes, dict or SDK object, a list of Completion, or a
+        Reply, which brings its own usage and notes.
+
+        ``options`` holds the rest of the request's body, such as ``logprobs``, ``top_logprobs`` and ``temperature``.
+        """
+
+
+def row(provider: object) -> Provider:
+    """Return the row of a custom object: its own ``row``, or one that knows nothing, so that its replies decide.
+
+    Raises:
+        ConfigurationError: it has no ``complete`` that takes ``**options``.
+    """
+    complete = getattr(provider, "complete", None)
+    if not callable(complete) or isinstance(provider, type):
+        raise ConfigurationError(
+            f"{provider!r} is no provider.",
+            hint="Pass a name, a Provider row, or an object (no class) with complete(messages, n, **options).",
+        )
+    kinds = {parameter.kind for parameter in inspect.signature(complete).parameters.values()}
+    if inspect.Parameter.VAR_KEYWORD not in kinds:
+        raise ConfigurationError(
+            f"{type(provider).__name__}.complete() must take **options.",
+            hint="logprobs, top_logprobs and the sampling fields arrive in them.",
+        )
+    if isinstance(own := getattr(provider, "row", None), Provider):
+        return own
+    return Provider(
+        name=str(getattr(provider, "name", type(provider).__name__)),
+        base_url=None,
+        key_variable=None,
+        codec="by_shape",
+        default_model=None,
+        capabilities=Capabilities(
+            n_max=None, top_logprobs_max=20, streams_logprobs=False, checked="", evidence="your own object"
+        ),
+    )
+
+
+class CustomTransport:
+    """Makes a custom object look like a Transport. One that is ``timeless`` is never cut off by ``timeout``."""
+
+    def __init__(self, custom: CustomProvider, *, timeout: float = 60.0, max_connections: int = 16) -> None:
+        self.provider = row(custom)
+        self._custom = custom
+        self._timeout = None if getattr(custom, "timeless", False) else timeout
+        self._slots = asyncio.Semaphore(max_connections)
+        self._threads = ThreadPoolExecutor(max_connections, thread_name_prefix="swift-client")
+
+    async def send(self, request: Request, *, timeout: float | None = None) -> bytes | Sequence[Completion] | Reply:
+        """Ask the object; errors as :meth:`Transport.send`."""
+        problem: SwiftClientError | None = None
+        async with self._slots:
+            try:
+                async with asyncio.timeout(self._timeout if timeout is None else timeout):
+                    answer = await self._ask(request.body, request.n)
+                    return answer if isinstance(answer, Reply) else recognise(answer)
+            except (TypeError, ValueError) as error:  # a bug in the object, not a request that we built wrongly
+                text = scrub(f"{type(error).__name__}: {error}")
+                problem = ProviderError(f"complete() failed with {text}", provider=self.provider.name)
+            except Exception as error:
+                problem = from_exception(error, self.provider)
+        raise problem
+
+    def stream(
+        self, request: Request, *, timeout: float | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Refuse: a custom object answers whole."""
+        raise CapabilityError(f"Provider {self.provider.name!r} cannot stream.", hint="Use a provider of the table.")
+
+    async def aclose(self) -> None:
+        """End the threads; the object itself is its owner's."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _ask(self, body: Mapping[str, Any], n: int) -> Any:
+        options = {name: value for name, value in body.items() if name not in ("messages", "n", "stream")}
+        if inspect.iscoroutinefunction(self._custom.complete):
+            return await self._custom.complete(body["messages"], n, **options)
+        ask = partial(self._custom.complete, body["messages"], n, **options)
+        answer = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return await answer if inspect.isawaitable(answer) else answer

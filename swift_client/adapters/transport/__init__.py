@@ -1,0 +1,1 @@
+"""Sending: HTTP, keys, cloud sign-in, error mapping and rate-limit headers."""

@@ -1,0 +1,153 @@
+"""From an exception of another library to our tree: openai, httpx2, httpx, the standard library, a user's own object.
+
+The classes are told by name along the class's ancestry, so that this file imports none of those libraries and
+also knows a caller's client that still runs on the older httpx.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from swift_client.adapters.providers.provider import Provider
+from swift_client.adapters.transport import error_responses
+from swift_client.errors import (
+    ConfigurationError,
+    ConnectionFailedError,
+    ProviderError,
+    RequestTimeoutError,
+    ResponseDecodeError,
+    SwiftClientError,
+)
+
+_TIMEOUTS = {"TimeoutException", "APITimeoutError", "TimeoutError", "Timeout"}
+_SETTINGS = {"UnsupportedProtocol", "InvalidURL", "LocalProtocolError", "CookieConflict"}
+_UNREADABLE = {"DecodingError", "APIResponseValidationError"}
+_BROKEN = {"TransportError", "RequestError", "APIConnectionError", "ConnectionError", "StreamError"}
+_BROKEN |= {"EndOfStream", "BrokenResourceError", "ClosedResourceError", "OSError"}
+
+
+def from_exception(
+    error: Exception, provider: Provider | None = None, *, arrived: int = 0, secrets: Iterable[str] = ()
+) -> SwiftClientError:
+    """Return the error of our tree that says the same; errors of our tree come back as they are.
+
+    Raise the result outside the ``except`` block: the foreign exception holds the request and with it the key, and
+    must not travel along as ``__context__``.
+
+    Args:
+        error: any exception.
+        provider: the row, for names in the message.
+        arrived: bytes of the body that had arrived.
+        secrets: keys that must not appear in the message, besides those of the failed request itself.
+    """
+    if isinstance(error, SwiftClientError):
+        return error
+    name = provider.name if provider else None
+    chain = list(_chain(error))
+    names = {cls.__name__ for cls in type(error).__mro__}
+    inner = {type(cause).__name__ for cause in chain}  # the SDK wraps them all in one APIConnectionError
+    secrets = [*secrets, *_sent_keys(chain)]
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None) or getattr(error, "status_code", None)
+    text = " ".join(error_responses.scrub(_text(chain[-1]), secrets).split())[:600]
+    if isinstance(status, int) and status >= 300:
+        headers, body = _answer(response, error)
+        return error_responses.from_response(status, headers, body, provider, secrets=secrets)
+    if names & _TIMEOUTS:
+        return RequestTimeoutError(
+            "No whole reply within the timeout.",
+            hint="Raise timeout=, or ask for fewer tokens or fewer completions in one call.",
+            provider=name,
+            retryable=True,
+        )
+    if any(isinstance(cause, ssl.SSLError) or "[SSL" in str(cause) for cause in chain):
+        return ConnectionFailedError(
+            f"No secure connection{_host(chain)}: {text}.",
+            hint="Certificates come from the system's trust store: install the CA there or name it in SSL_CERT_FILE; "
+            "a server without TLS wants http:// in base_url=.",
+            provider=name,
+        )
+    if inner & _UNREADABLE:
+        return ResponseDecodeError(f"The reply could not be decompressed or read: {text}.", provider=name)
+    if names & _BROKEN and not inner & _SETTINGS:
+        happened = f"The connection{_host(chain)} broke after {arrived:,} bytes of the reply"
+        return ConnectionFailedError(
+            f"{happened if arrived else 'No connection' + _host(chain)}: {text}.",
+            hint="" if arrived else "Check that the server runs, base_url=, and the proxy variables (HTTPS_PROXY).",
+            provider=name,
+            retryable=True,
+        )
+    if isinstance(error, RuntimeError) and "loop" in text:
+        return ConfigurationError(
+            f"The client belongs to another event loop: {text}.",
+            hint="Make the client and the reranker inside the loop that uses them.",
+            provider=name,
+        )
+    if inner & _SETTINGS or "OpenAIError" in names or isinstance(error, (TypeError, ValueError)):
+        return ConfigurationError(
+            f"The request could not be built: {text}.",
+            hint="Check base_url=, the key and the sampling fields.",
+            provider=name,
+        )
+    return ProviderError(f"{type(error).__name__}: {text}.", provider=name)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error and its causes, outermost first."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        if isinstance(current, BaseExceptionGroup):
+            current = current.exceptions[0]  # anyio tries several addresses: the first refusal tells as much as all
+        else:
+            # httpcore2 suppresses the context, and with it the one error that says why: look at it all the same.
+            current = current.__cause__ or current.__context__
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"  # asyncio's own text is "Connect call failed"
+    return (str(error) or type(error).__name__).strip().rstrip(".")
+
+
+def _sent_keys(chain: list[BaseException]) -> list[str]:
+    """Return the keys of the failed request, which servers and libraries repeat in their messages."""
+    keys = []
+    for error in chain:
+        request = _request(error)
+        for header in ("authorization", "api-key", "x-api-key", "x-goog-api-key"):
+            value = request.headers.get(header) if request is not None else None
+            if value:
+                keys.append(value.removeprefix("Bearer ").strip())
+    return keys
+
+
+def _host(chain: list[BaseException]) -> str:
+    for error in chain:
+        request = _request(error)
+        if request is not None:
+            return f" to {request.url.scheme}://{request.url.netloc.decode('ascii', 'replace').rpartition('@')[2]}"
+    return ""
+
+
+def _request(error: BaseException) -> Any:
+    try:
+        request = getattr(error, "request", None)
+    except RuntimeError:  # httpx2 raises it where no request was set
+        return None
+    return request if hasattr(request, "headers") and hasattr(request, "url") else None
+
+
+def _answer(response: object, error: Exception) -> tuple[Mapping[str, str], bytes]:
+    try:
+        content = getattr(response, "content", None)
+    except Exception:  # unread or closed response: the status alone must do
+        content = None
+    if not isinstance(content, bytes):
+        content = str(getattr(error, "message", "") or error).encode("utf-8", "replace")
+    headers = getattr(response, "headers", None)
+    return dict(headers.items()) if headers is not None else {}, content

@@ -1,0 +1,131 @@
+r"""Finding what a completion marks as its answer: ``\boxed{...}``, "the answer is ...", "#### 18", "A: 18".
+
+Everything here is linear in the text, so a megabyte of braces costs a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from itertools import islice
+
+from swift_client.answers.latex import has_words
+from swift_client.answers.normalize import LONGEST_VALUE, normal
+from swift_client.answers.numbers import exact
+
+_BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}\\]|[{}]")
+
+
+def boxed(text: str) -> str | None:
+    r"""Return the content of the last complete ``\boxed{...}`` or ``\fbox{...}``, braces matched; None without one."""
+    start = min((at for at in (text.find("\\boxed"), text.find("\\fbox")) if at >= 0), default=-1)
+    if start < 0:
+        return None
+    last: tuple[int, int] | None = None
+    opened: list[int] = []  # where each open brace's content starts; -1 for a brace that opens no box
+    for token in _BOX_TOKEN.finditer(text, start):
+        mark = token[0]
+        if mark == "}":
+            content = opened.pop() if opened else -1
+            if 0 <= content < token.start() and (last is None or content > last[0]):
+                last = (content, token.start())
+        elif mark.endswith("{"):
+            if mark == "{":
+                opened.append(-1)
+            elif len(mark) > 2:
+                opened.append(token.end())
+    return text[slice(*last)].strip() or None if last else None
+
+
+def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """Return the last match of ``pattern`` in ``text``."""
+    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
+
+
+_MARK = re.compile(
+    r"""
+      \#{4}[ ]?                                                          # GSM8K's references: "#### 18"
+    | ^[ *_]{0,4}A[*_]{0,2}:[*_]{0,2}                                    # "A: 18"
+    | (?<!["'])\b(?i:answer(?![ ]choice)|correct[ ](?:option|choice))\b[^.\n:=]{0,60}?
+      (?:\b(?i:is|be|are)\b[ ]{0,2}:?|[:=])[*_]{0,3}                     # "the answer is", "**Answer:**"
+    | \b(?i:final[ ]answer)\b[*_ ]{0,4}\n                                # a heading of its own
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+_TRIED = 8
+"""Marks looked at from the end, so that a text of nothing but marks stays cheap."""
+
+
+def marked(text: str) -> str | None:
+    """Return the last marked answer as written, or None.
+
+    A number, formula, option letter or yes/no may be followed by more words; words are taken as an answer only where
+    they close the text, so that "the answer is not simple, because ..." is not read as one.
+    """
+    box = boxed(text)
+    if box is not None:
+        return box
+    ends = [mark.end() for mark in _MARK.finditer(text)]
+    values = (_value_at(text, end) for end in islice(reversed(ends), _TRIED))
+    return next((value for value in values if value is not None), None)
+
+
+_SENTENCE_END = re.compile(r"\n|[.!?](?=[\s*]|$)|,? (?:because|since)\b|, (?:so|which|as|where)\b| [-–—] ")
+_IN_MATH = re.compile(r"[*_]{0,3}(?:\$\$?([^$\n]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\])", re.DOTALL)
+_LEADING = re.compile(
+    r"""
+      (?P<amount>[-+−]?[$€£¥₹]?\s?[-+−]?(?:\d[\d,]*\d|\d)(?:\.\d+)?(?:\s?/\s?\d+|%)?)
+        (?=$|[\s*).,;:!])(?!\s?(?:to|or|and|[-–+*/=^×])\s?[\d$])
+    | (?P<option>(?:(?i:option|choice)\s)?(?:\([A-J]\)|[A-J](?=$|[\s).:,*])(?!\s[a-z])))
+    | (?P<word>(?i:yes|no|true|false)\b(?=$|[\s.,;:!*]))
+    """,
+    re.VERBOSE,
+)
+_TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|mbox)\{[^}]*\}")
+
+
+def _value_at(text: str, start: int) -> str | None:
+    window = text[start : start + LONGEST_VALUE].lstrip(" \n:*_`\"'")
+    formula = _IN_MATH.match(window)
+    if formula:
+        inside: str = next(filter(None, formula.groups()))
+        # "$18 per day and $2" is money, "$18$" and "$3 + 4$" are formulas
+        if not has_words(_TEXT_COMMAND.sub("", inside)):
+            return inside
+    end = _SENTENCE_END.search(window)
+    value = window[: end.start() if end else None].replace("**", "").strip()
+    after = window[end.end() :] if end else ""
+    if not value:
+        return None
+    if exact(normal(value)) is not None or _looks_like_formula(value):
+        return value
+    leading = _LEADING.match(value)
+    if leading:
+        return leading[0]
+    closes = not after.strip(" \n*_`\"'.)") and len(text) - start <= LONGEST_VALUE
+    return value if closes and len(value) <= 80 and len(value.split()) <= 8 else None
+
+
+def _looks_like_formula(text: str) -> bool:
+    return len(text) <= 80 and re.search(r"[\d\\]", text) is not None and not has_words(_TEXT_COMMAND.sub("", text))
+
+
+_CALL = re.compile(r"[A-Za-z]!$|\?$")
+_CODE = re.compile(r"[;`<]|=>|\w\w\(|^[#@/]|\b(?:def|return|import|select)\b", re.IGNORECASE)
+
+
+def short_reply(text: str) -> str | None:
+    """Return the whole text where it is nothing but an answer: one line of at most five words, no code, no JSON."""
+    text = text.strip()
+    if not text or len(text) > 64 or "\n" in text or _CALL.search(text) or len(text.split()) > 5:
+        return None
+    if "\\" not in text and ("{" in text or _CODE.search(text)):
+        return None
+    if text[0] in "[{":
+        try:
+            json.loads(text)
+        except ValueError:
+            return text
+        return None
+    return text

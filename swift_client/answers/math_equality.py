@@ -1,0 +1,112 @@
+"""Comparing formulas with math-verify in a child process that is killed when it hangs.
+
+A thread cannot be stopped and math-verify's own timeouts work in the main thread only (Math-Verify issues 42, 55, 65),
+so one child per process does the work: started when first needed, restarted after a kill, shared by all threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from functools import cache
+from pathlib import Path
+
+SECONDS_PER_PAIR = 2.0
+"""A comparison that takes longer is given up; most take 10 ms."""
+_SECONDS_TO_START = 30.0
+"""Importing sympy and math-verify takes 0.3 to 3 s."""
+_KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT", "TEMP")
+"""The child reads text from strangers, so it gets no keys."""
+
+
+def available() -> bool:
+    """Whether math-verify is installed; importing it is left to the child."""
+    return bool(sys.executable) and importlib.util.find_spec("math_verify") is not None
+
+
+class FormulaWorker:
+    """One child process at a time. Safe to use from several threads, which take turns."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._child: subprocess.Popen[str] | None = None
+
+    def same(self, a: str, b: str, *, seconds: float = SECONDS_PER_PAIR) -> bool | None:
+        """Return whether two formulas in normal form are equal; None where that is unknown after ``seconds``.
+
+        Waiting for other threads counts; the child's start does not.
+        """
+        until = time.monotonic() + seconds
+        if not self._turn.acquire(timeout=max(0.0, seconds)):
+            return None
+        try:
+            if self._child is None or self._child.poll() is not None:
+                started = time.monotonic()
+                self._child = self._start()
+                until += time.monotonic() - started
+            reply = _ask(self._child, json.dumps([a, b, seconds]), until - time.monotonic())
+            if not reply:
+                self._end()
+                return None
+            answer = json.loads(reply)
+            return answer if isinstance(answer, bool) else None
+        finally:
+            self._turn.release()
+
+    def _start(self) -> subprocess.Popen[str]:
+        environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        child = subprocess.Popen(  # noqa: S603 - our own interpreter and our own file
+            [sys.executable, "-P", str(Path(__file__).with_name("math_worker.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            text=True,
+        )
+        self._end = weakref.finalize(self, _end, child, os.getpid())  # also at exit
+        _ask(child, None, _SECONDS_TO_START)
+        return child
+
+
+def _ask(child: subprocess.Popen[str], line: str | None, seconds: float) -> str:
+    """Send a line and return the next one; empty where the child ended or was killed after ``seconds``."""
+    if child.stdin is None or child.stdout is None:
+        return ""
+    watchdog = threading.Timer(max(0.0, seconds), child.kill)
+    watchdog.start()
+    try:
+        if line is not None:
+            child.stdin.write(line + "\n")
+            child.stdin.flush()
+        return child.stdout.readline()
+    except OSError:  # it ended between two questions
+        return ""
+    finally:
+        watchdog.cancel()
+
+
+def _end(child: subprocess.Popen[str], owner: int) -> None:
+    """Kill the child and wait for it; a fork that merely inherited the handle lets go of it."""
+    if os.getpid() == owner:
+        child.kill()
+        child.wait()
+    else:
+        child.returncode = 0
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
+@cache
+def worker(process: int) -> FormulaWorker:
+    """Return the worker of the process with this id: a fork gets its own, with its own lock."""
+    return FormulaWorker()

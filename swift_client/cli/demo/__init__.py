@@ -1,0 +1,1 @@
+"""The command ``swift-client demo``."""

@@ -1,0 +1,1 @@
+"""Drawing samples for training: one by one, by batch, or from stored replies."""

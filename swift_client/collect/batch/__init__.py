@@ -1,0 +1,1 @@
+"""Collecting samples through providers' batch APIs."""

@@ -1,0 +1,1 @@
+"""Questions, labels, splits, and the samples files as training reads them."""

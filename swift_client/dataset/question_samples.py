@@ -1,0 +1,40 @@
+"""What training reads: all completions of one question, each with its label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swift_client.features.segments import I64
+from swift_client.types import Completion
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Group:
+    """One question with its N completions. ``question_id`` decides the split: a question is never cut in two.
+
+    Raises ValueError where labels and completions differ in number or a label is not 0, 1 or NaN.
+    """
+
+    question_id: str
+    completions: tuple[Completion, ...]
+    labels: NDArray[np.float64]
+    """(N,) 1 right, 0 wrong, NaN unknown."""
+    family: str | None = None
+    """Kind of question, for tables by kind; None where it is not known."""
+
+    def __post_init__(self) -> None:
+        if self.labels.shape != (len(self.completions),):
+            raise ValueError(
+                f"Question {self.question_id}: {len(self.completions)} completions, but labels {self.labels.shape}."
+            )
+        if not (np.isnan(self.labels) | (self.labels == 0) | (self.labels == 1)).all():
+            raise ValueError(f"Question {self.question_id}: a label is not 0, 1 or NaN.")
+
+
+def trainable(group: Group) -> I64:
+    """Return the positions of the completions that can be learned from: whole, labelled, with tokens."""
+    usable = [c.complete and len(c.tokens) > 0 for c in group.completions]
+    return np.flatnonzero(np.array(usable, np.bool_) & ~np.isnan(group.labels))

@@ -1,0 +1,112 @@
+"""Samples files as the questions that training reads: one question at a time, as often as asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from swift_client.dataset.graders import GraderSpec, grade_all, grader
+from swift_client.dataset.question_samples import Group
+from swift_client.errors import ConfigurationError
+from swift_client.models import AnyHead, HiddenHead
+from swift_client.store import Layout, Sample, SampleStore, StateFile, StoredQuestion
+from swift_client.types import Completion
+
+States = Literal["layers", "vocabulary"]
+
+
+class StoredGroups:
+    """The questions of one or several samples files of one model; each pass reads them from the disk again.
+
+    Args:
+        paths: the files.
+        grade: how completions that have no stored label are compared with the question's answer.
+        states: what the completions carry of the hidden states that were captured beside the files; None: nothing.
+            They are mapped, not read into memory.
+        layers: which hidden states, all by default.
+        only: which questions; what the others' completions hold is not read.
+
+    Raises:
+        ConfigurationError: files of several models, an empty file, an unknown grader, hidden states that were not
+            captured, or not alike, or what SampleStore raises.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        *,
+        grade: GraderSpec = "auto",
+        states: States | None = None,
+        layers: Sequence[int] | None = None,
+        only: Callable[[StoredQuestion], bool] = lambda question: True,
+    ) -> None:
+        if not callable(grade):
+            grader(grade)
+        self._paths, self._grade, self._only = tuple(paths), grade, only
+        self.layout = _common([_layout(path, states, layers) for path in self._paths]) if states else None
+        """What the hidden states' columns are."""
+        sources = {source for path in self._paths for source in _sources(path)}
+        if len(sources) != 1:
+            listed = ", ".join(f"{provider}/{model}" for provider, model in sorted(sources))
+            raise ConfigurationError(
+                f"The files hold samples of {len(sources)} models: {listed or 'none'}.",
+                hint="A head belongs to one model: train one for each, and give each model a file of its own.",
+            )
+        ((self.provider, self.model),) = sources
+
+    def __iter__(self) -> Iterator[Group]:
+        """Yield each question that has samples; a completion that cannot be judged has the label NaN."""
+        for path in self._paths:
+            with SampleStore(path) as store, ExitStack() as closing:
+                file = closing.enter_context(StateFile(path)) if self.layout else None
+                for question in filter(self._only, store.questions()):
+                    if not (samples := store.samples(question.id)):
+                        continue
+                    completions = tuple(self._carrying(sample, file) for sample in samples)
+                    labels = np.array([np.nan if sample.label is None else sample.label for sample in samples])
+                    if np.isnan(labels).any() and question.answer is not None:
+                        graded = grade_all(completions, question.answer, self._grade).labels
+                        labels = np.where(np.isnan(labels), graded, labels)
+                    yield Group(question_id=question.id, completions=completions, labels=labels, family=question.family)
+
+    def _carrying(self, sample: Sample, file: StateFile | None) -> Completion:
+        if file is None or self.layout is None:
+            return sample.completion
+        states = file.states(sample.question_id, sample.index, self.layout)
+        return replace(sample.completion, hidden_states=states)
+
+
+def states_of(head: AnyHead | None) -> dict[str, Any]:
+    """Return what a head reads of captured hidden states, as arguments of :class:`StoredGroups`."""
+    if not isinstance(head, HiddenHead):
+        return {}
+    return {"states": "layers", "layers": head.layers} if head.layers else {"states": "vocabulary"}
+
+
+def _layout(path: str | os.PathLike[str], states: States, layers: Sequence[int] | None) -> Layout:
+    with StateFile(path) as file:
+        return file.layout.states(layers) if states == "layers" else file.layout.logprobs()
+
+
+def _common(layouts: Sequence[Layout]) -> Layout:
+    if any(layout != layouts[0] for layout in layouts):
+        raise ConfigurationError(
+            "The files' hidden states are not alike.", hint="Capture all of them with the same model and --layers."
+        )
+    return layouts[0]
+
+
+def _sources(path: str | os.PathLike[str]) -> set[tuple[str, str]]:
+    with SampleStore(path) as store:
+        sources = set(store.sources().values())
+    if not sources:
+        raise ConfigurationError(
+            f"{os.fspath(path)} holds no samples.",
+            hint="Fill it with `swift-client collect`, or with `swift-client best-of --store`.",
+        )
+    return {(provider, model or "unknown") for provider, model in sources}

@@ -1,0 +1,1 @@
+"""Checks of a live endpoint, as ``swift-client doctor`` runs them."""

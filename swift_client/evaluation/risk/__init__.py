@@ -1,0 +1,1 @@
+"""Acceptance thresholds with a guaranteed error rate."""

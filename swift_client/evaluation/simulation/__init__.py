@@ -1,0 +1,1 @@
+"""Replay of stopping rules on stored samples."""

@@ -1,0 +1,218 @@
+"""Features: what a head sees of each token, and of each answer as a whole. A feature is one function and one row.
+
+Every value is finite float32. A row of FEATURES reads the tokens up to its own only, so that it can be computed while
+an answer streams in; a row of RESPONSE_TERMS waits for the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+from swift_client.errors import ConfigurationError
+from swift_client.features import response, token
+from swift_client.features.segments import F64, I64
+from swift_client.features.token_table import TokenTable, listed_ranks
+from swift_client.types import F32, Completion
+
+__all__ = [
+    "DEFAULT_FEATURES",
+    "DEFAULT_RESPONSE_TERMS",
+    "FEATURES",
+    "RESPONSE_TERMS",
+    "THINKING_TERMS",
+    "WIDTH",
+    "Feature",
+    "ResponseTerms",
+    "TokenFeatures",
+    "TokenTable",
+    "column_names",
+    "listed_ranks",
+    "response_columns",
+    "response_terms",
+    "token_columns",
+    "token_features",
+]
+
+WIDTH = 20
+"""Rank columns unless a head says otherwise: the most alternatives that any hosted API lists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """One row of FEATURES or RESPONSE_TERMS; its function's docstring says what it means."""
+
+    compute: Callable[[TokenTable], F64 | F32]
+    columns: int | None = 1
+    """How many columns it has; None: one a rank, so as many as ``width``."""
+    needs: int = 0
+    """Ranks that a token must list; its value is 0 where it lists fewer."""
+    default: bool = True
+    """Whether it is computed when no names are given."""
+
+
+FEATURES: Mapping[str, Feature] = MappingProxyType(
+    {
+        "logprob": Feature(compute=token.logprob),
+        "censored": Feature(compute=token.censored),
+        "position": Feature(compute=token.position),
+        "listed": Feature(compute=token.listed),
+        "log_rank": Feature(compute=token.log_rank, needs=1),
+        "gap_to_top": Feature(compute=token.gap_to_top, needs=1),
+        "margin": Feature(compute=token.margin, needs=2),
+        "probability_margin": Feature(compute=token.probability_margin, needs=2),
+        "tail_mass": Feature(compute=token.tail_mass, needs=1),
+        "partial_entropy": Feature(compute=token.partial_entropy, needs=1, default=False),  # sum of rank_surprise
+        "entropy": Feature(compute=token.entropy, needs=1),
+        "renormalised_entropy": Feature(compute=token.renormalised_entropy, needs=2),
+        "varentropy": Feature(compute=token.varentropy, needs=2),
+        "confidence": Feature(compute=token.confidence, needs=1),
+        # Beside confidence it says nothing new: C - log k + log M with M close to 1.
+        "self_certainty": Feature(compute=token.self_certainty, needs=2, default=False),
+        "rank_surprise": Feature(compute=token.rank_surprise, columns=None),
+        "decision_entropy": Feature(compute=token.decision_entropy, needs=2),
+        "decision_entropy_change": Feature(compute=token.decision_entropy_change, needs=2),
+        "logprob_mean_16": Feature(compute=token.logprob_mean_16),
+        "logprob_mean_64": Feature(compute=token.logprob_mean_64),
+        "logprob_min_16": Feature(compute=token.logprob_min_16),
+        "logprob_min_64": Feature(compute=token.logprob_min_64),
+        "entropy_mean_16": Feature(compute=token.entropy_mean_16, needs=1),
+        "confidence_mean_16": Feature(compute=token.confidence_mean_16, needs=1),
+        "number": Feature(compute=token.number),
+        "number_logprob": Feature(compute=token.number_logprob),
+        "number_entropy": Feature(compute=token.number_entropy, needs=1),
+        "symbol": Feature(compute=token.symbol),
+        "starts_word": Feature(compute=token.starts_word),
+        "characters": Feature(compute=token.characters),
+        # Identities need many labels and strong shrinkage: asked for by name only.
+        "token_hash": Feature(compute=token.token_hash, columns=token.HASH_BUCKETS, default=False),
+        "alternatives_hash": Feature(compute=token.alternatives_hash, columns=token.HASH_BUCKETS, default=False),
+    }
+)
+
+_TERMS: Mapping[str, Feature] = MappingProxyType(
+    {
+        "log_length": Feature(compute=response.log_length),
+        "sum_logprob": Feature(compute=response.sum_logprob),
+        "min_logprob": Feature(compute=response.min_logprob),
+        "logprob_q01": Feature(compute=partial(response.logprob_quantile, share=0.01)),
+        "logprob_q05": Feature(compute=partial(response.logprob_quantile, share=0.05)),
+        "logprob_q10": Feature(compute=partial(response.logprob_quantile, share=0.1)),
+        "logprob_q25": Feature(compute=partial(response.logprob_quantile, share=0.25)),
+        "tail_logprob": Feature(compute=response.tail_logprob),
+        "share_below_50": Feature(compute=partial(response.share_below, probability=0.5)),
+        "share_below_10": Feature(compute=partial(response.share_below, probability=0.1)),
+        "share_below_01": Feature(compute=partial(response.share_below, probability=0.01)),
+        "sum_entropy": Feature(compute=response.sum_entropy),
+        "max_entropy": Feature(compute=response.max_entropy),
+        "tail_confidence": Feature(compute=response.tail_confidence),
+        "bottom_confidence": Feature(compute=response.bottom_confidence),
+        "lowest_confidence": Feature(compute=response.lowest_confidence),
+        "max_rank_surprise": Feature(compute=response.max_rank_surprise, columns=None),
+        "number_share": Feature(compute=response.number_share),
+        "sum_number_logprob": Feature(compute=response.sum_number_logprob),
+        "min_number_logprob": Feature(compute=response.min_number_logprob),
+        "sum_number_entropy": Feature(compute=response.sum_number_entropy),
+        "distinct_share": Feature(compute=response.distinct_share),
+        "mean_logprob": Feature(compute=response.mean_logprob, default=False),
+        "mean_entropy": Feature(compute=response.mean_entropy, default=False),
+        "mean_confidence": Feature(compute=response.mean_confidence, default=False),
+    }
+)
+RESPONSE_TERMS: Mapping[str, Feature] = MappingProxyType(
+    {
+        **_TERMS,
+        # Belongs to a whole question: it needs the groups of equal answers beside the completions.
+        "agreement": Feature(compute=response.agreement, default=False),
+        **{
+            f"{response.THINKING}{name}": replace(
+                row, compute=partial(response.of_thinking, term=row.compute), default=False
+            )
+            for name, row in _TERMS.items()
+        },
+    }
+)
+
+DEFAULT_FEATURES = tuple(name for name, row in FEATURES.items() if row.default)
+DEFAULT_RESPONSE_TERMS = tuple(name for name, row in RESPONSE_TERMS.items() if row.default)
+THINKING_TERMS = tuple(name for name in RESPONSE_TERMS if name.startswith(response.THINKING))
+"""Every term of an answer but its agreement, of what was thought before it; 0 where no thinking tokens were listed."""
+
+
+class TokenFeatures(NamedTuple):
+    """Features of all tokens of N completions, end to end."""
+
+    values: F32
+    """(ΣT, d) float32, finite."""
+    offsets: I64
+    """(N+1,) int64: completion i owns the rows ``offsets[i]:offsets[i + 1]``."""
+    names: tuple[str, ...]
+    """(d,) the columns' names: a row's name, with the 1-based column added where it has several."""
+
+
+class ResponseTerms(NamedTuple):
+    """Terms of N whole completions."""
+
+    values: F32
+    """(N, m) float32, finite."""
+    names: tuple[str, ...]
+    """(m,) the columns' names."""
+
+
+def token_features(
+    completions: Sequence[Completion], names: Sequence[str] | None = None, *, k: int | None = None, width: int = WIDTH
+) -> TokenFeatures:
+    """Turn every token of N completions into a vector.
+
+    ``names`` are rows of FEATURES (None: the default ones). ``width`` is the number of rank columns and so part of
+    what a head is trained for; ``k`` reads fewer ranks than are listed, since numbers that grow with the depth of the
+    lists compare at one depth only. Raises ConfigurationError for an unknown name, ValueError for a NaN logprob.
+    """
+    return token_columns(TokenTable(completions, width=width, k=k), DEFAULT_FEATURES if names is None else names)
+
+
+def response_terms(
+    completions: Sequence[Completion], names: Sequence[str] | None = None, *, k: int | None = None, width: int = WIDTH
+) -> ResponseTerms:
+    """Turn each of N whole completions into a vector; arguments and errors as :func:`token_features`."""
+    table = TokenTable(completions, width=width, k=k)
+    return response_columns(table, DEFAULT_RESPONSE_TERMS if names is None else names)
+
+
+def token_columns(table: TokenTable, names: Sequence[str]) -> TokenFeatures:
+    """Do the work of :func:`token_features` on a table that :func:`response_columns` may share."""
+    columns = column_names(FEATURES, names, width=table.width)
+    values = np.empty((int(table.offsets[-1]), len(columns)), np.float32)
+    start = 0
+    for row in map(FEATURES.__getitem__, names):
+        block = np.atleast_2d(row.compute(table))
+        if row.needs:
+            block = np.where(table.listed_count >= row.needs, block, 0.0)
+        values[:, start : start + len(block)] = block.T
+        start += len(block)
+    return TokenFeatures(values, table.offsets, columns)
+
+
+def response_columns(table: TokenTable, names: Sequence[str]) -> ResponseTerms:
+    """Do the work of :func:`response_terms` on a table that :func:`token_columns` may share."""
+    columns = column_names(RESPONSE_TERMS, names, width=table.width)
+    blocks = [np.atleast_2d(RESPONSE_TERMS[name].compute(table)) for name in names]
+    values = np.concatenate([np.zeros((0, len(table.lengths))), *blocks]).T
+    return ResponseTerms(np.ascontiguousarray(values, np.float32), columns)
+
+
+def column_names(table: Mapping[str, Feature], names: Sequence[str], *, width: int = WIDTH) -> tuple[str, ...]:
+    """Return the columns of these rows of FEATURES or RESPONSE_TERMS; ConfigurationError for an unknown row."""
+    unknown = [name for name in names if name not in table]
+    if unknown:
+        raise ConfigurationError(f"Unknown features: {', '.join(unknown)}.", hint=f"Known: {', '.join(table)}.")
+    columns: list[str] = []
+    for name in names:
+        count = table[name].columns
+        columns += [name] if count == 1 else [f"{name}_{i}" for i in range(1, (width if count is None else count) + 1)]
+    return tuple(columns)

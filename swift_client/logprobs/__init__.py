@@ -1,0 +1,1 @@
+"""Log-probabilities: cleaning, checks and tests of fit."""

@@ -1,0 +1,1 @@
+"""Generators of the packaged model's questions, one per family."""

@@ -1,0 +1,131 @@
+"""Word problems: a number of things that grows and shrinks over several steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+
+from swift_client.pocket.problems.problem import NAMES, Problem
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """One level: how many steps, which numbers are added or taken, how often the step is a multiplication."""
+
+    steps: int
+    low: int
+    high: int
+    cap: int
+    multiply: float
+    factors: tuple[int, int]
+
+
+LEVELS = (
+    Difficulty(2, 10, 99, 999, 0.10, (2, 4)),
+    Difficulty(3, 10, 99, 999, 0.20, (2, 5)),
+    Difficulty(3, 10, 499, 4_999, 0.25, (2, 9)),
+    Difficulty(4, 50, 999, 9_999, 0.30, (2, 9)),
+    Difficulty(5, 50, 999, 9_999, 0.30, (2, 9)),
+    Difficulty(6, 100, 1_999, 19_999, 0.35, (2, 9)),
+    Difficulty(6, 100, 9_999, 99_999, 0.40, (3, 9)),
+    Difficulty(7, 1_000, 9_999, 99_999, 0.40, (3, 9)),
+    Difficulty(8, 1_000, 9_999, 99_999, 0.50, (3, 12)),
+)
+
+_THINGS = tuple(
+    (  # noqa: SIM905 - a table of words
+        "apples books buttons cards coins eggs feathers figs keys lamps marbles nails nuts pearls pens pins plums "
+        "ribbons seeds shells stamps stones tiles"
+    ).split()
+)
+_STARTS = (
+    "{name} has {a} {things}.",
+    "{name} starts with {a} {things}.",
+    "There are {a} {things} in the box of {name}.",
+)
+_MORE = (
+    "{name} finds {b} more.",
+    "{other} brings {b} more.",
+    "{name} buys another {b}.",
+    "{b} more are added.",
+    "{other} gives {name} {b} of them.",
+)
+_LESS = (
+    "{name} gives {b} away.",
+    "{other} takes {b} of them.",
+    "{b} get lost.",
+    "{name} sells {b} of them.",
+    "{b} are broken and thrown out.",
+)
+_TIMES = (
+    "Then the number of {things} becomes {b} times as large.",
+    "{other} makes it {b} times as many.",
+    "The pile grows to {b} times its size.",
+)
+_ASKS = (
+    "How many {things} are there now?",
+    "How many {things} does {name} have in the end?",
+    "How many {things} are left?",
+)
+
+_OPENERS = (
+    "",
+    "Step by step. ",
+    "Let me go through it in order. ",
+    "I keep a running total. ",
+    "First, {a} {things}. ",
+    "Start with {a}. ",
+)
+_LEADS = ("", "Then ", "Next, ", "After that, ", "Now ", "So ")
+_PLUS = ("{a}+{b}={c}.", "adding {b} gives {a}+{b}={c}.", "{b} more make {a}+{b}={c}.", "that is {a}+{b}={c} {things}.")
+_MINUS = (
+    "{a}-{b}={c}.",
+    "taking {b} leaves {a}-{b}={c}.",
+    "{b} fewer are {a}-{b}={c}.",
+    "that is {a}-{b}={c} {things}.",
+)
+_PRODUCT = ("{a}*{b}={c}.", "{b} times {a} is {a}*{b}={c}.", "that is {a}*{b}={c} {things}.")
+_CLOSERS = ("", "", "That is the last step. ", "So {c} {things} in the end. ", "Done. ")
+
+Step = tuple[str, int, int, int]
+
+
+def draw(rng: Random, level: int) -> Problem:
+    """Draw a word problem of ``level`` (1 to ``len(LEVELS)``); every intermediate number lies in 1..cap."""
+    rule = LEVELS[level - 1]
+    name, other = rng.sample(NAMES, 2)
+    things = rng.choice(_THINGS)
+    total = start = rng.randint(rule.low, rule.high)
+    lines = [rng.choice(_STARTS).format(name=name, a=start, things=things)]
+    steps: list[Step] = []
+    for _ in range(rule.steps):
+        step = _step(rng, rule, total)
+        steps.append(step)
+        wording = {"+": _MORE, "-": _LESS, "*": _TIMES}[step[0]]
+        line = rng.choice(wording).format(name=name, other=other, b=step[2], things=things)
+        lines.append(line)
+        total = step[3]
+    lines.append(rng.choice(_ASKS).format(name=name, things=things))
+    return Problem(" ".join(lines), str(total), partial(_solve, tuple(steps), things))
+
+
+def _step(rng: Random, rule: Difficulty, total: int) -> Step:
+    factor = rng.randint(*rule.factors)
+    if rng.random() < rule.multiply and total * factor <= rule.cap:
+        return "*", total, factor, total * factor
+    amount = rng.randint(rule.low, rule.high)
+    # A total near the cap can only shrink and one near zero can only grow.
+    if total + amount > rule.cap or (total > amount and rng.random() < 0.5):
+        amount = min(amount, total - 1)
+        return "-", total, amount, total - amount
+    return "+", total, amount, total + amount
+
+
+def _solve(steps: tuple[Step, ...], things: str, rng: Random) -> str:
+    text = rng.choice(_OPENERS).format(a=steps[0][1], things=things)
+    for sign, a, b, c in steps:
+        body = rng.choice({"+": _PLUS, "-": _MINUS, "*": _PRODUCT}[sign]).format(a=a, b=b, c=c, things=things)
+        lead = rng.choice(_LEADS)
+        text += lead + (body if lead else body[0].upper() + body[1:]) + " "
+    return text + rng.choice(_CLOSERS).format(c=steps[-1][3], things=things) + f"The answer is {steps[-1][3]}."

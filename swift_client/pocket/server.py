@@ -1,0 +1,163 @@
+"""llama.cpp's real server on loopback, for the packaged model or for a GGUF file of your own.
+
+It needs the extra ``pocket`` (xllamacpp). Its defaults sample plainly: no top-k, no nucleus, no min-p, so that
+``temperature`` alone says what is drawn; a request may set any of them.
+
+The server lives in a process of its own: llama.cpp keeps global threads that no fork survives, and a crash there must
+not take the caller along (``docs/decisions/0005-the-pocket-server-is-a-process.md``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+
+from swift_client.errors import ConfigurationError, MissingExtraError
+
+PACKAGED_MODEL = Path(__file__).parent / "model.gguf"
+"""The packaged model: llama architecture, 2.85 M parameters, float16."""
+
+MODEL_NAME = "pocket"
+
+_PROGRAM = Path(__file__).with_name("server_process.py")
+
+
+class PocketServer:
+    """An OpenAI-compatible llama.cpp server on a free loopback port, started at the first :meth:`start`.
+
+    Safe under threads. After a fork the child starts a server of its own. Stopped by :meth:`close`, with the last
+    reference, at exit, and when this process dies; :meth:`start` may follow :meth:`close`. It writes nothing to
+    standard output or error.
+
+    Args:
+        model: a GGUF file; default: the packaged model.
+        slots: completions decoded at once, 1 to 64; a request may ask for at most as many (``n``).
+        context: tokens that one completion and its prompt may have together.
+        threads: CPU threads. One is best for a model this small: more wait for each other in spinning loops.
+        exact: KV cache in float32 and flash attention off, so that the logprobs follow the weights' precision.
+
+    Raises:
+        MissingExtraError: at :meth:`start`, where xllamacpp is not installed.
+        ConfigurationError: where the file is missing or llama.cpp cannot load it.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        slots: int = 16,
+        context: int = 512,
+        threads: int = 1,
+        exact: bool = True,
+    ) -> None:
+        if not 1 <= slots <= 64:
+            raise ConfigurationError(f"slots is {slots}.", hint="Give 1 to 64.")
+        self.model = PACKAGED_MODEL if model is None else Path(model)
+        self._options = {"slots": slots, "context": context, "threads": threads, "exact": exact}
+        self._lock = threading.Lock()
+        self._owner = os.getpid()
+        self._running: tuple[subprocess.Popen[str], str] | None = None
+        self._stop: weakref.finalize[..., PocketServer] | None = None
+
+    @property
+    def base_url(self) -> str:
+        """``http://127.0.0.1:PORT/v1``; starts the server where it does not run yet."""
+        return self.start()
+
+    def start(self) -> str:
+        """Start the server where it does not run yet and return its base URL."""
+        if self._owner != os.getpid():
+            # A forked child: the server is the parent's, and its lock may have been held when the fork came.
+            self._owner, self._lock, self._running = os.getpid(), threading.Lock(), None
+        with self._lock:
+            if self._running is None or self._running[0].poll() is not None:
+                self._running = self._open()
+                self._stop = weakref.finalize(self, _stop, self._running[0], os.getpid())
+            return self._running[1]
+
+    def close(self) -> None:
+        """Stop the server; calling it twice is harmless."""
+        if self._owner != os.getpid():
+            return
+        with self._lock:
+            if self._stop is not None:
+                self._stop()
+            self._running = None
+
+    def __enter__(self) -> PocketServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self) -> tuple[subprocess.Popen[str], str]:
+        if not _installed("xllamacpp"):
+            raise MissingExtraError.needs("pocket", "The local llama.cpp server")
+        if not self.model.is_file():
+            raise ConfigurationError(f"There is no model file {self.model}.", hint="Give the path of a GGUF file.")
+        name = MODEL_NAME if self.model == PACKAGED_MODEL else self.model.stem
+        options = self._options | {"model": str(self.model.resolve()), "name": name, "path": sys.path}
+        process = subprocess.Popen(  # noqa: S603 - this interpreter and a file beside this one
+            [sys.executable, "-P", str(_PROGRAM)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,  # Ctrl-C in a terminal is the caller's to handle
+        )
+        try:
+            reply = _first_words(process, options)
+        except BaseException as failed:
+            _stop(process, os.getpid())
+            if not isinstance(failed, (OSError, ValueError)):
+                raise
+            reply = {"error": str(failed)}
+        if "error" in reply:
+            _stop(process, os.getpid())
+            raise ConfigurationError(
+                f"llama.cpp cannot serve {self.model}: {reply['error']}.", hint="Give a GGUF file that llama.cpp reads."
+            )
+        return process, f"{reply['address']}/v1"
+
+
+def _first_words(process: subprocess.Popen[str], options: Mapping[str, object]) -> dict[str, str]:
+    """Hand ``options`` to ``process`` and return what it answers: its address or an error."""
+    if process.stdin is None or process.stdout is None:
+        return {"error": "the process has no pipes"}
+    process.stdin.write(json.dumps(options) + "\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    reply: dict[str, str] = json.loads(line) if line else {"error": "the process ended before it answered"}
+    return reply
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # in sys.modules without a spec: blocked
+        return False
+
+
+def _stop(process: subprocess.Popen[str], owner: int) -> None:
+    """End ``process`` by ending its input; a forked child gives up its copies of the pipes and nothing else."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+    if owner != os.getpid():
+        process.returncode = 0  # the parent's to wait for
+        return
+    try:
+        process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,99 @@
+"""Replies that you already hold: parsed, and ranked without sending anything."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from swift_client.adapters import Provider, Reply, resolve
+from swift_client.adapters.codecs import detect
+from swift_client.adapters.codecs.inputs import recognise
+from swift_client.answers import Spec
+from swift_client.reranker.acceptance import accepted
+from swift_client.reranker.response_schema import fitting
+from swift_client.selection.select import UNTRAINED, Method, Rules, Scorer, judge
+from swift_client.structured.schema import shape_of
+from swift_client.types import Completion, Selection, Usage
+
+
+def parse_response(
+    data: Any, provider: str | Provider = "openai", *, top_logprobs: int | None = None, token_ids: bool = False
+) -> list[Completion]:
+    """Decode a reply into completions, in the order of their wire index.
+
+    Args:
+        data: the reply as bytes, str, dict or SDK object (openai, google-genai, anthropic, litellm), a line of a
+            batch's output, a list of these, or JSON lines of them.
+        provider: whose wire format it is, where its shape does not show that.
+        top_logprobs: exact number K of columns of every ``top_logprobs``; None means the longest list.
+        token_ids: whether to fill in ``top_ids``.
+
+    Raises:
+        ResponseDecodeError: it is not a reply of that provider.
+        ProviderError: it is an error, or one of a list is.
+    """
+    row = _row(provider)
+    return list(read_reply(data, row, top_logprobs=top_logprobs, token_ids=token_ids, strict=True).completions)
+
+
+def rank(
+    reply_or_completions: Any,
+    *,
+    provider: str | Provider = "openai",
+    scorer: Scorer = UNTRAINED,
+    answer: Spec = "auto",
+    select: Method = "auto",
+    response_model: object | None = None,
+) -> Selection:
+    """Choose the best completion of a reply that you already have. Nothing is sent and no key is read.
+
+    Args:
+        reply_or_completions: what :func:`parse_response` takes, or a list of Completion. Of several replies, one that
+            is an error is left out, and a note says so.
+        provider: whose wire format the reply has, where its shape does not show that.
+        scorer: a name, a callable from completions to N numbers, or a HeadArtifact.
+        answer: how the compared answer is read.
+        select: "vote", "best", or "auto": vote where answers can be read and compared.
+        response_model: a pydantic model class or a JSON schema dict that answers have to fit.
+
+    Raises:
+        NoCompletionError: none fits ``response_model``.
+    """
+    shape = shape_of(response_model)
+    rules = Rules(scorer=UNTRAINED if scorer == "auto" else scorer, answer=answer, select=select, shape=shape)
+    return rank_reply(reply_or_completions, _row(provider), rules)
+
+
+def rank_reply(reply_or_completions: Any, row: Provider, rules: Rules) -> Selection:
+    """Rank with checked rules; the Selection carries the reply's usage, model and notes."""
+    reply = read_reply(reply_or_completions, row, token_ids=rules.reads_token_ids)
+    selection = judge(reply.completions, rules)
+    if rules.shape:
+        fitting(selection, rules.shape)
+    selection = accepted(selection, rules, n=len(selection.candidates))
+    return replace(
+        selection,
+        usage=reply.usage,
+        provider=row.name,
+        model=reply.model,
+        notes=(*reply.notes, *selection.notes),
+    )
+
+
+def read_reply(
+    reply: Any, row: Provider, *, top_logprobs: int | None = None, token_ids: bool = False, strict: bool = False
+) -> Reply:
+    """Decode whatever form a reply comes in. Completions keep their indices, which settle ties, and have no usage."""
+    ready = isinstance(reply, (list, tuple)) and all(isinstance(each, Completion) for each in reply)
+    held = reply if ready else recognise(reply)
+    if isinstance(held, bytes):
+        return detect.parse(held, top_logprobs=top_logprobs, token_ids=token_ids, otherwise=row.codec, strict=strict)
+    return Reply(completions=tuple(held), usage=Usage())
+
+
+def _row(provider: str | Provider) -> Provider:
+    """Return the row whose wire format a reply has; the model does not matter for that."""
+    if isinstance(provider, str):
+        provider = re.split("[/:]", provider, maxsplit=1)[0]
+    return resolve(provider, model="any")[0]

@@ -1,0 +1,1 @@
+"""Completions to scores: scorers, trained heads, judges and external scores."""

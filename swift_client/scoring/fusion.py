@@ -1,0 +1,134 @@
+"""Two scores a completion become one: a head's and an external one's, such as a reward model's.
+
+Both scores have units of their own, so only their order within the question, or their place between its lowest and
+highest, is used. Every fusion returns values in 0..1, higher is better, which may weigh votes. A completion that has
+only one of the two scores is placed by that one; without any it has NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from swift_client.errors import ConfigurationError
+from swift_client.features.segments import F64
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """One row of FUSIONS."""
+
+    function: Callable[[F64, F64, float], F64]
+    """(ours (N,), theirs (N,), the share of ours 0..1) to (N,), for scores of which none is missing."""
+    doc: str
+
+
+def places(scores: F64) -> F64:
+    """Return ranks as values in 0..1: the best of N gets 1, the worst of N different ones 1 / N; ties share the better.
+
+    NaN stays NaN, and N counts the others.
+    """
+    known = ~np.isnan(scores)
+    ordered = np.sort(scores[known])
+    above = len(ordered) - np.searchsorted(ordered, scores, side="right")
+    return np.where(known, 1.0 - above / max(1, len(ordered)), np.nan)
+
+
+def between(scores: F64) -> F64:
+    """Return each score's place between the lowest (0) and the highest (1); equal scores are all 1. NaN stays NaN."""
+    known = scores[~np.isnan(scores)]
+    if not len(known):
+        return scores
+    # Halves first, since the difference of two huge numbers is infinite.
+    low, high = known.min() / 2, known.max() / 2
+    if low == high or not np.isfinite(high - low):
+        return places(scores) if low != high else np.where(np.isnan(scores), np.nan, 1.0)
+    return np.asarray((scores / 2 - low) / (high - low))
+
+
+def _worst_rank(ours: F64, theirs: F64, share: float) -> F64:
+    return np.minimum(places(ours), places(theirs))
+
+
+def _mean_rank(ours: F64, theirs: F64, share: float) -> F64:
+    return np.asarray((places(ours) + places(theirs)) / 2)
+
+
+def _mean(ours: F64, theirs: F64, share: float) -> F64:
+    return np.asarray((between(ours) + between(theirs)) / 2)
+
+
+def _weighted(ours: F64, theirs: F64, share: float) -> F64:
+    return np.asarray(share * between(ours) + (1 - share) * between(theirs))
+
+
+FUSIONS: Mapping[str, Fusion] = MappingProxyType(
+    {
+        "worst_rank": Fusion(_worst_rank, "the worse of the two ranks (SWIFT's rank selection)"),
+        "mean_rank": Fusion(_mean_rank, "the mean of the two ranks"),
+        "mean": Fusion(_mean, "the mean of the two places between lowest and highest (SWIFT's scaling)"),
+        "weighted": Fusion(_weighted, "the same, ours weighing share: weighted:share=0.3; learnt by learn_share"),
+    }
+)
+"""One row for each way; SWIFT's own two are those of its evaluation code (arXiv 2505.12225, eval/bon_eval.py)."""
+
+
+def fusion_of(spec: str) -> tuple[Fusion, float]:
+    """Return the row that "worst_rank" or "weighted:share=0.3" names, and the share of ours (one half if not given).
+
+    Raises ConfigurationError for what names none.
+    """
+    name, _, setting = spec.partition(":")
+    if name not in FUSIONS:
+        raise ConfigurationError(f"There is no fusion {name!r}.", hint=f"Known: {', '.join(FUSIONS)}.")
+    if not setting:
+        return FUSIONS[name], 0.5
+    key, _, text = setting.partition("=")
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if name != "weighted" or key != "share" or not 0 <= share <= 1:
+        raise ConfigurationError(
+            f"{spec!r} is no fusion.",
+            hint='Only "weighted" takes a setting, a share from 0 to 1: "weighted:share=0.3".',
+        )
+    return FUSIONS[name], share
+
+
+def fuse(ours: F64, theirs: F64, spec: str = "mean") -> F64:
+    """Return one value a completion, (N,) in 0..1, for two scores (N,) each, NaN where one is missing.
+
+    Raises:
+        ConfigurationError: ``spec`` names no row of FUSIONS.
+        ValueError: the lengths differ.
+    """
+    row, share = fusion_of(spec)
+    if ours.shape != theirs.shape:
+        raise ValueError(f"{len(ours)} scores cannot be fused with {len(theirs)}.")
+    mine, other = np.isnan(ours), np.isnan(theirs)
+    fused = np.full(len(ours), np.nan)
+    both = ~mine & ~other
+    fused[both] = row.function(ours[both], theirs[both], share)
+    alone = np.where(mine, between(theirs), between(ours))
+    return np.where(both, fused, alone)
+
+
+def learn_share(ours: list[F64], theirs: list[F64], labels: list[F64], *, grid: int = 21) -> float:
+    """Return the share of ours with which ``weighted`` picks right most often, over questions with (N,) each.
+
+    Labels are 1 right, 0 wrong, NaN unknown. Of equally good shares the one nearest to one half is taken: fewer
+    surprises on other questions. Without any labelled question it is one half.
+    """
+    shares = np.linspace(0.0, 1.0, grid)
+    right = np.zeros(grid)
+    for mine, other, label in zip(ours, theirs, labels, strict=True):
+        for at, share in enumerate(shares):
+            fused = fuse(mine, other, f"weighted:share={share:.6f}")
+            best = int(np.nanargmax(fused)) if not np.isnan(fused).all() else 0
+            right[at] += np.nan_to_num(label[best])
+    best_shares = shares[right == right.max()]
+    return float(best_shares[np.abs(best_shares - 0.5).argmin()])

@@ -1,0 +1,149 @@
+"""What trained heads make of completions: their files read, their features computed, their scores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from swift_client.errors import ArtifactMismatchError, ConfigurationError
+from swift_client.features import (
+    FEATURES,
+    RESPONSE_TERMS,
+    ResponseTerms,
+    TokenFeatures,
+    TokenTable,
+    column_names,
+    response_columns,
+    token_columns,
+)
+from swift_client.features.segments import offsets_of
+from swift_client.models import AnyHead, HeadArtifact, HiddenHead, load
+from swift_client.scoring.out_of_distribution import beyond
+from swift_client.scoring.result import Depth, Scores, depth_of
+from swift_client.types import Completion
+
+
+def load_head(path: str | os.PathLike[str]) -> HeadArtifact:
+    """Read a trained head on logprobs. Raises ArtifactError as :func:`load_any_head` does, or for another kind."""
+    artifact = load_any_head(path)
+    if isinstance(artifact, HiddenHead):
+        raise ArtifactMismatchError(f"{path} is a head on hidden states.", hint="Give one that reads logprobs.")
+    return artifact
+
+
+def load_any_head(path: str | os.PathLike[str]) -> AnyHead:
+    """Read a trained head. Raises ArtifactError where it is not one, or needs features that this version lacks."""
+    artifact = load(path)
+    check_columns(artifact, os.fspath(path))
+    return artifact
+
+
+def check_columns(artifact: AnyHead, name: str) -> None:
+    """Raise ArtifactMismatchError where a head's features are not this version's, or its weights do not fit them."""
+    if isinstance(artifact, HiddenHead):
+        if artifact.beside:
+            check_columns(artifact.beside, name)
+        return
+    for rows, names, weights in (
+        (FEATURES, artifact.features, artifact.head.width),
+        (RESPONSE_TERMS, artifact.response_terms, len(artifact.response.weight)),
+    ):
+        try:
+            columns = column_names(rows, names, width=artifact.width)
+        except ConfigurationError as error:
+            raise ArtifactMismatchError(
+                f"{name}: {error.message}", hint="Upgrade swift-client, or train again."
+            ) from error
+        if len(columns) != weights:
+            raise ArtifactMismatchError(
+                f"{name} has {weights} weights for {len(columns)} columns.", hint="Train it again."
+            )
+
+
+def score_with_head(
+    completions: Sequence[Completion], artifact: HeadArtifact, groups: Sequence[int | None] | None
+) -> Scores:
+    """Score N completions with a head on logprobs; ``groups`` as :func:`.scorers.score` takes them."""
+    read = _read(completions, artifact, artifact.name, groups)
+    scores = artifact.scores(read.features.values, read.features.offsets, read.terms.values)
+    values = np.where(read.depth.readable, scores, np.nan)
+    probabilities = None if artifact.calibration is None else artifact.calibration(values).astype(np.float32)
+    return Scores(
+        values=values.astype(np.float32),
+        probabilities=probabilities,
+        name=artifact.name,
+        notes=read.depth.notes,
+        outside=beyond(artifact, read.terms.values, read.depth.readable),
+    )
+
+
+def score_with_hidden_head(
+    completions: Sequence[Completion], head: HiddenHead, groups: Sequence[int | None] | None
+) -> Scores:
+    """Score from the projections that came with the completions, else from their captured hidden states."""
+    rows = [
+        head.project(each.hidden_states)
+        if each.projections is None and each.hidden_states is not None
+        else np.zeros((0, 2), np.float32)
+        if each.projections is None
+        else each.projections
+        for each in completions
+    ]
+    without = sum(not len(each) for each in rows)
+    notes = [f"{without} of {len(rows)} completions have no score, for want of hidden states."] if without else []
+    outside = False
+    if head.beside is None:
+        values = head.scores(np.concatenate([np.zeros((0, 2), np.float32), *rows]), offsets_of(map(len, rows)))
+    else:
+        read = _read(completions, head.beside, head.name, groups)
+        notes += read.depth.notes
+        outside = beyond(head, read.terms.values, read.depth.readable)
+        lengths = np.diff(read.features.offsets)
+        joined = [part if len(part) else np.zeros((size, 2)) for part, size in zip(rows, lengths, strict=True)]
+        if any(len(part) != size for part, size in zip(joined, lengths, strict=True)):
+            raise ValueError(f"the {head.name} needs the logprobs of the tokens whose states it has.")
+        scored = read.depth.readable & np.array([len(each) > 0 for each in rows], np.bool_)
+        joined.append(np.zeros((0, 2)))
+        scores = head.scores(np.concatenate(joined), read.features.offsets, read.features.values, read.terms.values)
+        values = np.where(scored, scores, np.nan)
+    probabilities = None if head.calibration is None else head.calibration(values).astype(np.float32)
+    return Scores(
+        values=values.astype(np.float32),
+        probabilities=probabilities,
+        name=head.name,
+        notes=tuple(notes),
+        outside=outside,
+    )
+
+
+class _Reading(NamedTuple):
+    """N completions as a head on logprobs reads them."""
+
+    depth: Depth
+    features: TokenFeatures
+    terms: ResponseTerms
+
+
+def _read(
+    completions: Sequence[Completion], artifact: HeadArtifact, name: str, groups: Sequence[int | None] | None
+) -> _Reading:
+    """Compute the features; ``name`` is whose, for the notes."""
+    depth = depth_of(completions, artifact.k_min, most=artifact.k_max)
+    if not depth.readable.any():
+        depth = depth_of(completions, 0, most=artifact.k_max)
+        if depth.readable.any():
+            outside = f"{name} was trained on {artifact.k_min} alternatives a token or more, not on {depth.k}."
+            depth = depth._replace(notes=(outside, *depth.notes))
+    if artifact.reads_token_ids:
+        named = np.array([completion.top_ids is not None for completion in completions], np.bool_)
+        if (depth.readable & ~named).any():
+            unnamed = f"{name} reads which tokens the alternatives are, and not every completion says so."
+            depth = depth._replace(readable=depth.readable & named, notes=(*depth.notes, unnamed))
+    if groups is None and "agreement" in artifact.response_terms:
+        unread = f"{name} counts agreement, but no answers were compared."
+        depth = depth._replace(notes=(*depth.notes, unread))
+    table = TokenTable(completions, width=artifact.width, k=depth.k, groups=groups)
+    return _Reading(depth, token_columns(table, artifact.features), response_columns(table, artifact.response_terms))

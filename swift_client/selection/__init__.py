@@ -1,0 +1,1 @@
+"""Scores and answers to the winner."""

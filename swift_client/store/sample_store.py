@@ -1,0 +1,296 @@
+"""SampleStore: questions and their completions in one file, appended to reply by reply."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from swift_client.errors import ConfigurationError
+from swift_client.store.packing import pack, sound
+from swift_client.store.records import Meta, Sample, Spent, StoredQuestion
+from swift_client.store.request_key import Asked
+from swift_client.store.rows import facts_of, meta_of, question_of, sample_of, source_of, written
+from swift_client.store.sqlite import connect, foreign, told
+from swift_client.types import Completion, Usage
+
+_SAMPLES = (
+    "SELECT number, text, finish_reason, arrays, label, seed, cost / samples FROM sample "
+    "JOIN reply ON reply.id = sample.reply WHERE sample.question = ? ORDER BY number LIMIT ?"
+)
+_REQUEST = "request "
+"""Beginning of the names under which ``meta`` holds what was asked with each question of ``best_of``."""
+_LARGEST = 2**63 - 1
+"""SQLite's largest integer."""
+_Parts = tuple[str, str, bytes]
+"""A completion as it is stored: text, finish reason, arrays."""
+
+
+class SampleStore:
+    """A samples file. Use it as a context manager, from the thread that opened it.
+
+    One reader or many, or one writer: whoever writes holds the file alone, unless all who write share it. What
+    :meth:`add_samples` has returned from survives kill -9 and a power cut.
+
+    Args:
+        path: the file.
+        write: append to it, and make it where there is none; only its owner may read a new one.
+        shared: let others write too, between one method's call and the next.
+
+    Raises:
+        ConfigurationError: missing, foreign, damaged, of a newer version, in use, no permission, no room: one sentence
+            for each, here or at the call that met it; nothing is left half-written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, write: bool = False, shared: bool = False) -> None:
+        self.path = Path(path)
+        self._connection = connect(self.path, write=write, shared=shared)
+
+    @property
+    def meta(self) -> Meta | None:
+        """What the samples have in common; None in a file that :meth:`begin` was not called on."""
+        with self._reading() as run:
+            row = run("SELECT value FROM meta WHERE name = 'source'").fetchone()
+            return None if row is None else meta_of(row[0])
+
+    def sources(self) -> dict[str, tuple[str, str | None]]:
+        """Return provider and model of each question that has samples: those of its request, else of the file."""
+        whole = self.meta
+        with self._reading() as run:
+            held = run(
+                "SELECT DISTINCT question, value FROM sample LEFT JOIN meta ON name = ? || question", (_REQUEST,)
+            ).fetchall()
+            if whole is None and any(facts is None for _, facts in held):
+                raise ValueError("it does not say which model its samples are of")
+            own = {} if whole is None else {None: (whole.provider, whole.model)}
+            own |= {facts: source_of(facts) for facts in {facts for _, facts in held} - {None}}
+            return {question_id: own[facts] for question_id, facts in held}
+
+    def begin(self, meta: Meta) -> None:
+        """Say what will be added. Raises ConfigurationError where the file holds samples of another kind."""
+        held = self.meta
+        if held is None:
+            value = written(facts_of(meta))
+            with self._writing() as run:
+                run("INSERT INTO meta VALUES ('source', ?)", (value,))
+            return
+        new, old = json.loads(written(facts_of(meta))), facts_of(held)
+        changed = [f"{name} {old[name]!r} and not {new[name]!r}" for name in new if new[name] != old[name]]
+        if changed:
+            raise ConfigurationError(
+                f"{self.path} holds samples with {'; '.join(changed)}.",
+                hint="Go on with the same settings, or give another file.",
+            )
+
+    def add_questions(self, questions: Iterable[StoredQuestion]) -> None:
+        """Add questions that are new; known ones must be the same.
+
+        Raises:
+            ConfigurationError: a known id with another prompt; nothing is added.
+        """
+        with self._writing() as run:
+            for question in questions:
+                messages = written(question.messages)
+                held = run("SELECT messages FROM question WHERE id = ?", (question.id,)).fetchone()
+                if held is None:
+                    row = (question.id, messages, question.answer, question.family)
+                    run("INSERT INTO question VALUES (?, ?, ?, ?)", row)
+                elif held[0] != messages:
+                    raise ConfigurationError(
+                        f"{self.path} holds question {question.id!r} with another prompt.",
+                        hint="Give changed questions a new id.",
+                    )
+                else:  # answers are often mended after the samples were paid for
+                    facts = (question.answer, question.family, question.id)
+                    run(
+                        "UPDATE question SET answer = coalesce(?, answer), family = coalesce(?, family) WHERE id = ?",
+                        facts,
+                    )
+
+    def add_samples(
+        self,
+        question_id: str,
+        completions: Sequence[Completion],
+        *,
+        usage: Usage,
+        numbers: Sequence[int] | None = None,
+        cost: float | None = None,
+        seed: int | None = None,
+    ) -> tuple[int, ...]:
+        """Append what one call brought, in one transaction, and return the indices that the completions got.
+
+        ``numbers`` are those indices, each free; by default they go on from the highest that the question has.
+        ``Completion.index`` is not looked at.
+
+        Raises:
+            ConfigurationError: an unknown question, a number that is taken, or no room; nothing is added.
+        """
+        packed = self._packed(completions)
+        with self._writing() as run:
+            if run("SELECT 1 FROM question WHERE id = ?", (question_id,)).fetchone() is None:
+                raise ConfigurationError(f"{self.path} has no question {question_id!r}.", hint="Add it first.")
+            (first,) = run(
+                "SELECT coalesce(max(number) + 1, 0) FROM sample WHERE question = ?", (question_id,)
+            ).fetchone()
+            numbers = range(first, first + len(packed)) if numbers is None else numbers
+            _insert(run, question_id, list(zip(numbers, packed, strict=True)), usage=usage, cost=cost, seed=seed)
+        return tuple(numbers)
+
+    def add_reply(
+        self, asked: Asked, completions: Sequence[Completion], *, first: int, usage: Usage, cost: float | None = None
+    ) -> None:
+        """Append what one call for ``asked`` brought, numbered from ``first``, and the question if it is new.
+
+        Where another process was faster, a number is taken: then any free one is as good. But what came twice for the
+        same seed is one completion, and is kept once. Raises ConfigurationError as :meth:`add_samples`.
+        """
+        packed, question = self._packed(completions), asked.question
+        seed = None if asked.seed is None else asked.seed + first
+        with self._writing() as run:
+            messages = written(question.messages)
+            run("INSERT OR IGNORE INTO question VALUES (?, ?, NULL, NULL)", (question.id, messages))
+            run("INSERT OR IGNORE INTO meta VALUES (?, ?)", (_REQUEST + question.id, asked.facts))
+            rows = run(
+                "SELECT number, reply.seed FROM sample JOIN reply ON reply.id = reply WHERE sample.question = ?",
+                (question.id,),
+            )
+            taken = dict(rows.fetchall())
+            free = (number for number in itertools.count() if number not in taken)
+            numbered = []
+            for number, parts in enumerate(packed, first):
+                if number not in taken or seed is None or taken[number] != seed:
+                    number = next(free) if number in taken else number
+                    taken[number] = seed
+                    numbered.append((number, parts))
+            _insert(run, question.id, numbered, usage=usage, cost=cost, seed=seed)
+
+    def set_labels(self, labels: Mapping[tuple[str, int], float | None]) -> None:
+        """Set labels by (question id, index), all or none: 1 right, 0 wrong, None unknown."""
+        with self._writing() as run:
+            for (question_id, index), label in labels.items():
+                if label not in (None, 0, 1):
+                    raise ConfigurationError(
+                        f"The label of {question_id!r}, {index} is {label!r}.", hint="Give 0, 1 or None."
+                    )
+                row = (None if label is None else float(label), question_id, index)
+                if not run("UPDATE sample SET label = ? WHERE question = ? AND number = ?", row).rowcount:
+                    raise ConfigurationError(f"{self.path} has no sample {question_id!r}, {index}.")
+
+    def questions(self) -> list[StoredQuestion]:
+        """Return the questions in the order in which they were added."""
+        with self._reading() as run:
+            return [question_of(row) for row in run("SELECT id, messages, answer, family FROM question ORDER BY rowid")]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many samples each question has; questions without any are left out."""
+        with self._reading() as run:
+            return dict(run("SELECT question, count(*) FROM sample GROUP BY question").fetchall())
+
+    def indices(self) -> dict[str, set[int]]:
+        """Return the indices that each question has; questions without any are left out."""
+        held: dict[str, set[int]] = {}
+        with self._reading() as run:
+            for question_id, number in run("SELECT question, number FROM sample"):
+                held.setdefault(question_id, set()).add(number)
+        return held
+
+    def samples(self, question_id: str, *, most: int = -1) -> list[Sample]:
+        """Return a question's samples in the order of their indices; none for an unknown question.
+
+        ``most`` limits how many; below 0 it does not.
+        """
+        with self._reading() as run:
+            return [sample_of(question_id, row) for row in run(_SAMPLES, (question_id, most))]
+
+    def replies(self, asked: Asked, *, most: int) -> list[Sample]:
+        """Return up to ``most`` samples that were drawn for ``asked``, in the order of their indices."""
+        question = asked.question
+        with self._reading() as run:
+            row = run("SELECT id, messages, answer, family FROM question WHERE id = ?", (question.id,)).fetchone()
+            if row is not None and question_of(row).messages != tuple(json.loads(written(question.messages))):
+                raise ValueError(f"question {question.id} has messages that are not its own")
+        return self.samples(question.id, most=most)
+
+    def groups(self) -> Iterator[tuple[StoredQuestion, list[Sample]]]:
+        """Yield each question that has samples, with them; one question at a time is in memory."""
+        for question in self.questions():
+            if samples := self.samples(question.id):
+                yield question, samples
+
+    def spent(self) -> Spent:
+        """Return what all samples cost."""
+        with self._reading() as run:
+            calls, prompt, completion, estimated, samples, cost, unknown = run(
+                "SELECT count(*), total(prompt_tokens), total(completion_tokens), max(estimated), total(samples), "
+                "total(cost), count(*) - count(cost) FROM reply"
+            ).fetchone()
+        usage = Usage(
+            prompt_tokens=int(prompt), completion_tokens=int(completion), calls=calls, estimated=bool(estimated)
+        )
+        return Spent(samples=int(samples), usage=usage, cost=None if unknown else cost)
+
+    def close(self) -> None:
+        """Fold the ``-wal`` file in and release the file; calling it twice is harmless."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _packed(self, completions: Sequence[Completion]) -> list[_Parts]:
+        try:
+            return [(sound(each.text), each.finish_reason, pack(each)) for each in completions]
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{self.path} cannot hold this reply: {error}.", hint="Ask for fewer tokens."
+            ) from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
+        try:
+            with told(self.path):
+                yield self._connection.execute
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise foreign(self.path, f"it is damaged: {error}") from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[Any]:
+        """Run one transaction: all of it is kept, or nothing."""
+        with told(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection.execute
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # SQLite itself rolls back on a full disk
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+def _insert(
+    run: Callable[..., sqlite3.Cursor],
+    question_id: str,
+    numbered: Sequence[tuple[int, _Parts]],
+    *,
+    usage: Usage,
+    cost: float | None,
+    seed: int | None,
+) -> None:
+    """Write down one reply and its samples by number."""
+    if seed is not None and not -_LARGEST <= seed <= _LARGEST:
+        raise ConfigurationError(f"A samples file cannot hold the seed {seed}.", hint="Give one below 2**63.")
+    tokens = (usage.prompt_tokens, usage.completion_tokens, usage.estimated)
+    row = (question_id, seed, *tokens, len(numbered), cost)
+    reply = run("INSERT INTO reply VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid
+    for number, parts in numbered:
+        run("INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?, NULL)", (question_id, number, reply, *parts))

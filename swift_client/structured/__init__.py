@@ -1,0 +1,1 @@
+"""Structured output: response schemas, their request fields and agreement by field."""

@@ -1,0 +1,76 @@
+"""A trained network as the head that serves: of logprobs, of hidden states, or of both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from swift_client.models import GatedLinearHead, HeadArtifact, HiddenHead, Standardizer
+from swift_client.store import Layout
+from swift_client.training.folds import Dataset
+from swift_client.training.network import Network
+from swift_client.training.recipes import Recipe
+
+
+def logprob_head(network: Network, recipe: Recipe, data: Dataset, **facts: Any) -> HeadArtifact:
+    """Return the head of a recipe that reads logprobs alone; ``facts`` are further fields."""
+    head, response = network.export()
+    return HeadArtifact(
+        features=recipe.features,
+        width=data.k_max,
+        standardizer=network.tokens,
+        head=head,
+        response_terms=recipe.terms,
+        response=response,
+        k_min=data.k_min,
+        k_max=data.k_max,
+        **facts,
+    )
+
+
+def hidden_head(
+    network: Network, recipe: Recipe, data: Dataset, layout: Layout, *, provider: str, model: str, **facts: Any
+) -> HiddenHead:
+    """Return the head of a recipe whose first columns are hidden states, as ``layout`` says.
+
+    Their standardizing is folded into the weights, w·(x - mean)/scale = (w/scale)·x - w·mean/scale, since a state is
+    projected as it appears. What else the recipe reads becomes the head ``beside``, whose bias the first one has.
+    """
+    head, response = network.export()
+    own, columns = slice(layout.columns), network.tokens
+    gate, reward = (weight[own] / columns.scale[own] for weight in (head.gate_weight, head.reward_weight))
+    folded = GatedLinearHead(
+        gate_weight=gate,
+        gate_bias=head.gate_bias - gate @ columns.mean[own],
+        reward_weight=reward,
+        reward_bias=head.reward_bias - reward @ columns.mean[own],
+    )
+    beside = None
+    if recipe.features or recipe.terms:
+        rest = slice(layout.columns, None)
+        beside = HeadArtifact(
+            features=recipe.features,
+            width=data.k_max,
+            standardizer=Standardizer(mean=columns.mean[rest], scale=columns.scale[rest]),
+            head=GatedLinearHead(
+                gate_weight=head.gate_weight[rest],
+                gate_bias=0.0,
+                reward_weight=head.reward_weight[rest],
+                reward_bias=0.0,
+            ),
+            response_terms=recipe.terms,
+            response=response,
+            provider=provider,
+            model=model,
+            k_min=data.k_min,
+            k_max=data.k_max,
+        )
+    return HiddenHead(
+        head=folded,
+        layers=layout.layers,
+        width=layout.width or layout.vocabulary,
+        moment=layout.moment,
+        beside=beside,
+        provider=provider,
+        model=model,
+        **facts,
+    )
