@@ -1,0 +1,173 @@
+"""Files on people's disks: heads, samples and hidden states that today's code wrote, read, and written again."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from swift_client import Completion, Selection, SwiftReranker
+from swift_client.models import AnyHead, HiddenHead, load, look, save
+from swift_client.store import Layout, StateFile, StoredQuestion
+from swift_client.training import Group, StoredGroups, collect
+from tests.face.frozen import FILES, REGENERATE, recorded
+from tests.face.made import QUESTIONS, Fixed, completions, head, hidden_head, states
+
+HEADS: dict[str, AnyHead] = {"head.safetensors": head(), "hidden.safetensors": hidden_head()}
+SEED = 7
+
+
+def collected(path: Path) -> Path:
+    """Write the samples file of two questions with three completions each, as `collect` does."""
+    asked = [
+        StoredQuestion(id=f"q{at}", messages=({"role": "user", "content": text},), answer="4", family="sums")
+        for at, text in enumerate(QUESTIONS)
+    ]
+    collect(asked, path, provider=Fixed(), model="m", n=3, concurrency=1, seed=SEED, temperature=1.0)
+    return path
+
+
+def stored(path: Path, provider: Fixed) -> Selection:
+    """Ask the first question with ``store=``, which asks the provider for nothing that the file has."""
+    with SwiftReranker(provider, "m", store=path, max_concurrency=1) as reranker:
+        return reranker.best_of(QUESTIONS[0], n=3, seed=SEED, temperature=0.5, stop=["\n\n"])
+
+
+def capture(path: Path) -> Path:
+    """Write the hidden states beside a samples file."""
+    with StateFile(path, write=Layout(layers=(1, 2), width=3)) as file:
+        for question in range(len(QUESTIONS)):
+            made = [Completion(text="x", hidden_states=states(10 * question + at)) for at in range(3)]
+            file.append(f"q{question}", range(3), made)
+    return path
+
+
+def make_files() -> None:
+    """Write ``files/`` anew: what older releases wrote can then no longer be tested."""
+    shutil.rmtree(FILES, ignore_errors=True)
+    FILES.mkdir()
+    for name, artifact in HEADS.items():
+        save(artifact, FILES / name)
+    capture(collected(FILES / "samples.db"))
+    stored(FILES / "store.db", Fixed())
+
+
+if REGENERATE == "files":
+    make_files()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(FILES, tmp_path / "files"))
+
+
+def content(path: Path) -> dict[str, Any]:
+    """Return all that a samples file holds; numbers of completions are compared as they are packed."""
+    connection = sqlite3.connect(path)
+    try:
+        tables = connection.execute(
+            "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"
+        ).fetchall()
+        pragmas = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+        rows = {name: connection.execute(f"SELECT * FROM {name} ORDER BY rowid").fetchall() for name, _ in tables}  # noqa: S608
+        return {"pragmas": pragmas, "tables": tables, "rows": rows}
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_is_written_byte_for_byte_as_before(name: str, files: Path, tmp_path: Path) -> None:
+    frozen = (FILES / name).read_bytes()
+    for artifact in (HEADS[name], load(files / name)):
+        save(artifact, tmp_path / name)
+        assert (tmp_path / name).read_bytes() == frozen
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_is_read_with_all_that_it_holds(name: str, files: Path) -> None:
+    read, made = load(files / name), HEADS[name]
+    assert type(read) is type(made)
+    assert read.acceptances == made.acceptances
+    for fact in ("provider", "model", "training", "licence", "width", "k_min", "k_max", "name", "helps"):
+        assert getattr(read, fact) == getattr(made, fact)
+    for part in ("gate_weight", "gate_bias", "reward_weight", "reward_bias"):
+        assert np.array_equal(getattr(read.head, part), getattr(made.head, part))
+    if isinstance(read, HiddenHead):
+        assert (read.layers, read.moment) == ((1, 2), "read")
+        assert read.beside is not None
+        assert read.beside.features == ("logprob",)
+
+
+def scored(head: str | Path, provider: str | Fixed, model: str) -> list[list[float | None]]:
+    with SwiftReranker(provider, model, head=head) as reranker:
+        selection = reranker.rank(completions())
+    assert selection.scorer.startswith("head ")
+    return [[each.score, each.probability] for each in selection.candidates]
+
+
+def test_heads_give_fixed_completions_the_recorded_scores(files: Path) -> None:
+    """Also the packaged ones, by their names."""
+    found = {"head": scored(files / "head.safetensors", Fixed(), "m")}
+    for shelved in look().heads:
+        found[shelved.name] = scored(shelved.name, shelved.provider, shelved.model)
+    frozen = recorded("head-scores", found)
+    assert list(found) == list(frozen)
+    for name, rows in found.items():
+        assert np.asarray(rows, float) == pytest.approx(np.asarray(frozen[name], float), rel=1e-7, abs=1e-7), name
+
+
+def same(read: Completion, made: Completion) -> None:
+    assert (read.text, read.index, read.finish_reason, read.tokens) == (
+        *(made.text, made.index, made.finish_reason, made.tokens),
+    )
+    for name in ("logprobs", "top_logprobs", "censored", "top_ids"):
+        found, wanted = getattr(read, name), getattr(made, name)
+        assert found.dtype == wanted.dtype
+        if name == "top_logprobs":  # in half the room, but for the chosen token
+            halved = wanted.astype(np.float16).astype(np.float32)
+            wanted = np.where(wanted == made.logprobs[:, None], wanted, halved)
+        assert np.array_equal(found, wanted), name
+
+
+def test_samples_and_their_hidden_states_are_read_with_the_values_that_were_written(files: Path) -> None:
+    groups = list(StoredGroups([files / "samples.db"], grade="number", states="layers"))
+    assert all(isinstance(group, Group) for group in groups)
+    assert [(group.question_id, group.family) for group in groups] == [("q0", "sums"), ("q1", "sums")]
+    for question, group in enumerate(groups):
+        made = completions(3, first=10 * question)
+        for at, (read, wanted) in enumerate(zip(group.completions, made, strict=True)):
+            same(read, wanted)
+            assert np.array_equal(np.asarray(read.hidden_states), states(10 * question + at))
+            assert group.labels[at] == wanted.text.endswith("4")
+    source = StoredGroups([files / "samples.db"])
+    assert (source.provider, source.model) == ("fixed", "m")
+
+
+def test_a_samples_file_is_written_with_the_same_content(tmp_path: Path) -> None:
+    assert content(collected(tmp_path / "samples.db")) == content(FILES / "samples.db")
+
+
+def test_hidden_states_are_written_byte_for_byte_as_before(tmp_path: Path) -> None:
+    capture(tmp_path / "samples.db")
+    assert (tmp_path / "samples.db.states").read_bytes() == (FILES / "samples.db.states").read_bytes()
+
+
+def test_a_samples_file_is_gone_on_with(files: Path) -> None:
+    provider = Fixed()
+    asked = [StoredQuestion(id="q0", messages=({"role": "user", "content": QUESTIONS[0]},), answer="4")]
+    collect(asked, files / "samples.db", provider=provider, model="m", n=3, seed=SEED, temperature=1.0)
+    assert provider.asked == 0  # what was paid for is not asked for again
+
+
+def test_a_store_answers_for_what_was_paid_for(files: Path, tmp_path: Path) -> None:
+    provider = Fixed()
+    selection = stored(files / "store.db", provider)
+    assert (selection.reused, provider.asked, len(selection.candidates)) == (3, 0, 3)
+    for candidate, made in zip(selection.candidates, completions(3), strict=True):
+        same(candidate.completion, made)
+    stored(tmp_path / "new.db", Fixed())
+    assert content(tmp_path / "new.db") == content(FILES / "store.db")
