@@ -33,8 +33,8 @@ import transformers
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from swift_client.adapters.local.capture import Projection
-from swift_client.adapters.local.decode import Row, Sampling, decode
-from swift_client.adapters.local.hidden_states import ProjectionReader, Reader
+from swift_client.adapters.local.decode import DecodeRow, SamplingParams, decode
+from swift_client.adapters.local.hidden_states import ProjectionReader, StateReader
 from swift_client.pocket.server import PACKAGED_MODEL
 from tools.pocket.export import write_transformers
 from tools.pocket.unpack import read_gguf
@@ -71,10 +71,10 @@ def packaged() -> Any:
         return transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
 
 
-def drawn_rows(model: Any) -> list[Row]:
+def drawn_rows(model: Any) -> list[DecodeRow]:
     """Return ``N`` completions of one prompt, not begun, that will all run to their last token."""
     prompt = tuple(np.random.default_rng(1).integers(0, model.config.vocab_size, PROMPT).tolist())
-    return [Row(prompt=prompt, seed=seed, most=TOKENS, ended=lambda _: None) for seed in range(N)]
+    return [DecodeRow(prompt=prompt, seed=seed, max_tokens=TOKENS, check_end=lambda _: None) for seed in range(N)]
 
 
 class Lockstep:
@@ -116,7 +116,7 @@ class Lockstep:
 
 
 @torch.inference_mode()
-def second_pass(model: Any, rows: list[Row], head: Projection) -> torch.Tensor:
+def second_pass(model: Any, rows: list[DecodeRow], head: Projection) -> torch.Tensor:
     """Do as the published code does: read all texts again, keep all states, apply the head to them."""
     states = model(
         torch.tensor([[*row.prompt, *row.tokens] for row in rows]), output_hidden_states=True, use_cache=False
@@ -146,7 +146,7 @@ def measure(model: Any, rounds: int) -> dict[str, Any]:
     """Measure the three ways on one model, each round by itself."""
     states, width = model.config.num_hidden_layers + 1, model.config.hidden_size
     head = random_head(states, width)
-    reader = ProjectionReader(head, states=states, width=width, device=model.device)
+    reader = ProjectionReader(head, n_states=states, hidden_size=width, device=model.device)
     shares, ratios, seconds, difference = [], [], [], 0.0
     for _ in range(rounds):
         plain, scored, race = drawn_rows(model), drawn_rows(model), Lockstep(2)
@@ -175,9 +175,9 @@ def measure(model: Any, rounds: int) -> dict[str, Any]:
     }
 
 
-def generate(model: Any, rows: list[Row], readers: list[Reader], between: Callable[[], bool]) -> None:
+def generate(model: Any, rows: list[DecodeRow], readers: list[StateReader], between: Callable[[], bool]) -> None:
     """Fill the rows; ``between`` is called before every step."""
-    decode(model, rows, sampling=Sampling(), k=K, readers=readers, cancelled=between)
+    decode(model, rows, sampling=SamplingParams(), k=K, readers=readers, is_cancelled=between)
 
 
 def megabytes() -> float:

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from swift_client.evaluation.bootstrap import resampled_sums
 from swift_client.evaluation.compare import Comparison
 from swift_client.evaluation.methods import METHODS, Method
-from swift_client.evaluation.pools import Pool, free_scorings, head_scoring, pool
+from swift_client.evaluation.pools import Pool, build_pool, head_scorer, label_free_scorers
 from swift_client.models import AnyHead, HiddenHead
 from swift_client.pocket.questions import questions
 from swift_client.pocket.server import PACKAGED_MODEL
@@ -104,15 +104,15 @@ def scored(path: Path, heads: dict[str, AnyHead], known: set[str], say: Callable
     """Return the test questions, none of which was trained on, with the scores of all heads and of the external one."""
     ids = [group.question_id for group in StoredGroups([path])]
     rng = np.random.default_rng(7)
-    pools = [pool(group, free_scorings({"mean_logprob"}), "auto") for group in read(path, None)]
+    pools = [build_pool(group, label_free_scorers({"mean_logprob"}), "auto") for group in read(path, None)]
     found = [
         replace(each, scores={**each.scores, "external": each.labels + rng.normal(0, NOISE, len(each.labels))})
         for each in pools
     ]
     for name, head in heads.items():
         say(f"scoring {name}")
-        more = (pool(group, {name: head_scoring(head)}, "auto") for group in read(path, head))
-        found = [one.joined(other) for one, other in zip(found, more, strict=True)]
+        more = (build_pool(group, {name: head_scorer(head)}, "auto") for group in read(path, head))
+        found = [one.merge_scores(other) for one, other in zip(found, more, strict=True)]
     fused = [
         replace(
             each,
@@ -127,18 +127,18 @@ def scored(path: Path, heads: dict[str, AnyHead], known: set[str], say: Callable
 def rows_of(heads: dict[str, AnyHead]) -> list[Method]:
     """Return the methods of the table."""
     kept = [each for each in METHODS if each.name in ("first", "random", "mean_logprob", "majority", "oracle")]
-    kept.append(Method(name="external", label="external scorer, best", score="external"))
+    kept.append(Method(name="external", label="external scorer, best", scorer="external"))
     for name in heads:
         label = MODES[name][0]
-        kept.append(Method(name=name, label=f"{label}, best", score=name))
-        kept.append(Method(name=f"{name}_vote", label=f"{label}, vote", kind="vote", score=name, by="chance"))
-        kept.append(Method(name=f"{name}_fused", label=f"{label}, with external", score=f"{name}_fused"))
+        kept.append(Method(name=name, label=f"{label}, best", scorer=name))
+        kept.append(Method(name=f"{name}_vote", label=f"{label}, vote", kind="vote", scorer=name, rule="chance"))
+        kept.append(Method(name=f"{name}_fused", label=f"{label}, with external", scorer=f"{name}_fused"))
     return kept
 
 
 def parameters(head: AnyHead) -> int:
     """Count the weights of a head, biases included."""
-    beside = head.beside if isinstance(head, HiddenHead) else head
+    beside = head.logprob_head if isinstance(head, HiddenHead) else head
     terms = len(beside.response.weight) if beside else 0
     rest = 2 * beside.head.width if beside is not None and beside is not head else 0
     return 2 * head.head.width + 2 + rest + terms
@@ -146,7 +146,7 @@ def parameters(head: AnyHead) -> int:
 
 def gain_kept(table: Comparison, n: int, seed: int) -> dict[str, Any]:
     """Return by how much of the best hidden-state gain over one answer the top-20 head gains, with intervals."""
-    gains = {name: table.shares(name, n) - table.shares("random", n) for name in (*ON_STATES, "top_20", "hybrid")}
+    gains = {name: table.accuracy(name, n) - table.accuracy("random", n) for name in (*ON_STATES, "top_20", "hybrid")}
     best = max(ON_STATES, key=lambda name: float(gains[name].mean()))
     columns = np.stack([gains[best], gains["top_20"], gains["hybrid"]], axis=1)
     sums = resampled_sums(columns, resamples=2000, seed=seed)
@@ -178,7 +178,7 @@ def measure(folder: Path, *, count: int, held: int, seed: int, say: Callable[[st
         heads[name] = train(training, recipe=recipe, split=SPLIT, seed=seed, k=k).artifact
     known = {group.question_id for group in StoredGroups([training])}
     pools = scored(test, heads, known, say)
-    table = Comparison(pools, rows_of(heads), ns=NS, most=100, seed=seed, auto=True, agreement=None)
+    table = Comparison(pools, rows_of(heads), ns=NS, max_subsets=100, seed=seed, auto_answer=True, agreement=None)
     rows = table.rows(resamples=1000)
     tenth, weights = len(used) // 10, {name: parameters(head) for name, head in heads.items()}
     return {

@@ -25,18 +25,18 @@ from statistics import fmean
 from typing import Any
 
 from swift_client import SwiftReranker
-from swift_client.answers import equal
+from swift_client.answers import are_equal
 from swift_client.evaluation.cascade_curve import CurvePoint, cascade_curve
-from swift_client.evaluation.risk.calibrate import guarantee
-from swift_client.evaluation.risk.replay import judged
+from swift_client.evaluation.risk.calibrate import check_guarantee
+from swift_client.evaluation.risk.replay import replay_questions
 from swift_client.evaluation.simulation.result import Replayed, Simulation
 from swift_client.evaluation.simulation.simulate import simulate
 from swift_client.models import HeadArtifact
 from swift_client.pocket.questions import Question, questions
 from swift_client.report.charts.stopping import savings_svg
-from swift_client.scoring.resolve_head import find
-from swift_client.selection.select import Rules
-from swift_client.stopping.monitor import WAVES
+from swift_client.scoring.resolve_head import find_for_model
+from swift_client.selection.select import SelectionConfig
+from swift_client.stopping.monitor import WAVE_SIZES
 from swift_client.store import StoredQuestion
 from swift_client.training import Group, StoredGroups, collect
 
@@ -79,7 +79,7 @@ def serve(asked: Sequence[Question]) -> dict[str, float]:
                 selection = reranker.best_of(
                     question.prompt, COMPLETIONS, temperature=TEMPERATURE, seed=7919 * number, stopping=stopping
                 )
-                right += equal(selection.answer or "", question.answer)
+                right += are_equal(selection.answer or "", question.answer)
                 tokens += selection.usage.completion_tokens
                 calls += selection.usage.calls
             found |= {f"{name}_right": right / len(asked), f"{name}_tokens": tokens / len(asked)}
@@ -92,13 +92,15 @@ def promises(groups: Sequence[Group], head: HeadArtifact) -> dict[str, dict[str,
     """Learn thresholds on random halves and test them on the others, for several n."""
     found = {}
     for n in (1, 4, COMPLETIONS):
-        asked = judged(groups, Rules(scorer=head), n=n, split="all")
-        runs = [guarantee(asked, risk=RISK, confidence=CONFIDENCE, splits=SPLITS, seed=seed) for seed in range(3)]
+        asked = replay_questions(groups, SelectionConfig(scorer=head), n=n, split="all")
+        runs = [
+            check_guarantee(asked, risk=RISK, confidence=CONFIDENCE, n_splits=SPLITS, seed=seed) for seed in range(3)
+        ]
         found[f"n={n}"] = {
-            "broken": fmean(each.broken for each in runs),
-            "accepted": fmean(float(each.accepted.mean()) for each in runs),
-            "of_oracle": fmean(each.of_oracle for each in runs),
-            "uncertified": fmean(float((each.accepted == 0).mean()) for each in runs),
+            "broken": fmean(each.violation_rate for each in runs),
+            "accepted": fmean(float(each.accepted_share.mean()) for each in runs),
+            "of_oracle": fmean(each.share_of_oracle for each in runs),
+            "uncertified": fmean(float((each.accepted_share == 0).mean()) for each in runs),
         }
     return found
 
@@ -179,14 +181,14 @@ def main() -> None:
         folder.mkdir(exist_ok=True)
         parts = draw_samples(folder, options.questions, options.seeds)
     print(f"sampled in {time.perf_counter() - started:.0f} s", file=sys.stderr)
-    head = find("pocket", "pocket").artifact
+    head = find_for_model("pocket", "pocket").artifact
     assert head is not None, "the packaged head is missing"
     groups = [group for part in parts for group in part]
-    served = replay(groups, head, WAVES, options.orders, "all")
+    served = replay(groups, head, WAVE_SIZES, options.orders, "all")
     sequential = replay(groups, head, (1,), options.orders, "all")
-    seeds = [replay(part, head, WAVES, options.orders, ["auto"]).row("auto") for part in parts]
+    seeds = [replay(part, head, WAVE_SIZES, options.orders, ["auto"]).row("auto") for part in parts]
     promised = promises(groups, head)
-    curve = cascade_curve(groups, Rules(scorer=head), points=9)
+    curve = cascade_curve(groups, SelectionConfig(scorer=head), points=9)
     print(f"replayed after {time.perf_counter() - started:.0f} s", file=sys.stderr)
     real = serve(questions(options.serve, seed=FIRST_SEED - 1, split="test"))
     if options.svg:
@@ -215,7 +217,7 @@ def main() -> None:
               f"{bar['interval']}")  # fmt: skip
     for number, each in enumerate(seeds, FIRST_SEED):
         print(f"seed {number}: {100 * each.token_share.value:.1f} % of the tokens, {points(each)[0]:+.2f} points")
-    show(f"As best_of asks, after waves of {', '.join(map(str, WAVES))}", served)
+    show(f"As best_of asks, after waves of {', '.join(map(str, WAVE_SIZES))}", served)
     show("Asked after every completion", sequential)
     print(f"\nAccepting at a risk of {RISK:g} with confidence {CONFIDENCE:g}, {SPLITS} random halves × 3 seeds")
     for n, each in promised.items():

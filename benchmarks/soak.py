@@ -28,7 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.soak_sockets import SOCKET_VIOLATIONS, sockets
-from swift_client.adapters import PROVIDERS, Request, codec
+from swift_client.adapters import PROVIDERS, Request, load_codec
 from swift_client.errors import (
     BudgetExceededError,
     ConnectionFailedError,
@@ -36,7 +36,15 @@ from swift_client.errors import (
     RateLimitError,
     ServerError,
 )
-from swift_client.sampling import Budget, Endpoint, Limit, Line, Meter, draw, order
+from swift_client.sampling import (
+    Budget,
+    CallContext,
+    Endpoint,
+    RateLimiter,
+    RequestBudget,
+    create_sample_request,
+    sample_completions,
+)
 from tests.servers import chat_body, chat_stream
 
 CAP, N, MAX_TOKENS, TOKENS, CALLS = 16, 8, 6, 400, 12
@@ -159,15 +167,15 @@ async def soak(seed: int, minutes: float) -> dict[str, float]:
     """Run one seed; return what was counted."""
     loop = asyncio.get_running_loop()
     provider, arrivals = Provider(seed), random.Random(seed + 1)
-    limit = Limit(CAP, clock=loop.time)
+    limit = RateLimiter(CAP, clock=loop.time)
     row = PROVIDERS["openai-compatible"]
-    line = Line(
+    line = CallContext(
         provider=row,
         model="m",
-        codec=codec(row),
+        codec=load_codec(row),
         transport=provider,  # type: ignore[arg-type]  # what Line uses of it is there
         endpoint=Endpoint(row.capabilities, top_logprobs=2),
-        limit=limit,
+        rate_limiter=limit,
         max_retries=4,
         must_have_logprobs=False,
         on_event=None,
@@ -182,11 +190,11 @@ async def soak(seed: int, minutes: float) -> dict[str, float]:
         found["questions"] += 1
         name = f"question {found['questions']:.0f}"
         deadline = arrivals.uniform(5, 60) if found["questions"] % 3 == 0 else None
-        asked = order(name, N, deadline=deadline, sampling={"max_tokens": MAX_TOKENS})
+        asked = create_sample_request(name, N, deadline=deadline, sampling={"max_tokens": MAX_TOKENS})
         account = Budget(tokens=TOKENS, calls=CALLS).open()
         begun = loop.time()
         try:
-            drawn = await draw(line, asked, meter=Meter(account, asked, {}, None))
+            drawn = await sample_completions(line, asked, request_budget=RequestBudget(account, asked, {}, None))
             found["answered"] += bool(drawn.completions)
             arrived.update(each.text for each in drawn.completions)
         except (NoCompletionError, BudgetExceededError, RateLimitError, ConnectionFailedError, ServerError) as error:
@@ -197,7 +205,7 @@ async def soak(seed: int, minutes: float) -> dict[str, float]:
         found["overruns"] += max(spent.tokens, billed) > TOKENS or spent.calls > CALLS
         found["underbilled"] += billed > spent.tokens
         found["counted"] += spent.calls
-        most_held = max(most_held, limit.busy)
+        most_held = max(most_held, limit.n_active)
         waits.append(loop.time() - begun)
 
     tasks: list[asyncio.Task[None]] = []
@@ -217,7 +225,7 @@ async def soak(seed: int, minutes: float) -> dict[str, float]:
         "longest_gap": max(gaps, default=0.0),
         "frozen": float(max(gaps, default=0.0) > FROZEN),
         "miscounted_calls": abs(found["counted"] - provider.asked),
-        "slots_leaked": limit.busy,
+        "slots_leaked": limit.n_active,
         "longest_wait": max(waits),
         "slowest_tenth": heapq.nlargest(max(1, len(waits) // 10), waits)[-1],
     }

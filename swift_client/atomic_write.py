@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def draft_of(target: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_write(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a path beside ``target`` to write to; at the end that file takes its name, safe from a power cut.
 
     Where the block raises, ``target`` stays as it was and nothing is left behind. What an older file of that name held

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from swift_client.types import Candidate, Selection
 
-ENDINGS = {
+FINISH_REASON_LABELS = {
     "length": "cut",
     "content_filter": "filtered",
     "refusal": "refused",
@@ -26,12 +26,12 @@ ENDINGS = {
 """Finish reasons in a word a newcomer reads; "stop" and "unknown" need none."""
 
 # Cc: terminal control, Cf: bidi overrides and invisible signs, Cs: lone surrogates, Zl/Zp: hidden line ends.
-_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 # Needed by ordinary text: line ends, tabs, and the joiners of emoji and of Persian or Indic words.
-_SAFE = frozenset("\n\t\u200c\u200d")
+_SAFE_CHARACTERS = frozenset("\n\t\u200c\u200d")
 
 
-def plain(text: str) -> str:
+def escape_unsafe(text: str) -> str:
     r"""Return ``text`` with every control, bidi or invisible character shown as its escape (ESC becomes ``\x1b``).
 
     Nothing in the result can move a cursor, colour a terminal, set its title or reverse the reading order.
@@ -41,7 +41,7 @@ def plain(text: str) -> str:
     text = text.replace("\r\n", "\n")
     return "".join(
         char.encode("unicode_escape").decode("ascii")
-        if unicodedata.category(char) in _UNSAFE and char not in _SAFE
+        if unicodedata.category(char) in _UNSAFE_CATEGORIES and char not in _SAFE_CHARACTERS
         else char
         for char in text
     )
@@ -67,16 +67,16 @@ def summary(selection: Selection) -> str:
         if selection.cost is not None:
             tokens += f" (${selection.cost:{'.2f' if selection.cost >= 1 else '.2g'}})"
         parts += [tokens, f"{usage.calls} call{'s' * (usage.calls != 1)}", f"{selection.elapsed:.1f} s"]
-    return plain(" · ".join(parts))
+    return escape_unsafe(" · ".join(parts))
 
 
 def warnings(selection: Selection) -> list[str]:
     """Return one harmless line for each note and each failed call."""
     failed = [f"{failure.lost} of the completions lost: {failure.error}" for failure in selection.failures]
-    return [plain(line) for line in (*selection.notes, *failed)]
+    return [escape_unsafe(line) for line in (*selection.notes, *failed)]
 
 
-def _ranked(selection: Selection) -> list[Candidate]:
+def _sort_candidates(selection: Selection) -> list[Candidate]:
     """Order candidates for a reader: the winner, then falling score (none last), then index."""
     return sorted(
         selection.candidates,
@@ -84,15 +84,17 @@ def _ranked(selection: Selection) -> list[Candidate]:
     )
 
 
-def _number(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _ending(candidate: Candidate) -> str:
-    return ENDINGS.get(candidate.completion.finish_reason, "")
+def _finish_label(candidate: Candidate) -> str:
+    return FINISH_REASON_LABELS.get(candidate.completion.finish_reason, "")
 
 
-def selection_table(selection: Selection, *, right: Mapping[int, bool] | None = None, rows: int | None = None) -> Table:
+def selection_table(
+    selection: Selection, *, correct_by_index: Mapping[int, bool] | None = None, max_rows: int | None = None
+) -> Table:
     """Return a rich table, the winner first.
 
     ``right`` maps a candidate's index to whether it is correct, where a judge of truth is at hand; ``rows``
@@ -110,20 +112,20 @@ def selection_table(selection: Selection, *, right: Mapping[int, bool] | None = 
         table.add_column("probability", justify="right", no_wrap=True)
     table.add_column("answer", max_width=24, overflow="ellipsis", no_wrap=True)
     table.add_column("completion", overflow="ellipsis")  # rich narrows only columns that may wrap: this one
-    ranked = _ranked(selection)
-    for candidate in ranked[:rows]:
+    ranked = _sort_candidates(selection)
+    for candidate in ranked[:max_rows]:
         index, won = candidate.completion.index, candidate is selection.best
-        verdict = None if right is None else right.get(index)
-        answer = Text(plain(candidate.answer) if candidate.answer is not None else "–")
+        verdict = None if correct_by_index is None else correct_by_index.get(index)
+        answer = Text(escape_unsafe(candidate.answer) if candidate.answer is not None else "–")
         if verdict is not None:
             answer = Text.assemble(("✓ ", "green") if verdict else ("✗ ", "red"), answer)
-        ending = f"[{_ending(candidate)}] " if _ending(candidate) else ""
-        line = Text.assemble((ending, "yellow"), " ".join(plain(candidate.text).split()), no_wrap=True)
-        cells: list[Text | str] = [Text("►", "bold green") if won else "", str(index), _number(candidate.score)]
+        ending = f"[{_finish_label(candidate)}] " if _finish_label(candidate) else ""
+        line = Text.assemble((ending, "yellow"), " ".join(escape_unsafe(candidate.text).split()), no_wrap=True)
+        cells: list[Text | str] = [Text("►", "bold green") if won else "", str(index), _format_number(candidate.score)]
         if calibrated:
-            cells.append(_number(candidate.probability))
+            cells.append(_format_number(candidate.probability))
         table.add_row(*cells, answer, line, style="bold" if won else None)
-    if hidden := len(ranked) - len(ranked[:rows]):
+    if hidden := len(ranked) - len(ranked[:max_rows]):
         table.caption = f"… and {hidden} more"
     return table
 
@@ -149,20 +151,20 @@ border-top:1px solid var(--line);background:none;color:inherit}
 """
 
 
-def _safe(text: str) -> str:
-    return escape(plain(text), quote=True)
+def _escape_html(text: str) -> str:
+    return escape(escape_unsafe(text), quote=True)
 
 
-def _row(candidate: Candidate, won: bool, calibrated: bool) -> str:
-    ending = _ending(candidate)
-    probability = f'<td class="n">{_number(candidate.probability)}</td>' if calibrated else ""
-    mark = '<tr class="won"><td class="mark">►</td>' if won else "<tr><td></td>"
+def _row(candidate: Candidate, is_winner: bool, show_probability: bool) -> str:
+    ending = _finish_label(candidate)
+    probability = f'<td class="n">{_format_number(candidate.probability)}</td>' if show_probability else ""
+    mark = '<tr class="won"><td class="mark">►</td>' if is_winner else "<tr><td></td>"
     return (
         f"{mark}"
         f'<td class="n">{candidate.completion.index}</td>'
-        f'<td class="n">{_number(candidate.score)}</td>{probability}'
-        f"<td>{'–' if candidate.answer is None else _safe(candidate.answer)}</td>"
-        f'<td class="long" dir="auto">{f"[{ending}] " if ending else ""}{_safe(candidate.text)}</td></tr>'
+        f'<td class="n">{_format_number(candidate.score)}</td>{probability}'
+        f"<td>{'–' if candidate.answer is None else _escape_html(candidate.answer)}</td>"
+        f'<td class="long" dir="auto">{f"[{ending}] " if ending else ""}{_escape_html(candidate.text)}</td></tr>'
     )
 
 
@@ -176,11 +178,13 @@ def selection_html(selection: Selection) -> str:
     head = (
         "<th></th>" + "".join(f'<th class="n">{name}</th>' for name in numbers) + "<th>answer</th><th>completion</th>"
     )
-    rows = "".join(_row(candidate, candidate is selection.best, calibrated) for candidate in _ranked(selection))
+    rows = "".join(
+        _row(candidate, candidate is selection.best, calibrated) for candidate in _sort_candidates(selection)
+    )
     warned = "".join(f'<p class="warn">⚠ {escape(line)}</p>' for line in warnings(selection))
     return (
         f'<section class="swift-selection"><style>{_STYLE}</style>'
-        f'<p class="text" dir="auto">{_safe(selection.text)}</p>'
+        f'<p class="text" dir="auto">{_escape_html(selection.text)}</p>'
         f'<p class="facts">{escape(summary(selection))}</p>{warned}'
         f"<details><summary>{len(selection.candidates)} candidates</summary>"
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></details></section>"

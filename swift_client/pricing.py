@@ -94,7 +94,7 @@ Prices = Price | Mapping[str, Price] | None
 """A price for every model, or one by "model" or "provider/model"."""
 
 
-def price_of(provider: str, model: str | None, base_url: str | None, prices: Prices = None) -> Price | None:
+def find_price(provider: str, model: str | None, base_url: str | None, prices: Prices = None) -> Price | None:
     """Return the price of a model: the user's own, else genai-prices'. None where it is unknown.
 
     The first look-up imports genai-prices, which takes about half a second.
@@ -117,10 +117,10 @@ def price_of(provider: str, model: str | None, base_url: str | None, prices: Pri
         _, found = get_snapshot().find_provider_model(model, None, None, base_url)
     except LookupError:
         return None
-    return _converted(found.get_prices(now), now)
+    return _convert_price(found.get_prices(now), now)
 
 
-def checked(prices: object) -> Prices:
+def check_prices(prices: object) -> Prices:
     """Return ``prices`` where it is a Price, a mapping of them, or None.
 
     Raises:
@@ -136,7 +136,7 @@ def checked(prices: object) -> Prices:
     )
 
 
-def _converted(theirs: ModelPrice, now: datetime) -> Price | None:
+def _convert_price(model_price: ModelPrice, now: datetime) -> Price | None:
     """Return their price as ours, or None where it is not one of tokens alone (a fee for each request, say)."""
     from importlib.metadata import version
 
@@ -148,21 +148,21 @@ def _converted(theirs: ModelPrice, now: datetime) -> Price | None:
             ("cached_input", "cache_read_mtok"),
             ("cache_write", "cache_write_mtok"),
         )
-        if (value := getattr(theirs, name)) is not None
+        if (value := getattr(model_price, name)) is not None
     }
-    if "input" not in values or "output" not in values or theirs.requests_kcount is not None:
+    if "input" not in values or "output" not in values or model_price.requests_kcount is not None:
         return None
     steps = sorted({tier.start for value in values.values() for tier in getattr(value, "tiers", ())})
     known: dict[str, Any] = {"source": f"genai-prices {version('genai-prices')}", "date": now.date().isoformat()}
 
     def above(start: int) -> dict[str, Any]:
-        return {name: float(_tier(value, start)) for name, value in values.items()}
+        return {name: float(_tier_price(value, start)) for name, value in values.items()}
 
     longer = tuple((start, Price(**above(start), **known)) for start in steps)
     return Price(**above(0), **known, longer=longer)
 
 
-def _tier(value: Any, start: int) -> Any:
+def _tier_price(value: Any, start: int) -> Any:
     """Return a price for prompts longer than ``start`` tokens; a price without tiers is the same for all."""
     reached = [tier.price for tier in getattr(value, "tiers", ()) if tier.start <= start]
     return reached[-1] if reached and start else getattr(value, "base", value)

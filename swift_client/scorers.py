@@ -1,5 +1,5 @@
 """Scorers under their documented name: ``swift_client.scorers.SCORERS``."""
 
-from swift_client.scoring.scorers import SCORERS
+from swift_client.scoring.scorers import SCORERS, score
 
-__all__ = ["SCORERS"]
+__all__ = ["SCORERS", "score"]

@@ -20,7 +20,7 @@ from swift_client.errors import SwiftClientError
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "error", "unknown"]
 """Why a completion ended, in one vocabulary for all providers."""
 
-Moment = Literal["read", "produced"]
+StatePosition = Literal["read", "produced"]
 """Which hidden state belongs to a token: the one after it was read, or the one from which it was drawn."""
 
 Message = dict[str, Any]
@@ -36,11 +36,11 @@ def _no_logprobs() -> F32:
     return np.zeros(0, np.float32)
 
 
-def _no_top() -> F32:
+def _no_top_logprobs() -> F32:
     return np.zeros((0, 0), np.float32)
 
 
-def _none_censored() -> Bool:
+def _no_censored() -> Bool:
     return np.zeros(0, np.bool_)
 
 
@@ -58,9 +58,9 @@ class Completion:
     """(T,) the answer's tokens as text; a token that is part of a character holds U+FFFD."""
     logprobs: F32 = field(default_factory=_no_logprobs)
     """(T,) float32, nats, <= 0: logprob of each chosen token in the distribution that produced it."""
-    top_logprobs: F32 = field(default_factory=_no_top)
+    top_logprobs: F32 = field(default_factory=_no_top_logprobs)
     """(T, K) float32, nats, falling along axis 1; -inf where the provider listed fewer than K."""
-    censored: Bool = field(default_factory=_none_censored)
+    censored: Bool = field(default_factory=_no_censored)
     """(T,) bool: the provider hid the chosen token's logprob and ``logprobs`` holds an upper bound."""
     top_ids: U32 | None = None
     """(T, K) uint32 hashed identity of each listed token, or None; 0 where nothing was listed."""

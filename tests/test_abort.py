@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from swift_client import AsyncSwiftReranker, SwiftReranker
 from swift_client.adapters import Reply
 from swift_client.errors import ConfigurationError
-from swift_client.sampling import Abort, Aborting
+from swift_client.sampling import AbortMonitor, EarlyAbort
 from swift_client.types import Completion, Usage
 from tests.servers import FaultServer, Received, Response, sse
 
@@ -184,7 +184,7 @@ async def test_a_provider_that_does_not_stream_logprobs_is_asked_anyway_and_the_
     fault_server: FaultServer, reranker: Make
 ) -> None:
     rr = reranker(abort="deepconf")
-    rr._endpoint.streams = False
+    rr._endpoint.can_stream = False
     selection = await rr.best_of("q", n=3)
 
     assert len(selection.candidates) == 3
@@ -262,22 +262,22 @@ def piece(confidence: list[float]) -> Completion:
     st.integers(1, 9),
 )
 def test_the_rule_is_deepconfs_plain_loop(runs: list[list[float]], keep: float, window: int, step: int) -> None:
-    aborting = Aborting(Abort(keep=keep, warmup=3, window=window))
+    aborting = AbortMonitor(EarlyAbort(keep=keep, warmup=3, window=window))
     lows = []
     for run in runs:
         trace, fell = aborting.begin(), None
         for at in range(0, len(run), step):
-            if trace.falls(piece(run[at : at + step])):
+            if trace.below_threshold(piece(run[at : at + step])):
                 fell = at
                 break
         groups = [math.fsum(run[at : at + window]) / window for at in range(len(run) - window + 1)]
         if len(lows) < 3:  # warm-up: read whole; one shorter than the window says nothing
             assert fell is None
-            aborting.ended(trace, Reply(completions=(), usage=Usage()))
+            aborting.record_finished(trace, Reply(completions=(), usage=Usage()))
             lows += [min(groups)] if groups else []
             continue
         bar = float(np.quantile(lows[:3], 1 - keep))
-        assert aborting.bar == pytest.approx(bar)
+        assert aborting.threshold == pytest.approx(bar)
         starts = range(0, len(run), step)
         under = [any(group < bar for group in groups[: max(0, at + step - window + 1)]) for at in starts]
         if all(abs(group - bar) > 1e-6 for group in groups):

@@ -21,12 +21,12 @@ from swift_client.cli.app import run
 from swift_client.dataset.question_samples import Group
 from swift_client.errors import ArtifactError, ConfigurationError
 from swift_client.evaluation.cascade_curve import cascade_curve
-from swift_client.evaluation.risk.calibrate import calibrate, guarantee
-from swift_client.evaluation.risk.replay import Judged, judged
-from swift_client.evaluation.risk.threshold import certify, counts, fewest, tail
+from swift_client.evaluation.risk.calibrate import calibrate, check_guarantee
+from swift_client.evaluation.risk.replay import ReplayOutcomes, replay_questions
+from swift_client.evaluation.risk.threshold import acceptance_counts, binomial_cdf, certify, min_accepted
 from swift_client.models import HeadArtifact, load, save
-from swift_client.reranker.acceptance import accepted, confidence
-from swift_client.selection.select import Rules, judge
+from swift_client.reranker.acceptance import answer_log_odds, with_acceptance
+from swift_client.selection.select import SelectionConfig, select_best
 from swift_client.stopping import stopping_rule
 from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.training.fit import fit
@@ -49,19 +49,19 @@ def fresh() -> tuple[Group, ...]:
 
 @given(st.integers(0, 40), st.integers(1, 900), st.floats(0.001, 0.6))
 def test_the_tail_of_the_binomial_is_scipys(errors: int, count: int, risk: float) -> None:
-    assert tail(errors, count, risk) == pytest.approx(binom.cdf(errors, count, risk), rel=1e-9, abs=1e-300)
+    assert binomial_cdf(errors, count, risk) == pytest.approx(binom.cdf(errors, count, risk), rel=1e-9, abs=1e-300)
 
 
 @given(st.integers(0, 5), st.sampled_from([0.01, 0.05, 0.2]), st.sampled_from([0.8, 0.9, 0.95]))
 def test_the_fewest_questions_that_certify_are_the_fewest(errors: int, risk: float, level: float) -> None:
-    count = fewest(errors, risk=risk, confidence=level)
+    count = min_accepted(errors, risk=risk, confidence=level)
     assert binom.cdf(errors, count, risk) <= 1 - level + 1e-12
     assert count == 1 or binom.cdf(errors, count - 1, risk) > 1 - level - 1e-12
 
 
 def test_forty_five_right_answers_certify_five_percent_at_ninety_and_fortyfour_do_not() -> None:
-    assert fewest(0, risk=0.05, confidence=0.9) == 45  # 0.95^45 = 0.0994
-    assert counts(44, risk=0.05, confidence=0.9) == []
+    assert min_accepted(0, risk=0.05, confidence=0.9) == 45  # 0.95^45 = 0.0994
+    assert acceptance_counts(44, risk=0.05, confidence=0.9) == []
     assert certify(np.zeros(45), np.ones(45, bool), risk=0.05, confidence=0.9).threshold == 0.0
     assert certify(np.zeros(44), np.ones(44, bool), risk=0.05, confidence=0.9).threshold is None
 
@@ -71,7 +71,7 @@ def test_the_threshold_is_the_last_that_passes_before_the_first_that_does_not() 
     right = np.ones(400, bool)
     right[200:] = False
     found = certify(sure, right, risk=0.05, confidence=0.9)
-    tested = counts(400, risk=0.05, confidence=0.9)
+    tested = acceptance_counts(400, risk=0.05, confidence=0.9)
     passing = [count for count in tested if binom.cdf(max(0, count - 200), count, 0.05) <= 0.1]
     assert found.accepted == passing[-1]
     assert found.threshold == sure[found.accepted - 1]
@@ -116,7 +116,7 @@ def test_a_risk_above_the_stated_one_is_accepted_no_more_often_than_the_confiden
 
 def test_confidence_is_the_log_odds_by_hand() -> None:
     completions = fresh()[0].completions
-    selection = judge(completions, Rules(scorer=head()))
+    selection = select_best(completions, SelectionConfig(scorer=head()))
     answers = {c.group for c in selection.candidates if c.group is not None}
     sums = dict.fromkeys(answers, 0.0)
     for candidate in selection.candidates:
@@ -126,7 +126,7 @@ def test_confidence_is_the_log_odds_by_hand() -> None:
     chosen = selection.best.group
     others = math.log(1 + sum(math.exp(value) for group, value in sums.items() if group != chosen))
     assert chosen is not None
-    assert confidence(selection) == pytest.approx(sums[chosen] - others, abs=1e-9)
+    assert answer_log_odds(selection) == pytest.approx(sums[chosen] - others, abs=1e-9)
 
 
 def test_calibrating_says_how_many_it_accepts_and_the_same_rule_accepts_them() -> None:
@@ -134,8 +134,8 @@ def test_calibrating_says_how_many_it_accepts_and_the_same_rule_accepts_them() -
     assert found.acceptance is not None
     assert found.head.acceptances == (found.acceptance,)
     assert head().acceptances == ()
-    rules = Rules(scorer=found.head)
-    choices: list[Selection] = [accepted(judge(group.completions, rules), rules, n=N) for group in fresh()]
+    rules = SelectionConfig(scorer=found.head)
+    choices: list[Selection] = [with_acceptance(select_best(group.completions, rules), rules, n=N) for group in fresh()]
     assert sum(choice.accepted is True for choice in choices) == found.acceptance.accepted == found.tested.accepted
     wrong = sum(
         choice.accepted is True and group.labels[choice.winner] == 0
@@ -149,11 +149,11 @@ def test_calibrating_says_how_many_it_accepts_and_the_same_rule_accepts_them() -
 
 
 def test_a_stopping_rule_is_replayed_as_best_of_asks_it() -> None:
-    rules, rule = Rules(scorer=head()), stopping_rule("auto")
-    found = judged(fresh()[:30], rules, n=N, stopping=rule, split="all")
-    assert found.drawn.min() >= 1
-    assert found.drawn.max() <= N
-    assert found.drawn.mean() < N
+    rules, rule = SelectionConfig(scorer=head()), stopping_rule("auto")
+    found = replay_questions(fresh()[:30], rules, n=N, stopping=rule, split="all")
+    assert found.n_drawn.min() >= 1
+    assert found.n_drawn.max() <= N
+    assert found.n_drawn.mean() < N
     assert len(found) == 30
 
 
@@ -173,15 +173,17 @@ def test_the_promise_over_random_halves_counts_what_was_broken() -> None:
     sure = rng.normal(size=800)
     right = rng.random(800) < 1 / (1 + np.exp(-3 - 2 * sure))
     empty = np.zeros(800, np.int64)
-    found = guarantee(Judged(sure=sure, right=right, drawn=empty, tokens=empty), risk=0.1, splits=100)
-    assert found.broken <= 0.1 + 3 * math.sqrt(0.09 / 100)
-    assert found.of_oracle > 0.15
+    found = check_guarantee(
+        ReplayOutcomes(log_odds=sure, correct=right, n_drawn=empty, tokens=empty), risk=0.1, n_splits=100
+    )
+    assert found.violation_rate <= 0.1 + 3 * math.sqrt(0.09 / 100)
+    assert found.share_of_oracle > 0.15
 
 
 def test_the_curve_of_a_cascade_ends_where_few_and_where_all_are_asked() -> None:
-    rules = Rules(scorer=head())
-    points = cascade_curve(fresh()[:40], rules, first=1, n=N, orders=2, points=5, resamples=50)
-    few = cascade_curve(fresh()[:40], rules, first=N, n=N, orders=2, points=2, resamples=50)
+    rules = SelectionConfig(scorer=head())
+    points = cascade_curve(fresh()[:40], rules, first_n=1, n=N, orders=2, points=5, resamples=50)
+    few = cascade_curve(fresh()[:40], rules, first_n=N, n=N, orders=2, points=2, resamples=50)
     on = [point.asked_on for point in points]
     assert (on[0], on[-1]) == (0.0, 1.0)
     assert on == sorted(on)  # equal confidences are never told apart, so that steps may be missing

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from swift_client.answers import normal, read, reader
+from swift_client.answers import get_reader, normalize, read
 from swift_client.errors import ConfigurationError
 
 SHARED = Path(__file__).parents[1].parent / "shared"
@@ -31,7 +31,7 @@ def lines(path: str) -> list[dict]:
 
 
 def answer(spec, text: str) -> str | None:
-    return reader(spec)(text)
+    return get_reader(spec)(text)
 
 
 NORMAL = [
@@ -116,7 +116,7 @@ NORMAL = [
 
 @pytest.mark.parametrize(("written", "form"), NORMAL)
 def test_each_way_of_writing_an_answer_has_one_normal_form(written: str, form: str) -> None:
-    assert normal(written) == form
+    assert normalize(written) == form
 
 
 PIECES = [
@@ -139,7 +139,7 @@ MATHLIKE = st.lists(st.sampled_from(PIECES), max_size=20).map("".join)
 @example("$$18$$.")
 @example("ß" * 200)
 def test_a_normal_form_is_its_own_normal_form(text: str) -> None:
-    assert normal(normal(text)) == normal(text)
+    assert normalize(normalize(text)) == normalize(text)
 
 
 AUTO = [
@@ -245,7 +245,7 @@ def test_each_reader_finds_its_answer(spec, text: str, value: str | None) -> Non
 @pytest.mark.parametrize("spec", ["nubmer", "yes-no", "", 7, "([0-9]"])
 def test_a_spec_that_is_no_reader_is_refused_before_anything_is_sent(spec) -> None:
     with pytest.raises(ConfigurationError, match="number, boxed, choice"):
-        reader(spec)
+        get_reader(spec)
 
 
 def test_none_reads_nothing_and_says_nothing() -> None:
@@ -326,7 +326,7 @@ def test_a_megabyte_of_anything_is_read_in_well_under_a_second(spec: str) -> Non
 )
 def test_the_normal_form_of_a_short_value_is_found_at_once(symbol: str) -> None:
     start = time.process_time()
-    normal((symbol * 300)[:300])
+    normalize((symbol * 300)[:300])
     assert time.process_time() - start < 0.1
 
 
@@ -349,10 +349,10 @@ def test_readers_agree_with_the_graded_gsm8k_solutions(spec: str, unread: int) -
 
 @needs_shared
 def test_readers_agree_with_the_answers_of_public_test_sets() -> None:
-    math = [(answer("boxed", row["solution"]), normal(row["answer"])) for row in lines("datasets/math500.jsonl")]
+    math = [(answer("boxed", row["solution"]), normalize(row["answer"])) for row in lines("datasets/math500.jsonl")]
     gsm8k = [(answer("number", row["answer"]), row["answer"]) for row in lines("datasets/gsm8k_test.jsonl")]
     aqua = [(answer("choice", row["rationale"]), row["correct"]) for row in lines("datasets/aqua_rat_test.jsonl")]
     assert all(found == wanted for found, wanted in math)
-    assert all(found == normal(text.split("####")[1]) for found, text in gsm8k)
+    assert all(found == normalize(text.split("####")[1]) for found, text in gsm8k)
     assert sum(found == wanted for found, wanted in aqua) >= 238
     assert sum(found not in (wanted, None) for found, wanted in aqua) == 0

@@ -21,7 +21,7 @@ from swift_client.dataset.question_samples import Group
 from swift_client.errors import ArtifactError, ConfigurationError
 from swift_client.models import save
 from swift_client.store import Meta, SampleStore, StoredQuestion
-from swift_client.training.feature_matrix import MatrixBuilder
+from swift_client.training.feature_matrix import FeatureMatrixBuilder
 from swift_client.types import Usage
 
 from .graded import graded_groups
@@ -239,7 +239,7 @@ def test_a_head_that_does_not_fit_on_the_disk_leaves_the_old_one_and_no_rest() -
 @pytest.mark.parametrize("room", [0, 100_000])
 def test_features_that_do_not_fit_on_the_disk_are_one_sentence(room: int) -> None:
     def build() -> None:
-        with MatrixBuilder(("logprob", "rank_surprise"), (), width=8) as builder:
+        with FeatureMatrixBuilder(("logprob", "rank_surprise"), (), width=8) as builder:
             for group in graded_groups(200, n=4):
                 builder.add(group, [None] * 4, k=8)
             builder.build()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from swift_client.collect.batch.collect import BatchProgress, collect_batch, collect_batch_async
-from swift_client.collect.batch.runner import EMPTY_HANDED
+from swift_client.collect.batch.runner import MAX_EMPTY_POLLS
 from swift_client.collect.collect import CollectResult, Prices, collect
 from swift_client.errors import (
     BadRequestError,
@@ -62,7 +62,11 @@ def run(server: BatchServer, out: Path, **settings: Any) -> CollectResult:
 
 def rows(out: Path) -> dict[tuple[str, int], Sample]:
     with SampleStore(out) as store:
-        return {(question.id, sample.index): sample for question, samples in store.groups() for sample in samples}
+        return {
+            (question.id, sample.index): sample
+            for question, samples in store.questions_with_samples()
+            for sample in samples
+        }
 
 
 def open_batches(out: Path) -> int:
@@ -372,7 +376,7 @@ def test_single_requests_that_are_refused_keep_the_providers_sentence(server: Ba
 def test_hostile_lines_are_counted_and_told_and_change_nothing_else(
     server: BatchServer, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swift_client.collect.batch.results.LONGEST_LINE", 100_000)
+    monkeypatch.setattr("swift_client.collect.batch.results.MAX_LINE_BYTES", 100_000)
 
     def lines(output: list[bytes], errors: list[bytes]) -> tuple[list[bytes], list[bytes]]:
         strange = json.loads(output[0]) | {"custom_id": "q0-0"}
@@ -422,7 +426,7 @@ def test_replies_of_another_size_than_asked_still_fill_every_number_once(server:
 
 
 def test_a_page_instead_of_the_output_gives_no_paid_batch_up(server: BatchServer, out: Path) -> None:
-    handle, pages = server._handle, [html(200, "Sign in")] * EMPTY_HANDED
+    handle, pages = server._handle, [html(200, "Sign in")] * MAX_EMPTY_POLLS
     server.serve(lambda request: pages.pop() if pages and "content" in request.path else handle(request))
     with pytest.raises(ResponseDecodeError, match="not its output: it is a web page"):
         run(server, out)
@@ -439,7 +443,7 @@ def test_a_page_beside_a_readable_file_of_errors_gives_no_paid_batch_up(server: 
         if "What is 3" in body["messages"][0]["content"]
         else None
     )
-    handle, pages = server._handle, [html(200, "Sign in")] * 2 * EMPTY_HANDED
+    handle, pages = server._handle, [html(200, "Sign in")] * 2 * MAX_EMPTY_POLLS
     server.serve(lambda request: pages.pop() if pages and "content" in request.path else handle(request))
     with pytest.raises(ResponseDecodeError, match="not its output"):
         run(server, out)
@@ -448,7 +452,7 @@ def test_a_page_beside_a_readable_file_of_errors_gives_no_paid_batch_up(server: 
     assert len(server.batches) == 1
 
 
-@pytest.mark.parametrize("cuts", [1, EMPTY_HANDED])
+@pytest.mark.parametrize("cuts", [1, MAX_EMPTY_POLLS])
 def test_an_output_shorter_than_the_provider_counts_is_fetched_again(server: BatchServer, out: Path, cuts: int) -> None:
     handle, left = server._handle, [2] * cuts
 

@@ -21,13 +21,13 @@ from swift_client.errors import (
     MissingExtraError,
     NoCompletionError,
 )
-from swift_client.sampling import Account, Cost, Meter, order
-from swift_client.sampling.meter import max_tokens, most_prompt_tokens
+from swift_client.sampling import BudgetTracker, Cost, RequestBudget, create_sample_request
+from swift_client.sampling.meter import find_max_tokens, prompt_token_bound
 from tests.servers import FaultServer, Received, Response, after, chat_body, error, json_response, reset
 
 Make = Callable[..., AsyncSwiftReranker]
 PRICE = Price(input=1.0, output=10.0)
-BOUND = most_prompt_tokens(order("q", 1))
+BOUND = prompt_token_bound(create_sample_request("q", 1))
 """What the prompt "q" may cost before a reply has said what it does."""
 
 
@@ -76,12 +76,12 @@ def test_a_budget_without_a_limit_or_with_a_wrong_one_is_refused(limits: dict[st
 
 def test_an_account_holds_what_is_under_way_and_pays_back_what_was_not_used() -> None:
     account = Budget(tokens=100).open()
-    account.hold(Cost(tokens=60, calls=1))
+    account.reserve(Cost(tokens=60, calls=1))
 
     with pytest.raises(BudgetExceededError, match="budget of 100 tokens does not hold 50 more: 60 are spent"):
-        account.hold(Cost(tokens=50, calls=1))
-    account.settle(Cost(tokens=60, calls=1), Cost(tokens=10, calls=1))
-    account.hold(Cost(tokens=90, calls=1))
+        account.reserve(Cost(tokens=50, calls=1))
+    account.commit(Cost(tokens=60, calls=1), Cost(tokens=10, calls=1))
+    account.reserve(Cost(tokens=90, calls=1))
     assert account.spent == Cost(tokens=10, calls=1)
 
 
@@ -89,9 +89,9 @@ def test_cents_that_add_up_to_the_limit_fit() -> None:
     account = Budget(usd=0.03).open()
 
     for _ in range(3):
-        account.hold(Cost(usd=0.01))
+        account.reserve(Cost(usd=0.01))
     with pytest.raises(BudgetExceededError):
-        account.hold(Cost(usd=0.0001))
+        account.reserve(Cost(usd=0.0001))
 
 
 @pytest.mark.parametrize(
@@ -105,15 +105,15 @@ def test_cents_that_add_up_to_the_limit_fit() -> None:
     ],
 )
 def test_the_longest_completion_is_read_by_any_providers_name(fields: dict[str, Any], most: int | None) -> None:
-    assert max_tokens(fields) == most
+    assert find_max_tokens(fields) == most
 
 
 def test_a_prompt_is_at_most_its_bytes_and_a_template_long() -> None:
-    assert most_prompt_tokens(order("日本語" * 100, 1)) >= 900
+    assert prompt_token_bound(create_sample_request("日本語" * 100, 1)) >= 900
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
-    assert most_prompt_tokens(order([{"role": "user", "content": [picture]}], 1)) < 5_000
+    assert prompt_token_bound(create_sample_request([{"role": "user", "content": [picture]}], 1)) < 5_000
     tools = [{"type": "function", "function": {"name": "f", "description": "d" * 500}}]
-    assert most_prompt_tokens(order("q", 1, sampling={"tools": tools})) > BOUND + 500
+    assert prompt_token_bound(create_sample_request("q", 1, sampling={"tools": tools})) > BOUND + 500
 
 
 # --- waves ---------------------------------------------------------------------------------------------------------
@@ -357,8 +357,8 @@ async def test_no_scripted_server_makes_it_spend_more_than_the_budget(
 
     assert truth["tokens"] <= account.spent.tokens <= tokens
     assert truth["calls"] == account.spent.calls <= calls
-    assert account.spent == account._spent
-    assert account._held == Cost(usd=pytest.approx(0, abs=1e-12))
+    assert account.spent == account._spent_cost
+    assert account._reserved_cost == Cost(usd=pytest.approx(0, abs=1e-12))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -478,8 +478,10 @@ def test_the_command_keeps_a_budget_and_exits_with_5_where_nothing_came(
 
 
 def test_asking_a_meter_costs_nothing_beside_a_call() -> None:
-    meter = Meter(Account(Budget(tokens=10**9)), order("q " * 10_000, 1024), {"max_tokens": 100}, PRICE)
+    meter = RequestBudget(
+        BudgetTracker(Budget(tokens=10**9)), create_sample_request("q " * 10_000, 1024), {"max_tokens": 100}, PRICE
+    )
 
     started = time.perf_counter()
-    assert meter.room(1024, lambda left: min(left, 1)) == 1024
+    assert meter.affordable_completions(1024, lambda left: min(left, 1)) == 1024
     assert time.perf_counter() - started < 0.5

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from swift_client import AsyncSwiftReranker, Price
-from swift_client.adapters import PROVIDERS, codec
+from swift_client.adapters import PROVIDERS, load_codec
 from swift_client.types import Usage
 from tests.servers import FaultServer, Received, Response, chat_body, json_response
 
@@ -41,7 +41,7 @@ REPLIES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("provider", REPLIES)
 def test_cached_tokens_are_read_in_every_format(provider: str) -> None:
-    usage = codec(PROVIDERS[provider]).parse(json.dumps(REPLIES[provider]).encode()).usage
+    usage = load_codec(PROVIDERS[provider]).parse(json.dumps(REPLIES[provider]).encode()).usage
 
     assert (usage.prompt_tokens, usage.cached_prompt_tokens, usage.completion_tokens) == (2000, 1920, 1)
 
@@ -51,7 +51,7 @@ def test_nonsense_is_no_cached_token_and_costs_no_other_count(hostile: object) -
     body = {**chat_body(["4"], k=None), "usage": {"prompt_tokens": 7, "completion_tokens": 1}}
     body["usage"] |= {"prompt_tokens_details": hostile, "prompt_cache_hit_tokens": hostile}
 
-    usage = codec(PROVIDERS["openai"]).parse(json.dumps(body).encode()).usage
+    usage = load_codec(PROVIDERS["openai"]).parse(json.dumps(body).encode()).usage
 
     assert usage == Usage(prompt_tokens=7, completion_tokens=1)
 
@@ -60,7 +60,7 @@ def test_no_more_is_cached_than_the_prompt_has() -> None:
     body = {**chat_body(["4"], k=None), "usage": {"prompt_tokens": 7, "completion_tokens": 1}}
     body["usage"]["prompt_tokens_details"] = {"cached_tokens": 10**9}
 
-    assert codec(PROVIDERS["openai"]).parse(json.dumps(body).encode()).usage.cached_prompt_tokens == 7
+    assert load_codec(PROVIDERS["openai"]).parse(json.dumps(body).encode()).usage.cached_prompt_tokens == 7
 
 
 def test_cached_tokens_are_added_up_over_calls() -> None:

@@ -27,17 +27,17 @@ def test_numbers_equal_scikit_learn(seed: int) -> None:
     assert pooled_auroc(coarse, labels) == pytest.approx(sk.roc_auc_score(labels, coarse), rel=1e-12)
     table = reliability(probabilities, labels, bins=10)
     came_true, said = calibration_curve(labels, probabilities, n_bins=10, strategy="quantile")
-    np.testing.assert_allclose(table.said, said, rtol=1e-12)
-    np.testing.assert_allclose(table.came_true, came_true, rtol=1e-12)
+    np.testing.assert_allclose(table.predicted, said, rtol=1e-12)
+    np.testing.assert_allclose(table.observed, came_true, rtol=1e-12)
 
 
 def test_the_reliability_table_of_a_small_case_is_the_one_made_by_hand() -> None:
     probabilities = np.array([0.9, 0.1, 0.8, 0.3])
     labels = np.array([1.0, 0.0, 0.0, 1.0])
     table = reliability(probabilities, labels, bins=2)
-    np.testing.assert_allclose(table.said, [0.2, 0.85])
-    assert table.came_true.tolist() == [0.5, 0.5]
-    assert table.count.tolist() == [2, 2]
+    np.testing.assert_allclose(table.predicted, [0.2, 0.85])
+    assert table.observed.tolist() == [0.5, 0.5]
+    assert table.counts.tolist() == [2, 2]
     assert table.error == pytest.approx((0.3 + 0.35) / 2)
     assert table.error == pytest.approx(expected_calibration_error(probabilities, labels, bins=2))
     assert table.slope == pytest.approx(0.0)
@@ -56,7 +56,7 @@ def test_a_calibrated_table_has_slope_one_and_a_too_sure_one_less() -> None:
 
 def test_more_bins_than_completions_leave_no_empty_bin() -> None:
     table = reliability(np.array([0.2, 0.7]), np.array([0.0, 1.0]), bins=15)
-    assert table.count.tolist() == [1, 1]
+    assert table.counts.tolist() == [1, 1]
     assert table.error == pytest.approx(0.25)
 
 

@@ -24,7 +24,7 @@ from swift_client.models import (
     save,
     user_folder,
 )
-from swift_client.reranker.escalation import PICKED
+from swift_client.reranker.escalation import HARD_QUESTION_NOTE
 from tests.servers import FaultServer, chat, error
 
 SURE, UNSURE = -50.0, 50.0
@@ -164,7 +164,7 @@ def test_escalating_draws_what_the_stopping_rule_left_out_and_pays_nothing_twice
     assert selection.stopped is None
     assert selection.reused == 0
     assert selection.accepted is True
-    assert PICKED in selection.notes
+    assert HARD_QUESTION_NOTE in selection.notes
     assert any("4 completions was not accepted" in note for note in selection.notes)
 
 
@@ -335,7 +335,7 @@ def test_an_answer_accepted_by_a_later_member_says_that_its_risk_was_measured_on
         selection = cascade.best_of("q", n=4)
 
     assert selection.accepted is True
-    assert PICKED in selection.notes
+    assert HARD_QUESTION_NOTE in selection.notes
     assert selection.path[0].accepted is False
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from swift_client.collect.collect import CollectProgress, CollectResult, Prices, collect, collect_async
-from swift_client.collect.runner import seed_of
+from swift_client.collect.runner import question_seed
 from swift_client.dataset.questions import read_questions
 from swift_client.errors import (
     AuthenticationError,
@@ -55,7 +55,9 @@ def run(server: FaultServer, out: Path, **settings: Any) -> CollectResult:
 
 def keys(out: Path) -> list[tuple[str, int]]:
     with SampleStore(out) as store:
-        return [(question.id, sample.index) for question, samples in store.groups() for sample in samples]
+        return [
+            (question.id, sample.index) for question, samples in store.questions_with_samples() for sample in samples
+        ]
 
 
 def test_it_draws_n_completions_of_each_question_with_numbers_and_identities(
@@ -68,7 +70,7 @@ def test_it_draws_n_completions_of_each_question_with_numbers_and_identities(
     assert sorted(keys(out)) == sorted(KEYS)
     assert all(request.json["temperature"] == 0.8 for request in fault_server.requests)
     with SampleStore(out) as store:
-        (first, *_), *_ = (samples for _, samples in store.groups())
+        (first, *_), *_ = (samples for _, samples in store.questions_with_samples())
     assert first.completion.text == "The answer is 4"
     assert first.completion.top_logprobs.shape == first.completion.top_ids.shape == (4, 3)
 
@@ -112,7 +114,7 @@ def test_with_one_completion_a_call_the_lost_ones_leave_gaps_that_are_filled_wit
     def serve(request: Received) -> Response:
         return error(500, "boom") if request.json["seed"] in broken else chat(["x"], k=3)
 
-    seeds = {key: [seed_of(key, 10) + index for index in range(4)] for key in (f"q{i}" for i in range(6))}
+    seeds = {key: [question_seed(key, 10) + index for index in range(4)] for key in (f"q{i}" for i in range(6))}
     assert len({seed for each in seeds.values() for seed in each}) == 24  # no two questions share their chance
     broken = {seed for each in seeds.values() for seed in each[1:3]}
     fault_server.serve(serve)

@@ -11,7 +11,7 @@ import pytest
 
 from swift_client.collect.collect import Prices, collect
 from swift_client.collect.import_replies import import_replies
-from swift_client.collect.runner import seed_of
+from swift_client.collect.runner import question_seed
 from swift_client.dataset.export_parquet import export_parquet
 from swift_client.errors import ConfigurationError, MissingExtraError, ProviderError
 from swift_client.store import SampleStore, StoredQuestion
@@ -133,8 +133,8 @@ def test_replies_are_imported_by_id_as_a_batch_writes_them_and_in_order(tmp_path
             assert store.counts() == wanted[form]
             assert store.meta is not None
             assert (store.meta.model, store.meta.top_logprobs) == ("test-model", 3)
-            assert store.spent().usage == result.usage
-            assert store.spent().cost == pytest.approx(result.cost)
+            assert store.totals().usage == result.usage
+            assert store.totals().cost == pytest.approx(result.cost)
             assert store.samples("q1")[1].completion.text == "The answer is 5"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["batch.db", "own.db", "r.jsonl", "raw.db"]
 
@@ -213,9 +213,9 @@ def test_parquet_holds_one_row_a_sample_with_all_numbers(samples: Path, tmp_path
     assert export_parquet(samples, tmp_path / "s.parquet") == 6
     rows = parquet.read_table(tmp_path / "s.parquet").to_pylist()
     with SampleStore(samples) as store:
-        held = [sample for _, group in store.groups() for sample in group]
+        held = [sample for _, group in store.questions_with_samples() for sample in group]
     assert [(row["question"], row["index"], row["seed"]) for row in rows] == [
-        (sample.question_id, sample.index, seed_of(sample.question_id, 5)) for sample in held
+        (sample.question_id, sample.index, question_seed(sample.question_id, 5)) for sample in held
     ]
     assert [row["label"] for row in rows] == [None] * 5 + [1]
     completion = held[5].completion

@@ -18,10 +18,10 @@ from swift_client.dataset.splits import Split
 from swift_client.dataset.stored import StoredGroups
 from swift_client.errors import ConfigurationError
 from swift_client.evaluation.evaluate import evaluate
-from swift_client.evaluation.learning_curve.curve import Curve, curve
+from swift_client.evaluation.learning_curve.curve import Curve, compute_curve
 from swift_client.models import save
 from swift_client.report.charts.learning_curve import curve_svg
-from swift_client.selection.voting import subsets
+from swift_client.selection.voting import draw_subsets
 from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.training.fit import fit
 from swift_client.training.recipes import recipe_of
@@ -64,11 +64,11 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def square(samples: Path) -> Curve:
-    return curve(samples, "family", n=4, **FAST)
+    return compute_curve(samples, "family", n=4, **FAST)
 
 
 def test_the_last_point_is_what_train_and_evaluate_say_and_majority_is_the_same_in_all(samples: Path) -> None:
-    found = curve(samples, "questions", sizes=[40, 9999], n=4, **FAST)
+    found = compute_curve(samples, "questions", sizes=[40, 9999], n=4, **FAST)
     groups = StoredGroups([samples], grade="number")
     known = sum(Split().part(group.question_id) != "test" for group in groups)
     assert [point.size for point in found.points] == [40, known]
@@ -95,13 +95,13 @@ def test_smaller_sets_lie_within_larger_ones_and_none_holds_a_test_question(
         return fit(groups, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("swift_client.training.fit.fit", watched)
-    curve(samples, "questions", sizes=[30, 60], n=2, **FAST)
+    compute_curve(samples, "questions", sizes=[30, 60], n=2, **FAST)
     assert [len(ids) for ids in seen[:2]] == [30, 60]
     assert seen[0] < seen[1] < seen[2]
     assert {Split().part(key) for key in seen[2]} == {"train", "validation"}
 
     seen.clear()
-    curve(samples, "family", n=2, **FAST)
+    compute_curve(samples, "family", n=2, **FAST)
     even = {f"q0-{at}" for at in range(0, 120, 2)}
     assert seen[0] < even
     assert seen[1].isdisjoint(even)
@@ -125,8 +125,8 @@ def test_a_head_that_is_given_is_judged_at_every_n_and_nothing_is_trained(sample
     groups = StoredGroups([samples], grade="number")
     head = fit(groups, provider="pocket", model="m", recipe=QUICK, answer="number").artifact
     save(head, tmp_path / "head.safetensors")
-    given = curve(samples, "n", ns=[1, 2, 6, 64], head=tmp_path / "head.safetensors", **FAST)
-    trained = curve(samples, "n", ns=[1, 2, 6], **FAST)
+    given = compute_curve(samples, "n", ns=[1, 2, 6, 64], head=tmp_path / "head.safetensors", **FAST)
+    trained = compute_curve(samples, "n", ns=[1, 2, 6], **FAST)
     assert [point.n for point in given.points] == [1, 2, 6]
     assert any("64" in note for note in given.notes)
     assert [point.accuracy for point in given.points] == [point.accuracy for point in trained.points]
@@ -137,7 +137,7 @@ def test_a_head_that_is_given_is_judged_at_every_n_and_nothing_is_trained(sample
 
 def test_other_questions_may_be_judged_on_and_then_all_of_the_samples_train(samples: Path, tmp_path: Path) -> None:
     other = samples_file(tmp_path / "t.db", graded_groups(30, seed=8))
-    found = curve(samples, "questions", sizes=[], n=4, test=other, **FAST)
+    found = compute_curve(samples, "questions", sizes=[], n=4, test=other, **FAST)
     assert [(point.size, point.tested) for point in found.points] == [(120, 30)]
 
 
@@ -154,29 +154,29 @@ def test_other_questions_may_be_judged_on_and_then_all_of_the_samples_train(samp
 )
 def test_what_cannot_be_drawn_is_one_sentence(samples: Path, over: str, options: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
-        curve(samples, over, **FAST | options)  # type: ignore[arg-type]
+        compute_curve(samples, over, **FAST | options)  # type: ignore[arg-type]
 
 
 def test_one_family_is_none(samples: Path) -> None:
     with pytest.raises(ConfigurationError, match="one family, 'unknown'"):
-        curve(without_families(samples.parent / "one.db"), "family", n=2, **FAST)
+        compute_curve(without_families(samples.parent / "one.db"), "family", n=2, **FAST)
 
 
 def test_a_question_that_is_for_judging_too_trains_no_head_and_a_note_says_so(samples: Path, tmp_path: Path) -> None:
     some = samples_file(tmp_path / "some.db", graded_groups(120)[:20])
-    found = curve(samples, "questions", sizes=[500], n=2, test=some, **FAST)
+    found = compute_curve(samples, "questions", sizes=[500], n=2, test=some, **FAST)
     assert [(point.size, point.tested) for point in found.points] == [(100, 20)]
     assert "20 questions are in the test files too" in found.notes[0]
     assert "500 questions are left out: there are 100" in found.notes[1]
 
 
 def test_majority_first_and_oracle_are_those_of_a_plain_loop(samples: Path) -> None:
-    (point,) = curve(samples, "n", ns=[4], **FAST).points
+    (point,) = compute_curve(samples, "n", ns=[4], **FAST).points
     majority, first, oracle = [], [], []
     for group in graded_groups(120):
         if Split().part(group.question_id) != "test":
             continue
-        for draw in subsets(6, 4, most=10, seed=0):
+        for draw in draw_subsets(6, 4, max_subsets=10, seed=0):
             said = [group.completions[at].text.split()[-1] for at in draw]
             majority.append(max(said, key=lambda one: (said.count(one), -said.index(one))) == "4")
             first.append(said[0] == "4")
@@ -188,8 +188,8 @@ def test_majority_first_and_oracle_are_those_of_a_plain_loop(samples: Path) -> N
 
 def test_several_seeds_are_averaged_with_their_spread_and_share_the_draws(samples: Path) -> None:
     options = FAST | {"sizes": [40], "n": 3}
-    alone = curve(samples, "questions", **options).points[0]
-    both = curve(samples, "questions", seeds=2, **options)
+    alone = compute_curve(samples, "questions", **options).points[0]
+    both = compute_curve(samples, "questions", seeds=2, **options)
     small, full = both.points
     assert (small.heads, full.heads, alone.heads) == (2, 2, 1)
     assert small.accuracy["majority"] == alone.accuracy["majority"]
@@ -201,14 +201,14 @@ def test_several_seeds_are_averaged_with_their_spread_and_share_the_draws(sample
 
 def test_of_several_files_one_without_families_is_a_family(tmp_path: Path) -> None:
     files = [without_families(tmp_path / f"{name}.db", seed) for name, seed in (("sums", 0), ("coins", 1))]
-    found = curve(files, "family", n=2, **FAST)
+    found = compute_curve(files, "family", n=2, **FAST)
     assert {point.tested_on for point in found.points} == {"sums", "coins"}
 
 
 def test_a_family_without_a_test_question_is_named(samples: Path, tmp_path: Path) -> None:
     other = samples_file(tmp_path / "t.db", graded_groups(1, seed=3))  # of the family "even"
     with pytest.raises(ConfigurationError, match="No test question is of the family 'odd'"):
-        curve(samples, "family", n=2, test=other, **FAST)
+        compute_curve(samples, "family", n=2, test=other, **FAST)
 
 
 def test_a_recipe_that_reads_hidden_states_learns_from_the_captured_layers(tmp_path: Path) -> None:
@@ -216,16 +216,17 @@ def test_a_recipe_that_reads_hidden_states_learns_from_the_captured_layers(tmp_p
     captured = states_file(tmp_path / "s.db", groups)
     row = replace(recipe_of("hidden", layers=[2]), epochs=12)
     blind, seeing = (
-        curve(captured, "questions", sizes=[], n=2, **FAST | {"recipe": recipe}).points[0] for recipe in (QUICK, row)
+        compute_curve(captured, "questions", sizes=[], n=2, **FAST | {"recipe": recipe}).points[0]
+        for recipe in (QUICK, row)
     )
     assert seeing.within_question_auroc.value > 0.8 > blind.within_question_auroc.value
     with pytest.raises(ConfigurationError, match="Hidden state 1 was not captured"):
-        curve(captured, "questions", **FAST | {"recipe": recipe_of("hidden", layers=[1])})
+        compute_curve(captured, "questions", **FAST | {"recipe": recipe_of("hidden", layers=[1])})
 
 
 def test_a_note_says_which_heads_it_is_about(samples: Path) -> None:
     silent = replace(QUICK, epochs=1, learning_rate=1e-9, steps=1)
-    found = curve(samples, "questions", sizes=[40], n=2, **FAST | {"recipe": silent})
+    found = compute_curve(samples, "questions", sizes=[40], n=2, **FAST | {"recipe": silent})
     about = [note for note in found.notes if "no better than majority" in note]
     weak = [point.trained_on for point in found.points if not point.helping]
     assert bool(about) == bool(weak)
@@ -263,6 +264,6 @@ def test_wrong_options_are_refused_before_anything_is_read(arguments: list[str])
 def test_names_of_families_are_text_in_the_picture(samples: Path, square: Curve) -> None:
     named = replace(square, points=tuple(replace(point, trained_on="<script>") for point in square.points))
     assert "<script>" not in curve_svg(named)
-    lone = curve(samples, "n", ns=[2], **FAST)
+    lone = compute_curve(samples, "n", ns=[2], **FAST)
     assert "nan" not in curve_svg(lone)
     assert not np.isnan(lone.points[0].accuracy["majority"].value)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from swift_client.cli.demo.graded import Asked, counts, grade
-from swift_client.models import NO_BETTER
+from swift_client.cli.demo.graded import GradedQuestion, count_correct, grade
+from swift_client.models import NO_BETTER_VERDICT
 from swift_client.pocket.questions import Question
 from swift_client.types import Candidate, Completion, Selection
 from tests.children import command, python
@@ -30,25 +30,25 @@ def selected(*answers: str | None, winner: int) -> Selection:
     )
 
 
-def asked(*answers: str | None, winner: int) -> Asked:
+def asked(*answers: str | None, winner: int) -> GradedQuestion:
     selection = selected(*answers, winner=winner)
-    return Asked(QUESTION, selection, grade(QUESTION, selection))
+    return GradedQuestion(QUESTION, selection, grade(QUESTION, selection))
 
 
 def test_answers_equal_to_the_truth_are_right_however_they_are_written() -> None:
-    assert asked("42", "41", None, "42.0", winner=0).right == (True, False, False, True)
+    assert asked("42", "41", None, "42.0", winner=0).correct_flags == (True, False, False, True)
 
 
 def test_majority_is_the_most_frequent_answer_that_voted_and_the_first_of_equals() -> None:
-    assert asked("7", "42", "42", winner=0).majority == 1
-    assert asked("7", "42", winner=1).majority == 0
-    assert asked(None, None, winner=1).majority == 0
+    assert asked("7", "42", "42", winner=0).majority_index == 1
+    assert asked("7", "42", winner=1).majority_index == 0
+    assert asked(None, None, winner=1).majority_index == 0
 
 
 def test_each_way_to_answer_is_counted_on_its_own() -> None:
     both = [asked("7", "42", "7", winner=1), asked("42", "42", "7", winner=2)]
 
-    assert counts(both) == {"first": 1, "majority": 1, "chosen": 1, "any": 2}
+    assert count_correct(both) == {"first": 1, "majority": 1, "chosen": 1, "any": 2}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_demo_asks_the_real_model_and_reports_one_document(folder: Path) -> None
         assert len(question["selection"]["candidates"]) == 8
         assert question["selection"]["signal"].startswith("logprobs:k=")
     assert document["usage"]["completion_tokens"] > 0
-    helps = document["head"] is not None and document["head"]["verdict"] != NO_BETTER
+    helps = document["head"] is not None and document["head"]["verdict"] != NO_BETTER_VERDICT
     assert document["questions"][0]["selection"]["scorer"] == ("head pocket/pocket" if helps else "mean_logprob")
 
 

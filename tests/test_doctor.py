@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swift_client.adapters import PROVIDERS, Transport, codec
-from swift_client.diagnostics.doctor import Diagnosis, examine, logprob_space
-from swift_client.diagnostics.sample_fit import sample_fit, wilson
+from swift_client.adapters import PROVIDERS, Transport, load_codec
+from swift_client.diagnostics.doctor import Diagnosis, examine, infer_logprob_space
+from swift_client.diagnostics.sample_fit import measure_sample_fit, wilson_interval
 from swift_client.errors import AuthenticationError
 from swift_client.types import Completion
 from tests.servers import FaultServer, Received, Response, error, json_response
@@ -44,7 +44,7 @@ async def diagnose(
     row = replace(PROVIDERS["openai" if model.startswith("gpt") else "openai-compatible"], base_url=server.url)
     transport = Transport(row, api_key="k")
     try:
-        return await examine(transport, codec(row), model, samples=samples)
+        return await examine(transport, load_codec(row), model, samples=samples)
     finally:
         await transport.aclose()
 
@@ -118,10 +118,10 @@ async def test_a_wrong_key_is_raised_as_it_is(fault_server: FaultServer) -> None
 def test_lists_that_tell_nothing_are_unknown() -> None:
     nothing, one, flat = np.zeros(0, np.float32), np.zeros(1, np.float32), np.full(5, -1.6, np.float32)
     odd = np.array([0.0, -1.0, -2.0], np.float32)
-    assert logprob_space(nothing, nothing) == "unknown"
-    assert logprob_space(one, one) == "unknown"
-    assert logprob_space(flat, flat) == "unknown"
-    assert logprob_space(odd, odd * 2) == "unknown"
+    assert infer_logprob_space(nothing, nothing) == "unknown"
+    assert infer_logprob_space(one, one) == "unknown"
+    assert infer_logprob_space(flat, flat) == "unknown"
+    assert infer_logprob_space(odd, odd * 2) == "unknown"
 
 
 # --- samples -------------------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ async def test_true_lists_are_doubted_about_as_rarely_as_promised() -> None:
             Completion(text="x", tokens=("x",), logprobs=top[0, [at]], top_logprobs=top, censored=np.zeros(1, np.bool_))
             for at in dice.choice(6, p=p, size=20)
         ]
-        found = sample_fit(some)
+        found = measure_sample_fit(some)
         assert found is not None
         assert found.expected == pytest.approx(float((p * np.log(p)).sum()), abs=1e-5)
         doubted += min(found.chance_of_less, found.chance_of_more) < 0.05
@@ -207,9 +207,9 @@ async def test_true_lists_are_doubted_about_as_rarely_as_promised() -> None:
 
 
 def test_wilsons_interval_is_the_textbooks() -> None:
-    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
-    assert wilson(10, 20) == pytest.approx((0.2993, 0.7007), abs=1e-4)
-    assert wilson(20, 20) == pytest.approx((0.8389, 1.0), abs=1e-4)
+    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    assert wilson_interval(10, 20) == pytest.approx((0.2993, 0.7007), abs=1e-4)
+    assert wilson_interval(20, 20) == pytest.approx((0.8389, 1.0), abs=1e-4)
 
 
 async def test_a_model_that_thinks_by_default_is_asked_not_to(fault_server: FaultServer) -> None:

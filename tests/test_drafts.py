@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from swift_client.atomic_write import draft_of
+from swift_client.atomic_write import atomic_write
 
 
 def test_a_file_takes_its_name_once_it_is_whole(tmp_path: Path) -> None:
     target = tmp_path / "report.html"
     target.write_text("old")
-    with draft_of(target) as draft:
+    with atomic_write(target) as draft:
         draft.write_text("new")
         assert target.read_text() == "old"
         assert draft.parent == tmp_path
@@ -24,7 +24,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: B
     target.write_text("old")
 
     def fail() -> None:
-        with draft_of(target) as draft:
+        with atomic_write(target) as draft:
             draft.write_text("half")
             raise error
 
@@ -35,5 +35,5 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: B
 
 
 def test_a_folder_that_is_not_there_is_an_oserror(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), draft_of(tmp_path / "nowhere" / "file") as draft:
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "nowhere" / "file") as draft:
         draft.write_text("x")

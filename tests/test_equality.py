@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swift_client.answers import equal, math_equality, normal, read
-from swift_client.answers.equality import group
-from swift_client.answers.numbers import exact, shortest
+from swift_client.answers import are_equal, math_equality, normalize, read
+from swift_client.answers.equality import group_answers
+from swift_client.answers.numbers import parse_number, shorten_decimal
 
 needs_math = pytest.mark.skipif(importlib.util.find_spec("math_verify") is None, reason="math-verify is not installed")
 TOWER = "9^{9^{9^{9^{9}}}}"
@@ -50,13 +50,13 @@ TOWER = "9^{9^{9^{9^{9}}}}"
     ],
 )
 def test_plain_numbers_have_an_exact_value_and_nothing_else_has(text: str, value: Fraction | None) -> None:
-    assert exact(text) == value
+    assert parse_number(text) == value
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=6, min_value=-(10**9), max_value=10**9))
 def test_the_shortest_writing_keeps_the_value(number) -> None:
-    assert exact(shortest(str(number))) == Fraction(number)
-    assert exact(normal(str(number))) == Fraction(number)
+    assert parse_number(shorten_decimal(str(number))) == Fraction(number)
+    assert parse_number(normalize(str(number))) == Fraction(number)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_the_shortest_writing_keeps_the_value(number) -> None:
     ],
 )
 def test_answers_are_equal_by_text_or_by_exact_value(a: str, b: str, same: bool) -> None:
-    groups, _ = group([normal(a) or None, normal(b) or None])
+    groups, _ = group_answers([normalize(a) or None, normalize(b) or None])
     assert (groups[0] is not None and groups[0] == groups[1]) == same
 
 
@@ -96,24 +96,24 @@ ANSWERS = st.sampled_from(["1/2", "0.5", "2/4", "1", "1.0", "1e0", "paris", "2 1
 @settings(max_examples=30)
 @given(st.lists(ANSWERS, max_size=8), st.randoms())
 def test_grouping_is_an_equivalence_that_no_order_changes(values: list[str | None], random) -> None:
-    groups, note = group(values)
+    groups, note = group_answers(values)
     assert note is None
     assert [at is None for at in groups] == [value is None for value in values]
     for i, left in enumerate(values):
         for j, right in enumerate(values):
             if left is not None and right is not None:
-                pair, _ = group([left, right])
+                pair, _ = group_answers([left, right])
                 assert (groups[i] == groups[j]) == (pair[0] == pair[1])
     order = list(range(len(values)))
     random.shuffle(order)
-    shuffled, _ = group([values[at] for at in order])
+    shuffled, _ = group_answers([values[at] for at in order])
     for i, a in enumerate(order):
         for j, b in enumerate(order):
             assert (shuffled[i] == shuffled[j]) == (groups[a] == groups[b])
 
 
 def test_groups_are_counted_in_order_of_appearance() -> None:
-    assert group(["b", None, "a", "b", "1.0", "1"])[0] == (0, None, 1, 0, 2, 2)
+    assert group_answers(["b", None, "a", "b", "1.0", "1"])[0] == (0, None, 1, 0, 2, 2)
 
 
 def test_letters_and_json_are_equal_only_as_texts() -> None:
@@ -122,9 +122,9 @@ def test_letters_and_json_are_equal_only_as_texts() -> None:
 
 
 def test_two_written_answers_can_be_compared_with_a_readers_normal_form() -> None:
-    assert equal("$1,234.00", "1234", "number")
-    assert not equal("1234", "1235", "number")
-    assert not equal("no number", "no number", "number")
+    assert are_equal("$1,234.00", "1234", "number")
+    assert not are_equal("1234", "1235", "number")
+    assert not are_equal("no number", "no number", "number")
 
 
 @needs_math
@@ -145,18 +145,18 @@ def test_two_written_answers_can_be_compared_with_a_readers_normal_form() -> Non
     ],
 )
 def test_formulas_are_equal_as_mathematics(a: str, b: str, same: bool) -> None:
-    assert equal(a, b, "text") == same
-    assert equal(b, a, "text") == same
+    assert are_equal(a, b, "text") == same
+    assert are_equal(b, a, "text") == same
 
 
 @needs_math
 def test_a_formula_that_hangs_is_killed_at_the_deadline_and_counts_as_different() -> None:
     worker = math_equality.FormulaWorker()
-    assert worker.same("x+1", "1+x") is True
+    assert worker.are_equal("x+1", "1+x") is True
     start = time.monotonic()
-    assert worker.same(TOWER, "x+1", seconds=0.5) is None
+    assert worker.are_equal(TOWER, "x+1", seconds=0.5) is None
     assert time.monotonic() - start < 3
-    assert worker.same("x+1", "1+x") is True
+    assert worker.are_equal("x+1", "1+x") is True
 
 
 @needs_math
@@ -176,7 +176,7 @@ def test_one_worker_serves_many_threads() -> None:
     worker = math_equality.FormulaWorker()
     results: list[bool | None] = []
     threads = [
-        threading.Thread(target=lambda at=at: results.append(worker.same(f"x+{at}", f"{at}+x", seconds=20)))
+        threading.Thread(target=lambda at=at: results.append(worker.are_equal(f"x+{at}", f"{at}+x", seconds=20)))
         for at in range(8)
     ]
     for thread in threads:
@@ -242,7 +242,7 @@ print(worker._child.pid, flush=True)
 def test_without_math_verify_formulas_are_compared_as_text_and_the_note_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(math_equality, "available", lambda: False)
+    monkeypatch.setattr(math_equality, "is_available", lambda: False)
     answers = read([r"\boxed{x+1}", r"\boxed{1+x}", r"\boxed{x + 1}"], "boxed")
     assert answers.groups == (0, 1, 0)
     assert answers.note is not None

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from swift_client.adapters import PROVIDERS
-from swift_client.adapters.transport.error_responses import from_error_object, from_response, logprobs_refused
+from swift_client.adapters.transport.error_responses import error_from_object, error_from_response, is_logprobs_refusal
 from swift_client.errors import (
     AuthenticationError,
     BadRequestError,
@@ -212,7 +212,7 @@ ROWS = (
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.provider}-{row.status}-{row.says[:20]}")
 def test_a_providers_error_becomes_ours_and_keeps_its_own_words(row: Row) -> None:
     body = row.body if isinstance(row.body, str) else json.dumps(row.body)
-    found = from_response(row.status, {}, body.encode(), PROVIDERS[row.provider], secrets=[KEY])
+    found = error_from_response(row.status, {}, body.encode(), PROVIDERS[row.provider], secrets=[KEY])
     assert type(found) is row.kind
     assert row.says in found.message
     assert found.retryable is row.again
@@ -232,8 +232,8 @@ REFUSALS = [row for row in ROWS if ("ogprobs" in row.says or "Invalid option" in
 @pytest.mark.parametrize("row", REFUSALS, ids=lambda row: row.provider)
 def test_a_refusal_of_logprobs_is_known_as_one_whoever_says_it(row: Row) -> None:
     body = row.body if isinstance(row.body, str) else json.dumps(row.body)
-    found = from_response(row.status, {}, body.encode(), PROVIDERS[row.provider])
-    assert logprobs_refused(found)
+    found = error_from_response(row.status, {}, body.encode(), PROVIDERS[row.provider])
+    assert is_logprobs_refusal(found)
 
 
 @pytest.mark.parametrize(
@@ -249,4 +249,4 @@ def test_a_refusal_of_logprobs_is_known_as_one_whoever_says_it(row: Row) -> None
     ],
 )
 def test_an_error_in_the_middle_of_a_stream_is_the_same_error(error: Any, kind: type[ProviderError]) -> None:
-    assert type(from_error_object(error)) is kind
+    assert type(error_from_object(error)) is kind

@@ -17,24 +17,26 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 from swift_client.dataset.question_samples import Group
 from swift_client.dataset.splits import Split
 from swift_client.errors import ArtifactError, ArtifactMismatchError, ConfigurationError
-from swift_client.evaluation.baselines import MOST_RANKS, TEMPERATURES, trained_baselines
+from swift_client.evaluation.baselines import MAX_RANKS, TEMPERATURES, train_baselines
 from swift_client.evaluation.bootstrap import resampled_sums
 from swift_client.evaluation.evaluate import evaluate
-from swift_client.evaluation.methods import METHODS, Agreement, Drawn, picks
-from swift_client.evaluation.pools import Pools, free_scorings, head_scoring, pool
+from swift_client.evaluation.methods import METHODS, Agreement, DrawnSubsets, choose_winners
+from swift_client.evaluation.pools import StackedPools, build_pool, head_scorer, label_free_scorers
 from swift_client.evaluation.result import Evaluation
 from swift_client.features import DEFAULT_RESPONSE_TERMS, TokenTable, response, token
-from swift_client.features.segments import mean_runs
+from swift_client.features.segments import segment_mean
 from swift_client.models import HeadArtifact, ResponseWeights
-from swift_client.selection.select import Rules, judge
-from swift_client.selection.voting import subsets
+from swift_client.selection.select import SelectionConfig, select_best
+from swift_client.selection.voting import draw_subsets
 from swift_client.training.fit import fit
 from swift_client.training.recipes import RECIPES, Recipe
 from swift_client.types import Completion
 
 from .graded import graded_groups
 
-SINGLES = [m.score for m in METHODS if m.kind == "single" and not m.needs_labels and m.score not in ("none", "longest")]
+SINGLES = [
+    m.scorer for m in METHODS if m.kind == "single" and not m.needs_labels and m.scorer not in ("none", "longest")
+]
 
 
 AGREEING = replace(RECIPES["default"], terms=(*DEFAULT_RESPONSE_TERMS, "agreement"), identity=())
@@ -117,38 +119,38 @@ def selectable() -> dict[str, tuple[Any, Any]]:
 @pytest.mark.parametrize("n", [1, 2, 3, 6])
 def test_every_row_picks_what_a_selection_would_from_the_same_completions(n: int, answer: str | None) -> None:
     head, swift = agreeing_head(), trained_head("swift")
-    scorings = free_scorings({method.score for method in METHODS}) | {
-        "head": head_scoring(head),
-        "swift": head_scoring(swift),
+    scorings = label_free_scorers({method.scorer for method in METHODS}) | {
+        "head": head_scorer(head),
+        "swift": head_scorer(swift),
     }
     rng = np.random.default_rng(n)
     draws = np.array([rng.permutation(6)[:n] for _ in range(3)])
     groups = messy(20)
-    pools = Pools.of([pool(group, scorings, answer) for group in groups])
-    drawn = Drawn(pools, draws, auto=answer == "auto", agreement=Agreement.of(head))
+    pools = StackedPools.stack([build_pool(group, scorings, answer) for group in groups])
+    drawn = DrawnSubsets(pools, draws, auto_answer=answer == "auto", agreement=Agreement.from_head(head))
     rows = selectable()
     for method in METHODS:
         if method.name in rows:
             scorer, select = rows[method.name]
-            won = picks(method, drawn)
+            won = choose_winners(method, drawn)
             for question, group in enumerate(groups):
                 for at, draw in enumerate(draws.tolist()):
-                    rules = Rules(scorer=scorer, answer=answer, select=select)
-                    selection = judge(renumbered(group.completions, draw), rules)
+                    rules = SelectionConfig(scorer=scorer, answer=answer, select=select)
+                    selection = select_best(renumbered(group.completions, draw), rules)
                     assert won[question, at] == selection.winner, (method.name, group.question_id, draw)
 
 
 def test_a_head_says_of_a_draw_what_it_says_in_a_selection() -> None:
     head = agreeing_head()
     groups = messy(10)
-    pools = Pools.of([pool(group, {"head": head_scoring(head)}, "auto") for group in groups])
+    pools = StackedPools.stack([build_pool(group, {"head": head_scorer(head)}, "auto") for group in groups])
     draws = np.array([[0, 3, 5], [4, 2, 1]])
-    drawn = Drawn(pools, draws, auto=True, agreement=Agreement.of(head))
-    chances = drawn.chances("head")
+    drawn = DrawnSubsets(pools, draws, auto_answer=True, agreement=Agreement.from_head(head))
+    chances = drawn.probabilities("head")
     assert chances is not None
     for question, group in enumerate(groups):
         for at, draw in enumerate(draws.tolist()):
-            selection = judge(renumbered(group.completions, draw), Rules(scorer=head))
+            selection = select_best(renumbered(group.completions, draw), SelectionConfig(scorer=head))
             said = [np.nan if each.probability is None else each.probability for each in selection.candidates]
             assert chances[question, at] == pytest.approx(said, abs=1e-6, nan_ok=True)
 
@@ -267,7 +269,9 @@ def test_neither_the_order_of_questions_nor_of_completions_matters() -> None:
 def test_the_quality_of_scores_is_what_sklearn_finds() -> None:
     head, groups = trained_head(), graded_groups(40)
     tested = [group for group in groups if Split().part(group.question_id) == "test"]
-    selections = [judge(group.completions, Rules(scorer=replace(head, training={}))) for group in tested]
+    selections = [
+        select_best(group.completions, SelectionConfig(scorer=replace(head, training={}))) for group in tested
+    ]
     scores = np.array([each.score for selection in selections for each in selection.candidates])
     chances = np.array([each.probability for selection in selections for each in selection.candidates])
     labels = np.concatenate([group.labels for group in tested])
@@ -314,7 +318,7 @@ def test_intervals_come_from_one_resampling_of_the_questions() -> None:
 
 def test_wepr_and_length_are_the_logistic_regressions_of_sklearn() -> None:
     groups, split = graded_groups(40, k=8), Split()
-    found, _, notes = trained_baselines(groups, split=split, answer="auto")
+    found, _, notes = train_baselines(groups, split=split, answer="auto")
     assert not notes
     learned = [group for group in groups if split.part(group.question_id) == "train"]
     labels = np.concatenate([group.labels for group in learned])
@@ -322,7 +326,7 @@ def test_wepr_and_length_are_the_logistic_regressions_of_sklearn() -> None:
 
     def columns(completions: Sequence[Completion]) -> dict[str, np.ndarray]:
         table = TokenTable(completions, width=8)
-        means = [mean_runs(row, table.offsets) for row in token.rank_surprise(table)]
+        means = [segment_mean(row, table.offsets) for row in token.rank_surprise(table)]
         length = np.log1p(np.diff(table.offsets))[:, None]
         return {"wepr": np.stack([*means, *response.max_rank_surprise(table)], axis=1), "length": length}
 
@@ -333,18 +337,18 @@ def test_wepr_and_length_are_the_logistic_regressions_of_sklearn() -> None:
         said = found[name](new)
         wanted = model.predict_proba((columns(new)[name] - mean) / scale)[:, 1]
         assert said.probabilities == pytest.approx(wanted, abs=1e-6)
-    assert MOST_RANKS == 10
+    assert MAX_RANKS == 10
 
 
 def test_cisc_gets_the_temperature_that_is_most_often_right_on_training_questions() -> None:
     groups, split = graded_groups(40, n=5, seed=4), Split()
     learned = [group for group in groups if split.part(group.question_id) == "train"]
-    found = trained_baselines(groups, split=split, answer="auto").temperature
+    found = train_baselines(groups, split=split, answer="auto").temperature
 
     def right(temperature: float) -> float:
         total = 0.0
         for group in learned:
-            for draw in subsets(5, 5, most=50, seed=0).tolist():
+            for draw in draw_subsets(5, 5, max_subsets=50, seed=0).tolist():
                 weights: dict[str, float] = defaultdict(float)
                 for at in draw:
                     completion = group.completions[at]
@@ -365,11 +369,11 @@ def test_baselines_never_learn_from_what_is_evaluated() -> None:
         replace(group, labels=1 - group.labels) if Split().part(group.question_id) == "test" else group
         for group in groups
     ]
-    one, other = (trained_baselines(each, split=Split(), answer="auto") for each in (groups, spoiled))
+    one, other = (train_baselines(each, split=Split(), answer="auto") for each in (groups, spoiled))
     assert one.temperature == other.temperature
     new = graded_groups(1, seed=5)[0].completions
     for name in ("wepr", "length", "swift"):
-        assert np.array_equal(one.scorings[name](new).values, other.scorings[name](new).values)
+        assert np.array_equal(one.scorers[name](new).values, other.scorers[name](new).values)
 
 
 def test_unseen_questions_are_evaluated_beside_baselines_trained_elsewhere() -> None:

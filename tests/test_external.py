@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from swift_client import Completion, SwiftReranker
-from swift_client.adapters.local.reward_model import RewardModel, RewardServer, rewards_of
+from swift_client.adapters.local.reward_model import RewardModel, RewardServer, parse_rewards
 from swift_client.errors import ConfigurationError, ResponseDecodeError
 from swift_client.scoring.fusion import fuse
 from swift_client.types import Message
@@ -170,7 +170,7 @@ def test_a_reward_server_is_asked_once_with_all_answers(fault_server: FaultServe
 )  # fmt: skip
 def test_a_server_that_answers_with_something_else_is_one_clear_error(reply: bytes) -> None:
     with pytest.raises(ResponseDecodeError, match="gave no 1 numbers"):
-        rewards_of(reply, 1)
+        parse_rewards(reply, 1)
 
 
 def test_a_server_that_is_not_there_costs_a_note(fault_server: FaultServer) -> None:
@@ -180,7 +180,7 @@ def test_a_server_that_is_not_there_costs_a_note(fault_server: FaultServer) -> N
 
 def test_numbers_of_a_whole_reply_are_read_by_index() -> None:
     data: Sequence[dict[str, Any]] = [{"index": 1, "probs": [0.2]}, {"index": 0, "probs": [0.1, 0.9]}]
-    assert rewards_of(json.dumps({"data": data}).encode(), 2) == [0.1, 0.2]
+    assert parse_rewards(json.dumps({"data": data}).encode(), 2) == [0.1, 0.2]
 
 
 async def test_the_event_loop_ticks_while_a_sync_scorer_works(fault_server: FaultServer) -> None:

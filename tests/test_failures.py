@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from swift_client.adapters import PROVIDERS
 from swift_client.adapters.transport import retry_after
 from swift_client.adapters.transport.error_responses import (
-    from_error_object,
-    from_response,
-    logprobs_refused,
-    not_json,
+    error_from_html,
+    error_from_object,
+    error_from_response,
+    is_logprobs_refusal,
     scrub,
 )
-from swift_client.adapters.transport.parameter_limits import cap_from_message
+from swift_client.adapters.transport.parameter_limits import parse_parameter_limit
 from swift_client.errors import (
     AuthenticationError,
     BadRequestError,
@@ -59,7 +59,7 @@ def openai_body(message: str, **fields: Any) -> bytes:
 def test_every_status_has_its_class_its_hint_and_its_verdict_on_retries(
     status: int, kind: type[ProviderError], retryable: bool
 ) -> None:
-    error = from_response(status, {"X-Request-Id": "req_1"}, openai_body("No."), OPENAI)
+    error = error_from_response(status, {"X-Request-Id": "req_1"}, openai_body("No."), OPENAI)
     assert type(error) is kind
     assert error.retryable is retryable
     assert (error.provider, error.status, error.request_id) == ("openai", status, "req_1")
@@ -68,11 +68,13 @@ def test_every_status_has_its_class_its_hint_and_its_verdict_on_retries(
 
 
 def test_the_hint_of_a_401_names_the_key_variable() -> None:
-    assert "OPENAI_API_KEY" in str(from_response(401, {}, b"", OPENAI))
+    assert "OPENAI_API_KEY" in str(error_from_response(401, {}, b"", OPENAI))
 
 
 def test_a_used_up_quota_is_a_rate_limit_that_no_retry_can_help() -> None:
-    error = from_response(429, {}, openai_body("You exceeded your current quota.", code="insufficient_quota"), OPENAI)
+    error = error_from_response(
+        429, {}, openai_body("You exceeded your current quota.", code="insufficient_quota"), OPENAI
+    )
     assert isinstance(error, RateLimitError)
     assert not error.retryable
     assert "credit" in error.hint
@@ -81,7 +83,7 @@ def test_a_used_up_quota_is_a_rate_limit_that_no_retry_can_help() -> None:
 @pytest.mark.parametrize(("header", "verdict"), [("true", True), ("false", False)])
 def test_x_should_retry_overrides_the_status(header: str, verdict: bool) -> None:
     for status in (400, 429, 500):
-        assert from_response(status, {"x-should-retry": header}, b"", OPENAI).retryable is verdict
+        assert error_from_response(status, {"x-should-retry": header}, b"", OPENAI).retryable is verdict
 
 
 @pytest.mark.parametrize(
@@ -106,24 +108,24 @@ def test_x_should_retry_overrides_the_status(header: str, verdict: bool) -> None
     ],
 )
 def test_the_providers_own_sentence_is_kept_in_every_shape(body: bytes, message: str) -> None:
-    assert from_response(400, {}, body, OPENAI).message == message
+    assert error_from_response(400, {}, body, OPENAI).message == message
 
 
 def test_param_is_kept_for_bad_requests() -> None:
-    error = from_response(400, {}, openai_body("n is too large", param="n"), OPENAI)
+    error = error_from_response(400, {}, openai_body("n is too large", param="n"), OPENAI)
     assert isinstance(error, BadRequestError)
     assert error.param == "n"
 
 
 def test_a_prompt_that_is_echoed_back_is_cut_short() -> None:
-    assert len(from_response(400, {}, openai_body("bad prompt: " + "x" * 100_000), OPENAI).message) < 700
+    assert len(error_from_response(400, {}, openai_body("bad prompt: " + "x" * 100_000), OPENAI).message) < 700
 
 
 @given(st.binary(max_size=300), st.integers(300, 999))
 @example(b"[" * 100_000, 400)
 @example(b'{"error":{"message":5,"details":[{"retryDelay":"x"}],"code":-1}}', 429)
 def test_no_body_whatever_escapes_as_another_exception(body: bytes, status: int) -> None:
-    error = from_response(status, {"retry-after": "\x00", "retry-after-ms": "nan"}, body, OPENAI)
+    error = error_from_response(status, {"retry-after": "\x00", "retry-after-ms": "nan"}, body, OPENAI)
     assert error.message
 
 
@@ -143,8 +145,8 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_no_json_whatever_escapes_as_another_exception(value: object) -> None:
-    assert from_response(400, {}, json.dumps(value).encode(), OPENAI).message
-    assert from_error_object(value).message
+    assert error_from_response(400, {}, json.dumps(value).encode(), OPENAI).message
+    assert error_from_object(value).message
 
 
 @pytest.mark.parametrize(
@@ -161,17 +163,17 @@ def test_no_json_whatever_escapes_as_another_exception(value: object) -> None:
 def test_an_error_object_inside_a_200_becomes_the_matching_error(
     value: object, kind: type[ProviderError], status: int | None
 ) -> None:
-    error = from_error_object(value)
+    error = error_from_object(value)
     assert type(error) is kind
     assert error.status == status
 
 
 def test_a_web_page_with_200_is_no_reply() -> None:
-    error = not_json(b"\n <!doctype html><title>Sign in</title>", OPENAI)
+    error = error_from_html(b"\n <!doctype html><title>Sign in</title>", OPENAI)
     assert isinstance(error, ResponseDecodeError)
     assert "Sign in" in str(error)
     assert "base_url" in str(error)
-    assert not_json(b'{"choices": []}') is None
+    assert error_from_html(b'{"choices": []}') is None
 
 
 @pytest.mark.parametrize(
@@ -193,20 +195,20 @@ def test_a_web_page_with_200_is_no_reply() -> None:
     ],
 )
 def test_the_wait_that_a_429_asks_for(headers: dict[str, str], message: str, seconds: float | None) -> None:
-    error = from_response(429, headers, openai_body(message), OPENAI)
+    error = error_from_response(429, headers, openai_body(message), OPENAI)
     assert isinstance(error, RateLimitError)
     assert error.retry_after == (None if seconds is None else pytest.approx(seconds))
 
 
 def test_an_http_date_is_read_against_the_clock() -> None:
     headers = {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}
-    assert retry_after.from_headers(headers, now=1445412480 - 30) == pytest.approx(30)
+    assert retry_after.retry_after_from_headers(headers, now=1445412480 - 30) == pytest.approx(30)
 
 
 def test_googles_retry_info_is_read() -> None:
     details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "17.5s"}]
     body = json.dumps({"error": {"message": "RESOURCE_EXHAUSTED", "details": details}}).encode()
-    error = from_response(429, {}, body)
+    error = error_from_response(429, {}, body)
     assert isinstance(error, RateLimitError)
     assert error.retry_after == 17.5
 
@@ -215,13 +217,16 @@ def test_googles_retry_info_is_read() -> None:
     st.integers(0, 99), st.integers(0, 59), st.floats(0, 59).map(lambda seconds: round(seconds, 2)), st.text(max_size=9)
 )
 def test_hours_minutes_and_seconds_add_up(hours: int, minutes: int, seconds: float, tail: str) -> None:
-    read = retry_after.from_message(f"Rate limit. Please try again in {hours}h{minutes}m{seconds}s. {tail}")
+    read = retry_after.retry_after_from_message(f"Rate limit. Please try again in {hours}h{minutes}m{seconds}s. {tail}")
     assert read == pytest.approx(hours * 3600 + minutes * 60 + seconds)
 
 
 @given(st.text())
 def test_waits_of_any_text_are_seconds_or_none(text: str) -> None:
-    for read in (retry_after.from_message("try again in " + text), retry_after.from_headers({"retry-after": text})):
+    for read in (
+        retry_after.retry_after_from_message("try again in " + text),
+        retry_after.retry_after_from_headers({"retry-after": text}),
+    ):
         assert read is None or read >= 0
 
 
@@ -257,7 +262,7 @@ def test_waits_of_any_text_are_seconds_or_none(text: str) -> None:
     ],
 )
 def test_a_400_that_names_a_cap_is_read(message: str, param: str | None, cap: tuple[str, int] | None) -> None:
-    assert cap_from_message(message, param=param, asked={"n": 16, "top_logprobs": 20}) == cap
+    assert parse_parameter_limit(message, param=param, request_values={"n": 16, "top_logprobs": 20}) == cap
 
 
 CAP_SENTENCES = (
@@ -275,8 +280,8 @@ CAP_SENTENCES = (
 def test_every_sentence_gives_its_field_and_number_back(sentence: str, field: str, cap: int, above: int) -> None:
     got = cap + above
     message = sentence.format(field=field, low=1 if field == "n" else 0, cap=cap, got=got)
-    assert cap_from_message(message, asked={field: got}) == (field, cap)
-    assert cap_from_message(message) == (field, cap)
+    assert parse_parameter_limit(message, request_values={field: got}) == (field, cap)
+    assert parse_parameter_limit(message) == (field, cap)
 
 
 @given(st.text(), st.none() | st.text(max_size=12), st.integers(1, 99), st.integers(0, 20))
@@ -284,7 +289,7 @@ def test_a_cap_of_any_text_lowers_what_was_asked_and_is_never_below_its_floor(
     message: str, param: str | None, n: int, top: int
 ) -> None:
     asked = {"n": n, "top_logprobs": top}
-    cap = cap_from_message(message, param=param, asked=asked)
+    cap = parse_parameter_limit(message, param=param, request_values=asked)
     assert cap is None or (cap[1] < asked[cap[0]] and cap[1] >= (1 if cap[0] == "n" else 0))
 
 
@@ -305,7 +310,7 @@ def test_a_cap_of_any_text_lowers_what_was_asked_and_is_never_below_its_floor(
     ],
 )
 def test_a_refusal_of_logprobs_is_told_from_a_cap(status: int, message: str, refused: bool) -> None:
-    assert logprobs_refused(from_response(status, {}, openai_body(message))) is refused
+    assert is_logprobs_refusal(error_from_response(status, {}, openai_body(message))) is refused
 
 
 def test_keys_are_scrubbed_whether_known_or_only_key_shaped() -> None:

@@ -17,13 +17,13 @@ from swift_client.dataset.question_samples import Group
 from swift_client.dataset.splits import Split
 from swift_client.errors import ConfigurationError
 from swift_client.features import DEFAULT_RESPONSE_TERMS, TokenTable, response_columns, token_columns
-from swift_client.models import NO_BETTER, HeadArtifact, save
+from swift_client.models import NO_BETTER_VERDICT, HeadArtifact, save
 from swift_client.scoring.head_scorer import load_head
 from swift_client.scoring.scorers import score
-from swift_client.selection.select import Rules, judge
-from swift_client.training.calibration import isotonic, platt
+from swift_client.selection.select import SelectionConfig, select_best
+from swift_client.training.calibration import fit_isotonic, fit_platt
 from swift_client.training.fit import TrainResult, fit
-from swift_client.training.folds import Dataset, read
+from swift_client.training.folds import Dataset, read_groups
 from swift_client.training.metrics import within_question_auroc
 from swift_client.training.network import Batch
 from swift_client.training.optimize import network_scores, train
@@ -43,7 +43,7 @@ def fitted(groups: list[Group] = GROUPS, **options: object) -> TrainResult:
 
 
 def swift_data() -> Dataset:
-    return read(GROUPS[:40], recipe=RECIPES["swift"], split=Split(), answer=None).dataset()
+    return read_groups(GROUPS[:40], recipe=RECIPES["swift"], split=Split(), answer=None).dataset()
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +52,13 @@ def result() -> TrainResult:
 
 
 def test_the_trained_head_scores_in_numpy_as_it_does_in_torch() -> None:
-    data = read(GROUPS, recipe=QUICK, split=Split(), answer="number").dataset()
+    data = read_groups(GROUPS, recipe=QUICK, split=Split(), answer="number").dataset()
     network, _ = train(data, QUICK, seed=0, device=CPU)
     head, response = network.export()
     artifact = HeadArtifact(
         features=QUICK.features,
         width=data.k_max,
-        standardizer=network.tokens,
+        standardizer=network.token_standardizer,
         head=head,
         response_terms=QUICK.terms,
         response=response,
@@ -120,18 +120,18 @@ def test_the_swift_recipe_is_the_papers_equations_written_out_in_plain_torch() -
             held = criterion(torch.stack(rewards(linear, data.validation)), torch.tensor(data.validation.labels))
         validation.append(held.item())
 
-    assert [epoch.validation for epoch in history] == pytest.approx(validation, rel=1e-6)
+    assert [epoch.validation_loss for epoch in history] == pytest.approx(validation, rel=1e-6)
     assert validation[-1] == min(validation)  # so that the last weights are the best ones, and the ones returned
-    np.testing.assert_allclose(network.fused.weight.detach(), linear.weight.detach(), rtol=1e-6)
-    np.testing.assert_allclose(network.fused.bias.detach(), linear.bias.detach(), rtol=1e-6)
-    assert network.tokens.mean.tolist() == [0.0] * data.train.values.shape[1]
-    assert len(network.response) == 0
+    np.testing.assert_allclose(network.token_linear.weight.detach(), linear.weight.detach(), rtol=1e-6)
+    np.testing.assert_allclose(network.token_linear.bias.detach(), linear.bias.detach(), rtol=1e-6)
+    assert network.token_standardizer.mean.tolist() == [0.0] * data.train.values.shape[1]
+    assert len(network.response_weights) == 0
 
 
 def test_training_ends_when_validation_stops_improving_and_keeps_the_best_weights_not_the_last() -> None:
     data, recipe = swift_data(), replace(RECIPES["swift"], learning_rate=0.3, epochs=30)
     network, history = train(data, recipe, seed=0, device=CPU)
-    losses = [epoch.validation for epoch in history]
+    losses = [epoch.validation_loss for epoch in history]
     best = int(np.argmin(losses))
     assert len(losses) == min(30, best + 1 + recipe.patience)
     assert losses[-1] > losses[best]
@@ -154,14 +154,17 @@ def test_a_head_that_learned_something_beats_majority_on_questions_it_never_saw(
 ) -> None:
     save(result.artifact, tmp_path / "head.safetensors")
     head = load_head(tmp_path / "head.safetensors")
-    assert head.helps
+    assert head.beats_majority
     fresh = graded_groups(150, n=4, seed=9)
 
-    def accuracy(rules: Rules) -> float:
-        return float(np.mean([judge(group.completions, rules).answer == "4" for group in fresh]))
+    def accuracy(rules: SelectionConfig) -> float:
+        return float(np.mean([select_best(group.completions, rules).answer == "4" for group in fresh]))
 
-    assert accuracy(Rules(scorer=head, answer="number")) > accuracy(Rules(scorer="random", answer="number")) + 0.05
-    assert judge(fresh[0].completions, Rules(scorer=head, answer="number")).probability is not None
+    assert (
+        accuracy(SelectionConfig(scorer=head, answer="number"))
+        > accuracy(SelectionConfig(scorer="random", answer="number")) + 0.05
+    )
+    assert select_best(fresh[0].completions, SelectionConfig(scorer=head, answer="number")).probability is not None
 
 
 def test_a_head_trained_on_lists_of_eight_works_on_lists_of_five(result: TrainResult) -> None:
@@ -176,8 +179,8 @@ def test_a_head_trained_on_lists_of_eight_works_on_lists_of_five(result: TrainRe
 
 def test_a_head_trained_on_noise_says_that_it_is_no_better_than_majority() -> None:
     noise = fitted(graded_groups(90, signal=0.0), recipe=replace(QUICK, terms=(*DEFAULT_RESPONSE_TERMS, "agreement")))
-    assert noise.verdict == NO_BETTER
-    assert noise.artifact.training["verdict"] == NO_BETTER
+    assert noise.verdict == NO_BETTER_VERDICT
+    assert noise.artifact.training["verdict"] == NO_BETTER_VERDICT
     # Agreement alone tells right from wrong here, and that is what majority knows already.
     assert noise.metrics["within_question_auroc"] is not None
     assert noise.metrics["within_question_auroc"] > 0.6
@@ -194,7 +197,7 @@ def test_token_identity_is_kept_where_it_tells_and_left_out_where_it_does_not(re
     assert "token_hash" not in result.artifact.features
     telling = fitted([told(group) for group in graded_groups(90, signal=0.0)])
     assert telling.artifact.features[-1] == "token_hash"
-    assert telling.gate.low > 0.7
+    assert telling.usefulness.lower_bound > 0.7
 
 
 def test_the_file_says_what_the_head_was_trained_on(result: TrainResult) -> None:
@@ -224,8 +227,10 @@ def test_what_is_cut_unlabelled_or_without_logprobs_is_not_learned_from() -> Non
         labels[2] = np.nan
         return replace(group, completions=(cut, bare, *group.completions[2:]), labels=labels)
 
-    data = read([spoil(group) for group in GROUPS[:40]], recipe=RECIPES["swift"], split=Split(), answer=None).dataset()
-    assert len(data.train.labels) == 3 * data.questions["train"]
+    data = read_groups(
+        [spoil(group) for group in GROUPS[:40]], recipe=RECIPES["swift"], split=Split(), answer=None
+    ).dataset()
+    assert len(data.train.labels) == 3 * data.question_counts["train"]
 
 
 def with_labels(value: float) -> Callable[[], list[Group]]:
@@ -283,13 +288,13 @@ def test_platts_two_numbers_are_those_of_a_peer_library() -> None:
     peer = LogisticRegression(C=1e12, tol=1e-12, max_iter=10_000).fit(
         np.tile(scores, 2)[:, None], np.repeat([1, 0], 200), sample_weight=np.concatenate([target, 1 - target])
     )
-    mine = platt(scores, labels)
+    mine = fit_platt(scores, labels)
     assert (mine.a, mine.b) == pytest.approx((peer.coef_[0, 0], peer.intercept_[0]), rel=1e-4)
 
 
 @pytest.mark.parametrize("scores", [[1.0, 2.0, 3.0, 4.0], [5.0, 5.0, 5.0, 5.0]])
 def test_scores_that_point_the_wrong_way_or_nowhere_calibrate_to_the_share(scores: list[float]) -> None:
-    flat = platt(np.array(scores), np.array([1.0, 1.0, 0.0, 0.0]))
+    flat = fit_platt(np.array(scores), np.array([1.0, 1.0, 0.0, 0.0]))
     assert flat(np.array(scores)) == pytest.approx([0.5] * 4)
 
 
@@ -297,7 +302,7 @@ def test_isotonic_steps_are_those_of_a_peer_library_less_a_hair() -> None:
     rng = np.random.default_rng(1)
     scores = rng.normal(size=3000).round(1)
     labels = (rng.random(3000) < 1 / (1 + np.exp(-2 * scores))).astype(np.float64)
-    curve = isotonic(scores, labels)
+    curve = fit_isotonic(scores, labels)
     peer = IsotonicRegression().fit_transform(scores, labels)
     assert np.abs(curve(scores) - peer).mean() < 0.02
     assert 0 < curve.y.min() <= curve.y.max() < 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata
 
 from swift_client.errors import ConfigurationError
-from swift_client.scoring.fusion import FUSIONS, between, fuse, learn_share, places
+from swift_client.scoring.fusion import FUSIONS, fuse, learn_share, min_max, rank_normalize
 
 OURS = np.array([0.9, 0.5, 0.1, 0.5])
 THEIRS = np.array([-3.0, 7.0, 1.0, -1.0])
@@ -65,7 +65,7 @@ def test_a_completion_with_one_score_is_placed_by_it_and_one_without_has_none(na
 
 
 def test_infinite_scores_are_placed_by_rank() -> None:
-    assert between(np.array([-np.inf, 0.0, np.inf])).tolist() == places(np.array([-1.0, 0.0, 1.0])).tolist()
+    assert min_max(np.array([-np.inf, 0.0, np.inf])).tolist() == rank_normalize(np.array([-1.0, 0.0, 1.0])).tolist()
 
 
 def test_the_share_is_learnt_from_labelled_questions() -> None:

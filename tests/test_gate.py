@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from swift_client.models import (
-    NO_BETTER,
+    NO_BETTER_VERDICT,
     GatedLinearHead,
     HeadArtifact,
     PlattCalibration,
@@ -20,7 +20,7 @@ from swift_client.models import (
 )
 from swift_client.reranker import rank
 from swift_client.scoring.scorers import score
-from swift_client.selection.select import Rules, judge
+from swift_client.selection.select import SelectionConfig, select_best
 from swift_client.training.metrics import (
     bootstrap_auroc,
     brier,
@@ -28,7 +28,7 @@ from swift_client.training.metrics import (
     pooled_auroc,
     within_question_auroc,
 )
-from swift_client.training.usefulness import gate
+from swift_client.training.usefulness import measure_usefulness
 from swift_client.types import Completion
 
 
@@ -63,9 +63,11 @@ def make_head(**facts: object) -> HeadArtifact:
 
 
 def test_a_head_that_was_no_better_than_majority_leaves_the_votes_alone_and_says_so() -> None:
-    helping = judge(POOL, Rules(scorer=make_head(), answer="number"))
+    helping = select_best(POOL, SelectionConfig(scorer=make_head(), answer="number"))
     assert (helping.answer, helping.scorer) == ("5", "head pocket/m")
-    doubted = judge(POOL, Rules(scorer=make_head(training={"verdict": NO_BETTER}), answer="number"))
+    doubted = select_best(
+        POOL, SelectionConfig(scorer=make_head(training={"verdict": NO_BETTER_VERDICT}), answer="number")
+    )
     assert (doubted.answer, doubted.scorer) == ("4", "mean_logprob")
     assert [candidate.weight for candidate in doubted.candidates] == [1.0, 1.0, 1.0]
     assert doubted.probability is None
@@ -78,7 +80,7 @@ def test_agreement_reaches_a_head_through_the_answers_that_were_read() -> None:
         response_terms=("agreement",),
         response=ResponseWeights(mean=[0.5], scale=[1.0], weight=[2.0]),
     )
-    judged = judge(POOL, Rules(scorer=agrees, answer="number"))
+    judged = select_best(POOL, SelectionConfig(scorer=agrees, answer="number"))
     # The two that say 4 have one of two others with them, (1 + 1/2) / (2 + 1); the one that says 5 has none.
     assert [candidate.score for candidate in judged.candidates] == pytest.approx([0.0, 2 * (0.5 / 3 - 0.5), 0.0])
     assert not any("no answers were compared" in note for note in judged.notes)
@@ -100,7 +102,7 @@ def test_a_head_that_reads_the_alternatives_identities_gives_no_score_without_th
 
 
 def test_a_verdict_does_not_stop_the_head_from_scoring_when_it_is_asked_by_itself() -> None:
-    doubted = make_head(training={"verdict": NO_BETTER})
+    doubted = make_head(training={"verdict": NO_BETTER_VERDICT})
     assert score(POOL, doubted).values.tolist() == score(POOL, make_head()).values.tolist()
     assert rank([replace(POOL[0])], answer="number").answer == "4"
 
@@ -146,13 +148,13 @@ def test_the_bound_of_a_resampled_auroc_has_the_width_that_many_draws_of_questio
 
 
 def test_scores_that_are_noise_are_no_better_than_majority_and_scores_that_tell_are() -> None:
-    noise = gate(*draw(0.0, 60))
-    assert not noise.helps
-    assert noise.verdict == NO_BETTER
-    telling = gate(*draw(1.0, 60))
-    assert telling.helps
-    assert 0.5 < telling.low < telling.auroc < 1
-    assert telling.facts()["mixed_questions"] == telling.questions == 60 - _unmixed(draw(1.0, 60))
+    noise = measure_usefulness(*draw(0.0, 60))
+    assert not noise.beats_chance
+    assert noise.verdict == NO_BETTER_VERDICT
+    telling = measure_usefulness(*draw(1.0, 60))
+    assert telling.beats_chance
+    assert 0.5 < telling.lower_bound < telling.auroc < 1
+    assert telling.to_dict()["mixed_questions"] == telling.mixed_questions == 60 - _unmixed(draw(1.0, 60))
 
 
 def _unmixed(table: tuple[np.ndarray, np.ndarray, np.ndarray]) -> int:
@@ -160,8 +162,8 @@ def _unmixed(table: tuple[np.ndarray, np.ndarray, np.ndarray]) -> int:
 
 
 def test_without_a_mixed_question_nothing_is_shown_and_the_verdict_is_majority() -> None:
-    empty = gate(np.array([1.0, 2.0]), np.array([0.0, 1.0]), np.array([0, 1]))
-    assert (empty.verdict, empty.facts()) == (NO_BETTER, {"auroc": None, "low": None, "mixed_questions": 0})
+    empty = measure_usefulness(np.array([1.0, 2.0]), np.array([0.0, 1.0]), np.array([0, 1]))
+    assert (empty.verdict, empty.to_dict()) == (NO_BETTER_VERDICT, {"auroc": None, "low": None, "mixed_questions": 0})
 
 
 def test_calibration_errors_are_what_they_are_by_hand() -> None:

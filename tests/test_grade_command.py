@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from swift_client import training
-from swift_client.dataset.add_answers import give_answers
+from swift_client.dataset.add_answers import add_answers
 from swift_client.dataset.stored import StoredGroups
 from swift_client.errors import ConfigurationError
 from swift_client.report.charts.stopping import savings_svg
-from swift_client.store import Asked, ReplyStore, SampleStore, StoredQuestion
+from swift_client.store import ReplyStore, RequestKey, SampleStore, StoredQuestion
 from swift_client.types import Completion, Usage
 from tests.children import command
 from tests.generated import completion
@@ -24,8 +24,8 @@ from tests.generated import completion
 N = 4
 
 
-def asked(number: int, *, model: str = "m", temperature: float = 1.0) -> Asked:
-    return Asked(
+def asked(number: int, *, model: str = "m", temperature: float = 1.0) -> RequestKey:
+    return RequestKey(
         provider="p",
         model=model,
         base_url=None,
@@ -46,7 +46,7 @@ def served(tmp_path: Path) -> Path:
     path = tmp_path / "samples.db"
     store = ReplyStore(path)
     for number in range(12):
-        store.keep(asked(number), drawn(number), first=0, usage=Usage(prompt_tokens=5, calls=1)).result()
+        store.save(asked(number), drawn(number), first_index=0, usage=Usage(prompt_tokens=5, calls=1)).result()
     until = time.monotonic() + 30
     while Path(f"{path}-wal").exists() and time.monotonic() < until:
         time.sleep(0.01)  # what was kept is safe; its thread is just folding it into the file
@@ -66,20 +66,20 @@ def answers(tmp_path: Path) -> Path:
 
 def test_answers_are_given_by_prompt_whatever_the_sampling_was(served: Path, answers: Path) -> None:
     store = ReplyStore(served)
-    store.keep(asked(0, temperature=0.0), drawn(0)[:1], first=0, usage=Usage()).result()
-    graded = give_answers(served, answers)
+    store.save(asked(0, temperature=0.0), drawn(0)[:1], first_index=0, usage=Usage()).result()
+    graded = add_answers(served, answers)
 
     assert (graded.matched, graded.questions, graded.unlabelled, graded.unknown) == (13, 13, 0, 0)
     # of 4 answers q, q+1, q+2, q+3 (mod 3) the first and the last are q
     assert (graded.right, graded.wrong) == (12 * 2 + 1, 12 * 2)
     with SampleStore(served) as file:
         assert {question.family for question in file.questions()} == {"thirds"}
-    assert len(store.recall(asked(0), N)) == N  # an answer changes no key
+    assert len(store.lookup(asked(0), N)) == N  # an answer changes no key
 
 
 def test_only_counting_leaves_the_file_alone(served: Path) -> None:
     before = served.read_bytes()
-    graded = give_answers(served)
+    graded = add_answers(served)
 
     assert (graded.questions, graded.unlabelled, graded.right, graded.unknown) == (12, 12, 0, 12 * N)
     assert served.read_bytes() == before
@@ -88,7 +88,7 @@ def test_only_counting_leaves_the_file_alone(served: Path) -> None:
 def test_answers_to_other_prompts_are_told(served: Path) -> None:
     other = StoredQuestion(id="x", messages=({"role": "user", "content": "another"},), answer="1")
     with pytest.raises(ConfigurationError, match="None of 12 questions"):
-        give_answers(served, [other])
+        add_answers(served, [other])
 
 
 def test_without_labels_simulate_shows_what_rules_cost_and_with_them_what_they_get_right(
@@ -102,7 +102,7 @@ def test_without_labels_simulate_shows_what_rules_cost_and_with_them_what_they_g
     with pytest.raises(ConfigurationError, match="no accuracy to draw"):
         savings_svg(blind)
 
-    give_answers(served, answers)
+    add_answers(served, answers)
     seen = training.simulate(served, n=N, rules="fixed:2,beta", orders=8)
     assert seen.row("fixed:2").accuracy.value > 0
     for name in ("fixed:2", "beta"):  # labels change no cost
@@ -122,7 +122,7 @@ def test_questions_without_labels_are_left_out_beside_those_with(served: Path) -
 
 
 def test_a_file_of_two_models_is_told_before_anything_is_made_of_it(served: Path) -> None:
-    ReplyStore(served).keep(asked(0, model="other"), drawn(0), first=0, usage=Usage()).result()
+    ReplyStore(served).save(asked(0, model="other"), drawn(0), first_index=0, usage=Usage()).result()
     with pytest.raises(ConfigurationError, match=r"samples of 2 models: p/m, p/other"):
         StoredGroups([served])
 

@@ -17,13 +17,13 @@ import pytest
 
 from swift_client import answers
 from swift_client.answers import math_equality
-from swift_client.dataset.graders import GRADERS, grade, grade_all, grader
+from swift_client.dataset.graders import GRADERS, grade, grade_all, resolve_grader
 from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.types import Completion, FinishReason
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the recordings and data sets are not on this machine")
-needs_math = pytest.mark.skipif(not math_equality.available(), reason="math-verify is not installed")
+needs_math = pytest.mark.skipif(not math_equality.is_available(), reason="math-verify is not installed")
 
 
 def lines(path: str) -> list[dict[str, Any]]:
@@ -84,9 +84,9 @@ def test_formulas_are_compared_as_mathematics() -> None:
 
 
 def test_math_without_math_verify_is_refused_before_anything_is_graded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(math_equality, "available", lambda: False)
+    monkeypatch.setattr(math_equality, "is_available", lambda: False)
     with pytest.raises(MissingExtraError, match=r"swift-client\[math\]"):
-        grader("math")
+        resolve_grader("math")
     with pytest.raises(MissingExtraError):
         grade_all(said("\\boxed{2}"), "2", "math")
 
@@ -146,9 +146,9 @@ def test_a_label_column_is_taken_as_it_is_even_for_cut_completions() -> None:
 
 def test_equal_answers_are_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    real = math_equality.FormulaWorker.same
+    real = math_equality.FormulaWorker.are_equal
     monkeypatch.setattr(
-        math_equality.FormulaWorker, "same", lambda self, a, b, **kw: asked.append((a, b)) or real(self, a, b, **kw)
+        math_equality.FormulaWorker, "are_equal", lambda self, a, b, **kw: asked.append((a, b)) or real(self, a, b, **kw)
     )
     grades = grade_all(said(*["\\boxed{x+1}"] * 6, "\\boxed{1+x}"), "1+x", "auto")
     assert len(asked) <= 1
@@ -163,12 +163,12 @@ def test_a_grader_that_does_not_exist_is_refused_with_the_list(spec: Any) -> Non
 
 def test_every_named_reader_is_also_a_grader() -> None:
     assert set(answers.READERS) <= set(GRADERS)
-    assert all(grader(name) is row for name, row in GRADERS.items() if not row.needs_formulas)
+    assert all(resolve_grader(name) is row for name, row in GRADERS.items() if not row.needs_formulas)
 
 
 @pytest.mark.parametrize("spec", list(GRADERS))
 def test_hostile_texts_are_wrong_and_not_an_error(spec: str) -> None:
-    if spec == "math" and not math_equality.available():
+    if spec == "math" and not math_equality.is_available():
         pytest.skip("math-verify is not installed")
     reference = {"label": "0", "json": "{}", "choice": "B", "yes_no": "no"}.get(spec, "18")
     for text in ("", "\\boxed{" * 2000, "\\boxed{" + "[" * 5000 + "}", "\x00\ud800", "9" * 10_000 + "!", "}" * 5000):

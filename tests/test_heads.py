@@ -16,20 +16,20 @@ import pytest
 from swift_client import SwiftReranker, parse_response
 from swift_client.errors import ArtifactError, ArtifactMismatchError, ConfigurationError
 from swift_client.models import (
-    NO_BETTER,
+    NO_BETTER_VERDICT,
     GatedLinearHead,
     HeadArtifact,
     PlattCalibration,
     Standardizer,
-    look,
     save,
+    scan,
     user_folder,
 )
 from swift_client.models.file_format import read_facts
-from swift_client.models.folders import PACKAGED
-from swift_client.scoring.resolve_head import find
+from swift_client.models.folders import PACKAGED_FOLDER
+from swift_client.scoring.resolve_head import find_for_model
 from swift_client.scoring.scorers import score
-from swift_client.selection.select import Rules, judge
+from swift_client.selection.select import SelectionConfig, select_best
 from tests.servers import FaultServer, chat, chat_body
 
 PATHS = "swift_client.models.folders"
@@ -131,17 +131,17 @@ def test_packaged_heads_come_before_the_users_and_each_folder_is_read_by_file_na
     for name in ("one/b", "one/a", "two/a"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         save(head(licence=name), tmp_path / f"{name}.safetensors")
-    found = look([tmp_path / "one", tmp_path / "two", tmp_path / "three"])
+    found = scan([tmp_path / "one", tmp_path / "two", tmp_path / "three"])
     assert [each.path.relative_to(tmp_path).as_posix() for each in found.heads] == [
         *("one/a.safetensors", "one/b.safetensors", "two/a.safetensors")
     ]
-    assert found.skipped == ()
+    assert found.skip_reasons == ()
 
 
-@pytest.mark.parametrize("packaged", sorted(PACKAGED.glob("*.safetensors")), ids=lambda path: path.name)
+@pytest.mark.parametrize("packaged", sorted(PACKAGED_FOLDER.glob("*.safetensors")), ids=lambda path: path.name)
 def test_a_packaged_head_loads_and_is_found_at_its_rows_own_address_alone(packaged: Path) -> None:
     facts = read_facts(packaged)
-    found = find(facts["provider"], facts["model"])
+    found = find_for_model(facts["provider"], facts["model"])
     assert found.artifact is not None
     assert found.artifact.training == facts["training"]
     assert f"head {found.artifact.provider}/" in repr(SwiftReranker(facts["provider"], facts["model"]))
@@ -208,7 +208,7 @@ def test_strange_files_in_the_folder_are_skipped_and_told_once_where_no_head_was
     folder: Path, fault_server: FaultServer
 ) -> None:
     strange(folder)
-    assert len(look().skipped) == 10
+    assert len(scan().skip_reasons) == 10
     with ask(fault_server) as reranker:
         selection = reranker.best_of("q", n=2)
     assert len(selection.notes) == 1
@@ -242,11 +242,11 @@ def test_a_folder_or_head_without_read_permission_costs_nothing_but_the_head() -
         save(head(), folder / "a.safetensors")
         (folder / "a.safetensors").chmod(0)
         with unprivileged():
-            [skipped] = look([folder]).skipped
+            [skipped] = scan([folder]).skip_reasons
             assert skipped.endswith("a.safetensors cannot be read: Permission denied.")
         folder.chmod(0)
         with unprivileged():
-            assert look([folder]).skipped == (f"The folder {folder} cannot be read: Permission denied.",)
+            assert scan([folder]).skip_reasons == (f"The folder {folder} cannot be read: Permission denied.",)
         folder.chmod(0o755)
 
 
@@ -255,7 +255,7 @@ def test_looking_reads_no_weights(folder: Path, tmp_path: Path) -> None:
     data = (tmp_path / "head").read_bytes()
     size = 8 + int.from_bytes(data[:8], "little")
     (folder / "cut.safetensors").write_bytes(data[:size])
-    [found] = look([folder]).heads
+    [found] = scan([folder]).heads
     assert (found.name, found.k_min, found.k_max) == ("openai-compatible/m", 3, 7)
 
 
@@ -374,7 +374,7 @@ def test_a_found_head_that_was_no_better_than_majority_votes_by_count_and_says_s
     sure = GatedLinearHead(gate_weight=[0.0], gate_bias=0.0, reward_weight=[90.0], reward_bias=90.0)
     texts = ["The answer is 4", "The answer is 5", "The answer is 4"]
     fault_server.serve(lambda request: chat(texts, k=7))
-    save(head(head=sure, training={"verdict": NO_BETTER}), folder / "a.safetensors")
+    save(head(head=sure, training={"verdict": NO_BETTER_VERDICT}), folder / "a.safetensors")
     with ask(fault_server) as reranker:
         selection = reranker.best_of("q", n=3)
     assert (selection.answer, selection.scorer, selection.probability) == ("4", "mean_logprob", None)
@@ -389,7 +389,7 @@ def test_an_answers_probability_is_the_mean_of_the_whole_completions_that_give_i
     texts = ["The answer is 4", "The answer is 5", "The answer is 4.0", "no idea", "The answer is 4"]
     body = chat_body(texts, k=7, finish_reason=["stop", "stop", "stop", "stop", "length"])
     plain_head = head()
-    selection = judge(parse_response(body), Rules(scorer=plain_head, answer="number"))
+    selection = select_best(parse_response(body), SelectionConfig(scorer=plain_head, answer="number"))
     four = [selection.candidates[at].probability for at in (0, 2)]
     assert None not in four
     assert selection.candidates[0].answer_probability == pytest.approx(sum(four) / 2)  # type: ignore[arg-type]
@@ -400,4 +400,4 @@ def test_an_answers_probability_is_the_mean_of_the_whole_completions_that_give_i
     told = selection.to_dict()
     assert told["answer_probability"] == selection.answer_probability
     assert told["candidates"][3]["answer_probability"] is None
-    assert judge(parse_response(body), Rules(answer="number")).answer_probability is None
+    assert select_best(parse_response(body), SelectionConfig(answer="number")).answer_probability is None

@@ -12,11 +12,11 @@ import safetensors.numpy
 
 from swift_client import Completion, rank
 from swift_client.errors import ArtifactError, ArtifactMismatchError
-from swift_client.features.segments import offsets_of
-from swift_client.models import GatedLinearHead, HiddenHead, IsotonicCalibration, load, look, save
+from swift_client.features.segments import segment_offsets
+from swift_client.models import GatedLinearHead, HiddenHead, IsotonicCalibration, load, save, scan
 from swift_client.scoring.head_scorer import load_head
 from swift_client.scoring.scorers import score
-from swift_client.selection.select import Rules, judge
+from swift_client.selection.select import SelectionConfig, select_best
 
 DRAWS = np.random.default_rng(0)
 
@@ -34,10 +34,10 @@ def completion(index: int, **states: Any) -> Completion:
 def test_projections_are_pooled_by_the_papers_equations() -> None:
     # g = (.75, .5), r = (1, -1): R = (.75 - .5) / 1.25
     logits = np.array([[math.log(3), 1.0], [0.0, -1.0]])
-    scores = head_of().scores(np.concatenate([logits, logits[:1]]), offsets_of([2, 0, 1]))
+    scores = head_of().scores(np.concatenate([logits, logits[:1]]), segment_offsets([2, 0, 1]))
     np.testing.assert_allclose(scores, [0.2, np.nan, 1.0])
     shut = np.array([[-800.0, 5.0]])
-    assert head_of().scores(shut, offsets_of([1]))[0] == 0.0
+    assert head_of().scores(shut, segment_offsets([1]))[0] == 0.0
 
 
 def test_captured_states_give_the_same_score_as_their_projections() -> None:
@@ -50,13 +50,13 @@ def test_captured_states_give_the_same_score_as_their_projections() -> None:
 
 def test_a_selection_says_hidden_and_what_has_no_states_has_no_score() -> None:
     head = head_of()
-    chosen = judge(
+    chosen = select_best(
         [completion(0, projections=np.array([[0, 1]], np.float32)), completion(1), completion(2)],
-        Rules(scorer=head, answer=None),
+        SelectionConfig(scorer=head, answer=None),
     )
     assert (chosen.signal, chosen.winner, chosen.candidates[1].score) == ("hidden", 0, None)
     assert any("2 of 3 completions have no score, for want of hidden states" in note for note in chosen.notes)
-    none = judge([completion(0), completion(1)], Rules(scorer=head))
+    none = select_best([completion(0), completion(1)], SelectionConfig(scorer=head))
     assert none.scorer == "mean_logprob"
     assert any("needs hidden states and none came" in note for note in none.notes)
 
@@ -77,7 +77,7 @@ def test_a_file_holds_the_whole_head_and_lies_on_the_shelf(tmp_path: Path) -> No
     assert again.training == {"questions": 3}
     np.testing.assert_array_equal(again.matrix()[0], head.matrix()[0])
     np.testing.assert_array_equal(again.calibration.y, [0.2, 0.9])
-    assert [each.name for each in look([tmp_path]).of("huggingface", "m")] == ["huggingface/m"]
+    assert [each.name for each in scan([tmp_path]).for_model("huggingface", "m")] == ["huggingface/m"]
     with pytest.raises(ArtifactMismatchError, match="head on hidden states"):
         load_head(tmp_path / "h.safetensors")
 

@@ -19,18 +19,18 @@ from swift_client.dataset.splits import Split  # noqa: E402
 from swift_client.errors import ConfigurationError  # noqa: E402
 from swift_client.models import HiddenHead, load, save  # noqa: E402
 from swift_client.scoring.scorers import score  # noqa: E402
-from swift_client.store import Layout, Meta, SampleStore, StateFile, StoredQuestion  # noqa: E402
+from swift_client.store import Meta, SampleStore, StateFile, StateLayout, StoredQuestion  # noqa: E402
 from swift_client.training import StoredGroups, recipe_of  # noqa: E402
-from swift_client.training.export_head import hidden_head  # noqa: E402
+from swift_client.training.export_head import build_hidden_head  # noqa: E402
 from swift_client.training.fit import fit  # noqa: E402
-from swift_client.training.folds import read  # noqa: E402
+from swift_client.training.folds import read_groups  # noqa: E402
 from swift_client.training.optimize import network_scores, train  # noqa: E402
 from swift_client.training.recipes import RECIPES, Recipe  # noqa: E402
 from swift_client.types import Usage  # noqa: E402
 from tests.graded import all_completions, graded_groups  # noqa: E402
 
 WIDTH, VOCABULARY = 6, 9
-LAYOUT = Layout(layers=(0, 2, 5), width=WIDTH, vocabulary=VOCABULARY)
+LAYOUT = StateLayout(layers=(0, 2, 5), width=WIDTH, vocabulary=VOCABULARY)
 QUICK = {"epochs": 12, "patience": 12, "steps": 200}
 
 
@@ -49,7 +49,7 @@ def with_states(groups: list[Group], *, signal: float = 1.0) -> list[Group]:
 
 
 def samples_file(path: Path, groups: list[Group]) -> Path:
-    with SampleStore(path, write=True) as store, StateFile(path, write=LAYOUT) as states:
+    with SampleStore(path, write=True) as store, StateFile(path, write_layout=LAYOUT) as states:
         store.begin(Meta(provider="huggingface", model="m", top_logprobs=8))
         for group in groups:
             store.add_questions(
@@ -60,8 +60,8 @@ def samples_file(path: Path, groups: list[Group]) -> Path:
     return path
 
 
-def only_states(groups: list[Group], layout: Layout) -> list[Group]:
-    columns = np.concatenate([np.arange(LAYOUT.columns)[part] for part in layout.within(LAYOUT)])
+def only_states(groups: list[Group], layout: StateLayout) -> list[Group]:
+    columns = np.concatenate([np.arange(LAYOUT.columns)[part] for part in layout.column_slices(LAYOUT)])
     return [
         replace(
             group,
@@ -74,7 +74,7 @@ def only_states(groups: list[Group], layout: Layout) -> list[Group]:
     ]
 
 
-def trained(groups: list[Group], recipe: str | Recipe, layout: Layout) -> Any:
+def trained(groups: list[Group], recipe: str | Recipe, layout: StateLayout) -> Any:
     return fit(
         only_states(groups, layout), provider="huggingface", model="m", answer="number", recipe=recipe, layout=layout
     )
@@ -82,12 +82,12 @@ def trained(groups: list[Group], recipe: str | Recipe, layout: Layout) -> Any:
 
 @pytest.mark.parametrize("name", ["hidden", "hybrid", "swift-hidden"])
 def test_the_exported_head_scores_raw_states_as_the_trained_network_scored_standardized_columns(name: str) -> None:
-    layout = LAYOUT.states()
+    layout = LAYOUT.select_layers()
     groups = only_states(with_states(graded_groups(30)), layout)
     row = replace(RECIPES[name], **QUICK)
-    data = read(groups, recipe=row, split=Split(test=0.0), answer=None).dataset()
+    data = read_groups(groups, recipe=row, split=Split(test=0.0), answer=None).dataset()
     network, _ = train(data, row, seed=0, device=torch.device("cpu"))
-    head = hidden_head(network, row, data, layout, provider="huggingface", model="m")
+    head = build_hidden_head(network, row, data, layout, provider="huggingface", model="m")
     expected = network_scores(network, data.train)
 
     kept = [group for group in groups if Split(test=0.0).part(group.question_id) == "train"]
@@ -100,8 +100,8 @@ def test_the_exported_head_scores_raw_states_as_the_trained_network_scored_stand
 
 def test_without_a_gate_the_score_is_the_plain_mean_of_the_rewards() -> None:
     groups = with_states(graded_groups(40))
-    head = trained(groups, replace(recipe_of("swift-hidden", gate=False), epochs=3), LAYOUT.states()).artifact
-    completions = all_completions(only_states(groups, LAYOUT.states()))[:5]
+    head = trained(groups, replace(recipe_of("swift-hidden", gate=False), epochs=3), LAYOUT.select_layers()).artifact
+    completions = all_completions(only_states(groups, LAYOUT.select_layers()))[:5]
 
     assert not head.head.gate_weight.any()
     for each, found in zip(completions, score(completions, head).values, strict=True):
@@ -112,9 +112,9 @@ def test_without_a_gate_the_score_is_the_plain_mean_of_the_rewards() -> None:
 
 def test_a_head_learns_from_the_layer_that_knows_and_not_from_those_that_do_not() -> None:
     groups = with_states(graded_groups(120, signal=0.0))
-    knows = trained(groups, recipe_of("hidden", layers=[2]), LAYOUT.states([2]))
-    ignorant = trained(groups, recipe_of("hidden", layers=[0, 5]), LAYOUT.states([0, 5]))
-    logits = trained(groups, "swift-logits", LAYOUT.logprobs())
+    knows = trained(groups, recipe_of("hidden", layers=[2]), LAYOUT.select_layers([2]))
+    ignorant = trained(groups, recipe_of("hidden", layers=[0, 5]), LAYOUT.select_layers([0, 5]))
+    logits = trained(groups, "swift-logits", LAYOUT.select_vocabulary())
 
     assert knows.metrics["within_question_auroc"] > 0.9
     assert knows.artifact.helps
@@ -124,7 +124,7 @@ def test_a_head_learns_from_the_layer_that_knows_and_not_from_those_that_do_not(
 
 def test_a_hybrid_knows_what_either_knows() -> None:
     groups = with_states(graded_groups(250, signal=1.5), signal=0.3)
-    layout = LAYOUT.states()
+    layout = LAYOUT.select_layers()
     auroc = {name: trained(groups, name, layout).metrics["within_question_auroc"] for name in ("hidden", "hybrid")}
     auroc["default"] = fit(groups, provider="huggingface", model="m", answer="number").metrics["within_question_auroc"]
     assert auroc["hybrid"] > max(auroc["hidden"], auroc["default"])
@@ -143,9 +143,9 @@ def test_the_commands_train_and_judge_a_head_on_captured_layers(
 
     head = load(path)
     assert isinstance(head, HiddenHead)
-    assert head.beside is not None
+    assert head.logprob_head is not None
     save(head, tmp_path / "again.safetensors")
-    completions = all_completions(only_states(groups, LAYOUT.states([2, 5])))[:20]
+    completions = all_completions(only_states(groups, LAYOUT.select_layers([2, 5])))[:20]
     again = score(completions, load(tmp_path / "again.safetensors")).values
     np.testing.assert_array_equal(score(completions, head).values, again)
 
@@ -180,20 +180,20 @@ def test_files_whose_states_are_not_alike_are_not_mixed(tmp_path: Path) -> None:
         store.begin(Meta(provider="huggingface", model="m", top_logprobs=8))
         store.add_questions([StoredQuestion(id="x", messages=({"role": "user", "content": "2+2"},), answer="4")])
         store.add_samples("x", graded_groups(1)[0].completions, usage=Usage(calls=1))
-    with StateFile(tmp_path / "b.db", write=Layout(layers=(0, 2), width=WIDTH)):
+    with StateFile(tmp_path / "b.db", write_layout=StateLayout(layers=(0, 2), width=WIDTH)):
         pass
     with pytest.raises(ConfigurationError, match="not alike"):
         StoredGroups([first, tmp_path / "b.db"], grade="number", states="layers")
 
 
 def test_completions_without_states_are_refused_with_the_question_named() -> None:
-    groups = only_states(with_states(graded_groups(20)), LAYOUT.states())
+    groups = only_states(with_states(graded_groups(20)), LAYOUT.select_layers())
     broken = replace(groups[0].completions[1], hidden_states=None)
     groups[3] = replace(groups[3], completions=(broken, *groups[3].completions[1:]))
     with pytest.raises(ConfigurationError, match=r"Question q0-3: a completion of .* has no hidden states"):
-        fit(groups, provider="p", model="m", answer="number", recipe="hidden", layout=LAYOUT.states())
+        fit(groups, provider="p", model="m", answer="number", recipe="hidden", layout=LAYOUT.select_layers())
     with pytest.raises(ConfigurationError, match="completions have no hidden states"):
-        fit(graded_groups(20), provider="p", model="m", answer="number", recipe="hidden", layout=LAYOUT.states())
+        fit(graded_groups(20), provider="p", model="m", answer="number", recipe="hidden", layout=LAYOUT.select_layers())
 
 
 def test_a_local_model_is_captured_trained_on_and_served_by_the_same_numbers(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_local_model_is_captured_trained_on_and_served_by_the_same_numbers(tmp
     sampling: dict[str, Any] = {"max_tokens": 12, "stop": ["\x01"], "hidden_states": True}
     training.collect(asked, samples, provider="huggingface", model=folder, n=4, top_logprobs=5, seed=1, **sampling)
     with SampleStore(samples, write=True) as store:
-        held = [(question.id, each) for question, found in store.groups() for each in found]
+        held = [(question.id, each) for question, found in store.questions_with_samples() for each in found]
         store.set_labels({(key, each.index): float(len(each.completion.text) % 2) for key, each in held})
     groups = StoredGroups([samples], states="layers")
     whole = [

@@ -19,10 +19,10 @@ pytest.importorskip("gguf", reason="the extra 'local' is not installed")
 
 from swift_client import AsyncSwiftReranker, SwiftReranker  # noqa: E402 - after the skips
 from swift_client.adapters.local.capture import Capture, Projection  # noqa: E402
-from swift_client.adapters.local.decode import Row, Sampling, decode, draw  # noqa: E402
+from swift_client.adapters.local.decode import DecodeRow, SamplingParams, decode, sample_tokens  # noqa: E402
 from swift_client.adapters.local.hidden_states import CaptureReader, ProjectionReader  # noqa: E402
 from swift_client.adapters.local.model import HuggingFaceModel, read_options  # noqa: E402
-from swift_client.adapters.local.tokenizer import Vocabulary, answer_of  # noqa: E402
+from swift_client.adapters.local.tokenizer import Vocabulary, find_answer  # noqa: E402
 from swift_client.errors import (  # noqa: E402
     ArtifactMismatchError,
     BadRequestError,
@@ -47,16 +47,18 @@ PROJECTION = Projection(
 PROMPTS = (tuple(range(40, 52)), (7,), tuple(range(90, 95)))
 
 
-def rows_of(prompts: tuple[tuple[int, ...], ...], *, most: int = 14, first: int = 0) -> list[Row]:
+def rows_of(prompts: tuple[tuple[int, ...], ...], *, most: int = 14, first: int = 0) -> list[DecodeRow]:
     """Rows that end with any token below 12, or after ``most``."""
     return [
-        Row(prompt=prompt, seed=seed, most=most, ended=lambda tokens: "end" if tokens[-1] < 12 else None)
+        DecodeRow(
+            prompt=prompt, seed=seed, max_tokens=most, check_end=lambda tokens: "end" if tokens[-1] < 12 else None
+        )
         for seed, prompt in enumerate(prompts, first)
     ]
 
 
 def projector(model: Any, projection: Projection = PROJECTION) -> ProjectionReader:
-    return ProjectionReader(projection, states=local.STATES, width=local.WIDTH, device=model.device)
+    return ProjectionReader(projection, n_states=local.STATES, hidden_size=local.WIDTH, device=model.device)
 
 
 def hidden_head(model: str, **facts: Any) -> HiddenHead:
@@ -80,17 +82,19 @@ def complete(model: HuggingFaceModel, n: int = 4, **options: Any) -> Any:
 def test_states_and_logprobs_of_a_padded_batch_are_those_of_a_plain_second_pass(kind: str) -> None:
     model = local.random_model(kind)
     rows = rows_of(PROMPTS * 3)
-    decode(model, rows, sampling=Sampling(), k=5, readers=[CaptureReader(Capture(), states=4), projector(model)])
-    assert {row.finish for row in rows} == {"end", "length"}
+    decode(
+        model, rows, sampling=SamplingParams(), k=5, readers=[CaptureReader(Capture(), n_states=4), projector(model)]
+    )
+    assert {row.finish_reason for row in rows} == {"end", "length"}
     for row in rows:
         logprobs, states = local.second_pass(model, row.prompt, row.tokens)
         chosen = logprobs[range(len(row.tokens)), row.tokens]
         np.testing.assert_allclose(row.logprobs, chosen, atol=2e-5)
-        np.testing.assert_allclose([each for each, _ in row.listed], logprobs.topk(5).values, atol=2e-5)
+        np.testing.assert_allclose([each for each, _ in row.alternatives], logprobs.topk(5).values, atol=2e-5)
         flat = states.flatten(1)
         captured, projected = (torch.stack(each).float() for each in row.states)
         # The end-of-turn token is not read; the last one of a cut answer is.
-        assert len(captured) == len(projected) == len(row.tokens) + (row.finish == "length")
+        assert len(captured) == len(projected) == len(row.tokens) + (row.finish_reason == "length")
         np.testing.assert_allclose(captured, flat[: len(captured)], rtol=1e-3, atol=1e-3)  # float16
         expected = flat[: len(projected)] @ torch.from_numpy(WEIGHT).T + torch.tensor([0.1, -0.2])
         np.testing.assert_allclose(projected, expected, rtol=1e-4, atol=1e-5)
@@ -99,10 +103,10 @@ def test_states_and_logprobs_of_a_padded_batch_are_those_of_a_plain_second_pass(
 def test_a_completion_is_the_same_alone_in_a_batch_and_beside_longer_prompts() -> None:
     model = local.random_model()
     together = rows_of(PROMPTS * 2)
-    decode(model, together, sampling=Sampling(), k=5, readers=[projector(model)])
+    decode(model, together, sampling=SamplingParams(), k=5, readers=[projector(model)])
     for seed, row in enumerate(together):
         (alone,) = rows_of((row.prompt,), first=seed)
-        decode(model, [alone], sampling=Sampling(), k=5, readers=[projector(model)])
+        decode(model, [alone], sampling=SamplingParams(), k=5, readers=[projector(model)])
         assert alone.tokens == row.tokens
         np.testing.assert_allclose(alone.logprobs, row.logprobs, atol=1e-5)
         np.testing.assert_allclose(torch.stack(alone.states[0]), torch.stack(row.states[0]), rtol=1e-4, atol=1e-5)
@@ -114,7 +118,7 @@ def test_a_token_has_the_state_after_it_or_the_one_it_was_drawn_from(moment: Any
     reply = complete(model, 1, hidden_states=[0, 3], hidden_moment=moment, temperature=0, max_tokens=9)
     (completion,) = reply.completions
     tokenizer = local.byte_tokenizer()
-    names = {token_id(Vocabulary(tokenizer).spell(place)): place for place in range(257)}
+    names = {token_id(Vocabulary(tokenizer).token_bytes(place)): place for place in range(257)}
     ids = [names[int(best)] for best in completion.top_ids[:, 0]]
     _, states = local.second_pass(model._source, tokenizer(ASKED[0]["content"])["input_ids"], ids)
     expected = states[first : first + len(ids)][:, [0, 3]].flatten(1)
@@ -123,7 +127,7 @@ def test_a_token_has_the_state_after_it_or_the_one_it_was_drawn_from(moment: Any
 
 
 def test_projecting_gives_the_scores_of_capturing_and_the_head_to_a_ten_thousandth() -> None:
-    model = local_model().projecting(PROJECTION)
+    model = local_model().with_projection(PROJECTION)
     completions = complete(model, 16, hidden_states=True).completions
     head = hidden_head("random")
     projected = score(completions, head).values
@@ -136,7 +140,7 @@ def test_projecting_gives_the_scores_of_capturing_and_the_head_to_a_ten_thousand
 def test_half_precision_gives_float32_logprobs_and_projections_near_those_of_its_own_second_pass(dtype: str) -> None:
     model = local.random_model().to(getattr(torch, dtype))
     rows = rows_of(PROMPTS)
-    decode(model, rows, sampling=Sampling(), k=5, readers=[projector(model)])
+    decode(model, rows, sampling=SamplingParams(), k=5, readers=[projector(model)])
     for row in rows:
         logprobs, states = local.second_pass(model, row.prompt, row.tokens)
         np.testing.assert_allclose(row.logprobs, logprobs[range(len(row.tokens)), row.tokens], atol=0.25)
@@ -159,8 +163,8 @@ def test_samples_are_collected_from_a_local_model_too(tmp_path: Path) -> None:
 def test_drawing_takes_the_first_token_whose_cumulated_probability_exceeds_the_number() -> None:
     logits = torch.log(torch.tensor([[0.1, 0.6, 0.3]])).repeat(5, 1)
     numbers = torch.tensor([0.0, 0.0999, 0.1001, 0.6999, 0.7001], dtype=torch.float64)
-    assert draw(logits, numbers, Sampling()).tolist() == [0, 0, 1, 1, 2]
-    assert draw(logits, numbers, Sampling(temperature=0)).tolist() == [1] * 5
+    assert sample_tokens(logits, numbers, SamplingParams()).tolist() == [0, 0, 1, 1, 2]
+    assert sample_tokens(logits, numbers, SamplingParams(temperature=0)).tolist() == [1] * 5
 
 
 @pytest.mark.parametrize(
@@ -184,7 +188,7 @@ def test_filters_leave_the_distribution_that_transformers_leaves(options: dict[s
     if "min_p" in options:
         warped = transformers.MinPLogitsWarper(options["min_p"])(None, warped)
     grid = (torch.arange(20000, dtype=torch.float64) + 0.5) / 20000
-    drawn = draw(logits.repeat(20000, 1), grid, Sampling(**options)).bincount(minlength=40) / 20000
+    drawn = sample_tokens(logits.repeat(20000, 1), grid, SamplingParams(**options)).bincount(minlength=40) / 20000
     np.testing.assert_allclose(drawn, warped.softmax(-1)[0], atol=1e-4)
 
 
@@ -217,9 +221,9 @@ def test_tokens_spell_the_text_and_identities_are_those_of_their_bytes() -> None
     vocabulary = Vocabulary(tokenizer)
     for text in ("the naïve café", "汉字 12\n", "\x00\x7f"):
         ids = tokenizer(text)["input_ids"]
-        assert b"".join(map(vocabulary.spell, ids)) == text.encode()
-        assert vocabulary.identities(np.array(ids)).tolist() == [token_id(vocabulary.spell(each)) for each in ids]
-    assert vocabulary.spell(tokenizer.eos_token_id) == b""
+        assert b"".join(map(vocabulary.token_bytes, ids)) == text.encode()
+        assert vocabulary.identities(np.array(ids)).tolist() == [token_id(vocabulary.token_bytes(each)) for each in ids]
+    assert vocabulary.token_bytes(tokenizer.eos_token_id) == b""
 
 
 def test_sentencepiece_spellings_are_bytes_too() -> None:
@@ -227,7 +231,7 @@ def test_sentencepiece_spellings_are_bytes_too() -> None:
     d = tokenizers.decoders
     backend.decoder = d.Sequence([d.Replace("▁", " "), d.ByteFallback(), d.Fuse()])
     vocabulary = Vocabulary(transformers.PreTrainedTokenizerFast(tokenizer_object=backend))
-    assert [vocabulary.spell(place) for place in (0, 1)] == [b" the", b"\xe6"]
+    assert [vocabulary.token_bytes(place) for place in (0, 1)] == [b" the", b"\xe6"]
 
 
 @pytest.mark.parametrize(
@@ -247,12 +251,12 @@ def test_sentencepiece_spellings_are_bytes_too() -> None:
 def test_the_answer_stands_behind_the_thinking_and_before_the_stop(
     pieces: list[bytes], stops: list[bytes], thinks: bool, span: tuple[int, int], answer: bytes
 ) -> None:
-    found, text = answer_of(pieces, stops=stops, thinks=thinks)
+    found, text = find_answer(pieces, stop_strings=stops, in_thinking_block=thinks)
     assert (text, list(range(len(pieces)))[found]) == (answer, list(range(*span)))
 
 
 def test_a_template_that_opens_the_thinking_is_noticed_and_states_are_cut_with_the_answer() -> None:
-    model = local_model(template=local.TEMPLATE).projecting(PROJECTION)
+    model = local_model(template=local.TEMPLATE).with_projection(PROJECTION)
     thought = complete(model, 8, max_tokens=60, chat_template_kwargs={"opening": "<think>"})
     plain = complete(model, 8, max_tokens=60)
     assert all(len(each.tokens) == len(each.projections) < 60 for each in thought.completions)
@@ -407,7 +411,7 @@ def test_a_model_whose_numbers_are_nan_is_one_clear_error() -> None:
     with pytest.raises(ProviderError, match="logits are not numbers"):
         complete(model)
     model._source.lm_head.weight.data[:, 0] = 0
-    sound = local_model().projecting(replace(PROJECTION, bias=np.array([np.nan, 0], np.float32)))
+    sound = local_model().with_projection(replace(PROJECTION, bias=np.array([np.nan, 0], np.float32)))
     with pytest.raises(ProviderError, match="hidden states are not numbers"):
         complete(sound)
 
@@ -416,7 +420,7 @@ def test_a_model_whose_numbers_are_nan_is_one_clear_error() -> None:
 def test_a_head_for_other_layers_or_another_width_is_refused(layers: tuple[int, ...], width: int) -> None:
     projection = replace(PROJECTION, layers=layers, width=width, weight=np.zeros((2, len(layers) * width), np.float32))
     with pytest.raises(ArtifactMismatchError, match=r"the model has 4, numbered from 0, of width 32"):
-        complete(local_model().projecting(projection))
+        complete(local_model().with_projection(projection))
 
 
 def test_a_head_on_hidden_states_is_refused_where_there_are_none(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from swift_client.errors import ConfigurationError
-from swift_client.scoring.fusion import fusion_of
+from swift_client.scoring.fusion import parse_fusion
 from swift_client.training import learn_fuse
 from swift_client.types import Completion, Message
 from tests.test_train_command import samples_file
@@ -25,7 +25,7 @@ async def guesses(messages: Sequence[Message], completions: Sequence[Completion]
 
 
 def share(spec: str) -> float:
-    return fusion_of(spec)[1]
+    return parse_fusion(spec)[1]
 
 
 def test_a_scorer_that_knows_gets_the_weight_and_one_that_is_wrong_gets_none(tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ from swift_client import AsyncSwiftReranker, Completion, rank
 from swift_client.adapters import PROVIDERS
 from swift_client.errors import LogprobsUnavailableError
 from swift_client.features import FEATURES, RESPONSE_TERMS, response_terms, token_features
-from swift_client.features.temperature import GAP_FEATURES, GAP_TERMS, untempered
-from swift_client.logprobs.checks import LIES
-from swift_client.logprobs.goodness_of_fit import fit
+from swift_client.features.temperature import SHIFT_INVARIANT_FEATURES, SHIFT_INVARIANT_TERMS, undo_temperature
+from swift_client.logprobs.checks import CHECKS
+from swift_client.logprobs.goodness_of_fit import run_fit_test
 from swift_client.models import GatedLinearHead, HeadArtifact, Standardizer
-from swift_client.scoring.invalid_logprobs import UNKNOWN, Origin, honest
-from swift_client.selection.select import Rules, judge
+from swift_client.scoring.invalid_logprobs import UNKNOWN_SAMPLING, SamplingInfo, drop_invalid_logprobs
+from swift_client.selection.select import SelectionConfig, select_best
 from tests.servers import FaultServer, Received, Response, chat, chat_body, json_response
 
 
@@ -46,20 +46,20 @@ CAUGHT = {
 
 
 def test_every_row_has_an_example_here() -> None:
-    assert CAUGHT.keys() == LIES.keys()
+    assert CAUGHT.keys() == CHECKS.keys()
 
 
-@pytest.mark.parametrize("name", LIES)
+@pytest.mark.parametrize("name", CHECKS)
 def test_a_lie_costs_its_completion_the_logprobs_and_is_named_once(name: str) -> None:
-    kept, notes = honest([TRUE, CAUGHT[name], CAUGHT[name]], UNKNOWN)
+    kept, notes = drop_invalid_logprobs([TRUE, CAUGHT[name], CAUGHT[name]], UNKNOWN_SAMPLING)
     assert kept[0] is TRUE
     assert [(each.text, len(each.tokens)) for each in kept[1:]] == [("42", 0), ("42", 0)]
-    assert notes == (f"Logprobs of 2 of 3 completions {LIES[name].sentence}; they are left out.",)
+    assert notes == (f"Logprobs of 2 of 3 completions {CHECKS[name].sentence}; they are left out.",)
 
 
-@pytest.mark.parametrize("name", LIES)
+@pytest.mark.parametrize("name", CHECKS)
 def test_a_choice_among_liars_rests_on_the_texts(name: str) -> None:
-    found = judge([replace(CAUGHT[name], text=text) for text in ("42", "42", "41")], Rules())
+    found = select_best([replace(CAUGHT[name], text=text) for text in ("42", "42", "41")], SelectionConfig())
     assert (found.signal, found.answer) == ("text", "42")
     assert any("left out" in note for note in found.notes)
 
@@ -79,7 +79,7 @@ def test_a_choice_among_liars_rests_on_the_texts(name: str) -> None:
     ],
 )
 def test_what_is_true_is_left_as_it_is(true: Completion) -> None:
-    kept, notes = honest([true], UNKNOWN)
+    kept, notes = drop_invalid_logprobs([true], UNKNOWN_SAMPLING)
     assert kept[0] is true
     assert notes == ()
 
@@ -95,7 +95,7 @@ def drawn(rng: np.random.Generator, count: int, *, lists_of: float, drawn_at: fl
     return completion(["x"] * count, stated[np.arange(count), ranks].tolist(), stated[:, :5].tolist())
 
 
-PLAIN = Origin(temperature=1.0, plain=True)
+PLAIN = SamplingInfo(temperature=1.0, unmodified=True)
 
 
 def test_the_fit_is_the_distance_that_a_plain_loop_finds() -> None:
@@ -107,16 +107,16 @@ def test_the_fit_is_the_distance_that_a_plain_loop_finds() -> None:
         categories = [*row, math.log(rest)]
         mean.append(sum(math.exp(each) * each for each in categories))
         variance += sum(math.exp(each) * each**2 for each in categories) - mean[-1] ** 2
-    found = fit(one.logprobs, one.top_logprobs, one.censored)
-    assert found.tokens == 40
+    found = run_fit_test(one.logprobs, one.top_logprobs, one.censored)
+    assert found.token_count == 40
     assert found.score == pytest.approx(sum(score) / 40, abs=1e-5)
     assert found.expected == pytest.approx(sum(mean) / 40, abs=1e-5)
-    assert found.spread == pytest.approx(math.sqrt(variance) / 40, abs=1e-5)
+    assert found.std == pytest.approx(math.sqrt(variance) / 40, abs=1e-5)
 
 
 def test_true_lists_lie_within_a_few_deviations_of_their_promise() -> None:
     rng = np.random.default_rng(1)
-    found = [fit(one.logprobs, one.top_logprobs, one.censored).z
+    found = [run_fit_test(one.logprobs, one.top_logprobs, one.censored).z
              for one in (drawn(rng, 300, lists_of=1.0, drawn_at=1.0) for _ in range(60))]  # fmt: skip
     assert abs(float(np.mean(found))) < 0.5
     assert 0.7 < float(np.std(found)) < 1.3
@@ -126,39 +126,42 @@ def test_true_lists_lie_within_a_few_deviations_of_their_promise() -> None:
 def test_colder_samples_than_stated_are_no_lie(drawn_at: float) -> None:
     rng = np.random.default_rng(2)
     some = [drawn(rng, 200, lists_of=1.0, drawn_at=drawn_at) for _ in range(8)]
-    assert honest(some, PLAIN) == (some, ())
+    assert drop_invalid_logprobs(some, PLAIN) == (some, ())
 
 
 def test_lists_that_their_own_samples_do_not_fit_are_put_aside_for_all() -> None:
     rng = np.random.default_rng(3)
     some = [drawn(rng, 200, lists_of=0.3, drawn_at=2.0) for _ in range(8)]
-    kept, notes = honest(some, PLAIN)
+    kept, notes = drop_invalid_logprobs(some, PLAIN)
     assert not any(each.tokens for each in kept)
     assert len(notes) == 1
     assert "do not fit their own samples" in notes[0]
-    assert honest(some, UNKNOWN) == (some, ())  # a pool of somebody's: nobody knows how it was drawn
+    assert drop_invalid_logprobs(some, UNKNOWN_SAMPLING) == (
+        some,
+        (),
+    )  # a pool of somebody's: nobody knows how it was drawn
 
 
 def test_a_few_tokens_prove_nothing() -> None:
     one = drawn(np.random.default_rng(4), 3, lists_of=0.3, drawn_at=2.0)
-    assert honest([one], PLAIN)[1] == ()
+    assert drop_invalid_logprobs([one], PLAIN)[1] == ()
 
 
 @pytest.mark.parametrize(
     ("fields", "origin"),
     [
-        ({}, Origin(temperature=1.0, plain=True)),
-        ({"temperature": 0.5, "max_tokens": 9}, Origin(temperature=0.5, plain=True)),
-        ({"temperature": 1.5}, Origin(temperature=1.5)),
-        ({"temperature": 1, "response_format": {"type": "json_object"}}, Origin(temperature=1.0)),
-        ({"frequency_penalty": 1.0}, Origin(temperature=1.0)),
-        ({"top_p": 0.9}, Origin(temperature=1.0, plain=True, cut=True)),
-        ({"top_p": 1.0, "top_k": 0}, Origin(temperature=1.0, plain=True)),
-        ({"temperature": "warm"}, Origin()),
+        ({}, SamplingInfo(temperature=1.0, unmodified=True)),
+        ({"temperature": 0.5, "max_tokens": 9}, SamplingInfo(temperature=0.5, unmodified=True)),
+        ({"temperature": 1.5}, SamplingInfo(temperature=1.5)),
+        ({"temperature": 1, "response_format": {"type": "json_object"}}, SamplingInfo(temperature=1.0)),
+        ({"frequency_penalty": 1.0}, SamplingInfo(temperature=1.0)),
+        ({"top_p": 0.9}, SamplingInfo(temperature=1.0, unmodified=True, truncated=True)),
+        ({"top_p": 1.0, "top_k": 0}, SamplingInfo(temperature=1.0, unmodified=True)),
+        ({"temperature": "warm"}, SamplingInfo()),
     ],
 )
-def test_only_plain_sampling_is_held_against_its_lists(fields: dict[str, Any], origin: Origin) -> None:
-    assert Origin.of(PROVIDERS["openai"].capabilities, fields) == origin
+def test_only_plain_sampling_is_held_against_its_lists(fields: dict[str, Any], origin: SamplingInfo) -> None:
+    assert SamplingInfo.from_request(PROVIDERS["openai"].capabilities, fields) == origin
 
 
 # --- temperature ---------------------------------------------------------------------------------------------------
@@ -176,7 +179,7 @@ LOGITS = [[3.0, 2.5, 1.0, 0.0, -2.0], [2.0, 1.0, 0.5, -1.0, -3.0]]
 
 def test_undoing_temperature_gives_the_distribution_over_the_listed_tokens() -> None:
     tempered = stated(LOGITS, 0.5, [1, 0], k=3)
-    back = untempered(tempered, 0.5)
+    back = undo_temperature(tempered, 0.5)
     for row, logits in zip(back.top_logprobs, LOGITS, strict=True):
         total = sum(math.exp(each) for each in logits[:3])
         assert row.tolist() == pytest.approx([each - math.log(total) for each in logits[:3]], abs=1e-5)
@@ -184,12 +187,12 @@ def test_undoing_temperature_gives_the_distribution_over_the_listed_tokens() -> 
 
 
 def test_the_named_features_and_no_other_are_the_same_on_undone_lists() -> None:
-    raw, back = stated(LOGITS, 1.0, [1, 2], k=4), untempered(stated(LOGITS, 0.4, [1, 2], k=4), 0.4)
-    assert FEATURES.keys() >= GAP_FEATURES
-    assert RESPONSE_TERMS.keys() >= GAP_TERMS
+    raw, back = stated(LOGITS, 1.0, [1, 2], k=4), undo_temperature(stated(LOGITS, 0.4, [1, 2], k=4), 0.4)
+    assert FEATURES.keys() >= SHIFT_INVARIANT_FEATURES
+    assert RESPONSE_TERMS.keys() >= SHIFT_INVARIANT_TERMS
     for table, compute, exact in (
-        (FEATURES, token_features, GAP_FEATURES),
-        (RESPONSE_TERMS, response_terms, GAP_TERMS),
+        (FEATURES, token_features, SHIFT_INVARIANT_FEATURES),
+        (RESPONSE_TERMS, response_terms, SHIFT_INVARIANT_TERMS),
     ):
         same = {
             name for name in table
@@ -213,35 +216,39 @@ def head(features: tuple[str, ...]) -> HeadArtifact:
     )
 
 
-COLD = Origin(temperature=0.5, tempered=True, plain=True)
+COLD = SamplingInfo(temperature=0.5, after_temperature=True, unmodified=True)
 
 
 def test_a_head_that_reads_logprobs_themselves_is_refused_after_temperature() -> None:
     some = [replace(stated(LOGITS, 0.5, [1, at], k=3), index=at) for at in range(2)]
-    found = judge(some, Rules(scorer=head(("logprob", "margin")), origin=COLD))
+    found = select_best(some, SelectionConfig(scorer=head(("logprob", "margin")), sampling_info=COLD))
     assert found.scorer == "mean_logprob"
     assert any("temperature=1" in note for note in found.notes)
-    kept = judge(some, Rules(scorer=head(("logprob", "margin")), origin=replace(COLD, temperature=1.0)))
+    kept = select_best(
+        some, SelectionConfig(scorer=head(("logprob", "margin")), sampling_info=replace(COLD, temperature=1.0))
+    )
     assert kept.scorer != "mean_logprob"
 
 
 def test_a_head_that_reads_gaps_alone_scores_as_it_would_at_temperature_one() -> None:
-    rules = Rules(scorer=head(("margin", "gap_to_top")))
-    raw = judge([stated(LOGITS, 1.0, [1, 0], k=3)], rules)
-    cold = judge([stated(LOGITS, 0.5, [1, 0], k=3)], replace(rules, origin=COLD))
+    rules = SelectionConfig(scorer=head(("margin", "gap_to_top")))
+    raw = select_best([stated(LOGITS, 1.0, [1, 0], k=3)], rules)
+    cold = select_best([stated(LOGITS, 0.5, [1, 0], k=3)], replace(rules, origin=COLD))
     assert cold.scorer == raw.scorer != "mean_logprob"
     assert cold.score == pytest.approx(raw.score, abs=1e-5)
     assert any("undone" in note for note in cold.notes)
-    cut = judge([stated(LOGITS, 0.5, [1, 0], k=3)], replace(rules, origin=replace(COLD, cut=True)))
+    cut = select_best([stated(LOGITS, 0.5, [1, 0], k=3)], replace(rules, origin=replace(COLD, cut=True)))
     assert cut.scorer == "mean_logprob"
 
 
 def test_plain_scorers_compare_within_the_question_and_say_so() -> None:
-    found = judge([stated(LOGITS, 0.5, [1, 0], k=3)], Rules(origin=COLD))
+    found = select_best([stated(LOGITS, 0.5, [1, 0], k=3)], SelectionConfig(sampling_info=COLD))
     assert found.score == pytest.approx(float(stated(LOGITS, 0.5, [1, 0], k=3).logprobs.mean()))
     assert any("within this question only" in note for note in found.notes)
-    exact = judge([stated(LOGITS, 0.5, [1, 0], k=3)], Rules(scorer="self_certainty", origin=COLD))
-    raw = judge([stated(LOGITS, 1.0, [1, 0], k=3)], Rules(scorer="self_certainty"))
+    exact = select_best(
+        [stated(LOGITS, 0.5, [1, 0], k=3)], SelectionConfig(scorer="self_certainty", sampling_info=COLD)
+    )
+    raw = select_best([stated(LOGITS, 1.0, [1, 0], k=3)], SelectionConfig(scorer="self_certainty"))
     assert exact.score == pytest.approx(raw.score, abs=1e-5)
 
 
@@ -269,8 +276,11 @@ async def test_where_logprobs_follow_temperature_one_is_asked_for_unless_another
 def test_a_temperature_that_nobody_knows_is_not_undone() -> None:
     some = [stated(LOGITS, 0.5, [1, 0], k=3)]
     unknown = replace(COLD, temperature=None)
-    assert judge(some, Rules(scorer=head(("margin",)), origin=unknown)).scorer == "mean_logprob"
-    assert judge(some, Rules(scorer=head(("margin",)), origin=UNKNOWN)).scorer != "mean_logprob"
+    assert select_best(some, SelectionConfig(scorer=head(("margin",)), sampling_info=unknown)).scorer == "mean_logprob"
+    assert (
+        select_best(some, SelectionConfig(scorer=head(("margin",)), sampling_info=UNKNOWN_SAMPLING)).scorer
+        != "mean_logprob"
+    )
 
 
 # --- a must ---------------------------------------------------------------------------------------------------------
@@ -365,7 +375,7 @@ def test_recorded_replies_are_all_believed() -> None:
             found = parse_response(path.read_bytes())
         except (SwiftClientError, ValueError):
             continue
-        _, notes = honest(found, UNKNOWN)
+        _, notes = drop_invalid_logprobs(found, UNKNOWN_SAMPLING)
         assert notes == (), path
         believed += sum(bool(each.tokens) for each in found)
     assert believed > 5

@@ -15,10 +15,10 @@ import pytest
 from benchmarks.soak import CAP, VIOLATIONS, JumpingLoop, run
 from benchmarks.soak_sockets import SOCKET_VIOLATIONS, sockets
 from swift_client import AsyncSwiftReranker, RateLimit, SwiftReranker
-from swift_client.adapters.transport.rate_limit_headers import Left, Quota, quota_of
+from swift_client.adapters.transport.rate_limit_headers import LimitStatus, RateLimitStatus, parse_rate_limit_headers
 from swift_client.errors import ConfigurationError, RateLimitError, ServerError, SwiftClientError
-from swift_client.sampling import Limit
-from swift_client.sampling.congestion import Bucket, Pace
+from swift_client.sampling import RateLimiter
+from swift_client.sampling.congestion import Bucket, CongestionWindow
 from swift_client.types import Event
 from tests.servers import FaultServer, Received, Response, after, chat, error
 
@@ -29,100 +29,102 @@ NOTHING: dict[str, Any] = {"requests_per_minute": None, "tokens_per_minute": Non
 
 
 def test_a_refusal_halves_the_window_once_a_burst_and_answers_widen_it_by_one_a_window() -> None:
-    pace = Pace(16, **NOTHING)
-    assert pace.refused(10.0, started=9.0, retry_after=None) == "requests: at most 8 at once from now on"
-    assert pace.refused(10.1, started=9.9, retry_after=None) is None  # started before the cut: the same burst
-    assert pace.allowed == 8
-    assert pace.refused(12.0, started=11.0, retry_after=None) == "requests: at most 4 at once from now on"
+    pace = CongestionWindow(16, **NOTHING)
+    assert pace.on_throttle(10.0, started_at=9.0, retry_after=None) == "requests: at most 8 at once from now on"
+    assert pace.on_throttle(10.1, started_at=9.9, retry_after=None) is None  # started before the cut: the same burst
+    assert pace.window_size == 8
+    assert pace.on_throttle(12.0, started_at=11.0, retry_after=None) == "requests: at most 4 at once from now on"
     for _ in range(4):
-        pace.answered(started=13.0)
-    assert pace.allowed == pytest.approx(4 + 1 / 4 + 1 / 4.25 + 1 / 4.485 + 1 / 4.708, abs=1e-2)  # about one more
-    said = [pace.answered(started=13.0) for _ in range(200)]
-    assert pace.allowed == 16
+        pace.on_success(started_at=13.0)
+    assert pace.window_size == pytest.approx(4 + 1 / 4 + 1 / 4.25 + 1 / 4.485 + 1 / 4.708, abs=1e-2)  # about one more
+    said = [pace.on_success(started_at=13.0) for _ in range(200)]
+    assert pace.window_size == 16
     assert [each for each in said if each] == ["all 16 requests may run at once again"]
 
 
 def test_the_window_never_falls_below_one() -> None:
-    pace = Pace(4, **NOTHING)
+    pace = CongestionWindow(4, **NOTHING)
     for second in range(10):
-        pace.refused(second + 1.0, started=second + 1.0, retry_after=None)
-    assert pace.allowed == 1
-    assert pace.wait(20.0) == 0
+        pace.on_throttle(second + 1.0, started_at=second + 1.0, retry_after=None)
+    assert pace.window_size == 1
+    assert pace.wait_seconds(20.0) == 0
 
 
 def test_a_pause_holds_all_back_and_then_lets_one_try() -> None:
-    pace = Pace(8, **NOTHING)
+    pace = CongestionWindow(8, **NOTHING)
     assert (
-        pace.refused(1.0, started=0.5, retry_after=5.0)
+        pace.on_throttle(1.0, started_at=0.5, retry_after=5.0)
         == "requests: at most 4 at once from now on; none for 5.00 s, and then one to try"
     )
-    assert pace.wait(2.0) == 4.0
-    assert pace.wait(6.0) == 0.0
+    assert pace.wait_seconds(2.0) == 4.0
+    assert pace.wait_seconds(6.0) == 0.0
     pace.start()
-    assert pace.wait(6.0) == math.inf  # the one that tries is under way
-    assert pace.answered(started=0.9) is None  # sent before the refusal: it says nothing of what is now
-    assert pace.wait(6.0) == math.inf
-    pace.answered(started=6.0)
+    assert pace.wait_seconds(6.0) == math.inf  # the one that tries is under way
+    assert pace.on_success(started_at=0.9) is None  # sent before the refusal: it says nothing of what is now
+    assert pace.wait_seconds(6.0) == math.inf
+    pace.on_success(started_at=6.0)
     pace.end()
     pace.start()
-    assert pace.wait(6.1) == 0.0
+    assert pace.wait_seconds(6.1) == 0.0
 
 
 def test_who_is_told_to_wait_for_an_hour_fails_alone() -> None:
-    pace = Pace(8, **NOTHING)
-    pace.refused(1.0, started=0.5, retry_after=3600.0)
-    assert pace.wait(1.1) == 0.0
+    pace = CongestionWindow(8, **NOTHING)
+    pace.on_throttle(1.0, started_at=0.5, retry_after=3600.0)
+    assert pace.wait_seconds(1.1) == 0.0
 
 
 def test_what_headers_say_is_left_is_kept_and_flows_back_until_the_reset() -> None:
-    pace = Pace(8, **NOTHING)
+    pace = CongestionWindow(8, **NOTHING)
     pace.start()
-    pace.heard(Quota(Left(2, 10.0, None), None), 100.0)
+    pace.on_headers(RateLimitStatus(LimitStatus(2, 10.0, None), None), 100.0)
     for _ in range(2):
-        assert pace.wait(100.0) == 0.0
+        assert pace.wait_seconds(100.0) == 0.0
         pace.start()
-    assert pace.wait(101.0) == 9.0
-    assert pace.wait(110.0) == 0.0
+    assert pace.wait_seconds(101.0) == 9.0
+    assert pace.wait_seconds(110.0) == 0.0
 
     # OpenAI and Anthropic refill all the time: 60 of 600 requests are missing in six seconds, so ten come a second.
-    full = Pace(8, **NOTHING)
-    full.heard(Quota(Left(0, 60.0, 600), None), 0.0)
-    assert full.wait(0.0) == pytest.approx(0.1)
-    assert full.wait(0.1) == 0.0
+    full = CongestionWindow(8, **NOTHING)
+    full.on_headers(RateLimitStatus(LimitStatus(0, 60.0, 600), None), 0.0)
+    assert full.wait_seconds(0.0) == pytest.approx(0.1)
+    assert full.wait_seconds(0.1) == 0.0
 
-    tokens = Pace(8, **NOTHING)
-    tokens.spent(500)
-    tokens.heard(Quota(Left(100, 0.0, None), Left(900, 20.0, 1000)), 0.0)  # enough for one request of 500, not for two
+    tokens = CongestionWindow(8, **NOTHING)
+    tokens.on_usage(500)
+    tokens.on_headers(
+        RateLimitStatus(LimitStatus(100, 0.0, None), LimitStatus(900, 20.0, 1000)), 0.0
+    )  # enough for one request of 500, not for two
     tokens.start()
-    assert tokens.wait(0.0) == pytest.approx(20.0)  # five a second: 100 tokens
-    tokens.heard(Quota(Left(0, 86_400.0, None), None), 0.0)
-    assert tokens.wait(0.0) == 60.0  # no header is believed for longer than a minute
+    assert tokens.wait_seconds(0.0) == pytest.approx(20.0)  # five a second: 100 tokens
+    tokens.on_headers(RateLimitStatus(LimitStatus(0, 86_400.0, None), None), 0.0)
+    assert tokens.wait_seconds(0.0) == 60.0  # no header is believed for longer than a minute
 
 
 def test_requests_under_way_are_taken_off_what_is_left_but_never_block_for_more_than_one() -> None:
-    pace = Pace(8, **NOTHING)
+    pace = CongestionWindow(8, **NOTHING)
     for _ in range(5):
         pace.start()
-    pace.heard(Quota(Left(3, 10.0, 13), None), 0.0)  # one a second; four others are under way
-    assert pace.wait(0.0) == 1.0
+    pace.on_headers(RateLimitStatus(LimitStatus(3, 10.0, 13), None), 0.0)  # one a second; four others are under way
+    assert pace.wait_seconds(0.0) == 1.0
 
 
 def test_a_bucket_fills_at_its_rate_and_holds_no_more_than_its_most() -> None:
-    bucket = Bucket(1.0, most=10, level=10, now=0.0)
+    bucket = Bucket(1.0, capacity=10, level=10, now=0.0)
     for _ in range(10):
-        assert bucket.wait(1, 0.0) == 0
+        assert bucket.wait_seconds(1, 0.0) == 0
         bucket.take(1)
-    assert bucket.wait(1, 0.0) == 1.0
-    assert bucket.wait(1, 0.5) == 0.5
-    assert bucket.wait(10, 1000.0) == 0
-    assert bucket.wait(1e9, 1000.0) == 0  # more than it holds waits for a full bucket
+    assert bucket.wait_seconds(1, 0.0) == 1.0
+    assert bucket.wait_seconds(1, 0.5) == 0.5
+    assert bucket.wait_seconds(10, 1000.0) == 0
+    assert bucket.wait_seconds(1e9, 1000.0) == 0  # more than it holds waits for a full bucket
 
 
 def test_requests_a_minute_are_kept_with_ten_seconds_worth_at_once() -> None:
-    pace = Pace(100, requests_per_minute=60, tokens_per_minute=None, now=0.0)
+    pace = CongestionWindow(100, requests_per_minute=60, tokens_per_minute=None, now=0.0)
     now, starts = 0.0, []
     while now < 60:
-        if wait := pace.wait(now):
+        if wait := pace.wait_seconds(now):
             now += wait
             continue
         pace.start()
@@ -134,12 +136,12 @@ def test_requests_a_minute_are_kept_with_ten_seconds_worth_at_once() -> None:
 
 
 def test_tokens_a_minute_are_kept_by_the_mean_of_recent_replies() -> None:
-    pace = Pace(8, requests_per_minute=None, tokens_per_minute=6000, now=0.0)  # 100 a second, 1,000 at once
+    pace = CongestionWindow(8, requests_per_minute=None, tokens_per_minute=6000, now=0.0)  # 100 a second, 1,000 at once
     pace.start()
-    pace.spent(800)
+    pace.on_usage(800)
     pace.end()
-    assert pace.wait(0.0) == 6.0  # 800 wanted, 200 there
-    assert pace.wait(6.0) == 0.0
+    assert pace.wait_seconds(0.0) == 6.0  # 800 wanted, 200 there
+    assert pace.wait_seconds(6.0) == 0.0
 
 
 REQUESTS, TOKENS = "x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens"
@@ -148,16 +150,22 @@ REQUESTS, TOKENS = "x-ratelimit-remaining-requests", "x-ratelimit-remaining-toke
 @pytest.mark.parametrize(
     ("headers", "expected"),
     [
-        ({REQUESTS: "59", "x-ratelimit-reset-requests": "1s"}, Quota(Left(59, 1.0, None), None)),
+        ({REQUESTS: "59", "x-ratelimit-reset-requests": "1s"}, RateLimitStatus(LimitStatus(59, 1.0, None), None)),
         (
             {TOKENS: "149984", "x-ratelimit-reset-tokens": "6m0s", "x-ratelimit-limit-tokens": "150000"},
-            Quota(None, Left(149984, 360, 150000)),
+            RateLimitStatus(None, LimitStatus(149984, 360, 150000)),
         ),
-        ({REQUESTS: "0", "x-ratelimit-reset-requests": "250ms"}, Quota(Left(0, 0.25, None), None)),
-        ({REQUESTS: "3", "x-ratelimit-reset-requests": "12"}, Quota(Left(3, 12.0, None), None)),
-        ({REQUESTS: "3", "x-ratelimit-reset-requests": "1000000030"}, Quota(Left(3, 30.0, None), None)),
-        ({REQUESTS: "3", "x-ratelimit-reset-requests": "2m59.56s"}, Quota(Left(3, 179.56, None), None)),
-        ({REQUESTS: "3"}, Quota(Left(3, 1.0, None), None)),  # Azure says no reset
+        ({REQUESTS: "0", "x-ratelimit-reset-requests": "250ms"}, RateLimitStatus(LimitStatus(0, 0.25, None), None)),
+        ({REQUESTS: "3", "x-ratelimit-reset-requests": "12"}, RateLimitStatus(LimitStatus(3, 12.0, None), None)),
+        (
+            {REQUESTS: "3", "x-ratelimit-reset-requests": "1000000030"},
+            RateLimitStatus(LimitStatus(3, 30.0, None), None),
+        ),
+        (
+            {REQUESTS: "3", "x-ratelimit-reset-requests": "2m59.56s"},
+            RateLimitStatus(LimitStatus(3, 179.56, None), None),
+        ),
+        ({REQUESTS: "3"}, RateLimitStatus(LimitStatus(3, 1.0, None), None)),  # Azure says no reset
         (
             {
                 "anthropic-ratelimit-requests-remaining": "4",
@@ -165,21 +173,21 @@ REQUESTS, TOKENS = "x-ratelimit-remaining-requests", "x-ratelimit-remaining-toke
                 "anthropic-ratelimit-requests-reset": "2001-09-09T01:47:00Z",
                 "anthropic-ratelimit-tokens-remaining": "1000",
             },
-            Quota(Left(4, 20.0, 50), Left(1000, 1.0, None)),
+            RateLimitStatus(LimitStatus(4, 20.0, 50), LimitStatus(1000, 1.0, None)),
         ),
-        ({REQUESTS: "1", "x-ratelimit-reset-requests": "soon"}, Quota(Left(1, 1.0, None), None)),
-        ({REQUESTS: "1", "x-ratelimit-reset-requests": "1" * 99_999}, Quota(Left(1, 1.0, None), None)),
+        ({REQUESTS: "1", "x-ratelimit-reset-requests": "soon"}, RateLimitStatus(LimitStatus(1, 1.0, None), None)),
+        ({REQUESTS: "1", "x-ratelimit-reset-requests": "1" * 99_999}, RateLimitStatus(LimitStatus(1, 1.0, None), None)),
         ({REQUESTS: "1", "x-ratelimit-reset-requests": "9999-12-31T23:59:59"}, None),
-        ({REQUESTS: "-1"}, Quota(None, None)),
-        ({REQUESTS: "nan", TOKENS: "many"}, Quota(None, None)),
-        ({"retry-after": "3"}, Quota(None, None)),
+        ({REQUESTS: "-1"}, RateLimitStatus(None, None)),
+        ({REQUESTS: "nan", TOKENS: "many"}, RateLimitStatus(None, None)),
+        ({"retry-after": "3"}, RateLimitStatus(None, None)),
     ],
 )
-def test_headers_of_every_form_are_read(headers: dict[str, str], expected: Quota | None) -> None:
-    read = quota_of(headers, now=1_000_000_000.0)
+def test_headers_of_every_form_are_read(headers: dict[str, str], expected: RateLimitStatus | None) -> None:
+    read = parse_rate_limit_headers(headers, now=1_000_000_000.0)
     if expected is None:  # any finite number will do
         assert read.requests
-        assert math.isfinite(read.requests.reset)
+        assert math.isfinite(read.requests.reset_seconds)
     else:
         assert read == expected
 
@@ -198,7 +206,7 @@ def test_a_limit_of_nothing_is_one_clear_error(arguments: dict[str, Any]) -> Non
 
 
 async def test_a_question_of_64_calls_does_not_keep_a_question_of_one_waiting() -> None:
-    limit, order = Limit(1), []
+    limit, order = RateLimiter(1), []
 
     async def call(owner: object, name: str) -> None:
         await limit.acquire(owner)
@@ -213,7 +221,7 @@ async def test_a_question_of_64_calls_does_not_keep_a_question_of_one_waiting() 
 
     assert order.index("small") < 5
     assert [name for name in order if name != "small"] == [f"big {at}" for at in range(64)]
-    assert limit.busy == 0
+    assert limit.n_active == 0
 
 
 async def test_the_event_loop_ticks_while_all_requests_are_held_back(fault_server: FaultServer) -> None:
@@ -261,7 +269,7 @@ async def test_a_refused_call_holds_the_others_back_as_long_as_the_provider_asks
 def test_waiters_start_at_the_pace_that_is_allowed_and_not_when_they_happen_to_look() -> None:
     async def play() -> list[float]:
         loop = asyncio.get_running_loop()
-        limit, starts = Limit(4, requests_per_minute=300, clock=loop.time), []
+        limit, starts = RateLimiter(4, requests_per_minute=300, clock=loop.time), []
 
         async def call() -> None:
             await limit.acquire()
@@ -279,21 +287,21 @@ def test_waiters_start_at_the_pace_that_is_allowed_and_not_when_they_happen_to_l
 
 def test_slots_are_not_lost_whoever_is_cancelled_whenever() -> None:
     async def play(seed: int) -> None:
-        draw, limit = random.Random(seed), Limit(3)
+        draw, limit = random.Random(seed), RateLimiter(3)
         most = 0
 
         async def call(owner: object) -> None:
             nonlocal most
             await limit.acquire(owner)
             try:
-                most = max(most, limit.busy)
+                most = max(most, limit.n_active)
                 await asyncio.sleep(draw.random() * 0.002)
                 if draw.random() < 0.2:
                     refusal = RateLimitError("slow", status=429, retryable=True)
                     refusal.retry_after = draw.choice([None, 0.001])
-                    limit.failed(refusal, started=limit.now())
+                    limit.on_error(refusal, started_at=limit.now())
                 else:
-                    limit.answered(started=limit.now())
+                    limit.on_success(started_at=limit.now())
             finally:
                 limit.release()
 
@@ -305,7 +313,7 @@ def test_slots_are_not_lost_whoever_is_cancelled_whenever() -> None:
                 victim.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.sleep(0)
-        assert limit.busy == 0
+        assert limit.n_active == 0
         assert most <= 3
         await asyncio.wait_for(limit.acquire(), 2)
 
@@ -314,13 +322,13 @@ def test_slots_are_not_lost_whoever_is_cancelled_whenever() -> None:
 
 
 def test_a_pause_that_one_threads_loop_learnt_ends_for_a_waiter_on_another_whose_teacher_is_gone() -> None:
-    limit = Limit(1)
+    limit = RateLimiter(1)
 
     async def teach() -> None:
         await limit.acquire()
         refusal = ServerError("busy", status=529, retryable=True)
         refusal.retry_after = 0.3
-        limit.failed(refusal, started=limit.now())
+        limit.on_error(refusal, started_at=limit.now())
         limit.release()
 
     asyncio.run(teach())  # its loop is closed now
@@ -339,7 +347,7 @@ def test_a_pause_that_one_threads_loop_learnt_ends_for_a_waiter_on_another_whose
 
 
 def test_a_slot_comes_back_where_no_loop_runs_any_more() -> None:
-    limit = Limit(1, requests_per_minute=6)
+    limit = RateLimiter(1, requests_per_minute=6)
 
     async def leave_one_waiting() -> None:
         await limit.acquire()
@@ -352,7 +360,7 @@ def test_a_slot_comes_back_where_no_loop_runs_any_more() -> None:
     loop.call_soon(loop.stop)
     loop.run_forever()
     limit.release()
-    assert limit.busy == 0
+    assert limit.n_active == 0
     waiter.cancel()
     loop.run_until_complete(asyncio.gather(waiter, return_exceptions=True))
     loop.close()
@@ -380,7 +388,7 @@ async def test_rerankers_that_share_a_limit_share_its_slots(fault_server: FaultS
     ):
         await asyncio.gather(one.best_of("q", n=6), two.best_of("q", n=6))
     assert most <= 2
-    assert shared.here().busy == 0
+    assert shared.for_this_process().busy == 0
 
 
 async def test_what_remains_by_the_headers_is_not_exceeded(fault_server: FaultServer) -> None:
@@ -404,11 +412,11 @@ async def test_what_remains_by_the_headers_is_not_exceeded(fault_server: FaultSe
 
 def test_a_forked_child_begins_with_a_limit_of_its_own() -> None:
     shared = RateLimit(1)
-    mine = shared.here()
+    mine = shared.for_this_process()
     asyncio.run(mine.acquire())
     child = os.fork()
     if child == 0:
-        os._exit(0 if shared.here() is not mine and shared.here().busy == 0 else 1)
+        os._exit(0 if shared.for_this_process() is not mine and shared.here().busy == 0 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
@@ -418,29 +426,29 @@ def test_a_forked_child_begins_with_a_limit_of_its_own() -> None:
 def test_after_minutes_of_429_the_limit_recovers_and_grows_again() -> None:
     """inspect_ai#5138 and phoenix#15403: peers stayed at the floor, or froze, after sustained 429."""
 
-    async def play() -> Limit:
+    async def play() -> RateLimiter:
         loop = asyncio.get_running_loop()
-        limit = Limit(16, clock=loop.time)
+        limit = RateLimiter(16, clock=loop.time)
         while loop.time() < 300:  # five minutes of nothing but refusals
             await limit.acquire()
             started = limit.now()
             await asyncio.sleep(0.1)
             refusal = RateLimitError("slow", status=429, retryable=True)
             refusal.retry_after = random.Random(int(loop.time())).choice([None, 1.0, 20.0])
-            limit.failed(refusal, started=started)
+            limit.on_error(refusal, started_at=started)
             limit.release()
         begun = loop.time()
         for _ in range(200):
             await limit.acquire()
-            limit.answered(started=limit.now())
+            limit.on_success(started_at=limit.now())
             limit.release()
         assert loop.time() - begun < 30
         return limit
 
     with asyncio.Runner(loop_factory=JumpingLoop) as runner:
         limit = runner.run(play())
-    assert limit._pace.allowed == 16
-    assert limit.busy == 0
+    assert limit._window.window_size == 16
+    assert limit.n_active == 0
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -466,7 +474,7 @@ def test_a_server_that_bears_four_at_once_is_not_stormed_at_a_cap_of_sixteen() -
     """control-tower#595: a static cap above what the server bears made most requests of a busy hour a 429."""
 
     async def play() -> tuple[int, int]:
-        limit, busy, refused, answered = Limit(16, clock=asyncio.get_running_loop().time), 0, 0, 0
+        limit, busy, refused, answered = RateLimiter(16, clock=asyncio.get_running_loop().time), 0, 0, 0
 
         async def work() -> None:
             nonlocal busy, refused, answered
@@ -478,9 +486,9 @@ def test_a_server_that_bears_four_at_once_is_not_stormed_at_a_cap_of_sixteen() -
                 busy -= 1
                 refused, answered = refused + full, answered + (not full)
                 if full:
-                    limit.failed(RateLimitError("busy", status=429, retryable=True), started=started)
+                    limit.on_error(RateLimitError("busy", status=429, retryable=True), started_at=started)
                 else:
-                    limit.answered(started=started)
+                    limit.on_success(started_at=started)
                 limit.release()
 
         await asyncio.gather(*(work() for _ in range(64)))

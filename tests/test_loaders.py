@@ -13,7 +13,7 @@ import pytest
 
 from swift_client import answers
 from swift_client.dataset.graders import GRADERS, grade
-from swift_client.dataset.paper_loaders import SetQuestion, load
+from swift_client.dataset.paper_loaders import SetQuestion, load_set
 from swift_client.dataset.paper_sets import PAPER_SETS
 from swift_client.errors import ConfigurationError, MissingExtraError
 
@@ -69,7 +69,7 @@ def written(path: Path, *records: Any) -> Path:
 
 @pytest.mark.parametrize("name", list(ANSWERS))
 def test_each_set_reads_its_public_schema(name: str, tmp_path: Path) -> None:
-    [question] = load(name, written(tmp_path / "set.jsonl", RECORDS[name]))
+    [question] = load_set(name, written(tmp_path / "set.jsonl", RECORDS[name]))
     reference, right, wrong = ANSWERS[name]
     row = PAPER_SETS[name]
     assert question.answer == reference
@@ -85,18 +85,18 @@ def test_each_set_reads_its_public_schema(name: str, tmp_path: Path) -> None:
 
 
 def test_options_stand_below_the_question(tmp_path: Path) -> None:
-    [question] = load("hellaswag", written(tmp_path / "h.jsonl", RECORDS["hellaswag"]))
+    [question] = load_set("hellaswag", written(tmp_path / "h.jsonl", RECORDS["hellaswag"]))
     assert question.prompt.endswith("A man bakes. he\nA) flies off.\nB) eats the cake.\nC) sings.\nD) sleeps.")
-    [question] = load("aqua_rat", written(tmp_path / "a.jsonl", RECORDS["aqua_rat"]))
+    [question] = load_set("aqua_rat", written(tmp_path / "a.jsonl", RECORDS["aqua_rat"]))
     assert question.prompt.endswith("Half of 4?\nA)1\nB)2")
-    [question] = load("coin_flip", written(tmp_path / "c.jsonl", RECORDS["coin_flip"]))
+    [question] = load_set("coin_flip", written(tmp_path / "c.jsonl", RECORDS["coin_flip"]))
     assert question.prompt.endswith("\nA coin is heads up. Ann flips the coin. Is the coin still heads up?")
-    [question] = load("imbue", written(tmp_path / "i.jsonl", RECORDS["imbue"]))
+    [question] = load_set("imbue", written(tmp_path / "i.jsonl", RECORDS["imbue"]))
     assert question.prompt.endswith("\n\nChoices:\n- -7\n- 'a'")
 
 
 def test_preference_pairs_come_with_their_labels_and_no_reference(tmp_path: Path) -> None:
-    [pair] = load("pku_safe_rlhf", written(tmp_path / "p.jsonl", RECORDS["pku_safe_rlhf"]))
+    [pair] = load_set("pku_safe_rlhf", written(tmp_path / "p.jsonl", RECORDS["pku_safe_rlhf"]))
     assert pair.prompt == "How do I sleep well?"
     assert pair.answer is None
     assert pair.texts == ("Do not.", "Go to bed early.")
@@ -104,16 +104,16 @@ def test_preference_pairs_come_with_their_labels_and_no_reference(tmp_path: Path
 
 
 def test_hidden_labels_of_hellaswags_test_split_leave_no_reference(tmp_path: Path) -> None:
-    [question] = load("hellaswag", written(tmp_path / "h.jsonl", {**RECORDS["hellaswag"], "label": ""}))
+    [question] = load_set("hellaswag", written(tmp_path / "h.jsonl", {**RECORDS["hellaswag"], "label": ""}))
     assert question.answer is None
 
 
 def test_ids_do_not_depend_on_order_and_repeated_questions_come_once(tmp_path: Path) -> None:
     one, two = RECORDS["gsm8k"], {"question": "Three?", "answer": "#### 3"}
-    forward = {q.id: q.prompt for q in load("gsm8k", written(tmp_path / "a.jsonl", one, two, one))}
-    back = {q.id: q.prompt for q in load("gsm8k", written(tmp_path / "b.jsonl", two, one))}
+    forward = {q.id: q.prompt for q in load_set("gsm8k", written(tmp_path / "a.jsonl", one, two, one))}
+    back = {q.id: q.prompt for q in load_set("gsm8k", written(tmp_path / "b.jsonl", two, one))}
     assert forward == back
-    assert len(list(load("gsm8k", tmp_path / "a.jsonl"))) == 2
+    assert len(list(load_set("gsm8k", tmp_path / "a.jsonl"))) == 2
 
 
 def test_lists_lines_byte_order_marks_and_blank_lines_read_alike(tmp_path: Path) -> None:
@@ -123,16 +123,16 @@ def test_lists_lines_byte_order_marks_and_blank_lines_read_alike(tmp_path: Path)
     as_lines.write_text(json.dumps(record) + "\n\n")
     marked.write_bytes(b"\xef\xbb\xbf" + json.dumps(record).encode() + b"\r\n\r\n")
     (tmp_path / "empty.jsonl").touch()
-    [expected] = load("gsm8k", as_list)
-    assert list(load("gsm8k", as_lines)) == [expected]
-    assert list(load("gsm8k", marked)) == [expected]
-    assert list(load("gsm8k", tmp_path / "empty.jsonl")) == []
+    [expected] = load_set("gsm8k", as_list)
+    assert list(load_set("gsm8k", as_lines)) == [expected]
+    assert list(load_set("gsm8k", marked)) == [expected]
+    assert list(load_set("gsm8k", tmp_path / "empty.jsonl")) == []
 
 
 def test_files_are_read_line_by_line(tmp_path: Path) -> None:
     path = written(tmp_path / "set.jsonl", RECORDS["gsm8k"])
     path.write_text(path.read_text() + "not json\n")
-    stream = load("gsm8k", path)
+    stream = load_set("gsm8k", path)
     assert isinstance(stream, Iterator)
     assert next(stream).answer == "4"
     with pytest.raises(ConfigurationError, match=r"set\.jsonl, line 2: it is not JSON"):
@@ -161,7 +161,7 @@ def test_a_malformed_record_is_named_by_its_line(
 ) -> None:
     path = written(tmp_path / "set.jsonl", RECORDS[name], {**RECORDS[name], **change})
     with pytest.raises(ConfigurationError, match=message) as caught:
-        list(load(name, path))
+        list(load_set(name, path))
     assert f"{path}, line 2: " in str(caught.value)
     assert PAPER_SETS[name].source in str(caught.value)
 
@@ -171,18 +171,18 @@ def test_hostile_lines_give_one_clear_error(line: bytes, tmp_path: Path) -> None
     path = tmp_path / "set.jsonl"
     path.write_bytes(json.dumps(RECORDS["gsm8k"]).encode() + b"\n" + line + b"\n")
     with pytest.raises(ConfigurationError, match=r"set\.jsonl, line 2: it is not"):
-        list(load("gsm8k", path))
+        list(load_set("gsm8k", path))
 
 
 def test_wrong_names_splits_and_paths_are_told_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"no set called 'gsm9k'. Use one of math, gsm8k"):
-        load("gsm9k")
+        load_set("gsm9k")
     with pytest.raises(ConfigurationError, match=r"gsm8k has no split 'validation'. Use one of train, test"):
-        load("gsm8k", split="validation")
+        load_set("gsm8k", split="validation")
     with pytest.raises(ConfigurationError, match="cannot be read"):
-        load("gsm8k", tmp_path / "missing.jsonl")
+        load_set("gsm8k", tmp_path / "missing.jsonl")
     with pytest.raises(ConfigurationError, match="cannot be read"):
-        load("gsm8k", tmp_path)
+        load_set("gsm8k", tmp_path)
 
 
 def test_without_the_extra_names_and_parquet_say_what_to_install(
@@ -197,9 +197,9 @@ def test_without_the_extra_names_and_parquet_say_what_to_install(
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(MissingExtraError, match=r"swift-client\[datasets\]"):
-        load("gsm8k")
+        load_set("gsm8k")
     with pytest.raises(MissingExtraError, match=r"swift-client\[datasets\]"):
-        load("gsm8k", tmp_path / "set.parquet")
+        load_set("gsm8k", tmp_path / "set.parquet")
 
 
 def test_parquet_reads_as_lines_do(tmp_path: Path) -> None:
@@ -208,10 +208,10 @@ def test_parquet_reads_as_lines_do(tmp_path: Path) -> None:
     for name, record in RECORDS.items():
         path = tmp_path / f"{name}.parquet"
         parquet.write_table(pa.Table.from_pylist([record, record]), path)
-        assert list(load(name, path)) == list(load(name, written(tmp_path / f"{name}.jsonl", record)))
+        assert list(load_set(name, path)) == list(load_set(name, written(tmp_path / f"{name}.jsonl", record)))
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 is not enough")
     with pytest.raises(ConfigurationError, match="cannot be read"):
-        load("gsm8k", tmp_path / "bad.parquet")
+        load_set("gsm8k", tmp_path / "bad.parquet")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -225,11 +225,11 @@ def test_sets_are_streamed_by_name_and_slices_are_cut(tmp_path: Path, monkeypatc
     row = replace(
         PAPER_SETS["gsm8k"], hub={"train": (str(folder), None, "train"), "test": (str(folder), None, "train[1:3]")}
     )
-    assert [question.answer for question in load(row, split="train")] == ["0", "1", "2", "3", "4"]
-    assert [question.answer for question in load(row, split="test")] == ["1", "2"]
+    assert [question.answer for question in load_set(row, split="train")] == ["0", "1", "2", "3", "4"]
+    assert [question.answer for question in load_set(row, split="test")] == ["1", "2"]
     gone = replace(row, hub={"test": (str(tmp_path / "nowhere"), None, "test")})
     with pytest.raises(ConfigurationError, match=r"nowhere could not be loaded: .*give a file with path="):
-        load(gone)
+        load_set(gone)
 
 
 @needs_shared
@@ -238,7 +238,7 @@ def test_sets_are_streamed_by_name_and_slices_are_cut(tmp_path: Path, monkeypatc
     [("math", "math500.jsonl", 500), ("gsm8k", "gsm8k_test.jsonl", 1319), ("aqua_rat", "aqua_rat_test.jsonl", 254)],
 )
 def test_the_public_files_load_whole_and_their_own_answers_grade_as_right(name: str, file: str, count: int) -> None:
-    questions = list(load(name, SHARED / "datasets" / file))
+    questions = list(load_set(name, SHARED / "datasets" / file))
     assert len(questions) == len({question.id for question in questions}) == count
     spec = "auto" if name == "math" else PAPER_SETS[name].grader
     for question in questions:

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swift_client.training.losses import LOSSES, Labels, bce, both, hinge, infonca, nca, pairwise
-from swift_client.training.recipes import Loss
+from swift_client.training.losses import LOSSES, Labels, bce, bce_and_pairwise, hinge, infonca, nca, pairwise
+from swift_client.training.recipes import LossName
 
 rows = st.lists(st.tuples(st.floats(-20, 20), st.booleans(), st.integers(0, 3)), min_size=1, max_size=20)
 Rows = Sequence[tuple[float, bool, int]]
@@ -23,7 +23,7 @@ def inputs(table: Rows) -> tuple[torch.Tensor, Labels]:
     scores = torch.tensor([score for score, _, _ in table], dtype=torch.float64)
     labels = np.array([float(label) for _, label, _ in table])
     question = np.array([question for _, _, question in table])
-    return scores, Labels.of(labels, question, dtype=torch.float64, device=torch.device("cpu"))
+    return scores, Labels.from_arrays(labels, question, dtype=torch.float64, device=torch.device("cpu"))
 
 
 def log_sigmoid(x: float) -> float:
@@ -79,7 +79,7 @@ def test_the_paper_s_other_losses_are_their_definitions_question_by_question(tab
 
 
 def test_recipes_name_the_losses_that_there_are() -> None:
-    assert set(get_args(Loss)) == set(LOSSES)
+    assert set(get_args(LossName)) == set(LOSSES)
 
 
 @given(table=rows)
@@ -88,7 +88,7 @@ def test_losses_are_their_definitions_worked_out_pair_by_pair(table: Rows) -> No
     assert bce(scores, labels).item() == pytest.approx(plain_bce(table), abs=1e-9)
     assert pairwise(scores, labels).item() == pytest.approx(plain_pairwise(table), abs=1e-9)
     half = (plain_bce(table) + plain_pairwise(table)) / 2
-    assert both(scores, labels).item() == pytest.approx(half, abs=1e-9)
+    assert bce_and_pairwise(scores, labels).item() == pytest.approx(half, abs=1e-9)
 
 
 @given(table=rows, shift=st.floats(-5, 5))

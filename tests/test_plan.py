@@ -13,11 +13,11 @@ from swift_client import AsyncSwiftReranker, Price
 from swift_client.adapters import PROVIDERS
 from swift_client.adapters.providers.prompt_caching import PREFIX_CACHES, PrefixCache
 from swift_client.cli.app import run
-from swift_client.sampling import order
-from swift_client.sampling.call_plan import asks_for_caching, plan, rough_tokens
+from swift_client.sampling import create_sample_request
+from swift_client.sampling.call_plan import asks_for_caching, estimate_prompt_tokens, plan
 
-CACHE = PrefixCache(minimum=1024, step=128, checked="2026-11-23", evidence="test")
-MARKED = PrefixCache(minimum=1024, marked=True, checked="2026-11-23", evidence="test")
+CACHE = PrefixCache(min_tokens=1024, step=128, checked="2026-11-23", evidence="test")
+MARKED = PrefixCache(min_tokens=1024, needs_cache_control=True, checked="2026-11-23", evidence="test")
 PRICE = Price(input=2.0, output=10.0, cached_input=0.5)
 
 
@@ -218,7 +218,7 @@ def test_the_command_takes_a_prompt_and_an_unknown_price_is_null(capsys: pytest.
     assert run(["plan", "x" * 400, "--provider", "pocket", "--json"]) == 0
 
     document = json.loads(capsys.readouterr().out)
-    assert document["prompt_tokens"] == rough_tokens(order("x" * 400, 1)) == 101
+    assert document["prompt_tokens"] == estimate_prompt_tokens(create_sample_request("x" * 400, 1)) == 101
     assert document["chosen"]["usd"] is document["price"] is None
     assert "No price is known" in document["notes"][0]
 

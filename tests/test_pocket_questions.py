@@ -9,7 +9,15 @@ import sys
 
 import pytest
 
-from swift_client.pocket.questions import ASKED_LEVELS, FAMILIES, TRAINED_LEVELS, Question, questions, split_of, worked
+from swift_client.pocket.questions import (
+    DEFAULT_LEVELS,
+    FAMILIES,
+    TRAINED_LEVELS,
+    Question,
+    questions,
+    split_of,
+    worked_examples,
+)
 
 TIMES = re.compile(r"becomes (\d+) times as large|makes it (\d+) times as many|grows to (\d+) times its size")
 LESS = ("away", "takes", "lost", "sells", "broken")
@@ -34,12 +42,12 @@ def recomputed(question: Question) -> str:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_answers_agree_with_a_second_reading_of_the_prompt(family: str) -> None:
-    for question, _ in worked(1_500, seed=5, split="validation", families=[family]):
+    for question, _ in worked_examples(1_500, seed=5, split="validation", families=[family]):
         assert question.answer == recomputed(question), question
 
 
 def test_every_solution_ends_in_the_marked_answer_and_its_written_sums_hold() -> None:
-    for question, solution in worked(3_000, seed=6):
+    for question, solution in worked_examples(3_000, seed=6):
         assert solution.endswith(f"The answer is {question.answer}."), solution
         assert solution.count("The answer is") == 1
         for a, sign, b, c in re.findall(r"(\d+)([-+*])(\d+)=(\d+)", solution):
@@ -49,7 +57,7 @@ def test_every_solution_ends_in_the_marked_answer_and_its_written_sums_hold() ->
 def test_written_coin_states_hold_at_every_stop() -> None:
     hasty = re.compile(r"(?:After|Up to|By|Until) (\w+)(?: it is|:) (heads|tails)")
     careful = re.compile(r"(\w+) (?:flips|does not)[,:](?: so| now)? (heads|tails)")
-    for question, solution in worked(600, seed=7, families=["coin_flip"]):
+    for question, solution in worked_examples(600, seed=7, families=["coin_flip"]):
         people = re.findall(r"(\w+) (flips|does not flip) the coin", question.prompt)
         names = [name for name, _ in people]
         stops = hasty.findall(solution) or careful.findall(solution)
@@ -62,7 +70,7 @@ def test_written_coin_states_hold_at_every_stop() -> None:
 
 
 def test_no_test_question_is_ever_a_training_question() -> None:
-    drawn = {split: {q.prompt for q, _ in worked(4_000, seed=8, split=split)} for split in ("train", "test")}
+    drawn = {split: {q.prompt for q, _ in worked_examples(4_000, seed=8, split=split)} for split in ("train", "test")}
     assert not drawn["train"] & drawn["test"]
     # By construction, not by luck: the split is a function of the prompt, under every seed and level.
     assert all(split_of(prompt) == split for split, prompts in drawn.items() for prompt in prompts)
@@ -90,8 +98,8 @@ def test_questions_differ_carry_unique_ids_and_take_turns_by_family() -> None:
 
 def test_asked_levels_lie_inside_the_trained_ones() -> None:
     for family in FAMILIES:
-        assert set(ASKED_LEVELS[family]) <= set(range(1, TRAINED_LEVELS[family] + 1))
-        assert {q.level for q in questions(120, seed=0, families=[family])} == set(ASKED_LEVELS[family])
+        assert set(DEFAULT_LEVELS[family]) <= set(range(1, TRAINED_LEVELS[family] + 1))
+        assert {q.level for q in questions(120, seed=0, families=[family])} == set(DEFAULT_LEVELS[family])
 
 
 def test_coin_answers_are_balanced() -> None:

@@ -184,9 +184,9 @@ def test_the_server_ends_with_its_parent_even_where_that_is_killed() -> None:
 
 def test_a_server_that_died_is_started_again() -> None:
     with PocketServer(slots=1) as server:
-        assert server._running is not None
-        server._running[0].kill()
-        server._running[0].wait()
+        assert server._process_and_url is not None
+        server._process_and_url[0].kill()
+        server._process_and_url[0].wait()
         assert texts(chat(server.start(), max_tokens=3))
 
 

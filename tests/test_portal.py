@@ -20,7 +20,7 @@ import pytest
 
 from swift_client import AsyncSwiftReranker, SwiftReranker
 from swift_client.errors import ConfigurationError
-from swift_client.reranker.sync_loop import Portal
+from swift_client.reranker.sync_loop import BackgroundLoop
 from swift_client.types import Event
 from tests.servers import FaultServer, chat, hang
 
@@ -28,8 +28,8 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def portal() -> Iterator[Portal]:
-    portal = Portal()
+def portal() -> Iterator[BackgroundLoop]:
+    portal = BackgroundLoop()
     yield portal
     portal.close()
 
@@ -55,7 +55,7 @@ def swift_threads() -> list[threading.Thread]:
 
 def test_no_thread_starts_before_the_first_call_and_none_is_left_after_close() -> None:
     before = len(swift_threads())
-    portal = Portal()
+    portal = BackgroundLoop()
     assert len(swift_threads()) == before
     assert portal.run(lambda: asyncio.sleep(0, "done")) == "done"
     assert len(swift_threads()) == before + 1
@@ -68,12 +68,12 @@ def test_no_thread_starts_before_the_first_call_and_none_is_left_after_close() -
 
 def test_a_dropped_portal_ends_its_thread() -> None:
     before = len(swift_threads())
-    Portal().run(lambda: asyncio.sleep(0))
+    BackgroundLoop().run(lambda: asyncio.sleep(0))
     gc.collect()
     assert len(swift_threads()) == before
 
 
-def test_errors_come_back_as_they_are(portal: Portal) -> None:
+def test_errors_come_back_as_they_are(portal: BackgroundLoop) -> None:
     async def fail() -> None:
         raise ConfigurationError("as it is")
 
@@ -81,7 +81,7 @@ def test_errors_come_back_as_they_are(portal: Portal) -> None:
         portal.run(fail)
 
 
-def test_context_variables_travel_into_the_work(portal: Portal) -> None:
+def test_context_variables_travel_into_the_work(portal: BackgroundLoop) -> None:
     variable = contextvars.ContextVar("variable", default="none")
     variable.set("mine")
 
@@ -91,7 +91,7 @@ def test_context_variables_travel_into_the_work(portal: Portal) -> None:
     assert portal.run(read) == "mine"
 
 
-def test_a_call_from_its_own_loop_is_refused_instead_of_waiting_for_itself(portal: Portal) -> None:
+def test_a_call_from_its_own_loop_is_refused_instead_of_waiting_for_itself(portal: BackgroundLoop) -> None:
     async def nested() -> None:
         portal.run(lambda: asyncio.sleep(0))
 
@@ -99,7 +99,7 @@ def test_a_call_from_its_own_loop_is_refused_instead_of_waiting_for_itself(porta
         portal.run(nested)
 
 
-def test_closing_ends_the_work_of_other_threads_with_an_error(portal: Portal) -> None:
+def test_closing_ends_the_work_of_other_threads_with_an_error(portal: BackgroundLoop) -> None:
     ended: list[str] = []
     errors: list[BaseException] = []
 
@@ -126,9 +126,9 @@ def test_closing_ends_the_work_of_other_threads_with_an_error(portal: Portal) ->
 
 def test_close_and_calls_may_race_and_no_caller_waits_for_ever() -> None:
     for _ in range(30):
-        portal = Portal()
+        portal = BackgroundLoop()
 
-        def call(portal: Portal = portal) -> None:
+        def call(portal: BackgroundLoop = portal) -> None:
             for _ in range(20):
                 try:
                     portal.run(lambda: asyncio.sleep(0.001))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from swift_client.errors import ConfigurationError, MissingExtraError
-from swift_client.pricing import Price, checked, price_of
+from swift_client.pricing import Price, check_prices, find_price
 
 genai_prices = pytest.importorskip("genai_prices")
 
@@ -30,7 +30,7 @@ MODELS = [
 @pytest.mark.parametrize(("address", "model"), MODELS)
 @pytest.mark.parametrize("prompt", [1_000, 200_000, 200_001, 272_001])
 def test_a_call_costs_what_genai_prices_says(address: str, model: str, prompt: int) -> None:
-    price = price_of("any", model, address)
+    price = find_price("any", model, address)
     assert price is not None
     assert price.source.startswith("genai-prices ")
 
@@ -60,17 +60,17 @@ def test_a_call_costs_what_genai_prices_says(address: str, model: str, prompt: i
     ],
 )
 def test_an_unknown_price_is_none(model: str | None, address: str | None) -> None:
-    assert price_of("any", model, address) is None
+    assert find_price("any", model, address) is None
 
 
 def test_the_users_own_prices_win_by_model_or_by_provider_and_model() -> None:
     mine, other = Price(input=1, output=2), Price(input=3, output=4)
 
-    assert price_of("openai", "gpt-4.1-mini", OPENAI, mine) is mine
-    assert price_of("openai", "gpt-4.1-mini", OPENAI, {"gpt-4.1-mini": mine}) is mine
-    assert price_of("openai", "m", OPENAI, {"m": mine, "openai/m": other}) is other
-    assert price_of("vllm", "m", "http://localhost:8000/v1", {"m": mine}) is mine
-    looked_up = price_of("openai", "gpt-4.1-mini", OPENAI, {"another": mine})
+    assert find_price("openai", "gpt-4.1-mini", OPENAI, mine) is mine
+    assert find_price("openai", "gpt-4.1-mini", OPENAI, {"gpt-4.1-mini": mine}) is mine
+    assert find_price("openai", "m", OPENAI, {"m": mine, "openai/m": other}) is other
+    assert find_price("vllm", "m", "http://localhost:8000/v1", {"m": mine}) is mine
+    looked_up = find_price("openai", "gpt-4.1-mini", OPENAI, {"another": mine})
     assert looked_up is not None
     assert looked_up.source != "given"
 
@@ -97,13 +97,13 @@ def test_a_price_that_is_no_number_is_refused(wrong: Any) -> None:
 @pytest.mark.parametrize("wrong", [0.4, {"gpt-4.1-mini": 0.4}, [Price(input=1, output=1)]])
 def test_prices_of_another_kind_are_refused(wrong: Any) -> None:
     with pytest.raises(ConfigurationError, match="prices="):
-        checked(wrong)
+        check_prices(wrong)
 
 
 def test_without_the_extra_the_error_names_it_and_own_prices_still_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "genai_prices.data_snapshot", None)
 
     with pytest.raises(MissingExtraError, match=r"swift-client\[prices\]"):
-        price_of("openai", "gpt-4.1-mini", OPENAI)
-    assert price_of("openai", "gpt-4.1-mini", OPENAI, Price(input=1, output=1)) is not None
-    assert price_of("pocket", "pocket", None) is None
+        find_price("openai", "gpt-4.1-mini", OPENAI)
+    assert find_price("openai", "gpt-4.1-mini", OPENAI, Price(input=1, output=1)) is not None
+    assert find_price("pocket", "pocket", None) is None

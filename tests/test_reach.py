@@ -16,8 +16,8 @@ from swift_client.evaluation.evaluate import evaluate
 from swift_client.features import RESPONSE_TERMS, column_names, response_terms
 from swift_client.models import HeadArtifact, load, save
 from swift_client.scoring import scorers
-from swift_client.scoring.out_of_distribution import COMPARED, distances
-from swift_client.selection.select import Rules, judge
+from swift_client.scoring.out_of_distribution import COMPARED_TERMS, distances
+from swift_client.selection.select import SelectionConfig, select_best
 from swift_client.training.fit import fit
 from swift_client.training.recipes import recipe_of
 from tests.graded import graded_groups
@@ -48,7 +48,7 @@ def head() -> HeadArtifact:
 
 
 def outside(groups: list[Group], head: HeadArtifact) -> float:
-    return float(np.mean([scorers.score(group.completions, head).outside for group in groups]))
+    return float(np.mean([scorers.score(group.completions, head).out_of_distribution for group in groups]))
 
 
 def test_new_questions_of_the_same_kind_are_within_reach_and_others_are_not(head: HeadArtifact) -> None:
@@ -66,7 +66,7 @@ def test_the_distance_is_the_mean_deviation_of_the_compared_terms_worked_out_by_
             [
                 min(abs(t - m) / s, 10.0)
                 for t, m, s, name in zip(row, mean, scale, names, strict=True)
-                if name in COMPARED
+                if name in COMPARED_TERMS
             ]
         )
         for row in rows
@@ -77,7 +77,9 @@ def test_the_distance_is_the_mean_deviation_of_the_compared_terms_worked_out_by_
 
 def test_99_of_100_completions_of_the_training_s_kind_lie_within_reach(head: HeadArtifact) -> None:
     singles = [
-        scorers.score([each], head).outside for group in graded_groups(200, seed=3) for each in group.completions
+        scorers.score([each], head).out_of_distribution
+        for group in graded_groups(200, seed=3)
+        for each in group.completions
     ]
     assert np.mean(singles) == pytest.approx(0.01, abs=0.015)
 
@@ -92,15 +94,15 @@ def test_lists_of_another_length_are_no_other_ground(head: HeadArtifact) -> None
     ]
     assert outside(short, head) == outside(fresh, head)
     table = [each for group in fresh for each in group.completions]
-    whole, cut = (response_terms(table, sorted(COMPARED), k=k).values for k in (8, 0))
+    whole, cut = (response_terms(table, sorted(COMPARED_TERMS), k=k).values for k in (8, 0))
     np.testing.assert_array_equal(whole, cut)
 
 
 def test_a_head_beyond_its_reach_is_set_aside_and_a_note_says_so(head: HeadArtifact) -> None:
     group = graded_groups(1, seed=7)[0]
     near, far = (
-        judge(group.completions, Rules(scorer=head)),
-        judge(strange([group])[0].completions, Rules(scorer=head)),
+        select_best(group.completions, SelectionConfig(scorer=head)),
+        select_best(strange([group])[0].completions, SelectionConfig(scorer=head)),
     )
     assert (near.scorer, far.scorer) == (head.name, "mean_logprob")
     assert all(candidate.probability is None for candidate in far.candidates)
@@ -110,7 +112,7 @@ def test_a_head_beyond_its_reach_is_set_aside_and_a_note_says_so(head: HeadArtif
 
 def test_a_head_that_was_asked_for_by_name_scores_anyway_and_the_note_stays(head: HeadArtifact) -> None:
     group = strange(graded_groups(1, seed=7))[0]
-    found = judge(group.completions, Rules(scorer=head, anyway=True))
+    found = select_best(group.completions, SelectionConfig(scorer=head, force_head=True))
     assert found.scorer == head.name
     assert any("may mislead" in note for note in found.notes)
 

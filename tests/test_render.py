@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from swift_client.display import plain, selection_html, selection_table, summary, warnings
+from swift_client.display import escape_unsafe, selection_html, selection_table, summary, warnings
 from swift_client.errors import ServerError
 from swift_client.types import Candidate, Completion, Failure, Selection, Usage
 
@@ -70,7 +70,7 @@ class Page(HTMLParser):
 
 @given(st.text())
 def test_plain_text_holds_no_control_bidi_or_surrogate_character(text: str) -> None:
-    kept = [char for char in plain(text) if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}]
+    kept = [char for char in escape_unsafe(text) if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}]
 
     assert set(kept) <= set("\n\t\u200c\u200d")
 
@@ -78,11 +78,11 @@ def test_plain_text_holds_no_control_bidi_or_surrogate_character(text: str) -> N
 def test_plain_keeps_ordinary_text_of_every_script() -> None:
     text = "naïve 東京 العربية हिन्दी 👩\u200d🔬 x² ≤ 3\n\tdone"
 
-    assert plain(text) == text
+    assert escape_unsafe(text) == text
 
 
 def test_plain_shows_what_it_neutralised() -> None:
-    assert plain("a\x1b[2Jb\u202ec\ud800") == "a\\x1b[2Jb\\u202ec\\ud800"
+    assert escape_unsafe("a\x1b[2Jb\u202ec\ud800") == "a\\x1b[2Jb\\u202ec\\ud800"
 
 
 def test_table_sends_no_escape_of_a_completion_to_the_terminal() -> None:
@@ -101,7 +101,9 @@ def test_table_does_not_interpret_rich_markup() -> None:
 
 
 def test_table_puts_the_winner_first_and_marks_right_and_wrong() -> None:
-    lines = printed(selection_table(selection("alpha", "beta", winner=1), right={0: False, 1: True})).splitlines()
+    lines = printed(
+        selection_table(selection("alpha", "beta", winner=1), correct_by_index={0: False, 1: True})
+    ).splitlines()
 
     assert "►" in lines[1]
     assert "✓ beta" in lines[1]
@@ -109,7 +111,7 @@ def test_table_puts_the_winner_first_and_marks_right_and_wrong() -> None:
 
 
 def test_table_says_how_many_rows_it_leaves_out() -> None:
-    assert "and 3 more" in printed(selection_table(selection("a", "b", "c", "d", "e"), rows=2))
+    assert "and 3 more" in printed(selection_table(selection("a", "b", "c", "d", "e"), max_rows=2))
 
 
 def test_completions_that_did_not_end_say_so() -> None:
@@ -143,7 +145,7 @@ def test_html_is_well_formed_and_loses_no_word(text: str) -> None:
     page = Page(selection_html(selection(text, "other")))
 
     assert page.open == []
-    assert plain(text).replace("\x00", "") in page.words
+    assert escape_unsafe(text).replace("\x00", "") in page.words
 
 
 def test_html_is_self_contained_and_knows_light_and_dark() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from swift_client import parse_response, rank
 from swift_client.adapters.codecs.detect import parse
-from swift_client.adapters.codecs.inputs import recognise
+from swift_client.adapters.codecs.inputs import normalize_reply
 from swift_client.errors import (
     BadRequestError,
     ConfigurationError,
@@ -26,7 +26,7 @@ DATA = drawn_body(8)
 
 
 def texts(reply: object) -> list[str]:
-    held = recognise(reply)
+    held = normalize_reply(reply)
     assert isinstance(held, bytes)
     return [completion.text for completion in parse(held).completions]
 
@@ -47,7 +47,7 @@ def test_objects_of_the_openai_client_are_replies():
     whole = json.loads(DATA)
     # The client builds its objects unchecked, so that odd fields are in there as they came.
     held = openai_types.ChatCompletion.construct(**whole)
-    one, two = parse(recognise(held)).completions, parse(DATA).completions
+    one, two = parse(normalize_reply(held)).completions, parse(DATA).completions
     for a, b in zip(one, two, strict=True):
         assert a.text == b.text
         np.testing.assert_array_equal(a.top_logprobs, b.top_logprobs)
@@ -67,23 +67,23 @@ def test_numpy_numbers_and_nan_in_a_mapping_are_read():
     held = json.loads(body(choice("a", [entry("a", -0.5, [entry("a", -0.5), entry("b", -1.5)])])))
     token = held["choices"][0]["logprobs"]["content"][0]
     token["logprob"], token["top_logprobs"][0]["logprob"] = float("nan"), np.float32(-0.5)
-    completion = parse(recognise(held)).completions[0]
+    completion = parse(normalize_reply(held)).completions[0]
     assert completion.censored.tolist() == [True]
     assert completion.top_logprobs.tolist() == [[-0.5, -1.5]]
 
 
 def test_completions_pass_and_are_numbered_from_0():
     completions = [Completion(text="a", index=5), Completion(text="b", index=5)]
-    assert [(item.text, item.index) for item in recognise(completions)] == [("a", 0), ("b", 1)]
-    assert [item.index for item in recognise(Completion(text="a", index=3))] == [0]
+    assert [(item.text, item.index) for item in normalize_reply(completions)] == [("a", 0), ("b", 1)]
+    assert [item.index for item in normalize_reply(Completion(text="a", index=3))] == [0]
 
 
 def test_a_list_of_replies_is_one_reply_with_the_sum_of_their_usage():
     parts = [body(choice(text, [entry(text, -0.5, [])])) for text in "abc"]
-    reply = parse(recognise([parts[0], json.loads(parts[1]), parts[2].decode()]))
+    reply = parse(normalize_reply([parts[0], json.loads(parts[1]), parts[2].decode()]))
     assert [(item.index, item.text) for item in reply.completions] == [(0, "a"), (1, "b"), (2, "c")]
     assert (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.model) == (21, 3, "m")
-    assert parse(recognise([parts[0], body(choice("x"), usage=None)])).usage.estimated
+    assert parse(normalize_reply([parts[0], body(choice("x"), usage=None)])).usage.estimated
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_list_of_replies_is_one_reply_with_the_sum_of_their_usage():
 )
 def test_what_is_no_reply_is_refused_with_what_to_pass_instead(reply, words):
     with pytest.raises(ConfigurationError, match=words) as caught:
-        recognise(reply)
+        normalize_reply(reply)
     assert caught.value.hint
 
 
@@ -111,13 +111,13 @@ FAILED = {"error": {"message": "no such model", "code": 400}}
 
 
 def test_an_error_among_several_replies_is_left_out_with_its_own_sentence():
-    reply = parse(recognise([DATA, FAILED, DATA]))
+    reply = parse(normalize_reply([DATA, FAILED, DATA]))
     assert [item.index for item in reply.completions] == list(range(2 * len(texts(DATA))))
     assert any("Reply 1 is left out: no such model" in note for note in reply.notes)
     with pytest.raises(BadRequestError, match="no such model"):
         parse_response([DATA, FAILED])
     with pytest.raises(BadRequestError, match="no such model"):
-        parse(recognise([FAILED, FAILED]))
+        parse(normalize_reply([FAILED, FAILED]))
 
 
 @pytest.mark.parametrize("other", [{"foo": 1}, {}, [], "x", 3, None, {"choices": 3}])

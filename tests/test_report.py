@@ -22,14 +22,21 @@ from swift_client.cli.app import run
 from swift_client.errors import ArtifactMismatchError, ConfigurationError
 from swift_client.evaluation.evaluate import evaluate
 from swift_client.features import token_features
-from swift_client.models import NO_BETTER, GatedLinearHead, HeadArtifact, PlattCalibration, ResponseWeights, save
+from swift_client.models import (
+    NO_BETTER_VERDICT,
+    GatedLinearHead,
+    HeadArtifact,
+    PlattCalibration,
+    ResponseWeights,
+    save,
+)
 from swift_client.models.standardizer import Standardizer
 from swift_client.report import summary
 from swift_client.report.charts import accuracy as curves
-from swift_client.report.charts.axes import HEIGHT, LINE, apart, ticks
-from swift_client.report.example_selection import TURNS, choices
-from swift_client.report.page import page
-from swift_client.report.token_heatmap import SHOWN, weighed
+from swift_client.report.charts.axes import HEIGHT, LINE_HEIGHT, spread_labels, ticks
+from swift_client.report.example_selection import OUTCOME_SCHEDULE, compare_with_majority
+from swift_client.report.page import render_page
+from swift_client.report.token_heatmap import MAX_SHOWN_TOKENS, weigh_tokens
 from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.training import Estimate, Evaluation, Group, report
 from swift_client.training.calibration_metrics import Reliability
@@ -132,7 +139,7 @@ def document(
 ) -> str:
     head = head or a_head()
     found = found or evaluation(groups, head)
-    return page(found, head, choices(head, groups, answer="auto"), questions or {})
+    return render_page(found, head, compare_with_majority(head, groups, answer="auto"), questions or {})
 
 
 @cache
@@ -217,7 +224,7 @@ def test_token_numbers_are_the_heads_own() -> None:
     groups, _, made = usual()
     head, by_id = a_head(), {group.question_id: group for group in groups}
     expected = []
-    for example in choices(head, groups, answer="auto").examples:
+    for example in compare_with_majority(head, groups, answer="auto").examples:
         for completion in by_id[example.question_id].completions[:4]:
             values = head.standardizer(token_features([completion], head.features, width=8).values)
             gates, rewards = head.head.token_gates(values), head.head.token_rewards(values)
@@ -237,11 +244,11 @@ def test_token_numbers_are_the_heads_own() -> None:
 def test_what_tokens_bring_and_the_whole_answer_adds_is_the_score() -> None:
     groups = graded_groups(20)
     terms = replace(a_head(), response_terms=(), response=ResponseWeights(mean=[], scale=[], weight=[]))
-    for example in choices(terms, groups, answer="auto").examples:
-        for candidate, parts in zip(example.selection.candidates, weighed(terms, example.selection), strict=True):
+    for example in compare_with_majority(terms, groups, answer="auto").examples:
+        for candidate, parts in zip(example.selection.candidates, weigh_tokens(terms, example.selection), strict=True):
             assert parts is not None
-            assert parts.brought.mean() == pytest.approx(parts.mean, rel=1e-9)
-            assert parts.mean == pytest.approx(candidate.score, rel=1e-5, abs=1e-6)
+            assert parts.contributions.mean() == pytest.approx(parts.gated_mean, rel=1e-9)
+            assert parts.gated_mean == pytest.approx(candidate.score, rel=1e-5, abs=1e-6)
 
 
 def test_completions_without_logprobs_show_their_text_and_lists_are_read_to_the_shortest() -> None:
@@ -249,8 +256,8 @@ def test_completions_without_logprobs_show_their_text_and_lists_are_read_to_the_
     short = replace(group.completions[1], top_logprobs=group.completions[1].top_logprobs[:, :3])
     bare = Completion(text="nothing <i>known</i>", index=0)
     group = replace(group, completions=(bare, short, *group.completions[2:]))
-    selection = choices(a_head(), [group], answer="auto").examples[0].selection
-    parts = weighed(a_head(), selection)
+    selection = compare_with_majority(a_head(), [group], answer="auto").examples[0].selection
+    parts = weigh_tokens(a_head(), selection)
 
     assert parts[0] is None
     assert selection.candidates[0].score is None
@@ -341,7 +348,7 @@ def test_one_question_with_one_completion_makes_a_page() -> None:
 def test_a_reliability_of_one_bin_and_scores_all_alike_are_drawn() -> None:
     group = graded_groups(1)[0]
     twins = replace(group, completions=tuple(replace(group.completions[0], index=at) for at in range(6)))
-    one = Reliability(said=np.array([0.4]), came_true=np.array([1.0]), count=np.array([6]))
+    one = Reliability(predicted=np.array([0.4]), observed=np.array([1.0]), counts=np.array([6]))
 
     read = Page(document([twins], found=replace(evaluation([twins]), reliability=one)))
 
@@ -373,7 +380,7 @@ def test_the_headline_says_what_the_intervals_say(sides: dict[int, tuple[float, 
 
 
 def test_a_head_that_its_training_found_of_no_help_is_said_to_be_no_better() -> None:
-    found = replace(differing(usual()[1], {2: (0.05, 0.03, 0.07)}), head={"verdict": NO_BETTER})
+    found = replace(differing(usual()[1], {2: (0.05, 0.03, 0.07)}), head={"verdict": NO_BETTER_VERDICT})
 
     assert summary.headline(found) == "No better than majority vote, by the head’s own training"
 
@@ -388,11 +395,11 @@ def test_the_cost_chart_says_with_how_many_tokens_the_head_is_as_good_as_majorit
     found = usual()[1]
     at = {1: Estimate(0.5, 0.4, 0.6), 2: Estimate(0.7, 0.6, 0.8), 4: Estimate(0.7, 0.6, 0.8)}
     rows = tuple(replace(row, accuracy=at) for row in found.rows if row.name in ("majority", "head_vote"))
-    said = curves.same_for_less(replace(found, rows=rows, tokens={1: 10.0, 2: 20.0, 4: 40.0}))
+    said = curves.describe_token_savings(replace(found, rows=rows, tokens={1: 10.0, 2: 20.0, 4: 40.0}))
 
     assert "n = 2 is right at least as often as majority with n = 4, for 50\N{NO-BREAK SPACE}%" in said
     lost = tuple(replace(row, accuracy={**at, 2: at[1]}) if row.name == "head_vote" else row for row in rows)
-    assert curves.same_for_less(replace(found, rows=lost)) == ""
+    assert curves.describe_token_savings(replace(found, rows=lost)) == ""
 
 
 def test_the_lead_gives_the_numbers_at_four_and_whether_training_saw_the_questions() -> None:
@@ -410,22 +417,22 @@ def test_the_lead_gives_the_numbers_at_four_and_whether_training_saw_the_questio
 
 def test_examples_are_picked_in_turn_and_outcomes_are_counted_over_all_questions() -> None:
     groups = graded_groups(200, signal=0.3)
-    chosen = choices(a_head(), reversed(groups), answer="auto")
+    chosen = compare_with_majority(a_head(), reversed(groups), answer="auto")
     kinds = [example.outcome for example in chosen.examples]
 
     assert sum(chosen.outcomes.values()) == 200
     assert min(chosen.outcomes.values()) >= 3
-    assert sorted(kinds) == sorted(TURNS)
+    assert sorted(kinds) == sorted(OUTCOME_SCHEDULE)
     assert len(chosen.scores) == len(chosen.labels) == 1200
     assert [each.question_id for each in chosen.examples] == [
-        each.question_id for each in choices(a_head(), groups, answer="auto").examples
+        each.question_id for each in compare_with_majority(a_head(), groups, answer="auto").examples
     ]
     by_id = {group.question_id: group for group in groups}
     for example in chosen.examples:
         right = by_id[example.question_id].labels[:4]
-        head_right, majority_right = right[example.selection.winner] == 1, right[example.majority] == 1
+        head_right, majority_right = right[example.selection.winner] == 1, right[example.majority_winner] == 1
         votes = [each.answer for each in example.selection.candidates]
-        assert votes.count(votes[example.majority]) == max(map(votes.count, votes))
+        assert votes.count(votes[example.majority_winner]) == max(map(votes.count, votes))
         assert {
             "gained": head_right and not majority_right,
             "lost": majority_right and not head_right,
@@ -438,7 +445,7 @@ def test_examples_are_picked_in_turn_and_outcomes_are_counted_over_all_questions
 def test_kinds_that_have_no_more_question_leave_their_turn_to_others() -> None:
     sure = [replace(group, labels=np.zeros(6)) for group in graded_groups(12)]
 
-    assert [each.outcome for each in choices(a_head(), sure, answer="auto").examples] == ["none"] * 10
+    assert [each.outcome for each in compare_with_majority(a_head(), sure, answer="auto").examples] == ["none"] * 10
 
 
 def test_ten_long_examples_make_less_than_a_megabyte_and_say_what_is_left_out() -> None:
@@ -460,7 +467,7 @@ def test_ten_long_examples_make_less_than_a_megabyte_and_say_what_is_left_out() 
     made = document(groups, found=usual()[1])
 
     assert len(made.encode()) < 1_000_000
-    assert len(Page(made).tokens) == 10 * 4 * SHOWN
+    assert len(Page(made).tokens) == 10 * 4 * MAX_SHOWN_TOKENS
     assert re.search(r"1,8\d\d tokens left out", Page(made).words)
 
 
@@ -473,13 +480,13 @@ def test_labels_at_the_ends_of_lines_do_not_overlap() -> None:
 
     assert sum(len(chart) >= 6 for chart in charts) >= 1
     for places in charts:
-        assert np.all(np.diff(sorted(places)) >= LINE - 0.11)  # coordinates have one decimal
+        assert np.all(np.diff(sorted(places)) >= LINE_HEIGHT - 0.11)  # coordinates have one decimal
         assert all(0 < place < HEIGHT for place in places)
 
 
 @given(st.lists(st.floats(-50, 350), max_size=12), st.floats(200, 400))
 def test_labels_are_kept_apart_in_their_order_and_inside(wanted: list[float], high: float) -> None:
-    placed = apart(wanted, 0.0, high, 15.0)
+    placed = spread_labels(wanted, 0.0, high, 15.0)
 
     assert all(-1e-6 <= place <= high + 1e-6 for place in placed)
     assert np.all(np.diff(sorted(placed)) >= 15.0 - 1e-6)

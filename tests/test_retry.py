@@ -22,7 +22,7 @@ from swift_client.errors import (
     RateLimitError,
     ServerError,
 )
-from swift_client.sampling.retry import retrying
+from swift_client.sampling.retry import retry_policy
 from swift_client.types import Event
 from tests.servers import FaultServer, chat, error, reset
 
@@ -119,7 +119,7 @@ def instant(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 async def test_backoff_doubles_from_half_a_second_to_eight_with_full_jitter(instant: list[float]) -> None:
     for _ in range(40):
         with pytest.raises(ServerError):
-            await retrying(7, None, lambda *_: None)(failing_forever)
+            await retry_policy(7, None, lambda *_: None)(failing_forever)
     by_attempt = [instant[attempt::7] for attempt in range(7)]
 
     for attempt, seconds in enumerate(by_attempt):
@@ -142,7 +142,7 @@ async def test_what_cannot_be_helped_is_not_tried_again(instant: list[float]) ->
         raise BadRequestError("no")
 
     with pytest.raises(BadRequestError):
-        await retrying(5, None, lambda *_: None)(refuse)
+        await retry_policy(5, None, lambda *_: None)(refuse)
     assert calls == 1
     assert instant == []
 
@@ -151,7 +151,7 @@ async def test_cancellation_is_never_swallowed_by_a_retry() -> None:
     async def wait() -> None:
         await asyncio.sleep(30)
 
-    task = asyncio.create_task(retrying(5, None, lambda *_: None)(wait))
+    task = asyncio.create_task(retry_policy(5, None, lambda *_: None)(wait))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -20,7 +20,7 @@ import pytest
 from swift_client import AsyncSwiftReranker, Cascade, SwiftReranker
 from swift_client.errors import AuthenticationError, ConfigurationError, NoCompletionError
 from swift_client.sampling import Budget
-from swift_client.store import Asked, Meta, ReplyStore, SampleStore, StoredQuestion, sqlite
+from swift_client.store import Meta, ReplyStore, RequestKey, SampleStore, StoredQuestion, sqlite
 from swift_client.store.packing import pack, unpack
 from swift_client.types import Completion, Usage
 from tests.children import environment
@@ -30,7 +30,9 @@ from tests.test_cascade import SURE, UNSURE, acceptance, head
 
 Make = Callable[..., AsyncSwiftReranker]
 FOUR, FIVE = "The answer is 4", "The answer is 5"
-PLAIN = Asked(provider="p", model="m", base_url=None, messages=({"role": "user", "content": "q"},), top_logprobs=20)
+PLAIN = RequestKey(
+    provider="p", model="m", base_url=None, messages=({"role": "user", "content": "q"},), top_logprobs=20
+)
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def seeds(server: FaultServer) -> list[int]:
 
 def kept(path: Path) -> list[str]:
     with SampleStore(path) as store:
-        return [sample.completion.text for _, samples in store.groups() for sample in samples]
+        return [sample.completion.text for _, samples in store.questions_with_samples() for sample in samples]
 
 
 def one_by_one(request: Received) -> Response:
@@ -145,13 +147,13 @@ async def test_fields_that_no_answer_depends_on_do_not_matter(fault_server: Faul
 
 
 def test_the_key_has_no_credentials_and_neither_has_the_file(path: Path) -> None:
-    def at(address: str) -> Asked:
+    def at(address: str) -> RequestKey:
         return dataclasses.replace(PLAIN, base_url=address)
 
     clean, loaded = at("https://host:8/v1"), at("https://user:sesame@host:8/v1/?api-key=sesame#sesame")
     assert clean.question.id == loaded.question.id
     assert at("https://other:8/v1").question.id != clean.question.id
-    ReplyStore(path).keep(loaded, [completion(0, tokens=3)], first=0, usage=Usage()).result()
+    ReplyStore(path).save(loaded, [completion(0, tokens=3)], first_index=0, usage=Usage()).result()
     assert b"sesame" not in path.read_bytes()
 
 
@@ -210,20 +212,20 @@ async def test_a_hole_does_not_make_one_call_overlap_seeds_that_are_there(
 def test_two_that_ask_the_same_at_once_both_keep_what_they_paid_for(path: Path) -> None:
     store = ReplyStore(path)
     for text in (0, 1):
-        store.keep(PLAIN, [completion(text, tokens=3)], first=0, usage=Usage(calls=1)).result()
+        store.save(PLAIN, [completion(text, tokens=3)], first_index=0, usage=Usage(calls=1)).result()
 
-    assert [sample.index for sample in store.recall(PLAIN, 9)] == [0, 1]
+    assert [sample.index for sample in store.lookup(PLAIN, 9)] == [0, 1]
 
 
 def test_what_came_twice_for_one_seed_is_one_completion(path: Path) -> None:
     store, seeded = ReplyStore(path), dataclasses.replace(PLAIN, seed=5)
     for _ in (0, 1):
-        store.keep(seeded, [completion(0, tokens=3)], first=2, usage=Usage(completion_tokens=3, calls=1)).result()
+        store.save(seeded, [completion(0, tokens=3)], first_index=2, usage=Usage(completion_tokens=3, calls=1)).result()
 
-    (sample,) = store.recall(seeded, 9)
+    (sample,) = store.lookup(seeded, 9)
     assert (sample.index, sample.seed) == (2, 7)
     with SampleStore(path) as sqlite:
-        assert sqlite.spent().usage.completion_tokens == 6  # both were paid for
+        assert sqlite.totals().usage.completion_tokens == 6  # both were paid for
 
 
 # With the other parts of a draw
@@ -426,10 +428,10 @@ def test_a_fork_writes_with_a_thread_of_its_own(path: Path) -> None:
 
 def test_only_its_owner_may_read_a_new_file_and_an_old_one_keeps_its_mode(path: Path) -> None:
     store = ReplyStore(path)
-    store.keep(PLAIN, [completion(0, tokens=3)], first=0, usage=Usage()).result()
+    store.save(PLAIN, [completion(0, tokens=3)], first_index=0, usage=Usage()).result()
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o640)
-    store.keep(PLAIN, [completion(1, tokens=3)], first=1, usage=Usage()).result()
+    store.save(PLAIN, [completion(1, tokens=3)], first_index=1, usage=Usage()).result()
     assert path.stat().st_mode & 0o777 == 0o640
 
 
@@ -437,7 +439,7 @@ async def test_writing_does_not_hold_up_the_loop(path: Path) -> None:
     store = ReplyStore(path)
     big = [completion(at, tokens=4000) for at in range(8)]  # about a second to pack
     longest, last = 0.0, time.perf_counter()
-    writing = [store.keep(PLAIN, [each], first=at, usage=Usage()) for at, each in enumerate(big)]
+    writing = [store.save(PLAIN, [each], first_index=at, usage=Usage()) for at, each in enumerate(big)]
     while not all(each.done() for each in writing):
         await asyncio.sleep(0.001)
         now = time.perf_counter()
@@ -484,7 +486,7 @@ async def test_a_folder_that_is_not_there_costs_no_answer(reranker: Make, tmp_pa
 async def test_a_file_that_collect_holds_costs_no_answer(
     reranker: Make, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "TURN", 0.3)
+    monkeypatch.setattr(sqlite, "SHARED_LOCK_TIMEOUT", 0.3)
     with SampleStore(path, write=True) as alone:
         alone.begin(Meta(provider="p", model="m", top_logprobs=5))
         selection = await reranker().best_of("q", n=2)
@@ -625,14 +627,14 @@ def test_every_field_of_a_completion_comes_back() -> None:
 
 
 def test_collect_and_best_of_may_fill_one_file(path: Path) -> None:
-    ReplyStore(path).keep(PLAIN, [completion(0, tokens=3)], first=0, usage=Usage()).result()
+    ReplyStore(path).save(PLAIN, [completion(0, tokens=3)], first_index=0, usage=Usage()).result()
     with SampleStore(path, write=True) as store:
         store.begin(Meta(provider="p", model="m", top_logprobs=20, sampling={"temperature": 1}))
         store.add_questions([StoredQuestion(id="q1", messages=PLAIN.messages, answer="4")])
         store.add_samples("q1", [completion(1, tokens=3)], usage=Usage())
     with SampleStore(path) as store:
         assert store.sources() == {PLAIN.question.id: ("p", "m"), "q1": ("p", "m")}
-    assert len(ReplyStore(path).recall(PLAIN, 9)) == 1
+    assert len(ReplyStore(path).lookup(PLAIN, 9)) == 1
 
 
 async def test_what_a_rule_left_out_is_drawn_and_kept_where_an_answer_is_not_accepted(

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from swift_client.errors import ConfigurationError
 from swift_client.features import FEATURES, TokenTable, column_names, token_columns
-from swift_client.features.segments import offsets_of
+from swift_client.features.segments import segment_offsets
 from swift_client.models import GatedLinearHead, HeadArtifact, Standardizer
 from swift_client.scoring.head_scorer import load_head
-from swift_client.scoring.streaming import RunningScore
+from swift_client.scoring.streaming import StreamingScore
 from swift_client.types import Completion
 from tests.generated import completion
 
@@ -73,12 +73,12 @@ def test_after_any_pieces_it_is_the_batch_score_of_what_has_come(
     seed: int, names: list[str], tokens: int, data: st.DataObject
 ) -> None:
     head, whole = random_head(seed, tuple(names)), completion(seed, tokens=tokens, k=5)
-    running, at = RunningScore(head), 0
+    running, at = StreamingScore(head), 0
     while at < tokens:
         step = data.draw(st.integers(1, 90))
         score = running.add(part(whole, at, at + step))
         at = min(at + step, tokens)
-        assert running.tokens == at
+        assert running.token_count == at
         assert score == pytest.approx(batch(head, part(whole, 0, at), 5), rel=1e-6, abs=1e-9)
 
 
@@ -87,7 +87,7 @@ def test_the_packaged_head_gives_at_the_last_token_what_it_gives_the_whole(step:
     head = load_head(PACKAGED)
     for seed in range(3):
         whole = completion(seed, tokens=300)
-        running = RunningScore(head)
+        running = StreamingScore(head)
         for start in range(0, 300, step):
             running.add(part(whole, start, start + step))
         expected = batch(head, whole, head.k_max)
@@ -95,13 +95,13 @@ def test_the_packaged_head_gives_at_the_last_token_what_it_gives_the_whole(step:
         # and with its response terms it is the head's own score
         values = token_columns(TokenTable([whole], width=head.width, k=head.k_max), head.features).values
         zero = np.zeros((1, len(head.response.weight)))
-        assert head.scores(values, offsets_of([300]), zero)[0] - head.response(zero)[0] == pytest.approx(expected)
+        assert head.scores(values, segment_offsets([300]), zero)[0] - head.response(zero)[0] == pytest.approx(expected)
 
 
 def test_pieces_may_list_different_numbers_of_alternatives() -> None:
     head, whole = random_head(0, ("logprob", "entropy", "logprob_min_64")), completion(1, tokens=40, k=5)
     ragged = replace(whole, top_logprobs=np.where(np.arange(40)[:, None] < 20, -np.inf, whole.top_logprobs))
-    running = RunningScore(head)
+    running = StreamingScore(head)
     short = part(ragged, 0, 20)
     running.add(replace(short, top_logprobs=np.zeros((20, 0), np.float32), top_ids=None))
     running.add(part(ragged, 20, 40))
@@ -109,20 +109,20 @@ def test_pieces_may_list_different_numbers_of_alternatives() -> None:
 
 
 def test_before_the_first_token_there_is_no_score() -> None:
-    running = RunningScore(random_head(0, ("logprob",)))
+    running = StreamingScore(random_head(0, ("logprob",)))
     assert math.isnan(running.score)
     assert math.isnan(running.add(Completion(text="")))
 
 
 def test_a_head_of_another_kind_is_one_clear_error() -> None:
     with pytest.raises(ConfigurationError, match="needs a head on logprobs"):
-        RunningScore("pocket")  # type: ignore[arg-type]
+        StreamingScore("pocket")  # type: ignore[arg-type]
 
 
 def test_a_token_late_in_a_long_answer_costs_what_an_early_one_costs() -> None:
     head, whole = load_head(PACKAGED), completion(0, tokens=4000)
     pieces = [part(whole, at, at + 1) for at in range(4000)]
-    running, took = RunningScore(head), []
+    running, took = StreamingScore(head), []
     for piece in pieces:
         start = time.process_time()
         running.add(piece)

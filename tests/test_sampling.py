@@ -24,7 +24,7 @@ from swift_client.errors import (
     ResponseDecodeError,
     ServerError,
 )
-from swift_client.sampling import Limit
+from swift_client.sampling import RateLimiter
 from swift_client.types import Event, Selection
 from tests.servers import (
     FaultServer,
@@ -749,7 +749,7 @@ async def test_a_reset_before_any_byte_is_retried(fault_server: FaultServer, rer
 
 
 async def test_a_cancelled_waiter_gives_its_slot_on() -> None:
-    limit = Limit(1)
+    limit = RateLimiter(1)
     await limit.acquire()
     first, second = asyncio.create_task(limit.acquire()), asyncio.create_task(limit.acquire())
     await asyncio.sleep(0)
@@ -761,7 +761,7 @@ async def test_a_cancelled_waiter_gives_its_slot_on() -> None:
 
 
 def test_a_limit_holds_over_threads_with_their_own_loops() -> None:
-    limit, busy, most, lock = Limit(2), 0, 0, threading.Lock()
+    limit, busy, most, lock = RateLimiter(2), 0, 0, threading.Lock()
 
     async def work() -> None:
         nonlocal busy, most

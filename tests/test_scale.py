@@ -14,8 +14,8 @@ from swift_client.dataset.question_samples import Group
 from swift_client.dataset.splits import Split
 from swift_client.features import token_features
 from swift_client.training import optimize
-from swift_client.training.feature_matrix import Matrix, MatrixBuilder
-from swift_client.training.folds import Readings, read
+from swift_client.training.feature_matrix import FeatureMatrix, FeatureMatrixBuilder
+from swift_client.training.folds import FoldedDataset, read_groups
 from swift_client.training.metrics import within_question_auroc
 from swift_client.training.network import _Linear
 from swift_client.training.optimize import network_scores, train
@@ -30,8 +30,8 @@ DEFAULT = RECIPES["default"]
 QUICK = replace(DEFAULT, epochs=12, batch=128, learning_rate=3e-2)
 
 
-def built(groups: list[Group], *, width: int = 8, k: int = 8) -> Matrix:
-    with MatrixBuilder(DEFAULT.features, DEFAULT.terms, width=width) as builder:
+def built(groups: list[Group], *, width: int = 8, k: int = 8) -> FeatureMatrix:
+    with FeatureMatrixBuilder(DEFAULT.features, DEFAULT.terms, width=width) as builder:
         for group in groups:
             builder.add(group, [None] * len(group.completions), k=k)
         return builder.build()
@@ -56,7 +56,7 @@ def test_memory_grows_by_a_few_kilobytes_a_question_and_not_by_its_features() ->
     peaks, sizes = [], []
     for count in (80, 160):
         tracemalloc.start()
-        readings = read(Streamed(count, pool), recipe=DEFAULT, split=Split(), answer=None)
+        readings = read_groups(Streamed(count, pool), recipe=DEFAULT, split=Split(), answer=None)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert isinstance(readings.matrix.values, np.memmap)
@@ -70,7 +70,7 @@ def test_mean_and_deviation_of_selected_questions_are_those_of_their_tokens() ->
     kept = np.random.default_rng(0).random(30) < 0.5
     chosen = [completion for group, keep in zip(groups, kept, strict=True) if keep for completion in group.completions]
     values = token_features(chosen, DEFAULT.features, width=8).values.astype(np.float64)
-    tokens = built(groups).select(kept).tokens
+    tokens = built(groups).select(kept).token_standardizer
     np.testing.assert_allclose(tokens.mean, values.mean(axis=0), rtol=1e-9, atol=1e-12)
     varying = values.std(axis=0) > 1e-4
     np.testing.assert_allclose(tokens.scale[varying], values.std(axis=0)[varying], rtol=1e-9)
@@ -85,29 +85,29 @@ def test_selected_questions_are_the_same_as_those_questions_alone() -> None:
     for name in ("lengths", "terms", "labels", "question", "starts"):
         np.testing.assert_array_equal(getattr(selected, name), getattr(alone, name))
     for i in range(len(alone.labels)):
-        rows = [each.values[each.first[i] :][: each.lengths[i]] for each in (selected, alone)]
+        rows = [each.values[each.first_rows[i] :][: each.lengths[i]] for each in (selected, alone)]
         np.testing.assert_array_equal(*rows)
 
 
 @pytest.fixture(scope="module")
-def readings() -> Readings:
-    return read(graded_groups(90), recipe=DEFAULT, split=Split(), answer=None)
+def readings() -> FoldedDataset:
+    return read_groups(graded_groups(90), recipe=DEFAULT, split=Split(), answer=None)
 
 
 @pytest.mark.parametrize("held", [None, 0, 1, 2, 3])
 def test_one_reading_serves_every_fold_and_only_training_sees_thinned_questions(
-    readings: Readings, held: int | None
+    readings: FoldedDataset, held: int | None
 ) -> None:
     data, split = readings.dataset(held), Split()
     parts = [split.part(group.question_id, held=held) for group in graded_groups(90)]
-    rows = {"validation": data.validation, "train": data.train} | ({"held": data.held} if data.held else {})
+    rows = {"validation": data.validation, "train": data.train} | ({"held": data.held_out} if data.held_out else {})
     for part, matrix in rows.items():
         times = 2 if part == "train" else 1
-        assert len(matrix.starts) - 1 == times * parts.count(part)
+        assert len(matrix.question_offsets) - 1 == times * parts.count(part)
     whole = readings.matrix
-    shown = np.concatenate([matrix.first for matrix in rows.values()])
+    shown = np.concatenate([matrix.first_rows for matrix in rows.values()])
     assert len(set(shown.tolist())) == len(shown)  # no completion stands in two parts
-    assert set(shown.tolist()) <= set(whole.first.tolist())
+    assert set(shown.tolist()) <= set(whole.first_rows.tolist())
 
 
 @pytest.mark.parametrize("sizes", [[1], [5, 1, 7], [3, 3]])
@@ -122,11 +122,13 @@ def test_the_gradient_over_blocks_is_the_true_one(sizes: list[int]) -> None:
 
 
 @pytest.mark.parametrize("block", [1, 50, 10**9])
-def test_the_size_of_a_block_changes_no_score(readings: Readings, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_a_block_changes_no_score(
+    readings: FoldedDataset, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = readings.dataset()
     network = train(data, replace(QUICK, epochs=2, precision="float64"), seed=0, device=CPU)[0]
     before = network_scores(network, data.validation)
-    monkeypatch.setattr(optimize, "BLOCK", block)
+    monkeypatch.setattr(optimize, "MIN_BLOCK_ROWS", block)
     np.testing.assert_allclose(network_scores(network, data.validation), before, rtol=1e-12)
     again = train(data, replace(QUICK, epochs=2, precision="float64"), seed=0, device=CPU)[0]
     np.testing.assert_allclose(network_scores(again, data.validation), before, rtol=1e-6)
@@ -138,7 +140,7 @@ def test_a_head_that_saw_thinned_lists_of_twenty_loses_less_on_lists_of_five_and
         groups, fresh = graded_groups(150, k=20, seed=seed), graded_groups(150, k=20, seed=100 + seed)
         for thin in (True, False):
             recipe = replace(QUICK, thin=thin)
-            data = read(groups, recipe=recipe, split=Split(), answer=None).dataset()
+            data = read_groups(groups, recipe=recipe, split=Split(), answer=None).dataset()
             network, _ = train(data, recipe, seed=0, device=CPU)
             for k in (20, 5):
                 cut = built(fresh, width=20, k=k)

@@ -22,8 +22,8 @@ from swift_client.scoring.scorers import SCORERS, score, wepr
 from swift_client.types import Completion
 
 ALL = tuple(SCORERS)
-ON_LOGPROBS = tuple(name for name, row in SCORERS.items() if row.needs is not None)
-ON_LISTS = tuple(name for name, row in SCORERS.items() if row.needs)
+ON_LOGPROBS = tuple(name for name, row in SCORERS.items() if row.min_ranks is not None)
+ON_LISTS = tuple(name for name, row in SCORERS.items() if row.min_ranks)
 
 
 def make(length: int, ranks: int, seed: int, *, index: int = 0, gaps: bool = False) -> Completion:
@@ -151,7 +151,7 @@ def test_a_score_is_finite_or_stated_to_be_missing(group: list[Completion], name
     assert scores.values.shape == (len(group),)
     assert not np.isinf(scores.values).any()
     missing = int(np.isnan(scores.values).sum())
-    if SCORERS[name].needs is not None:
+    if SCORERS[name].min_ranks is not None:
         assert any(
             note.startswith(f"{missing} of {len(group)} completions have no score") for note in scores.notes
         ) == (missing > 0)

@@ -13,7 +13,7 @@ from scorio import agg
 
 from swift_client.answers import Answers, read
 from swift_client.errors import ConfigurationError
-from swift_client.selection.choose import LEAST_WEIGHT, Choice, choose
+from swift_client.selection.choose import MIN_WEIGHT, Choice, choose
 from swift_client.types import Completion, FinishReason
 
 NAN = float("nan")
@@ -59,7 +59,7 @@ def test_with_probabilities_the_weights_are_summed_and_never_averaged() -> None:
 
 def test_a_probability_of_zero_or_nan_still_counts_for_a_little() -> None:
     choice = pick([1, 2, 3], "abb", probabilities=[0.0, 0.0, NAN])
-    assert choice.weights == (LEAST_WEIGHT,) * 3
+    assert choice.weights == (MIN_WEIGHT,) * 3
     assert choice.winner == 2
 
 

@@ -17,8 +17,8 @@ import pytest
 
 from swift_client import AsyncSwiftReranker
 from swift_client.adapters import PROVIDERS, resolve
-from swift_client.adapters.transport.api_key import Key
-from swift_client.adapters.transport.cloud_auth import azure_token, google_token
+from swift_client.adapters.transport.api_key import ApiKeySource
+from swift_client.adapters.transport.cloud_auth import azure_token_source, google_token_source
 from swift_client.errors import ConnectionFailedError, MissingApiKeyError, MissingExtraError
 from tests.servers import FaultServer, Received, Response, chat, json_response
 
@@ -83,7 +83,7 @@ async def test_a_token_is_renewed_before_it_ends(
     fault_server.serve(cloud(["one", "two", "three"], life=120))  # shorter than google-auth's margin of 225 s
     root = fault_server.url.removesuffix("/v1")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(account(tmp_path, f"{root}/token")))
-    key = Key(PROVIDERS["vertex"], None)
+    key = ApiKeySource(PROVIDERS["vertex"], None)
     assert [await key.read(), await key.read()] == ["one", "two"]
 
 
@@ -101,7 +101,7 @@ class Credentials:
 
 async def test_calls_that_start_together_share_one_renewal_which_never_holds_the_loop() -> None:
     mine = Credentials()
-    key = Key(PROVIDERS["vertex"], google_token(mine))
+    key = ApiKeySource(PROVIDERS["vertex"], google_token_source(mine))
     assert set(await asyncio.gather(*(key.read() for _ in range(16)))) == {"new-1"}
     assert len(mine.threads) == 1
     assert "MainThread" not in mine.threads
@@ -128,22 +128,22 @@ async def test_a_credential_of_your_own_is_asked_for_the_right_scope() -> None:
             assert scopes == ("https://cognitiveservices.azure.com/.default",)
             return type("Token", (), {"token": "mine"})()
 
-    assert await Key(PROVIDERS["azure"], azure_token(Mine())).read() == "mine"
+    assert await ApiKeySource(PROVIDERS["azure"], azure_token_source(Mine())).read() == "mine"
 
 
 @pytest.mark.parametrize("name", ["vertex", "azure"])
 async def test_a_key_that_is_given_or_set_wins_over_signing_in(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     row = PROVIDERS[name]
-    assert await Key(row, "given").read() == "given"
+    assert await ApiKeySource(row, "given").read() == "given"
     monkeypatch.setenv(str(row.key_variable), "set")
-    assert await Key(row, None).read() == "set"
-    assert await Key(row, "given").read() == "given"
+    assert await ApiKeySource(row, None).read() == "set"
+    assert await ApiKeySource(row, "given").read() == "given"
 
 
 async def test_without_credentials_the_error_says_how_to_get_some(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     with pytest.raises(MissingApiKeyError, match="gcloud auth application-default login"):
-        await Key(PROVIDERS["vertex"], None).read()
+        await ApiKeySource(PROVIDERS["vertex"], None).read()
 
 
 async def test_an_unreachable_token_endpoint_is_a_failed_connection_that_may_be_tried_again(
@@ -151,7 +151,7 @@ async def test_an_unreachable_token_endpoint_is_a_failed_connection_that_may_be_
 ) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(account(tmp_path, "http://127.0.0.1:9/token")))
     with pytest.raises(ConnectionFailedError) as caught:
-        await Key(PROVIDERS["vertex"], None).read()
+        await ApiKeySource(PROVIDERS["vertex"], None).read()
     assert caught.value.retryable
 
 
@@ -162,7 +162,7 @@ async def test_a_refused_sign_in_keeps_the_clouds_words(
     uri = fault_server.url.removesuffix("/v1") + "/token"
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(account(tmp_path, uri)))
     with pytest.raises(MissingApiKeyError, match="No such"):
-        await Key(PROVIDERS["vertex"], None).read()
+        await ApiKeySource(PROVIDERS["vertex"], None).read()
 
 
 @pytest.mark.parametrize(("name", "module"), [("vertex", "google.auth"), ("azure", "azure.identity")])
@@ -171,7 +171,7 @@ async def test_a_missing_library_is_named_with_its_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=rf"pip install 'swift-client\[{name}\]'"):
-        await Key(PROVIDERS[name], None).read()
+        await ApiKeySource(PROVIDERS[name], None).read()
 
 
 def test_the_project_in_the_environment_is_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,4 +199,4 @@ async def test_a_row_of_your_own_without_a_key_variable_may_sign_in_too(monkeypa
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     row = replace(PROVIDERS["openai-compatible"], name="gateway", sign_in="google")
     with pytest.raises(MissingApiKeyError, match="Google"):
-        await Key(row, None).read()
+        await ApiKeySource(row, None).read()

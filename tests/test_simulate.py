@@ -25,11 +25,11 @@ from swift_client.evaluation.simulation.simulate import simulate
 from swift_client.features import DEFAULT_RESPONSE_TERMS
 from swift_client.models import HeadArtifact, save
 from swift_client.report.charts.stopping import savings_svg
-from swift_client.sampling import Aborting, abort_of
-from swift_client.scoring.streaming import RunningScore
-from swift_client.selection.select import Rules, judge
-from swift_client.selection.voting import subsets
-from swift_client.stopping import STOPPING_RULES, Ballots, StoppingRule, Verdicts
+from swift_client.sampling import AbortMonitor, parse_abort
+from swift_client.scoring.streaming import StreamingScore
+from swift_client.selection.select import SelectionConfig, select_best
+from swift_client.selection.voting import draw_subsets
+from swift_client.stopping import STOPPING_RULES, StoppingRule, Verdicts, Votes
 from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.training.fit import fit
 from swift_client.training.recipes import RECIPES
@@ -73,7 +73,7 @@ def ordered(group: Group, draw: Sequence[int]) -> list[Completion]:
     return [replace(group.completions[at], index=place) for place, at in enumerate(draw)]
 
 
-Step = tuple[Ballots, float, int]
+Step = tuple[Votes, float, int]
 """What a rule sees, the label of what would be chosen, and the tokens spent."""
 
 
@@ -83,14 +83,14 @@ def steps(scored_by: str) -> list[list[Step]]:
     artifact = HEADS[scored_by]()
     replays = []
     for group in messy():
-        for draw in subsets(N, N, most=ORDERS, seed=SEED):
+        for draw in draw_subsets(N, N, max_subsets=ORDERS, seed=SEED):
             completions = ordered(group, draw.tolist())
             replay: list[Step] = []
             for seen in range(1, N + 1):
-                selection = judge(completions[:seen], Rules(scorer=artifact or "mean_logprob"))
+                selection = select_best(completions[:seen], SelectionConfig(scorer=artifact or "mean_logprob"))
                 read = answers.read([each.text if each.complete else "" for each in completions[:seen]], "auto")
                 whole = [candidate if candidate.completion.complete else None for candidate in selection.candidates]
-                ballots = Ballots.of(
+                ballots = Votes.from_lists(
                     read.groups,
                     n=N,
                     probabilities=[each and each.probability for each in whole] if artifact else None,
@@ -107,7 +107,7 @@ def by_hand(rule: StoppingRule, scored_by: str, looks: Sequence[int]) -> tuple[f
     stops = [next(replay[seen - 1] for seen in looks if rule(replay[seen - 1][0]).stop) for replay in steps(scored_by)]
     return (
         float(np.mean([label for _, label, _ in stops])),
-        float(np.mean([ballots.seen for ballots, _, _ in stops])),
+        float(np.mean([ballots.n_seen for ballots, _, _ in stops])),
         sum(tokens for *_, tokens in stops) / sum(replay[-1][2] for replay in steps(scored_by)),
     )
 
@@ -151,8 +151,8 @@ def test_waves_ask_only_after_each_wave() -> None:
 
 
 def test_a_rule_of_your_own_is_replayed_too() -> None:
-    def third(ballots: Ballots) -> Verdicts:
-        return Verdicts(np.full(len(ballots.answers), ballots.seen >= 3), np.full(len(ballots.answers), np.nan))
+    def third(ballots: Votes) -> Verdicts:
+        return Verdicts(np.full(len(ballots.answers), ballots.n_seen >= 3), np.full(len(ballots.answers), np.nan))
 
     mine = StoppingRule(name="third", function=third, doc="after three", source="me")
     found = simulate(messy(), rules=[mine, "fixed:3"], n=N, orders=ORDERS, resamples=10)
@@ -210,7 +210,7 @@ class TestDeepConf:
         for group in messy():
             cut = [each.text if each.complete else "" for each in group.completions]
             groups = answers.read(cut, answers.READERS["auto"]).groups
-            for draw in subsets(N, N, most=ORDERS, seed=SEED).tolist():
+            for draw in draw_subsets(N, N, max_subsets=ORDERS, seed=SEED).tolist():
                 traces = [group.completions[at] for at in draw]
                 lists = [each.top_logprobs.astype(np.float64) for each in traces]
                 lows = [lowest(each) for each in lists]
@@ -232,7 +232,7 @@ class TestDeepConf:
                     for at, answer in voters:
                         weights[answer] = weights.get(answer, 0.0) + max(lows[at], 1e-9)
                     share = max(weights.values(), default=0.0) / (sum(weights.values()) or 1.0)
-                    if place + 1 >= warm and (share >= deepconf.CONSENSUS or place + 1 == N):
+                    if place + 1 >= warm and (share >= deepconf.CONSENSUS_SHARE or place + 1 == N):
                         break
                 leader = max(weights, key=weights.__getitem__)
                 best = max((at for at, answer in voters if answer == leader), key=lambda at: lows[at])
@@ -241,12 +241,12 @@ class TestDeepConf:
                 right.append(group.labels[draw[best]])
         return drawn, tokens, right
 
-    @pytest.mark.parametrize("name", deepconf.KEEP)
+    @pytest.mark.parametrize("name", deepconf.KEEP_SHARES)
     def test_it_breaks_off_and_votes_as_a_loop_over_scorios_rules(
         self, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(deepconf, "WINDOW", 4)
-        drawn, tokens, right = self.replay(deepconf.KEEP[name], warm=1)
+        drawn, tokens, right = self.replay(deepconf.KEEP_SHARES[name], warm=1)
         full = sum(len(each.tokens) for group in messy() for each in group.completions) * ORDERS
         marked = answers.READERS["auto"]  # never gives up the vote, as "auto" itself may
         row = simulate(messy(), rules=[name], n=N, orders=ORDERS, seed=SEED, answer=marked, resamples=10).row(name)
@@ -255,14 +255,14 @@ class TestDeepConf:
         assert row.accuracy.value == pytest.approx(np.mean(right))
 
     def test_a_trace_is_charged_up_to_the_token_that_falls_under_the_bar(self) -> None:
-        trace = Traces(lowest=(np.array([5.0, 4.0, 4.0, 2.0]),), tokens=np.array([7]))
-        assert trace.spent(0, np.array([1.0, 2.0, 3.0, 4.5, 6.0])).tolist() == [7, 7, 7, 5, 4]
+        trace = Traces(running_minima=(np.array([5.0, 4.0, 4.0, 2.0]),), tokens=np.array([7]))
+        assert trace.tokens_spent(0, np.array([1.0, 2.0, 3.0, 4.5, 6.0])).tolist() == [7, 7, 7, 5, 4]
 
 
 @pytest.mark.parametrize("scored_by", HEADS)
 @pytest.mark.parametrize("spec", ["deepconf:warmup=2:window=3", "deepconf:warmup=1:window=2:keep=0.3", "head:warmup=2"])
 def test_streams_are_closed_as_best_of_closes_them(spec: str, scored_by: str) -> None:
-    rule, artifact = abort_of(spec + (":window=3" if spec.startswith("head") else "")), HEADS[scored_by]()
+    rule, artifact = parse_abort(spec + (":window=3" if spec.startswith("head") else "")), HEADS[scored_by]()
     assert rule is not None
     name = "abort_" + spec + (":window=3" if rule.by == "head" else "")
     if artifact is None and rule.by == "head":
@@ -271,13 +271,13 @@ def test_streams_are_closed_as_best_of_closes_them(spec: str, scored_by: str) ->
         return
     spent, right, closed = 0, [], 0
     for group in messy():
-        for draw in subsets(N, N, most=ORDERS, seed=SEED):
-            aborting = Aborting(rule, (lambda: RunningScore(artifact)) if artifact else None)
+        for draw in draw_subsets(N, N, max_subsets=ORDERS, seed=SEED):
+            aborting = AbortMonitor(rule, (lambda: StreamingScore(artifact)) if artifact else None)
             came = [streamed(each, aborting) for each in ordered(group, draw.tolist())]
-            selection = judge(came, Rules(scorer=artifact or "mean_logprob"))
+            selection = select_best(came, SelectionConfig(scorer=artifact or "mean_logprob"))
             spent += sum(len(each.tokens) for each in came)
             right.append(group.labels[draw[selection.winner]])
-            closed += len(aborting.closed)
+            closed += len(aborting.closed_lengths)
     assert closed > 10
     full = sum(len(each.tokens) for group in messy() for each in group.completions) * ORDERS
     options = {"n": N, "orders": ORDERS, "seed": SEED, "split": "all", "answer": "auto", "resamples": 10}
@@ -287,7 +287,7 @@ def test_streams_are_closed_as_best_of_closes_them(spec: str, scored_by: str) ->
     assert row.accuracy.value == pytest.approx(np.mean(right))
 
 
-def streamed(whole: Completion, aborting: Aborting) -> Completion:
+def streamed(whole: Completion, aborting: AbortMonitor) -> Completion:
     """Stream a completion token by token under a rule; what falls at its last token has ended."""
     trace = aborting.begin()
 
@@ -296,9 +296,9 @@ def streamed(whole: Completion, aborting: Aborting) -> Completion:
         return replace(whole, **rows)
 
     for at in range(len(whole.tokens)):
-        if trace.falls(part(at, at + 1)) and at + 1 < len(whole.tokens):
-            return aborting.cut(Reply(completions=(part(0, at + 1),), usage=Usage())).completions[0]
-    aborting.ended(trace, Reply(completions=(whole,), usage=Usage()))
+        if trace.below_threshold(part(at, at + 1)) and at + 1 < len(whole.tokens):
+            return aborting.truncate_reply(Reply(completions=(part(0, at + 1),), usage=Usage())).completions[0]
+    aborting.record_finished(trace, Reply(completions=(whole,), usage=Usage()))
     return whole
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swift_client.dataset.splits import Split, fraction
+from swift_client.dataset.splits import Split, hash_fraction
 from swift_client.errors import ConfigurationError
 
 
@@ -34,7 +34,7 @@ def test_a_part_is_the_same_in_every_process_and_version() -> None:
 def test_a_larger_test_share_only_ever_adds_to_the_test_questions(test: float, more: float, key: str) -> None:
     if Split(validation=0.1, test=test).part(key) == "test":
         assert Split(validation=0.1, test=test + more).part(key) == "test"
-    assert 0 <= fraction(key) < 1
+    assert 0 <= hash_fraction(key) < 1
 
 
 @pytest.mark.parametrize("shares", [(0.0, 0.2), (0.5, 0.5), (0.2, -0.1), (0.2, 1.0)])

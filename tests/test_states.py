@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from swift_client.errors import ConfigurationError
-from swift_client.store import Layout, StateFile
+from swift_client.store import StateFile, StateLayout
 from swift_client.types import Completion
 
-LAYOUT = Layout(layers=(0, 2, 3), width=4, vocabulary=5)
+LAYOUT = StateLayout(layers=(0, 2, 3), width=4, vocabulary=5)
 RNG = np.random.default_rng(0)
 
 
@@ -25,7 +25,7 @@ def completions(*lengths: int, columns: int = LAYOUT.columns) -> list[Completion
 
 def fill(samples: Path, *lengths: int, question: str = "q é", first: int = 0) -> list[np.ndarray[Any, Any]]:
     made = completions(*lengths)
-    with StateFile(samples, write=LAYOUT) as file:
+    with StateFile(samples, write_layout=LAYOUT) as file:
         bare = file.append(question, range(first, first + len(lengths)), made)
     assert all(each.hidden_states is None for each in bare)
     return [np.asarray(each.hidden_states) for each in made]
@@ -45,20 +45,20 @@ def test_layers_are_read_by_their_numbers_in_the_order_asked_for(tmp_path: Path)
     (whole,) = fill(tmp_path / "s.db", 6)
     with StateFile(tmp_path / "s.db") as file:
         np.testing.assert_array_equal(
-            file.states("q é", 0, file.layout.states([3, 0])), whole[:, [8, 9, 10, 11, 0, 1, 2, 3]]
+            file.states("q é", 0, file.layout.select_layers([3, 0])), whole[:, [8, 9, 10, 11, 0, 1, 2, 3]]
         )
-        np.testing.assert_array_equal(file.states("q é", 0, file.layout.states()), whole[:, :12])
-        np.testing.assert_array_equal(file.states("q é", 0, file.layout.logprobs()), whole[:, 12:])
+        np.testing.assert_array_equal(file.states("q é", 0, file.layout.select_layers()), whole[:, :12])
+        np.testing.assert_array_equal(file.states("q é", 0, file.layout.select_vocabulary()), whole[:, 12:])
         with pytest.raises(ConfigurationError, match="Hidden state 1 was not captured"):
-            file.layout.states([0, 1])
+            file.layout.select_layers([0, 1])
         with pytest.raises(ConfigurationError, match="logprobs were not captured"):
-            file.layout.states().logprobs()
+            file.layout.select_layers().select_vocabulary()
 
 
 def test_states_are_mapped_and_not_copied_where_they_lie_in_one_piece(tmp_path: Path) -> None:
     fill(tmp_path / "s.db", 6)
     with StateFile(tmp_path / "s.db") as file:
-        for layout in (LAYOUT, LAYOUT.states(), LAYOUT.states([2]), LAYOUT.logprobs()):
+        for layout in (LAYOUT, LAYOUT.select_layers(), LAYOUT.select_layers([2]), LAYOUT.select_vocabulary()):
             assert file.states("q é", 0, layout).base is not None
 
 
@@ -72,7 +72,7 @@ def test_what_a_killed_run_left_half_written_is_overlooked_and_then_cut_off(tmp_
         path.write_bytes(longer[:end])
         with StateFile(tmp_path / "s.db") as file:
             assert set(file.keys()) == {("q é", 0)}
-        with StateFile(tmp_path / "s.db", write=LAYOUT):
+        with StateFile(tmp_path / "s.db", write_layout=LAYOUT):
             pass
         assert path.read_bytes() == whole
     again = fill(tmp_path / "s.db", 2, first=1)[0]
@@ -87,13 +87,13 @@ def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
 
 
 def test_states_of_another_layout_are_refused_and_nothing_is_added(tmp_path: Path) -> None:
-    with StateFile(tmp_path / "s.db", write=LAYOUT) as file:
+    with StateFile(tmp_path / "s.db", write_layout=LAYOUT) as file:
         for wrong in (Completion(text="x"), *completions(3, columns=16)):
             with pytest.raises(ConfigurationError, match="of another kind"):
                 file.append("q", [0, 1], [*completions(2), wrong])
         assert not set(file.keys())
     with pytest.raises(ConfigurationError, match="columns are"):
-        StateFile(tmp_path / "s.db", write=LAYOUT.states())
+        StateFile(tmp_path / "s.db", write_layout=LAYOUT.select_layers())
 
 
 def test_missing_states_and_numbers_that_are_none_are_told(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from scorio.aggregate.online import adaptive_consistency_stop, esc_stop
 from swift_client.answers import Answers
 from swift_client.errors import ConfigurationError
 from swift_client.selection.choose import choose
-from swift_client.stopping import STOPPING_RULES, Ballots, StoppingRule, Verdict, stopping_rule
+from swift_client.stopping import STOPPING_RULES, StoppingRule, Verdict, Votes, stopping_rule
 from swift_client.types import Completion
 
 ANSWERS = st.lists(st.one_of(st.none(), st.integers(0, 3)), min_size=1, max_size=12)
@@ -30,7 +30,7 @@ WHOLE = {name for name, row in STOPPING_RULES.items() if name != "esc"}
 
 
 def ask(rule: str | StoppingRule, answers: Sequence[int | None], n: int = 100, **facts: Any) -> Verdict:
-    return stopping_rule(rule)(Ballots.of(answers, n=n, **facts))
+    return stopping_rule(rule)(Votes.from_lists(answers, n=n, **facts))
 
 
 def first_stop(rule: str, answers: Sequence[int | None], n: int = 100, **facts: Sequence[float | None]) -> int:
@@ -259,10 +259,10 @@ def test_many_questions_at_once_are_judged_as_each_alone(name: str) -> None:
     answers = rng.integers(-1, 3, size=(200, 7))
     chances = np.where(rng.random((200, 7)) < 0.1, np.nan, rng.random((200, 7)))
     rule = STOPPING_RULES[name]
-    said = rule.verdicts(Ballots(answers=answers, n=9, probabilities=chances, scores=chances))
+    said = rule.verdicts(Votes(answers=answers, n=9, probabilities=chances, scores=chances))
     for row in range(len(answers)):
         alone = rule(
-            Ballots.of(
+            Votes.from_lists(
                 [None if each < 0 else int(each) for each in answers[row]],
                 n=9,
                 probabilities=[None if np.isnan(each) else float(each) for each in chances[row]],
@@ -292,7 +292,7 @@ def test_a_verdict_says_why_in_one_sentence() -> None:
 @pytest.mark.parametrize("name", STOPPING_RULES)
 def test_a_rule_is_read_back_from_its_text(name: str) -> None:
     row = STOPPING_RULES[name]
-    changed = row.using(**{key: value * 2 for key, value in row.parameters.items()})
+    changed = row.with_parameters(**{key: value * 2 for key, value in row.parameters.items()})
     assert stopping_rule(str(changed)).parameters == changed.parameters
     assert str(row) == name
 
@@ -315,6 +315,6 @@ def test_a_rule_that_is_none_is_refused_with_what_there_is(spec: str, what: str)
 
 def test_ballots_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="every list needs one entry"):
-        Ballots.of([0, 1], n=4, probabilities=[0.5])
+        Votes.from_lists([0, 1], n=4, probabilities=[0.5])
     with pytest.raises(ValueError, match="every list needs one entry"):
-        Ballots.of([0, 1], n=1)
+        Votes.from_lists([0, 1], n=1)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from swift_client import AsyncSwiftReranker, Completion, SwiftReranker
 from swift_client.errors import NoCompletionError
-from swift_client.selection.select import Rules, judge
+from swift_client.selection.select import SelectionConfig, select_best
 from swift_client.stopping import STOPPING_RULES, stopping_rule
-from swift_client.stopping.monitor import WAVES, ballots
+from swift_client.stopping.monitor import WAVE_SIZES, build_votes
 from swift_client.types import Selection
 from tests.servers import FaultServer, Received, Response, after, chat, error, hang
 
@@ -201,8 +201,8 @@ def test_ballots_are_the_votes_of_the_choice(texts: list[str], cut: bool) -> Non
         Completion(text=text, index=at, finish_reason="length" if cut and at % 3 == 0 else "stop")
         for at, text in enumerate(texts)
     ]
-    selection = judge(completions, Rules(answer="number"))
-    seen = ballots(selection, n=16)
+    selection = select_best(completions, SelectionConfig(answer="number"))
+    seen = build_votes(selection, n=16)
 
     voted = [candidate.weight > 0 for candidate in selection.candidates]
     assert (seen.answers[0] >= 0).tolist() == voted
@@ -219,7 +219,7 @@ def test_every_rule_serves_the_packaged_model(name: str, pocket_selection: Calla
     stopped = selection.stopped
     assert stopped is not None
     assert stopped.after == len(selection.candidates) <= stopped.planned == 8
-    assert stopped.after in set(itertools.accumulate((*WAVES, 4)))
+    assert stopped.after in set(itertools.accumulate((*WAVE_SIZES, 4)))
     assert stopped.reason
     if stopped.after < 8:
         assert stopped.saved_tokens > 0

@@ -178,8 +178,8 @@ def test_what_was_added_comes_back(filled: Path) -> None:
         assert store.meta == META
         assert store.questions() == [QUESTION]
         assert store.counts() == {"q1": 6}
-        ((question, samples),) = store.groups()
-        spent = store.spent()
+        ((question, samples),) = store.questions_with_samples()
+        spent = store.totals()
     assert question == QUESTION
     assert [sample.index for sample in samples] == [sample.completion.index for sample in samples] == [0, 1, 2, 3, 4, 5]
     assert [sample.seed for sample in samples] == [0, 0, 1, 1, 2, 2]
@@ -196,7 +196,7 @@ def test_it_is_one_file_once_it_is_closed(filled: Path) -> None:
 def test_the_cost_is_unknown_as_soon_as_that_of_one_call_is(filled: Path) -> None:
     with SampleStore(filled, write=True) as store:
         store.add_samples("q1", [completion(9)], usage=Usage(completion_tokens=400, calls=1))
-        assert store.spent().cost is None
+        assert store.totals().cost is None
         assert store.samples("q1")[6].cost is None
 
 
@@ -301,7 +301,7 @@ def refused(path: Path, message: str) -> None:
     before = path.read_bytes()
     for write in (False, True):
         with pytest.raises(ConfigurationError, match=message), SampleStore(path, write=write) as store:
-            list(store.groups())
+            list(store.questions_with_samples())
     assert path.read_bytes() == before
 
 
@@ -357,13 +357,13 @@ def test_a_damaged_page_is_told(filled: Path) -> None:
         data[page : page + 16] = b"\xff" * 16
     filled.write_bytes(data)
     with pytest.raises(ConfigurationError, match="is no samples file: it is damaged"), SampleStore(filled) as store:
-        list(store.groups())
+        list(store.questions_with_samples())
 
 
 def test_a_file_cut_in_half_is_told(filled: Path) -> None:
     filled.write_bytes(filled.read_bytes()[: filled.stat().st_size // 8192 * 4096])
     with pytest.raises(ConfigurationError, match="is no samples file: it is damaged"), SampleStore(filled) as store:
-        list(store.groups())
+        list(store.questions_with_samples())
 
 
 BLOBS = {
@@ -413,7 +413,7 @@ def test_a_blob_that_is_not_ours_is_told(filled: Path, name: str) -> None:
 def test_a_field_of_another_type_is_told(filled: Path, statement: str) -> None:
     edited(filled, statement)
     with pytest.raises(ConfigurationError, match="is no samples file"), SampleStore(filled) as store:
-        list(store.groups())
+        list(store.questions_with_samples())
 
 
 @contextmanager

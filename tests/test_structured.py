@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator
 
 from swift_client import AsyncSwiftReranker, Completion, SwiftReranker, rank
 from swift_client.errors import BadRequestError, ConfigurationError, MissingExtraError, NoCompletionError
-from swift_client.structured.request_fields import closed, schema_fields, strict
-from swift_client.structured.schema import LONGEST, shape_of
+from swift_client.structured.request_fields import is_strict, schema_fields, to_strict_schema
+from swift_client.structured.schema import MAX_TEXT_LENGTH, create_response_schema
 from tests.children import command
 from tests.servers import FaultServer, chat, error
 
@@ -261,14 +261,14 @@ def test_a_schema_that_holds_itself_or_points_nowhere_is_a_misfit_and_no_crash()
 def test_without_the_extra_a_schema_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "jsonschema", None)
     with pytest.raises(MissingExtraError, match=r"swift-client\[schema\]"):
-        shape_of(SCHEMA)
+        create_response_schema(SCHEMA)
 
 
 def test_each_wire_format_is_told_the_schema_in_its_own_words() -> None:
-    schema = closed(Invoice.model_json_schema())
+    schema = to_strict_schema(Invoice.model_json_schema())
 
-    assert strict(schema)
-    assert not strict(SCHEMA)
+    assert is_strict(schema)
+    assert not is_strict(SCHEMA)
     assert schema_fields("openai_chat", "Invoice", schema) == {
         "response_format": {"type": "json_schema", "json_schema": {"name": "Invoice", "schema": schema, "strict": True}}
     }
@@ -356,4 +356,4 @@ def test_best_of_takes_a_schema_from_a_file_on_the_command_line(fault_server: Fa
 
 
 def test_the_longest_text_is_bounded() -> None:
-    assert LONGEST <= 1_000_000
+    assert MAX_TEXT_LENGTH <= 1_000_000

@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swift_client.adapters.codecs import gemini, openai_chat
-from swift_client.adapters.codecs.reasoning import Unspoken, split_thinking, thinking_place
+from swift_client.adapters.codecs.reasoning import ReasoningFilter, find_thinking, split_thinking
 from swift_client.dataset.question_samples import Group
 from swift_client.errors import ConfigurationError
 from swift_client.features import THINKING_TERMS, response_terms
 from swift_client.models import HeadArtifact
 from swift_client.scoring import scorers
-from swift_client.scoring.invalid_logprobs import UNKNOWN, honest
-from swift_client.selection.select import Rules, judge
+from swift_client.scoring.invalid_logprobs import UNKNOWN_SAMPLING, drop_invalid_logprobs
+from swift_client.selection.select import SelectionConfig, select_best
 from swift_client.training.fit import fit
 from swift_client.training.metrics import within_question_auroc
 from swift_client.types import Completion
@@ -127,7 +127,7 @@ def test_a_stream_that_is_watched_tells_the_answers_tokens_alone(pieces: list[An
     assembler, told = openai_chat.StreamAssembler(), []
     for line in streamed(long).split(b"\n\n"):
         assembler.feed(line + b"\n\n")
-        if piece := assembler.fresh():
+        if piece := assembler.take_new_tokens():
             told += piece.tokens
     assert [token for token in told if token.strip()][:6] == ["It", " is", " 4", "It", " is", " 4"]
     assert len(told) >= 8
@@ -210,7 +210,7 @@ def test_what_a_server_leaves_in_the_content_is_split(content: str, parts: tuple
 @given(st.binary(max_size=40), st.booleans())
 def test_a_place_is_always_a_place(stream: bytes, opened: bool) -> None:
     marked = stream.replace(b"1", b"<think>").replace(b"2", b"</think>").replace(b"3", b"[THINK]")
-    start, stop, answer = thinking_place(marked, opened=opened)
+    start, stop, answer = find_thinking(marked, opened_in_prompt=opened)
     assert 0 <= start <= stop <= answer <= len(marked) or (start, stop) == (start, len(marked))
 
 
@@ -218,14 +218,14 @@ def test_a_place_is_always_a_place(stream: bytes, opened: bool) -> None:
     "pieces", [["<thi", "nk>", "a", "</th", "ink>", "\n"], ["<think>a</think>"], ["[THINK]", "a", "[/THINK]"]]
 )
 def test_an_answer_has_not_begun_while_marks_are_open(pieces: list[str]) -> None:
-    unspoken = Unspoken()
+    unspoken = ReasoningFilter()
     before = [unspoken("", piece) for piece in pieces]
     assert before[-1]
     assert [unspoken("", "4"), unspoken("late", "<think>")] == [False, False]
 
 
 def test_an_answer_that_begins_like_a_mark_begins() -> None:
-    unspoken = Unspoken()
+    unspoken = ReasoningFilter()
     assert [unspoken("", piece) for piece in ("<", "th>", " is a tag")] == [False] * 3
 
 
@@ -283,8 +283,8 @@ def test_a_head_learns_from_the_thinking_where_only_that_knows() -> None:
     assert isinstance(head, HeadArtifact)
     assert head.reads_thinking
     group = fresh[0]
-    assert judge(group.completions, Rules(scorer=head)).scorer == head.name
-    hidden = judge([replace(each, thinking=None) for each in group.completions], Rules(scorer=head))
+    assert select_best(group.completions, SelectionConfig(scorer=head)).scorer == head.name
+    hidden = select_best([replace(each, thinking=None) for each in group.completions], SelectionConfig(scorer=head))
     assert hidden.scorer == "mean_logprob"
     assert any("thinking tokens" in note for note in hidden.notes)
 
@@ -306,7 +306,7 @@ def test_lies_about_the_thinking_are_caught_and_its_text_stays() -> None:
     assert first.thinking is not None
     zero = replace(first.thinking, logprobs=np.zeros_like(first.thinking.logprobs),
                    top_logprobs=np.zeros((len(first.thinking.tokens), 0), np.float32))  # fmt: skip
-    kept, notes = honest([replace(first, thinking=zero)], UNKNOWN)
+    kept, notes = drop_invalid_logprobs([replace(first, thinking=zero)], UNKNOWN_SAMPLING)
     assert kept[0].thinking is not None
     assert (kept[0].tokens, kept[0].thinking.tokens, kept[0].thinking.text) == ((), (), first.thinking.text)
     assert "all zero" in notes[0]

@@ -18,7 +18,7 @@ import openai
 import pytest
 
 from swift_client.adapters import PROVIDERS, Request, Transport, resolve
-from swift_client.adapters.transport.exceptions import from_exception
+from swift_client.adapters.transport.exceptions import error_from_exception
 from swift_client.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -487,7 +487,7 @@ def test_the_walk_sees_the_whole_of_both_trees() -> None:
 
 @pytest.mark.parametrize("kind", foreign_classes(), ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
 async def test_no_exception_of_openai_or_httpx2_escapes_unmapped(make: MakeTransport, kind: type[Exception]) -> None:
-    mapped = from_exception(instance(kind), PROVIDERS["openai"], secrets=[KEY])
+    mapped = error_from_exception(instance(kind), PROVIDERS["openai"], secrets=[KEY])
     assert isinstance(mapped, SwiftClientError)
     http = httpx2.AsyncClient(transport=Raising(instance(kind)))
     async with openai.AsyncOpenAI(api_key=KEY, base_url="http://127.0.0.1/v1", http_client=http) as client:

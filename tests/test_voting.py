@@ -19,12 +19,12 @@ from swift_client.selection.voting import (
     accuracy,
     best,
     borda,
-    choices,
+    choose_from_subsets,
     cisc,
+    draw_subsets,
     majority,
     majority_with_ties,
-    subsets,
-    weighted,
+    weighted_vote,
 )
 from swift_client.types import Completion
 
@@ -61,7 +61,7 @@ def test_rules_agree_with_scorio(seed: int) -> None:
             cisc(temperature, standardize=False)(groups, scores)
             == (agg.softmax_weighted_vote(answers, scores, temperature=temperature, return_index=True)[1])
         )
-    assert weighted(groups, chances) == agg.weighted_majority_vote(answers, chances, return_index=True)[1]
+    assert weighted_vote(groups, chances) == agg.weighted_majority_vote(answers, chances, return_index=True)[1]
 
 
 def points(answers: list[str | None], scores: np.ndarray, power: float, answer: str | None) -> float:
@@ -81,7 +81,7 @@ def test_votes_are_the_ones_that_best_of_takes(rows: list[tuple[int, float]]) ->
     assert best(groups, scores) == chosen("best")
     assert majority_with_ties(groups, scores) == chosen("vote")
     if len(rows) < 8:  # beyond, equal sums may differ in the last bit: choose() adds exactly
-        assert weighted(groups, scores) == chosen("vote", scores)
+        assert weighted_vote(groups, scores) == chosen("vote", scores)
 
 
 def test_plain_majority_looks_at_no_score_and_goes_by_appearance() -> None:
@@ -102,7 +102,7 @@ def test_missing_scores_count_least_but_still_vote() -> None:
     assert cisc()(ids(0, 0, 0, 1), scores) == 0  # none stands out, so it is three votes against one
     assert borda(0.0)(ids(0, 0, 0, 1), scores) == 0
     assert borda(3.0)(ids(0, 0, -1, 1), scores) == 3
-    assert weighted(ids(0, 0, 0, 1), scores) == 3
+    assert weighted_vote(ids(0, 0, 0, 1), scores) == 3
 
 
 def test_borda_weights_are_the_papers() -> None:
@@ -122,24 +122,24 @@ def test_cisc_goes_from_majority_to_best_as_the_temperature_falls() -> None:
 
 
 def test_small_pools_give_every_draw_once_and_large_ones_different_draws_by_seed() -> None:
-    assert subsets(5, 3).tolist() == [list(each) for each in permutations(range(5), 3)]
-    assert (np.sort(subsets(16, 16, most=20)) == np.arange(16)).all()
-    many = subsets(32, 8, most=700, seed=1)
+    assert draw_subsets(5, 3).tolist() == [list(each) for each in permutations(range(5), 3)]
+    assert (np.sort(draw_subsets(16, 16, max_subsets=20)) == np.arange(16)).all()
+    many = draw_subsets(32, 8, max_subsets=700, seed=1)
     assert many.shape == (700, 8)
     assert len(np.unique(many, axis=0)) == 700
     assert (np.diff(np.sort(many)) > 0).all()
-    assert (many == subsets(32, 8, most=700, seed=1)).all()
-    assert (many != subsets(32, 8, most=700, seed=2)).any()
+    assert (many == draw_subsets(32, 8, max_subsets=700, seed=1)).all()
+    assert (many != draw_subsets(32, 8, max_subsets=700, seed=2)).any()
     assert abs(np.bincount(many.ravel(), minlength=32) / 700 - 0.25).max() < 0.08
     for n in (0, 6):
         with pytest.raises(ValueError, match="cannot be drawn"):
-            subsets(5, n)
+            draw_subsets(5, n)
 
 
 def test_a_tie_that_goes_to_the_first_costs_majority_of_two_nothing_against_one() -> None:
     groups = np.random.default_rng(1).integers(0, 3, (50, 6))
     labels = (groups == 0).astype(float)
-    share = [accuracy(majority, groups, np.zeros((50, 6)), labels, subsets(6, n)).mean() for n in (1, 2)]
+    share = [accuracy(majority, groups, np.zeros((50, 6)), labels, draw_subsets(6, n)).mean() for n in (1, 2)]
     assert share[0] == pytest.approx(share[1], abs=1e-12)
 
 
@@ -147,10 +147,10 @@ def test_tables_over_subsets_equal_a_plain_loop() -> None:
     random = np.random.default_rng(3)
     groups, scores = random.integers(-1, 3, (7, 10)), random.normal(size=(7, 10))
     labels = (groups == 1).astype(float)
-    drawn = subsets(10, 4, most=50)
+    drawn = draw_subsets(10, 4, max_subsets=50)
     for rule in RULES.values():
         looped = [[part[int(rule(groups[q][part], scores[q][part]))] for part in drawn] for q in range(7)]
-        assert choices(rule, groups, scores, drawn).tolist() == looped
+        assert choose_from_subsets(rule, groups, scores, drawn).tolist() == looped
         expected = [np.mean([labels[q, at] for at in looped[q]]) for q in range(7)]
         np.testing.assert_allclose(accuracy(rule, groups, scores, labels, drawn), expected)
     any_of_n = [np.mean([labels[q, part].max() for part in drawn]) for q in range(7)]
@@ -159,8 +159,8 @@ def test_tables_over_subsets_equal_a_plain_loop() -> None:
 
 def test_majority_over_subsets_equals_a_plain_count() -> None:
     groups = np.random.default_rng(5).integers(0, 3, (20, 8))
-    drawn = subsets(8, 5)
-    for q, won in enumerate(choices(majority, groups, np.zeros((20, 8)), drawn)):
+    drawn = draw_subsets(8, 5)
+    for q, won in enumerate(choose_from_subsets(majority, groups, np.zeros((20, 8)), drawn)):
         for part, winner in zip(drawn, won, strict=True):
             counts, seen = Counter(groups[q, part].tolist()), defaultdict(list)
             for at in part:
@@ -171,8 +171,8 @@ def test_majority_over_subsets_equals_a_plain_count() -> None:
 def test_a_table_of_many_subsets_is_fast() -> None:
     random = np.random.default_rng(0)
     groups, scores = random.integers(0, 6, (300, 16)), random.normal(size=(300, 16))
-    drawn = subsets(16, 8, most=500)
+    drawn = draw_subsets(16, 8, max_subsets=500)
     started = time.perf_counter()
     for rule in RULES.values():
-        choices(rule, groups, scores, drawn)
+        choose_from_subsets(rule, groups, scores, drawn)
     assert time.perf_counter() - started < 15  # about 1 s alone; 900,000 votes

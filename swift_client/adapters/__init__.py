@@ -36,8 +36,8 @@ __all__ = [
     "Request",
     "Transport",
     "capabilities_of",
-    "codec",
     "connect",
+    "load_codec",
     "resolve",
 ]
 
@@ -86,7 +86,7 @@ class Codec(Protocol):
         """Decode a stream chunk by chunk."""
 
 
-def codec(provider: Provider) -> Codec:
+def load_codec(provider: Provider) -> Codec:
     """Return the codec module of a row."""
     return cast(Codec, importlib.import_module(CODECS[provider.codec]))
 
@@ -111,7 +111,7 @@ def resolve(
         ConfigurationError: two different models, no model where the row has no default, or an address that is no URL.
     """
     if isinstance(provider, str):
-        row, model = _named(provider, model)
+        row, model = _resolve_name(provider, model)
         if model is None:
             raise ConfigurationError(
                 f"Provider {row.name!r} has no default model.",
@@ -121,18 +121,18 @@ def resolve(
     elif isinstance(provider, Provider):
         row, model = provider, model or provider.default_model
     else:
-        row = custom.row(provider)
-        if row is getattr(provider, "row", None):  # then it names its model too
+        row = custom.to_provider(provider)
+        if row is getattr(provider, "provider", None):  # then it names its model too
             model = model or getattr(provider, "model", None)
         if base_url is not None:
             raise ConfigurationError("base_url= has no meaning for an object of your own.", hint="Leave it out.")
-    address = base_url if base_url is not None else _from_environment(row)
-    return (row if address is None else replace(row, base_url=_complete(address, row))), model
+    address = base_url if base_url is not None else _base_url_from_environment(row)
+    return (row if address is None else replace(row, base_url=_normalize_base_url(address, row))), model
 
 
 def connect(
     provider: object,
-    row: Provider,
+    resolved_provider: Provider,
     *,
     api_key: ApiKey | None = None,
     client: object | None = None,
@@ -146,10 +146,10 @@ def connect(
             raise ConfigurationError("api_key= and client= have no meaning for an object of your own.")
         return CustomTransport(cast(CustomProvider, provider), timeout=timeout, max_connections=max_connections)
     server: LocalServer | None = None
-    if row.base_url is None and client is None and row.name in _LOCAL_SERVERS:
-        server = importlib.import_module(_LOCAL_SERVERS[row.name]).PocketServer()
+    if resolved_provider.base_url is None and client is None and resolved_provider.name in _LOCAL_SERVERS:
+        server = importlib.import_module(_LOCAL_SERVERS[resolved_provider.name]).PocketServer()
     return Transport(
-        row,
+        resolved_provider,
         api_key=api_key,
         client=client,
         timeout=timeout,
@@ -159,16 +159,16 @@ def connect(
     )
 
 
-def _named(name: str, model: str | None) -> tuple[Provider, str | None]:
+def _resolve_name(name: str, model: str | None) -> tuple[Provider, str | None]:
     if "://" in name:
         raise ConfigurationError(
             f"{name!r} is an address, not a provider.", hint="Pass provider='openai-compatible' and base_url=."
         )
     cut = min((at for at in (name.find("/"), name.find(":")) if at >= 0), default=len(name))
     head, tail = name[:cut], name[cut + 1 :]
-    row = PROVIDERS.get(head) or entry_points.added(head)
+    row = PROVIDERS.get(head) or entry_points.load_provider(head)
     if row is None:
-        near = difflib.get_close_matches(head.lower(), [*PROVIDERS, *entry_points.added_names()], n=3, cutoff=0.5)
+        near = difflib.get_close_matches(head.lower(), [*PROVIDERS, *entry_points.provider_names()], n=3, cutoff=0.5)
         meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise UnknownProviderError(
             f"There is no provider {head!r}.{meant}",
@@ -179,15 +179,15 @@ def _named(name: str, model: str | None) -> tuple[Provider, str | None]:
     return row, model or tail or row.default_model
 
 
-def _from_environment(row: Provider) -> str | None:
-    if row.sign_in == "google" and (project := os.environ.get("GOOGLE_CLOUD_PROJECT", "").strip()):
+def _base_url_from_environment(provider: Provider) -> str | None:
+    if provider.sign_in == "google" and (project := os.environ.get("GOOGLE_CLOUD_PROJECT", "").strip()):
         place = os.environ.get("GOOGLE_CLOUD_LOCATION", "").strip() or "global"
         host = "aiplatform.googleapis.com" if place == "global" else f"{place}-aiplatform.googleapis.com"
         return f"https://{host}/v1/projects/{project}/locations/{place}/publishers/google"
-    value = os.environ.get(row.base_url_variable or "", "").strip()
+    value = os.environ.get(provider.base_url_variable or "", "").strip()
     if not value:
         return None
-    if row.base_url_variable == "OLLAMA_HOST":
+    if provider.base_url_variable == "OLLAMA_HOST":
         # What `ollama serve` itself accepts: "host", "host:port", and 0.0.0.0 for "all of mine".
         if "://" not in value:
             value = f"http://{value}" if ":" in value else f"http://{value}:11434"
@@ -195,15 +195,17 @@ def _from_environment(row: Provider) -> str | None:
     return value
 
 
-def _complete(address: str, row: Provider) -> str:
+def _normalize_base_url(address: str, provider: Provider) -> str:
     parts = urlsplit(address.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError(
-            f"{address!r} is not an address.", hint="base_url= looks like http://localhost:8000/v1.", provider=row.name
+            f"{address!r} is not an address.",
+            hint="base_url= looks like http://localhost:8000/v1.",
+            provider=provider.name,
         )
     path = parts.path.rstrip("/")
     for door in ("/chat/completions", "/completions", "/responses", "/messages"):
         path = path.removesuffix(door)
     if not path:
-        path = row.base_path or urlsplit(row.base_url or "").path
+        path = provider.base_path or urlsplit(provider.base_url or "").path
     return parts._replace(path=path).geturl()

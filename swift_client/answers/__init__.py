@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from swift_client.answers.equality import group
-from swift_client.answers.extract import READERS, Reader, Spec, reader
-from swift_client.answers.normalize import normal
+from swift_client.answers.equality import group_answers
+from swift_client.answers.extract import READERS, Reader, Spec, get_reader
+from swift_client.answers.normalize import normalize
 
-__all__ = ["READERS", "Answers", "Reader", "Spec", "equal", "normal", "read", "reader"]
+__all__ = ["READERS", "Answers", "Reader", "Spec", "are_equal", "get_reader", "normalize", "read"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ def read(texts: Sequence[str], spec: Spec = "auto") -> Answers:
     With math-verify installed this may take seconds in all: keep it off an event loop. Raises ConfigurationError for a
     spec that is no reader.
     """
-    chosen = reader(spec)
+    chosen = get_reader(spec)
     if chosen is None:
         return Answers(values=(None,) * len(texts), groups=(None,) * len(texts))
     faults: Counter[str] = Counter()
@@ -46,21 +46,21 @@ def read(texts: Sequence[str], spec: Spec = "auto") -> Answers:
     if spec == "auto" and found * 2 < wanted:
         values = (None,) * len(texts)
         notes.append(f"Only {found} of {wanted} texts have a marked answer, so the choice rests on scores alone.")
-    groups, note = group(values, compare_values=chosen.compares_values)
+    groups, note = group_answers(values, compare_values=chosen.compares_values)
     return Answers(values=values, groups=groups, note=" ".join([*notes, *([note] if note else [])]) or None)
 
 
-def _read_one(chosen: Reader, text: str, faults: Counter[str]) -> str | None:
+def _read_one(answer_reader: Reader, text: str, faults: Counter[str]) -> str | None:
     try:
-        return chosen(text)
+        return answer_reader(text)
     except Exception as error:  # a caller's function may raise anything; paid completions are not lost over it
         faults[f"{type(error).__name__}: {error}"[:200]] += 1
         return None
 
 
-def equal(a: str, b: str, spec: Spec = "text") -> bool:
+def are_equal(a: str, b: str, spec: Spec = "text") -> bool:
     """Return whether two answers, as written, are equal once in the normal form of the reader ``spec``."""
-    chosen = reader(spec) or READERS["text"]
-    left, right = chosen.normal(a), chosen.normal(b)
-    groups, _ = group((left, right), compare_values=chosen.compares_values)
+    chosen = get_reader(spec) or READERS["text"]
+    left, right = chosen.normalize(a), chosen.normalize(b)
+    groups, _ = group_answers((left, right), compare_values=chosen.compares_values)
     return left is not None and groups[0] == groups[1]

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from swift_client.answers.markers import last_match
-from swift_client.answers.numbers import exact, shortest
+from swift_client.answers.numbers import parse_number, shorten_decimal
 
 _FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)```", re.DOTALL)
 
@@ -37,19 +37,19 @@ def value_end(text: str, start: int) -> int | None:
         return None
 
 
-def members(text: str, start: int) -> dict[str, Span]:
+def member_spans(text: str, start: int) -> dict[str, Span]:
     """Return where the values of the object that begins at ``start`` stand, by key, the last of equal keys.
 
     Raises:
         ValueError, RecursionError: there is no object.
     """
     found: dict[str, Span] = {}
-    at = _after(text, start, "{")
+    at = _skip_past(text, start, "{")
     while text[at : at + 1] != "}":
         if found:
-            at = _after(text, at, ",")
+            at = _skip_past(text, at, ",")
         key, at = _DECODER.raw_decode(text, at)
-        at = _after(text, at, ":")
+        at = _skip_past(text, at, ":")
         end = _DECODER.raw_decode(text, at)[1]
         found[key] = at, end
         at = _SPACE.match(text, end).end()  # type: ignore[union-attr]  # it matches nothing too
@@ -65,29 +65,29 @@ def decode(text: str) -> Any:
     return _DECODER.decode(text)
 
 
-def canonical(value: Any) -> str:
+def canonicalize(value: Any) -> str:
     """Write a decoded value: sorted keys, no white space, and numbers by value: ``{"a": 1.0}`` equals ``{"a":1}``."""
     if isinstance(value, dict):
-        return "{" + ",".join(f"{json.dumps(key)}:{canonical(value[key])}" for key in sorted(value)) + "}"
+        return "{" + ",".join(f"{json.dumps(key)}:{canonicalize(value[key])}" for key in sorted(value)) + "}"
     if isinstance(value, list):
-        return "[" + ",".join(map(canonical, value)) + "]"
+        return "[" + ",".join(map(canonicalize, value)) + "]"
     if isinstance(value, Decimal):
-        number = exact(str(value).lower())
-        return str(value) if number is None else shortest(format(value, "f"))
+        number = parse_number(str(value).lower())
+        return str(value) if number is None else shorten_decimal(format(value, "f"))
     return json.dumps(value, ensure_ascii=False)
 
 
-def _after(text: str, at: int, sign: str) -> int:
+def _skip_past(text: str, position: int, sign: str) -> int:
     """Return where what follows ``sign`` begins, white space around it left out."""
-    found = re.compile(rf"\s*{re.escape(sign)}\s*").match(text, at)
+    found = re.compile(rf"\s*{re.escape(sign)}\s*").match(text, position)
     if found is None:
-        raise ValueError(f"no {sign} at {at}")
+        raise ValueError(f"no {sign} at {position}")
     return found.end()
 
 
-def _refuse(constant: str) -> Any:
+def _reject_constant(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
 
 
 _SPACE = re.compile(r"\s*")
-_DECODER = json.JSONDecoder(parse_float=Decimal, parse_int=Decimal, parse_constant=_refuse)
+_DECODER = json.JSONDecoder(parse_float=Decimal, parse_int=Decimal, parse_constant=_reject_constant)

@@ -28,7 +28,7 @@ _LATEX = [
 ]
 
 
-def without_dress(text: str) -> str:
+def strip_formatting(text: str) -> str:
     """Return ``text`` with one command for each meaning and none that only changes the looks."""
     if "\\" in text or "~" in text or "{" in text:
         for pattern, replacement in _LATEX:
@@ -42,7 +42,7 @@ _MIXED = re.compile(r"([+-]?)\s?(\d+)\s?\\frac\{(\d+)\}\{(\d+)\}")
 _FRACTION = re.compile(r"(?:^|(?<=[\s(\[,{+=-]))\\frac\{(-?\w+|-?\\pi)\}\{(\d+|[a-z])\}(?=$|[\s,)\]}+=-])")
 
 
-def plain_fractions(text: str) -> str:
+def simplify_fractions(text: str) -> str:
     r"""``\frac{14}{3}`` is ``14/3`` and ``2\frac{1}{2}`` is ``2 1/2``; within products the command stays."""
     text = _MIXED.sub(r"\1\2 \3/\4", text) if _MIXED.fullmatch(text) else text
     return _FRACTION.sub(r"\1/\2", text)

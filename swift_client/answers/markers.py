@@ -11,13 +11,13 @@ from collections import deque
 from itertools import islice
 
 from swift_client.answers.latex import has_words
-from swift_client.answers.normalize import LONGEST_VALUE, normal
-from swift_client.answers.numbers import exact
+from swift_client.answers.normalize import MAX_VALUE_LENGTH, normalize
+from swift_client.answers.numbers import parse_number
 
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}\\]|[{}]")
 
 
-def boxed(text: str) -> str | None:
+def find_boxed(text: str) -> str | None:
     r"""Return the content of the last complete ``\boxed{...}`` or ``\fbox{...}``, braces matched; None without one."""
     start = min((at for at in (text.find("\\boxed"), text.find("\\fbox")) if at >= 0), default=-1)
     if start < 0:
@@ -53,27 +53,27 @@ _MARK = re.compile(
     """,
     re.VERBOSE | re.MULTILINE,
 )
-_TRIED = 8
+_MAX_MARKS = 8
 """Marks looked at from the end, so that a text of nothing but marks stays cheap."""
 
 
-def marked(text: str) -> str | None:
+def find_marked_answer(text: str) -> str | None:
     """Return the last marked answer as written, or None.
 
     A number, formula, option letter or yes/no may be followed by more words; words are taken as an answer only where
     they close the text, so that "the answer is not simple, because ..." is not read as one.
     """
-    box = boxed(text)
+    box = find_boxed(text)
     if box is not None:
         return box
     ends = [mark.end() for mark in _MARK.finditer(text)]
-    values = (_value_at(text, end) for end in islice(reversed(ends), _TRIED))
+    values = (_value_at(text, end) for end in islice(reversed(ends), _MAX_MARKS))
     return next((value for value in values if value is not None), None)
 
 
 _SENTENCE_END = re.compile(r"\n|[.!?](?=[\s*]|$)|,? (?:because|since)\b|, (?:so|which|as|where)\b| [-–—] ")
 _IN_MATH = re.compile(r"[*_]{0,3}(?:\$\$?([^$\n]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\])", re.DOTALL)
-_LEADING = re.compile(
+_LEADING_VALUE = re.compile(
     r"""
       (?P<amount>[-+−]?[$€£¥₹]?\s?[-+−]?(?:\d[\d,]*\d|\d)(?:\.\d+)?(?:\s?/\s?\d+|%)?)
         (?=$|[\s*).,;:!])(?!\s?(?:to|or|and|[-–+*/=^×])\s?[\d$])
@@ -86,7 +86,7 @@ _TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|mbox)\{[^}]*\}")
 
 
 def _value_at(text: str, start: int) -> str | None:
-    window = text[start : start + LONGEST_VALUE].lstrip(" \n:*_`\"'")
+    window = text[start : start + MAX_VALUE_LENGTH].lstrip(" \n:*_`\"'")
     formula = _IN_MATH.match(window)
     if formula:
         inside: str = next(filter(None, formula.groups()))
@@ -98,12 +98,12 @@ def _value_at(text: str, start: int) -> str | None:
     after = window[end.end() :] if end else ""
     if not value:
         return None
-    if exact(normal(value)) is not None or _looks_like_formula(value):
+    if parse_number(normalize(value)) is not None or _looks_like_formula(value):
         return value
-    leading = _LEADING.match(value)
+    leading = _LEADING_VALUE.match(value)
     if leading:
         return leading[0]
-    closes = not after.strip(" \n*_`\"'.)") and len(text) - start <= LONGEST_VALUE
+    closes = not after.strip(" \n*_`\"'.)") and len(text) - start <= MAX_VALUE_LENGTH
     return value if closes and len(value) <= 80 and len(value.split()) <= 8 else None
 
 
@@ -111,14 +111,14 @@ def _looks_like_formula(text: str) -> bool:
     return len(text) <= 80 and re.search(r"[\d\\]", text) is not None and not has_words(_TEXT_COMMAND.sub("", text))
 
 
-_CALL = re.compile(r"[A-Za-z]!$|\?$")
+_EXCLAMATION_OR_QUESTION = re.compile(r"[A-Za-z]!$|\?$")
 _CODE = re.compile(r"[;`<]|=>|\w\w\(|^[#@/]|\b(?:def|return|import|select)\b", re.IGNORECASE)
 
 
 def short_reply(text: str) -> str | None:
     """Return the whole text where it is nothing but an answer: one line of at most five words, no code, no JSON."""
     text = text.strip()
-    if not text or len(text) > 64 or "\n" in text or _CALL.search(text) or len(text.split()) > 5:
+    if not text or len(text) > 64 or "\n" in text or _EXCLAMATION_OR_QUESTION.search(text) or len(text.split()) > 5:
         return None
     if "\\" not in text and ("{" in text or _CODE.search(text)):
         return None

@@ -22,11 +22,20 @@ SECONDS_PER_PAIR = 2.0
 """A comparison that takes longer is given up; most take 10 ms."""
 _SECONDS_TO_START = 30.0
 """Importing sympy and math-verify takes 0.3 to 3 s."""
-_KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT", "TEMP")
+_ENVIRONMENT_VARIABLES = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+    "PYTHONHOME",
+    "SYSTEMROOT",
+    "TEMP",
+)
 """The child reads text from strangers, so it gets no keys."""
 
 
-def available() -> bool:
+def is_available() -> bool:
     """Whether math-verify is installed; importing it is left to the child."""
     return bool(sys.executable) and importlib.util.find_spec("math_verify") is not None
 
@@ -35,16 +44,16 @@ class FormulaWorker:
     """One child process at a time. Safe to use from several threads, which take turns."""
 
     def __init__(self) -> None:
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._child: subprocess.Popen[str] | None = None
 
-    def same(self, a: str, b: str, *, seconds: float = SECONDS_PER_PAIR) -> bool | None:
+    def are_equal(self, a: str, b: str, *, seconds: float = SECONDS_PER_PAIR) -> bool | None:
         """Return whether two formulas in normal form are equal; None where that is unknown after ``seconds``.
 
         Waiting for other threads counts; the child's start does not.
         """
         until = time.monotonic() + seconds
-        if not self._turn.acquire(timeout=max(0.0, seconds)):
+        if not self._lock.acquire(timeout=max(0.0, seconds)):
             return None
         try:
             if self._child is None or self._child.poll() is not None:
@@ -53,15 +62,15 @@ class FormulaWorker:
                 until += time.monotonic() - started
             reply = _ask(self._child, json.dumps([a, b, seconds]), until - time.monotonic())
             if not reply:
-                self._end()
+                self._finalizer()
                 return None
             answer = json.loads(reply)
             return answer if isinstance(answer, bool) else None
         finally:
-            self._turn.release()
+            self._lock.release()
 
     def _start(self) -> subprocess.Popen[str]:
-        environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+        environment = {name: os.environ[name] for name in _ENVIRONMENT_VARIABLES if name in os.environ}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         child = subprocess.Popen(  # noqa: S603 - our own interpreter and our own file
             [sys.executable, "-P", str(Path(__file__).with_name("math_worker.py"))],
@@ -71,7 +80,7 @@ class FormulaWorker:
             env=environment,
             text=True,
         )
-        self._end = weakref.finalize(self, _end, child, os.getpid())  # also at exit
+        self._finalizer = weakref.finalize(self, _close_child, child, os.getpid())  # also at exit
         _ask(child, None, _SECONDS_TO_START)
         return child
 
@@ -93,7 +102,7 @@ def _ask(child: subprocess.Popen[str], line: str | None, seconds: float) -> str:
         watchdog.cancel()
 
 
-def _end(child: subprocess.Popen[str], owner: int) -> None:
+def _close_child(child: subprocess.Popen[str], owner: int) -> None:
     """Kill the child and wait for it; a fork that merely inherited the handle lets go of it."""
     if os.getpid() == owner:
         child.kill()
@@ -107,6 +116,6 @@ def _end(child: subprocess.Popen[str], owner: int) -> None:
 
 
 @cache
-def worker(process: int) -> FormulaWorker:
+def get_worker(process_id: int) -> FormulaWorker:
     """Return the worker of the process with this id: a fork gets its own, with its own lock."""
     return FormulaWorker()

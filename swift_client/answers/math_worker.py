@@ -15,7 +15,7 @@ import sys
 from functools import lru_cache
 from typing import Any
 
-_MEMORY = 2 << 30
+_MAX_MEMORY = 2 << 30
 """Bytes of address space; sympy and its grammar take about a tenth of it."""
 
 
@@ -24,17 +24,17 @@ def _limit_memory() -> None:
         import resource
     except ImportError:  # Windows has no such limits
         return
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, _MAX_MEMORY))
 
 
-def _alarm(seconds: int) -> None:
+def _set_alarm(seconds: int) -> None:
     """End this process after ``seconds``, even inside C code and even if the parent is gone; 0 takes it back."""
     if hasattr(signal, "alarm"):
         signal.alarm(seconds)
 
 
 @lru_cache(maxsize=1024)
-def _read(formula: str) -> tuple[list[Any], complex | None]:
+def _parse_formula(formula: str) -> tuple[list[Any], complex | None]:
     """Return the parsed forms of a formula, and its value where it is a constant."""
     from math_verify import LatexExtractionConfig, parse
 
@@ -45,11 +45,11 @@ def _read(formula: str) -> tuple[list[Any], complex | None]:
     return forms, value if cmath.isfinite(value) else None
 
 
-def _same(a: str, b: str) -> bool | None:
+def _are_equal(a: str, b: str) -> bool | None:
     from math_verify import verify
 
     try:
-        (left, x), (right, y) = _read(a), _read(b)
+        (left, x), (right, y) = _parse_formula(a), _parse_formula(b)
         if x is not None and y is not None and not cmath.isclose(x, y, rel_tol=1e-9):
             return False  # sixty times faster than to simplify the difference
         # not symmetric: an assignment may stand for its value only on one side
@@ -70,9 +70,9 @@ def main() -> None:
     answers.flush()
     for line in sys.stdin:
         a, b, seconds = json.loads(line)
-        _alarm(int(seconds) + 2)
-        same = _same(a, b)
-        _alarm(0)
+        _set_alarm(int(seconds) + 2)
+        same = _are_equal(a, b)
+        _set_alarm(0)
         answers.write(json.dumps(same) + "\n")
         answers.flush()
 

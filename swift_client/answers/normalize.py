@@ -10,23 +10,23 @@ from __future__ import annotations
 
 import re
 
-from swift_client.answers.latex import has_words, plain_fractions, without_dress
-from swift_client.answers.numbers import shortest
-from swift_client.answers.unicode import fold_case, plain_characters
-from swift_client.answers.units import without_thousands, without_unit
+from swift_client.answers.latex import has_words, simplify_fractions, strip_formatting
+from swift_client.answers.numbers import shorten_decimal
+from swift_client.answers.unicode import fold_case, normalize_characters
+from swift_client.answers.units import strip_thousands_commas, strip_unit
 
-LONGEST_VALUE = 300
+MAX_VALUE_LENGTH = 300
 """Characters; anything longer is prose."""
-_ROUNDS = 8
+_MAX_ROUNDS = 8
 """Steps feed each other (``$18 dollars.$``); each shortens or settles the text, so few rounds reach the end."""
 
 
-def normal(text: str) -> str:
+def normalize(text: str) -> str:
     """Return the normal form of ``text``. A normal form is its own normal form."""
-    text = " ".join(fold_case(plain_characters(text)).split())
-    if len(text) > LONGEST_VALUE:
+    text = " ".join(fold_case(normalize_characters(text)).split())
+    if len(text) > MAX_VALUE_LENGTH:
         return text
-    for _ in range(_ROUNDS):
+    for _ in range(_MAX_ROUNDS):
         before = text
         for step in _STEPS:
             text = step(text).strip()
@@ -38,7 +38,7 @@ def normal(text: str) -> str:
 _BOLD = re.compile(r"(?<!\w)\*\*([^*]+)\*\*")
 
 
-def _without_wrapping(text: str) -> str:
+def _strip_wrapping(text: str) -> str:
     """Dollar signs, markdown, quotes, the full stop, and braces around the whole."""
     text = text.replace("$", " ").strip()
     text = _BOLD.sub(r"\1", text).strip("*`\"'").rstrip(".,;:").strip()
@@ -56,22 +56,22 @@ def _option_letter(text: str) -> str:
     return next(filter(None, match.groups())) if match else text
 
 
-_ABOUT = re.compile(r"^(?:approximately|about|around|roughly|exactly|only|≈|~|\\approx) ?(?=[-+]?[\d.])")
+_QUALIFIER = re.compile(r"^(?:approximately|about|around|roughly|exactly|only|≈|~|\\approx) ?(?=[-+]?[\d.])")
 _EQUALS = re.compile(r"(?<![<>!=:\\])=(?!=)")
 _SYMBOL = re.compile(r"(?:\\?[a-z]+(?: [a-z]+){0,4})(?:_\{?\w+\}?)?'?\s?(?:\([^()=]*\))?")
 _MEMBER_OF = re.compile(r"^[a-z] ?\\in(?![A-Za-z]) ?")
-_SEVERAL = re.compile(r"[,;]|\b(?:or|and)\b")
+_SEPARATOR = re.compile(r"[,;]|\b(?:or|and)\b")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 
 
-def _without_lead(text: str) -> str:
+def _strip_lead(text: str) -> str:
     r"""Drop "about", ``x \in`` and all but the end of a chain of equations.
 
     ``x = 3 + 4 = 7`` and ``21 + 49 = 70`` end in the answer; ``x^2 + y^2 = 4`` and ``x = 1, y = 2`` are answers.
     """
-    text = _MEMBER_OF.sub("", _ABOUT.sub("", text, count=1), count=1)
+    text = _MEMBER_OF.sub("", _QUALIFIER.sub("", text, count=1), count=1)
     members = [member.strip() for member in _EQUALS.split(text)]
-    if len(members) < 2 or not all(members) or _SEVERAL.search(text):
+    if len(members) < 2 or not all(members) or _SEPARATOR.search(text):
         return text
     unknowns = re.search(r"(?<![a-z])[a-z](?![a-z])", _COMMAND.sub("", text))
     return members[-1] if _SYMBOL.fullmatch(members[0]) or not unknowns else text
@@ -82,7 +82,7 @@ _COMMAND_SPACE = re.compile(r"(\\[A-Za-z]+) (?![A-Za-z])")
 _SPACE_COMMAND = re.compile(r"(?<![A-Za-z,]) \\")
 
 
-def _even_spaces(text: str) -> str:
+def _normalize_spaces(text: str) -> str:
     """One space after a comma, none around the signs of a formula; words keep theirs."""
     if not has_words(text):
         text = _OPERATOR_SPACE.sub(r"\1", text)
@@ -91,13 +91,13 @@ def _even_spaces(text: str) -> str:
 
 
 _STEPS = (
-    without_dress,
-    _without_wrapping,
+    strip_formatting,
+    _strip_wrapping,
     _option_letter,
-    without_thousands,
-    without_unit,
-    _without_lead,
-    plain_fractions,
-    _even_spaces,
-    shortest,
+    strip_thousands_commas,
+    strip_unit,
+    _strip_lead,
+    simplify_fractions,
+    _normalize_spaces,
+    shorten_decimal,
 )

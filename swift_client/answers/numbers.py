@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-_LONGEST = 400
+_MAX_LENGTH = 400
 """Characters; a longer "number" is compared as text only."""
-_EXPONENT = 400
+_MAX_EXPONENT = 400
 """Powers of ten; 1e999999999 would fill the memory, so it is compared as text only."""
 
 _DIGITS = r"(?:\d+\.?\d*|\.\d+)"
@@ -18,16 +18,16 @@ _NUMBER = re.compile(
 )
 
 
-def exact(text: str) -> Fraction | None:
+def parse_number(text: str) -> Fraction | None:
     """Return the value of a plain number in normal form, or None where it is not one.
 
     Plain are ``-3``, ``0.50``, ``3/4``, ``2 1/2`` (mixed), ``1.5e3`` and ``1.5*10^3``.
     """
-    match = _NUMBER.fullmatch(text) if len(text) <= _LONGEST else None
+    match = _NUMBER.fullmatch(text) if len(text) <= _MAX_LENGTH else None
     if match is None or (match["whole"] and not match["bottom"]):
         return None
     exponent = int(match["exponent"] or 0)
-    if abs(exponent) > _EXPONENT:
+    if abs(exponent) > _MAX_EXPONENT:
         return None
     value = Fraction(match["top"]) * Fraction(10) ** exponent
     if match["bottom"]:
@@ -42,7 +42,7 @@ def exact(text: str) -> Fraction | None:
 _DECIMAL = re.compile(r"([+-]?)0*(\d*)(?:\.(\d*?)0*)?", re.ASCII)
 
 
-def shortest(text: str) -> str:
+def shorten_decimal(text: str) -> str:
     """Return a decimal without needless signs and zeros (``+007.50`` is ``7.5``); other texts as they are."""
     match = _DECIMAL.fullmatch(text) if any(map(str.isdigit, text)) else None
     if match is None:

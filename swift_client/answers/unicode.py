@@ -29,7 +29,7 @@ _CHARACTERS = {
 _NARROW_SPACE_IN_NUMBER = re.compile("(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))")
 
 
-def plain_characters(text: str) -> str:
+def normalize_characters(text: str) -> str:
     """ASCII digits and signs; no control or direction marks, no full-width forms."""
     if text.isascii() and text.isprintable():
         return text
@@ -37,10 +37,10 @@ def plain_characters(text: str) -> str:
     text = unicodedata.normalize("NFKC", text)
     if text.isascii() and text.isprintable():
         return text
-    return "".join(map(_plain_character, text))
+    return "".join(map(_normalize_character, text))
 
 
-def _plain_character(character: str) -> str:
+def _normalize_character(character: str) -> str:
     if character.isascii():
         return character if character.isprintable() else " "
     if character.isdecimal():

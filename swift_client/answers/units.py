@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from swift_client.answers.numbers import exact
+from swift_client.answers.numbers import parse_number
 
 _AMOUNT = r"[+-]?(?:\d[\d,]*\.?\d*|\.\d+)(?:/\d+| \d+/\d+)?"
 _MONEY = re.compile(rf"([+-]?)(?:us|usd|eur|gbp|rs\.?|[€£¥₹₩])\s?({_AMOUNT}.*)")
@@ -17,7 +17,7 @@ _NO_UNIT = re.compile(
 )
 
 
-def without_unit(text: str) -> str:
+def strip_unit(text: str) -> str:
     """Drop the currency, the percent sign or the unit of a number; multiply by "million" and its kind."""
     text = _MONEY.sub(r"\1\2", text) if _MONEY.fullmatch(text) else text
     match = _QUANTITY.fullmatch(text)
@@ -30,7 +30,7 @@ def without_unit(text: str) -> str:
     if len(words) > 5 or _NO_UNIT.search(unit):
         return text
     if words[0] in _SCALES:
-        value = exact(without_thousands(number))
+        value = parse_number(strip_thousands_commas(number))
         return text if value is None else str(value * _SCALES[words[0]])
     is_unit = (len(words[0]) > 1 or _SHORT_UNIT.fullmatch(words[0])) if gap else _GLUED_UNIT.fullmatch(words[0])
     return number if is_unit else text
@@ -39,7 +39,7 @@ def without_unit(text: str) -> str:
 _THOUSANDS = re.compile(r"(?<![\w,.])\d{1,3}(?:,\d{3})+(?![\d,])")
 
 
-def without_thousands(text: str) -> str:
+def strip_thousands_commas(text: str) -> str:
     """``1,234`` is 1234, but ``(1,234)`` and ``1, 234`` are two numbers."""
     if any(bracket in text for bracket in "([{"):
         return text

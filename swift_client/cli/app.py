@@ -28,7 +28,7 @@ from swift_client.cli import (
     train,
 )
 from swift_client.cli.demo import demo
-from swift_client.display import plain
+from swift_client.display import escape_unsafe
 from swift_client.errors import (
     AuthenticationError,
     BudgetExceededError,
@@ -64,7 +64,7 @@ app.command()(probe.probe)
 app.command()(curve.curve)
 
 # typer brings a click of its own since 0.2x; the base of its BadParameter is "wrong usage" in either click.
-_WrongUsage: Any = typer.BadParameter.__base__
+_UsageError: Any = typer.BadParameter.__base__
 
 
 def exit_code(error: SwiftClientError) -> int:
@@ -89,12 +89,12 @@ def run(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="replace")  # a terminal that knows no ► gets a question mark, not a traceback
     try:
         code = typer.main.get_command(app).main(list(arguments), prog_name="swift-client", standalone_mode=False)
-    except _WrongUsage as error:
+    except _UsageError as error:
         path = error.ctx.command_path if error.ctx else "swift-client"
         facts = {"type": "UsageError", "message": error.format_message(), "hint": f"See: {path} --help"}
         return _fail(facts, USAGE, as_json)
     except SwiftClientError as error:
-        return _fail(_facts(error), exit_code(error), as_json)
+        return _fail(_error_facts(error), exit_code(error), as_json)
     except (typer.Abort, KeyboardInterrupt):
         return 130
     except BrokenPipeError:
@@ -104,7 +104,7 @@ def run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _facts(error: SwiftClientError) -> dict[str, Any]:
+def _error_facts(error: SwiftClientError) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "type": type(error).__name__,
         "message": str(error).replace(error.hint, "", 1).strip(),
@@ -115,7 +115,7 @@ def _facts(error: SwiftClientError) -> dict[str, Any]:
         "retryable": error.retryable,
     }
     if isinstance(error, NoCompletionError):
-        facts["causes"] = [_facts(cause) for cause in error.causes]
+        facts["causes"] = [_error_facts(cause) for cause in error.causes]
     if isinstance(error, BudgetExceededError):
         facts["best"] = error.best.to_dict() if error.best else None
     if isinstance(error, RejectedError):
@@ -123,11 +123,11 @@ def _facts(error: SwiftClientError) -> dict[str, Any]:
     return facts
 
 
-def _fail(facts: dict[str, Any], code: int, as_json: bool) -> int:
+def _fail(error_facts: dict[str, Any], code: int, as_json: bool) -> int:
     if as_json:
-        output.document({"error": {**facts, "exit_code": code}})
-    console = output.progress()
-    console.print(Text(plain(facts["message"]), style="red"))
-    if facts["hint"]:
-        console.print(Text(plain(facts["hint"])))
+        output.print_json({"error": {**error_facts, "exit_code": code}})
+    console = output.stderr_console()
+    console.print(Text(escape_unsafe(error_facts["message"]), style="red"))
+    if error_facts["hint"]:
+        console.print(Text(escape_unsafe(error_facts["hint"])))
     return code

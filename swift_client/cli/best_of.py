@@ -54,8 +54,8 @@ def best_of(
     from swift_client.reranker import SwiftReranker
     from swift_client.sampling import Budget
 
-    question = _stdin_text() if prompt == "-" else prompt
-    shape = _schema(schema.read()) if schema else None
+    question = _read_stdin() if prompt == "-" else prompt
+    shape = _parse_schema(schema.read()) if schema else None
     sampling: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens}
     wanted = {"usd": budget_usd, "tokens": budget_tokens, "seconds": budget_seconds, "calls": budget_calls}
     limits: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
@@ -63,16 +63,16 @@ def best_of(
         SwiftReranker(
             provider,
             model,
-            head=_or_none(head),
+            head=_parse_none(head),
             scorer=scorer,
-            answer=_or_none(answer),
+            answer=_parse_none(answer),
             select=select,
             base_url=base_url,
             timeout=timeout,
             store=store,
             abort=abort,
         ) as reranker,
-        output.progress().status(f"asking {provider} for {n} answers …"),
+        output.stderr_console().status(f"asking {provider} for {n} answers …"),
     ):
         selection = reranker.best_of(
             question,
@@ -103,28 +103,28 @@ def rank(
     """Choose among the completions of replies to one question. Nothing is sent."""
     from swift_client.adapters import resolve
     from swift_client.reranker.rank_replies import rank_reply
-    from swift_client.scoring.resolve_head import find, given
-    from swift_client.selection.select import UNTRAINED, Rules
+    from swift_client.scoring.resolve_head import find_for_model, load_named
+    from swift_client.selection.select import FALLBACK_SCORER, SelectionConfig
 
     row, _ = resolve(provider, model or "any")
-    picked = find(row.name, model or row.default_model) if head == "auto" else given(_or_none(head))
+    picked = find_for_model(row.name, model or row.default_model) if head == "auto" else load_named(_parse_none(head))
     if picked.artifact and scorer != "auto":
         raise ConfigurationError("--head and --scorer are both given.", hint="Give one of them.")
-    rules = Rules(
-        scorer=picked.artifact or (UNTRAINED if scorer == "auto" else scorer),
-        answer=_or_none(answer),
+    rules = SelectionConfig(
+        scorer=picked.artifact or (FALLBACK_SCORER if scorer == "auto" else scorer),
+        answer=_parse_none(answer),
         select=select,
-        anyway=picked.anyway,
+        force_head=picked.force_head,
         notes=picked.notes,
     )
     output.show_selection(rank_reply(file.read(), row, rules), as_json=as_json)
 
 
-def _or_none(spec: str) -> str | None:
+def _parse_none(spec: str) -> str | None:
     return None if spec == "none" else spec
 
 
-def _schema(data: bytes) -> dict[str, Any]:
+def _parse_schema(data: bytes) -> dict[str, Any]:
     import msgspec
 
     try:
@@ -133,7 +133,7 @@ def _schema(data: bytes) -> dict[str, Any]:
         raise typer.BadParameter(f"The file of --schema is no JSON object: {error}.") from error
 
 
-def _stdin_text() -> str:
+def _read_stdin() -> str:
     try:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:

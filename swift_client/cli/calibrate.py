@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from swift_client.cli import options, output
-from swift_client.cli.evaluate import OWN
-from swift_client.display import plain
+from swift_client.cli.evaluate import AS_TRAINED
+from swift_client.display import escape_unsafe
 from swift_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def calibrate(
     n: Annotated[int, typer.Option(min=1, max=1024, help="Completions of a question, as you will ask.")] = 16,
     stopping: Annotated[str, typer.Option(help="The stopping rule that you will ask with, such as auto.")] = "none",
     select: options.Select = "auto",
-    answer: Annotated[str, typer.Option(help="How answers are read; see `swift-client train --help`.")] = OWN,
+    answer: Annotated[str, typer.Option(help="How answers are read; see `swift-client train --help`.")] = AS_TRAINED,
     split: Annotated[
         str,
         typer.Option(help="unseen: validation and test, as the head knows them; test; or all, for other questions."),
@@ -39,7 +39,7 @@ def calibrate(
     """Learn which answers may be taken without a look, so that at most RISK of them are wrong."""
     from swift_client import training
 
-    with output.progress().status("reading samples …") as status:
+    with output.stderr_console().status("reading samples …") as status:
         found = training.calibrate(
             head,
             samples,
@@ -48,41 +48,41 @@ def calibrate(
             n=n,
             stopping=None if stopping == "none" else stopping,
             select=select,
-            answer=... if answer == OWN else None if answer == "none" else answer,
+            answer=... if answer == AS_TRAINED else None if answer == "none" else answer,
             split=split,
             out=out,
             progress=lambda stage, done: status.update(f"{done} {stage} …"),
         )
     for note in found.notes:
-        output.progress().print(Text(plain(note), style="yellow"))
+        output.stderr_console().print(Text(escape_unsafe(note), style="yellow"))
     if found.acceptance is None:
         raise ConfigurationError(
             f"Nothing is certified and the head stays as it was: {found.reason}",
             hint="Give more questions, allow a higher --risk, or train a better head.",
         )
     if as_json:
-        output.document(_facts(found, out or head))
+        output.print_json(_facts(found, out or head))
         return
     _show(found, out or head)
 
 
-def _facts(found: Acceptable, out: Path) -> dict[str, Any]:
-    facts = {} if found.acceptance is None else found.acceptance.to_dict()
+def _facts(result: Acceptable, out: Path) -> dict[str, Any]:
+    facts = {} if result.acceptance is None else result.acceptance.to_dict()
     return {
         "head": str(out),
         **facts,
-        "accepted_share": found.tested.accepted / found.questions,
-        "accepted_error": found.tested.errors / found.tested.accepted,
-        "p_value": found.tested.p_value,
-        "right": found.right,
-        "oracle_share": found.oracle,
-        "tested": asdict(found.tested),
-        "notes": list(found.notes),
+        "accepted_share": result.tested.accepted / result.questions,
+        "accepted_error": result.tested.errors / result.tested.accepted,
+        "p_value": result.tested.p_value,
+        "right": result.right,
+        "oracle_share": result.oracle,
+        "tested": asdict(result.tested),
+        "notes": list(result.notes),
     }
 
 
-def _show(found: Acceptable, out: Path) -> None:
-    tested, stored = found.tested, found.acceptance
+def _show(result: Acceptable, out: Path) -> None:
+    tested, stored = result.tested, result.acceptance
     if stored is None or tested.threshold is None:
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -94,22 +94,22 @@ def _show(found: Acceptable, out: Path) -> None:
         f"{tested.accepted} ({100 * tested.accepted / tested.questions:.1f} %)",
         f"{tested.errors} ({100 * tested.errors / tested.accepted:.1f} %)",
     )
-    everything = round((1 - found.right) * tested.questions)
+    everything = round((1 - result.right) * tested.questions)
     table.add_row(
         "all answers",
         str(tested.questions),
         f"{tested.questions} (100 %)",
-        f"{everything} ({100 - 100 * found.right:.1f} %)",
+        f"{everything} ({100 - 100 * result.right:.1f} %)",
     )
     table.add_row(
-        "with the truth known", str(tested.questions), f"({100 * found.oracle:.1f} %)", f"({100 * found.risk:g} %)"
+        "with the truth known", str(tested.questions), f"({100 * result.oracle:.1f} %)", f"({100 * result.risk:g} %)"
     )
     rule = f", stopping {stored.stopping}" if stored.stopping else ""
     output.show(
-        Text(plain(f"{out} · accepts answers with log odds of {tested.threshold:.2f} or more"), style="bold"),
+        Text(escape_unsafe(f"{out} · accepts answers with log odds of {tested.threshold:.2f} or more"), style="bold"),
         table,
         Text(
-            f"With confidence {100 * found.confidence:g} % at most {100 * found.risk:g} % of the accepted answers are "
+            f"With confidence {100 * result.confidence:g} % at most {100 * result.risk:g} % of the accepted answers are "
             f"wrong (p = {tested.p_value:.2g}), for questions like these, n = {stored.n}{rule}, "
             f"select {stored.select}, answer {stored.answer}."
         ),

@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from swift_client.cli import options, output
-from swift_client.display import plain
+from swift_client.display import escape_unsafe
 from swift_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def collect(
     """Draw n answers to each of many questions, with their logprobs, into one file to train on."""
     from swift_client import training
 
-    prices = _prices(price_prompt, price_completion)
+    prices = _parse_prices(price_prompt, price_completion)
     if forget_batches and not batch:
         raise ConfigurationError("--forget-batches is for --batch.", hint="Give it as well.")
     if batch and (replies is not None or capture):
@@ -92,7 +92,7 @@ def collect(
         sampling: dict[str, Any] = {
             "temperature": temperature,
             "max_tokens": max_tokens,
-            "hidden_states": _captured(capture, layers, vocabulary),
+            "hidden_states": _hidden_states_option(capture, layers, vocabulary),
         }
         settings: dict[str, Any] = {
             "provider": provider,
@@ -115,7 +115,7 @@ def collect(
             with batch_bar() as tell:
                 result = collect_batch(questions, out, forget_batches=forget_batches, on_progress=tell, **settings)
         else:
-            with _bar() as show:
+            with _progress_bar() as show:
                 result = training.collect(questions, out, concurrency=concurrency, on_progress=show, **settings)
     exported = None
     if parquet is not None:
@@ -123,7 +123,7 @@ def collect(
 
         exported = export_parquet(out, parquet)
     if as_json:
-        output.document({**result.to_dict(), "exported": exported})
+        output.print_json({**result.to_dict(), "exported": exported})
     else:
         _show(result, exported, parquet)
     if result.stopped in ("max_cost", "max_requests"):
@@ -131,7 +131,7 @@ def collect(
     return 0 if result.complete else PROVIDER
 
 
-def _prices(prompt: float | None, completion: float | None) -> Prices | None:
+def _parse_prices(prompt: float | None, completion: float | None) -> Prices | None:
     from swift_client.collect.collect import Prices
 
     if prompt is None and completion is None:
@@ -143,7 +143,7 @@ def _prices(prompt: float | None, completion: float | None) -> Prices | None:
     return Prices(prompt=prompt, completion=completion)
 
 
-def _captured(capture: bool, layers: str | None, vocabulary: bool) -> list[int | str] | bool | None:
+def _hidden_states_option(capture: bool, layers: str | None, vocabulary: bool) -> list[int | str] | bool | None:
     """Return the field ``hidden_states``."""
     if not capture:
         if layers is not None or vocabulary:
@@ -151,16 +151,16 @@ def _captured(capture: bool, layers: str | None, vocabulary: bool) -> list[int |
         return None
     if layers is None and not vocabulary:
         return True
-    chosen = ["layers"] if layers is None else options.numbers("--layers", layers)
+    chosen = ["layers"] if layers is None else options.parse_numbers("--layers", layers)
     return [*chosen, *(["vocabulary"] if vocabulary else [])]
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[CollectProgress], None]]:
+def _progress_bar() -> Iterator[Callable[[CollectProgress], None]]:
     """Show a progress bar on stderr, and after an interrupt what has become of the replies."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = output.progress()
+    console = output.stderr_console()
     columns = (
         TextColumn("collecting"),
         BarColumn(),
@@ -171,24 +171,26 @@ def _bar() -> Iterator[Callable[[CollectProgress], None]]:
     try:
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("", total=None, spent="")
-            yield lambda told: progress.update(task, total=told.wanted, completed=told.samples, spent=_spend(told))
+            yield lambda told: progress.update(
+                task, total=told.wanted, completed=told.samples, spent=_format_spending(told)
+            )
     except KeyboardInterrupt:
         console.print(Text("Interrupted. What has arrived is in the file; the same command goes on from there."))
         raise
 
 
-def _spend(told: CollectProgress) -> str:
+def _format_spending(progress: CollectProgress) -> str:
     """Say what has been spent so far and what is expected in all."""
-    parts = [f"{told.usage.prompt_tokens + told.usage.completion_tokens:,} tokens"]
-    if told.cost is not None:
-        expected = "" if told.expected_cost is None else f" of about {told.expected_cost:.4g}"
-        parts.append(f"spent {told.cost:.4g}{expected}")
-    if told.failures:
-        parts.append(f"{told.failures} lost")
+    parts = [f"{progress.usage.prompt_tokens + progress.usage.completion_tokens:,} tokens"]
+    if progress.cost is not None:
+        expected = "" if progress.expected_cost is None else f" of about {progress.expected_cost:.4g}"
+        parts.append(f"spent {progress.cost:.4g}{expected}")
+    if progress.failures:
+        parts.append(f"{progress.failures} lost")
     return " · ".join(parts)
 
 
-_STOPPED = {
+_STOP_MESSAGES = {
     "max_cost": "Stopped at --max-cost.",
     "max_requests": "Stopped at --max-requests.",
     "failures": "Stopped: question after question failed.",
@@ -200,7 +202,9 @@ def _show(result: CollectResult, exported: int | None, parquet: Path | None) -> 
     cost = "" if result.cost is None else f", cost {result.cost:.4g}"
     output.show(
         Text(
-            plain(f"{result.path}: {result.samples:,} of {result.wanted:,} samples of {result.questions:,} questions.")
+            escape_unsafe(
+                f"{result.path}: {result.samples:,} of {result.wanted:,} samples of {result.questions:,} questions."
+            )
         ),
         Text(
             f"{result.added:,} are new, in {result.requests:,} requests and {result.elapsed:.1f} s. The file took "
@@ -209,13 +213,13 @@ def _show(result: CollectResult, exported: int | None, parquet: Path | None) -> 
         ),
     )
     if exported is not None:
-        output.show(Text(plain(f"{parquet}: {exported:,} rows.")))
+        output.show(Text(escape_unsafe(f"{parquet}: {exported:,} rows.")))
     warnings = [*result.notes, *dict.fromkeys(str(failure.error) for failure in result.failures)]
     if result.stopped:
-        warnings.append(_STOPPED[result.stopped])
+        warnings.append(_STOP_MESSAGES[result.stopped])
     if not result.complete:
         warnings.append(
             f"{result.wanted - result.samples:,} samples are missing; the same command asks for them again."
         )
     for line in warnings[-10:]:
-        output.progress().print(Text(plain(line), style="yellow"))
+        output.stderr_console().print(Text(escape_unsafe(line), style="yellow"))

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from swift_client.cli import options, output
-from swift_client.display import plain
+from swift_client.display import escape_unsafe
 
 
 def grade(
@@ -24,16 +24,16 @@ def grade(
     as_json: options.Json = False,
 ) -> None:
     """Give stored questions their right answers by prompt, so that `evaluate`, `simulate` and `train` can use them."""
-    from swift_client.dataset.add_answers import give_answers
+    from swift_client.dataset.add_answers import add_answers
 
-    found = give_answers(samples, questions or (), grade=grade)
+    found = add_answers(samples, questions or (), grade=grade)
     if as_json:
-        output.document(found.to_dict())
+        output.print_json(found.to_dict())
         return
     gave = f"{found.matched:,} stored questions got their answer. " if questions else ""
     output.show(
         Text(
-            plain(
+            escape_unsafe(
                 f"{found.path}: {gave}Of {found.questions:,} questions {found.unlabelled:,} cannot be judged. "
                 f"Completions: {found.right:,} right, {found.wrong:,} wrong, {found.unknown:,} unknown."
             )

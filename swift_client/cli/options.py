@@ -30,7 +30,7 @@ Select = Annotated[Method, typer.Option(help="vote: the answer with most support
 Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds that one call may take.")]
 
 
-def numbers(name: str, text: str) -> tuple[int, ...]:
+def parse_numbers(name: str, text: str) -> tuple[int, ...]:
     """Read whole numbers that commas or spaces part. Raises ConfigurationError for anything else."""
     try:
         return tuple(int(part) for part in text.replace(",", " ").split())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from swift_client.display import plain, selection_table, summary, warnings
+from swift_client.display import escape_unsafe, selection_table, summary, warnings
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,12 +25,12 @@ def show(*parts: RenderableType, wrap: bool = True) -> None:
         console.print(part, soft_wrap=not wrap)
 
 
-def document(value: Mapping[str, Any]) -> None:
+def print_json(value: Mapping[str, Any]) -> None:
     """Print one JSON document in ASCII, which no terminal and no locale can spoil."""
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def progress() -> Console:
+def stderr_console() -> Console:
     """Return the console of stderr, for spinners, bars, warnings and errors."""
     return Console(stderr=True, markup=False, emoji=False, highlight=False)
 
@@ -38,8 +38,8 @@ def progress() -> Console:
 def show_selection(selection: Selection, *, as_json: bool) -> None:
     """Print a selection: the chosen text first, then what it rests on."""
     if as_json:
-        document(selection.to_dict())
+        print_json(selection.to_dict())
         return
-    show(Text(plain(selection.text)), "", selection_table(selection), Text(summary(selection), style="dim"))
+    show(Text(escape_unsafe(selection.text)), "", selection_table(selection), Text(summary(selection), style="dim"))
     for line in warnings(selection):
-        progress().print(Text(line, style="yellow"))
+        stderr_console().print(Text(line, style="yellow"))

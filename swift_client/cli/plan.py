@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from swift_client.cli import options, output
-from swift_client.display import plain
+from swift_client.display import escape_unsafe
 from swift_client.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
     from swift_client.pricing import Price
-    from swift_client.sampling.call_plan import Plan, Planned
+    from swift_client.sampling.call_plan import Plan, PlanChoice
 
 
 def plan(
@@ -32,14 +32,14 @@ def plan(
     """Show how n answers would be asked for, what that and the other ways cost, and why. Nothing is sent."""
     from swift_client.adapters import capabilities_of, resolve
     from swift_client.adapters.providers.prompt_caching import PREFIX_CACHES
-    from swift_client.sampling import order
+    from swift_client.sampling import create_sample_request
+    from swift_client.sampling.call_plan import estimate_prompt_tokens
     from swift_client.sampling.call_plan import plan as planned
-    from swift_client.sampling.call_plan import rough_tokens
 
     if (prompt is None) == (prompt_tokens is None):
         raise ConfigurationError("plan takes a prompt, or --prompt-tokens.", hint="Give one of them.")
     row, name = resolve(provider, model, base_url)
-    tokens = prompt_tokens if prompt is None else rough_tokens(order(prompt, n))
+    tokens = prompt_tokens if prompt is None else estimate_prompt_tokens(create_sample_request(prompt, n))
     price, doubt = _price(row.name, name, row.base_url)
     found = planned(
         n,
@@ -48,10 +48,10 @@ def plan(
         completion_tokens=max_tokens,
         price=price,
         cache=PREFIX_CACHES.get(row.name),
-        marked=cache_control,
+        has_cache_control=cache_control,
     )
     if as_json:
-        output.document(
+        output.print_json(
             {
                 "provider": row.name,
                 "model": name,
@@ -68,21 +68,21 @@ def plan(
     about = "about " * (prompt is not None)
     _show(found, f"{row.name}/{name} · {n} answers · {about}{tokens:,} prompt tokens, {max_tokens:,} an answer", price)
     if doubt:
-        output.progress().print(plain(doubt), style="yellow")
+        output.stderr_console().print(escape_unsafe(doubt), style="yellow")
 
 
 def _price(provider: str, model: str | None, base_url: str | None) -> tuple[Price | None, str | None]:
     """Return the price, and where there is none, why."""
-    from swift_client.pricing import price_of
+    from swift_client.pricing import find_price
 
     try:
-        price = price_of(provider, model, base_url)
+        price = find_price(provider, model, base_url)
     except MissingExtraError as error:
         return None, str(error)
     return price, None if price else f"No price is known for {model!r}: costs are shown in tokens alone."
 
 
-def _show(found: Planned, title: str, price: Price | None) -> None:
+def _show(result: PlanChoice, title: str, price: Price | None) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -92,10 +92,10 @@ def _show(found: Planned, title: str, price: Price | None) -> None:
     table.add_column("Way", overflow="fold", min_width=24)
     for name in ("Calls", "Prompt", "Cached", "Answers", "US dollars"):
         table.add_column(name, justify="right", no_wrap=True)
-    for each in (found.chosen, *found.alternatives):
-        chosen = each is found.chosen
+    for each in (result.chosen, *result.alternatives):
+        chosen = each is result.chosen
         table.add_row(Text("►" if chosen else "", "bold green"), *_cells(each), style="bold" if chosen else "dim")
-    lines: list[Any] = [Text(plain(title), style="bold"), table, Text(plain(found.reason))]
+    lines: list[Any] = [Text(escape_unsafe(title), style="bold"), table, Text(escape_unsafe(result.reason))]
     if price is not None:
         discount = "" if price.cached_input is None else f", cached {price.cached_input:g}"
         lines.append(
@@ -108,7 +108,7 @@ def _show(found: Planned, title: str, price: Price | None) -> None:
     output.show(*lines)
 
 
-def _cells(each: Plan) -> tuple[str, ...]:
-    usd = "unknown" if each.usd is None else f"{each.usd:.4f}"
-    counts = (len(each.calls), each.prompt_tokens, each.cached_tokens, each.completion_tokens)
-    return (each.name, *(f"{count:,}" for count in counts), usd)
+def _cells(option: Plan) -> tuple[str, ...]:
+    usd = "unknown" if option.usd is None else f"{option.usd:.4f}"
+    counts = (len(option.calls), option.prompt_tokens, option.cached_tokens, option.completion_tokens)
+    return (option.name, *(f"{count:,}" for count in counts), usd)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from swift_client.cli import options, output, picture
-from swift_client.display import plain
+from swift_client.display import escape_unsafe
 from swift_client.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -34,37 +34,39 @@ def probe(
         from swift_client.report.charts.probe import probe_svg
     except ImportError as error:
         raise MissingExtraError.needs("train", "Probing") from error
-    picture.place(svg)
-    with output.progress().status("reading samples …") as status:
+    picture.check_svg_path(svg)
+    with output.stderr_console().status("reading samples …") as status:
         found = probe_file(
             samples,
-            layers=None if layers is None else options.numbers("--layers", layers),
+            layers=None if layers is None else options.parse_numbers("--layers", layers),
             grade=grade,
             components=components,
             seed=seed,
             progress=lambda stage, done: status.update(f"{done} {stage} …"),
         )
-    picture.write(svg, lambda: probe_svg(found))
+    picture.write_svg(svg, lambda: probe_svg(found))
     if as_json:
-        output.document(found.to_dict())
+        output.print_json(found.to_dict())
         return
     table = Table("", "accuracy, %", "less majority", "AUROC in a question", box=None)
     for row in found.rows:
-        less = _percent(row.minus_baseline, sign="+")
-        table.add_row(row.name, _percent(row.accuracy), less, _number(row.within_question_auroc))
+        less = _format_percent(row.minus_baseline, sign="+")
+        table.add_row(row.name, _format_percent(row.accuracy), less, _format_auroc(row.within_question_auroc))
     counts = f"{found.completions:,} completions of {found.questions:,} questions, {100 * found.right:.0f} % right"
     output.show(
         table,
-        Text(f"majority class: {_percent(found.baseline)}; {counts}; 95 % intervals over questions", style="dim"),
+        Text(
+            f"majority class: {_format_percent(found.baseline)}; {counts}; 95 % intervals over questions", style="dim"
+        ),
         Text("Only the last column says what helps to choose among the answers to one question.", style="dim"),
     )
     for note in found.notes:
-        output.progress().print(Text(plain(note), style="yellow"))
+        output.stderr_console().print(Text(escape_unsafe(note), style="yellow"))
 
 
-def _percent(each: Estimate, sign: str = "") -> str:
-    return f"{100 * each.value:{sign}.1f} [{100 * each.low:{sign}.1f}, {100 * each.high:{sign}.1f}]"
+def _format_percent(estimate: Estimate, sign: str = "") -> str:
+    return f"{100 * estimate.value:{sign}.1f} [{100 * estimate.low:{sign}.1f}, {100 * estimate.high:{sign}.1f}]"
 
 
-def _number(each: Estimate) -> str:
-    return f"{each.value:.3f} [{each.low:.3f}, {each.high:.3f}]"
+def _format_auroc(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"

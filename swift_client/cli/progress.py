@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from swift_client.cli import output
-from swift_client.display import plain
+from swift_client.display import escape_unsafe
 
 if TYPE_CHECKING:
     from swift_client.collect.batch.collect import BatchProgress
@@ -20,7 +20,7 @@ def batch_bar() -> Iterator[Callable[[BatchProgress], None]]:
     """Show a progress bar on stderr, and after an interrupt that the batches go on."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = output.progress()
+    console = output.stderr_console()
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -34,7 +34,7 @@ def batch_bar() -> Iterator[Callable[[BatchProgress], None]]:
 
             def tell(told: BatchProgress) -> None:
                 done = told.completed + told.failed
-                progress.update(task, total=told.requests or None, completed=done, facts=_facts(told))
+                progress.update(task, total=told.requests or None, completed=done, facts=_format_progress(told))
 
             yield tell
     except KeyboardInterrupt:
@@ -43,11 +43,14 @@ def batch_bar() -> Iterator[Callable[[BatchProgress], None]]:
         raise
 
 
-def _facts(told: BatchProgress) -> str:
-    parts = [f"{told.batches} under way" + (f" ({plain(', '.join(told.statuses))})" if told.statuses else "")]
-    if told.failed:
-        parts.append(f"{told.failed:,} failed")
-    parts.append(f"{told.samples:,} of {told.wanted:,} samples here")
-    if told.cost is not None:
-        parts.append(f"spent {told.cost:.4g}")
+def _format_progress(progress: BatchProgress) -> str:
+    parts = [
+        f"{progress.batches} under way"
+        + (f" ({escape_unsafe(', '.join(progress.statuses))})" if progress.statuses else "")
+    ]
+    if progress.failed:
+        parts.append(f"{progress.failed:,} failed")
+    parts.append(f"{progress.samples:,} of {progress.wanted:,} samples here")
+    if progress.cost is not None:
+        parts.append(f"spent {progress.cost:.4g}")
     return " · ".join(parts)

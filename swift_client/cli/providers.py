@@ -7,16 +7,16 @@ from dataclasses import asdict
 from typing import Any
 
 from swift_client.cli import options, output
-from swift_client.display import plain
+from swift_client.display import escape_unsafe
 
-SPACES = {"raw": "raw", "after_temperature": "tempered", "unknown": "unknown"}
+LOGPROB_SPACE_LABELS = {"raw": "raw", "after_temperature": "tempered", "unknown": "unknown"}
 
 
 def providers(as_json: options.Json = False) -> None:
     """List the providers: key variable, what they can do, and when that was checked; and the heads there are."""
     from swift_client.adapters import PROVIDERS
     from swift_client.adapters.providers import entry_points
-    from swift_client.models import look, user_folder
+    from swift_client.models import scan, user_folder
 
     rows: list[dict[str, Any]] = [
         {
@@ -37,15 +37,15 @@ def providers(as_json: options.Json = False) -> None:
         }
         for row in PROVIDERS.values()
     ]
-    shelf = look()
+    shelf = scan()
     if as_json:
-        heads = [{**asdict(head), "path": str(head.path), "packaged": head.packaged} for head in shelf.heads]
-        output.document(
+        heads = [{**asdict(head), "path": str(head.path), "packaged": head.is_packaged} for head in shelf.heads]
+        output.print_json(
             {
                 "providers": rows,
-                "added": entry_points.added_names(),
+                "added": entry_points.provider_names(),
                 "heads": heads,
-                "skipped": shelf.skipped,
+                "skipped": shelf.skip_reasons,
                 "heads_folder": str(user_folder()),
             }
         )
@@ -63,17 +63,17 @@ def providers(as_json: options.Json = False) -> None:
             "–" if row["key_set"] is None else f"{'✓' if row['key_set'] else '✗'} {row['key_variable']}",
             str(row["n_max"] or "any"),
             str(row["top_logprobs_max"] or "none"),
-            SPACES[row["logprob_space"]],
+            LOGPROB_SPACE_LABELS[row["logprob_space"]],
             row["checked"],
         )
     legend = (
         "key: ✓ set, ✗ not set, – none needed · n: answers one call may bring · k: alternatives listed for a token · "
         "tempered: temperature was applied before the logprobs were taken"
     )
-    names = ", ".join(f"{head.name}{' (packaged)' * head.packaged}" for head in shelf.heads) or "none"
+    names = ", ".join(f"{head.name}{' (packaged)' * head.is_packaged}" for head in shelf.heads) or "none"
     found = f'heads that head="auto" finds: {names} · your own go into {user_folder()}'
-    output.show(table, "", Text(legend, style="dim"), "", Text(plain(found), style="dim"))
-    if names_added := entry_points.added_names():
-        output.show(Text(plain(f"added by other packages: {', '.join(names_added)}"), style="dim"))
-    for sentence in shelf.skipped:
-        output.progress().print(Text(plain(sentence), style="yellow"))
+    output.show(table, "", Text(legend, style="dim"), "", Text(escape_unsafe(found), style="dim"))
+    if names_added := entry_points.provider_names():
+        output.show(Text(escape_unsafe(f"added by other packages: {', '.join(names_added)}"), style="dim"))
+    for sentence in shelf.skip_reasons:
+        output.stderr_console().print(Text(escape_unsafe(sentence), style="yellow"))

@@ -9,8 +9,8 @@ import typer
 from rich.text import Text
 
 from swift_client.cli import options, output
-from swift_client.cli.evaluate import OWN
-from swift_client.display import plain
+from swift_client.cli.evaluate import AS_TRAINED
+from swift_client.display import escape_unsafe
 
 
 def report(
@@ -21,7 +21,7 @@ def report(
     n: Annotated[list[int] | None, typer.Option(help="Completions to choose from; may be repeated.")] = None,
     subsets: Annotated[int, typer.Option(min=1, help="Draws of n completions a question.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and samples give the same page.")] = 0,
-    answer: Annotated[str, typer.Option(help="How answers are read; see `swift-client train --help`.")] = OWN,
+    answer: Annotated[str, typer.Option(help="How answers are read; see `swift-client train --help`.")] = AS_TRAINED,
     train_samples: Annotated[
         list[Path] | None,
         typer.Option(help="Files whose training part WEPR, length and SWIFT as published learn from."),
@@ -33,7 +33,7 @@ def report(
     from swift_client import training
     from swift_client.report.summary import headline, summary
 
-    with output.progress().status("reading samples …") as status:
+    with output.stderr_console().status("reading samples …") as status:
         found = training.report(
             head,
             samples,
@@ -42,15 +42,15 @@ def report(
             ns=n or (1, 2, 4, 8, 16),
             subsets=subsets,
             seed=seed,
-            answer=... if answer == OWN else None if answer == "none" else answer,
+            answer=... if answer == AS_TRAINED else None if answer == "none" else answer,
             train_samples=train_samples or None,
             trained=trained,
             progress=lambda stage, done: status.update(f"{done} {stage} …"),
         )
     if as_json:
-        output.document({"report": str(out), "evaluation": found.to_dict()})
+        output.print_json({"report": str(out), "evaluation": found.to_dict()})
         return
-    output.show(Text(plain(headline(found)), style="bold"), Text(plain(summary(found))))
+    output.show(Text(escape_unsafe(headline(found)), style="bold"), Text(escape_unsafe(summary(found))))
     for note in found.notes:
-        output.progress().print(Text(plain(note), style="yellow"))
-    output.show(Text(plain(str(out))), wrap=False)
+        output.stderr_console().print(Text(escape_unsafe(note), style="yellow"))
+    output.show(Text(escape_unsafe(str(out))), wrap=False)

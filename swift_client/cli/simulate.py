@@ -12,14 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from swift_client.cli import options, output, picture
-from swift_client.cli.evaluate import AS_READ, OWN
-from swift_client.display import plain
+from swift_client.cli.evaluate import AS_ANSWER, AS_TRAINED
+from swift_client.display import escape_unsafe
 from swift_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from swift_client.training import Replayed, Simulation
 
-_BAR = 8
+_BAR_WIDTH = 8
 """Characters for all tokens of n."""
 
 
@@ -40,8 +40,8 @@ def simulate(
         typer.Option(help="test, validation or train, as the head knows them; or all. Default: test, or all."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and samples give the same table.")] = 0,
-    answer: Annotated[str, typer.Option(help="How answers are read; see `swift-client train --help`.")] = OWN,
-    grade: options.Grade = AS_READ,
+    answer: Annotated[str, typer.Option(help="How answers are read; see `swift-client train --help`.")] = AS_TRAINED,
+    grade: options.Grade = AS_ANSWER,
     svg: Annotated[Path | None, typer.Option(help="Draw accuracy against tokens into this file.")] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -49,78 +49,78 @@ def simulate(
     from swift_client import training
     from swift_client.report.charts.stopping import savings_svg
 
-    picture.place(svg)
-    with output.progress().status("reading samples …") as status:
+    picture.check_svg_path(svg)
+    with output.stderr_console().status("reading samples …") as status:
         found = training.simulate(
             samples,
             head,
             rules=rules,
             n=n,
             orders=orders,
-            waves=_waves(waves),
+            waves=_parse_waves(waves),
             sweep=sweep,
             split=split,
             seed=seed,
-            answer=... if answer == OWN else None if answer == "none" else answer,
-            grade=None if grade == AS_READ else grade,
+            answer=... if answer == AS_TRAINED else None if answer == "none" else answer,
+            grade=None if grade == AS_ANSWER else grade,
             progress=lambda stage, done: status.update(f"{done} {stage} …"),
         )
-    picture.write(svg, lambda: savings_svg(found))
+    picture.write_svg(svg, lambda: savings_svg(found))
     if as_json:
-        output.document(found.to_dict())
+        output.print_json(found.to_dict())
         return
     _show(found)
 
 
-def _waves(text: str) -> tuple[int, ...]:
+def _parse_waves(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise ConfigurationError(f"--waves {text!r} is no list of numbers.", hint="Write it as 2,2,4.") from error
 
 
-def _show(found: Simulation) -> None:
-    asked = "" if found.waves == (1,) else f", asked after waves of {', '.join(map(str, found.waves))}"
+def _show(result: Simulation) -> None:
+    asked = "" if result.waves == (1,) else f", asked after waves of {', '.join(map(str, result.waves))}"
     title = (
-        f"{found.provider}/{found.model} · {found.questions:,} questions in {found.orders} orders, "
-        f"{found.n} completions planned{asked}"
+        f"{result.provider}/{result.model} · {result.questions:,} questions in {result.orders} orders, "
+        f"{result.n} completions planned{asked}"
     )
-    prompt = "" if found.prompt_tokens is None else f" A call's prompt has {found.prompt_tokens:,.0f} more."
+    prompt = "" if result.prompt_tokens is None else f" A call's prompt has {result.prompt_tokens:,.0f} more."
     output.show(
-        Text(plain(title), style="bold"),
-        _table(found),
+        Text(escape_unsafe(title), style="bold"),
+        _table(result),
         Text(
-            f"Right, % of the questions; then the 95 % interval of the difference to majority over all {found.n}, in "
-            f"points: green is better, red is worse. All {found.n} take {found.tokens:,.0f} completion tokens a "
+            f"Right, % of the questions; then the 95 % interval of the difference to majority over all {result.n}, in "
+            f"points: green is better, red is worse. All {result.n} take {result.tokens:,.0f} completion tokens a "
             f"question.{prompt} Dimmed: not as a rule's authors choose.",
             style="dim",
         ),
     )
-    for note in found.notes:
-        output.progress().print(Text(plain(note), style="yellow"))
+    for note in result.notes:
+        output.stderr_console().print(Text(escape_unsafe(note), style="yellow"))
 
 
-def _table(found: Simulation) -> Table:
+def _table(result: Simulation) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Rule", overflow="fold")
     table.add_column("Choice", no_wrap=True)
     for name in ("Right", "Drawn", "Tokens", ""):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in found.rows:
+    for row in result.rows:
         style = "bold" if row.name == "auto" else "" if row.published else "dim"
-        full = round(_BAR * row.token_share.value)
+        full = round(_BAR_WIDTH * row.token_share.value)
         table.add_row(
-            Text(plain(row.name), style=style),
+            Text(escape_unsafe(row.name), style=style),
             Text(row.choice, style=style),
-            _right(row),
+            _accuracy_cell(row),
             f"{row.completions.value:.1f}",
             f"{100 * row.token_share.value:.0f} %",
-            Text("█" * full + "░" * (_BAR - full), style=style),
+            Text("█" * full + "░" * (_BAR_WIDTH - full), style=style),
         )
     return table
 
 
-def _right(row: Replayed) -> Text:
+def _accuracy_cell(row: Replayed) -> Text:
     low, high = (round(100 * each, 1) + 0.0 for each in (row.minus_majority.low, row.minus_majority.high))
     if math.isnan(row.accuracy.value):
         return Text("–", style="dim")

@@ -9,8 +9,8 @@ import typer
 from rich.text import Text
 
 from swift_client.cli import options, output
-from swift_client.cli.evaluate import AS_READ
-from swift_client.display import plain
+from swift_client.cli.evaluate import AS_ANSWER
+from swift_client.display import escape_unsafe
 
 if TYPE_CHECKING:
     from swift_client.models import AnyHead
@@ -21,7 +21,7 @@ def train(
     samples: Annotated[list[Path], typer.Argument(help="Files that `swift-client collect` wrote, of one model.")],
     out: Annotated[Path, typer.Option(help="Where the head goes, such as head.safetensors.")],
     answer: options.Answer = "auto",
-    grade: options.Grade = AS_READ,
+    grade: options.Grade = AS_ANSWER,
     recipe: Annotated[
         str,
         typer.Option(
@@ -43,14 +43,14 @@ def train(
     """Train a head on graded samples; it says itself when it is no better than majority."""
     from swift_client import training
 
-    chosen = None if layers is None else options.numbers("--layers", layers)
+    chosen = None if layers is None else options.parse_numbers("--layers", layers)
     changed = chosen is not None or loss is not None or not gate
-    with output.progress().status("reading samples …") as status:
+    with output.stderr_console().status("reading samples …") as status:
         result = training.train(
             samples,
             out=out,
             answer=None if answer == "none" else answer,
-            grade=None if grade == AS_READ else grade,
+            grade=None if grade == AS_ANSWER else grade,
             recipe=training.recipe_of(recipe, layers=chosen, loss=loss, gate=gate) if changed else recipe,
             seed=seed,
             device=device,
@@ -58,7 +58,7 @@ def train(
             progress=lambda stage, done: status.update(f"{done} {stage} …"),
         )
     if as_json:
-        output.document(_facts(result, out))
+        output.print_json(_facts(result, out))
         return
     _show(result, out)
 
@@ -67,7 +67,7 @@ def _facts(result: TrainResult, out: Path) -> dict[str, Any]:
     from swift_client.models import HiddenHead
 
     artifact = result.artifact
-    reads = artifact.beside if isinstance(artifact, HiddenHead) else artifact
+    reads = artifact.logprob_head if isinstance(artifact, HiddenHead) else artifact
     return {
         "head": str(out),
         "provider": artifact.provider,
@@ -78,11 +78,11 @@ def _facts(result: TrainResult, out: Path) -> dict[str, Any]:
         "response_terms": list(reads.response_terms) if reads else [],
         **({"layers": list(artifact.layers), "width": artifact.width} if isinstance(artifact, HiddenHead) else {}),
         **artifact.training,
-        "history": [{"train": epoch.train, "validation": epoch.validation} for epoch in result.history],
+        "history": [{"train": epoch.train_loss, "validation": epoch.validation_loss} for epoch in result.history],
     }
 
 
-def _reads(artifact: AnyHead) -> str:
+def _describe_inputs(artifact: AnyHead) -> str:
     from swift_client.models import HiddenHead
 
     lists = f"lists of {artifact.k_min} to {artifact.k_max} alternatives a token"
@@ -90,7 +90,7 @@ def _reads(artifact: AnyHead) -> str:
         return lists
     layers = ", ".join(map(str, artifact.layers))
     own = f"the hidden states {layers}" if layers else f"the logprobs of all {artifact.width} tokens"
-    return f"{own}, and {lists}" if artifact.beside else own
+    return f"{own}, and {lists}" if artifact.logprob_head else own
 
 
 def _show(result: TrainResult, out: Path) -> None:
@@ -100,24 +100,26 @@ def _show(result: TrainResult, out: Path) -> None:
         f"{name.replace('_', ' ')} {value:.3f}" for name, value in result.metrics.items() if value is not None
     )
     output.show(
-        Text(plain(f"{out} · head for {artifact.provider}/{artifact.model}"), style="bold"),
+        Text(escape_unsafe(f"{out} · head for {artifact.provider}/{artifact.model}"), style="bold"),
         Text(f"  questions: {counts}; {facts['epochs']} epochs, the best was {facts['best_epoch']}"),
         Text(f"  on questions that it was trained without: {numbers}"),
-        Text(f"  reads {_reads(artifact)}"),
+        Text(f"  reads {_describe_inputs(artifact)}"),
     )
-    judged = result.gate
-    bound = "cannot be told" if judged.questions == 0 else f"is {judged.auroc:.3f}, at least {judged.low:.3f}"
+    judged = result.usefulness
+    bound = (
+        "cannot be told" if judged.mixed_questions == 0 else f"is {judged.auroc:.3f}, at least {judged.lower_bound:.3f}"
+    )
     output.show(
-        Text(f"  without agreement, within-question AUROC {bound} on {judged.questions} mixed questions"),
-        Text(f"  verdict: {result.verdict}", style="green" if judged.helps else "yellow"),
+        Text(f"  without agreement, within-question AUROC {bound} on {judged.mixed_questions} mixed questions"),
+        Text(f"  verdict: {result.verdict}", style="green" if judged.beats_chance else "yellow"),
     )
     if unlabelled := facts["unlabelled"]:
         warning = f"{unlabelled} completions could not be judged, and nothing is learned from them: see --grade."
-        output.progress().print(Text(warning, style="yellow"))
-    if judged.helps:
+        output.stderr_console().print(Text(warning, style="yellow"))
+    if judged.beats_chance:
         from swift_client.models import user_folder
 
-        output.show(Text(plain(f'  in {user_folder()} head="auto" finds it'), style="dim"))
+        output.show(Text(escape_unsafe(f'  in {user_folder()} head="auto" finds it'), style="dim"))
     else:
         warning = "This head will not weigh votes: best-of then votes by count. More labelled questions may help."
-        output.progress().print(Text(warning, style="yellow"))
+        output.stderr_console().print(Text(warning, style="yellow"))

@@ -9,18 +9,18 @@ from contextlib import ExitStack
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
-from swift_client.adapters import CustomProvider, Provider, capabilities_of, codec, connect, resolve
-from swift_client.adapters.local.attach import serving
+from swift_client.adapters import CustomProvider, Provider, capabilities_of, connect, load_codec, resolve
+from swift_client.adapters.local.attach import resolve_local_provider
 from swift_client.adapters.local.model import HuggingFaceModel
 from swift_client.adapters.transport.api_key import ApiKey
-from swift_client.collect.budget import Allowance, Prices, Purse, dearest_completion
+from swift_client.collect.budget import CappedRateLimiter, CollectBudget, Prices, max_completion_cost
 from swift_client.collect.result import CollectFailure, CollectProgress, CollectResult
-from swift_client.collect.runner import Run
+from swift_client.collect.runner import CollectRunner
 from swift_client.dataset.questions import read_questions
 from swift_client.errors import ConfigurationError
-from swift_client.reranker.sync_loop import Portal
-from swift_client.sampling import Endpoint, Line, order, positive, whole
-from swift_client.store import BatchStore, Layout, Meta, StateFile, StoredQuestion
+from swift_client.reranker.sync_loop import BackgroundLoop
+from swift_client.sampling import CallContext, Endpoint, create_sample_request, require_int, require_positive
+from swift_client.store import BatchStore, Meta, StateFile, StateLayout, StoredQuestion
 
 __all__ = ["CollectFailure", "CollectProgress", "CollectResult", "Prices", "collect", "collect_async"]
 
@@ -86,47 +86,47 @@ async def collect_async(
         SwiftClientError: the first questions all failed, and nothing has come.
     """
     asked = read_questions(questions) if isinstance(questions, (str, os.PathLike)) else list(questions)
-    whole("n", n, low=1, high=1024)
-    whole("concurrency", concurrency, low=1)
-    whole("max_retries", max_retries, low=0)
-    positive("timeout", timeout)
+    require_int("n", n, low=1, high=1024)
+    require_int("concurrency", concurrency, low=1)
+    require_int("max_retries", max_retries, low=0)
+    require_positive("timeout", timeout)
     if max_requests is not None:
-        whole("max_requests", max_requests, low=1)
+        require_int("max_requests", max_requests, low=1)
     if seed is not None:
-        whole("seed", seed, low=0, high=2**62)
-    longest = dearest_completion(prices, max_cost, sampling)
+        require_int("seed", seed, low=0, high=2**62)
+    longest = max_completion_cost(prices, max_cost, sampling)
     for question in asked:
-        order(question.messages, n, seed=seed, sampling=sampling)
+        create_sample_request(question.messages, n, seed=seed, sampling=sampling)
     row, name = resolve(provider, model, base_url)
     known = capabilities_of(row, name)
     most = known.top_logprobs_max
     k = most if top_logprobs is None else top_logprobs
-    whole("top_logprobs", k, low=0)
-    server = serving(provider, row, name)
+    require_int("top_logprobs", k, low=0)
+    server = resolve_local_provider(provider, row, name)
     transport = connect(server, row, api_key=api_key, client=client, timeout=timeout, max_connections=concurrency)
     try:
         with BatchStore(out, write=True) as store, ExitStack() as closing:
             store.refuse_open_batches()
-            states = await _states(server, out, sampling, closing)
+            states = await _open_state_file(server, out, sampling, closing)
             store.begin(Meta(provider=row.name, model=name, top_logprobs=k, sampling=sampling))
             store.add_questions(asked)
-            spent = store.spent()
+            spent = store.totals()
             paid = spent.cost if spent.cost is not None else prices.cost(spent.usage) if prices else 0.0
             held = store.indices()
-            _all_captured(states, held, out)
-            limit = Allowance(concurrency, max_requests)
-            run = Run(
-                line=Line(
+            _require_states(states, held, out)
+            limit = CappedRateLimiter(concurrency, max_requests)
+            run = CollectRunner(
+                context=CallContext(
                     provider=row,
                     model=name,
-                    codec=codec(row),
+                    codec=load_codec(row),
                     transport=transport,
                     endpoint=Endpoint(
                         known,
                         top_logprobs=None if row.logprobs_request == "none" or (most == 0 and not k) else k,
-                        insists=top_logprobs is not None,
+                        force_logprobs=top_logprobs is not None,
                     ),
-                    limit=limit,
+                    rate_limiter=limit,
                     max_retries=max_retries,
                     must_have_logprobs=require_logprobs,
                     on_event=None,
@@ -137,20 +137,20 @@ async def collect_async(
                 seed=seed,
                 sampling=sampling,
                 prices=prices,
-                purse=Purse(max_cost, spent=paid, completion=longest),
-                limit=limit,
+                budget=CollectBudget(max_cost, prior_cost=paid, max_completion_cost=longest),
+                limiter=limit,
                 on_progress=on_progress,
-                before=spent,
-                held=held,
-                states=states,
+                prior_totals=spent,
+                existing_indices=held,
+                state_file=states,
             )
-            return await run.all(asked, workers=concurrency)
+            return await run.run(asked, workers=concurrency)
     finally:
         await transport.aclose()
 
 
-async def _states(
-    server: object, out: str | os.PathLike[str], sampling: dict[str, Any], closing: ExitStack
+async def _open_state_file(
+    server: object, out: str | os.PathLike[str], sampling: dict[str, Any], stack: ExitStack
 ) -> StateFile | None:
     """Open the file for the hidden states that are asked for; None where none are."""
     if not sampling.get("hidden_states"):
@@ -159,23 +159,27 @@ async def _states(
         raise ConfigurationError(
             "Only a local model gives hidden states.", hint='Use provider="huggingface", or do without.'
         )
-    found = await asyncio.to_thread(server.captured, sampling)
+    found = await asyncio.to_thread(server.resolve_capture, sampling)
     if found is None:
         return None
     capture, width, vocabulary = found
     layers = capture.layers or ()
-    layout = Layout(layers=layers, width=width if layers else 0, moment=capture.moment, vocabulary=vocabulary)
-    return closing.enter_context(StateFile(out, write=layout))
+    layout = StateLayout(layers=layers, width=width if layers else 0, moment=capture.moment, vocabulary=vocabulary)
+    return stack.enter_context(StateFile(out, write_layout=layout))
 
 
-def _all_captured(states: StateFile | None, held: dict[str, set[int]], out: str | os.PathLike[str]) -> None:
+def _require_states(
+    state_file: StateFile | None, existing_indices: dict[str, set[int]], out: str | os.PathLike[str]
+) -> None:
     """Raise ConfigurationError where the file has samples without states: it was kept, and those were lost."""
-    if states is None:
+    if state_file is None:
         return
-    lost = {(question_id, number) for question_id, numbers in held.items() for number in numbers} - set(states.keys())
+    lost = {(question_id, number) for question_id, numbers in existing_indices.items() for number in numbers} - set(
+        state_file.keys()
+    )
     if lost:
         raise ConfigurationError(
-            f"{out} holds {len(lost):,} samples whose hidden states are not in {states.path}.",
+            f"{out} holds {len(lost):,} samples whose hidden states are not in {state_file.path}.",
             hint="Put the file with the states back beside it, or collect into a new file.",
         )
 
@@ -184,7 +188,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def waiting(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
+def run_sync(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
     """Do what the coroutine function does, and wait for it; also inside a running event loop.
 
     An interrupt (Ctrl-C) stops it; what has arrived is in the file, and the next run goes on from there.
@@ -192,7 +196,7 @@ def waiting(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
 
     @wraps(function)
     def waited(*arguments: P.args, **settings: P.kwargs) -> R:
-        portal = Portal()
+        portal = BackgroundLoop()
         try:
             return portal.run(partial(function, *arguments, **settings))
         finally:
@@ -201,4 +205,4 @@ def waiting(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
     return waited
 
 
-collect = waiting(collect_async)
+collect = run_sync(collect_async)

@@ -13,15 +13,15 @@ import msgspec
 
 from swift_client.adapters import Provider, Reply, resolve
 from swift_client.adapters.codecs import detect
-from swift_client.atomic_write import draft_of
+from swift_client.atomic_write import atomic_write
 from swift_client.collect.budget import Prices
 from swift_client.collect.result import CollectFailure, CollectResult
-from swift_client.dataset.questions import at_line, read_lines, read_questions
+from swift_client.dataset.questions import error_at_line, read_lines, read_questions
 from swift_client.errors import ConfigurationError, ProviderError, SwiftClientError
 from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.types import Usage
 
-_FORM = (
+_FORMAT_HINT = (
     'A line is {"id": "q1", "reply": {...}}, a line of a batch job\'s output ("custom_id" is the question\'s id), or a '
     "raw reply; then there are as many lines as questions, in the same order."
 )
@@ -56,12 +56,12 @@ def import_replies(
     """
     asked = read_questions(questions) if isinstance(questions, (str, os.PathLike)) else list(questions)
     row = resolve(provider, model or "any")[0]
-    lines = list(_keyed(replies, read_lines(replies, "replies"), asked))
+    lines = list(_match_replies(replies, read_lines(replies, "replies"), asked))
     read: list[tuple[str, Reply]] = []
     failures: list[CollectFailure] = []
     for number, question_id, raw in lines:
         try:
-            reply = detect.parse(msgspec.json.encode(raw), token_ids=token_ids, otherwise=row.codec)
+            reply = detect.parse(msgspec.json.encode(raw), token_ids=token_ids, default_codec=row.codec)
         except ProviderError as error:
             failures.append(CollectFailure(question_id=question_id, lost=1, error=error))
             continue
@@ -70,16 +70,16 @@ def import_replies(
             wrong = ConfigurationError(
                 f"a reply of {reply.model!r} among those of {model!r}.", hint="One file, one model."
             )
-            raise at_line(replies, number, wrong)
+            raise error_at_line(replies, number, wrong)
         read.append((question_id, reply))
     if not read:
         first: SwiftClientError = (
-            failures[0].error if failures else ConfigurationError(f"{replies} holds no reply.", hint=_FORM)
+            failures[0].error if failures else ConfigurationError(f"{replies} holds no reply.", hint=_FORMAT_HINT)
         )
         raise first
     usage = sum((replace(reply.usage, calls=1) for _, reply in read), Usage())
     listed = [completion.top_logprobs.shape[1] for _, reply in read for completion in reply.completions]
-    with _draft(Path(out)) as store:
+    with _open_new_store(Path(out)) as store:
         store.begin(Meta(provider=row.name, model=model, top_logprobs=max(listed, default=0), sampling={}))
         store.add_questions(asked)
         for question_id, reply in read:
@@ -99,7 +99,7 @@ def import_replies(
     )
 
 
-def _keyed(
+def _match_replies(
     path: str | os.PathLike[str], lines: Sequence[tuple[int, dict[str, Any]]], questions: Sequence[StoredQuestion]
 ) -> Iterator[tuple[int, str, Any]]:
     """Yield line number, question id and raw reply."""
@@ -113,22 +113,22 @@ def _keyed(
             case {"choices": _} | {"candidates": _} | {"output": _} | {"content": _} | {"error": _}:
                 if len(lines) != len(questions):
                     wrong = f"a raw reply names no question, and {len(lines)} lines are not {len(questions)} questions."
-                    raise at_line(path, number, ConfigurationError(wrong, hint=_FORM))
+                    raise error_at_line(path, number, ConfigurationError(wrong, hint=_FORMAT_HINT))
                 identity, raw = questions[place].id, value
             case _:
-                raise at_line(path, number, ConfigurationError("it is no reply.", hint=_FORM))
+                raise error_at_line(path, number, ConfigurationError("it is no reply.", hint=_FORMAT_HINT))
         if identity not in known:
             wrong = f"there is no question {identity!r}."
-            raise at_line(path, number, ConfigurationError(wrong, hint="Ids are those of the questions file."))
+            raise error_at_line(path, number, ConfigurationError(wrong, hint="Ids are those of the questions file."))
         yield number, identity, raw
 
 
 @contextmanager
-def _draft(out: Path) -> Iterator[SampleStore]:
+def _open_new_store(out: Path) -> Iterator[SampleStore]:
     """Fill a file beside ``out`` and give it that name once it is whole."""
     if out.exists():
         raise ConfigurationError(f"{out} exists already.", hint="Replies are imported into a new file; give its name.")
-    with draft_of(out) as draft:
+    with atomic_write(out) as draft:
         try:
             with SampleStore(draft, write=True) as store:
                 yield store

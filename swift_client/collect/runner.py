@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from swift_client.collect.budget import Allowance, Prices, Purse
+from swift_client.collect.budget import CappedRateLimiter, CollectBudget, Prices
 from swift_client.collect.result import CollectFailure, CollectProgress, CollectResult
-from swift_client.dataset.splits import fraction
+from swift_client.dataset.splits import hash_fraction
 from swift_client.errors import (
     AuthenticationError,
     BudgetExceededError,
@@ -21,67 +21,67 @@ from swift_client.errors import (
     LogprobsUnavailableError,
     SwiftClientError,
 )
-from swift_client.sampling import Line, Outcome, draw, order
-from swift_client.store import SampleStore, Spent, StateFile, StoredQuestion
+from swift_client.sampling import CallContext, CallResult, create_sample_request, sample_completions
+from swift_client.store import SampleStore, SampleTotals, StateFile, StoredQuestion
 from swift_client.types import Completion, Usage
 
-GIVE_UP = 8
+MAX_CONSECUTIVE_FAILURES = 8
 """Questions that may fail one after another, with nothing arriving in between, before all is given up."""
-SEEDS = 2**31 - 2**16
+SEED_RANGE = 2**31 - 2**16
 """Seeds of a question's first completion lie below, so that the others fit every provider's 31 bits too."""
-_FATAL = (AuthenticationError, ConfigurationError, LogprobsUnavailableError)
+_FATAL_ERRORS = (AuthenticationError, ConfigurationError, LogprobsUnavailableError)
 """Errors that every other question would meet as well."""
 
 logger = logging.getLogger(__name__)
 
 
-def seed_of(question_id: str, seed: int) -> int:
+def question_seed(question_id: str, seed: int) -> int:
     """Return the seed of the question's first completion.
 
     Each question has seeds of its own: with the same 16 for all, a local server draws the same random numbers for every
     question, and hundreds of questions vary together as if they were few.
     """
-    return (seed + int(fraction(f"seed:{question_id}") * SEEDS)) % SEEDS
+    return (seed + int(hash_fraction(f"seed:{question_id}") * SEED_RANGE)) % SEED_RANGE
 
 
 @dataclass(kw_only=True)
-class Run:
+class CollectRunner:
     """What the workers of one run share. Call :meth:`all` once."""
 
-    line: Line
-    limit: Allowance
+    context: CallContext
+    limiter: CappedRateLimiter
     """The line's limit, which also counts."""
     store: SampleStore
     n: int
     seed: int | None
     sampling: dict[str, Any]
     prices: Prices | None
-    purse: Purse
+    budget: CollectBudget
     on_progress: Callable[[CollectProgress], None] | None
-    before: Spent
+    prior_totals: SampleTotals
     """What the whole file had cost before this run."""
-    held: dict[str, set[int]]
+    existing_indices: dict[str, set[int]]
     """Indices in the file by question."""
-    states: StateFile | None = None
+    state_file: StateFile | None = None
     """Where hidden states go, if any are captured."""
-    wanted: int = 0
-    had: int = 0
+    target_samples: int = 0
+    initial_samples: int = 0
     """Samples of the asked questions before this run."""
     usage: Usage = field(default_factory=Usage)
     """Of this run."""
-    added: int = 0
-    stopped: str | None = None
+    added_samples: int = 0
+    stop_reason: str | None = None
     failures: list[CollectFailure] = field(default_factory=list)
-    failed_in_a_row: int = 0
+    consecutive_failures: int = 0
     notes: dict[str, None] = field(default_factory=dict)
-    started: float = field(default_factory=time.perf_counter)
+    start_time: float = field(default_factory=time.perf_counter)
 
-    async def all(self, questions: Sequence[StoredQuestion], *, workers: int) -> CollectResult:
+    async def run(self, questions: Sequence[StoredQuestion], *, workers: int) -> CollectResult:
         """Ask every question that lacks completions, ``workers`` at a time; leave no task behind."""
-        self.had = sum(len(self._held(question)) for question in questions)
-        self.wanted = self.had + sum(len(self._missing(question)) for question in questions)
-        self._tell()
-        lacking = iter([question for question in questions if self._missing(question)])
+        self.initial_samples = sum(len(self._indices_in_file(question)) for question in questions)
+        self.target_samples = self.initial_samples + sum(len(self._missing_indices(question)) for question in questions)
+        self._report()
+        lacking = iter([question for question in questions if self._missing_indices(question)])
         tasks = [asyncio.create_task(self._worker(lacking)) for _ in range(workers)]
         try:
             await asyncio.gather(*tasks)
@@ -92,13 +92,13 @@ class Run:
         return CollectResult(
             path=str(self.store.path),
             questions=len(questions),
-            added=self.added,
-            samples=self.had + self.added,
-            wanted=self.wanted,
-            requests=self.limit.requests,
-            usage=self.before.usage + self.usage,
+            added=self.added_samples,
+            samples=self.initial_samples + self.added_samples,
+            wanted=self.target_samples,
+            requests=self.limiter.requests,
+            usage=self.prior_totals.usage + self.usage,
             cost=self._cost(),
-            stopped=self.stopped,
+            stopped=self.stop_reason,
             failures=tuple(self.failures),
             notes=tuple(self.notes),
             elapsed=self._elapsed(),
@@ -106,114 +106,120 @@ class Run:
 
     async def _worker(self, questions: Iterator[StoredQuestion]) -> None:
         for question in questions:
-            if self.stopped:
+            if self.stop_reason:
                 return
-            for gap in gaps(self._missing(question)):
+            for gap in contiguous_ranges(self._missing_indices(question)):
                 start, end = gap[0], gap[-1] + 1
-                while start < end and not self.stopped:
-                    start += await self._afforded(question, start, end - start)
+                while start < end and not self.stop_reason:
+                    start += await self._sample_affordable(question, start, end - start)
 
-    async def _afforded(self, question: StoredQuestion, start: int, count: int) -> int:
+    async def _sample_affordable(self, question: StoredQuestion, start: int, count: int) -> int:
         """Ask for as many of ``count`` as there is money for; return how many those were."""
-        prompt = self._prompt_cost(question)
-        granted = await self.purse.hold(count, prompt=prompt)
+        prompt = self._max_prompt_cost(question)
+        granted = await self.budget.reserve(count, max_prompt_cost=prompt)
         try:
             if not granted:
-                self.stopped = self.stopped or "max_cost"
-            if not self.stopped:  # it may have been, while this waited
-                await self._ask(question, start, granted)
+                self.stop_reason = self.stop_reason or "max_cost"
+            if not self.stop_reason:  # it may have been, while this waited
+                await self._sample(question, start, granted)
         finally:
-            self.purse.release(granted, prompt=prompt)
+            self.budget.release(granted, max_prompt_cost=prompt)
         return granted
 
-    async def _ask(self, question: StoredQuestion, start: int, count: int) -> None:
-        seed = None if self.seed is None else seed_of(question.id, self.seed) + start
-        asked = order(question.messages, count, seed=seed, sampling=self.sampling)
+    async def _sample(self, question: StoredQuestion, start: int, count: int) -> None:
+        seed = None if self.seed is None else question_seed(question.id, self.seed) + start
+        asked = create_sample_request(question.messages, count, seed=seed, sampling=self.sampling)
         try:
-            drawn = await draw(self.line, asked, on_arrival=partial(self._keep, question, start))
-        except _FATAL:
+            drawn = await sample_completions(
+                self.context, asked, on_arrival=partial(self._store_reply, question, start)
+            )
+        except _FATAL_ERRORS:
             raise
         except SwiftClientError as error:
-            self._lost(question, count, error)
+            self._record_loss(question, count, error)
             self._count_failure(error)
         else:
             self.notes.update(dict.fromkeys(drawn.notes))
             for failure in drawn.failures:
-                self._lost(question, failure.lost, failure.error)
-        if self.limit.refused:
-            self.stopped = "max_requests"
-        self._tell()
+                self._record_loss(question, failure.lost, failure.error)
+        if self.limiter.exhausted:
+            self.stop_reason = "max_requests"
+        self._report()
 
-    def _keep(self, question: StoredQuestion, start: int, outcome: Outcome) -> None:
+    def _store_reply(self, question: StoredQuestion, start: int, outcome: CallResult) -> None:
         """Write one call's completions down, the moment they are here."""
-        held = self._held(question)
+        held = self._indices_in_file(question)
         numbers: list[int] = []
-        for wish in range(start + outcome.first, start + outcome.first + len(outcome.completions)):
+        for wish in range(start + outcome.first_index, start + outcome.first_index + len(outcome.completions)):
             # Replies of another size than asked make calls overlap: then any free number is as good.
             taken = wish in held or wish in numbers
             free = (number for number in itertools.count() if number not in held and number not in numbers)
             numbers.append(next(free) if taken else wish)
         cost = self.prices.cost(outcome.usage) if self.prices else None
         usage = replace(outcome.usage, calls=1)
-        seed = None if self.seed is None else seed_of(question.id, self.seed) + start + outcome.first
+        seed = None if self.seed is None else question_seed(question.id, self.seed) + start + outcome.first_index
         completions: Sequence[Completion] = outcome.completions
-        if self.states is not None:  # first of all, so that no sample in the file is without its states
-            completions = self.states.append(question.id, numbers, completions)
+        if self.state_file is not None:  # first of all, so that no sample in the file is without its states
+            completions = self.state_file.append(question.id, numbers, completions)
         self.store.add_samples(question.id, completions, numbers=numbers, usage=usage, cost=cost, seed=seed)
         held.update(numbers)
-        self.added += len(numbers)
+        self.added_samples += len(numbers)
         self.usage += usage
-        self.purse.spent += cost or 0.0
-        self.failed_in_a_row = 0
-        self._tell()
+        self.budget.total_cost += cost or 0.0
+        self.consecutive_failures = 0
+        self._report()
 
-    def _lost(self, question: StoredQuestion, lost: int, error: SwiftClientError) -> None:
+    def _record_loss(self, question: StoredQuestion, count: int, error: SwiftClientError) -> None:
         """Note what was lost, under the first cause that is not the budget's end: a draw may hold several."""
         causes = getattr(error, "causes", ()) or (error,)
         real = [cause for cause in causes if not isinstance(cause, BudgetExceededError)]
         if real:
-            self.failures.append(CollectFailure(question_id=question.id, lost=lost, error=real[0]))
+            self.failures.append(CollectFailure(question_id=question.id, lost=count, error=real[0]))
 
     def _count_failure(self, error: SwiftClientError) -> None:
         """Give up where question after question fails: a wrong model name would cost 5,000 requests to tell."""
-        if self.limit.refused:
+        if self.limiter.exhausted:
             return
-        self.failed_in_a_row += 1
-        if self.failed_in_a_row >= GIVE_UP and not self.stopped:
-            self.stopped = "failures"
-            if not self.added:
+        self.consecutive_failures += 1
+        if self.consecutive_failures >= MAX_CONSECUTIVE_FAILURES and not self.stop_reason:
+            self.stop_reason = "failures"
+            if not self.added_samples:
                 raise error
 
-    def _held(self, question: StoredQuestion) -> set[int]:
-        return self.held.setdefault(question.id, set())
+    def _indices_in_file(self, question: StoredQuestion) -> set[int]:
+        return self.existing_indices.setdefault(question.id, set())
 
-    def _missing(self, question: StoredQuestion) -> list[int]:
-        held = self._held(question)
+    def _missing_indices(self, question: StoredQuestion) -> list[int]:
+        held = self._indices_in_file(question)
         return [number for number in range(self.n) if number not in held]
 
-    def _prompt_cost(self, question: StoredQuestion) -> float:
-        return self.prices.dearest_prompt(question.messages) if self.prices else 0.0
+    def _max_prompt_cost(self, question: StoredQuestion) -> float:
+        return self.prices.max_prompt_cost(question.messages) if self.prices else 0.0
 
     def _cost(self) -> float | None:
-        return self.purse.spent if self.prices else None
+        return self.budget.total_cost if self.prices else None
 
     def _elapsed(self) -> float:
-        return time.perf_counter() - self.started
+        return time.perf_counter() - self.start_time
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         """Report; a callback's own error may not cost replies that are under way."""
         if not self.on_progress:
             return
-        samples, in_file, cost = self.had + self.added, self.before.samples + self.added, self._cost()
-        still = max(0, self.wanted - samples)
+        samples, in_file, cost = (
+            self.initial_samples + self.added_samples,
+            self.prior_totals.samples + self.added_samples,
+            self._cost(),
+        )
+        still = max(0, self.target_samples - samples)
         try:
             self.on_progress(
                 CollectProgress(
                     samples=samples,
-                    wanted=max(self.wanted, samples),
-                    requests=self.limit.requests,
+                    wanted=max(self.target_samples, samples),
+                    requests=self.limiter.requests,
                     failures=sum(failure.lost for failure in self.failures),
-                    usage=self.before.usage + self.usage,
+                    usage=self.prior_totals.usage + self.usage,
                     cost=cost,
                     expected_cost=None if cost is None or not in_file else cost + cost / in_file * still,
                     elapsed=self._elapsed(),
@@ -223,7 +229,7 @@ class Run:
             logger.exception("on_progress failed; collecting goes on")
 
 
-def gaps(numbers: Sequence[int]) -> list[list[int]]:
+def contiguous_ranges(numbers: Sequence[int]) -> list[list[int]]:
     """Cut rising numbers into runs without holes: 0 1 4 5 → 0 1, 4 5."""
     runs = itertools.groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
     return [[number for _, number in run] for _, run in runs]

@@ -19,7 +19,7 @@ from swift_client.types import Message
 
 
 @dataclass(frozen=True, kw_only=True)
-class Graded:
+class GradingSummary:
     """What a samples file holds once its questions have answers."""
 
     path: str
@@ -39,12 +39,12 @@ class Graded:
         return asdict(self)
 
 
-def give_answers(
+def add_answers(
     samples: str | os.PathLike[str],
     questions: str | os.PathLike[str] | Iterable[StoredQuestion] = (),
     *,
     grade: GraderSpec = "auto",
-) -> Graded:
+) -> GradingSummary:
     """Write the right answers of ``questions`` beside those stored questions that have the same prompt.
 
     A stored question is found by its messages, however its id and its sampling: ``best_of`` keeps one for each way of
@@ -55,7 +55,7 @@ def give_answers(
         ConfigurationError: a file cannot be read, is in use, or no question matches.
     """
     given = read_questions(questions) if isinstance(questions, (str, os.PathLike)) else list(questions)
-    matched = _answer(samples, given) if given else 0
+    matched = _store_answers(samples, given) if given else 0
     counts = {"questions": 0, "unlabelled": 0, "right": 0, "wrong": 0, "unknown": 0}
     for group in StoredGroups([samples], grade=grade):
         unknown = int(np.isnan(group.labels).sum())
@@ -65,13 +65,13 @@ def give_answers(
         counts["right"] += right
         counts["wrong"] += len(group.labels) - unknown - right
         counts["unknown"] += unknown
-    return Graded(path=os.fspath(samples), matched=matched, **counts)
+    return GradingSummary(path=os.fspath(samples), matched=matched, **counts)
 
 
-def _answer(samples: str | os.PathLike[str], given: list[StoredQuestion]) -> int:
-    known = {_key(question.messages): question for question in given if question.answer is not None}
+def _store_answers(samples: str | os.PathLike[str], questions: list[StoredQuestion]) -> int:
+    known = {_messages_key(question.messages): question for question in questions if question.answer is not None}
     with SampleStore(samples) as store:
-        pairs = [(held, known.get(_key(held.messages))) for held in store.questions()]
+        pairs = [(held, known.get(_messages_key(held.messages))) for held in store.questions()]
     answered = [
         replace(held, answer=found.answer, family=found.family or held.family) for held, found in pairs if found
     ]
@@ -85,5 +85,5 @@ def _answer(samples: str | os.PathLike[str], given: list[StoredQuestion]) -> int
     return len(answered)
 
 
-def _key(messages: tuple[Message, ...]) -> str:
+def _messages_key(messages: tuple[Message, ...]) -> str:
     return json.dumps(messages, sort_keys=True)

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from swift_client.atomic_write import draft_of
+from swift_client.atomic_write import atomic_write
 from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.store import Sample, SampleStore, StoredQuestion
 
-ROWS = 1024
+ROW_GROUP_SIZE = 1024
 """Samples in memory at once, and in a row group."""
 
 
@@ -35,15 +35,15 @@ def export_parquet(samples: str | os.PathLike[str], out: str | os.PathLike[str])
     try:
         with (
             SampleStore(samples) as store,
-            draft_of(target) as draft,
+            atomic_write(target) as draft,
             pyarrow.parquet.ParquetWriter(draft, schema, compression="zstd") as writer,
         ):
             rows: list[dict[str, Any]] = []
-            for question, held in store.groups():
+            for question, held in store.questions_with_samples():
                 for sample in held:
                     rows.append(_row(question, sample))
                     count += 1
-                    if len(rows) == ROWS:
+                    if len(rows) == ROW_GROUP_SIZE:
                         writer.write_table(pyarrow.Table.from_pylist(rows, schema))
                         rows.clear()
             writer.write_table(pyarrow.Table.from_pylist(rows, schema))

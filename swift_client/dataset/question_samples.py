@@ -34,7 +34,7 @@ class Group:
             raise ValueError(f"Question {self.question_id}: a label is not 0, 1 or NaN.")
 
 
-def trainable(group: Group) -> I64:
+def trainable_indices(group: Group) -> I64:
     """Return the positions of the completions that can be learned from: whole, labelled, with tokens."""
     usable = [c.complete and len(c.tokens) > 0 for c in group.completions]
     return np.flatnonzero(np.array(usable, np.bool_) & ~np.isnan(group.labels))

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from swift_client.errors import ConfigurationError
-from swift_client.sampling import order
+from swift_client.sampling import create_sample_request
 from swift_client.store import StoredQuestion
 
-_FORM = 'A line is {"id": "q1", "prompt": "What is 17 * 24?", "answer": "408"}; "messages" may stand for "prompt".'
+_FORMAT_HINT = (
+    'A line is {"id": "q1", "prompt": "What is 17 * 24?", "answer": "408"}; "messages" may stand for "prompt".'
+)
 
 
 def read_questions(path: str | os.PathLike[str]) -> list[StoredQuestion]:
@@ -23,18 +25,18 @@ def read_questions(path: str | os.PathLike[str]) -> list[StoredQuestion]:
     questions: dict[str, StoredQuestion] = {}
     for number, value in read_lines(path, "questions"):
         try:
-            question = _question(value)
+            question = _parse_question(value)
             if question.id in questions:
                 raise ConfigurationError(f"the id {question.id!r} stands on an earlier line.", hint="Ids are unique.")
         except ConfigurationError as error:
-            raise at_line(path, number, error) from error
+            raise error_at_line(path, number, error) from error
         questions[question.id] = question
     if not questions:
-        raise ConfigurationError(f"{path} holds no question.", hint=_FORM)
+        raise ConfigurationError(f"{path} holds no question.", hint=_FORMAT_HINT)
     return list(questions.values())
 
 
-def read_lines(path: str | os.PathLike[str], what: str) -> list[tuple[int, dict[str, Any]]]:
+def read_lines(path: str | os.PathLike[str], content: str) -> list[tuple[int, dict[str, Any]]]:
     """Read JSON objects, one a line, with their line numbers from 1; empty lines are passed over.
 
     Raises:
@@ -44,11 +46,11 @@ def read_lines(path: str | os.PathLike[str], what: str) -> list[tuple[int, dict[
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigurationError(
-            f"The {what} {path} cannot be read: {error.strerror}.", hint="Check the path."
+            f"The {content} {path} cannot be read: {error.strerror}.", hint="Check the path."
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(
-            f"The {what} {path} are no UTF-8 text: {error}.", hint="Save them as UTF-8."
+            f"The {content} {path} are no UTF-8 text: {error}.", hint="Save them as UTF-8."
         ) from error
     lines = []
     for number, line in enumerate(text.split("\n"), start=1):  # splitlines() also cuts at U+2028, which JSON may hold
@@ -58,39 +60,39 @@ def read_lines(path: str | os.PathLike[str], what: str) -> list[tuple[int, dict[
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
             wrong = ConfigurationError(f"it is no JSON ({error}).", hint="Each line is one JSON object.")
-            raise at_line(path, number, wrong) from error
+            raise error_at_line(path, number, wrong) from error
         if not isinstance(value, dict):
-            raise at_line(
+            raise error_at_line(
                 path, number, ConfigurationError("it is no JSON object.", hint="Each line is one JSON object.")
             )
         lines.append((number, value))
     return lines
 
 
-def at_line(path: str | os.PathLike[str], number: int, error: ConfigurationError) -> ConfigurationError:
+def error_at_line(path: str | os.PathLike[str], number: int, error: ConfigurationError) -> ConfigurationError:
     """Return the error with the place where it was found in front."""
     return ConfigurationError(f"{path}, line {number}: {error.message}", hint=error.hint)
 
 
-def _question(value: dict[str, Any]) -> StoredQuestion:
+def _parse_question(value: dict[str, Any]) -> StoredQuestion:
     if ("prompt" in value) == ("messages" in value):
-        raise ConfigurationError('it needs either "prompt" or "messages".', hint=_FORM)
-    identity = _text("id", value.get("id"))
+        raise ConfigurationError('it needs either "prompt" or "messages".', hint=_FORMAT_HINT)
+    identity = _parse_text("id", value.get("id"))
     if not identity:
-        raise ConfigurationError('it has no "id".', hint=_FORM)
+        raise ConfigurationError('it has no "id".', hint=_FORMAT_HINT)
     prompt = value["prompt"] if "prompt" in value else value["messages"]
     return StoredQuestion(
         id=identity,
-        messages=order(prompt, 1).messages,
-        answer=_text("answer", value.get("answer")),
-        family=_text("family", value.get("family")),
+        messages=create_sample_request(prompt, 1).messages,
+        answer=_parse_text("answer", value.get("answer")),
+        family=_parse_text("family", value.get("family")),
     )
 
 
-def _text(name: str, value: object) -> str | None:
+def _parse_text(name: str, value: object) -> str | None:
     """Take a text, or a number as JSON writes it."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, (int, float)):
         return json.dumps(value)
-    raise ConfigurationError(f"{name!r} is a {type(value).__name__} and not a text.", hint=_FORM)
+    raise ConfigurationError(f"{name!r} is a {type(value).__name__} and not a text.", hint=_FORMAT_HINT)

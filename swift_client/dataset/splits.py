@@ -33,7 +33,7 @@ class Split:
 
     def fold(self, question_id: str) -> int | None:
         """Return the fold that the question belongs to, from 0; None for a test question."""
-        beyond = fraction(f"{self.seed}:{question_id}") - self.test
+        beyond = hash_fraction(f"{self.seed}:{question_id}") - self.test
         if beyond < 0:
             return None
         share = (1 - self.test - self.validation) / (self.folds - 1)
@@ -55,7 +55,7 @@ class Split:
         return "validation" if fold == (0 if held is None else (held + 1) % self.folds) else "train"
 
 
-def fraction(key: str) -> float:
+def hash_fraction(key: str) -> float:
     """Return a number in 0..1, evenly spread over keys, the same for a key in every process."""
     digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

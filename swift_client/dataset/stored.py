@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from swift_client.dataset.graders import GraderSpec, grade_all, grader
+from swift_client.dataset.graders import GraderSpec, grade_all, resolve_grader
 from swift_client.dataset.question_samples import Group
 from swift_client.errors import ConfigurationError
 from swift_client.models import AnyHead, HiddenHead
-from swift_client.store import Layout, Sample, SampleStore, StateFile, StoredQuestion
+from swift_client.store import Sample, SampleStore, StateFile, StateLayout, StoredQuestion
 from swift_client.types import Completion
 
 States = Literal["layers", "vocabulary"]
@@ -46,11 +46,11 @@ class StoredGroups:
         only: Callable[[StoredQuestion], bool] = lambda question: True,
     ) -> None:
         if not callable(grade):
-            grader(grade)
+            resolve_grader(grade)
         self._paths, self._grade, self._only = tuple(paths), grade, only
-        self.layout = _common([_layout(path, states, layers) for path in self._paths]) if states else None
+        self.layout = _common_layout([_read_layout(path, states, layers) for path in self._paths]) if states else None
         """What the hidden states' columns are."""
-        sources = {source for path in self._paths for source in _sources(path)}
+        sources = {source for path in self._paths for source in _read_sources(path)}
         if len(sources) != 1:
             listed = ", ".join(f"{provider}/{model}" for provider, model in sorted(sources))
             raise ConfigurationError(
@@ -67,33 +67,33 @@ class StoredGroups:
                 for question in filter(self._only, store.questions()):
                     if not (samples := store.samples(question.id)):
                         continue
-                    completions = tuple(self._carrying(sample, file) for sample in samples)
+                    completions = tuple(self._with_states(sample, file) for sample in samples)
                     labels = np.array([np.nan if sample.label is None else sample.label for sample in samples])
                     if np.isnan(labels).any() and question.answer is not None:
                         graded = grade_all(completions, question.answer, self._grade).labels
                         labels = np.where(np.isnan(labels), graded, labels)
                     yield Group(question_id=question.id, completions=completions, labels=labels, family=question.family)
 
-    def _carrying(self, sample: Sample, file: StateFile | None) -> Completion:
+    def _with_states(self, sample: Sample, file: StateFile | None) -> Completion:
         if file is None or self.layout is None:
             return sample.completion
         states = file.states(sample.question_id, sample.index, self.layout)
         return replace(sample.completion, hidden_states=states)
 
 
-def states_of(head: AnyHead | None) -> dict[str, Any]:
+def state_options(head: AnyHead | None) -> dict[str, Any]:
     """Return what a head reads of captured hidden states, as arguments of :class:`StoredGroups`."""
     if not isinstance(head, HiddenHead):
         return {}
     return {"states": "layers", "layers": head.layers} if head.layers else {"states": "vocabulary"}
 
 
-def _layout(path: str | os.PathLike[str], states: States, layers: Sequence[int] | None) -> Layout:
+def _read_layout(path: str | os.PathLike[str], states: States, layers: Sequence[int] | None) -> StateLayout:
     with StateFile(path) as file:
-        return file.layout.states(layers) if states == "layers" else file.layout.logprobs()
+        return file.layout.select_layers(layers) if states == "layers" else file.layout.select_vocabulary()
 
 
-def _common(layouts: Sequence[Layout]) -> Layout:
+def _common_layout(layouts: Sequence[StateLayout]) -> StateLayout:
     if any(layout != layouts[0] for layout in layouts):
         raise ConfigurationError(
             "The files' hidden states are not alike.", hint="Capture all of them with the same model and --layers."
@@ -101,7 +101,7 @@ def _common(layouts: Sequence[Layout]) -> Layout:
     return layouts[0]
 
 
-def _sources(path: str | os.PathLike[str]) -> set[tuple[str, str]]:
+def _read_sources(path: str | os.PathLike[str]) -> set[tuple[str, str]]:
     with SampleStore(path) as store:
         sources = set(store.sources().values())
     if not sources:

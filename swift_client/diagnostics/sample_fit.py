@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swift_client.logprobs.goodness_of_fit import chance, fit
+from swift_client.logprobs.goodness_of_fit import p_values, run_fit_test
 from swift_client.types import Completion
 
-_RARE = 0.001
+_MIN_P_VALUE = 0.001
 """Chance below which true lists are not believed to give such samples."""
 
 
@@ -47,14 +47,14 @@ class SampleFit:
             f"{self.high:.0%}) and is listed with {self.stated:.0%}; log score {self.log_score:.2f}, "
             f"{self.expected:.2f} promised"
         )
-        if self.chance_of_less < _RARE:
+        if self.chance_of_less < _MIN_P_VALUE:
             return f"Fit: NO. {seen}: the lists are not what the tokens are drawn from; do not trust them."
-        if self.chance_of_more < _RARE:
+        if self.chance_of_more < _MIN_P_VALUE:
             return f"Fit: colder than stated. {seen}: likelier tokens come than the lists say (top_p, or no sampling)."
         return f"Fit: yes. {seen}."
 
 
-def sample_fit(completions: Sequence[Completion]) -> SampleFit | None:
+def measure_sample_fit(completions: Sequence[Completion]) -> SampleFit | None:
     """Measure the fit of each completion's first token; None where fewer than two have a list."""
     firsts = [each for each in completions if each.tokens and each.top_logprobs.shape[1] > 0]
     if len(firsts) < 2:
@@ -66,9 +66,9 @@ def sample_fit(completions: Sequence[Completion]) -> SampleFit | None:
     chosen = np.array([each.logprobs[0] for each in firsts], np.float32)
     censored = np.array([each.censored[0] for each in firsts], np.bool_)
     token, times = Counter(each.tokens[0] for each in firsts).most_common(1)[0]
-    low, high = wilson(times, len(firsts))
-    found = fit(chosen, listed, censored)
-    less, more = chance(chosen, listed, censored)
+    low, high = wilson_interval(times, len(firsts))
+    found = run_fit_test(chosen, listed, censored)
+    less, more = p_values(chosen, listed, censored)
     return SampleFit(
         samples=len(firsts),
         token=token,
@@ -83,9 +83,9 @@ def sample_fit(completions: Sequence[Completion]) -> SampleFit | None:
     )
 
 
-def wilson(times: int, count: int, z: float = 1.96) -> tuple[float, float]:
+def wilson_interval(successes: int, total: int, z: float = 1.96) -> tuple[float, float]:
     """Return Wilson's interval of a share, 0..1 (Wilson 1927): honest for few samples and for 0 and 1."""
-    share, more = times / count, z * z / count
+    share, more = successes / total, z * z / total
     middle = (share + more / 2) / (1 + more)
-    half = z / (1 + more) * math.sqrt(share * (1 - share) / count + more / (4 * count))
+    half = z / (1 + more) * math.sqrt(share * (1 - share) / total + more / (4 * total))
     return max(0.0, middle - half), min(1.0, middle + half)

@@ -11,30 +11,30 @@ from swift_client import answers
 from swift_client.dataset.question_samples import Group
 from swift_client.dataset.splits import Split
 from swift_client.errors import ConfigurationError, MissingExtraError
-from swift_client.evaluation.methods import Method, right_share
-from swift_client.evaluation.pools import Pools, Scoring, free_scorings, pool
+from swift_client.evaluation.methods import Method, accuracy_by_method
+from swift_client.evaluation.pools import QuestionScorer, StackedPools, build_pool, label_free_scorers
 from swift_client.features import TokenTable, listed_ranks, response, token
-from swift_client.features.segments import F64, mean_runs
+from swift_client.features.segments import F64, segment_mean
 from swift_client.models import PlattCalibration
 from swift_client.scoring.result import Scores
 from swift_client.scoring.scorers import score, wepr
-from swift_client.selection.voting import cisc, subsets
+from swift_client.selection.voting import cisc, draw_subsets
 from swift_client.types import Completion
 
-MOST_RANKS = 10
+MAX_RANKS = 10
 """Ranks that WEPR reads; its authors found nothing beyond."""
-FEW = 0.01
+MAX_UNSCORED_SHARE = 0.01
 """Share of completions that WEPR may leave unscored, for want of ranks, to read one rank more from the others."""
 
 TEMPERATURES = tuple(float(temperature) for temperature in np.round(np.geomspace(0.01, 10, 25), 4))
-TUNED_AT = 8
+TUNING_N = 8
 """Completions a question when the temperature is tuned."""
 
 
 class Baselines(NamedTuple):
     """What could be trained."""
 
-    scorings: dict[str, Scoring]
+    scorers: dict[str, QuestionScorer]
     """"length", "wepr" and "swift"."""
     temperature: float | None
     """Of CISC, the one most often right on the training questions; None where they cannot tell."""
@@ -42,7 +42,7 @@ class Baselines(NamedTuple):
     """One for each that could not be trained."""
 
 
-def trained_baselines(
+def train_baselines(
     groups: Iterable[Group],
     *,
     split: Split,
@@ -61,10 +61,10 @@ def trained_baselines(
         from swift_client.training.fit import fit
     except ImportError as error:
         raise MissingExtraError.needs("train", "Training the baselines") from error
-    found: dict[str, Scoring] = {}
+    found: dict[str, QuestionScorer] = {}
     notes = []
     try:
-        found |= _logistic_baselines(groups, split)
+        found |= _train_logistic_baselines(groups, split)
     except ConfigurationError as error:
         notes.append(f"WEPR and length are left out: {error.message}")
     try:
@@ -74,70 +74,70 @@ def trained_baselines(
         found["swift"] = lambda completions: score(completions, head)
     except ConfigurationError as error:
         notes.append(f"SWIFT as published is left out: {error.message}")
-    return Baselines(found, _temperature(groups, split, answer, seed), tuple(notes))
+    return Baselines(found, _tune_temperature(groups, split, answer, seed), tuple(notes))
 
 
-def _temperature(groups: Iterable[Group], split: Split, answer: answers.Spec, seed: int) -> float | None:
+def _tune_temperature(groups: Iterable[Group], split: Split, answer: answers.Spec, seed: int) -> float | None:
     """Tune CISC as its authors do, one temperature for all questions, on those that have most completions."""
-    scorings = free_scorings({"probability"})
-    learned = [pool(group, scorings, answer) for group in groups if split.part(group.question_id) == "train"]
+    scorings = label_free_scorers({"probability"})
+    learned = [build_pool(group, scorings, answer) for group in groups if split.part(group.question_id) == "train"]
     size = max((len(each.labels) for each in learned), default=0)
     if size < 2:
         return None
-    pools = Pools.of([each for each in learned if len(each.labels) == size])
+    pools = StackedPools.stack([each for each in learned if len(each.labels) == size])
     rows = [
-        Method(name=f"{temperature}", label="", score="probability", by=cisc(temperature, standardize=False))
+        Method(name=f"{temperature}", label="", scorer="probability", rule=cisc(temperature, standardize=False))
         for temperature in TEMPERATURES
     ]
-    draws = subsets(size, min(size, TUNED_AT), most=50, seed=seed)
-    shares = right_share(rows, pools, draws, auto=answer == "auto", agreement=None)
+    draws = draw_subsets(size, min(size, TUNING_N), max_subsets=50, seed=seed)
+    shares = accuracy_by_method(rows, pools, draws, auto_answer=answer == "auto", agreement=None)
     return max(TEMPERATURES, key=lambda temperature: (shares[f"{temperature}"].mean(), temperature))
 
 
-def _logistic_baselines(groups: Iterable[Group], split: Split) -> dict[str, Scoring]:
-    from swift_client.dataset.question_samples import trainable
+def _train_logistic_baselines(groups: Iterable[Group], split: Split) -> dict[str, QuestionScorer]:
+    from swift_client.dataset.question_samples import trainable_indices
 
-    blocks, labels = [np.zeros((0, 1 + 2 * MOST_RANKS))], [np.zeros(0)]
+    blocks, labels = [np.zeros((0, 1 + 2 * MAX_RANKS))], [np.zeros(0)]
     ranks: list[int] = []
     for group in groups:
         if split.part(group.question_id) == "train":
-            kept = trainable(group)
+            kept = trainable_indices(group)
             completions = [group.completions[at] for at in kept]
-            blocks.append(_columns(completions))
+            blocks.append(_feature_columns(completions))
             ranks += [listed_ranks(completion) for completion in completions]
             labels.append(group.labels[kept])
     columns, right, listed = np.concatenate(blocks), np.concatenate(labels), np.array(ranks, np.int64)
     if len(set(right.tolist())) < 2:
         raise ConfigurationError(f"{len(right)} training completions are not both right and wrong.")
-    found = {"length": _by_length(columns[:, :1], right)}
-    k = int(min(np.quantile(listed, FEW, method="lower"), MOST_RANKS))
+    found = {"length": _length_scorer(columns[:, :1], right)}
+    k = int(min(np.quantile(listed, MAX_UNSCORED_SHARE, method="lower"), MAX_RANKS))
     readable = listed >= k
     if k and len(set(right[readable].tolist())) == 2:
-        used = [1 + rank for rank in range(k)] + [1 + MOST_RANKS + rank for rank in range(k)]
-        weight, bias = logistic(columns[readable][:, used], right[readable])
+        used = [1 + rank for rank in range(k)] + [1 + MAX_RANKS + rank for rank in range(k)]
+        weight, bias = fit_logistic(columns[readable][:, used], right[readable])
         # WEPR's own sign: its logistic tells what is wrong.
-        found["wepr"] = _with_odds(wepr(bias=-bias, mean_weight=-weight[:k], max_weight=-weight[k:]), "wepr")
+        found["wepr"] = _with_probabilities(wepr(bias=-bias, mean_weight=-weight[:k], max_weight=-weight[k:]), "wepr")
     return found
 
 
-def _columns(completions: Sequence[Completion]) -> F64:
+def _feature_columns(completions: Sequence[Completion]) -> F64:
     """Log length, then mean and highest surprise of each rank, (N, 1 + 2 · MOST_RANKS)."""
-    table = TokenTable(completions, width=MOST_RANKS)
-    means = [mean_runs(row, table.offsets) for row in token.rank_surprise(table)]
+    table = TokenTable(completions, width=MAX_RANKS)
+    means = [segment_mean(row, table.offsets) for row in token.rank_surprise(table)]
     return np.stack([response.log_length(table), *means, *response.max_rank_surprise(table)], axis=1)
 
 
-def _by_length(columns: F64, right: F64) -> Scoring:
-    weight, bias = logistic(columns, right)
+def _length_scorer(columns: F64, labels: F64) -> QuestionScorer:
+    weight, bias = fit_logistic(columns, labels)
 
     def length(completions: Sequence[Completion]) -> F64:
         tokens = np.array([len(completion.tokens) for completion in completions])
         return np.where(tokens > 0, np.log1p(tokens) * weight[0] + bias, np.nan)
 
-    return _with_odds(length, "length")
+    return _with_probabilities(length, "length")
 
 
-def _with_odds(scorer: Callable[[Sequence[Completion]], object], name: str) -> Scoring:
+def _with_probabilities(scorer: Callable[[Sequence[Completion]], object], name: str) -> QuestionScorer:
     """Add the probability to a scorer whose scores are log odds."""
     odds = PlattCalibration(a=1.0, b=0.0)
 
@@ -148,12 +148,12 @@ def _with_odds(scorer: Callable[[Sequence[Completion]], object], name: str) -> S
     return scoring
 
 
-def logistic(columns: F64, right: F64) -> tuple[F64, float]:
+def fit_logistic(columns: F64, labels: F64) -> tuple[F64, float]:
     """Fit a logistic regression (L2, C = 1, standardized columns); return weights (d,) and bias for raw columns."""
     from sklearn.linear_model import LogisticRegression
 
     mean, scale = columns.mean(axis=0), columns.std(axis=0)
     scale = np.where(scale > 1e-9, scale, 1.0)
-    model = LogisticRegression(max_iter=1000).fit((columns - mean) / scale, right)
+    model = LogisticRegression(max_iter=1000).fit((columns - mean) / scale, labels)
     weight = model.coef_[0] / scale
     return weight, float(model.intercept_[0] - weight @ mean)

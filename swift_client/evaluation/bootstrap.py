@@ -7,7 +7,7 @@ import numpy as np
 from swift_client.evaluation.result import Estimate
 from swift_client.features.segments import F64
 
-_VALUES_AT_ONCE = 1 << 22
+_MAX_BLOCK_VALUES = 1 << 22
 """Draws held at once."""
 
 
@@ -15,7 +15,7 @@ def resampled_sums(columns: F64, *, resamples: int, seed: int) -> F64:
     """Return sums over questions drawn with replacement, (R, C), for columns (Q, C) of finite numbers."""
     count = len(columns)
     rng = np.random.default_rng(seed)
-    step = max(1, _VALUES_AT_ONCE // count)
+    step = max(1, _MAX_BLOCK_VALUES // count)
     sums = []
     for start in range(0, resamples, step):
         many = min(step, resamples - start)

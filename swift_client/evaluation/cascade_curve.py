@@ -10,13 +10,13 @@ import numpy as np
 from swift_client.dataset.question_samples import Group
 from swift_client.errors import ConfigurationError
 from swift_client.evaluation.bootstrap import estimate, resampled_sums
-from swift_client.evaluation.evaluate import Progress
+from swift_client.evaluation.evaluate import ProgressCallback
 from swift_client.evaluation.result import Estimate
-from swift_client.evaluation.risk.replay import asked
+from swift_client.evaluation.risk.replay import replay_question
 from swift_client.features.segments import F64
-from swift_client.reranker.acceptance import confidence
-from swift_client.selection.select import Rules
-from swift_client.selection.voting import subsets
+from swift_client.reranker.acceptance import answer_log_odds
+from swift_client.selection.select import SelectionConfig
+from swift_client.selection.voting import draw_subsets
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -36,15 +36,15 @@ class CurvePoint:
 
 def cascade_curve(
     groups: Iterable[Group],
-    rules: Rules,
+    config: SelectionConfig,
     *,
-    first: int = 1,
+    first_n: int = 1,
     n: int = 16,
     orders: int = 4,
     points: int = 21,
     resamples: int = 1000,
     seed: int = 0,
-    progress: Progress = lambda stage, done: None,
+    progress: ProgressCallback = lambda stage, done: None,
 ) -> tuple[CurvePoint, ...]:
     """Replay ``Cascade([(reranker, first), (reranker, n)])`` on labelled questions with n completions or more.
 
@@ -59,11 +59,11 @@ def cascade_curve(
         progress("questions", done)
         if len(group.completions) < n or np.isnan(group.labels).all():
             continue
-        draws = subsets(len(group.completions), n, most=orders, seed=seed)
+        draws = draw_subsets(len(group.completions), n, max_subsets=orders, seed=seed)
         for draw in draws.tolist():
             completions = [group.completions[at] for at in draw]
-            few, many = (asked(completions, rules, n=each) for each in (first, n))
-            sure = confidence(few.selection)
+            few, many = (replay_question(completions, config, n=each) for each in (first_n, n))
+            sure = answer_log_odds(few.selection)
             right = [group.labels[draw[each.selection.winner]] == 1 for each in (few, many)]
             rows.append((-np.inf if sure is None else sure, right[0], few.tokens, right[1], many.tokens))
         drawn.append(len(draws))

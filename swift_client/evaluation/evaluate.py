@@ -18,10 +18,10 @@ from swift_client import answers
 from swift_client.dataset.question_samples import Group
 from swift_client.dataset.splits import Split
 from swift_client.errors import ArtifactError, ConfigurationError
-from swift_client.evaluation.baselines import trained_baselines
+from swift_client.evaluation.baselines import train_baselines
 from swift_client.evaluation.compare import Comparison
 from swift_client.evaluation.methods import METHODS, NO_SCORE, Agreement, methods
-from swift_client.evaluation.pools import Pool, Scoring, free_scorings, head_scoring, pool
+from swift_client.evaluation.pools import Pool, QuestionScorer, build_pool, head_scorer, label_free_scorers
 from swift_client.evaluation.result import Evaluation
 from swift_client.models import AnyHead, HeadArtifact, HiddenHead
 from swift_client.training.calibration_metrics import reliability
@@ -29,7 +29,7 @@ from swift_client.training.calibration_metrics import reliability
 NS = (1, 2, 4, 8, 16)
 PARTS = ("train", "validation", "test")
 
-Progress = Callable[[str, int], None]
+ProgressCallback = Callable[[str, int], None]
 """Called with a stage ("questions", "epochs", "completions drawn") and how many of it are done."""
 
 
@@ -47,7 +47,7 @@ def evaluate(
     trained: bool = True,
     provider: str | None = None,
     model: str | None = None,
-    progress: Progress = lambda stage, done: None,
+    progress: ProgressCallback = lambda stage, done: None,
 ) -> Evaluation:
     """Compare ``head`` with every other method on the questions of one part of ``groups``.
 
@@ -75,22 +75,22 @@ def evaluate(
         ArtifactMismatchError: the head is for another model.
         MissingExtraError: the trained baselines need the extra "train".
     """
-    wanted = _whole_numbers(ns, subsets, resamples)
+    wanted = _validate_ns(ns, subsets, resamples)
     if split not in (*PARTS, "all"):
         raise ConfigurationError(
             f"There is no split {split!r}.", hint="Use train, validation, test, or all for files of unseen questions."
         )
     if head is not None and provider is not None:
         head.check(provider=provider, model=model, k=head.k_max)
-    parts, notes = split_of(head)
-    spec = answer_of(head) if isinstance(answer, EllipsisType) else answer
+    parts, notes = get_split(head)
+    spec = get_answer_spec(head) if isinstance(answer, EllipsisType) else answer
     groups = list(groups) if iter(groups) is groups else groups
-    scorings = free_scorings({method.score for method in METHODS})
+    scorings = label_free_scorers({method.scorer for method in METHODS})
     if head is not None:
-        scorings["head"] = head_scoring(head)
+        scorings["head"] = head_scorer(head)
     if split in ("train", "validation"):
         notes.append(f"These are {split} questions, which the head was fitted on: expect less on others.")
-    pools = _read(groups, split, parts, scorings, spec, progress, notes)
+    pools = _read_pools(groups, split, parts, scorings, spec, progress, notes)
     largest = max(len(each.labels) for each in pools)
     asked = tuple(n for n in wanted if n <= largest)
     if not asked:
@@ -107,26 +107,28 @@ def evaluate(
     elif trained and source is not None:
         source = list(source) if iter(source) is source else source
         k = head.k_max if head else None
-        found = trained_baselines(source, split=parts, answer=spec, k=k, seed=seed, progress=progress)
-        more = _read(groups, split, parts, found.scorings, spec, progress, [])
-        pools = [one.joined(other) for one, other in zip(pools, more, strict=True)]
-        scorings |= found.scorings
+        found = train_baselines(source, split=parts, answer=spec, k=k, seed=seed, progress=progress)
+        more = _read_pools(groups, split, parts, found.scorers, spec, progress, [])
+        pools = [one.merge_scores(other) for one, other in zip(pools, more, strict=True)]
+        scorings |= found.scorers
         temperature = found.temperature
         notes += found.notes
-    notes += _notes(pools, wanted, asked, scored="head" in scorings)
-    if head is not None and not head.helps:
+    notes += _data_notes(pools, wanted, asked, has_head="head" in scorings)
+    if head is not None and not head.beats_majority:
         notes.append("Training found this head no better than majority: best_of votes by count instead.")
     table = Comparison(
         pools,
-        [method for method in methods(temperature) if method.score in (NO_SCORE, *scorings)],
+        [method for method in methods(temperature) if method.scorer in (NO_SCORE, *scorings)],
         ns=asked,
-        most=subsets,
+        max_subsets=subsets,
         seed=seed,
-        auto=spec == "auto",
-        agreement=Agreement.of(head) if isinstance(head, HeadArtifact) else None,
+        auto_answer=spec == "auto",
+        agreement=Agreement.from_head(head) if isinstance(head, HeadArtifact) else None,
         progress=lambda done: progress("completions drawn", done),
     )
-    chances, came_true = table.chances("head", asked[-1]) if head is not None else (np.zeros(0), np.zeros(0))
+    chances, came_true = (
+        table.labelled_probabilities("head", asked[-1]) if head is not None else (np.zeros(0), np.zeros(0))
+    )
     return Evaluation(
         rows=table.rows(resamples=resamples),
         ns=asked,
@@ -138,14 +140,14 @@ def evaluate(
         seed=seed,
         tokens={n: float(n * np.mean([each.tokens.mean() for each in pools if len(each.labels) >= n])) for n in asked},
         reliability=reliability(chances, came_true) if len(chances) else None,
-        head={} if head is None else _facts(head),
+        head={} if head is None else _head_facts(head),
         provider=provider,
         model=model,
         notes=tuple(notes),
     )
 
 
-def _whole_numbers(ns: Sequence[int], subsets: int, resamples: int) -> tuple[int, ...]:
+def _validate_ns(ns: Sequence[int], subsets: int, resamples: int) -> tuple[int, ...]:
     wanted = tuple(sorted(set(ns)))
     if not wanted or min(*wanted, subsets, resamples) < 1:
         raise ConfigurationError(
@@ -155,7 +157,7 @@ def _whole_numbers(ns: Sequence[int], subsets: int, resamples: int) -> tuple[int
     return wanted
 
 
-def split_of(head: AnyHead | None) -> tuple[Split, list[str]]:
+def get_split(head: AnyHead | None) -> tuple[Split, list[str]]:
     """Return how the head's questions were split, and what there is to say about it."""
     if head is None:
         return Split(), []
@@ -168,7 +170,7 @@ def split_of(head: AnyHead | None) -> tuple[Split, list[str]]:
         raise ArtifactError(f"The head's split {stored!r} cannot be read.", hint="Train it again.") from error
 
 
-def answer_of(head: AnyHead | None) -> answers.Spec:
+def get_answer_spec(head: AnyHead | None) -> answers.Spec:
     """Return how answers were compared in the head's training; ConfigurationError where only its trainer can say."""
     if head is None:
         return "auto"
@@ -180,13 +182,13 @@ def answer_of(head: AnyHead | None) -> answers.Spec:
     return spec
 
 
-def _read(
+def _read_pools(
     groups: Iterable[Group],
     split: str,
     parts: Split,
-    scorings: Mapping[str, Scoring],
+    scorers: Mapping[str, QuestionScorer],
     answer: answers.Spec,
-    progress: Progress,
+    progress: ProgressCallback,
     notes: list[str],
 ) -> list[Pool]:
     """Read the questions of the part; what is left out is added to the notes."""
@@ -200,7 +202,7 @@ def _read(
             if np.isnan(group.labels).all():
                 without += 1
             else:
-                found.append(pool(group, scorings, answer))
+                found.append(build_pool(group, scorers, answer))
         progress("questions", done)
     if without:
         notes.append(f"{without} questions are left out: none of their completions has a label.")
@@ -214,16 +216,16 @@ def _read(
     return found
 
 
-def _notes(pools: Sequence[Pool], wanted: Sequence[int], asked: Sequence[int], *, scored: bool) -> list[str]:
+def _data_notes(pools: Sequence[Pool], requested_ns: Sequence[int], ns: Sequence[int], *, has_head: bool) -> list[str]:
     notes = []
-    if left := [str(n) for n in wanted if n not in asked]:
+    if left := [str(n) for n in requested_ns if n not in ns]:
         notes.append(f"n = {', '.join(left)} is left out: no question has so many completions.")
-    enough = {n: sum(len(each.labels) >= n for each in pools) for n in asked}
+    enough = {n: sum(len(each.labels) >= n for each in pools) for n in ns}
     for n, count in enough.items():
         if count < len(pools):
             notes.append(f"At n = {n} only the {count} of {len(pools)} questions with that many completions count.")
     total = sum(len(each.labels) for each in pools)
-    if cut := sum(int((~each.whole).sum()) for each in pools):
+    if cut := sum(int((~each.complete).sum()) for each in pools):
         notes.append(
             f"{cut} of {total} completions were cut, filtered or refused: they do not vote, and win only where nothing "
             "else is there."
@@ -232,9 +234,9 @@ def _notes(pools: Sequence[Pool], wanted: Sequence[int], asked: Sequence[int], *
         notes.append(f"{unknown} of {total} completions have no label: picking one counts as wrong.")
     if unread := sum(int((each.answers < 0).sum()) for each in pools):
         notes.append(f"In {unread} of {total} completions no answer could be read: they do not vote.")
-    if scored and (silent := sum(int(np.isnan(each.scores["head"]).sum()) for each in pools)):
+    if has_head and (silent := sum(int(np.isnan(each.scores["head"]).sum()) for each in pools)):
         notes.append(f"{silent} of {total} completions have no score by the head, for want of logprobs.")
-    if outside := sum(each.outside for each in pools):
+    if outside := sum(each.out_of_distribution for each in pools):
         notes.append(
             f"On {outside} of {len(pools)} questions the answers are unlike those that the head was trained on: "
             "best_of sets it aside there, and the table shows what it would have chosen."
@@ -244,9 +246,9 @@ def _notes(pools: Sequence[Pool], wanted: Sequence[int], asked: Sequence[int], *
     return notes
 
 
-def _facts(head: AnyHead) -> dict[str, Any]:
+def _head_facts(head: AnyHead) -> dict[str, Any]:
     hidden = {"layers": list(head.layers), "width": head.width} if isinstance(head, HiddenHead) else {}
-    reads = head.beside if isinstance(head, HiddenHead) else head
+    reads = head.logprob_head if isinstance(head, HiddenHead) else head
     return {
         "name": head.name,
         "provider": head.provider,

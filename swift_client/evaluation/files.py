@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from swift_client import answers
 from swift_client.dataset.graders import GraderSpec
 from swift_client.dataset.splits import Split
-from swift_client.dataset.stored import StoredGroups, states_of
+from swift_client.dataset.stored import StoredGroups, state_options
 from swift_client.errors import ConfigurationError, MissingExtraError
-from swift_client.evaluation.evaluate import NS, Progress, answer_of
+from swift_client.evaluation.evaluate import NS, ProgressCallback, get_answer_spec
 from swift_client.evaluation.evaluate import evaluate as evaluate_groups
 from swift_client.evaluation.result import Evaluation
 from swift_client.evaluation.risk.calibrate import Acceptable
@@ -29,13 +29,13 @@ from swift_client.training.recipes import Recipe, recipe_of
 if TYPE_CHECKING:
     from swift_client.training.fit import TrainResult
 
-File = str | os.PathLike[str]
+FilePath = str | os.PathLike[str]
 
 
 def train(
-    samples: File | Sequence[File],
+    samples: FilePath | Sequence[FilePath],
     *,
-    out: File | None = None,
+    out: FilePath | None = None,
     answer: answers.Spec = "auto",
     grade: GraderSpec | None = None,
     recipe: str | Recipe = "default",
@@ -44,7 +44,7 @@ def train(
     device: str = "auto",
     k: int | None = None,
     licence: str = "unknown",
-    progress: Progress = lambda stage, done: None,
+    progress: ProgressCallback = lambda stage, done: None,
 ) -> TrainResult:
     """Train a head on samples files of one model, and write it to ``out`` if given.
 
@@ -59,7 +59,7 @@ def train(
         from swift_client.training.fit import fit
     except ImportError as error:
         raise MissingExtraError.needs("train", "Training") from error
-    groups = _stored(samples, answer, grade, states=row.states, layers=row.layers)
+    groups = _load_groups(samples, answer, grade, states=row.states, layers=row.layers)
     result = fit(
         groups,
         provider=groups.provider,
@@ -80,8 +80,8 @@ def train(
 
 
 def evaluate(
-    head: File | AnyHead | None,
-    samples: File | Sequence[File],
+    head: FilePath | AnyHead | None,
+    samples: FilePath | Sequence[FilePath],
     *,
     split: str = "test",
     ns: Sequence[int] = NS,
@@ -90,9 +90,9 @@ def evaluate(
     seed: int = 0,
     answer: answers.Spec | EllipsisType = ...,
     grade: GraderSpec | None = None,
-    train_samples: File | Sequence[File] | None = None,
+    train_samples: FilePath | Sequence[FilePath] | None = None,
     trained: bool = True,
-    progress: Progress = lambda stage, done: None,
+    progress: ProgressCallback = lambda stage, done: None,
 ) -> Evaluation:
     """Compare a head, or the file of one, with every other method on samples files of its model.
 
@@ -101,8 +101,8 @@ def evaluate(
     ``training.evaluate.evaluate``.
     """
     artifact = load_any_head(head) if isinstance(head, (str, os.PathLike)) else head
-    spec = answer_of(artifact) if isinstance(answer, EllipsisType) else answer
-    groups = _stored(samples, spec, grade, **states_of(artifact))
+    spec = get_answer_spec(artifact) if isinstance(answer, EllipsisType) else answer
+    groups = _load_groups(samples, spec, grade, **state_options(artifact))
     return evaluate_groups(
         artifact,
         groups,
@@ -112,7 +112,7 @@ def evaluate(
         resamples=resamples,
         seed=seed,
         answer=spec,
-        train_groups=None if train_samples is None else _stored(train_samples, spec, grade),
+        train_groups=None if train_samples is None else _load_groups(train_samples, spec, grade),
         trained=trained,
         provider=groups.provider,
         model=groups.model,
@@ -121,8 +121,8 @@ def evaluate(
 
 
 def simulate(
-    samples: File | Sequence[File],
-    head: File | HeadArtifact | None = None,
+    samples: FilePath | Sequence[FilePath],
+    head: FilePath | HeadArtifact | None = None,
     *,
     rules: str | Sequence[str | StoppingRule] = "all",
     n: int = 16,
@@ -134,7 +134,7 @@ def simulate(
     seed: int = 0,
     answer: answers.Spec | EllipsisType = ...,
     grade: GraderSpec | None = None,
-    progress: Progress = lambda stage, done: None,
+    progress: ProgressCallback = lambda stage, done: None,
 ) -> Simulation:
     """Replay stopping rules over samples files of one model: what each would have chosen and cost. Nothing is sent.
 
@@ -142,8 +142,8 @@ def simulate(
     ``training.simulate.simulate``.
     """
     artifact = load_head(head) if isinstance(head, (str, os.PathLike)) else head
-    spec = answer_of(artifact) if isinstance(answer, EllipsisType) else answer
-    groups = _stored(samples, spec, grade)
+    spec = get_answer_spec(artifact) if isinstance(answer, EllipsisType) else answer
+    groups = _load_groups(samples, spec, grade)
     return simulate_groups(
         groups,
         artifact,
@@ -158,14 +158,14 @@ def simulate(
         answer=spec,
         provider=groups.provider,
         model=groups.model,
-        prompt_tokens=_prompt_tokens(samples),
+        prompt_tokens=_mean_prompt_tokens(samples),
         progress=progress,
     )
 
 
 def calibrate(
-    head: File | AnyHead,
-    samples: File | Sequence[File],
+    head: FilePath | AnyHead,
+    samples: FilePath | Sequence[FilePath],
     *,
     risk: float,
     confidence: float = 0.9,
@@ -175,8 +175,8 @@ def calibrate(
     answer: answers.Spec | EllipsisType = ...,
     grade: GraderSpec | None = None,
     split: str = "unseen",
-    out: File | None = None,
-    progress: Progress = lambda stage, done: None,
+    out: FilePath | None = None,
+    progress: ProgressCallback = lambda stage, done: None,
 ) -> Acceptable:
     """Learn above which confidence answers may be taken at ``risk``, and store it in the head.
 
@@ -189,8 +189,8 @@ def calibrate(
     out = path if out is None else out
     if out is not None and (not os.access(Path(out).absolute().parent, os.W_OK) or Path(out).is_dir()):
         raise ConfigurationError(f"{out} cannot be written.", hint="Give a file in a folder that you may write to.")
-    spec = answer_of(artifact) if isinstance(answer, EllipsisType) else answer
-    groups = _stored(samples, spec, grade, **states_of(artifact))
+    spec = get_answer_spec(artifact) if isinstance(answer, EllipsisType) else answer
+    groups = _load_groups(samples, spec, grade, **state_options(artifact))
     artifact.check(provider=groups.provider, model=groups.model, k=artifact.k_max)
     found = calibrate_groups(
         groups,
@@ -209,18 +209,18 @@ def calibrate(
     return found
 
 
-def _prompt_tokens(samples: File | Sequence[File]) -> float | None:
+def _mean_prompt_tokens(samples: FilePath | Sequence[FilePath]) -> float | None:
     """Return the mean prompt tokens of a call, None where none were counted."""
     prompt = calls = 0
     for path in [samples] if isinstance(samples, (str, os.PathLike)) else samples:
         with SampleStore(path) as store:
-            usage = store.spent().usage
+            usage = store.totals().usage
         prompt, calls = prompt + usage.prompt_tokens, calls + usage.calls
     return prompt / calls if prompt else None
 
 
-def _stored(
-    samples: File | Sequence[File], answer: answers.Spec, grade: GraderSpec | None, **states: Any
+def _load_groups(
+    samples: FilePath | Sequence[FilePath], answer: answers.Spec, grade: GraderSpec | None, **states: Any
 ) -> StoredGroups:
     paths = [samples] if isinstance(samples, (str, os.PathLike)) else samples
     judged = grade if grade is not None else answer if isinstance(answer, str) else "auto"

@@ -9,20 +9,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from swift_client.dataset.graders import GraderSpec
-from swift_client.dataset.stored import StoredGroups, states_of
+from swift_client.dataset.stored import StoredGroups, state_options
 from swift_client.errors import ConfigurationError
-from swift_client.evaluation.evaluate import PARTS, split_of
+from swift_client.evaluation.evaluate import PARTS, get_split
 from swift_client.features.segments import F64
 from swift_client.models import AnyHead
-from swift_client.reranker.sync_loop import Portal
+from swift_client.reranker.sync_loop import BackgroundLoop
 from swift_client.scoring.fusion import learn_share
 from swift_client.scoring.head_scorer import load_any_head
-from swift_client.scoring.judge import JudgeFunction, Opinion, asked
+from swift_client.scoring.judge import JudgeFunction, JudgeScores, call_judge
 from swift_client.scoring.scorers import score
 from swift_client.store import SampleStore
 from swift_client.types import Completion, Message
 
-AT_ONCE = 4
+MAX_CONCURRENCY = 4
 """Questions that the external scorer reads at the same time."""
 
 
@@ -53,8 +53,8 @@ def learn_fuse(
     if split not in (*PARTS, "all"):
         raise ConfigurationError(f"There is no split {split!r}.", hint="Use validation, test or all.")
     ours = load_any_head(head) if isinstance(head, (str, os.PathLike)) else head
-    groups = StoredGroups([samples], grade=grade, **states_of(ours))
-    parts, _ = split_of(ours)
+    groups = StoredGroups([samples], grade=grade, **state_options(ours))
+    parts, _ = get_split(ours)
     kept = [
         group
         for group in groups
@@ -66,8 +66,8 @@ def learn_fuse(
         raise ConfigurationError(
             f"There is no graded question in the part {split!r}.", hint='Grade them, or use split="all".'
         )
-    heard = _heard(external, [(prompts[group.question_id], group.completions) for group in kept], timeout)
-    known = [(group, said) for group, said in zip(kept, heard, strict=True) if isinstance(said, Opinion)]
+    heard = _score_externally(external, [(prompts[group.question_id], group.completions) for group in kept], timeout)
+    known = [(group, said) for group, said in zip(kept, heard, strict=True) if isinstance(said, JudgeScores)]
     if not known:
         raise ConfigurationError(f"The external scorer had no opinion on {len(kept)} questions: {heard[0]}")
     share = learn_share(
@@ -83,19 +83,21 @@ def _scores(completions: Sequence[Completion], head: AnyHead | None) -> F64:
     return found
 
 
-def _heard(
+def _score_externally(
     external: JudgeFunction, questions: Sequence[tuple[Sequence[Message], Sequence[Completion]]], timeout: float
-) -> list[Opinion | str]:
-    async def all_of_them() -> list[Opinion | str]:
-        free = asyncio.Semaphore(AT_ONCE)
+) -> list[JudgeScores | str]:
+    async def all_of_them() -> list[JudgeScores | str]:
+        free = asyncio.Semaphore(MAX_CONCURRENCY)
 
-        async def one(messages: Sequence[Message], completions: Sequence[Completion]) -> Opinion | str:
+        async def one(messages: Sequence[Message], completions: Sequence[Completion]) -> JudgeScores | str:
             async with free:
-                return await asked(external, "The external scorer", messages, completions, timeout=timeout, left=None)
+                return await call_judge(
+                    external, "The external scorer", messages, completions, timeout=timeout, seconds_left=None
+                )
 
         return list(await asyncio.gather(*(one(*question) for question in questions)))
 
-    portal = Portal()
+    portal = BackgroundLoop()
     try:
         return portal.run(all_of_them)
     finally:

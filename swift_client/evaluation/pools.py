@@ -18,7 +18,7 @@ from swift_client.scoring.result import Scores
 from swift_client.scoring.scorers import SCORERS, score
 from swift_client.types import Bool, Completion
 
-Scoring = Callable[[Sequence[Completion]], Scores]
+QuestionScorer = Callable[[Sequence[Completion]], Scores]
 """Scores of one question's completions."""
 
 
@@ -29,9 +29,9 @@ class Pool:
     family: str
     labels: F64
     """(m,) 1 right, 0 wrong, NaN unknown."""
-    whole: Bool
+    complete: Bool
     """(m,) those that ended by themselves; others never vote."""
-    spoken: Bool
+    has_text: Bool
     """(m,) whole ones with any text: what "auto" counts its readable answers against."""
     answers: I64
     """(m,) equal numbers for equal answers, -1 for none."""
@@ -39,19 +39,21 @@ class Pool:
     """(m,)"""
     scores: Mapping[str, F64]
     """By scorer: (m,), NaN for no signal."""
-    chances: Mapping[str, F64]
+    probabilities: Mapping[str, F64]
     """By scorer: (m,) probabilities, for those scorers that have them."""
     note: str | None
     """What the reader of answers has to say."""
-    outside: bool = False
+    out_of_distribution: bool = False
     """Whether ``best_of`` would set the head aside, since the answers are unlike those of its training."""
 
-    def joined(self, other: Pool) -> Pool:
+    def merge_scores(self, other: Pool) -> Pool:
         """Return this question with the scores of both."""
-        return replace(self, scores={**self.scores, **other.scores}, chances={**self.chances, **other.chances})
+        return replace(
+            self, scores={**self.scores, **other.scores}, probabilities={**self.probabilities, **other.probabilities}
+        )
 
 
-def pool(group: Group, scorings: Mapping[str, Scoring], answer: answers.Spec) -> Pool:
+def build_pool(group: Group, scorers: Mapping[str, QuestionScorer], answer: answers.Spec) -> Pool:
     """Read one question. Raises ConfigurationError where a scorer cannot read a completion."""
     order = np.arange(len(group.completions))
     if len({completion.index for completion in group.completions}) == len(order):
@@ -64,7 +66,7 @@ def pool(group: Group, scorings: Mapping[str, Scoring], answer: answers.Spec) ->
         READERS["auto"] if answer == "auto" else answer,
     )
     try:
-        scored = {name: scoring(completions) for name, scoring in scorings.items()}
+        scored = {name: scoring(completions) for name, scoring in scorers.items()}
     except ValueError as error:
         raise ConfigurationError(
             f"Question {group.question_id}: {error}", hint="Leave this question out, or sample it again."
@@ -72,59 +74,59 @@ def pool(group: Group, scorings: Mapping[str, Scoring], answer: answers.Spec) ->
     return Pool(
         family=group.family or "unknown",
         labels=group.labels[order],
-        whole=whole,
-        spoken=whole & np.array([bool(completion.text.strip()) for completion in completions], np.bool_),
+        complete=whole,
+        has_text=whole & np.array([bool(completion.text.strip()) for completion in completions], np.bool_),
         answers=np.array([-1 if same is None else same for same in read.groups], np.int64),
         tokens=np.array([len(completion.tokens) for completion in completions], np.int64),
         scores={name: each.values.astype(np.float64) for name, each in scored.items()},
-        chances={
+        probabilities={
             name: each.probabilities.astype(np.float64)
             for name, each in scored.items()
             if each.probabilities is not None
         },
         note=read.note,
-        outside=any(each.outside for each in scored.values()),
+        out_of_distribution=any(each.out_of_distribution for each in scored.values()),
     )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Pools:
+class StackedPools:
     """Q questions with m completions each; arrays (Q, m) as in Pool."""
 
     labels: F64
-    whole: Bool
-    spoken: Bool
+    complete: Bool
+    has_text: Bool
     answers: I64
     scores: Mapping[str, F64]
-    chances: Mapping[str, F64]
+    probabilities: Mapping[str, F64]
 
     @classmethod
-    def of(cls, pools: Sequence[Pool]) -> Pools:
+    def stack(cls, pools: Sequence[Pool]) -> StackedPools:
         """Stack questions that have equally many completions."""
         return cls(
             labels=np.stack([each.labels for each in pools]),
-            whole=np.stack([each.whole for each in pools]),
-            spoken=np.stack([each.spoken for each in pools]),
+            complete=np.stack([each.complete for each in pools]),
+            has_text=np.stack([each.has_text for each in pools]),
             answers=np.stack([each.answers for each in pools]),
             scores={name: np.stack([each.scores[name] for each in pools]) for name in pools[0].scores},
-            chances={name: np.stack([each.chances[name] for each in pools]) for name in pools[0].chances},
+            probabilities={name: np.stack([each.probabilities[name] for each in pools]) for name in pools[0].probabilities},
         )
 
-    def part(self, block: slice) -> Pools:
+    def slice_questions(self, rows: slice) -> StackedPools:
         """Return some of the questions."""
-        return Pools(
-            labels=self.labels[block],
-            whole=self.whole[block],
-            spoken=self.spoken[block],
-            answers=self.answers[block],
-            scores={name: values[block] for name, values in self.scores.items()},
-            chances={name: values[block] for name, values in self.chances.items()},
+        return StackedPools(
+            labels=self.labels[rows],
+            complete=self.complete[rows],
+            has_text=self.has_text[rows],
+            answers=self.answers[rows],
+            scores={name: values[rows] for name, values in self.scores.items()},
+            probabilities={name: values[rows] for name, values in self.probabilities.items()},
         )
 
 
-def free_scorings(names: Set[str]) -> dict[str, Scoring]:
+def label_free_scorers(names: Set[str]) -> dict[str, QuestionScorer]:
     """Return those of the scorers that need no labels."""
-    scorings: dict[str, Scoring] = {name: partial(score, scorer=name) for name in SCORERS if name in names}
+    scorings: dict[str, QuestionScorer] = {name: partial(score, scorer=name) for name in SCORERS if name in names}
 
     def longest(completions: Sequence[Completion]) -> Scores:
         shortest = score(completions, "shortest")
@@ -138,7 +140,7 @@ def free_scorings(names: Set[str]) -> dict[str, Scoring]:
     return scorings | {name: scoring for name, scoring in derived.items() if name in names}
 
 
-def head_scoring(head: AnyHead) -> Scoring:
+def head_scorer(head: AnyHead) -> QuestionScorer:
     """Score without agreement, which ``methods.Drawn`` adds: it depends on who else is in the draw."""
     if isinstance(head, HiddenHead) or "agreement" not in head.response_terms:
         return partial(score, scorer=head)

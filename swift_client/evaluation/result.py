@@ -95,7 +95,7 @@ class Evaluation:
         table: dict[str, Any] = plain_values(facts)
         bins = None
         if self.reliability is not None:
-            parts = (self.reliability.said, self.reliability.came_true, self.reliability.count)
+            parts = (self.reliability.predicted, self.reliability.observed, self.reliability.counts)
             bins = dict(zip(("said", "came_true", "count"), (part.tolist() for part in parts), strict=True))
         return {
             **table,

@@ -50,7 +50,7 @@ class Feature:
     compute: Callable[[TokenTable], F64 | F32]
     columns: int | None = 1
     """How many columns it has; None: one a rank, so as many as ``width``."""
-    needs: int = 0
+    min_ranks: int = 0
     """Ranks that a token must list; its value is 0 where it lists fewer."""
     default: bool = True
     """Whether it is computed when no names are given."""
@@ -62,30 +62,30 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
         "censored": Feature(compute=token.censored),
         "position": Feature(compute=token.position),
         "listed": Feature(compute=token.listed),
-        "log_rank": Feature(compute=token.log_rank, needs=1),
-        "gap_to_top": Feature(compute=token.gap_to_top, needs=1),
-        "margin": Feature(compute=token.margin, needs=2),
-        "probability_margin": Feature(compute=token.probability_margin, needs=2),
-        "tail_mass": Feature(compute=token.tail_mass, needs=1),
-        "partial_entropy": Feature(compute=token.partial_entropy, needs=1, default=False),  # sum of rank_surprise
-        "entropy": Feature(compute=token.entropy, needs=1),
-        "renormalised_entropy": Feature(compute=token.renormalised_entropy, needs=2),
-        "varentropy": Feature(compute=token.varentropy, needs=2),
-        "confidence": Feature(compute=token.confidence, needs=1),
+        "log_rank": Feature(compute=token.log_rank, min_ranks=1),
+        "gap_to_top": Feature(compute=token.gap_to_top, min_ranks=1),
+        "margin": Feature(compute=token.margin, min_ranks=2),
+        "probability_margin": Feature(compute=token.probability_margin, min_ranks=2),
+        "tail_mass": Feature(compute=token.tail_mass, min_ranks=1),
+        "partial_entropy": Feature(compute=token.partial_entropy, min_ranks=1, default=False),  # sum of rank_surprise
+        "entropy": Feature(compute=token.entropy, min_ranks=1),
+        "renormalised_entropy": Feature(compute=token.renormalised_entropy, min_ranks=2),
+        "varentropy": Feature(compute=token.varentropy, min_ranks=2),
+        "confidence": Feature(compute=token.confidence, min_ranks=1),
         # Beside confidence it says nothing new: C - log k + log M with M close to 1.
-        "self_certainty": Feature(compute=token.self_certainty, needs=2, default=False),
+        "self_certainty": Feature(compute=token.self_certainty, min_ranks=2, default=False),
         "rank_surprise": Feature(compute=token.rank_surprise, columns=None),
-        "decision_entropy": Feature(compute=token.decision_entropy, needs=2),
-        "decision_entropy_change": Feature(compute=token.decision_entropy_change, needs=2),
+        "decision_entropy": Feature(compute=token.decision_entropy, min_ranks=2),
+        "decision_entropy_change": Feature(compute=token.decision_entropy_change, min_ranks=2),
         "logprob_mean_16": Feature(compute=token.logprob_mean_16),
         "logprob_mean_64": Feature(compute=token.logprob_mean_64),
         "logprob_min_16": Feature(compute=token.logprob_min_16),
         "logprob_min_64": Feature(compute=token.logprob_min_64),
-        "entropy_mean_16": Feature(compute=token.entropy_mean_16, needs=1),
-        "confidence_mean_16": Feature(compute=token.confidence_mean_16, needs=1),
+        "entropy_mean_16": Feature(compute=token.entropy_mean_16, min_ranks=1),
+        "confidence_mean_16": Feature(compute=token.confidence_mean_16, min_ranks=1),
         "number": Feature(compute=token.number),
         "number_logprob": Feature(compute=token.number_logprob),
-        "number_entropy": Feature(compute=token.number_entropy, needs=1),
+        "number_entropy": Feature(compute=token.number_entropy, min_ranks=1),
         "symbol": Feature(compute=token.symbol),
         "starts_word": Feature(compute=token.starts_word),
         "characters": Feature(compute=token.characters),
@@ -100,10 +100,10 @@ _TERMS: Mapping[str, Feature] = MappingProxyType(
         "log_length": Feature(compute=response.log_length),
         "sum_logprob": Feature(compute=response.sum_logprob),
         "min_logprob": Feature(compute=response.min_logprob),
-        "logprob_q01": Feature(compute=partial(response.logprob_quantile, share=0.01)),
-        "logprob_q05": Feature(compute=partial(response.logprob_quantile, share=0.05)),
-        "logprob_q10": Feature(compute=partial(response.logprob_quantile, share=0.1)),
-        "logprob_q25": Feature(compute=partial(response.logprob_quantile, share=0.25)),
+        "logprob_q01": Feature(compute=partial(response.logprob_quantile, quantile=0.01)),
+        "logprob_q05": Feature(compute=partial(response.logprob_quantile, quantile=0.05)),
+        "logprob_q10": Feature(compute=partial(response.logprob_quantile, quantile=0.1)),
+        "logprob_q25": Feature(compute=partial(response.logprob_quantile, quantile=0.25)),
         "tail_logprob": Feature(compute=response.tail_logprob),
         "share_below_50": Feature(compute=partial(response.share_below, probability=0.5)),
         "share_below_10": Feature(compute=partial(response.share_below, probability=0.1)),
@@ -130,8 +130,8 @@ RESPONSE_TERMS: Mapping[str, Feature] = MappingProxyType(
         # Belongs to a whole question: it needs the groups of equal answers beside the completions.
         "agreement": Feature(compute=response.agreement, default=False),
         **{
-            f"{response.THINKING}{name}": replace(
-                row, compute=partial(response.of_thinking, term=row.compute), default=False
+            f"{response.THINKING_PREFIX}{name}": replace(
+                row, compute=partial(response.thinking_term, term=row.compute), default=False
             )
             for name, row in _TERMS.items()
         },
@@ -140,7 +140,7 @@ RESPONSE_TERMS: Mapping[str, Feature] = MappingProxyType(
 
 DEFAULT_FEATURES = tuple(name for name, row in FEATURES.items() if row.default)
 DEFAULT_RESPONSE_TERMS = tuple(name for name, row in RESPONSE_TERMS.items() if row.default)
-THINKING_TERMS = tuple(name for name in RESPONSE_TERMS if name.startswith(response.THINKING))
+THINKING_TERMS = tuple(name for name in RESPONSE_TERMS if name.startswith(response.THINKING_PREFIX))
 """Every term of an answer but its agreement, of what was thought before it; 0 where no thinking tokens were listed."""
 
 
@@ -191,8 +191,8 @@ def token_columns(table: TokenTable, names: Sequence[str]) -> TokenFeatures:
     start = 0
     for row in map(FEATURES.__getitem__, names):
         block = np.atleast_2d(row.compute(table))
-        if row.needs:
-            block = np.where(table.listed_count >= row.needs, block, 0.0)
+        if row.min_ranks:
+            block = np.where(table.listed_count >= row.min_ranks, block, 0.0)
         values[:, start : start + len(block)] = block.T
         start += len(block)
     return TokenFeatures(values, table.offsets, columns)

@@ -15,12 +15,12 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 
-def offsets_of(lengths: Iterable[int]) -> I64:
+def segment_offsets(lengths: Iterable[int]) -> I64:
     """Return the int64 offsets (N+1,) at which N runs of these lengths start and end."""
     return np.concatenate([[0], np.cumsum(np.fromiter(lengths, np.int64))]).astype(np.int64)
 
 
-def reduce_runs(combine: np.ufunc, values: F64, offsets: I64, *, empty: float) -> F64:
+def segment_reduce(combine: np.ufunc, values: F64, offsets: I64, *, empty: float) -> F64:
     """Combine ``values`` (ΣT,) within each run, float64 (N,); a run of no tokens gives ``empty``."""
     result = np.full(len(offsets) - 1, empty)
     filled = np.diff(offsets) > 0
@@ -30,18 +30,18 @@ def reduce_runs(combine: np.ufunc, values: F64, offsets: I64, *, empty: float) -
     return result
 
 
-def mean_runs(values: F64, offsets: I64) -> F64:
+def segment_mean(values: F64, offsets: I64) -> F64:
     """Return the mean within each run, float64 (N,); NaN for a run of no tokens."""
-    return reduce_runs(np.add, values, offsets, empty=np.nan) / np.maximum(np.diff(offsets), 1)
+    return segment_reduce(np.add, values, offsets, empty=np.nan) / np.maximum(np.diff(offsets), 1)
 
 
-def position_in_run(offsets: I64) -> I64:
+def segment_positions(offsets: I64) -> I64:
     """Return each token's 0-based position in its run, int64 (ΣT,)."""
     lengths = np.diff(offsets)
     return np.arange(offsets[-1], dtype=np.int64) - np.repeat(offsets[:-1], lengths)
 
 
-def trailing(combine: np.ufunc, values: F64, position: I64, window: int) -> F64:
+def rolling_reduce(combine: np.ufunc, values: F64, position: I64, window: int) -> F64:
     """Combine each token with up to ``window`` - 1 tokens before it in its run, (ΣT,).
 
     ``window`` is a power of two: a window of 2r is a window of r joined to the one that ends r tokens earlier.

@@ -11,14 +11,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from swift_client.features.response import THINKING
-from swift_client.features.token_table import LOWEST
+from swift_client.features.response import THINKING_PREFIX
+from swift_client.features.token_table import SENTINEL_LOGPROB
 from swift_client.types import Completion
 
-COLDEST = 0.05
+MIN_TEMPERATURE = 0.05
 """Lowest temperature that is undone: below it, rounding is all that is left."""
 
-GAP_FEATURES = frozenset(
+SHIFT_INVARIANT_FEATURES = frozenset(
     {
         *("censored", "position", "listed", "log_rank", "gap_to_top", "margin", "renormalised_entropy", "varentropy"),
         *("self_certainty", "decision_entropy", "decision_entropy_change"),
@@ -26,19 +26,21 @@ GAP_FEATURES = frozenset(
     }
 )
 """Rows of FEATURES that are the same on :func:`untempered` lists as on the raw ones."""
-_LENGTHS = ("log_length", "number_share", "distinct_share")
-GAP_TERMS = frozenset({*_LENGTHS, *(f"{THINKING}{name}" for name in _LENGTHS), "agreement"})
+_LENGTH_TERMS = ("log_length", "number_share", "distinct_share")
+SHIFT_INVARIANT_TERMS = frozenset(
+    {*_LENGTH_TERMS, *(f"{THINKING_PREFIX}{name}" for name in _LENGTH_TERMS), "agreement"}
+)
 """The same of RESPONSE_TERMS."""
 
 
-def untempered(completion: Completion, temperature: float) -> Completion:
+def undo_temperature(completion: Completion, temperature: float) -> Completion:
     """Return ``completion`` as at temperature 1, normalised over the listed tokens alone.
 
     With lp_i the logprobs taken after ``temperature`` T > 0, each becomes T·lp_i - log Σ_j exp(T·lp_j), j over the
     listed ones; the chosen token's is moved by the same amount.
     """
     top = completion.top_logprobs.astype(np.float64)
-    listed = top > LOWEST
+    listed = top > SENTINEL_LOGPROB
     scaled = np.where(listed, top * temperature, -np.inf)
     with np.errstate(divide="ignore"):
         total = np.log(np.exp(scaled).sum(axis=1))
@@ -48,5 +50,5 @@ def untempered(completion: Completion, temperature: float) -> Completion:
         completion,
         logprobs=np.minimum(chosen, 0.0).astype(np.float32),
         top_logprobs=np.minimum(scaled - total[:, None], 0.0).astype(np.float32),
-        thinking=None if completion.thinking is None else untempered(completion.thinking, temperature),
+        thinking=None if completion.thinking is None else undo_temperature(completion.thinking, temperature),
     )

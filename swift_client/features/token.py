@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from swift_client.features.segments import F64, I64, trailing
+from swift_client.features.segments import F64, I64, rolling_reduce
 from swift_client.features.token_table import TokenTable
 from swift_client.types import F32
 
@@ -44,28 +44,28 @@ def listed(table: TokenTable) -> F64:
 
 def log_rank(table: TokenTable) -> F64:
     """Log of the chosen token's rank, 1 + the alternatives above it; one past the list where it was hidden."""
-    above = np.count_nonzero(table.listed & (table.top > table.logprobs), axis=0)
+    above = np.count_nonzero(table.is_listed & (table.top_logprobs > table.logprobs), axis=0)
     return np.log1p(np.where(table.censored, table.listed_count, above))
 
 
 def gap_to_top(table: TokenTable) -> F64:
     """Logprob of the chosen token less that of the best one; 0 where the best was chosen."""
-    return table.logprobs - table.rank(0)
+    return table.logprobs - table.rank_logprob(0)
 
 
 def margin(table: TokenTable) -> F64:
     """Logprob of the best token less that of the second."""
-    return table.rank(0) - table.rank(1)
+    return table.rank_logprob(0) - table.rank_logprob(1)
 
 
 def probability_margin(table: TokenTable) -> F64:
     """Probability of the best token less that of the second."""
-    return np.exp(table.rank(0)) - np.exp(table.rank(1))
+    return np.exp(table.rank_logprob(0)) - np.exp(table.rank_logprob(1))
 
 
 def tail_mass(table: TokenTable) -> F64:
     """Probability that the list leaves out, Q = 1 - Σp."""
-    return table.tail
+    return table.tail_mass
 
 
 def partial_entropy(table: TokenTable) -> F64:
@@ -80,13 +80,13 @@ def entropy(table: TokenTable) -> F64:
 
 def renormalised_entropy(table: TokenTable) -> F64:
     """H_K / M + log M: entropy of the listed ranks alone, M = Σp."""
-    return table.partial_entropy / table.mass + np.log(table.mass)
+    return table.partial_entropy / table.listed_mass + np.log(table.listed_mass)
 
 
 def varentropy(table: TokenTable) -> F64:
     """Variance of the surprise under the listed ranks alone; renormalising shifts log p and so leaves it as it is."""
-    squares = table.over_ranks(-surprise * top for surprise, top in zip(table.surprise, table.top, strict=True))
-    return np.maximum(0.0, squares / table.mass - (table.partial_entropy / table.mass) ** 2)
+    squares = table.sum_ranks(-surprise * top for surprise, top in zip(table.surprise, table.top_logprobs, strict=True))
+    return np.maximum(0.0, squares / table.listed_mass - (table.partial_entropy / table.listed_mass) ** 2)
 
 
 def confidence(table: TokenTable) -> F64:
@@ -96,7 +96,7 @@ def confidence(table: TokenTable) -> F64:
 
 def self_certainty(table: TokenTable) -> F64:
     """KL from uniform over the listed ranks, C - log k + log M (arXiv 2502.18581, top-k form)."""
-    return table.confidence - np.log(np.maximum(table.listed_count, 1)) + np.log(table.mass)
+    return table.confidence - np.log(np.maximum(table.listed_count, 1)) + np.log(table.listed_mass)
 
 
 def rank_surprise(table: TokenTable) -> F32:
@@ -111,8 +111,8 @@ def rank_surprise(table: TokenTable) -> F32:
 
 def decision_entropy(table: TokenTable) -> F64:
     """Entropy of the choice between the chosen token and its best alternative (HALT, arXiv 2602.02888)."""
-    best_was_chosen = (table.logprobs == table.rank(0)) & ~table.censored
-    alternative = np.where(best_was_chosen, table.rank(1), table.rank(0))
+    best_was_chosen = (table.logprobs == table.rank_logprob(0)) & ~table.censored
+    alternative = np.where(best_was_chosen, table.rank_logprob(1), table.rank_logprob(0))
     # With log odds d ≤ 0 between the two, H = log(1 + e^d) - d · sigmoid(d), whichever of them was chosen.
     odds = -np.abs(alternative - table.logprobs)
     weight = np.exp(odds)
@@ -126,90 +126,90 @@ def decision_entropy_change(table: TokenTable) -> F64:
     return np.where(table.position > 0, now - before, 0.0)
 
 
-def _trailing_mean(table: TokenTable, values: F64, window: int) -> F64:
-    return trailing(np.add, values, table.position, window) / np.minimum(table.position + 1, window)
+def _rolling_mean(table: TokenTable, values: F64, window: int) -> F64:
+    return rolling_reduce(np.add, values, table.position, window) / np.minimum(table.position + 1, window)
 
 
 def logprob_mean_16(table: TokenTable) -> F64:
     """Mean chosen logprob of this token and up to 15 before it."""
-    return _trailing_mean(table, table.logprobs, 16)
+    return _rolling_mean(table, table.logprobs, 16)
 
 
 def logprob_mean_64(table: TokenTable) -> F64:
     """Mean chosen logprob of this token and up to 63 before it."""
-    return _trailing_mean(table, table.logprobs, 64)
+    return _rolling_mean(table, table.logprobs, 64)
 
 
 def logprob_min_16(table: TokenTable) -> F64:
     """Lowest chosen logprob of this token and up to 15 before it."""
-    return trailing(np.minimum, table.logprobs, table.position, 16)
+    return rolling_reduce(np.minimum, table.logprobs, table.position, 16)
 
 
 def logprob_min_64(table: TokenTable) -> F64:
     """Lowest chosen logprob of this token and up to 63 before it."""
-    return trailing(np.minimum, table.logprobs, table.position, 64)
+    return rolling_reduce(np.minimum, table.logprobs, table.position, 64)
 
 
 def entropy_mean_16(table: TokenTable) -> F64:
     """Mean ``entropy`` of this token and up to 15 before it."""
-    return _trailing_mean(table, table.entropy, 16)
+    return _rolling_mean(table, table.entropy, 16)
 
 
 def confidence_mean_16(table: TokenTable) -> F64:
     """Mean ``confidence`` of this token and up to 15 before it: DeepConf's group confidence, for short answers."""
-    return _trailing_mean(table, table.confidence, 16)
+    return _rolling_mean(table, table.confidence, 16)
 
 
 def number(table: TokenTable) -> F64:
     """1 for a token with a digit. A wrong digit is a wrong answer, a word has synonyms."""
-    return table.number
+    return table.has_digit
 
 
 def number_logprob(table: TokenTable) -> F64:
     """Logprob of the chosen token where it has a digit, else 0."""
-    return table.number * table.logprobs
+    return table.has_digit * table.logprobs
 
 
 def number_entropy(table: TokenTable) -> F64:
     """``entropy`` where the chosen token has a digit, else 0."""
-    return table.number * table.entropy
+    return table.has_digit * table.entropy
 
 
 def symbol(table: TokenTable) -> F64:
     """1 for a token with neither letter nor digit."""
-    return table.of_text(lambda text: not any(map(str.isalnum, text)))
+    return table.map_texts(lambda text: not any(map(str.isalnum, text)))
 
 
 def starts_word(table: TokenTable) -> F64:
     """1 for a token that begins with a space."""
-    return table.of_text(lambda text: text[:1].isspace())
+    return table.map_texts(lambda text: text[:1].isspace())
 
 
 def characters(table: TokenTable) -> F64:
     """log(1 + characters), the spaces around not counted."""
-    return np.log1p(table.of_text(lambda text: len(text.strip())))
+    return np.log1p(table.map_texts(lambda text: len(text.strip())))
 
 
 def token_hash(table: TokenTable) -> F32:
     """One-hot bucket of the chosen token's text, crc32(utf-8) modulo 128."""
-    bucket = table.of_text(lambda text: zlib.crc32(text.encode("utf-8", "surrogatepass")) % HASH_BUCKETS)
-    return _in_buckets(bucket.astype(np.int64)[None], np.ones((1, len(bucket)), np.float32))
+    bucket = table.map_texts(lambda text: zlib.crc32(text.encode("utf-8", "surrogatepass")) % HASH_BUCKETS)
+    return _sum_buckets(bucket.astype(np.int64)[None], np.ones((1, len(bucket)), np.float32))
 
 
 def alternatives_hash(table: TokenTable) -> F32:
     """Probability of the listed alternatives by bucket of their ``top_ids``; 0 where a completion has no ids."""
-    buckets = np.zeros(table.top.shape, np.int64)
-    known = table.listed.copy()
+    buckets = np.zeros(table.top_logprobs.shape, np.int64)
+    known = table.is_listed.copy()
     for completion, (start, end) in zip(table.completions, pairwise(table.offsets), strict=True):
         if completion.top_ids is None:
             known[:, start:end] = False
         else:
             ranks = completion.top_ids[:, : len(buckets)].T
             buckets[: len(ranks), start:end] = ranks % HASH_BUCKETS
-    return _in_buckets(buckets, table.probability * known)
+    return _sum_buckets(buckets, table.probability * known)
 
 
-def _in_buckets(buckets: I64, weights: F32) -> F32:
+def _sum_buckets(buckets: I64, weights: F32) -> F32:
     """Add (k, S) weights into (HASH_BUCKETS, S) by bucket, rank by rank."""
     result = np.zeros((HASH_BUCKETS, buckets.shape[1]), np.float32)
     token = np.arange(buckets.shape[1])

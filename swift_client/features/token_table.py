@@ -8,16 +8,16 @@ from itertools import pairwise
 
 import numpy as np
 
-from swift_client.features.segments import F64, I64, offsets_of, position_in_run
+from swift_client.features.segments import F64, I64, segment_offsets, segment_positions
 from swift_client.types import F32, Bool, Completion
 
-LOWEST = -100.0
+SENTINEL_LOGPROB = -100.0
 """Logprobs at or below this are sentinels by rule: an alternative there counts as not listed."""
 
 
 def listed_ranks(completion: Completion) -> int:
     """Return how many ranks of alternatives the completion lists at most on one token; -inf columns do not count."""
-    return int(np.count_nonzero((completion.top_logprobs > LOWEST).any(axis=0)))
+    return int(np.count_nonzero((completion.top_logprobs > SENTINEL_LOGPROB).any(axis=0)))
 
 
 class TokenTable:
@@ -37,22 +37,22 @@ class TokenTable:
         width: int,
         k: int | None = None,
         groups: Sequence[int | None] | None = None,
-        begins: int = 0,
+        start_position: int = 0,
     ) -> None:
         self.completions = completions
-        self._begins = begins
+        self._start_position = start_position
         self.groups = groups
         self.width = width
-        self.offsets: I64 = offsets_of(len(completion.tokens) for completion in completions)
-        self._most = width if k is None else min(k, width)
+        self.offsets: I64 = segment_offsets(len(completion.tokens) for completion in completions)
+        self._max_ranks = width if k is None else min(k, width)
 
     @cached_property
     def thinking(self) -> TokenTable:
         """The same of what was thought before each completion, without tokens where none of it were listed."""
         nothing = Completion(text="")
-        return TokenTable([each.thinking or nothing for each in self.completions], width=self.width, k=self._most)
+        return TokenTable([each.thinking or nothing for each in self.completions], width=self.width, k=self._max_ranks)
 
-    def runs(self, values: F64) -> list[F64]:
+    def split(self, values: F64) -> list[F64]:
         """Cut (S,) into one array a completion."""
         return [values[start:end] for start, end in pairwise(self.offsets)]
 
@@ -64,7 +64,7 @@ class TokenTable:
     @cached_property
     def position(self) -> I64:
         """(S,) 0-based position of each token in its completion."""
-        return self._begins + position_in_run(self.offsets)
+        return self._start_position + segment_positions(self.offsets)
 
     @cached_property
     def logprobs(self) -> F64:
@@ -72,13 +72,13 @@ class TokenTable:
         joined = np.concatenate([np.zeros(0), *(completion.logprobs for completion in self.completions)])
         if np.isnan(joined).any():
             raise ValueError("A completion holds a logprob that is NaN; mark unknown logprobs as censored instead.")
-        bounded: F64 = np.clip(joined, LOWEST, 0.0)
+        bounded: F64 = np.clip(joined, SENTINEL_LOGPROB, 0.0)
         return bounded
 
     @cached_property
-    def rising(self) -> F64:
+    def sorted_logprobs(self) -> F64:
         """(S,) the chosen logprobs sorted within each completion."""
-        return np.concatenate([np.zeros(0), *(np.sort(run) for run in self.runs(self.logprobs))])
+        return np.concatenate([np.zeros(0), *(np.sort(run) for run in self.split(self.logprobs))])
 
     @cached_property
     def vocabulary(self) -> tuple[tuple[str, ...], I64]:
@@ -87,15 +87,15 @@ class TokenTable:
         which = [known.setdefault(token, len(known)) for each in self.completions for token in each.tokens]
         return tuple(known), np.array(which, np.int64)
 
-    def of_text(self, say: Callable[[str], float]) -> F64:
+    def map_texts(self, function: Callable[[str], float]) -> F64:
         """Return what ``say`` says of each token's text, (S,); it is asked once for each different token."""
         texts, which = self.vocabulary
-        return np.array([say(text) for text in texts], np.float64)[which]
+        return np.array([function(text) for text in texts], np.float64)[which]
 
     @cached_property
-    def number(self) -> F64:
+    def has_digit(self) -> F64:
         """(S,) 1 for a token with a digit, else 0."""
-        return self.of_text(lambda text: any(map(str.isdigit, text)))
+        return self.map_texts(lambda text: any(map(str.isdigit, text)))
 
     @cached_property
     def censored(self) -> Bool:
@@ -103,37 +103,39 @@ class TokenTable:
         return np.concatenate([np.zeros(0, np.bool_), *(completion.censored for completion in self.completions)])
 
     @cached_property
-    def _lists(self) -> tuple[F32, Bool]:
-        depth = min(self._most, max((c.top_logprobs.shape[1] for c in self.completions), default=0))
+    def _top_and_mask(self) -> tuple[F32, Bool]:
+        depth = min(self._max_ranks, max((c.top_logprobs.shape[1] for c in self.completions), default=0))
         top = np.full((depth, int(self.offsets[-1])), -np.inf, np.float32)
         for completion, (start, end) in zip(self.completions, pairwise(self.offsets), strict=True):
             ranks = completion.top_logprobs[:, :depth].T
             top[: len(ranks), start:end] = ranks
-        listed = top > LOWEST
+        listed = top > SENTINEL_LOGPROB
         top[~listed] = 0.0
         return np.minimum(top, 0.0, out=top), listed
 
     @property
-    def top(self) -> F32:
+    def top_logprobs(self) -> F32:
         """(k, S) logprobs of the listed alternatives, -100..0; 0, to be masked, where none is ``listed``."""
-        return self._lists[0]
+        return self._top_and_mask[0]
 
     @property
-    def listed(self) -> Bool:
+    def is_listed(self) -> Bool:
         """(k, S) where an alternative is listed."""
-        return self._lists[1]
+        return self._top_and_mask[1]
 
     @cached_property
     def listed_count(self) -> I64:
         """(S,) how many alternatives are listed."""
-        count: I64 = self.listed.sum(axis=0, dtype=np.int64)
+        count: I64 = self.is_listed.sum(axis=0, dtype=np.int64)
         return count
 
-    def rank(self, rank: int) -> F64:
+    def rank_logprob(self, rank: int) -> F64:
         """Return the logprob of one rank, 0-based, (S,); 0 where it is not listed."""
-        return (self.top[rank] if rank < len(self.top) else np.zeros(len(self.logprobs))).astype(np.float64)
+        return (self.top_logprobs[rank] if rank < len(self.top_logprobs) else np.zeros(len(self.logprobs))).astype(
+            np.float64
+        )
 
-    def over_ranks(self, rows: Iterable[F32]) -> F64:
+    def sum_ranks(self, rows: Iterable[F32]) -> F64:
         """Sum (S,) arrays, one a rank, in rank order."""
         total = np.zeros(len(self.logprobs))
         for row in rows:
@@ -143,35 +145,35 @@ class TokenTable:
     @cached_property
     def probability(self) -> F32:
         """(k, S) probabilities of the listed alternatives, and 0 where none is listed."""
-        probability = np.exp(self.top)
-        return np.multiply(probability, self.listed, out=probability)
+        probability = np.exp(self.top_logprobs)
+        return np.multiply(probability, self.is_listed, out=probability)
 
     @cached_property
     def surprise(self) -> F32:
         """(k, S) -p log p of each rank in nats, and its limit 0 where none is listed."""
-        return -self.probability * self.top
+        return -self.probability * self.top_logprobs
 
     @cached_property
-    def mass(self) -> F64:
+    def listed_mass(self) -> F64:
         """(S,) probability of all listed alternatives together; 1 where none is listed, so that it may divide."""
-        return np.where(self.listed_count > 0, self.over_ranks(self.probability), 1.0)
+        return np.where(self.listed_count > 0, self.sum_ranks(self.probability), 1.0)
 
     @cached_property
-    def tail(self) -> F64:
+    def tail_mass(self) -> F64:
         """(S,) probability that the list leaves out, Q = max(0, 1 - Σp)."""
-        return np.maximum(0.0, 1.0 - self.mass)
+        return np.maximum(0.0, 1.0 - self.listed_mass)
 
     @cached_property
     def partial_entropy(self) -> F64:
         """(S,) H_K = -Σ p log p over the listed ranks."""
-        return self.over_ranks(self.surprise)
+        return self.sum_ranks(self.surprise)
 
     @cached_property
     def entropy(self) -> F64:
         """(S,) H_K - Q log Q."""
-        return self.partial_entropy - self.tail * np.log(np.where(self.tail > 0, self.tail, 1.0))
+        return self.partial_entropy - self.tail_mass * np.log(np.where(self.tail_mass > 0, self.tail_mass, 1.0))
 
     @cached_property
     def confidence(self) -> F64:
         """(S,) minus the mean listed logprob, 0 where none is listed."""
-        return -self.over_ranks(self.top) / np.maximum(self.listed_count, 1)
+        return -self.sum_ranks(self.top_logprobs) / np.maximum(self.listed_count, 1)

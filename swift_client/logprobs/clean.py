@@ -27,18 +27,18 @@ from numpy.typing import NDArray
 from swift_client.types import F32, Bool
 
 F64 = NDArray[np.float64]
-Index = NDArray[np.intp]
+IndexArray = NDArray[np.intp]
 
 SENTINEL = -100.0
 """Nats; at or below this a provider means "not listed", not a probability."""
 FLOOR = -20.0
 """Nats; lowest value that a censored token may get."""
-ROUNDING = 1e-3
+ROUNDING_TOLERANCE = 1e-3
 """Nats; a logprob may exceed zero by so much."""
 MASS_LIMIT = 1.01
 """Highest sum of listed probabilities that rounding explains."""
 
-SameToken = Callable[[Index, Index], Bool]
+SameToken = Callable[[IndexArray, IndexArray], Bool]
 """(M,) and (M,) positions in ``listed`` to (M,) bool: whether the two are the same token (bytes, else text)."""
 
 
@@ -56,11 +56,13 @@ class CleanLogprobs:
     """(T, K) float32, falling along axis 1, -inf where nothing was listed."""
     censored: Bool
     """(T,) bool."""
-    positions: Index
+    positions: IndexArray
     """(T, K) position of each entry in the flat ``listed`` array; -1 where nothing was listed."""
 
 
-def clean(chosen: F64, listed: F64, counts: Index, *, same_token: SameToken, k: int | None = None) -> CleanLogprobs:
+def clean(
+    chosen_logprobs: F64, listed_logprobs: F64, counts: IndexArray, *, same_token: SameToken, k: int | None = None
+) -> CleanLogprobs:
     """Clean the numbers of one completion.
 
     Args:
@@ -73,18 +75,18 @@ def clean(chosen: F64, listed: F64, counts: Index, *, same_token: SameToken, k: 
     Raises:
         UnusableLogprobs: they are raw logits, no distribution, or placeholders.
     """
-    if _above_zero(chosen) or _above_zero(listed):
+    if _above_zero(chosen_logprobs) or _above_zero(listed_logprobs):
         raise UnusableLogprobs("its numbers lie above zero: raw logits, not logprobs")
-    hidden = _hidden(chosen)
-    top, positions = _rectangle(listed, counts)
-    if len(chosen) and (hidden.all() or not chosen.any()) and not (top > -np.inf).any():
+    hidden = _is_hidden(chosen_logprobs)
+    top, positions = _to_matrix(listed_logprobs, counts)
+    if len(chosen_logprobs) and (hidden.all() or not chosen_logprobs.any()) and not (top > -np.inf).any():
         # LM Studio fills in 0 where logprobs were not asked for, xinference null.
         raise UnusableLogprobs("its numbers are placeholders: all the same, with nothing listed beside them")
     _sort_and_merge(top, positions, same_token)
     probability = np.exp(top).sum(axis=1)
     if (probability > MASS_LIMIT).any():
         raise UnusableLogprobs("its listed probabilities sum to more than 1: not a distribution")
-    logprobs = np.minimum(chosen, 0.0)
+    logprobs = np.minimum(chosen_logprobs, 0.0)
     if hidden.any():
         tail = np.log(np.clip(1.0 - probability[hidden], np.exp(FLOOR), 1.0))
         lists = top[hidden]
@@ -93,13 +95,13 @@ def clean(chosen: F64, listed: F64, counts: Index, *, same_token: SameToken, k: 
     width = int((top > -np.inf).sum(axis=1).max(initial=0)) if k is None else k
     return CleanLogprobs(
         logprobs=logprobs.astype(np.float32),
-        top_logprobs=_columns(top, width, -np.inf).astype(np.float32),
+        top_logprobs=_resize_columns(top, width, -np.inf).astype(np.float32),
         censored=hidden,
-        positions=_columns(positions, width, -1),
+        positions=_resize_columns(positions, width, -1),
     )
 
 
-def answer_span(pieces: Sequence[bytes], answer: bytes) -> tuple[int, int] | None:
+def answer_span(token_bytes: Sequence[bytes], answer: bytes) -> tuple[int, int] | None:
     """Find the tokens that spell the answer at the end of a token stream.
 
     Before the answer may stand thinking tokens, after it end-of-turn tokens, stop words and empty tokens; white space
@@ -113,14 +115,14 @@ def answer_span(pieces: Sequence[bytes], answer: bytes) -> tuple[int, int] | Non
     Returns:
         (start, stop), so that ``pieces[start:stop]`` spell the answer; None where they do not spell it.
     """
-    stream = b"".join(pieces)
-    ends = np.cumsum(np.fromiter(map(len, pieces), np.intp, len(pieces)))
-    place = _last_place(stream, answer, ends)
+    stream = b"".join(token_bytes)
+    ends = np.cumsum(np.fromiter(map(len, token_bytes), np.intp, len(token_bytes)))
+    place = _find_last(stream, answer, ends)
     if place is None and b"\xef\xbf\xbd" in stream:
-        outline, origin = _outline(stream)
-        wanted, _ = _outline(answer)
+        outline, origin = _collapse_non_ascii(stream)
+        wanted, _ = _collapse_non_ascii(answer)
         # An outline keeps the first byte of each run, so tokens end where the next kept byte begins.
-        found = _last_place(outline, wanted, np.searchsorted(origin[:-1], ends))
+        found = _find_last(outline, wanted, np.searchsorted(origin[:-1], ends))
         place = None if found is None else (int(origin[found[0]]), int(origin[found[1]]))
     if place is None:
         return None
@@ -133,35 +135,35 @@ def token_id(token: bytes) -> int:
     return zlib.crc32(token) or 1
 
 
-def _hidden(values: F64) -> Bool:
+def _is_hidden(values: F64) -> Bool:
     return ~((values > SENTINEL) & (values < np.inf))  # a comparison with NaN is False
 
 
 def _above_zero(values: F64) -> bool:
-    return bool(((values > ROUNDING) & (values < np.inf)).any())
+    return bool(((values > ROUNDING_TOLERANCE) & (values < np.inf)).any())
 
 
-def _rectangle(listed: F64, counts: Index) -> tuple[F64, Index]:
+def _to_matrix(listed_logprobs: F64, counts: IndexArray) -> tuple[F64, IndexArray]:
     """Lay ragged lists out as (T, W) values, -inf where nothing is said, and their (T, W) positions."""
     width = int(counts.max(initial=0))
-    if len(listed) == width * len(counts):
-        top = listed.reshape(len(counts), width)
-        positions = np.arange(len(listed), dtype=np.intp).reshape(top.shape)
+    if len(listed_logprobs) == width * len(counts):
+        top = listed_logprobs.reshape(len(counts), width)
+        positions = np.arange(len(listed_logprobs), dtype=np.intp).reshape(top.shape)
     else:
         inside = np.arange(width) < counts[:, None]
         top = np.full(inside.shape, -np.inf)
         positions = np.full(inside.shape, -1, np.intp)
-        top[inside] = listed
-        positions[inside] = np.arange(len(listed))
-    hidden = _hidden(top)
+        top[inside] = listed_logprobs
+        positions[inside] = np.arange(len(listed_logprobs))
+    hidden = _is_hidden(top)
     positions[hidden] = -1
     return np.where(hidden, -np.inf, np.minimum(top, 0.0)), positions
 
 
-def _sort_and_merge(top: F64, positions: Index, same_token: SameToken) -> None:
+def _sort_and_merge(top: F64, positions: IndexArray, same_token: SameToken) -> None:
     """Make lists fall and drop the second of each pair of equal value and token, in place."""
     _sort(top, positions)
-    duplicates: list[Index] = []
+    duplicates: list[IndexArray] = []
     values, places, width = top.ravel(), positions.ravel(), top.shape[1]
     first = np.flatnonzero((top[:, :-1] == top[:, 1:]) & (top[:, 1:] > -np.inf))
     first += first // max(width - 1, 1)  # from an index into (T, W - 1) to one into (T, W)
@@ -177,20 +179,20 @@ def _sort_and_merge(top: F64, positions: Index, same_token: SameToken) -> None:
         _sort(top, positions)
 
 
-def _sort(top: F64, positions: Index) -> None:
+def _sort(top: F64, positions: IndexArray) -> None:
     if (top[:, :-1] < top[:, 1:]).any():
         order = np.argsort(-top, axis=1, kind="stable")
         top[:] = np.take_along_axis(top, order, axis=1)
         positions[:] = np.take_along_axis(positions, order, axis=1)
 
 
-def _columns(values: NDArray[Any], width: int, fill: float) -> NDArray[Any]:
+def _resize_columns(values: NDArray[Any], width: int, fill: float) -> NDArray[Any]:
     """Cut or fill (T, W) up to (T, width)."""
     missing = max(0, width - values.shape[1])
     return np.pad(values[:, :width], ((0, 0), (0, missing)), constant_values=fill) if missing else values[:, :width]
 
 
-def _last_place(stream: bytes, answer: bytes, ends: Index) -> tuple[int, int] | None:
+def _find_last(stream: bytes, answer: bytes, ends: IndexArray) -> tuple[int, int] | None:
     """Find the answer in the stream: at most three tokens before its end if possible, else the last occurrence.
 
     Looking at token ends first keeps "E" from being found inside "<|EOT|>".
@@ -204,7 +206,7 @@ def _last_place(stream: bytes, answer: bytes, ends: Index) -> tuple[int, int] | 
     return None if start < 0 else (start, start + len(answer))
 
 
-def _outline(text: bytes) -> tuple[bytes, Index]:
+def _collapse_non_ascii(text: bytes) -> tuple[bytes, IndexArray]:
     """Shrink each run of non-ASCII bytes to one; also return where each kept byte stood, and the length at the end."""
     values = np.frombuffer(text, np.uint8)
     foreign = values >= 0x80

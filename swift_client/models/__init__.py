@@ -1,31 +1,31 @@
 """Heads: numpy and safetensors only."""
 
 from swift_client.models.acceptance import Acceptance
-from swift_client.models.artifact import NO_BETTER, HeadArtifact, ResponseWeights
+from swift_client.models.artifact import NO_BETTER_VERDICT, HeadArtifact, ResponseWeights
 from swift_client.models.calibration import Calibration, IsotonicCalibration, PlattCalibration
 from swift_client.models.file_format import AnyHead, load, save
 from swift_client.models.folders import user_folder
 from swift_client.models.gated_linear import GatedLinearHead
 from swift_client.models.hidden_head import HiddenHead
-from swift_client.models.library import Shelf, ShelvedHead, look
+from swift_client.models.library import HeadEntry, HeadLibrary, scan
 from swift_client.models.standardizer import Standardizer
 
 __all__ = [
-    "NO_BETTER",
+    "NO_BETTER_VERDICT",
     "Acceptance",
     "AnyHead",
     "Calibration",
     "GatedLinearHead",
     "HeadArtifact",
+    "HeadEntry",
+    "HeadLibrary",
     "HiddenHead",
     "IsotonicCalibration",
     "PlattCalibration",
     "ResponseWeights",
-    "Shelf",
-    "ShelvedHead",
     "Standardizer",
     "load",
-    "look",
     "save",
+    "scan",
     "user_folder",
 ]

@@ -59,7 +59,7 @@ class Acceptance:
     @classmethod
     def _read(cls, entry: Mapping[str, Any]) -> Self:
         for each in fields(cls):
-            if type(entry.get(each.name)) not in _KINDS[str(each.type)]:  # annotations are texts here
+            if type(entry.get(each.name)) not in _FIELD_TYPES[str(each.type)]:  # annotations are texts here
                 raise ValueError(f"its acceptance lacks {each.name!r} ({each.type})")
         return cls(**{each.name: entry[each.name] for each in fields(cls)})
 
@@ -82,7 +82,7 @@ class Acceptance:
         return all(getattr(self, name) == getattr(other, name) for name in ("n", "stopping", "select", "answer"))
 
 
-_KINDS: Mapping[str, tuple[type, ...]] = {
+_FIELD_TYPES: Mapping[str, tuple[type, ...]] = {
     "float": (float,),
     "int": (int,),
     "str": (str,),

@@ -17,11 +17,11 @@ from swift_client.models.gated_linear import GatedLinearHead
 from swift_client.models.standardizer import Standardizer
 from swift_client.models.validation import finite_vector, weigh
 
-WIDEST = 1024
+MAX_WIDTH = 1024
 """Bound of the rank columns; a file may not ask for more memory than that."""
 
 
-NO_BETTER = "no better than majority"
+NO_BETTER_VERDICT = "no better than majority"
 """Value of ``training["verdict"]`` for a head whose validation questions do not show that its scores help."""
 
 
@@ -70,9 +70,9 @@ class HeadArtifact:
     """Which answers may be taken without a look, one for each way of asking that `swift-client calibrate` tested."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.k_min <= self.k_max <= self.width <= WIDEST:
+        if not 0 <= self.k_min <= self.k_max <= self.width <= MAX_WIDTH:
             k = f"{self.k_min}, {self.k_max}, {self.width}"
-            raise ValueError(f"k_min, k_max and width must rise from 0 to {WIDEST} at most, not {k}.")
+            raise ValueError(f"k_min, k_max and width must rise from 0 to {MAX_WIDTH} at most, not {k}.")
         if len(self.standardizer.mean) != self.head.width:
             raise ValueError(f"standardizer has {len(self.standardizer.mean)} columns and head {self.head.width}.")
 
@@ -82,9 +82,9 @@ class HeadArtifact:
         return f"head {self.provider}/{self.model}"
 
     @property
-    def helps(self) -> bool:
+    def beats_majority(self) -> bool:
         """Whether its scores may weigh votes: False where training found it no better than majority."""
-        return self.training.get("verdict") != NO_BETTER
+        return self.training.get("verdict") != NO_BETTER_VERDICT
 
     @property
     def reads_token_ids(self) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from swift_client.atomic_write import draft_of
+from swift_client.atomic_write import atomic_write
 from swift_client.errors import ArtifactError
 from swift_client.models.acceptance import Acceptance
 from swift_client.models.artifact import HeadArtifact, ResponseWeights
@@ -25,11 +25,11 @@ from swift_client.models.standardizer import Standardizer
 
 FORMAT = 1
 """Version of the file's layout. Features keep their meaning under their name, or get a new name."""
-LARGEST_FILE = 64 * 2**20
+MAX_FILE_BYTES = 64 * 2**20
 """Bytes; a head is some kilobytes, and one on the hidden states of a 70B model less than this."""
-LARGEST_HEADER = 2**20
+MAX_HEADER_BYTES = 2**20
 """Bytes of JSON before the weights; a head's are a few thousand."""
-KEY = "swift_client"
+METADATA_KEY = "swift_client"
 """Metadata key of the JSON document."""
 
 _FACTS: dict[str, type] = {
@@ -59,7 +59,7 @@ _HIDDEN_FACTS: dict[str, type] = {
     "licence": str,
 }
 """The same for a head on hidden states, whose ``kind`` is "hidden"; one with a head ``beside`` has ``rank_width``."""
-_BESIDE_FACTS: dict[str, type] = {
+_LOGPROB_HEAD_FACTS: dict[str, type] = {
     "features": list,
     "rank_width": int,
     "response_terms": list,
@@ -85,11 +85,11 @@ def save(artifact: AnyHead, path: str | os.PathLike[str]) -> None:
     }
     if artifact.acceptances:
         facts["acceptances"] = [each.to_dict() for each in artifact.acceptances]
-    tensors = _named("head", artifact.head)
+    tensors = _named_tensors("head", artifact.head)
     reads: AnyHead | None = artifact
     if isinstance(artifact, HiddenHead):
         facts |= {"kind": "hidden", "layers": list(artifact.layers), "moment": artifact.moment}
-        reads = artifact.beside
+        reads = artifact.logprob_head
     if isinstance(reads, HeadArtifact):
         facts |= {
             "features": list(reads.features),
@@ -97,16 +97,18 @@ def save(artifact: AnyHead, path: str | os.PathLike[str]) -> None:
             "k_min": reads.k_min,
             "k_max": reads.k_max,
         }
-        tensors |= _named("standardizer", reads.standardizer) | _named("response", reads.response.standardizer)
+        tensors |= _named_tensors("standardizer", reads.standardizer) | _named_tensors(
+            "response", reads.response.standardizer
+        )
         tensors["response.weight"] = reads.response.weight
     if reads is not artifact and reads is not None:
         facts["rank_width"] = reads.width
-        tensors |= _named("beside", reads.head)
+        tensors |= _named_tensors("beside", reads.head)
     if calibration is not None:
-        tensors |= _named("calibration", calibration)
-    data = safetensors.numpy.save(tensors, {KEY: json.dumps(facts, allow_nan=False)})
+        tensors |= _named_tensors("calibration", calibration)
+    data = safetensors.numpy.save(tensors, {METADATA_KEY: json.dumps(facts, allow_nan=False)})
     try:
-        with draft_of(path) as draft:
+        with atomic_write(path) as draft:
             draft.write_bytes(data)
     except OSError as error:
         raise ArtifactError(
@@ -114,31 +116,31 @@ def save(artifact: AnyHead, path: str | os.PathLike[str]) -> None:
         ) from error
 
 
-def _named(prefix: str, part: object) -> dict[str, np.ndarray[Any, Any]]:
+def _named_tensors(prefix: str, part: object) -> dict[str, np.ndarray[Any, Any]]:
     return {f"{prefix}.{name}": np.asarray(value, np.float64) for name, value in vars(part).items()}
 
 
 def load(path: str | os.PathLike[str]) -> AnyHead:
     """Read a file that :func:`save` wrote. Raises ArtifactError for anything else, without running any of it."""
-    with _opened(path) as file:
-        data = file.read(LARGEST_FILE + 1)
-        if len(data) > LARGEST_FILE:
-            raise ValueError(f"it is larger than {LARGEST_FILE >> 20} MB")
+    with _open_head(path) as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise ValueError(f"it is larger than {MAX_FILE_BYTES >> 20} MB")
         tensors = safetensors.numpy.load(data)
-        return _build(_facts(data[8 : 8 + int.from_bytes(data[:8], "little")]), tensors)
+        return _build_head(_parse_facts(data[8 : 8 + int.from_bytes(data[:8], "little")]), tensors)
 
 
 def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read what a head's file says of itself, checked, and no weights. Raises ArtifactError as :func:`load` does."""
-    with _opened(path) as file:
+    with _open_head(path) as file:
         size = int.from_bytes(file.read(8), "little")
-        if size > LARGEST_HEADER:
+        if size > MAX_HEADER_BYTES:
             raise ValueError("it is not a safetensors file with a head's short header")
-        return _facts(file.read(size))
+        return _parse_facts(file.read(size))
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def _open_head(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file and turn whatever is wrong with it into one ArtifactError. A pipe or a device is not waited for."""
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
@@ -150,31 +152,31 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             f"The head {path} cannot be read: {error.strerror}.", hint="Check the path, and who may read it."
         ) from error
     except safetensors.SafetensorError as error:
-        raise _refusal(path, f"it is not a safetensors file ({error})") from error
+        raise _not_a_head(path, f"it is not a safetensors file ({error})") from error
     # KeyError: a number type that numpy lacks; RecursionError: JSON nested to exhaust the stack.
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise _refusal(path, str(error)) from error
+        raise _not_a_head(path, str(error)) from error
 
 
-def _refusal(path: str | os.PathLike[str], reason: str) -> ArtifactError:
+def _not_a_head(path: str | os.PathLike[str], reason: str) -> ArtifactError:
     return ArtifactError(
         f"{path} is not a head: {reason.rstrip('.')}.", hint="Heads are written by `swift-client train`."
     )
 
 
-def _facts(header: bytes) -> dict[str, Any]:
+def _parse_facts(header: bytes) -> dict[str, Any]:
     """Return the checked JSON document of a safetensors file's header."""
     document = json.loads(header)
     metadata = document.get("__metadata__") if isinstance(document, dict) else None
-    if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
-        raise ValueError(f"its metadata has no entry {KEY!r}")
-    facts = json.loads(metadata[KEY])
+    if not isinstance(metadata, dict) or not isinstance(metadata.get(METADATA_KEY), str):
+        raise ValueError(f"its metadata has no entry {METADATA_KEY!r}")
+    facts = json.loads(metadata[METADATA_KEY])
     if not isinstance(facts, dict) or type(facts.get("format")) is not int:
         raise ValueError("its metadata has no format version")
     if facts["format"] != FORMAT:
         raise ValueError(f"its format is {facts['format']} and this swift-client reads {FORMAT}; upgrade swift-client")
     hidden = facts.get("kind") == "hidden"
-    wanted = _HIDDEN_FACTS | (_BESIDE_FACTS if "rank_width" in facts else {}) if hidden else _FACTS
+    wanted = _HIDDEN_FACTS | (_LOGPROB_HEAD_FACTS if "rank_width" in facts else {}) if hidden else _FACTS
     for name, kind in wanted.items():
         if type(facts.get(name)) is not kind:
             raise ValueError(f"its metadata lacks {name!r} ({kind.__name__})")
@@ -184,7 +186,7 @@ def _facts(header: bytes) -> dict[str, Any]:
     return facts
 
 
-def _build(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]) -> AnyHead:
+def _build_head(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]) -> AnyHead:
     parts: dict[str, dict[str, np.ndarray[Any, Any]]] = defaultdict(dict)
     for name, tensor in tensors.items():
         part, _, field = name.partition(".")
@@ -204,16 +206,16 @@ def _build(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]
     shared["head"] = GatedLinearHead(**parts["head"])
     shared["calibration"] = CALIBRATIONS[kind](**parts["calibration"]) if kind != "none" else None
     if not hidden:
-        return HeadArtifact(**_reading(facts, parts), **shared)
+        return HeadArtifact(**_logprob_fields(facts, parts), **shared)
     own: dict[str, Any] = {"layers": tuple(facts["layers"]), "moment": facts["moment"]}
     if beside:
         names = {name: facts[name] for name in ("provider", "model")}
         head = GatedLinearHead(**parts["beside"])
-        own["beside"] = HeadArtifact(head=head, width=facts["rank_width"], **_reading(facts, parts), **names)
+        own["logprob_head"] = HeadArtifact(head=head, width=facts["rank_width"], **_logprob_fields(facts, parts), **names)
     return HiddenHead(**own, **shared)
 
 
-def _reading(facts: Mapping[str, Any], parts: Mapping[str, dict[str, np.ndarray[Any, Any]]]) -> dict[str, Any]:
+def _logprob_fields(facts: Mapping[str, Any], parts: Mapping[str, dict[str, np.ndarray[Any, Any]]]) -> dict[str, Any]:
     """Return what a head reads of logprobs."""
     return {
         "features": tuple(facts["features"]),

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-PACKAGED = Path(__file__).parent / "packaged"
+PACKAGED_FOLDER = Path(__file__).parent / "packaged"
 """Heads that come with this package."""
 FOLDER_VARIABLE = "SWIFT_CLIENT_HEADS"
 """Environment variable: another folder in place of the user's."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from swift_client.features.segments import F64, I64, offsets_of, reduce_runs
+from swift_client.features.segments import F64, I64, segment_offsets, segment_reduce
 from swift_client.models.validation import finite_scalar, finite_vector, weigh
 from swift_client.types import F32
 
-GATES_AT_LEAST = 1e-8
+GATE_SUM_EPS = 1e-8
 """Floor of the sum of gates: with all gates shut the score is 0, not NaN (the reference code's epsilon)."""
 
 
@@ -42,7 +42,7 @@ class GatedLinearHead:
 
     def score(self, features: ArrayLike) -> float:
         """Return R = Σ g·r / max(Σ g, 1e-8) for the tokens X (T, d) of one completion; NaN where T is 0."""
-        return float(self.logits(features, offsets_of([len(np.asarray(features))]))[0])
+        return float(self.logits(features, segment_offsets([len(np.asarray(features))]))[0])
 
     def scores(self, values: ArrayLike, offsets: I64) -> F32:
         """Return R of N completions laid end to end, (N,) float32, for values (ΣT, d) and offsets (N+1,)."""
@@ -55,8 +55,8 @@ class GatedLinearHead:
 
 def gated_mean(gates: F64, rewards: F64, offsets: I64) -> F64:
     """Return Σ g·r / max(Σ g, 1e-8) within each run, (N,) float64, for (ΣT,) tokens; NaN for a run of no tokens."""
-    total = reduce_runs(np.add, gates * rewards, offsets, empty=np.nan)
-    return total / np.maximum(reduce_runs(np.add, gates, offsets, empty=np.nan), GATES_AT_LEAST)
+    total = segment_reduce(np.add, gates * rewards, offsets, empty=np.nan)
+    return total / np.maximum(segment_reduce(np.add, gates, offsets, empty=np.nan), GATE_SUM_EPS)
 
 
 def sigmoid(logits: F64) -> F64:

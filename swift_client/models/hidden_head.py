@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from swift_client.errors import ArtifactMismatchError
 from swift_client.features.segments import F64, I64
 from swift_client.models.acceptance import Acceptance
-from swift_client.models.artifact import NO_BETTER, WIDEST, HeadArtifact
+from swift_client.models.artifact import MAX_WIDTH, NO_BETTER_VERDICT, HeadArtifact
 from swift_client.models.calibration import Calibration
 from swift_client.models.folders import user_folder
 from swift_client.models.gated_linear import GatedLinearHead, gated_mean, sigmoid
 from swift_client.models.validation import weigh
-from swift_client.types import F32, Moment
+from swift_client.types import F32, StatePosition
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -34,10 +34,10 @@ class HiddenHead:
     the logprobs of the whole vocabulary, in the order of token ids, are read as one state at the moment "produced"."""
     width: int
     """D, or V without layers."""
-    beside: HeadArtifact | None = None
+    logprob_head: HeadArtifact | None = None
     """A head on logprobs whose gate and reward logits are added token by token, and its response terms at the end.
     What else it says of itself does not count."""
-    moment: Moment = "read"
+    moment: StatePosition = "read"
     """Whose state a token has: "read", the one after it, as published; "produced", the one it was drawn from."""
     calibration: Calibration | None = None
     provider: str = "huggingface"
@@ -50,7 +50,7 @@ class HiddenHead:
 
     def __post_init__(self) -> None:
         layers = ", ".join(map(str, self.layers))
-        if self.moment not in get_args(Moment):
+        if self.moment not in get_args(StatePosition):
             raise ValueError(f"moment is {self.moment!r}.")
         if self.width < 1 or min(self.layers, default=0) < 0 or len(set(self.layers)) < len(self.layers):
             raise ValueError(f"layers {layers or 'none'} of width {self.width} are no hidden states.")
@@ -109,27 +109,27 @@ class HiddenHead:
     @property
     def k_min(self) -> int:
         """Fewest alternatives a token that it needs."""
-        return self.beside.k_min if self.beside else 0
+        return self.logprob_head.k_min if self.logprob_head else 0
 
     @property
     def k_max(self) -> int:
         """Most of them; by itself it reads none, and asks for as many as there are: other scorers do."""
-        return self.beside.k_max if self.beside else WIDEST
+        return self.logprob_head.k_max if self.logprob_head else MAX_WIDTH
 
     @property
     def reads_token_ids(self) -> bool:
         """As in :class:`HeadArtifact`."""
-        return self.beside is not None and self.beside.reads_token_ids
+        return self.logprob_head is not None and self.logprob_head.reads_token_ids
 
     @property
     def name(self) -> str:
         """What a Selection is said to be scored with."""
-        return f"{'hybrid' if self.beside else 'hidden'} head {self.provider}/{self.model}"
+        return f"{'hybrid' if self.logprob_head else 'hidden'} head {self.provider}/{self.model}"
 
     @property
-    def helps(self) -> bool:
+    def beats_majority(self) -> bool:
         """Whether its scores may weigh votes: False where training found it no better than majority."""
-        return self.training.get("verdict") != NO_BETTER
+        return self.training.get("verdict") != NO_BETTER_VERDICT
 
     def project(self, states: NDArray[np.float16]) -> F32:
         """Return the gate's and the reward's logit, (T, 2) float32, for captured states (T, L*D).
@@ -155,19 +155,19 @@ class HiddenHead:
         ValueError without.
         """
         logits = np.asarray(projections, np.float64).reshape(-1, 2)
-        if self.beside is None:
+        if self.logprob_head is None:
             return gated_mean(sigmoid(logits[:, 0]), logits[:, 1], offsets)
         if values is None or terms is None:
             raise ValueError(f"the {self.name} also reads logprobs.")
-        rows, head = self.beside.standardizer(values), self.beside.head
+        rows, head = self.logprob_head.standardizer(values), self.logprob_head.head
         gate = logits[:, 0] + weigh(rows, head.gate_weight) + head.gate_bias
         reward = logits[:, 1] + weigh(rows, head.reward_weight) + head.reward_bias
-        return gated_mean(sigmoid(gate), reward, offsets) + self.beside.response(terms)
+        return gated_mean(sigmoid(gate), reward, offsets) + self.logprob_head.response(terms)
 
     def check(self, *, provider: str, model: str | None, k: int = 0) -> None:
         """Raise ArtifactMismatchError where this head was not trained for this provider and model."""
         if (provider, model) == (self.provider, self.model):
-            if self.beside and k < self.k_min:
+            if self.logprob_head and k < self.k_min:
                 raise ArtifactMismatchError(
                     f"The {self.name} needs at least {self.k_min} alternatives a token, not {k}.",
                     hint="Ask for as many with top_logprobs=.",

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from swift_client.errors import ArtifactError
 from swift_client.models.file_format import read_facts
-from swift_client.models.folders import PACKAGED, user_folder
+from swift_client.models.folders import PACKAGED_FOLDER, user_folder
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShelvedHead:
+class HeadEntry:
     """A head's file, as its header describes it."""
 
     path: Path
@@ -32,34 +32,34 @@ class ShelvedHead:
         return f"{self.provider}/{self.model}"
 
     @property
-    def packaged(self) -> bool:
+    def is_packaged(self) -> bool:
         """Whether it came with this package."""
-        return self.path.parent == PACKAGED
+        return self.path.parent == PACKAGED_FOLDER
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shelf:
+class HeadLibrary:
     """What lies in the folders."""
 
-    heads: tuple[ShelvedHead, ...]
+    heads: tuple[HeadEntry, ...]
     """In the order in which they are preferred: by folder, then by file name."""
-    skipped: tuple[str, ...]
+    skip_reasons: tuple[str, ...]
     """One sentence for each file or folder that cannot be read as what it should be."""
 
-    def of(self, provider: str, model: str) -> tuple[ShelvedHead, ...]:
+    def for_model(self, provider: str, model: str) -> tuple[HeadEntry, ...]:
         """Return the heads for exactly this provider and model."""
         return tuple(head for head in self.heads if (head.provider, head.model) == (provider, model))
 
-    def named(self, name: str) -> tuple[ShelvedHead, ...]:
+    def by_name(self, name: str) -> tuple[HeadEntry, ...]:
         """Return the heads with this name, "provider/model"."""
         return tuple(head for head in self.heads if head.name == name)
 
 
-def look(folders: Sequence[Path] | None = None) -> Shelf:
+def scan(folders: Sequence[Path] | None = None) -> HeadLibrary:
     """List the heads in ``folders``, by default the package's and then the user's. Raises nothing."""
-    heads: list[ShelvedHead] = []
+    heads: list[HeadEntry] = []
     skipped: list[str] = []
-    for folder in (PACKAGED, user_folder()) if folders is None else folders:
+    for folder in (PACKAGED_FOLDER, user_folder()) if folders is None else folders:
         try:
             names = sorted(os.listdir(folder))
         except FileNotFoundError:
@@ -76,7 +76,7 @@ def look(folders: Sequence[Path] | None = None) -> Shelf:
                 skipped.append(error.message)
                 continue
             heads.append(
-                ShelvedHead(
+                HeadEntry(
                     path=folder / name,
                     provider=facts["provider"],
                     model=facts["model"],
@@ -84,4 +84,4 @@ def look(folders: Sequence[Path] | None = None) -> Shelf:
                     k_max=facts.get("k_max", 0),
                 )
             )
-    return Shelf(heads=tuple(heads), skipped=tuple(skipped))
+    return HeadLibrary(heads=tuple(heads), skip_reasons=tuple(skipped))

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from swift_client.features.segments import F64
 
-LARGEST = 1e9
+MAX_MAGNITUDE = 1e9
 """Bound of every stored number, and 1 / LARGEST of every scale: within it no float32 score can overflow."""
 
 
@@ -16,16 +16,16 @@ def finite_vector(values: ArrayLike, name: str, *, like: F64 | None = None) -> F
     vector = np.array(values, np.float64)
     if vector.ndim != 1 or (like is not None and vector.shape != like.shape):
         raise ValueError(f"{name} has shape {vector.shape}, expected {'(d,)' if like is None else like.shape}.")
-    if not (np.abs(vector) <= LARGEST).all():
-        raise ValueError(f"{name} holds a number that is not finite or is beyond {LARGEST:g}.")
+    if not (np.abs(vector) <= MAX_MAGNITUDE).all():
+        raise ValueError(f"{name} holds a number that is not finite or is beyond {MAX_MAGNITUDE:g}.")
     return vector
 
 
 def finite_scalar(value: ArrayLike, name: str) -> float:
     """Return ``value`` as a float; ValueError where it is not one finite number."""
     scalar = np.array(value, np.float64)
-    if scalar.ndim != 0 or not abs(scalar) <= LARGEST:
-        raise ValueError(f"{name} is not one finite number within {LARGEST:g}.")
+    if scalar.ndim != 0 or not abs(scalar) <= MAX_MAGNITUDE:
+        raise ValueError(f"{name} is not one finite number within {MAX_MAGNITUDE:g}.")
     return float(scalar)
 
 

@@ -20,12 +20,12 @@ Split = Literal["train", "validation", "test"]
 FAMILIES: tuple[str, ...] = ("arithmetic", "coin_flip", "last_letters")
 """Names of the three families."""
 
-_DRAW = {"arithmetic": arithmetic.draw, "coin_flip": coin_flip.draw, "last_letters": last_letters.draw}
+_DRAW_FUNCTIONS = {"arithmetic": arithmetic.draw, "coin_flip": coin_flip.draw, "last_letters": last_letters.draw}
 
 TRAINED_LEVELS: Mapping[str, int] = {"arithmetic": 6, "coin_flip": 6, "last_letters": 9}
 """How many levels of each family the model has learnt to the end: 1 to this."""
 
-ASKED_LEVELS: Mapping[str, tuple[int, ...]] = {
+DEFAULT_LEVELS: Mapping[str, tuple[int, ...]] = {
     "arithmetic": (2, 3),
     "coin_flip": (5, 6),
     "last_letters": (5, 6),
@@ -54,7 +54,7 @@ def _digest(prompt: str) -> bytes:
     return hashlib.blake2b(prompt.encode(), digest_size=8, person=b"pocket-question"[:16]).digest()
 
 
-def worked(
+def worked_examples(
     n: int,
     *,
     seed: int,
@@ -78,14 +78,14 @@ def worked(
         family = families[len(seen) % len(families)]
         among = range(1, TRAINED_LEVELS[family] + 1) if levels is None else levels[family]
         level = rng.choice(among)
-        problem = _DRAW[family](rng, level)
+        problem = _DRAW_FUNCTIONS[family](rng, level)
         if problem.prompt in seen or split_of(problem.prompt) != split:
             continue
         seen.add(problem.prompt)
-        yield _question(family, level, problem), problem.solve(rng)
+        yield _make_question(family, level, problem), problem.solve(rng)
 
 
-def _question(family: str, level: int, problem: Problem) -> Question:
+def _make_question(family: str, level: int, problem: Problem) -> Question:
     return Question(f"{family}-{_digest(problem.prompt).hex()}", family, problem.prompt, problem.answer, level)
 
 
@@ -98,5 +98,5 @@ def questions(
     levels: Mapping[str, Sequence[int]] | None = None,
 ) -> list[Question]:
     """Return ``n`` different questions of ``split``, families in turn, levels from ``ASKED_LEVELS`` unless given."""
-    asked = ASKED_LEVELS if levels is None else levels
-    return [question for question, _ in worked(n, seed=seed, split=split, families=families, levels=asked)]
+    asked = DEFAULT_LEVELS if levels is None else levels
+    return [question for question, _ in worked_examples(n, seed=seed, split=split, families=families, levels=asked)]

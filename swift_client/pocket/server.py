@@ -27,7 +27,7 @@ PACKAGED_MODEL = Path(__file__).parent / "model.gguf"
 
 MODEL_NAME = "pocket"
 
-_PROGRAM = Path(__file__).with_name("server_process.py")
+_SERVER_SCRIPT = Path(__file__).with_name("server_process.py")
 
 
 class PocketServer:
@@ -63,9 +63,9 @@ class PocketServer:
         self.model = PACKAGED_MODEL if model is None else Path(model)
         self._options = {"slots": slots, "context": context, "threads": threads, "exact": exact}
         self._lock = threading.Lock()
-        self._owner = os.getpid()
-        self._running: tuple[subprocess.Popen[str], str] | None = None
-        self._stop: weakref.finalize[..., PocketServer] | None = None
+        self._owner_pid = os.getpid()
+        self._process_and_url: tuple[subprocess.Popen[str], str] | None = None
+        self._finalizer: weakref.finalize[..., PocketServer] | None = None
 
     @property
     def base_url(self) -> str:
@@ -74,23 +74,23 @@ class PocketServer:
 
     def start(self) -> str:
         """Start the server where it does not run yet and return its base URL."""
-        if self._owner != os.getpid():
+        if self._owner_pid != os.getpid():
             # A forked child: the server is the parent's, and its lock may have been held when the fork came.
-            self._owner, self._lock, self._running = os.getpid(), threading.Lock(), None
+            self._owner_pid, self._lock, self._process_and_url = os.getpid(), threading.Lock(), None
         with self._lock:
-            if self._running is None or self._running[0].poll() is not None:
-                self._running = self._open()
-                self._stop = weakref.finalize(self, _stop, self._running[0], os.getpid())
-            return self._running[1]
+            if self._process_and_url is None or self._process_and_url[0].poll() is not None:
+                self._process_and_url = self._launch()
+                self._finalizer = weakref.finalize(self, _stop_process, self._process_and_url[0], os.getpid())
+            return self._process_and_url[1]
 
     def close(self) -> None:
         """Stop the server; calling it twice is harmless."""
-        if self._owner != os.getpid():
+        if self._owner_pid != os.getpid():
             return
         with self._lock:
-            if self._stop is not None:
-                self._stop()
-            self._running = None
+            if self._finalizer is not None:
+                self._finalizer()
+            self._process_and_url = None
 
     def __enter__(self) -> PocketServer:
         self.start()
@@ -99,15 +99,15 @@ class PocketServer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self) -> tuple[subprocess.Popen[str], str]:
-        if not _installed("xllamacpp"):
+    def _launch(self) -> tuple[subprocess.Popen[str], str]:
+        if not _is_installed("xllamacpp"):
             raise MissingExtraError.needs("pocket", "The local llama.cpp server")
         if not self.model.is_file():
             raise ConfigurationError(f"There is no model file {self.model}.", hint="Give the path of a GGUF file.")
         name = MODEL_NAME if self.model == PACKAGED_MODEL else self.model.stem
         options = self._options | {"model": str(self.model.resolve()), "name": name, "path": sys.path}
         process = subprocess.Popen(  # noqa: S603 - this interpreter and a file beside this one
-            [sys.executable, "-P", str(_PROGRAM)],
+            [sys.executable, "-P", str(_SERVER_SCRIPT)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -115,21 +115,21 @@ class PocketServer:
             start_new_session=True,  # Ctrl-C in a terminal is the caller's to handle
         )
         try:
-            reply = _first_words(process, options)
+            reply = _handshake(process, options)
         except BaseException as failed:
-            _stop(process, os.getpid())
+            _stop_process(process, os.getpid())
             if not isinstance(failed, (OSError, ValueError)):
                 raise
             reply = {"error": str(failed)}
         if "error" in reply:
-            _stop(process, os.getpid())
+            _stop_process(process, os.getpid())
             raise ConfigurationError(
                 f"llama.cpp cannot serve {self.model}: {reply['error']}.", hint="Give a GGUF file that llama.cpp reads."
             )
         return process, f"{reply['address']}/v1"
 
 
-def _first_words(process: subprocess.Popen[str], options: Mapping[str, object]) -> dict[str, str]:
+def _handshake(process: subprocess.Popen[str], options: Mapping[str, object]) -> dict[str, str]:
     """Hand ``options`` to ``process`` and return what it answers: its address or an error."""
     if process.stdin is None or process.stdout is None:
         return {"error": "the process has no pipes"}
@@ -140,20 +140,20 @@ def _first_words(process: subprocess.Popen[str], options: Mapping[str, object]) 
     return reply
 
 
-def _installed(module: str) -> bool:
+def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
     except ValueError:  # in sys.modules without a spec: blocked
         return False
 
 
-def _stop(process: subprocess.Popen[str], owner: int) -> None:
+def _stop_process(process: subprocess.Popen[str], owner_pid: int) -> None:
     """End ``process`` by ending its input; a forked child gives up its copies of the pipes and nothing else."""
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
-    if owner != os.getpid():
+    if owner_pid != os.getpid():
         process.returncode = 0  # the parent's to wait for
         return
     try:

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 
-def parameters(xllamacpp: Any, options: dict[str, Any]) -> Any:
+def build_params(xllamacpp: Any, options: dict[str, Any]) -> Any:
     """Return llama.cpp's parameters for ``options``."""
     given = xllamacpp.CommonParams()
     given.model.path = options["model"]
@@ -49,7 +49,7 @@ def main() -> None:
     try:
         import xllamacpp
 
-        server = xllamacpp.Server(parameters(xllamacpp, options))
+        server = xllamacpp.Server(build_params(xllamacpp, options))
     except Exception as refused:
         answer.write(json.dumps({"error": str(refused)}) + "\n")
     else:

@@ -11,16 +11,16 @@ from swift_client.evaluation.result import Evaluation
 from swift_client.features import RESPONSE_TERMS, column_names
 from swift_client.models import HeadArtifact
 from swift_client.models.calibration import CALIBRATIONS
-from swift_client.report.format import decimal
+from swift_client.report.format import format_decimal
 from swift_client.report.markup import Markup, tag
-from swift_client.report.summary import count
-from swift_client.report.tables import scrolling
+from swift_client.report.summary import pluralize
+from swift_client.report.tables import scrolling_table
 
-SHOWN = 16
+MAX_SHOWN_TERMS = 16
 """Response terms that are listed, the weightiest first."""
 
 
-def facts(head: HeadArtifact, found: Evaluation) -> Markup:
+def facts(head: HeadArtifact, evaluation: Evaluation) -> Markup:
     """Return the head's facts, its weights and the method, each in a fold."""
     kind = next((name for name, maker in CALIBRATIONS.items() if isinstance(head.calibration, maker)), "none")
     listed = {
@@ -31,7 +31,7 @@ def facts(head: HeadArtifact, found: Evaluation) -> Markup:
         "features": ", ".join(head.features),
         "response terms": ", ".join(head.response_terms) or "none",
         "calibration": kind,
-        **dict(_flat(head.training)),
+        **dict(_flatten(head.training)),
     }
     rows = [tag("tr", tag("th", name, scope="row"), tag("td", value)) for name, value in listed.items()]
     return tag(
@@ -39,16 +39,16 @@ def facts(head: HeadArtifact, found: Evaluation) -> Markup:
         tag("h2", "The head, and how this was computed"),
         tag("details", tag("summary", "Facts of the head"), tag("table", tag("tbody", *rows), class_="facts-table")),
         tag("details", tag("summary", "What it adds for the answer as a whole"), *_weights(head)),
-        tag("details", tag("summary", "How the numbers were computed"), *_method(found)),
+        tag("details", tag("summary", "How the numbers were computed"), *_method(evaluation)),
     )
 
 
-def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield each fact of a nested JSON document with its whole name."""
     for key, value in values.items():
-        name = f"{before}{key.replace('_', ' ')}"
+        name = f"{prefix}{key.replace('_', ' ')}"
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{name}, ")
+            yield from _flatten(value, f"{name}, ")
         elif isinstance(value, (list, tuple)):
             yield name, ", ".join(map(str, value))
         else:
@@ -61,7 +61,7 @@ def _weights(head: HeadArtifact) -> Iterator[Markup]:
         return
     names = column_names(RESPONSE_TERMS, head.response_terms, width=head.width)
     weights = head.response.weight
-    order = np.argsort(-np.abs(weights), kind="stable")[:SHOWN].tolist()
+    order = np.argsort(-np.abs(weights), kind="stable")[:MAX_SHOWN_TERMS].tolist()
     yield tag(
         "p",
         "Added to the score for each standard deviation that a term lies above its mean in training"
@@ -75,11 +75,11 @@ def _weights(head: HeadArtifact) -> Iterator[Markup]:
             tag(
                 "tr",
                 tag("th", names[at].replace("_", " "), scope="row"),
-                tag("td", f"{'+' if weight > 0 else ''}{decimal(weight)}"),
+                tag("td", f"{'+' if weight > 0 else ''}{format_decimal(weight)}"),
                 tag("td", _bar(weight / most)),
             )
         )
-    yield scrolling(tag("tr", *(tag("th", title, scope="col") for title in ("term", "weight", ""))), rows)
+    yield scrolling_table(tag("tr", *(tag("th", title, scope="col") for title in ("term", "weight", ""))), rows)
 
 
 def _bar(share: float) -> Markup:
@@ -96,13 +96,13 @@ def _bar(share: float) -> Markup:
     return tag("svg", bar, tag("line", x1=60, x2=60, y1=0, y2=14, class_="axis"), viewBox="0 0 120 14", class_="spark")
 
 
-def _method(found: Evaluation) -> Iterator[Markup]:
-    families = ", ".join(f"{name} {number:,}" for name, number in found.families.items())
+def _method(evaluation: Evaluation) -> Iterator[Markup]:
+    families = ", ".join(f"{name} {number:,}" for name, number in evaluation.families.items())
     yield tag(
         "p",
-        f"{count(found.questions, 'question')} ({families}) with {count(found.completions, 'completion')} in all. For "
-        f"each n and question up to {found.subsets:,} different draws of n of its completions were made (seed "
-        f"{found.seed}), the same for every row, and each row chose one completion of each draw. Accuracy is the share "
+        f"{pluralize(evaluation.questions, 'question')} ({families}) with {pluralize(evaluation.completions, 'completion')} in all. For "
+        f"each n and question up to {evaluation.subsets:,} different draws of n of its completions were made (seed "
+        f"{evaluation.seed}), the same for every row, and each row chose one completion of each draw. Accuracy is the share "
         "of draws whose choice is right, averaged over questions.",
     )
     yield tag(

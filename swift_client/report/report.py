@@ -8,27 +8,27 @@ from pathlib import Path
 from types import EllipsisType
 
 from swift_client import answers
-from swift_client.atomic_write import draft_of
+from swift_client.atomic_write import atomic_write
 from swift_client.dataset.graders import GraderSpec
 from swift_client.dataset.question_samples import Group
 from swift_client.dataset.splits import Split
 from swift_client.dataset.stored import StoredGroups
 from swift_client.errors import ConfigurationError
-from swift_client.evaluation.evaluate import NS, Progress, answer_of
-from swift_client.evaluation.files import File, evaluate
+from swift_client.evaluation.evaluate import NS, ProgressCallback, get_answer_spec
+from swift_client.evaluation.files import FilePath, evaluate
 from swift_client.evaluation.result import Evaluation
 from swift_client.models import HeadArtifact
-from swift_client.report.example_selection import choices
-from swift_client.report.page import page
+from swift_client.report.example_selection import compare_with_majority
+from swift_client.report.page import render_page
 from swift_client.scoring.head_scorer import load_head
 from swift_client.store import SampleStore, StoredQuestion
 
 
 def report(
-    head: File | HeadArtifact,
-    samples: File | Sequence[File],
+    head: FilePath | HeadArtifact,
+    samples: FilePath | Sequence[FilePath],
     *,
-    out: File,
+    out: FilePath,
     split: str = "test",
     ns: Sequence[int] = NS,
     subsets: int = 200,
@@ -36,9 +36,9 @@ def report(
     seed: int = 0,
     answer: answers.Spec | EllipsisType = ...,
     grade: GraderSpec | None = None,
-    train_samples: File | Sequence[File] | None = None,
+    train_samples: FilePath | Sequence[FilePath] | None = None,
     trained: bool = True,
-    progress: Progress = lambda stage, done: None,
+    progress: ProgressCallback = lambda stage, done: None,
 ) -> Evaluation:
     """Evaluate a head as ``evaluate`` does, write what was found to ``out`` as one HTML page, and return it.
 
@@ -51,9 +51,9 @@ def report(
         MissingExtraError: the trained baselines need the extra "train".
     """
     target = Path(out)
-    _check(target)
+    _check_writable(target)
     artifact = load_head(head) if isinstance(head, (str, os.PathLike)) else head
-    spec = answer_of(artifact) if isinstance(answer, EllipsisType) else answer
+    spec = get_answer_spec(artifact) if isinstance(answer, EllipsisType) else answer
     found = evaluate(
         artifact,
         samples,
@@ -70,13 +70,13 @@ def report(
     )
     files = [samples] if isinstance(samples, (str, os.PathLike)) else samples
     stored = StoredGroups(files, grade=grade if grade is not None else spec if isinstance(spec, str) else "auto")
-    chosen = choices(artifact, _part(stored, artifact, split, progress), answer=spec)
+    chosen = compare_with_majority(artifact, _part_groups(stored, artifact, split, progress), answer=spec)
     wanted = {choice.question_id for choice in chosen.examples}
-    _write(target, page(found, artifact, chosen, _questions(files, wanted)))
+    _write(target, render_page(found, artifact, chosen, _load_questions(files, wanted)))
     return found
 
 
-def _part(groups: StoredGroups, head: HeadArtifact, split: str, progress: Progress) -> Iterator[Group]:
+def _part_groups(groups: StoredGroups, head: HeadArtifact, split: str, progress: ProgressCallback) -> Iterator[Group]:
     """Yield the questions of one part, as ``evaluate`` takes them."""
     shares = head.training.get("split")
     parts = Split() if shares is None else Split(**shares)
@@ -86,36 +86,36 @@ def _part(groups: StoredGroups, head: HeadArtifact, split: str, progress: Progre
         progress("questions looked at", done)
 
 
-def _questions(files: Sequence[File], wanted: set[str]) -> dict[str, StoredQuestion]:
+def _load_questions(files: Sequence[FilePath], question_ids: set[str]) -> dict[str, StoredQuestion]:
     found: dict[str, StoredQuestion] = {}
     for file in files:
         with SampleStore(file) as store:
             for question in store.questions():
-                if question.id in wanted:
+                if question.id in question_ids:
                     found.setdefault(question.id, question)
     return found
 
 
-def _check(target: Path) -> None:
+def _check_writable(target: Path) -> None:
     """Refuse a place that cannot be written to before any time is spent."""
     folder = target.absolute().parent
     if target.is_dir():
-        raise _unwritable(target, "it is a folder")
+        raise _write_error(target, "it is a folder")
     if not folder.is_dir():
-        raise _unwritable(target, "its folder does not exist")
+        raise _write_error(target, "its folder does not exist")
     if not os.access(folder, os.W_OK):
-        raise _unwritable(target, "its folder may not be written to")
+        raise _write_error(target, "its folder may not be written to")
 
 
 def _write(target: Path, document: str) -> None:
     try:
-        with draft_of(target) as draft:
+        with atomic_write(target) as draft:
             draft.write_bytes(document.encode())
     except OSError as error:
-        raise _unwritable(target, error.strerror or str(error)) from error
+        raise _write_error(target, error.strerror or str(error)) from error
 
 
-def _unwritable(target: Path, reason: str) -> ConfigurationError:
+def _write_error(target: Path, reason: str) -> ConfigurationError:
     return ConfigurationError(
         f"The report cannot be written to {target}: {reason}.", hint="Make room, or give another path as out (--out)."
     )

@@ -4,20 +4,20 @@ Blue and orange (Okabe and Ito's, darkened or lightened for contrast) stand for 
 always says the same again.
 """
 
-from swift_client.report.token_heatmap import LEVELS
+from swift_client.report.token_heatmap import COLOUR_LEVELS
 
 _SHADES = "".join(
-    f".tokens .{side}{level}{{background:rgb(var(--{name})/{0.85 * level / LEVELS:.2f})}}"
+    f".tokens .{side}{level}{{background:rgb(var(--{name})/{0.85 * level / COLOUR_LEVELS:.2f})}}"
     for side, name in (("u", "raise"), ("d", "lower"))
-    for level in range(1, LEVELS + 1)
+    for level in range(1, COLOUR_LEVELS + 1)
 )
 
-_LIGHT = (
+_LIGHT_COLOURS = (
     "--ink:#1a1d21;--soft:#5a626b;--faint:#5f666e;--line:#dce0e5;--paper:#fff;--card:#f6f7f9;--raise:120 180 235;"
     "--lower:245 170 95;--up:#0b5cad;--down:#a83f00;--vote:#0b5cad;--best:#0b5cad;--majority:#b84a00;--first:#6b6f76;"
     "--oracle:#6b6f76;--free:#007a58"
 )
-_DARK = (
+_DARK_COLOURS = (
     "--ink:#e8ebef;--soft:#a4adb7;--faint:#8d96a0;--line:#363c44;--paper:#111417;--card:#1a1e23;--raise:42 98 160;"
     "--lower:148 78 20;--up:#74b6ff;--down:#ff9e57;--vote:#74b6ff;--best:#74b6ff;--majority:#ff9e57;--first:#a4adb7;"
     "--oracle:#a4adb7;--free:#3ecf9f"
@@ -123,7 +123,7 @@ _LINES = "".join(
 )
 
 STYLE = (
-    f":root{{color-scheme:light dark;{_LIGHT}}}@media(prefers-color-scheme:dark){{:root{{{_DARK}}}}}"
-    f"@media print{{:root{{color-scheme:light;{_LIGHT}}}}}{_SHEET}{_LINES}{_SHADES}"
+    f":root{{color-scheme:light dark;{_LIGHT_COLOURS}}}@media(prefers-color-scheme:dark){{:root{{{_DARK_COLOURS}}}}}"
+    f"@media print{{:root{{color-scheme:light;{_LIGHT_COLOURS}}}}}{_SHEET}{_LINES}{_SHADES}"
 )
 """The whole sheet."""

@@ -5,82 +5,82 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from swift_client.evaluation.result import Evaluation, Row
-from swift_client.models import NO_BETTER
-from swift_client.report.format import PERCENT, decimal, known, percent, points, side
+from swift_client.models import NO_BETTER_VERDICT
+from swift_client.report.format import PERCENT, format_decimal, format_percent, format_points, interval_sign, is_finite
 
-USUAL = 4
+PREFERRED_N = 4
 """The n that is spoken of, where it was measured."""
 
 
-FEWEST = 20
+MIN_QUESTIONS = 20
 """Questions below which nothing is claimed: resampling so few makes intervals that are too narrow."""
 
 
-def spoken(found: Evaluation) -> int:
+def headline_n(evaluation: Evaluation) -> int:
     """Return the n of the headline: 4, else the middle one above 1. What it says plays no part in the choice."""
-    several = [n for n in found.ns if n > 1] or list(found.ns)
-    return USUAL if USUAL in several else several[(len(several) - 1) // 2]
+    several = [n for n in evaluation.ns if n > 1] or list(evaluation.ns)
+    return PREFERRED_N if PREFERRED_N in several else several[(len(several) - 1) // 2]
 
 
-def headline(found: Evaluation) -> str:
+def headline(evaluation: Evaluation) -> str:
     """Say in one line whether the head's vote is better than majority, for all n that were measured."""
-    vote = _rows(found).get("head_vote")
-    several = [n for n in found.ns if n > 1]
+    vote = _rows_by_name(evaluation).get("head_vote")
+    several = [n for n in evaluation.ns if n > 1]
     if vote is None:
         return "How often each way to choose is right"
     if not several:
         return "One completion a question leaves nothing to choose"
-    if found.questions < FEWEST:
-        return f"{count(found.questions, 'question').capitalize()}: too few to say whether the head beats majority vote"
-    sides = {n: side(vote.minus_majority[n]) for n in several}
+    if evaluation.questions < MIN_QUESTIONS:
+        return f"{pluralize(evaluation.questions, 'question').capitalize()}: too few to say whether the head beats majority vote"
+    sides = {n: interval_sign(vote.minus_majority[n]) for n in several}
     better, worse = ([n for n in several if sides[n] == sign] for sign in (1, -1))
-    if found.head.get("verdict") == NO_BETTER and not worse:
+    if evaluation.head.get("verdict") == NO_BETTER_VERDICT and not worse:
         return "No better than majority vote, by the head’s own training"
     if not better and not worse:
-        return f"No better than majority vote, as far as {count(found.questions, 'question')} can tell"
+        return f"No better than majority vote, as far as {pluralize(evaluation.questions, 'question')} can tell"
     said = []
     if better:
-        said.append(f"beats majority vote{_at(better, several)}")
+        said.append(f"beats majority vote{_format_ns(better, several)}")
     if worse:
-        said.append(f"is worse than {'it' if better else 'majority vote'}{_at(worse, several)}")
+        said.append(f"is worse than {'it' if better else 'majority vote'}{_format_ns(worse, several)}")
     return f"A vote weighed by this head {' and '.join(said)}"
 
 
-def summary(found: Evaluation) -> str:
+def summary(evaluation: Evaluation) -> str:
     """Say the same in numbers at one n, with the interval and on what it was measured."""
-    rows, n = _rows(found), spoken(found)
+    rows, n = _rows_by_name(evaluation), headline_n(evaluation)
     vote, majority, first, oracle = (rows.get(name) for name in ("head_vote", "majority", "first", "oracle"))
-    if vote is None or not known(vote.accuracy[n].value):
+    if vote is None or not is_finite(vote.accuracy[n].value):
         return ""
     compared = []
     if majority is not None:
-        compared.append(f"majority vote on {percent(majority.accuracy[n].value)}{PERCENT}")
+        compared.append(f"majority vote on {format_percent(majority.accuracy[n].value)}{PERCENT}")
     if first is not None:
         # Of one completion all draws are the same choice, so that n = 1 tells best what one answer is worth.
-        alone = first.accuracy[1 if 1 in found.ns else n]
-        compared.append(f"one answer alone on {percent(alone.value)}{PERCENT}")
-    right = percent(vote.accuracy[n].value)
+        alone = first.accuracy[1 if 1 in evaluation.ns else n]
+        compared.append(f"one answer alone on {format_percent(alone.value)}{PERCENT}")
+    right = format_percent(vote.accuracy[n].value)
     said = [
-        f"Choosing from n = {n} completions, it is right on {right}{PERCENT} of {measured_on(found)}"
+        f"Choosing from n = {n} completions, it is right on {right}{PERCENT} of {describe_questions(evaluation)}"
         + (f"; {', '.join(compared)}." if compared else ".")
     ]
     difference = vote.minus_majority[n]
-    if majority is not None and known(difference.value):
+    if majority is not None and is_finite(difference.value):
         said.append(
-            f"That is {_compared(difference.value)} majority "
-            f"(95{PERCENT} interval {points(difference.low)} to {points(difference.high)})."
+            f"That is {_describe_difference(difference.value)} majority "
+            f"(95{PERCENT} interval {format_points(difference.low)} to {format_points(difference.high)})."
         )
-    if oracle is not None and known(oracle.accuracy[n].value):
+    if oracle is not None and is_finite(oracle.accuracy[n].value):
         said.append(
-            f"On {percent(oracle.accuracy[n].value)}{PERCENT} any of the {n} is right: no way to choose can beat that."
+            f"On {format_percent(oracle.accuracy[n].value)}{PERCENT} any of the {n} is right: no way to choose can beat that."
         )
     return " ".join(said)
 
 
-def measured_on(found: Evaluation) -> str:
+def describe_questions(evaluation: Evaluation) -> str:
     """Say how many questions there were, and whether training saw them."""
-    questions = count(found.questions, "question")
-    match found.split:
+    questions = pluralize(evaluation.questions, "question")
+    match evaluation.split:
         case "test":
             return f"{questions} that training never saw"
         case "all":
@@ -89,46 +89,48 @@ def measured_on(found: Evaluation) -> str:
             return f"{questions} of the {part} part, which the head was fitted on"
 
 
-def tiles(found: Evaluation) -> list[tuple[str, str, str, str]]:
+def tiles(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
     """Return for each n above 1 a label, the head's difference to majority, its interval, and "up", "down" or ""."""
-    vote = _rows(found).get("head_vote")
+    vote = _rows_by_name(evaluation).get("head_vote")
     if vote is None:
         return []
     made = []
-    for n in found.ns:
+    for n in evaluation.ns:
         if n > 1:
             difference = vote.minus_majority[n]
-            interval = f"{points(difference.low)} to {points(difference.high)}"
-            made.append((f"n = {n}", points(difference.value), interval, ("", "up", "down")[side(difference)]))
+            interval = f"{format_points(difference.low)} to {format_points(difference.high)}"
+            made.append(
+                (f"n = {n}", format_points(difference.value), interval, ("", "up", "down")[interval_sign(difference)])
+            )
     return made
 
 
-def calibration(row: Row | None) -> str:
+def describe_calibration(row: Row | None) -> str:
     """Say how far the head's probabilities are off."""
-    if row is None or row.ece is None or not known(row.ece):
+    if row is None or row.ece is None or not is_finite(row.ece):
         return ""
     return (
-        f"On average the head’s probability is {percent(row.ece)} points off (expected calibration error "
-        f"{decimal(row.ece)}; Brier score {decimal(row.brier)})."
+        f"On average the head’s probability is {format_percent(row.ece)} points off (expected calibration error "
+        f"{format_decimal(row.ece)}; Brier score {format_decimal(row.brier)})."
     )
 
 
-def count(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """Write "1 question", "1,600 questions"."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def _rows(found: Evaluation) -> dict[str, Row]:
-    return {row.name: row for row in found.rows}
+def _rows_by_name(evaluation: Evaluation) -> dict[str, Row]:
+    return {row.name: row for row in evaluation.rows}
 
 
-def _compared(difference: float) -> str:
-    said = points(abs(difference)).lstrip("+")
+def _describe_difference(difference: float) -> str:
+    said = format_points(abs(difference)).lstrip("+")
     return "as often as" if said == "0.0" else f"{said} points {'more' if difference > 0 else 'less'} than"
 
 
-def _at(some: Sequence[int], every: Sequence[int]) -> str:
-    if len(some) == len(every):
+def _format_ns(ns: Sequence[int], all_ns: Sequence[int]) -> str:
+    if len(ns) == len(all_ns):
         return ""
-    listed = ", ".join(map(str, some[:-1]))
-    return f" at n = {f'{listed} and ' if listed else ''}{some[-1]}"
+    listed = ", ".join(map(str, ns[:-1]))
+    return f" at n = {f'{listed} and ' if listed else ''}{ns[-1]}"

@@ -14,17 +14,17 @@ import numpy as np
 
 from swift_client.errors import ConfigurationError
 from swift_client.models import Acceptance, AnyHead
-from swift_client.selection.choose import LEAST_WEIGHT
-from swift_client.selection.select import Rules
+from swift_client.selection.choose import MIN_WEIGHT
+from swift_client.selection.select import SelectionConfig
 from swift_client.stopping import StoppingRule
-from swift_client.stopping.monitor import ballots
-from swift_client.stopping.weighted_rules import log_odds
+from swift_client.stopping.monitor import build_votes
+from swift_client.stopping.weighted_rules import vote_log_odds
 from swift_client.types import Selection
 
 OnReject = Literal["return", "abstain", "escalate"]
 
 
-def confidence(selection: Selection) -> float | None:
+def answer_log_odds(selection: Selection) -> float | None:
     """Return the natural log odds that the chosen answer is right; None where the head has no probability for it.
 
     Each vote with probability c adds log((K - 1) c / (1 - c)) to its answer, K being the answers given and one more
@@ -35,46 +35,48 @@ def confidence(selection: Selection) -> float | None:
     if selection.probability is None:
         return None
     if selection.method == "best":
-        chance = min(max(selection.probability, LEAST_WEIGHT), 1 - LEAST_WEIGHT)
+        chance = min(max(selection.probability, MIN_WEIGHT), 1 - MIN_WEIGHT)
         return math.log(chance / (1 - chance))
-    seen = ballots(selection, n=len(selection.candidates))
-    sums = seen.totals(log_odds(seen, clip=LEAST_WEIGHT))[0]
+    seen = build_votes(selection, n=len(selection.candidates))
+    sums = seen.totals(vote_log_odds(seen, clip=MIN_WEIGHT))[0]
     others = np.where(seen.totals()[0] > 0, sums, -np.inf)
     chosen = seen.answers[0, selection.winner]
     others[chosen] = 0.0  # that none of the answers given is right
     return float(sums[chosen] - np.logaddexp.reduce(others))
 
 
-def acceptance_for(rules: Rules, *, n: int, stopping: StoppingRule | None) -> Acceptance | None:
+def find_acceptance(config: SelectionConfig, *, n: int, stopping: StoppingRule | None) -> Acceptance | None:
     """Return what the head was calibrated to for questions that are asked and judged so; None where it was not."""
-    if not isinstance(rules.scorer, AnyHead):
+    if not isinstance(config.scorer, AnyHead):
         return None
     rule = None if stopping is None else str(stopping)
-    for each in rules.scorer.acceptances:
+    for each in config.scorer.acceptances:
         drawn_alike = each.n == n and (each.stopping == rule or n == 1)  # of one there is nothing to stop
-        if drawn_alike and (each.select, each.answer) == (rules.select, _answer(rules)):
+        if drawn_alike and (each.select, each.answer) == (config.select, _answer_name(config)):
             return each
     return None
 
 
-def accepted(selection: Selection, rules: Rules, *, n: int, stopping: StoppingRule | None = None) -> Selection:
+def with_acceptance(
+    selection: Selection, config: SelectionConfig, *, n: int, stopping: StoppingRule | None = None
+) -> Selection:
     """Return the choice with ``accepted`` filled in, and a note where the head's acceptance says nothing of it."""
-    head = rules.scorer
+    head = config.scorer
     if not isinstance(head, AnyHead) or not head.acceptances or selection.scorer != head.name:
         return selection
-    found = acceptance_for(rules, n=n, stopping=stopping)
+    found = find_acceptance(config, n=n, stopping=stopping)
     came = len(selection.candidates)
     if found is None:
-        why = f"was calibrated for {_plans(head)}, not for {_plan(n, stopping, rules)}"
-    elif came != n and not (stopping and came < n and stopping(ballots(selection, n=n)).stop):
+        why = f"was calibrated for {_describe_acceptances(head)}, not for {_describe_settings(n, stopping, config)}"
+    elif came != n and not (stopping and came < n and stopping(build_votes(selection, n=n)).stop):
         why = f"was calibrated for {n} completions and {came} came"
     else:
-        sure = confidence(selection)
+        sure = answer_log_odds(selection)
         return replace(selection, accepted=sure is not None and sure >= found.threshold)
     return replace(selection, notes=(*selection.notes, f"Accepted or not is unknown: {head.name} {why}."))
 
 
-def reaction(on_reject: str, rules: Rules, *, n: int, stopping: StoppingRule | None) -> None:
+def check_on_reject(on_reject: str, config: SelectionConfig, *, n: int, stopping: StoppingRule | None) -> None:
     """Check ``on_reject`` before anything is sent. Raises ConfigurationError where it cannot be done."""
     if on_reject not in get_args(OnReject):
         raise ConfigurationError(f"on_reject={on_reject!r} is unknown.", hint='Use "return", "abstain" or "escalate".')
@@ -84,48 +86,48 @@ def reaction(on_reject: str, rules: Rules, *, n: int, stopping: StoppingRule | N
             hint='Give stopping="auto" too, or ask a stronger model: Cascade([reranker, stronger]).',
         )
     if on_reject != "return":
-        needed(f'on_reject="{on_reject}"', rules, n=n, stopping=stopping)
+        require_acceptance(f'on_reject="{on_reject}"', config, n=n, stopping=stopping)
 
 
-def needed(purpose: str, rules: Rules, *, n: int, stopping: StoppingRule | None) -> None:
+def require_acceptance(purpose: str, config: SelectionConfig, *, n: int, stopping: StoppingRule | None) -> None:
     """Raise ConfigurationError where nothing could be rejected for want of a calibration."""
-    if acceptance_for(rules, n=n, stopping=stopping):
+    if find_acceptance(config, n=n, stopping=stopping):
         return
-    head = rules.scorer
+    head = config.scorer
     if not isinstance(head, AnyHead):
         why = "there is none"
     elif head.acceptances:
-        why = f"{head.name} was calibrated for {_plans(head)}, not for {_plan(n, stopping, rules)}"
+        why = f"{head.name} was calibrated for {_describe_acceptances(head)}, not for {_describe_settings(n, stopping, config)}"
     else:
         why = f"{head.name} was not"
     raise ConfigurationError(
         f"{purpose} needs a head that was calibrated to a risk: {why}.",
-        hint=f"Run `swift-client calibrate HEAD SAMPLES --risk 0.05 --n {n}{_option(stopping)}` and give that head.",
+        hint=f"Run `swift-client calibrate HEAD SAMPLES --risk 0.05 --n {n}{_stopping_option(stopping)}` and give that head.",
     )
 
 
-def calibrated(purpose: str, rules: Rules, *, n: int | None) -> None:
+def require_any_acceptance(purpose: str, config: SelectionConfig, *, n: int | None) -> None:
     """Raise ConfigurationError where the head was calibrated for no way of asking with ``n``, None being any."""
-    head = rules.scorer
+    head = config.scorer
     if not isinstance(head, AnyHead) or not any(n in (None, each.n) for each in head.acceptances):
-        needed(purpose, rules, n=n or 16, stopping=None)
+        require_acceptance(purpose, config, n=n or 16, stopping=None)
 
 
-def _plans(head: AnyHead) -> str:
-    return " or ".join(_words(each.n, each.stopping, each.select, each.answer) for each in head.acceptances)
+def _describe_acceptances(head: AnyHead) -> str:
+    return " or ".join(_format_settings(each.n, each.stopping, each.select, each.answer) for each in head.acceptances)
 
 
-def _plan(n: int, stopping: StoppingRule | None, rules: Rules) -> str:
-    return _words(n, None if stopping is None else str(stopping), rules.select, _answer(rules))
+def _describe_settings(n: int, stopping: StoppingRule | None, config: SelectionConfig) -> str:
+    return _format_settings(n, None if stopping is None else str(stopping), config.select, _answer_name(config))
 
 
-def _answer(rules: Rules) -> str | None:
-    return rules.answer if rules.answer is None or isinstance(rules.answer, str) else "custom"
+def _answer_name(config: SelectionConfig) -> str | None:
+    return config.answer if config.answer is None or isinstance(config.answer, str) else "custom"
 
 
-def _words(n: int, stopping: str | None, select: str, answer: str | None) -> str:
+def _format_settings(n: int, stopping: str | None, select: str, answer: str | None) -> str:
     return f"n={n}, stopping={stopping}, select={select}, answer={answer}"
 
 
-def _option(stopping: StoppingRule | None) -> str:
+def _stopping_option(stopping: StoppingRule | None) -> str:
     return "" if stopping is None else f" --stopping {stopping}"

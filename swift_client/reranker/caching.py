@@ -19,19 +19,19 @@ import numpy as np
 
 from swift_client.errors import ConfigurationError
 from swift_client.models import HiddenHead
-from swift_client.sampling import Draw, Line, Order, Outcome, lacks_logprobs
-from swift_client.store import Asked, ReplyStore, SampleStore
+from swift_client.sampling import CallContext, CallResult, SampleRequest, SampleResult, lacks_logprobs
+from swift_client.store import ReplyStore, RequestKey, SampleStore
 from swift_client.types import Completion
 
 Store = str | os.PathLike[str] | ReplyStore | None
 
-PATIENCE = 4.0
+WRITE_TIMEOUT = 4.0
 """Seconds that an answer waits for its completions to be written; after that the thread goes on alone."""
 
 logger = logging.getLogger(__name__)
 
 
-def store_of(store: object) -> ReplyStore | None:
+def resolve_store(store: object) -> ReplyStore | None:
     """Return what the reranker's ``store=`` means. Raises ConfigurationError for anything else; nothing is opened."""
     match store:
         case None | ReplyStore():
@@ -46,20 +46,20 @@ def store_of(store: object) -> ReplyStore | None:
     raise ConfigurationError(f"store= takes the path of a file, not {type(store).__name__}.")
 
 
-class Keeping:
+class ReplyCache:
     """What one draw takes from the store and gives to it."""
 
-    def __init__(self, store: ReplyStore, asked: Asked, *, must_have_logprobs: bool) -> None:
-        self._store, self._asked, self._must_have_logprobs = store, asked, must_have_logprobs
-        self._writing: list[tuple[int, Future[None]]] = []
+    def __init__(self, store: ReplyStore, request_key: RequestKey, *, must_have_logprobs: bool) -> None:
+        self._store, self._request_key, self._must_have_logprobs = store, request_key, must_have_logprobs
+        self._pending_writes: list[tuple[int, Future[None]]] = []
         self._notes: dict[str, None] = {}
 
     @classmethod
-    def of(
+    def create(
         cls,
         store: ReplyStore | None,
-        line: Line,
-        order: Order,
+        context: CallContext,
+        sample_request: SampleRequest,
         *,
         base_url: str | None,
         top_logprobs: int | None,
@@ -71,22 +71,22 @@ class Keeping:
         """
         if store is None:
             return None
-        asked = Asked(
-            provider=line.provider.name,
-            model=line.model,
+        asked = RequestKey(
+            provider=context.provider.name,
+            model=context.model,
             base_url=base_url,
-            messages=order.messages,
+            messages=sample_request.messages,
             top_logprobs=top_logprobs,
-            sampling=line.fields(order),
-            seed=order.seed,
-            head=projected_by(scorer),
+            sampling=context.fields(sample_request),
+            seed=sample_request.seed,
+            head=projection_key(scorer),
         )
-        return cls(store, asked, must_have_logprobs=line.must_have_logprobs)
+        return cls(store, asked, must_have_logprobs=context.must_have_logprobs)
 
-    async def recall(self, n: int) -> Mapping[int, Completion]:
+    async def lookup(self, n: int) -> Mapping[int, Completion]:
         """Return up to ``n`` completions of earlier draws by their number."""
         try:
-            samples = await asyncio.to_thread(self._store.recall, self._asked, n)
+            samples = await asyncio.to_thread(self._store.lookup, self._request_key, n)
         except ConfigurationError as error:
             self._warn(f"Nothing was reused: {error.message}")
             return {}
@@ -95,30 +95,32 @@ class Keeping:
             completions = {number: each for number, each in completions.items() if not lacks_logprobs([each])}
         return completions
 
-    def arrived(self, outcome: Outcome) -> None:
+    def store(self, result: CallResult) -> None:
         """Hand a call's completions to the thread that writes, the moment they are here.
 
         What broke off on its way is no answer that could be used again.
         """
-        whole = [completion for completion in outcome.completions if completion.finish_reason != "error"]
+        whole = [completion for completion in result.completions if completion.finish_reason != "error"]
         if not whole:
             return
-        writing = self._store.keep(self._asked, whole, first=outcome.first, usage=replace(outcome.usage, calls=1))
-        self._writing.append((len(whole), writing))
+        writing = self._store.save(
+            self._request_key, whole, first_index=result.first_index, usage=replace(result.usage, calls=1)
+        )
+        self._pending_writes.append((len(whole), writing))
 
-    async def notes(self, drawn: Draw, *, reused: int) -> tuple[str, ...]:
+    async def collect_notes(self, result: SampleResult, *, n_reused: int) -> tuple[str, ...]:
         """Wait until all is written, or cannot be; return what the Selection should say."""
-        waiting = {asyncio.wrap_future(writing) for _, writing in self._writing}
+        waiting = {asyncio.wrap_future(writing) for _, writing in self._pending_writes}
         if waiting:
-            await asyncio.wait(waiting, timeout=PATIENCE)
-        for count, writing in self._writing:
+            await asyncio.wait(waiting, timeout=WRITE_TIMEOUT)
+        for count, writing in self._pending_writes:
             if not writing.done():
-                self._warn(f"{self._store.path} is slow: {_many(count)} not yet written to it.")
+                self._warn(f"{self._store.path} is slow: {_count_phrase(count)} not yet written to it.")
             elif error := writing.exception():
-                self._warn(f"{_many(count)} not kept: {getattr(error, 'message', repr(error))}")
-        if reused:
-            here = len(drawn.completions)
-            self._notes.setdefault(f"{reused} of {here} completions were reused from {self._store.path}.")
+                self._warn(f"{_count_phrase(count)} not kept: {getattr(error, 'message', repr(error))}")
+        if n_reused:
+            here = len(result.completions)
+            self._notes.setdefault(f"{n_reused} of {here} completions were reused from {self._store.path}.")
         return tuple(self._notes)
 
     def _warn(self, note: str) -> None:
@@ -126,16 +128,18 @@ class Keeping:
         self._notes.setdefault(note)
 
 
-def _many(count: int) -> str:
+def _count_phrase(count: int) -> str:
     return "1 completion is" if count == 1 else f"{count} completions are"
 
 
-def together(recalled: Mapping[int, Completion], begun: Sequence[Completion], n: int) -> dict[int, Completion]:
+def merge_cached(
+    cached_completions: Mapping[int, Completion], existing_completions: Sequence[Completion], n: int
+) -> dict[int, Completion]:
     """Return up to ``n`` completions by number: those of the store, and those of this call that it does not hold."""
-    kept = Counter(map(_identity, recalled.values()))
-    have = dict(recalled)
-    free = (number for number in itertools.count() if number not in recalled)
-    for completion in begun:
+    kept = Counter(map(_identity, cached_completions.values()))
+    have = dict(cached_completions)
+    free = (number for number in itertools.count() if number not in cached_completions)
+    for completion in existing_completions:
         if kept[_identity(completion)]:
             kept[_identity(completion)] -= 1
         else:
@@ -147,7 +151,7 @@ def _identity(completion: Completion) -> tuple[object, ...]:
     return completion.text, completion.finish_reason, completion.logprobs.tobytes()
 
 
-def projected_by(scorer: object) -> str | None:
+def projection_key(scorer: object) -> str | None:
     """Return what tells apart heads whose projections a local model computes while it answers; None for others."""
     if not isinstance(scorer, HiddenHead):
         return None

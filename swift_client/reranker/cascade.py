@@ -9,19 +9,19 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, get_args
 
 from swift_client.errors import ConfigurationError, SwiftClientError
-from swift_client.reranker.acceptance import OnReject, calibrated, needed
+from swift_client.reranker.acceptance import OnReject, require_acceptance, require_any_acceptance
 from swift_client.reranker.client import AsyncSwiftReranker, SwiftReranker
-from swift_client.reranker.cost import account_of
-from swift_client.reranker.escalation import joined, noted, rejected
-from swift_client.reranker.pipeline import Asking
-from swift_client.reranker.sync_loop import Portal
-from swift_client.sampling import Account, Budget, Order, order, whole
+from swift_client.reranker.cost import resolve_budget
+from swift_client.reranker.escalation import merge_selections, rejection_error, with_note
+from swift_client.reranker.pipeline import SelectionPipeline
+from swift_client.reranker.sync_loop import BackgroundLoop
+from swift_client.sampling import Budget, BudgetTracker, SampleRequest, create_sample_request, require_int
 from swift_client.stopping import StoppingRule
-from swift_client.stopping.monitor import Stopping, rule_of
-from swift_client.structured.schema import Shape, shape_of
+from swift_client.stopping.monitor import StoppingSpec, resolve_rule
+from swift_client.structured.schema import ResponseSchema, create_response_schema
 from swift_client.types import Message, Selection, Step
 
-R = TypeVar("R", bound=Asking)
+R = TypeVar("R", bound=SelectionPipeline)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class _Member(Generic[R]):
 
     @property
     def name(self) -> str:
-        return "/".join(filter(None, (self.reranker._row.name, self.reranker._model)))
+        return "/".join(filter(None, (self.reranker._provider.name, self.reranker._model)))
 
 
 class _Cascade(Generic[R]):
@@ -47,30 +47,30 @@ class _Cascade(Generic[R]):
             (``swift-client calibrate``), so that none of its answers could be rejected.
     """
 
-    _kind: type[R]
+    _member_type: type[R]
 
     def __init__(self, members: Sequence[R | tuple[R, int]]) -> None:
-        self._members = tuple(self._member(each) for each in members)
+        self._members = tuple(self._parse_member(each) for each in members)
         if len(self._members) < 2:
             raise ConfigurationError(
                 f"A cascade has at least two members, not {len(self._members)}.",
                 hint="Cascade([cheap, strong]), or Cascade([(reranker, 1), (reranker, 16)]).",
             )
         for member in self._members[:-1]:
-            calibrated(_purpose(member), member.reranker._rules, n=member.n)
+            require_any_acceptance(_purpose(member), member.reranker._selection_config, n=member.n)
 
-    def _member(self, given: R | tuple[R, int]) -> _Member[R]:
-        reranker, n = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
-        if not isinstance(reranker, self._kind):
+    def _parse_member(self, member: R | tuple[R, int]) -> _Member[R]:
+        reranker, n = member if isinstance(member, tuple) and len(member) == 2 else (member, None)
+        if not isinstance(reranker, self._member_type):
             raise ConfigurationError(
-                f"{type(self).__name__} takes {self._kind.__name__} objects, or pairs of one and its n, "
+                f"{type(self).__name__} takes {self._member_type.__name__} objects, or pairs of one and its n, "
                 f"not {type(reranker).__name__}."
             )
         if n is not None:
-            whole("n of a member", n, low=1)
+            require_int("n of a member", n, low=1)
         return _Member(reranker, n)
 
-    def _checked(self, question: Order, rule: StoppingRule | None, on_reject: str) -> None:
+    def _check_members(self, sample_request: SampleRequest, rule: StoppingRule | None, on_reject: str) -> None:
         """Raise ConfigurationError for what cannot be done, before anything is sent."""
         if on_reject not in get_args(OnReject):
             raise ConfigurationError(
@@ -78,34 +78,43 @@ class _Cascade(Generic[R]):
             )
         last = len(self._members) - (on_reject != "abstain")
         for member in self._members[:last]:
-            needed(_purpose(member), member.reranker._rules, n=member.n or question.n, stopping=rule)
+            require_acceptance(
+                _purpose(member), member.reranker._selection_config, n=member.n or sample_request.n, stopping=rule
+            )
 
-    async def _best_of(
+    async def _run(
         self,
-        question: Order,
+        sample_request: SampleRequest,
         rule: StoppingRule | None,
-        account: Account | None,
+        tracker: BudgetTracker | None,
         on_reject: str,
-        shape: Shape | None,
+        response_schema: ResponseSchema | None,
     ) -> Selection:
-        self._checked(question, rule, on_reject)
+        self._check_members(sample_request, rule, on_reject)
         started = time.perf_counter()
         path: list[Step] = []
         best: Selection | None = None
         source: R | None = None
         lost: list[tuple[_Member[R], SwiftClientError]] = []
         for member in self._members:
-            left = None if question.deadline is None else question.deadline - (time.perf_counter() - started)
+            left = (
+                None if sample_request.deadline is None else sample_request.deadline - (time.perf_counter() - started)
+            )
             if best and left is not None and left <= 0:
-                best = noted(best, f"The deadline left no time to ask {member.name}.")
+                best = with_note(best, f"The deadline left no time to ask {member.name}.")
                 break
-            n = member.n or question.n
+            n = member.n or sample_request.n
             begun = [each.completion for each in best.candidates] if best and member.reranker is source else []
             ordered = replace(
-                question, n=n, deadline=left and max(left, 1e-3), min_completions=min(question.min_completions, n)
+                sample_request,
+                n=n,
+                deadline=left and max(left, 1e-3),
+                min_completions=min(sample_request.min_completions, n),
             )
             try:
-                came = await member.reranker._ask(ordered, rule, account, begun, shape=shape)
+                came = await member.reranker._select_with_schema(
+                    ordered, rule, tracker, begun, response_schema=response_schema
+                )
             except SwiftClientError as error:
                 if best is None and (isinstance(error, ConfigurationError) or member is self._members[-1]):
                     raise
@@ -114,17 +123,17 @@ class _Cascade(Generic[R]):
                 continue
             path.append(_step(member, n, came))
             if best is not None:
-                came = replace(joined(best, came), reused=came.reused + (best.reused if begun else 0))
+                came = replace(merge_selections(best, came), reused=came.reused + (best.reused if begun else 0))
             source, best = member.reranker, came
             if came.accepted:
                 break
         if best is None:  # the last member's error was raised
             raise AssertionError
         for member, cause in lost:
-            best = noted(best, f"{member.name} brought no answer: {cause}")
+            best = with_note(best, f"{member.name} brought no answer: {cause}")
         best = replace(best, path=tuple(path), elapsed=time.perf_counter() - started)
         if on_reject == "abstain" and not best.accepted:
-            raise rejected(best)
+            raise rejection_error(best)
         return best
 
     def __repr__(self) -> str:
@@ -136,23 +145,25 @@ def _purpose(member: _Member[R]) -> str:
     return f"In a cascade {member.name}"
 
 
-def _step(member: _Member[R], n: int, came: Selection | None = None, error: SwiftClientError | None = None) -> Step:
-    step = Step(provider=member.reranker._row.name, model=member.reranker._model, n=n, error=error)
-    if came is None:
+def _step(
+    member: _Member[R], n: int, selection: Selection | None = None, error: SwiftClientError | None = None
+) -> Step:
+    step = Step(provider=member.reranker._provider.name, model=member.reranker._model, n=n, error=error)
+    if selection is None:
         return step
     return replace(
         step,
-        usage=came.usage,
-        cost=came.cost,
-        accepted=came.accepted,
-        answer_probability=came.answer_probability,
+        usage=selection.usage,
+        cost=selection.cost,
+        accepted=selection.accepted,
+        answer_probability=selection.answer_probability,
     )
 
 
 class AsyncCascade(_Cascade[AsyncSwiftReranker]):
     """Asks members in turn until an answer is accepted, on the caller's event loop; see :class:`Cascade`."""
 
-    _kind = AsyncSwiftReranker
+    _member_type = AsyncSwiftReranker
 
     async def best_of(
         self,
@@ -162,16 +173,18 @@ class AsyncCascade(_Cascade[AsyncSwiftReranker]):
         min_completions: int = 1,
         deadline: float | None = None,
         seed: int | None = None,
-        stopping: Stopping = None,
-        budget: Budget | Account | None = None,
+        stopping: StoppingSpec = None,
+        budget: Budget | BudgetTracker | None = None,
         on_reject: str = "return",
         response_model: object | None = None,
         **sampling: Any,
     ) -> Selection:
         """Return the first accepted answer, else the last; arguments and errors as :meth:`Cascade.best_of`."""
-        question = order(prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling)
-        rule, account = rule_of(stopping), account_of(budget)
-        return await self._best_of(question, rule, account, on_reject, shape_of(response_model))
+        question = create_sample_request(
+            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling
+        )
+        rule, account = resolve_rule(stopping), resolve_budget(budget)
+        return await self._run(question, rule, account, on_reject, create_response_schema(response_model))
 
     async def aclose(self) -> None:
         """Close the members' connections that were opened on the running loop."""
@@ -200,11 +213,11 @@ class Cascade(_Cascade[SwiftReranker]):
     are those of the base class.
     """
 
-    _kind = SwiftReranker
+    _member_type = SwiftReranker
 
     def __init__(self, members: Sequence[SwiftReranker | tuple[SwiftReranker, int]]) -> None:
         super().__init__(members)
-        self._portal = Portal()  # starts nothing before its first call
+        self._background_loop = BackgroundLoop()  # starts nothing before its first call
 
     def best_of(
         self,
@@ -214,8 +227,8 @@ class Cascade(_Cascade[SwiftReranker]):
         min_completions: int = 1,
         deadline: float | None = None,
         seed: int | None = None,
-        stopping: Stopping = None,
-        budget: Budget | Account | None = None,
+        stopping: StoppingSpec = None,
+        budget: Budget | BudgetTracker | None = None,
         on_reject: str = "return",
         response_model: object | None = None,
         **sampling: Any,
@@ -244,13 +257,15 @@ class Cascade(_Cascade[SwiftReranker]):
             RejectedError: ``on_reject="abstain"``, and no answer is accepted.
             SwiftClientError: no member brought an answer; what the last one said.
         """
-        question = order(prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling)
-        rule, account, shape = rule_of(stopping), account_of(budget), shape_of(response_model)
-        return self._portal.run(lambda: self._best_of(question, rule, account, on_reject, shape))
+        question = create_sample_request(
+            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling
+        )
+        rule, account, shape = resolve_rule(stopping), resolve_budget(budget), create_response_schema(response_model)
+        return self._background_loop.run(lambda: self._run(question, rule, account, on_reject, shape))
 
     def close(self) -> None:
         """Cancel what runs, and close all members."""
-        self._portal.close()
+        self._background_loop.close()
         for member in self._members:
             member.reranker.close()
 

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from swift_client.reranker.cost import account_of
-from swift_client.reranker.pipeline import Asking
-from swift_client.sampling import Account, Budget, order
-from swift_client.stopping.monitor import Stopping, rule_of
-from swift_client.structured.schema import shape_of
+from swift_client.reranker.cost import resolve_budget
+from swift_client.reranker.pipeline import SelectionPipeline
+from swift_client.sampling import Budget, BudgetTracker, create_sample_request
+from swift_client.stopping.monitor import StoppingSpec, resolve_rule
+from swift_client.structured.schema import create_response_schema
 from swift_client.types import Message, Selection
 
 
-class AsyncSwiftReranker(Asking):
+class AsyncSwiftReranker(SelectionPipeline):
     """Best-of-N on the caller's event loop; the arguments are those of the base class.
 
     One instance may serve many tasks, and several loops one after another or at once. Use it as
@@ -29,8 +29,8 @@ class AsyncSwiftReranker(Asking):
         min_completions: int = 1,
         deadline: float | None = None,
         seed: int | None = None,
-        stopping: Stopping = None,
-        budget: Budget | Account | None = None,
+        stopping: StoppingSpec = None,
+        budget: Budget | BudgetTracker | None = None,
         on_reject: str = "return",
         response_model: object | None = None,
         **sampling: Any,
@@ -39,9 +39,11 @@ class AsyncSwiftReranker(Asking):
 
         Cancelling the task closes its connections and leaves nothing behind.
         """
-        question = order(prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling)
-        rule, account = rule_of(stopping), account_of(budget)
-        return await self._best_of(question, rule, account, on_reject, shape_of(response_model))
+        question = create_sample_request(
+            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling
+        )
+        rule, account = resolve_rule(stopping), resolve_budget(budget)
+        return await self._run(question, rule, account, on_reject, create_response_schema(response_model))
 
     async def aclose(self) -> None:
         """Close the connections that were opened on the running loop."""
@@ -56,7 +58,7 @@ class AsyncSwiftReranker(Asking):
         await self.aclose()
 
 
-class SwiftReranker(Asking):
+class SwiftReranker(SelectionPipeline):
     """Best-of-N for sync code: scripts, notebooks, handlers, threads; the arguments are those of the base class.
 
     One instance may serve many threads. It starts a daemon thread of its own with the first call, also after a fork,
@@ -71,8 +73,8 @@ class SwiftReranker(Asking):
         min_completions: int = 1,
         deadline: float | None = None,
         seed: int | None = None,
-        stopping: Stopping = None,
-        budget: Budget | Account | None = None,
+        stopping: StoppingSpec = None,
+        budget: Budget | BudgetTracker | None = None,
         on_reject: str = "return",
         response_model: object | None = None,
         **sampling: Any,
@@ -115,13 +117,15 @@ class SwiftReranker(Asking):
             LogprobsUnavailableError: ``require_logprobs=True`` and none come.
             ProviderError: the only cause of all failures, where no retry can help.
         """
-        question = order(prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling)
-        rule, account, shape = rule_of(stopping), account_of(budget), shape_of(response_model)
-        return self._portal.run(lambda: self._best_of(question, rule, account, on_reject, shape))
+        question = create_sample_request(
+            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling
+        )
+        rule, account, shape = resolve_rule(stopping), resolve_budget(budget), create_response_schema(response_model)
+        return self._background_loop.run(lambda: self._run(question, rule, account, on_reject, shape))
 
     def close(self) -> None:
         """Cancel what runs, close the connections and end the thread."""
-        self._portal.close()
+        self._background_loop.close()
 
     def __enter__(self) -> Self:
         return self

@@ -8,33 +8,33 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-from swift_client.adapters import PROVIDERS, CustomProvider, Provider, capabilities_of, codec, connect, resolve
-from swift_client.adapters.local.attach import serving
+from swift_client.adapters import PROVIDERS, CustomProvider, Provider, capabilities_of, connect, load_codec, resolve
+from swift_client.adapters.local.attach import resolve_local_provider
 from swift_client.adapters.transport.api_key import ApiKey
 from swift_client.adapters.transport.per_loop import Transports
 from swift_client.answers import Spec
 from swift_client.errors import ConfigurationError
 from swift_client.models import AnyHead
 from swift_client.pricing import Prices
-from swift_client.reranker.caching import Store, store_of
-from swift_client.reranker.cost import Tariff
+from swift_client.reranker.caching import Store, resolve_store
+from swift_client.reranker.cost import CostModel
 from swift_client.reranker.rank_replies import rank_reply
-from swift_client.reranker.sync_loop import Portal
+from swift_client.reranker.sync_loop import BackgroundLoop
 from swift_client.sampling import (
-    Abort,
+    EarlyAbort,
     Endpoint,
     RateLimit,
-    abort_of,
-    positive,
-    rate_limit,
-    whole,
+    parse_abort,
+    require_int,
+    require_positive,
+    resolve_rate_limit,
 )
-from swift_client.scoring.external import External
-from swift_client.scoring.judge import Bench, JudgeFunction
-from swift_client.scoring.resolve_head import Head, pick
-from swift_client.selection.select import UNTRAINED, Method, Rules, Scorer
-from swift_client.stopping.monitor import aborting_of
-from swift_client.structured.schema import shape_of
+from swift_client.scoring.external import ExternalScorer
+from swift_client.scoring.judge import Judge, JudgeFunction
+from swift_client.scoring.resolve_head import Head, resolve_head
+from swift_client.selection.select import FALLBACK_SCORER, Method, Scorer, SelectionConfig
+from swift_client.stopping.monitor import create_abort_monitor
+from swift_client.structured.schema import create_response_schema
 from swift_client.types import Event, Selection
 
 RequireLogprobs = Literal["auto"] | bool
@@ -42,7 +42,7 @@ RequireLogprobs = Literal["auto"] | bool
 logger = logging.getLogger(__name__)
 
 
-class Reranker:
+class BaseReranker:
     """Picks the best of N answers. This base holds the settings.
 
     Args:
@@ -118,77 +118,79 @@ class Reranker:
         store: Store = None,
         warm_cache: Literal["auto"] | bool = "auto",
         limit: RateLimit | None = None,
-        abort: str | Abort | None = None,
+        abort: str | EarlyAbort | None = None,
         judge: JudgeFunction | None = None,
         external: JudgeFunction | None = None,
         fuse: str = "mean",
     ) -> None:
         if require_logprobs not in ("auto", True, False):
             raise ConfigurationError(f'require_logprobs must be "auto", True or False, not {require_logprobs!r}.')
-        positive("timeout", timeout)
-        whole("max_retries", max_retries, low=0)
-        whole("max_concurrency", max_concurrency, low=1)
+        require_positive("timeout", timeout)
+        require_int("max_retries", max_retries, low=0)
+        require_int("max_concurrency", max_concurrency, low=1)
         if top_logprobs is not None:
-            whole("top_logprobs", top_logprobs, low=0)
-        self._row, self._model = resolve(provider, model, base_url)
-        self._codec = codec(self._row)  # here and not at the first call, whose event loop an import would hold up
-        self._known = known = capabilities_of(self._row, self._model)
+            require_int("top_logprobs", top_logprobs, low=0)
+        self._provider, self._model = resolve(provider, model, base_url)
+        self._codec = load_codec(
+            self._provider
+        )  # here and not at the first call, whose event loop an import would hold up
+        self._capabilities = known = capabilities_of(self._provider, self._model)
         most = known.top_logprobs_max
         # A number of the caller's own wins over the row, which may be out of date.
-        hopeless = self._row.logprobs_request == "none" or (most == 0 and top_logprobs is None)
+        hopeless = self._provider.logprobs_request == "none" or (most == 0 and top_logprobs is None)
         none = hopeless or require_logprobs is False
         if head == "auto" and (none or scorer != "auto"):
             head = None  # there would be nothing for it to read, or to do
-        picked = pick(
+        picked = resolve_head(
             head,
-            self._row.name,
+            self._provider.name,
             self._model,
             k=most if top_logprobs is None else top_logprobs,
-            own_address=client is not None or self._row is not PROVIDERS.get(self._row.name),
+            own_address=client is not None or self._provider is not PROVIDERS.get(self._provider.name),
         )
         artifact = picked.artifact
         if artifact and scorer != "auto":
             raise ConfigurationError("head= and scorer= are both given.", hint="Give one of them.")
-        self._rules = Rules(
-            scorer=artifact or (UNTRAINED if scorer in ("auto", "judge") else scorer),
+        self._selection_config = SelectionConfig(
+            scorer=artifact or (FALLBACK_SCORER if scorer in ("auto", "judge") else scorer),
             answer=answer,
             select=select,
-            anyway=picked.anyway,
+            force_head=picked.force_head,
             notes=picked.notes,
         )
         asked = top_logprobs if top_logprobs is not None else min(most, artifact.k_max if artifact else most)
         self._must_have_logprobs = require_logprobs is True
-        self._hopes_for_none = require_logprobs is False
-        self._warned = False
+        self._logprobs_disabled = require_logprobs is False
+        self._has_warned = False
         self._top_logprobs = None if none else asked
-        self._endpoint = Endpoint(known, top_logprobs=self._top_logprobs, insists=top_logprobs is not None)
-        self._store = store_of(store)
-        self._abort = abort_of(abort)
-        aborting_of(self._abort, self._rules.scorer)  # a missing head is refused now
-        self._limit = rate_limit(limit, max_concurrency)
+        self._endpoint = Endpoint(known, top_logprobs=self._top_logprobs, force_logprobs=top_logprobs is not None)
+        self._store = resolve_store(store)
+        self._abort = parse_abort(abort)
+        create_abort_monitor(self._abort, self._selection_config.scorer)  # a missing head is refused now
+        self._rate_limit = resolve_rate_limit(limit, max_concurrency)
         self._max_retries, self._on_event = max_retries, on_event
-        self._portal = Portal()  # used by the sync face alone; starts nothing before its first call
+        self._background_loop = BackgroundLoop()  # used by the sync face alone; starts nothing before its first call
         link = partial(
             connect,
-            serving(provider, self._row, self._model, self._rules.scorer),
-            self._row,
+            resolve_local_provider(provider, self._provider, self._model, self._selection_config.scorer),
+            self._provider,
             api_key=api_key,
             client=client,
             timeout=timeout,
-            max_connections=self._limit.max_concurrency,
-            on_headers=lambda headers: self._limit.here().heard(headers),
+            max_connections=self._rate_limit.max_concurrency,
+            on_headers=lambda headers: self._rate_limit.for_this_process().on_headers(headers),
         )
         self._warm_cache = warm_cache
-        self._external = External(external, fuse=fuse, timeout=timeout)
-        self._bench = Bench(judge, always=scorer == "judge", timeout=timeout)
-        self._tariff = Tariff.of(self._row, self._model, client, prices)
+        self._external_scorer = ExternalScorer(external, fuse=fuse, timeout=timeout)
+        self._judge = Judge(judge, always_ask=scorer == "judge", timeout=timeout)
+        self._cost_model = CostModel.create(self._provider, self._model, client, prices)
         link()  # opens nothing; a missing address or a client of another kind is refused now
         self._transports = Transports(link)
 
     @property
     def head(self) -> AnyHead | None:
         """The head that scores, found or given; None where there is none. Its ``training`` says what it is worth."""
-        scorer = self._rules.scorer
+        scorer = self._selection_config.scorer
         return scorer if isinstance(scorer, AnyHead) else None
 
     def rank(self, response: Any, *, response_model: object | None = None) -> Selection:
@@ -196,9 +198,11 @@ class Reranker:
 
         ``response`` is bytes, str, dict, an SDK object, or a list of Completion; ``response_model`` as in ``best_of``.
         """
-        return rank_reply(response, self._row, replace(self._rules, shape=shape_of(response_model)))
+        return rank_reply(
+            response, self._provider, replace(self._selection_config, response_schema=create_response_schema(response_model))
+        )
 
     def __repr__(self) -> str:
-        scorer = self._rules.scorer
+        scorer = self._selection_config.scorer
         name = scorer if isinstance(scorer, str) else getattr(scorer, "name", getattr(scorer, "__name__", "custom"))
-        return f"{type(self).__name__}({self._row.name!r}, {self._model!r}, scorer={name!r})"
+        return f"{type(self).__name__}({self._provider.name!r}, {self._model!r}, scorer={name!r})"

@@ -8,12 +8,12 @@ from typing import Any
 
 from swift_client.adapters import Provider, Reply, resolve
 from swift_client.adapters.codecs import detect
-from swift_client.adapters.codecs.inputs import recognise
+from swift_client.adapters.codecs.inputs import normalize_reply
 from swift_client.answers import Spec
-from swift_client.reranker.acceptance import accepted
-from swift_client.reranker.response_schema import fitting
-from swift_client.selection.select import UNTRAINED, Method, Rules, Scorer, judge
-from swift_client.structured.schema import shape_of
+from swift_client.reranker.acceptance import with_acceptance
+from swift_client.reranker.response_schema import require_match
+from swift_client.selection.select import FALLBACK_SCORER, Method, Scorer, SelectionConfig, select_best
+from swift_client.structured.schema import create_response_schema
 from swift_client.types import Completion, Selection, Usage
 
 
@@ -33,7 +33,7 @@ def parse_response(
         ResponseDecodeError: it is not a reply of that provider.
         ProviderError: it is an error, or one of a list is.
     """
-    row = _row(provider)
+    row = _resolve_provider(provider)
     return list(read_reply(data, row, top_logprobs=top_logprobs, token_ids=token_ids, strict=True).completions)
 
 
@@ -41,7 +41,7 @@ def rank(
     reply_or_completions: Any,
     *,
     provider: str | Provider = "openai",
-    scorer: Scorer = UNTRAINED,
+    scorer: Scorer = FALLBACK_SCORER,
     answer: Spec = "auto",
     select: Method = "auto",
     response_model: object | None = None,
@@ -60,39 +60,43 @@ def rank(
     Raises:
         NoCompletionError: none fits ``response_model``.
     """
-    shape = shape_of(response_model)
-    rules = Rules(scorer=UNTRAINED if scorer == "auto" else scorer, answer=answer, select=select, shape=shape)
-    return rank_reply(reply_or_completions, _row(provider), rules)
+    shape = create_response_schema(response_model)
+    rules = SelectionConfig(
+        scorer=FALLBACK_SCORER if scorer == "auto" else scorer, answer=answer, select=select, response_schema=shape
+    )
+    return rank_reply(reply_or_completions, _resolve_provider(provider), rules)
 
 
-def rank_reply(reply_or_completions: Any, row: Provider, rules: Rules) -> Selection:
+def rank_reply(reply_or_completions: Any, provider: Provider, config: SelectionConfig) -> Selection:
     """Rank with checked rules; the Selection carries the reply's usage, model and notes."""
-    reply = read_reply(reply_or_completions, row, token_ids=rules.reads_token_ids)
-    selection = judge(reply.completions, rules)
-    if rules.shape:
-        fitting(selection, rules.shape)
-    selection = accepted(selection, rules, n=len(selection.candidates))
+    reply = read_reply(reply_or_completions, provider, token_ids=config.reads_token_ids)
+    selection = select_best(reply.completions, config)
+    if config.response_schema:
+        require_match(selection, config.response_schema)
+    selection = with_acceptance(selection, config, n=len(selection.candidates))
     return replace(
         selection,
         usage=reply.usage,
-        provider=row.name,
+        provider=provider.name,
         model=reply.model,
         notes=(*reply.notes, *selection.notes),
     )
 
 
 def read_reply(
-    reply: Any, row: Provider, *, top_logprobs: int | None = None, token_ids: bool = False, strict: bool = False
+    reply: Any, provider: Provider, *, top_logprobs: int | None = None, token_ids: bool = False, strict: bool = False
 ) -> Reply:
     """Decode whatever form a reply comes in. Completions keep their indices, which settle ties, and have no usage."""
     ready = isinstance(reply, (list, tuple)) and all(isinstance(each, Completion) for each in reply)
-    held = reply if ready else recognise(reply)
+    held = reply if ready else normalize_reply(reply)
     if isinstance(held, bytes):
-        return detect.parse(held, top_logprobs=top_logprobs, token_ids=token_ids, otherwise=row.codec, strict=strict)
+        return detect.parse(
+            held, top_logprobs=top_logprobs, token_ids=token_ids, default_codec=provider.codec, strict=strict
+        )
     return Reply(completions=tuple(held), usage=Usage())
 
 
-def _row(provider: str | Provider) -> Provider:
+def _resolve_provider(provider: str | Provider) -> Provider:
     """Return the row whose wire format a reply has; the model does not matter for that."""
     if isinstance(provider, str):
         provider = re.split("[/:]", provider, maxsplit=1)[0]

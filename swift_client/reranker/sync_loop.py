@@ -19,11 +19,11 @@ from swift_client.errors import ConfigurationError
 
 T = TypeVar("T")
 
-_GRACE = 5.0
+_GRACE_SECONDS = 5.0
 """Seconds that cancelled work gets to close its connections."""
 
 
-class Portal:
+class BackgroundLoop:
     """Runs coroutines on a loop of its own and waits for them. Close it, or let it close itself at exit."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class _Worker:
                 ended.set()
 
         with self._lock:  # so that nothing is submitted to a loop that has been told to stop
-            loop = self._started()
+            loop = self._ensure_loop()
             future = asyncio.run_coroutine_threadsafe(watched(), loop)
         try:
             return future.result()
@@ -79,7 +79,7 @@ class _Worker:
         except BaseException:
             if not future.done():
                 future.cancel()
-                ended.wait(_GRACE)
+                ended.wait(_GRACE_SECONDS)
             raise
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class _Worker:
             if self._thread:
                 self._finalizer()
 
-    def _started(self) -> asyncio.AbstractEventLoop:
+    def _ensure_loop(self) -> asyncio.AbstractEventLoop:
         if self._closed:
             raise ConfigurationError("This reranker is closed.", hint="Make a new one.")
         if threading.current_thread() is self._thread:
@@ -98,23 +98,23 @@ class _Worker:
             )
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=_serve, args=(self._loop,), name="swift-client", daemon=True)
+            self._thread = threading.Thread(target=_run_loop, args=(self._loop,), name="swift-client", daemon=True)
             self._thread.start()
             # Also runs at exit, while other threads still work: nothing is left for the interpreter to warn about.
             self._finalizer = weakref.finalize(self, _stop, self._loop, self._thread, os.getpid())
         return self._loop
 
 
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
     finally:
-        loop.run_until_complete(_wind_up(loop))
+        loop.run_until_complete(_shut_down(loop))
         loop.close()
 
 
-async def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
+async def _shut_down(loop: asyncio.AbstractEventLoop) -> None:
     tasks = asyncio.all_tasks(loop) - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
@@ -126,4 +126,4 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, process: in
     if process == os.getpid():
         loop.call_soon_threadsafe(loop.stop)
         if thread is not threading.current_thread():  # the garbage collector runs anywhere
-            thread.join(_GRACE)
+            thread.join(_GRACE_SECONDS)

@@ -5,36 +5,36 @@ the shared ``limit``; ``reading`` sends and decodes. ``order`` is what was asked
 A ``budget`` is kept by a ``meter``, which every request asks for leave.
 """
 
-from swift_client.sampling.budget import Account, Budget, Cost
-from swift_client.sampling.call import Outcome
-from swift_client.sampling.context import REMEDY, Line
-from swift_client.sampling.early_abort import Abort, Aborting, abort_of
+from swift_client.sampling.budget import Budget, BudgetTracker, Cost
+from swift_client.sampling.call import CallResult
+from swift_client.sampling.context import NO_LOGPROBS_HINT, CallContext
+from swift_client.sampling.early_abort import AbortMonitor, EarlyAbort, parse_abort
 from swift_client.sampling.endpoint import Endpoint, lacks_logprobs
-from swift_client.sampling.meter import Meter
-from swift_client.sampling.rate_limiter import Limit, RateLimit, rate_limit
-from swift_client.sampling.request import Order, order, positive, whole
-from swift_client.sampling.sampler import Draw, draw
+from swift_client.sampling.meter import RequestBudget
+from swift_client.sampling.rate_limiter import RateLimit, RateLimiter, resolve_rate_limit
+from swift_client.sampling.request import SampleRequest, create_sample_request, require_int, require_positive
+from swift_client.sampling.sampler import SampleResult, sample_completions
 
 __all__ = [
-    "REMEDY",
-    "Abort",
-    "Aborting",
-    "Account",
+    "NO_LOGPROBS_HINT",
+    "AbortMonitor",
     "Budget",
+    "BudgetTracker",
+    "CallContext",
+    "CallResult",
     "Cost",
-    "Draw",
+    "EarlyAbort",
     "Endpoint",
-    "Limit",
-    "Line",
-    "Meter",
-    "Order",
-    "Outcome",
     "RateLimit",
-    "abort_of",
-    "draw",
+    "RateLimiter",
+    "RequestBudget",
+    "SampleRequest",
+    "SampleResult",
+    "create_sample_request",
     "lacks_logprobs",
-    "order",
-    "positive",
-    "rate_limit",
-    "whole",
+    "parse_abort",
+    "require_int",
+    "require_positive",
+    "resolve_rate_limit",
+    "sample_completions",
 ]

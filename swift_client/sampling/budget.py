@@ -65,58 +65,58 @@ class Budget:
                 whole = "a whole number" if kinds == (int,) else "a number"
                 raise ConfigurationError(f"Budget({name}=) must be {whole} above 0, not {value!r}.")
 
-    def open(self) -> Account:
+    def open(self) -> BudgetTracker:
         """Return an account that several calls, in any threads, spend together: ``best_of(..., budget=account)``."""
-        return Account(self)
+        return BudgetTracker(self)
 
 
-class Account:
+class BudgetTracker:
     """A budget that is being spent: what is held for requests under way, and what they came to. Safe to share."""
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
-        self._spent, self._held = Cost(), Cost()
-        self._started = time.monotonic()
+        self._spent_cost, self._reserved_cost = Cost(), Cost()
+        self._started_at = time.monotonic()
         self._lock = threading.Lock()
 
     @property
     def spent(self) -> Cost:
         """What was paid, or may have been where no reply came."""
         with self._lock:
-            return self._spent
+            return self._spent_cost
 
     @property
     def seconds_left(self) -> float:
         """Seconds in which requests may still start; infinite without such a limit."""
         limit = self.budget.seconds
-        return math.inf if limit is None else self._started + limit - time.monotonic()
+        return math.inf if limit is None else self._started_at + limit - time.monotonic()
 
-    def lacks(self, cost: Cost) -> str | None:
+    def shortfall(self, cost: Cost) -> str | None:
         """Say in one sentence which limit ``cost`` would pass; None where it fits."""
         with self._lock:
-            return self._lacks(cost)
+            return self._shortfall(cost)
 
-    def hold(self, cost: Cost) -> None:
+    def reserve(self, cost: Cost) -> None:
         """Set aside what a request may cost; :meth:`settle` it afterwards.
 
         Raises:
             BudgetExceededError: it does not fit; nothing was set aside.
         """
         with self._lock:
-            if reason := self._lacks(cost):
+            if reason := self._shortfall(cost):
                 raise BudgetExceededError(reason, hint="Raise the budget, or lower n= or max_tokens=.")
-            self._held += cost
+            self._reserved_cost += cost
 
-    def settle(self, held: Cost, paid: Cost) -> None:
+    def commit(self, reserved_cost: Cost, actual_cost: Cost) -> None:
         """Replace what was set aside by what it came to."""
         with self._lock:
-            self._held -= held
-            self._spent += paid
+            self._reserved_cost -= reserved_cost
+            self._spent_cost += actual_cost
 
-    def _lacks(self, cost: Cost) -> str | None:
+    def _shortfall(self, cost: Cost) -> str | None:
         if self.seconds_left <= 0:
             return f"The budget's {self.budget.seconds:g} s are over."
-        taken = self._spent + self._held
+        taken = self._spent_cost + self._reserved_cost
         for name, unit, slack in (("usd", "US dollars", _SLACK), ("tokens", "tokens", 0.0), ("calls", "calls", 0.0)):
             limit = getattr(self.budget, name)
             if limit is not None and getattr(taken + cost, name) > limit * (1 + slack):

@@ -17,187 +17,207 @@ from swift_client.errors import (
     ResponseDecodeError,
     SwiftClientError,
 )
-from swift_client.logprobs.checks import Lie, lie_of
+from swift_client.logprobs.checks import LogprobCheck, failed_check
 from swift_client.sampling import receive
-from swift_client.sampling.context import Line, Progress
-from swift_client.sampling.endpoint import Terms, lacks_logprobs
-from swift_client.sampling.retry import retrying
+from swift_client.sampling.context import CallContext, DrawState
+from swift_client.sampling.endpoint import RequestParams, lacks_logprobs
+from swift_client.sampling.retry import retry_policy
 from swift_client.types import Completion, Event, Failure, Usage
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class CallResult:
     """What one call brought: completions, a failure, or (cut by the deadline) both."""
 
-    first: int = 0
+    first_index: int = 0
     """Number of its first completion within the draw; the call sent the draw's seed plus this."""
     completions: tuple[Completion, ...] = ()
     usage: Usage = field(default_factory=Usage)
     failure: Failure | None = None
-    reused: bool = False
+    from_cache: bool = False
     """Whether they were there before, and no call was made."""
-    closed: bool = False
+    closed_early: bool = False
     """Whether its stream was closed on purpose: what came is no sample of what the model says."""
 
 
 class Call:
     """One call for ``wanted`` completions, the first of which is number ``first`` of its draw."""
 
-    def __init__(self, line: Line, progress: Progress, *, number: int, wanted: int, first: int) -> None:
-        self._line = line
-        self._progress = progress
+    def __init__(
+        self, context: CallContext, state: DrawState, *, number: int, n_requested: int, first_index: int
+    ) -> None:
+        self._context = context
+        self._state = state
         self.number = number
-        self.wanted = wanted
-        self._first = first
+        self.n_requested = n_requested
+        self._first_index = first_index
         self._attempts = 0
-        self._failed: SwiftClientError | None = None
+        self._last_error: SwiftClientError | None = None
 
     @property
-    def sent(self) -> bool:
+    def was_sent(self) -> bool:
         """Whether a request has gone out."""
         return self._attempts > 0
 
-    async def place(self) -> Outcome:
+    async def run(self) -> CallResult:
         """Make the call. Errors of ours become a Failure, and only this call's completions are lost.
 
         Raises:
             LogprobsUnavailableError: logprobs are a must, and no call of this draw has brought any.
         """
-        policy = retrying(self._line.max_retries, self._progress.last_start(), self._on_retry)
+        policy = retry_policy(self._context.max_retries, self._state.last_start(), self._on_retry)
         try:
-            outcome: Outcome = await policy(self._attempt)
+            outcome: CallResult = await policy(self._attempt)
         except BudgetExceededError as error:
-            if self._progress.meter is None:
-                outcome = self._lost(error)
-            elif self._failed is None:  # not tried; there may be room again when those under way have been paid
-                return Outcome(first=self._first)
+            if self._state.request_budget is None:
+                outcome = self._failure_result(error)
+            elif self._last_error is None:  # not tried; there may be room again when those under way have been paid
+                return CallResult(first_index=self._first_index)
             else:
-                outcome = self._lost(self._failed)
+                outcome = self._failure_result(self._last_error)
         except SwiftClientError as error:
-            error.provider = error.provider or self._line.provider.name  # a codec does not know whose reply it reads
-            if isinstance(error, LogprobsUnavailableError) and not self._progress.arrived:
+            error.provider = error.provider or self._context.provider.name  # a codec does not know whose reply it reads
+            if isinstance(error, LogprobsUnavailableError) and not self._state.has_completions:
                 raise
             if not error.retryable and isinstance(error, (ConfigurationError, AuthenticationError, BadRequestError)):
-                self._progress.hopeless = error
-            outcome = self._lost(error)
+                self._state.fatal_error = error
+            outcome = self._failure_result(error)
         if outcome.failure:
-            self._tell("failure", f"lost {outcome.failure.lost} completions", error=outcome.failure.error)
-        self._progress.arrived |= bool(outcome.completions)
+            self._emit("failure", f"lost {outcome.failure.lost} completions", error=outcome.failure.error)
+        self._state.has_completions |= bool(outcome.completions)
         return outcome
 
-    def _lost(self, error: SwiftClientError) -> Outcome:
-        return Outcome(first=self._first, failure=Failure(error=error, lost=self.wanted, attempts=self._attempts))
+    def _failure_result(self, error: SwiftClientError) -> CallResult:
+        return CallResult(
+            first_index=self._first_index, failure=Failure(error=error, lost=self.n_requested, attempts=self._attempts)
+        )
 
-    async def _attempt(self) -> Outcome:
+    async def _attempt(self) -> CallResult:
         """Ask once; where the endpoint refuses a field, ask for less of it, once a field."""
         conceded = set()
         while True:
             async with self._slot():
-                endpoint = self._line.endpoint
-                terms = endpoint.terms(
-                    self.wanted,
-                    stream=self._progress.until is not None or self._progress.aborting is not None,
-                    fields=self._line.fields(self._progress.order),
+                endpoint = self._context.endpoint
+                terms = endpoint.request_params(
+                    self.n_requested,
+                    stream=self._state.deadline_at is not None or self._state.abort_monitor is not None,
+                    fields=self._context.fields(self._state.sample_request),
                 )
                 try:
                     self._attempts += 1
-                    return await self._ask(terms)
+                    return await self._send(terms)
                 except (BadRequestError, AuthenticationError) as refusal:
-                    concession = endpoint.concede(refusal, terms)
+                    concession = endpoint.relax(refusal, terms)
                     if concession is None or concession.field in conceded:
                         raise
-                    if concession.field == "logprobs" and self._line.must_have_logprobs:
-                        raise self._line.unavailable(refusal.message) from refusal
+                    if concession.field == "logprobs" and self._context.must_have_logprobs:
+                        raise self._context.logprobs_unavailable_error(refusal.message) from refusal
                     conceded.add(concession.field)
-                    self._note(concession.note, error=refusal)
+                    self._add_note(concession.note, error=refusal)
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
         """Wait for this call's turn; refuse it where it has become pointless meanwhile."""
-        limit, progress = self._line.limit, self._progress
+        limit, progress = self._context.rate_limiter, self._state
         news: str | None = None
         async with progress.within_deadline():
             await limit.acquire(progress)
         started = limit.now()
         try:
-            if progress.hopeless and not progress.arrived:
-                raise progress.hopeless
+            if progress.fatal_error and not progress.has_completions:
+                raise progress.fatal_error
             yield
-            news = limit.answered(started=started)
+            news = limit.on_success(started_at=started)
         except SwiftClientError as error:
-            news = limit.failed(error, started=started)
+            news = limit.on_error(error, started_at=started)
             raise
         finally:
             limit.release()
             if news:
-                self._tell("limit", news)
+                self._emit("limit", news)
 
-    async def _ask(self, terms: Terms) -> Outcome:
-        line, progress = self._line, self._progress
-        seed = progress.order.seed
+    async def _send(self, request_params: RequestParams) -> CallResult:
+        line, progress = self._context, self._state
+        seed = progress.sample_request.seed
         request = line.codec.request(
             line.provider,
             line.model,
-            progress.order.messages,
-            n=terms.n,
-            top_logprobs=terms.top_logprobs,
-            stream=terms.stream,
+            progress.sample_request.messages,
+            n=request_params.n,
+            top_logprobs=request_params.top_logprobs,
+            stream=request_params.stream,
             sampling={
-                **line.endpoint.spelled(progress.order.sampling),
-                **({} if seed is None else {"seed": seed + self._first}),
+                **line.endpoint.rename_params(progress.sample_request.sampling),
+                **({} if seed is None else {"seed": seed + self._first_index}),
             },
         )
-        with progress.meter.request(terms.n) if progress.meter else nullcontext(_unmetered) as paid:
-            self._tell("request", f"asks for {terms.n} completions, top_logprobs={terms.top_logprobs}", n=terms.n)
-            progress.requests += 1
+        with (
+            progress.request_budget.reserve(request_params.n)
+            if progress.request_budget
+            else nullcontext(_ignore_reply) as paid
+        ):
+            self._emit(
+                "request",
+                f"asks for {request_params.n} completions, top_logprobs={request_params.top_logprobs}",
+                n=request_params.n,
+            )
+            progress.n_requests += 1
             try:
-                read = receive.streamed if terms.stream else receive.whole
-                reply, broken = await read(line, progress, request, terms.top_logprobs)
+                read = receive.receive_stream if request_params.stream else receive.receive_full
+                reply, broken = await read(line, progress, request, request_params.top_logprobs)
             except ConfigurationError:  # a missing key, say: nothing was sent
-                progress.requests -= 1
+                progress.n_requests -= 1
                 raise
             if broken is None:
                 paid(reply)
-            line.limit.spent(reply.usage.prompt_tokens + reply.usage.completion_tokens)
+            line.rate_limiter.on_usage(reply.usage.prompt_tokens + reply.usage.completion_tokens)
         came = len(reply.completions)
         if not came:
             raise ResponseDecodeError("The reply holds no completion.", provider=line.provider.name, retryable=True)
-        if line.must_have_logprobs and (lie := _shared_lie(reply.completions)):
-            raise line.unavailable(f"those of the reply {lie.sentence}.")
+        if line.must_have_logprobs and (lie := _common_failed_check(reply.completions)):
+            raise line.logprobs_unavailable_error(f"those of the reply {lie.sentence}.")
         if lacks_logprobs(reply.completions):
             if line.must_have_logprobs:
-                raise line.unavailable(" ".join(("the reply has text and none beside it.", *reply.notes)))
-            if terms.top_logprobs is not None:
+                raise line.logprobs_unavailable_error(
+                    " ".join(("the reply has text and none beside it.", *reply.notes))
+                )
+            if request_params.top_logprobs is not None:
                 progress.notes.setdefault("The provider answered without logprobs, although they were asked for.")
-        if broken is None and (concession := line.endpoint.observe(reply, terms)):
-            self._note(concession.note)
-        where = f"Call {self.number}: " if self._first else ""  # a reply numbers its own completions from 0
+        if broken is None and (concession := line.endpoint.observe(reply, request_params)):
+            self._add_note(concession.note)
+        where = f"Call {self.number}: " if self._first_index else ""  # a reply numbers its own completions from 0
         progress.notes.update(dict.fromkeys(where + note for note in reply.notes))
-        self._tell("reply", f"brought {came} completions", n=came)
+        self._emit("reply", f"brought {came} completions", n=came)
         # What a broken connection took is topped up; what the deadline took is lost.
-        lost = self.wanted - came if broken and progress.too_late() else 0
+        lost = self.n_requested - came if broken and progress.is_past_deadline() else 0
         failure = Failure(error=broken, lost=lost, attempts=self._attempts) if broken and lost > 0 else None
-        return Outcome(
-            first=self._first, completions=reply.completions, usage=reply.usage, failure=failure, closed=reply.closed
+        return CallResult(
+            first_index=self._first_index,
+            completions=reply.completions,
+            usage=reply.usage,
+            failure=failure,
+            closed_early=reply.closed_early,
         )
 
     def _on_retry(self, error: SwiftClientError, attempt: int, wait: float) -> None:
-        self._failed = error
-        self._tell("retry", f"attempt {attempt} failed; next in {wait:.2f} s", error=error, wait=wait)
+        self._last_error = error
+        self._emit("retry", f"attempt {attempt} failed; next in {wait:.2f} s", error=error, wait=wait)
 
-    def _note(self, note: str, **facts: Any) -> None:
-        self._progress.notes.setdefault(note)
-        self._tell("clamp", note, **facts)
+    def _add_note(self, note: str, **facts: Any) -> None:
+        self._state.notes.setdefault(note)
+        self._emit("clamp", note, **facts)
 
-    def _tell(self, kind: Any, message: str, **facts: Any) -> None:
-        self._line.tell(Event(kind=kind, call=self.number, message=message, **{"n": self.wanted, **facts}))
+    def _emit(self, kind: Any, message: str, **facts: Any) -> None:
+        self._context.emit_event(
+            Event(kind=kind, call=self.number, message=message, **{"n": self.n_requested, **facts})
+        )
 
 
-def _shared_lie(completions: Sequence[Completion]) -> Lie | None:
+def _common_failed_check(completions: Sequence[Completion]) -> LogprobCheck | None:
     """Return what gives the logprobs of all completions away; None where those of one may be believed, or none came."""
-    lies = [lie_of(completion) for completion in completions if completion.tokens]
+    lies = [failed_check(completion) for completion in completions if completion.tokens]
     return lies[0] if lies and all(lies) else None
 
 
-def _unmetered(reply: Reply) -> None:
+def _ignore_reply(reply: Reply) -> None:
     """Take note of a reply where no budget is to be kept."""

@@ -14,9 +14,9 @@ from typing import Any
 
 from swift_client.adapters.providers.prompt_caching import PrefixCache
 from swift_client.pricing import Price
-from swift_client.sampling.request import Order
+from swift_client.sampling.request import SampleRequest
 
-_WORTH = 0.1
+_MIN_SAVING = 0.1
 """Share of the cost that waiting must save: it takes about twice the time."""
 
 
@@ -42,7 +42,7 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Planned:
+class PlanChoice:
     """The plan that is followed, and what else there was."""
 
     chosen: Plan
@@ -59,8 +59,8 @@ def plan(
     completion_tokens: int,
     price: Price | None = None,
     cache: PrefixCache | None = None,
-    marked: bool = False,
-) -> Planned:
+    has_cache_control: bool = False,
+) -> PlanChoice:
     """Choose how to ask for ``n`` completions.
 
     The first call goes alone only where that is known to be cheaper by a tenth or more: the price and its discount are
@@ -75,8 +75,12 @@ def plan(
         cache: the provider's.
         marked: whether the request asks for caching itself (``cache_control``).
     """
-    sizes = _sizes(n, n_max or n)
-    held = 0 if cache is None or (cache.marked and not marked) else cache.holds(prompt_tokens)
+    sizes = _call_sizes(n, n_max or n)
+    held = (
+        0
+        if cache is None or (cache.needs_cache_control and not has_cache_control)
+        else cache.cached_tokens(prompt_tokens)
+    )
     price = price and price.at(prompt_tokens)
 
     def way(name: str, calls: tuple[int, ...], *, first_alone: bool = False) -> Plan:
@@ -99,28 +103,34 @@ def plan(
     singly = [way(f"{n} calls at once, one completion each", (1,) * n)] if sizes[0] > 1 else []
     if len(sizes) == 1:
         once = " and pays the prompt once" if n > 1 else ""
-        return Planned(
+        return PlanChoice(
             chosen=together, alternatives=tuple(singly), reason=f"One call brings all {n} completions{once}."
         )
     waiting = way(f"one call first, then {len(sizes) - 1} at once, {most}", sizes, first_alone=True)
     limit = f"a call brings at most {sizes[0]} of {n} completions"
     saved = 0.0 if waiting.usd is None or not together.usd else 1 - waiting.usd / together.usd
-    if saved >= _WORTH:
-        return Planned(
+    if saved >= _MIN_SAVING:
+        return PlanChoice(
             chosen=waiting,
             alternatives=(together, *singly),
             reason=f"Since {limit}, and a prompt that was just seen is read from the provider's cache, waiting for the "
             f"first reply costs {saved:.0%} less, and takes about twice the time.",
         )
-    why = f"waiting for the first reply would save {saved:.1%}" if saved > 0 else _why_not(cache, held, price, marked)
-    return Planned(
+    why = (
+        f"waiting for the first reply would save {saved:.1%}"
+        if saved > 0
+        else _no_saving_reason(cache, held, price, has_cache_control)
+    )
+    return PlanChoice(
         chosen=together, alternatives=(waiting, *singly), reason=f"Since {limit}, and {why}, they go at once."
     )
 
 
-def rough_tokens(order: Order) -> int:
+def estimate_prompt_tokens(sample_request: SampleRequest) -> int:
     """Return about how many tokens the prompt has: four bytes each, as English text has. A guess, not a bound."""
-    return max(1, math.ceil(sum(len(text.encode("utf-8", "replace")) for text in _texts(list(order.messages))) / 4))
+    return max(
+        1, math.ceil(sum(len(text.encode("utf-8", "replace")) for text in _texts(list(sample_request.messages))) / 4)
+    )
 
 
 def asks_for_caching(messages: object, sampling: Mapping[str, Any]) -> bool:
@@ -133,18 +143,20 @@ def asks_for_caching(messages: object, sampling: Mapping[str, Any]) -> bool:
     return False
 
 
-def _sizes(n: int, most: int) -> tuple[int, ...]:
-    full, rest = divmod(n, most)
-    return (most,) * full + ((rest,) if rest else ())
+def _call_sizes(n: int, max_per_call: int) -> tuple[int, ...]:
+    full, rest = divmod(n, max_per_call)
+    return (max_per_call,) * full + ((rest,) if rest else ())
 
 
-def _why_not(cache: PrefixCache | None, held: int, price: Price | None, marked: bool) -> str:
+def _no_saving_reason(
+    cache: PrefixCache | None, cacheable_tokens: int, price: Price | None, has_cache_control: bool
+) -> str:
     if cache is None:
         return "nothing is known of a cache that would make later calls cheaper"
-    if cache.marked and not marked:
+    if cache.needs_cache_control and not has_cache_control:
         return "no message has the cache_control that caching needs"
-    if not held:
-        return f"prompts under {cache.minimum:,} tokens are not cached"
+    if not cacheable_tokens:
+        return f"prompts under {cache.min_tokens:,} tokens are not cached"
     return "no price is known that would show what the cache saves" if price is None else "no discount is known"
 
 

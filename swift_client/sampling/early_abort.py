@@ -19,12 +19,12 @@ import numpy as np
 from swift_client.adapters import Reply
 from swift_client.errors import ConfigurationError
 from swift_client.features import TokenTable
-from swift_client.scoring.streaming import RunningScore
+from swift_client.scoring.streaming import StreamingScore
 from swift_client.types import Completion
 
 
 @dataclass(frozen=True, kw_only=True)
-class Abort:
+class EarlyAbort:
     """When a stream is closed; the argument ``abort=`` of ``best_of``.
 
     Raises:
@@ -50,9 +50,9 @@ class Abort:
             )
 
 
-def abort_of(spec: str | Abort | None) -> Abort | None:
+def parse_abort(spec: str | EarlyAbort | None) -> EarlyAbort | None:
     """Read "deepconf", "head" or "deepconf:keep=0.1:warmup=4:window=16". Raises ConfigurationError for what is none."""
-    if spec is None or isinstance(spec, Abort):
+    if spec is None or isinstance(spec, EarlyAbort):
         return spec
     if not isinstance(spec, str):
         raise ConfigurationError(f"abort= takes a name or an Abort, not {type(spec).__name__}.", hint='Use "deepconf".')
@@ -66,10 +66,10 @@ def abort_of(spec: str | Abort | None) -> Abort | None:
             raise ConfigurationError(
                 f"{setting!r} is no setting of abort=.", hint='Write it as "deepconf:keep=0.1:warmup=4:window=16".'
             ) from error
-    return Abort(by=name, **numbers)  # type: ignore[arg-type]  # checked by Abort itself
+    return EarlyAbort(by=name, **numbers)  # type: ignore[arg-type]  # checked by Abort itself
 
 
-class Aborting:
+class AbortMonitor:
     """One draw's streams under one rule. Belongs to the draw's event loop.
 
     Args:
@@ -77,88 +77,88 @@ class Aborting:
         running: makes a running score; needed by "head".
     """
 
-    def __init__(self, rule: Abort, running: Callable[[], RunningScore] | None = None) -> None:
+    def __init__(self, rule: EarlyAbort, score_factory: Callable[[], StreamingScore] | None = None) -> None:
         self.rule = rule
-        self._running = running
-        self._lowest: list[float] = []
+        self._score_factory = score_factory
+        self._lowest_scores: list[float] = []
         self._prompt_tokens = 0
-        self.bar: float | None = None
+        self.threshold: float | None = None
         """Under it a stream is closed; None while the warm-up candidates are not all there."""
-        self.lengths: list[int] = []
+        self.finished_lengths: list[int] = []
         """Tokens of the candidates that ended by themselves."""
-        self.closed: list[int] = []
+        self.closed_lengths: list[int] = []
         """Tokens of those that were closed."""
 
-    def begin(self) -> Trace:
+    def begin(self) -> StreamMonitor:
         """Return what watches one further stream."""
-        return Trace(self, self._running() if self._running and self.rule.by == "head" else None)
+        return StreamMonitor(self, self._score_factory() if self._score_factory and self.rule.by == "head" else None)
 
-    def ended(self, trace: Trace, reply: Reply) -> None:
+    def record_finished(self, monitor: StreamMonitor, reply: Reply) -> None:
         """Take note of a stream that was read to its end."""
-        self.lengths.append(sum(len(each.tokens) for each in reply.completions))
+        self.finished_lengths.append(sum(len(each.tokens) for each in reply.completions))
         self._prompt_tokens = max(self._prompt_tokens, reply.usage.prompt_tokens)
-        if self.bar is None and not math.isnan(trace.lowest):
-            self._lowest.append(trace.lowest)
-            if len(self._lowest) == self.rule.warmup:
-                self.bar = float(np.quantile(self._lowest, 1 - self.rule.keep))
+        if self.threshold is None and not math.isnan(monitor.lowest_score):
+            self._lowest_scores.append(monitor.lowest_score)
+            if len(self._lowest_scores) == self.rule.warmup:
+                self.threshold = float(np.quantile(self._lowest_scores, 1 - self.rule.keep))
 
-    def cut(self, reply: Reply) -> Reply:
+    def truncate_reply(self, reply: Reply) -> Reply:
         """Return a closed stream's reply: its completion is cut, and what it cost is counted here."""
-        self.closed.append(sum(len(each.tokens) for each in reply.completions))
+        self.closed_lengths.append(sum(len(each.tokens) for each in reply.completions))
         completions = tuple(replace(each, finish_reason="length") for each in reply.completions)
         usage = replace(
             reply.usage,
             prompt_tokens=reply.usage.prompt_tokens or self._prompt_tokens,  # counts come with a stream's last event
-            completion_tokens=max(self.closed[-1], reply.usage.completion_tokens),
+            completion_tokens=max(self.closed_lengths[-1], reply.usage.completion_tokens),
             estimated=True,
         )
-        return replace(reply, completions=completions, usage=usage, notes=(), closed=True)
+        return replace(reply, completions=completions, usage=usage, notes=(), closed_early=True)
 
     def note(self) -> str | None:
         """Say how many streams were closed and what that is estimated to have saved, or why none could be."""
-        if self.bar is None and len(self.lengths) > self.rule.warmup:
+        if self.threshold is None and len(self.finished_lengths) > self.rule.warmup:
             return (
                 f"No stream was closed early ({self.rule.by}): {self.rule.warmup} streams with {self.rule.window} "
-                f"tokens and logprobs must come first, and {len(self._lowest)} came."
+                f"tokens and logprobs must come first, and {len(self._lowest_scores)} came."
             )
-        if not self.closed:
+        if not self.closed_lengths:
             return None
-        usual = sum(self.lengths) / max(1, len(self.lengths))
-        saved = round(sum(max(0.0, usual - tokens) for tokens in self.closed))
+        usual = sum(self.finished_lengths) / max(1, len(self.finished_lengths))
+        saved = round(sum(max(0.0, usual - tokens) for tokens in self.closed_lengths))
         return (
-            f"{len(self.closed)} completions were closed early ({self.rule.by}): they do not vote, what they cost is "
+            f"{len(self.closed_lengths)} completions were closed early ({self.rule.by}): they do not vote, what they cost is "
             f"an estimate, and about {saved:,} tokens were saved."
         )
 
 
-class Trace:
+class StreamMonitor:
     """One stream's standing."""
 
-    def __init__(self, aborting: Aborting, running: RunningScore | None) -> None:
-        self._aborting, self._running = aborting, running
-        self._group: deque[float] = deque(maxlen=aborting.rule.window)
-        self.tokens = 0
-        self.lowest = math.nan
+    def __init__(self, abort_monitor: AbortMonitor, streaming_score: StreamingScore | None) -> None:
+        self._abort_monitor, self._streaming_score = abort_monitor, streaming_score
+        self._window_confidences: deque[float] = deque(maxlen=abort_monitor.rule.window)
+        self.n_tokens = 0
+        self.lowest_score = math.nan
         """The lowest standing so far; NaN before the first full window."""
 
-    def falls(self, piece: Completion) -> bool:
+    def below_threshold(self, piece: Completion) -> bool:
         """Read the next tokens; return whether the stream is under the bar."""
-        for standing in self._standings(piece):
-            self.tokens += 1
-            if self.tokens >= self._aborting.rule.window and not math.isnan(standing):
-                self.lowest = standing if math.isnan(self.lowest) else min(standing, self.lowest)
-        bar = self._aborting.bar
-        return bar is not None and self.lowest < bar
+        for standing in self._running_scores(piece):
+            self.n_tokens += 1
+            if self.n_tokens >= self._abort_monitor.rule.window and not math.isnan(standing):
+                self.lowest_score = standing if math.isnan(self.lowest_score) else min(standing, self.lowest_score)
+        bar = self._abort_monitor.threshold
+        return bar is not None and self.lowest_score < bar
 
-    def _standings(self, piece: Completion) -> list[float]:
+    def _running_scores(self, piece: Completion) -> list[float]:
         """Return the standing after each token; the head's, which is dear, after the last alone."""
         count = len(piece.tokens)
-        if self._running is not None:
-            return [math.nan] * (count - 1) + [self._running.add(piece)] if count else []
+        if self._streaming_score is not None:
+            return [math.nan] * (count - 1) + [self._streaming_score.add(piece)] if count else []
         values = TokenTable([piece], width=piece.top_logprobs.shape[1]).confidence
         standings = []
         for value in values.tolist():
-            self._group.append(value)
+            self._window_confidences.append(value)
             # Summed anew: a sum that is carried along gathers rounding over thousands of tokens.
-            standings.append(math.fsum(self._group) / len(self._group))
+            standings.append(math.fsum(self._window_confidences) / len(self._window_confidences))
         return standings

@@ -9,17 +9,17 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from swift_client.adapters.providers.provider import Capabilities, Reply
-from swift_client.adapters.transport.error_responses import logprobs_refused
-from swift_client.adapters.transport.parameter_limits import cap_from_message
+from swift_client.adapters.transport.error_responses import is_logprobs_refusal
+from swift_client.adapters.transport.parameter_limits import parse_parameter_limit
 from swift_client.errors import AuthenticationError, BadRequestError
 from swift_client.types import Completion
 
-Field = Literal["n", "top_logprobs", "logprobs", "stream", "max_tokens", "temperature"]
-_UNSUPPORTED = re.compile(r"\bnot[\w\s]{0,12}support|unsupported|deprecated", re.IGNORECASE)
+RequestField = Literal["n", "top_logprobs", "logprobs", "stream", "max_tokens", "temperature"]
+_UNSUPPORTED_PATTERN = re.compile(r"\bnot[\w\s]{0,12}support|unsupported|deprecated", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class RequestParams:
     """What one request asks for."""
 
     n: int
@@ -29,10 +29,10 @@ class Terms:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Concession:
+class Relaxation:
     """What an endpoint does less of than it was asked."""
 
-    field: Field
+    field: RequestField
     note: str
 
 
@@ -48,80 +48,84 @@ class Endpoint:
         insists: ask for them also where the model is known to hide them while it thinks: the row may be out of date.
     """
 
-    def __init__(self, capabilities: Capabilities, *, top_logprobs: int | None, insists: bool = False) -> None:
-        self._known = capabilities
-        self._insists = insists
+    def __init__(self, capabilities: Capabilities, *, top_logprobs: int | None, force_logprobs: bool = False) -> None:
+        self._capabilities = capabilities
+        self._force_logprobs = force_logprobs
         self.n_max = capabilities.n_max
         self.top_logprobs = top_logprobs
-        self.vouched = capabilities.logprobs_known
+        self.logprobs_confirmed = capabilities.logprobs_known
         """Whether the row or a reply has shown that logprobs come."""
-        self.streams = capabilities.streams_logprobs
+        self.can_stream = capabilities.streams_logprobs
         self.refusal: str | None = None
         """The endpoint's own sentence, once it has refused logprobs."""
-        self._names = {"max_tokens": "max_tokens", "temperature": "temperature"}
-        self._short = 0
+        self._field_names = {"max_tokens": "max_tokens", "temperature": "temperature"}
+        self._last_short_count = 0
         """How many completions the last reply brought, where it was short of what was asked; else 0."""
 
-    def size(self, wanted: int) -> int:
+    def call_size(self, n_requested: int) -> int:
         """Return how many of ``wanted`` completions one call may ask for."""
-        return min(wanted, self.n_max or wanted)
+        return min(n_requested, self.n_max or n_requested)
 
-    def terms(self, wanted: int, *, stream: bool, fields: Mapping[str, Any] = MappingProxyType({})) -> Terms:
+    def request_params(
+        self, n_requested: int, *, stream: bool, fields: Mapping[str, Any] = MappingProxyType({})
+    ) -> RequestParams:
         """Return what a request with these ``fields`` for ``wanted`` completions may ask for now."""
-        k = None if self.silent(fields) else self.top_logprobs
-        return Terms(n=self.size(wanted), top_logprobs=k, stream=stream and self.streams)
+        k = None if self.no_logprobs_reason(fields) else self.top_logprobs
+        return RequestParams(n=self.call_size(n_requested), top_logprobs=k, stream=stream and self.can_stream)
 
-    def spelled(self, sampling: Mapping[str, Any]) -> dict[str, Any]:
+    def rename_params(self, sampling: Mapping[str, Any]) -> dict[str, Any]:
         """Return sampling fields under the names that the endpoint knows, without those that it refuses."""
-        return {known: value for name, value in sampling.items() if (known := self._names.get(name, name))}
+        return {known: value for name, value in sampling.items() if (known := self._field_names.get(name, name))}
 
-    def silent(self, fields: Mapping[str, Any]) -> str | None:
+    def no_logprobs_reason(self, fields: Mapping[str, Any]) -> str | None:
         """Return why no logprobs would come with these fields, or None where they may."""
         if self.top_logprobs is None:
             return self.refusal or "it is known to give none."
-        if not self._insists and self._known.thinks(fields):
+        if not self._force_logprobs and self._capabilities.thinks(fields):
             return 'it gives none while it thinks, and with reasoning_effort="none" it would.'
         return None
 
-    def concede(self, error: BadRequestError | AuthenticationError, asked: Terms) -> Concession | None:
+    def relax(self, error: BadRequestError | AuthenticationError, request_params: RequestParams) -> Relaxation | None:
         """Learn from a refusal what to ask less of; None where it names nothing of that kind."""
-        numbers = {"n": asked.n} | ({} if asked.top_logprobs is None else {"top_logprobs": asked.top_logprobs})
+        numbers = {"n": request_params.n} | (
+            {} if request_params.top_logprobs is None else {"top_logprobs": request_params.top_logprobs}
+        )
         param = getattr(error, "param", None)
         about_a_value = isinstance(error, BadRequestError) and error.status in (400, 422, None)
-        match cap_from_message(error.message, param=param, asked=numbers) if about_a_value else None:
+        match parse_parameter_limit(error.message, param=param, request_values=numbers) if about_a_value else None:
             case "n", most:
                 self.n_max = min(most, self.n_max or most)
-                return Concession(field="n", note=f"The provider gives at most {most} completions a call.")
-            case "top_logprobs", most if asked.top_logprobs is not None:
-                self.top_logprobs = min(most, asked.top_logprobs)
-                return Concession(field="top_logprobs", note=f"The provider lists at most {most} alternatives a token.")
-        if asked.top_logprobs is not None and logprobs_refused(error):
+                return Relaxation(field="n", note=f"The provider gives at most {most} completions a call.")
+            case "top_logprobs", most if request_params.top_logprobs is not None:
+                self.top_logprobs = min(most, request_params.top_logprobs)
+                return Relaxation(field="top_logprobs", note=f"The provider lists at most {most} alternatives a token.")
+        if request_params.top_logprobs is not None and is_logprobs_refusal(error):
             self.top_logprobs, self.refusal = None, error.message
-            return Concession(field="logprobs", note=f"The provider refuses logprobs: {error.message}")
+            return Relaxation(field="logprobs", note=f"The provider refuses logprobs: {error.message}")
         if about_a_value and "max_completion_tokens" in error.message and param in (None, "max_tokens"):
-            self._names["max_tokens"] = "max_completion_tokens"  # OpenAI's reasoning models know only this name
-            return Concession(field="max_tokens", note="The provider takes max_tokens as max_completion_tokens.")
-        if about_a_value and "temperature" in (param or error.message) and _UNSUPPORTED.search(error.message):
-            self._names["temperature"] = ""
-            return Concession(field="temperature", note=f"The temperature is the model's own: {error.message}")
-        if asked.stream and "stream" in (param or error.message):
-            self.streams = False
-            return Concession(field="stream", note="The provider refuses to stream this request.")
+            self._field_names["max_tokens"] = "max_completion_tokens"  # OpenAI's reasoning models know only this name
+            return Relaxation(field="max_tokens", note="The provider takes max_tokens as max_completion_tokens.")
+        if about_a_value and "temperature" in (param or error.message) and _UNSUPPORTED_PATTERN.search(error.message):
+            self._field_names["temperature"] = ""
+            return Relaxation(field="temperature", note=f"The temperature is the model's own: {error.message}")
+        if request_params.stream and "stream" in (param or error.message):
+            self.can_stream = False
+            return Relaxation(field="stream", note="The provider refuses to stream this request.")
         return None
 
-    def observe(self, reply: Reply, asked: Terms) -> Concession | None:
+    def observe(self, reply: Reply, request_params: RequestParams) -> Relaxation | None:
         """Learn from a reply that came whole: that logprobs come, or that ``n`` is capped in silence.
 
         One choice where several were asked means that ``n`` is ignored (Ollama, LM Studio, many gateways). Two or
         more, or one in a reply with notes (cut, say), may be an accident: it is a cap when it comes twice running.
         """
         if any(completion.tokens for completion in reply.completions):
-            self.vouched = True
-        came, before = len(reply.completions), self._short
-        self._short = came if came < asked.n else 0
-        if self._short and (came == before or (came == 1 and not reply.notes)):
+            self.logprobs_confirmed = True
+        came, before = len(reply.completions), self._last_short_count
+        self._last_short_count = came if came < request_params.n else 0
+        if self._last_short_count and (came == before or (came == 1 and not reply.notes)):
             self.n_max = came
-            return Concession(field="n", note=f"The provider gives {came} completions a call, whatever is asked.")
+            return Relaxation(field="n", note=f"The provider gives {came} completions a call, whatever is asked.")
         return None
 
 

@@ -12,16 +12,18 @@ from dataclasses import replace
 
 from swift_client.adapters import Reply, Request
 from swift_client.errors import ConnectionFailedError, ProviderError, RequestTimeoutError, ResponseDecodeError
-from swift_client.sampling.context import Line, Progress
+from swift_client.sampling.context import CallContext, DrawState
 from swift_client.types import Usage
 
 
-async def whole(line: Line, progress: Progress, request: Request, k: int | None) -> tuple[Reply, ProviderError | None]:
+async def receive_full(
+    context: CallContext, state: DrawState, request: Request, k: int | None
+) -> tuple[Reply, ProviderError | None]:
     """Send, wait for all of the reply, decode it. ``k`` is the number of columns of every ``top_logprobs``."""
     broken: ConnectionFailedError | None = None
     try:
-        async with progress.within_deadline():
-            data = await line.transport.send(request)
+        async with state.within_deadline():
+            data = await context.transport.send(request)
     except ConnectionFailedError as error:
         if not error.received:
             raise
@@ -32,41 +34,43 @@ async def whole(line: Line, progress: Progress, request: Request, k: int | None)
         tokens = sum(len(completion.tokens) for completion in data)
         return Reply(completions=tuple(data), usage=Usage(completion_tokens=tokens, estimated=True)), None
     try:
-        return await _breathing(line.codec.parse_steps(data, top_logprobs=k, token_ids=line.token_ids)), broken
+        return await _decode_cooperatively(
+            context.codec.parse_steps(data, top_logprobs=k, token_ids=context.token_ids)
+        ), broken
     except ResponseDecodeError as error:
         raise broken or error from None
 
 
-async def streamed(
-    line: Line, progress: Progress, request: Request, k: int | None
+async def receive_stream(
+    context: CallContext, state: DrawState, request: Request, k: int | None
 ) -> tuple[Reply, ProviderError | None]:
     """Send and decode while the reply comes, so that the deadline costs only what is unfinished by then.
 
     A stream that loses confidence is closed here; what it said until then comes back as cut.
     """
-    assembler = line.codec.StreamAssembler(top_logprobs=k, token_ids=line.token_ids)
+    assembler = context.codec.StreamAssembler(top_logprobs=k, token_ids=context.token_ids)
     broken: ProviderError | None = None
-    trace = progress.aborting.begin() if progress.aborting and request.n == 1 else None
+    trace = state.abort_monitor.begin() if state.abort_monitor and request.n == 1 else None
     closed = False
     try:
-        async with progress.within_deadline(), line.transport.stream(request) as chunks:
+        async with state.within_deadline(), context.transport.stream(request) as chunks:
             async for chunk in chunks:
                 assembler.feed(chunk)
-                if trace and (piece := assembler.fresh()) and trace.falls(piece) and not assembler.ended:
+                if trace and (piece := assembler.fresh()) and trace.below_threshold(piece) and not assembler.ended:
                     closed = True
                     break
                 await asyncio.sleep(0)
     except (ConnectionFailedError, RequestTimeoutError, ResponseDecodeError) as error:
         broken = error
     try:
-        reply = await _breathing(assembler.close_steps())
+        reply = await _decode_cooperatively(assembler.close_steps())
     except ResponseDecodeError as error:
         raise broken or error from None
-    if closed and progress.aborting:
-        return progress.aborting.cut(reply), None
+    if closed and state.abort_monitor:
+        return state.abort_monitor.truncate_reply(reply), None
     if broken is None:
-        if trace and progress.aborting:
-            progress.aborting.ended(trace, reply)
+        if trace and state.abort_monitor:
+            state.abort_monitor.record_finished(trace, reply)
         return reply, None
     ended = tuple(completion for completion in reply.completions if completion.finish_reason != "error")
     if not ended:
@@ -74,7 +78,7 @@ async def streamed(
     return replace(reply, completions=ended), broken
 
 
-async def _breathing(steps: Generator[None, None, Reply]) -> Reply:
+async def _decode_cooperatively(steps: Generator[None, None, Reply]) -> Reply:
     """Decode choice by choice, and let the event loop do its other work in between."""
     while True:
         await asyncio.sleep(0)

@@ -10,10 +10,10 @@ from typing import Any
 from swift_client.errors import ConfigurationError
 from swift_client.types import Message
 
-MOST = 1024
+MAX_N = 1024
 """Largest ``n``: beyond it a typing error costs more than any question is worth."""
 
-_OWN_FIELDS = {
+_RESERVED_FIELDS = {
     "n": "Give it to best_of as n=.",
     "messages": "Give them to best_of as the prompt.",
     "model": "Give it to the reranker.",
@@ -25,7 +25,7 @@ _OWN_FIELDS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class SampleRequest:
     """One question, how often to ask it and how. Build it with :func:`order`."""
 
     messages: tuple[Message, ...]
@@ -38,7 +38,7 @@ class Order:
     """Fields that go to the provider untouched."""
 
 
-def order(
+def create_sample_request(
     prompt: str | Sequence[Message],
     n: int,
     *,
@@ -46,23 +46,23 @@ def order(
     deadline: float | None = None,
     seed: int | None = None,
     sampling: Mapping[str, Any] | None = None,
-) -> Order:
+) -> SampleRequest:
     """Check the arguments of ``best_of`` and return them as one value.
 
     Raises:
         ConfigurationError: one sentence on the first argument that is wrong.
     """
-    messages = _messages(prompt)
-    whole("n", n, low=1, high=MOST)
-    whole("min_completions", min_completions, low=1, high=n)
+    messages = _check_messages(prompt)
+    require_int("n", n, low=1, high=MAX_N)
+    require_int("min_completions", min_completions, low=1, high=n)
     if deadline is not None:
-        positive("deadline", deadline)
+        require_positive("deadline", deadline)
     if seed is not None:
-        whole("seed", seed, low=-(2**63), high=2**64 - 1)
+        require_int("seed", seed, low=-(2**63), high=2**64 - 1)
     for name in sampling or {}:
-        if name in _OWN_FIELDS:
-            raise ConfigurationError(f"{name!r} is no sampling field of best_of.", hint=_OWN_FIELDS[name])
-    return Order(
+        if name in _RESERVED_FIELDS:
+            raise ConfigurationError(f"{name!r} is no sampling field of best_of.", hint=_RESERVED_FIELDS[name])
+    return SampleRequest(
         messages=messages,
         n=n,
         min_completions=min_completions,
@@ -72,20 +72,20 @@ def order(
     )
 
 
-def whole(name: str, value: object, *, low: int, high: int | None = None) -> None:
+def require_int(name: str, value: object, *, low: int, high: int | None = None) -> None:
     """Raise ConfigurationError unless ``value`` is an int (no bool) in ``low..high``."""
     limits = f"from {low} to {high:,}" if high is not None else f"of at least {low}"
     if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
         raise ConfigurationError(f"{name} must be a whole number {limits}, not {value!r}.")
 
 
-def positive(name: str, value: object, *, unit: str = "of seconds") -> None:
+def require_positive(name: str, value: object, *, unit: str = "of seconds") -> None:
     """Raise ConfigurationError unless ``value`` is a finite number (of seconds) above 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value > 0):
         raise ConfigurationError(f"{name} must be a number {unit} above 0, not {value!r}.")
 
 
-def _messages(prompt: object) -> tuple[Message, ...]:
+def _check_messages(prompt: object) -> tuple[Message, ...]:
     if isinstance(prompt, str):
         if not prompt.strip():
             raise ConfigurationError("The prompt is empty.", hint="Give a question, or a list of chat messages.")
@@ -101,10 +101,10 @@ def _messages(prompt: object) -> tuple[Message, ...]:
                 f"Message {place} of the prompt has no role and content.",
                 hint='A message is {"role": "user", "content": "..."}.',
             )
-    if not any(_says_something(message["content"]) for message in prompt):
+    if not any(_has_content(message["content"]) for message in prompt):
         raise ConfigurationError("The prompt is empty.", hint="At least one message must have content.")
     return tuple(dict(message) for message in prompt)
 
 
-def _says_something(content: object) -> bool:
+def _has_content(content: object) -> bool:
     return bool(content.strip()) if isinstance(content, str) else bool(content)

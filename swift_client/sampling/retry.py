@@ -19,8 +19,8 @@ LONGEST_WAIT = 120.0
 _backoff = wait_random_exponential(multiplier=0.5, max=8.0)
 
 
-def retrying(
-    max_retries: int, until: float | None, on_retry: Callable[[SwiftClientError, int, float], None]
+def retry_policy(
+    max_retries: int, deadline_at: float | None, on_retry: Callable[[SwiftClientError, int, float], None]
 ) -> AsyncRetrying:
     """Return the policy for one call: await it with the function to call; the last error is raised itself.
 
@@ -32,15 +32,19 @@ def retrying(
     clock = asyncio.get_running_loop().time
 
     def give_up(state: RetryCallState) -> bool:
-        too_late = state.upcoming_sleep > LONGEST_WAIT if until is None else clock() + state.upcoming_sleep >= until
+        too_late = (
+            state.upcoming_sleep > LONGEST_WAIT
+            if deadline_at is None
+            else clock() + state.upcoming_sleep >= deadline_at
+        )
         return state.attempt_number > max_retries or too_late
 
     def announce(state: RetryCallState) -> None:
-        on_retry(_error(state), state.attempt_number, state.upcoming_sleep)
+        on_retry(_last_error(state), state.attempt_number, state.upcoming_sleep)
 
     return AsyncRetrying(
         retry=retry_if_exception(lambda error: isinstance(error, SwiftClientError) and error.retryable),
-        wait=wait,
+        wait=wait_seconds,
         stop=give_up,
         before_sleep=announce,
         sleep=asyncio.sleep,
@@ -48,13 +52,13 @@ def retrying(
     )
 
 
-def wait(state: RetryCallState) -> float:
+def wait_seconds(state: RetryCallState) -> float:
     """Return the seconds until the next attempt: what the server asked for, else the jittered backoff."""
-    asked: float | None = getattr(_error(state), "retry_after", None)
+    asked: float | None = getattr(_last_error(state), "retry_after", None)
     return _backoff(state) if asked is None else asked
 
 
-def _error(state: RetryCallState) -> SwiftClientError:
+def _last_error(state: RetryCallState) -> SwiftClientError:
     error = state.outcome.exception() if state.outcome else None
     if not isinstance(error, SwiftClientError):
         raise TypeError(f"only our own errors are retried, not {error!r}")

@@ -11,19 +11,19 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from swift_client.errors import NoCompletionError, SwiftClientError
-from swift_client.sampling.call import Call, Outcome
-from swift_client.sampling.context import Line, Progress
-from swift_client.sampling.early_abort import Aborting
-from swift_client.sampling.meter import Meter
-from swift_client.sampling.request import Order
+from swift_client.sampling.call import Call, CallResult
+from swift_client.sampling.context import CallContext, DrawState
+from swift_client.sampling.early_abort import AbortMonitor
+from swift_client.sampling.meter import RequestBudget
+from swift_client.sampling.request import SampleRequest
 from swift_client.types import Completion, Event, Failure, Usage
 
-Enough = Callable[[tuple[Completion, ...]], Awaitable[bool]]
+StopCheck = Callable[[tuple[Completion, ...]], Awaitable[bool]]
 """Says of the completions so far, numbered 0.. in the order of the calls, whether there are enough."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Draw:
+class SampleResult:
     """What a draw brought."""
 
     completions: tuple[Completion, ...]
@@ -31,36 +31,36 @@ class Draw:
     usage: Usage
     failures: tuple[Failure, ...]
     notes: tuple[str, ...]
-    reused: int = 0
+    n_reused: int = 0
     """How many of the completions, the first ones, were there before; ``usage`` does not count them."""
-    cancelled: int = 0
+    n_cancelled: int = 0
     """Completions that were under way when there were enough; ``usage`` holds what they may cost."""
-    longest_prompt: int = 0
+    max_prompt_tokens: int = 0
     """Prompt tokens of one call, as counted by the provider."""
-    over_budget: str | None = None
+    budget_stop_reason: str | None = None
     """Why the budget ended the draw, where it did."""
 
     @property
-    def tokens_each(self) -> float:
+    def mean_completion_tokens(self) -> float:
         """Mean completion tokens of those paid for here; where there are none, of those that were there before."""
-        paid = len(self.completions) - self.reused + self.cancelled
+        paid = len(self.completions) - self.n_reused + self.n_cancelled
         if paid:
             return self.usage.completion_tokens / paid
         return sum(len(each.tokens) for each in self.completions) / max(1, len(self.completions))
 
 
-async def draw(
-    line: Line,
-    order: Order,
+async def sample_completions(
+    context: CallContext,
+    sample_request: SampleRequest,
     *,
-    on_arrival: Callable[[Outcome], None] | None = None,
-    waves: Sequence[int] = (),
-    enough: Enough | None = None,
-    meter: Meter | None = None,
+    on_arrival: Callable[[CallResult], None] | None = None,
+    wave_sizes: Sequence[int] = (),
+    should_stop: StopCheck | None = None,
+    request_budget: RequestBudget | None = None,
     first_alone: bool = False,
-    aborting: Aborting | None = None,
-    have: Mapping[int, Completion] = MappingProxyType({}),
-) -> Draw:
+    abort_monitor: AbortMonitor | None = None,
+    existing_completions: Mapping[int, Completion] = MappingProxyType({}),
+) -> SampleResult:
     """Draw ``order.n`` completions, or fewer where these are enough.
 
     Waves of concurrent calls: without ``waves`` the first asks for all, each later one for what short replies left
@@ -89,90 +89,120 @@ async def draw(
             the row nor an earlier reply vouches for them.
         SwiftClientError: the one cause of all failures, where no retry can help.
     """
-    endpoint = line.endpoint
-    if len(have) < order.n and line.must_have_logprobs and (silent := endpoint.silent(line.fields(order))):
-        raise line.unavailable(silent)
-    until = None if order.deadline is None else asyncio.get_running_loop().time() + order.deadline
-    progress = Progress(order=order, until=until, meter=meter, aborting=aborting, arrived=bool(have))
+    endpoint = context.endpoint
+    if (
+        len(existing_completions) < sample_request.n
+        and context.must_have_logprobs
+        and (silent := endpoint.no_logprobs_reason(context.fields(sample_request)))
+    ):
+        raise context.logprobs_unavailable_error(silent)
+    until = None if sample_request.deadline is None else asyncio.get_running_loop().time() + sample_request.deadline
+    progress = DrawState(
+        sample_request=sample_request,
+        deadline_at=until,
+        request_budget=request_budget,
+        abort_monitor=abort_monitor,
+        has_completions=bool(existing_completions),
+    )
     if endpoint.refusal:
         progress.notes.setdefault(f"The provider refused logprobs earlier: {endpoint.refusal}")
-    if aborting:
-        waves = waves or (aborting.rule.warmup, order.n)
-        if not endpoint.streams:
+    if abort_monitor:
+        wave_sizes = wave_sizes or (abort_monitor.rule.warmup, sample_request.n)
+        if not endpoint.can_stream:
             progress.notes.setdefault("No stream was closed early: this provider does not stream logprobs.")
-    size = _singly if aborting else endpoint.size
+    size = _one_per_call if abort_monitor else endpoint.call_size
     numbers = itertools.count()
-    free = [number for number in range(order.n) if number not in have]
+    free = [number for number in range(sample_request.n) if number not in existing_completions]
 
     def run(position: int) -> int:
         """Return how many numbers one call from this position on may bring; only with a seed do they matter."""
-        number = free[position - len(have)]
-        return min((taken - number for taken in have if taken > number and order.seed is not None), default=order.n)
+        number = free[position - len(existing_completions)]
+        return min(
+            (taken - number for taken in existing_completions if taken > number and sample_request.seed is not None),
+            default=sample_request.n,
+        )
 
     def wave(first: int, end: int) -> list[Call]:
         calls = []
-        if meter:
-            end = first + meter.room(end - first, size)
+        if request_budget:
+            end = first + request_budget.affordable_completions(end - first, size)
         while first < end:
             wanted = size(min(end - first, run(first)))
-            calls.append(Call(line, progress, number=next(numbers), wanted=wanted, first=free[first - len(have)]))
+            calls.append(
+                Call(
+                    context,
+                    progress,
+                    number=next(numbers),
+                    n_requested=wanted,
+                    first_index=free[first - len(existing_completions)],
+                )
+            )
             first += wanted
         return calls
 
-    async def satisfied(before: Sequence[Outcome], came: Sequence[Outcome]) -> bool:
-        completions = _completions([*before, *came])
-        return enough is not None and len(completions) >= order.min_completions and await enough(completions)
+    async def satisfied(before: Sequence[CallResult], came: Sequence[CallResult]) -> bool:
+        completions = _reindex_completions([*before, *came])
+        return (
+            should_stop is not None
+            and len(completions) >= sample_request.min_completions
+            and await should_stop(completions)
+        )
 
-    outcomes: list[Outcome] = []
-    sizes = itertools.chain(waves, itertools.repeat(waves[-1] if waves else order.n))
-    if have:
-        outcomes += [Outcome(completions=tuple(have[number] for number in sorted(have)), reused=True)]
+    outcomes: list[CallResult] = []
+    sizes = itertools.chain(wave_sizes, itertools.repeat(wave_sizes[-1] if wave_sizes else sample_request.n))
+    if existing_completions:
+        outcomes += [
+            CallResult(
+                completions=tuple(existing_completions[number] for number in sorted(existing_completions)),
+                from_cache=True,
+            )
+        ]
         if await satisfied((), outcomes):
-            return _joined(outcomes, progress)
+            return _build_result(outcomes, progress)
         covered = 0
-        while covered < len(have):
+        while covered < len(existing_completions):
             covered += next(sizes)
-    elif line.must_have_logprobs and not endpoint.vouched:
-        outcomes += (await _placed(wave(0, 1), on_arrival)).outcomes
+    elif context.must_have_logprobs and not endpoint.logprobs_confirmed:
+        outcomes += (await _run_calls(wave(0, 1), on_arrival)).call_results
         if outcomes and (failure := outcomes[0].failure):  # do not spend n on what one could not do
-            outcomes = [replace(outcomes[0], failure=replace(failure, lost=order.n))]
+            outcomes = [replace(outcomes[0], failure=replace(failure, lost=sample_request.n))]
     planned = 0
-    while (settled := sum(map(_settled, outcomes))) < order.n:
+    while (settled := sum(map(_count_settled, outcomes))) < sample_request.n:
         short = settled < planned
-        planned = planned if short else min(settled + next(sizes), order.n)
+        planned = planned if short else min(settled + next(sizes), sample_request.n)
         if not (calls := wave(settled, planned)):
             break
-        if first_alone and all(outcome.reused for outcome in outcomes):
+        if first_alone and all(outcome.from_cache for outcome in outcomes):
             del calls[1:]
-        planned = settled + sum(call.wanted for call in calls)
+        planned = settled + sum(call.n_requested for call in calls)
         if short:
             message = f"{planned - settled} completions are missing; {len(calls)} more calls"
-            line.tell(Event(kind="top_up", call=calls[0].number, n=planned - settled, message=message))
-        placed = await _placed(calls, on_arrival, partial(satisfied, tuple(outcomes)))
-        outcomes += placed.outcomes
-        if placed.over:
-            return replace(_joined(outcomes, progress, cancelled=placed.cancelled), over_budget=None)
-    return _joined(outcomes, progress)
+            context.emit_event(Event(kind="top_up", call=calls[0].number, n=planned - settled, message=message))
+        placed = await _run_calls(calls, on_arrival, partial(satisfied, tuple(outcomes)))
+        outcomes += placed.call_results
+        if placed.should_stop:
+            return replace(_build_result(outcomes, progress, cancelled_calls=placed.cancelled_calls), budget_stop_reason=None)
+    return _build_result(outcomes, progress)
 
 
-class _Placed(NamedTuple):
-    outcomes: list[Outcome]
+class _WaveResult(NamedTuple):
+    call_results: list[CallResult]
     """In the order of the calls."""
-    cancelled: list[Call]
-    over: bool
+    cancelled_calls: list[Call]
+    should_stop: bool
     """Whether there is enough."""
 
 
-async def _placed(
+async def _run_calls(
     calls: Sequence[Call],
-    on_arrival: Callable[[Outcome], None] | None,
-    satisfied: Callable[[Sequence[Outcome]], Awaitable[bool]] | None = None,
-) -> _Placed:
+    on_arrival: Callable[[CallResult], None] | None,
+    should_stop: Callable[[Sequence[CallResult]], Awaitable[bool]] | None = None,
+) -> _WaveResult:
     """Make the calls at once; leave none behind when one of them, the caller, or ``satisfied`` puts an end to it."""
 
-    async def place(call: Call) -> Outcome:
-        outcome = await call.place()
-        if on_arrival and outcome.completions and not outcome.closed:
+    async def place(call: Call) -> CallResult:
+        outcome = await call.run()
+        if on_arrival and outcome.completions and not outcome.closed_early:
             on_arrival(outcome)
         return outcome
 
@@ -182,79 +212,89 @@ async def _placed(
         while pending and not over:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             came = [task.result() for task in tasks if task not in pending]
-            if satisfied and any(task.result().completions for task in done):
-                over = await satisfied(came)
+            if should_stop and any(task.result().completions for task in done):
+                over = await should_stop(came)
         # What has come while ``satisfied`` made up its mind is paid for.
         ended = [task for task in tasks if task.done() and not task.exception()]
-        return _Placed([task.result() for task in ended], [tasks[task] for task in tasks if task not in ended], over)
+        return _WaveResult(
+            [task.result() for task in ended], [tasks[task] for task in tasks if task not in ended], over
+        )
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _singly(wanted: int) -> int:
-    return min(wanted, 1)
+def _one_per_call(n_requested: int) -> int:
+    return min(n_requested, 1)
 
 
-def _settled(outcome: Outcome) -> int:
-    return len(outcome.completions) + (outcome.failure.lost if outcome.failure else 0)
+def _count_settled(result: CallResult) -> int:
+    return len(result.completions) + (result.failure.lost if result.failure else 0)
 
 
-def _completions(outcomes: Iterable[Outcome]) -> tuple[Completion, ...]:
+def _reindex_completions(call_results: Iterable[CallResult]) -> tuple[Completion, ...]:
     """Return all completions, numbered 0.. in the order of the calls."""
-    drawn = [completion for outcome in outcomes for completion in outcome.completions]
+    drawn = [completion for outcome in call_results for completion in outcome.completions]
     return tuple(replace(completion, index=index) for index, completion in enumerate(drawn))
 
 
-def _joined(outcomes: Sequence[Outcome], progress: Progress, *, cancelled: Sequence[Call] = ()) -> Draw:
-    order = progress.order
-    completions = _completions(outcomes)
-    failures = tuple(outcome.failure for outcome in outcomes if outcome.failure)
-    over_budget = progress.meter.ended if progress.meter and len(completions) < order.n else None
+def _build_result(
+    call_results: Sequence[CallResult], state: DrawState, *, cancelled_calls: Sequence[Call] = ()
+) -> SampleResult:
+    order = state.sample_request
+    completions = _reindex_completions(call_results)
+    failures = tuple(outcome.failure for outcome in call_results if outcome.failure)
+    over_budget = state.request_budget.stop_reason if state.request_budget and len(completions) < order.n else None
     if len(completions) < order.min_completions and not over_budget:
-        raise _verdict(failures, completions, order)
+        raise _sampling_error(failures, completions, order)
     if len(completions) > order.n:
-        progress.notes.setdefault(f"The provider sent {len(completions)} completions for {order.n}; all are kept.")
-    if progress.meter:
-        progress.notes.update(dict.fromkeys(progress.meter.notes()))
-    if progress.aborting and (note := progress.aborting.note()):
-        progress.notes.setdefault(note)
-    usage = sum((outcome.usage for outcome in outcomes), Usage())
-    lost = [call.wanted for call in cancelled if call.sent]
+        state.notes.setdefault(f"The provider sent {len(completions)} completions for {order.n}; all are kept.")
+    if state.request_budget:
+        state.notes.update(dict.fromkeys(state.request_budget.notes()))
+    if state.abort_monitor and (note := state.abort_monitor.note()):
+        state.notes.setdefault(note)
+    usage = sum((outcome.usage for outcome in call_results), Usage())
+    lost = [call.n_requested for call in cancelled_calls if call.was_sent]
     if lost:
-        usage += _estimated(lost, usage, [outcome for outcome in outcomes if not outcome.reused])
-        progress.notes.setdefault(f"{len(lost)} calls were cancelled under way; what they cost is an estimate.")
-    return Draw(
+        usage += _estimate_cancelled_usage(lost, usage, [outcome for outcome in call_results if not outcome.from_cache])
+        state.notes.setdefault(f"{len(lost)} calls were cancelled under way; what they cost is an estimate.")
+    return SampleResult(
         completions=completions,
-        usage=replace(usage, calls=progress.requests),
+        usage=replace(usage, calls=state.n_requests),
         failures=failures,
-        notes=tuple(progress.notes),
-        reused=sum(len(outcome.completions) for outcome in outcomes if outcome.reused),
-        cancelled=sum(lost),
-        longest_prompt=max((outcome.usage.prompt_tokens for outcome in outcomes), default=0),
-        over_budget=over_budget,
+        notes=tuple(state.notes),
+        n_reused=sum(len(outcome.completions) for outcome in call_results if outcome.from_cache),
+        n_cancelled=sum(lost),
+        max_prompt_tokens=max((outcome.usage.prompt_tokens for outcome in call_results), default=0),
+        budget_stop_reason=over_budget,
     )
 
 
-def _estimated(wanted: Sequence[int], usage: Usage, outcomes: Sequence[Outcome]) -> Usage:
+def _estimate_cancelled_usage(call_sizes: Sequence[int], usage: Usage, call_results: Sequence[CallResult]) -> Usage:
     """Return what cancelled calls cost if the provider finishes them unheard, at the means of those that came."""
-    answered = max(1, sum(bool(outcome.completions) for outcome in outcomes))
-    came = max(1, sum(len(outcome.completions) for outcome in outcomes))
+    answered = max(1, sum(bool(outcome.completions) for outcome in call_results))
+    came = max(1, sum(len(outcome.completions) for outcome in call_results))
     return Usage(
-        prompt_tokens=round(usage.prompt_tokens / answered * len(wanted)),
-        completion_tokens=round(usage.completion_tokens / came * sum(wanted)),
+        prompt_tokens=round(usage.prompt_tokens / answered * len(call_sizes)),
+        completion_tokens=round(usage.completion_tokens / came * sum(call_sizes)),
         estimated=True,
     )
 
 
-def _verdict(failures: Sequence[Failure], completions: Sequence[Completion], order: Order) -> SwiftClientError:
+def _sampling_error(
+    failures: Sequence[Failure], completions: Sequence[Completion], sample_request: SampleRequest
+) -> SwiftClientError:
     """Return the one cause itself where nothing came and no retry can help, else an error that holds everything."""
     causes = [failure.error for failure in failures]
     distinct = {(type(cause), cause.status, cause.message) for cause in causes}
     if not completions and len(distinct) == 1 and not causes[0].retryable:
         return causes[0]
-    wanted = f"at least {order.min_completions} of {order.n}" if order.min_completions > 1 else f"{order.n}"
+    wanted = (
+        f"at least {sample_request.min_completions} of {sample_request.n}"
+        if sample_request.min_completions > 1
+        else f"{sample_request.n}"
+    )
     return NoCompletionError(
         f"{len(completions) or 'No'} completions came of {wanted} asked for.",
         causes=causes,

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from swift_client.errors import ConfigurationError
-from swift_client.scoring.fusion import fusion_of
-from swift_client.scoring.judge import JudgeFunction, Opinion, asked
+from swift_client.scoring.fusion import parse_fusion
+from swift_client.scoring.judge import JudgeFunction, JudgeScores, call_judge
 from swift_client.types import F32, Message, Selection
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Second:
+class ExternalScores:
     """The second scores of one question's completions, and how they are fused."""
 
     values: F32
@@ -23,7 +23,7 @@ class Second:
     """A row of ``fusion.FUSIONS``."""
 
 
-class External:
+class ExternalScorer:
     """Asks for second scores, question by question.
 
     Args:
@@ -41,23 +41,23 @@ class External:
                 f"external= takes a function of (messages, completions), not {type(function).__name__}.",
                 hint="Such as adapters.reward_model.RewardModel, or a function of yours that asks a server.",
             )
-        fusion_of(fuse)
+        parse_fusion(fuse)
         self._function, self._fuse, self._timeout = function, fuse, timeout
 
-    async def fused(
+    async def rescore(
         self,
         selection: Selection,
         messages: Sequence[Message],
         *,
-        left: float | None,
-        choose: Callable[[Second], Selection],
+        seconds_left: float | None,
+        choose: Callable[[ExternalScores], Selection],
     ) -> Selection:
         """Return ``selection``, or the choice by the fused scores; arguments as :meth:`Bench.heard`."""
         if self._function is None:
             return selection
         who = "The external scorer"
         read = [candidate.completion for candidate in selection.candidates]
-        said = await asked(self._function, who, messages, read, timeout=self._timeout, left=left)
-        if isinstance(said, Opinion):
-            return await asyncio.to_thread(choose, Second(values=said.values, name=said.name, fuse=self._fuse))
+        said = await call_judge(self._function, who, messages, read, timeout=self._timeout, seconds_left=seconds_left)
+        if isinstance(said, JudgeScores):
+            return await asyncio.to_thread(choose, ExternalScores(values=said.values, name=said.name, fuse=self._fuse))
         return replace(selection, notes=(*selection.notes, f"{said[:-1]}: the choice is by our scores alone."))

@@ -26,7 +26,7 @@ class Fusion:
     doc: str
 
 
-def places(scores: F64) -> F64:
+def rank_normalize(scores: F64) -> F64:
     """Return ranks as values in 0..1: the best of N gets 1, the worst of N different ones 1 / N; ties share the better.
 
     NaN stays NaN, and N counts the others.
@@ -37,7 +37,7 @@ def places(scores: F64) -> F64:
     return np.where(known, 1.0 - above / max(1, len(ordered)), np.nan)
 
 
-def between(scores: F64) -> F64:
+def min_max(scores: F64) -> F64:
     """Return each score's place between the lowest (0) and the highest (1); equal scores are all 1. NaN stays NaN."""
     known = scores[~np.isnan(scores)]
     if not len(known):
@@ -45,24 +45,24 @@ def between(scores: F64) -> F64:
     # Halves first, since the difference of two huge numbers is infinite.
     low, high = known.min() / 2, known.max() / 2
     if low == high or not np.isfinite(high - low):
-        return places(scores) if low != high else np.where(np.isnan(scores), np.nan, 1.0)
+        return rank_normalize(scores) if low != high else np.where(np.isnan(scores), np.nan, 1.0)
     return np.asarray((scores / 2 - low) / (high - low))
 
 
-def _worst_rank(ours: F64, theirs: F64, share: float) -> F64:
-    return np.minimum(places(ours), places(theirs))
+def _worst_rank(scores: F64, external_scores: F64, share: float) -> F64:
+    return np.minimum(rank_normalize(scores), rank_normalize(external_scores))
 
 
-def _mean_rank(ours: F64, theirs: F64, share: float) -> F64:
-    return np.asarray((places(ours) + places(theirs)) / 2)
+def _mean_rank(scores: F64, external_scores: F64, share: float) -> F64:
+    return np.asarray((rank_normalize(scores) + rank_normalize(external_scores)) / 2)
 
 
-def _mean(ours: F64, theirs: F64, share: float) -> F64:
-    return np.asarray((between(ours) + between(theirs)) / 2)
+def _mean(scores: F64, external_scores: F64, share: float) -> F64:
+    return np.asarray((min_max(scores) + min_max(external_scores)) / 2)
 
 
-def _weighted(ours: F64, theirs: F64, share: float) -> F64:
-    return np.asarray(share * between(ours) + (1 - share) * between(theirs))
+def _weighted(scores: F64, external_scores: F64, share: float) -> F64:
+    return np.asarray(share * min_max(scores) + (1 - share) * min_max(external_scores))
 
 
 FUSIONS: Mapping[str, Fusion] = MappingProxyType(
@@ -76,7 +76,7 @@ FUSIONS: Mapping[str, Fusion] = MappingProxyType(
 """One row for each way; SWIFT's own two are those of its evaluation code (arXiv 2505.12225, eval/bon_eval.py)."""
 
 
-def fusion_of(spec: str) -> tuple[Fusion, float]:
+def parse_fusion(spec: str) -> tuple[Fusion, float]:
     """Return the row that "worst_rank" or "weighted:share=0.3" names, and the share of ours (one half if not given).
 
     Raises ConfigurationError for what names none.
@@ -99,25 +99,25 @@ def fusion_of(spec: str) -> tuple[Fusion, float]:
     return FUSIONS[name], share
 
 
-def fuse(ours: F64, theirs: F64, spec: str = "mean") -> F64:
+def fuse(scores: F64, external_scores: F64, spec: str = "mean") -> F64:
     """Return one value a completion, (N,) in 0..1, for two scores (N,) each, NaN where one is missing.
 
     Raises:
         ConfigurationError: ``spec`` names no row of FUSIONS.
         ValueError: the lengths differ.
     """
-    row, share = fusion_of(spec)
-    if ours.shape != theirs.shape:
-        raise ValueError(f"{len(ours)} scores cannot be fused with {len(theirs)}.")
-    mine, other = np.isnan(ours), np.isnan(theirs)
-    fused = np.full(len(ours), np.nan)
+    row, share = parse_fusion(spec)
+    if scores.shape != external_scores.shape:
+        raise ValueError(f"{len(scores)} scores cannot be fused with {len(external_scores)}.")
+    mine, other = np.isnan(scores), np.isnan(external_scores)
+    fused = np.full(len(scores), np.nan)
     both = ~mine & ~other
-    fused[both] = row.function(ours[both], theirs[both], share)
-    alone = np.where(mine, between(theirs), between(ours))
+    fused[both] = row.function(scores[both], external_scores[both], share)
+    alone = np.where(mine, min_max(external_scores), min_max(scores))
     return np.where(both, fused, alone)
 
 
-def learn_share(ours: list[F64], theirs: list[F64], labels: list[F64], *, grid: int = 21) -> float:
+def learn_share(scores: list[F64], external_scores: list[F64], labels: list[F64], *, grid: int = 21) -> float:
     """Return the share of ours with which ``weighted`` picks right most often, over questions with (N,) each.
 
     Labels are 1 right, 0 wrong, NaN unknown. Of equally good shares the one nearest to one half is taken: fewer
@@ -125,7 +125,7 @@ def learn_share(ours: list[F64], theirs: list[F64], labels: list[F64], *, grid: 
     """
     shares = np.linspace(0.0, 1.0, grid)
     right = np.zeros(grid)
-    for mine, other, label in zip(ours, theirs, labels, strict=True):
+    for mine, other, label in zip(scores, external_scores, labels, strict=True):
         for at, share in enumerate(shares):
             fused = fuse(mine, other, f"weighted:share={share:.6f}")
             best = int(np.nanargmax(fused)) if not np.isnan(fused).all() else 0

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Opinion:
+class JudgeScores:
     """What a judge said of the completions of one question; scores them as a scorer would."""
 
     values: F32
@@ -38,7 +38,7 @@ class Opinion:
         return self.values
 
 
-class Bench:
+class Judge:
     """Asks a judge, and does without it where it fails or takes too long.
 
     Args:
@@ -50,23 +50,23 @@ class Bench:
         ConfigurationError: ``judge`` cannot be called, or is wanted and missing.
     """
 
-    def __init__(self, judge: JudgeFunction | None, *, always: bool, timeout: float) -> None:
+    def __init__(self, judge: JudgeFunction | None, *, always_ask: bool, timeout: float) -> None:
         if judge is not None and not callable(judge):
             raise ConfigurationError(
                 f"judge= takes a function of (messages, completions), not {type(judge).__name__}.",
                 hint="It returns one number a completion, higher is better.",
             )
-        if always and judge is None:
+        if always_ask and judge is None:
             raise ConfigurationError('scorer="judge" needs a judge.', hint="Pass judge=, a function of yours.")
-        self._judge, self._always, self._timeout = judge, always, timeout
+        self._function, self._always_ask, self._timeout = judge, always_ask, timeout
 
-    async def heard(
+    async def rescore(
         self,
         selection: Selection,
         messages: Sequence[Message],
         *,
-        left: float | None,
-        choose: Callable[[Opinion], Selection],
+        seconds_left: float | None,
+        choose: Callable[[JudgeScores], Selection],
     ) -> Selection:
         """Return ``selection``, or what the judge's opinion makes of it.
 
@@ -76,22 +76,24 @@ class Bench:
             left: seconds until the deadline; None: none.
             choose: chooses among the same completions by an opinion; runs in a thread.
         """
-        if self._judge is None or not (self._always or selection.signal == "text"):
+        if self._function is None or not (self._always_ask or selection.signal == "text"):
             return selection
         read = [candidate.completion for candidate in selection.candidates]
-        said = await asked(self._judge, "The judge", messages, read, timeout=self._timeout, left=left)
-        return _without(selection, said) if isinstance(said, str) else await asyncio.to_thread(choose, said)
+        said = await call_judge(
+            self._function, "The judge", messages, read, timeout=self._timeout, seconds_left=seconds_left
+        )
+        return _with_note(selection, said) if isinstance(said, str) else await asyncio.to_thread(choose, said)
 
 
-async def asked(
+async def call_judge(
     function: JudgeFunction,
-    who: str,
+    label: str,
     messages: Sequence[Message],
     completions: Sequence[Completion],
     *,
     timeout: float,
-    left: float | None,
-) -> Opinion | str:
+    seconds_left: float | None,
+) -> JudgeScores | str:
     """Ask a function of the user's about a question's completions; where it has no opinion return why, for a note.
 
     Args:
@@ -103,21 +105,21 @@ async def asked(
         left: seconds until the deadline; None: none.
     """
     name = getattr(function, "__name__", type(function).__name__)
-    limit = timeout if left is None else max(0.0, min(timeout, left))
+    limit = timeout if seconds_left is None else max(0.0, min(timeout, seconds_left))
     try:
         async with asyncio.timeout(limit):
             # A sync function may call a model: not on the loop.
             said = await asyncio.to_thread(function, list(messages), list(completions))
             values = await said if inspect.isawaitable(said) else said
-        opinion = Opinion(scorers.score(completions, lambda _: values).values, name)
+        opinion = JudgeScores(scorers.score(completions, lambda _: values).values, name)
     except TimeoutError:
-        return f"{who} took longer than {limit:.3g} s and was not heard."
+        return f"{label} took longer than {limit:.3g} s and was not heard."
     except Exception as error:  # the user's may raise anything; paid completions are not lost over it
-        logger.warning("%s failed with %s", who, type(error).__name__)
+        logger.warning("%s failed with %s", label, type(error).__name__)
         logger.debug("its error", exc_info=True)
-        return f"{who} failed ({type(error).__name__}: {error}) and was not heard."
-    return f"{who} had no opinion." if bool((opinion.values != opinion.values).all()) else opinion
+        return f"{label} failed ({type(error).__name__}: {error}) and was not heard."
+    return f"{label} had no opinion." if bool((opinion.values != opinion.values).all()) else opinion
 
 
-def _without(selection: Selection, note: str) -> Selection:
+def _with_note(selection: Selection, note: str) -> Selection:
     return replace(selection, notes=(*selection.notes, note))

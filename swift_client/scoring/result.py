@@ -24,31 +24,31 @@ class Scores:
     """The scorer's or the head's name."""
     notes: tuple[str, ...] = ()
     """One sentence for each thing that the numbers do not show by themselves."""
-    outside: bool = False
+    out_of_distribution: bool = False
     """Whether the completions are unlike those that the head was trained on, so that its scores may mean nothing."""
 
 
-class Depth(NamedTuple):
+class CommonTopK(NamedTuple):
     """How deep N completions can be read so that their numbers compare."""
 
-    readable: Bool
+    readable_mask: Bool
     """(N,) those with tokens and enough alternatives."""
     k: int
     """Ranks that all of these list."""
     notes: tuple[str, ...]
 
 
-def depth_of(completions: Sequence[Completion], needs: int, *, most: int) -> Depth:
+def common_top_k(completions: Sequence[Completion], min_ranks: int, *, max_ranks: int) -> CommonTopK:
     """Find the completions with ``needs`` ranks and read them to the shortest list, or to ``most`` ranks."""
     ranks = np.array([listed_ranks(completion) for completion in completions], np.int64)
-    readable = np.array([len(completion.tokens) > 0 for completion in completions], np.bool_) & (ranks >= needs)
-    lengths = np.minimum(ranks[readable], most).tolist()
+    readable = np.array([len(completion.tokens) > 0 for completion in completions], np.bool_) & (ranks >= min_ranks)
+    lengths = np.minimum(ranks[readable], max_ranks).tolist()
     k, longest = min(lengths, default=0), max(lengths, default=0)
     notes = []
     if len(lengths) < len(completions):
-        want = f"lists of {needs} or more alternatives" if needs else "logprobs"
+        want = f"lists of {min_ranks} or more alternatives" if min_ranks else "logprobs"
         without = len(completions) - len(lengths)
         notes.append(f"{without} of {len(completions)} completions have no score, for want of {want}.")
     if longest > k:
         notes.append(f"Lists are up to {longest} alternatives long; all were read to the shortest, {k}.")
-    return Depth(readable, k, tuple(notes))
+    return CommonTopK(readable, k, tuple(notes))

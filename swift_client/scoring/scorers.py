@@ -17,11 +17,11 @@ from numpy.typing import ArrayLike
 
 from swift_client.errors import ConfigurationError
 from swift_client.features import TokenTable, response, token
-from swift_client.features.segments import F64, mean_runs
+from swift_client.features.segments import F64, segment_mean
 from swift_client.models import AnyHead, HeadArtifact, HiddenHead
 from swift_client.models.validation import finite_scalar, finite_vector
 from swift_client.scoring.head_scorer import score_with_head, score_with_hidden_head
-from swift_client.scoring.result import Scores, depth_of
+from swift_client.scoring.result import Scores, common_top_k
 from swift_client.types import F32, Completion
 
 ScorerFunction = Callable[[Sequence[Completion]], ArrayLike]
@@ -34,25 +34,25 @@ class Scorer:
 
     compute: Callable[[TokenTable, int], F64]
     """From the completions, read to one depth, and a seed to the scores, (N,)."""
-    needs: int | None
+    min_ranks: int | None
     """Alternatives a token: 0 where chosen logprobs are enough, None where the text is. NaN for those with fewer."""
     doc: str
 
 
-def _mean(feature: Callable[[TokenTable], F64], sign: int = 1) -> Callable[[TokenTable, int], F64]:
-    return lambda table, _: sign * mean_runs(feature(table), table.offsets)
+def _mean_scorer(feature: Callable[[TokenTable], F64], sign: int = 1) -> Callable[[TokenTable, int], F64]:
+    return lambda table, _: sign * segment_mean(feature(table), table.offsets)
 
 
-def _whole(term: Callable[[TokenTable], F64]) -> Callable[[TokenTable, int], F64]:
+def _term_scorer(term: Callable[[TokenTable], F64]) -> Callable[[TokenTable, int], F64]:
     return lambda table, _: term(table)
 
 
 def _perplexity(table: TokenTable) -> F64:
     # float32 ends at exp(88); answers that unlikely need not be told apart.
-    return -np.exp(np.minimum(-mean_runs(table.logprobs, table.offsets), 88.0))
+    return -np.exp(np.minimum(-segment_mean(table.logprobs, table.offsets), 88.0))
 
 
-def _shortest(table: TokenTable) -> F64:
+def _negative_length(table: TokenTable) -> F64:
     # An empty answer is the shortest of all and says nothing.
     return np.array([-len(completion.text) if completion.text else np.nan for completion in table.completions])
 
@@ -67,26 +67,30 @@ def _random(table: TokenTable, seed: int) -> F64:
 
 SCORERS: Mapping[str, Scorer] = MappingProxyType(
     {
-        "mean_logprob": Scorer(_mean(token.logprob), 0, "mean logprob of the chosen tokens"),
-        "sum_logprob": Scorer(_whole(response.sum_logprob), 0, "logprob of the whole answer"),
-        "min_logprob": Scorer(_whole(response.min_logprob), 0, "logprob of its least likely token"),
-        "perplexity": Scorer(_whole(_perplexity), 0, "minus the perplexity exp(-mean logprob)"),
-        "entropy": Scorer(_mean(token.entropy, -1), 1, "minus the mean token entropy; the tail counts as one token"),
-        "epr": Scorer(_mean(token.partial_entropy, -1), 1, "minus EPR, the mean Σ -p log p (arXiv 2509.04492)"),
+        "mean_logprob": Scorer(_mean_scorer(token.logprob), 0, "mean logprob of the chosen tokens"),
+        "sum_logprob": Scorer(_term_scorer(response.sum_logprob), 0, "logprob of the whole answer"),
+        "min_logprob": Scorer(_term_scorer(response.min_logprob), 0, "logprob of its least likely token"),
+        "perplexity": Scorer(_term_scorer(_perplexity), 0, "minus the perplexity exp(-mean logprob)"),
+        "entropy": Scorer(
+            _mean_scorer(token.entropy, -1), 1, "minus the mean token entropy; the tail counts as one token"
+        ),
+        "epr": Scorer(_mean_scorer(token.partial_entropy, -1), 1, "minus EPR, the mean Σ -p log p (arXiv 2509.04492)"),
         "self_certainty": Scorer(
-            _mean(token.self_certainty), 2, "mean divergence of the listed tokens from uniform (arXiv 2502.18581)"
+            _mean_scorer(token.self_certainty),
+            2,
+            "mean divergence of the listed tokens from uniform (arXiv 2502.18581)",
         ),
         "deepconf_mean": Scorer(
-            _mean(token.confidence), 1, "DeepConf (arXiv 2508.15260): mean of -(mean listed logprob)"
+            _mean_scorer(token.confidence), 1, "DeepConf (arXiv 2508.15260): mean of -(mean listed logprob)"
         ),
         "deepconf_tail": Scorer(
-            _whole(response.tail_confidence), 1, "the same over the last tenth, at least 16 tokens"
+            _term_scorer(response.tail_confidence), 1, "the same over the last tenth, at least 16 tokens"
         ),
         "deepconf_bottom": Scorer(
-            _whole(response.bottom_confidence), 1, "the same over the lowest tenth of such windows"
+            _term_scorer(response.bottom_confidence), 1, "the same over the lowest tenth of such windows"
         ),
-        "deepconf_lowest": Scorer(_whole(response.lowest_confidence), 1, "the same over the lowest such window"),
-        "shortest": Scorer(_whole(_shortest), None, "minus the number of characters"),
+        "deepconf_lowest": Scorer(_term_scorer(response.lowest_confidence), 1, "the same over the lowest such window"),
+        "shortest": Scorer(_term_scorer(_negative_length), None, "minus the number of characters"),
         "random": Scorer(_random, None, "a number in 0..1 drawn from the seed and the completion's index"),
     }
 )
@@ -112,16 +116,18 @@ def score(
         return score_with_hidden_head(completions, scorer, groups)
     if callable(scorer):
         name = getattr(scorer, "__name__", type(scorer).__name__)
-        return Scores(values=_numbers(scorer(completions), len(completions), name), name=name)
+        return Scores(values=_check_scores(scorer(completions), len(completions), name), name=name)
     row = SCORERS.get(scorer)
     if row is None:
         raise ConfigurationError(f"Unknown scorer {scorer!r}.", hint=f"Known: {', '.join(SCORERS)}.")
-    if row.needs is None:
+    if row.min_ranks is None:
         values = row.compute(TokenTable(completions, width=0), seed)
         return Scores(values=values.astype(np.float32), name=scorer)
-    depth = depth_of(completions, row.needs, most=sys.maxsize if row.needs else 0)
+    depth = common_top_k(completions, row.min_ranks, max_ranks=sys.maxsize if row.min_ranks else 0)
     values = row.compute(TokenTable(completions, width=depth.k), seed)
-    return Scores(values=np.where(depth.readable, values, np.nan).astype(np.float32), name=scorer, notes=depth.notes)
+    return Scores(
+        values=np.where(depth.readable_mask, values, np.nan).astype(np.float32), name=scorer, notes=depth.notes
+    )
 
 
 def wepr(*, bias: float, mean_weight: ArrayLike, max_weight: ArrayLike) -> ScorerFunction:
@@ -138,13 +144,13 @@ def wepr(*, bias: float, mean_weight: ArrayLike, max_weight: ArrayLike) -> Score
         odds = np.full(len(completions), constant)
         ranks = zip(means, token.rank_surprise(table), maxima, response.max_rank_surprise(table), strict=True)
         for mean, surprise, maximum, highest in ranks:
-            odds += mean * mean_runs(surprise, table.offsets) + maximum * highest
-        return np.where(depth_of(completions, len(means), most=len(means)).readable, -odds, np.nan)
+            odds += mean * segment_mean(surprise, table.offsets) + maximum * highest
+        return np.where(common_top_k(completions, len(means), max_ranks=len(means)).readable_mask, -odds, np.nan)
 
     return wepr
 
 
-def _numbers(result: ArrayLike, count: int, name: str) -> F32:
+def _check_scores(result: ArrayLike, count: int, name: str) -> F32:
     try:
         with np.errstate(over="ignore"):
             values = np.asarray(result, np.float64).astype(np.float32)

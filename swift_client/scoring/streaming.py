@@ -14,11 +14,11 @@ from swift_client.errors import ConfigurationError
 from swift_client.features import TokenTable, token_columns
 from swift_client.features.token import LOOKBACK
 from swift_client.models import HeadArtifact
-from swift_client.models.gated_linear import GATES_AT_LEAST
+from swift_client.models.gated_linear import GATE_SUM_EPS
 from swift_client.types import Completion
 
 
-class RunningScore:
+class StreamingScore:
     """R_t = Σ_{i≤t} g_i r_i / max(Σ_{i≤t} g_i, 1e-8) of one completion (arXiv 2505.12225), without response terms.
 
     At the last token it is what the head gives the whole completion before its response terms are added, which need
@@ -42,60 +42,60 @@ class RunningScore:
         self._k = head.k_max if k is None else k
         self._window: Completion | None = None
         self._gates = self._rewards = 0.0
-        self.tokens = 0
+        self.token_count = 0
         """How many tokens have been read."""
 
     @property
     def score(self) -> float:
         """R over the tokens so far; NaN before the first."""
-        return self._rewards / max(self._gates, GATES_AT_LEAST) if self.tokens else math.nan
+        return self._rewards / max(self._gates, GATE_SUM_EPS) if self.token_count else math.nan
 
-    def add(self, piece: Completion) -> float:
+    def add(self, chunk: Completion) -> float:
         """Read the next tokens, of which ``piece`` holds these alone; return the score so far.
 
         Raises:
             ValueError: a logprob is NaN.
         """
-        new = len(piece.tokens)
+        new = len(chunk.tokens)
         if not new:
             return self.score
-        window = piece if self._window is None else _joined(self._window, piece)
+        window = chunk if self._window is None else _concatenate(self._window, chunk)
         known = len(window.tokens) - new
-        table = TokenTable([window], width=self._head.width, k=self._k, begins=self.tokens - known)
+        table = TokenTable([window], width=self._head.width, k=self._k, start_position=self.token_count - known)
         values = self._head.standardizer(token_columns(table, self._head.features).values[known:])
         gates = self._head.head.token_gates(values)
         self._gates += float(gates.sum())
         self._rewards += float((gates * self._head.head.token_rewards(values)).sum())
-        self.tokens += new
-        self._window = _last(window, LOOKBACK)
+        self.token_count += new
+        self._window = _last_tokens(window, LOOKBACK)
         return self.score
 
 
-def _joined(one: Completion, two: Completion) -> Completion:
-    width = max(one.top_logprobs.shape[1], two.top_logprobs.shape[1])
+def _concatenate(first: Completion, second: Completion) -> Completion:
+    width = max(first.top_logprobs.shape[1], second.top_logprobs.shape[1])
     ids = None
-    if one.top_ids is not None and two.top_ids is not None:
+    if first.top_ids is not None and second.top_ids is not None:
         ids = np.concatenate(
-            [np.pad(each.top_ids, _to(width, each)) for each in (one, two) if each.top_ids is not None]
+            [np.pad(each.top_ids, _padding(width, each)) for each in (first, second) if each.top_ids is not None]
         )
     return Completion(
         text="",
-        tokens=one.tokens + two.tokens,
-        logprobs=np.concatenate([one.logprobs, two.logprobs]),
+        tokens=first.tokens + second.tokens,
+        logprobs=np.concatenate([first.logprobs, second.logprobs]),
         top_logprobs=np.concatenate(
-            [np.pad(each.top_logprobs, _to(width, each), constant_values=-np.inf) for each in (one, two)]
+            [np.pad(each.top_logprobs, _padding(width, each), constant_values=-np.inf) for each in (first, second)]
         ),
-        censored=np.concatenate([one.censored, two.censored]),
+        censored=np.concatenate([first.censored, second.censored]),
         top_ids=ids,
     )
 
 
-def _to(width: int, completion: Completion) -> tuple[tuple[int, int], tuple[int, int]]:
+def _padding(width: int, completion: Completion) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return what to pad so that the lists are ``width`` ranks wide."""
     return (0, 0), (0, width - completion.top_logprobs.shape[1])
 
 
-def _last(completion: Completion, count: int) -> Completion:
+def _last_tokens(completion: Completion, count: int) -> Completion:
     at = max(0, len(completion.tokens) - count)
     return Completion(
         text="",

@@ -18,7 +18,7 @@ from swift_client.types import F32, Completion
 
 Method = Literal["auto", "best", "vote"]
 
-LEAST_WEIGHT = 1e-3
+MIN_WEIGHT = 1e-3
 """Weight of a vote whose probability is lower, zero or NaN: each readable completion counts for something."""
 
 
@@ -43,7 +43,7 @@ def choose(
     probabilities: F32 | None = None,
     answers: Answers,
     method: Method = "auto",
-    answered_only: bool = False,
+    require_answer: bool = False,
     support: Callable[[Sequence[float]], Sequence[float]] | None = None,
 ) -> Choice:
     """Choose among N completions with scores ``values`` (N,), NaN where there is no signal.
@@ -65,7 +65,7 @@ def choose(
         raise ValueError(f"{count} completions, {len(values)} scores and {len(answers.groups)} answers do not match.")
 
     notes = [answers.note] if answers.note else []
-    rank = [(*_sortable(float(value)), -each.index) for value, each in zip(values, completions, strict=True)]
+    rank = [(*_sort_key(float(value)), -each.index) for value, each in zip(values, completions, strict=True)]
     pool = [at for at in range(count) if completions[at].complete]
     if not pool:
         pool = list(range(count))
@@ -74,7 +74,7 @@ def choose(
         notes.append("No complete answer has a score, so ties go to the first one.")
 
     voters = [at for at in pool if completions[at].complete and answers.groups[at] is not None]
-    if answered_only:
+    if require_answer:
         pool = voters or pool
     if method == "vote" and not voters:
         notes.append("No complete answer could be read, so there was no vote: the best score wins.")
@@ -86,7 +86,7 @@ def choose(
     ballots: dict[int | None, list[int]] = {}
     for at in voters:
         probability = 1.0 if probabilities is None else float(probabilities[at])
-        weights[at] = probability if probability > LEAST_WEIGHT else LEAST_WEIGHT  # NaN too
+        weights[at] = probability if probability > MIN_WEIGHT else MIN_WEIGHT  # NaN too
         ballots.setdefault(answers.groups[at], []).append(at)
     if support:
         behind = support(weights)
@@ -100,6 +100,6 @@ def choose(
     return Choice(winner=winner, method="vote", weights=tuple(weights), notes=tuple(notes))
 
 
-def _sortable(value: float) -> tuple[bool, float]:
+def _sort_key(value: float) -> tuple[bool, float]:
     """NaN sorts below every number, -inf included."""
     return (False, 0.0) if math.isnan(value) else (True, value)

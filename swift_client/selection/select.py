@@ -15,44 +15,44 @@ from swift_client.errors import ConfigurationError
 from swift_client.features import listed_ranks
 from swift_client.models import AnyHead, HiddenHead
 from swift_client.scoring import scorers
-from swift_client.scoring.external import Second
+from swift_client.scoring.external import ExternalScores
 from swift_client.scoring.fusion import fuse
-from swift_client.scoring.invalid_logprobs import UNKNOWN, Origin, honest
-from swift_client.scoring.judge import Opinion
-from swift_client.scoring.temperature import readable
+from swift_client.scoring.invalid_logprobs import UNKNOWN_SAMPLING, SamplingInfo, drop_invalid_logprobs
+from swift_client.scoring.judge import JudgeScores
+from swift_client.scoring.temperature import correct_temperature
 from swift_client.selection import choose
-from swift_client.structured.field_agreement import fields_of, support
-from swift_client.structured.schema import Fit, Shape
+from swift_client.structured.field_agreement import describe_fields, field_support
+from swift_client.structured.schema import ParsedAnswer, ResponseSchema
 from swift_client.types import F32, Candidate, Completion, Selection
 
 Scorer = str | scorers.ScorerFunction | AnyHead
 Method = Literal["auto", "best", "vote"]
 
-UNTRAINED = "mean_logprob"
+FALLBACK_SCORER = "mean_logprob"
 """The scorer where there is no head: one number per token, which every provider with logprobs gives, whatever its k."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class SelectionConfig:
     """How completions become a choice. Wrong rules are refused here, before anything is paid for.
 
     Raises:
         ConfigurationError: an unknown scorer, answer reader or method.
     """
 
-    scorer: Scorer = UNTRAINED
+    scorer: Scorer = FALLBACK_SCORER
     answer: answers.Spec = "auto"
     select: Method = "auto"
-    anyway: bool = False
+    force_head: bool = False
     """Whether a head scores lists shorter than it was trained on too."""
     notes: tuple[str, ...] = ()
     """What every Selection says first."""
-    second: Second | None = None
+    external_scores: ExternalScores | None = None
     """Further scores of these very completions, fused with the scorer's: candidates' scores are then the fused ones,
     0..1, and weigh votes too; probabilities stay the head's."""
-    origin: Origin = UNKNOWN
+    sampling_info: SamplingInfo = UNKNOWN_SAMPLING
     """How the completions were drawn, which says what their logprobs may mean."""
-    shape: Shape | None = None
+    response_schema: ResponseSchema | None = None
     """What answers have to fit; then whole objects are compared, whatever ``answer`` says."""
 
     @property
@@ -63,7 +63,7 @@ class Rules:
     @property
     def reads_text_alone(self) -> bool:
         """Whether the scorer looks at no logprob."""
-        return isinstance(self.scorer, str) and scorers.SCORERS[self.scorer].needs is None
+        return isinstance(self.scorer, str) and scorers.SCORERS[self.scorer].min_ranks is None
 
     def __post_init__(self) -> None:
         if isinstance(self.scorer, str) and self.scorer not in scorers.SCORERS:
@@ -73,14 +73,14 @@ class Rules:
             raise ConfigurationError(
                 f"scorer= takes a name, a callable or a HeadArtifact, not {type(self.scorer).__name__}."
             )
-        answers.reader(self.answer)
+        answers.get_reader(self.answer)
         if self.select not in ("auto", "best", "vote"):
             raise ConfigurationError(
                 f"select={self.select!r} is not a way to choose.", hint='Use "auto", "best" or "vote".'
             )
 
 
-def judge(completions: Sequence[Completion], rules: Rules) -> Selection:
+def select_best(completions: Sequence[Completion], config: SelectionConfig) -> Selection:
     """Choose among completions of one question. Usage, failures and the like are left to the caller to fill in.
 
     Candidates are numbered 0..N-1: in the order of ``Completion.index`` where the indices differ, so that the order of
@@ -89,32 +89,32 @@ def judge(completions: Sequence[Completion], rules: Rules) -> Selection:
     Raises:
         ConfigurationError: there are no completions, or a scorer of the user's returns no N numbers.
     """
-    ordered, caught = honest(_numbered(completions), rules.origin)
-    read, fits = _read(ordered, rules)
-    scorer, doubts = _trusted(rules, ordered)
-    shown, limits = readable(ordered, scorer, rules.origin)
+    ordered, caught = drop_invalid_logprobs(_reindex(completions), config.sampling_info)
+    read, fits = _read_answers(ordered, config)
+    scorer, doubts = _usable_head(config, ordered)
+    shown, limits = correct_temperature(ordered, scorer, config.sampling_info)
     if shown is None:
-        scorer, shown = UNTRAINED, ordered
+        scorer, shown = FALLBACK_SCORER, ordered
     scored = scorers.score(shown, scorer, groups=read.groups)
-    if scored.outside:
-        doubts = (*doubts, _strange(scored.name, anyway=rules.anyway))
-        if not rules.anyway:
-            scorer, scored = UNTRAINED, scorers.score(ordered, UNTRAINED)
+    if scored.out_of_distribution:
+        doubts = (*doubts, _out_of_distribution_note(scored.name, force_head=config.force_head))
+        if not config.force_head:
+            scorer, scored = FALLBACK_SCORER, scorers.score(ordered, FALLBACK_SCORER)
     values, weights, name = scored.values, scored.probabilities, scored.name
-    if rules.second:
-        pair = values.astype(np.float64), rules.second.values.astype(np.float64)
-        values = weights = fuse(*pair, rules.second.fuse).astype(np.float32)
-        name = f"{name} + {rules.second.name} ({rules.second.fuse})"
+    if config.external_scores:
+        pair = values.astype(np.float64), config.external_scores.values.astype(np.float64)
+        values = weights = fuse(*pair, config.external_scores.fuse).astype(np.float32)
+        name = f"{name} + {config.external_scores.name} ({config.external_scores.fuse})"
     choice = choose.choose(
-        ordered, values, probabilities=weights, answers=read, method=rules.select, **_among(fits, read)
+        ordered, values, probabilities=weights, answers=read, method=config.select, **_choice_options(fits, read)
     )
     believed = _answer_probabilities(read.groups, scored.probabilities)
     return Selection(
         candidates=tuple(
             Candidate(
                 completion=completion,
-                score=_number(values, at),
-                probability=None if scored.probabilities is None else _number(scored.probabilities, at),
+                score=_float_or_none(values, at),
+                probability=None if scored.probabilities is None else _float_or_none(scored.probabilities, at),
                 answer=read.values[at] if completion.complete else None,
                 group=read.groups[at],
                 answer_probability=believed.get(read.groups[at]),
@@ -126,35 +126,39 @@ def judge(completions: Sequence[Completion], rules: Rules) -> Selection:
         signal=_signal(ordered, scored.values, scorer),
         scorer=name,
         method=choice.method,
-        notes=(*rules.notes, *caught, *doubts, *limits, *scored.notes, *choice.notes),
-        **_chosen(ordered, fits, choice),
+        notes=(*config.notes, *caught, *doubts, *limits, *scored.notes, *choice.notes),
+        **_winner_fields(ordered, fits, choice),
     )
 
 
-def _read(completions: Sequence[Completion], rules: Rules) -> tuple[answers.Answers, tuple[Fit | None, ...]]:
+def _read_answers(
+    completions: Sequence[Completion], config: SelectionConfig
+) -> tuple[answers.Answers, tuple[ParsedAnswer | None, ...]]:
     """Read N answers, and where they have a shape their objects."""
-    if rules.shape:
-        fits, read = rules.shape.read(completions)
+    if config.response_schema:
+        fits, read = config.response_schema.parse_all(completions)
         return read, fits
     # What was cut cannot vote, and must not count as unreadable either.
-    return answers.read([each.text if each.complete else "" for each in completions], rules.answer), ()
+    return answers.read([each.text if each.complete else "" for each in completions], config.answer), ()
 
 
-def _among(fits: Sequence[Fit | None], read: answers.Answers) -> dict[str, Any]:
+def _choice_options(parsed_answers: Sequence[ParsedAnswer | None], grouped_answers: answers.Answers) -> dict[str, Any]:
     """Say how to choose among objects: what fits none does not win, and where no two agree their members vote."""
-    if not fits:
+    if not parsed_answers:
         return {}
-    numbers = [number for number in read.groups if number is not None]
+    numbers = [number for number in grouped_answers.groups if number is not None]
     alone = len(set(numbers)) == len(numbers)
-    return {"answered_only": True, "support": partial(support, fits) if alone else None}
+    return {"answered_only": True, "support": partial(field_support, parsed_answers) if alone else None}
 
 
-def _chosen(completions: Sequence[Completion], fits: Sequence[Fit | None], choice: choose.Choice) -> dict[str, Any]:
-    fit = fits[choice.winner] if fits else None
+def _winner_fields(
+    completions: Sequence[Completion], parsed_answers: Sequence[ParsedAnswer | None], choice: choose.Choice
+) -> dict[str, Any]:
+    fit = parsed_answers[choice.winner] if parsed_answers else None
     if fit is None:
         return {}
-    weights = choice.weights if any(choice.weights) else [1.0] * len(fits)  # "best" counts no votes
-    return {"parsed": fit.parsed, "fields": fields_of(completions, fits, weights, choice.winner)}
+    weights = choice.weights if any(choice.weights) else [1.0] * len(parsed_answers)  # "best" counts no votes
+    return {"parsed": fit.parsed, "fields": describe_fields(completions, parsed_answers, weights, choice.winner)}
 
 
 def _answer_probabilities(groups: Sequence[int | None], probabilities: F32 | None) -> dict[int | None, float]:
@@ -168,36 +172,36 @@ def _answer_probabilities(groups: Sequence[int | None], probabilities: F32 | Non
     return {group: math.fsum(values) / len(values) for group, values in members.items()}
 
 
-def _trusted(rules: Rules, completions: Sequence[Completion]) -> tuple[Scorer, tuple[str, ...]]:
+def _usable_head(config: SelectionConfig, completions: Sequence[Completion]) -> tuple[Scorer, tuple[str, ...]]:
     """Put a head aside that its own training found of no help, or that was not trained for these lists; say so."""
-    head = rules.scorer
+    head = config.scorer
     if not isinstance(head, AnyHead):
         return head, ()
-    if not head.helps:
-        return UNTRAINED, (
+    if not head.beats_majority:
+        return FALLBACK_SCORER, (
             f"{head.name} was no better than majority on its validation questions: votes count 1 each, without it.",
         )
     if isinstance(head, HiddenHead):
         if any(each.projections is not None or each.hidden_states is not None for each in completions):
             return head, ()
-        return UNTRAINED, (f"{head.name} needs hidden states and none came: {UNTRAINED} scores instead.",)
+        return FALLBACK_SCORER, (f"{head.name} needs hidden states and none came: {FALLBACK_SCORER} scores instead.",)
     thought = any(each.thinking is not None and each.thinking.tokens for each in completions)
-    if head.reads_thinking and not thought and not rules.anyway:
-        return UNTRAINED, (f"{head.name} reads thinking tokens and none came: {UNTRAINED} scores instead.",)
+    if head.reads_thinking and not thought and not config.force_head:
+        return FALLBACK_SCORER, (f"{head.name} reads thinking tokens and none came: {FALLBACK_SCORER} scores instead.",)
     longest = max((listed_ranks(each) for each in completions if each.tokens), default=head.k_min)
-    if longest < head.k_min and not rules.anyway:
-        return UNTRAINED, (
-            f"{head.name} needs {head.k_min} alternatives a token and {longest} came: {UNTRAINED} scores instead.",
+    if longest < head.k_min and not config.force_head:
+        return FALLBACK_SCORER, (
+            f"{head.name} needs {head.k_min} alternatives a token and {longest} came: {FALLBACK_SCORER} scores instead.",
         )
     return head, ()
 
 
-def _strange(name: str, *, anyway: bool) -> str:
-    then = "its scores may mislead." if anyway else f"{UNTRAINED} scores instead."
+def _out_of_distribution_note(name: str, *, force_head: bool) -> str:
+    then = "its scores may mislead." if force_head else f"{FALLBACK_SCORER} scores instead."
     return f"These answers are unlike those that {name} was trained on: {then}"
 
 
-def _numbered(completions: Sequence[Completion]) -> list[Completion]:
+def _reindex(completions: Sequence[Completion]) -> list[Completion]:
     distinct = len({completion.index for completion in completions}) == len(completions)
     ordered = sorted(completions, key=lambda completion: completion.index) if distinct else list(completions)
     return [
@@ -208,14 +212,14 @@ def _numbered(completions: Sequence[Completion]) -> list[Completion]:
 def _signal(completions: Sequence[Completion], values: F32, scorer: Scorer) -> str:
     if isinstance(scorer, HiddenHead) and not np.isnan(values).all():
         return "hidden"
-    if isinstance(scorer, Opinion) and not np.isnan(values).all():
+    if isinstance(scorer, JudgeScores) and not np.isnan(values).all():
         return "judge"
-    text_alone = isinstance(scorer, str) and scorers.SCORERS[scorer].needs is None
+    text_alone = isinstance(scorer, str) and scorers.SCORERS[scorer].min_ranks is None
     if text_alone or np.isnan(values).all() or not any(completion.tokens for completion in completions):
         return "text"
     ranks = max(listed_ranks(completion) for completion in completions)
     return f"logprobs:k={ranks}" if ranks else "logprobs:chosen"
 
 
-def _number(values: F32, at: int) -> float | None:
-    return None if np.isnan(values[at]) else float(values[at])
+def _float_or_none(values: F32, index: int) -> float | None:
+    return None if np.isnan(values[index]) else float(values[index])

@@ -17,18 +17,18 @@ from types import MappingProxyType
 import numpy as np
 
 from swift_client.features.segments import F64, I64
-from swift_client.selection.choose import LEAST_WEIGHT
+from swift_client.selection.choose import MIN_WEIGHT
 
 Rule = Callable[[I64, F64], I64]
 """(groups (..., n), scores (..., n)) -> positions (...,) of the winners, 0..n-1."""
 
-_VALUES_AT_ONCE = 1 << 16
+_MAX_BLOCK_VALUES = 1 << 16
 """Values of one block of subsets, small enough to stay in a processor's cache."""
 
 
 def best(groups: I64, scores: F64) -> I64:
     """Return the best score, whatever the answers; NaN never wins against a number."""
-    return _best_of(np.ones(scores.shape, np.bool_), scores)
+    return _best_allowed(np.ones(scores.shape, np.bool_), scores)
 
 
 def majority(groups: I64, scores: F64) -> I64:
@@ -41,9 +41,9 @@ def majority_with_ties(groups: I64, scores: F64) -> I64:
     return vote(groups, scores, np.ones(scores.shape))
 
 
-def weighted(groups: I64, scores: F64) -> I64:
+def weighted_vote(groups: I64, scores: F64) -> I64:
     """Weigh each vote by its score, a probability 0..1, as ``selection.choose`` does with a calibrated head."""
-    return vote(groups, scores, np.where(scores > LEAST_WEIGHT, scores, LEAST_WEIGHT))
+    return vote(groups, scores, np.where(scores > MIN_WEIGHT, scores, MIN_WEIGHT))
 
 
 def borda(power: float | None = None) -> Rule:
@@ -55,7 +55,7 @@ def borda(power: float | None = None) -> Rule:
 
     def rule(groups: I64, scores: F64) -> I64:
         voters = groups >= 0
-        value = np.where(voters, _sortable(scores), -np.inf)
+        value = np.where(voters, _replace_nan(scores), -np.inf)
         # an abstainer and a voter without a score are both -inf: the stable sort by two keys puts voters first
         order = np.lexsort((~voters, -value), axis=-1)
         place = np.empty_like(order)
@@ -100,38 +100,38 @@ RULES = MappingProxyType(
         "majority_with_ties": majority_with_ties,
         "borda": borda(),
         "cisc": cisc(),
-        "weighted": weighted,
+        "weighted": weighted_vote,
     }
 )
 """One row for each rule of the evaluation table."""
 
 
-def subsets(pool: int, n: int, *, most: int = 500, seed: int = 0) -> I64:
+def draw_subsets(pool_size: int, n: int, *, max_subsets: int = 500, seed: int = 0) -> I64:
     """Return different draws (S, n) of a pool of completions, in the order drawn: all of them where S <= ``most``.
 
     The order decides who is first, so a tie that goes to the first is as often won by any other. The same draws serve
     every question: completions of a question are exchangeable. Raises ValueError unless 1 <= n <= pool.
     """
-    if not 1 <= n <= pool:
-        raise ValueError(f"{n} completions cannot be drawn from {pool}.")
-    if perm(pool, n) <= most:
-        return np.array(list(permutations(range(pool), n)), np.int64)
+    if not 1 <= n <= pool_size:
+        raise ValueError(f"{n} completions cannot be drawn from {pool_size}.")
+    if perm(pool_size, n) <= max_subsets:
+        return np.array(list(permutations(range(pool_size), n)), np.int64)
     rng = np.random.default_rng(seed)
     found = np.zeros((0, n), np.int64)
-    while len(found) < most:
-        drawn = rng.random((most, pool)).argsort(axis=1)[:, :n]
+    while len(found) < max_subsets:
+        drawn = rng.random((max_subsets, pool_size)).argsort(axis=1)[:, :n]
         _, first = np.unique(np.concatenate([found, drawn]), axis=0, return_index=True)
         found = np.concatenate([found, drawn])[np.sort(first)]
-    return found[:most]
+    return found[:max_subsets]
 
 
-def choices(rule: Rule, groups: I64, scores: F64, subsets: I64) -> I64:
+def choose_from_subsets(rule: Rule, groups: I64, scores: F64, subsets: I64) -> I64:
     """Return for each question and subset the pool position of the winner, (Q, S), for pools of m completions.
 
     groups (Q, m) and scores (Q, m) as for a rule, subsets (S, n) of different positions 0..m-1.
     """
     winners = np.empty((len(groups), len(subsets)), np.int64)
-    step = max(1, _VALUES_AT_ONCE // max(1, subsets.size))
+    step = max(1, _MAX_BLOCK_VALUES // max(1, subsets.size))
     drawn = np.arange(len(subsets))
     for start in range(0, len(groups), step):
         block = slice(start, start + step)
@@ -145,7 +145,7 @@ def accuracy(rule: Rule, groups: I64, scores: F64, labels: F64, subsets: I64) ->
 
     NaN where a winner's label is unknown. With ``best`` and the labels as scores this is any-of-n, the oracle.
     """
-    share: F64 = np.take_along_axis(labels, choices(rule, groups, scores, subsets), axis=1).mean(axis=1)
+    share: F64 = np.take_along_axis(labels, choose_from_subsets(rule, groups, scores, subsets), axis=1).mean(axis=1)
     return share
 
 
@@ -157,17 +157,17 @@ def vote(groups: I64, scores: F64, weights: F64) -> I64:
     cell = rows + 1 + kinds * np.arange(len(rows))[:, None]
     sums = np.bincount(cell.ravel(), weights.ravel(), minlength=kinds * len(rows))
     total = np.where(rows >= 0, sums[cell], -np.inf).reshape(groups.shape)
-    return _best_of(total == total.max(axis=-1, keepdims=True), scores)
+    return _best_allowed(total == total.max(axis=-1, keepdims=True), scores)
 
 
-def _best_of(allowed: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], scores: F64) -> I64:
+def _best_allowed(allowed: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], scores: F64) -> I64:
     """Return the first allowed position with the best score."""
-    value = np.where(allowed, _sortable(scores), -np.inf)
+    value = np.where(allowed, _replace_nan(scores), -np.inf)
     winner: I64 = (allowed & (value == value.max(axis=-1, keepdims=True))).argmax(axis=-1)
     return winner
 
 
-def _sortable(scores: F64) -> F64:
+def _replace_nan(scores: F64) -> F64:
     """NaN becomes -inf, and a score of -inf stays above it."""
     value: F64 = np.where(np.isnan(scores), -np.inf, np.maximum(scores, np.finfo(np.float64).min))
     return value

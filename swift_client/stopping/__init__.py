@@ -5,6 +5,6 @@ for "esc", whose windows follow each other.
 """
 
 from swift_client.stopping.rules import STOPPING_RULES, StoppingRule, stopping_rule
-from swift_client.stopping.votes import Ballots, Verdict, Verdicts
+from swift_client.stopping.votes import Verdict, Verdicts, Votes
 
-__all__ = ["STOPPING_RULES", "Ballots", "StoppingRule", "Verdict", "Verdicts", "stopping_rule"]
+__all__ = ["STOPPING_RULES", "StoppingRule", "Verdict", "Verdicts", "Votes", "stopping_rule"]

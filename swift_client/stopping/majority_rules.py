@@ -7,39 +7,39 @@ import math
 import numpy as np
 
 from swift_client.features.segments import F64
-from swift_client.stopping.votes import Ballots, Verdicts, top_two
+from swift_client.stopping.votes import Verdicts, Votes, top_two
 
 
-def beta(ballots: Ballots, *, threshold: float, least: int) -> Verdicts:
+def beta(votes: Votes, *, threshold: float, least: int) -> Verdicts:
     """Stop where the leader beats the second with probability ``threshold``, from ``least`` votes on.
 
     With counts a >= b it is P(Beta(a+1, b+1) > 1/2), which for whole numbers is P(Binomial(a+b+1, 1/2) <= a).
     """
-    pairs = np.stack(top_two(ballots.totals()), axis=1).astype(np.int64)
+    pairs = np.stack(top_two(votes.totals()), axis=1).astype(np.int64)
     distinct, back = np.unique(pairs, axis=0, return_inverse=True)
-    chances = np.array([_beats(int(a), int(b)) if a else np.nan for a, b in distinct])[back.ravel()]
-    return Verdicts((chances >= threshold) & (ballots.voters >= least), chances)
+    chances = np.array([_lead_probability(int(a), int(b)) if a else np.nan for a, b in distinct])[back.ravel()]
+    return Verdicts((chances >= threshold) & (votes.vote_counts >= least), chances)
 
 
-def _beats(a: int, b: int) -> float:
+def _lead_probability(a: int, b: int) -> float:
     return sum(math.comb(a + b + 1, j) for j in range(a + 1)) / (1 << (a + b + 1))
 
 
-def dirichlet(ballots: Ballots, *, factor: float, unknown: float) -> Verdicts:
+def dirichlet(votes: Votes, *, factor: float, unknown: float) -> Verdicts:
     """Stop where the odds that the leader is the most probable answer reach ``factor`` times those of chance.
 
     Probabilities of answers have a Dirichlet posterior with counts + 1 and a further bucket of 1 + ``unknown`` for
     what nobody has said yet. The factor is m P / (1 - P) over m buckets; P is integrated where the paper samples.
     """
-    counts = -np.sort(-ballots.totals(), axis=1)
+    counts = -np.sort(-votes.totals(), axis=1)
     distinct, back = np.unique(counts, axis=0, return_inverse=True)
     buckets = (distinct > 0).sum(axis=1) + 1
-    leads = np.where(distinct.max(axis=1, initial=0) > 0, _leads(distinct, unknown), np.nan)
+    leads = np.where(distinct.max(axis=1, initial=0) > 0, _lead_probabilities(distinct, unknown), np.nan)
     reached = buckets * leads / (1 - leads) >= factor
     return Verdicts(reached[back.ravel()], leads[back.ravel()])
 
 
-def _leads(counts: F64, unknown: float) -> F64:
+def _lead_probabilities(counts: F64, unknown: float) -> F64:
     """Return P(the first of each row is the largest), (U,), for counts (U, A) that fall along a row.
 
     Independent gamma variables, divided by their sum, are Dirichlet. On a grid of their square roots, whose spread is
@@ -67,9 +67,9 @@ def _leads(counts: F64, unknown: float) -> F64:
     return np.clip(leads, 0.0, 1 - 1e-9)
 
 
-def window(ballots: Ballots, *, size: int) -> Verdicts:
+def window(votes: Votes, *, size: int) -> Verdicts:
     """Stop where a window of ``size`` completions is unanimous; windows follow each other and do not overlap."""
-    whole = ballots.seen // size * size
-    windows = ballots.answers[:, :whole].reshape(len(ballots.answers), -1, size)
+    whole = votes.n_seen // size * size
+    windows = votes.answers[:, :whole].reshape(len(votes.answers), -1, size)
     same = (windows == windows[..., :1]) & (windows >= 0)
     return Verdicts(same.all(axis=-1).any(axis=-1), np.full(len(windows), np.nan))

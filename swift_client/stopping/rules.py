@@ -12,7 +12,7 @@ import numpy as np
 
 from swift_client.errors import ConfigurationError
 from swift_client.stopping import best_score_rules, majority_rules, weighted_rules
-from swift_client.stopping.votes import Ballots, Verdict, Verdicts
+from swift_client.stopping.votes import Verdict, Verdicts, Votes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,23 +38,23 @@ class StoppingRule:
     sweep: tuple[str, tuple[float, ...]] | None = None
     """A parameter, and values of it that draw accuracy against tokens."""
 
-    def verdicts(self, ballots: Ballots) -> Verdicts:
+    def verdicts(self, votes: Votes) -> Verdicts:
         """Return what the rule says of R questions; where all n have come it is over."""
-        said = self.function(ballots, **self.parameters)
-        return said if ballots.seen < ballots.n else said._replace(stop=np.ones_like(said.stop))
+        said = self.function(votes, **self.parameters)
+        return said if votes.n_seen < votes.n else said._replace(stop=np.ones_like(said.stop))
 
-    def __call__(self, ballots: Ballots) -> Verdict:
+    def __call__(self, votes: Votes) -> Verdict:
         """Return what the rule says of one question."""
-        said = self.verdicts(ballots)
+        said = self.verdicts(votes)
         stop, number = bool(said.stop[0]), float(said.posterior[0])
-        if ballots.seen >= ballots.n:
-            reason = f"All {ballots.n} completions were drawn."
+        if votes.n_seen >= votes.n:
+            reason = f"All {votes.n} completions were drawn."
         else:
             why = f": {self.posterior} is {number:.3f}" if self.posterior and not math.isnan(number) else ""
-            reason = f"{self} {'stops' if stop else 'goes on'} after {ballots.seen} of {ballots.n} completions{why}."
+            reason = f"{self} {'stops' if stop else 'goes on'} after {votes.n_seen} of {votes.n} completions{why}."
         return Verdict(stop=stop, posterior=None if math.isnan(number) else number, reason=reason)
 
-    def using(self, **parameters: float) -> StoppingRule:
+    def with_parameters(self, **parameters: float) -> StoppingRule:
         """Return the rule with other parameters. Raises ConfigurationError where it has no such one."""
         for name, value in parameters.items():
             if name not in self.parameters:
@@ -94,11 +94,11 @@ def stopping_rule(spec: str | StoppingRule) -> StoppingRule:
             raise ConfigurationError(
                 f"{setting!r} is not a setting of the rule {name}.", hint="Write it as beta:threshold=0.9."
             ) from error
-    return STOPPING_RULES[name].using(**parameters)
+    return STOPPING_RULES[name].with_parameters(**parameters)
 
 
 def auto(
-    ballots: Ballots, *, threshold: float, least: int, clip: float, alone: float, majority: float, cost: float
+    all_votes: Votes, *, threshold: float, least: int, clip: float, alone: float, majority: float, cost: float
 ) -> Verdicts:
     """Take the best rule that what is there allows, question by question, and stop too where nothing can change.
 
@@ -107,17 +107,20 @@ def auto(
     with threshold ``majority``; where there are probabilities and no answers to vote for, "reservation" with ``cost``.
     Scores alone, whose unit is not known, never stop.
     """
-    if ballots.probabilities is None:
-        voted, single = majority_rules.beta(ballots, threshold=majority, least=3), weighted_rules.never(ballots)
-    elif ballots.seen == 1:
-        voted = weighted_rules.voted_posterior(ballots, threshold=alone, least=1, clip=clip)
-        single = best_score_rules.reservation(ballots, cost=cost, least=3)
+    if all_votes.probabilities is None:
+        voted, single = (
+            majority_rules.beta(all_votes, threshold=majority, least=3),
+            weighted_rules.continue_sampling(all_votes),
+        )
+    elif all_votes.n_seen == 1:
+        voted = weighted_rules.vote_winner_posterior(all_votes, threshold=alone, least=1, clip=clip)
+        single = best_score_rules.reservation(all_votes, cost=cost, least=3)
     else:
-        voted = weighted_rules.voted_posterior(ballots, threshold=threshold, least=least, clip=clip)
-        single = best_score_rules.reservation(ballots, cost=cost, least=3)
-    votes = ballots.voters > 0
+        voted = weighted_rules.vote_winner_posterior(all_votes, threshold=threshold, least=least, clip=clip)
+        single = best_score_rules.reservation(all_votes, cost=cost, least=3)
+    votes = all_votes.vote_counts > 0
     said = Verdicts(np.where(votes, voted.stop, single.stop), np.where(votes, voted.posterior, single.posterior))
-    return said._replace(stop=said.stop | weighted_rules.cannot_change(ballots).stop)
+    return said._replace(stop=said.stop | weighted_rules.cannot_change(all_votes).stop)
 
 
 STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(

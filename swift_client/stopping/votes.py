@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from swift_client.features.segments import F64, I64
-from swift_client.selection.choose import LEAST_WEIGHT
+from swift_client.selection.choose import MIN_WEIGHT
 from swift_client.types import Bool
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Ballots:
+class Votes:
     """The first t of n completions in the order of their arrival, of R questions; R is 1 where it is served.
 
     What was cut, filtered or refused is spent, but has no answer, no probability and no score.
@@ -30,14 +30,14 @@ class Ballots:
     """(R, t) higher is better, NaN for no signal; None without a scorer."""
 
     @classmethod
-    def of(
+    def from_lists(
         cls,
         answers: Sequence[int | None],
         *,
         n: int,
         probabilities: Sequence[float | None] | None = None,
         scores: Sequence[float | None] | None = None,
-    ) -> Ballots:
+    ) -> Votes:
         """Return the ballots of one question, None for what is not there. ``answers`` as ``answers.read`` groups them.
 
         Raises ValueError for lengths that differ, or more completions than n.
@@ -48,17 +48,17 @@ class Ballots:
         return cls(
             answers=np.array([[-1 if answer is None else answer for answer in answers]], np.int64),
             n=n,
-            probabilities=_numbers(probabilities),
-            scores=_numbers(scores),
+            probabilities=_to_row(probabilities),
+            scores=_to_row(scores),
         )
 
     @property
-    def seen(self) -> int:
+    def n_seen(self) -> int:
         """How many completions have come: t."""
         return int(self.answers.shape[1])
 
     @property
-    def voters(self) -> I64:
+    def vote_counts(self) -> I64:
         """(R,) how many of them vote."""
         return np.asarray((self.answers >= 0).sum(axis=1))
 
@@ -67,7 +67,7 @@ class Ballots:
         """(R, t) what each adds to its answer, as ``selection.choose`` counts it; 0 where it does not vote."""
         weights = np.ones(self.answers.shape)
         if self.probabilities is not None:
-            weights = np.where(self.probabilities > LEAST_WEIGHT, self.probabilities, LEAST_WEIGHT)
+            weights = np.where(self.probabilities > MIN_WEIGHT, self.probabilities, MIN_WEIGHT)
         return np.where(self.answers >= 0, weights, 0.0)
 
     def totals(self, values: F64 | None = None) -> F64:
@@ -107,5 +107,5 @@ def top_two(totals: F64) -> tuple[F64, F64]:
     return ordered[:, -1], ordered[:, -2]
 
 
-def _numbers(values: Sequence[float | None] | None) -> F64 | None:
+def _to_row(values: Sequence[float | None] | None) -> F64 | None:
     return None if values is None else np.array([[np.nan if value is None else value for value in values]])

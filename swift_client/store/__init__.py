@@ -1,21 +1,21 @@
 """The samples file: questions, and the completions that were paid for, in one SQLite file."""
 
 from swift_client.store.batch_jobs import BatchStore
-from swift_client.store.hidden_states import Layout, StateFile
-from swift_client.store.records import Meta, Sample, Spent, StoredQuestion
+from swift_client.store.hidden_states import StateFile, StateLayout
+from swift_client.store.records import Meta, Sample, SampleTotals, StoredQuestion
 from swift_client.store.reply_cache import ReplyStore
-from swift_client.store.request_key import Asked
+from swift_client.store.request_key import RequestKey
 from swift_client.store.sample_store import SampleStore
 
 __all__ = [
-    "Asked",
     "BatchStore",
-    "Layout",
     "Meta",
     "ReplyStore",
+    "RequestKey",
     "Sample",
     "SampleStore",
-    "Spent",
+    "SampleTotals",
     "StateFile",
+    "StateLayout",
     "StoredQuestion",
 ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from swift_client.errors import ConfigurationError
 from swift_client.store.sample_store import SampleStore
 
-_BATCH = "batch "
+_BATCH_PREFIX = "batch "
 """Beginning of the names under which ``meta`` holds batches."""
-_SILENT = "batches without logprobs"
+_NO_LOGPROBS_NAME = "batches without logprobs"
 """Name under which it holds that batches brought none."""
 
 
@@ -16,35 +16,41 @@ class BatchStore(SampleStore):
 
     def batches(self) -> dict[str, str]:
         """Return what was written down of each batch that is not dropped yet, by name, in the order of the names."""
-        with self._reading() as run:
-            rows = run("SELECT name, value FROM meta WHERE substr(name, 1, ?) = ? ORDER BY name", (len(_BATCH), _BATCH))
-            return {name.removeprefix(_BATCH): value for name, value in rows}
+        with self._read_session() as run:
+            rows = run(
+                "SELECT name, value FROM meta WHERE substr(name, 1, ?) = ? ORDER BY name",
+                (len(_BATCH_PREFIX), _BATCH_PREFIX),
+            )
+            return {name.removeprefix(_BATCH_PREFIX): value for name, value in rows}
 
-    def keep_batch(self, name: str, text: str) -> None:
+    def save_batch(self, name: str, text: str) -> None:
         """Write a batch down, in the place of what was there; safe from kill -9 when this returns."""
-        with self._writing() as run:
-            run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_BATCH + name, text))
+        with self._transaction() as run:
+            run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_BATCH_PREFIX + name, text))
 
     def drop_batch(self, name: str) -> None:
         """Forget a batch: all that it brought is in the file, or it was never made."""
-        with self._writing() as run:
-            run("DELETE FROM meta WHERE name = ?", (_BATCH + name,))
+        with self._transaction() as run:
+            run("DELETE FROM meta WHERE name = ?", (_BATCH_PREFIX + name,))
 
     def forget_batches(self) -> None:
         """Forget all of them, and what earlier ones lacked."""
-        with self._writing() as run:
-            run("DELETE FROM meta WHERE substr(name, 1, ?) = ? OR name = ?", (len(_BATCH), _BATCH, _SILENT))
+        with self._transaction() as run:
+            run(
+                "DELETE FROM meta WHERE substr(name, 1, ?) = ? OR name = ?",
+                (len(_BATCH_PREFIX), _BATCH_PREFIX, _NO_LOGPROBS_NAME),
+            )
 
-    def silence(self) -> None:
+    def mark_no_logprobs(self) -> None:
         """Write down that a batch brought replies and no logprobs."""
-        with self._writing() as run:
-            run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_SILENT, "yes"))
+        with self._transaction() as run:
+            run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_NO_LOGPROBS_NAME, "yes"))
 
     @property
-    def silent(self) -> bool:
+    def lacks_logprobs(self) -> bool:
         """Whether that is written down."""
-        with self._reading() as run:
-            return bool(list(run("SELECT 1 FROM meta WHERE name = ?", (_SILENT,))))
+        with self._read_session() as run:
+            return bool(list(run("SELECT 1 FROM meta WHERE name = ?", (_NO_LOGPROBS_NAME,))))
 
     def refuse_open_batches(self) -> None:
         """Raise ConfigurationError where a batch is under way: to ask directly would pay twice."""

@@ -12,37 +12,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Sessions:
+class ForkGuard:
     """Counts who has a file open; a fork waits until nobody has."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
-        self._open = 0
+        self._condition = threading.Condition(threading.Lock())
+        self._open_count = 0
 
     @contextmanager
-    def session(self) -> Iterator[None]:
+    def block_forks(self) -> Iterator[None]:
         """Put forks off until this block ends, which must be soon and must not fork itself."""
-        with self._changed:
-            self._open += 1
+        with self._condition:
+            self._open_count += 1
         try:
             yield
         finally:
-            with self._changed:
-                self._open -= 1
-                self._changed.notify_all()
+            with self._condition:
+                self._open_count -= 1
+                self._condition.notify_all()
 
     def before_fork(self) -> None:
         """Wait until nothing is open, and let nobody begin."""
-        self._changed.acquire()
-        self._changed.wait_for(lambda: not self._open)
+        self._condition.acquire()
+        self._condition.wait_for(lambda: not self._open_count)
 
     def after_fork(self) -> None:
         """Go on, in parent and child."""
-        self._changed.release()
+        self._condition.release()
 
 
-SESSIONS = Sessions()
+FORK_GUARD = ForkGuard()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=SESSIONS.before_fork, after_in_parent=SESSIONS.after_fork, after_in_child=SESSIONS.after_fork
+        before=FORK_GUARD.before_fork, after_in_parent=FORK_GUARD.after_fork, after_in_child=FORK_GUARD.after_fork
     )

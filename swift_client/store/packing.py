@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from swift_client.types import F32, Completion, FinishReason
 
-LARGEST = 64 * 2**20
+MAX_BLOB_BYTES = 64 * 2**20
 """Bytes that one blob may unfold to; 100,000 tokens with 20 alternatives and their identities take 14 MB."""
-LONGEST = 1_000_000
+MAX_TOKENS = 1_000_000
 """Tokens that one completion may have."""
-LOWEST = float(np.finfo(np.float16).min)
+MIN_FLOAT16 = float(np.finfo(np.float16).min)
 """-65504. A lower logprob would become -inf, which means "not listed"."""
 
-_KINDS: Mapping[str, str] = {
+_ARRAY_DTYPES: Mapping[str, str] = {
     "logprobs": "<f4",
     "top": "<f2",
     "rank": "<u2",
@@ -37,21 +37,21 @@ _KINDS: Mapping[str, str] = {
 """Array → its type in the blob; each is (T, width)."""
 
 
-class _Thought(msgspec.Struct, array_like=True, frozen=True):
+class _PackedThinking(msgspec.Struct, array_like=True, frozen=True):
     text: str
     finish_reason: FinishReason
-    packed: _Packed
+    content: _PackedCompletion
 
 
-class _Packed(msgspec.Struct, array_like=True, frozen=True):
-    tokens: Annotated[list[str], msgspec.Meta(max_length=LONGEST)]
+class _PackedCompletion(msgspec.Struct, array_like=True, frozen=True):
+    tokens: Annotated[list[str], msgspec.Meta(max_length=MAX_TOKENS)]
     arrays: dict[str, tuple[int, bytes]]
     """Name → width and bytes."""
-    thinking: _Thought | None = None
+    thinking: _PackedThinking | None = None
 
 
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(_Packed)
+_DECODER = msgspec.msgpack.Decoder(_PackedCompletion)
 
 
 def pack(completion: Completion) -> bytes:
@@ -59,9 +59,9 @@ def pack(completion: Completion) -> bytes:
 
     Raises ValueError where the completion is larger than :func:`unpack` may read.
     """
-    packed = _packed(completion)
+    packed = _pack_completion(completion)
     data = _ENCODER.encode(packed)
-    if len(data) > LARGEST or len(packed.tokens) > LONGEST:
+    if len(data) > MAX_BLOB_BYTES or len(packed.tokens) > MAX_TOKENS:
         raise ValueError(f"a completion of {len(packed.tokens):,} tokens takes {len(data) >> 20} MB")
     return zlib.compress(data, 4)
 
@@ -70,50 +70,54 @@ def unpack(blob: bytes, *, text: str, index: int, finish_reason: Any) -> Complet
     """Return the completion that :func:`pack` was given. Raises ValueError where the blob is not one of its making."""
     inflate = zlib.decompressobj()
     try:
-        data = inflate.decompress(blob, LARGEST)
+        data = inflate.decompress(blob, MAX_BLOB_BYTES)
         if not inflate.eof:
-            raise ValueError(f"a sample's blob is cut, or larger than {LARGEST >> 20} MB")
+            raise ValueError(f"a sample's blob is cut, or larger than {MAX_BLOB_BYTES >> 20} MB")
         packed = _DECODER.decode(data)
     except (zlib.error, msgspec.DecodeError) as error:
         raise ValueError(f"a sample's blob is damaged ({error})") from error
-    completion = _completion(packed, text=text, index=index, finish_reason=finish_reason)
+    completion = _unpack_completion(packed, text=text, index=index, finish_reason=finish_reason)
     if (thought := packed.thinking) is None:
         return completion
-    if thought.packed.thinking is not None:
+    if thought.content.thinking is not None:
         raise ValueError("a sample's thinking holds a thinking of its own")
-    own = _completion(thought.packed, text=thought.text, index=index, finish_reason=thought.finish_reason)
+    own = _unpack_completion(thought.content, text=thought.text, index=index, finish_reason=thought.finish_reason)
     return replace(completion, thinking=own)
 
 
-def sound(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """Return ``text`` as UTF-8 can hold it: a lone surrogate becomes a question mark."""
     return text.encode("utf-8", "replace").decode()
 
 
-def _packed(completion: Completion) -> _Packed:
+def _pack_completion(completion: Completion) -> _PackedCompletion:
     top = completion.top_logprobs
     arrays: dict[str, NDArray[Any]] = {
         "logprobs": completion.logprobs,
-        "top": np.where(np.isneginf(top), -np.inf, np.maximum(top, LOWEST)),
+        "top": np.where(np.isneginf(top), -np.inf, np.maximum(top, MIN_FLOAT16)),
         "rank": np.count_nonzero(top > completion.logprobs[:, None], axis=1),
         "censored": completion.censored,
     }
     optional = {"ids": completion.top_ids, "hidden": completion.hidden_states, "projections": completion.projections}
     arrays |= {name: array for name, array in optional.items() if array is not None}
     thought = completion.thinking
-    return _Packed(
-        tokens=[sound(token) for token in completion.tokens],
-        arrays={name: _shuffled(array, _KINDS[name]) for name, array in arrays.items()},
-        thinking=None if thought is None else _Thought(sound(thought.text), thought.finish_reason, _packed(thought)),
+    return _PackedCompletion(
+        tokens=[replace_surrogates(token) for token in completion.tokens],
+        arrays={name: _shuffle(array, _ARRAY_DTYPES[name]) for name, array in arrays.items()},
+        thinking=None
+        if thought is None
+        else _PackedThinking(replace_surrogates(thought.text), thought.finish_reason, _pack_completion(thought)),
     )
 
 
-def _completion(packed: _Packed, *, text: str, index: int, finish_reason: Any) -> Completion:
-    if not {"logprobs", "top", "rank", "censored"} <= packed.arrays.keys() <= _KINDS.keys():
-        raise ValueError(f"a sample's blob holds the arrays {', '.join(packed.arrays)[:80]}")
-    if any(packed.arrays[name][0] != 1 for name in ("logprobs", "rank", "censored")):
+def _unpack_completion(content: _PackedCompletion, *, text: str, index: int, finish_reason: Any) -> Completion:
+    if not {"logprobs", "top", "rank", "censored"} <= content.arrays.keys() <= _ARRAY_DTYPES.keys():
+        raise ValueError(f"a sample's blob holds the arrays {', '.join(content.arrays)[:80]}")
+    if any(content.arrays[name][0] != 1 for name in ("logprobs", "rank", "censored")):
         raise ValueError("a sample's blob has an array of another width")
-    arrays = {name: _plain(*held, _KINDS[name], len(packed.tokens)) for name, held in packed.arrays.items()}
+    arrays = {
+        name: _unshuffle(*held, _ARRAY_DTYPES[name], len(content.tokens)) for name, held in content.arrays.items()
+    }
     logprobs = arrays["logprobs"][:, 0]
     if not (logprobs <= 0).all() or not np.isfinite(logprobs).all() or not (arrays["top"] <= 0).all():
         raise ValueError("a sample has logprobs that are none: NaN, infinite or above 0")
@@ -123,9 +127,9 @@ def _completion(packed: _Packed, *, text: str, index: int, finish_reason: Any) -
         text=text,
         index=index,
         finish_reason=finish_reason,
-        tokens=tuple(packed.tokens),
+        tokens=tuple(content.tokens),
         logprobs=logprobs,
-        top_logprobs=_reconciled(arrays["top"], arrays["rank"], logprobs),
+        top_logprobs=_restore_order(arrays["top"], arrays["rank"], logprobs),
         censored=arrays["censored"][:, 0],
         top_ids=arrays.get("ids"),
         hidden_states=arrays.get("hidden"),
@@ -133,29 +137,29 @@ def _completion(packed: _Packed, *, text: str, index: int, finish_reason: Any) -
     )
 
 
-def _reconciled(top: NDArray[np.float16], rank: NDArray[np.uint16], logprobs: F32) -> F32:
+def _restore_order(top: NDArray[np.float16], rank: NDArray[np.uint16], logprobs: F32) -> F32:
     """Give (T, K) float16 alternatives back their order beside the chosen token's float32 logprob.
 
     What rounds to the chosen logprob becomes that logprob, or, where it stood above it, the next number above.
     Everything else stays on its side of it by itself, since rounding is monotone.
     """
     chosen = logprobs[:, None]
-    same = top == np.maximum(chosen, LOWEST).astype(np.float16)
+    same = top == np.maximum(chosen, MIN_FLOAT16).astype(np.float16)
     above = np.arange(top.shape[1]) < rank
     return np.where(same, np.where(above, np.nextafter(chosen, np.float32(np.inf)), chosen), top.astype(np.float32))
 
 
-def _shuffled(array: NDArray[Any], kind: str) -> tuple[int, bytes]:
+def _shuffle(array: NDArray[Any], dtype: str) -> tuple[int, bytes]:
     """Return the width and the bytes, column by column, and in each column all first bytes first: this packs better."""
     columns = array[:, None] if array.ndim == 1 else array
-    plain = np.ascontiguousarray(columns.T.astype(kind))
+    plain = np.ascontiguousarray(columns.T.astype(dtype))
     return columns.shape[1], np.ascontiguousarray(plain.view(np.uint8).reshape(plain.size, plain.itemsize).T).tobytes()
 
 
-def _plain(width: int, data: bytes, kind: str, length: int) -> NDArray[Any]:
+def _unshuffle(width: int, data: bytes, dtype: str, length: int) -> NDArray[Any]:
     """Undo :func:`_shuffled`: (length, width)."""
-    size = np.dtype(kind).itemsize
+    size = np.dtype(dtype).itemsize
     if width < 0 or len(data) != length * width * size:
         raise ValueError("a sample's blob has an array of another length")
     planes = np.frombuffer(data, np.uint8).reshape(size, length * width)
-    return np.ascontiguousarray(np.ascontiguousarray(planes.T).view(kind).reshape(width, length).T)
+    return np.ascontiguousarray(np.ascontiguousarray(planes.T).view(dtype).reshape(width, length).T)

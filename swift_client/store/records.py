@@ -49,7 +49,7 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spent:
+class SampleTotals:
     """What a file's samples cost, calls that brought nothing left out."""
 
     samples: int = 0

@@ -9,9 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from swift_client.store.fork_guard import SESSIONS
+from swift_client.store.fork_guard import FORK_GUARD
 from swift_client.store.records import Sample
-from swift_client.store.request_key import Asked
+from swift_client.store.request_key import RequestKey
 from swift_client.store.sample_store import SampleStore
 from swift_client.store.sqlite import EmptyFileError
 from swift_client.types import Completion, Usage
@@ -31,7 +31,7 @@ class ReplyStore:
         self._writers: dict[int, _Writer] = {}
         """By process: after a fork the parent's thread is not there."""
 
-    def recall(self, asked: Asked, n: int) -> list[Sample]:
+    def lookup(self, request_key: RequestKey, n: int) -> list[Sample]:
         """Return up to ``n`` completions that were drawn for the same request, in the order of their indices.
 
         Raises:
@@ -40,12 +40,14 @@ class ReplyStore:
         if not self.path.exists() or not self.path.stat().st_size:
             return []
         try:
-            with SESSIONS.session(), SampleStore(self.path) as store:
-                return store.replies(asked, most=n)
+            with FORK_GUARD.block_forks(), SampleStore(self.path) as store:
+                return store.samples_for_request(request_key, limit=n)
         except EmptyFileError:  # another process is just making it
             return []
 
-    def keep(self, asked: Asked, completions: Sequence[Completion], *, first: int, usage: Usage) -> Future[None]:
+    def save(
+        self, request_key: RequestKey, completions: Sequence[Completion], *, first_index: int, usage: Usage
+    ) -> Future[None]:
         """Write down what one call brought, its completions numbered from ``first``; return at once.
 
         The future ends when they are safe from kill -9, or with what :meth:`SampleStore.add_reply` raises.
@@ -53,16 +55,16 @@ class ReplyStore:
         writer = self._writers.get(os.getpid())
         if writer is None:
             writer = self._writers.setdefault(os.getpid(), _Writer(self.path))
-        return writer.keep(_Reply(asked, tuple(completions), first, usage))
+        return writer.save(_Reply(request_key, tuple(completions), first_index, usage))
 
     def __repr__(self) -> str:
         return f"ReplyStore({str(self.path)!r})"
 
 
 class _Reply(NamedTuple):
-    asked: Asked
+    request_key: RequestKey
     completions: tuple[Completion, ...]
-    first: int
+    first_index: int
     usage: Usage
 
 
@@ -72,28 +74,30 @@ class _Writer:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._thread = ThreadPoolExecutor(1, "swift-client-store")
-        self._waiting: deque[tuple[_Reply, Future[None]]] = deque()
+        self._queue: deque[tuple[_Reply, Future[None]]] = deque()
 
-    def keep(self, reply: _Reply) -> Future[None]:
+    def save(self, reply: _Reply) -> Future[None]:
         kept: Future[None] = Future()
-        self._waiting.append((reply, kept))
+        self._queue.append((reply, kept))
         self._thread.submit(self._write)
         return kept
 
     def _write(self) -> None:
-        if not self._waiting:
+        if not self._queue:
             return  # an earlier turn took it along
         failed: BaseException | None = None
         try:
-            with SESSIONS.session(), SampleStore(self._path, write=True, shared=True) as store:
-                while self._waiting:
-                    reply, kept = self._waiting.popleft()
+            with FORK_GUARD.block_forks(), SampleStore(self._path, write=True, shared=True) as store:
+                while self._queue:
+                    reply, kept = self._queue.popleft()
                     try:
-                        store.add_reply(reply.asked, reply.completions, first=reply.first, usage=reply.usage)
+                        store.add_reply(
+                            reply.request_key, reply.completions, first_index=reply.first_index, usage=reply.usage
+                        )
                         kept.set_result(None)
                     except Exception as error:
                         kept.set_exception(error)
         except Exception as error:  # the file cannot be opened; whoever waits is told
             failed = error
-        while failed and self._waiting:
-            self._waiting.popleft()[1].set_exception(failed)
+        while failed and self._queue:
+            self._queue.popleft()[1].set_exception(failed)

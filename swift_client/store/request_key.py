@@ -11,10 +11,10 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from swift_client.store.records import StoredQuestion
-from swift_client.store.rows import written
+from swift_client.store.rows import to_json
 from swift_client.types import Message
 
-_SILENT = frozenset(
+_IGNORED_FIELDS = frozenset(
     {
         "metadata",
         "prompt_cache_key",
@@ -29,7 +29,7 @@ _SILENT = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class RequestKey:
     """A request, without how many completions it wants: those are numbered."""
 
     provider: str
@@ -47,15 +47,15 @@ class Asked:
     """Digest of the head whose projections a local model computes while it answers; None otherwise."""
 
     @cached_property
-    def facts(self) -> str:
+    def settings_json(self) -> str:
         """All but the messages, as JSON. Raises ConfigurationError for a field that JSON cannot hold."""
-        return written(
+        return to_json(
             {
                 "provider": self.provider,
                 "model": self.model,
-                "base_url": None if self.base_url is None else _public(self.base_url),
+                "base_url": None if self.base_url is None else _strip_credentials(self.base_url),
                 "top_logprobs": self.top_logprobs,
-                "sampling": {name: value for name, value in self.sampling.items() if name not in _SILENT},
+                "sampling": {name: value for name, value in self.sampling.items() if name not in _IGNORED_FIELDS},
                 "seed": self.seed,
                 "head": self.head,
             }
@@ -64,13 +64,13 @@ class Asked:
     @cached_property
     def question(self) -> StoredQuestion:
         """The question, whose id is the key. Raises ConfigurationError for a field that JSON cannot hold."""
-        parts = [json.loads(self.facts), json.loads(written(self.messages))]
+        parts = [json.loads(self.settings_json), json.loads(to_json(self.messages))]
         plain = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         return StoredQuestion(id=f"asked-{hashlib.sha256(plain.encode()).hexdigest()[:32]}", messages=self.messages)
 
 
-def _public(address: str) -> str:
+def _strip_credentials(url: str) -> str:
     """Return an address without user, password, query and fragment, any of which may be a key."""
-    parts = urlsplit(address)
+    parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))

@@ -14,12 +14,12 @@ from swift_client.store.records import Meta, Sample, StoredQuestion
 from swift_client.types import FinishReason
 
 
-def facts_of(meta: Meta) -> dict[str, Any]:
+def meta_to_dict(meta: Meta) -> dict[str, Any]:
     """Return a file's facts as JSON has them."""
     return {**asdict(meta), "sampling": dict(meta.sampling)}
 
 
-def written(value: object) -> str:
+def to_json(value: object) -> str:
     """Return JSON. Raises ConfigurationError for what is none."""
     try:
         return json.dumps(value, allow_nan=False)
@@ -29,7 +29,7 @@ def written(value: object) -> str:
         ) from error
 
 
-def meta_of(text: str) -> Meta:
+def parse_meta(text: str) -> Meta:
     """Read what :func:`facts_of` gave. Raises ValueError, TypeError or KeyError for anything else."""
     facts = json.loads(text)
     return Meta(
@@ -40,7 +40,7 @@ def meta_of(text: str) -> Meta:
     )
 
 
-def source_of(text: str) -> tuple[str, str | None]:
+def parse_source(text: str) -> tuple[str, str | None]:
     """Read provider and model. Raises ValueError, TypeError or KeyError where they are not there."""
     facts = json.loads(text)
     provider, model = (facts["provider"], facts["model"]) if isinstance(facts, Mapping) else (None, None)
@@ -49,7 +49,7 @@ def source_of(text: str) -> tuple[str, str | None]:
     return provider, model
 
 
-def question_of(row: Sequence[Any]) -> StoredQuestion:
+def parse_question(row: Sequence[Any]) -> StoredQuestion:
     """Read (id, messages, answer, family). Raises ValueError for what is no question."""
     identity, messages, answer, family = row
     held = json.loads(messages)
@@ -60,7 +60,7 @@ def question_of(row: Sequence[Any]) -> StoredQuestion:
     return StoredQuestion(id=identity, messages=tuple(held), answer=answer, family=family)
 
 
-def sample_of(question_id: str, row: Sequence[Any]) -> Sample:
+def parse_sample(question_id: str, row: Sequence[Any]) -> Sample:
     """Read (number, text, finish_reason, arrays, label, seed, cost). Raises ValueError for what is no sample."""
     number, text, finish_reason, arrays, label, seed, cost = row
     kinds = ((number, int), (text, str), (arrays, bytes), (seed, int | None), (cost, float | None))

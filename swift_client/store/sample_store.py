@@ -13,20 +13,20 @@ from types import TracebackType
 from typing import Any, Self
 
 from swift_client.errors import ConfigurationError
-from swift_client.store.packing import pack, sound
-from swift_client.store.records import Meta, Sample, Spent, StoredQuestion
-from swift_client.store.request_key import Asked
-from swift_client.store.rows import facts_of, meta_of, question_of, sample_of, source_of, written
-from swift_client.store.sqlite import connect, foreign, told
+from swift_client.store.packing import pack, replace_surrogates
+from swift_client.store.records import Meta, Sample, SampleTotals, StoredQuestion
+from swift_client.store.request_key import RequestKey
+from swift_client.store.rows import meta_to_dict, parse_meta, parse_question, parse_sample, parse_source, to_json
+from swift_client.store.sqlite import connect, not_a_samples_file, translate_errors
 from swift_client.types import Completion, Usage
 
-_SAMPLES = (
+_SELECT_SAMPLES = (
     "SELECT number, text, finish_reason, arrays, label, seed, cost / samples FROM sample "
     "JOIN reply ON reply.id = sample.reply WHERE sample.question = ? ORDER BY number LIMIT ?"
 )
-_REQUEST = "request "
+_REQUEST_PREFIX = "request "
 """Beginning of the names under which ``meta`` holds what was asked with each question of ``best_of``."""
-_LARGEST = 2**63 - 1
+_MAX_INTEGER = 2**63 - 1
 """SQLite's largest integer."""
 _Parts = tuple[str, str, bytes]
 """A completion as it is stored: text, finish reason, arrays."""
@@ -55,32 +55,32 @@ class SampleStore:
     @property
     def meta(self) -> Meta | None:
         """What the samples have in common; None in a file that :meth:`begin` was not called on."""
-        with self._reading() as run:
+        with self._read_session() as run:
             row = run("SELECT value FROM meta WHERE name = 'source'").fetchone()
-            return None if row is None else meta_of(row[0])
+            return None if row is None else parse_meta(row[0])
 
     def sources(self) -> dict[str, tuple[str, str | None]]:
         """Return provider and model of each question that has samples: those of its request, else of the file."""
         whole = self.meta
-        with self._reading() as run:
+        with self._read_session() as run:
             held = run(
-                "SELECT DISTINCT question, value FROM sample LEFT JOIN meta ON name = ? || question", (_REQUEST,)
+                "SELECT DISTINCT question, value FROM sample LEFT JOIN meta ON name = ? || question", (_REQUEST_PREFIX,)
             ).fetchall()
             if whole is None and any(facts is None for _, facts in held):
                 raise ValueError("it does not say which model its samples are of")
             own = {} if whole is None else {None: (whole.provider, whole.model)}
-            own |= {facts: source_of(facts) for facts in {facts for _, facts in held} - {None}}
+            own |= {facts: parse_source(facts) for facts in {facts for _, facts in held} - {None}}
             return {question_id: own[facts] for question_id, facts in held}
 
     def begin(self, meta: Meta) -> None:
         """Say what will be added. Raises ConfigurationError where the file holds samples of another kind."""
         held = self.meta
         if held is None:
-            value = written(facts_of(meta))
-            with self._writing() as run:
+            value = to_json(meta_to_dict(meta))
+            with self._transaction() as run:
                 run("INSERT INTO meta VALUES ('source', ?)", (value,))
             return
-        new, old = json.loads(written(facts_of(meta))), facts_of(held)
+        new, old = json.loads(to_json(meta_to_dict(meta))), meta_to_dict(held)
         changed = [f"{name} {old[name]!r} and not {new[name]!r}" for name in new if new[name] != old[name]]
         if changed:
             raise ConfigurationError(
@@ -94,9 +94,9 @@ class SampleStore:
         Raises:
             ConfigurationError: a known id with another prompt; nothing is added.
         """
-        with self._writing() as run:
+        with self._transaction() as run:
             for question in questions:
-                messages = written(question.messages)
+                messages = to_json(question.messages)
                 held = run("SELECT messages FROM question WHERE id = ?", (question.id,)).fetchone()
                 if held is None:
                     row = (question.id, messages, question.answer, question.family)
@@ -131,8 +131,8 @@ class SampleStore:
         Raises:
             ConfigurationError: an unknown question, a number that is taken, or no room; nothing is added.
         """
-        packed = self._packed(completions)
-        with self._writing() as run:
+        packed = self._pack(completions)
+        with self._transaction() as run:
             if run("SELECT 1 FROM question WHERE id = ?", (question_id,)).fetchone() is None:
                 raise ConfigurationError(f"{self.path} has no question {question_id!r}.", hint="Add it first.")
             (first,) = run(
@@ -143,19 +143,25 @@ class SampleStore:
         return tuple(numbers)
 
     def add_reply(
-        self, asked: Asked, completions: Sequence[Completion], *, first: int, usage: Usage, cost: float | None = None
+        self,
+        request_key: RequestKey,
+        completions: Sequence[Completion],
+        *,
+        first_index: int,
+        usage: Usage,
+        cost: float | None = None,
     ) -> None:
         """Append what one call for ``asked`` brought, numbered from ``first``, and the question if it is new.
 
         Where another process was faster, a number is taken: then any free one is as good. But what came twice for the
         same seed is one completion, and is kept once. Raises ConfigurationError as :meth:`add_samples`.
         """
-        packed, question = self._packed(completions), asked.question
-        seed = None if asked.seed is None else asked.seed + first
-        with self._writing() as run:
-            messages = written(question.messages)
+        packed, question = self._pack(completions), request_key.question
+        seed = None if request_key.seed is None else request_key.seed + first_index
+        with self._transaction() as run:
+            messages = to_json(question.messages)
             run("INSERT OR IGNORE INTO question VALUES (?, ?, NULL, NULL)", (question.id, messages))
-            run("INSERT OR IGNORE INTO meta VALUES (?, ?)", (_REQUEST + question.id, asked.facts))
+            run("INSERT OR IGNORE INTO meta VALUES (?, ?)", (_REQUEST_PREFIX + question.id, request_key.settings_json))
             rows = run(
                 "SELECT number, reply.seed FROM sample JOIN reply ON reply.id = reply WHERE sample.question = ?",
                 (question.id,),
@@ -163,7 +169,7 @@ class SampleStore:
             taken = dict(rows.fetchall())
             free = (number for number in itertools.count() if number not in taken)
             numbered = []
-            for number, parts in enumerate(packed, first):
+            for number, parts in enumerate(packed, first_index):
                 if number not in taken or seed is None or taken[number] != seed:
                     number = next(free) if number in taken else number
                     taken[number] = seed
@@ -172,7 +178,7 @@ class SampleStore:
 
     def set_labels(self, labels: Mapping[tuple[str, int], float | None]) -> None:
         """Set labels by (question id, index), all or none: 1 right, 0 wrong, None unknown."""
-        with self._writing() as run:
+        with self._transaction() as run:
             for (question_id, index), label in labels.items():
                 if label not in (None, 0, 1):
                     raise ConfigurationError(
@@ -184,48 +190,50 @@ class SampleStore:
 
     def questions(self) -> list[StoredQuestion]:
         """Return the questions in the order in which they were added."""
-        with self._reading() as run:
-            return [question_of(row) for row in run("SELECT id, messages, answer, family FROM question ORDER BY rowid")]
+        with self._read_session() as run:
+            return [
+                parse_question(row) for row in run("SELECT id, messages, answer, family FROM question ORDER BY rowid")
+            ]
 
     def counts(self) -> dict[str, int]:
         """Return how many samples each question has; questions without any are left out."""
-        with self._reading() as run:
+        with self._read_session() as run:
             return dict(run("SELECT question, count(*) FROM sample GROUP BY question").fetchall())
 
     def indices(self) -> dict[str, set[int]]:
         """Return the indices that each question has; questions without any are left out."""
         held: dict[str, set[int]] = {}
-        with self._reading() as run:
+        with self._read_session() as run:
             for question_id, number in run("SELECT question, number FROM sample"):
                 held.setdefault(question_id, set()).add(number)
         return held
 
-    def samples(self, question_id: str, *, most: int = -1) -> list[Sample]:
+    def samples(self, question_id: str, *, limit: int = -1) -> list[Sample]:
         """Return a question's samples in the order of their indices; none for an unknown question.
 
         ``most`` limits how many; below 0 it does not.
         """
-        with self._reading() as run:
-            return [sample_of(question_id, row) for row in run(_SAMPLES, (question_id, most))]
+        with self._read_session() as run:
+            return [parse_sample(question_id, row) for row in run(_SELECT_SAMPLES, (question_id, limit))]
 
-    def replies(self, asked: Asked, *, most: int) -> list[Sample]:
+    def samples_for_request(self, request_key: RequestKey, *, limit: int) -> list[Sample]:
         """Return up to ``most`` samples that were drawn for ``asked``, in the order of their indices."""
-        question = asked.question
-        with self._reading() as run:
+        question = request_key.question
+        with self._read_session() as run:
             row = run("SELECT id, messages, answer, family FROM question WHERE id = ?", (question.id,)).fetchone()
-            if row is not None and question_of(row).messages != tuple(json.loads(written(question.messages))):
+            if row is not None and parse_question(row).messages != tuple(json.loads(to_json(question.messages))):
                 raise ValueError(f"question {question.id} has messages that are not its own")
-        return self.samples(question.id, most=most)
+        return self.samples(question.id, limit=limit)
 
-    def groups(self) -> Iterator[tuple[StoredQuestion, list[Sample]]]:
+    def questions_with_samples(self) -> Iterator[tuple[StoredQuestion, list[Sample]]]:
         """Yield each question that has samples, with them; one question at a time is in memory."""
         for question in self.questions():
             if samples := self.samples(question.id):
                 yield question, samples
 
-    def spent(self) -> Spent:
+    def totals(self) -> SampleTotals:
         """Return what all samples cost."""
-        with self._reading() as run:
+        with self._read_session() as run:
             calls, prompt, completion, estimated, samples, cost, unknown = run(
                 "SELECT count(*), total(prompt_tokens), total(completion_tokens), max(estimated), total(samples), "
                 "total(cost), count(*) - count(cost) FROM reply"
@@ -233,7 +241,7 @@ class SampleStore:
         usage = Usage(
             prompt_tokens=int(prompt), completion_tokens=int(completion), calls=calls, estimated=bool(estimated)
         )
-        return Spent(samples=int(samples), usage=usage, cost=None if unknown else cost)
+        return SampleTotals(samples=int(samples), usage=usage, cost=None if unknown else cost)
 
     def close(self) -> None:
         """Fold the ``-wal`` file in and release the file; calling it twice is harmless."""
@@ -247,26 +255,26 @@ class SampleStore:
     ) -> None:
         self.close()
 
-    def _packed(self, completions: Sequence[Completion]) -> list[_Parts]:
+    def _pack(self, completions: Sequence[Completion]) -> list[_Parts]:
         try:
-            return [(sound(each.text), each.finish_reason, pack(each)) for each in completions]
+            return [(replace_surrogates(each.text), each.finish_reason, pack(each)) for each in completions]
         except ValueError as error:
             raise ConfigurationError(
                 f"{self.path} cannot hold this reply: {error}.", hint="Ask for fewer tokens."
             ) from error
 
     @contextmanager
-    def _reading(self) -> Iterator[Any]:
+    def _read_session(self) -> Iterator[Any]:
         try:
-            with told(self.path):
+            with translate_errors(self.path):
                 yield self._connection.execute
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise foreign(self.path, f"it is damaged: {error}") from error
+            raise not_a_samples_file(self.path, f"it is damaged: {error}") from error
 
     @contextmanager
-    def _writing(self) -> Iterator[Any]:
+    def _transaction(self) -> Iterator[Any]:
         """Run one transaction: all of it is kept, or nothing."""
-        with told(self.path):
+        with translate_errors(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection.execute
@@ -280,17 +288,17 @@ class SampleStore:
 def _insert(
     run: Callable[..., sqlite3.Cursor],
     question_id: str,
-    numbered: Sequence[tuple[int, _Parts]],
+    numbered_parts: Sequence[tuple[int, _Parts]],
     *,
     usage: Usage,
     cost: float | None,
     seed: int | None,
 ) -> None:
     """Write down one reply and its samples by number."""
-    if seed is not None and not -_LARGEST <= seed <= _LARGEST:
+    if seed is not None and not -_MAX_INTEGER <= seed <= _MAX_INTEGER:
         raise ConfigurationError(f"A samples file cannot hold the seed {seed}.", hint="Give one below 2**63.")
     tokens = (usage.prompt_tokens, usage.completion_tokens, usage.estimated)
-    row = (question_id, seed, *tokens, len(numbered), cost)
+    row = (question_id, seed, *tokens, len(numbered_parts), cost)
     reply = run("INSERT INTO reply VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid
-    for number, parts in numbered:
+    for number, parts in numbered_parts:
         run("INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?, NULL)", (question_id, number, reply, *parts))

@@ -10,7 +10,7 @@ from swift_client.errors import ConfigurationError
 
 Schema = Mapping[str, Any]
 
-OWN_FIELDS = frozenset(
+OUTPUT_FORMAT_FIELDS = frozenset(
     {
         *("response_format", "tools", "functions", "text", "generationConfig", "responseMimeType", "responseSchema"),
         *(
@@ -29,11 +29,11 @@ OWN_FIELDS = frozenset(
 
 def schema_fields(codec: str, name: str, schema: Schema) -> dict[str, Any] | None:
     """Return the request's fields that ask for answers of this schema; None where the format has none."""
-    write = _FIELDS.get(codec)
+    write = _FIELD_BUILDERS.get(codec)
     return None if write is None else write(name, schema)
 
 
-def strict(schema: Schema) -> bool:
+def is_strict(schema: Schema) -> bool:
     """Whether OpenAI's strict mode takes it: each object names all its members, demands them and allows no others.
 
     https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
@@ -47,15 +47,15 @@ def strict(schema: Schema) -> bool:
     )
 
 
-def closed(schema: Schema) -> dict[str, Any]:
+def to_strict_schema(schema: Schema) -> dict[str, Any]:
     """Write a pydantic model's schema as strict mode wants it: every member is demanded, so none has a default.
 
     What fits it fits the model too.
     """
-    result = {key: _each(value, closed) for key, value in schema.items() if key != "default"}
+    result = {key: _map_schemas(value, to_strict_schema) for key, value in schema.items() if key != "default"}
     properties = schema.get("properties")
     if isinstance(properties, Mapping):  # a member may be called "default"
-        result["properties"] = {name: closed(node) for name, node in properties.items()}
+        result["properties"] = {name: to_strict_schema(node) for name, node in properties.items()}
         result["required"] = list(properties)
         result.setdefault("additionalProperties", False)
     return result
@@ -74,19 +74,19 @@ def _nodes(schema: Any) -> list[Mapping[str, Any]]:
     return found
 
 
-def _each(value: Any, change: Callable[[Schema], Any]) -> Any:
+def _map_schemas(value: Any, transform: Callable[[Schema], Any]) -> Any:
     if isinstance(value, Mapping):
-        return change(value)
-    return [_each(item, change) for item in value] if isinstance(value, list) else value
+        return transform(value)
+    return [_map_schemas(item, transform) for item in value] if isinstance(value, list) else value
 
 
-def _chat(name: str, schema: Schema) -> dict[str, Any]:
-    described = {"name": name, "schema": schema, "strict": strict(schema)}
+def _openai_chat_fields(name: str, schema: Schema) -> dict[str, Any]:
+    described = {"name": name, "schema": schema, "strict": is_strict(schema)}
     return {"response_format": {"type": "json_schema", "json_schema": described}}
 
 
-def _responses(name: str, schema: Schema) -> dict[str, Any]:
-    return {"text": {"format": {"type": "json_schema", "name": name, "schema": schema, "strict": strict(schema)}}}
+def _openai_responses_fields(name: str, schema: Schema) -> dict[str, Any]:
+    return {"text": {"format": {"type": "json_schema", "name": name, "schema": schema, "strict": is_strict(schema)}}}
 
 
 _GEMINI_KEYS = frozenset(
@@ -97,22 +97,22 @@ _GEMINI_KEYS = frozenset(
     }
 )
 """https://ai.google.dev/api/caching#Schema: a part of OpenAPI's, without references."""
-_DEEPEST = 12
+_MAX_REFERENCE_DEPTH = 12
 """References followed into one another; a schema that holds itself cannot be written out."""
 
 
-def _gemini(name: str, schema: Schema) -> dict[str, Any] | None:
+def _gemini_fields(name: str, schema: Schema) -> dict[str, Any] | None:
     try:
-        written = _inlined(schema, schema, 0)
+        written = _inline_references(schema, schema, 0)
     except (LookupError, TypeError, RecursionError):
         return None
     return {"responseMimeType": "application/json", "responseSchema": written}
 
 
-def _inlined(node: Schema, root: Schema, depth: int) -> dict[str, Any]:
+def _inline_references(node: Schema, root: Schema, depth: int) -> dict[str, Any]:
     while "$ref" in node:
         depth += 1
-        if depth > _DEEPEST:
+        if depth > _MAX_REFERENCE_DEPTH:
             raise RecursionError
         target: Any = root
         for step in str(node["$ref"]).removeprefix("#").strip("/").split("/"):
@@ -123,18 +123,18 @@ def _inlined(node: Schema, root: Schema, depth: int) -> dict[str, Any]:
         result["enum"] = [node["const"]]
     for key in ("anyOf", "items"):
         if key in result:
-            result[key] = _each(result[key], lambda part: _inlined(part, root, depth))
+            result[key] = _map_schemas(result[key], lambda part: _inline_references(part, root, depth))
     if "properties" in node:
-        result["properties"] = {key: _inlined(part, root, depth) for key, part in node["properties"].items()}
+        result["properties"] = {key: _inline_references(part, root, depth) for key, part in node["properties"].items()}
     return result
 
 
-_FIELDS: Mapping[str, Callable[[str, Schema], dict[str, Any] | None]] = MappingProxyType(
-    {"openai_chat": _chat, "openai_responses": _responses, "gemini": _gemini}
+_FIELD_BUILDERS: Mapping[str, Callable[[str, Schema], dict[str, Any] | None]] = MappingProxyType(
+    {"openai_chat": _openai_chat_fields, "openai_responses": _openai_responses_fields, "gemini": _gemini_fields}
 )
 
 
-def self_contained(schema: Schema) -> None:
+def require_self_contained(schema: Schema) -> None:
     """Raise ConfigurationError where a schema refers to another document: nothing is fetched."""
     for node in _nodes(schema):
         reference = node.get("$ref")

@@ -12,102 +12,112 @@ from enum import Enum
 from typing import Any
 
 from swift_client.answers import Answers
-from swift_client.answers.json import canonical, find_json
+from swift_client.answers.json import canonicalize, find_json
 from swift_client.errors import ConfigurationError, MissingExtraError
-from swift_client.structured.request_fields import OWN_FIELDS, closed, schema_fields, self_contained
+from swift_client.structured.request_fields import (
+    OUTPUT_FORMAT_FIELDS,
+    require_self_contained,
+    schema_fields,
+    to_strict_schema,
+)
 from swift_client.types import Completion
 
-LONGEST = 1_000_000
+MAX_TEXT_LENGTH = 1_000_000
 """Characters; a longer text is no answer to any question and is not read."""
 
-Validate = Callable[[str], Any]
+Validator = Callable[[str], Any]
 """From JSON text to the object; raises whatever it likes where the text does not fit."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
+class ParsedAnswer:
     """One completion's object."""
 
     parsed: Any
     members: Mapping[str, Any]
     """The top-level members, by the names that ``parsed`` has for them; empty where it is no object."""
-    spellings: Mapping[str, tuple[str, ...]]
+    aliases: Mapping[str, tuple[str, ...]]
     """For each member the names that it may have in the text."""
-    keys: Mapping[str, str]
+    canonical_members: Mapping[str, str]
     """The members' values, canonically written: equal texts are equal values."""
-    whole: str
+    canonical_text: str
     """The object, or the call, canonically written."""
-    called: bool
+    is_tool_call: bool
     """Whether it is the arguments of a tool call."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
+class ResponseSchema:
     """What answers have to fit. Made by :func:`shape_of`."""
 
     name: str
     schema: Mapping[str, Any]
     """JSON schema, as it is sent."""
-    validate: Validate
-    names: Mapping[str, tuple[str, ...]]
+    validate: Validator
+    aliases: Mapping[str, tuple[str, ...]]
     """A model's fields and the names that each may have in the text; empty for a schema."""
 
-    def fit(self, completion: Completion) -> Fit:
+    def parse(self, completion: Completion) -> ParsedAnswer:
         """Read one completion.
 
         Raises:
             Misfit: it does not fit; the message says why.
         """
         if not completion.complete:
-            raise Misfit(f"it ended with {completion.finish_reason!r}")
-        if len(completion.text) > LONGEST:
-            raise Misfit(f"it is longer than {LONGEST:,} characters")
+            raise SchemaMismatch(f"it ended with {completion.finish_reason!r}")
+        if len(completion.text) > MAX_TEXT_LENGTH:
+            raise SchemaMismatch(f"it is longer than {MAX_TEXT_LENGTH:,} characters")
         try:
-            called, source = _source(completion)
-            _strict(source)
+            called, source = _extract_json(completion)
+            _decode_strict(source)
         except RecursionError:
-            raise Misfit("its JSON is nested too deep") from None
+            raise SchemaMismatch("its JSON is nested too deep") from None
         except ValueError as error:
-            raise Misfit(f"its JSON cannot be read ({_short(error)})") from None
+            raise SchemaMismatch(f"its JSON cannot be read ({_short_message(error)})") from None
         try:
             parsed = self.validate(source)
             members = self._members(parsed)
-            keys = {name: canonical(_plain(value)) for name, value in members.items()}
-            whole = canonical(_plain(parsed.model_dump() if hasattr(parsed, "model_dump") else parsed))
+            keys = {name: canonicalize(_to_plain(value)) for name, value in members.items()}
+            whole = canonicalize(_to_plain(parsed.model_dump() if hasattr(parsed, "model_dump") else parsed))
             if called is not None:
                 whole = f"{json.dumps(called, ensure_ascii=False)}:{whole}"
             whole.encode()  # half a surrogate pair is no text that could be shown or sent
         except Exception as error:  # a model's own validators may raise anything; paid completions are not lost over it
-            raise Misfit(_short(error)) from None
-        spellings = {name: self.names.get(name, (name,)) for name in members}
-        return Fit(
-            parsed=parsed, members=members, spellings=spellings, keys=keys, whole=whole, called=called is not None
+            raise SchemaMismatch(_short_message(error)) from None
+        spellings = {name: self.aliases.get(name, (name,)) for name in members}
+        return ParsedAnswer(
+            parsed=parsed,
+            members=members,
+            aliases=spellings,
+            canonical_members=keys,
+            canonical_text=whole,
+            is_tool_call=called is not None,
         )
 
-    def read(self, completions: Sequence[Completion]) -> tuple[tuple[Fit | None, ...], Answers]:
+    def parse_all(self, completions: Sequence[Completion]) -> tuple[tuple[ParsedAnswer | None, ...], Answers]:
         """Read N completions; their answers are whole objects, and the note counts those that do not fit."""
-        fits: list[Fit | None] = []
+        fits: list[ParsedAnswer | None] = []
         reasons: list[str] = []
         for completion in completions:
             try:
-                fits.append(self.fit(completion))
-            except Misfit as misfit:
+                fits.append(self.parse(completion))
+            except SchemaMismatch as misfit:
                 fits.append(None)
                 reasons.append(str(misfit))
         note = None
         if reasons:
             note = f"{len(reasons)} of {len(fits)} completions do not fit {self.name}; the first: {reasons[0]}."
-        values = tuple(None if each is None else each.whole for each in fits)
+        values = tuple(None if each is None else each.canonical_text for each in fits)
         groups: dict[str, int] = {}
         numbers = tuple(None if value is None else groups.setdefault(value, len(groups)) for value in values)
         return tuple(fits), Answers(values=values, groups=numbers, note=note)
 
-    def request(self, codec: str, sampling: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    def request_fields(self, codec: str, sampling: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
         """Return the fields that tell a provider of the shape, and a note where it cannot be told.
 
         Nothing is added where the caller's own fields say what shape an answer has.
         """
-        if OWN_FIELDS & sampling.keys():
+        if OUTPUT_FORMAT_FIELDS & sampling.keys():
             return {}, None
         fields = schema_fields(codec, self.name, self.schema)
         if fields is None:
@@ -120,14 +130,14 @@ class Shape:
     def _members(self, parsed: Any) -> dict[str, Any]:
         if isinstance(parsed, dict):
             return dict(parsed)
-        return {name: getattr(parsed, name) for name in self.names}
+        return {name: getattr(parsed, name) for name in self.aliases}
 
 
-class Misfit(ValueError):
+class SchemaMismatch(ValueError):
     """A completion that does not fit; never leaves this room."""
 
 
-def shape_of(response_model: object | None) -> Shape | None:
+def create_response_schema(response_model: object | None) -> ResponseSchema | None:
     """Return the shape that ``response_model=`` asks for: a pydantic model class, a JSON schema dict, or None.
 
     Raises:
@@ -137,7 +147,7 @@ def shape_of(response_model: object | None) -> Shape | None:
     if response_model is None:
         return None
     if isinstance(response_model, Mapping):
-        return _of_schema(dict(response_model))
+        return _from_json_schema(dict(response_model))
     from pydantic import BaseModel
 
     if not (isinstance(response_model, type) and issubclass(response_model, BaseModel)):
@@ -147,21 +157,21 @@ def shape_of(response_model: object | None) -> Shape | None:
             hint="class Invoice(BaseModel): total: float",
         )
     try:
-        schema = closed(response_model.model_json_schema())
+        schema = to_strict_schema(response_model.model_json_schema())
     except Exception as error:  # pydantic has several kinds of errors for what no schema can say
-        raise ConfigurationError(f"{response_model.__name__} has no JSON schema: {_short(error)}.") from error
+        raise ConfigurationError(f"{response_model.__name__} has no JSON schema: {_short_message(error)}.") from error
     names = {name: _aliases(name, field) for name, field in response_model.model_fields.items()}
     if issubclass(response_model, _root_model()):
         names = {}
-    return Shape(
+    return ResponseSchema(
         name=_identifier(response_model.__name__),
         schema=schema,
         validate=response_model.model_validate_json,
-        names=names,
+        aliases=names,
     )
 
 
-def _of_schema(schema: dict[str, Any]) -> Shape:
+def _from_json_schema(schema: dict[str, Any]) -> ResponseSchema:
     try:
         import jsonschema
         import referencing
@@ -171,21 +181,23 @@ def _of_schema(schema: dict[str, Any]) -> Shape:
         kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
         kind.check_schema(schema)
     except (jsonschema.SchemaError, RecursionError, TypeError) as error:
-        raise ConfigurationError(f"response_model= is no JSON schema: {_short(error)}.") from error
-    self_contained(schema)
+        raise ConfigurationError(f"response_model= is no JSON schema: {_short_message(error)}.") from error
+    require_self_contained(schema)
     # An empty registry: the default one would fetch what "$ref" names.
     validator = kind(schema, registry=referencing.Registry())
 
     def validate(source: str) -> Any:
-        value = _strict(source)
+        value = _decode_strict(source)
         for error in validator.iter_errors(value):
-            raise Misfit(f"{error.json_path}: {error.message[:200]}")
+            raise SchemaMismatch(f"{error.json_path}: {error.message[:200]}")
         return value
 
-    return Shape(name=_identifier(str(schema.get("title") or "answer")), schema=schema, validate=validate, names={})
+    return ResponseSchema(
+        name=_identifier(str(schema.get("title") or "answer")), schema=schema, validate=validate, aliases={}
+    )
 
 
-def _source(completion: Completion) -> tuple[str | None, str]:
+def _extract_json(completion: Completion) -> tuple[str | None, str]:
     """Return the name of the called tool, or None, and the JSON text of the object."""
     text = completion.text
     if completion.finish_reason == "tool_calls":
@@ -203,16 +215,16 @@ def _source(completion: Completion) -> tuple[str | None, str]:
     return None, text[slice(*span)]
 
 
-def _strict(source: str) -> Any:
+def _decode_strict(source: str) -> Any:
     """Read JSON whose meaning nobody doubts: no key twice, no NaN, no number beyond a float's.
 
     Raises:
         ValueError, RecursionError: it is none, or an integer has more than the 4,300 digits that Python reads.
     """
-    return _STRICT.decode(source)
+    return _STRICT_DECODER.decode(source)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
@@ -220,26 +232,28 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _finite(number: str) -> float:
+def _parse_finite(number: str) -> float:
     value = float(number)
     if not math.isfinite(value):
         raise ValueError(f"{number[:40]} is too large")
     return value
 
 
-def _no_number(constant: str) -> Any:
+def _reject_constant(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
 
 
-_STRICT = json.JSONDecoder(object_pairs_hook=_once, parse_float=_finite, parse_constant=_no_number)
+_STRICT_DECODER = json.JSONDecoder(
+    object_pairs_hook=_reject_duplicate_keys, parse_float=_parse_finite, parse_constant=_reject_constant
+)
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     """Bring a value to what :func:`canonical` writes: numbers as Decimal, sets in order, all else as pydantic does."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, Enum):
-        return _plain(value.value)
+        return _to_plain(value.value)
     if isinstance(value, str):
         return str(value)
     if isinstance(value, (int, float, Decimal)):
@@ -248,16 +262,19 @@ def _plain(value: Any) -> Any:
             raise ValueError(f"{value} is no number")
         return number
     if isinstance(value, Mapping):
-        return {key if isinstance(key, str) else canonical(_plain(key)): _plain(each) for key, each in value.items()}
+        return {
+            key if isinstance(key, str) else canonicalize(_to_plain(key)): _to_plain(each)
+            for key, each in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [_to_plain(each) for each in value]
     if isinstance(value, (set, frozenset)):
-        return sorted((_plain(each) for each in value), key=canonical)
+        return sorted((_to_plain(each) for each in value), key=canonicalize)
     if hasattr(value, "model_dump"):
-        return _plain(value.model_dump())
+        return _to_plain(value.model_dump())
     from pydantic_core import to_jsonable_python
 
-    return _plain(to_jsonable_python(value, fallback=str))
+    return _to_plain(to_jsonable_python(value, fallback=str))
 
 
 def _aliases(name: str, field: Any) -> tuple[str, ...]:
@@ -276,13 +293,13 @@ def _identifier(name: str) -> str:
     return "".join(each if each.isascii() and (each.isalnum() or each in "_-") else "_" for each in name)[:64]
 
 
-def _short(error: BaseException) -> str:
+def _short_message(error: BaseException) -> str:
     """Say an error in one line; pydantic's lists of errors by the first one, with its place."""
     listed = getattr(error, "errors", None)
     if callable(listed) and (errors := listed()):
         first = errors[0]
         place = ".".join(map(str, first.get("loc", ()))) or "the whole"
         return f"{place}: {first.get('msg', '')}"[:300]
-    if isinstance(error, (ValueError, Misfit)) or hasattr(error, "json_path"):
+    if isinstance(error, (ValueError, SchemaMismatch)) or hasattr(error, "json_path"):
         return str(getattr(error, "message", error)).splitlines()[0][:300]
     return f"{type(error).__name__}: {error}"[:300]

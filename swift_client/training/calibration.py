@@ -8,16 +8,16 @@ from swift_client.features.segments import F64
 from swift_client.models import Calibration, IsotonicCalibration, PlattCalibration
 from swift_client.models.gated_linear import sigmoid
 
-ENOUGH_FOR_ISOTONIC = 500
+MIN_ISOTONIC_LABELS = 500
 """Labelled completions from which a free monotone curve beats two numbers."""
 
 
 def calibrate(scores: F64, labels: F64) -> Calibration:
     """Fit the map that suits the number of labels. scores (N,) finite, labels (N,) 0 or 1, N ≥ 1."""
-    return (isotonic if len(scores) >= ENOUGH_FOR_ISOTONIC else platt)(scores, labels)
+    return (fit_isotonic if len(scores) >= MIN_ISOTONIC_LABELS else fit_platt)(scores, labels)
 
 
-def platt(scores: F64, labels: F64) -> PlattCalibration:
+def fit_platt(scores: F64, labels: F64) -> PlattCalibration:
     """Fit sigmoid(a · score + b), a ≥ 0, by Newton's method with Platt's softened targets (Platt 1999, Lin 2007)."""
     right = labels.sum()
     wrong = len(labels) - right
@@ -40,7 +40,7 @@ def platt(scores: F64, labels: F64) -> PlattCalibration:
     return PlattCalibration(a=a, b=weights[1] - a * middle)
 
 
-def isotonic(scores: F64, labels: F64) -> IsotonicCalibration:
+def fit_isotonic(scores: F64, labels: F64) -> IsotonicCalibration:
     """Fit the rising steps nearest to the labels by pooling adjacent violators; lines join the middles of the steps.
 
     Each step is drawn towards the share of all by one label, so that no probability is 0 or 1.

@@ -16,25 +16,25 @@ from swift_client.features.segments import F64, I64
 class Reliability:
     """B bins of equal mass in order of probability: what was said beside what came true."""
 
-    said: F64
+    predicted: F64
     """(B,) mean probability in the bin."""
-    came_true: F64
+    observed: F64
     """(B,) share of right ones in the bin."""
-    count: I64
+    counts: I64
     """(B,) completions in the bin; counts differ by one at most."""
 
     @property
     def error(self) -> float:
         """Expected calibration error: mean |said - came true|, weighted by bin size."""
-        return float((abs(self.said - self.came_true) * self.count).sum() / self.count.sum())
+        return float((abs(self.predicted - self.observed) * self.counts).sum() / self.counts.sum())
 
     @property
     def slope(self) -> float:
         """Least-squares slope of came_true on said, weighted: 1 is calibrated, below 1 too sure; NaN for one value."""
-        weight = self.count / self.count.sum()
-        said = self.said - (weight * self.said).sum()
+        weight = self.counts / self.counts.sum()
+        said = self.predicted - (weight * self.predicted).sum()
         spread = float((weight * said**2).sum())
-        return float((weight * said * self.came_true).sum() / spread) if spread else np.nan
+        return float((weight * said * self.observed).sum() / spread) if spread else np.nan
 
 
 def reliability(probabilities: F64, labels: F64, *, bins: int = 15) -> Reliability:
@@ -44,7 +44,7 @@ def reliability(probabilities: F64, labels: F64, *, bins: int = 15) -> Reliabili
     order = np.argsort(probabilities, kind="stable")
     parts = [part for part in np.array_split(order, bins) if len(part)]
     return Reliability(
-        said=np.array([probabilities[part].mean() for part in parts]),
-        came_true=np.array([labels[part].mean() for part in parts]),
-        count=np.array([len(part) for part in parts], np.int64),
+        predicted=np.array([probabilities[part].mean() for part in parts]),
+        observed=np.array([labels[part].mean() for part in parts]),
+        counts=np.array([len(part) for part in parts], np.int64),
     )

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from swift_client.models import GatedLinearHead, HeadArtifact, HiddenHead, Standardizer
-from swift_client.store import Layout
+from swift_client.store import StateLayout
 from swift_client.training.folds import Dataset
 from swift_client.training.network import Network
 from swift_client.training.recipes import Recipe
 
 
-def logprob_head(network: Network, recipe: Recipe, data: Dataset, **facts: Any) -> HeadArtifact:
+def build_logprob_head(network: Network, recipe: Recipe, data: Dataset, **facts: Any) -> HeadArtifact:
     """Return the head of a recipe that reads logprobs alone; ``facts`` are further fields."""
     head, response = network.export()
     return HeadArtifact(
         features=recipe.features,
         width=data.k_max,
-        standardizer=network.tokens,
+        standardizer=network.token_standardizer,
         head=head,
         response_terms=recipe.terms,
         response=response,
@@ -27,8 +27,8 @@ def logprob_head(network: Network, recipe: Recipe, data: Dataset, **facts: Any) 
     )
 
 
-def hidden_head(
-    network: Network, recipe: Recipe, data: Dataset, layout: Layout, *, provider: str, model: str, **facts: Any
+def build_hidden_head(
+    network: Network, recipe: Recipe, data: Dataset, layout: StateLayout, *, provider: str, model: str, **facts: Any
 ) -> HiddenHead:
     """Return the head of a recipe whose first columns are hidden states, as ``layout`` says.
 
@@ -36,7 +36,7 @@ def hidden_head(
     projected as it appears. What else the recipe reads becomes the head ``beside``, whose bias the first one has.
     """
     head, response = network.export()
-    own, columns = slice(layout.columns), network.tokens
+    own, columns = slice(layout.columns), network.token_standardizer
     gate, reward = (weight[own] / columns.scale[own] for weight in (head.gate_weight, head.reward_weight))
     folded = GatedLinearHead(
         gate_weight=gate,
@@ -69,7 +69,7 @@ def hidden_head(
         layers=layout.layers,
         width=layout.width or layout.vocabulary,
         moment=layout.moment,
-        beside=beside,
+        logprob_head=beside,
         provider=provider,
         model=model,
         **facts,

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from swift_client.dataset.question_samples import Group, trainable
+from swift_client.dataset.question_samples import Group, trainable_indices
 from swift_client.errors import ConfigurationError
 from swift_client.features import FEATURES, TokenTable, column_names, response_columns, token_columns
-from swift_client.features.segments import F64, I64, offsets_of
+from swift_client.features.segments import F64, I64, segment_offsets
 from swift_client.models import Standardizer
 from swift_client.types import F16, F32
 
-SMALLEST_SCALE = 1e-4
+MIN_SCALE = 1e-4
 """Deviation below which a column counts as constant: float16 rounding must not become a signal."""
 
 
@@ -32,49 +32,51 @@ SMALLEST_SCALE = 1e-4
 class Moments:
     """Moments of the tokens of Q questions."""
 
-    tokens: I64
+    token_counts: I64
     """(Q,) how many."""
     mean: F64
     """(Q, d)."""
-    squares: F64
+    squared_deviations: F64
     """(Q, d) sums of squared distances from the question's mean."""
 
     @classmethod
-    def of(cls, rows: F32) -> Moments:
+    def from_rows(cls, rows: F32) -> Moments:
         """Return the moments of one question's tokens (S, d)."""
         mean = rows.mean(axis=0, dtype=np.float64)
         distance = rows - mean
         squares = np.square(distance, out=distance).sum(axis=0)
-        return cls(tokens=np.array([len(rows)]), mean=mean[None], squares=squares[None])
+        return cls(token_counts=np.array([len(rows)]), mean=mean[None], squared_deviations=squares[None])
 
     @classmethod
-    def joined(cls, parts: Sequence[Moments]) -> Moments:
+    def concatenate(cls, parts: Sequence[Moments]) -> Moments:
         """Return the questions of all parts."""
         return cls(
-            tokens=np.concatenate([part.tokens for part in parts]),
+            token_counts=np.concatenate([part.token_counts for part in parts]),
             mean=np.concatenate([part.mean for part in parts]),
-            squares=np.concatenate([part.squares for part in parts]),
+            squared_deviations=np.concatenate([part.squared_deviations for part in parts]),
         )
 
-    def select(self, kept: NDArray[np.bool_]) -> Moments:
+    def select(self, mask: NDArray[np.bool_]) -> Moments:
         """Return the questions that are ``kept`` (Q,)."""
-        return Moments(tokens=self.tokens[kept], mean=self.mean[kept], squares=self.squares[kept])
+        return Moments(
+            token_counts=self.token_counts[mask], mean=self.mean[mask], squared_deviations=self.squared_deviations[mask]
+        )
 
     def standardizer(self) -> Standardizer:
         """Return mean and deviation over all tokens: squares within questions, and between their means."""
-        share = self.tokens / self.tokens.sum()
+        share = self.token_counts / self.token_counts.sum()
         mean = share @ self.mean
-        scale = np.sqrt(self.squares.sum(axis=0) / self.tokens.sum() + share @ (self.mean - mean) ** 2)
-        return Standardizer(mean=mean, scale=np.where(scale > SMALLEST_SCALE, scale, 1.0))
+        scale = np.sqrt(self.squared_deviations.sum(axis=0) / self.token_counts.sum() + share @ (self.mean - mean) ** 2)
+        return Standardizer(mean=mean, scale=np.where(scale > MIN_SCALE, scale, 1.0))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Matrix:
+class FeatureMatrix:
     """N labelled completions of Q questions, S tokens in all; the completions of a question stand side by side."""
 
     values: F16
     """(≥ S, d) token features, on disk: rows of the completions that were built together, selected or not."""
-    first: I64
+    first_rows: I64
     """(N,) row of each completion's first token."""
     lengths: I64
     """(N,) tokens of each completion, at least one."""
@@ -88,30 +90,30 @@ class Matrix:
     """Of the tokens of each question."""
 
     @cached_property
-    def tokens(self) -> Standardizer:
+    def token_standardizer(self) -> Standardizer:
         """Mean and deviation of the d columns over the S tokens."""
         return self.moments.standardizer()
 
-    def select(self, kept: NDArray[np.bool_]) -> Matrix:
+    def select(self, mask: NDArray[np.bool_]) -> FeatureMatrix:
         """Return the questions that are ``kept`` (Q,), numbered anew; the token features are shared."""
-        here = kept[self.question]
-        return Matrix(
+        here = mask[self.question]
+        return FeatureMatrix(
             values=self.values,
-            first=self.first[here],
+            first_rows=self.first_rows[here],
             lengths=self.lengths[here],
             terms=self.terms[here],
             labels=self.labels[here],
-            question=(np.cumsum(kept) - 1)[self.question[here]],
-            moments=self.moments.select(kept),
+            question=(np.cumsum(mask) - 1)[self.question[here]],
+            moments=self.moments.select(mask),
         )
 
     @property
-    def starts(self) -> I64:
+    def question_offsets(self) -> I64:
         """(Q+1,) question q owns the completions ``starts[q]:starts[q + 1]``."""
         return np.searchsorted(self.question, np.arange(self.question[-1] + 2)).astype(np.int64)
 
 
-class MatrixBuilder:
+class FeatureMatrixBuilder:
     """Takes questions one by one, so that their completions need not be in memory together.
 
     Each token's row begins with the first ``states`` numbers of its captured hidden states.
@@ -119,15 +121,20 @@ class MatrixBuilder:
     A context manager: its file is closed at the end, and lives on without a name in the Matrix that maps it.
     """
 
-    def __init__(self, features: Sequence[str], terms: Sequence[str], *, width: int, states: int = 0) -> None:
-        self._features, self._terms, self._width, self._states = tuple(features), tuple(terms), width, states
-        self._columns = states + len(column_names(FEATURES, features, width=width))
-        with _room_on_disk():
+    def __init__(self, features: Sequence[str], terms: Sequence[str], *, width: int, state_columns: int = 0) -> None:
+        self._features, self._terms, self._width, self._state_columns = (
+            tuple(features),
+            tuple(terms),
+            width,
+            state_columns,
+        )
+        self._columns = state_columns + len(column_names(FEATURES, features, width=width))
+        with _translate_disk_errors():
             self._file = tempfile.TemporaryFile(prefix="swift-client-", suffix=".features")  # noqa: SIM115
         self._lengths: list[I64] = []
         self._term_rows: list[F32] = []
         self._labels: list[F64] = []
-        self._counts: list[int] = []
+        self._completion_counts: list[int] = []
         self._moments: list[Moments] = []
 
     def __enter__(self) -> Self:
@@ -137,16 +144,16 @@ class MatrixBuilder:
         with contextlib.suppress(OSError):  # what a full disk did not take has been told
             self._file.close()
 
-    def add(self, group: Group, answers: Sequence[int | None], *, k: int) -> bool:
+    def add(self, group: Group, answer_groups: Sequence[int | None], *, k: int) -> bool:
         """Add a question's labelled, whole completions that have tokens; return whether there were any.
 
         ``answers`` (N,) are equal for equal answers. Raises ConfigurationError for a logprob that is NaN and for a
         full disk, or hidden states that are not there or of another size.
         """
-        kept = trainable(group)
+        kept = trainable_indices(group)
         if not len(kept):
             return False
-        table = TokenTable(group.completions, width=self._width, k=k, groups=answers)
+        table = TokenTable(group.completions, width=self._width, k=k, groups=answer_groups)
         try:
             terms = response_columns(table, self._terms).values[kept]
             alone = TokenTable([group.completions[at] for at in kept], width=self._width, k=k)
@@ -156,51 +163,51 @@ class MatrixBuilder:
                 f"Question {group.question_id}: {error}", hint="Leave this question out, or sample it again."
             ) from error
         rows = features.values
-        if self._states:
-            rows = np.concatenate([self._states_of(group, kept, np.diff(features.offsets)), rows], axis=1)
-        with _room_on_disk():
+        if self._state_columns:
+            rows = np.concatenate([self._gather_states(group, kept, np.diff(features.offsets)), rows], axis=1)
+        with _translate_disk_errors():
             # torch rounds to float16 as numpy does, fifty times as fast.
             self._file.write(torch.from_numpy(rows).half().numpy().data)
         self._lengths.append(np.diff(features.offsets))
         self._term_rows.append(terms)
         self._labels.append(group.labels[kept])
-        self._counts.append(len(kept))
-        self._moments.append(Moments.of(rows))
+        self._completion_counts.append(len(kept))
+        self._moments.append(Moments.from_rows(rows))
         return True
 
-    def _states_of(self, group: Group, kept: I64, lengths: I64) -> F32:
+    def _gather_states(self, group: Group, positions: I64, lengths: I64) -> F32:
         """Return the hidden states of the tokens of the ``kept`` completions, end to end."""
-        found = [group.completions[at].hidden_states for at in kept]
+        found = [group.completions[at].hidden_states for at in positions]
         for states, length in zip(found, lengths, strict=True):
-            if states is None or states.shape != (length, self._states):
+            if states is None or states.shape != (length, self._state_columns):
                 shape = "no hidden states" if states is None else f"hidden states {states.shape}"
                 raise ConfigurationError(
                     f"Question {group.question_id}: a completion of {length} tokens has {shape}, not "
-                    f"{self._states} a token.",
+                    f"{self._state_columns} a token.",
                     hint="Capture all samples with the same model and the same layers.",
                 )
         return np.concatenate([states for states in found if states is not None]).astype(np.float32)
 
-    def build(self) -> Matrix:
+    def build(self) -> FeatureMatrix:
         """Return all that was added, at least one question."""
-        with _room_on_disk():
+        with _translate_disk_errors():
             self._file.flush()
         lengths = np.concatenate(self._lengths)
-        offsets = offsets_of(lengths)
-        return Matrix(
+        offsets = segment_offsets(lengths)
+        return FeatureMatrix(
             # torch wants a writable array; copy-on-write gives it one and leaves the file alone.
             values=np.memmap(self._file, np.float16, "c", shape=(int(offsets[-1]), self._columns)),
-            first=offsets[:-1],
+            first_rows=offsets[:-1],
             lengths=lengths,
             terms=np.concatenate(self._term_rows),
             labels=np.concatenate(self._labels),
-            question=np.repeat(np.arange(len(self._counts)), self._counts),
-            moments=Moments.joined(self._moments),
+            question=np.repeat(np.arange(len(self._completion_counts)), self._completion_counts),
+            moments=Moments.concatenate(self._moments),
         )
 
 
 @contextlib.contextmanager
-def _room_on_disk() -> Iterator[None]:
+def _translate_disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -209,8 +216,8 @@ def _room_on_disk() -> Iterator[None]:
         ) from error
 
 
-def thinned(
-    group: Group, answers: Sequence[int | None], rng: np.random.Generator, *, k_min: int, k_max: int
+def subsample(
+    group: Group, answer_groups: Sequence[int | None], rng: np.random.Generator, *, k_min: int, k_max: int
 ) -> tuple[Group, list[int | None], int]:
     """Return a random part of the question, at least two completions, its answers, and a random k."""
     size = int(rng.integers(min(2, len(group.completions)), len(group.completions) + 1))
@@ -221,4 +228,4 @@ def thinned(
         labels=group.labels[kept],
         family=group.family,
     )
-    return part, [answers[at] for at in kept], int(rng.integers(k_min, k_max + 1))
+    return part, [answer_groups[at] for at in kept], int(rng.integers(k_min, k_max + 1))

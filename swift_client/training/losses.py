@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from swift_client.features.segments import F64, I64
-from swift_client.training.metrics import pairs_of
+from swift_client.training.metrics import make_pairs
 
 ALPHA = 0.01
 """Of InfoNCA and NCA, as the official code sets it."""
@@ -23,24 +23,24 @@ class Labels(NamedTuple):
 
     values: Tensor
     """(N,) 1 right, 0 wrong."""
-    right: Tensor
+    right_positions: Tensor
     """(P,) positions of the right ones of the pairs."""
-    wrong: Tensor
+    wrong_positions: Tensor
     """(P,) positions of the wrong ones."""
-    weight: Tensor
+    pair_weights: Tensor
     """(P,) 1 / pairs of the question, so that each mixed question counts once."""
     question: Tensor
     """(N,) number of the question, 0..Q-1."""
 
     @classmethod
-    def of(cls, labels: F64, question: I64, *, dtype: torch.dtype, device: torch.device) -> Labels:
+    def from_arrays(cls, labels: F64, question: I64, *, dtype: torch.dtype, device: torch.device) -> Labels:
         """Pair ``labels`` (N,) up within each ``question`` (N,)."""
-        pairs = pairs_of(labels, question)
-        _, owner, count = np.unique(question[pairs.right], return_inverse=True, return_counts=True)
+        pairs = make_pairs(labels, question)
+        _, owner, count = np.unique(question[pairs.positives], return_inverse=True, return_counts=True)
         return cls(
             torch.as_tensor(labels, dtype=dtype, device=device),
-            torch.as_tensor(pairs.right, device=device),
-            torch.as_tensor(pairs.wrong, device=device),
+            torch.as_tensor(pairs.positives, device=device),
+            torch.as_tensor(pairs.negatives, device=device),
             torch.as_tensor(1.0 / count[owner], dtype=dtype, device=device),
             torch.as_tensor(np.unique(question, return_inverse=True)[1], device=device),
         )
@@ -56,13 +56,13 @@ def pairwise(scores: Tensor, labels: Labels) -> Tensor:
 
     What makes a question hard cancels, so only what tells its completions apart is learned. 0 without mixed questions.
     """
-    if not len(labels.right):
+    if not len(labels.right_positions):
         return scores.sum() * 0.0
-    loss = softplus(scores[labels.wrong] - scores[labels.right])
-    return (loss * labels.weight).sum() / labels.weight.sum()
+    loss = softplus(scores[labels.wrong_positions] - scores[labels.right_positions])
+    return (loss * labels.pair_weights).sum() / labels.pair_weights.sum()
 
 
-def both(scores: Tensor, labels: Labels) -> Tensor:
+def bce_and_pairwise(scores: Tensor, labels: Labels) -> Tensor:
     """Average :func:`bce` and :func:`pairwise`: the first sets the level, the second the order."""
     return (bce(scores, labels) + pairwise(scores, labels)) / 2
 
@@ -77,7 +77,7 @@ def infonca(scores: Tensor, labels: Labels) -> Tensor:
 
     InfoNCA (arXiv 2402.05369, eq. 7): with α near 0 the weight is spread evenly over the right ones.
     """
-    weight, count = _wanted(labels)
+    weight, count = _target_weights(labels)
     return -(weight * _log_softmax(scores, labels.question)).sum() / count
 
 
@@ -86,12 +86,12 @@ def nca(scores: Tensor, labels: Labels) -> Tensor:
 
     NCA (arXiv 2402.05369, eq. 12), which also sets the level of the scores.
     """
-    weight, count = _wanted(labels)
+    weight, count = _target_weights(labels)
     size = torch.bincount(labels.question).to(scores.dtype)[labels.question]
     return (weight * softplus(-scores) + softplus(scores) / size).sum() / count
 
 
-def _wanted(labels: Labels) -> tuple[Tensor, int]:
+def _target_weights(labels: Labels) -> tuple[Tensor, int]:
     """Return softmax(label / α) of each completion within its question, and the number of questions."""
     return _log_softmax(labels.values / ALPHA, labels.question).exp(), int(labels.question.max()) + 1
 
@@ -110,7 +110,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
     {
         "bce": bce,
         "pairwise": pairwise,
-        "both": both,
+        "both": bce_and_pairwise,
         "hinge": hinge,
         "infonca": infonca,
         "nca": nca,

@@ -14,13 +14,13 @@ from swift_client.training.calibration_metrics import reliability
 class Pairs(NamedTuple):
     """Every right completion beside every wrong one of the same question. P pairs."""
 
-    right: I64
+    positives: I64
     """(P,) positions of the right ones."""
-    wrong: I64
+    negatives: I64
     """(P,) positions of the wrong ones."""
 
 
-def pairs_of(labels: NDArray[np.float64], question: I64) -> Pairs:
+def make_pairs(labels: NDArray[np.float64], question: I64) -> Pairs:
     """Return the pairs; none for a question whose completions are all right or all wrong."""
     _, question = np.unique(question, return_inverse=True)
     order = np.argsort(question, kind="stable")
@@ -39,13 +39,13 @@ def within_question_auroc(scores: F64, labels: F64, question: I64) -> float:
     Pairs are pooled over questions: CISC's within-question discrimination (arXiv 2502.06233). Of all measures it is
     the one that says whether scores can help to choose.
     """
-    won, pairs = _duels(scores, labels, question)
+    won, pairs = _mixed_pair_wins(scores, labels, question)
     return float(won.sum() / pairs.sum()) if pairs.any() else np.nan
 
 
 def bootstrap_auroc(scores: F64, labels: F64, question: I64, *, resamples: int = 1000, seed: int = 0) -> F64:
     """Return within-question AUROC of ``resamples`` draws of questions with replacement; none without pairs."""
-    won, pairs = _duels(scores, labels, question)
+    won, pairs = _mixed_pair_wins(scores, labels, question)
     if not len(pairs):
         return np.zeros(0)
     draws = np.random.default_rng(seed).integers(len(pairs), size=(resamples, len(pairs)))
@@ -72,17 +72,17 @@ def expected_calibration_error(probabilities: F64, labels: F64, *, bins: int = 1
     return reliability(probabilities, labels, bins=bins).error
 
 
-def duels(scores: F64, labels: F64, question: I64, *, questions: int) -> tuple[F64, F64]:
+def pair_wins(scores: F64, labels: F64, question: I64, *, questions: int) -> tuple[F64, F64]:
     """Return for each question, numbered 0..questions-1, the pairs won (ties a half) and the pairs there are."""
-    pairs = pairs_of(labels, question)
-    left, right = scores[pairs.right], scores[pairs.wrong]
-    owner = question[pairs.right]
+    pairs = make_pairs(labels, question)
+    left, right = scores[pairs.positives], scores[pairs.negatives]
+    owner = question[pairs.positives]
     won = np.bincount(owner, weights=(left > right) + 0.5 * (left == right), minlength=questions).astype(np.float64)
     return won, np.bincount(owner, minlength=questions).astype(np.float64)
 
 
-def _duels(scores: F64, labels: F64, question: I64) -> tuple[F64, F64]:
+def _mixed_pair_wins(scores: F64, labels: F64, question: I64) -> tuple[F64, F64]:
     """Return the same for mixed questions only, whatever their numbers."""
     known, number = np.unique(question, return_inverse=True)
-    won, pairs = duels(scores, labels, number.astype(np.int64), questions=len(known))
+    won, pairs = pair_wins(scores, labels, number.astype(np.int64), questions=len(known))
     return won[pairs > 0], pairs[pairs > 0]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from swift_client.models import GatedLinearHead, ResponseWeights, Standardizer
-from swift_client.models.gated_linear import GATES_AT_LEAST
+from swift_client.models.gated_linear import GATE_SUM_EPS
 
 
 class Batch(NamedTuple):
@@ -56,43 +56,48 @@ class Network(nn.Module):
     terms_mean: Tensor
     terms_scale: Tensor
 
-    def __init__(self, tokens: Standardizer, terms: Standardizer, *, dtype: torch.dtype) -> None:
+    def __init__(
+        self, token_standardizer: Standardizer, term_standardizer: Standardizer, *, dtype: torch.dtype
+    ) -> None:
         super().__init__()
-        self.fused = nn.Linear(len(tokens.mean), 2, dtype=dtype)
-        self.response = nn.Parameter(torch.zeros(len(terms.mean), dtype=dtype))
-        for name, part in (("tokens", tokens), ("terms", terms)):
+        self.token_linear = nn.Linear(len(token_standardizer.mean), 2, dtype=dtype)
+        self.response_weights = nn.Parameter(torch.zeros(len(term_standardizer.mean), dtype=dtype))
+        for name, part in (("tokens", token_standardizer), ("terms", term_standardizer)):
             self.register_buffer(f"{name}_mean", torch.as_tensor(part.mean, dtype=dtype))
             self.register_buffer(f"{name}_scale", torch.as_tensor(part.scale, dtype=dtype))
-        self.tokens, self._terms, self._gated = tokens, terms, True
+        self.token_standardizer, self._term_standardizer, self._use_gate = token_standardizer, term_standardizer, True
 
-    def start_at_zero(self) -> None:
+    def zero_weights(self) -> None:
         """Start from all gates half open and all rewards 0, where the score is a plain mean."""
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
 
-    def leave_out_the_gate(self) -> None:
+    def disable_gate(self) -> None:
         """Hold all gates half open, so that the score is the plain mean of the rewards, now and in training."""
-        self._gated = False
+        self._use_gate = False
         with torch.no_grad():
-            self.fused.weight[0], self.fused.bias[0] = 0.0, 0.0
+            self.token_linear.weight[0], self.token_linear.bias[0] = 0.0, 0.0
 
     def forward(self, batch: Batch) -> Tensor:
         """Return R = Σ g·r / max(Σ g, 1e-8) + response terms, (N,)."""
-        dtype = self.fused.weight.dtype
-        weight = self.fused.weight / self.tokens_scale
-        bias = self.fused.bias - weight @ self.tokens_mean
+        dtype = self.token_linear.weight.dtype
+        weight = self.token_linear.weight / self.tokens_scale
+        bias = self.token_linear.bias - weight @ self.tokens_mean
         fused: Tensor = _Linear.apply(weight, bias, *batch.blocks)  # type: ignore[no-untyped-call]  # torch's
-        gates = torch.sigmoid(fused[:, 0] if self._gated else torch.zeros_like(fused[:, 0]))
+        gates = torch.sigmoid(fused[:, 0] if self._use_gate else torch.zeros_like(fused[:, 0]))
         sums = torch.segment_reduce(
             torch.stack([gates * fused[:, 1], gates], dim=1), "sum", lengths=batch.lengths, axis=0, unsafe=True
         )
         terms = (batch.terms.to(dtype) - self.terms_mean) / self.terms_scale
-        return sums[:, 0] / sums[:, 1].clamp(min=GATES_AT_LEAST) + terms @ self.response
+        return sums[:, 0] / sums[:, 1].clamp(min=GATE_SUM_EPS) + terms @ self.response_weights
 
     def export(self) -> tuple[GatedLinearHead, ResponseWeights]:
         """Return the weights as numpy serves them."""
         weight, bias, response = (
-            part.detach().cpu().double().numpy() for part in (self.fused.weight, self.fused.bias, self.response)
+            part.detach().cpu().double().numpy()
+            for part in (self.token_linear.weight, self.token_linear.bias, self.response_weights)
         )
         head = GatedLinearHead(gate_weight=weight[0], gate_bias=bias[0], reward_weight=weight[1], reward_bias=bias[1])
-        return head, ResponseWeights(mean=self._terms.mean, scale=self._terms.scale, weight=response)
+        return head, ResponseWeights(
+            mean=self._term_standardizer.mean, scale=self._term_standardizer.scale, weight=response
+        )

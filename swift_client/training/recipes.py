@@ -11,7 +11,7 @@ from swift_client.dataset.stored import States
 from swift_client.errors import ConfigurationError
 from swift_client.features import DEFAULT_FEATURES, DEFAULT_RESPONSE_TERMS, THINKING_TERMS
 
-Loss = Literal["bce", "hinge", "pairwise", "both", "infonca", "nca"]
+LossName = Literal["bce", "hinge", "pairwise", "both", "infonca", "nca"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Recipe:
     """Whether each question is also shown with fewer completions and shorter lists: the head then works on those."""
     start: Literal["zero", "linear"]
     """"zero": all weights 0; "linear": torch's own random start of a Linear."""
-    loss: Loss
+    loss: LossName
     """Row of LOSSES."""
     precision: Literal["float32", "float64"]
     optimizer: Literal["Adam", "AdamW"]
@@ -133,6 +133,6 @@ def recipe_of(
             known = ", ".join(key for key, each in RECIPES.items() if each.states == "layers")
             raise ConfigurationError(f'The recipe "{name}" reads no hidden states.', hint=f"These do: {known}.")
         row = replace(row, layers=tuple(layers))
-    if loss is not None and loss not in get_args(Loss):
-        raise ConfigurationError(f"There is no loss {loss!r}.", hint=f"Known: {', '.join(get_args(Loss))}.")
-    return replace(row, loss=cast(Loss, loss or row.loss), gate=gate and row.gate)
+    if loss is not None and loss not in get_args(LossName):
+        raise ConfigurationError(f"There is no loss {loss!r}.", hint=f"Known: {', '.join(get_args(LossName))}.")
+    return replace(row, loss=cast(LossName, loss or row.loss), gate=gate and row.gate)

@@ -9,7 +9,7 @@ import torch
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def single_thread() -> Iterator[None]:
     """Compute on one thread: sums then have one order on every machine, and busy cores do not wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

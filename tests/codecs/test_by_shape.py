@@ -49,7 +49,7 @@ def test_every_formats_replies_and_streams_are_recognised(writer: Writer, case: 
     for part in parts(writer, case):
         for data in (writer.whole(part), writer.streamed(part, 2)):
             whole_or_chat = (writer.codec, "openai_chat") if data.startswith(b"data:") else (writer.codec,)
-            assert detect.codec_of(data) in whole_or_chat
+            assert detect.detect_codec(data) in whole_or_chat
             same(detect.parse(data, token_ids=True), module(writer).parse(data, token_ids=True))
 
 
@@ -164,7 +164,7 @@ def test_a_line_of_googles_batches_is_its_reply() -> None:
 def test_what_is_no_reply_of_any_format_is_one_clear_error(data: bytes) -> None:
     for otherwise in ("openai_chat", "gemini", "anthropic", "openai_responses"):
         with pytest.raises(ResponseDecodeError):
-            detect.parse(data, otherwise=otherwise)
+            detect.parse(data, default_codec=otherwise)
 
 
 def test_an_object_of_your_own_may_answer_in_any_format() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swift_client.adapters import CODECS, Codec
-from swift_client.adapters.codecs.reply import canonical_calls
+from swift_client.adapters.codecs.reply import canonical_tool_calls
 from swift_client.adapters.providers.provider import Reply
 from swift_client.errors import ResponseDecodeError
 from swift_client.types import Completion
@@ -56,7 +56,7 @@ def as_said(reply: Reply, case: Case, writer: Writer) -> None:
             thought = replace(alone, text=wanted.thought, tokens=wanted.thinking)
             assert got.thinking is not None
             numbers(got.thinking, plain_completion(chat_choice(thought, 0), case.k))
-        assert got.text == (canonical_calls(wanted.calls) if wanted.calls else wanted.text)
+        assert got.text == (canonical_tool_calls(wanted.calls) if wanted.calls else wanted.text)
         assert got.finish_reason == wanted.finish
         assert (got.thinking.text if got.thinking else "") == wanted.thought
         if plain is None or not plain.tokens:

@@ -108,7 +108,7 @@ def hidden_head() -> HiddenHead:
             gate_weight=np.linspace(-1, 1, 6), gate_bias=0.5, reward_weight=np.linspace(1, -1, 6), reward_bias=0.0
         ),
         moment="read",
-        beside=HeadArtifact(
+        logprob_head=HeadArtifact(
             features=("logprob",),
             width=K,
             standardizer=Standardizer(mean=[-0.5], scale=[0.5]),

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from swift_client import Completion, Selection, SwiftReranker
-from swift_client.models import AnyHead, HiddenHead, load, look, save
-from swift_client.store import Layout, StateFile, StoredQuestion
+from swift_client.models import AnyHead, HiddenHead, load, save, scan
+from swift_client.store import StateFile, StateLayout, StoredQuestion
 from swift_client.training import Group, StoredGroups, collect
 from tests.face.frozen import FILES, REGENERATE, recorded
 from tests.face.made import QUESTIONS, Fixed, completions, head, hidden_head, states
@@ -39,7 +39,7 @@ def stored(path: Path, provider: Fixed) -> Selection:
 
 def capture(path: Path) -> Path:
     """Write the hidden states beside a samples file."""
-    with StateFile(path, write=Layout(layers=(1, 2), width=3)) as file:
+    with StateFile(path, write_layout=StateLayout(layers=(1, 2), width=3)) as file:
         for question in range(len(QUESTIONS)):
             made = [Completion(text="x", hidden_states=states(10 * question + at)) for at in range(3)]
             file.append(f"q{question}", range(3), made)
@@ -92,14 +92,14 @@ def test_a_head_is_read_with_all_that_it_holds(name: str, files: Path) -> None:
     read, made = load(files / name), HEADS[name]
     assert type(read) is type(made)
     assert read.acceptances == made.acceptances
-    for fact in ("provider", "model", "training", "licence", "width", "k_min", "k_max", "name", "helps"):
+    for fact in ("provider", "model", "training", "licence", "width", "k_min", "k_max", "name", "beats_majority"):
         assert getattr(read, fact) == getattr(made, fact)
     for part in ("gate_weight", "gate_bias", "reward_weight", "reward_bias"):
         assert np.array_equal(getattr(read.head, part), getattr(made.head, part))
     if isinstance(read, HiddenHead):
         assert (read.layers, read.moment) == ((1, 2), "read")
-        assert read.beside is not None
-        assert read.beside.features == ("logprob",)
+        assert read.logprob_head is not None
+        assert read.logprob_head.features == ("logprob",)
 
 
 def scored(head: str | Path, provider: str | Fixed, model: str) -> list[list[float | None]]:
@@ -112,7 +112,7 @@ def scored(head: str | Path, provider: str | Fixed, model: str) -> list[list[flo
 def test_heads_give_fixed_completions_the_recorded_scores(files: Path) -> None:
     """Also the packaged ones, by their names."""
     found = {"head": scored(files / "head.safetensors", Fixed(), "m")}
-    for shelved in look().heads:
+    for shelved in scan().heads:
         found[shelved.name] = scored(shelved.name, shelved.provider, shelved.model)
     frozen = recorded("head-scores", found)
     assert list(found) == list(frozen)

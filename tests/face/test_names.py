@@ -28,10 +28,10 @@ PUBLIC: dict[str, tuple[str, ...]] = {
     "swift_client.adapters": ("Capabilities", "Provider", "capabilities_of", "resolve"),
     "swift_client.adapters.huggingface": ("HuggingFaceModel",),
     "swift_client.adapters.reward_model": tuple(reward_model.__all__),
-    "swift_client.answers": ("equal", "normal", "read"),
+    "swift_client.answers": ("are_equal", "normalize", "read"),
     "swift_client.features": ("response_terms", "token_features"),
-    "swift_client.pocket.questions": ("Question", "questions", "split_of", "worked"),
-    "swift_client.scorers": ("score", "wepr"),
+    "swift_client.pocket.questions": ("Question", "questions", "split_of", "worked_examples"),
+    "swift_client.scorers": ("score",),
     "swift_client.stopping": ("StoppingRule", "stopping_rule"),
     "swift_client.store": ("Meta", "SampleStore", "StoredQuestion"),
 }
@@ -105,10 +105,10 @@ def test_the_rows_of_the_tables_stay_since_heads_and_scripts_name_them() -> None
     golden(
         "rows",
         {
-            "SCORERS": {name: row.needs for name, row in SCORERS.items()},
-            "FEATURES": {name: [row.columns, row.needs, row.default] for name, row in features.FEATURES.items()},
+            "SCORERS": {name: row.min_ranks for name, row in SCORERS.items()},
+            "FEATURES": {name: [row.columns, row.min_ranks, row.default] for name, row in features.FEATURES.items()},
             "RESPONSE_TERMS": {
-                name: [row.columns, row.needs, row.default] for name, row in features.RESPONSE_TERMS.items()
+                name: [row.columns, row.min_ranks, row.default] for name, row in features.RESPONSE_TERMS.items()
             },
             "DEFAULT_FEATURES": features.DEFAULT_FEATURES,
             "DEFAULT_RESPONSE_TERMS": features.DEFAULT_RESPONSE_TERMS,
@@ -127,8 +127,8 @@ def test_the_rows_of_the_tables_stay_since_heads_and_scripts_name_them() -> None
                 }
                 for name, row in STOPPING_RULES.items()
             },
-            "FAMILIES": [pocket.FAMILIES, dict(pocket.TRAINED_LEVELS), dict(pocket.ASKED_LEVELS)],
-            "NO_BETTER": models.NO_BETTER,
+            "FAMILIES": [pocket.FAMILIES, dict(pocket.TRAINED_LEVELS), dict(pocket.DEFAULT_LEVELS)],
+            "NO_BETTER": models.NO_BETTER_VERDICT,
         },
     )
 

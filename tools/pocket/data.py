@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from swift_client.pocket.questions import Question, worked
+from swift_client.pocket.questions import Question, worked_examples
 from tools.pocket.stages import Stage
 from tools.pocket.tokenizer import prompt_text, solution_text, train_tokenizer
 
@@ -28,7 +28,7 @@ class Batch:
 
 def learn_tokenizer(seed: int, vocabulary: int) -> Tokenizer:
     """Learn the tokenizer from training questions and their solutions."""
-    texts = (text for q, solution in worked(TOKENIZER_QUESTIONS, seed=seed) for text in (q.prompt, solution))
+    texts = (text for q, solution in worked_examples(TOKENIZER_QUESTIONS, seed=seed) for text in (q.prompt, solution))
     return train_tokenizer(texts, vocabulary)
 
 
@@ -54,7 +54,7 @@ def curriculum(stage: Stage) -> Iterator[tuple[Question, str]]:
     """
     for top in count(stage.first):
         levels = {family: range(1, min(top, highest) + 1) for family, highest in stage.levels.items()}
-        yield from worked(stage.ramp, seed=1_000 * stage.seed + top, families=stage.turns, levels=levels)
+        yield from worked_examples(stage.ramp, seed=1_000 * stage.seed + top, families=stage.turns, levels=levels)
 
 
 def batches(rows: Iterator[tuple[list[int], int]], tokens: int, *, seed: int, window: int = 2_048) -> Iterator[Batch]:

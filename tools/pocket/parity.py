@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from swift_client.pocket.questions import questions, worked
+from swift_client.pocket.questions import questions, worked_examples
 from swift_client.pocket.server import PACKAGED_MODEL, PocketServer
 from tools.pocket.loopback import post
 from tools.pocket.model import PocketModel
@@ -84,7 +84,7 @@ def differing_texts(gguf: Path, tokenizer: Tokenizer, texts: Sequence[str]) -> l
 
 def compare_tokens(gguf: Path, tokenizer: Tokenizer, n: int) -> tuple[int, int]:
     """Split ``n`` generated questions with their solutions; return (texts, texts with other ids)."""
-    drawn = worked(n, seed=11, split="test")
+    drawn = worked_examples(n, seed=11, split="test")
     texts = [prompt_text(question.prompt) + solution_text(solution) for question, solution in drawn]
     return n, len(differing_texts(gguf, tokenizer, texts))
 

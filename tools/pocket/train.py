@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
-from swift_client.pocket.questions import FAMILIES, worked
+from swift_client.pocket.questions import FAMILIES, worked_examples
 from tools.pocket import checkpoint, evaluate
 from tools.pocket.data import Batch, batches, curriculum, encoded, learn_tokenizer
 from tools.pocket.export import write_gguf
@@ -61,7 +61,7 @@ def learning_rate(step: int, stage: Stage) -> float:
 @torch.no_grad()
 def validation_loss(model: PocketModel, tokenizer: Tokenizer, family: str, device: torch.device) -> float:
     """Mean loss over 96 validation questions of ``family``."""
-    rows = encoded(tokenizer, worked(96, seed=1, split="validation", families=[family]))
+    rows = encoded(tokenizer, worked_examples(96, seed=1, split="validation", families=[family]))
     losses = [
         (loss_of(model, batch, device), int((batch.targets >= 0).sum())) for batch in batches(rows, 8_192, seed=0)
     ]

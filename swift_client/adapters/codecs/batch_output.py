@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from msgspec import Raw, Struct
 
-from swift_client.adapters.codecs.lenient_json import filled, lenient
-from swift_client.adapters.codecs.openai_batch import answered, unanswered
+from swift_client.adapters.codecs.lenient_json import decode_or_none, has_value
+from swift_client.adapters.codecs.openai_batch import failed_request_error, parse_output_line
 from swift_client.adapters.transport import error_responses
 
 
-class _Line(Struct):
+class _BatchLine(Struct):
     custom_id: Raw = Raw()
     """OpenAI's and Anthropic's name of the request."""
     response: Raw = Raw()
@@ -21,44 +21,44 @@ class _Line(Struct):
     """Anthropic's."""
 
 
-class _Result(Struct):
+class _AnthropicResult(Struct):
     type: Raw = Raw()
     message: Raw = Raw()
     error: Raw = Raw()
 
 
-def body_of(data: bytes) -> bytes | None:
+def extract_body(data: bytes) -> bytes | None:
     """Return the reply inside a line of a batch's output; None where ``data`` is no such line.
 
     Raises:
         ProviderError: the request failed, or never had its turn.
     """
-    line = lenient(data, _Line)
+    line = decode_or_none(data, _BatchLine)
     if line is None:
         return None
-    if filled(line.custom_id) and filled(line.result):
-        return _anthropic(line.result)
-    if filled(line.custom_id) and (filled(line.response) or filled(line.error)):
-        found = answered(data)
+    if has_value(line.custom_id) and has_value(line.result):
+        return _anthropic_body(line.result)
+    if has_value(line.custom_id) and (has_value(line.response) or has_value(line.error)):
+        found = parse_output_line(data)
         if found is None:
             return None
-        if found.problem:
-            raise found.problem
+        if found.error:
+            raise found.error
         return found.body
-    if filled(line.key) and filled(line.error):
-        raise error_responses.from_error_object(lenient(line.error, object))
-    return bytes(line.response) if filled(line.response) else None
+    if has_value(line.key) and has_value(line.error):
+        raise error_responses.error_from_object(decode_or_none(line.error, object))
+    return bytes(line.response) if has_value(line.response) else None
 
 
-def _anthropic(raw: Raw) -> bytes | None:
-    result = lenient(raw, _Result) or _Result()
-    if filled(result.message):
+def _anthropic_body(raw: Raw) -> bytes | None:
+    result = decode_or_none(raw, _AnthropicResult) or _AnthropicResult()
+    if has_value(result.message):
         return bytes(result.message)
-    kind = lenient(result.type, str)
+    kind = decode_or_none(result.type, str)
     if kind in ("canceled", "expired"):
-        raise unanswered({"code": f"batch_{kind}"})
-    if filled(result.error):
-        error = lenient(result.error, object)
+        raise failed_request_error({"code": f"batch_{kind}"})
+    if has_value(result.error):
+        error = decode_or_none(result.error, object)
         inner = error.get("error") if isinstance(error, dict) else None
-        raise error_responses.from_error_object(inner or error)
+        raise error_responses.error_from_object(inner or error)
     return None

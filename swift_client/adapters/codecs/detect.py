@@ -16,17 +16,17 @@ import msgspec
 from msgspec import Raw, Struct
 
 from swift_client.adapters.codecs import anthropic, gemini, openai_chat, openai_completions, openai_responses
-from swift_client.adapters.codecs.batch_output import body_of
-from swift_client.adapters.codecs.gemini.sdk_names import PYTHON_NAMES, camel_case
-from swift_client.adapters.codecs.lenient_json import UNREADABLE, filled, lenient
-from swift_client.adapters.codecs.multiple import split, stream_of
+from swift_client.adapters.codecs.batch_output import extract_body
+from swift_client.adapters.codecs.gemini.sdk_names import PYTHON_FIELD_NAMES, to_camel_case
+from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_none, has_value
+from swift_client.adapters.codecs.multiple import join_chunks, split_values
 from swift_client.adapters.codecs.openai_chat import StreamAssembler, request
-from swift_client.adapters.codecs.reply import completed
+from swift_client.adapters.codecs.reply import run_steps
 from swift_client.adapters.providers.provider import Reply
 from swift_client.errors import ProviderError, ResponseDecodeError
 from swift_client.types import Usage
 
-__all__ = ["StreamAssembler", "codec_of", "parse", "parse_steps", "request"]
+__all__ = ["StreamAssembler", "detect_codec", "parse", "parse_steps", "request"]
 
 _CODECS: dict[str, Any] = {
     "openai_chat": openai_chat,
@@ -37,7 +37,7 @@ _CODECS: dict[str, Any] = {
 }
 
 
-class _Top(Struct):
+class _TopLevelFields(Struct):
     """The fields that tell the formats apart."""
 
     choices: Raw = Raw()
@@ -52,18 +52,18 @@ class _Top(Struct):
     stop_reason: Raw = Raw()
 
 
-_CHOICES_AHEAD = re.compile(
+_CHOICES_PREFIX = re.compile(
     rb'\s*\{(?:\s*"\w+"\s*:\s*(?:"[^"\\]*"|[\w.+-]+)\s*,)*\s*"choices"\s*:\s*\['  # after nothing but plain fields
 )
 """Tells the commonest reply, which may be large, without reading it twice."""
-_TOP = msgspec.json.Decoder(_Top)
-_BEFORE = b"\xef\xbb\xbf \t\r\n"
+_TOP_LEVEL_DECODER = msgspec.json.Decoder(_TopLevelFields)
+_LEADING_BYTES = b"\xef\xbb\xbf \t\r\n"
 """What may stand before a file's JSON: a byte order mark and white space."""
 
 
 def parse(data: bytes, **options: Any) -> Reply:
     """Decode a reply at once; see :func:`parse_steps`."""
-    return completed(parse_steps(data, **options))
+    return run_steps(parse_steps(data, **options))
 
 
 def parse_steps(
@@ -71,7 +71,7 @@ def parse_steps(
     *,
     top_logprobs: int | None = None,
     token_ids: bool = False,
-    otherwise: str = "openai_chat",
+    default_codec: str = "openai_chat",
     strict: bool = False,
 ) -> Generator[None, None, Reply]:
     """Decode a reply of whatever format.
@@ -87,31 +87,31 @@ def parse_steps(
         ResponseDecodeError: it is no reply, or one of several is none.
         ProviderError: it is an error, or nothing but errors.
     """
-    data = data.lstrip(_BEFORE)
+    data = data.lstrip(_LEADING_BYTES)
     options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids}
-    parts = split(data)
-    if parts and len(parts) > 1 and (stream := stream_of(parts)):
-        return (yield from _one(stream, otherwise, **options))
-    if not parts or _are_pieces(parts):
-        return (yield from _one(data, otherwise, **options))
-    return (yield from _all(parts, strict=strict, otherwise=otherwise, **options))
+    parts = split_values(data)
+    if parts and len(parts) > 1 and (stream := join_chunks(parts)):
+        return (yield from _parse_one(stream, default_codec, **options))
+    if not parts or _is_gemini_stream(parts):
+        return (yield from _parse_one(data, default_codec, **options))
+    return (yield from _parse_all(parts, strict=strict, default_codec=default_codec, **options))
 
 
-def _one(data: bytes, otherwise: str, **options: Any) -> Generator[None, None, Reply]:
-    name = codec_of(data)
-    if name is None and (inner := body_of(data)):
-        data, name = inner, codec_of(inner)
-    name = name or ("gemini" if data.startswith(b"[") and _mentions(data, b"candidates") else otherwise)
-    if name == "gemini" and any(_mentions(data, word) for word in PYTHON_NAMES):
-        data = camel_case(data)
+def _parse_one(data: bytes, default_codec: str, **options: Any) -> Generator[None, None, Reply]:
+    name = detect_codec(data)
+    if name is None and (inner := extract_body(data)):
+        data, name = inner, detect_codec(inner)
+    name = name or ("gemini" if data.startswith(b"[") and _mentions(data, b"candidates") else default_codec)
+    if name == "gemini" and any(_mentions(data, word) for word in PYTHON_FIELD_NAMES):
+        data = to_camel_case(data)
     reply: Reply = yield from _CODECS.get(name, openai_chat).parse_steps(data, **options)
     return reply
 
 
-def codec_of(data: bytes) -> str | None:
+def detect_codec(data: bytes) -> str | None:
     """Return the name of the codec that wrote a reply or a recorded stream; None where that does not show."""
     head = data[:4096]
-    if quick := _CHOICES_AHEAD.match(head):
+    if quick := _CHOICES_PREFIX.match(head):
         return "openai_completions" if b'"text_completion"' in quick[0] else "openai_chat"
     if not head.lstrip().startswith(b"{"):
         start = head.find(b"data:")
@@ -119,14 +119,14 @@ def codec_of(data: bytes) -> str | None:
             return None
         end = data.find(b"\n", start)
         data = data[start + 5 : end if end > 0 else len(data)]
-    top = _top(data)
+    top = _decode_top_level(data)
     if top is None:
         return None
-    kind, named = lenient(top.type, str) or "", lenient(top.object, str)
-    if filled(top.choices):
+    kind, named = decode_or_none(top.type, str) or "", decode_or_none(top.object, str)
+    if has_value(top.choices):
         return "openai_completions" if named == "text_completion" else "openai_chat"
     google = top.candidates, top.usageMetadata, top.usage_metadata, top.promptFeedback, top.prompt_feedback
-    if any(map(filled, google)):
+    if any(map(has_value, google)):
         return "gemini"
     if kind.startswith("response.") or named == "response" or bytes(top.output)[:1] == b"[":
         return "openai_responses"
@@ -135,10 +135,10 @@ def codec_of(data: bytes) -> str | None:
     return None
 
 
-def _top(data: bytes) -> _Top | None:
+def _decode_top_level(data: bytes) -> _TopLevelFields | None:
     try:
-        return _TOP.decode(data)
-    except UNREADABLE:
+        return _TOP_LEVEL_DECODER.decode(data)
+    except DECODE_ERRORS:
         return None
 
 
@@ -146,15 +146,18 @@ def _mentions(data: bytes, field: bytes) -> bool:
     return b'"%b"' % field in data
 
 
-def _are_pieces(parts: list[bytes]) -> bool:
+def _is_gemini_stream(parts: list[bytes]) -> bool:
     """Whether parts are one stream of Google's and not several replies: then its first piece has no end."""
     ended = _mentions(parts[0], b"finishReason") or _mentions(parts[0], b"finish_reason")
     return (
-        len(parts) > 1 and not ended and codec_of(parts[0]) == "gemini" and {*map(codec_of, parts)} <= {"gemini", None}
+        len(parts) > 1
+        and not ended
+        and detect_codec(parts[0]) == "gemini"
+        and {*map(detect_codec, parts)} <= {"gemini", None}
     )
 
 
-def _all(parts: list[bytes], *, strict: bool, **options: Any) -> Generator[None, None, Reply]:
+def _parse_all(parts: list[bytes], *, strict: bool, **options: Any) -> Generator[None, None, Reply]:
     """Decode several replies and number their completions through."""
     read: list[Reply] = []
     lost: list[ProviderError] = []

@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-from swift_client.adapters.codecs.lenient_json import UNREADABLE, lenient, repaired
+from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_none, repair_json
 from swift_client.errors import ConfigurationError
 from swift_client.types import Completion
 
 
-def recognise(reply: object) -> bytes | tuple[Completion, ...]:
+def normalize_reply(reply: object) -> bytes | tuple[Completion, ...]:
     """Return the reply's bytes, or its completions numbered from 0.
 
     Args:
@@ -30,7 +30,7 @@ def recognise(reply: object) -> bytes | tuple[Completion, ...]:
     if isinstance(reply, Completion):
         reply = [reply]
     if not isinstance(reply, (list, tuple)):
-        return _bytes_of(reply)
+        return _to_bytes(reply)
     if not reply:
         raise ConfigurationError("The list of replies is empty.", hint="Pass at least one completion or reply.")
     completions = [item for item in reply if isinstance(item, Completion)]
@@ -38,23 +38,23 @@ def recognise(reply: object) -> bytes | tuple[Completion, ...]:
         return tuple(replace(completion, index=index) for index, completion in enumerate(completions))
     if completions:
         raise ConfigurationError("The list mixes completions and replies.", hint="Pass a list of one of them.")
-    parts = [_bytes_of(item) for item in reply]
-    return parts[0] if len(parts) == 1 else b"[%b]" % b",".join(map(_json, range(len(parts)), parts))
+    parts = [_to_bytes(item) for item in reply]
+    return parts[0] if len(parts) == 1 else b"[%b]" % b",".join(map(_to_json, range(len(parts)), parts))
 
 
-def _bytes_of(reply: object) -> bytes:
+def _to_bytes(reply: object) -> bytes:
     if isinstance(reply, (bytes, bytearray, memoryview)):
         return bytes(reply)
     if isinstance(reply, str):
         return reply.encode("utf-8", "replace")
     try:
         if isinstance(reply, Mapping):
-            return msgspec.json.encode(dict(reply), enc_hook=_plain)
+            return msgspec.json.encode(dict(reply), enc_hook=_encode_hook)
         if callable(dump := getattr(reply, "model_dump_json", None)):
-            return _bytes_of(dump(warnings=False))  # the openai client builds its objects unchecked
+            return _to_bytes(dump(warnings=False))  # the openai client builds its objects unchecked
         for holder in (getattr(reply, "http_response", None), reply):
             if isinstance(content := getattr(holder, "content", None), (bytes, str)):
-                return _bytes_of(content)
+                return _to_bytes(content)
     except Exception as problem:
         raise ConfigurationError(
             f"This {type(reply).__name__} cannot be read as a reply: {problem}",
@@ -66,7 +66,7 @@ def _bytes_of(reply: object) -> bytes:
     )
 
 
-def _plain(value: Any) -> Any:
+def _encode_hook(value: Any) -> Any:
     """Turn what msgspec does not know into what it knows; raise TypeError where there is no way."""
     if isinstance(value, Mapping):
         return dict(value)
@@ -76,13 +76,13 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} is not JSON")
 
 
-def _json(number: int, part: bytes) -> bytes:
+def _to_json(index: int, part: bytes) -> bytes:
     """Return one of several replies as JSON."""
-    if lenient(part, msgspec.Raw) is not None:
+    if decode_or_none(part, msgspec.Raw) is not None:
         return part
     try:
-        return repaired(part)
-    except UNREADABLE as problem:
+        return repair_json(part)
+    except DECODE_ERRORS as problem:
         raise ConfigurationError(
-            f"Reply {number} of the list is no whole JSON reply.", hint="Rank it by itself, or leave it out."
+            f"Reply {index} of the list is no whole JSON reply.", hint="Rank it by itself, or leave it out."
         ) from problem

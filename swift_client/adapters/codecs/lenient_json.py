@@ -16,45 +16,45 @@ from swift_client.errors import ResponseDecodeError
 
 T = TypeVar("T")
 
-UNREADABLE = (ValueError, RecursionError)
+DECODE_ERRORS = (ValueError, RecursionError)
 """What decoding hostile bytes raises: msgspec's and json's errors and UnicodeDecodeError are ValueErrors."""
 
-_BETWEEN = re.compile(r"[\s,]*")
+_SEPARATOR = re.compile(r"[\s,]*")
 
 
-def _finite(number: str) -> float | None:
+def _parse_finite(number: str) -> float | None:
     value = float(number)
     return value if math.isfinite(value) else None
 
 
 # Python servers write NaN and Infinity, which are no JSON; like 1e999 they mean that there is no number.
-_TOLERANT = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)
+_LENIENT_DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_parse_finite)
 
 
-def lenient(raw: Raw | bytes | memoryview, kind: type[T]) -> T | None:
+def decode_or_none(raw: Raw | bytes | memoryview, kind: type[T]) -> T | None:
     """Decode ``raw`` as ``kind``; None where it is missing or something else."""
     try:
         return msgspec.json.decode(raw, type=kind)
-    except UNREADABLE:
+    except DECODE_ERRORS:
         return None
 
 
-def filled(raw: Raw) -> bool:
+def has_value(raw: Raw) -> bool:
     """Whether the field is there and neither null nor empty."""
     return bytes(raw) not in (b"", b"null", b'""', b"[]", b"{}", b"false")
 
 
-def repaired(damaged: bytes | Raw) -> bytes:
+def repair_json(data: bytes | Raw) -> bytes:
     """Return JSON as strict JSON: NaN and Infinity become null, broken characters U+FFFD or "?"."""
-    return dumped(decoded_leniently(bytes(damaged).decode("utf-8", "replace")))
+    return dump_json(decode_leniently(bytes(data).decode("utf-8", "replace")))
 
 
-def decoded_leniently(text: str) -> Any:
+def decode_leniently(text: str) -> Any:
     """Decode JSON that may hold NaN and Infinity, which become None; raise one of UNREADABLE."""
-    return _TOLERANT.decode(text)
+    return _LENIENT_DECODER.decode(text)
 
 
-def salvaged(text: str, field: str) -> Generator[None, None, tuple[list[Raw], str] | None]:
+def salvage_array(text: str, field: str) -> Generator[None, None, tuple[list[Raw], str] | None]:
     """Read the array ``field`` of a JSON object as far as it is whole, yielding after each item.
 
     Returns:
@@ -64,39 +64,39 @@ def salvaged(text: str, field: str) -> Generator[None, None, tuple[list[Raw], st
     if start is None:
         return None
     items: list[Raw] = []
-    at = _after_commas(text, start.end())
+    at = _skip_commas(text, start.end())
     while text[at : at + 1] != "]":
         try:
-            item, at = _TOLERANT.raw_decode(text, at)
-        except UNREADABLE:
+            item, at = _LENIENT_DECODER.raw_decode(text, at)
+        except DECODE_ERRORS:
             break
-        items.append(Raw(dumped(item)))
-        at = _after_commas(text, at)
+        items.append(Raw(dump_json(item)))
+        at = _skip_commas(text, at)
         yield
     return items, text[: start.end()] + text[at:]
 
 
-def dumped(value: Any) -> bytes:
+def dump_json(value: Any) -> bytes:
     """Write strict JSON; half a surrogate pair becomes "?"."""
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 
 
-def undecodable(data: bytes, problem: BaseException, what: str) -> ResponseDecodeError:
+def decode_error(data: bytes, problem: BaseException, kind: str) -> ResponseDecodeError:
     """Return the error for bytes that are no ``what`` ("chat completion")."""
-    page = error_responses.not_json(data)
+    page = error_responses.error_from_html(data)
     if page:
         return page
     reason = str(problem).splitlines()[0] if isinstance(problem, msgspec.MsgspecError) else type(problem).__name__
     return ResponseDecodeError(
-        f"The reply is no whole JSON {what} ({reason}): {excerpt(data)}",
+        f"The reply is no whole JSON {kind} ({reason}): {excerpt(data)}",
         hint="Try again; if it stays so, check base_url=.",
         retryable=True,
     )
 
 
-def cut_note(whole: int) -> str:
+def truncation_note(n_complete: int) -> str:
     """Return the note on a damaged reply of which ``whole`` completions could be read."""
-    return f"The reply is cut or damaged: only the {whole} whole completion(s) before that were read."
+    return f"The reply is cut or damaged: only the {n_complete} whole completion(s) before that were read."
 
 
 def excerpt(data: bytes) -> str:
@@ -105,6 +105,6 @@ def excerpt(data: bytes) -> str:
     return repr(start + "..." if len(data) > 80 else start) if data else "it is empty"
 
 
-def _after_commas(text: str, at: int) -> int:
-    found = _BETWEEN.match(text, at)
-    return found.end() if found else at
+def _skip_commas(text: str, index: int) -> int:
+    found = _SEPARATOR.match(text, index)
+    return found.end() if found else index

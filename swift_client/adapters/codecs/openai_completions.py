@@ -18,14 +18,14 @@ from types import MappingProxyType
 from typing import Any
 
 from swift_client.adapters.codecs import openai_chat
-from swift_client.adapters.codecs.reply import completed
+from swift_client.adapters.codecs.reply import run_steps
 from swift_client.adapters.providers.provider import Provider, Reply, Request
 from swift_client.errors import ConfigurationError
 from swift_client.types import Message
 
 __all__ = ["StreamAssembler", "parse", "parse_steps", "request"]
 
-StreamAssembler = partial(openai_chat.StreamAssembler, echoes=True)
+StreamAssembler = partial(openai_chat.StreamAssembler, echo=True)
 """As :class:`openai_chat.StreamAssembler`."""
 
 
@@ -64,11 +64,11 @@ def request(
 
 def parse(data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False) -> Reply:
     """Decode a whole reply at once; see :func:`parse_steps`."""
-    return completed(parse_steps(data, top_logprobs=top_logprobs, token_ids=token_ids))
+    return run_steps(parse_steps(data, top_logprobs=top_logprobs, token_ids=token_ids))
 
 
 def parse_steps(
     data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False
 ) -> Generator[None, None, Reply]:
     """Decode a whole reply as :func:`openai_chat.parse_steps` does, and drop an echoed prompt."""
-    return openai_chat.parse_steps(data, top_logprobs=top_logprobs, token_ids=token_ids, echoes=True)
+    return openai_chat.parse_steps(data, top_logprobs=top_logprobs, token_ids=token_ids, echo=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from swift_client.adapters.codecs.lenient_json import lenient
+from swift_client.adapters.codecs.lenient_json import decode_or_none
 from swift_client.adapters.providers.provider import Reply
 from swift_client.types import Completion, FinishReason, Usage
 
-_FINISH: dict[str, FinishReason] = {
+_FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop", "eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "end_turn": "stop",
     "complete": "stop", "completed": "stop", "stop_str": "stop",
     "length": "length", "max_tokens": "length", "max_output_tokens": "length", "model_length": "length",
@@ -33,42 +33,42 @@ Anthropic)."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ReadChoice:
+class ParsedChoice:
     """A completion with what the reply needs to know about it."""
 
     completion: Completion
     index: int | None
     """The wire index, where there is one."""
-    listed_tokens: int = 0
+    n_listed_tokens: int = 0
     """Tokens that the server listed, thinking and end-of-turn tokens included."""
-    tied: bool = False
+    has_ties: bool = False
     """Whether listed numbers were equal, so that the tokens' texts were needed."""
     fault: str | None = None
     """What is wrong with its logprobs, as the end of a sentence on the completion."""
 
 
-def finish_reason(word: str | None) -> FinishReason:
+def normalize_finish_reason(reason: str | None) -> FinishReason:
     """Return our word for a provider's."""
-    return _FINISH.get((word or "").lower(), "unknown")
+    return _FINISH_REASONS.get((reason or "").lower(), "unknown")
 
 
-def canonical_calls(calls: Iterable[dict[str, Any]]) -> str:
+def canonical_tool_calls(calls: Iterable[dict[str, Any]]) -> str:
     """Write tool calls as JSON that is equal for equal calls: no ids, sorted keys, arguments parsed."""
     plain = []
     for call in calls:
         arguments = call.get("arguments")
-        parsed = lenient(arguments.encode("utf-8", "replace"), dict) if isinstance(arguments, str) else arguments
+        parsed = decode_or_none(arguments.encode("utf-8", "replace"), dict) if isinstance(arguments, str) else arguments
         plain.append({"name": call.get("name"), "arguments": arguments if parsed is None else parsed})
     return msgspec.json.encode(plain, order="deterministic").decode()
 
 
-def joined(
-    read: list[ReadChoice],
+def build_reply(
+    choices: list[ParsedChoice],
     *,
     prompt_tokens: int | None,
     completion_tokens: int | None,
     cached_tokens: int = 0,
-    counts_one: bool = False,
+    usage_counts_one_choice: bool = False,
     model: str | None,
     notes: Iterable[str] = (),
 ) -> Reply:
@@ -87,12 +87,14 @@ def joined(
         model: as reported.
         notes: what else a user should know.
     """
-    read = _in_order(read)
-    listed, several = sum(item.listed_tokens for item in read), len(read) > 1
+    choices = _sort_choices(choices)
+    listed, several = sum(item.n_listed_tokens for item in choices), len(choices) > 1
     counted = completion_tokens
-    estimated = counted is None or counted < 0 or (several and (counts_one or counted + len(read) < listed))
+    estimated = (
+        counted is None or counted < 0 or (several and (usage_counts_one_choice or counted + len(choices) < listed))
+    )
     if estimated:
-        counted = listed or (counted or 0) * len(read)
+        counted = listed or (counted or 0) * len(choices)
     prompt = max(prompt_tokens or 0, 0)
     usage = Usage(
         prompt_tokens=prompt,
@@ -100,11 +102,11 @@ def joined(
         completion_tokens=max(counted or 0, 0),
         estimated=estimated or prompt_tokens is None,
     )
-    completions = tuple(item.completion for item in read)
-    return Reply(completions=completions, usage=usage, model=model, notes=(*notes, *_faults(read)))
+    completions = tuple(item.completion for item in choices)
+    return Reply(completions=completions, usage=usage, model=model, notes=(*notes, *_fault_notes(choices)))
 
 
-def completed(steps: Generator[None, None, Reply]) -> Reply:
+def run_steps(steps: Generator[None, None, Reply]) -> Reply:
     """Run the steps of decoding without a pause."""
     while True:
         try:
@@ -114,19 +116,19 @@ def completed(steps: Generator[None, None, Reply]) -> Reply:
             return reply
 
 
-def _in_order(read: list[ReadChoice]) -> list[ReadChoice]:
+def _sort_choices(choices: list[ParsedChoice]) -> list[ParsedChoice]:
     """Sort by the wire index; keep the order of arrival where the indices are missing, repeated or negative."""
-    indices = [item.index for item in read if item.index is not None and item.index >= 0]
-    if len(set(indices)) < len(read):
-        indices = list(range(len(read)))
-    by_index = sorted(zip(indices, read, strict=True), key=lambda pair: pair[0])
+    indices = [item.index for item in choices if item.index is not None and item.index >= 0]
+    if len(set(indices)) < len(choices):
+        indices = list(range(len(choices)))
+    by_index = sorted(zip(indices, choices, strict=True), key=lambda pair: pair[0])
     return [replace(item, completion=replace(item.completion, index=index)) for index, item in by_index]
 
 
-def _faults(read: list[ReadChoice]) -> list[str]:
+def _fault_notes(choices: list[ParsedChoice]) -> list[str]:
     """Say each fault once, with the completions that have it."""
     where: dict[str, list[int]] = {}
-    for item in read:
+    for item in choices:
         if item.fault:
             where.setdefault(item.fault, []).append(item.completion.index)
     return [f"Completion {', '.join(map(str, indices))} {fault}." for fault, indices in where.items()]

@@ -18,9 +18,9 @@ _END_OF_TURN = re.compile(r"|<[|｜][^<>]*[|｜]>|</s>|<(eos|end_of_turn|turn\|)
 def answer_tokens(
     texts: list[str],
     text: str,
-    spellings: Callable[[], list[bytes]],
+    token_bytes: Callable[[], list[bytes]],
     *,
-    thought: bool = False,
+    has_thinking: bool = False,
     markup: bool = False,
 ) -> tuple[int, list[str], str | None]:
     """Find the tokens that spell the answer.
@@ -39,25 +39,25 @@ def answer_tokens(
         return 0, texts, None
     if not texts or not text:
         return 0, [], None
-    pieces = spellings()
+    pieces = token_bytes()
     texts = [piece.decode("utf-8", "replace") for piece in pieces]
     span = logprobs.answer_span(pieces, text.encode("utf-8", "replace"))
     if span:
         return span[0], texts[slice(*span)], None
-    if thought:
+    if has_thinking:
         return 0, [], "has no logprobs: its tokens cannot be told from its thinking tokens"
     while texts and _END_OF_TURN.fullmatch(texts[-1]):
         texts.pop()
     return 0, texts, None if markup else "has logprobs for tokens that do not spell its text"
 
 
-def clean_fields(
-    chosen: Sequence[Any],
-    listed: Sequence[Any],
-    counts: Sequence[int],
+def clean_logprob_fields(
+    chosen_logprobs: Sequence[Any],
+    listed_logprobs: Sequence[Any],
+    list_lengths: Sequence[int],
     *,
     texts: Callable[[], Sequence[str | None]],
-    spellings: Callable[[], Sequence[bytes]],
+    token_bytes: Callable[[], Sequence[bytes]],
     top_logprobs: int | None,
     token_ids: bool,
 ) -> dict[str, Any]:
@@ -76,22 +76,22 @@ def clean_fields(
         UnusableLogprobs: they are no logprobs.
     """
 
-    def same_token(first: logprobs.Index, second: logprobs.Index) -> Bool:
+    def same_token(first: logprobs.IndexArray, second: logprobs.IndexArray) -> Bool:
         words = texts()
         pairs = zip(first.tolist(), second.tolist(), strict=True)
         same = np.array([words[one] == words[two] for one, two in pairs], np.bool_)
         for at in np.flatnonzero(same):  # equal text may still stand for different bytes of a broken character
-            same[at] = spellings()[first[at]] == spellings()[second[at]]
+            same[at] = token_bytes()[first[at]] == token_bytes()[second[at]]
         return same
 
     try:
-        numbers = np.array(chosen, np.float64), np.array(listed, np.float64)
+        numbers = np.array(chosen_logprobs, np.float64), np.array(listed_logprobs, np.float64)
     except ValueError:
         raise logprobs.UnusableLogprobs("its numbers are not numbers") from None
-    clean = logprobs.clean(*numbers, np.array(counts, np.intp), same_token=same_token, k=top_logprobs)
+    clean = logprobs.clean(*numbers, np.array(list_lengths, np.intp), same_token=same_token, k=top_logprobs)
     ids = None
     if token_ids:
-        known = [logprobs.token_id(spelled) for spelled in spellings()]
+        known = [logprobs.token_id(spelled) for spelled in token_bytes()]
         ids = np.array([*known, 0], np.uint32)[clean.positions]  # position -1, nothing listed, takes the 0
     return {
         "logprobs": clean.logprobs,

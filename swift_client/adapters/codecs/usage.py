@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Raw, Struct, field
 
-from swift_client.adapters.codecs.lenient_json import lenient
+from swift_client.adapters.codecs.lenient_json import decode_or_none
 
 
 class _Details(Struct, gc=False):
@@ -23,9 +23,9 @@ class _Counts(Struct, gc=False):
     google: int | None = field(name="cachedContentTokenCount", default=None)
 
 
-def cached_of(usage: Raw) -> int:
+def count_cached_tokens(usage: Raw) -> int:
     """Return the count that a reply's usage object holds; 0 where there is none, or nothing readable."""
-    counts = lenient(usage, _Counts) or _Counts()
+    counts = decode_or_none(usage, _Counts) or _Counts()
     details = counts.prompt_tokens_details or counts.input_tokens_details or _Details()
     given = (
         details.cached_tokens,

@@ -9,8 +9,8 @@ from swift_client.errors import ArtifactMismatchError
 from swift_client.models import HiddenHead
 
 
-def serving(
-    provider: str | Provider | CustomProvider, row: Provider, model: str | None, head: object = None
+def resolve_local_provider(
+    provider: str | Provider | CustomProvider, provider_entry: Provider, model: str | None, head: object = None
 ) -> str | Provider | CustomProvider:
     """Return a local model for the row "huggingface", loaded at its first call; any other provider as it is.
 
@@ -20,15 +20,19 @@ def serving(
         MissingExtraError: torch or transformers is not installed.
         ArtifactMismatchError: the head reads hidden states, and this provider gives none.
     """
-    if isinstance(provider, (str, Provider)) and row.name == HuggingFaceModel.row.name and model is not None:
+    if (
+        isinstance(provider, (str, Provider))
+        and provider_entry.name == HuggingFaceModel.provider.name
+        and model is not None
+    ):
         provider = HuggingFaceModel(model)
     if not isinstance(head, HiddenHead):
         return provider
     if isinstance(provider, HuggingFaceModel):
-        return provider.projecting(projection_of(head))
+        return provider.with_projection(projection_of(head))
     if isinstance(provider, (str, Provider)):
         raise ArtifactMismatchError(
-            f"The {head.name} reads hidden states, which {row.name} does not give.",
+            f"The {head.name} reads hidden states, which {provider_entry.name} does not give.",
             hint='Use provider="huggingface", or a head that reads logprobs.',
         )
     return provider

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swift_client.types import F32, Moment
+from swift_client.types import F32, StatePosition
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -20,7 +20,7 @@ class Capture:
     layers: tuple[int, ...] | None = None
     """As transformers numbers ``hidden_states``: 0 the embedding, the last one behind the final norm; None: all; none
     with ``vocabulary`` alone."""
-    moment: Moment = "read"
+    moment: StatePosition = "read"
     vocabulary: bool = False
     """Behind the layers' numbers also keep the logprobs of the whole vocabulary, (T, V): those of the distribution that
     produced the token, whatever ``moment`` says. The published code pairs each token with its successor's instead."""
@@ -40,4 +40,4 @@ class Projection:
     """D, the width of one state; V for the vocabulary's logprobs, whose ``weight`` is (2, V)."""
     name: str = "The head"
     """Whose weights they are, for errors."""
-    moment: Moment = "read"
+    moment: StatePosition = "read"

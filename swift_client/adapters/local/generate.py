@@ -10,110 +10,129 @@ import torch
 from numpy.typing import NDArray
 
 from swift_client.adapters.local.capture import Projection
-from swift_client.adapters.local.decode import Row, Sampling, decode
+from swift_client.adapters.local.decode import DecodeRow, SamplingParams, decode
 from swift_client.adapters.local.hidden_states import (
     CaptureReader,
     ProjectionReader,
-    Reader,
+    StateReader,
     VocabularyReader,
-    not_numbers,
+    non_finite_error,
 )
-from swift_client.adapters.local.load import Loaded
-from swift_client.adapters.local.model import Asked
-from swift_client.adapters.local.tokenizer import Ending, answer_of, thinking_of
+from swift_client.adapters.local.load import LoadedModel
+from swift_client.adapters.local.model import GenerationOptions
+from swift_client.adapters.local.tokenizer import EndDetector, find_answer, locate_thinking
 from swift_client.adapters.providers.provider import Reply
 from swift_client.errors import BadRequestError, ProviderError
 from swift_client.types import Completion, FinishReason, Message, Usage
 
 
 def generate(
-    loaded: Loaded,
+    loaded_model: LoadedModel,
     messages: Sequence[Message],
     n: int,
-    asked: Asked,
+    options: GenerationOptions,
     *,
     projection: Projection | None,
-    rows: int,
-    cancelled: Callable[[], bool],
+    batch_size: int,
+    is_cancelled: Callable[[], bool],
 ) -> tuple[Reply, int]:
     """Generate ``n`` completions, ``rows`` at a time; also return how many at a time went well.
 
     Errors as :meth:`HuggingFaceModel.complete`.
     """
-    readers: list[Reader] = []
+    readers: list[StateReader] = []
     if projection:
-        device = loaded.model.device
-        readers.append(ProjectionReader(projection, states=loaded.states, width=loaded.width, device=device))
-    if asked.capture and asked.capture.layers != ():
-        readers.append(CaptureReader(asked.capture, states=loaded.states))
-    if asked.capture and asked.capture.vocabulary:
+        device = loaded_model.model.device
+        readers.append(
+            ProjectionReader(
+                projection, n_states=loaded_model.n_states, hidden_size=loaded_model.hidden_size, device=device
+            )
+        )
+    if options.capture and options.capture.layers != ():
+        readers.append(CaptureReader(options.capture, n_states=loaded_model.n_states))
+    if options.capture and options.capture.vocabulary:
         readers.append(VocabularyReader())
-    prompt = loaded.vocabulary.prompt(messages, asked.template)
-    most = _room(loaded, prompt, asked.max_tokens)
+    prompt = loaded_model.vocabulary.encode_prompt(messages, options.template_variables)
+    most = _limit_max_tokens(loaded_model, prompt, options.max_tokens)
     notes: list[str] = []
-    done: list[Row] = []
+    done: list[DecodeRow] = []
     while len(done) < n:
         batch = [
-            Row(prompt=prompt, seed=asked.seed + index, most=most, ended=Ending(loaded.vocabulary, asked.stops))
-            for index in range(len(done), min(n, len(done) + rows))
+            DecodeRow(
+                prompt=prompt,
+                seed=options.seed + index,
+                max_tokens=most,
+                check_end=EndDetector(loaded_model.vocabulary, options.stop_strings),
+            )
+            for index in range(len(done), min(n, len(done) + batch_size))
         ]
         try:
             decode(
-                loaded.model,
+                loaded_model.model,
                 batch,
-                sampling=Sampling(**asked.sampling),
-                k=asked.k or 0,
+                sampling=SamplingParams(**options.sampling),
+                k=options.k or 0,
                 readers=readers,
-                cancelled=cancelled,
+                is_cancelled=is_cancelled,
             )
         except (RuntimeError, MemoryError) as error:
-            if not _is_memory(error):
+            if not _is_out_of_memory(error):
                 raise
             if len(batch) == 1:
                 raise ProviderError(
                     f"Out of memory with one completion of up to {most} tokens.",
                     hint='Lower max_tokens, load with dtype="bfloat16", or keep fewer layers of hidden states.',
                 ) from None
-            rows = len(batch) // 2
-            notes = [f"Memory ran out, so completions were generated {rows} at a time."]
+            batch_size = len(batch) // 2
+            notes = [f"Memory ran out, so completions were generated {batch_size} at a time."]
         else:
             done += batch
             continue
         torch.cuda.empty_cache()
-    thinks = loaded.vocabulary.thinks(prompt)
-    completions = tuple(_completion(row, index, loaded, asked, readers, thinks) for index, row in enumerate(done))
+    thinks = loaded_model.vocabulary.in_thinking_block(prompt)
+    completions = tuple(
+        _build_completion(row, index, loaded_model, options, readers, thinks) for index, row in enumerate(done)
+    )
     usage = Usage(prompt_tokens=len(prompt), completion_tokens=sum(len(row.tokens) for row in done))
-    return Reply(completions=completions, usage=usage, notes=tuple(notes)), rows
+    return Reply(completions=completions, usage=usage, notes=tuple(notes)), batch_size
 
 
-def _room(loaded: Loaded, prompt: Sequence[int], wanted: int) -> int:
-    room = wanted if loaded.context is None else loaded.context - len(prompt)
+def _limit_max_tokens(loaded_model: LoadedModel, prompt: Sequence[int], max_tokens: int) -> int:
+    room = max_tokens if loaded_model.context_length is None else loaded_model.context_length - len(prompt)
     if room < 1:
         raise BadRequestError(
-            f"The prompt has {len(prompt):,} tokens and the model's context {loaded.context:,}.",
+            f"The prompt has {len(prompt):,} tokens and the model's context {loaded_model.context_length:,}.",
             hint="Shorten the prompt.",
         )
-    return min(wanted, room)
+    return min(max_tokens, room)
 
 
-def _is_memory(error: BaseException) -> bool:
+def _is_out_of_memory(error: BaseException) -> bool:
     # torch raises a plain RuntimeError where the CPU's memory ends.
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error)
 
 
-def _completion(
-    row: Row, index: int, loaded: Loaded, asked: Asked, readers: Sequence[Reader], thinks: bool
+def _build_completion(
+    row: DecodeRow,
+    index: int,
+    loaded_model: LoadedModel,
+    options: GenerationOptions,
+    readers: Sequence[StateReader],
+    in_thinking_block: bool,
 ) -> Completion:
     """Cut a row to its answer: T tokens without thinking, stop string and end-of-turn token."""
-    tokens = row.tokens[:-1] if row.finish == "end" else row.tokens
-    pieces = [loaded.vocabulary.spell(token) for token in tokens]
-    span, answer = answer_of(pieces, stops=asked.stops, thinks=thinks)
-    fields = _numbers(row, span, pieces, loaded, asked)
+    tokens = row.tokens[:-1] if row.finish_reason == "end" else row.tokens
+    pieces = [loaded_model.vocabulary.token_bytes(token) for token in tokens]
+    span, answer = find_answer(pieces, stop_strings=options.stop_strings, in_thinking_block=in_thinking_block)
+    fields = _token_fields(row, span, pieces, loaded_model, options)
     before = pieces if not answer else pieces[: span.start]
-    if thought := thinking_of(before, stops=asked.stops, thinks=thinks):
-        ended: FinishReason = "length" if row.finish == "length" and not answer else "stop"
+    if thought := locate_thinking(before, stop_strings=options.stop_strings, in_thinking_block=in_thinking_block):
+        ended: FinishReason = "length" if row.finish_reason == "length" and not answer else "stop"
         fields["thinking"] = Completion(
-            text=thought[1], index=index, finish_reason=ended, **_numbers(row, thought[0], pieces, loaded, asked)
+            text=thought[1],
+            index=index,
+            finish_reason=ended,
+            **_token_fields(row, thought[0], pieces, loaded_model, options),
         )
     captured: list[NDArray[np.float16]] = []
     for reader, states in zip(readers, row.states, strict=True):
@@ -122,7 +141,7 @@ def _completion(
         kept = states[span.start + shift : span.stop + shift]
         numbers = torch.stack(kept).cpu().numpy() if kept else np.zeros((0, *states[0].shape), np.float32)
         if not np.isfinite(numbers).all():
-            raise not_numbers("hidden states")
+            raise non_finite_error("hidden states")
         if isinstance(reader, ProjectionReader):
             fields["projections"] = numbers
         else:
@@ -132,22 +151,24 @@ def _completion(
     return Completion(
         text=answer.decode("utf-8", "replace"),
         index=index,
-        finish_reason="length" if row.finish == "length" else "stop",
+        finish_reason="length" if row.finish_reason == "length" else "stop",
         **fields,
     )
 
 
-def _numbers(row: Row, span: slice, pieces: Sequence[bytes], loaded: Loaded, asked: Asked) -> dict[str, Any]:
+def _token_fields(
+    row: DecodeRow, span: slice, pieces: Sequence[bytes], loaded_model: LoadedModel, options: GenerationOptions
+) -> dict[str, Any]:
     """Return tokens and arrays of some of a row's tokens; nothing where no logprobs were asked for."""
-    if asked.k is None:
+    if options.k is None:
         return {}
-    listed = row.listed[span]
-    width = asked.k and min(asked.k, len(row.listed[0][0]))
+    listed = row.alternatives[span]
+    width = options.k and min(options.k, len(row.alternatives[0][0]))
     names = np.array([ids for _, ids in listed], np.int64).reshape(len(listed), width)
     return {
         "tokens": tuple(piece.decode("utf-8", "replace") for piece in pieces[span]),
         "logprobs": np.array(row.logprobs[span], np.float32),
         "top_logprobs": np.array([values for values, _ in listed], np.float32).reshape(names.shape),
         "censored": np.zeros(len(listed), np.bool_),
-        "top_ids": loaded.vocabulary.identities(names),
+        "top_ids": loaded_model.vocabulary.identities(names),
     }

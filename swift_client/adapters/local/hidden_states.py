@@ -9,9 +9,9 @@ from torch import Tensor
 
 from swift_client.adapters.local.capture import Capture, Projection
 from swift_client.errors import ArtifactMismatchError, ConfigurationError, ProviderError
-from swift_client.types import Moment
+from swift_client.types import StatePosition
 
-HALF = 65504.0
+FLOAT16_MAX = 65504.0
 """Largest float16; larger states are cut to it."""
 
 
@@ -21,29 +21,29 @@ class CaptureReader:
     Raises ConfigurationError for a layer that the model has not got.
     """
 
-    def __init__(self, capture: Capture, *, states: int) -> None:
-        self.moment: Moment = capture.moment
-        self._layers = layers_of(capture, states=states)
-        wrong = [layer for layer in self._layers if not 0 <= layer < states]
+    def __init__(self, capture: Capture, *, n_states: int) -> None:
+        self.moment: StatePosition = capture.moment
+        self._layers = resolve_layers(capture, n_states=n_states)
+        wrong = [layer for layer in self._layers if not 0 <= layer < n_states]
         if wrong or not self._layers:
             raise ConfigurationError(
-                f"The model has no hidden state {wrong[0] if wrong else ''}: it has {states}, numbered from 0.",
+                f"The model has no hidden state {wrong[0] if wrong else ''}: it has {n_states}, numbered from 0.",
                 hint="0 is the embedding, the last one stands behind the final norm.",
             )
 
     def __call__(self, states: Sequence[Tensor], logits: Tensor) -> Tensor:
         """Return (B, L*D) float16 for the (B, 1, D) states of one step."""
-        return _half(torch.cat([states[layer][:, -1] for layer in self._layers], -1))
+        return _to_float16(torch.cat([states[layer][:, -1] for layer in self._layers], -1))
 
 
 class VocabularyReader:
     """Keeps the logprobs of the whole vocabulary as float16, at the token that they produced."""
 
-    moment: Moment = "produced"
+    moment: StatePosition = "produced"
 
     def __call__(self, states: Sequence[Tensor], logits: Tensor) -> Tensor:
         """Return (B, V) float16 for the (B, V) logits of one step."""
-        return _half(logits.log_softmax(-1))
+        return _to_float16(logits.log_softmax(-1))
 
 
 class ProjectionReader:
@@ -52,18 +52,18 @@ class ProjectionReader:
     Raises ArtifactMismatchError for a head of other layers or another width.
     """
 
-    def __init__(self, projection: Projection, *, states: int, width: int, device: torch.device) -> None:
+    def __init__(self, projection: Projection, *, n_states: int, hidden_size: int, device: torch.device) -> None:
         self._name, self._width = projection.name, projection.width
         if projection.layers and (
-            width != projection.width or any(not 0 <= layer < states for layer in projection.layers)
+            hidden_size != projection.width or any(not 0 <= layer < n_states for layer in projection.layers)
         ):
             layers = ", ".join(map(str, projection.layers))
             raise ArtifactMismatchError(
                 f"{projection.name} reads hidden states {layers} of width {projection.width}; "
-                f"the model has {states}, numbered from 0, of width {width}.",
+                f"the model has {n_states}, numbered from 0, of width {hidden_size}.",
                 hint="Train a head on this model's own hidden states.",
             )
-        self.moment: Moment = projection.moment
+        self.moment: StatePosition = projection.moment
         self._layers = projection.layers
         self._weight = torch.from_numpy(projection.weight).to(device)
         self._bias = torch.from_numpy(projection.bias).to(device)
@@ -85,29 +85,29 @@ class ProjectionReader:
         return torch.addmm(self._bias, joined.float(), self._weight.T)
 
 
-Reader = CaptureReader | VocabularyReader | ProjectionReader
+StateReader = CaptureReader | VocabularyReader | ProjectionReader
 
 
-def layers_of(capture: Capture, *, states: int) -> tuple[int, ...]:
+def resolve_layers(capture: Capture, *, n_states: int) -> tuple[int, ...]:
     """Return which of a model's hidden states are captured, numbered from 0."""
     if capture.layers is None:
-        return tuple(range(states))
-    return tuple(layer + states if -states <= layer < 0 else layer for layer in capture.layers)
+        return tuple(range(n_states))
+    return tuple(layer + n_states if -n_states <= layer < 0 else layer for layer in capture.layers)
 
 
-def _half(values: Tensor) -> Tensor:
-    return values.clamp(-HALF, HALF).to(torch.float16).cpu()  # NaN stays NaN
+def _to_float16(values: Tensor) -> Tensor:
+    return values.clamp(-FLOAT16_MAX, FLOAT16_MAX).to(torch.float16).cpu()  # NaN stays NaN
 
 
-def check_finite(values: Tensor, what: str) -> None:
+def check_finite(values: Tensor, label: str) -> None:
     """Raise ProviderError where ``values`` hold NaN."""
     if bool(torch.isnan(values).any()):
-        raise not_numbers(what)
+        raise non_finite_error(label)
 
 
-def not_numbers(what: str) -> ProviderError:
+def non_finite_error(label: str) -> ProviderError:
     """Return the error for a model whose numbers are NaN or infinite."""
     return ProviderError(
-        f"The model's {what} are not numbers (NaN).",
+        f"The model's {label} are not numbers (NaN).",
         hint='Weights or activations overflow: load it with dtype="float32" or "bfloat16", and check the files.',
     )

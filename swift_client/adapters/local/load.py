@@ -14,20 +14,20 @@ from swift_client.errors import ConfigurationError
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Loaded:
+class LoadedModel:
     """A model that is ready to decode."""
 
     model: Any
     vocabulary: Vocabulary
-    context: int | None
+    context_length: int | None
     """Tokens that prompt and answer may have together; None: no known limit."""
-    states: int
+    n_states: int
     """L+1: hidden states a token, the embedding included."""
-    width: int
+    hidden_size: int
     """D, numbers in one hidden state."""
 
 
-def load(name: str | os.PathLike[str], *, device: str | None, dtype: str | None) -> Loaded:
+def load(name: str | os.PathLike[str], *, device: str | None, dtype: str | None) -> LoadedModel:
     """Load a model by its folder, its name on the hub, or a GGUF file's path. No code of the model's own is run.
 
     Args:
@@ -54,11 +54,11 @@ def load(name: str | os.PathLike[str], *, device: str | None, dtype: str | None)
         number = kind if kind == "auto" else getattr(torch, kind)
         model: Any = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=number, **options)
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise _unloadable(path, error) from error
-    return prepared(model.to(place), tokenizer)
+        raise _load_error(path, error) from error
+    return prepare(model.to(place), tokenizer)
 
 
-def prepared(model: Any, tokenizer: Any) -> Loaded:
+def prepare(model: Any, tokenizer: Any) -> LoadedModel:
     """Return a loaded model with what decoding needs to know of it. Raises ConfigurationError for no decoder."""
     config = model.config
     _check_decoder(config, getattr(config, "name_or_path", "") or type(model).__name__)
@@ -67,12 +67,12 @@ def prepared(model: Any, tokenizer: Any) -> Loaded:
     for holder in (model.generation_config, config, text):
         given = getattr(holder, "eos_token_id", None)
         ends += given if isinstance(given, list) else [given]
-    return Loaded(
+    return LoadedModel(
         model=model.eval(),
         vocabulary=Vocabulary(tokenizer, [end for end in ends if end is not None]),
-        context=getattr(text, "max_position_embeddings", None),
-        states=text.num_hidden_layers + 1,
-        width=text.hidden_size,
+        context_length=getattr(text, "max_position_embeddings", None),
+        n_states=text.num_hidden_layers + 1,
+        hidden_size=text.hidden_size,
     )
 
 
@@ -84,7 +84,7 @@ def _check_decoder(config: Any, name: str) -> None:
         )
 
 
-def _unloadable(name: str, error: Exception) -> ConfigurationError:
+def _load_error(name: str, error: Exception) -> ConfigurationError:
     """Say in one sentence why a model cannot be loaded: transformers says it in several."""
     inner: BaseException | None = error
     kinds = set()

@@ -28,41 +28,41 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from swift_client.adapters.local.capture import Capture, Projection
-from swift_client.adapters.providers.in_process import ROWS
+from swift_client.adapters.providers.in_process import IN_PROCESS
 from swift_client.adapters.providers.provider import Provider, Reply
 from swift_client.errors import ConfigurationError, MissingExtraError
-from swift_client.types import Message, Moment
+from swift_client.types import Message, StatePosition
 
 if TYPE_CHECKING:
-    from swift_client.adapters.local.load import Loaded
+    from swift_client.adapters.local.load import LoadedModel
 
 MAX_TOKENS = 1024
 """Default of ``max_tokens``, as the paper samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class GenerationOptions:
     """The fields of one request, checked."""
 
     seed: int
     max_tokens: int
-    stops: tuple[bytes, ...]
+    stop_strings: tuple[bytes, ...]
     k: int | None
     """Alternatives a token; None: no logprobs are wanted."""
     sampling: Mapping[str, Any]
-    template: Mapping[str, Any]
+    template_variables: Mapping[str, Any]
     capture: Capture | None
 
 
 @dataclass(eq=False)
-class _Shared:
+class _SharedModel:
     """What every view of one model shares: it is loaded once, and one call at a time runs on it."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    threads: dict[int, ThreadPoolExecutor] = field(default_factory=dict)
+    executors: dict[int, ThreadPoolExecutor] = field(default_factory=dict)
     """By process id: a fork has none of its parent's threads."""
-    loaded: Loaded | None = None
-    rows: int = 64
+    loaded_model: LoadedModel | None = None
+    batch_size: int = 64
     """Completions in one batch; fewer after memory ran out."""
 
 
@@ -81,8 +81,8 @@ class HuggingFaceModel:
         ConfigurationError: a loaded model comes without its tokenizer.
     """
 
-    row: ClassVar[Provider] = ROWS[0]
-    timeless: ClassVar[bool] = True
+    provider: ClassVar[Provider] = IN_PROCESS[0]
+    ignores_timeout: ClassVar[bool] = True
     """Loading and generating take what they take: ``timeout=`` has no meaning here, ``deadline=`` has."""
 
     def __init__(
@@ -107,9 +107,9 @@ class HuggingFaceModel:
         """Its name, by which heads are found."""
         self._source, self._tokenizer, self._device, self._dtype = model, tokenizer, device, dtype
         self._projection: Projection | None = None
-        self._shared = _Shared(rows=batch)
+        self._shared = _SharedModel(batch_size=batch)
 
-    def projecting(self, projection: Projection) -> HuggingFaceModel:
+    def with_projection(self, projection: Projection) -> HuggingFaceModel:
         """Return the same model, loaded once for both, that keeps a head's two numbers a token."""
         view = copy.copy(self)
         view._projection = projection
@@ -128,7 +128,9 @@ class HuggingFaceModel:
         """
         asked = read_options(options)
         cancelled = threading.Event()
-        work = asyncio.get_running_loop().run_in_executor(self._thread(), self._run, messages, n, asked, cancelled)
+        work = asyncio.get_running_loop().run_in_executor(
+            self._get_executor(), self._generate, messages, n, asked, cancelled
+        )
         try:
             return await work
         finally:
@@ -136,9 +138,9 @@ class HuggingFaceModel:
 
     def load(self) -> None:
         """Load the model now rather than at the first call; errors as :meth:`complete`."""
-        self._loaded()
+        self._get_loaded_model()
 
-    def captured(self, options: Mapping[str, Any]) -> tuple[Capture, int, int] | None:
+    def resolve_capture(self, options: Mapping[str, Any]) -> tuple[Capture, int, int] | None:
         """Return what a request with these fields captures, its layers named; D, the width of one; and V.
 
         None where it captures nothing. It loads the model; errors as :meth:`complete`.
@@ -148,43 +150,45 @@ class HuggingFaceModel:
         capture = read_options(options).capture
         if capture is None:
             return None
-        loaded = self._loaded()
-        layers = hidden_states.layers_of(capture, states=loaded.states)
+        loaded = self._get_loaded_model()
+        layers = hidden_states.resolve_layers(capture, n_states=loaded.n_states)
         size = int(loaded.model.config.get_text_config().vocab_size) if capture.vocabulary else 0
-        return replace(capture, layers=layers), loaded.width, size
+        return replace(capture, layers=layers), loaded.hidden_size, size
 
-    def _thread(self) -> ThreadPoolExecutor:
+    def _get_executor(self) -> ThreadPoolExecutor:
         with self._shared.lock:
-            return self._shared.threads.setdefault(os.getpid(), ThreadPoolExecutor(1, "swift-client-local"))
+            return self._shared.executors.setdefault(os.getpid(), ThreadPoolExecutor(1, "swift-client-local"))
 
-    def _loaded(self) -> Loaded:
+    def _get_loaded_model(self) -> LoadedModel:
         from swift_client.adapters.local import load
 
         with self._shared.lock:
-            if self._shared.loaded is None:
-                self._shared.loaded = (
+            if self._shared.loaded_model is None:
+                self._shared.loaded_model = (
                     load.load(self._source, device=self._device, dtype=self._dtype)
                     if self._tokenizer is None
-                    else load.prepared(self._source, self._tokenizer)
+                    else load.prepare(self._source, self._tokenizer)
                 )
-            return self._shared.loaded
+            return self._shared.loaded_model
 
-    def _run(self, messages: Sequence[Message], n: int, asked: Asked, cancelled: threading.Event) -> Reply:
+    def _generate(
+        self, messages: Sequence[Message], n: int, options: GenerationOptions, cancel_event: threading.Event
+    ) -> Reply:
         from swift_client.adapters.local import generate
 
-        reply, self._shared.rows = generate.generate(
-            self._loaded(),
+        reply, self._shared.batch_size = generate.generate(
+            self._get_loaded_model(),
             messages,
             n,
-            asked,
+            options,
             projection=self._projection,
-            rows=self._shared.rows,
-            cancelled=cancelled.is_set,
+            batch_size=self._shared.batch_size,
+            is_cancelled=cancel_event.is_set,
         )
         return reply
 
 
-def read_options(options: Mapping[str, Any]) -> Asked:
+def read_options(options: Mapping[str, Any]) -> GenerationOptions:
     """Check the fields of a request. Raises ConfigurationError for one that is unknown or out of range."""
     given = {name: value for name, value in options.items() if name not in ("model", "stream", "logprobs")}
     most = [given.pop(name) for name in ("max_tokens", "max_completion_tokens", "max_new_tokens") if name in given]
@@ -194,19 +198,19 @@ def read_options(options: Mapping[str, Any]) -> Asked:
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
     if not all(isinstance(mark, str) and mark for mark in stops):
         raise ConfigurationError(f"stop must be a text or a list of texts, not {stop!r}.")
-    asked = Asked(
+    asked = GenerationOptions(
         seed=secrets.randbits(32) if seed is None else int(seed),
-        max_tokens=_number("max_tokens", most[0] if most else MAX_TOKENS, whole=True, low=1),
-        stops=tuple(mark.encode() for mark in stops),
-        k=_number("top_logprobs", k, whole=True, low=0) if options.get("logprobs") else None,
+        max_tokens=_require_number("max_tokens", most[0] if most else MAX_TOKENS, integer=True, low=1),
+        stop_strings=tuple(mark.encode() for mark in stops),
+        k=_require_number("top_logprobs", k, integer=True, low=0) if options.get("logprobs") else None,
         sampling={
-            "temperature": _number("temperature", given.pop("temperature", 1.0), low=0),
-            "top_p": _number("top_p", given.pop("top_p", 1.0), low=0, high=1),
-            "min_p": _number("min_p", given.pop("min_p", 0.0), low=0, high=1),
-            "top_k": _number("top_k", given.pop("top_k", 0), whole=True, low=0),
+            "temperature": _require_number("temperature", given.pop("temperature", 1.0), low=0),
+            "top_p": _require_number("top_p", given.pop("top_p", 1.0), low=0, high=1),
+            "min_p": _require_number("min_p", given.pop("min_p", 0.0), low=0, high=1),
+            "top_k": _require_number("top_k", given.pop("top_k", 0), integer=True, low=0),
         },
-        template=given.pop("chat_template_kwargs", None) or {},
-        capture=_capture(given.pop("hidden_states", None), given.pop("hidden_moment", "read")),
+        template_variables=given.pop("chat_template_kwargs", None) or {},
+        capture=_parse_capture(given.pop("hidden_states", None), given.pop("hidden_moment", "read")),
     )
     if given:
         known = "temperature, top_p, top_k, min_p, max_tokens, stop, seed, chat_template_kwargs, hidden_states"
@@ -214,27 +218,27 @@ def read_options(options: Mapping[str, Any]) -> Asked:
     return asked
 
 
-def _capture(wanted: object, moment: Any) -> Capture | None:
-    if wanted is None or wanted is False:
+def _parse_capture(hidden_states: object, moment: Any) -> Capture | None:
+    if hidden_states is None or hidden_states is False:
         return None
-    if moment not in get_args(Moment):
+    if moment not in get_args(StatePosition):
         raise ConfigurationError(f'hidden_moment must be "read" or "produced", not {moment!r}.')
-    if wanted is True:
+    if hidden_states is True:
         return Capture(moment=moment)
-    items = list(wanted) if isinstance(wanted, (list, tuple)) else []
+    items = list(hidden_states) if isinstance(hidden_states, (list, tuple)) else []
     layers = tuple(layer for layer in items if type(layer) is int)
     names = {name for name in ("layers", "vocabulary") if name in items}
     if not items or len(names) + len(layers) < len(items) or ("layers" in names and layers):
         raise ConfigurationError(
-            f'hidden_states must be True or a list of layers, not {wanted!r}: "layers" stands for all of them, '
+            f'hidden_states must be True or a list of layers, not {hidden_states!r}: "layers" stands for all of them, '
             '"vocabulary" for the logprobs of the whole vocabulary.'
         )
     return Capture(layers=None if "layers" in names else layers, moment=moment, vocabulary="vocabulary" in names)
 
 
-def _number(name: str, value: Any, *, whole: bool = False, low: float, high: float = math.inf) -> Any:
-    kinds = (int,) if whole else (int, float)
+def _require_number(name: str, value: Any, *, integer: bool = False, low: float, high: float = math.inf) -> Any:
+    kinds = (int,) if integer else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high or not math.isfinite(value):
         limits = f"from {low} to {high}" if high < math.inf else f"of at least {low}"
-        raise ConfigurationError(f"{name} must be a {'whole ' if whole else ''}number {limits}, not {value!r}.")
+        raise ConfigurationError(f"{name} must be a {'whole ' if integer else ''}number {limits}, not {value!r}.")
     return value

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from swift_client.adapters.codecs.lenient_json import UNREADABLE, excerpt
+from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, excerpt
 from swift_client.adapters.providers.provider import Request
 from swift_client.adapters.providers.registry import PROVIDERS
 from swift_client.adapters.transport.api_key import ApiKey
@@ -35,7 +35,7 @@ class RewardModel:
         self.name = model
         self._device, self._batch = device, batch
         self._lock = threading.Lock()
-        self._loaded: tuple[Any, Any] | None = None
+        self._model_and_tokenizer: tuple[Any, Any] | None = None
 
     @property
     def __name__(self) -> str:
@@ -53,10 +53,13 @@ class RewardModel:
         except ImportError as error:
             raise MissingExtraError.needs("local", "A reward model of transformers") from error
         with self._lock:  # one at a time: weights and memory are one model's
-            model, tokenizer = self._loaded = self._loaded or self._load()
+            model, tokenizer = self._model_and_tokenizer = self._model_and_tokenizer or self._load()
             rewards: list[float] = []
             for start in range(0, len(completions), self._batch):
-                texts = [_dialogue(tokenizer, messages, each.text) for each in completions[start : start + self._batch]]
+                texts = [
+                    _format_dialogue(tokenizer, messages, each.text)
+                    for each in completions[start : start + self._batch]
+                ]
                 inputs = tokenizer(
                     texts, return_tensors="pt", padding=True, truncation=True, add_special_tokens=False
                 ).to(model.device)
@@ -112,7 +115,7 @@ class RewardServer:
         Raises:
             SwiftClientError: the server refuses, breaks off, or answers with something else.
         """
-        texts = [f"{_prompt(messages)}\n\n{each.text}" for each in completions]
+        texts = [f"{_join_messages(messages)}\n\n{each.text}" for each in completions]
         row = PROVIDERS["openai-compatible"]
         transport = Transport(row, base_url=self._base_url, api_key=self._api_key, timeout=self._timeout)
         try:
@@ -120,40 +123,42 @@ class RewardServer:
             reply = await transport.send(Request(method="POST", path="/classify", body=body, n=1, stream=False))
         finally:
             await transport.aclose()
-        return rewards_of(reply, len(completions))
+        return parse_rewards(reply, len(completions))
 
 
-class _Scored(msgspec.Struct):
+class _ClassifyItem(msgspec.Struct):
     index: int
     probs: list[float]
 
 
-class _Body(msgspec.Struct):
-    data: list[_Scored]
+class _ClassifyResponse(msgspec.Struct):
+    data: list[_ClassifyItem]
 
 
-def rewards_of(reply: bytes, n: int) -> list[float]:
+def parse_rewards(reply: bytes, n: int) -> list[float]:
     """Read the N first probabilities of a ``/classify`` reply, by index.
 
     Raises:
         ResponseDecodeError: it holds no such N numbers.
     """
     try:
-        found = {each.index: each.probs[0] for each in msgspec.json.decode(reply, type=_Body).data if each.probs}
+        found = {
+            each.index: each.probs[0] for each in msgspec.json.decode(reply, type=_ClassifyResponse).data if each.probs
+        }
         return [found[index] for index in range(n)]
-    except (*UNREADABLE, KeyError) as error:
+    except (*DECODE_ERRORS, KeyError) as error:
         raise ResponseDecodeError(
             f"The reward server gave no {n} numbers: {excerpt(reply)}", hint="Check its address and its model."
         ) from error
 
 
-def _prompt(messages: Sequence[Message]) -> str:
+def _join_messages(messages: Sequence[Message]) -> str:
     return "\n\n".join(str(message["content"]) for message in messages)
 
 
-def _dialogue(tokenizer: Any, messages: Sequence[Message], answer: str) -> str:
+def _format_dialogue(tokenizer: Any, messages: Sequence[Message], answer: str) -> str:
     """Write question and answer as the model's chat template has them, else one after the other."""
     if not getattr(tokenizer, "chat_template", None):
-        return f"{_prompt(messages)}\n\n{answer}"
+        return f"{_join_messages(messages)}\n\n{answer}"
     whole = [*messages, {"role": "assistant", "content": answer}]
     return str(tokenizer.apply_chat_template(whole, tokenize=False))

@@ -20,10 +20,10 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Protocol
 
-from swift_client.adapters.codecs.inputs import recognise
+from swift_client.adapters.codecs.inputs import normalize_reply
 from swift_client.adapters.providers.provider import Capabilities, Provider, Reply, Request
 from swift_client.adapters.transport.error_responses import scrub
-from swift_client.adapters.transport.exceptions import from_exception
+from swift_client.adapters.transport.exceptions import error_from_exception
 from swift_client.errors import CapabilityError, ConfigurationError, ProviderError, SwiftClientError
 from swift_client.types import Completion, Message
 
@@ -39,7 +39,7 @@ class CustomProvider(Protocol):
         """
 
 
-def row(provider: object) -> Provider:
+def to_provider(provider: object) -> Provider:
     """Return the row of a custom object: its own ``row``, or one that knows nothing, so that its replies decide.
 
     Raises:
@@ -57,7 +57,7 @@ def row(provider: object) -> Provider:
             f"{type(provider).__name__}.complete() must take **options.",
             hint="logprobs, top_logprobs and the sampling fields arrive in them.",
         )
-    if isinstance(own := getattr(provider, "row", None), Provider):
+    if isinstance(own := getattr(provider, "provider", None), Provider):
         return own
     return Provider(
         name=str(getattr(provider, "name", type(provider).__name__)),
@@ -75,11 +75,11 @@ class CustomTransport:
     """Makes a custom object look like a Transport. One that is ``timeless`` is never cut off by ``timeout``."""
 
     def __init__(self, custom: CustomProvider, *, timeout: float = 60.0, max_connections: int = 16) -> None:
-        self.provider = row(custom)
+        self.provider = to_provider(custom)
         self._custom = custom
-        self._timeout = None if getattr(custom, "timeless", False) else timeout
+        self._timeout = None if getattr(custom, "ignores_timeout", False) else timeout
         self._slots = asyncio.Semaphore(max_connections)
-        self._threads = ThreadPoolExecutor(max_connections, thread_name_prefix="swift-client")
+        self._executor = ThreadPoolExecutor(max_connections, thread_name_prefix="swift-client")
 
     async def send(self, request: Request, *, timeout: float | None = None) -> bytes | Sequence[Completion] | Reply:
         """Ask the object; errors as :meth:`Transport.send`."""
@@ -87,13 +87,13 @@ class CustomTransport:
         async with self._slots:
             try:
                 async with asyncio.timeout(self._timeout if timeout is None else timeout):
-                    answer = await self._ask(request.body, request.n)
-                    return answer if isinstance(answer, Reply) else recognise(answer)
+                    answer = await self._call_complete(request.body, request.n)
+                    return answer if isinstance(answer, Reply) else normalize_reply(answer)
             except (TypeError, ValueError) as error:  # a bug in the object, not a request that we built wrongly
                 text = scrub(f"{type(error).__name__}: {error}")
                 problem = ProviderError(f"complete() failed with {text}", provider=self.provider.name)
             except Exception as error:
-                problem = from_exception(error, self.provider)
+                problem = error_from_exception(error, self.provider)
         raise problem
 
     def stream(
@@ -104,12 +104,12 @@ class CustomTransport:
 
     async def aclose(self) -> None:
         """End the threads; the object itself is its owner's."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def _ask(self, body: Mapping[str, Any], n: int) -> Any:
+    async def _call_complete(self, body: Mapping[str, Any], n: int) -> Any:
         options = {name: value for name, value in body.items() if name not in ("messages", "n", "stream")}
         if inspect.iscoroutinefunction(self._custom.complete):
             return await self._custom.complete(body["messages"], n, **options)
         ask = partial(self._custom.complete, body["messages"], n, **options)
-        answer = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        answer = await asyncio.get_running_loop().run_in_executor(self._executor, ask)
         return await answer if inspect.isawaitable(answer) else answer

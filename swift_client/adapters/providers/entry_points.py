@@ -19,15 +19,15 @@ from swift_client.errors import ConfigurationError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint, EntryPoints
 
-GROUP = "swift_client.providers"
+ENTRY_POINT_GROUP = "swift_client.providers"
 
 
-def added_names() -> list[str]:
+def provider_names() -> list[str]:
     """Return the names that installed packages add; none of them is imported."""
     return sorted({point.name for point in _entry_points()})
 
 
-def added(name: str) -> Provider | None:
+def load_provider(name: str) -> Provider | None:
     """Load the row that a package adds under ``name``; None where none does.
 
     Raises:
@@ -35,17 +35,17 @@ def added(name: str) -> Provider | None:
     """
     for point in _entry_points():
         if point.name == name:
-            return _row(point)
+            return _load_entry_point(point)
     return None
 
 
 def _entry_points() -> EntryPoints:
     from importlib.metadata import entry_points  # 20 ms that only unknown names need
 
-    return entry_points(group=GROUP)
+    return entry_points(group=ENTRY_POINT_GROUP)
 
 
-def _row(point: EntryPoint) -> Provider:
+def _load_entry_point(point: EntryPoint) -> Provider:
     package = point.dist.name if point.dist else point.module
     try:
         found = point.load()

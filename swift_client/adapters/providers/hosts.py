@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from swift_client.adapters.providers.openai_models import facts, prefixed
+from swift_client.adapters.providers.openai_models import add_prefix, make_overrides
 from swift_client.adapters.providers.provider import Capabilities, Provider
 
-_CHECKED = "2026-11-01"
-_NO_LOGPROBS = facts("probe", top_logprobs_max=0)
+_CHECK_DATE = "2026-11-01"
+_NO_LOGPROBS = make_overrides("probe", top_logprobs_max=0)
 
-ROWS = (
+HOSTS = (
     Provider(
         name="together",
         base_url="https://api.together.xyz/v1",
@@ -25,7 +25,7 @@ ROWS = (
         capabilities=Capabilities(
             n_max=None,
             top_logprobs_max=20,
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="recording; SDK types; the largest n is unknown",
         ),
     ),
@@ -35,7 +35,7 @@ ROWS = (
         key_variable="FIREWORKS_API_KEY",
         codec="openai_chat",
         default_model=None,
-        capabilities=Capabilities(n_max=128, top_logprobs_max=5, checked=_CHECKED, evidence="SDK types"),
+        capabilities=Capabilities(n_max=128, top_logprobs_max=5, checked=_CHECK_DATE, evidence="SDK types"),
     ),
     Provider(
         name="openrouter",
@@ -46,7 +46,7 @@ ROWS = (
         # Without it a host that drops logprobs in silence may be chosen: https://openrouter.ai/docs/features/provider-routing
         extra_body=MappingProxyType({"provider": {"require_parameters": True}}),
         models=(
-            *prefixed("openai/"),
+            *add_prefix("openai/"),
             ("anthropic/*", _NO_LOGPROBS),
             ("google/gemini*", _NO_LOGPROBS),
             ("x-ai/*", _NO_LOGPROBS),
@@ -57,7 +57,7 @@ ROWS = (
         capabilities=Capabilities(
             n_max=1,  # many hosts never see `n`
             top_logprobs_max=20,
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="probe; differs by host",
         ),
     ),
@@ -73,7 +73,7 @@ ROWS = (
         capabilities=Capabilities(
             n_max=1,
             top_logprobs_max=0,
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="documentation; probe of the whole catalogue",
         ),
     ),
@@ -86,7 +86,7 @@ ROWS = (
         capabilities=Capabilities(
             n_max=1,
             top_logprobs_max=20,
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="probe through OpenRouter; prior for n",
         ),
     ),
@@ -100,7 +100,7 @@ ROWS = (
         capabilities=Capabilities(
             n_max=1,
             top_logprobs_max=0,
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="prior",
         ),
     ),
@@ -113,7 +113,7 @@ ROWS = (
         capabilities=Capabilities(
             n_max=4,
             top_logprobs_max=5,
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="probe; prior for n, which only some models take",
         ),
     ),
@@ -129,7 +129,7 @@ ROWS = (
         capabilities=Capabilities(
             n_max=None,
             top_logprobs_max=20,
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="SDK source (litellm) for n; prior for logprobs",
         ),
     ),
@@ -142,7 +142,7 @@ ROWS = (
         capabilities=Capabilities(
             n_max=None,
             top_logprobs_max=20,
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="prior: most of it is vLLM, some TensorRT-LLM",
         ),
     ),
@@ -153,12 +153,12 @@ ROWS = (
         key_variable="AWS_BEARER_TOKEN_BEDROCK",
         codec="openai_chat",
         default_model=None,
-        models=prefixed("*openai."),  # a region may stand before it: "us.openai.gpt-5.4"
+        models=add_prefix("*openai."),  # a region may stand before it: "us.openai.gpt-5.4"
         # https://bedrock-mantle.REGION.api.aws/v1, the OpenAI-compatible door; Converse has neither n nor logprobs.
         capabilities=Capabilities(
             n_max=None,
             top_logprobs_max=20,
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="SDK source (litellm); recording of the host",
         ),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from swift_client.adapters.providers.provider import Capabilities, Provider
 
-ROWS = (
+IN_PROCESS = (
     Provider(
         name="huggingface",  # no server: a folder, a hub name or a GGUF file as the model (huggingface.py)
         base_url=None,

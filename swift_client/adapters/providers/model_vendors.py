@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from swift_client.adapters.providers.openai_models import GPT_MODELS, facts
+from swift_client.adapters.providers.openai_models import OPENAI_MODELS, make_overrides
 from swift_client.adapters.providers.provider import Capabilities, Provider
 
-_CHECKED = "2026-11-01"
+_CHECK_DATE = "2026-11-01"
 
-ROWS = (
+MODEL_VENDORS = (
     Provider(
         name="openai",
         base_url="https://api.openai.com/v1",
@@ -17,7 +17,7 @@ ROWS = (
         key_variable="OPENAI_API_KEY",
         codec="openai_chat",
         default_model="gpt-4.1-mini",
-        models=GPT_MODELS,
+        models=OPENAI_MODELS,
         batches=True,
         capabilities=Capabilities(
             n_max=128,
@@ -25,7 +25,7 @@ ROWS = (
             logprobs_known=True,
             logprob_space="raw",
             end_of_turn="absent",
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="recording; OpenAPI specification",
         ),
     ),
@@ -36,14 +36,14 @@ ROWS = (
         key_variable="OPENAI_API_KEY",
         codec="openai_responses",
         default_model="gpt-4.1-mini",
-        models=GPT_MODELS,
+        models=OPENAI_MODELS,
         batches=True,
         capabilities=Capabilities(
             n_max=1,
             top_logprobs_max=20,
             logprobs_known=True,
             logprob_space="raw",
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="recording; OpenAPI specification",
         ),
     ),
@@ -60,7 +60,7 @@ ROWS = (
             top_logprobs_max=5,
             logprobs_known=True,
             logprob_space="raw",
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="OpenAPI specification",
         ),
     ),
@@ -75,14 +75,14 @@ ROWS = (
         sign_in="azure",
         codec="openai_chat",
         default_model=None,
-        models=GPT_MODELS,  # where the deployment is named after its model
+        models=OPENAI_MODELS,  # where the deployment is named after its model
         batches=True,
         capabilities=Capabilities(
             n_max=128,
             top_logprobs_max=20,
             logprob_space="raw",
             end_of_turn="absent",
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="documentation; SDK source; a deployment's name hides its model",
         ),
     ),
@@ -94,13 +94,13 @@ ROWS = (
         key_header="x-goog-api-key",
         codec="gemini",
         default_model="gemini-2.5-flash",
-        models=(("gemini-3-pro*", facts("issue thread (python-genai#1723)", n_max=1)),),
+        models=(("gemini-3-pro*", make_overrides("issue thread (python-genai#1723)", n_max=1)),),
         # "Logprobs is not enabled for models/...": all 50 models refused on 2026-08-22. Vertex gives them.
         capabilities=Capabilities(
             n_max=8,
             top_logprobs_max=0,
             streams_logprobs=False,
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="probe; documentation",
         ),
     ),
@@ -114,16 +114,16 @@ ROWS = (
         codec="gemini",
         default_model="gemini-2.5-flash",
         models=(
-            ("gemini-3.5-flash*", facts("issue thread (generative-ai#2947)", top_logprobs_max=0)),
-            ("gemini-2.5-flash-lite*", facts("issue thread (think-reason-learn#34)", top_logprobs_max=0)),
-            ("gemini-3-pro*", facts("issue thread (python-genai#1723)", n_max=1)),
-            ("gemini-3.1-pro*", facts("issue thread (python-genai#1723)", n_max=4)),
+            ("gemini-3.5-flash*", make_overrides("issue thread (generative-ai#2947)", top_logprobs_max=0)),
+            ("gemini-2.5-flash-lite*", make_overrides("issue thread (think-reason-learn#34)", top_logprobs_max=0)),
+            ("gemini-3-pro*", make_overrides("issue thread (python-genai#1723)", n_max=1)),
+            ("gemini-3.1-pro*", make_overrides("issue thread (python-genai#1723)", n_max=4)),
         ),
         capabilities=Capabilities(
             n_max=8,
             top_logprobs_max=20,
             streams_logprobs=False,
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="recording; documentation",
         ),
     ),
@@ -141,7 +141,7 @@ ROWS = (
         capabilities=Capabilities(
             n_max=1,
             top_logprobs_max=0,
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="documentation; SDK types: no n, no logprobs, no seed",
         ),
     ),
@@ -153,12 +153,14 @@ ROWS = (
         default_model="deepseek-v4-flash",  # deepseek-chat was retired on 2026-07-24
         # V4 thinks by default and refuses logprobs while it does: https://api-docs.deepseek.com/guides/thinking_mode
         extra_body=MappingProxyType({"thinking": {"type": "disabled"}}),
-        models=(("deepseek-reasoner*", facts("documentation: the two fields are an error", top_logprobs_max=0)),),
+        models=(
+            ("deepseek-reasoner*", make_overrides("documentation: the two fields are an error", top_logprobs_max=0)),
+        ),
         capabilities=Capabilities(
             n_max=1,  # `n` is not documented
             top_logprobs_max=20,
             thinking="by_default",
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="documentation; a probe of its alternatives disagreed with its own samples",
         ),
     ),
@@ -170,15 +172,15 @@ ROWS = (
         default_model=None,
         extra_body=MappingProxyType({"temperature": 1.0}),  # as its logprobs are taken after temperature
         models=(  # "These fields will be silently ignored": none of them can be a default
-            ("grok-4.[2-9]*", facts("documentation", top_logprobs_max=0)),
-            ("grok-[5-9]*", facts("prior: newer than grok-4.20", top_logprobs_max=0)),
-            ("grok-[1-9][0-9]*", facts("prior: newer than grok-4.20", top_logprobs_max=0)),
+            ("grok-4.[2-9]*", make_overrides("documentation", top_logprobs_max=0)),
+            ("grok-[5-9]*", make_overrides("prior: newer than grok-4.20", top_logprobs_max=0)),
+            ("grok-[1-9][0-9]*", make_overrides("prior: newer than grok-4.20", top_logprobs_max=0)),
         ),
         capabilities=Capabilities(
             n_max=None,
             top_logprobs_max=8,
             logprob_space="after_temperature",
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="SDK docstring; documentation; probe of grok-3-mini",
         ),
     ),
@@ -193,7 +195,7 @@ ROWS = (
         capabilities=Capabilities(
             n_max=None,
             top_logprobs_max=0,
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="SDK source: n is there, logprobs are not",
         ),
     ),
@@ -208,7 +210,7 @@ ROWS = (
         capabilities=Capabilities(
             n_max=1,
             top_logprobs_max=0,
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="SDK source",
         ),
     ),
@@ -222,7 +224,7 @@ ROWS = (
         capabilities=Capabilities(
             n_max=5,
             top_logprobs_max=20,
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="SDK source (litellm, inspect_ai); the longest list is unknown",
         ),
     ),
@@ -236,7 +238,7 @@ ROWS = (
         capabilities=Capabilities(
             n_max=1,
             top_logprobs_max=0,
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="prior",
         ),
     ),

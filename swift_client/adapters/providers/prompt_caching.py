@@ -14,28 +14,31 @@ from types import MappingProxyType
 class PrefixCache:
     """How a provider caches the beginning of a prompt."""
 
-    minimum: int
+    min_tokens: int
     """Prompt tokens from which on there is any caching; the largest of its models' where they differ."""
     step: int = 1
     """Tokens are cached in whole steps of so many."""
-    marked: bool = False
+    needs_cache_control: bool = False
     """Whether the request must ask for it with ``cache_control``."""
     checked: str
     """ISO date on which these facts were last checked."""
     evidence: str
     """Where they come from."""
 
-    def holds(self, prompt_tokens: int) -> int:
+    def cached_tokens(self, prompt_tokens: int) -> int:
         """Return how many tokens of a prompt that was sent before are read from the cache."""
-        return prompt_tokens // self.step * self.step if prompt_tokens >= self.minimum else 0
+        return prompt_tokens // self.step * self.step if prompt_tokens >= self.min_tokens else 0
 
 
-_CHECKED = "2026-11-23"
+_CHECK_DATE = "2026-11-23"
 _OPENAI = PrefixCache(
-    minimum=1024, step=128, checked=_CHECKED, evidence="https://developers.openai.com/api/docs/guides/prompt-caching"
+    min_tokens=1024,
+    step=128,
+    checked=_CHECK_DATE,
+    evidence="https://developers.openai.com/api/docs/guides/prompt-caching",
 )
 _GOOGLE = PrefixCache(  # 2.5 models from 2,048 on; hits are likely, not promised
-    minimum=4096, checked=_CHECKED, evidence="https://ai.google.dev/gemini-api/docs/caching"
+    min_tokens=4096, checked=_CHECK_DATE, evidence="https://ai.google.dev/gemini-api/docs/caching"
 )
 
 PREFIX_CACHES: Mapping[str, PrefixCache] = MappingProxyType(
@@ -46,12 +49,12 @@ PREFIX_CACHES: Mapping[str, PrefixCache] = MappingProxyType(
         "gemini": _GOOGLE,
         "vertex": _GOOGLE,
         "deepseek": PrefixCache(
-            minimum=64, step=64, checked=_CHECKED, evidence="https://api-docs.deepseek.com/guides/kv_cache"
+            min_tokens=64, step=64, checked=_CHECK_DATE, evidence="https://api-docs.deepseek.com/guides/kv_cache"
         ),
         "anthropic": PrefixCache(  # Sonnet from 1,024 or 2,048 on
-            minimum=4096,
-            marked=True,
-            checked=_CHECKED,
+            min_tokens=4096,
+            needs_cache_control=True,
+            checked=_CHECK_DATE,
             evidence="https://platform.claude.com/docs/en/build-with-claude/prompt-caching",
         ),
     }

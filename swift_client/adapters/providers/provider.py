@@ -36,7 +36,7 @@ class Capabilities:
 
     def thinks(self, fields: Mapping[str, Any]) -> bool:
         """Whether a request with these fields gets hidden reasoning instead of logprobs."""
-        effort = _effort(fields)
+        effort = _reasoning_effort(fields)
         if self.thinking == "by_default":
             return effort != "none"
         return self.thinking == "always" or (self.thinking == "on_request" and effort not in (None, "none"))
@@ -89,7 +89,7 @@ def capabilities_of(provider: Provider, model: str | None) -> Capabilities:
     return replace(provider.capabilities, **different)
 
 
-def _effort(fields: Mapping[str, Any]) -> str | None:
+def _reasoning_effort(fields: Mapping[str, Any]) -> str | None:
     """Read how much thinking a request asks for, in the spellings of Chat, Responses and OpenRouter, and DeepSeek."""
     reasoning, thinking = fields.get("reasoning"), fields.get("thinking")
     effort = reasoning.get("effort") if isinstance(reasoning, Mapping) else fields.get("reasoning_effort")
@@ -124,5 +124,5 @@ class Reply:
     model: str | None = None
     notes: tuple[str, ...] = ()
     """One sentence for each irregularity that a user should know (cut reply, fake logprobs, ...)."""
-    closed: bool = False
+    closed_early: bool = False
     """Whether its stream was closed on purpose before it ended."""

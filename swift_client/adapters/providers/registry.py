@@ -13,6 +13,9 @@ from swift_client.adapters.providers import hosts, in_process, model_vendors, se
 from swift_client.adapters.providers.provider import Provider
 
 PROVIDERS: Mapping[str, Provider] = MappingProxyType(
-    {row.name: row for row in (*model_vendors.ROWS, *hosts.ROWS, *self_hosted.ROWS, *in_process.ROWS)}
+    {
+        row.name: row
+        for row in (*model_vendors.MODEL_VENDORS, *hosts.HOSTS, *self_hosted.SELF_HOSTED, *in_process.IN_PROCESS)
+    }
 )
 """Name → row."""

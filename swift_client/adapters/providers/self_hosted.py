@@ -6,11 +6,11 @@ from types import MappingProxyType
 
 from swift_client.adapters.providers.provider import Capabilities, Provider
 
-_CHECKED = "2026-11-01"
-_AS_IT_IS = MappingProxyType({"temperature": 1.0})
+_CHECK_DATE = "2026-11-01"
+_TEMPERATURE_ONE = MappingProxyType({"temperature": 1.0})
 """Where logprobs are taken after temperature: at 1 they are the model's, and a server's own default is its secret."""
 
-ROWS = (
+SELF_HOSTED = (
     Provider(
         name="pocket",
         base_url=None,  # a llama.cpp server on loopback that this process starts at the first request
@@ -23,7 +23,7 @@ ROWS = (
             logprobs_known=True,
             logprob_space="raw",
             end_of_turn="listed",
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="source; packaged with this library",
         ),
     ),
@@ -40,7 +40,7 @@ ROWS = (
             logprobs_known=True,
             logprob_space="raw",
             end_of_turn="listed",
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="recording; source (0.30)",
         ),
     ),
@@ -50,7 +50,7 @@ ROWS = (
         key_variable=None,
         codec="openai_chat",
         default_model=None,
-        extra_body=_AS_IT_IS,
+        extra_body=_TEMPERATURE_ONE,
         # SGLANG_RETURN_ORIGINAL_LOGPROB=1 makes them raw. No cap on top_logprobs; 20 is where others stop.
         capabilities=Capabilities(
             n_max=None,
@@ -58,7 +58,7 @@ ROWS = (
             logprobs_known=True,
             logprob_space="after_temperature",
             end_of_turn="listed",
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="recording; source (0.5.23)",
         ),
     ),
@@ -75,7 +75,7 @@ ROWS = (
             logprobs_known=True,
             logprob_space="raw",
             end_of_turn="listed",
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="recording; source (b11139)",
         ),
     ),
@@ -90,7 +90,7 @@ ROWS = (
             n_max=1,
             top_logprobs_max=0,
             logprob_space="raw",
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="source (#1906, #1130)",
         ),
     ),
@@ -107,7 +107,7 @@ ROWS = (
             top_logprobs_max=20,
             logprob_space="raw",
             end_of_turn="absent",
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="recording (0.34.3); source",
         ),
     ),
@@ -119,7 +119,7 @@ ROWS = (
         default_model=None,
         # `n` is ignored in silence; an unknown route answers 200 with an error text.
         capabilities=Capabilities(
-            n_max=1, top_logprobs_max=20, logprob_space="raw", checked=_CHECKED, evidence="probe"
+            n_max=1, top_logprobs_max=20, logprob_space="raw", checked=_CHECK_DATE, evidence="probe"
         ),
     ),
     Provider(
@@ -128,14 +128,14 @@ ROWS = (
         key_variable=None,
         codec="openai_chat",
         default_model="tgi",
-        extra_body=_AS_IT_IS,
+        extra_body=_TEMPERATURE_ONE,
         # `n` is not used. Logprobs are taken after temperature and top_p: below 1, most of them are exact zeros.
         capabilities=Capabilities(
             n_max=1,
             top_logprobs_max=5,
             logprob_space="after_temperature",
             end_of_turn="listed",
-            checked=_CHECKED,
+            checked=_CHECK_DATE,
             evidence="recording; source",
         ),
     ),
@@ -147,7 +147,7 @@ ROWS = (
         default_model=None,
         batches=True,
         capabilities=Capabilities(
-            n_max=None, top_logprobs_max=20, checked=_CHECKED, evidence="nothing is known; replies decide"
+            n_max=None, top_logprobs_max=20, checked=_CHECK_DATE, evidence="nothing is known; replies decide"
         ),
     ),
 )

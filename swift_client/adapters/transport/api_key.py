@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from swift_client.adapters.providers.provider import Provider
-from swift_client.adapters.transport.cloud_auth import SIGN_IN
+from swift_client.adapters.transport.cloud_auth import TOKEN_SOURCES
 from swift_client.adapters.transport.error_responses import scrub
 from swift_client.errors import ConfigurationError, MissingApiKeyError, SwiftClientError
 
@@ -17,13 +17,13 @@ ApiKey = str | Callable[[], str | Awaitable[str]]
 """A key, or a function (sync or async) that gives one for each request."""
 
 
-class Key:
+class ApiKeySource:
     """Gives the key for one request, and remembers the latest only to strike them out of messages."""
 
-    def __init__(self, provider: Provider, given: ApiKey | None) -> None:
+    def __init__(self, provider: Provider, api_key: ApiKey | None) -> None:
         self._provider = provider
-        self._given = given
-        self.recent: deque[str] = deque(maxlen=64)
+        self._api_key = api_key
+        self.recent_keys: deque[str] = deque(maxlen=64)
 
     async def read(self) -> str:
         """Return the key.
@@ -33,14 +33,14 @@ class Key:
             ConfigurationError: the function failed, or no HTTP header can carry what it gave.
         """
         name, variable = self._provider.name, self._provider.key_variable
-        if self._given is None and self._provider.sign_in and not os.environ.get(variable or "", "").strip():
-            self._given = SIGN_IN[self._provider.sign_in]()
-        if self._given is None and variable is None:
+        if self._api_key is None and self._provider.sign_in and not os.environ.get(variable or "", "").strip():
+            self._api_key = TOKEN_SOURCES[self._provider.sign_in]()
+        if self._api_key is None and variable is None:
             return "none"  # keyless servers ignore it; the SDK wants one
-        if callable(self._given):
-            key = await self._ask(self._given)
+        if callable(self._api_key):
+            key = await self._call_function(self._api_key)
         else:
-            key = self._given if self._given is not None else os.environ.get(variable or "", "")
+            key = self._api_key if self._api_key is not None else os.environ.get(variable or "", "")
         key = key.strip() if isinstance(key, str) else ""
         if not key:
             raise MissingApiKeyError(
@@ -52,11 +52,11 @@ class Key:
                 f"The API key for provider {name!r} holds a character that no HTTP header can carry.",
                 hint="Copy it again, without line breaks.",
             )
-        if key not in self.recent:
-            self.recent.append(key)
+        if key not in self.recent_keys:
+            self.recent_keys.append(key)
         return key
 
-    async def _ask(self, function: Callable[[], str | Awaitable[str]]) -> str:
+    async def _call_function(self, function: Callable[[], str | Awaitable[str]]) -> str:
         try:
             # A sync function may ask a vault over the network: not on the loop.
             answer = await asyncio.to_thread(function)
@@ -64,5 +64,5 @@ class Key:
         except SwiftClientError:  # of our own sign-in: it says what to do
             raise
         except Exception as error:
-            problem = scrub(f"{type(error).__name__}: {error}", self.recent)
+            problem = scrub(f"{type(error).__name__}: {error}", self.recent_keys)
         raise ConfigurationError(f"The api_key function failed. {problem}.", hint="Call it by itself to see why.")

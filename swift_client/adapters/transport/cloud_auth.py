@@ -16,10 +16,10 @@ from swift_client.errors import ConnectionFailedError, MissingApiKeyError, Missi
 _GOOGLE_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _AZURE_SCOPE = "https://cognitiveservices.azure.com/.default"
 
-GiveToken = Callable[[], str]
+TokenSource = Callable[[], str]
 
 
-def google_token(credentials: Any = None) -> GiveToken:
+def google_token_source(credentials: Any = None) -> TokenSource:
     """Return a function that gives Google access tokens.
 
     Args:
@@ -60,7 +60,7 @@ def google_token(credentials: Any = None) -> GiveToken:
     return give
 
 
-def azure_token(credential: Any = None) -> GiveToken:
+def azure_token_source(credential: Any = None) -> TokenSource:
     """Return a function that gives Microsoft Entra tokens.
 
     Args:
@@ -95,5 +95,7 @@ def azure_token(credential: Any = None) -> GiveToken:
     return give
 
 
-SIGN_IN: Mapping[str, Callable[[], GiveToken]] = MappingProxyType({"google": google_token, "azure": azure_token})
+TOKEN_SOURCES: Mapping[str, Callable[[], TokenSource]] = MappingProxyType(
+    {"google": google_token_source, "azure": azure_token_source}
+)
 """``Provider.sign_in`` → the function that signs in."""

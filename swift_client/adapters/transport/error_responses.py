@@ -30,17 +30,19 @@ from swift_client.errors import (
     ServerError,
 )
 
-_LONGEST = 600
+_MAX_MESSAGE_CHARS = 600
 """Characters kept of a provider's message: a server may echo the whole prompt."""
 
-_MESSAGES = ("message", "Message", "msg", "error_message", "error_description")
+_MESSAGE_FIELDS = ("message", "Message", "msg", "error_message", "error_description")
 """Fields in which providers put their sentence."""
 
-_KEY_SHAPES = re.compile(r"\b(?:sk|gsk|xai|fw|hf|pplx|nvapi|tgp)[-_][\w.*-]{6,}|\bAIza[\w-]{10,}|(?<=Bearer )\S{6,}")
+_API_KEY_PATTERN = re.compile(
+    r"\b(?:sk|gsk|xai|fw|hf|pplx|nvapi|tgp)[-_][\w.*-]{6,}|\bAIza[\w-]{10,}|(?<=Bearer )\S{6,}"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Details:
+class _ErrorDetails:
     """What a body says, in one shape."""
 
     message: str = ""
@@ -49,11 +51,11 @@ class _Details:
     """``type``, ``code`` and ``status`` words, joined in lower case."""
     status: int | None = None
     """An HTTP status inside the body, as OpenRouter and vLLM put it."""
-    wait: float | None = None
+    retry_delay: float | None = None
     """Google's ``RetryInfo.retryDelay`` in seconds."""
 
 
-def from_response(
+def error_from_response(
     status: int,
     headers: Mapping[str, str],
     body: bytes,
@@ -81,10 +83,10 @@ def from_response(
             status=status,
             request_id=request_id,
         )
-    return _build(status, status, _read(body), lower, request_id, provider, secrets)
+    return _build_error(status, status, _parse_body(body), lower, request_id, provider, secrets)
 
 
-def from_error_object(error: object, provider: Provider | None = None, *, secrets: Iterable[str] = ()) -> ProviderError:
+def error_from_object(error: object, provider: Provider | None = None, *, secrets: Iterable[str] = ()) -> ProviderError:
     """Build the error of an error object inside a 200 body or a stream (OpenRouter, LM Studio).
 
     Args:
@@ -92,12 +94,12 @@ def from_error_object(error: object, provider: Provider | None = None, *, secret
         provider: as for :func:`from_response`.
         secrets: as for :func:`from_response`.
     """
-    details = _details({"error": error})
-    status = details.status or _status_of(details.kind)
-    return _build(status, details.status, details, {}, None, provider, secrets)
+    details = _parse_details({"error": error})
+    status = details.status or _infer_status(details.kind)
+    return _build_error(status, details.status, details, {}, None, provider, secrets)
 
 
-def not_json(body: bytes, provider: Provider | None = None) -> ResponseDecodeError | None:
+def error_from_html(body: bytes, provider: Provider | None = None) -> ResponseDecodeError | None:
     """Return the error of a 200 that carries a web page instead of JSON, or None where it is not a page."""
     if not body[:64].lstrip().startswith(b"<"):
         return None
@@ -110,7 +112,7 @@ def not_json(body: bytes, provider: Provider | None = None) -> ResponseDecodeErr
     )
 
 
-def logprobs_refused(error: ProviderError) -> bool:
+def is_logprobs_refusal(error: ProviderError) -> bool:
     """Whether a 4xx says that this model gives no logprobs at all (a cap on their number is no refusal).
 
     Real sentences: "You are not allowed to request logprobs from this model", "`logprobs` is not supported with this
@@ -135,25 +137,25 @@ def scrub(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in secrets:
         if len(secret) >= 4:  # shorter ones are placeholders such as "x", and would eat the message
             text = text.replace(secret, "***")
-    return _KEY_SHAPES.sub("***", text)
+    return _API_KEY_PATTERN.sub("***", text)
 
 
-def _build(
+def _build_error(
     status: int,
     shown_status: int | None,
-    details: _Details,
+    details: _ErrorDetails,
     headers: Mapping[str, str],
     request_id: str | None,
     provider: Provider | None,
     secrets: Iterable[str],
 ) -> ProviderError:
     message = " ".join(scrub(details.message, secrets).split())
-    if len(message) > _LONGEST:
-        message = message[:_LONGEST] + "..."
+    if len(message) > _MAX_MESSAGE_CHARS:
+        message = message[:_MAX_MESSAGE_CHARS] + "..."
     if not message:
         phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "an unknown status"
         message = f"The server answered {status} ({phrase}) and said nothing more."
-    kind, hint, retryable = _judge(status, details.kind, provider)
+    kind, hint, retryable = _classify_status(status, details.kind, provider)
     verdict = headers.get("x-should-retry")
     if verdict in ("true", "false"):
         retryable = verdict == "true"
@@ -168,15 +170,19 @@ def _build(
     if isinstance(error, BadRequestError):
         error.param = details.param
     if isinstance(error, (RateLimitError, ServerError)):
-        asked = retry_after.from_headers(headers)
+        asked = retry_after.retry_after_from_headers(headers)
         error.retry_after = next(
-            (wait for wait in (asked, details.wait, retry_after.from_message(details.message)) if wait is not None),
+            (
+                wait
+                for wait in (asked, details.retry_delay, retry_after.retry_after_from_message(details.message))
+                if wait is not None
+            ),
             None,
         )
     return error
 
 
-def _judge(status: int, kind: str, provider: Provider | None) -> tuple[type[ProviderError], str, bool]:
+def _classify_status(status: int, kind: str, provider: Provider | None) -> tuple[type[ProviderError], str, bool]:
     """Return the class, the hint and whether a retry can help."""
     variable = provider.key_variable if provider else None
     match 401 if "api_key_invalid" in kind else status:  # Google says so with a 400
@@ -203,7 +209,7 @@ def _judge(status: int, kind: str, provider: Provider | None) -> tuple[type[Prov
             return BadRequestError, "Change the request: sending the same again cannot help.", False
 
 
-def _status_of(kind: str) -> int:
+def _infer_status(kind: str) -> int:
     """Return the status that OpenAI sends with such an error, for errors inside a 200."""
     for words, status in (
         (("rate_limit", "insufficient_quota", "resource_exhausted", "too_many"), 429),
@@ -216,41 +222,41 @@ def _status_of(kind: str) -> int:
     return 400
 
 
-def _read(body: bytes) -> _Details:
+def _parse_body(body: bytes) -> _ErrorDetails:
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = body.decode("utf-8", "replace")
         if text.lstrip().startswith("<"):
-            return _Details(message=_page_title(text[:20_000]))
-        return _Details(message=text)
-    return _details(value)
+            return _ErrorDetails(message=_page_title(text[:20_000]))
+        return _ErrorDetails(message=text)
+    return _parse_details(value)
 
 
-def _details(value: Any) -> _Details:
+def _parse_details(value: Any) -> _ErrorDetails:
     if isinstance(value, list) and value:
         value = value[0]  # Google wraps its error in a list
     if isinstance(value, str):
-        return _Details(message=value)
+        return _ErrorDetails(message=value)
     if not isinstance(value, dict):
-        return _Details()
+        return _ErrorDetails()
     inner = value.get("error")
     if not isinstance(inner, dict):
         inner = {**value, "message": inner} if isinstance(inner, str) else value
     codes = [*map(inner.get, ("type", "code", "error_code", "status")), *_google_reasons(inner.get("details"))]
     numbers = [code for code in codes if isinstance(code, int) and 400 <= code <= 599]
     param = inner.get("param")
-    return _Details(
-        message=_message(inner),
+    return _ErrorDetails(
+        message=_extract_message(inner),
         param=param if isinstance(param, str) else None,
         kind=" ".join(code for code in codes if isinstance(code, str)).lower(),
         status=numbers[0] if numbers else None,
-        wait=_google_wait(inner.get("details")),
+        retry_delay=_google_retry_delay(inner.get("details")),
     )
 
 
-def _message(inner: dict[str, Any]) -> str:
-    message = next((inner[name] for name in _MESSAGES if inner.get(name)), None)
+def _extract_message(inner: dict[str, Any]) -> str:
+    message = next((inner[name] for name in _MESSAGE_FIELDS if inner.get(name)), None)
     if isinstance(message, dict):  # Mistral hangs FastAPI's errors under it
         inner = message
     if isinstance(message, str):
@@ -259,22 +265,25 @@ def _message(inner: dict[str, Any]) -> str:
         return f"{message}: {raw}" if isinstance(raw, str) and raw not in message else message
     several = next((inner[name] for name in ("detail", "errors") if inner.get(name)), None)
     faults = several if isinstance(several, list) else [several]
-    return "; ".join(filter(None, map(_fault, faults)))
+    return "; ".join(filter(None, map(_extract_nested_message, faults)))
 
 
-def _fault(fault: object) -> str:
+def _extract_nested_message(fault: object) -> str:
     """Read one of several errors; pydantic's under FastAPI name the wrong field."""
     if not isinstance(fault, dict):
         return fault if isinstance(fault, str) else ""
-    place, said = fault.get("loc"), next((fault[name] for name in _MESSAGES if isinstance(fault.get(name), str)), "")
+    place, said = (
+        fault.get("loc"),
+        next((fault[name] for name in _MESSAGE_FIELDS if isinstance(fault.get(name), str)), ""),
+    )
     return f"{'.'.join(map(str, place))}: {said}" if isinstance(place, (list, tuple)) and place else said
 
 
-def _google_wait(details: object) -> float | None:
+def _google_retry_delay(details: object) -> float | None:
     for detail in details if isinstance(details, list) else ():
         delay = detail.get("retryDelay") if isinstance(detail, dict) else None
         if isinstance(delay, str):
-            return retry_after.from_message(f"retry in {delay}")
+            return retry_after.retry_after_from_message(f"retry in {delay}")
     return None
 
 

@@ -21,15 +21,15 @@ from swift_client.errors import (
     SwiftClientError,
 )
 
-_TIMEOUTS = {"TimeoutException", "APITimeoutError", "TimeoutError", "Timeout"}
-_SETTINGS = {"UnsupportedProtocol", "InvalidURL", "LocalProtocolError", "CookieConflict"}
-_UNREADABLE = {"DecodingError", "APIResponseValidationError"}
-_BROKEN = {"TransportError", "RequestError", "APIConnectionError", "ConnectionError", "StreamError"}
-_BROKEN |= {"EndOfStream", "BrokenResourceError", "ClosedResourceError", "OSError"}
+_TIMEOUT_ERROR_NAMES = {"TimeoutException", "APITimeoutError", "TimeoutError", "Timeout"}
+_CONFIGURATION_ERROR_NAMES = {"UnsupportedProtocol", "InvalidURL", "LocalProtocolError", "CookieConflict"}
+_DECODE_ERROR_NAMES = {"DecodingError", "APIResponseValidationError"}
+_CONNECTION_ERROR_NAMES = {"TransportError", "RequestError", "APIConnectionError", "ConnectionError", "StreamError"}
+_CONNECTION_ERROR_NAMES |= {"EndOfStream", "BrokenResourceError", "ClosedResourceError", "OSError"}
 
 
-def from_exception(
-    error: Exception, provider: Provider | None = None, *, arrived: int = 0, secrets: Iterable[str] = ()
+def error_from_exception(
+    error: Exception, provider: Provider | None = None, *, bytes_received: int = 0, secrets: Iterable[str] = ()
 ) -> SwiftClientError:
     """Return the error of our tree that says the same; errors of our tree come back as they are.
 
@@ -45,17 +45,17 @@ def from_exception(
     if isinstance(error, SwiftClientError):
         return error
     name = provider.name if provider else None
-    chain = list(_chain(error))
+    chain = list(_cause_chain(error))
     names = {cls.__name__ for cls in type(error).__mro__}
     inner = {type(cause).__name__ for cause in chain}  # the SDK wraps them all in one APIConnectionError
-    secrets = [*secrets, *_sent_keys(chain)]
+    secrets = [*secrets, *_request_keys(chain)]
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None) or getattr(error, "status_code", None)
-    text = " ".join(error_responses.scrub(_text(chain[-1]), secrets).split())[:600]
+    text = " ".join(error_responses.scrub(_error_text(chain[-1]), secrets).split())[:600]
     if isinstance(status, int) and status >= 300:
-        headers, body = _answer(response, error)
-        return error_responses.from_response(status, headers, body, provider, secrets=secrets)
-    if names & _TIMEOUTS:
+        headers, body = _headers_and_body(response, error)
+        return error_responses.error_from_response(status, headers, body, provider, secrets=secrets)
+    if names & _TIMEOUT_ERROR_NAMES:
         return RequestTimeoutError(
             "No whole reply within the timeout.",
             hint="Raise timeout=, or ask for fewer tokens or fewer completions in one call.",
@@ -64,18 +64,20 @@ def from_exception(
         )
     if any(isinstance(cause, ssl.SSLError) or "[SSL" in str(cause) for cause in chain):
         return ConnectionFailedError(
-            f"No secure connection{_host(chain)}: {text}.",
+            f"No secure connection{_host_suffix(chain)}: {text}.",
             hint="Certificates come from the system's trust store: install the CA there or name it in SSL_CERT_FILE; "
             "a server without TLS wants http:// in base_url=.",
             provider=name,
         )
-    if inner & _UNREADABLE:
+    if inner & _DECODE_ERROR_NAMES:
         return ResponseDecodeError(f"The reply could not be decompressed or read: {text}.", provider=name)
-    if names & _BROKEN and not inner & _SETTINGS:
-        happened = f"The connection{_host(chain)} broke after {arrived:,} bytes of the reply"
+    if names & _CONNECTION_ERROR_NAMES and not inner & _CONFIGURATION_ERROR_NAMES:
+        happened = f"The connection{_host_suffix(chain)} broke after {bytes_received:,} bytes of the reply"
         return ConnectionFailedError(
-            f"{happened if arrived else 'No connection' + _host(chain)}: {text}.",
-            hint="" if arrived else "Check that the server runs, base_url=, and the proxy variables (HTTPS_PROXY).",
+            f"{happened if bytes_received else 'No connection' + _host_suffix(chain)}: {text}.",
+            hint=""
+            if bytes_received
+            else "Check that the server runs, base_url=, and the proxy variables (HTTPS_PROXY).",
             provider=name,
             retryable=True,
         )
@@ -85,7 +87,7 @@ def from_exception(
             hint="Make the client and the reranker inside the loop that uses them.",
             provider=name,
         )
-    if inner & _SETTINGS or "OpenAIError" in names or isinstance(error, (TypeError, ValueError)):
+    if inner & _CONFIGURATION_ERROR_NAMES or "OpenAIError" in names or isinstance(error, (TypeError, ValueError)):
         return ConfigurationError(
             f"The request could not be built: {text}.",
             hint="Check base_url=, the key and the sampling fields.",
@@ -94,7 +96,7 @@ def from_exception(
     return ProviderError(f"{type(error).__name__}: {text}.", provider=name)
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def _cause_chain(error: BaseException) -> Iterator[BaseException]:
     """Yield the error and its causes, outermost first."""
     seen: set[int] = set()
     current: BaseException | None = error
@@ -108,17 +110,17 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             current = current.__cause__ or current.__context__
 
 
-def _text(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"  # asyncio's own text is "Connect call failed"
     return (str(error) or type(error).__name__).strip().rstrip(".")
 
 
-def _sent_keys(chain: list[BaseException]) -> list[str]:
+def _request_keys(chain: list[BaseException]) -> list[str]:
     """Return the keys of the failed request, which servers and libraries repeat in their messages."""
     keys = []
     for error in chain:
-        request = _request(error)
+        request = _failed_request(error)
         for header in ("authorization", "api-key", "x-api-key", "x-goog-api-key"):
             value = request.headers.get(header) if request is not None else None
             if value:
@@ -126,15 +128,15 @@ def _sent_keys(chain: list[BaseException]) -> list[str]:
     return keys
 
 
-def _host(chain: list[BaseException]) -> str:
+def _host_suffix(chain: list[BaseException]) -> str:
     for error in chain:
-        request = _request(error)
+        request = _failed_request(error)
         if request is not None:
             return f" to {request.url.scheme}://{request.url.netloc.decode('ascii', 'replace').rpartition('@')[2]}"
     return ""
 
 
-def _request(error: BaseException) -> Any:
+def _failed_request(error: BaseException) -> Any:
     try:
         request = getattr(error, "request", None)
     except RuntimeError:  # httpx2 raises it where no request was set
@@ -142,7 +144,7 @@ def _request(error: BaseException) -> Any:
     return request if hasattr(request, "headers") and hasattr(request, "url") else None
 
 
-def _answer(response: object, error: Exception) -> tuple[Mapping[str, str], bytes]:
+def _headers_and_body(response: object, error: Exception) -> tuple[Mapping[str, str], bytes]:
     try:
         content = getattr(response, "content", None)
     except Exception:  # unread or closed response: the status alone must do

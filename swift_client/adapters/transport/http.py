@@ -18,16 +18,16 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from typing import TYPE_CHECKING, Any, Protocol
 
 from swift_client.adapters.providers.provider import Provider, Request
-from swift_client.adapters.transport.api_key import ApiKey, Key
-from swift_client.adapters.transport.error_responses import not_json
-from swift_client.adapters.transport.exceptions import from_exception
-from swift_client.adapters.transport.plain_http import PlainHttp
+from swift_client.adapters.transport.api_key import ApiKey, ApiKeySource
+from swift_client.adapters.transport.error_responses import error_from_html
+from swift_client.adapters.transport.exceptions import error_from_exception
+from swift_client.adapters.transport.plain_http import HttpClient
 from swift_client.errors import ConfigurationError, ConnectionFailedError, SwiftClientError
 
 if TYPE_CHECKING:
     import openai
 
-    _Client = openai.AsyncOpenAI | openai.OpenAI | PlainHttp
+    _Client = openai.AsyncOpenAI | openai.OpenAI | HttpClient
 
 logger = logging.getLogger(__name__)
 
@@ -78,18 +78,18 @@ class Transport:
         on_headers: Callable[[Mapping[str, str]], None] | None = None,
     ) -> None:
         self.provider = provider
-        self._key = Key(provider, api_key)
+        self._key = ApiKeySource(provider, api_key)
         self._base_url = base_url or provider.base_url
         self._timeout = timeout
         self._max_connections = max_connections
         self._server = server
-        self._on_headers = on_headers or _unheard
+        self._on_headers = on_headers or _ignore_headers
         if client is not None and not provider.openai_family:
             raise ConfigurationError(
                 f"client= has no meaning for provider {provider.name!r}, which no openai client speaks to.",
                 hint="Leave it out; api_key= and base_url= do.",
             )
-        self._client: _Client | None = None if client is None else _checked(client)
+        self._client: _Client | None = None if client is None else _require_openai_client(client)
         self._owns_client = client is None
         if client is not None and (api_key is not None or base_url is not None):
             raise ConfigurationError("client= brings its own key and base URL.", hint="Give them to your client.")
@@ -98,9 +98,9 @@ class Transport:
             raise ConfigurationError(
                 f"Provider {provider.name!r} needs an address.", hint=f"Pass base_url={variable} or pass client=."
             )
-        self._threads = ThreadPoolExecutor(max_connections, thread_name_prefix="swift-client")
+        self._executor = ThreadPoolExecutor(max_connections, thread_name_prefix="swift-client")
         self._slots = asyncio.Semaphore(max_connections)
-        self._opening = asyncio.Lock()
+        self._client_lock = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
@@ -118,14 +118,14 @@ class Transport:
         started = time.monotonic()
         async with self._slots:
             try:
-                client = await self._ready()
+                client = await self._get_client()
                 async with asyncio.timeout(limit), aclosing(self._chunks(client, request, limit)) as chunks:
                     async for chunk in chunks:
                         parts.append(chunk)  # noqa: PERF401 - a broken reply must leave what came
             except Exception as error:
-                problem = self._problem(error, sum(map(len, parts)))
+                problem = self._translate_error(error, sum(map(len, parts)))
         body = b"".join(parts)
-        problem = problem or not_json(body, self.provider)
+        problem = problem or error_from_html(body, self.provider)
         if isinstance(problem, ConnectionFailedError):
             problem.received = body
         logger.debug(
@@ -156,18 +156,18 @@ class Transport:
                 await asyncio.to_thread(self._server.close)
             except RuntimeError:  # the interpreter is exiting and starts no thread any more
                 self._server.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     @asynccontextmanager
     async def _stream(self, request: Request, limit: float) -> AsyncGenerator[AsyncIterator[bytes]]:
-        async with self._slots, aclosing(self._mapped_chunks(request, limit)) as chunks:
+        async with self._slots, aclosing(self._stream_chunks(request, limit)) as chunks:
             yield chunks
 
-    async def _mapped_chunks(self, request: Request, limit: float) -> AsyncGenerator[bytes]:
+    async def _stream_chunks(self, request: Request, limit: float) -> AsyncGenerator[bytes]:
         problem: SwiftClientError | None = None
         arrived = 0
         try:
-            client = await self._ready()
+            client = await self._get_client()
             async with aclosing(self._chunks(client, request, limit)) as chunks:
                 while True:
                     async with asyncio.timeout(limit):
@@ -177,26 +177,26 @@ class Transport:
                     arrived += len(chunk)
                     yield chunk
         except Exception as error:
-            problem = self._problem(error, arrived)
+            problem = self._translate_error(error, arrived)
         if problem:
             raise problem
 
-    def _problem(self, error: Exception, arrived: int) -> SwiftClientError:
+    def _translate_error(self, error: Exception, bytes_received: int) -> SwiftClientError:
         if headers := getattr(getattr(error, "response", None), "headers", None):  # the openai client's
             self._on_headers(headers)
-        return from_exception(
+        return error_from_exception(
             error,
             self.provider,
-            arrived=arrived,
-            secrets=[*self._key.recent, str(getattr(self._client, "api_key", ""))],
+            bytes_received=bytes_received,
+            secrets=[*self._key.recent_keys, str(getattr(self._client, "api_key", ""))],
         )
 
     async def _chunks(self, client: _Client, request: Request, limit: float) -> AsyncGenerator[bytes]:
         import httpx2
 
         timeout = httpx2.Timeout(limit, connect=min(limit, _CONNECT_SECONDS))
-        if isinstance(client, PlainHttp):
-            async with aclosing(client.chunks(request, timeout)) as chunks:
+        if isinstance(client, HttpClient):
+            async with aclosing(client.stream_bytes(request, timeout)) as chunks:
                 async for chunk in chunks:
                     yield chunk
             return
@@ -224,36 +224,36 @@ class Transport:
             finally:
                 await response.aclose()
         else:
-            response = await self._in_thread(send, request.path, stream_cls=openai.Stream[Any], **call)
+            response = await self._run_in_thread(send, request.path, stream_cls=openai.Stream[Any], **call)
             try:
                 self._on_headers(response.headers)
                 parts = response.iter_bytes()
-                while chunk := await self._in_thread(next, parts, b""):
+                while chunk := await self._run_in_thread(next, parts, b""):
                     yield chunk
             finally:
-                self._threads.submit(response.close)
+                self._executor.submit(response.close)
 
-    async def _in_thread(self, function: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        job = self._threads.submit(function, *args, **named)
+    async def _run_in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        job = self._executor.submit(function, *args, **kwargs)
         try:
             return await asyncio.wrap_future(job)
         except asyncio.CancelledError:
             job.add_done_callback(_close_result)
             raise
 
-    async def _ready(self) -> _Client:
+    async def _get_client(self) -> _Client:
         loop = asyncio.get_running_loop()
         self._loop = self._loop or loop
         if loop is not self._loop:
             raise ConfigurationError("This Transport belongs to another event loop.", hint="Make one for each loop.")
         if self._client is None:
-            async with self._opening:
+            async with self._client_lock:
                 if self._client is None:
                     # Importing openai and reading the trust store take over a second: not on the loop.
                     self._client = await asyncio.to_thread(self._open_client)
         return self._client
 
-    def _open_client(self) -> openai.AsyncOpenAI | PlainHttp:
+    def _open_client(self) -> openai.AsyncOpenAI | HttpClient:
         import httpx2
 
         # httpx2 loads it with the first connection, on the loop, which would stand still for 0.1 s. The name is anyio's
@@ -269,7 +269,7 @@ class Transport:
             mounts=dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]")),
         )
         if not self.provider.openai_family:
-            return PlainHttp(self.provider, base_url, self._key, http, on_headers=self._on_headers)
+            return HttpClient(self.provider, base_url, self._key, http, on_headers=self._on_headers)
         import openai
 
         client = openai.AsyncOpenAI(api_key=self._key.read, base_url=base_url, http_client=http)
@@ -279,11 +279,11 @@ class Transport:
         return client
 
 
-def _unheard(headers: Mapping[str, str]) -> None:
+def _ignore_headers(headers: Mapping[str, str]) -> None:
     """Nobody wants to know."""
 
 
-def _checked(client: object) -> openai.AsyncOpenAI | openai.OpenAI:
+def _require_openai_client(client: object) -> openai.AsyncOpenAI | openai.OpenAI:
     import openai
 
     if not isinstance(client, (openai.AsyncOpenAI, openai.OpenAI)):

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-Field = Literal["n", "top_logprobs"]
+LimitedParam = Literal["n", "top_logprobs"]
 
-_FIELDS: tuple[tuple[Field, re.Pattern[str]], ...] = (
+_PARAM_PATTERNS: tuple[tuple[LimitedParam, re.Pattern[str]], ...] = (
     ("top_logprobs", re.compile(r"log_?probs", re.IGNORECASE)),
     (
         "n",
@@ -20,7 +20,7 @@ _FIELDS: tuple[tuple[Field, re.Pattern[str]], ...] = (
     ),
 )
 
-_LEADS = (  # what stands right before the cap, the surest first
+_LIMIT_PREFIXES = (  # what stands right before the cap, the surest first
     r"between\s+-?\d+\s+and",
     r"-?\d+\s*<=?\s*[\w`'\"]+\s*<=",
     r"(?:range|in|from)\s*(?:of\s*)?[\[(]?\s*-?\d+\s*(?:,|\.\.|-|to)",
@@ -30,13 +30,13 @@ _LEADS = (  # what stands right before the cap, the surest first
     r"must (?:be|equal)\s*(?:=|to\s)?",
 )
 _NUMBER = r"\s*[\"'`(\[]*(\d{1,6})\b(?!\.\d)"
-_CAPS = tuple(re.compile(lead + _NUMBER, re.IGNORECASE) for lead in _LEADS)
-_BELOW = re.compile(r"(?:less than|smaller than|below|<)(?!=)" + _NUMBER, re.IGNORECASE)
+_LIMIT_PATTERNS = tuple(re.compile(lead + _NUMBER, re.IGNORECASE) for lead in _LIMIT_PREFIXES)
+_EXCLUSIVE_LIMIT = re.compile(r"(?:less than|smaller than|below|<)(?!=)" + _NUMBER, re.IGNORECASE)
 
 
-def cap_from_message(
-    message: str, *, param: str | None = None, asked: Mapping[str, int] | None = None
-) -> tuple[Field, int] | None:
+def parse_parameter_limit(
+    message: str, *, param: str | None = None, request_values: Mapping[str, int] | None = None
+) -> tuple[LimitedParam, int] | None:
     """Read the cap that a 400 names for ``n`` or ``top_logprobs``, or None where it names none.
 
     The field comes from ``param`` (``error.param``), else from the sentence, else from the value that it complains
@@ -52,32 +52,32 @@ def cap_from_message(
     Returns:
         ``("n", >= 1)``, ``("top_logprobs", >= 0)`` or None.
     """
-    asked = asked or {}
-    field = _field(param) if param else _field(message) or _field_of_value(message, asked)
+    request_values = request_values or {}
+    field = _find_param(param) if param else _find_param(message) or _find_param_by_value(message, request_values)
     if field is None:
         return None
-    cap = _number(message)
+    cap = _find_limit(message)
     if cap is None:
-        return ("n", 1) if field == "n" and asked.get("n", 2) > 1 else None
-    if cap < (1 if field == "n" else 0) or cap >= asked.get(field, cap + 1):
+        return ("n", 1) if field == "n" and request_values.get("n", 2) > 1 else None
+    if cap < (1 if field == "n" else 0) or cap >= request_values.get(field, cap + 1):
         return None
     return field, cap
 
 
-def _field(text: str) -> Field | None:
-    return next((field for field, pattern in _FIELDS if pattern.search(text)), None)
+def _find_param(text: str) -> LimitedParam | None:
+    return next((field for field, pattern in _PARAM_PATTERNS if pattern.search(text)), None)
 
 
-def _field_of_value(message: str, asked: Mapping[str, int]) -> Field | None:
+def _find_param_by_value(message: str, request_values: Mapping[str, int]) -> LimitedParam | None:
     got = re.search(r"\b(?:got|received|given|was)\s*:?\s*(\d+)", message, re.IGNORECASE)
-    fields: tuple[Field, ...] = ("n", "top_logprobs")
-    matches = [field for field in fields if got and asked.get(field) == int(got[1])]
+    fields: tuple[LimitedParam, ...] = ("n", "top_logprobs")
+    matches = [field for field in fields if got and request_values.get(field) == int(got[1])]
     return matches[0] if len(matches) == 1 else None
 
 
-def _number(message: str) -> int | None:
-    for pattern in _CAPS:
+def _find_limit(message: str) -> int | None:
+    for pattern in _LIMIT_PATTERNS:
         if found := pattern.search(message):
             return int(found[1])
-    found = _BELOW.search(message)
+    found = _EXCLUSIVE_LIMIT.search(message)
     return int(found[1]) - 1 if found else None

@@ -20,30 +20,30 @@ class Transports:
 
     def __init__(self, connect: Callable[[], AnyTransport]) -> None:
         self._connect = connect
-        self._open: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AnyTransport, AsyncGenerator[None]]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._open_transports: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, tuple[AnyTransport, AsyncGenerator[None]]
+        ] = weakref.WeakKeyDictionary()
 
     async def get(self) -> AnyTransport:
         """Return the running loop's transport; it opens nothing before its first request."""
         loop = asyncio.get_running_loop()
-        for other in [other for other in list(self._open) if other.is_closed()]:
-            del self._open[other]
-        if loop not in self._open:
+        for other in [other for other in list(self._open_transports) if other.is_closed()]:
+            del self._open_transports[other]
+        if loop not in self._open_transports:
             transport = self._connect()
-            keeper = _keep(transport)
-            self._open[loop] = transport, keeper
+            keeper = _hold_transport(transport)
+            self._open_transports[loop] = transport, keeper
             await anext(keeper)
-        return self._open[loop][0]
+        return self._open_transports[loop][0]
 
     async def aclose(self) -> None:
         """Close the running loop's transport."""
-        held = self._open.pop(asyncio.get_running_loop(), None)
+        held = self._open_transports.pop(asyncio.get_running_loop(), None)
         if held:
             await held[1].aclose()
 
 
-async def _keep(transport: AnyTransport) -> AsyncGenerator[None]:
+async def _hold_transport(transport: AnyTransport) -> AsyncGenerator[None]:
     try:
         yield
     finally:

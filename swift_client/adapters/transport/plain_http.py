@@ -7,14 +7,14 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from swift_client.adapters.providers.provider import Provider, Request
-from swift_client.adapters.transport.api_key import Key
-from swift_client.adapters.transport.error_responses import from_response
+from swift_client.adapters.transport.api_key import ApiKeySource
+from swift_client.adapters.transport.error_responses import error_from_response
 
 if TYPE_CHECKING:
     import httpx2
 
 
-class PlainHttp:
+class HttpClient:
     """One provider's connections; belongs to a Transport, which maps the errors that escape from here.
 
     Args:
@@ -29,7 +29,7 @@ class PlainHttp:
         self,
         provider: Provider,
         base_url: str,
-        key: Key,
+        key: ApiKeySource,
         http: httpx2.AsyncClient,
         *,
         on_headers: Callable[[Mapping[str, str]], None],
@@ -37,7 +37,7 @@ class PlainHttp:
         self._on_headers = on_headers
         self._provider, self._base_url, self._key, self._http = provider, base_url.rstrip("/"), key, http
 
-    async def chunks(self, request: Request, timeout: httpx2.Timeout) -> AsyncGenerator[bytes]:
+    async def stream_bytes(self, request: Request, timeout: httpx2.Timeout) -> AsyncGenerator[bytes]:
         """Send one request and yield the bytes of its reply as they come.
 
         Raises:
@@ -58,8 +58,8 @@ class PlainHttp:
             self._on_headers(response.headers)
             if not response.is_success:
                 body = await response.aread()
-                raise from_response(
-                    response.status_code, dict(response.headers), body, self._provider, secrets=self._key.recent
+                raise error_from_response(
+                    response.status_code, dict(response.headers), body, self._provider, secrets=self._key.recent_keys
                 )
             async with aclosing(response.aiter_bytes()) as parts:
                 async for part in parts:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from swift_client.cli import options, output
-from swift_client.cli.demo.graded import Asked, counts, grade, total_usage
+from swift_client.cli.demo.graded import GradedQuestion, count_correct, grade, total_usage
 
 if TYPE_CHECKING:
     from swift_client.pocket.questions import Question
@@ -32,12 +32,12 @@ def demo(
 
     start = time.perf_counter()
     drawn = draw(questions + further, seed=seed)
-    asked: list[Asked] = []
+    asked: list[GradedQuestion] = []
     with SwiftReranker("pocket") as reranker:
 
-        def ask(question: Question) -> Asked:
+        def ask(question: Question) -> GradedQuestion:
             selection = reranker.best_of(question.prompt, n, seed=seed + len(asked) * n, temperature=0.8)
-            asked.append(Asked(question, selection, grade(question, selection)))
+            asked.append(GradedQuestion(question, selection, grade(question, selection)))
             return asked[-1]
 
         if not as_json:
@@ -46,21 +46,23 @@ def demo(
             answered = ask(question)
             if not as_json:
                 show_question(answered, f"Question {number} of {questions}")
-        for question in track(drawn[questions:], "further questions", console=output.progress(), transient=True):
+        for question in track(drawn[questions:], "further questions", console=output.stderr_console(), transient=True):
             if time.perf_counter() - start > seconds:
                 break
             ask(question)
     elapsed = time.perf_counter() - start
     if as_json:
         head = reranker.head.training if reranker.head else None
-        output.document({"head": head, **_document(asked[:questions], asked[questions:], n, elapsed)})
+        output.print_json({"head": head, **_document(asked[:questions], asked[questions:], n, elapsed)})
         return
     show_summary(asked[questions:], n, reranker.head)
     show_end(asked, elapsed)
 
 
-def _document(shown: Sequence[Asked], further: Sequence[Asked], n: int, elapsed: float) -> dict[str, Any]:
-    usage = total_usage([*shown, *further])
+def _document(
+    shown_questions: Sequence[GradedQuestion], further_questions: Sequence[GradedQuestion], n: int, elapsed: float
+) -> dict[str, Any]:
+    usage = total_usage([*shown_questions, *further_questions])
     return {
         "n": n,
         "questions": [
@@ -68,14 +70,14 @@ def _document(shown: Sequence[Asked], further: Sequence[Asked], n: int, elapsed:
                 "family": each.question.family,
                 "prompt": each.question.prompt,
                 "truth": each.question.answer,
-                "right": list(each.right),
-                "majority": each.selection.candidates[each.majority].answer,
+                "right": list(each.correct_flags),
+                "majority": each.selection.candidates[each.majority_index].answer,
                 **{f"{name}_is_right": right for name, right in each.outcomes().items()},
                 "selection": each.selection.to_dict(),
             }
-            for each in shown
+            for each in shown_questions
         ],
-        "further": {"questions": len(further), **counts(further)},
+        "further": {"questions": len(further_questions), **count_correct(further_questions)},
         "usage": {"completion_tokens": usage.completion_tokens, "calls": usage.calls},
         "elapsed": elapsed,
     }

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
+class GradedQuestion:
     """One question, its selection, and which candidates are right."""
 
     question: Question
     selection: Selection
-    right: tuple[bool, ...]
+    correct_flags: tuple[bool, ...]
     """(N,) by candidate index."""
 
     @property
-    def majority(self) -> int:
+    def majority_index(self) -> int:
         """Index of the first candidate with the most frequent answer; the plain vote, without any score."""
         votes = Counter(candidate.answer for candidate in self.selection.candidates if candidate.weight > 0)
         if not votes:
@@ -33,10 +33,10 @@ class Asked:
     def outcomes(self) -> dict[str, bool]:
         """Whether each way to answer is right."""
         return {
-            "first": self.right[0],
-            "majority": self.right[self.majority],
-            "chosen": self.right[self.selection.winner],
-            "any": any(self.right),
+            "first": self.correct_flags[0],
+            "majority": self.correct_flags[self.majority_index],
+            "chosen": self.correct_flags[self.selection.winner],
+            "any": any(self.correct_flags),
         }
 
 
@@ -49,14 +49,14 @@ def grade(question: Question, selection: Selection) -> tuple[bool, ...]:
     return tuple(group is not None and group == truth for group in groups)
 
 
-def total_usage(asked: Sequence[Asked]) -> Usage:
+def total_usage(graded_questions: Sequence[GradedQuestion]) -> Usage:
     """Add up what all of them cost."""
     from swift_client.types import Usage
 
-    return sum((each.selection.usage for each in asked), start=Usage())
+    return sum((each.selection.usage for each in graded_questions), start=Usage())
 
 
-def counts(asked: Sequence[Asked]) -> dict[str, int]:
+def count_correct(graded_questions: Sequence[GradedQuestion]) -> dict[str, int]:
     """Count how often each way to answer is right."""
-    outcomes = [each.outcomes() for each in asked]
+    outcomes = [each.outcomes() for each in graded_questions]
     return {name: sum(outcome[name] for outcome in outcomes) for name in ("first", "majority", "chosen", "any")}

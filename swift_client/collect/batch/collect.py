@@ -6,21 +6,28 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from swift_client.adapters import PROVIDERS, Provider, Transport, capabilities_of, codec, resolve
+from swift_client.adapters import PROVIDERS, Provider, Transport, capabilities_of, load_codec, resolve
 from swift_client.adapters.codecs import openai_batch
-from swift_client.adapters.codecs.openai_batch import MOST_BYTES, MOST_LINES
+from swift_client.adapters.codecs.openai_batch import MAX_BYTES, MAX_LINES
 from swift_client.adapters.transport.api_key import ApiKey
 from swift_client.collect.batch.job import open_jobs
-from swift_client.collect.batch.plan import Plan
-from swift_client.collect.batch.results import Intake
-from swift_client.collect.batch.runner import BatchProgress, BatchRun
-from swift_client.collect.batch.service import Service
-from swift_client.collect.budget import Prices, dearest_completion
-from swift_client.collect.collect import waiting
+from swift_client.collect.batch.plan import BatchPlan
+from swift_client.collect.batch.results import BatchResults
+from swift_client.collect.batch.runner import BatchProgress, BatchRunner
+from swift_client.collect.batch.service import BatchAPI
+from swift_client.collect.budget import Prices, max_completion_cost
+from swift_client.collect.collect import run_sync
 from swift_client.collect.result import CollectResult
 from swift_client.dataset.questions import read_questions
 from swift_client.errors import ConfigurationError
-from swift_client.sampling import Endpoint, Limit, Line, order, positive, whole
+from swift_client.sampling import (
+    CallContext,
+    Endpoint,
+    RateLimiter,
+    create_sample_request,
+    require_int,
+    require_positive,
+)
 from swift_client.store import BatchStore, Meta, StoredQuestion
 
 __all__ = ["BatchProgress", "collect_batch", "collect_batch_async"]
@@ -49,8 +56,8 @@ async def collect_batch_async(
     client: object | None = None,
     timeout: float = 60.0,
     max_retries: int = 4,
-    max_lines: int = MOST_LINES,
-    max_bytes: int = MOST_BYTES,
+    max_lines: int = MAX_LINES,
+    max_bytes: int = MAX_BYTES,
     poll: tuple[float, float] = (2.0, 60.0),
     settle: float = 60.0,
     forget_batches: bool = False,
@@ -88,24 +95,24 @@ async def collect_batch_async(
         SwiftClientError: no batch could be made, or nothing could be fetched; those under way are not forgotten.
     """
     asked = read_questions(questions) if isinstance(questions, (str, os.PathLike)) else list(questions)
-    whole("n", n, low=1, high=1024)
-    whole("max_retries", max_retries, low=0)
-    whole("max_lines", max_lines, low=1, high=MOST_LINES)
-    whole("max_bytes", max_bytes, low=1, high=MOST_BYTES)
-    positive("timeout", timeout)
+    require_int("n", n, low=1, high=1024)
+    require_int("max_retries", max_retries, low=0)
+    require_int("max_lines", max_lines, low=1, high=MAX_LINES)
+    require_int("max_bytes", max_bytes, low=1, high=MAX_BYTES)
+    require_positive("timeout", timeout)
     if max_requests is not None:
-        whole("max_requests", max_requests, low=1)
+        require_int("max_requests", max_requests, low=1)
     if seed is not None:
-        whole("seed", seed, low=0, high=2**62)
+        require_int("seed", seed, low=0, high=2**62)
     for seconds in poll:
-        positive("poll", seconds)
-    positive("discount", discount, unit="(a share of the price)")
+        require_positive("poll", seconds)
+    require_positive("discount", discount, unit="(a share of the price)")
     halved = (
         None if prices is None else Prices(prompt=prices.prompt * discount, completion=prices.completion * discount)
     )
-    longest = dearest_completion(halved, max_cost, sampling)
+    longest = max_completion_cost(halved, max_cost, sampling)
     for question in asked:
-        order(question.messages, n, seed=seed, sampling=sampling)
+        create_sample_request(question.messages, n, seed=seed, sampling=sampling)
     row, name = resolve(provider, model, base_url)
     if not row.batches or not isinstance(provider, (str, Provider)) or "hidden_states" in sampling:
         raise ConfigurationError(
@@ -114,20 +121,20 @@ async def collect_batch_async(
         )
     known = capabilities_of(row, name)
     k = known.top_logprobs_max if top_logprobs is None else top_logprobs
-    whole("top_logprobs", k, low=0)
+    require_int("top_logprobs", k, low=0)
     endpoint = Endpoint(
         known,
         top_logprobs=None if row.logprobs_request == "none" or (known.top_logprobs_max == 0 and not k) else k,
-        insists=top_logprobs is not None,
+        force_logprobs=top_logprobs is not None,
     )
     transport = Transport(row, api_key=api_key, client=client, timeout=timeout, max_connections=2)
-    line = Line(
+    line = CallContext(
         provider=row,
         model=name,
-        codec=codec(row),
+        codec=load_codec(row),
         transport=transport,
         endpoint=endpoint,
-        limit=Limit(1),
+        rate_limiter=RateLimiter(1),
         max_retries=max_retries,
         must_have_logprobs=require_logprobs,
         on_event=None,
@@ -140,34 +147,41 @@ async def collect_batch_async(
                 store.forget_batches()
             store.begin(Meta(provider=row.name, model=name, top_logprobs=k, sampling=sampling))
             store.add_questions(asked)
-            ends = (wish.first + wish.wanted for job in open_jobs(store) for wish in job.wishes)
+            ends = (wish.first_index + wish.n for job in open_jobs(store) for wish in job.wishes)
             held = store.indices()
             notes = {} if prices is None else {f"Batches are counted at {discount:g} of the given prices.": None}
-            run = BatchRun(
-                service=Service(transport, url, settle=settle, max_retries=max_retries),
-                plan=Plan(
-                    line=line,
+            run = BatchRunner(
+                api=BatchAPI(transport, url, listing_delay=settle, max_retries=max_retries),
+                plan=BatchPlan(
+                    context=line,
                     url=url,
                     questions=asked,
                     n=n,
                     seed=seed,
                     sampling=sampling,
-                    held=held,
+                    existing_indices=held,
                     prices=halved,
-                    longest=longest,
+                    max_completion_cost=longest,
                     max_cost=max_cost,
                     max_requests=max_requests,
                 ),
-                intake=Intake(store=store, line=line, prices=halved, held=held, beyond=max([n, *ends]), notes=notes),
+                results=BatchResults(
+                    store=store,
+                    context=line,
+                    prices=halved,
+                    existing_indices=held,
+                    first_extra_index=max([n, *ends]),
+                    notes=notes,
+                ),
                 prices=prices,
                 max_lines=max_lines,
                 max_bytes=max_bytes,
                 poll=poll,
                 on_progress=on_progress,
             )
-            return await run.all()
+            return await run.run()
     finally:
         await transport.aclose()
 
 
-collect_batch = waiting(collect_batch_async)
+collect_batch = run_sync(collect_batch_async)

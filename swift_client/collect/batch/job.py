@@ -17,21 +17,23 @@ from swift_client.errors import ConfigurationError
 from swift_client.store import BatchStore
 
 
-class Wish(NamedTuple):
+class BatchRequest(NamedTuple):
     """One request of a batch: ``wanted`` completions of a question, numbered from ``first``."""
 
     question_id: str
-    first: int
-    wanted: int
+    first_index: int
+    n: int
 
     @property
     def custom_id(self) -> str:
         """Its name in the batch: the same for the same question and number, and safe whatever the question's id is."""
-        return f"{hashlib.sha256(self.question_id.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}-{self.first}"
+        return (
+            f"{hashlib.sha256(self.question_id.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}-{self.first_index}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class BatchJob:
     """A batch that was asked for, and may have been made and so cost money, until all of it is fetched.
 
     It is written down before the call that makes the batch, so that a process killed at any moment finds it again; what
@@ -40,7 +42,7 @@ class Job:
 
     token: str
     """Stands in the batch's metadata."""
-    wishes: tuple[Wish, ...]
+    wishes: tuple[BatchRequest, ...]
     file_id: str
     """The uploaded input file; no two batches share one."""
     asked_at: float
@@ -52,7 +54,9 @@ class Job:
     """None until the provider's answer has been read."""
 
     @classmethod
-    def asked(cls, wishes: Iterable[Wish], file_id: str, *, seed: int | None, top_logprobs: int | None) -> Job:
+    def create(
+        cls, wishes: Iterable[BatchRequest], file_id: str, *, seed: int | None, top_logprobs: int | None
+    ) -> BatchJob:
         """Return a job that is about to be asked for."""
         return cls(
             token=secrets.token_hex(16),
@@ -63,20 +67,20 @@ class Job:
             top_logprobs=top_logprobs,
         )
 
-    def again(self) -> Job:
+    def with_new_time(self) -> BatchJob:
         """Return the job as it is asked for once more."""
         return replace(self, asked_at=time.time())
 
-    def keep(self, store: BatchStore) -> Job:
+    def save(self, store: BatchStore) -> BatchJob:
         """Write it down and return it."""
-        store.keep_batch(self.token, msgspec.json.encode(self).decode())
+        store.save_batch(self.token, msgspec.json.encode(self).decode())
         return self
 
 
-def open_jobs(store: BatchStore) -> list[Job]:
+def open_jobs(store: BatchStore) -> list[BatchJob]:
     """Return the jobs that the file remembers, the oldest first. Raises ConfigurationError for what is no job."""
     try:
-        jobs = [msgspec.json.decode(text, type=Job) for text in store.batches().values()]
+        jobs = [msgspec.json.decode(text, type=BatchJob) for text in store.batches().values()]
     except ValueError as error:
         raise ConfigurationError(
             f"{store.path} is damaged: what it says of a batch under way cannot be read ({error}).",
@@ -85,28 +89,33 @@ def open_jobs(store: BatchStore) -> list[Job]:
     return sorted(jobs, key=lambda job: job.asked_at)
 
 
-def packed(
-    wishes: Iterable[Wish], line: Callable[[Wish], bytes], folder: Path, *, most_lines: int, most_bytes: int
-) -> Generator[tuple[list[Wish], BinaryIO]]:
+def split_into_files(
+    requests: Iterable[BatchRequest],
+    format_line: Callable[[BatchRequest], bytes],
+    folder: Path,
+    *,
+    max_lines: int,
+    max_bytes: int,
+) -> Generator[tuple[list[BatchRequest], BinaryIO]]:
     """Write the lines of ``wishes`` into as few input files as hold them; each lives until the next is asked for.
 
     Raises:
         ConfigurationError: a line alone is too long, or there is no room.
     """
-    rest = iter(wishes)
+    rest = iter(requests)
     wish = next(rest, None)
     while wish is not None:
-        with scratch(folder) as file:
-            here: list[Wish] = []
-            while wish is not None and len(here) < most_lines:
-                data = line(wish)
-                if len(data) > most_bytes:
+        with open_temporary_file(folder) as file:
+            here: list[BatchRequest] = []
+            while wish is not None and len(here) < max_lines:
+                data = format_line(wish)
+                if len(data) > max_bytes:
                     raise ConfigurationError(
                         f"Question {wish.question_id!r} makes a request of {len(data):,} bytes; a batch takes "
-                        f"{most_bytes:,}.",
+                        f"{max_bytes:,}.",
                         hint="Shorten its prompt, or leave it out.",
                     )
-                if file.tell() + len(data) > most_bytes:
+                if file.tell() + len(data) > max_bytes:
                     break
                 file.write(data)
                 here.append(wish)
@@ -115,7 +124,7 @@ def packed(
             yield here, file
 
 
-def scratch(folder: Path) -> BinaryIO:
+def open_temporary_file(folder: Path) -> BinaryIO:
     """Open a file in ``folder``, where there should be room, that is gone when it is closed or the process killed."""
     try:
         return tempfile.TemporaryFile(dir=folder)

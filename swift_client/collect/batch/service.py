@@ -12,20 +12,20 @@ from typing import BinaryIO
 from swift_client.adapters import Request, Transport
 from swift_client.adapters.codecs import openai_batch
 from swift_client.adapters.codecs.openai_batch import Batch
-from swift_client.collect.batch.job import Job, scratch
+from swift_client.collect.batch.job import BatchJob, open_temporary_file
 from swift_client.errors import ConfigurationError, RateLimitError, SwiftClientError
-from swift_client.sampling.retry import LONGEST_WAIT, retrying
+from swift_client.sampling.retry import LONGEST_WAIT, retry_policy
 from swift_client.store import BatchStore
 
 logger = logging.getLogger(__name__)
 
-_UPLOAD_SECONDS = 900.0
+_UPLOAD_TIMEOUT = 900.0
 """200 MB over a slow line."""
-_DAY = 86_400.0
+_CLOCK_TOLERANCE = 86_400.0
 """Seconds by which two clocks may differ."""
 
 
-class Service:
+class BatchAPI:
     """One provider's Batch API.
 
     Args:
@@ -35,21 +35,21 @@ class Service:
         max_retries: further attempts of a failed call.
     """
 
-    def __init__(self, transport: Transport, url: str, *, settle: float, max_retries: int) -> None:
+    def __init__(self, transport: Transport, url: str, *, listing_delay: float, max_retries: int) -> None:
         self._transport, self._url = transport, url
-        self._settle, self._max_retries = settle, max_retries
+        self._listing_delay, self._max_retries = listing_delay, max_retries
 
     async def upload(self, name: str, file: BinaryIO) -> str:
         """Put an input file up and return its id."""
 
         async def attempt() -> str:
             file.seek(0)
-            sent = await self._transport.send(openai_batch.upload(name, file), timeout=_UPLOAD_SECONDS)
-            return openai_batch.file_of(sent)
+            sent = await self._transport.send(openai_batch.upload(name, file), timeout=_UPLOAD_TIMEOUT)
+            return openai_batch.parse_file_id(sent)
 
-        return str(await retrying(self._max_retries, None, _told)(attempt))
+        return str(await retry_policy(self._max_retries, None, _log_retry)(attempt))
 
-    async def make(self, job: Job, store: BatchStore, *, fresh: bool) -> Job:
+    async def create(self, job: BatchJob, store: BatchStore, *, certainly_new: bool) -> BatchJob:
         """Make the batch of a job that is written down, unless it was made before; return the job with its id.
 
         A call that ended without an answer may have made the batch. So none is sent before the provider's list,
@@ -64,19 +64,19 @@ class Service:
             SwiftClientError: the provider refuses, and the job is dropped; or nobody knows, and it is kept.
         """
         for attempt in range(self._max_retries + 1):
-            if not fresh:
-                found = await self._found(job)
+            if not certainly_new:
+                found = await self._find_batch(job)
                 if found:
-                    return replace(job, batch_id=found.id).keep(store)
-                job = job.again().keep(store)
-            fresh = False
+                    return replace(job, batch_id=found.id).save(store)
+                job = job.with_new_time().save(store)
+            certainly_new = False
             try:
                 data = await self._transport.send(openai_batch.create(job.file_id, self._url, job.token))
-                return replace(job, batch_id=openai_batch.batch_of(data).id).keep(store)
+                return replace(job, batch_id=openai_batch.parse_batch(data).id).save(store)
             except SwiftClientError as error:
-                fresh = _refused(error)
+                certainly_new = _certainly_not_created(error)
                 last = attempt == self._max_retries or not error.retryable
-                if last and fresh:
+                if last and certainly_new:
                     store.drop_batch(job.token)
                 if last:
                     raise
@@ -85,17 +85,17 @@ class Service:
                     await asyncio.sleep(min(wait, LONGEST_WAIT))
         raise AssertionError("the last attempt returns or raises")
 
-    async def state(self, job: Job) -> Batch:
+    async def retrieve(self, job: BatchJob) -> Batch:
         """Ask how a batch stands."""
-        return openai_batch.batch_of(await self._asked(openai_batch.retrieve(job.batch_id or "")))
+        return openai_batch.parse_batch(await self._send(openai_batch.retrieve(job.batch_id or "")))
 
     async def download(self, file_id: str, folder: Path) -> BinaryIO:
         """Load a file down into one that is gone when it is closed."""
 
         async def attempt() -> BinaryIO:
-            file = scratch(folder)
+            file = open_temporary_file(folder)
             try:
-                async with self._transport.stream(openai_batch.content(file_id)) as chunks:
+                async with self._transport.stream(openai_batch.download_file(file_id)) as chunks:
                     async for chunk in chunks:
                         file.write(chunk)
             except OSError as error:
@@ -110,48 +110,48 @@ class Service:
             file.seek(0)
             return file
 
-        loaded: BinaryIO = await retrying(self._max_retries, None, _told)(attempt)
+        loaded: BinaryIO = await retry_policy(self._max_retries, None, _log_retry)(attempt)
         return loaded
 
-    async def _found(self, job: Job) -> Batch | None:
+    async def _find_batch(self, job: BatchJob) -> Batch | None:
         """Return the batch that was made for a job, once the list can be trusted to have it."""
         waited = 1.0
         while True:
-            settled = job.asked_at + self._settle - time.time()
-            found = await self._listed(job)
+            settled = job.asked_at + self._listing_delay - time.time()
+            found = await self._search_listing(job)
             if found or settled <= 0:
                 return found
-            await asyncio.sleep(min(waited, settled, self._settle))
+            await asyncio.sleep(min(waited, settled, self._listing_delay))
             waited = min(2 * waited, 10.0)
 
-    async def _listed(self, job: Job) -> Batch | None:
+    async def _search_listing(self, job: BatchJob) -> Batch | None:
         after: str | None = None
         seen: set[str] = set()
         while True:
-            page = openai_batch.batches_of(await self._asked(openai_batch.listing(after)))
+            page = openai_batch.parse_batch_list(await self._send(openai_batch.list_batches(after)))
             for batch in page:
-                if batch.token == job.token or batch.input_file == job.file_id:
+                if batch.token == job.token or batch.input_file_id == job.file_id:
                     return batch
             fresh = [batch for batch in page if batch.id not in seen]
-            if not fresh or all((each.created_at or job.asked_at) < job.asked_at - _DAY for each in fresh):
+            if not fresh or all((each.created_at or job.asked_at) < job.asked_at - _CLOCK_TOLERANCE for each in fresh):
                 return None
             seen.update(batch.id for batch in fresh)
             after = page[-1].id
 
-    async def _asked(self, request: Request) -> bytes:
+    async def _send(self, request: Request) -> bytes:
         async def attempt() -> bytes:
             return await self._transport.send(request)
 
-        sent: bytes = await retrying(self._max_retries, None, _told)(attempt)
+        sent: bytes = await retry_policy(self._max_retries, None, _log_retry)(attempt)
         return sent
 
 
-def _refused(error: SwiftClientError) -> bool:
+def _certainly_not_created(error: SwiftClientError) -> bool:
     """Whether the call has certainly made no batch."""
     if isinstance(error, ConfigurationError):  # a missing key, say: nothing was sent
         return True
     return error.status is not None and 400 <= error.status < 500 and error.status not in (408, 409)
 
 
-def _told(error: SwiftClientError, attempt: int, wait: float) -> None:
+def _log_retry(error: SwiftClientError, attempt: int, wait: float) -> None:
     logger.debug("batch: attempt %d failed (%s); next in %.2f s", attempt, type(error).__name__, wait)

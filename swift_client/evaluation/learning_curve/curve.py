@@ -16,8 +16,8 @@ import numpy as np
 from swift_client import answers
 from swift_client.dataset.graders import GraderSpec
 from swift_client.errors import ConfigurationError
-from swift_client.evaluation.evaluate import Progress
-from swift_client.evaluation.files import File
+from swift_client.evaluation.evaluate import ProgressCallback
+from swift_client.evaluation.files import FilePath
 from swift_client.evaluation.learning_curve.heads import CurveHeads
 from swift_client.evaluation.result import Estimate, Evaluation, plain_values
 from swift_client.models import AnyHead
@@ -28,10 +28,10 @@ SIZES = (50, 100, 200, 500, 1000, 2000, 5000)
 NS = (1, 2, 4, 8, 16, 32, 64)
 METHODS = ("head_vote", "head", "majority", "mean_logprob", "first", "oracle")
 """Rows of ``evaluate`` that a curve keeps."""
-TEST = "test"
+TEST_TARGET = "test"
 """What a point is tested on where families stay together."""
 
-Over = Literal["questions", "n", "family"]
+CurveAxis = Literal["questions", "n", "family"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,20 +65,22 @@ class Point:
     """Standard deviation over the heads, of accuracy by row and of "within_question_auroc"; NaN for one head."""
 
     @classmethod
-    def of(cls, table: Evaluation, n: int, *, trained_on: str, tested_on: str, size: int, helps: bool) -> Point:
+    def from_evaluation(
+        cls, evaluation: Evaluation, n: int, *, trained_on: str, tested_on: str, size: int, beats_majority: bool
+    ) -> Point:
         """Read one n of an evaluation."""
-        rows = {name: table.row(name) for name in METHODS}
+        rows = {name: evaluation.row(name) for name in METHODS}
         auroc = rows["head"].within_question_auroc
         return cls(
             trained_on=trained_on,
             tested_on=tested_on,
             size=size,
             n=n,
-            tested=table.questions,
+            tested=evaluation.questions,
             accuracy={name: row.accuracy[n] for name, row in rows.items()},
             minus_majority={name: row.minus_majority[n] for name, row in rows.items()},
             within_question_auroc=auroc or Estimate(np.nan, np.nan, np.nan),
-            helping=int(helps),
+            helping=int(beats_majority),
             spread=dict.fromkeys((*METHODS, "within_question_auroc"), np.nan),
         )
 
@@ -96,9 +98,9 @@ class Point:
             size=one.size,
             n=one.n,
             tested=one.tested,
-            accuracy={name: _mean(each) for name, each in said.items()},
-            minus_majority={name: _mean([point.minus_majority[name] for point in points]) for name in said},
-            within_question_auroc=_mean(aurocs),
+            accuracy={name: _mean_estimate(each) for name, each in said.items()},
+            minus_majority={name: _mean_estimate([point.minus_majority[name] for point in points]) for name in said},
+            within_question_auroc=_mean_estimate(aurocs),
             heads=len(points),
             helping=sum(point.helping for point in points),
             spread={
@@ -112,7 +114,7 @@ class Point:
 class Curve:
     """The points in order, and what they are of."""
 
-    over: Over
+    over: CurveAxis
     points: tuple[Point, ...]
     provider: str
     model: str
@@ -125,7 +127,7 @@ class Curve:
         return plain
 
 
-class _Learned(NamedTuple):
+class _TrainingSet(NamedTuple):
     """Questions that heads are trained on."""
 
     name: str
@@ -133,15 +135,15 @@ class _Learned(NamedTuple):
     family: str | None = None
 
 
-def curve(
-    samples: File | Sequence[File],
-    over: Over,
+def compute_curve(
+    samples: FilePath | Sequence[FilePath],
+    over: CurveAxis,
     *,
     sizes: Sequence[int] | None = None,
     ns: Sequence[int] = NS,
     n: int = 8,
-    test: File | Sequence[File] | None = None,
-    head: File | AnyHead | None = None,
+    test: FilePath | Sequence[FilePath] | None = None,
+    head: FilePath | AnyHead | None = None,
     recipe: str | Recipe = "default",
     answer: answers.Spec = "auto",
     grade: GraderSpec = "auto",
@@ -149,7 +151,7 @@ def curve(
     resamples: int = 1000,
     seed: int = 0,
     seeds: int = 1,
-    progress: Progress = lambda stage, done: None,
+    progress: ProgressCallback = lambda stage, done: None,
 ) -> Curve:
     """Draw one of three curves from samples files of one model.
 
@@ -194,27 +196,34 @@ def curve(
     heads = CurveHeads(samples, test, recipe=recipe, answer=answer, grade=grade, progress=progress)
     asked = tuple(ns) if over == "n" else (n,)
     targets: Sequence[str | None] = [None]
-    learned = [_Learned("all", len(heads.family))]
+    learned = [_TrainingSet("all", len(heads.train_families))]
     if given is None:
         heads.check(asked)
     else:
-        learned, seeds = [_Learned(given.name, 0)], 1
+        learned, seeds = [_TrainingSet(given.name, 0)], 1
     if over == "questions":
-        learned = _grown(heads, sizes)
+        learned = _nested_training_sets(heads, sizes)
     elif over == "family":
-        families, targets = heads.families()
-        counts = {family: sum(each == family for each in heads.family.values()) for family in families}
-        learned = [*(_Learned(family, counts[family], family) for family in families), *learned]
+        families, targets = heads.list_families()
+        counts = {family: sum(each == family for each in heads.train_families.values()) for family in families}
+        learned = [*(_TrainingSet(family, counts[family], family) for family in families), *learned]
     found: dict[tuple[str, str, int], list[Point]] = {}
     said: dict[str, set[tuple[str, str]]] = {}
     for begun, (which, each) in enumerate([(which, each) for which in learned for each in range(seeds)], 1):
         progress("heads", begun)
-        judged = _trained(heads, which, seed + each) if given is None else given
+        judged = _train_head(heads, which, seed + each) if given is None else given
         for target in targets:
-            table = heads.judge(judged, asked, family=target, subsets=subsets, resamples=resamples, seed=seed)
-            where = target or TEST
+            table = heads.evaluate_head(judged, asked, family=target, subsets=subsets, resamples=resamples, seed=seed)
+            where = target or TEST_TARGET
             for at in table.ns:
-                point = Point.of(table, at, trained_on=which.name, tested_on=where, size=which.size, helps=judged.helps)
+                point = Point.from_evaluation(
+                    table,
+                    at,
+                    trained_on=which.name,
+                    tested_on=where,
+                    size=which.size,
+                    beats_majority=judged.beats_majority,
+                )
                 found.setdefault((which.name, where, at), []).append(point)
             for note in table.notes:
                 said.setdefault(note, set()).add((which.name, where))
@@ -223,39 +232,44 @@ def curve(
         points=tuple(Point.mean(points) for points in found.values()),
         provider=heads.provider,
         model=heads.model,
-        notes=(*heads.notes, *_notes(said, [each.name for each in learned], [target or TEST for target in targets])),
+        notes=(
+            *heads.notes,
+            *_merge_notes(said, [each.name for each in learned], [target or TEST_TARGET for target in targets]),
+        ),
     )
 
 
-def _grown(heads: CurveHeads, sizes: Sequence[int] | None) -> list[_Learned]:
+def _nested_training_sets(heads: CurveHeads, sizes: Sequence[int] | None) -> list[_TrainingSet]:
     """Return the sets of questions, from small to all."""
-    there = len(heads.family)
+    there = len(heads.train_families)
     if left := sorted({size for size in sizes or () if size > there}):
         listed = ", ".join(map(str, left))
         heads.notes.append(f"{listed} questions are left out: there are {there} to learn from.")
     wanted = sorted({size for size in (SIZES if sizes is None else sizes) if size < there} | {there})
-    return [_Learned(f"{size} questions", size) for size in wanted]
+    return [_TrainingSet(f"{size} questions", size) for size in wanted]
 
 
-def _trained(heads: CurveHeads, which: _Learned, seed: int) -> AnyHead:
-    ids = heads.order(seed)[: which.size]
-    if which.family is not None:
-        ids = [key for key, family in heads.family.items() if family == which.family]
-    return heads.fitted(set(ids), which.name, seed)
+def _train_head(heads: CurveHeads, training_set: _TrainingSet, seed: int) -> AnyHead:
+    ids = heads.shuffle_questions(seed)[: training_set.size]
+    if training_set.family is not None:
+        ids = [key for key, family in heads.train_families.items() if family == training_set.family]
+    return heads.train_head(set(ids), training_set.name, seed)
 
 
-def _notes(said: Mapping[str, set[tuple[str, str]]], learned: Sequence[str], targets: Sequence[str]) -> list[str]:
+def _merge_notes(
+    occurrences: Mapping[str, set[tuple[str, str]]], training_names: Sequence[str], target_names: Sequence[str]
+) -> list[str]:
     """Return each note once, with the heads and families that it is about where it is not about all."""
     notes = []
-    for note, where in said.items():
-        heads = [name for name in learned if name in {head for head, _ in where}]
-        tested = [name for name in targets if name in {target for _, target in where}]
-        about = [f"trained on {', '.join(heads)}"] if len(heads) < len(learned) else []
-        about += [f"tested on {', '.join(tested)}"] if len(tested) < len(targets) else []
+    for note, where in occurrences.items():
+        heads = [name for name in training_names if name in {head for head, _ in where}]
+        tested = [name for name in target_names if name in {target for _, target in where}]
+        about = [f"trained on {', '.join(heads)}"] if len(heads) < len(training_names) else []
+        about += [f"tested on {', '.join(tested)}"] if len(tested) < len(target_names) else []
         notes.append(f"Heads {' and '.join(about)}: {note}" if about else note)
     return notes
 
 
-def _mean(found: Sequence[Estimate]) -> Estimate:
-    value, low, high = np.mean([(each.value, each.low, each.high) for each in found], axis=0).tolist()
+def _mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
+    value, low, high = np.mean([(each.value, each.low, each.high) for each in estimates], axis=0).tolist()
     return Estimate(value, low, high)

@@ -10,12 +10,12 @@ import numpy as np
 from swift_client import answers
 from swift_client.dataset.question_samples import Group
 from swift_client.errors import ConfigurationError
-from swift_client.evaluation.evaluate import Progress
-from swift_client.evaluation.risk.replay import Judged, judged
-from swift_client.evaluation.risk.threshold import Certified, certify, counts, fewest
+from swift_client.evaluation.evaluate import ProgressCallback
+from swift_client.evaluation.risk.replay import ReplayOutcomes, replay_questions
+from swift_client.evaluation.risk.threshold import ThresholdTest, acceptance_counts, certify, min_accepted
 from swift_client.features.segments import F64
 from swift_client.models import Acceptance, AnyHead
-from swift_client.selection.select import Method, Rules
+from swift_client.selection.select import Method, SelectionConfig
 from swift_client.stopping import StoppingRule, stopping_rule
 
 
@@ -27,7 +27,7 @@ class Acceptable:
     """The head, with the acceptance where one could be certified."""
     acceptance: Acceptance | None
     """None where no threshold could be certified."""
-    tested: Certified
+    tested: ThresholdTest
     """The last threshold that passed; where none did, the first that was tested."""
     risk: float
     confidence: float
@@ -44,11 +44,11 @@ class Acceptable:
         if self.acceptance is not None:
             return ""
         at = f"a risk of {100 * self.risk:g} % at confidence {100 * self.confidence:g} %"
-        least = fewest(0, risk=self.risk, confidence=self.confidence)
+        least = min_accepted(0, risk=self.risk, confidence=self.confidence)
         if self.questions < least:
             return f"There are {self.questions} questions, and {at} takes {least} right answers at the very least."
         if not self.tested.accepted:
-            sizes = counts(self.questions, risk=self.risk, confidence=self.confidence)
+            sizes = acceptance_counts(self.questions, risk=self.risk, confidence=self.confidence)
             return f"The head has a probability for fewer than {sizes[0]} of the {self.questions} questions."
         errors, accepted = self.tested.errors, self.tested.accepted
         return (
@@ -68,7 +68,7 @@ def calibrate(
     select: Method = "auto",
     answer: answers.Spec = "auto",
     split: str = "unseen",
-    progress: Progress = lambda stage, done: None,
+    progress: ProgressCallback = lambda stage, done: None,
 ) -> Acceptable:
     """Learn above which confidence a choice among ``n`` completions may be taken without a look.
 
@@ -97,13 +97,13 @@ def calibrate(
             raise ConfigurationError(f"{name}={value!r} must lie between 0 and 1.", hint="5 % is 0.05.")
     if n < 1:
         raise ConfigurationError(f"n={n} must be 1 or more.")
-    if head.calibration is None or not head.helps:
+    if head.calibration is None or not head.beats_majority:
         lack = "has no calibrated probabilities" if head.calibration is None else "was found no better than majority"
         raise ConfigurationError(f"{head.name} {lack}: it cannot say how sure an answer is.", hint="Train another one.")
     rule = None if stopping is None else stopping_rule(stopping)
-    rules = Rules(scorer=head, answer=answer, select=select)
-    found = judged(groups, rules, n=n, stopping=rule, split=split, progress=progress)
-    tested = certify(found.sure, found.right, risk=risk, confidence=confidence)
+    rules = SelectionConfig(scorer=head, answer=answer, select=select)
+    found = replay_questions(groups, rules, n=n, stopping=rule, split=split, progress=progress)
+    tested = certify(found.log_odds, found.correct, risk=risk, confidence=confidence)
     acceptance = None
     if tested.threshold is not None:
         acceptance = Acceptance(
@@ -127,52 +127,52 @@ def calibrate(
         risk=risk,
         confidence=confidence,
         questions=len(found),
-        right=float(found.right.mean()),
+        right=float(found.correct.mean()),
         oracle=oracle_share(found, risk),
         notes=found.notes,
     )
 
 
-def oracle_share(found: Judged, risk: float) -> float:
+def oracle_share(outcomes: ReplayOutcomes, risk: float) -> float:
     """Return the share that could be accepted with the truth known: right answers, and wrong ones up to the risk."""
-    return min(1.0, float(found.right.mean()) / (1 - risk))
+    return min(1.0, float(outcomes.correct.mean()) / (1 - risk))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Guarantee:
+class GuaranteeCheck:
     """How often thresholds kept their promise, over random halves of the same questions; arrays (splits,)."""
 
-    accepted: F64
+    accepted_share: F64
     """Share of the test half that was accepted; 0 where nothing could be certified."""
-    error: F64
+    error_rate: F64
     """Share of wrong answers among these; NaN where none was accepted."""
-    oracle: F64
+    oracle_share: F64
     """What could be accepted with the truth known."""
     risk: float
 
     @property
-    def broken(self) -> float:
+    def violation_rate(self) -> float:
         """Share of the splits whose accepted error is above the risk."""
-        return float(np.mean(np.nan_to_num(self.error) > self.risk))
+        return float(np.mean(np.nan_to_num(self.error_rate) > self.risk))
 
     @property
-    def of_oracle(self) -> float:
+    def share_of_oracle(self) -> float:
         """Accepted share over what an oracle could accept, both as means over the splits."""
-        return float(self.accepted.mean() / self.oracle.mean())
+        return float(self.accepted_share.mean() / self.oracle_share.mean())
 
 
-def guarantee(
-    found: Judged, *, risk: float = 0.05, confidence: float = 0.9, splits: int = 200, seed: int = 0
-) -> Guarantee:
+def check_guarantee(
+    outcomes: ReplayOutcomes, *, risk: float = 0.05, confidence: float = 0.9, n_splits: int = 200, seed: int = 0
+) -> GuaranteeCheck:
     """Calibrate on a random half of the questions and test on the other, ``splits`` times."""
     rng = np.random.default_rng(seed)
-    accepted, error, oracle = np.zeros(splits), np.full(splits, np.nan), np.zeros(splits)
-    for number in range(splits):
-        here, there = np.array_split(rng.permutation(len(found)), 2)
-        limit = certify(found.sure[here], found.right[here], risk=risk, confidence=confidence).threshold
-        right = found.right[there]
+    accepted, error, oracle = np.zeros(n_splits), np.full(n_splits, np.nan), np.zeros(n_splits)
+    for number in range(n_splits):
+        here, there = np.array_split(rng.permutation(len(outcomes)), 2)
+        limit = certify(outcomes.log_odds[here], outcomes.correct[here], risk=risk, confidence=confidence).threshold
+        right = outcomes.correct[there]
         oracle[number] = min(1.0, right.mean() / (1 - risk))
-        taken = np.zeros(len(there), np.bool_) if limit is None else found.sure[there] >= limit
+        taken = np.zeros(len(there), np.bool_) if limit is None else outcomes.log_odds[there] >= limit
         if taken.any():
             accepted[number], error[number] = taken.mean(), (~right[taken]).mean()
-    return Guarantee(accepted=accepted, error=error, oracle=oracle, risk=risk)
+    return GuaranteeCheck(accepted_share=accepted, error_rate=error, oracle_share=oracle, risk=risk)

@@ -25,14 +25,14 @@ import numpy as np
 from swift_client.features.segments import F64
 from swift_client.types import Bool
 
-_STEP = 1.1
+_GROWTH_FACTOR = 1.1
 """Each threshold accepts so many times the questions of the one before."""
-_SPARE = 2
+_TOLERATED_ERRORS = 2
 """Wrong answers that the first threshold can bear: with none, a single early slip would end the test."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Certified:
+class ThresholdTest:
     """The last threshold that passed; where none did, the first one that was tested."""
 
     threshold: float | None
@@ -46,26 +46,26 @@ class Certified:
     """Probability of so few errors, were the risk passed; 1 where nothing could be tested."""
 
 
-def certify(sure: F64, right: Bool, *, risk: float, confidence: float) -> Certified:
+def certify(log_odds: F64, correct: Bool, *, risk: float, confidence: float) -> ThresholdTest:
     """Return the lowest threshold on ``sure`` (Q,), NaN for never, at which P(risk holds) >= ``confidence``.
 
     ``right`` (Q,) says which answers were right. Questions are independent draws of those to come.
     """
-    known = ~np.isnan(sure)
-    order = np.argsort(-sure[known], kind="stable")
-    falling, wrong = sure[known][order], np.cumsum(~right[known][order])
-    questions = len(sure)
-    found: Certified | None = None
-    for count in counts(questions, risk=risk, confidence=confidence):
+    known = ~np.isnan(log_odds)
+    order = np.argsort(-log_odds[known], kind="stable")
+    falling, wrong = log_odds[known][order], np.cumsum(~correct[known][order])
+    questions = len(log_odds)
+    found: ThresholdTest | None = None
+    for count in acceptance_counts(questions, risk=risk, confidence=confidence):
         if count > len(falling):
             break
         threshold = float(falling[count - 1])
         accepted = int(np.searchsorted(-falling, -threshold, side="right"))  # all that tie with it
         errors = int(wrong[accepted - 1])
-        p_value = tail(errors, accepted, risk)
+        p_value = binomial_cdf(errors, accepted, risk)
         passed = p_value <= 1 - confidence
         if passed or found is None:
-            found = Certified(
+            found = ThresholdTest(
                 threshold=threshold if passed else None,
                 questions=questions,
                 accepted=accepted,
@@ -74,34 +74,34 @@ def certify(sure: F64, right: Bool, *, risk: float, confidence: float) -> Certif
             )
         if not passed:
             break
-    return found or Certified(threshold=None, questions=questions, accepted=0, errors=0, p_value=1.0)
+    return found or ThresholdTest(threshold=None, questions=questions, accepted=0, errors=0, p_value=1.0)
 
 
-def counts(questions: int, *, risk: float, confidence: float) -> list[int]:
+def acceptance_counts(questions: int, *, risk: float, confidence: float) -> list[int]:
     """Return how many questions each tested threshold accepts, rising, from what is known before any label is."""
-    least = fewest(0, risk=risk, confidence=confidence)
+    least = min_accepted(0, risk=risk, confidence=confidence)
     # A third of the questions is not to be staked on the first test where they are few.
-    count = max(least, min(fewest(_SPARE, risk=risk, confidence=confidence), questions // 3))
+    count = max(least, min(min_accepted(_TOLERATED_ERRORS, risk=risk, confidence=confidence), questions // 3))
     found = []
     while count < questions:
         found.append(count)
-        count = max(count + 1, int(count * _STEP))
+        count = max(count + 1, int(count * _GROWTH_FACTOR))
     return [*found, questions] if questions >= least else []
 
 
-def fewest(errors: int, *, risk: float, confidence: float) -> int:
+def min_accepted(errors: int, *, risk: float, confidence: float) -> int:
     """Return the fewest accepted questions with which ``errors`` wrong ones still certify ``risk``."""
     high = 1
-    while tail(errors, high, risk) > 1 - confidence:
+    while binomial_cdf(errors, high, risk) > 1 - confidence:
         high *= 2
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if tail(errors, middle, risk) > 1 - confidence else (low, middle)
+        low, high = (middle, high) if binomial_cdf(errors, middle, risk) > 1 - confidence else (low, middle)
     return high
 
 
-def tail(errors: int, count: int, risk: float) -> float:
+def binomial_cdf(errors: int, count: int, risk: float) -> float:
     """Return P(Binomial(count, risk) <= errors)."""
     if errors >= count:
         return 1.0

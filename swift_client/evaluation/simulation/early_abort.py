@@ -15,23 +15,23 @@ from swift_client.evaluation.simulation.deepconf import Traces
 from swift_client.features import TokenTable, listed_ranks, token_columns
 from swift_client.features.segments import F64, I64
 from swift_client.models import HeadArtifact
-from swift_client.models.gated_linear import GATES_AT_LEAST
-from swift_client.sampling import Abort
+from swift_client.models.gated_linear import GATE_SUM_EPS
+from swift_client.sampling import EarlyAbort
 from swift_client.types import Bool, Completion
 
 PREFIX = "abort_"
 """Before the rest of a row's name, which is what ``abort=`` takes."""
 
 
-def watched(completions: Sequence[Completion], rule: Abort, head: HeadArtifact | None) -> Traces:
+def trace_completions(completions: Sequence[Completion], rule: EarlyAbort, head: HeadArtifact | None) -> Traces:
     """Return the lowest standing of each completion so far, from the first full window on."""
     if rule.by == "head" and head is not None:
         standings = running_scores(head, completions)
     else:
         table = TokenTable(completions, width=max(map(listed_ranks, completions), default=0))
-        standings = [_group_means(run, rule.window) for run in table.runs(table.confidence)]
+        standings = [_rolling_means(run, rule.window) for run in table.split(table.confidence)]
     lowest = tuple(np.minimum.accumulate(each[rule.window - 1 :]) for each in standings)
-    return Traces(lowest=lowest, tokens=np.array([len(each) for each in standings], np.int64))
+    return Traces(running_minima=lowest, tokens=np.array([len(each) for each in standings], np.int64))
 
 
 def running_scores(head: HeadArtifact, completions: Sequence[Completion]) -> list[F64]:
@@ -40,31 +40,31 @@ def running_scores(head: HeadArtifact, completions: Sequence[Completion]) -> lis
     values = head.standardizer(token_columns(table, head.features).values)
     gates, rewards = head.head.token_gates(values), head.head.token_rewards(values)
     return [
-        np.cumsum(gates[start:end] * rewards[start:end]) / np.maximum(np.cumsum(gates[start:end]), GATES_AT_LEAST)
+        np.cumsum(gates[start:end] * rewards[start:end]) / np.maximum(np.cumsum(gates[start:end]), GATE_SUM_EPS)
         for start, end in pairwise(table.offsets)
     ]
 
 
-def replay(trace: Traces, draws: I64, rule: Abort) -> tuple[I64, Bool]:
+def replay(trace: Traces, draws: I64, rule: EarlyAbort) -> tuple[I64, Bool]:
     """Replay one question in S orders: the tokens spent on each completion, and whether it ended by itself; (S, n).
 
     ``draws`` are positions (S, n) in the order of arrival. The bar is learnt from the first ``rule.warmup`` completions
     that fill a window, and holds for those that come after them.
     """
-    lows = np.array([each[-1] if len(each) else np.nan for each in trace.lowest])[draws]
+    lows = np.array([each[-1] if len(each) else np.nan for each in trace.running_minima])[draws]
     known = ~np.isnan(lows)
     first = np.argsort(~known, axis=1, kind="stable")[:, : rule.warmup]
     learnt = known.sum(axis=1) >= rule.warmup
     bars = np.full(len(draws), -np.inf)
     bars[learnt] = np.quantile(np.take_along_axis(lows, first, axis=1)[learnt], 1 - rule.keep, axis=1)
     armed = np.cumsum(known, axis=1) - known >= rule.warmup
-    cost = np.stack([trace.spent(which, bars) for which in range(len(trace.tokens))], axis=1)
+    cost = np.stack([trace.tokens_spent(which, bars) for which in range(len(trace.tokens))], axis=1)
     tokens = trace.tokens[draws]
     spent = np.where(armed, np.take_along_axis(cost, draws, axis=1), tokens)
     return spent, spent == tokens
 
 
-def _group_means(confidence: F64, window: int) -> F64:
+def _rolling_means(confidence: F64, window: int) -> F64:
     """Return the mean of each token and the ``window`` - 1 before it, or of those that there are."""
     total = np.concatenate([[0.0], np.cumsum(confidence)])
     ends = np.arange(1, len(total))

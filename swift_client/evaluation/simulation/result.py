@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from swift_client.evaluation.result import Estimate, plain_values
 
-Choice = Literal["majority", "vote", "posterior", "best"]
+ChoiceMethod = Literal["majority", "vote", "posterior", "best"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -18,7 +18,7 @@ class Replayed:
     name: str
     """Of the rule, as ``stopping_rule`` reads it; "fixed:4" draws four, "deepconf_low" and "_high" stop answers,
     "abort_deepconf" and "abort_head" close streams as ``best_of`` does."""
-    choice: Choice
+    choice: ChoiceMethod
     """How the answer is chosen: "majority", counts with ties to the first; "vote", as ``best_of`` votes; "posterior",
     the answer with the greatest posterior odds; "best", the best score."""
     published: bool
@@ -61,7 +61,7 @@ class Simulation:
     model: str | None = None
     notes: tuple[str, ...] = ()
 
-    def row(self, name: str, choice: Choice | None = None) -> Replayed:
+    def row(self, name: str, choice: ChoiceMethod | None = None) -> Replayed:
         """Return the row of this rule, the first or that of a choice; KeyError where there is none."""
         for row in self.rows:
             if row.name == name and choice in (None, row.choice):

@@ -14,16 +14,16 @@ import numpy as np
 from swift_client import answers
 from swift_client.dataset.question_samples import Group
 from swift_client.errors import ConfigurationError
-from swift_client.evaluation.evaluate import PARTS, Progress, answer_of, split_of
+from swift_client.evaluation.evaluate import PARTS, ProgressCallback, get_answer_spec, get_split
 from swift_client.evaluation.methods import Agreement
-from swift_client.evaluation.pools import Pool, free_scorings, head_scoring, pool
-from swift_client.evaluation.simulation.engine import Replays, Traced, plan
+from swift_client.evaluation.pools import Pool, build_pool, head_scorer, label_free_scorers
+from swift_client.evaluation.simulation.engine import QuestionTrace, ReplayEngine, plan_replays
 from swift_client.evaluation.simulation.result import Simulation
 from swift_client.models import HeadArtifact
-from swift_client.selection.voting import subsets
+from swift_client.selection.voting import draw_subsets
 from swift_client.stopping import StoppingRule
 
-_REPLAYS_AT_ONCE = 1 << 14
+_MAX_BLOCK_REPLAYS = 1 << 14
 """Small enough to stay in a processor's cache."""
 
 
@@ -43,7 +43,7 @@ def simulate(
     provider: str | None = None,
     model: str | None = None,
     prompt_tokens: float | None = None,
-    progress: Progress = lambda stage, done: None,
+    progress: ProgressCallback = lambda stage, done: None,
 ) -> Simulation:
     """Replay stopping rules on graded questions that have at least ``n`` completions.
 
@@ -84,14 +84,14 @@ def simulate(
         raise ConfigurationError(f"There is no split {split!r}.", hint="Use train, validation, test, or all.")
     if head is not None and provider is not None:
         head.check(provider=provider, model=model, k=head.k_max)
-    planned = plan(rules, n=n, sweep=sweep, probabilities=head is not None and head.calibration is not None)
-    parts, notes = split_of(head)
-    spec = answer_of(head) if isinstance(answer, EllipsisType) else answer
-    scorings = free_scorings({"mean_logprob"}) | ({} if head is None else {"head": head_scoring(head)})
+    planned = plan_replays(rules, n=n, sweep=sweep, probabilities=head is not None and head.calibration is not None)
+    parts, notes = get_split(head)
+    spec = get_answer_spec(head) if isinstance(answer, EllipsisType) else answer
+    scorings = label_free_scorers({"mean_logprob"}) | ({} if head is None else {"head": head_scorer(head)})
     stored: list[Pool] = []
-    traced: list[Traced] = []
+    traced: list[QuestionTrace] = []
     blind: list[Pool] = []
-    blind_traced: list[Traced] = []
+    blind_traced: list[QuestionTrace] = []
     short = unlabelled = 0
     for done, group in enumerate(groups, 1):
         progress("questions", done)
@@ -102,8 +102,10 @@ def simulate(
         if len(group.completions) < n:
             short += labelled
         elif labelled or not stored:
-            (stored if labelled else blind).append(pool(group, scorings, spec))
-            (traced if labelled else blind_traced).append(Traced.of(group.completions, planned, head))
+            (stored if labelled else blind).append(build_pool(group, scorings, spec))
+            (traced if labelled else blind_traced).append(
+                QuestionTrace.from_completions(group.completions, planned, head)
+            )
     if not stored and blind and not short:
         stored, traced, unlabelled = blind, blind_traced, 0
         notes.append(
@@ -125,19 +127,19 @@ def simulate(
         notes.append("Without a head nothing gives probabilities: posterior and accept are left out.")
     elif split in ("train", "validation"):
         notes.append(f"These are {split} questions, which the head was fitted on: expect less on others.")
-    agreement = None if head is None else Agreement.of(head)
-    replays = Replays(
+    agreement = None if head is None else Agreement.from_head(head)
+    replays = ReplayEngine(
         n,
         planned,
-        looks=_looks(waves, n),
+        check_points=_check_points(waves, n),
         scorer="head" if head else "mean_logprob",
-        auto=spec == "auto",
+        auto_answer=spec == "auto",
         agreement=agreement,
     )
     for size in sorted({len(each.labels) for each in stored}):
         some = [at for at, each in enumerate(stored) if len(each.labels) == size]
-        draws = subsets(size, n, most=orders, seed=seed)
-        step = max(1, _REPLAYS_AT_ONCE // len(draws))
+        draws = draw_subsets(size, n, max_subsets=orders, seed=seed)
+        step = max(1, _MAX_BLOCK_REPLAYS // len(draws))
         for start in range(0, len(some), step):
             block = some[start : start + step]
             replays.add([stored[at] for at in block], [traced[at] for at in block], draws)
@@ -149,8 +151,8 @@ def simulate(
         waves=tuple(waves),
         questions=len(stored),
         completions=sum(len(each.labels) for each in stored),
-        majority=replays.majority(resamples=resamples, seed=seed),
-        tokens=replays.tokens,
+        majority=replays.majority_accuracy(resamples=resamples, seed=seed),
+        tokens=replays.mean_tokens,
         prompt_tokens=prompt_tokens,
         split=split,
         seed=seed,
@@ -161,7 +163,7 @@ def simulate(
     )
 
 
-def _looks(waves: Sequence[int], n: int) -> frozenset[int]:
+def _check_points(waves: Sequence[int], n: int) -> frozenset[int]:
     """Return after how many completions a rule is asked."""
     looks, seen = set(), 0
     for place in range(n):

@@ -16,8 +16,8 @@ class Difficulty:
     steps: int
     low: int
     high: int
-    cap: int
-    multiply: float
+    max_total: int
+    multiply_probability: float
     factors: tuple[int, int]
 
 
@@ -33,37 +33,37 @@ LEVELS = (
     Difficulty(8, 1_000, 9_999, 99_999, 0.50, (3, 12)),
 )
 
-_THINGS = tuple(
+_THING_NAMES = tuple(
     (  # noqa: SIM905 - a table of words
         "apples books buttons cards coins eggs feathers figs keys lamps marbles nails nuts pearls pens pins plums "
         "ribbons seeds shells stamps stones tiles"
     ).split()
 )
-_STARTS = (
+_START_TEMPLATES = (
     "{name} has {a} {things}.",
     "{name} starts with {a} {things}.",
     "There are {a} {things} in the box of {name}.",
 )
-_MORE = (
+_ADDITION_TEMPLATES = (
     "{name} finds {b} more.",
     "{other} brings {b} more.",
     "{name} buys another {b}.",
     "{b} more are added.",
     "{other} gives {name} {b} of them.",
 )
-_LESS = (
+_SUBTRACTION_TEMPLATES = (
     "{name} gives {b} away.",
     "{other} takes {b} of them.",
     "{b} get lost.",
     "{name} sells {b} of them.",
     "{b} are broken and thrown out.",
 )
-_TIMES = (
+_MULTIPLICATION_TEMPLATES = (
     "Then the number of {things} becomes {b} times as large.",
     "{other} makes it {b} times as many.",
     "The pile grows to {b} times its size.",
 )
-_ASKS = (
+_QUESTION_TEMPLATES = (
     "How many {things} are there now?",
     "How many {things} does {name} have in the end?",
     "How many {things} are left?",
@@ -78,54 +78,61 @@ _OPENERS = (
     "Start with {a}. ",
 )
 _LEADS = ("", "Then ", "Next, ", "After that, ", "Now ", "So ")
-_PLUS = ("{a}+{b}={c}.", "adding {b} gives {a}+{b}={c}.", "{b} more make {a}+{b}={c}.", "that is {a}+{b}={c} {things}.")
-_MINUS = (
+_ADDITION_STEPS = (
+    "{a}+{b}={c}.",
+    "adding {b} gives {a}+{b}={c}.",
+    "{b} more make {a}+{b}={c}.",
+    "that is {a}+{b}={c} {things}.",
+)
+_SUBTRACTION_STEPS = (
     "{a}-{b}={c}.",
     "taking {b} leaves {a}-{b}={c}.",
     "{b} fewer are {a}-{b}={c}.",
     "that is {a}-{b}={c} {things}.",
 )
-_PRODUCT = ("{a}*{b}={c}.", "{b} times {a} is {a}*{b}={c}.", "that is {a}*{b}={c} {things}.")
+_MULTIPLICATION_STEPS = ("{a}*{b}={c}.", "{b} times {a} is {a}*{b}={c}.", "that is {a}*{b}={c} {things}.")
 _CLOSERS = ("", "", "That is the last step. ", "So {c} {things} in the end. ", "Done. ")
 
-Step = tuple[str, int, int, int]
+ArithmeticStep = tuple[str, int, int, int]
 
 
 def draw(rng: Random, level: int) -> Problem:
     """Draw a word problem of ``level`` (1 to ``len(LEVELS)``); every intermediate number lies in 1..cap."""
     rule = LEVELS[level - 1]
     name, other = rng.sample(NAMES, 2)
-    things = rng.choice(_THINGS)
+    things = rng.choice(_THING_NAMES)
     total = start = rng.randint(rule.low, rule.high)
-    lines = [rng.choice(_STARTS).format(name=name, a=start, things=things)]
-    steps: list[Step] = []
+    lines = [rng.choice(_START_TEMPLATES).format(name=name, a=start, things=things)]
+    steps: list[ArithmeticStep] = []
     for _ in range(rule.steps):
-        step = _step(rng, rule, total)
+        step = _draw_step(rng, rule, total)
         steps.append(step)
-        wording = {"+": _MORE, "-": _LESS, "*": _TIMES}[step[0]]
+        wording = {"+": _ADDITION_TEMPLATES, "-": _SUBTRACTION_TEMPLATES, "*": _MULTIPLICATION_TEMPLATES}[step[0]]
         line = rng.choice(wording).format(name=name, other=other, b=step[2], things=things)
         lines.append(line)
         total = step[3]
-    lines.append(rng.choice(_ASKS).format(name=name, things=things))
+    lines.append(rng.choice(_QUESTION_TEMPLATES).format(name=name, things=things))
     return Problem(" ".join(lines), str(total), partial(_solve, tuple(steps), things))
 
 
-def _step(rng: Random, rule: Difficulty, total: int) -> Step:
-    factor = rng.randint(*rule.factors)
-    if rng.random() < rule.multiply and total * factor <= rule.cap:
+def _draw_step(rng: Random, difficulty: Difficulty, total: int) -> ArithmeticStep:
+    factor = rng.randint(*difficulty.factors)
+    if rng.random() < difficulty.multiply_probability and total * factor <= difficulty.max_total:
         return "*", total, factor, total * factor
-    amount = rng.randint(rule.low, rule.high)
+    amount = rng.randint(difficulty.low, difficulty.high)
     # A total near the cap can only shrink and one near zero can only grow.
-    if total + amount > rule.cap or (total > amount and rng.random() < 0.5):
+    if total + amount > difficulty.max_total or (total > amount and rng.random() < 0.5):
         amount = min(amount, total - 1)
         return "-", total, amount, total - amount
     return "+", total, amount, total + amount
 
 
-def _solve(steps: tuple[Step, ...], things: str, rng: Random) -> str:
+def _solve(steps: tuple[ArithmeticStep, ...], things: str, rng: Random) -> str:
     text = rng.choice(_OPENERS).format(a=steps[0][1], things=things)
     for sign, a, b, c in steps:
-        body = rng.choice({"+": _PLUS, "-": _MINUS, "*": _PRODUCT}[sign]).format(a=a, b=b, c=c, things=things)
+        body = rng.choice({"+": _ADDITION_STEPS, "-": _SUBTRACTION_STEPS, "*": _MULTIPLICATION_STEPS}[sign]).format(
+            a=a, b=b, c=c, things=things
+        )
         lead = rng.choice(_LEADS)
         text += lead + (body if lead else body[0].upper() + body[1:]) + " "
     return text + rng.choice(_CLOSERS).format(c=steps[-1][3], things=things) + f"The answer is {steps[-1][3]}."

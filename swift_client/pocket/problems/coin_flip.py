@@ -15,13 +15,23 @@ from swift_client.pocket.problems.problem import NAMES, Problem
 LEVELS = ((3, 5), (5, 7), (7, 9), (9, 11), (11, 13), (13, 16), (16, 19), (19, 22), (22, 26))
 """Fewest and most people, by level."""
 
-CAREFUL = 0.45
+CAREFUL_SHARE = 0.45
 """Share of solutions that go person by person; the others skip."""
 
 _OPENERS = ("", "Follow the coin. ", "Let me track it. ", "It starts heads up. ", "One after another. ")
-_ACTS = ("{who} {act}, {side}.", "{who} {act}: {side}.", "{who} {act}, so {side}.", "{who} {act}, now {side}.")
-_STOPS = ("After {who} it is {side}.", "Up to {who}: {side}.", "By {who} it is {side}.", "Until {who}: {side}.")
-_ENDS = ("", "", "That was the last person. ", "So {side} is up. ")
+_PERSON_TEMPLATES = (
+    "{who} {act}, {side}.",
+    "{who} {act}: {side}.",
+    "{who} {act}, so {side}.",
+    "{who} {act}, now {side}.",
+)
+_SUMMARY_TEMPLATES = (
+    "After {who} it is {side}.",
+    "Up to {who}: {side}.",
+    "By {who} it is {side}.",
+    "Until {who}: {side}.",
+)
+_CLOSERS = ("", "", "That was the last person. ", "So {side} is up. ")
 
 
 def draw(rng: Random, level: int) -> Problem:
@@ -33,7 +43,7 @@ def draw(rng: Random, level: int) -> Problem:
     return Problem(prompt, "no" if sum(flips) % 2 else "yes", partial(_solve, tuple(people), flips))
 
 
-def _stops(rng: Random, people: int) -> Iterator[int]:
+def _stop_positions(rng: Random, people: int) -> Iterator[int]:
     """How many people each written step of a hasty solution has passed."""
     stride, position = rng.randint(2, people // 4 + 2), 0
     while position < people:
@@ -43,9 +53,14 @@ def _stops(rng: Random, people: int) -> Iterator[int]:
 
 def _solve(people: tuple[str, ...], flips: tuple[bool, ...], rng: Random) -> str:
     text, side = rng.choice(_OPENERS), "heads"
-    careful = rng.random() < CAREFUL
-    for stop in range(1, len(people) + 1) if careful else _stops(rng, len(people)):
+    careful = rng.random() < CAREFUL_SHARE
+    for stop in range(1, len(people) + 1) if careful else _stop_positions(rng, len(people)):
         side = "tails" if sum(flips[:stop]) % 2 else "heads"
         act = "flips" if flips[stop - 1] else "does not"
-        text += rng.choice(_ACTS if careful else _STOPS).format(who=people[stop - 1], act=act, side=side) + " "
-    return text + rng.choice(_ENDS).format(side=side) + f"The answer is {'yes' if side == 'heads' else 'no'}."
+        text += (
+            rng.choice(_PERSON_TEMPLATES if careful else _SUMMARY_TEMPLATES).format(
+                who=people[stop - 1], act=act, side=side
+            )
+            + " "
+        )
+    return text + rng.choice(_CLOSERS).format(side=side) + f"The answer is {'yes' if side == 'heads' else 'no'}."

@@ -17,25 +17,27 @@ LEVELS = tuple((3 * level - 1, 3 * level + 1) for level in range(1, 10))
 _ONSETS = "b bl br c cl d dr f fl g gr h j k kl l m n p pl pr qu r s sk st t tr v w z".split()  # noqa: SIM905
 _VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "ou")
 _ENDINGS = "abcdefghiklmnoprstuvwxyz"
-_ASKS = (
+_QUESTION_TEMPLATES = (
     'Take the last letters of the words in "{words}" and concatenate them.',
     'Concatenate the last letter of each word: "{words}".',
     'Which string do the last letters of these words make? "{words}"',
 )
 _OPENERS = ("", "Let me read the ends. ", "Word by word. ", "In order. ", "Take them in groups. ")
-_NAMED = ("{word}: {letters}.", "From {word}: {letters}.", "At {word} we get {letters}.", "{word} {letters}.")
-_BARE = ("Then {letters}.", "Next: {letters}.", "Now {letters}.", "{letters}.")
+_WORD_TEMPLATES = ("{word}: {letters}.", "From {word}: {letters}.", "At {word} we get {letters}.", "{word} {letters}.")
+_LETTERS_TEMPLATES = ("Then {letters}.", "Next: {letters}.", "Now {letters}.", "{letters}.")
 _CLOSERS = ("", "", "Joined together. ", "That is all. ", "Put together: ")
 
 
 def draw(rng: Random, level: int) -> Problem:
     """Draw as many invented words as ``level`` (1 to ``len(LEVELS)``) says."""
-    words = tuple(_word(rng) for _ in range(rng.randint(*LEVELS[level - 1])))
+    words = tuple(_invent_word(rng) for _ in range(rng.randint(*LEVELS[level - 1])))
     answer = "".join(word[-1] for word in words)
-    return Problem(rng.choice(_ASKS).format(words=" ".join(words)), answer, partial(_solve, words, answer))
+    return Problem(
+        rng.choice(_QUESTION_TEMPLATES).format(words=" ".join(words)), answer, partial(_solve, words, answer)
+    )
 
 
-def _word(rng: Random) -> str:
+def _invent_word(rng: Random) -> str:
     syllables = (rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(rng.choice((1, 1, 2, 2, 3))))
     return "".join(syllables) + rng.choice(_ENDINGS)
 
@@ -47,6 +49,9 @@ def _solve(words: tuple[str, ...], answer: str, rng: Random) -> str:
     while start < len(words):
         stop = start + rng.randint(max(1, stride - 1), stride + 1)
         letters = (" " if spelled else "").join(answer[start:stop])
-        text += rng.choice(_NAMED if named else _BARE).format(word=words[start], letters=letters) + " "
+        text += (
+            rng.choice(_WORD_TEMPLATES if named else _LETTERS_TEMPLATES).format(word=words[start], letters=letters)
+            + " "
+        )
         start = stop
     return text + rng.choice(_CLOSERS) + f"The answer is {answer}."

@@ -7,60 +7,60 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from swift_client.report.markup import Markup, Part, short, tag
+from swift_client.report.markup import Markup, Part, format_coordinate, tag
 
 WIDTH, HEIGHT = 460.0, 320.0
 """User units; on a phone one is about 0.8 pixels, on a desk about 1.1."""
-LINE = 15.0
+LINE_HEIGHT = 15.0
 """Least distance between two labels, one line of text."""
 
 Scale = Callable[[float], float]
 """From a value to a coordinate."""
 
 
-def linear(low: float, high: float, start: float, end: float) -> Scale:
+def linear_scale(low: float, high: float, start: float, end: float) -> Scale:
     """Return the straight map of low..high to start..end."""
     span = (high - low) or 1.0
     return lambda value: start + (value - low) / span * (end - start)
 
 
-def logarithmic(low: float, high: float, start: float, end: float) -> Scale:
+def log_scale(low: float, high: float, start: float, end: float) -> Scale:
     """Return the map that gives equal ratios equal lengths; values are greater than 0."""
-    place = linear(math.log(low), math.log(high), start, end)
+    place = linear_scale(math.log(low), math.log(high), start, end)
     return lambda value: place(math.log(value))
 
 
-def ticks(low: float, high: float, most: int = 7) -> list[float]:
+def ticks(low: float, high: float, max_ticks: int = 7) -> list[float]:
     """Return round values (1, 2 or 5 times a power of ten apart) that lie within low..high."""
     if not high > low:
         return [low]
-    raw = (high - low) / most
+    raw = (high - low) / max_ticks
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * times for times in (1, 2, 5, 10) if power * times >= raw * (1 - 1e-9))
     first = math.ceil(low / step - 1e-9)
     return [round(step * at, 10) for at in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def apart(wanted: Sequence[float], low: float, high: float, least: float = LINE) -> list[float]:
+def spread_labels(positions: Sequence[float], low: float, high: float, min_gap: float = LINE_HEIGHT) -> list[float]:
     """Move positions as little as needed so that they keep ``least`` apart within low..high, in their order."""
 
     def within(centre: float, count: int) -> float:
-        half = least * (count - 1) / 2
+        half = min_gap * (count - 1) / 2
         return min(max(centre, low + half), max(high - half, low + half))
 
     blocks: list[tuple[float, list[int]]] = []
-    for at in sorted(range(len(wanted)), key=lambda at: wanted[at]):
-        members, centre = [at], within(wanted[at], 1)
-        while blocks and centre - blocks[-1][0] < least * (len(members) + len(blocks[-1][1])) / 2:
+    for at in sorted(range(len(positions)), key=lambda at: positions[at]):
+        members, centre = [at], within(positions[at], 1)
+        while blocks and centre - blocks[-1][0] < min_gap * (len(members) + len(blocks[-1][1])) / 2:
             before_centre, before = blocks.pop()
             centre = (before_centre * len(before) + centre * len(members)) / (len(before) + len(members))
             members = before + members
             centre = within(centre, len(members))
         blocks.append((centre, members))
-    placed = [0.0] * len(wanted)
+    placed = [0.0] * len(positions)
     for centre, members in blocks:
         for place, at in enumerate(members):
-            placed[at] = centre + least * (place - (len(members) - 1) / 2)
+            placed[at] = centre + min_gap * (place - (len(members) - 1) / 2)
     return placed
 
 
@@ -107,33 +107,35 @@ def text(x: float, y: float, words: str, **attributes: str | float | None) -> Ma
 
 def path(points: Sequence[tuple[float, float]], **attributes: str | float | None) -> Markup:
     """Return a line through the points."""
-    steps = "L".join(f"{short(x)} {short(y)}" for x, y in points)
+    steps = "L".join(f"{format_coordinate(x)} {format_coordinate(y)}" for x, y in points)
     return tag("path", d=f"M{steps}", **attributes)
 
 
 def band(xs: Sequence[float], lows: Sequence[float], highs: Sequence[float], **attributes: str) -> Markup:
     """Return the area between two lines over the same xs."""
     corners = [*zip(xs, highs, strict=True), *reversed(list(zip(xs, lows, strict=True)))]
-    return tag("polygon", points=" ".join(f"{short(x)},{short(y)}" for x, y in corners), **attributes)
+    return tag(
+        "polygon", points=" ".join(f"{format_coordinate(x)},{format_coordinate(y)}" for x, y in corners), **attributes
+    )
 
 
-def picture(described: str, *parts: Part, height: float = HEIGHT) -> Markup:
+def chart_svg(description: str, *parts: Part, height: float = HEIGHT) -> Markup:
     """Return the drawing, with words for those who cannot see it."""
-    box = f"0 0 {short(WIDTH)} {short(height)}"
-    return tag("svg", tag("title", described), *parts, viewBox=box, role="img", class_="chart")
+    box = f"0 0 {format_coordinate(WIDTH)} {format_coordinate(height)}"
+    return tag("svg", tag("title", description), *parts, viewBox=box, role="img", class_="chart")
 
 
-def clear(positions: Sequence[float], least: float) -> list[bool]:
+def visible_labels(positions: Sequence[float], min_gap: float) -> list[bool]:
     """Return which of rising positions may carry a label that is ``least`` wide; the last one always does."""
     shown = [True] * len(positions)
     kept = len(positions) - 1
     for at in range(len(positions) - 2, -1, -1):
-        shown[at] = positions[kept] - positions[at] >= least
+        shown[at] = positions[kept] - positions[at] >= min_gap
         kept = at if shown[at] else kept
     return shown
 
 
-def runs(points: Sequence[tuple[float, float] | None]) -> list[list[tuple[float, float]]]:
+def split_at_gaps(points: Sequence[tuple[float, float] | None]) -> list[list[tuple[float, float]]]:
     """Cut a line where a point is missing."""
     gaps = [-1, *(at for at, point in enumerate(points) if point is None), len(points)]
     cut = [[point for point in points[start + 1 : end] if point is not None] for start, end in pairwise(gaps)]

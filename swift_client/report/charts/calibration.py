@@ -5,21 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from swift_client.features.segments import F64
-from swift_client.report.charts.axes import Frame, linear, path, picture, text, ticks
-from swift_client.report.format import PERCENT, percent
+from swift_client.report.charts.axes import Frame, chart_svg, linear_scale, path, text, ticks
+from swift_client.report.format import PERCENT, format_percent
 from swift_client.report.markup import Markup, tag
 from swift_client.training.calibration_metrics import Reliability
 
 BINS = 30
-OUTSIDE = 0.005
+OUTLIER_SHARE = 0.005
 """Share of the scores at either end that the outermost bars gather, so that one outlier does not flatten the rest."""
 
 
-def reliability_diagram(found: Reliability) -> Markup:
+def reliability_diagram(reliability: Reliability) -> Markup:
     """Draw what the head said against what came true; on the diagonal the two are the same."""
     frame = Frame(bottom=300.0 - 44.0)
-    x = linear(0.0, 1.0, frame.left + 8, frame.right - 8)
-    y = linear(0.0, 1.0, frame.bottom, frame.top + 12)
+    x = linear_scale(0.0, 1.0, frame.left + 8, frame.right - 8)
+    y = linear_scale(0.0, 1.0, frame.bottom, frame.top + 12)
     steps = [(value, f"{100 * value:.0f}") for value in ticks(0.0, 1.0, 5)]
     parts = frame.axes(
         x=x, y=y, x_ticks=steps, y_ticks=steps, x_title="the head said, %", y_title="came true, % of completions"
@@ -28,15 +28,19 @@ def reliability_diagram(found: Reliability) -> Markup:
     # Below the diagonal's upper end lie the probabilities that were too high.
     parts.append(text(x(0.97), y(0.06), "too sure", class_="note", text_anchor="end"))
     parts.append(text(x(0.03), y(0.94), "not sure enough", class_="note"))
-    bins = list(zip(found.said.tolist(), found.came_true.tolist(), found.count.tolist(), strict=True))
+    bins = list(
+        zip(reliability.predicted.tolist(), reliability.observed.tolist(), reliability.counts.tolist(), strict=True)
+    )
     parts.append(path([(x(said), y(true)) for said, true, _ in bins], class_="line head-vote"))
     for said, true, count in bins:
-        words = f"said {percent(said)}{PERCENT}, came true {percent(true)}{PERCENT}, {count:,} completions"
+        words = (
+            f"said {format_percent(said)}{PERCENT}, came true {format_percent(true)}{PERCENT}, {count:,} completions"
+        )
         parts.append(path([(x(said), y(said)), (x(said), y(true))], class_="gap"))
         parts.append(
             tag("g", tag("title", words), tag("circle", cx=x(said), cy=y(true), r=4.0), class_="dot head-vote")
         )
-    return picture("Reliability: what the head said against what came true.", *parts, height=300.0)
+    return chart_svg("Reliability: what the head said against what came true.", *parts, height=300.0)
 
 
 def score_histogram(scores: F64, labels: F64) -> Markup:
@@ -44,15 +48,15 @@ def score_histogram(scores: F64, labels: F64) -> Markup:
     right, wrong = (scores[(labels == value) & np.isfinite(scores)] for value in (1.0, 0.0))
     if not len(right) + len(wrong):
         return tag("p", "No completion has both a score and a label.", class_="soft")
-    low, high = np.quantile(np.concatenate([right, wrong]), [OUTSIDE, 1 - OUTSIDE]).tolist()
+    low, high = np.quantile(np.concatenate([right, wrong]), [OUTLIER_SHARE, 1 - OUTLIER_SHARE]).tolist()
     if not high > low:
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, BINS + 1)
     shares = [np.histogram(np.clip(each, low, high), edges)[0] / max(len(each), 1) for each in (right, wrong)]
     most = max(float(share.max()) for share in shares)
     frame = Frame(bottom=300.0 - 44.0)
-    x = linear(low, high, frame.left + 8, frame.right - 4)
-    y = linear(-most, most, frame.bottom, frame.top + 12)
+    x = linear_scale(low, high, frame.left + 8, frame.right - 4)
+    y = linear_scale(-most, most, frame.bottom, frame.top + 12)
     parts = frame.axes(
         x=x,
         y=y,
@@ -70,4 +74,4 @@ def score_histogram(scores: F64, labels: F64) -> Markup:
     parts.append(path([(frame.left, y(0)), (frame.right, y(0))], class_="axis"))
     parts.append(text(frame.left + 10, frame.top + 26, f"right ({len(right):,})", class_="label right"))
     parts.append(text(frame.left + 10, frame.bottom - 10, f"wrong ({len(wrong):,})", class_="label wrong"))
-    return picture("Histogram of the head's scores of right and of wrong completions.", *parts, height=300.0)
+    return chart_svg("Histogram of the head's scores of right and of wrong completions.", *parts, height=300.0)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from swift_client.errors import ConfigurationError
 from swift_client.evaluation.simulation.result import Replayed, Simulation
-from swift_client.report.charts.axes import HEIGHT, LINE, WIDTH, Frame, linear, path, text, ticks
+from swift_client.report.charts.axes import HEIGHT, LINE_HEIGHT, WIDTH, Frame, linear_scale, path, text, ticks
 from swift_client.report.markup import Markup, tag
 
 _STYLE = (
@@ -19,28 +19,28 @@ _STYLE = (
 )
 
 
-def savings_svg(found: Simulation) -> str:
+def savings_svg(simulation: Simulation) -> str:
     """Draw each rule where its share of tokens (%) and its accuracy (%) meet, with a number that the list explains.
 
     Rules stand as their authors choose; those with other parameters are joined to a line, and so are fixed numbers.
     Raises ConfigurationError where no question had a label.
     """
-    rows = [row for row in found.rows if row.published]
-    if math.isnan(found.majority.value):
+    rows = [row for row in simulation.rows if row.published]
+    if math.isnan(simulation.majority.value):
         raise ConfigurationError(
             "Without labels there is no accuracy to draw.", hint="Give the questions answers with `swift-client grade`."
         )
     frame = Frame(right=WIDTH - 150.0)
     values = [row.accuracy.value for row in rows] or [0.0]
     low, high = math.floor(20 * min(values)) / 20, math.ceil(20 * max(values)) / 20
-    x = linear(0.0, 1.0, frame.left, frame.right)
-    y = linear(low, high if high > low else low + 0.05, frame.bottom, frame.top + 12)
+    x = linear_scale(0.0, 1.0, frame.left, frame.right)
+    y = linear_scale(low, high if high > low else low + 0.05, frame.bottom, frame.top + 12)
     parts: list[Markup] = frame.axes(
         x=x,
         y=y,
         x_ticks=[(share / 100, str(share)) for share in (0, 25, 50, 75, 100)],
         y_ticks=[(value, f"{100 * value:.0f}") for value in ticks(low, high, 6)],
-        x_title=f"completion tokens, % of {found.n} completions",
+        x_title=f"completion tokens, % of {simulation.n} completions",
         y_title="right, % of questions",
     )
     lines: dict[str, list[Replayed]] = defaultdict(list)
@@ -48,7 +48,7 @@ def savings_svg(found: Simulation) -> str:
         lines[row.name.partition(":")[0]].append(row)
     named: list[Replayed] = []
     for name, line in lines.items():
-        points = [(x(row.token_share.value), y(row.accuracy.value)) for row in _by_cost(line)]
+        points = [(x(row.token_share.value), y(row.accuracy.value)) for row in _sort_by_tokens(line)]
         if len(points) > 1:
             parts.append(path(points, class_=f"{name} line"))
         named += [row for row in line if not row.swept]
@@ -57,11 +57,13 @@ def savings_svg(found: Simulation) -> str:
         said = f"{row.name}: {100 * row.accuracy.value:.1f} % right, {100 * row.token_share.value:.0f} % of tokens"
         dot = tag("circle", cx=x(row.token_share.value), cy=y(row.accuracy.value), r=2.0 if row.swept else 4.0)
         parts.append(tag("g", tag("title", said), dot, class_=f"dot {name}"))
-    named = _by_cost(named)
+    named = _sort_by_tokens(named)
     for number, row in enumerate(named, 1):
         at = x(row.token_share.value)
         parts.append(text(at, y(row.accuracy.value) - 7, str(number), class_="number", text_anchor="middle"))
-        parts.append(text(frame.right + 20, frame.top + 6 + LINE * number, f"{number}  {row.name}", class_="label"))
+        parts.append(
+            text(frame.right + 20, frame.top + 6 + LINE_HEIGHT * number, f"{number}  {row.name}", class_="label")
+        )
     described = "Accuracy of each stopping rule against the tokens that it costs."
     box = f"0 0 {WIDTH:g} {HEIGHT:g}"
     style = tag("style", _STYLE)
@@ -69,5 +71,5 @@ def savings_svg(found: Simulation) -> str:
     return str(picture)
 
 
-def _by_cost(line: Sequence[Replayed]) -> list[Replayed]:
-    return sorted(line, key=lambda row: row.token_share.value)
+def _sort_by_tokens(rows: Sequence[Replayed]) -> list[Replayed]:
+    return sorted(rows, key=lambda row: row.token_share.value)

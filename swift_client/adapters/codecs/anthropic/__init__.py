@@ -11,14 +11,14 @@ from types import MappingProxyType
 from typing import Any
 
 from swift_client.adapters.codecs.anthropic.response import StreamAssembler
-from swift_client.adapters.codecs.reply import completed
+from swift_client.adapters.codecs.reply import run_steps
 from swift_client.adapters.providers.provider import Provider, Reply, Request
 from swift_client.errors import ConfigurationError
 from swift_client.types import Message
 
 __all__ = ["StreamAssembler", "parse", "parse_steps", "request"]
 
-_NAMES = {"max_completion_tokens": "max_tokens", "stop": "stop_sequences"}
+_FIELD_ALIASES = {"max_completion_tokens": "max_tokens", "stop": "stop_sequences"}
 """OpenAI's names of fields that mean the same here."""
 
 
@@ -55,18 +55,18 @@ def request(
     body: dict[str, Any] = {"model": model or provider.default_model, "messages": spoken, **provider.extra_body}
     if system:
         texts = [each for each in system if isinstance(each, str)]
-        body["system"] = "\n\n".join(texts) if len(texts) == len(system) else _blocks(system)
+        body["system"] = "\n\n".join(texts) if len(texts) == len(system) else _to_blocks(system)
     if stream:
         body["stream"] = True
     for name, value in sampling.items():
-        name = _NAMES.get(name, name)
+        name = _FIELD_ALIASES.get(name, name)
         body[name] = [value] if name == "stop_sequences" and isinstance(value, str) else value
     return Request(method="POST", path="/messages", body=body, n=n, stream=stream)
 
 
 def parse(data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False) -> Reply:
     """Decode a whole reply at once; see :func:`parse_steps`."""
-    return completed(parse_steps(data, top_logprobs=top_logprobs, token_ids=token_ids))
+    return run_steps(parse_steps(data, top_logprobs=top_logprobs, token_ids=token_ids))
 
 
 def parse_steps(
@@ -83,10 +83,10 @@ def parse_steps(
         ResponseDecodeError: the bytes are no message.
         ProviderError: the 200 holds an error.
     """
-    return StreamAssembler(top_logprobs=top_logprobs, token_ids=token_ids).steps(data)
+    return StreamAssembler(top_logprobs=top_logprobs, token_ids=token_ids).parse_steps(data)
 
 
-def _blocks(system: list[Any]) -> list[Any]:
+def _to_blocks(system: list[Any]) -> list[Any]:
     """Write system prompts that have blocks, such as one with ``cache_control``, as one list of blocks."""
     return [
         block

@@ -12,19 +12,19 @@ from typing import Any
 from urllib.parse import quote
 
 from swift_client.adapters.codecs.gemini.response import StreamAssembler
-from swift_client.adapters.codecs.reply import completed
+from swift_client.adapters.codecs.reply import run_steps
 from swift_client.adapters.providers.provider import Provider, Reply, Request
 from swift_client.errors import ConfigurationError
 from swift_client.types import Message
 
 __all__ = ["StreamAssembler", "parse", "parse_steps", "request"]
 
-_OUTSIDE = frozenset(
+_TOP_LEVEL_FIELDS = frozenset(
     {"contents", "systemInstruction", "tools", "toolConfig", "safetySettings", "cachedContent", "labels", "store"}
 )
 """Fields of the request that stand beside ``generationConfig``; all others are part of it."""
 
-_NAMES = {
+_FIELD_ALIASES = {
     "max_tokens": "maxOutputTokens", "max_completion_tokens": "maxOutputTokens", "top_p": "topP", "top_k": "topK",
     "stop": "stopSequences", "presence_penalty": "presencePenalty", "frequency_penalty": "frequencyPenalty",
 }  # fmt: skip
@@ -64,14 +64,14 @@ def request(
     config: dict[str, Any] = {"candidateCount": n} if n > 1 else {}
     if top_logprobs is not None and provider.logprobs_request != "none":
         config |= {"responseLogprobs": True, "logprobs": max(top_logprobs, 1)}
-    body = _conversation(messages) | dict(provider.extra_body)
+    body = _build_contents(messages) | dict(provider.extra_body)
     for name, value in sampling.items():
-        if name in _OUTSIDE:
+        if name in _TOP_LEVEL_FIELDS:
             body[name] = value
         elif name == "generationConfig":
             config |= value
         else:
-            name = _NAMES.get(name, name)
+            name = _FIELD_ALIASES.get(name, name)
             config[name] = [value] if name == "stopSequences" and isinstance(value, str) else value
     if config:
         body["generationConfig"] = {**body.get("generationConfig", {}), **config}
@@ -82,7 +82,7 @@ def request(
 
 def parse(data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False) -> Reply:
     """Decode a whole reply at once; see :func:`parse_steps`."""
-    return completed(parse_steps(data, top_logprobs=top_logprobs, token_ids=token_ids))
+    return run_steps(parse_steps(data, top_logprobs=top_logprobs, token_ids=token_ids))
 
 
 def parse_steps(
@@ -99,15 +99,15 @@ def parse_steps(
         ResponseDecodeError: the bytes are no such reply, and hold no whole candidate.
         ProviderError: the 200 holds an error, or Google blocked the prompt.
     """
-    return StreamAssembler(top_logprobs=top_logprobs, token_ids=token_ids).steps(data)
+    return StreamAssembler(top_logprobs=top_logprobs, token_ids=token_ids).parse_steps(data)
 
 
-def _conversation(messages: Sequence[Message]) -> dict[str, Any]:
+def _build_contents(messages: Sequence[Message]) -> dict[str, Any]:
     contents: list[Any] = []
     system: list[Any] = []
     for message in messages:
         role = message.get("role", "user")
-        parts = message["parts"] if "parts" in message else _parts(message.get("content"))
+        parts = message["parts"] if "parts" in message else _to_parts(message.get("content"))
         if role in ("system", "developer"):
             system += parts
         elif role in _ROLES or "parts" in message:
@@ -120,7 +120,7 @@ def _conversation(messages: Sequence[Message]) -> dict[str, Any]:
     return {"contents": contents, **({"systemInstruction": {"parts": system}} if system else {})}
 
 
-def _parts(content: object) -> list[Any]:
+def _to_parts(content: object) -> list[Any]:
     if isinstance(content, str):
         return [{"text": content}]
     parts = []

@@ -11,49 +11,58 @@ from collections.abc import Generator
 from msgspec import Raw
 
 from swift_client.adapters.codecs.gemini.candidate import CandidateBuilder
-from swift_client.adapters.codecs.gemini.schema import PIECE, Piece, Usage, pieces_of, read_candidate, salvaged_pieces
-from swift_client.adapters.codecs.lenient_json import UNREADABLE, excerpt, filled, lenient
-from swift_client.adapters.codecs.reply import joined
+from swift_client.adapters.codecs.gemini.schema import (
+    RESPONSE_DECODER,
+    GeminiResponse,
+    Usage,
+    decode_responses,
+    read_candidate,
+    salvage_responses,
+)
+from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_none, excerpt, has_value
+from swift_client.adapters.codecs.reply import build_reply
 from swift_client.adapters.codecs.sse import Assembler
-from swift_client.adapters.codecs.usage import cached_of
+from swift_client.adapters.codecs.usage import count_cached_tokens
 from swift_client.adapters.providers.provider import Reply
 from swift_client.adapters.transport import error_responses
 from swift_client.errors import ProviderError, ResponseDecodeError
 
 
-class StreamAssembler(Assembler[Piece]):
+class StreamAssembler(Assembler[GeminiResponse]):
     """Joins the pieces of one reply; arguments as in :class:`Assembler`."""
 
     def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False) -> None:
-        super().__init__(PIECE.decode, top_logprobs=top_logprobs, token_ids=token_ids)
+        super().__init__(RESPONSE_DECODER.decode, top_logprobs=top_logprobs, token_ids=token_ids)
         self._builders: dict[int, CandidateBuilder] = {}
         self._usage: Usage | None = None
         self._cached_tokens = 0
         self._model: str | None = None
-        self._said_something = False
-        self._unreadable = 0
+        self._has_metadata = False
+        self._unreadable_candidates = 0
 
-    def _add(self, event: Piece) -> None:
-        self._take(event)
+    def _add(self, event: GeminiResponse) -> None:
+        self._read_metadata(event)
         for data in event.candidates or ():
-            self._take_candidate(data, None)
+            self._add_candidate(data, None)
 
-    def _take(self, piece: Piece) -> None:
-        self._said_something |= any(map(filled, (piece.usage_metadata, piece.model_version, piece.response_id)))
-        self._usage = lenient(piece.usage_metadata, Usage) or self._usage
-        self._cached_tokens = max(self._cached_tokens, cached_of(piece.usage_metadata))
-        self._model = lenient(piece.model_version, str) or self._model
-        if filled(piece.error):
-            self._error = self._error or error_responses.from_error_object(lenient(piece.error, object))
-        elif not piece.candidates and filled(piece.prompt_feedback):
-            self._error = self._error or _blocked(piece.prompt_feedback)
+    def _read_metadata(self, response: GeminiResponse) -> None:
+        self._has_metadata |= any(
+            map(has_value, (response.usage_metadata, response.model_version, response.response_id))
+        )
+        self._usage = decode_or_none(response.usage_metadata, Usage) or self._usage
+        self._cached_tokens = max(self._cached_tokens, count_cached_tokens(response.usage_metadata))
+        self._model = decode_or_none(response.model_version, str) or self._model
+        if has_value(response.error):
+            self._error = self._error or error_responses.error_from_object(decode_or_none(response.error, object))
+        elif not response.candidates and has_value(response.prompt_feedback):
+            self._error = self._error or _prompt_block_error(response.prompt_feedback)
 
-    def _take_candidate(self, data: Raw, position: int | None) -> None:
+    def _add_candidate(self, data: Raw, position: int | None) -> None:
         """Read one; in a reply in one piece, candidates that share an index are told by their position."""
         try:
             candidate, fault = read_candidate(data)
-        except UNREADABLE:
-            self._unreadable += 1
+        except DECODE_ERRORS:
+            self._unreadable_candidates += 1
             return
         key = candidate.index or 0
         if position is not None and key in self._builders:
@@ -62,40 +71,43 @@ class StreamAssembler(Assembler[Piece]):
 
     def _read_body(self, data: bytes) -> Generator[None, None, Reply]:
         try:
-            pieces, note = pieces_of(data), None
-        except UNREADABLE as problem:
-            pieces, note = yield from salvaged_pieces(data, problem)
+            pieces, note = decode_responses(data), None
+        except DECODE_ERRORS as problem:
+            pieces, note = yield from salvage_responses(data, problem)
         for piece in pieces:
-            self._take(piece)
+            self._read_metadata(piece)
             for position, candidate in enumerate(piece.candidates or ()):
-                self._take_candidate(candidate, position if len(pieces) == 1 else None)
+                self._add_candidate(candidate, position if len(pieces) == 1 else None)
                 yield
         if self._error and not self._builders:
             raise self._error
-        if not self._builders and (self._unreadable or not self._said_something):
+        if not self._builders and (self._unreadable_candidates or not self._has_metadata):
             raise ResponseDecodeError(
                 f"The reply has no candidates: {excerpt(data)}", hint="Check that base_url= is Google's."
             )
-        return (yield from self._join([note] if note else [], ended="unknown"))
+        return (yield from self._join([note] if note else [], default_reason="unknown"))
 
     def _finish(self) -> Generator[None, None, Reply]:
         if not self._builders:
-            raise self._nothing()
+            raise self._empty_stream_error()
         unended = [index for index, builder in sorted(self._builders.items()) if not builder.finish_reason]
-        return (yield from self._join(self._notes(unended), ended="error"))
+        return (yield from self._join(self._notes(unended), default_reason="error"))
 
-    def _join(self, notes: list[str], *, ended: str) -> Generator[None, None, Reply]:
+    def _join(self, notes: list[str], *, default_reason: str) -> Generator[None, None, Reply]:
         read = []
         for index, builder in sorted(self._builders.items()):
-            read.append(builder.read(index, ended, **self._options))
+            read.append(builder.build(index, default_reason, **self._options))
             yield
-        if self._unreadable:
-            notes = [*notes, f"{self._unreadable} candidate(s) of the reply cannot be read and are left out."]
+        if self._unreadable_candidates:
+            notes = [
+                *notes,
+                f"{self._unreadable_candidates} candidate(s) of the reply cannot be read and are left out.",
+            ]
         usage = self._usage or Usage()
         # Thinking is paid for as output. What is zero is not written.
         output = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
-        counted = None if self._usage is None or (not output and any(item.listed_tokens for item in read)) else output
-        return joined(
+        counted = None if self._usage is None or (not output and any(item.n_listed_tokens for item in read)) else output
+        return build_reply(
             read,
             prompt_tokens=usage.prompt_token_count,
             cached_tokens=self._cached_tokens,
@@ -105,10 +117,10 @@ class StreamAssembler(Assembler[Piece]):
         )
 
 
-def _blocked(feedback: Raw) -> ProviderError | None:
-    reason = (lenient(feedback, dict) or {}).get("blockReason")
+def _prompt_block_error(feedback: Raw) -> ProviderError | None:
+    reason = (decode_or_none(feedback, dict) or {}).get("blockReason")
     if not reason:
         return None
-    return error_responses.from_error_object(
+    return error_responses.error_from_object(
         {"code": "content_filter", "message": f"Google blocked the prompt: {reason}."}
     )

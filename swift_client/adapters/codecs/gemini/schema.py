@@ -12,7 +12,13 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from swift_client.adapters.codecs.lenient_json import UNREADABLE, cut_note, repaired, salvaged, undecodable
+from swift_client.adapters.codecs.lenient_json import (
+    DECODE_ERRORS,
+    decode_error,
+    repair_json,
+    salvage_array,
+    truncation_note,
+)
 
 
 class Entry(Struct, rename="camel", gc=False):
@@ -24,18 +30,18 @@ class Entry(Struct, rename="camel", gc=False):
     """Text where it is "NaN" or "-Infinity"."""
 
     @property
-    def number(self) -> float | str:
+    def logprob(self) -> float | str:
         """What a missing or null number means in proto3."""
         return 0.0 if self.log_probability is None else self.log_probability
 
     @property
-    def spelled(self) -> bytes:
+    def token_bytes(self) -> bytes:
         """The text in UTF-8; pieces of characters, which all read U+FFFD, are told apart by their number."""
         text = self.token or ""
         return (f"{text}#{self.token_id}" if "\ufffd" in text else text).encode("utf-8", "replace")
 
 
-class Listed(Struct, gc=False):
+class TopCandidates(Struct, gc=False):
     """The alternatives of one token."""
 
     candidates: list[Entry] | None = None
@@ -45,7 +51,7 @@ class LogprobsResult(Struct, rename="camel", gc=False):
     """Two parallel lists, of T tokens each; the second is missing without ``logprobs: k``."""
 
     chosen_candidates: list[Entry] | None = None
-    top_candidates: list[Listed] | None = None
+    top_candidates: list[TopCandidates] | None = None
 
 
 class Part(Struct, rename="camel", gc=False):
@@ -84,7 +90,7 @@ class Usage(Struct, rename="camel", gc=False):
     thoughts_token_count: int | None = None
 
 
-class Piece(Struct, rename="camel", gc=False):
+class GeminiResponse(Struct, rename="camel", gc=False):
     """A reply, or one event of a stream."""
 
     candidates: list[Raw] | None = None
@@ -95,40 +101,42 @@ class Piece(Struct, rename="camel", gc=False):
     error: Raw = Raw()
 
 
-PIECE = msgspec.json.Decoder(Piece)
-_PIECES = msgspec.json.Decoder(list[Piece])
-_CANDIDATE = msgspec.json.Decoder(Candidate)
-_BARE = msgspec.json.Decoder(BareCandidate)
+RESPONSE_DECODER = msgspec.json.Decoder(GeminiResponse)
+_RESPONSE_LIST_DECODER = msgspec.json.Decoder(list[GeminiResponse])
+_CANDIDATE_DECODER = msgspec.json.Decoder(Candidate)
+_BARE_CANDIDATE_DECODER = msgspec.json.Decoder(BareCandidate)
 
 
-def pieces_of(data: bytes) -> list[Piece]:
+def decode_responses(data: bytes) -> list[GeminiResponse]:
     """Decode a reply, or the list of them that a stream without ``alt=sse`` is; raise one of UNREADABLE."""
     if not data[:64].lstrip().startswith(b"["):
-        return [PIECE.decode(data)]
-    return _PIECES.decode(data)
+        return [RESPONSE_DECODER.decode(data)]
+    return _RESPONSE_LIST_DECODER.decode(data)
 
 
 def read_candidate(data: Raw) -> tuple[BareCandidate, str | None]:
     """Decode a candidate and say what is wrong with its logprobs; raise one of UNREADABLE."""
     try:
-        return _CANDIDATE.decode(data), None
-    except UNREADABLE:
-        data = Raw(repaired(data))
+        return _CANDIDATE_DECODER.decode(data), None
+    except DECODE_ERRORS:
+        data = Raw(repair_json(data))
     try:
-        return _CANDIDATE.decode(data), None
-    except UNREADABLE:
-        return _BARE.decode(data), "has no logprobs: the server's are of an unknown shape"
+        return _CANDIDATE_DECODER.decode(data), None
+    except DECODE_ERRORS:
+        return _BARE_CANDIDATE_DECODER.decode(data), "has no logprobs: the server's are of an unknown shape"
 
 
-def salvaged_pieces(data: bytes, problem: BaseException) -> Generator[None, None, tuple[list[Piece], str | None]]:
+def salvage_responses(
+    data: bytes, problem: BaseException
+) -> Generator[None, None, tuple[list[GeminiResponse], str | None]]:
     """Read a damaged reply as far as it is whole, and say so."""
-    found = yield from salvaged(data.decode("utf-8", "replace"), "candidates")
+    found = yield from salvage_array(data.decode("utf-8", "replace"), "candidates")
     whole, rest = found or ([], "")
     try:
-        piece = PIECE.decode(repaired(rest.encode("utf-8", "replace")))
-    except UNREADABLE:
+        piece = RESPONSE_DECODER.decode(repair_json(rest.encode("utf-8", "replace")))
+    except DECODE_ERRORS:
         if not whole:
-            raise undecodable(data, problem, "reply of generateContent") from None
-        return [Piece(candidates=whole)], cut_note(len(whole))
+            raise decode_error(data, problem, "reply of generateContent") from None
+        return [GeminiResponse(candidates=whole)], truncation_note(len(whole))
     piece.candidates = whole
     return [piece], None

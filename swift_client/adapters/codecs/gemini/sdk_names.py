@@ -6,28 +6,28 @@ from typing import Any
 
 import msgspec
 
-from swift_client.adapters.codecs.lenient_json import UNREADABLE
+from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS
 
-PYTHON_NAMES = (b"usage_metadata", b"finish_reason", b"prompt_feedback")
+PYTHON_FIELD_NAMES = (b"usage_metadata", b"finish_reason", b"prompt_feedback")
 """Fields that show that an object wrote itself."""
 
 
-def camel_case(data: bytes) -> bytes:
+def to_camel_case(data: bytes) -> bytes:
     """Write google-genai's Python names as they stand on the wire."""
     try:
-        return msgspec.json.encode(_renamed(msgspec.json.decode(data)))
-    except UNREADABLE:
+        return msgspec.json.encode(_rename_fields(msgspec.json.decode(data)))
+    except DECODE_ERRORS:
         return data
 
 
-def _renamed(value: Any) -> Any:
+def _rename_fields(value: Any) -> Any:
     if isinstance(value, list):
-        return [_renamed(item) for item in value]
+        return [_rename_fields(item) for item in value]
     if not isinstance(value, dict):
         return value
-    return {_camel(name): item if name == "args" else _renamed(item) for name, item in value.items()}
+    return {_camel_case_name(name): item if name == "args" else _rename_fields(item) for name, item in value.items()}
 
 
-def _camel(name: str) -> str:
+def _camel_case_name(name: str) -> str:
     first, *others = name.split("_")
     return first + "".join(word.capitalize() for word in others)

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from swift_client.adapters.codecs.openai_chat.stream import StreamAssembler
-from swift_client.adapters.codecs.reply import completed
+from swift_client.adapters.codecs.reply import run_steps
 from swift_client.adapters.providers.provider import Provider, Reply, Request
 from swift_client.types import Message
 
@@ -55,11 +55,11 @@ def request(
 
 def parse(data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False) -> Reply:
     """Decode a whole reply at once; see :func:`parse_steps`."""
-    return completed(parse_steps(data, top_logprobs=top_logprobs, token_ids=token_ids))
+    return run_steps(parse_steps(data, top_logprobs=top_logprobs, token_ids=token_ids))
 
 
 def parse_steps(
-    data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False, echoes: bool = False
+    data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False, echo: bool = False
 ) -> Generator[None, None, Reply]:
     """Decode a whole reply, yielding after each choice so that an event loop can breathe.
 
@@ -73,4 +73,4 @@ def parse_steps(
         ResponseDecodeError: the bytes are no chat completion, and hold no whole choice.
         ProviderError: the 200 holds an error object instead of choices.
     """
-    return StreamAssembler(top_logprobs=top_logprobs, token_ids=token_ids, echoes=echoes).steps(data)
+    return StreamAssembler(top_logprobs=top_logprobs, token_ids=token_ids, echo=echo).parse_steps(data)

@@ -9,29 +9,29 @@ import msgspec
 from msgspec import Raw
 from msgspec.json import Decoder
 
-from swift_client.adapters.codecs.lenient_json import UNREADABLE, filled, lenient, repaired
+from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_none, has_value, repair_json
 from swift_client.adapters.codecs.openai_chat.schema import Message, TextChoice, Token
 from swift_client.adapters.codecs.openai_chat.tokens import (
-    NUMBERS,
-    TEXTS,
-    Source,
+    NUMBER_DECODER,
+    TEXT_DECODER,
+    TextSource,
     listed_tokens,
-    numbers,
+    logprob_fields,
     read_thinking,
-    spellings,
+    token_bytes,
 )
 from swift_client.adapters.codecs.reasoning import split_thinking
-from swift_client.adapters.codecs.reply import ReadChoice, canonical_calls, finish_reason
+from swift_client.adapters.codecs.reply import ParsedChoice, canonical_tool_calls, normalize_finish_reason
 from swift_client.adapters.codecs.tokens import answer_tokens
 from swift_client.logprobs.clean import UnusableLogprobs
 from swift_client.types import Completion, FinishReason
 
-_NO_LOGPROBS = msgspec.json.Decoder(TextChoice)
+_TEXT_CHOICE_DECODER = msgspec.json.Decoder(TextChoice)
 
 
 def read_choice(
     data: Raw | bytes, *, with_texts: bool, top_logprobs: int | None, token_ids: bool, prompt_tokens: int = 0
-) -> ReadChoice:
+) -> ParsedChoice:
     """Decode one choice.
 
     Args:
@@ -46,30 +46,30 @@ def read_choice(
     """
     fault = None
     choice: TextChoice
-    decoder = TEXTS if with_texts else NUMBERS
+    decoder = TEXT_DECODER if with_texts else NUMBER_DECODER
     try:
         choice = decoder.decode(data)
-    except UNREADABLE:
-        data = repaired(data)
+    except DECODE_ERRORS:
+        data = repair_json(data)
         try:
             choice = decoder.decode(data)
-        except UNREADABLE:
-            choice = _NO_LOGPROBS.decode(data)
+        except DECODE_ERRORS:
+            choice = _TEXT_CHOICE_DECODER.decode(data)
             fault = "has no logprobs: the server's are of an unknown shape"
     message = choice.message or Message(content=choice.text)
     text, source, thinking = _visible_text(message)
-    finish = _finish(choice.finish_reason, source)
+    finish = _choice_finish_reason(choice.finish_reason, source)
     tokens = listed_tokens(choice, source)
     if tokens and tokens[0].logprob is None and 0 < prompt_tokens < len(tokens):  # nothing comes before the first token
-        text, skipped = _without_prompt(text, tokens, prompt_tokens)
+        text, skipped = _strip_prompt(text, tokens, prompt_tokens)
     else:
         skipped = 0
-    tokens = tokens[skipped : len(tokens) - _ends_with_numbered_end(tokens, choice)]
+    tokens = tokens[skipped : len(tokens) - _has_numbered_end(tokens, choice)]
     start, texts, misfit = answer_tokens(
         [token.token or "" for token in tokens],
         text,
-        lambda: spellings(tokens),
-        thought=bool(thinking) or filled(message.reasoning) or filled(message.reasoning_content),
+        lambda: token_bytes(tokens),
+        has_thinking=bool(thinking) or has_value(message.reasoning) or has_value(message.reasoning_content),
         markup=source == "calls",
     )
     options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids}
@@ -81,7 +81,7 @@ def read_choice(
     tied = False
     if texts:
         try:
-            fields, tied = numbers(tokens, slice(start, start + len(texts)), again, **options)
+            fields, tied = logprob_fields(tokens, slice(start, start + len(texts)), again, **options)
         except UnusableLogprobs as why:
             texts, misfit = [], f"has no logprobs: {why}"
     completion = Completion(text=text, finish_reason=finish, tokens=tuple(texts), **fields)
@@ -91,20 +91,20 @@ def read_choice(
             before, again = apart, lambda decoder: apart
         thought = replace(read_thinking(thinking, before, again, options), finish_reason="stop" if text else finish)
         completion = replace(completion, thinking=thought)
-    return ReadChoice(
-        completion=completion, index=choice.index, listed_tokens=len(tokens), tied=tied, fault=misfit or fault
+    return ParsedChoice(
+        completion=completion, index=choice.index, n_listed_tokens=len(tokens), has_ties=tied, fault=misfit or fault
     )
 
 
 def thinking_text(message: Message) -> str:
     """Return what a reasoning parser took out of the answer; servers call it by one of two names, or by both."""
     for raw in (message.reasoning, message.reasoning_content):
-        if filled(raw) and (text := lenient(raw, str)):
+        if has_value(raw) and (text := decode_or_none(raw, str)):
             return text
     return ""
 
 
-def _visible_text(message: Message) -> tuple[str, Source, str]:
+def _visible_text(message: Message) -> tuple[str, TextSource, str]:
     """Return what a person would read, which field it comes from, and what was thought before."""
     thinking = thinking_text(message)
     if message.refusal:
@@ -121,28 +121,28 @@ def _visible_text(message: Message) -> tuple[str, Source, str]:
         return answer, "content", thinking or inline
     functions = [call.get("function") for call in message.tool_calls or () if isinstance(call, dict)]
     calls = [call for call in (*functions, message.function_call) if isinstance(call, dict)]
-    return (canonical_calls(calls), "calls", thinking) if calls else ("", "content", thinking)
+    return (canonical_tool_calls(calls), "calls", thinking) if calls else ("", "content", thinking)
 
 
-def _finish(reason: str | None, source: Source) -> FinishReason:
+def _choice_finish_reason(reason: str | None, source: TextSource) -> FinishReason:
     if source == "refusal":
         return "refusal"
-    finish = finish_reason(reason)
+    finish = normalize_finish_reason(reason)
     # With a forced tool OpenAI ends with "stop" although a call is all there is.
     return "tool_calls" if source == "calls" and finish in ("stop", "unknown") else finish
 
 
-def _without_prompt(text: str, tokens: list[Token[Any]], count: int) -> tuple[str, int]:
+def _strip_prompt(text: str, tokens: list[Token[Any]], count: int) -> tuple[str, int]:
     """Return the answer without the prompt that ``echo`` put before it, and how many tokens the prompt has.
 
     A prompt that its tokens do not spell stays where it is, and so do its tokens.
     """
-    prompt = b"".join(spellings(tokens[:count]))
+    prompt = b"".join(token_bytes(tokens[:count]))
     whole = text.encode("utf-8", "replace")
     return (whole[len(prompt) :].decode("utf-8", "replace"), count) if whole.startswith(prompt) else (text, 0)
 
 
-def _ends_with_numbered_end(tokens: list[Token[Any]], choice: TextChoice) -> bool:
+def _has_numbered_end(tokens: list[Token[Any]], choice: TextChoice) -> bool:
     """Whether the last token is an end-of-turn token that only its number stands for.
 
     That is vLLM with ``return_tokens_as_token_ids``; its ``stop_reason`` is a text where a stop word ended the answer,

@@ -8,18 +8,24 @@ from typing import Any
 
 from msgspec import Raw
 
-from swift_client.adapters.codecs.lenient_json import UNREADABLE, excerpt, filled, lenient, undecodable
+from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_error, decode_or_none, excerpt, has_value
 from swift_client.adapters.codecs.openai_chat.choice import read_choice
-from swift_client.adapters.codecs.openai_chat.schema import Chunk, Envelope, WireUsage, envelope_of, split_by_sight
-from swift_client.adapters.codecs.reply import ReadChoice, joined
-from swift_client.adapters.codecs.usage import cached_of
+from swift_client.adapters.codecs.openai_chat.schema import (
+    Chunk,
+    Envelope,
+    WireUsage,
+    decode_envelope,
+    split_choices_fast,
+)
+from swift_client.adapters.codecs.reply import ParsedChoice, build_reply
+from swift_client.adapters.codecs.usage import count_cached_tokens
 from swift_client.adapters.providers.provider import Reply
 from swift_client.adapters.transport import error_responses
 from swift_client.errors import ProviderError, ResponseDecodeError
 
 
 def read_body(
-    data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False, echoes: bool = False
+    data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False, echo: bool = False
 ) -> Generator[None, None, Reply]:
     """Decode a reply, yielding after each choice.
 
@@ -33,16 +39,16 @@ def read_body(
         ResponseDecodeError: the bytes are no chat completion, and hold no whole choice.
         ProviderError: the 200 holds an error object instead of choices.
     """
-    options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids, "echoes": echoes}
-    envelope = split_by_sight(data)
+    options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids, "echo": echo}
+    envelope = split_choices_fast(data)
     if envelope:
-        with suppress(*UNREADABLE):
+        with suppress(*DECODE_ERRORS):
             return (yield from _read_envelope(envelope, strict=True, **options))
     try:
-        envelope, note = yield from envelope_of(data)
-    except UNREADABLE as problem:
-        raise undecodable(data, problem, "chat completion") from None
-    if not envelope.choices and (error := error_of(envelope)):
+        envelope, note = yield from decode_envelope(data)
+    except DECODE_ERRORS as problem:
+        raise decode_error(data, problem, "chat completion") from None
+    if not envelope.choices and (error := extract_error(envelope)):
         raise error
     if envelope.choices is None:
         raise ResponseDecodeError(
@@ -61,13 +67,13 @@ def read_choices(
     usage: WireUsage | None,
     cached_tokens: int = 0,
     model: str | None,
-    counts_one: bool = False,
+    usage_counts_one_choice: bool = False,
     notes: Iterable[str] = (),
     strict: bool = False,
-    tied: bool = False,
+    has_ties: bool = False,
     top_logprobs: int | None,
     token_ids: bool,
-    echoes: bool,
+    echo: bool,
 ) -> Generator[None, None, Reply]:
     """Decode choices one by one, yielding after each, and join them to a Reply.
 
@@ -78,55 +84,55 @@ def read_choices(
     options: dict[str, Any] = {
         "top_logprobs": top_logprobs,
         "token_ids": token_ids,
-        "prompt_tokens": (usage.prompt_tokens or 0) if echoes else 0,
+        "prompt_tokens": (usage.prompt_tokens or 0) if echo else 0,
     }
-    read: list[ReadChoice] = []
+    read: list[ParsedChoice] = []
     unreadable = 0
     for choice in choices:
-        tied = read[-1].tied if read else tied  # where one choice's numbers tie, the next one's do
+        has_ties = read[-1].has_ties if read else has_ties  # where one choice's numbers tie, the next one's do
         try:
-            read.append(read_choice(choice, with_texts=tied, **options))
-        except UNREADABLE:
+            read.append(read_choice(choice, with_texts=has_ties, **options))
+        except DECODE_ERRORS:
             if strict:
                 raise
             unreadable += 1
         yield
     lost = [f"{unreadable} choice(s) of the reply cannot be read and are left out."] if unreadable else []
-    return joined(
+    return build_reply(
         read,
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         cached_tokens=cached_tokens,
-        counts_one=counts_one,
+        usage_counts_one_choice=usage_counts_one_choice,
         model=model,
         notes=(*notes, *lost),
     )
 
 
 def _read_envelope(envelope: Envelope, *, notes: Iterable[str] = (), **options: Any) -> Generator[None, None, Reply]:
-    error = error_of(envelope)
+    error = extract_error(envelope)
     beside = [f"The reply holds an error beside its choices: {error}"] if error else []
     return read_choices(
         envelope.choices or [],
-        usage=lenient(envelope.usage, WireUsage),
-        cached_tokens=cached_of(envelope.usage),
-        model=lenient(envelope.model, str),
-        counts_one=filled(envelope.timings),
+        usage=decode_or_none(envelope.usage, WireUsage),
+        cached_tokens=count_cached_tokens(envelope.usage),
+        model=decode_or_none(envelope.model, str),
+        usage_counts_one_choice=has_value(envelope.timings),
         notes=[*notes, *beside],
         **options,
     )
 
 
-def error_of(envelope: Envelope | Chunk) -> ProviderError | None:
+def extract_error(envelope: Envelope | Chunk) -> ProviderError | None:
     """Return the error that a reply holds, in any of the shapes that servers send with a 200."""
-    if filled(envelope.error):
-        return error_responses.from_error_object(_any(envelope.error))
-    message = _any(envelope.message)
+    if has_value(envelope.error):
+        return error_responses.error_from_object(_decode_any(envelope.error))
+    message = _decode_any(envelope.message)
     spoken = isinstance(message, dict) and "role" in message  # an answer in Ollama's or Cohere's own format
-    if envelope.choices is None and not spoken and (filled(envelope.message) or filled(envelope.detail)):
-        return error_responses.from_error_object({"message": message, "detail": _any(envelope.detail)})
+    if envelope.choices is None and not spoken and (has_value(envelope.message) or has_value(envelope.detail)):
+        return error_responses.error_from_object({"message": message, "detail": _decode_any(envelope.detail)})
     return None
 
 
-def _any(raw: Raw) -> object:
-    return lenient(raw, object)
+def _decode_any(raw: Raw) -> object:
+    return decode_or_none(raw, object)

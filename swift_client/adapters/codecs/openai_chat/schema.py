@@ -17,12 +17,12 @@ import msgspec
 from msgspec import Raw, Struct
 
 from swift_client.adapters.codecs.lenient_json import (
-    UNREADABLE,
-    cut_note,
-    decoded_leniently,
-    dumped,
-    repaired,
-    salvaged,
+    DECODE_ERRORS,
+    decode_leniently,
+    dump_json,
+    repair_json,
+    salvage_array,
+    truncation_note,
 )
 
 
@@ -38,35 +38,35 @@ class TextAlternative(Alternative, gc=False):
     token: str | None = None
 
 
-class SpelledAlternative(TextAlternative, gc=False):
+class BytesAlternative(TextAlternative, gc=False):
     """One listed token with its bytes, for equal texts that stand for different parts of a character."""
 
     bytes: Raw = Raw()
 
 
-Listed = TypeVar("Listed", bound=Alternative)
+AlternativeT = TypeVar("AlternativeT", bound=Alternative)
 """How much of each alternative is decoded."""
 
 
-class Token(Struct, Generic[Listed], gc=False):
+class Token(Struct, Generic[AlternativeT], gc=False):
     """One chosen token with its list."""
 
     token: str | None = None
     logprob: float | None = None
     bytes: Raw = Raw()
-    top_logprobs: list[Listed] | None = None
+    top_logprobs: list[AlternativeT] | None = None
 
 
-class Logprobs(Struct, Generic[Listed], gc=False):
+class Logprobs(Struct, Generic[AlternativeT], gc=False):
     """Both logprob shapes in one; a server fills in one of them."""
 
-    content: list[Token[Listed]] | None = None
-    refusal: list[Token[Listed]] | None = None
+    content: list[Token[AlternativeT]] | None = None
+    refusal: list[Token[AlternativeT]] | None = None
     reasoning_content: Raw = Raw()
     """DeepSeek's, for the tokens of its thinking; others list those before the answer's."""
     tokens: list[str | None] | None = None
     token_logprobs: list[float | None] | None = None
-    top_logprobs: list[dict[str, float | None] | list[Listed] | None] | dict[str, float | None] | None = None
+    top_logprobs: list[dict[str, float | None] | list[AlternativeT] | None] | dict[str, float | None] | None = None
 
 
 class Message(Struct, gc=False):
@@ -92,10 +92,10 @@ class TextChoice(Struct, gc=False):
     """vLLM: the stop word or the number of the token that ended it."""
 
 
-class Choice(TextChoice, Generic[Listed], gc=False):
+class Choice(TextChoice, Generic[AlternativeT], gc=False):
     """One choice."""
 
-    logprobs: Logprobs[Listed] | None = None
+    logprobs: Logprobs[AlternativeT] | None = None
 
 
 class Envelope(Struct, gc=False):
@@ -151,11 +151,11 @@ class Chunk(Struct, gc=False):
     detail: Raw = Raw()
 
 
-_ENVELOPE = msgspec.json.Decoder(Envelope)
+_ENVELOPE_DECODER = msgspec.json.Decoder(Envelope)
 _FIRST_CHOICE = re.compile(rb'"choices"\s*:\s*\[\s*(\{\s*"\w+"\s*:)')
 
 
-def split_by_sight(data: bytes) -> Envelope | None:
+def split_choices_fast(data: bytes) -> Envelope | None:
     """Split a reply at what looks like the start of each choice; None where that shows nothing.
 
     Finding it takes a third of the time of skipping the choices' JSON, which is then read a second time. The split is
@@ -171,8 +171,8 @@ def split_by_sight(data: bytes) -> Envelope | None:
     if len(starts) == 1:
         return None
     try:
-        envelope = _ENVELOPE.decode(data[: starts[0]] + data[starts[-1] :])
-    except UNREADABLE:
+        envelope = _ENVELOPE_DECODER.decode(data[: starts[0]] + data[starts[-1] :])
+    except DECODE_ERRORS:
         return None
     view, pieces = memoryview(data), []
     for start, stop in pairwise(starts):
@@ -182,7 +182,7 @@ def split_by_sight(data: bytes) -> Envelope | None:
     return envelope
 
 
-def envelope_of(data: bytes) -> Generator[None, None, tuple[Envelope, str | None]]:
+def decode_envelope(data: bytes) -> Generator[None, None, tuple[Envelope, str | None]]:
     """Split a reply into its choices; return it with a note where it is cut.
 
     JSON that is cut, or that holds NaN, Infinity, half a surrogate pair or a broken character, is read choice by choice
@@ -192,18 +192,18 @@ def envelope_of(data: bytes) -> Generator[None, None, tuple[Envelope, str | None
         ValueError, RecursionError: nothing can be read.
     """
     try:
-        return _ENVELOPE.decode(data), None
-    except UNREADABLE:
+        return _ENVELOPE_DECODER.decode(data), None
+    except DECODE_ERRORS:
         text = data.decode("utf-8", "replace")
-    found = yield from salvaged(text, "choices")
+    found = yield from salvage_array(text, "choices")
     if found is None:
-        return _ENVELOPE.decode(repaired(data)), None
+        return _ENVELOPE_DECODER.decode(repair_json(data)), None
     choices, rest = found
     try:
-        envelope = _ENVELOPE.decode(dumped(decoded_leniently(rest)))
-    except UNREADABLE:
+        envelope = _ENVELOPE_DECODER.decode(dump_json(decode_leniently(rest)))
+    except DECODE_ERRORS:
         if not choices:
             raise
-        return Envelope(choices=choices), cut_note(len(choices))
+        return Envelope(choices=choices), truncation_note(len(choices))
     envelope.choices = choices
     return envelope, None

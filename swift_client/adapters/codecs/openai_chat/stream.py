@@ -12,21 +12,21 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from swift_client.adapters.codecs.lenient_json import UNREADABLE, lenient
+from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_none
 from swift_client.adapters.codecs.openai_chat.choice import thinking_text
-from swift_client.adapters.codecs.openai_chat.response import error_of, read_body, read_choices
+from swift_client.adapters.codecs.openai_chat.response import extract_error, read_body, read_choices
 from swift_client.adapters.codecs.openai_chat.schema import Chunk, ChunkChoice, LogprobsDelta, Message, WireUsage
-from swift_client.adapters.codecs.openai_chat.tokens import read_piece
-from swift_client.adapters.codecs.reasoning import Unspoken
+from swift_client.adapters.codecs.openai_chat.tokens import read_partial_choice
+from swift_client.adapters.codecs.reasoning import ReasoningFilter
 from swift_client.adapters.codecs.sse import Assembler
-from swift_client.adapters.codecs.usage import cached_of
+from swift_client.adapters.codecs.usage import count_cached_tokens
 from swift_client.adapters.providers.provider import Reply
 from swift_client.logprobs.clean import UnusableLogprobs
 from swift_client.types import Completion
 
-_CHUNK = msgspec.json.Decoder(Chunk)
+_CHUNK_DECODER = msgspec.json.Decoder(Chunk)
 _NULL = Raw(b"null")
-_PIECE = 8
+_MIN_NEW_TOKENS = 8
 """Tokens that are decoded together while a stream is watched: one by one costs ten times as much."""
 
 
@@ -39,31 +39,33 @@ class StreamAssembler(Assembler[Chunk]):
         echoes: whether the prompt may stand before the answer.
     """
 
-    def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False, echoes: bool = False) -> None:
-        super().__init__(_CHUNK.decode, top_logprobs=top_logprobs, token_ids=token_ids)
-        self._options["echoes"] = echoes
-        self._builders: dict[int, _Builder] = {}
+    def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False, echo: bool = False) -> None:
+        super().__init__(_CHUNK_DECODER.decode, top_logprobs=top_logprobs, token_ids=token_ids)
+        self._options["echo"] = echo
+        self._builders: dict[int, _ChoiceBuilder] = {}
         self._prompt_tokens: int | None = None
-        self._counted_along: int | None = None
-        self._counted_after: int | None = None
+        self._running_completion_tokens: int | None = None
+        self._final_completion_tokens: int | None = None
         self._cached_tokens = 0
         self._model: str | None = None
 
-    def fresh(self) -> Completion | None:
+    def take_new_tokens(self) -> Completion | None:
         """Return the tokens that came since the last call, once they are worth decoding; see :class:`Assembler`."""
         if len(self._builders) != 1:
             return None
         (builder,) = self._builders.values()
-        entries = builder.fresh(_PIECE)
+        entries = builder.take_new_entries(_MIN_NEW_TOKENS)
         if not entries:
             return None
         try:
-            return read_piece(entries, top_logprobs=self._options["top_logprobs"], token_ids=self._options["token_ids"])
-        except (*UNREADABLE, UnusableLogprobs):  # the whole is read anew at the end, and says what is wrong
+            return read_partial_choice(
+                entries, top_logprobs=self._options["top_logprobs"], token_ids=self._options["token_ids"]
+            )
+        except (*DECODE_ERRORS, UnusableLogprobs):  # the whole is read anew at the end, and says what is wrong
             return None
 
     @property
-    def ended(self) -> bool:
+    def finished(self) -> bool:
         """Whether all choices have ended; usage may still come."""
         return all(builder.finish_reason for builder in self._builders.values())
 
@@ -72,12 +74,14 @@ class StreamAssembler(Assembler[Chunk]):
 
     def _finish(self) -> Generator[None, None, Reply]:
         if not self._builders:
-            raise self._nothing()
+            raise self._empty_stream_error()
         builders = sorted(self._builders.items())
-        counted = self._counted_along if self._counted_after is None else self._counted_after
+        counted = (
+            self._running_completion_tokens if self._final_completion_tokens is None else self._final_completion_tokens
+        )
         return (
             yield from read_choices(
-                (builder.choice(index) for index, builder in builders),
+                (builder.to_choice_json(index) for index, builder in builders),
                 usage=WireUsage(self._prompt_tokens, counted),
                 cached_tokens=self._cached_tokens,
                 model=self._model,
@@ -87,32 +91,32 @@ class StreamAssembler(Assembler[Chunk]):
         )
 
     def _add(self, chunk: Chunk) -> None:
-        self._model = self._model or lenient(chunk.model, str)
-        if usage := lenient(chunk.usage, WireUsage):
+        self._model = self._model or decode_or_none(chunk.model, str)
+        if usage := decode_or_none(chunk.usage, WireUsage):
             self._prompt_tokens = _larger(self._prompt_tokens, usage.prompt_tokens)
-            self._cached_tokens = max(self._cached_tokens, cached_of(chunk.usage))
+            self._cached_tokens = max(self._cached_tokens, count_cached_tokens(chunk.usage))
             if chunk.choices:  # grows along the stream (vLLM's continuous usage)
-                self._counted_along = _larger(self._counted_along, usage.completion_tokens)
+                self._running_completion_tokens = _larger(self._running_completion_tokens, usage.completion_tokens)
             elif usage.completion_tokens is not None:  # final; llama.cpp sends one for each choice
-                self._counted_after = (self._counted_after or 0) + usage.completion_tokens
-        self._error = self._error or error_of(chunk)
+                self._final_completion_tokens = (self._final_completion_tokens or 0) + usage.completion_tokens
+        self._error = self._error or extract_error(chunk)
         for choice in chunk.choices or ():
-            self._builders.setdefault(choice.index or 0, _Builder()).add(choice)
+            self._builders.setdefault(choice.index or 0, _ChoiceBuilder()).add(choice)
 
 
-class _Builder:
+class _ChoiceBuilder:
     """One choice while it arrives."""
 
     def __init__(self) -> None:
         self.finish_reason: str | None = None
         self._stop_reason: Any = None
-        self._parts: list[Any] = []
+        self._content_parts: list[Any] = []
         self._refusal: list[str] = []
         self._reasoning: list[str] = []
-        self._calls: dict[int, dict[str, str]] = {}
+        self._tool_calls: dict[int, dict[str, str]] = {}
         self._logprobs: dict[str, list[Raw]] = {}
-        self._told = 0
-        self._unspoken = Unspoken()
+        self._n_taken = 0
+        self._reasoning_filter = ReasoningFilter()
 
     def add(self, choice: ChunkChoice) -> None:
         """Append one chunk's part; any field may be missing, empty or repeated."""
@@ -120,7 +124,7 @@ class _Builder:
         self.finish_reason = self.finish_reason or choice.finish_reason or None
         self._stop_reason = choice.stop_reason if self._stop_reason is None else self._stop_reason
         content = delta.content
-        self._parts += content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
+        self._content_parts += content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
         self._refusal.append(delta.refusal or "")
         thinking = thinking_text(delta)
         self._reasoning.append(thinking)
@@ -133,24 +137,24 @@ class _Builder:
             self._add_logprobs(LogprobsDelta(tokens=[token], token_logprobs=[number]))
         elif choice.logprobs:
             self._add_logprobs(choice.logprobs)
-        if self._unspoken(thinking, content if isinstance(content, str) else ""):
-            self._told = len(self._logprobs.get("content", ()))  # a running score is of the answer alone
+        if self._reasoning_filter(thinking, content if isinstance(content, str) else ""):
+            self._n_taken = len(self._logprobs.get("content", ()))  # a running score is of the answer alone
 
-    def fresh(self, least: int) -> list[Raw]:
+    def take_new_entries(self, minimum: int) -> list[Raw]:
         """Return the entries that came since the last call, where there are ``least`` or more."""
-        entries = self._logprobs.get("content", [])[self._told :]
-        if len(entries) < least:
+        entries = self._logprobs.get("content", [])[self._n_taken :]
+        if len(entries) < minimum:
             return []
-        self._told += len(entries)
+        self._n_taken += len(entries)
         return entries
 
-    def choice(self, index: int) -> bytes:
+    def to_choice_json(self, index: int) -> bytes:
         """Write the choice as the JSON of a reply in one piece."""
         message = {
-            "content": self._parts,
+            "content": self._content_parts,
             "refusal": "".join(self._refusal),
             "reasoning": "".join(self._reasoning),
-            "tool_calls": [{"function": call} for _, call in sorted(self._calls.items())],
+            "tool_calls": [{"function": call} for _, call in sorted(self._tool_calls.items())],
         }
         whole = {
             "index": index,
@@ -163,7 +167,7 @@ class _Builder:
 
     def _add_call(self, index: object, function: object) -> None:
         if isinstance(function, dict):
-            call = self._calls.setdefault(index if isinstance(index, int) else 0, {"name": "", "arguments": ""})
+            call = self._tool_calls.setdefault(index if isinstance(index, int) else 0, {"name": "", "arguments": ""})
             for field in call:
                 call[field] += function[field] if isinstance(function.get(field), str) else ""
 
@@ -172,7 +176,7 @@ class _Builder:
         fields = {
             "content": delta.content,
             "refusal": delta.refusal,
-            "reasoning_content": lenient(delta.reasoning_content, list[Raw]),
+            "reasoning_content": decode_or_none(delta.reasoning_content, list[Raw]),
             "tokens": delta.tokens,
             "token_logprobs": delta.token_logprobs,
             "top_logprobs": [Raw(msgspec.json.encode(rows))] if isinstance(rows, dict) else rows,
@@ -186,5 +190,5 @@ class _Builder:
                 column += [_NULL] * (len(self._logprobs["tokens"]) - len(column))
 
 
-def _larger(one: int | None, two: int | None) -> int | None:
-    return max((count for count in (one, two) if count is not None), default=None)
+def _larger(first: int | None, second: int | None) -> int | None:
+    return max((count for count in (first, second) if count is not None), default=None)

@@ -11,39 +11,39 @@ import msgspec
 from msgspec import Raw
 from msgspec.json import Decoder
 
-from swift_client.adapters.codecs.lenient_json import UNREADABLE, lenient
+from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_none
 from swift_client.adapters.codecs.openai_chat.schema import (
     Alternative,
+    BytesAlternative,
     Choice,
-    SpelledAlternative,
     TextAlternative,
     TextChoice,
     Token,
 )
 from swift_client.adapters.codecs.reasoning import thinking_span
-from swift_client.adapters.codecs.tokens import clean_fields
+from swift_client.adapters.codecs.tokens import clean_logprob_fields
 from swift_client.logprobs.clean import UnusableLogprobs
 from swift_client.types import Completion
 
-NUMBERS = msgspec.json.Decoder(Choice[Alternative])
-TEXTS = msgspec.json.Decoder(Choice[TextAlternative])
-_SPELLINGS = msgspec.json.Decoder(Choice[SpelledAlternative])
-_BYTE_VALUES = msgspec.json.Decoder(list[int])
-_ESCAPED = re.compile(rb"bytes:(?:\\x[0-9a-f]{2})+")
+NUMBER_DECODER = msgspec.json.Decoder(Choice[Alternative])
+TEXT_DECODER = msgspec.json.Decoder(Choice[TextAlternative])
+_BYTES_DECODER = msgspec.json.Decoder(Choice[BytesAlternative])
+_BYTE_VALUES_DECODER = msgspec.json.Decoder(list[int])
+_ESCAPED_BYTES = re.compile(rb"bytes:(?:\\x[0-9a-f]{2})+")
 
-Source = Literal["content", "refusal", "calls"]
+TextSource = Literal["content", "refusal", "calls"]
 """The field that a completion's text comes from."""
-Again = Callable[[Decoder[Any]], list[Token[Any]]]
+Redecode = Callable[[Decoder[Any]], list[Token[Any]]]
 """Decodes the tokens anew, and more of them."""
 
 
-def listed_tokens(choice: TextChoice, source: Source | Literal["thinking"]) -> list[Token[Any]]:
+def listed_tokens(choice: TextChoice, source: TextSource | Literal["thinking"]) -> list[Token[Any]]:
     """Return the tokens of either shape."""
     wire = choice.logprobs if isinstance(choice, Choice) else None
     if wire is None:
         return []
     if source == "thinking":
-        return lenient(wire.reasoning_content, list[Token[SpelledAlternative]]) or []
+        return decode_or_none(wire.reasoning_content, list[Token[BytesAlternative]]) or []
     if wire.tokens is None:
         return (wire.refusal if source == "refusal" else wire.content) or []
     rows = wire.top_logprobs or []
@@ -51,53 +51,53 @@ def listed_tokens(choice: TextChoice, source: Source | Literal["thinking"]) -> l
         rows = [rows]
     count = len(wire.tokens)
     columns = zip_longest(wire.tokens, (wire.token_logprobs or [])[:count], rows[:count])
-    return [Token(token, number, top_logprobs=_alternatives(row)) for token, number, row in columns]
+    return [Token(token, number, top_logprobs=_to_alternatives(row)) for token, number, row in columns]
 
 
-def _alternatives(row: dict[str, float | None] | list[Any] | None) -> list[Any] | None:
-    return [SpelledAlternative(number, token) for token, number in row.items()] if isinstance(row, dict) else row
+def _to_alternatives(row: dict[str, float | None] | list[Any] | None) -> list[Any] | None:
+    return [BytesAlternative(number, token) for token, number in row.items()] if isinstance(row, dict) else row
 
 
-def numbers(
-    tokens: list[Token[Any]], span: slice, again: Again, *, top_logprobs: int | None, token_ids: bool
+def logprob_fields(
+    tokens: list[Token[Any]], span: slice, redecode: Redecode, *, top_logprobs: int | None, token_ids: bool
 ) -> tuple[dict[str, Any], bool]:
     """Return the arrays of ``tokens[span]``, and whether texts were needed; raise UnusableLogprobs."""
     spoken = tokens[span]
-    listed = _Listed(
-        spoken, lambda decoder: [entry for token in again(decoder)[span] for entry in token.top_logprobs or ()]
+    listed = _LazyAlternatives(
+        spoken, lambda decoder: [entry for token in redecode(decoder)[span] for entry in token.top_logprobs or ()]
     )
-    fields = clean_fields(
+    fields = clean_logprob_fields(
         [token.logprob for token in spoken],
         [entry.logprob for entry in listed.entries],
         [len(token.top_logprobs or ()) for token in spoken],
         texts=listed.texts,
-        spellings=listed.spellings,
+        token_bytes=listed.token_bytes,
         top_logprobs=top_logprobs,
         token_ids=token_ids,
     )
-    return fields, listed.tied
+    return fields, listed.has_ties
 
 
-def read_thinking(text: str, tokens: list[Token[Any]], again: Again, options: dict[str, Any]) -> Completion:
+def read_thinking(text: str, tokens: list[Token[Any]], redecode: Redecode, options: dict[str, Any]) -> Completion:
     """Read the thinking among the tokens before the answer."""
-    pieces = spellings(tokens)
+    pieces = token_bytes(tokens)
     span = thinking_span(pieces, text.encode("utf-8", "replace"))
     try:
-        fields, _ = numbers(tokens, span, again, **options)
+        fields, _ = logprob_fields(tokens, span, redecode, **options)
     except UnusableLogprobs:
         return Completion(text=text)
     return Completion(text=text, tokens=tuple(piece.decode("utf-8", "replace") for piece in pieces[span]), **fields)
 
 
-def read_piece(entries: Sequence[Raw], *, top_logprobs: int | None, token_ids: bool) -> Completion:
+def read_partial_choice(entries: Sequence[Raw], *, top_logprobs: int | None, token_ids: bool) -> Completion:
     """Decode some tokens of a choice that still arrives: their arrays, without a text.
 
     Raises:
         ValueError, RecursionError, UnusableLogprobs: they are no tokens.
     """
     data = msgspec.json.encode({"logprobs": {"content": entries}})
-    tokens = listed_tokens(TEXTS.decode(data), "content")
-    fields, _ = numbers(
+    tokens = listed_tokens(TEXT_DECODER.decode(data), "content")
+    fields, _ = logprob_fields(
         tokens,
         slice(None),
         lambda decoder: listed_tokens(decoder.decode(data), "content"),
@@ -107,43 +107,43 @@ def read_piece(entries: Sequence[Raw], *, top_logprobs: int | None, token_ids: b
     return Completion(text="", tokens=tuple(token.token or "" for token in tokens), **fields)
 
 
-class _Listed:
+class _LazyAlternatives:
     """The listed tokens of one completion, with a second look at the wire where their numbers do not do."""
 
-    def __init__(self, tokens: list[Token[Any]], look_again: Callable[[Decoder[Any]], list[Any]]) -> None:
+    def __init__(self, tokens: list[Token[Any]], redecode: Callable[[Decoder[Any]], list[Any]]) -> None:
         self.entries = [entry for token in tokens for entry in token.top_logprobs or ()]
-        self.tied = False
-        self._look_again = look_again
+        self.has_ties = False
+        self._redecode = redecode
         self._texts: list[str | None] = []
-        self._spelled: list[bytes] = []
+        self._token_bytes: list[bytes] = []
 
     def texts(self) -> list[str | None]:
         """Return each entry's text, which only ties ask for."""
-        self.tied = True
+        self.has_ties = True
         if not self._texts:
             known = all(isinstance(entry, TextAlternative) for entry in self.entries[:1])
-            self._texts = [entry.token for entry in (self.entries if known else self._look_again(TEXTS))]
+            self._texts = [entry.token for entry in (self.entries if known else self._redecode(TEXT_DECODER))]
         return self._texts
 
-    def spellings(self) -> list[bytes]:
+    def token_bytes(self) -> list[bytes]:
         """Return each entry's bytes."""
-        if not self._spelled:
-            self._spelled = [_spelling(entry.token, entry.bytes) for entry in self._look_again(_SPELLINGS)]
-        return self._spelled
+        if not self._token_bytes:
+            self._token_bytes = [_encode_token(entry.token, entry.bytes) for entry in self._redecode(_BYTES_DECODER)]
+        return self._token_bytes
 
 
-def spellings(tokens: Sequence[Token[Any]]) -> list[bytes]:
+def token_bytes(tokens: Sequence[Token[Any]]) -> list[bytes]:
     """Return each token's bytes."""
-    return [_spelling(token.token, token.bytes) for token in tokens]
+    return [_encode_token(token.token, token.bytes) for token in tokens]
 
 
-def _spelling(token: str | None, given: Raw) -> bytes:
+def _encode_token(token: str | None, byte_values: Raw) -> bytes:
     """Return a token's bytes: the given list of byte values where it is one, else what the text stands for."""
     try:
-        if values := bytes(_BYTE_VALUES.decode(given)):
+        if values := bytes(_BYTE_VALUES_DECODER.decode(byte_values)):
             return values
-    except UNREADABLE:
+    except DECODE_ERRORS:
         pass
     text = (token or "").encode("utf-8", "replace")
     # OpenAI's legacy completions write a piece of a character like this: "bytes:\xe2\x80".
-    return bytes.fromhex(text[6:].decode().replace("\\x", "")) if _ESCAPED.fullmatch(text) else text
+    return bytes.fromhex(text[6:].decode().replace("\\x", "")) if _ESCAPED_BYTES.fullmatch(text) else text

@@ -11,15 +11,15 @@ from types import MappingProxyType
 from typing import Any
 
 from swift_client.adapters.codecs.openai_responses.response import StreamAssembler
-from swift_client.adapters.codecs.reply import completed
+from swift_client.adapters.codecs.reply import run_steps
 from swift_client.adapters.providers.provider import Provider, Reply, Request
 from swift_client.errors import ConfigurationError
 from swift_client.types import Message
 
 __all__ = ["StreamAssembler", "parse", "parse_steps", "request"]
 
-_LOGPROBS = "message.output_text.logprobs"
-_NAMES = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}
+_LOGPROBS_INCLUDE = "message.output_text.logprobs"
+_FIELD_ALIASES = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}
 """Chat's names of fields that mean the same here."""
 
 
@@ -54,17 +54,21 @@ def request(
             hint="Leave seed= out, or use provider 'openai'.",
             provider=provider.name,
         )
-    body: dict[str, Any] = {"input": [_input(message) for message in messages], "store": False, **provider.extra_body}
+    body: dict[str, Any] = {
+        "input": [_to_input_message(message) for message in messages],
+        "store": False,
+        **provider.extra_body,
+    }
     if model or provider.default_model:
         body["model"] = model or provider.default_model
     include = list(sampling.get("include") or ())
     if top_logprobs is not None and provider.logprobs_request != "none":
         # `include` alone brings the chosen tokens' logprobs and empty lists.
         body["top_logprobs"] = max(top_logprobs, 1)
-        include += [] if _LOGPROBS in include else [_LOGPROBS]
+        include += [] if _LOGPROBS_INCLUDE in include else [_LOGPROBS_INCLUDE]
     if stream:
         body["stream"] = True
-    body |= {_NAMES.get(name, name): value for name, value in sampling.items()}
+    body |= {_FIELD_ALIASES.get(name, name): value for name, value in sampling.items()}
     if include:
         body["include"] = include
     return Request(method="POST", path="/responses", body=body, n=n, stream=stream)
@@ -72,7 +76,7 @@ def request(
 
 def parse(data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False) -> Reply:
     """Decode a whole reply at once; see :func:`parse_steps`."""
-    return completed(parse_steps(data, top_logprobs=top_logprobs, token_ids=token_ids))
+    return run_steps(parse_steps(data, top_logprobs=top_logprobs, token_ids=token_ids))
 
 
 def parse_steps(
@@ -89,16 +93,16 @@ def parse_steps(
         ResponseDecodeError: the bytes are no response.
         ProviderError: the 200 holds an error, or the response failed before it said anything.
     """
-    return StreamAssembler(top_logprobs=top_logprobs, token_ids=token_ids).steps(data)
+    return StreamAssembler(top_logprobs=top_logprobs, token_ids=token_ids).parse_steps(data)
 
 
-def _input(message: Message) -> Message:
+def _to_input_message(message: Message) -> Message:
     content = message.get("content")
     if not isinstance(content, list):
         return message
     kind = "output_text" if message.get("role") == "assistant" else "input_text"
-    return {**message, "content": [_renamed(part, kind) for part in content]}
+    return {**message, "content": [_set_part_type(part, kind) for part in content]}
 
 
-def _renamed(part: Any, kind: str) -> Any:
+def _set_part_type(part: Any, kind: str) -> Any:
     return {**part, "type": kind} if isinstance(part, dict) and part.get("type") == "text" else part

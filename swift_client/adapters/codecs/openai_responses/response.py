@@ -13,7 +13,7 @@ from contextlib import suppress
 import msgspec
 from msgspec import Raw
 
-from swift_client.adapters.codecs.lenient_json import UNREADABLE, excerpt, filled, lenient, undecodable
+from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_error, decode_or_none, excerpt, has_value
 from swift_client.adapters.codecs.openai_chat.response import read_choices
 from swift_client.adapters.codecs.openai_chat.schema import WireUsage
 from swift_client.adapters.codecs.openai_responses.schema import (
@@ -21,14 +21,14 @@ from swift_client.adapters.codecs.openai_responses.schema import (
     Item,
     Part,
     Response,
-    Unread,
+    UndecodedEvent,
     Usage,
+    add_bytes,
     decode_event,
-    response_of,
-    with_bytes,
+    decode_response,
 )
 from swift_client.adapters.codecs.sse import Assembler
-from swift_client.adapters.codecs.usage import cached_of
+from swift_client.adapters.codecs.usage import count_cached_tokens
 from swift_client.adapters.providers.provider import Reply
 from swift_client.adapters.transport import error_responses
 from swift_client.errors import ResponseDecodeError
@@ -41,10 +41,10 @@ class _Deltas:
         self.texts: list[str] = []
         self.refusals: list[str] = []
         self.logprobs: list[Raw] = []
-        self.exact = True
+        self.has_all_logprobs = True
         """Whether every text came with its logprobs."""
 
-    def part(self) -> Part:
+    def to_part(self) -> Part:
         """Return the part that they make."""
         logprobs = Raw(msgspec.json.encode(self.logprobs))
         return Part("".join(self.texts), "".join(self.refusals), logprobs)
@@ -56,9 +56,9 @@ class StreamAssembler(Assembler[Event]):
     def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False) -> None:
         super().__init__(decode_event, top_logprobs=top_logprobs, token_ids=token_ids)
         self._response = Response()
-        self._ended = False
-        self._items: list[Event] = []
-        self._odd_items = 0
+        self._finished = False
+        self._item_events: list[Event] = []
+        self._unreadable_items = 0
         self._deltas: dict[tuple[int, int], _Deltas] = {}
 
     def _add(self, event: Event) -> None:
@@ -68,58 +68,58 @@ class StreamAssembler(Assembler[Event]):
             text = event.delta if isinstance(event.delta, str) else ""
             (deltas.refusals if kind == "response.refusal.delta" else deltas.texts).append(text)
             deltas.logprobs += event.logprobs or ()
-            deltas.exact &= bool(event.logprobs) or not text
+            deltas.has_all_logprobs &= bool(event.logprobs) or not text
             return
-        if filled(event.response):
-            with suppress(*UNREADABLE):
-                self._response, self._odd_items = response_of(event.response)
-                self._ended |= kind in ("response.completed", "response.incomplete", "response.failed")
-        if kind == "error" or filled(event.error):
-            said = lenient(event.error, object) if filled(event.error) else None
-            self._error = error_responses.from_error_object(said or {"code": event.code, "message": event.message})
-        if isinstance(event, Unread) or kind == "response.output_item.done":
-            self._items.append(event)
+        if has_value(event.response):
+            with suppress(*DECODE_ERRORS):
+                self._response, self._unreadable_items = decode_response(event.response)
+                self._finished |= kind in ("response.completed", "response.incomplete", "response.failed")
+        if kind == "error" or has_value(event.error):
+            said = decode_or_none(event.error, object) if has_value(event.error) else None
+            self._error = error_responses.error_from_object(said or {"code": event.code, "message": event.message})
+        if isinstance(event, UndecodedEvent) or kind == "response.output_item.done":
+            self._item_events.append(event)
 
     def _read_body(self, data: bytes) -> Generator[None, None, Reply]:
         try:
-            response, self._odd_items = response_of(data)
-        except UNREADABLE as problem:
-            raise undecodable(data, problem, "response") from None
-        if not response.output and filled(response.error):
-            raise error_responses.from_error_object(lenient(response.error, object))
+            response, self._unreadable_items = decode_response(data)
+        except DECODE_ERRORS as problem:
+            raise decode_error(data, problem, "response") from None
+        if not response.output and has_value(response.error):
+            raise error_responses.error_from_object(decode_or_none(response.error, object))
         if response.output is None:
             raise ResponseDecodeError(
                 f"The reply has no output: {excerpt(data)}", hint="Check that base_url= is a Responses server's."
             )
-        self._response, self._ended = response, True
+        self._response, self._finished = response, True
         return (yield from self._join(dict(enumerate(response.output)), []))
 
     def _finish(self) -> Generator[None, None, Reply]:
         output, error = self._response.output, self._response.error
-        if not output and filled(error):
-            self._error = self._error or error_responses.from_error_object(lenient(error, object))
+        if not output and has_value(error):
+            self._error = self._error or error_responses.error_from_object(decode_or_none(error, object))
         if output:
             items = dict(enumerate(output))
         else:  # it broke off; and the gateway behind OpenAI's Codex leaves the last event's output empty
-            done = [event.event() if isinstance(event, Unread) else event for event in self._items]
-            items = {event.output_index or 0: lenient(event.item, Item) or Item() for event in done}
-        if not items and not self._deltas and (self._error or not self._ended):
-            raise self._nothing()
-        if not self._ended:
+            done = [event.decode() if isinstance(event, UndecodedEvent) else event for event in self._item_events]
+            items = {event.output_index or 0: decode_or_none(event.item, Item) or Item() for event in done}
+        if not items and not self._deltas and (self._error or not self._finished):
+            raise self._empty_stream_error()
+        if not self._finished:
             for at, _ in self._deltas:
                 items.setdefault(at, Item(type="message"))
-        return (yield from self._join(items, self._notes([] if self._ended else [0])))
+        return (yield from self._join(items, self._notes([] if self._finished else [0])))
 
     def _join(self, items: dict[int, Item], notes: list[str]) -> Generator[None, None, Reply]:
         response = self._response
         messages = [(at, item) for at, item in sorted(items.items()) if item.type == "message"]
         messages = [(at, item) for at, item in messages if item.phase != "commentary"] or messages
-        parts = [part for at, item in messages for part in self._parts(at, item)]
+        parts = [part for at, item in messages for part in self._message_parts(at, item)]
         calls = [item for item in items.values() if item.type in ("function_call", "custom_tool_call")]
         message = {
             "content": [{"type": "text", "text": part.text or ""} for part in parts],
             "refusal": "".join(part.refusal or "" for part in parts),
-            "reasoning": _reasoning(item for _, item in sorted(items.items()) if item.type == "reasoning"),
+            "reasoning": _read_reasoning(item for _, item in sorted(items.items()) if item.type == "reasoning"),
             "tool_calls": [
                 {"function": {"name": call.name, "arguments": call.input if call.arguments is None else call.arguments}}
                 for call in calls
@@ -132,45 +132,45 @@ class StreamAssembler(Assembler[Event]):
         choice = {
             "index": 0,
             "message": message,
-            "logprobs": {"content": _one_list([part.logprobs for part in parts if filled(part.logprobs)])},
-            "finish_reason": (why or response.status) if self._ended else "error",
+            "logprobs": {"content": _concat_lists([part.logprobs for part in parts if has_value(part.logprobs)])},
+            "finish_reason": (why or response.status) if self._finished else "error",
         }
-        usage = lenient(response.usage, Usage) or Usage()
-        odd = self._odd_items
+        usage = decode_or_none(response.usage, Usage) or Usage()
+        odd = self._unreadable_items
         reply = yield from read_choices(
             [msgspec.json.encode(choice)],
             usage=WireUsage(usage.input_tokens, usage.output_tokens),
-            cached_tokens=cached_of(response.usage),
-            model=lenient(response.model, str),
+            cached_tokens=count_cached_tokens(response.usage),
+            model=decode_or_none(response.model, str),
             notes=[*notes, *([f"{odd} item(s) of the output cannot be read and are left out."] if odd else [])],
-            tied=True,  # OpenAI rounds: logits to eighths, final objects to six decimals
-            echoes=False,
+            has_ties=True,  # OpenAI rounds: logits to eighths, final objects to six decimals
+            echo=False,
             **self._options,
         )
         return reply
 
-    def _parts(self, at: int, item: Item) -> list[Part]:
+    def _message_parts(self, output_index: int, item: Item) -> list[Part]:
         """Return a message's parts, with the numbers of their deltas where those are whole."""
         if not item.content:
-            return [deltas.part() for (of, _), deltas in sorted(self._deltas.items()) if of == at]
+            return [deltas.to_part() for (of, _), deltas in sorted(self._deltas.items()) if of == output_index]
         for number, part in enumerate(item.content):
-            deltas = self._deltas.get((at, number))
-            if deltas and deltas.logprobs and deltas.exact and "".join(deltas.texts) == part.text:
-                part.logprobs = with_bytes(deltas.logprobs, part.logprobs)
+            deltas = self._deltas.get((output_index, number))
+            if deltas and deltas.logprobs and deltas.has_all_logprobs and "".join(deltas.texts) == part.text:
+                part.logprobs = add_bytes(deltas.logprobs, part.logprobs)
         return item.content
 
 
-def _reasoning(items: Iterable[Item]) -> str | bool:
+def _read_reasoning(items: Iterable[Item]) -> str | bool:
     """Return the thinking, or where that is hidden its summary, or where nothing is shown whether there was any."""
     there, texts = False, []
     for item in items:
         there = True
-        parts = item.content or lenient(item.summary, list[Part]) or []
+        parts = item.content or decode_or_none(item.summary, list[Part]) or []
         texts += [part.text for part in parts if part.text]
     return "\n\n".join(texts) or there
 
 
-def _one_list(lists: list[Raw]) -> Raw | list[Raw]:
+def _concat_lists(lists: list[Raw]) -> Raw | list[Raw]:
     if len(lists) == 1:
         return lists[0]
-    return [entry for part in lists for entry in lenient(part, list[Raw]) or ()]
+    return [entry for part in lists for entry in decode_or_none(part, list[Raw]) or ()]

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from swift_client.adapters.codecs.lenient_json import UNREADABLE, lenient, repaired
+from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_none, repair_json
 
 
 class Part(Struct, gc=False):
@@ -33,7 +33,7 @@ class Item(Struct, gc=False):
     input: str | None = None
 
 
-class Incomplete(Struct, gc=False):
+class IncompleteDetails(Struct, gc=False):
     """Why a response ended early."""
 
     reason: str | None = None
@@ -46,23 +46,23 @@ class Usage(Struct, gc=False):
     output_tokens: int | None = None
 
 
-class Frame(Struct, gc=False):
+class ResponseBase(Struct, gc=False):
     """A response around its output."""
 
     status: str | None = None
-    incomplete_details: Incomplete | None = None
+    incomplete_details: IncompleteDetails | None = None
     usage: Raw = Raw()
     model: Raw = Raw()
     error: Raw = Raw()
 
 
-class Response(Frame, gc=False):
+class Response(ResponseBase, gc=False):
     """The whole response, as a body or inside the events that begin and end a stream."""
 
     output: list[Item] | None = None
 
 
-class LooseResponse(Frame, gc=False):
+class LooseResponse(ResponseBase, gc=False):
     """One whose items are read one by one, because one of them is odd."""
 
     output: list[Raw] | None = None
@@ -83,27 +83,27 @@ class Event(Struct, gc=False):
     message: str | None = None
 
 
-class Unread(Event, gc=False):
+class UndecodedEvent(Event, gc=False):
     """A whole item's event, which is decoded where it is needed."""
 
     data: bytes | memoryview = b""
 
-    def event(self) -> Event:
+    def decode(self) -> Event:
         """Return the event itself."""
-        return lenient(self.data, Event) or Event()
+        return decode_or_none(self.data, Event) or Event()
 
 
-class Listed(Struct, gc=False):
+class TokenEntry(Struct, gc=False):
     """One chosen or listed token, for mixing a delta's number with the final object's bytes."""
 
     token: str | None = None
     logprob: float | None = None
     bytes: Raw | UnsetType = UNSET
-    top_logprobs: list[Listed] | UnsetType = UNSET
+    top_logprobs: list[TokenEntry] | UnsetType = UNSET
 
 
-_DECODER = msgspec.json.Decoder(Event)
-_REPEATS = re.compile(rb'\s*\{\s*"type"\s*:\s*"response\.(?:output_text|content_part|(output_item))\.done"')
+_EVENT_DECODER = msgspec.json.Decoder(Event)
+_REPEATED_EVENT = re.compile(rb'\s*\{\s*"type"\s*:\s*"response\.(?:output_text|content_part|(output_item))\.done"')
 
 
 def decode_event(event: bytes | memoryview) -> Event:
@@ -115,27 +115,27 @@ def decode_event(event: bytes | memoryview) -> Event:
     Raises:
         ValueError, RecursionError: it is no event.
     """
-    repeats = _REPEATS.match(event)
+    repeats = _REPEATED_EVENT.match(event)
     if repeats is None:
-        return _DECODER.decode(event)
-    return Unread(data=event) if repeats[1] else Event()
+        return _EVENT_DECODER.decode(event)
+    return UndecodedEvent(data=event) if repeats[1] else Event()
 
 
-_RESPONSE = msgspec.json.Decoder(Response)
-_LOOSE = msgspec.json.Decoder(LooseResponse)
+_RESPONSE_DECODER = msgspec.json.Decoder(Response)
+_LOOSE_DECODER = msgspec.json.Decoder(LooseResponse)
 
 
-def response_of(data: bytes | Raw) -> tuple[Response, int]:
+def decode_response(data: bytes | Raw) -> tuple[Response, int]:
     """Decode a response; also return how many of its items cannot be read and are left out.
 
     Raises:
         ValueError, RecursionError: it is none.
     """
     try:
-        return _RESPONSE.decode(data), 0
-    except UNREADABLE:
-        loose = _LOOSE.decode(repaired(data))
-    items = None if loose.output is None else [lenient(raw, Item) for raw in loose.output]
+        return _RESPONSE_DECODER.decode(data), 0
+    except DECODE_ERRORS:
+        loose = _LOOSE_DECODER.decode(repair_json(data))
+    items = None if loose.output is None else [decode_or_none(raw, Item) for raw in loose.output]
     response = Response(
         loose.status,
         loose.incomplete_details,
@@ -147,32 +147,33 @@ def response_of(data: bytes | Raw) -> tuple[Response, int]:
     return response, sum(item is None for item in items or ())
 
 
-def with_bytes(exact: list[Raw], final: Raw) -> Raw:
+def add_bytes(delta_entries: list[Raw], final_entries: Raw) -> Raw:
     """Join the deltas' entries, with the final ones' bytes where a text does not say what its bytes are."""
-    encoded = msgspec.json.encode(exact)
+    encoded = msgspec.json.encode(delta_entries)
     whole = Raw(encoded)
-    if not _unclear(encoded):
+    if not _has_partial_characters(encoded):
         return whole
-    known = lenient(final, list[Raw]) or []
-    if len(known) != len(exact):
+    known = decode_or_none(final_entries, list[Raw]) or []
+    if len(known) != len(delta_entries):
         return whole
     entries = [
-        _entry_with_bytes(*pair) if _unclear(bytes(pair[0])) else pair[0] for pair in zip(exact, known, strict=True)
+        _add_entry_bytes(*pair) if _has_partial_characters(bytes(pair[0])) else pair[0]
+        for pair in zip(delta_entries, known, strict=True)
     ]
     return Raw(msgspec.json.encode(entries))
 
 
-def _unclear(entries: bytes) -> bool:
+def _has_partial_characters(entries: bytes) -> bool:
     r"""Whether a token may be a piece of a character: OpenAI writes "\xe7", others U+FFFD, which JSON may escape."""
     if (b"\\" not in entries and b"\xef" not in entries) or b'"bytes"' in entries:  # the first two are quick to find
         return False
     return any(sign in entries for sign in (b"\\\\x", b"\xef\xbf\xbd", b"\\ufffd", b"\\uFFFD"))
 
 
-def _entry_with_bytes(exact: Raw, final: Raw) -> Raw:
-    one, two = lenient(exact, Listed), lenient(final, Listed)
+def _add_entry_bytes(delta_entry: Raw, final_entry: Raw) -> Raw:
+    one, two = decode_or_none(delta_entry, TokenEntry), decode_or_none(final_entry, TokenEntry)
     if one is None or two is None or one.token != two.token:
-        return exact
+        return delta_entry
     for mine, theirs in [(one, two), *zip(one.top_logprobs or (), two.top_logprobs or (), strict=False)]:
         if mine.token == theirs.token:
             mine.bytes = theirs.bytes
