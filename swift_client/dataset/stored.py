@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 
+from swift_client import answers
 from swift_client.dataset.graders import GraderSpec, grade_all, resolve_grader
 from swift_client.dataset.question_samples import Group
 from swift_client.errors import ConfigurationError
@@ -17,6 +18,7 @@ from swift_client.models import AnyHead, HiddenHead
 from swift_client.store import Sample, SampleStore, StateFile, StateLayout, StoredQuestion
 from swift_client.types import Completion
 
+FilePath = str | os.PathLike[str]
 States = Literal["layers", "vocabulary"]
 
 
@@ -79,6 +81,51 @@ class StoredGroups:
             return sample.completion
         states = file.states(sample.question_id, sample.index, self.layout)
         return replace(sample.completion, hidden_states=states)
+
+
+@overload
+def open_groups(
+    samples: FilePath | Sequence[FilePath] | StoredGroups,
+    *,
+    answer: answers.Spec = ...,
+    grade: GraderSpec | None = ...,
+    **options: Any,
+) -> StoredGroups: ...
+@overload
+def open_groups(
+    samples: FilePath | Sequence[FilePath] | Iterable[Group],
+    *,
+    answer: answers.Spec = ...,
+    grade: GraderSpec | None = ...,
+    **options: Any,
+) -> Iterable[Group]: ...
+def open_groups(
+    samples: FilePath | Sequence[FilePath] | Iterable[Group],
+    *,
+    answer: answers.Spec = "auto",
+    grade: GraderSpec | None = None,
+    **options: Any,
+) -> Iterable[Group]:
+    """Return the questions of one or several samples files, or groups as they were given.
+
+    Args:
+        samples: a path, several paths, or groups. An iterator becomes a list, since callers read groups repeatedly.
+        answer: how answers are extracted; a name is also the default for ``grade``.
+        grade: how completions without a stored label are compared with the question's answer.
+        options: further arguments of :class:`StoredGroups`, for paths.
+
+    Raises:
+        ConfigurationError: as :class:`StoredGroups`, for paths.
+    """
+    if isinstance(samples, (str, os.PathLike)):
+        samples = [samples]
+    if isinstance(samples, StoredGroups):
+        return samples
+    items: Iterable[Any] = list(samples) if iter(samples) is samples else samples
+    if not isinstance(items, Sequence) or not all(isinstance(item, (str, os.PathLike)) for item in items):
+        return items
+    grader = grade if grade is not None else answer if isinstance(answer, str) else "auto"
+    return StoredGroups(items, grade=grader, **options)
 
 
 def state_options(head: AnyHead | None) -> dict[str, Any]:

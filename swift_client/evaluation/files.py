@@ -1,4 +1,4 @@
-"""From samples files to a head, and from a head to its table: what `train`, `evaluate`, `simulate`, `calibrate` do."""
+"""Evaluation, simulation and calibration on samples files."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Literal, cast
 
 from swift_client import answers
 from swift_client.dataset.graders import GraderSpec
-from swift_client.dataset.splits import Split
-from swift_client.dataset.stored import StoredGroups, state_options
-from swift_client.errors import ConfigurationError, MissingExtraError
+from swift_client.dataset.stored import FilePath, open_groups, state_options
+from swift_client.errors import ConfigurationError
 from swift_client.evaluation.evaluate import NS, ProgressCallback, get_answer_spec
 from swift_client.evaluation.evaluate import evaluate as evaluate_groups
 from swift_client.evaluation.result import Evaluation
@@ -24,59 +23,6 @@ from swift_client.models import AnyHead, HeadArtifact, save
 from swift_client.scoring.head_scorer import load_any_head, load_head
 from swift_client.stopping import StoppingRule
 from swift_client.store import SampleStore
-from swift_client.training.recipes import Recipe, recipe_of
-
-if TYPE_CHECKING:
-    from swift_client.training.fit import TrainResult
-
-FilePath = str | os.PathLike[str]
-
-
-def train(
-    samples: FilePath | Sequence[FilePath],
-    *,
-    out: FilePath | None = None,
-    answer: answers.Spec = "auto",
-    grade: GraderSpec | None = None,
-    recipe: str | Recipe = "default",
-    split: Split | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    k: int | None = None,
-    licence: str = "unknown",
-    progress: ProgressCallback = lambda stage, done: None,
-) -> TrainResult:
-    """Train a head on samples files of one model, and write it to ``out`` if given.
-
-    ``grade`` is how completions without a stored label are compared with their question's answer; default: as
-    ``answer`` says, where that is a name. The rest is as for ``training.fit.fit``. Raises ConfigurationError for
-    samples that no head can be trained on, MissingExtraError without the extra "train".
-    """
-    if out is not None and (not os.access(Path(out).absolute().parent, os.W_OK) or Path(out).is_dir()):
-        raise ConfigurationError(f"{out} cannot be written.", hint="Give a file in a folder that you may write to.")
-    row = recipe_of(recipe) if isinstance(recipe, str) else recipe
-    try:
-        from swift_client.training.fit import fit
-    except ImportError as error:
-        raise MissingExtraError.needs("train", "Training") from error
-    groups = _load_groups(samples, answer, grade, states=row.states, layers=row.layers)
-    result = fit(
-        groups,
-        provider=groups.provider,
-        model=groups.model,
-        answer=answer,
-        recipe=recipe,
-        split=split,
-        seed=seed,
-        device=device,
-        k=k,
-        layout=groups.layout,
-        licence=licence,
-        progress=progress,
-    )
-    if out is not None:
-        save(result.artifact, out)
-    return result
 
 
 def evaluate(
@@ -97,12 +43,12 @@ def evaluate(
     """Compare a head, or the file of one, with every other method on samples files of its model.
 
     ``train_samples`` are where the trained baselines learn, for ``samples`` that hold unseen questions only
-    (``split="all"``). ``grade`` is as for :func:`train`; the rest, and the errors, as for
+    (``split="all"``). ``grade`` is as for :func:`swift_client.training.train`; the rest, and the errors, as for
     ``training.evaluate.evaluate``.
     """
     artifact = load_any_head(head) if isinstance(head, (str, os.PathLike)) else head
     spec = get_answer_spec(artifact) if isinstance(answer, EllipsisType) else answer
-    groups = _load_groups(samples, spec, grade, **state_options(artifact))
+    groups = open_groups(samples, answer=spec, grade=grade, **state_options(artifact))
     return evaluate_groups(
         artifact,
         groups,
@@ -112,7 +58,7 @@ def evaluate(
         resamples=resamples,
         seed=seed,
         answer=spec,
-        train_groups=None if train_samples is None else _load_groups(train_samples, spec, grade),
+        train_groups=None if train_samples is None else open_groups(train_samples, answer=spec, grade=grade),
         trained=trained,
         provider=groups.provider,
         model=groups.model,
@@ -138,12 +84,12 @@ def simulate(
 ) -> Simulation:
     """Replay stopping rules over samples files of one model: what each would have chosen and cost. Nothing is sent.
 
-    ``head`` may be the file of one. ``grade`` is as for :func:`train`; the rest, and the errors, as for
-    ``training.simulate.simulate``.
+    ``head`` may be the file of one. ``grade`` is as for :func:`swift_client.training.train`; the rest, and
+    the errors, as for ``training.simulate.simulate``.
     """
     artifact = load_head(head) if isinstance(head, (str, os.PathLike)) else head
     spec = get_answer_spec(artifact) if isinstance(answer, EllipsisType) else answer
-    groups = _load_groups(samples, spec, grade)
+    groups = open_groups(samples, answer=spec, grade=grade)
     return simulate_groups(
         groups,
         artifact,
@@ -182,7 +128,7 @@ def calibrate(
 
     The head, which may be the file of one, is written to ``out``, by default its own file, where a threshold could be
     certified, and otherwise left as it is. ``answer`` is by default as in the head's training, ``grade`` as for
-    :func:`train`; the rest, and the errors, as for ``training.accept.calibrate``.
+    :func:`swift_client.training.train`; the rest, and the errors, as for ``training.accept.calibrate``.
     """
     path = head if isinstance(head, (str, os.PathLike)) else None
     artifact = load_any_head(path) if path is not None else cast(AnyHead, head)
@@ -190,7 +136,7 @@ def calibrate(
     if out is not None and (not os.access(Path(out).absolute().parent, os.W_OK) or Path(out).is_dir()):
         raise ConfigurationError(f"{out} cannot be written.", hint="Give a file in a folder that you may write to.")
     spec = get_answer_spec(artifact) if isinstance(answer, EllipsisType) else answer
-    groups = _load_groups(samples, spec, grade, **state_options(artifact))
+    groups = open_groups(samples, answer=spec, grade=grade, **state_options(artifact))
     artifact.check(provider=groups.provider, model=groups.model, k=artifact.k_max)
     found = calibrate_groups(
         groups,
@@ -217,11 +163,3 @@ def _mean_prompt_tokens(samples: FilePath | Sequence[FilePath]) -> float | None:
             usage = store.totals().usage
         prompt, calls = prompt + usage.prompt_tokens, calls + usage.calls
     return prompt / calls if prompt else None
-
-
-def _load_groups(
-    samples: FilePath | Sequence[FilePath], answer: answers.Spec, grade: GraderSpec | None, **states: Any
-) -> StoredGroups:
-    paths = [samples] if isinstance(samples, (str, os.PathLike)) else samples
-    judged = grade if grade is not None else answer if isinstance(answer, str) else "auto"
-    return StoredGroups(paths, grade=judged, **states)

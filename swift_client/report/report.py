@@ -12,10 +12,10 @@ from swift_client.atomic_write import atomic_write
 from swift_client.dataset.graders import GraderSpec
 from swift_client.dataset.question_samples import Group
 from swift_client.dataset.splits import Split
-from swift_client.dataset.stored import StoredGroups
+from swift_client.dataset.stored import FilePath, StoredGroups
 from swift_client.errors import ConfigurationError
 from swift_client.evaluation.evaluate import NS, ProgressCallback, get_answer_spec
-from swift_client.evaluation.files import FilePath, evaluate
+from swift_client.evaluation.files import evaluate
 from swift_client.evaluation.result import Evaluation
 from swift_client.models import HeadArtifact
 from swift_client.report.example_selection import compare_with_majority

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from swift_client.dataset.question_samples import Group
     from swift_client.dataset.splits import Split
     from swift_client.dataset.stored import StoredGroups
-    from swift_client.evaluation.files import calibrate, evaluate, simulate, train
+    from swift_client.evaluation.files import calibrate, evaluate, simulate
     from swift_client.evaluation.fusion_weight import learn_fuse
     from swift_client.evaluation.result import Estimate, Evaluation, Row
     from swift_client.evaluation.risk.calibrate import Acceptable
     from swift_client.evaluation.simulation.result import Replayed, Simulation
     from swift_client.report import report
     from swift_client.training.recipes import Recipe, recipe_of
+    from swift_client.training.train_head import train
 
 __all__ = [
     "Acceptable",
@@ -68,7 +69,7 @@ _HOME = {
     "recipe_of": "swift_client.training.recipes",
     "report": "swift_client.report",
     "simulate": "swift_client.evaluation.files",
-    "train": "swift_client.evaluation.files",
+    "train": "swift_client.training.train_head",
 }
 
 

@@ -33,7 +33,7 @@ from swift_client.training.optimize import Epoch, network_scores, train
 from swift_client.training.recipes import Recipe, recipe_of
 from swift_client.training.usefulness import UsefulnessTest, json_number, measure_usefulness
 
-Progress = Callable[[str, int], None]
+ProgressCallback = Callable[[str, int], None]
 """Called with "questions" and how many were read, then with "epochs" and how many were trained."""
 
 
@@ -76,7 +76,7 @@ def fit(
     k: int | None = None,
     layout: StateLayout | None = None,
     licence: str = "unknown",
-    progress: Progress = lambda stage, done: None,
+    progress: ProgressCallback = lambda stage, done: None,
 ) -> TrainResult:
     """Train a head on graded questions that ``provider`` and ``model`` answered; the same input gives the same head.
 

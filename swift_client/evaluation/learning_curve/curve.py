@@ -15,9 +15,9 @@ import numpy as np
 
 from swift_client import answers
 from swift_client.dataset.graders import GraderSpec
+from swift_client.dataset.stored import FilePath
 from swift_client.errors import ConfigurationError
 from swift_client.evaluation.evaluate import ProgressCallback
-from swift_client.evaluation.files import FilePath
 from swift_client.evaluation.learning_curve.heads import CurveHeads
 from swift_client.evaluation.result import Estimate, Evaluation, plain_values
 from swift_client.models import AnyHead

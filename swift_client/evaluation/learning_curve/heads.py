@@ -13,10 +13,9 @@ from swift_client import answers
 from swift_client.dataset.graders import GraderSpec
 from swift_client.dataset.question_samples import Group, trainable_indices
 from swift_client.dataset.splits import Split, hash_fraction
-from swift_client.dataset.stored import StoredGroups, state_options
+from swift_client.dataset.stored import FilePath, StoredGroups, state_options
 from swift_client.errors import ConfigurationError
 from swift_client.evaluation.evaluate import ProgressCallback, evaluate, get_answer_spec, get_split
-from swift_client.evaluation.files import FilePath
 from swift_client.evaluation.result import Evaluation
 from swift_client.models import AnyHead
 from swift_client.store import StoredQuestion

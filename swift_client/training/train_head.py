@@ -1,0 +1,80 @@
+"""Training from samples files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swift_client import answers
+from swift_client.dataset.graders import GraderSpec
+from swift_client.dataset.splits import Split
+from swift_client.dataset.stored import FilePath, StoredGroups, open_groups
+from swift_client.errors import ConfigurationError, MissingExtraError
+from swift_client.models import save
+from swift_client.training.recipes import Recipe, recipe_of
+
+if TYPE_CHECKING:
+    from swift_client.training.fit import ProgressCallback, TrainResult
+
+
+def train(
+    samples: FilePath | Sequence[FilePath] | StoredGroups,
+    *,
+    out: FilePath | None = None,
+    answer: answers.Spec = "auto",
+    grade: GraderSpec | None = None,
+    recipe: str | Recipe = "default",
+    split: Split | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    k: int | None = None,
+    licence: str = "unknown",
+    progress: ProgressCallback = lambda stage, done: None,
+) -> TrainResult:
+    """Train a head on samples of one model and write it to ``out`` if given.
+
+    Args:
+        samples: one or several samples files, or their groups.
+        out: the head file to write.
+        answer: how answers are compared for agreement.
+        grade: how completions without a stored label are compared with their question's answer; by default as
+            ``answer``, if that is a name. Groups bring their own.
+        recipe: a row of RECIPES, by name or changed with :func:`recipe_of`.
+        split: shares of the questions for validation and test.
+        seed: the same seed and samples give the same head.
+        device: torch's name, or "auto" for a GPU if there is one.
+        k: alternatives per token to read; None reads all that are listed.
+        licence: licence of the head, stored in its file.
+        progress: called with a stage ("questions" or "epochs") and the number done.
+
+    Raises:
+        ConfigurationError: ``out`` cannot be written, or no head can be trained on the samples.
+        MissingExtraError: the extra "train" is not installed.
+    """
+    if out is not None and (not os.access(Path(out).absolute().parent, os.W_OK) or Path(out).is_dir()):
+        raise ConfigurationError(f"{out} cannot be written.", hint="Give a file in a folder that you may write to.")
+    row = recipe_of(recipe) if isinstance(recipe, str) else recipe
+    try:
+        from swift_client.training.fit import fit
+    except ImportError as error:
+        raise MissingExtraError.needs("train", "Training") from error
+    groups = open_groups(samples, answer=answer, grade=grade, states=row.states, layers=row.layers)
+    result = fit(
+        groups,
+        provider=groups.provider,
+        model=groups.model,
+        answer=answer,
+        recipe=recipe,
+        split=split,
+        seed=seed,
+        device=device,
+        k=k,
+        layout=groups.layout,
+        licence=licence,
+        progress=progress,
+    )
+    if out is not None:
+        save(result.artifact, out)
+    return result
