@@ -148,7 +148,9 @@ def test_equal_answers_are_compared_once(monkeypatch: pytest.MonkeyPatch) -> Non
     asked = []
     real = math_equality.FormulaWorker.are_equal
     monkeypatch.setattr(
-        math_equality.FormulaWorker, "are_equal", lambda self, a, b, **kw: asked.append((a, b)) or real(self, a, b, **kw)
+        math_equality.FormulaWorker,
+        "are_equal",
+        lambda self, a, b, **kw: asked.append((a, b)) or real(self, a, b, **kw),
     )
     grades = grade_all(said(*["\\boxed{x+1}"] * 6, "\\boxed{1+x}"), "1+x", "auto")
     assert len(asked) <= 1

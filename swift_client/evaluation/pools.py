@@ -109,7 +109,9 @@ class StackedPools:
             has_text=np.stack([each.has_text for each in pools]),
             answers=np.stack([each.answers for each in pools]),
             scores={name: np.stack([each.scores[name] for each in pools]) for name in pools[0].scores},
-            probabilities={name: np.stack([each.probabilities[name] for each in pools]) for name in pools[0].probabilities},
+            probabilities={
+                name: np.stack([each.probabilities[name] for each in pools]) for name in pools[0].probabilities
+            },
         )
 
     def slice_questions(self, rows: slice) -> StackedPools:

@@ -211,7 +211,9 @@ def _build_head(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, 
     if beside:
         names = {name: facts[name] for name in ("provider", "model")}
         head = GatedLinearHead(**parts["beside"])
-        own["logprob_head"] = HeadArtifact(head=head, width=facts["rank_width"], **_logprob_fields(facts, parts), **names)
+        own["logprob_head"] = HeadArtifact(
+            head=head, width=facts["rank_width"], **_logprob_fields(facts, parts), **names
+        )
     return HiddenHead(**own, **shared)
 
 

@@ -199,7 +199,9 @@ class BaseReranker:
         ``response`` is bytes, str, dict, an SDK object, or a list of Completion; ``response_model`` as in ``best_of``.
         """
         return rank_reply(
-            response, self._provider, replace(self._selection_config, response_schema=create_response_schema(response_model))
+            response,
+            self._provider,
+            replace(self._selection_config, response_schema=create_response_schema(response_model)),
         )
 
     def __repr__(self) -> str:

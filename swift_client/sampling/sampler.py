@@ -181,7 +181,9 @@ async def sample_completions(
         placed = await _run_calls(calls, on_arrival, partial(satisfied, tuple(outcomes)))
         outcomes += placed.call_results
         if placed.should_stop:
-            return replace(_build_result(outcomes, progress, cancelled_calls=placed.cancelled_calls), budget_stop_reason=None)
+            return replace(
+                _build_result(outcomes, progress, cancelled_calls=placed.cancelled_calls), budget_stop_reason=None
+            )
     return _build_result(outcomes, progress)
 
 
