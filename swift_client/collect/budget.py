@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from swift_client.errors import BudgetExceededError, ConfigurationError
-from swift_client.sampling import RateLimiter, require_positive
+from swift_client.sampling import RateLimiter
 from swift_client.types import Message, Usage
+from swift_client.validation import require_positive
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,9 @@ from swift_client.collect.runner import CollectRunner
 from swift_client.dataset.questions import read_questions
 from swift_client.errors import ConfigurationError
 from swift_client.reranker.sync_loop import BackgroundLoop
-from swift_client.sampling import CallContext, Endpoint, create_sample_request, require_int, require_positive
+from swift_client.sampling import CallContext, Endpoint, create_sample_request
 from swift_client.store import BatchStore, Meta, StateFile, StateLayout, StoredQuestion
+from swift_client.validation import require_int, require_positive
 
 __all__ = ["CollectFailure", "CollectProgress", "CollectResult", "Prices", "collect", "collect_async"]
 

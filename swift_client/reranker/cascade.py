@@ -15,11 +15,12 @@ from swift_client.reranker.cost import resolve_budget
 from swift_client.reranker.escalation import merge_selections, rejection_error, with_note
 from swift_client.reranker.pipeline import SelectionPipeline
 from swift_client.reranker.sync_loop import BackgroundLoop
-from swift_client.sampling import Budget, BudgetTracker, SampleRequest, create_sample_request, require_int
+from swift_client.sampling import Budget, BudgetTracker, SampleRequest, create_sample_request
 from swift_client.stopping import StoppingRule
 from swift_client.stopping.monitor import StoppingSpec, resolve_rule
 from swift_client.structured.schema import ResponseSchema, create_response_schema
 from swift_client.types import Message, Selection, Step
+from swift_client.validation import require_int
 
 R = TypeVar("R", bound=SelectionPipeline)
 

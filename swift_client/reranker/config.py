@@ -25,8 +25,6 @@ from swift_client.sampling import (
     Endpoint,
     RateLimit,
     parse_abort,
-    require_int,
-    require_positive,
     resolve_rate_limit,
 )
 from swift_client.scoring.external import ExternalScorer
@@ -36,6 +34,7 @@ from swift_client.selection.select import FALLBACK_SCORER, Method, Scorer, Selec
 from swift_client.stopping.monitor import create_abort_monitor
 from swift_client.structured.schema import create_response_schema
 from swift_client.types import Event, Selection
+from swift_client.validation import require_int, require_positive
 
 RequireLogprobs = Literal["auto"] | bool
 

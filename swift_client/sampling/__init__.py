@@ -12,7 +12,7 @@ from swift_client.sampling.early_abort import AbortMonitor, EarlyAbort, parse_ab
 from swift_client.sampling.endpoint import Endpoint, lacks_logprobs
 from swift_client.sampling.meter import RequestBudget
 from swift_client.sampling.rate_limiter import RateLimit, RateLimiter, resolve_rate_limit
-from swift_client.sampling.request import SampleRequest, create_sample_request, require_int, require_positive
+from swift_client.sampling.request import SampleRequest, create_sample_request
 from swift_client.sampling.sampler import SampleResult, sample_completions
 
 __all__ = [
@@ -33,8 +33,6 @@ __all__ = [
     "create_sample_request",
     "lacks_logprobs",
     "parse_abort",
-    "require_int",
-    "require_positive",
     "resolve_rate_limit",
     "sample_completions",
 ]

@@ -14,7 +14,7 @@ from contextlib import suppress
 from swift_client.adapters.transport.rate_limit_headers import parse_rate_limit_headers
 from swift_client.errors import ConfigurationError, RateLimitError, SwiftClientError
 from swift_client.sampling.congestion import CongestionWindow
-from swift_client.sampling.request import require_int, require_positive
+from swift_client.validation import require_int, require_positive
 
 DEFAULT_MAX_CONCURRENCY = 16
 """Requests at once, where nothing is said."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from swift_client.errors import ConfigurationError
 from swift_client.types import Message
+from swift_client.validation import require_int, require_positive
 
 MAX_N = 1024
 """Largest ``n``: beyond it a typing error costs more than any question is worth."""
@@ -70,19 +70,6 @@ def create_sample_request(
         seed=seed,
         sampling=dict(sampling or {}),
     )
-
-
-def require_int(name: str, value: object, *, low: int, high: int | None = None) -> None:
-    """Raise ConfigurationError unless ``value`` is an int (no bool) in ``low..high``."""
-    limits = f"from {low} to {high:,}" if high is not None else f"of at least {low}"
-    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
-        raise ConfigurationError(f"{name} must be a whole number {limits}, not {value!r}.")
-
-
-def require_positive(name: str, value: object, *, unit: str = "of seconds") -> None:
-    """Raise ConfigurationError unless ``value`` is a finite number (of seconds) above 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value > 0):
-        raise ConfigurationError(f"{name} must be a number {unit} above 0, not {value!r}.")
 
 
 def _check_messages(prompt: object) -> tuple[Message, ...]:

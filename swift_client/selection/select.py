@@ -148,7 +148,7 @@ def _choice_options(parsed_answers: Sequence[ParsedAnswer | None], grouped_answe
         return {}
     numbers = [number for number in grouped_answers.groups if number is not None]
     alone = len(set(numbers)) == len(numbers)
-    return {"answered_only": True, "support": partial(field_support, parsed_answers) if alone else None}
+    return {"require_answer": True, "support": partial(field_support, parsed_answers) if alone else None}
 
 
 def _winner_fields(

@@ -25,10 +25,9 @@ from swift_client.sampling import (
     Endpoint,
     RateLimiter,
     create_sample_request,
-    require_int,
-    require_positive,
 )
 from swift_client.store import BatchStore, Meta, StoredQuestion
+from swift_client.validation import require_int, require_positive
 
 __all__ = ["BatchProgress", "collect_batch", "collect_batch_async"]
 
