@@ -216,7 +216,7 @@ async def test_your_own_client_carries_batches_too(server: BatchServer, tmp_path
 
 CHILD = """
 import sys, time
-from swift_client.training.batch import collect_batch
+from swift_client.collect.batch.collect import collect_batch
 def told(progress):
     sys.stdout.write(f"{progress.samples}\\n"); sys.stdout.flush()
     time.sleep(0.05 if 0 < progress.samples < 24 else 0)

@@ -308,7 +308,7 @@ def test_a_full_disk_stops_it_with_one_sentence(fault_server: FaultServer, out: 
 
 CHILD = """
 import sys
-from swift_client.training.collect import collect
+from swift_client.training import collect
 def told(progress):
     sys.stdout.write(f"{progress.samples}\\n"); sys.stdout.flush()
 collect(sys.argv[1], sys.argv[2], provider="openai-compatible", model="m", base_url=sys.argv[3], n=8, top_logprobs=5,

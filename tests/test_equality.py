@@ -190,14 +190,14 @@ def test_one_worker_serves_many_threads() -> None:
 def test_the_parent_never_imports_sympy_and_a_fork_has_its_own_worker() -> None:
     script = """
 import os, sys
-from swift_client.answers import equal
-assert equal("x+1", "1+x")
+from swift_client.answers import are_equal
+assert are_equal("x+1", "1+x")
 if hasattr(os, "fork"):
     child = os.fork()
     if child == 0:
-        os._exit(0 if equal("x+2", "2+x") and not equal("x+3", "x+4") else 1)
+        os._exit(0 if are_equal("x+2", "2+x") and not are_equal("x+3", "x+4") else 1)
     assert os.waitpid(child, 0)[1] == 0
-assert equal("x+5", "5+x")
+assert are_equal("x+5", "5+x")
 assert "sympy" not in sys.modules and "math_verify" not in sys.modules
 """
     done = subprocess.run(
@@ -215,9 +215,9 @@ assert "sympy" not in sys.modules and "math_verify" not in sys.modules
 def test_no_worker_outlives_its_process() -> None:
     script = """
 import os
-from swift_client.answers import formulas
-worker = formulas.FormulaWorker()
-worker.same("x+1", "1+x")
+from swift_client.answers import math_equality
+worker = math_equality.FormulaWorker()
+worker.are_equal("x+1", "1+x")
 print(worker._child.pid, flush=True)
 """
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -423,7 +423,7 @@ def test_broken_characters_and_half_surrogates_cost_a_character():
 
 def test_token_ids_are_the_same_in_every_process_and_for_every_server():
     script = (
-        "import sys; from swift_client.adapters.openai_chat import parse;"
+        "import sys; from swift_client.adapters.codecs.openai_chat import parse;"
         "print([c.top_ids.tolist() for c in parse(sys.stdin.buffer.read(), token_ids=True).completions])"
     )
     data = drawn_body(1)

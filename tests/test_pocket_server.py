@@ -134,7 +134,7 @@ def test_close_stops_listening_may_be_repeated_and_may_be_followed_by_start() ->
 
 FORK = """
 import os, sys
-from swift_client.adapters.pocket import PocketServer
+from swift_client.pocket.server import PocketServer
 server = PocketServer(slots=1)
 parent = server.start()
 child = os.fork()
@@ -156,7 +156,7 @@ def test_a_forked_child_has_a_server_of_its_own_and_the_parent_keeps_its() -> No
     assert done.stdout.split() == ["0", "0", "True"]
 
 
-QUIET = "from swift_client.adapters.pocket import PocketServer; server = PocketServer(); server.start(); "
+QUIET = "from swift_client.pocket.server import PocketServer; server = PocketServer(); server.start(); "
 
 
 @pytest.mark.parametrize("then", ["server.close()", "", "raise SystemExit(3)"])
@@ -168,7 +168,7 @@ def test_the_server_writes_nothing_and_the_process_ends_without_close(then: str)
 
 def test_the_server_ends_with_its_parent_even_where_that_is_killed() -> None:
     program = (
-        "import os; from swift_client.adapters.pocket import PocketServer; server = PocketServer(slots=1);"
+        "import os; from swift_client.pocket.server import PocketServer; server = PocketServer(slots=1);"
         "print(server.start(), flush=True); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
@@ -192,7 +192,7 @@ def test_a_server_that_died_is_started_again() -> None:
 
 def test_nothing_starts_before_it_is_asked_for() -> None:
     program = (
-        "import sys; from swift_client.adapters.pocket import PocketServer; PocketServer();"
+        "import sys; from swift_client.pocket.server import PocketServer; PocketServer();"
         "print('xllamacpp' in sys.modules, 'numpy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
