@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import logging
 import shutil
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,8 @@ from tests.servers import (
     slow,
 )
 
+HTTP = importlib.import_module("httpx2" if int(openai.__version__.partition(".")[0]) >= 3 else "httpx")
+"""The HTTP library under the openai client, which tests may run with an older version of."""
 KEY = "a-key-without-a-known-shape-4711"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "n": 2, "logprobs": True, "top_logprobs": 3}
 REQUEST = Request(method="POST", path="/chat/completions", body=BODY, n=2)
@@ -186,7 +190,7 @@ async def test_a_setting_that_no_request_can_be_built_from_is_a_configuration_er
     assert "base_url" in problem.hint
 
 
-async def test_the_loop_breathes_while_a_15_mb_reply_arrives_and_while_openai_is_imported(
+async def test_the_loop_breathes_while_a_15_mb_reply_arrives_and_while_the_http_client_is_imported(
     make: MakeTransport, fault_server: FaultServer
 ) -> None:
     fault_server.script(chat(["word " * 512] * 16, k=20))
@@ -338,6 +342,21 @@ async def test_keyless_servers_get_a_placeholder_and_no_other_vendors_secrets(
     assert KEY not in str(fault_server.requests[0].headers)
 
 
+@pytest.mark.parametrize(("provider", "sent"), [("openai", ("org", "project")), ("together", (None, None))])
+async def test_openais_organization_and_project_go_to_openai_alone(
+    make: MakeTransport,
+    fault_server: FaultServer,
+    monkeypatch: pytest.MonkeyPatch,
+    provider: str,
+    sent: tuple[str | None, str | None],
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "project")
+    await make(provider, api_key=KEY).send(REQUEST)
+    headers = fault_server.requests[0].headers
+    assert (headers.get("openai-organization"), headers.get("openai-project")) == sent
+
+
 async def test_the_key_is_in_no_repr_no_error_and_no_log(
     make: MakeTransport, fault_server: FaultServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -357,6 +376,23 @@ async def test_the_key_is_in_no_repr_no_error_and_no_log(
     shown += [str(refused), str(illegal), caplog.text]
     assert any("***" in text for text in shown)
     assert KEY not in "".join(shown)
+
+
+async def test_a_file_is_sent_as_a_form_and_a_get_without_a_body(
+    make: MakeTransport, fault_server: FaultServer
+) -> None:
+    fault_server.serve(lambda _: json_response({}))
+    transport = make(api_key=KEY)
+    upload = Request(
+        method="POST", path="/files", body={"purpose": "batch"}, n=0, upload=("in.jsonl", BytesIO(b"{}\n"))
+    )
+    await transport.send(upload)
+    await transport.send(Request(method="GET", path="/batches", body={}, n=0))
+    form, get = fault_server.requests
+    assert form.headers["content-type"].startswith("multipart/form-data")
+    assert b'name="purpose"\r\n\r\nbatch' in form.body
+    assert b'name="file"; filename="in.jsonl"\r\nContent-Type: application/jsonl\r\n\r\n{}\n' in form.body
+    assert (get.method, get.body) == ("GET", b"")
 
 
 # --- the caller's own client ---------------------------------------------------------------------------------------
@@ -447,35 +483,34 @@ async def test_a_proxy_in_the_environment_is_not_asked_for_loopback(
 
 
 def foreign_classes() -> list[type[Exception]]:
-    """Find every exception class that openai and httpx2 define in public."""
+    """Find every exception class that openai, httpx2 and the library under openai define in public."""
     found = {
         value
-        for module in (openai, openai._exceptions, httpx2)
+        for module in (openai, openai._exceptions, httpx2, HTTP)
         for value in list(vars(module).values())
-        if isinstance(value, type)
-        and issubclass(value, Exception)
-        and value.__module__.startswith(("openai", "httpx2"))
+        if isinstance(value, type) and issubclass(value, Exception) and value.__module__.startswith(("openai", "httpx"))
     }
     return sorted(found, key=lambda cls: (cls.__module__, cls.__name__))
 
 
 def instance(kind: type[Exception]) -> Exception:
     """Build one as its library would: a bare instance with the attributes that the library promises."""
-    request = httpx2.Request("POST", "http://127.0.0.1/v1", headers={"authorization": f"Bearer {KEY}"})
+    library = httpx2 if kind.__module__.startswith("httpx2") else HTTP
+    request = library.Request("POST", "http://127.0.0.1/v1", headers={"authorization": f"Bearer {KEY}"})
     made = kind.__new__(kind)
     Exception.__init__(made, f"{kind.__name__} about {KEY}")
-    if issubclass(kind, (openai.APIError, httpx2.RequestError, httpx2.HTTPStatusError)):
+    if issubclass(kind, (openai.APIError, library.RequestError, library.HTTPStatusError)):
         made.request = request  # type: ignore[attr-defined]
-    if issubclass(kind, (openai.APIStatusError, openai.APIResponseValidationError, httpx2.HTTPStatusError)):
-        made.response = httpx2.Response(500, request=request, content=b"{}")  # type: ignore[attr-defined]
+    if issubclass(kind, (openai.APIStatusError, openai.APIResponseValidationError, library.HTTPStatusError)):
+        made.response = library.Response(500, request=request, content=b"{}")  # type: ignore[attr-defined]
     return made
 
 
-class Raising(httpx2.AsyncBaseTransport):
+class Raising(HTTP.AsyncBaseTransport):  # type: ignore[name-defined, misc]
     def __init__(self, problem: Exception) -> None:
         self.problem = problem
 
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+    async def handle_async_request(self, request: object) -> object:
         raise self.problem
 
 
@@ -489,7 +524,7 @@ def test_the_walk_sees_the_whole_of_both_trees() -> None:
 async def test_no_exception_of_openai_or_httpx2_escapes_unmapped(make: MakeTransport, kind: type[Exception]) -> None:
     mapped = error_from_exception(instance(kind), PROVIDERS["openai"], secrets=[KEY])
     assert isinstance(mapped, SwiftClientError)
-    http = httpx2.AsyncClient(transport=Raising(instance(kind)))
+    http = HTTP.AsyncClient(transport=Raising(instance(kind)))
     async with openai.AsyncOpenAI(api_key=KEY, base_url="http://127.0.0.1/v1", http_client=http) as client:
         problem = await failure(make(client=client))
     for error_of_ours in (mapped, problem):

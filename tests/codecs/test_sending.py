@@ -1,4 +1,4 @@
-"""What the openai client does not speak goes out by itself: the row's own key header, the same error tree."""
+"""Providers with their own key headers: the same transport, the same error tree."""
 
 from __future__ import annotations
 
@@ -230,12 +230,13 @@ async def test_a_model_that_takes_no_several_candidates_is_asked_one_by_one(faul
     assert any("at most 1" in note for note in selection.notes)
 
 
-def test_a_provider_that_needs_no_openai_client_loads_none() -> None:
-    code = """
+@pytest.mark.parametrize("provider", ["anthropic", "openai", "vllm"])
+def test_openai_is_not_loaded_unless_a_client_is_passed(provider: str) -> None:
+    code = f"""
 import sys
 from swift_client import SwiftReranker
 from swift_client.errors import SwiftClientError
-reranker = SwiftReranker("anthropic", base_url="http://127.0.0.1:9/v1", api_key="x", max_retries=0)
+reranker = SwiftReranker({provider!r}, "m", base_url="http://127.0.0.1:9/v1", api_key="x", max_retries=0)
 try:
     reranker.best_of("hi", 1)
 except SwiftClientError as error:

@@ -1,9 +1,7 @@
-"""The only door to the network: a Request goes out, the reply comes back as bytes.
+"""The only module that opens connections: sends a Request and returns the bytes of the reply.
 
-The OpenAI family goes through the openai client, the rest through :mod:`plain_http`. The client's
-``post(..., stream=True)`` hands over the raw HTTP response, so its auth, Azure deployments, proxies and hooks all work
-while its object building (2 s for a 13 MB reply) never runs. Its own retries are switched off for our requests one by
-one; the caller's client is never changed or copied.
+Requests go out through httpx2. A caller's own openai client (``client=``) sends them itself, so that its
+authentication, Azure deployments, proxies and hooks work; only then is openai imported.
 """
 
 from __future__ import annotations
@@ -11,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,27 +18,27 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from swift_client.adapters.providers.provider import Provider, Request
 from swift_client.adapters.transport.api_key import ApiKey, ApiKeySource
-from swift_client.adapters.transport.error_responses import error_from_html
+from swift_client.adapters.transport.error_responses import error_from_html, error_from_response
 from swift_client.adapters.transport.exceptions import error_from_exception
-from swift_client.adapters.transport.plain_http import HttpClient
 from swift_client.errors import ConfigurationError, ConnectionFailedError, SwiftClientError
 
 if TYPE_CHECKING:
+    import httpx2
     import openai
-
-    _Client = openai.AsyncOpenAI | openai.OpenAI | HttpClient
 
 logger = logging.getLogger(__name__)
 
-_CONNECT_SECONDS = 10.0
-"""A host that does not pick up in this time will not; the reply itself may take the whole timeout."""
+HeadersCallback = Callable[[Mapping[str, str]], None]
+
+_CONNECT_TIMEOUT = 10.0
+"""Seconds to connect; the reply itself may take the whole timeout."""
 
 
 class LocalServer(Protocol):
     """A server that this process starts itself, at the first request."""
 
     def start(self) -> str:
-        """Start it where it does not run yet and return its base URL."""
+        """Start the server unless it is running, and return its base URL."""
 
     def close(self) -> None:
         """Stop it."""
@@ -48,21 +47,23 @@ class LocalServer(Protocol):
 class Transport:
     """Sends requests to one provider. One Transport belongs to one event loop.
 
-    At most ``max_connections`` requests are under way at once; waiting for a slot does not count against the timeout.
+    At most ``max_connections`` requests run at once; waiting for a slot does not count against the timeout.
 
     Args:
-        provider: the row; its ``base_url`` holds unless another is given here.
-        api_key: a key or a function that gives one; default: the row's environment variable, read at the first request.
-        base_url: overrides the row's.
+        provider: the provider; its ``base_url`` is used unless another is given here.
+        api_key: a key or a function that returns one; default: the provider's environment variable, read at the first
+            request.
+        base_url: overrides the provider's.
         client: the caller's own ``openai`` client of any of the four kinds; it brings its own key and base URL.
-            A sync client works in threads, so that the event loop never waits for it.
-        timeout: seconds for one whole reply; for a stream, seconds until the next chunk.
-        max_connections: how many requests may be under way at once.
+            A sync client works in threads, so the event loop never waits for it.
+        timeout: seconds for one complete reply; for a stream, seconds until the next chunk.
+        max_connections: number of requests that may run at once.
         server: a local server to start at the first request instead of a base URL.
         on_headers: called with the headers of each reply, names in lower case, before its body; in any thread.
 
     Raises:
-        ConfigurationError: there is no base URL, or ``client`` is not an openai client or the row is not of its family.
+        ConfigurationError: there is no base URL, ``client`` is not an openai client, or the provider does not speak
+            OpenAI's API.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Transport:
         timeout: float = 60.0,
         max_connections: int = 16,
         server: LocalServer | None = None,
-        on_headers: Callable[[Mapping[str, str]], None] | None = None,
+        on_headers: HeadersCallback | None = None,
     ) -> None:
         self.provider = provider
         self._key = ApiKeySource(provider, api_key)
@@ -84,23 +85,16 @@ class Transport:
         self._max_connections = max_connections
         self._server = server
         self._on_headers = on_headers or _ignore_headers
-        if client is not None and not provider.openai_family:
-            raise ConfigurationError(
-                f"client= has no meaning for provider {provider.name!r}, which no openai client speaks to.",
-                hint="Leave it out; api_key= and base_url= do.",
-            )
-        self._client: _Client | None = None if client is None else _require_openai_client(client)
-        self._owns_client = client is None
-        if client is not None and (api_key is not None or base_url is not None):
-            raise ConfigurationError("client= brings its own key and base URL.", hint="Give them to your client.")
-        if client is None and server is None and not self._base_url:
+        self._sender: _HttpSender | _OpenAIClientSender | None = None
+        if client is not None:
+            self._sender = self._use_client(client, has_settings=api_key is not None or base_url is not None)
+        elif server is None and not self._base_url:
             variable = f", set {provider.base_url_variable}" if provider.base_url_variable else ""
             raise ConfigurationError(
                 f"Provider {provider.name!r} needs an address.", hint=f"Pass base_url={variable} or pass client=."
             )
-        self._executor = ThreadPoolExecutor(max_connections, thread_name_prefix="swift-client")
         self._slots = asyncio.Semaphore(max_connections)
-        self._client_lock = asyncio.Lock()
+        self._sender_lock = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
@@ -110,7 +104,7 @@ class Transport:
         """Send one request and return the whole body of its reply.
 
         Raises:
-            SwiftClientError: and nothing else; a ConnectionFailedError holds what had ``received``.
+            SwiftClientError: and nothing else; a ConnectionFailedError has the bytes that arrived as ``received``.
         """
         limit = self._timeout if timeout is None else timeout
         parts: list[bytes] = []
@@ -118,10 +112,10 @@ class Transport:
         started = time.monotonic()
         async with self._slots:
             try:
-                client = await self._get_client()
-                async with asyncio.timeout(limit), aclosing(self._chunks(client, request, limit)) as chunks:
+                sender = await self._get_sender()
+                async with asyncio.timeout(limit), aclosing(sender.chunks(request, limit)) as chunks:
                     async for chunk in chunks:
-                        parts.append(chunk)  # noqa: PERF401 - a broken reply must leave what came
+                        parts.append(chunk)  # noqa: PERF401 - a broken reply must leave what has arrived
             except Exception as error:
                 problem = self._translate_error(error, sum(map(len, parts)))
         body = b"".join(parts)
@@ -133,6 +127,7 @@ class Transport:
             self.provider.name, request.n, len(body), time.monotonic() - started,
             f", {type(problem).__name__}" if problem else "",
         )  # fmt: skip
+        # Raised here and not in the except block: the original exception holds the request, and with it the key.
         if problem:
             raise problem
         return body
@@ -140,23 +135,24 @@ class Transport:
     def stream(
         self, request: Request, *, timeout: float | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Send one request and give the reply's bytes as they come; leaving the block closes the connection.
+        """Send one request and yield the reply's bytes as they arrive; leaving the block closes the connection.
 
-        The connection opens with the first chunk that is asked for. Errors as in :meth:`send`.
+        The connection opens when the first chunk is read. Errors as in :meth:`send`.
         """
         return self._stream(request, self._timeout if timeout is None else timeout)
 
     async def aclose(self) -> None:
-        """Close what this Transport opened: never the caller's client."""
-        if self._owns_client and self._client is not None:
-            client, self._client = self._client, None
-            await client.close()  # type: ignore[misc]  # an own client is always an async one
+        """Close everything this Transport opened, but never the caller's client."""
+        sender = self._sender
+        if isinstance(sender, _HttpSender):
+            self._sender = None
+        if sender is not None:
+            await sender.aclose()
         if self._server is not None:
             try:
                 await asyncio.to_thread(self._server.close)
-            except RuntimeError:  # the interpreter is exiting and starts no thread any more
+            except RuntimeError:  # the interpreter is exiting and starts no more threads
                 self._server.close()
-        self._executor.shutdown(wait=False, cancel_futures=True)
 
     @asynccontextmanager
     async def _stream(self, request: Request, limit: float) -> AsyncGenerator[AsyncIterator[bytes]]:
@@ -165,57 +161,150 @@ class Transport:
 
     async def _stream_chunks(self, request: Request, limit: float) -> AsyncGenerator[bytes]:
         problem: SwiftClientError | None = None
-        arrived = 0
+        bytes_received = 0
         try:
-            client = await self._get_client()
-            async with aclosing(self._chunks(client, request, limit)) as chunks:
+            sender = await self._get_sender()
+            async with aclosing(sender.chunks(request, limit)) as chunks:
                 while True:
                     async with asyncio.timeout(limit):
                         chunk = await anext(chunks, None)
                     if chunk is None:
                         return
-                    arrived += len(chunk)
+                    bytes_received += len(chunk)
                     yield chunk
         except Exception as error:
-            problem = self._translate_error(error, arrived)
+            problem = self._translate_error(error, bytes_received)
         if problem:
             raise problem
 
     def _translate_error(self, error: Exception, bytes_received: int) -> SwiftClientError:
-        if headers := getattr(getattr(error, "response", None), "headers", None):  # the openai client's
+        if headers := getattr(getattr(error, "response", None), "headers", None):  # raised by an openai client
             self._on_headers(headers)
-        return error_from_exception(
-            error,
-            self.provider,
-            bytes_received=bytes_received,
-            secrets=[*self._key.recent_keys, str(getattr(self._client, "api_key", ""))],
-        )
+        secrets = [*self._key.recent_keys]
+        if isinstance(self._sender, _OpenAIClientSender):
+            secrets.append(self._sender.api_key)
+        return error_from_exception(error, self.provider, bytes_received=bytes_received, secrets=secrets)
 
-    async def _chunks(self, client: _Client, request: Request, limit: float) -> AsyncGenerator[bytes]:
+    def _use_client(self, client: object, *, has_settings: bool) -> _OpenAIClientSender:
+        if not self.provider.openai_family:
+            raise ConfigurationError(
+                f"client= cannot be used with provider {self.provider.name!r}: it does not speak OpenAI's API.",
+                hint="Leave client= out and pass api_key= and base_url=.",
+            )
+        sender = _OpenAIClientSender(_require_openai_client(client), self._max_connections, self._on_headers)
+        if has_settings:
+            raise ConfigurationError("client= brings its own key and base URL.", hint="Give them to your client.")
+        return sender
+
+    async def _get_sender(self) -> _HttpSender | _OpenAIClientSender:
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if loop is not self._loop:
+            raise ConfigurationError("This Transport belongs to another event loop.", hint="Make one per loop.")
+        if self._sender is None:
+            async with self._sender_lock:
+                if self._sender is None:
+                    # Importing httpx2 and reading the trust store take a while: not on the event loop.
+                    self._sender = await asyncio.to_thread(self._open_sender)
+        return self._sender
+
+    def _open_sender(self) -> _HttpSender:
         import httpx2
 
-        timeout = httpx2.Timeout(limit, connect=min(limit, _CONNECT_SECONDS))
-        if isinstance(client, HttpClient):
-            async with aclosing(client.stream_bytes(request, timeout)) as chunks:
+        # httpx2 imports this with the first connection, on the event loop, which would block for 0.1 s. The module is
+        # internal to anyio: if it moves, the first call is only slower.
+        with suppress(ImportError):
+            importlib.import_module("anyio._backends._asyncio")
+        base_url = self._server.start() if self._server else str(self._base_url)
+        limits = httpx2.Limits(max_connections=self._max_connections, max_keepalive_connections=self._max_connections)
+        http = httpx2.AsyncClient(
+            limits=limits,
+            # A redirect could drop the body or send the prompt elsewhere. A proxy is never used for loopback.
+            follow_redirects=False,
+            mounts=dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]")),
+        )
+        return _HttpSender(self.provider, base_url, self._key, http, self._on_headers)
+
+
+class _HttpSender:
+    """Sends requests with this Transport's own httpx2 client."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        base_url: str,
+        key: ApiKeySource,
+        http: httpx2.AsyncClient,
+        on_headers: HeadersCallback,
+    ) -> None:
+        self._provider, self._base_url, self._key = provider, base_url.rstrip("/"), key
+        self._http, self._on_headers = http, on_headers
+
+    async def chunks(self, request: Request, timeout: float) -> AsyncGenerator[bytes]:
+        """Send one request and yield the bytes of its reply; raise ProviderError unless the status is 2xx."""
+        import httpx2
+
+        content: dict[str, Any] = {}
+        if request.upload:
+            content = {"data": dict(request.body), "files": {"file": (*request.upload, "application/jsonl")}}
+        elif request.method == "POST":
+            content = {"json": dict(request.body)}
+        response_context = self._http.stream(
+            request.method,
+            self._base_url + request.path,
+            headers=_build_headers(self._provider, await self._key.read()),
+            timeout=httpx2.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT)),
+            **content,
+        )
+        async with response_context as response:
+            self._on_headers(response.headers)
+            if not response.is_success:
+                body = await response.aread()
+                raise error_from_response(
+                    response.status_code, dict(response.headers), body, self._provider, secrets=self._key.recent_keys
+                )
+            async with aclosing(response.aiter_bytes()) as chunks:
                 async for chunk in chunks:
                     yield chunk
-            return
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+
+class _OpenAIClientSender:
+    """Sends requests with the caller's openai client, which is never changed, copied or closed."""
+
+    def __init__(
+        self, client: openai.AsyncOpenAI | openai.OpenAI, max_connections: int, on_headers: HeadersCallback
+    ) -> None:
+        self._client, self._on_headers = client, on_headers
+        self._executor = ThreadPoolExecutor(max_connections, thread_name_prefix="swift-client")
+
+    @property
+    def api_key(self) -> str:
+        """The client's key, to remove it from messages."""
+        return str(self._client.api_key)
+
+    async def chunks(self, request: Request, timeout: float) -> AsyncGenerator[bytes]:
+        """Send one request and yield the bytes of its reply. Raises whatever the client raises."""
         import openai
 
         options: Any = {
-            "max_retries": 0,  # sampling retries, with its own deadline and rules
-            "timeout": timeout,
-            "security": {"bearer_auth": True},  # not the administrator's key, which the SDK reads from the environment
+            "max_retries": 0,  # sampling/retry.py retries, with its own deadline and rules
+            "timeout": openai.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT)),
+            "security": {"bearer_auth": True},  # not the administrator's key, which openai 3 reads from the environment
         }
-        # stream=True with this cast_to is the SDK's way to hand over the HTTP response as it is, unread.
-        call: Any = {"options": options, "stream": True, "cast_to": httpx2.Response}
+        # With stream=True and this cast_to the client returns the HTTP response as it is, unread: building its own
+        # objects would take 2 s for a reply of 13 MB.
+        call: Any = {"options": options, "stream": True, "cast_to": _http_response_type()}
         if request.method == "POST":
             call["body"] = dict(request.body)
         if request.upload:
             call["files"] = {"file": (*request.upload, "application/jsonl")}
             options["headers"] = {"Content-Type": "multipart/form-data"}
-        send: Any = client.post if request.method == "POST" else client.get
-        if isinstance(client, openai.AsyncOpenAI):
+        send: Any = self._client.post if request.method == "POST" else self._client.get
+        if isinstance(self._client, openai.AsyncOpenAI):
             response = await send(request.path, stream_cls=openai.AsyncStream[Any], **call)
             try:
                 self._on_headers(response.headers)
@@ -227,11 +316,15 @@ class Transport:
             response = await self._run_in_thread(send, request.path, stream_cls=openai.Stream[Any], **call)
             try:
                 self._on_headers(response.headers)
-                parts = response.iter_bytes()
-                while chunk := await self._run_in_thread(next, parts, b""):
+                chunks = response.iter_bytes()
+                while chunk := await self._run_in_thread(next, chunks, b""):
                     yield chunk
             finally:
                 self._executor.submit(response.close)
+
+    async def aclose(self) -> None:
+        """End the threads."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _run_in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         job = self._executor.submit(function, *args, **kwargs)
@@ -241,46 +334,19 @@ class Transport:
             job.add_done_callback(_close_result)
             raise
 
-    async def _get_client(self) -> _Client:
-        loop = asyncio.get_running_loop()
-        self._loop = self._loop or loop
-        if loop is not self._loop:
-            raise ConfigurationError("This Transport belongs to another event loop.", hint="Make one for each loop.")
-        if self._client is None:
-            async with self._client_lock:
-                if self._client is None:
-                    # Importing openai and reading the trust store take over a second: not on the loop.
-                    self._client = await asyncio.to_thread(self._open_client)
-        return self._client
 
-    def _open_client(self) -> openai.AsyncOpenAI | HttpClient:
-        import httpx2
-
-        # httpx2 loads it with the first connection, on the loop, which would stand still for 0.1 s. The name is anyio's
-        # own business: where it moves, the first call is only slower.
-        with suppress(ImportError):
-            importlib.import_module("anyio._backends._asyncio")
-        base_url = self._server.start() if self._server else str(self._base_url)
-        limits = httpx2.Limits(max_connections=self._max_connections, max_keepalive_connections=self._max_connections)
-        http = httpx2.AsyncClient(
-            limits=limits,
-            # A redirect would drop the body or carry the prompt elsewhere; a proxy has no business on loopback.
-            follow_redirects=False,
-            mounts=dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]")),
-        )
-        if not self.provider.openai_family:
-            return HttpClient(self.provider, base_url, self._key, http, on_headers=self._on_headers)
-        import openai
-
-        client = openai.AsyncOpenAI(api_key=self._key.read, base_url=base_url, http_client=http)
-        if self.provider.key_variable != "OPENAI_API_KEY":
-            # The SDK reads these from the environment; they are nobody's business but OpenAI's.
-            client.organization = client.project = None
-        return client
+def _build_headers(provider: Provider, key: str) -> dict[str, str]:
+    headers = {"accept": "application/json", **provider.headers}
+    headers[provider.key_header] = f"Bearer {key}" if provider.key_header == "authorization" else key
+    if provider.key_variable == "OPENAI_API_KEY":
+        # OpenAI's client reads these variables too; they are not sent to any other vendor.
+        variables = {"openai-organization": "OPENAI_ORG_ID", "openai-project": "OPENAI_PROJECT_ID"}
+        headers |= {name: value for name, variable in variables.items() if (value := os.environ.get(variable))}
+    return headers
 
 
 def _ignore_headers(headers: Mapping[str, str]) -> None:
-    """Nobody wants to know."""
+    """Do nothing."""
 
 
 def _require_openai_client(client: object) -> openai.AsyncOpenAI | openai.OpenAI:
@@ -289,12 +355,21 @@ def _require_openai_client(client: object) -> openai.AsyncOpenAI | openai.OpenAI
     if not isinstance(client, (openai.AsyncOpenAI, openai.OpenAI)):
         raise ConfigurationError(
             f"client= takes an openai client (OpenAI, AsyncOpenAI or their Azure kinds), not {type(client).__name__}.",
-            hint="An object of your own goes to provider=; see swift_client.adapters.custom.",
+            hint="Pass an object of your own as provider=; see swift_client.adapters.providers.custom.",
         )
     return client
 
 
+def _http_response_type() -> type[Any]:
+    """Return the response class of the HTTP library under openai: httpx2 since openai 3, httpx before."""
+    import openai
+
+    library = "httpx2" if int(openai.__version__.partition(".")[0]) >= 3 else "httpx"
+    response_type: type[Any] = importlib.import_module(library).Response
+    return response_type
+
+
 def _close_result(job: Future[Any]) -> None:
-    """Close the response that arrived after nobody waited for it."""
+    """Close a response that arrived after its request was cancelled."""
     if not job.cancelled() and job.exception() is None and hasattr(job.result(), "close"):
         job.result().close()
