@@ -77,7 +77,7 @@ def clean(
     """
     if _above_zero(chosen_logprobs) or _above_zero(listed_logprobs):
         raise UnusableLogprobs("its numbers lie above zero: raw logits, not logprobs")
-    hidden = _is_hidden(chosen_logprobs)
+    hidden = ~((chosen_logprobs > SENTINEL) & (chosen_logprobs < np.inf))  # a comparison with NaN is False
     top, positions = _to_matrix(listed_logprobs, counts)
     if len(chosen_logprobs) and (hidden.all() or not chosen_logprobs.any()) and not (top > -np.inf).any():
         # LM Studio fills in 0 where logprobs were not asked for, xinference null.
@@ -135,10 +135,6 @@ def token_id(token: bytes) -> int:
     return zlib.crc32(token) or 1
 
 
-def _is_hidden(values: F64) -> Bool:
-    return ~((values > SENTINEL) & (values < np.inf))  # a comparison with NaN is False
-
-
 def _above_zero(values: F64) -> bool:
     return bool(((values > ROUNDING_TOLERANCE) & (values < np.inf)).any())
 
@@ -155,7 +151,7 @@ def _to_matrix(listed_logprobs: F64, counts: IndexArray) -> tuple[F64, IndexArra
         positions = np.full(inside.shape, -1, np.intp)
         top[inside] = listed_logprobs
         positions[inside] = np.arange(len(listed_logprobs))
-    hidden = _is_hidden(top)
+    hidden = ~((top > SENTINEL) & (top < np.inf))  # a comparison with NaN is False
     positions[hidden] = -1
     return np.where(hidden, -np.inf, np.minimum(top, 0.0)), positions
 

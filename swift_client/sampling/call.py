@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,8 +59,10 @@ class Call:
         """Whether a request has gone out."""
         return self._attempts > 0
 
-    async def run(self) -> CallResult:
+    async def run(self, on_arrival: Callable[[CallResult], None] | None = None) -> CallResult:
         """Make the call. Errors of ours become a Failure, and only this call's completions are lost.
+
+        ``on_arrival`` is called with a result that has completions, unless its stream was closed on purpose.
 
         Raises:
             LogprobsUnavailableError: logprobs are a must, and no call of this draw has brought any.
@@ -85,6 +87,8 @@ class Call:
         if outcome.failure:
             self._emit("failure", f"lost {outcome.failure.lost} completions", error=outcome.failure.error)
         self._state.has_completions |= bool(outcome.completions)
+        if on_arrival and outcome.completions and not outcome.closed_early:
+            on_arrival(outcome)
         return outcome
 
     def _failure_result(self, error: SwiftClientError) -> CallResult:

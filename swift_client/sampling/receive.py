@@ -7,7 +7,7 @@ and are never lost with the rest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+import types
 from dataclasses import replace
 
 from swift_client.adapters import Reply, Request
@@ -34,9 +34,9 @@ async def receive_full(
         tokens = sum(len(completion.tokens) for completion in data)
         return Reply(completions=tuple(data), usage=Usage(completion_tokens=tokens, estimated=True)), None
     try:
-        return await _decode_cooperatively(
-            context.codec.parse_steps(data, top_logprobs=k, token_ids=context.token_ids)
-        ), broken
+        # The codec yields after each choice: awaited, it lets the event loop do its other work in between.
+        decode = types.coroutine(context.codec.parse_steps)
+        return await decode(data, top_logprobs=k, token_ids=context.token_ids), broken
     except ResponseDecodeError as error:
         raise broken or error from None
 
@@ -56,14 +56,14 @@ async def receive_stream(
         async with state.within_deadline(), context.transport.stream(request) as chunks:
             async for chunk in chunks:
                 assembler.feed(chunk)
-                if trace and (piece := assembler.fresh()) and trace.below_threshold(piece) and not assembler.ended:
+                if trace and (piece := assembler.take_new_tokens()) and trace.below_threshold(piece) and not assembler.finished:
                     closed = True
                     break
                 await asyncio.sleep(0)
     except (ConnectionFailedError, RequestTimeoutError, ResponseDecodeError) as error:
         broken = error
     try:
-        reply = await _decode_cooperatively(assembler.close_steps())
+        reply: Reply = await types.coroutine(assembler.close_steps)()
     except ResponseDecodeError as error:
         raise broken or error from None
     if closed and state.abort_monitor:
@@ -76,14 +76,3 @@ async def receive_stream(
     if not ended:
         raise broken
     return replace(reply, completions=ended), broken
-
-
-async def _decode_cooperatively(steps: Generator[None, None, Reply]) -> Reply:
-    """Decode choice by choice, and let the event loop do its other work in between."""
-    while True:
-        await asyncio.sleep(0)
-        try:
-            next(steps)
-        except StopIteration as done:
-            reply: Reply = done.value
-            return reply

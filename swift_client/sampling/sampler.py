@@ -201,14 +201,7 @@ async def _run_calls(
     should_stop: Callable[[Sequence[CallResult]], Awaitable[bool]] | None = None,
 ) -> _WaveResult:
     """Make the calls at once; leave none behind when one of them, the caller, or ``satisfied`` puts an end to it."""
-
-    async def place(call: Call) -> CallResult:
-        outcome = await call.run()
-        if on_arrival and outcome.completions and not outcome.closed_early:
-            on_arrival(outcome)
-        return outcome
-
-    tasks = {asyncio.create_task(place(call)): call for call in calls}
+    tasks = {asyncio.create_task(call.run(on_arrival)): call for call in calls}
     pending, over = set(tasks), False
     try:
         while pending and not over:

@@ -10,6 +10,7 @@ from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from swift_client.adapters.codecs.openai_chat.response import read_body
 from swift_client.adapters.codecs.openai_chat.stream import StreamAssembler
 from swift_client.adapters.codecs.reply import run_steps
 from swift_client.adapters.providers.provider import Provider, Reply, Request
@@ -73,4 +74,6 @@ def parse_steps(
         ResponseDecodeError: the bytes are no chat completion, and hold no whole choice.
         ProviderError: the 200 holds an error object instead of choices.
     """
+    if data.startswith(b"{"):  # one JSON document, which needs no assembler
+        return read_body(data, top_logprobs=top_logprobs, token_ids=token_ids, echo=echo)
     return StreamAssembler(top_logprobs=top_logprobs, token_ids=token_ids, echo=echo).parse_steps(data)
