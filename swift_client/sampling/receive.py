@@ -56,7 +56,12 @@ async def receive_stream(
         async with state.within_deadline(), context.transport.stream(request) as chunks:
             async for chunk in chunks:
                 assembler.feed(chunk)
-                if trace and (piece := assembler.take_new_tokens()) and trace.below_threshold(piece) and not assembler.finished:
+                if (
+                    trace
+                    and (piece := assembler.take_new_tokens())
+                    and trace.below_threshold(piece)
+                    and not assembler.finished
+                ):
                     closed = True
                     break
                 await asyncio.sleep(0)
