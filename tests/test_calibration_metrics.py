@@ -9,8 +9,7 @@ import pytest
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
-from swift_client.training.calibration_metrics import reliability
-from swift_client.training.metrics import brier, expected_calibration_error, pooled_auroc
+from swift_client.training.metrics import brier, expected_calibration_error, pooled_auroc, reliability
 
 
 def drawn(seed: int, size: int = 900) -> tuple[np.ndarray, np.ndarray]:

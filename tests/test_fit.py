@@ -92,7 +92,7 @@ def test_the_swift_recipe_is_the_papers_equations_written_out_in_plain_torch() -
         """R = Σ g·r / max(Σ g, ε) for one completion after the other."""
         result = []
         for i in range(len(matrix.labels)):  # type: ignore[attr-defined]
-            rows = matrix.values[matrix.first[i] :][: matrix.lengths[i]]  # type: ignore[attr-defined]
+            rows = matrix.values[matrix.first_rows[i] :][: matrix.lengths[i]]  # type: ignore[attr-defined]
             fused = linear(torch.tensor(np.asarray(rows, np.float64)))
             gates, reward = torch.sigmoid(fused[:, 0]), fused[:, 1]
             result.append((gates * reward).sum() / gates.sum().clamp(min=1e-8))
@@ -251,7 +251,7 @@ def with_a_nan() -> list[Group]:
         (lambda: GROUPS[:2], "fell to"),
         (with_labels(1.0), "are right, so there is nothing to tell apart"),
         (with_labels(0.0), "are wrong, so there is nothing to tell apart"),
-        (with_labels(np.nan), "No whole completion has a label"),
+        (with_labels(np.nan), "No finished completion has a label"),
         (lambda: GROUPS[:20] + graded_groups(20, k=3, seed=5), "list fewer than 8 alternatives"),
         (with_a_nan, "logprob that is NaN"),
         (

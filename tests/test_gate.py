@@ -25,10 +25,10 @@ from swift_client.training.metrics import (
     bootstrap_auroc,
     brier,
     expected_calibration_error,
+    measure_usefulness,
     pooled_auroc,
     within_question_auroc,
 )
-from swift_client.training.usefulness import measure_usefulness
 from swift_client.types import Completion
 
 

@@ -39,7 +39,7 @@ from swift_client.report.page import render_page
 from swift_client.report.token_heatmap import MAX_SHOWN_TOKENS, weigh_tokens
 from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.training import Estimate, Evaluation, Group, report
-from swift_client.training.calibration_metrics import Reliability
+from swift_client.training.metrics import Reliability
 from swift_client.types import Completion, Usage
 
 from .graded import WORDS, graded_groups

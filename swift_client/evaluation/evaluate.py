@@ -24,7 +24,7 @@ from swift_client.evaluation.methods import METHODS, NO_SCORE, Agreement, method
 from swift_client.evaluation.pools import Pool, QuestionScorer, build_pool, head_scorer, label_free_scorers
 from swift_client.evaluation.result import Evaluation
 from swift_client.models import AnyHead, HeadArtifact, HiddenHead
-from swift_client.training.calibration_metrics import reliability
+from swift_client.training.metrics import reliability
 
 NS = (1, 2, 4, 8, 16)
 PARTS = ("train", "validation", "test")

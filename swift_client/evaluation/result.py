@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from swift_client.training.calibration_metrics import Reliability
+from swift_client.training.metrics import Reliability
 
 
 @dataclass(frozen=True)

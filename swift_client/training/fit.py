@@ -1,10 +1,11 @@
-"""From graded completions to a head: read, train, calibrate, judge."""
+"""Fitting of a head on graded completions: features, training, calibration and the usefulness test."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from swift_client.dataset.question_samples import Group
 from swift_client.dataset.splits import Split
 from swift_client.errors import ConfigurationError
 from swift_client.features.segments import F64, I64
-from swift_client.models import AnyHead
+from swift_client.models import AnyHead, Calibration
 from swift_client.scoring.out_of_distribution import QUANTILE, distances
 from swift_client.store import StateLayout
 from swift_client.training.calibration import calibrate
@@ -23,43 +24,44 @@ from swift_client.training.export_head import build_hidden_head, build_logprob_h
 from swift_client.training.feature_matrix import FeatureMatrix
 from swift_client.training.folds import Dataset, EmptyPartError, FoldedDataset, read_groups
 from swift_client.training.metrics import (
+    UsefulnessTest,
     brier,
     expected_calibration_error,
+    json_number,
+    measure_usefulness,
     pooled_auroc,
     within_question_auroc,
 )
 from swift_client.training.network import Network
 from swift_client.training.optimize import Epoch, network_scores, train
 from swift_client.training.recipes import Recipe, recipe_of
-from swift_client.training.usefulness import UsefulnessTest, json_number, measure_usefulness
 
 ProgressCallback = Callable[[str, int], None]
-"""Called with "questions" and how many were read, then with "epochs" and how many were trained."""
-
+"""Called with "questions" and the number read, then with "epochs" and the number trained."""
 
 MAX_IDENTITY_TOKENS = 300_000
-"""Training tokens above which identities are not tried: 128 or 256 columns a token would take minutes, not seconds."""
+"""Training tokens above which identities are not tried: 128 or 256 columns per token would take minutes."""
 MIN_IDENTITY_GAIN = 0.01
-"""Within-question AUROC on validation that identities must bring to be kept."""
+"""Gain in within-question AUROC on validation required to keep identities."""
 MIN_VALIDATION_COMPLETIONS = 5000
-"""Validation completions from which the head's own validation questions alone say enough about it."""
+"""Validation completions above which cross-validation is not needed to judge a head."""
 MIN_OOD_COMPLETIONS = 200
-"""Validation completions that it takes to say how far a head reaches."""
+"""Validation completions required to estimate the out-of-distribution threshold from them."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainResult:
-    """A head and how it came about."""
+    """A trained head with its training history and its metrics."""
 
     artifact: AnyHead
     history: tuple[Epoch, ...]
     metrics: dict[str, float | None]
-    """On held-out completions: within_question_auroc, pooled_auroc, brier, ece; None where undefined."""
+    """On held-out completions: within_question_auroc, pooled_auroc, brier, ece; None if undefined."""
     usefulness: UsefulnessTest
 
     @property
     def verdict(self) -> str:
-        """Whether the head may weigh votes."""
+        """The usefulness test in words, as stored in the head."""
         return self.usefulness.verdict
 
 
@@ -78,91 +80,66 @@ def fit(
     licence: str = "unknown",
     progress: ProgressCallback = lambda stage, done: None,
 ) -> TrainResult:
-    """Train a head on graded questions that ``provider`` and ``model`` answered; the same input gives the same head.
+    """Train, calibrate and test a head on graded questions. The same input gives the same head.
 
-    ``groups`` is read question by question, once, or twice where identities are tried. ``answer`` is how answers are
-    compared for agreement. ``split`` keeps its test questions out. Calibration and gate rest on completions that
-    nothing was chosen by: where validation completions are few, further heads are trained, each without one fold of the
-    split, which it then scores. ``device`` is torch's name, or "auto": a GPU where there is one. ``k`` reads that many
-    alternatives a token and no more. A recipe that reads hidden states needs
-    ``layout``, which says what their columns are, and makes a :class:`HiddenHead`. Raises ConfigurationError for
-    questions that no head can be trained on.
+    Args:
+        groups: questions with graded completions; read once, or twice if token identities are tried.
+        provider: provider of the completions.
+        model: model of the completions.
+        answer: how answers are compared for agreement.
+        recipe: a row of RECIPES, by name or changed.
+        split: shares of the questions; its test questions are never used.
+        seed: seed of the initial weights, the order of questions and the subsampling.
+        device: torch's name, or "auto" for a GPU if there is one.
+        k: alternatives per token to read; None reads all that are listed.
+        layout: columns of the captured hidden states, for a recipe that reads them.
+        licence: licence of the head, stored in its file.
+        progress: called with a stage and the number done.
+
+    Raises:
+        ConfigurationError: no head can be trained on these questions, or an argument is wrong.
     """
-    name, row = (recipe, recipe_of(recipe)) if isinstance(recipe, str) else ("custom", recipe)
-    split = split or Split()
-    place = _resolve_device(device)
-    again = list(groups) if iter(groups) is groups else groups
-
-    def readings(row: Recipe) -> FoldedDataset:
-        return read_groups(
-            again,
-            recipe=row,
-            split=split,
-            answer=answer,
-            k=k,
-            seed=seed,
-            progress=lambda done: progress("questions", done),
-        )
-
-    def attempt(row: Recipe, known: FoldedDataset, held: int | None = None) -> _Attempt:
-        data = known.dataset(held)
-        network, history = train(data, row, seed=seed, device=place, progress=lambda done: progress("epochs", done))
-        return _Attempt(row, data, network, history)
-
-    known = readings(row)
-    chosen = attempt(row, known)
-    identity = [name for name in row.identity if name != "alternatives_hash" or chosen.data.has_top_ids]
-    if identity and chosen.data.train.lengths.sum() <= MAX_IDENTITY_TOKENS:
-        wider = replace(row, features=(*row.features, *identity))
-        named = attempt(wider, both := readings(wider))
-        if named.auroc > chosen.auroc + MIN_IDENTITY_GAIN:
-            chosen, known = named, both
-    row, data, network, history = chosen
-    attempts = [chosen]
-    if len(data.validation.labels) < MIN_VALIDATION_COMPLETIONS:
-        attempts = []
-        for held in range(split.folds):
-            # Few questions may leave a fold without any.
-            with suppress(EmptyPartError):
-                attempts.append(attempt(row, known, held))
-    unseen = _UnseenScores.from_attempts(attempts or [chosen])
+    recipe_name, base_recipe = (recipe, recipe_of(recipe)) if isinstance(recipe, str) else ("custom", recipe)
+    run = _Run(
+        groups=list(groups) if iter(groups) is groups else groups,
+        split=split or Split(),
+        answer=answer,
+        k=k,
+        seed=seed,
+        device=_resolve_device(device),
+        progress=progress,
+    )
+    final, dataset = run.choose_features(base_recipe)
+    folds = run.cross_validate(final, dataset)
+    # Calibration and test use only completions that no weight was fitted to and no epoch chosen by, if folds exist.
+    unseen = _UnseenScores.from_networks(folds or [final])
     calibration = calibrate(unseen.scores, unseen.labels)
-    probabilities = calibration(unseen.scores)
-    judged = measure_usefulness(unseen.scores_without_agreement, unseen.labels, unseen.question, seed=seed)
-    metrics = {
-        "within_question_auroc": json_number(within_question_auroc(unseen.scores, unseen.labels, unseen.question)),
-        "pooled_auroc": json_number(pooled_auroc(unseen.scores, unseen.labels)),
-        "brier": json_number(brier(probabilities, unseen.labels)),
-        "ece": json_number(expected_calibration_error(probabilities, unseen.labels)),
-    }
-    training: dict[str, Any] = {
-        "recipe": name,
+    metrics = _measure(unseen, calibration)
+    usefulness = measure_usefulness(unseen.scores_without_agreement, unseen.labels, unseen.question, seed=seed)
+    training = {
+        "recipe": recipe_name,
         "seed": seed,
-        "split": asdict(split),
+        "split": asdict(run.split),
         "answer": answer if isinstance(answer, str) else None if answer is None else "custom",
-        "questions": data.question_counts,
-        "completions": data.completion_counts,
-        "unlabelled": known.n_unlabelled,
-        "folds": len(attempts),
-        "epochs": len(history),
-        "best_epoch": 1 + int(np.argmin([epoch.validation_loss for epoch in history])),
+        "questions": final.data.question_counts,
+        "completions": final.data.completion_counts,
+        "unlabelled": dataset.n_unlabelled,
+        "folds": len(folds),
+        "epochs": len(final.history),
+        "best_epoch": 1 + int(np.argmin([epoch.validation_loss for epoch in final.history])),
         "validation": metrics,
-        "gate": judged.to_dict(),
-        "verdict": judged.verdict,
-        "reach": _ood_distance(chosen),
+        "gate": usefulness.to_dict(),
+        "verdict": usefulness.verdict,
+        "reach": _ood_distance(final),
     }
-    facts: dict[str, Any] = {"calibration": calibration, "training": training, "licence": licence}
-    if row.states is None:
-        artifact: AnyHead = build_logprob_head(network, row, data, provider=provider, model=model, **facts)
-    elif layout is None:
-        raise ConfigurationError(f'The recipe "{name}" reads hidden states.', hint="Say with layout= what they are.")
-    else:
-        artifact = build_hidden_head(network, row, data, layout, provider=provider, model=model, **facts)
-    return TrainResult(artifact=artifact, history=history, metrics=metrics, usefulness=judged)
+    artifact = _export(
+        final, layout, provider=provider, model=model, calibration=calibration, training=training, licence=licence
+    )
+    return TrainResult(artifact=artifact, history=final.history, metrics=metrics, usefulness=usefulness)
 
 
-class _Attempt(NamedTuple):
-    """One trained network."""
+class _TrainedNetwork(NamedTuple):
+    """A network with the data that it was trained on."""
 
     recipe: Recipe
     data: Dataset
@@ -170,55 +147,136 @@ class _Attempt(NamedTuple):
     history: tuple[Epoch, ...]
 
     @property
-    def auroc(self) -> float:
-        """Within-question AUROC on validation; 0 where it is undefined."""
-        held = self.data.validation
-        scores = network_scores(self.network, held)
-        return float(np.nan_to_num(within_question_auroc(scores, held.labels, held.question)))
+    def validation_auroc(self) -> float:
+        """Within-question AUROC on validation; 0 if undefined."""
+        validation = self.data.validation
+        scores = network_scores(self.network, validation)
+        return float(np.nan_to_num(within_question_auroc(scores, validation.labels, validation.question)))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Run:
+    """The questions and settings that all networks of one call of :func:`fit` share."""
+
+    groups: Iterable[Group]
+    split: Split
+    answer: answers.Spec
+    k: int | None
+    seed: int
+    device: torch.device
+    progress: ProgressCallback
+
+    def build_features(self, recipe: Recipe) -> FoldedDataset:
+        """Read the questions and build the features of their completions."""
+        return read_groups(
+            self.groups,
+            recipe=recipe,
+            split=self.split,
+            answer=self.answer,
+            k=self.k,
+            seed=self.seed,
+            progress=partial(self.progress, "questions"),
+        )
+
+    def train(self, recipe: Recipe, dataset: FoldedDataset, held_out_fold: int | None = None) -> _TrainedNetwork:
+        """Train a network, without ``held_out_fold`` if given."""
+        data = dataset.dataset(held_out_fold)
+        network, history = train(
+            data, recipe, seed=self.seed, device=self.device, progress=partial(self.progress, "epochs")
+        )
+        return _TrainedNetwork(recipe, data, network, history)
+
+    def choose_features(self, recipe: Recipe) -> tuple[_TrainedNetwork, FoldedDataset]:
+        """Train the final network, with token identities if they help on validation."""
+        dataset = self.build_features(recipe)
+        base = self.train(recipe, dataset)
+        identity = [name for name in recipe.identity if name != "alternatives_hash" or base.data.has_top_ids]
+        if not identity or base.data.train.lengths.sum() > MAX_IDENTITY_TOKENS:
+            return base, dataset
+        extended_recipe = replace(recipe, features=(*recipe.features, *identity))
+        extended_dataset = self.build_features(extended_recipe)
+        extended = self.train(extended_recipe, extended_dataset)
+        if extended.validation_auroc > base.validation_auroc + MIN_IDENTITY_GAIN:
+            return extended, extended_dataset
+        return base, dataset
+
+    def cross_validate(self, final: _TrainedNetwork, dataset: FoldedDataset) -> list[_TrainedNetwork]:
+        """Train one network per fold without that fold; the final one stands alone if validation is large."""
+        if len(final.data.validation.labels) >= MIN_VALIDATION_COMPLETIONS:
+            return [final]
+        networks = []
+        for fold in range(self.split.folds):
+            # With few questions a fold may be empty.
+            with suppress(EmptyPartError):
+                networks.append(self.train(final.recipe, dataset, fold))
+        return networks
 
 
 class _UnseenScores(NamedTuple):
-    """Completions scored by networks that learned nothing from their questions."""
+    """Scores of completions by networks that were not trained on their questions."""
 
     scores: F64
     scores_without_agreement: F64
-    """The scores without what agreement added: majority knows that much without a head."""
+    """Scores less the contribution of agreement, which majority vote knows without a head."""
     labels: F64
     question: I64
 
     @classmethod
-    def from_attempts(cls, attempts: Sequence[_Attempt]) -> _UnseenScores:
-        """Join the folds that networks were trained without, or validation questions where none was set aside."""
-        parts = [each.data.held_out or each.data.validation for each in attempts]
-        scores = [network_scores(each.network, part) for each, part in zip(attempts, parts, strict=True)]
-        added = [_agreement_contribution(each, part) for each, part in zip(attempts, parts, strict=True)]
-        before = np.cumsum([0, *(int(part.question[-1]) + 1 for part in parts)])
+    def from_networks(cls, networks: Sequence[_TrainedNetwork]) -> _UnseenScores:
+        """Score each network's held-out fold, or its validation questions if it has none."""
+        parts = [network.data.held_out or network.data.validation for network in networks]
+        scores = [network_scores(trained.network, part) for trained, part in zip(networks, parts, strict=True)]
+        agreement = [_agreement_contribution(trained, part) for trained, part in zip(networks, parts, strict=True)]
+        # Questions are numbered from 0 in each part.
+        first_numbers = np.cumsum([0, *(int(part.question[-1]) + 1 for part in parts[:-1])])
         return cls(
             np.concatenate(scores),
-            np.concatenate(scores) - np.concatenate(added),
+            np.concatenate(scores) - np.concatenate(agreement),
             np.concatenate([part.labels for part in parts]),
-            np.concatenate([part.question + first for part, first in zip(parts, before, strict=False)]),
+            np.concatenate([part.question + first for part, first in zip(parts, first_numbers, strict=True)]),
         )
 
 
-def _ood_distance(attempt: _Attempt) -> float | None:
-    """Return the distance that most validation completions lie within, or where those are few, training ones."""
-    data = attempt.data
-    known = data.validation if len(data.validation.labels) >= MIN_OOD_COMPLETIONS else data.train
-    _, response = attempt.network.export()
-    found = distances(response, attempt.recipe.terms, known.terms, width=data.k_max)
-    return None if found is None else float(np.quantile(found, QUANTILE))
+def _measure(unseen: _UnseenScores, calibration: Calibration) -> dict[str, float | None]:
+    probabilities = calibration(unseen.scores)
+    return {
+        "within_question_auroc": json_number(within_question_auroc(unseen.scores, unseen.labels, unseen.question)),
+        "pooled_auroc": json_number(pooled_auroc(unseen.scores, unseen.labels)),
+        "brier": json_number(brier(probabilities, unseen.labels)),
+        "ece": json_number(expected_calibration_error(probabilities, unseen.labels)),
+    }
 
 
-def _agreement_contribution(attempt: _Attempt, matrix: FeatureMatrix) -> F64:
-    """Return what the response term "agreement" adds to the scores, (N,)."""
-    terms = attempt.recipe.terms
+def _agreement_contribution(trained: _TrainedNetwork, matrix: FeatureMatrix) -> F64:
+    """Return the part of each score that the response term "agreement" adds, (N,)."""
+    terms = trained.recipe.terms
     if "agreement" not in terms:
         return np.zeros(len(matrix.labels))
     column = terms.index("agreement") - len(terms)
-    _, response = attempt.network.export()
-    added: F64 = response.weight[column] / response.standardizer.scale[column] * matrix.terms[:, column]
-    return added
+    _, response = trained.network.export()
+    contribution: F64 = response.weight[column] / response.standardizer.scale[column] * matrix.terms[:, column]
+    return contribution
+
+
+def _ood_distance(trained: _TrainedNetwork) -> float | None:
+    """Return the distance that most validation completions lie within; training ones if those are few."""
+    data = trained.data
+    matrix = data.validation if len(data.validation.labels) >= MIN_OOD_COMPLETIONS else data.train
+    _, response = trained.network.export()
+    values = distances(response, trained.recipe.terms, matrix.terms, width=data.k_max)
+    return None if values is None else float(np.quantile(values, QUANTILE))
+
+
+def _export(trained: _TrainedNetwork, layout: StateLayout | None, **facts: Any) -> AnyHead:
+    recipe, data, network, _ = trained
+    if recipe.states is None:
+        return build_logprob_head(network, recipe, data, **facts)
+    if layout is None:
+        raise ConfigurationError(
+            f'The recipe "{facts["training"]["recipe"]}" reads hidden states.',
+            hint="Describe their columns with layout=.",
+        )
+    return build_hidden_head(network, recipe, data, layout, **facts)
 
 
 def _resolve_device(name: str) -> torch.device:

@@ -1,10 +1,10 @@
-"""From graded questions to what training and validation see; everything that cannot be trained on is refused here."""
+"""Training data in folds. Questions that no head can be trained on are refused here."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, islice
 
 import numpy as np
@@ -17,91 +17,130 @@ from swift_client.errors import ConfigurationError
 from swift_client.features import THINKING_TERMS, listed_ranks
 from swift_client.features.segments import I64
 from swift_client.training.feature_matrix import FeatureMatrix, FeatureMatrixBuilder, subsample
+from swift_client.training.network import single_thread
 from swift_client.training.recipes import Recipe
-from swift_client.training.threads import single_thread
 
 MIN_ALTERNATIVES = 5
-"""Alternatives a token that a thinned question keeps at least: what the poorest provider with lists gives."""
+"""Alternatives per token that subsampling keeps at least: the shortest lists that providers return."""
 MAX_SHORT_LIST_SHARE = 0.01
-"""Share of completions that may list fewer alternatives than the others: replies of a token or two."""
+"""Share of completions that may list fewer alternatives than the others, such as replies of a token or two."""
 LOOKAHEAD = 64
-"""Questions read ahead to see how long the lists are."""
+"""Questions read ahead to find the length of the lists."""
+MORE_QUESTIONS = "Collect more questions: 50 are few, 500 are good."
 
 
 class EmptyPartError(ConfigurationError):
-    """No question fell to a part that needs some."""
+    """A part of the split has no question that can be learned from."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dataset:
-    """What one head is trained on."""
+    """The parts that one network is trained and tested on."""
 
     train: FeatureMatrix
     validation: FeatureMatrix
     held_out: FeatureMatrix | None
-    """The fold set aside."""
+    """The held-out fold, if there is one."""
     k_min: int
     k_max: int
     has_top_ids: bool
-    """Whether every completion learned from says which tokens its alternatives are."""
+    """True if every completion identifies the tokens of its alternatives."""
     question_counts: dict[str, int]
-    """Questions by part: train, validation, test."""
+    """Questions per part: train, validation, test."""
 
     @property
     def completion_counts(self) -> dict[str, int]:
-        """Completions by part, as they are and thinned."""
+        """Completions per part, subsampled ones included."""
         parts = {"train": self.train, "validation": self.validation, "held": self.held_out}
         return {part: len(matrix.labels) for part, matrix in parts.items() if matrix is not None}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FoldedDataset:
-    """What :func:`read` makes of the questions: all that heads on any folds of them need, read once."""
+    """The features of all questions with their folds, from which :meth:`dataset` selects parts."""
 
     split: Split
     matrix: FeatureMatrix
-    """All but the test questions, each as it is and, where the recipe says so, thinned."""
+    """All but the test questions, each whole and, if the recipe says so, also subsampled."""
     fold: I64
     """(Q,) fold of each question of the matrix."""
     is_subsampled: NDArray[np.bool_]
-    """(Q,) whether it is a thinned one."""
+    """(Q,) True for a subsampled question."""
     k_min: int
     k_max: int
     has_top_ids: bool
     question_counts: Counter[int | None]
-    """Questions by fold, None for test, those that nothing can be learned from too."""
+    """Questions per fold, None for test; questions without a trainable completion count too."""
     n_unlabelled: int
-    """Whole completions that could not be judged right or wrong: nothing is learned from them."""
+    """Complete completions that could not be graded; they are not learned from."""
 
     def dataset(self, held_out_fold: int | None = None) -> Dataset:
-        """Return the parts that train and validate, and with ``held`` that fold beside them.
+        """Select the parts for training and validation, and the held-out fold if given.
 
-        Raises EmptyPartError where one of them has no question that can be learned from.
+        Raises:
+            EmptyPartError: a part has no question that can be learned from.
         """
-        parts = [self.split.part_of(fold, held=held_out_fold) for fold in range(self.split.folds)]
-        questions: Counter[Part] = Counter()
+        part_of_fold = [self.split.part_of(fold, held=held_out_fold) for fold in range(self.split.folds)]
+        question_counts: Counter[Part] = Counter()
         for fold, count in self.question_counts.items():
-            questions[self.split.part_of(fold, held=held_out_fold)] += count
+            question_counts[self.split.part_of(fold, held=held_out_fold)] += count
 
-        def part(kind: Part) -> FeatureMatrix:
-            kept = np.array([each == kind for each in parts])[self.fold]
-            kept &= ~self.is_subsampled | (kind == "train")
-            if not kept.any():
+        def select(part: Part) -> FeatureMatrix:
+            mask = np.array([name == part for name in part_of_fold])[self.fold]
+            mask &= ~self.is_subsampled | (part == "train")
+            if not mask.any():
                 raise EmptyPartError(
-                    f"None of {questions.total()} questions that can be learned from fell to {kind}.",
-                    hint="Collect more questions: 50 are few, 500 are good.",
+                    f"None of {question_counts.total()} questions that can be learned from fell to {part}.",
+                    hint=MORE_QUESTIONS,
                 )
-            return self.matrix.select(kept)
+            return self.matrix.select(mask)
 
         return Dataset(
-            train=part("train"),
-            validation=part("validation"),
-            held_out=None if held_out_fold is None else part("held"),
+            train=select("train"),
+            validation=select("validation"),
+            held_out=None if held_out_fold is None else select("held"),
             k_min=self.k_min,
             k_max=self.k_max,
             has_top_ids=self.has_top_ids,
-            question_counts={kind: questions[kind] for kind in ("train", "validation", "test")},
+            question_counts={part: question_counts[part] for part in ("train", "validation", "test")},
         )
+
+
+@dataclass(kw_only=True)
+class _Counts:
+    """Counts over all questions, from which :meth:`require_trainable` refuses unusable ones."""
+
+    questions: Counter[int | None] = field(default_factory=Counter)
+    """Questions per fold."""
+    labels: Counter[float] = field(default_factory=Counter)
+    list_lengths: Counter[int] = field(default_factory=Counter)
+    """Trainable completions per number of listed alternatives."""
+    unlabelled: int = 0
+    has_tokens: bool = False
+    has_thinking: bool = False
+    has_top_ids: bool = True
+
+    def add(self, group: Group, *, fold: int | None, k_max: int) -> None:
+        """Count one question."""
+        self.questions[fold] += 1
+        for completion, label in zip(group.completions, group.labels, strict=True):
+            self.has_tokens |= bool(completion.tokens)
+            self.has_thinking |= completion.thinking is not None and bool(completion.thinking.tokens)
+            self.unlabelled += completion.complete and bool(np.isnan(label))
+        for index in trainable_indices(group):
+            self.labels[float(group.labels[index])] += 1
+            self.list_lengths[min(listed_ranks(group.completions[index]), k_max)] += 1
+            self.has_top_ids &= group.completions[index].top_ids is not None
+
+    def require_trainable(self, recipe: Recipe, k_max: int) -> None:
+        """Raise ConfigurationError if no head can be trained on these questions."""
+        _require_similar_lists(self.list_lengths, k_max)
+        _require_trainable(self.questions.total(), self.labels, with_tokens=self.has_tokens)
+        if not self.has_thinking and not set(THINKING_TERMS).isdisjoint(recipe.terms):
+            raise ConfigurationError(
+                "No completion has thinking tokens, which this recipe reads.",
+                hint='Most hosted models hide them; use recipe "default".',
+            )
 
 
 @single_thread()
@@ -115,82 +154,67 @@ def read_groups(
     seed: int = 0,
     progress: Callable[[int], None] = lambda done: None,
 ) -> FoldedDataset:
-    """Read each question once, in any order; they need not be in memory together.
+    """Read each question once and build its features. Questions need not be in memory together.
 
-    ``answer`` is how answers are compared for agreement, ``k`` how many alternatives a token are read (None: as many
-    as are listed), ``progress`` is called with the number of questions read. Raises ConfigurationError for questions
-    that no head can be trained on.
+    Args:
+        groups: the questions, in any order.
+        recipe: features and terms to build.
+        split: assigns each question to a fold or to test.
+        answer: how answers are compared for agreement.
+        k: alternatives per token to read; None reads as many as are listed.
+        seed: seed of the subsampling.
+        progress: called with the number of questions read.
+
+    Raises:
+        ConfigurationError: no head can be trained on these questions.
     """
-    ahead, stream = _look_ahead(groups)
-    states = _state_columns(ahead) if recipe.states else 0
+    stream = iter(groups)
+    ahead = list(islice(stream, LOOKAHEAD))
+    n_states = _state_columns(ahead) if recipe.states else 0
     if not (recipe.features or recipe.terms):
         k = 0
     k_max = k if k is not None else max((_longest_list(group) for group in ahead), default=0)
     k_min = min(MIN_ALTERNATIVES, k_max) if recipe.thin else k_max
-    questions: Counter[int | None] = Counter()
-    labels: Counter[float] = Counter()
-    depths: Counter[int] = Counter()
-    with_tokens, unlabelled, top_ids, thought = 0, 0, True, False
-    rows: list[tuple[int, bool]] = []
-    with FeatureMatrixBuilder(recipe.features, recipe.terms, width=k_max, state_columns=states) as builder:
-        for done, group in enumerate(stream, 1):
+    counts = _Counts()
+    folds: list[int] = []
+    is_subsampled: list[bool] = []
+    with FeatureMatrixBuilder(recipe.features, recipe.terms, width=k_max, state_columns=n_states) as builder:
+        for done, group in enumerate(chain(ahead, stream), 1):
             fold = split.fold(group.question_id)
-            questions[fold] += 1
-            with_tokens += any(completion.tokens for completion in group.completions)
-            thought |= any(each.thinking is not None and bool(each.thinking.tokens) for each in group.completions)
-            kept = trainable_indices(group)
-            unlabelled += sum(
-                each.complete and bool(np.isnan(label))
-                for each, label in zip(group.completions, group.labels, strict=True)
-            )
-            labels.update(group.labels[kept].tolist())
-            top_ids &= all(group.completions[at].top_ids is not None for at in kept)
-            depths.update(min(listed_ranks(group.completions[at]), k_max) for at in kept)
+            counts.add(group, fold=fold, k_max=k_max)
             if fold is not None:
                 texts = [completion.text for completion in group.completions]
-                same = answers.read(texts, answer if "agreement" in recipe.terms else None).groups
-                if builder.add(group, same, k=k_max):
-                    rows.append((fold, False))
+                answer_groups = answers.read(texts, answer if "agreement" in recipe.terms else None).groups
+                versions: list[tuple[Group, Sequence[int | None], int]] = [(group, answer_groups, k_max)]
                 if recipe.thin:
                     rng = np.random.default_rng(int(hash_fraction(f"thin:{seed}:{group.question_id}") * 2**63))
-                    less, same_less, k_less = subsample(group, same, rng, k_min=k_min, k_max=k_max)
-                    if builder.add(less, same_less, k=k_less):
-                        rows.append((fold, True))
+                    versions.append(subsample(group, answer_groups, rng, k_min=k_min, k_max=k_max))
+                for number, (version, version_answers, version_k) in enumerate(versions):
+                    if builder.add(version, version_answers, k=version_k):
+                        folds.append(fold)
+                        is_subsampled.append(number > 0)
             progress(done)
-        _require_similar_lists(depths, k_max)
-        _require_trainable(questions.total(), labels, with_tokens=with_tokens > 0)
-        if not thought and not set(THINKING_TERMS).isdisjoint(recipe.terms):
-            raise ConfigurationError(
-                "No completion has thinking tokens, which this recipe reads.",
-                hint='Most hosted models hide them; use recipe "default".',
-            )
-        if not rows:
+        counts.require_trainable(recipe, k_max)
+        if not folds:
             raise EmptyPartError(
-                f"All {questions.total()} questions that can be learned from fell to test.",
-                hint="Collect more questions: 50 are few, 500 are good.",
+                f"All {counts.questions.total()} questions that can be learned from fell to test.", hint=MORE_QUESTIONS
             )
         matrix = builder.build()
     return FoldedDataset(
         split=split,
         matrix=matrix,
-        fold=np.array([fold for fold, _ in rows]),
-        is_subsampled=np.array([thin for _, thin in rows]),
+        fold=np.array(folds),
+        is_subsampled=np.array(is_subsampled),
         k_min=k_min,
         k_max=k_max,
-        has_top_ids=top_ids,
-        question_counts=questions,
-        n_unlabelled=unlabelled,
+        has_top_ids=counts.has_top_ids,
+        question_counts=counts.questions,
+        n_unlabelled=counts.unlabelled,
     )
 
 
-def _look_ahead(groups: Iterable[Group]) -> tuple[list[Group], Iterator[Group]]:
-    stream = iter(groups)
-    ahead = list(islice(stream, LOOKAHEAD))
-    return ahead, chain(ahead, stream)
-
-
 def _state_columns(groups: Sequence[Group]) -> int:
-    """Return how many numbers of hidden states a token has."""
+    """Return the hidden state columns of a token."""
     for group in groups:
         for completion in group.completions:
             if completion.hidden_states is not None:
@@ -206,12 +230,12 @@ def _longest_list(group: Group) -> int:
 
 
 def _require_similar_lists(list_lengths: Counter[int], k_max: int) -> None:
-    fewer = {depth: count for depth, count in list_lengths.items() if depth < k_max}
-    if sum(fewer.values()) > MAX_SHORT_LIST_SHARE * list_lengths.total():
-        common = max(fewer, key=fewer.__getitem__)
+    shorter = {length: count for length, count in list_lengths.items() if length < k_max}
+    if sum(shorter.values()) > MAX_SHORT_LIST_SHARE * list_lengths.total():
+        common = max(shorter, key=shorter.__getitem__)
         raise ConfigurationError(
-            f"{sum(fewer.values())} of {list_lengths.total()} completions list fewer than {k_max} alternatives a token "
-            f"(most of them {common}), so their numbers do not compare.",
+            f"{sum(shorter.values())} of {list_lengths.total()} completions list fewer than {k_max} alternatives per "
+            f"token (most of them {common}), so their numbers do not compare.",
             hint=f"Read all lists to the shorter length (k={common}), or leave those completions out.",
         )
 
@@ -220,7 +244,7 @@ def _require_trainable(n_questions: int, labels: Counter[float], *, with_tokens:
     if n_questions < 2:
         raise ConfigurationError(
             "There are no questions." if not n_questions else "There is one question only, and a head needs several.",
-            hint="Collect more questions: 50 are few, 500 are good.",
+            hint=MORE_QUESTIONS,
         )
     if not with_tokens:
         raise ConfigurationError(
@@ -228,7 +252,7 @@ def _require_trainable(n_questions: int, labels: Counter[float], *, with_tokens:
         )
     if not labels:
         raise ConfigurationError(
-            "No whole completion has a label.", hint="Grade them first: each needs to be right (1) or wrong (0)."
+            "No finished completion has a label.", hint="Grade them first: each must be right (1) or wrong (0)."
         )
     if len(labels) == 1:
         word = "right" if 1.0 in labels else "wrong"

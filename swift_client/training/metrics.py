@@ -1,18 +1,26 @@
-"""How well scores tell right from wrong, all in numpy. Scores (N,), labels (N,) 0 or 1, question (N,) equal numbers."""
+"""Metrics of scores and probabilities: discrimination, calibration, and the usefulness test of a head.
+
+Scores (N,) and probabilities (N,) are float64, labels (N,) 0 or 1; completions of one question share a number in
+``question`` (N,). All in numpy, since evaluation works without the extra "train".
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from swift_client.features.segments import F64, I64
-from swift_client.training.calibration_metrics import reliability
+from swift_client.models import NO_BETTER_VERDICT
+
+RESAMPLES = 1000
+LOWER_QUANTILE = 0.05
+"""Share of the resamples below the lower bound of a usefulness test."""
 
 
 class Pairs(NamedTuple):
-    """Every right completion beside every wrong one of the same question. P pairs."""
+    """P pairs of a right and a wrong completion of the same question, as positions."""
 
     positives: I64
     """(P,) positions of the right ones."""
@@ -20,46 +28,65 @@ class Pairs(NamedTuple):
     """(P,) positions of the wrong ones."""
 
 
-def make_pairs(labels: NDArray[np.float64], question: I64) -> Pairs:
-    """Return the pairs; none for a question whose completions are all right or all wrong."""
+def make_pairs(labels: F64, question: I64) -> Pairs:
+    """Return all pairs; none for a question whose completions are all right or all wrong."""
     _, question = np.unique(question, return_inverse=True)
     order = np.argsort(question, kind="stable")
-    rights, wrongs = order[labels[order] == 1], order[labels[order] == 0]
-    per_question = np.bincount(question[wrongs], minlength=int(question.max(initial=-1)) + 1)
-    first = np.cumsum(per_question) - per_question
-    partners = per_question[question[rights]]
-    right = np.repeat(rights, partners)
-    nth = np.arange(len(right)) - np.repeat(np.cumsum(partners) - partners, partners)
-    return Pairs(right, wrongs[first[question[right]] + nth])
+    positives, negatives = order[labels[order] == 1], order[labels[order] == 0]
+    # Repeat each right one for every wrong one of its question, then count those wrong ones off.
+    n_negatives = np.bincount(question[negatives], minlength=int(question.max(initial=-1)) + 1)
+    first_negative = np.cumsum(n_negatives) - n_negatives
+    n_partners = n_negatives[question[positives]]
+    repeated = np.repeat(positives, n_partners)
+    partner = np.arange(len(repeated)) - np.repeat(np.cumsum(n_partners) - n_partners, n_partners)
+    return Pairs(repeated, negatives[first_negative[question[repeated]] + partner])
+
+
+def pair_wins(scores: F64, labels: F64, question: I64, *, questions: int) -> tuple[F64, F64]:
+    """Return won pairs (a tie counts half) and all pairs per question, numbered 0..questions-1."""
+    pairs = make_pairs(labels, question)
+    right, wrong = scores[pairs.positives], scores[pairs.negatives]
+    owner = question[pairs.positives]
+    wins = np.bincount(owner, weights=(right > wrong) + 0.5 * (right == wrong), minlength=questions)
+    return wins.astype(np.float64), np.bincount(owner, minlength=questions).astype(np.float64)
 
 
 def within_question_auroc(scores: F64, labels: F64, question: I64) -> float:
-    """Return P(score of a right one > score of a wrong one of the same question), ties a half; NaN without pairs.
+    """Return P(right scores above wrong) within questions, ties counted half; NaN without pairs.
 
-    Pairs are pooled over questions: CISC's within-question discrimination (arXiv 2502.06233). Of all measures it is
-    the one that says whether scores can help to choose.
+    Pairs are pooled over questions: the within-question discrimination of CISC (arXiv 2502.06233). It measures directly
+    whether scores can help to choose between the completions of a question.
     """
-    won, pairs = _mixed_pair_wins(scores, labels, question)
-    return float(won.sum() / pairs.sum()) if pairs.any() else np.nan
+    wins, pairs = _mixed_pair_wins(scores, labels, question)
+    return float(wins.sum() / pairs.sum()) if pairs.any() else np.nan
 
 
 def bootstrap_auroc(scores: F64, labels: F64, question: I64, *, resamples: int = 1000, seed: int = 0) -> F64:
-    """Return within-question AUROC of ``resamples`` draws of questions with replacement; none without pairs."""
-    won, pairs = _mixed_pair_wins(scores, labels, question)
+    """Return within-question AUROC for resamples of the questions with replacement; empty without pairs."""
+    wins, pairs = _mixed_pair_wins(scores, labels, question)
     if not len(pairs):
         return np.zeros(0)
     draws = np.random.default_rng(seed).integers(len(pairs), size=(resamples, len(pairs)))
-    drawn: F64 = won[draws].sum(axis=1) / pairs[draws].sum(axis=1)
-    return drawn
+    aurocs: F64 = wins[draws].sum(axis=1) / pairs[draws].sum(axis=1)
+    return aurocs
+
+
+def _mixed_pair_wins(scores: F64, labels: F64, question: I64) -> tuple[F64, F64]:
+    """Return :func:`pair_wins` of the questions that have pairs."""
+    numbers, question = np.unique(question, return_inverse=True)
+    wins, pairs = pair_wins(scores, labels, question.astype(np.int64), questions=len(numbers))
+    return wins[pairs > 0], pairs[pairs > 0]
 
 
 def pooled_auroc(scores: F64, labels: F64) -> float:
-    """Return AUROC over all completions, whatever their question; NaN where all labels are equal."""
-    _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(count) - (count - 1) / 2)[place]
-    right = int((labels == 1).sum())
-    wrong = len(labels) - right
-    return float((rank[labels == 1].sum() - right * (right + 1) / 2) / (right * wrong)) if right and wrong else np.nan
+    """Return AUROC over all completions of all questions; NaN if all labels are equal."""
+    _, value_index, count = np.unique(scores, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(count) - (count - 1) / 2)[value_index]  # ties share their mean rank
+    n_right = int((labels == 1).sum())
+    n_wrong = len(labels) - n_right
+    if not n_right or not n_wrong:
+        return np.nan
+    return float((rank[labels == 1].sum() - n_right * (n_right + 1) / 2) / (n_right * n_wrong))
 
 
 def brier(probabilities: F64, labels: F64) -> float:
@@ -68,21 +95,89 @@ def brier(probabilities: F64, labels: F64) -> float:
 
 
 def expected_calibration_error(probabilities: F64, labels: F64, *, bins: int = 15) -> float:
-    """Return ECE with ``bins`` bins of equal mass: mean |mean probability - share right|, weighted by bin size."""
+    """Return ECE over ``bins`` bins of equal mass: mean |mean probability - share right|, weighted by bin size."""
     return reliability(probabilities, labels, bins=bins).error
 
 
-def pair_wins(scores: F64, labels: F64, question: I64, *, questions: int) -> tuple[F64, F64]:
-    """Return for each question, numbered 0..questions-1, the pairs won (ties a half) and the pairs there are."""
-    pairs = make_pairs(labels, question)
-    left, right = scores[pairs.positives], scores[pairs.negatives]
-    owner = question[pairs.positives]
-    won = np.bincount(owner, weights=(left > right) + 0.5 * (left == right), minlength=questions).astype(np.float64)
-    return won, np.bincount(owner, minlength=questions).astype(np.float64)
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reliability:
+    """A reliability table of B bins of equal mass, in order of probability."""
+
+    predicted: F64
+    """(B,) mean probability in the bin."""
+    observed: F64
+    """(B,) share of right completions in the bin."""
+    counts: I64
+    """(B,) completions in the bin; counts differ by one at most."""
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: mean |predicted - observed|, weighted by bin size."""
+        return float((abs(self.predicted - self.observed) * self.counts).sum() / self.counts.sum())
+
+    @property
+    def slope(self) -> float:
+        """Weighted least-squares slope of observed on predicted: 1 is calibrated, below 1 overconfident."""
+        weight = self.counts / self.counts.sum()
+        deviation = self.predicted - (weight * self.predicted).sum()
+        variance = float((weight * deviation**2).sum())
+        return float((weight * deviation * self.observed).sum() / variance) if variance else np.nan
 
 
-def _mixed_pair_wins(scores: F64, labels: F64, question: I64) -> tuple[F64, F64]:
-    """Return the same for mixed questions only, whatever their numbers."""
-    known, number = np.unique(question, return_inverse=True)
-    won, pairs = pair_wins(scores, labels, number.astype(np.int64), questions=len(known))
-    return won[pairs > 0], pairs[pairs > 0]
+def reliability(probabilities: F64, labels: F64, *, bins: int = 15) -> Reliability:
+    """Return the reliability table of at most ``bins`` bins, none empty. Raises ValueError without completions."""
+    if not len(labels):
+        raise ValueError("There is no completion to make a reliability table of.")
+    order = np.argsort(probabilities, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    return Reliability(
+        predicted=np.array([probabilities[part].mean() for part in parts]),
+        observed=np.array([labels[part].mean() for part in parts]),
+        counts=np.array([len(part) for part in parts], np.int64),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsefulnessTest:
+    """Within-question discrimination of a head without the help of agreement, tested against chance."""
+
+    auroc: float
+    """Within-question AUROC; NaN without a question that has both right and wrong completions."""
+    lower_bound: float
+    """Lower 5 % bound of the AUROC over resampled questions; NaN likewise."""
+    mixed_questions: int
+    """Questions with both right and wrong completions."""
+
+    @property
+    def beats_chance(self) -> bool:
+        """True if the lower bound is above chance, 0.5."""
+        return self.lower_bound > 0.5
+
+    @property
+    def verdict(self) -> str:
+        """The result in words, as stored in the head's file."""
+        return "better than chance within a question" if self.beats_chance else NO_BETTER_VERDICT
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, None for NaN."""
+        return {
+            "auroc": json_number(self.auroc),
+            "low": json_number(self.lower_bound),
+            "mixed_questions": self.mixed_questions,
+        }
+
+
+def measure_usefulness(scores: F64, labels: F64, question: I64, *, seed: int = 0) -> UsefulnessTest:
+    """Test scores (N,) from which the contribution of agreement was removed: majority vote has that already."""
+    aurocs = bootstrap_auroc(scores, labels, question, resamples=RESAMPLES, seed=seed)
+    mixed = set(question[labels == 1].tolist()) & set(question[labels == 0].tolist())
+    return UsefulnessTest(
+        auroc=within_question_auroc(scores, labels, question),
+        lower_bound=float(np.quantile(aurocs, LOWER_QUANTILE)) if len(aurocs) else np.nan,
+        mixed_questions=len(mixed),
+    )
+
+
+def json_number(value: float) -> float | None:
+    """Return a number rounded to six decimals for JSON, None for NaN."""
+    return None if np.isnan(value) else round(float(value), 6)

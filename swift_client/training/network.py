@@ -1,8 +1,9 @@
-"""The head in torch: the same equations as ``models/head.py``, with gradients."""
+"""The head in torch: the equations of ``models/gated_linear.py`` with gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -24,10 +25,10 @@ class Batch(NamedTuple):
 
 
 class _Linear(torch.autograd.Function):
-    """X w + b over blocks of rows that no gradient is asked of, (S, 2).
+    """X w + b, (S, 2), over blocks of rows that need no gradient.
 
-    Each block is brought to the weights' dtype when it is needed, in both directions, and dropped: it is then read
-    from the processor's cache, where a whole batch would be written to fresh memory and kept for the way back.
+    Each block is cast to the weights' dtype when it is needed, forward and backward, and dropped: it is then read from
+    the processor's cache. Casting a whole batch would write it to fresh memory and keep it until the backward pass.
     """
 
     @staticmethod
@@ -45,10 +46,10 @@ class _Linear(torch.autograd.Function):
 
 
 class Network(nn.Module):
-    """One Linear(d, 2), gate before reward as in the reference code, and one weight for each response term.
+    """One Linear(d, 2), gate before reward as in the reference code, and one weight per response term.
 
-    Standardizing is folded into the weights, (x - mean) / scale · w = x · w/scale - mean · w/scale, so that no
-    standardized copy of the features is made.
+    Standardizing is folded into the weights, (x - mean) / scale · w = x · w/scale - mean · w/scale, so the features
+    are never copied.
     """
 
     tokens_mean: Tensor
@@ -62,18 +63,18 @@ class Network(nn.Module):
         super().__init__()
         self.token_linear = nn.Linear(len(token_standardizer.mean), 2, dtype=dtype)
         self.response_weights = nn.Parameter(torch.zeros(len(term_standardizer.mean), dtype=dtype))
-        for name, part in (("tokens", token_standardizer), ("terms", term_standardizer)):
-            self.register_buffer(f"{name}_mean", torch.as_tensor(part.mean, dtype=dtype))
-            self.register_buffer(f"{name}_scale", torch.as_tensor(part.scale, dtype=dtype))
+        for name, standardizer in (("tokens", token_standardizer), ("terms", term_standardizer)):
+            self.register_buffer(f"{name}_mean", torch.as_tensor(standardizer.mean, dtype=dtype))
+            self.register_buffer(f"{name}_scale", torch.as_tensor(standardizer.scale, dtype=dtype))
         self.token_standardizer, self._term_standardizer, self._use_gate = token_standardizer, term_standardizer, True
 
     def zero_weights(self) -> None:
-        """Start from all gates half open and all rewards 0, where the score is a plain mean."""
+        """Set all gates half open and all rewards to 0, so that the score starts as a plain mean."""
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
 
     def disable_gate(self) -> None:
-        """Hold all gates half open, so that the score is the plain mean of the rewards, now and in training."""
+        """Hold all gates half open, now and in training: the score is the plain mean of the rewards."""
         self._use_gate = False
         with torch.no_grad():
             self.token_linear.weight[0], self.token_linear.bias[0] = 0.0, 0.0
@@ -92,12 +93,23 @@ class Network(nn.Module):
         return sums[:, 0] / sums[:, 1].clamp(min=GATE_SUM_EPS) + terms @ self.response_weights
 
     def export(self) -> tuple[GatedLinearHead, ResponseWeights]:
-        """Return the weights as numpy serves them."""
+        """Return the weights as numpy arrays, as heads hold them."""
         weight, bias, response = (
-            part.detach().cpu().double().numpy()
-            for part in (self.token_linear.weight, self.token_linear.bias, self.response_weights)
+            parameter.detach().cpu().double().numpy()
+            for parameter in (self.token_linear.weight, self.token_linear.bias, self.response_weights)
         )
         head = GatedLinearHead(gate_weight=weight[0], gate_bias=bias[0], reward_weight=weight[1], reward_bias=bias[1])
         return head, ResponseWeights(
             mean=self._term_standardizer.mean, scale=self._term_standardizer.scale, weight=response
         )
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Run torch on one thread: sums have one order on every machine, and busy cores do not wait for each other."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)

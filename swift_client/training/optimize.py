@@ -1,4 +1,4 @@
-"""Gradient descent over questions, best validation weights kept."""
+"""Gradient descent over batches of whole questions with early stopping on validation."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from swift_client.models import Standardizer
 from swift_client.training.feature_matrix import FeatureMatrix
 from swift_client.training.folds import Dataset
 from swift_client.training.losses import LOSSES, Labels
-from swift_client.training.network import Batch, Network
+from swift_client.training.network import Batch, Network, single_thread
 from swift_client.training.recipes import Recipe
-from swift_client.training.threads import single_thread
 
 MIN_BLOCK_ROWS = 2048
-"""Token rows at least that are multiplied at once on a processor: more would leave its cache, fewer cost calls."""
+"""Token rows per multiplication on a CPU: more would leave its cache, fewer would cost calls."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +29,7 @@ class Epoch:
     """Losses after one pass over the training questions."""
 
     train_loss: float
-    """Mean over the epoch's steps, penalty left out."""
+    """Mean over the epoch's steps, without the penalty."""
     validation_loss: float
 
 
@@ -46,40 +45,41 @@ def train(
     """Return the network with the weights of the lowest validation loss, and the losses of each epoch."""
     dtype = {"float32": torch.float32, "float64": torch.float64}[recipe.precision]
     network = _init_network(data, recipe, dtype, seed).to(device)
-    loss_of = LOSSES[recipe.loss]
+    loss_function = LOSSES[recipe.loss]
     optimizer = getattr(torch.optim, recipe.optimizer)(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    questions, held = _QuestionBatches(data.train, dtype, device), _QuestionBatches(data.validation, dtype, device)
-    held_labels = Labels.from_arrays(data.validation.labels, data.validation.question, dtype=dtype, device=device)
-    order = np.random.default_rng(seed)
-    prior = torch.as_tensor(_column_priors(recipe, data.k_max, data.train.values.shape[1]), dtype=dtype, device=device)
-    steps = 0
-    best, best_state, history = np.inf, copy.deepcopy(network.state_dict()), list[Epoch]()
+    questions = _QuestionBatches(data.train, dtype, device)
+    validation = _QuestionBatches(data.validation, dtype, device)
+    validation_labels = Labels.from_arrays(data.validation.labels, data.validation.question, dtype=dtype, device=device)
+    priors = torch.as_tensor(_column_priors(recipe, data.k_max, data.train.values.shape[1]), dtype=dtype, device=device)
+    rng = np.random.default_rng(seed)
+    n_steps, best_loss, best_epoch, best_weights = 0, np.inf, 0, copy.deepcopy(network.state_dict())
+    history: list[Epoch] = []
     for epoch in range(recipe.epochs):
+        # One pass over the questions in a new order; the penalty is spread over all completions.
         losses = []
-        for batch, labels in questions.batches(recipe.batch, order.permutation(questions.n_questions)):
-            loss = loss_of(network(batch), labels)
+        for batch, labels in questions.batches(recipe.batch, rng.permutation(questions.n_questions)):
+            loss = loss_function(network(batch), labels)
             losses.append(loss.item())
             optimizer.zero_grad()
-            penalty = (
-                prior * network.token_linear.weight.square()
-            ).sum() + recipe.prior * network.response_weights.square().sum()
-            loss = loss + penalty / (2 * len(data.train.labels))
-            torch.autograd.backward(loss)
+            penalty = (priors * network.token_linear.weight.square()).sum()
+            penalty = penalty + recipe.prior * network.response_weights.square().sum()
+            torch.autograd.backward(loss + penalty / (2 * len(data.train.labels)))
             optimizer.step()
+        # Keep the best weights; stop after too many epochs without better ones, or when the steps are used up.
         with torch.no_grad():
-            validation = loss_of(_score_all(network, held), held_labels).item()
-        steps += len(losses)
-        history.append(Epoch(train_loss=float(np.mean(losses)), validation_loss=validation))
+            validation_loss = loss_function(_score_all(network, validation), validation_labels).item()
+        n_steps += len(losses)
+        history.append(Epoch(train_loss=float(np.mean(losses)), validation_loss=validation_loss))
         progress(epoch + 1)
-        if validation < best:
-            best, best_state = validation, copy.deepcopy(network.state_dict())
-        elif epoch - int(np.argmin([each.validation_loss for each in history])) >= recipe.patience:
+        if validation_loss < best_loss:
+            best_loss, best_epoch, best_weights = validation_loss, epoch, copy.deepcopy(network.state_dict())
+        elif epoch - best_epoch >= recipe.patience:
             break
-        if recipe.steps is not None and steps >= recipe.steps:
+        if recipe.steps is not None and n_steps >= recipe.steps:
             break
-    network.load_state_dict(best_state)
+    network.load_state_dict(best_weights)
     return network, tuple(history)
 
 
@@ -105,54 +105,54 @@ class _QuestionBatches:
         self.n_questions = len(self._starts) - 1
 
     def batches(self, size: int, order: I64) -> Iterator[tuple[Batch, Labels]]:
-        """Yield batches of at least ``size`` completions, the last one perhaps smaller, of questions in this order."""
+        """Yield batches of at least ``size`` completions (the last may be smaller), of questions in this order."""
         counts = np.diff(self._starts)
-        chosen: list[int] = []
-        for at, question in enumerate(order.tolist()):
-            chosen.append(question)
-            if counts[chosen].sum() >= size or at == len(order) - 1:
-                yield self._batch(chosen)
-                chosen = []
+        questions: list[int] = []
+        for position, question in enumerate(order.tolist(), 1):
+            questions.append(question)
+            if counts[questions].sum() >= size or position == len(order):
+                yield self._batch(questions)
+                questions = []
 
     def _batch(self, questions: list[int]) -> tuple[Batch, Labels]:
-        matrix, runs = self._matrix, [(self._starts[q], self._starts[q + 1]) for q in questions]
-        tokens = [
-            (matrix.first_rows[start], matrix.first_rows[end - 1] + matrix.lengths[end - 1]) for start, end in runs
+        matrix, segments = self._matrix, [(self._starts[q], self._starts[q + 1]) for q in questions]
+        token_segments = [
+            (matrix.first_rows[start], matrix.first_rows[end - 1] + matrix.lengths[end - 1]) for start, end in segments
         ]
         batch = Batch(
-            blocks=self._blocks(tokens),
-            lengths=torch.cat([self._lengths[start:end] for start, end in runs]),
-            terms=torch.cat([self._terms[start:end] for start, end in runs]),
+            blocks=self._blocks(token_segments),
+            lengths=torch.cat([self._lengths[start:end] for start, end in segments]),
+            terms=torch.cat([self._terms[start:end] for start, end in segments]),
         )
-        rows = np.concatenate([np.arange(start, end) for start, end in runs])
+        rows = np.concatenate([np.arange(start, end) for start, end in segments])
         labels = Labels.from_arrays(matrix.labels[rows], matrix.question[rows], dtype=self._dtype, device=self._device)
         return batch, labels
 
     def _blocks(self, segments: list[tuple[int, int]]) -> list[Tensor]:
-        """Cut out runs of token rows: long ones as they lie, short ones joined to their neighbours."""
+        """Slice segments of token rows; copy only short ones, to join them with their neighbours."""
         blocks: list[Tensor] = []
         pieces: list[Tensor] = []
-        for at, (start, end) in enumerate(segments, 1):
+        for position, (start, end) in enumerate(segments, 1):
             pieces.append(self._values[start:end])
-            if sum(map(len, pieces)) >= self._min_block_rows or at == len(segments):
+            if sum(map(len, pieces)) >= self._min_block_rows or position == len(segments):
                 blocks.append(pieces[0] if len(pieces) == 1 else torch.cat(pieces))
                 pieces = []
         return blocks
 
 
 def _score_all(network: Network, questions: _QuestionBatches) -> Tensor:
-    """Score in the stored order, a bounded number of completions at a time."""
+    """Return all scores (N,) in the stored order, computed in batches of bounded size."""
     return torch.cat([network(batch) for batch, _ in questions.batches(512, np.arange(questions.n_questions))])
 
 
 def _init_network(data: Dataset, recipe: Recipe, dtype: torch.dtype, seed: int) -> Network:
     # Identities stay 0 or 1: divided by its deviation, a rare token would escape the penalty.
     tokens, terms = data.train.token_standardizer, Standardizer.fit(data.train.terms)
-    named = _identity_columns(recipe, data.k_max, len(tokens.mean))
-    tokens = Standardizer(mean=np.where(named, 0.0, tokens.mean), scale=np.where(named, 1.0, tokens.scale))
+    is_identity = _identity_columns(recipe, data.k_max, len(tokens.mean))
+    tokens = Standardizer(mean=np.where(is_identity, 0.0, tokens.mean), scale=np.where(is_identity, 1.0, tokens.scale))
     if not recipe.standardize:
         tokens, terms = (Standardizer(mean=0 * part.mean, scale=1 + 0 * part.scale) for part in (tokens, terms))
-    # In float32, as the network holds them: what is served must be what was trained.
+    # In float32, as the network holds them: the served head must equal the trained one.
     tokens, terms = (
         Standardizer(mean=part.mean.astype(np.float32), scale=part.scale.astype(np.float32)) for part in (tokens, terms)
     )
@@ -166,14 +166,15 @@ def _init_network(data: Dataset, recipe: Recipe, dtype: torch.dtype, seed: int) 
     return network
 
 
-def _identity_columns(recipe: Recipe, width: int, columns: int) -> NDArray[np.bool_]:
-    """Return for each of the ``columns`` whether it says which token it is, (d,); hidden states stand first."""
+def _identity_columns(recipe: Recipe, width: int, n_columns: int) -> NDArray[np.bool_]:
+    """Return a mask (d,) of the columns that identify the token. Hidden states come first."""
     counts = [len(column_names(FEATURES, [name], width=width)) for name in recipe.features]
-    named = np.repeat([name in recipe.identity for name in recipe.features], counts).astype(np.bool_)
-    return np.concatenate([np.zeros(columns - len(named), np.bool_), named])
+    mask = np.repeat([name in recipe.identity for name in recipe.features], counts).astype(np.bool_)
+    return np.concatenate([np.zeros(n_columns - len(mask), np.bool_), mask])
 
 
-def _column_priors(recipe: Recipe, width: int, columns: int) -> F64:
-    states = columns - len(column_names(FEATURES, recipe.features, width=width))
-    priors = np.where(_identity_columns(recipe, width, columns), recipe.identity_prior, recipe.prior)
-    return np.where(np.arange(columns) < states, recipe.states_prior, priors)
+def _column_priors(recipe: Recipe, width: int, n_columns: int) -> F64:
+    """Return the penalty λ of each column, (d,)."""
+    n_state_columns = n_columns - len(column_names(FEATURES, recipe.features, width=width))
+    priors = np.where(_identity_columns(recipe, width, n_columns), recipe.identity_prior, recipe.prior)
+    return np.where(np.arange(n_columns) < n_state_columns, recipe.states_prior, priors)

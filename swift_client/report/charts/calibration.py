@@ -8,7 +8,7 @@ from swift_client.features.segments import F64
 from swift_client.report.charts.axes import Frame, chart_svg, linear_scale, path, text, ticks
 from swift_client.report.format import PERCENT, format_percent
 from swift_client.report.markup import Markup, tag
-from swift_client.training.calibration_metrics import Reliability
+from swift_client.training.metrics import Reliability
 
 BINS = 30
 OUTLIER_SHARE = 0.005
