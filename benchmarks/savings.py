@@ -32,9 +32,9 @@ from swift_client.evaluation.risk.replay import replay_questions
 from swift_client.evaluation.simulation.result import Replayed, Simulation
 from swift_client.evaluation.simulation.simulate import simulate
 from swift_client.models import HeadArtifact
+from swift_client.models.resolve_head import find_for_model
 from swift_client.pocket.questions import Question, questions
 from swift_client.report.charts.stopping import savings_svg
-from swift_client.scoring.resolve_head import find_for_model
 from swift_client.selection.select import SelectionConfig
 from swift_client.stopping.monitor import WAVE_SIZES
 from swift_client.store import StoredQuestion

@@ -27,7 +27,7 @@ from swift_client.models import (
     load,
     save,
 )
-from swift_client.scoring.head_scorer import load_head
+from swift_client.models.resolve_head import load_head
 
 
 def make_head(calibration: Calibration | None = None, **facts: Any) -> HeadArtifact:
@@ -103,11 +103,11 @@ def rewrite(path: Path, *, drop: str = "", tensors: dict[str, np.ndarray] | None
     ("facts", "tensors", "reason"),
     [
         ({"format": 2}, {}, "its format is 2 and this swift-client reads 1; upgrade"),
-        ({"format": "1"}, {}, "no format version"),
-        ({"drop": "k_min"}, {}, "lacks 'k_min'"),
-        ({"k_min": True}, {}, "lacks 'k_min'"),
-        ({"features": "logprob"}, {}, "lacks 'features'"),
-        ({"features": [1, 2]}, {}, "not names"),
+        ({"format": "1"}, {}, r"Expected `int`, got `str` - at `\$\.format`"),
+        ({"drop": "k_min"}, {}, "missing required field `k_min`"),
+        ({"k_min": True}, {}, r"Expected `int`, got `bool` - at `\$\.k_min`"),
+        ({"features": "logprob"}, {}, r"Expected `array`, got `str` - at `\$\.features`"),
+        ({"features": [1, 2]}, {}, r"Expected `str`, got `int` - at `\$\.features\[0\]`"),
         ({"features": ["logprob", "entropy", "moon_phase"]}, {}, "Unknown features: moon_phase"),
         ({"features": ["logprob", "entropy"]}, {}, "4 weights for 2 columns"),
         ({"response_terms": ["sum_logprob"]}, {}, "2 weights for 1 columns"),
@@ -251,7 +251,7 @@ def test_a_head_is_refused_for_another_model_or_too_few_alternatives() -> None:
         ({"provider": "openai"}, "trained on pocket/pocket-1, not on openai/pocket-1"),
         ({"model": "pocket-2"}, "trained on pocket/pocket-1, not on pocket/pocket-2"),
         ({"model": None}, "not on pocket/None"),
-        ({"k": 0}, "needs at least 1 alternatives a token, not 0"),
+        ({"k": 0}, "needs at least 1 alternatives per token, not 0"),
     ):
         with pytest.raises(ArtifactMismatchError, match=reason):
             head.check(**{"provider": "pocket", "model": "pocket-1", "k": 2} | wrong)  # type: ignore[arg-type]

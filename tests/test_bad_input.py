@@ -140,8 +140,8 @@ def test_what_is_no_samples_file_is_said_and_not_waited_for(
         (lambda path: path.write_bytes(pickle.dumps({"weight": [1.0]})), "not a safetensors file"),
         (lambda path: path.write_bytes((2 * 2**30).to_bytes(8, "little") + b"{"), "not a safetensors file"),
         (lambda path: path.write_bytes((2).to_bytes(8, "little") + b"{}"), "has no entry 'swift_client'"),
-        (lambda path: path.symlink_to("/dev/zero"), "no regular file"),
-        (os.mkfifo, "no regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
+        (os.mkfifo, "not a regular file"),
         (lambda path: None, "No such file"),
         (lambda path: save(head(model="other"), path), "trained on openai-compatible/other, not on openai/"),
         (lambda path: save(head(provider="openai", model="gpt-4.1-mini", k_min=21, k_max=21, width=21), path), "21"),
@@ -202,7 +202,7 @@ def test_the_heads_there_are_and_what_is_none_are_listed_with_the_providers(
     assert run(["providers"]) == 0
     text = capsys.readouterr()
     assert "openai-compatible/m" in text.out
-    assert "other.safetensors is not a head" in text.err.replace("\n", " ")
+    assert "other.safetensors is not a head" in " ".join(text.err.split())
 
 
 def test_files_that_may_not_be_read_or_written_are_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from swift_client.dataset.splits import Split
 from swift_client.errors import ConfigurationError
 from swift_client.features import DEFAULT_RESPONSE_TERMS, TokenTable, response_columns, token_columns
 from swift_client.models import NO_BETTER_VERDICT, HeadArtifact, save
-from swift_client.scoring.head_scorer import load_head
+from swift_client.models.resolve_head import load_head
 from swift_client.scoring.scorers import score
 from swift_client.selection.select import SelectionConfig, select_best
 from swift_client.training.calibration import fit_isotonic, fit_platt

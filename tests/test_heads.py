@@ -26,13 +26,13 @@ from swift_client.models import (
     user_folder,
 )
 from swift_client.models.file_format import read_facts
-from swift_client.models.folders import PACKAGED_FOLDER
-from swift_client.scoring.resolve_head import find_for_model
+from swift_client.models.library import PACKAGED_FOLDER
+from swift_client.models.resolve_head import find_for_model
 from swift_client.scoring.scorers import score
 from swift_client.selection.select import SelectionConfig, select_best
 from tests.servers import FaultServer, chat, chat_body
 
-PATHS = "swift_client.models.folders"
+PATHS = "swift_client.models.library"
 
 
 def head(**facts: Any) -> HeadArtifact:
@@ -122,7 +122,7 @@ def test_a_head_that_reads_longer_lists_than_are_asked_for_is_not_found_and_the_
         selection = reranker.best_of("q", n=2)
     assert selection.scorer == "mean_logprob"
     assert len(selection.notes) == 1
-    assert "deep.safetensors needs 3 alternatives a token, not 2: it is not used" in selection.notes[0]
+    assert "deep.safetensors needs 3 alternatives per token, not 2: it is not used" in selection.notes[0]
     save(head(k_min=1), folder / "shallow.safetensors")
     assert "head openai-compatible/m" in repr(ask(fault_server, top_logprobs=2))
 
@@ -141,13 +141,13 @@ def test_packaged_heads_come_before_the_users_and_each_folder_is_read_by_file_na
 @pytest.mark.parametrize("packaged", sorted(PACKAGED_FOLDER.glob("*.safetensors")), ids=lambda path: path.name)
 def test_a_packaged_head_loads_and_is_found_at_its_rows_own_address_alone(packaged: Path) -> None:
     facts = read_facts(packaged)
-    found = find_for_model(facts["provider"], facts["model"])
+    found = find_for_model(facts.provider, facts.model)
     assert found.artifact is not None
-    assert found.artifact.training == facts["training"]
-    assert f"head {found.artifact.provider}/" in repr(SwiftReranker(facts["provider"], facts["model"]))
-    elsewhere = SwiftReranker(facts["provider"], facts["model"], base_url="http://127.0.0.1:9/v1")
+    assert found.artifact.training == facts.training
+    assert f"head {found.artifact.provider}/" in repr(SwiftReranker(facts.provider, facts.model))
+    elsewhere = SwiftReranker(facts.provider, facts.model, base_url="http://127.0.0.1:9/v1")
     assert "mean_logprob" in repr(elsewhere)
-    assert "mean_logprob" in repr(SwiftReranker(Named(facts["provider"]), facts["model"]))
+    assert "mean_logprob" in repr(SwiftReranker(Named(facts.provider), facts.model))
 
 
 class Named:
@@ -213,7 +213,7 @@ def test_strange_files_in_the_folder_are_skipped_and_told_once_where_no_head_was
         selection = reranker.best_of("q", n=2)
     assert len(selection.notes) == 1
     assert "Skipped while looking for a head" in selection.notes[0]
-    assert "9 more" in selection.notes[0]
+    assert "9 more were skipped" in selection.notes[0]
     save(head(), folder / "mine.safetensors")
     with ask(fault_server) as reranker:
         selection = reranker.best_of("q", n=2)
@@ -272,7 +272,7 @@ def test_a_head_asked_for_by_name_is_used_for_another_model_provider_and_k_and_s
     assert selection.probability is not None
     assert selection.notes == (
         "The head was trained on openai/gpt-x, not on openai-compatible/m. "
-        "It is used because it was asked for by name.",
+        "It is used because it was requested by name.",
         "head openai/gpt-x was trained on 3 alternatives a token or more, not on 2.",
     )
 
@@ -295,7 +295,7 @@ def test_a_name_goes_before_a_path_and_dot_slash_makes_it_a_path(
 
 def test_what_is_neither_a_name_nor_a_file_is_refused_with_the_names_there_are(folder: Path) -> None:
     save(head(), folder / "a.safetensors")
-    with pytest.raises(ArtifactError, match=r"No such file .*By name there are: .*openai-compatible/m"):
+    with pytest.raises(ArtifactError, match=r"No such file .*Installed heads: .*openai-compatible/m"):
         SwiftReranker("openai", head="openai/gpt-4.1-minni")
 
 
@@ -307,7 +307,7 @@ def test_a_path_or_value_for_something_else_is_refused_with_the_reason_and_what_
     made: Any = tmp_path / "head.safetensors" if as_path else head()
     with pytest.raises(ArtifactMismatchError, match="trained on openai-compatible/m, not on openai/gpt-4") as no:
         SwiftReranker("openai", head=made)
-    assert 'ask for it by its name: head="openai-compatible/m"' in no.value.hint
+    assert 'ask for it by name: head="openai-compatible/m"' in no.value.hint
     assert str(folder) in no.value.hint
     save(head(), folder / "moved.safetensors")
     assert "head openai-compatible/m" in repr(SwiftReranker("openai", head="openai-compatible/m"))

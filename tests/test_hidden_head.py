@@ -14,7 +14,7 @@ from swift_client import Completion, rank
 from swift_client.errors import ArtifactError, ArtifactMismatchError
 from swift_client.features.segments import segment_offsets
 from swift_client.models import GatedLinearHead, HiddenHead, IsotonicCalibration, load, save, scan
-from swift_client.scoring.head_scorer import load_head
+from swift_client.models.resolve_head import load_head
 from swift_client.scoring.scorers import score
 from swift_client.selection.select import SelectionConfig, select_best
 
@@ -62,7 +62,7 @@ def test_a_selection_says_hidden_and_what_has_no_states_has_no_score() -> None:
 
 
 def test_states_of_another_width_are_refused() -> None:
-    with pytest.raises(ArtifactMismatchError, match="reads 6 numbers a token"):
+    with pytest.raises(ArtifactMismatchError, match="reads 6 numbers per token"):
         head_of().project(np.zeros((2, 5), np.float16))
 
 
@@ -86,11 +86,11 @@ def test_a_file_holds_the_whole_head_and_lies_on_the_shelf(tmp_path: Path) -> No
     ("old", "new", "said"),
     [
         ('"layers": [0, 2]', '"layers": [0, 9, 2]', "head has 6 weights"),
-        ('"layers": [0, 2]', '"layers": [0, 0]', "are no hidden states"),
-        ('"layers": [0, 2]', '"layers": [0, "a"]', "not names"),
+        ('"layers": [0, 2]', '"layers": [0, 0]', "are not hidden states"),
+        ('"layers": [0, 2]', '"layers": [0, "a"]', r"Expected `int`, got `str` - at `\$\.layers\[1\]`"),
         ('"moment": "read"', '"moment": "soon"', "moment is 'soon'"),
-        ('"width": 3', '"width": -3', "are no hidden states"),
-        ('"kind": "hidden"', '"kind": "other"', "lacks 'features'"),
+        ('"width": 3', '"width": -3', "are not hidden states"),
+        ('"kind": "hidden"', '"kind": "other"', "missing required field `k_min`"),
     ],
 )
 def test_a_file_whose_facts_do_not_fit_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:

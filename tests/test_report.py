@@ -30,7 +30,7 @@ from swift_client.models import (
     ResponseWeights,
     save,
 )
-from swift_client.models.standardizer import Standardizer
+from swift_client.models.gated_linear import Standardizer
 from swift_client.report import summary
 from swift_client.report.charts import accuracy as curves
 from swift_client.report.charts.axes import HEIGHT, LINE_HEIGHT, spread_labels, ticks

@@ -16,7 +16,7 @@ from swift_client.errors import ConfigurationError
 from swift_client.features import FEATURES, TokenTable, column_names, token_columns
 from swift_client.features.segments import segment_offsets
 from swift_client.models import GatedLinearHead, HeadArtifact, Standardizer
-from swift_client.scoring.head_scorer import load_head
+from swift_client.models.resolve_head import load_head
 from swift_client.scoring.streaming import StreamingScore
 from swift_client.types import Completion
 from tests.generated import completion

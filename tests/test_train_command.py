@@ -11,7 +11,7 @@ import pytest
 from swift_client.cli.app import run
 from swift_client.dataset.stored import StoredGroups
 from swift_client.errors import ConfigurationError
-from swift_client.scoring.head_scorer import load_head
+from swift_client.models.resolve_head import load_head
 from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.types import Usage
 

@@ -102,8 +102,8 @@ def rank(
 ) -> None:
     """Choose among the completions of replies to one question. Nothing is sent."""
     from swift_client.adapters import resolve
+    from swift_client.models.resolve_head import find_for_model, load_named
     from swift_client.reranker.rank_replies import rank_reply
-    from swift_client.scoring.resolve_head import find_for_model, load_named
     from swift_client.selection.select import FALLBACK_SCORER, SelectionConfig
 
     row, _ = resolve(provider, model or "any")

@@ -20,7 +20,7 @@ from swift_client.evaluation.risk.calibrate import calibrate as calibrate_groups
 from swift_client.evaluation.simulation.result import Simulation
 from swift_client.evaluation.simulation.simulate import simulate as simulate_groups
 from swift_client.models import AnyHead, HeadArtifact, save
-from swift_client.scoring.head_scorer import load_any_head, load_head
+from swift_client.models.resolve_head import load_any_head, load_head
 from swift_client.stopping import StoppingRule
 from swift_client.store import SampleStore
 

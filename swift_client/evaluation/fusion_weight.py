@@ -14,9 +14,9 @@ from swift_client.errors import ConfigurationError
 from swift_client.evaluation.evaluate import PARTS, get_split
 from swift_client.features.segments import F64
 from swift_client.models import AnyHead
+from swift_client.models.resolve_head import load_any_head
 from swift_client.reranker.sync_loop import BackgroundLoop
 from swift_client.scoring.fusion import learn_share
-from swift_client.scoring.head_scorer import load_any_head
 from swift_client.scoring.judge import JudgeFunction, JudgeScores, call_judge
 from swift_client.scoring.scorers import score
 from swift_client.store import SampleStore

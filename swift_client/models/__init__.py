@@ -1,14 +1,12 @@
-"""Heads: numpy and safetensors only."""
+"""Heads: their parts, their files, and the lookup of the head to use. Needs numpy and safetensors only."""
 
 from swift_client.models.acceptance import Acceptance
 from swift_client.models.artifact import NO_BETTER_VERDICT, HeadArtifact, ResponseWeights
 from swift_client.models.calibration import Calibration, IsotonicCalibration, PlattCalibration
 from swift_client.models.file_format import AnyHead, load, save
-from swift_client.models.folders import user_folder
-from swift_client.models.gated_linear import GatedLinearHead
+from swift_client.models.gated_linear import GatedLinearHead, Standardizer
 from swift_client.models.hidden_head import HiddenHead
-from swift_client.models.library import HeadEntry, HeadLibrary, scan
-from swift_client.models.standardizer import Standardizer
+from swift_client.models.library import HeadEntry, HeadLibrary, scan, user_folder
 
 __all__ = [
     "NO_BETTER_VERDICT",

@@ -1,48 +1,50 @@
-"""Which answers may be taken without a look, at a risk that was tested on labelled questions; it lies in the head."""
+"""Calibrated thresholds for accepting answers automatically, as a head's file stores them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
+
+import msgspec
 
 Select = Literal["auto", "best", "vote"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Acceptance:
-    """A threshold on how sure a choice is, and all that must be the same for its risk to hold.
+    """A confidence threshold, its tested risk, and the settings that the risk holds for.
 
     Raises ValueError for values that no calibration can give.
     """
 
     threshold: float
-    """Accepted is what has at least this much :attr:`statistic`."""
+    """Answers whose :attr:`statistic` is at least this much are accepted."""
     statistic: str = "posterior_log_odds"
-    """What is compared: natural log odds that the chosen answer is right, see ``reranker.accepting.confidence``."""
+    """The compared number: natural log odds that the chosen answer is correct, see
+    ``reranker.acceptance.answer_log_odds``."""
     risk: float
-    """Share of the accepted answers that may be wrong, 0..1."""
+    """Largest share of the accepted answers that may be wrong, 0..1."""
     confidence: float
-    """Probability, over calibration questions, that no more than that are wrong, 0..1."""
+    """Probability, over calibration questions, that the risk holds, 0..1."""
     n: int
-    """Completions that were planned for each question."""
+    """Completions planned per question."""
     stopping: str | None
-    """The stopping rule that ended the draws, as ``stopping_rule`` reads it; None: all n were drawn."""
+    """The stopping rule that ended the draws, as ``stopping_rule`` parses it; None: all n were drawn."""
     select: Select
-    """How the choice was found, as ``select=`` of a reranker."""
+    """The choice method, as ``select=`` of a reranker."""
     answer: str | None
-    """How answers were compared, as ``answer=`` of a reranker; "custom" for a function."""
+    """The answer reader, as ``answer=`` of a reranker; "custom" for a function."""
     questions: int
-    """Calibration questions."""
+    """Number of calibration questions."""
     accepted: int
-    """Those of them whose answer the threshold accepts."""
+    """Calibration questions whose answer the threshold accepts."""
     errors: int
     """Accepted answers that were wrong."""
 
     def __post_init__(self) -> None:
-        counted = 0 <= self.errors <= self.accepted <= self.questions
-        if not (math.isfinite(self.threshold) and 0 < self.risk < 1 and 0 < self.confidence < 1 and counted):
+        counts_fit = 0 <= self.errors <= self.accepted <= self.questions
+        if not (math.isfinite(self.threshold) and 0 < self.risk < 1 and 0 < self.confidence < 1 and counts_fit):
             raise ValueError("its acceptance has a threshold, risk or counts that no calibration gives")
         if self.statistic != "posterior_log_odds":
             raise ValueError(f"its acceptance compares {self.statistic!r}, which this swift-client does not know")
@@ -51,17 +53,11 @@ class Acceptance:
 
     @classmethod
     def read(cls, facts: object) -> tuple[Self, ...]:
-        """Return those that a head's file holds. Raises ValueError for anything that :meth:`to_dict` did not write."""
-        if not isinstance(facts, list) or not all(isinstance(entry, Mapping) for entry in facts):
-            raise ValueError("its metadata has 'acceptances' that are no list of objects")
-        return tuple(cls._read(entry) for entry in facts)
-
-    @classmethod
-    def _read(cls, entry: Mapping[str, Any]) -> Self:
-        for each in fields(cls):
-            if type(entry.get(each.name)) not in _FIELD_TYPES[str(each.type)]:  # annotations are texts here
-                raise ValueError(f"its acceptance lacks {each.name!r} ({each.type})")
-        return cls(**{each.name: entry[each.name] for each in fields(cls)})
+        """Parse a list of :meth:`to_dict` results, as a head's file stores it. Raises ValueError for anything else."""
+        try:
+            return tuple(msgspec.convert(facts, list[cls]))  # type: ignore[valid-type]
+        except msgspec.ValidationError as error:
+            raise ValueError(f"its acceptances do not fit: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -74,19 +70,9 @@ class Acceptance:
 
     @property
     def accepted_error(self) -> float:
-        """Wrong answers among the accepted ones, 0..1; 0 where none was accepted."""
+        """Wrong answers among the accepted ones, 0..1; 0 if none was accepted."""
         return self.errors / self.accepted if self.accepted else 0.0
 
     def same_plan(self, other: Acceptance) -> bool:
-        """Tell whether both are for questions asked and judged alike: the later one takes the other's place."""
+        """Return whether both hold for the same settings, so that the later one replaces the earlier."""
         return all(getattr(self, name) == getattr(other, name) for name in ("n", "stopping", "select", "answer"))
-
-
-_FIELD_TYPES: Mapping[str, tuple[type, ...]] = {
-    "float": (float,),
-    "int": (int,),
-    "str": (str,),
-    "Select": (str,),
-    "str | None": (str, type(None)),
-}
-"""What JSON gives for a field's annotation."""

@@ -1,4 +1,4 @@
-"""From a score to the probability that the answer is right: two monotone maps, fitted elsewhere, applied here."""
+"""Maps from a score to the probability that the answer is correct; training/calibration.py fits them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from swift_client.features.segments import F64
-from swift_client.models.gated_linear import sigmoid
-from swift_client.models.validation import finite_scalar, finite_vector
+from swift_client.models.gated_linear import finite_scalar, finite_vector, sigmoid
 
 
 class PlattCalibration:
-    """sigmoid(a · score + b), a ≥ 0: two numbers, for few labels."""
+    """sigmoid(a · score + b) with a ≥ 0: two parameters, for few labels."""
 
     def __init__(self, *, a: ArrayLike, b: ArrayLike) -> None:
         self.a = finite_scalar(a, "a")
@@ -25,7 +24,10 @@ class PlattCalibration:
 
 
 class IsotonicCalibration:
-    """Straight lines between the points (x, y), flat outside: for many labels. x rises, y never falls, 0 ≤ y ≤ 1."""
+    """Linear interpolation between the points (x, y), constant outside: for many labels.
+
+    x rises, y never falls, 0 ≤ y ≤ 1.
+    """
 
     def __init__(self, *, x: ArrayLike, y: ArrayLike) -> None:
         self.x = finite_vector(x, "x")
@@ -47,4 +49,4 @@ CALIBRATIONS: dict[str, type[PlattCalibration] | type[IsotonicCalibration]] = {
     "platt": PlattCalibration,
     "isotonic": IsotonicCalibration,
 }
-"""By the name that an artifact stores."""
+"""Calibration classes by the name that a head's file stores."""

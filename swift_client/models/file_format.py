@@ -1,4 +1,4 @@
-"""A head's file: safetensors with one JSON document of facts in its metadata. Nothing in it can run."""
+"""The file format of a head: safetensors, with one JSON document of facts in its metadata. No part of it is executed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
+import msgspec
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -19,61 +20,77 @@ from swift_client.errors import ArtifactError
 from swift_client.models.acceptance import Acceptance
 from swift_client.models.artifact import HeadArtifact, ResponseWeights
 from swift_client.models.calibration import CALIBRATIONS
-from swift_client.models.gated_linear import GatedLinearHead
+from swift_client.models.gated_linear import GatedLinearHead, Standardizer
 from swift_client.models.hidden_head import HiddenHead
-from swift_client.models.standardizer import Standardizer
 
 FORMAT = 1
-"""Version of the file's layout. Features keep their meaning under their name, or get a new name."""
+"""Version of the file layout. A feature never changes its meaning under the same name."""
 MAX_FILE_BYTES = 64 * 2**20
-"""Bytes; a head is some kilobytes, and one on the hidden states of a 70B model less than this."""
+"""Bytes; a head has a few kilobytes, and one on the hidden states of a 70B model less than this."""
 MAX_HEADER_BYTES = 2**20
-"""Bytes of JSON before the weights; a head's are a few thousand."""
+"""Bytes of JSON before the weights; a head has a few thousand."""
 METADATA_KEY = "swift_client"
 """Metadata key of the JSON document."""
 
-_FACTS: dict[str, type] = {
-    "format": int,
-    "features": list,
-    "width": int,
-    "response_terms": list,
-    "calibration": str,
-    "provider": str,
-    "model": str,
-    "k_min": int,
-    "k_max": int,
-    "training": dict,
-    "licence": str,
-}
-"""Field and JSON type; ``calibration`` is "none" or a key of CALIBRATIONS."""
 
-_HIDDEN_FACTS: dict[str, type] = {
-    "format": int,
-    "layers": list,
-    "width": int,
-    "moment": str,
-    "calibration": str,
-    "provider": str,
-    "model": str,
-    "training": dict,
-    "licence": str,
-}
-"""The same for a head on hidden states, whose ``kind`` is "hidden"; one with a head ``beside`` has ``rank_width``."""
-_LOGPROB_HEAD_FACTS: dict[str, type] = {
-    "features": list,
-    "rank_width": int,
-    "response_terms": list,
-    "k_min": int,
-    "k_max": int,
-}
+class HeadFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The facts in every head's file; JSON keys as the file stores them."""
+
+    format: int
+    calibration: str
+    """"none" or a key of CALIBRATIONS."""
+    provider: str
+    model: str
+    training: dict[str, Any]
+    licence: str
+    width: int
+    acceptances: list[Acceptance] = []
+    k_min: int = 0
+    k_max: int = 0
+    """0, as ``k_min``: a head on hidden states reads no lists of alternatives."""
+
+
+class _LogprobFacts(HeadFacts, frozen=True, kw_only=True):
+    features: list[str]
+    response_terms: list[str]
+    k_min: int
+    k_max: int
+
+
+class _HiddenFacts(HeadFacts, frozen=True, kw_only=True):
+    layers: list[int]
+    moment: str
+
+
+class _HybridFacts(_LogprobFacts, frozen=True, kw_only=True):
+    """A head on hidden states with a head on logprobs beside it, whose rank columns are ``rank_width``."""
+
+    layers: list[int]
+    moment: str
+    rank_width: int
+
+
+class _Kind(msgspec.Struct, frozen=True):
+    """The facts that decide which of the others a file must have."""
+
+    format: int
+    kind: str | None = None
+    rank_width: int | None = None
+
+
+class _Header(msgspec.Struct, frozen=True):
+    """The part of a safetensors header that is not about tensors."""
+
+    metadata: dict[str, str] = msgspec.field(name="__metadata__", default_factory=dict)
+
 
 AnyHead = HeadArtifact | HiddenHead
 
 
 def save(artifact: AnyHead, path: str | os.PathLike[str]) -> None:
-    """Write the file whole or not at all. Raises ArtifactError where it cannot be written."""
+    """Write a head to ``path``, atomically. Raises ArtifactError if it cannot be written."""
     calibration = artifact.calibration
-    kinds = [kind for kind, maker in CALIBRATIONS.items() if isinstance(calibration, maker)]
+    kinds = [name for name, calibration_type in CALIBRATIONS.items() if isinstance(calibration, calibration_type)]
     facts = {
         "format": FORMAT,
         "calibration": kinds[0] if kinds else "none",
@@ -84,35 +101,37 @@ def save(artifact: AnyHead, path: str | os.PathLike[str]) -> None:
         "width": artifact.width,
     }
     if artifact.acceptances:
-        facts["acceptances"] = [each.to_dict() for each in artifact.acceptances]
+        facts["acceptances"] = [acceptance.to_dict() for acceptance in artifact.acceptances]
     tensors = _named_tensors("head", artifact.head)
-    reads: AnyHead | None = artifact
+    # A hidden head may have a head on logprobs beside it, whose facts and tensors go into the same file.
+    logprob_head: AnyHead | None = artifact
     if isinstance(artifact, HiddenHead):
         facts |= {"kind": "hidden", "layers": list(artifact.layers), "moment": artifact.moment}
-        reads = artifact.logprob_head
-    if isinstance(reads, HeadArtifact):
+        logprob_head = artifact.logprob_head
+    if isinstance(logprob_head, HeadArtifact):
         facts |= {
-            "features": list(reads.features),
-            "response_terms": list(reads.response_terms),
-            "k_min": reads.k_min,
-            "k_max": reads.k_max,
+            "features": list(logprob_head.features),
+            "response_terms": list(logprob_head.response_terms),
+            "k_min": logprob_head.k_min,
+            "k_max": logprob_head.k_max,
         }
-        tensors |= _named_tensors("standardizer", reads.standardizer) | _named_tensors(
-            "response", reads.response.standardizer
+        tensors |= _named_tensors("standardizer", logprob_head.standardizer) | _named_tensors(
+            "response", logprob_head.response.standardizer
         )
-        tensors["response.weight"] = reads.response.weight
-    if reads is not artifact and reads is not None:
-        facts["rank_width"] = reads.width
-        tensors |= _named_tensors("beside", reads.head)
+        tensors["response.weight"] = logprob_head.response.weight
+    if logprob_head is not artifact and logprob_head is not None:
+        facts["rank_width"] = logprob_head.width
+        tensors |= _named_tensors("beside", logprob_head.head)
     if calibration is not None:
         tensors |= _named_tensors("calibration", calibration)
     data = safetensors.numpy.save(tensors, {METADATA_KEY: json.dumps(facts, allow_nan=False)})
     try:
-        with atomic_write(path) as draft:
-            draft.write_bytes(data)
+        with atomic_write(path) as temporary_path:
+            temporary_path.write_bytes(data)
     except OSError as error:
         raise ArtifactError(
-            f"The head cannot be written to {path}: {error.strerror}.", hint="Make room, or give another path."
+            f"The head cannot be written to {path}: {error.strerror}.",
+            hint="Free some disk space, or choose another path.",
         ) from error
 
 
@@ -121,7 +140,7 @@ def _named_tensors(prefix: str, part: object) -> dict[str, np.ndarray[Any, Any]]
 
 
 def load(path: str | os.PathLike[str]) -> AnyHead:
-    """Read a file that :func:`save` wrote. Raises ArtifactError for anything else, without running any of it."""
+    """Read a head that :func:`save` wrote. Raises ArtifactError for any other file and executes nothing in it."""
     with _open_head(path) as file:
         data = file.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
@@ -130,8 +149,8 @@ def load(path: str | os.PathLike[str]) -> AnyHead:
         return _build_head(_parse_facts(data[8 : 8 + int.from_bytes(data[:8], "little")]), tensors)
 
 
-def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what a head's file says of itself, checked, and no weights. Raises ArtifactError as :func:`load` does."""
+def read_facts(path: str | os.PathLike[str]) -> HeadFacts:
+    """Read the checked facts of a head's file, without its weights. Raises ArtifactError as :func:`load` does."""
     with _open_head(path) as file:
         size = int.from_bytes(file.read(8), "little")
         if size > MAX_HEADER_BYTES:
@@ -141,18 +160,22 @@ def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 @contextmanager
 def _open_head(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file and turn whatever is wrong with it into one ArtifactError. A pipe or a device is not waited for."""
+    """Open a file and turn every problem with it into an ArtifactError. Never waits for a pipe or a device."""
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ValueError("it is no regular file")
+                raise ValueError("it is not a regular file")
             yield file
     except OSError as error:
         raise ArtifactError(
-            f"The head {path} cannot be read: {error.strerror}.", hint="Check the path, and who may read it."
+            f"The head {path} cannot be read: {error.strerror}.", hint="Check the path and its permissions."
         ) from error
     except safetensors.SafetensorError as error:
         raise _not_a_head(path, f"it is not a safetensors file ({error})") from error
+    except msgspec.ValidationError as error:
+        raise _not_a_head(path, f"its metadata does not fit: {error}") from error
+    except msgspec.DecodeError as error:
+        raise _not_a_head(path, f"its header is not JSON: {error}") from error
     # KeyError: a number type that numpy lacks; RecursionError: JSON nested to exhaust the stack.
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise _not_a_head(path, str(error)) from error
@@ -164,66 +187,76 @@ def _not_a_head(path: str | os.PathLike[str], reason: str) -> ArtifactError:
     )
 
 
-def _parse_facts(header: bytes) -> dict[str, Any]:
-    """Return the checked JSON document of a safetensors file's header."""
-    document = json.loads(header)
-    metadata = document.get("__metadata__") if isinstance(document, dict) else None
-    if not isinstance(metadata, dict) or not isinstance(metadata.get(METADATA_KEY), str):
+def _parse_facts(header: bytes) -> HeadFacts:
+    """Return the checked facts in a safetensors file's header."""
+    metadata = msgspec.json.decode(header, type=_Header).metadata
+    if METADATA_KEY not in metadata:
         raise ValueError(f"its metadata has no entry {METADATA_KEY!r}")
-    facts = json.loads(metadata[METADATA_KEY])
-    if not isinstance(facts, dict) or type(facts.get("format")) is not int:
-        raise ValueError("its metadata has no format version")
-    if facts["format"] != FORMAT:
-        raise ValueError(f"its format is {facts['format']} and this swift-client reads {FORMAT}; upgrade swift-client")
-    hidden = facts.get("kind") == "hidden"
-    wanted = _HIDDEN_FACTS | (_LOGPROB_HEAD_FACTS if "rank_width" in facts else {}) if hidden else _FACTS
-    for name, kind in wanted.items():
-        if type(facts.get(name)) is not kind:
-            raise ValueError(f"its metadata lacks {name!r} ({kind.__name__})")
-        if kind is list and not all(type(entry) is (int if name == "layers" else str) for entry in facts[name]):
-            raise ValueError(f"its metadata has {name!r} that are not names")
-    Acceptance.read(facts.get("acceptances", []))
-    return facts
+    document = metadata[METADATA_KEY]
+    kind = msgspec.json.decode(document, type=_Kind)
+    if kind.format != FORMAT:
+        raise ValueError(f"its format is {kind.format} and this swift-client reads {FORMAT}; upgrade swift-client")
+    facts_type: type[HeadFacts] = _LogprobFacts
+    if kind.kind == "hidden":
+        facts_type = _HiddenFacts if kind.rank_width is None else _HybridFacts
+    return msgspec.json.decode(document, type=facts_type)
 
 
-def _build_head(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]) -> AnyHead:
+def _build_head(facts: HeadFacts, tensors: Mapping[str, np.ndarray[Any, Any]]) -> AnyHead:
+    """Build a head from the facts and tensors of its file; raise ValueError if they do not fit."""
     parts: dict[str, dict[str, np.ndarray[Any, Any]]] = defaultdict(dict)
     for name, tensor in tensors.items():
         part, _, field = name.partition(".")
         parts[part][field] = tensor
-    kind = facts["calibration"]
+
+    # The parts that a file must have follow from its facts.
+    kind = facts.calibration
     if kind != "none" and kind not in CALIBRATIONS:
         raise ValueError(f"its calibration {kind!r} is unknown")
-    hidden = facts.get("kind") == "hidden"
-    beside = hidden and "rank_width" in facts
-    expected = {"head"} | (set() if hidden and not beside else {"standardizer", "response"})
-    expected |= {"beside"} if beside else set()
-    expected |= {"calibration"} if kind != "none" else set()
+    expected = {"head"}
+    if isinstance(facts, _LogprobFacts):
+        expected |= {"standardizer", "response"}
+    if isinstance(facts, _HybridFacts):
+        expected |= {"beside"}
+    if kind != "none":
+        expected |= {"calibration"}
     if parts.keys() != expected:
         raise ValueError(f"it has the parts {sorted(parts)} and not {sorted(expected)}")
-    shared: dict[str, Any] = {name: facts[name] for name in ("width", "provider", "model", "training", "licence")}
-    shared["acceptances"] = Acceptance.read(facts.get("acceptances", []))  # files from before them have none
-    shared["head"] = GatedLinearHead(**parts["head"])
-    shared["calibration"] = CALIBRATIONS[kind](**parts["calibration"]) if kind != "none" else None
-    if not hidden:
-        return HeadArtifact(**_logprob_fields(facts, parts), **shared)
-    own: dict[str, Any] = {"layers": tuple(facts["layers"]), "moment": facts["moment"]}
-    if beside:
-        names = {name: facts[name] for name in ("provider", "model")}
-        head = GatedLinearHead(**parts["beside"])
-        own["logprob_head"] = HeadArtifact(
-            head=head, width=facts["rank_width"], **_logprob_fields(facts, parts), **names
-        )
-    return HiddenHead(**own, **shared)
 
-
-def _logprob_fields(facts: Mapping[str, Any], parts: Mapping[str, dict[str, np.ndarray[Any, Any]]]) -> dict[str, Any]:
-    """Return what a head reads of logprobs."""
-    return {
-        "features": tuple(facts["features"]),
-        "standardizer": Standardizer(**parts["standardizer"]),
-        "response_terms": tuple(facts["response_terms"]),
-        "response": ResponseWeights(**parts["response"]),
-        "k_min": facts["k_min"],
-        "k_max": facts["k_max"],
+    shared: dict[str, Any] = {
+        "head": GatedLinearHead(**parts["head"]),
+        "width": facts.width,
+        "calibration": None if kind == "none" else CALIBRATIONS[kind](**parts["calibration"]),
+        "provider": facts.provider,
+        "model": facts.model,
+        "training": facts.training,
+        "licence": facts.licence,
+        "acceptances": tuple(facts.acceptances),
     }
+    logprob_fields: dict[str, Any] = {}
+    if isinstance(facts, _LogprobFacts):
+        logprob_fields = {
+            "features": tuple(facts.features),
+            "standardizer": Standardizer(**parts["standardizer"]),
+            "response_terms": tuple(facts.response_terms),
+            "response": ResponseWeights(**parts["response"]),
+            "k_min": facts.k_min,
+            "k_max": facts.k_max,
+        }
+    if not isinstance(facts, _HiddenFacts | _HybridFacts):
+        return HeadArtifact(**logprob_fields, **shared)
+    logprob_head = None
+    if isinstance(facts, _HybridFacts):
+        logprob_head = HeadArtifact(
+            head=GatedLinearHead(**parts["beside"]),
+            width=facts.rank_width,
+            provider=facts.provider,
+            model=facts.model,
+            **logprob_fields,
+        )
+    return HiddenHead(
+        layers=tuple(facts.layers),
+        moment=facts.moment,  # type: ignore[arg-type]  # HiddenHead checks it
+        logprob_head=logprob_head,
+        **shared,
+    )

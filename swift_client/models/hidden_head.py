@@ -1,4 +1,4 @@
-"""A head on a local model's hidden states: SWIFT as published (arXiv 2505.12225), with what it was trained on."""
+"""A head on the hidden states of a local model: SWIFT as published (arXiv 2505.12225)."""
 
 from __future__ import annotations
 
@@ -14,36 +14,34 @@ from swift_client.features.segments import F64, I64
 from swift_client.models.acceptance import Acceptance
 from swift_client.models.artifact import MAX_WIDTH, NO_BETTER_VERDICT, HeadArtifact
 from swift_client.models.calibration import Calibration
-from swift_client.models.folders import user_folder
-from swift_client.models.gated_linear import GatedLinearHead, gated_mean, sigmoid
-from swift_client.models.validation import weigh
+from swift_client.models.gated_linear import GatedLinearHead, gated_mean, sigmoid, weigh
 from swift_client.types import F32, StatePosition
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class HiddenHead:
-    """A gated linear head over L hidden states of width D a token, laid side by side, with its facts.
+    """A gated linear head over L concatenated hidden states of width D per token, with its facts.
 
-    Raises ValueError where the parts do not fit each other.
+    Raises ValueError if the parts do not fit each other.
     """
 
     head: GatedLinearHead
     """Weights (L*D,), layer by layer in the order of ``layers``."""
     layers: tuple[int, ...]
-    """As transformers numbers ``hidden_states``: 0 is the embedding, the last one stands behind the final norm. None:
-    the logprobs of the whole vocabulary, in the order of token ids, are read as one state at the moment "produced"."""
+    """Indices into ``hidden_states`` of transformers: 0 is the embedding, the last one follows the final norm. Empty: the
+    logprobs of the whole vocabulary, in the order of token ids, are the one state, at the moment "produced"."""
     width: int
-    """D, or V without layers."""
+    """D, or the vocabulary size V without layers."""
     logprob_head: HeadArtifact | None = None
-    """A head on logprobs whose gate and reward logits are added token by token, and its response terms at the end.
-    What else it says of itself does not count."""
+    """A head on logprobs. Its gate and reward logits are added per token, its response terms per completion; its other
+    facts are ignored."""
     moment: StatePosition = "read"
-    """Whose state a token has: "read", the one after it, as published; "produced", the one it was drawn from."""
+    """The state that belongs to a token: "read", after the token (as published); "produced", from which it was drawn."""
     calibration: Calibration | None = None
     provider: str = "huggingface"
     model: str
     training: Mapping[str, Any] = field(default_factory=dict)
-    """What it was trained on and how well it did: plain JSON values."""
+    """Training data, settings and measured quality: plain JSON values."""
     licence: str = "unknown"
     acceptances: tuple[Acceptance, ...] = ()
     """As in :class:`HeadArtifact`."""
@@ -53,7 +51,7 @@ class HiddenHead:
         if self.moment not in get_args(StatePosition):
             raise ValueError(f"moment is {self.moment!r}.")
         if self.width < 1 or min(self.layers, default=0) < 0 or len(set(self.layers)) < len(self.layers):
-            raise ValueError(f"layers {layers or 'none'} of width {self.width} are no hidden states.")
+            raise ValueError(f"layers {layers or 'none'} of width {self.width} are not hidden states.")
         if not self.layers and self.moment != "produced":
             raise ValueError("without layers it reads logprobs, which are those that produced a token.")
         if self.head.width != max(1, len(self.layers)) * self.width:
@@ -69,21 +67,21 @@ class HiddenHead:
         width: int,
         **facts: Any,
     ) -> Self:
-        """Build one from the official code's checkpoint, its state_dict's values as arrays.
+        """Build a head from the state_dict of the official code, its values as arrays.
 
-        The official head (``LinearRewardModel``) is one Linear(L*D, 2), gate before reward, or without gate
-        Linear(L*D, 1) and a plain mean, which a gate of zero weights gives too. Its layers stand in rising order. It
-        was trained with the end-of-turn token as a token of the answer, which is none here.
+        The official head (``LinearRewardModel``) is one Linear(L*D, 2), gate before reward. Without a gate it is
+        Linear(L*D, 1) and a plain mean, which a gate of zero weights gives too. Its layers are in rising order. The
+        official code counts the end-of-turn token as a token of the answer; this package does not.
 
         Args:
-            state: one entry ending in "weight" and one ending in "bias" (none: 0).
-            model: whose states they are.
-            layers: default: all, L being as many as fit.
+            state: one entry ending in "weight" and at most one ending in "bias" (default 0).
+            model: the model that the states come from.
+            layers: default: 0..L-1, with L from the size of the weights.
             width: D.
-            facts: further fields.
+            facts: further fields of this class.
 
         Raises:
-            ValueError: it is no such state_dict, or the numbers do not fit.
+            ValueError: ``state`` is not such a state_dict, or the numbers do not fit.
         """
         weights = [np.asarray(value, np.float64) for name, value in state.items() if name.endswith("weight")]
         biases = [np.asarray(value, np.float64) for name, value in state.items() if name.endswith("bias")]
@@ -96,7 +94,7 @@ class HiddenHead:
         return cls(head=head, layers=layers or tuple(range(head.width // width)), width=width, model=model, **facts)
 
     def to_state_dict(self) -> dict[str, F32]:
-        """Return what the official code loads: fused_layer.weight (2, L*D) and fused_layer.bias (2,), float32."""
+        """Return the state_dict of the official code: fused_layer.weight (2, L*D) and fused_layer.bias (2,), float32."""
         weight, bias = self.matrix()
         return {"fused_layer.weight": weight, "fused_layer.bias": bias}
 
@@ -108,12 +106,14 @@ class HiddenHead:
 
     @property
     def k_min(self) -> int:
-        """Fewest alternatives a token that it needs."""
+        """Fewest alternatives per token that it needs."""
         return self.logprob_head.k_min if self.logprob_head else 0
 
     @property
     def k_max(self) -> int:
-        """Most of them; by itself it reads none, and asks for as many as there are: other scorers do."""
+        """Most alternatives per token. Without a head on logprobs it reads none, but requests as many as there are, for the
+        fallback scorers.
+        """
         return self.logprob_head.k_max if self.logprob_head else MAX_WIDTH
 
     @property
@@ -123,22 +123,22 @@ class HiddenHead:
 
     @property
     def name(self) -> str:
-        """What a Selection is said to be scored with."""
+        """The name in :attr:`swift_client.Selection.scorer`."""
         return f"{'hybrid' if self.logprob_head else 'hidden'} head {self.provider}/{self.model}"
 
     @property
     def beats_majority(self) -> bool:
-        """Whether its scores may weigh votes: False where training found it no better than majority."""
+        """Whether its scores may weigh votes; False if training found it no better than majority."""
         return self.training.get("verdict") != NO_BETTER_VERDICT
 
     def project(self, states: NDArray[np.float16]) -> F32:
-        """Return the gate's and the reward's logit, (T, 2) float32, for captured states (T, L*D).
+        """Return the gate and reward logits, (T, 2) float32, for captured states (T, L*D).
 
         Raises ArtifactMismatchError for another width.
         """
         if states.shape[1:] != (self.head.width,):
             raise ArtifactMismatchError(
-                f"The {self.name} reads {self.head.width} numbers a token, not {states.shape[1:]}.",
+                f"The {self.name} reads {self.head.width} numbers per token, not {states.shape[1:]}.",
                 hint=f"Capture {', '.join(map(str, self.layers)) or 'the vocabulary'}.",
             )
         weight, bias = self.matrix()
@@ -150,9 +150,9 @@ class HiddenHead:
     ) -> F64:
         """Return R = Σ g·r / max(Σ g, 1e-8) of N completions, (N,) float64, NaN for those without tokens.
 
-        ``projections`` (ΣT, 2) are the logits of all tokens end to end, ``offsets`` (N+1,). A head with one ``beside``
-        also takes the token features ``values`` (ΣT, d) and the response terms (N, m) of that one, and raises
-        ValueError without.
+        ``projections`` (ΣT, 2) are the gate and reward logits of all tokens end to end, with ``offsets`` (N+1,). With a
+        ``logprob_head`` its token features ``values`` (ΣT, d) and response terms (N, m) are required; ValueError if
+        they are missing.
         """
         logits = np.asarray(projections, np.float64).reshape(-1, 2)
         if self.logprob_head is None:
@@ -160,21 +160,19 @@ class HiddenHead:
         if values is None or terms is None:
             raise ValueError(f"the {self.name} also reads logprobs.")
         rows, head = self.logprob_head.standardizer(values), self.logprob_head.head
-        gate = logits[:, 0] + weigh(rows, head.gate_weight) + head.gate_bias
-        reward = logits[:, 1] + weigh(rows, head.reward_weight) + head.reward_bias
-        return gated_mean(sigmoid(gate), reward, offsets) + self.logprob_head.response(terms)
+        gate_logits = logits[:, 0] + weigh(rows, head.gate_weight) + head.gate_bias
+        rewards = logits[:, 1] + weigh(rows, head.reward_weight) + head.reward_bias
+        return gated_mean(sigmoid(gate_logits), rewards, offsets) + self.logprob_head.response(terms)
 
     def check(self, *, provider: str, model: str | None, k: int = 0) -> None:
-        """Raise ArtifactMismatchError where this head was not trained for this provider and model."""
-        if (provider, model) == (self.provider, self.model):
-            if self.logprob_head and k < self.k_min:
-                raise ArtifactMismatchError(
-                    f"The {self.name} needs at least {self.k_min} alternatives a token, not {k}.",
-                    hint="Ask for as many with top_logprobs=.",
-                )
-            return
-        raise ArtifactMismatchError(
-            f"The head was trained on hidden states of {self.provider}/{self.model}, not on {provider}/{model}.",
-            hint=f"Train one on that model's states. To use this one anyway, put its file into {user_folder()} and ask "
-            f'for it by its name: head="{self.provider}/{self.model}".',
-        )
+        """Raise ArtifactMismatchError unless this head was trained for this provider, model and list length k."""
+        if (provider, model) != (self.provider, self.model):
+            raise ArtifactMismatchError(
+                f"The head was trained on hidden states of {self.provider}/{self.model}, not on {provider}/{model}.",
+                hint="Train one on the states of that model.",
+            )
+        if self.logprob_head and k < self.k_min:
+            raise ArtifactMismatchError(
+                f"The {self.name} needs at least {self.k_min} alternatives per token, not {k}.",
+                hint="Ask for that many with top_logprobs=.",
+            )

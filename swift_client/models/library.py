@@ -1,7 +1,7 @@
-"""Heads that are found by themselves: in the package's folder, then in the user's.
+"""The library of installed heads: the packaged folder, then the user's folder.
 
-Looking reads the JSON header of each file and no weights, about 0.1 ms a file. The user's folder may hold anything:
-what is no head is told, and never raised for.
+Scanning reads the JSON header of each file and no weights, about 0.1 ms per file. The user's folder may hold anything:
+files that are not heads are reported as skipped and never raise.
 """
 
 from __future__ import annotations
@@ -11,9 +11,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
+
 from swift_client.errors import ArtifactError
 from swift_client.models.file_format import read_facts
-from swift_client.models.folders import PACKAGED_FOLDER, user_folder
+
+PACKAGED_FOLDER = Path(__file__).parent / "packaged"
+"""Heads that come with this package."""
+FOLDER_VARIABLE = "SWIFT_CLIENT_HEADS"
+"""Environment variable that replaces the user's folder."""
+
+
+def user_folder() -> Path:
+    """Return the folder of the user's heads, which need not exist.
+
+    It is ``$SWIFT_CLIENT_HEADS`` if that is set, else ``swift-client/heads`` in the platform's data folder: on Linux
+    ``$XDG_DATA_HOME`` or ``~/.local/share``, on macOS ``~/Library/Application Support``, on Windows ``%LOCALAPPDATA%``.
+    """
+    if folder := os.environ.get(FOLDER_VARIABLE):
+        return Path(folder)
+    return platformdirs.user_data_path("swift-client", appauthor=False) / "heads"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +45,7 @@ class HeadEntry:
 
     @property
     def name(self) -> str:
-        """What it is asked for by: "provider/model"."""
+        """The name that ``head=`` takes: "provider/model"."""
         return f"{self.provider}/{self.model}"
 
     @property
@@ -39,12 +56,12 @@ class HeadEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadLibrary:
-    """What lies in the folders."""
+    """The heads in the scanned folders."""
 
     heads: tuple[HeadEntry, ...]
-    """In the order in which they are preferred: by folder, then by file name."""
+    """In the order of preference: by folder, then by file name."""
     skip_reasons: tuple[str, ...]
-    """One sentence for each file or folder that cannot be read as what it should be."""
+    """One sentence per file or folder that could not be read."""
 
     def for_model(self, provider: str, model: str) -> tuple[HeadEntry, ...]:
         """Return the heads for exactly this provider and model."""
@@ -56,16 +73,16 @@ class HeadLibrary:
 
 
 def scan(folders: Sequence[Path] | None = None) -> HeadLibrary:
-    """List the heads in ``folders``, by default the package's and then the user's. Raises nothing."""
+    """List the heads in ``folders``, by default the packaged and then the user's. Never raises."""
     heads: list[HeadEntry] = []
-    skipped: list[str] = []
+    skip_reasons: list[str] = []
     for folder in (PACKAGED_FOLDER, user_folder()) if folders is None else folders:
         try:
             names = sorted(os.listdir(folder))
         except FileNotFoundError:
             continue
         except OSError as error:
-            skipped.append(f"The folder {folder} cannot be read: {error.strerror}.")
+            skip_reasons.append(f"The folder {folder} cannot be read: {error.strerror}.")
             continue
         for name in names:
             if name.startswith(".") or not name.endswith(".safetensors"):
@@ -73,15 +90,15 @@ def scan(folders: Sequence[Path] | None = None) -> HeadLibrary:
             try:
                 facts = read_facts(folder / name)
             except ArtifactError as error:
-                skipped.append(error.message)
+                skip_reasons.append(error.message)
                 continue
             heads.append(
                 HeadEntry(
                     path=folder / name,
-                    provider=facts["provider"],
-                    model=facts["model"],
-                    k_min=facts.get("k_min", 0),  # a head on hidden states reads no lists of alternatives
-                    k_max=facts.get("k_max", 0),
+                    provider=facts.provider,
+                    model=facts.model,
+                    k_min=facts.k_min,
+                    k_max=facts.k_max,
                 )
             )
-    return HeadLibrary(heads=tuple(heads), skip_reasons=tuple(skipped))
+    return HeadLibrary(heads=tuple(heads), skip_reasons=tuple(skip_reasons))

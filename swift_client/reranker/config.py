@@ -15,6 +15,7 @@ from swift_client.adapters.transport.per_loop import Transports
 from swift_client.answers import Spec
 from swift_client.errors import ConfigurationError
 from swift_client.models import AnyHead
+from swift_client.models.resolve_head import Head, resolve_head
 from swift_client.pricing import Prices
 from swift_client.reranker.caching import Store, resolve_store
 from swift_client.reranker.cost import CostModel
@@ -29,7 +30,6 @@ from swift_client.sampling import (
 )
 from swift_client.scoring.external import ExternalScorer
 from swift_client.scoring.judge import Judge, JudgeFunction
-from swift_client.scoring.resolve_head import Head, resolve_head
 from swift_client.selection.select import FALLBACK_SCORER, Method, Scorer, SelectionConfig
 from swift_client.stopping.monitor import create_abort_monitor
 from swift_client.structured.schema import create_response_schema

@@ -2,65 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from swift_client.errors import ArtifactMismatchError, ConfigurationError
 from swift_client.features import (
-    FEATURES,
-    RESPONSE_TERMS,
     ResponseTerms,
     TokenFeatures,
     TokenTable,
-    column_names,
     response_columns,
     token_columns,
 )
 from swift_client.features.segments import segment_offsets
-from swift_client.models import AnyHead, HeadArtifact, HiddenHead, load
+from swift_client.models import HeadArtifact, HiddenHead
 from swift_client.scoring.out_of_distribution import is_out_of_distribution
 from swift_client.scoring.result import CommonTopK, Scores, common_top_k
 from swift_client.types import Completion
-
-
-def load_head(path: str | os.PathLike[str]) -> HeadArtifact:
-    """Read a trained head on logprobs. Raises ArtifactError as :func:`load_any_head` does, or for another kind."""
-    artifact = load_any_head(path)
-    if isinstance(artifact, HiddenHead):
-        raise ArtifactMismatchError(f"{path} is a head on hidden states.", hint="Give one that reads logprobs.")
-    return artifact
-
-
-def load_any_head(path: str | os.PathLike[str]) -> AnyHead:
-    """Read a trained head. Raises ArtifactError where it is not one, or needs features that this version lacks."""
-    artifact = load(path)
-    check_columns(artifact, os.fspath(path))
-    return artifact
-
-
-def check_columns(artifact: AnyHead, name: str) -> None:
-    """Raise ArtifactMismatchError where a head's features are not this version's, or its weights do not fit them."""
-    if isinstance(artifact, HiddenHead):
-        if artifact.logprob_head:
-            check_columns(artifact.logprob_head, name)
-        return
-    for rows, names, weights in (
-        (FEATURES, artifact.features, artifact.head.width),
-        (RESPONSE_TERMS, artifact.response_terms, len(artifact.response.weight)),
-    ):
-        try:
-            columns = column_names(rows, names, width=artifact.width)
-        except ConfigurationError as error:
-            raise ArtifactMismatchError(
-                f"{name}: {error.message}", hint="Upgrade swift-client, or train again."
-            ) from error
-        if len(columns) != weights:
-            raise ArtifactMismatchError(
-                f"{name} has {weights} weights for {len(columns)} columns.", hint="Train it again."
-            )
 
 
 def score_with_head(

@@ -19,7 +19,7 @@ from swift_client.errors import ConfigurationError
 from swift_client.features import TokenTable, response, token
 from swift_client.features.segments import F64, segment_mean
 from swift_client.models import AnyHead, HeadArtifact, HiddenHead
-from swift_client.models.validation import finite_scalar, finite_vector
+from swift_client.models.gated_linear import finite_scalar, finite_vector
 from swift_client.scoring.head_scorer import score_with_head, score_with_hidden_head
 from swift_client.scoring.result import Scores, common_top_k
 from swift_client.types import F32, Completion

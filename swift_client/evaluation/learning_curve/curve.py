@@ -21,7 +21,7 @@ from swift_client.evaluation.evaluate import ProgressCallback
 from swift_client.evaluation.learning_curve.heads import CurveHeads
 from swift_client.evaluation.result import Estimate, Evaluation, plain_values
 from swift_client.models import AnyHead
-from swift_client.scoring.head_scorer import load_any_head
+from swift_client.models.resolve_head import load_any_head
 from swift_client.training.recipes import Recipe
 
 SIZES = (50, 100, 200, 500, 1000, 2000, 5000)
