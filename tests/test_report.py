@@ -33,8 +33,8 @@ from swift_client.models import (
 from swift_client.models.gated_linear import Standardizer
 from swift_client.report import summary
 from swift_client.report.charts import accuracy as curves
-from swift_client.report.charts.axes import HEIGHT, LINE_HEIGHT, spread_labels, ticks
-from swift_client.report.example_selection import OUTCOME_SCHEDULE, compare_with_majority
+from swift_client.report.charts.chart import HEIGHT, LINE_HEIGHT, spread_labels, ticks
+from swift_client.report.examples import OUTCOME_SCHEDULE, compare_with_majority
 from swift_client.report.page import render_page
 from swift_client.report.token_heatmap import MAX_SHOWN_TOKENS, weigh_tokens
 from swift_client.store import Meta, SampleStore, StoredQuestion
@@ -213,7 +213,7 @@ def test_the_page_needs_nothing_else_and_forbids_it() -> None:
 
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', made)
     assert policy is not None
-    assert "default-src &#x27;none&#x27;" in policy[1]
+    assert "default-src 'none'" in policy[1]
     assert policy.start() < made.index("<style>")
     assert not read.attributes.keys() & {"href", "src", "srcset", "action", "style", "xlink:href"}
     assert not re.search(r"url\(|@import|https?:|//[a-z]", made)
@@ -302,7 +302,7 @@ def test_every_number_of_the_evaluation_is_in_a_table() -> None:
             ):
                 assert number(value, ".3f") in shown
     for n in found.ns:
-        assert f"{found.tokens[n]:,.0f}" in read.row("Completion tokens a question")
+        assert f"{found.tokens[n]:,.0f}" in read.row("Completion tokens per question")
     for fact in ("CC0-1.0", "2 to 8", "default", "40", "logprob, entropy"):
         assert fact in read.words
     assert "+0.500" in read.row("sum logprob")
@@ -341,7 +341,7 @@ def test_one_question_with_one_completion_makes_a_page() -> None:
 
     read = Page(document([alone], found=evaluation([alone], ns=(1,))))
 
-    assert "One completion a question leaves nothing to choose" in read.words
+    assert "One completion per question leaves nothing to choose" in read.words
     assert "1 question " in read.words
 
 

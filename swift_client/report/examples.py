@@ -1,138 +1,227 @@
-"""Example questions as a reader sees them: prompt, completions, what each counted, and each token's colour."""
+"""Example questions of the report: what the head and majority choose, and the ten that are shown."""
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from swift_client import answers
+from swift_client.dataset.question_samples import Group
 from swift_client.display import FINISH_REASON_LABELS
+from swift_client.features.segments import F64
 from swift_client.models import HeadArtifact
-from swift_client.report.example_selection import EXAMPLE_N, OUTCOMES, Example, HeadComparison
 from swift_client.report.format import MISSING, PERCENT, format_decimal, format_percent
-from swift_client.report.markup import Markup, tag
-from swift_client.report.summary import pluralize
-from swift_client.report.token_heatmap import TokenWeights, compute_colour_limit, legend, render_tokens, weigh_tokens
+from swift_client.report.token_heatmap import (
+    ShownTokens,
+    TokenWeights,
+    compute_colour_limit,
+    shown_tokens,
+    weigh_tokens,
+)
+from swift_client.selection.select import SelectionConfig, select_best
 from swift_client.store import StoredQuestion
-from swift_client.types import Candidate, Message
+from swift_client.types import Candidate, Completion, Selection
+
+EXAMPLE_N = 4
+"""Completions that an example chooses from: few enough to read them all and to add up the vote by hand."""
+
+OUTCOMES: Mapping[str, str] = {
+    "gained": "Head right, majority wrong",
+    "lost": "Majority right, head wrong",
+    "missed": "Both wrong, although one completion is right",
+    "both": "Both right",
+    "none": "No right answer among them",
+}
+"""Possible outcomes of a question, in the order in which examples are shown."""
+
+OUTCOME_SCHEDULE = ("gained", "lost", "gained", "lost", "missed", "gained", "lost", "missed", "both", "none")
+"""Outcome of each example in turn. An outcome without further questions is skipped, and the schedule repeats."""
 
 MAX_PROMPT_CHARS = 2000
-"""Characters of a prompt that are shown."""
 
 
-def render_examples(head: HeadArtifact, comparison: HeadComparison, questions: Mapping[str, StoredQuestion]) -> Markup:
-    """Return all examples, and how they came to be chosen."""
-    parts = [weigh_tokens(head, choice.selection) for choice in comparison.examples]
-    full = compute_colour_limit([each for every in parts for each in every])
-    total = sum(comparison.outcomes.values())
-    tally = [
-        tag("li", tag("b", f"{comparison.outcomes[kind]:,}"), tag("span", words)) for kind, words in OUTCOMES.items()
-    ]
-    return tag(
-        "section",
-        tag("h2", "What the head looks at"),
-        tag(
-            "p",
-            f"Here the head and majority choose among the first {EXAMPLE_N} completions of each question; of equal votes "
-            f"majority takes the first. So end {pluralize(total, 'question')}:",
-        ),
-        tag("ul", *tally, class_="tiles"),
-        tag(
-            "p",
-            "The examples were picked by no one: each kind gives one in turn, wins and losses alike, in the order of a "
-            "hash of the question’s id.",
-        ),
-        legend(full),
-        *(
-            _render_example(choice, each, full, questions)
-            for choice, each in zip(comparison.examples, parts, strict=True)
-        ),
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Example:
+    """One question, and what was chosen from its first completions."""
+
+    question_id: str
+    outcome: str
+    """A key of OUTCOMES."""
+    selection: Selection
+    """The head's."""
+    majority_winner: int
+    """Index of the candidate that majority chooses."""
+    labels: tuple[float, ...]
+    """One per candidate: 1 right, 0 wrong, NaN unknown."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HeadComparison:
+    """The head's scores and choices on all questions of an evaluation."""
+
+    scores: F64
+    """(N,) the head's scores of all completions, each among all of its question's; NaN without logprobs."""
+    labels: F64
+    """(N,) 1 right, 0 wrong, NaN unknown."""
+    outcomes: Mapping[str, int]
+    """Number of questions per outcome of choosing from their first completions."""
+    examples: tuple[Example, ...]
+
+
+def compare_with_majority(head: HeadArtifact, groups: Iterable[Group], *, answer: answers.Spec) -> HeadComparison:
+    """Let ``head`` and majority choose on every question with a label. Reads the groups once."""
+    # The verdict of the head's own training matters for best_of, not for a reader: so the facts of training are dropped.
+    config = SelectionConfig(scorer=replace(head, training={}), answer=answer, force_head=True)
+    scores, labels = [np.zeros(0)], [np.zeros(0)]
+    counts: Counter[str] = Counter()
+    candidates: dict[str, list[Example]] = {outcome: [] for outcome in OUTCOMES}
+    for group in groups:
+        if np.isnan(group.labels).all():
+            continue
+        completions, group_labels = _sort_completions(group)
+        selection = select_best(completions, config)
+        scores.append(np.array([np.nan if each.score is None else each.score for each in selection.candidates]))
+        labels.append(group_labels)
+        example = _make_example(group.question_id, completions[:EXAMPLE_N], group_labels[:EXAMPLE_N], config)
+        counts[example.outcome] += 1
+        # Of each outcome, only as many are kept as could ever be shown.
+        ranked = sorted([*candidates[example.outcome], example], key=lambda example: _hash_key(example.question_id))
+        candidates[example.outcome] = ranked[: len(OUTCOME_SCHEDULE)]
+    return HeadComparison(
+        scores=np.concatenate(scores),
+        labels=np.concatenate(labels),
+        outcomes={outcome: counts[outcome] for outcome in OUTCOMES},
+        examples=_select_examples(candidates),
     )
 
 
-def _render_example(
-    example: Example,
-    weights: Sequence[TokenWeights | None],
-    colour_limit: float,
-    questions: Mapping[str, StoredQuestion],
-) -> Markup:
-    question = questions.get(example.question_id)
-    messages = () if question is None else question.messages
-    expected = None if question is None else question.answer
-    candidates = example.selection.candidates
-    told = {"gained": "up", "lost": "down"}.get(example.outcome, "")
-    return tag(
-        "article",
-        tag("h3", tag("span", OUTCOMES[example.outcome], class_=f"told {told}".strip()), " ", example.question_id),
-        *(_render_message(message, show_role=len(messages) > 1) for message in messages),
-        tag("p", "Right answer: ", tag("b", expected, dir="auto"), class_="expected") if expected is not None else None,
-        *(_render_candidate(each, example, part, colour_limit) for each, part in zip(candidates, weights, strict=True)),
+def _sort_completions(group: Group) -> tuple[list[Completion], F64]:
+    """Order completions by index, if indices differ, as ``select_best`` numbers them."""
+    indices = [completion.index for completion in group.completions]
+    order = np.argsort(indices, kind="stable") if len(set(indices)) == len(indices) else np.arange(len(indices))
+    return [group.completions[position] for position in order], group.labels[order]
+
+
+def _make_example(question_id: str, completions: Sequence[Completion], labels: F64, config: SelectionConfig) -> Example:
+    selection = select_best(completions, config)
+    majority_winner = select_best(completions, replace(config, scorer=_score_nothing, select="vote")).winner
+    head_right, majority_right = labels[selection.winner] == 1, labels[majority_winner] == 1
+    if head_right:
+        outcome = "both" if majority_right else "gained"
+    elif majority_right:
+        outcome = "lost"
+    else:
+        outcome = "missed" if (labels == 1).any() else "none"
+    return Example(
+        question_id=question_id,
+        outcome=outcome,
+        selection=selection,
+        majority_winner=majority_winner,
+        labels=tuple(labels.tolist()),
     )
 
 
-def _render_message(message: Message, *, show_role: bool) -> Markup:
-    said = content_text(message.get("content"))
-    cut = said[:MAX_PROMPT_CHARS] + ("…" if len(said) > MAX_PROMPT_CHARS else "")
-    who = tag("b", f"{message.get('role', '?')}: ") if show_role else None
-    return tag("p", who, cut, class_="prompt", dir="auto")
+def _score_nothing(completions: Sequence[Completion]) -> F64:
+    """Score no completion, so every vote counts 1."""
+    return np.full(len(completions), np.nan)
 
 
-def content_text(content: Any) -> str:
-    """Return a chat message's words; a part that is no text is named in brackets."""
-    if isinstance(content, str):
-        return content
+def _hash_key(question_id: str) -> bytes:
+    """Return a sort key that nobody chose and that is the same in every process."""
+    return hashlib.blake2b(question_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def _select_examples(examples_by_outcome: Mapping[str, Sequence[Example]]) -> tuple[Example, ...]:
+    counts: Counter[str] = Counter()
+    for outcome in OUTCOME_SCHEDULE * len(OUTCOME_SCHEDULE):
+        if counts.total() < len(OUTCOME_SCHEDULE) and counts[outcome] < len(examples_by_outcome[outcome]):
+            counts[outcome] += 1
+    return tuple(example for outcome in OUTCOMES for example in examples_by_outcome[outcome][: counts[outcome]])
+
+
+class ShownCandidate(NamedTuple):
+    """One candidate as the page shows it."""
+
+    verdict: str
+    """ "right", "wrong" or "unknown"."""
+    facts: list[tuple[str, str]]
+    """Name and value."""
+    chosen_by: list[str]
+    """ "head", "majority"."""
+    tokens: ShownTokens
+
+
+class ShownExample(NamedTuple):
+    """One example as the page shows it."""
+
+    question_id: str
+    outcome: str
+    messages: list[tuple[str, str]]
+    """Role and text of the prompt's messages."""
+    expected: str | None
+    candidates: list[ShownCandidate]
+
+
+def shown_examples(
+    head: HeadArtifact, comparison: HeadComparison, questions: Mapping[str, StoredQuestion]
+) -> tuple[list[ShownExample], float]:
+    """Return the examples for the page, and the contribution of a token that has the full colour."""
+    weights = [weigh_tokens(head, example.selection) for example in comparison.examples]
+    colour_limit = compute_colour_limit([part for parts in weights for part in parts])
+    examples = []
+    for example, parts in zip(comparison.examples, weights, strict=True):
+        question = questions.get(example.question_id)
+        messages = () if question is None else question.messages
+        candidates = zip(example.selection.candidates, parts, strict=True)
+        examples.append(
+            ShownExample(
+                question_id=example.question_id,
+                outcome=example.outcome,
+                messages=[
+                    (str(message.get("role", "?")), _prompt_text(message.get("content"))) for message in messages
+                ],
+                expected=None if question is None else question.answer,
+                candidates=[_shown_candidate(candidate, example, part, colour_limit) for candidate, part in candidates],
+            )
+        )
+    return examples, colour_limit
+
+
+def _prompt_text(content: Any) -> str:
+    """Return the text of a chat message, cut; parts that are not text are named in brackets."""
     if isinstance(content, list):
-        return " ".join(
+        parts = [
             str(part.get("text", f"[{part.get('type', 'part')}]")) if isinstance(part, dict) else str(part)
             for part in content
-        )
-    return "" if content is None else str(content)
+        ]
+        content = " ".join(parts)
+    text = "" if content is None else str(content)
+    return text[:MAX_PROMPT_CHARS] + ("…" if len(text) > MAX_PROMPT_CHARS else "")
 
 
-def _split_score(score: float | None, weights: TokenWeights | None) -> list[tuple[str, str]]:
-    """Split a score into what its tokens brought and what the terms of the whole answer added."""
-    if score is None or weights is None:
-        return []
-    return [
-        ("= tokens", format_decimal(weights.gated_mean, 2)),
-        ("+ whole answer", format_decimal(score - weights.gated_mean, 2)),
-    ]
-
-
-def _render_candidate(
+def _shown_candidate(
     candidate: Candidate, example: Example, weights: TokenWeights | None, colour_limit: float
-) -> Markup:
-    index = candidate.completion.index
-    label = example.labels[index]
-    verdict = tag("b", "✓ right", class_="right") if label == 1 else tag("b", "✗ wrong", class_="wrong")
-    if math.isnan(label):
-        verdict = tag("b", "? not graded", class_="soft")
-    crowned = [
-        tag("span", f"► {who}", class_="pick")
-        for who, winner in (("head", example.selection.winner), ("majority", example.majority_winner))
-        if winner == index
-    ]
-    ending = FINISH_REASON_LABELS.get(candidate.completion.finish_reason)
-    facts = [
-        ("answer", MISSING if candidate.answer is None else candidate.answer),
-        ("score", format_decimal(candidate.score, 2)),
-        *_split_score(candidate.score, weights),
-        (
-            "probability",
-            MISSING if candidate.probability is None else f"{format_percent(candidate.probability)}{PERCENT}",
-        ),
-        ("weight", format_decimal(candidate.weight, 2)),
-        *([("ended", ending)] if ending else []),
-    ]
-    return tag(
-        "div",
-        tag(
-            "p",
-            verdict,
-            *(tag("span", f"{name} ", tag("b", value), dir="auto") for name, value in facts),
-            *crowned,
-            class_="facts",
-        ),
-        render_tokens(candidate.completion, weights, colour_limit=colour_limit),
-        class_="candidate won" if crowned else "candidate",
+) -> ShownCandidate:
+    completion, score, probability = candidate.completion, candidate.score, candidate.probability
+    label = example.labels[completion.index]
+    facts = [("answer", MISSING if candidate.answer is None else candidate.answer), ("score", format_decimal(score, 2))]
+    if score is not None and weights is not None:
+        facts.append(("= tokens", format_decimal(weights.gated_mean, 2)))
+        facts.append(("+ whole answer", format_decimal(score - weights.gated_mean, 2)))
+    facts.append(("probability", MISSING if probability is None else f"{format_percent(probability)}{PERCENT}"))
+    facts.append(("weight", format_decimal(candidate.weight, 2)))
+    if finish_label := FINISH_REASON_LABELS.get(completion.finish_reason):
+        facts.append(("ended", finish_label))
+    winners = (("head", example.selection.winner), ("majority", example.majority_winner))
+    return ShownCandidate(
+        verdict="unknown" if math.isnan(label) else "right" if label == 1 else "wrong",
+        facts=facts,
+        chosen_by=[name for name, winner in winners if winner == completion.index],
+        tokens=shown_tokens(completion, weights, colour_limit=colour_limit),
     )

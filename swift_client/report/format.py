@@ -1,4 +1,4 @@
-"""Numbers as the report writes them: shares in %, differences in points, "–" where there is none."""
+"""Formats of numbers in the report: shares in %, differences in points, "–" for unknown values."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def is_finite(value: float | None) -> bool:
 
 
 def format_percent(share: float | None) -> str:
-    """Write 0.782 as "78.2"."""
+    """Format 0.782 as "78.2"."""
     return format_decimal(None if share is None else 100 * share, 1)
 
 
 def format_points(share: float | None) -> str:
-    """Write a difference of shares, 0.048, as "+4.8", with a true minus; what rounds to 0 has no sign."""
+    """Format a difference of shares, 0.048, as "+4.8", with a true minus sign; a rounded 0 has no sign."""
     if share is None or not math.isfinite(share):
         return MISSING
     value = round(100 * share, 1)
@@ -29,13 +29,23 @@ def format_points(share: float | None) -> str:
 
 
 def format_decimal(value: float | None, digits: int = 3) -> str:
-    """Write a number with so many decimals."""
+    """Format a number with a fixed number of decimals."""
     if value is None or not math.isfinite(value):
         return MISSING
     return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
+def format_count(value: float) -> str:
+    """Format a count with thousands separators, rounded."""
+    return f"{value:,.0f}" if math.isfinite(value) else MISSING
+
+
+def pluralize(number: int, noun: str) -> str:
+    """Format "1 question", "1,600 questions"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def interval_sign(difference: Estimate) -> int:
-    """Return 1 where the interval, as it is shown, lies above 0, -1 below, and 0 where it says neither."""
+    """Return 1 if the interval, as displayed, is above 0, -1 if it is below, otherwise 0."""
     low, high = round(100 * difference.low, 1), round(100 * difference.high, 1)
     return int(low > 0) - int(high < 0)

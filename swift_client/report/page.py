@@ -1,133 +1,155 @@
-"""The report as one page that needs nothing else: no script, no font, no address."""
+"""The report as one HTML page without scripts, fonts or addresses: values for the template page.html.j2."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from swift_client.evaluation.result import Evaluation
+import numpy as np
+
+from swift_client.display import escape_unsafe
+from swift_client.errors import MissingExtraError
+from swift_client.evaluation.result import Estimate, Evaluation
+from swift_client.features import RESPONSE_TERMS, column_names
 from swift_client.models import HeadArtifact
-from swift_client.report import summary, tables
+from swift_client.models.calibration import CALIBRATIONS
+from swift_client.report import summary
 from swift_client.report.charts import accuracy, calibration
-from swift_client.report.example_selection import HeadComparison
-from swift_client.report.examples import render_examples
-from swift_client.report.facts import facts
-from swift_client.report.markup import Markup, join, tag
-from swift_client.report.style import STYLE
+from swift_client.report.charts.chart import Markup, element, load_style
+from swift_client.report.examples import EXAMPLE_N, OUTCOMES, HeadComparison, shown_examples
+from swift_client.report.format import (
+    MISSING,
+    format_count,
+    format_decimal,
+    format_percent,
+    format_points,
+    interval_sign,
+    is_finite,
+    pluralize,
+)
+from swift_client.report.token_heatmap import COLOUR_LEVELS
 from swift_client.store import StoredQuestion
 
-CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-"""What the browser may load for this page: nothing but its own style."""
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+MAX_SHOWN_TERMS = 16
+"""Response terms that are listed, those with the largest weights."""
+
+
+class _Figure(NamedTuple):
+    title: str
+    chart: Markup
+    caption: str
+
+
+class _TermWeight(NamedTuple):
+    name: str
+    weight: float
+    share: float
+    """Of the largest weight, -1..1."""
+
+
+def load_template() -> Template:
+    """Load the page's template. Raises MissingExtraError without Jinja2."""
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ImportError as error:
+        raise MissingExtraError.needs("cli", "A report") from error
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "count": format_count,
+        "decimal": format_decimal,
+        "percent": format_percent,
+        "plural": pluralize,
+        "points": format_points,
+    }
+    environment.tests["finite"] = is_finite
+    source = resources.files("swift_client.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(source)
 
 
 def render_page(
     evaluation: Evaluation, head: HeadArtifact, comparison: HeadComparison, questions: Mapping[str, StoredQuestion]
-) -> Markup:
-    """Return the whole document."""
-    title = f"{head.name}: report"
-    return join(
-        Markup("<!doctype html>\n"),
-        tag(
-            "html",
-            tag(
-                "head",
-                tag("meta", charset="utf-8"),
-                tag("meta", http_equiv="Content-Security-Policy", content=CONTENT_POLICY),
-                tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-                tag("meta", name="color-scheme", content="light dark"),
-                tag("meta", name="referrer", content="no-referrer"),
-                tag("title", title),
-                tag("style", Markup(STYLE)),
-            ),
-            tag(
-                "body",
-                tag(
-                    "main",
-                    _headline(evaluation, head),
-                    _charts(evaluation, comparison),
-                    _tables(evaluation),
-                    render_examples(head, comparison, questions),
-                    facts(head, evaluation),
-                    tag("footer", "Made by swift-client report. Text of prompts and completions is shown as it came."),
-                ),
-            ),
-            lang="en",
-        ),
-        Markup("\n"),
+) -> str:
+    """Return the document. Text cannot become markup in it, nor move a cursor or reverse the reading order."""
+    examples, colour_limit = shown_examples(head, comparison, questions)
+    document = load_template().render(
+        calibration=next((name for name, kind in CALIBRATIONS.items() if isinstance(head.calibration, kind)), "none"),
+        colour_levels=COLOUR_LEVELS,
+        colour_limit=colour_limit,
+        evaluation=evaluation,
+        example_n=EXAMPLE_N,
+        examples=examples,
+        figures=_figures(evaluation, comparison),
+        head=head,
+        interval_direction=_interval_direction,
+        headline=summary.headline(evaluation),
+        kind_labels={"single": "One completion is picked", "vote": "Answers are voted on", "oracle": "The bound"},
+        lead=summary.summary(evaluation),
+        missing=MISSING,
+        n_headings=[f"n = {n}" for n in evaluation.ns],
+        n_terms=len(column_names(RESPONSE_TERMS, head.response_terms, width=head.width)) if head.response_terms else 0,
+        outcome_counts=comparison.outcomes,
+        outcomes=OUTCOMES,
+        style=Markup(load_style()),
+        term_weights=_term_weights(head),
+        tiles=summary.tiles(evaluation),
+        training_facts=list(_flatten(head.training)),
     )
+    return escape_unsafe(document)
 
 
-def _headline(evaluation: Evaluation, head: HeadArtifact) -> Markup:
-    tiles = [
-        tag("li", tag("span", label), tag("b", difference, class_=told or None), tag("small", interval))
-        for label, difference, interval, told in summary.tiles(evaluation)
-    ]
-    notes = [tag("li", note) for note in evaluation.notes]
-    return tag(
-        "header",
-        tag("p", head.name, class_="soft"),
-        tag("h1", summary.headline(evaluation)),
-        tag("p", summary.summary(evaluation), class_="lead"),
-        tag("p", "Points gained by the head’s vote over majority, with 95 % intervals:", class_="soft")
-        if tiles
-        else None,
-        tag("ul", *tiles, class_="tiles") if tiles else None,
-        tag("details", tag("summary", f"⚠ {summary.pluralize(len(notes), 'note')}"), tag("ul", *notes), open="")
-        if notes
-        else None,
-    )
+def _interval_direction(difference: Estimate) -> str:
+    """Return the class of a difference: "up" or "down" if its interval leaves out 0, else ""."""
+    return ("", "up", "down")[interval_sign(difference)]
 
 
-def _charts(evaluation: Evaluation, comparison: HeadComparison) -> Markup:
-    free = accuracy.best_label_free(evaluation)
-    best = f" “{free.label}” is the scorer without labels that does best here." if free is not None else ""
-    rows = {row.name: row for row in evaluation.rows}
-    drawn = [
-        ("More completions", accuracy.accuracy_by_n(evaluation), f"Bands are 95 % intervals.{best}"),
-        ("What they cost", accuracy.accuracy_by_tokens(evaluation), accuracy.describe_token_savings(evaluation)),
-        (
-            "Does it know how sure it may be?",
-            calibration.reliability_diagram(evaluation.reliability)
-            if evaluation.reliability is not None
-            else tag("p", "This head has no calibrated probabilities.", class_="soft"),
-            summary.describe_calibration(rows.get("head")),
+def _figures(evaluation: Evaluation, comparison: HeadComparison) -> list[_Figure]:
+    label_free = accuracy.best_label_free(evaluation)
+    best = f" “{label_free.label}” is the best scorer without labels here." if label_free is not None else ""
+    head_row = next((row for row in evaluation.rows if row.name == "head"), None)
+    reliability = evaluation.reliability
+    return [
+        _Figure("More completions", accuracy.accuracy_by_n(evaluation), f"Bands are 95 % intervals.{best}"),
+        _Figure("Their cost", accuracy.accuracy_by_tokens(evaluation), accuracy.describe_token_savings(evaluation)),
+        _Figure(
+            "Calibration of the head",
+            element("p", "This head has no calibrated probabilities.", class_="soft")
+            if reliability is None
+            else calibration.reliability_diagram(reliability),
+            summary.describe_calibration(head_row),
         ),
-        (
+        _Figure(
             "Scores of right and wrong completions",
             calibration.score_histogram(comparison.scores, comparison.labels),
-            "The farther the two are apart, the better the head tells right from wrong.",
+            "The farther apart the two are, the better the head tells right from wrong.",
         ),
     ]
-    return tag(
-        "section",
-        tag("h2", "In pictures"),
-        tag(
-            "div",
-            *(
-                tag("figure", tag("h3", title), chart, tag("figcaption", caption) if caption else None)
-                for title, chart, caption in drawn
-            ),
-            class_="figures",
-        ),
-    )
 
 
-def _tables(evaluation: Evaluation) -> Markup:
-    return tag(
-        "section",
-        tag("h2", "Every way to choose"),
-        tag(
-            "p",
-            "Right, % of the questions; beside it the difference to majority in points and its 95 % interval. ",
-            tag("b", "better", class_="up"),
-            " and ",
-            tag("b", "worse", class_="down"),
-            " are those whose interval leaves 0 out.",
-        ),
-        tables.accuracy_table(evaluation),
-        tag(
-            "details",
-            tag("summary", "Intervals of accuracy, and share of the oracle’s gain"),
-            tables.interval_table(evaluation),
-        ),
-        tag("details", tag("summary", "How well scores tell right from wrong"), tables.scorer_table(evaluation)),
-    )
+def _term_weights(head: HeadArtifact) -> list[_TermWeight]:
+    """Return the response terms with the largest weights."""
+    if not head.response_terms:
+        return []
+    names = column_names(RESPONSE_TERMS, head.response_terms, width=head.width)
+    weights = head.response.weight
+    scale = float(np.abs(weights).max()) or 1.0
+    order = np.argsort(-np.abs(weights), kind="stable")[:MAX_SHOWN_TERMS].tolist()
+    return [
+        _TermWeight(names[column].replace("_", " "), float(weights[column]), float(weights[column]) / scale)
+        for column in order
+    ]
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each fact of a nested JSON document with its full name."""
+    for key, value in values.items():
+        name = f"{prefix}{key.replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{name}, ")
+        elif isinstance(value, (list, tuple)):
+            yield name, ", ".join(map(str, value))
+        else:
+            yield name, MISSING if value is None else str(value)

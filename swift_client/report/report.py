@@ -19,7 +19,7 @@ from swift_client.evaluation.files import evaluate
 from swift_client.evaluation.result import Evaluation
 from swift_client.models import HeadArtifact
 from swift_client.models.resolve_head import load_head
-from swift_client.report.example_selection import compare_with_majority
+from swift_client.report.examples import compare_with_majority
 from swift_client.report.page import render_page
 from swift_client.store import SampleStore, StoredQuestion
 

@@ -1,4 +1,4 @@
-"""What an evaluation says, in sentences that need no statistics."""
+"""An evaluation in sentences that need no statistics."""
 
 from __future__ import annotations
 
@@ -6,79 +6,86 @@ from collections.abc import Sequence
 
 from swift_client.evaluation.result import Evaluation, Row
 from swift_client.models import NO_BETTER_VERDICT
-from swift_client.report.format import PERCENT, format_decimal, format_percent, format_points, interval_sign, is_finite
+from swift_client.report.format import (
+    PERCENT,
+    format_decimal,
+    format_percent,
+    format_points,
+    interval_sign,
+    is_finite,
+    pluralize,
+)
 
 PREFERRED_N = 4
-"""The n that is spoken of, where it was measured."""
-
+"""The n of the summary, if it was measured."""
 
 MIN_QUESTIONS = 20
-"""Questions below which nothing is claimed: resampling so few makes intervals that are too narrow."""
+"""Minimum for a claim: intervals from resampling fewer questions are too narrow."""
 
 
 def headline_n(evaluation: Evaluation) -> int:
-    """Return the n of the headline: 4, else the middle one above 1. What it says plays no part in the choice."""
-    several = [n for n in evaluation.ns if n > 1] or list(evaluation.ns)
-    return PREFERRED_N if PREFERRED_N in several else several[(len(several) - 1) // 2]
+    """Return the n of the summary: 4, else the middle one above 1, whatever the results are."""
+    ns = [n for n in evaluation.ns if n > 1] or list(evaluation.ns)
+    return PREFERRED_N if PREFERRED_N in ns else ns[(len(ns) - 1) // 2]
 
 
 def headline(evaluation: Evaluation) -> str:
-    """Say in one line whether the head's vote is better than majority, for all n that were measured."""
+    """Say in one line whether the head's vote is better than majority, over all n."""
     vote = _rows_by_name(evaluation).get("head_vote")
-    several = [n for n in evaluation.ns if n > 1]
+    ns = [n for n in evaluation.ns if n > 1]
     if vote is None:
-        return "How often each way to choose is right"
-    if not several:
-        return "One completion a question leaves nothing to choose"
+        return "Accuracy of each way to choose"
+    if not ns:
+        return "One completion per question leaves nothing to choose"
     if evaluation.questions < MIN_QUESTIONS:
         return f"{pluralize(evaluation.questions, 'question').capitalize()}: too few to say whether the head beats majority vote"
-    sides = {n: interval_sign(vote.minus_majority[n]) for n in several}
-    better, worse = ([n for n in several if sides[n] == sign] for sign in (1, -1))
+    signs = {n: interval_sign(vote.minus_majority[n]) for n in ns}
+    better, worse = ([n for n in ns if signs[n] == sign] for sign in (1, -1))
     if evaluation.head.get("verdict") == NO_BETTER_VERDICT and not worse:
         return "No better than majority vote, by the head’s own training"
     if not better and not worse:
         return f"No better than majority vote, as far as {pluralize(evaluation.questions, 'question')} can tell"
-    said = []
+    clauses = []
     if better:
-        said.append(f"beats majority vote{_format_ns(better, several)}")
+        clauses.append(f"beats majority vote{_format_ns(better, ns)}")
     if worse:
-        said.append(f"is worse than {'it' if better else 'majority vote'}{_format_ns(worse, several)}")
-    return f"A vote weighed by this head {' and '.join(said)}"
+        clauses.append(f"is worse than {'it' if better else 'majority vote'}{_format_ns(worse, ns)}")
+    return f"A vote weighed by this head {' and '.join(clauses)}"
 
 
 def summary(evaluation: Evaluation) -> str:
-    """Say the same in numbers at one n, with the interval and on what it was measured."""
+    """Say the same in numbers at one n, with the interval and the questions behind it."""
     rows, n = _rows_by_name(evaluation), headline_n(evaluation)
     vote, majority, first, oracle = (rows.get(name) for name in ("head_vote", "majority", "first", "oracle"))
     if vote is None or not is_finite(vote.accuracy[n].value):
         return ""
-    compared = []
+    comparisons = []
     if majority is not None:
-        compared.append(f"majority vote on {format_percent(majority.accuracy[n].value)}{PERCENT}")
+        comparisons.append(f"majority vote on {format_percent(majority.accuracy[n].value)}{PERCENT}")
     if first is not None:
-        # Of one completion all draws are the same choice, so that n = 1 tells best what one answer is worth.
-        alone = first.accuracy[1 if 1 in evaluation.ns else n]
-        compared.append(f"one answer alone on {format_percent(alone.value)}{PERCENT}")
+        # At n = 1 every completion is drawn equally often, which measures one answer best.
+        single = first.accuracy[1 if 1 in evaluation.ns else n]
+        comparisons.append(f"one answer alone on {format_percent(single.value)}{PERCENT}")
     right = format_percent(vote.accuracy[n].value)
-    said = [
+    sentences = [
         f"Choosing from n = {n} completions, it is right on {right}{PERCENT} of {describe_questions(evaluation)}"
-        + (f"; {', '.join(compared)}." if compared else ".")
+        + (f"; {', '.join(comparisons)}." if comparisons else ".")
     ]
     difference = vote.minus_majority[n]
     if majority is not None and is_finite(difference.value):
-        said.append(
+        sentences.append(
             f"That is {_describe_difference(difference.value)} majority "
             f"(95{PERCENT} interval {format_points(difference.low)} to {format_points(difference.high)})."
         )
     if oracle is not None and is_finite(oracle.accuracy[n].value):
-        said.append(
+        sentences.append(
             f"On {format_percent(oracle.accuracy[n].value)}{PERCENT} any of the {n} is right: no way to choose can beat that."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def describe_questions(evaluation: Evaluation) -> str:
-    """Say how many questions there were, and whether training saw them."""
+    """Say how many questions there are, and whether training saw them."""
     questions = pluralize(evaluation.questions, "question")
     match evaluation.split:
         case "test":
@@ -90,19 +97,19 @@ def describe_questions(evaluation: Evaluation) -> str:
 
 
 def tiles(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
-    """Return for each n above 1 a label, the head's difference to majority, its interval, and "up", "down" or ""."""
+    """Return (label, difference to majority, interval, "up", "down" or "") for each n above 1."""
     vote = _rows_by_name(evaluation).get("head_vote")
     if vote is None:
         return []
-    made = []
+    cells = []
     for n in evaluation.ns:
         if n > 1:
             difference = vote.minus_majority[n]
             interval = f"{format_points(difference.low)} to {format_points(difference.high)}"
-            made.append(
+            cells.append(
                 (f"n = {n}", format_points(difference.value), interval, ("", "up", "down")[interval_sign(difference)])
             )
-    return made
+    return cells
 
 
 def describe_calibration(row: Row | None) -> str:
@@ -115,22 +122,17 @@ def describe_calibration(row: Row | None) -> str:
     )
 
 
-def pluralize(number: int, noun: str) -> str:
-    """Write "1 question", "1,600 questions"."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
 def _rows_by_name(evaluation: Evaluation) -> dict[str, Row]:
     return {row.name: row for row in evaluation.rows}
 
 
 def _describe_difference(difference: float) -> str:
-    said = format_points(abs(difference)).lstrip("+")
-    return "as often as" if said == "0.0" else f"{said} points {'more' if difference > 0 else 'less'} than"
+    points = format_points(abs(difference)).lstrip("+")
+    return "as often as" if points == "0.0" else f"{points} points {'more' if difference > 0 else 'less'} than"
 
 
 def _format_ns(ns: Sequence[int], all_ns: Sequence[int]) -> str:
     if len(ns) == len(all_ns):
         return ""
-    listed = ", ".join(map(str, ns[:-1]))
-    return f" at n = {f'{listed} and ' if listed else ''}{ns[-1]}"
+    front = ", ".join(map(str, ns[:-1]))
+    return f" at n = {f'{front} and ' if front else ''}{ns[-1]}"

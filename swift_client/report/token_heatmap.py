@@ -1,139 +1,130 @@
-"""What the head looks at: each token coloured by gate x reward, as bright as its share of the gates."""
+"""Token heatmap: each token coloured by gate × reward, with faint letters for small gates."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
-from swift_client.display import escape_unsafe
 from swift_client.features import TokenTable, listed_ranks, token_columns
 from swift_client.features.segments import F64
 from swift_client.models import HeadArtifact
 from swift_client.models.gated_linear import GATE_SUM_EPS
 from swift_client.report.format import format_decimal
-from swift_client.report.markup import Markup, tag
 from swift_client.types import Completion, Selection
 
 FAINT_GATE_SHARE = 0.25
-"""Share of the mean gate below which letters are faint."""
+"""Tokens whose gate is below this share of the mean gate have faint letters."""
 FAINT_LEVEL_LIMIT = 3
-"""Level from which letters are never faint: on a strong colour they could not be read."""
+"""Colour level from which letters are never faint, since they would be unreadable on a strong colour."""
 COLOUR_LEVELS = 6
-"""Shades of a colour on either side of none."""
+"""Shades of each of the two colours; style.css has a rule for each."""
 MAX_SHOWN_TOKENS = 160
-"""Tokens of one completion that are shown one by one: the first and the last half of so many."""
+"""Tokens shown per completion: the first and the last half of this number."""
 MAX_TOKEN_CHARS = 80
-"""Characters of one token that are shown."""
 MAX_TEXT_CHARS = 4000
-"""Characters of a completion that came without tokens."""
+"""Characters shown of a completion without tokens."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TokenWeights:
-    """What the head makes of the T tokens of one completion."""
+    """Gates and rewards of the T tokens of one completion."""
 
     gates: F64
-    """(T,) 0..1: how much each counts."""
+    """(T,) weights of the tokens, 0..1."""
     rewards: F64
-    """(T,): what each says."""
+    """(T,) scores of the tokens."""
 
     @property
     def gate_shares(self) -> F64:
-        """(T,) gate by the mean gate: 1 for a token that counts as much as the mean of its completion."""
+        """(T,) gates divided by the mean gate of the completion."""
         shares: F64 = self.gates / max(float(self.gates.mean()), GATE_SUM_EPS) if len(self.gates) else self.gates
         return shares
 
     @property
     def contributions(self) -> F64:
-        """(T,) what each token brings to the score: its share x its reward; their mean is the gated mean."""
+        """(T,) contributions to the score: gate share × reward; their mean is the gated mean."""
         return self.gate_shares * self.rewards
 
     @property
     def gated_mean(self) -> float:
-        """The gated mean: the tokens' part of the score."""
+        """Σ gate × reward / Σ gate, the tokens' part of the score."""
         return float((self.gates * self.rewards).sum() / max(float(self.gates.sum()), GATE_SUM_EPS))
 
 
 def weigh_tokens(head: HeadArtifact, selection: Selection) -> list[TokenWeights | None]:
-    """Weigh the tokens of each candidate as its score did, None where it has no score."""
-    scored = [each.completion for each in selection.candidates if each.score is not None]
-    # All were read to the shortest of their lists, as ``scorers.score`` does.
+    """Return the weights behind each candidate's score, None if it has no score."""
+    scored = [candidate.completion for candidate in selection.candidates if candidate.score is not None]
+    # As ``scorers.score`` does, all are read to the shortest of their top-k lists.
     k = min((min(listed_ranks(completion), head.k_max) for completion in scored), default=0)
     table = TokenTable(scored, width=head.width, k=k)
     values = head.standardizer(token_columns(table, head.features).values)
     gates, rewards = head.head.token_gates(values), head.head.token_rewards(values)
     parts = (TokenWeights(gates=gates[start:end], rewards=rewards[start:end]) for start, end in pairwise(table.offsets))
-    return [None if each.score is None else next(parts) for each in selection.candidates]
+    return [None if candidate.score is None else next(parts) for candidate in selection.candidates]
 
 
 def compute_colour_limit(all_weights: Sequence[TokenWeights | None]) -> float:
-    """Return what a token must bring to get the full colour: what one in 20 of those shown exceeds."""
-    sizes = [np.abs(each.contributions) for each in all_weights if each is not None]
-    joined = np.concatenate([np.zeros(0), *sizes])
-    return float(np.quantile(joined, 0.95)) if len(joined) and joined.any() else 1.0
+    """Return the contribution with the full colour, which one in 20 tokens exceeds."""
+    sizes = np.concatenate([np.zeros(0), *(np.abs(part.contributions) for part in all_weights if part is not None)])
+    return float(np.quantile(sizes, 0.95)) if len(sizes) and sizes.any() else 1.0
 
 
-def render_tokens(completion: Completion, weights: TokenWeights | None, *, colour_limit: float) -> Markup:
-    """Return a completion's text, token by token; ``full`` is the size of gate x reward with the full colour."""
+class ShownToken(NamedTuple):
+    """One token as the page shows it."""
+
+    text: str
+    title: str
+    """Its numbers, shown when it is pointed at."""
+    style: str
+    """Classes in the style sheet: "u" raises and "d" lowers the score, with the colour level; "faint"."""
+
+
+class ShownTokens(NamedTuple):
+    """A completion as the page shows it: its first tokens, the number of hidden ones, its last tokens; or its text."""
+
+    first: list[ShownToken]
+    n_hidden: int
+    last: list[ShownToken]
+    text: str
+    """Only without tokens or weights."""
+
+
+def shown_tokens(completion: Completion, weights: TokenWeights | None, *, colour_limit: float) -> ShownTokens:
+    """Prepare the tokens of a completion; a contribution of ``colour_limit`` gets the full colour."""
     if weights is None or not completion.tokens:
-        cut = completion.text[:MAX_TEXT_CHARS]
-        return tag("p", cut, "…" if len(completion.text) > len(cut) else None, class_="tokens", dir="auto")
+        text = completion.text[:MAX_TEXT_CHARS]
+        return ShownTokens([], 0, [], text + ("…" if len(completion.text) > len(text) else ""))
     count = len(completion.tokens)
-    ends = (
-        range(count)
-        if count <= MAX_SHOWN_TOKENS
-        else [*range(MAX_SHOWN_TOKENS // 2), *range(count - MAX_SHOWN_TOKENS // 2, count)]
+    if count <= MAX_SHOWN_TOKENS:
+        return ShownTokens(
+            [_shown_token(completion, weights, index, colour_limit) for index in range(count)], 0, [], ""
+        )
+    half = MAX_SHOWN_TOKENS // 2
+    first, last = (
+        [_shown_token(completion, weights, index, colour_limit) for index in indices]
+        for indices in (range(half), range(count - half, count))
     )
-    spans = [_render_token(completion, weights, at, colour_limit) for at in ends]
-    if len(spans) < count:
-        hidden = tag("span", f" … {count - len(spans):,} tokens left out … ", class_="soft")
-        spans = [*spans[: MAX_SHOWN_TOKENS // 2], hidden, *spans[MAX_SHOWN_TOKENS // 2 :]]
-    return tag("p", *spans, class_="tokens", dir="auto")
+    return ShownTokens(first, count - 2 * half, last, "")
 
 
-def _render_token(completion: Completion, weights: TokenWeights, index: int, colour_limit: float) -> Markup:
-    whole = completion.tokens[index]
-    token = whole if len(whole) <= MAX_TOKEN_CHARS else f"{whole[:MAX_TOKEN_CHARS]}…"
-    gate, reward, share, brings = (
-        float(each[index]) for each in (weights.gates, weights.rewards, weights.gate_shares, weights.contributions)
+def _shown_token(completion: Completion, weights: TokenWeights, index: int, colour_limit: float) -> ShownToken:
+    token = completion.tokens[index]
+    if len(token) > MAX_TOKEN_CHARS:
+        token = f"{token[:MAX_TOKEN_CHARS]}…"
+    gate, reward, share, contribution = (
+        float(values[index]) for values in (weights.gates, weights.rewards, weights.gate_shares, weights.contributions)
     )
-    level = min(COLOUR_LEVELS, round(COLOUR_LEVELS * abs(brings) / colour_limit))
-    classes = [
-        *([f"{'u' if brings > 0 else 'd'}{level}"] if level else []),
-        *(["f"] if share < FAINT_GATE_SHARE and level < FAINT_LEVEL_LIMIT else []),
-    ]
-    hidden = " at most: hidden by the provider" if completion.censored[index] else ""
-    said = (
-        f"{escape_unsafe(token)}\nlogprob {format_decimal(float(completion.logprobs[index]))}{hidden}\ngate {format_decimal(gate)} "
-        f"({format_decimal(share, 2)} of the mean)\nreward {format_decimal(reward)}\ngate × reward {format_decimal(gate * reward)}"
+    level = min(COLOUR_LEVELS, round(COLOUR_LEVELS * abs(contribution) / colour_limit))
+    colour = f"{'u' if contribution > 0 else 'd'}{level}" if level else ""
+    faint = " faint" if share < FAINT_GATE_SHARE and level < FAINT_LEVEL_LIMIT else ""
+    bound = " at most: hidden by the provider" if completion.censored[index] else ""
+    title = (
+        f"{token}\nlogprob {format_decimal(float(completion.logprobs[index]))}{bound}\n"
+        f"gate {format_decimal(gate)} ({format_decimal(share, 2)} of the mean)\n"
+        f"reward {format_decimal(reward)}\ngate × reward {format_decimal(gate * reward)}"
     )
-    shown = token.replace("\n", "↵\n")
-    return tag("i", shown, class_=" ".join(classes) or None, title=said)
-
-
-def legend(colour_limit: float) -> Markup:
-    """Return the scale of colours with its numbers, and what faint letters mean."""
-    shades = (
-        [f"d{level}" for level in range(COLOUR_LEVELS, 0, -1)]
-        + [""]
-        + [f"u{level}" for level in range(1, COLOUR_LEVELS + 1)]
-    )
-    bar = [tag("i", "\N{NO-BREAK SPACE}", class_=shade or None) for shade in shades]
-    return tag(
-        "p",
-        tag(
-            "span",
-            f"{format_decimal(-colour_limit, 1)} ",
-            tag("span", *bar, class_="shades"),
-            f" +{format_decimal(colour_limit, 1)}",
-            class_="scale",
-        ),
-        " Colour is gate × reward, the gate taken against the mean gate of the completion, so that the colours of a "
-        "completion average to the tokens’ part of its score: orange lowers it, blue raises it. ",
-        tag("i", "Faint letters", class_="f"),
-        " have a gate below a quarter of that mean: the head passes over them. Point at a token for its numbers.",
-        class_="legend tokens",
-    )
+    return ShownToken(token.replace("\n", "↵\n"), title, f"{colour}{faint}".strip())
