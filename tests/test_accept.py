@@ -274,7 +274,7 @@ def test_the_command_writes_the_threshold_into_the_head_or_leaves_it_and_exits_w
     before = path.read_bytes()
     assert run([*plan, "--risk", "0.0001", "--json"]) == 3
     told = json.loads(capsys.readouterr().out)["error"]
-    assert "the head stays as it was" in told["message"]
+    assert "the head was not changed" in told["message"]
     assert path.read_bytes() == before
     assert run([*plan, "--risk", "0.2", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)

@@ -177,7 +177,9 @@ def test_a_head_may_rank_replies_at_hand_by_path_name_or_for_their_model(
     assert scorer("--head", "mine.safetensors") == named
     assert scorer("--head", "openai-compatible/m") == named
     assert scorer("--head", "auto", "--provider", "openai-compatible", "--model", "m") == named
-    assert "both given" in refused(["rank", "reply.json", "--head", "mine.safetensors", "--scorer", "entropy"], capsys)
+    assert "--head and --scorer cannot be combined" in refused(
+        ["rank", "reply.json", "--head", "mine.safetensors", "--scorer", "entropy"], capsys
+    )
 
 
 def test_the_heads_there_are_and_what_is_none_are_listed_with_the_providers(

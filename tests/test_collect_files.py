@@ -96,7 +96,7 @@ def test_a_run_with_lost_samples_exits_with_4(fault_server: FaultServer, questio
     ("more", "message"),
     [
         (("--max-cost", "1"), "max_cost needs prices"),
-        (("--price-prompt", "1"), "One price alone is given"),
+        (("--price-prompt", "1"), "Only one of the two prices is given"),
         (("--questions", "nowhere.jsonl"), "cannot be read"),
         (("--out", "q.jsonl"), "is no samples file"),
         (("--out", "nowhere/samples.db"), "cannot be opened"),

@@ -1,4 +1,4 @@
-"""The command ``swift-client``. Nothing here loads typer, rich or numpy before it is needed."""
+"""The command ``swift-client``. typer, rich and numpy are imported only when they are needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands, and what an error becomes: one sentence on stderr, an exit code, a JSON document if asked for."""
+"""The command line: its commands, and errors as one sentence on stderr, an exit code and a JSON document."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import typer
-from rich.text import Text
 
 from swift_client.cli import (
     best_of,
     calibrate,
     collect,
     curve,
+    demo,
     doctor,
     evaluate,
     grade,
@@ -27,8 +27,6 @@ from swift_client.cli import (
     simulate,
     train,
 )
-from swift_client.cli.demo import demo
-from swift_client.display import escape_unsafe
 from swift_client.errors import (
     AuthenticationError,
     BudgetExceededError,
@@ -42,7 +40,7 @@ USAGE, CONFIGURATION, PROVIDER, BUDGET, NO_COMPLETION = 2, 3, 4, 5, 6
 
 app = typer.Typer(
     name="swift-client",
-    help="Pick the best of N answers from a language model, by the token logprobs that come with them.",
+    help="Pick the best of N answers of a language model, using the token logprobs that come with them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -63,12 +61,12 @@ app.command()(plan.plan)
 app.command()(probe.probe)
 app.command()(curve.curve)
 
-# typer brings a click of its own since 0.2x; the base of its BadParameter is "wrong usage" in either click.
+# typer has its own copy of click since 0.2x; the base of its BadParameter is the usage error of the click in use.
 _UsageError: Any = typer.BadParameter.__base__
 
 
 def exit_code(error: SwiftClientError) -> int:
-    """Return the exit code that tells a script what kind of thing went wrong."""
+    """Return the exit code for an error, so that scripts can tell errors apart."""
     match error:
         case AuthenticationError():
             return CONFIGURATION
@@ -82,11 +80,11 @@ def exit_code(error: SwiftClientError) -> int:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code. Only errors that are bugs of ours leave it."""
+    """Run one command line and return its exit code. Only errors that are bugs in swift-client propagate."""
     as_json = "--json" in arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that knows no ► gets a question mark, not a traceback
+            stream.reconfigure(errors="replace")  # a terminal that cannot show ► gets a question mark, not a traceback
     try:
         code = typer.main.get_command(app).main(list(arguments), prog_name="swift-client", standalone_mode=False)
     except _UsageError as error:
@@ -126,8 +124,7 @@ def _error_facts(error: SwiftClientError) -> dict[str, Any]:
 def _fail(error_facts: dict[str, Any], code: int, as_json: bool) -> int:
     if as_json:
         output.print_json({"error": {**error_facts, "exit_code": code}})
-    console = output.stderr_console()
-    console.print(Text(escape_unsafe(error_facts["message"]), style="red"))
+    output.warn(error_facts["message"], style="red")
     if error_facts["hint"]:
-        console.print(Text(escape_unsafe(error_facts["hint"])))
+        output.warn(error_facts["hint"], style="")
     return code

@@ -1,4 +1,4 @@
-"""``curve``: accuracy against training questions, against n, and across families of questions."""
+"""``curve``: accuracy by number of training questions, by n, and across families of questions."""
 
 from __future__ import annotations
 
@@ -11,74 +11,81 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from swift_client.cli import options, output, picture
-from swift_client.display import escape_unsafe
+from swift_client.cli import options, output
 from swift_client.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from swift_client.evaluation.learning_curve.curve import Curve, Point
     from swift_client.evaluation.result import Estimate
 
 _HEAD_COLUMNS = {"head_vote": "vote", "head": "best"}
 _BASELINE_COLUMNS = {"majority": "majority", "mean_logprob": "logprob", "first": "one", "oracle": "any"}
 _TABLE_LEGEND = (
-    "Right, % of the questions: by the head's vote, its best, majority, mean logprob, one answer, any of n. Below the "
-    "head's, the 95 % interval of the difference to majority, in points: green is better, red is worse. "
-    "AUROC: right above wrong answers to the same question."
+    "Accuracy in %: vote weighted by the head, the head's best, majority, mean logprob, one answer, any of n. Below "
+    "the head's values: the 95 % interval of the difference to majority, in points; green is better, red is worse. "
+    "AUROC: how well right answers rank above wrong answers to the same question."
 )
 _FAMILY_LEGEND = (
-    "The head's vote less majority, in points, with its 95 % interval: green is better, red is worse; then the AUROC "
-    "within a question. Questions are counted in brackets."
+    "Accuracy of the vote weighted by the head minus majority, in points, with its 95 % interval: green is better, red "
+    "is worse. Below: AUROC within a question. Numbers of questions are in brackets."
 )
 
 
 def curve(
-    samples: Annotated[list[Path], typer.Argument(help="Files that `swift-client collect` wrote, of one model.")],
+    samples: options.SamplesOfModel,
     over: Annotated[
         Literal["questions", "n", "family"],
         typer.Option(
-            help="questions: trained on more and more; n: of one head; family: trained on one, tested on all."
+            help="questions: train on more and more questions; n: vary n for one head; family: train on one family, "
+            "test on all."
         ),
     ] = "questions",
     sizes: Annotated[
-        str | None, typer.Option(help="Numbers of questions; default 50,100,200,500,1000,2000,5000 and all.")
+        str | None,
+        typer.Option(help="Numbers of training questions. Default: 50,100,200,500,1000,2000,5000 and all."),
     ] = None,
     n: Annotated[
         list[int] | None,
         typer.Option(
-            min=1, help="Completions to choose from; with --over n it may be repeated. Default: 8, or 1 to 64."
+            min=1,
+            help="Number of completions to choose from; with --over n it may be given more than once. Default: 8, or "
+            "1 to 64 with --over n.",
         ),
     ] = None,
     test: Annotated[
-        list[Path] | None, typer.Option(help="Files of other questions to judge on, instead of the test part.")
+        list[Path] | None, typer.Option(help="Files of other questions to test on, instead of the test split.")
     ] = None,
-    head: Annotated[Path | None, typer.Option(help="With --over n, a head instead of one trained here.")] = None,
+    head: Annotated[Path | None, typer.Option(help="With --over n: use this head instead of training one.")] = None,
     recipe: Annotated[str, typer.Option(help="How heads are trained; see `swift-client train --help`.")] = "default",
-    layers: Annotated[str | None, typer.Option(help="Hidden states to read, for recipes that do.")] = None,
+    layers: options.Layers = None,
     answer: options.Answer = "auto",
     grade: options.Grade = "auto",
-    subsets: Annotated[int, typer.Option(min=1, help="Draws of n completions a question.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed and samples give the same curve.")] = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="Heads a point, each with a seed of its own; means are shown.")] = 1,
-    svg: Annotated[Path | None, typer.Option(help="Draw the curve into this file.")] = None,
+    subsets: options.Subsets = 200,
+    seed: options.Seed = 0,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Heads per point, each trained with its own seed; the table shows their means.")
+    ] = 1,
+    svg: options.Svg = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show how a head's worth grows with questions and with n, and whether it carries over to other families.
+    """Show how a head's accuracy grows with questions and with n, and whether it transfers to other families.
 
-    A question's family is what its samples file says; of several files, one without families is a family itself.
+    The family of a question is stored in its samples file. If there are several files, a file without families counts
+    as one family.
     """
     try:
-        from swift_client.evaluation.learning_curve.curve import NS
-        from swift_client.evaluation.learning_curve.curve import compute_curve as draw
+        from swift_client.evaluation.learning_curve.curve import NS, compute_curve
         from swift_client.report.charts.learning_curve import curve_svg
         from swift_client.training.recipes import recipe_of
     except ImportError as error:
         raise MissingExtraError.needs("train", "Drawing curves") from error
     if over != "n" and n is not None and len(n) > 1:
-        raise ConfigurationError("--n may be repeated with --over n only.", hint="Give it once.")
-    picture.check_svg_path(svg)
+        raise ConfigurationError("--n may be repeated only with --over n.", hint="Give it once.")
+    output.check_svg_path(svg)
     with output.stderr_console().status("training …") as status:
-        found = draw(
+        result = compute_curve(
             samples,
             over,
             sizes=None if sizes is None else options.parse_numbers("--sizes", sizes),
@@ -86,7 +93,7 @@ def curve(
             n=(n or [8])[0],
             test=test or None,
             head=head,
-            recipe=recipe_of(recipe, layers=None if layers is None else options.parse_numbers("--layers", layers)),
+            recipe=recipe_of(recipe, layers=options.parse_layers(layers)),
             answer=answer,
             grade=grade,
             subsets=subsets,
@@ -94,15 +101,16 @@ def curve(
             seeds=seeds,
             progress=_StageReporter(status.update),
         )
-    picture.write_svg(svg, lambda: curve_svg(found))
+    output.write_svg(svg, lambda: curve_svg(result))
     if as_json:
-        output.print_json(found.to_dict())
+        output.print_json(result.to_dict())
         return
-    _show(found)
+    output.show(*_render(result))
+    output.warn(*result.notes)
 
 
 class _StageReporter:
-    """The line that says which head is at which stage."""
+    """Status line with the number of the head and its stage."""
 
     def __init__(self, update: Callable[[str], None]) -> None:
         self._update, self._head_label = update, ""
@@ -110,86 +118,74 @@ class _StageReporter:
     def __call__(self, stage: str, done: int) -> None:
         if stage == "heads":
             self._head_label = f"head {done}: "
-        self._update(f"{self._head_label}{done} {stage} …" if stage != "heads" else f"{self._head_label}reading …")
+            self._update(f"{self._head_label}reading …")
+        else:
+            self._update(f"{self._head_label}{done} {stage} …")
 
 
-def _show(result: Curve) -> None:
+def _render(result: Curve) -> list[RenderableType]:
     first, families = result.points[0], result.over == "family"
     counts = f"n = {first.n}" if families else f"{first.tested:,} test questions"
-    at = f", n = {first.n}" if result.over == "questions" else ""
-    output.show(
-        Text(escape_unsafe(f"{result.provider}/{result.model} · {counts}{at}"), style="bold"),
+    n = f", n = {first.n}" if result.over == "questions" else ""
+    parts: list[RenderableType] = [
+        output.safe(f"{result.provider}/{result.model} · {counts}{n}", "bold"),
         _family_table(result) if families else _table(result),
         Text(_FAMILY_LEGEND if families else _TABLE_LEGEND, style="dim"),
-    )
+    ]
     if first.heads > 1:
-        most = {name: max(point.spread[name] for point in result.points) for name in first.spread}
-        words = (
-            f"Means over {first.heads} heads, whose seeds alone move the vote by up to {100 * most['head_vote']:.1f} "
-            f"points, the best by {100 * most['head']:.1f} and AUROC by {most['within_question_auroc']:.3f} (s.d.)."
+        spread = {name: max(point.spread[name] for point in result.points) for name in first.spread}
+        text = (
+            f"Means over {first.heads} heads. Standard deviation between seeds, at most: vote "
+            f"{output.percent(spread['head_vote'])} points, best {output.percent(spread['head'])} points, "
+            f"AUROC {spread['within_question_auroc']:.3f}."
         )
-        output.show(Text(words, style="dim"))
-    for note in result.notes:
-        output.stderr_console().print(Text(escape_unsafe(note), style="yellow"))
+        parts.append(Text(text, style="dim"))
+    return parts
 
 
 def _table(result: Curve) -> Table:
     table = Table(box=None)
-    table.add_column("n" if result.over == "n" else "questions", justify="right")
-    for name in (*_HEAD_COLUMNS.values(), "AUROC", *_BASELINE_COLUMNS.values()):
+    names = ("n" if result.over == "n" else "questions", *_HEAD_COLUMNS.values(), "AUROC", *_BASELINE_COLUMNS.values())
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for point in result.points:
+        accuracy = {name: output.percent(estimate.value) for name, estimate in point.accuracy.items()}
         table.add_row(
             f"{point.n if result.over == 'n' else point.size:,}",
             *(
-                _cell(
-                    f"{100 * point.accuracy[name].value:.1f}",
-                    *_interval_points(point.minus_majority[name]),
-                    separator="\n",
-                )
+                output.difference_cell(accuracy[name], point.minus_majority[name], separator="\n")
                 for name in _HEAD_COLUMNS
             ),
             _auroc_cell(point.within_question_auroc, separator="\n"),
-            *(f"{100 * point.accuracy[name].value:.1f}" for name in _BASELINE_COLUMNS),
+            *(accuracy[name] for name in _BASELINE_COLUMNS),
         )
     return table
 
 
 def _family_table(result: Curve) -> Table:
-    counts = {point.tested_on: point.tested for point in result.points}
+    """Return the square of families: one row per training family, one column per test family."""
+    test_counts = {point.tested_on: point.tested for point in result.points}
     table = Table("trained on ↓ tested →", box=None)
-    for name, count in counts.items():
-        table.add_column(Text(escape_unsafe(f"{name} ({count})")), justify="right")
+    for name, count in test_counts.items():
+        table.add_column(output.safe(f"{name} ({count})"), justify="right")
     rows: dict[str, list[Point]] = {}
     for point in result.points:
         rows.setdefault(point.trained_on, []).append(point)
     for name, points in rows.items():
-        cells = []
-        for each in points:
-            gain = each.minus_majority["head_vote"]
-            cell = _cell(f"{100 * gain.value:+.1f}", *_interval_points(gain))
-            cells.append(cell.append("\n").append(_auroc_cell(each.within_question_auroc)))
-        table.add_row(Text(escape_unsafe(f"{name} ({points[0].size:,})")), *cells)
-    counted = next(iter(rows.values()))
-    majority = [f"{100 * each.accuracy['majority'].value:.1f}" for each in counted]
-    table.add_row(Text("majority, %", style="dim"), *(Text(each, style="dim") for each in majority))
+        table.add_row(output.safe(f"{name} ({points[0].size:,})"), *map(_family_cell, points))
+    # Majority needs no training, so every row has the same values.
+    majority = [output.percent(point.accuracy["majority"].value) for point in next(iter(rows.values()))]
+    table.add_row("majority, %", *majority, style="dim")
     return table
 
 
-def _cell(value: str, low: float, high: float, *, separator: str = " ") -> Text:
-    """Return a number and the interval of its difference to majority, green where that is better and red where not."""
-    style = "green" if low > 0 else "red" if high < 0 else "dim"
-    return Text(value).append(separator).append("–" if math.isnan(low) else f"{low:+.1f}…{high:+.1f}", style=style)
-
-
-def _interval_points(estimate: Estimate) -> tuple[float, float]:
-    """Return the interval in points as it is shown; 0.04 points are none."""
-    return round(100 * estimate.low, 1) + 0.0, round(100 * estimate.high, 1) + 0.0
+def _family_cell(point: Point) -> Text:
+    gain = point.minus_majority["head_vote"]
+    cell = output.difference_cell(f"{100 * gain.value:+.1f}", gain)
+    return cell.append("\n").append(_auroc_cell(point.within_question_auroc))
 
 
 def _auroc_cell(estimate: Estimate, *, separator: str = " ") -> Text:
     if math.isnan(estimate.value):
         return Text("–", style="dim")
-    return (
-        Text(f"{estimate.value:.3f}").append(separator).append(f"{estimate.low:.2f}…{estimate.high:.2f}", style="dim")
-    )
+    return Text(f"{estimate.value:.3f}").append(f"{separator}{estimate.low:.2f}…{estimate.high:.2f}", style="dim")

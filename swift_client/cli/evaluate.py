@@ -1,138 +1,113 @@
-"""``evaluate``: a head beside every other way to choose among n answers."""
+"""``evaluate``: compare a head with all other ways to choose among n answers."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from swift_client.cli import options, output
-from swift_client.display import escape_unsafe
 
 if TYPE_CHECKING:
-    from swift_client.training import Evaluation, Row
+    from rich.console import RenderableType
 
-AS_TRAINED, AS_ANSWER = "as the head was trained", "as --answer reads"
+    from swift_client.training import Evaluation, Row
 
 
 def evaluate(
-    head: Annotated[str, typer.Argument(help="The head's file; none compares the methods that need no head.")],
-    samples: Annotated[list[Path], typer.Argument(help="Files of the head's model, from `swift-client collect`.")],
-    split: Annotated[str, typer.Option(help="test, validation or train, as the head knows them; or all.")] = "test",
-    n: Annotated[list[int] | None, typer.Option(help="Completions to choose from; may be repeated.")] = None,
-    subsets: Annotated[int, typer.Option(min=1, help="Draws of n completions a question.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed and samples give the same table.")] = 0,
-    answer: Annotated[str, typer.Option(help="How answers are read; see `swift-client train --help`.")] = AS_TRAINED,
-    grade: options.Grade = AS_ANSWER,
-    train_samples: Annotated[
-        list[Path] | None,
-        typer.Option(help="Files whose training part WEPR, length and SWIFT as published learn from."),
-    ] = None,
-    trained: Annotated[bool, typer.Option(help="Whether to train these three beside the head.")] = True,
+    head: Annotated[str, typer.Argument(help="The head file; none compares the methods that need no head.")],
+    samples: options.SamplesOfHead,
+    split: options.Split = "test",
+    n: options.Ns = None,
+    subsets: options.Subsets = 200,
+    seed: options.Seed = 0,
+    answer: options.AnswerAsTrained = options.AS_TRAINED,
+    grade: options.Grade = options.AS_ANSWER,
+    train_samples: options.TrainSamples = None,
+    trained: options.Trained = True,
     as_json: options.Json = False,
 ) -> None:
-    """Compare a head with majority and all other methods, on questions that its training never saw."""
+    """Compare a head with majority voting and other methods, on questions it was not trained on."""
     from swift_client import training
 
-    with output.stderr_console().status("reading samples …") as status:
-        found = training.evaluate(
-            None if head == "none" else head,
+    with output.stage_status() as progress:
+        result = training.evaluate(
+            options.parse_none(head),
             samples,
             split=split,
             ns=n or (1, 2, 4, 8, 16),
             subsets=subsets,
             seed=seed,
-            answer=... if answer == AS_TRAINED else None if answer == "none" else answer,
-            grade=None if grade == AS_ANSWER else grade,
+            answer=options.parse_answer(answer),
+            grade=options.parse_grade(grade),
             train_samples=train_samples or None,
             trained=trained,
-            progress=lambda stage, done: status.update(f"{done} {stage} …"),
+            progress=progress,
         )
     if as_json:
-        output.print_json(found.to_dict())
+        output.print_json(result.to_dict())
         return
-    _show(found)
+    output.show(*_render(result))
+    output.warn(*result.notes)
 
 
-def _show(result: Evaluation) -> None:
-    part = "" if result.split == "all" else f"{result.split} "
-    families = (
-        ", ".join(f"{count} {name}" for name, count in result.families.items()) if len(result.families) > 1 else ""
-    )
-    output.show(
-        Text(
-            escape_unsafe(
-                f"{result.provider}/{result.model} · {result.questions:,} {part}questions"
-                f"{f' ({families})' if families else ''}, {result.completions:,} completions"
-            ),
-            style="bold",
-        ),
+def _render(result: Evaluation) -> list[RenderableType]:
+    split = "" if result.split == "all" else f"{result.split} "
+    families = ", ".join(f"{count} {name}" for name, count in result.families.items())
+    counts = f"{result.questions:,} {split}questions{f' ({families})' if len(result.families) > 1 else ''}"
+    parts: list[RenderableType] = [
+        output.safe(f"{result.provider}/{result.model} · {counts}, {result.completions:,} completions", "bold"),
         _table(result),
         Text(
-            "Right, % of the questions; then the 95 % interval of the difference to majority, in points: "
-            "green is better, red is worse. Bold is the best of its column.",
+            "Accuracy in %, then the 95 % interval of its difference to majority, in points: green is better, red is "
+            "worse. The best value of a column is bold.",
             style="dim",
         ),
-    )
-    if verdict := _verdict(result):
-        output.show(Text(verdict))
-    for note in result.notes:
-        output.stderr_console().print(Text(escape_unsafe(note), style="yellow"))
+    ]
+    verdict = _verdict(result)
+    return [*parts, Text(verdict)] if verdict else parts
 
 
 def _table(result: Evaluation) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", overflow="fold")
-    shown = [n for n in result.ns if n > 1] or list(result.ns)
-    for n in shown:
-        table.add_column(f"n = {n}", justify="right")
-    table.add_column("AUROC", justify="right", header_style="bold")
-    table.add_column("ECE", justify="right")
-    best = {n: max(row.accuracy[n].value for row in result.rows if row.kind != "oracle") for n in shown}
-    for row, following in zip(result.rows, [*result.rows[1:], None], strict=True):
+    ns = [n for n in result.ns if n > 1] or list(result.ns)
+    table = output.make_table(("",), (*(f"n = {n}" for n in ns), "AUROC", "ECE"))
+    best = {n: max(row.accuracy[n].value for row in result.rows if row.kind != "oracle") for n in ns}
+    for row, next_row in zip(result.rows, [*result.rows[1:], None], strict=True):
         auroc = row.within_question_auroc
         table.add_row(
             Text(row.label, style="bold" if row.name.startswith("head") else ""),
-            *(_cell(row, n, best=row.accuracy[n].value >= best[n] and row.kind != "oracle") for n in shown),
+            *(_cell(row, n, best=row.accuracy[n].value >= best[n] and row.kind != "oracle") for n in ns),
             "" if auroc is None else f"{auroc.value:.3f}",
             "" if row.ece is None else f"{row.ece:.3f}",
-            end_section=following is None or following.kind != row.kind,
+            end_section=next_row is None or next_row.kind != row.kind,
         )
-    table.add_row(
-        Text("Tokens a question", style="dim"), *(Text(f"{result.tokens[n]:,.0f}", style="dim") for n in shown)
-    )
+    tokens = [f"{result.tokens[n]:,.0f}" for n in ns]
+    table.add_row("Tokens per question", *tokens, style="dim")
     return table
 
 
 def _cell(row: Row, n: int, *, best: bool) -> Text:
-    cell = Text(f"{100 * row.accuracy[n].value:.1f}", style="bold" if best else "")
+    value, style = output.percent(row.accuracy[n].value), "bold" if best else ""
     if row.name == "majority":
-        return cell
-    low, high = _interval_points(row, n)
-    style = "dim" if row.kind == "oracle" or low <= 0 <= high else "green" if low > 0 else "red"
-    return cell.append(f" {low:+.1f}…{high:+.1f}", style=style)
-
-
-def _interval_points(row: Row, n: int) -> tuple[float, float]:
-    """Return the interval of the difference to majority as it is shown; 0.04 points are none."""
-    beyond = row.minus_majority[n]
-    return round(100 * beyond.low, 1) + 0.0, round(100 * beyond.high, 1) + 0.0
+        return Text(value, style=style)
+    if row.kind == "oracle":  # better than majority by definition: no colour
+        low, high = output.interval_points(row.minus_majority[n])
+        return Text(value, style=style).append(f" {low:+.1f}…{high:+.1f}", style="dim")
+    return output.difference_cell(value, row.minus_majority[n], style=style)
 
 
 def _verdict(result: Evaluation) -> str:
-    """Say in one sentence what a vote with the head is worth."""
+    """Return one sentence that compares a vote weighted by the head with majority."""
     vote = {row.name: row for row in result.rows}.get("head_vote")
     if vote is None:
         return ""
-    groups: dict[str, list[str]] = {}
+    ns_by_verdict: dict[str, list[str]] = {}
     for n in result.ns:
-        low, high = _interval_points(vote, n)
+        low, high = output.interval_points(vote.minus_majority[n])
         if n > 1:
-            word = "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
-            groups.setdefault(word, []).append(str(n))
-    said = "; ".join(f"{word} majority at n = {', '.join(ns)}" for word, ns in groups.items())
-    return f"A vote with this head is {said}." if said else ""
+            verdict = "better than" if low > 0 else "worse than" if high < 0 else "not distinguishable from"
+            ns_by_verdict.setdefault(verdict, []).append(str(n))
+    clauses = "; ".join(f"{verdict} majority at n = {', '.join(ns)}" for verdict, ns in ns_by_verdict.items())
+    return f"A vote weighted by this head is {clauses}." if clauses else ""

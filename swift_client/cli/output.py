@@ -1,45 +1,120 @@
-"""Where the command writes: results to stdout, everything else to stderr."""
+"""Printing: results go to stdout, everything else (progress, notes, errors) to stderr."""
 
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from swift_client.display import escape_unsafe, selection_table, summary, warnings
+from swift_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from swift_client.evaluation.result import Estimate
     from swift_client.types import Selection
 
 
+def safe(text: str, style: str = "") -> Text:
+    """Return text for the terminal, with control characters escaped."""
+    return Text(escape_unsafe(text), style=style)
+
+
 def show(*parts: RenderableType, wrap: bool = True) -> None:
-    """Print a result for a person. rich markup is not interpreted; without ``wrap`` lines stay whole, to be copied."""
+    """Print a result for a person, without interpreting rich markup.
+
+    ``wrap=False`` leaves long lines in one piece, so that they can be copied.
+    """
     console = Console(markup=False, emoji=False, highlight=False)
     for part in parts:
         console.print(part, soft_wrap=not wrap)
 
 
+def warn(*messages: str, style: str = "yellow") -> None:
+    """Print notes to stderr. In a log file each is one line, so that paths in it can be found and copied."""
+    console = stderr_console()
+    for message in messages:
+        console.print(safe(message, style), soft_wrap=not console.is_terminal)
+
+
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON document in ASCII, which no terminal and no locale can spoil."""
+    """Print one JSON document in ASCII, which every terminal and locale can show."""
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def stderr_console() -> Console:
-    """Return the console of stderr, for spinners, bars, warnings and errors."""
+    """Return a console on stderr, for spinners, progress bars, notes and errors."""
     return Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
+@contextmanager
+def stage_status(title: str = "reading samples …") -> Iterator[Callable[[str, int], None]]:
+    """Show a spinner on stderr; the function that it yields takes a stage and a count."""
+    with stderr_console().status(title) as status:
+        yield lambda stage, done: status.update(f"{done} {stage} …")
+
+
 def show_selection(selection: Selection, *, as_json: bool) -> None:
-    """Print a selection: the chosen text first, then what it rests on."""
+    """Print a selection: the chosen text, the candidates, a summary, and the notes on stderr."""
     if as_json:
         print_json(selection.to_dict())
         return
-    show(Text(escape_unsafe(selection.text)), "", selection_table(selection), Text(summary(selection), style="dim"))
-    for line in warnings(selection):
-        stderr_console().print(Text(line, style="yellow"))
+    show(safe(selection.text), "", selection_table(selection), Text(summary(selection), style="dim"))
+    warn(*warnings(selection))
+
+
+def make_table(text_columns: tuple[str, ...], number_columns: tuple[str, ...], *, rules: bool = True) -> Table:
+    """Return an empty table: text columns fold to the left, number columns stand to the right.
+
+    ``rules=False`` leaves out the line below the header.
+    """
+    table = Table(box=box.SIMPLE_HEAD if rules else None, pad_edge=not rules)
+    for name in text_columns:
+        table.add_column(name, overflow="fold")
+    for name in number_columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def percent(share: float) -> str:
+    """Return a share as percent with one decimal, without the sign."""
+    return f"{100 * share:.1f}"
+
+
+def interval_points(estimate: Estimate) -> tuple[float, float]:
+    """Return an interval in points, rounded as it is shown, so that 0.04 points count as 0."""
+    return round(100 * estimate.low, 1) + 0.0, round(100 * estimate.high, 1) + 0.0
+
+
+def difference_cell(value: str, difference: Estimate, *, style: str = "", separator: str = " ") -> Text:
+    """Return a value and the interval of its difference to majority: green if better, red if worse."""
+    low, high = interval_points(difference)
+    colour = "green" if low > 0 else "red" if high < 0 else "dim"
+    interval = "–" if math.isnan(low) else f"{low:+.1f}…{high:+.1f}"
+    return Text(value, style=style).append(f"{separator}{interval}", style=colour)
+
+
+def check_svg_path(svg: Path | None) -> None:
+    """Raise ConfigurationError for a path that cannot be written, before any work is done."""
+    if svg is not None and (svg.is_dir() or not svg.absolute().parent.is_dir()):
+        raise ConfigurationError(f"{svg} cannot be written.", hint="Give a file in an existing folder.")
+
+
+def write_svg(svg: Path | None, draw: Callable[[], str]) -> None:
+    """Draw a chart into a file, if there is one. Raises ConfigurationError if it cannot be written."""
+    if svg is None:
+        return
+    try:
+        svg.write_text(draw(), encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{svg} cannot be written: {error}.", hint="Give another file.") from error

@@ -1,4 +1,4 @@
-"""``probe``: what a linear rule reads of right and wrong in each layer's states, and in the logprobs."""
+"""``probe``: how well each layer's hidden states, and the logprobs, separate right from wrong answers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from swift_client.cli import options, output, picture
-from swift_client.display import escape_unsafe
+from swift_client.cli import options, output
 from swift_client.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -18,50 +17,51 @@ if TYPE_CHECKING:
 
 
 def probe(
-    samples: Annotated[Path, typer.Argument(help="A file that `swift-client collect --capture` wrote.")],
-    layers: Annotated[
-        str | None, typer.Option(help="Hidden states, such as 0,16,32. Default: all that were captured.")
-    ] = None,
+    samples: Annotated[Path, typer.Argument(help="A file from `swift-client collect --capture`.")],
+    layers: options.Layers = None,
     grade: options.Grade = "auto",
-    components: Annotated[int, typer.Option(min=1, help="Directions that PCA keeps.")] = 50,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    svg: Annotated[Path | None, typer.Option(help="Draw accuracy by layer into this file.")] = None,
+    components: Annotated[int, typer.Option(min=1, help="Number of principal components to keep.")] = 50,
+    seed: options.Seed = 0,
+    svg: options.Svg = None,
     as_json: options.Json = False,
 ) -> None:
-    """Ask each layer alone whether an answer is right: PCA, LDA, whole questions held out."""
+    """Test whether each layer alone can tell right from wrong answers: PCA and LDA, cross-validated by question."""
     try:
         from swift_client.evaluation.probe import probe as probe_file
         from swift_client.report.charts.probe import probe_svg
     except ImportError as error:
         raise MissingExtraError.needs("train", "Probing") from error
-    picture.check_svg_path(svg)
-    with output.stderr_console().status("reading samples …") as status:
-        found = probe_file(
+    output.check_svg_path(svg)
+    with output.stage_status() as progress:
+        result = probe_file(
             samples,
-            layers=None if layers is None else options.parse_numbers("--layers", layers),
+            layers=options.parse_layers(layers),
             grade=grade,
             components=components,
             seed=seed,
-            progress=lambda stage, done: status.update(f"{done} {stage} …"),
+            progress=progress,
         )
-    picture.write_svg(svg, lambda: probe_svg(found))
+    output.write_svg(svg, lambda: probe_svg(result))
     if as_json:
-        output.print_json(found.to_dict())
+        output.print_json(result.to_dict())
         return
-    table = Table("", "accuracy, %", "less majority", "AUROC in a question", box=None)
-    for row in found.rows:
-        less = _format_percent(row.minus_baseline, sign="+")
-        table.add_row(row.name, _format_percent(row.accuracy), less, _format_auroc(row.within_question_auroc))
-    counts = f"{found.completions:,} completions of {found.questions:,} questions, {100 * found.right:.0f} % right"
+    table = Table("", "accuracy, %", "difference to majority class", "AUROC within a question", box=None)
+    for row in result.rows:
+        table.add_row(
+            row.name,
+            _format_percent(row.accuracy),
+            _format_percent(row.minus_baseline, sign="+"),
+            _format_auroc(row.within_question_auroc),
+        )
+    right = f"{100 * result.right:.0f} % correct"
+    counts = f"{result.completions:,} completions of {result.questions:,} questions, {right}"
+    majority = f"Majority class: {_format_percent(result.baseline)}; {counts}; 95 % intervals over questions."
     output.show(
         table,
-        Text(
-            f"majority class: {_format_percent(found.baseline)}; {counts}; 95 % intervals over questions", style="dim"
-        ),
-        Text("Only the last column says what helps to choose among the answers to one question.", style="dim"),
+        Text(majority, style="dim"),
+        Text("Only the last column shows what helps to choose among the answers to one question.", style="dim"),
     )
-    for note in found.notes:
-        output.stderr_console().print(Text(escape_unsafe(note), style="yellow"))
+    output.warn(*result.notes)
 
 
 def _format_percent(estimate: Estimate, sign: str = "") -> str:

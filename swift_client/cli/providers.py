@@ -1,59 +1,73 @@
-"""``providers``: the table of rows, whether each one's key is set, and the heads that are found by themselves."""
+"""``providers``: the supported providers, whether their keys are set, and the heads that can be found."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
 
 from swift_client.cli import options, output
-from swift_client.display import escape_unsafe
+
+if TYPE_CHECKING:
+    from swift_client.adapters import Provider
 
 LOGPROB_SPACE_LABELS = {"raw": "raw", "after_temperature": "tempered", "unknown": "unknown"}
+LEGEND = (
+    "key: ✓ set, ✗ not set, – not needed · n: most answers per request · k: alternatives listed per token · "
+    "tempered: temperature is applied before the logprobs are computed"
+)
 
 
 def providers(as_json: options.Json = False) -> None:
-    """List the providers: key variable, what they can do, and when that was checked; and the heads there are."""
+    """List the providers, their keys and capabilities, and the heads that can be found."""
     from swift_client.adapters import PROVIDERS
     from swift_client.adapters.providers import entry_points
     from swift_client.models import scan, user_folder
 
-    rows: list[dict[str, Any]] = [
-        {
-            "name": row.name,
-            "key_variable": row.key_variable,
-            "key_set": bool(os.environ.get(row.key_variable)) if row.key_variable else None,
-            "base_url": row.base_url,
-            "default_model": row.default_model,
-            "n_max": row.capabilities.n_max,
-            "top_logprobs_max": row.capabilities.top_logprobs_max,
-            "logprob_space": row.capabilities.logprob_space,
-            "streams_logprobs": row.capabilities.streams_logprobs,
-            "end_of_turn": row.capabilities.end_of_turn,
-            "thinking": row.capabilities.thinking,
-            "checked": row.capabilities.checked,
-            "evidence": row.capabilities.evidence,
-            "models": [{"pattern": pattern, **facts} for pattern, facts in row.models],
-        }
-        for row in PROVIDERS.values()
-    ]
-    shelf = scan()
+    rows = [_to_dict(row) for row in PROVIDERS.values()]
+    library = scan()
     if as_json:
-        heads = [{**asdict(head), "path": str(head.path), "packaged": head.is_packaged} for head in shelf.heads]
+        heads = [{**asdict(head), "path": str(head.path), "packaged": head.is_packaged} for head in library.heads]
         output.print_json(
             {
                 "providers": rows,
                 "added": entry_points.provider_names(),
                 "heads": heads,
-                "skipped": shelf.skip_reasons,
+                "skipped": library.skip_reasons,
                 "heads_folder": str(user_folder()),
             }
         )
         return
+    names = ", ".join(f"{head.name}{' (packaged)' * head.is_packaged}" for head in library.heads) or "none"
+    heads_line = f'heads that head="auto" finds: {names} · folder for your own heads: {user_folder()}'
+    output.show(_table(rows), "", output.safe(LEGEND, "dim"), "", output.safe(heads_line, "dim"))
+    if plugin_names := entry_points.provider_names():
+        output.show(output.safe(f"added by other packages: {', '.join(plugin_names)}", "dim"))
+    output.warn(*library.skip_reasons)
 
-    from rich.table import Table
-    from rich.text import Text
 
+def _to_dict(row: Provider) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "key_variable": row.key_variable,
+        "key_set": bool(os.environ.get(row.key_variable)) if row.key_variable else None,
+        "base_url": row.base_url,
+        "default_model": row.default_model,
+        "n_max": row.capabilities.n_max,
+        "top_logprobs_max": row.capabilities.top_logprobs_max,
+        "logprob_space": row.capabilities.logprob_space,
+        "streams_logprobs": row.capabilities.streams_logprobs,
+        "end_of_turn": row.capabilities.end_of_turn,
+        "thinking": row.capabilities.thinking,
+        "checked": row.capabilities.checked,
+        "evidence": row.capabilities.evidence,
+        "models": [{"pattern": pattern, **facts} for pattern, facts in row.models],
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("provider", "key", "n", "k", "logprobs", "checked"):
         table.add_column(name, justify="right" if name in ("n", "k") else "left", no_wrap=True)
@@ -66,14 +80,4 @@ def providers(as_json: options.Json = False) -> None:
             LOGPROB_SPACE_LABELS[row["logprob_space"]],
             row["checked"],
         )
-    legend = (
-        "key: ✓ set, ✗ not set, – none needed · n: answers one call may bring · k: alternatives listed for a token · "
-        "tempered: temperature was applied before the logprobs were taken"
-    )
-    names = ", ".join(f"{head.name}{' (packaged)' * head.is_packaged}" for head in shelf.heads) or "none"
-    found = f'heads that head="auto" finds: {names} · your own go into {user_folder()}'
-    output.show(table, "", Text(legend, style="dim"), "", Text(escape_unsafe(found), style="dim"))
-    if names_added := entry_points.provider_names():
-        output.show(Text(escape_unsafe(f"added by other packages: {', '.join(names_added)}"), style="dim"))
-    for sentence in shelf.skip_reasons:
-        output.stderr_console().print(Text(escape_unsafe(sentence), style="yellow"))
+    return table

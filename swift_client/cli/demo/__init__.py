@@ -1,1 +1,84 @@
-"""The command ``swift-client demo``."""
+"""``demo``: the complete path on the packaged model, without a key or a network, and honest numbers at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from swift_client.cli import options, output
+from swift_client.cli.demo.graded import GradedQuestion, count_correct, grade, total_usage
+
+if TYPE_CHECKING:
+    from swift_client.pocket.questions import Question
+
+
+def demo(
+    questions: Annotated[int, typer.Option(min=1, max=20, help="Questions to show in full.")] = 3,
+    further: Annotated[int, typer.Option(min=0, max=1000, help="Limit on further questions, which are counted.")] = 30,
+    seconds: Annotated[float, typer.Option(min=0, help="Start no further question after this many seconds.")] = 7.0,
+    n: Annotated[int, typer.Option(min=1, max=64, help="Answers per question.")] = 16,
+    seed: Annotated[int, typer.Option(help="Random seed; another seed selects other questions.")] = 0,
+    as_json: options.Json = False,
+) -> None:
+    """Choose among answers of the packaged model: no key, no network, about ten seconds."""
+    from rich.progress import track
+
+    from swift_client.cli.demo.output import show_end, show_introduction, show_question, show_summary
+    from swift_client.pocket.questions import questions as draw_questions
+    from swift_client.reranker import SwiftReranker
+
+    start = time.perf_counter()
+    drawn_questions = draw_questions(questions + further, seed=seed)
+    graded: list[GradedQuestion] = []
+    with SwiftReranker("pocket") as reranker:
+
+        def answer(question: Question) -> GradedQuestion:
+            selection = reranker.best_of(question.prompt, n, seed=seed + len(graded) * n, temperature=0.8)
+            graded.append(GradedQuestion(question, selection, grade(question, selection)))
+            return graded[-1]
+
+        if not as_json:
+            show_introduction(n, reranker.head)
+        for number, question in enumerate(drawn_questions[:questions], start=1):
+            graded_question = answer(question)
+            if not as_json:
+                show_question(graded_question, f"Question {number} of {questions}")
+        further_questions = drawn_questions[questions:]
+        for question in track(further_questions, "further questions", console=output.stderr_console(), transient=True):
+            if time.perf_counter() - start > seconds:
+                break
+            answer(question)
+    elapsed = time.perf_counter() - start
+    if as_json:
+        head = reranker.head.training if reranker.head else None
+        output.print_json({"head": head, **_to_dict(graded[:questions], graded[questions:], n, elapsed)})
+        return
+    show_summary(graded[questions:], n, reranker.head)
+    show_end(graded, elapsed)
+
+
+def _to_dict(
+    detailed: Sequence[GradedQuestion], further: Sequence[GradedQuestion], n: int, elapsed: float
+) -> dict[str, Any]:
+    usage = total_usage([*detailed, *further])
+    return {
+        "n": n,
+        "questions": [
+            {
+                "family": graded.question.family,
+                "prompt": graded.question.prompt,
+                "truth": graded.question.answer,
+                "right": list(graded.correct_flags),
+                "majority": graded.selection.candidates[graded.majority_index].answer,
+                **{f"{name}_is_right": right for name, right in graded.outcomes().items()},
+                "selection": graded.selection.to_dict(),
+            }
+            for graded in detailed
+        ],
+        "further": {"questions": len(further), **count_correct(further)},
+        "usage": {"completion_tokens": usage.completion_tokens, "calls": usage.calls},
+        "elapsed": elapsed,
+    }

@@ -1,4 +1,4 @@
-"""A question with a known answer, asked, and what would have been right."""
+"""A question with a known answer, its selection, and the candidates that are correct."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GradedQuestion:
-    """One question, its selection, and which candidates are right."""
+    """One question, its selection, and which candidates are correct."""
 
     question: Question
     selection: Selection
@@ -23,7 +23,7 @@ class GradedQuestion:
 
     @property
     def majority_index(self) -> int:
-        """Index of the first candidate with the most frequent answer; the plain vote, without any score."""
+        """Index of the first candidate with the most frequent answer: a plain vote, without scores."""
         votes = Counter(candidate.answer for candidate in self.selection.candidates if candidate.weight > 0)
         if not votes:
             return 0
@@ -31,7 +31,7 @@ class GradedQuestion:
         return next(i for i, candidate in enumerate(self.selection.candidates) if candidate.answer == frequent)
 
     def outcomes(self) -> dict[str, bool]:
-        """Whether each way to answer is right."""
+        """Return for each way to choose an answer whether it is correct here."""
         return {
             "first": self.correct_flags[0],
             "majority": self.correct_flags[self.majority_index],
@@ -41,7 +41,7 @@ class GradedQuestion:
 
 
 def grade(question: Question, selection: Selection) -> tuple[bool, ...]:
-    """Return for each candidate whether its answer is the true one."""
+    """Return for each candidate whether its answer equals the correct one."""
     from swift_client.answers import read
 
     texts = [candidate.answer or "" for candidate in selection.candidates]
@@ -50,13 +50,13 @@ def grade(question: Question, selection: Selection) -> tuple[bool, ...]:
 
 
 def total_usage(graded_questions: Sequence[GradedQuestion]) -> Usage:
-    """Add up what all of them cost."""
+    """Return the sum of the usage of all questions."""
     from swift_client.types import Usage
 
-    return sum((each.selection.usage for each in graded_questions), start=Usage())
+    return sum((graded.selection.usage for graded in graded_questions), start=Usage())
 
 
 def count_correct(graded_questions: Sequence[GradedQuestion]) -> dict[str, int]:
-    """Count how often each way to answer is right."""
-    outcomes = [each.outcomes() for each in graded_questions]
+    """Count for each way to choose an answer how often it is correct."""
+    outcomes = [graded.outcomes() for graded in graded_questions]
     return {name: sum(outcome[name] for outcome in outcomes) for name in ("first", "majority", "chosen", "any")}

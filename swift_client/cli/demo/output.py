@@ -1,4 +1,4 @@
-"""What ``demo`` shows a newcomer."""
+"""Text output of ``demo``, written for someone who is new to swift-client."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from swift_client.models import AnyHead
 
 MAX_CANDIDATES = 6
-"""Candidates shown a question; the winner is always among them."""
+"""Candidates shown per question; the winner is always among them."""
 
 INTRODUCTION = """\
 A very small language model comes with this package. It now runs on this machine, on a real llama.cpp server, and it \
-is often wrong. So it is asked each question {n} times, and the best of its {n} answers is chosen (►): answers that \
-agree vote together, and {weight}. The choice never sees the truth; ✓ and ✗ are for you."""
+is often wrong. It is therefore asked each question {n} times, and the best of its {n} answers is chosen (►): equal \
+answers vote together, and {weight}. The choice does not know the correct answer; ✓ and ✗ are only for you."""
 
 WITH_HEAD = """\
-each vote weighs as much as a small trained head, which reads how sure the model was of every token, believes it"""
+the weight of a vote comes from a small trained scorer (head), which reads how sure the model was of every token"""
 
-WITHOUT_HEAD = "the score, how sure the model was of its tokens, decides ties"
+WITHOUT_HEAD = "the score, the model's confidence in its tokens, decides ties"
 
 NEXT_STEPS = """\
-Ask it again yourself:
+Ask the question again yourself:
     swift-client best-of {prompt} --provider pocket
 
-Ask a model that can do more:
+Ask a more capable model:
     export OPENAI_API_KEY=...
     swift-client best-of "What is 17 * 24? End with: The answer is N." --provider openai --n 8
 
@@ -46,20 +46,20 @@ The same in Python:
 
 
 def show_introduction(n: int, head: AnyHead | None) -> None:
-    """Say what is about to happen."""
+    """Print an explanation of the demo."""
     output.show(Text(INTRODUCTION.format(n=n, weight=WITH_HEAD if head and head.beats_majority else WITHOUT_HEAD)), "")
 
 
-def show_question(graded_question: GradedQuestion, title: str) -> None:
-    """Show one question, its candidates and the choice."""
-    selection, right = graded_question.selection, graded_question.correct_flags
-    table = selection_table(selection, correct_by_index=dict(enumerate(right)), max_rows=MAX_CANDIDATES)
-    verdict = Text("chosen ").append(*_mark_answer(graded_question, selection.winner))
-    verdict.append("   most frequent ").append(*_mark_answer(graded_question, graded_question.majority_index))
-    verdict.append(f"   truth {graded_question.question.answer}   right: {sum(right)} of {len(right)}")
+def show_question(graded: GradedQuestion, title: str) -> None:
+    """Print one question, its candidates and the choice."""
+    selection, flags = graded.selection, graded.correct_flags
+    table = selection_table(selection, correct_by_index=dict(enumerate(flags)), max_rows=MAX_CANDIDATES)
+    verdict = Text("chosen ").append(*_mark_answer(graded, selection.winner))
+    verdict.append("   most frequent ").append(*_mark_answer(graded, graded.majority_index))
+    verdict.append(f"   correct answer {graded.question.answer}   correct: {sum(flags)} of {len(flags)}")
     output.show(
-        Rule(f"{title} · {graded_question.question.family}", align="left", style="dim"),
-        Text(escape_unsafe(graded_question.question.prompt)),
+        Rule(f"{title} · {graded.question.family}", align="left", style="dim"),
+        output.safe(graded.question.prompt),
         "",
         table,
         verdict,
@@ -67,40 +67,34 @@ def show_question(graded_question: GradedQuestion, title: str) -> None:
     )
 
 
-def _mark_answer(graded_question: GradedQuestion, index: int) -> tuple[str, str]:
-    answer = graded_question.selection.candidates[index].answer
-    shown = "nothing readable" if answer is None else escape_unsafe(answer)
-    return (f"✓ {shown}", "green") if graded_question.correct_flags[index] else (f"✗ {shown}", "red")
+def _mark_answer(graded: GradedQuestion, index: int) -> tuple[str, str]:
+    answer = graded.selection.candidates[index].answer
+    text = "no answer found" if answer is None else escape_unsafe(answer)
+    return (f"✓ {text}", "green") if graded.correct_flags[index] else (f"✗ {text}", "red")
 
 
 def show_summary(graded_questions: Sequence[GradedQuestion], n: int, head: AnyHead | None) -> None:
-    """Compare the choice with its alternatives over questions that were not shown, if there was time for any."""
-    if not graded_questions:
+    """Compare the choice with its alternatives over the further questions, if there was time for any."""
+    total = len(graded_questions)
+    if not total:
         return
     labels = {
         "first": "one answer, no choice",
-        "majority": f"the most frequent of {n}",
-        "chosen": "the vote weighed by the head" if head and head.beats_majority else "swift-client's choice",
-        "any": f"at least one of {n} is right",
+        "majority": f"most frequent of {n}",
+        "chosen": "vote weighted by the head" if head and head.beats_majority else "swift-client's choice",
+        "any": f"at least one of {n} correct",
     }
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, count in count_correct(graded_questions).items():
-        share = count / len(graded_questions)
+        filled = round(30 * count / total)
         style = "bold green" if name == "chosen" else "dim" if name == "any" else ""
-        bar = "█" * round(30 * share) + "░" * (30 - round(30 * share))
-        table.add_row(labels[name], bar, f"{count} of {len(graded_questions)}", f"{share:.0%}", style=style)
-    chance = 100 * math.sqrt(0.25 / len(graded_questions))
+        bar = "█" * filled + "░" * (30 - filled)
+        table.add_row(labels[name], bar, f"{count} of {total}", f"{count / total:.0%}", style=style)
+    standard_error = 100 * math.sqrt(0.25 / total)
     output.show(
-        Rule(
-            f"{len(graded_questions)} further questions, counted only: how often is the answer right?",
-            align="left",
-            style="dim",
-        ),
+        Rule(f"{total} further questions, only counted: how often is the answer correct?", align="left", style="dim"),
         table,
-        Text(
-            f"With {len(graded_questions)} questions, luck alone moves each line by about {chance:.0f} points.",
-            style="dim",
-        ),
+        Text(f"With {total} questions, chance alone moves each line by {standard_error:.0f} points.", style="dim"),
         Text(_head_note(head), style="dim"),
         "",
     )
@@ -108,16 +102,16 @@ def show_summary(graded_questions: Sequence[GradedQuestion], n: int, head: AnyHe
 
 def _head_note(head: AnyHead | None) -> str:
     if head is None:
-        return "No head is trained for this model yet: the answers vote, and the score decides ties."
+        return "No head is trained for this model yet: answers vote by count, and the score decides ties."
     if not head.beats_majority:
-        return "The head for this model was no better than majority, so it is put aside: votes count 1 each."
-    learned = head.training.get("questions", {}).get("train")
-    return f"The head learned from {learned or 'some'} other questions, with `swift-client train`."
+        return "The head for this model was not better than majority voting and is not used: each vote counts 1."
+    questions = head.training.get("questions", {}).get("train")
+    return f"The head was trained on {questions or 'some'} other questions, with `swift-client train`."
 
 
 def show_end(graded_questions: Sequence[GradedQuestion], elapsed: float) -> None:
-    """Say what it cost and what to type next."""
+    """Print the cost and the next commands to try."""
     usage = total_usage(graded_questions)
-    cost = f"All of it cost {usage.completion_tokens:,} tokens in {usage.calls} calls and {elapsed:.1f} s."
-    output.show(Text(cost, style="dim"), Rule("What next", align="left", style="dim"))
+    cost = f"In total: {usage.completion_tokens:,} tokens, {usage.calls} requests, {elapsed:.1f} s."
+    output.show(Text(cost, style="dim"), Rule("Next steps", align="left", style="dim"))
     output.show(Text(NEXT_STEPS.format(prompt=shlex.quote(graded_questions[0].question.prompt))), wrap=False)
