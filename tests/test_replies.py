@@ -89,13 +89,13 @@ def test_a_list_of_replies_is_one_reply_with_the_sum_of_their_usage():
 @pytest.mark.parametrize(
     ("reply", "words"),
     [
-        (None, "NoneType is no reply"),
-        (3, "int is no reply"),
-        (object(), "object is no reply"),
-        (Path("reply.json"), "is no reply"),
+        (None, "NoneType is not a reply"),
+        (3, "int is not a reply"),
+        (object(), "object is not a reply"),
+        (Path("reply.json"), "is not a reply"),
         ([], "empty"),
         ([Completion(text="a"), DATA], "mixes"),
-        ([DATA, None], "NoneType is no reply"),
+        ([DATA, None], "NoneType is not a reply"),
         ([DATA, b"{"], "Reply 1 of the list"),
         ({"choices": object()}, "cannot be read as a reply"),
         ({1j: 2}, "cannot be read as a reply"),

@@ -1,6 +1,6 @@
 """How a provider is found and reached: a provider is a row, a wire format is a codec, sending is one file.
 
-To add an OpenAI-compatible provider, add one row to ``table.py`` and one fixture to the tests. Importing this
+To add an OpenAI-compatible provider, add one row to ``providers/`` and one fixture to the tests. Importing this
 package loads neither openai nor httpx2 and opens nothing.
 """
 
@@ -9,12 +9,13 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Protocol, cast
+from typing import cast
 from urllib.parse import urlsplit
 
+from swift_client.adapters.codecs import CODECS, Codec, load_codec
 from swift_client.adapters.providers import custom, entry_points
 from swift_client.adapters.providers.custom import CustomProvider, CustomTransport
 from swift_client.adapters.providers.provider import Capabilities, Provider, Reply, Request, capabilities_of
@@ -22,7 +23,6 @@ from swift_client.adapters.providers.registry import PROVIDERS
 from swift_client.adapters.transport.api_key import ApiKey
 from swift_client.adapters.transport.http import LocalServer, Transport
 from swift_client.errors import ConfigurationError, UnknownProviderError
-from swift_client.types import Message
 
 __all__ = [
     "CODECS",
@@ -41,54 +41,8 @@ __all__ = [
     "resolve",
 ]
 
-CODECS: Mapping[str, str] = MappingProxyType(
-    {
-        "openai_chat": "swift_client.adapters.codecs.openai_chat",
-        "openai_responses": "swift_client.adapters.codecs.openai_responses",
-        "gemini": "swift_client.adapters.codecs.gemini",
-        "anthropic": "swift_client.adapters.codecs.anthropic",
-        "by_shape": "swift_client.adapters.codecs.detect",
-        "openai_completions": "swift_client.adapters.codecs.openai_completions",
-    }
-)
-"""Wire format → the module that speaks it, loaded on first use."""
-
 _LOCAL_SERVERS: Mapping[str, str] = MappingProxyType({"pocket": "swift_client.pocket.server"})
 """Providers that this process serves itself → the module whose ``PocketServer`` does."""
-
-
-class Codec(Protocol):
-    """What a codec module offers. All of it is pure."""
-
-    def request(
-        self,
-        provider: Provider,
-        model: str | None,
-        messages: Sequence[Message],
-        *,
-        n: int,
-        top_logprobs: int | None,
-        stream: bool = False,
-        sampling: Mapping[str, Any] = ...,
-    ) -> Request:
-        """Describe one call."""
-
-    def parse(self, data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False) -> Reply:
-        """Decode one whole reply."""
-
-    def parse_steps(
-        self, data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False
-    ) -> Generator[None, None, Reply]:
-        """Decode one whole reply choice by choice, so that an event loop can breathe between them."""
-
-    @property
-    def StreamAssembler(self) -> Callable[..., Any]:
-        """Decode a stream chunk by chunk."""
-
-
-def load_codec(provider: Provider) -> Codec:
-    """Return the codec module of a row."""
-    return cast(Codec, importlib.import_module(CODECS[provider.codec]))
 
 
 def resolve(

@@ -180,7 +180,7 @@ def test_an_object_of_your_own_may_answer_in_any_format() -> None:
 
 
 def test_what_is_no_reply_at_all_is_refused_with_what_to_pass() -> None:
-    with pytest.raises(ConfigurationError, match="no reply"):
+    with pytest.raises(ConfigurationError, match="not a reply"):
         rank(3)
 
 

@@ -63,7 +63,7 @@ def test_a_request_speaks_googles_names_and_takes_openais():
     [{"role": "tool", "content": "x"}, {"role": "user", "content": [{"type": "image_url"}]}, {"role": "user"}],
 )
 def test_a_message_that_has_no_equal_is_refused_before_anything_is_sent(message):
-    with pytest.raises(ConfigurationError, match="no equal"):
+    with pytest.raises(ConfigurationError, match="no equivalent"):
         request(ROW, "m", [message], n=1, top_logprobs=None)
 
 
@@ -176,7 +176,7 @@ def test_whole_candidates_before_a_cut_are_kept():
     data = reply(one("a"), one("b"), one("c"))
     read = parse(data[: data.index(b'"c"')])
     assert [item.text for item in read.completions] == ["a", "b"]
-    assert "only the 2 whole" in read.notes[0]
+    assert "only the 2 complete" in read.notes[0]
 
 
 def test_one_odd_candidate_costs_only_itself():

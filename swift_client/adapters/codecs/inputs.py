@@ -1,8 +1,8 @@
-"""What a person may hold of a reply, brought to the two forms that the package reads: bytes, or completions.
+"""Conversion of anything that holds a reply to bytes or completions.
 
-Known are bytes and text (JSON, or a recorded stream), mappings, objects of the openai, anthropic, google-genai and
-litellm clients and of whatever else is a pydantic model, raw responses (``.content``), a list of a stream's chunks, a
-list of replies, and completions. What the bytes hold is :mod:`by_shape`'s business.
+Accepted are bytes and text (JSON, or a recorded stream), mappings, objects of the openai, anthropic, google-genai and
+litellm clients and any other pydantic model, raw responses (``.content``), a list of a stream's chunks, a list of
+replies, and completions. :mod:`detect` finds out which format the bytes have.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from swift_client.types import Completion
 
 
 def normalize_reply(reply: object) -> bytes | tuple[Completion, ...]:
-    """Return the reply's bytes, or its completions numbered from 0.
+    """Return the bytes of a reply, or its completions numbered from 0.
 
     Args:
-        reply: see the module.
+        reply: any of the types that the module's docstring lists.
 
     Raises:
-        ConfigurationError: this is no reply.
+        ConfigurationError: it is not a reply.
     """
     if isinstance(reply, Completion):
         reply = [reply]
@@ -37,7 +37,9 @@ def normalize_reply(reply: object) -> bytes | tuple[Completion, ...]:
     if len(completions) == len(reply):
         return tuple(replace(completion, index=index) for index, completion in enumerate(completions))
     if completions:
-        raise ConfigurationError("The list mixes completions and replies.", hint="Pass a list of one of them.")
+        raise ConfigurationError(
+            "The list mixes completions and replies.", hint="Pass a list of completions or a list of replies."
+        )
     parts = [_to_bytes(item) for item in reply]
     return parts[0] if len(parts) == 1 else b"[%b]" % b",".join(map(_to_json, range(len(parts)), parts))
 
@@ -61,13 +63,13 @@ def _to_bytes(reply: object) -> bytes:
             hint="Pass the reply's bytes, or its JSON as text or dict.",
         ) from problem
     raise ConfigurationError(
-        f"A {type(reply).__name__} is no reply of a language model.",
+        f"A {type(reply).__name__} is not a reply of a language model.",
         hint="Pass bytes, JSON text, a dict, an object of a provider's client, or a list of Completion.",
     )
 
 
 def _encode_hook(value: Any) -> Any:
-    """Turn what msgspec does not know into what it knows; raise TypeError where there is no way."""
+    """Convert a type that msgspec does not know; raise TypeError if there is no way."""
     if isinstance(value, Mapping):
         return dict(value)
     for method in ("model_dump", "item"):  # pydantic models, numpy scalars
@@ -77,12 +79,12 @@ def _encode_hook(value: Any) -> Any:
 
 
 def _to_json(index: int, part: bytes) -> bytes:
-    """Return one of several replies as JSON."""
+    """Return one of several replies as valid JSON."""
     if decode_or_none(part, msgspec.Raw) is not None:
         return part
     try:
         return repair_json(part)
     except DECODE_ERRORS as problem:
         raise ConfigurationError(
-            f"Reply {index} of the list is no whole JSON reply.", hint="Rank it by itself, or leave it out."
+            f"Reply {index} of the list is not a complete JSON reply.", hint="Rank it alone, or leave it out."
         ) from problem

@@ -1,7 +1,7 @@
-"""OpenAI's Batch API on the wire: a file of requests goes up, a batch is made of it, files of replies come down.
+"""OpenAI's Batch API: requests for uploading a file, creating a batch and downloading results, and their parsers.
 
-Pure, as the codecs are: functions that build a Request, and functions that read what came back. Groq, Together and
-Azure speak the same, as do some gateways; rows say so in ``batches``. https://platform.openai.com/docs/api-reference/batch
+Like the codecs, it does no I/O. Groq, Together, Azure and some gateways have the same API; providers that do set
+``batches``. https://platform.openai.com/docs/api-reference/batch
 """
 
 from __future__ import annotations
@@ -15,32 +15,34 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Raw, Struct
 
-from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_none, excerpt, has_value, repair_json
+from swift_client.adapters.codecs.lenient_json import (
+    DECODE_ERRORS,
+    decode_or_none,
+    decode_or_repair,
+    excerpt,
+    has_value,
+)
 from swift_client.adapters.providers.provider import Provider, Request
 from swift_client.adapters.transport import error_responses
 from swift_client.errors import ProviderError, RequestTimeoutError, ResponseDecodeError
 
-MAX_LINES = 50_000
-"""Requests that one file may hold."""
-MAX_BYTES = 200 * 10**6
-"""Bytes that one file may hold."""
-PAGE_SIZE = 100
-"""Batches in one page of the list."""
-_METADATA_KEY = "swift_client"
-"""Field of a batch's metadata that says which of our batches it is."""
+MAX_LINES = 50_000  # requests per file
+MAX_BYTES = 200 * 10**6  # bytes per file
+PAGE_SIZE = 100  # batches per page of the list
+_METADATA_KEY = "swift_client"  # metadata field that identifies our batches
 _FINAL_STATUSES = frozenset({"completed", "failed", "expired", "cancelled", "canceled"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """How a batch stands."""
+    """The state of a batch."""
 
     id: str
     status: str
-    """In lower case: validating, in_progress, finalizing, cancelling, or one of those that end it."""
+    """In lower case: validating, in_progress, finalizing, cancelling, or a final one."""
     input_file_id: str | None
     token: str | None
-    """What :func:`create` gave it, where the provider keeps metadata."""
+    """The token passed to :func:`create`, if the provider keeps metadata."""
     created_at: float | None
     """Unix time."""
     output_file_id: str | None
@@ -49,17 +51,17 @@ class Batch:
     n_completed: int
     n_failed: int
     error_message: str
-    """What the provider says is wrong with it, in its own words; may be empty."""
+    """The provider's own error messages; may be empty."""
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether its status is final."""
         return self.status in _FINAL_STATUSES
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputLine:
-    """One line of an output or error file: a reply's body, or why there is none."""
+    """One line of an output or error file: the body of a reply, or the error of the request."""
 
     custom_id: str
     body: bytes = b""
@@ -67,57 +69,56 @@ class OutputLine:
 
 
 def endpoint(provider: Provider, path: str) -> str:
-    """Return what a batch calls ``path`` ("/chat/completions"). Azure alone leaves the version out."""
+    """Return a batch's URL for ``path`` ("/chat/completions"); only Azure leaves the version out."""
     return path if provider.name.startswith("azure") else f"/v1{path}"
 
 
 def request_line(custom_id: str, url: str, body: object) -> bytes:
-    """Return one request of an input file, with its line's end."""
+    """Return one line of an input file, including the newline."""
     request = {"custom_id": custom_id, "method": "POST", "url": url, "body": body}
     return json.dumps(request, allow_nan=False).encode() + b"\n"
 
 
 def upload(name: str, file: BinaryIO) -> Request:
-    """Describe the call that puts an input file up."""
+    """Build the request that uploads an input file."""
     return Request(method="POST", path="/files", body={"purpose": "batch"}, n=0, upload=(name, file))
 
 
 def create(file_id: str, url: str, token: str) -> Request:
-    """Describe the call that makes a batch, and so costs money."""
+    """Build the request that creates a batch. It costs money."""
     body = {"input_file_id": file_id, "endpoint": url, "completion_window": "24h", "metadata": {_METADATA_KEY: token}}
     return Request(method="POST", path="/batches", body=body, n=0)
 
 
 def retrieve(batch_id: str) -> Request:
-    """Describe the call that asks how a batch stands."""
+    """Build the request for the state of a batch."""
     return _get(f"/batches/{quote(batch_id, safe='')}")
 
 
 def list_batches(after: str | None = None) -> Request:
-    """Describe the call that lists batches, the newest first; ``after`` is the last id of the page before."""
+    """Build the request that lists batches, newest first; ``after`` is the last id of the previous page."""
     return _get(f"/batches?limit={PAGE_SIZE}" + (f"&after={quote(after, safe='')}" if after else ""))
 
 
 def download_file(file_id: str) -> Request:
-    """Describe the call that downloads a file."""
+    """Build the request that downloads a file."""
     return _get(f"/files/{quote(file_id, safe='')}/content")
 
 
 def parse_file_id(data: bytes) -> str:
-    """Read the id of the file that was put up. Raises ResponseDecodeError."""
-    named = decode_or_none(data, _WireFile)
-    if named is None or not named.id:
+    """Return the id of an uploaded file; raise ResponseDecodeError."""
+    file = decode_or_none(data, _WireFile)
+    if file is None or not file.id:
         raise _unexpected_response(data, "file")
-    return named.id
+    return file.id
 
 
 def parse_batch(data: bytes | Raw) -> Batch:
-    """Read how a batch stands. Raises ResponseDecodeError."""
+    """Parse the state of a batch; raise ResponseDecodeError."""
     wire = decode_or_none(data, _WireBatch)
     if wire is None or not wire.id:
         raise _unexpected_response(bytes(data), "batch")
     counts = decode_or_none(wire.request_counts, _Counts) or _Counts()
-    created = decode_or_none(wire.created_at, float)
     metadata = decode_or_none(wire.metadata, dict[str, Any]) or {}
     token = metadata.get(_METADATA_KEY)
     return Batch(
@@ -125,7 +126,7 @@ def parse_batch(data: bytes | Raw) -> Batch:
         status=wire.status.lower(),
         input_file_id=wire.input_file_id,
         token=token if isinstance(token, str) else None,
-        created_at=created,
+        created_at=decode_or_none(wire.created_at, float),
         output_file_id=wire.output_file_id or None,
         error_file_id=wire.error_file_id or None,
         n_requests=max(0, counts.total),
@@ -136,29 +137,26 @@ def parse_batch(data: bytes | Raw) -> Batch:
 
 
 def parse_batch_list(data: bytes) -> list[Batch]:
-    """Read one page of the list; what in it is no batch is left out. Raises ResponseDecodeError."""
+    """Parse one page of the list, without entries that are not batches; raise ResponseDecodeError."""
     page = decode_or_none(data, _Page)
-    found = page.data if page else decode_or_none(data, list[Raw])  # Together sends the list alone
-    if found is None:
+    entries = page.data if page else decode_or_none(data, list[Raw])  # Together sends the list alone
+    if entries is None:
         raise _unexpected_response(data, "list of batches")
     batches = []
-    for raw in found:
+    for raw in entries:
         try:
             batches.append(parse_batch(raw))
         except ResponseDecodeError:
-            continue  # another program's, of a shape of its own
+            continue  # created by another program, in another shape
     return batches
 
 
 def parse_output_line(data: bytes, provider: Provider | None = None) -> OutputLine | None:
-    """Read one line of an output or error file; None where it is none, or says not whose it is."""
+    """Parse one line of an output or error file; None if it is not such a line or has no custom_id."""
     try:
-        wire = msgspec.json.decode(data, type=_WireOutputLine)
+        wire = decode_or_repair(_OUTPUT_LINE_DECODER, data)
     except DECODE_ERRORS:
-        try:
-            wire = msgspec.json.decode(repair_json(data), type=_WireOutputLine)
-        except DECODE_ERRORS:
-            return None
+        return None
     response = decode_or_none(wire.response, _Response) or _Response()
     status = decode_or_none(response.status_code, int)
     body = bytes(response.body) if has_value(response.body) else b""
@@ -170,7 +168,7 @@ def parse_output_line(data: bytes, provider: Provider | None = None) -> OutputLi
         problem = failed_request_error(decode_or_none(wire.error, object), provider)
     else:
         problem = ResponseDecodeError(
-            f"A batch answered a request with nothing: {excerpt(data)}",
+            f"The batch returned neither a reply nor an error for a request: {excerpt(data)}",
             hint="Run the same command again.",
             provider=provider.name if provider else None,
         )
@@ -178,14 +176,14 @@ def parse_output_line(data: bytes, provider: Provider | None = None) -> OutputLi
 
 
 def failed_request_error(error: object, provider: Provider | None = None) -> ProviderError:
-    """Return the error of a request that was never tried, or that the provider could not answer."""
+    """Return the error of a request that was never tried, or that failed at the provider."""
     code = error.get("code") if isinstance(error, dict) else None
     if isinstance(error, dict) and code in ("batch_expired", "batch_cancelled", "batch_canceled"):
-        said = error.get("message")
+        message = error.get("message")
+        if not (isinstance(message, str) and message):
+            message = "The batch ended before this request's turn."
         return RequestTimeoutError(
-            error_responses.scrub(said)
-            if isinstance(said, str) and said
-            else "The batch ended before this request's turn.",
+            error_responses.scrub(message),
             hint="Run the same command again; it asks for what is missing.",
             provider=provider.name if provider else None,
             retryable=True,
@@ -230,22 +228,25 @@ class _WireOutputLine(Struct):
     error: Raw = Raw()
 
 
+_OUTPUT_LINE_DECODER = msgspec.json.Decoder(_WireOutputLine)
+
+
 def _get(path: str) -> Request:
     return Request(method="GET", path=path, body={}, n=0)
 
 
 def _unexpected_response(data: bytes, kind: str) -> ResponseDecodeError:
     return ResponseDecodeError(
-        f"The provider answered with no {kind}: {excerpt(data)}",
-        hint="Check base_url=, and that this provider has OpenAI's Batch API.",
+        f"The provider's response is not a {kind}: {excerpt(data)}",
+        hint="Check base_url=, and that this provider offers OpenAI's Batch API.",
         retryable=True,
     )
 
 
 def _join_error_messages(errors: object) -> str:
-    """Join the messages of ``errors.data``, or of whatever else stands there."""
-    listed = errors.get("data") if isinstance(errors, dict) else errors
-    entries: Sequence[object] = listed if isinstance(listed, list) else [listed]
-    said = [entry.get("message") if isinstance(entry, dict) else entry for entry in entries]
-    texts = list(dict.fromkeys(text for text in said if isinstance(text, str) and text.strip()))
+    """Join the first three messages of ``errors.data``, or of ``errors`` itself if it has another shape."""
+    data = errors.get("data") if isinstance(errors, dict) else errors
+    entries: Sequence[object] = data if isinstance(data, list) else [data]
+    messages = [entry.get("message") if isinstance(entry, dict) else entry for entry in entries]
+    texts = list(dict.fromkeys(text for text in messages if isinstance(text, str) and text.strip()))
     return error_responses.scrub(" ".join(" ".join(texts[:3]).split())[:600])

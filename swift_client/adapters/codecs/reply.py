@@ -1,17 +1,19 @@
-"""Read choices, of whatever codec, are joined to the Reply: their order, what they cost, what is wrong with them."""
+"""The Reply that every codec builds from its parsed choices: their order, token counts and notes on faults."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
+from msgspec import Raw, Struct, field
 
 from swift_client.adapters.codecs.lenient_json import decode_or_none
 from swift_client.adapters.providers.provider import Reply
 from swift_client.types import Completion, FinishReason, Usage
 
+# Providers' finish reasons in lower case (OpenAI, TGI, Together, vLLM, DeepSeek, Google, Cohere, Anthropic).
 _FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop", "eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "end_turn": "stop",
     "complete": "stop", "completed": "stop", "stop_str": "stop",
@@ -28,32 +30,57 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "malformed_function_call": "error", "unexpected_tool_call": "error", "too_many_tool_calls": "error",
     "malformed_response": "error",
 }  # fmt: skip
-"""Providers' words, in lower case, to ours (providers.md: OpenAI, TGI, Together, vLLM, DeepSeek, Google, Cohere,
-Anthropic)."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ParsedChoice:
-    """A completion with what the reply needs to know about it."""
+    """A completion, with the facts that the reply needs about it."""
 
     completion: Completion
     index: int | None
-    """The wire index, where there is one."""
+    """The index in the wire format, if it has one."""
     n_listed_tokens: int = 0
-    """Tokens that the server listed, thinking and end-of-turn tokens included."""
+    """Number of tokens that the server listed, including thinking and end-of-turn tokens."""
     has_ties: bool = False
-    """Whether listed numbers were equal, so that the tokens' texts were needed."""
+    """Whether listed logprobs were equal, so that the texts of the tokens were needed."""
     fault: str | None = None
-    """What is wrong with its logprobs, as the end of a sentence on the completion."""
+    """The fault of its logprobs, as the end of a sentence about the completion."""
+
+
+class _DetailCounts(Struct, gc=False):
+    cached_tokens: int | None = None
+
+
+class _CachedCounts(Struct, gc=False):
+    """Every provider's name for the number of prompt tokens that it read from its cache."""
+
+    prompt_tokens_details: _DetailCounts | None = None  # OpenAI's chat completions, and most that follow them
+    input_tokens_details: _DetailCounts | None = None  # OpenAI's Responses
+    prompt_cache_hit_tokens: int | None = None  # DeepSeek
+    cache_read_input_tokens: int | None = None  # Anthropic
+    google: int | None = field(name="cachedContentTokenCount", default=None)
+
+
+def count_cached_tokens(usage: Raw) -> int:
+    """Return the number of cached prompt tokens in a reply's usage object; 0 if there is none."""
+    counts = decode_or_none(usage, _CachedCounts) or _CachedCounts()
+    details = counts.prompt_tokens_details or counts.input_tokens_details or _DetailCounts()
+    by_provider = (
+        details.cached_tokens,
+        counts.prompt_cache_hit_tokens,
+        counts.cache_read_input_tokens,
+        counts.google,
+    )
+    return max(0, *(count or 0 for count in by_provider))
 
 
 def normalize_finish_reason(reason: str | None) -> FinishReason:
-    """Return our word for a provider's."""
+    """Translate a provider's finish reason to ours."""
     return _FINISH_REASONS.get((reason or "").lower(), "unknown")
 
 
 def canonical_tool_calls(calls: Iterable[dict[str, Any]]) -> str:
-    """Write tool calls as JSON that is equal for equal calls: no ids, sorted keys, arguments parsed."""
+    """Encode tool calls as JSON that is equal for equal calls: no ids, sorted keys, arguments parsed."""
     plain = []
     for call in calls:
         arguments = call.get("arguments")
@@ -72,63 +99,51 @@ def build_reply(
     model: str | None,
     notes: Iterable[str] = (),
 ) -> Reply:
-    """Make the Reply.
+    """Build the Reply.
 
-    The server's counts are trusted, unless they are missing or cannot be right for several choices: llama.cpp counts
-    one choice only, and so may others. Then the listed tokens are counted, or where none are listed, every choice like
-    that one. End-of-turn tokens may be listed and yet not be counted.
+    The server's counts are trusted unless they are missing or cannot be right for several choices: llama.cpp counts
+    one choice only, and others may too. Then the listed tokens are counted. If none are listed, the reported count is
+    taken as that of every choice. End-of-turn tokens may be listed without being counted.
 
     Args:
-        read: the choices in the order of arrival.
-        prompt_tokens: as reported, of the whole reply.
-        completion_tokens: as reported, of the whole reply, thinking included.
-        cached_tokens: how many of the prompt were read from a cache, as reported.
-        counts_one: whether ``completion_tokens`` is known to be of one choice only.
+        choices: in the order of arrival.
+        prompt_tokens: as reported for the reply.
+        completion_tokens: as reported for the reply, including thinking.
+        cached_tokens: prompt tokens read from a cache, as reported.
+        usage_counts_one_choice: whether ``completion_tokens`` is known to count one choice only.
         model: as reported.
-        notes: what else a user should know.
+        notes: further notes for the user.
     """
     choices = _sort_choices(choices)
-    listed, several = sum(item.n_listed_tokens for item in choices), len(choices) > 1
-    counted = completion_tokens
-    estimated = (
-        counted is None or counted < 0 or (several and (usage_counts_one_choice or counted + len(choices) < listed))
-    )
+    n_listed, count = sum(choice.n_listed_tokens for choice in choices), completion_tokens
+    too_low = len(choices) > 1 and (usage_counts_one_choice or (count or 0) + len(choices) < n_listed)
+    estimated = count is None or count < 0 or too_low
     if estimated:
-        counted = listed or (counted or 0) * len(choices)
-    prompt = max(prompt_tokens or 0, 0)
+        count = n_listed or (count or 0) * len(choices)
+    prompt_count = max(prompt_tokens or 0, 0)
     usage = Usage(
-        prompt_tokens=prompt,
-        cached_prompt_tokens=min(cached_tokens, prompt),
-        completion_tokens=max(counted or 0, 0),
+        prompt_tokens=prompt_count,
+        cached_prompt_tokens=min(cached_tokens, prompt_count),
+        completion_tokens=max(count or 0, 0),
         estimated=estimated or prompt_tokens is None,
     )
-    completions = tuple(item.completion for item in choices)
+    completions = tuple(choice.completion for choice in choices)
     return Reply(completions=completions, usage=usage, model=model, notes=(*notes, *_fault_notes(choices)))
 
 
-def run_steps(steps: Generator[None, None, Reply]) -> Reply:
-    """Run the steps of decoding without a pause."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            reply: Reply = end.value
-            return reply
-
-
 def _sort_choices(choices: list[ParsedChoice]) -> list[ParsedChoice]:
-    """Sort by the wire index; keep the order of arrival where the indices are missing, repeated or negative."""
-    indices = [item.index for item in choices if item.index is not None and item.index >= 0]
+    """Sort by wire index; keep the order of arrival if the indices are missing, repeated or negative."""
+    indices = [choice.index for choice in choices if choice.index is not None and choice.index >= 0]
     if len(set(indices)) < len(choices):
         indices = list(range(len(choices)))
     by_index = sorted(zip(indices, choices, strict=True), key=lambda pair: pair[0])
-    return [replace(item, completion=replace(item.completion, index=index)) for index, item in by_index]
+    return [replace(choice, completion=replace(choice.completion, index=index)) for index, choice in by_index]
 
 
 def _fault_notes(choices: list[ParsedChoice]) -> list[str]:
-    """Say each fault once, with the completions that have it."""
-    where: dict[str, list[int]] = {}
-    for item in choices:
-        if item.fault:
-            where.setdefault(item.fault, []).append(item.completion.index)
-    return [f"Completion {', '.join(map(str, indices))} {fault}." for fault, indices in where.items()]
+    """Return one note per fault, with the indices of the completions that have it."""
+    indices_by_fault: dict[str, list[int]] = {}
+    for choice in choices:
+        if choice.fault:
+            indices_by_fault.setdefault(choice.fault, []).append(choice.completion.index)
+    return [f"Completion {', '.join(map(str, indices))} {fault}." for fault, indices in indices_by_fault.items()]

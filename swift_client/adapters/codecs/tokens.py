@@ -1,4 +1,4 @@
-"""The tokens of one completion, for every codec: which of them spell the answer, and their clean arrays."""
+"""The tokens of one completion, for every codec: the span that spells the answer, and its clean arrays."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from swift_client.logprobs import clean as logprobs
 from swift_client.types import Bool
 
+# Tokens that end a turn in the vocabularies of open models; llama.cpp lists theirs with an empty text.
 _END_OF_TURN = re.compile(r"|<[|｜][^<>]*[|｜]>|</s>|<(eos|end_of_turn|turn\|)>|\[EOS\]|\[/INST\]", re.IGNORECASE)
-"""Tokens that end a turn in open models' vocabularies; llama.cpp lists theirs as an empty text."""
 
 
 def answer_tokens(
@@ -26,19 +26,21 @@ def answer_tokens(
     """Find the tokens that spell the answer.
 
     Args:
-        texts: every listed token's text.
+        texts: the text of every listed token.
         text: the visible answer.
-        spellings: gives every listed token's bytes, where its text does not do.
-        thought: whether tokens of hidden thinking may be listed too.
-        markup: whether the tokens are a model's markup of a call, which never spells the JSON.
+        token_bytes: returns the bytes of every listed token; called only if the texts do not suffice.
+        has_thinking: whether tokens of hidden thinking may be listed too.
+        markup: whether the tokens are a model's markup of a tool call, which never spells the call's JSON.
 
     Returns:
-        Index of the first, their texts, and a note where they do not spell the answer.
+        Index of the first token, the tokens' texts, and a note if they do not spell the answer.
     """
+    # The common case: the tokens are the answer.
     if texts and texts[-1] and "".join(texts) == text:
         return 0, texts, None
     if not texts or not text:
         return 0, [], None
+    # Align by bytes: characters may be split between tokens, thinking may come first, an end-of-turn token last.
     pieces = token_bytes()
     texts = [piece.decode("utf-8", "replace") for piece in pieces]
     span = logprobs.answer_span(pieces, text.encode("utf-8", "replace"))
@@ -61,27 +63,27 @@ def clean_logprob_fields(
     top_logprobs: int | None,
     token_ids: bool,
 ) -> dict[str, Any]:
-    """Clean the numbers of T tokens by the one rule for all and return the arrays' fields of a Completion.
+    """Clean the logprobs of T tokens and return the array fields of a Completion.
 
     Args:
-        chosen: (T,) logprob of each chosen token; None where there is no number.
-        listed: logprobs of the tokens' lists of alternatives, one list after the other.
-        counts: (T,) length of each list.
-        texts: gives the text of each entry of ``listed``; asked only where two numbers are equal.
-        spellings: gives the bytes of each; asked where two texts are equal too, or for ``token_ids``.
-        top_logprobs: exact number of columns; None means the longest list.
+        chosen_logprobs: (T,) logprob of each chosen token; None if there is no number.
+        listed_logprobs: logprobs of the tokens' lists of alternatives, one list after the other.
+        list_lengths: (T,) length of each list.
+        texts: returns the text of each listed alternative; called only if two logprobs are equal.
+        token_bytes: returns the bytes of each; called if two texts are equal too, or for ``token_ids``.
+        top_logprobs: number of columns; None means the longest list.
         token_ids: whether to fill in ``top_ids``.
 
     Raises:
-        UnusableLogprobs: they are no logprobs.
+        UnusableLogprobs: the numbers are not logprobs.
     """
 
     def same_token(first: logprobs.IndexArray, second: logprobs.IndexArray) -> Bool:
         words = texts()
         pairs = zip(first.tolist(), second.tolist(), strict=True)
         same = np.array([words[one] == words[two] for one, two in pairs], np.bool_)
-        for at in np.flatnonzero(same):  # equal text may still stand for different bytes of a broken character
-            same[at] = token_bytes()[first[at]] == token_bytes()[second[at]]
+        for pair in np.flatnonzero(same):  # equal texts may stand for different bytes of a split character
+            same[pair] = token_bytes()[first[pair]] == token_bytes()[second[pair]]
         return same
 
     try:
@@ -91,8 +93,8 @@ def clean_logprob_fields(
     clean = logprobs.clean(*numbers, np.array(list_lengths, np.intp), same_token=same_token, k=top_logprobs)
     ids = None
     if token_ids:
-        known = [logprobs.token_id(spelled) for spelled in token_bytes()]
-        ids = np.array([*known, 0], np.uint32)[clean.positions]  # position -1, nothing listed, takes the 0
+        listed_ids = [logprobs.token_id(piece) for piece in token_bytes()]
+        ids = np.array([*listed_ids, 0], np.uint32)[clean.positions]  # position -1 (no alternative) takes the 0
     return {
         "logprobs": clean.logprobs,
         "top_logprobs": clean.top_logprobs,

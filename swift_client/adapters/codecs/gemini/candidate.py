@@ -1,4 +1,4 @@
-"""One candidate of Google's, put together from the pieces that arrive, becomes a completion."""
+"""Assembly of one of Google's candidates from the pieces of a stream."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from swift_client.types import Completion
 
 
 class CandidateBuilder:
-    """One candidate while it arrives."""
+    """A candidate that is still arriving."""
 
     def __init__(self) -> None:
         self.finish_reason: str | None = None
@@ -42,32 +42,32 @@ class CandidateBuilder:
             self._alternatives += rows + [[]] * (len(result.chosen_candidates) - len(rows))
 
     def build(self, index: int, default_reason: str, *, top_logprobs: int | None, token_ids: bool) -> ParsedChoice:
-        """Return the completion; ``ended`` is the reason of one that gave none."""
+        """Return the completion; ``default_reason`` is the finish reason of one that gave none."""
         text, fault, fields = "".join(self._texts), self._fault, {}
         finish = normalize_finish_reason(self.finish_reason or default_reason)
-        calls = bool(self._tool_calls) and not text
-        if calls:
+        is_call = bool(self._tool_calls) and not text
+        if is_call:
             text = canonical_tool_calls(self._tool_calls)
             finish = "tool_calls" if finish in ("stop", "unknown") else finish
-        start, tokens, misfit = answer_tokens(
+        start, tokens, mismatch = answer_tokens(
             [entry.token or "" for entry in self._chosen_entries],
             text,
-            lambda: [(entry.token or "").encode("utf-8", "replace") for entry in self._chosen_entries],
+            lambda: _encode_texts(self._chosen_entries),
             has_thinking=bool(self._thoughts),
-            markup=calls,
+            markup=is_call,
         )
         options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids}
         if tokens:
             try:
                 fields = self._logprob_fields(slice(start, start + len(tokens)), **options)
-            except UnusableLogprobs as why:
-                tokens, misfit = [], f"has no logprobs: {why}"
+            except UnusableLogprobs as error:
+                tokens, mismatch = [], f"has no logprobs: {error}"
         thinking = self._read_thinking(start, **options)
         return ParsedChoice(
             completion=Completion(text=text, finish_reason=finish, tokens=tuple(tokens), thinking=thinking, **fields),
             index=index,
             n_listed_tokens=len(self._chosen_entries),
-            fault=misfit or fault,
+            fault=mismatch or fault,
         )
 
     def _logprob_fields(self, span: slice, *, top_logprobs: int | None, token_ids: bool) -> dict[str, Any]:
@@ -85,14 +85,17 @@ class CandidateBuilder:
         )
 
     def _read_thinking(self, answer_start: int, **options: Any) -> Completion | None:
-        """Return the thinking, with its tokens where those are listed before the answer's."""
+        """Return the thinking, with its tokens if they are listed before the answer's."""
         text = "".join(self._thoughts)
         if not text:
             return None
-        spelled = [(entry.token or "").encode("utf-8", "replace") for entry in self._chosen_entries[:answer_start]]
-        span = thinking_span(spelled, text.encode("utf-8", "replace"))
+        span = thinking_span(_encode_texts(self._chosen_entries[:answer_start]), text.encode("utf-8", "replace"))
         tokens = tuple(entry.token or "" for entry in self._chosen_entries[span])
         try:
             return Completion(text=text, tokens=tokens, **self._logprob_fields(span, **options))
         except UnusableLogprobs:
             return Completion(text=text)
+
+
+def _encode_texts(entries: list[Entry]) -> list[bytes]:
+    return [(entry.token or "").encode("utf-8", "replace") for entry in entries]

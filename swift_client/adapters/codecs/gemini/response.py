@@ -1,7 +1,7 @@
-"""A ``generateContentResponse``, whole or in a stream of several, becomes a Reply.
+"""Decoding of a ``generateContentResponse``, or of a stream of several, to a Reply.
 
-Logprobs cover the visible answer only. ``avgLogprobs`` is never read: it counts the hidden thinking tokens too
-(recorded: -1.09 where the answer's own tokens average -0.01).
+Logprobs cover the visible answer only. ``avgLogprobs`` is ignored: it includes the hidden thinking tokens (a recorded
+reply has -1.09, while the answer's own tokens average -0.01).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Generator
 
 from msgspec import Raw
 
+from swift_client.adapters.codecs.assembler import Assembler
 from swift_client.adapters.codecs.gemini.candidate import CandidateBuilder
 from swift_client.adapters.codecs.gemini.schema import (
     RESPONSE_DECODER,
@@ -20,19 +21,19 @@ from swift_client.adapters.codecs.gemini.schema import (
     salvage_responses,
 )
 from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_none, excerpt, has_value
-from swift_client.adapters.codecs.reply import build_reply
-from swift_client.adapters.codecs.sse import Assembler
-from swift_client.adapters.codecs.usage import count_cached_tokens
+from swift_client.adapters.codecs.reply import build_reply, count_cached_tokens
 from swift_client.adapters.providers.provider import Reply
 from swift_client.adapters.transport import error_responses
 from swift_client.errors import ProviderError, ResponseDecodeError
 
 
 class StreamAssembler(Assembler[GeminiResponse]):
-    """Joins the pieces of one reply; arguments as in :class:`Assembler`."""
+    """Decodes one reply, streamed or not; arguments as for :class:`Assembler`."""
+
+    decode_event = staticmethod(RESPONSE_DECODER.decode)
 
     def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False) -> None:
-        super().__init__(RESPONSE_DECODER.decode, top_logprobs=top_logprobs, token_ids=token_ids)
+        super().__init__(top_logprobs=top_logprobs, token_ids=token_ids)
         self._builders: dict[int, CandidateBuilder] = {}
         self._usage: Usage | None = None
         self._cached_tokens = 0
@@ -58,7 +59,7 @@ class StreamAssembler(Assembler[GeminiResponse]):
             self._error = self._error or _prompt_block_error(response.prompt_feedback)
 
     def _add_candidate(self, data: Raw, position: int | None) -> None:
-        """Read one; in a reply in one piece, candidates that share an index are told by their position."""
+        """Add a piece. In a body, ``position`` tells candidates apart that share an index."""
         try:
             candidate, fault = read_candidate(data)
         except DECODE_ERRORS:
@@ -83,35 +84,33 @@ class StreamAssembler(Assembler[GeminiResponse]):
             raise self._error
         if not self._builders and (self._unreadable_candidates or not self._has_metadata):
             raise ResponseDecodeError(
-                f"The reply has no candidates: {excerpt(data)}", hint="Check that base_url= is Google's."
+                f"The reply has no candidates: {excerpt(data)}", hint="Check that base_url= is Google's endpoint."
             )
         return (yield from self._join([note] if note else [], default_reason="unknown"))
 
     def _finish(self) -> Generator[None, None, Reply]:
         if not self._builders:
             raise self._empty_stream_error()
-        unended = [index for index, builder in sorted(self._builders.items()) if not builder.finish_reason]
-        return (yield from self._join(self._notes(unended), default_reason="error"))
+        unfinished = [index for index, builder in sorted(self._builders.items()) if not builder.finish_reason]
+        return (yield from self._join(self._notes(unfinished), default_reason="error"))
 
     def _join(self, notes: list[str], *, default_reason: str) -> Generator[None, None, Reply]:
-        read = []
+        choices = []
         for index, builder in sorted(self._builders.items()):
-            read.append(builder.build(index, default_reason, **self._options))
+            choices.append(builder.build(index, default_reason, **self._options))
             yield
         if self._unreadable_candidates:
-            notes = [
-                *notes,
-                f"{self._unreadable_candidates} candidate(s) of the reply cannot be read and are left out.",
-            ]
+            n_unreadable = self._unreadable_candidates
+            notes = [*notes, f"{n_unreadable} candidate(s) of the reply cannot be read and are left out."]
         usage = self._usage or Usage()
-        # Thinking is paid for as output. What is zero is not written.
-        output = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
-        counted = None if self._usage is None or (not output and any(item.n_listed_tokens for item in read)) else output
+        # Thinking is billed as output. Zeros are left out, so 0 beside listed tokens means that the count is missing.
+        output_tokens = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
+        missing = not output_tokens and any(choice.n_listed_tokens for choice in choices)
         return build_reply(
-            read,
+            choices,
             prompt_tokens=usage.prompt_token_count,
             cached_tokens=self._cached_tokens,
-            completion_tokens=counted,
+            completion_tokens=None if self._usage is None or missing else output_tokens,
             model=self._model,
             notes=notes,
         )
@@ -119,8 +118,5 @@ class StreamAssembler(Assembler[GeminiResponse]):
 
 def _prompt_block_error(feedback: Raw) -> ProviderError | None:
     reason = (decode_or_none(feedback, dict) or {}).get("blockReason")
-    if not reason:
-        return None
-    return error_responses.error_from_object(
-        {"code": "content_filter", "message": f"Google blocked the prompt: {reason}."}
-    )
+    error = {"code": "content_filter", "message": f"Google blocked the prompt: {reason}."}
+    return error_responses.error_from_object(error) if reason else None

@@ -1,22 +1,18 @@
-"""Codec of ``/chat/completions``, as OpenAI and every OpenAI-compatible server speak it.
-
-:func:`request` builds the call, :func:`parse` and :func:`parse_steps` read a whole reply, :class:`StreamAssembler` a
-streamed one. Pure: nothing here sends anything.
-"""
+"""Codec of ``/chat/completions``, the format of OpenAI and of every OpenAI-compatible server."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from swift_client.adapters.codecs.openai_chat.response import read_body
 from swift_client.adapters.codecs.openai_chat.stream import StreamAssembler
-from swift_client.adapters.codecs.reply import run_steps
-from swift_client.adapters.providers.provider import Provider, Reply, Request
+from swift_client.adapters.providers.provider import Provider, Request
 from swift_client.types import Message
 
 __all__ = ["StreamAssembler", "parse", "parse_steps", "request"]
+
+parse, parse_steps = StreamAssembler.parse, StreamAssembler.parse_steps
 
 
 def request(
@@ -29,16 +25,10 @@ def request(
     stream: bool = False,
     sampling: Mapping[str, Any] = MappingProxyType({}),
 ) -> Request:
-    """Describe the call that asks for ``n`` completions.
+    """Build the request for ``n`` completions; see :class:`~swift_client.adapters.codecs.Codec`.
 
-    Args:
-        provider: the row; says how logprobs are asked for and which fields go with every call.
-        model: None means the row's default model, and no ``model`` field where it has none.
-        messages: chat messages, sent as they are.
-        n: completions to ask for; the field is left out for 1, which some servers refuse to see.
-        top_logprobs: length of the lists of alternatives; None asks for no logprobs at all.
-        stream: whether the reply comes as server-sent events.
-        sampling: further fields of the body, sent untouched; they win over everything else.
+    The body has no ``model`` if neither the caller nor the provider names one, and no ``n`` if it is 1, since some
+    servers reject the field.
     """
     body: dict[str, Any] = {"messages": list(messages), **provider.extra_body}
     if model or provider.default_model:
@@ -52,28 +42,3 @@ def request(
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     return Request(method="POST", path="/chat/completions", body={**body, **sampling}, n=n, stream=stream)
-
-
-def parse(data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False) -> Reply:
-    """Decode a whole reply at once; see :func:`parse_steps`."""
-    return run_steps(parse_steps(data, top_logprobs=top_logprobs, token_ids=token_ids))
-
-
-def parse_steps(
-    data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False, echo: bool = False
-) -> Generator[None, None, Reply]:
-    """Decode a whole reply, yielding after each choice so that an event loop can breathe.
-
-    Args:
-        data: the body of a 200, in one piece or as the server-sent events of a stream that has ended.
-        top_logprobs: exact number of columns of every ``top_logprobs``; None means each completion's longest list.
-        token_ids: whether to fill in ``top_ids``.
-        echoes: whether the prompt may stand before the answers, as in legacy completions.
-
-    Raises:
-        ResponseDecodeError: the bytes are no chat completion, and hold no whole choice.
-        ProviderError: the 200 holds an error object instead of choices.
-    """
-    if data.startswith(b"{"):  # one JSON document, which needs no assembler
-        return read_body(data, top_logprobs=top_logprobs, token_ids=token_ids, echo=echo)
-    return StreamAssembler(top_logprobs=top_logprobs, token_ids=token_ids, echo=echo).parse_steps(data)

@@ -1,4 +1,4 @@
-"""One choice of a chat completion becomes a Completion: its text, why it ended, and its clean arrays."""
+"""Decoding of one choice of a chat completion: its text, finish reason and clean arrays."""
 
 from __future__ import annotations
 
@@ -36,14 +36,15 @@ def read_choice(
 
     Args:
         data: the choice's JSON.
-        with_texts: whether to decode the texts of listed tokens at once, which saves a second look where numbers tie.
-        top_logprobs: exact number of columns; None means the longest list.
+        with_texts: whether to decode the texts of listed tokens at once, which saves a second pass if logprobs tie.
+        top_logprobs: number of columns; None means the longest list.
         token_ids: whether to fill in ``top_ids``.
-        prompt_tokens: tokens of the prompt, which ``echo`` puts before the answer; 0 where no codec asks for that.
+        prompt_tokens: number of prompt tokens that ``echo`` puts before the answer; 0 if the format has no ``echo``.
 
     Raises:
-        ValueError, RecursionError: it is no choice.
+        ValueError, RecursionError: it is not a choice.
     """
+    # Decode; if that fails, repair the JSON; if that fails too, give up the logprobs.
     fault = None
     choice: TextChoice
     decoder = TEXT_DECODER if with_texts else NUMBER_DECODER
@@ -56,48 +57,56 @@ def read_choice(
         except DECODE_ERRORS:
             choice = _TEXT_CHOICE_DECODER.decode(data)
             fault = "has no logprobs: the server's are of an unknown shape"
+
+    # The text, and the tokens of it: without an echoed prompt and without an end-of-turn token.
     message = choice.message or Message(content=choice.text)
     text, source, thinking = _visible_text(message)
     finish = _choice_finish_reason(choice.finish_reason, source)
     tokens = listed_tokens(choice, source)
-    if tokens and tokens[0].logprob is None and 0 < prompt_tokens < len(tokens):  # nothing comes before the first token
+    skipped = 0
+    if tokens and tokens[0].logprob is None and 0 < prompt_tokens < len(tokens):  # a first token has no logprob
         text, skipped = _strip_prompt(text, tokens, prompt_tokens)
-    else:
-        skipped = 0
     tokens = tokens[skipped : len(tokens) - _has_numbered_end(tokens, choice)]
-    start, texts, misfit = answer_tokens(
+    start, texts, mismatch = answer_tokens(
         [token.token or "" for token in tokens],
         text,
         lambda: token_bytes(tokens),
         has_thinking=bool(thinking) or has_value(message.reasoning) or has_value(message.reasoning_content),
         markup=source == "calls",
     )
-    options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids}
 
-    def again(decoder: Decoder[Any]) -> list[Token[Any]]:
+    # The arrays of the answer.
+    def redecode(decoder: Decoder[Any]) -> list[Token[Any]]:
         return listed_tokens(decoder.decode(data), source)[skipped:]
 
+    options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids}
     fields: dict[str, Any] = {}
-    tied = False
+    has_ties = False
     if texts:
         try:
-            fields, tied = logprob_fields(tokens, slice(start, start + len(texts)), again, **options)
-        except UnusableLogprobs as why:
-            texts, misfit = [], f"has no logprobs: {why}"
+            fields, has_ties = logprob_fields(tokens, slice(start, start + len(texts)), redecode, **options)
+        except UnusableLogprobs as error:
+            texts, mismatch = [], f"has no logprobs: {error}"
     completion = Completion(text=text, finish_reason=finish, tokens=tuple(texts), **fields)
+
+    # The thinking: its tokens are listed before the answer's, or in a list of their own.
     if thinking:
-        before = tokens[:start] if texts else [] if text else tokens
-        if apart := listed_tokens(choice, "thinking"):
-            before, again = apart, lambda decoder: apart
-        thought = replace(read_thinking(thinking, before, again, options), finish_reason="stop" if text else finish)
-        completion = replace(completion, thinking=thought)
+        thinking_tokens = tokens[:start] if texts else [] if text else tokens
+        if separate_tokens := listed_tokens(choice, "thinking"):
+            thinking_tokens, redecode = separate_tokens, lambda decoder: separate_tokens
+        thought = read_thinking(thinking, thinking_tokens, redecode, options)
+        completion = replace(completion, thinking=replace(thought, finish_reason="stop" if text else finish))
     return ParsedChoice(
-        completion=completion, index=choice.index, n_listed_tokens=len(tokens), has_ties=tied, fault=misfit or fault
+        completion=completion,
+        index=choice.index,
+        n_listed_tokens=len(tokens),
+        has_ties=has_ties,
+        fault=mismatch or fault,
     )
 
 
 def thinking_text(message: Message) -> str:
-    """Return what a reasoning parser took out of the answer; servers call it by one of two names, or by both."""
+    """Return the text that a reasoning parser separated from the answer; servers use one of two names, or both."""
     for raw in (message.reasoning, message.reasoning_content):
         if has_value(raw) and (text := decode_or_none(raw, str)):
             return text
@@ -105,7 +114,7 @@ def thinking_text(message: Message) -> str:
 
 
 def _visible_text(message: Message) -> tuple[str, TextSource, str]:
-    """Return what a person would read, which field it comes from, and what was thought before."""
+    """Return the text of the answer, the field that it comes from, and the thinking before it."""
     thinking = thinking_text(message)
     if message.refusal:
         return message.refusal, "refusal", thinking
@@ -133,20 +142,20 @@ def _choice_finish_reason(reason: str | None, source: TextSource) -> FinishReaso
 
 
 def _strip_prompt(text: str, tokens: list[Token[Any]], count: int) -> tuple[str, int]:
-    """Return the answer without the prompt that ``echo`` put before it, and how many tokens the prompt has.
+    """Cut off the prompt that ``echo`` put before the answer; also return the number of its tokens.
 
-    A prompt that its tokens do not spell stays where it is, and so do its tokens.
+    A prompt that its tokens do not spell is kept, with its tokens.
     """
     prompt = b"".join(token_bytes(tokens[:count]))
-    whole = text.encode("utf-8", "replace")
-    return (whole[len(prompt) :].decode("utf-8", "replace"), count) if whole.startswith(prompt) else (text, 0)
+    encoded = text.encode("utf-8", "replace")
+    return (encoded[len(prompt) :].decode("utf-8", "replace"), count) if encoded.startswith(prompt) else (text, 0)
 
 
 def _has_numbered_end(tokens: list[Token[Any]], choice: TextChoice) -> bool:
-    """Whether the last token is an end-of-turn token that only its number stands for.
+    """Return whether the last token is an end-of-turn token that is given by its number.
 
-    That is vLLM with ``return_tokens_as_token_ids``; its ``stop_reason`` is a text where a stop word ended the answer,
-    and null or a number where a token did, which is then listed.
+    That is vLLM with ``return_tokens_as_token_ids``. Its ``stop_reason`` is a text if a stop word ended the answer, and
+    null or a number if a token did, which is then listed.
     """
     numbered = bool(tokens) and (tokens[-1].token or "").startswith("token_id:")
     return numbered and choice.finish_reason == "stop" and not isinstance(choice.stop_reason, str)

@@ -1,9 +1,9 @@
-"""The shapes of an OpenAI chat completion on the wire, as msgspec structs that live only while a reply is decoded.
+"""The JSON schema of OpenAI's chat completions as msgspec structs.
 
-Fields that the codec does not read are not declared: msgspec skips them at C speed. Whatever servers disagree on is
-``Raw`` and read leniently later, so that one odd field never costs a whole paid reply. Shapes seen in the wild:
-``logprobs.content`` (OpenAI, vLLM, SGLang, llama.cpp, Ollama), ``tokens/token_logprobs/top_logprobs`` (Together,
-Fireworks, legacy completions), and one number for each streamed token (Together).
+Fields that the codec does not use are not declared: msgspec skips them at C speed. Fields on which servers disagree are
+``Raw`` and decoded leniently later, so one odd field never costs a whole reply that was paid for. Shapes of logprobs
+seen in practice: ``logprobs.content`` (OpenAI, vLLM, SGLang, llama.cpp, Ollama), ``tokens/token_logprobs/top_logprobs``
+(Together, Fireworks, legacy completions), and one number per streamed token (Together).
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from swift_client.adapters.codecs.lenient_json import (
 
 
 class Alternative(Struct, gc=False):
-    """One listed token, of which only the number matters until two numbers are equal."""
+    """One listed token, decoded without its text, which matters only if two logprobs are equal."""
 
     logprob: float | None = None
 
 
 class TextAlternative(Alternative, gc=False):
-    """One listed token with its text, which tells nearly all equal numbers apart."""
+    """One listed token with its text, which distinguishes nearly all tokens of equal logprob."""
 
     token: str | None = None
 
 
 class BytesAlternative(TextAlternative, gc=False):
-    """One listed token with its bytes, for equal texts that stand for different parts of a character."""
+    """One listed token with its bytes, for equal texts that are different parts of a character."""
 
     bytes: Raw = Raw()
 
 
 AlternativeT = TypeVar("AlternativeT", bound=Alternative)
-"""How much of each alternative is decoded."""
+"""The fields of each alternative that are decoded."""
 
 
 class Token(Struct, Generic[AlternativeT], gc=False):
-    """One chosen token with its list."""
+    """One chosen token with its list of alternatives."""
 
     token: str | None = None
     logprob: float | None = None
@@ -58,19 +58,18 @@ class Token(Struct, Generic[AlternativeT], gc=False):
 
 
 class Logprobs(Struct, Generic[AlternativeT], gc=False):
-    """Both logprob shapes in one; a server fills in one of them."""
+    """Logprobs in both shapes; a server fills in one of them."""
 
     content: list[Token[AlternativeT]] | None = None
     refusal: list[Token[AlternativeT]] | None = None
-    reasoning_content: Raw = Raw()
-    """DeepSeek's, for the tokens of its thinking; others list those before the answer's."""
+    reasoning_content: Raw = Raw()  # DeepSeek's thinking tokens; others list theirs before the answer's
     tokens: list[str | None] | None = None
     token_logprobs: list[float | None] | None = None
     top_logprobs: list[dict[str, float | None] | list[AlternativeT] | None] | dict[str, float | None] | None = None
 
 
 class Message(Struct, gc=False):
-    """The answer's text, or what stands in for it."""
+    """The text of the answer, or a refusal or tool calls instead."""
 
     content: str | list[Any] | None = None
     refusal: str | None = None
@@ -85,11 +84,9 @@ class TextChoice(Struct, gc=False):
 
     index: int | None = None
     message: Message | None = None
-    text: str | None = None
-    """Legacy completions have it instead of a message."""
+    text: str | None = None  # legacy completions have it instead of a message
     finish_reason: str | None = None
-    stop_reason: Any = None
-    """vLLM: the stop word or the number of the token that ended it."""
+    stop_reason: Any = None  # vLLM: the stop word, or the number of the token, that ended it
 
 
 class Choice(TextChoice, Generic[AlternativeT], gc=False):
@@ -99,7 +96,7 @@ class Choice(TextChoice, Generic[AlternativeT], gc=False):
 
 
 class Envelope(Struct, gc=False):
-    """A reply around its choices, which are decoded one by one."""
+    """A reply whose choices are not decoded yet."""
 
     choices: list[Raw] | None = None
     usage: Raw = Raw()
@@ -107,8 +104,7 @@ class Envelope(Struct, gc=False):
     error: Raw = Raw()
     message: Raw = Raw()
     detail: Raw = Raw()
-    timings: Raw = Raw()
-    """llama.cpp's own field; its usage counts the tokens of one choice only."""
+    timings: Raw = Raw()  # sent by llama.cpp only, whose usage counts the tokens of one choice
 
 
 class WireUsage(Struct, gc=False):
@@ -119,7 +115,7 @@ class WireUsage(Struct, gc=False):
 
 
 class LogprobsDelta(Struct, gc=False):
-    """Both shapes in a stream; entries stay JSON until the choice is whole."""
+    """Logprobs in both shapes in a stream; entries stay JSON until the choice is complete."""
 
     content: list[Raw] | None = None
     refusal: list[Raw] | None = None
@@ -156,49 +152,51 @@ _FIRST_CHOICE = re.compile(rb'"choices"\s*:\s*\[\s*(\{\s*"\w+"\s*:)')
 
 
 def split_choices_fast(data: bytes) -> Envelope | None:
-    """Split a reply at what looks like the start of each choice; None where that shows nothing.
+    """Split a reply at the bytes that start each choice; None if they do not show the choices.
 
-    Finding it takes a third of the time of skipping the choices' JSON, which is then read a second time. The split is
-    proven by what follows: where every piece is a JSON value and the reply with the last piece alone is valid, no
-    other reading of the bytes exists. Where a piece turns out to be unreadable, :func:`envelope_of` reads properly.
+    It takes a third of the time of skipping the choices' JSON, which is decoded again later. The split proves itself:
+    if every piece is a JSON value and the reply with only the last piece is valid, the bytes have no other reading. If
+    a piece turns out to be unreadable, the caller falls back to :func:`decode_envelope`.
     """
+    # Every choice starts like the first: with the same key.
     first = _FIRST_CHOICE.search(data, 0, 4096)
     if first is None:
         return None
     starts = [first.start(1)]
-    while (at := data.find(first[1], starts[-1] + 1)) > 0:
-        starts.append(at)
+    while (start := data.find(first[1], starts[-1] + 1)) > 0:
+        starts.append(start)
     if len(starts) == 1:
         return None
     try:
         envelope = _ENVELOPE_DECODER.decode(data[: starts[0]] + data[starts[-1] :])
     except DECODE_ERRORS:
         return None
+    # Cut off the comma and white space between two choices, without copying the choices.
     view, pieces = memoryview(data), []
     for start, stop in pairwise(starts):
-        between = data[stop - 64 : stop]
-        pieces.append(Raw(view[start : stop - len(between) + len(between.rstrip().removesuffix(b","))]))
+        tail = data[stop - 64 : stop]
+        pieces.append(Raw(view[start : stop - len(tail) + len(tail.rstrip().removesuffix(b","))]))
     envelope.choices = pieces + (envelope.choices or [])
     return envelope
 
 
 def decode_envelope(data: bytes) -> Generator[None, None, tuple[Envelope, str | None]]:
-    """Split a reply into its choices; return it with a note where it is cut.
+    """Split a reply into its choices; also return a note if it is cut.
 
-    JSON that is cut, or that holds NaN, Infinity, half a surrogate pair or a broken character, is read choice by choice
-    with the standard library, which yields in between; then every choice before the damage counts.
+    JSON that is cut, or that contains NaN, Infinity, half a surrogate pair or a broken character, is decoded choice by
+    choice with the standard library, yielding after each; then every choice before the damage is kept.
 
     Raises:
-        ValueError, RecursionError: nothing can be read.
+        ValueError, RecursionError: nothing can be decoded.
     """
     try:
         return _ENVELOPE_DECODER.decode(data), None
     except DECODE_ERRORS:
         text = data.decode("utf-8", "replace")
-    found = yield from salvage_array(text, "choices")
-    if found is None:
+    salvaged = yield from salvage_array(text, "choices")
+    if salvaged is None:
         return _ENVELOPE_DECODER.decode(repair_json(data)), None
-    choices, rest = found
+    choices, rest = salvaged
     try:
         envelope = _ENVELOPE_DECODER.decode(dump_json(decode_leniently(rest)))
     except DECODE_ERRORS:

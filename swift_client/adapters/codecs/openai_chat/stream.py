@@ -1,7 +1,7 @@
-"""A chat completion that arrives as server-sent events becomes the Reply that the same answer in one piece gives.
+"""Decoding of a streamed chat completion, with the same result as the unstreamed reply.
 
-The events are sorted by choice and the choices written out as the JSON of an unstreamed reply; from there on it is the
-same code, and so the same numbers. Entries of logprobs are passed on as they came, never decoded twice.
+Events are collected per choice, and each choice is encoded as the JSON of an unstreamed reply; the rest is the same
+code, and so the same numbers. Entries of logprobs are passed on as raw JSON, never decoded twice.
 """
 
 from __future__ import annotations
@@ -12,36 +12,32 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from swift_client.adapters.codecs.assembler import Assembler
 from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_none
 from swift_client.adapters.codecs.openai_chat.choice import thinking_text
 from swift_client.adapters.codecs.openai_chat.response import extract_error, read_body, read_choices
 from swift_client.adapters.codecs.openai_chat.schema import Chunk, ChunkChoice, LogprobsDelta, Message, WireUsage
 from swift_client.adapters.codecs.openai_chat.tokens import read_partial_choice
 from swift_client.adapters.codecs.reasoning import ReasoningFilter
-from swift_client.adapters.codecs.sse import Assembler
-from swift_client.adapters.codecs.usage import count_cached_tokens
+from swift_client.adapters.codecs.reply import count_cached_tokens
 from swift_client.adapters.providers.provider import Reply
 from swift_client.logprobs.clean import UnusableLogprobs
 from swift_client.types import Completion
 
 _CHUNK_DECODER = msgspec.json.Decoder(Chunk)
 _NULL = Raw(b"null")
-_MIN_NEW_TOKENS = 8
-"""Tokens that are decoded together while a stream is watched: one by one costs ten times as much."""
+_MIN_NEW_TOKENS = 8  # decoded together while a stream is monitored: one by one costs ten times as much
 
 
 class StreamAssembler(Assembler[Chunk]):
-    """Joins the events of one streamed reply, in whatever pieces the bytes arrive.
+    """Decodes one reply, streamed or not; arguments as for :class:`Assembler`."""
 
-    Args:
-        top_logprobs: exact number of columns; None means each completion's longest list.
-        token_ids: whether to fill in ``top_ids``.
-        echoes: whether the prompt may stand before the answer.
-    """
+    decode_event = staticmethod(_CHUNK_DECODER.decode)
+    echo = False
+    """Whether the prompt may precede the answer."""
 
-    def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False, echo: bool = False) -> None:
-        super().__init__(_CHUNK_DECODER.decode, top_logprobs=top_logprobs, token_ids=token_ids)
-        self._options["echo"] = echo
+    def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False) -> None:
+        super().__init__(top_logprobs=top_logprobs, token_ids=token_ids)
         self._builders: dict[int, _ChoiceBuilder] = {}
         self._prompt_tokens: int | None = None
         self._running_completion_tokens: int | None = None
@@ -49,8 +45,17 @@ class StreamAssembler(Assembler[Chunk]):
         self._cached_tokens = 0
         self._model: str | None = None
 
+    @classmethod
+    def parse_steps(
+        cls, data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False
+    ) -> Generator[None, None, Reply]:
+        """Decode a complete reply step by step; a JSON document needs no assembler."""
+        if data.startswith(b"{"):
+            return read_body(data, top_logprobs=top_logprobs, token_ids=token_ids, echo=cls.echo)
+        return super().parse_steps(data, top_logprobs=top_logprobs, token_ids=token_ids)
+
     def take_new_tokens(self) -> Completion | None:
-        """Return the tokens that came since the last call, once they are worth decoding; see :class:`Assembler`."""
+        """Return the tokens that arrived since the last call, once there are enough; see :class:`Assembler`."""
         if len(self._builders) != 1:
             return None
         (builder,) = self._builders.values()
@@ -58,37 +63,35 @@ class StreamAssembler(Assembler[Chunk]):
         if not entries:
             return None
         try:
-            return read_partial_choice(
-                entries, top_logprobs=self._options["top_logprobs"], token_ids=self._options["token_ids"]
-            )
-        except (*DECODE_ERRORS, UnusableLogprobs):  # the whole is read anew at the end, and says what is wrong
+            return read_partial_choice(entries, **self._options)
+        except (*DECODE_ERRORS, UnusableLogprobs):  # the complete choice is decoded at the end and reports the fault
             return None
 
     @property
     def finished(self) -> bool:
-        """Whether all choices have ended; usage may still come."""
+        """Whether all choices have ended; usage may still arrive."""
         return all(builder.finish_reason for builder in self._builders.values())
 
     def _read_body(self, data: bytes) -> Generator[None, None, Reply]:
-        return read_body(data, **self._options)
+        return read_body(data, echo=self.echo, **self._options)
 
     def _finish(self) -> Generator[None, None, Reply]:
         if not self._builders:
             raise self._empty_stream_error()
         builders = sorted(self._builders.items())
-        counted = (
-            self._running_completion_tokens if self._final_completion_tokens is None else self._final_completion_tokens
+        completion_tokens = self._final_completion_tokens
+        if completion_tokens is None:
+            completion_tokens = self._running_completion_tokens
+        reply = yield from read_choices(
+            (builder.to_choice_json(index) for index, builder in builders),
+            usage=WireUsage(self._prompt_tokens, completion_tokens),
+            cached_tokens=self._cached_tokens,
+            model=self._model,
+            notes=self._notes([index for index, builder in builders if not builder.finish_reason]),
+            echo=self.echo,
+            **self._options,
         )
-        return (
-            yield from read_choices(
-                (builder.to_choice_json(index) for index, builder in builders),
-                usage=WireUsage(self._prompt_tokens, counted),
-                cached_tokens=self._cached_tokens,
-                model=self._model,
-                notes=self._notes([index for index, builder in builders if not builder.finish_reason]),
-                **self._options,
-            )
-        )
+        return reply
 
     def _add(self, chunk: Chunk) -> None:
         self._model = self._model or decode_or_none(chunk.model, str)
@@ -97,7 +100,7 @@ class StreamAssembler(Assembler[Chunk]):
             self._cached_tokens = max(self._cached_tokens, count_cached_tokens(chunk.usage))
             if chunk.choices:  # grows along the stream (vLLM's continuous usage)
                 self._running_completion_tokens = _larger(self._running_completion_tokens, usage.completion_tokens)
-            elif usage.completion_tokens is not None:  # final; llama.cpp sends one for each choice
+            elif usage.completion_tokens is not None:  # final; llama.cpp sends one per choice
                 self._final_completion_tokens = (self._final_completion_tokens or 0) + usage.completion_tokens
         self._error = self._error or extract_error(chunk)
         for choice in chunk.choices or ():
@@ -105,7 +108,7 @@ class StreamAssembler(Assembler[Chunk]):
 
 
 class _ChoiceBuilder:
-    """One choice while it arrives."""
+    """A choice that is still arriving."""
 
     def __init__(self) -> None:
         self.finish_reason: str | None = None
@@ -119,7 +122,7 @@ class _ChoiceBuilder:
         self._reasoning_filter = ReasoningFilter()
 
     def add(self, choice: ChunkChoice) -> None:
-        """Append one chunk's part; any field may be missing, empty or repeated."""
+        """Append the choice's part of one chunk; any field may be missing, empty or repeated."""
         delta = choice.delta or Message(content=choice.text)
         self.finish_reason = self.finish_reason or choice.finish_reason or None
         self._stop_reason = choice.stop_reason if self._stop_reason is None else self._stop_reason
@@ -138,10 +141,10 @@ class _ChoiceBuilder:
         elif choice.logprobs:
             self._add_logprobs(choice.logprobs)
         if self._reasoning_filter(thinking, content if isinstance(content, str) else ""):
-            self._n_taken = len(self._logprobs.get("content", ()))  # a running score is of the answer alone
+            self._n_taken = len(self._logprobs.get("content", ()))  # a running score covers the answer only
 
     def take_new_entries(self, minimum: int) -> list[Raw]:
-        """Return the entries that came since the last call, where there are ``least`` or more."""
+        """Return the entries that arrived since the last call; none if there are fewer than ``minimum``."""
         entries = self._logprobs.get("content", [])[self._n_taken :]
         if len(entries) < minimum:
             return []
@@ -149,21 +152,21 @@ class _ChoiceBuilder:
         return entries
 
     def to_choice_json(self, index: int) -> bytes:
-        """Write the choice as the JSON of a reply in one piece."""
+        """Encode the choice as the JSON of an unstreamed reply."""
         message = {
             "content": self._content_parts,
             "refusal": "".join(self._refusal),
             "reasoning": "".join(self._reasoning),
             "tool_calls": [{"function": call} for _, call in sorted(self._tool_calls.items())],
         }
-        whole = {
+        choice = {
             "index": index,
             "message": message,
             "logprobs": self._logprobs or None,
             "finish_reason": self.finish_reason or "error",
             "stop_reason": self._stop_reason,
         }
-        return msgspec.json.encode(whole)
+        return msgspec.json.encode(choice)
 
     def _add_call(self, index: object, function: object) -> None:
         if isinstance(function, dict):
@@ -184,7 +187,7 @@ class _ChoiceBuilder:
         for field, entries in fields.items():
             if entries:
                 self._logprobs.setdefault(field, []).extend(entries)
-        if "tokens" in self._logprobs:  # a delta without numbers must not shift the next one's
+        if "tokens" in self._logprobs:  # a delta without logprobs must not shift those of the next
             for field in ("token_logprobs", "top_logprobs"):
                 column = self._logprobs.setdefault(field, [])
                 column += [_NULL] * (len(self._logprobs["tokens"]) - len(column))

@@ -1,4 +1,4 @@
-"""The tokens of one choice of a chat completion, in either shape: their bytes and numbers, and which were thought."""
+"""The tokens of one choice of a chat completion, in either shape: their bytes, logprobs and thinking."""
 
 from __future__ import annotations
 
@@ -31,14 +31,12 @@ _BYTES_DECODER = msgspec.json.Decoder(Choice[BytesAlternative])
 _BYTE_VALUES_DECODER = msgspec.json.Decoder(list[int])
 _ESCAPED_BYTES = re.compile(rb"bytes:(?:\\x[0-9a-f]{2})+")
 
-TextSource = Literal["content", "refusal", "calls"]
-"""The field that a completion's text comes from."""
-Redecode = Callable[[Decoder[Any]], list[Token[Any]]]
-"""Decodes the tokens anew, and more of them."""
+TextSource = Literal["content", "refusal", "calls"]  # the field that a completion's text comes from
+Redecode = Callable[[Decoder[Any]], list[Token[Any]]]  # decodes the tokens again, with more fields
 
 
 def listed_tokens(choice: TextChoice, source: TextSource | Literal["thinking"]) -> list[Token[Any]]:
-    """Return the tokens of either shape."""
+    """Return the tokens of a choice, whichever shape they have."""
     wire = choice.logprobs if isinstance(choice, Choice) else None
     if wire is None:
         return []
@@ -47,7 +45,7 @@ def listed_tokens(choice: TextChoice, source: TextSource | Literal["thinking"]) 
     if wire.tokens is None:
         return (wire.refusal if source == "refusal" else wire.content) or []
     rows = wire.top_logprobs or []
-    if isinstance(rows, dict):  # Together's types say so; it can only mean the one token
+    if isinstance(rows, dict):  # as in Together's types; it can only belong to a single token
         rows = [rows]
     count = len(wire.tokens)
     columns = zip_longest(wire.tokens, (wire.token_logprobs or [])[:count], rows[:count])
@@ -61,25 +59,25 @@ def _to_alternatives(row: dict[str, float | None] | list[Any] | None) -> list[An
 def logprob_fields(
     tokens: list[Token[Any]], span: slice, redecode: Redecode, *, top_logprobs: int | None, token_ids: bool
 ) -> tuple[dict[str, Any], bool]:
-    """Return the arrays of ``tokens[span]``, and whether texts were needed; raise UnusableLogprobs."""
-    spoken = tokens[span]
-    listed = _LazyAlternatives(
-        spoken, lambda decoder: [entry for token in redecode(decoder)[span] for entry in token.top_logprobs or ()]
+    """Return the arrays of ``tokens[span]``, and whether logprobs tie; raise UnusableLogprobs."""
+    answer = tokens[span]
+    alternatives = _LazyAlternatives(
+        answer, lambda decoder: [entry for token in redecode(decoder)[span] for entry in token.top_logprobs or ()]
     )
     fields = clean_logprob_fields(
-        [token.logprob for token in spoken],
-        [entry.logprob for entry in listed.entries],
-        [len(token.top_logprobs or ()) for token in spoken],
-        texts=listed.texts,
-        token_bytes=listed.token_bytes,
+        [token.logprob for token in answer],
+        [entry.logprob for entry in alternatives.entries],
+        [len(token.top_logprobs or ()) for token in answer],
+        texts=alternatives.texts,
+        token_bytes=alternatives.token_bytes,
         top_logprobs=top_logprobs,
         token_ids=token_ids,
     )
-    return fields, listed.has_ties
+    return fields, alternatives.has_ties
 
 
 def read_thinking(text: str, tokens: list[Token[Any]], redecode: Redecode, options: dict[str, Any]) -> Completion:
-    """Read the thinking among the tokens before the answer."""
+    """Build the completion of the thinking from the tokens before the answer."""
     pieces = token_bytes(tokens)
     span = thinking_span(pieces, text.encode("utf-8", "replace"))
     try:
@@ -90,10 +88,10 @@ def read_thinking(text: str, tokens: list[Token[Any]], redecode: Redecode, optio
 
 
 def read_partial_choice(entries: Sequence[Raw], *, top_logprobs: int | None, token_ids: bool) -> Completion:
-    """Decode some tokens of a choice that still arrives: their arrays, without a text.
+    """Decode some tokens of a choice that is still arriving: their arrays, without a text.
 
     Raises:
-        ValueError, RecursionError, UnusableLogprobs: they are no tokens.
+        ValueError, RecursionError, UnusableLogprobs: the entries are not tokens.
     """
     data = msgspec.json.encode({"logprobs": {"content": entries}})
     tokens = listed_tokens(TEXT_DECODER.decode(data), "content")
@@ -108,7 +106,7 @@ def read_partial_choice(entries: Sequence[Raw], *, top_logprobs: int | None, tok
 
 
 class _LazyAlternatives:
-    """The listed tokens of one completion, with a second look at the wire where their numbers do not do."""
+    """The alternatives of one completion's tokens, decoded again with texts or bytes if logprobs tie."""
 
     def __init__(self, tokens: list[Token[Any]], redecode: Callable[[Decoder[Any]], list[Any]]) -> None:
         self.entries = [entry for token in tokens for entry in token.top_logprobs or ()]
@@ -118,27 +116,27 @@ class _LazyAlternatives:
         self._token_bytes: list[bytes] = []
 
     def texts(self) -> list[str | None]:
-        """Return each entry's text, which only ties ask for."""
+        """Return the text of each alternative; only ties need it."""
         self.has_ties = True
         if not self._texts:
-            known = all(isinstance(entry, TextAlternative) for entry in self.entries[:1])
-            self._texts = [entry.token for entry in (self.entries if known else self._redecode(TEXT_DECODER))]
+            with_texts = all(isinstance(entry, TextAlternative) for entry in self.entries[:1])
+            self._texts = [entry.token for entry in (self.entries if with_texts else self._redecode(TEXT_DECODER))]
         return self._texts
 
     def token_bytes(self) -> list[bytes]:
-        """Return each entry's bytes."""
+        """Return the bytes of each alternative."""
         if not self._token_bytes:
             self._token_bytes = [_encode_token(entry.token, entry.bytes) for entry in self._redecode(_BYTES_DECODER)]
         return self._token_bytes
 
 
 def token_bytes(tokens: Sequence[Token[Any]]) -> list[bytes]:
-    """Return each token's bytes."""
+    """Return the bytes of each token."""
     return [_encode_token(token.token, token.bytes) for token in tokens]
 
 
 def _encode_token(token: str | None, byte_values: Raw) -> bytes:
-    """Return a token's bytes: the given list of byte values where it is one, else what the text stands for."""
+    """Return a token's bytes from its list of byte values, or from its text if that is not a list."""
     try:
         if values := bytes(_BYTE_VALUES_DECODER.decode(byte_values)):
             return values

@@ -1,26 +1,27 @@
-"""Codec of ``/responses``, which some of OpenAI's models speak alone; where there is a choice, chat is the better door.
+"""Codec of ``/responses``, the only API of some of OpenAI's models; prefer ``/chat/completions`` for the others.
 
-It has no ``n`` and no ``seed``, and the final objects hold logprobs rounded to six decimals; :mod:`responses_reply`
-reads a stream's exact ones. https://platform.openai.com/docs/api-reference/responses
+It has no ``n`` and no ``seed``, and its final objects have logprobs rounded to six decimals; :mod:`.response` takes the
+exact ones from a stream. https://platform.openai.com/docs/api-reference/responses
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from swift_client.adapters.codecs.openai_responses.response import StreamAssembler
-from swift_client.adapters.codecs.reply import run_steps
-from swift_client.adapters.providers.provider import Provider, Reply, Request
+from swift_client.adapters.providers.provider import Provider, Request
 from swift_client.errors import ConfigurationError
 from swift_client.types import Message
 
 __all__ = ["StreamAssembler", "parse", "parse_steps", "request"]
 
 _LOGPROBS_INCLUDE = "message.output_text.logprobs"
+# Chat's names of fields with the same meaning.
 _FIELD_ALIASES = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}
-"""Chat's names of fields that mean the same here."""
+
+parse, parse_steps = StreamAssembler.parse, StreamAssembler.parse_steps
 
 
 def request(
@@ -33,20 +34,13 @@ def request(
     stream: bool = False,
     sampling: Mapping[str, Any] = MappingProxyType({}),
 ) -> Request:
-    """Describe the call that asks for one answer.
+    """Build the request for one answer; see :class:`~swift_client.adapters.codecs.Codec`.
 
-    Args:
-        provider: the row.
-        model: None means the row's default model.
-        messages: chat messages; their text parts get this format's names.
-        n: how many are wanted; the reply brings one.
-        top_logprobs: length of the lists of alternatives; None asks for no logprobs at all.
-        stream: whether the reply comes as server-sent events.
-        sampling: further fields, sent untouched but for chat's names of the same thing (``max_tokens``); they win.
-            What ``include`` asks for comes beside the logprobs.
+    Text parts of messages, and sampling fields with chat's names (``max_tokens``), are renamed to this format's. The
+    caller's ``include`` is kept beside the one that asks for logprobs.
 
     Raises:
-        ConfigurationError: ``seed`` is asked for, which the API does not know.
+        ConfigurationError: ``seed`` is given, which the API does not have.
     """
     if "seed" in sampling:
         raise ConfigurationError(
@@ -72,28 +66,6 @@ def request(
     if include:
         body["include"] = include
     return Request(method="POST", path="/responses", body=body, n=n, stream=stream)
-
-
-def parse(data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False) -> Reply:
-    """Decode a whole reply at once; see :func:`parse_steps`."""
-    return run_steps(parse_steps(data, top_logprobs=top_logprobs, token_ids=token_ids))
-
-
-def parse_steps(
-    data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False
-) -> Generator[None, None, Reply]:
-    """Decode a whole reply.
-
-    Args:
-        data: the body of a 200, in one piece or as the server-sent events of a stream that has ended.
-        top_logprobs: exact number of columns of every ``top_logprobs``; None means the longest list.
-        token_ids: whether to fill in ``top_ids``.
-
-    Raises:
-        ResponseDecodeError: the bytes are no response.
-        ProviderError: the 200 holds an error, or the response failed before it said anything.
-    """
-    return StreamAssembler(top_logprobs=top_logprobs, token_ids=token_ids).parse_steps(data)
 
 
 def _to_input_message(message: Message) -> Message:

@@ -1,8 +1,8 @@
-"""A response of OpenAI's Responses API, whole or as events, becomes a Reply.
+"""Decoding of a response of OpenAI's Responses API, streamed or not, to a Reply.
 
-Its items are written out as one choice of a chat completion; from there on it is the same code, and so the same
-numbers. A stream's deltas hold full floats and no bytes, the final objects bytes and floats rounded to six decimals:
-the numbers of the one and the bytes of the other are taken.
+Its items are encoded as one choice of a chat completion; the rest is the same code, and so the same numbers. A stream's
+deltas have full floats and no bytes, the final objects bytes and floats rounded to six decimals: the floats of the
+deltas and the bytes of the final objects are used.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import suppress
 import msgspec
 from msgspec import Raw
 
+from swift_client.adapters.codecs.assembler import Assembler
 from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_error, decode_or_none, excerpt, has_value
 from swift_client.adapters.codecs.openai_chat.response import read_choices
 from swift_client.adapters.codecs.openai_chat.schema import WireUsage
@@ -27,34 +28,34 @@ from swift_client.adapters.codecs.openai_responses.schema import (
     decode_event,
     decode_response,
 )
-from swift_client.adapters.codecs.sse import Assembler
-from swift_client.adapters.codecs.usage import count_cached_tokens
+from swift_client.adapters.codecs.reply import count_cached_tokens
 from swift_client.adapters.providers.provider import Reply
 from swift_client.adapters.transport import error_responses
 from swift_client.errors import ResponseDecodeError
 
 
 class _Deltas:
-    """What a stream brought for one part."""
+    """The deltas of one part of a message."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.refusals: list[str] = []
         self.logprobs: list[Raw] = []
-        self.has_all_logprobs = True
-        """Whether every text came with its logprobs."""
+        self.has_all_logprobs = True  # every text came with its logprobs
 
     def to_part(self) -> Part:
-        """Return the part that they make."""
+        """Join the deltas to a part."""
         logprobs = Raw(msgspec.json.encode(self.logprobs))
         return Part("".join(self.texts), "".join(self.refusals), logprobs)
 
 
 class StreamAssembler(Assembler[Event]):
-    """Reads one response; arguments as in :class:`Assembler`."""
+    """Decodes one response, streamed or not; arguments as for :class:`Assembler`."""
+
+    decode_event = staticmethod(decode_event)
 
     def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False) -> None:
-        super().__init__(decode_event, top_logprobs=top_logprobs, token_ids=token_ids)
+        super().__init__(top_logprobs=top_logprobs, token_ids=token_ids)
         self._response = Response()
         self._finished = False
         self._item_events: list[Event] = []
@@ -75,8 +76,8 @@ class StreamAssembler(Assembler[Event]):
                 self._response, self._unreadable_items = decode_response(event.response)
                 self._finished |= kind in ("response.completed", "response.incomplete", "response.failed")
         if kind == "error" or has_value(event.error):
-            said = decode_or_none(event.error, object) if has_value(event.error) else None
-            self._error = error_responses.error_from_object(said or {"code": event.code, "message": event.message})
+            error = decode_or_none(event.error, object) if has_value(event.error) else None
+            self._error = error_responses.error_from_object(error or {"code": event.code, "message": event.message})
         if isinstance(event, UndecodedEvent) or kind == "response.output_item.done":
             self._item_events.append(event)
 
@@ -89,10 +90,10 @@ class StreamAssembler(Assembler[Event]):
             raise error_responses.error_from_object(decode_or_none(response.error, object))
         if response.output is None:
             raise ResponseDecodeError(
-                f"The reply has no output: {excerpt(data)}", hint="Check that base_url= is a Responses server's."
+                f"The reply has no output: {excerpt(data)}", hint="Check that base_url= is a Responses endpoint."
             )
         self._response, self._finished = response, True
-        return (yield from self._join(dict(enumerate(response.output)), []))
+        return (yield from self._build(dict(enumerate(response.output)), []))
 
     def _finish(self) -> Generator[None, None, Reply]:
         output, error = self._response.output, self._response.error
@@ -100,21 +101,22 @@ class StreamAssembler(Assembler[Event]):
             self._error = self._error or error_responses.error_from_object(decode_or_none(error, object))
         if output:
             items = dict(enumerate(output))
-        else:  # it broke off; and the gateway behind OpenAI's Codex leaves the last event's output empty
+        else:  # the stream broke off, or comes from OpenAI's Codex gateway, whose last event has no output
             done = [event.decode() if isinstance(event, UndecodedEvent) else event for event in self._item_events]
             items = {event.output_index or 0: decode_or_none(event.item, Item) or Item() for event in done}
         if not items and not self._deltas and (self._error or not self._finished):
             raise self._empty_stream_error()
         if not self._finished:
-            for at, _ in self._deltas:
-                items.setdefault(at, Item(type="message"))
-        return (yield from self._join(items, self._notes([] if self._finished else [0])))
+            for output_index, _ in self._deltas:
+                items.setdefault(output_index, Item(type="message"))
+        return (yield from self._build(items, self._notes([] if self._finished else [0])))
 
-    def _join(self, items: dict[int, Item], notes: list[str]) -> Generator[None, None, Reply]:
+    def _build(self, items: dict[int, Item], notes: list[str]) -> Generator[None, None, Reply]:
+        """Encode the items as one choice of a chat completion, and decode that."""
         response = self._response
-        messages = [(at, item) for at, item in sorted(items.items()) if item.type == "message"]
-        messages = [(at, item) for at, item in messages if item.phase != "commentary"] or messages
-        parts = [part for at, item in messages for part in self._message_parts(at, item)]
+        messages = [(index, item) for index, item in sorted(items.items()) if item.type == "message"]
+        messages = [(index, item) for index, item in messages if item.phase != "commentary"] or messages
+        parts = [part for index, item in messages for part in self._message_parts(index, item)]
         calls = [item for item in items.values() if item.type in ("function_call", "custom_tool_call")]
         message = {
             "content": [{"type": "text", "text": part.text or ""} for part in parts],
@@ -125,24 +127,25 @@ class StreamAssembler(Assembler[Event]):
                 for call in calls
             ],
         }
-        why = response.incomplete_details.reason if response.incomplete_details else None
-        answered = calls or any(part.text or part.refusal for part in parts)
-        if response.status == "completed" and message["reasoning"] and not answered:
-            why = "max_output_tokens"  # llama.cpp and Ollama call it completed where the budget ended in the reasoning
+        reason = response.incomplete_details.reason if response.incomplete_details else None
+        has_answer = calls or any(part.text or part.refusal for part in parts)
+        if response.status == "completed" and message["reasoning"] and not has_answer:
+            reason = "max_output_tokens"  # llama.cpp and Ollama report "completed" if reasoning uses up the budget
         choice = {
             "index": 0,
             "message": message,
             "logprobs": {"content": _concat_lists([part.logprobs for part in parts if has_value(part.logprobs)])},
-            "finish_reason": (why or response.status) if self._finished else "error",
+            "finish_reason": (reason or response.status) if self._finished else "error",
         }
         usage = decode_or_none(response.usage, Usage) or Usage()
-        odd = self._unreadable_items
+        if self._unreadable_items:
+            notes = [*notes, f"{self._unreadable_items} item(s) of the output cannot be read and are left out."]
         reply = yield from read_choices(
             [msgspec.json.encode(choice)],
             usage=WireUsage(usage.input_tokens, usage.output_tokens),
             cached_tokens=count_cached_tokens(response.usage),
             model=decode_or_none(response.model, str),
-            notes=[*notes, *([f"{odd} item(s) of the output cannot be read and are left out."] if odd else [])],
+            notes=notes,
             has_ties=True,  # OpenAI rounds: logits to eighths, final objects to six decimals
             echo=False,
             **self._options,
@@ -150,9 +153,9 @@ class StreamAssembler(Assembler[Event]):
         return reply
 
     def _message_parts(self, output_index: int, item: Item) -> list[Part]:
-        """Return a message's parts, with the numbers of their deltas where those are whole."""
+        """Return the parts of a message, with the logprobs of their deltas if those are complete."""
         if not item.content:
-            return [deltas.to_part() for (of, _), deltas in sorted(self._deltas.items()) if of == output_index]
+            return [deltas.to_part() for (index, _), deltas in sorted(self._deltas.items()) if index == output_index]
         for number, part in enumerate(item.content):
             deltas = self._deltas.get((output_index, number))
             if deltas and deltas.logprobs and deltas.has_all_logprobs and "".join(deltas.texts) == part.text:
@@ -161,13 +164,13 @@ class StreamAssembler(Assembler[Event]):
 
 
 def _read_reasoning(items: Iterable[Item]) -> str | bool:
-    """Return the thinking, or where that is hidden its summary, or where nothing is shown whether there was any."""
-    there, texts = False, []
+    """Return the thinking or its summary; if both are hidden, whether there was any."""
+    has_reasoning, texts = False, []
     for item in items:
-        there = True
+        has_reasoning = True
         parts = item.content or decode_or_none(item.summary, list[Part]) or []
         texts += [part.text for part in parts if part.text]
-    return "\n\n".join(texts) or there
+    return "\n\n".join(texts) or has_reasoning
 
 
 def _concat_lists(lists: list[Raw]) -> Raw | list[Raw]:

@@ -1,4 +1,4 @@
-"""The shapes of OpenAI's Responses API, as msgspec structs that live only while a reply is decoded."""
+"""The JSON schema of OpenAI's Responses API as msgspec structs."""
 
 from __future__ import annotations
 
@@ -23,18 +23,16 @@ class Item(Struct, gc=False):
     """One item of the output: a message, reasoning, a call."""
 
     type: str | None = None
-    phase: str | None = None
-    """"commentary" on what the model is doing, before the "final_answer"."""
+    phase: str | None = None  # "commentary" on the model's work, before the "final_answer"
     content: list[Part] | None = None
-    summary: Raw = Raw()
-    """Reasoning has one; its ``content`` only where an open model's is shown whole."""
+    summary: Raw = Raw()  # of reasoning; only an open model's reasoning has its ``content`` too
     name: str | None = None
     arguments: str | None = None
     input: str | None = None
 
 
 class IncompleteDetails(Struct, gc=False):
-    """Why a response ended early."""
+    """The reason for a response that ended early."""
 
     reason: str | None = None
 
@@ -47,7 +45,7 @@ class Usage(Struct, gc=False):
 
 
 class ResponseBase(Struct, gc=False):
-    """A response around its output."""
+    """A response without its output."""
 
     status: str | None = None
     incomplete_details: IncompleteDetails | None = None
@@ -57,13 +55,13 @@ class ResponseBase(Struct, gc=False):
 
 
 class Response(ResponseBase, gc=False):
-    """The whole response, as a body or inside the events that begin and end a stream."""
+    """The complete response, as a body or in the first and last event of a stream."""
 
     output: list[Item] | None = None
 
 
 class LooseResponse(ResponseBase, gc=False):
-    """One whose items are read one by one, because one of them is odd."""
+    """A response whose items are decoded one by one, because one of them is malformed."""
 
     output: list[Raw] | None = None
 
@@ -84,17 +82,17 @@ class Event(Struct, gc=False):
 
 
 class UndecodedEvent(Event, gc=False):
-    """A whole item's event, which is decoded where it is needed."""
+    """The event of a complete item, decoded only if it is needed."""
 
     data: bytes | memoryview = b""
 
     def decode(self) -> Event:
-        """Return the event itself."""
+        """Decode the event."""
         return decode_or_none(self.data, Event) or Event()
 
 
 class TokenEntry(Struct, gc=False):
-    """One chosen or listed token, for mixing a delta's number with the final object's bytes."""
+    """One chosen or listed token, for combining a delta's logprob with the final object's bytes."""
 
     token: str | None = None
     logprob: float | None = None
@@ -107,18 +105,18 @@ _REPEATED_EVENT = re.compile(rb'\s*\{\s*"type"\s*:\s*"response\.(?:output_text|c
 
 
 def decode_event(event: bytes | memoryview) -> Event:
-    """Decode one event, but for those that repeat what deltas have said and what the last event says once more.
+    """Decode one event, except for those that only repeat the deltas and the last event.
 
-    Every token comes five times over; not reading three of them saves a quarter of a stream's time. A whole item, which
-    is needed where the last event has none, is kept as it came.
+    Every token arrives five times; skipping three of them saves a quarter of a stream's decoding time. A complete item
+    is kept undecoded, in case the last event has none.
 
     Raises:
-        ValueError, RecursionError: it is no event.
+        ValueError, RecursionError: it is not an event.
     """
-    repeats = _REPEATED_EVENT.match(event)
-    if repeats is None:
+    repetition = _REPEATED_EVENT.match(event)
+    if repetition is None:
         return _EVENT_DECODER.decode(event)
-    return UndecodedEvent(data=event) if repeats[1] else Event()
+    return UndecodedEvent(data=event) if repetition[1] else Event()
 
 
 _RESPONSE_DECODER = msgspec.json.Decoder(Response)
@@ -126,55 +124,49 @@ _LOOSE_DECODER = msgspec.json.Decoder(LooseResponse)
 
 
 def decode_response(data: bytes | Raw) -> tuple[Response, int]:
-    """Decode a response; also return how many of its items cannot be read and are left out.
+    """Decode a response; also return the number of unreadable items, which are left empty.
 
     Raises:
-        ValueError, RecursionError: it is none.
+        ValueError, RecursionError: it is not a response.
     """
     try:
         return _RESPONSE_DECODER.decode(data), 0
     except DECODE_ERRORS:
         loose = _LOOSE_DECODER.decode(repair_json(data))
-    items = None if loose.output is None else [decode_or_none(raw, Item) for raw in loose.output]
-    response = Response(
-        loose.status,
-        loose.incomplete_details,
-        loose.usage,
-        loose.model,
-        loose.error,
-        None if items is None else [item or Item() for item in items],
-    )
-    return response, sum(item is None for item in items or ())
+    items = [decode_or_none(raw, Item) for raw in loose.output or ()]
+    output = None if loose.output is None else [item or Item() for item in items]
+    response = Response(loose.status, loose.incomplete_details, loose.usage, loose.model, loose.error, output)
+    return response, items.count(None)
 
 
 def add_bytes(delta_entries: list[Raw], final_entries: Raw) -> Raw:
-    """Join the deltas' entries, with the final ones' bytes where a text does not say what its bytes are."""
+    """Encode the deltas' entries, with the final entries' bytes for tokens that are parts of a character."""
     encoded = msgspec.json.encode(delta_entries)
-    whole = Raw(encoded)
     if not _has_partial_characters(encoded):
-        return whole
-    known = decode_or_none(final_entries, list[Raw]) or []
-    if len(known) != len(delta_entries):
-        return whole
+        return Raw(encoded)
+    finals = decode_or_none(final_entries, list[Raw]) or []
+    if len(finals) != len(delta_entries):
+        return Raw(encoded)
     entries = [
-        _add_entry_bytes(*pair) if _has_partial_characters(bytes(pair[0])) else pair[0]
-        for pair in zip(delta_entries, known, strict=True)
+        _add_entry_bytes(delta, final) if _has_partial_characters(bytes(delta)) else delta
+        for delta, final in zip(delta_entries, finals, strict=True)
     ]
     return Raw(msgspec.json.encode(entries))
 
 
 def _has_partial_characters(entries: bytes) -> bool:
-    r"""Whether a token may be a piece of a character: OpenAI writes "\xe7", others U+FFFD, which JSON may escape."""
-    if (b"\\" not in entries and b"\xef" not in entries) or b'"bytes"' in entries:  # the first two are quick to find
+    r"""Return whether a token may be part of a character: "\xe7" at OpenAI, else U+FFFD, which JSON may escape."""
+    if (b"\\" not in entries and b"\xef" not in entries) or b'"bytes"' in entries:  # the first two are fast to find
         return False
-    return any(sign in entries for sign in (b"\\\\x", b"\xef\xbf\xbd", b"\\ufffd", b"\\uFFFD"))
+    return any(mark in entries for mark in (b"\\\\x", b"\xef\xbf\xbd", b"\\ufffd", b"\\uFFFD"))
 
 
 def _add_entry_bytes(delta_entry: Raw, final_entry: Raw) -> Raw:
-    one, two = decode_or_none(delta_entry, TokenEntry), decode_or_none(final_entry, TokenEntry)
-    if one is None or two is None or one.token != two.token:
+    delta, final = decode_or_none(delta_entry, TokenEntry), decode_or_none(final_entry, TokenEntry)
+    if delta is None or final is None or delta.token != final.token:
         return delta_entry
-    for mine, theirs in [(one, two), *zip(one.top_logprobs or (), two.top_logprobs or (), strict=False)]:
-        if mine.token == theirs.token:
-            mine.bytes = theirs.bytes
-    return Raw(msgspec.json.encode(one))
+    alternatives = zip(delta.top_logprobs or (), final.top_logprobs or (), strict=False)
+    for target, source in [(delta, final), *alternatives]:
+        if target.token == source.token:
+            target.bytes = source.bytes
+    return Raw(msgspec.json.encode(delta))

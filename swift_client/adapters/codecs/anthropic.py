@@ -1,28 +1,89 @@
-"""A message of Anthropic's API, whole or as events, becomes a Reply. Thinking blocks stand apart from the answer."""
+"""Codec of Anthropic's Messages API: text only, one answer per request.
+
+There are no logprobs, no ``n`` and no ``seed``; the provider table says so, so ``require_logprobs=True`` fails before
+anything is sent. https://platform.claude.com/docs/en/api/messages
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
+from swift_client.adapters.codecs.assembler import Assembler
 from swift_client.adapters.codecs.lenient_json import (
     DECODE_ERRORS,
     decode_error,
     decode_or_none,
+    decode_or_repair,
     excerpt,
     has_value,
-    repair_json,
 )
-from swift_client.adapters.codecs.reply import ParsedChoice, build_reply, canonical_tool_calls, normalize_finish_reason
-from swift_client.adapters.codecs.sse import Assembler
-from swift_client.adapters.codecs.usage import count_cached_tokens
-from swift_client.adapters.providers.provider import Reply
+from swift_client.adapters.codecs.reply import (
+    ParsedChoice,
+    build_reply,
+    canonical_tool_calls,
+    count_cached_tokens,
+    normalize_finish_reason,
+)
+from swift_client.adapters.providers.provider import Provider, Reply, Request
 from swift_client.adapters.transport import error_responses
-from swift_client.errors import ResponseDecodeError
-from swift_client.types import Completion
+from swift_client.errors import ConfigurationError, ResponseDecodeError
+from swift_client.types import Completion, Message
+
+__all__ = ["StreamAssembler", "parse", "parse_steps", "request"]
+
+# OpenAI's names of fields with the same meaning.
+_FIELD_ALIASES = {"max_completion_tokens": "max_tokens", "stop": "stop_sequences"}
+_SYSTEM_ROLES = ("system", "developer")
+
+
+def request(
+    provider: Provider,
+    model: str | None,
+    messages: Sequence[Message],
+    *,
+    n: int,
+    top_logprobs: int | None,
+    stream: bool = False,
+    sampling: Mapping[str, Any] = MappingProxyType({}),
+) -> Request:
+    """Build the request for one answer; see :class:`~swift_client.adapters.codecs.Codec`.
+
+    The provider's ``extra_body`` has the ``max_tokens`` that the API requires. "system" and "developer" messages become
+    ``system``, and sampling fields with OpenAI's names (``stop``) are renamed. ``top_logprobs`` is ignored.
+
+    Raises:
+        ConfigurationError: ``seed`` is given, which the API does not have.
+    """
+    if "seed" in sampling:
+        raise ConfigurationError(
+            "Anthropic's API takes no seed.", hint="Leave seed= out; answers differ anyway.", provider=provider.name
+        )
+    dialogue = [message for message in messages if message.get("role") not in _SYSTEM_ROLES]
+    system = [message.get("content") for message in messages if message.get("role") in _SYSTEM_ROLES]
+    body: dict[str, Any] = {"model": model or provider.default_model, "messages": dialogue, **provider.extra_body}
+    if system:
+        texts = [content for content in system if isinstance(content, str)]
+        body["system"] = "\n\n".join(texts) if len(texts) == len(system) else _to_blocks(system)
+    if stream:
+        body["stream"] = True
+    for name, value in sampling.items():
+        name = _FIELD_ALIASES.get(name, name)
+        body[name] = [value] if name == "stop_sequences" and isinstance(value, str) else value
+    return Request(method="POST", path="/messages", body=body, n=n, stream=stream)
+
+
+def _to_blocks(system: list[Any]) -> list[Any]:
+    """Join system prompts, of which some have blocks (for ``cache_control``), to one list of blocks."""
+    return [
+        block
+        for content in system
+        for block in ([{"type": "text", "text": content}] if isinstance(content, str) else content or ())
+    ]
 
 
 class Block(Struct, gc=False):
@@ -36,7 +97,7 @@ class Block(Struct, gc=False):
 
 
 class Delta(Struct, gc=False):
-    """What an event adds to a block or to the message."""
+    """The addition of one event to a block or to the message."""
 
     text: str | None = None
     thinking: str | None = None
@@ -45,7 +106,7 @@ class Delta(Struct, gc=False):
 
 
 class Usage(Struct, gc=False):
-    """Token counts; what comes from or goes to the cache is counted apart. Events repeat or raise them."""
+    """Token counts; tokens read from or written to the cache are extra. Later events repeat or raise them."""
 
     input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
@@ -61,7 +122,7 @@ class Usage(Struct, gc=False):
 
 
 class Event(Struct, gc=False):
-    """A whole message, or one event of a stream."""
+    """A complete message, or one event of a stream."""
 
     type: str | None = None
     content: list[Raw] | None = None
@@ -79,7 +140,7 @@ _EVENT_DECODER = msgspec.json.Decoder(Event)
 
 
 class _BlockBuilder:
-    """One block while it arrives."""
+    """A block that is still arriving."""
 
     def __init__(self, content_block: Block) -> None:
         self.content_block = content_block
@@ -87,15 +148,17 @@ class _BlockBuilder:
         self.arguments: list[str] = []
 
     def tool_call(self) -> dict[str, Any]:
-        """Return a tool call's name and arguments, which a stream sends as pieces of JSON."""
+        """Return the name and the arguments of a tool call; a stream sends those as pieces of JSON."""
         return {"name": self.content_block.name, "arguments": "".join(self.arguments) or self.content_block.input}
 
 
 class StreamAssembler(Assembler[Event]):
-    """Reads one message; arguments as in :class:`Assembler`."""
+    """Decodes one message, streamed or not; arguments as for :class:`Assembler`."""
+
+    decode_event = staticmethod(_EVENT_DECODER.decode)
 
     def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False) -> None:
-        super().__init__(_EVENT_DECODER.decode, top_logprobs=top_logprobs, token_ids=token_ids)
+        super().__init__(top_logprobs=top_logprobs, token_ids=token_ids)
         self._blocks: dict[int, _BlockBuilder] = {}
         self._has_content = False
         self._stop_reason: str | None = None
@@ -144,25 +207,22 @@ class StreamAssembler(Assembler[Event]):
 
     def _read_body(self, data: bytes) -> Generator[None, None, Reply]:
         try:
-            try:
-                event = _EVENT_DECODER.decode(data)
-            except DECODE_ERRORS:
-                event = _EVENT_DECODER.decode(repair_json(data))
+            event = decode_or_repair(_EVENT_DECODER, data)
         except DECODE_ERRORS as problem:
             raise decode_error(data, problem, "message") from None
         self._add(event)
         if not self._has_content:
             raise self._error or ResponseDecodeError(
-                f"The reply has no content: {excerpt(data)}", hint="Check that base_url= is Anthropic's."
+                f"The reply has no content: {excerpt(data)}", hint="Check that base_url= is Anthropic's endpoint."
             )
-        return (yield from self._join([], default_reason="unknown"))
+        return (yield from self._build([], default_reason="unknown"))
 
     def _finish(self) -> Generator[None, None, Reply]:
         if not self._has_content:
             raise self._empty_stream_error()
-        return (yield from self._join(self._notes([] if self._stop_reason else [0]), default_reason="error"))
+        return (yield from self._build(self._notes([] if self._stop_reason else [0]), default_reason="error"))
 
-    def _join(self, notes: list[str], *, default_reason: str) -> Generator[None, None, Reply]:
+    def _build(self, notes: list[str], *, default_reason: str) -> Generator[None, None, Reply]:
         blocks = [block for _, block in sorted(self._blocks.items())]
         text, thinking = (
             "".join(part for block in blocks if block.content_block.type == kind for part in block.texts)
@@ -185,3 +245,6 @@ class StreamAssembler(Assembler[Event]):
             model=self._model,
             notes=notes,
         )
+
+
+parse, parse_steps = StreamAssembler.parse, StreamAssembler.parse_steps

@@ -1,0 +1,200 @@
+"""The base class of every codec's StreamAssembler: bodies and server-sent events in, one Reply out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, ClassVar, Generic, TypeVar
+
+from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, repair_json
+from swift_client.adapters.providers.provider import Reply
+from swift_client.errors import ProviderError, ResponseDecodeError
+from swift_client.types import Completion
+
+Event = TypeVar("Event")
+
+_SLICE_BYTES = 1 << 18  # bytes of a recorded stream that are decoded between two yields
+_LONG_LINE_BYTES = 1 << 16  # a line longer than this is not copied
+
+
+class Assembler(ABC, Generic[Event]):
+    """Decodes one reply, streamed or not. A subclass defines how its events add up to a Reply.
+
+    Args:
+        top_logprobs: number of columns of every ``top_logprobs``; None means the longest list of each completion.
+        token_ids: whether to fill in ``top_ids``.
+    """
+
+    decode_event: ClassVar[staticmethod[..., Any]]
+    """Decodes the JSON of one event."""
+
+    def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False) -> None:
+        self._events = EventDecoder[Event](type(self).decode_event)
+        self._options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids}
+        self._error: ProviderError | None = None
+
+    @classmethod
+    def parse(cls, data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False) -> Reply:
+        """Decode a complete reply at once; see :class:`~swift_client.adapters.codecs.Codec`."""
+        return run_steps(cls.parse_steps(data, top_logprobs=top_logprobs, token_ids=token_ids))
+
+    @classmethod
+    def parse_steps(
+        cls, data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False
+    ) -> Generator[None, None, Reply]:
+        """Decode a complete reply step by step; see :class:`~swift_client.adapters.codecs.Codec`."""
+        assembler = cls(top_logprobs=top_logprobs, token_ids=token_ids)
+        if not data[:64].lstrip().startswith((b"data:", b"event:", b":")):
+            return (yield from assembler._read_body(data))
+        for start in range(0, len(data), _SLICE_BYTES):
+            assembler.feed(data[start : start + _SLICE_BYTES])
+            yield
+        return (yield from assembler.close_steps())
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of a stream; they may end anywhere, even inside a character."""
+        for event in self._events.feed(chunk):
+            self._add(event)
+
+    def take_new_tokens(self) -> Completion | None:
+        """Return the tokens that arrived since the last call, without a text; None if there are too few.
+
+        Only for a reply of one completion. The default returns None, so no stream is aborted early.
+        """
+        return None
+
+    @property
+    def finished(self) -> bool:
+        """Whether every completion that has started has ended, so that aborting the stream would save nothing."""
+        return False
+
+    def close(self) -> Reply:
+        """Return what has arrived; see :meth:`close_steps`."""
+        return run_steps(self.close_steps())
+
+    def close_steps(self) -> Generator[None, None, Reply]:
+        """Decode what has arrived, yielding after each choice. A choice without an end gets finish_reason "error".
+
+        Raises:
+            ResponseDecodeError: nothing readable has arrived.
+            ProviderError: the stream contains an error object and no choice.
+        """
+        if not self._events.is_stream:
+            return (yield from self._read_body(self._events.body))
+        for event in self._events.close():
+            self._add(event)
+        return (yield from self._finish())
+
+    def _notes(self, unfinished_indices: list[int]) -> list[str]:
+        """Return a note on every fault of the stream; ``unfinished_indices`` are completions without an end."""
+        unfinished, n_unreadable = ", ".join(map(str, unfinished_indices)), self._events.n_unreadable
+        return [
+            *([f"The stream broke off with an error: {self._error}"] if self._error else []),
+            *([f"Completion {unfinished} did not end: the stream broke off."] if unfinished else []),
+            *([f"{n_unreadable} event(s) of the stream cannot be read."] if n_unreadable else []),
+        ]
+
+    def _empty_stream_error(self) -> ProviderError:
+        """Return the error of a stream without a single choice."""
+        return self._error or ResponseDecodeError(
+            "The stream ended before the first token.", hint="Try again.", retryable=True
+        )
+
+    @abstractmethod
+    def _add(self, event: Event) -> None:
+        """Take one event."""
+
+    @abstractmethod
+    def _finish(self) -> Generator[None, None, Reply]:
+        """Build the Reply from all events."""
+
+    @abstractmethod
+    def _read_body(self, data: bytes) -> Generator[None, None, Reply]:
+        """Build the Reply from a body that is not a stream."""
+
+
+def run_steps(steps: Generator[None, None, Reply]) -> Reply:
+    """Run all steps of a decoder without a pause."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            reply: Reply = end.value
+            return reply
+
+
+class EventDecoder(Generic[Event]):
+    """Splits a stream of server-sent events and decodes each as soon as it is complete.
+
+    Args:
+        decode: decodes the JSON of one event.
+    """
+
+    def __init__(self, decode: Callable[[bytes | memoryview], Event]) -> None:
+        self._decode = decode
+        self._buffer: list[bytes] = []
+        self._event_data: bytes | memoryview = b""
+        self.is_stream: bool | None = None
+        """False if the server did not stream after all, None before the first byte that shows it."""
+        self.n_unreadable = 0
+        """Number of events that were not JSON of the right shape."""
+
+    @property
+    def body(self) -> bytes:
+        """All bytes that are not decoded yet: the whole reply of a server that does not stream."""
+        return b"".join(self._buffer)
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """Take the next bytes, which may end anywhere; yield the events that are now complete."""
+        self._buffer.append(chunk)
+        if self.is_stream is None and (start := self.body.lstrip()):
+            self.is_stream = not start.startswith((b"{", b"[", b"<"))
+        if self.is_stream and (b"\n" in chunk or b"\r" in chunk):
+            *lines, rest = _split_lines(self.body)
+            self._buffer = [rest] if rest else []
+            for line in lines:
+                yield from self._read_line(line)
+
+    def close(self) -> Iterator[Event]:
+        """Yield the events that are left at the end of the stream."""
+        for line in [*_split_lines(self.body), b""]:
+            yield from self._read_line(line)
+
+    def _read_line(self, line: bytes) -> Iterator[Event]:
+        """Read one line. The JSON of an event may span several ``data:`` lines and ends with an empty one."""
+        data: bytes | memoryview = line
+        if line.startswith(b"data:"):
+            # JSON may begin and end with white space, so only short lines ("[DONE]") are stripped;
+            # a last event of megabytes is not copied.
+            if len(line) > _LONG_LINE_BYTES:
+                data = memoryview(line)[5:]
+            else:
+                data = line[5:].strip() if len(line) < 16 else line[5:]
+        elif not line.lstrip().startswith(b"{"):
+            self.n_unreadable += bool(self._event_data) and not line
+            self._event_data = self._event_data if line else b""
+            return  # a comment, or a field that carries no data
+        if data == b"[DONE]":
+            return
+        self._event_data = b"\n".join((self._event_data, data)) if self._event_data else data
+        event = self._decode_event(self._event_data)
+        if event is not None:
+            self._event_data = b""
+            yield event
+
+    def _decode_event(self, event: bytes | memoryview) -> Event | None:
+        try:
+            return self._decode(event)
+        except DECODE_ERRORS:
+            pass
+        try:
+            return self._decode(repair_json(event))
+        except DECODE_ERRORS:
+            return None
+
+
+def _split_lines(body: bytes) -> list[bytes]:
+    """Split at LF, CR or both, as the standard says; the last line has no end yet."""
+    if b"\r" in body:
+        body = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return body.split(b"\n")  # four times as fast as splitlines

@@ -1,0 +1,144 @@
+"""Containers of replies: JSON lists, JSON lines, kept chunks of a stream, and lines of batch output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Raw, Struct
+
+from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_none, has_value, repair_json
+from swift_client.adapters.codecs.openai_batch import failed_request_error, parse_output_line
+from swift_client.adapters.transport import error_responses
+
+
+class _Chunk(Struct):
+    """The fields that show that an object is one event of a stream."""
+
+    id: Any = None
+    object: Any = None
+    type: Any = None
+    choices: Raw = Raw()
+
+
+class _ChunkChoice(Struct):
+    delta: Raw = Raw()
+    text: Raw = Raw()
+    finish_reason: Raw = Raw()
+
+
+class _BatchLine(Struct):
+    custom_id: Raw = Raw()  # the request's name at OpenAI and Anthropic
+    key: Raw = Raw()  # at Google
+    response: Raw = Raw()  # OpenAI: an object with the body; Google: the reply itself
+    error: Raw = Raw()
+    result: Raw = Raw()  # Anthropic
+
+
+class _AnthropicResult(Struct):
+    type: Raw = Raw()
+    message: Raw = Raw()
+    error: Raw = Raw()
+
+
+def split_values(data: bytes) -> list[bytes] | None:
+    """Split a JSON list or JSON lines; None if ``data`` is one value, or not JSON.
+
+    Lines may be empty, and a value may span several of them. A line that is not JSON is an item like the others, so
+    its decoder reports it.
+    """
+    if data.startswith(b"["):
+        items = decode_or_none(data, list[Raw]) or decode_or_none(_repair_or_empty(data), list[Raw])
+        return None if items is None else [bytes(item) for item in items]
+    first_end = data.find(b"\n")
+    if not data.startswith(b"{") or first_end < 0 or not data[first_end:].strip():
+        return None
+    one_per_line = _is_json(data[:first_end])
+    if not one_per_line and b"\n{" not in data:  # one value, indented
+        return None
+    lines = [line for line in data.splitlines() if line.strip()]
+    values = lines if one_per_line else _scan_values(data) or lines
+    return values if len(values) > 1 and any(map(_is_json, values)) else None
+
+
+def join_chunks(parts: Sequence[bytes]) -> bytes | None:
+    """Join the chunks of one stream as a server sends them; None if the parts are separate replies."""
+    chunks = [decode_or_none(part, _Chunk) or _Chunk() for part in parts]
+    one_id = isinstance(chunks[0].id, str) and len({str(chunk.id) for chunk in chunks}) == 1
+    if not any(_is_event(chunk, legacy=one_id) for chunk in chunks):
+        return None
+    return b"".join(b"data: %b\n\n" % part for part in parts)
+
+
+def extract_body(data: bytes) -> bytes | None:
+    """Return the reply in a line of OpenAI's, Anthropic's or Google's batch output; None if it is not such a line.
+
+    Raises:
+        ProviderError: the request failed, or was never tried.
+    """
+    line = decode_or_none(data, _BatchLine)
+    if line is None:
+        return None
+    if has_value(line.custom_id) and has_value(line.result):
+        return _anthropic_body(line.result)
+    if has_value(line.custom_id) and (has_value(line.response) or has_value(line.error)):
+        output = parse_output_line(data)
+        if output and output.error:
+            raise output.error
+        return output.body if output else None
+    if has_value(line.key) and has_value(line.error):
+        raise error_responses.error_from_object(decode_or_none(line.error, object))
+    return bytes(line.response) if has_value(line.response) else None
+
+
+def _anthropic_body(raw: Raw) -> bytes | None:
+    result = decode_or_none(raw, _AnthropicResult) or _AnthropicResult()
+    if has_value(result.message):
+        return bytes(result.message)
+    kind = decode_or_none(result.type, str)
+    if kind in ("canceled", "expired"):
+        raise failed_request_error({"code": f"batch_{kind}"})
+    if has_value(result.error):
+        error = decode_or_none(result.error, object)
+        inner = error.get("error") if isinstance(error, dict) else None
+        raise error_responses.error_from_object(inner or error)
+    return None
+
+
+def _is_event(chunk: _Chunk, *, legacy: bool) -> bool:
+    """Return whether it is an event; ``legacy`` chunks have a whole reply's name, but one id and no end."""
+    kind = chunk.type if isinstance(chunk.type, str) else ""
+    if chunk.object == "chat.completion.chunk" or kind == "message_start" or kind.startswith("response."):
+        return True
+    choices = decode_or_none(chunk.choices, list[_ChunkChoice]) or ()
+    return any(
+        has_value(choice.delta) or (legacy and has_value(choice.text) and not has_value(choice.finish_reason))
+        for choice in choices
+    )
+
+
+def _repair_or_empty(data: bytes) -> bytes:
+    try:
+        return repair_json(data)
+    except DECODE_ERRORS:
+        return b""
+
+
+def _is_json(line: bytes) -> bool:
+    return decode_or_none(line, Raw) is not None or decode_or_none(_repair_or_empty(line), Raw) is not None
+
+
+def _scan_values(data: bytes) -> list[bytes]:
+    """Split concatenated JSON values; the last item is the rest that cannot be decoded."""
+    text, position, decoder = data.decode("utf-8", "replace"), 0, json.JSONDecoder()
+    values: list[bytes] = []
+    while rest := text[position:].strip():
+        position = len(text) - len(text[position:].lstrip())
+        try:
+            _, end = decoder.raw_decode(text, position)
+        except DECODE_ERRORS:
+            return [*values, rest.encode()] if values else []
+        values.append(text[position:end].encode())
+        position = end
+    return values
