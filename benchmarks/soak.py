@@ -194,7 +194,9 @@ async def soak(seed: int, minutes: float) -> dict[str, float]:
         account = Budget(tokens=TOKENS, calls=CALLS).open()
         begun = loop.time()
         try:
-            drawn = await sample_completions(line, asked, request_budget=RequestBudget(account, asked, {}, None))
+            drawn = await sample_completions(
+                line, asked, request_budget=RequestBudget(account, asked.messages, asked.sampling, None)
+            )
             found["answered"] += bool(drawn.completions)
             arrived.update(each.text for each in drawn.completions)
         except (NoCompletionError, BudgetExceededError, RateLimitError, ConnectionFailedError, ServerError) as error:

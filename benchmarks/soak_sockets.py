@@ -73,5 +73,5 @@ def sockets(seconds: float, *, at_once: int, seed: int = 0, threads: int = 3) ->
             "over_sockets": float(server.most_connections > at_once * threads),
             "lost": float(len(sent - arrived)),
             "miscounted_calls": float(abs(len(server.requests) - count["requests"])),
-            "slots_leaked": float(shared.here().busy),
+            "slots_leaked": float(shared.for_this_process().n_active),
         }

@@ -180,7 +180,7 @@ def test_a_model_that_may_give_no_logprobs_is_asked_for_one_completion_first(ser
         ({"max_cost": 1.0}, "max_cost needs prices"),
         ({"poll": (0, 1)}, "poll must be"),
         ({"hidden_states": True}, "has no batches"),
-        ({"logprobs": True}, "no sampling field"),
+        ({"logprobs": True}, "not a sampling field"),
     ],
 )
 def test_wrong_arguments_are_one_sentence_and_send_nothing(

@@ -21,13 +21,13 @@ from swift_client.errors import (
     MissingExtraError,
     NoCompletionError,
 )
-from swift_client.sampling import BudgetTracker, Cost, RequestBudget, create_sample_request
-from swift_client.sampling.meter import find_max_tokens, prompt_token_bound
+from swift_client.sampling import BudgetTracker, Cost, RequestBudget, create_sample_request, find_max_tokens
+from swift_client.sampling.budget import prompt_token_bound
 from tests.servers import FaultServer, Received, Response, after, chat_body, error, json_response, reset
 
 Make = Callable[..., AsyncSwiftReranker]
 PRICE = Price(input=1.0, output=10.0)
-BOUND = prompt_token_bound(create_sample_request("q", 1))
+BOUND = prompt_token_bound(create_sample_request("q", 1).messages, {})
 """What the prompt "q" may cost before a reply has said what it does."""
 
 
@@ -78,7 +78,7 @@ def test_an_account_holds_what_is_under_way_and_pays_back_what_was_not_used() ->
     account = Budget(tokens=100).open()
     account.reserve(Cost(tokens=60, calls=1))
 
-    with pytest.raises(BudgetExceededError, match="budget of 100 tokens does not hold 50 more: 60 are spent"):
+    with pytest.raises(BudgetExceededError, match="budget of 100 tokens cannot cover 50 more: 60 are spent"):
         account.reserve(Cost(tokens=50, calls=1))
     account.commit(Cost(tokens=60, calls=1), Cost(tokens=10, calls=1))
     account.reserve(Cost(tokens=90, calls=1))
@@ -109,11 +109,11 @@ def test_the_longest_completion_is_read_by_any_providers_name(fields: dict[str, 
 
 
 def test_a_prompt_is_at_most_its_bytes_and_a_template_long() -> None:
-    assert prompt_token_bound(create_sample_request("日本語" * 100, 1)) >= 900
+    assert prompt_token_bound(create_sample_request("日本語" * 100, 1).messages, {}) >= 900
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
-    assert prompt_token_bound(create_sample_request([{"role": "user", "content": [picture]}], 1)) < 5_000
+    assert prompt_token_bound([{"role": "user", "content": [picture]}], {}) < 5_000
     tools = [{"type": "function", "function": {"name": "f", "description": "d" * 500}}]
-    assert prompt_token_bound(create_sample_request("q", 1, sampling={"tools": tools})) > BOUND + 500
+    assert prompt_token_bound(create_sample_request("q", 1).messages, {"tools": tools}) > BOUND + 500
 
 
 # --- waves ---------------------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ async def test_a_wave_is_cut_to_what_fits_and_the_rest_follows_while_there_is_ro
     assert selection.stopped is not None
     assert (selection.stopped.rule, selection.stopped.after, selection.stopped.planned) == ("budget", sum(expected), 64)
     assert f"after {sum(expected)} of 64 completions" in selection.notes[0]
-    assert f"budget of {BOUND + 500} tokens does not hold 107 more" in selection.notes[0]
+    assert f"budget of {BOUND + 500} tokens cannot cover 107 more" in selection.notes[0]
 
 
 async def test_a_budget_that_is_enough_changes_nothing(fault_server: FaultServer, reranker: Make) -> None:
@@ -478,9 +478,8 @@ def test_the_command_keeps_a_budget_and_exits_with_5_where_nothing_came(
 
 
 def test_asking_a_meter_costs_nothing_beside_a_call() -> None:
-    meter = RequestBudget(
-        BudgetTracker(Budget(tokens=10**9)), create_sample_request("q " * 10_000, 1024), {"max_tokens": 100}, PRICE
-    )
+    messages = create_sample_request("q " * 10_000, 1024).messages
+    meter = RequestBudget(BudgetTracker(Budget(tokens=10**9)), messages, {"max_tokens": 100}, PRICE)
 
     started = time.perf_counter()
     assert meter.affordable_completions(1024, lambda left: min(left, 1)) == 1024

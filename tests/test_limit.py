@@ -388,7 +388,7 @@ async def test_rerankers_that_share_a_limit_share_its_slots(fault_server: FaultS
     ):
         await asyncio.gather(one.best_of("q", n=6), two.best_of("q", n=6))
     assert most <= 2
-    assert shared.for_this_process().busy == 0
+    assert shared.for_this_process().n_active == 0
 
 
 async def test_what_remains_by_the_headers_is_not_exceeded(fault_server: FaultServer) -> None:
@@ -416,7 +416,7 @@ def test_a_forked_child_begins_with_a_limit_of_its_own() -> None:
     asyncio.run(mine.acquire())
     child = os.fork()
     if child == 0:
-        os._exit(0 if shared.for_this_process() is not mine and shared.here().busy == 0 else 1)
+        os._exit(0 if shared.for_this_process() is not mine and shared.for_this_process().n_active == 0 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 

@@ -68,7 +68,7 @@ def test_several_calls_of_the_most_that_one_may_ask_for() -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"cache": None}, "nothing is known of a cache"),
+        ({"cache": None}, "the provider has no known prompt cache"),
         ({"prompt_tokens": 1_023}, "under 1,024 tokens are not cached"),
         ({"price": None}, "no price is known"),
         ({"price": Price(input=2.0, output=10.0)}, "no discount is known"),

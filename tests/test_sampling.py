@@ -117,7 +117,7 @@ async def test_a_server_that_ignores_n_is_topped_up_and_asked_singly_ever_after(
     assert asked(fault_server, "n") == [4, None, None, None]
     assert sorted(asked(fault_server, "seed")) == [10, 11, 12, 13]
     assert len(first.candidates) == first.usage.calls == 4
-    assert any("1 completions a call" in note for note in first.notes)
+    assert any("1 completions per call" in note for note in first.notes)
 
     fault_server.requests.clear()
     second = await rr.best_of("q", n=4, seed=10)

@@ -11,9 +11,15 @@ from swift_client.adapters import Provider
 from swift_client.adapters.providers.prompt_caching import PREFIX_CACHES
 from swift_client.errors import BudgetExceededError, ConfigurationError, MissingExtraError
 from swift_client.pricing import Price, Prices, check_prices, find_price
-from swift_client.sampling import Budget, BudgetTracker, RequestBudget, SampleRequest, SampleResult
+from swift_client.sampling import (
+    Budget,
+    BudgetTracker,
+    RequestBudget,
+    SampleRequest,
+    SampleResult,
+    find_max_tokens,
+)
 from swift_client.sampling.call_plan import PlanChoice, asks_for_caching, estimate_prompt_tokens, plan
-from swift_client.sampling.meter import find_max_tokens
 from swift_client.types import Selection, Stopped
 
 _DEFAULT_COMPLETION_TOKENS = 500
@@ -111,8 +117,9 @@ class CostModel:
         Raises:
             ConfigurationError: the budget is in dollars and no price is known; nothing was sent.
         """
+        fields = {**provider.extra_body, **sample_request.sampling}
         if tracker.budget.usd is None:
-            return RequestBudget(tracker, sample_request, provider.extra_body, None)
+            return RequestBudget(tracker, sample_request.messages, fields, None)
         price = await asyncio.to_thread(self.price)
         if price is None:
             raise ConfigurationError(
@@ -120,7 +127,7 @@ class CostModel:
                 hint="Pass prices=Price(input=..., output=...) to the reranker, or use Budget(tokens=...).",
                 provider=self.provider_name,
             )
-        return RequestBudget(tracker, sample_request, provider.extra_body, price)
+        return RequestBudget(tracker, sample_request.messages, fields, price)
 
 
 def resolve_budget(budget: object) -> BudgetTracker | None:

@@ -1,18 +1,16 @@
-"""Sampling: N completions from one provider, with what it takes to get them.
+"""Sampling N completions of one prompt from one endpoint, with retries, rate limits, budgets and deadlines.
 
-``draw`` plans the calls and joins what they brought; ``call`` makes one of them, with its ``retry`` policy and under
-the shared ``limit``; ``reading`` sends and decodes. ``order`` is what was asked, ``terms`` what the endpoint accepts.
-A ``budget`` is kept by a ``meter``, which every request asks for leave.
+``sampler`` plans the calls in waves and joins their results; ``call`` sends one request, with the ``retry`` policy and
+under the shared ``rate_limiter``. ``endpoint`` knows what the endpoint accepts; ``context`` holds the request and the
+state that calls share. ``budget`` reserves the worst-case cost of each request before it is sent.
 """
 
-from swift_client.sampling.budget import Budget, BudgetTracker, Cost
+from swift_client.sampling.budget import Budget, BudgetTracker, Cost, RequestBudget, find_max_tokens
 from swift_client.sampling.call import CallResult
-from swift_client.sampling.context import NO_LOGPROBS_HINT, CallContext
+from swift_client.sampling.context import NO_LOGPROBS_HINT, CallContext, SampleRequest, create_sample_request
 from swift_client.sampling.early_abort import AbortMonitor, EarlyAbort, parse_abort
 from swift_client.sampling.endpoint import Endpoint, lacks_logprobs
-from swift_client.sampling.meter import RequestBudget
 from swift_client.sampling.rate_limiter import RateLimit, RateLimiter, resolve_rate_limit
-from swift_client.sampling.request import SampleRequest, create_sample_request
 from swift_client.sampling.sampler import SampleResult, sample_completions
 
 __all__ = [
@@ -31,6 +29,7 @@ __all__ = [
     "SampleRequest",
     "SampleResult",
     "create_sample_request",
+    "find_max_tokens",
     "lacks_logprobs",
     "parse_abort",
     "resolve_rate_limit",

@@ -1,24 +1,28 @@
-"""One call of a draw: sent, retried, and asked for less where it was refused."""
+"""One call: sends a request, retries it, drops refused fields, and decodes the reply."""
 
 from __future__ import annotations
 
+import asyncio
+import types
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from swift_client.adapters import Reply
+from swift_client.adapters import Reply, Request
 from swift_client.errors import (
     AuthenticationError,
     BadRequestError,
     BudgetExceededError,
     ConfigurationError,
+    ConnectionFailedError,
     LogprobsUnavailableError,
+    ProviderError,
+    RequestTimeoutError,
     ResponseDecodeError,
     SwiftClientError,
 )
 from swift_client.logprobs.checks import LogprobCheck, failed_check
-from swift_client.sampling import receive
 from swift_client.sampling.context import CallContext, DrawState
 from swift_client.sampling.endpoint import RequestParams, lacks_logprobs
 from swift_client.sampling.retry import retry_policy
@@ -27,21 +31,21 @@ from swift_client.types import Completion, Event, Failure, Usage
 
 @dataclass(frozen=True, kw_only=True)
 class CallResult:
-    """What one call brought: completions, a failure, or (cut by the deadline) both."""
+    """The result of one call: completions, a failure, or both if the deadline cut it."""
 
     first_index: int = 0
-    """Number of its first completion within the draw; the call sent the draw's seed plus this."""
+    """Number of its first completion within the draw; the call's seed is the request's seed plus this."""
     completions: tuple[Completion, ...] = ()
     usage: Usage = field(default_factory=Usage)
     failure: Failure | None = None
     from_cache: bool = False
-    """Whether they were there before, and no call was made."""
+    """True if the completions existed before and no call was made."""
     closed_early: bool = False
-    """Whether its stream was closed on purpose: what came is no sample of what the model says."""
+    """True if its stream was closed on purpose: the completion is cut, and not a fair sample of the model."""
 
 
 class Call:
-    """One call for ``wanted`` completions, the first of which is number ``first`` of its draw."""
+    """One call for ``n_requested`` completions, numbered from ``first_index`` within its draw."""
 
     def __init__(
         self, context: CallContext, state: DrawState, *, number: int, n_requested: int, first_index: int
@@ -56,145 +60,139 @@ class Call:
 
     @property
     def was_sent(self) -> bool:
-        """Whether a request has gone out."""
+        """True once a request has been sent."""
         return self._attempts > 0
 
     async def run(self, on_arrival: Callable[[CallResult], None] | None = None) -> CallResult:
-        """Make the call. Errors of ours become a Failure, and only this call's completions are lost.
+        """Make the call; our own errors become a Failure that costs only this call's completions.
 
-        ``on_arrival`` is called with a result that has completions, unless its stream was closed on purpose.
+        Args:
+            on_arrival: called with a result that has completions, unless its stream was closed on purpose.
 
         Raises:
-            LogprobsUnavailableError: logprobs are a must, and no call of this draw has brought any.
+            LogprobsUnavailableError: logprobs are required, and no call of this draw has brought any.
         """
         policy = retry_policy(self._context.max_retries, self._state.last_start(), self._on_retry)
         try:
-            outcome: CallResult = await policy(self._attempt)
+            result: CallResult = await policy(self._attempt)
         except BudgetExceededError as error:
             if self._state.request_budget is None:
-                outcome = self._failure_result(error)
-            elif self._last_error is None:  # not tried; there may be room again when those under way have been paid
+                result = self._failure_result(error)
+            elif self._last_error is None:  # never sent; there may be room again once running calls are settled
                 return CallResult(first_index=self._first_index)
             else:
-                outcome = self._failure_result(self._last_error)
+                result = self._failure_result(self._last_error)
         except SwiftClientError as error:
-            error.provider = error.provider or self._context.provider.name  # a codec does not know whose reply it reads
+            error.provider = error.provider or self._context.provider.name  # codecs do not know the provider
             if isinstance(error, LogprobsUnavailableError) and not self._state.has_completions:
                 raise
             if not error.retryable and isinstance(error, (ConfigurationError, AuthenticationError, BadRequestError)):
                 self._state.fatal_error = error
-            outcome = self._failure_result(error)
-        if outcome.failure:
-            self._emit("failure", f"lost {outcome.failure.lost} completions", error=outcome.failure.error)
-        self._state.has_completions |= bool(outcome.completions)
-        if on_arrival and outcome.completions and not outcome.closed_early:
-            on_arrival(outcome)
-        return outcome
+            result = self._failure_result(error)
+        if result.failure:
+            self._emit("failure", f"lost {result.failure.lost} completions", error=result.failure.error)
+        self._state.has_completions |= bool(result.completions)
+        if on_arrival and result.completions and not result.closed_early:
+            on_arrival(result)
+        return result
 
     def _failure_result(self, error: SwiftClientError) -> CallResult:
-        return CallResult(
-            first_index=self._first_index, failure=Failure(error=error, lost=self.n_requested, attempts=self._attempts)
-        )
+        failure = Failure(error=error, lost=self.n_requested, attempts=self._attempts)
+        return CallResult(first_index=self._first_index, failure=failure)
 
     async def _attempt(self) -> CallResult:
-        """Ask once; where the endpoint refuses a field, ask for less of it, once a field."""
-        conceded = set()
+        """Send once; if the endpoint refuses a field, send again with less of it, once per field."""
+        relaxed_fields = set()
         while True:
             async with self._slot():
                 endpoint = self._context.endpoint
-                terms = endpoint.request_params(
+                params = endpoint.request_params(
                     self.n_requested,
                     stream=self._state.deadline_at is not None or self._state.abort_monitor is not None,
                     fields=self._context.fields(self._state.sample_request),
                 )
                 try:
                     self._attempts += 1
-                    return await self._send(terms)
-                except (BadRequestError, AuthenticationError) as refusal:
-                    concession = endpoint.relax(refusal, terms)
-                    if concession is None or concession.field in conceded:
+                    return await self._send(params)
+                except (BadRequestError, AuthenticationError) as error:
+                    relaxation = endpoint.relax(error, params)
+                    if relaxation is None or relaxation.field in relaxed_fields:
                         raise
-                    if concession.field == "logprobs" and self._context.must_have_logprobs:
-                        raise self._context.logprobs_unavailable_error(refusal.message) from refusal
-                    conceded.add(concession.field)
-                    self._add_note(concession.note, error=refusal)
+                    if relaxation.field == "logprobs" and self._context.must_have_logprobs:
+                        raise self._context.logprobs_unavailable_error(error.message) from error
+                    relaxed_fields.add(relaxation.field)
+                    self._add_note(relaxation.note, error=error)
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
-        """Wait for this call's turn; refuse it where it has become pointless meanwhile."""
-        limit, progress = self._context.rate_limiter, self._state
-        news: str | None = None
-        async with progress.within_deadline():
-            await limit.acquire(progress)
-        started = limit.now()
+        """Wait for this call's turn; raise if another call has shown meanwhile that it cannot succeed."""
+        limiter, state = self._context.rate_limiter, self._state
+        limit_change: str | None = None
+        async with state.within_deadline():
+            await limiter.acquire(state)
+        started_at = limiter.now()
         try:
-            if progress.fatal_error and not progress.has_completions:
-                raise progress.fatal_error
+            if state.fatal_error and not state.has_completions:
+                raise state.fatal_error
             yield
-            news = limit.on_success(started_at=started)
+            limit_change = limiter.on_success(started_at=started_at)
         except SwiftClientError as error:
-            news = limit.on_error(error, started_at=started)
+            limit_change = limiter.on_error(error, started_at=started_at)
             raise
         finally:
-            limit.release()
-            if news:
-                self._emit("limit", news)
+            limiter.release()
+            if limit_change:
+                self._emit("limit", limit_change)
 
-    async def _send(self, request_params: RequestParams) -> CallResult:
-        line, progress = self._context, self._state
-        seed = progress.sample_request.seed
-        request = line.codec.request(
-            line.provider,
-            line.model,
-            progress.sample_request.messages,
-            n=request_params.n,
-            top_logprobs=request_params.top_logprobs,
-            stream=request_params.stream,
-            sampling={
-                **line.endpoint.rename_params(progress.sample_request.sampling),
-                **({} if seed is None else {"seed": seed + self._first_index}),
-            },
+    async def _send(self, params: RequestParams) -> CallResult:
+        context, state = self._context, self._state
+        seed = state.sample_request.seed
+        sampling = context.endpoint.rename_params(state.sample_request.sampling)
+        request = context.codec.request(
+            context.provider,
+            context.model,
+            state.sample_request.messages,
+            n=params.n,
+            top_logprobs=params.top_logprobs,
+            stream=params.stream,
+            sampling=sampling if seed is None else {**sampling, "seed": seed + self._first_index},
         )
-        with (
-            progress.request_budget.reserve(request_params.n)
-            if progress.request_budget
-            else nullcontext(_ignore_reply) as paid
-        ):
-            self._emit(
-                "request",
-                f"asks for {request_params.n} completions, top_logprobs={request_params.top_logprobs}",
-                n=request_params.n,
-            )
-            progress.n_requests += 1
+        # Reserve the worst case, send, and settle the actual cost.
+        budget = state.request_budget
+        with budget.reserve(params.n) if budget else nullcontext(None) as on_reply:
+            message = f"asks for {params.n} completions, top_logprobs={params.top_logprobs}"
+            self._emit("request", message, n=params.n)
+            state.n_requests += 1
             try:
-                read = receive.receive_stream if request_params.stream else receive.receive_full
-                reply, broken = await read(line, progress, request, request_params.top_logprobs)
+                receive = receive_stream if params.stream else receive_full
+                reply, break_error = await receive(context, state, request, params.top_logprobs)
             except ConfigurationError:  # a missing key, say: nothing was sent
-                progress.n_requests -= 1
+                state.n_requests -= 1
                 raise
-            if broken is None:
-                paid(reply)
-            line.rate_limiter.on_usage(reply.usage.prompt_tokens + reply.usage.completion_tokens)
-        came = len(reply.completions)
-        if not came:
-            raise ResponseDecodeError("The reply holds no completion.", provider=line.provider.name, retryable=True)
-        if line.must_have_logprobs and (lie := _common_failed_check(reply.completions)):
-            raise line.logprobs_unavailable_error(f"those of the reply {lie.sentence}.")
+            if break_error is None and on_reply:
+                on_reply(reply)
+            context.rate_limiter.on_usage(reply.usage.prompt_tokens + reply.usage.completion_tokens)
+        # Check that the reply has completions, and logprobs if they are required.
+        count = len(reply.completions)
+        if not count:
+            raise ResponseDecodeError("The reply holds no completion.", provider=context.provider.name, retryable=True)
+        if context.must_have_logprobs and (check := _common_failed_check(reply.completions)):
+            raise context.logprobs_unavailable_error(f"those of the reply {check.sentence}.")
         if lacks_logprobs(reply.completions):
-            if line.must_have_logprobs:
-                raise line.logprobs_unavailable_error(
-                    " ".join(("the reply has text and none beside it.", *reply.notes))
-                )
-            if request_params.top_logprobs is not None:
-                progress.notes.setdefault("The provider answered without logprobs, although they were asked for.")
-        if broken is None and (concession := line.endpoint.observe(reply, request_params)):
-            self._add_note(concession.note)
-        where = f"Call {self.number}: " if self._first_index else ""  # a reply numbers its own completions from 0
-        progress.notes.update(dict.fromkeys(where + note for note in reply.notes))
-        self._emit("reply", f"brought {came} completions", n=came)
-        # What a broken connection took is topped up; what the deadline took is lost.
-        lost = self.n_requested - came if broken and progress.is_past_deadline() else 0
-        failure = Failure(error=broken, lost=lost, attempts=self._attempts) if broken and lost > 0 else None
+            if context.must_have_logprobs:
+                reason = " ".join(("the reply has text but no logprobs.", *reply.notes))
+                raise context.logprobs_unavailable_error(reason)
+            if params.top_logprobs is not None:
+                state.notes.setdefault("The provider answered without logprobs, although they were requested.")
+        # Learn from the reply, and report it.
+        if break_error is None and (relaxation := context.endpoint.observe(reply, params)):
+            self._add_note(relaxation.note)
+        prefix = f"Call {self.number}: " if self._first_index else ""  # a reply numbers its own completions from 0
+        state.notes.update(dict.fromkeys(prefix + note for note in reply.notes))
+        self._emit("reply", f"brought {count} completions", n=count)
+        # Completions lost to a broken connection are topped up later; those lost to the deadline are not.
+        lost = self.n_requested - count if break_error and state.is_past_deadline() else 0
+        failure = Failure(error=break_error, lost=lost, attempts=self._attempts) if break_error and lost > 0 else None
         return CallResult(
             first_index=self._first_index,
             completions=reply.completions,
@@ -212,16 +210,82 @@ class Call:
         self._emit("clamp", note, **facts)
 
     def _emit(self, kind: Any, message: str, **facts: Any) -> None:
-        self._context.emit_event(
-            Event(kind=kind, call=self.number, message=message, **{"n": self.n_requested, **facts})
-        )
+        event = Event(kind=kind, call=self.number, message=message, **{"n": self.n_requested, **facts})
+        self._context.emit_event(event)
+
+
+async def receive_full(
+    context: CallContext, state: DrawState, request: Request, k: int | None
+) -> tuple[Reply, ProviderError | None]:
+    """Send, read the complete reply, and decode it.
+
+    Returns:
+        The reply, and the error that cut it short, if any. Completions that had ended by then are paid for and kept.
+    """
+    break_error: ConnectionFailedError | None = None
+    try:
+        async with state.within_deadline():
+            data = await context.transport.send(request)
+    except ConnectionFailedError as error:
+        if not error.received:
+            raise
+        data, break_error = error.received, error
+    if isinstance(data, Reply):
+        return data, None
+    if not isinstance(data, bytes):  # a custom provider's own Completion objects
+        tokens = sum(len(completion.tokens) for completion in data)
+        return Reply(completions=tuple(data), usage=Usage(completion_tokens=tokens, estimated=True)), None
+    try:
+        # The codec yields after each completion: awaited, it lets the event loop run in between.
+        decode = types.coroutine(context.codec.parse_steps)
+        return await decode(data, top_logprobs=k, token_ids=context.token_ids), break_error
+    except ResponseDecodeError as error:
+        raise break_error or error from None
+
+
+async def receive_stream(
+    context: CallContext, state: DrawState, request: Request, k: int | None
+) -> tuple[Reply, ProviderError | None]:
+    """Send, and decode while the reply arrives, so that a deadline costs only unfinished completions.
+
+    A stream that loses confidence is closed; its completion then counts as cut.
+
+    Returns:
+        As :func:`receive_full`.
+    """
+    assembler = context.codec.StreamAssembler(top_logprobs=k, token_ids=context.token_ids)
+    abort_monitor = state.abort_monitor if request.n == 1 else None
+    monitor = abort_monitor.begin() if abort_monitor else None
+    break_error: ProviderError | None = None
+    closed_early = False
+    try:
+        async with state.within_deadline(), context.transport.stream(request) as chunks:
+            async for chunk in chunks:
+                assembler.feed(chunk)
+                piece = assembler.take_new_tokens() if monitor else None
+                if monitor and piece and monitor.below_threshold(piece) and not assembler.finished:
+                    closed_early = True
+                    break
+                await asyncio.sleep(0)
+    except (ConnectionFailedError, RequestTimeoutError, ResponseDecodeError) as error:
+        break_error = error
+    try:
+        reply: Reply = await types.coroutine(assembler.close_steps)()
+    except ResponseDecodeError as error:
+        raise break_error or error from None
+    if closed_early and abort_monitor:
+        return abort_monitor.truncate_reply(reply), None
+    if break_error is None:
+        if monitor and abort_monitor:
+            abort_monitor.record_finished(monitor, reply)
+        return reply, None
+    finished = tuple(completion for completion in reply.completions if completion.finish_reason != "error")
+    if not finished:
+        raise break_error
+    return replace(reply, completions=finished), break_error
 
 
 def _common_failed_check(completions: Sequence[Completion]) -> LogprobCheck | None:
-    """Return what gives the logprobs of all completions away; None where those of one may be believed, or none came."""
-    lies = [failed_check(completion) for completion in completions if completion.tokens]
-    return lies[0] if lies and all(lies) else None
-
-
-def _ignore_reply(reply: Reply) -> None:
-    """Take note of a reply where no budget is to be kept."""
+    """Return a check that the logprobs fail if those of every completion fail one; None if any can be trusted."""
+    checks = [failed_check(completion) for completion in completions if completion.tokens]
+    return checks[0] if checks and all(checks) else None

@@ -1,33 +1,114 @@
-"""What the calls of one draw share: the line to the provider, the draw's progress, and how it is told."""
+"""The request of one ``best_of`` call, the endpoint it goes to, and the state that its HTTP calls share."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from swift_client.adapters import Codec, CustomTransport, Provider, Transport
-from swift_client.errors import LogprobsUnavailableError, RequestTimeoutError, SwiftClientError
+from swift_client.errors import ConfigurationError, LogprobsUnavailableError, RequestTimeoutError, SwiftClientError
+from swift_client.sampling.budget import RequestBudget
 from swift_client.sampling.early_abort import AbortMonitor
 from swift_client.sampling.endpoint import Endpoint
-from swift_client.sampling.meter import RequestBudget
 from swift_client.sampling.rate_limiter import RateLimiter
-from swift_client.sampling.request import SampleRequest
-from swift_client.types import Event
+from swift_client.types import Event, Message
+from swift_client.validation import require_int, require_positive
 
 logger = logging.getLogger(__name__)
 
 NO_LOGPROBS_HINT = 'Use another model or server (gpt-4.1-mini, vLLM, llama.cpp; reasoning_effort="none" on gpt-5.x)'
-"""What to do where there are no logprobs: the begin of a sentence."""
+"""Remedy for missing logprobs: the beginning of a sentence."""
+MAX_N = 1024
+"""Largest ``n``: above it a typing error costs more than any question is worth."""
+_MESSAGE_HINT = 'A message is {"role": "user", "content": "..."}.'
+_RESERVED_FIELDS = {
+    "n": "Give it to best_of as n=.",
+    "messages": "Give them to best_of as the prompt.",
+    "model": "Give it to the reranker.",
+    "logprobs": "Give require_logprobs= to the reranker.",
+    "top_logprobs": "Give it to the reranker.",
+    "stream": "Calls are streamed if that helps to meet deadline=.",
+    "stream_options": "Calls are streamed if that helps to meet deadline=.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleRequest:
+    """One prompt, and how to sample it. Build it with :func:`create_sample_request`."""
+
+    messages: tuple[Message, ...]
+    n: int
+    min_completions: int
+    deadline: float | None
+    """Seconds from the call."""
+    seed: int | None
+    sampling: Mapping[str, Any]
+    """Fields that go to the provider untouched."""
+
+
+def create_sample_request(
+    prompt: str | Sequence[Message],
+    n: int,
+    *,
+    min_completions: int = 1,
+    deadline: float | None = None,
+    seed: int | None = None,
+    sampling: Mapping[str, Any] | None = None,
+) -> SampleRequest:
+    """Check the arguments of ``best_of`` and return them as one value.
+
+    Raises:
+        ConfigurationError: an argument is wrong; the sentence names the first one.
+    """
+    messages = _check_messages(prompt)
+    require_int("n", n, low=1, high=MAX_N)
+    require_int("min_completions", min_completions, low=1, high=n)
+    if deadline is not None:
+        require_positive("deadline", deadline)
+    if seed is not None:
+        require_int("seed", seed, low=-(2**63), high=2**64 - 1)
+    for name in sampling or {}:
+        if name in _RESERVED_FIELDS:
+            raise ConfigurationError(f"{name!r} is not a sampling field of best_of.", hint=_RESERVED_FIELDS[name])
+    return SampleRequest(
+        messages=messages,
+        n=n,
+        min_completions=min_completions,
+        deadline=deadline,
+        seed=seed,
+        sampling=dict(sampling or {}),
+    )
+
+
+def _check_messages(prompt: object) -> tuple[Message, ...]:
+    if isinstance(prompt, str):
+        if not prompt.strip():
+            raise ConfigurationError("The prompt is empty.", hint="Give a question, or a list of chat messages.")
+        return ({"role": "user", "content": prompt},)
+    if not isinstance(prompt, Sequence) or isinstance(prompt, (bytes, bytearray)):
+        raise ConfigurationError(
+            f"The prompt must be a str or a list of chat messages, not {type(prompt).__name__}.", hint=_MESSAGE_HINT
+        )
+    for position, message in enumerate(prompt):
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str) or "content" not in message:
+            raise ConfigurationError(f"Message {position} of the prompt has no role and content.", hint=_MESSAGE_HINT)
+    if not any(_has_content(message["content"]) for message in prompt):
+        raise ConfigurationError("The prompt is empty.", hint="At least one message must have content.")
+    return tuple(dict(message) for message in prompt)
+
+
+def _has_content(content: object) -> bool:
+    return bool(content.strip()) if isinstance(content, str) else bool(content)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CallContext:
-    """Where the calls of a draw go and by which rules; none of them changes it."""
+    """The endpoint that calls go to, and the rules that they follow. No call changes it."""
 
     provider: Provider
     model: str | None
@@ -39,24 +120,24 @@ class CallContext:
     must_have_logprobs: bool
     on_event: Callable[[Event], None] | None
     token_ids: bool = False
-    """Whether ``Completion.top_ids`` are wanted."""
+    """Whether replies are decoded with ``Completion.top_ids``."""
 
     def emit_event(self, event: Event) -> None:
-        """Log an event and hand it to the user's callback, whose own errors may not cost completions."""
+        """Log an event and pass it to the user's callback, whose errors may not cost completions."""
         error = f" ({type(event.error).__name__})" if event.error else ""
         logger.debug("%s call %d %s: %s%s", self.provider.name, event.call, event.kind, event.message, error)
         if self.on_event:
             try:
                 self.on_event(event)
             except Exception:
-                logger.exception("on_event failed; the draw goes on")
+                logger.exception("on_event failed; sampling goes on")
 
     def fields(self, sample_request: SampleRequest) -> Mapping[str, Any]:
-        """Return the fields that every request of ``order`` has besides prompt, n and logprobs."""
+        """Return the fields of every HTTP request, besides prompt, n and logprobs."""
         return {**self.provider.extra_body, **sample_request.sampling}
 
     def logprobs_unavailable_error(self, reason: str) -> LogprobsUnavailableError:
-        """Return the error for ``require_logprobs=True`` where none come."""
+        """Return the error to raise if ``require_logprobs=True`` and there are none."""
         model = f" of {self.model!r}" if self.model else ""
         return LogprobsUnavailableError(
             f"There are no logprobs{model}: {reason}",
@@ -67,7 +148,7 @@ class CallContext:
 
 @dataclass(kw_only=True)
 class DrawState:
-    """What the calls of one draw tell each other."""
+    """State that the calls of one ``best_of`` share."""
 
     sample_request: SampleRequest
     deadline_at: float | None
@@ -75,39 +156,38 @@ class DrawState:
     n_requests: int = 0
     """HTTP requests sent so far."""
     request_budget: RequestBudget | None = None
-    """What holds the calls to a budget, where there is one."""
+    """Keeps the calls within a budget, if there is one."""
     abort_monitor: AbortMonitor | None = None
-    """What closes streams that lose confidence, where anything does."""
+    """Closes streams that lose confidence, if ``abort=`` is set."""
     has_completions: bool = False
-    """Whether any completion has come."""
     fatal_error: SwiftClientError | None = None
-    """A refusal that every further call of this draw would meet as well."""
+    """An error that every further call would meet as well."""
     notes: dict[str, None] = field(default_factory=dict)
     """Sentences for the user, each once, in order."""
 
     def last_start(self) -> float | None:
-        """Return the loop's time after which no request may start, by the deadline or the budget; None without."""
-        left = math.inf if self.request_budget is None else self.request_budget.tracker.seconds_left
-        spent = None if left == math.inf else asyncio.get_running_loop().time() + left
-        return min((each for each in (self.deadline_at, spent) if each is not None), default=None)
+        """Return the loop's time after which no request may start, by deadline or budget; None without a limit."""
+        seconds = math.inf if self.request_budget is None else self.request_budget.tracker.seconds_left
+        budget_end = None if seconds == math.inf else asyncio.get_running_loop().time() + seconds
+        return min((end for end in (self.deadline_at, budget_end) if end is not None), default=None)
 
     def is_past_deadline(self) -> bool:
-        """Whether the deadline has passed."""
+        """Return True if there is a deadline and it has passed."""
         return self.deadline_at is not None and asyncio.get_running_loop().time() >= self.deadline_at
 
     @asynccontextmanager
     async def within_deadline(self) -> AsyncIterator[None]:
-        """Raise RequestTimeoutError at the deadline, or at once where it has passed."""
-        late = self.is_past_deadline()
-        if not late:
+        """Raise RequestTimeoutError at the deadline, or at once if it has passed."""
+        is_late = self.is_past_deadline()
+        if not is_late:
             try:
                 async with asyncio.timeout_at(self.deadline_at):
                     yield
             except TimeoutError:
-                late = True
-        if late:
+                is_late = True
+        if is_late:
             raise RequestTimeoutError(
-                f"The deadline of {self.sample_request.deadline:g} s came before this call's reply.",
+                f"The deadline of {self.sample_request.deadline:g} s passed before this call's reply arrived.",
                 hint="Raise deadline=, or ask for fewer tokens.",
                 retryable=True,
             )

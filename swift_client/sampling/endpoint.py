@@ -1,4 +1,4 @@
-"""What one request may ask of an endpoint, and what the endpoint's answers teach about that."""
+"""Capabilities of one endpoint: they start from the provider table and are updated from its responses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNSUPPORTED_PATTERN = re.compile(r"\bnot[\w\s]{0,12}support|unsupported|depreca
 
 @dataclass(frozen=True, kw_only=True)
 class RequestParams:
-    """What one request asks for."""
+    """The parameters of one HTTP request that depend on the endpoint."""
 
     n: int
     top_logprobs: int | None
@@ -30,22 +30,23 @@ class RequestParams:
 
 @dataclass(frozen=True, kw_only=True)
 class Relaxation:
-    """What an endpoint does less of than it was asked."""
+    """A request field that the endpoint refuses or ignores, with a sentence for the user."""
 
     field: RequestField
     note: str
 
 
 class Endpoint:
-    """What is known of one (base URL, model): the row at first, then what its answers show.
+    """Capabilities of one (base URL, model), updated from its responses.
 
-    A reranker has one base URL and one model, so it holds one of these. Only a refused request (4xx other than 408,
-    409 and 429) teaches a cap; a rate limit, a timeout or a server fault never does.
+    Only a refused request (4xx other than 408, 409 and 429) teaches a limit; rate limits, timeouts and server errors
+    never do.
 
     Args:
-        capabilities: what is known of the provider's model.
-        top_logprobs: alternatives to ask for, or None to ask for no logprobs.
-        insists: ask for them also where the model is known to hide them while it thinks: the row may be out of date.
+        capabilities: the provider table's entry for the model.
+        top_logprobs: alternatives per token to ask for; None asks for no logprobs.
+        force_logprobs: ask for logprobs even if the model is known to hide them while it thinks, since the table may
+            be out of date.
     """
 
     def __init__(self, capabilities: Capabilities, *, top_logprobs: int | None, force_logprobs: bool = False) -> None:
@@ -54,83 +55,87 @@ class Endpoint:
         self.n_max = capabilities.n_max
         self.top_logprobs = top_logprobs
         self.logprobs_confirmed = capabilities.logprobs_known
-        """Whether the row or a reply has shown that logprobs come."""
+        """True if the table or a reply has shown that logprobs come."""
         self.can_stream = capabilities.streams_logprobs
         self.refusal: str | None = None
         """The endpoint's own sentence, once it has refused logprobs."""
         self._field_names = {"max_tokens": "max_tokens", "temperature": "temperature"}
         self._last_short_count = 0
-        """How many completions the last reply brought, where it was short of what was asked; else 0."""
+        """Completions in the last reply if fewer than requested, else 0."""
 
     def call_size(self, n_requested: int) -> int:
-        """Return how many of ``wanted`` completions one call may ask for."""
+        """Return how many of ``n_requested`` completions one call may ask for."""
         return min(n_requested, self.n_max or n_requested)
 
     def request_params(
         self, n_requested: int, *, stream: bool, fields: Mapping[str, Any] = MappingProxyType({})
     ) -> RequestParams:
-        """Return what a request with these ``fields`` for ``wanted`` completions may ask for now."""
+        """Return the parameters of a request with these ``fields`` for up to ``n_requested`` completions."""
         k = None if self.no_logprobs_reason(fields) else self.top_logprobs
         return RequestParams(n=self.call_size(n_requested), top_logprobs=k, stream=stream and self.can_stream)
 
     def rename_params(self, sampling: Mapping[str, Any]) -> dict[str, Any]:
-        """Return sampling fields under the names that the endpoint knows, without those that it refuses."""
-        return {known: value for name, value in sampling.items() if (known := self._field_names.get(name, name))}
+        """Return sampling fields under the endpoint's names for them, without those that it refuses."""
+        renamed = ((self._field_names.get(name, name), value) for name, value in sampling.items())
+        return {name: value for name, value in renamed if name}
 
     def no_logprobs_reason(self, fields: Mapping[str, Any]) -> str | None:
-        """Return why no logprobs would come with these fields, or None where they may."""
+        """Return why a request with these fields would bring no logprobs; None if it may."""
         if self.top_logprobs is None:
             return self.refusal or "it is known to give none."
         if not self._force_logprobs and self._capabilities.thinks(fields):
-            return 'it gives none while it thinks, and with reasoning_effort="none" it would.'
+            return 'it gives none while it thinks; reasoning_effort="none" turns thinking off.'
         return None
 
     def relax(self, error: BadRequestError | AuthenticationError, request_params: RequestParams) -> Relaxation | None:
-        """Learn from a refusal what to ask less of; None where it names nothing of that kind."""
-        numbers = {"n": request_params.n} | (
-            {} if request_params.top_logprobs is None else {"top_logprobs": request_params.top_logprobs}
-        )
+        """Learn from a refusal which field to drop or lower; return None if it names none."""
+        numbers = {"n": request_params.n}
+        if request_params.top_logprobs is not None:
+            numbers["top_logprobs"] = request_params.top_logprobs
         param = getattr(error, "param", None)
-        about_a_value = isinstance(error, BadRequestError) and error.status in (400, 422, None)
-        match parse_parameter_limit(error.message, param=param, request_values=numbers) if about_a_value else None:
-            case "n", most:
-                self.n_max = min(most, self.n_max or most)
-                return Relaxation(field="n", note=f"The provider gives at most {most} completions a call.")
-            case "top_logprobs", most if request_params.top_logprobs is not None:
-                self.top_logprobs = min(most, request_params.top_logprobs)
-                return Relaxation(field="top_logprobs", note=f"The provider lists at most {most} alternatives a token.")
+        concerns_value = isinstance(error, BadRequestError) and error.status in (400, 422, None)
+        # A limit on a number, such as "n must be at most 4".
+        match parse_parameter_limit(error.message, param=param, request_values=numbers) if concerns_value else None:
+            case "n", limit:
+                self.n_max = min(limit, self.n_max or limit)
+                return Relaxation(field="n", note=f"The provider gives at most {limit} completions per call.")
+            case "top_logprobs", limit if request_params.top_logprobs is not None:
+                self.top_logprobs = min(limit, request_params.top_logprobs)
+                note = f"The provider lists at most {limit} alternatives per token."
+                return Relaxation(field="top_logprobs", note=note)
+        # A field that is refused as such.
         if request_params.top_logprobs is not None and is_logprobs_refusal(error):
             self.top_logprobs, self.refusal = None, error.message
             return Relaxation(field="logprobs", note=f"The provider refuses logprobs: {error.message}")
-        if about_a_value and "max_completion_tokens" in error.message and param in (None, "max_tokens"):
-            self._field_names["max_tokens"] = "max_completion_tokens"  # OpenAI's reasoning models know only this name
-            return Relaxation(field="max_tokens", note="The provider takes max_tokens as max_completion_tokens.")
-        if about_a_value and "temperature" in (param or error.message) and _UNSUPPORTED_PATTERN.search(error.message):
+        if concerns_value and "max_completion_tokens" in error.message and param in (None, "max_tokens"):
+            self._field_names["max_tokens"] = "max_completion_tokens"  # OpenAI's reasoning models accept only this name
+            return Relaxation(field="max_tokens", note="max_tokens was sent as max_completion_tokens.")
+        if concerns_value and "temperature" in (param or error.message) and _UNSUPPORTED_PATTERN.search(error.message):
             self._field_names["temperature"] = ""
-            return Relaxation(field="temperature", note=f"The temperature is the model's own: {error.message}")
+            return Relaxation(field="temperature", note=f"The model's default temperature was used: {error.message}")
         if request_params.stream and "stream" in (param or error.message):
             self.can_stream = False
             return Relaxation(field="stream", note="The provider refuses to stream this request.")
         return None
 
     def observe(self, reply: Reply, request_params: RequestParams) -> Relaxation | None:
-        """Learn from a reply that came whole: that logprobs come, or that ``n`` is capped in silence.
+        """Learn from a complete reply that logprobs come, or that ``n`` is silently capped.
 
-        One choice where several were asked means that ``n`` is ignored (Ollama, LM Studio, many gateways). Two or
-        more, or one in a reply with notes (cut, say), may be an accident: it is a cap when it comes twice running.
+        One completion instead of several means that ``n`` is ignored (Ollama, LM Studio, many gateways). Two or more,
+        or one in a reply with notes (it was cut, say), may be an accident: the same count twice in a row is a cap.
         """
         if any(completion.tokens for completion in reply.completions):
             self.logprobs_confirmed = True
-        came, before = len(reply.completions), self._last_short_count
-        self._last_short_count = came if came < request_params.n else 0
-        if self._last_short_count and (came == before or (came == 1 and not reply.notes)):
-            self.n_max = came
-            return Relaxation(field="n", note=f"The provider gives {came} completions a call, whatever is asked.")
+        count, previous_count = len(reply.completions), self._last_short_count
+        self._last_short_count = count if count < request_params.n else 0
+        if self._last_short_count and (count == previous_count or (count == 1 and not reply.notes)):
+            self.n_max = count
+            return Relaxation(field="n", note=f"The provider gives {count} completions per call, whatever n is.")
         return None
 
 
 def lacks_logprobs(completions: Sequence[Completion]) -> bool:
-    """Whether there is text but not one logprob; empty texts prove nothing."""
+    """Return True if there is text but not a single logprob; empty texts prove nothing."""
     return not any(completion.tokens for completion in completions) and any(
         completion.text.strip() for completion in completions
     )

@@ -1,7 +1,7 @@
-"""When a failed call is tried again, and after how long.
+"""Retry policy: which failed calls are sent again, and after how many seconds.
 
-The provider's own wait is honoured; else exponential with full jitter, 0.5 s doubling to at most 8 s, as the openai
-client does (https://github.com/openai/openai-python, ``_base_client.py``). The SDK's own retries are off.
+The provider's own wait is honoured. Otherwise the wait is exponential with full jitter, from 0.5 s doubling to at most
+8 s, as in the openai client (https://github.com/openai/openai-python, ``_base_client.py``), whose own retries are off.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_ran
 from swift_client.errors import SwiftClientError
 
 LONGEST_WAIT = 120.0
-"""Seconds. A server that asks for more is not waited for, unless a deadline allows it."""
+"""Seconds. If a server asks for more, the call fails, unless a deadline allows the wait."""
 
 _backoff = wait_random_exponential(multiplier=0.5, max=8.0)
 
@@ -26,18 +26,17 @@ def retry_policy(
 
     Args:
         max_retries: attempts after the first.
-        until: the deadline in the running loop's time, or None. A wait that would reach past it is not begun.
+        deadline_at: the deadline in the running loop's time, or None. A wait that would reach past it is not begun.
         on_retry: called before each wait with the error, the number of attempts so far, and the wait in seconds.
     """
     clock = asyncio.get_running_loop().time
 
-    def give_up(state: RetryCallState) -> bool:
-        too_late = (
-            state.upcoming_sleep > LONGEST_WAIT
-            if deadline_at is None
-            else clock() + state.upcoming_sleep >= deadline_at
-        )
-        return state.attempt_number > max_retries or too_late
+    def should_give_up(state: RetryCallState) -> bool:
+        if deadline_at is None:
+            is_too_late = state.upcoming_sleep > LONGEST_WAIT
+        else:
+            is_too_late = clock() + state.upcoming_sleep >= deadline_at
+        return state.attempt_number > max_retries or is_too_late
 
     def announce(state: RetryCallState) -> None:
         on_retry(_last_error(state), state.attempt_number, state.upcoming_sleep)
@@ -45,7 +44,7 @@ def retry_policy(
     return AsyncRetrying(
         retry=retry_if_exception(lambda error: isinstance(error, SwiftClientError) and error.retryable),
         wait=wait_seconds,
-        stop=give_up,
+        stop=should_give_up,
         before_sleep=announce,
         sleep=asyncio.sleep,
         reraise=True,
@@ -53,13 +52,13 @@ def retry_policy(
 
 
 def wait_seconds(state: RetryCallState) -> float:
-    """Return the seconds until the next attempt: what the server asked for, else the jittered backoff."""
-    asked: float | None = getattr(_last_error(state), "retry_after", None)
-    return _backoff(state) if asked is None else asked
+    """Return the seconds until the next attempt: the server's own wait, else the jittered backoff."""
+    retry_after: float | None = getattr(_last_error(state), "retry_after", None)
+    return _backoff(state) if retry_after is None else retry_after
 
 
 def _last_error(state: RetryCallState) -> SwiftClientError:
     error = state.outcome.exception() if state.outcome else None
     if not isinstance(error, SwiftClientError):
-        raise TypeError(f"only our own errors are retried, not {error!r}")
+        raise TypeError(f"only SwiftClientErrors are retried, not {error!r}")
     return error

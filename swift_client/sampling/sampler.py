@@ -1,4 +1,4 @@
-"""N completions of one question: planned, drawn in waves, topped up, with every failure kept to itself."""
+"""Sampling of N completions of one prompt: planned in waves of calls, topped up, with isolated failures."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from swift_client.errors import NoCompletionError, SwiftClientError
+from swift_client.sampling.budget import RequestBudget
 from swift_client.sampling.call import Call, CallResult
-from swift_client.sampling.context import CallContext, DrawState
+from swift_client.sampling.context import CallContext, DrawState, SampleRequest
 from swift_client.sampling.early_abort import AbortMonitor
-from swift_client.sampling.meter import RequestBudget
-from swift_client.sampling.request import SampleRequest
 from swift_client.types import Completion, Event, Failure, Usage
 
 StopCheck = Callable[[tuple[Completion, ...]], Awaitable[bool]]
-"""Says of the completions so far, numbered 0.. in the order of the calls, whether there are enough."""
+"""(completions so far, numbered 0.. in the order of the calls) to True if they are enough."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SampleResult:
-    """What a draw brought."""
+    """The completions of one ``best_of``, with their usage and failures."""
 
     completions: tuple[Completion, ...]
     """Numbered 0.. in the order of the calls, not of arrival."""
@@ -32,21 +31,21 @@ class SampleResult:
     failures: tuple[Failure, ...]
     notes: tuple[str, ...]
     n_reused: int = 0
-    """How many of the completions, the first ones, were there before; ``usage`` does not count them."""
+    """Number of completions that existed before. They come first, and ``usage`` does not count them."""
     n_cancelled: int = 0
-    """Completions that were under way when there were enough; ``usage`` holds what they may cost."""
+    """Completions that were cancelled when there were enough; ``usage`` includes their estimated cost."""
     max_prompt_tokens: int = 0
     """Prompt tokens of one call, as counted by the provider."""
     budget_stop_reason: str | None = None
-    """Why the budget ended the draw, where it did."""
+    """Why the budget ended sampling; None if it did not."""
 
     @property
     def mean_completion_tokens(self) -> float:
-        """Mean completion tokens of those paid for here; where there are none, of those that were there before."""
-        paid = len(self.completions) - self.n_reused + self.n_cancelled
-        if paid:
-            return self.usage.completion_tokens / paid
-        return sum(len(each.tokens) for each in self.completions) / max(1, len(self.completions))
+        """Mean tokens of the completions paid for here; if there are none, of the reused ones."""
+        n_paid = len(self.completions) - self.n_reused + self.n_cancelled
+        if n_paid:
+            return self.usage.completion_tokens / n_paid
+        return sum(len(completion.tokens) for completion in self.completions) / max(1, len(self.completions))
 
 
 async def sample_completions(
@@ -61,130 +60,116 @@ async def sample_completions(
     abort_monitor: AbortMonitor | None = None,
     existing_completions: Mapping[int, Completion] = MappingProxyType({}),
 ) -> SampleResult:
-    """Draw ``order.n`` completions, or fewer where these are enough.
+    """Sample ``sample_request.n`` completions, or fewer if these are enough.
 
-    Waves of concurrent calls: without ``waves`` the first asks for all, each later one for what short replies left
-    missing. Every call brings a completion or a failure, so that this ends after ``n`` waves at the very latest.
-    Completions beyond ``n``, which some servers send unasked, are kept: they are paid for.
+    Calls run concurrently in waves. Without ``wave_sizes`` the first wave asks for all completions, and each later one
+    for those that short replies left missing. Every call brings a completion or a failure, so sampling ends after
+    ``n`` waves at the latest. Completions beyond ``n``, which some servers send, are kept, since they are paid for.
 
     Args:
-        line: where the calls go.
-        order: what is asked.
-        on_arrival: called with each call's outcome as soon as it has brought completions, while others are under way;
-            whatever it raises ends the draw.
-        waves: how many completions each wave asks for; the last number repeats.
-        enough: asked with all completions so far whenever calls have brought some, also in the middle of a wave.
-            Where it says yes the draw ends; calls under way are cancelled, and what they may cost is estimated.
-        first_alone: whether the first call is waited for before others start, so that they find its prompt cached.
-        aborting: closes streams that lose confidence. Every call then asks for one completion and is streamed; the
-            first wave is the warm-up, where ``waves`` are not given.
-        have: completions of the same order that are there already, by number, ``order.n`` at most. They count, and come
-            first; ``enough`` is asked about them before anything is sent. The numbers that are free are drawn.
-        meter: keeps a budget: every wave is cut to what fits, and where nothing does the draw ends with what there is.
+        context: the endpoint, and the rules for calls.
+        sample_request: the prompt, and how to sample it.
+        on_arrival: called with the result of each call that brought completions, while others are running; an error
+            that it raises ends sampling.
+        wave_sizes: completions per wave; the last number repeats.
+        should_stop: called with all completions so far whenever calls have brought some, also in the middle of a wave.
+            If it returns True, running calls are cancelled, and their cost is estimated.
+        request_budget: every wave is cut to what it can afford; if that is nothing, sampling ends.
+        first_alone: True to wait for the first call before others start, so that they find its prompt cached.
+        abort_monitor: closes streams that lose confidence. Every call then asks for one completion and is streamed;
+            without ``wave_sizes`` the first wave is the warm-up.
+        existing_completions: at most n completions of the same request, by number. They count, and come first; only
+            the missing numbers are sampled. ``should_stop`` sees them before anything is sent.
 
     Raises:
-        NoCompletionError: fewer than ``order.min_completions`` came, and not because of the budget; every cause is
-            inside.
-        LogprobsUnavailableError: logprobs are a must and do not come; found out with one completion where neither
-            the row nor an earlier reply vouches for them.
-        SwiftClientError: the one cause of all failures, where no retry can help.
+        NoCompletionError: fewer than ``min_completions`` came, and not because of the budget; holds all causes.
+        LogprobsUnavailableError: logprobs are required and do not come. If it is not known beforehand whether they
+            come, this costs one completion.
+        SwiftClientError: the single cause of all failures, if no retry can help.
     """
+    # Fail before anything is sent if required logprobs cannot come.
     endpoint = context.endpoint
-    if (
-        len(existing_completions) < sample_request.n
-        and context.must_have_logprobs
-        and (silent := endpoint.no_logprobs_reason(context.fields(sample_request)))
-    ):
-        raise context.logprobs_unavailable_error(silent)
-    until = None if sample_request.deadline is None else asyncio.get_running_loop().time() + sample_request.deadline
-    progress = DrawState(
+    silence = endpoint.no_logprobs_reason(context.fields(sample_request))
+    if silence and context.must_have_logprobs and len(existing_completions) < sample_request.n:
+        raise context.logprobs_unavailable_error(silence)
+
+    deadline = sample_request.deadline
+    state = DrawState(
         sample_request=sample_request,
-        deadline_at=until,
+        deadline_at=None if deadline is None else asyncio.get_running_loop().time() + deadline,
         request_budget=request_budget,
         abort_monitor=abort_monitor,
         has_completions=bool(existing_completions),
     )
     if endpoint.refusal:
-        progress.notes.setdefault(f"The provider refused logprobs earlier: {endpoint.refusal}")
+        state.notes.setdefault(f"The provider refused logprobs earlier: {endpoint.refusal}")
     if abort_monitor:
         wave_sizes = wave_sizes or (abort_monitor.rule.warmup, sample_request.n)
         if not endpoint.can_stream:
-            progress.notes.setdefault("No stream was closed early: this provider does not stream logprobs.")
-    size = _one_per_call if abort_monitor else endpoint.call_size
-    numbers = itertools.count()
-    free = [number for number in range(sample_request.n) if number not in existing_completions]
+            state.notes.setdefault("No stream was closed early: this provider does not stream logprobs.")
 
-    def run(position: int) -> int:
-        """Return how many numbers one call from this position on may bring; only with a seed do they matter."""
-        number = free[position - len(existing_completions)]
-        return min(
-            (taken - number for taken in existing_completions if taken > number and sample_request.seed is not None),
-            default=sample_request.n,
-        )
+    call_size = _one_per_call if abort_monitor else endpoint.call_size
+    call_numbers = itertools.count()
+    missing_numbers = [number for number in range(sample_request.n) if number not in existing_completions]
 
-    def wave(first: int, end: int) -> list[Call]:
+    def max_run(number: int) -> int:
+        """Return how many completions one call may bring from this number on: with a seed, up to the next existing."""
+        later = [taken for taken in existing_completions if taken > number and sample_request.seed is not None]
+        return min(later, default=number + sample_request.n) - number
+
+    def create_calls(start: int, end: int) -> list[Call]:
+        """Return the calls for completions ``start`` to ``end``, as far as the budget reaches."""
         calls = []
         if request_budget:
-            end = first + request_budget.affordable_completions(end - first, size)
-        while first < end:
-            wanted = size(min(end - first, run(first)))
-            calls.append(
-                Call(
-                    context,
-                    progress,
-                    number=next(numbers),
-                    n_requested=wanted,
-                    first_index=free[first - len(existing_completions)],
-                )
-            )
-            first += wanted
+            end = start + request_budget.affordable_completions(end - start, call_size)
+        while start < end:
+            number = missing_numbers[start - len(existing_completions)]
+            n = call_size(min(end - start, max_run(number)))
+            calls.append(Call(context, state, number=next(call_numbers), n_requested=n, first_index=number))
+            start += n
         return calls
 
-    async def satisfied(before: Sequence[CallResult], came: Sequence[CallResult]) -> bool:
-        completions = _reindex_completions([*before, *came])
-        return (
-            should_stop is not None
-            and len(completions) >= sample_request.min_completions
-            and await should_stop(completions)
-        )
+    async def has_enough(earlier_results: Sequence[CallResult], new_results: Sequence[CallResult]) -> bool:
+        completions = _reindex_completions([*earlier_results, *new_results])
+        if should_stop is None or len(completions) < sample_request.min_completions:
+            return False
+        return await should_stop(completions)
 
-    outcomes: list[CallResult] = []
+    # Start with the existing completions, or test with one call whether required logprobs come.
+    results: list[CallResult] = []
     sizes = itertools.chain(wave_sizes, itertools.repeat(wave_sizes[-1] if wave_sizes else sample_request.n))
     if existing_completions:
-        outcomes += [
-            CallResult(
-                completions=tuple(existing_completions[number] for number in sorted(existing_completions)),
-                from_cache=True,
-            )
-        ]
-        if await satisfied((), outcomes):
-            return _build_result(outcomes, progress)
-        covered = 0
-        while covered < len(existing_completions):
-            covered += next(sizes)
+        completions = tuple(existing_completions[number] for number in sorted(existing_completions))
+        results = [CallResult(completions=completions, from_cache=True)]
+        if await has_enough((), results):
+            return _build_result(results, state)
+        n_covered = 0
+        while n_covered < len(existing_completions):
+            n_covered += next(sizes)
     elif context.must_have_logprobs and not endpoint.logprobs_confirmed:
-        outcomes += (await _run_calls(wave(0, 1), on_arrival)).call_results
-        if outcomes and (failure := outcomes[0].failure):  # do not spend n on what one could not do
-            outcomes = [replace(outcomes[0], failure=replace(failure, lost=sample_request.n))]
-    planned = 0
-    while (settled := sum(map(_count_settled, outcomes))) < sample_request.n:
-        short = settled < planned
-        planned = planned if short else min(settled + next(sizes), sample_request.n)
-        if not (calls := wave(settled, planned)):
+        results = (await _run_calls(create_calls(0, 1), on_arrival)).call_results
+        if results and (failure := results[0].failure):  # do not spend n calls on what one could not do
+            results = [replace(results[0], failure=replace(failure, lost=sample_request.n))]
+
+    # Send waves until every completion has come or failed. A wave that brought less than planned is topped up.
+    n_planned = 0
+    while (n_settled := sum(map(_count_settled, results))) < sample_request.n:
+        is_top_up = n_settled < n_planned
+        n_planned = n_planned if is_top_up else min(n_settled + next(sizes), sample_request.n)
+        if not (calls := create_calls(n_settled, n_planned)):
             break
-        if first_alone and all(outcome.from_cache for outcome in outcomes):
+        if first_alone and all(result.from_cache for result in results):
             del calls[1:]
-        planned = settled + sum(call.n_requested for call in calls)
-        if short:
-            message = f"{planned - settled} completions are missing; {len(calls)} more calls"
-            context.emit_event(Event(kind="top_up", call=calls[0].number, n=planned - settled, message=message))
-        placed = await _run_calls(calls, on_arrival, partial(satisfied, tuple(outcomes)))
-        outcomes += placed.call_results
-        if placed.should_stop:
-            return replace(
-                _build_result(outcomes, progress, cancelled_calls=placed.cancelled_calls), budget_stop_reason=None
-            )
-    return _build_result(outcomes, progress)
+        n_planned = n_settled + sum(call.n_requested for call in calls)
+        if is_top_up:
+            message = f"{n_planned - n_settled} completions are missing; {len(calls)} more calls"
+            context.emit_event(Event(kind="top_up", call=calls[0].number, n=n_planned - n_settled, message=message))
+        wave = await _run_calls(calls, on_arrival, partial(has_enough, tuple(results)))
+        results += wave.call_results
+        if wave.should_stop:
+            result = _build_result(results, state, cancelled_calls=wave.cancelled_calls)
+            return replace(result, budget_stop_reason=None)
+    return _build_result(results, state)
 
 
 class _WaveResult(NamedTuple):
@@ -192,7 +177,6 @@ class _WaveResult(NamedTuple):
     """In the order of the calls."""
     cancelled_calls: list[Call]
     should_stop: bool
-    """Whether there is enough."""
 
 
 async def _run_calls(
@@ -200,20 +184,19 @@ async def _run_calls(
     on_arrival: Callable[[CallResult], None] | None,
     should_stop: Callable[[Sequence[CallResult]], Awaitable[bool]] | None = None,
 ) -> _WaveResult:
-    """Make the calls at once; leave none behind when one of them, the caller, or ``satisfied`` puts an end to it."""
+    """Run the calls concurrently; cancel the rest when ``should_stop``, an error or the caller ends the wave."""
     tasks = {asyncio.create_task(call.run(on_arrival)): call for call in calls}
-    pending, over = set(tasks), False
+    pending, stops = set(tasks), False
     try:
-        while pending and not over:
+        while pending and not stops:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            came = [task.result() for task in tasks if task not in pending]
+            results = [task.result() for task in tasks if task not in pending]
             if should_stop and any(task.result().completions for task in done):
-                over = await should_stop(came)
-        # What has come while ``satisfied`` made up its mind is paid for.
+                stops = await should_stop(results)
+        # Completions that arrived while ``should_stop`` was deciding are paid for, and kept.
         ended = [task for task in tasks if task.done() and not task.exception()]
-        return _WaveResult(
-            [task.result() for task in ended], [tasks[task] for task in tasks if task not in ended], over
-        )
+        cancelled = [call for task, call in tasks.items() if task not in ended]
+        return _WaveResult([task.result() for task in ended], cancelled, stops)
     finally:
         for task in tasks:
             task.cancel()
@@ -230,49 +213,52 @@ def _count_settled(result: CallResult) -> int:
 
 def _reindex_completions(call_results: Iterable[CallResult]) -> tuple[Completion, ...]:
     """Return all completions, numbered 0.. in the order of the calls."""
-    drawn = [completion for outcome in call_results for completion in outcome.completions]
-    return tuple(replace(completion, index=index) for index, completion in enumerate(drawn))
+    completions = [completion for result in call_results for completion in result.completions]
+    return tuple(replace(completion, index=index) for index, completion in enumerate(completions))
 
 
 def _build_result(
     call_results: Sequence[CallResult], state: DrawState, *, cancelled_calls: Sequence[Call] = ()
 ) -> SampleResult:
-    order = state.sample_request
+    """Join the results of all calls; raise if too few completions came for other reasons than the budget."""
+    request, budget = state.sample_request, state.request_budget
     completions = _reindex_completions(call_results)
-    failures = tuple(outcome.failure for outcome in call_results if outcome.failure)
-    over_budget = state.request_budget.stop_reason if state.request_budget and len(completions) < order.n else None
-    if len(completions) < order.min_completions and not over_budget:
-        raise _sampling_error(failures, completions, order)
-    if len(completions) > order.n:
-        state.notes.setdefault(f"The provider sent {len(completions)} completions for {order.n}; all are kept.")
-    if state.request_budget:
-        state.notes.update(dict.fromkeys(state.request_budget.notes()))
+    failures = tuple(result.failure for result in call_results if result.failure)
+    budget_stop_reason = budget.stop_reason if budget and len(completions) < request.n else None
+    if len(completions) < request.min_completions and not budget_stop_reason:
+        raise _sampling_error(failures, completions, request)
+    # Collect the notes.
+    if len(completions) > request.n:
+        state.notes.setdefault(f"The provider sent {len(completions)} completions for {request.n}; all are kept.")
+    if budget:
+        state.notes.update(dict.fromkeys(budget.notes()))
     if state.abort_monitor and (note := state.abort_monitor.note()):
         state.notes.setdefault(note)
-    usage = sum((outcome.usage for outcome in call_results), Usage())
-    lost = [call.n_requested for call in cancelled_calls if call.was_sent]
-    if lost:
-        usage += _estimate_cancelled_usage(lost, usage, [outcome for outcome in call_results if not outcome.from_cache])
-        state.notes.setdefault(f"{len(lost)} calls were cancelled under way; what they cost is an estimate.")
+    # Add up the usage, with an estimate for cancelled calls.
+    usage = sum((result.usage for result in call_results), Usage())
+    cancelled_sizes = [call.n_requested for call in cancelled_calls if call.was_sent]
+    if cancelled_sizes:
+        usage += _estimate_usage(cancelled_sizes, usage, [result for result in call_results if not result.from_cache])
+        state.notes.setdefault(f"{len(cancelled_sizes)} calls were cancelled; their cost is an estimate.")
     return SampleResult(
         completions=completions,
         usage=replace(usage, calls=state.n_requests),
         failures=failures,
         notes=tuple(state.notes),
-        n_reused=sum(len(outcome.completions) for outcome in call_results if outcome.from_cache),
-        n_cancelled=sum(lost),
-        max_prompt_tokens=max((outcome.usage.prompt_tokens for outcome in call_results), default=0),
-        budget_stop_reason=over_budget,
+        n_reused=sum(len(result.completions) for result in call_results if result.from_cache),
+        n_cancelled=sum(cancelled_sizes),
+        max_prompt_tokens=max((result.usage.prompt_tokens for result in call_results), default=0),
+        budget_stop_reason=budget_stop_reason,
     )
 
 
-def _estimate_cancelled_usage(call_sizes: Sequence[int], usage: Usage, call_results: Sequence[CallResult]) -> Usage:
-    """Return what cancelled calls cost if the provider finishes them unheard, at the means of those that came."""
-    answered = max(1, sum(bool(outcome.completions) for outcome in call_results))
-    came = max(1, sum(len(outcome.completions) for outcome in call_results))
+def _estimate_usage(call_sizes: Sequence[int], usage: Usage, call_results: Sequence[CallResult]) -> Usage:
+    """Return the usage of cancelled calls, if the provider finishes them: the means of the completed ones."""
+    n_answered = max(1, sum(bool(result.completions) for result in call_results))
+    n_completions = max(1, sum(len(result.completions) for result in call_results))
     return Usage(
-        prompt_tokens=round(usage.prompt_tokens / answered * len(call_sizes)),
-        completion_tokens=round(usage.completion_tokens / came * sum(call_sizes)),
+        prompt_tokens=round(usage.prompt_tokens / n_answered * len(call_sizes)),
+        completion_tokens=round(usage.completion_tokens / n_completions * sum(call_sizes)),
         estimated=True,
     )
 
@@ -280,18 +266,14 @@ def _estimate_cancelled_usage(call_sizes: Sequence[int], usage: Usage, call_resu
 def _sampling_error(
     failures: Sequence[Failure], completions: Sequence[Completion], sample_request: SampleRequest
 ) -> SwiftClientError:
-    """Return the one cause itself where nothing came and no retry can help, else an error that holds everything."""
+    """Return the single cause if nothing came and no retry can help, else an error that holds all causes."""
     causes = [failure.error for failure in failures]
     distinct = {(type(cause), cause.status, cause.message) for cause in causes}
     if not completions and len(distinct) == 1 and not causes[0].retryable:
         return causes[0]
-    wanted = (
-        f"at least {sample_request.min_completions} of {sample_request.n}"
-        if sample_request.min_completions > 1
-        else f"{sample_request.n}"
-    )
+    minimum = f"at least {sample_request.min_completions} of " if sample_request.min_completions > 1 else ""
     return NoCompletionError(
-        f"{len(completions) or 'No'} completions came of {wanted} asked for.",
+        f"{len(completions) or 'No'} completions came of {minimum}{sample_request.n} requested.",
         causes=causes,
         completions=completions,
         hint=next((cause.hint for cause in causes if cause.hint), ""),
