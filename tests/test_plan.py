@@ -71,7 +71,7 @@ def test_several_calls_of_the_most_that_one_may_ask_for() -> None:
         ({"cache": None}, "the provider has no known prompt cache"),
         ({"prompt_tokens": 1_023}, "under 1,024 tokens are not cached"),
         ({"price": None}, "no price is known"),
-        ({"price": Price(input=2.0, output=10.0)}, "no discount is known"),
+        ({"price": Price(input=2.0, output=10.0)}, "no discount for cached tokens is known"),
         ({"cache": MARKED}, "cache_control"),
         ({"completion_tokens": 100_000}, "would save 0."),
     ],

@@ -278,7 +278,7 @@ def test_many_questions_at_once_are_judged_as_each_alone(name: str) -> None:
 def test_every_rule_goes_on_while_nothing_was_readable_and_ends_with_n(name: str) -> None:
     nothing = ask(name, [None] * 4, n=5, probabilities=[None] * 4, scores=[None] * 4)
     assert (nothing.stop, nothing.posterior) == (False, None)
-    assert ask(name, [None] * 5, n=5).reason == "All 5 completions were drawn."
+    assert ask(name, [None] * 5, n=5).reason == "All 5 completions were sampled."
 
 
 def test_a_verdict_says_why_in_one_sentence() -> None:
@@ -302,7 +302,7 @@ def test_a_rule_is_read_back_from_its_text(name: str) -> None:
     [
         ("gut_feeling", "no stopping rule 'gut_feeling'"),
         ("beta:patience=3", "no parameter 'patience'"),
-        ("beta:threshold", "'threshold' is not a setting"),
+        ("beta:threshold", "'threshold' in 'beta:threshold' is not a setting"),
         ("beta:threshold=-1", "a number above 0"),
         ("esc:size=2.5", "a whole number from 1"),
         ("beta:threshold=nan", "a number above 0"),

@@ -80,7 +80,7 @@ async def test_answers_that_differ_are_drawn_to_the_end_in_growing_waves(
     assert selection.stopped is not None
     assert selection.stopped.after == 16
     assert selection.stopped.saved_tokens == 0
-    assert selection.stopped.reason == "All 16 completions were drawn."
+    assert selection.stopped.reason == "All 16 completions were sampled."
 
 
 async def test_calls_under_way_are_cancelled_when_there_is_enough_and_their_cost_is_called_an_estimate(

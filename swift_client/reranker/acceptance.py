@@ -16,9 +16,8 @@ from swift_client.errors import ConfigurationError
 from swift_client.models import Acceptance, AnyHead
 from swift_client.selection.choose import MIN_WEIGHT
 from swift_client.selection.select import SelectionConfig
-from swift_client.stopping import StoppingRule
+from swift_client.stopping import StoppingRule, vote_log_odds
 from swift_client.stopping.monitor import build_votes
-from swift_client.stopping.weighted_rules import vote_log_odds
 from swift_client.types import Selection
 
 OnReject = Literal["return", "abstain", "escalate"]

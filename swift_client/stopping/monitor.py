@@ -1,4 +1,4 @@
-"""Stopping in ``best_of``: the completions so far are judged at each arrival, and a rule says whether to go on."""
+"""The stopping monitor of ``best_of``: evaluates the completions at each arrival and asks a rule whether to go on."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ from swift_client.types import Completion, Selection, Stopped
 StoppingSpec = str | StoppingRule | None
 
 WAVE_SIZES = (1, 1, 1, 1, 2, 2, 4)
-"""How many completions are asked for at once: one by one at first, where most questions end, then more, so that hard
-ones do not take sixteen turns. The last number repeats."""
+"""Completions requested at once: one by one at first, since most questions end early, then more, so hard questions do
+not take sixteen rounds. The last number repeats."""
 
 
 def resolve_rule(stopping: StoppingSpec) -> StoppingRule | None:
-    """Return the rule that ``best_of(stopping=...)`` names. Raises ConfigurationError for what is none."""
+    """Return the rule for ``best_of(stopping=...)``.
+
+    Raises:
+        ConfigurationError: there is no such rule.
+    """
     if stopping is None or isinstance(stopping, StoppingRule):
         return stopping
     if not isinstance(stopping, str):
@@ -33,27 +37,32 @@ def resolve_rule(stopping: StoppingSpec) -> StoppingRule | None:
 
 
 def create_abort_monitor(abort: EarlyAbort | None, scorer: object) -> AbortMonitor | None:
-    """Return what closes a draw's streams. Raises ConfigurationError where the head is to say so and there is none."""
+    """Return the monitor that closes one question's streams, or None without ``abort=``.
+
+    Raises:
+        ConfigurationError: ``abort="head"`` without a head on logprobs.
+    """
     if abort is None:
         return None
     if abort.by != "head":
         return AbortMonitor(abort)
     if not isinstance(scorer, HeadArtifact):
         raise ConfigurationError(
-            'abort="head" needs a head on logprobs, and none scores.', hint='Train one, or use abort="deepconf".'
+            'abort="head" needs a head on logprobs, and there is none.', hint='Train one, or use abort="deepconf".'
         )
     return AbortMonitor(abort, partial(StreamingScore, scorer))
 
 
 class StoppingMonitor:
-    """Asks one rule about one draw, and remembers what it said last."""
+    """Applies one rule to one question's completions, and keeps the last result."""
 
     def __init__(self, rule: StoppingRule, n: int, select: Callable[[Sequence[Completion]], Selection]) -> None:
         self._rule, self._n, self._select = rule, n, select
         self._last_evaluation: tuple[int, Selection, Verdict] | None = None
 
     async def should_stop(self, completions: Sequence[Completion]) -> bool:
-        """Say whether the draw may end. Judging is numpy and may compare formulas: not on the loop."""
+        """Return True if the completions are enough."""
+        # Scoring is numpy and may compare formulas: not on the event loop.
         return (await asyncio.to_thread(self._evaluate, completions)).stop
 
     def _evaluate(self, completions: Sequence[Completion]) -> Verdict:
@@ -63,35 +72,36 @@ class StoppingMonitor:
         return verdict
 
     def select(self, completions: Sequence[Completion]) -> Selection:
-        """Return the choice among all that came: the one last looked at, where nothing came after it."""
+        """Return the choice among all completions: the last evaluation's, if nothing came after it."""
         if self._last_evaluation and self._last_evaluation[0] == len(completions):
             return self._last_evaluation[1]
         return self._select(completions)
 
     def describe_stop(self, result: SampleResult) -> Stopped:
-        """Return why the draw ended."""
-        drawn, paid = len(result.completions), len(result.completions) + result.n_cancelled
+        """Return why sampling ended, and how many tokens that saved."""
+        n_sampled = len(result.completions)
         verdict = self._last_evaluation[2] if self._last_evaluation else Verdict(stop=False, posterior=None, reason="")
-        ended = verdict.stop or drawn >= self._n
-        left = max(0, self._n - paid) if ended else 0
+        has_ended = verdict.stop or n_sampled >= self._n
+        n_saved = max(0, self._n - n_sampled - result.n_cancelled) if has_ended else 0
         return Stopped(
             rule=str(self._rule),
-            after=drawn,
+            after=n_sampled,
             planned=self._n,
             posterior=verdict.posterior,
-            reason=verdict.reason if ended else f"Only {drawn} of {self._n} completions came.",
-            saved_tokens=round(result.mean_completion_tokens * left),
+            reason=verdict.reason if has_ended else f"Only {n_sampled} of {self._n} completions came.",
+            saved_tokens=round(result.mean_completion_tokens * n_saved),
         )
 
 
 def build_votes(selection: Selection, *, n: int) -> Votes:
-    """Return what a rule sees of a choice. Where it was no vote, answers say nothing."""
-    vote = selection.method == "vote"
-    candidates = [(each, each.completion.complete) for each in selection.candidates]
-    calibrated = any(each.probability is not None for each in selection.candidates)
+    """Return a selection as input of a rule. Answers count only if the selection was made by vote."""
+    is_vote = selection.method == "vote"
+    candidates = [(candidate, candidate.completion.complete) for candidate in selection.candidates]
+    is_calibrated = any(candidate.probability is not None for candidate in selection.candidates)
+    probabilities = [candidate.probability if complete else None for candidate, complete in candidates]
     return Votes.from_lists(
-        [each.group if vote and whole else None for each, whole in candidates],
+        [candidate.group if is_vote and complete else None for candidate, complete in candidates],
         n=max(n, len(candidates)),
-        probabilities=[each.probability if whole else None for each, whole in candidates] if calibrated else None,
-        scores=[each.score if whole else None for each, whole in candidates],
+        probabilities=probabilities if is_calibrated else None,
+        scores=[candidate.score if complete else None for candidate, complete in candidates],
     )

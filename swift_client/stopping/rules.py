@@ -1,4 +1,4 @@
-"""The table of stopping rules, and how one is asked for by name."""
+"""The table of stopping rules, and the parser of their names."""
 
 from __future__ import annotations
 
@@ -11,116 +11,109 @@ from typing import Literal
 import numpy as np
 
 from swift_client.errors import ConfigurationError
-from swift_client.stopping import best_score_rules, majority_rules, weighted_rules
+from swift_client.stopping import rule_functions as functions
 from swift_client.stopping.votes import Verdict, Verdicts, Votes
+from swift_client.validation import parse_spec
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoppingRule:
-    """One row: a function of the ballots so far, with its parameters."""
+    """One row: a function of the votes so far, with its parameters."""
 
     name: str
     function: Callable[..., Verdicts]
-    """(ballots, **parameters) -> Verdicts."""
+    """(votes, **parameters) -> Verdicts."""
     parameters: Mapping[str, float] = field(default_factory=dict)
-    """With their defaults; a default that is an int takes whole numbers from 1, any other numbers above 0."""
+    """With their defaults. An int default allows whole numbers from 1, a float default numbers above 0."""
     doc: str
-    """When it stops, to follow "stops"."""
+    """Condition under which it stops, to follow the word "stops"."""
     posterior: str = ""
-    """What its posterior is; empty where it has none."""
+    """Name of the number it compares with its threshold; empty if there is none."""
     needs: tuple[Literal["answers", "probabilities", "scores"], ...] = ("answers",)
     """Without these it never stops."""
     choice: Literal["majority", "vote", "posterior", "best"] = "majority"
-    """How its authors choose from what was drawn: the most frequent answer, the vote of ``selection.choose``, the
-    answer with the greatest posterior odds, or the best score."""
+    """The choice that its authors make from the completions: the most frequent answer, the vote of
+    ``selection.choose``, the answer with the greatest posterior odds, or the best score."""
     source: str
-    """Where it is published."""
+    """Publication."""
     sweep: tuple[str, tuple[float, ...]] | None = None
-    """A parameter, and values of it that draw accuracy against tokens."""
+    """A parameter, and its values for a curve of accuracy against tokens."""
 
     def verdicts(self, votes: Votes) -> Verdicts:
-        """Return what the rule says of R questions; where all n have come it is over."""
-        said = self.function(votes, **self.parameters)
-        return said if votes.n_seen < votes.n else said._replace(stop=np.ones_like(said.stop))
+        """Return the verdicts on R questions; once all n completions have come, all stop."""
+        verdicts = self.function(votes, **self.parameters)
+        return verdicts if votes.n_seen < votes.n else verdicts._replace(stop=np.ones_like(verdicts.stop))
 
     def __call__(self, votes: Votes) -> Verdict:
-        """Return what the rule says of one question."""
-        said = self.verdicts(votes)
-        stop, number = bool(said.stop[0]), float(said.posterior[0])
+        """Return the verdict on one question."""
+        verdicts = self.verdicts(votes)
+        stop, number = bool(verdicts.stop[0]), float(verdicts.posterior[0])
         if votes.n_seen >= votes.n:
-            reason = f"All {votes.n} completions were drawn."
+            reason = f"All {votes.n} completions were sampled."
         else:
             why = f": {self.posterior} is {number:.3f}" if self.posterior and not math.isnan(number) else ""
             reason = f"{self} {'stops' if stop else 'goes on'} after {votes.n_seen} of {votes.n} completions{why}."
         return Verdict(stop=stop, posterior=None if math.isnan(number) else number, reason=reason)
 
     def with_parameters(self, **parameters: float) -> StoppingRule:
-        """Return the rule with other parameters. Raises ConfigurationError where it has no such one."""
+        """Return the rule with other parameters. Raises ConfigurationError for an unknown name or a wrong value."""
         for name, value in parameters.items():
             if name not in self.parameters:
-                known = ", ".join(self.parameters) or "none"
-                raise ConfigurationError(f"The rule {self.name} has no parameter {name!r}.", hint=f"It has: {known}.")
-            whole = isinstance(self.parameters[name], int)
-            if not (math.isfinite(value) and value > 0) or (whole and value != int(value)):
-                wanted = "a whole number from 1" if whole else "a number above 0"
-                raise ConfigurationError(f"{name} of the rule {self.name} must be {wanted}, not {value!r}.")
-        cast = {name: type(self.parameters[name])(value) for name, value in parameters.items()}
-        return replace(self, parameters={**self.parameters, **cast})
+                names = ", ".join(self.parameters) or "none"
+                raise ConfigurationError(
+                    f"The rule {self.name} has no parameter {name!r}.", hint=f"Its parameters: {names}."
+                )
+            is_int = isinstance(self.parameters[name], int)
+            if not (math.isfinite(value) and value > 0) or (is_int and value != int(value)):
+                expected = "a whole number from 1" if is_int else "a number above 0"
+                raise ConfigurationError(f"{name} of the rule {self.name} must be {expected}, not {value!r}.")
+        typed = {name: type(self.parameters[name])(value) for name, value in parameters.items()}
+        return replace(self, parameters={**self.parameters, **typed})
 
     def __str__(self) -> str:
-        """Return the name with the parameters that are not the table's, as :func:`stopping_rule` reads it."""
+        """Return the name with the parameters that differ from the table's, as :func:`stopping_rule` parses it."""
         row = STOPPING_RULES.get(self.name)
-        usual = row.parameters if row else {}
-        changed = [f"{name}={value:g}" for name, value in self.parameters.items() if usual.get(name) != value]
+        defaults = row.parameters if row else {}
+        changed = [f"{name}={value:g}" for name, value in self.parameters.items() if defaults.get(name) != value]
         return ":".join([self.name, *changed])
 
 
 def stopping_rule(spec: str | StoppingRule) -> StoppingRule:
     """Return a row of STOPPING_RULES by name, with parameters after colons: "beta" or "beta:threshold=0.9:least=4".
 
-    Raises ConfigurationError where there is no such row or parameter.
+    Raises:
+        ConfigurationError: there is no such row or parameter.
     """
     if isinstance(spec, StoppingRule):
         return spec
-    name, *settings = spec.split(":")
+    name, parameters = parse_spec(spec, example="beta:threshold=0.9")
     if name not in STOPPING_RULES:
         raise ConfigurationError(f"There is no stopping rule {name!r}.", hint=f"Known: {', '.join(STOPPING_RULES)}.")
-    parameters = {}
-    for setting in settings:
-        key, _, text = setting.partition("=")
-        try:
-            parameters[key] = float(text)
-        except ValueError as error:
-            raise ConfigurationError(
-                f"{setting!r} is not a setting of the rule {name}.", hint="Write it as beta:threshold=0.9."
-            ) from error
     return STOPPING_RULES[name].with_parameters(**parameters)
 
 
 def auto(
     all_votes: Votes, *, threshold: float, least: int, clip: float, alone: float, majority: float, cost: float
 ) -> Verdicts:
-    """Take the best rule that what is there allows, question by question, and stop too where nothing can change.
+    """Apply the best rule that the data allows, per question; stop, too, if nothing can change any more.
 
-    With a calibrated head "posterior" with ``threshold``, ``least`` and ``clip``, asked about the answer that the vote
-    would choose; a first completion with the probability ``alone`` needs no second. Where votes count 1 each, "beta"
-    with threshold ``majority``; where there are probabilities and no answers to vote for, "reservation" with ``cost``.
-    Scores alone, whose unit is not known, never stop.
+    With a calibrated head this is "posterior" with ``threshold``, ``least`` and ``clip``, for the answer that the vote
+    would choose; a first completion with the probability ``alone`` needs no second. If all votes count 1 it is "beta"
+    with the threshold ``majority``; with probabilities but no answers to vote for, "reservation" with ``cost``. Scores
+    alone, whose unit is not known, never stop.
     """
     if all_votes.probabilities is None:
-        voted, single = (
-            majority_rules.beta(all_votes, threshold=majority, least=3),
-            weighted_rules.continue_sampling(all_votes),
-        )
-    elif all_votes.n_seen == 1:
-        voted = weighted_rules.vote_winner_posterior(all_votes, threshold=alone, least=1, clip=clip)
-        single = best_score_rules.reservation(all_votes, cost=cost, least=3)
+        by_vote = functions.beta(all_votes, threshold=majority, least=3)
+        by_best = functions.continue_sampling(all_votes)
     else:
-        voted = weighted_rules.vote_winner_posterior(all_votes, threshold=threshold, least=least, clip=clip)
-        single = best_score_rules.reservation(all_votes, cost=cost, least=3)
-    votes = all_votes.vote_counts > 0
-    said = Verdicts(np.where(votes, voted.stop, single.stop), np.where(votes, voted.posterior, single.posterior))
-    return said._replace(stop=said.stop | weighted_rules.cannot_change(all_votes).stop)
+        is_first = all_votes.n_seen == 1
+        by_vote = functions.vote_winner_posterior(
+            all_votes, threshold=alone if is_first else threshold, least=1 if is_first else least, clip=clip
+        )
+        by_best = functions.reservation(all_votes, cost=cost, least=3)
+    has_votes = all_votes.vote_counts > 0
+    stop = np.where(has_votes, by_vote.stop, by_best.stop) | functions.cannot_change(all_votes).stop
+    return Verdicts(stop, np.where(has_votes, by_vote.posterior, by_best.posterior))
 
 
 STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
@@ -131,7 +124,7 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
                 name="auto",
                 function=auto,
                 parameters={"threshold": 0.9, "least": 2, "clip": 0.02, "alone": 0.97, "majority": 0.9, "cost": 0.01},
-                doc="by the posterior of the answer that the vote would choose, without a head as beta",
+                doc="by the posterior of the answer that the vote would choose; without a head, as beta",
                 posterior="the probability of the chosen answer",
                 needs=(),
                 choice="vote",
@@ -140,35 +133,35 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
             ),
             StoppingRule(
                 name="beta",
-                function=majority_rules.beta,
+                function=functions.beta,
                 parameters={"threshold": 0.95, "least": 3},
-                doc="where the leading answer beats the second with probability threshold",
+                doc="if the leading answer beats the second with probability threshold",
                 posterior="the probability that the leading answer is the most frequent one",
                 source="Adaptive-Consistency, arXiv 2305.11860",
                 sweep=("threshold", (0.8, 0.9, 0.93, 0.95, 0.98, 0.99)),
             ),
             StoppingRule(
                 name="dirichlet",
-                function=majority_rules.dirichlet,
+                function=functions.dirichlet,
                 parameters={"factor": 10.0, "unknown": 0.3},
-                doc="where the odds that the leading answer is the most probable one are factor times those of chance",
+                doc="if the odds that the leading answer is the most probable one are factor times those of chance",
                 posterior="the probability that the leading answer is the most probable one",
                 source="Best-of-∞, arXiv 2509.21091",
                 sweep=("factor", (2.0, 5.0, 7.0, 10.0, 30.0, 100.0)),
             ),
             StoppingRule(
                 name="esc",
-                function=majority_rules.window,
+                function=functions.window,
                 parameters={"size": 5},
-                doc="where a window of size completions is unanimous",
+                doc="if a window of size completions is unanimous",
                 source="ESC, arXiv 2401.10480",
                 sweep=("size", (2, 3, 4, 5, 6, 8)),
             ),
             StoppingRule(
                 name="posterior",
-                function=weighted_rules.posterior,
+                function=functions.posterior,
                 parameters={"threshold": 0.95, "least": 2, "clip": 0.02},
-                doc="where an answer is right with probability threshold, by the head's calibrated probabilities",
+                doc="if an answer is right with probability threshold, by the head's calibrated probabilities",
                 posterior="the probability of the leading answer",
                 needs=("answers", "probabilities"),
                 choice="posterior",
@@ -177,9 +170,9 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
             ),
             StoppingRule(
                 name="consensus",
-                function=weighted_rules.consensus,
+                function=functions.consensus,
                 parameters={"share": 0.95, "least": 4},
-                doc="where one answer holds share of all weight",
+                doc="if one answer has share of the total weight",
                 posterior="the share of the leading answer",
                 choice="vote",
                 source="DeepConf, arXiv 2508.15260",
@@ -187,14 +180,14 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
             ),
             StoppingRule(
                 name="cannot_change",
-                function=weighted_rules.cannot_change,
-                doc="where no completion to come can change the vote over all n",
+                function=functions.cannot_change,
+                doc="if no completion to come can change the vote over all n",
                 choice="vote",
                 source="lossless: more votes ahead than are left",
             ),
             StoppingRule(
                 name="accept",
-                function=best_score_rules.accept,
+                function=functions.accept,
                 parameters={"threshold": 0.9},
                 doc="at the first completion that is right with probability threshold",
                 posterior="the probability of the best completion",
@@ -205,9 +198,9 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
             ),
             StoppingRule(
                 name="reservation",
-                function=best_score_rules.reservation,
+                function=functions.reservation,
                 parameters={"cost": 0.01, "least": 3},
-                doc="where a further completion is not expected to raise the best score by cost",
+                doc="if a further completion is not expected to raise the best score by cost",
                 posterior="the probability of the best completion",
                 needs=("scores",),
                 choice="best",
@@ -217,4 +210,4 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
         )
     }
 )
-"""One row for each rule; "auto" is what ``stopping="auto"`` means."""
+"""One row per rule; ``stopping="auto"`` means "auto"."""

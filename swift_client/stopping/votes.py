@@ -1,4 +1,4 @@
-"""What a stopping rule sees, and what it says: for one question, or for many replays of many questions at once."""
+"""The input and output of stopping rules: votes and verdicts, of one question or of many replays at once."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from swift_client.types import Bool
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Votes:
-    """The first t of n completions in the order of their arrival, of R questions; R is 1 where it is served.
+    """The first t of n completions of R questions, in order of arrival; R is 1 in ``best_of``.
 
-    What was cut, filtered or refused is spent, but has no answer, no probability and no score.
+    A completion that was cut, filtered or refused counts, but has no answer, no probability and no score.
     """
 
     answers: I64
     """(R, t) equal numbers for equal answers, -1 for a completion that does not vote."""
     n: int
-    """How many completions are planned."""
+    """Number of completions planned."""
     probabilities: F64 | None = None
-    """(R, t) calibrated probability of being right, NaN where there is none; None without a calibrated head."""
+    """(R, t) calibrated probability of being right, NaN if missing; None without a calibrated head."""
     scores: F64 | None = None
-    """(R, t) higher is better, NaN for no signal; None without a scorer."""
+    """(R, t) higher is better, NaN without a signal; None without a scorer."""
 
     @classmethod
     def from_lists(
@@ -38,13 +38,20 @@ class Votes:
         probabilities: Sequence[float | None] | None = None,
         scores: Sequence[float | None] | None = None,
     ) -> Votes:
-        """Return the ballots of one question, None for what is not there. ``answers`` as ``answers.read`` groups them.
+        """Return the votes of one question; None stands for a missing value.
 
-        Raises ValueError for lengths that differ, or more completions than n.
+        Args:
+            answers: the group of each completion's answer, as ``answers.read`` numbers them.
+            n: number of completions planned.
+            probabilities: one per completion.
+            scores: one per completion.
+
+        Raises:
+            ValueError: the lengths differ, or there are more completions than n.
         """
-        lengths = {len(each) for each in (answers, probabilities, scores) if each is not None}
+        lengths = {len(values) for values in (answers, probabilities, scores) if values is not None}
         if len(lengths) != 1 or not len(answers) <= n:
-            raise ValueError(f"{len(answers)} answers of {n}: every list needs one entry a completion.")
+            raise ValueError(f"{len(answers)} answers of {n}: every list needs one entry per completion.")
         return cls(
             answers=np.array([[-1 if answer is None else answer for answer in answers]], np.int64),
             n=n,
@@ -54,25 +61,25 @@ class Votes:
 
     @property
     def n_seen(self) -> int:
-        """How many completions have come: t."""
+        """Number of completions so far: t."""
         return int(self.answers.shape[1])
 
     @property
     def vote_counts(self) -> I64:
-        """(R,) how many of them vote."""
+        """(R,) number of completions that vote."""
         return np.asarray((self.answers >= 0).sum(axis=1))
 
     @property
     def weights(self) -> F64:
-        """(R, t) what each adds to its answer, as ``selection.choose`` counts it; 0 where it does not vote."""
+        """(R, t) weight of each vote, as in ``selection.choose``; 0 for a completion that does not vote."""
         weights = np.ones(self.answers.shape)
         if self.probabilities is not None:
             weights = np.where(self.probabilities > MIN_WEIGHT, self.probabilities, MIN_WEIGHT)
         return np.where(self.answers >= 0, weights, 0.0)
 
     def totals(self, values: F64 | None = None) -> F64:
-        """Return the sums of ``values`` (R, t), by default 1, of each answer: (R, A), 0 for answers not given."""
-        kinds = int(self.answers.max(initial=-1)) + 2  # kind 0 gathers those who do not vote
+        """Return the sum of ``values`` (R, t), by default 1, per answer: (R, A), 0 for answers without votes."""
+        kinds = int(self.answers.max(initial=-1)) + 2  # kind 0 collects the completions that do not vote
         cell = self.answers + 1 + kinds * np.arange(len(self.answers))[:, None]
         weights = None if values is None else values.ravel()
         sums = np.bincount(cell.ravel(), weights, minlength=kinds * len(self.answers))
@@ -81,27 +88,27 @@ class Votes:
 
 
 class Verdicts(NamedTuple):
-    """What a rule says of R questions."""
+    """The verdicts of a rule on R questions."""
 
     stop: Bool
     """(R,)"""
     posterior: F64
-    """(R,) the probability or share that the rule compares, NaN where it has none."""
+    """(R,) the number that the rule compares with its threshold, NaN if it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a rule says of one question."""
+    """The verdict of a rule on one question."""
 
     stop: bool
     posterior: float | None
-    """The probability or share that the rule compares; None where it has none."""
+    """The number that the rule compares with its threshold; None if it has none."""
     reason: str
-    """The same in one sentence."""
+    """The verdict in one sentence."""
 
 
 def top_two(totals: F64) -> tuple[F64, F64]:
-    """Return the largest and the second largest of each row, (R,) each; 0 where there is none."""
+    """Return the largest and the second largest value of each row, (R,) each; 0 if missing."""
     padded = np.concatenate([totals, np.zeros((len(totals), 2))], axis=1)
     ordered = np.partition(padded, -2, axis=1)
     return ordered[:, -1], ordered[:, -2]

@@ -20,8 +20,7 @@ from swift_client.features.segments import F64, I64
 from swift_client.models import HeadArtifact
 from swift_client.sampling import EarlyAbort, parse_abort
 from swift_client.selection.voting import vote
-from swift_client.stopping import STOPPING_RULES, StoppingRule, Votes, stopping_rule
-from swift_client.stopping.weighted_rules import vote_log_odds
+from swift_client.stopping import STOPPING_RULES, StoppingRule, Votes, stopping_rule, vote_log_odds
 from swift_client.types import Bool, Completion
 
 FIXED_COUNTS = (1, 2, 4, 8)

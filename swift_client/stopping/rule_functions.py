@@ -1,0 +1,216 @@
+"""Functions of the stopping rules: from the votes so far to verdicts, for R questions at once.
+
+Three kinds: counts of answers, which need neither scores nor logprobs; votes weighted by a head's probabilities, or by
+1 each without one; and the best single completion, whose answer need not be comparable.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from swift_client.features.segments import F64
+from swift_client.stopping.votes import Verdicts, Votes, top_two
+
+_ROUNDING = 1e-9
+"""Sums of weights may differ by this much between orders of addition."""
+
+
+def continue_sampling(votes: Votes) -> Verdicts:
+    """Never stop: what the rule needs is missing."""
+    missing: F64 = np.full(len(votes.answers), np.nan)
+    return Verdicts(np.zeros(len(votes.answers), np.bool_), missing)
+
+
+# --- counts of answers -------------------------------------------------------------------------------------------
+
+
+def beta(votes: Votes, *, threshold: float, least: int) -> Verdicts:
+    """Stop if the leading answer beats the second with probability ``threshold``, from ``least`` votes on.
+
+    With counts a >= b this is P(Beta(a+1, b+1) > 1/2), which for integers is P(Binomial(a+b+1, 1/2) <= a).
+    """
+    pairs = np.stack(top_two(votes.totals()), axis=1).astype(np.int64)
+    distinct, inverse = np.unique(pairs, axis=0, return_inverse=True)
+    leads = np.array([_lead_probability(int(a), int(b)) if a else np.nan for a, b in distinct])[inverse.ravel()]
+    return Verdicts((leads >= threshold) & (votes.vote_counts >= least), leads)
+
+
+def _lead_probability(a: int, b: int) -> float:
+    return sum(math.comb(a + b + 1, j) for j in range(a + 1)) / (1 << (a + b + 1))
+
+
+def dirichlet(votes: Votes, *, factor: float, unknown: float) -> Verdicts:
+    """Stop if the odds that the leader is the most probable answer reach ``factor`` times those of chance.
+
+    The answers' probabilities have a Dirichlet posterior with counts + 1, and 1 + ``unknown`` for all answers not seen
+    yet. With m such buckets the factor is m P / (1 - P). P is integrated numerically; the paper samples it.
+    """
+    counts = -np.sort(-votes.totals(), axis=1)
+    distinct, inverse = np.unique(counts, axis=0, return_inverse=True)
+    n_buckets = (distinct > 0).sum(axis=1) + 1
+    leads = np.where(distinct.max(axis=1, initial=0) > 0, _lead_probabilities(distinct, unknown), np.nan)
+    stops = n_buckets * leads / (1 - leads) >= factor
+    return Verdicts(stops[inverse.ravel()], leads[inverse.ravel()])
+
+
+def _lead_probabilities(counts: F64, unknown: float) -> F64:
+    """Return P(the first of each row is the largest), (U,), for counts (U, A) that fall along a row.
+
+    Independent gamma variables, divided by their sum, are Dirichlet. On a grid of their square roots, whose standard
+    deviation is about 1/2 for any count, the densities are smooth and the trapezoid rule is exact to 1e-5.
+    """
+    step = 0.01
+    roots = np.arange(step, math.sqrt(counts.max(initial=0) + 2 + unknown) + 6, step)
+
+    def density(shape: float) -> F64:
+        logs = math.log(2) + (2 * shape - 1) * np.log(roots) - roots**2 - math.lgamma(shape)
+        return np.asarray(np.exp(logs))
+
+    def cumulative(shape: float) -> F64:
+        values = density(shape)
+        mass = np.cumsum((values + np.concatenate([[0.0], values[:-1]])) / 2) * step
+        return np.asarray(mass / mass[-1])
+
+    by_count = {int(count): cumulative(count + 1) for count in np.unique(counts) if count}
+    leads = []
+    for row in counts:
+        below_leader = cumulative(1 + unknown)
+        for count in row[1:][row[1:] > 0]:
+            below_leader = below_leader * by_count[int(count)]
+        leads.append(float((density(row[0] + 1) * below_leader).sum() * step) if len(row) else 0.0)
+    return np.clip(leads, 0.0, 1 - 1e-9)
+
+
+def window(votes: Votes, *, size: int) -> Verdicts:
+    """Stop if a window of ``size`` completions is unanimous; windows follow each other without overlap."""
+    end = votes.n_seen // size * size
+    windows = votes.answers[:, :end].reshape(len(votes.answers), -1, size)
+    unanimous = (windows == windows[..., :1]) & (windows >= 0)
+    return Verdicts(unanimous.all(axis=-1).any(axis=-1), np.full(len(windows), np.nan))
+
+
+# --- weighted votes ----------------------------------------------------------------------------------------------
+
+
+def posterior(votes: Votes, *, threshold: float, least: int, clip: float) -> Verdicts:
+    """Stop if an answer is right with probability ``threshold``, from ``least`` votes on.
+
+    A vote with probability c, clipped to ``clip`` .. 1 - ``clip``, is right with c, else it names any of the other
+    K - 1 answers with equal chance; K counts the answers seen, and one more for all others. An answer's posterior odds
+    against that one are the product of (K - 1) c / (1 - c) over its votes. A vote without a probability counts nothing.
+    """
+    if votes.probabilities is None:
+        return continue_sampling(votes)
+    best = np.where(votes.vote_counts > 0, _answer_posteriors(votes, clip).max(axis=1, initial=0), np.nan)
+    return Verdicts((best >= threshold) & (votes.vote_counts >= least), best)
+
+
+def vote_winner_posterior(votes: Votes, *, threshold: float, least: int, clip: float) -> Verdicts:
+    """Stop as :func:`posterior`, but by the probability of the answer that the weighted vote would choose now.
+
+    That need not be the most probable answer: two votes of .6 outweigh one of .9, whose odds are greater. Stopping by
+    one answer and choosing the other is wrong more often than either.
+    """
+    if votes.probabilities is None:
+        return continue_sampling(votes)
+    totals = votes.totals(votes.weights)
+    largest = totals.max(axis=1, initial=0, keepdims=True) - _ROUNDING
+    # Scores break ties between answers, and are not known here: the least probable one is the safe assumption.
+    best = np.where(totals >= largest, _answer_posteriors(votes, clip), np.inf).min(axis=1, initial=np.inf)
+    best = np.where(votes.vote_counts > 0, best, np.nan)
+    return Verdicts((best >= threshold) & (votes.vote_counts >= least), best)
+
+
+def _answer_posteriors(votes: Votes, clip: float) -> F64:
+    """Return the posterior of each answer, (R, A); the rest up to 1 belongs to all answers not seen."""
+    log_odds = np.where(votes.totals() > 0, votes.totals(vote_log_odds(votes, clip=clip)), -np.inf)
+    log_odds = np.concatenate([log_odds, np.zeros((len(log_odds), 1))], axis=1)
+    odds = np.exp(log_odds - log_odds.max(axis=1, keepdims=True))
+    shares: F64 = odds[:, :-1] / odds.sum(axis=1, keepdims=True)
+    return shares
+
+
+def vote_log_odds(votes: Votes, *, clip: float) -> F64:
+    """Return the term of each vote in the log odds of its answer in :func:`posterior`, (R, t); 0 if it has none.
+
+    The answer with the greatest sum is the most probable one. Without probabilities each vote adds 1.
+    """
+    if votes.probabilities is None:
+        return votes.weights
+    clipped = np.clip(votes.probabilities, clip, 1 - clip)
+    n_answers = (votes.totals() > 0).sum(axis=1, keepdims=True)
+    log_odds = np.log(clipped) - np.log1p(-clipped) + np.log(np.maximum(n_answers, 1))
+    return np.where(np.isnan(log_odds) | (votes.answers < 0), 0.0, log_odds)
+
+
+def consensus(votes: Votes, *, share: float, least: int) -> Verdicts:
+    """Stop if one answer has ``share`` of the total weight, from ``least`` votes on."""
+    totals = votes.totals(votes.weights)
+    with np.errstate(invalid="ignore"):
+        largest_share = totals.max(axis=1, initial=0) / totals.sum(axis=1)
+    return Verdicts((largest_share >= share) & (votes.vote_counts >= least), largest_share)
+
+
+def cannot_change(votes: Votes) -> Verdicts:
+    """Stop if no further completion can change the answer that the vote over all n gives.
+
+    No completion weighs more than 1, so the lead must exceed the number still to come. At least half of all n must have
+    voted, too: if fewer answers can be read, ``answers.read`` may give up the vote. This assumes constant weights; a
+    head with the term "agreement" still changes those of earlier completions.
+    """
+    first, second = top_two(votes.totals(votes.weights))
+    stops = (first - second > votes.n - votes.n_seen + _ROUNDING) & (2 * votes.vote_counts >= votes.n)
+    return Verdicts(stops, np.where(stops, 1.0, np.nan))
+
+
+# --- the best single completion ----------------------------------------------------------------------------------
+
+
+def accept(votes: Votes, *, threshold: float) -> Verdicts:
+    """Stop at the first completion that is right with probability ``threshold``."""
+    if votes.probabilities is None:
+        return continue_sampling(votes)
+    best = _row_max(votes.probabilities)
+    return Verdicts(best >= threshold, best)
+
+
+def reservation(votes: Votes, *, cost: float, least: int) -> Verdicts:
+    """Stop if a further completion is not expected to raise the best score by ``cost``.
+
+    Weitzman's rule for identical boxes: open another one while E[(v - best)+] > ``cost``. v is taken as normal, with
+    the mean and deviation of the scores so far, of which there must be ``least``. If there are probabilities they are
+    the scores; they end at 1, and ``cost`` is in their unit: 0.01 is one percentage point of being right.
+    """
+    values = votes.scores if votes.probabilities is None else votes.probabilities
+    if values is None:
+        return continue_sampling(votes)
+    # Mean and standard deviation per question, without the missing values.
+    has_value = ~np.isnan(values)
+    count = has_value.sum(axis=1)
+    is_enough = count >= max(least, 2)
+    mean = np.where(has_value, values, 0.0).sum(axis=1) / np.maximum(count, 1)
+    differences = np.where(has_value, values - mean[:, None], 0.0)
+    deviation = np.sqrt((differences**2).sum(axis=1) / np.maximum(count - 1, 1))
+    best = np.where(is_enough, _row_max(values), 0.0)
+    gain = _expected_excess(mean, deviation, best)
+    if votes.probabilities is not None:
+        gain -= _expected_excess(mean, deviation, np.ones(len(mean)))  # E[(min(v, 1) - best)+]
+    return Verdicts(is_enough & (gain <= cost), np.where(is_enough & (votes.probabilities is not None), best, np.nan))
+
+
+def _row_max(values: F64) -> F64:
+    """Return the largest value of each row that is not NaN, (R,); NaN if all are."""
+    best = np.where(np.isnan(values), -np.inf, values).max(axis=1, initial=-np.inf)
+    return np.where(np.isneginf(best), np.nan, best)
+
+
+def _expected_excess(mean: F64, deviation: F64, threshold: F64) -> F64:
+    """Return E[(v - threshold)+] for normal v, (R,); without deviation v is the mean."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = (threshold - mean) / deviation
+    upper_tail = np.array([math.erfc(value / math.sqrt(2)) / 2 for value in z.tolist()])
+    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    excess = deviation * density - (threshold - mean) * upper_tail
+    return np.where(deviation > 0, excess, np.maximum(mean - threshold, 0.0))
