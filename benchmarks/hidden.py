@@ -32,9 +32,9 @@ import transformers
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from swift_client.adapters.local.capture import Projection
 from swift_client.adapters.local.decode import DecodeRow, SamplingParams, decode
 from swift_client.adapters.local.hidden_states import ProjectionReader, StateReader
+from swift_client.adapters.local.request import Projection
 from swift_client.pocket.server import PACKAGED_MODEL
 from tools.pocket.export import write_transformers
 from tools.pocket.unpack import read_gguf

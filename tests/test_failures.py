@@ -8,7 +8,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from swift_client.adapters import PROVIDERS
-from swift_client.adapters.transport import retry_after
 from swift_client.adapters.transport.error_responses import (
     error_from_html,
     error_from_object,
@@ -17,6 +16,7 @@ from swift_client.adapters.transport.error_responses import (
     scrub,
 )
 from swift_client.adapters.transport.parameter_limits import parse_parameter_limit
+from swift_client.adapters.transport.rate_limit_headers import retry_after_from_headers, retry_after_from_message
 from swift_client.errors import (
     AuthenticationError,
     BadRequestError,
@@ -202,7 +202,7 @@ def test_the_wait_that_a_429_asks_for(headers: dict[str, str], message: str, sec
 
 def test_an_http_date_is_read_against_the_clock() -> None:
     headers = {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}
-    assert retry_after.retry_after_from_headers(headers, now=1445412480 - 30) == pytest.approx(30)
+    assert retry_after_from_headers(headers, now=1445412480 - 30) == pytest.approx(30)
 
 
 def test_googles_retry_info_is_read() -> None:
@@ -217,15 +217,15 @@ def test_googles_retry_info_is_read() -> None:
     st.integers(0, 99), st.integers(0, 59), st.floats(0, 59).map(lambda seconds: round(seconds, 2)), st.text(max_size=9)
 )
 def test_hours_minutes_and_seconds_add_up(hours: int, minutes: int, seconds: float, tail: str) -> None:
-    read = retry_after.retry_after_from_message(f"Rate limit. Please try again in {hours}h{minutes}m{seconds}s. {tail}")
+    read = retry_after_from_message(f"Rate limit. Please try again in {hours}h{minutes}m{seconds}s. {tail}")
     assert read == pytest.approx(hours * 3600 + minutes * 60 + seconds)
 
 
 @given(st.text())
 def test_waits_of_any_text_are_seconds_or_none(text: str) -> None:
     for read in (
-        retry_after.retry_after_from_message("try again in " + text),
-        retry_after.retry_after_from_headers({"retry-after": text}),
+        retry_after_from_message("try again in " + text),
+        retry_after_from_headers({"retry-after": text}),
     ):
         assert read is None or read >= 0
 

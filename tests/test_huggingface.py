@@ -18,10 +18,10 @@ tokenizers = pytest.importorskip("tokenizers", reason="the extra 'local' is not 
 pytest.importorskip("gguf", reason="the extra 'local' is not installed")
 
 from swift_client import AsyncSwiftReranker, SwiftReranker  # noqa: E402 - after the skips
-from swift_client.adapters.local.capture import Capture, Projection  # noqa: E402
 from swift_client.adapters.local.decode import DecodeRow, SamplingParams, decode, sample_tokens  # noqa: E402
 from swift_client.adapters.local.hidden_states import CaptureReader, ProjectionReader  # noqa: E402
-from swift_client.adapters.local.model import HuggingFaceModel, read_options  # noqa: E402
+from swift_client.adapters.local.model import HuggingFaceModel  # noqa: E402
+from swift_client.adapters.local.request import Capture, Projection, parse_request  # noqa: E402
 from swift_client.adapters.local.tokenizer import Vocabulary, find_answer  # noqa: E402
 from swift_client.errors import (  # noqa: E402
     ArtifactMismatchError,
@@ -425,7 +425,7 @@ def test_a_head_for_other_layers_or_another_width_is_refused(layers: tuple[int, 
 
 def test_a_head_on_hidden_states_is_refused_where_there_are_none(tmp_path: Path) -> None:
     save(hidden_head("m", provider="openai"), tmp_path / "head.safetensors")
-    with pytest.raises(ArtifactMismatchError, match="openai does not give"):
+    with pytest.raises(ArtifactMismatchError, match="openai does not return"):
         SwiftReranker("openai", "m", head=tmp_path / "head.safetensors")
 
 
@@ -450,7 +450,7 @@ def test_a_model_that_cannot_be_found_or_downloaded_is_one_sentence(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"frequency_penalty": 1}, "no field 'frequency_penalty'"),
+        ({"frequency_penalty": 1}, "no parameter 'frequency_penalty'"),
         ({"temperature": -1}, "temperature must be a number"),
         ({"top_p": 1.5}, "top_p must be a number"),
         ({"max_tokens": 0}, "max_tokens must be a whole number"),
@@ -461,7 +461,7 @@ def test_a_model_that_cannot_be_found_or_downloaded_is_one_sentence(
 )
 def test_a_wrong_field_is_refused_before_anything_is_loaded(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
-        read_options(options)
+        parse_request(options)
 
 
 def test_prompts_that_do_not_fit_and_contents_that_are_no_text_are_refused() -> None:

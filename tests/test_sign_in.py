@@ -17,8 +17,7 @@ import pytest
 
 from swift_client import AsyncSwiftReranker
 from swift_client.adapters import PROVIDERS, resolve
-from swift_client.adapters.transport.api_key import ApiKeySource
-from swift_client.adapters.transport.cloud_auth import azure_token_source, google_token_source
+from swift_client.adapters.transport.api_key import ApiKeySource, azure_token_source, google_token_source
 from swift_client.errors import ConnectionFailedError, MissingApiKeyError, MissingExtraError
 from tests.servers import FaultServer, Received, Response, chat, json_response
 

@@ -267,7 +267,7 @@ async def test_an_error_of_the_reader_passes_through_a_stream_untouched(make: Ma
 async def test_more_than_a_hundred_requests_run_at_once_and_never_more_than_the_limit(
     make: MakeTransport, fault_server: FaultServer
 ) -> None:
-    fault_server.serve(lambda _: after(0.3, chat(["4"])))
+    fault_server.serve(lambda _: after(1.0, chat(["4"])))
     transport = make(api_key=KEY, max_connections=120, timeout=30)
     await asyncio.gather(*(transport.send(REQUEST) for _ in range(150)))
     assert len(fault_server.requests) == 150

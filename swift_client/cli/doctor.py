@@ -42,7 +42,7 @@ def doctor(
 
 async def _examine(provider: str, model: str | None, base_url: str | None, timeout: float, samples: int) -> Diagnosis:
     from swift_client.adapters import connect, load_codec, resolve
-    from swift_client.adapters.local.attach import resolve_local_provider
+    from swift_client.adapters.local.model import resolve_local_provider
     from swift_client.diagnostics.doctor import examine
 
     row, name = resolve(provider, model, base_url)

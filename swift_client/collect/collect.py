@@ -10,8 +10,7 @@ from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 from swift_client.adapters import CustomProvider, Provider, capabilities_of, connect, load_codec, resolve
-from swift_client.adapters.local.attach import resolve_local_provider
-from swift_client.adapters.local.model import HuggingFaceModel
+from swift_client.adapters.local.model import HuggingFaceModel, resolve_local_provider
 from swift_client.adapters.transport.api_key import ApiKey
 from swift_client.collect.budget import CappedRateLimiter, CollectBudget, Prices, max_completion_cost
 from swift_client.collect.result import CollectFailure, CollectProgress, CollectResult

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from swift_client.pocket.problems import arithmetic, coin_flip, last_letters
-from swift_client.pocket.problems.problem import Problem
+from swift_client.pocket.problems import Problem, arithmetic, coin_flip, last_letters
 
 Split = Literal["train", "validation", "test"]
 

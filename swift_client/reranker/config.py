@@ -8,10 +8,18 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-from swift_client.adapters import PROVIDERS, CustomProvider, Provider, capabilities_of, connect, load_codec, resolve
-from swift_client.adapters.local.attach import resolve_local_provider
+from swift_client.adapters import (
+    PROVIDERS,
+    CustomProvider,
+    Provider,
+    Transports,
+    capabilities_of,
+    connect,
+    load_codec,
+    resolve,
+)
+from swift_client.adapters.local.model import resolve_local_provider
 from swift_client.adapters.transport.api_key import ApiKey
-from swift_client.adapters.transport.per_loop import Transports
 from swift_client.answers import Spec
 from swift_client.errors import ConfigurationError
 from swift_client.models import AnyHead

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from swift_client.adapters.local.capture import Projection
 from swift_client.adapters.local.decode import DecodeRow, SamplingParams, decode
 from swift_client.adapters.local.hidden_states import (
     CaptureReader,
@@ -19,7 +18,7 @@ from swift_client.adapters.local.hidden_states import (
     non_finite_error,
 )
 from swift_client.adapters.local.load import LoadedModel
-from swift_client.adapters.local.model import GenerationOptions
+from swift_client.adapters.local.request import GenerationRequest, Projection
 from swift_client.adapters.local.tokenizer import EndDetector, find_answer, locate_thinking
 from swift_client.adapters.providers.provider import Reply
 from swift_client.errors import BadRequestError, ProviderError
@@ -30,7 +29,7 @@ def generate(
     loaded_model: LoadedModel,
     messages: Sequence[Message],
     n: int,
-    options: GenerationOptions,
+    request: GenerationRequest,
     *,
     projection: Projection | None,
     batch_size: int,
@@ -48,21 +47,21 @@ def generate(
                 projection, n_states=loaded_model.n_states, hidden_size=loaded_model.hidden_size, device=device
             )
         )
-    if options.capture and options.capture.layers != ():
-        readers.append(CaptureReader(options.capture, n_states=loaded_model.n_states))
-    if options.capture and options.capture.vocabulary:
+    if request.capture and request.capture.layers != ():
+        readers.append(CaptureReader(request.capture, n_states=loaded_model.n_states))
+    if request.capture and request.capture.vocabulary:
         readers.append(VocabularyReader())
-    prompt = loaded_model.vocabulary.encode_prompt(messages, options.template_variables)
-    most = _limit_max_tokens(loaded_model, prompt, options.max_tokens)
+    prompt = loaded_model.vocabulary.encode_prompt(messages, request.template_variables)
+    most = _limit_max_tokens(loaded_model, prompt, request.max_tokens)
     notes: list[str] = []
     done: list[DecodeRow] = []
     while len(done) < n:
         batch = [
             DecodeRow(
                 prompt=prompt,
-                seed=options.seed + index,
+                seed=request.seed + index,
                 max_tokens=most,
-                check_end=EndDetector(loaded_model.vocabulary, options.stop_strings),
+                check_end=EndDetector(loaded_model.vocabulary, request.stop_strings),
             )
             for index in range(len(done), min(n, len(done) + batch_size))
         ]
@@ -70,8 +69,8 @@ def generate(
             decode(
                 loaded_model.model,
                 batch,
-                sampling=SamplingParams(**options.sampling),
-                k=options.k or 0,
+                sampling=SamplingParams(**request.sampling),
+                k=request.k or 0,
                 readers=readers,
                 is_cancelled=is_cancelled,
             )
@@ -91,7 +90,7 @@ def generate(
         torch.cuda.empty_cache()
     thinks = loaded_model.vocabulary.in_thinking_block(prompt)
     completions = tuple(
-        _build_completion(row, index, loaded_model, options, readers, thinks) for index, row in enumerate(done)
+        _build_completion(row, index, loaded_model, request, readers, thinks) for index, row in enumerate(done)
     )
     usage = Usage(prompt_tokens=len(prompt), completion_tokens=sum(len(row.tokens) for row in done))
     return Reply(completions=completions, usage=usage, notes=tuple(notes)), batch_size
@@ -116,23 +115,23 @@ def _build_completion(
     row: DecodeRow,
     index: int,
     loaded_model: LoadedModel,
-    options: GenerationOptions,
+    request: GenerationRequest,
     readers: Sequence[StateReader],
     in_thinking_block: bool,
 ) -> Completion:
     """Cut a row to its answer: T tokens without thinking, stop string and end-of-turn token."""
     tokens = row.tokens[:-1] if row.finish_reason == "end" else row.tokens
     pieces = [loaded_model.vocabulary.token_bytes(token) for token in tokens]
-    span, answer = find_answer(pieces, stop_strings=options.stop_strings, in_thinking_block=in_thinking_block)
-    fields = _token_fields(row, span, pieces, loaded_model, options)
+    span, answer = find_answer(pieces, stop_strings=request.stop_strings, in_thinking_block=in_thinking_block)
+    fields = _token_fields(row, span, pieces, loaded_model, request)
     before = pieces if not answer else pieces[: span.start]
-    if thought := locate_thinking(before, stop_strings=options.stop_strings, in_thinking_block=in_thinking_block):
+    if thought := locate_thinking(before, stop_strings=request.stop_strings, in_thinking_block=in_thinking_block):
         ended: FinishReason = "length" if row.finish_reason == "length" and not answer else "stop"
         fields["thinking"] = Completion(
             text=thought[1],
             index=index,
             finish_reason=ended,
-            **_token_fields(row, thought[0], pieces, loaded_model, options),
+            **_token_fields(row, thought[0], pieces, loaded_model, request),
         )
     captured: list[NDArray[np.float16]] = []
     for reader, states in zip(readers, row.states, strict=True):
@@ -157,13 +156,13 @@ def _build_completion(
 
 
 def _token_fields(
-    row: DecodeRow, span: slice, pieces: Sequence[bytes], loaded_model: LoadedModel, options: GenerationOptions
+    row: DecodeRow, span: slice, pieces: Sequence[bytes], loaded_model: LoadedModel, request: GenerationRequest
 ) -> dict[str, Any]:
     """Return tokens and arrays of some of a row's tokens; nothing where no logprobs were asked for."""
-    if options.k is None:
+    if request.k is None:
         return {}
     listed = row.alternatives[span]
-    width = options.k and min(options.k, len(row.alternatives[0][0]))
+    width = request.k and min(request.k, len(row.alternatives[0][0]))
     names = np.array([ids for _, ids in listed], np.int64).reshape(len(listed), width)
     return {
         "tokens": tuple(piece.decode("utf-8", "replace") for piece in pieces[span]),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from swift_client.adapters.local.capture import Capture, Projection
+from swift_client.adapters.local.request import Capture, Projection
 from swift_client.errors import ArtifactMismatchError, ConfigurationError, ProviderError
 from swift_client.types import StatePosition
 

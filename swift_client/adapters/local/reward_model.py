@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, excerpt
+from swift_client.adapters.providers import PROVIDERS
 from swift_client.adapters.providers.provider import Request
-from swift_client.adapters.providers.registry import PROVIDERS
 from swift_client.adapters.transport.api_key import ApiKey
 from swift_client.adapters.transport.http import Transport
 from swift_client.errors import ConfigurationError, MissingExtraError, ResponseDecodeError

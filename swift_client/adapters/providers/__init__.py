@@ -1,1 +1,76 @@
-"""Providers as data: addresses, keys, capabilities and entry points of other packages."""
+"""The provider table: rows of facts about each provider, and the rows that other packages add.
+
+A row has what was known on its date; what a reply shows overrides it. The words of ``evidence``: *recording* (real
+bytes read), *source* (server or SDK code read), *documentation*, *probe* (a dated live test by a third party), *issue
+thread*, *prior* (common knowledge that nobody has checked again).
+
+Other packages add rows with entry points of the group "swift_client.providers", read when a name is not in the table::
+
+    [project.entry-points."swift_client.providers"]
+    acme = "acme_swift:ROW"          # a Provider, or an iterable of them
+
+They never replace a row of the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from swift_client.adapters.providers.hosts import HOSTS
+from swift_client.adapters.providers.model_vendors import MODEL_VENDORS
+from swift_client.adapters.providers.provider import Provider
+from swift_client.adapters.providers.self_hosted import SELF_HOSTED
+from swift_client.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint, EntryPoints
+
+ENTRY_POINT_GROUP = "swift_client.providers"
+
+PROVIDERS: Mapping[str, Provider] = MappingProxyType(
+    {provider.name: provider for provider in (*MODEL_VENDORS, *HOSTS, *SELF_HOSTED)}
+)
+"""Name → provider."""
+
+
+def find_provider(name: str) -> Provider | None:
+    """Return the provider of this name from the table, else from an installed package, else None.
+
+    Raises:
+        ConfigurationError: the package cannot be imported, or its entry point is not a Provider of this name.
+    """
+    if name in PROVIDERS:
+        return PROVIDERS[name]
+    return next((_load_entry_point(point) for point in _entry_points() if point.name == name), None)
+
+
+def added_names() -> list[str]:
+    """Return the names that installed packages add, without importing these packages."""
+    return sorted({point.name for point in _entry_points()})
+
+
+def _entry_points() -> EntryPoints:
+    from importlib.metadata import entry_points  # takes 20 ms, and only unknown names need it
+
+    return entry_points(group=ENTRY_POINT_GROUP)
+
+
+def _load_entry_point(point: EntryPoint) -> Provider:
+    package = point.dist.name if point.dist else point.module
+    try:
+        value = point.load()
+    except Exception as error:  # another package's code may raise anything
+        problem = f"{type(error).__name__}: {error}"
+    else:
+        rows = [value] if isinstance(value, Provider) else list(value) if isinstance(value, Iterable) else []
+        row = next((row for row in rows if isinstance(row, Provider) and row.name == point.name), None)
+        if row is not None:
+            return row
+        problem = f"{point.value} is not a Provider with the name {point.name!r}"
+    raise ConfigurationError(
+        f"The package {package!r} adds the provider {point.name!r}, which cannot be used. {problem}.",
+        hint=f"Upgrade or remove {package}.",
+        provider=point.name,
+    )

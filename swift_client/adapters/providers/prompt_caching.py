@@ -1,6 +1,6 @@
-"""Which providers read a prompt that they have just seen from a cache, at a lower price, and from what length on.
+"""Providers that bill a repeated prompt prefix at a lower price, and the rules of their caches.
 
-Local servers cache too (vLLM, SGLang, llama.cpp, Ollama), which saves time and no money: they have no rows here.
+Local servers cache too (vLLM, SGLang, llama.cpp, Ollama). That saves time but no money, so they have no rows here.
 """
 
 from __future__ import annotations
@@ -12,21 +12,24 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, kw_only=True)
 class PrefixCache:
-    """How a provider caches the beginning of a prompt."""
+    """Rules by which a provider caches the beginning of a prompt.
+
+    Attributes:
+        min_tokens: prompt tokens from which on prompts are cached; the largest value if its models differ.
+        step: tokens are cached in multiples of this.
+        needs_cache_control: whether the request must ask for it with ``cache_control``.
+        checked: ISO date on which these facts were last checked.
+        evidence: their source.
+    """
 
     min_tokens: int
-    """Prompt tokens from which on there is any caching; the largest of its models' where they differ."""
     step: int = 1
-    """Tokens are cached in whole steps of so many."""
     needs_cache_control: bool = False
-    """Whether the request must ask for it with ``cache_control``."""
     checked: str
-    """ISO date on which these facts were last checked."""
     evidence: str
-    """Where they come from."""
 
     def cached_tokens(self, prompt_tokens: int) -> int:
-        """Return how many tokens of a prompt that was sent before are read from the cache."""
+        """Return the number of tokens read from the cache when a prompt is sent again."""
         return prompt_tokens // self.step * self.step if prompt_tokens >= self.min_tokens else 0
 
 
@@ -37,7 +40,7 @@ _OPENAI = PrefixCache(
     checked=_CHECK_DATE,
     evidence="https://developers.openai.com/api/docs/guides/prompt-caching",
 )
-_GOOGLE = PrefixCache(  # 2.5 models from 2,048 on; hits are likely, not promised
+_GOOGLE = PrefixCache(  # 2.5 models from 2,048 on; hits are likely but not guaranteed
     min_tokens=4096, checked=_CHECK_DATE, evidence="https://ai.google.dev/gemini-api/docs/caching"
 )
 
@@ -59,4 +62,4 @@ PREFIX_CACHES: Mapping[str, PrefixCache] = MappingProxyType(
         ),
     }
 )
-"""Name of a provider row → its cache. A row that is not here has none, or nobody has checked."""
+"""Provider name → its cache. A provider that is not listed has none, or nobody has checked."""

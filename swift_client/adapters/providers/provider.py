@@ -1,4 +1,4 @@
-"""What a provider is: a row of data. And what travels between a codec and the transport."""
+"""The facts about a provider, and the Request and Reply that codecs and transports exchange."""
 
 from __future__ import annotations
 
@@ -10,32 +10,43 @@ from typing import Any, BinaryIO, Literal
 
 from swift_client.types import Completion, Usage
 
+ModelOverrides = tuple[tuple[str, Mapping[str, Any]], ...]
+"""(pattern, fields of Capabilities that differ) for families of models, most specific first."""
+
+_CHECK_DATE = "2026-11-01"
+"""ISO date on which the facts of the table were last checked, unless a row says otherwise."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """What a provider is known to do. A row is a default: what a reply or a probe shows overrides it."""
+    """Known abilities of a provider. They are defaults: what a reply or a probe shows overrides them.
+
+    Attributes:
+        n_max: completions that one call may ask for; 1 means one call per completion; None means no known limit.
+        top_logprobs_max: longest list of alternatives; 0 means no logprobs at all.
+        logprobs_known: True if the row itself guarantees logprobs on its default models.
+        streams_logprobs: whether streamed replies have logprobs too.
+        logprob_space: whether temperature was applied before the logprobs were taken.
+        end_of_turn: whether the end-of-turn token is among the listed tokens; codecs remove it if so.
+        thinking: which requests are answered with hidden reasoning *and therefore* without logprobs; "never" also for
+            thinking models that return logprobs all the same. "by_default": all but those with
+            ``reasoning_effort="none"``.
+        checked: ISO date on which these facts were last checked.
+        evidence: their source; the words are explained in :mod:`swift_client.adapters.providers`.
+    """
 
     n_max: int | None
-    """Completions one call may ask for; 1 means fan-out; None means no known limit."""
     top_logprobs_max: int
-    """Longest list of alternatives; 0 means no logprobs at all."""
     logprobs_known: bool = False
-    """True where the row itself vouches for logprobs on its default models."""
     streams_logprobs: bool = True
     logprob_space: Literal["raw", "after_temperature", "unknown"] = "unknown"
-    """Whether temperature was applied before the logprobs were taken."""
     end_of_turn: Literal["absent", "listed", "unknown"] = "unknown"
-    """Whether the end-of-turn token stands among the listed tokens; codecs take it off where it does."""
     thinking: Literal["never", "on_request", "by_default", "always"] = "never"
-    """Which requests are answered with hidden reasoning *and therefore* without logprobs; "never" too where a thinking
-    model gives them all the same. "by_default": all but those with ``reasoning_effort="none"``."""
     checked: str
-    """ISO date on which these facts were last checked."""
     evidence: str = ""
-    """Where they come from: recording, source, documentation, probe."""
 
     def thinks(self, fields: Mapping[str, Any]) -> bool:
-        """Whether a request with these fields gets hidden reasoning instead of logprobs."""
+        """Return True if a request with these fields gets hidden reasoning instead of logprobs."""
         effort = _reasoning_effort(fields)
         if self.thinking == "by_default":
             return effort != "none"
@@ -44,49 +55,88 @@ class Capabilities:
 
 @dataclass(frozen=True, kw_only=True)
 class Provider:
-    """One provider row. An OpenAI-compatible provider is one such row and nothing else."""
+    """One row of the provider table. A provider with OpenAI's API is one such row and nothing else.
+
+    Attributes:
+        name: the name that users pass as ``provider=``.
+        base_url: None if the caller gives ``base_url`` (or the caller's client does).
+        key_variable: environment variable of the key; None for servers that need no key.
+        codec: name of the wire format, a key of ``adapters.CODECS``.
+        default_model: the model if the caller names none.
+        capabilities: what the provider's models can do.
+        models: (pattern, fields of Capabilities that differ) for families of models, most specific first; the first
+            match counts. Patterns are those of :mod:`fnmatch`, in lower case. See :func:`capabilities_of`.
+        logprobs_request: "bool": ``logprobs: true, top_logprobs: k``; "int": ``logprobs: k``; "none": never sent.
+        extra_body: fields this provider needs in every request (with the reason beside the row).
+        base_url_variable: environment variable that overrides ``base_url``, if the ecosystem has one.
+        base_path: path for an address given without one, if ``base_url`` is None and so shows none.
+        sign_in: whose library signs in if no key is given; see ``TOKEN_SOURCES`` of
+            :mod:`swift_client.adapters.transport.api_key`.
+        key_header: header that carries the key: as it is, or as "Bearer KEY" in "authorization".
+        headers: headers that go with every request. Like ``key_header`` ignored if the caller passes ``client=``.
+        batches: whether it runs batches as OpenAI does; see :mod:`swift_client.adapters.codecs.openai_batch`.
+    """
 
     name: str
     base_url: str | None
-    """None: the caller gives ``base_url`` (or the client does)."""
     key_variable: str | None
-    """Environment variable of the key; None for servers that need none."""
     codec: str
-    """Name of the wire format, a key of ``adapters.CODECS``."""
     default_model: str | None
     capabilities: Capabilities
-    models: tuple[tuple[str, Mapping[str, Any]], ...] = ()
-    """(pattern, fields of Capabilities that differ) for families of models, the most specific first; the first that
-    matches holds. Patterns are those of :mod:`fnmatch`, in lower case. See :func:`capabilities_of`."""
+    models: ModelOverrides = ()
     logprobs_request: Literal["bool", "int", "none"] = "bool"
-    """"bool": ``logprobs: true, top_logprobs: k``; "int": ``logprobs: k``; "none": never sent."""
     extra_body: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    """Fields this provider needs in every request (with the reason beside the row)."""
     base_url_variable: str | None = None
-    """Environment variable that overrides ``base_url``, where the ecosystem has one."""
     base_path: str = ""
-    """Path that a given address without one gets, where ``base_url`` is None and so shows none."""
     sign_in: Literal["google", "azure"] | None = None
-    """Whose library signs in where no key is given; see :mod:`sign_in`."""
     key_header: str = "authorization"
-    """Header that carries the key: alone, but for "authorization", where it is "Bearer KEY"."""
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Headers that go with every request. Like ``key_header`` read only where ``openai_family`` is False."""
-
     batches: bool = False
-    """Whether it runs batches in OpenAI's way; see :mod:`openai_batch`."""
 
     @property
     def openai_family(self) -> bool:
-        """Whether the openai client sends this row's requests, with its own ways to sign in."""
+        """True if it speaks one of OpenAI's APIs, so that a caller's openai client can send its requests."""
         return self.codec.startswith("openai_")
 
 
 def capabilities_of(provider: Provider, model: str | None) -> Capabilities:
-    """Return what is known of one model: the row's facts, with those of the first pattern that matches its name."""
+    """Return the capabilities of one model: the provider's, with those of the first pattern that matches its name."""
     name = (model or "").lower().rpartition("models/")[2].removeprefix("ft:")  # as Google and fine-tuning spell it
-    different = next((facts for pattern, facts in provider.models if fnmatchcase(name, pattern)), {})
-    return replace(provider.capabilities, **different)
+    overrides = next((facts for pattern, facts in provider.models if fnmatchcase(name, pattern)), {})
+    return replace(provider.capabilities, **overrides)
+
+
+def known_capabilities(
+    *, n_max: int | None, top_logprobs_max: int, evidence: str, checked: str = _CHECK_DATE, **facts: Any
+) -> Capabilities:
+    """Return the capabilities of a row of the table, checked on the table's date."""
+    return Capabilities(n_max=n_max, top_logprobs_max=top_logprobs_max, checked=checked, evidence=evidence, **facts)
+
+
+def model_overrides(evidence: str, **facts: Any) -> Mapping[str, Any]:
+    """Return the capabilities that differ for a family of models, with their evidence and date."""
+    return MappingProxyType({**facts, "checked": _CHECK_DATE, "evidence": evidence})
+
+
+def chat_provider(
+    *,
+    name: str,
+    capabilities: Capabilities,
+    base_url: str | None = None,
+    key_variable: str | None = None,
+    default_model: str | None = None,
+    **fields: Any,
+) -> Provider:
+    """Return the row of a provider that speaks OpenAI's chat completions."""
+    return Provider(
+        name=name,
+        base_url=base_url,
+        key_variable=key_variable,
+        codec="openai_chat",
+        default_model=default_model,
+        capabilities=capabilities,
+        **fields,
+    )
 
 
 def _reasoning_effort(fields: Mapping[str, Any]) -> str | None:
@@ -100,29 +150,39 @@ def _reasoning_effort(fields: Mapping[str, Any]) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A pure description of one HTTP call: nothing here knows the key or the host."""
+    """One HTTP call as data. It has neither the key nor the host.
+
+    Attributes:
+        method: "GET" or "POST".
+        path: relative to the base URL, such as "/chat/completions".
+        body: the JSON body, or the fields of the form if there is an ``upload``.
+        n: completions this call asks for.
+        stream: whether the reply is streamed.
+        upload: name and content of a file sent as a form together with the fields of ``body``.
+    """
 
     method: str
     path: str
-    """Relative to the base URL, such as "/chat/completions"."""
     body: Mapping[str, Any]
     n: int
-    """How many completions this call asks for."""
     stream: bool = False
     upload: tuple[str, BinaryIO] | None = None
-    """Name and content of a file that goes with the fields of ``body``, as a form. Only the openai family sends it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """One parsed reply."""
+    """One parsed reply.
+
+    Attributes:
+        completions: in the order of the wire index, as many as arrived (may be fewer or more than requested).
+        usage: prompt_tokens as reported; completion_tokens counted from tokens if the report cannot be right.
+        model: the model that the reply names.
+        notes: one sentence for each irregularity that a user should know about (cut reply, fake logprobs, ...).
+        closed_early: whether its stream was closed on purpose before it ended.
+    """
 
     completions: tuple[Completion, ...]
-    """In the order of the wire index, as many as came (may be fewer or more than asked)."""
     usage: Usage
-    """prompt_tokens as reported; completion_tokens counted from tokens where the report cannot be right."""
     model: str | None = None
     notes: tuple[str, ...] = ()
-    """One sentence for each irregularity that a user should know (cut reply, fake logprobs, ...)."""
     closed_early: bool = False
-    """Whether its stream was closed on purpose before it ended."""

@@ -1,24 +1,41 @@
-"""Where a key comes from: the argument, a function, the row's variable, or signing in; read when a request needs it."""
+"""API keys: from the argument, a function, the provider's environment variable, or a cloud's sign-in.
+
+Signing in: the cloud's own library finds the credentials and returns tokens that expire. A provider with ``sign_in`` uses
+it if neither ``api_key=`` nor its variable gives a key. It runs in a thread, never on the event loop.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import os
+import threading
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from swift_client.adapters.providers.provider import Provider
-from swift_client.adapters.transport.cloud_auth import TOKEN_SOURCES
 from swift_client.adapters.transport.error_responses import scrub
-from swift_client.errors import ConfigurationError, MissingApiKeyError, SwiftClientError
+from swift_client.errors import (
+    ConfigurationError,
+    ConnectionFailedError,
+    MissingApiKeyError,
+    MissingExtraError,
+    SwiftClientError,
+)
 
 ApiKey = str | Callable[[], str | Awaitable[str]]
-"""A key, or a function (sync or async) that gives one for each request."""
+"""A key, or a function (sync or async) that returns one for each request."""
+
+TokenSource = Callable[[], str]
+
+_GOOGLE_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_AZURE_SCOPE = "https://cognitiveservices.azure.com/.default"
 
 
 class ApiKeySource:
-    """Gives the key for one request, and remembers the latest only to strike them out of messages."""
+    """Provides the key for each request. Remembers recent keys only to remove them from messages."""
 
     def __init__(self, provider: Provider, api_key: ApiKey | None) -> None:
         self._provider = provider
@@ -30,13 +47,13 @@ class ApiKeySource:
 
         Raises:
             MissingApiKeyError: there is none.
-            ConfigurationError: the function failed, or no HTTP header can carry what it gave.
+            ConfigurationError: the function failed, or the key has a character that HTTP headers cannot carry.
         """
         name, variable = self._provider.name, self._provider.key_variable
         if self._api_key is None and self._provider.sign_in and not os.environ.get(variable or "", "").strip():
             self._api_key = TOKEN_SOURCES[self._provider.sign_in]()
         if self._api_key is None and variable is None:
-            return "none"  # keyless servers ignore it; the SDK wants one
+            return "none"  # servers without keys ignore it
         if callable(self._api_key):
             key = await self._call_function(self._api_key)
         else:
@@ -49,7 +66,7 @@ class ApiKeySource:
             )
         if not (key.isascii() and key.isprintable()):
             raise ConfigurationError(
-                f"The API key for provider {name!r} holds a character that no HTTP header can carry.",
+                f"The API key for provider {name!r} contains a character that HTTP headers cannot carry.",
                 hint="Copy it again, without line breaks.",
             )
         if key not in self.recent_keys:
@@ -58,11 +75,92 @@ class ApiKeySource:
 
     async def _call_function(self, function: Callable[[], str | Awaitable[str]]) -> str:
         try:
-            # A sync function may ask a vault over the network: not on the loop.
+            # A sync function may ask a vault over the network: not on the event loop.
             answer = await asyncio.to_thread(function)
             return await answer if inspect.isawaitable(answer) else answer
-        except SwiftClientError:  # of our own sign-in: it says what to do
+        except SwiftClientError:  # raised by our own sign-in: it already says what to do
             raise
         except Exception as error:
             problem = scrub(f"{type(error).__name__}: {error}", self.recent_keys)
-        raise ConfigurationError(f"The api_key function failed. {problem}.", hint="Call it by itself to see why.")
+        raise ConfigurationError(f"The api_key function failed. {problem}.", hint="Call it directly to see why.")
+
+
+def google_token_source(credentials: Any = None) -> TokenSource:
+    """Return a function that returns Google access tokens, each valid for at least a few minutes.
+
+    Args:
+        credentials: of google-auth; default: Application Default Credentials, looked up at the first token.
+
+    Raises (the returned function):
+        MissingExtraError: google-auth is not installed.
+        MissingApiKeyError: there are no credentials, or Google refuses them.
+        ConnectionFailedError: the token endpoint cannot be reached.
+    """
+    lock = threading.Lock()
+
+    def get_token() -> str:
+        nonlocal credentials
+        try:
+            import google.auth
+            from google.auth.transport.requests import Request
+        except ImportError:
+            raise MissingExtraError.needs("vertex", "Signing in to Google without a token of your own") from None
+        with lock:  # sixteen requests that start together need one token
+            try:
+                if credentials is None:
+                    credentials, _ = google.auth.default(scopes=[_GOOGLE_SCOPE])
+                # `valid` turns False 3 min 45 s before the token expires (google.auth._helpers.REFRESH_THRESHOLD).
+                if not credentials.valid:
+                    credentials.refresh(Request())
+                return str(credentials.token)
+            except google.auth.exceptions.TransportError as error:
+                problem: Exception = ConnectionFailedError(f"No token from Google: {error}.", retryable=True)
+            except google.auth.exceptions.GoogleAuthError as error:
+                problem = MissingApiKeyError(
+                    f"Signing in to Google failed: {error}",
+                    hint="Run `gcloud auth application-default login`, set GOOGLE_APPLICATION_CREDENTIALS, or pass "
+                    "api_key=.",
+                )
+        raise problem
+
+    return get_token
+
+
+def azure_token_source(credential: Any = None) -> TokenSource:
+    """Return a function that returns Microsoft Entra tokens, each valid for at least a few minutes.
+
+    Args:
+        credential: of azure-identity, anything with ``get_token(scope)``; default: DefaultAzureCredential, created at
+            the first token. It keeps its token and renews it five minutes before it expires.
+
+    Raises (the returned function):
+        MissingExtraError: azure-identity is not installed.
+        MissingApiKeyError: there are no credentials, or Entra refuses them.
+    """
+    lock = threading.Lock()
+
+    def get_token() -> str:
+        nonlocal credential
+        try:
+            from azure.core.exceptions import ClientAuthenticationError
+            from azure.identity import DefaultAzureCredential
+        except ImportError:
+            raise MissingExtraError.needs("azure", "Signing in to Azure without AZURE_OPENAI_API_KEY") from None
+        with lock:
+            try:
+                credential = credential or DefaultAzureCredential()
+                return str(credential.get_token(_AZURE_SCOPE).token)
+            except ClientAuthenticationError as error:
+                reason = error.message.strip().partition("\n")[0]
+        raise MissingApiKeyError(
+            f"Signing in to Azure failed: {reason}",
+            hint="Set AZURE_OPENAI_API_KEY, run `az login`, or pass api_key=.",
+        )
+
+    return get_token
+
+
+TOKEN_SOURCES: Mapping[str, Callable[[], TokenSource]] = MappingProxyType(
+    {"google": google_token_source, "azure": azure_token_source}
+)
+"""``Provider.sign_in`` → the function that signs in."""

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from swift_client.adapters.providers.provider import Provider
-from swift_client.adapters.transport import retry_after
+from swift_client.adapters.transport.rate_limit_headers import retry_after_from_headers, retry_after_from_message
 from swift_client.errors import (
     AuthenticationError,
     BadRequestError,
@@ -170,11 +170,11 @@ def _build_error(
     if isinstance(error, BadRequestError):
         error.param = details.param
     if isinstance(error, (RateLimitError, ServerError)):
-        asked = retry_after.retry_after_from_headers(headers)
+        asked = retry_after_from_headers(headers)
         error.retry_after = next(
             (
                 wait
-                for wait in (asked, details.retry_delay, retry_after.retry_after_from_message(details.message))
+                for wait in (asked, details.retry_delay, retry_after_from_message(details.message))
                 if wait is not None
             ),
             None,
@@ -283,7 +283,7 @@ def _google_retry_delay(details: object) -> float | None:
     for detail in details if isinstance(details, list) else ():
         delay = detail.get("retryDelay") if isinstance(detail, dict) else None
         if isinstance(delay, str):
-            return retry_after.retry_after_from_message(f"retry in {delay}")
+            return retry_after_from_message(f"retry in {delay}")
     return None
 
 

@@ -1,4 +1,4 @@
-"""What a reply's headers say is left of the rate limits, in any provider's form."""
+"""Rate limits and waits that a server states in its headers or messages, in any provider's form."""
 
 from __future__ import annotations
 
@@ -7,56 +7,110 @@ import re
 import time
 from collections.abc import Mapping
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 _DEFAULT_RESET_SECONDS = 1.0
-"""Seconds, where nothing is said of the reset."""
+"""Seconds until a reset that no header states."""
 _MAX_HEADER_CHARS = 64
-"""Characters of a header worth reading."""
+"""Longer headers are ignored."""
 _HEADER_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-", "ratelimit-")
 _RESET_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _RESET_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
+_RETRY_UNITS = {"ms": 0.001, "millisecond": 0.001, "s": 1.0, "sec": 1.0, "second": 1.0}
+_RETRY_UNITS |= {"m": 60.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hr": 3600.0, "hour": 3600.0}
+_RETRY_PHRASE = re.compile(r"\b(?:try again|retry)\s+(?:in|after)\s+", re.IGNORECASE)
+_RETRY_PART = re.compile(
+    r"\s*(?:and\s+)?(\d{1,9}(?:\.\d{1,9})?)\s*(milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h)(?![a-z])",
+    re.IGNORECASE,
+)
+
 
 class LimitStatus(NamedTuple):
-    """What is left of one limit."""
+    """The state of one limit, in requests or tokens.
+
+    Attributes:
+        remaining: requests or tokens that are left.
+        reset_seconds: seconds until all of them are available again.
+        limit: the full number; None if it is not stated.
+    """
 
     remaining: float
-    """Requests or tokens."""
     reset_seconds: float
-    """Seconds until all of them are there again."""
     limit: float | None
-    """How many that is, where it is said."""
 
 
 class RateLimitStatus(NamedTuple):
-    """What is left of both limits; None where nothing is said."""
+    """The state of both limits; None for a limit that is not stated."""
 
     requests: LimitStatus | None
     tokens: LimitStatus | None
 
 
 def parse_rate_limit_headers(headers: Mapping[str, str], *, now: float | None = None) -> RateLimitStatus:
-    """Read the headers (names in lower case) of OpenAI, Azure, Groq and the like, and of Anthropic.
+    """Parse the rate-limit headers of OpenAI, Azure, Groq and the like, and of Anthropic.
 
     ``x-ratelimit-remaining-requests: 59`` with ``x-ratelimit-reset-requests: 1s``, "6m0s" or seconds; Anthropic writes
-    ``anthropic-ratelimit-requests-remaining`` and resets as RFC 3339 times. Both say when the limit will be whole again
+    ``anthropic-ratelimit-requests-remaining`` and resets as RFC 3339 times. Both state when the limit is full again
     (https://platform.openai.com/docs/guides/rate-limits, https://docs.anthropic.com/en/api/rate-limits).
-    ``now`` is seconds since the epoch. What cannot be read counts as not said.
+    Unreadable headers are ignored.
+
+    Args:
+        headers: names in lower case.
+        now: seconds since the epoch, for tests; default: the clock.
     """
     moment = time.time() if now is None else now
     return RateLimitStatus(_parse_limit(headers, "requests", moment), _parse_limit(headers, "tokens", moment))
 
 
-def _parse_limit(headers: Mapping[str, str], kind: str, now: float) -> LimitStatus | None:
-    amount = _parse_number(_find_header(headers, kind, "remaining"))
-    if amount is None:
+def retry_after_from_headers(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
+    """Parse ``retry-after-ms``, else ``retry-after`` in seconds or as an HTTP date.
+
+    Args:
+        headers: names in lower case.
+        now: seconds since the epoch, for tests; default: the clock.
+
+    Returns:
+        Seconds >= 0, or None.
+    """
+    milliseconds = _parse_number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = _parse_number(value)
+    if seconds is not None or value is None:
+        return seconds
+    try:
+        moment = parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    return LimitStatus(
-        amount,
-        _parse_reset(_find_header(headers, kind, "reset"), now),
-        _parse_number(_find_header(headers, kind, "limit")),
-    )
+    return max(0.0, moment - (time.time() if now is None else now))
+
+
+def retry_after_from_message(message: str) -> float | None:
+    """Parse "try again in 17.28s", "retry in 1m3s", "retry after 20 seconds", "try again in 250ms".
+
+    Returns:
+        Seconds >= 0, or None.
+    """
+    phrase = _RETRY_PHRASE.search(message)
+    if phrase is None:
+        return None
+    total, position = None, phrase.end()
+    while part := _RETRY_PART.match(message, position):
+        unit = part[2].lower()
+        total = (total or 0.0) + float(part[1]) * _RETRY_UNITS[unit if unit in _RETRY_UNITS else unit.rstrip("s")]
+        position = part.end()
+    return total
+
+
+def _parse_limit(headers: Mapping[str, str], kind: str, now: float) -> LimitStatus | None:
+    remaining = _parse_number(_find_header(headers, kind, "remaining"))
+    if remaining is None:
+        return None
+    reset_seconds = _parse_reset(_find_header(headers, kind, "reset"), now)
+    return LimitStatus(remaining, reset_seconds, _parse_number(_find_header(headers, kind, "limit")))
 
 
 def _find_header(headers: Mapping[str, str], kind: str, quantity: str) -> str | None:
@@ -79,7 +133,7 @@ def _parse_reset(text: str | None, now: float) -> float:
     if text is None:
         return _DEFAULT_RESET_SECONDS
     if (value := _parse_number(text)) is not None:
-        return max(0.0, value - now) if value > 1e9 else value  # a moment, in seconds since the epoch
+        return max(0.0, value - now) if value > 1e9 else value  # large values are seconds since the epoch
     parts = _RESET_PART.findall(text)
     if parts and "".join(number + unit for number, unit in parts) == text:
         return sum(float(number) * _RESET_UNITS[unit] for number, unit in parts)

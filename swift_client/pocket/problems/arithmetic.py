@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from random import Random
 
-from swift_client.pocket.problems.problem import NAMES, Problem
+from swift_client.pocket.problems import NAMES, Problem
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from random import Random
 
-from swift_client.pocket.problems.problem import NAMES, Problem
+from swift_client.pocket.problems import NAMES, Problem
 
 LEVELS = ((3, 5), (5, 7), (7, 9), (9, 11), (11, 13), (13, 16), (16, 19), (19, 22), (22, 26))
 """Fewest and most people, by level."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from random import Random
 
-from swift_client.pocket.problems.problem import Problem
+from swift_client.pocket.problems import Problem
 
 LEVELS = tuple((3 * level - 1, 3 * level + 1) for level in range(1, 10))
 """Fewest and most words, by level: 2 to 4 at the first, 26 to 28 at the last."""
