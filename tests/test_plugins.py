@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from swift_client.adapters import resolve
-from swift_client.adapters.providers import added_names
+from swift_client.adapters.providers import added_provider_names
 from swift_client.errors import ConfigurationError, UnknownProviderError
 
 ROW = """
@@ -38,7 +38,7 @@ def test_a_package_adds_rows_that_resolve_like_ours(tmp_path: Path, monkeypatch:
     assert (row.name, row.base_url, model) == ("acme", "https://api.acme.test/v1", "a-1")
     assert resolve("acme/b-2")[1] == "b-2"
     assert resolve("acme-fast:b-2")[0].name == "acme-fast"
-    assert added_names() == ["acme", "acme-fast"]
+    assert added_provider_names() == ["acme", "acme-fast"]
     with pytest.raises(UnknownProviderError, match="'acme'"):
         resolve("acmee")
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import cast
 from urllib.parse import urlsplit
 
-from swift_client.adapters.providers import PROVIDERS, added_names, custom, find_provider
+from swift_client.adapters.providers import PROVIDERS, added_provider_names, custom, find_provider
 from swift_client.adapters.providers.custom import CustomProvider, CustomTransport
 from swift_client.adapters.providers.provider import Provider
 from swift_client.adapters.transport.api_key import ApiKey
@@ -143,7 +143,7 @@ def _resolve_name(name: str, model: str | None) -> tuple[Provider, str | None]:
     head, tail = name[:end], name[end + 1 :]
     row = find_provider(head)
     if row is None:
-        similar = difflib.get_close_matches(head.lower(), [*PROVIDERS, *added_names()], n=3, cutoff=0.5)
+        similar = difflib.get_close_matches(head.lower(), [*PROVIDERS, *added_provider_names()], n=3, cutoff=0.5)
         suggestion = f" Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
         raise UnknownProviderError(
             f"There is no provider {head!r}.{suggestion}",

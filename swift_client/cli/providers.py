@@ -23,7 +23,7 @@ LEGEND = (
 def providers(as_json: options.Json = False) -> None:
     """List the providers, their keys and capabilities, and the heads that can be found."""
     from swift_client.adapters import PROVIDERS
-    from swift_client.adapters.providers import entry_points
+    from swift_client.adapters.providers import added_provider_names
     from swift_client.models import scan, user_folder
 
     rows = [_to_dict(row) for row in PROVIDERS.values()]
@@ -33,7 +33,7 @@ def providers(as_json: options.Json = False) -> None:
         output.print_json(
             {
                 "providers": rows,
-                "added": entry_points.provider_names(),
+                "added": added_provider_names(),
                 "heads": heads,
                 "skipped": library.skip_reasons,
                 "heads_folder": str(user_folder()),
@@ -43,7 +43,7 @@ def providers(as_json: options.Json = False) -> None:
     names = ", ".join(f"{head.name}{' (packaged)' * head.is_packaged}" for head in library.heads) or "none"
     heads_line = f'heads that head="auto" finds: {names} · folder for your own heads: {user_folder()}'
     output.show(_table(rows), "", output.safe(LEGEND, "dim"), "", output.safe(heads_line, "dim"))
-    if plugin_names := entry_points.provider_names():
+    if plugin_names := added_provider_names():
         output.show(output.safe(f"added by other packages: {', '.join(plugin_names)}", "dim"))
     output.warn(*library.skip_reasons)
 

@@ -46,7 +46,7 @@ def find_provider(name: str) -> Provider | None:
     return next((_load_entry_point(point) for point in _entry_points() if point.name == name), None)
 
 
-def added_names() -> list[str]:
+def added_provider_names() -> list[str]:
     """Return the names that installed packages add, without importing these packages."""
     return sorted({point.name for point in _entry_points()})
 
