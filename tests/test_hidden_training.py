@@ -117,7 +117,7 @@ def test_a_head_learns_from_the_layer_that_knows_and_not_from_those_that_do_not(
     logits = trained(groups, "swift-logits", LAYOUT.select_vocabulary())
 
     assert knows.metrics["within_question_auroc"] > 0.9
-    assert knows.artifact.helps
+    assert knows.artifact.beats_majority
     assert ignorant.metrics["within_question_auroc"] < 0.62
     assert (logits.artifact.layers, logits.artifact.width, logits.artifact.moment) == ((), VOCABULARY, "produced")
 

@@ -13,8 +13,7 @@ import pytest
 
 from swift_client import answers
 from swift_client.dataset.graders import GRADERS, grade
-from swift_client.dataset.paper_loaders import SetQuestion, load_set
-from swift_client.dataset.paper_sets import PAPER_SETS
+from swift_client.dataset.paper_sets import PAPER_SETS, SetQuestion, load_set
 from swift_client.errors import ConfigurationError, MissingExtraError
 
 SHARED = Path(__file__).parents[1].parent / "shared"
@@ -76,8 +75,8 @@ def test_each_set_reads_its_public_schema(name: str, tmp_path: Path) -> None:
     assert question.prompt.startswith(row.instruction)
     assert "\\boxed{" in row.instruction
     assert question.id.startswith(name)
-    assert question.to_dict() == {"id": question.id, "prompt": question.prompt, "answer": reference, "family": name}
-    assert question.messages == [{"role": "user", "content": question.prompt}]
+    assert question.family == name
+    assert question.messages == ({"role": "user", "content": question.prompt},)
     assert grade(right, question.answer, row.grader) is True
     assert grade(wrong, question.answer, row.grader) is False
     assert row.answer in answers.READERS
@@ -144,14 +143,14 @@ def test_files_are_read_line_by_line(tmp_path: Path) -> None:
     [
         ("math", {"solution": "no box"}, r"'solution' has no \\boxed"),
         ("math", {"problem": None}, "it has no field 'problem'"),
-        ("gsm8k", {"answer": "about four"}, "its answer 'about four' is nothing that 'number' can compare with"),
+        ("gsm8k", {"answer": "about four"}, "its answer 'about four' cannot be compared by the grader 'number'"),
         ("gsm8k", {"question": 3}, "its field 'question' holds 3 and not text"),
         ("aqua_rat", {"options": "A)1"}, "'options' is not a list of texts"),
-        ("aqua_rat", {"correct": "neither"}, "its answer 'neither' is nothing that 'choice' can compare with"),
+        ("aqua_rat", {"correct": "neither"}, "its answer 'neither' cannot be compared by the grader 'choice'"),
         ("hellaswag", {"label": 4}, "'label' holds 4 and not the number of an ending"),
         ("hellaswag", {"label": True}, "'label' holds True and not the number of an ending"),
-        ("coin_flip", {"targets": "heads"}, "its answer 'heads' is nothing that 'yes_no' can compare with"),
-        ("imbue", {"correct_answer": "8"}, "'correct_answer' is none of its 'choices'"),
+        ("coin_flip", {"targets": "heads"}, "its answer 'heads' cannot be compared by the grader 'yes_no'"),
+        ("imbue", {"correct_answer": "8"}, "'correct_answer' is not one of its 'choices'"),
         ("pku_safe_rlhf", {"better_response_id": None}, "'better_response_id' holds None and not 0 or 1"),
         ("pku_safe_rlhf", {"response_1": ""}, "'response_1' holds '' and not text"),
     ],

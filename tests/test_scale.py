@@ -82,7 +82,7 @@ def test_selected_questions_are_the_same_as_those_questions_alone() -> None:
     kept = np.arange(12) % 3 == 1
     selected = built(groups).select(kept)
     alone = built([group for group, keep in zip(groups, kept, strict=True) if keep])
-    for name in ("lengths", "terms", "labels", "question", "starts"):
+    for name in ("lengths", "terms", "labels", "question", "question_offsets"):
         np.testing.assert_array_equal(getattr(selected, name), getattr(alone, name))
     for i in range(len(alone.labels)):
         rows = [each.values[each.first_rows[i] :][: each.lengths[i]] for each in (selected, alone)]

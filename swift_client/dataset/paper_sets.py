@@ -1,40 +1,61 @@
-r"""The question sets of the SWIFT paper, one row each: how a record is read, asked, answered and graded.
+"""The question sets of the SWIFT paper, from a file of records or the ``datasets`` library.
 
-A record's fields are those of the public sets (``source`` of each row). MATH's and GSM8K's instruction is the one of
-the official code; the others ask for the same thing, a box at the end, in our own words.
+Each row of PAPER_SETS says how the public records of a set (see its ``source``) are parsed, asked and graded. MATH and
+GSM8K have the instruction of the official code; the others ask for the same, a box at the end, in our own words.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from swift_client.answers.markers import find_boxed
 from swift_client.dataset.graders import GRADERS
+from swift_client.errors import ConfigurationError, MissingExtraError
+from swift_client.store import StoredQuestion
 
 Fields = Mapping[str, Any]
 
+_OPTION_LETTERS = "ABCDEFGHIJ"
+_QUESTION_PREFIX = re.compile(r"^Q:\s*")
+
 
 class MalformedRecordError(ValueError):
-    """A record is not one of its set; the message says which field and why, the caller adds where it stands."""
+    """A record does not belong to its set. The message names the field; the caller adds the place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetQuestion(StoredQuestion):
+    """A question of a set. ``id`` is the set's own, else its name and a hash of the question; ``family`` its name."""
+
+    texts: tuple[str, ...] = ()
+    """Answers that the set itself provides (PKU-SafeRLHF's two responses)."""
+    labels: tuple[float, ...] = ()
+    """One per text: 1 preferred, 0 not."""
+
+    @property
+    def prompt(self) -> str:
+        """The instruction and the question."""
+        return str(self.messages[0]["content"])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What one record of a set says."""
+    """The content of one record of a set."""
 
     question: str
     answer: str | None = None
-    """The reference, or None where the set gives labelled texts, or keeps its answers to itself."""
+    """The reference answer; None if the set has labelled texts, or does not publish its answers."""
     id: str | None = None
-    """The set's own name for it, where it has one."""
     texts: tuple[str, ...] = ()
-    """Texts that the set itself gives as answers."""
     labels: tuple[float, ...] = ()
-    """One for each text: 1 right or preferred, 0 wrong or not preferred, NaN unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,21 +64,174 @@ class PaperSet:
 
     name: str
     instruction: str
-    r"""Stands before the question, with the line break between them."""
+    """Text before the question, line break included."""
     parse: Callable[[Fields], Record]
-    """From a record's fields; raises MalformedRecordError."""
+    """Parser of a record's fields; raises MalformedRecordError."""
     answer: str | None
-    """What ``best_of(answer=)`` reads; None for free text."""
+    """The reader for ``best_of(answer=)``; None for free text."""
     grader: str
     """Row of GRADERS."""
     source: str
     """Page of the public set, with its fields and licence."""
     hub: Mapping[str, tuple[str, str | None, str]] = field(default_factory=dict)
-    """Split -> (repository, configuration, split) for the ``datasets`` library, as the official code took them."""
+    """Split -> (repository, configuration, split) for the ``datasets`` library, as in the official code."""
+
+
+def load_set(name: str | PaperSet, path: str | Path | None = None, *, split: str = "test") -> Iterator[SetQuestion]:
+    """Read the questions of a set one at a time; a repeated id is left out.
+
+    Args:
+        name: row of PAPER_SETS, or a row of your own.
+        path: file of records: JSON lines (.jsonl, also .json), one JSON list (.json) or Parquet (.parquet; extra
+            ``datasets``). Without one the ``datasets`` library downloads ``split``.
+        split: the split to download.
+
+    Raises:
+        ConfigurationError: an unknown set or split, a file that cannot be read, or a malformed record, which is named
+            by its line or number.
+        MissingExtraError: the extra ``datasets`` is not installed.
+    """
+    row = name if isinstance(name, PaperSet) else PAPER_SETS.get(name)
+    if row is None:
+        raise ConfigurationError(f"There is no set called {name!r}.", hint=f"Use one of {', '.join(PAPER_SETS)}.")
+    return _iter_questions(row, *(_hub_records(row, split) if path is None else _file_records(Path(path))))
+
+
+def _iter_questions(row: PaperSet, source: str, records: Iterator[tuple[str, Any]]) -> Iterator[SetQuestion]:
+    """Parse records, which come with their place in ``source``, such as "line 3"."""
+    seen: set[str] = set()
+    for place, fields in records:
+        try:
+            record = _parse_record(row, fields)
+        except MalformedRecordError as error:
+            raise _malformed_error(source, place, str(error), row) from error
+        question = SetQuestion(
+            id=record.id or _question_id(row, record),
+            messages=({"role": "user", "content": row.instruction + record.question},),
+            answer=record.answer,
+            family=row.name,
+            texts=record.texts,
+            labels=record.labels,
+        )
+        if question.id not in seen:
+            seen.add(question.id)
+            yield question
+
+
+def _parse_record(row: PaperSet, fields: Any) -> Record:
+    """Parse a record and check that its answer can be graded. Raises MalformedRecordError."""
+    if not isinstance(fields, Mapping):
+        raise MalformedRecordError("it is not an object with fields")
+    record = row.parse(fields)
+    if record.answer is not None and not GRADERS[row.grader].read_reference(record.answer):
+        raise MalformedRecordError(f"its answer {record.answer!r:.60} cannot be compared by the grader {row.grader!r}")
+    return record
+
+
+def _question_id(row: PaperSet, record: Record) -> str:
+    text = "\x00".join((record.question, *record.texts))
+    return f"{row.name}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+
+
+def _malformed_error(source: str, place: str, problem: str, row: PaperSet | None = None) -> ConfigurationError:
+    hint = f"The fields of a record are described at {row.source}." if row else "Correct or remove it."
+    return ConfigurationError(f"{source}, {place}: {problem}.", hint=hint)
+
+
+def _file_records(path: Path) -> tuple[str, Iterator[tuple[str, Any]]]:
+    if path.suffix == ".parquet":
+        return str(path), _parquet_records(path)
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            first = next((line for line in file if line.strip()), "")
+    except OSError as error:
+        raise _unreadable_error(path, error) from error
+    is_list = path.suffix == ".json" and first.lstrip().startswith("[")
+    return str(path), _json_list_records(path) if is_list else _json_line_records(path)
+
+
+def _unreadable_error(path: Path, error: Exception) -> ConfigurationError:
+    return ConfigurationError(f"{path} cannot be read: {error}.", hint="Give a .jsonl, .json or .parquet file.")
+
+
+def _json_line_records(path: Path) -> Iterator[tuple[str, Any]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield f"line {number}", _parse_json(line, str(path), f"line {number}")
+
+
+def _parse_json(data: bytes, source: str, place: str) -> Any:
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise _malformed_error(source, place, f"it is not JSON ({error})") from error
+
+
+def _json_list_records(path: Path) -> Iterator[tuple[str, Any]]:
+    for number, fields in enumerate(_parse_json(path.read_bytes(), str(path), "the whole file"), start=1):
+        yield f"record {number}", fields
+
+
+def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        import pyarrow.lib
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtraError.needs("datasets", "Reading Parquet") from error
+    try:
+        table = pyarrow.parquet.ParquetFile(path)
+    except (OSError, pyarrow.lib.ArrowException) as error:
+        raise _unreadable_error(path, error) from error
+
+    def records() -> Iterator[tuple[str, Any]]:
+        with table:
+            rows = chain.from_iterable(batch.to_pylist() for batch in table.iter_batches(batch_size=1024))
+            for number, fields in enumerate(rows, start=1):
+                yield f"record {number}", fields
+
+    return records()
+
+
+def _hub_records(row: PaperSet, split: str) -> tuple[str, Iterator[tuple[str, Any]]]:
+    if split not in row.hub:
+        raise ConfigurationError(f"{row.name} has no split {split!r}.", hint=f"Use one of {', '.join(row.hub)}.")
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingExtraError.needs("datasets", f"Loading {row.name} by name") from error
+    repository, configuration, part = row.hub[split]
+    name, first, last = _parse_slice(part)
+    try:
+        # Streaming downloads only what is read. It does not support slices, so islice cuts them below.
+        stream = datasets.load_dataset(repository, configuration, split=name, streaming=True)
+    except Exception as error:  # errors of the library, the hub, fsspec or the network
+        raise _load_error(repository, error) from error
+
+    def records() -> Iterator[tuple[str, Any]]:
+        try:
+            for number, fields in enumerate(stream, start=1):
+                yield f"record {number}", fields
+        except Exception as error:  # as above
+            raise _load_error(repository, error) from error
+
+    return repository, islice(records(), first, last)
+
+
+def _load_error(repository: str, error: Exception) -> ConfigurationError:
+    hint = "Check the network, or give a file with path=."
+    return ConfigurationError(f"{repository} could not be loaded: {type(error).__name__}: {error}.", hint=hint)
+
+
+def _parse_slice(part: str) -> tuple[str, int, int | None]:
+    """Split "train[6000:6500]" into ("train", 6000, 6500)."""
+    name, _, cut = part.rstrip("]").partition("[")
+    first, _, last = cut.partition(":")
+    return name, int(first or 0), int(last) if last else None
 
 
 def _text_field(fields: Fields, *names: str) -> str:
-    """Return the first of these fields as text."""
+    """Return the first of these fields that is there, as text."""
     for name in names:
         value = fields.get(name)
         if isinstance(value, str) and value.strip():
@@ -69,9 +243,9 @@ def _text_field(fields: Fields, *names: str) -> str:
 
 def _text_list_field(fields: Fields, name: str) -> list[str]:
     value = fields.get(name)
-    if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
+    if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
         raise MalformedRecordError(f"its field {name!r} is not a list of texts")
-    return [each.strip() for each in value]
+    return [item.strip() for item in value]
 
 
 def _parse_math(fields: Fields) -> Record:
@@ -95,21 +269,15 @@ def _parse_aqua(fields: Fields) -> Record:
     return Record(question=f"{_text_field(fields, 'question')}\n{options}", answer=_text_field(fields, "correct"))
 
 
-_OPTION_LETTERS = "ABCDEFGHIJ"
-
-
 def _parse_hellaswag(fields: Fields) -> Record:
     endings, label = _text_list_field(fields, "endings"), fields.get("label")
     options = "\n".join(f"{letter}) {ending}" for letter, ending in zip(_OPTION_LETTERS, endings, strict=False))
     question = f"{_text_field(fields, 'ctx')}\n{options}"
-    if label is None or label == "":  # the public test split keeps its labels to itself
+    if label is None or label == "":  # the test split is published without labels
         return Record(question=question)
     if str(label) not in map(str, range(min(len(endings), len(_OPTION_LETTERS)))):
         raise MalformedRecordError(f"its field 'label' holds {label!r:.40} and not the number of an ending")
     return Record(question=question, answer=_OPTION_LETTERS[int(label)])
-
-
-_QUESTION_PREFIX = re.compile(r"^Q:\s*")
 
 
 def _parse_coin_flip(fields: Fields) -> Record:
@@ -122,9 +290,9 @@ def _parse_coin_flip(fields: Fields) -> Record:
 def _parse_imbue(fields: Fields) -> Record:
     choices, right = _text_list_field(fields, "choices"), _text_field(fields, "correct_answer")
     if right not in choices:
-        raise MalformedRecordError("its field 'correct_answer' is none of its 'choices'")
-    listed = "\n".join(f"- {choice}" for choice in choices)
-    return Record(question=f"{_text_field(fields, 'question')}\n\nChoices:\n{listed}", answer=right)
+        raise MalformedRecordError("its field 'correct_answer' is not one of its 'choices'")
+    listing = "\n".join(f"- {choice}" for choice in choices)
+    return Record(question=f"{_text_field(fields, 'question')}\n\nChoices:\n{listing}", answer=right)
 
 
 def _parse_safe_rlhf(fields: Fields) -> Record:
@@ -143,6 +311,13 @@ _MATH_INSTRUCTION = (
     "Simplify your answer as much as possible. Present your final answer as \\boxed{Your Answer}.\n"
 )
 _HUB_URL = "https://huggingface.co/datasets/"
+
+
+def _hub_splits(
+    repository: str, configuration: str | None = None, *, train: str = "train", test: str = "test", **others: str
+) -> dict[str, tuple[str, str | None, str]]:
+    return {name: (repository, configuration, part) for name, part in {"train": train, **others, "test": test}.items()}
+
 
 PAPER_SETS = MappingProxyType(
     {
@@ -167,7 +342,7 @@ PAPER_SETS = MappingProxyType(
                 answer="number",
                 grader="number",
                 source="https://github.com/openai/grade-school-math",
-                hub={"train": ("openai/gsm8k", "main", "train"), "test": ("openai/gsm8k", "main", "test")},
+                hub=_hub_splits("openai/gsm8k", "main"),
             ),
             PaperSet(
                 name="aqua_rat",
@@ -177,7 +352,7 @@ PAPER_SETS = MappingProxyType(
                 answer="choice",
                 grader="choice",
                 source="https://github.com/google-deepmind/AQuA",
-                hub={split: ("deepmind/aqua_rat", "raw", split) for split in ("train", "validation", "test")},
+                hub=_hub_splits("deepmind/aqua_rat", "raw", validation="validation"),
             ),
             PaperSet(
                 name="hellaswag",
@@ -187,8 +362,8 @@ PAPER_SETS = MappingProxyType(
                 answer="choice",
                 grader="choice",
                 source=_HUB_URL + "Rowan/hellaswag",
-                # the test split has no labels; the official code tests on the validation split
-                hub={"train": ("Rowan/hellaswag", None, "train"), "test": ("Rowan/hellaswag", None, "validation")},
+                # The test split has no labels; the official code tests on the validation split.
+                hub=_hub_splits("Rowan/hellaswag", test="validation"),
             ),
             PaperSet(
                 name="coin_flip",
@@ -197,10 +372,7 @@ PAPER_SETS = MappingProxyType(
                 answer="yes_no",
                 grader="yes_no",
                 source=_HUB_URL + "skrishna/coin_flip",
-                hub={
-                    "train": ("skrishna/coin_flip", None, "train"),
-                    "test": ("skrishna/coin_flip", None, "validation"),
-                },
+                hub=_hub_splits("skrishna/coin_flip", test="validation"),
             ),
             PaperSet(
                 name="imbue",
@@ -210,10 +382,7 @@ PAPER_SETS = MappingProxyType(
                 answer="boxed",
                 grader="literal",
                 source=_HUB_URL + "imbue/code-comprehension",
-                hub={
-                    "train": ("imbue/code-comprehension", None, "train[:6000]"),
-                    "test": ("imbue/code-comprehension", None, "train[6000:6500]"),
-                },
+                hub=_hub_splits("imbue/code-comprehension", train="train[:6000]", test="train[6000:6500]"),
             ),
             PaperSet(
                 name="pku_safe_rlhf",
@@ -222,22 +391,9 @@ PAPER_SETS = MappingProxyType(
                 answer=None,
                 grader="label",
                 source=_HUB_URL + "PKU-Alignment/PKU-SafeRLHF",
-                hub={
-                    "train": ("PKU-Alignment/PKU-SafeRLHF", None, "train"),
-                    "test": ("PKU-Alignment/PKU-SafeRLHF", None, "test"),
-                },
+                hub=_hub_splits("PKU-Alignment/PKU-SafeRLHF"),
             ),
         )
     }
 )
-"""One row for each set of the SWIFT paper."""
-
-
-def read_record(row: PaperSet, fields: Any) -> Record:
-    """Return what a record of ``row`` says, its answer checked against the grader. Raises MalformedRecordError."""
-    if not isinstance(fields, Mapping):
-        raise MalformedRecordError("it is not an object with fields")
-    record = row.parse(fields)
-    if record.answer is not None and not GRADERS[row.grader].read_reference(record.answer):
-        raise MalformedRecordError(f"its answer {record.answer!r:.60} is nothing that {row.grader!r} can compare with")
-    return record
+"""One row per set of the SWIFT paper."""

@@ -2,9 +2,8 @@
 
 from swift_client.store.batch_jobs import BatchStore
 from swift_client.store.hidden_states import StateFile, StateLayout
-from swift_client.store.records import Meta, Sample, SampleTotals, StoredQuestion
+from swift_client.store.records import Meta, RequestKey, Sample, SampleTotals, StoredQuestion
 from swift_client.store.reply_cache import ReplyStore
-from swift_client.store.request_key import RequestKey
 from swift_client.store.sample_store import SampleStore
 
 __all__ = [

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from swift_client.store.fork_guard import FORK_GUARD
-from swift_client.store.records import Sample
-from swift_client.store.request_key import RequestKey
+from swift_client.store.records import RequestKey, Sample
 from swift_client.store.sample_store import SampleStore
 from swift_client.store.sqlite import EmptyFileError
 from swift_client.types import Completion, Usage
@@ -101,3 +101,39 @@ class _Writer:
             failed = error
         while failed and self._queue:
             self._queue.popleft()[1].set_exception(failed)
+
+
+class ForkGuard:
+    """Counts who has a file open; a fork waits until nobody has."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition(threading.Lock())
+        self._open_count = 0
+
+    @contextmanager
+    def block_forks(self) -> Iterator[None]:
+        """Put forks off until this block ends, which must be soon and must not fork itself."""
+        with self._condition:
+            self._open_count += 1
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._open_count -= 1
+                self._condition.notify_all()
+
+    def before_fork(self) -> None:
+        """Wait until nothing is open, and let nobody begin."""
+        self._condition.acquire()
+        self._condition.wait_for(lambda: not self._open_count)
+
+    def after_fork(self) -> None:
+        """Go on, in parent and child."""
+        self._condition.release()
+
+
+FORK_GUARD = ForkGuard()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=FORK_GUARD.before_fork, after_in_parent=FORK_GUARD.after_fork, after_in_child=FORK_GUARD.after_fork
+    )

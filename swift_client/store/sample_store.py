@@ -14,9 +14,19 @@ from typing import Any, Self
 
 from swift_client.errors import ConfigurationError
 from swift_client.store.packing import pack, replace_surrogates
-from swift_client.store.records import Meta, Sample, SampleTotals, StoredQuestion
-from swift_client.store.request_key import RequestKey
-from swift_client.store.rows import meta_to_dict, parse_meta, parse_question, parse_sample, parse_source, to_json
+from swift_client.store.records import (
+    Meta,
+    RequestKey,
+    Sample,
+    SampleTotals,
+    StoredQuestion,
+    meta_to_dict,
+    parse_meta,
+    parse_question,
+    parse_sample,
+    parse_source,
+    to_json,
+)
 from swift_client.store.sqlite import connect, not_a_samples_file, translate_errors
 from swift_client.types import Completion, Usage
 

@@ -1,7 +1,6 @@
-"""Training of heads, and the public front of everything that prepares or judges them.
+"""Public functions to collect samples, train heads, and calibrate, evaluate, report and simulate them.
 
-``collect``, ``train``, ``calibrate``, ``evaluate``, ``report`` and ``simulate`` do what the commands of these names
-do. Names load on first use; torch loads when training begins.
+They do what the commands of the same names do. Names load on first use; torch loads when training starts.
 """
 
 from __future__ import annotations
@@ -47,8 +46,8 @@ __all__ = [
     "train",
 ]
 
-# The packages that collect, evaluate and report stand above this one, so it names them as text.
-_HOME = {
+# The packages that collect, evaluate and report are layers above this one, so they are named as text.
+_MODULES = {
     "Acceptable": "swift_client.evaluation.risk.calibrate",
     "CollectResult": "swift_client.collect.collect",
     "Estimate": "swift_client.evaluation.result",
@@ -74,9 +73,9 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

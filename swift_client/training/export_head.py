@@ -1,4 +1,4 @@
-"""A trained network as the head that serves: of logprobs, of hidden states, or of both."""
+"""Conversion of a trained network to a head: of logprobs, of hidden states, or of both."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from swift_client.training.recipes import Recipe
 
 
 def build_logprob_head(network: Network, recipe: Recipe, data: Dataset, **facts: Any) -> HeadArtifact:
-    """Return the head of a recipe that reads logprobs alone; ``facts`` are further fields."""
+    """Return the head of a recipe that reads logprobs only; ``facts`` are further fields of the head."""
     head, response = network.export()
     return HeadArtifact(
         features=recipe.features,
@@ -30,24 +30,24 @@ def build_logprob_head(network: Network, recipe: Recipe, data: Dataset, **facts:
 def build_hidden_head(
     network: Network, recipe: Recipe, data: Dataset, layout: StateLayout, *, provider: str, model: str, **facts: Any
 ) -> HiddenHead:
-    """Return the head of a recipe whose first columns are hidden states, as ``layout`` says.
+    """Return the head of a recipe whose first columns are hidden states, described by ``layout``.
 
-    Their standardizing is folded into the weights, w·(x - mean)/scale = (w/scale)·x - w·mean/scale, since a state is
-    projected as it appears. What else the recipe reads becomes the head ``beside``, whose bias the first one has.
+    Standardizing is folded into the weights, w·(x - mean)/scale = (w/scale)·x - w·mean/scale, since local models
+    project raw states. The recipe's other columns become ``logprob_head``; the bias stays in the first one.
     """
     head, response = network.export()
-    own, columns = slice(layout.columns), network.token_standardizer
-    gate, reward = (weight[own] / columns.scale[own] for weight in (head.gate_weight, head.reward_weight))
-    folded = GatedLinearHead(
+    states, columns = slice(layout.columns), network.token_standardizer
+    gate, reward = (weight[states] / columns.scale[states] for weight in (head.gate_weight, head.reward_weight))
+    state_head = GatedLinearHead(
         gate_weight=gate,
-        gate_bias=head.gate_bias - gate @ columns.mean[own],
+        gate_bias=head.gate_bias - gate @ columns.mean[states],
         reward_weight=reward,
-        reward_bias=head.reward_bias - reward @ columns.mean[own],
+        reward_bias=head.reward_bias - reward @ columns.mean[states],
     )
-    beside = None
+    logprob_head = None
     if recipe.features or recipe.terms:
         rest = slice(layout.columns, None)
-        beside = HeadArtifact(
+        logprob_head = HeadArtifact(
             features=recipe.features,
             width=data.k_max,
             standardizer=Standardizer(mean=columns.mean[rest], scale=columns.scale[rest]),
@@ -65,11 +65,11 @@ def build_hidden_head(
             k_max=data.k_max,
         )
     return HiddenHead(
-        head=folded,
+        head=state_head,
         layers=layout.layers,
         width=layout.width or layout.vocabulary,
         moment=layout.moment,
-        logprob_head=beside,
+        logprob_head=logprob_head,
         provider=provider,
         model=model,
         **facts,

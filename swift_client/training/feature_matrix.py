@@ -1,6 +1,6 @@
-"""Features of all labelled completions, built once, on disk: token rows in float16, what is one a completion in RAM.
+"""Features of all labelled completions, built once: token rows as float16 on disk, the rest in memory.
 
-A question enters ``train`` twice, as it is and thinned: a random part of its completions, read to a random number of
+A question enters training twice, whole and subsampled: a random part of its completions, read to a random number of
 alternatives. So a head trained on 8 completions with lists of 20 also learns what 3 with lists of 5 look like.
 """
 
@@ -25,7 +25,7 @@ from swift_client.models import Standardizer
 from swift_client.types import F16, F32
 
 MIN_SCALE = 1e-4
-"""Deviation below which a column counts as constant: float16 rounding must not become a signal."""
+"""Standard deviation below which a column is constant: float16 rounding must not become a signal."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -33,23 +33,23 @@ class Moments:
     """Moments of the tokens of Q questions."""
 
     token_counts: I64
-    """(Q,) how many."""
+    """(Q,) tokens of each question."""
     mean: F64
-    """(Q, d)."""
+    """(Q, d) means over each question's tokens."""
     squared_deviations: F64
-    """(Q, d) sums of squared distances from the question's mean."""
+    """(Q, d) sums of squared deviations from the question's mean."""
 
     @classmethod
     def from_rows(cls, rows: F32) -> Moments:
         """Return the moments of one question's tokens (S, d)."""
         mean = rows.mean(axis=0, dtype=np.float64)
-        distance = rows - mean
-        squares = np.square(distance, out=distance).sum(axis=0)
+        deviation = rows - mean
+        squares = np.square(deviation, out=deviation).sum(axis=0)
         return cls(token_counts=np.array([len(rows)]), mean=mean[None], squared_deviations=squares[None])
 
     @classmethod
     def concatenate(cls, parts: Sequence[Moments]) -> Moments:
-        """Return the questions of all parts."""
+        """Return the moments of the questions of all parts."""
         return cls(
             token_counts=np.concatenate([part.token_counts for part in parts]),
             mean=np.concatenate([part.mean for part in parts]),
@@ -57,13 +57,13 @@ class Moments:
         )
 
     def select(self, mask: NDArray[np.bool_]) -> Moments:
-        """Return the questions that are ``kept`` (Q,)."""
+        """Return the moments of the questions in ``mask`` (Q,)."""
         return Moments(
             token_counts=self.token_counts[mask], mean=self.mean[mask], squared_deviations=self.squared_deviations[mask]
         )
 
     def standardizer(self) -> Standardizer:
-        """Return mean and deviation over all tokens: squares within questions, and between their means."""
+        """Return mean and standard deviation over all tokens: the variance within and between questions."""
         share = self.token_counts / self.token_counts.sum()
         mean = share @ self.mean
         scale = np.sqrt(self.squared_deviations.sum(axis=0) / self.token_counts.sum() + share @ (self.mean - mean) ** 2)
@@ -72,10 +72,10 @@ class Moments:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FeatureMatrix:
-    """N labelled completions of Q questions, S tokens in all; the completions of a question stand side by side."""
+    """N labelled completions of Q questions, S tokens in all. The completions of a question are contiguous."""
 
     values: F16
-    """(≥ S, d) token features, on disk: rows of the completions that were built together, selected or not."""
+    """(≥ S, d) token features on disk, including rows of completions that were not selected."""
     first_rows: I64
     """(N,) row of each completion's first token."""
     lengths: I64
@@ -85,49 +85,44 @@ class FeatureMatrix:
     labels: F64
     """(N,) 1 right, 0 wrong."""
     question: I64
-    """(N,) number of the question, from 0; a thinned question has a number of its own."""
+    """(N,) number of the question, from 0; a subsampled question has its own number."""
     moments: Moments
-    """Of the tokens of each question."""
+    """Moments of each question's tokens."""
 
     @cached_property
     def token_standardizer(self) -> Standardizer:
-        """Mean and deviation of the d columns over the S tokens."""
+        """Mean and standard deviation of the d columns over the S tokens."""
         return self.moments.standardizer()
 
     def select(self, mask: NDArray[np.bool_]) -> FeatureMatrix:
-        """Return the questions that are ``kept`` (Q,), numbered anew; the token features are shared."""
-        here = mask[self.question]
+        """Return the questions in ``mask`` (Q,), renumbered; the token features are shared."""
+        rows = mask[self.question]
         return FeatureMatrix(
             values=self.values,
-            first_rows=self.first_rows[here],
-            lengths=self.lengths[here],
-            terms=self.terms[here],
-            labels=self.labels[here],
-            question=(np.cumsum(mask) - 1)[self.question[here]],
+            first_rows=self.first_rows[rows],
+            lengths=self.lengths[rows],
+            terms=self.terms[rows],
+            labels=self.labels[rows],
+            question=(np.cumsum(mask) - 1)[self.question[rows]],
             moments=self.moments.select(mask),
         )
 
     @property
     def question_offsets(self) -> I64:
-        """(Q+1,) question q owns the completions ``starts[q]:starts[q + 1]``."""
+        """(Q+1,) completions ``offsets[q]:offsets[q + 1]`` belong to question q."""
         return np.searchsorted(self.question, np.arange(self.question[-1] + 2)).astype(np.int64)
 
 
 class FeatureMatrixBuilder:
-    """Takes questions one by one, so that their completions need not be in memory together.
+    """Builder of a :class:`FeatureMatrix` from one question at a time.
 
-    Each token's row begins with the first ``states`` numbers of its captured hidden states.
-
-    A context manager: its file is closed at the end, and lives on without a name in the Matrix that maps it.
+    With ``state_columns`` each token's row begins with its captured hidden states. A context manager: its temporary
+    file is closed at the end, but stays readable through the matrix that maps it.
     """
 
     def __init__(self, features: Sequence[str], terms: Sequence[str], *, width: int, state_columns: int = 0) -> None:
-        self._features, self._terms, self._width, self._state_columns = (
-            tuple(features),
-            tuple(terms),
-            width,
-            state_columns,
-        )
+        self._features, self._terms = tuple(features), tuple(terms)
+        self._width, self._state_columns = width, state_columns
         self._columns = state_columns + len(column_names(FEATURES, features, width=width))
         with _translate_disk_errors():
             self._file = tempfile.TemporaryFile(prefix="swift-client-", suffix=".features")  # noqa: SIM115
@@ -141,61 +136,67 @@ class FeatureMatrixBuilder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # what a full disk did not take has been told
+        with contextlib.suppress(OSError):  # a full disk was already reported by add() or build()
             self._file.close()
 
     def add(self, group: Group, answer_groups: Sequence[int | None], *, k: int) -> bool:
-        """Add a question's labelled, whole completions that have tokens; return whether there were any.
+        """Add a question's trainable completions; return False if there are none.
 
-        ``answers`` (N,) are equal for equal answers. Raises ConfigurationError for a logprob that is NaN and for a
-        full disk, or hidden states that are not there or of another size.
+        Args:
+            group: the question.
+            answer_groups: (N,) equal numbers for equal answers.
+            k: alternatives per token to read.
+
+        Raises:
+            ConfigurationError: a logprob is NaN, the disk is full, or hidden states are missing or of another size.
         """
-        kept = trainable_indices(group)
-        if not len(kept):
+        indices = trainable_indices(group)
+        if not len(indices):
             return False
+        # Response terms compare a completion with all others, trainable or not; token features stand alone.
         table = TokenTable(group.completions, width=self._width, k=k, groups=answer_groups)
         try:
-            terms = response_columns(table, self._terms).values[kept]
-            alone = TokenTable([group.completions[at] for at in kept], width=self._width, k=k)
-            features = token_columns(alone, self._features)
+            terms = response_columns(table, self._terms).values[indices]
+            trainable = TokenTable([group.completions[index] for index in indices], width=self._width, k=k)
+            features = token_columns(trainable, self._features)
         except ValueError as error:
             raise ConfigurationError(
                 f"Question {group.question_id}: {error}", hint="Leave this question out, or sample it again."
             ) from error
         rows = features.values
         if self._state_columns:
-            rows = np.concatenate([self._gather_states(group, kept, np.diff(features.offsets)), rows], axis=1)
+            rows = np.concatenate([self._gather_states(group, indices, np.diff(features.offsets)), rows], axis=1)
         with _translate_disk_errors():
-            # torch rounds to float16 as numpy does, fifty times as fast.
+            # torch rounds to float16 as numpy does, fifty times faster.
             self._file.write(torch.from_numpy(rows).half().numpy().data)
         self._lengths.append(np.diff(features.offsets))
         self._term_rows.append(terms)
-        self._labels.append(group.labels[kept])
-        self._completion_counts.append(len(kept))
+        self._labels.append(group.labels[indices])
+        self._completion_counts.append(len(indices))
         self._moments.append(Moments.from_rows(rows))
         return True
 
-    def _gather_states(self, group: Group, positions: I64, lengths: I64) -> F32:
-        """Return the hidden states of the tokens of the ``kept`` completions, end to end."""
-        found = [group.completions[at].hidden_states for at in positions]
-        for states, length in zip(found, lengths, strict=True):
+    def _gather_states(self, group: Group, indices: I64, lengths: I64) -> F32:
+        """Return the hidden states of these completions' tokens, concatenated."""
+        parts = [group.completions[index].hidden_states for index in indices]
+        for states, length in zip(parts, lengths, strict=True):
             if states is None or states.shape != (length, self._state_columns):
                 shape = "no hidden states" if states is None else f"hidden states {states.shape}"
                 raise ConfigurationError(
                     f"Question {group.question_id}: a completion of {length} tokens has {shape}, not "
-                    f"{self._state_columns} a token.",
+                    f"{self._state_columns} per token.",
                     hint="Capture all samples with the same model and the same layers.",
                 )
-        return np.concatenate([states for states in found if states is not None]).astype(np.float32)
+        return np.concatenate([states for states in parts if states is not None]).astype(np.float32)
 
     def build(self) -> FeatureMatrix:
-        """Return all that was added, at least one question."""
+        """Return the matrix of all added questions; at least one is required."""
         with _translate_disk_errors():
             self._file.flush()
         lengths = np.concatenate(self._lengths)
         offsets = segment_offsets(lengths)
         return FeatureMatrix(
-            # torch wants a writable array; copy-on-write gives it one and leaves the file alone.
+            # torch requires a writable array; copy-on-write provides one and leaves the file unchanged.
             values=np.memmap(self._file, np.float16, "c", shape=(int(offsets[-1]), self._columns)),
             first_rows=offsets[:-1],
             lengths=lengths,
@@ -219,13 +220,13 @@ def _translate_disk_errors() -> Iterator[None]:
 def subsample(
     group: Group, answer_groups: Sequence[int | None], rng: np.random.Generator, *, k_min: int, k_max: int
 ) -> tuple[Group, list[int | None], int]:
-    """Return a random part of the question, at least two completions, its answers, and a random k."""
+    """Return a random part of the question (at least two completions), its answer groups, and a random k."""
     size = int(rng.integers(min(2, len(group.completions)), len(group.completions) + 1))
-    kept = sorted(rng.choice(len(group.completions), size, replace=False).tolist())
+    indices = sorted(rng.choice(len(group.completions), size, replace=False).tolist())
     part = Group(
         question_id=group.question_id,
-        completions=tuple(group.completions[at] for at in kept),
-        labels=group.labels[kept],
+        completions=tuple(group.completions[index] for index in indices),
+        labels=group.labels[indices],
         family=group.family,
     )
-    return part, [answer_groups[at] for at in kept], int(rng.integers(k_min, k_max + 1))
+    return part, [answer_groups[index] for index in indices], int(rng.integers(k_min, k_max + 1))

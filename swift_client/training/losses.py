@@ -1,4 +1,4 @@
-"""What training makes small, one function a row of LOSSES. Scores are logits (N,), higher is better."""
+"""Training losses, one function per row of LOSSES. Scores are logits (N,), higher is better."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from swift_client.features.segments import F64, I64
 from swift_client.training.metrics import make_pairs
 
 ALPHA = 0.01
-"""Of InfoNCA and NCA, as the official code sets it."""
+"""Temperature α of InfoNCA and NCA, as in the official code."""
 
 
 class Labels(NamedTuple):
-    """Labels of N completions and, of each question, every right one beside every wrong one."""
+    """Labels of N completions, and the P pairs of a right and a wrong one of the same question."""
 
     values: Tensor
     """(N,) 1 right, 0 wrong."""
     right_positions: Tensor
-    """(P,) positions of the right ones of the pairs."""
+    """(P,) positions of the right completions."""
     wrong_positions: Tensor
-    """(P,) positions of the wrong ones."""
+    """(P,) positions of the wrong completions."""
     pair_weights: Tensor
     """(P,) 1 / pairs of the question, so that each mixed question counts once."""
     question: Tensor
@@ -34,7 +34,7 @@ class Labels(NamedTuple):
 
     @classmethod
     def from_arrays(cls, labels: F64, question: I64, *, dtype: torch.dtype, device: torch.device) -> Labels:
-        """Pair ``labels`` (N,) up within each ``question`` (N,)."""
+        """Pair right and wrong completions by their ``labels`` (N,) within each ``question`` (N,)."""
         pairs = make_pairs(labels, question)
         _, owner, count = np.unique(question[pairs.positives], return_inverse=True, return_counts=True)
         return cls(
@@ -47,14 +47,14 @@ class Labels(NamedTuple):
 
 
 def bce(scores: Tensor, labels: Labels) -> Tensor:
-    """Cross-entropy of sigmoid(score) with the label, mean over completions: SWIFT's loss (arXiv 2505.12225)."""
+    """Return the cross-entropy of sigmoid(score) and label, mean over completions (SWIFT, arXiv 2505.12225)."""
     return binary_cross_entropy_with_logits(scores, labels.values)
 
 
 def pairwise(scores: Tensor, labels: Labels) -> Tensor:
-    """-log sigmoid(right - wrong) (Bradley and Terry), mean over a question's pairs, then over mixed questions.
+    """Return -log sigmoid(right - wrong) (Bradley-Terry), mean over a question's pairs, then over mixed questions.
 
-    What makes a question hard cancels, so only what tells its completions apart is learned. 0 without mixed questions.
+    A question's difficulty cancels, so only differences between its completions are learned. 0 without mixed questions.
     """
     if not len(labels.right_positions):
         return scores.sum() * 0.0
@@ -63,26 +63,26 @@ def pairwise(scores: Tensor, labels: Labels) -> Tensor:
 
 
 def bce_and_pairwise(scores: Tensor, labels: Labels) -> Tensor:
-    """Average :func:`bce` and :func:`pairwise`: the first sets the level, the second the order."""
+    """Return the mean of :func:`bce`, which sets the level of the scores, and :func:`pairwise`, their order."""
     return (bce(scores, labels) + pairwise(scores, labels)) / 2
 
 
 def hinge(scores: Tensor, labels: Labels) -> Tensor:
-    """max(0, 1 - y·score) with y = ±1, mean over completions."""
+    """Return max(0, 1 - y·score) with y = ±1, mean over completions."""
     return (1 - (2 * labels.values - 1) * scores).clamp(min=0).mean()
 
 
 def infonca(scores: Tensor, labels: Labels) -> Tensor:
-    """Cross-entropy of softmax(score) over a question with softmax(label / α), mean over questions.
+    """Return the cross-entropy of softmax(score) and softmax(label / α) within a question, mean over questions.
 
-    InfoNCA (arXiv 2402.05369, eq. 7): with α near 0 the weight is spread evenly over the right ones.
+    InfoNCA (arXiv 2402.05369, eq. 7): with α near 0 the right completions share the weight evenly.
     """
     weight, count = _target_weights(labels)
     return -(weight * _log_softmax(scores, labels.question)).sum() / count
 
 
 def nca(scores: Tensor, labels: Labels) -> Tensor:
-    """-Σ softmax(label / α)·log σ(score) - mean log σ(-score) over a question, mean over questions.
+    """Return -Σ softmax(label / α)·log σ(score) - mean log σ(-score) of a question, mean over questions.
 
     NCA (arXiv 2402.05369, eq. 12), which also sets the level of the scores.
     """

@@ -1,4 +1,4 @@
-"""How a head is trained, one row a recipe."""
+"""Training recipes, one row each."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Recipe:
     terms: tuple[str, ...] = ()
     """Rows of RESPONSE_TERMS."""
     states: States | None = None
-    """What is read of a local model before the features: its hidden states, or the logprobs of its whole vocabulary."""
+    """Captured columns before the features: a local model's hidden states or its whole vocabulary's logprobs."""
     layers: tuple[int, ...] | None = None
-    """Which hidden states; None: all that were captured."""
+    """Hidden states to read; None reads all that were captured."""
     gate: bool = True
-    """Whether tokens weigh differently; without, the score is the plain mean of their rewards."""
+    """True to learn token weights; without, the score is the plain mean of the token rewards."""
     standardize: bool
-    """Whether columns are brought to mean 0 and deviation 1; without, features enter as they are."""
+    """True to scale columns to mean 0 and standard deviation 1."""
     thin: bool
-    """Whether each question is also shown with fewer completions and shorter lists: the head then works on those."""
+    """True to show each question also with fewer completions and shorter lists, so that the head works on those."""
     start: Literal["zero", "linear"]
-    """"zero": all weights 0; "linear": torch's own random start of a Linear."""
+    """"zero": all weights 0; "linear": torch's random initialization of a Linear."""
     loss: LossName
     """Row of LOSSES."""
     precision: Literal["float32", "float64"]
@@ -42,24 +42,24 @@ class Recipe:
     weight_decay: float = 0.0
     """AdamW's decoupled decay."""
     prior: float = 0.0
-    """λ of a penalty λ/2 · |w|² over the summed loss, so it fades as completions are added; biases go free."""
+    """λ of a penalty λ/2 · |w|² on the summed loss, so it fades as completions are added; biases are not penalized."""
     states_prior: float = 0.0
-    """λ of the hidden states' columns."""
+    """λ of the hidden state columns."""
     identity: tuple[str, ...] = ()
-    """Rows of FEATURES that say which token it is: tried in a second head, kept where validation says so."""
+    """Rows of FEATURES that identify the token: tried in a second network, kept if they help on validation."""
     identity_prior: float = 0.0
-    """λ of their columns."""
+    """λ of the identity columns."""
     batch: int
-    """Completions a step; questions are not cut, so it may be a few more or less."""
+    """Completions per step; a few more or less, since questions are not split."""
     epochs: int
     steps: int | None = None
-    """Steps after which no new epoch begins, so that many questions cost few epochs."""
+    """Steps after which no new epoch starts, so that many questions take few epochs."""
     patience: int
-    """Epochs without a lower validation loss after which training ends; the best weights are kept."""
+    """Epochs without a lower validation loss after which training stops; the best weights are kept."""
 
 
 _DEFAULT = Recipe(
-    # Not "agreement": it outshouts what tells the completions apart, and majority counts it anyway
+    # Not "agreement": it dominates the other columns, and the vote counts it anyway
     # (docs/decisions/0006-agreement-is-counted-by-the-vote.md).
     terms=DEFAULT_RESPONSE_TERMS,
     standardize=True,
@@ -92,14 +92,14 @@ _SWIFT = Recipe(
 )
 """SWIFT as published (arXiv 2505.12225 and its code): one Linear(F, 2) on raw columns, nothing else.
 
-Only the best weights are kept, which its code meant to do.
+Unlike its code, which means to, this keeps the best weights.
 """
 _SWIFT_STATES = replace(_SWIFT, features=(), states="layers", precision="float32")
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "default": _DEFAULT,
-        # What was thought before the answer too, where the provider lists those tokens.
+        # Also reads the thinking tokens, if the provider returns them.
         "thinking": replace(_DEFAULT, terms=(*DEFAULT_RESPONSE_TERMS, *THINKING_TERMS)),
         "swift": _SWIFT,
         "swift-hidden": _SWIFT_STATES,
@@ -108,7 +108,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "hidden": replace(
             _DEFAULT, features=(), terms=(), states="layers", states_prior=300.0, thin=False, identity=()
         ),
-        # The states know what a token was drawn from; the logprobs, which one was drawn and how surely.
+        # The states describe the distribution before a token; the logprobs, which token was drawn from it.
         "hybrid": replace(_DEFAULT, states="layers", states_prior=300.0, thin=False, identity=()),
     }
 )
@@ -121,17 +121,24 @@ def recipe_of(
     loss: str | None = None,
     gate: bool = True,
 ) -> Recipe:
-    """Return a row of RECIPES with what is given changed.
+    """Return a row of RECIPES, changed by the other arguments.
 
-    Raises ConfigurationError for an unknown name or loss, or layers for a recipe that reads none.
+    Args:
+        name: the row.
+        layers: hidden states to read.
+        loss: row of LOSSES to train with.
+        gate: False to train without token weights.
+
+    Raises:
+        ConfigurationError: an unknown name or loss, or layers for a recipe that reads no hidden states.
     """
     if name not in RECIPES:
         raise ConfigurationError(f"There is no recipe {name!r}.", hint=f"Known: {', '.join(RECIPES)}.")
     row = RECIPES[name]
     if layers is not None:
         if row.states != "layers":
-            known = ", ".join(key for key, each in RECIPES.items() if each.states == "layers")
-            raise ConfigurationError(f'The recipe "{name}" reads no hidden states.', hint=f"These do: {known}.")
+            names = ", ".join(key for key, other in RECIPES.items() if other.states == "layers")
+            raise ConfigurationError(f'The recipe "{name}" reads no hidden states.', hint=f"These do: {names}.")
         row = replace(row, layers=tuple(layers))
     if loss is not None and loss not in get_args(LossName):
         raise ConfigurationError(f"There is no loss {loss!r}.", hint=f"Known: {', '.join(get_args(LossName))}.")
