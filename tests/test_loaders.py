@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 
 from swift_client import answers
+from swift_client.cli.app import run
 from swift_client.dataset.graders import GRADERS, grade
 from swift_client.dataset.paper_sets import PAPER_SETS, SetQuestion, load_set
 from swift_client.errors import ConfigurationError, MissingExtraError
+from swift_client.store import Sample, SampleStore, StoredQuestion
+
+from .servers import FaultServer
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the data sets are not on this machine")
@@ -64,6 +68,11 @@ ANSWERS = {
 def written(path: Path, *records: Any) -> Path:
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     return path
+
+
+def questions_of(path: Path) -> list[tuple[StoredQuestion, list[Sample]]]:
+    with SampleStore(path) as store:
+        return list(store.questions_with_samples())
 
 
 @pytest.mark.parametrize("name", list(ANSWERS))
@@ -229,6 +238,60 @@ def test_sets_are_streamed_by_name_and_slices_are_cut(tmp_path: Path, monkeypatc
     gone = replace(row, hub={"test": (str(tmp_path / "nowhere"), None, "test")})
     with pytest.raises(ConfigurationError, match=r"nowhere could not be loaded: .*give a file with path="):
         load_set(gone)
+
+
+def collect_set(server: FaultServer, out: Path, *more: str) -> int:
+    asked = ("--provider", "openai-compatible", "--model", "m", "--base-url", server.url)
+    return run(["collect", *asked, "--out", str(out), "--n", "2", "--top-logprobs", "4", *more])
+
+
+@pytest.mark.parametrize("name", list(RECORDS))
+def test_the_command_collects_answers_to_the_questions_of_a_set(
+    name: str, fault_server: FaultServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records, out = written(tmp_path / "set.jsonl", RECORDS[name], RECORDS[name]), tmp_path / "samples.db"
+    assert collect_set(fault_server, out, "--set", name, "--from", str(records), "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["questions"], report["samples"], report["complete"]) == (1, 2, True)
+    [expected] = load_set(name, records)
+    [(question, samples)] = questions_of(out)
+    assert (question.id, question.messages) == (expected.id, expected.messages)
+    assert (question.answer, question.family) == (expected.answer, name)
+    assert [sample.index for sample in samples] == [0, 1]
+
+
+def test_the_command_names_the_line_of_a_malformed_record_and_sends_nothing(
+    fault_server: FaultServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = written(tmp_path / "set.jsonl", RECORDS["gsm8k"], {"question": "Two and two?"})
+    assert collect_set(fault_server, tmp_path / "a.db", "--set", "gsm8k", "--from", str(records)) == 3
+    assert "line 2: it has no field 'answer'" in " ".join(capsys.readouterr().err.split())
+    (tmp_path / "empty.jsonl").touch()
+    assert collect_set(fault_server, tmp_path / "a.db", "--set", "gsm8k", "--from", str(tmp_path / "empty.jsonl")) == 3
+    assert "contains no questions" in " ".join(capsys.readouterr().err.split())
+    assert collect_set(fault_server, tmp_path / "a.db", "--set", "gsm9k", "--from", str(records)) == 3
+    assert "There is no set called 'gsm9k'" in capsys.readouterr().err
+    assert fault_server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "Give either --questions or --set."),
+        (("--questions", "q.jsonl", "--set", "gsm8k"), "Give either --questions or --set."),
+        (("--questions", "q.jsonl", "--from", "set.jsonl"), "Give --set as well."),
+    ],
+)
+def test_the_command_takes_a_questions_file_or_a_set(
+    options: tuple[str, ...],
+    message: str,
+    fault_server: FaultServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert collect_set(fault_server, tmp_path / "a.db", *options) == 2
+    assert message in capsys.readouterr().err
+    assert fault_server.requests == []
 
 
 @needs_shared

@@ -410,12 +410,12 @@ def test_processes_that_share_a_file_lose_nothing_and_get_in_each_others_way_nev
 def test_a_fork_writes_with_a_thread_of_its_own(path: Path) -> None:
     program = (
         "import os, sys, warnings; warnings.simplefilter('ignore')\n"
-        "from swift_client.store import Asked, ReplyStore; from swift_client.types import Completion, Usage\n"
+        "from swift_client.store import ReplyStore, RequestKey; from swift_client.types import Completion, Usage\n"
         "store = ReplyStore(sys.argv[1])\n"
         "def keep(text):\n"
-        "    asked = Asked(provider='p', model='m', base_url=None, messages=({'role': 'user', 'content': text},),\n"
-        "                  top_logprobs=None)\n"
-        "    store.keep(asked, [Completion(text=text)], first=0, usage=Usage()).result(timeout=20)\n"
+        "    asked = RequestKey(provider='p', model='m', base_url=None, messages=({'role': 'user', 'content': text},),\n"
+        "                       top_logprobs=None)\n"
+        "    store.save(asked, [Completion(text=text)], first_index=0, usage=Usage()).result(timeout=20)\n"
         "keep('parent'); child = os.fork()\n"
         "keep('child' if child == 0 else 'parent again')\n"
         "assert child == 0 or os.waitpid(child, 0)[1] == 0"

@@ -12,17 +12,36 @@ from swift_client.cli import options, output
 from swift_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from swift_client.collect.collect import CollectResult, Prices
+    from swift_client.store import StoredQuestion
 
 PROVIDER, BUDGET = 4, 5
 """Exit codes of a run that ended early; the samples it collected are in the file."""
 
 
 def collect(
+    *,
     questions: Annotated[
-        Path,
-        typer.Option(help='File of JSON lines: {"id", "prompt" or "messages", "answer", "family"}.'),
-    ],
+        Path | None,
+        typer.Option(
+            help='File of JSON lines: {"id", "prompt" or "messages", "answer", "family"}. Required without --set.'
+        ),
+    ] = None,
+    set_name: Annotated[
+        str | None,
+        typer.Option(
+            "--set",
+            help="Instead of --questions, a set: math, gsm8k, aqua_rat, hellaswag, coin_flip, imbue or pku_safe_rlhf.",
+        ),
+    ] = None,
+    set_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="File of the set's records: .jsonl, .json or .parquet. Default: its test split, downloaded."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The samples file. If it exists, collecting continues where it stopped.")],
     provider: options.Provider = "openai",
     model: options.Model = None,
@@ -80,6 +99,7 @@ def collect(
     """Sample n answers to each of many questions, with their logprobs, into one file for training."""
     from swift_client import training
 
+    source = _question_source(questions, set_name, set_file)
     prices = _parse_prices(price_prompt, price_completion)
     if forget_batches and not batch:
         raise ConfigurationError("--forget-batches needs --batch.", hint="Give --batch as well.")
@@ -91,7 +111,7 @@ def collect(
         from swift_client.collect.import_replies import import_replies
 
         result = import_replies(
-            questions, replies, out, provider=provider, model=model, token_ids=token_ids, prices=prices
+            source, replies, out, provider=provider, model=model, token_ids=token_ids, prices=prices
         )
     else:
         sampling: dict[str, Any] = {
@@ -119,10 +139,10 @@ def collect(
             from swift_client.collect.batch.collect import collect_batch
 
             with progress.batch_bar() as update:
-                result = collect_batch(questions, out, forget_batches=forget_batches, on_progress=update, **settings)
+                result = collect_batch(source, out, forget_batches=forget_batches, on_progress=update, **settings)
         else:
             with progress.collect_bar() as update:
-                result = training.collect(questions, out, concurrency=concurrency, on_progress=update, **settings)
+                result = training.collect(source, out, concurrency=concurrency, on_progress=update, **settings)
     exported = None
     if parquet is not None:
         from swift_client.dataset.export_parquet import export_parquet
@@ -135,6 +155,24 @@ def collect(
     if result.stopped in ("max_cost", "max_requests"):
         return BUDGET
     return 0 if result.complete else PROVIDER
+
+
+def _question_source(
+    questions: Path | None, set_name: str | None, set_file: Path | None
+) -> Path | Sequence[StoredQuestion]:
+    """Return the questions file, or the questions of the set."""
+    if set_file is not None and set_name is None:
+        raise typer.BadParameter("--from gives the records of a --set. Give --set as well.")
+    if questions is not None and set_name is None:
+        return questions
+    if questions is not None or set_name is None:
+        raise typer.BadParameter("Give either --questions or --set.")
+    from swift_client.dataset.paper_sets import load_set
+
+    loaded = list(load_set(set_name, set_file))
+    if not loaded:
+        raise ConfigurationError(f"{set_file or set_name} contains no questions.", hint="Check the file.")
+    return loaded
 
 
 def _parse_prices(prompt: float | None, completion: float | None) -> Prices | None:
