@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from swift_client.pricing import Price
     from swift_client.reranker import AsyncCascade, AsyncSwiftReranker, Cascade, SwiftReranker, parse_response, rank
     from swift_client.sampling.budget import Budget
+    from swift_client.sampling.rate_limiter import RateLimit
     from swift_client.types import Candidate, Completion, Failure, Selection, Usage
 
 __version__ = "0.1.0"
