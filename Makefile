@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo test lint types architecture check clean
+.PHONY: demo test lint types architecture docs clean
 
 demo: $(VENV)/.demo ## sample the packaged model on a real server, rank, show the table
 	$(BIN)/swift-client demo
@@ -32,6 +32,10 @@ $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) torch
 	$(PIP) --editable '.[cli,pocket,math,train,dev]'
 	touch $@
+
+docs: $(VENV)/.dev ## the documentation site in build/site
+	$(BIN)/python -m tools.docs.generate --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV)

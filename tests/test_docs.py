@@ -11,7 +11,6 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from swift_client.adapters import PROVIDERS
 from swift_client.pocket.questions import questions
 from tests.children import ROOT, command, python
 from tests.servers import FaultServer
@@ -53,7 +52,7 @@ def test_blocks_are_python_console_or_plain_text_so_that_none_escapes_these_test
     for page in PAGES:
         languages = {match[1].strip() for match in FENCE.finditer(page.read_text())}
 
-        assert languages <= {"python", "console", "json", ""}, page
+        assert languages <= {"python", "console", "text", "json", ""}, page
 
 
 @pytest.mark.parametrize("code", list(PYTHON.values()), ids=list(PYTHON))
@@ -88,6 +87,9 @@ def test_console_lines_run_or_name_what_exists(line: str, openai_on_loopback: di
             assert done.returncode == 0, done.stderr.decode()
         case ["make", target]:  # this very test runs inside `make test`; the footprint benchmark runs `make demo`
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        case ["pip", "install", "-e", package] if package.startswith(".["):
+            extras = set(package.removeprefix(".[").rstrip("]").split(","))
+            assert extras <= set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
         case ["pip", "install", package]:
             name, _, extras = package.rstrip("]").partition("[")
             project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -120,24 +122,25 @@ def walk(lines: list[str], folder: Path, *, count: int = 40) -> None:
         assert done.returncode == 0, done.stderr.decode()
 
 
-def test_the_road_from_questions_to_a_report_can_be_walked_on_the_packaged_model(tmp_path: Path) -> None:
-    lines = lines_of(ROOT / "README.md")
+def test_the_commands_of_the_training_guide_run_on_the_packaged_model(tmp_path: Path) -> None:
+    readme, lines = lines_of(ROOT / "README.md"), lines_of(ROOT / "docs" / "guides" / "training.md")
+    assert readme == lines[:4]
     assert [line.split()[1] for line in lines] == ["collect", "train", "evaluate", "report", "simulate"]
     walk(lines, tmp_path)
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
 
-def test_the_road_of_a_local_model_can_be_walked_on_the_packaged_one(tmp_path: Path) -> None:
+def test_the_commands_of_the_guide_to_local_models_run_on_the_packaged_model(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="the extra 'local' is not installed")
     from tests.local_models import pocket_folder
 
     pocket_folder(tmp_path / LOCAL)
-    page = ROOT / "docs" / "local-models.md"
+    page = ROOT / "docs" / "guides" / "local-models.md"
     walk(lines_of(page), tmp_path, count=24)
     assert (tmp_path / "probe.svg").read_text().startswith("<svg")
     for place, code in blocks("python").items():
         if LOCAL in code:
-            assert place.startswith("docs/local-models.md")
+            assert place.startswith("docs/guides/local-models.md")
             done = python("-c", code, cwd=tmp_path)
             assert done.returncode == 0, done.stderr.decode()
 
@@ -172,27 +175,6 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", FENCE.sub("", page.read_text())):
         if not urlsplit(target).scheme:
             assert (page.parent / unquote(target)).exists(), target
-
-
-def provider_table() -> str:
-    """Write the README's table from the rows."""
-    lines = [
-        "| provider | key variable | n per call | top logprobs | logprobs are | checked |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in PROVIDERS.values():
-        able = row.capabilities
-        key = f"`{row.key_variable}`" if row.key_variable else "–"
-        limit = able.n_max or "no known limit"
-        space = able.logprob_space.replace("_", " ")
-        lines.append(f"| `{row.name}` | {key} | {limit} | {able.top_logprobs_max} | {space} | {able.checked} |")
-    return "\n".join(lines)
-
-
-def test_the_readme_lists_the_providers_as_they_are() -> None:
-    shown = (ROOT / "README.md").read_text().split("<!-- providers -->")[1].split("<!-- /providers -->")[0]
-
-    assert shown.strip() == provider_table(), f"put this table into README.md:\n{provider_table()}"
 
 
 def test_the_readme_begins_with_what_this_is_and_its_two_commands() -> None:

@@ -182,23 +182,28 @@ def table(columns: list[str], rows: Iterable[list[object]]) -> str:
 
 def llms_txt() -> str:
     """Return the map of the documentation for language models (https://llmstxt.org), from the navigation."""
-    config = yaml.load((ROOT / "mkdocs.yml").read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader
+    config = yaml.load((ROOT / "mkdocs.yml").read_text(), Loader=ConfigLoader)  # noqa: S506 - a SafeLoader
     lines = [f"# {config['site_name']}", "", f"> {config['site_description']}", ""]
     for entry in config["nav"]:
         for title, target in entry.items():
-            if isinstance(target, str):
-                lines.append(f"- [{title}]({target})")
-                continue
-            lines += ["", f"## {title}", ""]
-            lines += [f"- [{name}]({page})" for item in target for name, page in item.items()]
+            lines += [f"- [{title}]({target})"] if isinstance(target, str) else ["", f"## {title}", "", *links(target)]
     return "\n".join(lines) + "\n"
 
 
-class _Loader(yaml.SafeLoader):
+def links(section: list[Any]) -> list[str]:
+    """Return the pages of one section of the navigation as list items, those of subsections included."""
+    items: list[str] = []
+    for entry in section:
+        for title, target in ({Path(entry).parent.name.capitalize(): entry} if isinstance(entry, str) else entry).items():
+            items += [f"- [{title}]({target})"] if isinstance(target, str) else links(target)
+    return items
+
+
+class ConfigLoader(yaml.SafeLoader):
     """A safe loader that reads MkDocs' Python tags as text."""
 
 
-_Loader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: suffix)
+ConfigLoader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: suffix)
 
 if __name__ == "__main__":
     main()
