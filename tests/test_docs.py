@@ -89,7 +89,9 @@ def test_console_lines_run_or_name_what_exists(line: str, openai_on_loopback: di
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
         case ["pip", "install", "-e", package] if package.startswith(".["):
             extras = set(package.removeprefix(".[").rstrip("]").split(","))
-            assert extras <= set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+            assert extras <= set(
+                tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+            )
         case ["pip", "install", package]:
             name, _, extras = package.rstrip("]").partition("[")
             project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

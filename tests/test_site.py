@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import swift_client
-from swift_client import errors, models, training
+from swift_client import errors, training
 from tests.children import ROOT
 from tools.docs import generate
 
@@ -66,8 +66,7 @@ def test_every_name_in_the_reference_exists_and_has_a_docstring(name: str) -> No
 def test_every_error_has_a_docstring() -> None:
     for name, error in vars(errors).items():
         if inspect.isclass(error) and issubclass(error, Exception) and error.__module__ == errors.__name__:
-            assert "__doc__" in vars(error) and error.__doc__, name
-    assert models.__doc__
+            assert vars(error).get("__doc__"), name
 
 
 def test_every_page_is_in_the_navigation_and_in_llms_txt() -> None:

@@ -194,7 +194,9 @@ def links(section: list[Any]) -> list[str]:
     """Return the pages of one section of the navigation as list items, those of subsections included."""
     items: list[str] = []
     for entry in section:
-        for title, target in ({Path(entry).parent.name.capitalize(): entry} if isinstance(entry, str) else entry).items():
+        for title, target in (
+            {Path(entry).parent.name.capitalize(): entry} if isinstance(entry, str) else entry
+        ).items():
             items += [f"- [{title}]({target})"] if isinstance(target, str) else links(target)
     return items
 
