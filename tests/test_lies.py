@@ -12,14 +12,18 @@ import numpy as np
 import pytest
 
 from swift_client import AsyncSwiftReranker, Completion, rank
-from swift_client.adapters import PROVIDERS
 from swift_client.errors import LogprobsUnavailableError
 from swift_client.features import FEATURES, RESPONSE_TERMS, response_terms, token_features
-from swift_client.features.temperature import SHIFT_INVARIANT_FEATURES, SHIFT_INVARIANT_TERMS, undo_temperature
-from swift_client.logprobs.checks import CHECKS
+from swift_client.logprobs.checks import CHECKS, drop_invalid_logprobs
 from swift_client.logprobs.goodness_of_fit import run_fit_test
+from swift_client.logprobs.temperature import (
+    SHIFT_INVARIANT_FEATURES,
+    SHIFT_INVARIANT_TERMS,
+    UNKNOWN_SAMPLING,
+    SamplingInfo,
+    undo_temperature,
+)
 from swift_client.models import GatedLinearHead, HeadArtifact, Standardizer
-from swift_client.scoring.invalid_logprobs import UNKNOWN_SAMPLING, SamplingInfo, drop_invalid_logprobs
 from swift_client.selection.select import SelectionConfig, select_best
 from tests.servers import FaultServer, Received, Response, chat, chat_body, json_response
 
@@ -135,7 +139,7 @@ def test_lists_that_their_own_samples_do_not_fit_are_put_aside_for_all() -> None
     kept, notes = drop_invalid_logprobs(some, PLAIN)
     assert not any(each.tokens for each in kept)
     assert len(notes) == 1
-    assert "do not fit their own samples" in notes[0]
+    assert "do not fit the sampled tokens" in notes[0]
     assert drop_invalid_logprobs(some, UNKNOWN_SAMPLING) == (
         some,
         (),
@@ -161,7 +165,7 @@ def test_a_few_tokens_prove_nothing() -> None:
     ],
 )
 def test_only_plain_sampling_is_held_against_its_lists(fields: dict[str, Any], origin: SamplingInfo) -> None:
-    assert SamplingInfo.from_request(PROVIDERS["openai"].capabilities, fields) == origin
+    assert SamplingInfo.from_request(fields, after_temperature=False) == origin
 
 
 # --- temperature ---------------------------------------------------------------------------------------------------

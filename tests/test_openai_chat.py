@@ -157,7 +157,7 @@ def test_raw_logits_and_placeholders_are_no_logprobs_and_the_reply_says_which():
     assert [len(item.tokens) for item in reply.completions] == [0, 0, 1, 0]
     assert reply.notes == (
         "Completion 0, 3 has no logprobs: its numbers lie above zero: raw logits, not logprobs.",
-        "Completion 1 has no logprobs: its numbers are placeholders: all the same, with nothing listed beside them.",
+        "Completion 1 has no logprobs: its numbers are placeholders: all the same, and no alternatives are listed.",
     )
 
 

@@ -18,9 +18,10 @@ from swift_client.adapters.codecs.reasoning import ReasoningFilter, find_thinkin
 from swift_client.dataset.question_samples import Group
 from swift_client.errors import ConfigurationError
 from swift_client.features import THINKING_TERMS, response_terms
+from swift_client.logprobs.checks import drop_invalid_logprobs
+from swift_client.logprobs.temperature import UNKNOWN_SAMPLING
 from swift_client.models import HeadArtifact
 from swift_client.scoring import scorers
-from swift_client.scoring.invalid_logprobs import UNKNOWN_SAMPLING, drop_invalid_logprobs
 from swift_client.selection.select import SelectionConfig, select_best
 from swift_client.training.fit import fit
 from swift_client.training.metrics import within_question_auroc

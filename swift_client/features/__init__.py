@@ -1,4 +1,4 @@
-"""Tokens to numbers: a feature is a function and a row of ``FEATURES``."""
+"""Features of tokens and completions; each is a function and a row of a table."""
 
 from swift_client.features.registry import (
     DEFAULT_FEATURES,
@@ -10,14 +10,13 @@ from swift_client.features.registry import (
     Feature,
     ResponseTerms,
     TokenFeatures,
-    TokenTable,
     column_names,
-    listed_ranks,
     response_columns,
     response_terms,
     token_columns,
     token_features,
 )
+from swift_client.features.token_table import TokenTable, listed_ranks
 
 __all__ = [
     "DEFAULT_FEATURES",

@@ -1,7 +1,7 @@
-"""Features: what a head sees of each token, and of each answer as a whole. A feature is one function and one row.
+"""The tables of features: FEATURES per token and RESPONSE_TERMS per completion, one function and one row each.
 
 Every value is finite float32. A row of FEATURES reads the tokens up to its own only, so that it can be computed while
-an answer streams in; a row of RESPONSE_TERMS waits for the end.
+an answer streams in; a row of RESPONSE_TERMS needs the whole completion.
 """
 
 from __future__ import annotations
@@ -17,43 +17,24 @@ import numpy as np
 from swift_client.errors import ConfigurationError
 from swift_client.features import response, token
 from swift_client.features.segments import F64, I64
-from swift_client.features.token_table import TokenTable, listed_ranks
+from swift_client.features.token_table import TokenTable
 from swift_client.types import F32, Completion
 
-__all__ = [
-    "DEFAULT_FEATURES",
-    "DEFAULT_RESPONSE_TERMS",
-    "FEATURES",
-    "RESPONSE_TERMS",
-    "THINKING_TERMS",
-    "WIDTH",
-    "Feature",
-    "ResponseTerms",
-    "TokenFeatures",
-    "TokenTable",
-    "column_names",
-    "listed_ranks",
-    "response_columns",
-    "response_terms",
-    "token_columns",
-    "token_features",
-]
-
 WIDTH = 20
-"""Rank columns unless a head says otherwise: the most alternatives that any hosted API lists."""
+"""Default number of rank columns: the most alternatives that any hosted API lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
-    """One row of FEATURES or RESPONSE_TERMS; its function's docstring says what it means."""
+    """One row of FEATURES or RESPONSE_TERMS; the docstring of its function gives the meaning."""
 
     compute: Callable[[TokenTable], F64 | F32]
     columns: int | None = 1
-    """How many columns it has; None: one a rank, so as many as ``width``."""
+    """Number of columns; None: one per rank, so ``width``."""
     min_ranks: int = 0
-    """Ranks that a token must list; its value is 0 where it lists fewer."""
+    """Ranks that a token must list; the value is 0 if it lists fewer."""
     default: bool = True
-    """Whether it is computed when no names are given."""
+    """Whether it is computed if no names are given."""
 
 
 FEATURES: Mapping[str, Feature] = MappingProxyType(
@@ -72,7 +53,7 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
         "renormalised_entropy": Feature(compute=token.renormalised_entropy, min_ranks=2),
         "varentropy": Feature(compute=token.varentropy, min_ranks=2),
         "confidence": Feature(compute=token.confidence, min_ranks=1),
-        # Beside confidence it says nothing new: C - log k + log M with M close to 1.
+        # Nearly redundant with confidence: C - log k + log M with M close to 1.
         "self_certainty": Feature(compute=token.self_certainty, min_ranks=2, default=False),
         "rank_surprise": Feature(compute=token.rank_surprise, columns=None),
         "decision_entropy": Feature(compute=token.decision_entropy, min_ranks=2),
@@ -89,7 +70,7 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
         "symbol": Feature(compute=token.symbol),
         "starts_word": Feature(compute=token.starts_word),
         "characters": Feature(compute=token.characters),
-        # Identities need many labels and strong shrinkage: asked for by name only.
+        # Token identities need many labels and strong regularization: on request only.
         "token_hash": Feature(compute=token.token_hash, columns=token.HASH_BUCKETS, default=False),
         "alternatives_hash": Feature(compute=token.alternatives_hash, columns=token.HASH_BUCKETS, default=False),
     }
@@ -127,7 +108,7 @@ _TERMS: Mapping[str, Feature] = MappingProxyType(
 RESPONSE_TERMS: Mapping[str, Feature] = MappingProxyType(
     {
         **_TERMS,
-        # Belongs to a whole question: it needs the groups of equal answers beside the completions.
+        # A term of the whole question: it needs the groups of equal answers.
         "agreement": Feature(compute=response.agreement, default=False),
         **{
             f"{response.THINKING_PREFIX}{name}": replace(
@@ -141,18 +122,18 @@ RESPONSE_TERMS: Mapping[str, Feature] = MappingProxyType(
 DEFAULT_FEATURES = tuple(name for name, row in FEATURES.items() if row.default)
 DEFAULT_RESPONSE_TERMS = tuple(name for name, row in RESPONSE_TERMS.items() if row.default)
 THINKING_TERMS = tuple(name for name in RESPONSE_TERMS if name.startswith(response.THINKING_PREFIX))
-"""Every term of an answer but its agreement, of what was thought before it; 0 where no thinking tokens were listed."""
+"""The terms of RESPONSE_TERMS except agreement, over the thinking tokens; 0 if no thinking tokens were listed."""
 
 
 class TokenFeatures(NamedTuple):
-    """Features of all tokens of N completions, end to end."""
+    """Features of all tokens of N completions, laid end to end."""
 
     values: F32
     """(ΣT, d) float32, finite."""
     offsets: I64
-    """(N+1,) int64: completion i owns the rows ``offsets[i]:offsets[i + 1]``."""
+    """(N+1,) int64; completion i has the rows ``offsets[i]:offsets[i + 1]``."""
     names: tuple[str, ...]
-    """(d,) the columns' names: a row's name, with the 1-based column added where it has several."""
+    """(d,) column names: the row's name, with the 1-based column number if it has several."""
 
 
 class ResponseTerms(NamedTuple):
@@ -161,17 +142,24 @@ class ResponseTerms(NamedTuple):
     values: F32
     """(N, m) float32, finite."""
     names: tuple[str, ...]
-    """(m,) the columns' names."""
+    """(m,) column names."""
 
 
 def token_features(
     completions: Sequence[Completion], names: Sequence[str] | None = None, *, k: int | None = None, width: int = WIDTH
 ) -> TokenFeatures:
-    """Turn every token of N completions into a vector.
+    """Compute the features of every token of N completions.
 
-    ``names`` are rows of FEATURES (None: the default ones). ``width`` is the number of rank columns and so part of
-    what a head is trained for; ``k`` reads fewer ranks than are listed, since numbers that grow with the depth of the
-    lists compare at one depth only. Raises ConfigurationError for an unknown name, ValueError for a NaN logprob.
+    Args:
+        completions: N completions.
+        names: rows of FEATURES; None: the default ones.
+        k: ranks to read of each list; None: ``width``. Numbers that grow with the length of the lists compare only
+            between lists read to the same k.
+        width: number of rank columns, which is part of what a head is trained for.
+
+    Raises:
+        ConfigurationError: a name is unknown.
+        ValueError: a logprob is NaN.
     """
     return token_columns(TokenTable(completions, width=width, k=k), DEFAULT_FEATURES if names is None else names)
 
@@ -179,13 +167,13 @@ def token_features(
 def response_terms(
     completions: Sequence[Completion], names: Sequence[str] | None = None, *, k: int | None = None, width: int = WIDTH
 ) -> ResponseTerms:
-    """Turn each of N whole completions into a vector; arguments and errors as :func:`token_features`."""
+    """Compute the response terms of N completions; arguments and errors as :func:`token_features`."""
     table = TokenTable(completions, width=width, k=k)
     return response_columns(table, DEFAULT_RESPONSE_TERMS if names is None else names)
 
 
 def token_columns(table: TokenTable, names: Sequence[str]) -> TokenFeatures:
-    """Do the work of :func:`token_features` on a table that :func:`response_columns` may share."""
+    """Compute token features from a table, which :func:`response_columns` may share."""
     columns = column_names(FEATURES, names, width=table.width)
     values = np.empty((int(table.offsets[-1]), len(columns)), np.float32)
     start = 0
@@ -199,7 +187,7 @@ def token_columns(table: TokenTable, names: Sequence[str]) -> TokenFeatures:
 
 
 def response_columns(table: TokenTable, names: Sequence[str]) -> ResponseTerms:
-    """Do the work of :func:`response_terms` on a table that :func:`token_columns` may share."""
+    """Compute response terms from a table, which :func:`token_columns` may share."""
     columns = column_names(RESPONSE_TERMS, names, width=table.width)
     blocks = [np.atleast_2d(RESPONSE_TERMS[name].compute(table)) for name in names]
     values = np.concatenate([np.zeros((0, len(table.lengths))), *blocks]).T
@@ -207,7 +195,7 @@ def response_columns(table: TokenTable, names: Sequence[str]) -> ResponseTerms:
 
 
 def column_names(table: Mapping[str, Feature], names: Sequence[str], *, width: int = WIDTH) -> tuple[str, ...]:
-    """Return the columns of these rows of FEATURES or RESPONSE_TERMS; ConfigurationError for an unknown row."""
+    """Return the column names of rows of FEATURES or RESPONSE_TERMS. Raises ConfigurationError for an unknown row."""
     unknown = [name for name in names if name not in table]
     if unknown:
         raise ConfigurationError(f"Unknown features: {', '.join(unknown)}.", hint=f"Known: {', '.join(table)}.")

@@ -1,7 +1,7 @@
-"""Response terms: what a gated mean over tokens cannot express, one function a row, (N,) or (width, N).
+"""Response terms: numbers of a whole completion that a gated mean over tokens cannot express.
 
-Sums grow with length, quantiles and extremes belong to single tokens, the tail needs the end of the text.
-Terms of a completion without tokens are 0.
+Each function is one row of RESPONSE_TERMS and returns (N,) or (width, N). Sums grow with length, quantiles and extremes
+belong to single tokens, the tail needs the end of the text. Terms of a completion without tokens are 0.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from swift_client.features.segments import F64, segment_mean, segment_reduce
+from swift_client.features.segments import F64, rolling_mean, segment_mean, segment_reduce
 from swift_client.features.token_table import TokenTable
 from swift_client.types import F32
 
 THINKING_PREFIX = "thinking_"
-"""Beginning of the names of the terms that are read of what was thought before an answer."""
+"""Name prefix of the terms that are computed over the thinking tokens."""
 
 
 def log_length(table: TokenTable) -> F64:
@@ -32,7 +32,7 @@ def sum_logprob(table: TokenTable) -> F64:
 
 
 def mean_logprob(table: TokenTable) -> F64:
-    """Mean chosen logprob: for thinking, over which no gated mean is taken."""
+    """Mean chosen logprob; a term for thinking tokens, which have no gated mean."""
     return np.nan_to_num(segment_mean(table.logprobs, table.offsets))
 
 
@@ -57,7 +57,7 @@ def max_entropy(table: TokenTable) -> F64:
 
 
 def max_rank_surprise(table: TokenTable) -> F64:
-    """Highest -p log p of each rank: WEPR's γ terms (arXiv 2509.04492), one column a rank."""
+    """Highest -p log p of each rank: WEPR's γ terms (arXiv 2509.04492), one column per rank."""
     result = np.zeros((table.width, len(table.lengths)))
     for rank, row in enumerate(table.surprise):
         result[rank] = segment_reduce(np.maximum, row, table.offsets, empty=0.0)
@@ -65,15 +65,15 @@ def max_rank_surprise(table: TokenTable) -> F64:
 
 
 def logprob_quantile(table: TokenTable, *, quantile: float) -> F64:
-    """Quantile of the chosen logprobs, linear between neighbours as numpy's; share 0 is the lowest."""
+    """Quantile of the chosen logprobs, interpolated linearly as in numpy; quantile 0 is the minimum."""
     filled = table.lengths > 0
-    place = quantile * (table.lengths[filled] - 1)
-    below = np.floor(place).astype(np.int64)
+    rank = quantile * (table.lengths[filled] - 1)
+    below = np.floor(rank).astype(np.int64)
     start = table.offsets[:-1][filled]
     low = table.sorted_logprobs[start + below]
     high = table.sorted_logprobs[start + np.minimum(below + 1, table.lengths[filled] - 1)]
     result = np.zeros(len(filled))
-    result[filled] = low + (high - low) * (place - below)
+    result[filled] = low + (high - low) * (rank - below)
     return result
 
 
@@ -81,17 +81,17 @@ min_logprob = partial(logprob_quantile, quantile=0.0)
 
 
 def number_share(table: TokenTable) -> F64:
-    """Share of the tokens that have a digit."""
+    """Share of the tokens that contain a digit."""
     return np.nan_to_num(segment_mean(table.has_digit, table.offsets))
 
 
 def sum_number_logprob(table: TokenTable) -> F64:
-    """Logprob of all tokens with a digit together."""
+    """Sum of the logprobs of the tokens with a digit."""
     return segment_reduce(np.add, table.has_digit * table.logprobs, table.offsets, empty=0.0)
 
 
 def min_number_logprob(table: TokenTable) -> F64:
-    """Logprob of the least likely token with a digit; 0 where there is none."""
+    """Logprob of the least likely token with a digit; 0 if there is none."""
     return segment_reduce(np.minimum, table.has_digit * table.logprobs, table.offsets, empty=0.0)
 
 
@@ -101,10 +101,10 @@ def sum_number_entropy(table: TokenTable) -> F64:
 
 
 def distinct_share(table: TokenTable) -> F64:
-    """Share of the tokens that are different ones: low where an answer repeats itself."""
-    _, which = table.vocabulary
-    runs = [which[start:end] for start, end in pairwise(table.offsets)]
-    return np.array([len(np.unique(run)) / max(len(run), 1) for run in runs])
+    """Distinct tokens as a share of all tokens: low if an answer repeats itself."""
+    _, token_ids = table.vocabulary
+    segments = [token_ids[start:end] for start, end in pairwise(table.offsets)]
+    return np.array([len(np.unique(segment)) / max(len(segment), 1) for segment in segments])
 
 
 def share_below(table: TokenTable, *, probability: float) -> F64:
@@ -116,7 +116,7 @@ def share_below(table: TokenTable, *, probability: float) -> F64:
 def window_size(length: int) -> int:
     """Return DeepConf's window for an answer of API size: a tenth of it, at least 16 and at most 2048 tokens.
 
-    With the paper's 2048 every variant is the plain mean for shorter answers.
+    With the paper's fixed 2048 every variant would be the plain mean for shorter answers.
     """
     return min(length, 2048, max(16, -(-length // 10)))
 
@@ -125,51 +125,50 @@ def _tail_mean(values: F64) -> float:
     return float(values[-window_size(len(values)) :].mean()) if len(values) else 0.0
 
 
-def _window_means(values: F64) -> F64:
-    """Means of all full windows, rising, (len - window + 1,)."""
+def _sorted_window_means(values: F64) -> F64:
+    """Return the means of all full windows in rising order, (len - window + 1,)."""
     window = window_size(len(values))
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    return np.sort((total[window:] - total[:-window]) / max(window, 1)) if len(values) else values
+    return np.sort(rolling_mean(values, window)[max(window - 1, 0) :])
 
 
 def tail_logprob(table: TokenTable) -> F64:
     """Mean chosen logprob of the last window."""
-    return np.array([_tail_mean(run) for run in table.split(table.logprobs)])
+    return np.array([_tail_mean(logprobs) for logprobs in table.split(table.logprobs)])
 
 
 def tail_confidence(table: TokenTable) -> F64:
     """Mean ``confidence`` of the last window (DeepConf, arXiv 2508.15260)."""
-    return np.array([_tail_mean(run) for run in table.split(table.confidence)])
+    return np.array([_tail_mean(confidence) for confidence in table.split(table.confidence)])
 
 
 def bottom_confidence(table: TokenTable) -> F64:
     """Mean ``confidence`` of the lowest tenth of all windows (DeepConf's bottom 10 %)."""
-    groups = [_window_means(run) for run in table.split(table.confidence)]
-    return np.array([low[: max(1, len(low) // 10)].mean() if len(low) else 0.0 for low in groups])
+    means = map(_sorted_window_means, table.split(table.confidence))
+    return np.array([rising[: max(1, len(rising) // 10)].mean() if len(rising) else 0.0 for rising in means])
 
 
 def lowest_confidence(table: TokenTable) -> F64:
     """Mean ``confidence`` of the lowest window (DeepConf's lowest group)."""
-    return np.array([low[0] if len(low) else 0.0 for low in map(_window_means, table.split(table.confidence))])
+    means = map(_sorted_window_means, table.split(table.confidence))
+    return np.array([rising[0] if len(rising) else 0.0 for rising in means])
 
 
 def agreement(table: TokenTable) -> F64:
-    """Share of the question's other whole completions with the same answer, (same + 1/2) / (others + 1).
+    """Smoothed share of the question's other complete completions with the same answer, (same + 1/2) / (others + 1).
 
-    The half keeps a share of few apart from the same share of many: it is 1/2 where there are no others and where
-    answers are not compared at all.
+    The smoothing tells a share of few completions from the same share of many. The term is 1/2 if there are no others, or
+    if answers are not compared.
     """
     if table.groups is None:
         return np.full(len(table.lengths), 0.5)
-    whole = [completion.complete for completion in table.completions]
-    votes = Counter(group for group, counts in zip(table.groups, whole, strict=True) if counts and group is not None)
-    same = np.array(
-        [votes[group] - counts if group is not None else 0 for group, counts in zip(table.groups, whole, strict=True)]
-    )
-    others = sum(whole) - np.array(whole)
+    complete = [completion.complete for completion in table.completions]
+    pairs = list(zip(table.groups, complete, strict=True))
+    votes = Counter(group for group, is_complete in pairs if is_complete and group is not None)
+    same = np.array([votes[group] - is_complete if group is not None else 0 for group, is_complete in pairs])
+    others = sum(complete) - np.array(complete)
     return (same + 0.5) / (others + 1.0)
 
 
 def thinking_term(table: TokenTable, *, term: Callable[[TokenTable], F64 | F32]) -> F64 | F32:
-    """Return a term of what was thought before each answer."""
+    """Compute ``term`` over the thinking tokens before each answer."""
     return term(table.thinking)

@@ -1,7 +1,7 @@
-"""N completions laid end to end: one axis of ΣT tokens and offsets (N+1,), so that no work loops over tokens.
+"""Reductions over segments: N completions on one axis of ΣT tokens, with offsets (N+1,), without loops over tokens.
 
-Every reduction here adds the same numbers in the same order wherever a completion stands among the others:
-permuting the completions permutes the results, to the last bit.
+Every reduction adds the same numbers in the same order, wherever a completion stands among the others. Permuting the
+completions therefore permutes the results, to the last bit.
 """
 
 from __future__ import annotations
@@ -16,39 +16,51 @@ I64 = NDArray[np.int64]
 
 
 def segment_offsets(lengths: Iterable[int]) -> I64:
-    """Return the int64 offsets (N+1,) at which N runs of these lengths start and end."""
+    """Return the int64 offsets (N+1,) at which N segments of these lengths start and end."""
     return np.concatenate([[0], np.cumsum(np.fromiter(lengths, np.int64))]).astype(np.int64)
 
 
 def segment_reduce(combine: np.ufunc, values: F64, offsets: I64, *, empty: float) -> F64:
-    """Combine ``values`` (ΣT,) within each run, float64 (N,); a run of no tokens gives ``empty``."""
+    """Combine ``values`` (ΣT,) within each segment, float64 (N,); an empty segment gives ``empty``."""
     result = np.full(len(offsets) - 1, empty)
     filled = np.diff(offsets) > 0
     if filled.any():
-        # reduceat misreads empty runs; without them, each run ends where the next one starts.
+        # reduceat misreads empty segments; without them, each segment ends where the next one starts.
         result[filled] = combine.reduceat(values, offsets[:-1][filled])
     return result
 
 
 def segment_mean(values: F64, offsets: I64) -> F64:
-    """Return the mean within each run, float64 (N,); NaN for a run of no tokens."""
+    """Return the mean within each segment, float64 (N,); NaN for an empty segment."""
     return segment_reduce(np.add, values, offsets, empty=np.nan) / np.maximum(np.diff(offsets), 1)
 
 
 def segment_positions(offsets: I64) -> I64:
-    """Return each token's 0-based position in its run, int64 (ΣT,)."""
+    """Return each token's 0-based position in its segment, int64 (ΣT,)."""
     lengths = np.diff(offsets)
     return np.arange(offsets[-1], dtype=np.int64) - np.repeat(offsets[:-1], lengths)
 
 
 def rolling_reduce(combine: np.ufunc, values: F64, position: I64, window: int) -> F64:
-    """Combine each token with up to ``window`` - 1 tokens before it in its run, (ΣT,).
+    """Combine each token with up to ``window`` - 1 tokens before it in its segment, (ΣT,).
 
-    ``window`` is a power of two: a window of 2r is a window of r joined to the one that ends r tokens earlier.
+    ``window`` must be a power of two: a window of 2s tokens is one of s joined to the one that ends s tokens earlier.
     """
-    result, reach = values, 1
-    while reach < window:
-        joined = result.copy()
-        joined[reach:] = np.where(position[reach:] >= reach, combine(result[reach:], result[:-reach]), result[reach:])
-        result, reach = joined, 2 * reach
+    result, size = values, 1
+    while size < window:
+        doubled = result.copy()
+        doubled[size:] = np.where(position[size:] >= size, combine(result[size:], result[:-size]), result[size:])
+        result, size = doubled, 2 * size
     return result
+
+
+def rolling_mean(values: F64, window: int) -> F64:
+    """Return the mean of each value and up to ``window`` - 1 values before it, (T,), for one completion.
+
+    The means of full windows, DeepConf's group confidences, begin at index ``window`` - 1.
+    """
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(total))
+    starts = np.maximum(ends - window, 0)
+    means: F64 = (total[ends] - total[starts]) / (ends - starts)
+    return means

@@ -1,7 +1,8 @@
-"""Token features: one function a row, each (S,) or, one column a rank, (width, S); nats; tokens ≤ t only.
+"""Token features: each function is one row of FEATURES and reads tokens up to its own only.
 
-Where a token lists too few ranks for a row, :func:`swift_client.features.token_features` writes 0 for it, and the
-row ``listed`` says how many there were: a head can tell "no entropy" from "entropy unknown".
+A function returns (S,), or (width, S) with one column per rank, in nats. If a token lists too few ranks for a row,
+:func:`swift_client.features.token_features` writes 0. The row ``listed`` counts the listed ranks, so that a head can
+tell "no entropy" from "entropy unknown".
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from swift_client.features.token_table import TokenTable
 from swift_client.types import F32
 
 LOOKBACK = 63
-"""Tokens before a token that its features may read: with those at hand they are what they are in the whole text."""
+"""Most tokens before a token that its features read; with these at hand they equal those of the whole text."""
 
 HASH_BUCKETS = 128
-"""Columns of the hashed identities; crc32 is the same in every process, Python's hash() is not."""
+"""Columns of the hashed token identities (by crc32, which unlike hash() is the same in every process)."""
 
 
 def logprob(table: TokenTable) -> F64:
@@ -28,43 +29,43 @@ def logprob(table: TokenTable) -> F64:
 
 
 def censored(table: TokenTable) -> F64:
-    """1 where the provider hid the chosen token's logprob and ``logprob`` is an upper bound."""
+    """1 if the provider hid the chosen token's logprob, so that ``logprob`` is an upper bound."""
     return table.censored.astype(np.float64)
 
 
 def position(table: TokenTable) -> F64:
-    """log(1 + t); a share of the text would need its end."""
+    """log(1 + t) for the 0-based position t; a share of the text would need its end."""
     return np.log1p(table.position)
 
 
 def listed(table: TokenTable) -> F64:
-    """Share of the rank columns that the provider filled: the mask of all rows that need ranks."""
+    """Share of the rank columns that the provider filled; the mask of the rows that need ranks."""
     return table.listed_count / max(table.width, 1)
 
 
 def log_rank(table: TokenTable) -> F64:
-    """Log of the chosen token's rank, 1 + the alternatives above it; one past the list where it was hidden."""
+    """Log of the chosen token's rank, 1 + the alternatives above it; one past the list if it was hidden."""
     above = np.count_nonzero(table.is_listed & (table.top_logprobs > table.logprobs), axis=0)
     return np.log1p(np.where(table.censored, table.listed_count, above))
 
 
 def gap_to_top(table: TokenTable) -> F64:
-    """Logprob of the chosen token less that of the best one; 0 where the best was chosen."""
+    """Logprob of the chosen token minus that of the best one; 0 if the best was chosen."""
     return table.logprobs - table.rank_logprob(0)
 
 
 def margin(table: TokenTable) -> F64:
-    """Logprob of the best token less that of the second."""
+    """Logprob of the best token minus that of the second."""
     return table.rank_logprob(0) - table.rank_logprob(1)
 
 
 def probability_margin(table: TokenTable) -> F64:
-    """Probability of the best token less that of the second."""
+    """Probability of the best token minus that of the second."""
     return np.exp(table.rank_logprob(0)) - np.exp(table.rank_logprob(1))
 
 
 def tail_mass(table: TokenTable) -> F64:
-    """Probability that the list leaves out, Q = 1 - Σp."""
+    """Probability mass outside the list, Q = 1 - Σp."""
     return table.tail_mass
 
 
@@ -74,7 +75,7 @@ def partial_entropy(table: TokenTable) -> F64:
 
 
 def entropy(table: TokenTable) -> F64:
-    """H_K - Q log Q: the tail counts as one token, so that the estimate never exceeds the truth."""
+    """H_K - Q log Q: the tail counts as one token, so the estimate never exceeds the true entropy."""
     return table.entropy
 
 
@@ -84,13 +85,13 @@ def renormalised_entropy(table: TokenTable) -> F64:
 
 
 def varentropy(table: TokenTable) -> F64:
-    """Variance of the surprise under the listed ranks alone; renormalising shifts log p and so leaves it as it is."""
+    """Variance of the surprise under the listed ranks alone; renormalising only shifts log p and does not change it."""
     squares = table.sum_ranks(-surprise * top for surprise, top in zip(table.surprise, table.top_logprobs, strict=True))
     return np.maximum(0.0, squares / table.listed_mass - (table.partial_entropy / table.listed_mass) ** 2)
 
 
 def confidence(table: TokenTable) -> F64:
-    """DeepConf's C = -mean of the listed logprobs (arXiv 2508.15260); high where one token stands alone."""
+    """DeepConf's C = -mean of the listed logprobs (arXiv 2508.15260); high if one token dominates."""
     return table.confidence
 
 
@@ -100,10 +101,10 @@ def self_certainty(table: TokenTable) -> F64:
 
 
 def rank_surprise(table: TokenTable) -> F32:
-    """-p log p of each rank (WEPR's terms, arXiv 2509.04492), one column a rank.
+    """-p log p of each rank (WEPR's terms, arXiv 2509.04492), one column per rank.
 
-    The sorted logprobs themselves have no honest value for a rank that is not listed: 0 claims certainty. -p log p
-    has one: it tends to 0 with p, so that a missing rank and a vanishing one look alike.
+    A sorted logprob has no sensible value for a rank that is not listed: 0 would mean certainty. -p log p tends to 0
+    with p, so that a missing rank and a vanishing one look alike.
     """
     padding = np.zeros((table.width - len(table.surprise), len(table.logprobs)), np.float32)
     return np.concatenate([table.surprise, padding])
@@ -114,16 +115,16 @@ def decision_entropy(table: TokenTable) -> F64:
     best_was_chosen = (table.logprobs == table.rank_logprob(0)) & ~table.censored
     alternative = np.where(best_was_chosen, table.rank_logprob(1), table.rank_logprob(0))
     # With log odds d ≤ 0 between the two, H = log(1 + e^d) - d · sigmoid(d), whichever of them was chosen.
-    odds = -np.abs(alternative - table.logprobs)
-    weight = np.exp(odds)
-    return np.where(table.listed_count >= 2, np.log1p(weight) - odds * weight / (1.0 + weight), 0.0)
+    log_odds = -np.abs(alternative - table.logprobs)
+    odds = np.exp(log_odds)
+    return np.where(table.listed_count >= 2, np.log1p(odds) - log_odds * odds / (1.0 + odds), 0.0)
 
 
 def decision_entropy_change(table: TokenTable) -> F64:
-    """``decision_entropy`` less that of the token before; 0 on the first token."""
-    now = decision_entropy(table)
-    before = np.concatenate([now[:1], now[:-1]])
-    return np.where(table.position > 0, now - before, 0.0)
+    """``decision_entropy`` minus that of the previous token; 0 on the first token."""
+    current = decision_entropy(table)
+    previous = np.concatenate([current[:1], current[:-1]])
+    return np.where(table.position > 0, current - previous, 0.0)
 
 
 def _rolling_mean(table: TokenTable, values: F64, window: int) -> F64:
@@ -161,22 +162,22 @@ def confidence_mean_16(table: TokenTable) -> F64:
 
 
 def number(table: TokenTable) -> F64:
-    """1 for a token with a digit. A wrong digit is a wrong answer, a word has synonyms."""
+    """1 for a token with a digit: a wrong digit is a wrong answer, while a word has synonyms."""
     return table.has_digit
 
 
 def number_logprob(table: TokenTable) -> F64:
-    """Logprob of the chosen token where it has a digit, else 0."""
+    """Logprob of the chosen token if it has a digit, else 0."""
     return table.has_digit * table.logprobs
 
 
 def number_entropy(table: TokenTable) -> F64:
-    """``entropy`` where the chosen token has a digit, else 0."""
+    """``entropy`` if the chosen token has a digit, else 0."""
     return table.has_digit * table.entropy
 
 
 def symbol(table: TokenTable) -> F64:
-    """1 for a token with neither letter nor digit."""
+    """1 for a token without letters and digits."""
     return table.map_texts(lambda text: not any(map(str.isalnum, text)))
 
 
@@ -186,7 +187,7 @@ def starts_word(table: TokenTable) -> F64:
 
 
 def characters(table: TokenTable) -> F64:
-    """log(1 + characters), the spaces around not counted."""
+    """log(1 + characters), without surrounding white space."""
     return np.log1p(table.map_texts(lambda text: len(text.strip())))
 
 
@@ -197,20 +198,20 @@ def token_hash(table: TokenTable) -> F32:
 
 
 def alternatives_hash(table: TokenTable) -> F32:
-    """Probability of the listed alternatives by bucket of their ``top_ids``; 0 where a completion has no ids."""
+    """Probability of the listed alternatives per bucket of their ``top_ids``; 0 if a completion has no ids."""
     buckets = np.zeros(table.top_logprobs.shape, np.int64)
-    known = table.is_listed.copy()
+    has_id = table.is_listed.copy()
     for completion, (start, end) in zip(table.completions, pairwise(table.offsets), strict=True):
         if completion.top_ids is None:
-            known[:, start:end] = False
+            has_id[:, start:end] = False
         else:
             ranks = completion.top_ids[:, : len(buckets)].T
             buckets[: len(ranks), start:end] = ranks % HASH_BUCKETS
-    return _sum_buckets(buckets, table.probability * known)
+    return _sum_buckets(buckets, table.probability * has_id)
 
 
 def _sum_buckets(buckets: I64, weights: F32) -> F32:
-    """Add (k, S) weights into (HASH_BUCKETS, S) by bucket, rank by rank."""
+    """Add weights (k, S) into their buckets, (HASH_BUCKETS, S), rank by rank."""
     result = np.zeros((HASH_BUCKETS, buckets.shape[1]), np.float32)
     token = np.arange(buckets.shape[1])
     for bucket, weight in zip(buckets, weights, strict=True):

@@ -1,4 +1,4 @@
-"""The numbers of N completions as flat arrays, with what several features share computed once."""
+"""The table of all tokens of N completions: flat arrays, each shared quantity computed once."""
 
 from __future__ import annotations
 
@@ -12,22 +12,27 @@ from swift_client.features.segments import F64, I64, segment_offsets, segment_po
 from swift_client.types import F32, Bool, Completion
 
 SENTINEL_LOGPROB = -100.0
-"""Logprobs at or below this are sentinels by rule: an alternative there counts as not listed."""
+"""Logprobs at or below this are sentinels: such an alternative counts as not listed."""
 
 
 def listed_ranks(completion: Completion) -> int:
-    """Return how many ranks of alternatives the completion lists at most on one token; -inf columns do not count."""
+    """Return the largest number of alternatives listed at one token; columns of -inf do not count."""
     return int(np.count_nonzero((completion.top_logprobs > SENTINEL_LOGPROB).any(axis=0)))
 
 
 class TokenTable:
-    """S = ΣT tokens of N completions. Arrays over ranks stand ranks first, (k, S), falling along axis 0.
+    """The S = ΣT tokens of N completions. Arrays over ranks have shape (k, S) and fall along axis 0.
 
-    ``width`` is the number of rank columns a head was built for; at most ``k`` of them are read (None: all).
-    Sums run rank by rank, so that a rank which is not listed adds an exact 0 and changes no bit. What is as large as
-    the lists stays float32, as it came; what is summed is float64. ``groups`` (N,) are equal for equal answers of one
-    question, None where there is no answer; without them nothing is known of agreement. ``begins`` is the position of
-    the first token where the completions are the later parts of longer ones.
+    Sums run rank by rank, so that an unlisted rank adds an exact 0 and changes no bit. Arrays as large as the lists stay
+    float32; sums are float64.
+
+    Args:
+        completions: N completions.
+        width: number of rank columns that a head was built for.
+        k: at most so many ranks are read; None: all ``width``.
+        groups: (N,) equal numbers for equal answers of one question, None for no answer; default: answers are not
+            compared.
+        start_position: position of the first token, if the completions are later parts of longer ones.
     """
 
     def __init__(
@@ -48,12 +53,13 @@ class TokenTable:
 
     @cached_property
     def thinking(self) -> TokenTable:
-        """The same of what was thought before each completion, without tokens where none of it were listed."""
-        nothing = Completion(text="")
-        return TokenTable([each.thinking or nothing for each in self.completions], width=self.width, k=self._max_ranks)
+        """The table of the thinking before each completion; without tokens if none were listed."""
+        empty = Completion(text="")
+        thinking = [completion.thinking or empty for completion in self.completions]
+        return TokenTable(thinking, width=self.width, k=self._max_ranks)
 
     def split(self, values: F64) -> list[F64]:
-        """Cut (S,) into one array a completion."""
+        """Split (S,) into one array per completion."""
         return [values[start:end] for start, end in pairwise(self.offsets)]
 
     @cached_property
@@ -78,19 +84,19 @@ class TokenTable:
     @cached_property
     def sorted_logprobs(self) -> F64:
         """(S,) the chosen logprobs sorted within each completion."""
-        return np.concatenate([np.zeros(0), *(np.sort(run) for run in self.split(self.logprobs))])
+        return np.concatenate([np.zeros(0), *(np.sort(segment) for segment in self.split(self.logprobs))])
 
     @cached_property
     def vocabulary(self) -> tuple[tuple[str, ...], I64]:
-        """The different tokens' texts, in order of appearance, and which of them each token is, (S,)."""
-        known: dict[str, int] = {}
-        which = [known.setdefault(token, len(known)) for each in self.completions for token in each.tokens]
-        return tuple(known), np.array(which, np.int64)
+        """The distinct token texts in order of appearance, and the index of each token's text, (S,) int64."""
+        ids: dict[str, int] = {}
+        token_ids = [ids.setdefault(token, len(ids)) for completion in self.completions for token in completion.tokens]
+        return tuple(ids), np.array(token_ids, np.int64)
 
     def map_texts(self, function: Callable[[str], float]) -> F64:
-        """Return what ``say`` says of each token's text, (S,); it is asked once for each different token."""
-        texts, which = self.vocabulary
-        return np.array([function(text) for text in texts], np.float64)[which]
+        """Return ``function`` of each token's text, (S,); it is called once per distinct text."""
+        texts, token_ids = self.vocabulary
+        return np.array([function(text) for text in texts], np.float64)[token_ids]
 
     @cached_property
     def has_digit(self) -> F64:
@@ -115,28 +121,28 @@ class TokenTable:
 
     @property
     def top_logprobs(self) -> F32:
-        """(k, S) logprobs of the listed alternatives, -100..0; 0, to be masked, where none is ``listed``."""
+        """(k, S) logprobs of the listed alternatives, -100..0; 0 where ``is_listed`` is False."""
         return self._top_and_mask[0]
 
     @property
     def is_listed(self) -> Bool:
-        """(k, S) where an alternative is listed."""
+        """(k, S) whether an alternative is listed."""
         return self._top_and_mask[1]
 
     @cached_property
     def listed_count(self) -> I64:
-        """(S,) how many alternatives are listed."""
+        """(S,) number of listed alternatives."""
         count: I64 = self.is_listed.sum(axis=0, dtype=np.int64)
         return count
 
     def rank_logprob(self, rank: int) -> F64:
-        """Return the logprob of one rank, 0-based, (S,); 0 where it is not listed."""
+        """Return the logprobs of one 0-based rank, (S,); 0 where it is not listed."""
         return (self.top_logprobs[rank] if rank < len(self.top_logprobs) else np.zeros(len(self.logprobs))).astype(
             np.float64
         )
 
     def sum_ranks(self, rows: Iterable[F32]) -> F64:
-        """Sum (S,) arrays, one a rank, in rank order."""
+        """Sum one (S,) array per rank, in rank order."""
         total = np.zeros(len(self.logprobs))
         for row in rows:
             total += row
@@ -144,23 +150,23 @@ class TokenTable:
 
     @cached_property
     def probability(self) -> F32:
-        """(k, S) probabilities of the listed alternatives, and 0 where none is listed."""
+        """(k, S) probabilities of the listed alternatives; 0 where none is listed."""
         probability = np.exp(self.top_logprobs)
         return np.multiply(probability, self.is_listed, out=probability)
 
     @cached_property
     def surprise(self) -> F32:
-        """(k, S) -p log p of each rank in nats, and its limit 0 where none is listed."""
+        """(k, S) -p log p of each rank in nats; its limit 0 where none is listed."""
         return -self.probability * self.top_logprobs
 
     @cached_property
     def listed_mass(self) -> F64:
-        """(S,) probability of all listed alternatives together; 1 where none is listed, so that it may divide."""
+        """(S,) total probability of the listed alternatives; 1 if none is listed, so that it can divide."""
         return np.where(self.listed_count > 0, self.sum_ranks(self.probability), 1.0)
 
     @cached_property
     def tail_mass(self) -> F64:
-        """(S,) probability that the list leaves out, Q = max(0, 1 - Σp)."""
+        """(S,) probability mass outside the list, Q = max(0, 1 - Σp)."""
         return np.maximum(0.0, 1.0 - self.listed_mass)
 
     @cached_property
@@ -175,5 +181,5 @@ class TokenTable:
 
     @cached_property
     def confidence(self) -> F64:
-        """(S,) minus the mean listed logprob, 0 where none is listed."""
+        """(S,) minus the mean listed logprob; 0 if none is listed."""
         return -self.sum_ranks(self.top_logprobs) / np.maximum(self.listed_count, 1)

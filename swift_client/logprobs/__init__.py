@@ -1,1 +1,1 @@
-"""Log-probabilities: cleaning, checks and tests of fit."""
+"""Log-probabilities: cleaning, validity checks, goodness of fit, temperature."""

@@ -1,12 +1,13 @@
-"""Logprobs that one completion alone gives away as no logprobs: one check a row.
+"""Checks that drop logprobs which cannot be real, before anything is scored.
 
-Codecs refuse most of this at the wire (:mod:`swift_client.logprobs.clean`); here it is asked again of completions that
-came another way, and asked what needs the whole completion.
+Codecs refuse most invalid logprobs when they decode a reply (:mod:`swift_client.logprobs.clean`). Here completions from
+other sources are checked too, and checks that need whole completions, or all completions of a question, are added.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -14,19 +15,27 @@ import numpy as np
 
 from swift_client.features.token_table import SENTINEL_LOGPROB
 from swift_client.logprobs.clean import MASS_LIMIT, ROUNDING_TOLERANCE
+from swift_client.logprobs.goodness_of_fit import run_fit_test
+from swift_client.logprobs.temperature import SamplingInfo
 from swift_client.types import Completion
 
 _MIN_PLACEHOLDER_TOKENS = 4
-"""Tokens; so many exact zeros with nothing else listed are a placeholder, or what greedy decoding leaves of them."""
+"""Tokens; this many exact zeros with nothing else listed are placeholders, or greedy decoding after temperature."""
+_Z_THRESHOLD = -8.0
+"""Standard deviations; real logprobs do not get this low even over millions of questions."""
+_MIN_DEFICIT = 0.5
+"""Nats per token; a smaller misfit may come from rounding in a gateway or a changed sampler."""
+_MIN_TOKENS = 64
+"""Tokens per question; with fewer, one odd token could decide the test."""
 
 
 @dataclass(frozen=True)
 class LogprobCheck:
-    """One row: what gives a completion's logprobs away, and what to say of it."""
+    """One row of CHECKS."""
 
     fails: Callable[[Completion], bool]
     sentence: str
-    """The end of "Of 3 completions ..."."""
+    """The end of a note that begins "Logprobs of 3 of 8 completions ..."."""
 
 
 def _above_zero(completion: Completion) -> bool:
@@ -40,50 +49,98 @@ def _mass_above_one(completion: Completion) -> bool:
 
 
 def _all_zero(completion: Completion) -> bool:
-    top = completion.top_logprobs
-    alone = not ((top > SENTINEL_LOGPROB) & (top < 0)).any()
-    listed = bool((top > SENTINEL_LOGPROB).any())
-    return not completion.logprobs.any() and alone and (not listed or len(completion.tokens) >= _MIN_PLACEHOLDER_TOKENS)
+    listed = completion.top_logprobs > SENTINEL_LOGPROB
+    if completion.logprobs.any() or (listed & (completion.top_logprobs < 0)).any():
+        return False
+    return not listed.any() or len(completion.tokens) >= _MIN_PLACEHOLDER_TOKENS
 
 
 def _has_thinking_tokens(completion: Completion) -> bool:
-    """Whether the tokens hold far more than the answer; broken characters and token numbers spell nothing."""
+    """Return whether the tokens hold far more text than the answer.
+
+    Tokens with broken characters, or given as token numbers, cannot be compared with the text.
+    """
     if completion.finish_reason == "tool_calls" or not completion.text.strip():
         return False
-    spelled = "".join(completion.tokens)
-    if "\ufffd" in spelled or completion.tokens[0].startswith("token_id:"):
+    token_text = "".join(completion.tokens)
+    if "\ufffd" in token_text or completion.tokens[0].startswith("token_id:"):
         return False
-    surplus = len(spelled) - len(completion.text)
+    surplus = len(token_text) - len(completion.text)
     return surplus > max(16, len(completion.text) // 2)
 
 
 CHECKS: Mapping[str, LogprobCheck] = MappingProxyType(
     {
         "above zero": LogprobCheck(_above_zero, "lie above zero: raw logits, not logprobs"),
-        "more than one": LogprobCheck(_mass_above_one, "sum to more than 1: no distribution"),
+        "more than one": LogprobCheck(_mass_above_one, "sum to more than 1: not a distribution"),
         "all zero": LogprobCheck(_all_zero, "are all zero: placeholders, or greedy decoding after temperature"),
         "thinking": LogprobCheck(
             _has_thinking_tokens, "count more tokens than the answer has: thinking tokens among them"
         ),
     }
 )
-"""Asked of every completion by itself; the first that tells is the one that is named."""
+"""Checks of single completions; the first that fails is reported."""
 
 
 def failed_check(completion: Completion) -> LogprobCheck | None:
-    """Return what gives its logprobs away, the first row of LIES that tells; None where nothing does.
+    """Return the first of CHECKS that the completion or its thinking fails, or None.
 
-    A completion with hidden states is believed: it comes from this process.
+    Completions with hidden states or projections come from this process and are not checked.
     """
     if completion.hidden_states is not None or completion.projections is not None:
         return None
     spans = [span for span in (completion, completion.thinking) if span is not None and span.tokens]
-    return next((lie for lie in CHECKS.values() if any(map(lie.fails, spans))), None)
+    return next((check for check in CHECKS.values() if any(map(check.fails, spans))), None)
+
+
+def drop_invalid_logprobs(
+    completions: Sequence[Completion], sampling_info: SamplingInfo
+) -> tuple[list[Completion], tuple[str, ...]]:
+    """Return the completions without logprobs that cannot be real, and one note per kind of problem."""
+    failed = [failed_check(completion) for completion in completions]
+    checked = [
+        drop_logprobs(completion) if check else completion
+        for completion, check in zip(completions, failed, strict=True)
+    ]
+    counts = Counter(check.sentence for check in failed if check)
+    notes = [
+        f"Logprobs of {count} of {len(completions)} completions {sentence}; they are left out."
+        for sentence, count in counts.items()
+    ]
+    # Unlikely tokens are suspicious only if no sampling setting explains them.
+    if sampling_info.unmodified and (misfit := _misfit_note(checked)):
+        return [drop_logprobs(completion) for completion in checked], (*notes, misfit)
+    return checked, tuple(notes)
 
 
 def drop_logprobs(completion: Completion) -> Completion:
-    """Return the texts of answer and thinking, and how they ended, alone."""
+    """Return only the texts of answer and thinking, with their finish reasons."""
     thinking = completion.thinking and drop_logprobs(completion.thinking)
     return Completion(
         text=completion.text, index=completion.index, finish_reason=completion.finish_reason, thinking=thinking
+    )
+
+
+def _misfit_note(completions: Sequence[Completion]) -> str | None:
+    """Return a note if the sampled tokens cannot have come from the lists beside them, else None."""
+    listed = [
+        completion for completion in completions if completion.top_logprobs.size and completion.projections is None
+    ]
+    if not listed:
+        return None
+    width = max(completion.top_logprobs.shape[1] for completion in listed)
+    padded = [
+        np.pad(top, ((0, 0), (0, width - top.shape[1])), constant_values=-np.inf)
+        for top in (completion.top_logprobs for completion in listed)
+    ]
+    test = run_fit_test(
+        np.concatenate([completion.logprobs for completion in listed]),
+        np.concatenate(padded),
+        np.concatenate([completion.censored for completion in listed]),
+    )
+    if test.token_count < _MIN_TOKENS or test.z > _Z_THRESHOLD or test.expected - test.score < _MIN_DEFICIT:
+        return None
+    return (
+        f"The logprobs do not fit the sampled tokens ({test.score:.2f} nats per token, {test.expected:.2f} expected); "
+        "they are left out."
     )

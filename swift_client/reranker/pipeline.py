@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from swift_client.errors import BadRequestError
+from swift_client.logprobs.temperature import SamplingInfo
 from swift_client.models import AnyHead
 from swift_client.reranker.acceptance import check_on_reject, with_acceptance
 from swift_client.reranker.caching import ReplyCache, merge_cached
@@ -18,7 +19,6 @@ from swift_client.reranker.cost import budget_error, budget_stop
 from swift_client.reranker.escalation import escalate, rejection_error
 from swift_client.reranker.response_schema import add_schema_fields, is_schema_error, require_match
 from swift_client.sampling import NO_LOGPROBS_HINT, BudgetTracker, CallContext, SampleRequest, sample_completions
-from swift_client.scoring.invalid_logprobs import SamplingInfo
 from swift_client.selection.select import FALLBACK_SCORER, SelectionConfig, select_best
 from swift_client.stopping import StoppingRule
 from swift_client.stopping.monitor import WAVE_SIZES, StoppingMonitor, create_abort_monitor
@@ -114,7 +114,10 @@ class SelectionPipeline(BaseReranker):
         )
         rules = replace(
             self._selection_config,
-            sampling_info=SamplingInfo.from_request(self._capabilities, line.fields(sample_request)),
+            sampling_info=SamplingInfo.from_request(
+                line.fields(sample_request),
+                after_temperature=self._capabilities.logprob_space == "after_temperature",
+            ),
             response_schema=response_schema,
         )
         judged = partial(self._select, config=rules)

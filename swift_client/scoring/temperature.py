@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from swift_client.features.temperature import (
+from swift_client.logprobs.temperature import (
     MIN_TEMPERATURE,
     SHIFT_INVARIANT_FEATURES,
     SHIFT_INVARIANT_TERMS,
+    SamplingInfo,
     undo_temperature,
 )
 from swift_client.models import HeadArtifact
-from swift_client.scoring.invalid_logprobs import SamplingInfo
 from swift_client.scoring.judge import JudgeScores
 from swift_client.scoring.scorers import SCORERS, ScorerFunction
 from swift_client.types import Completion

@@ -13,11 +13,12 @@ import numpy as np
 from swift_client import answers
 from swift_client.errors import ConfigurationError
 from swift_client.features import listed_ranks
+from swift_client.logprobs.checks import drop_invalid_logprobs
+from swift_client.logprobs.temperature import UNKNOWN_SAMPLING, SamplingInfo
 from swift_client.models import AnyHead, HiddenHead
 from swift_client.scoring import scorers
 from swift_client.scoring.external import ExternalScores
 from swift_client.scoring.fusion import fuse
-from swift_client.scoring.invalid_logprobs import UNKNOWN_SAMPLING, SamplingInfo, drop_invalid_logprobs
 from swift_client.scoring.judge import JudgeScores
 from swift_client.scoring.temperature import correct_temperature
 from swift_client.selection import choose

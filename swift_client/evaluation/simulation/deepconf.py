@@ -15,7 +15,7 @@ import numpy as np
 
 from swift_client.evaluation.pools import StackedPools
 from swift_client.features import TokenTable, listed_ranks
-from swift_client.features.segments import F64, I64
+from swift_client.features.segments import F64, I64, rolling_mean
 from swift_client.selection.voting import vote
 from swift_client.types import Bool, Completion
 
@@ -59,8 +59,7 @@ def _running_minimum(confidence: F64) -> F64:
     if not len(confidence):
         return confidence
     window = min(WINDOW, len(confidence))
-    total = np.concatenate([[0.0], np.cumsum(confidence)])
-    return np.minimum.accumulate((total[window:] - total[:-window]) / window)
+    return np.minimum.accumulate(rolling_mean(confidence, window)[window - 1 :])
 
 
 def replay(

@@ -13,7 +13,7 @@ import numpy as np
 
 from swift_client.evaluation.simulation.deepconf import Traces
 from swift_client.features import TokenTable, listed_ranks, token_columns
-from swift_client.features.segments import F64, I64
+from swift_client.features.segments import F64, I64, rolling_mean
 from swift_client.models import HeadArtifact
 from swift_client.models.gated_linear import GATE_SUM_EPS
 from swift_client.sampling import EarlyAbort
@@ -29,7 +29,7 @@ def trace_completions(completions: Sequence[Completion], rule: EarlyAbort, head:
         standings = running_scores(head, completions)
     else:
         table = TokenTable(completions, width=max(map(listed_ranks, completions), default=0))
-        standings = [_rolling_means(run, rule.window) for run in table.split(table.confidence)]
+        standings = [rolling_mean(run, rule.window) for run in table.split(table.confidence)]
     lowest = tuple(np.minimum.accumulate(each[rule.window - 1 :]) for each in standings)
     return Traces(running_minima=lowest, tokens=np.array([len(each) for each in standings], np.int64))
 
@@ -62,12 +62,3 @@ def replay(trace: Traces, draws: I64, rule: EarlyAbort) -> tuple[I64, Bool]:
     tokens = trace.tokens[draws]
     spent = np.where(armed, np.take_along_axis(cost, draws, axis=1), tokens)
     return spent, spent == tokens
-
-
-def _rolling_means(confidence: F64, window: int) -> F64:
-    """Return the mean of each token and the ``window`` - 1 before it, or of those that there are."""
-    total = np.concatenate([[0.0], np.cumsum(confidence)])
-    ends = np.arange(1, len(total))
-    starts = np.maximum(ends - window, 0)
-    means: F64 = (total[ends] - total[starts]) / (ends - starts)
-    return means
