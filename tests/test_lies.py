@@ -241,7 +241,7 @@ def test_a_head_that_reads_gaps_alone_scores_as_it_would_at_temperature_one() ->
     assert cold.scorer == raw.scorer != "mean_logprob"
     assert cold.score == pytest.approx(raw.score, abs=1e-5)
     assert any("undone" in note for note in cold.notes)
-    cut = select_best([stated(LOGITS, 0.5, [1, 0], k=3)], replace(rules, sampling_info=replace(COLD, cut=True)))
+    cut = select_best([stated(LOGITS, 0.5, [1, 0], k=3)], replace(rules, sampling_info=replace(COLD, truncated=True)))
     assert cut.scorer == "mean_logprob"
 
 
