@@ -1,4 +1,4 @@
-"""The command in real processes: what stands on stdout, what on stderr, and how it exits."""
+"""The command: what stands on stdout, what on stderr, and how it exits; in real processes where that matters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from swift_client.adapters import PROVIDERS
-from tests.children import ROOT, command, python
+from tests.children import ROOT, command, process, python
 from tests.servers import FaultServer, chat_body, error, hang
 
 PROMPT = "What is 2 + 2?"
@@ -31,7 +31,7 @@ def one_document(stdout: bytes) -> dict[str, Any]:
 def test_best_of_prints_the_chosen_text_first_and_the_reasons_after(fault_server: FaultServer, tmp_path: Path) -> None:
     fault_server.answers = ("The answer is 4", "The answer is 5", "The answer is 4")
 
-    done = command("best-of", PROMPT, "--n", "3", *at(fault_server), cwd=tmp_path)
+    done = process("best-of", PROMPT, "--n", "3", *at(fault_server), cwd=tmp_path)
 
     assert done.returncode == 0, done.stderr
     lines = done.stdout.decode().splitlines()
@@ -75,7 +75,7 @@ def test_best_of_reads_the_prompt_from_stdin(fault_server: FaultServer, tmp_path
 
 
 def test_a_prompt_on_stdin_that_is_not_text_is_wrong_usage(fault_server: FaultServer, tmp_path: Path) -> None:
-    done = command("best-of", "-", *at(fault_server), cwd=tmp_path, stdin=b"\xff\xfe")
+    done = process("best-of", "-", *at(fault_server), cwd=tmp_path, stdin=b"\xff\xfe")
 
     assert done.returncode == 2
     assert b"UTF-8" in done.stderr
@@ -142,7 +142,7 @@ def test_wrong_usage_exits_2_and_wrong_configuration_3_before_anything_is_sent(
 def test_a_refused_key_exits_3_and_the_key_is_shown_nowhere(fault_server: FaultServer, tmp_path: Path) -> None:
     fault_server.serve(lambda _: error(401, f"Incorrect API key provided: {SECRET}."))
 
-    done = command(
+    done = process(
         *("best-of", PROMPT, "--json"),
         cwd=tmp_path,
         OPENAI_API_KEY=SECRET,
@@ -177,7 +177,7 @@ def test_nothing_listening_is_one_clear_error(tmp_path: Path) -> None:
 def test_a_deadline_with_nothing_to_choose_from_exits_6(fault_server: FaultServer, tmp_path: Path) -> None:
     fault_server.serve(lambda _: hang())
 
-    done = command("best-of", PROMPT, "--deadline", "0.5", "--json", *at(fault_server), cwd=tmp_path)
+    done = process("best-of", PROMPT, "--deadline", "0.5", "--json", *at(fault_server), cwd=tmp_path)
 
     assert done.returncode == 6
     document = one_document(done.stdout)["error"]
@@ -190,7 +190,7 @@ def test_rank_reads_a_reply_from_a_file_and_from_stdin(tmp_path: Path) -> None:
     (tmp_path / "reply.json").write_bytes(reply)
 
     from_file = command("rank", "reply.json", "--json", cwd=tmp_path)
-    from_stdin = command("rank", "-", "--json", cwd=tmp_path, stdin=reply)
+    from_stdin = process("rank", "-", "--json", cwd=tmp_path, stdin=reply)
 
     assert one_document(from_file.stdout) | {"elapsed": 0} == one_document(from_stdin.stdout) | {"elapsed": 0}
     assert one_document(from_file.stdout)["answer"] == "4"
@@ -260,7 +260,7 @@ def test_a_terminal_without_unicode_gets_question_marks_and_no_traceback(
 ) -> None:
     fault_server.answers = ("Größe ☃: the answer is 4",)
 
-    done = command("best-of", PROMPT, "--n", "1", *at(fault_server), cwd=tmp_path, PYTHONIOENCODING="ascii")
+    done = process("best-of", PROMPT, "--n", "1", *at(fault_server), cwd=tmp_path, PYTHONIOENCODING="ascii")
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(b"Gr??e ?: the answer is 4")

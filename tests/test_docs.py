@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from swift_client.pocket.questions import questions
-from tests.children import ROOT, command, python
+from tests.children import ROOT, command, python, snippet
 from tests.servers import FaultServer
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -22,6 +22,13 @@ ROAD = ("collect", "probe", "train", "evaluate", "report", "simulate", "curve")
 """Commands of which one needs the other's file."""
 LOCAL = "./my-model"
 """A folder of transformers, which a page takes for granted."""
+QUICK = {
+    "collect": "--temperature 0.8",
+    "evaluate": "--no-trained --subsets 20",
+    "report": "--no-trained --subsets 20",
+    "simulate": "--orders 5",
+}
+"""Options that a walk adds to a command, so that the packaged model's answers differ and few of them are enough."""
 ANSWERS = ("2 + 3 is 5. The answer is 5", "The answer is 6", "It is 5. The answer is 5")
 
 
@@ -63,7 +70,7 @@ def test_python_snippets_run(
     if "response_model" in code:
         fault_server.answers = ['{"number": "17", "total": 408.0}', "It is 408 EUR."]
 
-    done = python("-c", here, cwd=tmp_path, **openai_on_loopback)
+    done = snippet(here, cwd=tmp_path, **openai_on_loopback)
 
     assert done.returncode == 0, done.stderr.decode()
 
@@ -118,7 +125,7 @@ def walk(lines: list[str], folder: Path, *, count: int = 40) -> None:
     for line in lines:
         here = line.removeprefix("swift-client ").replace("--provider openai --model gpt-4.1-mini", "--provider pocket")
         here = here.replace("--answer number", "--answer auto").replace("--n 8", "--n 4")
-        here += " --temperature 0.8" if here.startswith("collect") else ""
+        here = f"{here} {QUICK.get(here.split()[0], '')}"
         done = command(*here.split(), cwd=folder)
 
         assert done.returncode == 0, done.stderr.decode()
@@ -143,13 +150,13 @@ def test_the_commands_of_the_guide_to_local_models_run_on_the_packaged_model(tmp
     for place, code in blocks("python").items():
         if LOCAL in code:
             assert place.startswith("docs/guides/local-models.md")
-            done = python("-c", code, cwd=tmp_path)
+            done = snippet(code, cwd=tmp_path)
             assert done.returncode == 0, done.stderr.decode()
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_examples_run_without_a_key_on_the_packaged_model(example: Path, tmp_path: Path) -> None:
-    done = python(str(example), cwd=tmp_path)
+    done = snippet(example.read_text(), cwd=tmp_path, name=str(example))
 
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout
@@ -161,7 +168,7 @@ def test_examples_run_on_a_server_where_one_is_given(
 ) -> None:
     address = [fault_server.url, "some-model"] if "sys.argv" in example.read_text() else []
 
-    done = python(str(example), *address, cwd=tmp_path, **openai_on_loopback)
+    done = snippet(example.read_text(), *address, cwd=tmp_path, name=str(example), **openai_on_loopback)
 
     assert done.returncode == 0, done.stderr.decode()
     assert fault_server.requests

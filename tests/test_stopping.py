@@ -26,7 +26,7 @@ from swift_client.types import Completion
 
 ANSWERS = st.lists(st.one_of(st.none(), st.integers(0, 3)), min_size=1, max_size=12)
 CHANCE = st.floats(0.03, 0.97)
-WHOLE = {name for name, row in STOPPING_RULES.items() if name != "esc"}
+WHOLE = [name for name, row in STOPPING_RULES.items() if name != "esc"]
 
 
 def ask(rule: str | StoppingRule, answers: Sequence[int | None], n: int = 100, **facts: Any) -> Verdict:

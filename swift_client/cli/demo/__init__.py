@@ -26,7 +26,7 @@ def demo(
     """Choose among answers of the packaged model: no key, no network, about ten seconds."""
     from rich.progress import track
 
-    from swift_client.cli.demo.output import show_end, show_introduction, show_question, show_summary
+    from swift_client.cli.demo.display import show_end, show_introduction, show_question, show_summary
     from swift_client.pocket.questions import questions as draw_questions
     from swift_client.reranker import SwiftReranker
 
