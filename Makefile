@@ -1,6 +1,7 @@
 # Two commands: `make demo` and `make test`, each from nothing.
 PYTHON ?= python3
 VENV := .venv
+WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
@@ -10,7 +11,7 @@ demo: $(VENV)/.demo ## sample the packaged model on a real server, rank, show th
 	$(BIN)/swift-client demo
 
 test: $(VENV)/.dev lint types architecture ## everything that must hold
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
+	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
