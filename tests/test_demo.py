@@ -81,7 +81,15 @@ def test_demo_shows_question_candidates_truth_cost_and_what_to_type_next(folder:
 
     shown = done.stdout.decode()
     assert done.returncode == 0, done.stderr.decode()
-    for words in ("Question 1 of 1", "►", "most frequent", "correct answer", "further questions", "In total", "OPENAI_API_KEY"):
+    for words in (
+        "Question 1 of 1",
+        "►",
+        "most frequent",
+        "correct answer",
+        "further questions",
+        "In total",
+        "OPENAI_API_KEY",
+    ):
         assert words in shown
 
 
