@@ -184,7 +184,7 @@ async def test_a_provider_that_does_not_stream_logprobs_is_asked_anyway_and_the_
     fault_server: FaultServer, reranker: Make
 ) -> None:
     rr = reranker(abort="deepconf")
-    rr._endpoint.can_stream = False
+    rr.pipeline.endpoint.can_stream = False
     selection = await rr.best_of("q", n=3)
 
     assert len(selection.candidates) == 3

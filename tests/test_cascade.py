@@ -24,7 +24,7 @@ from swift_client.models import (
     save,
     user_folder,
 )
-from swift_client.reranker.escalation import HARD_QUESTION_NOTE
+from swift_client.reranker.acceptance import HARD_QUESTION_NOTE
 from tests.servers import FaultServer, chat, error
 
 SURE, UNSURE = -50.0, 50.0
@@ -119,7 +119,7 @@ def test_another_way_of_asking_than_the_calibrated_one_is_neither_accepted_nor_r
 def test_fewer_completions_than_were_calibrated_for_are_not_accepted(fault_server: FaultServer) -> None:
     fault_server.script(error(500, "broken"))
     with reranker(fault_server, acceptance(SURE)) as one:
-        one._endpoint.n_max = 1
+        one.pipeline.endpoint.n_max = 1
         selection = one.best_of("q", n=4)
 
     assert len(selection.candidates) == 3

@@ -237,7 +237,7 @@ async def test_the_event_loop_ticks_while_all_requests_are_held_back(fault_serve
 
     told: list[Event] = []
     async with AsyncSwiftReranker("ollama", "m", base_url=fault_server.url, on_event=told.append) as rr:
-        await rr._transports.get()
+        await rr.pipeline.transports.get()
         with pytest.raises(SwiftClientError):  # opens the client, whose import would count
             await rr.best_of("q", n=1, deadline=0.2)
         beating = asyncio.create_task(heart())

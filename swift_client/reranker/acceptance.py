@@ -6,21 +6,120 @@ other way it says nothing, and neither does this.
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, get_args
 
 import numpy as np
 
-from swift_client.errors import ConfigurationError
+from swift_client.errors import ConfigurationError, RejectedError, SwiftClientError
 from swift_client.models import Acceptance, AnyHead
+from swift_client.reranker.config import RunOptions
+from swift_client.reranker.pipeline import SelectionPipeline
+from swift_client.sampling import SampleRequest
 from swift_client.selection.choose import MIN_WEIGHT
 from swift_client.selection.select import SelectionConfig
 from swift_client.stopping import StoppingRule, vote_log_odds
 from swift_client.stopping.monitor import build_votes
-from swift_client.types import Selection
+from swift_client.types import Completion, Selection
 
-OnReject = Literal["return", "abstain", "escalate"]
+HARD_QUESTION_NOTE = (
+    "The stated risk was measured on all questions, and this one was picked for being hard: among such, more of the "
+    "accepted answers may be wrong."
+)
+"""The note on an answer that was accepted after an earlier one was not."""
+
+
+async def run_with_acceptance(
+    pipeline: SelectionPipeline,
+    request: SampleRequest,
+    options: RunOptions,
+    existing_completions: Sequence[Completion] = (),
+) -> Selection:
+    """Run the pipeline and decide whether its answer is accepted."""
+    selection = await pipeline.run(request, options, existing_completions)
+    return await asyncio.to_thread(
+        with_acceptance, selection, pipeline.config.selection, n=request.n, stopping=options.stopping
+    )
+
+
+async def run_with_escalation(pipeline: SelectionPipeline, request: SampleRequest, options: RunOptions) -> Selection:
+    """Run the pipeline, and do with an answer that is not accepted what ``options.on_reject`` says.
+
+    Raises:
+        ConfigurationError: ``on_reject`` cannot be done; nothing was sent.
+        RejectedError: ``on_reject`` is "abstain" and the answer is not accepted.
+    """
+    on_reject = options.on_reject
+    if on_reject == "escalate" and options.stopping is None:
+        raise ConfigurationError(
+            'on_reject="escalate" has nothing left to ask: all n completions are drawn anyway.',
+            hint='Pass stopping="auto" too, or ask a stronger model: Cascade([reranker, stronger]).',
+        )
+    if on_reject != "return":
+        require_acceptance(
+            f'on_reject="{on_reject}"', pipeline.config.selection, n=request.n, stopping=options.stopping
+        )
+    selection = await run_with_acceptance(pipeline, request, options)
+    if on_reject == "return" or selection.accepted:
+        return selection
+    if on_reject == "abstain":
+        raise rejection_error(selection)
+    return await _draw_the_rest(pipeline, request, options, selection)
+
+
+async def _draw_the_rest(
+    pipeline: SelectionPipeline, request: SampleRequest, options: RunOptions, selection: Selection
+) -> Selection:
+    """Draw the completions that a stopping rule left out and choose again; if that fails, return ``selection``."""
+    completions = [candidate.completion for candidate in selection.candidates]
+    if len(completions) >= request.n:
+        return selection
+    seconds_left = None if request.deadline is None else request.deadline - selection.elapsed
+    if seconds_left is not None and seconds_left <= 0:
+        return with_note(selection, "The answer was not accepted, and the deadline left no time to draw the others.")
+    try:
+        new_selection = await run_with_acceptance(
+            pipeline, replace(request, deadline=seconds_left), replace(options, stopping=None), completions
+        )
+    except SwiftClientError as error:
+        return with_note(selection, f"The answer was not accepted, and drawing the others failed: {error}")
+    note = f"The answer of {len(completions)} completions was not accepted: the others were drawn."
+    return merge_selections(with_note(selection, note), new_selection)
+
+
+def merge_selections(previous_selection: Selection, new_selection: Selection) -> Selection:
+    """Return the new selection with the cost, failures and notes of both."""
+    costs = previous_selection.cost, new_selection.cost
+    notes = (*previous_selection.notes, *new_selection.notes)
+    if new_selection.accepted:
+        notes = (*notes, HARD_QUESTION_NOTE)
+    return replace(
+        new_selection,
+        usage=previous_selection.usage + new_selection.usage,
+        cost=None if costs[0] is None or costs[1] is None else costs[0] + costs[1],
+        failures=(*previous_selection.failures, *new_selection.failures),
+        notes=tuple(dict.fromkeys(notes)),
+        reused=previous_selection.reused + new_selection.reused,
+        elapsed=previous_selection.elapsed + new_selection.elapsed,
+    )
+
+
+def with_note(selection: Selection, note: str) -> Selection:
+    """Return the selection with one more note."""
+    return replace(selection, notes=(*selection.notes, note))
+
+
+def rejection_error(selection: Selection) -> RejectedError:
+    """Return the error for an answer that is withheld."""
+    reason = "is not sure enough for the calibrated risk" if selection.accepted is False else "cannot be judged"
+    last_note = "" if selection.accepted is False or not selection.notes else f" {selection.notes[-1]}"
+    return RejectedError(
+        f"The best of {len(selection.candidates)} answers {reason}.{last_note}",
+        selection=selection,
+        hint="It is in the error's .selection; ask a person, or a stronger model (Cascade).",
+    )
 
 
 def answer_log_odds(selection: Selection) -> float | None:
@@ -73,19 +172,6 @@ def with_acceptance(
         sure = answer_log_odds(selection)
         return replace(selection, accepted=sure is not None and sure >= found.threshold)
     return replace(selection, notes=(*selection.notes, f"Accepted or not is unknown: {head.name} {why}."))
-
-
-def check_on_reject(on_reject: str, config: SelectionConfig, *, n: int, stopping: StoppingRule | None) -> None:
-    """Check ``on_reject`` before anything is sent. Raises ConfigurationError where it cannot be done."""
-    if on_reject not in get_args(OnReject):
-        raise ConfigurationError(f"on_reject={on_reject!r} is unknown.", hint='Use "return", "abstain" or "escalate".')
-    if on_reject == "escalate" and stopping is None:
-        raise ConfigurationError(
-            'on_reject="escalate" has nothing left to ask: all n completions are drawn anyway.',
-            hint='Give stopping="auto" too, or ask a stronger model: Cascade([reranker, stronger]).',
-        )
-    if on_reject != "return":
-        require_acceptance(f'on_reject="{on_reject}"', config, n=n, stopping=stopping)
 
 
 def require_acceptance(purpose: str, config: SelectionConfig, *, n: int, stopping: StoppingRule | None) -> None:

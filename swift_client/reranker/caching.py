@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import itertools
 import logging
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -20,30 +19,13 @@ import numpy as np
 from swift_client.errors import ConfigurationError
 from swift_client.models import HiddenHead
 from swift_client.sampling import CallContext, CallResult, SampleRequest, SampleResult, lacks_logprobs
-from swift_client.store import ReplyStore, RequestKey, SampleStore
+from swift_client.store import ReplyStore, RequestKey
 from swift_client.types import Completion
-
-Store = str | os.PathLike[str] | ReplyStore | None
 
 WRITE_TIMEOUT = 4.0
 """Seconds that an answer waits for its completions to be written; after that the thread goes on alone."""
 
 logger = logging.getLogger(__name__)
-
-
-def resolve_store(store: object) -> ReplyStore | None:
-    """Return what the reranker's ``store=`` means. Raises ConfigurationError for anything else; nothing is opened."""
-    match store:
-        case None | ReplyStore():
-            return store
-        case str() | os.PathLike():
-            return ReplyStore(store)
-        case SampleStore():
-            raise ConfigurationError(
-                "store= takes a path, not an open SampleStore.",
-                hint="Close it and give its path: many may share it.",
-            )
-    raise ConfigurationError(f"store= takes the path of a file, not {type(store).__name__}.")
 
 
 class ReplyCache:
@@ -57,20 +39,18 @@ class ReplyCache:
     @classmethod
     def create(
         cls,
-        store: ReplyStore | None,
+        store: ReplyStore,
         context: CallContext,
         sample_request: SampleRequest,
         *,
         base_url: str | None,
         top_logprobs: int | None,
         scorer: object,
-    ) -> Self | None:
-        """Return what keeps a draw's replies, None without a store.
+    ) -> Self:
+        """Return the cache of one draw.
 
         ``top_logprobs`` is what the reranker asks for, before the endpoint's refusals have taught it less.
         """
-        if store is None:
-            return None
         asked = RequestKey(
             provider=context.provider.name,
             model=context.model,

@@ -1,4 +1,4 @@
-"""A cheap reranker first, a strong one only where the cheap answer is not accepted."""
+"""Cascades: a cheap reranker first, a stronger one only if the answer of the cheap one is not accepted."""
 
 from __future__ import annotations
 
@@ -6,165 +6,164 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, get_args
+from typing import Any, Generic, Self, TypeVar
 
 from swift_client.errors import ConfigurationError, SwiftClientError
-from swift_client.reranker.acceptance import OnReject, require_acceptance, require_any_acceptance
+from swift_client.reranker.acceptance import (
+    merge_selections,
+    rejection_error,
+    require_acceptance,
+    require_any_acceptance,
+    run_with_acceptance,
+    with_note,
+)
 from swift_client.reranker.client import AsyncSwiftReranker, SwiftReranker
-from swift_client.reranker.cost import resolve_budget
-from swift_client.reranker.escalation import merge_selections, rejection_error, with_note
+from swift_client.reranker.config import RunOptions
 from swift_client.reranker.pipeline import SelectionPipeline
 from swift_client.reranker.sync_loop import BackgroundLoop
 from swift_client.sampling import Budget, BudgetTracker, SampleRequest, create_sample_request
-from swift_client.stopping import StoppingRule
-from swift_client.stopping.monitor import StoppingSpec, resolve_rule
-from swift_client.structured.schema import ResponseSchema, create_response_schema
-from swift_client.types import Message, Selection, Step
+from swift_client.stopping.monitor import StoppingSpec
+from swift_client.types import Completion, Message, Selection, Step
 from swift_client.validation import require_int
 
-R = TypeVar("R", bound=SelectionPipeline)
+R = TypeVar("R", bound=SwiftReranker | AsyncSwiftReranker)
 
 
 @dataclass(frozen=True)
 class _Member(Generic[R]):
+    """One step of a cascade."""
+
     reranker: R
     n: int | None
-    """Completions to draw; None: as many as ``best_of`` is asked for."""
+    """Completions to draw; None: as many as ``best_of`` asks for."""
+
+    @property
+    def pipeline(self) -> SelectionPipeline:
+        return self.reranker.pipeline
 
     @property
     def name(self) -> str:
-        return "/".join(filter(None, (self.reranker._provider.name, self.reranker._model)))
+        return self.pipeline.name
+
+    def require_acceptance(self, request: SampleRequest, options: RunOptions) -> None:
+        """Raise ConfigurationError if none of this member's answers could be rejected."""
+        require_acceptance(
+            f"In a cascade {self.name}",
+            self.pipeline.config.selection,
+            n=self.n or request.n,
+            stopping=options.stopping,
+        )
+
+    def describe_step(self, n: int, outcome: Selection | SwiftClientError) -> Step:
+        """Return this member's entry of ``Selection.path``."""
+        step = Step(provider=self.pipeline.config.provider.name, model=self.pipeline.config.model, n=n)
+        if isinstance(outcome, SwiftClientError):
+            return replace(step, error=outcome)
+        return replace(
+            step,
+            usage=outcome.usage,
+            cost=outcome.cost,
+            accepted=outcome.accepted,
+            answer_probability=outcome.answer_probability,
+        )
 
 
-class _Cascade(Generic[R]):
-    """What both faces share.
-
-    Args:
-        members: from cheap to strong: rerankers, or pairs of a reranker and its own n. The same reranker may come
-            again with a larger n: then the completions that there are count, and are not paid again.
+def _create_members(cascade: type, kind: type[R], members: Sequence[R | tuple[R, int]]) -> tuple[_Member[R], ...]:
+    """Check the members of a cascade.
 
     Raises:
         ConfigurationError: fewer than two members, or one but the last has a head that was not calibrated to a risk
             (``swift-client calibrate``), so that none of its answers could be rejected.
     """
-
-    _member_type: type[R]
-
-    def __init__(self, members: Sequence[R | tuple[R, int]]) -> None:
-        self._members = tuple(self._parse_member(each) for each in members)
-        if len(self._members) < 2:
-            raise ConfigurationError(
-                f"A cascade has at least two members, not {len(self._members)}.",
-                hint="Cascade([cheap, strong]), or Cascade([(reranker, 1), (reranker, 16)]).",
-            )
-        for member in self._members[:-1]:
-            require_any_acceptance(_purpose(member), member.reranker._selection_config, n=member.n)
-
-    def _parse_member(self, member: R | tuple[R, int]) -> _Member[R]:
-        reranker, n = member if isinstance(member, tuple) and len(member) == 2 else (member, None)
-        if not isinstance(reranker, self._member_type):
-            raise ConfigurationError(
-                f"{type(self).__name__} takes {self._member_type.__name__} objects, or pairs of one and its n, "
-                f"not {type(reranker).__name__}."
-            )
-        if n is not None:
-            require_int("n of a member", n, low=1)
-        return _Member(reranker, n)
-
-    def _check_members(self, sample_request: SampleRequest, rule: StoppingRule | None, on_reject: str) -> None:
-        """Raise ConfigurationError for what cannot be done, before anything is sent."""
-        if on_reject not in get_args(OnReject):
-            raise ConfigurationError(
-                f"on_reject={on_reject!r} is unknown.", hint='Use "return", "abstain" or "escalate".'
-            )
-        last = len(self._members) - (on_reject != "abstain")
-        for member in self._members[:last]:
-            require_acceptance(
-                _purpose(member), member.reranker._selection_config, n=member.n or sample_request.n, stopping=rule
-            )
-
-    async def _run(
-        self,
-        sample_request: SampleRequest,
-        rule: StoppingRule | None,
-        tracker: BudgetTracker | None,
-        on_reject: str,
-        response_schema: ResponseSchema | None,
-    ) -> Selection:
-        self._check_members(sample_request, rule, on_reject)
-        started = time.perf_counter()
-        path: list[Step] = []
-        best: Selection | None = None
-        source: R | None = None
-        lost: list[tuple[_Member[R], SwiftClientError]] = []
-        for member in self._members:
-            left = (
-                None if sample_request.deadline is None else sample_request.deadline - (time.perf_counter() - started)
-            )
-            if best and left is not None and left <= 0:
-                best = with_note(best, f"The deadline left no time to ask {member.name}.")
-                break
-            n = member.n or sample_request.n
-            begun = [each.completion for each in best.candidates] if best and member.reranker is source else []
-            ordered = replace(
-                sample_request,
-                n=n,
-                deadline=left and max(left, 1e-3),
-                min_completions=min(sample_request.min_completions, n),
-            )
-            try:
-                came = await member.reranker._select_with_schema(
-                    ordered, rule, tracker, begun, response_schema=response_schema
-                )
-            except SwiftClientError as error:
-                if best is None and (isinstance(error, ConfigurationError) or member is self._members[-1]):
-                    raise
-                path.append(_step(member, n, error=error))
-                lost.append((member, error))
-                continue
-            path.append(_step(member, n, came))
-            if best is not None:
-                came = replace(merge_selections(best, came), reused=came.reused + (best.reused if begun else 0))
-            source, best = member.reranker, came
-            if came.accepted:
-                break
-        if best is None:  # the last member's error was raised
-            raise AssertionError
-        for member, cause in lost:
-            best = with_note(best, f"{member.name} brought no answer: {cause}")
-        best = replace(best, path=tuple(path), elapsed=time.perf_counter() - started)
-        if on_reject == "abstain" and not best.accepted:
-            raise rejection_error(best)
-        return best
-
-    def __repr__(self) -> str:
-        members = ", ".join(f"{each.name}{f' n={each.n}' if each.n else ''}" for each in self._members)
-        return f"{type(self).__name__}([{members}])"
+    checked = tuple(_create_member(cascade, kind, member) for member in members)
+    if len(checked) < 2:
+        raise ConfigurationError(
+            f"A cascade has at least two members, not {len(checked)}.",
+            hint="Cascade([cheap, strong]), or Cascade([(reranker, 1), (reranker, 16)]).",
+        )
+    for member in checked[:-1]:
+        require_any_acceptance(f"In a cascade {member.name}", member.pipeline.config.selection, n=member.n)
+    return checked
 
 
-def _purpose(member: _Member[R]) -> str:
-    return f"In a cascade {member.name}"
+def _create_member(cascade: type, kind: type[R], member: R | tuple[R, int]) -> _Member[R]:
+    reranker, n = member if isinstance(member, tuple) and len(member) == 2 else (member, None)
+    if not isinstance(reranker, kind):
+        raise ConfigurationError(
+            f"{cascade.__name__} takes {kind.__name__} objects, or pairs of one and its n, "
+            f"not {type(reranker).__name__}."
+        )
+    if n is not None:
+        require_int("n of a member", n, low=1)
+    return _Member(reranker, n)
 
 
-def _step(
-    member: _Member[R], n: int, selection: Selection | None = None, error: SwiftClientError | None = None
-) -> Step:
-    step = Step(provider=member.reranker._provider.name, model=member.reranker._model, n=n, error=error)
-    if selection is None:
-        return step
-    return replace(
-        step,
-        usage=selection.usage,
-        cost=selection.cost,
-        accepted=selection.accepted,
-        answer_probability=selection.answer_probability,
-    )
+async def _run_cascade(members: Sequence[_Member[R]], request: SampleRequest, options: RunOptions) -> Selection:
+    """Run the members' pipelines in turn until an answer is accepted.
+
+    Raises:
+        ConfigurationError: a member was not calibrated for this n and stopping rule; nothing was sent.
+        RejectedError: ``options.on_reject`` is "abstain" and no answer is accepted.
+        SwiftClientError: no member brought an answer; the last one's error.
+    """
+    n_rejecting = len(members) if options.on_reject == "abstain" else len(members) - 1
+    for member in members[:n_rejecting]:
+        member.require_acceptance(request, options)
+    started = time.perf_counter()
+    path: list[Step] = []
+    failure_notes: list[str] = []
+    best: Selection | None = None
+    best_member: _Member[R] | None = None
+    for member in members:
+        seconds_left = None if request.deadline is None else request.deadline - (time.perf_counter() - started)
+        if best and seconds_left is not None and seconds_left <= 0:
+            best = with_note(best, f"The deadline left no time to ask {member.name}.")
+            break
+        n = member.n or request.n
+        # The same reranker again, with a larger n: its completions are here already.
+        existing_completions: list[Completion] = []
+        if best and best_member and best_member.reranker is member.reranker:
+            existing_completions = [candidate.completion for candidate in best.candidates]
+        member_request = replace(
+            request,
+            n=n,
+            deadline=seconds_left and max(seconds_left, 1e-3),
+            min_completions=min(request.min_completions, n),
+        )
+        try:
+            selection = await run_with_acceptance(member.pipeline, member_request, options, existing_completions)
+        except SwiftClientError as error:
+            if best is None and (isinstance(error, ConfigurationError) or member is members[-1]):
+                raise
+            path.append(member.describe_step(n, error))
+            failure_notes.append(f"{member.name} brought no answer: {error}")
+            continue
+        path.append(member.describe_step(n, selection))
+        if best is not None:
+            n_reused = selection.reused + (best.reused if existing_completions else 0)
+            selection = replace(merge_selections(best, selection), reused=n_reused)
+        best, best_member = selection, member
+        if selection.accepted:
+            break
+    if best is None:  # impossible: the last member's error was raised
+        raise AssertionError
+    notes = (*best.notes, *failure_notes)
+    best = replace(best, notes=notes, path=tuple(path), elapsed=time.perf_counter() - started)
+    if options.on_reject == "abstain" and not best.accepted:
+        raise rejection_error(best)
+    return best
 
 
-class AsyncCascade(_Cascade[AsyncSwiftReranker]):
+def _describe(cascade: object, members: Sequence[_Member[R]]) -> str:
+    names = ", ".join(f"{member.name}{f' n={member.n}' if member.n else ''}" for member in members)
+    return f"{type(cascade).__name__}([{names}])"
+
+
+class AsyncCascade:
     """Asks members in turn until an answer is accepted, on the caller's event loop; see :class:`Cascade`."""
 
-    _member_type = AsyncSwiftReranker
+    def __init__(self, members: Sequence[AsyncSwiftReranker | tuple[AsyncSwiftReranker, int]]) -> None:
+        self._members = _create_members(type(self), AsyncSwiftReranker, members)
 
     async def best_of(
         self,
@@ -181,11 +180,13 @@ class AsyncCascade(_Cascade[AsyncSwiftReranker]):
         **sampling: Any,
     ) -> Selection:
         """Return the first accepted answer, else the last; arguments and errors as :meth:`Cascade.best_of`."""
-        question = create_sample_request(
+        request = create_sample_request(
             prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling
         )
-        rule, account = resolve_rule(stopping), resolve_budget(budget)
-        return await self._run(question, rule, account, on_reject, create_response_schema(response_model))
+        options = RunOptions.resolve(
+            stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model
+        )
+        return await _run_cascade(self._members, request, options)
 
     async def aclose(self) -> None:
         """Close the members' connections that were opened on the running loop."""
@@ -200,9 +201,12 @@ class AsyncCascade(_Cascade[AsyncSwiftReranker]):
     ) -> None:
         await self.aclose()
 
+    def __repr__(self) -> str:
+        return _describe(self, self._members)
 
-class Cascade(_Cascade[SwiftReranker]):
-    """Asks members in turn until an answer is accepted: the strong ones answer only what the cheap ones are unsure of.
+
+class Cascade:
+    """Asks members in turn until an answer is accepted: strong ones answer only what the cheap ones are unsure of.
 
     >>> cheap = SwiftReranker("openai/gpt-4.1-nano", head="nano.safetensors")  # calibrated: swift-client calibrate
     >>> strong = SwiftReranker("openai/gpt-4.1")
@@ -210,14 +214,19 @@ class Cascade(_Cascade[SwiftReranker]):
     ...     selection = cascade.best_of("What is 17 * 24?")
     >>> selection.accepted, selection.path
 
-    A member that fails costs no answer that has come: the one before is returned, and ``notes`` say so. The arguments
-    are those of the base class.
+    A member that fails costs no answer that has come: the one before is returned, and ``notes`` say so.
+
+    Args:
+        members: from cheap to strong: rerankers, or pairs of a reranker and its own n. The same reranker may come
+            again with a larger n: then the completions that are here count, and are not paid for again.
+
+    Raises:
+        ConfigurationError: fewer than two members, or one but the last has a head that was not calibrated to a risk
+            (``swift-client calibrate``), so that none of its answers could be rejected.
     """
 
-    _member_type = SwiftReranker
-
     def __init__(self, members: Sequence[SwiftReranker | tuple[SwiftReranker, int]]) -> None:
-        super().__init__(members)
+        self._members = _create_members(type(self), SwiftReranker, members)
         self._background_loop = BackgroundLoop()  # starts nothing before its first call
 
     def best_of(
@@ -258,11 +267,13 @@ class Cascade(_Cascade[SwiftReranker]):
             RejectedError: ``on_reject="abstain"``, and no answer is accepted.
             SwiftClientError: no member brought an answer; what the last one said.
         """
-        question = create_sample_request(
+        request = create_sample_request(
             prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling
         )
-        rule, account, shape = resolve_rule(stopping), resolve_budget(budget), create_response_schema(response_model)
-        return self._background_loop.run(lambda: self._run(question, rule, account, on_reject, shape))
+        options = RunOptions.resolve(
+            stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model
+        )
+        return self._background_loop.run(lambda: _run_cascade(self._members, request, options))
 
     def close(self) -> None:
         """Cancel what runs, and close all members."""
@@ -277,3 +288,6 @@ class Cascade(_Cascade[SwiftReranker]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        return _describe(self, self._members)

@@ -1,21 +1,167 @@
-"""The two faces, async and sync, over one implementation."""
+"""The two clients, sync and async. Each holds one pipeline."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from swift_client.reranker.cost import resolve_budget
+from swift_client.adapters import CustomProvider, Provider
+from swift_client.adapters.transport.api_key import ApiKey
+from swift_client.answers import Spec
+from swift_client.models import AnyHead
+from swift_client.models.resolve_head import Head
+from swift_client.pricing import Prices
+from swift_client.reranker.acceptance import run_with_escalation
+from swift_client.reranker.config import RequireLogprobs, RerankerConfig, RunOptions, Store
 from swift_client.reranker.pipeline import SelectionPipeline
-from swift_client.sampling import Budget, BudgetTracker, create_sample_request
-from swift_client.stopping.monitor import StoppingSpec, resolve_rule
+from swift_client.reranker.rank_replies import rank_reply
+from swift_client.reranker.sync_loop import BackgroundLoop
+from swift_client.sampling import Budget, BudgetTracker, EarlyAbort, RateLimit, create_sample_request
+from swift_client.scoring.judge import JudgeFunction
+from swift_client.selection.select import Method, Scorer
+from swift_client.stopping.monitor import StoppingSpec
 from swift_client.structured.schema import create_response_schema
-from swift_client.types import Message, Selection
+from swift_client.types import Event, Message, Selection
 
 
-class AsyncSwiftReranker(SelectionPipeline):
-    """Best-of-N on the caller's event loop; the arguments are those of the base class.
+class _Client:
+    """Settings, ``rank`` and ``head``: all that the two clients have in common."""
+
+    def __init__(
+        self,
+        provider: str | Provider | CustomProvider,
+        model: str | None = None,
+        *,
+        head: Head = "auto",
+        scorer: Scorer = "auto",
+        answer: Spec = "auto",
+        select: Method = "auto",
+        require_logprobs: RequireLogprobs = "auto",
+        top_logprobs: int | None = None,
+        base_url: str | None = None,
+        api_key: ApiKey | None = None,
+        client: object | None = None,
+        timeout: float = 60.0,
+        max_retries: int = 2,
+        max_concurrency: int = 16,
+        on_event: Callable[[Event], None] | None = None,
+        prices: Prices = None,
+        store: Store = None,
+        warm_cache: Literal["auto"] | bool = "auto",
+        limit: RateLimit | None = None,
+        abort: str | EarlyAbort | None = None,
+        judge: JudgeFunction | None = None,
+        external: JudgeFunction | None = None,
+        fuse: str = "mean",
+    ) -> None:
+        """Check the settings.
+
+        Args:
+            provider: a provider's name ("openai"), name and model ("openai/gpt-4.1-mini"), a Provider, or your own
+                object with ``complete(messages, n, **options)``.
+            model: default: the provider's default model.
+            head: "auto": the head for exactly this provider and model if there is one, packaged or in your folder of
+                heads (:func:`swift_client.models.user_folder`); the name of such a head, such as "pocket/pocket", to
+                use it for another model too; a path, HeadArtifact or HiddenHead, which must fit; None: no head.
+            scorer: "auto": the head, else "mean_logprob"; a name of ``scorers.SCORERS``; a callable from N
+                completions to N numbers, higher is better; "judge": ``judge``, for every question.
+            judge: your function, sync or async, from (messages, completions) to N numbers, higher is better, None for
+                no opinion. Called when no logprobs come, so that more than agreement decides. It has ``timeout``
+                seconds; if it fails, the choice is made without it.
+            external: a second score per completion, such as a reward model's: a function like ``judge``, called for
+                every question (``adapters.reward_model``). If it fails or is late, the scorer decides alone.
+            fuse: how the two scores become one: "mean" of their places between lowest and highest, "mean_rank",
+                "worst_rank", or "weighted:share=0.3" with the scorer's share. Fused scores, 0..1, weigh votes too.
+            answer: how the compared answer is read: "auto", "number", "boxed", "choice", "yes_no", "json", "text", a
+                regex, a callable, or None.
+            select: "vote", "best", or "auto": vote if answers can be read and compared.
+            require_logprobs: "auto" uses what comes and says so in ``Selection.signal``; False asks for no logprobs;
+                True raises LogprobsUnavailableError if none come.
+            top_logprobs: alternatives per token to ask for; default: as many as the head or the provider knows, at
+                most 20.
+            base_url: overrides the provider's address.
+            api_key: a key, or a function (sync or async) that returns one; default: the provider's environment
+                variable. Read at the first request.
+            client: your own openai client; it brings its own key and base URL.
+            timeout: seconds per call.
+            max_retries: further attempts of a failed call.
+            max_concurrency: concurrent calls, over all threads and tasks that share this reranker; fewer for a while
+                when the provider refuses them (429) or its headers say that little is left.
+            limit: a RateLimit that rerankers of one key share, with requests and tokens per minute; it has its own
+                ``max_concurrency``.
+            on_event: called with an Event for every request, reply, retry and failure.
+            prices: your own Price for the model, or a mapping from "model" or "provider/model" to Price; default:
+                genai-prices (extra "prices"). They make ``Selection.cost`` and a budget in US dollars.
+            store: a samples file, created if missing, that keeps every reply as it arrives. The same request sent
+                again, for more answers too, sends only for those that are missing (``Selection.reused``). Threads and
+                processes may share the file. It holds prompts and answers in plain text; only its owner may read a
+                new one. Your own object is told from others by its ``name`` and ``model``. Trouble with the file
+                becomes a note.
+            warm_cache: whether, if n takes several calls, the first one goes alone, so that the others find its
+                prompt in the provider's cache. "auto": if that is known to be a tenth cheaper and there is no
+                deadline, since it takes about twice the time.
+            abort: stream every answer by its own call, and close those that lose confidence compared with the first
+                ones: "deepconf" (DeepConf-online), "head" (by the head's score so far), with parameters as in
+                "deepconf:keep=0.1:warmup=4". Closed answers do not vote; their cost is an estimate.
+
+        Raises:
+            ConfigurationError: a setting is wrong; nothing has been sent and no key has been read.
+            ArtifactError: the head cannot be read, or is made for another model.
+        """
+        config = RerankerConfig.resolve(
+            provider,
+            model,
+            head=head,
+            scorer=scorer,
+            answer=answer,
+            select=select,
+            require_logprobs=require_logprobs,
+            top_logprobs=top_logprobs,
+            base_url=base_url,
+            api_key=api_key,
+            client=client,
+            timeout=timeout,
+            max_retries=max_retries,
+            max_concurrency=max_concurrency,
+            on_event=on_event,
+            prices=prices,
+            store=store,
+            warm_cache=warm_cache,
+            limit=limit,
+            abort=abort,
+            judge=judge,
+            external=external,
+            fuse=fuse,
+        )
+        self.pipeline = SelectionPipeline(config)
+        self._background_loop = BackgroundLoop()  # used by SwiftReranker; starts nothing before its first call
+
+    @property
+    def head(self) -> AnyHead | None:
+        """The head that scores; None if there is none. Its ``training`` says how well it does."""
+        scorer = self.pipeline.config.selection.scorer
+        return scorer if isinstance(scorer, AnyHead) else None
+
+    def rank(self, response: Any, *, response_model: object | None = None) -> Selection:
+        """Choose the best completion of a reply that you already have; nothing is sent.
+
+        ``response`` is bytes, str, dict, an SDK object, or a list of Completion; ``response_model`` as in ``best_of``.
+        """
+        config = self.pipeline.config
+        schema = create_response_schema(response_model)
+        return rank_reply(response, config.provider, replace(config.selection, response_schema=schema))
+
+    def __repr__(self) -> str:
+        config = self.pipeline.config
+        scorer = config.selection.scorer
+        name = scorer if isinstance(scorer, str) else getattr(scorer, "name", getattr(scorer, "__name__", "custom"))
+        return f"{type(self).__name__}({config.provider.name!r}, {config.model!r}, scorer={name!r})"
+
+
+class AsyncSwiftReranker(_Client):
+    """Best-of-N on the caller's event loop; the arguments are those of :class:`SwiftReranker`.
 
     One instance may serve many tasks, and several loops one after another or at once. Use it as
     ``async with AsyncSwiftReranker("openai") as reranker:``, or call :meth:`aclose` at the end.
@@ -39,15 +185,17 @@ class AsyncSwiftReranker(SelectionPipeline):
 
         Cancelling the task closes its connections and leaves nothing behind.
         """
-        question = create_sample_request(
+        request = create_sample_request(
             prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling
         )
-        rule, account = resolve_rule(stopping), resolve_budget(budget)
-        return await self._run(question, rule, account, on_reject, create_response_schema(response_model))
+        options = RunOptions.resolve(
+            stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model
+        )
+        return await run_with_escalation(self.pipeline, request, options)
 
     async def aclose(self) -> None:
         """Close the connections that were opened on the running loop."""
-        await self._transports.aclose()
+        await self.pipeline.transports.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -58,11 +206,11 @@ class AsyncSwiftReranker(SelectionPipeline):
         await self.aclose()
 
 
-class SwiftReranker(SelectionPipeline):
-    """Best-of-N for sync code: scripts, notebooks, handlers, threads; the arguments are those of the base class.
+class SwiftReranker(_Client):
+    """Best-of-N for sync code: scripts, notebooks, handlers, threads.
 
-    One instance may serve many threads. It starts a daemon thread of its own with the first call, also after a fork,
-    and ends it with :meth:`close`, with the ``with`` block, or at exit.
+    One instance may serve many threads. It starts its own daemon thread with the first call, also after a fork, and
+    ends it with :meth:`close`, with the ``with`` block, or at exit.
     """
 
     def best_of(
@@ -117,11 +265,13 @@ class SwiftReranker(SelectionPipeline):
             LogprobsUnavailableError: ``require_logprobs=True`` and none come.
             ProviderError: the only cause of all failures, where no retry can help.
         """
-        question = create_sample_request(
+        request = create_sample_request(
             prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling
         )
-        rule, account, shape = resolve_rule(stopping), resolve_budget(budget), create_response_schema(response_model)
-        return self._background_loop.run(lambda: self._run(question, rule, account, on_reject, shape))
+        options = RunOptions.resolve(
+            stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model
+        )
+        return self._background_loop.run(lambda: run_with_escalation(self.pipeline, request, options))
 
     def close(self) -> None:
         """Cancel what runs, close the connections and end the thread."""

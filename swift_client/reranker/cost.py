@@ -11,14 +11,7 @@ from swift_client.adapters import Provider
 from swift_client.adapters.providers.prompt_caching import PREFIX_CACHES
 from swift_client.errors import BudgetExceededError, ConfigurationError, MissingExtraError
 from swift_client.pricing import Price, Prices, check_prices, find_price
-from swift_client.sampling import (
-    Budget,
-    BudgetTracker,
-    RequestBudget,
-    SampleRequest,
-    SampleResult,
-    find_max_tokens,
-)
+from swift_client.sampling import BudgetTracker, RequestBudget, SampleRequest, SampleResult, find_max_tokens
 from swift_client.sampling.call_plan import PlanChoice, asks_for_caching, estimate_prompt_tokens, plan
 from swift_client.types import Selection, Stopped
 
@@ -84,15 +77,11 @@ class CostModel:
         Nothing is looked up for prompts that go in one call, are too short, or are in a hurry.
         """
         cache = PREFIX_CACHES.get(provider.name)
-        tokens = estimate_prompt_tokens(sample_request)
-        if (
-            warm_cache != "auto"
-            or cache is None
-            or not cache.cached_tokens(tokens)
-            or sample_request.deadline is not None
-        ):
+        one_call = n_max is None or sample_request.n <= n_max
+        if warm_cache != "auto" or cache is None or n_max is None or one_call or sample_request.deadline is not None:
             return None
-        if n_max is None or sample_request.n <= n_max:
+        tokens = estimate_prompt_tokens(sample_request)
+        if not cache.cached_tokens(tokens):
             return None
         try:
             price = await asyncio.to_thread(self.price)
@@ -128,18 +117,6 @@ class CostModel:
                 provider=self.provider_name,
             )
         return RequestBudget(tracker, sample_request.messages, fields, price)
-
-
-def resolve_budget(budget: object) -> BudgetTracker | None:
-    """Return the account that ``best_of(budget=...)`` means: a Budget opens its own."""
-    match budget:
-        case None | BudgetTracker():
-            return budget
-        case Budget():
-            return budget.open()
-    raise ConfigurationError(
-        f"budget= takes a Budget, not {type(budget).__name__}.", hint="Such as Budget(usd=0.05) or Budget(tokens=4000)."
-    )
 
 
 def budget_error(result: SampleResult, sample_request: SampleRequest, best: Selection | None) -> BudgetExceededError:

@@ -1,4 +1,7 @@
-"""The road from a prompt to a Selection, with all that may happen on it."""
+"""The pipeline from a prompt to a Selection: sample, score, select, build.
+
+``acceptance`` and ``cascade`` wrap :meth:`SelectionPipeline.run`; the clients hold one pipeline each.
+"""
 
 from __future__ import annotations
 
@@ -6,197 +9,258 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
+from swift_client.adapters import Transports
 from swift_client.errors import BadRequestError
 from swift_client.logprobs.temperature import SamplingInfo
 from swift_client.models import AnyHead
-from swift_client.reranker.acceptance import check_on_reject, with_acceptance
 from swift_client.reranker.caching import ReplyCache, merge_cached
-from swift_client.reranker.config import BaseReranker
+from swift_client.reranker.config import RerankerConfig, RunOptions
 from swift_client.reranker.cost import budget_error, budget_stop
-from swift_client.reranker.escalation import escalate, rejection_error
-from swift_client.reranker.response_schema import add_schema_fields, is_schema_error, require_match
-from swift_client.sampling import NO_LOGPROBS_HINT, BudgetTracker, CallContext, SampleRequest, sample_completions
-from swift_client.selection.select import FALLBACK_SCORER, SelectionConfig, select_best
-from swift_client.stopping import StoppingRule
+from swift_client.sampling import (
+    NO_LOGPROBS_HINT,
+    CallContext,
+    Endpoint,
+    SampleRequest,
+    SampleResult,
+    sample_completions,
+)
+from swift_client.scoring.result import ScoredCompletions
+from swift_client.selection.choose import Choice
+from swift_client.selection.select import (
+    FALLBACK_SCORER,
+    SelectionConfig,
+    build_selection,
+    score_completions,
+    select,
+)
 from swift_client.stopping.monitor import WAVE_SIZES, StoppingMonitor, create_abort_monitor
-from swift_client.structured.schema import ResponseSchema
-from swift_client.types import Completion, Selection
+from swift_client.structured.schema import is_schema_error, require_match
+from swift_client.types import Completion, Selection, Stopped
 
 logger = logging.getLogger(__name__)
 
 
-class SelectionPipeline(BaseReranker):
-    """A reranker that asks: all but the call itself, which is sync or async. Its arguments are those of the base."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Samples:
+    """The completions of one question, with all that the later steps need to know about them."""
 
-    async def _run(
-        self,
-        sample_request: SampleRequest,
-        rule: StoppingRule | None = None,
-        tracker: BudgetTracker | None = None,
-        on_reject: str = "return",
-        response_schema: ResponseSchema | None = None,
-    ) -> Selection:
-        check_on_reject(on_reject, self._selection_config, n=sample_request.n, stopping=rule)
-        selection = await self._select_with_schema(sample_request, rule, tracker, response_schema=response_schema)
-        if on_reject == "return" or selection.accepted:
-            return selection
-        if on_reject == "abstain":
-            raise rejection_error(selection)
-        return await escalate(
-            selection,
-            sample_request,
-            lambda rest, begun: self._select_with_schema(rest, None, tracker, begun, response_schema=response_schema),
+    result: SampleResult
+    config: SelectionConfig
+    """How these completions are scored and chosen from."""
+    monitor: StoppingMonitor | None
+    stopped: Stopped | None
+    n_reused: int
+    """How many come from the store."""
+    no_logprobs_reason: str | None
+    """Why no logprobs were to be expected; None if they were."""
+    notes: tuple[str, ...]
+
+
+class SelectionPipeline:
+    """Answers one question after the other with the best of N completions.
+
+    One pipeline may serve many tasks, threads and event loops. It remembers what replies showed of its endpoint.
+    """
+
+    def __init__(self, config: RerankerConfig) -> None:
+        self.config = config
+        self.transports = Transports(config.open_transport)
+        self.endpoint = Endpoint(
+            config.capabilities,
+            top_logprobs=config.sampling.top_logprobs,
+            force_logprobs=config.sampling.force_logprobs,
         )
+        self._has_warned = False
 
-    async def _select_with_schema(
-        self,
-        sample_request: SampleRequest,
-        rule: StoppingRule | None = None,
-        tracker: BudgetTracker | None = None,
-        existing_completions: Sequence[Completion] = (),
-        *,
-        response_schema: ResponseSchema | None = None,
-    ) -> Selection:
-        """Draw and choose; ``begun`` are completions of this question that are there already, and paid."""
-        if response_schema is None:
-            return await self._sample_and_select(sample_request, rule, tracker, existing_completions)
-        ordered, untold = add_schema_fields(sample_request, response_schema, self._provider.codec)
-        try:
-            selection = await self._sample_and_select(
-                ordered, rule, tracker, existing_completions, response_schema=response_schema
-            )
-        except BadRequestError as error:
-            if ordered is sample_request or not is_schema_error(error):
-                raise
-            untold = (f"The provider refused the schema ({error.message}), so it was asked without.",)
-            selection = await self._sample_and_select(
-                sample_request, rule, tracker, existing_completions, response_schema=response_schema
-            )
-        selection = replace(selection, notes=(*untold, *selection.notes))
-        require_match(selection, response_schema)
-        return selection
+    @property
+    def name(self) -> str:
+        """The provider and the model, such as "openai/gpt-4.1-mini"."""
+        return "/".join(filter(None, (self.config.provider.name, self.config.model)))
 
-    async def _sample_and_select(
-        self,
-        sample_request: SampleRequest,
-        rule: StoppingRule | None = None,
-        tracker: BudgetTracker | None = None,
-        existing_completions: Sequence[Completion] = (),
-        *,
-        response_schema: ResponseSchema | None = None,
+    async def run(
+        self, request: SampleRequest, options: RunOptions, existing_completions: Sequence[Completion] = ()
     ) -> Selection:
+        """Sample completions, score them, select one, and build the Selection.
+
+        ``existing_completions`` of the same question count towards ``request.n`` and are not paid for again.
+        Whether the answer is accepted stays open; see :func:`.acceptance.run_with_acceptance`.
+        """
         started = time.perf_counter()
-        meter = (
-            await self._cost_model.create_request_budget(tracker, sample_request, self._provider) if tracker else None
-        )
-        line = CallContext(
-            provider=self._provider,
-            model=self._model,
-            codec=self._codec,
-            transport=await self._transports.get(),
-            endpoint=self._endpoint,
-            rate_limiter=self._rate_limit.for_this_process(),
-            max_retries=self._max_retries,
-            must_have_logprobs=self._must_have_logprobs,
-            on_event=self._on_event,
-            token_ids=self._selection_config.reads_token_ids or self._store is not None,  # kept for any head
-        )
-        keeping = ReplyCache.create(
-            self._store,
-            line,
-            sample_request,
-            base_url=self._cost_model.base_url,
-            top_logprobs=self._top_logprobs,
-            scorer=self._selection_config.scorer,
-        )
-        rules = replace(
-            self._selection_config,
+        samples = await self._sample(request, options, existing_completions)
+        scored = await self._score(samples, request, started=started)
+        choice = await asyncio.to_thread(select, scored, samples.config.select)
+        return await asyncio.to_thread(self._build_selection, request, samples, scored, choice, started=started)
+
+    # --- 1. sample
+
+    async def _sample(
+        self, request: SampleRequest, options: RunOptions, existing_completions: Sequence[Completion]
+    ) -> Samples:
+        """Sample completions; ask for the response schema, but do without where the provider refuses it."""
+        schema = options.response_schema
+        if schema is None:
+            return await self._sample_once(request, options, existing_completions)
+        fields, note = schema.request_fields(self.config.provider.codec, request.sampling)
+        with_schema = replace(request, sampling={**fields, **request.sampling})
+        try:
+            samples = await self._sample_once(with_schema, options, existing_completions)
+        except BadRequestError as error:
+            if not fields or not is_schema_error(error):
+                raise
+            note = f"The provider refused the schema ({error.message}), so the request was sent without it."
+            samples = await self._sample_once(request, options, existing_completions)
+        return replace(samples, notes=(note, *samples.notes)) if note else samples
+
+    async def _sample_once(
+        self, request: SampleRequest, options: RunOptions, existing_completions: Sequence[Completion]
+    ) -> Samples:
+        """Take completions from the store, draw the others, and keep to the budget and the stopping rule."""
+        config, sampling = self.config, self.config.sampling
+        context = await self._call_context()
+        fields = context.fields(request)
+        selection_config = replace(
+            config.selection,
             sampling_info=SamplingInfo.from_request(
-                line.fields(sample_request),
-                after_temperature=self._capabilities.logprob_space == "after_temperature",
+                fields, after_temperature=config.capabilities.logprob_space == "after_temperature"
             ),
-            response_schema=response_schema,
+            response_schema=options.response_schema,
         )
-        judged = partial(self._select, config=rules)
-        watch = StoppingMonitor(rule, sample_request.n, judged) if rule else None
-        plan = await self._cost_model.plan(
-            sample_request, self._provider, n_max=self._endpoint.n_max, warm_cache=self._warm_cache
+        monitor = None
+        if options.stopping:
+            score = partial(_score_or_fall_back, config=selection_config)
+            monitor = StoppingMonitor(options.stopping, request.n, score, method=selection_config.select)
+        budget = None
+        if options.budget:
+            budget = await config.cost.create_request_budget(options.budget, request, config.provider)
+        plan = await config.cost.plan(
+            request, config.provider, n_max=self.endpoint.n_max, warm_cache=sampling.warm_cache
         )
-        have = dict(enumerate(existing_completions[: sample_request.n]))
-        here = len(have)
-        if keeping:
-            have = merge_cached(
-                await keeping.lookup(sample_request.n), existing_completions[: sample_request.n], sample_request.n
+
+        # Completions that are here already: the caller's, and those of the store.
+        n_given = len(existing_completions[: request.n])
+        existing = dict(enumerate(existing_completions[: request.n]))
+        cache = None
+        if config.store:
+            cache = ReplyCache.create(
+                config.store,
+                context,
+                request,
+                base_url=config.cost.base_url,
+                top_logprobs=sampling.top_logprobs,
+                scorer=config.selection.scorer,
             )
-        drawn = await sample_completions(
-            line,
-            sample_request,
-            wave_sizes=WAVE_SIZES if watch else (),
-            should_stop=watch.should_stop if watch else None,
-            request_budget=meter,
-            abort_monitor=create_abort_monitor(self._abort, rules.scorer),
-            first_alone=plan is not None or self._warm_cache is True,
-            on_arrival=keeping.store if keeping else None,
-            existing_completions=have,
+            existing = merge_cached(await cache.lookup(request.n), existing_completions[: request.n], request.n)
+
+        result = await sample_completions(
+            context,
+            request,
+            wave_sizes=WAVE_SIZES if monitor else (),
+            should_stop=monitor.should_stop if monitor else None,
+            request_budget=budget,
+            abort_monitor=create_abort_monitor(sampling.abort, selection_config.scorer) if sampling.abort else None,
+            first_alone=plan is not None or sampling.warm_cache is True,
+            on_arrival=cache.store if cache else None,
+            existing_completions=existing,
         )
-        kept = await keeping.collect_notes(drawn, n_reused=len(have) - here) if keeping else ()
-        if not drawn.completions:
-            raise budget_error(drawn, sample_request, None)
-        # Scoring is numpy and answers may be compared in another process: neither belongs on the loop.
-        selection = await asyncio.to_thread(watch.select if watch else judged, drawn.completions)
-        left = None if sample_request.deadline is None else sample_request.deadline - (time.perf_counter() - started)
-        selection = await self._external_scorer.rescore(
-            selection,
-            sample_request.messages,
-            seconds_left=left,
-            choose=lambda second: self._select(drawn.completions, replace(rules, external_scores=second)),
+        n_reused = len(existing) - n_given
+        cache_notes = await cache.collect_notes(result, n_reused=n_reused) if cache else ()
+        if not result.completions:
+            raise budget_error(result, request, None)
+        stopped, budget_notes = budget_stop(result, request)
+        return Samples(
+            result=result,
+            config=selection_config,
+            monitor=monitor,
+            stopped=stopped or (monitor.describe_stop(result) if monitor else None),
+            n_reused=n_reused,
+            no_logprobs_reason=self.endpoint.no_logprobs_reason(fields),
+            notes=(*cache_notes, *budget_notes, *([plan.reason] if plan else []), *result.notes),
         )
-        selection = await self._judge.rescore(
-            selection,
-            sample_request.messages,
-            seconds_left=left,
-            choose=lambda opinion: self._select(drawn.completions, replace(rules, scorer=opinion)),
+
+    async def _call_context(self) -> CallContext:
+        config, sampling = self.config, self.config.sampling
+        return CallContext(
+            provider=config.provider,
+            model=config.model,
+            codec=config.codec,
+            transport=await self.transports.get(),
+            endpoint=self.endpoint,
+            rate_limiter=sampling.rate_limit.for_this_process(),
+            max_retries=sampling.max_retries,
+            must_have_logprobs=sampling.require_logprobs is True,
+            on_event=sampling.on_event,
+            token_ids=config.selection.reads_token_ids or config.store is not None,  # stored for any head
         )
-        self._warn_once(selection, rules, line.endpoint.no_logprobs_reason(line.fields(sample_request)))
-        stopped, notes = budget_stop(drawn, sample_request)
+
+    # --- 2. score
+
+    async def _score(self, samples: Samples, request: SampleRequest, *, started: float) -> ScoredCompletions:
+        """Score the completions; then the external scorer and the judge may change the scores."""
+        score = samples.monitor.score if samples.monitor else partial(_score_or_fall_back, config=samples.config)
+        # Scoring is numpy, and answers may be compared in another process: neither belongs on the event loop.
+        scored = await asyncio.to_thread(score, samples.result.completions)
+        for rescorer in (self.config.external, self.config.judge):
+            if rescorer:
+                elapsed = time.perf_counter() - started
+                seconds_left = None if request.deadline is None else request.deadline - elapsed
+                scored = await rescorer.rescore(scored, request.messages, seconds_left=seconds_left)
+        return scored
+
+    # --- 4. build (step 3 is selection.select)
+
+    def _build_selection(
+        self, request: SampleRequest, samples: Samples, scored: ScoredCompletions, choice: Choice, *, started: float
+    ) -> Selection:
+        """Describe the choice and what it cost.
+
+        Raises:
+            BudgetExceededError: the budget ended before ``request.min_completions`` came.
+            NoCompletionError: no completion matches the response schema.
+        """
+        self._warn_once(samples, scored)
+        result = samples.result
+        selection = build_selection(scored, choice)
         selection = replace(
             selection,
-            stopped=stopped or (watch.describe_stop(drawn) if watch else None),
-            usage=drawn.usage,
-            cost=await asyncio.to_thread(self._cost_model.cost, drawn),
-            failures=drawn.failures,
-            notes=(*kept, *notes, *([plan.reason] if plan else []), *drawn.notes, *selection.notes),
-            reused=len(have) - here,
+            stopped=samples.stopped,
+            usage=result.usage,
+            cost=self.config.cost.cost(result),
+            failures=result.failures,
+            notes=(*samples.notes, *selection.notes),
+            reused=samples.n_reused,
             elapsed=time.perf_counter() - started,
-            provider=self._provider.name,
-            model=self._model,
+            provider=self.config.provider.name,
+            model=self.config.model,
         )
-        if len(drawn.completions) < sample_request.min_completions:
-            raise budget_error(drawn, sample_request, selection)
-        return await asyncio.to_thread(with_acceptance, selection, rules, n=sample_request.n, stopping=rule)
+        if len(result.completions) < request.min_completions:
+            raise budget_error(result, request, selection)
+        if samples.config.response_schema:
+            require_match(selection, samples.config.response_schema)
+        return selection
 
-    def _warn_once(self, selection: Selection, config: SelectionConfig, no_logprobs_reason: str | None) -> None:
-        """Say once that texts alone decide where logprobs were hoped for; the notes of each Selection say it too."""
-        if self._has_warned or self._logprobs_disabled or selection.signal != "text" or config.reads_text_alone:
+    def _warn_once(self, samples: Samples, scored: ScoredCompletions) -> None:
+        """Warn that texts alone decide although logprobs were hoped for; every Selection's notes say it too."""
+        disabled = self.config.sampling.require_logprobs is False or samples.config.reads_text_alone
+        if self._has_warned or disabled or scored.signal != "text":
             return
         self._has_warned = True
-        why = no_logprobs_reason or next((note for note in selection.notes if "ogprobs" in note), "none came.")
-        logger.warning(
-            "%s/%s: no logprobs (%s) %s, or pass judge=.", self._provider.name, self._model, why, NO_LOGPROBS_HINT
-        )
+        notes = (*scored.notes, *scored.scores.notes)
+        reason = samples.no_logprobs_reason or next((note for note in notes if "ogprobs" in note), "none came.")
+        logger.warning("%s: no logprobs (%s) %s, or pass judge=.", self.name, reason, NO_LOGPROBS_HINT)
 
-    def _select(self, completions: Sequence[Completion], config: SelectionConfig) -> Selection:
-        scorer = config.scorer
-        try:
-            return select_best(completions, config)
-        except Exception as error:  # a scorer of the user's may raise anything; paid completions are not lost over it
-            if isinstance(scorer, str | AnyHead):
-                raise
-            logger.warning("the scorer failed with %s; %s scores instead", type(error).__name__, FALLBACK_SCORER)
-            logger.debug("the scorer's error", exc_info=True)
-            note = f"The scorer failed ({type(error).__name__}: {error}), so {FALLBACK_SCORER} scored instead."
-            selection = select_best(completions, replace(config, scorer=FALLBACK_SCORER))
-            return replace(selection, notes=(note, *selection.notes))
+
+def _score_or_fall_back(completions: Sequence[Completion], config: SelectionConfig) -> ScoredCompletions:
+    """Score completions; when a user's scorer fails, score with FALLBACK_SCORER and say so."""
+    try:
+        return score_completions(completions, config)
+    except Exception as error:  # a user's scorer may raise anything; completions that were paid for must not be lost
+        if isinstance(config.scorer, str | AnyHead):
+            raise
+        logger.warning("the scorer failed with %s; %s scores instead", type(error).__name__, FALLBACK_SCORER)
+        logger.debug("the scorer's error", exc_info=True)
+        note = f"The scorer failed ({type(error).__name__}: {error}), so {FALLBACK_SCORER} scored instead."
+        scored = score_completions(completions, replace(config, scorer=FALLBACK_SCORER))
+        return replace(scored, notes=(note, *scored.notes))

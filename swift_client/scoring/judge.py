@@ -1,4 +1,4 @@
-"""The judge's rung: a function of yours that reads the answers where logprobs cannot tell them apart."""
+"""User-supplied judges: they score completions when there are no usable logprobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 
 from swift_client.errors import ConfigurationError
 from swift_client.scoring import scorers
-from swift_client.types import F32, Completion, Message, Selection
+from swift_client.scoring.result import ScoredCompletions, Scores
+from swift_client.types import F32, Completion, Message
 
 JudgeFunction = Callable[[list[Message], list[Completion]], ArrayLike | Awaitable[ArrayLike]]
 """From the question's messages and N completions to N numbers, higher is better, None or NaN for no opinion; sync (it
@@ -23,66 +24,52 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class JudgeScores:
-    """What a judge said of the completions of one question; scores them as a scorer would."""
+    """A judge's scores of the completions of one question."""
 
     values: F32
     """(N,) float32, NaN for no opinion."""
     name: str
-
-    @property
-    def __name__(self) -> str:
-        return self.name
-
-    def __call__(self, completions: Sequence[Completion]) -> F32:
-        """Return the scores; the completions are those that the judge read."""
-        return self.values
+    """The judge's."""
 
 
 class Judge:
-    """Asks a judge, and does without it where it fails or takes too long.
+    """Asks a judge, whose scores replace the scorer's.
 
     Args:
-        judge: the function, or None.
-        always: ask for every question, and not only where nothing but texts is left.
-        timeout: seconds that it may take; a sync one that takes longer is left to end in its thread.
+        function: from (messages, completions) to N numbers.
+        always_ask: ask for every question, and not only when nothing but texts is left.
+        timeout: seconds that it may take; a sync function that takes longer is left to end in its thread.
 
     Raises:
-        ConfigurationError: ``judge`` cannot be called, or is wanted and missing.
+        ConfigurationError: ``function`` cannot be called.
     """
 
-    def __init__(self, judge: JudgeFunction | None, *, always_ask: bool, timeout: float) -> None:
-        if judge is not None and not callable(judge):
+    def __init__(self, function: JudgeFunction, *, always_ask: bool, timeout: float) -> None:
+        if not callable(function):
             raise ConfigurationError(
-                f"judge= takes a function of (messages, completions), not {type(judge).__name__}.",
-                hint="It returns one number a completion, higher is better.",
+                f"judge= takes a function of (messages, completions), not {type(function).__name__}.",
+                hint="It returns one number per completion, higher is better.",
             )
-        if always_ask and judge is None:
-            raise ConfigurationError('scorer="judge" needs a judge.', hint="Pass judge=, a function of yours.")
-        self._function, self._always_ask, self._timeout = judge, always_ask, timeout
+        self._function, self._always_ask, self._timeout = function, always_ask, timeout
 
     async def rescore(
-        self,
-        selection: Selection,
-        messages: Sequence[Message],
-        *,
-        seconds_left: float | None,
-        choose: Callable[[JudgeScores], Selection],
-    ) -> Selection:
-        """Return ``selection``, or what the judge's opinion makes of it.
+        self, scored: ScoredCompletions, messages: Sequence[Message], *, seconds_left: float | None
+    ) -> ScoredCompletions:
+        """Return the judge's scores in place of the scorer's; if it gives none, ``scored`` with a note.
 
         Args:
-            selection: the choice without a judge.
+            scored: the completions as the scorer sees them.
             messages: the question.
-            left: seconds until the deadline; None: none.
-            choose: chooses among the same completions by an opinion; runs in a thread.
+            seconds_left: until the deadline; None: no deadline.
         """
-        if self._function is None or not (self._always_ask or selection.signal == "text"):
-            return selection
-        read = [candidate.completion for candidate in selection.candidates]
-        said = await call_judge(
-            self._function, "The judge", messages, read, timeout=self._timeout, seconds_left=seconds_left
+        if not (self._always_ask or scored.signal == "text"):
+            return scored
+        reply = await call_judge(
+            self._function, "The judge", messages, scored.completions, timeout=self._timeout, seconds_left=seconds_left
         )
-        return _with_note(selection, said) if isinstance(said, str) else await asyncio.to_thread(choose, said)
+        if isinstance(reply, str):
+            return scored.with_rescoring_note(reply)
+        return replace(scored, scores=Scores(values=reply.values, name=reply.name), vote_weights=None, signal="judge")
 
 
 async def call_judge(
@@ -119,7 +106,3 @@ async def call_judge(
         logger.debug("its error", exc_info=True)
         return f"{label} failed ({type(error).__name__}: {error}) and was not heard."
     return f"{label} had no opinion." if bool((opinion.values != opinion.values).all()) else opinion
-
-
-def _with_note(selection: Selection, note: str) -> Selection:
-    return replace(selection, notes=(*selection.notes, note))

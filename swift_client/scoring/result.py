@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
+from swift_client.answers import Answers
 from swift_client.features import listed_ranks
+from swift_client.structured.schema import ParsedAnswer
 from swift_client.types import F32, Bool, Completion
 
 
@@ -26,6 +28,30 @@ class Scores:
     """One sentence for each thing that the numbers do not show by themselves."""
     out_of_distribution: bool = False
     """Whether the completions are unlike those that the head was trained on, so that its scores may mean nothing."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ScoredCompletions:
+    """N completions of one question with their answers and scores: all that a choice rests on."""
+
+    completions: tuple[Completion, ...]
+    """(N,) numbered 0..N-1, without logprobs that cannot be true."""
+    answers: Answers
+    parsed_answers: tuple[ParsedAnswer | None, ...]
+    """(N,) their objects, if answers have to fit a schema; else empty."""
+    scores: Scores
+    vote_weights: F32 | None
+    """(N,) 0..1 weights of votes; None: each vote counts 1."""
+    signal: str
+    """The signal behind the scores, as ``Selection.signal``."""
+    notes: tuple[str, ...] = ()
+    """Sentences about the completions, which come before the notes of ``scores``."""
+    rescoring_notes: tuple[str, ...] = ()
+    """Sentences about external scorers and judges that gave no scores; they come last."""
+
+    def with_rescoring_note(self, note: str) -> ScoredCompletions:
+        """Return the same scores with one more note."""
+        return replace(self, rescoring_notes=(*self.rescoring_notes, note))
 
 
 class CommonTopK(NamedTuple):

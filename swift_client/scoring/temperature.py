@@ -12,7 +12,6 @@ from swift_client.logprobs.temperature import (
     undo_temperature,
 )
 from swift_client.models import HeadArtifact
-from swift_client.scoring.judge import JudgeScores
 from swift_client.scoring.scorers import SCORERS, ScorerFunction
 from swift_client.types import Completion
 
@@ -41,8 +40,6 @@ def correct_temperature(
         if not (undone and gaps):
             return None, (f"{taken}, which {scorer.name} cannot read; temperature=1 makes them those of the model.",)
     elif not (isinstance(scorer, str) and scorer in _EXACT_SCORERS and undone):
-        reads = (
-            SCORERS[scorer].min_ranks is not None if isinstance(scorer, str) else not isinstance(scorer, JudgeScores)
-        )
+        reads = not isinstance(scorer, str) or SCORERS[scorer].min_ranks is not None
         return completions, (f"{taken}: scores compare within this question only.",) if reads else ()
     return [undo_temperature(completion, warmth) for completion in completions], (f"{taken}, which is undone.",)

@@ -1,4 +1,4 @@
-"""From completions to a Selection: scores, answers, choice, and what they rest on. Nothing is sent."""
+"""From completions to a Selection in three steps: score, select, build. Nothing is sent."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from swift_client.logprobs.checks import drop_invalid_logprobs
 from swift_client.logprobs.temperature import UNKNOWN_SAMPLING, SamplingInfo
 from swift_client.models import AnyHead, HiddenHead
 from swift_client.scoring import scorers
-from swift_client.scoring.external import ExternalScores
-from swift_client.scoring.fusion import fuse
-from swift_client.scoring.judge import JudgeScores
+from swift_client.scoring.result import ScoredCompletions
 from swift_client.scoring.temperature import correct_temperature
 from swift_client.selection import choose
 from swift_client.structured.field_agreement import describe_fields, field_support
@@ -48,9 +46,6 @@ class SelectionConfig:
     """Whether a head scores lists shorter than it was trained on too."""
     notes: tuple[str, ...] = ()
     """What every Selection says first."""
-    external_scores: ExternalScores | None = None
-    """Further scores of these very completions, fused with the scorer's: candidates' scores are then the fused ones,
-    0..1, and weigh votes too; probabilities stay the head's."""
     sampling_info: SamplingInfo = UNKNOWN_SAMPLING
     """How the completions were drawn, which says what their logprobs may mean."""
     response_schema: ResponseSchema | None = None
@@ -82,84 +77,108 @@ class SelectionConfig:
 
 
 def select_best(completions: Sequence[Completion], config: SelectionConfig) -> Selection:
-    """Choose among completions of one question. Usage, failures and the like are left to the caller to fill in.
+    """Score, choose and build a Selection. Usage, failures and the like are left to the caller to fill in.
 
-    Candidates are numbered 0..N-1: in the order of ``Completion.index`` where the indices differ, so that the order of
+    Candidates are numbered 0..N-1: in the order of ``Completion.index`` if the indices differ, so that the order of
     the list does not matter, else (a pool of several replies) in the order given.
 
     Raises:
-        ConfigurationError: there are no completions, or a scorer of the user's returns no N numbers.
+        ConfigurationError: there are no completions, or a user's scorer does not return N numbers.
     """
-    ordered, caught = drop_invalid_logprobs(_reindex(completions), config.sampling_info)
-    read, fits = _read_answers(ordered, config)
-    scorer, doubts = _usable_head(config, ordered)
-    shown, limits = correct_temperature(ordered, scorer, config.sampling_info)
-    if shown is None:
-        scorer, shown = FALLBACK_SCORER, ordered
-    scored = scorers.score(shown, scorer, groups=read.groups)
-    if scored.out_of_distribution:
-        doubts = (*doubts, _out_of_distribution_note(scored.name, force_head=config.force_head))
+    scored = score_completions(completions, config)
+    return build_selection(scored, select(scored, config.select))
+
+
+def score_completions(completions: Sequence[Completion], config: SelectionConfig) -> ScoredCompletions:
+    """Read the answers of N completions of one question and score them; arguments as :func:`select_best`."""
+    ordered, check_notes = drop_invalid_logprobs(_reindex(completions), config.sampling_info)
+    grouped, parsed_answers = _read_answers(ordered, config)
+    scorer, head_notes = _usable_head(config, ordered)
+    corrected, temperature_notes = correct_temperature(ordered, scorer, config.sampling_info)
+    if corrected is None:
+        scorer, corrected = FALLBACK_SCORER, ordered
+    scores = scorers.score(corrected, scorer, groups=grouped.groups)
+    if scores.out_of_distribution:
+        head_notes = (*head_notes, _out_of_distribution_note(scores.name, force_head=config.force_head))
         if not config.force_head:
-            scorer, scored = FALLBACK_SCORER, scorers.score(ordered, FALLBACK_SCORER)
-    values, weights, name = scored.values, scored.probabilities, scored.name
-    if config.external_scores:
-        pair = values.astype(np.float64), config.external_scores.values.astype(np.float64)
-        values = weights = fuse(*pair, config.external_scores.fuse).astype(np.float32)
-        name = f"{name} + {config.external_scores.name} ({config.external_scores.fuse})"
-    choice = choose.choose(
-        ordered, values, probabilities=weights, answers=read, method=config.select, **_choice_options(fits, read)
+            scorer, scores = FALLBACK_SCORER, scorers.score(ordered, FALLBACK_SCORER)
+    return ScoredCompletions(
+        completions=tuple(ordered),
+        answers=grouped,
+        parsed_answers=parsed_answers,
+        scores=replace(scores, notes=(*head_notes, *temperature_notes, *scores.notes)),
+        vote_weights=scores.probabilities,
+        signal=_signal(ordered, scores.values, scorer),
+        notes=(*config.notes, *check_notes),
     )
-    believed = _answer_probabilities(read.groups, scored.probabilities)
+
+
+def select(scored: ScoredCompletions, method: Method) -> choose.Choice:
+    """Choose among scored completions.
+
+    If answers have to fit a schema, a completion that does not fit cannot win, and when no two objects are equal, their
+    members vote.
+    """
+    groups = [group for group in scored.answers.groups if group is not None]
+    has_schema = bool(scored.parsed_answers)
+    all_differ = len(set(groups)) == len(groups)
+    return choose.choose(
+        scored.completions,
+        scored.scores.values,
+        probabilities=scored.vote_weights,
+        answers=scored.answers,
+        method=method,
+        require_answer=has_schema,
+        support=partial(field_support, scored.parsed_answers) if has_schema and all_differ else None,
+    )
+
+
+def build_selection(scored: ScoredCompletions, choice: choose.Choice) -> Selection:
+    """Describe a choice: its candidates, the fields of the winner's object, and the notes of all steps."""
+    scores, grouped = scored.scores, scored.answers
+    answer_probabilities = _answer_probabilities(grouped.groups, scores.probabilities)
     return Selection(
         candidates=tuple(
             Candidate(
                 completion=completion,
-                score=_float_or_none(values, at),
-                probability=None if scored.probabilities is None else _float_or_none(scored.probabilities, at),
-                answer=read.values[at] if completion.complete else None,
-                group=read.groups[at],
-                answer_probability=believed.get(read.groups[at]),
-                weight=choice.weights[at],
+                score=_float_or_none(scores.values, index),
+                probability=None if scores.probabilities is None else _float_or_none(scores.probabilities, index),
+                answer=grouped.values[index] if completion.complete else None,
+                group=grouped.groups[index],
+                answer_probability=answer_probabilities.get(grouped.groups[index]),
+                weight=choice.weights[index],
             )
-            for at, completion in enumerate(ordered)
+            for index, completion in enumerate(scored.completions)
         ),
         winner=choice.winner,
-        signal=_signal(ordered, scored.values, scorer),
-        scorer=name,
+        signal=scored.signal,
+        scorer=scores.name,
         method=choice.method,
-        notes=(*config.notes, *caught, *doubts, *limits, *scored.notes, *choice.notes),
-        **_winner_fields(ordered, fits, choice),
+        notes=(*scored.notes, *scores.notes, *choice.notes, *scored.rescoring_notes),
+        **_winner_fields(scored.completions, scored.parsed_answers, choice),
     )
 
 
 def _read_answers(
     completions: Sequence[Completion], config: SelectionConfig
 ) -> tuple[answers.Answers, tuple[ParsedAnswer | None, ...]]:
-    """Read N answers, and where they have a shape their objects."""
+    """Read N answers, and their objects if they have to fit a schema."""
     if config.response_schema:
-        fits, read = config.response_schema.parse_all(completions)
-        return read, fits
+        parsed_answers, grouped = config.response_schema.parse_all(completions)
+        return grouped, parsed_answers
     # What was cut cannot vote, and must not count as unreadable either.
-    return answers.read([each.text if each.complete else "" for each in completions], config.answer), ()
-
-
-def _choice_options(parsed_answers: Sequence[ParsedAnswer | None], grouped_answers: answers.Answers) -> dict[str, Any]:
-    """Say how to choose among objects: what fits none does not win, and where no two agree their members vote."""
-    if not parsed_answers:
-        return {}
-    numbers = [number for number in grouped_answers.groups if number is not None]
-    alone = len(set(numbers)) == len(numbers)
-    return {"require_answer": True, "support": partial(field_support, parsed_answers) if alone else None}
+    texts = [completion.text if completion.complete else "" for completion in completions]
+    return answers.read(texts, config.answer), ()
 
 
 def _winner_fields(
     completions: Sequence[Completion], parsed_answers: Sequence[ParsedAnswer | None], choice: choose.Choice
 ) -> dict[str, Any]:
-    fit = parsed_answers[choice.winner] if parsed_answers else None
-    if fit is None:
+    winner = parsed_answers[choice.winner] if parsed_answers else None
+    if winner is None:
         return {}
     weights = choice.weights if any(choice.weights) else [1.0] * len(parsed_answers)  # "best" counts no votes
-    return {"parsed": fit.parsed, "fields": describe_fields(completions, parsed_answers, weights, choice.winner)}
+    return {"parsed": winner.parsed, "fields": describe_fields(completions, parsed_answers, weights, choice.winner)}
 
 
 def _answer_probabilities(groups: Sequence[int | None], probabilities: F32 | None) -> dict[int | None, float]:
@@ -213,8 +232,6 @@ def _reindex(completions: Sequence[Completion]) -> list[Completion]:
 def _signal(completions: Sequence[Completion], values: F32, scorer: Scorer) -> str:
     if isinstance(scorer, HiddenHead) and not np.isnan(values).all():
         return "hidden"
-    if isinstance(scorer, JudgeScores) and not np.isnan(values).all():
-        return "judge"
     text_alone = isinstance(scorer, str) and scorers.SCORERS[scorer].min_ranks is None
     if text_alone or np.isnan(values).all() or not any(completion.tokens for completion in completions):
         return "text"

@@ -9,7 +9,9 @@ from functools import partial
 from swift_client.errors import ConfigurationError
 from swift_client.models import HeadArtifact
 from swift_client.sampling import AbortMonitor, EarlyAbort, SampleResult
+from swift_client.scoring.result import ScoredCompletions
 from swift_client.scoring.streaming import StreamingScore
+from swift_client.selection.select import Method, build_selection, select
 from swift_client.stopping import StoppingRule, Verdict, Votes, stopping_rule
 from swift_client.types import Completion, Selection, Stopped
 
@@ -56,9 +58,16 @@ def create_abort_monitor(abort: EarlyAbort | None, scorer: object) -> AbortMonit
 class StoppingMonitor:
     """Applies one rule to one question's completions, and keeps the last result."""
 
-    def __init__(self, rule: StoppingRule, n: int, select: Callable[[Sequence[Completion]], Selection]) -> None:
-        self._rule, self._n, self._select = rule, n, select
-        self._last_evaluation: tuple[int, Selection, Verdict] | None = None
+    def __init__(
+        self,
+        rule: StoppingRule,
+        n: int,
+        score: Callable[[Sequence[Completion]], ScoredCompletions],
+        *,
+        method: Method,
+    ) -> None:
+        self._rule, self._n, self._score, self._method = rule, n, score, method
+        self._last_evaluation: tuple[int, ScoredCompletions, Verdict] | None = None
 
     async def should_stop(self, completions: Sequence[Completion]) -> bool:
         """Return True if the completions are enough."""
@@ -66,16 +75,17 @@ class StoppingMonitor:
         return (await asyncio.to_thread(self._evaluate, completions)).stop
 
     def _evaluate(self, completions: Sequence[Completion]) -> Verdict:
-        selection = self._select(completions)
+        scored = self._score(completions)
+        selection = build_selection(scored, select(scored, self._method))
         verdict = self._rule(build_votes(selection, n=self._n))
-        self._last_evaluation = len(completions), selection, verdict
+        self._last_evaluation = len(completions), scored, verdict
         return verdict
 
-    def select(self, completions: Sequence[Completion]) -> Selection:
-        """Return the choice among all completions: the last evaluation's, if nothing came after it."""
+    def score(self, completions: Sequence[Completion]) -> ScoredCompletions:
+        """Score all completions; the last evaluation did so already, unless more came after it."""
         if self._last_evaluation and self._last_evaluation[0] == len(completions):
             return self._last_evaluation[1]
-        return self._select(completions)
+        return self._score(completions)
 
     def describe_stop(self, result: SampleResult) -> Stopped:
         """Return why sampling ended, and how many tokens that saved."""

@@ -13,14 +13,14 @@ from typing import Any
 
 from swift_client.answers import Answers
 from swift_client.answers.json import canonicalize, find_json
-from swift_client.errors import ConfigurationError, MissingExtraError
+from swift_client.errors import BadRequestError, ConfigurationError, MissingExtraError, NoCompletionError
 from swift_client.structured.request_fields import (
     OUTPUT_FORMAT_FIELDS,
     require_self_contained,
     schema_fields,
     to_strict_schema,
 )
-from swift_client.types import Completion
+from swift_client.types import Completion, Selection
 
 MAX_TEXT_LENGTH = 1_000_000
 """Characters; a longer text is no answer to any question and is not read."""
@@ -168,6 +168,23 @@ def create_response_schema(response_model: object | None) -> ResponseSchema | No
         schema=schema,
         validate=response_model.model_validate_json,
         aliases=names,
+    )
+
+
+def is_schema_error(error: BadRequestError) -> bool:
+    """Return whether a refusal names the fields of a schema: DeepSeek and older servers know no schemas."""
+    message = error.message.lower()
+    return any(word in message for word in ("response_format", "schema", "text.format", "grammar"))
+
+
+def require_match(selection: Selection, response_schema: ResponseSchema) -> None:
+    """Raise NoCompletionError if no completion matches the schema, since none of them is an answer then."""
+    if selection.best.answer is not None:
+        return
+    raise NoCompletionError(
+        f"None of {len(selection.candidates)} completions fits {response_schema.name}. {' '.join(selection.notes)}",
+        completions=[candidate.completion for candidate in selection.candidates],
+        hint="Ask for JSON in the prompt, raise max_tokens=, or use a less strict model.",
     )
 
 
