@@ -13,7 +13,8 @@ from scorio import agg
 
 from swift_client.answers import Answers, read
 from swift_client.errors import ConfigurationError
-from swift_client.selection.choose import MIN_WEIGHT, Choice, choose
+from swift_client.selection.choose import Choice, choose
+from swift_client.selection.voting import MIN_WEIGHT
 from swift_client.types import Completion, FinishReason
 
 NAN = float("nan")

@@ -80,7 +80,7 @@ def test_votes_are_the_ones_that_best_of_takes(rows: list[tuple[int, float]]) ->
 
     assert best(groups, scores) == chosen("best")
     assert majority_with_ties(groups, scores) == chosen("vote")
-    if len(rows) < 8:  # beyond, equal sums may differ in the last bit: choose() adds exactly
+    if len(rows) < 8:  # beyond, equal sums may differ in the last bit: choose() adds in the order of the weights
         assert weighted_vote(groups, scores) == chosen("vote", scores)
 
 

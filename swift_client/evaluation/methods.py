@@ -14,8 +14,7 @@ import numpy as np
 from swift_client.evaluation.pools import StackedPools
 from swift_client.features.segments import F64, I64
 from swift_client.models import HeadArtifact
-from swift_client.selection.choose import MIN_WEIGHT
-from swift_client.selection.voting import RULES, Rule, best, cisc, vote
+from swift_client.selection.voting import MIN_WEIGHT, RULES, Rule, best, cisc, vote, vote_weights
 from swift_client.types import Bool
 
 NO_SCORE = "none"
@@ -182,7 +181,7 @@ def choose_winners(method: Method, drawn: DrawnSubsets) -> I64:
         return alone
     if method.rule in ("chance", "odds"):
         chances = drawn.probabilities(method.scorer)
-        weights = np.ones(scores.shape) if chances is None else np.where(chances > MIN_WEIGHT, chances, MIN_WEIGHT)
+        weights = np.ones(scores.shape) if chances is None else vote_weights(chances)
         if method.rule == "odds" and chances is not None:
             weights = weights / np.maximum(1.0 - weights, MIN_WEIGHT)
         voted = vote(drawn.answers, scores, weights)

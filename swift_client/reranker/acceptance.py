@@ -18,8 +18,8 @@ from swift_client.models import Acceptance, AnyHead
 from swift_client.reranker.config import RunOptions
 from swift_client.reranker.pipeline import SelectionPipeline
 from swift_client.sampling import SampleRequest
-from swift_client.selection.choose import MIN_WEIGHT
 from swift_client.selection.select import SelectionConfig
+from swift_client.selection.voting import MIN_WEIGHT
 from swift_client.stopping import StoppingRule, vote_log_odds
 from swift_client.stopping.monitor import build_votes
 from swift_client.types import Completion, Selection

@@ -1,39 +1,33 @@
-"""The choice: from scores and answers to one winner, by the best score or by a vote.
-
-``best`` takes the highest score. ``vote`` adds up one positive weight per completion for each answer; weights are
-summed and never averaged, since a mean would let one lucky completion outvote eight (Self-Certainty, arXiv 2502.18581,
-table 2). Ties go to the higher score, then to the lower ``Completion.index``; a NaN score never wins against a number.
-"""
+"""The choice of one question's winner from scores and answers, by the best score or by a vote."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from swift_client.answers import Answers
 from swift_client.errors import ConfigurationError
+from swift_client.selection.voting import best_allowed, sum_votes, vote_weights
 from swift_client.types import F32, Completion
 
 Method = Literal["auto", "best", "vote"]
 
-MIN_WEIGHT = 1e-3
-"""Weight of a vote whose probability is lower, zero or NaN: each readable completion counts for something."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Who won and why; all positions and (N,) values have the order of the completions."""
+    """The winner and the votes; positions and (N,) values are in the order of the completions."""
 
     winner: int
     """Position of the winner."""
     method: Literal["best", "vote"]
-    """How it was found; "auto" is resolved."""
+    """The method that was used; "auto" is resolved."""
     weights: tuple[float, ...]
-    """(N,) what each completion added to its answer; 0 where it did not vote."""
+    """(N,) weight of each completion's vote; 0 if it did not vote."""
     notes: tuple[str, ...] = ()
-    """What did not go as asked, one sentence each."""
+    """One sentence per thing that did not go as requested."""
 
 
 def choose(
@@ -46,60 +40,70 @@ def choose(
     require_answer: bool = False,
     support: Callable[[Sequence[float]], Sequence[float]] | None = None,
 ) -> Choice:
-    """Choose among N completions with scores ``values`` (N,), NaN where there is no signal.
+    """Choose among N completions with scores ``values`` (N,), NaN for no signal.
 
-    "vote" weighs each vote by its calibrated probability (N,), 0..1, where ``probabilities`` are given, else by 1; the
-    winning answer's best-scored completion wins. Answers of equal weight are told apart by their best-scored
-    completion, so that with two different answers a vote is the best score. "auto" votes where any answer was read.
-    Completions that were cut, filtered or refused never vote, and win only when there is nothing else; with
-    ``answered_only`` so do those without an answer. ``support`` replaces the sums of weights under vote: from (N,)
-    weights it makes what each completion has behind it.
-    Raises ConfigurationError for an unknown method or no completions, ValueError for lengths that differ.
+    "best" takes the highest score. "vote" sums one positive weight per completion for each answer, and the best-scored
+    completion of the winning answer wins. Weights are summed and never averaged, since a mean would let one lucky
+    completion outvote eight (Self-Certainty, arXiv 2502.18581, table 2). Answers of equal weight are told apart by
+    their best-scored completion, so with two different answers a vote is the best score. "auto" votes if any answer
+    could be read. Ties go to the higher score, then to the lower ``Completion.index``; NaN never wins against a number.
+
+    Truncated, filtered and refused completions never vote, and win only if there is no other.
+
+    Args:
+        completions: N completions of one question.
+        values: (N,) scores.
+        probabilities: (N,) calibrated probabilities 0..1, which weigh the votes; None: each vote counts 1.
+        answers: the answers of the completions.
+        method: "auto", "best" or "vote".
+        require_answer: completions without an answer win only if there is no other.
+        support: replaces the sums of weights: maps weights (N,) to the support of each completion (N,).
+
+    Raises:
+        ConfigurationError: the method is unknown, or there are no completions.
+        ValueError: the lengths differ.
     """
     if method not in ("auto", "best", "vote"):
-        raise ConfigurationError(f"select={method!r} is not a way to choose.", hint='Use "auto", "best" or "vote".')
+        raise ConfigurationError(f'select= must be "auto", "best" or "vote", not {method!r}.')
     count = len(completions)
     if not count:
         raise ConfigurationError("There are no completions to choose from.")
     if {len(values), len(answers.groups), count if probabilities is None else len(probabilities)} != {count}:
         raise ValueError(f"{count} completions, {len(values)} scores and {len(answers.groups)} answers do not match.")
 
+    # In index order, the first of equal completions is the one with the lowest index.
+    order = np.argsort([completion.index for completion in completions], kind="stable")
+    scores = np.asarray(values, np.float64)[order]
+    complete = np.array([completions[position].complete for position in order])
+    groups = np.array([-1 if answers.groups[position] is None else answers.groups[position] for position in order])
+    voters = complete & (groups >= 0)
+
     notes = [answers.note] if answers.note else []
-    rank = [(*_sort_key(float(value)), -each.index) for value, each in zip(values, completions, strict=True)]
-    pool = [at for at in range(count) if completions[at].complete]
-    if not pool:
-        pool = list(range(count))
+    eligible = complete
+    if not complete.any():
+        eligible = np.ones(count, np.bool_)
         notes.append("No completion ended by itself: the choice is among cut, filtered or refused ones.")
-    elif all(math.isnan(values[at]) for at in pool):
+    elif np.isnan(scores[complete]).all():
         notes.append("No complete answer has a score, so ties go to the first one.")
+    if require_answer and voters.any():
+        eligible = voters
 
-    voters = [at for at in pool if completions[at].complete and answers.groups[at] is not None]
-    if require_answer:
-        pool = voters or pool
-    if method == "vote" and not voters:
-        notes.append("No complete answer could be read, so there was no vote: the best score wins.")
-    weights = [0.0] * count
-    if method == "best" or not voters:
-        winner = max(pool, key=rank.__getitem__)
-        return Choice(winner=winner, method="best", weights=tuple(weights), notes=tuple(notes))
+    if method == "best" or not voters.any():
+        if method == "vote":
+            notes.append("No complete answer could be read, so there was no vote: the best score wins.")
+        winner = int(order[best_allowed(eligible, scores)])
+        return Choice(winner=winner, method="best", weights=(0.0,) * count, notes=tuple(notes))
 
-    ballots: dict[int | None, list[int]] = {}
-    for at in voters:
-        probability = 1.0 if probabilities is None else float(probabilities[at])
-        weights[at] = probability if probability > MIN_WEIGHT else MIN_WEIGHT  # NaN too
-        ballots.setdefault(answers.groups[at], []).append(at)
+    weights = np.ones(count) if probabilities is None else vote_weights(np.asarray(probabilities, np.float64)[order])
+    weights = np.where(voters, weights, 0.0)
+    weights_by_position = np.empty(count)
+    weights_by_position[order] = weights
     if support:
-        behind = support(weights)
-        winner = max(voters, key=lambda at: (behind[at], rank[at]))
-        return Choice(winner=winner, method="vote", weights=tuple(weights), notes=tuple(notes))
-    # fsum is exact, so the sum does not depend on the order of the completions
-    winner = max(
-        (max(members, key=rank.__getitem__) for members in ballots.values()),
-        key=lambda at: (math.fsum(weights[member] for member in ballots[answers.groups[at]]), rank[at]),
-    )
-    return Choice(winner=winner, method="vote", weights=tuple(weights), notes=tuple(notes))
-
-
-def _sort_key(value: float) -> tuple[bool, float]:
-    """NaN sorts below every number, -inf included."""
-    return (False, 0.0) if math.isnan(value) else (True, value)
+        totals = np.asarray(support(weights_by_position.tolist()), np.float64)[order]
+    else:
+        # Sums in the order of the weights do not depend on the order of the completions.
+        by_weight = np.argsort(weights, kind="stable")
+        totals = np.empty(count)
+        totals[by_weight] = sum_votes(np.where(voters, groups, -1)[by_weight], weights[by_weight])
+    winner = int(order[best_allowed(voters & (totals == totals[voters].max()), scores)])
+    return Choice(winner=winner, method="vote", weights=tuple(weights_by_position.tolist()), notes=tuple(notes))

@@ -1,10 +1,9 @@
-"""The rules that choose one of n completions, over many subsets of many questions at once, for evaluation tables.
+"""Vectorised votes: rules that choose one of n completions, for one question or for many subsets of many questions.
 
 A rule takes ``groups`` (..., n) int64, equal numbers for equal answers and -1 for a completion that does not vote
-(unreadable, cut, refused), and ``scores`` (..., n) float64, higher is better, NaN for no signal; it returns the
-positions (...,) of the winners. One question and a million subsets take the same code. Weights are summed, never
-averaged. Equal sums go to the answer with the best-scored member, then to the lower position; where nobody votes the
-best score wins. ``swift_client.selection.choose`` serves one question by the same rules.
+(unreadable, truncated, refused), and ``scores`` (..., n) float64, higher is better, NaN for no signal. It returns the
+positions (...,) of the winners. Weights are summed, never averaged. Equal sums go to the answer with the best-scored
+member, then to the lower position. If no completion votes, the best score wins.
 """
 
 from __future__ import annotations
@@ -17,18 +16,21 @@ from types import MappingProxyType
 import numpy as np
 
 from swift_client.features.segments import F64, I64
-from swift_client.selection.choose import MIN_WEIGHT
+from swift_client.types import Bool
 
 Rule = Callable[[I64, F64], I64]
 """(groups (..., n), scores (..., n)) -> positions (...,) of the winners, 0..n-1."""
 
+MIN_WEIGHT = 1e-3
+"""Smallest weight of a vote, also for a probability of NaN, so that each readable completion counts."""
+
 _MAX_BLOCK_VALUES = 1 << 16
-"""Values of one block of subsets, small enough to stay in a processor's cache."""
+"""Values per block of subsets, small enough for a processor's cache."""
 
 
 def best(groups: I64, scores: F64) -> I64:
-    """Return the best score, whatever the answers; NaN never wins against a number."""
-    return _best_allowed(np.ones(scores.shape, np.bool_), scores)
+    """Return the position of the best score, whatever the answers; NaN never wins against a number."""
+    return best_allowed(np.ones(scores.shape, np.bool_), scores)
 
 
 def majority(groups: I64, scores: F64) -> I64:
@@ -43,51 +45,52 @@ def majority_with_ties(groups: I64, scores: F64) -> I64:
 
 def weighted_vote(groups: I64, scores: F64) -> I64:
     """Weigh each vote by its score, a probability 0..1, as ``selection.choose`` does with a calibrated head."""
-    return vote(groups, scores, np.where(scores > MIN_WEIGHT, scores, MIN_WEIGHT))
+    return vote(groups, scores, vote_weights(scores))
 
 
 def borda(power: float | None = None) -> Rule:
-    """Weigh the r-th best of V voters by (V - r + 1)^power (Self-Certainty, arXiv 2502.18581); equal scores in order.
+    """Return a rule that weighs the r-th best of V voters by (V - r + 1)^power (Self-Certainty, arXiv 2502.18581).
 
-    Power 0 is the majority, a great one the best score. None is the paper's rule of thumb: 0.3 below 32 completions,
-    1.2 from there on.
+    Equal scores are ranked in order. Power 0 is the majority, a large one the best score. None is the paper's rule of
+    thumb: 0.3 below 32 completions, 1.2 from 32 on.
     """
 
     def rule(groups: I64, scores: F64) -> I64:
         voters = groups >= 0
         value = np.where(voters, _replace_nan(scores), -np.inf)
-        # an abstainer and a voter without a score are both -inf: the stable sort by two keys puts voters first
+        # An abstainer and a voter without a score are both -inf; the sort by two keys puts voters first.
         order = np.lexsort((~voters, -value), axis=-1)
-        place = np.empty_like(order)
-        np.put_along_axis(place, order, np.broadcast_to(np.arange(groups.shape[-1]), order.shape), axis=-1)
+        rank = np.empty_like(order)
+        np.put_along_axis(rank, order, np.broadcast_to(np.arange(groups.shape[-1]), order.shape), axis=-1)
         exponent = (0.3 if groups.shape[-1] < 32 else 1.2) if power is None else power
-        points = np.maximum(voters.sum(axis=-1, keepdims=True) - place, 1).astype(np.float64)
+        points = np.maximum(voters.sum(axis=-1, keepdims=True) - rank, 1).astype(np.float64)
         return vote(groups, scores, points**exponent)
 
     return rule
 
 
 def cisc(temperature: float = 1.0, *, standardize: bool = True) -> Rule:
-    """Weigh each vote by exp(score / temperature), a softmax within the question (CISC, arXiv 2502.06233).
+    """Return a rule that weighs each vote by exp(score / temperature), a softmax per question (CISC, arXiv 2502.06233).
 
-    With ``standardize`` scores are first brought to mean 0 and deviation 1 among the question's voters, so that one
+    With ``standardize``, scores are first scaled to mean 0 and deviation 1 among the question's voters, so that one
     temperature fits any scorer. A missing score counts as the lowest. Raises ValueError unless temperature > 0.
     """
     if not temperature > 0:
-        raise ValueError(f"A temperature is greater than 0, not {temperature}.")
+        raise ValueError(f"temperature must be greater than 0, not {temperature}.")
 
     def rule(groups: I64, scores: F64) -> I64:
         voters = groups >= 0
-        known = voters & np.isfinite(scores)
-        lowest = np.where(known, scores, np.inf).min(axis=-1, keepdims=True)
-        value = np.where(known, scores, np.where(np.isfinite(lowest), lowest, 0.0))
+        has_score = voters & np.isfinite(scores)
+        lowest = np.where(has_score, scores, np.inf).min(axis=-1, keepdims=True)
+        value = np.where(has_score, scores, np.where(np.isfinite(lowest), lowest, 0.0))
         if standardize:
             count = np.maximum(voters.sum(axis=-1, keepdims=True), 1)
             value = value - np.where(voters, value, 0.0).sum(axis=-1, keepdims=True) / count
             spread = np.sqrt(np.where(voters, value**2, 0.0).sum(axis=-1, keepdims=True) / count)
             value = value / np.where(spread > 0, spread, 1.0)
-        top = np.where(voters, value, -np.inf).max(axis=-1, keepdims=True)
-        gap = np.where(voters, value - np.where(np.isfinite(top), top, 0.0), -np.inf)
+        # Subtracting the highest value keeps exp from overflowing.
+        highest = np.where(voters, value, -np.inf).max(axis=-1, keepdims=True)
+        gap = np.where(voters, value - np.where(np.isfinite(highest), highest, 0.0), -np.inf)
         return vote(groups, scores, np.exp(gap / temperature))
 
     return rule
@@ -103,71 +106,99 @@ RULES = MappingProxyType(
         "weighted": weighted_vote,
     }
 )
-"""One row for each rule of the evaluation table."""
+"""The rules of the evaluation table by name."""
 
 
 def draw_subsets(pool_size: int, n: int, *, max_subsets: int = 500, seed: int = 0) -> I64:
-    """Return different draws (S, n) of a pool of completions, in the order drawn: all of them where S <= ``most``.
+    """Return distinct ordered draws (S, n) of n positions of a pool; all of them if there are at most ``max_subsets``.
 
-    The order decides who is first, so a tie that goes to the first is as often won by any other. The same draws serve
-    every question: completions of a question are exchangeable. Raises ValueError unless 1 <= n <= pool.
+    Draws are ordered, so that ties that go to the first position are won by each completion equally often. The same
+    draws serve every question, since the completions of a question are exchangeable. Raises ValueError unless
+    1 <= n <= pool_size.
     """
     if not 1 <= n <= pool_size:
         raise ValueError(f"{n} completions cannot be drawn from {pool_size}.")
     if perm(pool_size, n) <= max_subsets:
         return np.array(list(permutations(range(pool_size), n)), np.int64)
     rng = np.random.default_rng(seed)
-    found = np.zeros((0, n), np.int64)
-    while len(found) < max_subsets:
-        drawn = rng.random((max_subsets, pool_size)).argsort(axis=1)[:, :n]
-        _, first = np.unique(np.concatenate([found, drawn]), axis=0, return_index=True)
-        found = np.concatenate([found, drawn])[np.sort(first)]
-    return found[:max_subsets]
+    subsets = np.zeros((0, n), np.int64)
+    while len(subsets) < max_subsets:
+        candidates = np.concatenate([subsets, rng.random((max_subsets, pool_size)).argsort(axis=1)[:, :n]])
+        _, first = np.unique(candidates, axis=0, return_index=True)
+        subsets = candidates[np.sort(first)]
+    return subsets[:max_subsets]
 
 
 def choose_from_subsets(rule: Rule, groups: I64, scores: F64, subsets: I64) -> I64:
-    """Return for each question and subset the pool position of the winner, (Q, S), for pools of m completions.
+    """Return the winner's pool position per question and subset, (Q, S), for pools of m completions.
 
-    groups (Q, m) and scores (Q, m) as for a rule, subsets (S, n) of different positions 0..m-1.
+    ``groups`` (Q, m) and ``scores`` (Q, m) as for a rule; ``subsets`` (S, n) of distinct positions 0..m-1.
     """
     winners = np.empty((len(groups), len(subsets)), np.int64)
     step = max(1, _MAX_BLOCK_VALUES // max(1, subsets.size))
-    drawn = np.arange(len(subsets))
+    subset_rows = np.arange(len(subsets))
     for start in range(0, len(groups), step):
         block = slice(start, start + step)
-        won = rule(groups[block][:, subsets], scores[block][:, subsets])
-        winners[block] = subsets[drawn, won]
+        winner_in_subset = rule(groups[block][:, subsets], scores[block][:, subsets])
+        winners[block] = subsets[subset_rows, winner_in_subset]
     return winners
 
 
 def accuracy(rule: Rule, groups: I64, scores: F64, labels: F64, subsets: I64) -> F64:
-    """Return for each question the share of subsets whose winner is right, (Q,); labels (Q, m) 1 right, 0 wrong.
+    """Return the share of subsets whose winner is correct per question, (Q,), for ``labels`` (Q, m) of 0 and 1.
 
-    NaN where a winner's label is unknown. With ``best`` and the labels as scores this is any-of-n, the oracle.
+    NaN if a winner's label is unknown. With ``best`` and the labels as scores this is any-of-n, the oracle.
     """
-    share: F64 = np.take_along_axis(labels, choose_from_subsets(rule, groups, scores, subsets), axis=1).mean(axis=1)
+    winners = choose_from_subsets(rule, groups, scores, subsets)
+    share: F64 = np.take_along_axis(labels, winners, axis=1).mean(axis=1)
     return share
 
 
 def vote(groups: I64, scores: F64, weights: F64) -> I64:
-    """Return the best-scored member of the answer with the greatest sum of weights (..., n)."""
-    n = groups.shape[-1]
-    rows = groups.reshape(-1, n)
-    kinds = int(rows.max(initial=-1)) + 2  # kind 0 gathers those who do not vote
-    cell = rows + 1 + kinds * np.arange(len(rows))[:, None]
-    sums = np.bincount(cell.ravel(), weights.ravel(), minlength=kinds * len(rows))
-    total = np.where(rows >= 0, sums[cell], -np.inf).reshape(groups.shape)
-    return _best_allowed(total == total.max(axis=-1, keepdims=True), scores)
+    """Return the best-scored member of the answer with the largest sum of ``weights`` (..., n)."""
+    totals = sum_votes(groups, weights)
+    return best_allowed(totals == totals.max(axis=-1, keepdims=True), scores)
 
 
-def _best_allowed(allowed: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], scores: F64) -> I64:
-    """Return the first allowed position with the best score."""
+def vote_weights(probabilities: F64) -> F64:
+    """Return the weights of votes with these probabilities, at least MIN_WEIGHT; NaN counts MIN_WEIGHT."""
+    return np.where(probabilities > MIN_WEIGHT, probabilities, MIN_WEIGHT)
+
+
+def sum_votes(groups: I64, weights: F64) -> F64:
+    """Return the total weight of each completion's answer, (..., n); -inf for completions that do not vote."""
+    rows = groups.reshape(-1, groups.shape[-1])
+    totals, cells = _answer_totals(rows, weights)
+    return np.where(rows >= 0, totals[cells], -np.inf).reshape(groups.shape)
+
+
+def answer_totals(groups: I64, weights: F64 | None = None) -> F64:
+    """Return the sum of ``weights`` (R, n), by default 1 each, per answer: (R, A), 0 for answers not given."""
+    totals, _ = _answer_totals(groups, weights)
+    return totals.reshape(len(groups), -1)[:, 1:]
+
+
+def best_allowed(allowed: Bool, scores: F64) -> I64:
+    """Return the first ``allowed`` position (..., n) with the best score."""
     value = np.where(allowed, _replace_nan(scores), -np.inf)
     winner: I64 = (allowed & (value == value.max(axis=-1, keepdims=True))).argmax(axis=-1)
     return winner
 
 
+def _answer_totals(rows: I64, weights: F64 | None) -> tuple[F64, I64]:
+    """Sum weights by answer for all rows (R, n) at once.
+
+    Return the sums of R * (A + 1) cells, and the cell of each completion, (R, n). The first cell of each row gathers the
+    completions that do not vote.
+    """
+    width = int(rows.max(initial=-1)) + 2
+    cells = rows + 1 + width * np.arange(len(rows))[:, None]
+    flat_weights = None if weights is None else weights.ravel()
+    totals = np.bincount(cells.ravel(), flat_weights, minlength=width * len(rows))
+    return totals.astype(np.float64, copy=False), cells
+
+
 def _replace_nan(scores: F64) -> F64:
-    """NaN becomes -inf, and a score of -inf stays above it."""
+    """Replace NaN by -inf, and -inf by the lowest finite number, which is above it."""
     value: F64 = np.where(np.isnan(scores), -np.inf, np.maximum(scores, np.finfo(np.float64).min))
     return value

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from swift_client.features.segments import F64, I64
-from swift_client.selection.choose import MIN_WEIGHT
+from swift_client.selection.voting import answer_totals, vote_weights
 from swift_client.types import Bool
 
 
@@ -74,17 +74,12 @@ class Votes:
         """(R, t) weight of each vote, as in ``selection.choose``; 0 for a completion that does not vote."""
         weights = np.ones(self.answers.shape)
         if self.probabilities is not None:
-            weights = np.where(self.probabilities > MIN_WEIGHT, self.probabilities, MIN_WEIGHT)
+            weights = vote_weights(self.probabilities)
         return np.where(self.answers >= 0, weights, 0.0)
 
     def totals(self, values: F64 | None = None) -> F64:
         """Return the sum of ``values`` (R, t), by default 1, per answer: (R, A), 0 for answers without votes."""
-        kinds = int(self.answers.max(initial=-1)) + 2  # kind 0 collects the completions that do not vote
-        cell = self.answers + 1 + kinds * np.arange(len(self.answers))[:, None]
-        weights = None if values is None else values.ravel()
-        sums = np.bincount(cell.ravel(), weights, minlength=kinds * len(self.answers))
-        totals: F64 = sums.reshape(-1, kinds)[:, 1:].astype(np.float64)
-        return totals
+        return answer_totals(self.answers, values)
 
 
 class Verdicts(NamedTuple):
