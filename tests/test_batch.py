@@ -400,8 +400,8 @@ def test_hostile_lines_are_counted_and_told_and_change_nothing_else(
     assert lost["custom_id"] not in {"", None}
     assert result.samples == 20
     assert {failure.question_id for failure in result.failures} == {QUESTIONS[3].id}
-    (told,) = [note for note in result.notes if "passed over" in note]
-    assert "1 of no request of it" in told
+    (told,) = [note for note in result.notes if "were skipped" in note]
+    assert "1 not of its requests" in told
     assert "1 too long" in told
     assert "unreadable" in told
     assert "repeated" in told

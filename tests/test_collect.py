@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from swift_client.collect.collect import CollectProgress, CollectResult, Prices, collect, collect_async
-from swift_client.collect.runner import question_seed
+from swift_client.collect.setup import question_seed
 from swift_client.dataset.questions import read_questions
 from swift_client.errors import (
     AuthenticationError,
@@ -188,7 +188,7 @@ def test_max_cost_is_never_passed_and_what_it_allows_is_used(fault_server: Fault
         ({"n": 0}, "n must be a whole number"),
         ({"seed": -1}, "seed must be"),
         ({"max_requests": 0}, "max_requests must be"),
-        ({"logprobs": True}, "no sampling field"),
+        ({"logprobs": True}, "not a sampling field"),
         ({"questions": "nowhere.jsonl"}, "cannot be read"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 
 from swift_client.collect.collect import Prices, collect
 from swift_client.collect.import_replies import import_replies
-from swift_client.collect.runner import question_seed
+from swift_client.collect.setup import question_seed
 from swift_client.dataset.export_parquet import export_parquet
 from swift_client.errors import ConfigurationError, MissingExtraError, ProviderError
 from swift_client.store import SampleStore, StoredQuestion
@@ -159,7 +159,7 @@ def test_a_reply_that_is_an_error_costs_itself_alone(tmp_path: Path) -> None:
     ("value", "message"),
     [
         ({"id": "q9", "reply": {}}, "line 2: there is no question 'q9'"),
-        ({"id": "q1"}, "line 2: it is no reply"),
+        ({"id": "q1"}, "line 2: it is not a reply"),
         ({"choices": []}, "line 2: a raw reply names no question, and 3 lines are not 2 questions"),
         (
             {"id": "q1", "reply": chat_body(["4"], model="other")},

@@ -1,1 +1,1 @@
-"""Drawing samples for training: one by one, by batch, or from stored replies."""
+"""Collecting samples for training: by direct calls, by batch, or from stored replies."""

@@ -1,4 +1,4 @@
-"""Samples from replies that you have already: JSON lines of raw provider replies, or a batch job's output."""
+"""Samples from replies that already exist: JSON lines of raw provider replies, or a batch's output."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import msgspec
 from swift_client.adapters import Provider, Reply, resolve
 from swift_client.adapters.codecs import detect
 from swift_client.atomic_write import atomic_write
-from swift_client.collect.budget import Prices
 from swift_client.collect.result import CollectFailure, CollectResult
+from swift_client.collect.setup import Prices
 from swift_client.dataset.questions import error_at_line, read_lines, read_questions
 from swift_client.errors import ConfigurationError, ProviderError, SwiftClientError
 from swift_client.store import Meta, SampleStore, StoredQuestion
@@ -37,29 +37,31 @@ def import_replies(
     token_ids: bool = True,
     prices: Prices | None = None,
 ) -> CollectResult:
-    """Write the new samples file ``out`` from replies; it is there whole, or not at all.
+    """Write replies to the new samples file ``out``, completely or not at all.
 
-    Several lines may answer one question. A line whose reply is an error, or is not readable, costs itself alone and
-    stands in the result's ``failures``.
+    Several lines may answer one question. A line whose reply is an error or unreadable costs only itself, and is in the
+    result's ``failures``.
 
     Args:
         questions: a questions file, or questions.
-        replies: JSON lines, see ``_FORM``.
+        replies: JSON lines: ``{"id": question id, "reply": {...}}``, lines of a batch's output, or raw replies in the
+            order of the questions.
         out: must not exist.
-        provider: whose they are; their wire format shows by itself.
-        model: default: what the first reply says; replies of another model are refused.
-        token_ids: also keep which tokens the alternatives were.
-        prices: what a million tokens cost; without them every cost is None.
+        provider: the provider of the replies; their wire format is detected.
+        model: default: the model of the first reply; replies of other models are refused.
+        token_ids: also store the identities of the alternatives.
+        prices: prices per million tokens; without them every cost is None.
 
     Raises:
         ConfigurationError: a wrong line in either file, an unknown question, two models, or ``out`` exists.
     """
-    asked = read_questions(questions) if isinstance(questions, (str, os.PathLike)) else list(questions)
+    question_list = read_questions(questions) if isinstance(questions, (str, os.PathLike)) else list(questions)
     row = resolve(provider, model or "any")[0]
-    lines = list(_match_replies(replies, read_lines(replies, "replies"), asked))
-    read: list[tuple[str, Reply]] = []
+    lines = list(_match_replies(replies, read_lines(replies, "replies"), question_list))
+    # Decode every reply, and check that all are of one model.
+    decoded: list[tuple[str, Reply]] = []
     failures: list[CollectFailure] = []
-    for number, question_id, raw in lines:
+    for line_number, question_id, raw in lines:
         try:
             reply = detect.parse(msgspec.json.encode(raw), token_ids=token_ids, default_codec=row.codec)
         except ProviderError as error:
@@ -67,67 +69,69 @@ def import_replies(
             continue
         model = model or reply.model
         if reply.model not in (None, model):
-            wrong = ConfigurationError(
-                f"a reply of {reply.model!r} among those of {model!r}.", hint="One file, one model."
+            mixed = ConfigurationError(
+                f"a reply of {reply.model!r} among those of {model!r}.", hint="One file holds one model."
             )
-            raise error_at_line(replies, number, wrong)
-        read.append((question_id, reply))
-    if not read:
-        first: SwiftClientError = (
-            failures[0].error if failures else ConfigurationError(f"{replies} holds no reply.", hint=_FORMAT_HINT)
-        )
-        raise first
-    usage = sum((replace(reply.usage, calls=1) for _, reply in read), Usage())
-    listed = [completion.top_logprobs.shape[1] for _, reply in read for completion in reply.completions]
+            raise error_at_line(replies, line_number, mixed)
+        decoded.append((question_id, reply))
+    if not decoded:
+        raise failures[0].error if failures else ConfigurationError(f"{replies} holds no reply.", hint=_FORMAT_HINT)
+    # Write the file.
+    usage = sum((replace(reply.usage, calls=1) for _, reply in decoded), Usage())
+    widths = [completion.top_logprobs.shape[1] for _, reply in decoded for completion in reply.completions]
     with _open_new_store(Path(out)) as store:
-        store.begin(Meta(provider=row.name, model=model, top_logprobs=max(listed, default=0), sampling={}))
-        store.add_questions(asked)
-        for question_id, reply in read:
+        store.begin(Meta(provider=row.name, model=model, top_logprobs=max(widths, default=0), sampling={}))
+        store.add_questions(question_list)
+        for question_id, reply in decoded:
             cost = prices.cost(reply.usage) if prices else None
             store.add_samples(question_id, reply.completions, usage=replace(reply.usage, calls=1), cost=cost)
     return CollectResult(
         path=str(out),
-        questions=len(asked),
-        added=len(listed),
-        samples=len(listed),
-        wanted=len(listed) + len(failures),
+        questions=len(question_list),
+        added=len(widths),
+        samples=len(widths),
+        wanted=len(widths) + len(failures),
         requests=0,
         usage=usage,
         cost=prices.cost(usage) if prices else None,
         failures=tuple(failures),
-        notes=tuple(dict.fromkeys(note for _, reply in read for note in reply.notes)),
+        notes=tuple(dict.fromkeys(note for _, reply in decoded for note in reply.notes)),
     )
 
 
 def _match_replies(
     path: str | os.PathLike[str], lines: Sequence[tuple[int, dict[str, Any]]], questions: Sequence[StoredQuestion]
 ) -> Iterator[tuple[int, str, Any]]:
-    """Yield line number, question id and raw reply."""
-    known = {question.id for question in questions}
-    for place, (number, value) in enumerate(lines):
+    """Yield the line number, question id and raw reply of each line."""
+    question_ids = {question.id for question in questions}
+
+    def invalid_line(line_number: int, message: str, hint: str = _FORMAT_HINT) -> SwiftClientError:
+        return error_at_line(path, line_number, ConfigurationError(message, hint=hint))
+
+    for position, (line_number, value) in enumerate(lines):
         match value:
-            case {"id": str(identity), "reply": raw}:
+            case {"id": str(question_id), "reply": raw}:
                 pass
-            case {"custom_id": str(identity)} | {"key": str(identity), "response": _}:  # of a batch's output
+            case {"custom_id": str(question_id)} | {"key": str(question_id), "response": _}:  # of a batch's output
                 raw = value
             case {"choices": _} | {"candidates": _} | {"output": _} | {"content": _} | {"error": _}:
                 if len(lines) != len(questions):
-                    wrong = f"a raw reply names no question, and {len(lines)} lines are not {len(questions)} questions."
-                    raise error_at_line(path, number, ConfigurationError(wrong, hint=_FORMAT_HINT))
-                identity, raw = questions[place].id, value
+                    count = f"{len(lines)} lines are not {len(questions)} questions."
+                    raise invalid_line(line_number, f"a raw reply names no question, and {count}")
+                question_id, raw = questions[position].id, value
             case _:
-                raise error_at_line(path, number, ConfigurationError("it is no reply.", hint=_FORMAT_HINT))
-        if identity not in known:
-            wrong = f"there is no question {identity!r}."
-            raise error_at_line(path, number, ConfigurationError(wrong, hint="Ids are those of the questions file."))
-        yield number, identity, raw
+                raise invalid_line(line_number, "it is not a reply.")
+        if question_id not in question_ids:
+            hint = "Ids are those of the questions file."
+            raise invalid_line(line_number, f"there is no question {question_id!r}.", hint)
+        yield line_number, question_id, raw
 
 
 @contextmanager
 def _open_new_store(out: Path) -> Iterator[SampleStore]:
-    """Fill a file beside ``out`` and give it that name once it is whole."""
+    """Open a new samples file beside ``out``, and give it that name once it is complete."""
     if out.exists():
-        raise ConfigurationError(f"{out} exists already.", hint="Replies are imported into a new file; give its name.")
+        raise ConfigurationError(f"{out} exists already.", hint="Give the name of a new file.")
     with atomic_write(out) as draft:
         try:
             with SampleStore(draft, write=True) as store:

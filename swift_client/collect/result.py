@@ -1,4 +1,4 @@
-"""What collecting tells: how far it is, and what it brought."""
+"""Progress and results of collecting samples."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from swift_client.types import Usage
 
 @dataclass(frozen=True, kw_only=True)
 class CollectProgress:
-    """How far it is. Samples, usage and cost include earlier runs on the same file."""
+    """Progress of a run. Samples, usage and cost include earlier runs on the same file."""
 
     samples: int
     wanted: int
-    """Samples that there will be at the end."""
+    """Samples in the file at the end."""
     requests: int
     """HTTP requests of this run, retries included."""
     failures: int
-    """Completions that calls of this run lost."""
+    """Completions that this run's calls lost."""
     usage: Usage
     cost: float | None
-    """Spent so far, in the currency of the prices; None where prices are not known."""
+    """Spent so far, in the currency of the prices; None without prices."""
     expected_cost: float | None
-    """What all of it will have cost, if the rest costs like the samples so far; None where that is not known."""
+    """Cost at the end, if the rest costs as much as the samples so far; None if unknown."""
     elapsed: float
     """Seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollectFailure:
-    """Completions of one question that did not come. The next run asks for them again."""
+    """Missing completions of one question. The next run requests them again."""
 
     question_id: str
     lost: int
@@ -40,29 +40,29 @@ class CollectFailure:
 
 @dataclass(frozen=True, kw_only=True)
 class CollectResult:
-    """What a run brought, and what is in the file now."""
+    """The samples added by a run, and the state of the file after it."""
 
     path: str
     questions: int
     added: int
-    """Samples that this run added."""
+    """Samples added by this run."""
     samples: int
-    """Samples of these questions that the file holds now."""
+    """Samples of these questions in the file now."""
     wanted: int
     requests: int
     usage: Usage
     """Of the whole file."""
     cost: float | None
-    """Of the whole file; None where prices are not known."""
+    """Of the whole file; None without prices."""
     stopped: str | None = None
-    """"max_cost", "max_requests" or "failures" where it stopped early."""
+    """The limit that ended the run early: "max_cost", "max_requests" or "failures"."""
     failures: tuple[CollectFailure, ...] = ()
     notes: tuple[str, ...] = ()
     elapsed: float = 0.0
 
     @property
     def complete(self) -> bool:
-        """Whether the file holds all that was wanted."""
+        """True if the file holds all requested samples."""
         return self.samples >= self.wanted
 
     def to_dict(self) -> dict[str, Any]:

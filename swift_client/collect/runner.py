@@ -1,72 +1,51 @@
-"""One run over the questions of a samples file: ask what is missing, keep each reply at once, know when to stop."""
+"""One collect run: sample what is missing, store each reply at once, and stop at a limit."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
-from swift_client.collect.budget import CappedRateLimiter, CollectBudget, Prices
 from swift_client.collect.result import CollectFailure, CollectProgress, CollectResult
-from swift_client.dataset.splits import hash_fraction
+from swift_client.collect.setup import CollectSetup, completion_seed, prior_cost
 from swift_client.errors import (
     AuthenticationError,
-    BudgetExceededError,
     ConfigurationError,
     LogprobsUnavailableError,
     SwiftClientError,
 )
-from swift_client.sampling import CallContext, CallResult, create_sample_request, sample_completions
-from swift_client.store import SampleStore, SampleTotals, StateFile, StoredQuestion
-from swift_client.types import Completion, Usage
+from swift_client.sampling import Budget, CallContext, CallResult, Cost, RequestBudget, sample_completions
+from swift_client.store import SampleStore, StateFile, StoredQuestion
+from swift_client.types import Completion, Failure, Usage
 
 MAX_CONSECUTIVE_FAILURES = 8
-"""Questions that may fail one after another, with nothing arriving in between, before all is given up."""
-SEED_RANGE = 2**31 - 2**16
-"""Seeds of a question's first completion lie below, so that the others fit every provider's 31 bits too."""
+"""Questions that may fail in a row, without any reply in between, before the run gives up."""
 _FATAL_ERRORS = (AuthenticationError, ConfigurationError, LogprobsUnavailableError)
 """Errors that every other question would meet as well."""
 
 logger = logging.getLogger(__name__)
 
 
-def question_seed(question_id: str, seed: int) -> int:
-    """Return the seed of the question's first completion.
-
-    Each question has seeds of its own: with the same 16 for all, a local server draws the same random numbers for every
-    question, and hundreds of questions vary together as if they were few.
-    """
-    return (seed + int(hash_fraction(f"seed:{question_id}") * SEED_RANGE)) % SEED_RANGE
-
-
 @dataclass(kw_only=True)
 class CollectRunner:
-    """What the workers of one run share. Call :meth:`all` once."""
+    """The state that the workers of one run share. Call :meth:`run` once."""
 
+    setup: CollectSetup
     context: CallContext
-    limiter: CappedRateLimiter
-    """The line's limit, which also counts."""
     store: SampleStore
-    n: int
-    seed: int | None
-    sampling: dict[str, Any]
-    prices: Prices | None
-    budget: CollectBudget
-    on_progress: Callable[[CollectProgress], None] | None
-    prior_totals: SampleTotals
-    """What the whole file had cost before this run."""
     existing_indices: dict[str, set[int]]
-    """Indices in the file by question."""
+    """Indices in the file, by question."""
+    on_progress: Callable[[CollectProgress], None] | None
     state_file: StateFile | None = None
-    """Where hidden states go, if any are captured."""
+    """File for hidden states, if any are captured."""
     target_samples: int = 0
     initial_samples: int = 0
-    """Samples of the asked questions before this run."""
+    """Samples of these questions before this run."""
     usage: Usage = field(default_factory=Usage)
     """Of this run."""
     added_samples: int = 0
@@ -76,13 +55,28 @@ class CollectRunner:
     notes: dict[str, None] = field(default_factory=dict)
     start_time: float = field(default_factory=time.perf_counter)
 
-    async def run(self, questions: Sequence[StoredQuestion], *, workers: int) -> CollectResult:
-        """Ask every question that lacks completions, ``workers`` at a time; leave no task behind."""
+    def __post_init__(self) -> None:
+        max_cost, max_requests = self.setup.max_cost, self.setup.max_requests
+        self.prior_totals = self.store.totals()
+        """Usage and cost of the whole file before this run."""
+        # The cost, of the whole file, is reserved per question, the requests, of this run, one by one.
+        self._costs = Budget(usd=sys.float_info.max if max_cost is None else max_cost).open()
+        self._costs.commit(Cost(), Cost(usd=prior_cost(self.prior_totals, self.setup.prices)))
+        self._requests = Budget(calls=sys.maxsize if max_requests is None else max_requests).open()
+        self._n_running = 0
+        self._budget_freed = asyncio.Event()
+
+    async def run(self, *, workers: int) -> CollectResult:
+        """Sample every question that lacks completions, ``workers`` at a time; leave no task behind."""
+        questions = self.setup.questions
+        # Count what is there and what is missing.
+        missing = [self.setup.count_missing(self._indices_in_file(question)) for question in questions]
         self.initial_samples = sum(len(self._indices_in_file(question)) for question in questions)
-        self.target_samples = self.initial_samples + sum(len(self._missing_indices(question)) for question in questions)
+        self.target_samples = self.initial_samples + sum(missing)
         self._report()
-        lacking = iter([question for question in questions if self._missing_indices(question)])
-        tasks = [asyncio.create_task(self._worker(lacking)) for _ in range(workers)]
+        # The workers take their questions from one iterator.
+        incomplete = iter([question for question, count in zip(questions, missing, strict=True) if count])
+        tasks = [asyncio.create_task(self._work(incomplete)) for _ in range(workers)]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -95,91 +89,107 @@ class CollectRunner:
             added=self.added_samples,
             samples=self.initial_samples + self.added_samples,
             wanted=self.target_samples,
-            requests=self.limiter.requests,
+            requests=self._requests.spent.calls,
             usage=self.prior_totals.usage + self.usage,
             cost=self._cost(),
             stopped=self.stop_reason,
             failures=tuple(self.failures),
             notes=tuple(self.notes),
-            elapsed=self._elapsed(),
+            elapsed=time.perf_counter() - self.start_time,
         )
 
-    async def _worker(self, questions: Iterator[StoredQuestion]) -> None:
+    async def _work(self, questions: Iterator[StoredQuestion]) -> None:
         for question in questions:
             if self.stop_reason:
                 return
-            for gap in contiguous_ranges(self._missing_indices(question)):
-                start, end = gap[0], gap[-1] + 1
+            for start, end in self.setup.missing_ranges(self._indices_in_file(question)):
                 while start < end and not self.stop_reason:
                     start += await self._sample_affordable(question, start, end - start)
 
     async def _sample_affordable(self, question: StoredQuestion, start: int, count: int) -> int:
-        """Ask for as many of ``count`` as there is money for; return how many those were."""
-        prompt = self._max_prompt_cost(question)
-        granted = await self.budget.reserve(count, max_prompt_cost=prompt)
+        """Sample as many of ``count`` completions as the budget covers; return that number."""
+        cost = self.setup.max_sample_cost(question) if self.setup.max_cost is not None else 0.0
+        n = await self._reserve_cost(count, cost)
         try:
-            if not granted:
+            if not n:
                 self.stop_reason = self.stop_reason or "max_cost"
-            if not self.stop_reason:  # it may have been, while this waited
-                await self._sample(question, start, granted)
+            if not self.stop_reason:  # another worker may have stopped the run meanwhile
+                await self._sample(question, start, n)
         finally:
-            self.budget.release(granted, max_prompt_cost=prompt)
-        return granted
+            self._costs.commit(Cost(usd=cost * n), Cost())
+            self._n_running -= 1
+            self._budget_freed.set()
+        return n
+
+    async def _reserve_cost(self, count: int, cost: float) -> int:
+        """Reserve the worst case of up to ``count`` completions at ``cost`` each; return how many fit.
+
+        Fewer than ``count`` are returned only if no running question can free a part of its reservation.
+        """
+        while True:
+            n = self._costs.affordable(count, lambda n: Cost(usd=cost * n))
+            if n == count or not self._n_running:
+                if n:
+                    self._costs.reserve(Cost(usd=cost * n))
+                self._n_running += 1
+                return n
+            self._budget_freed.clear()
+            await self._budget_freed.wait()
 
     async def _sample(self, question: StoredQuestion, start: int, count: int) -> None:
-        seed = None if self.seed is None else question_seed(question.id, self.seed) + start
-        asked = create_sample_request(question.messages, count, seed=seed, sampling=self.sampling)
+        """Sample and store ``count`` completions; record what was lost."""
+        request = self.setup.sample_request(question, count, start)
+        budget = RequestBudget(self._requests, request.messages, self.context.fields(request), None)
+        on_arrival = partial(self._store_reply, question, start)
         try:
-            drawn = await sample_completions(
-                self.context, asked, on_arrival=partial(self._store_reply, question, start)
-            )
+            result = await sample_completions(self.context, request, request_budget=budget, on_arrival=on_arrival)
         except _FATAL_ERRORS:
             raise
         except SwiftClientError as error:
-            self._record_loss(question, count, error)
+            causes = getattr(error, "causes", ()) or (error,)
+            self.failures.append(CollectFailure(question_id=question.id, lost=count, error=causes[0]))
             self._count_failure(error)
         else:
-            self.notes.update(dict.fromkeys(drawn.notes))
-            for failure in drawn.failures:
-                self._record_loss(question, failure.lost, failure.error)
-        if self.limiter.exhausted:
-            self.stop_reason = "max_requests"
+            self.notes.update(dict.fromkeys(result.notes))
+            for failure in result.failures:
+                if not result.budget_stop_reason or self._is_final(failure):
+                    self.failures.append(
+                        CollectFailure(question_id=question.id, lost=failure.lost, error=failure.error)
+                    )
+            if result.budget_stop_reason:
+                self.stop_reason = "max_requests"
         self._report()
 
-    def _store_reply(self, question: StoredQuestion, start: int, outcome: CallResult) -> None:
-        """Write one call's completions down, the moment they are here."""
-        held = self._indices_in_file(question)
-        numbers: list[int] = []
-        for wish in range(start + outcome.first_index, start + outcome.first_index + len(outcome.completions)):
-            # Replies of another size than asked make calls overlap: then any free number is as good.
-            taken = wish in held or wish in numbers
-            free = (number for number in itertools.count() if number not in held and number not in numbers)
-            numbers.append(next(free) if taken else wish)
-        cost = self.prices.cost(outcome.usage) if self.prices else None
-        usage = replace(outcome.usage, calls=1)
-        seed = None if self.seed is None else question_seed(question.id, self.seed) + start + outcome.first_index
-        completions: Sequence[Completion] = outcome.completions
-        if self.state_file is not None:  # first of all, so that no sample in the file is without its states
-            completions = self.state_file.append(question.id, numbers, completions)
-        self.store.add_samples(question.id, completions, numbers=numbers, usage=usage, cost=cost, seed=seed)
-        held.update(numbers)
-        self.added_samples += len(numbers)
+    def _is_final(self, failure: Failure) -> bool:
+        """Return False for a failure whose retries the limit on requests cut short: that is not the call's fault."""
+        return not failure.error.retryable or failure.attempts > self.context.max_retries
+
+    def _store_reply(self, question: StoredQuestion, start: int, result: CallResult) -> None:
+        """Store one call's completions as soon as they have arrived."""
+        existing = self._indices_in_file(question)
+        first_index = start + result.first_index
+        # Calls overlap if replies have another size than requested: then any free index will do.
+        taken, indices = set(existing), list[int]()
+        for index in range(first_index, first_index + len(result.completions)):
+            free = next(i for i in itertools.count() if i not in taken) if index in taken else index
+            taken.add(free)
+            indices.append(free)
+        usage = replace(result.usage, calls=1)
+        cost = self.setup.prices.cost(usage) if self.setup.prices else None
+        seed = completion_seed(question.id, self.setup.seed, first_index)
+        completions: Sequence[Completion] = result.completions
+        if self.state_file is not None:  # states first, so no sample in the file lacks its states
+            completions = self.state_file.append(question.id, indices, completions)
+        self.store.add_samples(question.id, completions, numbers=indices, usage=usage, cost=cost, seed=seed)
+        existing.update(indices)
+        self.added_samples += len(indices)
         self.usage += usage
-        self.budget.total_cost += cost or 0.0
+        self._costs.commit(Cost(), Cost(usd=cost or 0.0))
         self.consecutive_failures = 0
         self._report()
 
-    def _record_loss(self, question: StoredQuestion, count: int, error: SwiftClientError) -> None:
-        """Note what was lost, under the first cause that is not the budget's end: a draw may hold several."""
-        causes = getattr(error, "causes", ()) or (error,)
-        real = [cause for cause in causes if not isinstance(cause, BudgetExceededError)]
-        if real:
-            self.failures.append(CollectFailure(question_id=question.id, lost=count, error=real[0]))
-
     def _count_failure(self, error: SwiftClientError) -> None:
-        """Give up where question after question fails: a wrong model name would cost 5,000 requests to tell."""
-        if self.limiter.exhausted:
-            return
+        """Give up if question after question fails: a wrong model name would cost thousands of requests."""
         self.consecutive_failures += 1
         if self.consecutive_failures >= MAX_CONSECUTIVE_FAILURES and not self.stop_reason:
             self.stop_reason = "failures"
@@ -189,47 +199,27 @@ class CollectRunner:
     def _indices_in_file(self, question: StoredQuestion) -> set[int]:
         return self.existing_indices.setdefault(question.id, set())
 
-    def _missing_indices(self, question: StoredQuestion) -> list[int]:
-        held = self._indices_in_file(question)
-        return [number for number in range(self.n) if number not in held]
-
-    def _max_prompt_cost(self, question: StoredQuestion) -> float:
-        return self.prices.max_prompt_cost(question.messages) if self.prices else 0.0
-
     def _cost(self) -> float | None:
-        return self.budget.total_cost if self.prices else None
-
-    def _elapsed(self) -> float:
-        return time.perf_counter() - self.start_time
+        return self._costs.spent.usd if self.setup.prices else None
 
     def _report(self) -> None:
-        """Report; a callback's own error may not cost replies that are under way."""
+        """Call ``on_progress``; its errors may not cost replies that are under way."""
         if not self.on_progress:
             return
-        samples, in_file, cost = (
-            self.initial_samples + self.added_samples,
-            self.prior_totals.samples + self.added_samples,
-            self._cost(),
+        samples, cost = self.initial_samples + self.added_samples, self._cost()
+        in_file = self.prior_totals.samples + self.added_samples
+        n_missing = max(0, self.target_samples - samples)
+        progress = CollectProgress(
+            samples=samples,
+            wanted=max(self.target_samples, samples),
+            requests=self._requests.spent.calls,
+            failures=sum(failure.lost for failure in self.failures),
+            usage=self.prior_totals.usage + self.usage,
+            cost=cost,
+            expected_cost=None if cost is None or not in_file else cost + cost / in_file * n_missing,
+            elapsed=time.perf_counter() - self.start_time,
         )
-        still = max(0, self.target_samples - samples)
         try:
-            self.on_progress(
-                CollectProgress(
-                    samples=samples,
-                    wanted=max(self.target_samples, samples),
-                    requests=self.limiter.requests,
-                    failures=sum(failure.lost for failure in self.failures),
-                    usage=self.prior_totals.usage + self.usage,
-                    cost=cost,
-                    expected_cost=None if cost is None or not in_file else cost + cost / in_file * still,
-                    elapsed=self._elapsed(),
-                )
-            )
+            self.on_progress(progress)
         except Exception:
             logger.exception("on_progress failed; collecting goes on")
-
-
-def contiguous_ranges(numbers: Sequence[int]) -> list[list[int]]:
-    """Cut rising numbers into runs without holes: 0 1 4 5 → 0 1, 4 5."""
-    runs = itertools.groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
-    return [[number for _, number in run] for _, run in runs]

@@ -1,1 +1,1 @@
-"""Collecting samples through providers' batch APIs."""
+"""Collecting samples through a provider's Batch API."""

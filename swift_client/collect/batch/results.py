@@ -1,4 +1,4 @@
-"""A batch's output into the samples file, line by line. Whatever a line holds, it costs itself alone."""
+"""Results of batches, stored line by line. A bad line costs only its own completions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 from swift_client.adapters.codecs import openai_batch
 from swift_client.adapters.codecs.openai_batch import Batch, OutputLine
-from swift_client.collect.batch.job import BatchJob, BatchRequest
-from swift_client.collect.budget import Prices
+from swift_client.collect.batch.plan import BatchRequest
+from swift_client.collect.batch.service import BatchJob
 from swift_client.collect.result import CollectFailure
-from swift_client.collect.runner import question_seed
+from swift_client.collect.setup import Prices, completion_seed
 from swift_client.errors import (
     BadRequestError,
     ConfigurationError,
@@ -36,19 +36,19 @@ _RETRY_HINT = "Run the same command again; it asks for what is missing."
 
 @dataclass(kw_only=True)
 class BatchResults:
-    """Takes in what batches brought, and counts."""
+    """Stores the replies of batches, and counts samples, usage, cost and failures."""
 
     store: BatchStore
     context: CallContext
     prices: Prices | None
     """Of a batch."""
     existing_indices: dict[str, set[int]]
-    """Indices in the file by question."""
+    """Indices in the file, by question."""
     first_extra_index: int
-    """No request asks for a completion of this number or a higher one: there those go that came unasked."""
+    """No request asks for this index or a higher one: surplus completions are stored from here on."""
     added_samples: int = 0
     extra_samples: int = 0
-    """How many of those added were not asked for."""
+    """Added samples that were not requested."""
     usage: Usage = field(default_factory=Usage)
     cost: float = 0.0
     failures: list[CollectFailure] = field(default_factory=list)
@@ -57,47 +57,51 @@ class BatchResults:
     async def store_batch(
         self, job: BatchJob, batch: Batch, files: Sequence[BinaryIO], *, on_stored: Callable[[], None]
     ) -> None:
-        """Keep each reply of a batch that has ended, unless it was kept by an earlier run, and note what is missing.
+        """Store each reply of a finished batch, unless an earlier run did, and record what is missing.
 
         Raises:
-            ResponseDecodeError: a download is no output, or holds less than the provider completed: what came is kept,
-                and the batch not given up.
-            ConfigurationError: there is no room in the samples file.
+            ResponseDecodeError: a download is not the output, or holds less than the provider completed. Replies that
+                came are stored, and the batch is kept.
+            ConfigurationError: the samples file cannot be written.
         """
-        wishes = {wish.custom_id: wish for wish in job.wishes}
-        odd = Counter[str]()
-        failed: dict[str, SwiftClientError] = {}
-        done: set[str] = set()
+        requests = {request.custom_id: request for request in job.wishes}
+        skipped_lines = Counter[str]()
+        errors: dict[str, SwiftClientError] = {}
+        stored_ids: set[str] = set()
+        # Store the replies; skip and count lines that are broken, repeated, or of another batch.
         for data in itertools.chain.from_iterable(read_output_lines(file, MAX_LINE_BYTES) for file in files):
             if data is not None and data.lstrip()[:1] == b"<":
                 raise self._invalid_output_error(batch, "it is a web page")
             answer = None if data is None else openai_batch.parse_output_line(data, self.context.provider)
-            wish = wishes.get(answer.custom_id) if answer else None
+            request = requests.get(answer.custom_id) if answer else None
             if answer is None:
-                odd["too long" if data is None else "unreadable"] += 1
-            elif wish is None:
-                odd["of no request of it"] += 1
-            elif answer.custom_id in done or (answer.error and answer.custom_id in failed):
-                odd["repeated"] += 1
-            elif wish.first_index in self.existing_indices.get(wish.question_id, ()):
-                done.add(answer.custom_id)
-            elif (error := await self._store_answer(job, wish, answer)) is None:
-                done.add(answer.custom_id)
-                failed.pop(answer.custom_id, None)
+                skipped_lines["too long" if data is None else "unreadable"] += 1
+            elif request is None:
+                skipped_lines["not of its requests"] += 1
+            elif answer.custom_id in stored_ids or (answer.error and answer.custom_id in errors):
+                skipped_lines["repeated"] += 1
+            elif request.first_index in self.existing_indices.get(request.question_id, ()):
+                stored_ids.add(answer.custom_id)
+            elif (error := await self._store_answer(job, request, answer)) is None:
+                stored_ids.add(answer.custom_id)
+                errors.pop(answer.custom_id, None)
                 on_stored()
             else:
-                failed[answer.custom_id] = error
+                errors[answer.custom_id] = error
             await asyncio.sleep(0)
-        told = len(done | failed.keys()) + odd["too long"] + odd["unreadable"]
-        completed = min(batch.n_completed, len(job.wishes))
-        if told < completed or (completed and not done | failed.keys()):
-            raise self._invalid_output_error(batch, f"it tells of {told:,} requests, and {completed:,} were completed")
-        if failed and not done and all(isinstance(each, LogprobsUnavailableError) for each in failed.values()):
+        # Compare with the provider's own count: an incomplete download must not end the batch.
+        answered_ids = stored_ids | errors.keys()
+        n_answered = len(answered_ids) + skipped_lines["too long"] + skipped_lines["unreadable"]
+        n_completed = min(batch.n_completed, len(job.wishes))
+        if n_answered < n_completed or (n_completed and not answered_ids):
+            reason = f"it answers {n_answered:,} requests, but {n_completed:,} were completed"
+            raise self._invalid_output_error(batch, reason)
+        if errors and not stored_ids and all(isinstance(e, LogprobsUnavailableError) for e in errors.values()):
             self.store.mark_no_logprobs()
-        self._record_outcome(job, batch, odd, failed, wishes.keys() - done)
+        self._record_outcome(job, batch, skipped_lines, errors, requests.keys() - stored_ids)
 
     async def _store_answer(self, job: BatchJob, request: BatchRequest, answer: OutputLine) -> SwiftClientError | None:
-        """Write one reply down; return why there is none."""
+        """Store one reply; return the error if there is none."""
         if answer.error:
             return answer.error
         try:
@@ -109,8 +113,8 @@ class BatchResults:
         if not reply.completions:
             return ResponseDecodeError("The reply holds no completion.", hint=_RETRY_HINT)
         if lacks_logprobs(reply.completions) and self.context.must_have_logprobs:
-            return self.context.logprobs_unavailable_error("the reply has text and none beside it.")
-        seed = None if job.seed is None else question_seed(request.question_id, job.seed) + request.first_index
+            return self.context.logprobs_unavailable_error("the reply has text but no logprobs.")
+        seed = completion_seed(request.question_id, job.seed, request.first_index)
         usage = replace(reply.usage, calls=1)
         cost = self.prices.cost(usage) if self.prices else None
         try:
@@ -131,30 +135,29 @@ class BatchResults:
         cost: float | None,
         seed: int | None,
     ) -> None:
-        """Write completions down under the numbers that were wished for; those beyond get numbers nobody asks for."""
-        held = self.existing_indices.setdefault(request.question_id, set())
-        room = itertools.chain(
-            range(request.first_index, request.first_index + request.n), itertools.count(self.first_extra_index)
-        )
-        numbers = list(itertools.islice((number for number in room if number not in held), len(completions)))
-        self.store.add_samples(request.question_id, completions, numbers=numbers, usage=usage, cost=cost, seed=seed)
-        held.update(numbers)
-        self.added_samples += len(numbers)
-        self.extra_samples += sum(number >= self.first_extra_index for number in numbers)
+        """Store completions under the requested indices; surplus ones from ``first_extra_index`` on."""
+        existing = self.existing_indices.setdefault(request.question_id, set())
+        requested = range(request.first_index, request.first_index + request.n)
+        candidates = itertools.chain(requested, itertools.count(self.first_extra_index))
+        indices = list(itertools.islice((index for index in candidates if index not in existing), len(completions)))
+        self.store.add_samples(request.question_id, completions, numbers=indices, usage=usage, cost=cost, seed=seed)
+        existing.update(indices)
+        self.added_samples += len(indices)
+        self.extra_samples += sum(index >= self.first_extra_index for index in indices)
         self.usage += usage
         self.cost += cost or 0.0
 
     def record_missing(self, requests: Sequence[BatchRequest], error: SwiftClientError) -> None:
-        """Note what is missing for the same reason."""
+        """Record requests whose completions are missing, all for the same reason."""
         self.failures += [
-            CollectFailure(question_id=wish.question_id, lost=wish.n, error=error)
-            for wish in requests
-            if wish.first_index not in self.existing_indices.get(wish.question_id, ())
+            CollectFailure(question_id=request.question_id, lost=request.n, error=error)
+            for request in requests
+            if request.first_index not in self.existing_indices.get(request.question_id, ())
         ]
 
     def _invalid_output_error(self, batch: Batch, reason: str) -> ResponseDecodeError:
         return ResponseDecodeError(
-            f"What was downloaded of batch {batch.id} is not its output: {reason}.",
+            f"The download of batch {batch.id} is not its output: {reason}.",
             hint="Run the same command again, which downloads it again; the batch is paid for.",
             provider=self.context.provider.name,
             retryable=True,
@@ -168,22 +171,23 @@ class BatchResults:
         errors: Mapping[str, SwiftClientError],
         missing_ids: set[str],
     ) -> None:
-        absent = _missing_reply_error(batch, self.context.provider.name)
-        for wish in job.wishes:
-            if wish.custom_id in missing_ids:
-                self.record_missing([wish], errors.get(wish.custom_id, absent))
+        default_error = _missing_reply_error(batch, self.context.provider.name)
+        for request in job.wishes:
+            if request.custom_id in missing_ids:
+                self.record_missing([request], errors.get(request.custom_id, default_error))
         if missing_ids or batch.status != "completed":
+            reason = f" {batch.error_message}" if batch.error_message else ""
             self.notes.setdefault(
                 f"Batch {batch.id} is {batch.status}: {len(missing_ids):,} of its {len(job.wishes):,} requests brought "
-                f"nothing.{' ' + batch.error_message if batch.error_message else ''}"
+                f"nothing.{reason}"
             )
         if skipped_lines:
-            told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(skipped_lines.items()))
-            self.notes.setdefault(f"Lines of batch {batch.id} that were passed over: {told}.")
+            counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(skipped_lines.items()))
+            self.notes.setdefault(f"Lines of batch {batch.id} that were skipped: {counts}.")
 
 
 def read_output_lines(file: BinaryIO, max_bytes: int) -> Iterator[bytes | None]:
-    """Yield the lines of a file that are not empty; None stands for one of more than ``longest`` bytes."""
+    """Yield the non-empty lines of a file; None stands for a line of more than ``max_bytes``."""
     while data := file.readline(max_bytes + 1):
         if len(data) <= max_bytes or data.endswith(b"\n"):
             if data.strip():
@@ -203,18 +207,20 @@ def _is_storable(completion: Completion) -> bool:
 
 
 def _missing_reply_error(batch: Batch, provider: str) -> ProviderError:
-    """Return why a request stands in none of a batch's files."""
+    """Return the error for a request without a line in the batch's files."""
     if batch.status == "completed":
         return ResponseDecodeError(
-            f"Batch {batch.id} is complete and says nothing of this request.", hint=_RETRY_HINT, provider=provider
+            f"Batch {batch.id} is complete, but its output does not mention this request.",
+            hint=_RETRY_HINT,
+            provider=provider,
         )
     if batch.status == "failed":
-        reason = batch.error_message or "the provider does not say why."
+        reason = batch.error_message or "the provider gives no reason."
         return BadRequestError(
             f"Batch {batch.id} failed: {reason}",
-            hint="None of it was run. Mend that and run the same command again; --max-requests asks for less at once.",
+            hint="None of it was run. Fix the cause and run the same command again; --max-requests sends less at once.",
             provider=provider,
         )
     return RequestTimeoutError(
-        f"Batch {batch.id} is {batch.status}, and did not come to this request.", hint=_RETRY_HINT, provider=provider
+        f"Batch {batch.id} is {batch.status}, and did not reach this request.", hint=_RETRY_HINT, provider=provider
     )

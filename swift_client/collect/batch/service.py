@@ -1,18 +1,22 @@
-"""What is asked of a provider's Batch API, each call with the retries that are safe for it."""
+"""A provider's Batch API, and batch jobs as the samples file stores them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
+
+import msgspec
 
 from swift_client.adapters import Request, Transport
 from swift_client.adapters.codecs import openai_batch
 from swift_client.adapters.codecs.openai_batch import Batch
-from swift_client.collect.batch.job import BatchJob, open_temporary_file
+from swift_client.collect.batch.plan import BatchRequest, open_temporary_file
 from swift_client.errors import ConfigurationError, RateLimitError, SwiftClientError
 from swift_client.sampling.retry import LONGEST_WAIT, retry_policy
 from swift_client.store import BatchStore
@@ -20,18 +24,76 @@ from swift_client.store import BatchStore
 logger = logging.getLogger(__name__)
 
 _UPLOAD_TIMEOUT = 900.0
-"""200 MB over a slow line."""
+"""Seconds: 200 MB over a slow connection."""
 _CLOCK_TOLERANCE = 86_400.0
 """Seconds by which two clocks may differ."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class BatchJob:
+    """A batch that was requested and may cost money, until all of its output is fetched.
+
+    It is stored before the call that creates the batch, so a process killed at any moment finds it again. The file
+    uploaded before that call costs nothing.
+    """
+
+    token: str
+    """Identifies the batch, in its metadata."""
+    wishes: tuple[BatchRequest, ...]
+    """Its requests, under the key of the samples file format."""
+    file_id: str
+    """The uploaded input file; no two batches share one."""
+    asked_at: float
+    """Unix time of the last call that requested the batch."""
+    seed: int | None = None
+    top_logprobs: int | None = None
+    """Columns of every ``top_logprobs``; None if no logprobs are requested."""
+    batch_id: str | None = None
+    """None until the provider's answer has been read."""
+
+    @classmethod
+    def create(
+        cls, requests: Iterable[BatchRequest], file_id: str, *, seed: int | None, top_logprobs: int | None
+    ) -> BatchJob:
+        """Return a job that is about to be requested."""
+        return cls(
+            token=secrets.token_hex(16),
+            wishes=tuple(requests),
+            file_id=file_id,
+            asked_at=time.time(),
+            seed=seed,
+            top_logprobs=top_logprobs,
+        )
+
+    def save(self, store: BatchStore) -> BatchJob:
+        """Write the job to the samples file and return it."""
+        store.save_batch(self.token, msgspec.json.encode(self).decode())
+        return self
+
+
+def open_jobs(store: BatchStore) -> list[BatchJob]:
+    """Return the jobs in the samples file, the oldest first.
+
+    Raises:
+        ConfigurationError: one of them cannot be read.
+    """
+    try:
+        jobs = [msgspec.json.decode(text, type=BatchJob) for text in store.batches().values()]
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{store.path} is damaged: its record of an open batch cannot be read ({error}).",
+            hint="The provider still has the batch: download its output, and read it with --replies into a new file.",
+        ) from error
+    return sorted(jobs, key=lambda job: job.asked_at)
+
+
 class BatchAPI:
-    """One provider's Batch API.
+    """One provider's Batch API; each call has the retries that are safe for it.
 
     Args:
-        transport: to the provider.
-        url: what every request of a batch is for, such as "/v1/chat/completions".
-        settle: seconds after which the provider's list shows every batch that was made.
+        transport: sends to the provider.
+        url: endpoint of the requests in a batch, such as "/v1/chat/completions".
+        listing_delay: seconds after which the provider's list shows every batch that was created.
         max_retries: further attempts of a failed call.
     """
 
@@ -40,45 +102,45 @@ class BatchAPI:
         self._listing_delay, self._max_retries = listing_delay, max_retries
 
     async def upload(self, name: str, file: BinaryIO) -> str:
-        """Put an input file up and return its id."""
+        """Upload an input file and return its id."""
 
         async def attempt() -> str:
             file.seek(0)
-            sent = await self._transport.send(openai_batch.upload(name, file), timeout=_UPLOAD_TIMEOUT)
-            return openai_batch.parse_file_id(sent)
+            data = await self._transport.send(openai_batch.upload(name, file), timeout=_UPLOAD_TIMEOUT)
+            return openai_batch.parse_file_id(data)
 
         return str(await retry_policy(self._max_retries, None, _log_retry)(attempt))
 
     async def create(self, job: BatchJob, store: BatchStore, *, certainly_new: bool) -> BatchJob:
-        """Make the batch of a job that is written down, unless it was made before; return the job with its id.
+        """Create the batch of a stored job, unless it exists; return the job with its id.
 
-        A call that ended without an answer may have made the batch. So none is sent before the provider's list,
-        ``settle`` seconds after the last, shows that there is no such batch.
+        A call that ended without an answer may have created the batch. No further call is sent until the provider's
+        list, ``listing_delay`` seconds after the last one, shows that there is no such batch.
 
         Args:
-            job: what is asked for.
-            store: where it is written down.
-            fresh: whether no call has been sent for it.
+            job: the batch to create.
+            store: where the job is stored.
+            certainly_new: True if no call has been sent for it.
 
         Raises:
-            SwiftClientError: the provider refuses, and the job is dropped; or nobody knows, and it is kept.
+            SwiftClientError: the provider refuses, and the job is dropped; or the outcome is unknown, and it is kept.
         """
         for attempt in range(self._max_retries + 1):
             if not certainly_new:
-                found = await self._find_batch(job)
-                if found:
-                    return replace(job, batch_id=found.id).save(store)
-                job = job.with_new_time().save(store)
+                batch = await self._find_batch(job)
+                if batch:
+                    return replace(job, batch_id=batch.id).save(store)
+                job = replace(job, asked_at=time.time()).save(store)
             certainly_new = False
             try:
                 data = await self._transport.send(openai_batch.create(job.file_id, self._url, job.token))
                 return replace(job, batch_id=openai_batch.parse_batch(data).id).save(store)
             except SwiftClientError as error:
                 certainly_new = _certainly_not_created(error)
-                last = attempt == self._max_retries or not error.retryable
-                if last and certainly_new:
+                is_last = attempt == self._max_retries or not error.retryable
+                if is_last and certainly_new:
                     store.drop_batch(job.token)
-                if last:
+                if is_last:
                     raise
                 if isinstance(error, RateLimitError):
                     wait = 2.0**attempt if error.retry_after is None else error.retry_after
@@ -86,11 +148,11 @@ class BatchAPI:
         raise AssertionError("the last attempt returns or raises")
 
     async def retrieve(self, job: BatchJob) -> Batch:
-        """Ask how a batch stands."""
+        """Return the state of a batch."""
         return openai_batch.parse_batch(await self._send(openai_batch.retrieve(job.batch_id or "")))
 
     async def download(self, file_id: str, folder: Path) -> BinaryIO:
-        """Load a file down into one that is gone when it is closed."""
+        """Download a file into a temporary one in ``folder``."""
 
         async def attempt() -> BinaryIO:
             file = open_temporary_file(folder)
@@ -102,7 +164,7 @@ class BatchAPI:
                 file.close()
                 raise ConfigurationError(
                     f"A batch's output cannot be written to {folder}: {error.strerror or error}.",
-                    hint="Make room and run the same command again; the provider keeps it.",
+                    hint="Free some space and run the same command again; the provider keeps the output.",
                 ) from error
             except BaseException:
                 file.close()
@@ -110,44 +172,46 @@ class BatchAPI:
             file.seek(0)
             return file
 
-        loaded: BinaryIO = await retry_policy(self._max_retries, None, _log_retry)(attempt)
-        return loaded
+        file: BinaryIO = await retry_policy(self._max_retries, None, _log_retry)(attempt)
+        return file
 
     async def _find_batch(self, job: BatchJob) -> Batch | None:
-        """Return the batch that was made for a job, once the list can be trusted to have it."""
-        waited = 1.0
+        """Return the batch that was created for a job, once the provider's list can be trusted to have it."""
+        pause = 1.0
         while True:
-            settled = job.asked_at + self._listing_delay - time.time()
-            found = await self._search_listing(job)
-            if found or settled <= 0:
-                return found
-            await asyncio.sleep(min(waited, settled, self._listing_delay))
-            waited = min(2 * waited, 10.0)
+            seconds_left = job.asked_at + self._listing_delay - time.time()
+            batch = await self._search_listing(job)
+            if batch or seconds_left <= 0:
+                return batch
+            await asyncio.sleep(min(pause, seconds_left, self._listing_delay))
+            pause = min(2 * pause, 10.0)
 
     async def _search_listing(self, job: BatchJob) -> Batch | None:
+        """Return the job's batch from the provider's list; it is sorted, the newest batch first."""
         after: str | None = None
-        seen: set[str] = set()
+        seen_ids: set[str] = set()
         while True:
             page = openai_batch.parse_batch_list(await self._send(openai_batch.list_batches(after)))
             for batch in page:
                 if batch.token == job.token or batch.input_file_id == job.file_id:
                     return batch
-            fresh = [batch for batch in page if batch.id not in seen]
-            if not fresh or all((each.created_at or job.asked_at) < job.asked_at - _CLOCK_TOLERANCE for each in fresh):
+            new = [batch for batch in page if batch.id not in seen_ids]
+            oldest_time = job.asked_at - _CLOCK_TOLERANCE
+            if not new or all((batch.created_at or job.asked_at) < oldest_time for batch in new):
                 return None
-            seen.update(batch.id for batch in fresh)
+            seen_ids.update(batch.id for batch in new)
             after = page[-1].id
 
     async def _send(self, request: Request) -> bytes:
         async def attempt() -> bytes:
             return await self._transport.send(request)
 
-        sent: bytes = await retry_policy(self._max_retries, None, _log_retry)(attempt)
-        return sent
+        data: bytes = await retry_policy(self._max_retries, None, _log_retry)(attempt)
+        return data
 
 
 def _certainly_not_created(error: SwiftClientError) -> bool:
-    """Whether the call has certainly made no batch."""
+    """Return True if the failed call has certainly created no batch."""
     if isinstance(error, ConfigurationError):  # a missing key, say: nothing was sent
         return True
     return error.status is not None and 400 <= error.status < 500 and error.status not in (408, 409)
