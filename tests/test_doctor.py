@@ -66,7 +66,7 @@ async def test_temperature_is_told_from_the_gaps_with_two_calls_of_one_token(
 async def test_a_server_that_ignores_n_in_silence_is_found_out(fault_server: FaultServer) -> None:
     found = await diagnose(fault_server, lambda request: digits(request, after_temperature=False, n_max=1))
     assert (found.n_asked, found.n_given, found.n_max) == (2, 1, None)
-    assert "without a word" in found.findings[0]
+    assert "without an error" in found.findings[0]
 
 
 async def test_caps_that_a_400_names_are_obeyed_and_reported(fault_server: FaultServer) -> None:

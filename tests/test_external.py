@@ -169,7 +169,7 @@ def test_a_reward_server_is_asked_once_with_all_answers(fault_server: FaultServe
      b'{"data": [{"index": 0, "probs": ["x"]}]}', b"<html>"],
 )  # fmt: skip
 def test_a_server_that_answers_with_something_else_is_one_clear_error(reply: bytes) -> None:
-    with pytest.raises(ResponseDecodeError, match="gave no 1 numbers"):
+    with pytest.raises(ResponseDecodeError, match="did not return 1 scores"):
         parse_rewards(reply, 1)
 
 

@@ -103,8 +103,8 @@ def test_x_should_retry_overrides_the_status(header: str, verdict: bool) -> None
         (b"<html><head><title>502 Bad\n Gateway</title></head><h1>x</h1></html>", "502 Bad Gateway"),
         (b"<html><body><h1>It <b>broke</b></h1></body></html>", "It broke"),
         (b"upstream connect error", "upstream connect error"),
-        (b"", "The server answered 400 (Bad Request) and said nothing more."),
-        (b"{}", "The server answered 400 (Bad Request) and said nothing more."),
+        (b"", "The server answered 400 (Bad Request) without a message."),
+        (b"{}", "The server answered 400 (Bad Request) without a message."),
     ],
 )
 def test_the_providers_own_sentence_is_kept_in_every_shape(body: bytes, message: str) -> None:

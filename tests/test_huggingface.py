@@ -441,7 +441,7 @@ def test_a_model_that_cannot_be_found_or_downloaded_is_one_sentence(
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ConfigurationError, match="'no/such-model' is neither here nor can it be downloaded"):
+    with pytest.raises(ConfigurationError, match="'no/such-model' is not on this machine and cannot be downloaded"):
         HuggingFaceModel("no/such-model").load()
     with pytest.raises(ConfigurationError, match=r"model in .* cannot be loaded"):
         HuggingFaceModel(tmp_path).load()
@@ -466,9 +466,9 @@ def test_a_wrong_field_is_refused_before_anything_is_loaded(options: dict[str, A
 
 def test_prompts_that_do_not_fit_and_contents_that_are_no_text_are_refused() -> None:
     model = local_model()
-    with pytest.raises(BadRequestError, match=r"context 512"):
+    with pytest.raises(BadRequestError, match=r"context is 512"):
         asyncio.run(model.complete([{"role": "user", "content": "x" * 600}], 1))
-    with pytest.raises(ConfigurationError, match="text alone"):
+    with pytest.raises(ConfigurationError, match="reads only text"):
         asyncio.run(model.complete([{"role": "user", "content": [{"type": "image_url"}]}], 1))
     with pytest.raises(ConfigurationError, match="no hidden state 9"):
         complete(model, hidden_states=[9])

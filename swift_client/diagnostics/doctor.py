@@ -1,7 +1,7 @@
-"""What a provider really does, found out with two calls of one token each, and a few more where samples are wanted.
+"""Probes of a provider's real behaviour: two calls of one token each, and a few more if samples are requested.
 
-Same prompt at temperature 1 and at 0.25: where the gaps between the listed logprobs stay the same, they were taken
-before temperature; where they grow fourfold, after it (log softmax(z / T) has gaps Δz / T).
+Both calls send the same prompt, at temperature 1 and at 0.25. If the gaps between the listed logprobs stay the same,
+the logprobs were taken before temperature; if they grow fourfold, after it (log softmax(z / T) has gaps Δz / T).
 """
 
 from __future__ import annotations
@@ -26,34 +26,42 @@ LogprobSpace = Literal["raw", "after_temperature", "unknown"]
 _PROMPT: list[Message] = [{"role": "user", "content": "Write one random digit and nothing else."}]
 _LOW_TEMPERATURE = 0.25
 _MIN_GAP = 0.1
-"""Nats; smaller gaps say more about rounding than about temperature."""
+"""Nats; smaller gaps depend more on rounding than on temperature."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """What the calls showed."""
+    """Results of the probes.
+
+    Attributes:
+        provider: its name.
+        model: as the reply names it.
+        n_asked: completions requested in one call.
+        n_given: choices that came back for ``n_asked``.
+        n_max: the limit that a 400 stated; None if nothing was refused.
+        top_logprobs_asked: alternatives requested per token.
+        top_logprobs: longest list of alternatives received; 0 without any.
+        real: whether the logprobs are a distribution; the codec drops placeholders, and a finding says so.
+        space: whether temperature was applied before the logprobs were taken.
+        fit: whether the lists fit the tokens received; None without requested samples, or if no sample has a list.
+        seconds: duration of the last call, since the first one also loads the client.
+        usage: tokens and calls of all probes.
+        findings: one sentence each, for people.
+    """
 
     provider: str
     model: str | None
     n_asked: int
     n_given: int
-    """Choices that came back for ``n_asked``."""
     n_max: int | None
-    """The cap that a 400 named; None where nothing was refused."""
     top_logprobs_asked: int
     top_logprobs: int
-    """Longest list of alternatives that came; 0 without any."""
     real: bool
-    """Whether logprobs came that are a distribution; the codec throws placeholders out, and a finding says so."""
     space: LogprobSpace
-    """Whether temperature was applied before the logprobs were taken."""
     fit: SampleFit | None
-    """Whether the lists fit the tokens that come; None where no samples were asked for, or none has a list."""
     seconds: float
-    """Time of the last call: the first one also loads the client."""
     usage: Usage
     findings: tuple[str, ...]
-    """One sentence each, for people."""
 
 
 async def examine(
@@ -62,54 +70,58 @@ async def examine(
     """Probe the provider behind ``transport``.
 
     Args:
-        transport: where the calls go.
+        transport: to the provider.
         codec: the provider's wire format.
-        model: the model to ask.
-        samples: completions of one token, at temperature 1, to hold against their own lists.
+        model: the model to probe.
+        samples: completions of one token, at temperature 1, to compare with their own lists.
 
     Raises:
-        SwiftClientError: the provider cannot be reached or refuses even the plainest call.
+        SwiftClientError: the provider cannot be reached or refuses even the simplest call.
     """
     probe = _Probe(transport, codec, model)
-    warm = await probe.send(temperature=1.0)
-    n_asked, listed, given = probe.n, _first_token_logprobs(warm), len(warm.completions)
-    k = max((len(row) for row in listed), default=0)
+    # 1. Temperature 1: number of choices, logprobs, alternatives.
+    reply = await probe.send(temperature=1.0)
+    n_requested, n_returned = probe.n, len(reply.completions)
+    logprob_lists = _first_token_logprobs(reply)
+    k = max(map(len, logprob_lists), default=0)
+    has_logprobs = any(completion.tokens for completion in reply.completions)
+    # 2. Low temperature: were the logprobs taken before or after temperature?
     space: LogprobSpace = "unknown"
     if k > 1:
         probe.n = 1
         try:
-            cold = await probe.send(temperature=_LOW_TEMPERATURE)
-        except BadRequestError:  # a model that takes no temperature
-            probe.refusals.append("Temperature: the model takes none but its own.")
+            low_temperature_reply = await probe.send(temperature=_LOW_TEMPERATURE)
+        except BadRequestError:
+            probe.refusals.append("Temperature: the model accepts only its own.")
         else:
-            space = infer_logprob_space(listed[0], next(iter(_first_token_logprobs(cold)), listed[0][:0]))
-    real = any(completion.tokens for completion in warm.completions)
-    fitted = (
-        measure_sample_fit([*warm.completions, *await probe.sample_more(samples - given, given)])
-        if samples and k
-        else None
-    )
+            low_lists = _first_token_logprobs(low_temperature_reply)
+            space = infer_logprob_space(logprob_lists[0], low_lists[0] if low_lists else logprob_lists[0][:0])
+    # 3. More samples: do the tokens fit the probabilities listed for them?
+    fit = None
+    if samples and k:
+        more = await probe.sample_more(samples - n_returned, n_returned)
+        fit = measure_sample_fit([*reply.completions, *more])
     return Diagnosis(
         provider=transport.provider.name,
-        model=warm.model or model,
-        n_asked=n_asked,
-        n_given=given,
+        model=reply.model or model,
+        n_asked=n_requested,
+        n_given=n_returned,
         n_max=probe.n_max,
         top_logprobs_asked=probe.k or 0,
         top_logprobs=k,
-        real=real,
+        real=has_logprobs,
         space=space,
-        fit=fitted,
+        fit=fit,
         seconds=probe.seconds,
         usage=probe.usage,
         findings=(
-            _describe_n(n_asked, given, probe.n_max),
-            _describe_logprobs(probe.k, k, real),
+            _describe_n(n_requested, n_returned, probe.n_max),
+            _describe_logprobs(probe.k, k, has_logprobs),
             *([_SPACE_FINDINGS[space]] if k > 1 else []),
-            *([fitted.finding] if fitted else []),
+            *([fit.finding] if fit else []),
             f"Latency: {probe.seconds:.2f} s for one token.",
             *probe.refusals,
-            *warm.notes,
+            *reply.notes,
         ),
     )
 
@@ -118,36 +130,37 @@ def infer_logprob_space(baseline_logprobs: F32, low_temperature_logprobs: F32) -
     """Compare the same position's list at temperature 1 and at 0.25.
 
     Args:
-        warm: (K,) float32, nats, falling, at temperature 1.
-        cold: (K',) float32, nats, falling, at temperature 0.25.
+        baseline_logprobs: (K,) float32, nats, descending, at temperature 1.
+        low_temperature_logprobs: (K',) float32, nats, descending, at temperature 0.25.
 
     Returns:
-        "raw" where the gaps to the first entry agree, "after_temperature" where the cold ones are four times as
+        "raw" if the gaps to the first entry agree, "after_temperature" if those at low temperature are four times as
         wide, else "unknown".
     """
-    shared = min(len(baseline_logprobs), len(low_temperature_logprobs))
-    wide = baseline_logprobs[:1] - baseline_logprobs[1:shared]
-    usable = np.isfinite(wide) & np.isfinite(low_temperature_logprobs[1:shared]) & (wide > _MIN_GAP)
+    k = min(len(baseline_logprobs), len(low_temperature_logprobs))
+    gaps = baseline_logprobs[:1] - baseline_logprobs[1:k]
+    low_gaps = low_temperature_logprobs[:1] - low_temperature_logprobs[1:k]
+    usable = np.isfinite(gaps) & np.isfinite(low_temperature_logprobs[1:k]) & (gaps > _MIN_GAP)
     if not usable.any():
         return "unknown"
-    ratio = float(np.median((low_temperature_logprobs[:1] - low_temperature_logprobs[1:shared])[usable] / wide[usable]))
+    ratio = float(np.median(low_gaps[usable] / gaps[usable]))
     if 0.8 < ratio < 1.25:
         return "raw"
     return "after_temperature" if 0.8 < ratio * _LOW_TEMPERATURE < 1.25 else "unknown"
 
 
 class _Probe:
-    """Asks, and asks for less where it is refused."""
+    """Sends calls of one token, and reduces them when the provider refuses."""
 
     def __init__(self, transport: Transport | CustomTransport, codec: Codec, model: str | None) -> None:
         self.transport, self.codec, self.model = transport, codec, model
         self.n = 2
         self.n_max: int | None = None
-        known = capabilities_of(transport.provider, model)
-        self.table_n_max = known.n_max
-        self.k: int | None = known.top_logprobs_max or None
+        capabilities = capabilities_of(transport.provider, model)
+        self.table_n_max = capabilities.n_max
+        self.k: int | None = capabilities.top_logprobs_max or None
         self.reasoning_fields: dict[str, Any] = {}
-        if known.thinking != "always" and known.thinks(transport.provider.extra_body):
+        if capabilities.thinking != "always" and capabilities.thinks(transport.provider.extra_body):
             by_effort = transport.provider.codec != "openai_responses"
             self.reasoning_fields = {"reasoning_effort": "none"} if by_effort else {"reasoning": {"effort": "none"}}
         self.max_tokens_param = "max_tokens"
@@ -156,7 +169,7 @@ class _Probe:
         self.refusals: list[str] = []
 
     async def send(self, *, temperature: float) -> Reply:
-        """Send one call; each refusal that names its reason lowers one thing, so that this ends."""
+        """Send one call. Each refusal that states its reason reduces one value, so this ends."""
         while True:
             sampling = {**self.reasoning_fields, self.max_tokens_param: 1, "temperature": temperature}
             started = time.monotonic()
@@ -172,16 +185,16 @@ class _Probe:
                 return reply
 
     async def sample_more(self, count: int, n_per_call: int) -> list[Completion]:
-        """Ask for ``wanted`` more completions at temperature 1, as many a call as have come before."""
-        came: list[Completion] = []
-        while len(came) < count:
-            most = 1 if n_per_call < 2 else min(self.n_max or count, self.table_n_max or count)
-            self.n = min(most, count - len(came))
+        """Return ``count`` more completions at temperature 1; one per call if calls returned one (``n_per_call``)."""
+        completions: list[Completion] = []
+        while len(completions) < count:
+            n_max = 1 if n_per_call < 2 else min(self.n_max or count, self.table_n_max or count)
+            self.n = min(n_max, count - len(completions))
             reply = await self.send(temperature=1.0)
             if not reply.completions:
                 break
-            came += reply.completions
-        return came[: max(count, 0)]
+            completions += reply.completions
+        return completions[: max(count, 0)]
 
     async def _send_once(self, sampling: Mapping[str, Any]) -> Reply:
         provider = self.transport.provider
@@ -198,14 +211,14 @@ class _Probe:
     def _reduce_request(self, error: ProviderError) -> bool:
         if self.k is not None and is_logprobs_refusal(error):
             self.k = None
-        elif isinstance(error, BadRequestError) and (cap := self._parse_limit(error)):
-            field, most = cap
-            if field == "n":
-                self.n = self.n_max = most
+        elif isinstance(error, BadRequestError) and (parameter_limit := self._parse_limit(error)):
+            param, limit = parameter_limit
+            if param == "n":
+                self.n = self.n_max = limit
             else:
-                self.k = most or None
+                self.k = limit or None
         elif self.max_tokens_param == "max_tokens" and "max_completion_tokens" in error.message:
-            self.max_tokens_param = "max_completion_tokens"  # OpenAI's reasoning models know only this name
+            self.max_tokens_param = "max_completion_tokens"  # the only name that OpenAI's reasoning models accept
         else:
             return False
         self.refusals.append(f"Refused: {error.message}")
@@ -218,29 +231,29 @@ class _Probe:
 
 
 def _first_token_logprobs(reply: Reply) -> list[F32]:
-    """Return the finite part of the first token's list, one for each completion that has any."""
+    """Return the finite part of the first token's list, for each completion that has one."""
     lists = [completion.top_logprobs[0] for completion in reply.completions if completion.top_logprobs.size]
     return [row[np.isfinite(row)] for row in lists]
 
 
 def _describe_n(n_requested: int, n_returned: int, n_max: int | None) -> str:
     if n_max is not None:
-        return f"n: refused above {n_max}; further completions take further calls."
+        return f"n: refused above {n_max}; more completions need more calls."
     if n_returned < n_requested:
-        return f"n: asked {n_requested}, got {n_returned} without a word; further completions take further calls."
-    return f"n: asked {n_requested}, got {n_returned}: one call brings several completions."
+        return f"n: requested {n_requested}, got {n_returned} without an error; more completions need more calls."
+    return f"n: requested {n_requested}, got {n_returned}: one call returns several completions."
 
 
 def _describe_logprobs(k_requested: int | None, k_returned: int, has_logprobs: bool) -> str:
     if not has_logprobs:
-        return "Logprobs: none that can be used; the choice will rest on the texts alone."
+        return "Logprobs: none that can be used; selection will use only the texts."
     if k_returned == 0:
-        return "Logprobs: of the chosen tokens only, without alternatives."
-    return f"Logprobs: real, with {k_returned} alternatives for a token where {k_requested} were asked."
+        return "Logprobs: only for the chosen tokens, without alternatives."
+    return f"Logprobs: real, with {k_returned} alternatives per token ({k_requested} requested)."
 
 
 _SPACE_FINDINGS: Mapping[LogprobSpace, str] = {
     "raw": "Temperature: applied after the logprobs were taken; they mean the same at every temperature.",
-    "after_temperature": "Temperature: applied before the logprobs were taken; compare only one temperature's scores.",
-    "unknown": "Temperature: the two lists do not tell whether it was applied before the logprobs were taken.",
+    "after_temperature": "Temperature: applied before the logprobs were taken; compare scores at one temperature only.",
+    "unknown": "Temperature: the two lists do not show whether it was applied before the logprobs were taken.",
 }

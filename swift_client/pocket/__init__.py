@@ -1,1 +1,1 @@
-"""The packaged model's data: its questions, and the path of its weights."""
+"""The packaged model: its weights, its server and its questions."""

@@ -1,7 +1,7 @@
-"""Questions with known answers, drawn from a seed: what the packaged model is trained on, and asked.
+"""Questions with known answers, generated from a seed, to train and to try the packaged model.
 
-Train, validation and test never share a question: the split is a function of the prompt's text (a keyed hash of it),
-so that a prompt drawn under any seed belongs to exactly one of them.
+Train, validation and test never share a question: the split is a function of the prompt's text (a keyed hash of it), so
+a prompt belongs to exactly one split, whatever the seed.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ FAMILIES: tuple[str, ...] = ("arithmetic", "coin_flip", "last_letters")
 _DRAW_FUNCTIONS = {"arithmetic": arithmetic.draw, "coin_flip": coin_flip.draw, "last_letters": last_letters.draw}
 
 TRAINED_LEVELS: Mapping[str, int] = {"arithmetic": 6, "coin_flip": 6, "last_letters": 9}
-"""How many levels of each family the model has learnt to the end: 1 to this."""
+"""Highest level of each family that the model is trained on; the lowest is 1."""
 
 DEFAULT_LEVELS: Mapping[str, tuple[int, ...]] = {
     "arithmetic": (2, 3),
     "coin_flip": (5, 6),
     "last_letters": (5, 6),
 }
-"""Levels that :func:`questions` asks by default: where the packaged model is neither sure nor lost."""
+"""Default levels of :func:`questions`, at which the packaged model is right only some of the time."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def worked_examples(
     The same arguments give the same questions in every process.
     """
     if n < 0:
-        raise ValueError(f"n is {n}; ask for 0 or more questions.")
+        raise ValueError(f"n is {n}; it must be 0 or more.")
     unknown = set(families) - set(FAMILIES)
     if unknown or not families:
         raise ValueError(f"families must be some of {', '.join(FAMILIES)}; got {list(families)}.")
@@ -75,8 +75,7 @@ def worked_examples(
     seen: set[str] = set()
     while len(seen) < n:
         family = families[len(seen) % len(families)]
-        among = range(1, TRAINED_LEVELS[family] + 1) if levels is None else levels[family]
-        level = rng.choice(among)
+        level = rng.choice(range(1, TRAINED_LEVELS[family] + 1) if levels is None else levels[family])
         problem = _DRAW_FUNCTIONS[family](rng, level)
         if problem.prompt in seen or split_of(problem.prompt) != split:
             continue
@@ -96,6 +95,6 @@ def questions(
     families: Sequence[str] = FAMILIES,
     levels: Mapping[str, Sequence[int]] | None = None,
 ) -> list[Question]:
-    """Return ``n`` different questions of ``split``, families in turn, levels from ``ASKED_LEVELS`` unless given."""
-    asked = DEFAULT_LEVELS if levels is None else levels
-    return [question for question, _ in worked_examples(n, seed=seed, split=split, families=families, levels=asked)]
+    """Return ``n`` different questions of ``split``, families in turn, from ``levels`` or ``DEFAULT_LEVELS``."""
+    levels = DEFAULT_LEVELS if levels is None else levels
+    return [question for question, _ in worked_examples(n, seed=seed, split=split, families=families, levels=levels)]

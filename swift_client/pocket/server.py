@@ -1,10 +1,10 @@
-"""llama.cpp's real server on loopback, for the packaged model or for a GGUF file of your own.
+"""llama.cpp's server on loopback, for the packaged model or for a GGUF file of your own.
 
-It needs the extra ``pocket`` (xllamacpp). Its defaults sample plainly: no top-k, no nucleus, no min-p, so that
-``temperature`` alone says what is drawn; a request may set any of them.
+It needs the extra ``pocket`` (xllamacpp). Its defaults sample plainly: no top-k, no nucleus, no min-p, so only
+``temperature`` decides how tokens are drawn; a request may set any of them.
 
 The server lives in a process of its own: llama.cpp keeps global threads that no fork survives, and a crash there must
-not take the caller along (``docs/decisions/0005-the-pocket-server-is-a-process.md``).
+not end the caller (``docs/decisions/0005-the-pocket-server-is-a-process.md``).
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ _SERVER_SCRIPT = Path(__file__).with_name("server_process.py")
 class PocketServer:
     """An OpenAI-compatible llama.cpp server on a free loopback port, started at the first :meth:`start`.
 
-    Safe under threads. After a fork the child starts a server of its own. Stopped by :meth:`close`, with the last
-    reference, at exit, and when this process dies; :meth:`start` may follow :meth:`close`. It writes nothing to
-    standard output or error.
+    Thread-safe. After a fork the child starts a server of its own. The server stops at :meth:`close`, with the last
+    reference to this object, at exit, and when this process dies; :meth:`start` may follow :meth:`close`. It writes
+    nothing to standard output or error.
 
     Args:
         model: a GGUF file; default: the packaged model.
-        slots: completions decoded at once, 1 to 64; a request may ask for at most as many (``n``).
-        context: tokens that one completion and its prompt may have together.
-        threads: CPU threads. One is best for a model this small: more wait for each other in spinning loops.
+        slots: completions decoded at once, 1 to 64; also the largest ``n`` of a request.
+        context: most tokens of one completion and its prompt together.
+        threads: CPU threads. One is best for a model this small: more only wait for each other.
         exact: KV cache in float32 and flash attention off, so that the logprobs follow the weights' precision.
 
     Raises:
-        MissingExtraError: at :meth:`start`, where xllamacpp is not installed.
-        ConfigurationError: where the file is missing or llama.cpp cannot load it.
+        MissingExtraError: at :meth:`start`, if xllamacpp is not installed.
+        ConfigurationError: ``slots`` is out of range; at :meth:`start`, if the file is missing or cannot be loaded.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class PocketServer:
         exact: bool = True,
     ) -> None:
         if not 1 <= slots <= 64:
-            raise ConfigurationError(f"slots is {slots}.", hint="Give 1 to 64.")
+            raise ConfigurationError(f"slots is {slots}.", hint="Use 1 to 64.")
         self.model = PACKAGED_MODEL if model is None else Path(model)
         self._options = {"slots": slots, "context": context, "threads": threads, "exact": exact}
         self._lock = threading.Lock()
@@ -69,13 +69,13 @@ class PocketServer:
 
     @property
     def base_url(self) -> str:
-        """``http://127.0.0.1:PORT/v1``; starts the server where it does not run yet."""
+        """``http://127.0.0.1:PORT/v1``; starts the server unless it is running."""
         return self.start()
 
     def start(self) -> str:
-        """Start the server where it does not run yet and return its base URL."""
+        """Start the server unless it is running, and return its base URL."""
         if self._owner_pid != os.getpid():
-            # A forked child: the server is the parent's, and its lock may have been held when the fork came.
+            # In a forked child: the server belongs to the parent, and its lock may have been locked during the fork.
             self._owner_pid, self._lock, self._process_and_url = os.getpid(), threading.Lock(), None
         with self._lock:
             if self._process_and_url is None or self._process_and_url[0].poll() is not None:
@@ -103,7 +103,7 @@ class PocketServer:
         if not _is_installed("xllamacpp"):
             raise MissingExtraError.needs("pocket", "The local llama.cpp server")
         if not self.model.is_file():
-            raise ConfigurationError(f"There is no model file {self.model}.", hint="Give the path of a GGUF file.")
+            raise ConfigurationError(f"There is no model file {self.model}.", hint="Pass the path of a GGUF file.")
         name = MODEL_NAME if self.model == PACKAGED_MODEL else self.model.stem
         options = self._options | {"model": str(self.model.resolve()), "name": name, "path": sys.path}
         process = subprocess.Popen(  # noqa: S603 - this interpreter and a file beside this one
@@ -116,21 +116,22 @@ class PocketServer:
         )
         try:
             reply = _handshake(process, options)
-        except BaseException as failed:
+        except BaseException as error:
             _stop_process(process, os.getpid())
-            if not isinstance(failed, (OSError, ValueError)):
+            if not isinstance(error, (OSError, ValueError)):
                 raise
-            reply = {"error": str(failed)}
+            reply = {"error": str(error)}
         if "error" in reply:
             _stop_process(process, os.getpid())
             raise ConfigurationError(
-                f"llama.cpp cannot serve {self.model}: {reply['error']}.", hint="Give a GGUF file that llama.cpp reads."
+                f"llama.cpp cannot serve {self.model}: {reply['error']}.",
+                hint="Pass a GGUF file that llama.cpp can read.",
             )
         return process, f"{reply['address']}/v1"
 
 
 def _handshake(process: subprocess.Popen[str], options: Mapping[str, object]) -> dict[str, str]:
-    """Hand ``options`` to ``process`` and return what it answers: its address or an error."""
+    """Send ``options`` to ``process`` and return its answer: an address or an error."""
     if process.stdin is None or process.stdout is None:
         return {"error": "the process has no pipes"}
     process.stdin.write(json.dumps(options) + "\n")
@@ -148,13 +149,13 @@ def _is_installed(module: str) -> bool:
 
 
 def _stop_process(process: subprocess.Popen[str], owner_pid: int) -> None:
-    """End ``process`` by ending its input; a forked child gives up its copies of the pipes and nothing else."""
+    """End ``process`` by closing its input. A forked child only closes its copies of the pipes."""
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
     if owner_pid != os.getpid():
-        process.returncode = 0  # the parent's to wait for
+        process.returncode = 0  # only the parent can wait for it
         return
     try:
         process.wait(timeout=5)

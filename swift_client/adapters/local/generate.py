@@ -1,4 +1,4 @@
-"""One request to a loaded model becomes a Reply: prompt, batches that fit the memory, completions cut to answers."""
+"""Generation with a loaded model: encode the prompt, decode in batches, cut completions to their answers."""
 
 from __future__ import annotations
 
@@ -35,35 +35,24 @@ def generate(
     batch_size: int,
     is_cancelled: Callable[[], bool],
 ) -> tuple[Reply, int]:
-    """Generate ``n`` completions, ``rows`` at a time; also return how many at a time went well.
+    """Generate ``n`` completions, ``batch_size`` at a time; also return the batch size that fitted the memory.
 
     Errors as :meth:`HuggingFaceModel.complete`.
     """
-    readers: list[StateReader] = []
-    if projection:
-        device = loaded_model.model.device
-        readers.append(
-            ProjectionReader(
-                projection, n_states=loaded_model.n_states, hidden_size=loaded_model.hidden_size, device=device
-            )
-        )
-    if request.capture and request.capture.layers != ():
-        readers.append(CaptureReader(request.capture, n_states=loaded_model.n_states))
-    if request.capture and request.capture.vocabulary:
-        readers.append(VocabularyReader())
+    readers = _build_readers(loaded_model, request, projection)
     prompt = loaded_model.vocabulary.encode_prompt(messages, request.template_variables)
-    most = _limit_max_tokens(loaded_model, prompt, request.max_tokens)
+    max_tokens = _limit_max_tokens(loaded_model, prompt, request.max_tokens)
     notes: list[str] = []
-    done: list[DecodeRow] = []
-    while len(done) < n:
+    finished: list[DecodeRow] = []
+    while len(finished) < n:
         batch = [
             DecodeRow(
                 prompt=prompt,
                 seed=request.seed + index,
-                max_tokens=most,
+                max_tokens=max_tokens,
                 check_end=EndDetector(loaded_model.vocabulary, request.stop_strings),
             )
-            for index in range(len(done), min(n, len(done) + batch_size))
+            for index in range(len(finished), min(n, len(finished) + batch_size))
         ]
         try:
             decode(
@@ -79,35 +68,54 @@ def generate(
                 raise
             if len(batch) == 1:
                 raise ProviderError(
-                    f"Out of memory with one completion of up to {most} tokens.",
+                    f"Out of memory with one completion of up to {max_tokens} tokens.",
                     hint='Lower max_tokens, load with dtype="bfloat16", or keep fewer layers of hidden states.',
                 ) from None
             batch_size = len(batch) // 2
             notes = [f"Memory ran out, so completions were generated {batch_size} at a time."]
         else:
-            done += batch
+            finished += batch
             continue
+        # Reached only after the memory ran out: outside the except block, so the error's tensors are freed first.
         torch.cuda.empty_cache()
-    thinks = loaded_model.vocabulary.in_thinking_block(prompt)
+    in_thinking_block = loaded_model.vocabulary.in_thinking_block(prompt)
     completions = tuple(
-        _build_completion(row, index, loaded_model, request, readers, thinks) for index, row in enumerate(done)
+        _build_completion(row, index, loaded_model, request, readers, in_thinking_block)
+        for index, row in enumerate(finished)
     )
-    usage = Usage(prompt_tokens=len(prompt), completion_tokens=sum(len(row.tokens) for row in done))
+    usage = Usage(prompt_tokens=len(prompt), completion_tokens=sum(len(row.tokens) for row in finished))
     return Reply(completions=completions, usage=usage, notes=tuple(notes)), batch_size
 
 
+def _build_readers(
+    loaded_model: LoadedModel, request: GenerationRequest, projection: Projection | None
+) -> list[StateReader]:
+    """Return the readers of hidden states that the head and the request need."""
+    n_states, device = loaded_model.n_states, loaded_model.model.device
+    readers: list[StateReader] = []
+    if projection:
+        readers.append(
+            ProjectionReader(projection, n_states=n_states, hidden_size=loaded_model.hidden_size, device=device)
+        )
+    if request.capture and request.capture.layers != ():
+        readers.append(CaptureReader(request.capture, n_states=n_states))
+    if request.capture and request.capture.vocabulary:
+        readers.append(VocabularyReader())
+    return readers
+
+
 def _limit_max_tokens(loaded_model: LoadedModel, prompt: Sequence[int], max_tokens: int) -> int:
-    room = max_tokens if loaded_model.context_length is None else loaded_model.context_length - len(prompt)
-    if room < 1:
+    available = max_tokens if loaded_model.context_length is None else loaded_model.context_length - len(prompt)
+    if available < 1:
         raise BadRequestError(
-            f"The prompt has {len(prompt):,} tokens and the model's context {loaded_model.context_length:,}.",
+            f"The prompt has {len(prompt):,} tokens; the model's context is {loaded_model.context_length:,}.",
             hint="Shorten the prompt.",
         )
-    return min(max_tokens, room)
+    return min(max_tokens, available)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # torch raises a plain RuntimeError where the CPU's memory ends.
+    # torch raises a plain RuntimeError when the CPU's memory is full.
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error)
 
 
@@ -124,27 +132,30 @@ def _build_completion(
     pieces = [loaded_model.vocabulary.token_bytes(token) for token in tokens]
     span, answer = find_answer(pieces, stop_strings=request.stop_strings, in_thinking_block=in_thinking_block)
     fields = _token_fields(row, span, pieces, loaded_model, request)
-    before = pieces if not answer else pieces[: span.start]
-    if thought := locate_thinking(before, stop_strings=request.stop_strings, in_thinking_block=in_thinking_block):
-        ended: FinishReason = "length" if row.finish_reason == "length" and not answer else "stop"
+    before_answer = pieces[: span.start] if answer else pieces
+    thinking = locate_thinking(before_answer, stop_strings=request.stop_strings, in_thinking_block=in_thinking_block)
+    if thinking:
+        thinking_span, thinking_text = thinking
+        thinking_cut: FinishReason = "length" if row.finish_reason == "length" and not answer else "stop"
         fields["thinking"] = Completion(
-            text=thought[1],
+            text=thinking_text,
             index=index,
-            finish_reason=ended,
-            **_token_fields(row, thought[0], pieces, loaded_model, request),
+            finish_reason=thinking_cut,
+            **_token_fields(row, thinking_span, pieces, loaded_model, request),
         )
     captured: list[NDArray[np.float16]] = []
     for reader, states in zip(readers, row.states, strict=True):
         # states[t] is the state from which token t was drawn, states[t + 1] the one after it was read.
         shift = 1 if reader.moment == "read" else 0
-        kept = states[span.start + shift : span.stop + shift]
-        numbers = torch.stack(kept).cpu().numpy() if kept else np.zeros((0, *states[0].shape), np.float32)
-        if not np.isfinite(numbers).all():
+        answer_states = states[span.start + shift : span.stop + shift]
+        empty = np.zeros((0, *states[0].shape), np.float32)
+        values = torch.stack(answer_states).cpu().numpy() if answer_states else empty
+        if not np.isfinite(values).all():
             raise non_finite_error("hidden states")
         if isinstance(reader, ProjectionReader):
-            fields["projections"] = numbers
+            fields["projections"] = values
         else:
-            captured.append(numbers.astype(np.float16))
+            captured.append(values.astype(np.float16))
     if captured:
         fields["hidden_states"] = captured[0] if len(captured) == 1 else np.concatenate(captured, axis=1)
     return Completion(
@@ -158,16 +169,16 @@ def _build_completion(
 def _token_fields(
     row: DecodeRow, span: slice, pieces: Sequence[bytes], loaded_model: LoadedModel, request: GenerationRequest
 ) -> dict[str, Any]:
-    """Return tokens and arrays of some of a row's tokens; nothing where no logprobs were asked for."""
+    """Return a Completion's fields for some of a row's tokens; none if no logprobs were requested."""
     if request.k is None:
         return {}
-    listed = row.alternatives[span]
+    alternatives = row.alternatives[span]
     width = request.k and min(request.k, len(row.alternatives[0][0]))
-    names = np.array([ids for _, ids in listed], np.int64).reshape(len(listed), width)
+    token_ids = np.array([ids for _, ids in alternatives], np.int64).reshape(len(alternatives), width)
     return {
         "tokens": tuple(piece.decode("utf-8", "replace") for piece in pieces[span]),
         "logprobs": np.array(row.logprobs[span], np.float32),
-        "top_logprobs": np.array([values for values, _ in listed], np.float32).reshape(names.shape),
-        "censored": np.zeros(len(listed), np.bool_),
-        "top_ids": loaded_model.vocabulary.identities(names),
+        "top_logprobs": np.array([values for values, _ in alternatives], np.float32).reshape(token_ids.shape),
+        "censored": np.zeros(len(alternatives), np.bool_),
+        "top_ids": loaded_model.vocabulary.identities(token_ids),
     }

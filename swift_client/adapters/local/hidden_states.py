@@ -1,4 +1,4 @@
-"""What is kept of one decoding step's hidden states and logits: all of it, or a head's two numbers."""
+"""Readers of hidden states: keep each decoding step's states as they are, or a head's two numbers."""
 
 from __future__ import annotations
 
@@ -12,23 +12,20 @@ from swift_client.errors import ArtifactMismatchError, ConfigurationError, Provi
 from swift_client.types import StatePosition
 
 FLOAT16_MAX = 65504.0
-"""Largest float16; larger states are cut to it."""
+"""Largest float16; larger states are clamped to it."""
 
 
 class CaptureReader:
-    """Keeps the states of chosen layers as float16.
-
-    Raises ConfigurationError for a layer that the model has not got.
-    """
+    """Keeps the states of some layers as float16. Raises ConfigurationError for a layer that does not exist."""
 
     def __init__(self, capture: Capture, *, n_states: int) -> None:
         self.moment: StatePosition = capture.moment
         self._layers = resolve_layers(capture, n_states=n_states)
-        wrong = [layer for layer in self._layers if not 0 <= layer < n_states]
-        if wrong or not self._layers:
+        missing = [layer for layer in self._layers if not 0 <= layer < n_states]
+        if missing or not self._layers:
             raise ConfigurationError(
-                f"The model has no hidden state {wrong[0] if wrong else ''}: it has {n_states}, numbered from 0.",
-                hint="0 is the embedding, the last one stands behind the final norm.",
+                f"The model has no hidden state {missing[0] if missing else ''}: it has {n_states}, numbered from 0.",
+                hint="0 is the embedding; the last one comes after the final norm.",
             )
 
     def __call__(self, states: Sequence[Tensor], logits: Tensor) -> Tensor:
@@ -37,7 +34,7 @@ class CaptureReader:
 
 
 class VocabularyReader:
-    """Keeps the logprobs of the whole vocabulary as float16, at the token that they produced."""
+    """Keeps the logprobs of the whole vocabulary as float16, for the token drawn from them."""
 
     moment: StatePosition = "produced"
 
@@ -47,9 +44,9 @@ class VocabularyReader:
 
 
 class ProjectionReader:
-    """Multiplies the states with a head's weights as they appear, so that two numbers a token are kept.
+    """Multiplies each step's states by a head's weights, to keep only two numbers per token.
 
-    Raises ArtifactMismatchError for a head of other layers or another width.
+    Raises ArtifactMismatchError for a head trained on other layers or another width.
     """
 
     def __init__(self, projection: Projection, *, n_states: int, hidden_size: int, device: torch.device) -> None:
@@ -89,7 +86,7 @@ StateReader = CaptureReader | VocabularyReader | ProjectionReader
 
 
 def resolve_layers(capture: Capture, *, n_states: int) -> tuple[int, ...]:
-    """Return which of a model's hidden states are captured, numbered from 0."""
+    """Return the indices of the hidden states to capture, numbered from 0."""
     if capture.layers is None:
         return tuple(range(n_states))
     return tuple(layer + n_states if -n_states <= layer < 0 else layer for layer in capture.layers)
@@ -99,14 +96,8 @@ def _to_float16(values: Tensor) -> Tensor:
     return values.clamp(-FLOAT16_MAX, FLOAT16_MAX).to(torch.float16).cpu()  # NaN stays NaN
 
 
-def check_finite(values: Tensor, label: str) -> None:
-    """Raise ProviderError where ``values`` hold NaN."""
-    if bool(torch.isnan(values).any()):
-        raise non_finite_error(label)
-
-
 def non_finite_error(label: str) -> ProviderError:
-    """Return the error for a model whose numbers are NaN or infinite."""
+    """Return the error for a model whose values are NaN or infinite."""
     return ProviderError(
         f"The model's {label} are not numbers (NaN).",
         hint='Weights or activations overflow: load it with dtype="float32" or "bfloat16", and check the files.',

@@ -26,8 +26,8 @@ class Capture:
     """Hidden states to keep as they are, float16 (T, L*D).
 
     Attributes:
-        layers: as transformers numbers ``hidden_states``: 0 the embedding, the last one after the final norm; None: all;
-            empty with ``vocabulary`` alone.
+        layers: as transformers numbers ``hidden_states``: 0 the embedding, the last one after the final norm; None:
+            all; empty with ``vocabulary`` alone.
         moment: see the module's docstring.
         vocabulary: after the layers' numbers also keep the logprobs of the whole vocabulary, (T, V): those of the
             distribution that produced the token, whatever ``moment`` is. The published code pairs each token with its

@@ -1,6 +1,6 @@
-"""Reward models as second scores: ``SwiftReranker(..., external=RewardModel("path-or-name"))``, or one behind HTTP.
+"""Reward models as external scores: ``SwiftReranker(..., external=RewardModel("path-or-name"))``, or behind HTTP.
 
-Both read a question with each of its answers and give one number, higher is better.
+Both read a question with each of its answers and return one number per answer; higher is better.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class RewardModel:
     """A sequence-classification model of transformers with one output, loaded at the first question (extra "local").
 
     Args:
-        model: a folder or a name on the hub; no code of the model's own is run.
-        device: default: "cuda" where there is one, else "cpu".
-        batch: answers that are read at once.
+        model: a folder or a name on the hub; code of the model's own is never run.
+        device: default: "cuda" if available, else "cpu".
+        batch: answers per batch.
     """
 
     def __init__(self, model: str, *, device: str | None = None, batch: int = 8) -> None:
@@ -52,14 +52,12 @@ class RewardModel:
             import torch
         except ImportError as error:
             raise MissingExtraError.needs("local", "A reward model of transformers") from error
-        with self._lock:  # one at a time: weights and memory are one model's
+        with self._lock:  # one call at a time: they share the model's memory
             model, tokenizer = self._model_and_tokenizer = self._model_and_tokenizer or self._load()
             rewards: list[float] = []
             for start in range(0, len(completions), self._batch):
-                texts = [
-                    _format_dialogue(tokenizer, messages, each.text)
-                    for each in completions[start : start + self._batch]
-                ]
+                batch = completions[start : start + self._batch]
+                texts = [_format_dialogue(tokenizer, messages, completion.text) for completion in batch]
                 inputs = tokenizer(
                     texts, return_tensors="pt", padding=True, truncation=True, add_special_tokens=False
                 ).to(model.device)
@@ -77,26 +75,26 @@ class RewardModel:
         except (OSError, ValueError, ImportError) as error:
             raise ConfigurationError(
                 f"The reward model {self.name!r} cannot be loaded: {str(error).splitlines()[0]}",
-                hint="Give a folder or a name whose model is for sequence classification.",
+                hint="Pass a folder or a name of a model for sequence classification.",
             ) from error
         if model.config.num_labels != 1:
             raise ConfigurationError(
                 f"{self.name} has {model.config.num_labels} outputs; a reward model has one.",
-                hint="Give another model.",
+                hint="Use another model.",
             )
-        if tokenizer.pad_token is None:  # padding is masked; any token does
+        if tokenizer.pad_token is None:  # padding is masked, so any token will do
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
         model.config.pad_token_id = tokenizer.pad_token_id
         return model.to(self._device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), tokenizer
 
 
 class RewardServer:
-    """A reward model behind vLLM's ``/classify`` (https://docs.vllm.ai, pooling models), asked with all N answers.
+    """A reward model behind vLLM's ``/classify`` (https://docs.vllm.ai, pooling models); one request for all answers.
 
     Args:
         base_url: the server's address.
-        model: as the server names it.
-        api_key: where the server wants one.
+        model: its name on the server.
+        api_key: if the server needs one.
         timeout: seconds for one request.
     """
 
@@ -113,11 +111,11 @@ class RewardServer:
         """Return N rewards.
 
         Raises:
-            SwiftClientError: the server refuses, breaks off, or answers with something else.
+            SwiftClientError: the server refuses, the connection breaks, or the reply is not a list of N scores.
         """
-        texts = [f"{_join_messages(messages)}\n\n{each.text}" for each in completions]
-        row = PROVIDERS["openai-compatible"]
-        transport = Transport(row, base_url=self._base_url, api_key=self._api_key, timeout=self._timeout)
+        texts = [f"{_join_messages(messages)}\n\n{completion.text}" for completion in completions]
+        provider = PROVIDERS["openai-compatible"]
+        transport = Transport(provider, base_url=self._base_url, api_key=self._api_key, timeout=self._timeout)
         try:
             body = {"model": self.name, "input": texts}
             reply = await transport.send(Request(method="POST", path="/classify", body=body, n=1, stream=False))
@@ -136,19 +134,18 @@ class _ClassifyResponse(msgspec.Struct):
 
 
 def parse_rewards(reply: bytes, n: int) -> list[float]:
-    """Read the N first probabilities of a ``/classify`` reply, by index.
+    """Return the first probability of each of the N items of a ``/classify`` reply, by index.
 
     Raises:
-        ResponseDecodeError: it holds no such N numbers.
+        ResponseDecodeError: it does not have N such numbers.
     """
     try:
-        found = {
-            each.index: each.probs[0] for each in msgspec.json.decode(reply, type=_ClassifyResponse).data if each.probs
-        }
-        return [found[index] for index in range(n)]
+        items = msgspec.json.decode(reply, type=_ClassifyResponse).data
+        scores = {item.index: item.probs[0] for item in items if item.probs}
+        return [scores[index] for index in range(n)]
     except (*DECODE_ERRORS, KeyError) as error:
         raise ResponseDecodeError(
-            f"The reward server gave no {n} numbers: {excerpt(reply)}", hint="Check its address and its model."
+            f"The reward server did not return {n} scores: {excerpt(reply)}", hint="Check its address and its model."
         ) from error
 
 
@@ -157,8 +154,8 @@ def _join_messages(messages: Sequence[Message]) -> str:
 
 
 def _format_dialogue(tokenizer: Any, messages: Sequence[Message], answer: str) -> str:
-    """Write question and answer as the model's chat template has them, else one after the other."""
+    """Format question and answer with the model's chat template, or without one as plain text."""
     if not getattr(tokenizer, "chat_template", None):
         return f"{_join_messages(messages)}\n\n{answer}"
-    whole = [*messages, {"role": "assistant", "content": answer}]
-    return str(tokenizer.apply_chat_template(whole, tokenize=False))
+    dialogue = [*messages, {"role": "assistant", "content": answer}]
+    return str(tokenizer.apply_chat_template(dialogue, tokenize=False))

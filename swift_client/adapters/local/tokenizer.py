@@ -1,4 +1,4 @@
-"""A tokenizer of transformers as bytes: what each token spells, where an answer ends, and which tokens it is made of.
+"""The bytes of tokens, the end of an answer, and the tokens it consists of, for tokenizers of transformers.
 
 Nothing is tokenised again: text, tokens and numbers all come from the ids that were drawn.
 """
@@ -21,11 +21,11 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class Vocabulary:
-    """What the tokens of a tokenizer spell.
+    """The bytes of a tokenizer's tokens, and its prompts.
 
     Args:
         tokenizer: of transformers.
-        ends: ids of further end-of-turn tokens, as the model's own configuration names them.
+        end_token_ids: ids of more end-of-turn tokens, from the model's own configuration.
     """
 
     def __init__(self, tokenizer: Any, end_token_ids: Sequence[int] = ()) -> None:
@@ -42,25 +42,24 @@ class Vocabulary:
         self._identity_cache: dict[int, int] = {}
 
     def token_bytes(self, token: int) -> bytes:
-        """Return the token's bytes; nothing for special tokens, but for marks of thinking."""
+        """Return the token's bytes; empty for special tokens other than thinking tags."""
         if token not in self._bytes_cache:
             self._bytes_cache[token] = self._decode_token(token)
         return self._bytes_cache[token]
 
     def identities(self, tokens: NDArray[np.int64]) -> U32:
-        """Return the hashed identities of ids of any shape, uint32, as :func:`logprobs.token_id` of their bytes."""
-        names, where = np.unique(tokens, return_inverse=True)
-        for token in names.tolist():
+        """Return the hashed identities (:func:`swift_client.logprobs.clean.token_id`) of ids of any shape, uint32."""
+        unique, inverse = np.unique(tokens, return_inverse=True)
+        for token in unique.tolist():
             if token not in self._identity_cache:
                 self._identity_cache[token] = clean.token_id(self.token_bytes(token))
-        return np.array([self._identity_cache[token] for token in names.tolist()], np.uint32)[where].reshape(
-            tokens.shape
-        )
+        identities = np.array([self._identity_cache[token] for token in unique.tolist()], np.uint32)
+        return identities[inverse].reshape(tokens.shape)
 
     def encode_prompt(self, messages: Sequence[Message], template_variables: Mapping[str, Any]) -> tuple[int, ...]:
-        """Return the ids of a prompt: by the chat template, or without one the messages' text as it is.
+        """Return the ids of a prompt: by the chat template, or without one the plain text of the messages.
 
-        ``template`` holds further variables of the chat template.
+        ``template_variables`` are more variables of the chat template.
 
         Raises:
             ConfigurationError: the template refuses the messages, or they are not text.
@@ -71,29 +70,28 @@ class Vocabulary:
                 text = self._tokenizer.apply_chat_template(
                     plain, tokenize=False, add_generation_prompt=True, **template_variables
                 )
-            except Exception as error:  # a template is a program of its own: jinja2's errors and whatever it raises
+            except Exception as error:  # a template is a program: it may raise anything, besides jinja2's errors
                 raise ConfigurationError(f"The chat template refuses the messages: {error}") from error
-            ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]  # the template has written them
+            ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]  # the template has added them
         else:
             ids = self._tokenizer("\n\n".join(message["content"] for message in plain))["input_ids"]
         if not ids:
-            raise ConfigurationError("The prompt holds no token.", hint="Give a question.")
+            raise ConfigurationError("The prompt contains no tokens.", hint="Pass a question.")
         return tuple(int(token) for token in ids)
 
     def in_thinking_block(self, prompt: Sequence[int]) -> bool:
-        """Whether the prompt ends within a block of thinking, as some templates open one."""
+        """Return True if the prompt ends inside a thinking block, which some templates open."""
         tail = b"".join(self.token_bytes(token) for token in prompt[-16:])
         return any(tail.rfind(opening) > tail.rfind(closing) for opening, closing in THINKING_TAGS)
 
     def _decode_token(self, token: int) -> bytes:
+        is_control = token in self._special_ids or token in self.end_token_ids
         if (literal := self._added_tokens.get(token)) is not None:
-            spelled = literal.encode()
-            marks = any(spelled.strip() in pair for pair in THINKING_TAGS)
-            return spelled if marks or (token not in self._special_ids and token not in self.end_token_ids) else b""
+            data = literal.encode()
+            is_thinking_tag = any(data.strip() in pair for pair in THINKING_TAGS)
+            return b"" if is_control and not is_thinking_tag else data
         word: str | None = self._tokenizer.convert_ids_to_tokens(token)
-        if (
-            word is None or token in self._special_ids or token in self.end_token_ids
-        ):  # rows of padding in the vocabulary
+        if word is None or is_control:  # None: the vocabulary is padded with unused rows
             return b""
         if self._letter_bytes is not None:
             return b"".join(self._letter_bytes.get(letter, letter.encode()) for letter in word)
@@ -103,7 +101,7 @@ class Vocabulary:
 
 
 class EndDetector:
-    """Says after each token whether the answer is over. One of these for each completion."""
+    """Detects the end of one completion, token by token."""
 
     def __init__(self, vocabulary: Vocabulary, stop_strings: Sequence[bytes]) -> None:
         self._vocabulary, self._stop_strings = vocabulary, stop_strings
@@ -111,7 +109,7 @@ class EndDetector:
         self._tail = b""
 
     def __call__(self, tokens: Sequence[int]) -> Literal["end", "stop"] | None:
-        """Return "end" for the model's own end-of-turn token, "stop" where a stop string has come."""
+        """Return "end" at the model's own end-of-turn token, "stop" after a stop string, else None."""
         if tokens[-1] in self._vocabulary.end_token_ids:
             return "end"
         if self._stop_strings:
@@ -125,9 +123,10 @@ class EndDetector:
 def find_answer(
     pieces: Sequence[bytes], *, stop_strings: Sequence[bytes], in_thinking_block: bool
 ) -> tuple[slice, bytes]:
-    """Return which tokens hold the answer, and its bytes: behind the thinking, before the first stop string.
+    """Return the tokens of the answer and its bytes: after the thinking, before the first stop string.
 
-    A token that is the answer's in part only is among them. ``thinks``: the prompt has opened the thinking.
+    The slice includes tokens of which only a part belongs to the answer. ``in_thinking_block``: the prompt ends inside
+    a thinking block.
     """
     stream = b"".join(pieces)
     stop = _find_stop(stream, stop_strings)
@@ -135,15 +134,14 @@ def find_answer(
     ends = np.cumsum(np.fromiter(map(len, pieces), np.intp, len(pieces)))
     if start >= stop:
         return slice(0, 0), b""
-    return slice(int(np.searchsorted(ends, start, "right")), int(np.searchsorted(ends, stop, "left")) + 1), stream[
-        start:stop
-    ]
+    span = slice(int(np.searchsorted(ends, start, "right")), int(np.searchsorted(ends, stop, "left")) + 1)
+    return span, stream[start:stop]
 
 
 def locate_thinking(
     pieces: Sequence[bytes], *, stop_strings: Sequence[bytes], in_thinking_block: bool
 ) -> tuple[slice, str] | None:
-    """Return which of the tokens before an answer spell its thinking, and the thinking; None where there is none."""
+    """Return the tokens of the thinking before an answer and its text, or None if there is none."""
     stream = b"".join(pieces)
     start, stop, answer = find_thinking(stream[: _find_stop(stream, stop_strings)], opened_in_prompt=in_thinking_block)
     span = thinking_span(pieces, stream[start:stop])
@@ -152,23 +150,24 @@ def locate_thinking(
 
 
 def _find_stop(stream: bytes, stop_strings: Sequence[bytes]) -> int:
-    return min((at for mark in stop_strings if (at := stream.find(mark)) >= 0), default=len(stream))
+    positions = (stream.find(stop_string) for stop_string in stop_strings)
+    return min((position for position in positions if position >= 0), default=len(stream))
 
 
 def _message_text(content: object) -> str:
-    """Return a message's text; its parts are joined."""
+    """Return a message's text, with its parts joined."""
     if isinstance(content, str):
         return content
     parts: Sequence[Any] = content if isinstance(content, (list, tuple)) else []
     texts = [part["text"] for part in parts if isinstance(part, Mapping) and isinstance(part.get("text"), str)]
     if len(texts) < len(parts) or not parts:
-        raise ConfigurationError("The local model reads text alone.", hint="Leave images and other parts out.")
+        raise ConfigurationError("The local model reads only text.", hint="Leave out images and other parts.")
     return "".join(texts)
 
 
 def _gpt2_letter_bytes() -> dict[str, bytes]:
-    """Return the bytes that GPT-2's letters stand for: printable ones for themselves, the others shifted up."""
+    """Return the byte of each letter of GPT-2's alphabet: printable bytes are themselves, others are shifted up."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     letters = {chr(byte): bytes([byte]) for byte in printable}
-    return letters | {chr(256 + place): bytes([byte]) for place, byte in enumerate(others)}
+    return letters | {chr(256 + offset): bytes([byte]) for offset, byte in enumerate(others)}

@@ -1,4 +1,4 @@
-"""Your own object as provider: anything with ``complete(messages, n, **options)``.
+"""Objects of your own as providers: anything with ``complete(messages, n, **options)``.
 
 ::
 
@@ -29,18 +29,24 @@ from swift_client.types import Completion, Message
 
 
 class CustomProvider(Protocol):
-    """What your object must have."""
+    """The interface of an object of your own."""
 
     def complete(self, messages: list[Message], n: int, **options: Any) -> Any | Awaitable[Any]:
-        """Return up to ``n`` completions: any provider's reply as bytes, dict or SDK object, a list of Completion, or a
-        Reply, which brings its own usage and notes.
+        """Return up to ``n`` completions.
 
-        ``options`` holds the rest of the request's body, such as ``logprobs``, ``top_logprobs`` and ``temperature``.
+        Args:
+            messages: the chat messages.
+            n: number of completions.
+            options: the rest of the request's body, such as ``logprobs``, ``top_logprobs`` and ``temperature``.
+
+        Returns:
+            Any provider's reply as bytes, dict or SDK object; a list of Completion; or a Reply, which brings its own
+            usage and notes. May be awaitable.
         """
 
 
 def to_provider(provider: object) -> Provider:
-    """Return the row of a custom object: its own ``row``, or one that knows nothing, so that its replies decide.
+    """Return the row of an object: its own ``provider``, or a row without knowledge, so its replies decide.
 
     Raises:
         ConfigurationError: it has no ``complete`` that takes ``**options``.
@@ -48,14 +54,14 @@ def to_provider(provider: object) -> Provider:
     complete = getattr(provider, "complete", None)
     if not callable(complete) or isinstance(provider, type):
         raise ConfigurationError(
-            f"{provider!r} is no provider.",
-            hint="Pass a name, a Provider row, or an object (no class) with complete(messages, n, **options).",
+            f"{provider!r} is not a provider.",
+            hint="Pass a name, a Provider row, or an object (not a class) with complete(messages, n, **options).",
         )
     kinds = {parameter.kind for parameter in inspect.signature(complete).parameters.values()}
     if inspect.Parameter.VAR_KEYWORD not in kinds:
         raise ConfigurationError(
             f"{type(provider).__name__}.complete() must take **options.",
-            hint="logprobs, top_logprobs and the sampling fields arrive in them.",
+            hint="logprobs, top_logprobs and the sampling parameters arrive in them.",
         )
     if isinstance(own := getattr(provider, "provider", None), Provider):
         return own
@@ -72,7 +78,7 @@ def to_provider(provider: object) -> Provider:
 
 
 class CustomTransport:
-    """Makes a custom object look like a Transport. One that is ``timeless`` is never cut off by ``timeout``."""
+    """A transport to an object of your own. ``timeout`` does not apply to an object that sets ``ignores_timeout``."""
 
     def __init__(self, custom: CustomProvider, *, timeout: float = 60.0, max_connections: int = 16) -> None:
         self.provider = to_provider(custom)
@@ -82,14 +88,14 @@ class CustomTransport:
         self._executor = ThreadPoolExecutor(max_connections, thread_name_prefix="swift-client")
 
     async def send(self, request: Request, *, timeout: float | None = None) -> bytes | Sequence[Completion] | Reply:
-        """Ask the object; errors as :meth:`Transport.send`."""
+        """Call the object; errors as :meth:`Transport.send`."""
         problem: SwiftClientError | None = None
         async with self._slots:
             try:
                 async with asyncio.timeout(self._timeout if timeout is None else timeout):
                     answer = await self._call_complete(request.body, request.n)
                     return answer if isinstance(answer, Reply) else normalize_reply(answer)
-            except (TypeError, ValueError) as error:  # a bug in the object, not a request that we built wrongly
+            except (TypeError, ValueError) as error:  # a bug in the object, not in our request
                 text = scrub(f"{type(error).__name__}: {error}")
                 problem = ProviderError(f"complete() failed with {text}", provider=self.provider.name)
             except Exception as error:
@@ -99,17 +105,19 @@ class CustomTransport:
     def stream(
         self, request: Request, *, timeout: float | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Refuse: a custom object answers whole."""
-        raise CapabilityError(f"Provider {self.provider.name!r} cannot stream.", hint="Use a provider of the table.")
+        """Raise CapabilityError: an object of your own does not stream."""
+        raise CapabilityError(
+            f"Provider {self.provider.name!r} cannot stream.", hint="Use a provider of `swift-client providers`."
+        )
 
     async def aclose(self) -> None:
-        """End the threads; the object itself is its owner's."""
+        """End the threads. The object itself is not closed."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _call_complete(self, body: Mapping[str, Any], n: int) -> Any:
         options = {name: value for name, value in body.items() if name not in ("messages", "n", "stream")}
         if inspect.iscoroutinefunction(self._custom.complete):
             return await self._custom.complete(body["messages"], n, **options)
-        ask = partial(self._custom.complete, body["messages"], n, **options)
-        answer = await asyncio.get_running_loop().run_in_executor(self._executor, ask)
+        call = partial(self._custom.complete, body["messages"], n, **options)
+        answer = await asyncio.get_running_loop().run_in_executor(self._executor, call)
         return await answer if inspect.isawaitable(answer) else answer

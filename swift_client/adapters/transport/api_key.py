@@ -1,7 +1,7 @@
 """API keys: from the argument, a function, the provider's environment variable, or a cloud's sign-in.
 
-Signing in: the cloud's own library finds the credentials and returns tokens that expire. A provider with ``sign_in`` uses
-it if neither ``api_key=`` nor its variable gives a key. It runs in a thread, never on the event loop.
+Signing in: the cloud's own library finds the credentials and returns tokens that expire. A provider with ``sign_in``
+uses it if neither ``api_key=`` nor its variable gives a key. It runs in a thread, never on the event loop.
 """
 
 from __future__ import annotations

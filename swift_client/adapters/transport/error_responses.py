@@ -1,8 +1,8 @@
-"""From what a server answered to the error that says what happened and what to do. Pure: bytes in, exception out.
+"""Errors built from a server's response: they say what happened and what to do. Pure: bytes in, exception out.
 
-Body shapes that providers send, all read here: OpenAI's ``{"error": {"message", "type", "param", "code"}}``; xAI's
+Body formats of the providers, all parsed here: OpenAI's ``{"error": {"message", "type", "param", "code"}}``; xAI's
 ``{"code": ..., "error": "text"}``; SGLang's bare JSON string and ``{"object": "error", "message"}``; FastAPI's
-``{"detail": ...}``, which Mistral hangs under ``message``; Amazon's ``{"Message": ...}``; gateways' ``errors``, ``msg``
+``{"detail": ...}``, which Mistral puts under ``message``; Amazon's ``{"Message": ...}``; gateways' ``errors``, ``msg``
 and ``error_message``; Google's list of errors with ``RetryInfo``; OpenRouter's upstream text in ``metadata.raw``; a
 proxy's HTML page; plain text; nothing.
 """
@@ -31,10 +31,10 @@ from swift_client.errors import (
 )
 
 _MAX_MESSAGE_CHARS = 600
-"""Characters kept of a provider's message: a server may echo the whole prompt."""
+"""Longer messages are cut: a server may echo the whole prompt."""
 
 _MESSAGE_FIELDS = ("message", "Message", "msg", "error_message", "error_description")
-"""Fields in which providers put their sentence."""
+"""Fields in which providers put their message."""
 
 _API_KEY_PATTERN = re.compile(
     r"\b(?:sk|gsk|xai|fw|hf|pplx|nvapi|tgp)[-_][\w.*-]{6,}|\bAIza[\w-]{10,}|(?<=Bearer )\S{6,}"
@@ -43,16 +43,19 @@ _API_KEY_PATTERN = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class _ErrorDetails:
-    """What a body says, in one shape."""
+    """The content of an error body, in one format.
+
+    Attributes:
+        kind: words of ``type``, ``code`` and ``status``, joined in lower case.
+        status: an HTTP status inside the body, as OpenRouter and vLLM send it.
+        retry_delay: Google's ``RetryInfo.retryDelay`` in seconds.
+    """
 
     message: str = ""
     param: str | None = None
     kind: str = ""
-    """``type``, ``code`` and ``status`` words, joined in lower case."""
     status: int | None = None
-    """An HTTP status inside the body, as OpenRouter and vLLM put it."""
     retry_delay: float | None = None
-    """Google's ``RetryInfo.retryDelay`` in seconds."""
 
 
 def error_from_response(
@@ -63,14 +66,14 @@ def error_from_response(
     *,
     secrets: Iterable[str] = (),
 ) -> ProviderError:
-    """Build the error of an HTTP answer that is not 2xx.
+    """Build the error of a response whose status is not 2xx.
 
     Args:
         status: HTTP status code.
         headers: names in any case.
-        body: the whole body as it came.
-        provider: the row; its name and key variable stand in the message.
-        secrets: keys that must not appear in the message, which servers echo in 401 texts.
+        body: the complete body.
+        provider: for its name and key variable in the message.
+        secrets: keys that must not appear in the message; servers echo them in a 401.
     """
     lower = {name.lower(): value for name, value in headers.items()}
     request_id = lower.get("x-request-id") or lower.get("apim-request-id") or lower.get("request-id")
@@ -78,7 +81,7 @@ def error_from_response(
         target = scrub(lower.get("location", "another address"), secrets)
         return ConnectionFailedError(
             f"The server redirects to {target}, and a redirected request may lose its body or its key.",
-            hint="Give base_url= the address that really answers.",
+            hint="Set base_url= to the address that it redirects to, if you trust it.",
             provider=provider.name if provider else None,
             status=status,
             request_id=request_id,
@@ -91,8 +94,8 @@ def error_from_object(error: object, provider: Provider | None = None, *, secret
 
     Args:
         error: the decoded JSON value under ``"error"``: an object or a string.
-        provider: as for :func:`from_response`.
-        secrets: as for :func:`from_response`.
+        provider: as for :func:`error_from_response`.
+        secrets: as for :func:`error_from_response`.
     """
     details = _parse_details({"error": error})
     status = details.status or _infer_status(details.kind)
@@ -100,7 +103,7 @@ def error_from_object(error: object, provider: Provider | None = None, *, secret
 
 
 def error_from_html(body: bytes, provider: Provider | None = None) -> ResponseDecodeError | None:
-    """Return the error of a 200 that carries a web page instead of JSON, or None where it is not a page."""
+    """Return the error of a 200 with a web page instead of JSON, or None if the body is not a page."""
     if not body[:64].lstrip().startswith(b"<"):
         return None
     title = _page_title(body[:20_000].decode("utf-8", "replace")) or "no title"
@@ -113,12 +116,12 @@ def error_from_html(body: bytes, provider: Provider | None = None) -> ResponseDe
 
 
 def is_logprobs_refusal(error: ProviderError) -> bool:
-    """Whether a 4xx says that this model gives no logprobs at all (a cap on their number is no refusal).
+    """Return True if a 4xx says that this model returns no logprobs at all, not just fewer.
 
-    Real sentences: "You are not allowed to request logprobs from this model", "`logprobs` is not supported with this
-    model", "Logprobs is not enabled for models/...", "Unsupported parameter: 'top_logprobs'", and llama.cpp's
-    Responses, which gives none even then: "top_logprobs requires logprobs to be set to true". OpenRouter's Responses
-    names the field that asks for them there: "Invalid option" at path ["include",0].
+    Real messages are "You are not allowed to request logprobs from this model", "`logprobs` is not supported with this
+    model", "Logprobs is not enabled for models/...", "Unsupported parameter: 'top_logprobs'". llama.cpp's Responses API
+    says "top_logprobs requires logprobs to be set to true", and returns none even then. OpenRouter's Responses API names
+    the field that requests them: "Invalid option" at path ["include",0].
     """
     if error.status not in (400, 403, 404, 422):
         return False
@@ -133,9 +136,9 @@ def is_logprobs_refusal(error: ProviderError) -> bool:
 
 
 def scrub(text: str, secrets: Iterable[str] = ()) -> str:
-    """Replace every given secret, and whatever looks like an API key, by ``***``."""
+    """Replace every secret, and everything that looks like an API key, with ``***``."""
     for secret in secrets:
-        if len(secret) >= 4:  # shorter ones are placeholders such as "x", and would eat the message
+        if len(secret) >= 4:  # shorter ones are placeholders such as "x" and would garble the message
             text = text.replace(secret, "***")
     return _API_KEY_PATTERN.sub("***", text)
 
@@ -154,11 +157,11 @@ def _build_error(
         message = message[:_MAX_MESSAGE_CHARS] + "..."
     if not message:
         phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "an unknown status"
-        message = f"The server answered {status} ({phrase}) and said nothing more."
+        message = f"The server answered {status} ({phrase}) without a message."
     kind, hint, retryable = _classify_status(status, details.kind, provider)
-    verdict = headers.get("x-should-retry")
-    if verdict in ("true", "false"):
-        retryable = verdict == "true"
+    should_retry = headers.get("x-should-retry")  # the server knows best
+    if should_retry in ("true", "false"):
+        retryable = should_retry == "true"
     error = kind(
         message,
         hint=hint,
@@ -170,47 +173,40 @@ def _build_error(
     if isinstance(error, BadRequestError):
         error.param = details.param
     if isinstance(error, (RateLimitError, ServerError)):
-        asked = retry_after_from_headers(headers)
-        error.retry_after = next(
-            (
-                wait
-                for wait in (asked, details.retry_delay, retry_after_from_message(details.message))
-                if wait is not None
-            ),
-            None,
-        )
+        waits = retry_after_from_headers(headers), details.retry_delay, retry_after_from_message(details.message)
+        error.retry_after = next((wait for wait in waits if wait is not None), None)
     return error
 
 
 def _classify_status(status: int, kind: str, provider: Provider | None) -> tuple[type[ProviderError], str, bool]:
-    """Return the class, the hint and whether a retry can help."""
+    """Return the error class, the hint, and whether a retry can help."""
     variable = provider.key_variable if provider else None
     match 401 if "api_key_invalid" in kind else status:  # Google says so with a 400
         case 401 | 403:
-            where = f" in {variable}" if variable else ""
-            return AuthenticationError, f"Check the key{where} (or api_key=) and what it is allowed to use.", False
+            source = f" in {variable}" if variable else ""
+            return AuthenticationError, f"Check the key{source} (or api_key=) and its permissions.", False
         case 402:
             return BadRequestError, "Add credit to the account.", False
         case 404:
             return BadRequestError, "Check model= and base_url=.", False
         case 408:
-            return RequestTimeoutError, "Ask for fewer tokens, or raise timeout=.", True
+            return RequestTimeoutError, "Request fewer tokens, or raise timeout=.", True
         case 409:
-            return BadRequestError, "Another request is in the way; try again.", True
+            return BadRequestError, "Another request is in conflict with this one; try again.", True
         case 429 if any(word in kind for word in ("insufficient_quota", "exceeded_current_quota", "billing")):
             return RateLimitError, "The quota is used up: add credit; waiting does not help.", False
         case 429:
             return RateLimitError, "Lower max_concurrency=, or try again later.", True
         case _ if status >= 500:
-            return ServerError, "The fault is on the server's side; try again later.", True
+            return ServerError, "The problem is on the server's side; try again later.", True
         case _ if "content_filter" in kind:
             return BadRequestError, "The provider's content filter refused the prompt; change the prompt.", False
         case _:
-            return BadRequestError, "Change the request: sending the same again cannot help.", False
+            return BadRequestError, "Change the request: sending it again unchanged will fail again.", False
 
 
 def _infer_status(kind: str) -> int:
-    """Return the status that OpenAI sends with such an error, for errors inside a 200."""
+    """Return the status that OpenAI sends with such an error; for errors inside a 200."""
     for words, status in (
         (("rate_limit", "insufficient_quota", "resource_exhausted", "too_many"), 429),
         (("authentication", "invalid_api_key", "permission", "unauthorized"), 401),
@@ -257,26 +253,26 @@ def _parse_details(value: Any) -> _ErrorDetails:
 
 def _extract_message(inner: dict[str, Any]) -> str:
     message = next((inner[name] for name in _MESSAGE_FIELDS if inner.get(name)), None)
-    if isinstance(message, dict):  # Mistral hangs FastAPI's errors under it
+    if isinstance(message, dict):  # Mistral puts FastAPI's errors there
         inner = message
     if isinstance(message, str):
         metadata = inner.get("metadata")
         raw = metadata.get("raw") if isinstance(metadata, dict) else None
         return f"{message}: {raw}" if isinstance(raw, str) and raw not in message else message
-    several = next((inner[name] for name in ("detail", "errors") if inner.get(name)), None)
-    faults = several if isinstance(several, list) else [several]
-    return "; ".join(filter(None, map(_extract_nested_message, faults)))
+    nested = next((inner[name] for name in ("detail", "errors") if inner.get(name)), None)
+    errors = nested if isinstance(nested, list) else [nested]
+    return "; ".join(filter(None, map(_extract_nested_message, errors)))
 
 
-def _extract_nested_message(fault: object) -> str:
-    """Read one of several errors; pydantic's under FastAPI name the wrong field."""
-    if not isinstance(fault, dict):
-        return fault if isinstance(fault, str) else ""
-    place, said = (
-        fault.get("loc"),
-        next((fault[name] for name in _MESSAGE_FIELDS if isinstance(fault.get(name), str)), ""),
-    )
-    return f"{'.'.join(map(str, place))}: {said}" if isinstance(place, (list, tuple)) and place else said
+def _extract_nested_message(error: object) -> str:
+    """Return the message of one of several errors; pydantic's errors under FastAPI also name the invalid field."""
+    if not isinstance(error, dict):
+        return error if isinstance(error, str) else ""
+    location = error.get("loc")
+    message = next((error[name] for name in _MESSAGE_FIELDS if isinstance(error.get(name), str)), "")
+    if isinstance(location, (list, tuple)) and location:
+        return f"{'.'.join(map(str, location))}: {message}"
+    return str(message)
 
 
 def _google_retry_delay(details: object) -> float | None:

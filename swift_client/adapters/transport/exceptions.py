@@ -1,7 +1,7 @@
-"""From an exception of another library to our tree: openai, httpx2, httpx, the standard library, a user's own object.
+"""Translation of exceptions of openai, httpx2, httpx, the standard library and users' objects to our error tree.
 
-The classes are told by name along the class's ancestry, so that this file imports none of those libraries and
-also knows a caller's client that still runs on the older httpx.
+Classes are recognised by the names of their ancestors, so this module imports none of those libraries and also handles
+a caller's openai client that still uses the older httpx.
 """
 
 from __future__ import annotations
@@ -31,34 +31,36 @@ _CONNECTION_ERROR_NAMES |= {"EndOfStream", "BrokenResourceError", "ClosedResourc
 def error_from_exception(
     error: Exception, provider: Provider | None = None, *, bytes_received: int = 0, secrets: Iterable[str] = ()
 ) -> SwiftClientError:
-    """Return the error of our tree that says the same; errors of our tree come back as they are.
+    """Return the equivalent error of our tree; errors of our tree are returned unchanged.
 
-    Raise the result outside the ``except`` block: the foreign exception holds the request and with it the key, and
-    must not travel along as ``__context__``.
+    Raise the result outside the ``except`` block: the original exception holds the request, and with it the key, and
+    must not become the result's ``__context__``.
 
     Args:
         error: any exception.
-        provider: the row, for names in the message.
-        arrived: bytes of the body that had arrived.
+        provider: for names in the message.
+        bytes_received: bytes of the body that had arrived.
         secrets: keys that must not appear in the message, besides those of the failed request itself.
     """
     if isinstance(error, SwiftClientError):
         return error
+    # Collect the facts: class names along the ancestry, causes, keys to remove, and the HTTP response if there is one.
     name = provider.name if provider else None
     chain = list(_cause_chain(error))
     names = {cls.__name__ for cls in type(error).__mro__}
-    inner = {type(cause).__name__ for cause in chain}  # the SDK wraps them all in one APIConnectionError
+    cause_names = {type(cause).__name__ for cause in chain}  # the SDK wraps all causes in one APIConnectionError
     secrets = [*secrets, *_request_keys(chain)]
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None) or getattr(error, "status_code", None)
     text = " ".join(error_responses.scrub(_error_text(chain[-1]), secrets).split())[:600]
+    # Then classify, from the most to the least specific.
     if isinstance(status, int) and status >= 300:
         headers, body = _headers_and_body(response, error)
         return error_responses.error_from_response(status, headers, body, provider, secrets=secrets)
     if names & _TIMEOUT_ERROR_NAMES:
         return RequestTimeoutError(
-            "No whole reply within the timeout.",
-            hint="Raise timeout=, or ask for fewer tokens or fewer completions in one call.",
+            "The reply was not complete within the timeout.",
+            hint="Raise timeout=, or request fewer tokens or fewer completions per call.",
             provider=name,
             retryable=True,
         )
@@ -66,31 +68,29 @@ def error_from_exception(
         return ConnectionFailedError(
             f"No secure connection{_host_suffix(chain)}: {text}.",
             hint="Certificates come from the system's trust store: install the CA there or name it in SSL_CERT_FILE; "
-            "a server without TLS wants http:// in base_url=.",
+            "a server without TLS needs http:// in base_url=.",
             provider=name,
         )
-    if inner & _DECODE_ERROR_NAMES:
+    if cause_names & _DECODE_ERROR_NAMES:
         return ResponseDecodeError(f"The reply could not be decompressed or read: {text}.", provider=name)
-    if names & _CONNECTION_ERROR_NAMES and not inner & _CONFIGURATION_ERROR_NAMES:
-        happened = f"The connection{_host_suffix(chain)} broke after {bytes_received:,} bytes of the reply"
-        return ConnectionFailedError(
-            f"{happened if bytes_received else 'No connection' + _host_suffix(chain)}: {text}.",
-            hint=""
-            if bytes_received
-            else "Check that the server runs, base_url=, and the proxy variables (HTTPS_PROXY).",
-            provider=name,
-            retryable=True,
-        )
+    if names & _CONNECTION_ERROR_NAMES and not cause_names & _CONFIGURATION_ERROR_NAMES:
+        host = _host_suffix(chain)
+        if bytes_received:
+            message, hint = f"The connection{host} broke after {bytes_received:,} bytes of the reply", ""
+        else:
+            message = f"No connection{host}"
+            hint = "Check that the server is running, base_url=, and the proxy variables (HTTPS_PROXY)."
+        return ConnectionFailedError(f"{message}: {text}.", hint=hint, provider=name, retryable=True)
     if isinstance(error, RuntimeError) and "loop" in text:
         return ConfigurationError(
             f"The client belongs to another event loop: {text}.",
-            hint="Make the client and the reranker inside the loop that uses them.",
+            hint="Create the client and the reranker inside the loop that uses them.",
             provider=name,
         )
-    if inner & _CONFIGURATION_ERROR_NAMES or "OpenAIError" in names or isinstance(error, (TypeError, ValueError)):
+    if cause_names & _CONFIGURATION_ERROR_NAMES or "OpenAIError" in names or isinstance(error, (TypeError, ValueError)):
         return ConfigurationError(
             f"The request could not be built: {text}.",
-            hint="Check base_url=, the key and the sampling fields.",
+            hint="Check base_url=, the key and the sampling parameters.",
             provider=name,
         )
     return ProviderError(f"{type(error).__name__}: {text}.", provider=name)
@@ -104,9 +104,11 @@ def _cause_chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(current))
         yield current
         if isinstance(current, BaseExceptionGroup):
-            current = current.exceptions[0]  # anyio tries several addresses: the first refusal tells as much as all
+            current = current.exceptions[
+                0
+            ]  # anyio tries several addresses; the first refusal says as much as all of them
         else:
-            # httpcore2 suppresses the context, and with it the one error that says why: look at it all the same.
+            # httpcore2 suppresses the context, which holds the actual reason, so it is followed too.
             current = current.__cause__ or current.__context__
 
 
@@ -117,7 +119,7 @@ def _error_text(error: BaseException) -> str:
 
 
 def _request_keys(chain: list[BaseException]) -> list[str]:
-    """Return the keys of the failed request, which servers and libraries repeat in their messages."""
+    """Return the keys of the failed request, because servers and libraries repeat them in messages."""
     keys = []
     for error in chain:
         request = _failed_request(error)
@@ -139,7 +141,7 @@ def _host_suffix(chain: list[BaseException]) -> str:
 def _failed_request(error: BaseException) -> Any:
     try:
         request = getattr(error, "request", None)
-    except RuntimeError:  # httpx2 raises it where no request was set
+    except RuntimeError:  # httpx2 raises this if no request was set
         return None
     return request if hasattr(request, "headers") and hasattr(request, "url") else None
 
@@ -147,7 +149,7 @@ def _failed_request(error: BaseException) -> Any:
 def _headers_and_body(response: object, error: Exception) -> tuple[Mapping[str, str], bytes]:
     try:
         content = getattr(response, "content", None)
-    except Exception:  # unread or closed response: the status alone must do
+    except Exception:  # unread or closed response: only the status is known
         content = None
     if not isinstance(content, bytes):
         content = str(getattr(error, "message", "") or error).encode("utf-8", "replace")

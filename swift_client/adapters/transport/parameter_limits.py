@@ -1,4 +1,4 @@
-"""What a 400 says about a cap: how many choices or alternatives one call may ask for."""
+"""Limits that a 400 states: the most choices or alternatives that one call may request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PARAM_PATTERNS: tuple[tuple[LimitedParam, re.Pattern[str]], ...] = (
     ),
 )
 
-_LIMIT_PREFIXES = (  # what stands right before the cap, the surest first
+_LIMIT_PREFIXES = (  # the words right before the limit, most reliable first
     r"between\s+-?\d+\s+and",
     r"-?\d+\s*<=?\s*[\w`'\"]+\s*<=",
     r"(?:range|in|from)\s*(?:of\s*)?[\[(]?\s*-?\d+\s*(?:,|\.\.|-|to)",
@@ -37,47 +37,47 @@ _EXCLUSIVE_LIMIT = re.compile(r"(?:less than|smaller than|below|<)(?!=)" + _NUMB
 def parse_parameter_limit(
     message: str, *, param: str | None = None, request_values: Mapping[str, int] | None = None
 ) -> tuple[LimitedParam, int] | None:
-    """Read the cap that a 400 names for ``n`` or ``top_logprobs``, or None where it names none.
+    """Parse the limit that a 400 states for ``n`` or ``top_logprobs``.
 
-    The field comes from ``param`` (``error.param``), else from the sentence, else from the value that it complains
-    about ("but got 20") where exactly one field of ``asked`` had that value. A complaint about ``n`` with no
-    readable number means 1. Never read a 429 or a timeout with this.
+    The parameter comes from ``param`` (``error.param``), else from the message, else from the rejected value ("but got
+    20") if exactly one of ``request_values`` equals it. A complaint about ``n`` without a readable number means 1.
+    Never use this for a 429 or a timeout.
 
     Args:
-        message: the provider's own sentence.
-        param: the field that the provider named, if any.
-        asked: what the request asked, such as ``{"n": 16, "top_logprobs": 20}``; a "cap" that would not lower it is
-            no cap and gives None.
+        message: the provider's own message.
+        param: the parameter that the provider named, if any.
+        request_values: values of the request, such as ``{"n": 16, "top_logprobs": 20}``; a "limit" that would not
+            lower them is ignored.
 
     Returns:
-        ``("n", >= 1)``, ``("top_logprobs", >= 0)`` or None.
+        ``("n", >= 1)``, ``("top_logprobs", >= 0)``, or None if no limit is stated.
     """
     request_values = request_values or {}
-    field = _find_param(param) if param else _find_param(message) or _find_param_by_value(message, request_values)
-    if field is None:
+    limited = _find_param(param) if param else _find_param(message) or _find_param_by_value(message, request_values)
+    if limited is None:
         return None
-    cap = _find_limit(message)
-    if cap is None:
-        return ("n", 1) if field == "n" and request_values.get("n", 2) > 1 else None
-    if cap < (1 if field == "n" else 0) or cap >= request_values.get(field, cap + 1):
+    limit = _find_limit(message)
+    if limit is None:
+        return ("n", 1) if limited == "n" and request_values.get("n", 2) > 1 else None
+    if limit < (1 if limited == "n" else 0) or limit >= request_values.get(limited, limit + 1):
         return None
-    return field, cap
+    return limited, limit
 
 
 def _find_param(text: str) -> LimitedParam | None:
-    return next((field for field, pattern in _PARAM_PATTERNS if pattern.search(text)), None)
+    return next((param for param, pattern in _PARAM_PATTERNS if pattern.search(text)), None)
 
 
 def _find_param_by_value(message: str, request_values: Mapping[str, int]) -> LimitedParam | None:
-    got = re.search(r"\b(?:got|received|given|was)\s*:?\s*(\d+)", message, re.IGNORECASE)
-    fields: tuple[LimitedParam, ...] = ("n", "top_logprobs")
-    matches = [field for field in fields if got and request_values.get(field) == int(got[1])]
+    rejected = re.search(r"\b(?:got|received|given|was)\s*:?\s*(\d+)", message, re.IGNORECASE)
+    params: tuple[LimitedParam, ...] = ("n", "top_logprobs")
+    matches = [param for param in params if rejected and request_values.get(param) == int(rejected[1])]
     return matches[0] if len(matches) == 1 else None
 
 
 def _find_limit(message: str) -> int | None:
     for pattern in _LIMIT_PATTERNS:
-        if found := pattern.search(message):
-            return int(found[1])
-    found = _EXCLUSIVE_LIMIT.search(message)
-    return int(found[1]) - 1 if found else None
+        if match := pattern.search(message):
+            return int(match[1])
+    match = _EXCLUSIVE_LIMIT.search(message)
+    return int(match[1]) - 1 if match else None

@@ -1,4 +1,4 @@
-"""Word problems: a number of things that grows and shrinks over several steps."""
+"""Word problems about a number of things that grows and shrinks over several steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from swift_client.pocket.problems import NAMES, Problem
 
 @dataclass(frozen=True)
 class Difficulty:
-    """One level: how many steps, which numbers are added or taken, how often the step is a multiplication."""
+    """One level: number of steps, range of the numbers, largest total, and share and range of multiplications."""
 
     steps: int
     low: int
@@ -97,15 +97,15 @@ ArithmeticStep = tuple[str, int, int, int]
 
 
 def draw(rng: Random, level: int) -> Problem:
-    """Draw a word problem of ``level`` (1 to ``len(LEVELS)``); every intermediate number lies in 1..cap."""
-    rule = LEVELS[level - 1]
+    """Draw a word problem of ``level`` (1 to ``len(LEVELS)``); every total is between 1 and ``max_total``."""
+    difficulty = LEVELS[level - 1]
     name, other = rng.sample(NAMES, 2)
     things = rng.choice(_THING_NAMES)
-    total = start = rng.randint(rule.low, rule.high)
+    total = start = rng.randint(difficulty.low, difficulty.high)
     lines = [rng.choice(_START_TEMPLATES).format(name=name, a=start, things=things)]
     steps: list[ArithmeticStep] = []
-    for _ in range(rule.steps):
-        step = _draw_step(rng, rule, total)
+    for _ in range(difficulty.steps):
+        step = _draw_step(rng, difficulty, total)
         steps.append(step)
         wording = {"+": _ADDITION_TEMPLATES, "-": _SUBTRACTION_TEMPLATES, "*": _MULTIPLICATION_TEMPLATES}[step[0]]
         line = rng.choice(wording).format(name=name, other=other, b=step[2], things=things)
@@ -120,7 +120,7 @@ def _draw_step(rng: Random, difficulty: Difficulty, total: int) -> ArithmeticSte
     if rng.random() < difficulty.multiply_probability and total * factor <= difficulty.max_total:
         return "*", total, factor, total * factor
     amount = rng.randint(difficulty.low, difficulty.high)
-    # A total near the cap can only shrink and one near zero can only grow.
+    # A total near the limit can only shrink and one near zero can only grow.
     if total + amount > difficulty.max_total or (total > amount and rng.random() < 0.5):
         amount = min(amount, total - 1)
         return "-", total, amount, total - amount

@@ -1,7 +1,7 @@
 """A coin tracked over many people (CoinFlip of Wei et al. 2022, arXiv:2201.11903), in careful and in hasty solutions.
 
-A careful solution names every person; a hasty one passes over several at once. Parity over a stretch is hard to see at
-a glance, so that hasty solutions go wrong more often, by chance and not by rule.
+A careful solution names every person; a hasty one covers several at once. The model finds the parity of several people
+harder, so its hasty solutions are wrong more often, by chance and not by rule.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from random import Random
 from swift_client.pocket.problems import NAMES, Problem
 
 LEVELS = ((3, 5), (5, 7), (7, 9), (9, 11), (11, 13), (13, 16), (16, 19), (19, 22), (22, 26))
-"""Fewest and most people, by level."""
+"""Minimum and maximum number of people, by level."""
 
 CAREFUL_SHARE = 0.45
 """Share of solutions that go person by person; the others skip."""
@@ -38,13 +38,15 @@ def draw(rng: Random, level: int) -> Problem:
     """Draw a coin with as many people as ``level`` (1 to ``len(LEVELS)``) says; half of the answers are yes."""
     people = rng.sample(NAMES, rng.randint(*LEVELS[level - 1]))
     flips = tuple(rng.random() < 0.5 for _ in people)
-    lines = [f"{who} {'flips' if flip else 'does not flip'} the coin." for who, flip in zip(people, flips, strict=True)]
+    lines = [
+        f"{person} {'flips' if flip else 'does not flip'} the coin." for person, flip in zip(people, flips, strict=True)
+    ]
     prompt = f"A coin is heads up. {' '.join(lines)} Is the coin still heads up?"
     return Problem(prompt, "no" if sum(flips) % 2 else "yes", partial(_solve, tuple(people), flips))
 
 
 def _stop_positions(rng: Random, people: int) -> Iterator[int]:
-    """How many people each written step of a hasty solution has passed."""
+    """Yield the number of people covered so far, after each step of a hasty solution."""
     stride, position = rng.randint(2, people // 4 + 2), 0
     while position < people:
         position = min(people, position + rng.randint(stride - 1, stride + 1))

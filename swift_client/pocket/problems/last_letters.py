@@ -1,7 +1,7 @@
 """Last letters of several words, concatenated (Wei et al. 2022, arXiv:2201.11903), with invented words.
 
-The more words there are, the more of them one written step may cover: careful solutions go word by word, hasty ones
-take many at a glance.
+With more words, one step of a solution may cover more of them: careful solutions go word by word, hasty ones take many
+at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from random import Random
 from swift_client.pocket.problems import Problem
 
 LEVELS = tuple((3 * level - 1, 3 * level + 1) for level in range(1, 10))
-"""Fewest and most words, by level: 2 to 4 at the first, 26 to 28 at the last."""
+"""Minimum and maximum number of words, by level: 2 to 4 at the first, 26 to 28 at the last."""
 
 _ONSETS = "b bl br c cl d dr f fl g gr h j k kl l m n p pl pr qu r s sk st t tr v w z".split()  # noqa: SIM905
 _VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "ou")
