@@ -120,8 +120,8 @@ def is_logprobs_refusal(error: ProviderError) -> bool:
 
     Real messages are "You are not allowed to request logprobs from this model", "`logprobs` is not supported with this
     model", "Logprobs is not enabled for models/...", "Unsupported parameter: 'top_logprobs'". llama.cpp's Responses API
-    says "top_logprobs requires logprobs to be set to true", and returns none even then. OpenRouter's Responses API names
-    the field that requests them: "Invalid option" at path ["include",0].
+    says "top_logprobs requires logprobs to be set to true", and returns none even then. OpenRouter's Responses API
+    names the field that requests them: "Invalid option" at path ["include",0].
     """
     if error.status not in (400, 403, 404, 422):
         return False
