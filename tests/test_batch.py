@@ -243,7 +243,7 @@ def test_kill_9_at_any_stage_pays_once_and_loses_nothing(server: BatchServer, tm
     before = len(rows(out))
     assert before < 24
     if stage != "upload":  # nothing is paid for yet
-        with pytest.raises(ConfigurationError, match="under way"):
+        with pytest.raises(ConfigurationError, match="open batch"):
             collect(questions, out, provider="openai-compatible", model="m", base_url=server.url, top_logprobs=3)
     resumed = run(server, out, questions=questions, temperature=None, max_lines=3)
     assert (resumed.complete, resumed.added) == (True, 24 - before)

@@ -86,7 +86,7 @@ def test_a_second_run_asks_nothing_and_a_larger_n_asks_for_the_rest(fault_server
 def test_other_settings_are_refused_before_anything_is_sent(fault_server: FaultServer, out: Path) -> None:
     run(fault_server, out)
     fault_server.requests.clear()
-    with pytest.raises(ConfigurationError, match=r"holds samples with sampling"):
+    with pytest.raises(ConfigurationError, match=r"contains samples with sampling"):
         run(fault_server, out, temperature=1.0)
     assert not fault_server.requests
 
@@ -294,7 +294,7 @@ def test_a_full_disk_stops_it_with_one_sentence(fault_server: FaultServer, out: 
     fault_server.answers = ("word " * 200,)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, old[1]))
     try:
-        with pytest.raises(ConfigurationError, match=r"no room left|could not be read or written"):
+        with pytest.raises(ConfigurationError, match=r"disk is full|could not be read or written"):
             run(fault_server, out, questions=many)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
@@ -405,17 +405,17 @@ def test_a_questions_file_is_read_with_prompts_messages_and_numbers(tmp_path: Pa
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", r"line 2: it is no JSON"),
-        ("[" * 100_000, r"line 2: it is no JSON"),
-        ("[1]", r"line 2: it is no JSON object"),
+        ("{", r"line 2: it is not JSON"),
+        ("[" * 100_000, r"line 2: it is not JSON"),
+        ("[1]", r"line 2: it is not a JSON object"),
         ('{"prompt": "x"}', r'line 2: it has no "id"'),
         ('{"id": "", "prompt": "x"}', r'line 2: it has no "id"'),
         ('{"id": "b"}', r'line 2: it needs either "prompt" or "messages"'),
         ('{"id": "b", "prompt": "x", "messages": []}', r'line 2: it needs either "prompt" or "messages"'),
         ('{"id": "b", "prompt": ""}', r"line 2: The prompt is empty"),
         ('{"id": "b", "messages": [{"content": "x"}]}', r"line 2: Message 0 of the prompt has no role"),
-        ('{"id": "a", "prompt": "x"}', r"line 2: the id 'a' stands on an earlier line"),
-        ('{"id": "b", "prompt": "x", "answer": ["1"]}', r"line 2: 'answer' is a list and not a text"),
+        ('{"id": "a", "prompt": "x"}', r"line 2: the id 'a' is already on an earlier line"),
+        ('{"id": "b", "prompt": "x", "answer": ["1"]}', r"line 2: 'answer' is a list, not a string"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
@@ -425,10 +425,10 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
 
 
 def test_a_file_without_questions_or_of_other_bytes_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="holds no question"):
+    with pytest.raises(ConfigurationError, match="contains no questions"):
         read_questions(written(tmp_path / "q.jsonl", "\n"))
     (tmp_path / "q.jsonl").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigurationError, match="no UTF-8"):
+    with pytest.raises(ConfigurationError, match="not UTF-8"):
         read_questions(tmp_path / "q.jsonl")
     with pytest.raises(ConfigurationError, match="cannot be read"):
         read_questions(tmp_path)

@@ -132,7 +132,7 @@ def test_facts_of_a_request_that_someone_changed_are_told(served: Path, damage: 
     with sqlite3.connect(served) as rows:
         rows.execute("UPDATE meta SET value = ?", (damage,))
     rows.close()
-    with pytest.raises(ConfigurationError, match="no samples file: it is damaged"):
+    with pytest.raises(ConfigurationError, match="not a samples file: it is damaged"):
         StoredGroups([served])
 
 

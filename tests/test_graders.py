@@ -138,7 +138,7 @@ def test_a_label_column_is_taken_as_it_is_even_for_cut_completions() -> None:
     np.testing.assert_array_equal(grades.labels, [1, 0, np.nan, 1])
     assert grades.notes == ("1 of 4 completions came without a label.",)
     assert grade_all(said("a", "b"), np.array([0.0, np.nan]), "label").labels[0] == 0
-    with pytest.raises(ValueError, match="one label for each of the 2 completions"):
+    with pytest.raises(ValueError, match=r"one label per completion \(2\)"):
         grade_all(said("a", "b"), [1], "label")
     with pytest.raises(ConfigurationError, match=r"'0\.7' is not a label"):
         grade_all(said("a"), [0.7], "label")

@@ -182,7 +182,7 @@ def test_files_whose_states_are_not_alike_are_not_mixed(tmp_path: Path) -> None:
         store.add_samples("x", graded_groups(1)[0].completions, usage=Usage(calls=1))
     with StateFile(tmp_path / "b.db", write_layout=StateLayout(layers=(0, 2), width=WIDTH)):
         pass
-    with pytest.raises(ConfigurationError, match="not alike"):
+    with pytest.raises(ConfigurationError, match="hidden states differ"):
         StoredGroups([first, tmp_path / "b.db"], grade="number", states="layers")
 
 

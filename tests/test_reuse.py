@@ -511,7 +511,7 @@ async def test_a_full_disk_costs_no_answer(reranker: Make, path: Path, monkeypat
     selection = await reranker().best_of("q" * 20_000, n=2)
 
     assert selection.answer == "4"
-    assert any("no room" in note for note in selection.notes)
+    assert any("disk is full" in note for note in selection.notes)
 
 
 async def test_a_request_that_json_cannot_hold_costs_no_answer(reranker: Make, path: Path) -> None:
@@ -524,7 +524,7 @@ async def test_a_request_that_json_cannot_hold_costs_no_answer(reranker: Make, p
     best = AsyncSwiftReranker(Own(), store=path)
     selection = await best.best_of("q", n=2, mood=object())
     assert selection.answer == "4"
-    assert any("cannot hold this" in note for note in selection.notes)
+    assert any("cannot store this" in note for note in selection.notes)
     assert (await best.best_of("q", n=2)).reused == 0
     assert (await best.best_of("q", n=3)).reused == 2
 
@@ -570,7 +570,7 @@ def test_numbers_that_no_reply_has_are_not_read(name: str, kind: str, values: li
     def change(arrays: dict[str, Any]) -> None:
         arrays[name] = shuffled(values, kind)
 
-    with pytest.raises(ValueError, match="that are none"):
+    with pytest.raises(ValueError, match="invalid logprobs|invalid hidden states"):
         unpack(spoiled(change), text="t", index=0, finish_reason="stop")
 
 

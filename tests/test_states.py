@@ -97,7 +97,7 @@ def test_states_of_another_layout_are_refused_and_nothing_is_added(tmp_path: Pat
 
 
 def test_missing_states_and_numbers_that_are_none_are_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no hidden states"):
+    with pytest.raises(ConfigurationError, match="no file of hidden states"):
         StateFile(tmp_path / "s.db")
     fill(tmp_path / "s.db", 2)
     path = tmp_path / "s.db.states"
@@ -133,7 +133,7 @@ GOOD = {"layers": [0, 1], "width": 4, "moment": "read", "vocabulary": 0}
 def test_a_file_that_says_impossible_things_of_itself_is_refused(tmp_path: Path, facts: Any) -> None:
     text = json.dumps(facts).encode()
     (tmp_path / "s.db.states").write_bytes(struct.pack("<8sQ", b"swftHID1", len(text)) + text)
-    with pytest.raises(ConfigurationError, match=r"s\.db\.states holds no hidden states"):
+    with pytest.raises(ConfigurationError, match=r"s\.db\.states is not a file of hidden states"):
         StateFile(tmp_path / "s.db")
 
 
@@ -141,7 +141,7 @@ def test_any_other_file_and_any_damaged_byte_is_refused_or_harmless(tmp_path: Pa
     path = tmp_path / "s.db.states"
     for data in (b"", b"x", b"swftHID1" + b"\xff" * 8, b"swftHID1" + struct.pack("<Q", 5) + b"[" * 5, b"\0" * 4000):
         path.write_bytes(data)
-        with pytest.raises(ConfigurationError, match="holds no hidden states"):
+        with pytest.raises(ConfigurationError, match="is not a file of hidden states"):
             StateFile(tmp_path / "s.db")
     path.unlink()
     fill(tmp_path / "s.db", 3, 2)
@@ -156,5 +156,5 @@ def test_any_other_file_and_any_damaged_byte_is_refused_or_harmless(tmp_path: Pa
             pass
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(ConfigurationError, match="no regular file"):
+    with pytest.raises(ConfigurationError, match="not a regular file"):
         StateFile(tmp_path / "s.db")

@@ -214,7 +214,7 @@ def test_labels_are_set_and_changed_all_or_none(filled: Path) -> None:
 def test_a_file_never_mixes_models_or_ways_to_sample(filled: Path) -> None:
     with SampleStore(filled, write=True) as store:
         store.begin(META)
-        with pytest.raises(ConfigurationError, match=r"holds samples with model 'pocket' and not 'gpt-4\.1'"):
+        with pytest.raises(ConfigurationError, match=r"contains samples with model 'pocket' and not 'gpt-4\.1'"):
             store.begin(replace(META, model="gpt-4.1"))
         with pytest.raises(ConfigurationError, match="sampling"):
             store.begin(replace(META, sampling={}))
@@ -225,7 +225,7 @@ def test_a_known_question_may_get_an_answer_but_no_other_prompt(filled: Path) ->
         store.add_questions([replace(QUESTION, answer="four", family=None)])
         assert store.questions() == [replace(QUESTION, answer="four")]
         new = StoredQuestion(id="q0", messages=QUESTION.messages)
-        with pytest.raises(ConfigurationError, match="holds question 'q1' with another prompt"):
+        with pytest.raises(ConfigurationError, match="contains question 'q1' with another prompt"):
             store.add_questions([new, replace(QUESTION, messages=({"role": "user", "content": "3 + 3?"},))])
         assert store.questions() == [replace(QUESTION, answer="four")]
 
@@ -242,8 +242,8 @@ def test_text_that_utf8_cannot_hold_is_kept_with_question_marks(filled: Path) ->
     ("act", "message"),
     [
         (lambda store: store.add_samples("nobody", [completion(1)], usage=Usage()), "has no question 'nobody'"),
-        (lambda store: store.add_samples("q1", [completion(1)], usage=Usage(), seed=2**64), "cannot hold the seed"),
-        (lambda store: store.begin(replace(META, sampling={"x": {1, 2}})), "cannot hold this"),
+        (lambda store: store.add_samples("q1", [completion(1)], usage=Usage(), seed=2**64), "cannot store the seed"),
+        (lambda store: store.begin(replace(META, sampling={"x": {1, 2}})), "cannot store this"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_in_one_sentence(filled: Path, act: object, message: str) -> None:
@@ -356,13 +356,13 @@ def test_a_damaged_page_is_told(filled: Path) -> None:
     for page in range(4096, len(data), 4096):
         data[page : page + 16] = b"\xff" * 16
     filled.write_bytes(data)
-    with pytest.raises(ConfigurationError, match="is no samples file: it is damaged"), SampleStore(filled) as store:
+    with pytest.raises(ConfigurationError, match="is not a samples file: it is damaged"), SampleStore(filled) as store:
         list(store.questions_with_samples())
 
 
 def test_a_file_cut_in_half_is_told(filled: Path) -> None:
     filled.write_bytes(filled.read_bytes()[: filled.stat().st_size // 8192 * 4096])
-    with pytest.raises(ConfigurationError, match="is no samples file: it is damaged"), SampleStore(filled) as store:
+    with pytest.raises(ConfigurationError, match="is not a samples file: it is damaged"), SampleStore(filled) as store:
         list(store.questions_with_samples())
 
 
@@ -391,7 +391,7 @@ BLOBS = {
 @pytest.mark.parametrize("name", BLOBS)
 def test_a_blob_that_is_not_ours_is_told(filled: Path, name: str) -> None:
     edited(filled, f"UPDATE sample SET arrays = x'{BLOBS[name].hex()}' WHERE number = 3")  # noqa: S608 - our own
-    with pytest.raises(ConfigurationError, match="is no samples file: it is damaged"), SampleStore(filled) as store:
+    with pytest.raises(ConfigurationError, match="is not a samples file: it is damaged"), SampleStore(filled) as store:
         store.samples("q1")
 
 
@@ -412,7 +412,7 @@ def test_a_blob_that_is_not_ours_is_told(filled: Path, name: str) -> None:
 )
 def test_a_field_of_another_type_is_told(filled: Path, statement: str) -> None:
     edited(filled, statement)
-    with pytest.raises(ConfigurationError, match="is no samples file"), SampleStore(filled) as store:
+    with pytest.raises(ConfigurationError, match="is not a samples file"), SampleStore(filled) as store:
         list(store.questions_with_samples())
 
 
@@ -441,7 +441,7 @@ def test_a_full_disk_is_one_sentence_and_what_was_kept_is_whole(path: Path) -> N
                 kept += 1
             except ConfigurationError as full:
                 error = full
-        assert "no room left" in error.message or "could not be read or written" in error.message
+        assert "disk is full" in error.message or "could not be read or written" in error.message
         assert store.counts() == {"q1": kept}
     assert kept > 0
     with SampleStore(path) as store:

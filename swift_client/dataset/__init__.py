@@ -1,1 +1,1 @@
-"""Questions, labels, splits, and the samples files as training reads them."""
+"""Questions, grading, splits, and samples files as groups of labelled completions."""

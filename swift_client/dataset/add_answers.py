@@ -1,4 +1,4 @@
-"""Answers for questions that were asked in service: what makes a store of ``best_of`` fit to train and evaluate on."""
+"""Reference answers for stored questions, so that a store of ``best_of`` can be used for training."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from swift_client.types import Message
 
 @dataclass(frozen=True, kw_only=True)
 class GradingSummary:
-    """What a samples file holds once its questions have answers."""
+    """Labels of a samples file after its questions have answers."""
 
     path: str
     matched: int
-    """Stored questions that were among the given ones."""
+    """Stored questions that got an answer."""
     questions: int
     """Stored questions that have completions."""
     unlabelled: int
-    """Those of them without any completion that can be judged."""
+    """Stored questions without any completion that can be graded."""
     right: int
-    """Completions."""
+    """Right completions; likewise ``wrong`` and ``unknown``."""
     wrong: int
     unknown: int
 
@@ -45,17 +45,21 @@ def add_answers(
     *,
     grade: GraderSpec = "auto",
 ) -> GradingSummary:
-    """Write the right answers of ``questions`` beside those stored questions that have the same prompt.
+    """Add the answers of ``questions`` to the stored questions with the same prompt.
 
-    A stored question is found by its messages, however its id and its sampling: ``best_of`` keeps one for each way of
-    asking. Labels are not written: whoever reads the file compares each completion with the answer, as ``grade`` says
-    here for the count. The samples file is left alone where no answers are given.
+    Questions are matched by their messages, since ``best_of`` stores a question once per set of sampling parameters,
+    under its own id. Labels are not stored: each reader grades the completions against the answer.
+
+    Args:
+        samples: the samples file; not changed without answers.
+        questions: a questions file, or questions with answers.
+        grade: how the completions are graded for the summary.
 
     Raises:
         ConfigurationError: a file cannot be read, is in use, or no question matches.
     """
-    given = read_questions(questions) if isinstance(questions, (str, os.PathLike)) else list(questions)
-    matched = _store_answers(samples, given) if given else 0
+    answered = read_questions(questions) if isinstance(questions, (str, os.PathLike)) else list(questions)
+    matched = _store_answers(samples, answered) if answered else 0
     counts = {"questions": 0, "unlabelled": 0, "right": 0, "wrong": 0, "unknown": 0}
     for group in StoredGroups([samples], grade=grade):
         unknown = int(np.isnan(group.labels).sum())
@@ -69,20 +73,22 @@ def add_answers(
 
 
 def _store_answers(samples: str | os.PathLike[str], questions: list[StoredQuestion]) -> int:
-    known = {_messages_key(question.messages): question for question in questions if question.answer is not None}
+    sources = {_messages_key(question.messages): question for question in questions if question.answer is not None}
     with SampleStore(samples) as store:
-        pairs = [(held, known.get(_messages_key(held.messages))) for held in store.questions()]
-    answered = [
-        replace(held, answer=found.answer, family=found.family or held.family) for held, found in pairs if found
+        pairs = [(stored, sources.get(_messages_key(stored.messages))) for stored in store.questions()]
+    updated = [
+        replace(stored, answer=source.answer, family=source.family or stored.family)
+        for stored, source in pairs
+        if source
     ]
-    if not answered:
+    if not updated:
         raise ConfigurationError(
-            f"None of {len(pairs)} questions in {os.fspath(samples)} has the prompt of one of {len(known)} answers.",
-            hint='A line {"id": "q1", "prompt": "What is 17 * 24?", "answer": "408"} answers this very prompt.',
+            f"None of {len(pairs)} questions in {os.fspath(samples)} has the prompt of one of {len(sources)} answers.",
+            hint='Prompts must be equal. A line is {"id": "q1", "prompt": "What is 17 * 24?", "answer": "408"}.',
         )
     with SampleStore(samples, write=True, shared=True) as store:
-        store.add_questions(answered)
-    return len(answered)
+        store.add_questions(updated)
+    return len(updated)
 
 
 def _messages_key(messages: tuple[Message, ...]) -> str:

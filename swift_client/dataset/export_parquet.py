@@ -1,4 +1,4 @@
-"""A samples file as Parquet, for those who look at samples with other tools (extra ``parquet``)."""
+"""Export of a samples file to Parquet (extra ``parquet``)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.store import Sample, SampleStore, StoredQuestion
 
 ROW_GROUP_SIZE = 1024
-"""Samples in memory at once, and in a row group."""
+"""Samples per row group, and in memory at a time."""
 
 
 def export_parquet(samples: str | os.PathLike[str], out: str | os.PathLike[str]) -> int:
-    """Write one row a sample to ``out``, whole or not at all, and return how many there are.
+    """Write one row per sample to ``out`` and return the number of rows. A failed export leaves no file.
 
-    ``top_logprobs`` is a list of float16 lists, (T, K); missing ranks are -inf. ``messages`` is JSON.
+    ``top_logprobs`` is a list of T float16 lists of length K; missing ranks are -inf. ``messages`` is JSON.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -39,8 +39,8 @@ def export_parquet(samples: str | os.PathLike[str], out: str | os.PathLike[str])
             pyarrow.parquet.ParquetWriter(draft, schema, compression="zstd") as writer,
         ):
             rows: list[dict[str, Any]] = []
-            for question, held in store.questions_with_samples():
-                for sample in held:
+            for question, stored_samples in store.questions_with_samples():
+                for sample in stored_samples:
                     rows.append(_row(question, sample))
                     count += 1
                     if len(rows) == ROW_GROUP_SIZE:
@@ -49,7 +49,7 @@ def export_parquet(samples: str | os.PathLike[str], out: str | os.PathLike[str])
             writer.write_table(pyarrow.Table.from_pylist(rows, schema))
     except OSError as error:
         raise ConfigurationError(
-            f"{target} cannot be written: {error.strerror or error}.", hint="Check its folder, and the room left on it."
+            f"{target} cannot be written: {error.strerror or error}.", hint="Check its folder, and the free disk space."
         ) from error
     return count
 

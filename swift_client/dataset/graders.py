@@ -1,12 +1,13 @@
-"""Graders: whether a completion is right, by name, by regex, or by your own function of (text, reference).
+"""Graders of completions against a reference: by name, by regex, or by your own function of (text, reference).
 
-Three rules hold for every row.
-An answer that cannot be read is wrong, not unknown: its reader got nothing from it, and if it were unknown, a model
-that never states an answer would look perfect. Unknown (None, NaN) is only what cannot be judged: no usable reference,
-a comparison of formulas that ran out of time, a completion that broke off on its way here.
-A completion that was cut, filtered or refused is wrong, whatever it holds: it never votes, and "the answer is 1" may
-have been on its way to 18.
-A reference is read more strictly than a completion: "18 apples and 3 pears" is no number to grade against.
+Three rules hold for every row:
+
+- An answer that cannot be extracted is wrong, not unknown; otherwise a model that never states an answer would look
+  perfect. Unknown (None, NaN) is only what cannot be graded: no usable reference, a comparison of formulas that timed
+  out, or a completion that broke off with an error.
+- A completion that was cut, filtered or refused is wrong, whatever its text: it never votes, and "the answer is 1" may
+  be the beginning of 18.
+- A reference is parsed more strictly than a completion: "18 apples and 3 pears" is not a number to grade against.
 """
 
 from __future__ import annotations
@@ -32,42 +33,45 @@ from swift_client.features.segments import F64
 from swift_client.types import Completion
 
 GraderSpec = str | re.Pattern[str] | Callable[[str, Any], bool | None]
-"""A row's name, a regex (as text or compiled), or a function from (text, reference) to right, wrong or unknown."""
+"""Row name, regex (text or compiled), or function from (text, reference) to True, False or None for unknown."""
 
 _MAX_LITERAL_CHARS = 1000
-"""Characters; Python's parser takes a megabyte of brackets to its own limits."""
+"""Characters; a megabyte of brackets would exhaust Python's parser."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grader:
-    """One row of GRADERS. Right means that what is read in the text is the ``same`` as what the reference says."""
+    """One row of GRADERS: right if the extracted answer equals the reference."""
 
     name: str
     read_answer: Callable[[str], str | None]
-    """A completion's answer; None where it cannot be read."""
+    """Extract a completion's answer; None if there is none."""
     read_reference: Callable[[str], str | None]
-    """A reference's answer; None where it is none of this kind."""
+    """Parse a reference; None if it is not of this kind."""
     is_equal: Callable[[str, str], bool | None]
-    """Whether (answer, reference) are equal; None where that is unknown."""
+    """Compare (answer, reference); None if that is unknown."""
     needs_formulas: bool = False
-    """Whether it would be wrong too often without math-verify (the extra ``math``)."""
+    """True if it needs math-verify (the extra ``math``) to be right often enough."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Grades:
-    """What ``grade_all`` says about N completions of one question."""
+    """Labels of the N completions of one question."""
 
     labels: F64
     """(N,) 1 right, 0 wrong, NaN unknown."""
     notes: tuple[str, ...] = ()
-    """What could not be judged and why, one sentence each."""
+    """Reasons for unknown labels, one sentence each."""
 
 
 def resolve_grader(spec: GraderSpec) -> Grader:
-    """Return the grader for ``spec``. Raises ConfigurationError for what is neither a row nor a regex.
+    """Return the grader for a row name or a regex. A text of letters only must be the name of a row.
 
-    Raises MissingExtraError for "math" without math-verify. A text of letters only must be the name of a row. A
-    function has no row: ``grade`` and ``grade_all`` call it themselves.
+    Functions have no grader: ``grade`` and ``grade_all`` call them.
+
+    Raises:
+        ConfigurationError: neither a row nor a regex.
+        MissingExtraError: "math" without math-verify.
     """
     if isinstance(spec, re.Pattern):
         return _grader_from_reader(answers.get_reader(spec))
@@ -83,69 +87,86 @@ def resolve_grader(spec: GraderSpec) -> Grader:
 
 
 def grade(text: str, reference: Any, spec: GraderSpec = "auto") -> bool | None:
-    """Return whether ``text`` is right; None where that cannot be judged.
+    """Return True if ``text`` is right, False if it is wrong, None if it cannot be graded.
 
-    ``reference`` is the answer as text, a JSON value for "json", or None where there is none; for "label" it is the
-    label itself. Errors as ``grader``; a function's own exceptions pass. May take two seconds for one hard formula.
+    A hard formula may take two seconds. Exceptions of a function are not caught.
+
+    Args:
+        text: the completion's text.
+        reference: the answer as text, a JSON value for "json", the label itself for "label", or None.
+        spec: the grader.
+
+    Raises:
+        ConfigurationError: as :func:`resolve_grader`, like MissingExtraError.
     """
     if callable(spec) and not isinstance(spec, re.Pattern):
         return _check_verdict(spec(text, reference))
     row = resolve_grader(spec)
-    wanted = _read_reference(reference, row)
-    if wanted is None:
+    expected = _read_reference(reference, row)
+    if expected is None:
         return None
     answer = row.read_answer(text)
-    return False if answer is None else row.is_equal(answer, wanted)
+    return False if answer is None else row.is_equal(answer, expected)
 
 
 def grade_all(completions: Sequence[Completion], reference: Any, spec: GraderSpec = "auto") -> Grades:
     """Grade the N completions of one question; equal answers are compared once.
 
-    For "label" ``reference`` is a sequence of N labels. A function that raises leaves that completion unknown and the
-    note names it. Raises as ``grader``, and ValueError where the number of labels is not N.
+    If a function raises, the label is unknown and a note gives the error.
+
+    Args:
+        completions: the completions.
+        reference: as for :func:`grade`; for "label" a sequence of N labels.
+        spec: the grader.
+
+    Raises:
+        ConfigurationError: as :func:`resolve_grader`, like MissingExtraError.
+        ValueError: the number of labels is not N.
     """
     if spec == "label":
         return _grade_by_labels(completions, reference)
     labels = np.zeros(len(completions))
     reasons: Counter[str] = Counter()
-    judge = _make_text_grader(reference, spec)
-    for at, completion in enumerate(completions):
+    grade_text = _make_text_grader(reference, spec)
+    for index, completion in enumerate(completions):
         if completion.finish_reason == "error":
             verdict, reason = None, "broke off before its end"
         elif completion.complete:
-            verdict, reason = judge(completion.text)
+            verdict, reason = grade_text(completion.text)
         else:
             verdict, reason = False, ""
-        labels[at] = np.nan if verdict is None else verdict
+        labels[index] = np.nan if verdict is None else verdict
         if verdict is None:
             reasons[reason] += 1
-    notes = tuple(f"{count} of {len(completions)} completions have no label: {why}." for why, count in reasons.items())
+    notes = tuple(
+        f"{count} of {len(completions)} completions have no label: {reason}." for reason, count in reasons.items()
+    )
     return Grades(labels=labels, notes=notes)
 
 
 def _make_text_grader(reference: Any, spec: GraderSpec) -> Callable[[str], tuple[bool | None, str]]:
-    """Return a judge of texts: the verdict, and the reason for None."""
+    """Return a function from a text to its verdict and the reason if that is None."""
     if callable(spec) and not isinstance(spec, re.Pattern):
         return lambda text: _call_function(spec, text, reference)
     row = resolve_grader(spec)
-    wanted = _read_reference(reference, row)
-    known: dict[str | None, bool | None] = {None: False}
+    expected = _read_reference(reference, row)
+    verdicts: dict[str | None, bool | None] = {None: False}
 
-    def judge(text: str) -> tuple[bool | None, str]:
-        if wanted is None:
-            return None, f"the reference {_shorten(reference)} is nothing that {row.name!r} can compare with"
+    def grade_text(text: str) -> tuple[bool | None, str]:
+        if expected is None:
+            return None, f"the reference {_shorten(reference)} cannot be compared by the grader {row.name!r}"
         answer = row.read_answer(text)
-        if answer not in known and answer is not None:
-            known[answer] = row.is_equal(answer, wanted)
-        return known[answer], "its formula could not be compared in time"
+        if answer not in verdicts and answer is not None:
+            verdicts[answer] = row.is_equal(answer, expected)
+        return verdicts[answer], "its formula could not be compared in time"
 
-    return judge
+    return grade_text
 
 
 def _call_function(function: Callable[[str, Any], bool | None], text: str, reference: Any) -> tuple[bool | None, str]:
     try:
-        return _check_verdict(function(text, reference)), "your function says that it cannot be judged"
-    except Exception as error:  # a caller's function may raise anything; paid completions are not lost over it
+        return _check_verdict(function(text, reference)), "your function returned None"
+    except Exception as error:  # a caller's function may raise anything; paid completions must not be lost
         return None, f"your function raised {type(error).__name__}: {error}"[:300]
 
 
@@ -157,9 +178,7 @@ def _check_verdict(value: Any) -> bool | None:
 
 def _grade_by_labels(completions: Sequence[Completion], labels: Any) -> Grades:
     if isinstance(labels, str) or not isinstance(labels, Sequence | np.ndarray) or len(labels) != len(completions):
-        raise ValueError(
-            f'"label" takes one label for each of the {len(completions)} completions, not {labels!r:.100}.'
-        )
+        raise ValueError(f'"label" takes one label per completion ({len(completions)}), not {labels!r:.100}.')
     verdicts = [_parse_label(_reference_text(value)) for value in labels]
     unknown = sum(verdict is None for verdict in verdicts)
     return Grades(
@@ -197,7 +216,7 @@ def _equal_values(answer: str, reference: str) -> bool | None:
     groups, note = equality.group_answers((answer, reference))
     if groups[0] == groups[1]:
         return True
-    # the note alone tells "different" from "not compared"; without math-verify text is all there is to compare
+    # Only the note distinguishes "different" from "not compared". Without math-verify only texts are compared.
     return None if note and math_equality.is_available() else False
 
 
@@ -206,13 +225,13 @@ def _equal_texts(answer: str, reference: str) -> bool:
 
 
 def _read_number_reference(text: str) -> str | None:
-    """Read the whole reference, or what it marks ("#### 18"), as one plain number."""
-    plain = answers.normalize(find_marked_answer(text) or text)
-    return plain if parse_number(plain) is not None else None
+    """Parse the reference, or its marked answer ("#### 18"), as one plain number."""
+    normalized = answers.normalize(find_marked_answer(text) or text)
+    return normalized if parse_number(normalized) is not None else None
 
 
 def _read_marked_reference(text: str) -> str | None:
-    """Read what the reference marks as its answer (a worked solution with a box), else the whole of it."""
+    """Return the marked answer of the reference (a worked solution with a box), else all of it."""
     return answers.normalize(find_marked_answer(text) or text)
 
 
@@ -225,7 +244,7 @@ _LABEL_WORDS = MappingProxyType(
 
 
 def _parse_label(text: str | None) -> str | None:
-    """Read a label; raises ConfigurationError for a text that is none, so that a wrong column is told at once."""
+    """Parse a label. Raises ConfigurationError for other texts, so that a wrong column is noticed."""
     word = (text or "").strip().lower()
     if word and word not in _LABEL_WORDS and word not in ("null", "none", "nan"):
         raise ConfigurationError(f"{text!r} is not a label.", hint="Use 1 or 0, true or false, null for unknown.")
@@ -233,9 +252,9 @@ def _parse_label(text: str | None) -> str | None:
 
 
 def _read_literal(text: str) -> str | None:
-    r"""Read the boxed (else marked) answer as a Python literal would be written: ``\{0: None\}`` is ``{0: None}``."""
-    found = find_marked_answer(text)
-    return None if found is None else _clean_literal(found)
+    r"""Return the marked answer without LaTeX, as a Python literal: ``\{0: None\}`` becomes ``{0: None}``."""
+    answer = find_marked_answer(text)
+    return None if answer is None else _clean_literal(answer)
 
 
 def _clean_literal(text: str) -> str | None:
@@ -245,7 +264,7 @@ def _clean_literal(text: str) -> str | None:
 
 
 def _equal_literals(answer: str, reference: str) -> bool:
-    """Equal as Python literals of one type, else as text without quotes; nothing is evaluated."""
+    """Compare as Python literals of one type, else as texts without quotes. Nothing is evaluated."""
     left, right = _parse_literal(answer), _parse_literal(reference)
     if left is not None and right is not None:
         return type(left[0]) is type(right[0]) and bool(left[0] == right[0])
@@ -266,10 +285,10 @@ def _strip_quotes(text: str) -> str:
 
 
 def _grader_by_name(name: str, read_reference: Callable[[str], str | None] | None = None) -> Grader:
-    """Return the row that reads completions as the reader ``name`` does; references as well, unless told otherwise."""
+    """Return the row that reads completions, and by default references, with the reader ``name``."""
     reader = answers.READERS[name]
-    same = _equal_values if reader.compares_values else _equal_texts
-    return Grader(name=name, read_answer=reader, read_reference=read_reference or reader, is_equal=same)
+    is_equal = _equal_values if reader.compares_values else _equal_texts
+    return Grader(name=name, read_answer=reader, read_reference=read_reference or reader, is_equal=is_equal)
 
 
 GRADERS = MappingProxyType(
@@ -296,6 +315,6 @@ GRADERS = MappingProxyType(
         )
     }
 )
-"""One row for each grader that has a name. "number" … "text" read as the readers of those names do ("auto": what is
-marked as the answer, or the whole of a short reply); "math" is "auto" with formulas compared as mathematics; "exact"
-is the whole text, character for character; "literal" a Python value; "label" trusts the labels in the data."""
+"""One row per named grader. "auto" to "text" extract answers as the readers of those names do ("auto": the marked answer,
+or all of a short reply); "math" is "auto" with formulas compared as mathematics; "exact" compares the text character for
+character; "literal" compares Python values; "label" takes the labels in the data."""

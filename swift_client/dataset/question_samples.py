@@ -1,4 +1,4 @@
-"""What training reads: all completions of one question, each with its label."""
+"""All completions of one question, each with its label."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from swift_client.types import Completion
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Group:
-    """One question with its N completions. ``question_id`` decides the split: a question is never cut in two.
+    """One question with its N labelled completions. ``question_id`` decides the split, so a question is never divided.
 
-    Raises ValueError where labels and completions differ in number or a label is not 0, 1 or NaN.
+    Raises:
+        ValueError: the numbers of labels and completions differ, or a label is not 0, 1 or NaN.
     """
 
     question_id: str
@@ -23,7 +24,7 @@ class Group:
     labels: NDArray[np.float64]
     """(N,) 1 right, 0 wrong, NaN unknown."""
     family: str | None = None
-    """Kind of question, for tables by kind; None where it is not known."""
+    """Kind of question, for tables by kind; None if unknown."""
 
     def __post_init__(self) -> None:
         if self.labels.shape != (len(self.completions),):
@@ -35,6 +36,6 @@ class Group:
 
 
 def trainable_indices(group: Group) -> I64:
-    """Return the positions of the completions that can be learned from: whole, labelled, with tokens."""
+    """Return the indices of the completions that can be learned from: finished, labelled, with tokens."""
     usable = [c.complete and len(c.tokens) > 0 for c in group.completions]
     return np.flatnonzero(np.array(usable, np.bool_) & ~np.isnan(group.labels))

@@ -1,4 +1,4 @@
-"""A file of questions: JSON lines of ``{"id", "prompt" | "messages", "answer", "family"}``."""
+"""Questions files: JSON lines of ``{"id", "prompt" | "messages", "answer", "family"}``."""
 
 from __future__ import annotations
 
@@ -11,36 +11,40 @@ from swift_client.errors import ConfigurationError
 from swift_client.sampling import create_sample_request
 from swift_client.store import StoredQuestion
 
-_FORMAT_HINT = (
-    'A line is {"id": "q1", "prompt": "What is 17 * 24?", "answer": "408"}; "messages" may stand for "prompt".'
-)
+_FORMAT_HINT = 'A line is {"id": "q1", "prompt": "What is 17 * 24?", "answer": "408"}; "messages" may replace "prompt".'
 
 
 def read_questions(path: str | os.PathLike[str]) -> list[StoredQuestion]:
-    """Read a questions file. Numbers may stand for an id or an answer; other fields than the four are left alone.
+    """Read a questions file. Ids and answers may be numbers; unknown fields are ignored.
 
     Raises:
-        ConfigurationError: the file cannot be read, or one line is wrong; that line is named.
+        ConfigurationError: the file cannot be read, or a line is wrong, which is named.
     """
     questions: dict[str, StoredQuestion] = {}
     for number, value in read_lines(path, "questions"):
         try:
             question = _parse_question(value)
             if question.id in questions:
-                raise ConfigurationError(f"the id {question.id!r} stands on an earlier line.", hint="Ids are unique.")
+                raise ConfigurationError(
+                    f"the id {question.id!r} is already on an earlier line.", hint="Give each question its own id."
+                )
         except ConfigurationError as error:
             raise error_at_line(path, number, error) from error
         questions[question.id] = question
     if not questions:
-        raise ConfigurationError(f"{path} holds no question.", hint=_FORMAT_HINT)
+        raise ConfigurationError(f"{path} contains no questions.", hint=_FORMAT_HINT)
     return list(questions.values())
 
 
 def read_lines(path: str | os.PathLike[str], content: str) -> list[tuple[int, dict[str, Any]]]:
-    """Read JSON objects, one a line, with their line numbers from 1; empty lines are passed over.
+    """Read JSON objects, one per line, with their line numbers from 1; empty lines are skipped.
+
+    Args:
+        path: the file.
+        content: noun for the content of the file, for errors.
 
     Raises:
-        ConfigurationError: the file cannot be read, or a line is no JSON object.
+        ConfigurationError: the file cannot be read, or a line is not a JSON object.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -50,27 +54,29 @@ def read_lines(path: str | os.PathLike[str], content: str) -> list[tuple[int, di
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(
-            f"The {content} {path} are no UTF-8 text: {error}.", hint="Save them as UTF-8."
+            f"The {content} {path} are not UTF-8 text: {error}.", hint="Save them as UTF-8."
         ) from error
     lines = []
-    for number, line in enumerate(text.split("\n"), start=1):  # splitlines() also cuts at U+2028, which JSON may hold
+    for number, line in enumerate(
+        text.split("\n"), start=1
+    ):  # splitlines() would also split at U+2028, which JSON may contain
         if not line.strip():
             continue
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            wrong = ConfigurationError(f"it is no JSON ({error}).", hint="Each line is one JSON object.")
-            raise error_at_line(path, number, wrong) from error
+            problem = ConfigurationError(f"it is not JSON ({error}).", hint="Each line is one JSON object.")
+            raise error_at_line(path, number, problem) from error
         if not isinstance(value, dict):
             raise error_at_line(
-                path, number, ConfigurationError("it is no JSON object.", hint="Each line is one JSON object.")
+                path, number, ConfigurationError("it is not a JSON object.", hint="Each line is one JSON object.")
             )
         lines.append((number, value))
     return lines
 
 
 def error_at_line(path: str | os.PathLike[str], number: int, error: ConfigurationError) -> ConfigurationError:
-    """Return the error with the place where it was found in front."""
+    """Return the error with file and line number in front."""
     return ConfigurationError(f"{path}, line {number}: {error.message}", hint=error.hint)
 
 
@@ -90,9 +96,9 @@ def _parse_question(value: dict[str, Any]) -> StoredQuestion:
 
 
 def _parse_text(name: str, value: object) -> str | None:
-    """Take a text, or a number as JSON writes it."""
+    """Return a string, or a number as JSON writes it."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, (int, float)):
         return json.dumps(value)
-    raise ConfigurationError(f"{name!r} is a {type(value).__name__} and not a text.", hint=_FORMAT_HINT)
+    raise ConfigurationError(f"{name!r} is a {type(value).__name__}, not a string.", hint=_FORMAT_HINT)

@@ -1,4 +1,4 @@
-"""Which questions train, which validate and which test: decided by each question's id alone."""
+"""Assignment of questions to train, validation and test, by their ids alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Part = Literal["train", "validation", "held", "test"]
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Shares of the questions. A question's part depends on its id and the seed only: adding others never moves it."""
+    """Shares of the questions. A question's part depends only on its id and the seed, never on other questions."""
 
     validation: float = 0.2
     test: float = 0.2
@@ -28,25 +28,25 @@ class Split:
 
     @property
     def folds(self) -> int:
-        """How many parts of about the validation share the questions that are not for test fall into."""
+        """Number of folds, each about the validation share, of the questions that are not for test."""
         return 1 + max(1, round((1 - self.test - self.validation) / self.validation))
 
     def fold(self, question_id: str) -> int | None:
         """Return the fold that the question belongs to, from 0; None for a test question."""
-        beyond = hash_fraction(f"{self.seed}:{question_id}") - self.test
-        if beyond < 0:
+        position = hash_fraction(f"{self.seed}:{question_id}") - self.test
+        if position < 0:
             return None
         share = (1 - self.test - self.validation) / (self.folds - 1)
-        return 0 if beyond < self.validation else 1 + min(int((beyond - self.validation) / share), self.folds - 2)
+        return 0 if position < self.validation else 1 + min(int((position - self.validation) / share), self.folds - 2)
 
     def part(self, question_id: str, *, held: int | None = None) -> Part:
-        """Return the part that the question belongs to, see :meth:`part_of`."""
+        """Return the part that the question belongs to, as :meth:`part_of`."""
         return self.part_of(self.fold(question_id), held=held)
 
     def part_of(self, fold: int | None, *, held: int | None = None) -> Part:
-        """Return what a fold is for; None is the test questions.
+        """Return the part that a fold belongs to; None is the test questions.
 
-        With ``held`` that fold is set aside and the next one validates, so that nothing in training sees it.
+        With ``held`` that fold is held out and the next one validates, so training never sees the held-out fold.
         """
         if fold is None:
             return "test"
@@ -56,6 +56,6 @@ class Split:
 
 
 def hash_fraction(key: str) -> float:
-    """Return a number in 0..1, evenly spread over keys, the same for a key in every process."""
+    """Return a number in 0..1, uniform over keys and the same for a key in every process."""
     digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

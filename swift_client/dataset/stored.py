@@ -1,4 +1,4 @@
-"""Samples files as the questions that training reads: one question at a time, as often as asked."""
+"""Samples files as groups of labelled completions, read one question at a time."""
 
 from __future__ import annotations
 
@@ -23,19 +23,18 @@ States = Literal["layers", "vocabulary"]
 
 
 class StoredGroups:
-    """The questions of one or several samples files of one model; each pass reads them from the disk again.
+    """The questions of samples files of one model. Each iteration reads the files again.
 
     Args:
-        paths: the files.
-        grade: how completions that have no stored label are compared with the question's answer.
-        states: what the completions carry of the hidden states that were captured beside the files; None: nothing.
-            They are mapped, not read into memory.
-        layers: which hidden states, all by default.
-        only: which questions; what the others' completions hold is not read.
+        paths: the samples files.
+        grade: how completions without a stored label are compared with the question's answer.
+        states: captured columns to attach to the completions, memory-mapped; None attaches nothing.
+        layers: hidden states to attach; None attaches all.
+        only: filter of the questions; completions of other questions are not read.
 
     Raises:
         ConfigurationError: files of several models, an empty file, an unknown grader, hidden states that were not
-            captured, or not alike, or what SampleStore raises.
+            captured or differ between files, or an error of SampleStore.
     """
 
     def __init__(
@@ -51,21 +50,21 @@ class StoredGroups:
             resolve_grader(grade)
         self._paths, self._grade, self._only = tuple(paths), grade, only
         self.layout = _common_layout([_read_layout(path, states, layers) for path in self._paths]) if states else None
-        """What the hidden states' columns are."""
+        """Columns of the attached hidden states."""
         sources = {source for path in self._paths for source in _read_sources(path)}
         if len(sources) != 1:
-            listed = ", ".join(f"{provider}/{model}" for provider, model in sorted(sources))
+            names = ", ".join(f"{provider}/{model}" for provider, model in sorted(sources))
             raise ConfigurationError(
-                f"The files hold samples of {len(sources)} models: {listed or 'none'}.",
-                hint="A head belongs to one model: train one for each, and give each model a file of its own.",
+                f"The files contain samples of {len(sources)} models: {names or 'none'}.",
+                hint="A head belongs to one model: use one file per model, and train a head for each.",
             )
         ((self.provider, self.model),) = sources
 
     def __iter__(self) -> Iterator[Group]:
-        """Yield each question that has samples; a completion that cannot be judged has the label NaN."""
+        """Yield each question that has samples. The label of a completion that cannot be graded is NaN."""
         for path in self._paths:
-            with SampleStore(path) as store, ExitStack() as closing:
-                file = closing.enter_context(StateFile(path)) if self.layout else None
+            with SampleStore(path) as store, ExitStack() as stack:
+                file = stack.enter_context(StateFile(path)) if self.layout else None
                 for question in filter(self._only, store.questions()):
                     if not (samples := store.samples(question.id)):
                         continue
@@ -129,7 +128,7 @@ def open_groups(
 
 
 def state_options(head: AnyHead | None) -> dict[str, Any]:
-    """Return what a head reads of captured hidden states, as arguments of :class:`StoredGroups`."""
+    """Return the arguments of :class:`StoredGroups` for the captured states that a head reads."""
     if not isinstance(head, HiddenHead):
         return {}
     return {"states": "layers", "layers": head.layers} if head.layers else {"states": "vocabulary"}
@@ -143,7 +142,7 @@ def _read_layout(path: str | os.PathLike[str], states: States, layers: Sequence[
 def _common_layout(layouts: Sequence[StateLayout]) -> StateLayout:
     if any(layout != layouts[0] for layout in layouts):
         raise ConfigurationError(
-            "The files' hidden states are not alike.", hint="Capture all of them with the same model and --layers."
+            "The files' hidden states differ.", hint="Capture all of them with the same model and the same --layers."
         )
     return layouts[0]
 
@@ -153,7 +152,7 @@ def _read_sources(path: str | os.PathLike[str]) -> set[tuple[str, str]]:
         sources = set(store.sources().values())
     if not sources:
         raise ConfigurationError(
-            f"{os.fspath(path)} holds no samples.",
-            hint="Fill it with `swift-client collect`, or with `swift-client best-of --store`.",
+            f"{os.fspath(path)} contains no samples.",
+            hint="Fill it with `swift-client collect` or `swift-client best-of --store`.",
         )
     return {(provider, model or "unknown") for provider, model in sources}

@@ -1,8 +1,8 @@
-"""A completion's tokens and numbers as one compact blob. Nothing in it can run, and no blob can ask for much memory.
+"""Compact blobs of a completion's tokens and arrays. A blob cannot run code or ask for much memory.
 
-A generated reply of 400 tokens with 20 alternatives takes 15 KB of 35, with the alternatives' identities 41 of 67.
-Logprobs of chosen tokens stay float32; those of alternatives become float16, which moves them by at most 1 part in
-2048. What a feature decides by comparing the two, the chosen token's rank, is kept exactly.
+A generated reply of 400 tokens with 20 alternatives takes 15 KB instead of 35, with the alternatives' ids 41 instead of
+67. Logprobs of chosen tokens stay float32; those of alternatives become float16, a relative change of at most 1/2048.
+The chosen token's rank, which features compute by comparing the two, is stored exactly.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from swift_client.types import F32, Completion, FinishReason
 
 MAX_BLOB_BYTES = 64 * 2**20
-"""Bytes that one blob may unfold to; 100,000 tokens with 20 alternatives and their identities take 14 MB."""
+"""Decompressed bytes that a blob may have; 100,000 tokens with 20 alternatives and their ids take 14 MB."""
 MAX_TOKENS = 1_000_000
-"""Tokens that one completion may have."""
+"""Tokens that a completion may have."""
 MIN_FLOAT16 = float(np.finfo(np.float16).min)
-"""-65504. A lower logprob would become -inf, which means "not listed"."""
+"""-65504; a lower logprob would become -inf, which means "not listed"."""
 
 _ARRAY_DTYPES: Mapping[str, str] = {
     "logprobs": "<f4",
@@ -34,7 +34,7 @@ _ARRAY_DTYPES: Mapping[str, str] = {
     "hidden": "<f2",
     "projections": "<f4",
 }
-"""Array → its type in the blob; each is (T, width)."""
+"""Array → its dtype in the blob; each is (T, width)."""
 
 
 class _PackedThinking(msgspec.Struct, array_like=True, frozen=True):
@@ -55,9 +55,10 @@ _DECODER = msgspec.msgpack.Decoder(_PackedCompletion)
 
 
 def pack(completion: Completion) -> bytes:
-    """Return tokens, arrays and thinking as bytes; the text, the index and the finish reason are not in it.
+    """Return tokens, arrays and thinking as bytes, without text, index and finish reason.
 
-    Raises ValueError where the completion is larger than :func:`unpack` may read.
+    Raises:
+        ValueError: the completion is larger than :func:`unpack` accepts.
     """
     packed = _pack_completion(completion)
     data = _ENCODER.encode(packed)
@@ -67,12 +68,12 @@ def pack(completion: Completion) -> bytes:
 
 
 def unpack(blob: bytes, *, text: str, index: int, finish_reason: Any) -> Completion:
-    """Return the completion that :func:`pack` was given. Raises ValueError where the blob is not one of its making."""
+    """Return the completion of a blob. Raises ValueError for a blob that :func:`pack` did not make."""
     inflate = zlib.decompressobj()
     try:
         data = inflate.decompress(blob, MAX_BLOB_BYTES)
         if not inflate.eof:
-            raise ValueError(f"a sample's blob is cut, or larger than {MAX_BLOB_BYTES >> 20} MB")
+            raise ValueError(f"a sample's blob is truncated, or larger than {MAX_BLOB_BYTES >> 20} MB")
         packed = _DECODER.decode(data)
     except (zlib.error, msgspec.DecodeError) as error:
         raise ValueError(f"a sample's blob is damaged ({error})") from error
@@ -80,13 +81,13 @@ def unpack(blob: bytes, *, text: str, index: int, finish_reason: Any) -> Complet
     if (thought := packed.thinking) is None:
         return completion
     if thought.content.thinking is not None:
-        raise ValueError("a sample's thinking holds a thinking of its own")
-    own = _unpack_completion(thought.content, text=thought.text, index=index, finish_reason=thought.finish_reason)
-    return replace(completion, thinking=own)
+        raise ValueError("a sample's thinking contains thinking itself")
+    thinking = _unpack_completion(thought.content, text=thought.text, index=index, finish_reason=thought.finish_reason)
+    return replace(completion, thinking=thinking)
 
 
 def replace_surrogates(text: str) -> str:
-    """Return ``text`` as UTF-8 can hold it: a lone surrogate becomes a question mark."""
+    """Return ``text`` with each lone surrogate, which UTF-8 cannot encode, as a question mark."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -112,17 +113,17 @@ def _pack_completion(completion: Completion) -> _PackedCompletion:
 
 def _unpack_completion(content: _PackedCompletion, *, text: str, index: int, finish_reason: Any) -> Completion:
     if not {"logprobs", "top", "rank", "censored"} <= content.arrays.keys() <= _ARRAY_DTYPES.keys():
-        raise ValueError(f"a sample's blob holds the arrays {', '.join(content.arrays)[:80]}")
+        raise ValueError(f"a sample's blob has the arrays {', '.join(content.arrays)[:80]}")
     if any(content.arrays[name][0] != 1 for name in ("logprobs", "rank", "censored")):
         raise ValueError("a sample's blob has an array of another width")
     arrays = {
-        name: _unshuffle(*held, _ARRAY_DTYPES[name], len(content.tokens)) for name, held in content.arrays.items()
+        name: _unshuffle(*packed, _ARRAY_DTYPES[name], len(content.tokens)) for name, packed in content.arrays.items()
     }
     logprobs = arrays["logprobs"][:, 0]
     if not (logprobs <= 0).all() or not np.isfinite(logprobs).all() or not (arrays["top"] <= 0).all():
-        raise ValueError("a sample has logprobs that are none: NaN, infinite or above 0")
+        raise ValueError("a sample has invalid logprobs: NaN, infinite or above 0")
     if any(not np.isfinite(arrays[name]).all() for name in ("hidden", "projections") if name in arrays):
-        raise ValueError("a sample has hidden states or projections that are none: NaN or infinite")
+        raise ValueError("a sample has invalid hidden states or projections: NaN or infinite")
     return Completion(
         text=text,
         index=index,
@@ -138,26 +139,28 @@ def _unpack_completion(content: _PackedCompletion, *, text: str, index: int, fin
 
 
 def _restore_order(top: NDArray[np.float16], rank: NDArray[np.uint16], logprobs: F32) -> F32:
-    """Give (T, K) float16 alternatives back their order beside the chosen token's float32 logprob.
+    """Restore the order of (T, K) float16 alternatives relative to the chosen token's float32 logprob.
 
-    What rounds to the chosen logprob becomes that logprob, or, where it stood above it, the next number above.
-    Everything else stays on its side of it by itself, since rounding is monotone.
+    Alternatives that round to the chosen logprob become that logprob, or the next float above if they were above it.
+    All others stay on their side of it, since rounding is monotone.
     """
     chosen = logprobs[:, None]
-    same = top == np.maximum(chosen, MIN_FLOAT16).astype(np.float16)
-    above = np.arange(top.shape[1]) < rank
-    return np.where(same, np.where(above, np.nextafter(chosen, np.float32(np.inf)), chosen), top.astype(np.float32))
+    is_equal = top == np.maximum(chosen, MIN_FLOAT16).astype(np.float16)
+    is_above = np.arange(top.shape[1]) < rank
+    next_above = np.nextafter(chosen, np.float32(np.inf))
+    return np.where(is_equal, np.where(is_above, next_above, chosen), top.astype(np.float32))
 
 
 def _shuffle(array: NDArray[Any], dtype: str) -> tuple[int, bytes]:
-    """Return the width and the bytes, column by column, and in each column all first bytes first: this packs better."""
+    """Return the width, and the bytes by column and by position within a number, which compress better."""
     columns = array[:, None] if array.ndim == 1 else array
-    plain = np.ascontiguousarray(columns.T.astype(dtype))
-    return columns.shape[1], np.ascontiguousarray(plain.view(np.uint8).reshape(plain.size, plain.itemsize).T).tobytes()
+    values = np.ascontiguousarray(columns.T.astype(dtype))
+    planes = np.ascontiguousarray(values.view(np.uint8).reshape(values.size, values.itemsize).T)
+    return columns.shape[1], planes.tobytes()
 
 
 def _unshuffle(width: int, data: bytes, dtype: str, length: int) -> NDArray[Any]:
-    """Undo :func:`_shuffled`: (length, width)."""
+    """Undo :func:`_shuffle`; return (length, width)."""
     size = np.dtype(dtype).itemsize
     if width < 0 or len(data) != length * width * size:
         raise ValueError("a sample's blob has an array of another length")

@@ -26,29 +26,29 @@ _IGNORED_FIELDS = frozenset(
         "user",
     }
 )
-"""Fields of a request that say who asks, how fast and what is logged: no answer depends on them."""
+"""Request fields about the user, speed and logging, which no answer depends on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Meta:
-    """What all samples of a file have in common; one file never mixes models or ways to sample."""
+    """Settings that all samples of a file share; a file never mixes models or sampling parameters."""
 
     provider: str
     model: str | None
     top_logprobs: int
-    """Alternatives a token that were asked for."""
+    """Requested alternatives per token."""
     sampling: Mapping[str, Any] = field(default_factory=dict)
-    """Fields that went to the provider: ``temperature``, ``max_tokens``, ..."""
+    """Fields sent to the provider: ``temperature``, ``max_tokens``, ..."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredQuestion:
-    """A question as it was asked."""
+    """A question as it was sent."""
 
     id: str
     messages: tuple[Message, ...]
     answer: str | None = None
-    """The right answer, where it is known."""
+    """The reference answer, if known."""
     family: str | None = None
     """Kind of question, for tables by kind."""
 
@@ -61,44 +61,44 @@ class Sample:
     index: int
     completion: Completion
     seed: int | None = None
-    """What its call sent."""
+    """Seed of its request."""
     label: float | None = None
     """1 right, 0 wrong, None unknown."""
     cost: float | None = None
-    """Even share of what its call cost, in the currency of the prices given; None where no prices were."""
+    """Equal share of the cost of its request, in the currency of the prices; None without prices."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleTotals:
-    """What a file's samples cost, calls that brought nothing left out."""
+    """Totals of a file's samples; requests that returned nothing do not count."""
 
     samples: int = 0
     usage: Usage = field(default_factory=Usage)
     cost: float | None = None
-    """None where the price of any call is unknown."""
+    """None if the cost of any request is unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestKey:
-    """A request, without how many completions it wants: those are numbered."""
+    """The identity of a request; the number of completions does not belong to it."""
 
     provider: str
     model: str | None
     base_url: str | None
-    """Where it goes; credentials and query are left out of the key and of the file."""
+    """The server; credentials and query are kept out of the key and the file."""
     messages: tuple[Message, ...]
     top_logprobs: int | None
-    """Alternatives a token that are asked for; None where no logprobs are."""
+    """Requested alternatives per token; None without logprobs."""
     sampling: Mapping[str, Any] = field(default_factory=dict)
-    """Fields that go to the provider: ``temperature``, ``max_tokens``, ..."""
+    """Fields sent to the provider: ``temperature``, ``max_tokens``, ..."""
     seed: int | None = None
-    """Completion i is asked for with ``seed`` + i."""
+    """Completion i is requested with ``seed`` + i."""
     head: str | None = None
-    """Digest of the head whose projections a local model computes while it answers; None otherwise."""
+    """Digest of the head whose projections a local model computes while it generates; None otherwise."""
 
     @cached_property
     def settings_json(self) -> str:
-        """All but the messages, as JSON. Raises ConfigurationError for a field that JSON cannot hold."""
+        """All fields but the messages, as JSON. Raises ConfigurationError for a field that is not JSON."""
         return to_json(
             {
                 "provider": self.provider,
@@ -113,36 +113,37 @@ class RequestKey:
 
     @cached_property
     def question(self) -> StoredQuestion:
-        """The question, whose id is the key. Raises ConfigurationError for a field that JSON cannot hold."""
+        """The question, whose id is a hash of all fields. Raises ConfigurationError for a field that is not JSON."""
         parts = [json.loads(self.settings_json), json.loads(to_json(self.messages))]
-        plain = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-        return StoredQuestion(id=f"asked-{hashlib.sha256(plain.encode()).hexdigest()[:32]}", messages=self.messages)
+        canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(canonical.encode()).hexdigest()
+        return StoredQuestion(id=f"asked-{digest[:32]}", messages=self.messages)
 
 
 def _strip_credentials(url: str) -> str:
-    """Return an address without user, password, query and fragment, any of which may be a key."""
+    """Return the URL without user, password, query and fragment, any of which may be a key."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
 
 
 def meta_to_dict(meta: Meta) -> dict[str, Any]:
-    """Return a file's facts as JSON has them."""
+    """Return the settings of a file as JSON values."""
     return {**asdict(meta), "sampling": dict(meta.sampling)}
 
 
 def to_json(value: object) -> str:
-    """Return JSON. Raises ConfigurationError for what is none."""
+    """Return JSON. Raises ConfigurationError for values that are not JSON."""
     try:
         return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigurationError(
-            f"A samples file cannot hold this: {error}.", hint="Give plain JSON values."
+            f"A samples file cannot store this: {error}.", hint="Give plain JSON values."
         ) from error
 
 
 def parse_meta(text: str) -> Meta:
-    """Read what :func:`facts_of` gave. Raises ValueError, TypeError or KeyError for anything else."""
+    """Parse the JSON of :func:`meta_to_dict`. Raises ValueError, TypeError or KeyError for anything else."""
     facts = json.loads(text)
     return Meta(
         provider=str(facts["provider"]),
@@ -153,7 +154,7 @@ def parse_meta(text: str) -> Meta:
 
 
 def parse_source(text: str) -> tuple[str, str | None]:
-    """Read provider and model. Raises ValueError, TypeError or KeyError where they are not there."""
+    """Parse provider and model. Raises ValueError, TypeError or KeyError if they are missing."""
     facts = json.loads(text)
     provider, model = (facts["provider"], facts["model"]) if isinstance(facts, Mapping) else (None, None)
     if not isinstance(provider, str) or not isinstance(model, (str, NoneType)):
@@ -162,33 +163,26 @@ def parse_source(text: str) -> tuple[str, str | None]:
 
 
 def parse_question(row: Sequence[Any]) -> StoredQuestion:
-    """Read (id, messages, answer, family). Raises ValueError for what is no question."""
-    identity, messages, answer, family = row
-    held = json.loads(messages)
+    """Parse (id, messages, answer, family). Raises ValueError for an invalid row."""
+    question_id, messages_json, answer, family = row
+    messages = json.loads(messages_json)
     if not all(isinstance(value, (str, NoneType)) for value in row):
-        raise ValueError(f"question {identity!r} has a field that is no text")
-    if not isinstance(held, list) or not all(isinstance(message, dict) for message in held):
-        raise ValueError(f"the messages of question {identity!r} are no list of messages")
-    return StoredQuestion(id=identity, messages=tuple(held), answer=answer, family=family)
+        raise ValueError(f"question {question_id!r} has a field that is not text")
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise ValueError(f"the messages of question {question_id!r} are not a list of messages")
+    return StoredQuestion(id=question_id, messages=tuple(messages), answer=answer, family=family)
 
 
 def parse_sample(question_id: str, row: Sequence[Any]) -> Sample:
-    """Read (number, text, finish_reason, arrays, label, seed, cost). Raises ValueError for what is no sample."""
+    """Parse (number, text, finish_reason, arrays, label, seed, cost). Raises ValueError for an invalid row."""
     number, text, finish_reason, arrays, label, seed, cost = row
-    kinds = ((number, int), (text, str), (arrays, bytes), (seed, int | None), (cost, float | None))
-    if not all(isinstance(value, kind) for value, kind in kinds) or number < 0:
+    types = ((number, int), (text, str), (arrays, bytes), (seed, int | None), (cost, float | None))
+    if not all(isinstance(value, expected) for value, expected in types) or number < 0:
         raise ValueError(f"a sample of question {question_id!r} has a field of another type")
     if finish_reason not in get_args(FinishReason) or label not in (None, 0, 1):
-        raise ValueError(f"sample {question_id!r}, {number} ended {finish_reason!r} and has the label {label!r}")
+        raise ValueError(f"sample {question_id!r}, {number} has finish reason {finish_reason!r} and label {label!r}")
     try:
         completion = unpack(arrays, text=text, index=number, finish_reason=finish_reason)
     except ValueError as error:
         raise ValueError(f"{error} (question {question_id}, index {number})") from error
-    return Sample(
-        question_id=question_id,
-        index=number,
-        completion=completion,
-        seed=seed,
-        label=label,
-        cost=cost,
-    )
+    return Sample(question_id=question_id, index=number, completion=completion, seed=seed, label=label, cost=cost)

@@ -1,4 +1,4 @@
-"""ReplyStore: replies are kept as they arrive, and found again when the same is asked."""
+"""A cache of replies: they are stored as they arrive, and found again for the same request."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ from swift_client.types import Completion, Usage
 
 
 class ReplyStore:
-    """A samples file that many threads and processes read and add to while they ask.
+    """A samples file that many threads and processes read and append to at the same time.
 
-    Nothing is opened before its first use. Each reply is one transaction, in a thread of its own: the file is in use
-    for milliseconds, and one file between them. At the end of the process that thread finishes what it was given.
+    Nothing is opened before first use. A writer thread stores each reply in one transaction, so the file is locked for
+    milliseconds only. At the end of the process that thread finishes its queue.
 
-    The file holds prompts and answers as they were sent, in plain text; only its owner may read a new one.
+    The file contains prompts and answers in plain text; a new one is readable by its owner only.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._writers: dict[int, _Writer] = {}
-        """By process: after a fork the parent's thread is not there."""
+        """Writer per process id, since threads do not survive a fork."""
 
     def lookup(self, request_key: RequestKey, n: int) -> list[Sample]:
-        """Return up to ``n`` completions that were drawn for the same request, in the order of their indices.
+        """Return up to ``n`` stored completions of the same request, in the order of their indices.
 
         Raises:
-            ConfigurationError: the file is foreign, damaged or in use, or the request is not plain JSON.
+            ConfigurationError: not a samples file, damaged or in use, or the request is not plain JSON.
         """
         if not self.path.exists() or not self.path.stat().st_size:
             return []
         try:
             with FORK_GUARD.block_forks(), SampleStore(self.path) as store:
                 return store.samples_for_request(request_key, limit=n)
-        except EmptyFileError:  # another process is just making it
+        except EmptyFileError:  # another process is creating it
             return []
 
     def save(
         self, request_key: RequestKey, completions: Sequence[Completion], *, first_index: int, usage: Usage
     ) -> Future[None]:
-        """Write down what one call brought, its completions numbered from ``first``; return at once.
+        """Queue one reply for storage, its completions numbered from ``first_index``, and return at once.
 
-        The future ends when they are safe from kill -9, or with what :meth:`SampleStore.add_reply` raises.
+        The future ends when they survive kill -9, or with an error of :meth:`SampleStore.add_reply`.
         """
         writer = self._writers.get(os.getpid())
         if writer is None:
@@ -69,7 +69,7 @@ class _Reply(NamedTuple):
 
 
 class _Writer:
-    """One process's thread that writes; what came while it was busy is written in one go."""
+    """The writer thread of a process. Replies that arrive while it is busy are written together."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -77,34 +77,39 @@ class _Writer:
         self._queue: deque[tuple[_Reply, Future[None]]] = deque()
 
     def save(self, reply: _Reply) -> Future[None]:
-        kept: Future[None] = Future()
-        self._queue.append((reply, kept))
+        future: Future[None] = Future()
+        self._queue.append((reply, future))
         self._thread.submit(self._write)
-        return kept
+        return future
 
     def _write(self) -> None:
         if not self._queue:
-            return  # an earlier turn took it along
-        failed: BaseException | None = None
+            return  # an earlier call wrote it
+        open_error: Exception | None = None
         try:
             with FORK_GUARD.block_forks(), SampleStore(self._path, write=True, shared=True) as store:
                 while self._queue:
-                    reply, kept = self._queue.popleft()
+                    reply, future = self._queue.popleft()
                     try:
                         store.add_reply(
                             reply.request_key, reply.completions, first_index=reply.first_index, usage=reply.usage
                         )
-                        kept.set_result(None)
+                        future.set_result(None)
                     except Exception as error:
-                        kept.set_exception(error)
-        except Exception as error:  # the file cannot be opened; whoever waits is told
-            failed = error
-        while failed and self._queue:
-            self._queue.popleft()[1].set_exception(failed)
+                        future.set_exception(error)
+        except Exception as error:  # the file cannot be opened: no queued reply can be stored
+            open_error = error
+        while open_error and self._queue:
+            self._queue.popleft()[1].set_exception(open_error)
 
 
 class ForkGuard:
-    """Counts who has a file open; a fork waits until nobody has."""
+    """Delays forks while a shared file is open.
+
+    SQLite's locks belong to the process, and a child would believe that it holds them, see
+    https://www.sqlite.org/howtocorrupt.html, section 2.6. Forking concerns the whole process, hence the module's one
+    instance.
+    """
 
     def __init__(self) -> None:
         self._condition = threading.Condition(threading.Lock())
@@ -112,7 +117,7 @@ class ForkGuard:
 
     @contextmanager
     def block_forks(self) -> Iterator[None]:
-        """Put forks off until this block ends, which must be soon and must not fork itself."""
+        """Delay forks until this block ends, which must be short and must not fork itself."""
         with self._condition:
             self._open_count += 1
         try:
@@ -123,12 +128,12 @@ class ForkGuard:
                 self._condition.notify_all()
 
     def before_fork(self) -> None:
-        """Wait until nothing is open, and let nobody begin."""
+        """Wait until no file is open, and let no other be opened."""
         self._condition.acquire()
         self._condition.wait_for(lambda: not self._open_count)
 
     def after_fork(self) -> None:
-        """Go on, in parent and child."""
+        """Continue, in parent and child."""
         self._condition.release()
 
 

@@ -1,4 +1,4 @@
-"""SampleStore: questions and their completions in one file, appended to reply by reply."""
+"""Questions and their completions in one file, appended reply by reply."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SELECT_SAMPLES = (
     "JOIN reply ON reply.id = sample.reply WHERE sample.question = ? ORDER BY number LIMIT ?"
 )
 _REQUEST_PREFIX = "request "
-"""Beginning of the names under which ``meta`` holds what was asked with each question of ``best_of``."""
+"""Prefix of the names in ``meta`` of the request settings of each question of ``best_of``."""
 _MAX_INTEGER = 2**63 - 1
 """SQLite's largest integer."""
 _Parts = tuple[str, str, bytes]
@@ -45,17 +45,17 @@ _Parts = tuple[str, str, bytes]
 class SampleStore:
     """A samples file. Use it as a context manager, from the thread that opened it.
 
-    One reader or many, or one writer: whoever writes holds the file alone, unless all who write share it. What
-    :meth:`add_samples` has returned from survives kill -9 and a power cut.
+    A file has many readers or one writer, or several writers that all share it. Samples survive kill -9 and a power
+    cut once :meth:`add_samples` returns.
 
     Args:
         path: the file.
-        write: append to it, and make it where there is none; only its owner may read a new one.
-        shared: let others write too, between one method's call and the next.
+        write: append to it, and create it if missing, readable by its owner only.
+        shared: let others write between method calls.
 
     Raises:
-        ConfigurationError: missing, foreign, damaged, of a newer version, in use, no permission, no room: one sentence
-            for each, here or at the call that met it; nothing is left half-written.
+        ConfigurationError: missing, not a samples file, damaged, of a newer version, in use, no permission, or no disk
+            space; here or in a later call. Nothing is left half-written.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, write: bool = False, shared: bool = False) -> None:
@@ -64,63 +64,62 @@ class SampleStore:
 
     @property
     def meta(self) -> Meta | None:
-        """What the samples have in common; None in a file that :meth:`begin` was not called on."""
+        """Settings that all samples share; None if :meth:`begin` was never called."""
         with self._read_session() as run:
             row = run("SELECT value FROM meta WHERE name = 'source'").fetchone()
             return None if row is None else parse_meta(row[0])
 
     def sources(self) -> dict[str, tuple[str, str | None]]:
-        """Return provider and model of each question that has samples: those of its request, else of the file."""
-        whole = self.meta
+        """Return (provider, model) of each question that has samples: of its request, else of the file."""
+        meta = self.meta
         with self._read_session() as run:
-            held = run(
+            rows = run(
                 "SELECT DISTINCT question, value FROM sample LEFT JOIN meta ON name = ? || question", (_REQUEST_PREFIX,)
             ).fetchall()
-            if whole is None and any(facts is None for _, facts in held):
-                raise ValueError("it does not say which model its samples are of")
-            own = {} if whole is None else {None: (whole.provider, whole.model)}
-            own |= {facts: parse_source(facts) for facts in {facts for _, facts in held} - {None}}
-            return {question_id: own[facts] for question_id, facts in held}
+            if meta is None and any(settings is None for _, settings in rows):
+                raise ValueError("it does not name the model of its samples")
+            sources = {} if meta is None else {None: (meta.provider, meta.model)}
+            sources |= {settings: parse_source(settings) for settings in {settings for _, settings in rows} - {None}}
+            return {question_id: sources[settings] for question_id, settings in rows}
 
     def begin(self, meta: Meta) -> None:
-        """Say what will be added. Raises ConfigurationError where the file holds samples of another kind."""
-        held = self.meta
-        if held is None:
+        """Store the settings of the samples to add. Raises ConfigurationError if the file has samples of others."""
+        stored = self.meta
+        if stored is None:
             value = to_json(meta_to_dict(meta))
             with self._transaction() as run:
                 run("INSERT INTO meta VALUES ('source', ?)", (value,))
             return
-        new, old = json.loads(to_json(meta_to_dict(meta))), meta_to_dict(held)
-        changed = [f"{name} {old[name]!r} and not {new[name]!r}" for name in new if new[name] != old[name]]
-        if changed:
+        new, old = json.loads(to_json(meta_to_dict(meta))), meta_to_dict(stored)
+        changes = [f"{name} {old[name]!r} and not {new[name]!r}" for name in new if new[name] != old[name]]
+        if changes:
             raise ConfigurationError(
-                f"{self.path} holds samples with {'; '.join(changed)}.",
-                hint="Go on with the same settings, or give another file.",
+                f"{self.path} contains samples with {'; '.join(changes)}.",
+                hint="Continue with the same settings, or give another file.",
             )
 
     def add_questions(self, questions: Iterable[StoredQuestion]) -> None:
-        """Add questions that are new; known ones must be the same.
+        """Add new questions, and update the answers and families of stored ones.
 
         Raises:
-            ConfigurationError: a known id with another prompt; nothing is added.
+            ConfigurationError: a stored id has another prompt; nothing is added.
         """
         with self._transaction() as run:
             for question in questions:
                 messages = to_json(question.messages)
-                held = run("SELECT messages FROM question WHERE id = ?", (question.id,)).fetchone()
-                if held is None:
+                stored = run("SELECT messages FROM question WHERE id = ?", (question.id,)).fetchone()
+                if stored is None:
                     row = (question.id, messages, question.answer, question.family)
                     run("INSERT INTO question VALUES (?, ?, ?, ?)", row)
-                elif held[0] != messages:
+                elif stored[0] != messages:
                     raise ConfigurationError(
-                        f"{self.path} holds question {question.id!r} with another prompt.",
+                        f"{self.path} contains question {question.id!r} with another prompt.",
                         hint="Give changed questions a new id.",
                     )
-                else:  # answers are often mended after the samples were paid for
-                    facts = (question.answer, question.family, question.id)
+                else:  # answers are often corrected after the samples were paid for
                     run(
                         "UPDATE question SET answer = coalesce(?, answer), family = coalesce(?, family) WHERE id = ?",
-                        facts,
+                        (question.answer, question.family, question.id),
                     )
 
     def add_samples(
@@ -133,13 +132,18 @@ class SampleStore:
         cost: float | None = None,
         seed: int | None = None,
     ) -> tuple[int, ...]:
-        """Append what one call brought, in one transaction, and return the indices that the completions got.
+        """Append the completions of one request, in one transaction, and return their indices.
 
-        ``numbers`` are those indices, each free; by default they go on from the highest that the question has.
-        ``Completion.index`` is not looked at.
+        Args:
+            question_id: a stored question.
+            completions: the completions; their own ``index`` is ignored.
+            usage: usage of the request.
+            numbers: free indices to store them under; by default those after the question's highest.
+            cost: cost of the request.
+            seed: seed of the request.
 
         Raises:
-            ConfigurationError: an unknown question, a number that is taken, or no room; nothing is added.
+            ConfigurationError: an unknown question, an index in use, or no disk space; nothing is added.
         """
         packed = self._pack(completions)
         with self._transaction() as run:
@@ -161,10 +165,10 @@ class SampleStore:
         usage: Usage,
         cost: float | None = None,
     ) -> None:
-        """Append what one call for ``asked`` brought, numbered from ``first``, and the question if it is new.
+        """Append the completions of one request, numbered from ``first_index``, and its question if new.
 
-        Where another process was faster, a number is taken: then any free one is as good. But what came twice for the
-        same seed is one completion, and is kept once. Raises ConfigurationError as :meth:`add_samples`.
+        If another process has used an index, any free one is as good. But two completions for the same seed are the
+        same completion, so the second is dropped. Raises ConfigurationError as :meth:`add_samples`.
         """
         packed, question = self._pack(completions), request_key.question
         seed = None if request_key.seed is None else request_key.seed + first_index
@@ -187,7 +191,7 @@ class SampleStore:
             _insert(run, question.id, numbered, usage=usage, cost=cost, seed=seed)
 
     def set_labels(self, labels: Mapping[tuple[str, int], float | None]) -> None:
-        """Set labels by (question id, index), all or none: 1 right, 0 wrong, None unknown."""
+        """Set labels by (question id, index), all or none of them: 1 right, 0 wrong, None unknown."""
         with self._transaction() as run:
             for (question_id, index), label in labels.items():
                 if label not in (None, 0, 1):
@@ -206,43 +210,40 @@ class SampleStore:
             ]
 
     def counts(self) -> dict[str, int]:
-        """Return how many samples each question has; questions without any are left out."""
+        """Return the number of samples of each question that has some."""
         with self._read_session() as run:
             return dict(run("SELECT question, count(*) FROM sample GROUP BY question").fetchall())
 
     def indices(self) -> dict[str, set[int]]:
-        """Return the indices that each question has; questions without any are left out."""
-        held: dict[str, set[int]] = {}
+        """Return the sample indices of each question that has samples."""
+        indices: dict[str, set[int]] = {}
         with self._read_session() as run:
             for question_id, number in run("SELECT question, number FROM sample"):
-                held.setdefault(question_id, set()).add(number)
-        return held
+                indices.setdefault(question_id, set()).add(number)
+        return indices
 
     def samples(self, question_id: str, *, limit: int = -1) -> list[Sample]:
-        """Return a question's samples in the order of their indices; none for an unknown question.
-
-        ``most`` limits how many; below 0 it does not.
-        """
+        """Return up to ``limit`` samples of a question (all if negative), in the order of their indices."""
         with self._read_session() as run:
             return [parse_sample(question_id, row) for row in run(_SELECT_SAMPLES, (question_id, limit))]
 
     def samples_for_request(self, request_key: RequestKey, *, limit: int) -> list[Sample]:
-        """Return up to ``most`` samples that were drawn for ``asked``, in the order of their indices."""
+        """Return up to ``limit`` samples of a request, in the order of their indices."""
         question = request_key.question
         with self._read_session() as run:
             row = run("SELECT id, messages, answer, family FROM question WHERE id = ?", (question.id,)).fetchone()
             if row is not None and parse_question(row).messages != tuple(json.loads(to_json(question.messages))):
-                raise ValueError(f"question {question.id} has messages that are not its own")
+                raise ValueError(f"question {question.id} has the messages of another request")
         return self.samples(question.id, limit=limit)
 
     def questions_with_samples(self) -> Iterator[tuple[StoredQuestion, list[Sample]]]:
-        """Yield each question that has samples, with them; one question at a time is in memory."""
+        """Yield each question that has samples with its samples; one question is in memory at a time."""
         for question in self.questions():
             if samples := self.samples(question.id):
                 yield question, samples
 
     def totals(self) -> SampleTotals:
-        """Return what all samples cost."""
+        """Return the totals of all samples."""
         with self._read_session() as run:
             calls, prompt, completion, estimated, samples, cost, unknown = run(
                 "SELECT count(*), total(prompt_tokens), total(completion_tokens), max(estimated), total(samples), "
@@ -254,7 +255,7 @@ class SampleStore:
         return SampleTotals(samples=int(samples), usage=usage, cost=None if unknown else cost)
 
     def close(self) -> None:
-        """Fold the ``-wal`` file in and release the file; calling it twice is harmless."""
+        """Merge the ``-wal`` file and release the file; calling it twice is harmless."""
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -267,10 +268,13 @@ class SampleStore:
 
     def _pack(self, completions: Sequence[Completion]) -> list[_Parts]:
         try:
-            return [(replace_surrogates(each.text), each.finish_reason, pack(each)) for each in completions]
+            return [
+                (replace_surrogates(completion.text), completion.finish_reason, pack(completion))
+                for completion in completions
+            ]
         except ValueError as error:
             raise ConfigurationError(
-                f"{self.path} cannot hold this reply: {error}.", hint="Ask for fewer tokens."
+                f"{self.path} cannot store this reply: {error}.", hint="Ask for fewer tokens."
             ) from error
 
     @contextmanager
@@ -283,7 +287,7 @@ class SampleStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
-        """Run one transaction: all of it is kept, or nothing."""
+        """Run one transaction: all of it is stored, or nothing."""
         with translate_errors(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -304,9 +308,9 @@ def _insert(
     cost: float | None,
     seed: int | None,
 ) -> None:
-    """Write down one reply and its samples by number."""
+    """Insert one reply and its samples by number."""
     if seed is not None and not -_MAX_INTEGER <= seed <= _MAX_INTEGER:
-        raise ConfigurationError(f"A samples file cannot hold the seed {seed}.", hint="Give one below 2**63.")
+        raise ConfigurationError(f"A samples file cannot store the seed {seed}.", hint="Give one below 2**63.")
     tokens = (usage.prompt_tokens, usage.completion_tokens, usage.estimated)
     row = (question_id, seed, *tokens, len(numbered_parts), cost)
     reply = run("INSERT INTO reply VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid

@@ -1,10 +1,11 @@
-"""The samples file as SQLite: its layout, how it is opened, and what each way to fail is called.
+"""The samples file as SQLite: schema, connections and error messages.
 
-WAL, and ``synchronous=FULL``: one fsync for each reply. NORMAL would do for kill -9, but not for a power cut, and a
-reply has been paid for; a provider takes seconds to answer, an fsync milliseconds. `collect` holds the file alone
-(``locking_mode=EXCLUSIVE``): two of them on one file would pay for the same samples twice. ``best_of`` shares it, and
-holds it for one transaction at a time. While someone writes there is a ``-wal`` file beside the file; it is folded in
-at the end, or by whoever opens the file next. The file holds prompts and answers: only its owner may read a new one.
+WAL with ``synchronous=FULL``: one fsync per reply. NORMAL would survive kill -9 but not a power cut, and a reply is paid
+for; a provider takes seconds to answer, an fsync milliseconds. `collect` locks the file
+(``locking_mode=EXCLUSIVE``), since two runs on one file would pay for the same samples twice. ``best_of`` shares it, and
+locks it for one transaction at a time. While a file is being written there is a ``-wal`` file next to it, which is merged
+at the end or when the file is next opened. The file contains prompts and answers, so a new one is readable by its owner
+only.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from pathlib import Path
 from swift_client.errors import ConfigurationError
 
 FORMAT = 1
-"""Version of the layout, in ``user_version``."""
+"""Version of the schema, stored in ``user_version``."""
 APPLICATION_ID = 0x73776674
-"""What ``application_id`` says: "swft"."""
+"""Value of ``application_id``: "swft"."""
 MAX_VALUE_BYTES = 256 * 2**20
-"""Bytes of the largest text or blob that is read."""
+"""Bytes of the largest text or blob that may be read."""
 LOCK_TIMEOUT = 0.3
-"""Seconds that a file in use is waited for; whoever uses it alone will not be done soon."""
+"""Seconds to wait for a file in use; a run that locks it will not finish soon."""
 SHARED_LOCK_TIMEOUT = 3.0
-"""Seconds that those who share a file wait for their turn."""
+"""Seconds to wait for a shared file."""
 
 SCHEMA = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
@@ -37,27 +38,27 @@ SCHEMA = (
     "CREATE TABLE sample (question TEXT NOT NULL, number INTEGER NOT NULL, reply INTEGER NOT NULL, text TEXT NOT NULL, "
     "finish_reason TEXT NOT NULL, arrays BLOB NOT NULL, label REAL, UNIQUE (question, number))",
 )
-"""Statements that make the file. A file with any other table, view or trigger is not ours and is not read."""
+"""Statements that create the file. A file with any other table, view or trigger is refused."""
 
 
 class EmptyFileError(ConfigurationError):
-    """The file holds nothing at all: it is being made, or was never written to."""
+    """The file is empty: it is being created, or was never written to."""
 
 
 def connect(path: Path, *, write: bool, shared: bool = False) -> sqlite3.Connection:
-    """Open the file, and make it where ``write`` is set and there is none.
+    """Open the file; with ``write``, create it if missing.
 
     Args:
         path: the file.
         write: append to it.
-        shared: let others write as well, between transactions.
+        shared: let others write between transactions.
 
     Raises:
-        ConfigurationError: it cannot be opened, is no samples file, or is in use; the file is left as it was.
+        ConfigurationError: it cannot be opened, is not a samples file, or is in use; the file is not changed.
     """
     if not write and not path.is_file():
         raise ConfigurationError(
-            f"There is no samples file {path}.", hint="`swift-client collect --out` writes one; check the path."
+            f"There is no samples file {path}.", hint="Check the path. `swift-client collect --out` writes one."
         )
     with translate_errors(path):
         connection = _open_connection(path, write=write, timeout=SHARED_LOCK_TIMEOUT if shared else LOCK_TIMEOUT)
@@ -71,7 +72,7 @@ def connect(path: Path, *, write: bool, shared: bool = False) -> sqlite3.Connect
 
 @contextmanager
 def translate_errors(path: Path) -> Iterator[None]:
-    """Turn each error of SQLite's into one sentence on what happened and what to do."""
+    """Raise errors of SQLite as ConfigurationError with a remedy."""
     try:
         yield
     except sqlite3.Error as error:
@@ -81,8 +82,8 @@ def translate_errors(path: Path) -> Iterator[None]:
 def not_a_samples_file(
     path: Path, reason: str, hint: str = "Samples files are written by `swift-client collect`."
 ) -> ConfigurationError:
-    """Return the error for a file that is not one of ours, or not sound."""
-    return ConfigurationError(f"{path} is no samples file: {reason.rstrip('.')}.", hint=hint)
+    """Return the error for a file that is not a samples file, or a damaged one."""
+    return ConfigurationError(f"{path} is not a samples file: {reason.rstrip('.')}.", hint=hint)
 
 
 def _open_connection(path: Path, *, write: bool, timeout: float) -> sqlite3.Connection:
@@ -90,16 +91,16 @@ def _open_connection(path: Path, *, write: bool, timeout: float) -> sqlite3.Conn
     if write:
         new = not path.exists()
         if not os.access(path.parent if new else path, os.W_OK) or not os.access(path.parent, os.W_OK):
-            raise _cannot_open(path, "it or its folder may not be written, or does not exist")
+            raise _cannot_open(path, "it or its folder is not writable, or does not exist")
         connection = sqlite3.connect(f"{address}?mode=rwc", uri=True, isolation_level=None, timeout=timeout)
-        if new:  # and still without a byte; SQLite gives the files beside it the same mode
+        if new:  # still empty; SQLite creates the files next to it with the same mode
             path.chmod(0o600)
         return connection
-    # SQLite reads a WAL file only where it may write beside it. Where it may not, and no writer has left anything to
-    # fold in, the file does not change and can be read as it is.
+    # SQLite reads a WAL file only if it may write next to it. If not, and there is no -wal file left to merge, the file
+    # does not change and can be read as it is.
     writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-    left_over = Path(f"{path}-wal").exists()
-    mode = "mode=rw" if writable else "mode=ro" if left_over else "mode=ro&immutable=1"
+    has_wal = Path(f"{path}-wal").exists()
+    mode = "mode=rw" if writable else "mode=ro" if has_wal else "mode=ro&immutable=1"
     return sqlite3.connect(f"{address}?{mode}", uri=True, isolation_level=None, timeout=LOCK_TIMEOUT)
 
 
@@ -120,12 +121,12 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, write: bool, shared:
     _check(connection, path)
     _enable_wal(connection)
     if not shared:
-        connection.execute("BEGIN IMMEDIATE")  # takes the lock, or says at once that another holds it
+        connection.execute("BEGIN IMMEDIATE")  # takes the lock, or fails at once if another process has it
         connection.execute("COMMIT")
 
 
 def _enable_wal(connection: sqlite3.Connection) -> None:
-    """Put the file into WAL mode, which is done once in its life; SQLite waits for nobody there, so this does."""
+    """Switch the file to WAL mode, with retries while it is in use: SQLite itself does not wait here."""
     for wait in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, None):
         try:
             connection.execute("PRAGMA journal_mode=WAL")
@@ -137,7 +138,7 @@ def _enable_wal(connection: sqlite3.Connection) -> None:
 
 
 def _create_tables(connection: sqlite3.Connection) -> None:
-    """Make the tables, unless another process has done so meanwhile."""
+    """Create the tables, unless another process has done so meanwhile."""
     connection.execute("BEGIN IMMEDIATE")
     if _is_empty(connection):
         for statement in SCHEMA:
@@ -156,13 +157,13 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 def _check(connection: sqlite3.Connection, path: Path) -> None:
     if _is_empty(connection):
         raise EmptyFileError(
-            f"{path} is no samples file: it is empty.", hint="Samples files are written by `swift-client collect`."
+            f"{path} is not a samples file: it is empty.", hint="Samples files are written by `swift-client collect`."
         )
     if _read_pragma(connection, "application_id") != APPLICATION_ID:
         raise not_a_samples_file(path, "it is a SQLite file of another program")
-    if (found := _read_pragma(connection, "user_version")) != FORMAT:
+    if (version := _read_pragma(connection, "user_version")) != FORMAT:
         raise not_a_samples_file(
-            path, f"its format is {found} and this swift-client reads {FORMAT}", "Upgrade swift-client."
+            path, f"its format is {version} and this swift-client reads {FORMAT}", "Upgrade swift-client."
         )
     if {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")} != set(SCHEMA):
         raise not_a_samples_file(path, "its tables are not those of this format")
@@ -174,13 +175,13 @@ def _read_pragma(connection: sqlite3.Connection, pragma: str) -> int:
 
 def _cannot_open(path: Path, reason: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{path} cannot be opened: {reason}.", hint="Check that its folder exists and that you may write there."
+        f"{path} cannot be opened: {reason}.", hint="Check that its folder exists and is writable."
     )
 
 
 def _explain_error(path: Path, error: sqlite3.Error) -> ConfigurationError:
     code = getattr(error, "sqlite_errorcode", None) or 0
-    match code & 0xFF:  # extended codes carry the kind in their low byte
+    match code & 0xFF:  # the low byte of an extended code is the primary code
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return ConfigurationError(
                 f"{path} is in use by another process.",
@@ -188,20 +189,23 @@ def _explain_error(path: Path, error: sqlite3.Error) -> ConfigurationError:
             )
         case sqlite3.SQLITE_FULL:
             return ConfigurationError(
-                f"There is no room left to write {path}; what it holds is whole.", hint="Make room and run this again."
+                f"The disk is full, so {path} cannot be written; its content is intact.",
+                hint="Free disk space and run this again.",
             )
         case sqlite3.SQLITE_CONSTRAINT:
-            return ConfigurationError(f"{path} holds this sample already: {error}.", hint="Each index is kept once.")
+            return ConfigurationError(
+                f"{path} already contains this sample: {error}.", hint="Each index can be stored once."
+            )
         case sqlite3.SQLITE_NOTADB:
             return not_a_samples_file(path, "it is not a SQLite file")
         case sqlite3.SQLITE_CORRUPT:
             return not_a_samples_file(
-                path, f"it is damaged ({error})", f"Rescue what is left with: sqlite3 {path} .recover"
+                path, f"it is damaged ({error})", f"Recover what is left with: sqlite3 {path} .recover"
             )
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
             return _cannot_open(path, str(error))
         case sqlite3.SQLITE_IOERR:
             return ConfigurationError(
-                f"{path} could not be read or written: {error}.", hint="Check the disk, and the room left on it."
+                f"{path} could not be read or written: {error}.", hint="Check the disk and its free space."
             )
     return not_a_samples_file(path, str(error))
