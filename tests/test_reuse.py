@@ -570,7 +570,7 @@ def test_numbers_that_no_reply_has_are_not_read(name: str, kind: str, values: li
     def change(arrays: dict[str, Any]) -> None:
         arrays[name] = shuffled(values, kind)
 
-    with pytest.raises(ValueError, match="invalid logprobs|invalid hidden states"):
+    with pytest.raises(ValueError, match=r"invalid logprobs|invalid hidden states"):
         unpack(spoiled(change), text="t", index=0, finish_reason="stop")
 
 
