@@ -1,0 +1,24 @@
+"""Ask a strong model only if the cheap model's answer is not accepted.
+
+    python examples/risk_and_cascade.py
+
+Uses the packaged model with 1 and then 16 completions. With hosted models, pass each model's calibrated head:
+
+    Cascade([(SwiftReranker("openai", "gpt-4.1-nano", head="nano.safetensors"), 1), (SwiftReranker("openai"), 16)])
+"""
+
+from swift_client import Cascade, SwiftReranker
+
+QUESTIONS = [
+    "A coin is heads up. Ada flips the coin. Leo does not flip the coin. Is the coin still heads up?",
+    "Nadia starts with 70 figs. Omar gives Nadia 25 of them. Nadia sells 12 of them. How many figs are left?",
+]
+
+cheap = strong = SwiftReranker("pocket")  # the same reranker twice: no completion is drawn again
+
+with Cascade([(cheap, 1), (strong, 16)]) as cascade:
+    for question in QUESTIONS:
+        selection = cascade.best_of(question, temperature=0.8)
+        print(f"{question}\n  {selection.answer!r}, accepted: {selection.accepted}")
+        for step in selection.path:
+            print(f"  {step}")
