@@ -21,7 +21,7 @@ else:
     folder = Path(tempfile.mkdtemp())
     write_transformers(*read_gguf(PACKAGED_MODEL), folder)
 
-with SwiftReranker("huggingface", folder) as reranker:
+with SwiftReranker("huggingface", str(folder)) as reranker:
     selection = reranker.best_of(
         "Nadia starts with 70 figs. Omar gives Nadia 25 of them. Nadia sells 12 of them. How many figs are left?",
         n=8,
