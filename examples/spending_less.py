@@ -15,18 +15,17 @@ QUESTION = "A coin is heads up. Ada flips the coin. Leo does not flip the coin. 
 
 provider = "openai" if os.environ.get("OPENAI_API_KEY") else "pocket"
 
-with tempfile.TemporaryDirectory() as folder:
-    with SwiftReranker(provider, store=Path(folder) / "replies.db") as reranker:
-        for attempt in ("first", "second"):
-            selection = reranker.best_of(
-                QUESTION,
-                n=16,
-                temperature=0.8,
-                seed=1,
-                stopping="auto",  # stop when another completion would hardly change the choice
-                budget=Budget(tokens=20_000),  # no request is sent whose worst case does not fit
-                max_tokens=200,
-            )
-            print(f"{attempt}: {selection.answer!r} from {len(selection.candidates)} completions")
-            print(f"  {selection.usage.calls} calls, {selection.reused} completions from the store")
-            print(f"  {selection.stopped or 'not stopped early'}")
+with tempfile.TemporaryDirectory() as folder, SwiftReranker(provider, store=Path(folder) / "replies.db") as reranker:
+    for attempt in ("first", "second"):
+        selection = reranker.best_of(
+            QUESTION,
+            n=16,
+            temperature=0.8,
+            seed=1,
+            stopping="auto",  # stop when another completion would hardly change the choice
+            budget=Budget(tokens=20_000),  # no request is sent whose worst case does not fit
+            max_tokens=200,
+        )
+        print(f"{attempt}: {selection.answer!r} from {len(selection.candidates)} completions")
+        print(f"  {selection.usage.calls} calls, {selection.reused} completions from the store")
+        print(f"  {selection.stopped.reason if selection.stopped else 'not stopped early'}")
