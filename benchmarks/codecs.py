@@ -25,7 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from swift_client.adapters import CODECS
-from tests.codecs.logical import Case, Logical, Said
+from tests.codecs.logical import Case, LogicalCompletion, LogicalToken
 from tests.codecs.writers import WRITERS
 
 N, TOKENS, K = 4, 512, 20
@@ -46,8 +46,8 @@ def draw_case(*, rounded: bool) -> Case:
             numbers = (scores - np.log(np.exp(scores).sum() * 1.0001)).astype(np.float32).astype(float).tolist()
             listed = [words[word] for word in draw.choice(len(words), K, replace=False)]
             top = tuple(zip(listed, numbers, strict=False))
-            tokens.append(Said(*top[min(int(draw.exponential(0.5)), len(top) - 1)], top))
-        completions.append(Logical(b"".join(token.spelled for token in tokens).decode(), tuple(tokens)))
+            tokens.append(LogicalToken(*top[min(int(draw.exponential(0.5)), len(top) - 1)], top))
+        completions.append(LogicalCompletion(b"".join(token.raw for token in tokens).decode(), tuple(tokens)))
     return Case("drawn", tuple(completions))
 
 
@@ -55,11 +55,11 @@ def race(case: Case, rounds: int) -> dict[str, list[float]]:
     """Return each contestant's microseconds a token in each round."""
     jobs = {}
     for writer in WRITERS:
-        if "logprobs" in writer.carries:
-            parts = [case] if "several" in writer.carries else case.alone()
+        if "logprobs" in writer.features:
+            parts = [case] if "several" in writer.features else case.split()
             parse = importlib.import_module(CODECS[writer.codec]).parse
-            jobs[writer.codec] = parse, [writer.whole(part) for part in parts]
-            jobs[f"{writer.codec}_stream"] = parse, [writer.streamed(part, 1) for part in parts]
+            jobs[writer.codec] = parse, [writer.write_body(part) for part in parts]
+            jobs[f"{writer.codec}_stream"] = parse, [writer.write_stream(part, 1) for part in parts]
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(rounds + 1):
         for name, (parse, replies) in jobs.items():

@@ -1,4 +1,4 @@
-"""How many tokens of a prompt came from the provider's cache, in every format, and what that saves."""
+"""Tests of the count of cached prompt tokens, in every format, and of their lower price."""
 
 from __future__ import annotations
 

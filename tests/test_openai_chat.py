@@ -21,24 +21,24 @@ from tests.plain_decoder import RECORDINGS, body, choice, drawn_body, entry, pla
 recorded = pytest.mark.skipif(not RECORDINGS.exists(), reason="the recordings stand beside the repository only here")
 
 
-def row(**more) -> Provider:
+def make_provider(**more) -> Provider:
     facts = Capabilities(n_max=None, top_logprobs_max=20, checked="2026-11-01")
     fields = {"name": "x", "base_url": None, "key_variable": None, "default_model": None, **more}
     return Provider(codec="openai_chat", capabilities=facts, **fields)
 
 
-def same(one, two) -> None:
-    """Two replies hold the same completions, to the last bit."""
-    assert len(one.completions) == len(two.completions)
-    for a, b in zip(one.completions, two.completions, strict=True):
+def assert_same_reply(first, second) -> None:
+    """Assert that two replies have the same completions, to the last bit."""
+    assert len(first.completions) == len(second.completions)
+    for a, b in zip(first.completions, second.completions, strict=True):
         assert (a.index, a.text, a.finish_reason, a.tokens) == (b.index, b.text, b.finish_reason, b.tokens)
         np.testing.assert_array_equal(a.logprobs, b.logprobs)
         np.testing.assert_array_equal(a.top_logprobs, b.top_logprobs)
         np.testing.assert_array_equal(a.censored, b.censored)
 
 
-def as_plain_says(data: bytes, k: int | None = None) -> None:
-    """The codec's arrays are those of the plain loops."""
+def assert_matches_plain_decoder(data: bytes, k: int | None = None) -> None:
+    """Assert that the codec's arrays are those of the plain loops."""
     for completion, truth in zip(parse(data, top_logprobs=k).completions, plain_completions(data, k), strict=True):
         assert completion.text == truth.text
         assert list(completion.tokens) == truth.tokens
@@ -52,26 +52,26 @@ def as_plain_says(data: bytes, k: int | None = None) -> None:
 
 def test_a_request_asks_for_n_and_logprobs_as_the_row_says():
     messages = [{"role": "user", "content": "hi"}]
-    sent = request(row(), "m", messages, n=4, top_logprobs=20, sampling={"temperature": 0.7, "stop": ["\n"]})
+    sent = request(make_provider(), "m", messages, n=4, top_logprobs=20, sampling={"temperature": 0.7, "stop": ["\n"]})
     assert (sent.method, sent.path, sent.n, sent.stream) == ("POST", "/chat/completions", 4, False)
     assert sent.body == {
         "model": "m", "messages": messages, "n": 4, "logprobs": True, "top_logprobs": 20, "temperature": 0.7,
         "stop": ["\n"],
     }  # fmt: skip
-    together = request(row(logprobs_request="int"), "m", messages, n=1, top_logprobs=5).body
+    together = request(make_provider(logprobs_request="int"), "m", messages, n=1, top_logprobs=5).body
     assert together["logprobs"] == 5
     assert "top_logprobs" not in together
     assert "n" not in together
-    assert "logprobs" not in request(row(logprobs_request="none"), "m", messages, n=1, top_logprobs=5).body
-    assert "logprobs" not in request(row(), "m", messages, n=1, top_logprobs=None).body
+    assert "logprobs" not in request(make_provider(logprobs_request="none"), "m", messages, n=1, top_logprobs=5).body
+    assert "logprobs" not in request(make_provider(), "m", messages, n=1, top_logprobs=None).body
 
 
 def test_top_logprobs_is_never_zero_because_servers_then_send_no_logprobs():  # llama.cpp; vllm#47838
-    assert request(row(), "m", [], n=1, top_logprobs=0).body["top_logprobs"] == 1
+    assert request(make_provider(), "m", [], n=1, top_logprobs=0).body["top_logprobs"] == 1
 
 
 def test_a_request_takes_the_rows_model_and_extra_body_and_the_callers_fields_win():
-    provider = row(default_model="d", extra_body={"thinking": {"type": "disabled"}, "seed": 1})
+    provider = make_provider(default_model="d", extra_body={"thinking": {"type": "disabled"}, "seed": 1})
     sent = request(provider, None, [], n=1, top_logprobs=None, stream=True, sampling={"seed": 2})
     assert sent.body["model"] == "d"
     assert sent.body["thinking"] == {"type": "disabled"}
@@ -87,7 +87,7 @@ def test_a_request_takes_the_rows_model_and_extra_body_and_the_callers_fields_wi
 @pytest.mark.parametrize("seed", range(60))
 @pytest.mark.parametrize("k", [None, 0, 3, 7])
 def test_a_reply_gives_the_arrays_that_plain_loops_give(seed, k):
-    as_plain_says(drawn_body(seed, rounded=seed % 2 == 0), k)
+    assert_matches_plain_decoder(drawn_body(seed, rounded=seed % 2 == 0), k)
 
 
 def test_choices_come_in_the_order_of_their_index():
@@ -124,8 +124,8 @@ def test_a_sampled_token_outside_the_list_gives_the_same_arrays_wherever_it_stan
         parse(body(choice("z", [entry("z", -6.0, top)])), top_logprobs=2)
         for top in (ranks, [*ranks, entry("z", -6.0)], [entry("z", -6.0), *ranks])
     ]
-    same(parsed[0], parsed[1])
-    same(parsed[0], parsed[2])
+    assert_same_reply(parsed[0], parsed[1])
+    assert_same_reply(parsed[0], parsed[2])
 
 
 def test_equal_texts_with_different_bytes_are_different_tokens():  # llama.cpp cuts the text to valid UTF-8
@@ -162,9 +162,9 @@ def test_raw_logits_and_placeholders_are_no_logprobs_and_the_reply_says_which():
 
 
 def test_logprobs_of_an_unknown_shape_cost_the_logprobs_and_not_the_answer():
-    for odd in ([1, 2], "yes", {"content": [{"logprob": "high"}]}, {"content": {"a": 1}}):
+    for malformed in ([1, 2], "yes", {"content": [{"logprob": "high"}]}, {"content": {"a": 1}}):
         data = json.loads(body(choice("hello")))
-        data["choices"][0]["logprobs"] = odd
+        data["choices"][0]["logprobs"] = malformed
         reply = parse(json.dumps(data).encode())
         assert reply.completions[0].text == "hello"
         assert "unknown shape" in reply.notes[0]
@@ -185,10 +185,10 @@ def test_the_array_shape_gives_the_same_completion_as_the_content_shape():  # To
     ]
     for shape in (
         rows,
-        [[{"token": token, "logprob": number} for token, number in each.items()] for each in rows],
+        [[{"token": token, "logprob": number} for token, number in row.items()] for row in rows],
     ):
         logprobs = arrays(["New", " York"], [-0.25, -9999.0], shape)
-        same(parse(body(choice("New York", logprobs=logprobs))), parse(body(choice("New York", content))))
+        assert_same_reply(parse(body(choice("New York", logprobs=logprobs))), parse(body(choice("New York", content))))
 
 
 def test_the_array_shape_may_hold_nulls_no_lists_or_one_list():
@@ -198,8 +198,8 @@ def test_the_array_shape_may_hold_nulls_no_lists_or_one_list():
     assert completion.top_logprobs.tolist() == [[-math.inf], [-0.5]]
     bare = parse(body(choice("ab", logprobs=arrays(["a", "b"], [-1.0, -0.5], None)))).completions[0]
     assert bare.top_logprobs.shape == (2, 0)
-    one = parse(body(choice("a", logprobs=arrays(["a"], [-1.0], {"a": -1.0, "b": -2.0})))).completions[0]
-    assert one.top_logprobs.tolist() == [[-1.0, -2.0]]
+    first = parse(body(choice("a", logprobs=arrays(["a"], [-1.0], {"a": -1.0, "b": -2.0})))).completions[0]
+    assert first.top_logprobs.tolist() == [[-1.0, -2.0]]
     short = parse(body(choice("ab", logprobs=arrays(["a", "b"], [-1.0], [{"a": -1.0}])))).completions[0]
     assert short.censored.tolist() == [False, True]
 
@@ -216,7 +216,7 @@ def test_legacy_completions_have_a_text_instead_of_a_message():
 @pytest.mark.parametrize("end", ["", "<|im_end|>", "</s>", "<|eot_id|>", "<end_of_turn>"])
 def test_the_end_of_turn_entry_is_dropped_for_every_server_alike(end):
     entries = [entry("A", -0.5, [entry("A", -0.5)]), entry(end, -0.01, [entry(end, -0.01)])]
-    same(parse(body(choice("A", entries))), parse(body(choice("A", entries[:1]))))
+    assert_same_reply(parse(body(choice("A", entries))), parse(body(choice("A", entries[:1]))))
 
 
 def test_thinking_tokens_are_not_the_answers_tokens():
@@ -232,7 +232,7 @@ def test_thinking_tokens_are_not_the_answers_tokens():
     data["choices"][0]["message"]["content"] = "something else"
     reply = parse(json.dumps(data).encode())
     assert reply.completions[0].tokens == ()
-    assert "cannot be told from its thinking" in reply.notes[0]
+    assert "cannot be distinguished from its thinking" in reply.notes[0]
 
 
 @pytest.mark.parametrize("content", ["<think>\nhm, A?\n</think>\n\nB", "hm, A?\n</think>\n\nB"])
@@ -290,7 +290,7 @@ def test_content_may_come_in_parts():
 
 
 @pytest.mark.parametrize(
-    ("wire", "ours"),
+    ("wire_reason", "expected"),
     [
         ("stop", "stop"), ("eos", "stop"), ("end_turn", "stop"), ("STOP", "stop"), ("COMPLETE", "stop"),
         ("length", "length"), ("MAX_TOKENS", "length"), ("content_filter", "content_filter"),
@@ -298,8 +298,8 @@ def test_content_may_come_in_parts():
         ("", "unknown"), (None, "unknown"), ("new_word", "unknown"),
     ],
 )  # fmt: skip
-def test_every_servers_word_for_the_end_becomes_one_of_ours(wire, ours):
-    assert parse(body(choice("a", finish_reason=wire))).completions[0].finish_reason == ours
+def test_every_servers_word_for_the_end_becomes_one_of_ours(wire_reason, expected):
+    assert parse(body(choice("a", finish_reason=wire_reason))).completions[0].finish_reason == expected
 
 
 # --- usage ------------------------------------------------------------------------------------------------------
@@ -325,15 +325,15 @@ def test_where_llamacpp_lists_no_tokens_every_choice_counts_like_the_one_it_repo
 
 @pytest.mark.parametrize("usage", [None, {}, "none", {"prompt_tokens": "x"}, {"prompt_tokens": -3}])
 def test_missing_or_odd_usage_is_estimated(usage):
-    found = parse(body(choice("aa", [entry("a", -0.5, [])] * 2), usage=usage)).usage
-    assert (found.prompt_tokens, found.completion_tokens, found.estimated) == (0, 2, True)
+    result = parse(body(choice("aa", [entry("a", -0.5, [])] * 2), usage=usage)).usage
+    assert (result.prompt_tokens, result.completion_tokens, result.estimated) == (0, 2, True)
 
 
 # --- replies that are none --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("data", "kind", "words"),
+    ("data", "kind", "fragment"),
     [
         ({"error": {"message": "No endpoints found", "code": 404}}, BadRequestError, "No endpoints"),
         ({"error": {"message": "slow down", "code": 429}}, RateLimitError, "slow down"),
@@ -343,8 +343,8 @@ def test_missing_or_odd_usage_is_estimated(usage):
         ({"detail": "Not Found"}, ProviderError, "Not Found"),
     ],
 )
-def test_an_error_inside_a_200_is_the_error_that_it_describes(data, kind, words):
-    with pytest.raises(kind, match=words.split("(", maxsplit=1)[0].strip()) as caught:
+def test_an_error_inside_a_200_is_the_error_that_it_describes(data, kind, fragment):
+    with pytest.raises(kind, match=fragment.split("(", maxsplit=1)[0].strip()) as caught:
         parse(json.dumps(data).encode())
     assert not isinstance(caught.value, ResponseDecodeError)
 
@@ -376,15 +376,15 @@ def test_an_empty_list_of_choices_is_a_reply_with_no_completion():
 def test_whole_choices_before_the_cut_are_kept(fraction):
     entries = [entry("a", -0.5, [entry("a", -0.5), entry("b", -1.5)])] * 9
     data = body(*(choice("a" * 9, entries, index) for index in range(6)))
-    whole = parse(data).completions
+    completions = parse(data).completions
     cut = int(len(data) * fraction)
     reply = parse(data[:cut])
-    assert 0 < len(reply.completions) <= len(whole)
+    assert 0 < len(reply.completions) <= len(completions)
     assert "cut" in reply.notes[0]
     assert reply.usage.estimated
-    for kept, original in zip(reply.completions, whole, strict=False):
-        assert kept.text == original.text
-        np.testing.assert_array_equal(kept.top_logprobs, original.top_logprobs)
+    for completion, original in zip(reply.completions, completions, strict=False):
+        assert completion.text == original.text
+        np.testing.assert_array_equal(completion.top_logprobs, original.top_logprobs)
 
 
 def test_one_odd_choice_costs_only_itself():
@@ -394,7 +394,7 @@ def test_one_odd_choice_costs_only_itself():
 
 
 def test_the_split_by_sight_is_not_deceived_by_what_looks_like_a_choice():
-    calls = [{"index": at, "function": {"name": "f", "arguments": "{}"}} for at in range(3)]
+    calls = [{"index": position, "function": {"name": "f", "arguments": "{}"}} for position in range(3)]
     tricky = choice('},{"index":1,"message":{}},')
     tricky["message"]["tool_calls"] = calls
     for separators in ((",", ":"), (", ", ": ")):
@@ -405,8 +405,8 @@ def test_the_split_by_sight_is_not_deceived_by_what_looks_like_a_choice():
 @pytest.mark.parametrize("indent", [None, 2])
 def test_white_space_changes_nothing(indent):  # OpenAI indents its replies
     data = drawn_body(3)
-    same(parse(data), parse(json.dumps(json.loads(data), indent=indent).encode()))
-    same(parse(data), parse(b"\n  " + data + b"\r\n"))
+    assert_same_reply(parse(data), parse(json.dumps(json.loads(data), indent=indent).encode()))
+    assert_same_reply(parse(data), parse(b"\n  " + data + b"\r\n"))
 
 
 def test_broken_characters_and_half_surrogates_cost_a_character():
@@ -427,22 +427,26 @@ def test_token_ids_are_the_same_in_every_process_and_for_every_server():
         "print([c.top_ids.tolist() for c in parse(sys.stdin.buffer.read(), token_ids=True).completions])"
     )
     data = drawn_body(1)
-    seen = {
+    outputs = {
         subprocess.run(
             [sys.executable, "-c", script], input=data, capture_output=True, check=True, env={"PYTHONHASHSEED": seed}
         ).stdout
         for seed in ("0", "1")
     }
-    assert len(seen) == 1
+    assert len(outputs) == 1
     with_bytes = [entry("é", -0.5, [entry("é", -0.5), entry("b", -3.0)]), entry("b", -0.5, [])]
-    without = [{"token": item["token"], "logprob": -0.5, "top_logprobs": item["top_logprobs"]} for item in with_bytes]
-    for item in without[0]["top_logprobs"]:
+    without_bytes = [
+        {"token": item["token"], "logprob": -0.5, "top_logprobs": item["top_logprobs"]} for item in with_bytes
+    ]
+    for item in without_bytes[0]["top_logprobs"]:
         item["bytes"] = None
-    one, two = (parse(body(choice("éb", item)), token_ids=True).completions[0] for item in (with_bytes, without))
-    assert one.top_ids.dtype == np.uint32
-    np.testing.assert_array_equal(one.top_ids, two.top_ids)
-    assert one.top_ids[1].tolist() == [0, 0]
-    assert (one.top_ids[0] > 0).all()
+    first, second = (
+        parse(body(choice("éb", item)), token_ids=True).completions[0] for item in (with_bytes, without_bytes)
+    )
+    assert first.top_ids.dtype == np.uint32
+    np.testing.assert_array_equal(first.top_ids, second.top_ids)
+    assert first.top_ids[1].tolist() == [0, 0]
+    assert (first.top_ids[0] > 0).all()
     assert parse(data).completions[0].top_ids is None
 
 
@@ -450,8 +454,8 @@ def test_token_ids_follow_their_numbers_through_sorting_and_cutting():
     top = [entry("c", -3.0), entry("a", -1.0), entry("b", -2.0)]
     ids = {item["token"]: parse(body(choice("a", [entry("a", -1.0, [item])])), token_ids=True) for item in top}
     expected = [ids[token].completions[0].top_ids[0, 0] for token in "ab"]
-    found = parse(body(choice("a", [entry("a", -1.0, top)])), top_logprobs=2, token_ids=True).completions[0]
-    assert found.top_ids[0].tolist() == expected
+    result = parse(body(choice("a", [entry("a", -1.0, top)])), top_logprobs=2, token_ids=True).completions[0]
+    assert result.top_ids[0].tolist() == expected
 
 
 def test_a_reply_is_decoded_in_steps_of_one_choice():
@@ -487,8 +491,10 @@ def test_mutated_bytes_raise_nothing_but_our_errors_and_give_finite_numbers():
     for case in range(2000):
         data = bytearray(seeds[case % len(seeds)])
         for _ in range(draw.randrange(1, 4)):
-            at, length = draw.randrange(len(data)), draw.choice([0, 1, 1, 2, 5, 40])
-            data[at : at + length] = draw.choice([*parts, bytes(data[at // 2 : at // 2 + length])])
+            position, length = draw.randrange(len(data)), draw.choice([0, 1, 1, 2, 5, 40])
+            data[position : position + length] = draw.choice(
+                [*parts, bytes(data[position // 2 : position // 2 + length])]
+            )
         k = draw.choice([None, 2])
         try:
             reply = parse(bytes(data), top_logprobs=k, token_ids=bool(case % 2))
@@ -512,7 +518,7 @@ def test_openais_recorded_replies_give_what_plain_loops_give(k):
     assert files
     for file in files:
         data = file.read_bytes()
-        as_plain_says(data, k)
+        assert_matches_plain_decoder(data, k)
         reply = parse(data)
         assert reply.usage.completion_tokens == len(reply.completions[0].tokens)
         assert reply.notes == ()
@@ -525,18 +531,18 @@ def test_openais_recorded_replies_give_what_plain_loops_give(k):
 @pytest.mark.parametrize("server", ["vllm", "llamacpp", "ollama"])
 def test_local_servers_recorded_replies_give_the_answers_tokens_only(server):
     cases = json.loads((RECORDINGS / server / "cases.json").read_text())["cases"]
-    seen = 0
+    outputs = 0
     for case in cases:
         if case["status"] != 200 or "completions" not in case["path"] or "body" not in case:
             continue
-        seen += 1
+        outputs += 1
         reply = parse(json.dumps(case["body"]).encode())
         for completion in reply.completions:
             assert "".join(completion.tokens) in ("", completion.text)
             assert np.isfinite(completion.logprobs).all()
         if case["name"] in ("chat-thinking-off-logprobs", "chat-logprobs-long") and reply.completions[0].text == "A":
             assert reply.completions[0].tokens == ("A",)
-    assert seen > 5
+    assert outputs > 5
 
 
 def test_the_codec_has_the_face_that_the_sampler_uses():

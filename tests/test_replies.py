@@ -1,4 +1,4 @@
-"""Whatever a person holds of a reply is recognised, or refused in one clear sentence."""
+"""Tests of the conversion of replies: every form is recognised, or rejected with one clear sentence."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tests.plain_decoder import body, choice, drawn_body, entry, streamed
 DATA = drawn_body(8)
 
 
-def texts(reply: object) -> list[str]:
-    held = normalize_reply(reply)
-    assert isinstance(held, bytes)
-    return [completion.text for completion in parse(held).completions]
+def parsed_texts(reply: object) -> list[str]:
+    value = normalize_reply(reply)
+    assert isinstance(value, bytes)
+    return [completion.text for completion in parse(value).completions]
 
 
 @pytest.mark.parametrize(
@@ -39,55 +39,55 @@ def texts(reply: object) -> list[str]:
     ],
 )  # fmt: skip
 def test_bytes_text_and_mappings_are_replies(reply):
-    assert texts(reply) == texts(DATA)
+    assert parsed_texts(reply) == parsed_texts(DATA)
 
 
 def test_objects_of_the_openai_client_are_replies():
     openai_types = pytest.importorskip("openai.types.chat")
-    whole = json.loads(DATA)
+    fields = json.loads(DATA)
     # The client builds its objects unchecked, so that odd fields are in there as they came.
-    held = openai_types.ChatCompletion.construct(**whole)
-    one, two = parse(normalize_reply(held)).completions, parse(DATA).completions
-    for a, b in zip(one, two, strict=True):
+    value = openai_types.ChatCompletion.construct(**fields)
+    completions, expected = parse(normalize_reply(value)).completions, parse(DATA).completions
+    for a, b in zip(completions, expected, strict=True):
         assert a.text == b.text
         np.testing.assert_array_equal(a.top_logprobs, b.top_logprobs)
-    mixed = {**whole, "choices": held.choices}
-    assert texts(mixed) == texts(DATA)
+    partly_objects = {**fields, "choices": value.choices}
+    assert parsed_texts(partly_objects) == parsed_texts(DATA)
     lines = [line[6:] for line in streamed(DATA).splitlines() if line.startswith(b"data: {")]
     chunks = [openai_types.ChatCompletionChunk.construct(**json.loads(line)) for line in lines]
-    assert texts(chunks) == texts(DATA)
+    assert parsed_texts(chunks) == parsed_texts(DATA)
 
 
 def test_raw_responses_are_replies():
-    assert texts(types.SimpleNamespace(content=DATA)) == texts(DATA)
-    assert texts(types.SimpleNamespace(http_response=types.SimpleNamespace(content=DATA))) == texts(DATA)
+    assert parsed_texts(types.SimpleNamespace(content=DATA)) == parsed_texts(DATA)
+    assert parsed_texts(types.SimpleNamespace(http_response=types.SimpleNamespace(content=DATA))) == parsed_texts(DATA)
 
 
 def test_numpy_numbers_and_nan_in_a_mapping_are_read():
-    held = json.loads(body(choice("a", [entry("a", -0.5, [entry("a", -0.5), entry("b", -1.5)])])))
-    token = held["choices"][0]["logprobs"]["content"][0]
+    value = json.loads(body(choice("a", [entry("a", -0.5, [entry("a", -0.5), entry("b", -1.5)])])))
+    token = value["choices"][0]["logprobs"]["content"][0]
     token["logprob"], token["top_logprobs"][0]["logprob"] = float("nan"), np.float32(-0.5)
-    completion = parse(normalize_reply(held)).completions[0]
+    completion = parse(normalize_reply(value)).completions[0]
     assert completion.censored.tolist() == [True]
     assert completion.top_logprobs.tolist() == [[-0.5, -1.5]]
 
 
 def test_completions_pass_and_are_numbered_from_0():
     completions = [Completion(text="a", index=5), Completion(text="b", index=5)]
-    assert [(item.text, item.index) for item in normalize_reply(completions)] == [("a", 0), ("b", 1)]
-    assert [item.index for item in normalize_reply(Completion(text="a", index=3))] == [0]
+    assert [(completion.text, completion.index) for completion in normalize_reply(completions)] == [("a", 0), ("b", 1)]
+    assert [completion.index for completion in normalize_reply(Completion(text="a", index=3))] == [0]
 
 
 def test_a_list_of_replies_is_one_reply_with_the_sum_of_their_usage():
     parts = [body(choice(text, [entry(text, -0.5, [])])) for text in "abc"]
     reply = parse(normalize_reply([parts[0], json.loads(parts[1]), parts[2].decode()]))
-    assert [(item.index, item.text) for item in reply.completions] == [(0, "a"), (1, "b"), (2, "c")]
+    assert [(completion.index, completion.text) for completion in reply.completions] == [(0, "a"), (1, "b"), (2, "c")]
     assert (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.model) == (21, 3, "m")
     assert parse(normalize_reply([parts[0], body(choice("x"), usage=None)])).usage.estimated
 
 
 @pytest.mark.parametrize(
-    ("reply", "words"),
+    ("reply", "fragment"),
     [
         (None, "NoneType is not a reply"),
         (3, "int is not a reply"),
@@ -101,8 +101,8 @@ def test_a_list_of_replies_is_one_reply_with_the_sum_of_their_usage():
         ({1j: 2}, "cannot be read as a reply"),
     ],
 )
-def test_what_is_no_reply_is_refused_with_what_to_pass_instead(reply, words):
-    with pytest.raises(ConfigurationError, match=words) as caught:
+def test_what_is_no_reply_is_refused_with_what_to_pass_instead(reply, fragment):
+    with pytest.raises(ConfigurationError, match=fragment) as caught:
         normalize_reply(reply)
     assert caught.value.hint
 
@@ -112,7 +112,7 @@ FAILED = {"error": {"message": "no such model", "code": 400}}
 
 def test_an_error_among_several_replies_is_left_out_with_its_own_sentence():
     reply = parse(normalize_reply([DATA, FAILED, DATA]))
-    assert [item.index for item in reply.completions] == list(range(2 * len(texts(DATA))))
+    assert [completion.index for completion in reply.completions] == list(range(2 * len(parsed_texts(DATA))))
     assert any("Reply 1 is left out: no such model" in note for note in reply.notes)
     with pytest.raises(BadRequestError, match="no such model"):
         parse_response([DATA, FAILED])
@@ -120,15 +120,19 @@ def test_an_error_among_several_replies_is_left_out_with_its_own_sentence():
         parse(normalize_reply([FAILED, FAILED]))
 
 
-@pytest.mark.parametrize("other", [{"foo": 1}, {}, [], "x", 3, None, {"choices": 3}])
-def test_what_is_no_reply_among_replies_is_an_error_and_never_dropped(other):
-    for held in ([DATA, json.dumps(other).encode()], json.dumps([json.loads(DATA), other]), lines(DATA, other)):
+@pytest.mark.parametrize("not_a_reply", [{"foo": 1}, {}, [], "x", 3, None, {"choices": 3}])
+def test_what_is_no_reply_among_replies_is_an_error_and_never_dropped(not_a_reply):
+    for value in (
+        [DATA, json.dumps(not_a_reply).encode()],
+        json.dumps([json.loads(DATA), not_a_reply]),
+        json_lines(DATA, not_a_reply),
+    ):
         with pytest.raises(SwiftClientError, match="Reply 1"):
-            rank(held)
+            rank(value)
 
 
-def lines(*replies: object) -> bytes:
-    return b"".join((each if isinstance(each, bytes) else json.dumps(each).encode()) + b"\n" for each in replies)
+def json_lines(*replies: object) -> bytes:
+    return b"".join((reply if isinstance(reply, bytes) else json.dumps(reply).encode()) + b"\n" for reply in replies)
 
 
 PRETTY = json.dumps(json.loads(DATA), indent=2).encode()
@@ -137,10 +141,10 @@ NAN = body(choice("a", [entry("a", float("nan"), [])]))
 
 
 @pytest.mark.parametrize(
-    ("held", "replies"),
+    ("value", "replies"),
     [
-        (lines(DATA, DATA, DATA), 3),
-        (b"\xef\xbb\xbf" + lines(DATA, DATA), 2),
+        (json_lines(DATA, DATA, DATA), 3),
+        (b"\xef\xbb\xbf" + json_lines(DATA, DATA), 2),
         (b"\n\n" + DATA + b"\r\n\r\n" + DATA + b"\r\n\r\n", 2),
         (b" " * 100 + b"[" + DATA + b"," + DATA + b"]", 2),
         (PRETTY + b"\n" + PRETTY, 2),
@@ -151,22 +155,22 @@ NAN = body(choice("a", [entry("a", float("nan"), [])]))
         (b"\xef\xbb\xbf\n" + streamed(DATA), 1),
     ],
 )
-def test_json_lines_are_as_many_replies_as_they_hold(held, replies):
-    once = texts(DATA)
-    assert [item.text for item in parse_response(held)] == once * replies
-    assert len(rank(held).candidates) == len(once) * replies
+def test_json_lines_are_as_many_replies_as_they_hold(value, replies):
+    expected = parsed_texts(DATA)
+    assert [completion.text for completion in parse_response(value)] == expected * replies
+    assert len(rank(value).candidates) == len(expected) * replies
 
 
 def test_a_line_with_nan_is_a_line():
-    assert [item.text[:1] for item in parse_response(lines(NAN, NAN))] == ["a", "a"]
+    assert [completion.text[:1] for completion in parse_response(json_lines(NAN, NAN))] == ["a", "a"]
     assert len(parse_response(b"[" + NAN + b"," + NAN + b"]")) == 2
 
 
 @pytest.mark.parametrize("cut", [b"not json\n", DATA[:-40] + b"\n", b"# note\n"])
 def test_a_broken_line_is_named_and_costs_nothing_in_silence(cut):
-    for held in (lines(DATA) + cut, cut + lines(DATA, DATA)):
+    for value in (json_lines(DATA) + cut, cut + json_lines(DATA, DATA)):
         try:
-            reply = rank(held)
+            reply = rank(value)
         except SwiftClientError:
             continue
         assert any("cut or damaged" in note for note in reply.notes)
@@ -178,32 +182,32 @@ def chunk(text: str, **fields: object) -> dict[str, object]:
 
 def test_chunks_of_a_stream_are_one_reply_whatever_the_first_calls_itself():
     azure = [chunk("", choices=[], prompt_filter_results=[]), chunk("The answer"), chunk(" is 4")]
-    for held in (azure, json.dumps(azure), lines(*azure)):
-        assert [item.text for item in parse_response(held)] == ["The answer is 4"]
+    for value in (azure, json.dumps(azure), json_lines(*azure)):
+        assert [completion.text for completion in parse_response(value)] == ["The answer is 4"]
     legacy = [
         {"id": "c", "object": "text_completion", "choices": [{"index": 0, "text": text, "finish_reason": reason}]}
         for text, reason in (("The answer", None), (" is", None), (" 4", "stop"))
     ]
-    assert [item.text for item in parse_response(legacy)] == ["The answer is 4"]
-    alone = [{**each, "id": f"c{number}"} for number, each in enumerate(legacy)]
-    assert [item.text for item in parse_response(alone)] == ["The answer", " is", " 4"]
+    assert [completion.text for completion in parse_response(legacy)] == ["The answer is 4"]
+    separate = [{**reply, "id": f"c{number}"} for number, reply in enumerate(legacy)]
+    assert [completion.text for completion in parse_response(separate)] == ["The answer", " is", " 4"]
 
 
 def test_lines_of_a_batchs_output_are_replies_in_every_form():
     def line(number: int, **response: object) -> dict[str, object]:
         return {"custom_id": f"q-{number}", "response": {"status_code": 200, **response}, "error": None}
 
-    good = [line(number, body=json.loads(DATA)) for number in range(2)]
-    refused = line(2, status_code=400, body=FAILED)
+    answered = [line(number, body=json.loads(DATA)) for number in range(2)]
+    rejected = line(2, status_code=400, body=FAILED)
     expired = {
         "custom_id": "q-3",
         "response": None,
         "error": {"code": "batch_expired", "message": "This request could not be executed in time."},
     }
-    listed = [*good, refused, expired, json.loads(DATA)]
-    for held in (listed, json.dumps(listed), lines(*listed), [lines(each).strip() for each in listed]):
-        selection = rank(held)
-        assert len(selection.candidates) == 3 * len(texts(DATA))
+    output = [*answered, rejected, expired, json.loads(DATA)]
+    for value in (output, json.dumps(output), json_lines(*output), [json_lines(reply).strip() for reply in output]):
+        selection = rank(value)
+        assert len(selection.candidates) == 3 * len(parsed_texts(DATA))
         assert [note.split(":")[0] for note in selection.notes if "left out" in note] == [
             "Reply 2 is left out",
             "Reply 3 is left out",
@@ -211,7 +215,7 @@ def test_lines_of_a_batchs_output_are_replies_in_every_form():
     with pytest.raises(RequestTimeoutError, match="could not be executed in time"):
         rank(expired)
     with pytest.raises(BadRequestError, match="no such model"):
-        rank(refused)
+        rank(rejected)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Bytes that no server should send: mutations of good replies, the same in every run."""
+"""Damaged replies: mutations of good ones, the same in every run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from swift_client.adapters import Codec
 from swift_client.errors import ProviderError
-from tests.codecs.logical import CASES, drawn
+from tests.codecs.logical import CASES, random_case
 from tests.codecs.writers import Writer
 
 _PARTS = (
@@ -18,32 +18,36 @@ _PARTS = (
 )  # fmt: skip
 
 
-def seeds(writer: Writer) -> list[bytes]:
-    """Good replies, whole and streamed, with everything that the shape can carry."""
-    cases = [case for case in CASES if case.needs <= writer.carries] + [drawn(seed, n=2, length=4) for seed in range(4)]
-    if "several" not in writer.carries:
-        cases = [case for whole in cases for case in whole.alone()]
-    return [form for case in cases for form in (writer.whole(case), writer.streamed(case, 1))]
+def good_replies(writer: Writer) -> list[bytes]:
+    """Encode good replies, as bodies and streams, with all features of the format."""
+    cases = [case for case in CASES if case.needs <= writer.features] + [
+        random_case(seed, n=2, length=4) for seed in range(4)
+    ]
+    if "several" not in writer.features:
+        cases = [case for case_of_many in cases for case in case_of_many.split()]
+    return [data for case in cases for data in (writer.write_body(case), writer.write_stream(case, 1))]
 
 
 def mutants(writer: Writer, count: int, seed: int = 7) -> Iterator[bytes]:
     """Yield ``count`` damaged replies: pieces replaced, repeated, moved, cut off."""
     draw = random.Random(seed)
-    good = seeds(writer)
+    replies = good_replies(writer)
     for _ in range(count):
-        data = bytearray(draw.choice(good))
+        data = bytearray(draw.choice(replies))
         for _ in range(draw.randrange(1, 4)):
             if not data:
                 break
-            at, length = draw.randrange(len(data)), draw.choice([0, 1, 1, 2, 5, 40])
-            data[at : at + length] = draw.choice([*_PARTS, bytes(data[at // 2 : at // 2 + length])])
+            position, length = draw.randrange(len(data)), draw.choice([0, 1, 1, 2, 5, 40])
+            data[position : position + length] = draw.choice(
+                [*_PARTS, bytes(data[position // 2 : position // 2 + length])]
+            )
         if draw.random() < 0.1:
             del data[draw.randrange(len(data) + 1) :]
         yield bytes(data)
 
 
 def survives(codec: Codec, data: bytes, number: int) -> bool:
-    """Decode one and check its numbers; return whether it gave completions. Errors that are not ours escape."""
+    """Decode and check one reply; return whether it has completions. Only our own errors are caught."""
     k = (None, 2)[number % 2]
     try:
         if number % 3:

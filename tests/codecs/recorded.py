@@ -1,4 +1,4 @@
-"""The bodies of recorded calls, which stand beside the repository on some machines and are never part of it."""
+"""The bodies of recorded calls, which are beside the repository on some machines, never part of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only Anthropic's messages do: a system prompt apart, blocks, caches, no seed."""
+"""Tests of Anthropic's messages only: separate system prompt, blocks, caches, no seed."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from swift_client.errors import (
     ResponseDecodeError,
     ServerError,
 )
-from tests.codecs.writers import events
+from tests.codecs.writers import encode_events
 
 ROW = PROVIDERS["anthropic"]
 
 
-def message(*blocks: dict[str, Any], end: str | None = "end_turn", **more: Any) -> bytes:
+def make_message(*blocks: dict[str, Any], end: str | None = "end_turn", **more: Any) -> bytes:
     usage = {"input_tokens": 10, "output_tokens": 3}
     reply = {"type": "message", "role": "assistant", "model": "m", "content": list(blocks), "stop_reason": end}
     return json.dumps({**reply, "usage": usage, **more}).encode()
 
 
-def text(words: str) -> dict[str, Any]:
-    return {"type": "text", "text": words}
+def text_block(content: str) -> dict[str, Any]:
+    return {"type": "text", "text": content}
 
 
 def test_a_request_has_its_system_prompt_apart_and_a_length_of_its_own():
@@ -39,9 +39,9 @@ def test_a_request_has_its_system_prompt_apart_and_a_length_of_its_own():
         {"role": "user", "content": "2+2?"},
         {"role": "developer", "content": "In words."},
     ]
-    made = request(ROW, None, messages, n=1, top_logprobs=5, sampling={"stop": "\n", "temperature": 0.5})
-    assert (made.path, made.n) == ("/messages", 1)
-    assert made.body == {
+    sent = request(ROW, None, messages, n=1, top_logprobs=5, sampling={"stop": "\n", "temperature": 0.5})
+    assert (sent.path, sent.n) == ("/messages", 1)
+    assert sent.body == {
         "model": "claude-haiku-4-5",
         "max_tokens": 4096,
         "messages": [{"role": "user", "content": "2+2?"}],
@@ -56,7 +56,7 @@ def test_a_request_has_its_system_prompt_apart_and_a_length_of_its_own():
 def test_a_system_prompt_in_blocks_stays_in_blocks():
     block = {"type": "text", "text": "long", "cache_control": {"type": "ephemeral"}}
     messages = [{"role": "system", "content": [block]}, {"role": "system", "content": "short"}]
-    assert request(ROW, "m", messages, n=1, top_logprobs=None).body["system"] == [block, text("short")]
+    assert request(ROW, "m", messages, n=1, top_logprobs=None).body["system"] == [block, text_block("short")]
 
 
 def test_a_seed_is_refused_before_anything_is_sent_and_not_dropped():
@@ -65,13 +65,13 @@ def test_a_seed_is_refused_before_anything_is_sent_and_not_dropped():
 
 
 @pytest.mark.parametrize(
-    ("wire", "ours"),
+    ("wire_reason", "expected"),
     [("end_turn", "stop"), ("stop_sequence", "stop"), ("max_tokens", "length"), ("tool_use", "tool_calls"),
      ("refusal", "refusal"), ("pause_turn", "length"), ("model_context_window_exceeded", "length"), (None, "unknown"),
      ("something_new", "unknown")],
 )  # fmt: skip
-def test_anthropics_words_for_the_end_become_ours(wire, ours):
-    assert parse(message(text("4"), end=wire)).completions[0].finish_reason == ours
+def test_anthropics_words_for_the_end_become_ours(wire_reason, expected):
+    assert parse(make_message(text_block("4"), end=wire_reason)).completions[0].finish_reason == expected
 
 
 def test_what_comes_from_the_cache_or_goes_there_is_prompt_too():
@@ -81,20 +81,20 @@ def test_what_comes_from_the_cache_or_goes_there_is_prompt_too():
         "cache_read_input_tokens": None,
         "output_tokens": 3,
     }
-    assert parse(message(text("4"), usage=usage)).usage.prompt_tokens == 110
-    assert parse(message(text("4"), usage=None)).usage.estimated
+    assert parse(make_message(text_block("4"), usage=usage)).usage.prompt_tokens == 110
+    assert parse(make_message(text_block("4"), usage=None)).usage.estimated
 
 
 def test_blocks_of_text_are_joined_and_all_others_are_not_the_answer():
     blocks = [{"type": "thinking", "thinking": "hm", "signature": "x"}, {"type": "redacted_thinking", "data": "x"},
-              text("2 + 2"), {"type": "server_tool_use", "name": "search"}, text(" = 4")]  # fmt: skip
-    assert parse(message(*blocks)).completions[0].text == "2 + 2 = 4"
+              text_block("2 + 2"), {"type": "server_tool_use", "name": "search"}, text_block(" = 4")]  # fmt: skip
+    assert parse(make_message(*blocks)).completions[0].text == "2 + 2 = 4"
 
 
 def test_one_odd_block_costs_only_itself():
-    read = parse(message(text("4"), {"type": 5}))
-    assert read.completions[0].text == "4"
-    assert "1 block(s)" in read.notes[0]
+    reply = parse(make_message(text_block("4"), {"type": 5}))
+    assert reply.completions[0].text == "4"
+    assert "1 block(s)" in reply.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -106,16 +106,16 @@ def test_one_odd_block_costs_only_itself():
 def test_an_error_in_a_200_is_the_error_that_it_describes(kind, error, stream):
     body = {"type": "error", "error": {"type": kind, "message": "no"}, "request_id": "req_1"}
     with pytest.raises(error, match="no"):
-        parse(events([body], named=True) if stream else json.dumps(body).encode())
+        parse(encode_events([body], named=True) if stream else json.dumps(body).encode())
 
 
 def test_an_error_in_the_middle_keeps_what_came_and_says_so():
-    start = {"type": "message_start", "message": json.loads(message(end=None))}
+    start = {"type": "message_start", "message": json.loads(make_message(end=None))}
     piece = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "It is"}}
     broken = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
-    read = parse(events([start, piece, broken], named=True))
-    assert (read.completions[0].text, read.completions[0].finish_reason) == ("It is", "error")
-    assert any("Overloaded" in note for note in read.notes)
+    reply = parse(encode_events([start, piece, broken], named=True))
+    assert (reply.completions[0].text, reply.completions[0].finish_reason) == ("It is", "error")
+    assert any("Overloaded" in note for note in reply.notes)
 
 
 def test_a_deeply_nested_message_is_no_message():

@@ -1,4 +1,4 @@
-"""Any reply that a person holds is read by what it is, whoever is named as its provider."""
+"""Tests of format detection: a reply is decoded by its shape, whichever provider is named."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from swift_client.errors import (
     ServerError,
 )
 from tests.codecs.hostile import mutants, survives
-from tests.codecs.logical import CASES, Case, Logical, drawn
-from tests.codecs.test_contract import module, parts, same
+from tests.codecs.logical import CASES, Case, LogicalCompletion, random_case
+from tests.codecs.test_contract import assert_same_reply, load_module, replies_of
 from tests.codecs.writers import WRITERS, Writer
 
 every_writer = pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.codec)
-THREE = Case("x", tuple(Logical(f"The answer is {number}") for number in (4, 5, 4)))
+THREE = Case("x", tuple(LogicalCompletion(f"The answer is {number}") for number in (4, 5, 4)))
 
 
 def snake(value: Any) -> Any:
-    """As google-genai's objects dump themselves: Python names, and null for whatever did not come."""
+    """Convert to google-genai's own dump: Python field names, and null for absent fields."""
     if isinstance(value, list):
         return [snake(item) for item in value]
     if not isinstance(value, dict):
         return value
-    absent = {"log_probability": None, "token": None} if "tokenId" in value else {"finish_message": None}
-    return absent | {
+    null_fields = {"log_probability": None, "token": None} if "tokenId" in value else {"finish_message": None}
+    return null_fields | {
         re.sub("[A-Z]", lambda letter: "_" + letter[0].lower(), name): item if name == "args" else snake(item)
         for name, item in value.items()
     }
@@ -44,61 +44,61 @@ def snake(value: Any) -> Any:
 @every_writer
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_formats_replies_and_streams_are_recognised(writer: Writer, case: Case) -> None:
-    if not case.needs <= writer.carries:
+    if not case.needs <= writer.features:
         return
-    for part in parts(writer, case):
-        for data in (writer.whole(part), writer.streamed(part, 2)):
+    for part in replies_of(writer, case):
+        for data in (writer.write_body(part), writer.write_stream(part, 2)):
             whole_or_chat = (writer.codec, "openai_chat") if data.startswith(b"data:") else (writer.codec,)
             assert detect.detect_codec(data) in whole_or_chat
-            same(detect.parse(data, token_ids=True), module(writer).parse(data, token_ids=True))
+            assert_same_reply(detect.parse(data, token_ids=True), load_module(writer).parse(data, token_ids=True))
 
 
 @every_writer
 def test_the_public_functions_read_them_whatever_provider_is_named(writer: Writer) -> None:
-    data = writer.whole(parts(writer, THREE)[0])
-    for held in (data, data.decode(), json.loads(data), [json.loads(data)]):
+    data = writer.write_body(replies_of(writer, THREE)[0])
+    for reply in (data, data.decode(), json.loads(data), [json.loads(data)]):
         for provider in ("openai", "anthropic", "gemini"):
-            assert parse_response(held, provider)[0].text == "The answer is 4"
+            assert parse_response(reply, provider)[0].text == "The answer is 4"
 
 
 @every_writer
 def test_a_list_of_replies_is_one_choice_with_the_sum_of_their_usage(writer: Writer) -> None:
-    replies = [writer.whole(part) for part in THREE.alone()]
+    replies = [writer.write_body(part) for part in THREE.split()]
     selection = rank([json.loads(reply) for reply in replies])
-    assert (selection.answer, [each.text[-1] for each in selection.candidates]) == ("4", ["4", "5", "4"])
+    assert (selection.answer, [candidate.text[-1] for candidate in selection.candidates]) == ("4", ["4", "5", "4"])
     assert (selection.usage.prompt_tokens, selection.usage.completion_tokens) == (21, 3)
 
 
 @every_writer
 def test_the_objects_of_a_stream_are_one_reply(writer: Writer) -> None:
-    part = parts(writer, drawn(4))[0]
-    lines = writer.streamed(part, 1).splitlines()
+    part = replies_of(writer, random_case(4))[0]
+    lines = writer.write_stream(part, 1).splitlines()
     chunks = [json.loads(line[5:]) for line in lines if line.startswith(b"data: {")]
     if writer.codec in ("openai_chat", "openai_completions"):
         chunks = [{"object": "chat.completion.chunk", **chunk} for chunk in chunks]
-    got, wanted = parse_response(chunks), module(writer).parse(writer.whole(part)).completions
-    assert [item.text for item in got] == [item.text for item in wanted]
-    for one, two in zip(got, wanted, strict=True):
-        np.testing.assert_array_equal(one.top_logprobs, two.top_logprobs)
+    completions, expected = parse_response(chunks), load_module(writer).parse(writer.write_body(part)).completions
+    assert [item.text for item in completions] == [item.text for item in expected]
+    for first, second in zip(completions, expected, strict=True):
+        np.testing.assert_array_equal(first.top_logprobs, second.top_logprobs)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_google_genais_own_spelling_is_the_same_reply(case: Case) -> None:
     writer = next(writer for writer in WRITERS if writer.codec == "gemini")
-    if case.needs <= writer.carries:
-        data = writer.whole(case)
-        spelled = json.dumps(snake(json.loads(data))).encode()
-        assert spelled != data
-        same(detect.parse(spelled, token_ids=True), module(writer).parse(data, token_ids=True))
+    if case.needs <= writer.features:
+        data = writer.write_body(case)
+        snake_data = json.dumps(snake(json.loads(data))).encode()
+        assert snake_data != data
+        assert_same_reply(detect.parse(snake_data, token_ids=True), load_module(writer).parse(data, token_ids=True))
 
 
 def test_objects_of_the_openai_client_are_read_as_responses_too() -> None:
     types = pytest.importorskip("openai.types.responses")
     writer = next(writer for writer in WRITERS if writer.codec == "openai_responses")
-    data = writer.whole(drawn(3, n=1))
-    held = types.Response.construct(**json.loads(data))
+    data = writer.write_body(random_case(3, n=1))
+    reply = types.Response.construct(**json.loads(data))
     np.testing.assert_array_equal(
-        parse_response(held)[0].top_logprobs, module(writer).parse(data).completions[0].top_logprobs
+        parse_response(reply)[0].top_logprobs, load_module(writer).parse(data).completions[0].top_logprobs
     )
 
 
@@ -106,21 +106,28 @@ def test_objects_of_anthropics_and_googles_clients_are_read() -> None:
     from anthropic import types as anthropic
     from google.genai import types as genai
 
-    made = {"anthropic": anthropic.Message.model_validate, "gemini": genai.GenerateContentResponse.model_validate}
+    validators = {"anthropic": anthropic.Message.model_validate, "gemini": genai.GenerateContentResponse.model_validate}
     for writer in WRITERS:
-        if writer.codec in made:
-            part = parts(writer, CASES[0])[0]
-            data = writer.whole(part)
-            (got,), (wanted,) = parse_response(made[writer.codec](json.loads(data))), parse_response(data)
-            assert (got.text, got.tokens, got.finish_reason) == (wanted.text, wanted.tokens, wanted.finish_reason)
-            np.testing.assert_array_equal(got.top_logprobs, wanted.top_logprobs)
+        if writer.codec in validators:
+            part = replies_of(writer, CASES[0])[0]
+            data = writer.write_body(part)
+            (completion,), (expected,) = (
+                parse_response(validators[writer.codec](json.loads(data))),
+                parse_response(data),
+            )
+            assert (completion.text, completion.tokens, completion.finish_reason) == (
+                expected.text,
+                expected.tokens,
+                expected.finish_reason,
+            )
+            np.testing.assert_array_equal(completion.top_logprobs, expected.top_logprobs)
 
 
 def test_objects_of_anthropics_batches_are_their_replies_and_errors() -> None:
     from anthropic.types.messages import MessageBatchIndividualResponse as Line
 
-    whole = json.loads(next(writer for writer in WRITERS if writer.codec == "anthropic").whole(THREE.alone()[0]))
-    result = {"type": "succeeded", "message": {**whole, "id": "m", "role": "assistant", "stop_sequence": None}}
+    body = json.loads(next(writer for writer in WRITERS if writer.codec == "anthropic").write_body(THREE.split()[0]))
+    result = {"type": "succeeded", "message": {**body, "id": "m", "role": "assistant", "stop_sequence": None}}
     assert parse_response(Line.model_validate({"custom_id": "q", "result": result}))[0].text == "The answer is 4"
     body = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}, "request_id": "r"}
     with pytest.raises(ServerError, match="Overloaded"):
@@ -129,7 +136,7 @@ def test_objects_of_anthropics_batches_are_their_replies_and_errors() -> None:
 
 @every_writer
 def test_lines_of_a_batchs_output_are_unwrapped(writer: Writer) -> None:
-    body = json.loads(writer.whole(parts(writer, THREE)[0]))
+    body = json.loads(writer.write_body(replies_of(writer, THREE)[0]))
     line = {"id": "b", "custom_id": "q1", "response": {"status_code": 200, "body": body}, "error": None}
     assert parse_response(line)[0].text == "The answer is 4"
     if writer.codec == "anthropic":
@@ -154,27 +161,27 @@ def test_errors_in_a_batchs_output_are_the_errors_that_they_describe() -> None:
 
 def test_a_line_of_googles_batches_is_its_reply() -> None:
     writer = next(writer for writer in WRITERS if writer.codec == "gemini")
-    whole = json.loads(writer.whole(THREE))
-    for line in ({"key": "q", "response": whole}, {"request": {"contents": []}, "response": whole}):
+    body = json.loads(writer.write_body(THREE))
+    for line in ({"key": "q", "response": body}, {"request": {"contents": []}, "response": body}):
         assert parse_response(line)[0].text == "The answer is 4"
         assert len(parse_response([line, line])) == 6
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"[[1]]", b"null", b"data:" * 900, b'{"custom_id": "q"}'])
 def test_what_is_no_reply_of_any_format_is_one_clear_error(data: bytes) -> None:
-    for otherwise in ("openai_chat", "gemini", "anthropic", "openai_responses"):
+    for default_codec in ("openai_chat", "gemini", "anthropic", "openai_responses"):
         with pytest.raises(ResponseDecodeError):
-            detect.parse(data, default_codec=otherwise)
+            detect.parse(data, default_codec=default_codec)
 
 
 def test_an_object_of_your_own_may_answer_in_any_format() -> None:
     writer = next(writer for writer in WRITERS if writer.codec == "anthropic")
 
-    class Mine:
+    class CustomProvider:
         def complete(self, messages: list[dict[str, Any]], n: int, **options: Any) -> Any:
-            return [json.loads(writer.whole(part)) for part in THREE.alone()][:n]
+            return [json.loads(writer.write_body(part)) for part in THREE.split()][:n]
 
-    with SwiftReranker(Mine()) as reranker:
+    with SwiftReranker(CustomProvider()) as reranker:
         selection = reranker.best_of("2+2?", n=3)
     assert (selection.answer, len(selection.candidates), selection.usage.prompt_tokens) == ("4", 3, 21)
 

@@ -1,4 +1,4 @@
-"""One contract for every codec: what a model said comes out the same, whichever wire format carried it."""
+"""One contract for every codec: the same completions come out, whichever wire format carries them."""
 
 from __future__ import annotations
 
@@ -19,96 +19,98 @@ from swift_client.adapters.providers.provider import Reply
 from swift_client.errors import ResponseDecodeError
 from swift_client.types import Completion
 from tests.codecs.hostile import mutants, survives
-from tests.codecs.logical import CASES, Case, Logical, drawn
-from tests.codecs.writers import WRITERS, Writer, chat_choice, counted
+from tests.codecs.logical import CASES, Case, LogicalCompletion, random_case
+from tests.codecs.writers import WRITERS, Writer, chat_choice, count_tokens
 from tests.plain_decoder import plain_completion
 
-BOTH = [(writer, case) for writer in WRITERS for case in CASES if case.needs <= writer.carries]
+WRITER_CASES = [(writer, case) for writer in WRITERS for case in CASES if case.needs <= writer.features]
 every_writer = pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.codec)
 every_case = pytest.mark.parametrize(
-    ("writer", "case"), BOTH, ids=[f"{writer.codec}-{case.name}" for writer, case in BOTH]
+    ("writer", "case"), WRITER_CASES, ids=[f"{writer.codec}-{case.name}" for writer, case in WRITER_CASES]
 )
 
 
-def module(writer: Writer) -> Codec:
+def load_module(writer: Writer) -> Codec:
     return importlib.import_module(CODECS[writer.codec])  # type: ignore[return-value]
 
 
-def parts(writer: Writer, case: Case) -> list[Case]:
-    return [case] if "several" in writer.carries else case.alone()
+def replies_of(writer: Writer, case: Case) -> list[Case]:
+    return [case] if "several" in writer.features else case.split()
 
 
-def assembled(writer: Writer, stream: bytes, cuts: list[int], **options: Any) -> Reply:
-    assembler = module(writer).StreamAssembler(**options)
+def assemble(writer: Writer, stream: bytes, cuts: list[int], **options: Any) -> Reply:
+    assembler = load_module(writer).StreamAssembler(**options)
     for start, stop in pairwise([0, *sorted(cuts), len(stream)]):
         assembler.feed(stream[start:stop])
     reply: Reply = assembler.close()
     return reply
 
 
-def as_said(reply: Reply, case: Case, writer: Writer) -> None:
-    """The reply holds what plain loops over the logical completions give."""
+def assert_matches_case(reply: Reply, case: Case, writer: Writer) -> None:
+    """Assert that the reply equals what plain loops over the logical completions give."""
     assert [item.index for item in reply.completions] == list(range(len(case.completions)))
-    for got, wanted in zip(reply.completions, case.completions, strict=True):
-        alone = replace(wanted, thinking=())
-        plain = plain_completion(chat_choice(alone, 0), case.k) if "logprobs" in writer.carries else None
-        if wanted.thinking:
-            thought = replace(alone, text=wanted.thought, tokens=wanted.thinking)
-            assert got.thinking is not None
-            numbers(got.thinking, plain_completion(chat_choice(thought, 0), case.k))
-        assert got.text == (canonical_tool_calls(wanted.calls) if wanted.calls else wanted.text)
-        assert got.finish_reason == wanted.finish
-        assert (got.thinking.text if got.thinking else "") == wanted.thought
+    for completion, expected in zip(reply.completions, case.completions, strict=True):
+        answer_only = replace(expected, thinking_tokens=())
+        plain = plain_completion(chat_choice(answer_only, 0), case.k) if "logprobs" in writer.features else None
+        if expected.thinking_tokens:
+            thinking = replace(answer_only, text=expected.thinking_text, tokens=expected.thinking_tokens)
+            assert completion.thinking is not None
+            assert_same_logprobs(completion.thinking, plain_completion(chat_choice(thinking, 0), case.k))
+        assert completion.text == (canonical_tool_calls(expected.calls) if expected.calls else expected.text)
+        assert completion.finish_reason == expected.finish_reason
+        assert (completion.thinking.text if completion.thinking else "") == expected.thinking_text
         if plain is None or not plain.tokens:
-            assert (got.tokens, got.logprobs.shape, got.top_logprobs.shape[0]) == ((), (0,), 0)
+            assert (completion.tokens, completion.logprobs.shape, completion.top_logprobs.shape[0]) == ((), (0,), 0)
             continue
-        numbers(got, plain)
+        assert_same_logprobs(completion, plain)
 
 
-def numbers(got: Completion, plain: Any) -> None:
-    assert list(got.tokens) == plain.tokens
-    np.testing.assert_allclose(got.logprobs, plain.logprobs, rtol=1e-6)
-    np.testing.assert_allclose(got.top_logprobs, np.array(plain.top).reshape(len(plain.tokens), -1), rtol=1e-6)
-    assert got.censored.tolist() == plain.censored
+def assert_same_logprobs(completion: Completion, plain: Any) -> None:
+    assert list(completion.tokens) == plain.tokens
+    np.testing.assert_allclose(completion.logprobs, plain.logprobs, rtol=1e-6)
+    np.testing.assert_allclose(completion.top_logprobs, np.array(plain.top).reshape(len(plain.tokens), -1), rtol=1e-6)
+    assert completion.censored.tolist() == plain.censored
 
 
-def same(one: Reply, two: Reply) -> None:
-    assert len(one.completions) == len(two.completions)
-    for a, b in zip(one.completions, two.completions, strict=True):
+def assert_same_reply(first: Reply, second: Reply) -> None:
+    assert len(first.completions) == len(second.completions)
+    for a, b in zip(first.completions, second.completions, strict=True):
         assert (a.index, a.text, a.finish_reason, a.tokens) == (b.index, b.text, b.finish_reason, b.tokens)
         assert (a.thinking and (a.thinking.text, a.thinking.tokens)) == (
             b.thinking and (b.thinking.text, b.thinking.tokens)
         )
         for name in ("logprobs", "top_logprobs", "censored", "top_ids"):
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
-    assert one.usage == two.usage
-    assert one.model == two.model
+    assert first.usage == second.usage
+    assert first.model == second.model
 
 
 def test_every_codec_is_held_to_the_contract() -> None:
     assert {writer.codec for writer in WRITERS} == set(CODECS) - {"by_shape"}  # which stands for all of them
     for writer in WRITERS:
-        for face in ("request", "parse", "parse_steps", "StreamAssembler"):
-            assert callable(getattr(module(writer), face))
+        for name in ("request", "parse", "parse_steps", "StreamAssembler"):
+            assert callable(getattr(load_module(writer), name))
 
 
 @every_case
 def test_what_was_said_comes_out_whichever_format_carried_it(writer: Writer, case: Case) -> None:
-    for part in parts(writer, case):
-        reply = module(writer).parse(writer.whole(part), top_logprobs=case.k)
-        as_said(reply, part, writer)
+    for part in replies_of(writer, case):
+        reply = load_module(writer).parse(writer.write_body(part), top_logprobs=case.k)
+        assert_matches_case(reply, part, writer)
         assert reply.notes == ()
         assert reply.model == "m"
         usage = reply.usage
-        assert (usage.prompt_tokens, usage.completion_tokens, usage.estimated) == (7, counted(part), False)
+        assert (usage.prompt_tokens, usage.completion_tokens, usage.estimated) == (7, count_tokens(part), False)
 
 
 @every_case
 def test_a_streamed_reply_is_the_same_reply(writer: Writer, case: Case) -> None:
-    for part in parts(writer, case):
-        whole = module(writer).parse(writer.whole(part), top_logprobs=case.k, token_ids=True)
+    for part in replies_of(writer, case):
+        body_reply = load_module(writer).parse(writer.write_body(part), top_logprobs=case.k, token_ids=True)
         for size in (1, 3):
-            same(assembled(writer, writer.streamed(part, size), [], top_logprobs=case.k, token_ids=True), whole)
+            assert_same_reply(
+                assemble(writer, writer.write_stream(part, size), [], top_logprobs=case.k, token_ids=True), body_reply
+            )
 
 
 @every_writer
@@ -117,50 +119,54 @@ def test_a_streamed_reply_is_the_same_reply(writer: Writer, case: Case) -> None:
 def test_drawn_replies_give_what_plain_loops_give_however_they_arrive(
     writer: Writer, seed: int, size: int, cuts: list[float]
 ) -> None:
-    for part in parts(writer, drawn(seed)):
-        whole = module(writer).parse(writer.whole(part))
-        as_said(whole, part, writer)
-        stream = writer.streamed(part, size)
-        same(assembled(writer, stream, [int(cut * len(stream)) for cut in cuts]), whole)
-        same(module(writer).parse(stream), whole)
+    for part in replies_of(writer, random_case(seed)):
+        body_reply = load_module(writer).parse(writer.write_body(part))
+        assert_matches_case(body_reply, part, writer)
+        stream = writer.write_stream(part, size)
+        assert_same_reply(assemble(writer, stream, [int(cut * len(stream)) for cut in cuts]), body_reply)
+        assert_same_reply(load_module(writer).parse(stream), body_reply)
 
 
 @every_writer
 def test_one_byte_at_a_time_is_enough(writer: Writer) -> None:  # cuts fall inside characters and inside CRLF
-    for part in parts(writer, drawn(3, n=2)):
-        stream = writer.streamed(part, 2).replace(b"\n", b"\r\n")
-        same(assembled(writer, stream, list(range(len(stream)))), module(writer).parse(writer.whole(part)))
+    for part in replies_of(writer, random_case(3, n=2)):
+        stream = writer.write_stream(part, 2).replace(b"\n", b"\r\n")
+        assert_same_reply(
+            assemble(writer, stream, list(range(len(stream)))), load_module(writer).parse(writer.write_body(part))
+        )
 
 
-def sprinkled(value: Any) -> Any:
+def add_unknown_fields(value: Any) -> Any:
     """Add unknown fields to every object."""
     if isinstance(value, dict):
-        mixed = {name: sprinkled(item) for name, item in value.items()}
-        closed = all(isinstance(item, (float, int)) for item in value.values())  # text → number: data
-        return mixed if closed else {"zz_new": {"a": [1, None]}, **mixed, "zz_later": "x"}
-    return [sprinkled(item) for item in value] if isinstance(value, list) else value
+        extended = {name: add_unknown_fields(item) for name, item in value.items()}
+        is_data = all(isinstance(item, (float, int)) for item in value.values())  # text → number: data
+        return extended if is_data else {"zz_new": {"a": [1, None]}, **extended, "zz_later": "x"}
+    return [add_unknown_fields(item) for item in value] if isinstance(value, list) else value
 
 
 @every_case
 def test_unknown_fields_are_ignored(writer: Writer, case: Case) -> None:
-    for part in parts(writer, case):
-        data = writer.whole(part)
-        odd = json.dumps(sprinkled(json.loads(data))).encode()
-        if not any(each.calls for each in part.completions):  # there, unknown fields are arguments
-            same(module(writer).parse(odd), module(writer).parse(data))
+    for part in replies_of(writer, case):
+        data = writer.write_body(part)
+        extended = json.dumps(add_unknown_fields(json.loads(data))).encode()
+        if not any(logical.calls for logical in part.completions):  # there, unknown fields are arguments
+            assert_same_reply(load_module(writer).parse(extended), load_module(writer).parse(data))
 
 
 @every_writer
 def test_white_space_and_escapes_change_nothing(writer: Writer) -> None:
-    for part in parts(writer, drawn(11)):
-        data = writer.whole(part)
-        same(module(writer).parse(json.dumps(json.loads(data), indent=2).encode()), module(writer).parse(data))
+    for part in replies_of(writer, random_case(11)):
+        data = writer.write_body(part)
+        assert_same_reply(
+            load_module(writer).parse(json.dumps(json.loads(data), indent=2).encode()), load_module(writer).parse(data)
+        )
 
 
 @every_writer
 def test_a_reply_is_decoded_in_steps_so_that_a_loop_can_breathe(writer: Writer) -> None:
-    part = parts(writer, drawn(5, n=4))[0]
-    steps = list(module(writer).parse_steps(writer.whole(part)))
+    part = replies_of(writer, random_case(5, n=4))[0]
+    steps = list(load_module(writer).parse_steps(writer.write_body(part)))
     assert len(steps) >= len(part.completions)
 
 
@@ -170,48 +176,50 @@ def test_a_reply_is_decoded_in_steps_so_that_a_loop_can_breathe(writer: Writer) 
 )
 def test_what_is_no_reply_is_one_clear_error(writer: Writer, data: bytes) -> None:
     with pytest.raises(ResponseDecodeError):
-        module(writer).parse(data)
+        load_module(writer).parse(data)
 
 
 @every_writer
 def test_nan_and_infinity_of_python_servers_cost_nothing_but_their_own_number(writer: Writer) -> None:
-    if "logprobs" not in writer.carries:
+    if "logprobs" not in writer.features:
         return
-    part = parts(writer, drawn(2, n=1))[0]
-    text = writer.whole(part).decode()
+    part = replies_of(writer, random_case(2, n=1))[0]
+    text = writer.write_body(part).decode()
     for constant in ("NaN", "-Infinity", "1e999"):
         broken = text.replace("-9999.0", constant).replace("-100.0", constant)
-        for got, wanted in zip(module(writer).parse(broken.encode()).completions, part.completions, strict=True):
-            plain = plain_completion(chat_choice(wanted, 0))
-            np.testing.assert_allclose(got.logprobs, plain.logprobs, rtol=1e-6)
-            assert got.censored.tolist() == plain.censored
+        for completion, expected in zip(
+            load_module(writer).parse(broken.encode()).completions, part.completions, strict=True
+        ):
+            plain = plain_completion(chat_choice(expected, 0))
+            np.testing.assert_allclose(completion.logprobs, plain.logprobs, rtol=1e-6)
+            assert completion.censored.tolist() == plain.censored
 
 
 @every_writer
 def test_a_stream_that_breaks_off_keeps_what_came_and_says_so(writer: Writer) -> None:
-    said = Logical("abc" * 40)
-    stream = writer.streamed(Case("long", (said,)), 1)
-    reply = assembled(writer, stream[: len(stream) // 2], [])
-    (got,) = reply.completions
-    assert said.text.startswith(got.text)
-    assert 0 < len(got.text) < len(said.text)
-    assert got.finish_reason == "error"
-    assert not got.complete
+    long = LogicalCompletion("abc" * 40)
+    stream = writer.write_stream(Case("long", (long,)), 1)
+    reply = assemble(writer, stream[: len(stream) // 2], [])
+    (completion,) = reply.completions
+    assert long.text.startswith(completion.text)
+    assert 0 < len(completion.text) < len(long.text)
+    assert completion.finish_reason == "error"
+    assert not completion.complete
     assert any("broke off" in note for note in reply.notes)
 
 
 @every_writer
 def test_token_ids_are_those_of_the_tokens_bytes(writer: Writer) -> None:
-    if "logprobs" not in writer.carries:
+    if "logprobs" not in writer.features:
         return
-    part = parts(writer, CASES[0])[0]
-    mine = module(writer).parse(writer.whole(part), token_ids=True).completions[0]
+    part = replies_of(writer, CASES[0])[0]
+    reply_ids = load_module(writer).parse(writer.write_body(part), token_ids=True).completions[0]
     chat = WRITERS[0]
-    theirs = module(chat).parse(chat.whole(part), token_ids=True).completions[0]
-    np.testing.assert_array_equal(mine.top_ids, theirs.top_ids)
+    chat_ids = load_module(chat).parse(chat.write_body(part), token_ids=True).completions[0]
+    np.testing.assert_array_equal(reply_ids.top_ids, chat_ids.top_ids)
 
 
 @every_writer
 def test_two_thousand_damaged_replies_raise_nothing_but_our_errors(writer: Writer) -> None:
-    survivors = sum(survives(module(writer), data, number) for number, data in enumerate(mutants(writer, 2000)))
+    survivors = sum(survives(load_module(writer), data, number) for number, data in enumerate(mutants(writer, 2000)))
     assert survivors > 400, "most damage must cost less than the reply"

@@ -1,4 +1,4 @@
-"""What only the Responses API does: items, deltas more exact than the end, a status in place of a reason."""
+"""Tests of the Responses API only: items, deltas more exact than the last event, a status instead of a reason."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import pytest
 from swift_client.adapters import PROVIDERS
 from swift_client.adapters.codecs.openai_responses import parse, request
 from swift_client.errors import ConfigurationError, ResponseDecodeError, ServerError
-from tests.codecs.logical import Case, said, spoken
+from tests.codecs.logical import Case, join_tokens, make_token
 from tests.codecs.recorded import bodies, recorded
-from tests.codecs.writers import WRITERS, chat_entry, events, responses_body, responses_items
+from tests.codecs.writers import WRITERS, chat_entry, encode_events, responses_body, responses_items
 
 ROW = PROVIDERS["openai-responses"]
 WRITER = next(writer for writer in WRITERS if writer.codec == "openai_responses")
-EXACT = spoken(
-    said("a", -5.2123456e-05, ("a", -5.2123456e-05), ("b", -9.8612345)),
-    said(" b", -1.9361264946837764e-07, (" b", -1.9361264946837764e-07), (" c", -15.62512345)),
+EXACT = join_tokens(
+    make_token("a", -5.2123456e-05, ("a", -5.2123456e-05), ("b", -9.8612345)),
+    make_token(" b", -1.9361264946837764e-07, (" b", -1.9361264946837764e-07), (" c", -15.62512345)),
 )
 
 
-def body(*items: Any, **more: Any) -> dict[str, Any]:
+def make_body(*items: Any, **more: Any) -> dict[str, Any]:
     return responses_body(Case("x", (EXACT,)), list(items), **more)
 
 
-def said_by(*items: Any, **more: Any) -> str:
-    return parse(json.dumps(body(*items, **more)).encode()).completions[0].text
+def answer_of(*items: Any, **more: Any) -> str:
+    return parse(json.dumps(make_body(*items, **more)).encode()).completions[0].text
 
 
-def message(text: str, **more: Any) -> dict[str, Any]:
+def message_item(text: str, **more: Any) -> dict[str, Any]:
     return {"type": "message", "content": [{"type": "output_text", "text": text, "logprobs": []}], **more}
 
 
@@ -41,9 +41,9 @@ def test_a_request_asks_for_logprobs_in_both_places_and_stores_nothing():
         {"role": "user", "content": [{"type": "text", "text": "2+2?"}, {"type": "input_image", "image_url": "x"}]},
         {"role": "assistant", "content": [{"type": "text", "text": "4"}]},
     ]
-    made = request(ROW, None, messages, n=1, top_logprobs=5, sampling={"max_tokens": 9, "temperature": 0.5})
-    assert (made.path, made.n) == ("/responses", 1)
-    assert made.body == {
+    sent = request(ROW, None, messages, n=1, top_logprobs=5, sampling={"max_tokens": 9, "temperature": 0.5})
+    assert (sent.path, sent.n) == ("/responses", 1)
+    assert sent.body == {
         "model": "gpt-4.1-mini",
         "input": [
             {"role": "system", "content": "Be brief."},
@@ -69,7 +69,7 @@ def test_a_seed_is_refused_before_anything_is_sent_and_not_dropped():
 
 def test_a_streams_exact_numbers_are_taken_and_not_the_rounded_ones_of_its_end():
     case = Case("x", (EXACT,))
-    whole, streamed = (parse(form).completions[0] for form in (WRITER.whole(case), WRITER.streamed(case, 1)))
+    whole, streamed = (parse(data).completions[0] for data in (WRITER.write_body(case), WRITER.write_stream(case, 1)))
     assert EXACT.tokens is not None
     exact = np.array([token.logprob for token in EXACT.tokens], np.float32)
     np.testing.assert_array_equal(streamed.logprobs, exact)
@@ -80,68 +80,68 @@ def test_a_streams_exact_numbers_are_taken_and_not_the_rounded_ones_of_its_end()
 
 
 def test_deltas_that_are_not_the_whole_part_are_not_taken_for_it():
-    stream = WRITER.streamed(Case("x", (EXACT,)), 1)
+    stream = WRITER.write_stream(Case("x", (EXACT,)), 1)
     first = stream.index(b"event: response.output_text.delta")
-    torn = stream[:first] + stream[stream.index(b"event:", first + 1) :]
-    (got,) = parse(torn).completions
-    np.testing.assert_allclose(got.logprobs, [-5.2e-05, 0.0], atol=1e-9)
+    damaged = stream[:first] + stream[stream.index(b"event:", first + 1) :]
+    (completion,) = parse(damaged).completions
+    np.testing.assert_allclose(completion.logprobs, [-5.2e-05, 0.0], atol=1e-9)
 
 
 def test_reasoning_and_commentary_are_no_part_of_the_answer():
     reasoning = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}], "content": None}
-    assert said_by(reasoning, message("4")) == "4"
-    assert said_by(message("Let me see.", phase="commentary"), message("4", phase="final_answer")) == "4"
-    assert said_by(message("Let me see.", phase="commentary")) == "Let me see."
-    assert said_by(message("2"), message(" + 2")) == "2 + 2"
+    assert answer_of(reasoning, message_item("4")) == "4"
+    assert answer_of(message_item("Let me see.", phase="commentary"), message_item("4", phase="final_answer")) == "4"
+    assert answer_of(message_item("Let me see.", phase="commentary")) == "Let me see."
+    assert answer_of(message_item("2"), message_item(" + 2")) == "2 + 2"
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "ours"),
+    ("status", "reason", "expected"),
     [("completed", None, "stop"), ("incomplete", "max_output_tokens", "length"), ("incomplete", None, "length"),
      ("incomplete", "content_filter", "content_filter"), ("cancelled", None, "error"), ("failed", None, "error"),
      ("in_progress", None, "error"), ("something_new", None, "unknown")],
 )  # fmt: skip
-def test_a_status_and_its_reason_become_our_word_for_the_end(status, reason, ours):
+def test_a_status_and_its_reason_become_our_word_for_the_end(status, reason, expected):
     details = {"reason": reason} if reason else None
-    data = json.dumps(body(message("4"), status=status, incomplete_details=details)).encode()
-    assert parse(data).completions[0].finish_reason == ours
+    data = json.dumps(make_body(message_item("4"), status=status, incomplete_details=details)).encode()
+    assert parse(data).completions[0].finish_reason == expected
 
 
 def test_logprobs_that_nobody_asked_for_are_placeholders():  # LM Studio writes 0 for every token
-    item = message("4", content=[{"type": "output_text", "text": "42", "logprobs": [
+    item = message_item("4", content=[{"type": "output_text", "text": "42", "logprobs": [
         {"token": "4", "logprob": 0, "bytes": [52], "top_logprobs": []},
         {"token": "2", "logprob": 0, "bytes": [50], "top_logprobs": []}]}])  # fmt: skip
-    read = parse(json.dumps(body(item)).encode())
-    assert read.completions[0].tokens == ()
-    assert "placeholders" in read.notes[0]
+    reply = parse(json.dumps(make_body(item)).encode())
+    assert reply.completions[0].tokens == ()
+    assert "placeholders" in reply.notes[0]
 
 
 def test_a_failed_response_is_the_error_that_it_names():
-    failed = body(status="failed", error={"code": "server_error", "message": "The model broke."})
-    for data in (json.dumps(failed).encode(), events([{"type": "response.failed", "response": failed}])):
+    failed = make_body(status="failed", error={"code": "server_error", "message": "The model broke."})
+    for data in (json.dumps(failed).encode(), encode_events([{"type": "response.failed", "response": failed}])):
         with pytest.raises(ServerError, match="The model broke"):
             parse(data)
     with pytest.raises(ServerError, match="Too busy"):
-        parse(events([{"type": "error", "code": "server_error", "message": "Too busy", "param": None}]))
+        parse(encode_events([{"type": "error", "code": "server_error", "message": "Too busy", "param": None}]))
 
 
 def test_items_of_a_stream_whose_last_event_is_empty_are_kept():  # the gateway behind Codex
     item = {"type": "response.output_item.done", "output_index": 0, "item": responses_items(EXACT)[0]}
-    read = parse(events([item, {"type": "response.completed", "response": body()}]))
-    assert (read.completions[0].text, read.completions[0].tokens) == ("a b", ("a", " b"))
+    reply = parse(encode_events([item, {"type": "response.completed", "response": make_body()}]))
+    assert (reply.completions[0].text, reply.completions[0].tokens) == ("a b", ("a", " b"))
 
 
 def test_a_stream_that_breaks_off_keeps_the_numbers_of_its_deltas():
     tokens = EXACT.tokens or ()
     piece = {"type": "response.output_text.delta", "output_index": 1, "content_index": 0, "delta": "a"}
-    (got,) = parse(events([{**piece, "logprobs": [chat_entry(tokens[0])]}])).completions
-    assert (got.text, got.tokens, got.finish_reason) == ("a", ("a",), "error")
+    (completion,) = parse(encode_events([{**piece, "logprobs": [chat_entry(tokens[0])]}])).completions
+    assert (completion.text, completion.tokens, completion.finish_reason) == ("a", ("a",), "error")
 
 
 def test_one_odd_item_costs_only_itself():
-    read = parse(json.dumps(body(message("4"), 7)).encode())
-    assert read.completions[0].text == "4"
-    assert "1 item(s)" in read.notes[0]
+    reply = parse(json.dumps(make_body(message_item("4"), 7)).encode())
+    assert reply.completions[0].text == "4"
+    assert "1 item(s)" in reply.notes[0]
 
 
 def test_a_chat_completion_is_no_response():
@@ -151,20 +151,20 @@ def test_a_chat_completion_is_no_response():
 
 def test_a_response_that_is_all_reasoning_has_not_answered_whatever_its_status():  # llama.cpp, Ollama
     reasoning = {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]}
-    for items in ([reasoning], [reasoning, message("")]):
-        (got,) = parse(json.dumps(body(*items)).encode()).completions
-        assert (got.text, got.finish_reason, got.complete) == ("", "length", False)
+    for items in ([reasoning], [reasoning, message_item("")]):
+        (completion,) = parse(json.dumps(make_body(*items)).encode()).completions
+        assert (completion.text, completion.finish_reason, completion.complete) == ("", "length", False)
 
 
 @recorded
 def test_openais_recorded_response_gives_the_tokens_it_lists():
     (data,) = bodies("openai-responses/logprobs.yaml")
-    read = parse(json.dumps(data).encode())
-    (got,) = read.completions
-    assert got.text == "The capital of Minas Gerais is Belo Horizonte." == "".join(got.tokens)
+    reply = parse(json.dumps(data).encode())
+    (completion,) = reply.completions
+    assert completion.text == "The capital of Minas Gerais is Belo Horizonte." == "".join(completion.tokens)
     entries = data["output"][0]["content"][0]["logprobs"]
-    np.testing.assert_allclose(got.logprobs, [entry["logprob"] for entry in entries], atol=1e-12)
-    assert (got.top_logprobs.shape, got.finish_reason, read.notes) == ((9, 0), "stop", ())
+    np.testing.assert_allclose(completion.logprobs, [entry["logprob"] for entry in entries], atol=1e-12)
+    assert (completion.top_logprobs.shape, completion.finish_reason, reply.notes) == ((9, 0), "stop", ())
     usage = data["usage"]
-    assert (read.usage.prompt_tokens, read.usage.completion_tokens) == (usage["input_tokens"], usage["output_tokens"])
-    assert read.model == "gpt-4o-mini-2024-07-18"
+    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (usage["input_tokens"], usage["output_tokens"])
+    assert reply.model == "gpt-4o-mini-2024-07-18"

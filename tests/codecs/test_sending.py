@@ -28,13 +28,13 @@ from swift_client.errors import (
     SwiftClientError,
 )
 from tests.children import ROOT
-from tests.codecs.logical import CASES, Case, Logical
+from tests.codecs.logical import CASES, Case, LogicalCompletion
 from tests.codecs.writers import WRITERS
 from tests.servers import FaultServer, Received, Response, after, cut, hang, html, json_response, reset
 
 KEY = "a-key-without-a-known-shape-4711"
 REQUEST = Request(method="POST", path="/messages", body={"model": "m", "messages": []}, n=1)
-WRITE = {writer.codec: writer for writer in WRITERS}
+WRITER_OF_CODEC = {writer.codec: writer for writer in WRITERS}
 FOREIGN = ["anthropic", "gemini", "vertex"]
 
 MakeTransport = Callable[..., Transport]
@@ -43,19 +43,19 @@ MakeTransport = Callable[..., Transport]
 @pytest.fixture
 async def make(fault_server: FaultServer) -> AsyncIterator[MakeTransport]:
     """Build Transports to the fault server, and close them after the test."""
-    made: list[Transport] = []
+    transports: list[Transport] = []
 
     def build(provider: str = "anthropic", **options: Any) -> Transport:
         row = replace(PROVIDERS[provider], base_url=options.pop("base_url", fault_server.url))
-        made.append(Transport(row, **{"api_key": KEY, **options}))
-        return made[-1]
+        transports.append(Transport(row, **{"api_key": KEY, **options}))
+        return transports[-1]
 
     yield build
-    for transport in made:
+    for transport in transports:
         await transport.aclose()
 
 
-async def failure(transport: Transport, request: Request = REQUEST, **options: Any) -> SwiftClientError:
+async def send_and_fail(transport: Transport, request: Request = REQUEST, **options: Any) -> SwiftClientError:
     with pytest.raises(SwiftClientError) as caught:
         await transport.send(request, **options)
     assert caught.value.__cause__ is None, "a foreign exception would carry the request and its key along"
@@ -75,7 +75,7 @@ async def test_the_key_goes_in_the_rows_own_header_and_nowhere_else(
     assert await make(provider).send(REQUEST) == b'{"x": 1}'
     (sent,) = fault_server.requests
     assert sent.headers[header] == value
-    assert [name for name, held in sent.headers.items() if KEY in held] == [header]
+    assert [name for name, header_value in sent.headers.items() if KEY in header_value] == [header]
     assert KEY not in sent.path
     assert sent.json == dict(REQUEST.body)
     assert sent.headers["content-type"] == "application/json"
@@ -83,7 +83,7 @@ async def test_the_key_goes_in_the_rows_own_header_and_nowhere_else(
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "words"),
+    ("answer", "kind", "fragment"),
     [
         (json_response({"type": "error", "error": {"type": "authentication_error", "message": f"bad {KEY}"}}, 401),
          AuthenticationError, "ANTHROPIC_API_KEY"),
@@ -97,12 +97,12 @@ async def test_the_key_goes_in_the_rows_own_header_and_nowhere_else(
     ],
 )  # fmt: skip
 async def test_each_fault_is_one_clear_error(
-    make: MakeTransport, fault_server: FaultServer, answer: Response, kind: type, words: str
+    make: MakeTransport, fault_server: FaultServer, answer: Response, kind: type, fragment: str
 ) -> None:
     fault_server.script(answer)
-    error = await failure(make())
+    error = await send_and_fail(make())
     assert isinstance(error, kind)
-    assert words in str(error)
+    assert fragment in str(error)
     assert error.provider == "anthropic"
     if isinstance(error, RateLimitError):
         assert error.retry_after == 3
@@ -115,22 +115,22 @@ async def test_googles_word_for_a_wrong_key_is_an_authentication_error(
     message = "API key not valid. Please pass a valid API key."
     body = {"error": {"code": 400, "message": message, "status": "INVALID_ARGUMENT", "details": details}}
     fault_server.script(json_response(body, 400))
-    error = await failure(make("gemini"))
+    error = await send_and_fail(make("gemini"))
     assert isinstance(error, AuthenticationError)
     assert "GEMINI_API_KEY" in str(error)
 
 
 async def test_a_timeout_and_a_refused_connection_are_ours(make: MakeTransport, fault_server: FaultServer) -> None:
     fault_server.script(hang())
-    assert isinstance(await failure(make(), timeout=0.2), RequestTimeoutError)
-    error = await failure(make(base_url="http://127.0.0.1:9/v1"))
+    assert isinstance(await send_and_fail(make(), timeout=0.2), RequestTimeoutError)
+    error = await send_and_fail(make(base_url="http://127.0.0.1:9/v1"))
     assert isinstance(error, ConnectionFailedError)
     assert "127.0.0.1:9" in str(error)
 
 
 async def test_a_cut_reply_hands_over_what_came(make: MakeTransport, fault_server: FaultServer) -> None:
     fault_server.script(cut(Response(200, b'{"content": "' + b"x" * 5000)))
-    error = await failure(make())
+    error = await send_and_fail(make())
     assert isinstance(error, ConnectionFailedError)
     assert error.received.startswith(b'{"content"')
 
@@ -138,7 +138,7 @@ async def test_a_cut_reply_hands_over_what_came(make: MakeTransport, fault_serve
 async def test_a_missing_key_names_its_variable_and_sends_nothing(
     make: MakeTransport, fault_server: FaultServer
 ) -> None:
-    error = await failure(make("gemini", api_key=None))
+    error = await send_and_fail(make("gemini", api_key=None))
     assert isinstance(error, MissingApiKeyError)
     assert "GEMINI_API_KEY" in str(error)
     assert not fault_server.requests
@@ -147,7 +147,7 @@ async def test_a_missing_key_names_its_variable_and_sends_nothing(
 async def test_a_body_that_is_no_json_is_refused_before_anything_is_sent(
     make: MakeTransport, fault_server: FaultServer
 ) -> None:
-    error = await failure(make(), replace(REQUEST, body={"x": object()}))
+    error = await send_and_fail(make(), replace(REQUEST, body={"x": object()}))
     assert isinstance(error, ConfigurationError)
     assert not fault_server.requests
 
@@ -167,16 +167,18 @@ async def test_many_requests_run_at_once_and_never_more_than_the_limit(
     assert fault_server.most_connections <= 5
 
 
-def served(codec: str, texts: list[str]) -> Callable[[Received], Response]:
+def answer_as(codec: str, texts: list[str]) -> Callable[[Received], Response]:
     """Answer as that provider does, one text after the other, streamed where the request asks for it."""
-    waiting = list(texts)
+    remaining = list(texts)
 
     def answer(request: Received) -> Response:
         body = request.json
         n = body.get("n", body.get("generationConfig", {}).get("candidateCount", 1))
-        case = Case("x", tuple(Logical(waiting.pop(0)) for _ in range(n)))
+        case = Case("x", tuple(LogicalCompletion(remaining.pop(0)) for _ in range(n)))
         streams = body.get("stream") or "alt=sse" in request.path
-        return Response(200, WRITE[codec].streamed(case, 1) if streams else WRITE[codec].whole(case))
+        return Response(
+            200, WRITER_OF_CODEC[codec].write_stream(case, 1) if streams else WRITER_OF_CODEC[codec].write_body(case)
+        )
 
     return answer
 
@@ -190,7 +192,7 @@ async def test_best_of_works_from_the_question_to_the_choice(
     fault_server: FaultServer, provider: str, calls: int, deadline: float | None
 ) -> None:
     texts = ["The answer is 4", "The answer is 5", "It is 4. The answer is 4", "The answer is 4"]
-    fault_server.serve(served(PROVIDERS[provider].codec, texts))
+    fault_server.serve(answer_as(PROVIDERS[provider].codec, texts))
     async with AsyncSwiftReranker(provider, "m", base_url=fault_server.url, api_key=KEY) as reranker:
         selection = await reranker.best_of("2+2?", n=4, deadline=deadline, max_tokens=20)
     assert (selection.answer, selection.signal, len(selection.candidates)) == ("4", "text", 4)
@@ -211,7 +213,7 @@ async def test_a_seed_that_no_answer_would_obey_is_refused_before_anything_is_se
 
 async def test_vertexs_logprobs_score_the_candidates(fault_server: FaultServer) -> None:
     case = next(case for case in CASES if case.name == "three completions")
-    fault_server.serve(lambda request: Response(200, WRITE["gemini"].whole(case)))
+    fault_server.serve(lambda request: Response(200, WRITER_OF_CODEC["gemini"].write_body(case)))
     async with AsyncSwiftReranker("vertex", "m", base_url=fault_server.url, api_key=KEY) as reranker:
         selection = await reranker.best_of("2+2?", n=3)
     config = fault_server.requests[0].json["generationConfig"]
@@ -220,10 +222,10 @@ async def test_vertexs_logprobs_score_the_candidates(fault_server: FaultServer) 
 
 
 async def test_a_model_that_takes_no_several_candidates_is_asked_one_by_one(fault_server: FaultServer) -> None:
-    many = json_response({"error": {"code": 400, "message": "Multiple candidates is not enabled for this model",
+    refusal = json_response({"error": {"code": 400, "message": "Multiple candidates is not enabled for this model",
                                     "status": "INVALID_ARGUMENT"}}, 400)  # fmt: skip
-    ask = served("gemini", ["The answer is 4"] * 8)
-    fault_server.serve(lambda request: many if "candidateCount" in json.dumps(request.json) else ask(request))
+    answer = answer_as("gemini", ["The answer is 4"] * 8)
+    fault_server.serve(lambda request: refusal if "candidateCount" in json.dumps(request.json) else answer(request))
     async with AsyncSwiftReranker("gemini", "m", base_url=fault_server.url, api_key=KEY) as reranker:
         selection = await reranker.best_of("2+2?", n=3)
     assert len(selection.candidates) == 3

@@ -29,7 +29,7 @@ class Assembler(ABC, Generic[Event]):
     """Decodes the JSON of one event."""
 
     def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False) -> None:
-        self._events = EventDecoder[Event](type(self).decode_event)
+        self._events: EventDecoder[Event] = EventDecoder(self.decode_event)
         self._options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids}
         self._error: ProviderError | None = None
 
@@ -44,12 +44,8 @@ class Assembler(ABC, Generic[Event]):
     ) -> Generator[None, None, Reply]:
         """Decode a complete reply step by step; see :class:`~swift_client.adapters.codecs.Codec`."""
         assembler = cls(top_logprobs=top_logprobs, token_ids=token_ids)
-        if not data[:64].lstrip().startswith((b"data:", b"event:", b":")):
-            return (yield from assembler._read_body(data))
-        for start in range(0, len(data), _SLICE_BYTES):
-            assembler.feed(data[start : start + _SLICE_BYTES])
-            yield
-        return (yield from assembler.close_steps())
+        is_stream = data[:64].lstrip().startswith((b"data:", b"event:", b":"))
+        return assembler._replay(data) if is_stream else assembler._read_body(data)
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of a stream; they may end anywhere, even inside a character."""
@@ -84,6 +80,13 @@ class Assembler(ABC, Generic[Event]):
         for event in self._events.close():
             self._add(event)
         return (yield from self._finish())
+
+    def _replay(self, stream: bytes) -> Generator[None, None, Reply]:
+        """Decode a recorded stream, yielding after each slice and each choice."""
+        for start in range(0, len(stream), _SLICE_BYTES):
+            self.feed(stream[start : start + _SLICE_BYTES])
+            yield
+        return (yield from self.close_steps())
 
     def _notes(self, unfinished_indices: list[int]) -> list[str]:
         """Return a note on every fault of the stream; ``unfinished_indices`` are completions without an end."""

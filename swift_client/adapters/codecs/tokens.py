@@ -47,7 +47,7 @@ def answer_tokens(
     if span:
         return span[0], texts[slice(*span)], None
     if has_thinking:
-        return 0, [], "has no logprobs: its tokens cannot be told from its thinking tokens"
+        return 0, [], "has no logprobs: its tokens cannot be distinguished from its thinking tokens"
     while texts and _END_OF_TURN.fullmatch(texts[-1]):
         texts.pop()
     return 0, texts, None if markup else "has logprobs for tokens that do not spell its text"
@@ -89,7 +89,7 @@ def clean_logprob_fields(
     try:
         numbers = np.array(chosen_logprobs, np.float64), np.array(listed_logprobs, np.float64)
     except ValueError:
-        raise logprobs.UnusableLogprobs("its numbers are not numbers") from None
+        raise logprobs.UnusableLogprobs("its logprobs are not numbers") from None
     clean = logprobs.clean(*numbers, np.array(list_lengths, np.intp), same_token=same_token, k=top_logprobs)
     ids = None
     if token_ids:
