@@ -16,14 +16,12 @@ import asyncio
 import heapq
 import json
 import random
-import selectors
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -46,6 +44,7 @@ from swift_client.sampling import (
     sample_completions,
 )
 from tests.servers import chat_body, chat_stream
+from tests.virtual_time import run_in_virtual_time
 
 CAP, N, MAX_TOKENS, TOKENS, CALLS = 16, 8, 6, 400, 12
 FROZEN = 150.0
@@ -53,31 +52,6 @@ FROZEN = 150.0
 that it honours is 120."""
 
 VIOLATIONS = ("frozen", "over_cap", "overruns", "underbilled", "lost", "miscounted_calls", "slots_leaked")
-
-
-class _JumpingSelector(selectors.DefaultSelector):
-    """Never waits: it moves the clock to the next timer instead."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        ready = super().select(0 if timeout is None or timeout > 0 else timeout)
-        if not ready and timeout:
-            # Threads (there are none here that matter) would need real time; timers do not.
-            self.now += timeout
-        return ready
-
-
-class JumpingLoop(asyncio.SelectorEventLoop):
-    """An event loop in virtual time."""
-
-    def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        """Return the virtual seconds since the start."""
-        return self._jumping.now
 
 
 @dataclass
@@ -236,8 +210,7 @@ async def soak(seed: int, minutes: float) -> dict[str, float]:
 
 def run(seed: int, minutes: float) -> dict[str, float]:
     """Soak in virtual time."""
-    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-        return runner.run(soak(seed, minutes))
+    return run_in_virtual_time(soak(seed, minutes))
 
 
 def main() -> None:

@@ -80,7 +80,18 @@ def test_the_share_is_learnt_from_labelled_questions() -> None:
     assert learn_share([], [], []) == 0.5
 
 
-@pytest.mark.parametrize("spec", ["", "best", "mean:share=0.5", "weighted:share=2", "weighted:share=x", "weighted:w=1"])
-def test_what_is_no_fusion_is_one_clear_error(spec: str) -> None:
-    with pytest.raises(ConfigurationError, match="no fusion"):
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("", "no fusion ''"),
+        ("best", "no fusion 'best'"),
+        ("mean:share=0.5", "fusion mean has no setting 'share'"),
+        ("weighted:share=2", "share of the fusion weighted must be from 0 to 1, not 2"),
+        ("weighted:share=nan", "share of the fusion weighted must be from 0 to 1, not nan"),
+        ("weighted:share=x", "'share=x' in 'weighted:share=x' is not a setting"),
+        ("weighted:w=1", "fusion weighted has no setting 'w'"),
+    ],
+)
+def test_what_is_no_fusion_is_one_clear_error(spec: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         fuse(OURS, THEIRS, spec)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.soak import CAP, VIOLATIONS, JumpingLoop, run
+from benchmarks.soak import CAP, VIOLATIONS, run
 from benchmarks.soak_sockets import SOCKET_VIOLATIONS, sockets
 from swift_client import AsyncSwiftReranker, RateLimit, SwiftReranker
 from swift_client.adapters.transport.rate_limit_headers import LimitStatus, RateLimitStatus, parse_rate_limit_headers
@@ -21,6 +21,7 @@ from swift_client.sampling import RateLimiter
 from swift_client.sampling.congestion import Bucket, CongestionWindow
 from swift_client.types import Event
 from tests.servers import FaultServer, Received, Response, after, chat, error
+from tests.virtual_time import run_in_virtual_time
 
 NOTHING: dict[str, Any] = {"requests_per_minute": None, "tokens_per_minute": None, "now": 0.0}
 
@@ -280,8 +281,7 @@ def test_waiters_start_at_the_pace_that_is_allowed_and_not_when_they_happen_to_l
         await asyncio.gather(*(call() for _ in range(150)))
         return starts
 
-    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-        starts = runner.run(play())
+    starts = run_in_virtual_time(play())
     assert starts[-1] == pytest.approx((150 - 50) / 5, abs=0.5)  # ten seconds' worth at once, then five a second
 
 
@@ -445,8 +445,7 @@ def test_after_minutes_of_429_the_limit_recovers_and_grows_again() -> None:
         assert loop.time() - begun < 30
         return limit
 
-    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-        limit = runner.run(play())
+    limit = run_in_virtual_time(play())
     assert limit._window.window_size == 16
     assert limit.n_active == 0
 
@@ -494,6 +493,5 @@ def test_a_server_that_bears_four_at_once_is_not_stormed_at_a_cap_of_sixteen() -
         await asyncio.gather(*(work() for _ in range(64)))
         return refused, answered
 
-    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-        refused, answered = runner.run(play())
+    refused, answered = run_in_virtual_time(play())
     assert refused < 0.2 * answered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from swift_client import AsyncSwiftReranker
+from swift_client.adapters import PROVIDERS, Request, load_codec
 from swift_client.errors import (
     BadRequestError,
     LogprobsUnavailableError,
@@ -22,9 +24,11 @@ from swift_client.errors import (
     RateLimitError,
     ServerError,
 )
+from swift_client.sampling import CallContext, Endpoint, RateLimiter, create_sample_request, sample_completions
 from swift_client.sampling.retry import retry_policy
 from swift_client.types import Event
-from tests.servers import FaultServer, chat, error, reset
+from tests.servers import FaultServer, chat, chat_body, error, reset
+from tests.virtual_time import run_in_virtual_time
 
 
 def ask(server: FaultServer, told: list[Event], **options: object) -> AsyncSwiftReranker:
@@ -215,29 +219,80 @@ async def test_a_reasoning_model_that_refuses_logprobs_causes_no_retry_storm(fau
     assert len(fault_server.requests) == 1
 
 
-async def test_a_call_that_waits_for_its_retry_gives_its_slot_to_others(fault_server: FaultServer) -> None:
-    fault_server.script(error(500, "slow", headers={"retry-after": "1"}))
-    async with AsyncSwiftReranker("ollama", "m", base_url=fault_server.url, max_concurrency=1) as rr:
-        slow = asyncio.create_task(rr.best_of("q", n=1))
-        while not fault_server.requests:  # noqa: ASYNC110 -- the server is a thread
+class ScriptedTransport:
+    """Refuses the first requests with a wait of their own, answers the others, and counts what runs at once."""
+
+    def __init__(self, *refusals: RateLimitError | ServerError) -> None:
+        self._refusals = list(refusals)
+        self.n_requests = self.n_running = self.max_running = 0
+
+    async def send(self, request: Request, *, timeout: float | None = None) -> bytes:
+        self.n_requests += 1
+        self.n_running += 1
+        self.max_running = max(self.max_running, self.n_running)
+        try:
             await asyncio.sleep(0.01)
+            if self._refusals:
+                raise self._refusals.pop(0)
+            return json.dumps(chat_body(["a"] * request.n, k=None)).encode()
+        finally:
+            self.n_running -= 1
+
+
+def refusal(error: type[RateLimitError | ServerError], retry_after: float) -> RateLimitError | ServerError:
+    made = error("slow down", status=429 if error is RateLimitError else 500, retryable=True)
+    made.retry_after = retry_after
+    return made
+
+
+def one_per_call(transport: ScriptedTransport, max_concurrency: int, max_retries: int) -> CallContext:
+    """Return the context of calls for one completion each, on the running loop's clock."""
+    row = PROVIDERS["ollama"]
+    return CallContext(
+        provider=row,
+        model="m",
+        codec=load_codec(row),
+        transport=transport,  # type: ignore[arg-type]  # only whole replies are sent
+        endpoint=Endpoint(row.capabilities, top_logprobs=None),
+        rate_limiter=RateLimiter(max_concurrency, clock=asyncio.get_running_loop().time),
+        max_retries=max_retries,
+        must_have_logprobs=False,
+        on_event=None,
+    )
+
+
+def test_a_call_that_waits_for_its_retry_gives_its_slot_to_others() -> None:
+    async def play() -> None:
+        transport = ScriptedTransport(refusal(ServerError, 1.0))
+        context, loop = one_per_call(transport, 1, 2), asyncio.get_running_loop()
+        slow = asyncio.create_task(sample_completions(context, create_sample_request("q", 1)))
         await asyncio.sleep(0.1)
-        quick = await rr.best_of("q", n=1)
+        started = loop.time()
+        quick = await sample_completions(context, create_sample_request("q", 1))
+        assert len(quick.completions) == 1
         assert not slow.done()
-        assert quick.elapsed < 0.9
-        await slow
+        assert loop.time() - started < 0.9
+        assert len((await slow).completions) == 1
+        assert transport.max_running == 1
+
+    run_in_virtual_time(play())
 
 
-async def test_a_long_burst_of_429_neither_freezes_the_limit_nor_exceeds_it(fault_server: FaultServer) -> None:
-    fault_server.script(*[error(429, "slow down", headers={"retry-after-ms": "20"})] * 120)
-    async with AsyncSwiftReranker(
-        "ollama", "m", base_url=fault_server.url, max_concurrency=4, max_retries=200
-    ) as rr:  # fmt: skip
-        selections = await asyncio.gather(*(rr.best_of("q", n=5) for _ in range(4)))
-        assert [len(selection.candidates) for selection in selections] == [5] * 4
-        assert sum(selection.usage.calls for selection in selections) == 120 + 20
-        assert fault_server.most_connections <= 4
-        assert (await rr.best_of("q", n=8)).elapsed < 5
+def test_a_long_burst_of_429_neither_freezes_the_limit_nor_exceeds_it() -> None:
+    async def play() -> None:
+        transport = ScriptedTransport(*[refusal(RateLimitError, 0.02) for _ in range(120)])
+        context, loop = one_per_call(transport, 4, 200), asyncio.get_running_loop()
+        request = create_sample_request("q", 5)
+        results = await asyncio.gather(*(sample_completions(context, request) for _ in range(4)))
+        assert [len(result.completions) for result in results] == [5] * 4
+        assert sum(result.usage.calls for result in results) == transport.n_requests == 120 + 20
+        assert transport.max_running <= 4
+        assert context.rate_limiter.n_active == 0
+        started = loop.time()
+        await sample_completions(context, create_sample_request("q", 8))
+        assert loop.time() - started < 5
+
+    run_in_virtual_time(play())
 
 
 # --- the heartbeat ------------------------------------------------------------------------------------------------

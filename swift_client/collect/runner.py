@@ -169,10 +169,10 @@ class CollectRunner:
         existing = self._indices_in_file(question)
         first_index = start + result.first_index
         # Calls overlap if replies have another size than requested: then any free index will do.
-        taken, indices = set(existing), list[int]()
+        used_indices, indices = set(existing), list[int]()
         for index in range(first_index, first_index + len(result.completions)):
-            free = next(i for i in itertools.count() if i not in taken) if index in taken else index
-            taken.add(free)
+            free = next(i for i in itertools.count() if i not in used_indices) if index in used_indices else index
+            used_indices.add(free)
             indices.append(free)
         usage = replace(result.usage, calls=1)
         cost = self.setup.prices.cost(usage) if self.setup.prices else None

@@ -149,12 +149,12 @@ class BudgetTracker:
     def _shortfall(self, cost: Cost) -> str | None:
         if self.seconds_left <= 0:
             return f"The budget's {self.budget.seconds:g} s are over."
-        taken = self._spent_cost + self._reserved_cost
+        used_cost = self._spent_cost + self._reserved_cost
         for name, unit, slack in (("usd", "US dollars", _ROUNDING), ("tokens", "tokens", 0.0), ("calls", "calls", 0.0)):
             limit = getattr(self.budget, name)
-            if limit is not None and getattr(taken + cost, name) > limit * (1 + slack):
+            if limit is not None and getattr(used_cost + cost, name) > limit * (1 + slack):
                 show = "{:,.6g}" if name == "usd" else "{:,}"
-                used, more, total = (show.format(x) for x in (getattr(taken, name), getattr(cost, name), limit))
+                used, more, total = (show.format(x) for x in (getattr(used_cost, name), getattr(cost, name), limit))
                 return f"The budget of {total} {unit} cannot cover {more} more: {used} are spent or reserved."
         return None
 

@@ -114,7 +114,7 @@ async def sample_completions(
 
     def max_run(number: int) -> int:
         """Return how many completions one call may bring from this number on: with a seed, up to the next existing."""
-        later = [taken for taken in existing_completions if taken > number and sample_request.seed is not None]
+        later = [other for other in existing_completions if other > number and sample_request.seed is not None]
         return min(later, default=number + sample_request.n) - number
 
     def create_calls(start: int, end: int) -> list[Call]:
@@ -194,9 +194,9 @@ async def _run_calls(
             if should_stop and any(task.result().completions for task in done):
                 stops = await should_stop(results)
         # Completions that arrived while ``should_stop`` was deciding are paid for, and kept.
-        ended = [task for task in tasks if task.done() and not task.exception()]
-        cancelled = [call for task, call in tasks.items() if task not in ended]
-        return _WaveResult([task.result() for task in ended], cancelled, stops)
+        finished = [task for task in tasks if task.done() and not task.exception()]
+        cancelled = [call for task, call in tasks.items() if task not in finished]
+        return _WaveResult([task.result() for task in finished], cancelled, stops)
     finally:
         for task in tasks:
             task.cancel()

@@ -15,6 +15,7 @@ import numpy as np
 
 from swift_client.errors import ConfigurationError
 from swift_client.features.segments import F64
+from swift_client.validation import parse_spec
 
 
 @dataclass(frozen=True)
@@ -77,25 +78,22 @@ FUSIONS: Mapping[str, Fusion] = MappingProxyType(
 
 
 def parse_fusion(spec: str) -> tuple[Fusion, float]:
-    """Return the row that "worst_rank" or "weighted:share=0.3" names, and the share of ours (one half if not given).
+    """Return the row for "worst_rank" or "weighted:share=0.3", and the share of our scores (default: one half).
 
-    Raises ConfigurationError for what names none.
+    Raises:
+        ConfigurationError: there is no such fusion or setting.
     """
-    name, _, setting = spec.partition(":")
+    name, settings = parse_spec(spec, example="weighted:share=0.3")
     if name not in FUSIONS:
         raise ConfigurationError(f"There is no fusion {name!r}.", hint=f"Known: {', '.join(FUSIONS)}.")
-    if not setting:
-        return FUSIONS[name], 0.5
-    key, _, text = setting.partition("=")
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if name != "weighted" or key != "share" or not 0 <= share <= 1:
+    allowed = {"share"} if name == "weighted" else set()
+    if unknown := settings.keys() - allowed:
         raise ConfigurationError(
-            f"{spec!r} is no fusion.",
-            hint='Only "weighted" takes a setting, a share from 0 to 1: "weighted:share=0.3".',
+            f"The fusion {name} has no setting {min(unknown)!r}.", hint='Only "weighted" has one: "weighted:share=0.3".'
         )
+    share = settings.get("share", 0.5)
+    if not 0 <= share <= 1:
+        raise ConfigurationError(f"share of the fusion {name} must be from 0 to 1, not {share!r}.")
     return FUSIONS[name], share
 
 
