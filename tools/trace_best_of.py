@@ -11,6 +11,7 @@ import json
 import math
 import sys
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import FrameType
@@ -88,25 +89,27 @@ class Tracer:
             self.deepest = stack[::-1]
 
 
-async def best_of(base_url: str) -> None:
-    """Make the call with a client of its own, whose connections and notes on the endpoint are new."""
-    async with AsyncSwiftReranker("openai-compatible", "m", base_url=base_url, scorer="mean_logprob") as reranker:
-        selection = await reranker.best_of("What is 17 * 24?", n=16)
+async def best_of(base_url: str, constructor: Callable[..., None], call: Callable[..., None]) -> None:
+    """Make a client and call it once; profile both."""
+    sys.setprofile(constructor)
+    reranker = AsyncSwiftReranker("openai-compatible", "m", base_url=base_url, scorer="mean_logprob")
+    threading.setprofile(call)  # of the worker threads, which start now
+    sys.setprofile(call)
+    selection = await reranker.best_of("What is 17 * 24?", n=16)
+    await reranker.aclose()
     assert len(selection.candidates) == 16, selection
 
 
-def trace(base_url: str) -> Tracer:
-    """Run one traced call after an untraced one, on a new event loop, whose worker threads are traced too."""
-    asyncio.run(best_of(base_url))
-    tracer = Tracer()
-    threading.setprofile(tracer)
-    sys.setprofile(tracer)
+def trace(base_url: str) -> tuple[Tracer, Tracer]:
+    """Trace the constructor and the call of a new client, on a new event loop, after an untraced round."""
+    asyncio.run(best_of(base_url, lambda *_: None, lambda *_: None))
+    constructor, call = Tracer(), Tracer()
     try:
-        asyncio.run(best_of(base_url))
+        asyncio.run(best_of(base_url, constructor, call))
     finally:
         sys.setprofile(None)
         threading.setprofile(None)  # type: ignore[arg-type]  # None ends it
-    return tracer
+    return constructor, call
 
 
 def main() -> int:
@@ -114,14 +117,15 @@ def main() -> int:
     server = HTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        tracer = trace(f"http://127.0.0.1:{server.server_port}/v1")
+        constructor, tracer = trace(f"http://127.0.0.1:{server.server_port}/v1")
     finally:
         server.shutdown()
     if "--list" in sys.argv:
         for name, calls in sorted(tracer.files.items()):
             print(f"{calls:6}  {name}")
         print(*tracer.deepest, sep="\n")
-    print(f"files entered: {len(tracer.files)} (bar {MAX_FILES})")
+    both = {*tracer.files, *constructor.files}
+    print(f"files entered: {len(tracer.files)} (bar {MAX_FILES}); with the constructor: {len(both)}")
     print(f"deepest stack: {len(tracer.deepest)} (bar {MAX_DEPTH})")
     print(f"calls: {tracer.calls}")
     return int(len(tracer.files) > MAX_FILES or len(tracer.deepest) > MAX_DEPTH)

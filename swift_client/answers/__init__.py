@@ -39,23 +39,21 @@ def read(texts: Sequence[str], spec: Spec = "auto") -> Answers:
     chosen = get_reader(spec)
     if chosen is None:
         return Answers(values=(None,) * len(texts), groups=(None,) * len(texts))
+    values: list[str | None] = []
     faults: Counter[str] = Counter()
-    values = tuple(_read_one(chosen, text, faults) for text in texts)
+    for text in texts:
+        try:
+            values.append(chosen(text))
+        except Exception as error:  # a caller's function may raise anything; paid completions are not lost over it
+            values.append(None)
+            faults[f"{type(error).__name__}: {error}"[:200]] += 1
     notes = [f"The answer reader failed on {count} of {len(texts)} texts: {what}." for what, count in faults.items()]
     found, wanted = sum(value is not None for value in values), sum(bool(text.strip()) for text in texts)
     if spec == "auto" and found * 2 < wanted:
-        values = (None,) * len(texts)
+        values = [None] * len(texts)
         notes.append(f"Only {found} of {wanted} texts have a marked answer, so the choice rests on scores alone.")
     groups, note = group_answers(values, compare_values=chosen.compares_values)
-    return Answers(values=values, groups=groups, note=" ".join([*notes, *([note] if note else [])]) or None)
-
-
-def _read_one(answer_reader: Reader, text: str, faults: Counter[str]) -> str | None:
-    try:
-        return answer_reader(text)
-    except Exception as error:  # a caller's function may raise anything; paid completions are not lost over it
-        faults[f"{type(error).__name__}: {error}"[:200]] += 1
-        return None
+    return Answers(values=tuple(values), groups=groups, note=" ".join([*notes, *([note] if note else [])]) or None)
 
 
 def are_equal(a: str, b: str, spec: Spec = "text") -> bool:

@@ -67,8 +67,11 @@ def find_marked_answer(text: str) -> str | None:
     if box is not None:
         return box
     ends = [mark.end() for mark in _MARK.finditer(text)]
-    values = (_value_at(text, end) for end in islice(reversed(ends), _MAX_MARKS))
-    return next((value for value in values if value is not None), None)
+    for end in islice(reversed(ends), _MAX_MARKS):
+        value = _value_at(text, end)
+        if value is not None:
+            return value
+    return None
 
 
 _SENTENCE_END = re.compile(r"\n|[.!?](?=[\s*]|$)|,? (?:because|since)\b|, (?:so|which|as|where)\b| [-–—] ")

@@ -84,7 +84,9 @@ def clean(
     if len(chosen_logprobs) and (hidden.all() or not chosen_logprobs.any()) and not (top > -np.inf).any():
         # LM Studio fills in 0, and xinference null, if logprobs were not requested.
         raise UnusableLogprobs("its numbers are placeholders: all the same, and no alternatives are listed")
-    _sort_and_merge(top, positions, same_token)
+    _sort(top, positions)
+    if _drop_duplicates(top, positions, same_token):
+        _sort(top, positions)
     probability = np.exp(top).sum(axis=1)
     if (probability > MASS_LIMIT).any():
         raise UnusableLogprobs("its listed probabilities sum to more than 1: not a distribution")
@@ -159,9 +161,8 @@ def _to_matrix(listed_logprobs: F64, counts: IndexArray) -> tuple[F64, IndexArra
     return np.where(hidden, -np.inf, np.minimum(top, 0.0)), positions
 
 
-def _sort_and_merge(top: F64, positions: IndexArray, same_token: SameToken) -> None:
-    """Sort lists in falling order and drop the second of each pair of equal value and token, in place."""
-    _sort(top, positions)
+def _drop_duplicates(top: F64, positions: IndexArray, same_token: SameToken) -> bool:
+    """Drop the second of each pair of equal value and token, in place; return True if that left gaps in the lists."""
     duplicates: list[IndexArray] = []
     values, flat_positions, width = top.ravel(), positions.ravel(), top.shape[1]
     first = np.flatnonzero((top[:, :-1] == top[:, 1:]) & (top[:, 1:] > -np.inf))
@@ -173,12 +174,14 @@ def _sort_and_merge(top: F64, positions: IndexArray, same_token: SameToken) -> N
         lag += 1
         first = first[first % width < width - lag]
         first = first[values[first] == values[first + lag]]
-    if duplicates and len(dropped := np.concatenate(duplicates)):
-        values[dropped], flat_positions[dropped] = -np.inf, -1
-        _sort(top, positions)
+    if not duplicates or not len(dropped := np.concatenate(duplicates)):
+        return False
+    values[dropped], flat_positions[dropped] = -np.inf, -1
+    return True
 
 
 def _sort(top: F64, positions: IndexArray) -> None:
+    """Sort lists in falling order, in place."""
     if (top[:, :-1] < top[:, 1:]).any():
         order = np.argsort(-top, axis=1, kind="stable")
         top[:] = np.take_along_axis(top, order, axis=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -136,7 +137,6 @@ class _Client:
             fuse=fuse,
         )
         self.pipeline = SelectionPipeline(config)
-        self._background_loop = BackgroundLoop()  # used by SwiftReranker; starts nothing before its first call
 
     @property
     def head(self) -> AnyHead | None:
@@ -212,6 +212,10 @@ class SwiftReranker(_Client):
     One instance may serve many threads. It starts its own daemon thread with the first call, also after a fork, and
     ends it with :meth:`close`, with the ``with`` block, or at exit.
     """
+
+    @cached_property
+    def _background_loop(self) -> BackgroundLoop:
+        return BackgroundLoop()
 
     def best_of(
         self,

@@ -130,8 +130,10 @@ async def sample_completions(
         return calls
 
     async def has_enough(earlier_results: Sequence[CallResult], new_results: Sequence[CallResult]) -> bool:
+        if should_stop is None:
+            return False
         completions = _reindex_completions([*earlier_results, *new_results])
-        if should_stop is None or len(completions) < sample_request.min_completions:
+        if len(completions) < sample_request.min_completions:
             return False
         return await should_stop(completions)
 

@@ -94,7 +94,10 @@ def score_completions(completions: Sequence[Completion], config: SelectionConfig
     ordered, check_notes = drop_invalid_logprobs(_reindex(completions), config.sampling_info)
     grouped, parsed_answers = _read_answers(ordered, config)
     scorer, head_notes = _usable_head(config, ordered)
-    corrected, temperature_notes = correct_temperature(ordered, scorer, config.sampling_info)
+    corrected: Sequence[Completion] | None = ordered
+    temperature_notes: tuple[str, ...] = ()
+    if config.sampling_info.needs_correction:
+        corrected, temperature_notes = correct_temperature(ordered, scorer, config.sampling_info)
     if corrected is None:
         scorer, corrected = FALLBACK_SCORER, ordered
     scores = scorers.score(corrected, scorer, groups=grouped.groups)

@@ -119,7 +119,8 @@ class Transport:
             except Exception as error:
                 problem = self._translate_error(error, sum(map(len, parts)))
         body = b"".join(parts)
-        problem = problem or error_from_html(body, self.provider)
+        if problem is None and body[:64].lstrip().startswith(b"<"):
+            problem = error_from_html(body, self.provider)
         if isinstance(problem, ConnectionFailedError):
             problem.received = body
         logger.debug(
