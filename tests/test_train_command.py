@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from swift_client import training
 from swift_client.cli.app import run
-from swift_client.dataset.stored import StoredGroups
+from swift_client.dataset.stored import StoredGroups, open_groups
 from swift_client.errors import ConfigurationError
 from swift_client.models.resolve_head import load_head
 from swift_client.store import Meta, SampleStore, StoredQuestion
@@ -62,6 +63,26 @@ def test_the_command_writes_a_head_that_loads_and_says_what_it_is_worth(
     assert told["verdict"] == load_head(head).training["verdict"]
     assert sum(told["questions"].values()) == 60
     assert len(told["history"]) == told["epochs"]
+
+
+def test_training_takes_groups_as_it_takes_paths(tmp_path: Path) -> None:
+    samples = samples_file(tmp_path / "samples.db", questions=40)
+    groups = StoredGroups([samples], grade="number")
+    training.train(groups, answer="number", recipe="swift", out=tmp_path / "groups")
+    training.train(samples, answer="number", recipe="swift", out=tmp_path / "paths")
+    assert (tmp_path / "groups").read_bytes() == (tmp_path / "paths").read_bytes()
+
+
+def test_groups_are_opened_from_one_path_from_several_and_from_groups(tmp_path: Path) -> None:
+    samples = samples_file(tmp_path / "samples.db", questions=3)
+    for paths in (samples, str(samples), [samples], tmp_path.glob("*.db")):
+        opened = open_groups(paths, answer="number")  # type: ignore[arg-type]
+        assert isinstance(opened, StoredGroups)
+        assert [group.labels.tolist() for group in opened] == [g.labels.tolist() for g in graded_groups(3, n=4)]
+    groups = graded_groups(3)
+    assert open_groups(groups) is groups
+    assert open_groups(iter(groups)) == groups
+    assert open_groups(opened) is opened
 
 
 @pytest.mark.parametrize(

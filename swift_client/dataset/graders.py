@@ -126,9 +126,10 @@ def grade_all(completions: Sequence[Completion], reference: Any, spec: GraderSpe
     if spec == "label":
         return _grade_by_labels(completions, reference)
     labels = np.zeros(len(completions))
-    reasons: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()  # of unknown labels
     grade_text = _make_text_grader(reference, spec)
     for index, completion in enumerate(completions):
+        # Broken off: unknown. Cut, filtered or refused: wrong. Only finished ones are read.
         if completion.finish_reason == "error":
             verdict, reason = None, "broke off before its end"
         elif completion.complete:

@@ -33,6 +33,7 @@ class Split:
 
     def fold(self, question_id: str) -> int | None:
         """Return the fold that the question belongs to, from 0; None for a test question."""
+        # 0..1 is divided into test, fold 0 (validation), and the other folds in equal shares.
         position = hash_fraction(f"{self.seed}:{question_id}") - self.test
         if position < 0:
             return None

@@ -70,6 +70,7 @@ class StoredGroups:
                         continue
                     completions = tuple(self._with_states(sample, file) for sample in samples)
                     labels = np.array([np.nan if sample.label is None else sample.label for sample in samples])
+                    # Stored labels come first; the grader fills the gaps.
                     if np.isnan(labels).any() and question.answer is not None:
                         graded = grade_all(completions, question.answer, self._grade).labels
                         labels = np.where(np.isnan(labels), graded, labels)

@@ -129,6 +129,7 @@ class StateFile:
         Raises:
             ConfigurationError: a completion has no states or other columns, or no disk space. Nothing is added.
         """
+        # Check all before writing any; the index is updated only once the records are on the disk.
         arrays = [self._check_states(completion.hidden_states) for completion in completions]
         end, records = self._end, {}
         try:
@@ -163,6 +164,7 @@ class StateFile:
                 hint="It belongs to another samples file or is truncated. Collect again into a new file.",
             )
         start, tokens = self._records[question_id, number]
+        # The map covers the file as it was; map again if the record was appended later.
         if self._map is None or start >= len(self._map):
             self._map = np.memmap(self.path, np.uint8, "r")
         size = tokens * self.layout.columns * 2
@@ -198,12 +200,14 @@ class StateFile:
             self._file.write(_FILE_HEADER.pack(_MAGIC, len(facts)) + facts)
             self._end = _FILE_HEADER.size + len(facts)
             return new_layout
+        # A short or foreign header is refused before its length is trusted.
         magic, length = _FILE_HEADER.unpack(self._file.read(_FILE_HEADER.size).ljust(_FILE_HEADER.size))
         if magic != _MAGIC or length > min(_MAX_FACTS_BYTES, size):
             raise ValueError("it begins with something else")
         layout = _parse_layout(json.loads(self._file.read(length)))
         if new_layout is not None and layout != new_layout:
             raise ValueError(f"its columns are {layout}, not {new_layout}")
+        # Read the headers of the records only, and stop at one that reaches beyond the end of the file.
         offset = _FILE_HEADER.size + length
         while offset < size:
             self._file.seek(offset)

@@ -71,6 +71,7 @@ def unpack(blob: bytes, *, text: str, index: int, finish_reason: Any) -> Complet
     """Return the completion of a blob. Raises ValueError for a blob that :func:`pack` did not make."""
     inflate = zlib.decompressobj()
     try:
+        # Decompress at most the limit: a small blob may unfold to gigabytes.
         data = inflate.decompress(blob, MAX_BLOB_BYTES)
         if not inflate.eof:
             raise ValueError(f"a sample's blob is truncated, or larger than {MAX_BLOB_BYTES >> 20} MB")
@@ -119,6 +120,7 @@ def _unpack_completion(content: _PackedCompletion, *, text: str, index: int, fin
     arrays = {
         name: _unshuffle(*packed, _ARRAY_DTYPES[name], len(content.tokens)) for name, packed in content.arrays.items()
     }
+    # Anyone may have written the file, so values are checked as well as types.
     logprobs = arrays["logprobs"][:, 0]
     if not (logprobs <= 0).all() or not np.isfinite(logprobs).all() or not (arrays["top"] <= 0).all():
         raise ValueError("a sample has invalid logprobs: NaN, infinite or above 0")

@@ -87,6 +87,7 @@ class _Writer:
             return  # an earlier call wrote it
         open_error: Exception | None = None
         try:
+            # Write all queued replies while the file is open.
             with FORK_GUARD.block_forks(), SampleStore(self._path, write=True, shared=True) as store:
                 while self._queue:
                     reply, future = self._queue.popleft()

@@ -78,6 +78,7 @@ class SampleStore:
             ).fetchall()
             if meta is None and any(settings is None for _, settings in rows):
                 raise ValueError("it does not name the model of its samples")
+            # Many questions share a request's settings, so each is parsed once.
             sources = {} if meta is None else {None: (meta.provider, meta.model)}
             sources |= {settings: parse_source(settings) for settings in {settings for _, settings in rows} - {None}}
             return {question_id: sources[settings] for question_id, settings in rows}
@@ -180,6 +181,7 @@ class SampleStore:
                 "SELECT number, reply.seed FROM sample JOIN reply ON reply.id = reply WHERE sample.question = ?",
                 (question.id,),
             )
+            # Skip completions that are stored already; move others whose index another process has used.
             taken = dict(rows.fetchall())
             free = (number for number in itertools.count() if number not in taken)
             numbered = []

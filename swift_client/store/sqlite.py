@@ -106,6 +106,7 @@ def _open_connection(path: Path, *, write: bool, timeout: float) -> sqlite3.Conn
 
 def _prepare(connection: sqlite3.Connection, path: Path, *, write: bool, shared: bool) -> None:
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+    # The file may come from a stranger: https://www.sqlite.org/security.html
     for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0"):
         connection.execute(f"PRAGMA {pragma}")
     if not write:

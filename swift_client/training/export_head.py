@@ -44,6 +44,7 @@ def build_hidden_head(
         reward_weight=reward,
         reward_bias=head.reward_bias - reward @ columns.mean[states],
     )
+    # The remaining columns keep their standardizer, as in a head of logprobs alone.
     logprob_head = None
     if recipe.features or recipe.terms:
         rest = slice(layout.columns, None)

@@ -109,6 +109,7 @@ def fit(
         device=_resolve_device(device),
         progress=progress,
     )
+    # Train the network that will serve, then one per fold to score completions that it has not seen.
     final, dataset = run.choose_features(base_recipe)
     folds = run.cross_validate(final, dataset)
     # Calibration and test use only completions that no weight was fitted to and no epoch chosen by, if folds exist.
@@ -116,6 +117,7 @@ def fit(
     calibration = calibrate(unseen.scores, unseen.labels)
     metrics = _measure(unseen, calibration)
     usefulness = measure_usefulness(unseen.scores_without_agreement, unseen.labels, unseen.question, seed=seed)
+    # The head's file records how it was made and what the tests showed.
     training = {
         "recipe": recipe_name,
         "seed": seed,

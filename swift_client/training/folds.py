@@ -81,7 +81,7 @@ class FoldedDataset:
             EmptyPartError: a part has no question that can be learned from.
         """
         part_of_fold = [self.split.part_of(fold, held=held_out_fold) for fold in range(self.split.folds)]
-        question_counts: Counter[Part] = Counter()
+        question_counts: Counter[Part] = Counter()  # of all questions, trainable or not
         for fold, count in self.question_counts.items():
             question_counts[self.split.part_of(fold, held=held_out_fold)] += count
 
@@ -168,6 +168,7 @@ def read_groups(
     Raises:
         ConfigurationError: no head can be trained on these questions.
     """
+    # The first questions show the length of the lists and the size of the hidden states.
     stream = iter(groups)
     ahead = list(islice(stream, LOOKAHEAD))
     n_states = _state_columns(ahead) if recipe.states else 0
@@ -183,6 +184,7 @@ def read_groups(
             fold = split.fold(group.question_id)
             counts.add(group, fold=fold, k_max=k_max)
             if fold is not None:
+                # Build the question whole and, if the recipe says so, subsampled with its own random numbers.
                 texts = [completion.text for completion in group.completions]
                 answer_groups = answers.read(texts, answer if "agreement" in recipe.terms else None).groups
                 versions: list[tuple[Group, Sequence[int | None], int]] = [(group, answer_groups, k_max)]

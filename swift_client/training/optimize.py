@@ -115,6 +115,7 @@ class _QuestionBatches:
                 questions = []
 
     def _batch(self, questions: list[int]) -> tuple[Batch, Labels]:
+        # Completions of a question are contiguous, and so are their tokens: a question is one slice of each array.
         matrix, segments = self._matrix, [(self._starts[q], self._starts[q + 1]) for q in questions]
         token_segments = [
             (matrix.first_rows[start], matrix.first_rows[end - 1] + matrix.lengths[end - 1]) for start, end in segments
