@@ -82,6 +82,7 @@ def connect(
         if api_key is not None or client is not None:
             raise ConfigurationError("api_key= and client= have no meaning for an object of your own.")
         return CustomTransport(cast(CustomProvider, provider), timeout=timeout, max_connections=max_connections)
+    # A provider without address that this process serves itself: its server starts at the first request.
     server: LocalServer | None = None
     if resolved_provider.base_url is None and client is None and resolved_provider.name in _LOCAL_SERVERS:
         server = importlib.import_module(_LOCAL_SERVERS[resolved_provider.name]).PocketServer()

@@ -158,6 +158,7 @@ def sample_tokens(logits: Tensor, uniforms: Tensor, sampling: SamplingParams) ->
     if sampling.temperature == 0:
         return logits.argmax(-1)
     scaled = logits / sampling.temperature
+    # Filters need the tokens sorted by probability; without filters the vocabulary's own order will do.
     order = None
     if sampling.top_k or sampling.top_p < 1 or sampling.min_p > 0:
         scaled, order = scaled.sort(-1, descending=True)
@@ -169,6 +170,7 @@ def sample_tokens(logits: Tensor, uniforms: Tensor, sampling: SamplingParams) ->
         outside = (before >= sampling.top_p) | (probabilities < sampling.min_p * probabilities[:, :1])
         outside[:, 0] = False  # the most likely token always stays
         probabilities = probabilities.masked_fill(outside, 0.0)
+    # Inverse transform sampling in float64: the same uniform number gives the same token in every batch.
     cumulative = probabilities.cumsum(-1)
     index = torch.searchsorted(cumulative, (uniforms * cumulative[:, -1])[:, None], right=True)
     index = index.clamp(max=logits.shape[-1] - 1)
@@ -193,7 +195,7 @@ class _ForwardPass:
         if any(pads):  # without padding no mask is needed and attention is faster
             mask = self._to_tensor([[0] * pad + [1] * (past - pad) for pad in pads])
             self._mask = mask[order]
-        if past:
+        if past:  # prompts of one token have nothing before their last token
             tokens = self._to_tensor(
                 [[0] * pad + list(prompt[:-1]) for pad, prompt in zip(pads, unique_prompts, strict=True)]
             )

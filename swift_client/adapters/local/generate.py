@@ -128,10 +128,12 @@ def _build_completion(
     in_thinking_block: bool,
 ) -> Completion:
     """Cut a row to its answer: T tokens without thinking, stop string and end-of-turn token."""
+    # 1. The answer: which tokens it consists of, and its text.
     tokens = row.tokens[:-1] if row.finish_reason == "end" else row.tokens
     pieces = [loaded_model.vocabulary.token_bytes(token) for token in tokens]
     span, answer = find_answer(pieces, stop_strings=request.stop_strings, in_thinking_block=in_thinking_block)
     fields = _token_fields(row, span, pieces, loaded_model, request)
+    # 2. The thinking before it, a Completion of its own.
     before_answer = pieces[: span.start] if answer else pieces
     thinking = locate_thinking(before_answer, stop_strings=request.stop_strings, in_thinking_block=in_thinking_block)
     if thinking:
@@ -143,6 +145,7 @@ def _build_completion(
             finish_reason=thinking_cut,
             **_token_fields(row, thinking_span, pieces, loaded_model, request),
         )
+    # 3. The hidden states of the answer's tokens, or a head's two numbers for each of them.
     captured: list[NDArray[np.float16]] = []
     for reader, states in zip(readers, row.states, strict=True):
         # states[t] is the state from which token t was drawn, states[t + 1] the one after it was read.

@@ -94,6 +94,7 @@ def _load_error(name: str, error: Exception) -> ConfigurationError:
     while inner is not None:
         names |= {cls.__name__ for cls in type(inner).__mro__}
         inner = inner.__cause__ or inner.__context__
+    # A folder that exists is broken; a name may be gated, unknown, or unreachable.
     if os.path.exists(name):
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return ConfigurationError(

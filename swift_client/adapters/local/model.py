@@ -82,6 +82,7 @@ class HuggingFaceModel:
     ) -> None:
         if not all(importlib.util.find_spec(library) for library in ("torch", "transformers")):
             raise MissingExtraError.needs("local", "A local model")
+        # Either a name (it brings its tokenizer) or a loaded model with its tokenizer.
         name = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
         if (name is not None) == (tokenizer is not None):
             raise ConfigurationError(

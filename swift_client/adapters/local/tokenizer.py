@@ -93,6 +93,7 @@ class Vocabulary:
         word: str | None = self._tokenizer.convert_ids_to_tokens(token)
         if word is None or is_control:  # None: the vocabulary is padded with unused rows
             return b""
+        # Byte-level BPE (GPT-2) writes each byte as a letter; SentencePiece has <0xNN> tokens and "▁" for a space.
         if self._letter_bytes is not None:
             return b"".join(self._letter_bytes.get(letter, letter.encode()) for letter in word)
         if code := _BYTE_TOKEN.fullmatch(word):
@@ -116,6 +117,7 @@ class EndDetector:
             self._tail += self._vocabulary.token_bytes(tokens[-1])
             if any(stop in self._tail for stop in self._stop_strings):
                 return "stop"
+            # A stop string may span tokens, so the last bytes are kept.
             self._tail = self._tail[-self._max_stop_length :]
         return None
 
@@ -131,6 +133,7 @@ def find_answer(
     stream = b"".join(pieces)
     stop = _find_stop(stream, stop_strings)
     _, _, start = find_thinking(stream[:stop], opened_in_prompt=in_thinking_block)
+    # ends[i] is the byte at which token i ends; the slice covers every token that overlaps stream[start:stop].
     ends = np.cumsum(np.fromiter(map(len, pieces), np.intp, len(pieces)))
     if start >= stop:
         return slice(0, 0), b""

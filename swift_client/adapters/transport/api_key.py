@@ -49,6 +49,7 @@ class ApiKeySource:
             MissingApiKeyError: there is none.
             ConfigurationError: the function failed, or the key has a character that HTTP headers cannot carry.
         """
+        # Order: api_key=, the provider's variable, signing in.
         name, variable = self._provider.name, self._provider.key_variable
         if self._api_key is None and self._provider.sign_in and not os.environ.get(variable or "", "").strip():
             self._api_key = TOKEN_SOURCES[self._provider.sign_in]()

@@ -152,6 +152,7 @@ def _build_error(
     provider: Provider | None,
     secrets: Iterable[str],
 ) -> ProviderError:
+    # The message: without secrets, on one line, of bounded length, never empty.
     message = " ".join(scrub(details.message, secrets).split())
     if len(message) > _MAX_MESSAGE_CHARS:
         message = message[:_MAX_MESSAGE_CHARS] + "..."
@@ -162,6 +163,7 @@ def _build_error(
     should_retry = headers.get("x-should-retry")  # the server knows best
     if should_retry in ("true", "false"):
         retryable = should_retry == "true"
+    # The error, with the fields that only some classes have.
     error = kind(
         message,
         hint=hint,
@@ -236,6 +238,7 @@ def _parse_details(value: Any) -> _ErrorDetails:
         return _ErrorDetails(message=value)
     if not isinstance(value, dict):
         return _ErrorDetails()
+    # The error is under "error" as an object, under "error" as a text, or it is the body itself.
     inner = value.get("error")
     if not isinstance(inner, dict):
         inner = {**value, "message": inner} if isinstance(inner, str) else value
@@ -288,7 +291,7 @@ def _google_reasons(details: object) -> list[object]:
 
 
 def _page_title(page: str) -> str:
-    for tag in ("title", "h1", "body"):
+    for tag in ("title", "h1", "body"):  # the first with text says most in fewest words
         start = page.lower().find(f"<{tag}")
         end = page.lower().find(f"</{tag}", start)
         if 0 <= start < end:

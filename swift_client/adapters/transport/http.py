@@ -245,6 +245,7 @@ class _HttpSender:
         """Send one request and yield the bytes of its reply; raise ProviderError unless the status is 2xx."""
         import httpx2
 
+        # The body: a form with a file, JSON, or none for GET.
         content: dict[str, Any] = {}
         if request.upload:
             content = {"data": dict(request.body), "files": {"file": (*request.upload, "application/jsonl")}}
@@ -305,6 +306,7 @@ class _OpenAIClientSender:
             call["files"] = {"file": (*request.upload, "application/jsonl")}
             options["headers"] = {"Content-Type": "multipart/form-data"}
         send: Any = self._client.post if request.method == "POST" else self._client.get
+        # An async client runs on this loop; a sync one in threads, chunk by chunk.
         if isinstance(self._client, openai.AsyncOpenAI):
             response = await send(request.path, stream_cls=openai.AsyncStream[Any], **call)
             try:

@@ -56,6 +56,7 @@ def parse_parameter_limit(
     limited = _find_param(param) if param else _find_param(message) or _find_param_by_value(message, request_values)
     if limited is None:
         return None
+    # A limit that the request already respects is something else, such as the lower end of a range.
     limit = _find_limit(message)
     if limit is None:
         return ("n", 1) if limited == "n" and request_values.get("n", 2) > 1 else None

@@ -134,6 +134,7 @@ def _parse_reset(text: str | None, now: float) -> float:
         return _DEFAULT_RESET_SECONDS
     if (value := _parse_number(text)) is not None:
         return max(0.0, value - now) if value > 1e9 else value  # large values are seconds since the epoch
+    # "6m0s", then an RFC 3339 time.
     parts = _RESET_PART.findall(text)
     if parts and "".join(number + unit for number, unit in parts) == text:
         return sum(float(number) * _RESET_UNITS[unit] for number, unit in parts)
