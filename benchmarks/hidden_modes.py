@@ -28,10 +28,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from swift_client.evaluation.bootstrap import resampled_sums
 from swift_client.evaluation.compare import Comparison
 from swift_client.evaluation.methods import METHODS, Method
 from swift_client.evaluation.pools import Pool, build_pool, head_scorer, label_free_scorers
+from swift_client.evaluation.result import resampled_sums
 from swift_client.models import AnyHead, HiddenHead
 from swift_client.pocket.questions import questions
 from swift_client.pocket.server import PACKAGED_MODEL

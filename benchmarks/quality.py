@@ -61,7 +61,7 @@ def draw_samples(folder: Path, train: int, test: int) -> dict[str, list[Group]]:
 def judge(train: Sequence[Group], test: Sequence[Group], seed: int, *, trained: bool) -> Evaluation:
     """Train a head and compare it with every other method."""
     head = fit(train, provider="pocket", model="pocket", split=Split(test=0.0, seed=seed), seed=seed).artifact
-    return evaluate(head, test, split="all", train_groups=train if trained else None, trained=trained, seed=seed)
+    return evaluate(head, test, split="all", train_samples=train if trained else None, trained=trained, seed=seed)
 
 
 def bar(estimates: Sequence[Estimate], target: float, unit: str) -> dict[str, Any]:

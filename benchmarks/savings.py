@@ -24,12 +24,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.cascade_curve import CurvePoint, cascade_curve
+from benchmarks.guarantee import check_guarantee
 from swift_client import SwiftReranker
 from swift_client.answers import are_equal
-from swift_client.evaluation.cascade_curve import CurvePoint, cascade_curve
-from swift_client.evaluation.risk.calibrate import check_guarantee
-from swift_client.evaluation.risk.replay import replay_questions
-from swift_client.evaluation.simulation.result import Replayed, Simulation
+from swift_client.evaluation.result import Replayed, Simulation
+from swift_client.evaluation.risk.calibrate import replay_questions
 from swift_client.evaluation.simulation.simulate import simulate
 from swift_client.models import HeadArtifact
 from swift_client.models.resolve_head import find_for_model

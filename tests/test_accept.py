@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
+from benchmarks.cascade_curve import cascade_curve
+from benchmarks.guarantee import check_guarantee
 from swift_client import training
 from swift_client.cli.app import run
 from swift_client.dataset.question_samples import Group
 from swift_client.errors import ArtifactError, ConfigurationError
-from swift_client.evaluation.cascade_curve import cascade_curve
-from swift_client.evaluation.risk.calibrate import calibrate, check_guarantee
-from swift_client.evaluation.risk.replay import ReplayOutcomes, replay_questions
+from swift_client.evaluation.risk.calibrate import ReplayOutcomes, calibrate, replay_questions
 from swift_client.evaluation.risk.threshold import acceptance_counts, binomial_cdf, certify, min_accepted
 from swift_client.models import HeadArtifact, load, save
 from swift_client.reranker.acceptance import answer_log_odds, with_acceptance
@@ -130,7 +130,7 @@ def test_confidence_is_the_log_odds_by_hand() -> None:
 
 
 def test_calibrating_says_how_many_it_accepts_and_the_same_rule_accepts_them() -> None:
-    found = calibrate(fresh(), head(), risk=0.2, n=N, split="all")
+    found = calibrate(head(), fresh(), risk=0.2, n=N, split="all")
     assert found.acceptance is not None
     assert found.head.acceptances == (found.acceptance,)
     assert head().acceptances == ()
@@ -142,9 +142,9 @@ def test_calibrating_says_how_many_it_accepts_and_the_same_rule_accepts_them() -
         for choice, group in zip(choices, fresh(), strict=True)
     )
     assert wrong == found.acceptance.errors
-    again = calibrate(fresh(), found.head, risk=0.3, n=N, split="all")
+    again = calibrate(found.head, fresh(), risk=0.3, n=N, split="all")
     assert [each.risk for each in again.head.acceptances] == [0.3]  # the same plan: replaced
-    more = calibrate(fresh(), found.head, risk=0.3, n=2, split="all")
+    more = calibrate(found.head, fresh(), risk=0.3, n=2, split="all")
     assert [each.n for each in more.head.acceptances] == [N, 2]
 
 
@@ -158,11 +158,11 @@ def test_a_stopping_rule_is_replayed_as_best_of_asks_it() -> None:
 
 
 def test_what_cannot_be_certified_is_told_in_numbers() -> None:
-    found = calibrate(fresh(), head(), risk=0.0001, n=N, split="all")
+    found = calibrate(head(), fresh(), risk=0.0001, n=N, split="all")
     assert found.acceptance is None
     assert "takes 23025 right answers" in found.reason
     hard = graded_groups(200, signal=0.0, seed=4, right=0.4)
-    found = calibrate(hard, head(), risk=0.02, n=N, split="all")
+    found = calibrate(head(), hard, risk=0.02, n=N, split="all")
     assert found.acceptance is None
     assert "are wrong" in found.reason
     assert found.head is head()

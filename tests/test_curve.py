@@ -18,7 +18,8 @@ from swift_client.dataset.splits import Split
 from swift_client.dataset.stored import StoredGroups
 from swift_client.errors import ConfigurationError
 from swift_client.evaluation.evaluate import evaluate
-from swift_client.evaluation.learning_curve.curve import Curve, compute_curve
+from swift_client.evaluation.learning_curve import compute_curve
+from swift_client.evaluation.result import Curve
 from swift_client.models import save
 from swift_client.report.charts.learning_curve import curve_svg
 from swift_client.selection.voting import draw_subsets

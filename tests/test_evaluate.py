@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,10 @@ from swift_client.dataset.question_samples import Group
 from swift_client.dataset.splits import Split
 from swift_client.errors import ArtifactError, ArtifactMismatchError, ConfigurationError
 from swift_client.evaluation.baselines import MAX_RANKS, TEMPERATURES, train_baselines
-from swift_client.evaluation.bootstrap import resampled_sums
 from swift_client.evaluation.evaluate import evaluate
 from swift_client.evaluation.methods import METHODS, Agreement, DrawnSubsets, choose_winners
 from swift_client.evaluation.pools import StackedPools, build_pool, head_scorer, label_free_scorers
-from swift_client.evaluation.result import Evaluation
+from swift_client.evaluation.result import Evaluation, resampled_sums
 from swift_client.features import DEFAULT_RESPONSE_TERMS, TokenTable, response, token
 from swift_client.features.segments import segment_mean
 from swift_client.models import HeadArtifact, ResponseWeights
@@ -33,6 +33,7 @@ from swift_client.training.recipes import RECIPES, Recipe
 from swift_client.types import Completion
 
 from .graded import graded_groups
+from .test_train_command import samples_file
 
 SINGLES = [
     m.scorer for m in METHODS if m.kind == "single" and not m.needs_labels and m.scorer not in ("none", "longest")
@@ -378,7 +379,7 @@ def test_baselines_never_learn_from_what_is_evaluated() -> None:
 
 def test_unseen_questions_are_evaluated_beside_baselines_trained_elsewhere() -> None:
     unseen = graded_groups(12, seed=3)
-    found = evaluate(trained_head(), unseen, split="all", ns=(2,), train_groups=graded_groups(40))
+    found = evaluate(trained_head(), unseen, split="all", ns=(2,), train_samples=graded_groups(40))
     assert {"wepr", "length", "swift_vote"} <= {row.name for row in found.rows}
     bare = evaluate(trained_head(), unseen, split="all", ns=(2,), trained=False)
     assert not {"wepr", "length", "swift", "swift_vote"} & {row.name for row in bare.rows}
@@ -389,14 +390,15 @@ def test_unseen_questions_are_evaluated_beside_baselines_trained_elsewhere() -> 
 
 def test_what_cannot_be_trained_on_leaves_its_rows_out_with_a_note() -> None:
     right = [replace(group, labels=np.ones(6)) for group in graded_groups(20)]
-    found = evaluate(None, graded_groups(5, seed=2), split="all", ns=(2,), train_groups=right)
+    found = evaluate(None, graded_groups(5, seed=2), split="all", ns=(2,), train_samples=right)
     assert "wepr" not in {row.name for row in found.rows}
     assert "SWIFT as published is left out: All 120 completions are right" in " ".join(found.notes)
 
 
-def test_a_head_for_another_model_is_refused() -> None:
-    with pytest.raises(ArtifactMismatchError, match="trained on p/m, not on p/other"):
-        evaluate(trained_head(), graded_groups(5), split="all", provider="p", model="other")
+def test_a_head_for_another_model_is_refused(tmp_path: Path) -> None:
+    samples = samples_file(tmp_path / "other.db", model="other", questions=5)
+    with pytest.raises(ArtifactMismatchError, match="trained on p/m, not on pocket/other"):
+        evaluate(trained_head(), samples, split="all")
 
 
 def test_an_empty_part_says_how_many_questions_each_part_has() -> None:
@@ -420,7 +422,7 @@ def test_bad_input_is_one_clear_error() -> None:
     unknown = [replace(group, labels=np.full(6, np.nan)) for group in groups]
     with pytest.raises(ConfigurationError, match="none of its 6 questions has a label"):
         evaluate(None, unknown, split="all")
-    with pytest.raises(ConfigurationError, match="nothing to evaluate"):
+    with pytest.raises(ConfigurationError, match="samples of 0 models"):
         evaluate(None, [], split="all")
     first = groups[0].completions[0]
     damaged = replace(first, logprobs=np.full_like(first.logprobs, np.nan))

@@ -19,8 +19,8 @@ from swift_client.adapters import Reply
 from swift_client.cli.app import run
 from swift_client.dataset.question_samples import Group
 from swift_client.errors import ArtifactMismatchError, ConfigurationError
-from swift_client.evaluation.simulation import deepconf
-from swift_client.evaluation.simulation.deepconf import Traces
+from swift_client.evaluation.simulation import aborts
+from swift_client.evaluation.simulation.aborts import Traces
 from swift_client.evaluation.simulation.simulate import simulate
 from swift_client.features import DEFAULT_RESPONSE_TERMS
 from swift_client.models import HeadArtifact, save
@@ -221,8 +221,8 @@ class TestDeepConf:
                 for place, each in enumerate(lists):
                     length = len(each)
                     end = length - 1
-                    if place >= warm and length >= deepconf.WINDOW:
-                        found = deepconf_online_stop(each, bar, window=deepconf.WINDOW)
+                    if place >= warm and length >= aborts.WINDOW:
+                        found = deepconf_online_stop(each, bar, window=aborts.WINDOW)
                         end = length - 1 if found is None else found
                     spent.append(end + 1 if length else 0)
                     group_of = read[place]
@@ -232,7 +232,7 @@ class TestDeepConf:
                     for at, answer in voters:
                         weights[answer] = weights.get(answer, 0.0) + max(lows[at], 1e-9)
                     share = max(weights.values(), default=0.0) / (sum(weights.values()) or 1.0)
-                    if place + 1 >= warm and (share >= deepconf.CONSENSUS_SHARE or place + 1 == N):
+                    if place + 1 >= warm and (share >= aborts.CONSENSUS_SHARE or place + 1 == N):
                         break
                 leader = max(weights, key=weights.__getitem__)
                 best = max((at for at, answer in voters if answer == leader), key=lambda at: lows[at])
@@ -241,12 +241,12 @@ class TestDeepConf:
                 right.append(group.labels[draw[best]])
         return drawn, tokens, right
 
-    @pytest.mark.parametrize("name", deepconf.KEEP_SHARES)
+    @pytest.mark.parametrize("name", aborts.KEEP_SHARES)
     def test_it_breaks_off_and_votes_as_a_loop_over_scorios_rules(
         self, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(deepconf, "WINDOW", 4)
-        drawn, tokens, right = self.replay(deepconf.KEEP_SHARES[name], warm=1)
+        monkeypatch.setattr(aborts, "WINDOW", 4)
+        drawn, tokens, right = self.replay(aborts.KEEP_SHARES[name], warm=1)
         full = sum(len(each.tokens) for group in messy() for each in group.completions) * ORDERS
         marked = answers.READERS["auto"]  # never gives up the vote, as "auto" itself may
         row = simulate(messy(), rules=[name], n=N, orders=ORDERS, seed=SEED, answer=marked, resamples=10).row(name)
@@ -306,7 +306,7 @@ def lowest(lists: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> float:
     if not len(lists):
         return 0.0
     confidence = token_confidence(lists)
-    window = min(deepconf.WINDOW, len(confidence))
+    window = min(aborts.WINDOW, len(confidence))
     return min(float(confidence[at : at + window].mean()) for at in range(len(confidence) - window + 1))
 
 
@@ -351,11 +351,6 @@ def test_what_cannot_be_replayed_is_refused(arguments: dict[str, object], what: 
         simulate(messy(), **{"n": N, **arguments})  # type: ignore[arg-type]
 
 
-def test_a_head_for_another_model_is_refused() -> None:
-    with pytest.raises(ArtifactMismatchError):
-        simulate(messy(), head(), n=N, provider="p", model="other")
-
-
 @pytest.fixture
 def samples(tmp_path: Path) -> Path:
     path = tmp_path / "samples.db"
@@ -370,6 +365,11 @@ def samples(tmp_path: Path) -> Path:
             usage = Usage(prompt_tokens=9, completion_tokens=40, calls=1)
             store.add_samples(group.question_id, group.completions, usage=usage)
     return path
+
+
+def test_a_head_for_another_model_is_refused(samples: Path) -> None:
+    with pytest.raises(ArtifactMismatchError):
+        simulate(samples, replace(head(), model="other"), n=4)
 
 
 def test_the_command_prints_one_document_and_draws_one_picture(

@@ -17,8 +17,7 @@ from swift_client.errors import ConfigurationError, MissingExtraError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from swift_client.evaluation.learning_curve.curve import Curve, Point
-    from swift_client.evaluation.result import Estimate
+    from swift_client.evaluation.result import Curve, Estimate, Point
 
 _HEAD_COLUMNS = {"head_vote": "vote", "head": "best"}
 _BASELINE_COLUMNS = {"majority": "majority", "mean_logprob": "logprob", "first": "one", "oracle": "any"}
@@ -76,7 +75,7 @@ def curve(
     as one family.
     """
     try:
-        from swift_client.evaluation.learning_curve.curve import NS, compute_curve
+        from swift_client.evaluation.learning_curve import NS, compute_curve
         from swift_client.report.charts.learning_curve import curve_svg
         from swift_client.training.recipes import recipe_of
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What a head is measured against and needs labels as it does: WEPR, length, SWIFT as published, CISC's temperature."""
+"""Baselines that need labels, as a head does: WEPR, length, SWIFT as published, CISC's temperature."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from swift_client.selection.voting import cisc, draw_subsets
 from swift_client.types import Completion
 
 MAX_RANKS = 10
-"""Ranks that WEPR reads; its authors found nothing beyond."""
+"""Ranks that WEPR reads; its authors found no gain from more."""
 MAX_UNSCORED_SHARE = 0.01
-"""Share of completions that WEPR may leave unscored, for want of ranks, to read one rank more from the others."""
+"""Tolerated share of completions with too few ranks, which stay unscored, for one rank more of the others."""
 
 TEMPERATURES = tuple(float(temperature) for temperature in np.round(np.geomspace(0.01, 10, 25), 4))
 TUNING_N = 8
-"""Completions a question when the temperature is tuned."""
+"""Completions per question for tuning the temperature."""
 
 
 class Baselines(NamedTuple):
-    """What could be trained."""
+    """Trained baselines."""
 
     scorers: dict[str, QuestionScorer]
     """"length", "wepr" and "swift"."""
     temperature: float | None
-    """Of CISC, the one most often right on the training questions; None where they cannot tell."""
+    """Of CISC, with the highest accuracy on the training questions; None if they have fewer than two completions."""
     notes: tuple[str, ...]
-    """One for each that could not be trained."""
+    """One per baseline that could not be trained."""
 
 
 def train_baselines(
@@ -51,7 +51,7 @@ def train_baselines(
     seed: int = 0,
     progress: Callable[[str, int], None] = lambda stage, done: None,
 ) -> Baselines:
-    """Train on the training questions of ``groups``, which is read several times.
+    """Train all baselines on the training questions of ``groups``, which are read several times.
 
     Raises MissingExtraError without the extra "train".
     """
@@ -61,69 +61,72 @@ def train_baselines(
         from swift_client.training.fit import fit
     except ImportError as error:
         raise MissingExtraError.needs("train", "Training the baselines") from error
-    found: dict[str, QuestionScorer] = {}
+    scorers: dict[str, QuestionScorer] = {}
     notes = []
     try:
-        found |= _train_logistic_baselines(groups, split)
+        scorers |= _train_logistic_baselines(groups, split)
     except ConfigurationError as error:
         notes.append(f"WEPR and length are left out: {error.message}")
     try:
         head = fit(
             groups, provider="", model="", answer=answer, recipe="swift", split=split, seed=seed, k=k, progress=progress
         ).artifact
-        found["swift"] = lambda completions: score(completions, head)
+        scorers["swift"] = lambda completions: score(completions, head)
     except ConfigurationError as error:
         notes.append(f"SWIFT as published is left out: {error.message}")
-    return Baselines(found, _tune_temperature(groups, split, answer, seed), tuple(notes))
+    return Baselines(scorers, _tune_temperature(groups, split, answer, seed), tuple(notes))
 
 
 def _tune_temperature(groups: Iterable[Group], split: Split, answer: answers.Spec, seed: int) -> float | None:
-    """Tune CISC as its authors do, one temperature for all questions, on those that have most completions."""
-    scorings = label_free_scorers({"probability"})
-    learned = [build_pool(group, scorings, answer) for group in groups if split.part(group.question_id) == "train"]
-    size = max((len(each.labels) for each in learned), default=0)
+    """Tune CISC like its authors: one temperature for all questions, on those with the most completions."""
+    scorers = label_free_scorers({"probability"})
+    pools = [build_pool(group, scorers, answer) for group in groups if split.part(group.question_id) == "train"]
+    size = max((len(pool.labels) for pool in pools), default=0)
     if size < 2:
         return None
-    pools = StackedPools.stack([each for each in learned if len(each.labels) == size])
-    rows = [
+    stack = StackedPools.stack([pool for pool in pools if len(pool.labels) == size])
+    candidates = [
         Method(name=f"{temperature}", label="", scorer="probability", rule=cisc(temperature, standardize=False))
         for temperature in TEMPERATURES
     ]
     draws = draw_subsets(size, min(size, TUNING_N), max_subsets=50, seed=seed)
-    shares = accuracy_by_method(rows, pools, draws, auto_answer=answer == "auto", agreement=None)
+    shares = accuracy_by_method(candidates, stack, draws, auto_answer=answer == "auto", agreement=None)
     return max(TEMPERATURES, key=lambda temperature: (shares[f"{temperature}"].mean(), temperature))
 
 
 def _train_logistic_baselines(groups: Iterable[Group], split: Split) -> dict[str, QuestionScorer]:
     from swift_client.dataset.question_samples import trainable_indices
 
-    blocks, labels = [np.zeros((0, 1 + 2 * MAX_RANKS))], [np.zeros(0)]
-    ranks: list[int] = []
+    """Fit "length", and "wepr" if the completions have enough ranks."""
+    column_blocks, label_blocks = [np.zeros((0, 1 + 2 * MAX_RANKS))], [np.zeros(0)]
+    rank_counts: list[int] = []
     for group in groups:
         if split.part(group.question_id) == "train":
-            kept = trainable_indices(group)
-            completions = [group.completions[at] for at in kept]
-            blocks.append(_feature_columns(completions))
-            ranks += [listed_ranks(completion) for completion in completions]
-            labels.append(group.labels[kept])
-    columns, right, listed = np.concatenate(blocks), np.concatenate(labels), np.array(ranks, np.int64)
-    if len(set(right.tolist())) < 2:
-        raise ConfigurationError(f"{len(right)} training completions are not both right and wrong.")
-    found = {"length": _length_scorer(columns[:, :1], right)}
-    k = int(min(np.quantile(listed, MAX_UNSCORED_SHARE, method="lower"), MAX_RANKS))
-    readable = listed >= k
-    if k and len(set(right[readable].tolist())) == 2:
-        used = [1 + rank for rank in range(k)] + [1 + MAX_RANKS + rank for rank in range(k)]
-        weight, bias = fit_logistic(columns[readable][:, used], right[readable])
-        # WEPR's own sign: its logistic tells what is wrong.
-        found["wepr"] = _with_probabilities(wepr(bias=-bias, mean_weight=-weight[:k], max_weight=-weight[k:]), "wepr")
-    return found
+            indices = trainable_indices(group)
+            completions = [group.completions[index] for index in indices]
+            column_blocks.append(_feature_columns(completions))
+            rank_counts += [listed_ranks(completion) for completion in completions]
+            label_blocks.append(group.labels[indices])
+    columns, labels = np.concatenate(column_blocks), np.concatenate(label_blocks)
+    if len(set(labels.tolist())) < 2:
+        raise ConfigurationError(f"{len(labels)} training completions are not both right and wrong.")
+    scorers = {"length": _length_scorer(columns[:, :1], labels)}
+    # WEPR reads the first k ranks, which nearly all completions have.
+    n_ranks = np.array(rank_counts, np.int64)
+    k = int(min(np.quantile(n_ranks, MAX_UNSCORED_SHARE, method="lower"), MAX_RANKS))
+    readable = n_ranks >= k
+    if k and len(set(labels[readable].tolist())) == 2:
+        used_columns = [1 + rank for rank in range(k)] + [1 + MAX_RANKS + rank for rank in range(k)]
+        weight, bias = fit_logistic(columns[readable][:, used_columns], labels[readable])
+        # The sign is WEPR's own: its regression predicts wrong answers.
+        scorers["wepr"] = _with_probabilities(wepr(bias=-bias, mean_weight=-weight[:k], max_weight=-weight[k:]), "wepr")
+    return scorers
 
 
 def _feature_columns(completions: Sequence[Completion]) -> F64:
-    """Log length, then mean and highest surprise of each rank, (N, 1 + 2 · MOST_RANKS)."""
+    """Return log length, then mean and maximum surprise per rank, (N, 1 + 2 · MAX_RANKS)."""
     table = TokenTable(completions, width=MAX_RANKS)
-    means = [segment_mean(row, table.offsets) for row in token.rank_surprise(table)]
+    means = [segment_mean(surprise, table.offsets) for surprise in token.rank_surprise(table)]
     return np.stack([response.log_length(table), *means, *response.max_rank_surprise(table)], axis=1)
 
 
@@ -138,14 +141,14 @@ def _length_scorer(columns: F64, labels: F64) -> QuestionScorer:
 
 
 def _with_probabilities(scorer: Callable[[Sequence[Completion]], object], name: str) -> QuestionScorer:
-    """Add the probability to a scorer whose scores are log odds."""
-    odds = PlattCalibration(a=1.0, b=0.0)
+    """Add probabilities to a scorer whose scores are log odds."""
+    sigmoid = PlattCalibration(a=1.0, b=0.0)
 
-    def scoring(completions: Sequence[Completion]) -> Scores:
+    def score_completions(completions: Sequence[Completion]) -> Scores:
         values = np.asarray(scorer(completions), np.float64)
-        return Scores(values=values.astype(np.float32), probabilities=odds(values).astype(np.float32), name=name)
+        return Scores(values=values.astype(np.float32), probabilities=sigmoid(values).astype(np.float32), name=name)
 
-    return scoring
+    return score_completions
 
 
 def fit_logistic(columns: F64, labels: F64) -> tuple[F64, float]:

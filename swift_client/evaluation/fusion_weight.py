@@ -1,4 +1,4 @@
-"""How much an external scorer should count beside ours: learned on questions that the head was not fitted to."""
+"""Weight of an external scorer beside a head, learned on questions that the head was not fitted to."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from swift_client.store import SampleStore
 from swift_client.types import Completion, Message
 
 MAX_CONCURRENCY = 4
-"""Questions that the external scorer reads at the same time."""
+"""Questions that the external scorer reads in parallel."""
 
 
 def learn_fuse(
@@ -35,70 +35,73 @@ def learn_fuse(
     grade: GraderSpec = "auto",
     timeout: float = 60.0,
 ) -> str:
-    """Return ``fuse=`` for ``SwiftReranker(external=...)``, such as "weighted:share=0.350": the share that is ours.
+    """Return ``fuse=`` for ``SwiftReranker(external=...)``, such as "weighted:share=0.350".
 
-    It is the share with which the best answer is right most often on graded questions.
+    The share is the head's; with it the best answer is right most often on graded questions.
 
     Args:
         samples: a samples file.
         external: from (messages, completions) to N numbers, higher is better; sync or async.
-        head: ours, or its file; None: the mean logprob.
-        split: the part of the head's questions, "validation" or "test", or "all" for a file of unseen ones.
+        head: a head, or its file; None: the mean logprob.
+        split: a part of the head's own split, or "all" for a file of unseen questions.
         grade: how completions without a label are compared with their question's answer.
-        timeout: seconds that ``external`` may take for one question; where it fails the question does not count.
+        timeout: seconds of ``external`` per question; a question on which it fails does not count.
 
     Raises:
-        ConfigurationError: there is no graded question, or ``external`` had an opinion on none.
+        ConfigurationError: there is no graded question, or ``external`` failed on all of them.
     """
     if split not in (*PARTS, "all"):
         raise ConfigurationError(f"There is no split {split!r}.", hint="Use validation, test or all.")
-    ours = load_any_head(head) if isinstance(head, (str, os.PathLike)) else head
-    groups = StoredGroups([samples], grade=grade, **state_options(ours))
-    parts, _ = get_split(ours)
-    kept = [
+    head = load_any_head(head) if isinstance(head, (str, os.PathLike)) else head
+    groups = StoredGroups([samples], grade=grade, **state_options(head))
+    parts, _ = get_split(head)
+    graded = [
         group
         for group in groups
         if split in (parts.part(group.question_id), "all") and not np.isnan(group.labels).all()
     ]
     with SampleStore(samples) as store:
         prompts = {question.id: question.messages for question in store.questions()}
-    if not kept:
+    if not graded:
         raise ConfigurationError(
             f"There is no graded question in the part {split!r}.", hint='Grade them, or use split="all".'
         )
-    heard = _score_externally(external, [(prompts[group.question_id], group.completions) for group in kept], timeout)
-    known = [(group, said) for group, said in zip(kept, heard, strict=True) if isinstance(said, JudgeScores)]
-    if not known:
-        raise ConfigurationError(f"The external scorer had no opinion on {len(kept)} questions: {heard[0]}")
+    questions = [(prompts[group.question_id], group.completions) for group in graded]
+    results = _score_externally(external, questions, timeout)
+    scored = [(group, result) for group, result in zip(graded, results, strict=True) if isinstance(result, JudgeScores)]
+    if not scored:
+        raise ConfigurationError(f"The external scorer gave no scores for any of {len(graded)} questions: {results[0]}")
     share = learn_share(
-        [_scores(group.completions, ours) for group, _ in known],
-        [said.values.astype(np.float64) for _, said in known],
-        [group.labels for group, _ in known],
+        [_scores(group.completions, head) for group, _ in scored],
+        [result.values.astype(np.float64) for _, result in scored],
+        [group.labels for group, _ in scored],
     )
     return f"weighted:share={share:.3f}"
 
 
 def _scores(completions: Sequence[Completion], head: AnyHead | None) -> F64:
-    found: F64 = score(completions, "mean_logprob" if head is None else head).values.astype(np.float64)
-    return found
+    scores: F64 = score(completions, "mean_logprob" if head is None else head).values.astype(np.float64)
+    return scores
 
 
 def _score_externally(
     external: JudgeFunction, questions: Sequence[tuple[Sequence[Message], Sequence[Completion]]], timeout: float
 ) -> list[JudgeScores | str]:
-    async def all_of_them() -> list[JudgeScores | str]:
-        free = asyncio.Semaphore(MAX_CONCURRENCY)
+    """Return the scores of each question, or the reason why there are none."""
 
-        async def one(messages: Sequence[Message], completions: Sequence[Completion]) -> JudgeScores | str:
-            async with free:
+    async def score_all() -> list[JudgeScores | str]:
+        semaphore = asyncio.Semaphore(MAX_CONCURRENCY)
+
+        async def score_question(messages: Sequence[Message], completions: Sequence[Completion]) -> JudgeScores | str:
+            async with semaphore:
                 return await call_judge(
                     external, "The external scorer", messages, completions, timeout=timeout, seconds_left=None
                 )
 
-        return list(await asyncio.gather(*(one(*question) for question in questions)))
+        return list(await asyncio.gather(*(score_question(*question) for question in questions)))
 
-    portal = BackgroundLoop()
+    loop = BackgroundLoop()
     try:
-        return portal.run(all_of_them)
+        return loop.run(score_all)
     finally:
-        portal.close()
+        loop.close()

@@ -1,6 +1,6 @@
-"""The rows of the evaluation table, and what each picks from many draws of completions at once.
+"""Methods of choosing (rows of the evaluation table), applied to many draws of completions at once.
 
-A pick is what ``reranker.judging.judge`` would choose from the same completions in the same order.
+Each winner is the one that ``selection.select.select_best`` chooses from the same completions in the same order.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from swift_client.selection.voting import MIN_WEIGHT, RULES, Rule, best, cisc, v
 from swift_client.types import Bool
 
 NO_SCORE = "none"
-"""The scorer that knows nothing: the first one wins."""
+"""Scorer without information: the first completion wins."""
 _MAX_BLOCK_VALUES = 1 << 16
-"""Values of one block of draws, small enough to stay in a processor's cache."""
+"""Values of one block of draws, small enough for a processor's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One row. ``by`` is a rule, a name in RULES, or "chance" (votes weighed by probability p, as a Selection weighs
-    them), "odds" (by p / (1 - p)), "random" or "any".
+    """One method. ``rule`` is a voting rule, its name in RULES, or "chance" (votes weighed by the probability p, as in
+    a Selection), "odds" (weighed by p / (1 - p)), "random" or "any" (right if any is).
     """
 
     name: str
@@ -76,7 +76,7 @@ METHODS: tuple[Method, ...] = (
 
 
 def methods(temperature: float | None) -> tuple[Method, ...]:
-    """Return all rows, CISC with the temperature that labels gave it, or with its plain 1."""
+    """Return all methods, CISC with the tuned temperature, or with 1."""
     if temperature is None:
         return METHODS
     rule, label = cisc(temperature, standardize=False), f"CISC, T = {temperature:.2g}"
@@ -88,46 +88,47 @@ def methods(temperature: float | None) -> tuple[Method, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """What a head adds to a completion's score for the share of the others that have the same answer."""
+    """The term of a head's score for the share of other completions with the same answer."""
 
     weight: float
     mean: float
     scale: float
     calibration: Callable[[F64], F64] | None
-    """The head's calibration."""
 
     @classmethod
     def from_head(cls, head: HeadArtifact) -> Agreement | None:
-        """Return the head's own; None where it does not count agreement."""
+        """Return the head's term; None if it does not count agreement."""
         if "agreement" not in head.response_terms:
             return None
-        at = head.response_terms.index("agreement") - len(head.response_terms)
-        part = head.response.standardizer
+        column = head.response_terms.index("agreement") - len(head.response_terms)  # from the end
+        standardizer = head.response.standardizer
         return cls(
-            weight=float(head.response.weight[at]),
-            mean=float(part.mean[at]),
-            scale=float(part.scale[at]),
+            weight=float(head.response.weight[column]),
+            mean=float(standardizer.mean[column]),
+            scale=float(standardizer.scale[column]),
             calibration=head.calibration,
         )
 
     def score_offsets(self, answers: I64, complete: Bool) -> F64:
-        """Return what is added to the scores of draws (..., n); the share is ``features.response.agreement``."""
+        """Return the offsets of scores in draws (..., n); the share is that of ``features.response.agreement``."""
         n = answers.shape[-1]
         rows = answers.reshape(-1, n)
-        kinds = int(rows.max(initial=-1)) + 2  # kind 0 gathers those without an answer
-        cell = rows + 1 + kinds * np.arange(len(rows))[:, None]
-        votes = np.bincount(cell.ravel(), minlength=kinds * len(rows))
+        # Count the votes of all draws with one bincount: each draw has its own range of cells, whose first gathers
+        # completions without an answer.
+        cells_per_draw = int(rows.max(initial=-1)) + 2
+        cell = rows + 1 + cells_per_draw * np.arange(len(rows))[:, None]
+        votes = np.bincount(cell.ravel(), minlength=cells_per_draw * len(rows))
         same = np.where(rows >= 0, votes[cell] - 1, 0).reshape(answers.shape)
         others = complete.sum(axis=-1, keepdims=True) - complete
         share = ((same + 0.5) / (others + 1.0)).astype(np.float32)
-        added: F64 = self.weight * ((share - self.mean) / self.scale)
-        return added
+        offsets: F64 = self.weight * ((share - self.mean) / self.scale)
+        return offsets
 
 
 class DrawnSubsets:
-    """B questions, S draws of n completions each; all arrays (B, S, n). ``agreement`` belongs to the scores "head".
+    """Answers and scores of S draws of n completions for B questions; all arrays are (B, S, n).
 
-    Where ``ended`` is given, completions for which it is False were cut in this draw, whatever they are in the pool.
+    ``agreement`` applies to the scorer "head". Completions for which ``finished`` is False were aborted in this draw.
     """
 
     def __init__(
@@ -141,19 +142,22 @@ class DrawnSubsets:
     ) -> None:
         self._pools, self._draws, self._agreement = pools, draws, agreement
         self.complete: Bool = pools.complete[:, draws] if finished is None else pools.complete[:, draws] & finished
-        read = np.where(self.complete, pools.answers[:, draws], -1)
-        if auto_answer:  # as answers.read decides it
-            few = 2 * (read >= 0).sum(axis=-1) < (pools.has_text[:, draws] & self.complete).sum(axis=-1)
-            read = np.where(few[..., None], -1, read)
-        self.answers: I64 = read
-        self.has_votes = np.asarray((read >= 0).any(axis=-1))
-        """(B, S) whether anyone votes."""
+        drawn_answers = np.where(self.complete, pools.answers[:, draws], -1)
+        if auto_answer:  # like answers.read: no votes if fewer than half of the texts have an answer
+            n_texts = (pools.has_text[:, draws] & self.complete).sum(axis=-1)
+            too_few = 2 * (drawn_answers >= 0).sum(axis=-1) < n_texts
+            drawn_answers = np.where(too_few[..., None], -1, drawn_answers)
+        self.answers: I64 = drawn_answers
+        self.has_votes = np.asarray((drawn_answers >= 0).any(axis=-1))
+        """(B, S) True if any completion votes."""
         self._head_scores = (
-            None if agreement is None else pools.scores["head"][:, draws] + agreement.score_offsets(read, self.complete)
+            None
+            if agreement is None
+            else pools.scores["head"][:, draws] + agreement.score_offsets(drawn_answers, self.complete)
         )
 
     def scores(self, name: str) -> F64:
-        """Return a scorer's scores, NaN for no signal."""
+        """Return a scorer's scores, NaN without logprobs."""
         if name == NO_SCORE:
             return np.zeros(self.complete.shape)
         if name == "head" and self._head_scores is not None:
@@ -161,64 +165,63 @@ class DrawnSubsets:
         return self._pools.scores[name][:, self._draws]
 
     def probabilities(self, name: str) -> F64 | None:
-        """Return probabilities, NaN where there is no score; None for a scorer that has none."""
+        """Return a scorer's probabilities, NaN without a score; None if it has none."""
         if name == "head" and self._head_scores is not None and self._agreement is not None:
-            to_chance = self._agreement.calibration
-            return None if to_chance is None else _round_to_float32(to_chance(self._head_scores))
+            calibration = self._agreement.calibration
+            return None if calibration is None else _round_to_float32(calibration(self._head_scores))
         return self._pools.probabilities[name][:, self._draws] if name in self._pools.probabilities else None
 
 
 def _round_to_float32(values: F64) -> F64:
-    """Round as ``scorers.score`` does."""
+    """Round like ``scorers.score``."""
     return values.astype(np.float32).astype(np.float64)
 
 
 def choose_winners(method: Method, drawn: DrawnSubsets) -> I64:
     """Return the positions (B, S) of the winners, 0..n-1."""
     scores = drawn.scores(method.scorer)
-    alone = best(drawn.answers, _mask_incomplete(scores, drawn.complete))
+    best_winners = best(drawn.answers, _mask_incomplete(scores, drawn.complete))
     if method.rule == "best":
-        return alone
+        return best_winners
     if method.rule in ("chance", "odds"):
-        chances = drawn.probabilities(method.scorer)
-        weights = np.ones(scores.shape) if chances is None else vote_weights(chances)
-        if method.rule == "odds" and chances is not None:
+        probabilities = drawn.probabilities(method.scorer)
+        weights = np.ones(scores.shape) if probabilities is None else vote_weights(probabilities)
+        if method.rule == "odds" and probabilities is not None:
             weights = weights / np.maximum(1.0 - weights, MIN_WEIGHT)
-        voted = vote(drawn.answers, scores, weights)
+        vote_winners = vote(drawn.answers, scores, weights)
     else:
         rule = RULES[method.rule] if isinstance(method.rule, str) else method.rule
-        voted = rule(drawn.answers, scores)
-    return np.where(drawn.has_votes, voted, alone)
+        vote_winners = rule(drawn.answers, scores)
+    return np.where(drawn.has_votes, vote_winners, best_winners)  # without votes, as "best"
 
 
 def _mask_incomplete(scores: F64, complete: Bool) -> F64:
-    """Let what was cut win only where nothing is whole, and what has no score only where nothing has one."""
+    """Mask scores: incomplete completions win only if none is complete, unscored ones only if none has a score."""
     if complete.all():
         return scores
-    any_whole = complete.any(axis=-1, keepdims=True)
-    unknown = np.where(np.isnan(scores), -np.inf, scores)
-    return np.where(any_whole, np.where(complete, unknown, np.nan), scores)
+    any_complete = complete.any(axis=-1, keepdims=True)
+    ranked = np.where(np.isnan(scores), -np.inf, scores)
+    return np.where(any_complete, np.where(complete, ranked, np.nan), scores)
 
 
 def accuracy_by_method(
     methods: Sequence[Method], pools: StackedPools, draws: I64, *, auto_answer: bool, agreement: Agreement | None
 ) -> dict[str, F64]:
-    """Return by method the share of draws (S, n) whose pick is right, (Q,); what has no label is not right."""
-    right = (pools.labels == 1).astype(np.float64)
-    shares = {method.name: np.empty(len(right)) for method in methods}
-    step = max(1, _MAX_BLOCK_VALUES // draws.size)
-    each = np.arange(len(draws))
-    for start in range(0, len(right), step):
-        block = slice(start, start + step)
+    """Return for each method the share of draws (S, n) with a right winner, (Q,); without a label it is not right."""
+    correct = (pools.labels == 1).astype(np.float64)
+    shares = {method.name: np.empty(len(correct)) for method in methods}
+    block_size = max(1, _MAX_BLOCK_VALUES // draws.size)
+    rows = np.arange(len(draws))
+    for start in range(0, len(correct), block_size):
+        block = slice(start, start + block_size)
         drawn = DrawnSubsets(pools.slice_questions(block), draws, auto_answer=auto_answer, agreement=agreement)
         for method in methods:
             if method.rule == "any":
-                share = right[block][:, draws].max(axis=-1).mean(axis=1)
+                share = correct[block][:, draws].max(axis=-1).mean(axis=1)
             elif method.rule == "random":
-                share = right[block].mean(axis=1)
+                share = correct[block].mean(axis=1)
             else:
-                share = np.take_along_axis(right[block], draws[each, choose_winners(method, drawn)], axis=1).mean(
-                    axis=1
-                )
+                winners = draws[rows, choose_winners(method, drawn)]
+                share = np.take_along_axis(correct[block], winners, axis=1).mean(axis=1)
             shares[method.name][block] = share
     return shares

@@ -1,4 +1,4 @@
-"""What an evaluation keeps of each question: for every completion its label, its answer and what each scorer says."""
+"""Pools: labels, answers and scores of all completions of each question."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from swift_client.scoring.scorers import SCORERS, score
 from swift_client.types import Bool, Completion
 
 QuestionScorer = Callable[[Sequence[Completion]], Scores]
-"""Scores of one question's completions."""
+"""Function that scores the completions of one question."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -30,21 +30,21 @@ class Pool:
     labels: F64
     """(m,) 1 right, 0 wrong, NaN unknown."""
     complete: Bool
-    """(m,) those that ended by themselves; others never vote."""
+    """(m,) False if cut, filtered or refused; such completions never vote."""
     has_text: Bool
-    """(m,) whole ones with any text: what "auto" counts its readable answers against."""
+    """(m,) complete with any text; the reader "auto" needs answers in half of these."""
     answers: I64
     """(m,) equal numbers for equal answers, -1 for none."""
     tokens: I64
-    """(m,)"""
+    """(m,) lengths."""
     scores: Mapping[str, F64]
-    """By scorer: (m,), NaN for no signal."""
+    """By scorer: (m,), NaN without logprobs."""
     probabilities: Mapping[str, F64]
-    """By scorer: (m,) probabilities, for those scorers that have them."""
+    """By scorer: (m,), for scorers that have probabilities."""
     note: str | None
-    """What the reader of answers has to say."""
+    """Note of the answer reader."""
     out_of_distribution: bool = False
-    """Whether ``best_of`` would set the head aside, since the answers are unlike those of its training."""
+    """``best_of`` would not use the head, since the answers are unlike those of its training."""
 
     def merge_scores(self, other: Pool) -> Pool:
         """Return this question with the scores of both."""
@@ -54,19 +54,19 @@ class Pool:
 
 
 def build_pool(group: Group, scorers: Mapping[str, QuestionScorer], answer: answers.Spec) -> Pool:
-    """Read one question. Raises ConfigurationError where a scorer cannot read a completion."""
+    """Read and score one question. Raises ConfigurationError if a scorer cannot read a completion."""
     order = np.arange(len(group.completions))
     if len({completion.index for completion in group.completions}) == len(order):
         order = np.argsort([completion.index for completion in group.completions])
-    completions = [group.completions[at] for at in order]
-    whole = np.array([completion.complete for completion in completions], np.bool_)
-    # "auto" gives up where fewer than half are readable: that is decided for each draw, not for the pool.
-    read = answers.read(
+    completions = [group.completions[position] for position in order]
+    complete = np.array([completion.complete for completion in completions], np.bool_)
+    # "auto" gives up if fewer than half are readable; that is decided per draw, not for the pool.
+    parsed = answers.read(
         [completion.text if completion.complete else "" for completion in completions],
         READERS["auto"] if answer == "auto" else answer,
     )
     try:
-        scored = {name: scoring(completions) for name, scoring in scorers.items()}
+        scores = {name: scorer(completions) for name, scorer in scorers.items()}
     except ValueError as error:
         raise ConfigurationError(
             f"Question {group.question_id}: {error}", hint="Leave this question out, or sample it again."
@@ -74,24 +74,24 @@ def build_pool(group: Group, scorers: Mapping[str, QuestionScorer], answer: answ
     return Pool(
         family=group.family or "unknown",
         labels=group.labels[order],
-        complete=whole,
-        has_text=whole & np.array([bool(completion.text.strip()) for completion in completions], np.bool_),
-        answers=np.array([-1 if same is None else same for same in read.groups], np.int64),
+        complete=complete,
+        has_text=complete & np.array([bool(completion.text.strip()) for completion in completions], np.bool_),
+        answers=np.array([-1 if number is None else number for number in parsed.groups], np.int64),
         tokens=np.array([len(completion.tokens) for completion in completions], np.int64),
-        scores={name: each.values.astype(np.float64) for name, each in scored.items()},
+        scores={name: result.values.astype(np.float64) for name, result in scores.items()},
         probabilities={
-            name: each.probabilities.astype(np.float64)
-            for name, each in scored.items()
-            if each.probabilities is not None
+            name: result.probabilities.astype(np.float64)
+            for name, result in scores.items()
+            if result.probabilities is not None
         },
-        note=read.note,
-        out_of_distribution=any(each.out_of_distribution for each in scored.values()),
+        note=parsed.note,
+        out_of_distribution=any(result.out_of_distribution for result in scores.values()),
     )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StackedPools:
-    """Q questions with m completions each; arrays (Q, m) as in Pool."""
+    """Pools of Q questions with m completions each; arrays (Q, m) as in Pool."""
 
     labels: F64
     complete: Bool
@@ -102,20 +102,20 @@ class StackedPools:
 
     @classmethod
     def stack(cls, pools: Sequence[Pool]) -> StackedPools:
-        """Stack questions that have equally many completions."""
+        """Stack the pools of questions with equally many completions."""
         return cls(
-            labels=np.stack([each.labels for each in pools]),
-            complete=np.stack([each.complete for each in pools]),
-            has_text=np.stack([each.has_text for each in pools]),
-            answers=np.stack([each.answers for each in pools]),
-            scores={name: np.stack([each.scores[name] for each in pools]) for name in pools[0].scores},
+            labels=np.stack([pool.labels for pool in pools]),
+            complete=np.stack([pool.complete for pool in pools]),
+            has_text=np.stack([pool.has_text for pool in pools]),
+            answers=np.stack([pool.answers for pool in pools]),
+            scores={name: np.stack([pool.scores[name] for pool in pools]) for name in pools[0].scores},
             probabilities={
                 name: np.stack([each.probabilities[name] for each in pools]) for name in pools[0].probabilities
             },
         )
 
     def slice_questions(self, rows: slice) -> StackedPools:
-        """Return some of the questions."""
+        """Return the questions of a slice."""
         return StackedPools(
             labels=self.labels[rows],
             complete=self.complete[rows],
@@ -127,8 +127,8 @@ class StackedPools:
 
 
 def label_free_scorers(names: Set[str]) -> dict[str, QuestionScorer]:
-    """Return those of the scorers that need no labels."""
-    scorings: dict[str, QuestionScorer] = {name: partial(score, scorer=name) for name in SCORERS if name in names}
+    """Return the scorers of these names that need no labels."""
+    scorers: dict[str, QuestionScorer] = {name: partial(score, scorer=name) for name in SCORERS if name in names}
 
     def longest(completions: Sequence[Completion]) -> Scores:
         shortest = score(completions, "shortest")
@@ -139,15 +139,15 @@ def label_free_scorers(names: Set[str]) -> dict[str, QuestionScorer]:
         return replace(logprob, values=np.exp(logprob.values), name="probability")
 
     derived = {"longest": longest, "probability": probability}
-    return scorings | {name: scoring for name, scoring in derived.items() if name in names}
+    return scorers | {name: scorer for name, scorer in derived.items() if name in names}
 
 
 def head_scorer(head: AnyHead) -> QuestionScorer:
-    """Score without agreement, which ``methods.Drawn`` adds: it depends on who else is in the draw."""
+    """Return the head's scorer without agreement, which ``methods.DrawnSubsets`` adds for each draw."""
     if isinstance(head, HiddenHead) or "agreement" not in head.response_terms:
         return partial(score, scorer=head)
     weight = head.response.weight.copy()
     weight[head.response_terms.index("agreement") - len(head.response_terms)] = 0.0
-    part = head.response.standardizer
-    alone = replace(head, response=ResponseWeights(mean=part.mean, scale=part.scale, weight=weight), calibration=None)
-    return partial(score, scorer=alone)
+    standardizer = head.response.standardizer
+    response = ResponseWeights(mean=standardizer.mean, scale=standardizer.scale, weight=weight)
+    return partial(score, scorer=replace(head, response=response, calibration=None))

@@ -1,115 +1,324 @@
-"""What an evaluation found: one row a method, every number with what it was measured on."""
+"""Result types of evaluations, simulations and learning curves; every number has its bootstrap interval."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
+import numpy as np
+
+from swift_client.features.segments import F64
 from swift_client.training.metrics import Reliability
+
+_MAX_BLOCK_VALUES = 1 << 22
+"""Resampled values in memory at once."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval, by paired bootstrap over questions; NaN where it is undefined."""
+    """A number with its 95 % interval, by paired bootstrap over questions; NaN if it is undefined."""
 
     value: float
     low: float
     high: float
 
 
+def resampled_sums(columns: F64, *, resamples: int, seed: int) -> F64:
+    """Return the columns' sums over questions drawn with replacement, (R, C), for finite columns (Q, C).
+
+    All columns share the drawn questions, so differences between them are paired.
+    """
+    n_questions = len(columns)
+    rng = np.random.default_rng(seed)
+    block_size = max(1, _MAX_BLOCK_VALUES // n_questions)
+    sums = []
+    for start in range(0, resamples, block_size):
+        size = min(block_size, resamples - start)
+        # One bincount for the whole block: each resample has its own range of numbers.
+        draws = rng.integers(n_questions, size=(size, n_questions)) + n_questions * np.arange(size)[:, None]
+        counts = np.bincount(draws.ravel(), minlength=size * n_questions).reshape(size, n_questions)
+        sums.append(counts @ columns)
+    joined: F64 = np.concatenate(sums)
+    return joined
+
+
+def sums_with_resamples(columns: F64, *, resamples: int, seed: int) -> F64:
+    """Return the columns' sums over all questions, followed by those over resampled ones, (1 + R, C)."""
+    resampled = resampled_sums(columns, resamples=resamples, seed=seed)
+    return np.concatenate([columns.sum(axis=0)[None], resampled])
+
+
+def estimate(values: F64) -> Estimate:
+    """Return the first value with the 95 % interval of the others, which are its resamples; NaN is left out."""
+    value, resampled = float(values[0]), values[1:]
+    finite = resampled[~np.isnan(resampled)]
+    if np.isnan(value) or not len(finite):
+        return Estimate(value, np.nan, np.nan)
+    low, high = np.quantile(finite, (0.025, 0.975))
+    return Estimate(value, float(low), float(high))
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Row:
-    """One method that picks one of n completions. Mappings go from n to what was found there."""
+    """One method of choosing among n completions. Keys of the mappings are n."""
 
     name: str
-    """Its key, such as "head_vote"."""
+    """Key, such as "head_vote"."""
     label: str
-    """Its name for people, such as "Vote weighed by the head"."""
+    """Name for people, such as "This head, vote"."""
     kind: Literal["single", "vote", "oracle"]
-    """Whether it picks by score, sums over answers, or is right where any of n is."""
+    """Chooses by score, sums over answers, or is right if any of n is."""
     needs_labels: bool
-    """Whether it was trained on labelled questions."""
+    """Trained on labelled questions."""
     accuracy: Mapping[int, Estimate]
-    """Share of questions whose pick is right, 0..1."""
+    """Share of questions whose choice is right, 0..1."""
     minus_majority: Mapping[int, Estimate]
-    """Accuracy less majority's on the same subsets, -1..1."""
+    """Accuracy less that of majority on the same subsets, -1..1."""
     gap_closed: Mapping[int, float | None]
-    """(accuracy - first) / (oracle - first); None where any of n is right no more often than the first."""
+    """(accuracy - first) / (oracle - first); None if any of n is right no more often than the first."""
     within_question_auroc: Estimate | None = None
-    """Over each question's whole pool; None where the row has no score a completion."""
+    """Over all completions of each question; None if the method has no score per completion."""
     pooled_auroc: float | None = None
-    """Over all completions, whatever their question."""
+    """Over all completions of all questions."""
     brier: float | None = None
-    """At the largest n; None where the row has no probability."""
+    """At the largest n; None if the method has no probability."""
     ece: float | None = None
     """Expected calibration error in 15 bins of equal mass, at the largest n."""
     brier_at: Mapping[int, float] = field(default_factory=dict)
-    """At each n: a head that counts agreement says something else of a completion among 2 than among 16."""
+    """Per n: probabilities of a head that counts agreement depend on the number of completions."""
     ece_at: Mapping[int, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; n become texts, NaN None."""
-        facts = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        plain: dict[str, Any] = plain_values(facts)
+        """Return plain JSON values; n become strings, NaN None."""
+        plain: dict[str, Any] = plain_values(self)
         return plain
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Evaluation:
-    """The table: what each method makes of the same questions and the same subsets of their completions."""
+    """Results of all methods on the same questions and the same subsets of their completions."""
 
     rows: tuple[Row, ...]
     ns: tuple[int, ...]
     questions: int
     completions: int
     families: Mapping[str, int]
-    """Questions of each family; "unknown" for those of none."""
+    """Number of questions per family; "unknown" for those without."""
     split: str
-    """Part of the questions that was used: "train", "validation", "test" or "all"."""
+    """Evaluated part of the questions: "train", "validation", "test" or "all"."""
     subsets: int
-    """Most subsets that were drawn for each n; all of them where there are fewer."""
+    """Maximum number of subsets per question and n; all subsets if there are fewer."""
     seed: int
     tokens: Mapping[int, float]
-    """Mean completion tokens that a question costs at n."""
+    """Mean completion tokens per question at each n."""
     reliability: Reliability | None = None
     """Of the head's probabilities at the largest n."""
     head: Mapping[str, Any] = field(default_factory=dict)
-    """Facts of the head: name, k_min, k_max, verdict, what it was trained on; empty without one."""
+    """Facts of the head: name, k_min, k_max, verdict, its training; empty without one."""
     provider: str | None = None
     model: str | None = None
     notes: tuple[str, ...] = ()
-    """What did not go as asked or was left out, one sentence each."""
+    """Deviations and omissions, one sentence each."""
 
     def row(self, name: str) -> Row:
-        """Return the row of this name; KeyError where there is none."""
+        """Return the row of this name. Raises KeyError if there is none."""
         for row in self.rows:
             if row.name == name:
                 return row
         raise KeyError(name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; rows by name, n as texts, None for NaN."""
-        facts = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("rows", "reliability")}
-        table: dict[str, Any] = plain_values(facts)
+        """Return plain JSON values; rows by name, n as strings, None for NaN."""
+        plain = {
+            field.name: plain_values(getattr(self, field.name))
+            for field in fields(self)
+            if field.name not in ("rows", "reliability")
+        }
         bins = None
         if self.reliability is not None:
             parts = (self.reliability.predicted, self.reliability.observed, self.reliability.counts)
             bins = dict(zip(("said", "came_true", "count"), (part.tolist() for part in parts), strict=True))
-        return {
-            **table,
-            "reliability": bins,
-            "rows": {row.name: row.to_dict() for row in self.rows},
-        }
+        return {**plain, "reliability": bins, "rows": {row.name: row.to_dict() for row in self.rows}}
+
+
+ChoiceMethod = Literal["majority", "vote", "posterior", "best"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Replayed:
+    """Result of one stopping rule with one way to choose among the completions that it drew."""
+
+    name: str
+    """Rule, as ``stopping_rule`` parses it; "fixed:4" draws four, "deepconf_low" and "_high" abort completions,
+    "abort_deepconf" and "abort_head" close streams as ``best_of`` does."""
+    choice: ChoiceMethod
+    """"majority", counts with ties to the first; "vote", as ``best_of`` votes; "posterior", the answer with the
+    greatest posterior odds; "best", the best score."""
+    published: bool
+    """The rule's authors choose this way."""
+    source: str
+    swept: bool = False
+    """The rule has another value of its main parameter than the default."""
+    accuracy: Estimate
+    minus_majority: Estimate
+    """Difference to majority over all n, paired."""
+    completions: Estimate
+    """Mean completions per question, including aborted ones."""
+    token_share: Estimate
+    """Completion tokens divided by those of all n."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Simulation:
+    """Results of all rules on the same questions, in the same orders of their completions."""
+
+    rows: tuple[Replayed, ...]
+    n: int
+    orders: int
+    waves: tuple[int, ...]
+    """Completions drawn before each call of a rule; the last number repeats."""
+    questions: int
+    completions: int
+    """Replayed completions."""
+    majority: Estimate
+    """Accuracy of majority over all n."""
+    tokens: float
+    """Mean completion tokens of all n, per question."""
+    prompt_tokens: float | None
+    """Mean prompt tokens per call; None if unknown. A rule with one call per completion pays them ``completions``
+    times."""
+    split: str
+    seed: int
+    head: Mapping[str, Any] = field(default_factory=dict)
+    provider: str | None = None
+    model: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def row(self, name: str, choice: ChoiceMethod | None = None) -> Replayed:
+        """Return the row of this rule, the first or that of a choice. Raises KeyError if there is none."""
+        for row in self.rows:
+            if row.name == name and choice in (None, row.choice):
+                return row
+        raise KeyError(name if choice is None else f"{name}, {choice}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, None for NaN."""
+        plain: dict[str, Any] = plain_values(self)
+        rows = plain.pop("rows")
+        return {**plain, "rows": rows}
+
+
+CurveAxis = Literal["questions", "n", "family"]
+CURVE_METHODS = ("head_vote", "head", "majority", "mean_logprob", "first", "oracle")
+"""Rows of an evaluation that a learning curve keeps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """Heads trained on one set of questions, evaluated on another at one n; numbers are means over the heads.
+
+    Intervals resample the test questions. Those of several heads are means too, which is wider than the mean's own
+    interval, never narrower.
+    """
+
+    trained_on: str
+    """Training questions, such as "all", "50 questions" or a family's name; the name of a given head."""
+    tested_on: str
+    """A family's name, or "test"."""
+    size: int
+    """Questions for training and validation; 0 for a given head."""
+    n: int
+    tested: int
+    """Test questions, of which those with n completions count."""
+    accuracy: Mapping[str, Estimate]
+    """Share of questions whose choice is right, by the row's name in CURVE_METHODS."""
+    minus_majority: Mapping[str, Estimate]
+    """The same less that of majority, paired."""
+    within_question_auroc: Estimate
+    """Of the head, over all completions."""
+    heads: int = 1
+    """Number of heads, one per seed."""
+    helping: int
+    """Number of heads that their own training found better than chance within a question; ``best_of`` ignores others."""
+    spread: Mapping[str, float]
+    """Standard deviation over the heads, of accuracy by row and of "within_question_auroc"; NaN for one head."""
+
+    @classmethod
+    def from_evaluation(
+        cls, evaluation: Evaluation, n: int, *, trained_on: str, tested_on: str, size: int, beats_majority: bool
+    ) -> Point:
+        """Create the point of one n of an evaluation."""
+        rows = {name: evaluation.row(name) for name in CURVE_METHODS}
+        return cls(
+            trained_on=trained_on,
+            tested_on=tested_on,
+            size=size,
+            n=n,
+            tested=evaluation.questions,
+            accuracy={name: row.accuracy[n] for name, row in rows.items()},
+            minus_majority={name: row.minus_majority[n] for name, row in rows.items()},
+            within_question_auroc=rows["head"].within_question_auroc or Estimate(np.nan, np.nan, np.nan),
+            helping=int(beats_majority),
+            spread=dict.fromkeys((*CURVE_METHODS, "within_question_auroc"), np.nan),
+        )
+
+    @classmethod
+    def mean(cls, points: Sequence[Point]) -> Point:
+        """Merge points that differ only in the seed of training."""
+        if len(points) == 1:
+            return points[0]
+        first = points[0]
+        accuracies = {name: [point.accuracy[name] for point in points] for name in first.accuracy}
+        differences = {name: [point.minus_majority[name] for point in points] for name in first.accuracy}
+        aurocs = [point.within_question_auroc for point in points]
+        return cls(
+            trained_on=first.trained_on,
+            tested_on=first.tested_on,
+            size=first.size,
+            n=first.n,
+            tested=first.tested,
+            accuracy={name: _mean_estimate(estimates) for name, estimates in accuracies.items()},
+            minus_majority={name: _mean_estimate(estimates) for name, estimates in differences.items()},
+            within_question_auroc=_mean_estimate(aurocs),
+            heads=len(points),
+            helping=sum(point.helping for point in points),
+            spread={
+                name: float(np.std([estimate.value for estimate in estimates], ddof=1))
+                for name, estimates in (accuracies | {"within_question_auroc": aurocs}).items()
+            },
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A learning curve: its points in order."""
+
+    over: CurveAxis
+    points: tuple[Point, ...]
+    provider: str
+    model: str
+    notes: tuple[str, ...] = ()
+    """Deviations and omissions, one sentence each."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, None for NaN."""
+        plain: dict[str, Any] = plain_values(self)
+        return plain
+
+
+def _mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
+    value, low, high = np.mean([(part.value, part.low, part.high) for part in estimates], axis=0).tolist()
+    return Estimate(value, low, high)
 
 
 def plain_values(value: Any) -> Any:
-    """Return what JSON can hold: keys as texts, tuples as lists, None for NaN and infinities."""
-    if isinstance(value, Estimate):
-        return plain_values(asdict(value))
+    """Return JSON values: dataclasses as objects, keys as strings, tuples as lists, None for NaN and infinity."""
+    if is_dataclass(value):
+        return {field.name: plain_values(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): plain_values(each) for key, each in value.items()}
+        return {str(key): plain_values(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
-        return [plain_values(each) for each in value]
+        return [plain_values(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

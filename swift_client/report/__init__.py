@@ -1,4 +1,4 @@
-"""A head's report: one HTML page that a manager, an engineer and a sceptic can each read."""
+"""Report on a head: one HTML page for managers, engineers and sceptics."""
 
 from swift_client.report.report import report
 

@@ -1,9 +1,9 @@
-"""From a head and samples files to the report's file."""
+"""Report of a head on samples files."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import EllipsisType
 
@@ -11,16 +11,14 @@ from swift_client import answers
 from swift_client.atomic_write import atomic_write
 from swift_client.dataset.graders import GraderSpec
 from swift_client.dataset.question_samples import Group
-from swift_client.dataset.splits import Split
-from swift_client.dataset.stored import FilePath, StoredGroups
+from swift_client.dataset.stored import FilePath, open_groups
 from swift_client.errors import ConfigurationError
-from swift_client.evaluation.evaluate import NS, ProgressCallback, get_answer_spec
-from swift_client.evaluation.files import evaluate
+from swift_client.evaluation.evaluate import NS, ProgressCallback, evaluate, get_answer_spec, get_split
 from swift_client.evaluation.result import Evaluation
 from swift_client.models import HeadArtifact
 from swift_client.models.resolve_head import load_head
 from swift_client.report.examples import compare_with_majority
-from swift_client.report.page import render_page
+from swift_client.report.page import load_template, render_page
 from swift_client.store import SampleStore, StoredQuestion
 
 
@@ -40,21 +38,22 @@ def report(
     trained: bool = True,
     progress: ProgressCallback = lambda stage, done: None,
 ) -> Evaluation:
-    """Evaluate a head as ``evaluate`` does, write what was found to ``out`` as one HTML page, and return it.
+    """Evaluate a head, write the evaluation to ``out`` as one HTML page, and return it.
 
-    The page needs no network and holds no script. It quotes prompts, answers and completions of the samples, so it is
-    as confidential as they are. The same input gives the same bytes, written whole or not at all.
+    The page needs no network and has no script. It quotes prompts, answers and completions of the samples, so it is as
+    confidential as they are. The same input gives the same bytes, which are written completely or not at all. The other
+    arguments are those of ``evaluate``.
 
     Raises:
-        ConfigurationError: ``out`` cannot be written, or what ``evaluate`` raises it for.
-        ArtifactError: ``head`` is not one, or was trained for another model.
-        MissingExtraError: the trained baselines need the extra "train".
+        ConfigurationError: ``out`` cannot be written, or as ``evaluate``.
+        ArtifactError: ``head`` is not a head, or was trained for another model.
+        MissingExtraError: Jinja2 is missing (extra "cli" or "train"), or the trained baselines need the extra "train".
     """
-    target = Path(out)
-    _check_writable(target)
+    _check_writable(Path(out))
+    load_template()
     artifact = load_head(head) if isinstance(head, (str, os.PathLike)) else head
     spec = get_answer_spec(artifact) if isinstance(answer, EllipsisType) else answer
-    found = evaluate(
+    evaluation = evaluate(
         artifact,
         samples,
         split=split,
@@ -68,36 +67,51 @@ def report(
         trained=trained,
         progress=progress,
     )
+    write_report(evaluation, artifact, samples, out=out, answer=spec, grade=grade, progress=progress)
+    return evaluation
+
+
+def write_report(
+    evaluation: Evaluation,
+    head: HeadArtifact,
+    samples: FilePath | Sequence[FilePath],
+    *,
+    out: FilePath,
+    answer: answers.Spec,
+    grade: GraderSpec | None = None,
+    progress: ProgressCallback = lambda stage, done: None,
+) -> None:
+    """Write the page of an evaluation of ``head`` on ``samples``; nothing is evaluated again."""
     files = [samples] if isinstance(samples, (str, os.PathLike)) else samples
-    stored = StoredGroups(files, grade=grade if grade is not None else spec if isinstance(spec, str) else "auto")
-    chosen = compare_with_majority(artifact, _part_groups(stored, artifact, split, progress), answer=spec)
-    wanted = {choice.question_id for choice in chosen.examples}
-    _write(target, render_page(found, artifact, chosen, _load_questions(files, wanted)))
-    return found
+    groups = _part_groups(open_groups(files, answer=answer, grade=grade), head, evaluation.split, progress)
+    comparison = compare_with_majority(head, groups, answer=answer)
+    questions = _load_questions(files, {example.question_id for example in comparison.examples})
+    _write(Path(out), render_page(evaluation, head, comparison, questions))
 
 
-def _part_groups(groups: StoredGroups, head: HeadArtifact, split: str, progress: ProgressCallback) -> Iterator[Group]:
-    """Yield the questions of one part, as ``evaluate`` takes them."""
-    shares = head.training.get("split")
-    parts = Split() if shares is None else Split(**shares)
+def _part_groups(
+    groups: Iterable[Group], head: HeadArtifact, split: str, progress: ProgressCallback
+) -> Iterator[Group]:
+    """Yield the questions of one part, as ``evaluate`` selects them."""
+    parts, _ = get_split(head)
     for done, group in enumerate(groups, 1):
         if split in (parts.part(group.question_id), "all"):
             yield group
-        progress("questions looked at", done)
+        progress("questions compared", done)
 
 
 def _load_questions(files: Sequence[FilePath], question_ids: set[str]) -> dict[str, StoredQuestion]:
-    found: dict[str, StoredQuestion] = {}
+    questions: dict[str, StoredQuestion] = {}
     for file in files:
         with SampleStore(file) as store:
             for question in store.questions():
                 if question.id in question_ids:
-                    found.setdefault(question.id, question)
-    return found
+                    questions.setdefault(question.id, question)
+    return questions
 
 
 def _check_writable(target: Path) -> None:
-    """Refuse a place that cannot be written to before any time is spent."""
+    """Raise ConfigurationError for a path that cannot be written, before any time is spent."""
     folder = target.absolute().parent
     if target.is_dir():
         raise _write_error(target, "it is a folder")
@@ -117,5 +131,6 @@ def _write(target: Path, document: str) -> None:
 
 def _write_error(target: Path, reason: str) -> ConfigurationError:
     return ConfigurationError(
-        f"The report cannot be written to {target}: {reason}.", hint="Make room, or give another path as out (--out)."
+        f"The report cannot be written to {target}: {reason}.",
+        hint="Make room on the disk, or give another path as out (--out).",
     )

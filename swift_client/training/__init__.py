@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from swift_client.dataset.question_samples import Group
     from swift_client.dataset.splits import Split
     from swift_client.dataset.stored import StoredGroups
-    from swift_client.evaluation.files import calibrate, evaluate, simulate
+    from swift_client.evaluation.evaluate import evaluate
     from swift_client.evaluation.fusion_weight import learn_fuse
-    from swift_client.evaluation.result import Estimate, Evaluation, Row
-    from swift_client.evaluation.risk.calibrate import Acceptable
-    from swift_client.evaluation.simulation.result import Replayed, Simulation
+    from swift_client.evaluation.result import Estimate, Evaluation, Replayed, Row, Simulation
+    from swift_client.evaluation.risk.calibrate import Acceptable, calibrate
+    from swift_client.evaluation.simulation.simulate import simulate
     from swift_client.report import report
     from swift_client.training.recipes import Recipe, recipe_of
     from swift_client.training.train_head import train
@@ -55,19 +55,19 @@ _MODULES = {
     "Group": "swift_client.dataset.question_samples",
     "Prices": "swift_client.collect.collect",
     "Recipe": "swift_client.training.recipes",
-    "Replayed": "swift_client.evaluation.simulation.result",
+    "Replayed": "swift_client.evaluation.result",
     "Row": "swift_client.evaluation.result",
-    "Simulation": "swift_client.evaluation.simulation.result",
+    "Simulation": "swift_client.evaluation.result",
     "Split": "swift_client.dataset.splits",
     "StoredGroups": "swift_client.dataset.stored",
-    "calibrate": "swift_client.evaluation.files",
+    "calibrate": "swift_client.evaluation.risk.calibrate",
     "collect": "swift_client.collect.collect",
     "collect_async": "swift_client.collect.collect",
-    "evaluate": "swift_client.evaluation.files",
+    "evaluate": "swift_client.evaluation.evaluate",
     "learn_fuse": "swift_client.evaluation.fusion_weight",
     "recipe_of": "swift_client.training.recipes",
     "report": "swift_client.report",
-    "simulate": "swift_client.evaluation.files",
+    "simulate": "swift_client.evaluation.simulation.simulate",
     "train": "swift_client.training.train_head",
 }
 

@@ -1,109 +1,136 @@
-"""Accepting answers at a stated risk: the threshold for a head, and whether what it promises holds."""
+"""Calibration of a head's acceptance threshold at a stated risk, on replayed choices of ``best_of``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import EllipsisType
+from typing import NamedTuple
 
 import numpy as np
 
 from swift_client import answers
+from swift_client.dataset.graders import GraderSpec
 from swift_client.dataset.question_samples import Group
+from swift_client.dataset.stored import FilePath, open_groups, state_options
 from swift_client.errors import ConfigurationError
-from swift_client.evaluation.evaluate import ProgressCallback
-from swift_client.evaluation.risk.replay import ReplayOutcomes, replay_questions
+from swift_client.evaluation.evaluate import PARTS, ProgressCallback, check_source, get_answer_spec, get_split
 from swift_client.evaluation.risk.threshold import ThresholdTest, acceptance_counts, certify, min_accepted
-from swift_client.features.segments import F64
-from swift_client.models import Acceptance, AnyHead
-from swift_client.selection.select import Method, SelectionConfig
+from swift_client.features.segments import F64, I64
+from swift_client.models import Acceptance, AnyHead, HeadArtifact, save
+from swift_client.models.resolve_head import load_any_head
+from swift_client.reranker.acceptance import answer_log_odds
+from swift_client.selection.select import Method, SelectionConfig, select_best
 from swift_client.stopping import StoppingRule, stopping_rule
+from swift_client.stopping.monitor import build_votes
+from swift_client.types import Bool, Completion, Selection
+
+UNSEEN_PARTS = ("validation", "test")
+"""Parts that no weight of a head was fitted on; validation chose its epoch and its calibration."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Acceptable:
-    """What a calibration found."""
+    """Result of a calibration."""
 
     head: AnyHead
-    """The head, with the acceptance where one could be certified."""
+    """The head, with the acceptance if one could be certified."""
     acceptance: Acceptance | None
-    """None where no threshold could be certified."""
+    """None if no threshold could be certified."""
     tested: ThresholdTest
-    """The last threshold that passed; where none did, the first that was tested."""
+    """The last threshold that passed; if none did, the first that was tested."""
     risk: float
     confidence: float
     questions: int
     right: float
     """Share of all questions whose answer was right, 0..1."""
     oracle: float
-    """Share of the questions that somebody who knows the truth could accept at this risk, 0..1."""
+    """Share of the questions that could be accepted at this risk if the truth were known, 0..1."""
     notes: tuple[str, ...] = ()
 
     @property
     def reason(self) -> str:
-        """Why nothing could be certified, in one sentence with its numbers; empty where it could."""
+        """Reason why nothing could be certified, in one sentence with its numbers; otherwise empty."""
         if self.acceptance is not None:
             return ""
-        at = f"a risk of {100 * self.risk:g} % at confidence {100 * self.confidence:g} %"
-        least = min_accepted(0, risk=self.risk, confidence=self.confidence)
-        if self.questions < least:
-            return f"There are {self.questions} questions, and {at} takes {least} right answers at the very least."
+        target = f"a risk of {100 * self.risk:g} % at confidence {100 * self.confidence:g} %"
+        min_right = min_accepted(0, risk=self.risk, confidence=self.confidence)
+        if self.questions < min_right:
+            return (
+                f"There are {self.questions} questions, and {target} takes {min_right} right answers at the very least."
+            )
         if not self.tested.accepted:
-            sizes = acceptance_counts(self.questions, risk=self.risk, confidence=self.confidence)
-            return f"The head has a probability for fewer than {sizes[0]} of the {self.questions} questions."
+            counts = acceptance_counts(self.questions, risk=self.risk, confidence=self.confidence)
+            return f"The head has a probability for fewer than {counts[0]} of the {self.questions} questions."
         errors, accepted = self.tested.errors, self.tested.accepted
         return (
-            f"Of the {accepted} answers that the head is surest of, among {self.questions}, {errors} are wrong "
-            f"({100 * errors / accepted:.1f} %): too many for {at} (p = {self.tested.p_value:.2g})."
+            f"Of the {accepted} answers that the head is most confident of, among {self.questions}, {errors} are wrong "
+            f"({100 * errors / accepted:.1f} %): too many for {target} (p = {self.tested.p_value:.2g})."
         )
 
 
 def calibrate(
-    groups: Iterable[Group],
-    head: AnyHead,
+    head: FilePath | AnyHead,
+    samples: FilePath | Sequence[FilePath] | Iterable[Group],
     *,
     risk: float,
     confidence: float = 0.9,
     n: int = 16,
     stopping: str | StoppingRule | None = None,
     select: Method = "auto",
-    answer: answers.Spec = "auto",
+    answer: answers.Spec | EllipsisType = ...,
+    grade: GraderSpec | None = None,
     split: str = "unseen",
+    out: FilePath | None = None,
     progress: ProgressCallback = lambda stage, done: None,
 ) -> Acceptable:
-    """Learn above which confidence a choice among ``n`` completions may be taken without a look.
+    """Learn the confidence above which a choice among ``n`` completions may be accepted without a check.
 
-    With probability ``confidence`` over the calibration questions at most a share ``risk`` of the answers that are
-    accepted later is wrong, for questions of the same kind that are asked and judged the same way;
-    ``training.certify`` says how, and what it takes for granted.
+    With probability ``confidence`` over the calibration questions, at most a share ``risk`` of the accepted answers to
+    questions of the same kind is wrong.
 
     Args:
-        groups: graded questions that the head was not trained on.
-        head: with calibrated probabilities.
-        risk: share of the accepted answers that may be wrong, 0..1.
-        confidence: 0..1.
-        n: completions that are planned for each question; the first n that are stored count.
-        stopping: the rule with which questions will be asked, as in ``best_of``; it is asked after each completion.
-        select: how the answer is chosen, as in a reranker.
-        answer: how answers are compared, as in a reranker.
+        head: a head with calibrated probabilities, or its file.
+        samples: samples files of the head's model, or graded questions.
+        risk: tolerated share of wrong answers among the accepted ones, 0..1.
+        confidence: probability that the risk is kept, 0..1.
+        n: completions per question.
+        stopping: a stopping rule, asked after each completion.
+        select: how the answer is chosen.
+        answer: how answers are compared; default: as in the head's training.
+        grade: how completions of files without a stored label are compared with the question's answer; default: as
+            ``answer``, if that is a name.
         split: "unseen", the questions that the head's own split calls validation and test; one of its parts; or "all",
             for files of questions that it never saw.
-        progress: told how many questions were read.
+        out: where the head is written if a threshold could be certified. Default: its own file, if it has one.
+        progress: called with the number of questions that were read.
 
     Raises:
         ConfigurationError: a wrong argument, a head without probabilities, or no question to calibrate on.
+        ArtifactMismatchError: the head is for another model.
     """
     for name, value in (("risk", risk), ("confidence", confidence)):
         if not 0 < value < 1:
             raise ConfigurationError(f"{name}={value!r} must lie between 0 and 1.", hint="5 % is 0.05.")
     if n < 1:
         raise ConfigurationError(f"n={n} must be 1 or more.")
+    out = head if out is None and isinstance(head, (str, os.PathLike)) else out
+    if out is not None and (not os.access(Path(out).absolute().parent, os.W_OK) or Path(out).is_dir()):
+        raise ConfigurationError(f"{out} cannot be written.", hint="Give a file in a folder that you may write to.")
+    head = load_any_head(head) if isinstance(head, (str, os.PathLike)) else head
     if head.calibration is None or not head.beats_majority:
-        lack = "has no calibrated probabilities" if head.calibration is None else "was found no better than majority"
-        raise ConfigurationError(f"{head.name} {lack}: it cannot say how sure an answer is.", hint="Train another one.")
+        reason = "has no calibrated probabilities" if head.calibration is None else "was found no better than majority"
+        raise ConfigurationError(f"{head.name} {reason}: it has no confidence to calibrate.", hint="Train another one.")
+    spec = get_answer_spec(head) if isinstance(answer, EllipsisType) else answer
+    groups = open_groups(samples, answer=spec, grade=grade, **state_options(head))
+    check_source(groups, head)
     rule = None if stopping is None else stopping_rule(stopping)
-    rules = SelectionConfig(scorer=head, answer=answer, select=select)
-    found = replay_questions(groups, rules, n=n, stopping=rule, split=split, progress=progress)
-    tested = certify(found.log_odds, found.correct, risk=risk, confidence=confidence)
+
+    config = SelectionConfig(scorer=head, answer=spec, select=select)
+    outcomes = replay_questions(groups, config, n=n, stopping=rule, split=split, progress=progress)
+    tested = certify(outcomes.log_odds, outcomes.correct, risk=risk, confidence=confidence)
     acceptance = None
     if tested.threshold is not None:
         acceptance = Acceptance(
@@ -113,66 +140,127 @@ def calibrate(
             n=n,
             stopping=None if rule is None else str(rule),
             select=select,
-            answer=answer if answer is None or isinstance(answer, str) else "custom",
+            answer=spec if spec is None or isinstance(spec, str) else "custom",
             questions=tested.questions,
             accepted=tested.accepted,
             errors=tested.errors,
         )
-        others = tuple(each for each in head.acceptances if not each.same_plan(acceptance))
+        others = tuple(stored for stored in head.acceptances if not stored.same_plan(acceptance))
         head = replace(head, acceptances=(*others, acceptance))
+        if out is not None:
+            save(head, out)
     return Acceptable(
         head=head,
         acceptance=acceptance,
         tested=tested,
         risk=risk,
         confidence=confidence,
-        questions=len(found),
-        right=float(found.correct.mean()),
-        oracle=oracle_share(found, risk),
-        notes=found.notes,
+        questions=len(outcomes),
+        right=float(outcomes.correct.mean()),
+        oracle=oracle_share(outcomes.correct, risk),
+        notes=outcomes.notes,
     )
 
 
-def oracle_share(outcomes: ReplayOutcomes, risk: float) -> float:
-    """Return the share that could be accepted with the truth known: right answers, and wrong ones up to the risk."""
-    return min(1.0, float(outcomes.correct.mean()) / (1 - risk))
+def oracle_share(correct: Bool, risk: float) -> float:
+    """Return the acceptable share if the truth were known: right answers, and wrong ones up to the risk."""
+    return min(1.0, float(correct.mean()) / (1 - risk))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class GuaranteeCheck:
-    """How often thresholds kept their promise, over random halves of the same questions; arrays (splits,)."""
+class ReplayOutcomes:
+    """Choices for Q questions."""
 
-    accepted_share: F64
-    """Share of the test half that was accepted; 0 where nothing could be certified."""
-    error_rate: F64
-    """Share of wrong answers among these; NaN where none was accepted."""
-    oracle_share: F64
-    """What could be accepted with the truth known."""
-    risk: float
+    log_odds: F64
+    """(Q,) natural log odds that the chosen answer is right, NaN without a probability."""
+    correct: Bool
+    """(Q,) correctness of the choice; one without a label counts as wrong."""
+    n_drawn: I64
+    """(Q,) completions drawn."""
+    tokens: I64
+    """(Q,) tokens of these."""
+    notes: tuple[str, ...] = ()
+    """Omissions."""
 
-    @property
-    def violation_rate(self) -> float:
-        """Share of the splits whose accepted error is above the risk."""
-        return float(np.mean(np.nan_to_num(self.error_rate) > self.risk))
-
-    @property
-    def share_of_oracle(self) -> float:
-        """Accepted share over what an oracle could accept, both as means over the splits."""
-        return float(self.accepted_share.mean() / self.oracle_share.mean())
+    def __len__(self) -> int:
+        return len(self.correct)
 
 
-def check_guarantee(
-    outcomes: ReplayOutcomes, *, risk: float = 0.05, confidence: float = 0.9, n_splits: int = 200, seed: int = 0
-) -> GuaranteeCheck:
-    """Calibrate on a random half of the questions and test on the other, ``splits`` times."""
-    rng = np.random.default_rng(seed)
-    accepted, error, oracle = np.zeros(n_splits), np.full(n_splits, np.nan), np.zeros(n_splits)
-    for number in range(n_splits):
-        here, there = np.array_split(rng.permutation(len(outcomes)), 2)
-        limit = certify(outcomes.log_odds[here], outcomes.correct[here], risk=risk, confidence=confidence).threshold
-        right = outcomes.correct[there]
-        oracle[number] = min(1.0, right.mean() / (1 - risk))
-        taken = np.zeros(len(there), np.bool_) if limit is None else outcomes.log_odds[there] >= limit
-        if taken.any():
-            accepted[number], error[number] = taken.mean(), (~right[taken]).mean()
-    return GuaranteeCheck(accepted_share=accepted, error_rate=error, oracle_share=oracle, risk=risk)
+class ReplayedQuestion(NamedTuple):
+    """The choice for one question and its cost."""
+
+    selection: Selection
+    n_drawn: int
+    tokens: int
+
+
+def replay_questions(
+    groups: Iterable[Group],
+    config: SelectionConfig,
+    *,
+    n: int,
+    stopping: StoppingRule | None = None,
+    split: str = "unseen",
+    progress: ProgressCallback = lambda stage, done: None,
+) -> ReplayOutcomes:
+    """Choose among the first ``n`` completions of each labelled question, or as many as ``stopping`` draws.
+
+    A rule is asked after each completion. The questions are those of one part of the head's own split, "unseen"
+    (validation and test), or "all". Raises ConfigurationError for an unknown part, or without any question.
+    """
+    if split not in ("unseen", "all", *PARTS):
+        raise ConfigurationError(f"There is no split {split!r}.", hint=f"Use unseen, {', '.join(PARTS)}, or all.")
+    parts, notes = get_split(config.scorer if isinstance(config.scorer, HeadArtifact) else None)
+    wanted_parts = UNSEEN_PARTS if split == "unseen" else (split,)
+    rows: list[tuple[float, bool, int, int]] = []
+    n_short = n_unlabelled = 0
+    for done, group in enumerate(groups, 1):
+        progress("questions", done)
+        if split != "all" and parts.part(group.question_id) not in wanted_parts:
+            continue
+        if np.isnan(group.labels).all():
+            n_unlabelled += 1
+        elif len(group.completions) < n:
+            n_short += 1
+        else:
+            order = _completion_order(group)
+            replayed = replay_question([group.completions[i] for i in order], config, n=n, stopping=stopping)
+            log_odds = answer_log_odds(replayed.selection)
+            correct = bool(group.labels[order[replayed.selection.winner]] == 1)
+            rows.append((np.nan if log_odds is None else log_odds, correct, replayed.n_drawn, replayed.tokens))
+    if not rows:
+        raise ConfigurationError(
+            f"No labelled question of the part {split!r} has {n} completions.",
+            hint="Ask for fewer with n (--n), or use --split all for files of questions that the head never saw.",
+        )
+    if n_short:
+        notes.append(f"{n_short} questions with fewer than {n} completions are left out.")
+    if n_unlabelled:
+        notes.append(f"{n_unlabelled} questions are left out: none of their completions has a label.")
+    all_log_odds, all_correct, n_drawn, tokens = zip(*rows, strict=True)
+    return ReplayOutcomes(
+        log_odds=np.array(all_log_odds),
+        correct=np.array(all_correct, np.bool_),
+        n_drawn=np.array(n_drawn, np.int64),
+        tokens=np.array(tokens, np.int64),
+        notes=tuple(notes),
+    )
+
+
+def replay_question(
+    completions: Sequence[Completion], config: SelectionConfig, *, n: int, stopping: StoppingRule | None = None
+) -> ReplayedQuestion:
+    """Return the choice of ``best_of`` if the provider sends ``completions``, at least n, one by one."""
+    numbered = [replace(completion, index=index) for index, completion in enumerate(completions[:n])]
+    for n_drawn in range(1 if stopping else n, n + 1):
+        selection = select_best(numbered[:n_drawn], config)
+        if stopping is None or stopping(build_votes(selection, n=n)).stop:
+            break
+    return ReplayedQuestion(selection, n_drawn, sum(len(completion.tokens) for completion in numbered[:n_drawn]))
+
+
+def _completion_order(group: Group) -> list[int]:
+    """Return positions by ``Completion.index``, if indices differ, else in the given order."""
+    indices = [completion.index for completion in group.completions]
+    positions = range(len(indices))
+    return sorted(positions, key=indices.__getitem__) if len(set(indices)) == len(indices) else list(positions)

@@ -1,18 +1,18 @@
-"""The threshold above which answers may be taken: Learn then Test, with fixed-sequence testing.
+"""Acceptance threshold with a guaranteed risk: Learn then Test, with fixed-sequence testing.
 
-For each threshold t the null hypothesis is that more than ``risk`` of the answers with a confidence of t or more are
+For each threshold t, the null hypothesis is that more than ``risk`` of the answers with a confidence of t or more are
 wrong (the selective risk of Geifman & El-Yaniv, arXiv 1705.08500). Of the k calibration questions that t accepts, the
-number of wrong ones is then at least Binomial(k, risk), so that its lower tail is a p-value, exact for every k.
-Thresholds are tested from the strictest down and testing ends with the first that is not rejected: each keeps the
-whole of 1 - ``confidence``, and none is paid for trying many (Angelopoulos et al., arXiv 2110.01052).
+number of wrong ones is then at least Binomial(k, risk), so its lower tail is a p-value, exact for every k. Thresholds
+are tested from the strictest down, and testing ends with the first that is not rejected: each test uses the whole of
+1 - ``confidence``, and nothing is paid for trying many (Angelopoulos et al., arXiv 2110.01052).
 
-Why it is valid. Which thresholds are tested is settled by how many questions they accept: by counts that depend on
-the number of questions, ``risk`` and ``confidence`` alone, and never on a label. Let t0 be the threshold below which
-the risk is passed. Testing goes wrong only where the first count beyond t0 is rejected; given how many questions lie
-above t0, those are independent draws that are wrong with probability ``risk``, and every one below is wrong with
-at least that probability as long as an answer that is less sure is not more often right. So its p-value is below
-1 - ``confidence`` with at most that probability. The guarantee is over calibration questions, and for questions of
-the same kind, asked and judged the same way.
+Validity: the tested thresholds are defined by the number of questions that they accept. These counts depend on the
+number of questions, ``risk`` and ``confidence`` only, never on a label. Let t0 be the threshold below which the risk is
+exceeded. Testing errs only if the first count beyond t0 is rejected. Given the number of questions above t0, those are
+independent draws that are wrong with probability ``risk``, and every one below is wrong with at least that probability,
+provided that less confident answers are not more often right. So the p-value is below 1 - ``confidence`` with at most
+that probability. The guarantee is over calibration questions, and for questions of the same kind, sampled and scored
+the same way.
 """
 
 from __future__ import annotations
@@ -26,46 +26,50 @@ from swift_client.features.segments import F64
 from swift_client.types import Bool
 
 _GROWTH_FACTOR = 1.1
-"""Each threshold accepts so many times the questions of the one before."""
+"""Ratio of the questions that successive thresholds accept."""
 _TOLERATED_ERRORS = 2
-"""Wrong answers that the first threshold can bear: with none, a single early slip would end the test."""
+"""Wrong answers that the first threshold tolerates; with none, a single early one would end the test."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThresholdTest:
-    """The last threshold that passed; where none did, the first one that was tested."""
+    """The last threshold that passed; if none did, the first one that was tested."""
 
     threshold: float | None
-    """Natural log odds; None where none could be certified."""
+    """Natural log odds; None if none could be certified."""
     questions: int
     accepted: int
-    """Questions that it accepts."""
+    """Questions above the threshold."""
     errors: int
-    """Of these, wrong ones."""
+    """Wrong answers among these."""
     p_value: float
-    """Probability of so few errors, were the risk passed; 1 where nothing could be tested."""
+    """Probability of so few errors if the risk were exceeded; 1 if nothing could be tested."""
 
 
 def certify(log_odds: F64, correct: Bool, *, risk: float, confidence: float) -> ThresholdTest:
-    """Return the lowest threshold on ``sure`` (Q,), NaN for never, at which P(risk holds) >= ``confidence``.
+    """Return the lowest threshold at which P(risk holds) >= ``confidence``.
 
-    ``right`` (Q,) says which answers were right. Questions are independent draws of those to come.
+    Args:
+        log_odds: (Q,) confidence in each answer, NaN for never accepted. Questions are independent draws.
+        correct: (Q,) correctness of each answer.
+        risk: tolerated share of wrong answers among the accepted ones.
+        confidence: probability that the risk is kept.
     """
     known = ~np.isnan(log_odds)
     order = np.argsort(-log_odds[known], kind="stable")
-    falling, wrong = log_odds[known][order], np.cumsum(~correct[known][order])
+    descending, cumulative_errors = log_odds[known][order], np.cumsum(~correct[known][order])
     questions = len(log_odds)
-    found: ThresholdTest | None = None
+    result: ThresholdTest | None = None
     for count in acceptance_counts(questions, risk=risk, confidence=confidence):
-        if count > len(falling):
+        if count > len(descending):
             break
-        threshold = float(falling[count - 1])
-        accepted = int(np.searchsorted(-falling, -threshold, side="right"))  # all that tie with it
-        errors = int(wrong[accepted - 1])
+        threshold = float(descending[count - 1])
+        accepted = int(np.searchsorted(-descending, -threshold, side="right"))  # includes ties
+        errors = int(cumulative_errors[accepted - 1])
         p_value = binomial_cdf(errors, accepted, risk)
         passed = p_value <= 1 - confidence
-        if passed or found is None:
-            found = ThresholdTest(
+        if passed or result is None:
+            result = ThresholdTest(
                 threshold=threshold if passed else None,
                 questions=questions,
                 accepted=accepted,
@@ -74,23 +78,24 @@ def certify(log_odds: F64, correct: Bool, *, risk: float, confidence: float) -> 
             )
         if not passed:
             break
-    return found or ThresholdTest(threshold=None, questions=questions, accepted=0, errors=0, p_value=1.0)
+    return result or ThresholdTest(threshold=None, questions=questions, accepted=0, errors=0, p_value=1.0)
 
 
 def acceptance_counts(questions: int, *, risk: float, confidence: float) -> list[int]:
-    """Return how many questions each tested threshold accepts, rising, from what is known before any label is."""
-    least = min_accepted(0, risk=risk, confidence=confidence)
-    # A third of the questions is not to be staked on the first test where they are few.
-    count = max(least, min(min_accepted(_TOLERATED_ERRORS, risk=risk, confidence=confidence), questions // 3))
-    found = []
+    """Return the number of questions that each tested threshold accepts, rising; independent of labels."""
+    minimum = min_accepted(0, risk=risk, confidence=confidence)
+    # If there are few questions, at most a third of them is staked on the first test.
+    count = max(minimum, min(min_accepted(_TOLERATED_ERRORS, risk=risk, confidence=confidence), questions // 3))
+    counts = []
     while count < questions:
-        found.append(count)
+        counts.append(count)
         count = max(count + 1, int(count * _GROWTH_FACTOR))
-    return [*found, questions] if questions >= least else []
+    return [*counts, questions] if questions >= minimum else []
 
 
 def min_accepted(errors: int, *, risk: float, confidence: float) -> int:
-    """Return the fewest accepted questions with which ``errors`` wrong ones still certify ``risk``."""
+    """Return the smallest number of accepted questions that certifies ``risk`` despite ``errors`` wrong ones."""
+    # Double until enough, then bisect.
     high = 1
     while binomial_cdf(errors, high, risk) > 1 - confidence:
         high *= 2
@@ -105,9 +110,13 @@ def binomial_cdf(errors: int, count: int, risk: float) -> float:
     """Return P(Binomial(count, risk) <= errors)."""
     if errors >= count:
         return 1.0
-    whole = math.lgamma(count + 1)
+    log_factorial = math.lgamma(count + 1)
     logs = [
-        whole - math.lgamma(i + 1) - math.lgamma(count - i + 1) + i * math.log(risk) + (count - i) * math.log1p(-risk)
+        log_factorial
+        - math.lgamma(i + 1)
+        - math.lgamma(count - i + 1)
+        + i * math.log(risk)
+        + (count - i) * math.log1p(-risk)
         for i in range(errors + 1)
     ]
     return min(1.0, math.fsum(map(math.exp, logs)))

@@ -1,1 +1,1 @@
-"""Replay of stopping rules on stored samples."""
+"""Simulation: replay of stopping rules on stored samples."""

@@ -1,21 +1,26 @@
-"""The engine of ``simulate``: what each rule draws, chooses and costs, over many questions and orders at once."""
+"""Engine of ``simulate``: replays rules on many questions and orders at once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from swift_client.errors import ConfigurationError
-from swift_client.evaluation.bootstrap import estimate, resampled_sums
 from swift_client.evaluation.methods import METHODS, Agreement, DrawnSubsets, choose_winners
 from swift_client.evaluation.pools import Pool, StackedPools
-from swift_client.evaluation.result import Estimate
-from swift_client.evaluation.simulation import deepconf, early_abort
-from swift_client.evaluation.simulation.deepconf import Traces
-from swift_client.evaluation.simulation.result import ChoiceMethod, Replayed
+from swift_client.evaluation.result import (
+    ChoiceMethod,
+    Estimate,
+    Replayed,
+    estimate,
+    resampled_sums,
+    sums_with_resamples,
+)
+from swift_client.evaluation.simulation import aborts
+from swift_client.evaluation.simulation.aborts import KEEP_SHARES, Traces
 from swift_client.features.segments import F64, I64
 from swift_client.models import HeadArtifact
 from swift_client.sampling import EarlyAbort, parse_abort
@@ -24,101 +29,107 @@ from swift_client.stopping import STOPPING_RULES, StoppingRule, Votes, stopping_
 from swift_client.types import Bool, Completion
 
 FIXED_COUNTS = (1, 2, 4, 8)
-"""Fixed numbers of completions that stand beside the rules, where they are fewer than n."""
+"""Fixed numbers of completions that are replayed beside the rules, if below n."""
 ABORT_NAMES = ("abort_deepconf", "abort_head")
-"""What ``best_of(abort=...)`` does by default."""
+"""Defaults of ``best_of(abort=...)``."""
 _KEEP_SWEEP = (0.3, 0.5, 0.7, 0.95)
+_Values = TypeVar("_Values", F64, I64)
 _METHODS_BY_NAME = {method.name: method for method in METHODS}
 
 
 class PlannedReplay(NamedTuple):
-    """One thing to replay, and the ways to choose."""
+    """One rule to replay, and the ways to choose."""
 
     name: str
     rule: StoppingRule | None
-    """None for a fixed number and for DeepConf, which are told by their names, and for ``abort``."""
+    """None for a fixed number and for DeepConf, which are identified by name, and for ``abort``."""
     choices: tuple[ChoiceMethod, ...]
+    """The published one first."""
     source: str
     swept: bool = False
     abort: EarlyAbort | None = None
-    """How streams are closed; all n are begun."""
+    """Rule that closes streams; all n are begun."""
 
 
 class QuestionTrace(NamedTuple):
-    """One question's completions, in the order of their indices, as the rules that close streams see them."""
+    """Traces of one question's completions, in the order of their indices, for the rules that abort."""
 
     deepconf: Traces
     abort_traces: Mapping[str, Traces]
-    """By the name of the planned row."""
+    """By name of the planned replay."""
 
     @classmethod
     def from_completions(
         cls, completions: Sequence[Completion], plan: Sequence[PlannedReplay], head: HeadArtifact | None
     ) -> QuestionTrace:
-        """Read the completions for those of the planned rows that close streams."""
+        """Trace the completions for the planned replays that close streams."""
         ordered = sorted(completions, key=lambda completion: completion.index)
-        rows = {each.name: early_abort.trace_completions(ordered, each.abort, head) for each in plan if each.abort}
-        return cls(Traces.from_completions(ordered), rows)
+        traces = {
+            planned.name: aborts.trace_completions(ordered, planned.abort, head) for planned in plan if planned.abort
+        }
+        return cls(Traces.from_completions(ordered), traces)
 
 
 def plan_replays(
     rules: str | Sequence[str | StoppingRule], *, n: int, sweep: bool, probabilities: bool
 ) -> list[PlannedReplay]:
-    """Return what ``simulate`` is to replay. Raises ConfigurationError for what is no rule or needs a head."""
-    fixed = [f"fixed:{each}" for each in FIXED_COUNTS if each < n] + [f"fixed:{n}"]
+    """Return the replays for the ``rules`` of ``simulate``.
+
+    Raises ConfigurationError for an unknown rule or one that needs a head.
+    """
+    fixed = [f"fixed:{count}" for count in FIXED_COUNTS if count < n] + [f"fixed:{n}"]
     if rules == "all":
-        wanted: Sequence[str | StoppingRule] = [*fixed, *STOPPING_RULES, *deepconf.KEEP_SHARES, *ABORT_NAMES]
+        specs: Sequence[str | StoppingRule] = [*fixed, *STOPPING_RULES, *KEEP_SHARES, *ABORT_NAMES]
     else:
-        wanted = rules.split(",") if isinstance(rules, str) else rules
-    planned = []
-    for spec in wanted:
-        if isinstance(spec, str) and (spec in deepconf.KEEP_SHARES or spec.startswith("fixed:")):
-            planned.append(_plan_named(spec, n))
+        specs = rules.split(",") if isinstance(rules, str) else rules
+    plan = []
+    for spec in specs:
+        if isinstance(spec, str) and (spec in KEEP_SHARES or spec.startswith("fixed:")):
+            plan.append(_plan_named(spec, n))
             continue
-        if isinstance(spec, str) and spec.startswith(early_abort.PREFIX):
+        if isinstance(spec, str) and spec.startswith(aborts.PREFIX):
             if rules != "all" or probabilities or spec != "abort_head":
-                planned += _plan_abort(spec, probabilities=probabilities, sweep=sweep)
+                plan += _plan_abort(spec, probabilities=probabilities, sweep=sweep)
             continue
         rule = stopping_rule(spec)
         if not probabilities and "probabilities" in rule.needs:
             if rules == "all":
                 continue
             raise ConfigurationError(f"The rule {rule.name} needs a calibrated head.", hint="Give one with --head.")
-        own: ChoiceMethod = "vote" if rule.choice == "posterior" and not probabilities else rule.choice
-        choices: tuple[ChoiceMethod, ...] = tuple(dict.fromkeys((own, "vote")))
-        planned.append(PlannedReplay(str(rule), rule, choices, rule.source))
-        if sweep and rule.sweep and (probabilities or rule.needs):  # auto's parameter is a head's
+        published: ChoiceMethod = "vote" if rule.choice == "posterior" and not probabilities else rule.choice
+        choices: tuple[ChoiceMethod, ...] = tuple(dict.fromkeys((published, "vote")))
+        plan.append(PlannedReplay(str(rule), rule, choices, rule.source))
+        if sweep and rule.sweep and (probabilities or rule.needs):  # the parameter of auto belongs to a head
             name, values = rule.sweep
-            others = [value for value in values if value != rule.parameters[name]]
-            swept = [rule.with_parameters(**{name: value}) for value in others]
-            planned += [PlannedReplay(str(each), each, choices, each.source, swept=True) for each in swept]
-    return planned
+            variants = [rule.with_parameters(**{name: value}) for value in values if value != rule.parameters[name]]
+            plan += [PlannedReplay(str(variant), variant, choices, variant.source, swept=True) for variant in variants]
+    return plan
 
 
 def _plan_named(spec: str, n: int) -> PlannedReplay:
-    if spec in deepconf.KEEP_SHARES:
+    if spec in KEEP_SHARES:
         return PlannedReplay(spec, None, ("vote",), "DeepConf, arXiv 2508.15260")
     count = spec.removeprefix("fixed:")
     if not (count.isdecimal() and 1 <= int(count) <= n):
-        raise ConfigurationError(f"{spec!r} is no fixed number from 1 to {n}.", hint="Write it as fixed:4.")
+        raise ConfigurationError(f"{spec!r} is not a fixed number from 1 to {n}.", hint="Write it as fixed:4.")
     return PlannedReplay(spec, None, ("majority", "vote"), "a fixed number")
 
 
 def _plan_abort(spec: str, *, probabilities: bool, sweep: bool) -> list[PlannedReplay]:
-    rule = parse_abort(spec.removeprefix(early_abort.PREFIX))
+    rule = parse_abort(spec.removeprefix(aborts.PREFIX))
     if rule is None or (rule.by == "head" and not probabilities):
         raise ConfigurationError(f"{spec} needs a calibrated head.", hint="Give one with --head.")
     source = "swift-client" if rule.by == "head" else "DeepConf, arXiv 2508.15260, with best_of's vote"
-    rows = [PlannedReplay(spec, None, ("vote",), source, abort=rule)]
+    plan = [PlannedReplay(spec, None, ("vote",), source, abort=rule)]
     if sweep and spec in ABORT_NAMES:
         for keep in _KEEP_SWEEP:
-            swept = replace(rule, keep=keep)
-            rows.append(PlannedReplay(f"{spec}:keep={keep:g}", None, ("vote",), source, swept=True, abort=swept))
-    return rows
+            variant = replace(rule, keep=keep)
+            plan.append(PlannedReplay(f"{spec}:keep={keep:g}", None, ("vote",), source, swept=True, abort=variant))
+    return plan
 
 
 class _QuestionMeans(NamedTuple):
-    """Of one row: for each question so far, means over the orders."""
+    """Means over the orders, per question, in blocks."""
 
     accuracy: list[F64]
     completions: list[F64]
@@ -126,7 +137,7 @@ class _QuestionMeans(NamedTuple):
 
 
 class ReplayEngine:
-    """Replays block by block, and what comes of all."""
+    """Replays blocks of questions, and summarises all of them."""
 
     def __init__(
         self,
@@ -141,7 +152,7 @@ class ReplayEngine:
         self._n, self._plan, self._check_points = n, plan, check_points
         self._scorer, self._auto_answer, self._agreement = scorer, auto_answer, agreement
         self._means: dict[tuple[str, ChoiceMethod], _QuestionMeans] = {
-            (each.name, choice): _QuestionMeans([], [], []) for each in plan for choice in each.choices
+            (planned.name, choice): _QuestionMeans([], [], []) for planned in plan for choice in planned.choices
         }
         self._majority_accuracy: list[F64] = []
         self._full_tokens: list[F64] = []
@@ -151,61 +162,61 @@ class ReplayEngine:
 
     @property
     def mean_tokens(self) -> float:
-        """Mean completion tokens of all n."""
+        """Mean completion tokens of all n, per question."""
         return float(np.concatenate(self._full_tokens).mean())
 
     def add(self, pools: Sequence[Pool], traces: Sequence[QuestionTrace], draws: I64) -> None:
         """Replay questions with equally many completions, in the orders (S, n)."""
         block = StackedPools.stack(pools)
-        known = ~np.isnan(block.labels).all(axis=1, keepdims=True)
-        labels = np.where(known, block.labels == 1, np.nan)[:, draws]
-        spent = np.cumsum(np.stack([each.tokens for each in pools])[:, draws], axis=-1)
-        stops = {each.name: np.full(labels.shape[:2], self._n) for each in self._plan if each.rule}
-        running = {name: np.ones(labels.shape[:2], np.bool_) for name in stops}
-        right: dict[ChoiceMethod, F64] = {choice: np.empty(labels.shape) for _, choice in self._means}
-        right["majority"] = np.empty(labels.shape)
-        for seen in range(1, self._n + 1):
-            drawn = DrawnSubsets(block, draws[:, :seen], auto_answer=self._auto_answer, agreement=self._agreement)
-            ballots = _make_votes(drawn, self._n, self._scorer)
-            for each in self._plan:
-                if each.rule and seen in self._check_points:
-                    _apply_rule(each.rule, ballots, stops[each.name], running[each.name])
-            for choice, table in right.items():
-                winner = _choose_winners(choice, drawn, ballots, self._scorer)
-                table[..., seen - 1] = np.take_along_axis(labels[..., :seen], winner[..., None], axis=-1)[..., 0]
-        full = drawn.answers
-        self._majority_accuracy.append(right["majority"][..., -1].mean(axis=1))
-        self._full_tokens.append(spent[..., -1].mean(axis=1))
-        for each in self._plan:
-            if each.name in deepconf.KEEP_SHARES:
-                warm = max(1, self._n // 4)
-                begun, cost, winner = deepconf.replay(
-                    [every.deepconf for every in traces],
+        labelled = ~np.isnan(block.labels).all(axis=1, keepdims=True)
+        labels = np.where(labelled, block.labels == 1, np.nan)[:, draws]
+        tokens = np.cumsum(np.stack([pool.tokens for pool in pools])[:, draws], axis=-1)
+
+        # One completion more at a time: ask the rules that still run, and note what each choice would be now.
+        stops = {planned.name: np.full(labels.shape[:2], self._n) for planned in self._plan if planned.rule}
+        active = {name: np.ones(labels.shape[:2], np.bool_) for name in stops}
+        correct: dict[ChoiceMethod, F64] = {choice: np.empty(labels.shape) for _, choice in self._means}
+        correct["majority"] = np.empty(labels.shape)
+        for n_seen in range(1, self._n + 1):
+            drawn = DrawnSubsets(block, draws[:, :n_seen], auto_answer=self._auto_answer, agreement=self._agreement)
+            votes = _make_votes(drawn, self._n, self._scorer)
+            for planned in self._plan:
+                if planned.rule and n_seen in self._check_points:
+                    _apply_rule(planned.rule, votes, stops[planned.name], active[planned.name])
+            for choice, table in correct.items():
+                winners = _choose_winners(choice, drawn, votes, self._scorer)
+                table[..., n_seen - 1] = _take(labels[..., :n_seen], winners)
+        self._majority_accuracy.append(correct["majority"][..., -1].mean(axis=1))
+        self._full_tokens.append(tokens[..., -1].mean(axis=1))
+
+        # Look up where each rule stopped; rules that abort completions are replayed on all n.
+        for planned in self._plan:
+            if planned.name in KEEP_SHARES:
+                n_begun, cost, winners = aborts.replay_deepconf(
+                    [trace.deepconf for trace in traces],
                     block,
-                    full,
+                    drawn.answers,
                     draws,
-                    keep=deepconf.KEEP_SHARES[each.name],
-                    warmup=warm,
+                    keep=KEEP_SHARES[planned.name],
+                    warmup=max(1, self._n // 4),
                 )
-                got = np.take_along_axis(labels, winner[..., None], axis=-1)[..., 0]
-                self._record(each.name, "vote", got, begun, cost)
-                continue
-            if each.abort:
-                replayed = [early_abort.replay(every.abort_traces[each.name], draws, each.abort) for every in traces]
-                ended = np.stack([kept for _, kept in replayed])
-                left = DrawnSubsets(
-                    block, draws, auto_answer=self._auto_answer, agreement=self._agreement, finished=ended
+                self._record(planned.name, "vote", _take(labels, winners), n_begun, cost)
+            elif planned.abort:
+                replays = [
+                    aborts.replay_abort(trace.abort_traces[planned.name], draws, planned.abort) for trace in traces
+                ]
+                finished = np.stack([finished for _, finished in replays])
+                remaining = DrawnSubsets(
+                    block, draws, auto_answer=self._auto_answer, agreement=self._agreement, finished=finished
                 )
-                winner = _choose_winners("vote", left, ballots, self._scorer)
-                got = np.take_along_axis(labels, winner[..., None], axis=-1)[..., 0]
-                cost = np.stack([tokens.sum(axis=-1) for tokens, _ in replayed])
-                self._record(each.name, "vote", got, np.full(cost.shape, self._n), cost)
-                continue
-            stop = stops[each.name] if each.rule else np.full(labels.shape[:2], int(each.name.removeprefix("fixed:")))
-            last = stop[..., None] - 1
-            for choice in each.choices:
-                got = np.take_along_axis(right[choice], last, axis=-1)[..., 0]
-                self._record(each.name, choice, got, stop, np.take_along_axis(spent, last, axis=-1)[..., 0])
+                winners = _choose_winners("vote", remaining, votes, self._scorer)
+                cost = np.stack([spent.sum(axis=-1) for spent, _ in replays])
+                self._record(planned.name, "vote", _take(labels, winners), np.full(cost.shape, self._n), cost)
+            else:
+                fixed = planned.name.removeprefix("fixed:")
+                stop = stops[planned.name] if planned.rule else np.full(labels.shape[:2], int(fixed))
+                for choice in planned.choices:
+                    self._record(planned.name, choice, _take(correct[choice], stop - 1), stop, _take(tokens, stop - 1))
 
     def _record(self, name: str, choice: ChoiceMethod, correct: F64, n_drawn: I64, tokens: I64) -> None:
         means = self._means[name, choice]
@@ -217,75 +228,82 @@ class ReplayEngine:
         """Return the accuracy of majority over all n."""
         column = np.concatenate(self._majority_accuracy)
         sums = resampled_sums(column[:, None], resamples=resamples, seed=seed)[:, 0]
-        return estimate(float(column.mean()), sums / len(column))
+        return estimate(np.concatenate([[column.mean()], sums / len(column)]))
 
     def rows(self, *, resamples: int, seed: int) -> tuple[Replayed, ...]:
         """Return all rows, with intervals from one resampling of the questions."""
-        majority, all_tokens = np.concatenate(self._majority_accuracy), np.concatenate(self._full_tokens)
-        columns = [majority, all_tokens]
+        columns = [np.concatenate(self._majority_accuracy), np.concatenate(self._full_tokens)]
         for means in self._means.values():
             columns += map(np.concatenate, means)
         table = np.stack(columns, axis=1)
-        # the first row is the questions as they are
-        total = np.concatenate([table.sum(axis=0)[None], resampled_sums(table, resamples=resamples, seed=seed)])
-        count, base, cost = len(table), total[:, 0], total[:, 1]
+        sums = sums_with_resamples(table, resamples=resamples, seed=seed)
+        n_questions, majority, all_tokens = len(table), sums[:, 0], sums[:, 1]
+        plan = {planned.name: planned for planned in self._plan}
         rows = []
-        by_name = {each.name: each for each in self._plan}
-        for place, (name, choice) in enumerate(self._means):
-            right, drawn, spent = total[:, 2 + 3 * place : 5 + 3 * place].T
-            each = by_name[name]
+        for index, (name, choice) in enumerate(self._means):
+            correct, n_drawn, tokens = sums[:, 2 + 3 * index : 5 + 3 * index].T
             rows.append(
                 Replayed(
                     name=name,
                     choice=choice,
-                    published=choice == each.choices[0],
-                    source=each.source,
-                    swept=each.swept,
-                    accuracy=estimate(float(right[0] / count), right[1:] / count),
-                    minus_majority=estimate(float((right - base)[0] / count), (right - base)[1:] / count),
-                    completions=estimate(float(drawn[0] / count), drawn[1:] / count),
-                    token_share=estimate(float(spent[0] / cost[0]), spent[1:] / cost[1:]),
+                    published=choice == plan[name].choices[0],
+                    source=plan[name].source,
+                    swept=plan[name].swept,
+                    accuracy=estimate(correct / n_questions),
+                    minus_majority=estimate((correct - majority) / n_questions),
+                    completions=estimate(n_drawn / n_questions),
+                    token_share=estimate(tokens / all_tokens),
                 )
             )
         return tuple(rows)
 
 
-def _make_votes(drawn: DrawnSubsets, n: int, scorer: str) -> Votes:
-    """Return the draws as the rules see them, questions and orders in one axis."""
-    chances = drawn.probabilities(scorer)
+def _take(values: _Values, positions: I64) -> _Values:
+    """Return values (Q, S, n) at positions (Q, S)."""
+    taken: _Values = np.take_along_axis(values, positions[..., None], axis=-1)[..., 0]
+    return taken
 
-    def flat(values: F64) -> F64:
+
+def _make_votes(drawn: DrawnSubsets, n: int, scorer: str) -> Votes:
+    """Return the draws as rules read them, with questions and orders in one axis."""
+    probabilities = drawn.probabilities(scorer)
+
+    def flatten(values: F64) -> F64:
         return np.where(drawn.complete, values, np.nan).reshape(-1, values.shape[-1])
 
     return Votes(
         answers=drawn.answers.reshape(-1, drawn.answers.shape[-1]),
         n=n,
-        probabilities=None if chances is None else flat(chances),
-        scores=flat(drawn.scores(scorer)),
+        probabilities=None if probabilities is None else flatten(probabilities),
+        scores=flatten(drawn.scores(scorer)),
     )
 
 
 def _apply_rule(rule: StoppingRule, votes: Votes, stops: I64, active: Bool) -> None:
-    """Ask the rule about the replays that still run, and write down where it stops."""
+    """Ask the rule about the active replays, and record in ``stops`` and ``active`` which of them it stops."""
     rows = np.flatnonzero(active)
     if not len(rows):
         return
-    asked = replace(
+    active_votes = replace(
         votes,
         answers=votes.answers[rows],
         probabilities=None if votes.probabilities is None else votes.probabilities[rows],
         scores=None if votes.scores is None else votes.scores[rows],
     )
-    ended = rows[rule.verdicts(asked).stop]
-    stops.flat[ended] = votes.n_seen
-    active.flat[ended] = False
+    stopped = rows[rule.verdicts(active_votes).stop]
+    stops.flat[stopped] = votes.n_seen
+    active.flat[stopped] = False
 
 
 def _choose_winners(choice: ChoiceMethod, drawn: DrawnSubsets, votes: Votes, scorer: str) -> I64:
-    """Return the positions (Q, S) of what is chosen from the draws so far."""
+    """Return the positions (Q, S) of the winners among the draws so far."""
     if choice == "posterior":
-        odds = vote_log_odds(votes, clip=STOPPING_RULES["posterior"].parameters["clip"]).reshape(drawn.answers.shape)
-        voted = vote(drawn.answers, drawn.scores(scorer), odds)
-        return np.where(drawn.has_votes, voted, choose_winners(_METHODS_BY_NAME[scorer], drawn))
-    by_vote = "head_vote" if scorer == "head" else "majority_ties"
-    return choose_winners(_METHODS_BY_NAME[{"majority": "majority", "vote": by_vote, "best": scorer}[choice]], drawn)
+        log_odds = vote_log_odds(votes, clip=STOPPING_RULES["posterior"].parameters["clip"]).reshape(
+            drawn.answers.shape
+        )
+        winners = vote(drawn.answers, drawn.scores(scorer), log_odds)
+        return np.where(drawn.has_votes, winners, choose_winners(_METHODS_BY_NAME[scorer], drawn))
+    vote_method = "head_vote" if scorer == "head" else "majority_ties"
+    return choose_winners(
+        _METHODS_BY_NAME[{"majority": "majority", "vote": vote_method, "best": scorer}[choice]], drawn
+    )

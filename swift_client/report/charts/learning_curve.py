@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from swift_client.evaluation.learning_curve.curve import Curve, Point
+from swift_client.evaluation.result import Curve, Point
 from swift_client.report.charts.chart import (
     WIDTH,
     Chart,

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from swift_client.errors import ConfigurationError
-from swift_client.evaluation.simulation.result import Replayed, Simulation
+from swift_client.evaluation.result import Replayed, Simulation
 from swift_client.report.charts.chart import HEIGHT, LINE_HEIGHT, Chart, percent_range, percent_ticks
 
 _RADIUS, _SWEPT_RADIUS = 4.0, 2.0
