@@ -214,7 +214,7 @@ def test_uneven_pools_count_where_they_have_enough_and_the_notes_say_so() -> Non
         "1 questions are left out: none of their completions has a label.",
         "n = 4 is left out: no question has so many completions.",
         "At n = 2 only the 2 of 3 questions with that many completions count.",
-        "1 of 5 completions have no label: picking one counts as wrong.",
+        "1 of 5 completions have no label: choosing one counts as wrong.",
         "WEPR, length and SWIFT as published are left out",
     ):
         assert sentence in told

@@ -339,7 +339,7 @@ def test_questions_with_too_few_completions_or_no_label_are_left_out_and_said() 
     [
         ({"rules": "guess"}, "no stopping rule 'guess'"),
         ({"rules": "posterior"}, "needs a calibrated head"),
-        ({"rules": "fixed:7"}, "no fixed number from 1 to 6"),
+        ({"rules": "fixed:7"}, "is not a fixed number from 1 to 6"),
         ({"n": 0}, "must all be 1 or more"),
         ({"n": 60}, "has 60 completions"),
         ({"waves": ()}, "must be numbers from 1"),
