@@ -41,7 +41,7 @@ def test_only_the_part_that_was_asked_for_is_shown_to_the_scorer(tmp_path: Path)
         seen.append(len(completions))
         return [np.nan] * len(completions)
 
-    with pytest.raises(ConfigurationError, match="no opinion on"):
+    with pytest.raises(ConfigurationError, match="no scores for any of 12 questions"):
         learn_fuse(samples, counts, grade="number")
     assert 0 < len(seen) < 30
 
