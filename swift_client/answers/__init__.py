@@ -1,6 +1,6 @@
-"""Answers: read from completions, brought to a normal form, and grouped by equality.
+"""Answers: extracted from completions, normalized, and grouped by equality.
 
-``read(texts, "number")`` gives for each text its answer in normal form and the group of equal answers it belongs to.
+``read(texts, "number")`` returns for each text its normalized answer and the number of its group of equal answers.
 """
 
 from __future__ import annotations
@@ -18,47 +18,55 @@ __all__ = ["READERS", "Answers", "Reader", "Spec", "are_equal", "get_reader", "n
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What N completions answer; all three have the order of the texts."""
+    """The answers of N completions, in the order of the texts."""
 
     values: tuple[str | None, ...]
-    """(N,) answers in normal form; None where none could be read."""
+    """(N,) normalized answers; None for a text without a readable answer."""
     groups: tuple[int | None, ...]
-    """(N,) equal numbers for equal answers, counted from 0 in order of appearance; None where there is no answer."""
+    """(N,) group numbers, equal for equal answers, from 0 in order of appearance; None for a text without an answer."""
     note: str | None = None
-    """What did not go as asked, in sentences."""
+    """Sentences about problems, such as unreadable answers."""
 
 
 def read(texts: Sequence[str], spec: Spec = "auto") -> Answers:
-    """Read and group the answers of completions of one question.
+    """Read and group the answers of the completions of one question.
 
-    "auto" reads what is marked as an answer; where fewer than half of the non-empty texts have one, none is read and
-    the note says so. An exception in a function of yours makes that text unreadable, and the note names it.
-    With math-verify installed this may take seconds in all: keep it off an event loop. Raises ConfigurationError for a
-    spec that is no reader.
+    "auto" reads answers that are marked as such; if fewer than half of the non-empty texts have one, no answer is read
+    and the note says so. If a custom reader raises an exception, that text has no answer and the note names the error.
+    With math-verify installed this may take several seconds, so do not call it on an event loop.
+
+    Args:
+        texts: (N,) completions of one question.
+        spec: the reader: a name, a regex, a function, or None to read no answers.
+
+    Raises:
+        ConfigurationError: ``spec`` is not a reader.
     """
-    chosen = get_reader(spec)
-    if chosen is None:
+    reader = get_reader(spec)
+    if reader is None:
         return Answers(values=(None,) * len(texts), groups=(None,) * len(texts))
     values: list[str | None] = []
-    faults: Counter[str] = Counter()
+    error_counts: Counter[str] = Counter()
     for text in texts:
         try:
-            values.append(chosen(text))
-        except Exception as error:  # a caller's function may raise anything; paid completions are not lost over it
+            values.append(reader(text))
+        except Exception as error:  # a custom reader may raise anything; the completions are worth choosing among
             values.append(None)
-            faults[f"{type(error).__name__}: {error}"[:200]] += 1
-    notes = [f"The answer reader failed on {count} of {len(texts)} texts: {what}." for what, count in faults.items()]
-    found, wanted = sum(value is not None for value in values), sum(bool(text.strip()) for text in texts)
-    if spec == "auto" and found * 2 < wanted:
+            error_counts[f"{type(error).__name__}: {error}"[:200]] += 1
+    notes = [f"The answer reader failed on {n} of {len(texts)} texts: {error}." for error, n in error_counts.items()]
+    n_answers, n_nonempty = sum(value is not None for value in values), sum(bool(text.strip()) for text in texts)
+    if spec == "auto" and n_answers * 2 < n_nonempty:
         values = [None] * len(texts)
-        notes.append(f"Only {found} of {wanted} texts have a marked answer, so the choice rests on scores alone.")
-    groups, note = group_answers(values, compare_values=chosen.compares_values)
+        notes.append(
+            f"Only {n_answers} of {n_nonempty} texts have a marked answer, so the choice rests on scores alone."
+        )
+    groups, note = group_answers(values, compare_values=reader.compares_values)
     return Answers(values=tuple(values), groups=groups, note=" ".join([*notes, *([note] if note else [])]) or None)
 
 
 def are_equal(a: str, b: str, spec: Spec = "text") -> bool:
-    """Return whether two answers, as written, are equal once in the normal form of the reader ``spec``."""
-    chosen = get_reader(spec) or READERS["text"]
-    left, right = chosen.normalize(a), chosen.normalize(b)
-    groups, _ = group_answers((left, right), compare_values=chosen.compares_values)
+    """Return whether two answers are equal after the normalization of the reader ``spec``."""
+    reader = get_reader(spec) or READERS["text"]
+    left, right = reader.normalize(a), reader.normalize(b)
+    groups, _ = group_answers((left, right), compare_values=reader.compares_values)
     return left is not None and groups[0] == groups[1]

@@ -1,4 +1,4 @@
-"""Which answers are equal: the same normal text, the same exact number, or (with math-verify) the same formula."""
+"""Grouping of equal answers: the same normalized text, the same number, or (with math-verify) the same formula."""
 
 from __future__ import annotations
 
@@ -10,74 +10,85 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from swift_client.answers import math_equality
-from swift_client.answers.latex import has_words
+from swift_client.answers.normalize import has_words
 from swift_client.answers.numbers import parse_number
 
 TOTAL_SECONDS = 8.0
-"""For all comparisons of formulas within one question."""
+"""Time limit for all comparisons of formulas within one question."""
 _MAX_FORMULA_LENGTH = 200
 _MAX_FORMULAS = 32
-"""Different answers within one question; beyond, only the most frequent are compared as formulas."""
+"""Limit on different formulas within one question; only the most frequent are compared."""
 _TEXT_ONLY_NOTE = "Formulas were compared as text only; pip install 'swift-client[math]' compares them as mathematics."
 
 
 def group_answers(
     values: Sequence[str | None], *, compare_values: bool = True
 ) -> tuple[tuple[int | None, ...], str | None]:
-    """Return a group number for each value in normal form, and a note where formulas could not be compared.
+    """Group normalized answers.
 
-    Equal answers share a number; groups are numbered by first appearance; None stays None. With ``compare_values``
-    False only equal texts are equal.
+    Args:
+        values: (N,) normalized answers; None for a completion without one.
+        compare_values: compare numbers and formulas by value; if False, only equal texts are equal.
+
+    Returns:
+        (N,) group numbers in order of first appearance, None for None; and a note if formulas could not be compared.
     """
-    keys: dict[object, int] = {}
-    texts: dict[str, int] = {}  # each distinct text -> its group
+    group_by_key: dict[object, int] = {}
+    group_by_text: dict[str, int] = {}
     for value in values:
-        if value is not None and value not in texts:
+        if value is not None and value not in group_by_text:
             number = parse_number(value) if compare_values else None
-            texts[value] = keys.setdefault(value if number is None else number, len(keys))
-    note = _join_formulas(values, texts) if compare_values else None
+            key = value if number is None else number
+            group_by_text[value] = group_by_key.setdefault(key, len(group_by_key))
+    note = _merge_formulas(values, group_by_text) if compare_values else None
+    # Merged groups leave gaps: number them anew.
     order: dict[int, int] = {}
-    joined = [None if value is None else order.setdefault(texts[value], len(order)) for value in values]
-    return tuple(joined), note
+    groups = [None if value is None else order.setdefault(group_by_text[value], len(order)) for value in values]
+    return tuple(groups), note
 
 
-def _join_formulas(values: Sequence[str | None], texts: dict[str, int]) -> str | None:
-    """Give equal formulas the same group in ``texts``; the most frequent answers are compared first."""
-    sizes = Counter(texts[value] for value in values if value is not None)
-    heads = {at: text for text, at in reversed(texts.items())}  # the first text of each group
-    found = sorted((at for at in heads if _is_math(heads[at])), key=lambda at: -sizes[at])
-    known = found[:_MAX_FORMULAS]
-    numbers = {at for at in known if parse_number(heads[at]) is not None}
-    pairs = [(a, b) for a, b in combinations(known, 2) if not numbers.issuperset((a, b))]
+def _merge_formulas(values: Sequence[str | None], group_by_text: dict[str, int]) -> str | None:
+    """Give equal formulas the same group in ``group_by_text``, starting with the most frequent answers."""
+    sizes = Counter(group_by_text[value] for value in values if value is not None)
+    first_text = {group: text for text, group in reversed(group_by_text.items())}
+    formulas = sorted((group for group in first_text if _is_math(first_text[group])), key=lambda group: -sizes[group])
+    compared = formulas[:_MAX_FORMULAS]
+    numbers = {group for group in compared if parse_number(first_text[group]) is not None}
+    # Two numbers were compared as fractions already.
+    pairs = [(a, b) for a, b in combinations(compared, 2) if not numbers.issuperset((a, b))]
     if not pairs:
         return None
     if not math_equality.is_available():
-        return _TEXT_ONLY_NOTE if len(known) - len(numbers) > 1 else None
-    root = {at: at for at in known}
+        return _TEXT_ONLY_NOTE if len(compared) - len(numbers) > 1 else None
+
+    merged = {group: group for group in compared}  # group -> the group that it was merged into
     worker = math_equality.get_worker(os.getpid())
-    until, suspects, unknown = None, Counter[int](), 0
+    deadline, timeouts, n_unknown = None, Counter[int](), 0
     for a, b in pairs:
-        if root[a] == root[b]:
+        if merged[a] == merged[b]:
             continue
-        left = TOTAL_SECONDS if until is None else until - time.monotonic()
-        if left <= 0 or suspects[a] > 1 or suspects[b] > 1:
-            unknown += 1
+        seconds_left = TOTAL_SECONDS if deadline is None else deadline - time.monotonic()
+        # A formula that timed out twice would take all the time.
+        if seconds_left <= 0 or timeouts[a] > 1 or timeouts[b] > 1:
+            n_unknown += 1
             continue
-        same = worker.are_equal(heads[a], heads[b], seconds=min(left, math_equality.SECONDS_PER_PAIR))
-        until = until or time.monotonic() + TOTAL_SECONDS  # the first start of the worker is not counted
-        if same is None:
-            unknown += 1
-            suspects.update((a, b))
-        elif same:
-            kept, gone = root[a], root[b]
-            root = {at: kept if up == gone else up for at, up in root.items()}
-    for text, at in texts.items():
-        texts[text] = root.get(at, at)
+        seconds = min(seconds_left, math_equality.SECONDS_PER_PAIR)
+        equal = worker.are_equal(first_text[a], first_text[b], seconds=seconds)
+        deadline = deadline or time.monotonic() + TOTAL_SECONDS  # the first start of the worker does not count
+        if equal is None:
+            n_unknown += 1
+            timeouts.update((a, b))
+        elif equal:
+            target, source = merged[a], merged[b]
+            merged = {group: target if root == source else root for group, root in merged.items()}
+    for text, group in group_by_text.items():
+        group_by_text[text] = merged.get(group, group)
+
     notes = []
-    if len(found) > len(known):
-        notes.append(f"Of {len(found)} different formulas only the {len(known)} most frequent were compared.")
-    if unknown:
-        notes.append(f"{unknown} pairs of formulas could not be compared in time and count as different.")
+    if len(formulas) > len(compared):
+        notes.append(f"Of {len(formulas)} different formulas only the {len(compared)} most frequent were compared.")
+    if n_unknown:
+        notes.append(f"{n_unknown} pairs of formulas could not be compared in time and count as different.")
     return " ".join(notes) or None
 
 
@@ -86,7 +97,10 @@ _OTHER_BASE = re.compile(r"\d_\{?\d")
 
 
 def _is_math(text: str) -> bool:
-    """Words are not: math-verify reads "star" as s·t·a·r, drops "am" from "5 am" and the base from ``1011_2``."""
+    """Return whether math-verify should read a text.
+
+    Words are excluded: it reads "star" as s·t·a·r, drops "am" from "5 am" and the base from ``1011_2``.
+    """
     if len(text) > _MAX_FORMULA_LENGTH or has_words(text) or _OTHER_BASE.search(text):
         return False
     return _MATH.search(text) is not None

@@ -1,4 +1,4 @@
-"""Readers: from a completion's text to the answer that is compared, by name, by regex or by your own function."""
+"""Readers: extract the answer from the text of a completion, by name, by regex or with a custom function."""
 
 from __future__ import annotations
 
@@ -13,39 +13,42 @@ from swift_client.answers.numbers import parse_number
 from swift_client.errors import ConfigurationError
 
 Spec = str | re.Pattern[str] | Callable[[str], str | None] | None
-"""A reader's name, a regex (as text or compiled), a function, or None for "answers are not compared"."""
+"""A reader's name, a regex (as text or compiled), a function, or None for "do not compare answers"."""
 
 MAX_SEARCHED_LENGTH = 50_000
-"""Characters at the end of a text that a regex of yours sees: Python's own engine may backtrack without end."""
+"""Characters at the end of a text that a custom regex searches, since Python's engine may backtrack for ever."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """How answers are found in a text, and how they are written for comparison."""
+    """A way to find the answer in a text and to normalize it for comparison."""
 
     name: str
     find: Callable[[str], str | None]
-    """The answer as the completion writes it, or None where it has none."""
+    """Returns the answer as written in the completion, or None."""
     normalize: Callable[[str], str | None] = normalize
-    """Its normal form; None where it turns out not to be an answer."""
+    """Returns the normal form of an answer; None if it is not an answer after all."""
     compares_values: bool = True
     """Whether equal numbers and formulas are equal answers; otherwise only equal normal forms are."""
 
     def __call__(self, text: str) -> str | None:
-        """Return the answer in ``text`` in normal form, or None where it cannot be read."""
-        found = self.find(text)
-        if found is None:
+        """Return the normalized answer in ``text``, or None."""
+        answer = self.find(text)
+        if answer is None:
             return None
-        if not isinstance(found, str):
-            raise TypeError(f"it returned {type(found).__name__}, not str or None")
-        return self.normalize(found) or None
+        if not isinstance(answer, str):
+            raise TypeError(f"it returned {type(answer).__name__}, not str or None")
+        return self.normalize(answer) or None
 
 
 def get_reader(spec: Spec) -> Reader | None:
-    """Return the reader for ``spec``; None for None. Raises ConfigurationError for what is neither name nor regex.
+    """Return the reader for ``spec``; None for None.
 
-    A regex answers with group 1, or the whole match where it has no group, of its last match in the last
-    50,000 characters. A text of letters only must be a name, so that a misspelt name is not taken for a regex.
+    A regex returns group 1 of its last match in the last 50,000 characters, or the complete match if it has no group.
+    A text of letters only must be a name, so that a misspelt name is not taken for a regex.
+
+    Raises:
+        ConfigurationError: ``spec`` is not the name of a reader, a regex or a function.
     """
     if spec is None:
         return None
@@ -67,8 +70,8 @@ def get_reader(spec: Spec) -> Reader | None:
 
 def _regex_reader(pattern: re.Pattern[str]) -> Reader:
     def find(text: str) -> str | None:
-        last = last_match(pattern, text[-MAX_SEARCHED_LENGTH:])
-        return last[1 if pattern.groups else 0] if last else None
+        match = last_match(pattern, text[-MAX_SEARCHED_LENGTH:])
+        return match[1 if pattern.groups else 0] if match else None
 
     return Reader(name=f"regex {pattern.pattern!r}", find=find)
 
@@ -84,17 +87,16 @@ _NUMBER = re.compile(
 
 
 def _find_number(text: str) -> str | None:
-    """Read the marked answer where it is a number, else the last number in it, else the last number of the text."""
-    mark = find_marked_answer(text)
-    for part in (mark, text):
+    """Return the marked answer if it is a number, else the last number in it, else the last number in the text."""
+    for part in (find_marked_answer(text), text):
         if part is None:
             continue
-        whole = normalize(part)
-        if parse_number(whole) is not None:
-            return whole
-        last = last_match(_NUMBER, part)
-        if last:
-            return last[0]
+        value = normalize(part)
+        if parse_number(value) is not None:
+            return value
+        match = last_match(_NUMBER, part)
+        if match:
+            return match[0]
     return None
 
 
@@ -103,26 +105,27 @@ def _normalize_number(text: str) -> str | None:
     return value if any(map(str.isdigit, value)) else None
 
 
-_LETTER = r"([B-HJ]|A(?! (?!is\b)[a-z])|I(?! ))"  # "A number" and "I think" name no option
+_LETTER = r"([B-HJ]|A(?! (?!is\b)[a-z])|I(?! ))"  # "A number" and "I think" do not name an option
 _LETTER_FIRST = re.compile(rf"\W{{0,8}}(?:(?i:option|choice)\W{{1,3}})?{_LETTER}(?=[^\w\s'’&+=-]|\s*$)")
 _LETTER_NAMED = re.compile(
-    rf"\b(?i:option|choice|answer|ans)\b\W{{0,4}}{_LETTER}(?!\w)|\(([A-J])\)|\b{_LETTER} is (?:the )?(?:answer|correct|right)\b"
+    rf"\b(?i:option|choice|answer|ans)\b\W{{0,4}}{_LETTER}(?!\w)|\(([A-J])\)"
+    rf"|\b{_LETTER} is (?:the )?(?:answer|correct|right)\b"
 )
 _TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|textbf)\s*\{")
 
 
 def _find_choice(text: str) -> str | None:
-    """Read the marked letter A-J, else one that begins the last or first line, else the last "(B)" or "option B"."""
-    mark, lines = find_marked_answer(text), text.strip().splitlines()
-    for place in (mark, *lines[-1:], *lines[:1]):
-        letter = _LETTER_FIRST.match(_TEXT_COMMAND.sub("", place)) if place else None
-        if letter:
-            return letter[1]
-    named = last_match(_LETTER_NAMED, text)
-    if named:
-        return str(next(filter(None, named.groups())))
-    alone = re.fullmatch(r"\W{0,3}([a-j])\W{0,3}", mark or text.strip()[:8])
-    return alone[1].upper() if alone else None
+    """Return the marked letter A-J, else one that begins the last or first line, else the last "(B)" or "option B"."""
+    marked_answer, lines = find_marked_answer(text), text.strip().splitlines()
+    for part in (marked_answer, *lines[-1:], *lines[:1]):
+        match = _LETTER_FIRST.match(_TEXT_COMMAND.sub("", part)) if part else None
+        if match:
+            return match[1]
+    match = last_match(_LETTER_NAMED, text)
+    if match:
+        return str(next(filter(None, match.groups())))
+    match = re.fullmatch(r"\W{0,3}([a-j])\W{0,3}", marked_answer or text.strip()[:8])
+    return match[1].upper() if match else None
 
 
 _YES_NO = re.compile(r"\W{0,8}(?:\\text\{)?(yes|no|true|false)\b", re.IGNORECASE)
@@ -130,17 +133,17 @@ _YES_NO_VALUES = {"yes": "yes", "true": "yes", "no": "no", "false": "no"}
 
 
 def _find_yes_no(text: str) -> str | None:
-    """Yes/no (or true/false) at the start of the marked answer, of the reply, or of its last line or sentence."""
+    """Return yes or no (or true, false) at the start of the marked answer, of the text, or of its last sentence."""
     last_sentence = re.split(r"\n|[.!?:,] ", text.rstrip()[-MAX_SEARCHED_LENGTH:])[-1]
-    for place in (find_marked_answer(text), text, last_sentence):
-        match = _YES_NO.match(place) if place else None
+    for part in (find_marked_answer(text), text, last_sentence):
+        match = _YES_NO.match(part) if part else None
         if match:
             return _YES_NO_VALUES[match[1].lower()]
     return None
 
 
 def _find_json_answer(text: str) -> str | None:
-    """Read the JSON in the text; see :func:`find_json`."""
+    """Return the JSON in the text in canonical form; see :func:`find_json`."""
     try:
         span = find_json(text)
         return None if span is None else canonicalize(decode(text[slice(*span)]))
@@ -153,8 +156,8 @@ def _identity(text: str) -> str:
 
 
 READERS = {
-    each.name: each
-    for each in (
+    reader.name: reader
+    for reader in (
         Reader(name="auto", find=_find_auto),
         Reader(name="number", find=_find_number, normalize=_normalize_number),
         Reader(name="boxed", find=find_boxed),
@@ -164,5 +167,5 @@ READERS = {
         Reader(name="text", find=_identity),
     )
 }
-"""One row for each reader that has a name."""
+"""Readers by name."""
 _READER_HINT = f"Use one of {', '.join(READERS)}, a regex, a function from text to answer, or None."

@@ -1,6 +1,6 @@
-r"""Finding what a completion marks as its answer: ``\boxed{...}``, "the answer is ...", "#### 18", "A: 18".
+r"""Marked answers in a completion: ``\boxed{...}``, "the answer is ...", "#### 18", "A: 18".
 
-Everything here is linear in the text, so a megabyte of braces costs a fraction of a second.
+Everything here is linear in the length of the text, so a megabyte of braces takes a fraction of a second.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import re
 from collections import deque
 from itertools import islice
 
-from swift_client.answers.latex import has_words
-from swift_client.answers.normalize import MAX_VALUE_LENGTH, normalize
+from swift_client.answers.normalize import MAX_VALUE_LENGTH, has_words, normalize
 from swift_client.answers.numbers import parse_number
 
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}\\]|[{}]")
@@ -19,22 +18,22 @@ _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}\\]|[{}]")
 
 def find_boxed(text: str) -> str | None:
     r"""Return the content of the last complete ``\boxed{...}`` or ``\fbox{...}``, braces matched; None without one."""
-    start = min((at for at in (text.find("\\boxed"), text.find("\\fbox")) if at >= 0), default=-1)
+    start = min((index for index in (text.find("\\boxed"), text.find("\\fbox")) if index >= 0), default=-1)
     if start < 0:
         return None
     last: tuple[int, int] | None = None
-    opened: list[int] = []  # where each open brace's content starts; -1 for a brace that opens no box
+    starts: list[int] = []  # per open brace: start of the box's content, -1 if it does not open a box
     for token in _BOX_TOKEN.finditer(text, start):
         mark = token[0]
         if mark == "}":
-            content = opened.pop() if opened else -1
+            content = starts.pop() if starts else -1
             if 0 <= content < token.start() and (last is None or content > last[0]):
                 last = (content, token.start())
         elif mark.endswith("{"):
             if mark == "{":
-                opened.append(-1)
+                starts.append(-1)
             elif len(mark) > 2:
-                opened.append(token.end())
+                starts.append(token.end())
     return text[slice(*last)].strip() or None if last else None
 
 
@@ -54,14 +53,14 @@ _MARK = re.compile(
     re.VERBOSE | re.MULTILINE,
 )
 _MAX_MARKS = 8
-"""Marks looked at from the end, so that a text of nothing but marks stays cheap."""
+"""Limit on the markers that are tried, from the end, so that a text full of markers stays cheap."""
 
 
 def find_marked_answer(text: str) -> str | None:
     """Return the last marked answer as written, or None.
 
-    A number, formula, option letter or yes/no may be followed by more words; words are taken as an answer only where
-    they close the text, so that "the answer is not simple, because ..." is not read as one.
+    A number, formula, option letter or yes/no may be followed by more words. Other words are an answer only at the end
+    of the text: "the answer is not simple, because ..." does not mark one.
     """
     box = find_boxed(text)
     if box is not None:
@@ -90,12 +89,12 @@ _TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|mbox)\{[^}]*\}")
 
 def _value_at(text: str, start: int) -> str | None:
     window = text[start : start + MAX_VALUE_LENGTH].lstrip(" \n:*_`\"'")
-    formula = _IN_MATH.match(window)
-    if formula:
-        inside: str = next(filter(None, formula.groups()))
-        # "$18 per day and $2" is money, "$18$" and "$3 + 4$" are formulas
-        if not has_words(_TEXT_COMMAND.sub("", inside)):
-            return inside
+    math = _IN_MATH.match(window)
+    if math:
+        formula: str = next(filter(None, math.groups()))
+        # "$18 per day and $2" is about money, "$18$" and "$3 + 4$" are formulas
+        if not has_words(_TEXT_COMMAND.sub("", formula)):
+            return formula
     end = _SENTENCE_END.search(window)
     value = window[: end.start() if end else None].replace("**", "").strip()
     after = window[end.end() :] if end else ""
@@ -103,11 +102,11 @@ def _value_at(text: str, start: int) -> str | None:
         return None
     if parse_number(normalize(value)) is not None or _looks_like_formula(value):
         return value
-    leading = _LEADING_VALUE.match(value)
-    if leading:
-        return leading[0]
-    closes = not after.strip(" \n*_`\"'.)") and len(text) - start <= MAX_VALUE_LENGTH
-    return value if closes and len(value) <= 80 and len(value.split()) <= 8 else None
+    leading_value = _LEADING_VALUE.match(value)
+    if leading_value:
+        return leading_value[0]
+    ends_text = not after.strip(" \n*_`\"'.)") and len(text) - start <= MAX_VALUE_LENGTH
+    return value if ends_text and len(value) <= 80 and len(value.split()) <= 8 else None
 
 
 def _looks_like_formula(text: str) -> bool:
@@ -119,7 +118,7 @@ _CODE = re.compile(r"[;`<]|=>|\w\w\(|^[#@/]|\b(?:def|return|import|select)\b", r
 
 
 def short_reply(text: str) -> str | None:
-    """Return the whole text where it is nothing but an answer: one line of at most five words, no code, no JSON."""
+    """Return the text if it is only an answer: one line of at most five words, no code and no JSON."""
     text = text.strip()
     if not text or len(text) > 64 or "\n" in text or _EXCLAMATION_OR_QUESTION.search(text) or len(text.split()) > 5:
         return None

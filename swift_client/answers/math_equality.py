@@ -1,7 +1,7 @@
-"""Comparing formulas with math-verify in a child process that is killed when it hangs.
+"""Comparison of formulas with math-verify, in a child process that is killed if it hangs.
 
-A thread cannot be stopped and math-verify's own timeouts work in the main thread only (Math-Verify issues 42, 55, 65),
-so one child per process does the work: started when first needed, restarted after a kill, shared by all threads.
+A thread cannot be stopped, and math-verify's own timeouts work only in the main thread (Math-Verify issues 42, 55, 65).
+Therefore one child per process does the work: started at first use, restarted after a kill, shared by all threads.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from functools import cache
 from pathlib import Path
 
 SECONDS_PER_PAIR = 2.0
-"""A comparison that takes longer is given up; most take 10 ms."""
+"""Time limit of one comparison; most take 10 ms."""
 _SECONDS_TO_START = 30.0
-"""Importing sympy and math-verify takes 0.3 to 3 s."""
+"""Time limit of the start; importing sympy and math-verify takes 0.3 to 3 s."""
 _ENVIRONMENT_VARIABLES = (
     "PATH",
     "HOME",
@@ -32,35 +32,35 @@ _ENVIRONMENT_VARIABLES = (
     "SYSTEMROOT",
     "TEMP",
 )
-"""The child reads text from strangers, so it gets no keys."""
+"""Variables that the child gets. It reads untrusted text, so it gets no keys."""
 
 
 def is_available() -> bool:
-    """Whether math-verify is installed; importing it is left to the child."""
+    """Return whether math-verify is installed, without importing it."""
     return bool(sys.executable) and importlib.util.find_spec("math_verify") is not None
 
 
 class FormulaWorker:
-    """One child process at a time. Safe to use from several threads, which take turns."""
+    """Comparisons in a child process. Several threads may use it; they take turns."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[str] | None = None
 
     def are_equal(self, a: str, b: str, *, seconds: float = SECONDS_PER_PAIR) -> bool | None:
-        """Return whether two formulas in normal form are equal; None where that is unknown after ``seconds``.
+        """Return whether two normalized formulas are equal; None if that is unknown after ``seconds``.
 
-        Waiting for other threads counts; the child's start does not.
+        The wait for other threads counts towards ``seconds``, the start of the child does not.
         """
-        until = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         if not self._lock.acquire(timeout=max(0.0, seconds)):
             return None
         try:
             if self._child is None or self._child.poll() is not None:
-                started = time.monotonic()
+                start = time.monotonic()
                 self._child = self._start()
-                until += time.monotonic() - started
-            reply = _ask(self._child, json.dumps([a, b, seconds]), until - time.monotonic())
+                deadline += time.monotonic() - start
+            reply = _ask(self._child, json.dumps([a, b, seconds]), deadline - time.monotonic())
             if not reply:
                 self._finalizer()
                 return None
@@ -86,7 +86,7 @@ class FormulaWorker:
 
 
 def _ask(child: subprocess.Popen[str], line: str | None, seconds: float) -> str:
-    """Send a line and return the next one; empty where the child ended or was killed after ``seconds``."""
+    """Send a line and return the reply; empty if the child ended or was killed after ``seconds``."""
     if child.stdin is None or child.stdout is None:
         return ""
     watchdog = threading.Timer(max(0.0, seconds), child.kill)
@@ -96,14 +96,14 @@ def _ask(child: subprocess.Popen[str], line: str | None, seconds: float) -> str:
             child.stdin.write(line + "\n")
             child.stdin.flush()
         return child.stdout.readline()
-    except OSError:  # it ended between two questions
+    except OSError:  # it ended between two requests
         return ""
     finally:
         watchdog.cancel()
 
 
 def _close_child(child: subprocess.Popen[str], owner: int) -> None:
-    """Kill the child and wait for it; a fork that merely inherited the handle lets go of it."""
+    """Kill the child and wait for it; in a fork, only close the inherited pipes."""
     if os.getpid() == owner:
         child.kill()
         child.wait()
@@ -117,5 +117,5 @@ def _close_child(child: subprocess.Popen[str], owner: int) -> None:
 
 @cache
 def get_worker(process_id: int) -> FormulaWorker:
-    """Return the worker of the process with this id: a fork gets its own, with its own lock."""
+    """Return the worker of the process with this id, so that a fork gets its own worker and lock."""
     return FormulaWorker()

@@ -1,6 +1,6 @@
-"""The child process that compares formulas with math-verify: one JSON line in, one out.
+"""Child process that compares formulas with math-verify: one JSON line in, one JSON line out.
 
-It may hang or fill the memory on a hostile formula, so it limits itself (memory, alarm) and its parent kills it at the
+A hostile formula may hang it or fill the memory, so it limits itself (memory, alarm) and its parent kills it at the
 deadline. Only math-verify's LaTeX grammar is used: its plain-expression reader passes text to Python's ``eval``.
 """
 
@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 _MAX_MEMORY = 2 << 30
-"""Bytes of address space; sympy and its grammar take about a tenth of it."""
+"""Limit on the address space, in bytes; sympy and its grammar take about a tenth of it."""
 
 
 def _limit_memory() -> None:
@@ -28,14 +28,14 @@ def _limit_memory() -> None:
 
 
 def _set_alarm(seconds: int) -> None:
-    """End this process after ``seconds``, even inside C code and even if the parent is gone; 0 takes it back."""
+    """End this process after ``seconds``, even inside C code and without its parent; 0 cancels the alarm."""
     if hasattr(signal, "alarm"):
         signal.alarm(seconds)
 
 
 @lru_cache(maxsize=1024)
 def _parse_formula(formula: str) -> tuple[list[Any], complex | None]:
-    """Return the parsed forms of a formula, and its value where it is a constant."""
+    """Return the parsed forms of a formula, and its value if it is a constant."""
     from math_verify import LatexExtractionConfig, parse
 
     forms = parse(f"${formula}$", extraction_config=[LatexExtractionConfig()], parsing_timeout=None)
@@ -54,27 +54,27 @@ def _are_equal(a: str, b: str) -> bool | None:
             return False  # sixty times faster than to simplify the difference
         # not symmetric: an assignment may stand for its value only on one side
         return any(verify(gold, target, timeout_seconds=None) for gold, target in ((left, right), (right, left)))
-    except Exception:  # any failure inside sympy means the same: not comparable
+    except Exception:  # any error inside sympy means: not comparable
         return None
 
 
 def main() -> None:
-    """Answer ``[a, b, seconds]`` with true, false or null (could not be compared) until standard input ends."""
+    """Answer each ``[a, b, seconds]`` on stdin with true, false or null (not comparable), until stdin ends."""
     logging.disable()
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints must not look like an answer
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # output printed by a library must not look like a reply
     _limit_memory()
-    import math_verify  # noqa: F401 - so that no question's time is spent on it
+    import math_verify  # noqa: F401 - not at the expense of the first comparison
 
-    answers.write("ready\n")
-    answers.flush()
+    replies.write("ready\n")
+    replies.flush()
     for line in sys.stdin:
         a, b, seconds = json.loads(line)
         _set_alarm(int(seconds) + 2)
-        same = _are_equal(a, b)
+        equal = _are_equal(a, b)
         _set_alarm(0)
-        answers.write(json.dumps(same) + "\n")
-        answers.flush()
+        replies.write(json.dumps(equal) + "\n")
+        replies.flush()
 
 
 if __name__ == "__main__":

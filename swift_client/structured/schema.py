@@ -7,8 +7,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from enum import Enum
 from typing import Any
 
 from swift_client.answers import Answers
@@ -77,8 +75,8 @@ class ResponseSchema:
         try:
             parsed = self.validate(source)
             members = self._members(parsed)
-            keys = {name: canonicalize(_to_plain(value)) for name, value in members.items()}
-            whole = canonicalize(_to_plain(parsed.model_dump() if hasattr(parsed, "model_dump") else parsed))
+            keys = {name: canonicalize(value) for name, value in members.items()}
+            whole = canonicalize(parsed.model_dump() if hasattr(parsed, "model_dump") else parsed)
             if called is not None:
                 whole = f"{json.dumps(called, ensure_ascii=False)}:{whole}"
             whole.encode()  # half a surrogate pair is no text that could be shown or sent
@@ -263,35 +261,6 @@ def _reject_constant(constant: str) -> Any:
 _STRICT_DECODER = json.JSONDecoder(
     object_pairs_hook=_reject_duplicate_keys, parse_float=_parse_finite, parse_constant=_reject_constant
 )
-
-
-def _to_plain(value: Any) -> Any:
-    """Bring a value to what :func:`canonical` writes: numbers as Decimal, sets in order, all else as pydantic does."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, Enum):
-        return _to_plain(value.value)
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, (int, float, Decimal)):
-        number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-        if not number.is_finite():
-            raise ValueError(f"{value} is no number")
-        return number
-    if isinstance(value, Mapping):
-        return {
-            key if isinstance(key, str) else canonicalize(_to_plain(key)): _to_plain(each)
-            for key, each in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [_to_plain(each) for each in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted((_to_plain(each) for each in value), key=canonicalize)
-    if hasattr(value, "model_dump"):
-        return _to_plain(value.model_dump())
-    from pydantic_core import to_jsonable_python
-
-    return _to_plain(to_jsonable_python(value, fallback=str))
 
 
 def _aliases(name: str, field: Any) -> tuple[str, ...]:
