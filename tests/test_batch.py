@@ -141,13 +141,13 @@ def test_files_are_split_by_lines_and_by_bytes(server: BatchServer, out: Path, t
 
 
 def test_progress_shows_what_the_provider_counts(server: BatchServer, out: Path) -> None:
-    told: list[BatchProgress] = []
-    run(server, out, on_progress=told.append)
-    assert [each.samples for each in told] == sorted(each.samples for each in told)
-    assert {"validating", "in_progress"} & {status for each in told for status in each.statuses}
-    assert (told[-1].samples, told[-1].wanted, told[-1].batches) == (24, 24, 0)
-    assert max(each.requests for each in told) == 6
-    assert run(server, out, n=5, on_progress=lambda told: 1 / 0).complete
+    reports: list[BatchProgress] = []
+    run(server, out, on_progress=reports.append)
+    assert [report.samples for report in reports] == sorted(report.samples for report in reports)
+    assert {"validating", "in_progress"} & {status for report in reports for status in report.statuses}
+    assert (reports[-1].samples, reports[-1].wanted, reports[-1].batches) == (24, 24, 0)
+    assert max(report.requests for report in reports) == 6
+    assert run(server, out, n=5, on_progress=lambda progress: 1 / 0).complete
 
 
 def test_max_requests_and_max_cost_leave_the_rest_unasked(server: BatchServer, out: Path, tmp_path: Path) -> None:
@@ -217,11 +217,11 @@ async def test_your_own_client_carries_batches_too(server: BatchServer, tmp_path
 CHILD = """
 import sys, time
 from swift_client.collect.batch.collect import collect_batch
-def told(progress):
+def report(progress):
     sys.stdout.write(f"{progress.samples}\\n"); sys.stdout.flush()
     time.sleep(0.05 if 0 < progress.samples < 24 else 0)
 collect_batch(sys.argv[1], sys.argv[2], provider="openai-compatible", model="m", base_url=sys.argv[3], n=4,
-              top_logprobs=3, require_logprobs=False, poll=(0.01, 0.02), settle=1.0, max_lines=3, on_progress=told)
+              top_logprobs=3, require_logprobs=False, poll=(0.01, 0.02), settle=1.0, max_lines=3, on_progress=report)
 """
 
 
@@ -400,11 +400,11 @@ def test_hostile_lines_are_counted_and_told_and_change_nothing_else(
     assert lost["custom_id"] not in {"", None}
     assert result.samples == 20
     assert {failure.question_id for failure in result.failures} == {QUESTIONS[3].id}
-    (told,) = [note for note in result.notes if "were skipped" in note]
-    assert "1 not of its requests" in told
-    assert "1 too long" in told
-    assert "unreadable" in told
-    assert "repeated" in told
+    (note,) = [note for note in result.notes if "were skipped" in note]
+    assert "1 not of its requests" in note
+    assert "1 too long" in note
+    assert "unreadable" in note
+    assert "repeated" in note
     server.lines = lambda output, errors: (output, errors)
     assert run(server, out).complete
     assert rows(out).keys() == KEYS

@@ -75,23 +75,23 @@ def test_a_budget_without_a_limit_or_with_a_wrong_one_is_refused(limits: dict[st
 
 
 def test_an_account_holds_what_is_under_way_and_pays_back_what_was_not_used() -> None:
-    account = Budget(tokens=100).open()
-    account.reserve(Cost(tokens=60, calls=1))
+    tracker = Budget(tokens=100).open()
+    tracker.reserve(Cost(tokens=60, calls=1))
 
     with pytest.raises(BudgetExceededError, match="budget of 100 tokens cannot cover 50 more: 60 are spent"):
-        account.reserve(Cost(tokens=50, calls=1))
-    account.commit(Cost(tokens=60, calls=1), Cost(tokens=10, calls=1))
-    account.reserve(Cost(tokens=90, calls=1))
-    assert account.spent == Cost(tokens=10, calls=1)
+        tracker.reserve(Cost(tokens=50, calls=1))
+    tracker.commit(Cost(tokens=60, calls=1), Cost(tokens=10, calls=1))
+    tracker.reserve(Cost(tokens=90, calls=1))
+    assert tracker.spent == Cost(tokens=10, calls=1)
 
 
 def test_cents_that_add_up_to_the_limit_fit() -> None:
-    account = Budget(usd=0.03).open()
+    tracker = Budget(usd=0.03).open()
 
     for _ in range(3):
-        account.reserve(Cost(usd=0.01))
+        tracker.reserve(Cost(usd=0.01))
     with pytest.raises(BudgetExceededError):
-        account.reserve(Cost(usd=0.0001))
+        tracker.reserve(Cost(usd=0.0001))
 
 
 @pytest.mark.parametrize(
@@ -241,27 +241,27 @@ async def test_a_refused_request_costs_no_tokens_and_a_broken_one_may_cost_all(
     fault_server: FaultServer, reranker: Make
 ) -> None:
     fault_server.script(error(429, "slow down", headers={"retry-after": "0"}))
-    account = Budget(tokens=10_000).open()
-    await reranker(max_retries=1).best_of("q", n=2, budget=account, max_tokens=50)
-    assert account.spent.calls == 2
-    assert account.spent.tokens < 50
+    tracker = Budget(tokens=10_000).open()
+    await reranker(max_retries=1).best_of("q", n=2, budget=tracker, max_tokens=50)
+    assert tracker.spent.calls == 2
+    assert tracker.spent.tokens < 50
 
     fault_server.script(reset())
     broken = Budget(tokens=10_000).open()
     selection = await reranker(max_retries=1).best_of("q", n=2, budget=broken, max_tokens=50)
-    assert broken.spent.tokens == account.spent.tokens + BOUND + 100
+    assert broken.spent.tokens == tracker.spent.tokens + BOUND + 100
     assert any("may be billed" in note for note in selection.notes)
 
 
 async def test_a_cancelled_call_is_counted_in_full(fault_server: FaultServer, reranker: Make) -> None:
     fault_server.serve(lambda request: after(5, counted(7, 1)(request)))
-    account = Budget(tokens=10_000).open()
+    tracker = Budget(tokens=10_000).open()
 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
-            await reranker().best_of("q", n=2, budget=account, max_tokens=50)
+            await reranker().best_of("q", n=2, budget=tracker, max_tokens=50)
 
-    assert account.spent == Cost(tokens=BOUND + 100, calls=1)
+    assert tracker.spent == Cost(tokens=BOUND + 100, calls=1)
 
 
 async def test_a_wrong_key_is_said_before_any_budget(fault_server: FaultServer, reranker: Make) -> None:
@@ -290,11 +290,11 @@ async def test_usage_that_is_missing_or_nonsense_is_counted_at_its_most(
     fault_server.serve(counted(prompt, completion))
     limit = 4 * (BOUND + 100)
 
-    account = Budget(tokens=limit).open()
-    selection = await reranker("ollama", require_logprobs=False).best_of("q", n=16, budget=account, max_tokens=100)
+    tracker = Budget(tokens=limit).open()
+    selection = await reranker("ollama", require_logprobs=False).best_of("q", n=16, budget=tracker, max_tokens=100)
 
     assert len(selection.candidates) == 4
-    assert BOUND <= account.spent.tokens <= limit
+    assert BOUND <= tracker.spent.tokens <= limit
 
 
 @pytest.mark.parametrize("count", [10**9, 2**62, 2**70])
@@ -313,11 +313,11 @@ async def test_listed_tokens_are_counted_where_usage_is_missing(fault_server: Fa
     body = chat_body(["one two three"], k=2)
     del body["usage"]
     fault_server.serve(lambda _: json_response(body))
-    account = Budget(tokens=10_000).open()
+    tracker = Budget(tokens=10_000).open()
 
-    await reranker().best_of("q", n=1, budget=account, max_tokens=500)
+    await reranker().best_of("q", n=1, budget=tracker, max_tokens=500)
 
-    assert account.spent.tokens == BOUND + 3
+    assert tracker.spent.tokens == BOUND + 3
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -344,21 +344,21 @@ async def test_no_scripted_server_makes_it_spend_more_than_the_budget(
 
     fault_server.serve(serve)
     tokens, calls = chance.randint(300, 4_000), chance.randint(2, 30)
-    account = Budget(tokens=tokens, calls=calls, usd=PRICE.cost(prompt_tokens=0, completion_tokens=tokens)).open()
+    tracker = Budget(tokens=tokens, calls=calls, usd=PRICE.cost(prompt_tokens=0, completion_tokens=tokens)).open()
     options = {"max_retries": 3, "max_concurrency": chance.choice([1, 4, 16]), "prices": PRICE}
     try:
         selection = await reranker(chance.choice(["ollama", "openai-compatible"]), **options).best_of(
-            "q", n=40, budget=account, max_tokens=most
+            "q", n=40, budget=tracker, max_tokens=most
         )
     except (BudgetExceededError, NoCompletionError):
         pass
     else:
         assert selection.candidates
 
-    assert truth["tokens"] <= account.spent.tokens <= tokens
-    assert truth["calls"] == account.spent.calls <= calls
-    assert account.spent == account._spent_cost
-    assert account._reserved_cost == Cost(usd=pytest.approx(0, abs=1e-12))
+    assert truth["tokens"] <= tracker.spent.tokens <= tokens
+    assert truth["calls"] == tracker.spent.calls <= calls
+    assert tracker.spent == tracker._spent_cost
+    assert tracker._reserved_cost == Cost(usd=pytest.approx(0, abs=1e-12))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -384,19 +384,19 @@ async def test_without_max_tokens_it_spends_no_more_than_the_budget_and_the_last
     assert selection.usage.prompt_tokens + selection.usage.completion_tokens == sum(waves)
 
 
-# --- many calls, one account ---------------------------------------------------------------------------------------
+# --- many calls, one tracker ---------------------------------------------------------------------------------------
 
 
 async def test_calls_at_once_spend_one_account_together(fault_server: FaultServer, reranker: Make) -> None:
-    account = Budget(calls=5).open()
+    tracker = Budget(calls=5).open()
     rr = reranker("ollama")
 
-    results = await asyncio.gather(*(rr.best_of("q", n=4, budget=account) for _ in range(4)), return_exceptions=True)
+    results = await asyncio.gather(*(rr.best_of("q", n=4, budget=tracker) for _ in range(4)), return_exceptions=True)
 
-    assert len(fault_server.requests) == account.spent.calls == 5
+    assert len(fault_server.requests) == tracker.spent.calls == 5
     assert all(not isinstance(result, BaseException) or isinstance(result, BudgetExceededError) for result in results)
     with pytest.raises(BudgetExceededError):
-        await rr.best_of("q", n=1, budget=account)
+        await rr.best_of("q", n=1, budget=tracker)
 
 
 # --- dollars -------------------------------------------------------------------------------------------------------
@@ -405,13 +405,13 @@ async def test_calls_at_once_spend_one_account_together(fault_server: FaultServe
 async def test_dollars_are_held_at_the_price_that_was_given(fault_server: FaultServer, reranker: Make) -> None:
     fault_server.serve(counted(1_000, 10))
     # One call: at most (BOUND + 50 x 10) / 1e6 dollars, and then (1,000 + 50 x 10) / 1e6; it comes to 0.0011.
-    account = Budget(usd=0.004).open()
+    tracker = Budget(usd=0.004).open()
 
     selection = await reranker("ollama", max_concurrency=1, prices=PRICE).best_of(
-        "q", n=9, budget=account, max_tokens=50
+        "q", n=9, budget=tracker, max_tokens=50
     )
 
-    assert len(selection.candidates) == 6 or account.spent.usd <= 0.004 + 0.0011
+    assert len(selection.candidates) == 6 or tracker.spent.usd <= 0.004 + 0.0011
     assert selection.cost == pytest.approx(0.0011 * len(selection.candidates))
     assert selection.to_dict()["cost"] == selection.cost
 
@@ -420,13 +420,13 @@ async def test_what_came_from_the_cache_is_spent_at_its_own_price(fault_server: 
     body = chat_body(["4"], k=None)
     body["usage"] = {"prompt_tokens": 1_000, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 900}}
     fault_server.serve(lambda _: json_response(body))
-    account = Budget(usd=1).open()
+    tracker = Budget(usd=1).open()
 
     price = Price(input=1.0, output=10.0, cached_input=0.1)
-    selection = await reranker(prices=price).best_of("q", n=1, budget=account, max_tokens=50)
+    selection = await reranker(prices=price).best_of("q", n=1, budget=tracker, max_tokens=50)
 
-    assert account.spent.usd == pytest.approx((100 * 1 + 900 * 0.1 + 10 * 10) / 1e6)
-    assert selection.cost == pytest.approx(account.spent.usd)
+    assert tracker.spent.usd == pytest.approx((100 * 1 + 900 * 0.1 + 10 * 10) / 1e6)
+    assert selection.cost == pytest.approx(tracker.spent.usd)
 
 
 async def test_an_unknown_price_is_refused_before_anything_is_sent(fault_server: FaultServer, reranker: Make) -> None:
@@ -479,8 +479,8 @@ def test_the_command_keeps_a_budget_and_exits_with_5_where_nothing_came(
 
 def test_asking_a_meter_costs_nothing_beside_a_call() -> None:
     messages = create_sample_request("q " * 10_000, 1024).messages
-    meter = RequestBudget(BudgetTracker(Budget(tokens=10**9)), messages, {"max_tokens": 100}, PRICE)
+    request_budget = RequestBudget(BudgetTracker(Budget(tokens=10**9)), messages, {"max_tokens": 100}, PRICE)
 
     started = time.perf_counter()
-    assert meter.affordable_completions(1024, lambda left: min(left, 1)) == 1024
+    assert request_budget.affordable_completions(1024, lambda left: min(left, 1)) == 1024
     assert time.perf_counter() - started < 0.5

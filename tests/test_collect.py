@@ -154,9 +154,9 @@ def test_a_server_that_gives_fewer_or_more_than_asked_still_fills_every_index_on
     fault_server.script(chat(["a"] * 3, k=3), chat(["b"] * 6, k=3))
     result = run(fault_server, out, concurrency=1)
     assert result.complete
-    held = keys(out)
-    assert len(held) == len(set(held))
-    assert set(held) >= KEYS
+    stored = keys(out)
+    assert len(stored) == len(set(stored))
+    assert set(stored) >= KEYS
 
 
 def test_max_requests_is_never_passed_retries_counted(fault_server: FaultServer, out: Path) -> None:
@@ -207,16 +207,16 @@ def test_prices_must_be_numbers() -> None:
 
 
 def test_progress_tells_spend_so_far_and_what_is_expected(fault_server: FaultServer, out: Path) -> None:
-    told: list[CollectProgress] = []
-    run(fault_server, out, prices=Prices(prompt=0, completion=1e6), on_progress=told.append, concurrency=1)
-    assert (told[0].samples, told[0].wanted, told[0].cost, told[0].expected_cost) == (0, 24, 0.0, None)
-    assert [each.samples for each in told] == sorted(each.samples for each in told)
-    assert {each.expected_cost for each in told[1:]} == {96.0}
-    assert (told[-1].cost, told[-1].samples, told[-1].requests) == (96.0, 24, 6)
+    reports: list[CollectProgress] = []
+    run(fault_server, out, prices=Prices(prompt=0, completion=1e6), on_progress=reports.append, concurrency=1)
+    assert (reports[0].samples, reports[0].wanted, reports[0].cost, reports[0].expected_cost) == (0, 24, 0.0, None)
+    assert [report.samples for report in reports] == sorted(report.samples for report in reports)
+    assert {report.expected_cost for report in reports[1:]} == {96.0}
+    assert (reports[-1].cost, reports[-1].samples, reports[-1].requests) == (96.0, 24, 6)
 
 
 def test_a_callback_that_fails_costs_nothing(fault_server: FaultServer, out: Path) -> None:
-    assert run(fault_server, out, on_progress=lambda told: 1 / 0).complete
+    assert run(fault_server, out, on_progress=lambda progress: 1 / 0).complete
 
 
 def test_a_refused_key_ends_it_at_once(fault_server: FaultServer, out: Path) -> None:
@@ -253,7 +253,7 @@ def test_it_gives_up_where_question_after_question_fails(fault_server: FaultServ
 async def test_cancelling_keeps_what_arrived_and_leaves_nothing_behind(fault_server: FaultServer, out: Path) -> None:
     arrived = asyncio.Event()
 
-    def told(progress: CollectProgress) -> None:
+    def report(progress: CollectProgress) -> None:
         if progress.samples >= 8:
             arrived.set()
 
@@ -272,7 +272,7 @@ async def test_cancelling_keeps_what_arrived_and_leaves_nothing_behind(fault_ser
             n=4,
             top_logprobs=3,
             require_logprobs=False,
-            on_progress=told,
+            on_progress=report,
         )
     )
     await arrived.wait()
@@ -299,9 +299,9 @@ def test_a_full_disk_stops_it_with_one_sentence(fault_server: FaultServer, out: 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
         signal.signal(signal.SIGXFSZ, handler)
-    held = keys(out)
-    assert held
-    assert len(held) % 4 == 0
+    stored = keys(out)
+    assert stored
+    assert len(stored) % 4 == 0
 
 
 # --- kill -9 -----------------------------------------------------------------------------------------------------
@@ -309,10 +309,10 @@ def test_a_full_disk_stops_it_with_one_sentence(fault_server: FaultServer, out: 
 CHILD = """
 import sys
 from swift_client.training import collect
-def told(progress):
+def report(progress):
     sys.stdout.write(f"{progress.samples}\\n"); sys.stdout.flush()
 collect(sys.argv[1], sys.argv[2], provider="openai-compatible", model="m", base_url=sys.argv[3], n=8, top_logprobs=5,
-        concurrency=4, seed=0, on_progress=told)
+        concurrency=4, seed=0, on_progress=report)
 """
 
 
@@ -327,28 +327,28 @@ def test_kill_9_at_random_moments_loses_no_reply_that_arrived_and_asks_nothing_t
     fault_server.answers = ("The answer is four " * 10,)
     fault_server.serve(lambda request: obey_slowly(fault_server, request))
     draw = random.Random(7)
-    line = [sys.executable, "-c", CHILD, str(questions), str(out), fault_server.url]
+    arguments = [sys.executable, "-c", CHILD, str(questions), str(out), fault_server.url]
     before, kept, underway = 0, list[int](), 0
     for kill in range(kills + 1):
-        with subprocess.Popen(line, stdout=subprocess.PIPE, env=environment()) as child:
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment()) as child:
             assert child.stdout
-            told = [int(child.stdout.readline())]
+            counts = [int(child.stdout.readline())]
             if kill < kills:
                 enough = before + draw.randrange(120)
-                while told[-1] < enough:
-                    told.append(int(child.stdout.readline()))
+                while counts[-1] < enough:
+                    counts.append(int(child.stdout.readline()))
                 time.sleep(draw.uniform(0.0, 0.03))
                 underway += child.poll() is None
                 child.kill()
-            told += [int(rest) for rest in child.stdout.read().split(b"\n")[:-1] if rest]
+            counts += [int(rest) for rest in child.stdout.read().split(b"\n")[:-1] if rest]
             child.wait()
-            assert told[0] == before  # it goes on from exactly what was there
-        held = keys(out)
-        assert len(held) == len(set(held))
-        assert len(held) >= told[-1] >= before
-        before = len(held)
+            assert counts[0] == before  # it goes on from exactly what was there
+        stored = keys(out)
+        assert len(stored) == len(set(stored))
+        assert len(stored) >= counts[-1] >= before
+        before = len(stored)
         kept.append(before)
-    assert sorted(held) == sorted((f"q{at}", index) for at in range(count) for index in range(8))
+    assert sorted(stored) == sorted((f"q{at}", index) for at in range(count) for index in range(8))
     assert underway == kills  # none came after the end,
     assert kept[-2] > 0  # nor all before the first reply
     # Each completion was paid for once, but for the calls under way at each kill: 4 at most, of 8 at most.
@@ -370,11 +370,11 @@ def test_an_interrupt_keeps_what_arrived(fault_server: FaultServer, tmp_path: Pa
     questions.write_text("".join(json.dumps({"id": f"q{at}", "prompt": f"{at}?"}) + "\n" for at in range(500)))
     out = tmp_path / "samples.db"
     fault_server.serve(lambda request: obey_slowly(fault_server, request))
-    line = [sys.executable, "-c", CHILD, str(questions), str(out), fault_server.url]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as child:
+    arguments = [sys.executable, "-c", CHILD, str(questions), str(out), fault_server.url]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as child:
         assert child.stdout
-        for told in child.stdout:
-            if int(told) >= 16:
+        for line in child.stdout:
+            if int(line) >= 16:
                 break
         child.send_signal(signal.SIGINT)
         _, stderr = child.communicate(timeout=30)

@@ -213,12 +213,12 @@ def test_parquet_holds_one_row_a_sample_with_all_numbers(samples: Path, tmp_path
     assert export_parquet(samples, tmp_path / "s.parquet") == 6
     rows = parquet.read_table(tmp_path / "s.parquet").to_pylist()
     with SampleStore(samples) as store:
-        held = [sample for _, group in store.questions_with_samples() for sample in group]
+        stored = [sample for _, group in store.questions_with_samples() for sample in group]
     assert [(row["question"], row["index"], row["seed"]) for row in rows] == [
-        (sample.question_id, sample.index, question_seed(sample.question_id, 5)) for sample in held
+        (sample.question_id, sample.index, question_seed(sample.question_id, 5)) for sample in stored
     ]
     assert [row["label"] for row in rows] == [None] * 5 + [1]
-    completion = held[5].completion
+    completion = stored[5].completion
     assert tuple(rows[5]["tokens"]) == completion.tokens
     np.testing.assert_array_equal(np.float32(rows[5]["logprobs"]), completion.logprobs)
     np.testing.assert_allclose(np.float32(rows[5]["top_logprobs"]), completion.top_logprobs, rtol=1e-3)

@@ -30,60 +30,60 @@ NOTHING: dict[str, Any] = {"requests_per_minute": None, "tokens_per_minute": Non
 
 
 def test_a_refusal_halves_the_window_once_a_burst_and_answers_widen_it_by_one_a_window() -> None:
-    pace = CongestionWindow(16, **NOTHING)
-    assert pace.on_throttle(10.0, started_at=9.0, retry_after=None) == "requests: at most 8 at once from now on"
-    assert pace.on_throttle(10.1, started_at=9.9, retry_after=None) is None  # started before the cut: the same burst
-    assert pace.window_size == 8
-    assert pace.on_throttle(12.0, started_at=11.0, retry_after=None) == "requests: at most 4 at once from now on"
+    window = CongestionWindow(16, **NOTHING)
+    assert window.on_throttle(10.0, started_at=9.0, retry_after=None) == "requests: at most 8 at once from now on"
+    assert window.on_throttle(10.1, started_at=9.9, retry_after=None) is None  # started before the cut: the same burst
+    assert window.window_size == 8
+    assert window.on_throttle(12.0, started_at=11.0, retry_after=None) == "requests: at most 4 at once from now on"
     for _ in range(4):
-        pace.on_success(started_at=13.0)
-    assert pace.window_size == pytest.approx(4 + 1 / 4 + 1 / 4.25 + 1 / 4.485 + 1 / 4.708, abs=1e-2)  # about one more
-    said = [pace.on_success(started_at=13.0) for _ in range(200)]
-    assert pace.window_size == 16
-    assert [each for each in said if each] == ["all 16 requests may run at once again"]
+        window.on_success(started_at=13.0)
+    assert window.window_size == pytest.approx(4 + 1 / 4 + 1 / 4.25 + 1 / 4.485 + 1 / 4.708, abs=1e-2)  # about one more
+    messages = [window.on_success(started_at=13.0) for _ in range(200)]
+    assert window.window_size == 16
+    assert [each for each in messages if each] == ["all 16 requests may run at once again"]
 
 
 def test_the_window_never_falls_below_one() -> None:
-    pace = CongestionWindow(4, **NOTHING)
+    window = CongestionWindow(4, **NOTHING)
     for second in range(10):
-        pace.on_throttle(second + 1.0, started_at=second + 1.0, retry_after=None)
-    assert pace.window_size == 1
-    assert pace.wait_seconds(20.0) == 0
+        window.on_throttle(second + 1.0, started_at=second + 1.0, retry_after=None)
+    assert window.window_size == 1
+    assert window.wait_seconds(20.0) == 0
 
 
 def test_a_pause_holds_all_back_and_then_lets_one_try() -> None:
-    pace = CongestionWindow(8, **NOTHING)
+    window = CongestionWindow(8, **NOTHING)
     assert (
-        pace.on_throttle(1.0, started_at=0.5, retry_after=5.0)
+        window.on_throttle(1.0, started_at=0.5, retry_after=5.0)
         == "requests: at most 4 at once from now on; none for 5.00 s, and then one to try"
     )
-    assert pace.wait_seconds(2.0) == 4.0
-    assert pace.wait_seconds(6.0) == 0.0
-    pace.start()
-    assert pace.wait_seconds(6.0) == math.inf  # the one that tries is under way
-    assert pace.on_success(started_at=0.9) is None  # sent before the refusal: it says nothing of what is now
-    assert pace.wait_seconds(6.0) == math.inf
-    pace.on_success(started_at=6.0)
-    pace.end()
-    pace.start()
-    assert pace.wait_seconds(6.1) == 0.0
+    assert window.wait_seconds(2.0) == 4.0
+    assert window.wait_seconds(6.0) == 0.0
+    window.start()
+    assert window.wait_seconds(6.0) == math.inf  # the one that tries is under way
+    assert window.on_success(started_at=0.9) is None  # sent before the refusal: it says nothing of what is now
+    assert window.wait_seconds(6.0) == math.inf
+    window.on_success(started_at=6.0)
+    window.end()
+    window.start()
+    assert window.wait_seconds(6.1) == 0.0
 
 
 def test_who_is_told_to_wait_for_an_hour_fails_alone() -> None:
-    pace = CongestionWindow(8, **NOTHING)
-    pace.on_throttle(1.0, started_at=0.5, retry_after=3600.0)
-    assert pace.wait_seconds(1.1) == 0.0
+    window = CongestionWindow(8, **NOTHING)
+    window.on_throttle(1.0, started_at=0.5, retry_after=3600.0)
+    assert window.wait_seconds(1.1) == 0.0
 
 
 def test_what_headers_say_is_left_is_kept_and_flows_back_until_the_reset() -> None:
-    pace = CongestionWindow(8, **NOTHING)
-    pace.start()
-    pace.on_headers(RateLimitStatus(LimitStatus(2, 10.0, None), None), 100.0)
+    window = CongestionWindow(8, **NOTHING)
+    window.start()
+    window.on_headers(RateLimitStatus(LimitStatus(2, 10.0, None), None), 100.0)
     for _ in range(2):
-        assert pace.wait_seconds(100.0) == 0.0
-        pace.start()
-    assert pace.wait_seconds(101.0) == 9.0
-    assert pace.wait_seconds(110.0) == 0.0
+        assert window.wait_seconds(100.0) == 0.0
+        window.start()
+    assert window.wait_seconds(101.0) == 9.0
+    assert window.wait_seconds(110.0) == 0.0
 
     # OpenAI and Anthropic refill all the time: 60 of 600 requests are missing in six seconds, so ten come a second.
     full = CongestionWindow(8, **NOTHING)
@@ -103,11 +103,11 @@ def test_what_headers_say_is_left_is_kept_and_flows_back_until_the_reset() -> No
 
 
 def test_requests_under_way_are_taken_off_what_is_left_but_never_block_for_more_than_one() -> None:
-    pace = CongestionWindow(8, **NOTHING)
+    window = CongestionWindow(8, **NOTHING)
     for _ in range(5):
-        pace.start()
-    pace.on_headers(RateLimitStatus(LimitStatus(3, 10.0, 13), None), 0.0)  # one a second; four others are under way
-    assert pace.wait_seconds(0.0) == 1.0
+        window.start()
+    window.on_headers(RateLimitStatus(LimitStatus(3, 10.0, 13), None), 0.0)  # one a second; four others are under way
+    assert window.wait_seconds(0.0) == 1.0
 
 
 def test_a_bucket_fills_at_its_rate_and_holds_no_more_than_its_most() -> None:
@@ -122,14 +122,14 @@ def test_a_bucket_fills_at_its_rate_and_holds_no_more_than_its_most() -> None:
 
 
 def test_requests_a_minute_are_kept_with_ten_seconds_worth_at_once() -> None:
-    pace = CongestionWindow(100, requests_per_minute=60, tokens_per_minute=None, now=0.0)
+    window = CongestionWindow(100, requests_per_minute=60, tokens_per_minute=None, now=0.0)
     now, starts = 0.0, []
     while now < 60:
-        if wait := pace.wait_seconds(now):
+        if wait := window.wait_seconds(now):
             now += wait
             continue
-        pace.start()
-        pace.end()
+        window.start()
+        window.end()
         starts.append(now)
     assert starts[9] == 0.0
     assert starts[10] == 1.0
@@ -137,12 +137,14 @@ def test_requests_a_minute_are_kept_with_ten_seconds_worth_at_once() -> None:
 
 
 def test_tokens_a_minute_are_kept_by_the_mean_of_recent_replies() -> None:
-    pace = CongestionWindow(8, requests_per_minute=None, tokens_per_minute=6000, now=0.0)  # 100 a second, 1,000 at once
-    pace.start()
-    pace.on_usage(800)
-    pace.end()
-    assert pace.wait_seconds(0.0) == 6.0  # 800 wanted, 200 there
-    assert pace.wait_seconds(6.0) == 0.0
+    window = CongestionWindow(
+        8, requests_per_minute=None, tokens_per_minute=6000, now=0.0
+    )  # 100 a second, 1,000 at once
+    window.start()
+    window.on_usage(800)
+    window.end()
+    assert window.wait_seconds(0.0) == 6.0  # 800 wanted, 200 there
+    assert window.wait_seconds(6.0) == 0.0
 
 
 REQUESTS, TOKENS = "x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens"
@@ -236,8 +238,8 @@ async def test_the_event_loop_ticks_while_all_requests_are_held_back(fault_serve
             await asyncio.sleep(0.005)
             longest, last = max(longest, time.perf_counter() - last), time.perf_counter()
 
-    told: list[Event] = []
-    async with AsyncSwiftReranker("ollama", "m", base_url=fault_server.url, on_event=told.append) as rr:
+    events: list[Event] = []
+    async with AsyncSwiftReranker("ollama", "m", base_url=fault_server.url, on_event=events.append) as rr:
         await rr.pipeline.transports.get()
         with pytest.raises(SwiftClientError):  # opens the client, whose import would count
             await rr.best_of("q", n=1, deadline=0.2)
@@ -249,7 +251,7 @@ async def test_the_event_loop_ticks_while_all_requests_are_held_back(fault_serve
     assert len(selection.candidates) == 3
     assert time.perf_counter() - started > 0.1  # it waited for the others' pause
     assert longest < 0.25
-    assert any(event.kind == "limit" and "none for" in event.message for event in told)
+    assert any(event.kind == "limit" and "none for" in event.message for event in events)
 
 
 async def test_a_refused_call_holds_the_others_back_as_long_as_the_provider_asks(fault_server: FaultServer) -> None:

@@ -31,14 +31,14 @@ from tests.servers import FaultServer, chat, chat_body, error, reset
 from tests.virtual_time import run_in_virtual_time
 
 
-def ask(server: FaultServer, told: list[Event], **options: object) -> AsyncSwiftReranker:
+def ask(server: FaultServer, events: list[Event], **options: object) -> AsyncSwiftReranker:
     return AsyncSwiftReranker(
-        "openai-compatible", "m", base_url=server.url, on_event=told.append, **options  # type: ignore[arg-type]
+        "openai-compatible", "m", base_url=server.url, on_event=events.append, **options  # type: ignore[arg-type]
     )  # fmt: skip
 
 
-def waits(told: list[Event]) -> list[float | None]:
-    return [event.wait for event in told if event.kind == "retry"]
+def waits(events: list[Event]) -> list[float | None]:
+    return [event.wait for event in events if event.kind == "retry"]
 
 
 # --- the server's own wait ---------------------------------------------------------------------------------------
@@ -57,25 +57,25 @@ def waits(told: list[Event]) -> list[float | None]:
 async def test_the_servers_wait_is_honoured(
     headers: dict[str, str], message: str, seconds: float, fault_server: FaultServer
 ) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     fault_server.script(error(429, message, headers=headers), chat(["a"]))
-    async with ask(fault_server, told) as rr:
+    async with ask(fault_server, events) as rr:
         started = time.monotonic()
         selection = await rr.best_of("q", n=1)
 
-    assert waits(told) == [pytest.approx(seconds)]
+    assert waits(events) == [pytest.approx(seconds)]
     assert time.monotonic() - started >= seconds
     assert selection.usage.calls == 2
 
 
 async def test_a_retry_after_as_http_date_is_honoured(fault_server: FaultServer) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     moment = datetime.now(UTC) + timedelta(seconds=1.5)
     fault_server.script(error(429, "slow", headers={"retry-after": format_datetime(moment, usegmt=True)}), chat(["a"]))
-    async with ask(fault_server, told) as rr:
+    async with ask(fault_server, events) as rr:
         await rr.best_of("q", n=1)
 
-    (wait,) = waits(told)
+    (wait,) = waits(events)
     assert wait is not None
     assert 0 <= wait <= 1.5  # HTTP dates have whole seconds
 
@@ -168,8 +168,8 @@ async def test_cancellation_is_never_swallowed_by_a_retry() -> None:
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 503, 529])
 async def test_a_retryable_status_is_sent_max_retries_plus_one_times(status: int, fault_server: FaultServer) -> None:
     fault_server.serve(lambda _: error(status, "later", headers={"retry-after": "0", "retry-after-ms": "0"}))
-    told: list[Event] = []
-    async with ask(fault_server, told, max_retries=3) as rr:
+    events: list[Event] = []
+    async with ask(fault_server, events, max_retries=3) as rr:
         with pytest.raises(NoCompletionError) as caught:
             await rr.best_of("q", n=1, deadline=60)
     assert len(fault_server.requests) == 4  # the SDK's own retries would make it more

@@ -715,17 +715,17 @@ async def test_cancelling_closes_the_connections_and_leaves_no_task(fault_server
 
 
 async def test_events_tell_the_story_without_the_prompt(fault_server: FaultServer, reranker: Make) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     fault_server.script(error(503, "busy", headers={"retry-after": "0"}), chat(["a"] * 3))
 
-    await reranker(max_retries=1, on_event=told.append).best_of("my secret question", n=4)
-    story = [event.kind for event in told if event.kind != "limit"]
+    await reranker(max_retries=1, on_event=events.append).best_of("my secret question", n=4)
+    story = [event.kind for event in events if event.kind != "limit"]
     assert story == ["request", "retry", "request", "reply", "top_up", "request", "reply"]
-    assert told[1].kind == "limit"
-    assert told[1].message == "requests: at most 8 at once from now on"
-    assert told[2].wait == 0
-    assert isinstance(told[2].error, ServerError)
-    assert "secret" not in repr(told)
+    assert events[1].kind == "limit"
+    assert events[1].message == "requests: at most 8 at once from now on"
+    assert events[2].wait == 0
+    assert isinstance(events[2].error, ServerError)
+    assert "secret" not in repr(events)
 
 
 async def test_a_callback_that_raises_costs_no_completion(
