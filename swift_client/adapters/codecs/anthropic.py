@@ -71,6 +71,7 @@ def request(
         body["system"] = "\n\n".join(texts) if len(texts) == len(system) else _to_blocks(system)
     if stream:
         body["stream"] = True
+    # OpenAI takes one stop text or a list, Anthropic a list.
     for name, value in sampling.items():
         name = _FIELD_ALIASES.get(name, name)
         body[name] = [value] if name == "stop_sequences" and isinstance(value, str) else value
@@ -224,6 +225,7 @@ class StreamAssembler(Assembler[Event]):
 
     def _build(self, notes: list[str], *, default_reason: str) -> Generator[None, None, Reply]:
         blocks = [block for _, block in sorted(self._blocks.items())]
+        # Text blocks are the answer, thinking blocks its thinking; tool calls count only without a text.
         text, thinking = (
             "".join(part for block in blocks if block.content_block.type == kind for part in block.texts)
             for kind in ("text", "thinking")

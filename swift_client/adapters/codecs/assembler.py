@@ -61,7 +61,7 @@ class Assembler(ABC, Generic[Event]):
 
     @property
     def finished(self) -> bool:
-        """Whether every completion that has started has ended, so that aborting the stream would save nothing."""
+        """True if every completion that has started has ended, so aborting the stream would save nothing."""
         return False
 
     def close(self) -> Reply:
@@ -150,6 +150,7 @@ class EventDecoder(Generic[Event]):
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """Take the next bytes, which may end anywhere; yield the events that are now complete."""
         self._buffer.append(chunk)
+        # The first byte that is not white space shows whether the server streams.
         if self.is_stream is None and (start := self.body.lstrip()):
             self.is_stream = not start.startswith((b"{", b"[", b"<"))
         if self.is_stream and (b"\n" in chunk or b"\r" in chunk):
@@ -179,6 +180,7 @@ class EventDecoder(Generic[Event]):
             return  # a comment, or a field that carries no data
         if data == b"[DONE]":
             return
+        # An event is complete as soon as its JSON is: the empty line after it may come much later.
         self._event_data = b"\n".join((self._event_data, data)) if self._event_data else data
         event = self._decode_event(self._event_data)
         if event is not None:

@@ -54,6 +54,7 @@ def split_values(data: bytes) -> list[bytes] | None:
     first_end = data.find(b"\n")
     if not data.startswith(b"{") or first_end < 0 or not data[first_end:].strip():
         return None
+    # JSON lines, or values that span several lines each.
     one_per_line = _is_json(data[:first_end])
     if not one_per_line and b"\n{" not in data:  # one value, indented
         return None
@@ -80,6 +81,7 @@ def extract_body(data: bytes) -> bytes | None:
     line = decode_or_none(data, _BatchLine)
     if line is None:
         return None
+    # Anthropic's, OpenAI's and Google's lines have different fields.
     if has_value(line.custom_id) and has_value(line.result):
         return _anthropic_body(line.result)
     if has_value(line.custom_id) and (has_value(line.response) or has_value(line.error)):

@@ -84,6 +84,7 @@ def parse_steps(
     data = data.lstrip(_LEADING_BYTES)
     options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids}
     parts = split_values(data)
+    # The parts may be the chunks of one stream; else there is one reply, or each part is a reply.
     if parts and len(parts) > 1 and (stream := join_chunks(parts)):
         return (yield from _parse_one(stream, default_codec, **options))
     if not parts or _is_gemini_stream(parts):
@@ -104,15 +105,18 @@ def _parse_one(data: bytes, default_codec: str, **options: Any) -> Generator[Non
 
 def detect_codec(data: bytes) -> str | None:
     """Return the codec's name for a reply or a recorded stream; None if the bytes do not show it."""
+    # Fast path: chat completions and legacy completions, by their first bytes.
     head = data[:4096]
     if prefix := _CHOICES_PREFIX.match(head):
         return "openai_completions" if b'"text_completion"' in prefix[0] else "openai_chat"
+    # A recorded stream: look at its first event.
     if not head.lstrip().startswith(b"{"):
         start = head.find(b"data:")
         if start < 0:
             return None
         end = data.find(b"\n", start)
-        data = data[start + 5 : end if end > 0 else len(data)]  # the first event
+        data = data[start + 5 : end if end > 0 else len(data)]
+    # The names and types of the top-level fields.
     top = decode_or_none(data, _TopLevelFields)
     if top is None:
         return None

@@ -55,7 +55,7 @@ class Batch:
 
     @property
     def finished(self) -> bool:
-        """Whether its status is final."""
+        """True if its status is final."""
         return self.status in _FINAL_STATUSES
 
 
@@ -157,6 +157,7 @@ def parse_output_line(data: bytes, provider: Provider | None = None) -> OutputLi
         wire = decode_or_repair(_OUTPUT_LINE_DECODER, data)
     except DECODE_ERRORS:
         return None
+    # A failed request has an error status with a body, or an error instead of a response.
     response = decode_or_none(wire.response, _Response) or _Response()
     status = decode_or_none(response.status_code, int)
     body = bytes(response.body) if has_value(response.body) else b""

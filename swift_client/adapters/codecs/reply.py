@@ -64,6 +64,7 @@ class _CachedCounts(Struct, gc=False):
 def count_cached_tokens(usage: Raw) -> int:
     """Return the number of cached prompt tokens in a reply's usage object; 0 if there is none."""
     counts = decode_or_none(usage, _CachedCounts) or _CachedCounts()
+    # Every provider fills in one of the fields.
     details = counts.prompt_tokens_details or counts.input_tokens_details or _DetailCounts()
     by_provider = (
         details.cached_tokens,
@@ -118,7 +119,7 @@ def build_reply(
     n_listed, count = sum(choice.n_listed_tokens for choice in choices), completion_tokens
     too_low = len(choices) > 1 and (usage_counts_one_choice or (count or 0) + len(choices) < n_listed)
     estimated = count is None or count < 0 or too_low
-    if estimated:
+    if estimated:  # the listed tokens, or the reported count for every choice
         count = n_listed or (count or 0) * len(choices)
     prompt_count = max(prompt_tokens or 0, 0)
     usage = Usage(

@@ -57,6 +57,7 @@ def request(
     if top_logprobs is not None and provider.logprobs_request != "none":
         config |= {"responseLogprobs": True, "logprobs": max(top_logprobs, 1)}
     body = _build_contents(messages) | dict(provider.extra_body)
+    # Sampling fields belong to the body, or to generationConfig.
     for name, value in sampling.items():
         name = _FIELD_ALIASES.get(name, name)
         if name in _TOP_LEVEL_FIELDS:

@@ -39,6 +39,7 @@ class CandidateBuilder:
         if result and result.chosen_candidates:
             self._chosen_entries += result.chosen_candidates
             rows = [row.candidates or [] for row in result.top_candidates or ()][: len(result.chosen_candidates)]
+            # Pad, so that every chosen token has a list.
             self._alternatives += rows + [[]] * (len(result.chosen_candidates) - len(rows))
 
     def build(self, index: int, default_reason: str, *, top_logprobs: int | None, token_ids: bool) -> ParsedChoice:
@@ -49,6 +50,7 @@ class CandidateBuilder:
         if is_call:
             text = canonical_tool_calls(self._tool_calls)
             finish = "tool_calls" if finish in ("stop", "unknown") else finish
+        # The tokens of the answer and their arrays.
         start, tokens, mismatch = answer_tokens(
             [entry.token or "" for entry in self._chosen_entries],
             text,

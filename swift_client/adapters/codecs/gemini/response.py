@@ -78,6 +78,7 @@ class StreamAssembler(Assembler[GeminiResponse]):
         for piece in pieces:
             self._read_metadata(piece)
             for position, candidate in enumerate(piece.candidates or ()):
+                # Several pieces are a stream: then candidates of one index belong together.
                 self._add_candidate(candidate, position if len(pieces) == 1 else None)
                 yield
         if self._error and not self._builders:

@@ -120,7 +120,7 @@ def read_candidate(data: Raw) -> tuple[BareCandidate, str | None]:
         return decode_or_repair(_CANDIDATE_DECODER, data), None
     except DECODE_ERRORS:
         bare = decode_or_repair(_BARE_CANDIDATE_DECODER, data)
-        return bare, "has no logprobs: the server's are of an unknown shape"
+        return bare, "has no logprobs: the server sent them in an unknown shape"
 
 
 def salvage_responses(

@@ -56,7 +56,7 @@ def read_choice(
             choice = decoder.decode(data)
         except DECODE_ERRORS:
             choice = _TEXT_CHOICE_DECODER.decode(data)
-            fault = "has no logprobs: the server's are of an unknown shape"
+            fault = "has no logprobs: the server sent them in an unknown shape"
 
     # The text, and the tokens of it: without an echoed prompt and without an end-of-turn token.
     message = choice.message or Message(content=choice.text)

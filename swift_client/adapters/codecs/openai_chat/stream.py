@@ -69,7 +69,7 @@ class StreamAssembler(Assembler[Chunk]):
 
     @property
     def finished(self) -> bool:
-        """Whether all choices have ended; usage may still arrive."""
+        """True if all choices have ended; usage may still arrive."""
         return all(builder.finish_reason for builder in self._builders.values())
 
     def _read_body(self, data: bytes) -> Generator[None, None, Reply]:
@@ -131,10 +131,12 @@ class _ChoiceBuilder:
         self._refusal.append(delta.refusal or "")
         thinking = thinking_text(delta)
         self._reasoning.append(thinking)
+        # Tool calls arrive as pieces of their names and arguments.
         for call in delta.tool_calls or ():
             if isinstance(call, dict):
                 self._add_call(call.get("index"), call.get("function"))
         self._add_call(0, delta.function_call)
+        # Logprobs stay raw JSON until the choice is complete.
         if isinstance(choice.logprobs, float):  # Together: the logprob of the one token in this delta
             token, number = Raw(msgspec.json.encode(content)), Raw(msgspec.json.encode(choice.logprobs))
             self._add_logprobs(LogprobsDelta(tokens=[token], token_logprobs=[number]))

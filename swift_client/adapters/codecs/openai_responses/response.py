@@ -71,6 +71,7 @@ class StreamAssembler(Assembler[Event]):
             deltas.logprobs += event.logprobs or ()
             deltas.has_all_logprobs &= bool(event.logprobs) or not text
             return
+        # The first and the last event contain the response.
         if has_value(event.response):
             with suppress(*DECODE_ERRORS):
                 self._response, self._unreadable_items = decode_response(event.response)
@@ -114,6 +115,7 @@ class StreamAssembler(Assembler[Event]):
     def _build(self, items: dict[int, Item], notes: list[str]) -> Generator[None, None, Reply]:
         """Encode the items as one choice of a chat completion, and decode that."""
         response = self._response
+        # Comments on the model's work are not the answer, unless there is nothing else.
         messages = [(index, item) for index, item in sorted(items.items()) if item.type == "message"]
         messages = [(index, item) for index, item in messages if item.phase != "commentary"] or messages
         parts = [part for index, item in messages for part in self._message_parts(index, item)]
