@@ -65,7 +65,7 @@ def test_fused_scores_weigh_votes(fault_server: FaultServer) -> None:
     [
         (lambda messages, completions: [1.0], "failed"),
         (lambda messages, completions: 1 / 0, "failed (ZeroDivisionError"),
-        (lambda messages, completions: [None] * len(completions), "had no opinion"),
+        (lambda messages, completions: [None] * len(completions), "gave no scores"),
         (lambda messages, completions: time.sleep(1.5) or [1.0] * 4, "took longer than 0.5 s"),
     ],
 )
@@ -83,7 +83,7 @@ def test_a_failing_or_slow_scorer_leaves_the_choice_to_ours_and_says_so(
 def test_wrong_settings_are_one_clear_error(fault_server: FaultServer) -> None:
     with pytest.raises(ConfigurationError, match="external= takes a function"):
         ask(fault_server, external="a-model")
-    with pytest.raises(ConfigurationError, match="no fusion 'best'"):
+    with pytest.raises(ConfigurationError, match="'best' is not a fusion"):
         ask(fault_server, fuse="best")
 
 

@@ -83,8 +83,8 @@ def test_the_share_is_learnt_from_labelled_questions() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("", "no fusion ''"),
-        ("best", "no fusion 'best'"),
+        ("", "'' is not a fusion"),
+        ("best", "'best' is not a fusion"),
         ("mean:share=0.5", "fusion mean has no setting 'share'"),
         ("weighted:share=2", "share of the fusion weighted must be from 0 to 1, not 2"),
         ("weighted:share=nan", "share of the fusion weighted must be from 0 to 1, not nan"),

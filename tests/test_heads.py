@@ -273,7 +273,7 @@ def test_a_head_asked_for_by_name_is_used_for_another_model_provider_and_k_and_s
     assert selection.notes == (
         "The head was trained on openai/gpt-x, not on openai-compatible/m. "
         "It is used because it was requested by name.",
-        "head openai/gpt-x was trained on 3 alternatives a token or more, not on 2.",
+        "head openai/gpt-x was trained on 3 or more alternatives per token, not on 2.",
     )
 
 
@@ -363,7 +363,7 @@ def test_lists_that_came_too_short_put_the_head_aside_with_a_note(folder: Path, 
         selection = reranker.best_of("q", n=2)
     assert selection.scorer == "mean_logprob"
     assert selection.notes == (
-        "head openai-compatible/m needs 3 alternatives a token and 2 came: mean_logprob scores instead.",
+        "head openai-compatible/m needs 3 alternatives per token, not 2: mean_logprob scores instead.",
     )
     assert all(candidate.weight == 1 for candidate in selection.candidates)
 
@@ -380,8 +380,8 @@ def test_a_found_head_that_was_no_better_than_majority_votes_by_count_and_says_s
     assert (selection.answer, selection.scorer, selection.probability) == ("4", "mean_logprob", None)
     assert [candidate.weight for candidate in selection.candidates] == [1.0, 1.0, 1.0]
     assert selection.notes == (
-        "head openai-compatible/m was no better than majority on its validation questions: votes count 1 each, "
-        "without it.",
+        "head openai-compatible/m was no better than majority on its validation questions: it is not used, "
+        "and each vote counts 1.",
     )
 
 

@@ -55,10 +55,10 @@ def test_a_selection_says_hidden_and_what_has_no_states_has_no_score() -> None:
         SelectionConfig(scorer=head, answer=None),
     )
     assert (chosen.signal, chosen.winner, chosen.candidates[1].score) == ("hidden", 0, None)
-    assert any("2 of 3 completions have no score, for want of hidden states" in note for note in chosen.notes)
+    assert any("2 of 3 completions have no score, because they have no hidden states" in note for note in chosen.notes)
     none = select_best([completion(0), completion(1)], SelectionConfig(scorer=head))
     assert none.scorer == "mean_logprob"
-    assert any("needs hidden states and none came" in note for note in none.notes)
+    assert any("needs hidden states and there are none" in note for note in none.notes)
 
 
 def test_states_of_another_width_are_refused() -> None:

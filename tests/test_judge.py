@@ -82,7 +82,7 @@ async def test_no_opinion_of_one_is_no_score_and_of_all_is_said(fault_server: Fa
     assert (found.text, found.signal) == ("a", "judge")
     assert [candidate.score for candidate in found.candidates] == [1.0, None, None]
     silent = await ask(fault_server, lambda messages, completions: [None] * 3)
-    assert (silent.signal, silent.notes[-1]) == ("text", "The judge had no opinion.")
+    assert (silent.signal, silent.notes[-1]) == ("text", "The judge gave no scores.")
 
 
 def failing(messages: list[Message], completions: list[Completion]) -> list[float]:
@@ -122,7 +122,7 @@ async def test_a_slow_judge_is_not_waited_for(fault_server: FaultServer) -> None
     found = await ask(fault_server, asleep, timeout=0.5)
     assert time.perf_counter() - started < 5
     assert "took longer than 0.5 s" in found.notes[-1]
-    assert "was not heard" in (await ask(fault_server, asleep, deadline=0.4)).notes[-1]
+    assert "was ignored" in (await ask(fault_server, asleep, deadline=0.4)).notes[-1]
 
 
 async def test_a_sync_judge_never_holds_the_loop(fault_server: FaultServer) -> None:

@@ -240,7 +240,7 @@ def test_a_head_that_reads_gaps_alone_scores_as_it_would_at_temperature_one() ->
     cold = select_best([stated(LOGITS, 0.5, [1, 0], k=3)], replace(rules, sampling_info=COLD))
     assert cold.scorer == raw.scorer != "mean_logprob"
     assert cold.score == pytest.approx(raw.score, abs=1e-5)
-    assert any("undone" in note for note in cold.notes)
+    assert any("this is corrected" in note for note in cold.notes)
     cut = select_best([stated(LOGITS, 0.5, [1, 0], k=3)], replace(rules, sampling_info=replace(COLD, truncated=True)))
     assert cut.scorer == "mean_logprob"
 
@@ -274,7 +274,7 @@ async def test_where_logprobs_follow_temperature_one_is_asked_for_unless_another
         unknown = await reranker.best_of("q", n=1, temperature=None)
     assert [request.json["temperature"] for request in fault_server.requests] == [1.0, 0.6, None]
     assert [any("after temperature" in note for note in each) for each in notes] == [False, True]
-    assert any("after a temperature that is not known" in note for note in unknown.notes)
+    assert any("after an unknown temperature" in note for note in unknown.notes)
 
 
 def test_a_temperature_that_nobody_knows_is_not_undone() -> None:

@@ -101,11 +101,11 @@ def test_a_wrong_argument_of_best_of_is_one_clear_error_and_nothing_is_sent(
         ({"max_concurrency": 0}, "max_concurrency must be a whole number of at least 1"),
         ({"top_logprobs": -1}, "top_logprobs must be a whole number of at least 0"),
         ({"require_logprobs": "yes"}, "require_logprobs"),
-        ({"scorer": "best"}, "There is no scorer 'best'.* mean_logprob"),
+        ({"scorer": "best"}, "Unknown scorer 'best'.* mean_logprob"),
         ({"scorer": 3}, "scorer= takes a name, a callable or a HeadArtifact"),
         ({"answer": "numbr"}, "no answer reader called 'numbr'"),
         ({"answer": "(["}, "not a valid regex"),
-        ({"select": "majority"}, "select='majority'"),
+        ({"select": "majority"}, 'select= must be "auto", "best" or "vote", not .majority'),
     ],
 )
 def test_a_wrong_setting_is_refused_when_the_reranker_is_made(face: type, settings: dict[str, Any], words: str) -> None:

@@ -163,17 +163,17 @@ def test_lists_of_different_length_are_read_to_the_shortest_and_said_so(name: st
     cut = [replace(completion, top_logprobs=completion.top_logprobs[:, :5]) for completion in group]
     scores = score(group, name)
     assert scores.values.tobytes() == score(cut, name).values.tobytes()
-    assert scores.notes == ("Lists are up to 20 alternatives long; all were read to the shortest, 5.",)
+    assert scores.notes == ("Lists are up to 20 alternatives long; all were cut to the shortest, 5.",)
 
 
 def test_chosen_logprobs_alone_score_where_no_list_is_needed() -> None:
     group = [make(30, 0, 1), make(30, 20, 2), make(0, 0, 3)]
     scores = score(group, "mean_logprob")
     assert np.isnan(scores.values).tolist() == [False, False, True]
-    assert scores.notes == ("1 of 3 completions have no score, for want of logprobs.",)
+    assert scores.notes == ("1 of 3 completions have no score, because they have no logprobs.",)
     listed = score(group, "entropy")
     assert np.isnan(listed.values).tolist() == [True, False, True]
-    assert listed.notes == ("2 of 3 completions have no score, for want of lists of 1 or more alternatives.",)
+    assert listed.notes == ("2 of 3 completions have no score, because they have no lists of 1 or more alternatives.",)
 
 
 def test_text_alone_is_enough_for_shortest_and_random() -> None:
@@ -272,7 +272,7 @@ def test_a_head_scores_features_response_terms_and_probability_in_that_order() -
     assert scores.probabilities[0] == pytest.approx(1 / (1 + math.exp(4 / 3)))
     assert np.isnan(scores.values[1])
     assert np.isnan(scores.probabilities[1])
-    assert scores.notes == ("1 of 2 completions have no score, for want of logprobs.",)
+    assert scores.notes == ("1 of 2 completions have no score, because they have no logprobs.",)
 
 
 def default_head(k_min: int, k_max: int, width: int) -> HeadArtifact:
@@ -308,8 +308,8 @@ def test_a_head_reads_no_more_ranks_than_it_was_trained_on_and_none_of_what_list
     scores = score(group, head)
     assert np.isnan(scores.values).tolist() == [False, True, False]
     assert scores.notes == (
-        "1 of 3 completions have no score, for want of lists of 3 or more alternatives.",
-        "Lists are up to 5 alternatives long; all were read to the shortest, 4.",
+        "1 of 3 completions have no score, because they have no lists of 3 or more alternatives.",
+        "Lists are up to 5 alternatives long; all were cut to the shortest, 4.",
     )
     long = [make(30, 20, 1), make(30, 9, 2)]
     cut = [replace(completion, top_logprobs=completion.top_logprobs[:, :5]) for completion in long]
@@ -320,13 +320,13 @@ def test_a_head_reads_no_more_ranks_than_it_was_trained_on_and_none_of_what_list
 def test_a_head_outside_its_range_scores_and_says_so() -> None:
     scores = score([make(30, 2, 1), make(30, 2, 2)], default_head(3, 5, 6))
     assert np.isfinite(scores.values).all()
-    assert scores.notes == ("head pocket/pocket-1 was trained on 3 alternatives a token or more, not on 2.",)
+    assert scores.notes == ("head pocket/pocket-1 was trained on 3 or more alternatives per token, not on 2.",)
 
 
 def test_a_head_says_of_answers_without_logprobs_only_that() -> None:
     scores = score([Completion(text="a")], default_head(3, 5, 6))
     assert np.isnan(scores.values).all()
-    assert scores.notes == ("1 of 1 completions have no score, for want of logprobs.",)
+    assert scores.notes == ("1 of 1 completions have no score, because they have no logprobs.",)
 
 
 def test_scores_are_the_same_in_every_process_and_under_every_hash_seed() -> None:

@@ -17,7 +17,8 @@ from swift_client.models import AnyHead
 from swift_client.models.resolve_head import load_any_head
 from swift_client.reranker.sync_loop import BackgroundLoop
 from swift_client.scoring.fusion import learn_share
-from swift_client.scoring.judge import JudgeFunction, JudgeScores, call_judge
+from swift_client.scoring.judge import JudgeFunction, call_judge
+from swift_client.scoring.result import Scores
 from swift_client.scoring.scorers import score
 from swift_client.store import SampleStore
 from swift_client.types import Completion, Message
@@ -68,7 +69,7 @@ def learn_fuse(
         )
     questions = [(prompts[group.question_id], group.completions) for group in graded]
     results = _score_externally(external, questions, timeout)
-    scored = [(group, result) for group, result in zip(graded, results, strict=True) if isinstance(result, JudgeScores)]
+    scored = [(group, result) for group, result in zip(graded, results, strict=True) if isinstance(result, Scores)]
     if not scored:
         raise ConfigurationError(f"The external scorer gave no scores for any of {len(graded)} questions: {results[0]}")
     share = learn_share(
@@ -86,13 +87,13 @@ def _scores(completions: Sequence[Completion], head: AnyHead | None) -> F64:
 
 def _score_externally(
     external: JudgeFunction, questions: Sequence[tuple[Sequence[Message], Sequence[Completion]]], timeout: float
-) -> list[JudgeScores | str]:
+) -> list[Scores | str]:
     """Return the scores of each question, or the reason why there are none."""
 
-    async def score_all() -> list[JudgeScores | str]:
+    async def score_all() -> list[Scores | str]:
         semaphore = asyncio.Semaphore(MAX_CONCURRENCY)
 
-        async def score_question(messages: Sequence[Message], completions: Sequence[Completion]) -> JudgeScores | str:
+        async def score_question(messages: Sequence[Message], completions: Sequence[Completion]) -> Scores | str:
             async with semaphore:
                 return await call_judge(
                     external, "The external scorer", messages, completions, timeout=timeout, seconds_left=None

@@ -29,9 +29,8 @@ from swift_client.models.resolve_head import Head, ResolvedHead, resolve_head
 from swift_client.pricing import Prices
 from swift_client.reranker.cost import CostModel
 from swift_client.sampling import Budget, BudgetTracker, EarlyAbort, RateLimit, parse_abort, resolve_rate_limit
-from swift_client.scoring.external import ExternalScorer
 from swift_client.scoring.fusion import parse_fusion
-from swift_client.scoring.judge import Judge, JudgeFunction
+from swift_client.scoring.judge import ExternalScorer, Judge, JudgeFunction
 from swift_client.selection.select import FALLBACK_SCORER, Method, Scorer, SelectionConfig
 from swift_client.stopping import StoppingRule
 from swift_client.stopping.monitor import StoppingSpec, create_abort_monitor, resolve_rule

@@ -1,1 +1,1 @@
-"""Completions to scores: scorers, trained heads, judges and external scores."""
+"""Scores of completions: scorers, heads, judges, external scorers and their fusion."""

@@ -1,8 +1,8 @@
-"""Two scores a completion become one: a head's and an external one's, such as a reward model's.
+"""Fusion of two scores per completion: ours and an external one, such as a reward model's.
 
-Both scores have units of their own, so only their order within the question, or their place between its lowest and
-highest, is used. Every fusion returns values in 0..1, higher is better, which may weigh votes. A completion that has
-only one of the two scores is placed by that one; without any it has NaN.
+The two scores have different units, so only ranks within the question, or values scaled between its lowest and highest
+score, are used. Every fusion returns values in 0..1, higher is better, which may weigh votes. A completion with only one
+of the two scores gets that one, scaled; without any it gets NaN.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ class Fusion:
     """One row of FUSIONS."""
 
     function: Callable[[F64, F64, float], F64]
-    """(ours (N,), theirs (N,), the share of ours 0..1) to (N,), for scores of which none is missing."""
+    """(our scores (N,), external scores (N,), share of ours 0..1) to (N,); no score may be missing."""
     doc: str
 
 
 def rank_normalize(scores: F64) -> F64:
-    """Return ranks as values in 0..1: the best of N gets 1, the worst of N different ones 1 / N; ties share the better.
+    """Return ranks scaled to 0..1: the best of N scores gets 1, the worst 1 / N; ties share the better rank.
 
-    NaN stays NaN, and N counts the others.
+    NaN stays NaN and does not count in N.
     """
-    known = ~np.isnan(scores)
-    ordered = np.sort(scores[known])
-    above = len(ordered) - np.searchsorted(ordered, scores, side="right")
-    return np.where(known, 1.0 - above / max(1, len(ordered)), np.nan)
+    has_score = ~np.isnan(scores)
+    rising = np.sort(scores[has_score])
+    n_better = len(rising) - np.searchsorted(rising, scores, side="right")
+    return np.where(has_score, 1.0 - n_better / max(1, len(rising)), np.nan)
 
 
 def min_max(scores: F64) -> F64:
-    """Return each score's place between the lowest (0) and the highest (1); equal scores are all 1. NaN stays NaN."""
-    known = scores[~np.isnan(scores)]
-    if not len(known):
+    """Scale scores linearly so that the lowest is 0 and the highest 1; equal scores are all 1. NaN stays NaN."""
+    finite = scores[~np.isnan(scores)]
+    if not len(finite):
         return scores
-    # Halves first, since the difference of two huge numbers is infinite.
-    low, high = known.min() / 2, known.max() / 2
+    # Halved first, because the difference of two huge numbers is infinite.
+    low, high = finite.min() / 2, finite.max() / 2
     if low == high or not np.isfinite(high - low):
         return rank_normalize(scores) if low != high else np.where(np.isnan(scores), np.nan, 1.0)
     return np.asarray((scores / 2 - low) / (high - low))
@@ -70,11 +70,13 @@ FUSIONS: Mapping[str, Fusion] = MappingProxyType(
     {
         "worst_rank": Fusion(_worst_rank, "the worse of the two ranks (SWIFT's rank selection)"),
         "mean_rank": Fusion(_mean_rank, "the mean of the two ranks"),
-        "mean": Fusion(_mean, "the mean of the two places between lowest and highest (SWIFT's scaling)"),
-        "weighted": Fusion(_weighted, "the same, ours weighing share: weighted:share=0.3; learnt by learn_share"),
+        "mean": Fusion(_mean, "the mean of the two scores, each scaled from lowest 0 to highest 1 (SWIFT's scaling)"),
+        "weighted": Fusion(
+            _weighted, "the same with the weight share for ours: weighted:share=0.3; learnt by learn_share"
+        ),
     }
 )
-"""One row for each way; SWIFT's own two are those of its evaluation code (arXiv 2505.12225, eval/bon_eval.py)."""
+"""The fusions by name; the two marked SWIFT's are from its evaluation code (arXiv 2505.12225, eval/bon_eval.py)."""
 
 
 def parse_fusion(spec: str) -> tuple[Fusion, float]:
@@ -85,7 +87,7 @@ def parse_fusion(spec: str) -> tuple[Fusion, float]:
     """
     name, settings = parse_spec(spec, example="weighted:share=0.3")
     if name not in FUSIONS:
-        raise ConfigurationError(f"There is no fusion {name!r}.", hint=f"Known: {', '.join(FUSIONS)}.")
+        raise ConfigurationError(f"{name!r} is not a fusion.", hint=f"Known: {', '.join(FUSIONS)}.")
     allowed = {"share"} if name == "weighted" else set()
     if unknown := settings.keys() - allowed:
         raise ConfigurationError(
@@ -98,35 +100,40 @@ def parse_fusion(spec: str) -> tuple[Fusion, float]:
 
 
 def fuse(scores: F64, external_scores: F64, spec: str = "mean") -> F64:
-    """Return one value a completion, (N,) in 0..1, for two scores (N,) each, NaN where one is missing.
+    """Fuse two scores per completion, (N,) each with NaN for a missing one, into (N,) values in 0..1.
 
     Raises:
-        ConfigurationError: ``spec`` names no row of FUSIONS.
+        ConfigurationError: ``spec`` is not a fusion.
         ValueError: the lengths differ.
     """
     row, share = parse_fusion(spec)
     if scores.shape != external_scores.shape:
         raise ValueError(f"{len(scores)} scores cannot be fused with {len(external_scores)}.")
-    mine, other = np.isnan(scores), np.isnan(external_scores)
-    fused = np.full(len(scores), np.nan)
-    both = ~mine & ~other
+    missing = np.isnan(scores)
+    both = ~missing & ~np.isnan(external_scores)
+    fused = np.where(missing, min_max(external_scores), min_max(scores))
     fused[both] = row.function(scores[both], external_scores[both], share)
-    alone = np.where(mine, min_max(external_scores), min_max(scores))
-    return np.where(both, fused, alone)
+    return fused
 
 
 def learn_share(scores: list[F64], external_scores: list[F64], labels: list[F64], *, grid: int = 21) -> float:
-    """Return the share of ours with which ``weighted`` picks right most often, over questions with (N,) each.
+    """Return the share of our scores with which "weighted" picks a correct completion most often.
 
-    Labels are 1 right, 0 wrong, NaN unknown. Of equally good shares the one nearest to one half is taken: fewer
-    surprises on other questions. Without any labelled question it is one half.
+    Args:
+        scores: our scores per question, (N,) each.
+        external_scores: the external scores per question, (N,) each.
+        labels: 1 correct, 0 wrong, NaN unknown, (N,) per question.
+        grid: number of shares to try, from 0 to 1.
+
+    Returns:
+        Of equally good shares the one nearest to one half, the safest on other questions; one half without labels.
     """
     shares = np.linspace(0.0, 1.0, grid)
-    right = np.zeros(grid)
-    for mine, other, label in zip(scores, external_scores, labels, strict=True):
-        for at, share in enumerate(shares):
-            fused = fuse(mine, other, f"weighted:share={share:.6f}")
+    n_correct = np.zeros(grid)
+    for ours, external, label in zip(scores, external_scores, labels, strict=True):
+        for index, share in enumerate(shares):
+            fused = fuse(ours, external, f"weighted:share={share:.6f}")
             best = int(np.nanargmax(fused)) if not np.isnan(fused).all() else 0
-            right[at] += np.nan_to_num(label[best])
-    best_shares = shares[right == right.max()]
+            n_correct[index] += np.nan_to_num(label[best])
+    best_shares = shares[n_correct == n_correct.max()]
     return float(best_shares[np.abs(best_shares - 0.5).argmin()])

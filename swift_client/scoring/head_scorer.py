@@ -1,4 +1,4 @@
-"""What trained heads make of completions: their files read, their features computed, their scores."""
+"""Scores of completions from trained heads."""
 
 from __future__ import annotations
 
@@ -18,67 +18,81 @@ from swift_client.features.segments import segment_offsets
 from swift_client.models import HeadArtifact, HiddenHead
 from swift_client.scoring.out_of_distribution import is_out_of_distribution
 from swift_client.scoring.result import CommonTopK, Scores, common_top_k
-from swift_client.types import Completion
+from swift_client.types import F32, Completion
 
 
 def score_with_head(
     completions: Sequence[Completion], artifact: HeadArtifact, groups: Sequence[int | None] | None
 ) -> Scores:
-    """Score N completions with a head on logprobs; ``groups`` as :func:`.scorers.score` takes them."""
-    read = _compute_inputs(completions, artifact, artifact.name, groups)
-    scores = artifact.scores(read.features.values, read.features.offsets, read.terms.values)
-    values = np.where(read.common_top_k.readable_mask, scores, np.nan)
+    """Score N completions with a head on logprobs; ``groups`` as in :func:`.scorers.score`."""
+    inputs = _compute_inputs(completions, artifact, artifact.name, groups)
+    scores = artifact.scores(inputs.features.values, inputs.features.offsets, inputs.terms.values)
+    values = np.where(inputs.common_top_k.readable_mask, scores, np.nan)
     probabilities = None if artifact.calibration is None else artifact.calibration(values).astype(np.float32)
     return Scores(
         values=values.astype(np.float32),
         probabilities=probabilities,
         name=artifact.name,
-        notes=read.common_top_k.notes,
-        out_of_distribution=is_out_of_distribution(artifact, read.terms.values, read.common_top_k.readable_mask),
+        notes=inputs.common_top_k.notes,
+        out_of_distribution=is_out_of_distribution(artifact, inputs.terms.values, inputs.common_top_k.readable_mask),
     )
 
 
 def score_with_hidden_head(
     completions: Sequence[Completion], head: HiddenHead, groups: Sequence[int | None] | None
 ) -> Scores:
-    """Score from the projections that came with the completions, else from their captured hidden states."""
-    rows = [
-        head.project(each.hidden_states)
-        if each.projections is None and each.hidden_states is not None
-        else np.zeros((0, 2), np.float32)
-        if each.projections is None
-        else each.projections
-        for each in completions
-    ]
-    without = sum(not len(each) for each in rows)
-    notes = [f"{without} of {len(rows)} completions have no score, for want of hidden states."] if without else []
-    outside = False
+    """Score N completions with a head on hidden states; ``groups`` as in :func:`.scorers.score`.
+
+    Reads the projections that came with the completions, else their captured hidden states.
+    """
+    projections = [_project(completion, head) for completion in completions]
+    has_states = np.array([len(rows) > 0 for rows in projections], np.bool_)
+    n_missing = int(np.count_nonzero(~has_states))
+    notes: list[str] = []
+    if n_missing:
+        notes.append(
+            f"{n_missing} of {len(projections)} completions have no score, because they have no hidden states."
+        )
+    out_of_distribution = False
+    empty = np.zeros((0, 2), np.float32)
     if head.logprob_head is None:
-        values = head.scores(np.concatenate([np.zeros((0, 2), np.float32), *rows]), segment_offsets(map(len, rows)))
+        values = head.scores(np.concatenate([empty, *projections]), segment_offsets(map(len, projections)))
     else:
-        read = _compute_inputs(completions, head.logprob_head, head.name, groups)
-        notes += read.common_top_k.notes
-        outside = is_out_of_distribution(head, read.terms.values, read.common_top_k.readable_mask)
-        lengths = np.diff(read.features.offsets)
-        joined = [part if len(part) else np.zeros((size, 2)) for part, size in zip(rows, lengths, strict=True)]
-        if any(len(part) != size for part, size in zip(joined, lengths, strict=True)):
+        inputs = _compute_inputs(completions, head.logprob_head, head.name, groups)
+        notes += inputs.common_top_k.notes
+        out_of_distribution = is_out_of_distribution(head, inputs.terms.values, inputs.common_top_k.readable_mask)
+        # Completions without states get rows of zeros, so that rows and tokens line up; their scores are dropped.
+        lengths = np.diff(inputs.features.offsets)
+        aligned = [
+            rows if len(rows) else np.zeros((length, 2)) for rows, length in zip(projections, lengths, strict=True)
+        ]
+        if any(len(rows) != length for rows, length in zip(aligned, lengths, strict=True)):
             raise ValueError(f"the {head.name} needs the logprobs of the tokens whose states it has.")
-        scored = read.common_top_k.readable_mask & np.array([len(each) > 0 for each in rows], np.bool_)
-        joined.append(np.zeros((0, 2)))
-        scores = head.scores(np.concatenate(joined), read.features.offsets, read.features.values, read.terms.values)
-        values = np.where(scored, scores, np.nan)
+        scores = head.scores(
+            np.concatenate([*aligned, empty]), inputs.features.offsets, inputs.features.values, inputs.terms.values
+        )
+        values = np.where(inputs.common_top_k.readable_mask & has_states, scores, np.nan)
     probabilities = None if head.calibration is None else head.calibration(values).astype(np.float32)
     return Scores(
         values=values.astype(np.float32),
         probabilities=probabilities,
         name=head.name,
         notes=tuple(notes),
-        out_of_distribution=outside,
+        out_of_distribution=out_of_distribution,
     )
 
 
+def _project(completion: Completion, head: HiddenHead) -> F32:
+    """Return a completion's gate and reward logits (T, 2); (0, 2) without hidden states."""
+    if completion.projections is not None:
+        return completion.projections
+    if completion.hidden_states is not None:
+        return head.project(completion.hidden_states)
+    return np.zeros((0, 2), np.float32)
+
+
 class _HeadInputs(NamedTuple):
-    """N completions as a head on logprobs reads them."""
+    """The inputs of a head on logprobs for N completions."""
 
     common_top_k: CommonTopK
     features: TokenFeatures
@@ -88,20 +102,23 @@ class _HeadInputs(NamedTuple):
 def _compute_inputs(
     completions: Sequence[Completion], artifact: HeadArtifact, name: str, groups: Sequence[int | None] | None
 ) -> _HeadInputs:
-    """Compute the features; ``name`` is whose, for the notes."""
-    depth = common_top_k(completions, artifact.k_min, max_ranks=artifact.k_max)
-    if not depth.readable_mask.any():
-        depth = common_top_k(completions, 0, max_ranks=artifact.k_max)
-        if depth.readable_mask.any():
-            outside = f"{name} was trained on {artifact.k_min} alternatives a token or more, not on {depth.k}."
-            depth = depth._replace(notes=(outside, *depth.notes))
+    """Compute the features that a head reads; ``name`` is the head's name in notes."""
+    common = common_top_k(completions, artifact.k_min, max_ranks=artifact.k_max)
+    # If all lists are too short, they are read anyway: the caller decided that the head is used.
+    if not common.readable_mask.any():
+        common = common_top_k(completions, 0, max_ranks=artifact.k_max)
+        if common.readable_mask.any():
+            note = f"{name} was trained on {artifact.k_min} or more alternatives per token, not on {common.k}."
+            common = common._replace(notes=(note, *common.notes))
     if artifact.reads_token_ids:
-        named = np.array([completion.top_ids is not None for completion in completions], np.bool_)
-        if (depth.readable_mask & ~named).any():
-            unnamed = f"{name} reads which tokens the alternatives are, and not every completion says so."
-            depth = depth._replace(readable_mask=depth.readable_mask & named, notes=(*depth.notes, unnamed))
+        has_ids = np.array([completion.top_ids is not None for completion in completions], np.bool_)
+        if (common.readable_mask & ~has_ids).any():
+            note = f"{name} reads the identities of the alternatives, which some completions lack."
+            common = common._replace(readable_mask=common.readable_mask & has_ids, notes=(*common.notes, note))
     if groups is None and "agreement" in artifact.response_terms:
-        unread = f"{name} counts agreement, but no answers were compared."
-        depth = depth._replace(notes=(*depth.notes, unread))
-    table = TokenTable(completions, width=artifact.width, k=depth.k, groups=groups)
-    return _HeadInputs(depth, token_columns(table, artifact.features), response_columns(table, artifact.response_terms))
+        note = f"{name} reads the agreement of answers, but no answers were compared."
+        common = common._replace(notes=(*common.notes, note))
+    table = TokenTable(completions, width=artifact.width, k=common.k, groups=groups)
+    return _HeadInputs(
+        common, token_columns(table, artifact.features), response_columns(table, artifact.response_terms)
+    )

@@ -1,4 +1,4 @@
-"""User-supplied judges: they score completions when there are no usable logprobs."""
+"""User-supplied judges and external scorers, which replace a scorer's scores or are fused with them."""
 
 from __future__ import annotations
 
@@ -6,39 +6,31 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from swift_client.errors import ConfigurationError
 from swift_client.scoring import scorers
+from swift_client.scoring.fusion import fuse, parse_fusion
 from swift_client.scoring.result import ScoredCompletions, Scores
-from swift_client.types import F32, Completion, Message
+from swift_client.types import Completion, Message
 
 JudgeFunction = Callable[[list[Message], list[Completion]], ArrayLike | Awaitable[ArrayLike]]
-"""From the question's messages and N completions to N numbers, higher is better, None or NaN for no opinion; sync (it
-runs in a thread) or async."""
+"""From the question's messages and N completions to N numbers, higher is better, None or NaN for no score. It may be sync
+(then it runs in a thread) or async."""
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class JudgeScores:
-    """A judge's scores of the completions of one question."""
-
-    values: F32
-    """(N,) float32, NaN for no opinion."""
-    name: str
-    """The judge's."""
-
-
 class Judge:
-    """Asks a judge, whose scores replace the scorer's.
+    """A judge, whose scores replace the scorer's.
 
     Args:
         function: from (messages, completions) to N numbers.
-        always_ask: ask for every question, and not only when nothing but texts is left.
-        timeout: seconds that it may take; a sync function that takes longer is left to end in its thread.
+        always_ask: call it for every question, not only if there are no usable logprobs.
+        timeout: seconds per question; a sync function that takes longer is left to end in its thread.
 
     Raises:
         ConfigurationError: ``function`` cannot be called.
@@ -58,18 +50,63 @@ class Judge:
         """Return the judge's scores in place of the scorer's; if it gives none, ``scored`` with a note.
 
         Args:
-            scored: the completions as the scorer sees them.
+            scored: the completions with the scorer's scores.
             messages: the question.
-            seconds_left: until the deadline; None: no deadline.
+            seconds_left: seconds until the deadline; None: no deadline.
         """
         if not (self._always_ask or scored.signal == "text"):
             return scored
-        reply = await call_judge(
+        scores = await call_judge(
             self._function, "The judge", messages, scored.completions, timeout=self._timeout, seconds_left=seconds_left
         )
-        if isinstance(reply, str):
-            return scored.with_rescoring_note(reply)
-        return replace(scored, scores=Scores(values=reply.values, name=reply.name), vote_weights=None, signal="judge")
+        if isinstance(scores, str):
+            return scored.with_rescoring_note(scores)
+        return replace(scored, scores=scores, vote_weights=None, signal="judge")
+
+
+class ExternalScorer:
+    """A second scorer, such as a reward model, whose scores are fused with the first one's.
+
+    Args:
+        function: from (messages, completions) to N numbers, higher is better.
+        fusion: a row of ``fusion.FUSIONS``, such as "mean" or "weighted:share=0.3".
+        timeout: seconds per question.
+
+    Raises:
+        ConfigurationError: ``function`` cannot be called, or the fusion is unknown.
+    """
+
+    def __init__(self, function: JudgeFunction, *, fusion: str, timeout: float) -> None:
+        if not callable(function):
+            raise ConfigurationError(
+                f"external= takes a function of (messages, completions), not {type(function).__name__}.",
+                hint="Use adapters.reward_model.RewardModel, or your own function that calls a server.",
+            )
+        parse_fusion(fusion)
+        self._function, self._fusion, self._timeout = function, fusion, timeout
+
+    async def rescore(
+        self, scored: ScoredCompletions, messages: Sequence[Message], *, seconds_left: float | None
+    ) -> ScoredCompletions:
+        """Return the fused scores, 0..1, which weigh votes too; without external scores, ``scored`` with a note.
+
+        Probabilities stay those of the head. Arguments as :meth:`Judge.rescore`.
+        """
+        external = await call_judge(
+            self._function,
+            "The external scorer",
+            messages,
+            scored.completions,
+            timeout=self._timeout,
+            seconds_left=seconds_left,
+        )
+        if isinstance(external, str):
+            return scored.with_rescoring_note(f"{external[:-1]}: the choice uses our scores only.")
+        scores = scored.scores
+        fused = fuse(scores.values.astype(np.float64), external.values.astype(np.float64), self._fusion)
+        values = fused.astype(np.float32)
+        name = f"{scores.name} + {external.name} ({self._fusion})"
+        return replace(scored, scores=replace(scores, values=values, name=name), vote_weights=values)
 
 
 async def call_judge(
@@ -80,29 +117,30 @@ async def call_judge(
     *,
     timeout: float,
     seconds_left: float | None,
-) -> JudgeScores | str:
-    """Ask a function of the user's about a question's completions; where it has no opinion return why, for a note.
+) -> Scores | str:
+    """Call a user-supplied function on a question's completions; return its scores, or a note if it gives none.
 
     Args:
         function: sync (then in a thread) or async.
-        who: what to call it, to begin a sentence.
+        label: its name at the start of the note.
         messages: the question.
-        completions: what it reads, N of them.
-        timeout: seconds that it may take; a sync one that takes longer is left to end in its thread.
-        left: seconds until the deadline; None: none.
+        completions: N completions.
+        timeout: seconds that it may take; a sync function that takes longer is left to end in its thread.
+        seconds_left: seconds until the deadline; None: no deadline.
     """
-    name = getattr(function, "__name__", type(function).__name__)
     limit = timeout if seconds_left is None else max(0.0, min(timeout, seconds_left))
     try:
         async with asyncio.timeout(limit):
-            # A sync function may call a model: not on the loop.
-            said = await asyncio.to_thread(function, list(messages), list(completions))
-            values = await said if inspect.isawaitable(said) else said
-        opinion = JudgeScores(scorers.score(completions, lambda _: values).values, name)
+            # A sync function may call a model and must not block the event loop.
+            result = await asyncio.to_thread(function, list(messages), list(completions))
+            values = await result if inspect.isawaitable(result) else result
+        scores = scorers.score(completions, lambda _: values)
     except TimeoutError:
-        return f"{label} took longer than {limit:.3g} s and was not heard."
-    except Exception as error:  # the user's may raise anything; paid completions are not lost over it
+        return f"{label} took longer than {limit:.3g} s and was ignored."
+    except Exception as error:  # a user's function may raise anything; paid completions must not be lost for it
         logger.warning("%s failed with %s", label, type(error).__name__)
         logger.debug("its error", exc_info=True)
-        return f"{label} failed ({type(error).__name__}: {error}) and was not heard."
-    return f"{label} had no opinion." if bool((opinion.values != opinion.values).all()) else opinion
+        return f"{label} failed ({type(error).__name__}: {error}) and was ignored."
+    if np.isnan(scores.values).all():
+        return f"{label} gave no scores."
+    return replace(scores, name=getattr(function, "__name__", type(function).__name__))

@@ -1,7 +1,7 @@
-"""Whether completions are like those that a head was trained on: elsewhere its scores mean nothing, or the opposite.
+"""Detection of completions unlike a head's training data, on which its scores may be meaningless or reversed.
 
-What is compared is what a head reads of whole answers, their lengths, their numbers and how sure their tokens are, as
-far as it does not depend on how many alternatives are listed: a shorter list is no other ground.
+It compares the response terms that a head reads (length, numbers, confidence of the tokens) and that do not depend on the
+number of listed alternatives: fewer alternatives do not count as out of distribution.
 """
 
 from __future__ import annotations
@@ -24,41 +24,47 @@ COMPARED_TERMS = frozenset(
 )
 """Rows of RESPONSE_TERMS that read no list of alternatives."""
 MIN_TERMS = 8
-"""Fewest of them that say what kind of answers a head knows."""
+"""Fewest compared terms that describe the training data well enough."""
 Z_CLIP = 10.0
-"""Deviations beyond which a term is no further away: a constant one may have a deviation of next to nothing."""
+"""Upper limit of |z| per term, since the deviation of a nearly constant term is close to 0."""
 QUANTILE = 0.99
-"""Share of completions of the training's kind that lie within a head's reach."""
+"""Quantile of the training distances that becomes a head's threshold, ``training["reach"]``."""
 
 
 def distances(response: ResponseWeights, terms: Sequence[str], values: F32 | F64, *, width: int) -> F64 | None:
-    """Return how far N completions are from those of training, (N,): the mean of |z| over the compared terms.
+    """Return the distance of N completions from a head's training data, (N,): the mean of |z| over the compared terms.
 
     Args:
-        response: of a head, with the mean and deviation of each term over its training's completions.
-        terms: rows of RESPONSE_TERMS that it reads.
+        response: the head's response weights, with mean and deviation of each term over the training completions.
+        terms: rows of RESPONSE_TERMS that the head reads.
         values: (N, m) their columns.
-        width: its rank columns.
+        width: number of rank columns of the head.
 
     Returns:
-        None where it reads too few terms to say.
+        None if the head reads too few of the compared terms.
     """
     names = column_names(RESPONSE_TERMS, terms, width=width)
-    kept = [at for at, name in enumerate(names) if name in COMPARED_TERMS]
-    if len(kept) < MIN_TERMS:
+    columns = [column for column, name in enumerate(names) if name in COMPARED_TERMS]
+    if len(columns) < MIN_TERMS:
         return None
-    found: F64 = np.minimum(np.abs(response.standardizer(values)[:, kept]), Z_CLIP).mean(axis=1)
-    return found
+    mean_z: F64 = np.minimum(np.abs(response.standardizer(values)[:, columns]), Z_CLIP).mean(axis=1)
+    return mean_z
 
 
 def is_out_of_distribution(head: AnyHead, values: F32, readable_mask: Bool) -> bool:
-    """Whether those completions that are ``readable`` (N,) lie beyond the head's reach on average.
+    """Return whether the mean distance of the readable completions exceeds the head's threshold.
 
-    ``values`` (N, m) are the response terms that it reads. False where its training did not say how far it reaches.
+    False if the head's training stored no threshold.
+
+    Args:
+        head: a head.
+        values: (N, m) the response terms that it reads.
+        readable_mask: (N,) the completions that it can score.
     """
-    reads = head.logprob_head if isinstance(head, HiddenHead) else head
-    reach = head.training.get("reach")
-    if reads is None or not isinstance(reach, (int, float)) or not reach > 0 or not readable_mask.any():
+    logprob_head = head.logprob_head if isinstance(head, HiddenHead) else head
+    threshold = head.training.get("reach")
+    if logprob_head is None or not isinstance(threshold, (int, float)) or not threshold > 0 or not readable_mask.any():
         return False
-    found = distances(reads.response, reads.response_terms, values[readable_mask], width=reads.width)
-    return found is not None and float(found.mean()) > reach
+    readable = values[readable_mask]
+    means = distances(logprob_head.response, logprob_head.response_terms, readable, width=logprob_head.width)
+    return means is not None and float(means.mean()) > threshold

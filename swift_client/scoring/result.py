@@ -1,4 +1,4 @@
-"""Scores of N completions, and how deep the completions are read so that their numbers compare."""
+"""Scores of N completions, and the common list length at which their scores compare."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ class Scores:
     """Scores of N completions, in their order."""
 
     values: F32
-    """(N,) float32; higher is better; NaN where there is no signal."""
+    """(N,) float32; higher is better, NaN for no signal."""
     probabilities: F32 | None = None
-    """(N,) float32, 0..1: calibrated probability of being right, NaN as in ``values``; None without calibration."""
+    """(N,) float32, 0..1: calibrated probability of being correct, NaN as in ``values``; None without calibration."""
     name: str
-    """The scorer's or the head's name."""
+    """Name of the scorer or head."""
     notes: tuple[str, ...] = ()
-    """One sentence for each thing that the numbers do not show by themselves."""
+    """One sentence per thing that the numbers do not show."""
     out_of_distribution: bool = False
-    """Whether the completions are unlike those that the head was trained on, so that its scores may mean nothing."""
+    """Whether the completions are unlike the head's training data, so that its scores may be meaningless."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ScoredCompletions:
-    """N completions of one question with their answers and scores: all that a choice rests on."""
+    """N completions of one question with their answers and scores: the input of a choice."""
 
     completions: tuple[Completion, ...]
-    """(N,) numbered 0..N-1, without logprobs that cannot be true."""
+    """(N,) numbered 0..N-1, without invalid logprobs."""
     answers: Answers
     parsed_answers: tuple[ParsedAnswer | None, ...]
-    """(N,) their objects, if answers have to fit a schema; else empty."""
+    """(N,) their objects if there is a response schema; else empty."""
     scores: Scores
     vote_weights: F32 | None
     """(N,) 0..1 weights of votes; None: each vote counts 1."""
     signal: str
-    """The signal behind the scores, as ``Selection.signal``."""
+    """The signal of the scores, as :attr:`swift_client.Selection.signal`."""
     notes: tuple[str, ...] = ()
-    """Sentences about the completions, which come before the notes of ``scores``."""
+    """Notes on the completions; they precede the notes of ``scores``."""
     rescoring_notes: tuple[str, ...] = ()
-    """Sentences about external scorers and judges that gave no scores; they come last."""
+    """Notes on external scorers and judges that gave no scores; they come last."""
 
     def with_rescoring_note(self, note: str) -> ScoredCompletions:
         """Return the same scores with one more note."""
@@ -55,26 +55,28 @@ class ScoredCompletions:
 
 
 class CommonTopK(NamedTuple):
-    """How deep N completions can be read so that their numbers compare."""
+    """The list length k to which N completions are read, so that their scores compare."""
 
     readable_mask: Bool
-    """(N,) those with tokens and enough alternatives."""
+    """(N,) whether a completion has tokens and enough alternatives."""
     k: int
-    """Ranks that all of these list."""
+    """Ranks that all readable completions list."""
     notes: tuple[str, ...]
 
 
 def common_top_k(completions: Sequence[Completion], min_ranks: int, *, max_ranks: int) -> CommonTopK:
-    """Find the completions with ``needs`` ranks and read them to the shortest list, or to ``most`` ranks."""
+    """Return the completions with at least ``min_ranks`` ranks, and the length of their shortest list, at most
+    ``max_ranks``.
+    """
     ranks = np.array([listed_ranks(completion) for completion in completions], np.int64)
     readable = np.array([len(completion.tokens) > 0 for completion in completions], np.bool_) & (ranks >= min_ranks)
     lengths = np.minimum(ranks[readable], max_ranks).tolist()
     k, longest = min(lengths, default=0), max(lengths, default=0)
     notes = []
     if len(lengths) < len(completions):
-        want = f"lists of {min_ranks} or more alternatives" if min_ranks else "logprobs"
-        without = len(completions) - len(lengths)
-        notes.append(f"{without} of {len(completions)} completions have no score, for want of {want}.")
+        missing = f"lists of {min_ranks} or more alternatives" if min_ranks else "logprobs"
+        n_unreadable = len(completions) - len(lengths)
+        notes.append(f"{n_unreadable} of {len(completions)} completions have no score, because they have no {missing}.")
     if longest > k:
-        notes.append(f"Lists are up to {longest} alternatives long; all were read to the shortest, {k}.")
+        notes.append(f"Lists are up to {longest} alternatives long; all were cut to the shortest, {k}.")
     return CommonTopK(readable, k, tuple(notes))

@@ -1,7 +1,7 @@
-"""From N completions to N scores: the rows of SCORERS, which need no labels, your own callable, or a trained head.
+"""Scorers of N completions: the label-free rows of SCORERS, your own callable, or a trained head.
 
-Higher is better, always. NaN means that there is no signal for a completion. A completion's score does not depend on
-where it stands among the others, nor on the process.
+Higher is always better; NaN means no signal. A completion's score does not depend on its position among the others, nor
+on the process.
 """
 
 from __future__ import annotations
@@ -18,6 +18,13 @@ from numpy.typing import ArrayLike
 from swift_client.errors import ConfigurationError
 from swift_client.features import TokenTable, response, token
 from swift_client.features.segments import F64, segment_mean
+from swift_client.logprobs.temperature import (
+    MIN_TEMPERATURE,
+    SHIFT_INVARIANT_FEATURES,
+    SHIFT_INVARIANT_TERMS,
+    SamplingInfo,
+    undo_temperature,
+)
 from swift_client.models import AnyHead, HeadArtifact, HiddenHead
 from swift_client.models.gated_linear import finite_scalar, finite_vector
 from swift_client.scoring.head_scorer import score_with_head, score_with_hidden_head
@@ -25,7 +32,7 @@ from swift_client.scoring.result import Scores, common_top_k
 from swift_client.types import F32, Completion
 
 ScorerFunction = Callable[[Sequence[Completion]], ArrayLike]
-"""A scorer of your own: N completions to N numbers, higher is better, NaN or None for no signal."""
+"""Your own scorer: from N completions to N numbers, higher is better, NaN or None for no signal."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +40,10 @@ class Scorer:
     """One row of SCORERS."""
 
     compute: Callable[[TokenTable, int], F64]
-    """From the completions, read to one depth, and a seed to the scores, (N,)."""
+    """From the table of the completions and a seed to the scores (N,)."""
     min_ranks: int | None
-    """Alternatives a token: 0 where chosen logprobs are enough, None where the text is. NaN for those with fewer."""
+    """Alternatives that each token must list; 0: chosen logprobs are enough; None: the text is enough. Completions with
+    fewer get NaN."""
     doc: str
 
 
@@ -48,12 +56,12 @@ def _term_scorer(term: Callable[[TokenTable], F64]) -> Callable[[TokenTable, int
 
 
 def _perplexity(table: TokenTable) -> F64:
-    # float32 ends at exp(88); answers that unlikely need not be told apart.
+    # exp(88) is close to the largest float32; answers this unlikely need not be distinguished.
     return -np.exp(np.minimum(-segment_mean(table.logprobs, table.offsets), 88.0))
 
 
 def _negative_length(table: TokenTable) -> F64:
-    # An empty answer is the shortest of all and says nothing.
+    # An empty answer would be the shortest of all.
     return np.array([-len(completion.text) if completion.text else np.nan for completion in table.completions])
 
 
@@ -95,6 +103,9 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType(
     }
 )
 
+_SHIFT_INVARIANT_SCORERS = frozenset({"self_certainty"})
+"""Rows of SCORERS that are the same after :func:`.undo_temperature` as on the original lists."""
+
 
 def score(
     completions: Sequence[Completion],
@@ -105,10 +116,18 @@ def score(
 ) -> Scores:
     """Score N completions with a row of SCORERS, your own callable, or a head.
 
-    All completions are read to the same number of alternatives a token: the shortest list among those that have
-    enough. ``groups`` (N,) are equal for equal answers, as :func:`swift_client.answers.read` gives them: a head with
-    the response term "agreement" reads them. Raises ConfigurationError for an unknown name or a callable that does not
-    return N numbers.
+    All completions are read to the same number of alternatives per token: that of the shortest list among those with
+    enough alternatives.
+
+    Args:
+        completions: N completions of one question.
+        scorer: a name in SCORERS, a callable, or a head.
+        seed: seed of the scorer "random".
+        groups: (N,) equal numbers for equal answers, as :func:`swift_client.answers.read` returns them; for heads with
+            the response term "agreement".
+
+    Raises:
+        ConfigurationError: the name is unknown, or the callable does not return N numbers.
     """
     if isinstance(scorer, HeadArtifact):
         return score_with_head(completions, scorer, groups)
@@ -123,18 +142,45 @@ def score(
     if row.min_ranks is None:
         values = row.compute(TokenTable(completions, width=0), seed)
         return Scores(values=values.astype(np.float32), name=scorer)
-    depth = common_top_k(completions, row.min_ranks, max_ranks=sys.maxsize if row.min_ranks else 0)
-    values = row.compute(TokenTable(completions, width=depth.k), seed)
+    common = common_top_k(completions, row.min_ranks, max_ranks=sys.maxsize if row.min_ranks else 0)
+    values = row.compute(TokenTable(completions, width=common.k), seed)
     return Scores(
-        values=np.where(depth.readable_mask, values, np.nan).astype(np.float32), name=scorer, notes=depth.notes
+        values=np.where(common.readable_mask, values, np.nan).astype(np.float32), name=scorer, notes=common.notes
     )
 
 
-def wepr(*, bias: float, mean_weight: ArrayLike, max_weight: ArrayLike) -> ScorerFunction:
-    """Return a scorer with WEPR's trained weights (arXiv 2509.04492): minus the log odds that the answer is wrong.
+def correct_temperature(
+    completions: Sequence[Completion], scorer: str | ScorerFunction | AnyHead, sampling_info: SamplingInfo
+) -> tuple[Sequence[Completion] | None, tuple[str, ...]]:
+    """Return the completions as ``scorer`` can read them (None if it cannot), and notes.
 
-    With s_tj = -p log p of rank j at token t, it is -(bias + Σ_j mean_weight_j · mean_t s_tj + Σ_j max_weight_j ·
-    max_t s_tj); both weights are (k,). A completion with fewer than k ranks gets NaN: the weights mean nothing there.
+    All completions of one question have the same temperature, so other scorers than heads still compare them. A head was
+    trained at temperature 1, and its probabilities would be meaningless.
+    """
+    if not sampling_info.needs_correction or not any(completion.tokens for completion in completions):
+        return completions, ()
+    temperature = sampling_info.temperature or 0.0
+    label = "an unknown temperature" if sampling_info.temperature is None else f"temperature {temperature:g}"
+    reason = f"The logprobs were taken after {label}"
+    can_undo = temperature >= MIN_TEMPERATURE and not sampling_info.truncated
+    if isinstance(scorer, HeadArtifact):
+        shift_invariant = SHIFT_INVARIANT_FEATURES.issuperset(scorer.features) and SHIFT_INVARIANT_TERMS.issuperset(
+            scorer.response_terms
+        )
+        if not (can_undo and shift_invariant):
+            return None, (f"{reason}, which {scorer.name} cannot read; use temperature=1 for this head.",)
+    elif not (isinstance(scorer, str) and scorer in _SHIFT_INVARIANT_SCORERS and can_undo):
+        reads_logprobs = not isinstance(scorer, str) or SCORERS[scorer].min_ranks is not None
+        return completions, (f"{reason}: scores are comparable within this question only.",) if reads_logprobs else ()
+    corrected = [undo_temperature(completion, temperature) for completion in completions]
+    return corrected, (f"{reason}; this is corrected.",)
+
+
+def wepr(*, bias: float, mean_weight: ArrayLike, max_weight: ArrayLike) -> ScorerFunction:
+    """Return a scorer with trained WEPR weights (arXiv 2509.04492): minus the log odds that the answer is wrong.
+
+    With s_tj = -p log p of rank j at token t, the score is -(bias + Σ_j mean_weight_j · mean_t s_tj + Σ_j max_weight_j ·
+    max_t s_tj); both weights are (k,). A completion with fewer than k ranks gets NaN.
     """
     constant, means = finite_scalar(bias, "bias"), finite_vector(mean_weight, "mean_weight")
     maxima = finite_vector(max_weight, "max_weight", like=means)
@@ -151,15 +197,16 @@ def wepr(*, bias: float, mean_weight: ArrayLike, max_weight: ArrayLike) -> Score
 
 
 def _check_scores(result: ArrayLike, count: int, name: str) -> F32:
+    """Return a callable's result as (N,) float32, or raise ConfigurationError."""
     try:
         with np.errstate(over="ignore"):
             values = np.asarray(result, np.float64).astype(np.float32)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"The scorer {name} did not return numbers: {error}.") from error
     if values.shape != (count,) or np.isinf(values).any():
-        found = f"shape {values.shape}" if values.shape != (count,) else "an infinite score"
+        problem = f"shape {values.shape}" if values.shape != (count,) else "an infinite score"
         raise ConfigurationError(
-            f"The scorer {name} returned {found} for {count} completions.",
-            hint="Return one finite number a completion, or NaN where there is no signal.",
+            f"The scorer {name} returned {problem} for {count} completions.",
+            hint="Return one finite number per completion, or NaN for no signal.",
         )
     return values

@@ -1,14 +1,16 @@
-"""The gated score of a completion while it arrives: a late token costs what an early one costs.
+"""The gated score of a completion while it streams in, at constant cost per token.
 
-A token's features read that token and at most LOOKBACK before it, and the score is a quotient of two sums. So a window
-of tokens and two numbers are all that is kept, however long the answer grows.
+A token's features read that token and at most LOOKBACK tokens before it, and the score is a quotient of two sums. Only a
+window of tokens and two numbers are therefore kept, however long the answer grows.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from swift_client.errors import ConfigurationError
 from swift_client.features import TokenTable, token_columns
@@ -19,31 +21,30 @@ from swift_client.types import Completion
 
 
 class StreamingScore:
-    """R_t = Σ_{i≤t} g_i r_i / max(Σ_{i≤t} g_i, 1e-8) of one completion (arXiv 2505.12225), without response terms.
+    """The running score R_t = Σ_{i≤t} g_i r_i / max(Σ_{i≤t} g_i, 1e-8) of one completion (arXiv 2505.12225).
 
-    At the last token it is what the head gives the whole completion before its response terms are added, which need
-    the end: a standing to compare completions by while they arrive, and not their score.
+    It compares completions while they stream. At the last token it equals the head's score of the whole completion without
+    response terms, which need the end.
 
     Args:
         head: a head on logprobs.
-        k: ranks of alternatives that are read; default: the head's ``k_max``. Lists that are read to another depth give
-            other numbers.
+        k: ranks of alternatives to read; default: the head's ``k_max``. Another k gives other scores.
 
     Raises:
-        ConfigurationError: the head counts agreement or the like, which no single completion has.
+        ConfigurationError: ``head`` is not a head on logprobs.
     """
 
     def __init__(self, head: HeadArtifact, *, k: int | None = None) -> None:
         if not isinstance(head, HeadArtifact):
             raise ConfigurationError(
-                f"A running score needs a head on logprobs, not {type(head).__name__}.", hint="Train one, or leave it."
+                f"A running score needs a head on logprobs, not {type(head).__name__}.", hint="Train one, or omit it."
             )
         self._head = head
         self._k = head.k_max if k is None else k
         self._window: Completion | None = None
         self._gates = self._rewards = 0.0
         self.token_count = 0
-        """How many tokens have been read."""
+        """Number of tokens read."""
 
     @property
     def score(self) -> float:
@@ -51,22 +52,26 @@ class StreamingScore:
         return self._rewards / max(self._gates, GATE_SUM_EPS) if self.token_count else math.nan
 
     def add(self, chunk: Completion) -> float:
-        """Read the next tokens, of which ``piece`` holds these alone; return the score so far.
+        """Add the next tokens and return the score so far.
+
+        Args:
+            chunk: the new tokens only.
 
         Raises:
             ValueError: a logprob is NaN.
         """
-        new = len(chunk.tokens)
-        if not new:
+        n_new = len(chunk.tokens)
+        if not n_new:
             return self.score
+        # The features of the new tokens also read the window of tokens before them.
         window = chunk if self._window is None else _concatenate(self._window, chunk)
-        known = len(window.tokens) - new
-        table = TokenTable([window], width=self._head.width, k=self._k, start_position=self.token_count - known)
-        values = self._head.standardizer(token_columns(table, self._head.features).values[known:])
+        n_previous = len(window.tokens) - n_new
+        table = TokenTable([window], width=self._head.width, k=self._k, start_position=self.token_count - n_previous)
+        values = self._head.standardizer(token_columns(table, self._head.features).values[n_previous:])
         gates = self._head.head.token_gates(values)
         self._gates += float(gates.sum())
         self._rewards += float((gates * self._head.head.token_rewards(values)).sum())
-        self.token_count += new
+        self.token_count += n_new
         self._window = _last_tokens(window, LOOKBACK)
         return self.score
 
@@ -75,33 +80,31 @@ def _concatenate(first: Completion, second: Completion) -> Completion:
     width = max(first.top_logprobs.shape[1], second.top_logprobs.shape[1])
     ids = None
     if first.top_ids is not None and second.top_ids is not None:
-        ids = np.concatenate(
-            [np.pad(each.top_ids, _padding(width, each)) for each in (first, second) if each.top_ids is not None]
-        )
+        ids = np.concatenate([_pad_ranks(first.top_ids, width, 0), _pad_ranks(second.top_ids, width, 0)])
     return Completion(
         text="",
         tokens=first.tokens + second.tokens,
         logprobs=np.concatenate([first.logprobs, second.logprobs]),
         top_logprobs=np.concatenate(
-            [np.pad(each.top_logprobs, _padding(width, each), constant_values=-np.inf) for each in (first, second)]
+            [_pad_ranks(first.top_logprobs, width, -np.inf), _pad_ranks(second.top_logprobs, width, -np.inf)]
         ),
         censored=np.concatenate([first.censored, second.censored]),
         top_ids=ids,
     )
 
 
-def _padding(width: int, completion: Completion) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return what to pad so that the lists are ``width`` ranks wide."""
-    return (0, 0), (0, width - completion.top_logprobs.shape[1])
+def _pad_ranks(lists: NDArray[Any], width: int, fill: float) -> NDArray[Any]:
+    """Pad (T, K) to (T, width)."""
+    return np.pad(lists, ((0, 0), (0, width - lists.shape[1])), constant_values=fill)
 
 
 def _last_tokens(completion: Completion, count: int) -> Completion:
-    at = max(0, len(completion.tokens) - count)
+    start = max(0, len(completion.tokens) - count)
     return Completion(
         text="",
-        tokens=completion.tokens[at:],
-        logprobs=completion.logprobs[at:],
-        top_logprobs=completion.top_logprobs[at:],
-        censored=completion.censored[at:],
-        top_ids=None if completion.top_ids is None else completion.top_ids[at:],
+        tokens=completion.tokens[start:],
+        logprobs=completion.logprobs[start:],
+        top_logprobs=completion.top_logprobs[start:],
+        censored=completion.censored[start:],
+        top_ids=None if completion.top_ids is None else completion.top_ids[start:],
     )

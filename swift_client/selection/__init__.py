@@ -1,1 +1,1 @@
-"""Scores and answers to the winner."""
+"""The choice of a winner from scores and answers."""

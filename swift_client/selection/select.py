@@ -1,4 +1,4 @@
-"""From completions to a Selection in three steps: score, select, build. Nothing is sent."""
+"""The three steps from completions to a Selection: score, select, build. Sends nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from swift_client.logprobs.temperature import UNKNOWN_SAMPLING, SamplingInfo
 from swift_client.models import AnyHead, HiddenHead
 from swift_client.scoring import scorers
 from swift_client.scoring.result import ScoredCompletions
-from swift_client.scoring.temperature import correct_temperature
 from swift_client.selection import choose
 from swift_client.structured.field_agreement import describe_fields, field_support
 from swift_client.structured.schema import ParsedAnswer, ResponseSchema
@@ -28,12 +27,12 @@ Scorer = str | scorers.ScorerFunction | AnyHead
 Method = Literal["auto", "best", "vote"]
 
 FALLBACK_SCORER = "mean_logprob"
-"""The scorer where there is no head: one number per token, which every provider with logprobs gives, whatever its k."""
+"""The scorer without a head: it reads chosen logprobs only, which every provider with logprobs returns."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionConfig:
-    """How completions become a choice. Wrong rules are refused here, before anything is paid for.
+    """The rules of a choice, checked before anything is paid for.
 
     Raises:
         ConfigurationError: an unknown scorer, answer reader or method.
@@ -43,13 +42,13 @@ class SelectionConfig:
     answer: answers.Spec = "auto"
     select: Method = "auto"
     force_head: bool = False
-    """Whether a head scores lists shorter than it was trained on too."""
+    """Whether a head scores even lists shorter than those it was trained on."""
     notes: tuple[str, ...] = ()
-    """What every Selection says first."""
+    """The first notes of every Selection."""
     sampling_info: SamplingInfo = UNKNOWN_SAMPLING
-    """How the completions were drawn, which says what their logprobs may mean."""
+    """The sampling settings, which decide what the logprobs mean."""
     response_schema: ResponseSchema | None = None
-    """What answers have to fit; then whole objects are compared, whatever ``answer`` says."""
+    """The schema that answers have to fit; whole objects are then compared and ``answer`` is ignored."""
 
     @property
     def reads_token_ids(self) -> bool:
@@ -58,26 +57,24 @@ class SelectionConfig:
 
     @property
     def reads_text_alone(self) -> bool:
-        """Whether the scorer looks at no logprob."""
+        """Whether the scorer reads no logprobs."""
         return isinstance(self.scorer, str) and scorers.SCORERS[self.scorer].min_ranks is None
 
     def __post_init__(self) -> None:
         if isinstance(self.scorer, str) and self.scorer not in scorers.SCORERS:
             known = ", ".join(scorers.SCORERS)
-            raise ConfigurationError(f"There is no scorer {self.scorer!r}.", hint=f"Known: auto, {known}.")
+            raise ConfigurationError(f"Unknown scorer {self.scorer!r}.", hint=f"Known: auto, {known}.")
         if not isinstance(self.scorer, str | AnyHead) and not callable(self.scorer):
             raise ConfigurationError(
                 f"scorer= takes a name, a callable or a HeadArtifact, not {type(self.scorer).__name__}."
             )
         answers.get_reader(self.answer)
         if self.select not in ("auto", "best", "vote"):
-            raise ConfigurationError(
-                f"select={self.select!r} is not a way to choose.", hint='Use "auto", "best" or "vote".'
-            )
+            raise ConfigurationError(f'select= must be "auto", "best" or "vote", not {self.select!r}.')
 
 
 def select_best(completions: Sequence[Completion], config: SelectionConfig) -> Selection:
-    """Score, choose and build a Selection. Usage, failures and the like are left to the caller to fill in.
+    """Score, choose and build a Selection; the caller adds usage, failures and the like.
 
     Candidates are numbered 0..N-1: in the order of ``Completion.index`` if the indices differ, so that the order of
     the list does not matter, else (a pool of several replies) in the order given.
@@ -97,7 +94,7 @@ def score_completions(completions: Sequence[Completion], config: SelectionConfig
     corrected: Sequence[Completion] | None = ordered
     temperature_notes: tuple[str, ...] = ()
     if config.sampling_info.needs_correction:
-        corrected, temperature_notes = correct_temperature(ordered, scorer, config.sampling_info)
+        corrected, temperature_notes = scorers.correct_temperature(ordered, scorer, config.sampling_info)
     if corrected is None:
         scorer, corrected = FALLBACK_SCORER, ordered
     scores = scorers.score(corrected, scorer, groups=grouped.groups)
@@ -169,7 +166,7 @@ def _read_answers(
     if config.response_schema:
         parsed_answers, grouped = config.response_schema.parse_all(completions)
         return grouped, parsed_answers
-    # What was cut cannot vote, and must not count as unreadable either.
+    # Incomplete texts cannot vote, and must not count as unreadable either.
     texts = [completion.text if completion.complete else "" for completion in completions]
     return answers.read(texts, config.answer), ()
 
@@ -185,7 +182,7 @@ def _winner_fields(
 
 
 def _answer_probabilities(groups: Sequence[int | None], probabilities: F32 | None) -> dict[int | None, float]:
-    """Average probabilities (N,) within each group of equal answers, NaN left out; a group without any is absent."""
+    """Return the mean probability per group of equal answers, without NaN; groups without any are absent."""
     if probabilities is None:
         return {}
     members: dict[int | None, list[float]] = {}
@@ -196,43 +193,50 @@ def _answer_probabilities(groups: Sequence[int | None], probabilities: F32 | Non
 
 
 def _usable_head(config: SelectionConfig, completions: Sequence[Completion]) -> tuple[Scorer, tuple[str, ...]]:
-    """Put a head aside that its own training found of no help, or that was not trained for these lists; say so."""
+    """Return the scorer that can read these completions, with a note if the head is not used."""
     head = config.scorer
     if not isinstance(head, AnyHead):
         return head, ()
     if not head.beats_majority:
         return FALLBACK_SCORER, (
-            f"{head.name} was no better than majority on its validation questions: votes count 1 each, without it.",
+            f"{head.name} was no better than majority on its validation questions: it is not used, "
+            "and each vote counts 1.",
         )
     if isinstance(head, HiddenHead):
-        if any(each.projections is not None or each.hidden_states is not None for each in completions):
-            return head, ()
-        return FALLBACK_SCORER, (f"{head.name} needs hidden states and none came: {FALLBACK_SCORER} scores instead.",)
-    thought = any(each.thinking is not None and each.thinking.tokens for each in completions)
-    if head.reads_thinking and not thought and not config.force_head:
-        return FALLBACK_SCORER, (f"{head.name} reads thinking tokens and none came: {FALLBACK_SCORER} scores instead.",)
-    longest = max((listed_ranks(each) for each in completions if each.tokens), default=head.k_min)
-    if longest < head.k_min and not config.force_head:
-        return FALLBACK_SCORER, (
-            f"{head.name} needs {head.k_min} alternatives a token and {longest} came: {FALLBACK_SCORER} scores instead.",
+        has_states = any(
+            completion.projections is not None or completion.hidden_states is not None for completion in completions
         )
+        missing = "" if has_states else "hidden states and there are none"
+    elif config.force_head:
+        missing = ""
+    elif head.reads_thinking and not any(c.thinking is not None and c.thinking.tokens for c in completions):
+        missing = "thinking tokens and there are none"
+    else:
+        ranks = [listed_ranks(completion) for completion in completions if completion.tokens]
+        longest = max(ranks, default=head.k_min)
+        missing = "" if longest >= head.k_min else f"{head.k_min} alternatives per token, not {longest}"
+    if missing:
+        return FALLBACK_SCORER, (f"{head.name} needs {missing}: {FALLBACK_SCORER} scores instead.",)
     return head, ()
 
 
 def _out_of_distribution_note(name: str, *, force_head: bool) -> str:
-    then = "its scores may mislead." if force_head else f"{FALLBACK_SCORER} scores instead."
-    return f"These answers are unlike those that {name} was trained on: {then}"
+    consequence = "its scores may mislead." if force_head else f"{FALLBACK_SCORER} scores instead."
+    return f"These answers are unlike those that {name} was trained on: {consequence}"
 
 
 def _reindex(completions: Sequence[Completion]) -> list[Completion]:
+    """Renumber completions 0..N-1, in the order of their indices if these differ, else in the given order."""
     distinct = len({completion.index for completion in completions}) == len(completions)
     ordered = sorted(completions, key=lambda completion: completion.index) if distinct else list(completions)
     return [
-        completion if completion.index == at else replace(completion, index=at) for at, completion in enumerate(ordered)
+        completion if completion.index == index else replace(completion, index=index)
+        for index, completion in enumerate(ordered)
     ]
 
 
 def _signal(completions: Sequence[Completion], values: F32, scorer: Scorer) -> str:
+    """Return the signal behind scores ``values`` (N,), as ``Selection.signal``."""
     if isinstance(scorer, HiddenHead) and not np.isnan(values).all():
         return "hidden"
     text_alone = isinstance(scorer, str) and scorers.SCORERS[scorer].min_ranks is None
