@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import subprocess
+import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swift_client.cli.app import run
-from swift_client.errors import ArtifactMismatchError, ConfigurationError
+from swift_client.errors import ArtifactMismatchError, ConfigurationError, MissingExtraError
 from swift_client.evaluation.evaluate import evaluate
 from swift_client.features import token_features
 from swift_client.models import (
@@ -36,6 +39,7 @@ from swift_client.report.charts import accuracy as curves
 from swift_client.report.charts.chart import HEIGHT, LINE_HEIGHT, spread_labels, ticks
 from swift_client.report.examples import OUTCOME_SCHEDULE, compare_with_majority
 from swift_client.report.page import render_page
+from swift_client.report.report import write_report
 from swift_client.report.token_heatmap import MAX_SHOWN_TOKENS, weigh_tokens
 from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.training import Estimate, Evaluation, Group, report
@@ -605,6 +609,28 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_any_time_is_spent(
 ) -> None:
     with pytest.raises(ConfigurationError, match=reason):
         report(tmp_path / "missing.safetensors", tmp_path / "missing.db", out=tmp_path / place)
+
+
+def test_the_report_needs_jinja2_only_when_it_is_made(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported = "import sys, swift_client.training as t; t.report; sys.exit('jinja2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", imported], check=False).returncode == 0
+
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingExtraError, match=r"swift-client\[cli\]"):
+        report(*files, out=tmp_path / "r.html")
+
+
+def test_an_evaluation_that_was_already_made_is_written_without_another(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"split": "all", "subsets": 5, "resamples": 20, "trained": False}
+    report(*files, out=tmp_path / "one.html", **options)
+    stored = evaluate(a_head(), files[1], **options)
+    write_report(stored, a_head(), files[1], out=tmp_path / "two.html", answer="auto")
+
+    assert (tmp_path / "two.html").read_bytes() == (tmp_path / "one.html").read_bytes()
 
 
 def test_words_of_the_fixture_are_those_that_the_page_shows() -> None:

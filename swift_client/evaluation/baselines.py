@@ -68,6 +68,7 @@ def train_baselines(
     except ConfigurationError as error:
         notes.append(f"WEPR and length are left out: {error.message}")
     try:
+        # The recipe "swift" trains the head of the paper on the same questions.
         head = fit(
             groups, provider="", model="", answer=answer, recipe="swift", split=split, seed=seed, k=k, progress=progress
         ).artifact
@@ -91,6 +92,7 @@ def _tune_temperature(groups: Iterable[Group], split: Split, answer: answers.Spe
     ]
     draws = draw_subsets(size, min(size, TUNING_N), max_subsets=50, seed=seed)
     shares = accuracy_by_method(candidates, stack, draws, auto_answer=answer == "auto", agreement=None)
+    # Of equally good temperatures the highest is taken, the closest to majority.
     return max(TEMPERATURES, key=lambda temperature: (shares[f"{temperature}"].mean(), temperature))
 
 
@@ -158,5 +160,6 @@ def fit_logistic(columns: F64, labels: F64) -> tuple[F64, float]:
     mean, scale = columns.mean(axis=0), columns.std(axis=0)
     scale = np.where(scale > 1e-9, scale, 1.0)
     model = LogisticRegression(max_iter=1000).fit((columns - mean) / scale, labels)
+    # Undo the standardization.
     weight = model.coef_[0] / scale
     return weight, float(model.intercept_[0] - weight @ mean)

@@ -38,6 +38,7 @@ class Comparison:
     ) -> None:
         self._methods, self._ns, self._n_questions = tuple(methods), tuple(ns), len(pools)
         self._max_subsets, self._seed, self._auto_answer, self._agreement = max_subsets, seed, auto_answer, agreement
+        # Questions with equally many completions are stacked into one array and share their draws.
         by_size: dict[int, list[int]] = defaultdict(list)
         for index, pool in enumerate(pools):
             by_size[len(pool.labels)].append(index)
@@ -74,6 +75,7 @@ class Comparison:
         table = np.stack(list(columns.values()), axis=1)
         sums = sums_with_resamples(table, resamples=resamples, seed=self._seed)
         totals = dict(zip(columns, sums.T, strict=True))
+        # Ratios of sums, for the questions as they are and for every resample.
         with np.errstate(invalid="ignore"):
             accuracy = {key: totals[key] / totals["valid", key[1]] for key in self._accuracies}
             auroc = {name: totals[name, "won"] / totals[name, "pairs"] for name in pair_counts}
@@ -88,16 +90,16 @@ class Comparison:
         varies = name == "head" and self._agreement is not None
         for _, size, stack in self._stacks:
             draws = np.arange(size)[None]
-            if varies:
+            if varies:  # agreement depends on the other completions of the draw
                 if size < n:
                     continue
                 draws = draw_subsets(size, n, max_subsets=self._max_subsets, seed=self._seed)[:DRAWS_FOR_CALIBRATION]
-            drawn = DrawnSubsets(stack, draws, auto_answer=self._auto_answer, agreement=self._agreement)
-            drawn_probabilities = drawn.probabilities(name)
+            subsets = DrawnSubsets(stack, draws, auto_answer=self._auto_answer, agreement=self._agreement)
+            drawn_probabilities = subsets.probabilities(name)
             if drawn_probabilities is None:
                 break
             drawn_labels = stack.labels[:, draws]
-            usable = drawn.complete & ~np.isnan(drawn_labels) & ~np.isnan(drawn_probabilities)
+            usable = subsets.complete & ~np.isnan(drawn_labels) & ~np.isnan(drawn_probabilities)
             probabilities.append(drawn_probabilities[usable])
             labels.append(drawn_labels[usable])
         return np.concatenate(probabilities), np.concatenate(labels)
@@ -138,8 +140,10 @@ class Comparison:
         """Return question, score and label of each complete, labelled and scored completion of all questions."""
         parts = []
         for indices, size, stack in self._stacks:
-            drawn = DrawnSubsets(stack, np.arange(size)[None], auto_answer=self._auto_answer, agreement=self._agreement)
-            scores, labels = drawn.scores(name)[:, 0], stack.labels
+            subsets = DrawnSubsets(
+                stack, np.arange(size)[None], auto_answer=self._auto_answer, agreement=self._agreement
+            )
+            scores, labels = subsets.scores(name)[:, 0], stack.labels
             usable = stack.complete & ~np.isnan(labels) & ~np.isnan(scores)
             question = np.repeat(indices, size).reshape(usable.shape)
             parts.append((question[usable].astype(np.float64), scores[usable], labels[usable]))

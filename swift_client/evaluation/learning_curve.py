@@ -121,8 +121,8 @@ def compute_curve(
     points: dict[tuple[str, str, int], list[Point]] = {}
     note_sources: dict[str, set[tuple[str, str]]] = {}
     plan = [(training_set, offset) for training_set in training_sets for offset in range(seeds)]
-    for begun, (training_set, offset) in enumerate(plan, 1):
-        progress("heads", begun)
+    for number, (training_set, offset) in enumerate(plan, 1):
+        progress("heads", number)
         trained_head = _train_head(heads, training_set, seed + offset) if given_head is None else given_head
         for family in test_families:
             table = heads.evaluate_head(
@@ -218,6 +218,7 @@ class _CurveHeads:
 
     def _assign_questions(self) -> None:
         n_overlapping = 0
+        # Test files first, so that their questions can be kept out of training.
         for group in _FilteredGroups(self._test_paths or (), self._grade):
             self._add_test_question(group)
         for done, group in enumerate(_FilteredGroups(self._paths, self._grade), 1):

@@ -119,8 +119,9 @@ class Agreement:
         cell = rows + 1 + cells_per_draw * np.arange(len(rows))[:, None]
         votes = np.bincount(cell.ravel(), minlength=cells_per_draw * len(rows))
         same = np.where(rows >= 0, votes[cell] - 1, 0).reshape(answers.shape)
-        others = complete.sum(axis=-1, keepdims=True) - complete
-        share = ((same + 0.5) / (others + 1.0)).astype(np.float32)
+        # The share is smoothed by half a vote, as in training.
+        n_others = complete.sum(axis=-1, keepdims=True) - complete
+        share = ((same + 0.5) / (n_others + 1.0)).astype(np.float32)
         offsets: F64 = self.weight * ((share - self.mean) / self.scale)
         return offsets
 
@@ -177,22 +178,22 @@ def _round_to_float32(values: F64) -> F64:
     return values.astype(np.float32).astype(np.float64)
 
 
-def choose_winners(method: Method, drawn: DrawnSubsets) -> I64:
+def choose_winners(method: Method, subsets: DrawnSubsets) -> I64:
     """Return the positions (B, S) of the winners, 0..n-1."""
-    scores = drawn.scores(method.scorer)
-    best_winners = best(drawn.answers, _mask_incomplete(scores, drawn.complete))
+    scores = subsets.scores(method.scorer)
+    best_winners = best(subsets.answers, _mask_incomplete(scores, subsets.complete))
     if method.rule == "best":
         return best_winners
     if method.rule in ("chance", "odds"):
-        probabilities = drawn.probabilities(method.scorer)
+        probabilities = subsets.probabilities(method.scorer)
         weights = np.ones(scores.shape) if probabilities is None else vote_weights(probabilities)
         if method.rule == "odds" and probabilities is not None:
             weights = weights / np.maximum(1.0 - weights, MIN_WEIGHT)
-        vote_winners = vote(drawn.answers, scores, weights)
+        vote_winners = vote(subsets.answers, scores, weights)
     else:
         rule = RULES[method.rule] if isinstance(method.rule, str) else method.rule
-        vote_winners = rule(drawn.answers, scores)
-    return np.where(drawn.has_votes, vote_winners, best_winners)  # without votes, as "best"
+        vote_winners = rule(subsets.answers, scores)
+    return np.where(subsets.has_votes, vote_winners, best_winners)  # without votes, as "best"
 
 
 def _mask_incomplete(scores: F64, complete: Bool) -> F64:
@@ -214,14 +215,15 @@ def accuracy_by_method(
     rows = np.arange(len(draws))
     for start in range(0, len(correct), block_size):
         block = slice(start, start + block_size)
-        drawn = DrawnSubsets(pools.slice_questions(block), draws, auto_answer=auto_answer, agreement=agreement)
+        subsets = DrawnSubsets(pools.slice_questions(block), draws, auto_answer=auto_answer, agreement=agreement)
         for method in methods:
+            # Without a choice to make, the share needs no winners.
             if method.rule == "any":
                 share = correct[block][:, draws].max(axis=-1).mean(axis=1)
             elif method.rule == "random":
                 share = correct[block].mean(axis=1)
             else:
-                winners = draws[rows, choose_winners(method, drawn)]
+                winners = draws[rows, choose_winners(method, subsets)]
                 share = np.take_along_axis(correct[block], winners, axis=1).mean(axis=1)
             shares[method.name][block] = share
     return shares

@@ -55,6 +55,7 @@ class Pool:
 
 def build_pool(group: Group, scorers: Mapping[str, QuestionScorer], answer: answers.Spec) -> Pool:
     """Read and score one question. Raises ConfigurationError if a scorer cannot read a completion."""
+    # Completions are ordered by index, if indices are unique.
     order = np.arange(len(group.completions))
     if len({completion.index for completion in group.completions}) == len(order):
         order = np.argsort([completion.index for completion in group.completions])
@@ -146,6 +147,7 @@ def head_scorer(head: AnyHead) -> QuestionScorer:
     """Return the head's scorer without agreement, which ``methods.DrawnSubsets`` adds for each draw."""
     if isinstance(head, HiddenHead) or "agreement" not in head.response_terms:
         return partial(score, scorer=head)
+    # Agreement depends on the draw: here its weight is 0, and calibration waits until it is added.
     weight = head.response.weight.copy()
     weight[head.response_terms.index("agreement") - len(head.response_terms)] = 0.0
     standardizer = head.response.standardizer

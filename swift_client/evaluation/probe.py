@@ -124,6 +124,7 @@ def probe(
                 states = _mean_states(file, data, file.layout.select_layers([layer]))
                 rows.append(evaluator.evaluate(f"layer {layer}", layer, states))
                 progress("rows", len(rows))
+            # Vocabulary captures hold one mean logprob per token of the vocabulary, in place of states.
             if file.layout.vocabulary and layers is None:
                 states = _mean_states(file, data, file.layout.select_vocabulary())
                 rows.append(evaluator.evaluate("vocabulary", None, states))
@@ -147,6 +148,7 @@ class _ProbeEvaluator:
         folds = GroupKFold(FOLDS, shuffle=True, random_state=seed)
         self._folds = list(folds.split(data.labels, groups=data.question))
         majority_class = np.empty(len(data.labels))
+        # The baseline predicts the class that is more frequent in the training folds.
         for train, test in self._folds:
             majority_class[test] = data.labels[train].mean() >= 0.5
         self._baseline_correct = self._sum_by_question(majority_class == data.labels)
@@ -198,6 +200,7 @@ def _read_data(samples: str | os.PathLike[str], grade: GraderSpec, progress: Cal
         if not len(indices):
             continue
         completions = [group.completions[index] for index in indices]
+        # Logprob features of a completion: means of its token features, and its response terms.
         tokens = token_features(completions, DEFAULT_FEATURES)
         means = np.stack(
             [segment_mean(column, tokens.offsets) for column in tokens.values.T.astype(np.float64)], axis=1

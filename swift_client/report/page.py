@@ -98,6 +98,7 @@ def render_page(
         tiles=summary.tiles(evaluation),
         training_facts=list(_flatten(head.training)),
     )
+    # Jinja2 has escaped markup; control characters and reversed text remain.
     return escape_unsafe(document)
 
 

@@ -49,6 +49,7 @@ def report(
         ArtifactError: ``head`` is not a head, or was trained for another model.
         MissingExtraError: Jinja2 is missing (extra "cli" or "train"), or the trained baselines need the extra "train".
     """
+    # Fail before any time is spent if the page cannot be made.
     _check_writable(Path(out))
     load_template()
     artifact = load_head(head) if isinstance(head, (str, os.PathLike)) else head

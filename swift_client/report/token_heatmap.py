@@ -118,6 +118,7 @@ def _shown_token(completion: Completion, weights: TokenWeights, index: int, colo
     gate, reward, share, contribution = (
         float(values[index]) for values in (weights.gates, weights.rewards, weights.gate_shares, weights.contributions)
     )
+    # The hue is the sign of the contribution, the shade its size.
     level = min(COLOUR_LEVELS, round(COLOUR_LEVELS * abs(contribution) / colour_limit))
     colour = f"{'u' if contribution > 0 else 'd'}{level}" if level else ""
     faint = " faint" if share < FAINT_GATE_SHARE and level < FAINT_LEVEL_LIMIT else ""

@@ -128,6 +128,7 @@ def calibrate(
     check_source(groups, head)
     rule = None if stopping is None else stopping_rule(stopping)
 
+    # Replay the choices of best_of, then find the lowest threshold that keeps the risk.
     config = SelectionConfig(scorer=head, answer=spec, select=select)
     outcomes = replay_questions(groups, config, n=n, stopping=rule, split=split, progress=progress)
     tested = certify(outcomes.log_odds, outcomes.correct, risk=risk, confidence=confidence)
@@ -145,8 +146,9 @@ def calibrate(
             accepted=tested.accepted,
             errors=tested.errors,
         )
-        others = tuple(stored for stored in head.acceptances if not stored.same_plan(acceptance))
-        head = replace(head, acceptances=(*others, acceptance))
+        # An acceptance with the same plan is replaced.
+        other_plans = tuple(stored for stored in head.acceptances if not stored.same_plan(acceptance))
+        head = replace(head, acceptances=(*other_plans, acceptance))
         if out is not None:
             save(head, out)
     return Acceptable(

@@ -55,9 +55,10 @@ def certify(log_odds: F64, correct: Bool, *, risk: float, confidence: float) -> 
         risk: tolerated share of wrong answers among the accepted ones.
         confidence: probability that the risk is kept.
     """
-    known = ~np.isnan(log_odds)
-    order = np.argsort(-log_odds[known], kind="stable")
-    descending, cumulative_errors = log_odds[known][order], np.cumsum(~correct[known][order])
+    # Rank the answers by confidence, and count the errors above each rank.
+    has_log_odds = ~np.isnan(log_odds)
+    order = np.argsort(-log_odds[has_log_odds], kind="stable")
+    descending, cumulative_errors = log_odds[has_log_odds][order], np.cumsum(~correct[has_log_odds][order])
     questions = len(log_odds)
     result: ThresholdTest | None = None
     for count in acceptance_counts(questions, risk=risk, confidence=confidence):
@@ -67,6 +68,7 @@ def certify(log_odds: F64, correct: Bool, *, risk: float, confidence: float) -> 
         accepted = int(np.searchsorted(-descending, -threshold, side="right"))  # includes ties
         errors = int(cumulative_errors[accepted - 1])
         p_value = binomial_cdf(errors, accepted, risk)
+        # The first failure ends the sequence; it is reported only if nothing passed before.
         passed = p_value <= 1 - confidence
         if passed or result is None:
             result = ThresholdTest(
@@ -111,6 +113,7 @@ def binomial_cdf(errors: int, count: int, risk: float) -> float:
     if errors >= count:
         return 1.0
     log_factorial = math.lgamma(count + 1)
+    # Sum in logarithms, since binomial coefficients overflow.
     logs = [
         log_factorial
         - math.lgamma(i + 1)

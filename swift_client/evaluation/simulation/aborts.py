@@ -117,6 +117,7 @@ def replay_deepconf(
     minima = np.stack([trace.final_minima for trace in traces])
     minima = np.where(np.isnan(minima), 0.0, minima)
     thresholds = np.quantile(minima[:, draws[:, :warmup]], 1 - keep, axis=-1)
+    # Tokens that each drawn completion costs: all of them during warm-up, then up to the threshold.
     spent = np.empty(answers.shape, np.int64)
     for question, trace in enumerate(traces):
         spent[question] = _drawn_costs(trace, draws, thresholds[question])
@@ -124,6 +125,8 @@ def replay_deepconf(
     tokens = np.stack([trace.tokens for trace in traces])[:, draws]
     voting_answers = np.where(spent == tokens, answers, -1)  # aborted completions do not vote
     weights = np.maximum(minima[:, draws], 1e-9)
+
+    # Draw one completion after another until one answer has nearly all votes.
     n_begun = np.full(answers.shape[:2], n)
     winners = np.zeros(answers.shape[:2], np.int64)
     active: Bool = np.ones(answers.shape[:2], np.bool_)
@@ -155,6 +158,7 @@ def replay_abort(trace: Traces, draws: I64, rule: EarlyAbort) -> tuple[I64, Bool
     Returns:
         Tokens spent on each completion, and whether it was not aborted, each (S, n).
     """
+    # The threshold of each order is a quantile of its first completions that fill a window.
     minima = trace.final_minima[draws]
     full = ~np.isnan(minima)
     warmup = np.argsort(~full, axis=1, kind="stable")[:, : rule.warmup]
@@ -162,6 +166,7 @@ def replay_abort(trace: Traces, draws: I64, rule: EarlyAbort) -> tuple[I64, Bool
     thresholds = np.full(len(draws), -np.inf)
     warmup_minima = np.take_along_axis(minima, warmup, axis=1)[has_threshold]
     thresholds[has_threshold] = np.quantile(warmup_minima, 1 - rule.keep, axis=1)
+    # Completions are compared with it once enough full ones came before them.
     armed = np.cumsum(full, axis=1) - full >= rule.warmup
     tokens = trace.tokens[draws]
     spent = np.where(armed, _drawn_costs(trace, draws, thresholds), tokens)

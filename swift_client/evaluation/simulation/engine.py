@@ -91,6 +91,7 @@ def plan_replays(
             if rules != "all" or probabilities or spec != "abort_head":
                 plan += _plan_abort(spec, probabilities=probabilities, sweep=sweep)
             continue
+        # A stopping rule: it is replayed with the choice of its authors, and with the vote of best_of.
         rule = stopping_rule(spec)
         if not probabilities and "probabilities" in rule.needs:
             if rules == "all":
@@ -168,6 +169,7 @@ class ReplayEngine:
     def add(self, pools: Sequence[Pool], traces: Sequence[QuestionTrace], draws: I64) -> None:
         """Replay questions with equally many completions, in the orders (S, n)."""
         block = StackedPools.stack(pools)
+        # Correctness (Q, S, n) of each drawn completion, NaN for questions without labels, and cumulative tokens.
         labelled = ~np.isnan(block.labels).all(axis=1, keepdims=True)
         labels = np.where(labelled, block.labels == 1, np.nan)[:, draws]
         tokens = np.cumsum(np.stack([pool.tokens for pool in pools])[:, draws], axis=-1)
@@ -178,13 +180,13 @@ class ReplayEngine:
         correct: dict[ChoiceMethod, F64] = {choice: np.empty(labels.shape) for _, choice in self._means}
         correct["majority"] = np.empty(labels.shape)
         for n_seen in range(1, self._n + 1):
-            drawn = DrawnSubsets(block, draws[:, :n_seen], auto_answer=self._auto_answer, agreement=self._agreement)
-            votes = _make_votes(drawn, self._n, self._scorer)
+            subsets = DrawnSubsets(block, draws[:, :n_seen], auto_answer=self._auto_answer, agreement=self._agreement)
+            votes = _make_votes(subsets, self._n, self._scorer)
             for planned in self._plan:
                 if planned.rule and n_seen in self._check_points:
                     _apply_rule(planned.rule, votes, stops[planned.name], active[planned.name])
             for choice, table in correct.items():
-                winners = _choose_winners(choice, drawn, votes, self._scorer)
+                winners = _choose_winners(choice, subsets, votes, self._scorer)
                 table[..., n_seen - 1] = _take(labels[..., :n_seen], winners)
         self._majority_accuracy.append(correct["majority"][..., -1].mean(axis=1))
         self._full_tokens.append(tokens[..., -1].mean(axis=1))
@@ -195,7 +197,7 @@ class ReplayEngine:
                 n_begun, cost, winners = aborts.replay_deepconf(
                     [trace.deepconf for trace in traces],
                     block,
-                    drawn.answers,
+                    subsets.answers,
                     draws,
                     keep=KEEP_SHARES[planned.name],
                     warmup=max(1, self._n // 4),
@@ -232,6 +234,7 @@ class ReplayEngine:
 
     def rows(self, *, resamples: int, seed: int) -> tuple[Replayed, ...]:
         """Return all rows, with intervals from one resampling of the questions."""
+        # One column per number that is averaged over questions; all share the resamples.
         columns = [np.concatenate(self._majority_accuracy), np.concatenate(self._full_tokens)]
         for means in self._means.values():
             columns += map(np.concatenate, means)
@@ -260,22 +263,22 @@ class ReplayEngine:
 
 def _take(values: _Values, positions: I64) -> _Values:
     """Return values (Q, S, n) at positions (Q, S)."""
-    taken: _Values = np.take_along_axis(values, positions[..., None], axis=-1)[..., 0]
-    return taken
+    selected: _Values = np.take_along_axis(values, positions[..., None], axis=-1)[..., 0]
+    return selected
 
 
-def _make_votes(drawn: DrawnSubsets, n: int, scorer: str) -> Votes:
+def _make_votes(subsets: DrawnSubsets, n: int, scorer: str) -> Votes:
     """Return the draws as rules read them, with questions and orders in one axis."""
-    probabilities = drawn.probabilities(scorer)
+    probabilities = subsets.probabilities(scorer)
 
     def flatten(values: F64) -> F64:
-        return np.where(drawn.complete, values, np.nan).reshape(-1, values.shape[-1])
+        return np.where(subsets.complete, values, np.nan).reshape(-1, values.shape[-1])
 
     return Votes(
-        answers=drawn.answers.reshape(-1, drawn.answers.shape[-1]),
+        answers=subsets.answers.reshape(-1, subsets.answers.shape[-1]),
         n=n,
         probabilities=None if probabilities is None else flatten(probabilities),
-        scores=flatten(drawn.scores(scorer)),
+        scores=flatten(subsets.scores(scorer)),
     )
 
 
@@ -295,15 +298,15 @@ def _apply_rule(rule: StoppingRule, votes: Votes, stops: I64, active: Bool) -> N
     active.flat[stopped] = False
 
 
-def _choose_winners(choice: ChoiceMethod, drawn: DrawnSubsets, votes: Votes, scorer: str) -> I64:
+def _choose_winners(choice: ChoiceMethod, subsets: DrawnSubsets, votes: Votes, scorer: str) -> I64:
     """Return the positions (Q, S) of the winners among the draws so far."""
     if choice == "posterior":
         log_odds = vote_log_odds(votes, clip=STOPPING_RULES["posterior"].parameters["clip"]).reshape(
-            drawn.answers.shape
+            subsets.answers.shape
         )
-        winners = vote(drawn.answers, drawn.scores(scorer), log_odds)
-        return np.where(drawn.has_votes, winners, choose_winners(_METHODS_BY_NAME[scorer], drawn))
+        winners = vote(subsets.answers, subsets.scores(scorer), log_odds)
+        return np.where(subsets.has_votes, winners, choose_winners(_METHODS_BY_NAME[scorer], subsets))
     vote_method = "head_vote" if scorer == "head" else "majority_ties"
     return choose_winners(
-        _METHODS_BY_NAME[{"majority": "majority", "vote": vote_method, "best": scorer}[choice]], drawn
+        _METHODS_BY_NAME[{"majority": "majority", "vote": vote_method, "best": scorer}[choice]], subsets
     )

@@ -126,6 +126,7 @@ def _accuracy_chart(
             chart.dot(
                 x, estimate.value, style, title=f"{row.label}, n = {n}: {format_percent(estimate.value)} ({interval})"
             )
+    # Each line is labelled at its last finite point.
     ends = []
     for row, label, style in lines:
         finite = [

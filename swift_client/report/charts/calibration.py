@@ -33,6 +33,7 @@ def reliability_diagram(reliability: Reliability) -> Markup:
             f"said {format_percent(predicted)}{PERCENT}, came true {format_percent(observed)}{PERCENT}, "
             f"{count:,} completions"
         )
+        # A thin vertical line shows the distance to the diagonal.
         chart.line([(predicted, predicted), (predicted, observed)], "gap")
         chart.dot(predicted, observed, "head-vote", title=title, radius=4.0)
     return chart.inline()
@@ -61,6 +62,7 @@ def score_histogram(scores: F64, labels: F64) -> Markup:
         x_title="score by the head",
         y_title="share of completions, %",
     )
+    # Right completions point upwards, wrong ones downwards.
     for share, style, sign in zip(shares, ("right", "wrong"), (1, -1), strict=True):
         for value, start, end in zip(share.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
             if value:

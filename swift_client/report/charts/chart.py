@@ -118,10 +118,12 @@ class Chart:
         self, x_ticks: Sequence[tuple[float, str]], y_ticks: Sequence[tuple[float, str]], *, x_title: str, y_title: str
     ) -> None:
         """Draw grid lines, tick labels and titles. The y title stands above its axis, so it reads horizontally."""
+        # Horizontal grid lines with their values on the left.
         for value, label in y_ticks:
             height = self.y(value)
             self._parts.append(element("line", x1=self.left, x2=self.right, y1=height, y2=height, class_="grid"))
             self._parts.append(text(self.left - 7, height + 4, label, "tick", "end"))
+        # The horizontal axis; labels that would touch are left out.
         self.baseline(self.bottom)
         label_width = max((7.2 * len(label) for _, label in x_ticks), default=0.0)
         visible = visible_labels([self.x(value) for value, _ in x_ticks], max(22.0, label_width))
@@ -180,6 +182,7 @@ class Chart:
     def end_labels(self, ends: Sequence[tuple[float, float, str, str]]) -> None:
         """Label the right ends of lines, given as (x, y, label, style), with a leader to each label."""
         ends = [end for end in ends if math.isfinite(end[0] + end[1])]
+        # Labels keep their order and do not overlap; a thin leader connects each with its line.
         heights = spread_labels([self.y(y) for _, y, _, _ in ends], self.top + 6, self.bottom - 2)
         start = self.right + 12
         for (x, y, label, style), height in zip(ends, heights, strict=True):
@@ -214,6 +217,7 @@ def ticks(low: float, high: float, max_ticks: int = 7) -> list[float]:
     """Return round values (1, 2 or 5 times a power of ten apart) within low..high."""
     if not high > low:
         return [low]
+    # Round the raw step up to 1, 2 or 5 times a power of ten; the small terms absorb rounding errors.
     raw = (high - low) / max_ticks
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * times for times in (1, 2, 5, 10) if power * times >= raw * (1 - 1e-9))

@@ -36,6 +36,7 @@ def savings_svg(simulation: Simulation) -> str:
         x_title=f"completion tokens, % of {simulation.n} completions",
         y_title="right, % of questions",
     )
+    # Lines join the variants of a rule, below all dots and numbers.
     variants: dict[str, list[Replayed]] = defaultdict(list)
     for row in rows:
         variants[_rule_name(row)].append(row)
