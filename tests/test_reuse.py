@@ -400,7 +400,7 @@ def test_processes_that_share_a_file_lose_nothing_and_get_in_each_others_way_nev
     said = [child.communicate(timeout=60)[0] for child in children]
 
     assert [child.returncode for child in children] == [0, 0, 0]
-    assert not any("not kept" in each or "Nothing was reused" in each for each in said), said
+    assert not any("not stored" in each or "Nothing was reused" in each for each in said), said
     paid = sum(int(each.split()[0]) for each in said)
     assert len(kept(path)) == paid == sum(asked(fault_server))
     with SampleStore(path) as store:
@@ -473,7 +473,7 @@ async def test_a_file_that_is_none_costs_no_answer(
     selection = await reranker().best_of("q", n=3)
 
     assert selection.answer == "4"
-    assert any("3 completions are not kept: " in note for note in selection.notes)
+    assert any("3 completions are not stored: " in note for note in selection.notes)
 
 
 async def test_a_folder_that_is_not_there_costs_no_answer(reranker: Make, tmp_path: Path) -> None:
@@ -493,7 +493,7 @@ async def test_a_file_that_collect_holds_costs_no_answer(
 
     assert selection.answer == "4"
     assert any("Nothing was reused" in note and "in use" in note for note in selection.notes)
-    assert any("2 completions are not kept" in note and "in use" in note for note in selection.notes)
+    assert any("2 completions are not stored" in note and "in use" in note for note in selection.notes)
     assert (await reranker().best_of("q", n=2)).reused == 0
     assert (await reranker().best_of("q", n=2)).reused == 2
 

@@ -243,7 +243,7 @@ def test_a_validator_that_raises_anything_costs_no_answer() -> None:
     [
         (int, "takes a pydantic model class or a JSON schema dict, not int"),
         (Invoice(vendor="A", total=Decimal(1)), "not Invoice"),
-        ({"type": "nonsense"}, "is no JSON schema"),
+        ({"type": "nonsense"}, "is not a JSON schema"),
         ({"$ref": "https://example.com/invoice.json"}, "refers to another document"),
     ],
 )

@@ -1,7 +1,7 @@
-"""Whether a choice may be taken without a look: how sure it is, against the threshold that lies in the head.
+"""Acceptance: decide whether an answer is sure enough, and handle one that is not.
 
-``swift-client calibrate`` learned the threshold on labelled questions that were asked and judged in one way; for any
-other way it says nothing, and neither does this.
+The threshold comes from the head: ``swift-client calibrate`` learned it on labelled questions for one number of
+completions, stopping rule and way to choose. For other settings it says nothing, and neither does this module.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from swift_client.stopping.monitor import build_votes
 from swift_client.types import Completion, Selection
 
 HARD_QUESTION_NOTE = (
-    "The stated risk was measured on all questions, and this one was picked for being hard: among such, more of the "
-    "accepted answers may be wrong."
+    "The stated risk was measured on all questions, and this one is among the hard ones: more of their accepted answers "
+    "may be wrong."
 )
 """The note on an answer that was accepted after an earlier one was not."""
 
@@ -54,7 +54,7 @@ async def run_with_escalation(pipeline: SelectionPipeline, request: SampleReques
     on_reject = options.on_reject
     if on_reject == "escalate" and options.stopping is None:
         raise ConfigurationError(
-            'on_reject="escalate" has nothing left to ask: all n completions are drawn anyway.',
+            'on_reject="escalate" has nothing left to ask: without stopping= all n completions are sampled anyway.',
             hint='Pass stopping="auto" too, or ask a stronger model: Cascade([reranker, stronger]).',
         )
     if on_reject != "return":
@@ -66,26 +66,26 @@ async def run_with_escalation(pipeline: SelectionPipeline, request: SampleReques
         return selection
     if on_reject == "abstain":
         raise rejection_error(selection)
-    return await _draw_the_rest(pipeline, request, options, selection)
+    return await _sample_the_rest(pipeline, request, options, selection)
 
 
-async def _draw_the_rest(
+async def _sample_the_rest(
     pipeline: SelectionPipeline, request: SampleRequest, options: RunOptions, selection: Selection
 ) -> Selection:
-    """Draw the completions that a stopping rule left out and choose again; if that fails, return ``selection``."""
+    """Sample the completions that a stopping rule left out and choose again; if that fails, keep ``selection``."""
     completions = [candidate.completion for candidate in selection.candidates]
     if len(completions) >= request.n:
         return selection
     seconds_left = None if request.deadline is None else request.deadline - selection.elapsed
     if seconds_left is not None and seconds_left <= 0:
-        return with_note(selection, "The answer was not accepted, and the deadline left no time to draw the others.")
+        return with_note(selection, "The answer was not accepted, and the deadline left no time to sample the others.")
     try:
         new_selection = await run_with_acceptance(
             pipeline, replace(request, deadline=seconds_left), replace(options, stopping=None), completions
         )
     except SwiftClientError as error:
-        return with_note(selection, f"The answer was not accepted, and drawing the others failed: {error}")
-    note = f"The answer of {len(completions)} completions was not accepted: the others were drawn."
+        return with_note(selection, f"The answer was not accepted, and sampling the others failed: {error}")
+    note = f"The answer of {len(completions)} completions was not accepted: the others were sampled."
     return merge_selections(with_note(selection, note), new_selection)
 
 
@@ -123,96 +123,99 @@ def rejection_error(selection: Selection) -> RejectedError:
 
 
 def answer_log_odds(selection: Selection) -> float | None:
-    """Return the natural log odds that the chosen answer is right; None where the head has no probability for it.
+    """Return the natural log odds that the chosen answer is right; None without probabilities.
 
-    Each vote with probability c adds log((K - 1) c / (1 - c)) to its answer, K being the answers given and one more
-    for all others (CGES, arXiv 2511.02603, as ``stopping.weights.posterior``); the sum of the chosen answer stands
-    against those of all others. It grows with the number of votes that agree, unlike their mean probability, and
-    with what the head says of them, unlike their share. Of a choice without a vote, log(c / (1 - c)) of the chosen one.
+    Each vote with probability c adds log((K - 1) c / (1 - c)) to its answer, where K counts the distinct answers and
+    one more for all others (CGES, arXiv 2511.02603, as the stopping rule "posterior"). The sum of the chosen answer is
+    compared with those of all others. So it grows with the number of votes that agree, unlike their mean probability,
+    and with the head's scores, unlike their share. Without a vote it is log(c / (1 - c)) of the chosen completion.
     """
     if selection.probability is None:
         return None
     if selection.method == "best":
-        chance = min(max(selection.probability, MIN_WEIGHT), 1 - MIN_WEIGHT)
-        return math.log(chance / (1 - chance))
-    seen = build_votes(selection, n=len(selection.candidates))
-    sums = seen.totals(vote_log_odds(seen, clip=MIN_WEIGHT))[0]
-    others = np.where(seen.totals()[0] > 0, sums, -np.inf)
-    chosen = seen.answers[0, selection.winner]
-    others[chosen] = 0.0  # that none of the answers given is right
-    return float(sums[chosen] - np.logaddexp.reduce(others))
-
-
-def find_acceptance(config: SelectionConfig, *, n: int, stopping: StoppingRule | None) -> Acceptance | None:
-    """Return what the head was calibrated to for questions that are asked and judged so; None where it was not."""
-    if not isinstance(config.scorer, AnyHead):
-        return None
-    rule = None if stopping is None else str(stopping)
-    for each in config.scorer.acceptances:
-        drawn_alike = each.n == n and (each.stopping == rule or n == 1)  # of one there is nothing to stop
-        if drawn_alike and (each.select, each.answer) == (config.select, _answer_name(config)):
-            return each
-    return None
+        probability = min(max(selection.probability, MIN_WEIGHT), 1 - MIN_WEIGHT)
+        return math.log(probability / (1 - probability))
+    votes = build_votes(selection, n=len(selection.candidates))
+    log_odds = votes.totals(vote_log_odds(votes, clip=MIN_WEIGHT))[0]
+    others = np.where(votes.totals()[0] > 0, log_odds, -np.inf)
+    chosen = votes.answers[0, selection.winner]
+    others[chosen] = 0.0  # stands for all answers that nobody gave
+    return float(log_odds[chosen] - np.logaddexp.reduce(others))
 
 
 def with_acceptance(
     selection: Selection, config: SelectionConfig, *, n: int, stopping: StoppingRule | None = None
 ) -> Selection:
-    """Return the choice with ``accepted`` filled in, and a note where the head's acceptance says nothing of it."""
+    """Return the selection with ``accepted`` filled in, or with a note if the calibration does not apply to it."""
     head = config.scorer
     if not isinstance(head, AnyHead) or not head.acceptances or selection.scorer != head.name:
         return selection
-    found = find_acceptance(config, n=n, stopping=stopping)
-    came = len(selection.candidates)
-    if found is None:
-        why = f"was calibrated for {_describe_acceptances(head)}, not for {_describe_settings(n, stopping, config)}"
-    elif came != n and not (stopping and came < n and stopping(build_votes(selection, n=n)).stop):
-        why = f"was calibrated for {n} completions and {came} came"
+    acceptance = _find_acceptance(config, n=n, stopping=stopping)
+    count = len(selection.candidates)
+    if acceptance is None:
+        reason = _mismatch(head, config, n=n, stopping=stopping)
+    elif count != n and not (stopping and count < n and stopping(build_votes(selection, n=n)).stop):
+        reason = f"{head.name} was calibrated for {n} completions and {count} came"
     else:
-        sure = answer_log_odds(selection)
-        return replace(selection, accepted=sure is not None and sure >= found.threshold)
-    return replace(selection, notes=(*selection.notes, f"Accepted or not is unknown: {head.name} {why}."))
+        log_odds = answer_log_odds(selection)
+        return replace(selection, accepted=log_odds is not None and log_odds >= acceptance.threshold)
+    return with_note(selection, f"It is unknown whether the answer is accepted: {reason}.")
 
 
 def require_acceptance(purpose: str, config: SelectionConfig, *, n: int, stopping: StoppingRule | None) -> None:
-    """Raise ConfigurationError where nothing could be rejected for want of a calibration."""
-    if find_acceptance(config, n=n, stopping=stopping):
+    """Raise ConfigurationError if no answer could be rejected, since the head has no calibration for these settings."""
+    if _find_acceptance(config, n=n, stopping=stopping):
         return
     head = config.scorer
     if not isinstance(head, AnyHead):
-        why = "there is none"
+        reason = "there is none"
     elif head.acceptances:
-        why = f"{head.name} was calibrated for {_describe_acceptances(head)}, not for {_describe_settings(n, stopping, config)}"
+        reason = _mismatch(head, config, n=n, stopping=stopping)
     else:
-        why = f"{head.name} was not"
+        reason = f"{head.name} was not"
+    option = "" if stopping is None else f" --stopping {stopping}"
     raise ConfigurationError(
-        f"{purpose} needs a head that was calibrated to a risk: {why}.",
-        hint=f"Run `swift-client calibrate HEAD SAMPLES --risk 0.05 --n {n}{_stopping_option(stopping)}` and give that head.",
+        f"{purpose} needs a head that was calibrated to a risk: {reason}.",
+        hint=f"Run `swift-client calibrate HEAD SAMPLES --risk 0.05 --n {n}{option}` and use that head.",
     )
 
 
 def require_any_acceptance(purpose: str, config: SelectionConfig, *, n: int | None) -> None:
-    """Raise ConfigurationError where the head was calibrated for no way of asking with ``n``, None being any."""
+    """Raise ConfigurationError if the head has no calibration for ``n`` completions; None: for any number."""
     head = config.scorer
-    if not isinstance(head, AnyHead) or not any(n in (None, each.n) for each in head.acceptances):
+    if not isinstance(head, AnyHead) or not any(n in (None, acceptance.n) for acceptance in head.acceptances):
         require_acceptance(purpose, config, n=n or 16, stopping=None)
 
 
-def _describe_acceptances(head: AnyHead) -> str:
-    return " or ".join(_format_settings(each.n, each.stopping, each.select, each.answer) for each in head.acceptances)
+def _find_acceptance(config: SelectionConfig, *, n: int, stopping: StoppingRule | None) -> Acceptance | None:
+    """Return the head's calibration for exactly these settings; None if it has none."""
+    if not isinstance(config.scorer, AnyHead):
+        return None
+    for acceptance in config.scorer.acceptances:
+        same_stopping = acceptance.stopping == _stopping_name(stopping) or n == 1  # one completion cannot stop early
+        same_choice = (acceptance.select, acceptance.answer) == (config.select, _answer_name(config))
+        if acceptance.n == n and same_stopping and same_choice:
+            return acceptance
+    return None
 
 
-def _describe_settings(n: int, stopping: StoppingRule | None, config: SelectionConfig) -> str:
-    return _format_settings(n, None if stopping is None else str(stopping), config.select, _answer_name(config))
-
-
-def _answer_name(config: SelectionConfig) -> str | None:
-    return config.answer if config.answer is None or isinstance(config.answer, str) else "custom"
+def _mismatch(head: AnyHead, config: SelectionConfig, *, n: int, stopping: StoppingRule | None) -> str:
+    """Say what the head was calibrated for, and that it was not for these settings."""
+    settings = _format_settings(n, _stopping_name(stopping), config.select, _answer_name(config))
+    calibrated = " or ".join(
+        _format_settings(acceptance.n, acceptance.stopping, acceptance.select, acceptance.answer)
+        for acceptance in head.acceptances
+    )
+    return f"{head.name} was calibrated for {calibrated}, not for {settings}"
 
 
 def _format_settings(n: int, stopping: str | None, select: str, answer: str | None) -> str:
     return f"n={n}, stopping={stopping}, select={select}, answer={answer}"
 
 
-def _stopping_option(stopping: StoppingRule | None) -> str:
-    return "" if stopping is None else f" --stopping {stopping}"
+def _stopping_name(stopping: StoppingRule | None) -> str | None:
+    return None if stopping is None else str(stopping)
+
+
+def _answer_name(config: SelectionConfig) -> str | None:
+    return config.answer if config.answer is None or isinstance(config.answer, str) else "custom"

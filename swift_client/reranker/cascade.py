@@ -189,7 +189,7 @@ class AsyncCascade:
         return await _run_cascade(self._members, request, options)
 
     async def aclose(self) -> None:
-        """Close the members' connections that were opened on the running loop."""
+        """Close the members' connections of the running event loop."""
         for member in self._members:
             await member.reranker.aclose()
 
@@ -248,24 +248,24 @@ class Cascade:
         Args:
             prompt: a question, or a list of chat messages.
             n: completions of each member that has no n of its own.
-            min_completions: with fewer than these a member has failed.
+            min_completions: a member with fewer completions than this has failed.
             deadline: seconds for all members together; the best of what has arrived is returned.
             seed: sent to the providers.
             stopping: for each member.
             budget: what all members may spend together.
-            on_reject: "return" the last answer where none is accepted; "abstain": raise RejectedError, which holds it.
-                "escalate" is what a cascade does anyway.
-            response_model: as of :meth:`SwiftReranker.best_of`; a member whose answers do not fit has failed.
+            on_reject: if no answer is accepted, "return" the last one, or "abstain": raise RejectedError, which holds
+                it. A cascade does "escalate" anyway.
+            response_model: as in :meth:`SwiftReranker.best_of`; a member whose answers do not match has failed.
             sampling: further fields of the requests.
 
         Returns:
-            The choice, with ``path``: who was asked, at what cost, and whether the answer was accepted. ``usage``,
-            ``cost``, ``failures`` and ``notes`` are those of all steps.
+            The choice, with ``path``: the members asked, what each cost, and whether its answer was accepted.
+            ``usage``, ``cost``, ``failures`` and ``notes`` are those of all steps.
 
         Raises:
-            ConfigurationError: a wrong argument, or a member was not calibrated for this n; nothing was sent.
+            ConfigurationError: an argument is wrong, or a member was not calibrated for this n; nothing was sent.
             RejectedError: ``on_reject="abstain"``, and no answer is accepted.
-            SwiftClientError: no member brought an answer; what the last one said.
+            SwiftClientError: no member brought an answer; the error of the last one.
         """
         request = create_sample_request(
             prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling
@@ -276,7 +276,7 @@ class Cascade:
         return self._background_loop.run(lambda: _run_cascade(self._members, request, options))
 
     def close(self) -> None:
-        """Cancel what runs, and close all members."""
+        """Cancel running calls and close all members."""
         self._background_loop.close()
         for member in self._members:
             member.reranker.close()

@@ -112,30 +112,11 @@ class _Client:
             ArtifactError: the head cannot be read, or is made for another model.
         """
         config = RerankerConfig.resolve(
-            provider,
-            model,
-            head=head,
-            scorer=scorer,
-            answer=answer,
-            select=select,
-            require_logprobs=require_logprobs,
-            top_logprobs=top_logprobs,
-            base_url=base_url,
-            api_key=api_key,
-            client=client,
-            timeout=timeout,
-            max_retries=max_retries,
-            max_concurrency=max_concurrency,
-            on_event=on_event,
-            prices=prices,
-            store=store,
-            warm_cache=warm_cache,
-            limit=limit,
-            abort=abort,
-            judge=judge,
-            external=external,
-            fuse=fuse,
-        )
+            provider, model, head=head, scorer=scorer, answer=answer, select=select, require_logprobs=require_logprobs,
+            top_logprobs=top_logprobs, base_url=base_url, api_key=api_key, client=client, timeout=timeout,
+            max_retries=max_retries, max_concurrency=max_concurrency, on_event=on_event, prices=prices, store=store,
+            warm_cache=warm_cache, limit=limit, abort=abort, judge=judge, external=external, fuse=fuse,
+        )  # fmt: skip
         self.pipeline = SelectionPipeline(config)
 
     @property
@@ -194,7 +175,7 @@ class AsyncSwiftReranker(_Client):
         return await run_with_escalation(self.pipeline, request, options)
 
     async def aclose(self) -> None:
-        """Close the connections that were opened on the running loop."""
+        """Close the connections of the running event loop."""
         await self.pipeline.transports.aclose()
 
     async def __aenter__(self) -> Self:
@@ -236,38 +217,38 @@ class SwiftReranker(_Client):
         Args:
             prompt: a question, or a list of chat messages.
             n: completions to choose from, 1..1024.
-            min_completions: with fewer than these an error is raised instead.
-            deadline: seconds from the call after which the best of what has arrived is returned. Calls are then
-                streamed where the provider streams logprobs, so that answers which are finished by then count.
+            min_completions: with fewer completions than this, an error is raised.
+            deadline: seconds from the call after which the best of what has arrived is returned. If the provider
+                streams logprobs, calls are then streamed, so that answers finished by then count.
             seed: sent to the provider; the call that brings completion i and the following ones sends seed + i.
-            stopping: draw in waves and end where a rule says that there is enough: "auto", or another row of
-                ``swift_client.stopping.STOPPING_RULES``, with parameters as in "beta:threshold=0.9". Calls under way
-                are cancelled; ``Selection.stopped`` says why, after how many, and what that saved. None: all n at once.
-            budget: what this call may spend: ``Budget(usd=0.05)``, ``Budget(tokens=4000)``, seconds, calls. Give
-                ``max_tokens`` with it. Where no further call fits, the best so far is returned, and ``stopped`` and
+            stopping: sample in waves and stop when a rule says that there is enough: "auto", or another name of
+                ``swift_client.stopping.STOPPING_RULES``, with parameters as in "beta:threshold=0.9". Running calls are
+                cancelled; ``Selection.stopped`` has the reason, the count and the saving. None: all n at once.
+            budget: what this call may spend: ``Budget(usd=0.05)``, ``Budget(tokens=4000)``, seconds, calls. Pass
+                ``max_tokens`` too. When no further call fits, the best so far is returned, and ``stopped`` and
                 ``notes`` say so. ``Budget(...).open()`` is a budget that many calls spend together.
-            on_reject: what to do with an answer that is not accepted at the risk which the head was calibrated to
-                (``swift-client calibrate``): "return" it, ``accepted`` being False; "abstain": raise RejectedError,
-                which holds it; "escalate": draw the completions that a stopping rule left out, and choose again.
-            response_model: a pydantic model class, or a JSON schema dict (extra "schema"), that answers have to fit:
-                their text, a ```json block in it, or the arguments of their one tool call. The provider is told
-                where its wire format has a field for it, and ``sampling`` has no such field of yours. What does not
-                fit does not vote and does not win; the vote is over whole objects, and where no two are equal, over
-                their members. The choice is ``Selection.parsed``, and ``Selection.fields`` tells of its members.
-            sampling: further fields of the request, sent to the provider untouched: ``temperature``, ``max_tokens``,
+            on_reject: what to do with an answer that is not accepted at the risk that the head was calibrated to
+                (``swift-client calibrate``): "return" it, with ``accepted`` False; "abstain": raise RejectedError,
+                which holds it; "escalate": sample the completions that a stopping rule left out, and choose again.
+            response_model: a pydantic model class, or a JSON schema dict (extra "schema"), that answers have to match:
+                their text, a ```json block in it, or the arguments of their one tool call. The schema is sent if the
+                wire format has a field for it and ``sampling`` does not set one. Completions that do not match neither
+                vote nor win. Votes are for whole objects; if no two are equal, for their members. The chosen object is
+                ``Selection.parsed``, and ``Selection.fields`` describes its members.
+            sampling: further fields of the request, sent to the provider unchanged: ``temperature``, ``max_tokens``,
                 ``stop``, ...
 
         Returns:
-            The choice, with every candidate, what it cost (``usage``), which calls failed, and notes on all that did
-            not go as asked.
+            The choice, with every candidate, its cost (``usage``), the calls that failed, and notes on everything that
+            did not go as asked.
 
         Raises:
-            ConfigurationError: a wrong argument; nothing was sent.
+            ConfigurationError: an argument is wrong; nothing was sent.
             BudgetExceededError: the budget ended before ``min_completions`` came; the best so far is inside.
-            NoCompletionError: too few completions came, or none fits ``response_model``; every cause is inside.
+            NoCompletionError: too few completions came, or none matches ``response_model``; every cause is inside.
             RejectedError: ``on_reject="abstain"``, and the answer is not accepted.
             LogprobsUnavailableError: ``require_logprobs=True`` and none come.
-            ProviderError: the only cause of all failures, where no retry can help.
+            ProviderError: the single cause of all failures, if no retry can help.
         """
         request = create_sample_request(
             prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling
@@ -278,7 +259,7 @@ class SwiftReranker(_Client):
         return self._background_loop.run(lambda: run_with_escalation(self.pipeline, request, options))
 
     def close(self) -> None:
-        """Cancel what runs, close the connections and end the thread."""
+        """Cancel running calls, close the connections and end the thread."""
         self._background_loop.close()
 
     def __enter__(self) -> Self:

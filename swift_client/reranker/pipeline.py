@@ -169,7 +169,11 @@ class SelectionPipeline:
         cache_notes = await cache.collect_notes(result, n_reused=n_reused) if cache else ()
         if not result.completions:
             raise budget_error(result, request, None)
-        stopped, budget_notes = budget_stop(result, request)
+        stopped = budget_stop(result, request)
+        budget_notes = []
+        if stopped:
+            count = f"{len(result.completions)} of {request.n} completions"
+            budget_notes = [f"The budget ended sampling after {count}. {stopped.reason}"]
         return Samples(
             result=result,
             config=selection_config,

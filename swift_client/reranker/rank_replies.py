@@ -1,4 +1,4 @@
-"""Replies that you already hold: parsed, and ranked without sending anything."""
+"""Replies that you already have: parse them, and rank them without sending anything."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def parse_response(
     Args:
         data: the reply as bytes, str, dict or SDK object (openai, google-genai, anthropic, litellm), a line of a
             batch's output, a list of these, or JSON lines of them.
-        provider: whose wire format it is, where its shape does not show that.
-        top_logprobs: exact number K of columns of every ``top_logprobs``; None means the longest list.
+        provider: determines the wire format if the reply's shape does not.
+        top_logprobs: number K of columns of every ``top_logprobs``; None means the longest list.
         token_ids: whether to fill in ``top_ids``.
 
     Raises:
@@ -33,7 +33,7 @@ def parse_response(
         ProviderError: it is an error, or one of a list is.
     """
     row = _resolve_provider(provider)
-    return list(read_reply(data, row, top_logprobs=top_logprobs, token_ids=token_ids, strict=True).completions)
+    return list(_read_reply(data, row, top_logprobs=top_logprobs, token_ids=token_ids, strict=True).completions)
 
 
 def rank(
@@ -48,27 +48,29 @@ def rank(
     """Choose the best completion of a reply that you already have. Nothing is sent and no key is read.
 
     Args:
-        reply_or_completions: what :func:`parse_response` takes, or a list of Completion. Of several replies, one that
-            is an error is left out, and a note says so.
-        provider: whose wire format the reply has, where its shape does not show that.
+        reply_or_completions: the same as for :func:`parse_response`, or a list of Completion. In a list of replies,
+            one that is an error is left out, and a note says so.
+        provider: determines the wire format if the reply's shape does not.
         scorer: a name, a callable from completions to N numbers, or a HeadArtifact.
         answer: how the compared answer is read.
-        select: "vote", "best", or "auto": vote where answers can be read and compared.
-        response_model: a pydantic model class or a JSON schema dict that answers have to fit.
+        select: "vote", "best", or "auto": vote if answers can be read and compared.
+        response_model: a pydantic model class or a JSON schema dict that answers have to match.
 
     Raises:
-        NoCompletionError: none fits ``response_model``.
+        NoCompletionError: no completion matches ``response_model``.
     """
-    shape = create_response_schema(response_model)
-    rules = SelectionConfig(
-        scorer=FALLBACK_SCORER if scorer == "auto" else scorer, answer=answer, select=select, response_schema=shape
+    config = SelectionConfig(
+        scorer=FALLBACK_SCORER if scorer == "auto" else scorer,
+        answer=answer,
+        select=select,
+        response_schema=create_response_schema(response_model),
     )
-    return rank_reply(reply_or_completions, _resolve_provider(provider), rules)
+    return rank_reply(reply_or_completions, _resolve_provider(provider), config)
 
 
 def rank_reply(reply_or_completions: Any, provider: Provider, config: SelectionConfig) -> Selection:
-    """Rank with checked rules; the Selection carries the reply's usage, model and notes."""
-    reply = read_reply(reply_or_completions, provider, token_ids=config.reads_token_ids)
+    """Rank with a checked config; the Selection has the reply's usage, model and notes."""
+    reply = _read_reply(reply_or_completions, provider, token_ids=config.reads_token_ids)
     selection = select_best(reply.completions, config)
     if config.response_schema:
         require_match(selection, config.response_schema)
@@ -82,21 +84,21 @@ def rank_reply(reply_or_completions: Any, provider: Provider, config: SelectionC
     )
 
 
-def read_reply(
+def _read_reply(
     reply: Any, provider: Provider, *, top_logprobs: int | None = None, token_ids: bool = False, strict: bool = False
 ) -> Reply:
-    """Decode whatever form a reply comes in. Completions keep their indices, which settle ties, and have no usage."""
-    ready = isinstance(reply, (list, tuple)) and all(isinstance(each, Completion) for each in reply)
-    held = reply if ready else normalize_reply(reply)
-    if isinstance(held, bytes):
+    """Decode a reply of any form. Completions keep their indices, which settle ties, and have no usage."""
+    is_decoded = isinstance(reply, (list, tuple)) and all(isinstance(item, Completion) for item in reply)
+    data = reply if is_decoded else normalize_reply(reply)
+    if isinstance(data, bytes):
         return detect.parse(
-            held, top_logprobs=top_logprobs, token_ids=token_ids, default_codec=provider.codec, strict=strict
+            data, top_logprobs=top_logprobs, token_ids=token_ids, default_codec=provider.codec, strict=strict
         )
-    return Reply(completions=tuple(held), usage=Usage())
+    return Reply(completions=tuple(data), usage=Usage())
 
 
 def _resolve_provider(provider: str | Provider) -> Provider:
-    """Return the row whose wire format a reply has; the model does not matter for that."""
+    """Return the provider whose wire format a reply has; the model does not matter for that."""
     if isinstance(provider, str):
         provider = re.split("[/:]", provider, maxsplit=1)[0]
     return resolve(provider, model="any")[0]

@@ -1,8 +1,9 @@
-"""The sync face's own event loop, in a daemon thread that starts with the first call.
+"""The event loop of the sync client, in a daemon thread that starts with the first call.
 
-Works in plain scripts, inside a running loop (Jupyter, a sync handler of FastAPI), from many threads at once and after
-a fork, because the caller's loop is never touched. ``asyncio.run`` for each call would close the loop under the
-connection pool; patching the running loop (nest_asyncio) is dead and cannot patch uvloop.
+It works in plain scripts, inside a running loop (Jupyter, a sync handler of FastAPI), from many threads at once and
+after a fork, because it never touches the caller's loop. Alternatives that do not: ``asyncio.run`` per call closes the
+loop under the connection pool; nest_asyncio is unmaintained and cannot patch uvloop; anyio's BlockingPortal cancels
+again at every await of a cleanup, so that an interrupted call would leave tasks and connections behind.
 """
 
 from __future__ import annotations
@@ -20,31 +21,31 @@ from swift_client.errors import ConfigurationError
 T = TypeVar("T")
 
 _GRACE_SECONDS = 5.0
-"""Seconds that cancelled work gets to close its connections."""
+"""Seconds for cancelled work to close its connections."""
 
 
 class BackgroundLoop:
-    """Runs coroutines on a loop of its own and waits for them. Close it, or let it close itself at exit."""
+    """Runs coroutines on its own loop and waits for them. Close it, or let it close itself at exit."""
 
     def __init__(self) -> None:
-        # By process id: after a fork the child starts its own and leaves the parent's loop, sockets and locks alone.
+        # By process id: after a fork the child starts its own worker and never touches the parent's locks and sockets.
         self._workers: dict[int, _Worker] = {}
         self._closed = False
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run ``work()`` on the portal's loop and return its result, or raise its error.
+        """Run ``work()`` on the loop and return its result, or raise its error.
 
         An interrupt (Ctrl-C) cancels the work and waits until its connections are closed.
 
         Raises:
-            ConfigurationError: the portal is closed, or this is called from its own loop and would wait for itself.
+            ConfigurationError: the loop is closed, or this is called from the loop itself and would wait for ever.
         """
         if self._closed:
             raise ConfigurationError("This reranker is closed.", hint="Make a new one.")
         return self._workers.setdefault(os.getpid(), _Worker()).run(work)
 
     def close(self) -> None:
-        """Cancel what runs, close the loop and end the thread. May be called twice."""
+        """Cancel running work, close the loop and end the thread. May be called twice."""
         self._closed = True
         worker = self._workers.get(os.getpid())
         if worker:
@@ -61,25 +62,26 @@ class _Worker:
         self._closed = False
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        ended = threading.Event()
+        """Run ``work()`` to its end, or until an interrupt; see :meth:`BackgroundLoop.run`."""
+        has_ended = threading.Event()
 
-        async def watched() -> T:
+        async def run_work() -> T:
             try:
                 return await work()
             finally:
-                ended.set()
+                has_ended.set()
 
-        with self._lock:  # so that nothing is submitted to a loop that has been told to stop
+        with self._lock:  # nothing may be submitted to a loop that is stopping
             loop = self._ensure_loop()
-            future = asyncio.run_coroutine_threadsafe(watched(), loop)
+            future = asyncio.run_coroutine_threadsafe(run_work(), loop)
         try:
             return future.result()
-        except concurrent.futures.CancelledError as error:
+        except concurrent.futures.CancelledError as error:  # by close() in another thread
             raise ConfigurationError("This reranker was closed while it worked.", hint="Make a new one.") from error
-        except BaseException:
+        except BaseException:  # KeyboardInterrupt: let the work close its connections
             if not future.done():
                 future.cancel()
-                ended.wait(_GRACE_SECONDS)
+                has_ended.wait(_GRACE_SECONDS)
             raise
 
     def close(self) -> None:
@@ -93,14 +95,14 @@ class _Worker:
             raise ConfigurationError("This reranker is closed.", hint="Make a new one.")
         if threading.current_thread() is self._thread:
             raise ConfigurationError(
-                "A sync call from inside the reranker's own callback would wait for itself.",
+                "A sync call from the reranker's own callback would wait for itself.",
                 hint="Use AsyncSwiftReranker there.",
             )
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=_run_loop, args=(self._loop,), name="swift-client", daemon=True)
             self._thread.start()
-            # Also runs at exit, while other threads still work: nothing is left for the interpreter to warn about.
+            # Also runs at exit, while other threads still work, so the interpreter has nothing to warn about.
             self._finalizer = weakref.finalize(self, _stop, self._loop, self._thread, os.getpid())
         return self._loop
 

@@ -19,40 +19,41 @@ _REPLACEMENT_CHAR = "\N{REPLACEMENT CHARACTER}"
 def field_shares(
     parsed_answers: Sequence[ParsedAnswer | None], weights: Sequence[float], index: int
 ) -> dict[str, float]:
-    """Return for each member of object ``at`` the share 0..1 of all N weights whose object has the same value there.
+    """Return for each member of object ``index`` the share 0..1 of all N weights whose object has the same value.
 
-    An object that leaves a member out agrees with no value of it.
+    An object without a member agrees with no value of it.
     """
-    mine = parsed_answers[index]
-    if mine is None:
+    chosen = parsed_answers[index]
+    if chosen is None:
         return {}
-    voted = [(fit, weight) for fit, weight in zip(parsed_answers, weights, strict=True) if fit is not None]
-    total = math.fsum(weight for _, weight in voted)
-    return {
-        name: math.fsum(weight for fit, weight in voted if fit.canonical_members.get(name) == key) / total
-        if total
-        else 0.0
-        for name, key in mine.canonical_members.items()
-    }
+    votes = [(answer, weight) for answer, weight in zip(parsed_answers, weights, strict=True) if answer is not None]
+    total = math.fsum(weight for _, weight in votes)
+    shares = {}
+    for name, value in chosen.canonical_members.items():
+        agreement = math.fsum(weight for answer, weight in votes if answer.canonical_members.get(name) == value)
+        shares[name] = agreement / total if total else 0.0
+    return shares
 
 
 def field_support(parsed_answers: Sequence[ParsedAnswer | None], weights: Sequence[float]) -> list[float]:
-    """Return for each of N objects the mean, over all members that any object has, of the weights that agree with it.
+    """Return for each of N objects the mean, over all members of any object, of the weights that agree with it.
 
-    A member left out is a value too, shared by all that leave it out. Objects without members have their own weight.
+    A missing member is a value too, shared by all objects without it. Objects without members have their own weight.
     """
-    names = sorted({name for fit in parsed_answers if fit is not None for name in fit.canonical_members})
+    names = sorted({name for answer in parsed_answers if answer is not None for name in answer.canonical_members})
     if not names:
         return list(weights)
-    sums: dict[tuple[str, str | None], list[float]] = {}
-    for fit, weight in zip(parsed_answers, weights, strict=True):
-        if fit is not None:
+    votes: dict[tuple[str, str | None], list[float]] = {}
+    for answer, weight in zip(parsed_answers, weights, strict=True):
+        if answer is not None:
             for name in names:
-                sums.setdefault((name, fit.canonical_members.get(name)), []).append(weight)
-    tallies = {key: math.fsum(each) for key, each in sums.items()}
+                votes.setdefault((name, answer.canonical_members.get(name)), []).append(weight)
+    totals = {member: math.fsum(member_weights) for member, member_weights in votes.items()}
     return [
-        0.0 if fit is None else math.fsum(tallies[name, fit.canonical_members.get(name)] for name in names) / len(names)
-        for fit in parsed_answers
+        0.0
+        if answer is None
+        else math.fsum(totals[name, answer.canonical_members.get(name)] for name in names) / len(names)
+        for answer in parsed_answers
     ]
 
 
@@ -62,58 +63,61 @@ def describe_fields(
     weights: Sequence[float],
     winner: int,
 ) -> Mapping[str, Field]:
-    """Describe the members of the winner's object; empty where it has none."""
-    fit = parsed_answers[winner]
-    if fit is None:
+    """Describe the members of the winner's object; empty if it has none."""
+    answer = parsed_answers[winner]
+    if answer is None:
         return {}
-    logprobs = _field_logprobs(completions[winner], fit)
-    agreement = field_shares(parsed_answers, weights, winner)
+    logprobs = _field_logprobs(completions[winner], answer)
+    shares = field_shares(parsed_answers, weights, winner)
     return {
-        name: Field(value=value, logprob=logprobs.get(name), agreement=agreement[name])
-        for name, value in fit.members.items()
+        name: Field(value=value, logprob=logprobs.get(name), agreement=shares[name])
+        for name, value in answer.members.items()
     }
 
 
-def _field_logprobs(completion: Completion, parsed_answer: ParsedAnswer) -> dict[str, float]:
+def _field_logprobs(completion: Completion, answer: ParsedAnswer) -> dict[str, float]:
     """Sum the logprobs of the tokens that hold a character of each member's value.
 
-    The object is read once more from the tokens' own text, where it may stand in a model's markup of a call, and where
-    a character of several tokens is broken; so every token's place is known without a guess.
+    The object is parsed again from the tokens' own text, which may have a model's markup around a call, and broken
+    characters. So the place of every token is known exactly.
     """
-    spelled = "".join(completion.tokens)
-    spans = _find_spans(spelled, is_tool_call=parsed_answer.is_tool_call)
-    said = _find_spans(completion.text, is_tool_call=parsed_answer.is_tool_call)
-    ends = np.fromiter(accumulate(map(len, completion.tokens)), np.int64, len(completion.tokens))
-    found: dict[str, float] = {}
-    for name, spellings in parsed_answer.aliases.items():
-        key = next((each for each in spellings if each in spans and each in said), None)
-        if key is None or not _is_same_json(spelled[slice(*spans[key])], completion.text[slice(*said[key])]):
+    token_text = "".join(completion.tokens)
+    token_spans = _find_spans(token_text, is_tool_call=answer.is_tool_call)
+    text_spans = _find_spans(completion.text, is_tool_call=answer.is_tool_call)
+    token_ends = np.fromiter(accumulate(map(len, completion.tokens)), np.int64, len(completion.tokens))
+    logprobs: dict[str, float] = {}
+    for name, aliases in answer.aliases.items():
+        key = next((alias for alias in aliases if alias in token_spans and alias in text_spans), None)
+        if key is None:
             continue
-        first = int(np.searchsorted(ends, spans[key][0], side="right"))
-        after = int(np.searchsorted(ends, spans[key][1], side="left")) + 1
-        if not completion.censored[first:after].any():
-            found[name] = float(completion.logprobs[first:after].sum(dtype=np.float64))
-    return found
+        start, end = token_spans[key]
+        if not _is_same_json(token_text[start:end], completion.text[slice(*text_spans[key])]):
+            continue
+        first = int(np.searchsorted(token_ends, start, side="right"))
+        stop = int(np.searchsorted(token_ends, end, side="left")) + 1
+        if not completion.censored[first:stop].any():
+            logprobs[name] = float(completion.logprobs[first:stop].sum(dtype=np.float64))
+    return logprobs
 
 
 def _find_spans(text: str, *, is_tool_call: bool) -> dict[str, Span]:
-    """Find an object's members in a text; those of its arguments where it is a call, or a list of one."""
+    """Find an object's members in a text; of a tool call, or a list of one, the members of its arguments."""
     try:
-        whole = find_json(text)
-        if whole is None:
+        span = find_json(text)
+        if span is None:
             return {}
-        start = whole[0]
+        start = span[0]
         if is_tool_call and text[start] == "[":
             start = text.index("{", start)
-        found = member_spans(text, start)
-        inner = next((found[name] for name in ("arguments", "parameters") if is_tool_call and name in found), None)
-        return member_spans(text, inner[0]) if inner else found
+        spans = member_spans(text, start)
+        arguments = (spans.get("arguments") or spans.get("parameters")) if is_tool_call else None
+        return member_spans(text, arguments[0]) if arguments else spans
     except _JSON_ERRORS:
         return {}
 
 
 def _is_same_json(token_json: str, text_json: str) -> bool:
-    """Whether two JSON texts say the same, as far as broken characters let one see."""
+    """Return whether two JSON texts have the same value, or whether broken characters hide that."""
     if token_json == text_json or _REPLACEMENT_CHAR in token_json:
         return True
     try:

@@ -1,4 +1,4 @@
-"""How each wire format is told the JSON schema that an answer has to fit."""
+"""The request fields that ask for a JSON schema, for each wire format."""
 
 from __future__ import annotations
 
@@ -10,31 +10,22 @@ from swift_client.errors import ConfigurationError
 
 Schema = Mapping[str, Any]
 
-OUTPUT_FORMAT_FIELDS = frozenset(
-    {
-        *("response_format", "tools", "functions", "text", "generationConfig", "responseMimeType", "responseSchema"),
-        *(
-            "responseJsonSchema",
-            "output_config",
-            "output_format",
-            "structured_outputs",
-            "guided_json",
-            "guided_grammar",
-        ),
-        *("json_schema", "grammar"),
-    }
-)
-"""Fields by which a caller says himself what shape an answer has; beside one of them nothing is added."""
+OUTPUT_FORMAT_FIELDS = frozenset((
+    "response_format", "tools", "functions", "text", "generationConfig", "responseMimeType", "responseSchema",
+    "responseJsonSchema", "output_config", "output_format", "structured_outputs", "guided_json", "guided_grammar",
+    "json_schema", "grammar",
+))  # fmt: skip
+"""Fields with which callers ask for an output format themselves; if one is present, nothing is added."""
 
 
 def schema_fields(codec: str, name: str, schema: Schema) -> dict[str, Any] | None:
-    """Return the request's fields that ask for answers of this schema; None where the format has none."""
-    write = _FIELD_BUILDERS.get(codec)
-    return None if write is None else write(name, schema)
+    """Return the request fields that ask for this schema; None if the wire format has none."""
+    build = _FIELD_BUILDERS.get(codec)
+    return None if build is None else build(name, schema)
 
 
 def is_strict(schema: Schema) -> bool:
-    """Whether OpenAI's strict mode takes it: each object names all its members, demands them and allows no others.
+    """Return whether OpenAI's strict mode accepts it: every object requires all its members and allows no others.
 
     https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
     """
@@ -48,9 +39,9 @@ def is_strict(schema: Schema) -> bool:
 
 
 def to_strict_schema(schema: Schema) -> dict[str, Any]:
-    """Write a pydantic model's schema as strict mode wants it: every member is demanded, so none has a default.
+    """Convert a pydantic model's schema for strict mode: every member is required, so none has a default.
 
-    What fits it fits the model too.
+    What matches the result matches the model too.
     """
     result = {key: _map_schemas(value, to_strict_schema) for key, value in schema.items() if key != "default"}
     properties = schema.get("properties")
@@ -62,16 +53,16 @@ def to_strict_schema(schema: Schema) -> dict[str, Any]:
 
 
 def _nodes(schema: Any) -> list[Mapping[str, Any]]:
-    """Return all mappings inside a schema: more than the subschemas, which does no harm here."""
-    found, waiting = [], [schema]
-    while waiting:
-        node = waiting.pop()
+    """Return all mappings inside a schema, which are its subschemas and harmless others."""
+    mappings, stack = [], [schema]
+    while stack:
+        node = stack.pop()
         if isinstance(node, Mapping):
-            found.append(node)
-            waiting += node.values()
+            mappings.append(node)
+            stack += node.values()
         elif isinstance(node, list):
-            waiting += node
-    return found
+            stack += node
+    return mappings
 
 
 def _map_schemas(value: Any, transform: Callable[[Schema], Any]) -> Any:
@@ -81,35 +72,34 @@ def _map_schemas(value: Any, transform: Callable[[Schema], Any]) -> Any:
 
 
 def _openai_chat_fields(name: str, schema: Schema) -> dict[str, Any]:
-    described = {"name": name, "schema": schema, "strict": is_strict(schema)}
-    return {"response_format": {"type": "json_schema", "json_schema": described}}
+    json_schema = {"name": name, "schema": schema, "strict": is_strict(schema)}
+    return {"response_format": {"type": "json_schema", "json_schema": json_schema}}
 
 
 def _openai_responses_fields(name: str, schema: Schema) -> dict[str, Any]:
     return {"text": {"format": {"type": "json_schema", "name": name, "schema": schema, "strict": is_strict(schema)}}}
 
 
-_GEMINI_KEYS = frozenset(
-    {
-        *("type", "format", "title", "description", "nullable", "enum", "maxItems", "minItems", "properties"),
-        *("required", "minProperties", "maxProperties", "minLength", "maxLength", "pattern", "example", "anyOf"),
-        *("propertyOrdering", "default", "items", "minimum", "maximum"),
-    }
-)
-"""https://ai.google.dev/api/caching#Schema: a part of OpenAPI's, without references."""
+_GEMINI_KEYS = frozenset((
+    "type", "format", "title", "description", "nullable", "enum", "maxItems", "minItems", "properties", "required",
+    "minProperties", "maxProperties", "minLength", "maxLength", "pattern", "example", "anyOf", "propertyOrdering",
+    "default", "items", "minimum", "maximum",
+))  # fmt: skip
+"""https://ai.google.dev/api/caching#Schema: a subset of OpenAPI, without references."""
 _MAX_REFERENCE_DEPTH = 12
-"""References followed into one another; a schema that holds itself cannot be written out."""
+"""A schema with longer chains of references may contain itself, and cannot be written out."""
 
 
 def _gemini_fields(name: str, schema: Schema) -> dict[str, Any] | None:
     try:
-        written = _inline_references(schema, schema, 0)
+        inlined = _inline_references(schema, schema, 0)
     except (LookupError, TypeError, RecursionError):
         return None
-    return {"responseMimeType": "application/json", "responseSchema": written}
+    return {"responseMimeType": "application/json", "responseSchema": inlined}
 
 
 def _inline_references(node: Schema, root: Schema, depth: int) -> dict[str, Any]:
+    """Replace references by what they name, and keep the keys that Gemini knows."""
     while "$ref" in node:
         depth += 1
         if depth > _MAX_REFERENCE_DEPTH:
@@ -135,10 +125,10 @@ _FIELD_BUILDERS: Mapping[str, Callable[[str, Schema], dict[str, Any] | None]] = 
 
 
 def require_self_contained(schema: Schema) -> None:
-    """Raise ConfigurationError where a schema refers to another document: nothing is fetched."""
+    """Raise ConfigurationError if a schema refers to another document, since nothing is fetched."""
     for node in _nodes(schema):
         reference = node.get("$ref")
         if isinstance(reference, str) and not reference.startswith("#"):
             raise ConfigurationError(
-                f"The schema refers to another document, {reference!r}.", hint="Write what it refers to into $defs."
+                f"The schema refers to another document, {reference!r}.", hint="Copy the referenced schema into $defs."
             )

@@ -1,9 +1,10 @@
-"""Answers that have to fit a pydantic model or a JSON schema: which completions do, and what object each one says."""
+"""Response schemas: parse completions as the objects of a pydantic model or a JSON schema."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,132 +22,126 @@ from swift_client.structured.request_fields import (
 from swift_client.types import Completion, Selection
 
 MAX_TEXT_LENGTH = 1_000_000
-"""Characters; a longer text is no answer to any question and is not read."""
+"""Characters; a longer text is not parsed."""
 
 Validator = Callable[[str], Any]
-"""From JSON text to the object; raises whatever it likes where the text does not fit."""
+"""From JSON text to the object; may raise anything if the text does not match."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParsedAnswer:
-    """One completion's object."""
+    """The object in one completion."""
 
     parsed: Any
     members: Mapping[str, Any]
-    """The top-level members, by the names that ``parsed`` has for them; empty where it is no object."""
+    """The top-level members, by their names in ``parsed``; empty if it is not an object."""
     aliases: Mapping[str, tuple[str, ...]]
-    """For each member the names that it may have in the text."""
+    """The names that each member may have in the text."""
     canonical_members: Mapping[str, str]
-    """The members' values, canonically written: equal texts are equal values."""
+    """The members' values in canonical JSON: equal texts are equal values."""
     canonical_text: str
-    """The object, or the call, canonically written."""
+    """The object, or the tool call, in canonical JSON."""
     is_tool_call: bool
-    """Whether it is the arguments of a tool call."""
+    """Whether the object is the arguments of a tool call."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResponseSchema:
-    """What answers have to fit. Made by :func:`shape_of`."""
+    """The schema that answers have to match; made by :func:`create_response_schema`."""
 
     name: str
     schema: Mapping[str, Any]
     """JSON schema, as it is sent."""
     validate: Validator
     aliases: Mapping[str, tuple[str, ...]]
-    """A model's fields and the names that each may have in the text; empty for a schema."""
+    """A model's fields, and the names that each may have in the text; empty for a JSON schema."""
 
     def parse(self, completion: Completion) -> ParsedAnswer:
-        """Read one completion.
+        """Parse one completion.
 
         Raises:
-            Misfit: it does not fit; the message says why.
+            SchemaMismatch: it does not match; the message says why.
         """
         if not completion.complete:
             raise SchemaMismatch(f"it ended with {completion.finish_reason!r}")
         if len(completion.text) > MAX_TEXT_LENGTH:
             raise SchemaMismatch(f"it is longer than {MAX_TEXT_LENGTH:,} characters")
         try:
-            called, source = _extract_json(completion)
-            _decode_strict(source)
+            tool_name, source = _extract_json(completion)
+            _STRICT_DECODER.decode(source)
         except RecursionError:
             raise SchemaMismatch("its JSON is nested too deep") from None
         except ValueError as error:
             raise SchemaMismatch(f"its JSON cannot be read ({_short_message(error)})") from None
         try:
             parsed = self.validate(source)
-            members = self._members(parsed)
-            keys = {name: canonicalize(value) for name, value in members.items()}
-            whole = canonicalize(parsed.model_dump() if hasattr(parsed, "model_dump") else parsed)
-            if called is not None:
-                whole = f"{json.dumps(called, ensure_ascii=False)}:{whole}"
-            whole.encode()  # half a surrogate pair is no text that could be shown or sent
-        except Exception as error:  # a model's own validators may raise anything; paid completions are not lost over it
+            if isinstance(parsed, dict):
+                members = dict(parsed)
+            else:
+                members = {name: getattr(parsed, name) for name in self.aliases}
+            canonical_members = {name: canonicalize(value) for name, value in members.items()}
+            canonical_text = canonicalize(parsed.model_dump() if hasattr(parsed, "model_dump") else parsed)
+            if tool_name is not None:
+                canonical_text = f"{json.dumps(tool_name, ensure_ascii=False)}:{canonical_text}"
+            canonical_text.encode()  # half a surrogate pair can be neither shown nor sent
+        except Exception as error:  # a model's validators may raise anything; paid completions must not be lost
             raise SchemaMismatch(_short_message(error)) from None
-        spellings = {name: self.aliases.get(name, (name,)) for name in members}
         return ParsedAnswer(
             parsed=parsed,
             members=members,
-            aliases=spellings,
-            canonical_members=keys,
-            canonical_text=whole,
-            is_tool_call=called is not None,
+            aliases={name: self.aliases.get(name, (name,)) for name in members},
+            canonical_members=canonical_members,
+            canonical_text=canonical_text,
+            is_tool_call=tool_name is not None,
         )
 
     def parse_all(self, completions: Sequence[Completion]) -> tuple[tuple[ParsedAnswer | None, ...], Answers]:
-        """Read N completions; their answers are whole objects, and the note counts those that do not fit."""
-        fits: list[ParsedAnswer | None] = []
-        reasons: list[str] = []
+        """Parse N completions; their answers are whole objects, and the note counts those that do not match."""
+        parsed_answers: list[ParsedAnswer | None] = []
+        mismatches: list[SchemaMismatch] = []
         for completion in completions:
             try:
-                fits.append(self.parse(completion))
-            except SchemaMismatch as misfit:
-                fits.append(None)
-                reasons.append(str(misfit))
+                parsed_answers.append(self.parse(completion))
+            except SchemaMismatch as mismatch:
+                parsed_answers.append(None)
+                mismatches.append(mismatch)
         note = None
-        if reasons:
-            note = f"{len(reasons)} of {len(fits)} completions do not fit {self.name}; the first: {reasons[0]}."
-        values = tuple(None if each is None else each.canonical_text for each in fits)
+        if mismatches:
+            count = f"{len(mismatches)} of {len(completions)} completions"
+            note = f"{count} do not fit {self.name}; the first: {mismatches[0]}."
+        values = tuple(answer.canonical_text if answer else None for answer in parsed_answers)
         groups: dict[str, int] = {}
         numbers = tuple(None if value is None else groups.setdefault(value, len(groups)) for value in values)
-        return tuple(fits), Answers(values=values, groups=numbers, note=note)
+        return tuple(parsed_answers), Answers(values=values, groups=numbers, note=note)
 
     def request_fields(self, codec: str, sampling: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
-        """Return the fields that tell a provider of the shape, and a note where it cannot be told.
+        """Return the request fields that ask for the schema, and a note if the wire format has none.
 
-        Nothing is added where the caller's own fields say what shape an answer has.
+        Nothing is added if the caller's own fields already ask for an output format.
         """
         if OUTPUT_FORMAT_FIELDS & sampling.keys():
             return {}, None
         fields = schema_fields(codec, self.name, self.schema)
-        if fields is None:
-            return (
-                {},
-                f"The schema of {self.name} is not sent: this wire format has no field for it. Put it in the prompt.",
-            )
-        return fields, None
-
-    def _members(self, parsed: Any) -> dict[str, Any]:
-        if isinstance(parsed, dict):
-            return dict(parsed)
-        return {name: getattr(parsed, name) for name in self.aliases}
+        note = f"The schema of {self.name} is not sent: this wire format has no field for it. Put it in the prompt."
+        return (fields, None) if fields is not None else ({}, note)
 
 
 class SchemaMismatch(ValueError):
-    """A completion that does not fit; never leaves this room."""
+    """A completion does not match the schema. Internal: it becomes a note."""
 
 
 def create_response_schema(response_model: object | None) -> ResponseSchema | None:
-    """Return the shape that ``response_model=`` asks for: a pydantic model class, a JSON schema dict, or None.
+    """Return the schema of ``response_model=``: a pydantic model class, a JSON schema dict, or None.
 
     Raises:
-        ConfigurationError: it is neither, or is no schema.
-        MissingExtraError: a JSON schema, and the extra "schema" is not installed.
+        ConfigurationError: it is neither, or not a valid schema.
+        MissingExtraError: it is a JSON schema, and the extra "schema" is not installed.
     """
     if response_model is None:
         return None
     if isinstance(response_model, Mapping):
         return _from_json_schema(dict(response_model))
-    from pydantic import BaseModel
+    from pydantic import BaseModel, RootModel
 
     if not (isinstance(response_model, type) and issubclass(response_model, BaseModel)):
         raise ConfigurationError(
@@ -156,16 +151,14 @@ def create_response_schema(response_model: object | None) -> ResponseSchema | No
         )
     try:
         schema = to_strict_schema(response_model.model_json_schema())
-    except Exception as error:  # pydantic has several kinds of errors for what no schema can say
+    except Exception as error:  # pydantic raises several kinds of errors for types without a schema
         raise ConfigurationError(f"{response_model.__name__} has no JSON schema: {_short_message(error)}.") from error
-    names = {name: _aliases(name, field) for name, field in response_model.model_fields.items()}
-    if issubclass(response_model, _root_model()):
-        names = {}
+    fields = {} if issubclass(response_model, RootModel) else response_model.model_fields
     return ResponseSchema(
         name=_identifier(response_model.__name__),
         schema=schema,
         validate=response_model.model_validate_json,
-        aliases=names,
+        aliases={name: _aliases(name, field) for name, field in fields.items()},
     )
 
 
@@ -196,13 +189,13 @@ def _from_json_schema(schema: dict[str, Any]) -> ResponseSchema:
         kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
         kind.check_schema(schema)
     except (jsonschema.SchemaError, RecursionError, TypeError) as error:
-        raise ConfigurationError(f"response_model= is no JSON schema: {_short_message(error)}.") from error
+        raise ConfigurationError(f"response_model= is not a JSON schema: {_short_message(error)}.") from error
     require_self_contained(schema)
-    # An empty registry: the default one would fetch what "$ref" names.
+    # With an empty registry nothing is fetched; the default one would fetch what "$ref" names.
     validator = kind(schema, registry=referencing.Registry())
 
     def validate(source: str) -> Any:
-        value = _decode_strict(source)
+        value = _STRICT_DECODER.decode(source)
         for error in validator.iter_errors(value):
             raise SchemaMismatch(f"{error.json_path}: {error.message[:200]}")
         return value
@@ -213,7 +206,11 @@ def _from_json_schema(schema: dict[str, Any]) -> ResponseSchema:
 
 
 def _extract_json(completion: Completion) -> tuple[str | None, str]:
-    """Return the name of the called tool, or None, and the JSON text of the object."""
+    """Return the name of the called tool, or None, and the JSON text of the object.
+
+    Raises:
+        ValueError: there is no JSON, or not exactly one tool call.
+    """
     text = completion.text
     if completion.finish_reason == "tool_calls":
         calls = json.loads(text)
@@ -222,7 +219,7 @@ def _extract_json(completion: Completion) -> tuple[str | None, str]:
             raise ValueError(f"it makes {count} calls and not one")
         arguments = calls[0].get("arguments")
         if isinstance(arguments, str):
-            raise ValueError("the arguments of its call are no JSON object")
+            raise ValueError("the arguments of its call are not a JSON object")
         return str(calls[0].get("name")), json.dumps(arguments)
     span = find_json(text)
     if span is None:
@@ -230,20 +227,11 @@ def _extract_json(completion: Completion) -> tuple[str | None, str]:
     return None, text[slice(*span)]
 
 
-def _decode_strict(source: str) -> Any:
-    """Read JSON whose meaning nobody doubts: no key twice, no NaN, no number beyond a float's.
-
-    Raises:
-        ValueError, RecursionError: it is none, or an integer has more than the 4,300 digits that Python reads.
-    """
-    return _STRICT_DECODER.decode(source)
-
-
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
-        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {twice[:80]!r} comes twice")
+        duplicate = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {duplicate[:80]!r} comes twice")
     return result
 
 
@@ -261,31 +249,27 @@ def _reject_constant(constant: str) -> Any:
 _STRICT_DECODER = json.JSONDecoder(
     object_pairs_hook=_reject_duplicate_keys, parse_float=_parse_finite, parse_constant=_reject_constant
 )
+"""Decodes JSON that every reader understands alike: no duplicate key, no NaN, no number beyond a float's range.
+
+Raises ValueError, also for an integer of more than the 4,300 digits that Python reads, or RecursionError."""
 
 
 def _aliases(name: str, field: Any) -> tuple[str, ...]:
     choices = getattr(field.validation_alias, "choices", (field.validation_alias, field.alias))
-    return (name, *dict.fromkeys(each for each in choices if isinstance(each, str) and each != name))
-
-
-def _root_model() -> type:
-    from pydantic import RootModel
-
-    return RootModel
+    return (name, *dict.fromkeys(alias for alias in choices if isinstance(alias, str) and alias != name))
 
 
 def _identifier(name: str) -> str:
-    """Return a name as OpenAI takes it: letters, digits, "_" and "-", 64 at most."""
-    return "".join(each if each.isascii() and (each.isalnum() or each in "_-") else "_" for each in name)[:64]
+    """Return a name that OpenAI accepts: letters, digits, "_" and "-", at most 64."""
+    return re.sub("[^A-Za-z0-9_-]", "_", name)[:64]
 
 
 def _short_message(error: BaseException) -> str:
-    """Say an error in one line; pydantic's lists of errors by the first one, with its place."""
-    listed = getattr(error, "errors", None)
-    if callable(listed) and (errors := listed()):
-        first = errors[0]
-        place = ".".join(map(str, first.get("loc", ()))) or "the whole"
-        return f"{place}: {first.get('msg', '')}"[:300]
+    """Return an error in one line; of pydantic's list of errors the first one, with its place."""
+    errors = getattr(error, "errors", None)
+    if callable(errors) and (details := errors()):
+        place = ".".join(map(str, details[0].get("loc", ()))) or "the whole"
+        return f"{place}: {details[0].get('msg', '')}"[:300]
     if isinstance(error, (ValueError, SchemaMismatch)) or hasattr(error, "json_path"):
         return str(getattr(error, "message", error)).splitlines()[0][:300]
     return f"{type(error).__name__}: {error}"[:300]
