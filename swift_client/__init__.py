@@ -1,7 +1,7 @@
-"""Pick the best of N answers from a language model that you reach only through its API.
+"""Best-of-N answer selection from token logprobs, for any language model API.
 
-``SwiftReranker(provider="openai").best_of(prompt, n=16)`` asks N times, reads the token logprobs that
-come with each answer, scores every answer on the client and returns the best with its reasons.
+``SwiftReranker(provider="openai").best_of(prompt, n=16)`` samples N answers, reads the token logprobs of each, scores the
+answers on the client and returns the best one with everything that the choice rests on.
 
 Importing this package loads no provider SDK, opens no socket and reads no key.
 """
@@ -39,7 +39,7 @@ __all__ = [
     "rank",
 ]
 
-# numpy and the codecs load on first use: `import swift_client` in a service stays cheap.
+# numpy and the codecs load on first use, so that `import swift_client` is cheap.
 _HOME = {
     "AsyncCascade": "swift_client.reranker",
     "Cascade": "swift_client.reranker",

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a path beside ``target`` to write to; at the end that file takes its name, safe from a power cut.
+    """Yield a temporary path beside ``target``, which replaces ``target`` when the block ends.
 
-    Where the block raises, ``target`` stays as it was and nothing is left behind. What an older file of that name held
-    is gone only once the new one is whole. Raises OSError where the disk or the folder refuses.
+    The file is synced to disk first, so that ``target`` is complete even after a power failure. If the block raises,
+    ``target`` is unchanged and the temporary file is removed. Raises OSError if the file cannot be written.
     """
     target = Path(target)
-    draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.draft")
     try:
-        yield draft
-        with draft.open("rb+") as file:
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        draft.replace(target)
+        temporary.replace(target)
     finally:
-        draft.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

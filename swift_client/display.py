@@ -1,7 +1,7 @@
-"""A Selection as a rich table and as HTML. Completions are untrusted text: here they are made harmless.
+"""A Selection as a rich table and as HTML, with the untrusted text of completions escaped.
 
-This file stands below types.py and reads a Selection only through its public names, so that
-``Selection._repr_html_`` may call it (docs/decisions/0001). rich is imported by the table alone.
+This module is a layer below types.py and reads a Selection only through its public names, so that
+``Selection._repr_html_`` can call it (docs/decisions/0001). Only the table imports rich.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ FINISH_REASON_LABELS = {
     "error": "broken",
     "tool_calls": "tool call",
 }
-"""Finish reasons in a word a newcomer reads; "stop" and "unknown" need none."""
+"""Short labels of finish reasons; "stop" and "unknown" have none."""
 
-# Cc: terminal control, Cf: bidi overrides and invisible signs, Cs: lone surrogates, Zl/Zp: hidden line ends.
+# Cc: terminal control, Cf: bidi overrides and invisible characters, Cs: lone surrogates, Zl/Zp: Unicode line ends.
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-# Needed by ordinary text: line ends, tabs, and the joiners of emoji and of Persian or Indic words.
+# Ordinary text needs line ends, tabs, and the joiners of emoji and of Persian or Indic words.
 _SAFE_CHARACTERS = frozenset("\n\t\u200c\u200d")
 
 
 def escape_unsafe(text: str) -> str:
-    r"""Return ``text`` with every control, bidi or invisible character shown as its escape (ESC becomes ``\x1b``).
+    r"""Replace every control, bidi or invisible character by its escape (ESC becomes ``\x1b``).
 
     Nothing in the result can move a cursor, colour a terminal, set its title or reverse the reading order.
     """
@@ -48,12 +48,12 @@ def escape_unsafe(text: str) -> str:
 
 
 def summary(selection: Selection) -> str:
-    """Return one line: how it was chosen, from what, at what cost."""
+    """Summarize a selection in one line: method, candidates, scorer, signal, usage and cost."""
     usage, stopped = selection.usage, selection.stopped
-    saved = f", about {stopped.saved_tokens:,} tokens saved" if stopped and stopped.saved_tokens else ""
-    planned = f" of {stopped.planned} planned ({stopped.rule}{saved})" if stopped else ""
+    savings = f", about {stopped.saved_tokens:,} tokens saved" if stopped and stopped.saved_tokens else ""
+    plan = f" of {stopped.planned} planned ({stopped.rule}{savings})" if stopped else ""
     parts = [
-        f"chosen by {selection.method} among {len(selection.candidates)}{planned}",
+        f"chosen by {selection.method} among {len(selection.candidates)}{plan}",
         f"scorer {selection.scorer}",
         f"signal {selection.signal}",
     ]
@@ -71,13 +71,13 @@ def summary(selection: Selection) -> str:
 
 
 def warnings(selection: Selection) -> list[str]:
-    """Return one harmless line for each note and each failed call."""
-    failed = [f"{failure.lost} of the completions lost: {failure.error}" for failure in selection.failures]
-    return [escape_unsafe(line) for line in (*selection.notes, *failed)]
+    """Return one escaped line per note and per failed call."""
+    failures = [f"{failure.lost} of the completions lost: {failure.error}" for failure in selection.failures]
+    return [escape_unsafe(line) for line in (*selection.notes, *failures)]
 
 
 def _sort_candidates(selection: Selection) -> list[Candidate]:
-    """Order candidates for a reader: the winner, then falling score (none last), then index."""
+    """Sort candidates for display: the winner, then by falling score (None last), then by index."""
     return sorted(
         selection.candidates,
         key=lambda c: (c is not selection.best, c.score is None, -(c.score or 0.0), c.completion.index),
@@ -95,36 +95,44 @@ def _finish_label(candidate: Candidate) -> str:
 def selection_table(
     selection: Selection, *, correct_by_index: Mapping[int, bool] | None = None, max_rows: int | None = None
 ) -> Table:
-    """Return a rich table, the winner first.
+    """Return a rich table of the candidates, the winner first.
 
-    ``right`` maps a candidate's index to whether it is correct, where a judge of truth is at hand; ``rows``
-    shows that many candidates at most. rich markup inside completions is not interpreted.
+    rich markup inside completions is not interpreted.
+
+    Args:
+        selection: the selection.
+        correct_by_index: whether each candidate is correct, by its index, if the truth is known.
+        max_rows: largest number of candidates to show.
     """
     from rich.table import Table
     from rich.text import Text
 
-    calibrated = any(candidate.probability is not None for candidate in selection.candidates)
+    has_probability = any(candidate.probability is not None for candidate in selection.candidates)
     table = Table(box=None, pad_edge=False, header_style="dim", caption_justify="left", caption_style="dim")
     table.add_column("")
     table.add_column("#", justify="right", style="dim", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
-    if calibrated:
+    if has_probability:
         table.add_column("probability", justify="right", no_wrap=True)
     table.add_column("answer", max_width=24, overflow="ellipsis", no_wrap=True)
-    table.add_column("completion", overflow="ellipsis")  # rich narrows only columns that may wrap: this one
+    table.add_column("completion", overflow="ellipsis")  # rich narrows only columns that may wrap, such as this one
     ranked = _sort_candidates(selection)
     for candidate in ranked[:max_rows]:
-        index, won = candidate.completion.index, candidate is selection.best
-        verdict = None if correct_by_index is None else correct_by_index.get(index)
+        index, is_winner = candidate.completion.index, candidate is selection.best
+        is_correct = None if correct_by_index is None else correct_by_index.get(index)
         answer = Text(escape_unsafe(candidate.answer) if candidate.answer is not None else "–")
-        if verdict is not None:
-            answer = Text.assemble(("✓ ", "green") if verdict else ("✗ ", "red"), answer)
+        if is_correct is not None:
+            answer = Text.assemble(("✓ ", "green") if is_correct else ("✗ ", "red"), answer)
         ending = f"[{_finish_label(candidate)}] " if _finish_label(candidate) else ""
         line = Text.assemble((ending, "yellow"), " ".join(escape_unsafe(candidate.text).split()), no_wrap=True)
-        cells: list[Text | str] = [Text("►", "bold green") if won else "", str(index), _format_number(candidate.score)]
-        if calibrated:
+        cells: list[Text | str] = [
+            Text("►", "bold green") if is_winner else "",
+            str(index),
+            _format_number(candidate.score),
+        ]
+        if has_probability:
             cells.append(_format_number(candidate.probability))
-        table.add_row(*cells, answer, line, style="bold" if won else None)
+        table.add_row(*cells, answer, line, style="bold" if is_winner else None)
     if hidden := len(ranked) - len(ranked[:max_rows]):
         table.caption = f"… and {hidden} more"
     return table
@@ -169,23 +177,23 @@ def _row(candidate: Candidate, is_winner: bool, show_probability: bool) -> str:
 
 
 def selection_html(selection: Selection) -> str:
-    """Return one self-contained ``<section>``: the chosen text, its facts, and every candidate in a fold.
+    """Return a self-contained ``<section>``: the chosen text, a summary, and all candidates in a fold.
 
-    No script, no link, no image; every text escaped; colours follow ``prefers-color-scheme``.
+    It has no scripts, links or images; all text is escaped; colours follow ``prefers-color-scheme``.
     """
-    calibrated = any(candidate.probability is not None for candidate in selection.candidates)
-    numbers = ["#", "score", *(["probability"] if calibrated else [])]
+    has_probability = any(candidate.probability is not None for candidate in selection.candidates)
+    numbers = ["#", "score", *(["probability"] if has_probability else [])]
     head = (
         "<th></th>" + "".join(f'<th class="n">{name}</th>' for name in numbers) + "<th>answer</th><th>completion</th>"
     )
     rows = "".join(
-        _row(candidate, candidate is selection.best, calibrated) for candidate in _sort_candidates(selection)
+        _row(candidate, candidate is selection.best, has_probability) for candidate in _sort_candidates(selection)
     )
-    warned = "".join(f'<p class="warn">⚠ {escape(line)}</p>' for line in warnings(selection))
+    notes = "".join(f'<p class="warn">⚠ {escape(line)}</p>' for line in warnings(selection))
     return (
         f'<section class="swift-selection"><style>{_STYLE}</style>'
         f'<p class="text" dir="auto">{_escape_html(selection.text)}</p>'
-        f'<p class="facts">{escape(summary(selection))}</p>{warned}'
+        f'<p class="facts">{escape(summary(selection))}</p>{notes}'
         f"<details><summary>{len(selection.candidates)} candidates</summary>"
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></details></section>"
     )

@@ -1,13 +1,13 @@
-"""Every error that this package raises, in one tree.
+"""The tree of all errors that this package raises.
 
 ::
 
     SwiftClientError
-    ├── ConfigurationError            wrong before anything was sent
+    ├── ConfigurationError            wrong argument or setting; nothing was sent
     │   ├── MissingApiKeyError
     │   ├── UnknownProviderError
     │   └── MissingExtraError
-    ├── CapabilityError               the provider cannot do what was asked
+    ├── CapabilityError               the provider or model cannot do this
     │   └── LogprobsUnavailableError
     ├── ProviderError                 one call failed
     │   ├── AuthenticationError       401, 403
@@ -16,12 +16,12 @@
     │   ├── ServerError               5xx
     │   ├── ConnectionFailedError
     │   ├── RequestTimeoutError
-    │   └── ResponseDecodeError       a reply that is not what it claims to be
-    ├── NoCompletionError             every call failed; each cause is inside
-    ├── BudgetExceededError           the best so far is inside
-    ├── RejectedError                 the answer is too unsure to be given; it is inside
-    └── ArtifactError                 a head's file is not readable
-        └── ArtifactMismatchError     readable, but made for something else
+    │   └── ResponseDecodeError       the reply is not valid
+    ├── NoCompletionError             too few completions; ``causes`` has every error
+    ├── BudgetExceededError           ``best`` is the best selection so far
+    ├── RejectedError                 the answer was not accepted; ``selection`` has it
+    └── ArtifactError                 a head's file cannot be read
+        └── ArtifactMismatchError     readable, but trained for another model or features
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class SwiftClientError(Exception):
-    """Base of every error here. ``str(error)`` is what happened, then what to do next."""
+    """Base class of all errors; ``str(error)`` says what happened and what to do next."""
 
     def __init__(
         self,
@@ -48,17 +48,17 @@ class SwiftClientError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        """What happened, in one sentence; a provider's own sentence is kept."""
+        """What happened, in one sentence; includes the provider's own message."""
         self.hint = hint
         """What to do next, in one sentence; may be empty."""
         self.provider = provider
-        """The provider row's name, where a provider was involved."""
+        """Name of the provider, or None if no provider was involved."""
         self.status = status
-        """HTTP status code, where there was one."""
+        """HTTP status code, if there was one."""
         self.request_id = request_id
-        """The provider's id of the failed request, for its support desk."""
+        """The provider's id of the failed request, for its support."""
         self.retryable = retryable
-        """Whether the same call may succeed later without a change."""
+        """Whether the same call may succeed if it is repeated later."""
 
     def __str__(self) -> str:
         facts = [
@@ -70,20 +70,20 @@ class SwiftClientError(Exception):
             )
             if fact
         ]
-        where = f" ({', '.join(facts)})" if facts else ""
-        return f"{self.message}{where} {self.hint}".rstrip()
+        details = f" ({', '.join(facts)})" if facts else ""
+        return f"{self.message}{details} {self.hint}".rstrip()
 
 
 class ConfigurationError(SwiftClientError):
-    """A wrong argument or setting, found before anything was sent."""
+    """A wrong argument or setting; nothing was sent."""
 
 
 class MissingApiKeyError(ConfigurationError):
-    """No key was given and the provider's environment variable is not set."""
+    """The API key is missing: no argument, and no environment variable of the provider."""
 
 
 class UnknownProviderError(ConfigurationError):
-    """The provider name is not a row of the table."""
+    """The provider name is unknown."""
 
 
 class MissingExtraError(ConfigurationError):
@@ -91,16 +91,16 @@ class MissingExtraError(ConfigurationError):
 
     @classmethod
     def needs(cls, extra: str, purpose: str) -> MissingExtraError:
-        """Build the error for ``purpose``, which needs ``pip install 'swift-client[extra]'``."""
+        """Return the error for ``purpose``, which needs ``pip install 'swift-client[extra]'``."""
         return cls(f"{purpose} needs the optional dependencies '{extra}'.", hint=f"pip install 'swift-client[{extra}]'")
 
 
 class CapabilityError(SwiftClientError):
-    """The provider or model cannot do what was asked."""
+    """The provider or model lacks a requested capability."""
 
 
 class LogprobsUnavailableError(CapabilityError):
-    """``require_logprobs=True`` and the provider returns no token logprobs."""
+    """The provider returns no token logprobs, and ``require_logprobs=True``."""
 
 
 class ProviderError(SwiftClientError):
@@ -108,52 +108,47 @@ class ProviderError(SwiftClientError):
 
 
 class AuthenticationError(ProviderError):
-    """401 or 403: the key is wrong, or not allowed to do this."""
+    """HTTP 401 or 403: the key is wrong or lacks permission."""
 
 
 class BadRequestError(ProviderError):
-    """Any other 4xx: the request itself is refused.
-
-    ``param`` is the field that the provider named (``error.param``), where it named one.
-    """
+    """Any other HTTP 4xx: the provider refused the request."""
 
     param: str | None = None
+    """The request parameter that the provider named (``error.param``), if any."""
 
 
 class RateLimitError(ProviderError):
-    """429. ``retry_after`` is the wait in seconds that the provider asked for, where it did."""
+    """HTTP 429: too many requests."""
 
     retry_after: float | None = None
+    """Seconds to wait, if the provider said so."""
 
 
 class ServerError(ProviderError):
-    """5xx. ``retry_after`` as for :class:`RateLimitError`."""
+    """HTTP 5xx: the provider failed."""
 
     retry_after: float | None = None
+    """Seconds to wait, if the provider said so."""
 
 
 class ConnectionFailedError(ProviderError):
-    """No connection, or it broke before the reply ended.
-
-    ``received`` is what had arrived of the body: completions in it are paid for, and a codec may find whole ones.
-    """
+    """The connection failed, or broke before the reply ended."""
 
     received: bytes = b""
+    """The part of the body that arrived: completions in it are paid for, and a codec may find complete ones."""
 
 
 class RequestTimeoutError(ProviderError):
-    """No reply within the timeout."""
+    """The reply did not arrive within the timeout."""
 
 
 class ResponseDecodeError(ProviderError):
-    """The reply is not the JSON that its wire format promises."""
+    """The reply is not valid JSON of the provider's wire format."""
 
 
 class NoCompletionError(SwiftClientError):
-    """No (or fewer than ``min_completions``) completions survived.
-
-    ``causes`` holds every failure, ``completions`` those that came and were too few: they are paid for.
-    """
+    """No completion, or fewer than ``min_completions``, could be sampled."""
 
     def __init__(
         self,
@@ -165,35 +160,35 @@ class NoCompletionError(SwiftClientError):
     ) -> None:
         super().__init__(message, hint=hint, retryable=any(cause.retryable for cause in causes))
         self.causes = tuple(causes)
+        """The error of every failed call."""
         self.completions = tuple(completions)
+        """The completions that arrived, which are paid for but too few."""
 
     def __str__(self) -> str:
-        distinct = list(dict.fromkeys(str(cause) for cause in self.causes))
-        listed = "".join(f"\n  - {text}" for text in distinct)
-        return f"{super().__str__()}{listed}"
+        causes = dict.fromkeys(str(cause) for cause in self.causes)
+        return super().__str__() + "".join(f"\n  - {cause}" for cause in causes)
 
 
 class BudgetExceededError(SwiftClientError):
-    """The budget ended before an answer could be chosen. ``best`` is the best so far, or None."""
+    """The budget was used up before an answer could be chosen."""
 
     def __init__(self, message: str, *, best: Selection | None = None, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.best = best
+        """The best selection so far, or None."""
 
 
 class RejectedError(SwiftClientError):
-    """``on_reject="abstain"``, and the answer is not known to hold the calibrated risk.
-
-    ``selection`` is the choice that was not accepted, with what it cost.
-    """
+    """The answer was not accepted at the calibrated risk, and ``on_reject="abstain"``."""
 
     def __init__(self, message: str, *, selection: Selection, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.selection = selection
+        """The selection that was not accepted, with its cost."""
 
 
 class ArtifactError(SwiftClientError):
-    """A head's file cannot be read, or is not a head."""
+    """A head's file cannot be read or written, or is not a head."""
 
 
 class ArtifactMismatchError(ArtifactError):

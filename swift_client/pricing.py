@@ -1,7 +1,7 @@
-"""What a model's tokens cost: the user's own prices, or genai-prices' (extra "prices"). Unknown is None, never 0.
+"""Token prices of models: the user's own, or those of genai-prices (extra "prices"). Unknown is None, never 0.
 
-genai-prices brings its prices with it, so that nothing is downloaded: https://github.com/pydantic/genai-prices. A price
-belongs to an address, not to a provider's name: a local server has none, whatever its model is called.
+genai-prices contains its prices, so nothing is downloaded: https://github.com/pydantic/genai-prices. A price belongs to
+an address, not to a provider's name: a local server has no price, whatever its model is called.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _MILLION = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """What a model costs, in US dollars for a million tokens: ``Price(input=0.40, output=1.60, cached_input=0.10)``.
+    """Prices of a model in US dollars per million tokens: ``Price(input=0.40, output=1.60, cached_input=0.10)``.
 
     Raises:
-        ConfigurationError: a price is negative or no number.
+        ConfigurationError: a price is negative or not a number.
     """
 
     input: float
@@ -33,15 +33,16 @@ class Price:
     output: float
     """Completion tokens, thinking included."""
     cached_input: float | None = None
-    """Prompt tokens that were read from the provider's prefix cache; None: no discount is known."""
+    """Prompt tokens read from the provider's prefix cache; None: as ``input``."""
     cache_write: float | None = None
-    """Prompt tokens that were written to the cache; None: as ``input``."""
+    """Prompt tokens written to that cache; None: as ``input``."""
     longer: tuple[tuple[int, Price], ...] = ()
-    """(tokens, price), rising: what every token costs where the prompt is longer than so many tokens."""
+    """Price tiers (tokens, price), sorted: for prompts of more than ``tokens`` tokens, ``price`` applies to all
+    tokens."""
     source: str = "given"
-    """Where the price comes from."""
+    """The source of the price."""
     date: str | None = None
-    """ISO date of the day that it was looked up for."""
+    """ISO date for which it was looked up."""
 
     def __post_init__(self) -> None:
         for name in ("input", "output", "cached_input", "cache_write"):
@@ -50,39 +51,40 @@ class Price:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 raise ConfigurationError(
-                    f"Price({name}=) must be US dollars for a million tokens, 0 or more, not {value!r}."
+                    f"Price({name}=) must be US dollars per million tokens, 0 or more, not {value!r}."
                 )
 
     def at(self, prompt_tokens: int) -> Price:
-        """Return the price that holds for a prompt of this length."""
-        longer = [price for start, price in self.longer if prompt_tokens > start]
-        return longer[-1] if longer else self
+        """Return the price tier for a prompt of this length."""
+        tiers = [price for start, price in self.longer if prompt_tokens > start]
+        return tiers[-1] if tiers else self
 
     def cost(
         self, *, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0, written_tokens: int = 0
     ) -> float:
-        """Return US dollars.
+        """Return the cost in US dollars.
 
         Args:
-            prompt_tokens: all of the prompt, the cached and the written part included.
-            completion_tokens: all that was generated.
-            cached_tokens: how many of the prompt were read from the cache.
-            written_tokens: how many of the prompt were written to it.
+            prompt_tokens: tokens of the prompt, those read from and written to the cache included.
+            completion_tokens: generated tokens.
+            cached_tokens: prompt tokens read from the cache.
+            written_tokens: prompt tokens written to the cache.
         """
-        fresh = max(prompt_tokens - cached_tokens - written_tokens, 0)
-        cached = self.input if self.cached_input is None else self.cached_input
-        written = self.input if self.cache_write is None else self.cache_write
+        uncached = max(prompt_tokens - cached_tokens - written_tokens, 0)
+        read_price = self.input if self.cached_input is None else self.cached_input
+        write_price = self.input if self.cache_write is None else self.cache_write
         parts = (
-            fresh * self.input,
-            cached_tokens * cached,
-            written_tokens * written,
+            uncached * self.input,
+            cached_tokens * read_price,
+            written_tokens * write_price,
             completion_tokens * self.output,
         )
         return math.fsum(parts) / _MILLION
 
     def most(self, *, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
-        """Return the most US dollars that one call can cost: all of its prompt that is not read from the cache may be
-        written to it.
+        """Return the highest possible cost of one call in US dollars.
+
+        The part of the prompt that is not read from the cache may be written to it.
         """
         price = self.at(prompt_tokens)
         written = prompt_tokens - cached_tokens if (price.cache_write or 0.0) > price.input else 0
@@ -91,37 +93,37 @@ class Price:
 
 
 Prices = Price | Mapping[str, Price] | None
-"""A price for every model, or one by "model" or "provider/model"."""
+"""One price for all models, or prices by "model" or "provider/model"."""
 
 
 def find_price(provider: str, model: str | None, base_url: str | None, prices: Prices = None) -> Price | None:
-    """Return the price of a model: the user's own, else genai-prices'. None where it is unknown.
+    """Return the price of a model: the user's own, else that of genai-prices; None if it is unknown.
 
-    The first look-up imports genai-prices, which takes about half a second.
+    The first lookup imports genai-prices, which takes about half a second.
 
     Raises:
-        MissingExtraError: it would have to be looked up and the extra is not installed.
+        MissingExtraError: the price has to be looked up, and the extra is not installed.
     """
     if isinstance(prices, Price):
         return prices
-    if prices and (given := prices.get(f"{provider}/{model}") or prices.get(model or "")):
-        return given
+    if prices and (own_price := prices.get(f"{provider}/{model}") or prices.get(model or "")):
+        return own_price
     if model is None or base_url is None:
         return None
     try:
         from genai_prices.data_snapshot import get_snapshot
     except ImportError as error:
-        raise MissingExtraError.needs("prices", "Looking a price up") from error
+        raise MissingExtraError.needs("prices", "Looking up a price") from error
     now = datetime.now(UTC)
     try:
-        _, found = get_snapshot().find_provider_model(model, None, None, base_url)
+        _, model_info = get_snapshot().find_provider_model(model, None, None, base_url)
     except LookupError:
         return None
-    return _convert_price(found.get_prices(now), now)
+    return _convert_price(model_info.get_prices(now), now)
 
 
 def check_prices(prices: object) -> Prices:
-    """Return ``prices`` where it is a Price, a mapping of them, or None.
+    """Return ``prices`` if it is a Price, a mapping from model to Price, or None.
 
     Raises:
         ConfigurationError: it is something else.
@@ -137,32 +139,32 @@ def check_prices(prices: object) -> Prices:
 
 
 def _convert_price(model_price: ModelPrice, now: datetime) -> Price | None:
-    """Return their price as ours, or None where it is not one of tokens alone (a fee for each request, say)."""
+    """Convert a price of genai-prices; None if it is not per token alone (a fee per request, for example)."""
     from importlib.metadata import version
 
     values: Mapping[str, Any] = {
-        ours: value
-        for ours, name in (
+        name: value
+        for name, genai_name in (
             ("input", "input_mtok"),
             ("output", "output_mtok"),
             ("cached_input", "cache_read_mtok"),
             ("cache_write", "cache_write_mtok"),
         )
-        if (value := getattr(model_price, name)) is not None
+        if (value := getattr(model_price, genai_name)) is not None
     }
     if "input" not in values or "output" not in values or model_price.requests_kcount is not None:
         return None
-    steps = sorted({tier.start for value in values.values() for tier in getattr(value, "tiers", ())})
-    known: dict[str, Any] = {"source": f"genai-prices {version('genai-prices')}", "date": now.date().isoformat()}
+    tier_starts = sorted({tier.start for value in values.values() for tier in getattr(value, "tiers", ())})
+    source: dict[str, Any] = {"source": f"genai-prices {version('genai-prices')}", "date": now.date().isoformat()}
 
-    def above(start: int) -> dict[str, Any]:
-        return {name: float(_tier_price(value, start)) for name, value in values.items()}
+    def prices_above(start: int) -> dict[str, Any]:
+        return {name: float(_tier_price(value, start)) for name, value in values.items()} | source
 
-    longer = tuple((start, Price(**above(start), **known)) for start in steps)
-    return Price(**above(0), **known, longer=longer)
+    longer = tuple((start, Price(**prices_above(start))) for start in tier_starts)
+    return Price(**prices_above(0), longer=longer)
 
 
 def _tier_price(value: Any, start: int) -> Any:
-    """Return a price for prompts longer than ``start`` tokens; a price without tiers is the same for all."""
-    reached = [tier.price for tier in getattr(value, "tiers", ()) if tier.start <= start]
-    return reached[-1] if reached and start else getattr(value, "base", value)
+    """Return the price for prompts of more than ``start`` tokens; without tiers it is the same for all."""
+    prices = [tier.price for tier in getattr(value, "tiers", ()) if tier.start <= start]
+    return prices[-1] if prices and start else getattr(value, "base", value)

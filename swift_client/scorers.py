@@ -1,4 +1,4 @@
-"""Scorers under their documented name: ``swift_client.scorers.SCORERS``."""
+"""The documented import path of the scorers: ``swift_client.scorers.SCORERS``."""
 
 from swift_client.scoring.scorers import SCORERS, score
 

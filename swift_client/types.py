@@ -1,9 +1,7 @@
-"""The values that travel from bytes to choice: Completion, Candidate, Usage, Failure, Selection.
+"""The public result types: Completion, Candidate, Usage, Failure, Selection and their parts.
 
-They stand in one file, a little longer than others, since together they are what users see.
-
-Shapes: T is the number of tokens of one completion, K the length of its longest list of alternatives,
-N the number of completions of one question. Logprobs are natural logarithms.
+Shapes: T is the number of tokens of one completion, K the length of its longest list of alternatives, N the number of
+completions of one question. Logprobs are natural logarithms.
 """
 
 from __future__ import annotations
@@ -18,13 +16,13 @@ from numpy.typing import NDArray
 from swift_client.errors import SwiftClientError
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "error", "unknown"]
-"""Why a completion ended, in one vocabulary for all providers."""
+"""The reason why a completion ended, normalised over all providers."""
 
 StatePosition = Literal["read", "produced"]
-"""Which hidden state belongs to a token: the one after it was read, or the one from which it was drawn."""
+"""The hidden state that belongs to a token: the one after reading it, or the one that it was sampled from."""
 
 Message = dict[str, Any]
-"""One chat message as it goes over the wire: ``{"role": ..., "content": ...}``."""
+"""One chat message as it is sent: ``{"role": ..., "content": ...}``."""
 
 F32 = NDArray[np.float32]
 F16 = NDArray[np.float16]
@@ -46,31 +44,32 @@ def _no_censored() -> Bool:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Completion:
-    """One answer of the model with the numbers that came with it. T is 0 without logprobs."""
+    """One answer of the model with its tokens and logprobs. T is 0 without logprobs."""
 
     text: str
-    """The visible answer, without thinking tokens."""
+    """The visible answer, without thinking."""
     index: int = 0
     """Position among the N completions of the question, 0-based."""
     finish_reason: FinishReason = "stop"
-    """Why it ended; only "stop" and "tool_calls" are whole answers."""
+    """The reason why it ended; see :attr:`complete`."""
     tokens: tuple[str, ...] = ()
-    """(T,) the answer's tokens as text; a token that is part of a character holds U+FFFD."""
+    """(T,) texts of the answer's tokens; a token that is only part of a character contains U+FFFD."""
     logprobs: F32 = field(default_factory=_no_logprobs)
-    """(T,) float32, nats, <= 0: logprob of each chosen token in the distribution that produced it."""
+    """(T,) float32, nats, <= 0: logprob of each chosen token under the distribution that it was sampled from."""
     top_logprobs: F32 = field(default_factory=_no_top_logprobs)
-    """(T, K) float32, nats, falling along axis 1; -inf where the provider listed fewer than K."""
+    """(T, K) float32, nats: logprobs of the listed alternatives, falling along axis 1; -inf beyond the end of a
+    list."""
     censored: Bool = field(default_factory=_no_censored)
-    """(T,) bool: the provider hid the chosen token's logprob and ``logprobs`` holds an upper bound."""
+    """(T,) bool: the provider hid the chosen token's logprob, and ``logprobs`` holds an upper bound."""
     top_ids: U32 | None = None
-    """(T, K) uint32 hashed identity of each listed token, or None; 0 where nothing was listed."""
+    """(T, K) uint32: hash of each listed token, 0 beyond the end of a list; None if not requested."""
     hidden_states: F16 | None = None
-    """(T, L*D) float16 hidden states of a local model, or None."""
+    """(T, L*D) float16: hidden states of L layers of width D of a local model, or None."""
     projections: F32 | None = None
-    """(T, 2) float32 gate and reward logits computed while a local model generated, or None."""
+    """(T, 2) float32: gate and reward logits, computed while a local model generated, or None."""
     thinking: Completion | None = None
-    """What it thought before: text, tokens and numbers, apart from the answer's. The text may be a summary, and tokens
-    are there only where the provider lists them. None where it did not think, or does not show it."""
+    """The thinking before the answer, with its own text, tokens and logprobs. The text may be a summary, and there are
+    tokens only if the provider returns them. None if the model did not think or does not show it."""
 
     def __post_init__(self) -> None:
         tokens, top = len(self.tokens), self.top_logprobs
@@ -80,11 +79,11 @@ class Completion:
                 f"censored {self.censored.shape}, top_logprobs {top.shape}; expected (T,), (T,), (T, K)."
             )
         if self.thinking is not None and self.thinking.thinking is not None:
-            raise ValueError(f"Completion {self.index}: its thinking holds a thinking of its own.")
+            raise ValueError(f"Completion {self.index}: its thinking must not have a thinking of its own.")
 
     @property
     def complete(self) -> bool:
-        """Whether the provider ended it by itself: cut, filtered and refused completions may not vote."""
+        """Whether the model finished it: truncated, filtered and refused completions do not vote."""
         return self.finish_reason in ("stop", "tool_calls", "unknown")
 
     def __repr__(self) -> str:
@@ -97,16 +96,18 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What was paid for, summed over calls."""
+    """Tokens and calls that were paid for."""
 
     prompt_tokens: int = 0
+    """Tokens of all prompts."""
     cached_prompt_tokens: int = 0
-    """How many of ``prompt_tokens`` the provider says it read from its cache."""
+    """The part of ``prompt_tokens`` that the provider reports as read from its cache."""
     completion_tokens: int = 0
+    """Generated tokens, thinking included."""
     calls: int = 0
-    """HTTP requests that were answered or failed, retries included."""
+    """HTTP requests, failed ones and retries included."""
     estimated: bool = False
-    """True where a provider's own count was missing or wrong and tokens were counted here."""
+    """Whether the provider's count was missing or wrong, so that tokens were counted by this package."""
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -120,51 +121,54 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """One call that brought nothing, after its retries."""
+    """One call that failed after its retries."""
 
     error: SwiftClientError
     lost: int
-    """How many completions this call was to bring."""
+    """Number of completions that this call should have returned."""
     attempts: int = 1
+    """Number of times that it was sent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One thing that happened while completions were drawn, as ``on_event`` gets it. Never holds a prompt or a key."""
+    """A progress event of sampling, as ``on_event`` receives it. It never contains a prompt or a key."""
 
     kind: Literal["request", "reply", "retry", "clamp", "top_up", "failure", "limit"]
-    """"clamp": the provider refused a field and is asked for less; "top_up": a reply was short and is added to;
-    "limit": fewer requests may run at once from now on, or all again."""
+    """The kind of event. "clamp": the provider refused a parameter, and a smaller value is sent; "top_up": a reply
+    had too few completions, and the others are requested; "limit": the number of concurrent requests changed."""
     call: int
-    """Number of the call within its draw, from 0; a retry keeps its number."""
+    """Number of the call within its question, from 0; a retry keeps the number."""
     n: int
-    """Completions asked for, or for "reply" brought."""
+    """Number of completions requested, or for "reply" received."""
     message: str
-    """The same in words."""
+    """Description for people."""
     wait: float | None = None
     """Seconds until the next attempt, for "retry"."""
     error: SwiftClientError | None = None
+    """The error, for "retry" and "failure"."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Candidate:
-    """A completion inside a selection."""
+    """A completion with its score, inside a selection."""
 
     completion: Completion
     score: float | None = None
-    """Higher is better; None where there is no signal for it."""
+    """Higher is better; None if there is no signal for it."""
     probability: float | None = None
     """Calibrated probability that this completion is correct, 0..1; None without a calibrated head."""
     answer: str | None = None
-    """The compared answer in normal form; None where none could be read or it may not vote."""
+    """The compared answer in normal form; None if none could be read or the completion does not vote."""
     group: int | None = None
-    """Equal numbers for equal answers, however they are written; None where there is none."""
+    """Equal numbers for equal answers, however they are written; None without an answer."""
     answer_probability: float | None = None
-    """Calibrated probability that its answer is correct: the mean ``probability`` of the whole completions that answer
-    the same. The share of weights would be too sure, since it takes for granted that one of the answers is right. Those
-    of all answers need not sum to 1. None without a calibrated head or without an answer."""
+    """Calibrated probability that its answer is correct, 0..1: the mean ``probability`` of the complete completions
+    with this answer. The answer's share of the votes would be overconfident, since it assumes that one of the
+    answers is correct. Over all answers these need not sum to 1. None without a calibrated head or without an
+    answer."""
     weight: float = 0.0
-    """What it added to its answer under vote; 0 where it did not vote."""
+    """Weight of its vote; 0 if it did not vote."""
 
     @property
     def text(self) -> str:
@@ -174,93 +178,101 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped:
-    """Why a draw ended before, or with, the last completion that was planned."""
+    """The reason why sampling ended, at or before the last planned completion."""
 
     rule: str
-    """The stopping rule with its parameters, as ``stopping_rule`` reads it; or "budget"."""
+    """The stopping rule with its parameters, as ``stopping_rule`` parses it; or "budget"."""
     after: int
-    """Completions drawn."""
+    """Number of completions drawn."""
     planned: int
-    """n: what a fixed number would have drawn."""
+    """Number of completions planned: n."""
     posterior: float | None
-    """The probability or share that the rule compares; None where it has none."""
+    """The probability or share that the rule compares with its threshold, 0..1; None if the rule has none."""
     reason: str
-    """The same in one sentence."""
+    """The reason in one sentence."""
     saved_tokens: int
-    """Completion tokens that the others would have cost, at the mean of those drawn: an estimate."""
+    """Estimated completion tokens of the completions not drawn, from the mean of those drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """One top-level member of the chosen object, where answers have a ``response_model``."""
+    """One top-level field of the chosen object, with a ``response_model``."""
 
     value: Any
     """As in :attr:`Selection.parsed`."""
     logprob: float | None
-    """Sum of the logprobs of the tokens that spell its value, quotes included, nats, <= 0; None where there are none,
-    one of them is censored, or the tokens do not spell the object."""
+    """Sum of the logprobs of the tokens that spell its value, quotes included, nats, <= 0. None if there are no
+    logprobs, one of them is censored, or the tokens do not spell the object."""
     agreement: float
-    """Share 0..1 of the votes, by weight, whose object has the same value here."""
+    """Weighted share of the votes whose object has the same value in this field, 0..1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One member of a Cascade that was asked."""
+    """One step of a Cascade: a reranker that was called."""
 
     provider: str
+    """Name of its provider."""
     model: str | None
+    """Name of its model."""
     n: int
-    """Completions that were planned; those of an earlier step by the same reranker count, and are not paid again."""
+    """Number of planned completions. Those of an earlier step of the same reranker count, and are not paid for
+    again."""
     usage: Usage = field(default_factory=Usage)
-    """What this step added."""
+    """Usage of this step alone."""
     cost: float | None = None
-    """US dollars that this step added; None where the price is unknown."""
+    """US dollars of this step alone; None if the price is unknown."""
     accepted: bool | None = None
-    """Whether its answer was, at its own head's threshold."""
+    """Whether its answer was accepted, at the threshold of its own head."""
     answer_probability: float | None = None
-    """Of its answer; see :attr:`Candidate.answer_probability`."""
+    """Probability of its answer; see :attr:`Candidate.answer_probability`."""
     error: SwiftClientError | None = None
-    """Why it brought no answer."""
+    """The error, if it gave no answer."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Selection:
-    """The choice among N completions, and everything that it rests on."""
+    """The choice among N completions, with everything that it rests on."""
 
     candidates: tuple[Candidate, ...]
-    """In index order, 0..N-1."""
+    """(N,) in index order, 0..N-1."""
     winner: int
-    """Index into ``candidates`` of the chosen one."""
+    """Index of the chosen one in ``candidates``."""
     signal: str
-    """What the choice rests on: "logprobs:k=K", "logprobs:chosen", "text", "judge" or "hidden"."""
+    """The signal of the choice: "logprobs:k=K", "logprobs:chosen", "text", "judge" or "hidden"."""
     scorer: str
     """Name of the scorer or head."""
     method: Literal["best", "vote"]
-    """How the winner was found from scores and answers."""
+    """The method of choice: the best score, or a vote of the answers."""
     usage: Usage = field(default_factory=Usage)
+    """Tokens and calls of this question."""
     failures: tuple[Failure, ...] = ()
+    """Calls that failed."""
     cost: float | None = None
-    """US dollars at the known price; None where the price is unknown, never 0 for that reason. An estimate where
-    ``usage`` is one."""
+    """US dollars; None, and not 0, if the price is unknown. An estimate if ``usage`` is estimated."""
     notes: tuple[str, ...] = ()
-    """One sentence for each thing that did not go as asked; nothing falls back in silence."""
+    """One sentence per thing that did not go as requested, every fallback included."""
     elapsed: float = 0.0
     """Seconds from the call to the choice."""
     provider: str | None = None
+    """Name of the provider."""
     model: str | None = None
+    """Name of the model."""
     stopped: Stopped | None = None
-    """Where and why a stopping rule or the budget ended the draw; None without either."""
+    """The end of sampling by a stopping rule or the budget; None without either."""
     reused: int = 0
-    """How many candidates, the first ones, came from ``store=``: paid for earlier, and not counted in ``usage``."""
+    """Number of candidates from ``store=``: the first ones. They were paid for earlier and are not counted in
+    ``usage``."""
     accepted: bool | None = None
-    """Whether the answer may be taken without a look, at the risk that the head was calibrated to; None where its
-    calibration says nothing, which ``notes`` explain where there is one."""
+    """Whether the answer is confident enough to be used without review, at the risk that the head was calibrated
+    for. None if there is no calibration, or if it does not cover this case; ``notes`` then give the reason."""
     path: tuple[Step, ...] = ()
-    """Whom a Cascade asked, in this order; ``usage`` and ``cost`` are the sums. Empty without a Cascade."""
+    """The steps of a Cascade, in order; ``usage`` and ``cost`` are their sums. Empty without a Cascade."""
     parsed: Any = None
-    """The chosen object, where ``response_model`` is given: an instance of the model, or plain values for a schema."""
+    """The chosen object with a ``response_model``: an instance of the model, or plain values for a JSON schema."""
     fields: Mapping[str, Field] = field(default_factory=dict)
-    """The chosen object's top-level members, by name; empty without ``response_model``, or where it is no object."""
+    """The top-level fields of the chosen object by name; empty without ``response_model``, or if it is not an
+    object."""
 
     @property
     def best(self) -> Candidate:
@@ -274,7 +286,7 @@ class Selection:
 
     @property
     def score(self) -> float | None:
-        """The chosen candidate's score."""
+        """The chosen candidate's score; higher is better."""
         return self.best.score
 
     @property
@@ -284,7 +296,7 @@ class Selection:
 
     @property
     def answer(self) -> str | None:
-        """The chosen answer in normal form, where answers could be read."""
+        """The chosen answer in normal form; None if answers could not be read."""
         return self.best.answer
 
     @property
@@ -299,7 +311,7 @@ class Selection:
         return selection_html(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-ready values; arrays are left out."""
+        """Return JSON-ready values, without arrays."""
         return {
             "text": self.text,
             "answer": self.answer,
@@ -313,13 +325,7 @@ class Selection:
             "provider": self.provider,
             "model": self.model,
             "elapsed": self.elapsed,
-            "usage": {
-                "prompt_tokens": self.usage.prompt_tokens,
-                "cached_prompt_tokens": self.usage.cached_prompt_tokens,
-                "completion_tokens": self.usage.completion_tokens,
-                "calls": self.usage.calls,
-                "estimated": self.usage.estimated,
-            },
+            "usage": asdict(self.usage),
             "cost": self.cost,
             "stopped": None if self.stopped is None else asdict(self.stopped),
             "reused": self.reused,
@@ -330,7 +336,7 @@ class Selection:
             ],
             "parsed": self.parsed.model_dump(mode="json") if hasattr(self.parsed, "model_dump") else self.parsed,
             "fields": {
-                name: {"logprob": each.logprob, "agreement": each.agreement} for name, each in self.fields.items()
+                name: {"logprob": value.logprob, "agreement": value.agreement} for name, value in self.fields.items()
             },
             "notes": list(self.notes),
             "failures": [
@@ -355,7 +361,7 @@ class Selection:
                     "weight": candidate.weight,
                     "finish_reason": candidate.completion.finish_reason,
                     "tokens": len(candidate.completion.tokens),
-                    "thinking_tokens": len(thought.tokens) if (thought := candidate.completion.thinking) else 0,
+                    "thinking_tokens": len(thinking.tokens) if (thinking := candidate.completion.thinking) else 0,
                 }
                 for candidate in self.candidates
             ],

@@ -156,8 +156,8 @@ def lowest_confidence(table: TokenTable) -> F64:
 def agreement(table: TokenTable) -> F64:
     """Smoothed share of the question's other complete completions with the same answer, (same + 1/2) / (others + 1).
 
-    The smoothing tells a share of few completions from the same share of many. The term is 1/2 if there are no others, or
-    if answers are not compared.
+    The smoothing tells a share of few completions from the same share of many. The term is 1/2 if there are no
+    others, or if answers are not compared.
     """
     if table.groups is None:
         return np.full(len(table.lengths), 0.5)

@@ -23,8 +23,8 @@ def listed_ranks(completion: Completion) -> int:
 class TokenTable:
     """The S = ΣT tokens of N completions. Arrays over ranks have shape (k, S) and fall along axis 0.
 
-    Sums run rank by rank, so that an unlisted rank adds an exact 0 and changes no bit. Arrays as large as the lists stay
-    float32; sums are float64.
+    Sums run rank by rank, so that an unlisted rank adds an exact 0 and changes no bit. Arrays as large as the lists
+    stay float32; sums are float64.
 
     Args:
         completions: N completions.

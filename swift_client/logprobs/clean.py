@@ -40,8 +40,8 @@ MASS_LIMIT = 1.01
 """Highest sum of listed probabilities that rounding explains."""
 
 SameToken = Callable[[IndexArray, IndexArray], Bool]
-"""From two arrays (M,) of positions in ``listed_logprobs`` to (M,) bool: whether both are the same token (by bytes, else
-by text)."""
+"""From two arrays (M,) of positions in ``listed_logprobs`` to (M,) bool: whether both are the same token (by bytes,
+else by text)."""
 
 
 class UnusableLogprobs(Exception):
@@ -109,9 +109,9 @@ def clean(
 def answer_span(token_bytes: Sequence[bytes], answer: bytes) -> tuple[int, int] | None:
     """Find the tokens that spell the answer at the end of a token stream.
 
-    The answer may follow thinking tokens, and end-of-turn tokens, stop words and empty tokens may follow it. White space
-    that the server trimmed may be missing at both ends. Tokens may hold U+FFFD for a character that the server split
-    (vLLM does); then every sequence of non-ASCII bytes counts as equal to every other.
+    The answer may follow thinking tokens, and end-of-turn tokens, stop words and empty tokens may follow it. White
+    space that the server trimmed may be missing at both ends. Tokens may hold U+FFFD for a character that the
+    server split (vLLM does); then every sequence of non-ASCII bytes counts as equal to every other.
 
     Args:
         token_bytes: the bytes of the tokens, in order.

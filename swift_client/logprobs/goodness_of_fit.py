@@ -1,8 +1,8 @@
 """Goodness-of-fit test of stated distributions against the tokens sampled from them.
 
-Logprobs may be present but wrong. Each token falls into one of its list's categories: a listed rank, or "other" with the
-mass outside the list. If the token was sampled from the list, the log probability of its category has the mean Σ p log p
-and a variance that follows from the list. Sums over many tokens can therefore be tested.
+Logprobs may be present but wrong. Each token falls into one of its list's categories: a listed rank, or "other"
+with the mass outside the list. If the token was sampled from the list, the log probability of its category has the
+mean Σ p log p and a variance that follows from the list. Sums over many tokens can therefore be tested.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The file format of a head: safetensors, with one JSON document of facts in its metadata. No part of it is executed."""
+"""The file format of a head: safetensors with one JSON document of facts. Nothing in it is executed."""
 
 from __future__ import annotations
 

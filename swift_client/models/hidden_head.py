@@ -28,15 +28,16 @@ class HiddenHead:
     head: GatedLinearHead
     """Weights (L*D,), layer by layer in the order of ``layers``."""
     layers: tuple[int, ...]
-    """Indices into ``hidden_states`` of transformers: 0 is the embedding, the last one follows the final norm. Empty: the
-    logprobs of the whole vocabulary, in the order of token ids, are the one state, at the moment "produced"."""
+    """Indices into ``hidden_states`` of transformers: 0 is the embedding, the last one follows the final norm.
+    Empty: the logprobs of the whole vocabulary, in the order of token ids, are the one state, at the moment
+    "produced"."""
     width: int
     """D, or the vocabulary size V without layers."""
     logprob_head: HeadArtifact | None = None
     """A head on logprobs. Its gate and reward logits are added per token, its response terms per completion; its other
     facts are ignored."""
     moment: StatePosition = "read"
-    """The state that belongs to a token: "read", after the token (as published); "produced", from which it was drawn."""
+    """The state of a token: "read", the one after it (as published); "produced", the one it was sampled from."""
     calibration: Calibration | None = None
     provider: str = "huggingface"
     model: str
@@ -94,7 +95,7 @@ class HiddenHead:
         return cls(head=head, layers=layers or tuple(range(head.width // width)), width=width, model=model, **facts)
 
     def to_state_dict(self) -> dict[str, F32]:
-        """Return the state_dict of the official code: fused_layer.weight (2, L*D) and fused_layer.bias (2,), float32."""
+        """Return the official code's state_dict: fused_layer.weight (2, L*D), fused_layer.bias (2,), float32."""
         weight, bias = self.matrix()
         return {"fused_layer.weight": weight, "fused_layer.bias": bias}
 
@@ -111,8 +112,8 @@ class HiddenHead:
 
     @property
     def k_max(self) -> int:
-        """Most alternatives per token. Without a head on logprobs it reads none, but requests as many as there are, for the
-        fallback scorers.
+        """Most alternatives per token. Without a head on logprobs it reads none, but requests as many as there are,
+        for the fallback scorers.
         """
         return self.logprob_head.k_max if self.logprob_head else MAX_WIDTH
 

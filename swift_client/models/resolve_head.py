@@ -33,8 +33,8 @@ class ResolvedHead:
 def resolve_head(head: Head, provider: str, model: str | None, *, k: int, own_address: bool = False) -> ResolvedHead:
     """Return the head for the argument ``head=``, for lists of ``k`` alternatives per token.
 
-    "auto" looks one up with :func:`find_for_model`. A head requested by name is used for any provider, model and k, with
-    a note. A path, HeadArtifact or HiddenHead must fit.
+    "auto" looks one up with :func:`find_for_model`. A head requested by name is used for any provider, model and k,
+    with a note. A path, HeadArtifact or HiddenHead must fit.
 
     Raises:
         ArtifactMismatchError: the head was trained for another model, k or feature set.

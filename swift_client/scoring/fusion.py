@@ -1,8 +1,8 @@
 """Fusion of two scores per completion: ours and an external one, such as a reward model's.
 
 The two scores have different units, so only ranks within the question, or values scaled between its lowest and highest
-score, are used. Every fusion returns values in 0..1, higher is better, which may weigh votes. A completion with only one
-of the two scores gets that one, scaled; without any it gets NaN.
+score, are used. Every fusion returns values in 0..1, higher is better, which may weigh votes. A completion with
+only one of the two scores gets that one, scaled; without any it gets NaN.
 """
 
 from __future__ import annotations

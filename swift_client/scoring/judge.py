@@ -18,8 +18,8 @@ from swift_client.scoring.result import ScoredCompletions, Scores
 from swift_client.types import Completion, Message
 
 JudgeFunction = Callable[[list[Message], list[Completion]], ArrayLike | Awaitable[ArrayLike]]
-"""From the question's messages and N completions to N numbers, higher is better, None or NaN for no score. It may be sync
-(then it runs in a thread) or async."""
+"""From the question's messages and N completions to N numbers, higher is better, None or NaN for no score. It may
+be sync (then it runs in a thread) or async."""
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Detection of completions unlike a head's training data, on which its scores may be meaningless or reversed.
 
-It compares the response terms that a head reads (length, numbers, confidence of the tokens) and that do not depend on the
-number of listed alternatives: fewer alternatives do not count as out of distribution.
+It compares the response terms that a head reads (length, numbers, confidence of the tokens) and that do not depend
+on the number of listed alternatives: fewer alternatives do not count as out of distribution.
 """
 
 from __future__ import annotations

@@ -154,8 +154,8 @@ def correct_temperature(
 ) -> tuple[Sequence[Completion] | None, tuple[str, ...]]:
     """Return the completions as ``scorer`` can read them (None if it cannot), and notes.
 
-    All completions of one question have the same temperature, so other scorers than heads still compare them. A head was
-    trained at temperature 1, and its probabilities would be meaningless.
+    All completions of one question have the same temperature, so other scorers than heads still compare them. A
+    head was trained at temperature 1, and its probabilities would be meaningless.
     """
     if not sampling_info.needs_correction or not any(completion.tokens for completion in completions):
         return completions, ()
@@ -179,8 +179,8 @@ def correct_temperature(
 def wepr(*, bias: float, mean_weight: ArrayLike, max_weight: ArrayLike) -> ScorerFunction:
     """Return a scorer with trained WEPR weights (arXiv 2509.04492): minus the log odds that the answer is wrong.
 
-    With s_tj = -p log p of rank j at token t, the score is -(bias + Σ_j mean_weight_j · mean_t s_tj + Σ_j max_weight_j ·
-    max_t s_tj); both weights are (k,). A completion with fewer than k ranks gets NaN.
+    With s_tj = -p log p of rank j at token t, the score is -(bias + Σ_j mean_weight_j · mean_t s_tj + Σ_j
+    max_weight_j · max_t s_tj); both weights are (k,). A completion with fewer than k ranks gets NaN.
     """
     constant, means = finite_scalar(bias, "bias"), finite_vector(mean_weight, "mean_weight")
     maxima = finite_vector(max_weight, "max_weight", like=means)

@@ -1,7 +1,7 @@
 """The gated score of a completion while it streams in, at constant cost per token.
 
-A token's features read that token and at most LOOKBACK tokens before it, and the score is a quotient of two sums. Only a
-window of tokens and two numbers are therefore kept, however long the answer grows.
+A token's features read that token and at most LOOKBACK tokens before it, and the score is a quotient of two sums.
+Only a window of tokens and two numbers are therefore kept, however long the answer grows.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from swift_client.types import Completion
 class StreamingScore:
     """The running score R_t = Σ_{i≤t} g_i r_i / max(Σ_{i≤t} g_i, 1e-8) of one completion (arXiv 2505.12225).
 
-    It compares completions while they stream. At the last token it equals the head's score of the whole completion without
-    response terms, which need the end.
+    It compares completions while they stream. At the last token it equals the head's score of the whole completion
+    without response terms, which need the end.
 
     Args:
         head: a head on logprobs.

@@ -188,8 +188,8 @@ def best_allowed(allowed: Bool, scores: F64) -> I64:
 def _answer_totals(rows: I64, weights: F64 | None) -> tuple[F64, I64]:
     """Sum weights by answer for all rows (R, n) at once.
 
-    Return the sums of R * (A + 1) cells, and the cell of each completion, (R, n). The first cell of each row gathers the
-    completions that do not vote.
+    Return the sums of R * (A + 1) cells, and the cell of each completion, (R, n). The first cell of each row
+    gathers the completions that do not vote.
     """
     width = int(rows.max(initial=-1)) + 2
     cells = rows + 1 + width * np.arange(len(rows))[:, None]
