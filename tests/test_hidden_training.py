@@ -169,7 +169,7 @@ def test_what_was_not_captured_is_told_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no loss 'mystery'"):
         recipe_of("default", loss="mystery")
     (tmp_path / "a.db.states").unlink()
-    with pytest.raises(ConfigurationError, match="no hidden states"):
+    with pytest.raises(ConfigurationError, match="no file of hidden states"):
         training.train(samples, recipe="hybrid", answer="number")
 
 
