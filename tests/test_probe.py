@@ -78,7 +78,7 @@ def test_without_captured_states_the_logprob_features_stand_alone_and_a_note_say
     found = probe(samples, grade="number", resamples=50)
     assert [row.name for row in found.rows] == ["logprob features"]
     assert "collect --capture" in found.notes[0]
-    with pytest.raises(ConfigurationError, match="no hidden states"):
+    with pytest.raises(ConfigurationError, match="no file of hidden states"):
         probe(samples, layers=[1], grade="number")
     assert "<svg" in probe_svg(found)
     assert run(["probe", str(samples), "--grade", "number"]) == 0
