@@ -83,7 +83,7 @@ class Completion:
 
     @property
     def complete(self) -> bool:
-        """Whether the model finished it: truncated, filtered and refused completions do not vote."""
+        """True if the model finished it: truncated, filtered and refused completions do not vote."""
         return self.finish_reason in ("stop", "tool_calls", "unknown")
 
     def __repr__(self) -> str:

@@ -49,10 +49,10 @@ def _mass_above_one(completion: Completion) -> bool:
 
 
 def _all_zero(completion: Completion) -> bool:
-    listed = completion.top_logprobs > SENTINEL_LOGPROB
-    if completion.logprobs.any() or (listed & (completion.top_logprobs < 0)).any():
+    is_listed = completion.top_logprobs > SENTINEL_LOGPROB
+    if completion.logprobs.any() or (is_listed & (completion.top_logprobs < 0)).any():
         return False
-    return not listed.any() or len(completion.tokens) >= _MIN_PLACEHOLDER_TOKENS
+    return not is_listed.any() or len(completion.tokens) >= _MIN_PLACEHOLDER_TOKENS
 
 
 def _has_thinking_tokens(completion: Completion) -> bool:
@@ -123,20 +123,20 @@ def drop_logprobs(completion: Completion) -> Completion:
 
 def _misfit_note(completions: Sequence[Completion]) -> str | None:
     """Return a note if the sampled tokens cannot have come from the lists beside them, else None."""
-    listed = [
+    with_lists = [
         completion for completion in completions if completion.top_logprobs.size and completion.projections is None
     ]
-    if not listed:
+    if not with_lists:
         return None
-    width = max(completion.top_logprobs.shape[1] for completion in listed)
+    width = max(completion.top_logprobs.shape[1] for completion in with_lists)
     padded = [
         np.pad(top, ((0, 0), (0, width - top.shape[1])), constant_values=-np.inf)
-        for top in (completion.top_logprobs for completion in listed)
+        for top in (completion.top_logprobs for completion in with_lists)
     ]
     test = run_fit_test(
-        np.concatenate([completion.logprobs for completion in listed]),
+        np.concatenate([completion.logprobs for completion in with_lists]),
         np.concatenate(padded),
-        np.concatenate([completion.censored for completion in listed]),
+        np.concatenate([completion.censored for completion in with_lists]),
     )
     if test.token_count < _MIN_TOKENS or test.z > _Z_THRESHOLD or test.expected - test.score < _MIN_DEFICIT:
         return None

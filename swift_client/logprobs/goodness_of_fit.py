@@ -78,12 +78,12 @@ def _categories(chosen_logprobs: F32, listed_logprobs: F32, censored: Bool) -> t
     Both arrays over categories have shape (S, K + 1).
     """
     has_list = (listed_logprobs > -np.inf).any(axis=1)
-    chosen = chosen_logprobs[has_list].astype(np.float64)
+    chosen_with_list = chosen_logprobs[has_list].astype(np.float64)
     lists = listed_logprobs[has_list].astype(np.float64)
     p = np.exp(lists)
     tail_mass = np.clip(1.0 - p.sum(axis=1), np.exp(FLOOR), 1.0)
-    is_listed = (np.abs(lists - chosen[:, None]) <= _TOLERANCE).any(axis=1) & ~censored[has_list]
-    score = np.where(is_listed, chosen, np.log(tail_mass))
+    is_listed = (np.abs(lists - chosen_with_list[:, None]) <= _TOLERANCE).any(axis=1) & ~censored[has_list]
+    score = np.where(is_listed, chosen_with_list, np.log(tail_mass))
     p = np.column_stack([p, tail_mass])
     p /= p.sum(axis=1, keepdims=True)
     return score, p, np.log(np.maximum(p, np.exp(FLOOR)))

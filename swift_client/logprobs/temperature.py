@@ -73,7 +73,7 @@ class SamplingInfo:
 
     @property
     def needs_correction(self) -> bool:
-        """Whether the logprobs are, or may be, those of another temperature than 1."""
+        """True if the logprobs are, or may be, those of another temperature than 1."""
         return self.after_temperature and self.temperature != 1.0
 
 
@@ -88,15 +88,15 @@ def undo_temperature(completion: Completion, temperature: float) -> Completion:
     listed tokens. The chosen token's logprob is shifted by the same amount.
     """
     top = completion.top_logprobs.astype(np.float64)
-    listed = top > SENTINEL_LOGPROB
-    scaled = np.where(listed, top * temperature, -np.inf)
+    is_listed = top > SENTINEL_LOGPROB
+    scaled = np.where(is_listed, top * temperature, -np.inf)
     with np.errstate(divide="ignore"):
         total = np.log(np.exp(scaled).sum(axis=1))
-    total = np.where(listed.any(axis=1), total, 0.0)
-    chosen = completion.logprobs.astype(np.float64) * temperature - total
+    total = np.where(is_listed.any(axis=1), total, 0.0)
+    chosen_logprobs = completion.logprobs.astype(np.float64) * temperature - total
     return replace(
         completion,
-        logprobs=np.minimum(chosen, 0.0).astype(np.float32),
+        logprobs=np.minimum(chosen_logprobs, 0.0).astype(np.float32),
         top_logprobs=np.minimum(scaled - total[:, None], 0.0).astype(np.float32),
         thinking=None if completion.thinking is None else undo_temperature(completion.thinking, temperature),
     )

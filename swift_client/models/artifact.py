@@ -79,17 +79,17 @@ class HeadArtifact:
 
     @property
     def beats_majority(self) -> bool:
-        """Whether its scores may weigh votes; False if training found it no better than majority."""
+        """False if training found it no better than majority, so that its scores must not weigh votes."""
         return self.training.get("verdict") != NO_BETTER_VERDICT
 
     @property
     def reads_token_ids(self) -> bool:
-        """Whether it reads the identities of the alternatives, so that completions need ``top_ids``."""
+        """True if it reads the identities of the alternatives, so that completions need ``top_ids``."""
         return "alternatives_hash" in self.features
 
     @property
     def reads_thinking(self) -> bool:
-        """Whether it reads the thinking tokens before an answer."""
+        """True if it reads the thinking tokens before an answer."""
         return any(name.startswith("thinking_") for name in self.response_terms)
 
     def scores(self, values: ArrayLike, offsets: I64, terms: ArrayLike) -> F64:

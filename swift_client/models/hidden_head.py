@@ -129,7 +129,7 @@ class HiddenHead:
 
     @property
     def beats_majority(self) -> bool:
-        """Whether its scores may weigh votes; False if training found it no better than majority."""
+        """False if training found it no better than majority, so that its scores must not weigh votes."""
         return self.training.get("verdict") != NO_BETTER_VERDICT
 
     def project(self, states: NDArray[np.float16]) -> F32:

@@ -50,7 +50,7 @@ class HeadEntry:
 
     @property
     def is_packaged(self) -> bool:
-        """Whether it came with this package."""
+        """True if it came with this package."""
         return self.path.parent == PACKAGED_FOLDER
 
 

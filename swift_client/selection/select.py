@@ -52,18 +52,18 @@ class SelectionConfig:
 
     @property
     def reads_token_ids(self) -> bool:
-        """Whether completions need ``top_ids``."""
+        """True if completions need ``top_ids``."""
         return isinstance(self.scorer, AnyHead) and self.scorer.reads_token_ids
 
     @property
     def reads_text_alone(self) -> bool:
-        """Whether the scorer reads no logprobs."""
+        """True if the scorer reads no logprobs."""
         return isinstance(self.scorer, str) and scorers.SCORERS[self.scorer].min_ranks is None
 
     def __post_init__(self) -> None:
         if isinstance(self.scorer, str) and self.scorer not in scorers.SCORERS:
-            known = ", ".join(scorers.SCORERS)
-            raise ConfigurationError(f"Unknown scorer {self.scorer!r}.", hint=f"Known: auto, {known}.")
+            names = ", ".join(scorers.SCORERS)
+            raise ConfigurationError(f"Unknown scorer {self.scorer!r}.", hint=f"Known: auto, {names}.")
         if not isinstance(self.scorer, str | AnyHead) and not callable(self.scorer):
             raise ConfigurationError(
                 f"scorer= takes a name, a callable or a HeadArtifact, not {type(self.scorer).__name__}."
