@@ -14,6 +14,7 @@ import pytest
 
 from swift_client.adapters.codecs import openai_chat
 from swift_client.adapters.codecs.openai_chat import parse, parse_steps, request
+from swift_client.adapters.codecs.options import CompletionRequest
 from swift_client.adapters.providers.provider import Capabilities, Provider
 from swift_client.errors import BadRequestError, ProviderError, RateLimitError, ResponseDecodeError, ServerError
 from tests.plain_decoder import RECORDINGS, body, choice, drawn_body, entry, plain_completions
@@ -52,27 +53,34 @@ def assert_matches_plain_decoder(data: bytes, k: int | None = None) -> None:
 
 def test_a_request_asks_for_n_and_logprobs_as_the_row_says():
     messages = [{"role": "user", "content": "hi"}]
-    sent = request(make_provider(), "m", messages, n=4, top_logprobs=20, sampling={"temperature": 0.7, "stop": ["\n"]})
+    sent = request(
+        CompletionRequest(
+            make_provider(), "m", messages, n=4, top_logprobs=20, sampling={"temperature": 0.7, "stop": ["\n"]}
+        )
+    )
     assert (sent.method, sent.path, sent.n, sent.stream) == ("POST", "/chat/completions", 4, False)
     assert sent.body == {
         "model": "m", "messages": messages, "n": 4, "logprobs": True, "top_logprobs": 20, "temperature": 0.7,
         "stop": ["\n"],
     }  # fmt: skip
-    together = request(make_provider(logprobs_request="int"), "m", messages, n=1, top_logprobs=5).body
+    together = request(CompletionRequest(make_provider(logprobs_request="int"), "m", messages, top_logprobs=5)).body
     assert together["logprobs"] == 5
     assert "top_logprobs" not in together
     assert "n" not in together
-    assert "logprobs" not in request(make_provider(logprobs_request="none"), "m", messages, n=1, top_logprobs=5).body
-    assert "logprobs" not in request(make_provider(), "m", messages, n=1, top_logprobs=None).body
+    assert (
+        "logprobs"
+        not in request(CompletionRequest(make_provider(logprobs_request="none"), "m", messages, top_logprobs=5)).body
+    )
+    assert "logprobs" not in request(CompletionRequest(make_provider(), "m", messages)).body
 
 
 def test_top_logprobs_is_never_zero_because_servers_then_send_no_logprobs():  # llama.cpp; vllm#47838
-    assert request(make_provider(), "m", [], n=1, top_logprobs=0).body["top_logprobs"] == 1
+    assert request(CompletionRequest(make_provider(), "m", [], top_logprobs=0)).body["top_logprobs"] == 1
 
 
 def test_a_request_takes_the_rows_model_and_extra_body_and_the_callers_fields_win():
     provider = make_provider(default_model="d", extra_body={"thinking": {"type": "disabled"}, "seed": 1})
-    sent = request(provider, None, [], n=1, top_logprobs=None, stream=True, sampling={"seed": 2})
+    sent = request(CompletionRequest(provider, None, [], stream=True, sampling={"seed": 2}))
     assert sent.body["model"] == "d"
     assert sent.body["thinking"] == {"type": "disabled"}
     assert sent.body["seed"] == 2

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from swift_client.adapters import Codec, CustomTransport, Transport, capabilities_of
+from swift_client.adapters.codecs.options import CompletionRequest
 from swift_client.adapters.providers.provider import Reply
 from swift_client.adapters.transport.error_responses import is_logprobs_refusal
 from swift_client.adapters.transport.parameter_limits import parse_parameter_limit
@@ -197,11 +198,10 @@ class _Probe:
         return completions[: max(count, 0)]
 
     async def _send_once(self, sampling: Mapping[str, Any]) -> Reply:
-        provider = self.transport.provider
-        request = self.codec.request(
-            provider, self.model, _PROMPT, n=self.n, top_logprobs=self.k, stream=False, sampling=sampling
+        request = CompletionRequest(
+            self.transport.provider, self.model, _PROMPT, n=self.n, top_logprobs=self.k, sampling=sampling
         )
-        data = await self.transport.send(request)
+        data = await self.transport.send(self.codec.request(request))
         if isinstance(data, Reply):
             return data
         if isinstance(data, bytes):

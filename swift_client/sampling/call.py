@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from swift_client.adapters import Reply, Request
+from swift_client.adapters.codecs.options import CompletionRequest
 from swift_client.errors import (
     AuthenticationError,
     BadRequestError,
@@ -148,7 +149,7 @@ class Call:
         context, state = self._context, self._state
         seed = state.sample_request.seed
         sampling = context.endpoint.rename_params(state.sample_request.sampling)
-        request = context.codec.request(
+        completion_request = CompletionRequest(
             context.provider,
             context.model,
             state.sample_request.messages,
@@ -157,6 +158,7 @@ class Call:
             stream=params.stream,
             sampling=sampling if seed is None else {**sampling, "seed": seed + self._first_index},
         )
+        request = context.codec.request(completion_request)
         # Reserve the worst case, send, and settle the actual cost.
         budget = state.request_budget
         with budget.reserve(params.n) if budget else nullcontext(None) as on_reply:

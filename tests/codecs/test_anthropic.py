@@ -10,6 +10,7 @@ import pytest
 from swift_client import AsyncSwiftReranker
 from swift_client.adapters import PROVIDERS
 from swift_client.adapters.codecs.anthropic import parse, request
+from swift_client.adapters.codecs.options import CompletionRequest
 from swift_client.errors import (
     BadRequestError,
     ConfigurationError,
@@ -39,7 +40,7 @@ def test_a_request_has_its_system_prompt_apart_and_a_length_of_its_own():
         {"role": "user", "content": "2+2?"},
         {"role": "developer", "content": "In words."},
     ]
-    sent = request(ROW, None, messages, n=1, top_logprobs=5, sampling={"stop": "\n", "temperature": 0.5})
+    sent = request(CompletionRequest(ROW, None, messages, top_logprobs=5, sampling={"stop": "\n", "temperature": 0.5}))
     assert (sent.path, sent.n) == ("/messages", 1)
     assert sent.body == {
         "model": "claude-haiku-4-5",
@@ -49,19 +50,19 @@ def test_a_request_has_its_system_prompt_apart_and_a_length_of_its_own():
         "stop_sequences": ["\n"],
         "temperature": 0.5,
     }
-    shorter = request(ROW, "m", [], n=1, top_logprobs=None, stream=True, sampling={"max_completion_tokens": 9})
+    shorter = request(CompletionRequest(ROW, "m", [], stream=True, sampling={"max_completion_tokens": 9}))
     assert shorter.body == {"model": "m", "messages": [], "max_tokens": 9, "stream": True}
 
 
 def test_a_system_prompt_in_blocks_stays_in_blocks():
     block = {"type": "text", "text": "long", "cache_control": {"type": "ephemeral"}}
     messages = [{"role": "system", "content": [block]}, {"role": "system", "content": "short"}]
-    assert request(ROW, "m", messages, n=1, top_logprobs=None).body["system"] == [block, text_block("short")]
+    assert request(CompletionRequest(ROW, "m", messages)).body["system"] == [block, text_block("short")]
 
 
 def test_a_seed_is_refused_before_anything_is_sent_and_not_dropped():
     with pytest.raises(ConfigurationError, match="no seed"):
-        request(ROW, "m", [], n=1, top_logprobs=None, sampling={"seed": 3})
+        request(CompletionRequest(ROW, "m", [], sampling={"seed": 3}))
 
 
 @pytest.mark.parametrize(

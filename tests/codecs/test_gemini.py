@@ -10,6 +10,7 @@ import pytest
 
 from swift_client.adapters import PROVIDERS
 from swift_client.adapters.codecs.gemini import StreamAssembler, parse, request
+from swift_client.adapters.codecs.options import CompletionRequest
 from swift_client.errors import BadRequestError, ConfigurationError, RateLimitError, ResponseDecodeError
 from tests.codecs.logical import make_token
 from tests.codecs.recorded import bodies, recorded
@@ -36,7 +37,9 @@ def test_a_request_speaks_googles_names_and_takes_openais():
         {"role": "user", "parts": [{"inlineData": {"mimeType": "image/png", "data": "aa"}}]},
     ]
     sampling = {"max_tokens": 9, "temperature": 0.5, "stop": "\n", "seed": 3, "thinkingConfig": {"thinkingBudget": 0}}
-    sent = request(ROW, None, messages, n=4, top_logprobs=5, sampling={**sampling, "safetySettings": []})
+    sent = request(
+        CompletionRequest(ROW, None, messages, n=4, top_logprobs=5, sampling={**sampling, "safetySettings": []})
+    )
     assert sent.path == "/models/gemini-2.5-flash:generateContent"
     assert sent.body == {
         "contents": [
@@ -51,10 +54,10 @@ def test_a_request_speaks_googles_names_and_takes_openais():
             "stopSequences": ["\n"], "seed": 3, "thinkingConfig": {"thinkingBudget": 0},
         },
     }  # fmt: skip
-    plain = request(ROW, "tunedModels/m x", [{"role": "user", "content": "hi"}], n=1, top_logprobs=None, stream=True)
+    plain = request(CompletionRequest(ROW, "tunedModels/m x", [{"role": "user", "content": "hi"}], stream=True))
     assert plain.path == "/tunedModels/m%20x:streamGenerateContent?alt=sse"
     assert "generationConfig" not in plain.body
-    merged = request(ROW, "m", [], n=2, top_logprobs=None, sampling={"generationConfig": {"topK": 3}, "temperature": 1})
+    merged = request(CompletionRequest(ROW, "m", [], n=2, sampling={"generationConfig": {"topK": 3}, "temperature": 1}))
     assert merged.body["generationConfig"] == {"candidateCount": 2, "topK": 3, "temperature": 1}
 
 
@@ -64,7 +67,7 @@ def test_a_request_speaks_googles_names_and_takes_openais():
 )
 def test_a_message_that_has_no_equal_is_refused_before_anything_is_sent(message):
     with pytest.raises(ConfigurationError, match="no equivalent"):
-        request(ROW, "m", [message], n=1, top_logprobs=None)
+        request(CompletionRequest(ROW, "m", [message]))
 
 
 def test_a_number_that_is_missing_or_null_is_zero_and_keeps_its_place():  # inspect_ai drops it and shifts the rest

@@ -10,6 +10,7 @@ import pytest
 
 from swift_client.adapters import PROVIDERS
 from swift_client.adapters.codecs.openai_completions import StreamAssembler, parse, request
+from swift_client.adapters.codecs.options import CompletionRequest
 from swift_client.errors import ConfigurationError
 
 ROW = PROVIDERS["openai-completions"]
@@ -37,10 +38,14 @@ def to_stream(data: bytes) -> bytes:
 
 
 def test_a_request_carries_the_prompt_as_text_and_asks_for_k_as_a_number():
-    sent = request(ROW, None, [{"role": "user", "content": "2+2="}], n=3, top_logprobs=5, sampling={"max_tokens": 4})
+    sent = request(
+        CompletionRequest(
+            ROW, None, [{"role": "user", "content": "2+2="}], n=3, top_logprobs=5, sampling={"max_tokens": 4}
+        )
+    )
     assert (sent.path, sent.n) == ("/completions", 3)
     assert sent.body == {"model": "gpt-3.5-turbo-instruct", "prompt": "2+2=", "n": 3, "logprobs": 5, "max_tokens": 4}
-    streamed_request = request(ROW, "m", [{"role": "user", "content": "x"}], n=1, top_logprobs=None, stream=True)
+    streamed_request = request(CompletionRequest(ROW, "m", [{"role": "user", "content": "x"}], stream=True))
     assert streamed_request.body == {
         "model": "m",
         "prompt": "x",
@@ -54,7 +59,7 @@ def test_a_request_carries_the_prompt_as_text_and_asks_for_k_as_a_number():
 )
 def test_messages_that_are_no_single_text_are_refused_and_no_template_is_guessed(messages):
     with pytest.raises(ConfigurationError, match="one text"):
-        request(ROW, "m", messages, n=1, top_logprobs=None)
+        request(CompletionRequest(ROW, "m", messages))
 
 
 ECHO = make_reply(

@@ -10,6 +10,7 @@ import pytest
 
 from swift_client.adapters import PROVIDERS
 from swift_client.adapters.codecs.openai_responses import parse, request
+from swift_client.adapters.codecs.options import CompletionRequest
 from swift_client.errors import ConfigurationError, ResponseDecodeError, ServerError
 from tests.codecs.logical import Case, join_tokens, make_token
 from tests.codecs.recorded import bodies, recorded
@@ -41,7 +42,9 @@ def test_a_request_asks_for_logprobs_in_both_places_and_stores_nothing():
         {"role": "user", "content": [{"type": "text", "text": "2+2?"}, {"type": "input_image", "image_url": "x"}]},
         {"role": "assistant", "content": [{"type": "text", "text": "4"}]},
     ]
-    sent = request(ROW, None, messages, n=1, top_logprobs=5, sampling={"max_tokens": 9, "temperature": 0.5})
+    sent = request(
+        CompletionRequest(ROW, None, messages, top_logprobs=5, sampling={"max_tokens": 9, "temperature": 0.5})
+    )
     assert (sent.path, sent.n) == ("/responses", 1)
     assert sent.body == {
         "model": "gpt-4.1-mini",
@@ -56,15 +59,17 @@ def test_a_request_asks_for_logprobs_in_both_places_and_stores_nothing():
         "max_output_tokens": 9,
         "temperature": 0.5,
     }
-    more = request(ROW, "m", [], n=1, top_logprobs=2, stream=True, sampling={"include": ["reasoning"], "store": True})
+    more = request(
+        CompletionRequest(ROW, "m", [], top_logprobs=2, stream=True, sampling={"include": ["reasoning"], "store": True})
+    )
     assert more.body["include"] == ["reasoning", "message.output_text.logprobs"]
     assert (more.body["store"], more.body["stream"]) == (True, True)
-    assert "include" not in request(ROW, "m", [], n=1, top_logprobs=None).body
+    assert "include" not in request(CompletionRequest(ROW, "m", [])).body
 
 
 def test_a_seed_is_refused_before_anything_is_sent_and_not_dropped():
     with pytest.raises(ConfigurationError, match="no seed"):
-        request(ROW, "m", [], n=1, top_logprobs=None, sampling={"seed": 3})
+        request(CompletionRequest(ROW, "m", [], sampling={"seed": 3}))
 
 
 def test_a_streams_exact_numbers_are_taken_and_not_the_rounded_ones_of_its_end():

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, Unpack, cast
 
 from swift_client.adapters.providers.provider import Provider, Reply, Request
-from swift_client.types import Message
 
 if TYPE_CHECKING:
     from swift_client.adapters.codecs.assembler import Assembler
+    from swift_client.adapters.codecs.options import CompletionRequest, DecodeOptions
 
 CODECS: Mapping[str, str] = MappingProxyType(
     {
@@ -29,45 +29,22 @@ CODECS: Mapping[str, str] = MappingProxyType(
 class Codec(Protocol):
     """The contract of a codec module. Nothing in a codec does I/O."""
 
-    def request(
-        self,
-        provider: Provider,
-        model: str | None,
-        messages: Sequence[Message],
-        *,
-        n: int,
-        top_logprobs: int | None,
-        stream: bool = False,
-        sampling: Mapping[str, Any] = ...,
-    ) -> Request:
-        """Build the request for ``n`` completions.
-
-        Args:
-            provider: the row of the provider table: how to ask for logprobs, and fields that every request needs.
-            model: None means the provider's default model.
-            messages: chat messages in OpenAI's format, or in the codec's own.
-            n: number of completions. Formats that have no ``n`` return one completion per request.
-            top_logprobs: number of alternatives per token; None asks for no logprobs.
-            stream: whether the reply arrives as server-sent events.
-            sampling: more fields of the body, sent unchanged except for names that the format spells differently.
-                They override all other fields.
+    def request(self, call: CompletionRequest) -> Request:
+        """Write a request for completions in this format.
 
         Raises:
             ConfigurationError: the format cannot express the request.
         """
 
-    def parse(self, data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False) -> Reply:
+    def parse(self, data: bytes, **options: Unpack[DecodeOptions]) -> Reply:
         """Decode a complete reply at once; see :meth:`parse_steps`."""
 
-    def parse_steps(
-        self, data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False
-    ) -> Generator[None, None, Reply]:
+    def parse_steps(self, data: bytes, **options: Unpack[DecodeOptions]) -> Generator[None, None, Reply]:
         """Decode a complete reply; yield after each completion, to give other tasks of an event loop a turn.
 
         Args:
             data: the body of a response with status 200: one JSON value, or a recorded stream.
-            top_logprobs: number of columns of every ``top_logprobs``; None means the longest list of each completion.
-            token_ids: whether to fill in ``top_ids``.
+            options: ``top_logprobs`` and ``token_ids``, see :class:`~swift_client.adapters.codecs.options.DecodeOptions`.
 
         Raises:
             ResponseDecodeError: the data is not a reply of this format.

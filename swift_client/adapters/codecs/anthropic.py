@@ -6,9 +6,8 @@ anything is sent. https://platform.claude.com/docs/en/api/messages
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Generator
+from typing import Any, Unpack
 
 import msgspec
 from msgspec import Raw, Struct
@@ -22,6 +21,7 @@ from swift_client.adapters.codecs.lenient_json import (
     excerpt,
     has_value,
 )
+from swift_client.adapters.codecs.options import CompletionRequest, DecodeOptions
 from swift_client.adapters.codecs.reply import (
     ParsedChoice,
     build_reply,
@@ -29,10 +29,10 @@ from swift_client.adapters.codecs.reply import (
     count_cached_tokens,
     normalize_finish_reason,
 )
-from swift_client.adapters.providers.provider import Provider, Reply, Request
+from swift_client.adapters.providers.provider import Reply, Request
 from swift_client.adapters.transport import error_responses
 from swift_client.errors import ConfigurationError, ResponseDecodeError
-from swift_client.types import Completion, Message
+from swift_client.types import Completion
 
 __all__ = ["StreamAssembler", "parse", "parse_steps", "request"]
 
@@ -41,16 +41,7 @@ _FIELD_ALIASES = {"max_completion_tokens": "max_tokens", "stop": "stop_sequences
 _SYSTEM_ROLES = ("system", "developer")
 
 
-def request(
-    provider: Provider,
-    model: str | None,
-    messages: Sequence[Message],
-    *,
-    n: int,
-    top_logprobs: int | None,
-    stream: bool = False,
-    sampling: Mapping[str, Any] = MappingProxyType({}),
-) -> Request:
+def request(call: CompletionRequest) -> Request:
     """Build the request for one answer; see :class:`~swift_client.adapters.codecs.Codec`.
 
     The provider's ``extra_body`` has the ``max_tokens`` that the API requires. "system" and "developer" messages become
@@ -59,23 +50,18 @@ def request(
     Raises:
         ConfigurationError: ``seed`` is given, which the API does not have.
     """
-    if "seed" in sampling:
-        raise ConfigurationError(
-            "Anthropic's API takes no seed.", hint="Leave seed= out; answers differ anyway.", provider=provider.name
-        )
-    dialogue = [message for message in messages if message.get("role") not in _SYSTEM_ROLES]
-    system = [message.get("content") for message in messages if message.get("role") in _SYSTEM_ROLES]
-    body: dict[str, Any] = {"model": model or provider.default_model, "messages": dialogue, **provider.extra_body}
+    if "seed" in call.sampling:
+        hint = "Leave seed= out; answers differ anyway."
+        raise ConfigurationError("Anthropic's API takes no seed.", hint=hint, provider=call.provider.name)
+    dialogue = [message for message in call.messages if message.get("role") not in _SYSTEM_ROLES]
+    system = [message.get("content") for message in call.messages if message.get("role") in _SYSTEM_ROLES]
+    body: dict[str, Any] = {"model": call.model_name, "messages": dialogue, **call.provider.extra_body}
     if system:
         texts = [content for content in system if isinstance(content, str)]
         body["system"] = "\n\n".join(texts) if len(texts) == len(system) else _to_blocks(system)
-    if stream:
+    if call.stream:
         body["stream"] = True
-    # OpenAI takes one stop text or a list, Anthropic a list.
-    for name, value in sampling.items():
-        name = _FIELD_ALIASES.get(name, name)
-        body[name] = [value] if name == "stop_sequences" and isinstance(value, str) else value
-    return Request(method="POST", path="/messages", body=body, n=n, stream=stream)
+    return call.post("/messages", body | dict(call.rename_sampling(_FIELD_ALIASES)))
 
 
 def _to_blocks(system: list[Any]) -> list[Any]:
@@ -158,15 +144,11 @@ class StreamAssembler(Assembler[Event]):
 
     decode_event = staticmethod(_EVENT_DECODER.decode)
 
-    def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False) -> None:
-        super().__init__(top_logprobs=top_logprobs, token_ids=token_ids)
+    def __init__(self, **options: Unpack[DecodeOptions]) -> None:
+        super().__init__(**options)
         self._blocks: dict[int, _BlockBuilder] = {}
         self._has_content = False
         self._stop_reason: str | None = None
-        self._prompt_tokens: int | None = None
-        self._output_tokens: int | None = None
-        self._cached_tokens = 0
-        self._model: str | None = None
         self._unreadable_blocks = 0
 
     def _add(self, event: Event) -> None:
@@ -186,11 +168,14 @@ class StreamAssembler(Assembler[Event]):
             self._has_content = True
             for index, block in enumerate(event.content):
                 self._start_block(index, block)
+        metadata = self._metadata
         if usage := decode_or_none(event.usage, Usage):
-            self._prompt_tokens = usage.prompt_tokens if usage.prompt_tokens is not None else self._prompt_tokens
-            self._cached_tokens = max(self._cached_tokens, count_cached_tokens(event.usage))
-            self._output_tokens = usage.output_tokens if usage.output_tokens is not None else self._output_tokens
-        self._model = decode_or_none(event.model, str) or self._model
+            metadata.cached_tokens = max(metadata.cached_tokens, count_cached_tokens(event.usage))
+            if usage.prompt_tokens is not None:
+                metadata.prompt_tokens = usage.prompt_tokens
+            if usage.output_tokens is not None:
+                metadata.completion_tokens = usage.output_tokens
+        metadata.model = decode_or_none(event.model, str) or metadata.model
         self._stop_reason = event.stop_reason or self._stop_reason
 
     def _start_block(self, index: int, data: Raw) -> None:
@@ -239,14 +224,7 @@ class StreamAssembler(Assembler[Event]):
         if self._unreadable_blocks:
             notes = [*notes, f"{self._unreadable_blocks} block(s) of the reply cannot be read and are left out."]
         yield
-        return build_reply(
-            [ParsedChoice(completion=completion, index=0)],
-            prompt_tokens=self._prompt_tokens,
-            completion_tokens=self._output_tokens,
-            cached_tokens=self._cached_tokens,
-            model=self._model,
-            notes=notes,
-        )
+        return build_reply([ParsedChoice(completion=completion, index=0)], self._metadata, notes)
 
 
 parse, parse_steps = StreamAssembler.parse, StreamAssembler.parse_steps

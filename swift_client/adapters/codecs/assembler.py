@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, Unpack
 
 from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, repair_json
+from swift_client.adapters.codecs.options import DecodeOptions
+from swift_client.adapters.codecs.reply import ReplyMetadata
 from swift_client.adapters.providers.provider import Reply
 from swift_client.errors import ProviderError, ResponseDecodeError
 from swift_client.types import Completion
@@ -21,29 +23,27 @@ class Assembler(ABC, Generic[Event]):
     """Decodes one reply, streamed or not. A subclass defines how its events add up to a Reply.
 
     Args:
-        top_logprobs: number of columns of every ``top_logprobs``; None means the longest list of each completion.
-        token_ids: whether to fill in ``top_ids``.
+        options: ``top_logprobs`` and ``token_ids``, see :class:`DecodeOptions`.
     """
 
     decode_event: ClassVar[staticmethod[..., Any]]
     """Decodes the JSON of one event."""
 
-    def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False) -> None:
+    def __init__(self, **options: Unpack[DecodeOptions]) -> None:
         self._events: EventDecoder[Event] = EventDecoder(self.decode_event)
-        self._options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids}
+        self._options = options
+        self._metadata = ReplyMetadata()
         self._error: ProviderError | None = None
 
     @classmethod
-    def parse(cls, data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False) -> Reply:
+    def parse(cls, data: bytes, **options: Unpack[DecodeOptions]) -> Reply:
         """Decode a complete reply at once; see :class:`~swift_client.adapters.codecs.Codec`."""
-        return run_steps(cls.parse_steps(data, top_logprobs=top_logprobs, token_ids=token_ids))
+        return run_steps(cls.parse_steps(data, **options))
 
     @classmethod
-    def parse_steps(
-        cls, data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False
-    ) -> Generator[None, None, Reply]:
+    def parse_steps(cls, data: bytes, **options: Unpack[DecodeOptions]) -> Generator[None, None, Reply]:
         """Decode a complete reply step by step; see :class:`~swift_client.adapters.codecs.Codec`."""
-        assembler = cls(top_logprobs=top_logprobs, token_ids=token_ids)
+        assembler = cls(**options)
         is_stream = data[:64].lstrip().startswith((b"data:", b"event:", b":"))
         return assembler._replay(data) if is_stream else assembler._read_body(data)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 from msgspec import Raw, Struct
 
@@ -20,6 +20,7 @@ from swift_client.adapters.codecs.containers import extract_body, join_chunks, s
 from swift_client.adapters.codecs.gemini.schema import PYTHON_FIELD_NAMES, to_camel_case
 from swift_client.adapters.codecs.lenient_json import decode_or_none, has_value
 from swift_client.adapters.codecs.openai_chat import StreamAssembler, request
+from swift_client.adapters.codecs.options import DecodeOptions
 from swift_client.adapters.providers.provider import Reply
 from swift_client.errors import ProviderError, ResponseDecodeError
 from swift_client.types import Usage
@@ -61,28 +62,21 @@ def parse(data: bytes, **options: Any) -> Reply:
 
 
 def parse_steps(
-    data: bytes,
-    *,
-    top_logprobs: int | None = None,
-    token_ids: bool = False,
-    default_codec: str = "openai_chat",
-    strict: bool = False,
+    data: bytes, *, default_codec: str = "openai_chat", strict: bool = False, **options: Unpack[DecodeOptions]
 ) -> Generator[None, None, Reply]:
     """Decode a reply of any format.
 
     Args:
         data: anything that the module's docstring lists.
-        top_logprobs: number of columns of every ``top_logprobs``; None means the longest list of each completion.
-        token_ids: whether to fill in ``top_ids``.
         default_codec: name of the codec to use if the bytes do not show their format.
         strict: whether to raise if one of several replies is an error. If False, it is left out with a note.
+        options: ``top_logprobs`` and ``token_ids``, see :class:`DecodeOptions`.
 
     Raises:
         ResponseDecodeError: it is not a reply, or one of several is not.
         ProviderError: it is an error, or all of several are.
     """
     data = data.lstrip(_LEADING_BYTES)
-    options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids}
     parts = split_values(data)
     # The parts may be the chunks of one stream; else there is one reply, or each part is a reply.
     if parts and len(parts) > 1 and (stream := join_chunks(parts)):
@@ -92,7 +86,7 @@ def parse_steps(
     return (yield from _parse_all(parts, strict=strict, default_codec=default_codec, **options))
 
 
-def _parse_one(data: bytes, default_codec: str, **options: Any) -> Generator[None, None, Reply]:
+def _parse_one(data: bytes, default_codec: str, **options: Unpack[DecodeOptions]) -> Generator[None, None, Reply]:
     name = detect_codec(data)
     if name is None and (inner := extract_body(data)):
         data, name = inner, detect_codec(inner)

@@ -12,14 +12,12 @@ shapes. Quirks:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
+from dataclasses import replace
 
 from swift_client.adapters.codecs import openai_chat
-from swift_client.adapters.providers.provider import Provider, Request
+from swift_client.adapters.codecs.options import CompletionRequest
+from swift_client.adapters.providers.provider import Request
 from swift_client.errors import ConfigurationError
-from swift_client.types import Message
 
 __all__ = ["StreamAssembler", "parse", "parse_steps", "request"]
 
@@ -33,16 +31,7 @@ class StreamAssembler(openai_chat.StreamAssembler):
 parse, parse_steps = StreamAssembler.parse, StreamAssembler.parse_steps
 
 
-def request(
-    provider: Provider,
-    model: str | None,
-    messages: Sequence[Message],
-    *,
-    n: int,
-    top_logprobs: int | None,
-    stream: bool = False,
-    sampling: Mapping[str, Any] = MappingProxyType({}),
-) -> Request:
+def request(call: CompletionRequest) -> Request:
     """Build the request for ``n`` completions; see :class:`~swift_client.adapters.codecs.Codec`.
 
     ``messages`` is one message whose content is the prompt. Several would need the model's chat template; guessing it
@@ -51,16 +40,16 @@ def request(
     Raises:
         ConfigurationError: there are several messages, or one whose content is not text.
     """
-    prompt = messages[0].get("content") if len(messages) == 1 else None
+    prompt = call.messages[0].get("content") if len(call.messages) == 1 else None
     if not isinstance(prompt, str):
         raise ConfigurationError(
             "Legacy completions take one text, not a list of messages.",
             hint="Pass the prompt as one str, with the model's chat template applied if it needs one.",
-            provider=provider.name,
+            provider=call.provider.name,
         )
-    chat = openai_chat.request(provider, model, [], n=n, top_logprobs=None, stream=stream)
+    chat = openai_chat.request(replace(call, messages=[], top_logprobs=None, sampling={}))
     body = {**chat.body, "prompt": prompt}
     del body["messages"]
-    if top_logprobs is not None and provider.logprobs_request != "none":
-        body["logprobs"] = max(top_logprobs, 1)
-    return Request(method="POST", path="/completions", body={**body, **sampling}, n=n, stream=stream)
+    if k := call.n_alternatives:
+        body["logprobs"] = k
+    return call.post("/completions", {**body, **call.sampling})

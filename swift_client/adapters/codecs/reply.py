@@ -47,6 +47,20 @@ class ParsedChoice:
     """The fault of its logprobs, as the end of a sentence about the completion."""
 
 
+@dataclass(kw_only=True)
+class ReplyMetadata:
+    """The model and the token counts of a reply, as the server reports them."""
+
+    model: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    """Includes thinking."""
+    cached_tokens: int = 0
+    """Prompt tokens that were read from a cache."""
+    counts_one_choice: bool = False
+    """Whether ``completion_tokens`` is known to count one choice only."""
+
+
 class _DetailCounts(Struct, gc=False):
     cached_tokens: int | None = None
 
@@ -66,12 +80,7 @@ def count_cached_tokens(usage: Raw) -> int:
     counts = decode_or_none(usage, _CachedCounts) or _CachedCounts()
     # Every provider fills in one of the fields.
     details = counts.prompt_tokens_details or counts.input_tokens_details or _DetailCounts()
-    by_provider = (
-        details.cached_tokens,
-        counts.prompt_cache_hit_tokens,
-        counts.cache_read_input_tokens,
-        counts.google,
-    )
+    by_provider = details.cached_tokens, counts.prompt_cache_hit_tokens, counts.cache_read_input_tokens, counts.google
     return max(0, *(count or 0 for count in by_provider))
 
 
@@ -90,16 +99,7 @@ def canonical_tool_calls(calls: Iterable[dict[str, Any]]) -> str:
     return msgspec.json.encode(plain, order="deterministic").decode()
 
 
-def build_reply(
-    choices: list[ParsedChoice],
-    *,
-    prompt_tokens: int | None,
-    completion_tokens: int | None,
-    cached_tokens: int = 0,
-    usage_counts_one_choice: bool = False,
-    model: str | None,
-    notes: Iterable[str] = (),
-) -> Reply:
+def build_reply(choices: list[ParsedChoice], metadata: ReplyMetadata, notes: Iterable[str] = ()) -> Reply:
     """Build the Reply.
 
     The server's counts are trusted unless they are missing or cannot be right for several choices: llama.cpp counts
@@ -108,28 +108,24 @@ def build_reply(
 
     Args:
         choices: in the order of arrival.
-        prompt_tokens: as reported for the reply.
-        completion_tokens: as reported for the reply, including thinking.
-        cached_tokens: prompt tokens read from a cache, as reported.
-        usage_counts_one_choice: whether ``completion_tokens`` is known to count one choice only.
-        model: as reported.
+        metadata: as reported for the reply.
         notes: further notes for the user.
     """
     choices = _sort_choices(choices)
-    n_listed, count = sum(choice.n_listed_tokens for choice in choices), completion_tokens
-    too_low = len(choices) > 1 and (usage_counts_one_choice or (count or 0) + len(choices) < n_listed)
+    n_listed, count = sum(choice.n_listed_tokens for choice in choices), metadata.completion_tokens
+    too_low = len(choices) > 1 and (metadata.counts_one_choice or (count or 0) + len(choices) < n_listed)
     estimated = count is None or count < 0 or too_low
     if estimated:  # the listed tokens, or the reported count for every choice
         count = n_listed or (count or 0) * len(choices)
-    prompt_count = max(prompt_tokens or 0, 0)
+    prompt_count = max(metadata.prompt_tokens or 0, 0)
     usage = Usage(
         prompt_tokens=prompt_count,
-        cached_prompt_tokens=min(cached_tokens, prompt_count),
+        cached_prompt_tokens=min(metadata.cached_tokens, prompt_count),
         completion_tokens=max(count or 0, 0),
-        estimated=estimated or prompt_tokens is None,
+        estimated=estimated or metadata.prompt_tokens is None,
     )
     completions = tuple(choice.completion for choice in choices)
-    return Reply(completions=completions, usage=usage, model=model, notes=(*notes, *_fault_notes(choices)))
+    return Reply(completions=completions, usage=usage, model=metadata.model, notes=(*notes, *_fault_notes(choices)))
 
 
 def _sort_choices(choices: list[ParsedChoice]) -> list[ParsedChoice]:

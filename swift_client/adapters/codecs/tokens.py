@@ -60,8 +60,8 @@ def clean_logprob_fields(
     *,
     texts: Callable[[], Sequence[str | None]],
     token_bytes: Callable[[], Sequence[bytes]],
-    top_logprobs: int | None,
-    token_ids: bool,
+    top_logprobs: int | None = None,
+    token_ids: bool = False,
 ) -> dict[str, Any]:
     """Clean the logprobs of T tokens and return the array fields of a Completion.
 

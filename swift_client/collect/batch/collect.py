@@ -9,6 +9,7 @@ from typing import Any
 from swift_client.adapters import PROVIDERS, Provider, Transport
 from swift_client.adapters.codecs import openai_batch
 from swift_client.adapters.codecs.openai_batch import MAX_BYTES, MAX_LINES
+from swift_client.adapters.codecs.options import CompletionRequest
 from swift_client.adapters.transport.api_key import ApiKey
 from swift_client.collect.batch.plan import BatchPlan
 from swift_client.collect.batch.results import BatchResults
@@ -115,7 +116,7 @@ async def collect_batch_async(
         )
     transport = Transport(row, api_key=api_key, client=client, timeout=timeout, max_connections=2)
     context = setup.create_context(transport, max_concurrency=1, require_logprobs=require_logprobs, token_ids=token_ids)
-    url = openai_batch.endpoint(row, context.codec.request(row, setup.model, (), n=1, top_logprobs=None).path)
+    url = openai_batch.endpoint(row, context.codec.request(CompletionRequest(row, setup.model, ())).path)
     try:
         with BatchStore(out, write=True) as store:
             if forget_batches:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from swift_client.adapters.codecs import openai_batch
+from swift_client.adapters.codecs.options import CompletionRequest
 from swift_client.collect.setup import CollectSetup
 from swift_client.errors import ConfigurationError
 from swift_client.sampling import Budget, CallContext, Cost
@@ -101,7 +102,7 @@ class BatchPlan:
         question = self._questions_by_id[batch_request.question_id]
         sample_request = self.setup.sample_request(question, batch_request.n, batch_request.first_index)
         sampling = self.context.endpoint.rename_params(sample_request.sampling)
-        request = self.context.codec.request(
+        completion_request = CompletionRequest(
             self.context.provider,
             self.context.model,
             sample_request.messages,
@@ -109,6 +110,7 @@ class BatchPlan:
             top_logprobs=self.requested_top_logprobs(batch_request),
             sampling=sampling if sample_request.seed is None else {**sampling, "seed": sample_request.seed},
         )
+        request = self.context.codec.request(completion_request)
         return openai_batch.request_line(batch_request.custom_id, self.url, dict(request.body))
 
     def requested_top_logprobs(self, request: BatchRequest) -> int | None:

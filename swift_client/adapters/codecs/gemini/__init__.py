@@ -5,13 +5,13 @@ https://ai.google.dev/api/generate-content
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
 from swift_client.adapters.codecs.gemini.response import StreamAssembler
-from swift_client.adapters.providers.provider import Provider, Request
+from swift_client.adapters.codecs.options import CompletionRequest
+from swift_client.adapters.providers.provider import Request
 from swift_client.errors import ConfigurationError
 from swift_client.types import Message
 
@@ -31,16 +31,7 @@ _ROLES = {"user": "user", "assistant": "model", "model": "model"}
 parse, parse_steps = StreamAssembler.parse, StreamAssembler.parse_steps
 
 
-def request(
-    provider: Provider,
-    model: str | None,
-    messages: Sequence[Message],
-    *,
-    n: int,
-    top_logprobs: int | None,
-    stream: bool = False,
-    sampling: Mapping[str, Any] = MappingProxyType({}),
-) -> Request:
+def request(call: CompletionRequest) -> Request:
     """Build the request for ``n`` candidates; see :class:`~swift_client.adapters.codecs.Codec`.
 
     ``model`` may be a path such as "tunedModels/mine". "system" and "developer" messages become the system instruction;
@@ -50,27 +41,26 @@ def request(
     Raises:
         ConfigurationError: there is no model, or a message has no equivalent in Google's format.
     """
-    model = model or provider.default_model
+    model = call.model_name
     if not model:
         raise ConfigurationError("generateContent needs a model.", hint="Pass model=.")
-    config: dict[str, Any] = {"candidateCount": n} if n > 1 else {}
-    if top_logprobs is not None and provider.logprobs_request != "none":
-        config |= {"responseLogprobs": True, "logprobs": max(top_logprobs, 1)}
-    body = _build_contents(messages) | dict(provider.extra_body)
+    config: dict[str, Any] = {"candidateCount": call.n} if call.n > 1 else {}
+    if k := call.n_alternatives:
+        config |= {"responseLogprobs": True, "logprobs": k}
+    body = _build_contents(call.messages) | dict(call.provider.extra_body)
     # Sampling fields belong to the body, or to generationConfig.
-    for name, value in sampling.items():
-        name = _FIELD_ALIASES.get(name, name)
+    for name, value in call.rename_sampling(_FIELD_ALIASES):
         if name in _TOP_LEVEL_FIELDS:
             body[name] = value
         elif name == "generationConfig":
             config |= value
         else:
-            config[name] = [value] if name == "stopSequences" and isinstance(value, str) else value
+            config[name] = value
     if config:
         body["generationConfig"] = {**body.get("generationConfig", {}), **config}
     resource = quote(model if "/" in model else f"models/{model}", safe="/")
-    method = "streamGenerateContent?alt=sse" if stream else "generateContent"
-    return Request(method="POST", path=f"/{resource}:{method}", body=body, n=n, stream=stream)
+    method = "streamGenerateContent?alt=sse" if call.stream else "generateContent"
+    return call.post(f"/{resource}:{method}", body)
 
 
 def _build_contents(messages: Sequence[Message]) -> dict[str, Any]:

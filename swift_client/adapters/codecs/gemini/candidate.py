@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from swift_client.adapters.codecs.gemini.schema import BareCandidate, Candidate, Entry
+from swift_client.adapters.codecs.options import DecodeOptions
 from swift_client.adapters.codecs.reasoning import thinking_span
 from swift_client.adapters.codecs.reply import ParsedChoice, canonical_tool_calls, normalize_finish_reason
 from swift_client.adapters.codecs.tokens import answer_tokens, clean_logprob_fields
@@ -42,7 +43,7 @@ class CandidateBuilder:
             # Pad, so that every chosen token has a list.
             self._alternatives += rows + [[]] * (len(result.chosen_candidates) - len(rows))
 
-    def build(self, index: int, default_reason: str, *, top_logprobs: int | None, token_ids: bool) -> ParsedChoice:
+    def build(self, index: int, default_reason: str, **options: Unpack[DecodeOptions]) -> ParsedChoice:
         """Return the completion; ``default_reason`` is the finish reason of one that gave none."""
         text, fault, fields = "".join(self._texts), self._fault, {}
         finish = normalize_finish_reason(self.finish_reason or default_reason)
@@ -58,7 +59,6 @@ class CandidateBuilder:
             has_thinking=bool(self._thoughts),
             markup=is_call,
         )
-        options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids}
         if tokens:
             try:
                 fields = self._logprob_fields(slice(start, start + len(tokens)), **options)
@@ -72,7 +72,7 @@ class CandidateBuilder:
             fault=mismatch or fault,
         )
 
-    def _logprob_fields(self, span: slice, *, top_logprobs: int | None, token_ids: bool) -> dict[str, Any]:
+    def _logprob_fields(self, span: slice, **options: Unpack[DecodeOptions]) -> dict[str, Any]:
         """Return the arrays of the tokens in ``span``; raise UnusableLogprobs."""
         rows = self._alternatives[span]
         entries = [entry for row in rows for entry in row]
@@ -82,11 +82,10 @@ class CandidateBuilder:
             [len(row) for row in rows],
             texts=lambda: [entry.token for entry in entries],
             token_bytes=lambda: [entry.token_bytes for entry in entries],
-            top_logprobs=top_logprobs,
-            token_ids=token_ids,
+            **options,
         )
 
-    def _read_thinking(self, answer_start: int, **options: Any) -> Completion | None:
+    def _read_thinking(self, answer_start: int, **options: Unpack[DecodeOptions]) -> Completion | None:
         """Return the thinking, with its tokens if they are listed before the answer's."""
         text = "".join(self._thoughts)
         if not text:

@@ -7,6 +7,7 @@ reply has -1.09, while the answer's own tokens average -0.01).
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Unpack
 
 from msgspec import Raw
 
@@ -21,6 +22,7 @@ from swift_client.adapters.codecs.gemini.schema import (
     salvage_responses,
 )
 from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_none, excerpt, has_value
+from swift_client.adapters.codecs.options import DecodeOptions
 from swift_client.adapters.codecs.reply import build_reply, count_cached_tokens
 from swift_client.adapters.providers.provider import Reply
 from swift_client.adapters.transport import error_responses
@@ -32,12 +34,9 @@ class StreamAssembler(Assembler[GeminiResponse]):
 
     decode_event = staticmethod(RESPONSE_DECODER.decode)
 
-    def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False) -> None:
-        super().__init__(top_logprobs=top_logprobs, token_ids=token_ids)
+    def __init__(self, **options: Unpack[DecodeOptions]) -> None:
+        super().__init__(**options)
         self._builders: dict[int, CandidateBuilder] = {}
-        self._usage: Usage | None = None
-        self._cached_tokens = 0
-        self._model: str | None = None
         self._has_metadata = False
         self._unreadable_candidates = 0
 
@@ -50,9 +49,13 @@ class StreamAssembler(Assembler[GeminiResponse]):
         self._has_metadata |= any(
             map(has_value, (response.usage_metadata, response.model_version, response.response_id))
         )
-        self._usage = decode_or_none(response.usage_metadata, Usage) or self._usage
-        self._cached_tokens = max(self._cached_tokens, count_cached_tokens(response.usage_metadata))
-        self._model = decode_or_none(response.model_version, str) or self._model
+        metadata = self._metadata
+        if usage := decode_or_none(response.usage_metadata, Usage):
+            # Thinking is billed as output.
+            metadata.completion_tokens = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
+            metadata.prompt_tokens = usage.prompt_token_count
+        metadata.cached_tokens = max(metadata.cached_tokens, count_cached_tokens(response.usage_metadata))
+        metadata.model = decode_or_none(response.model_version, str) or metadata.model
         if has_value(response.error):
             self._error = self._error or error_responses.error_from_object(decode_or_none(response.error, object))
         elif not response.candidates and has_value(response.prompt_feedback):
@@ -103,18 +106,10 @@ class StreamAssembler(Assembler[GeminiResponse]):
         if self._unreadable_candidates:
             n_unreadable = self._unreadable_candidates
             notes = [*notes, f"{n_unreadable} candidate(s) of the reply cannot be read and are left out."]
-        usage = self._usage or Usage()
-        # Thinking is billed as output. Zeros are left out, so 0 beside listed tokens means that the count is missing.
-        output_tokens = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
-        missing = not output_tokens and any(choice.n_listed_tokens for choice in choices)
-        return build_reply(
-            choices,
-            prompt_tokens=usage.prompt_token_count,
-            cached_tokens=self._cached_tokens,
-            completion_tokens=None if self._usage is None or missing else output_tokens,
-            model=self._model,
-            notes=notes,
-        )
+        # Google leaves zeros out, so 0 beside listed tokens means that the count is missing.
+        if not self._metadata.completion_tokens and any(choice.n_listed_tokens for choice in choices):
+            self._metadata.completion_tokens = None
+        return build_reply(choices, self._metadata, notes)
 
 
 def _prompt_block_error(feedback: Raw) -> ProviderError | None:

@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from swift_client.adapters.codecs.openai_chat.stream import StreamAssembler
-from swift_client.adapters.providers.provider import Provider, Request
-from swift_client.types import Message
+from swift_client.adapters.codecs.options import CompletionRequest
+from swift_client.adapters.providers.provider import Request
 
 __all__ = ["StreamAssembler", "parse", "parse_steps", "request"]
 
 parse, parse_steps = StreamAssembler.parse, StreamAssembler.parse_steps
 
 
-def request(
-    provider: Provider,
-    model: str | None,
-    messages: Sequence[Message],
-    *,
-    n: int,
-    top_logprobs: int | None,
-    stream: bool = False,
-    sampling: Mapping[str, Any] = MappingProxyType({}),
-) -> Request:
+def request(call: CompletionRequest) -> Request:
     """Build the request for ``n`` completions; see :class:`~swift_client.adapters.codecs.Codec`.
 
     The body has no ``model`` if neither the caller nor the provider names one, and no ``n`` if it is 1, since some
     servers reject the field.
     """
-    body: dict[str, Any] = {"messages": list(messages), **provider.extra_body}
-    if model or provider.default_model:
-        body["model"] = model or provider.default_model
-    if n > 1:
-        body["n"] = n
-    if top_logprobs is not None and provider.logprobs_request != "none":
-        # Never 0 or null: llama.cpp and vLLM then send no logprobs at all (vllm#47838).
-        k = max(top_logprobs, 1)
-        body |= {"logprobs": k} if provider.logprobs_request == "int" else {"logprobs": True, "top_logprobs": k}
-    if stream:
+    body: dict[str, Any] = {"messages": list(call.messages), **call.provider.extra_body}
+    if call.model_name:
+        body["model"] = call.model_name
+    if call.n > 1:
+        body["n"] = call.n
+    if k := call.n_alternatives:
+        body |= {"logprobs": k} if call.provider.logprobs_request == "int" else {"logprobs": True, "top_logprobs": k}
+    if call.stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    return Request(method="POST", path="/chat/completions", body={**body, **sampling}, n=n, stream=stream)
+    return call.post("/chat/completions", {**body, **call.sampling})

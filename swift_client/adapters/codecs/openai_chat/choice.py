@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import msgspec
 from msgspec import Raw
@@ -20,6 +20,7 @@ from swift_client.adapters.codecs.openai_chat.tokens import (
     read_thinking,
     token_bytes,
 )
+from swift_client.adapters.codecs.options import DecodeOptions
 from swift_client.adapters.codecs.reasoning import split_thinking
 from swift_client.adapters.codecs.reply import ParsedChoice, canonical_tool_calls, normalize_finish_reason
 from swift_client.adapters.codecs.tokens import answer_tokens
@@ -30,16 +31,15 @@ _TEXT_CHOICE_DECODER = msgspec.json.Decoder(TextChoice)
 
 
 def read_choice(
-    data: Raw | bytes, *, with_texts: bool, top_logprobs: int | None, token_ids: bool, prompt_tokens: int = 0
+    data: Raw | bytes, *, with_texts: bool, prompt_tokens: int = 0, **options: Unpack[DecodeOptions]
 ) -> ParsedChoice:
     """Decode one choice.
 
     Args:
         data: the choice's JSON.
         with_texts: whether to decode the texts of listed tokens at once, which saves a second pass if logprobs tie.
-        top_logprobs: number of columns; None means the longest list.
-        token_ids: whether to fill in ``top_ids``.
         prompt_tokens: number of prompt tokens that ``echo`` puts before the answer; 0 if the format has no ``echo``.
+        options: ``top_logprobs`` and ``token_ids``, see :class:`DecodeOptions`.
 
     Raises:
         ValueError, RecursionError: it is not a choice.
@@ -79,7 +79,6 @@ def read_choice(
     def redecode(decoder: Decoder[Any]) -> list[Token[Any]]:
         return listed_tokens(decoder.decode(data), source)[skipped:]
 
-    options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids}
     fields: dict[str, Any] = {}
     has_ties = False
     if texts:
@@ -94,7 +93,7 @@ def read_choice(
         thinking_tokens = tokens[:start] if texts else [] if text else tokens
         if separate_tokens := listed_tokens(choice, "thinking"):
             thinking_tokens, redecode = separate_tokens, lambda decoder: separate_tokens
-        thought = read_thinking(thinking, thinking_tokens, redecode, options)
+        thought = read_thinking(thinking, thinking_tokens, redecode, **options)
         completion = replace(completion, thinking=replace(thought, finish_reason="stop" if text else finish))
     return ParsedChoice(
         completion=completion,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Unpack
 
 from msgspec import Raw
 
@@ -17,33 +17,30 @@ from swift_client.adapters.codecs.openai_chat.schema import (
     decode_envelope,
     split_choices_fast,
 )
-from swift_client.adapters.codecs.reply import ParsedChoice, build_reply, count_cached_tokens
+from swift_client.adapters.codecs.options import DecodeOptions
+from swift_client.adapters.codecs.reply import ParsedChoice, ReplyMetadata, build_reply, count_cached_tokens
 from swift_client.adapters.providers.provider import Reply
 from swift_client.adapters.transport import error_responses
 from swift_client.errors import ProviderError, ResponseDecodeError
 
 
-def read_body(
-    data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False, echo: bool = False
-) -> Generator[None, None, Reply]:
+def read_body(data: bytes, *, echo: bool = False, **options: Unpack[DecodeOptions]) -> Generator[None, None, Reply]:
     """Decode a body, yielding after each choice.
 
     Args:
         data: the body of a response with status 200.
-        top_logprobs: number of columns of every ``top_logprobs``; None means the longest list of each completion.
-        token_ids: whether to fill in ``top_ids``.
         echo: whether the prompt may precede the answers.
+        options: ``top_logprobs`` and ``token_ids``, see :class:`DecodeOptions`.
 
     Raises:
         ResponseDecodeError: the data is not a chat completion, and contains no complete choice.
         ProviderError: the reply contains an error instead of choices.
     """
-    options: dict[str, Any] = {"top_logprobs": top_logprobs, "token_ids": token_ids, "echo": echo}
     # Fast path for a reply without faults.
     envelope = split_choices_fast(data)
     if envelope:
         with suppress(*DECODE_ERRORS):
-            return (yield from _read_envelope(envelope, strict=True, **options))
+            return (yield from _read_envelope(envelope, strict=True, echo=echo, **options))
     # Thorough path.
     try:
         envelope, note = yield from decode_envelope(data)
@@ -56,7 +53,7 @@ def read_body(
             f"The reply has no choices: {excerpt(data)}",
             hint="Check that base_url= is an OpenAI-compatible endpoint, not Ollama's or Cohere's native API.",
         )
-    reply = yield from _read_envelope(envelope, notes=[note] if note else [], **options)
+    reply = yield from _read_envelope(envelope, notes=[note] if note else [], echo=echo, **options)
     if envelope.choices and not reply.completions:
         raise ResponseDecodeError(f"No choice of the reply can be read: {excerpt(data)}")
     return reply
@@ -64,45 +61,32 @@ def read_body(
 
 def read_choices(
     choices: Iterable[Raw | bytes],
+    metadata: ReplyMetadata,
     *,
-    usage: WireUsage | None,
-    cached_tokens: int = 0,
-    model: str | None,
-    usage_counts_one_choice: bool = False,
     notes: Iterable[str] = (),
     strict: bool = False,
     has_ties: bool = False,
-    top_logprobs: int | None,
-    token_ids: bool,
-    echo: bool,
+    echo: bool = False,
+    **options: Unpack[DecodeOptions],
 ) -> Generator[None, None, Reply]:
     """Decode choices one by one, yielding after each, and build the Reply.
 
     Args:
         choices: the JSON of each choice.
-        usage: token counts of the reply, as reported.
-        cached_tokens: prompt tokens read from a cache, as reported.
-        model: as reported.
-        usage_counts_one_choice: whether ``usage`` counts the completion tokens of one choice only.
+        metadata: as reported for the reply.
         notes: further notes for the user.
         strict: whether to raise ValueError or RecursionError for an unreadable choice, instead of adding a note.
         has_ties: whether equal logprobs are to be expected.
-        top_logprobs: as for :func:`read_body`, like ``token_ids`` and ``echo``.
-        token_ids: see ``top_logprobs``.
-        echo: see ``top_logprobs``.
+        echo: whether the prompt may precede the answers.
+        options: ``top_logprobs`` and ``token_ids``, see :class:`DecodeOptions`.
     """
-    usage = usage or WireUsage()
-    options: dict[str, Any] = {
-        "top_logprobs": top_logprobs,
-        "token_ids": token_ids,
-        "prompt_tokens": (usage.prompt_tokens or 0) if echo else 0,
-    }
+    prompt_tokens = (metadata.prompt_tokens or 0) if echo else 0
     parsed: list[ParsedChoice] = []
     n_unreadable = 0
     for choice in choices:
         has_ties = parsed[-1].has_ties if parsed else has_ties  # if one choice has ties, the next one has too
         try:
-            parsed.append(read_choice(choice, with_texts=has_ties, **options))
+            parsed.append(read_choice(choice, with_texts=has_ties, prompt_tokens=prompt_tokens, **options))
         except DECODE_ERRORS:
             if strict:
                 raise
@@ -110,30 +94,22 @@ def read_choices(
         yield
     if n_unreadable:
         notes = [*notes, f"{n_unreadable} choice(s) of the reply cannot be read and are left out."]
-    return build_reply(
-        parsed,
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-        cached_tokens=cached_tokens,
-        usage_counts_one_choice=usage_counts_one_choice,
-        model=model,
-        notes=notes,
-    )
+    return build_reply(parsed, metadata, notes)
 
 
 def _read_envelope(envelope: Envelope, *, notes: Iterable[str] = (), **options: Any) -> Generator[None, None, Reply]:
     error = extract_error(envelope)
     if error:
         notes = [*notes, f"The reply contains an error besides its choices: {error}"]
-    return read_choices(
-        envelope.choices or [],
-        usage=decode_or_none(envelope.usage, WireUsage),
-        cached_tokens=count_cached_tokens(envelope.usage),
+    usage = decode_or_none(envelope.usage, WireUsage) or WireUsage()
+    metadata = ReplyMetadata(
         model=decode_or_none(envelope.model, str),
-        usage_counts_one_choice=has_value(envelope.timings),
-        notes=notes,
-        **options,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cached_tokens=count_cached_tokens(envelope.usage),
+        counts_one_choice=has_value(envelope.timings),
     )
+    return read_choices(envelope.choices or [], metadata, notes=notes, **options)
 
 
 def extract_error(envelope: Envelope | Chunk) -> ProviderError | None:

@@ -7,7 +7,7 @@ code, and so the same numbers. Entries of logprobs are passed on as raw JSON, ne
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from typing import Any, Unpack
 
 import msgspec
 from msgspec import Raw
@@ -18,6 +18,7 @@ from swift_client.adapters.codecs.openai_chat.choice import thinking_text
 from swift_client.adapters.codecs.openai_chat.response import extract_error, read_body, read_choices
 from swift_client.adapters.codecs.openai_chat.schema import Chunk, ChunkChoice, LogprobsDelta, Message, WireUsage
 from swift_client.adapters.codecs.openai_chat.tokens import read_partial_choice
+from swift_client.adapters.codecs.options import DecodeOptions
 from swift_client.adapters.codecs.reasoning import ReasoningFilter
 from swift_client.adapters.codecs.reply import count_cached_tokens
 from swift_client.adapters.providers.provider import Reply
@@ -36,23 +37,17 @@ class StreamAssembler(Assembler[Chunk]):
     echo = False
     """Whether the prompt may precede the answer."""
 
-    def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False) -> None:
-        super().__init__(top_logprobs=top_logprobs, token_ids=token_ids)
+    def __init__(self, **options: Unpack[DecodeOptions]) -> None:
+        super().__init__(**options)
         self._builders: dict[int, _ChoiceBuilder] = {}
-        self._prompt_tokens: int | None = None
-        self._running_completion_tokens: int | None = None
         self._final_completion_tokens: int | None = None
-        self._cached_tokens = 0
-        self._model: str | None = None
 
     @classmethod
-    def parse_steps(
-        cls, data: bytes, *, top_logprobs: int | None = None, token_ids: bool = False
-    ) -> Generator[None, None, Reply]:
+    def parse_steps(cls, data: bytes, **options: Unpack[DecodeOptions]) -> Generator[None, None, Reply]:
         """Decode a complete reply step by step; a JSON document needs no assembler."""
         if data.startswith(b"{"):
-            return read_body(data, top_logprobs=top_logprobs, token_ids=token_ids, echo=cls.echo)
-        return super().parse_steps(data, top_logprobs=top_logprobs, token_ids=token_ids)
+            return read_body(data, echo=cls.echo, **options)
+        return super().parse_steps(data, **options)
 
     def take_new_tokens(self) -> Completion | None:
         """Return the tokens that arrived since the last call, once there are enough; see :class:`Assembler`."""
@@ -79,27 +74,20 @@ class StreamAssembler(Assembler[Chunk]):
         if not self._builders:
             raise self._empty_stream_error()
         builders = sorted(self._builders.items())
-        completion_tokens = self._final_completion_tokens
-        if completion_tokens is None:
-            completion_tokens = self._running_completion_tokens
-        reply = yield from read_choices(
-            (builder.to_choice_json(index) for index, builder in builders),
-            usage=WireUsage(self._prompt_tokens, completion_tokens),
-            cached_tokens=self._cached_tokens,
-            model=self._model,
-            notes=self._notes([index for index, builder in builders if not builder.finish_reason]),
-            echo=self.echo,
-            **self._options,
-        )
-        return reply
+        if self._final_completion_tokens is not None:
+            self._metadata.completion_tokens = self._final_completion_tokens
+        choices = (builder.to_choice_json(index) for index, builder in builders)
+        notes = self._notes([index for index, builder in builders if not builder.finish_reason])
+        return (yield from read_choices(choices, self._metadata, notes=notes, echo=self.echo, **self._options))
 
     def _add(self, chunk: Chunk) -> None:
-        self._model = self._model or decode_or_none(chunk.model, str)
+        metadata = self._metadata
+        metadata.model = metadata.model or decode_or_none(chunk.model, str)
         if usage := decode_or_none(chunk.usage, WireUsage):
-            self._prompt_tokens = _larger(self._prompt_tokens, usage.prompt_tokens)
-            self._cached_tokens = max(self._cached_tokens, count_cached_tokens(chunk.usage))
+            metadata.prompt_tokens = _larger(metadata.prompt_tokens, usage.prompt_tokens)
+            metadata.cached_tokens = max(metadata.cached_tokens, count_cached_tokens(chunk.usage))
             if chunk.choices:  # grows along the stream (vLLM's continuous usage)
-                self._running_completion_tokens = _larger(self._running_completion_tokens, usage.completion_tokens)
+                metadata.completion_tokens = _larger(metadata.completion_tokens, usage.completion_tokens)
             elif usage.completion_tokens is not None:  # final; llama.cpp sends one per choice
                 self._final_completion_tokens = (self._final_completion_tokens or 0) + usage.completion_tokens
         self._error = self._error or extract_error(chunk)

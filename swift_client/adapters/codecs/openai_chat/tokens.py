@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import msgspec
 from msgspec import Raw
@@ -20,6 +20,7 @@ from swift_client.adapters.codecs.openai_chat.schema import (
     TextChoice,
     Token,
 )
+from swift_client.adapters.codecs.options import DecodeOptions
 from swift_client.adapters.codecs.reasoning import thinking_span
 from swift_client.adapters.codecs.tokens import clean_logprob_fields
 from swift_client.logprobs.clean import UnusableLogprobs
@@ -57,7 +58,7 @@ def _to_alternatives(row: dict[str, float | None] | list[Any] | None) -> list[An
 
 
 def logprob_fields(
-    tokens: list[Token[Any]], span: slice, redecode: Redecode, *, top_logprobs: int | None, token_ids: bool
+    tokens: list[Token[Any]], span: slice, redecode: Redecode, **options: Unpack[DecodeOptions]
 ) -> tuple[dict[str, Any], bool]:
     """Return the arrays of ``tokens[span]``, and whether logprobs tie; raise UnusableLogprobs."""
     answer = tokens[span]
@@ -70,13 +71,14 @@ def logprob_fields(
         [len(token.top_logprobs or ()) for token in answer],
         texts=alternatives.texts,
         token_bytes=alternatives.token_bytes,
-        top_logprobs=top_logprobs,
-        token_ids=token_ids,
+        **options,
     )
     return fields, alternatives.has_ties
 
 
-def read_thinking(text: str, tokens: list[Token[Any]], redecode: Redecode, options: dict[str, Any]) -> Completion:
+def read_thinking(
+    text: str, tokens: list[Token[Any]], redecode: Redecode, **options: Unpack[DecodeOptions]
+) -> Completion:
     """Build the completion of the thinking from the tokens before the answer."""
     pieces = token_bytes(tokens)
     span = thinking_span(pieces, text.encode("utf-8", "replace"))
@@ -87,21 +89,19 @@ def read_thinking(text: str, tokens: list[Token[Any]], redecode: Redecode, optio
     return Completion(text=text, tokens=tuple(piece.decode("utf-8", "replace") for piece in pieces[span]), **fields)
 
 
-def read_partial_choice(entries: Sequence[Raw], *, top_logprobs: int | None, token_ids: bool) -> Completion:
+def read_partial_choice(entries: Sequence[Raw], **options: Unpack[DecodeOptions]) -> Completion:
     """Decode some tokens of a choice that is still arriving: their arrays, without a text.
 
     Raises:
         ValueError, RecursionError, UnusableLogprobs: the entries are not tokens.
     """
     data = msgspec.json.encode({"logprobs": {"content": entries}})
-    tokens = listed_tokens(TEXT_DECODER.decode(data), "content")
-    fields, _ = logprob_fields(
-        tokens,
-        slice(None),
-        lambda decoder: listed_tokens(decoder.decode(data), "content"),
-        top_logprobs=top_logprobs,
-        token_ids=token_ids,
-    )
+
+    def decode(decoder: Decoder[Any]) -> list[Token[Any]]:
+        return listed_tokens(decoder.decode(data), "content")
+
+    tokens = decode(TEXT_DECODER)
+    fields, _ = logprob_fields(tokens, slice(None), decode, **options)
     return Completion(text="", tokens=tuple(token.token or "" for token in tokens), **fields)
 
 

@@ -6,12 +6,11 @@ exact ones from a stream. https://platform.openai.com/docs/api-reference/respons
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from swift_client.adapters.codecs.openai_responses.response import StreamAssembler
-from swift_client.adapters.providers.provider import Provider, Request
+from swift_client.adapters.codecs.options import CompletionRequest
+from swift_client.adapters.providers.provider import Request
 from swift_client.errors import ConfigurationError
 from swift_client.types import Message
 
@@ -24,16 +23,7 @@ _FIELD_ALIASES = {"max_tokens": "max_output_tokens", "max_completion_tokens": "m
 parse, parse_steps = StreamAssembler.parse, StreamAssembler.parse_steps
 
 
-def request(
-    provider: Provider,
-    model: str | None,
-    messages: Sequence[Message],
-    *,
-    n: int,
-    top_logprobs: int | None,
-    stream: bool = False,
-    sampling: Mapping[str, Any] = MappingProxyType({}),
-) -> Request:
+def request(call: CompletionRequest) -> Request:
     """Build the request for one answer; see :class:`~swift_client.adapters.codecs.Codec`.
 
     Text parts of messages, and sampling fields with chat's names (``max_tokens``), are renamed to this format's. The
@@ -42,30 +32,27 @@ def request(
     Raises:
         ConfigurationError: ``seed`` is given, which the API does not have.
     """
-    if "seed" in sampling:
-        raise ConfigurationError(
-            "The Responses API takes no seed.",
-            hint="Leave seed= out, or use provider 'openai'.",
-            provider=provider.name,
-        )
+    if "seed" in call.sampling:
+        hint = "Leave seed= out, or use provider 'openai'."
+        raise ConfigurationError("The Responses API takes no seed.", hint=hint, provider=call.provider.name)
     body: dict[str, Any] = {
-        "input": [_to_input_message(message) for message in messages],
+        "input": [*map(_to_input_message, call.messages)],
         "store": False,
-        **provider.extra_body,
+        **call.provider.extra_body,
     }
-    if model or provider.default_model:
-        body["model"] = model or provider.default_model
-    include = list(sampling.get("include") or ())
-    if top_logprobs is not None and provider.logprobs_request != "none":
+    if call.model_name:
+        body["model"] = call.model_name
+    include = list(call.sampling.get("include") or ())
+    if k := call.n_alternatives:
         # `include` alone brings the chosen tokens' logprobs and empty lists.
-        body["top_logprobs"] = max(top_logprobs, 1)
+        body["top_logprobs"] = k
         include += [] if _LOGPROBS_INCLUDE in include else [_LOGPROBS_INCLUDE]
-    if stream:
+    if call.stream:
         body["stream"] = True
-    body |= {_FIELD_ALIASES.get(name, name): value for name, value in sampling.items()}
+    body |= call.rename_sampling(_FIELD_ALIASES)
     if include:
         body["include"] = include
-    return Request(method="POST", path="/responses", body=body, n=n, stream=stream)
+    return call.post("/responses", body)
 
 
 def _to_input_message(message: Message) -> Message:

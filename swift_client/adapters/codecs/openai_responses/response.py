@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from contextlib import suppress
+from typing import Unpack
 
 import msgspec
 from msgspec import Raw
@@ -16,7 +17,6 @@ from msgspec import Raw
 from swift_client.adapters.codecs.assembler import Assembler
 from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_error, decode_or_none, excerpt, has_value
 from swift_client.adapters.codecs.openai_chat.response import read_choices
-from swift_client.adapters.codecs.openai_chat.schema import WireUsage
 from swift_client.adapters.codecs.openai_responses.schema import (
     Event,
     Item,
@@ -28,7 +28,8 @@ from swift_client.adapters.codecs.openai_responses.schema import (
     decode_event,
     decode_response,
 )
-from swift_client.adapters.codecs.reply import count_cached_tokens
+from swift_client.adapters.codecs.options import DecodeOptions
+from swift_client.adapters.codecs.reply import ReplyMetadata, count_cached_tokens
 from swift_client.adapters.providers.provider import Reply
 from swift_client.adapters.transport import error_responses
 from swift_client.errors import ResponseDecodeError
@@ -54,8 +55,8 @@ class StreamAssembler(Assembler[Event]):
 
     decode_event = staticmethod(decode_event)
 
-    def __init__(self, *, top_logprobs: int | None = None, token_ids: bool = False) -> None:
-        super().__init__(top_logprobs=top_logprobs, token_ids=token_ids)
+    def __init__(self, **options: Unpack[DecodeOptions]) -> None:
+        super().__init__(**options)
         self._response = Response()
         self._finished = False
         self._item_events: list[Event] = []
@@ -142,17 +143,15 @@ class StreamAssembler(Assembler[Event]):
         usage = decode_or_none(response.usage, Usage) or Usage()
         if self._unreadable_items:
             notes = [*notes, f"{self._unreadable_items} item(s) of the output cannot be read and are left out."]
-        reply = yield from read_choices(
-            [msgspec.json.encode(choice)],
-            usage=WireUsage(usage.input_tokens, usage.output_tokens),
-            cached_tokens=count_cached_tokens(response.usage),
+        metadata = ReplyMetadata(
             model=decode_or_none(response.model, str),
-            notes=notes,
-            has_ties=True,  # OpenAI rounds: logits to eighths, final objects to six decimals
-            echo=False,
-            **self._options,
+            prompt_tokens=usage.input_tokens,
+            completion_tokens=usage.output_tokens,
+            cached_tokens=count_cached_tokens(response.usage),
         )
-        return reply
+        # OpenAI rounds (logits to eighths, final objects to six decimals), so equal logprobs are common.
+        data = [msgspec.json.encode(choice)]
+        return (yield from read_choices(data, metadata, notes=notes, has_ties=True, **self._options))
 
     def _message_parts(self, output_index: int, item: Item) -> list[Part]:
         """Return the parts of a message, with the logprobs of their deltas if those are complete."""
