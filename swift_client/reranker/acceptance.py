@@ -25,8 +25,8 @@ from swift_client.stopping.monitor import build_votes
 from swift_client.types import Completion, Selection
 
 HARD_QUESTION_NOTE = (
-    "The stated risk was measured on all questions, and this one is among the hard ones: more of their accepted answers "
-    "may be wrong."
+    "The stated risk was measured on all questions, and this one is among the hard ones: more of their accepted "
+    "answers may be wrong."
 )
 """The note on an answer that was accepted after an earlier one was not."""
 
@@ -61,7 +61,9 @@ async def run_with_escalation(pipeline: SelectionPipeline, request: SampleReques
         require_acceptance(
             f'on_reject="{on_reject}"', pipeline.config.selection, n=request.n, stopping=options.stopping
         )
+
     selection = await run_with_acceptance(pipeline, request, options)
+    # ``accepted`` None is not accepted either: nothing is known about the risk.
     if on_reject == "return" or selection.accepted:
         return selection
     if on_reject == "abstain":
@@ -74,11 +76,12 @@ async def _sample_the_rest(
 ) -> Selection:
     """Sample the completions that a stopping rule left out and choose again; if that fails, keep ``selection``."""
     completions = [candidate.completion for candidate in selection.candidates]
-    if len(completions) >= request.n:
+    if len(completions) >= request.n:  # the rule did not stop early, or the provider sent more than n
         return selection
     seconds_left = None if request.deadline is None else request.deadline - selection.elapsed
     if seconds_left is not None and seconds_left <= 0:
         return with_note(selection, "The answer was not accepted, and the deadline left no time to sample the others.")
+    # The same question again, this time all n; the completions that are here count and are not paid for twice.
     try:
         new_selection = await run_with_acceptance(
             pipeline, replace(request, deadline=seconds_left), replace(options, stopping=None), completions
@@ -135,6 +138,7 @@ def answer_log_odds(selection: Selection) -> float | None:
     if selection.method == "best":
         probability = min(max(selection.probability, MIN_WEIGHT), 1 - MIN_WEIGHT)
         return math.log(probability / (1 - probability))
+    # The chosen answer's sum of log odds against the log of the sum of all others' odds.
     votes = build_votes(selection, n=len(selection.candidates))
     log_odds = votes.totals(vote_log_odds(votes, clip=MIN_WEIGHT))[0]
     others = np.where(votes.totals()[0] > 0, log_odds, -np.inf)
@@ -152,6 +156,7 @@ def with_acceptance(
         return selection
     acceptance = _find_acceptance(config, n=n, stopping=stopping)
     count = len(selection.candidates)
+    # A smaller number of completions is calibrated only if the stopping rule itself stopped there.
     if acceptance is None:
         reason = _mismatch(head, config, n=n, stopping=stopping)
     elif count != n and not (stopping and count < n and stopping(build_votes(selection, n=n)).stop):

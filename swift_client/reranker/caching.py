@@ -87,6 +87,7 @@ class ReplyCache:
 
     async def collect_notes(self, result: SampleResult, *, n_reused: int) -> tuple[str, ...]:
         """Wait until everything is written or cannot be, and return the notes for the Selection."""
+        # The answer waits for slow writes only so long; they go on after it.
         futures = [asyncio.wrap_future(write) for _, write in self._pending_writes]
         if futures:
             await asyncio.wait(futures, timeout=WRITE_TIMEOUT)
@@ -110,6 +111,7 @@ def merge_cached(
     cached_completions: Mapping[int, Completion], existing_completions: Sequence[Completion], n: int
 ) -> dict[int, Completion]:
     """Return up to ``n`` completions by number: the cached ones, and the existing ones that are not among them."""
+    # A completion of this call that was stored meanwhile is in both: count it once.
     n_cached = Counter(map(_identity, cached_completions.values()))
     merged = dict(cached_completions)
     free_numbers = (number for number in itertools.count() if number not in cached_completions)

@@ -106,6 +106,7 @@ async def _run_cascade(members: Sequence[_Member[R]], request: SampleRequest, op
         RejectedError: ``options.on_reject`` is "abstain" and no answer is accepted.
         SwiftClientError: no member brought an answer; the last one's error.
     """
+    # Every answer that may be rejected needs a calibrated head: all but the last one's, unless that is withheld too.
     n_rejecting = len(members) if options.on_reject == "abstain" else len(members) - 1
     for member in members[:n_rejecting]:
         member.require_acceptance(request, options)
@@ -133,12 +134,14 @@ async def _run_cascade(members: Sequence[_Member[R]], request: SampleRequest, op
         try:
             selection = await run_with_acceptance(member.pipeline, member_request, options, existing_completions)
         except SwiftClientError as error:
+            # A wrong argument is the caller's error; any other failure costs no answer while there are more members.
             if best is None and (isinstance(error, ConfigurationError) or member is members[-1]):
                 raise
             path.append(member.describe_step(n, error))
             failure_notes.append(f"{member.name} brought no answer: {error}")
             continue
         path.append(member.describe_step(n, selection))
+        # Cost, failures and notes add up; the later answer replaces the earlier one.
         if best is not None:
             n_reused = selection.reused + (best.reused if existing_completions else 0)
             selection = replace(merge_selections(best, selection), reused=n_reused)

@@ -74,6 +74,7 @@ def rank_reply(reply_or_completions: Any, provider: Provider, config: SelectionC
     selection = select_best(reply.completions, config)
     if config.response_schema:
         require_match(selection, config.response_schema)
+    # Calibrated thresholds hold for a number of completions; here all of the reply count.
     selection = with_acceptance(selection, config, n=len(selection.candidates))
     return replace(
         selection,

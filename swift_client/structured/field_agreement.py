@@ -81,6 +81,7 @@ def _field_logprobs(completion: Completion, answer: ParsedAnswer) -> dict[str, f
     The object is parsed again from the tokens' own text, which may have a model's markup around a call, and broken
     characters. So the place of every token is known exactly.
     """
+    # Where each member's value stands, in characters of the tokens' text and of the completion's.
     token_text = "".join(completion.tokens)
     token_spans = _find_spans(token_text, is_tool_call=answer.is_tool_call)
     text_spans = _find_spans(completion.text, is_tool_call=answer.is_tool_call)
@@ -90,6 +91,7 @@ def _field_logprobs(completion: Completion, answer: ParsedAnswer) -> dict[str, f
         key = next((alias for alias in aliases if alias in token_spans and alias in text_spans), None)
         if key is None:
             continue
+        # From characters to tokens: the first that ends after the value's start, up to the first that covers its end.
         start, end = token_spans[key]
         if not _is_same_json(token_text[start:end], completion.text[slice(*text_spans[key])]):
             continue
@@ -107,7 +109,7 @@ def _find_spans(text: str, *, is_tool_call: bool) -> dict[str, Span]:
         if span is None:
             return {}
         start = span[0]
-        if is_tool_call and text[start] == "[":
+        if is_tool_call and text[start] == "[":  # a list of one call
             start = text.index("{", start)
         spans = member_spans(text, start)
         arguments = (spans.get("arguments") or spans.get("parameters")) if is_tool_call else None

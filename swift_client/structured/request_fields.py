@@ -100,6 +100,7 @@ def _gemini_fields(name: str, schema: Schema) -> dict[str, Any] | None:
 
 def _inline_references(node: Schema, root: Schema, depth: int) -> dict[str, Any]:
     """Replace references by what they name, and keep the keys that Gemini knows."""
+    # A reference may lead to another one; keys beside it override those of its target.
     while "$ref" in node:
         depth += 1
         if depth > _MAX_REFERENCE_DEPTH:
@@ -109,7 +110,7 @@ def _inline_references(node: Schema, root: Schema, depth: int) -> dict[str, Any]
             target = target[step] if step else target
         node = {**target, **{key: value for key, value in node.items() if key != "$ref"}}
     result = {key: value for key, value in node.items() if key in _GEMINI_KEYS}
-    if "const" in node:
+    if "const" in node:  # Gemini knows no const; an enum of one value means the same
         result["enum"] = [node["const"]]
     for key in ("anyOf", "items"):
         if key in result:
