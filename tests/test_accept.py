@@ -67,30 +67,30 @@ def test_forty_five_right_answers_certify_five_percent_at_ninety_and_fortyfour_d
 
 
 def test_the_threshold_is_the_last_that_passes_before_the_first_that_does_not() -> None:
-    sure = np.arange(400, 0, -1.0)
+    log_odds = np.arange(400, 0, -1.0)
     right = np.ones(400, bool)
     right[200:] = False
-    found = certify(sure, right, risk=0.05, confidence=0.9)
+    threshold = certify(log_odds, right, risk=0.05, confidence=0.9)
     tested = acceptance_counts(400, risk=0.05, confidence=0.9)
     passing = [count for count in tested if binom.cdf(max(0, count - 200), count, 0.05) <= 0.1]
-    assert found.accepted == passing[-1]
-    assert found.threshold == sure[found.accepted - 1]
-    assert found.errors == max(0, found.accepted - 200)
+    assert threshold.accepted == passing[-1]
+    assert threshold.threshold == log_odds[threshold.accepted - 1]
+    assert threshold.errors == max(0, threshold.accepted - 200)
 
 
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=30)
 def test_what_is_certified_passes_the_exact_test_with_ties_and_missing_numbers(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    sure = rng.integers(0, 12, 300).astype(float)
-    sure[rng.random(300) < 0.1] = np.nan
-    right = rng.random(300) < 1 / (1 + np.exp(-0.6 * np.nan_to_num(sure)))
-    found = certify(sure, right, risk=0.1, confidence=0.9)
-    if found.threshold is not None:
-        taken = sure >= found.threshold
-        assert found.accepted == taken.sum()
-        assert found.errors == (~right[taken]).sum()
-        assert binom.cdf(found.errors, found.accepted, 0.1) <= 0.1 + 1e-12
+    log_odds = rng.integers(0, 12, 300).astype(float)
+    log_odds[rng.random(300) < 0.1] = np.nan
+    right = rng.random(300) < 1 / (1 + np.exp(-0.6 * np.nan_to_num(log_odds)))
+    threshold = certify(log_odds, right, risk=0.1, confidence=0.9)
+    if threshold.threshold is not None:
+        accepted = log_odds >= threshold.threshold
+        assert threshold.accepted == accepted.sum()
+        assert threshold.errors == (~right[accepted]).sum()
+        assert binom.cdf(threshold.errors, threshold.accepted, 0.1) <= 0.1 + 1e-12
 
 
 @pytest.mark.parametrize("shape", ["nothing is told", "a step at the edge", "smooth"])
@@ -106,9 +106,9 @@ def test_a_risk_above_the_stated_one_is_accepted_no_more_often_than_the_confiden
     }[shape]
     true_risk = np.cumsum(chance[::-1]) / np.arange(1, len(grid) + 1)  # of accepting the top share
     for _ in range(trials):
-        sure = rng.random(questions)
-        right = rng.random(questions) > np.interp(sure, grid, chance)
-        limit = certify(sure, right, risk=risk, confidence=0.9).threshold
+        log_odds = rng.random(questions)
+        right = rng.random(questions) > np.interp(log_odds, grid, chance)
+        limit = certify(log_odds, right, risk=risk, confidence=0.9).threshold
         if limit is not None:
             broken += true_risk[min(int((1 - limit) * len(grid)), len(grid) - 1)] > risk
     assert broken / trials <= 0.1 + 3 * math.sqrt(0.1 * 0.9 / trials)
@@ -123,61 +123,65 @@ def test_confidence_is_the_log_odds_by_hand() -> None:
         if candidate.group is not None and candidate.probability is not None:
             chance = min(max(candidate.probability, 1e-3), 1 - 1e-3)
             sums[candidate.group] += math.log(len(answers) * chance / (1 - chance))
-    chosen = selection.best.group
-    others = math.log(1 + sum(math.exp(value) for group, value in sums.items() if group != chosen))
-    assert chosen is not None
-    assert answer_log_odds(selection) == pytest.approx(sums[chosen] - others, abs=1e-9)
+    chosen_group = selection.best.group
+    other_log_odds = math.log(1 + sum(math.exp(value) for group, value in sums.items() if group != chosen_group))
+    assert chosen_group is not None
+    assert answer_log_odds(selection) == pytest.approx(sums[chosen_group] - other_log_odds, abs=1e-9)
 
 
 def test_calibrating_says_how_many_it_accepts_and_the_same_rule_accepts_them() -> None:
-    found = calibrate(head(), fresh(), risk=0.2, n=N, split="all")
-    assert found.acceptance is not None
-    assert found.head.acceptances == (found.acceptance,)
+    calibrated = calibrate(head(), fresh(), risk=0.2, n=N, split="all")
+    assert calibrated.acceptance is not None
+    assert calibrated.head.acceptances == (calibrated.acceptance,)
     assert head().acceptances == ()
-    rules = SelectionConfig(scorer=found.head)
+    rules = SelectionConfig(scorer=calibrated.head)
     choices: list[Selection] = [with_acceptance(select_best(group.completions, rules), rules, n=N) for group in fresh()]
-    assert sum(choice.accepted is True for choice in choices) == found.acceptance.accepted == found.tested.accepted
+    assert (
+        sum(choice.accepted is True for choice in choices)
+        == calibrated.acceptance.accepted
+        == calibrated.tested.accepted
+    )
     wrong = sum(
         choice.accepted is True and group.labels[choice.winner] == 0
         for choice, group in zip(choices, fresh(), strict=True)
     )
-    assert wrong == found.acceptance.errors
-    again = calibrate(found.head, fresh(), risk=0.3, n=N, split="all")
-    assert [each.risk for each in again.head.acceptances] == [0.3]  # the same plan: replaced
-    more = calibrate(found.head, fresh(), risk=0.3, n=2, split="all")
-    assert [each.n for each in more.head.acceptances] == [N, 2]
+    assert wrong == calibrated.acceptance.errors
+    recalibrated = calibrate(calibrated.head, fresh(), risk=0.3, n=N, split="all")
+    assert [acceptance.risk for acceptance in recalibrated.head.acceptances] == [0.3]  # the same plan: replaced
+    more = calibrate(calibrated.head, fresh(), risk=0.3, n=2, split="all")
+    assert [acceptance.n for acceptance in more.head.acceptances] == [N, 2]
 
 
 def test_a_stopping_rule_is_replayed_as_best_of_asks_it() -> None:
     rules, rule = SelectionConfig(scorer=head()), stopping_rule("auto")
-    found = replay_questions(fresh()[:30], rules, n=N, stopping=rule, split="all")
-    assert found.n_drawn.min() >= 1
-    assert found.n_drawn.max() <= N
-    assert found.n_drawn.mean() < N
-    assert len(found) == 30
+    replays = replay_questions(fresh()[:30], rules, n=N, stopping=rule, split="all")
+    assert replays.n_drawn.min() >= 1
+    assert replays.n_drawn.max() <= N
+    assert replays.n_drawn.mean() < N
+    assert len(replays) == 30
 
 
 def test_what_cannot_be_certified_is_told_in_numbers() -> None:
-    found = calibrate(head(), fresh(), risk=0.0001, n=N, split="all")
-    assert found.acceptance is None
-    assert "takes 23025 right answers" in found.reason
+    calibrated = calibrate(head(), fresh(), risk=0.0001, n=N, split="all")
+    assert calibrated.acceptance is None
+    assert "takes 23025 right answers" in calibrated.reason
     hard = graded_groups(200, signal=0.0, seed=4, right=0.4)
-    found = calibrate(head(), hard, risk=0.02, n=N, split="all")
-    assert found.acceptance is None
-    assert "are wrong" in found.reason
-    assert found.head is head()
+    calibrated = calibrate(head(), hard, risk=0.02, n=N, split="all")
+    assert calibrated.acceptance is None
+    assert "are wrong" in calibrated.reason
+    assert calibrated.head is head()
 
 
 def test_the_promise_over_random_halves_counts_what_was_broken() -> None:
     rng = np.random.default_rng(0)
-    sure = rng.normal(size=800)
-    right = rng.random(800) < 1 / (1 + np.exp(-3 - 2 * sure))
+    log_odds = rng.normal(size=800)
+    right = rng.random(800) < 1 / (1 + np.exp(-3 - 2 * log_odds))
     empty = np.zeros(800, np.int64)
-    found = check_guarantee(
-        ReplayOutcomes(log_odds=sure, correct=right, n_drawn=empty, tokens=empty), risk=0.1, n_splits=100
+    guarantee = check_guarantee(
+        ReplayOutcomes(log_odds=log_odds, correct=right, n_drawn=empty, tokens=empty), risk=0.1, n_splits=100
     )
-    assert found.violation_rate <= 0.1 + 3 * math.sqrt(0.09 / 100)
-    assert found.share_of_oracle > 0.15
+    assert guarantee.violation_rate <= 0.1 + 3 * math.sqrt(0.09 / 100)
+    assert guarantee.share_of_oracle > 0.15
 
 
 def test_the_curve_of_a_cascade_ends_where_few_and_where_all_are_asked() -> None:
@@ -189,16 +193,16 @@ def test_the_curve_of_a_cascade_ends_where_few_and_where_all_are_asked() -> None
     assert on == sorted(on)  # equal confidences are never told apart, so that steps may be missing
     assert points[-1].accuracy.value == few[0].accuracy.value
     assert points[-1].token_share.value == 1.0
-    assert [points[at].above_line.value for at in (0, -1)] == pytest.approx([0.0, 0.0], abs=1e-12)
+    assert [points[index].above_line.value for index in (0, -1)] == pytest.approx([0.0, 0.0], abs=1e-12)
     shares = [point.token_share.value for point in points]
     assert shares == sorted(shares)
 
 
 def test_a_head_comes_back_with_its_acceptances_and_one_without_has_none(tmp_path: Path) -> None:
-    told = (acceptance(1.5), acceptance(-2.25, n=1, stopping="auto", answer=None))
-    save(replace(head(), acceptances=told), tmp_path / "h")
+    acceptances = (acceptance(1.5), acceptance(-2.25, n=1, stopping="auto", answer=None))
+    save(replace(head(), acceptances=acceptances), tmp_path / "h")
     save(head(), tmp_path / "without")
-    assert load(tmp_path / "h").acceptances == told
+    assert load(tmp_path / "h").acceptances == acceptances
     assert load(tmp_path / "without").acceptances == ()
 
 
@@ -273,8 +277,8 @@ def test_the_command_writes_the_threshold_into_the_head_or_leaves_it_and_exits_w
     plan = ["calibrate", str(path), str(samples), "--n", str(N), "--split", "all"]
     before = path.read_bytes()
     assert run([*plan, "--risk", "0.0001", "--json"]) == 3
-    told = json.loads(capsys.readouterr().out)["error"]
-    assert "the head was not changed" in told["message"]
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert "the head was not changed" in error["message"]
     assert path.read_bytes() == before
     assert run([*plan, "--risk", "0.2", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)

@@ -41,8 +41,8 @@ async def reranker(fault_server: FaultServer) -> AsyncIterator[Make]:
         return made[-1]
 
     yield make
-    for each in made:
-        await each.aclose()
+    for client in made:
+        await client.aclose()
 
 
 def counted(prompt: object, completion: object) -> Callable[[Received], Response]:
@@ -58,7 +58,7 @@ def counted(prompt: object, completion: object) -> Callable[[Received], Response
     return serve
 
 
-def asked(server: FaultServer) -> list[int]:
+def requested_counts(server: FaultServer) -> list[int]:
     return [request.json.get("n", 1) for request in server.requests]
 
 
@@ -95,7 +95,7 @@ def test_cents_that_add_up_to_the_limit_fit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "most"),
+    ("fields", "max_tokens"),
     [
         ({}, None),
         ({"max_tokens": 7}, 7),
@@ -104,8 +104,8 @@ def test_cents_that_add_up_to_the_limit_fit() -> None:
         ({"max_completion_tokens": 0}, None),  # SGLang: unlimited
     ],
 )
-def test_the_longest_completion_is_read_by_any_providers_name(fields: dict[str, Any], most: int | None) -> None:
-    assert find_max_tokens(fields) == most
+def test_the_longest_completion_is_read_by_any_providers_name(fields: dict[str, Any], max_tokens: int | None) -> None:
+    assert find_max_tokens(fields) == max_tokens
 
 
 def test_a_prompt_is_at_most_its_bytes_and_a_template_long() -> None:
@@ -132,7 +132,7 @@ async def test_a_wave_is_cut_to_what_fits_and_the_rest_follows_while_there_is_ro
     while fits := (BOUND + 500 - spent - prompt) // 100:
         expected.append(fits)
         spent, prompt = spent + 7 + 20 * fits, 7
-    assert asked(fault_server) == expected
+    assert requested_counts(fault_server) == expected
     assert selection.usage.prompt_tokens + selection.usage.completion_tokens == spent <= BOUND + 500
     assert selection.stopped is not None
     assert (selection.stopped.rule, selection.stopped.after, selection.stopped.planned) == ("budget", sum(expected), 64)
@@ -143,7 +143,7 @@ async def test_a_wave_is_cut_to_what_fits_and_the_rest_follows_while_there_is_ro
 async def test_a_budget_that_is_enough_changes_nothing(fault_server: FaultServer, reranker: Make) -> None:
     selection = await reranker().best_of("q", n=16, budget=Budget(tokens=10_000), max_tokens=100)
 
-    assert asked(fault_server) == [16]
+    assert requested_counts(fault_server) == [16]
     assert selection.stopped is None
     assert selection.notes == ()
 
@@ -175,14 +175,14 @@ async def test_without_max_tokens_one_completion_is_drawn_first_and_a_note_says_
 
     selection = await reranker().best_of("q", n=16, budget=Budget(tokens=200))
 
-    assert asked(fault_server)[:2] == [1, (200 - 27 - 7) // 30]
+    assert requested_counts(fault_server)[:2] == [1, (200 - 27 - 7) // 30]
     assert any("max_tokens= is not given" in note for note in selection.notes)
 
 
 async def test_calls_and_seconds_need_no_max_tokens_and_no_probe(fault_server: FaultServer, reranker: Make) -> None:
     selection = await reranker().best_of("q", n=16, budget=Budget(calls=1, seconds=60))
 
-    assert asked(fault_server) == [16]
+    assert requested_counts(fault_server) == [16]
     assert selection.notes == ()
 
 
@@ -325,7 +325,7 @@ async def test_no_scripted_server_makes_it_spend_more_than_the_budget(
     seed: int, fault_server: FaultServer, reranker: Make
 ) -> None:
     chance = random.Random(seed)
-    most, prompt, cap = chance.randint(5, 200), chance.randint(1, BOUND), chance.choice([1, 2, 5, None])
+    max_tokens, prompt, cap = chance.randint(5, 200), chance.randint(1, BOUND), chance.choice([1, 2, 5, None])
     truth = {"tokens": 0, "calls": 0}
 
     def serve(request: Received) -> Response:
@@ -334,7 +334,7 @@ async def test_no_scripted_server_makes_it_spend_more_than_the_budget(
             return error(chance.choice([429, 500, 503]), "no", headers={"retry-after": "0"})
         n = min(request.json.get("n", 1), cap or 64)
         body = chat_body(["4"] * n, k=None)
-        billed = {"prompt_tokens": prompt, "completion_tokens": sum(chance.randint(1, most) for _ in range(n))}
+        billed = {"prompt_tokens": prompt, "completion_tokens": sum(chance.randint(1, max_tokens) for _ in range(n))}
         truth["tokens"] += sum(billed.values())
         if chance.random() < 0.8:
             body["usage"] = billed
@@ -348,7 +348,7 @@ async def test_no_scripted_server_makes_it_spend_more_than_the_budget(
     options = {"max_retries": 3, "max_concurrency": chance.choice([1, 4, 16]), "prices": PRICE}
     try:
         selection = await reranker(chance.choice(["ollama", "openai-compatible"]), **options).best_of(
-            "q", n=40, budget=tracker, max_tokens=most
+            "q", n=40, budget=tracker, max_tokens=max_tokens
         )
     except (BudgetExceededError, NoCompletionError):
         pass
@@ -482,5 +482,5 @@ def test_asking_a_meter_costs_nothing_beside_a_call() -> None:
     request_budget = RequestBudget(BudgetTracker(Budget(tokens=10**9)), messages, {"max_tokens": 100}, PRICE)
 
     started = time.perf_counter()
-    assert request_budget.affordable_completions(1024, lambda left: min(left, 1)) == 1024
+    assert request_budget.affordable_completions(1024, lambda n_left: min(n_left, 1)) == 1024
     assert time.perf_counter() - started < 0.5

@@ -68,7 +68,7 @@ def reranker(server: FaultServer, *acceptances: Acceptance, model: str = "m", **
     return SwiftReranker("openai-compatible", model, base_url=server.url, **options)
 
 
-def asked(server: FaultServer) -> list[tuple[str, int]]:
+def requests_of(server: FaultServer) -> list[tuple[str, int]]:
     return [(request.json["model"], request.json.get("n") or 1) for request in server.requests]
 
 
@@ -159,7 +159,7 @@ def test_escalating_draws_what_the_stopping_rule_left_out_and_pays_nothing_twice
     with reranker(fault_server, stopped, acceptance(SURE, n=16)) as one:
         selection = one.best_of("q", n=16, stopping="beta", on_reject="escalate")
 
-    assert sum(n for _, n in asked(fault_server)) == len(selection.candidates) == 16
+    assert sum(n for _, n in requests_of(fault_server)) == len(selection.candidates) == 16
     assert selection.usage.completion_tokens == sum(len(c.completion.tokens) for c in selection.candidates)
     assert selection.stopped is None
     assert selection.reused == 0
@@ -189,16 +189,16 @@ def test_a_cascade_asks_the_strong_one_only_where_the_cheap_answer_is_not_accept
         with Cascade([cheap, (strong, 2)]) as cascade:
             selection = cascade.best_of("q", n=4)
 
-        assert asked(fault_server) == [("m", 4)]
-        assert asked(second_server) == [("strong", 2)] * strong_asked
+        assert requests_of(fault_server) == [("m", 4)]
+        assert requests_of(second_server) == [("strong", 2)] * strong_asked
         assert selection.text == ("The answer is 7" if strong_asked else "The answer is 4")
         assert [(step.model, step.n, step.accepted) for step in selection.path] == [
             ("m", 4, threshold == SURE),
             ("strong", 2, None),
         ][: 1 + strong_asked]
         spent = [step.usage for step in selection.path]
-        assert selection.usage.completion_tokens == sum(each.completion_tokens for each in spent)
-        assert selection.usage.calls == sum(each.calls for each in spent) == 1 + strong_asked
+        assert selection.usage.completion_tokens == sum(usage.completion_tokens for usage in spent)
+        assert selection.usage.calls == sum(usage.calls for usage in spent) == 1 + strong_asked
         assert selection.to_dict()["path"][0]["usage"]["completion_tokens"] == spent[0].completion_tokens
 
 
@@ -207,7 +207,7 @@ def test_the_same_reranker_with_more_completions_keeps_those_that_it_has(fault_s
     with Cascade([(one, 1), (one, 4)]) as cascade:
         selection = cascade.best_of("q")
 
-    assert asked(fault_server) == [("m", 1), ("m", 3)]
+    assert requests_of(fault_server) == [("m", 1), ("m", 3)]
     assert len(selection.candidates) == 4
     assert [step.usage.completion_tokens for step in selection.path] == [4, 12]
     assert selection.usage.completion_tokens == 16
@@ -308,9 +308,12 @@ def test_abstaining_in_a_cascade_needs_every_member_calibrated_and_holds_the_pat
         cascade.best_of("q", n=4, on_reject="abstain")
     assert fault_server.requests == []
     strong = reranker(second_server, acceptance(UNSURE), model="strong")
-    with Cascade([reranker(fault_server, acceptance(UNSURE)), strong]) as cascade, pytest.raises(RejectedError) as told:
+    with (
+        Cascade([reranker(fault_server, acceptance(UNSURE)), strong]) as cascade,
+        pytest.raises(RejectedError) as error,
+    ):
         cascade.best_of("q", n=4, on_reject="abstain")
-    assert [step.model for step in told.value.selection.path] == ["m", "strong"]
+    assert [step.model for step in error.value.selection.path] == ["m", "strong"]
 
 
 async def test_an_async_cascade_does_the_same_on_the_callers_loop(
@@ -359,6 +362,6 @@ def test_the_command_exits_with_6_and_shows_the_answer_that_it_kept_back(
     plan = ["best-of", "q", "--provider", "openai-compatible", "--model", "m", "--base-url", fault_server.url]
     assert run([*plan, "--n", "4", "--head", str(tmp_path / "h"), "--on-reject", "abstain", "--json"]) == 6
 
-    told = json.loads(capsys.readouterr().out)["error"]
-    assert told["type"] == "RejectedError"
-    assert told["selection"]["text"] == "The answer is 4"
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["type"] == "RejectedError"
+    assert error["selection"]["text"] == "The answer is 4"

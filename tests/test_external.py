@@ -29,18 +29,18 @@ def ask(server: FaultServer, **options: Any) -> Any:
 
 def by_length(messages: list[Message], completions: list[Completion]) -> list[float]:
     assert messages == QUESTION
-    return [len(each.text) for each in completions]
+    return [len(completion.text) for completion in completions]
 
 
 def test_scores_are_fused_within_the_question_and_the_selection_says_with_what(fault_server: FaultServer) -> None:
     fault_server.answers = ("one", "two plus three", "x", "yes sir")
-    alone = ask(fault_server, select="best")
+    plain = ask(fault_server, select="best")
     fused = ask(fault_server, select="best", external=by_length)
 
-    ours = np.array([each.score for each in alone.candidates], np.float64)
-    theirs = np.array([len(each.text) for each in alone.candidates], np.float64)
-    expected = fuse(ours, theirs, "mean")
-    assert [each.score for each in fused.candidates] == pytest.approx(expected.tolist(), abs=1e-6)
+    scores = np.array([candidate.score for candidate in plain.candidates], np.float64)
+    external_scores = np.array([len(candidate.text) for candidate in plain.candidates], np.float64)
+    expected = fuse(scores, external_scores, "mean")
+    assert [candidate.score for candidate in fused.candidates] == pytest.approx(expected.tolist(), abs=1e-6)
     assert fused.winner == int(expected.argmax())
     assert fused.scorer == "mean_logprob + by_length (mean)"
     assert not fused.notes[:-1] or all("external" not in note for note in fused.notes)
@@ -51,17 +51,17 @@ def test_fused_scores_weigh_votes(fault_server: FaultServer) -> None:
     prefers = {"4": 0.0, "5": 1.0}
 
     async def tutor(messages: list[Message], completions: list[Completion]) -> list[float]:
-        return [prefers[each.text[-1]] for each in completions]
+        return [prefers[completion.text[-1]] for completion in completions]
 
     selection = ask(fault_server, external=tutor, fuse="weighted:share=0.1")
     assert selection.answer == "5"
     assert selection.method == "vote"
-    weights = [each.weight for each in selection.candidates]
+    weights = [candidate.weight for candidate in selection.candidates]
     assert weights[1] + weights[3] > weights[0] + weights[2]
 
 
 @pytest.mark.parametrize(
-    ("scorer", "said"),
+    ("scorer", "words"),
     [
         (lambda messages, completions: [1.0], "failed"),
         (lambda messages, completions: 1 / 0, "failed (ZeroDivisionError"),
@@ -70,13 +70,13 @@ def test_fused_scores_weigh_votes(fault_server: FaultServer) -> None:
     ],
 )
 def test_a_failing_or_slow_scorer_leaves_the_choice_to_ours_and_says_so(
-    fault_server: FaultServer, scorer: Any, said: str
+    fault_server: FaultServer, scorer: Any, words: str
 ) -> None:
     fault_server.answers = ("a", "b b", "c c c", "d")
     selection = ask(fault_server, select="best", external=scorer, timeout=0.5)
 
     assert selection.scorer == "mean_logprob"
-    assert any(note.startswith("The external scorer") and said in note and "ours" in note.replace("our ", "ours ")
+    assert any(note.startswith("The external scorer") and words in note and "ours" in note.replace("our ", "ours ")
                for note in selection.notes)  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def reward_folder(folder: Path, *, labels: int = 1, template: bool = True) -> Pa
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     words = ["<unk>", "</s>", *["what", "is", "2", "+", "3", "?", "five", "six", "the", "answer", "user", "assistant"]]
-    inner = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="<unk>"))
+    inner = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", eos_token="</s>")
     if template:
@@ -122,11 +122,13 @@ def test_a_reward_model_reads_the_question_with_each_answer_whatever_the_batch(t
 
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    for each, reward in zip(completions, rewards, strict=True):
-        text = f"user What is 2 + 3? assistant {each.text} " if template else f"What is 2 + 3?\n\n{each.text}"
+    for completion, reward in zip(completions, rewards, strict=True):
+        text = (
+            f"user What is 2 + 3? assistant {completion.text} " if template else f"What is 2 + 3?\n\n{completion.text}"
+        )
         with torch.inference_mode():
-            alone = model(**tokenizer(text, return_tensors="pt", add_special_tokens=False)).logits[0, 0].item()
-        assert reward == pytest.approx(alone, abs=1e-4)
+            expected = model(**tokenizer(text, return_tensors="pt", add_special_tokens=False)).logits[0, 0].item()
+        assert reward == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_reward_model_with_two_outputs_or_none_at_all_is_one_clear_error(tmp_path: Path) -> None:
@@ -147,8 +149,8 @@ def test_a_reward_server_is_asked_once_with_all_answers(fault_server: FaultServe
         if not request.path.endswith("/classify"):
             return chat(list(fault_server.answers), k=3)
         inputs = request.json["input"]
-        data = [{"index": at, "label": "LABEL_0", "probs": [len(text) / 100], "num_classes": 1}
-                for at, text in enumerate(inputs)]  # fmt: skip
+        data = [{"index": index, "label": "LABEL_0", "probs": [len(text) / 100], "num_classes": 1}
+                for index, text in enumerate(inputs)]  # fmt: skip
         return json_response({"data": data[::-1]})
 
     fault_server.serve(serve)
@@ -157,10 +159,10 @@ def test_a_reward_server_is_asked_once_with_all_answers(fault_server: FaultServe
 
     assert selection.text == "three"
     assert selection.scorer.endswith("rm (weighted:share=0)")
-    asked = [request.json for request in fault_server.requests if request.path.endswith("/classify")]
-    assert len(asked) == 1
-    assert asked[0]["model"] == "rm"
-    assert asked[0]["input"][0] == "What is 2 + 3?\n\none"
+    requests = [request.json for request in fault_server.requests if request.path.endswith("/classify")]
+    assert len(requests) == 1
+    assert requests[0]["model"] == "rm"
+    assert requests[0]["input"][0] == "What is 2 + 3?\n\none"
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ def texts(*answers: str) -> Callable[[Received], Response]:
 
     def serve(request: Received) -> Response:
         choices = [
-            {"index": at, "message": {"content": text}, "finish_reason": "stop"}
-            for at, text in enumerate(answers[: request.json["n"]])
+            {"index": index, "message": {"content": text}, "finish_reason": "stop"}
+            for index, text in enumerate(answers[: request.json["n"]])
         ]
         return json_response({"choices": choices})
 
@@ -56,9 +56,9 @@ async def test_a_judge_chooses_where_no_logprobs_come_and_the_signal_says_so(
     fault_server: FaultServer, judge: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     fault_server.serve(texts("a", "abc", "ab"))
-    found = await ask(fault_server, judge)
-    assert (found.text, found.signal, found.scorer) == ("abc", "judge", judge.__name__)
-    assert [candidate.score for candidate in found.candidates] == [1.0, 3.0, 2.0]
+    selection = await ask(fault_server, judge)
+    assert (selection.text, selection.signal, selection.scorer) == ("abc", "judge", judge.__name__)
+    assert [candidate.score for candidate in selection.candidates] == [1.0, 3.0, 2.0]
     assert caplog.records == []
 
 
@@ -72,17 +72,17 @@ async def test_where_logprobs_come_the_judge_is_not_asked_unless_it_is_the_score
 
 async def test_the_judge_settles_ties_of_a_vote(fault_server: FaultServer) -> None:
     fault_server.serve(texts("The answer is 4.", "The answer is 17.", "no idea at all"))
-    found = await ask(fault_server, longest, select="vote", answer="number")
-    assert (found.method, found.answer, found.signal) == ("vote", "17", "judge")
+    selection = await ask(fault_server, longest, select="vote", answer="number")
+    assert (selection.method, selection.answer, selection.signal) == ("vote", "17", "judge")
 
 
 async def test_no_opinion_of_one_is_no_score_and_of_all_is_said(fault_server: FaultServer) -> None:
     fault_server.serve(texts("a", "abc", "ab"))
-    found = await ask(fault_server, lambda messages, completions: [1.0, None, math.nan])
-    assert (found.text, found.signal) == ("a", "judge")
-    assert [candidate.score for candidate in found.candidates] == [1.0, None, None]
-    silent = await ask(fault_server, lambda messages, completions: [None] * 3)
-    assert (silent.signal, silent.notes[-1]) == ("text", "The judge gave no scores.")
+    selection = await ask(fault_server, lambda messages, completions: [1.0, None, math.nan])
+    assert (selection.text, selection.signal) == ("a", "judge")
+    assert [candidate.score for candidate in selection.candidates] == [1.0, None, None]
+    unscored = await ask(fault_server, lambda messages, completions: [None] * 3)
+    assert (unscored.signal, unscored.notes[-1]) == ("text", "The judge gave no scores.")
 
 
 def failing(messages: list[Message], completions: list[Completion]) -> list[float]:
@@ -104,10 +104,10 @@ async def test_a_judge_that_fails_costs_no_completion_and_is_noted(
     fault_server: FaultServer, judge: Any, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     fault_server.serve(texts("a", "abc", "ab"))
-    found = await ask(fault_server, judge)
-    assert found.signal == "text"
-    assert len(found.candidates) == 3
-    assert words in next(note for note in found.notes if "judge" in note.lower())
+    selection = await ask(fault_server, judge)
+    assert selection.signal == "text"
+    assert len(selection.candidates) == 3
+    assert words in next(note for note in selection.notes if "judge" in note.lower())
     assert any("The judge failed" in record.getMessage() for record in caplog.records)
 
 
@@ -119,9 +119,9 @@ async def test_a_slow_judge_is_not_waited_for(fault_server: FaultServer) -> None
         return [0.0] * 3
 
     started = time.perf_counter()
-    found = await ask(fault_server, asleep, timeout=0.5)
+    selection = await ask(fault_server, asleep, timeout=0.5)
     assert time.perf_counter() - started < 5
-    assert "took longer than 0.5 s" in found.notes[-1]
+    assert "took longer than 0.5 s" in selection.notes[-1]
     assert "was ignored" in (await ask(fault_server, asleep, deadline=0.4)).notes[-1]
 
 

@@ -26,43 +26,43 @@ def test_every_cache_is_of_a_row_that_there_is() -> None:
 
 
 def test_one_call_that_brings_all_pays_the_prompt_once() -> None:
-    found = plan(16, n_max=128, prompt_tokens=3_000, completion_tokens=500, price=PRICE, cache=CACHE)
+    result = plan(16, n_max=128, prompt_tokens=3_000, completion_tokens=500, price=PRICE, cache=CACHE)
 
-    assert found.chosen.calls == (16,)
-    assert found.chosen.usd == pytest.approx((3_000 * 2 + 8_000 * 10) / 1e6)
-    assert [each.calls for each in found.alternatives] == [(1,) * 16]
-    assert found.alternatives[0].usd == pytest.approx((48_000 * 2 + 8_000 * 10) / 1e6)
+    assert result.chosen.calls == (16,)
+    assert result.chosen.usd == pytest.approx((3_000 * 2 + 8_000 * 10) / 1e6)
+    assert [alternative.calls for alternative in result.alternatives] == [(1,) * 16]
+    assert result.alternatives[0].usd == pytest.approx((48_000 * 2 + 8_000 * 10) / 1e6)
 
 
 def test_the_first_call_goes_alone_where_the_others_then_read_the_cache() -> None:
-    found = plan(4, n_max=1, prompt_tokens=3_000, completion_tokens=100, price=PRICE, cache=CACHE)
+    result = plan(4, n_max=1, prompt_tokens=3_000, completion_tokens=100, price=PRICE, cache=CACHE)
 
     # 3,000 tokens hold 23 whole steps of 128: 2,944.
-    assert found.chosen.first_alone
-    assert found.chosen.cached_tokens == 3 * 2_944
-    assert found.chosen.usd == pytest.approx(((12_000 - 3 * 2_944) * 2 + 3 * 2_944 * 0.5 + 400 * 10) / 1e6)
-    (together,) = found.alternatives
+    assert result.chosen.first_alone
+    assert result.chosen.cached_tokens == 3 * 2_944
+    assert result.chosen.usd == pytest.approx(((12_000 - 3 * 2_944) * 2 + 3 * 2_944 * 0.5 + 400 * 10) / 1e6)
+    (together,) = result.alternatives
     assert together.usd == pytest.approx((12_000 * 2 + 400 * 10) / 1e6)
     saved = 1 - (3_168 * 2 + 8_832 * 0.5 + 4_000) / (24_000 + 4_000)
-    assert f"{saved:.0%} less" in found.reason
-    assert "twice the time" in found.reason
+    assert f"{saved:.0%} less" in result.reason
+    assert "twice the time" in result.reason
 
 
 def test_calls_at_once_all_pay_for_writing_the_cache() -> None:
     price = Price(input=4.0, output=20.0, cached_input=0.4, cache_write=5.0)
 
-    found = plan(3, n_max=1, prompt_tokens=2_048, completion_tokens=10, price=price, cache=CACHE)
+    result = plan(3, n_max=1, prompt_tokens=2_048, completion_tokens=10, price=price, cache=CACHE)
 
-    assert found.chosen.usd == pytest.approx((2_048 * 5 + 2 * 2_048 * 0.4 + 30 * 20) / 1e6)
-    assert found.alternatives[0].usd == pytest.approx((3 * 2_048 * 5 + 30 * 20) / 1e6)
+    assert result.chosen.usd == pytest.approx((2_048 * 5 + 2 * 2_048 * 0.4 + 30 * 20) / 1e6)
+    assert result.alternatives[0].usd == pytest.approx((3 * 2_048 * 5 + 30 * 20) / 1e6)
 
 
 def test_several_calls_of_the_most_that_one_may_ask_for() -> None:
-    found = plan(20, n_max=8, prompt_tokens=50_000, completion_tokens=10, price=PRICE, cache=CACHE)
+    result = plan(20, n_max=8, prompt_tokens=50_000, completion_tokens=10, price=PRICE, cache=CACHE)
 
-    assert found.chosen.calls == (8, 8, 4)
-    assert found.chosen.first_alone
-    assert [each.first_alone for each in found.alternatives] == [False, False]
+    assert result.chosen.calls == (8, 8, 4)
+    assert result.chosen.first_alone
+    assert [alternative.first_alone for alternative in result.alternatives] == [False, False]
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,13 @@ def test_several_calls_of_the_most_that_one_may_ask_for() -> None:
     ],
 )
 def test_calls_go_at_once_where_waiting_is_not_known_to_pay(changes: dict[str, Any], why: str) -> None:
-    asked = {"prompt_tokens": 3_000, "completion_tokens": 100, "price": PRICE, "cache": CACHE, **changes}
+    arguments = {"prompt_tokens": 3_000, "completion_tokens": 100, "price": PRICE, "cache": CACHE, **changes}
 
-    found = plan(4, n_max=1, **asked)
+    result = plan(4, n_max=1, **arguments)
 
-    assert not found.chosen.first_alone
-    assert why in found.reason
-    assert found.alternatives[0].first_alone
+    assert not result.chosen.first_alone
+    assert why in result.reason
+    assert result.alternatives[0].first_alone
 
 
 def test_a_long_prompt_is_reckoned_at_its_own_price() -> None:
@@ -128,8 +128,8 @@ async def reranker(fault_server: Any) -> AsyncIterator[Callable[..., AsyncSwiftR
         return made[-1]
 
     yield make
-    for each in made:
-        await each.aclose()
+    for client in made:
+        await client.aclose()
 
 
 LONG = "Read this. " * 2_000
@@ -189,7 +189,7 @@ async def test_a_first_call_that_fails_does_not_hold_up_the_others(fault_server:
 
 def test_the_command_shows_the_plan_and_the_alternatives(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("genai_prices")
-    given = [
+    arguments = [
         "plan",
         "--provider",
         "openai",
@@ -201,17 +201,17 @@ def test_the_command_shows_the_plan_and_the_alternatives(capsys: pytest.CaptureF
         "500",
     ]
 
-    assert run([*given, "-n", "16", "--json"]) == 0
+    assert run([*arguments, "-n", "16", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["chosen"]["calls"] == [16]
     # 3,000 x $0.40 + 8,000 x $1.60 a million, as of 2026-11
     assert document["chosen"]["usd"] == pytest.approx(0.014)
     assert document["alternatives"][0]["usd"] == pytest.approx(0.032)
 
-    assert run([*given, "-n", "16"]) == 0
-    shown = capsys.readouterr().out
-    assert "0.0140" in shown
-    assert "pays the prompt once" in shown
+    assert run([*arguments, "-n", "16"]) == 0
+    output = capsys.readouterr().out
+    assert "0.0140" in output
+    assert "pays the prompt once" in output
 
 
 def test_the_command_takes_a_prompt_and_an_unknown_price_is_null(capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,7 +223,7 @@ def test_the_command_takes_a_prompt_and_an_unknown_price_is_null(capsys: pytest.
     assert "No price is known" in document["notes"][0]
 
 
-@pytest.mark.parametrize("given", [[], ["q", "--prompt-tokens", "3"]])
-def test_the_command_wants_a_prompt_or_its_length(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["plan", *given, "--json"]) == 3
+@pytest.mark.parametrize("arguments", [[], ["q", "--prompt-tokens", "3"]])
+def test_the_command_wants_a_prompt_or_its_length(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", *arguments, "--json"]) == 3
     assert "--prompt-tokens" in json.loads(capsys.readouterr().out)["error"]["message"]

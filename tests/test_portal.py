@@ -85,10 +85,10 @@ def test_context_variables_travel_into_the_work(portal: BackgroundLoop) -> None:
     variable = contextvars.ContextVar("variable", default="none")
     variable.set("mine")
 
-    async def read() -> str:
+    async def read_variable() -> str:
         return variable.get()
 
-    assert portal.run(read) == "mine"
+    assert portal.run(read_variable) == "mine"
 
 
 def test_a_call_from_its_own_loop_is_refused_instead_of_waiting_for_itself(portal: BackgroundLoop) -> None:
@@ -100,14 +100,14 @@ def test_a_call_from_its_own_loop_is_refused_instead_of_waiting_for_itself(porta
 
 
 def test_closing_ends_the_work_of_other_threads_with_an_error(portal: BackgroundLoop) -> None:
-    ended: list[str] = []
+    end_times: list[str] = []
     errors: list[BaseException] = []
 
     async def work() -> None:
         try:
             await asyncio.sleep(30)
         finally:
-            ended.append("cleaned up")
+            end_times.append("cleaned up")
 
     def call() -> None:
         try:
@@ -120,7 +120,7 @@ def test_closing_ends_the_work_of_other_threads_with_an_error(portal: Background
     time.sleep(0.2)
     portal.close()
     thread.join(5)
-    assert ended == ["cleaned up"]
+    assert end_times == ["cleaned up"]
     assert "while it worked" in str(errors[0])
 
 

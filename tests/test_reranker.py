@@ -151,20 +151,20 @@ def test_the_key_is_read_at_the_first_request_and_shown_nowhere(
     fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="swift_client")
-    told: list[object] = []
-    reranker = SwiftReranker("openai", base_url=fault_server.url, on_event=told.append)
+    events: list[object] = []
+    reranker = SwiftReranker("openai", base_url=fault_server.url, on_event=events.append)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with reranker:
         selection = reranker.best_of("my private question", n=2)
 
     assert fault_server.requests[0].headers["authorization"] == f"Bearer {KEY}"
-    shown = [repr(reranker), repr(vars(reranker)), repr(selection), repr(told), json.dumps(selection.to_dict())]
-    assert KEY not in "".join(shown)
+    texts = [repr(reranker), repr(vars(reranker)), repr(selection), repr(events), json.dumps(selection.to_dict())]
+    assert KEY not in "".join(texts)
     assert caplog.records
-    ours = "".join(record.getMessage() for record in caplog.records if record.name.startswith("swift_client"))
-    assert KEY not in ours
-    assert "private" not in ours
-    assert "The answer is 4" not in ours
+    logged = "".join(record.getMessage() for record in caplog.records if record.name.startswith("swift_client"))
+    assert KEY not in logged
+    assert "private" not in logged
+    assert "The answer is 4" not in logged
 
 
 def test_a_callable_key_is_asked_for_each_request(fault_server: FaultServer) -> None:
@@ -193,7 +193,9 @@ def test_the_selection_votes_and_the_best_member_of_the_winning_answer_is_its_te
     with ask(fault_server) as reranker:
         selection = reranker.best_of("q", n=3)
 
-    means = [np.mean([entry["logprob"] for entry in logprobs_of(text, k=3, seed=at)]) for at, text in enumerate(texts)]
+    means = [
+        np.mean([entry["logprob"] for entry in logprobs_of(text, k=3, seed=seed)]) for seed, text in enumerate(texts)
+    ]
     assert [candidate.score for candidate in selection.candidates] == pytest.approx(means, rel=1e-5)
     assert (selection.method, selection.answer, selection.scorer) == ("vote", "4", "mean_logprob")
     assert selection.winner == 1 + int(means[2] > means[1])
@@ -350,13 +352,15 @@ def test_rank_refuses_an_unknown_scorer_reader_or_provider() -> None:
 def test_permuting_completions_permutes_the_scores_and_changes_nothing_else() -> None:
     completions = parse_response(chat_body(["The answer is 4", "The answer is 5", "no", "The answer is 5"], k=4))
 
-    def told(selection: Selection) -> list[object]:
-        return [(each.text, each.score, each.answer, each.weight) for each in selection.candidates]
+    def rows(selection: Selection) -> list[object]:
+        return [
+            (candidate.text, candidate.score, candidate.answer, candidate.weight) for candidate in selection.candidates
+        ]
 
     straight = rank(completions)
     for order in itertools.permutations(completions):
         permuted = rank(list(order))
-        assert told(permuted) == told(straight)
+        assert rows(permuted) == rows(straight)
         assert (permuted.winner, permuted.method) == (straight.winner, straight.method)
 
 
@@ -438,7 +442,7 @@ def test_a_custom_object_with_native_n_or_one_at_a_time_is_sampled_scored_and_to
 def test_a_custom_object_may_return_completions_and_have_no_logprobs() -> None:
     class Texts:
         def complete(self, messages: list[dict[str, Any]], n: int, **options: Any) -> list[Completion]:
-            return [Completion(text=f"The answer is {at % 2}", index=at) for at in range(n)]
+            return [Completion(text=f"The answer is {index % 2}", index=index) for index in range(n)]
 
     with SwiftReranker(Texts()) as reranker:
         selection = reranker.best_of("q", n=3)
@@ -460,9 +464,9 @@ async def test_the_callers_own_openai_client_is_used_and_left_open(fault_server:
 
 def test_completions_that_were_cut_do_not_keep_the_whole_ones_from_voting() -> None:
     cut = [Completion(text="First we note that the number of", index=i, finish_reason="length") for i in range(4)]
-    whole = [Completion(text=f"The answer is {n}.", index=4 + i) for i, n in enumerate((7, 8, 8))]
+    finished = [Completion(text=f"The answer is {n}.", index=4 + i) for i, n in enumerate((7, 8, 8))]
 
-    chosen = rank([*cut, *whole])
+    selection = rank([*cut, *finished])
 
-    assert (chosen.method, chosen.answer) == ("vote", "8")
-    assert [candidate.weight for candidate in chosen.candidates] == [0, 0, 0, 0, 1, 1, 1]
+    assert (selection.method, selection.answer) == ("vote", "8")
+    assert [candidate.weight for candidate in selection.candidates] == [0, 0, 0, 0, 1, 1, 1]

@@ -51,11 +51,11 @@ async def reranker(fault_server: FaultServer, path: Path) -> AsyncIterator[Make]
         return made[-1]
 
     yield make
-    for each in made:
-        await each.aclose()
+    for client in made:
+        await client.aclose()
 
 
-def asked(server: FaultServer) -> list[int]:
+def requested_counts(server: FaultServer) -> list[int]:
     return [request.json.get("n") or 1 for request in server.requests]
 
 
@@ -63,7 +63,7 @@ def seeds(server: FaultServer) -> list[int]:
     return [request.json["seed"] for request in server.requests]
 
 
-def kept(path: Path) -> list[str]:
+def stored_texts(path: Path) -> list[str]:
     with SampleStore(path) as store:
         return [sample.completion.text for _, samples in store.questions_with_samples() for sample in samples]
 
@@ -84,31 +84,31 @@ async def test_a_larger_n_draws_only_the_rest_and_the_same_or_a_smaller_one_noth
     assert (first.reused, first.notes) == (0, ())
 
     more = await best.best_of("q", n=10)
-    assert asked(fault_server) == [4, 6]
+    assert requested_counts(fault_server) == [4, 6]
     assert (more.reused, len(more.candidates)) == (4, 10)
     assert more.usage == Usage(prompt_tokens=7, completion_tokens=6 * 4, calls=1)
     assert more.notes[0].startswith("4 of 10 completions were reused from ")
     assert more.to_dict()["reused"] == 4
 
     for n in (10, 3):
-        again = await best.best_of("q", n=n)
-        assert (again.reused, len(again.candidates), again.usage) == (n, n, Usage())
+        second = await best.best_of("q", n=n)
+        assert (second.reused, len(second.candidates), second.usage) == (n, n, Usage())
     assert len(fault_server.requests) == 2
 
 
 async def test_reused_completions_choose_as_the_drawn_ones_did(fault_server: FaultServer, reranker: Make) -> None:
     fault_server.answers = (FOUR, FIVE, FIVE, "no idea", FOUR, FIVE)
-    drawn = await reranker().best_of("q", n=6)
-    again = await reranker().best_of("q", n=6)
+    first = await reranker().best_of("q", n=6)
+    second = await reranker().best_of("q", n=6)
 
     assert len(fault_server.requests) == 1
-    assert (again.text, again.signal, again.method, again.winner) == (
-        drawn.text,
-        drawn.signal,
-        drawn.method,
-        drawn.winner,
+    assert (second.text, second.signal, second.method, second.winner) == (
+        first.text,
+        first.signal,
+        first.method,
+        first.winner,
     )
-    for old, new in zip(drawn.candidates, again.candidates, strict=True):
+    for old, new in zip(first.candidates, second.candidates, strict=True):
         assert (old.text, old.answer, old.weight) == (new.text, new.answer, new.weight)
         assert old.score == new.score  # mean_logprob reads the chosen logprobs, which are stored as they are
         np.testing.assert_array_equal(old.completion.logprobs, new.completion.logprobs)
@@ -140,19 +140,19 @@ async def test_another_request_is_another_key(
 
 async def test_fields_that_no_answer_depends_on_do_not_matter(fault_server: FaultServer, reranker: Make) -> None:
     await reranker().best_of("q", n=2, user="ann", metadata={"trace": "1"})
-    again = await reranker().best_of([{"role": "user", "content": "q"}], n=2, user="bob", service_tier="flex")
+    second = await reranker().best_of([{"role": "user", "content": "q"}], n=2, user="bob", service_tier="flex")
 
-    assert again.reused == 2
+    assert second.reused == 2
     assert len(fault_server.requests) == 1
 
 
 def test_the_key_has_no_credentials_and_neither_has_the_file(path: Path) -> None:
-    def at(address: str) -> RequestKey:
+    def key_for(address: str) -> RequestKey:
         return dataclasses.replace(PLAIN, base_url=address)
 
-    clean, loaded = at("https://host:8/v1"), at("https://user:sesame@host:8/v1/?api-key=sesame#sesame")
+    clean, loaded = key_for("https://host:8/v1"), key_for("https://user:sesame@host:8/v1/?api-key=sesame#sesame")
     assert clean.question.id == loaded.question.id
-    assert at("https://other:8/v1").question.id != clean.question.id
+    assert key_for("https://other:8/v1").question.id != clean.question.id
     ReplyStore(path).save(loaded, [completion(0, tokens=3)], first_index=0, usage=Usage()).result()
     assert b"sesame" not in path.read_bytes()
 
@@ -170,7 +170,7 @@ async def test_with_a_seed_completion_i_is_asked_for_with_seed_plus_i(
     grown = await best.best_of("q", n=5, seed=100)
 
     assert sorted(seeds(fault_server)) == [100, 101, 102, 103, 104]
-    assert [each.text[:3] for each in grown.candidates] == ["100", "101", "102", "103", "104"]
+    assert [candidate.text[:3] for candidate in grown.candidates] == ["100", "101", "102", "103", "104"]
     fresh = await best.best_of("q", n=5, seed=200)
     assert fresh.reused == 0
 
@@ -192,7 +192,7 @@ async def test_a_hole_that_a_failed_call_left_is_filled_with_its_own_seed(
     full = await best.best_of("q", n=4, seed=100)
 
     assert seeds(fault_server) == [101]
-    assert sorted(each.text[:3] for each in full.candidates) == ["100", "101", "102", "103"]
+    assert sorted(candidate.text[:3] for candidate in full.candidates) == ["100", "101", "102", "103"]
 
 
 async def test_a_hole_does_not_make_one_call_overlap_seeds_that_are_there(
@@ -236,14 +236,14 @@ async def test_a_stopping_rule_looks_at_reused_ones_first_and_may_stop_before_an
 ) -> None:
     first = await reranker().best_of("q", n=16, stopping="beta")
     assert len(fault_server.requests) == 4
-    again = await reranker().best_of("q", n=16, stopping="beta")
+    second = await reranker().best_of("q", n=16, stopping="beta")
 
     assert len(fault_server.requests) == 4
-    assert (again.reused, again.usage.calls) == (4, 0)
+    assert (second.reused, second.usage.calls) == (4, 0)
     assert first.stopped is not None
-    assert again.stopped is not None
-    assert again.stopped.after == 4
-    assert again.stopped.saved_tokens == first.stopped.saved_tokens  # at the mean of those that are there
+    assert second.stopped is not None
+    assert second.stopped.after == 4
+    assert second.stopped.saved_tokens == first.stopped.saved_tokens  # at the mean of those that are there
 
 
 async def test_a_stopping_rule_goes_on_where_the_reused_ones_are_not_enough(
@@ -254,7 +254,13 @@ async def test_a_stopping_rule_goes_on_where_the_reused_ones_are_not_enough(
     selection = await reranker().best_of("q", n=16, stopping="beta")
 
     assert selection.reused == 2
-    assert asked(fault_server) == [2, 1, 1, 2, 2]  # the waves go on where two completions would have left them
+    assert requested_counts(fault_server) == [
+        2,
+        1,
+        1,
+        2,
+        2,
+    ]  # the waves go on where two completions would have left them
     assert selection.answer == "4"
 
 
@@ -305,7 +311,7 @@ async def test_what_came_before_the_draw_failed_is_kept(fault_server: FaultServe
     with pytest.raises(NoCompletionError):
         await best.best_of("q", n=4, min_completions=3)
 
-    await eventually(lambda: kept(path) == [FOUR])
+    await eventually(lambda: stored_texts(path) == [FOUR])
 
 
 async def test_what_came_before_a_cancellation_is_kept(fault_server: FaultServer, reranker: Make, path: Path) -> None:
@@ -313,12 +319,12 @@ async def test_what_came_before_a_cancellation_is_kept(fault_server: FaultServer
     fault_server.script(chat([FOUR]))
     fault_server.serve(lambda request: hang())
     task = asyncio.create_task(best.best_of("q", n=3))
-    await eventually(lambda: path.exists() and kept(path) == [FOUR])  # while the others hang
+    await eventually(lambda: path.exists() and stored_texts(path) == [FOUR])  # while the others hang
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert kept(path) == [FOUR]
+    assert stored_texts(path) == [FOUR]
 
 
 async def test_what_came_before_the_deadline_is_kept_but_nothing_that_broke_off(
@@ -329,7 +335,7 @@ async def test_what_came_before_the_deadline_is_kept_but_nothing_that_broke_off(
     selection = await best.best_of("q", n=2, deadline=1.0)
 
     assert selection.answer == "4"
-    assert kept(path) == [FOUR]
+    assert stored_texts(path) == [FOUR]
 
 
 async def eventually(happens: Callable[[], bool], *, within: float = 10.0) -> None:
@@ -365,12 +371,12 @@ def test_kill_9_in_the_middle_of_a_draw_loses_nothing_that_arrived(fault_server:
     try:
         for _ in range(3):
             assert arrived.acquire(timeout=30)
-        asyncio.run(eventually(lambda: path.exists() and len(kept(path)) == 5))
+        asyncio.run(eventually(lambda: path.exists() and len(stored_texts(path)) == 5))
     finally:
         child.kill()
         child.wait()
 
-    assert kept(path) == [FOUR] * 5
+    assert stored_texts(path) == [FOUR] * 5
 
 
 # Many share one file
@@ -397,12 +403,12 @@ def test_processes_that_share_a_file_lose_nothing_and_get_in_each_others_way_nev
         )
         for own in range(1, 4)
     ]
-    said = [child.communicate(timeout=60)[0] for child in children]
+    outputs = [child.communicate(timeout=60)[0] for child in children]
 
     assert [child.returncode for child in children] == [0, 0, 0]
-    assert not any("not stored" in each or "Nothing was reused" in each for each in said), said
-    paid = sum(int(each.split()[0]) for each in said)
-    assert len(kept(path)) == paid == sum(asked(fault_server))
+    assert not any("not stored" in output or "Nothing was reused" in output for output in outputs), outputs
+    paid = sum(int(output.split()[0]) for output in outputs)
+    assert len(stored_texts(path)) == paid == sum(requested_counts(fault_server))
     with SampleStore(path) as store:
         assert len(store.questions()) == 3 * 4 + 4
 
@@ -423,7 +429,7 @@ def test_a_fork_writes_with_a_thread_of_its_own(path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program, str(path)], env=environment(), timeout=60, check=False)
 
     assert done.returncode == 0
-    assert sorted(kept(path)) == ["child", "parent", "parent again"]
+    assert sorted(stored_texts(path)) == ["child", "parent", "parent again"]
 
 
 def test_only_its_owner_may_read_a_new_file_and_an_old_one_keeps_its_mode(path: Path) -> None:
@@ -437,9 +443,9 @@ def test_only_its_owner_may_read_a_new_file_and_an_old_one_keeps_its_mode(path: 
 
 async def test_writing_does_not_hold_up_the_loop(path: Path) -> None:
     store = ReplyStore(path)
-    big = [completion(at, tokens=4000) for at in range(8)]  # about a second to pack
+    big = [completion(index, tokens=4000) for index in range(8)]  # about a second to pack
     longest, last = 0.0, time.perf_counter()
-    writing = [store.save(PLAIN, [each], first_index=at, usage=Usage()) for at, each in enumerate(big)]
+    writing = [store.save(PLAIN, [each], first_index=index, usage=Usage()) for index, each in enumerate(big)]
     while not all(each.done() for each in writing):
         await asyncio.sleep(0.001)
         now = time.perf_counter()
@@ -487,8 +493,8 @@ async def test_a_file_that_collect_holds_costs_no_answer(
     reranker: Make, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "SHARED_LOCK_TIMEOUT", 0.3)
-    with SampleStore(path, write=True) as alone:
-        alone.begin(Meta(provider="p", model="m", top_logprobs=5))
+    with SampleStore(path, write=True) as writer:
+        writer.begin(Meta(provider="p", model="m", top_logprobs=5))
         selection = await reranker().best_of("q", n=2)
 
     assert selection.answer == "4"
@@ -532,8 +538,8 @@ async def test_a_request_that_json_cannot_hold_costs_no_answer(reranker: Make, p
 def test_what_is_no_store_is_refused_before_anything_is_sent(path: Path) -> None:
     with pytest.raises(ConfigurationError, match="takes the path of a file"):
         SwiftReranker("openai", store=5)  # type: ignore[arg-type]
-    with SampleStore(path, write=True) as alone, pytest.raises(ConfigurationError, match="Close it"):
-        SwiftReranker("openai", store=alone)  # type: ignore[arg-type]
+    with SampleStore(path, write=True) as writer, pytest.raises(ConfigurationError, match="Close it"):
+        SwiftReranker("openai", store=writer)  # type: ignore[arg-type]
 
 
 # Rows that someone else wrote
@@ -597,7 +603,7 @@ async def test_rows_that_were_changed_are_drawn_anew_and_the_note_says_so(
 
     assert (selection.reused, selection.answer) == (0, "4")
     assert selection.notes[0].startswith("Nothing was reused: ")
-    assert asked(fault_server) == [2, 2]
+    assert requested_counts(fault_server) == [2, 2]
 
 
 def test_every_field_of_a_completion_comes_back() -> None:
@@ -609,9 +615,9 @@ def test_every_field_of_a_completion_comes_back() -> None:
         projections=np.ones((3, 2), np.float32),
         thinking=dataclasses.replace(completion(0, tokens=5, k=2), text="hm", finish_reason="length"),
     )
-    again = unpack(pack(full), text=full.text, index=full.index, finish_reason=full.finish_reason)
-    for name in (each.name for each in dataclasses.fields(Completion)):
-        value, back = getattr(full, name), getattr(again, name)
+    second = unpack(pack(full), text=full.text, index=full.index, finish_reason=full.finish_reason)
+    for name in (field.name for field in dataclasses.fields(Completion)):
+        value, back = getattr(full, name), getattr(second, name)
         assert value is not None, f"give {name} a value here, and see that it comes back"
         if name == "thinking":
             assert (back.text, back.finish_reason, back.tokens) == ("hm", "length", value.tokens)
@@ -644,11 +650,11 @@ async def test_what_a_rule_left_out_is_drawn_and_kept_where_an_answer_is_not_acc
     best = reranker(head=unsure)
     options: dict[str, Any] = {"n": 8, "stopping": "beta", "on_reject": "escalate"}
     grown = await best.best_of("q", **options)
-    assert (grown.reused, sum(asked(fault_server)), len(grown.candidates)) == (0, 8, 8)
-    assert len(kept(path)) == 8
-    again = await best.best_of("q", **options)
-    assert (again.reused, again.usage.calls, len(again.candidates)) == (8, 0, 8)
-    assert sum("were reused" in note for note in again.notes) == 1
+    assert (grown.reused, sum(requested_counts(fault_server)), len(grown.candidates)) == (0, 8, 8)
+    assert len(stored_texts(path)) == 8
+    second = await best.best_of("q", **options)
+    assert (second.reused, second.usage.calls, len(second.candidates)) == (8, 0, 8)
+    assert sum("were reused" in note for note in second.notes) == 1
 
 
 @pytest.mark.parametrize("alone", [True, False], ids=["one reranker twice", "two rerankers"])
@@ -663,8 +669,8 @@ def test_a_cascade_over_one_store_sends_nothing_twice(fault_server: FaultServer,
             return cascade.best_of("q")
 
     first = ask()
-    assert sum(asked(fault_server)) == len(first.candidates) == 8
-    again = ask()
-    assert sum(asked(fault_server)) == 8
-    assert (again.reused, len(again.candidates), again.usage.calls) == (8, 8, 0)
-    assert len(kept(path)) == 8
+    assert sum(requested_counts(fault_server)) == len(first.candidates) == 8
+    second = ask()
+    assert sum(requested_counts(fault_server)) == 8
+    assert (second.reused, len(second.candidates), second.usage.calls) == (8, 8, 0)
+    assert len(stored_texts(path)) == 8

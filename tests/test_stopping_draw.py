@@ -34,18 +34,18 @@ async def reranker(fault_server: FaultServer) -> AsyncIterator[Make]:
         return made[-1]
 
     yield make
-    for each in made:
-        await each.aclose()
+    for client in made:
+        await client.aclose()
 
 
-def asked(server: FaultServer) -> list[int]:
+def requested_counts(server: FaultServer) -> list[int]:
     return [request.json.get("n") or 1 for request in server.requests]
 
 
 async def test_a_unanimous_vote_ends_after_the_wave_that_settles_it(fault_server: FaultServer, reranker: Make) -> None:
     selection = await reranker().best_of("q", n=16, stopping="beta")
 
-    assert asked(fault_server) == [1, 1, 1, 1]  # beta stops a unanimous vote at 4 (Adaptive-Consistency)
+    assert requested_counts(fault_server) == [1, 1, 1, 1]  # beta stops a unanimous vote at 4 (Adaptive-Consistency)
     assert len(selection.candidates) == 4
     stopped = selection.stopped
     assert stopped is not None
@@ -65,7 +65,7 @@ async def test_without_a_rule_all_are_asked_for_at_once_and_nothing_is_said_of_s
 ) -> None:
     selection = await reranker().best_of("q", n=16)
 
-    assert asked(fault_server) == [16]
+    assert requested_counts(fault_server) == [16]
     assert selection.stopped is None
 
 
@@ -75,8 +75,8 @@ async def test_answers_that_differ_are_drawn_to_the_end_in_growing_waves(
     fault_server.answers = tuple(f"The answer is {number}" for number in range(16))
     selection = await reranker().best_of("q", n=16, stopping="auto")
 
-    assert asked(fault_server) == [1, 1, 1, 1, 2, 2, 4, 4]
-    assert sum(asked(fault_server)) == len(selection.candidates) == 16
+    assert requested_counts(fault_server) == [1, 1, 1, 1, 2, 2, 4, 4]
+    assert sum(requested_counts(fault_server)) == len(selection.candidates) == 16
     assert selection.stopped is not None
     assert selection.stopped.after == 16
     assert selection.stopped.saved_tokens == 0
@@ -137,7 +137,7 @@ async def test_a_short_reply_is_made_up_for_before_the_next_wave(fault_server: F
     selection = await reranker().best_of("q", n=10, stopping="beta:threshold=0.99")
 
     assert len(selection.candidates) == 10
-    assert asked(fault_server) == [1, 1, 1, 1, 2, 1, 1, 1, 1, 1]
+    assert requested_counts(fault_server) == [1, 1, 1, 1, 2, 1, 1, 1, 1, 1]
 
 
 async def test_min_completions_are_drawn_whatever_the_rule_says(fault_server: FaultServer, reranker: Make) -> None:
@@ -198,8 +198,8 @@ async def test_a_vote_that_is_given_up_says_nothing_to_rules_that_count(
 @given(st.lists(st.sampled_from([FOUR, FIVE, "So I do not know.", ""]), min_size=1, max_size=12), st.booleans())
 def test_ballots_are_the_votes_of_the_choice(texts: list[str], cut: bool) -> None:
     completions = [
-        Completion(text=text, index=at, finish_reason="length" if cut and at % 3 == 0 else "stop")
-        for at, text in enumerate(texts)
+        Completion(text=text, index=index, finish_reason="length" if cut and index % 3 == 0 else "stop")
+        for index, text in enumerate(texts)
     ]
     selection = select_best(completions, SelectionConfig(answer="number"))
     seen = build_votes(selection, n=16)

@@ -38,16 +38,16 @@ SCHEMA = {
 
 
 def spelled(
-    tokens: Sequence[str], *, text: str | None = None, index: int = 0, each: float = -1.0, **more: Any
+    tokens: Sequence[str], *, text: str | None = None, index: int = 0, logprob: float = -1.0, **more: Any
 ) -> Completion:
     count = len(tokens)
-    values = np.full(count, each, np.float32)
+    values = np.full(count, logprob, np.float32)
     numbers = {"logprobs": values, "top_logprobs": values[:, None], "censored": np.zeros(count, np.bool_), **more}
     return Completion(text="".join(tokens) if text is None else text, index=index, tokens=tuple(tokens), **numbers)
 
 
-def said(*texts: str) -> list[Completion]:
-    return [Completion(text=text, index=at) for at, text in enumerate(texts)]
+def completions_of(*texts: str) -> list[Completion]:
+    return [Completion(text=text, index=index) for index, text in enumerate(texts)]
 
 
 def invoice(vendor: str, total: float) -> str:
@@ -56,8 +56,10 @@ def invoice(vendor: str, total: float) -> str:
 
 @pytest.mark.parametrize("model", [Invoice, SCHEMA])
 def test_what_does_not_fit_neither_wins_nor_votes_and_is_counted_with_its_first_reason(model: Any) -> None:
-    worse = spelled(list(GOOD), index=2, each=-3.0)
-    better = [spelled(list(text), index=at, each=-0.1) for at, text in enumerate(["no JSON", '{"vendor":"Acme"}'])]
+    worse = spelled(list(GOOD), index=2, logprob=-3.0)
+    better = [
+        spelled(list(text), index=index, logprob=-0.1) for index, text in enumerate(["no JSON", '{"vendor":"Acme"}'])
+    ]
 
     selection = rank([*better, worse], response_model=model)
 
@@ -67,14 +69,14 @@ def test_what_does_not_fit_neither_wins_nor_votes_and_is_counted_with_its_first_
 
 
 def test_parsed_is_the_model_for_a_class_and_plain_values_for_a_schema() -> None:
-    assert rank(said(GOOD), response_model=Invoice).parsed == Invoice(vendor="Acme", total=Decimal("12.5"))
-    assert rank(said(GOOD), response_model=SCHEMA).parsed == {"vendor": "Acme", "total": 12.5}
-    assert rank(said(GOOD)).parsed is None
+    assert rank(completions_of(GOOD), response_model=Invoice).parsed == Invoice(vendor="Acme", total=Decimal("12.5"))
+    assert rank(completions_of(GOOD), response_model=SCHEMA).parsed == {"vendor": "Acme", "total": 12.5}
+    assert rank(completions_of(GOOD)).parsed is None
 
 
 def test_equal_objects_vote_together_however_they_are_written() -> None:
     fenced = 'Here it is:\n```json\n{"total": 12.50,\n "vendor": "Acme"}\n```\nDone.'
-    selection = rank([*said(invoice("Best", 1)), *said(GOOD, fenced)], response_model=Invoice)
+    selection = rank([*completions_of(invoice("Best", 1)), *completions_of(GOOD, fenced)], response_model=Invoice)
 
     assert [candidate.group for candidate in selection.candidates] == [0, 1, 1]
     assert selection.parsed.vendor == "Acme"
@@ -83,24 +85,26 @@ def test_equal_objects_vote_together_however_they_are_written() -> None:
 
 def test_where_no_two_agree_the_object_with_the_most_agreed_fields_wins_and_it_is_a_real_one() -> None:
     texts = [invoice("A", 1), invoice("A", 2), invoice("B", 2), invoice("C", 9)]
-    selection = rank(said(*texts), response_model=Invoice)
+    selection = rank(completions_of(*texts), response_model=Invoice)
 
     # By hand: A1 (2 + 1) / 2, A2 (2 + 2) / 2, B2 (1 + 2) / 2, C9 (1 + 1) / 2.
     assert selection.winner == 1
     assert selection.text in texts
-    assert {name: each.agreement for name, each in selection.fields.items()} == {"vendor": 0.5, "total": 0.5}
+    assert {name: field.agreement for name, field in selection.fields.items()} == {"vendor": 0.5, "total": 0.5}
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=7, unique=True))
 def test_field_agreement_is_that_of_a_plain_loop(rows: list[tuple[int, int, int]]) -> None:
     objects = [dict(zip("abc", row, strict=True)) for row in rows]
-    selection = rank(said(*map(json.dumps, objects)), response_model={"type": "object"})
+    selection = rank(completions_of(*map(json.dumps, objects)), response_model={"type": "object"})
 
-    plain = [sum(other[name] == mine[name] for name in "abc" for other in objects) for mine in objects]
+    plain = [
+        sum(other[name] == chosen_object[name] for name in "abc" for other in objects) for chosen_object in objects
+    ]
     assert selection.winner == plain.index(max(plain))
-    for name, each in selection.fields.items():
-        assert each.agreement == pytest.approx(
+    for name, field in selection.fields.items():
+        assert field.agreement == pytest.approx(
             sum(other[name] == selection.parsed[name] for other in objects) / len(objects)
         )
 
@@ -117,7 +121,7 @@ def test_a_fields_logprob_is_the_sum_over_the_tokens_that_spell_its_value() -> N
 def test_broken_characters_and_fences_do_not_move_a_fields_tokens() -> None:
     tokens = ["```json\n", '{"vendor":"', "\ufffd", "\ufffd", '","total":', "7", "}", "\n```"]
     text = '```json\n{"vendor":"é","total":7}\n```'
-    selection = rank([spelled(tokens, text=text, each=-0.5)], response_model=Invoice)
+    selection = rank([spelled(tokens, text=text, logprob=-0.5)], response_model=Invoice)
 
     assert selection.parsed.vendor == "é"
     assert selection.fields["total"].logprob == -0.5
@@ -131,7 +135,7 @@ def test_a_censored_or_missing_logprob_is_none_and_not_a_number() -> None:
 
     assert selection.fields["vendor"].logprob == -1.0
     assert selection.fields["total"].logprob is None
-    assert rank(said(GOOD), response_model=Invoice).fields["total"].logprob is None
+    assert rank(completions_of(GOOD), response_model=Invoice).fields["total"].logprob is None
 
 
 def test_the_arguments_of_a_tool_call_are_validated_and_their_tokens_found_in_the_models_markup() -> None:
@@ -150,7 +154,7 @@ def test_the_arguments_of_a_tool_call_are_validated_and_their_tokens_found_in_th
 
 def test_calls_of_different_tools_with_equal_arguments_are_different_answers() -> None:
     calls = [f'[{{"arguments":{{"total":7,"vendor":"A"}},"name":"{name}"}}]' for name in ("pay", "refund")]
-    completions = [Completion(text=text, index=at, finish_reason="tool_calls") for at, text in enumerate(calls)]
+    completions = [Completion(text=text, index=index, finish_reason="tool_calls") for index, text in enumerate(calls)]
 
     groups = [candidate.group for candidate in rank(completions, response_model=Invoice).candidates]
     assert groups == [0, 1]
@@ -174,7 +178,7 @@ def test_aliases_nested_models_and_lists_are_read() -> None:
 
 
 def test_a_list_has_no_fields_and_is_still_chosen_by_vote() -> None:
-    selection = rank(said("[1]", "[2]", "[2.0]"), response_model=RootModel[list[float]])
+    selection = rank(completions_of("[1]", "[2]", "[2.0]"), response_model=RootModel[list[float]])
 
     assert selection.parsed.root == [2.0]
     assert selection.fields == {}
@@ -208,7 +212,7 @@ HOSTILE = {
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_json_does_not_fit_soon_and_does_no_harm(text: str, model: Any) -> None:
     started = time.perf_counter()
-    selection = rank(said(text, GOOD), response_model=model)
+    selection = rank(completions_of(text, GOOD), response_model=model)
 
     assert selection.winner == 1
     assert time.perf_counter() - started < 5
@@ -219,7 +223,7 @@ def test_hostile_json_does_not_fit_soon_and_does_no_harm(text: str, model: Any) 
 @given(st.text(alphabet='{}[]":,0123456789eE+-.tfnul \\`\n\ud800é', max_size=60))
 def test_no_text_raises_anything(text: str) -> None:
     for model in (Invoice, SCHEMA):
-        assert rank(said(GOOD, text), response_model=model).parsed is not None
+        assert rank(completions_of(GOOD, text), response_model=model).parsed is not None
 
 
 def test_a_validator_that_raises_anything_costs_no_answer() -> None:
@@ -233,7 +237,7 @@ def test_a_validator_that_raises_anything_costs_no_answer() -> None:
                 raise ZeroDivisionError("by design")
             return value
 
-    selection = rank(said('{"a":1}', '{"a":2}'), response_model=Odd)
+    selection = rank(completions_of('{"a":1}', '{"a":2}'), response_model=Odd)
     assert selection.parsed.a == 2
     assert "ZeroDivisionError: by design" in " ".join(selection.notes)
 
@@ -249,13 +253,13 @@ def test_a_validator_that_raises_anything_costs_no_answer() -> None:
 )
 def test_a_wrong_model_is_refused_before_anything_is_sent(model: Any, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
-        rank(said(GOOD), response_model=model)
+        rank(completions_of(GOOD), response_model=model)
 
 
 def test_a_schema_that_holds_itself_or_points_nowhere_is_a_misfit_and_no_crash() -> None:
     for schema in ({"$ref": "#"}, {"$ref": "#/$defs/absent"}):
         with pytest.raises(NoCompletionError, match="None of 1 completions fits"):
-            rank(said(GOOD), response_model=schema)
+            rank(completions_of(GOOD), response_model=schema)
 
 
 def test_without_the_extra_a_schema_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +314,7 @@ def test_your_own_response_format_or_tools_are_left_alone(fault_server: FaultSer
         rr.best_of("q", 1, response_model=Invoice, response_format={"type": "json_object"})
         rr.best_of("q", 1, response_model=Invoice, tools=[])
 
-    assert [each.json.get("response_format") for each in fault_server.requests] == [{"type": "json_object"}, None]
+    assert [request.json.get("response_format") for request in fault_server.requests] == [{"type": "json_object"}, None]
 
 
 def test_a_provider_that_refuses_schemas_is_asked_without_and_a_note_says_so(fault_server: FaultServer) -> None:
