@@ -89,9 +89,9 @@ def provider_index(page_of: dict[str, str]) -> str:
     columns = ["provider", "key variable", "n per call", "top logprobs", "logprobs are", "checked"]
     return (
         f"{GENERATED}# Providers\n\n{table(columns, rows)}\n"
-        "These are defaults with the date on which they were checked; what a reply shows overrides them. No entry has been\n"
-        "tested with a paid key: they rest on documentation, issues and recorded replies. `swift-client doctor` checks your\n"
-        "endpoint, and `swift-client providers` lists what is known of single models.\n\n"
+        "These are defaults, with the date on which they were checked; what a reply shows overrides them. No entry has been\n"
+        "tested with a paid key: they are based on documentation, issues and recorded replies. `swift-client doctor` checks\n"
+        "your endpoint. The page of each provider, and `swift-client providers --json`, list differences between models.\n\n"
         "- **Keys** are read from their environment variable at the first request, or passed as `api_key=`.\n"
         "- **Vertex AI and Azure** sign in through their own libraries (extras `vertex` and `azure`). For Vertex AI set\n"
         "  `GOOGLE_CLOUD_PROJECT`, or pass `base_url=`.\n"
@@ -112,7 +112,7 @@ def provider_section(provider: Provider) -> str:
     if provider.base_url_variable:
         address += f", or the environment variable `{provider.base_url_variable}`"
     facts: list[list[object]] = [
-        ["address", address],
+        ["base URL", address],
         ["key variable", f"`{provider.key_variable}`" if provider.key_variable else "none"],
         ["default model", f"`{provider.default_model}`" if provider.default_model else "none: pass `model=`"],
         ["wire format", f"`{provider.codec}`"],
@@ -126,7 +126,7 @@ def provider_section(provider: Provider) -> str:
     text = f"## {provider.name}\n\n{table(['', ''], facts)}"
     if provider.models:
         rows = [[f"`{pattern}`", "; ".join(model_facts(fields))] for pattern, fields in provider.models]
-        text += f"\n{table(['models', 'differ in'], rows)}"
+        text += f"\n{table(['models', 'differences'], rows)}"
     return text
 
 
