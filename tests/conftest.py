@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ from tests.servers import FaultServer
 # Shared two-core machines stall for seconds: a deadline per example would only measure the neighbours.
 settings.register_profile("swift", deadline=None)
 settings.load_profile("swift")
+
+# A shell starts a job in the background with Ctrl-C ignored, and child processes would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _SECRET_ENDINGS = ("_API_KEY", "_TOKEN", "_AD_TOKEN", "_BASE_URL", "_ENDPOINT", "_HOST", "_PROXY", "_proxy")
 _SECRET_STARTS = ("OPENAI_", "AZURE_", "SWIFT_CLIENT_")
