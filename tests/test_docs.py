@@ -118,7 +118,7 @@ def lines_of(page: Path) -> list[str]:
     return [line for line in found.splitlines() if line.split()[:2] in [["swift-client", name] for name in ROAD]]
 
 
-def walk(lines: list[str], folder: Path, *, count: int = 40) -> None:
+def walk(lines: list[str], folder: Path, *, count: int = 24) -> None:
     """Run them on the packaged model, with questions that it knows and few completions."""
     asked = [{"id": each.id, "prompt": each.prompt, "answer": each.answer} for each in questions(count, seed=11)]
     (folder / "q.jsonl").write_text("\n".join(map(json.dumps, asked)))
@@ -145,7 +145,7 @@ def test_the_commands_of_the_guide_to_local_models_run_on_the_packaged_model(tmp
 
     pocket_folder(tmp_path / LOCAL)
     page = ROOT / "docs" / "guides" / "local-models.md"
-    walk(lines_of(page), tmp_path, count=24)
+    walk(lines_of(page), tmp_path, count=16)
     assert (tmp_path / "probe.svg").read_text().startswith("<svg")
     for place, code in blocks("python").items():
         if LOCAL in code:
