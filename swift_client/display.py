@@ -63,7 +63,7 @@ def summary(selection: Selection) -> str:
         parts.append("asked " + " → ".join(f"{step.model or step.provider} n={step.n}" for step in selection.path))
     if usage.calls:
         about = "about " if usage.estimated else ""
-        tokens = f"{about}{usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens"
+        tokens = f"{about}{usage.prompt_tokens:,} prompt + {usage.completion_tokens:,} completion tokens"
         if selection.cost is not None:
             tokens += f" (${selection.cost:{'.2f' if selection.cost >= 1 else '.2g'}})"
         parts += [tokens, f"{usage.calls} call{'s' * (usage.calls != 1)}", f"{selection.elapsed:.1f} s"]

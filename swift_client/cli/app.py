@@ -40,7 +40,7 @@ USAGE, CONFIGURATION, PROVIDER, BUDGET, NO_COMPLETION = 2, 3, 4, 5, 6
 
 app = typer.Typer(
     name="swift-client",
-    help="Pick the best of N answers of a language model, using the token logprobs that come with them.",
+    help="Pick the best of N answers from a language model, using token log-probabilities.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -45,7 +45,9 @@ def best_of(
         str | None,
         typer.Option(help='Close streams whose confidence drops: deepconf, head, or "deepconf:keep=0.1".'),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed for the provider; request i is sent with seed + i.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed that is sent to the provider, increased by 1 per completion.")
+    ] = None,
     schema: Annotated[
         typer.FileBinaryRead | None, typer.Option(help="File with a JSON schema; answers that do not match cannot win.")
     ] = None,

@@ -23,9 +23,9 @@ def calibrate(
     head: Annotated[Path, typer.Argument(help="The head file; the threshold is written into it.")],
     samples: Annotated[list[Path], typer.Argument(help="Graded files from `swift-client collect`, of its model.")],
     risk: Annotated[float, typer.Option(help="Largest share of accepted answers that may be wrong, such as 0.05.")],
-    confidence: Annotated[float, typer.Option(help="Confidence with which the risk is guaranteed.")] = 0.9,
-    n: Annotated[int, typer.Option(min=1, max=1024, help="Completions per question, as in later use.")] = 16,
-    stopping: Annotated[str, typer.Option(help="Stopping rule, as in later use, such as auto.")] = "none",
+    confidence: Annotated[float, typer.Option(help="Confidence level of the guarantee.")] = 0.9,
+    n: Annotated[int, typer.Option(min=1, max=1024, help="Completions per question; use the same n later.")] = 16,
+    stopping: Annotated[str, typer.Option(help="Stopping rule, such as auto; use the same rule later.")] = "none",
     select: options.Select = "auto",
     answer: options.AnswerAsTrained = options.AS_TRAINED,
     split: Annotated[
@@ -35,7 +35,7 @@ def calibrate(
             "head was not trained on)."
         ),
     ] = "unseen",
-    out: Annotated[Path | None, typer.Option(help="Write the head to this file instead.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the head to this file instead of changing HEAD.")] = None,
     as_json: options.Json = False,
 ) -> None:
     """Find the confidence above which at most RISK of the answers are wrong, and store it in the head."""

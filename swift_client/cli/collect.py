@@ -33,13 +33,14 @@ def collect(
         str | None,
         typer.Option(
             "--set",
-            help="Instead of --questions, a set: math, gsm8k, aqua_rat, hellaswag, coin_flip, imbue or pku_safe_rlhf.",
+            help="Ask a public data set instead of --questions: math, gsm8k, aqua_rat, hellaswag, coin_flip, imbue or pku_safe_rlhf.",
         ),
     ] = None,
     set_file: Annotated[
         Path | None,
         typer.Option(
-            "--from", help="File of the set's records: .jsonl, .json or .parquet. Default: its test split, downloaded."
+            "--from",
+            help="With --set: file with its records (.jsonl, .json or .parquet). Default: download the test split.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="The samples file. If it exists, collecting continues where it stopped.")],
@@ -51,13 +52,11 @@ def collect(
     top_logprobs: Annotated[
         int | None, typer.Option(min=0, help="Alternatives per token. Default: as many as the provider returns.")
     ] = None,
-    token_ids: Annotated[bool, typer.Option(help="Also store which tokens the alternatives were.")] = True,
-    concurrency: Annotated[int, typer.Option(min=1, help="Largest number of requests at the same time.")] = 16,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed for the provider: the same seed asks for the same completions.")
-    ] = None,
-    price_prompt: Annotated[float | None, typer.Option(min=0, help="Price of a million prompt tokens.")] = None,
-    price_completion: Annotated[float | None, typer.Option(min=0, help="Price of a million completion tokens.")] = None,
+    token_ids: Annotated[bool, typer.Option(help="Also store the token ids of the alternatives.")] = True,
+    concurrency: Annotated[int, typer.Option(min=1, help="Maximum number of concurrent requests.")] = 16,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed that is sent to the provider.")] = None,
+    price_prompt: Annotated[float | None, typer.Option(min=0, help="Price per million prompt tokens.")] = None,
+    price_completion: Annotated[float | None, typer.Option(min=0, help="Price per million completion tokens.")] = None,
     max_cost: Annotated[
         float | None, typer.Option(help="Limit on the cost of the whole file; needs both prices and --max-tokens.")
     ] = None,
@@ -72,12 +71,12 @@ def collect(
         bool,
         typer.Option(
             "--batch",
-            help="Use the provider's Batch API: half the price, results within a day, continues after an interrupt.",
+            help="Use the provider's Batch API: half the price, results within a day. Run again to resume.",
         ),
     ] = False,
     forget_batches: Annotated[
         bool,
-        typer.Option("--forget-batches", help="With --batch: abandon running batches, although they are paid for."),
+        typer.Option("--forget-batches", help="With --batch: abandon running batches, which are still charged."),
     ] = False,
     capture: Annotated[
         bool, typer.Option("--capture", help="Also store a local model's hidden states, in OUT.states.")
@@ -215,8 +214,8 @@ def _show(result: CollectResult, exported: int | None, parquet: Path | None) -> 
             f"{result.path}: {result.samples:,} of {result.wanted:,} samples of {result.questions:,} questions."
         ),
         Text(
-            f"{result.added:,} are new, in {result.requests:,} requests and {result.elapsed:.1f} s. The file took "
-            f"{usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens{cost}.",
+            f"{result.added:,} are new, in {result.requests:,} requests and {result.elapsed:.1f} s. The file has used "
+            f"{usage.prompt_tokens:,} prompt + {usage.completion_tokens:,} completion tokens{cost}.",
             style="dim",
         ),
     )

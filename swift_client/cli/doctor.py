@@ -19,7 +19,12 @@ def doctor(
     model: options.Model = None,
     base_url: options.BaseUrl = None,
     samples: Annotated[
-        int, typer.Option(min=0, max=1000, help="Sample this many first tokens and compare them with their logprobs.")
+        int,
+        typer.Option(
+            min=0,
+            max=1000,
+            help="Sample this many first tokens and test whether they are consistent with the logprobs.",
+        ),
     ] = 0,
     timeout: options.Timeout = 60.0,
     as_json: options.Json = False,
@@ -35,7 +40,8 @@ def doctor(
         output.safe(f"{diagnosis.provider} · {diagnosis.model}", "bold"),
         *(output.safe(f"  {finding}") for finding in diagnosis.findings),
         output.safe(
-            f"  This took {usage.prompt_tokens} + {usage.completion_tokens} tokens in {usage.calls} requests.", "dim"
+            f"  Used {usage.prompt_tokens} prompt + {usage.completion_tokens} completion tokens in {usage.calls} requests.",
+            "dim",
         ),
     )
 

@@ -16,7 +16,7 @@ def grade(
         Path | None,
         typer.Option(
             help='JSON lines with correct answers: {"id", "prompt" or "messages", "answer", "family"}. '
-            "Without it, completions are only counted."
+            "Without this option, completions are only counted."
         ),
     ] = None,
     grade: options.Grade = "auto",

@@ -26,7 +26,7 @@ def plan(
     prompt_tokens: Annotated[int | None, typer.Option(min=1, help="Length of the prompt, in tokens.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Assumed length of one answer, in tokens.")] = 500,
     cache_control: Annotated[
-        bool, typer.Option("--cache-control", help="The request marks its prompt for caching (Anthropic).")
+        bool, typer.Option("--cache-control", help="Assume that the request marks its prompt for caching (Anthropic).")
     ] = False,
     base_url: options.BaseUrl = None,
     as_json: options.Json = False,

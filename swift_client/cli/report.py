@@ -23,7 +23,7 @@ def report(
     trained: options.Trained = True,
     as_json: options.Json = False,
 ) -> None:
-    """Write an HTML page that shows what a head is worth and what it looks at. The page quotes your samples."""
+    """Write an HTML report on a head: all comparisons, and its rewards for single tokens. It quotes your samples."""
     from swift_client import training
     from swift_client.report.summary import headline, summary
 

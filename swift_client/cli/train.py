@@ -31,7 +31,9 @@ def train(
     loss: Annotated[
         str | None, typer.Option(help="bce, hinge, pairwise, infonca, nca, or both (bce and pairwise).")
     ] = None,
-    gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Learn a weight for each token.")] = True,
+    gate: Annotated[
+        bool, typer.Option("--gate/--no-gate", help="Learn a weight per token; --no-gate weights all tokens equally.")
+    ] = True,
     seed: options.Seed = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto (a GPU if there is one).")] = "auto",
     k: Annotated[int | None, typer.Option(min=0, help="Read at most this many alternatives per token.")] = None,

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 def demo(
     questions: Annotated[int, typer.Option(min=1, max=20, help="Questions to show in full.")] = 3,
-    further: Annotated[int, typer.Option(min=0, max=1000, help="Limit on further questions, which are counted.")] = 30,
-    seconds: Annotated[float, typer.Option(min=0, help="Start no further question after this many seconds.")] = 7.0,
+    further: Annotated[
+        int, typer.Option(min=0, max=1000, help="Maximum number of further questions, for the comparison at the end.")
+    ] = 30,
+    seconds: Annotated[float, typer.Option(min=0, help="Ask no further questions after this many seconds.")] = 7.0,
     n: Annotated[int, typer.Option(min=1, max=64, help="Answers per question.")] = 16,
     seed: Annotated[int, typer.Option(help="Random seed; another seed selects other questions.")] = 0,
     as_json: options.Json = False,
@@ -56,7 +58,8 @@ def demo(
         head = reranker.head.training if reranker.head else None
         output.print_json({"head": head, **_to_dict(graded[:questions], graded[questions:], n, elapsed)})
         return
-    show_summary(graded[questions:], n, reranker.head)
+    if further:
+        show_summary(graded[questions:], n, reranker.head)
     show_end(graded, elapsed)
 
 

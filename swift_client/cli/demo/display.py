@@ -22,14 +22,13 @@ MAX_CANDIDATES = 6
 """Candidates shown per question; the winner is always among them."""
 
 INTRODUCTION = """\
-A very small language model comes with this package. It now runs on this machine, on a real llama.cpp server, and it \
-is often wrong. It is therefore asked each question {n} times, and the best of its {n} answers is chosen (►): equal \
-answers vote together, and {weight}. The choice does not know the correct answer; ✓ and ✗ are only for you."""
+swift-client comes with a very small language model, which now runs on a local llama.cpp server. It is often wrong, so \
+each question is asked {n} times and the best answer is chosen (►). Equal answers are counted together as votes, \
+and {weight}. ✓ and ✗ show which answers are correct; the choice is made without knowing this."""
 
-WITH_HEAD = """\
-the weight of a vote comes from a small trained scorer (head), which reads how sure the model was of every token"""
+WITH_HEAD = "each vote is weighted by a small trained scorer (head), which reads the log-probability of every token"
 
-WITHOUT_HEAD = "the score, the model's confidence in its tokens, decides ties"
+WITHOUT_HEAD = "the score, the model's confidence in its tokens, breaks ties"
 
 NEXT_STEPS = """\
 Ask the question again yourself:
@@ -43,6 +42,11 @@ The same in Python:
     from swift_client import SwiftReranker
     with SwiftReranker("openai") as reranker:
         print(reranker.best_of("What is 17 * 24? End with: The answer is N.", n=8).text)"""
+
+
+NO_FURTHER_QUESTIONS = """\
+There was no time for further questions. To compare the choice with a majority vote, run \
+`swift-client demo --seconds 120`."""
 
 
 def show_introduction(n: int, head: AnyHead | None) -> None:
@@ -77,9 +81,10 @@ def show_summary(graded_questions: Sequence[GradedQuestion], n: int, head: AnyHe
     """Compare the choice with its alternatives over the further questions, if there was time for any."""
     total = len(graded_questions)
     if not total:
+        output.show(Text(NO_FURTHER_QUESTIONS, style="dim"), "")
         return
     labels = {
-        "first": "one answer, no choice",
+        "first": "a single answer",
         "majority": f"most frequent of {n}",
         "chosen": "vote weighted by the head" if head and head.beats_majority else "swift-client's choice",
         "any": f"at least one of {n} correct",
@@ -92,9 +97,9 @@ def show_summary(graded_questions: Sequence[GradedQuestion], n: int, head: AnyHe
         table.add_row(labels[name], bar, f"{count} of {total}", f"{count / total:.0%}", style=style)
     standard_error = 100 * math.sqrt(0.25 / total)
     output.show(
-        Rule(f"{total} further questions, only counted: how often is the answer correct?", align="left", style="dim"),
+        Rule(f"{total} further questions: how often is the answer correct?", align="left", style="dim"),
         table,
-        Text(f"With {total} questions, chance alone moves each line by {standard_error:.0f} points.", style="dim"),
+        Text(f"Standard error with {total} questions: about {standard_error:.0f} points per line.", style="dim"),
         Text(_head_note(head), style="dim"),
         "",
     )
@@ -102,9 +107,9 @@ def show_summary(graded_questions: Sequence[GradedQuestion], n: int, head: AnyHe
 
 def _head_note(head: AnyHead | None) -> str:
     if head is None:
-        return "No head is trained for this model yet: answers vote by count, and the score decides ties."
+        return "There is no head for this model: every vote counts once, and the score breaks ties."
     if not head.beats_majority:
-        return "The head for this model was not better than majority voting and is not used: each vote counts 1."
+        return "The head for this model was no better than majority voting and is not used: every vote counts once."
     questions = head.training.get("questions", {}).get("train")
     return f"The head was trained on {questions or 'some'} other questions, with `swift-client train`."
 
