@@ -11,11 +11,19 @@ from typing import Any
 from swift_client.pocket.questions import FAMILIES
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 640, 300, 46, 36
-COLOURS = {"arithmetic": "#3b6fb6", "coin_flip": "#c05a2b", "last_letters": "#3f8f5f"}
+STYLE = """
+  svg { font: 13px system-ui, sans-serif; background: #fff } text { fill: #5a626b } .grid { stroke: #dce0e5 }
+  .line { fill: none; stroke: currentColor; stroke-width: 2 } .label { fill: currentColor }
+  .arithmetic { color: #0b5cad } .coin_flip { color: #b84a00 } .last_letters { color: #1a7f4b }
+  @media (prefers-color-scheme: dark) {
+    svg { background: #111417 } text { fill: #a4adb7 } .grid { stroke: #363c44 } .label { fill: currentColor }
+    .arithmetic { color: #74b6ff } .coin_flip { color: #ff9e57 } .last_letters { color: #3ecf9f }
+  }
+"""
 
 
 def svg(points: Sequence[dict[str, Any]]) -> str:
-    """Return the validation loss of every family over tokens as an SVG document."""
+    """Return the validation loss of every family by training tokens as an SVG document."""
     most = max(point["tokens"] for point in points)
     top = max(max(point["validation"].values()) for point in points)
 
@@ -26,24 +34,24 @@ def svg(points: Sequence[dict[str, Any]]) -> str:
         return 12 + (HEIGHT - BOTTOM - 12) * (1 - loss / top)
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
-        'font-size="11">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
+        f"<title>Validation loss of the packaged model by training tokens</title><style>{STYLE}</style>",
     ]
     for loss in range(int(top) + 1):
-        parts.append(f'<path d="M{LEFT} {y(loss):.1f}H{WIDTH - 12}" stroke="#ddd"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{y(loss) + 4:.1f}" text-anchor="end" fill="#555">{loss}</text>')
+        parts.append(f'<path d="M{LEFT} {y(loss):.1f}H{WIDTH - 12}" class="grid"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{y(loss) + 4:.1f}" text-anchor="end">{loss}</text>')
     parts += [
-        f'<text x="{x(millions * 1e6):.1f}" y="{HEIGHT - 18}" text-anchor="middle" fill="#555">{millions} M</text>'
+        f'<text x="{x(millions * 1e6):.1f}" y="{HEIGHT - 18}" text-anchor="middle">{millions} M</text>'
         for millions in range(0, int(most / 1e6) + 1, 2)
     ]
-    parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 4}" text-anchor="middle" fill="#555">training tokens</text>')
-    parts.append('<text x="4" y="10" fill="#555">validation loss, nats a token</text>')
+    parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 4}" text-anchor="middle">training tokens</text>')
+    parts.append('<text x="4" y="10">validation loss, nats per token</text>')
     for row, family in enumerate(FAMILIES):
         line = " ".join(f"{x(point['tokens']):.1f},{y(point['validation'][family]):.1f}" for point in points)
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{COLOURS[family]}" stroke-width="1.8"/>')
+        parts.append(f'<polyline points="{line}" class="line {family}"/>')
         parts.append(
-            f'<text x="{WIDTH - 20}" y="{30 + 16 * row}" text-anchor="end" fill="{COLOURS[family]}">{family}</text>'
+            f'<text x="{WIDTH - 20}" y="{30 + 16 * row}" text-anchor="end" class="label {family}">'
+            f"{family.replace('_', ' ')}</text>"
         )
     return "\n".join([*parts, "</svg>"]) + "\n"
 
@@ -60,7 +68,7 @@ def loss_table(points: Sequence[dict[str, Any]], every: int) -> str:
 
 
 def accuracy_table(points: Sequence[dict[str, Any]], family: str) -> str:
-    """Return the accuracies of ``family`` by level, one row a checkpoint, as a Markdown table."""
+    """Return the accuracies of ``family`` by level, one row per checkpoint, as a Markdown table."""
     rows = [(point["step"], point["accuracy"][family]) for point in points if "accuracy" in point]
     levels = max(len(shares) for _, shares in rows)
     lines = [f"| step | {' | '.join(str(level) for level in range(1, levels + 1))} |", "| --: " * (levels + 1) + "|"]
