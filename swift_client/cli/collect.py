@@ -33,7 +33,8 @@ def collect(
         str | None,
         typer.Option(
             "--set",
-            help="Ask a public data set instead of --questions: math, gsm8k, aqua_rat, hellaswag, coin_flip, imbue or pku_safe_rlhf.",
+            help="Ask a public data set instead of --questions: math, gsm8k, aqua_rat, hellaswag, coin_flip, imbue or "
+            "pku_safe_rlhf.",
         ),
     ] = None,
     set_file: Annotated[

@@ -40,7 +40,8 @@ def doctor(
         output.safe(f"{diagnosis.provider} · {diagnosis.model}", "bold"),
         *(output.safe(f"  {finding}") for finding in diagnosis.findings),
         output.safe(
-            f"  Used {usage.prompt_tokens} prompt + {usage.completion_tokens} completion tokens in {usage.calls} requests.",
+            f"  Used {usage.prompt_tokens} prompt + {usage.completion_tokens} completion tokens "
+            f"in {usage.calls} requests.",
             "dim",
         ),
     )

@@ -25,7 +25,7 @@ def probe(
     svg: options.Svg = None,
     as_json: options.Json = False,
 ) -> None:
-    """Measure how well each layer alone separates correct from wrong answers (PCA and LDA, cross-validated by question)."""
+    """Measure how well each layer alone separates correct from wrong answers (PCA and LDA, held-out questions)."""
     try:
         from swift_client.evaluation.probe import probe as probe_file
         from swift_client.report.charts.probe import probe_svg
