@@ -2,7 +2,7 @@
 
     python examples/async_service.py
 
-One AsyncSwiftReranker serves the whole process. It sends on your event loop, never blocks it, and keeps at most
+One AsyncSwiftReranker serves the whole process. It runs on your event loop without blocking it, and keeps at most
 max_concurrency calls in flight. Uses the packaged model, or OpenAI if OPENAI_API_KEY is set.
 """
 
@@ -21,7 +21,7 @@ QUESTIONS = [
 
 
 async def handle(reranker: AsyncSwiftReranker, question: str) -> dict[str, object]:
-    """Return what a route returns: an answer or an error as JSON, never an error text as an answer."""
+    """Return the response of a route: an answer, or an error in a field of its own."""
     try:
         selection = await reranker.best_of(question, n=8, deadline=15.0, min_completions=2)
     except SwiftClientError as error:

@@ -27,7 +27,7 @@ with SwiftReranker("huggingface", str(folder)) as reranker:
         n=8,
         temperature=0.8,
         max_tokens=100,
-        hidden_states=[0, 6],  # states of these layers, at 2 bytes per number
+        hidden_states=[0, 6],  # also return the hidden states of these layers, in float16
     )
 completion = selection.candidates[0].completion
 print(selection.answer, selection.signal, selection.scorer)

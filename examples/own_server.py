@@ -1,8 +1,8 @@
-"""Use any server that speaks the OpenAI format: vLLM, SGLang, llama.cpp, Ollama, LM Studio, a gateway.
+"""Use any OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, LM Studio, a gateway.
 
     python examples/own_server.py http://localhost:8000/v1 MODEL
 
-Without an address it uses the packaged model. If the server needs a key, set SERVER_KEY.
+Without arguments it uses the packaged model. If the server needs a key, set SERVER_KEY.
 """
 
 import os
@@ -29,7 +29,7 @@ try:
         selection = reranker.best_of(
             "Nadia starts with 70 figs. Omar gives Nadia 25 of them. Nadia sells 12 of them. How many figs are left?",
             n=8,
-            deadline=20.0,  # after 20 seconds, choose from what has arrived
+            deadline=20.0,  # after 20 seconds, choose among the completions that have arrived
             temperature=0.8,  # sampling parameters are passed on unchanged
         )
 except SwiftClientError as error:

@@ -1,8 +1,8 @@
-"""Keep a model's thinking apart from its answer.
+"""Keep a model's thinking separate from its answer.
 
     python examples/reasoning_model.py
 
-Ranks a recorded reply of a server that puts thinking between tags; nothing is sent.
+Ranks a reply in which the thinking is between <think> tags; no request is sent.
 """
 
 from swift_client import rank

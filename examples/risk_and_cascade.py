@@ -14,7 +14,7 @@ QUESTIONS = [
     "Nadia starts with 70 figs. Omar gives Nadia 25 of them. Nadia sells 12 of them. How many figs are left?",
 ]
 
-cheap = strong = SwiftReranker("pocket")  # the same reranker twice: no completion is drawn again
+cheap = strong = SwiftReranker("pocket")  # with the same reranker twice, the first completion is reused
 
 with Cascade([(cheap, 1), (strong, 16)]) as cascade:
     for question in QUESTIONS:

@@ -1,4 +1,4 @@
-"""Spend less: stop early, keep a budget, and never pay for the same reply twice.
+"""Spend less: stop early, set a budget, and reuse stored replies.
 
     python examples/spending_less.py
 
@@ -22,8 +22,8 @@ with tempfile.TemporaryDirectory() as folder, SwiftReranker(provider, store=Path
             n=16,
             temperature=0.8,
             seed=1,
-            stopping="auto",  # stop when another completion would hardly change the choice
-            budget=Budget(tokens=20_000),  # no request is sent whose worst case does not fit
+            stopping="auto",  # stop when more completions are unlikely to change the choice
+            budget=Budget(tokens=20_000),  # a request is sent only if its worst case fits
             max_tokens=200,
         )
         print(f"{attempt}: {selection.answer!r} from {len(selection.candidates)} completions")

@@ -1,8 +1,8 @@
-"""Let objects vote: only answers that match a pydantic model can win.
+"""Choose among JSON objects: only answers that match a pydantic model can win.
 
     python examples/structured_output.py
 
-Asks OpenAI if OPENAI_API_KEY is set. Otherwise it ranks four replies that are already there; nothing is sent.
+Asks OpenAI if OPENAI_API_KEY is set. Otherwise it ranks four given replies; no request is sent.
 """
 
 import json

@@ -14,7 +14,7 @@ from swift_client.pocket.server import PocketServer
 
 QUESTION = "Nadia starts with 70 figs. Omar gives Nadia 25 of them. Nadia sells 12 of them. How many figs are left?"
 
-# Without a client of your own, HTTPS_PROXY and SSL_CERT_FILE are honoured.
+# If all you need is HTTPS_PROXY or SSL_CERT_FILE, set the variable; client= is not needed.
 if os.environ.get("OPENAI_API_KEY"):
     server, provider, model = None, "openai", "gpt-4.1-mini"
     client = openai.OpenAI(default_headers={"X-Team": "search"})

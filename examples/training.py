@@ -2,7 +2,7 @@
 
     python examples/training.py [FOLDER]
 
-Uses the packaged model and 60 of its questions, which are few: about half a minute. Needs the extra "train".
+Uses the packaged model and 60 questions, too few for a good head: about half a minute. Needs the extra "train".
 """
 
 import json
@@ -16,7 +16,7 @@ from swift_client.training import collect, evaluate, train
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
 samples, head = folder / "samples.db", folder / "head.safetensors"
 
-# Your own questions instead: one JSON object with id, prompt and answer per line.
+# Replace these by your own questions: one JSON object per line, with id, prompt and answer.
 lines = [json.dumps({"id": q.id, "prompt": q.prompt, "answer": q.answer}) for q in questions(60, seed=7)]
 (folder / "q.jsonl").write_text("\n".join(lines))
 collect(folder / "q.jsonl", samples, provider="pocket", n=4, temperature=0.8)
