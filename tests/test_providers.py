@@ -4,6 +4,7 @@ import datetime
 import importlib
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from swift_client.adapters import CODECS, PROVIDERS, CustomTransport, Provider, Request, connect, resolve
+from swift_client.adapters.providers.toml_table import load_providers
 from swift_client.errors import (
     ConfigurationError,
     ConnectionFailedError,
@@ -51,6 +53,92 @@ def test_every_row_has_an_address_a_key_a_codec_and_dated_evidence(row: Provider
     assert 0 <= row.capabilities.top_logprobs_max <= 20
     with pytest.raises(TypeError):
         row.extra_body["x"] = 1  # type: ignore[index]
+
+
+ENTRY = """
+checked = "2026-11-01"
+
+[shared.short_lists]
+top_logprobs_max = 5
+evidence = "probe"
+
+[acme]
+base_url = "https://api.acme.test/v1"
+top_logprobs_max = 20
+evidence = "documentation"
+
+[[acme.models]]
+match = ["small*", "old*"]
+like = "short_lists"
+thinking = "always"
+"""
+
+
+def load(folder: Path, text: str) -> Mapping[str, Provider]:
+    path = folder / "table.toml"
+    path.write_text(text)
+    return load_providers(str(path), earlier={"openai": PROVIDERS["openai"]})
+
+
+def test_an_entry_says_only_what_differs(tmp_path: Path) -> None:
+    acme = load(tmp_path, ENTRY)["acme"]
+    assert (acme.codec, acme.key_variable, acme.capabilities.n_max) == ("openai_chat", None, None)
+    assert acme.capabilities.checked == "2026-11-01"
+    facts = {"checked": "2026-11-01", "top_logprobs_max": 5, "evidence": "probe", "thinking": "always"}
+    assert acme.models == (("small*", facts), ("old*", facts))
+
+
+def test_a_gateway_has_the_models_of_an_earlier_provider_with_its_prefix_before_its_own(tmp_path: Path) -> None:
+    gateway = '[gateway]\nmodels_from = "acme"\nmodels_prefix = "a/"\ntop_logprobs_max = 1\nevidence = "prior"\n'
+    own = '[[gateway.models]]\nmatch = "own*"\nn_max = 1\nevidence = "prior"\n'
+    models = load(tmp_path, ENTRY + gateway + own)["gateway"].models
+    assert [pattern for pattern, _ in models] == ["a/small*", "a/old*", "own*"]
+    openai = load(tmp_path, ENTRY + gateway.replace('"acme"', '"openai"'))["gateway"].models
+    assert openai == tuple(("a/" + pattern, facts) for pattern, facts in PROVIDERS["openai"].models)
+
+
+@pytest.mark.parametrize(
+    ("text", "changed", "problem"),
+    [
+        ("base_url =", "base_ulr =", "Unknown key 'base_ulr'"),
+        ("thinking =", "thinks =", "Unknown key 'thinks'"),
+        ("thinking =", "codec =", "Unknown key 'codec'"),  # a family of models differs in capabilities only
+        ("like =", "models_from =", "Unknown key 'models_from'"),
+        ("[acme]\n", '[acme]\nname = "other"\n', "Unknown key 'name'"),
+        ("[acme]\n", "[acme]\ncapabilities = {}\n", "Unknown key 'capabilities'"),
+        ('evidence = "documentation"', "", "The key 'evidence' is missing"),
+        ("top_logprobs_max = 20", "", "Object missing required field `top_logprobs_max`"),
+        ('like = "short_lists"', "", "The key 'evidence' is missing"),
+        ('match = ["small*", "old*"]', "", "Object missing required field `match`"),
+        (
+            'match = ["small*", "old*"]',
+            "match = 1",
+            r"Expected `str \| array`, got `int` - at `\$\.models\[0\]\.match`",
+        ),
+        (
+            "top_logprobs_max = 20",
+            'top_logprobs_max = "20"',
+            r"Expected `int`, got `str` - at `\$\.capabilities\.top_logprobs_max`",
+        ),
+        ('thinking = "always"', 'thinking = "often"', r"Invalid enum value 'often' - at `\$\.thinking`"),
+        ("[acme]\n", "[acme]\nmodels_prefix = 1\n", r"Expected `str`, got `int` - at `\$\.models_prefix`"),
+        ('like = "short_lists"', "like = []", r"Expected `str`, got `array` - at `\$\.models\[0\]\.like`"),
+        ('like = "short_lists"', 'like = "long_lists"', "'like' names 'long_lists', which is not there or comes later"),
+        ("[acme]\n", '[acme]\nmodels_from = "beta"\n', "'models_from' names 'beta', which is not there or comes later"),
+    ],
+)
+def test_a_wrong_entry_is_an_error_that_names_file_provider_and_key(
+    tmp_path: Path, text: str, changed: str, problem: str
+) -> None:
+    assert ENTRY.count(text) == 1
+    with pytest.raises(ConfigurationError, match=rf"table\.toml: .*'acme'.*{problem}") as error:
+        load(tmp_path, ENTRY.replace(text, changed))
+    assert error.value.provider == "acme"
+
+
+def test_a_key_outside_the_entries_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"table\.toml: .*'date'.*Expected `object`, got `str`"):
+        load(tmp_path, 'date = "2026-11-01"\n' + ENTRY)
 
 
 @pytest.mark.parametrize(

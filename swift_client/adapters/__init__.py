@@ -1,7 +1,7 @@
 """Providers, and how to reach them: the provider table, wire formats (codecs), transport, local models.
 
-To add a provider with OpenAI's API, add one row to ``providers/`` and one fixture to the tests. Importing this package
-loads neither openai nor httpx2 and opens no connection.
+To add a provider with OpenAI's API, add one entry to a TOML file of ``providers/`` and one fixture to the tests.
+Importing this package loads neither openai nor httpx2 and opens no connection.
 """
 
 from swift_client.adapters.codecs import CODECS, Codec, load_codec

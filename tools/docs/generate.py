@@ -18,8 +18,7 @@ import typer
 import yaml
 
 from swift_client.adapters import PROVIDERS, Provider
-from swift_client.adapters.providers.hosts import HOSTS
-from swift_client.adapters.providers.model_vendors import MODEL_VENDORS
+from swift_client.adapters.providers import HOSTS, MODEL_VENDORS, SELF_HOSTED
 from swift_client.cli.app import app
 
 ROOT = Path(__file__).parents[2]
@@ -50,15 +49,10 @@ def main() -> None:
 
 def pages() -> dict[Path, str]:
     """Return every generated page: path → text."""
-    vendors = {provider.name for provider in MODEL_VENDORS}
-    hosts = {provider.name for provider in HOSTS}
     groups = {
-        "model-vendors": ("Model vendors", [p for p in PROVIDERS.values() if p.name in vendors]),
-        "hosts": ("Hosting platforms", [p for p in PROVIDERS.values() if p.name in hosts]),
-        "self-hosted": (
-            "Self-hosted servers and local models",
-            [p for p in PROVIDERS.values() if p.name not in vendors | hosts],
-        ),
+        "model-vendors": ("Model vendors", MODEL_VENDORS.values()),
+        "hosts": ("Hosting platforms", HOSTS.values()),
+        "self-hosted": ("Self-hosted servers and local models", SELF_HOSTED.values()),
     }
     written = {
         DOCS / "providers" / f"{name}.md": provider_page(title, providers)

@@ -26,9 +26,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from swift_client.adapters.local.request import Capture, GenerationRequest, Projection, parse_request
+from swift_client.adapters.providers import SELF_HOSTED
 from swift_client.adapters.providers.custom import CustomProvider
 from swift_client.adapters.providers.provider import Provider, Reply
-from swift_client.adapters.providers.self_hosted import HUGGINGFACE
 from swift_client.errors import ArtifactMismatchError, ConfigurationError, MissingExtraError
 from swift_client.models import HiddenHead
 from swift_client.types import Message
@@ -67,7 +67,7 @@ class HuggingFaceModel:
         ConfigurationError: a loaded model comes without its tokenizer.
     """
 
-    provider: ClassVar[Provider] = HUGGINGFACE
+    provider: ClassVar[Provider] = SELF_HOSTED["huggingface"]
     ignores_timeout: ClassVar[bool] = True
     """Loading and generating take as long as they take: ``timeout=`` has no effect here, ``deadline=`` has."""
 
@@ -187,7 +187,7 @@ def resolve_local_provider(
         ArtifactMismatchError: the head reads hidden states, and this provider has none.
     """
     is_named = isinstance(provider, (str, Provider))
-    if is_named and provider_entry.name == HUGGINGFACE.name and model is not None:
+    if is_named and provider_entry.name == HuggingFaceModel.provider.name and model is not None:
         provider = HuggingFaceModel(model)
     if not isinstance(head, HiddenHead):
         return provider

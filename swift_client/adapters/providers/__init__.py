@@ -1,27 +1,29 @@
-"""The provider table: rows of facts about each provider, and the rows that other packages add.
+"""The provider table: facts about each provider, and the providers that other packages add.
 
-A row has what was known on its date; what a reply shows overrides it. The words of ``evidence``: *recording* (real
-bytes read), *source* (server or SDK code read), *documentation*, *probe* (a dated live test by a third party), *issue
-thread*, *prior* (common knowledge that nobody has checked again).
+The table is three TOML files beside this one, ``model_vendors.toml``, ``hosts.toml`` and ``self_hosted.toml``; their
+keys are explained in :mod:`swift_client.adapters.providers.toml_table`. An entry has what was known on its date; what a
+reply shows overrides it. The words of ``evidence``: *recording* (real bytes read), *source* (server or SDK code read),
+*documentation*, *probe* (a dated live test by a third party), *issue thread*, *prior* (common knowledge that nobody has
+checked again).
 
-Other packages add rows with entry points of the group "swift_client.providers", read when a name is not in the table::
+Other packages add providers with entry points of the group "swift_client.providers", read when a name is not in the
+table::
 
     [project.entry-points."swift_client.providers"]
-    acme = "acme_swift:ROW"          # a Provider, or an iterable of them
+    acme = "acme_swift:PROVIDER"     # a Provider, or an iterable of them
 
-They never replace a row of the table.
+They never replace an entry of the table.
 """
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from swift_client.adapters.providers.hosts import HOSTS
-from swift_client.adapters.providers.model_vendors import MODEL_VENDORS
 from swift_client.adapters.providers.provider import Provider
-from swift_client.adapters.providers.self_hosted import SELF_HOSTED
+from swift_client.adapters.providers.toml_table import load_providers
 from swift_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -29,10 +31,14 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "swift_client.providers"
 
-PROVIDERS: Mapping[str, Provider] = MappingProxyType(
-    {provider.name: provider for provider in (*MODEL_VENDORS, *HOSTS, *SELF_HOSTED)}
-)
-"""Name → provider."""
+_FOLDER = os.path.dirname(__file__)
+
+MODEL_VENDORS = load_providers(os.path.join(_FOLDER, "model_vendors.toml"), earlier={})
+HOSTS = load_providers(os.path.join(_FOLDER, "hosts.toml"), earlier=MODEL_VENDORS)
+SELF_HOSTED = load_providers(os.path.join(_FOLDER, "self_hosted.toml"), earlier=MODEL_VENDORS)
+
+PROVIDERS: Mapping[str, Provider] = MappingProxyType({**MODEL_VENDORS, **HOSTS, **SELF_HOSTED})
+"""Name → provider, in the order in which tables list them."""
 
 
 def find_provider(name: str) -> Provider | None:

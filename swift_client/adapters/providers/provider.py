@@ -13,9 +13,6 @@ from swift_client.types import Completion, Usage
 ModelOverrides = tuple[tuple[str, Mapping[str, Any]], ...]
 """(pattern, fields of Capabilities that differ) for families of models, most specific first."""
 
-_CHECK_DATE = "2026-11-01"
-"""ISO date on which the facts of the table were last checked, unless a row says otherwise."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
@@ -24,7 +21,7 @@ class Capabilities:
     Attributes:
         n_max: completions that one call may ask for; 1 means one call per completion; None means no known limit.
         top_logprobs_max: longest list of alternatives; 0 means no logprobs at all.
-        logprobs_known: True if the row itself guarantees logprobs on its default models.
+        logprobs_known: True if the entry itself guarantees logprobs on its default models.
         streams_logprobs: whether streamed replies have logprobs too.
         logprob_space: whether temperature was applied before the logprobs were taken.
         end_of_turn: whether the end-of-turn token is among the listed tokens; codecs remove it if so.
@@ -55,7 +52,7 @@ class Capabilities:
 
 @dataclass(frozen=True, kw_only=True)
 class Provider:
-    """One row of the provider table. A provider with OpenAI's API is one such row and nothing else.
+    """One entry of the provider table. A provider with OpenAI's API is one such entry and nothing else.
 
     Attributes:
         name: the name that users pass as ``provider=``.
@@ -67,7 +64,7 @@ class Provider:
         models: (pattern, fields of Capabilities that differ) for families of models, most specific first; the first
             match counts. Patterns are those of :mod:`fnmatch`, in lower case. See :func:`capabilities_of`.
         logprobs_request: "bool": ``logprobs: true, top_logprobs: k``; "int": ``logprobs: k``; "none": never sent.
-        extra_body: fields this provider needs in every request (with the reason beside the row).
+        extra_body: fields this provider needs in every request (with the reason beside the entry).
         base_url_variable: environment variable that overrides ``base_url``, if the ecosystem has one.
         base_path: path for an address given without one, if ``base_url`` is None and so shows none.
         sign_in: whose library signs in if no key is given; see ``TOKEN_SOURCES`` of
@@ -104,39 +101,6 @@ def capabilities_of(provider: Provider, model: str | None) -> Capabilities:
     name = (model or "").lower().rpartition("models/")[2].removeprefix("ft:")  # as Google and fine-tuning spell it
     overrides = next((facts for pattern, facts in provider.models if fnmatchcase(name, pattern)), {})
     return replace(provider.capabilities, **overrides)
-
-
-def known_capabilities(
-    *, n_max: int | None, top_logprobs_max: int, evidence: str, checked: str = _CHECK_DATE, **facts: Any
-) -> Capabilities:
-    """Return the capabilities of a row of the table, checked on the table's date."""
-    return Capabilities(n_max=n_max, top_logprobs_max=top_logprobs_max, checked=checked, evidence=evidence, **facts)
-
-
-def model_overrides(evidence: str, **facts: Any) -> Mapping[str, Any]:
-    """Return the capabilities that differ for a family of models, with their evidence and date."""
-    return MappingProxyType({**facts, "checked": _CHECK_DATE, "evidence": evidence})
-
-
-def chat_provider(
-    *,
-    name: str,
-    capabilities: Capabilities,
-    base_url: str | None = None,
-    key_variable: str | None = None,
-    default_model: str | None = None,
-    **fields: Any,
-) -> Provider:
-    """Return the row of a provider that speaks OpenAI's chat completions."""
-    return Provider(
-        name=name,
-        base_url=base_url,
-        key_variable=key_variable,
-        codec="openai_chat",
-        default_model=default_model,
-        capabilities=capabilities,
-        **fields,
-    )
 
 
 def _reasoning_effort(fields: Mapping[str, Any]) -> str | None:
