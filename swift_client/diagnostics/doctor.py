@@ -198,9 +198,8 @@ class _Probe:
         return completions[: max(count, 0)]
 
     async def _send_once(self, sampling: Mapping[str, Any]) -> Reply:
-        request = CompletionRequest(
-            self.transport.provider, self.model, _PROMPT, n=self.n, top_logprobs=self.k, sampling=sampling
-        )
+        provider = self.transport.provider
+        request = CompletionRequest(provider, self.model, _PROMPT, self.n, self.k, sampling=sampling)
         data = await self.transport.send(self.codec.request(request))
         if isinstance(data, Reply):
             return data
@@ -209,25 +208,22 @@ class _Probe:
         return Reply(completions=tuple(data), usage=Usage())
 
     def _reduce_request(self, error: ProviderError) -> bool:
+        parameter_limit = None
+        if isinstance(error, BadRequestError):
+            values = {"n": self.n, "top_logprobs": self.k or 0}
+            parameter_limit = parse_parameter_limit(error.message, param=error.param, request_values=values)
         if self.k is not None and is_logprobs_refusal(error):
             self.k = None
-        elif isinstance(error, BadRequestError) and (parameter_limit := self._parse_limit(error)):
-            param, limit = parameter_limit
-            if param == "n":
-                self.n = self.n_max = limit
-            else:
-                self.k = limit or None
+        elif parameter_limit and parameter_limit[0] == "n":
+            self.n = self.n_max = parameter_limit[1]
+        elif parameter_limit:
+            self.k = parameter_limit[1] or None
         elif self.max_tokens_param == "max_tokens" and "max_completion_tokens" in error.message:
             self.max_tokens_param = "max_completion_tokens"  # the only name that OpenAI's reasoning models accept
         else:
             return False
         self.refusals.append(f"Refused: {error.message}")
         return True
-
-    def _parse_limit(self, error: BadRequestError) -> tuple[str, int] | None:
-        return parse_parameter_limit(
-            error.message, param=error.param, request_values={"n": self.n, "top_logprobs": self.k or 0}
-        )
 
 
 def _first_token_logprobs(reply: Reply) -> list[F32]:

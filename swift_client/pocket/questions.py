@@ -1,7 +1,7 @@
 """Questions with known answers, generated from a seed, to train and to try the packaged model.
 
 Train, validation and test never share a question: the split is a function of the prompt's text (a keyed hash of it), so
-a prompt belongs to exactly one split, whatever the seed.
+a prompt belongs to exactly one split, for every seed.
 """
 
 from __future__ import annotations
@@ -12,23 +12,19 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from swift_client.pocket.problems import Problem, arithmetic, coin_flip, last_letters
+from swift_client.pocket.problems import arithmetic, coin_flip, last_letters
 
 Split = Literal["train", "validation", "test"]
 
-FAMILIES: tuple[str, ...] = ("arithmetic", "coin_flip", "last_letters")
-"""Names of the three families."""
-
 _DRAW_FUNCTIONS = {"arithmetic": arithmetic.draw, "coin_flip": coin_flip.draw, "last_letters": last_letters.draw}
+
+FAMILIES: tuple[str, ...] = tuple(_DRAW_FUNCTIONS)
+"""Names of the three families."""
 
 TRAINED_LEVELS: Mapping[str, int] = {"arithmetic": 6, "coin_flip": 6, "last_letters": 9}
 """Highest level of each family that the model is trained on; the lowest is 1."""
 
-DEFAULT_LEVELS: Mapping[str, tuple[int, ...]] = {
-    "arithmetic": (2, 3),
-    "coin_flip": (5, 6),
-    "last_letters": (5, 6),
-}
+DEFAULT_LEVELS: Mapping[str, tuple[int, ...]] = {"arithmetic": (2, 3), "coin_flip": (5, 6), "last_letters": (5, 6)}
 """Default levels of :func:`questions`, at which the packaged model is right only some of the time."""
 
 
@@ -80,11 +76,8 @@ def worked_examples(
         if problem.prompt in seen or split_of(problem.prompt) != split:
             continue
         seen.add(problem.prompt)
-        yield _make_question(family, level, problem), problem.solve(rng)
-
-
-def _make_question(family: str, level: int, problem: Problem) -> Question:
-    return Question(f"{family}-{_digest(problem.prompt).hex()}", family, problem.prompt, problem.answer, level)
+        question_id = f"{family}-{_digest(problem.prompt).hex()}"
+        yield Question(question_id, family, problem.prompt, problem.answer, level), problem.solve(rng)
 
 
 def questions(

@@ -1,10 +1,10 @@
-"""llama.cpp's server on loopback, for the packaged model or for a GGUF file of your own.
+"""llama.cpp's server on loopback, for the packaged model or for your own GGUF file.
 
 It needs the extra ``pocket`` (xllamacpp). Its defaults sample plainly: no top-k, no nucleus, no min-p, so only
 ``temperature`` decides how tokens are drawn; a request may set any of them.
 
-The server lives in a process of its own: llama.cpp keeps global threads that no fork survives, and a crash there must
-not end the caller (``docs/decisions/0005-the-pocket-server-is-a-process.md``).
+The server runs in a separate process: llama.cpp's global threads do not survive a fork, and a crash there must not end
+the caller (``docs/decisions/0005-the-pocket-server-is-a-process.md``).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SERVER_SCRIPT = Path(__file__).with_name("server_process.py")
 class PocketServer:
     """An OpenAI-compatible llama.cpp server on a free loopback port, started at the first :meth:`start`.
 
-    Thread-safe. After a fork the child starts a server of its own. The server stops at :meth:`close`, with the last
+    Thread-safe. After a fork the child starts its own server. The server stops at :meth:`close`, with the last
     reference to this object, at exit, and when this process dies; :meth:`start` may follow :meth:`close`. It writes
     nothing to standard output or error.
 
@@ -42,7 +42,7 @@ class PocketServer:
         slots: completions decoded at once, 1 to 64; also the largest ``n`` of a request.
         context: most tokens of one completion and its prompt together.
         threads: CPU threads. One is best for a model this small: more only wait for each other.
-        exact: KV cache in float32 and flash attention off, so that the logprobs follow the weights' precision.
+        exact: KV cache in float32 and flash attention off, for logprobs as precise as the weights.
 
     Raises:
         MissingExtraError: at :meth:`start`, if xllamacpp is not installed.

@@ -44,7 +44,7 @@ class Codec(Protocol):
 
         Args:
             data: the body of a response with status 200: one JSON value, or a recorded stream.
-            options: ``top_logprobs`` and ``token_ids``, see :class:`~swift_client.adapters.codecs.options.DecodeOptions`.
+            options: ``top_logprobs`` and ``token_ids``, see ``DecodeOptions`` in :mod:`.options`.
 
         Raises:
             ResponseDecodeError: the data is not a reply of this format.

@@ -193,7 +193,7 @@ class StreamAssembler(Assembler[Event]):
 
     def _read_body(self, data: bytes) -> Generator[None, None, Reply]:
         try:
-            event = decode_or_repair(_EVENT_DECODER, data)
+            event = decode_or_repair(_EVENT_DECODER.decode, data)
         except DECODE_ERRORS as problem:
             raise decode_error(data, problem, "message") from None
         self._add(event)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, ClassVar, Generic, TypeVar, Unpack
 
-from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, repair_json
+from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_repair
 from swift_client.adapters.codecs.options import DecodeOptions
 from swift_client.adapters.codecs.reply import ReplyMetadata
 from swift_client.adapters.providers.provider import Reply
@@ -189,11 +189,7 @@ class EventDecoder(Generic[Event]):
 
     def _decode_event(self, event: bytes | memoryview) -> Event | None:
         try:
-            return self._decode(event)
-        except DECODE_ERRORS:
-            pass
-        try:
-            return self._decode(repair_json(event))
+            return decode_or_repair(self._decode, event)
         except DECODE_ERRORS:
             return None
 

@@ -28,20 +28,6 @@ class _ChunkChoice(Struct):
     finish_reason: Raw = Raw()
 
 
-class _BatchLine(Struct):
-    custom_id: Raw = Raw()  # the request's name at OpenAI and Anthropic
-    key: Raw = Raw()  # at Google
-    response: Raw = Raw()  # OpenAI: an object with the body; Google: the reply itself
-    error: Raw = Raw()
-    result: Raw = Raw()  # Anthropic
-
-
-class _AnthropicResult(Struct):
-    type: Raw = Raw()
-    message: Raw = Raw()
-    error: Raw = Raw()
-
-
 def split_values(data: bytes) -> list[bytes] | None:
     """Split a JSON list or JSON lines; None if ``data`` is one value, or not JSON.
 
@@ -78,34 +64,38 @@ def extract_body(data: bytes) -> bytes | None:
     Raises:
         ProviderError: the request failed, or was never tried.
     """
-    line = decode_or_none(data, _BatchLine)
-    if line is None:
-        return None
-    # Anthropic's, OpenAI's and Google's lines have different fields.
-    if has_value(line.custom_id) and has_value(line.result):
-        return _anthropic_body(line.result)
-    if has_value(line.custom_id) and (has_value(line.response) or has_value(line.error)):
+    line = _decode_fields(data)
+    # A request is named by custom_id at OpenAI and Anthropic, by key at Google. Its reply is in the body of OpenAI's
+    # response, in Anthropic's result, or is Google's response itself.
+    if "custom_id" in line and "result" in line:
+        return _anthropic_body(line["result"])
+    if "custom_id" in line and ("response" in line or "error" in line):
         output = parse_output_line(data)
         if output and output.error:
             raise output.error
         return output.body if output else None
-    if has_value(line.key) and has_value(line.error):
-        raise error_responses.error_from_object(decode_or_none(line.error, object))
-    return bytes(line.response) if has_value(line.response) else None
+    if "key" in line and "error" in line:
+        raise error_responses.error_from_object(decode_or_none(line["error"], object))
+    return bytes(line["response"]) if "response" in line else None
 
 
 def _anthropic_body(raw: Raw) -> bytes | None:
-    result = decode_or_none(raw, _AnthropicResult) or _AnthropicResult()
-    if has_value(result.message):
-        return bytes(result.message)
-    kind = decode_or_none(result.type, str)
+    result = _decode_fields(raw)
+    if "message" in result:
+        return bytes(result["message"])
+    kind = decode_or_none(result.get("type", b""), str)
     if kind in ("canceled", "expired"):
         raise failed_request_error({"code": f"batch_{kind}"})
-    if has_value(result.error):
-        error = decode_or_none(result.error, object)
+    if "error" in result:
+        error = decode_or_none(result["error"], object)
         inner = error.get("error") if isinstance(error, dict) else None
         raise error_responses.error_from_object(inner or error)
     return None
+
+
+def _decode_fields(data: bytes | Raw) -> dict[str, Raw]:
+    """Return the fields of an object that have a value; none if it is not an object."""
+    return {name: value for name, value in (decode_or_none(data, dict[str, Raw]) or {}).items() if has_value(value)}
 
 
 def _is_event(chunk: _Chunk, *, legacy: bool) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any, Unpack
 
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from swift_client.adapters.codecs import anthropic, gemini, openai_chat, openai_completions, openai_responses
 from swift_client.adapters.codecs.assembler import run_steps
@@ -36,21 +36,8 @@ _CODECS: dict[str, Any] = {
 }
 
 
-class _TopLevelFields(Struct):
-    """The fields that distinguish the formats."""
-
-    choices: Raw = Raw()
-    object: Raw = Raw()
-    candidates: Raw = Raw()
-    usageMetadata: Raw = Raw()
-    usage_metadata: Raw = Raw()
-    promptFeedback: Raw = Raw()
-    prompt_feedback: Raw = Raw()
-    output: Raw = Raw()
-    type: Raw = Raw()
-    stop_reason: Raw = Raw()
-
-
+# Google's fields, as on the wire and as its client names them.
+_GEMINI_FIELDS = ("candidates", "usageMetadata", "usage_metadata", "promptFeedback", "prompt_feedback")
 # Matches the most common reply, which may be large, without decoding it twice: "choices" after nothing but plain fields.
 _CHOICES_PREFIX = re.compile(rb'\s*\{(?:\s*"\w+"\s*:\s*(?:"[^"\\]*"|[\w.+-]+)\s*,)*\s*"choices"\s*:\s*\[')
 _LEADING_BYTES = b"\xef\xbb\xbf \t\r\n"  # a byte order mark and white space may precede the JSON of a file
@@ -111,18 +98,21 @@ def detect_codec(data: bytes) -> str | None:
         end = data.find(b"\n", start)
         data = data[start + 5 : end if end > 0 else len(data)]
     # The names and types of the top-level fields.
-    top = decode_or_none(data, _TopLevelFields)
-    if top is None:
+    fields = decode_or_none(data, dict[str, Raw])
+    if fields is None:
         return None
-    kind, object_name = decode_or_none(top.type, str) or "", decode_or_none(top.object, str)
-    if has_value(top.choices):
+    kind, object_name = (decode_or_none(fields.get(name, b""), str) for name in ("type", "object"))
+    if has_value(fields.get("choices", b"")):
         return "openai_completions" if object_name == "text_completion" else "openai_chat"
-    google_fields = top.candidates, top.usageMetadata, top.usage_metadata, top.promptFeedback, top.prompt_feedback
-    if any(map(has_value, google_fields)):
+    if any(has_value(fields.get(name, b"")) for name in _GEMINI_FIELDS):
         return "gemini"
-    if kind.startswith("response.") or object_name == "response" or bytes(top.output)[:1] == b"[":
+    if (
+        (kind or "").startswith("response.")
+        or object_name == "response"
+        or bytes(fields.get("output", b""))[:1] == b"["
+    ):
         return "openai_responses"
-    if kind in ("message", "message_start") or (bytes(top.stop_reason) and not kind):
+    if kind in ("message", "message_start") or ("stop_reason" in fields and not kind):
         return "anthropic"
     return None
 

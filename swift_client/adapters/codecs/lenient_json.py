@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 import msgspec
@@ -40,15 +40,15 @@ def decode_or_none(raw: Raw | bytes | memoryview, kind: type[T]) -> T | None:
         return None
 
 
-def decode_or_repair(decoder: msgspec.json.Decoder[T], data: bytes | Raw | memoryview) -> T:
+def decode_or_repair(decode: Callable[[bytes | Raw | memoryview], T], data: bytes | Raw | memoryview) -> T:
     """Decode, and on failure decode again with the JSON repaired; raise one of DECODE_ERRORS."""
     try:
-        return decoder.decode(data)
+        return decode(data)
     except DECODE_ERRORS:
-        return decoder.decode(repair_json(data))
+        return decode(repair_json(data))
 
 
-def has_value(raw: Raw) -> bool:
+def has_value(raw: Raw | bytes) -> bool:
     """Return whether a field is present and neither null, false nor empty."""
     return bytes(raw) not in (b"", b"null", b'""', b"[]", b"{}", b"false")
 

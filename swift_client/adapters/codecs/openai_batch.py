@@ -154,7 +154,7 @@ def parse_batch_list(data: bytes) -> list[Batch]:
 def parse_output_line(data: bytes, provider: Provider | None = None) -> OutputLine | None:
     """Parse one line of an output or error file; None if it is not such a line or has no custom_id."""
     try:
-        wire = decode_or_repair(_OUTPUT_LINE_DECODER, data)
+        wire = decode_or_repair(_OUTPUT_LINE_DECODER.decode, data)
     except DECODE_ERRORS:
         return None
     # A failed request has an error status with a body, or an error instead of a response.

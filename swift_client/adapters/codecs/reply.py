@@ -42,7 +42,7 @@ class ParsedChoice:
     n_listed_tokens: int = 0
     """Number of tokens that the server listed, including thinking and end-of-turn tokens."""
     has_ties: bool = False
-    """Whether listed logprobs were equal, so that the texts of the tokens were needed."""
+    """Whether listed logprobs were equal, which needs the texts of the tokens to tell them apart."""
     fault: str | None = None
     """The fault of its logprobs, as the end of a sentence about the completion."""
 

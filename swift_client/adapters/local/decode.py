@@ -19,24 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from swift_client.adapters.local.hidden_states import StateReader, non_finite_error
+from swift_client.adapters.local.request import SamplingParams
 from swift_client.errors import ConfigurationError
 
 
 class GenerationCancelled(Exception):
     """The caller has cancelled the request."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingParams:
-    """Parameters by which tokens are drawn. Filters apply after the temperature: top_k, then top_p, then min_p.
-
-    Temperature 0 takes the most likely token. ``top_k`` 0 means no such filter.
-    """
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
 
 
 @dataclass(eq=False, kw_only=True)
@@ -196,9 +184,7 @@ class _ForwardPass:
             mask = self._to_tensor([[0] * pad + [1] * (past - pad) for pad in pads])
             self._mask = mask[order]
         if past:  # prompts of one token have nothing before their last token
-            tokens = self._to_tensor(
-                [[0] * pad + list(prompt[:-1]) for pad, prompt in zip(pads, unique_prompts, strict=True)]
-            )
+            tokens = self._to_tensor([[0] * (past + 1 - len(prompt)) + [*prompt[:-1]] for prompt in unique_prompts])
             positions = (mask.cumsum(-1) - 1).clamp(min=0) if mask is not None else None
             self._cache = self._call(tokens, mask, positions).past_key_values
             if not hasattr(self._cache, "reorder_cache"):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from swift_client.adapters.local.decode import DecodeRow, SamplingParams, decode
+from swift_client.adapters.local.decode import DecodeRow, decode
 from swift_client.adapters.local.hidden_states import (
     CaptureReader,
     ProjectionReader,
@@ -19,7 +19,7 @@ from swift_client.adapters.local.hidden_states import (
 )
 from swift_client.adapters.local.load import LoadedModel
 from swift_client.adapters.local.request import GenerationRequest, Projection
-from swift_client.adapters.local.tokenizer import EndDetector, find_answer, locate_thinking
+from swift_client.adapters.local.tokenizer import EndDetector, Vocabulary, find_answer, locate_thinking
 from swift_client.adapters.providers.provider import Reply
 from swift_client.errors import BadRequestError, ProviderError
 from swift_client.types import Completion, FinishReason, Message, Usage
@@ -39,8 +39,9 @@ def generate(
 
     Errors as :meth:`HuggingFaceModel.complete`.
     """
+    vocabulary = loaded_model.vocabulary
     readers = _build_readers(loaded_model, request, projection)
-    prompt = loaded_model.vocabulary.encode_prompt(messages, request.template_variables)
+    prompt = vocabulary.encode_prompt(messages, request.template_variables)
     max_tokens = _limit_max_tokens(loaded_model, prompt, request.max_tokens)
     notes: list[str] = []
     finished: list[DecodeRow] = []
@@ -50,19 +51,13 @@ def generate(
                 prompt=prompt,
                 seed=request.seed + index,
                 max_tokens=max_tokens,
-                check_end=EndDetector(loaded_model.vocabulary, request.stop_strings),
+                check_end=EndDetector(vocabulary, request.stop_strings),
             )
             for index in range(len(finished), min(n, len(finished) + batch_size))
         ]
         try:
-            decode(
-                loaded_model.model,
-                batch,
-                sampling=SamplingParams(**request.sampling),
-                k=request.k or 0,
-                readers=readers,
-                is_cancelled=is_cancelled,
-            )
+            model, k = loaded_model.model, request.k or 0
+            decode(model, batch, sampling=request.sampling, k=k, readers=readers, is_cancelled=is_cancelled)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -78,10 +73,8 @@ def generate(
             continue
         # Reached only after the memory ran out: outside the except block, so the error's tensors are freed first.
         torch.cuda.empty_cache()
-    in_thinking_block = loaded_model.vocabulary.in_thinking_block(prompt)
     completions = tuple(
-        _build_completion(row, index, loaded_model, request, readers, in_thinking_block)
-        for index, row in enumerate(finished)
+        _build_completion(row, index, vocabulary, request, readers) for index, row in enumerate(finished)
     )
     usage = Usage(prompt_tokens=len(prompt), completion_tokens=sum(len(row.tokens) for row in finished))
     return Reply(completions=completions, usage=usage, notes=tuple(notes)), batch_size
@@ -91,12 +84,11 @@ def _build_readers(
     loaded_model: LoadedModel, request: GenerationRequest, projection: Projection | None
 ) -> list[StateReader]:
     """Return the readers of hidden states that the head and the request need."""
-    n_states, device = loaded_model.n_states, loaded_model.model.device
+    n_states, hidden_size = loaded_model.n_states, loaded_model.hidden_size
     readers: list[StateReader] = []
     if projection:
-        readers.append(
-            ProjectionReader(projection, n_states=n_states, hidden_size=loaded_model.hidden_size, device=device)
-        )
+        device = loaded_model.model.device
+        readers.append(ProjectionReader(projection, n_states=n_states, hidden_size=hidden_size, device=device))
     if request.capture and request.capture.layers != ():
         readers.append(CaptureReader(request.capture, n_states=n_states))
     if request.capture and request.capture.vocabulary:
@@ -120,20 +112,16 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _build_completion(
-    row: DecodeRow,
-    index: int,
-    loaded_model: LoadedModel,
-    request: GenerationRequest,
-    readers: Sequence[StateReader],
-    in_thinking_block: bool,
+    row: DecodeRow, index: int, vocabulary: Vocabulary, request: GenerationRequest, readers: Sequence[StateReader]
 ) -> Completion:
     """Cut a row to its answer: T tokens without thinking, stop string and end-of-turn token."""
     # 1. The answer: which tokens it consists of, and its text.
     tokens = row.tokens[:-1] if row.finish_reason == "end" else row.tokens
-    pieces = [loaded_model.vocabulary.token_bytes(token) for token in tokens]
+    pieces = [vocabulary.token_bytes(token) for token in tokens]
+    in_thinking_block = vocabulary.in_thinking_block(row.prompt)
     span, answer = find_answer(pieces, stop_strings=request.stop_strings, in_thinking_block=in_thinking_block)
-    fields = _token_fields(row, span, pieces, loaded_model, request)
-    # 2. The thinking before it, a Completion of its own.
+    fields = _token_fields(row, span, pieces, vocabulary, request.k)
+    # 2. The thinking before it, as a separate Completion.
     before_answer = pieces[: span.start] if answer else pieces
     thinking = locate_thinking(before_answer, stop_strings=request.stop_strings, in_thinking_block=in_thinking_block)
     if thinking:
@@ -143,7 +131,7 @@ def _build_completion(
             text=thinking_text,
             index=index,
             finish_reason=thinking_cut,
-            **_token_fields(row, thinking_span, pieces, loaded_model, request),
+            **_token_fields(row, thinking_span, pieces, vocabulary, request.k),
         )
     # 3. The hidden states of the answer's tokens, or a head's two numbers for each of them.
     captured: list[NDArray[np.float16]] = []
@@ -170,18 +158,18 @@ def _build_completion(
 
 
 def _token_fields(
-    row: DecodeRow, span: slice, pieces: Sequence[bytes], loaded_model: LoadedModel, request: GenerationRequest
+    row: DecodeRow, span: slice, pieces: Sequence[bytes], vocabulary: Vocabulary, k: int | None
 ) -> dict[str, Any]:
-    """Return a Completion's fields for some of a row's tokens; none if no logprobs were requested."""
-    if request.k is None:
+    """Return a Completion's fields for some of a row's tokens; none if no logprobs were requested (``k`` is None)."""
+    if k is None:
         return {}
     alternatives = row.alternatives[span]
-    width = request.k and min(request.k, len(row.alternatives[0][0]))
+    width = k and min(k, len(row.alternatives[0][0]))
     token_ids = np.array([ids for _, ids in alternatives], np.int64).reshape(len(alternatives), width)
     return {
         "tokens": tuple(piece.decode("utf-8", "replace") for piece in pieces[span]),
         "logprobs": np.array(row.logprobs[span], np.float32),
         "top_logprobs": np.array([values for values, _ in alternatives], np.float32).reshape(token_ids.shape),
         "censored": np.zeros(len(alternatives), np.bool_),
-        "top_ids": loaded_model.vocabulary.identities(token_ids),
+        "top_ids": vocabulary.identities(token_ids),
     }

@@ -50,10 +50,8 @@ class ProjectionReader:
     """
 
     def __init__(self, projection: Projection, *, n_states: int, hidden_size: int, device: torch.device) -> None:
-        self._name, self._width = projection.name, projection.width
-        if projection.layers and (
-            hidden_size != projection.width or any(not 0 <= layer < n_states for layer in projection.layers)
-        ):
+        fits = hidden_size == projection.width and all(0 <= layer < n_states for layer in projection.layers)
+        if projection.layers and not fits:
             layers = ", ".join(map(str, projection.layers))
             raise ArtifactMismatchError(
                 f"{projection.name} reads hidden states {layers} of width {projection.width}; "
@@ -61,7 +59,7 @@ class ProjectionReader:
                 hint="Train a head on this model's own hidden states.",
             )
         self.moment: StatePosition = projection.moment
-        self._layers = projection.layers
+        self._projection = projection
         self._weight = torch.from_numpy(projection.weight).to(device)
         self._bias = torch.from_numpy(projection.bias).to(device)
 
@@ -70,15 +68,13 @@ class ProjectionReader:
 
         Raises ArtifactMismatchError for a head on another vocabulary.
         """
-        if self._layers:
-            joined = torch.cat([states[layer][:, -1] for layer in self._layers], -1)
-        elif logits.shape[-1] == self._width:
-            joined = logits.log_softmax(-1)
-        else:
+        name, layers, width = self._projection.name, self._projection.layers, self._projection.width
+        if not layers and logits.shape[-1] != width:
             raise ArtifactMismatchError(
-                f"{self._name} reads the logprobs of {self._width:,} tokens; the model has {logits.shape[-1]:,}.",
+                f"{name} reads the logprobs of {width:,} tokens; the model has {logits.shape[-1]:,}.",
                 hint="Train a head on this model's own logprobs.",
             )
+        joined = torch.cat([states[layer][:, -1] for layer in layers], -1) if layers else logits.log_softmax(-1)
         return torch.addmm(self._bias, joined.float(), self._weight.T)
 
 

@@ -31,7 +31,7 @@ class LoadedModel:
 
 
 def load(name: str | os.PathLike[str], *, device: str | None, dtype: str | None) -> LoadedModel:
-    """Load a model by its folder, its name on the hub, or a GGUF file's path. Never runs code of the model's own.
+    """Load a model by its folder, its name on the hub, or a GGUF file's path. Never runs the model's own code.
 
     Args:
         name: what ``from_pretrained`` takes; a path that ends in ``.gguf`` is read as such a file.

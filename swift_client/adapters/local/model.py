@@ -6,7 +6,7 @@ device and number type, to share a loaded model between rerankers, or to keep hi
     local = HuggingFaceModel("meta-llama/Llama-3.2-1B-Instruct", dtype="bfloat16")
     SwiftReranker(provider=local).best_of("What is 17 * 24?", n=16, hidden_states=[8, 16])
 
-Sampling is plain: temperature 1, no filters, 1,024 tokens, whatever the model's generation_config says. A call may set
+Sampling is plain: temperature 1, no filters, 1,024 tokens; the model's generation_config is ignored. A call may set
 ``temperature``, ``top_p``, ``top_k``, ``min_p``, ``max_tokens``, ``stop``, ``seed``, ``chat_template_kwargs``,
 ``hidden_states`` (True for all layers, or a list of their numbers, or of "layers" and "vocabulary") and
 ``hidden_moment`` (:mod:`swift_client.adapters.local.request`). Completion i is drawn from seed + i independently of the
@@ -115,11 +115,9 @@ class HuggingFaceModel:
         """
         request = parse_request(options)
         cancel_event = threading.Event()
-        work = asyncio.get_running_loop().run_in_executor(
-            self._get_executor(), self._generate, messages, n, request, cancel_event
-        )
+        run_in_executor = asyncio.get_running_loop().run_in_executor
         try:
-            return await work
+            return await run_in_executor(self._get_executor(), self._generate, messages, n, request, cancel_event)
         finally:
             cancel_event.set()
 
@@ -150,12 +148,10 @@ class HuggingFaceModel:
         from swift_client.adapters.local import load
 
         with self._shared.lock:
-            if self._shared.loaded_model is None:
-                self._shared.loaded_model = (
-                    load.load(self._source, device=self._device, dtype=self._dtype)
-                    if self._tokenizer is None
-                    else load.prepare(self._source, self._tokenizer)
-                )
+            if self._shared.loaded_model is None and self._tokenizer is None:
+                self._shared.loaded_model = load.load(self._source, device=self._device, dtype=self._dtype)
+            elif self._shared.loaded_model is None:
+                self._shared.loaded_model = load.prepare(self._source, self._tokenizer)
             return self._shared.loaded_model
 
     def _generate(
@@ -192,17 +188,8 @@ def resolve_local_provider(
     if not isinstance(head, HiddenHead):
         return provider
     if isinstance(provider, HuggingFaceModel):
-        weight, bias = head.matrix()
-        return provider.with_projection(
-            Projection(
-                weight=weight,
-                bias=bias,
-                layers=head.layers,
-                width=head.width,
-                name=f"The {head.name}",
-                moment=head.moment,
-            )
-        )
+        projection = Projection(*head.matrix(), head.layers, head.width, f"The {head.name}", head.moment)
+        return provider.with_projection(projection)
     if is_named:
         raise ArtifactMismatchError(
             f"The {head.name} reads hidden states, which {provider_entry.name} does not return.",

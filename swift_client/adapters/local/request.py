@@ -30,7 +30,7 @@ class Capture:
             all; empty with ``vocabulary`` alone.
         moment: see the module's docstring.
         vocabulary: after the layers' numbers also keep the logprobs of the whole vocabulary, (T, V): those of the
-            distribution that produced the token, whatever ``moment`` is. The published code pairs each token with its
+            distribution that produced the token, for both values of ``moment``. The published code pairs each token with its
             successor's instead.
     """
 
@@ -39,7 +39,7 @@ class Capture:
     vocabulary: bool = False
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False)
 class Projection:
     """A head's weights, to keep two numbers per token: the gate's and the reward's logit, float32 (T, 2).
 
@@ -47,7 +47,7 @@ class Projection:
         weight: (2, L*D) float32, gate before reward, layer by layer in the order of ``layers``.
         bias: (2,) float32.
         layers: L indices, see :class:`Capture`; empty: the logprobs of the whole vocabulary are read, at "produced".
-        width: D, the width of one state; V for the vocabulary's logprobs, whose ``weight`` is (2, V).
+        width: D, the width of one state; V for the vocabulary's logprobs (``weight`` is then (2, V)).
         name: the head's name, for errors.
         moment: see the module's docstring.
     """
@@ -61,6 +61,19 @@ class Projection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SamplingParams:
+    """Parameters by which tokens are drawn. Filters apply after the temperature: top_k, then top_p, then min_p.
+
+    Temperature 0 takes the most likely token. ``top_k`` 0 means no such filter.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
     """The checked fields of one request. ``k`` is the number of alternatives per token; None: no logprobs."""
 
@@ -68,7 +81,7 @@ class GenerationRequest:
     max_tokens: int
     stop_strings: tuple[bytes, ...]
     k: int | None
-    sampling: Mapping[str, Any]
+    sampling: SamplingParams
     template_variables: Mapping[str, Any]
     capture: Capture | None
 
@@ -88,12 +101,12 @@ def parse_request(options: Mapping[str, Any]) -> GenerationRequest:
         max_tokens=_require_number("max_tokens", limits[0] if limits else DEFAULT_MAX_TOKENS, integer=True, low=1),
         stop_strings=tuple(text.encode() for text in stop_strings),
         k=_require_number("top_logprobs", k, integer=True, low=0) if options.get("logprobs") else None,
-        sampling={
-            "temperature": _require_number("temperature", fields.pop("temperature", 1.0), low=0),
-            "top_p": _require_number("top_p", fields.pop("top_p", 1.0), low=0, high=1),
-            "min_p": _require_number("min_p", fields.pop("min_p", 0.0), low=0, high=1),
-            "top_k": _require_number("top_k", fields.pop("top_k", 0), integer=True, low=0),
-        },
+        sampling=SamplingParams(
+            temperature=_require_number("temperature", fields.pop("temperature", 1.0), low=0),
+            top_p=_require_number("top_p", fields.pop("top_p", 1.0), low=0, high=1),
+            min_p=_require_number("min_p", fields.pop("min_p", 0.0), low=0, high=1),
+            top_k=_require_number("top_k", fields.pop("top_k", 0), integer=True, low=0),
+        ),
         template_variables=fields.pop("chat_template_kwargs", None) or {},
         capture=_parse_capture(fields.pop("hidden_states", None), fields.pop("hidden_moment", "read")),
     )

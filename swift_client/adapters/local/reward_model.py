@@ -26,7 +26,7 @@ class RewardModel:
     """A sequence-classification model of transformers with one output, loaded at the first question (extra "local").
 
     Args:
-        model: a folder or a name on the hub; code of the model's own is never run.
+        model: a folder or a name on the hub; the model's own code is never run.
         device: default: "cuda" if available, else "cpu".
         batch: answers per batch.
     """

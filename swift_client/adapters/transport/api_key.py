@@ -105,7 +105,7 @@ def google_token_source(credentials: Any = None) -> TokenSource:
             import google.auth
             from google.auth.transport.requests import Request
         except ImportError:
-            raise MissingExtraError.needs("vertex", "Signing in to Google without a token of your own") from None
+            raise MissingExtraError.needs("vertex", "Signing in to Google without api_key=") from None
         with lock:  # sixteen requests that start together need one token
             try:
                 if credentials is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -86,7 +86,9 @@ def error_from_response(
             status=status,
             request_id=request_id,
         )
-    return _build_error(status, status, _parse_body(body), lower, request_id, provider, secrets)
+    error = _build_error(status, replace(_parse_body(body), status=status), lower, provider, secrets)
+    error.request_id = request_id
+    return error
 
 
 def error_from_object(error: object, provider: Provider | None = None, *, secrets: Iterable[str] = ()) -> ProviderError:
@@ -98,8 +100,7 @@ def error_from_object(error: object, provider: Provider | None = None, *, secret
         secrets: as for :func:`error_from_response`.
     """
     details = _parse_details({"error": error})
-    status = details.status or _infer_status(details.kind)
-    return _build_error(status, details.status, details, {}, None, provider, secrets)
+    return _build_error(details.status or _infer_status(details.kind), details, {}, provider, secrets)
 
 
 def error_from_html(body: bytes, provider: Provider | None = None) -> ResponseDecodeError | None:
@@ -145,13 +146,12 @@ def scrub(text: str, secrets: Iterable[str] = ()) -> str:
 
 def _build_error(
     status: int,
-    shown_status: int | None,
     details: _ErrorDetails,
     headers: Mapping[str, str],
-    request_id: str | None,
     provider: Provider | None,
     secrets: Iterable[str],
 ) -> ProviderError:
+    """Build the error. ``status`` may be inferred; the error shows only ``details.status``, which the server sent."""
     # The message: without secrets, on one line, of bounded length, never empty.
     message = " ".join(scrub(details.message, secrets).split())
     if len(message) > _MAX_MESSAGE_CHARS:
@@ -164,14 +164,8 @@ def _build_error(
     if should_retry in ("true", "false"):
         retryable = should_retry == "true"
     # The error, with the fields that only some classes have.
-    error = kind(
-        message,
-        hint=hint,
-        provider=provider.name if provider else None,
-        status=shown_status,
-        request_id=request_id,
-        retryable=retryable,
-    )
+    name = provider.name if provider else None
+    error = kind(message, hint=hint, provider=name, status=details.status, retryable=retryable)
     if isinstance(error, BadRequestError):
         error.param = details.param
     if isinstance(error, (RateLimitError, ServerError)):
@@ -242,7 +236,11 @@ def _parse_details(value: Any) -> _ErrorDetails:
     inner = value.get("error")
     if not isinstance(inner, dict):
         inner = {**value, "message": inner} if isinstance(inner, str) else value
-    codes = [*map(inner.get, ("type", "code", "error_code", "status")), *_google_reasons(inner.get("details"))]
+    listed = inner.get("details")  # Google's list of reasons and RetryInfo
+    google_details = [detail for detail in listed if isinstance(detail, dict)] if isinstance(listed, list) else []
+    delays = [detail["retryDelay"] for detail in google_details if isinstance(detail.get("retryDelay"), str)]
+    codes = [inner.get(name) for name in ("type", "code", "error_code", "status")]
+    codes += [detail.get("reason") for detail in google_details]
     numbers = [code for code in codes if isinstance(code, int) and 400 <= code <= 599]
     param = inner.get("param")
     return _ErrorDetails(
@@ -250,7 +248,7 @@ def _parse_details(value: Any) -> _ErrorDetails:
         param=param if isinstance(param, str) else None,
         kind=" ".join(code for code in codes if isinstance(code, str)).lower(),
         status=numbers[0] if numbers else None,
-        retry_delay=_google_retry_delay(inner.get("details")),
+        retry_delay=retry_after_from_message(f"retry in {delays[0]}") if delays else None,
     )
 
 
@@ -276,18 +274,6 @@ def _extract_nested_message(error: object) -> str:
     if isinstance(location, (list, tuple)) and location:
         return f"{'.'.join(map(str, location))}: {message}"
     return str(message)
-
-
-def _google_retry_delay(details: object) -> float | None:
-    for detail in details if isinstance(details, list) else ():
-        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
-        if isinstance(delay, str):
-            return retry_after_from_message(f"retry in {delay}")
-    return None
-
-
-def _google_reasons(details: object) -> list[object]:
-    return [detail.get("reason") for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
 
 
 def _page_title(page: str) -> str:

@@ -49,7 +49,8 @@ def error_from_exception(
     chain = list(_cause_chain(error))
     names = {cls.__name__ for cls in type(error).__mro__}
     cause_names = {type(cause).__name__ for cause in chain}  # the SDK wraps all causes in one APIConnectionError
-    secrets = [*secrets, *_request_keys(chain)]
+    requests = [request for cause in chain if (request := _failed_request(cause)) is not None]
+    secrets = [*secrets, *_request_keys(requests)]
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None) or getattr(error, "status_code", None)
     text = " ".join(error_responses.scrub(_error_text(chain[-1]), secrets).split())[:600]
@@ -57,24 +58,23 @@ def error_from_exception(
     if isinstance(status, int) and status >= 300:
         headers, body = _headers_and_body(response, error)
         return error_responses.error_from_response(status, headers, body, provider, secrets=secrets)
+    host = ""
+    if requests:
+        url = requests[0].url
+        host = f" to {url.scheme}://{url.netloc.decode('ascii', 'replace').rpartition('@')[2]}"
     if names & _TIMEOUT_ERROR_NAMES:
-        return RequestTimeoutError(
-            "The reply was not complete within the timeout.",
-            hint="Raise timeout=, or request fewer tokens or fewer completions per call.",
-            provider=name,
-            retryable=True,
-        )
+        hint = "Raise timeout=, or request fewer tokens or fewer completions per call."
+        message = "The reply was not complete within the timeout."
+        return RequestTimeoutError(message, hint=hint, provider=name, retryable=True)
     if any(isinstance(cause, ssl.SSLError) or "[SSL" in str(cause) for cause in chain):
-        return ConnectionFailedError(
-            f"No secure connection{_host_suffix(chain)}: {text}.",
-            hint="Certificates come from the system's trust store: install the CA there or name it in SSL_CERT_FILE; "
-            "a server without TLS needs http:// in base_url=.",
-            provider=name,
+        hint = (
+            "Certificates come from the system's trust store: install the CA there or name it in SSL_CERT_FILE; "
+            "a server without TLS needs http:// in base_url=."
         )
+        return ConnectionFailedError(f"No secure connection{host}: {text}.", hint=hint, provider=name)
     if cause_names & _DECODE_ERROR_NAMES:
         return ResponseDecodeError(f"The reply could not be decompressed or read: {text}.", provider=name)
     if names & _CONNECTION_ERROR_NAMES and not cause_names & _CONFIGURATION_ERROR_NAMES:
-        host = _host_suffix(chain)
         if bytes_received:
             message, hint = f"The connection{host} broke after {bytes_received:,} bytes of the reply", ""
         else:
@@ -82,17 +82,11 @@ def error_from_exception(
             hint = "Check that the server is running, base_url=, and the proxy variables (HTTPS_PROXY)."
         return ConnectionFailedError(f"{message}: {text}.", hint=hint, provider=name, retryable=True)
     if isinstance(error, RuntimeError) and "loop" in text:
-        return ConfigurationError(
-            f"The client belongs to another event loop: {text}.",
-            hint="Create the client and the reranker inside the loop that uses them.",
-            provider=name,
-        )
+        hint = "Create the client and the reranker inside the loop that uses them."
+        return ConfigurationError(f"The client belongs to another event loop: {text}.", hint=hint, provider=name)
     if cause_names & _CONFIGURATION_ERROR_NAMES or "OpenAIError" in names or isinstance(error, (TypeError, ValueError)):
-        return ConfigurationError(
-            f"The request could not be built: {text}.",
-            hint="Check base_url=, the key and the sampling parameters.",
-            provider=name,
-        )
+        hint = "Check base_url=, the key and the sampling parameters."
+        return ConfigurationError(f"The request could not be built: {text}.", hint=hint, provider=name)
     return ProviderError(f"{type(error).__name__}: {text}.", provider=name)
 
 
@@ -104,9 +98,8 @@ def _cause_chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(current))
         yield current
         if isinstance(current, BaseExceptionGroup):
-            current = current.exceptions[
-                0
-            ]  # anyio tries several addresses; the first refusal says as much as all of them
+            # anyio tries several addresses; the first refusal says as much as all of them.
+            current = current.exceptions[0]
         else:
             # httpcore2 suppresses the context, which holds the actual reason, so it is followed too.
             current = current.__cause__ or current.__context__
@@ -118,24 +111,11 @@ def _error_text(error: BaseException) -> str:
     return (str(error) or type(error).__name__).strip().rstrip(".")
 
 
-def _request_keys(chain: list[BaseException]) -> list[str]:
-    """Return the keys of the failed request, because servers and libraries repeat them in messages."""
-    keys = []
-    for error in chain:
-        request = _failed_request(error)
-        for header in ("authorization", "api-key", "x-api-key", "x-goog-api-key"):
-            value = request.headers.get(header) if request is not None else None
-            if value:
-                keys.append(value.removeprefix("Bearer ").strip())
-    return keys
-
-
-def _host_suffix(chain: list[BaseException]) -> str:
-    for error in chain:
-        request = _failed_request(error)
-        if request is not None:
-            return f" to {request.url.scheme}://{request.url.netloc.decode('ascii', 'replace').rpartition('@')[2]}"
-    return ""
+def _request_keys(requests: list[Any]) -> list[str]:
+    """Return the keys of the failed requests, because servers and libraries repeat them in messages."""
+    headers = ("authorization", "api-key", "x-api-key", "x-goog-api-key")
+    values = [request.headers.get(header) for request in requests for header in headers]
+    return [value.removeprefix("Bearer ").strip() for value in values if value]
 
 
 def _failed_request(error: BaseException) -> Any:

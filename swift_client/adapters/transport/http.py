@@ -1,7 +1,7 @@
 """The only module that opens connections: sends a Request and returns the bytes of the reply.
 
-Requests go out through httpx2. A caller's own openai client (``client=``) sends them itself, so that its
-authentication, Azure deployments, proxies and hooks work; only then is openai imported.
+Requests go out through httpx2. A caller's own openai client (``client=``) sends them itself, which keeps
+its authentication, Azure deployments, proxies and hooks; openai is imported only in this case.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from swift_client.adapters.providers.provider import Provider, Request
@@ -84,7 +85,7 @@ class Transport:
         self._timeout = timeout
         self._max_connections = max_connections
         self._server = server
-        self._on_headers = on_headers or _ignore_headers
+        self._on_headers = on_headers or (lambda headers: None)
         self._sender: _HttpSender | _OpenAIClientSender | None = None
         if client is not None:
             self._sender = self._use_client(client, has_settings=api_key is not None or base_url is not None)
@@ -133,14 +134,15 @@ class Transport:
             raise problem
         return body
 
-    def stream(
-        self, request: Request, *, timeout: float | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    @asynccontextmanager
+    async def stream(self, request: Request, *, timeout: float | None = None) -> AsyncGenerator[AsyncIterator[bytes]]:
         """Send one request and yield the reply's bytes as they arrive; leaving the block closes the connection.
 
         The connection opens when the first chunk is read. Errors as in :meth:`send`.
         """
-        return self._stream(request, self._timeout if timeout is None else timeout)
+        limit = self._timeout if timeout is None else timeout
+        async with self._slots, aclosing(self._stream_chunks(request, limit)) as chunks:
+            yield chunks
 
     async def aclose(self) -> None:
         """Close everything this Transport opened, but never the caller's client."""
@@ -154,11 +156,6 @@ class Transport:
                 await asyncio.to_thread(self._server.close)
             except RuntimeError:  # the interpreter is exiting and starts no more threads
                 self._server.close()
-
-    @asynccontextmanager
-    async def _stream(self, request: Request, limit: float) -> AsyncGenerator[AsyncIterator[bytes]]:
-        async with self._slots, aclosing(self._stream_chunks(request, limit)) as chunks:
-            yield chunks
 
     async def _stream_chunks(self, request: Request, limit: float) -> AsyncGenerator[bytes]:
         problem: SwiftClientError | None = None
@@ -192,10 +189,17 @@ class Transport:
                 f"client= cannot be used with provider {self.provider.name!r}: it does not speak OpenAI's API.",
                 hint="Leave client= out and pass api_key= and base_url=.",
             )
-        sender = _OpenAIClientSender(_require_openai_client(client), self._max_connections, self._on_headers)
+        import openai
+
+        if not isinstance(client, (openai.AsyncOpenAI, openai.OpenAI)):
+            raise ConfigurationError(
+                "client= takes an openai client (OpenAI, AsyncOpenAI or their Azure kinds), not "
+                f"{type(client).__name__}.",
+                hint="Pass your own object as provider=; see swift_client.adapters.providers.custom.",
+            )
         if has_settings:
             raise ConfigurationError("client= brings its own key and base URL.", hint="Give them to your client.")
-        return sender
+        return _OpenAIClientSender(client, self._max_connections, self._on_headers)
 
     async def _get_sender(self) -> _HttpSender | _OpenAIClientSender:
         loop = asyncio.get_running_loop()
@@ -227,19 +231,15 @@ class Transport:
         return _HttpSender(self.provider, base_url, self._key, http, self._on_headers)
 
 
+@dataclass(eq=False)
 class _HttpSender:
     """Sends requests with this Transport's own httpx2 client."""
 
-    def __init__(
-        self,
-        provider: Provider,
-        base_url: str,
-        key: ApiKeySource,
-        http: httpx2.AsyncClient,
-        on_headers: HeadersCallback,
-    ) -> None:
-        self._provider, self._base_url, self._key = provider, base_url.rstrip("/"), key
-        self._http, self._on_headers = http, on_headers
+    provider: Provider
+    base_url: str
+    key: ApiKeySource
+    http: httpx2.AsyncClient
+    on_headers: HeadersCallback
 
     async def chunks(self, request: Request, timeout: float) -> AsyncGenerator[bytes]:
         """Send one request and yield the bytes of its reply; raise ProviderError unless the status is 2xx."""
@@ -251,27 +251,25 @@ class _HttpSender:
             content = {"data": dict(request.body), "files": {"file": (*request.upload, "application/jsonl")}}
         elif request.method == "POST":
             content = {"json": dict(request.body)}
-        response_context = self._http.stream(
+        response_context = self.http.stream(
             request.method,
-            self._base_url + request.path,
-            headers=_build_headers(self._provider, await self._key.read()),
+            self.base_url.rstrip("/") + request.path,
+            headers=_build_headers(self.provider, await self.key.read()),
             timeout=httpx2.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT)),
             **content,
         )
         async with response_context as response:
-            self._on_headers(response.headers)
+            self.on_headers(response.headers)
             if not response.is_success:
-                body = await response.aread()
-                raise error_from_response(
-                    response.status_code, dict(response.headers), body, self._provider, secrets=self._key.recent_keys
-                )
+                status, headers, body = response.status_code, dict(response.headers), await response.aread()
+                raise error_from_response(status, headers, body, self.provider, secrets=self.key.recent_keys)
             async with aclosing(response.aiter_bytes()) as chunks:
                 async for chunk in chunks:
                     yield chunk
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self.http.aclose()
 
 
 class _OpenAIClientSender:
@@ -346,21 +344,6 @@ def _build_headers(provider: Provider, key: str) -> dict[str, str]:
         variables = {"openai-organization": "OPENAI_ORG_ID", "openai-project": "OPENAI_PROJECT_ID"}
         headers |= {name: value for name, variable in variables.items() if (value := os.environ.get(variable))}
     return headers
-
-
-def _ignore_headers(headers: Mapping[str, str]) -> None:
-    """Do nothing."""
-
-
-def _require_openai_client(client: object) -> openai.AsyncOpenAI | openai.OpenAI:
-    import openai
-
-    if not isinstance(client, (openai.AsyncOpenAI, openai.OpenAI)):
-        raise ConfigurationError(
-            f"client= takes an openai client (OpenAI, AsyncOpenAI or their Azure kinds), not {type(client).__name__}.",
-            hint="Pass an object of your own as provider=; see swift_client.adapters.providers.custom.",
-        )
-    return client
 
 
 def _http_response_type() -> type[Any]:

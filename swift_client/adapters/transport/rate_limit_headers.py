@@ -16,10 +16,9 @@ _MAX_HEADER_CHARS = 64
 """Longer headers are ignored."""
 _HEADER_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-", "ratelimit-")
 _RESET_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_RESET_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_UNIT_SECONDS = {"ms": 0.001, "millisecond": 0.001, "s": 1.0, "sec": 1.0, "second": 1.0, "m": 60.0, "min": 60.0}
+_UNIT_SECONDS |= {"minute": 60.0, "h": 3600.0, "hr": 3600.0, "hour": 3600.0, "d": 86400.0}
 
-_RETRY_UNITS = {"ms": 0.001, "millisecond": 0.001, "s": 1.0, "sec": 1.0, "second": 1.0}
-_RETRY_UNITS |= {"m": 60.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hr": 3600.0, "hour": 3600.0}
 _RETRY_PHRASE = re.compile(r"\b(?:try again|retry)\s+(?:in|after)\s+", re.IGNORECASE)
 _RETRY_PART = re.compile(
     r"\s*(?:and\s+)?(\d{1,9}(?:\.\d{1,9})?)\s*(milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h)(?![a-z])",
@@ -100,7 +99,7 @@ def retry_after_from_message(message: str) -> float | None:
     total, position = None, phrase.end()
     while part := _RETRY_PART.match(message, position):
         unit = part[2].lower()
-        total = (total or 0.0) + float(part[1]) * _RETRY_UNITS[unit if unit in _RETRY_UNITS else unit.rstrip("s")]
+        total = (total or 0.0) + float(part[1]) * _UNIT_SECONDS[unit if unit in _UNIT_SECONDS else unit.rstrip("s")]
         position = part.end()
     return total
 
@@ -137,7 +136,7 @@ def _parse_reset(text: str | None, now: float) -> float:
     # "6m0s", then an RFC 3339 time.
     parts = _RESET_PART.findall(text)
     if parts and "".join(number + unit for number, unit in parts) == text:
-        return sum(float(number) * _RESET_UNITS[unit] for number, unit in parts)
+        return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)
     try:
         return max(0.0, datetime.fromisoformat(text).timestamp() - now)
     except (ValueError, OverflowError, OSError):

@@ -44,25 +44,27 @@ _START_TEMPLATES = (
     "{name} starts with {a} {things}.",
     "There are {a} {things} in the box of {name}.",
 )
-_ADDITION_TEMPLATES = (
-    "{name} finds {b} more.",
-    "{other} brings {b} more.",
-    "{name} buys another {b}.",
-    "{b} more are added.",
-    "{other} gives {name} {b} of them.",
-)
-_SUBTRACTION_TEMPLATES = (
-    "{name} gives {b} away.",
-    "{other} takes {b} of them.",
-    "{b} get lost.",
-    "{name} sells {b} of them.",
-    "{b} are broken and thrown out.",
-)
-_MULTIPLICATION_TEMPLATES = (
-    "Then the number of {things} becomes {b} times as large.",
-    "{other} makes it {b} times as many.",
-    "The pile grows to {b} times its size.",
-)
+_CHANGE_TEMPLATES = {
+    "+": (
+        "{name} finds {b} more.",
+        "{other} brings {b} more.",
+        "{name} buys another {b}.",
+        "{b} more are added.",
+        "{other} gives {name} {b} of them.",
+    ),
+    "-": (
+        "{name} gives {b} away.",
+        "{other} takes {b} of them.",
+        "{b} get lost.",
+        "{name} sells {b} of them.",
+        "{b} are broken and thrown out.",
+    ),
+    "*": (
+        "Then the number of {things} becomes {b} times as large.",
+        "{other} makes it {b} times as many.",
+        "The pile grows to {b} times its size.",
+    ),
+}
 _QUESTION_TEMPLATES = (
     "How many {things} are there now?",
     "How many {things} does {name} have in the end?",
@@ -78,19 +80,11 @@ _OPENERS = (
     "Start with {a}. ",
 )
 _LEADS = ("", "Then ", "Next, ", "After that, ", "Now ", "So ")
-_ADDITION_STEPS = (
-    "{a}+{b}={c}.",
-    "adding {b} gives {a}+{b}={c}.",
-    "{b} more make {a}+{b}={c}.",
-    "that is {a}+{b}={c} {things}.",
-)
-_SUBTRACTION_STEPS = (
-    "{a}-{b}={c}.",
-    "taking {b} leaves {a}-{b}={c}.",
-    "{b} fewer are {a}-{b}={c}.",
-    "that is {a}-{b}={c} {things}.",
-)
-_MULTIPLICATION_STEPS = ("{a}*{b}={c}.", "{b} times {a} is {a}*{b}={c}.", "that is {a}*{b}={c} {things}.")
+_STEP_TEMPLATES = {
+    "+": ("{sum}.", "adding {b} gives {sum}.", "{b} more make {sum}.", "that is {sum} {things}."),
+    "-": ("{sum}.", "taking {b} leaves {sum}.", "{b} fewer are {sum}.", "that is {sum} {things}."),
+    "*": ("{sum}.", "{b} times {a} is {sum}.", "that is {sum} {things}."),
+}
 _CLOSERS = ("", "", "That is the last step. ", "So {c} {things} in the end. ", "Done. ")
 
 ArithmeticStep = tuple[str, int, int, int]
@@ -105,12 +99,9 @@ def draw(rng: Random, level: int) -> Problem:
     lines = [rng.choice(_START_TEMPLATES).format(name=name, a=start, things=things)]
     steps: list[ArithmeticStep] = []
     for _ in range(difficulty.steps):
-        step = _draw_step(rng, difficulty, total)
+        sign, _, b, total = step = _draw_step(rng, difficulty, total)
         steps.append(step)
-        wording = {"+": _ADDITION_TEMPLATES, "-": _SUBTRACTION_TEMPLATES, "*": _MULTIPLICATION_TEMPLATES}[step[0]]
-        line = rng.choice(wording).format(name=name, other=other, b=step[2], things=things)
-        lines.append(line)
-        total = step[3]
+        lines.append(rng.choice(_CHANGE_TEMPLATES[sign]).format(name=name, other=other, b=b, things=things))
     lines.append(rng.choice(_QUESTION_TEMPLATES).format(name=name, things=things))
     return Problem(" ".join(lines), str(total), partial(_solve, tuple(steps), things))
 
@@ -130,9 +121,7 @@ def _draw_step(rng: Random, difficulty: Difficulty, total: int) -> ArithmeticSte
 def _solve(steps: tuple[ArithmeticStep, ...], things: str, rng: Random) -> str:
     text = rng.choice(_OPENERS).format(a=steps[0][1], things=things)
     for sign, a, b, c in steps:
-        body = rng.choice({"+": _ADDITION_STEPS, "-": _SUBTRACTION_STEPS, "*": _MULTIPLICATION_STEPS}[sign]).format(
-            a=a, b=b, c=c, things=things
-        )
+        body = rng.choice(_STEP_TEMPLATES[sign]).format(a=a, b=b, sum=f"{a}{sign}{b}={c}", things=things)
         lead = rng.choice(_LEADS)
         text += lead + (body if lead else body[0].upper() + body[1:]) + " "
     return text + rng.choice(_CLOSERS).format(c=steps[-1][3], things=things) + f"The answer is {steps[-1][3]}."

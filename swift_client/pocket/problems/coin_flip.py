@@ -38,9 +38,8 @@ def draw(rng: Random, level: int) -> Problem:
     """Draw a coin with as many people as ``level`` (1 to ``len(LEVELS)``) says; half of the answers are yes."""
     people = rng.sample(NAMES, rng.randint(*LEVELS[level - 1]))
     flips = tuple(rng.random() < 0.5 for _ in people)
-    lines = [
-        f"{person} {'flips' if flip else 'does not flip'} the coin." for person, flip in zip(people, flips, strict=True)
-    ]
+    acts = ("does not flip", "flips")
+    lines = [f"{person} {acts[flip]} the coin." for person, flip in zip(people, flips, strict=True)]
     prompt = f"A coin is heads up. {' '.join(lines)} Is the coin still heads up?"
     return Problem(prompt, "no" if sum(flips) % 2 else "yes", partial(_solve, tuple(people), flips))
 
@@ -59,10 +58,6 @@ def _solve(people: tuple[str, ...], flips: tuple[bool, ...], rng: Random) -> str
     for stop in range(1, len(people) + 1) if careful else _stop_positions(rng, len(people)):
         side = "tails" if sum(flips[:stop]) % 2 else "heads"
         act = "flips" if flips[stop - 1] else "does not"
-        text += (
-            rng.choice(_PERSON_TEMPLATES if careful else _SUMMARY_TEMPLATES).format(
-                who=people[stop - 1], act=act, side=side
-            )
-            + " "
-        )
+        template = rng.choice(_PERSON_TEMPLATES if careful else _SUMMARY_TEMPLATES)
+        text += template.format(who=people[stop - 1], act=act, side=side) + " "
     return text + rng.choice(_CLOSERS).format(side=side) + f"The answer is {'yes' if side == 'heads' else 'no'}."

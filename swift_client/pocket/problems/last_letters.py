@@ -32,9 +32,8 @@ def draw(rng: Random, level: int) -> Problem:
     """Draw as many invented words as ``level`` (1 to ``len(LEVELS)``) says."""
     words = tuple(_invent_word(rng) for _ in range(rng.randint(*LEVELS[level - 1])))
     answer = "".join(word[-1] for word in words)
-    return Problem(
-        rng.choice(_QUESTION_TEMPLATES).format(words=" ".join(words)), answer, partial(_solve, words, answer)
-    )
+    prompt = rng.choice(_QUESTION_TEMPLATES).format(words=" ".join(words))
+    return Problem(prompt, answer, partial(_solve, words, answer))
 
 
 def _invent_word(rng: Random) -> str:
@@ -49,9 +48,7 @@ def _solve(words: tuple[str, ...], answer: str, rng: Random) -> str:
     while start < len(words):
         stop = start + rng.randint(max(1, stride - 1), stride + 1)
         letters = (" " if spelled else "").join(answer[start:stop])
-        text += (
-            rng.choice(_WORD_TEMPLATES if named else _LETTERS_TEMPLATES).format(word=words[start], letters=letters)
-            + " "
-        )
+        template = rng.choice(_WORD_TEMPLATES if named else _LETTERS_TEMPLATES)
+        text += template.format(word=words[start], letters=letters) + " "
         start = stop
     return text + rng.choice(_CLOSERS) + f"The answer is {answer}."

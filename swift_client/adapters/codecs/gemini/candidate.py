@@ -40,7 +40,7 @@ class CandidateBuilder:
         if result and result.chosen_candidates:
             self._chosen_entries += result.chosen_candidates
             rows = [row.candidates or [] for row in result.top_candidates or ()][: len(result.chosen_candidates)]
-            # Pad, so that every chosen token has a list.
+            # Every chosen token gets a list, if only an empty one.
             self._alternatives += rows + [[]] * (len(result.chosen_candidates) - len(rows))
 
     def build(self, index: int, default_reason: str, **options: Unpack[DecodeOptions]) -> ParsedChoice:

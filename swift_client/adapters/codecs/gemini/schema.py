@@ -117,9 +117,9 @@ def decode_responses(data: bytes) -> list[GeminiResponse]:
 def read_candidate(data: Raw) -> tuple[BareCandidate, str | None]:
     """Decode a candidate; also return the fault of its logprobs, if any; raise one of DECODE_ERRORS."""
     try:
-        return decode_or_repair(_CANDIDATE_DECODER, data), None
+        return decode_or_repair(_CANDIDATE_DECODER.decode, data), None
     except DECODE_ERRORS:
-        bare = decode_or_repair(_BARE_CANDIDATE_DECODER, data)
+        bare = decode_or_repair(_BARE_CANDIDATE_DECODER.decode, data)
         return bare, "has no logprobs: the server sent them in an unknown shape"
 
 

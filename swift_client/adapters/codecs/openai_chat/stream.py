@@ -165,15 +165,10 @@ class _ChoiceBuilder:
                 call[field] += function[field] if isinstance(function.get(field), str) else ""
 
     def _add_logprobs(self, delta: LogprobsDelta) -> None:
-        rows = delta.top_logprobs
-        fields = {
-            "content": delta.content,
-            "refusal": delta.refusal,
-            "reasoning_content": decode_or_none(delta.reasoning_content, list[Raw]),
-            "tokens": delta.tokens,
-            "token_logprobs": delta.token_logprobs,
-            "top_logprobs": [Raw(msgspec.json.encode(rows))] if isinstance(rows, dict) else rows,
-        }
+        fields = msgspec.structs.asdict(delta)
+        fields["reasoning_content"] = decode_or_none(delta.reasoning_content, list[Raw])
+        if isinstance(delta.top_logprobs, dict):  # of a single token
+            fields["top_logprobs"] = [Raw(msgspec.json.encode(delta.top_logprobs))]
         for field, entries in fields.items():
             if entries:
                 self._logprobs.setdefault(field, []).extend(entries)

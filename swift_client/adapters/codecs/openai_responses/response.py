@@ -57,7 +57,7 @@ class StreamAssembler(Assembler[Event]):
 
     def __init__(self, **options: Unpack[DecodeOptions]) -> None:
         super().__init__(**options)
-        self._response = Response()
+        self._response: Response[Item] = Response()
         self._finished = False
         self._item_events: list[Event] = []
         self._unreadable_items = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -44,26 +44,19 @@ class Usage(Struct, gc=False):
     output_tokens: int | None = None
 
 
-class ResponseBase(Struct, gc=False):
-    """A response without its output."""
+ItemT = TypeVar("ItemT", Item, Raw)
+"""An item of the output; Raw if the items are decoded one by one, because one of them is malformed."""
+
+
+class Response(Struct, Generic[ItemT], gc=False):
+    """The complete response, as a body or in the first and last event of a stream."""
 
     status: str | None = None
     incomplete_details: IncompleteDetails | None = None
     usage: Raw = Raw()
     model: Raw = Raw()
     error: Raw = Raw()
-
-
-class Response(ResponseBase, gc=False):
-    """The complete response, as a body or in the first and last event of a stream."""
-
-    output: list[Item] | None = None
-
-
-class LooseResponse(ResponseBase, gc=False):
-    """A response whose items are decoded one by one, because one of them is malformed."""
-
-    output: list[Raw] | None = None
+    output: list[ItemT] | None = None
 
 
 class Event(Struct, gc=False):
@@ -119,11 +112,11 @@ def decode_event(event: bytes | memoryview) -> Event:
     return UndecodedEvent(data=event) if repetition[1] else Event()
 
 
-_RESPONSE_DECODER = msgspec.json.Decoder(Response)
-_LOOSE_DECODER = msgspec.json.Decoder(LooseResponse)
+_RESPONSE_DECODER = msgspec.json.Decoder(Response[Item])
+_LOOSE_DECODER = msgspec.json.Decoder(Response[Raw])
 
 
-def decode_response(data: bytes | Raw) -> tuple[Response, int]:
+def decode_response(data: bytes | Raw) -> tuple[Response[Item], int]:
     """Decode a response; also return the number of unreadable items, which are left empty.
 
     Raises:
@@ -132,10 +125,9 @@ def decode_response(data: bytes | Raw) -> tuple[Response, int]:
     try:
         return _RESPONSE_DECODER.decode(data), 0
     except DECODE_ERRORS:
-        loose = _LOOSE_DECODER.decode(repair_json(data))
-    items = [decode_or_none(raw, Item) for raw in loose.output or ()]
-    output = None if loose.output is None else [item or Item() for item in items]
-    response = Response(loose.status, loose.incomplete_details, loose.usage, loose.model, loose.error, output)
+        response: Any = _LOOSE_DECODER.decode(repair_json(data))
+    items = [decode_or_none(raw, Item) for raw in response.output or ()]
+    response.output = None if response.output is None else [item or Item() for item in items]
     return response, items.count(None)
 
 
