@@ -64,8 +64,8 @@ def best_of(
 
     question = _read_stdin() if prompt == "-" else prompt
     response_model = _parse_schema(schema.read()) if schema else None
-    sampling = _drop_none(temperature=temperature, max_tokens=max_tokens)
-    limits = _drop_none(usd=budget_usd, tokens=budget_tokens, seconds=budget_seconds, calls=budget_calls)
+    sampling = options.drop_none(temperature=temperature, max_tokens=max_tokens)
+    limits = options.drop_none(usd=budget_usd, tokens=budget_tokens, seconds=budget_seconds, calls=budget_calls)
     with (
         SwiftReranker(
             provider,
@@ -117,6 +117,7 @@ def rank(
     from swift_client.selection.select import FALLBACK_SCORER, SelectionConfig
 
     row, _ = resolve(provider, model or "any")
+    # Find the head first: a head that does not exist is reported before the replies are read.
     if head == "auto":
         resolved = find_for_model(row.name, model or row.default_model)
     else:
@@ -131,10 +132,6 @@ def rank(
         notes=resolved.notes,
     )
     output.show_selection(rank_reply(file.read(), row, config), as_json=as_json)
-
-
-def _drop_none(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _parse_schema(data: bytes) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -99,6 +99,7 @@ def collect(
     """Sample n answers to each of many questions, with their logprobs, into one file for training."""
     from swift_client import training
 
+    # Options that contradict each other are refused before anything is read or sent.
     source = _question_source(questions, set_name, set_file)
     prices = _parse_prices(price_prompt, price_completion)
     if forget_batches and not batch:
@@ -114,27 +115,25 @@ def collect(
             source, replies, out, provider=provider, model=model, token_ids=token_ids, prices=prices
         )
     else:
-        sampling: dict[str, Any] = {
-            "temperature": temperature,
-            "max_tokens": max_tokens,
-            "hidden_states": _hidden_states_option(capture, layers, vocabulary),
-        }
-        settings: dict[str, Any] = {
-            "provider": provider,
-            "model": model,
-            "n": n,
-            "top_logprobs": top_logprobs,
-            "token_ids": token_ids,
-            "prices": prices,
-            "max_cost": max_cost,
-            "max_requests": max_requests,
-            "seed": seed,
-            "base_url": base_url,
-            "timeout": timeout,
-            **{name: value for name, value in sampling.items() if value is not None},
-        }
         from swift_client.cli import progress
 
+        # Options that were not given are not passed on: sampling is then left to the provider.
+        settings = options.drop_none(
+            provider=provider,
+            model=model,
+            n=n,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            hidden_states=_hidden_states_option(capture, layers, vocabulary),
+            top_logprobs=top_logprobs,
+            token_ids=token_ids,
+            prices=prices,
+            max_cost=max_cost,
+            max_requests=max_requests,
+            seed=seed,
+            base_url=base_url,
+            timeout=timeout,
+        )
         if batch:
             from swift_client.collect.batch.collect import collect_batch
 
@@ -143,6 +142,7 @@ def collect(
         else:
             with progress.collect_bar() as update:
                 result = training.collect(source, out, concurrency=concurrency, on_progress=update, **settings)
+    # All samples of the file are exported, those of earlier runs too.
     exported = None
     if parquet is not None:
         from swift_client.dataset.export_parquet import export_parquet
@@ -152,6 +152,7 @@ def collect(
         output.print_json({**result.to_dict(), "exported": exported})
     else:
         _show(result, exported, parquet)
+    # An incomplete run is an error for scripts, although its samples are safe.
     if result.stopped in ("max_cost", "max_requests"):
         return BUDGET
     return 0 if result.complete else PROVIDER

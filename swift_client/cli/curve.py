@@ -147,6 +147,7 @@ def _table(result: Curve) -> Table:
     names = ("n" if result.over == "n" else "questions", *_HEAD_COLUMNS.values(), "AUROC", *_BASELINE_COLUMNS.values())
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
+    # One row per head: the head's columns with their intervals, then the methods that need no head.
     for point in result.points:
         accuracy = {name: output.percent(estimate.value) for name, estimate in point.accuracy.items()}
         table.add_row(

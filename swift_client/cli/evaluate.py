@@ -73,6 +73,7 @@ def _render(result: Evaluation) -> list[RenderableType]:
 def _table(result: Evaluation) -> Table:
     ns = [n for n in result.ns if n > 1] or list(result.ns)
     table = output.make_table(("",), (*(f"n = {n}" for n in ns), "AUROC", "ECE"))
+    # The oracle knows the correct answers, so it cannot be the best method.
     best = {n: max(row.accuracy[n].value for row in result.rows if row.kind != "oracle") for n in ns}
     for row, next_row in zip(result.rows, [*result.rows[1:], None], strict=True):
         auroc = row.within_question_auroc

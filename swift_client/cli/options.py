@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import EllipsisType
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -65,6 +65,11 @@ Layers = Annotated[
     str | None, typer.Option(help="Hidden states to read, such as 16,24,28,32. Default: all that were captured.")
 ]
 Svg = Annotated[Path | None, typer.Option(help="Draw the result as a chart into this SVG file.")]
+
+
+def drop_none(**values: Any) -> dict[str, Any]:
+    """Return the values that were given."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def parse_numbers(name: str, text: str) -> tuple[int, ...]:

@@ -98,6 +98,7 @@ def interval_points(estimate: Estimate) -> tuple[float, float]:
 
 def difference_cell(value: str, difference: Estimate, *, style: str = "", separator: str = " ") -> Text:
     """Return a value and the interval of its difference to majority: green if better, red if worse."""
+    # An interval that contains 0 is no evidence, so it has no colour.
     low, high = interval_points(difference)
     colour = "green" if low > 0 else "red" if high < 0 else "dim"
     interval = "–" if math.isnan(low) else f"{low:+.1f}…{high:+.1f}"

@@ -59,6 +59,7 @@ def _bar(
         time_column,
         TextColumn("{task.fields[facts]}", markup=False),
     )
+    # Ctrl-C loses no replies: say so before the command ends.
     try:
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("", total=None, facts="")

@@ -52,7 +52,7 @@ def simulate(
     from swift_client import training
     from swift_client.report.charts.stopping import savings_svg
 
-    output.check_svg_path(svg)
+    output.check_svg_path(svg)  # before the replay, which may take minutes
     with output.stage_status() as progress:
         result = training.simulate(
             samples,

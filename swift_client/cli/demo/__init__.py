@@ -42,12 +42,14 @@ def demo(
             graded.append(GradedQuestion(question, selection, grade(question, selection)))
             return graded[-1]
 
+        # First a few questions in full, for the reader.
         if not as_json:
             show_introduction(n, reranker.head)
         for number, question in enumerate(drawn_questions[:questions], start=1):
             graded_question = answer(question)
             if not as_json:
                 show_question(graded_question, f"Question {number} of {questions}")
+        # Then as many as the time allows, for the comparison.
         further_questions = drawn_questions[questions:]
         for question in track(further_questions, "further questions", console=output.stderr_console(), transient=True):
             if time.perf_counter() - start > seconds:
