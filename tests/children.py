@@ -1,8 +1,8 @@
 """Commands and scripts for tests, in this process or in a fresh interpreter, in an empty folder.
 
-A start of Python with all imports takes more than a second, so most tests call :func:`command` and :func:`snippet`, which
-run here with their own streams, folder and environment. :func:`process` and :func:`python` start a real process, which
-can reach loopback only.
+A start of Python with all imports takes more than a second, so most tests call :func:`command` and :func:`snippet`,
+which run here with their own streams, folder and environment. :func:`process` and :func:`python` start a real process,
+which can reach loopback only.
 """
 
 from __future__ import annotations
