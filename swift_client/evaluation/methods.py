@@ -67,10 +67,22 @@ METHODS: tuple[Method, ...] = (
     Method(name="borda", label="Borda by self-certainty", kind="vote", scorer="self_certainty", rule="borda"),
     Method(name="cisc", label="CISC by probability", kind="vote", scorer="probability", rule=cisc(standardize=False)),
     Method(
-        name="swift_vote", label="SWIFT as published, vote", kind="vote", scorer="swift", rule="chance", needs_labels=True
+        name="swift_vote",
+        label="SWIFT as published, vote",
+        kind="vote",
+        scorer="swift",
+        rule="chance",
+        needs_labels=True,
     ),
     Method(name="head_vote", label="This head, vote", kind="vote", scorer="head", rule="chance", needs_labels=True),
-    Method(name="head_odds", label="This head, vote by odds", kind="vote", scorer="head", rule="odds", needs_labels=True),
+    Method(
+        name="head_odds",
+        label="This head, vote by odds",
+        kind="vote",
+        scorer="head",
+        rule="odds",
+        needs_labels=True,
+    ),
     Method(name="oracle", label="Any of n (oracle)", kind="oracle", rule="any"),
 )  # fmt: skip
 

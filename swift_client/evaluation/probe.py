@@ -3,7 +3,8 @@
 PCA, then LDA, as in SWIFT's figure (arXiv 2505.12225). That figure has neither a baseline nor intervals, and its
 published code allows completions of one question on both sides of the split. Here whole questions are held out, the
 majority class is a baseline, intervals resample the questions, and discrimination within a question is reported, since
-only that helps to choose. The same classifier on the means of our token features and the response terms is one more row.
+only that helps to choose. The same classifier on the means of our token features and the response terms is one more
+row.
 """
 
 from __future__ import annotations

@@ -241,7 +241,7 @@ class Point:
     heads: int = 1
     """Number of heads, one per seed."""
     helping: int
-    """Number of heads that their own training found better than chance within a question; ``best_of`` ignores others."""
+    """Number of heads that their training found better than chance within a question; ``best_of`` ignores others."""
     spread: Mapping[str, float]
     """Standard deviation over the heads, of accuracy by row and of "within_question_auroc"; NaN for one head."""
 

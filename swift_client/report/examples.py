@@ -76,7 +76,7 @@ class HeadComparison:
 
 def compare_with_majority(head: HeadArtifact, groups: Iterable[Group], *, answer: answers.Spec) -> HeadComparison:
     """Let ``head`` and majority choose on every question with a label. Reads the groups once."""
-    # The verdict of the head's own training matters for best_of, not for a reader: so the facts of training are dropped.
+    # The verdict of the head's training matters for best_of, not for a reader: so the facts of training are dropped.
     config = SelectionConfig(scorer=replace(head, training={}), answer=answer, force_head=True)
     scores, labels = [np.zeros(0)], [np.zeros(0)]
     counts: Counter[str] = Counter()

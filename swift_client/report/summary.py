@@ -38,7 +38,8 @@ def headline(evaluation: Evaluation) -> str:
     if not ns:
         return "One completion per question leaves nothing to choose"
     if evaluation.questions < MIN_QUESTIONS:
-        return f"{pluralize(evaluation.questions, 'question').capitalize()}: too few to say whether the head beats majority vote"
+        count = pluralize(evaluation.questions, "question").capitalize()
+        return f"{count}: too few to say whether the head beats majority vote"
     signs = {n: interval_sign(vote.minus_majority[n]) for n in ns}
     better, worse = ([n for n in ns if signs[n] == sign] for sign in (1, -1))
     if evaluation.head.get("verdict") == NO_BETTER_VERDICT and not worse:
@@ -79,7 +80,8 @@ def summary(evaluation: Evaluation) -> str:
         )
     if oracle is not None and is_finite(oracle.accuracy[n].value):
         sentences.append(
-            f"On {format_percent(oracle.accuracy[n].value)}{PERCENT} any of the {n} is right: no way to choose can beat that."
+            f"On {format_percent(oracle.accuracy[n].value)}{PERCENT} any of the {n} is right: "
+            "no way to choose can beat that."
         )
     return " ".join(sentences)
 

@@ -1,4 +1,4 @@
-"""Records of a samples file, and their form as rows. Every field that is read is checked: anyone may have written it."""
+"""Records of a samples file, and their form as rows. Fields are checked when read: anyone may have written them."""
 
 from __future__ import annotations
 

@@ -77,10 +77,19 @@ CASES = (
     Case("ragged k", (RAGGED,)),
     Case("ragged k, cut to two columns", (RAGGED,), k=2),
     Case("ragged k, widened to six columns", (RAGGED,), k=6),
-    Case("a censored token", (join_tokens(make_token("x", -9999.0, ("y", -0.5), ("z", -1.5)), make_token("!", -0.5, ("!", -0.5))),)),
-    Case("a censored token with one certain alternative", (join_tokens(make_token("x", -9999.0, ("y", 0.0)), make_token("!", -0.5)),)),
+    Case(
+        "a censored token",
+        (join_tokens(make_token("x", -9999.0, ("y", -0.5), ("z", -1.5)), make_token("!", -0.5, ("!", -0.5))),),
+    ),
+    Case(
+        "a censored token with one certain alternative",
+        (join_tokens(make_token("x", -9999.0, ("y", 0.0)), make_token("!", -0.5)),),
+    ),
     Case("a censored alternative", (join_tokens(make_token("x", -0.5, ("x", -0.5), ("y", -100.0))),)),
-    Case("a chosen token outside its list", (join_tokens(make_token("x", -7.25, ("y", -0.25), ("z", -2.5)), make_token("!", -0.5)),)),
+    Case(
+        "a chosen token outside its list",
+        (join_tokens(make_token("x", -7.25, ("y", -0.25), ("z", -2.5)), make_token("!", -0.5)),),
+    ),
     Case("an unsorted list", (join_tokens(make_token("x", -3.5, ("x", -3.5), ("y", -0.25), ("z", -2.5))),)),
     Case(
         "a character split over tokens",
@@ -95,27 +104,64 @@ CASES = (
     ),
     Case(
         "two pieces of characters at one value",
-        (join_tokens(make_token(b"\xe7", -1.0, (b"\xe7", -1.0), (b"\xe9", -1.0), (b"\xe8", -3.0)), make_token(b"\xa9\xba", -0.5)),),
+        (
+            join_tokens(
+                make_token(b"\xe7", -1.0, (b"\xe7", -1.0), (b"\xe9", -1.0), (b"\xe8", -3.0)),
+                make_token(b"\xa9\xba", -0.5),
+            ),
+        ),
     ),
-    Case("the same token twice", (join_tokens(make_token("x", -0.5, ("x", -0.5), ("x", -0.5), ("y", -2.0))),),
-         needs=frozenset({"repeats"})),
+    Case(
+        "the same token twice",
+        (join_tokens(make_token("x", -0.5, ("x", -0.5), ("x", -0.5), ("y", -2.0))),),
+        needs=frozenset({"repeats"}),
+    ),
     Case("a refusal", (LogicalCompletion("No.", None, "refusal"),), needs=frozenset({"refusal"})),
-    Case("a tool call", (LogicalCompletion("", None, "tool_calls", ({"name": "add", "arguments": {"b": 2, "a": "é"}},)),),
-         needs=frozenset({"calls"})),
-    Case("cut by length", (join_tokens(make_token("The", -0.5, ("The", -0.5)), make_token(" ans", -0.25, (" ans", -0.25)),
-                                  finish_reason="length"),)),
+    Case(
+        "a tool call",
+        (LogicalCompletion("", None, "tool_calls", ({"name": "add", "arguments": {"b": 2, "a": "é"}},)),),
+        needs=frozenset({"calls"}),
+    ),
+    Case(
+        "cut by length",
+        (
+            join_tokens(
+                make_token("The", -0.5, ("The", -0.5)),
+                make_token(" ans", -0.25, (" ans", -0.25)),
+                finish_reason="length",
+            ),
+        ),
+    ),
     Case("filtered", (LogicalCompletion("Hm", None, "content_filter"),), needs=frozenset({"filter"})),
     Case("an empty reply", (LogicalCompletion(""),)),
     Case("no logprobs", (LogicalCompletion("Just text, 空."),)),
     Case("chosen tokens only", (join_tokens(make_token("a", -0.5), make_token("b", -0.25)),)),
-    Case("thinking apart", (LogicalCompletion("4", (make_token("4", -0.5, ("4", -0.5), ("5", -1.5)),), thinking_text="2 + 2"),),
-         needs=frozenset({"thought"})),
-    Case("thinking listed", (replace(RAGGED, thinking_text="2 + é", thinking_tokens=(
-        make_token("2", -0.5, ("2", -0.5), ("3", -1.5)), make_token(" + ", -1.5, ("x", -0.25)),
-        make_token(b"\xc3", -0.25, (b"\xc3", -0.25)), make_token(b"\xa9", -0.125, (b"\xa9", -0.125), ("c", -3.0)))),),
-         needs=frozenset({"thinking tokens"})),
-    Case("three completions", (RAGGED, LogicalCompletion("no logprobs"), join_tokens(make_token("b", -0.25, ("b", -0.25))))),
-)  # fmt: skip
+    Case(
+        "thinking apart",
+        (LogicalCompletion("4", (make_token("4", -0.5, ("4", -0.5), ("5", -1.5)),), thinking_text="2 + 2"),),
+        needs=frozenset({"thought"}),
+    ),
+    Case(
+        "thinking listed",
+        (
+            replace(
+                RAGGED,
+                thinking_text="2 + é",
+                thinking_tokens=(
+                    make_token("2", -0.5, ("2", -0.5), ("3", -1.5)),
+                    make_token(" + ", -1.5, ("x", -0.25)),
+                    make_token(b"\xc3", -0.25, (b"\xc3", -0.25)),
+                    make_token(b"\xa9", -0.125, (b"\xa9", -0.125), ("c", -3.0)),
+                ),
+            ),
+        ),
+        needs=frozenset({"thinking tokens"}),
+    ),
+    Case(
+        "three completions",
+        (RAGGED, LogicalCompletion("no logprobs"), join_tokens(make_token("b", -0.25, ("b", -0.25)))),
+    ),
+)
 
 
 def random_case(seed: int, *, n: int = 3, length: int = 8, k: int = 5) -> Case:

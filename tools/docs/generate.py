@@ -83,11 +83,15 @@ def provider_index(page_of: dict[str, str]) -> str:
     columns = ["provider", "key variable", "n per call", "top logprobs", "logprobs are", "checked"]
     return (
         f"{GENERATED}# Providers\n\n{table(columns, rows)}\n"
-        "These are defaults, with the date on which they were checked; what a reply shows overrides them. No entry has been\n"
-        "tested with a paid key: they are based on documentation, issues and recorded replies. `swift-client doctor` checks\n"
-        "your endpoint. The page of each provider, and `swift-client providers --json`, list differences between models.\n\n"
+        "These are defaults, with the date on which they were checked; what a reply shows overrides "
+        "them. No entry has been\n"
+        "tested with a paid key: they are based on documentation, issues and recorded replies. "
+        "`swift-client doctor` checks\n"
+        "your endpoint. The page of each provider, and `swift-client providers --json`, list differences "
+        "between models.\n\n"
         "- **Keys** are read from their environment variable at the first request, or passed as `api_key=`.\n"
-        "- **Vertex AI and Azure** sign in through their own libraries (extras `vertex` and `azure`). For Vertex AI set\n"
+        "- **Vertex AI and Azure** sign in through their own libraries (extras `vertex` and `azure`). "
+        "For Vertex AI set\n"
         "  `GOOGLE_CLOUD_PROJECT`, or pass `base_url=`.\n"
         "- **Any other server** works as `openai-compatible` with `base_url=`.\n"
         "- **Other packages** add providers through entry points of the group `swift_client.providers`.\n"
@@ -138,7 +142,8 @@ def command_reference() -> str:
     """Return the reference of every command with its options, from typer's own parameters."""
     group = typer.main.get_command(app)
     text = (
-        f"{GENERATED}# Command reference\n\nEvery command accepts `--json`: one JSON document on stdout and nothing else "
+        f"{GENERATED}# Command reference\n\nEvery command accepts `--json`: one JSON document on stdout "
+        "and nothing else "
         'there, also for errors\n(`{"error": {...}}`). Progress and notes go to stderr.\n\n'
         + table(["exit code", "meaning"], [[code, meaning] for code, meaning in EXIT_CODES.items()])
     )

@@ -38,7 +38,7 @@ _CODECS: dict[str, Any] = {
 
 # Google's fields, as on the wire and as its client names them.
 _GEMINI_FIELDS = ("candidates", "usageMetadata", "usage_metadata", "promptFeedback", "prompt_feedback")
-# Matches the most common reply, which may be large, without decoding it twice: "choices" after nothing but plain fields.
+# Matches the most common reply, which may be large, without decoding it twice: "choices" after plain fields only.
 _CHOICES_PREFIX = re.compile(rb'\s*\{(?:\s*"\w+"\s*:\s*(?:"[^"\\]*"|[\w.+-]+)\s*,)*\s*"choices"\s*:\s*\[')
 _LEADING_BYTES = b"\xef\xbb\xbf \t\r\n"  # a byte order mark and white space may precede the JSON of a file
 

@@ -30,8 +30,8 @@ class Capture:
             all; empty with ``vocabulary`` alone.
         moment: see the module's docstring.
         vocabulary: after the layers' numbers also keep the logprobs of the whole vocabulary, (T, V): those of the
-            distribution that produced the token, for both values of ``moment``. The published code pairs each token with its
-            successor's instead.
+            distribution that produced the token, for both values of ``moment``. The published code pairs each token
+            with its successor's instead.
     """
 
     layers: tuple[int, ...] | None = None

@@ -58,7 +58,7 @@ class Traces:
         return np.array([minima[-1] if len(minima) else np.nan for minima in self.running_minima])
 
     def tokens_spent(self, index: int, thresholds: F64) -> I64:
-        """Return after how many tokens a completion falls below each threshold (S,); all its tokens if it never does."""
+        """Return after how many tokens a completion falls below each threshold (S,); all tokens if it never does."""
         minima = self.running_minima[index]
         window = np.searchsorted(-minima, -thresholds, side="right")  # the first window below the threshold
         before = self.tokens[index] - len(minima) + 1
@@ -87,7 +87,7 @@ def trace_completions(completions: Sequence[Completion], rule: EarlyAbort, head:
 
 
 def running_scores(head: HeadArtifact, completions: Sequence[Completion]) -> list[F64]:
-    """Return the scores of :class:`swift_client.scoring.streaming.StreamingScore` after each token, (T,) per completion."""
+    """Return the scores of :class:`swift_client.scoring.streaming.StreamingScore` per token, (T,) per completion."""
     table = TokenTable(completions, width=head.width, k=head.k_max)
     values = head.standardizer(token_columns(table, head.features).values)
     gates, rewards = head.head.token_gates(values), head.head.token_rewards(values)
