@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
 
 _MILLION = 1_000_000
+_GENAI_FIELDS = {
+    "input": "input_mtok",
+    "output": "output_mtok",
+    "cached_input": "cache_read_mtok",
+    "cache_write": "cache_write_mtok",
+}
+"""genai-prices' names of our prices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +63,7 @@ class Price:
 
     def at(self, prompt_tokens: int) -> Price:
         """Return the price tier for a prompt of this length."""
-        tiers = [price for start, price in self.longer if prompt_tokens > start]
-        return tiers[-1] if tiers else self
+        return next((price for start, price in reversed(self.longer) if prompt_tokens > start), self)
 
     def cost(
         self, *, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0, written_tokens: int = 0
@@ -142,26 +148,17 @@ def _convert_price(model_price: ModelPrice, now: datetime) -> Price | None:
     """Convert a price of genai-prices; None if it is not per token alone (a fee per request, for example)."""
     from importlib.metadata import version
 
-    values: Mapping[str, Any] = {
-        name: value
-        for name, genai_name in (
-            ("input", "input_mtok"),
-            ("output", "output_mtok"),
-            ("cached_input", "cache_read_mtok"),
-            ("cache_write", "cache_write_mtok"),
-        )
-        if (value := getattr(model_price, genai_name)) is not None
-    }
+    values = {name: value for name, field in _GENAI_FIELDS.items() if (value := getattr(model_price, field)) is not None}
     if "input" not in values or "output" not in values or model_price.requests_kcount is not None:
         return None
     tier_starts = sorted({tier.start for value in values.values() for tier in getattr(value, "tiers", ())})
-    source: dict[str, Any] = {"source": f"genai-prices {version('genai-prices')}", "date": now.date().isoformat()}
+    source = f"genai-prices {version('genai-prices')}"
 
-    def prices_above(start: int) -> dict[str, Any]:
-        return {name: float(_tier_price(value, start)) for name, value in values.items()} | source
+    def create_price(start: int, longer: tuple[tuple[int, Price], ...] = ()) -> Price:
+        prices = {name: float(_tier_price(value, start)) for name, value in values.items()}
+        return Price(**prices, source=source, date=now.date().isoformat(), longer=longer)
 
-    longer = tuple((start, Price(**prices_above(start))) for start in tier_starts)
-    return Price(**prices_above(0), longer=longer)
+    return create_price(0, tuple((start, create_price(start)) for start in tier_starts))
 
 
 def _tier_price(value: Any, start: int) -> Any:

@@ -243,14 +243,17 @@ def test_the_packaged_models_streams_are_closed_by_deepconf_and_by_its_head() ->
             )
 
 
-def piece(confidence: list[float]) -> Completion:
-    """Tokens whose one listed alternative is the chosen one, so that the confidence is minus its logprob."""
+def piece(confidence: list[float], ranks: int = 1) -> Completion:
+    """Return tokens whose first listed alternative is the chosen one; each further one doubles its logprob.
+
+    With one rank the confidence is minus its logprob; with three it is 7/3 of that, which no sum represents exactly.
+    """
     values = -np.array(confidence, np.float32)
     return Completion(
         text="",
         tokens=("a",) * len(values),
         logprobs=values,
-        top_logprobs=values[:, None],
+        top_logprobs=values[:, None] * np.array([1, 2, 4], np.float32)[:ranks],
         censored=np.zeros(len(values), np.bool_),
     )
 
@@ -282,3 +285,22 @@ def test_the_rule_is_deepconfs_plain_loop(runs: list[list[float]], keep: float, 
         under = [any(group < bar for group in groups[: max(0, at + step - window + 1)]) for at in starts]
         if all(abs(group - bar) > 1e-6 for group in groups):
             assert fell == (under.index(True) * step if any(under) else None)
+
+
+@given(
+    st.lists(st.floats(0.125, 8), min_size=8, max_size=40),
+    st.lists(st.integers(1, 20), min_size=4, max_size=4),
+    st.integers(1, 8),
+)
+def test_a_stream_equal_to_the_warm_ups_is_not_closed_however_its_tokens_arrive(
+    run: list[float], steps: list[int], window: int
+) -> None:
+    monitor = AbortMonitor(EarlyAbort(keep=0.1, warmup=3, window=window))
+    for step in steps:
+        stream_monitor = monitor.begin()
+        for start in range(0, len(run), step):
+            assert not stream_monitor.below_threshold(piece(run[start : start + step], ranks=3))
+        monitor.record_finished(stream_monitor, Reply(completions=(), usage=Usage()))
+    confidences = [7 * float(np.float32(value)) / 3 for value in run]
+    windows = [confidences[end - window : end] for end in range(window, len(run) + 1)]
+    assert monitor.threshold == min(math.fsum(values) / window for values in windows)

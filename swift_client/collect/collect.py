@@ -15,6 +15,7 @@ from swift_client.adapters.transport.api_key import ApiKey
 from swift_client.collect.result import CollectFailure, CollectProgress, CollectResult
 from swift_client.collect.runner import CollectRunner
 from swift_client.collect.setup import CollectSetup, Prices
+from swift_client.collect.state import CollectState
 from swift_client.errors import ConfigurationError
 from swift_client.reranker.sync_loop import BackgroundLoop
 from swift_client.store import BatchStore, StateFile, StateLayout, StoredQuestion
@@ -109,19 +110,12 @@ async def collect_async(
             state_file = await _open_state_file(server, out, sampling, stack)
             store.begin(setup.meta)
             store.add_questions(setup.questions)
-            existing_indices = store.indices()
-            _require_states(state_file, existing_indices, out)
-            runner = CollectRunner(
-                setup=setup,
-                context=setup.create_context(
-                    transport, max_concurrency=concurrency, require_logprobs=require_logprobs, token_ids=token_ids
-                ),
-                store=store,
-                existing_indices=existing_indices,
-                on_progress=on_progress,
-                state_file=state_file,
+            state = CollectState(setup=setup, store=store, direct_prices=prices, on_progress=on_progress)
+            _require_states(state_file, state.existing_indices, out)
+            context = setup.create_context(
+                transport, max_concurrency=concurrency, require_logprobs=require_logprobs, token_ids=token_ids
             )
-            return await runner.run(workers=concurrency)
+            return await CollectRunner(state=state, context=context, state_file=state_file).run(workers=concurrency)
     finally:
         await transport.aclose()
 

@@ -4,105 +4,66 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from swift_client.collect.result import CollectFailure, CollectProgress, CollectResult
-from swift_client.collect.setup import CollectSetup, completion_seed, prior_cost
-from swift_client.errors import (
-    AuthenticationError,
-    ConfigurationError,
-    LogprobsUnavailableError,
-    SwiftClientError,
-)
+from swift_client.collect.setup import completion_seed
+from swift_client.collect.state import CollectState
+from swift_client.errors import AuthenticationError, ConfigurationError, LogprobsUnavailableError, SwiftClientError
 from swift_client.sampling import Budget, CallContext, CallResult, Cost, RequestBudget, sample_completions
-from swift_client.store import SampleStore, StateFile, StoredQuestion
-from swift_client.types import Completion, Failure, Usage
+from swift_client.store import StateFile, StoredQuestion
+from swift_client.types import Completion, Failure
 
 MAX_CONSECUTIVE_FAILURES = 8
 """Questions that may fail in a row, without any reply in between, before the run gives up."""
 _FATAL_ERRORS = (AuthenticationError, ConfigurationError, LogprobsUnavailableError)
 """Errors that every other question would meet as well."""
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(kw_only=True)
 class CollectRunner:
     """The state that the workers of one run share. Call :meth:`run` once."""
 
-    setup: CollectSetup
+    state: CollectState
     context: CallContext
-    store: SampleStore
-    existing_indices: dict[str, set[int]]
-    """Indices in the file, by question."""
-    on_progress: Callable[[CollectProgress], None] | None
     state_file: StateFile | None = None
     """File for hidden states, if any are captured."""
-    target_samples: int = 0
-    initial_samples: int = 0
-    """Samples of these questions before this run."""
-    usage: Usage = field(default_factory=Usage)
-    """Of this run."""
-    added_samples: int = 0
     stop_reason: str | None = None
-    failures: list[CollectFailure] = field(default_factory=list)
     consecutive_failures: int = 0
-    notes: dict[str, None] = field(default_factory=dict)
-    start_time: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
+        self.setup = self.state.setup
         max_cost, max_requests = self.setup.max_cost, self.setup.max_requests
-        self.prior_totals = self.store.totals()
-        """Usage and cost of the whole file before this run."""
         # The cost, of the whole file, is reserved per question, the requests, of this run, one by one.
         self._costs = Budget(usd=sys.float_info.max if max_cost is None else max_cost).open()
-        self._costs.commit(Cost(), Cost(usd=prior_cost(self.prior_totals, self.setup.prices)))
+        self._costs.commit(Cost(), Cost(usd=self.state.prior_cost))
         self._requests = Budget(calls=sys.maxsize if max_requests is None else max_requests).open()
         self._n_running = 0
         self._budget_freed = asyncio.Event()
 
     async def run(self, *, workers: int) -> CollectResult:
         """Sample every question that lacks completions, ``workers`` at a time; leave no task behind."""
-        questions = self.setup.questions
-        # Count what is there and what is missing.
-        missing = [self.setup.count_missing(self._indices_in_file(question)) for question in questions]
-        self.initial_samples = sum(len(self._indices_in_file(question)) for question in questions)
-        self.target_samples = self.initial_samples + sum(missing)
         self._report()
         # The workers take their questions from one iterator.
-        incomplete = iter([question for question, count in zip(questions, missing, strict=True) if count])
-        tasks = [asyncio.create_task(self._work(incomplete)) for _ in range(workers)]
+        questions = iter(self.setup.questions)
+        tasks = [asyncio.create_task(self._work(questions)) for _ in range(workers)]
         try:
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return CollectResult(
-            path=str(self.store.path),
-            questions=len(questions),
-            added=self.added_samples,
-            samples=self.initial_samples + self.added_samples,
-            wanted=self.target_samples,
-            requests=self._requests.spent.calls,
-            usage=self.prior_totals.usage + self.usage,
-            cost=self._cost(),
-            stopped=self.stop_reason,
-            failures=tuple(self.failures),
-            notes=tuple(self.notes),
-            elapsed=time.perf_counter() - self.start_time,
-        )
+        requests = self._requests.spent.calls
+        return self.state.result(requests=requests, cost=self._cost(), stopped=self.stop_reason)
 
     async def _work(self, questions: Iterator[StoredQuestion]) -> None:
         for question in questions:
             if self.stop_reason:
                 return
-            for start, end in self.setup.missing_ranges(self._indices_in_file(question)):
+            for start, end in self.setup.missing_ranges(self.state.indices(question.id)):
                 while start < end and not self.stop_reason:
                     start += await self._sample_affordable(question, start, end - start)
 
@@ -147,15 +108,15 @@ class CollectRunner:
             raise
         except SwiftClientError as error:
             causes = getattr(error, "causes", ()) or (error,)
-            self.failures.append(CollectFailure(question_id=question.id, lost=count, error=causes[0]))
+            self.state.failures.append(CollectFailure(question_id=question.id, lost=count, error=causes[0]))
             self._count_failure(error)
         else:
-            self.notes.update(dict.fromkeys(result.notes))
-            for failure in result.failures:
-                if not result.budget_stop_reason or self._is_final(failure):
-                    self.failures.append(
-                        CollectFailure(question_id=question.id, lost=failure.lost, error=failure.error)
-                    )
+            self.state.notes.update(dict.fromkeys(result.notes))
+            self.state.failures += [
+                CollectFailure(question_id=question.id, lost=failure.lost, error=failure.error)
+                for failure in result.failures
+                if not result.budget_stop_reason or self._is_final(failure)
+            ]
             if result.budget_stop_reason:
                 self.stop_reason = "max_requests"
         self._report()
@@ -166,7 +127,7 @@ class CollectRunner:
 
     def _store_reply(self, question: StoredQuestion, start: int, result: CallResult) -> None:
         """Store one call's completions as soon as they have arrived."""
-        existing = self._indices_in_file(question)
+        existing = self.state.indices(question.id)
         first_index = start + result.first_index
         # Calls overlap if replies have another size than requested: then any free index will do.
         used_indices, indices = set(existing), list[int]()
@@ -180,10 +141,7 @@ class CollectRunner:
         completions: Sequence[Completion] = result.completions
         if self.state_file is not None:  # states first, so no sample in the file lacks its states
             completions = self.state_file.append(question.id, indices, completions)
-        self.store.add_samples(question.id, completions, numbers=indices, usage=usage, cost=cost, seed=seed)
-        existing.update(indices)
-        self.added_samples += len(indices)
-        self.usage += usage
+        self.state.add(question.id, completions, indices, usage=usage, cost=cost, seed=seed)
         self._costs.commit(Cost(), Cost(usd=cost or 0.0))
         self.consecutive_failures = 0
         self._report()
@@ -193,33 +151,26 @@ class CollectRunner:
         self.consecutive_failures += 1
         if self.consecutive_failures >= MAX_CONSECUTIVE_FAILURES and not self.stop_reason:
             self.stop_reason = "failures"
-            if not self.added_samples:
+            if not self.state.added_samples:
                 raise error
-
-    def _indices_in_file(self, question: StoredQuestion) -> set[int]:
-        return self.existing_indices.setdefault(question.id, set())
 
     def _cost(self) -> float | None:
         return self._costs.spent.usd if self.setup.prices else None
 
     def _report(self) -> None:
-        """Call ``on_progress``; its errors may not cost replies that are under way."""
-        if not self.on_progress:
-            return
-        samples, cost = self.initial_samples + self.added_samples, self._cost()
-        in_file = self.prior_totals.samples + self.added_samples
-        n_missing = max(0, self.target_samples - samples)
-        progress = CollectProgress(
-            samples=samples,
-            wanted=max(self.target_samples, samples),
+        self.state.report(self._progress)
+
+    def _progress(self) -> CollectProgress:
+        state, cost = self.state, self._cost()
+        in_file = state.prior_totals.samples + state.added_samples
+        n_missing = max(0, state.target_samples - state.samples)
+        return CollectProgress(
+            samples=state.samples,
+            wanted=max(state.target_samples, state.samples),
             requests=self._requests.spent.calls,
-            failures=sum(failure.lost for failure in self.failures),
-            usage=self.prior_totals.usage + self.usage,
+            failures=sum(failure.lost for failure in state.failures),
+            usage=state.usage,
             cost=cost,
             expected_cost=None if cost is None or not in_file else cost + cost / in_file * n_missing,
-            elapsed=time.perf_counter() - self.start_time,
+            elapsed=state.elapsed,
         )
-        try:
-            self.on_progress(progress)
-        except Exception:
-            logger.exception("on_progress failed; collecting goes on")

@@ -30,7 +30,7 @@ from swift_client.sampling import (
     create_sample_request,
     find_max_tokens,
 )
-from swift_client.store import Meta, SampleTotals, StoredQuestion
+from swift_client.store import Meta, StoredQuestion
 from swift_client.types import Message, Usage
 from swift_client.validation import require_int, require_positive
 
@@ -131,12 +131,7 @@ class CollectSetup:
         return self.prices.cost(Usage(completion_tokens=max_tokens))
 
     def create_context(
-        self,
-        transport: Transport | CustomTransport,
-        *,
-        max_concurrency: int,
-        require_logprobs: bool,
-        token_ids: bool,
+        self, transport: Transport | CustomTransport, *, max_concurrency: int, require_logprobs: bool, token_ids: bool
     ) -> CallContext:
         """Return the context of the run's HTTP calls."""
         return CallContext(
@@ -171,13 +166,6 @@ class CollectSetup:
     def count_missing(self, existing: set[int]) -> int:
         """Return how many indices below n ``existing`` lacks."""
         return sum(index not in existing for index in range(self.n))
-
-
-def prior_cost(totals: SampleTotals, prices: Prices | None) -> float:
-    """Return the cost of a file so far: as stored, else its usage at these prices."""
-    if totals.cost is not None:
-        return totals.cost
-    return prices.cost(totals.usage) if prices else 0.0
 
 
 def question_seed(question_id: str, seed: int) -> int:

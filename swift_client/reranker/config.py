@@ -32,8 +32,8 @@ from swift_client.sampling import Budget, BudgetTracker, EarlyAbort, RateLimit, 
 from swift_client.scoring.fusion import parse_fusion
 from swift_client.scoring.judge import ExternalScorer, Judge, JudgeFunction
 from swift_client.selection.select import FALLBACK_SCORER, Method, Scorer, SelectionConfig
-from swift_client.stopping import StoppingRule
-from swift_client.stopping.monitor import StoppingSpec, create_abort_monitor, resolve_rule
+from swift_client.stopping import StoppingRule, stopping_rule
+from swift_client.stopping.monitor import StoppingSpec, create_abort_monitor
 from swift_client.store import ReplyStore, SampleStore
 from swift_client.structured.schema import ResponseSchema, create_response_schema
 from swift_client.types import Event
@@ -228,7 +228,7 @@ class RunOptions:
     ) -> Self:
         """Check the arguments of ``best_of``. Raises ConfigurationError for the first one that is wrong."""
         return cls(
-            stopping=None if stopping is None else resolve_rule(stopping),
+            stopping=None if stopping is None else stopping_rule(stopping),
             budget=_resolve_budget(budget),
             on_reject=on_reject,  # type: ignore[arg-type]  # checked by __post_init__
             response_schema=None if response_model is None else create_response_schema(response_model),

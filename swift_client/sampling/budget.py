@@ -102,7 +102,7 @@ class BudgetTracker:
         self.budget = budget
         self._spent_cost, self._reserved_cost = Cost(), Cost()
         self._started_at = time.monotonic()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def spent(self) -> Cost:
@@ -118,8 +118,17 @@ class BudgetTracker:
 
     def shortfall(self, cost: Cost) -> str | None:
         """Return a sentence naming the limit that ``cost`` would exceed; None if it fits."""
+        if self.seconds_left <= 0:
+            return f"The budget's {self.budget.seconds:g} s are over."
         with self._lock:
-            return self._shortfall(cost)
+            used_cost = self._spent_cost + self._reserved_cost
+        for name, unit, slack in (("usd", "US dollars", _ROUNDING), ("tokens", "tokens", 0.0), ("calls", "calls", 0.0)):
+            limit = getattr(self.budget, name)
+            if limit is not None and getattr(used_cost + cost, name) > limit * (1 + slack):
+                show = "{:,.6g}" if name == "usd" else "{:,}"
+                used, more, total = (show.format(x) for x in (getattr(used_cost, name), getattr(cost, name), limit))
+                return f"The budget of {total} {unit} cannot cover {more} more: {used} are spent or reserved."
+        return None
 
     def affordable(self, n: int, cost_bound: Callable[[int], Cost], *, planned: Cost | None = None) -> int:
         """Return the largest count up to ``n`` whose cost still fits beside ``planned``; 0 if not even one does."""
@@ -136,7 +145,7 @@ class BudgetTracker:
             BudgetExceededError: it does not fit; nothing was set aside.
         """
         with self._lock:
-            if reason := self._shortfall(cost):
+            if reason := self.shortfall(cost):
                 raise BudgetExceededError(reason, hint="Raise the budget, or lower n= or max_tokens=.")
             self._reserved_cost += cost
 
@@ -145,18 +154,6 @@ class BudgetTracker:
         with self._lock:
             self._reserved_cost -= reserved_cost
             self._spent_cost += actual_cost
-
-    def _shortfall(self, cost: Cost) -> str | None:
-        if self.seconds_left <= 0:
-            return f"The budget's {self.budget.seconds:g} s are over."
-        used_cost = self._spent_cost + self._reserved_cost
-        for name, unit, slack in (("usd", "US dollars", _ROUNDING), ("tokens", "tokens", 0.0), ("calls", "calls", 0.0)):
-            limit = getattr(self.budget, name)
-            if limit is not None and getattr(used_cost + cost, name) > limit * (1 + slack):
-                show = "{:,.6g}" if name == "usd" else "{:,}"
-                used, more, total = (show.format(x) for x in (getattr(used_cost, name), getattr(cost, name), limit))
-                return f"The budget of {total} {unit} cannot cover {more} more: {used} are spent or reserved."
-        return None
 
     def __repr__(self) -> str:
         return f"BudgetTracker({self.budget}, spent={self.spent})"

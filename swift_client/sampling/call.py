@@ -44,25 +44,25 @@ class CallResult:
     closed_early: bool = False
     """True if its stream was closed on purpose: the completion is cut, and not a fair sample of the model."""
 
+    @property
+    def n_settled(self) -> int:
+        """Completions that came or were lost for good."""
+        return len(self.completions) + (self.failure.lost if self.failure else 0)
 
+
+@dataclass(eq=False, kw_only=True)
 class Call:
     """One call for ``n_requested`` completions, numbered from ``first_index`` within its draw."""
 
-    def __init__(
-        self, context: CallContext, state: DrawState, *, number: int, n_requested: int, first_index: int
-    ) -> None:
-        self._context = context
-        self._state = state
-        self.number = number
-        self.n_requested = n_requested
-        self._first_index = first_index
-        self._attempts = 0
-        self._last_error: SwiftClientError | None = None
-
-    @property
-    def was_sent(self) -> bool:
-        """True once a request has been sent."""
-        return self._attempts > 0
+    context: CallContext
+    state: DrawState
+    number: int
+    n_requested: int
+    first_index: int
+    attempts: int = 0
+    """Requests sent so far."""
+    last_error: SwiftClientError | None = None
+    """The error of the last attempt that was retried."""
 
     async def run(self, on_arrival: Callable[[CallResult], None] | None = None) -> CallResult:
         """Make the call; our own errors become a Failure that costs only this call's completions.
@@ -73,61 +73,61 @@ class Call:
         Raises:
             LogprobsUnavailableError: logprobs are required, and no call of this draw has brought any.
         """
-        policy = retry_policy(self._context.max_retries, self._state.last_start(), self._on_retry)
+        policy = retry_policy(self.context.max_retries, self.state.last_start(), self._on_retry)
         try:
             result: CallResult = await policy(self._attempt)
         except BudgetExceededError as error:
-            if self._state.request_budget is None:
+            if self.state.request_budget is None:
                 result = self._failure_result(error)
-            elif self._last_error is None:  # never sent; there may be room again once running calls are settled
-                return CallResult(first_index=self._first_index)
+            elif self.last_error is None:  # never sent; there may be room again once running calls are settled
+                return CallResult(first_index=self.first_index)
             else:
-                result = self._failure_result(self._last_error)
+                result = self._failure_result(self.last_error)
         except SwiftClientError as error:
-            error.provider = error.provider or self._context.provider.name  # codecs do not know the provider
-            if isinstance(error, LogprobsUnavailableError) and not self._state.has_completions:
+            error.provider = error.provider or self.context.provider.name  # codecs do not know the provider
+            if isinstance(error, LogprobsUnavailableError) and not self.state.has_completions:
                 raise
             if not error.retryable and isinstance(error, (ConfigurationError, AuthenticationError, BadRequestError)):
-                self._state.fatal_error = error
+                self.state.fatal_error = error
             result = self._failure_result(error)
         if result.failure:
             self._emit("failure", f"lost {result.failure.lost} completions", error=result.failure.error)
-        self._state.has_completions |= bool(result.completions)
+        self.state.has_completions |= bool(result.completions)
         if on_arrival and result.completions and not result.closed_early:
             on_arrival(result)
         return result
 
     def _failure_result(self, error: SwiftClientError) -> CallResult:
-        failure = Failure(error=error, lost=self.n_requested, attempts=self._attempts)
-        return CallResult(first_index=self._first_index, failure=failure)
+        failure = Failure(error=error, lost=self.n_requested, attempts=self.attempts)
+        return CallResult(first_index=self.first_index, failure=failure)
 
     async def _attempt(self) -> CallResult:
         """Send once; if the endpoint refuses a field, send again with less of it, once per field."""
         relaxed_fields = set()
         while True:
             async with self._slot():
-                endpoint = self._context.endpoint
+                endpoint = self.context.endpoint
                 params = endpoint.request_params(
                     self.n_requested,
-                    stream=self._state.deadline_at is not None or self._state.abort_monitor is not None,
-                    fields=self._context.fields(self._state.sample_request),
+                    stream=self.state.deadline_at is not None or self.state.abort_monitor is not None,
+                    fields=self.context.fields(self.state.sample_request),
                 )
                 try:
-                    self._attempts += 1
+                    self.attempts += 1
                     return await self._send(params)
                 except (BadRequestError, AuthenticationError) as error:
                     relaxation = endpoint.relax(error, params)
                     if relaxation is None or relaxation.field in relaxed_fields:
                         raise
-                    if relaxation.field == "logprobs" and self._context.must_have_logprobs:
-                        raise self._context.logprobs_unavailable_error(error.message) from error
+                    if relaxation.field == "logprobs" and self.context.must_have_logprobs:
+                        raise self.context.logprobs_unavailable_error(error.message) from error
                     relaxed_fields.add(relaxation.field)
                     self._add_note(relaxation.note, error=error)
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
         """Wait for this call's turn; raise if another call has shown meanwhile that it cannot succeed."""
-        limiter, state = self._context.rate_limiter, self._state
+        limiter, state = self.context.rate_limiter, self.state
         limit_change: str | None = None
         async with state.within_deadline():
             await limiter.acquire(state)
@@ -146,17 +146,19 @@ class Call:
                 self._emit("limit", limit_change)
 
     async def _send(self, params: RequestParams) -> CallResult:
-        context, state = self._context, self._state
-        seed = state.sample_request.seed
-        sampling = context.endpoint.rename_params(state.sample_request.sampling)
+        context, state = self.context, self.state
+        sample_request = state.sample_request
+        sampling = context.endpoint.rename_params(sample_request.sampling)
+        if sample_request.seed is not None:
+            sampling["seed"] = sample_request.seed + self.first_index
         completion_request = CompletionRequest(
             context.provider,
             context.model,
-            state.sample_request.messages,
+            sample_request.messages,
             n=params.n,
             top_logprobs=params.top_logprobs,
             stream=params.stream,
-            sampling=sampling if seed is None else {**sampling, "seed": seed + self._first_index},
+            sampling=sampling,
         )
         request = context.codec.request(completion_request)
         # Reserve the worst case, send, and settle the actual cost.
@@ -189,14 +191,14 @@ class Call:
         # Learn from the reply, and report it.
         if break_error is None and (relaxation := context.endpoint.observe(reply, params)):
             self._add_note(relaxation.note)
-        prefix = f"Call {self.number}: " if self._first_index else ""  # a reply numbers its own completions from 0
+        prefix = f"Call {self.number}: " if self.first_index else ""  # a reply numbers its own completions from 0
         state.notes.update(dict.fromkeys(prefix + note for note in reply.notes))
         self._emit("reply", f"brought {count} completions", n=count)
         # Completions lost to a broken connection are topped up later; those lost to the deadline are not.
         lost = self.n_requested - count if break_error and state.is_past_deadline() else 0
-        failure = Failure(error=break_error, lost=lost, attempts=self._attempts) if break_error and lost > 0 else None
+        failure = Failure(error=break_error, lost=lost, attempts=self.attempts) if break_error and lost > 0 else None
         return CallResult(
-            first_index=self._first_index,
+            first_index=self.first_index,
             completions=reply.completions,
             usage=reply.usage,
             failure=failure,
@@ -204,16 +206,16 @@ class Call:
         )
 
     def _on_retry(self, error: SwiftClientError, attempt: int, wait: float) -> None:
-        self._last_error = error
+        self.last_error = error
         self._emit("retry", f"attempt {attempt} failed; next in {wait:.2f} s", error=error, wait=wait)
 
     def _add_note(self, note: str, **facts: Any) -> None:
-        self._state.notes.setdefault(note)
+        self.state.notes.setdefault(note)
         self._emit("clamp", note, **facts)
 
     def _emit(self, kind: Any, message: str, **facts: Any) -> None:
         event = Event(kind=kind, call=self.number, message=message, **{"n": self.n_requested, **facts})
-        self._context.emit_event(event)
+        self.context.emit_event(event)
 
 
 async def receive_full(

@@ -75,7 +75,8 @@ def plan(
         cache: the provider's prefix cache.
         has_cache_control: True if the request asks for caching itself (``cache_control``).
     """
-    sizes = _call_sizes(n, n_max or n)
+    n_full, rest = divmod(n, n_max or n)
+    sizes = (n_max or n,) * n_full + ((rest,) if rest else ())
     is_cached = cache is not None and (has_cache_control or not cache.needs_cache_control)
     cacheable_tokens = cache.cached_tokens(prompt_tokens) if cache and is_cached else 0
     price = price and price.at(prompt_tokens)
@@ -132,11 +133,6 @@ def asks_for_caching(messages: object, sampling: Mapping[str, Any]) -> bool:
     return False
 
 
-def _call_sizes(n: int, max_per_call: int) -> tuple[int, ...]:
-    full, rest = divmod(n, max_per_call)
-    return (max_per_call,) * full + ((rest,) if rest else ())
-
-
 def _no_saving_reason(
     cache: PrefixCache | None, cacheable_tokens: int, price: Price | None, has_cache_control: bool
 ) -> str:
@@ -146,11 +142,9 @@ def _no_saving_reason(
         return "no message has the cache_control that caching needs"
     if not cacheable_tokens:
         return f"prompts under {cache.min_tokens:,} tokens are not cached"
-    return (
-        "no price is known that would show what the cache saves"
-        if price is None
-        else "no discount for cached tokens is known"
-    )
+    if price is None:
+        return "no price is known that would show what the cache saves"
+    return "no discount for cached tokens is known"
 
 
 def _texts(value: object) -> list[str]:

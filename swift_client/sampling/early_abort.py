@@ -9,6 +9,7 @@ warm-ups and windows of 2,048 tokens are scaled down to answers of API size.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -18,7 +19,6 @@ import numpy as np
 from swift_client.adapters import Reply
 from swift_client.errors import ConfigurationError
 from swift_client.features import TokenTable
-from swift_client.features.segments import rolling_mean
 from swift_client.scoring.streaming import StreamingScore
 from swift_client.types import Completion
 from swift_client.validation import parse_spec, require_int
@@ -137,7 +137,7 @@ class StreamMonitor:
 
     def __init__(self, abort_monitor: AbortMonitor, streaming_score: StreamingScore | None) -> None:
         self._abort_monitor, self._streaming_score = abort_monitor, streaming_score
-        self._recent_confidences = np.zeros(0)
+        self._window_confidences: deque[float] = deque(maxlen=abort_monitor.rule.window)
         self.n_tokens = 0
         self.lowest_score = math.nan
         """The lowest running score so far; NaN before the first full window."""
@@ -156,13 +156,13 @@ class StreamMonitor:
         count = len(piece.tokens)
         if self._streaming_score is not None:
             return [math.nan] * (count - 1) + [self._streaming_score.add(piece)] if count else []
-        values = TokenTable([piece], width=piece.top_logprobs.shape[1]).confidence
-        # Only one window is kept: a sum carried over the whole stream would gather rounding errors.
-        window = self._abort_monitor.rule.window
-        confidences = np.concatenate([self._recent_confidences, values])
-        means = rolling_mean(confidences, window)[len(self._recent_confidences) :]
-        self._recent_confidences = confidences[max(0, len(confidences) - window + 1) :]
-        return [float(mean) for mean in means]
+        scores = []
+        for confidence in TokenTable([piece], width=piece.top_logprobs.shape[1]).confidence.tolist():
+            self._window_confidences.append(confidence)
+            # Not rolling_mean(): its rounding depends on where the stream was split into pieces, and a stream equal to
+            # all warm-ups would be closed for it. An exact sum gives equal windows equal scores.
+            scores.append(math.fsum(self._window_confidences) / len(self._window_confidences))
+        return scores
 
 
 def _count_tokens(reply: Reply) -> int:

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from swift_client.adapters.transport.rate_limit_headers import parse_rate_limit_headers
 from swift_client.errors import ConfigurationError, RateLimitError, SwiftClientError
@@ -190,20 +191,20 @@ class RateLimit:
                 require_positive(name, value, unit="per minute")
         self.max_concurrency = max_concurrency
         self.requests_per_minute, self.tokens_per_minute = requests_per_minute, tokens_per_minute
-        self._clock = clock
+        self._create_limiter = partial(
+            RateLimiter,
+            max_concurrency,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            clock=clock,
+        )
         self._limiters: dict[int, RateLimiter] = {}
 
     def for_this_process(self) -> RateLimiter:
-        """Return this process's limiter; a forked child starts with one of its own."""
+        """Return this process's limiter; a forked child starts with a new one."""
         process = os.getpid()
         if process not in self._limiters:
-            limiter = RateLimiter(
-                self.max_concurrency,
-                requests_per_minute=self.requests_per_minute,
-                tokens_per_minute=self.tokens_per_minute,
-                clock=self._clock,
-            )
-            self._limiters.setdefault(process, limiter)
+            self._limiters.setdefault(process, self._create_limiter())
         return self._limiters[process]
 
     def __repr__(self) -> str:

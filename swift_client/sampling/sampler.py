@@ -108,7 +108,7 @@ async def sample_completions(
         if not endpoint.can_stream:
             state.notes.setdefault("No stream was closed early: this provider does not stream logprobs.")
 
-    call_size = _one_per_call if abort_monitor else endpoint.call_size
+    call_size = (lambda n: min(n, 1)) if abort_monitor else endpoint.call_size
     call_numbers = itertools.count()
     missing_numbers = [number for number in range(sample_request.n) if number not in existing_completions]
 
@@ -125,7 +125,8 @@ async def sample_completions(
         while start < end:
             number = missing_numbers[start - len(existing_completions)]
             n = call_size(min(end - start, max_run(number)))
-            calls.append(Call(context, state, number=next(call_numbers), n_requested=n, first_index=number))
+            call_number = next(call_numbers)
+            calls.append(Call(context=context, state=state, number=call_number, n_requested=n, first_index=number))
             start += n
         return calls
 
@@ -155,7 +156,7 @@ async def sample_completions(
 
     # Send waves until every completion has come or failed. A wave that brought less than planned is topped up.
     n_planned = 0
-    while (n_settled := sum(map(_count_settled, results))) < sample_request.n:
+    while (n_settled := sum(result.n_settled for result in results)) < sample_request.n:
         is_top_up = n_settled < n_planned
         n_planned = n_planned if is_top_up else min(n_settled + next(sizes), sample_request.n)
         if not (calls := create_calls(n_settled, n_planned)):
@@ -205,14 +206,6 @@ async def _run_calls(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _one_per_call(n_requested: int) -> int:
-    return min(n_requested, 1)
-
-
-def _count_settled(result: CallResult) -> int:
-    return len(result.completions) + (result.failure.lost if result.failure else 0)
-
-
 def _reindex_completions(call_results: Iterable[CallResult]) -> tuple[Completion, ...]:
     """Return all completions, numbered 0.. in the order of the calls."""
     completions = [completion for result in call_results for completion in result.completions]
@@ -238,7 +231,7 @@ def _build_result(
         state.notes.setdefault(note)
     # Add up the usage, with an estimate for cancelled calls.
     usage = sum((result.usage for result in call_results), Usage())
-    cancelled_sizes = [call.n_requested for call in cancelled_calls if call.was_sent]
+    cancelled_sizes = [call.n_requested for call in cancelled_calls if call.attempts]
     if cancelled_sizes:
         usage += _estimate_usage(cancelled_sizes, usage, [result for result in call_results if not result.from_cache])
         state.notes.setdefault(f"{len(cancelled_sizes)} calls were cancelled; their cost is an estimate.")

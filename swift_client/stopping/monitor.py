@@ -12,7 +12,7 @@ from swift_client.sampling import AbortMonitor, EarlyAbort, SampleResult
 from swift_client.scoring.result import ScoredCompletions
 from swift_client.scoring.streaming import StreamingScore
 from swift_client.selection.select import Method, build_selection, select
-from swift_client.stopping import StoppingRule, Verdict, Votes, stopping_rule
+from swift_client.stopping import StoppingRule, Verdict, Votes
 from swift_client.types import Completion, Selection, Stopped
 
 StoppingSpec = str | StoppingRule | None
@@ -20,22 +20,6 @@ StoppingSpec = str | StoppingRule | None
 WAVE_SIZES = (1, 1, 1, 1, 2, 2, 4)
 """Completions requested at once: one by one at first, since most questions end early, then more, so hard questions do
 not take sixteen rounds. The last number repeats."""
-
-
-def resolve_rule(stopping: StoppingSpec) -> StoppingRule | None:
-    """Return the rule for ``best_of(stopping=...)``.
-
-    Raises:
-        ConfigurationError: there is no such rule.
-    """
-    if stopping is None or isinstance(stopping, StoppingRule):
-        return stopping
-    if not isinstance(stopping, str):
-        raise ConfigurationError(
-            f"stopping= takes the name of a rule or a StoppingRule, not {type(stopping).__name__}.",
-            hint='Use stopping="auto".',
-        )
-    return stopping_rule(stopping)
 
 
 def create_abort_monitor(abort: EarlyAbort | None, scorer: object) -> AbortMonitor | None:

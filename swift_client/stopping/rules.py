@@ -86,6 +86,11 @@ def stopping_rule(spec: str | StoppingRule) -> StoppingRule:
     """
     if isinstance(spec, StoppingRule):
         return spec
+    if not isinstance(spec, str):
+        raise ConfigurationError(
+            f"stopping= takes the name of a rule or a StoppingRule, not {type(spec).__name__}.",
+            hint='Use stopping="auto".',
+        )
     name, parameters = parse_spec(spec, example="beta:threshold=0.9")
     if name not in STOPPING_RULES:
         raise ConfigurationError(f"There is no stopping rule {name!r}.", hint=f"Known: {', '.join(STOPPING_RULES)}.")

@@ -18,6 +18,7 @@ from swift_client.collect.batch.service import BatchAPI, open_jobs
 from swift_client.collect.collect import run_sync
 from swift_client.collect.result import CollectResult
 from swift_client.collect.setup import CollectSetup, Prices
+from swift_client.collect.state import CollectState
 from swift_client.errors import ConfigurationError
 from swift_client.store import BatchStore, StoredQuestion
 from swift_client.validation import require_int, require_positive
@@ -123,26 +124,18 @@ async def collect_batch_async(
                 store.forget_batches()
             store.begin(setup.meta)
             store.add_questions(setup.questions)
+            state = CollectState(setup=setup, store=store, direct_prices=prices, on_progress=on_progress)
+            if prices is not None:
+                state.notes.setdefault(f"Batches are counted at {discount:g} of the given prices.")
             # Surplus completions get indices above all that any request asks for.
             pending_ends = [request.first_index + request.n for job in open_jobs(store) for request in job.wishes]
-            existing_indices = store.indices()
-            notes = {} if prices is None else {f"Batches are counted at {discount:g} of the given prices.": None}
             runner = BatchRunner(
                 api=BatchAPI(transport, url, listing_delay=settle, max_retries=max_retries),
-                plan=BatchPlan(setup=setup, context=context, url=url, existing_indices=existing_indices),
-                results=BatchResults(
-                    store=store,
-                    context=context,
-                    prices=batch_prices,
-                    existing_indices=existing_indices,
-                    first_extra_index=max([n, *pending_ends]),
-                    notes=notes,
-                ),
-                prices=prices,
+                plan=BatchPlan(state=state, context=context, url=url),
+                results=BatchResults(state=state, context=context, first_extra_index=max([n, *pending_ends])),
                 max_lines=max_lines,
                 max_bytes=max_bytes,
                 poll=poll,
-                on_progress=on_progress,
             )
             return await runner.run()
     finally:

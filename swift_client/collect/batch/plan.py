@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 from swift_client.adapters.codecs import openai_batch
 from swift_client.adapters.codecs.options import CompletionRequest
-from swift_client.collect.setup import CollectSetup
+from swift_client.collect.state import CollectState
 from swift_client.errors import ConfigurationError
 from swift_client.sampling import Budget, CallContext, Cost
 from swift_client.store import StoredQuestion
@@ -36,19 +36,18 @@ class BatchRequest(NamedTuple):
 class BatchPlan:
     """The missing completions of a run, as batch requests."""
 
-    setup: CollectSetup
-    """Its prices are those of a batch."""
+    state: CollectState
     context: CallContext
     url: str
     """Endpoint of the requests, such as "/v1/chat/completions"."""
-    existing_indices: dict[str, set[int]]
-    """Indices in the file, by question."""
     stop_reason: str | None = None
     """The limit that left completions unrequested: "max_cost" or "max_requests"."""
     pending_indices: dict[str, set[int]] = field(default_factory=dict)
     """Indices requested by open batches, by question."""
 
     def __post_init__(self) -> None:
+        self.setup = self.state.setup
+        """Its prices are those of a batch."""
         self._questions_by_id = {question.id: question for question in self.setup.questions}
 
     def set_pending(self, requests: Iterable[BatchRequest]) -> None:
@@ -60,7 +59,7 @@ class BatchPlan:
 
     def taken_indices(self, question: StoredQuestion) -> set[int]:
         """Return the indices of a question that are in the file or in open batches."""
-        return self.existing_indices.get(question.id, set()) | self.pending_indices.get(question.id, set())
+        return self.state.indices(question.id) | self.pending_indices.get(question.id, set())
 
     def iter_requests(self, committed_cost: float) -> Iterator[BatchRequest]:
         """Yield requests for everything that is missing, as far as ``max_cost`` and ``max_requests`` allow.

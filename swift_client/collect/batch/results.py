@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from swift_client.adapters.codecs import openai_batch
@@ -15,6 +15,7 @@ from swift_client.collect.batch.plan import BatchRequest
 from swift_client.collect.batch.service import BatchJob
 from swift_client.collect.result import CollectFailure
 from swift_client.collect.setup import Prices, completion_seed
+from swift_client.collect.state import CollectState
 from swift_client.errors import (
     BadRequestError,
     ConfigurationError,
@@ -25,7 +26,6 @@ from swift_client.errors import (
     SwiftClientError,
 )
 from swift_client.sampling import CallContext, lacks_logprobs
-from swift_client.store import BatchStore
 from swift_client.store.packing import pack
 from swift_client.types import Completion, Usage
 
@@ -38,21 +38,12 @@ _RETRY_HINT = "Run the same command again; it asks for what is missing."
 class BatchResults:
     """Stores the replies of batches, and counts samples, usage, cost and failures."""
 
-    store: BatchStore
+    state: CollectState
     context: CallContext
-    prices: Prices | None
-    """Of a batch."""
-    existing_indices: dict[str, set[int]]
-    """Indices in the file, by question."""
     first_extra_index: int
     """No request asks for this index or a higher one: surplus completions are stored from here on."""
-    added_samples: int = 0
-    extra_samples: int = 0
-    """Added samples that were not requested."""
-    usage: Usage = field(default_factory=Usage)
     cost: float = 0.0
-    failures: list[CollectFailure] = field(default_factory=list)
-    notes: dict[str, None] = field(default_factory=dict)
+    """Of this run."""
 
     async def store_batch(
         self, job: BatchJob, batch: Batch, files: Sequence[BinaryIO], *, on_stored: Callable[[], None]
@@ -80,7 +71,7 @@ class BatchResults:
                 skipped_lines["not of its requests"] += 1
             elif answer.custom_id in stored_ids or (answer.error and answer.custom_id in errors):
                 skipped_lines["repeated"] += 1
-            elif request.first_index in self.existing_indices.get(request.question_id, ()):
+            elif request.first_index in self.state.indices(request.question_id):
                 stored_ids.add(answer.custom_id)
             elif (error := await self._store_answer(job, request, answer)) is None:
                 stored_ids.add(answer.custom_id)
@@ -97,7 +88,7 @@ class BatchResults:
             reason = f"it answers {n_answered:,} requests, but {n_completed:,} were completed"
             raise self._invalid_output_error(batch, reason)
         if errors and not stored_ids and all(isinstance(e, LogprobsUnavailableError) for e in errors.values()):
-            self.store.mark_no_logprobs()
+            self.state.store.mark_no_logprobs()
         self._record_outcome(job, batch, skipped_lines, errors, requests.keys() - stored_ids)
 
     async def _store_answer(self, job: BatchJob, request: BatchRequest, answer: OutputLine) -> SwiftClientError | None:
@@ -115,44 +106,40 @@ class BatchResults:
         if lacks_logprobs(reply.completions) and self.context.must_have_logprobs:
             return self.context.logprobs_unavailable_error("the reply has text but no logprobs.")
         seed = completion_seed(request.question_id, job.seed, request.first_index)
-        usage = replace(reply.usage, calls=1)
-        cost = self.prices.cost(usage) if self.prices else None
         try:
-            self.add(request, reply.completions, usage=usage, cost=cost, seed=seed)
+            self.add(request, reply.completions, reply.usage, prices=self.state.setup.prices, seed=seed)
         except ConfigurationError as error:
             if all(map(_is_storable, reply.completions)):
                 raise
             return error
-        self.notes.update(dict.fromkeys(reply.notes))
+        self.state.notes.update(dict.fromkeys(reply.notes))
         return None
 
     def add(
         self,
         request: BatchRequest,
         completions: Sequence[Completion],
-        *,
         usage: Usage,
-        cost: float | None,
+        *,
+        prices: Prices | None,
         seed: int | None,
     ) -> None:
         """Store completions under the requested indices; surplus ones from ``first_extra_index`` on."""
-        existing = self.existing_indices.setdefault(request.question_id, set())
+        existing = self.state.indices(request.question_id)
         requested = range(request.first_index, request.first_index + request.n)
+        usage, cost = replace(usage, calls=1), prices.cost(usage) if prices else None
         candidates = itertools.chain(requested, itertools.count(self.first_extra_index))
         indices = list(itertools.islice((index for index in candidates if index not in existing), len(completions)))
-        self.store.add_samples(request.question_id, completions, numbers=indices, usage=usage, cost=cost, seed=seed)
-        existing.update(indices)
-        self.added_samples += len(indices)
-        self.extra_samples += sum(index >= self.first_extra_index for index in indices)
-        self.usage += usage
+        self.state.add(request.question_id, completions, indices, usage=usage, cost=cost, seed=seed)
+        self.state.target_samples += sum(index >= self.first_extra_index for index in indices)
         self.cost += cost or 0.0
 
     def record_missing(self, requests: Sequence[BatchRequest], error: SwiftClientError) -> None:
         """Record requests whose completions are missing, all for the same reason."""
-        self.failures += [
+        self.state.failures += [
             CollectFailure(question_id=request.question_id, lost=request.n, error=error)
             for request in requests
-            if request.first_index not in self.existing_indices.get(request.question_id, ())
+            if request.first_index not in self.state.indices(request.question_id)
         ]
 
     def _invalid_output_error(self, batch: Batch, reason: str) -> ResponseDecodeError:
@@ -171,19 +158,20 @@ class BatchResults:
         errors: Mapping[str, SwiftClientError],
         missing_ids: set[str],
     ) -> None:
+        """Record the failures and notes of a stored batch."""
         default_error = _missing_reply_error(batch, self.context.provider.name)
         for request in job.wishes:
             if request.custom_id in missing_ids:
                 self.record_missing([request], errors.get(request.custom_id, default_error))
         if missing_ids or batch.status != "completed":
             reason = f" {batch.error_message}" if batch.error_message else ""
-            self.notes.setdefault(
+            self.state.notes.setdefault(
                 f"Batch {batch.id} is {batch.status}: {len(missing_ids):,} of its {len(job.wishes):,} requests brought "
                 f"nothing.{reason}"
             )
         if skipped_lines:
             counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(skipped_lines.items()))
-            self.notes.setdefault(f"Lines of batch {batch.id} that were skipped: {counts}.")
+            self.state.notes.setdefault(f"Lines of batch {batch.id} that were skipped: {counts}.")
 
 
 def read_output_lines(file: BinaryIO, max_bytes: int) -> Iterator[bytes | None]:

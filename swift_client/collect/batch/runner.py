@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from swift_client.adapters.codecs.openai_batch import Batch
@@ -16,7 +15,6 @@ from swift_client.collect.batch.plan import BatchPlan, BatchRequest, split_into_
 from swift_client.collect.batch.results import BatchResults
 from swift_client.collect.batch.service import BatchAPI, BatchJob, open_jobs
 from swift_client.collect.result import CollectResult
-from swift_client.collect.setup import Prices, prior_cost
 from swift_client.errors import ConfigurationError, ResponseDecodeError, SwiftClientError
 from swift_client.sampling import CallResult, sample_completions
 from swift_client.types import Usage
@@ -25,8 +23,6 @@ MAX_FAILED_POLLS = 60
 """Polls of a batch that may fail in a row: an hour at one per minute."""
 MAX_EMPTY_POLLS = 10
 """Polls of a completed batch whose output is missing or incomplete."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,35 +54,21 @@ class BatchRunner:
     api: BatchAPI
     plan: BatchPlan
     results: BatchResults
-    prices: Prices | None
-    """Of direct calls."""
     max_lines: int
     max_bytes: int
     poll: tuple[float, float]
-    on_progress: Callable[[BatchProgress], None] | None
     requests: int = 0
     """Requests of this run, in batches or sent directly."""
     fetch_errors: list[SwiftClientError] = field(default_factory=list)
     """Errors of batches that may be paid for and were not fetched; the file remembers those batches."""
     latest_batches: dict[str, Batch] = field(default_factory=dict)
     """The open batches as of the last poll, by token."""
-    start_time: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
-        self.store, self.context = self.results.store, self.results.context
-        self.prior_totals = self.store.totals()
-        self.prior_cost = prior_cost(self.prior_totals, self.prices)
+        self.state, self.context = self.results.state, self.results.context
+        self.store = self.state.store
         self._load_jobs()
-        # Count the samples of these questions, and of those in open batches, now and at the end.
-        pending, existing = self.plan.pending_indices, self.results.existing_indices
-        questions = self.plan.setup.questions
-        question_ids = {question.id for question in questions} | pending.keys()
-        self.initial_samples = sum(len(existing.get(question_id, ())) for question_id in question_ids)
-        self.target_samples = (
-            self.initial_samples
-            + sum(self.plan.setup.count_missing(self.plan.taken_indices(question)) for question in questions)
-            + sum(len(indices - existing.get(question_id, set())) for question_id, indices in pending.items())
-        )
+        self.state.count_samples(self.plan.pending_indices)
 
     async def run(self) -> CollectResult:
         """Run all steps; see ``collect_batch`` for the errors."""
@@ -95,23 +77,9 @@ class BatchRunner:
         await self._confirm_logprobs()
         await self._submit()
         await self._wait()
-        results = self.results
-        if self.fetch_errors and not results.added_samples:
+        if self.fetch_errors and not self.state.added_samples:
             raise self.fetch_errors[0]
-        return CollectResult(
-            path=str(self.store.path),
-            questions=len(self.plan.setup.questions),
-            added=results.added_samples,
-            samples=self.initial_samples + results.added_samples,
-            wanted=self.target_samples + results.extra_samples,
-            requests=self.requests,
-            usage=self.prior_totals.usage + results.usage,
-            cost=self._cost(),
-            stopped=self.plan.stop_reason,
-            failures=tuple(results.failures),
-            notes=tuple(results.notes),
-            elapsed=time.perf_counter() - self.start_time,
-        )
+        return self.state.result(requests=self.requests, cost=self._cost(), stopped=self.plan.stop_reason)
 
     def _load_jobs(self) -> None:
         self.jobs = open_jobs(self.store)
@@ -150,24 +118,22 @@ class BatchRunner:
             raise context.logprobs_unavailable_error(
                 "replies of an earlier batch had text but no logprobs (--forget-batches tries again)."
             )
-        if context.endpoint.logprobs_confirmed or self.prior_totals.samples or self.jobs:
+        if context.endpoint.logprobs_confirmed or self.state.prior_totals.samples or self.jobs:
             return
         self.requests += 1
         on_arrival = partial(self._store_reply, BatchRequest(question.id, index, 1), sample_request.seed)
         result = await sample_completions(context, sample_request, on_arrival=on_arrival)
-        self.results.notes.update(dict.fromkeys(result.notes))
+        self.state.notes.update(dict.fromkeys(result.notes))
 
     def _store_reply(self, request: BatchRequest, seed: int | None, result: CallResult) -> None:
-        cost = self.prices.cost(result.usage) if self.prices else None
-        usage = replace(result.usage, calls=1)
-        self.results.add(request, result.completions, usage=usage, cost=cost, seed=seed)
+        self.results.add(request, result.completions, result.usage, prices=self.state.direct_prices, seed=seed)
 
     async def _submit(self) -> None:
         """Put everything that is missing into batches, one after another."""
         open_requests = [request for job in self.jobs for request in job.wishes]
         open_cost = self.plan.max_requests_cost(open_requests, self.store.questions())
         files = split_into_files(
-            self.plan.iter_requests(self.prior_cost + self.results.cost + open_cost),
+            self.plan.iter_requests(self.state.prior_cost + self.results.cost + open_cost),
             self.plan.format_line,
             self.store.path.parent,
             max_lines=self.max_lines,
@@ -178,7 +144,14 @@ class BatchRunner:
                 try:
                     file_id = await self.api.upload("swift-client-batch.jsonl", file)
                     k = self.plan.requested_top_logprobs(requests[0])
-                    job = BatchJob.create(requests, file_id, seed=self.plan.setup.seed, top_logprobs=k)
+                    job = BatchJob(
+                        token=secrets.token_hex(16),
+                        wishes=tuple(requests),
+                        file_id=file_id,
+                        asked_at=time.time(),
+                        seed=self.plan.setup.seed,
+                        top_logprobs=k,
+                    )
                     job = await self.api.create(job.save(self.store), self.store, certainly_new=True)
                 except SwiftClientError as error:
                     if isinstance(error, ConfigurationError) or not self.jobs:
@@ -249,29 +222,25 @@ class BatchRunner:
         self.results.record_missing(job.wishes, error)
 
     def _cost(self) -> float | None:
-        return self.prior_cost + self.results.cost if self.prices else None
+        return self.state.prior_cost + self.results.cost if self.state.direct_prices else None
 
     def _report(self) -> None:
-        """Call ``on_progress``; its errors may not cost replies that are under way."""
-        if not self.on_progress:
-            return
+        self.state.report(self._progress)
+
+    def _progress(self) -> BatchProgress:
         batches = self.latest_batches.values()
-        progress = BatchProgress(
-            samples=self.initial_samples + self.results.added_samples,
-            wanted=self.target_samples + self.results.extra_samples,
+        return BatchProgress(
+            samples=self.state.samples,
+            wanted=self.state.target_samples,
             batches=self.n_open,
             statuses=tuple(dict.fromkeys(batch.status for batch in batches)),
             requests=sum(batch.n_requests for batch in batches),
             completed=sum(batch.n_completed for batch in batches),
             failed=sum(batch.n_failed for batch in batches),
-            usage=self.prior_totals.usage + self.results.usage,
+            usage=self.state.usage,
             cost=self._cost(),
-            elapsed=time.perf_counter() - self.start_time,
+            elapsed=self.state.elapsed,
         )
-        try:
-            self.on_progress(progress)
-        except Exception:
-            logger.exception("on_progress failed; collecting goes on")
 
 
 def _lacks_output(batch: Batch) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import msgspec
 
@@ -21,6 +21,7 @@ from swift_client.errors import ConfigurationError, RateLimitError, SwiftClientE
 from swift_client.sampling.retry import LONGEST_WAIT, retry_policy
 from swift_client.store import BatchStore
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _UPLOAD_TIMEOUT = 900.0
@@ -50,20 +51,6 @@ class BatchJob:
     """Columns of every ``top_logprobs``; None if no logprobs are requested."""
     batch_id: str | None = None
     """None until the provider's answer has been read."""
-
-    @classmethod
-    def create(
-        cls, requests: Iterable[BatchRequest], file_id: str, *, seed: int | None, top_logprobs: int | None
-    ) -> BatchJob:
-        """Return a job that is about to be requested."""
-        return cls(
-            token=secrets.token_hex(16),
-            wishes=tuple(requests),
-            file_id=file_id,
-            asked_at=time.time(),
-            seed=seed,
-            top_logprobs=top_logprobs,
-        )
 
     def save(self, store: BatchStore) -> BatchJob:
         """Write the job to the samples file and return it."""
@@ -109,7 +96,7 @@ class BatchAPI:
             data = await self._transport.send(openai_batch.upload(name, file), timeout=_UPLOAD_TIMEOUT)
             return openai_batch.parse_file_id(data)
 
-        return str(await retry_policy(self._max_retries, None, _log_retry)(attempt))
+        return await self._with_retries(attempt)
 
     async def create(self, job: BatchJob, store: BatchStore, *, certainly_new: bool) -> BatchJob:
         """Create the batch of a stored job, unless it exists; return the job with its id.
@@ -172,8 +159,7 @@ class BatchAPI:
             file.seek(0)
             return file
 
-        file: BinaryIO = await retry_policy(self._max_retries, None, _log_retry)(attempt)
-        return file
+        return await self._with_retries(attempt)
 
     async def _find_batch(self, job: BatchJob) -> Batch | None:
         """Return the batch that was created for a job, once the provider's list can be trusted to have it."""
@@ -203,11 +189,11 @@ class BatchAPI:
             after = page[-1].id
 
     async def _send(self, request: Request) -> bytes:
-        async def attempt() -> bytes:
-            return await self._transport.send(request)
+        return await self._with_retries(partial(self._transport.send, request))
 
-        data: bytes = await retry_policy(self._max_retries, None, _log_retry)(attempt)
-        return data
+    async def _with_retries(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        result: T = await retry_policy(self._max_retries, None, _log_retry)(attempt)
+        return result
 
 
 def _certainly_not_created(error: SwiftClientError) -> bool:
