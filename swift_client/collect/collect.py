@@ -12,10 +12,9 @@ from typing import Any, ParamSpec, TypeVar
 from swift_client.adapters import CustomProvider, Provider, connect
 from swift_client.adapters.local.model import HuggingFaceModel, resolve_local_provider
 from swift_client.adapters.transport.api_key import ApiKey
-from swift_client.collect.result import CollectFailure, CollectProgress, CollectResult
+from swift_client.collect.result import CollectFailure, CollectProgress, CollectResult, CollectState
 from swift_client.collect.runner import CollectRunner
 from swift_client.collect.setup import CollectSetup, Prices
-from swift_client.collect.state import CollectState
 from swift_client.errors import ConfigurationError
 from swift_client.reranker.sync_loop import BackgroundLoop
 from swift_client.store import BatchStore, StateFile, StateLayout, StoredQuestion

@@ -39,7 +39,7 @@ def import_replies(
 ) -> CollectResult:
     """Write replies to the new samples file ``out``, completely or not at all.
 
-    Several lines may answer one question. A line whose reply is an error or unreadable costs only itself, and is in the
+    Several lines may answer one question. Lines with an error or an unreadable reply are skipped, and listed in the
     result's ``failures``.
 
     Args:
@@ -73,18 +73,18 @@ def import_replies(
                 f"a reply of {reply.model!r} among those of {model!r}.", hint="One file holds one model."
             )
             raise error_at_line(replies, line_number, mixed)
-        decoded.append((question_id, reply))
+        decoded.append((question_id, replace(reply, usage=replace(reply.usage, calls=1))))
     if not decoded:
         raise failures[0].error if failures else ConfigurationError(f"{replies} holds no reply.", hint=_FORMAT_HINT)
     # Write the file.
-    usage = sum((replace(reply.usage, calls=1) for _, reply in decoded), Usage())
+    usage = sum((reply.usage for _, reply in decoded), Usage())
     widths = [completion.top_logprobs.shape[1] for _, reply in decoded for completion in reply.completions]
     with _open_new_store(Path(out)) as store:
         store.begin(Meta(provider=row.name, model=model, top_logprobs=max(widths, default=0), sampling={}))
         store.add_questions(question_list)
         for question_id, reply in decoded:
             cost = prices.cost(reply.usage) if prices else None
-            store.add_samples(question_id, reply.completions, usage=replace(reply.usage, calls=1), cost=cost)
+            store.add_samples(question_id, reply.completions, usage=reply.usage, cost=cost)
     return CollectResult(
         path=str(out),
         questions=len(question_list),

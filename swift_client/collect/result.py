@@ -1,12 +1,19 @@
-"""Progress and results of collecting samples."""
+"""Progress, state and result of one run, by direct calls or by batch."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from swift_client.collect.setup import CollectSetup, Prices
 from swift_client.errors import SwiftClientError
-from swift_client.types import Usage
+from swift_client.store import BatchStore
+from swift_client.types import Completion, Usage
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,3 +85,94 @@ class CollectResult:
         ]
         facts = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {**facts, "complete": self.complete, "usage": asdict(self.usage), "failures": failures}
+
+
+@dataclass(kw_only=True)
+class CollectState:
+    """The samples file during one run, with the run's samples, usage, failures and notes."""
+
+    setup: CollectSetup
+    store: BatchStore
+    direct_prices: Prices | None
+    """Of direct calls; those of the setup may be a batch's."""
+    on_progress: Callable[[Any], None] | None
+    added_samples: int = 0
+    failures: list[CollectFailure] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)
+    start_time: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        self.existing_indices = self.store.indices()
+        """Indices in the file, by question."""
+        self.prior_totals = self.store.totals()
+        """Samples, usage and cost of the whole file before this run."""
+        self.usage = self.prior_totals.usage
+        """Of the whole file."""
+        cost = self.direct_prices.cost(self.usage) if self.direct_prices else 0.0
+        self.prior_cost = cost if self.prior_totals.cost is None else self.prior_totals.cost
+        """Cost of the whole file before this run: as stored, else at the prices of direct calls."""
+        self.count_samples({})
+
+    def count_samples(self, pending_indices: Mapping[str, set[int]]) -> None:
+        """Count the samples of these questions, and of those with pending indices, now and at the end."""
+        existing, questions = self.existing_indices, self.setup.questions
+        question_ids = {question.id for question in questions} | pending_indices.keys()
+        self.initial_samples = sum(len(existing.get(question_id, ())) for question_id in question_ids)
+        taken = {key: existing.get(key, set()) | pending_indices.get(key, set()) for key in question_ids}
+        missing = (set(range(self.setup.n)) - taken[question.id] for question in questions)
+        self.target_samples = sum(map(len, taken.values())) + sum(map(len, missing))
+
+    @property
+    def samples(self) -> int:
+        """Samples of these questions in the file now."""
+        return self.initial_samples + self.added_samples
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self.start_time
+
+    def indices(self, question_id: str) -> set[int]:
+        """Return the indices of a question's samples in the file."""
+        return self.existing_indices.setdefault(question_id, set())
+
+    def add(
+        self,
+        question_id: str,
+        completions: Sequence[Completion],
+        indices: Sequence[int],
+        *,
+        usage: Usage,
+        cost: float | None,
+        seed: int | None,
+    ) -> None:
+        """Store one reply's completions under these indices."""
+        self.store.add_samples(question_id, completions, numbers=indices, usage=usage, cost=cost, seed=seed)
+        self.indices(question_id).update(indices)
+        self.added_samples += len(indices)
+        self.usage += usage
+
+    def report(self, create_progress: Callable[[], object]) -> None:
+        """Call ``on_progress``; its errors may not cost replies that are under way."""
+        if self.on_progress:
+            try:
+                self.on_progress(create_progress())
+            except Exception:
+                logger.exception("on_progress failed; collecting goes on")
+
+    def result(self, *, requests: int, cost: float | None, stopped: str | None) -> CollectResult:
+        """Return the result of the run."""
+        return CollectResult(
+            path=str(self.store.path),
+            questions=len(self.setup.questions),
+            added=self.added_samples,
+            samples=self.samples,
+            wanted=self.target_samples,
+            requests=requests,
+            usage=self.usage,
+            cost=cost,
+            stopped=stopped,
+            failures=tuple(self.failures),
+            notes=tuple(self.notes),
+            elapsed=self.elapsed,
+        )

@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from swift_client.collect.result import CollectFailure, CollectProgress, CollectResult
+from swift_client.collect.result import CollectFailure, CollectProgress, CollectResult, CollectState
 from swift_client.collect.setup import completion_seed
-from swift_client.collect.state import CollectState
 from swift_client.errors import AuthenticationError, ConfigurationError, LogprobsUnavailableError, SwiftClientError
 from swift_client.sampling import Budget, CallContext, CallResult, Cost, RequestBudget, sample_completions
 from swift_client.store import StateFile, StoredQuestion
@@ -122,7 +121,7 @@ class CollectRunner:
         self._report()
 
     def _is_final(self, failure: Failure) -> bool:
-        """Return False for a failure whose retries the limit on requests cut short: that is not the call's fault."""
+        """Return False if the limit on requests cut a call's retries short: the call itself may still succeed."""
         return not failure.error.retryable or failure.attempts > self.context.max_retries
 
     def _store_reply(self, question: StoredQuestion, start: int, result: CallResult) -> None:

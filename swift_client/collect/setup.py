@@ -35,7 +35,7 @@ from swift_client.types import Message, Usage
 from swift_client.validation import require_int, require_positive
 
 SEED_RANGE = 2**31 - 2**16
-"""Upper limit of the seed of a question's first completion; those of the others then fit in 31 bits, too."""
+"""Upper limit of the seed of a question's first completion, so those of the other completions fit in 31 bits as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,16 +163,12 @@ class CollectSetup:
             indices = [index for _, index in run]
             yield indices[0], indices[-1] + 1
 
-    def count_missing(self, existing: set[int]) -> int:
-        """Return how many indices below n ``existing`` lacks."""
-        return sum(index not in existing for index in range(self.n))
-
 
 def question_seed(question_id: str, seed: int) -> int:
     """Return the seed of the question's first completion.
 
-    Each question has its own seeds. With the same ones for all, a local server draws the same random numbers for every
-    question, and hundreds of questions vary together as if they were few.
+    Each question has its own seeds. If all shared the same seeds, a local server would draw the same random numbers for
+    each, and their results would be correlated.
     """
     return (seed + int(hash_fraction(f"seed:{question_id}") * SEED_RANGE)) % SEED_RANGE
 

@@ -33,7 +33,7 @@ _TEMPLATE_TOKENS = 64
 """Tokens that a chat template may add to a conversation, such as a date or a default system prompt."""
 _TEMPLATE_TOKENS_PER_MESSAGE = 16
 _MEDIA_TOKENS = 2048
-"""Tokens assumed for an image or a sound, whose size says nothing about its tokens: an estimate."""
+"""Tokens assumed for an image or a sound, since its size in bytes does not tell: an estimate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class Budget:
     limit, and the notes say so.
 
     Raises:
-        ConfigurationError: there is no limit, or one that is not above 0.
+        ConfigurationError: no limit is given, or a limit is not above 0.
     """
 
     usd: float | None = None

@@ -50,7 +50,7 @@ class CallResult:
         return len(self.completions) + (self.failure.lost if self.failure else 0)
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False)
 class Call:
     """One call for ``n_requested`` completions, numbered from ``first_index`` within its draw."""
 
@@ -126,7 +126,7 @@ class Call:
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
-        """Wait for this call's turn; raise if another call has shown meanwhile that it cannot succeed."""
+        """Wait for this call's turn; raise if another call has failed by then with an error that this one would meet too."""
         limiter, state = self.context.rate_limiter, self.state
         limit_change: str | None = None
         async with state.within_deadline():
@@ -250,7 +250,7 @@ async def receive_full(
 async def receive_stream(
     context: CallContext, state: DrawState, request: Request, k: int | None
 ) -> tuple[Reply, ProviderError | None]:
-    """Send, and decode while the reply arrives, so that a deadline costs only unfinished completions.
+    """Send, and decode while the reply arrives, so a deadline costs only unfinished completions.
 
     A stream that loses confidence is closed; its completion then counts as cut.
 

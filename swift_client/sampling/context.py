@@ -97,13 +97,10 @@ def _check_messages(prompt: object) -> tuple[Message, ...]:
     for position, message in enumerate(prompt):
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str) or "content" not in message:
             raise ConfigurationError(f"Message {position} of the prompt has no role and content.", hint=_MESSAGE_HINT)
-    if not any(_has_content(message["content"]) for message in prompt):
+    contents = [message["content"] for message in prompt]
+    if not any(content.strip() if isinstance(content, str) else content for content in contents):
         raise ConfigurationError("The prompt is empty.", hint="At least one message must have content.")
     return tuple(dict(message) for message in prompt)
-
-
-def _has_content(content: object) -> bool:
-    return bool(content.strip()) if isinstance(content, str) else bool(content)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,10 +117,10 @@ class CallContext:
     must_have_logprobs: bool
     on_event: Callable[[Event], None] | None
     token_ids: bool = False
-    """Whether replies are decoded with ``Completion.top_ids``."""
+    """True to decode ``Completion.top_ids`` as well."""
 
     def emit_event(self, event: Event) -> None:
-        """Log an event and pass it to the user's callback, whose errors may not cost completions."""
+        """Log an event and pass it to the user's callback, whose errors are only logged."""
         error = f" ({type(event.error).__name__})" if event.error else ""
         logger.debug("%s call %d %s: %s%s", self.provider.name, event.call, event.kind, event.message, error)
         if self.on_event:

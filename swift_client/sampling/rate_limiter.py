@@ -139,7 +139,7 @@ class RateLimiter:
                 self._wakes_at = now + wait
 
     def _pop_waiter(self) -> _Waiter:
-        """Return the first call of the question whose turn it is, and put that question last."""
+        """Return the first call of the question at the front, and move that question to the back."""
         owner = next(iter(self._waiters))
         waiters = self._waiters.pop(owner)
         waiter = waiters.popleft()

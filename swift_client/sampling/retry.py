@@ -1,7 +1,8 @@
 """Retry policy: which failed calls are sent again, and after how many seconds.
 
 The provider's own wait is honoured. Otherwise the wait is exponential with full jitter, from 0.5 s doubling to at most
-8 s, as in the openai client (https://github.com/openai/openai-python, ``_base_client.py``), whose own retries are off.
+8 s, as in the openai client (https://github.com/openai/openai-python, ``_base_client.py``). That client's own retries
+are turned off.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def retry_policy(
 
     Args:
         max_retries: attempts after the first.
-        deadline_at: the deadline in the running loop's time, or None. A wait that would reach past it is not begun.
+        deadline_at: the deadline in the running loop's time, or None. A call whose next attempt would start later fails.
         on_retry: called before each wait with the error, the number of attempts so far, and the wait in seconds.
     """
     clock = asyncio.get_running_loop().time
@@ -38,14 +39,11 @@ def retry_policy(
             is_too_late = clock() + state.upcoming_sleep >= deadline_at
         return state.attempt_number > max_retries or is_too_late
 
-    def announce(state: RetryCallState) -> None:
-        on_retry(_last_error(state), state.attempt_number, state.upcoming_sleep)
-
     return AsyncRetrying(
         retry=retry_if_exception(lambda error: isinstance(error, SwiftClientError) and error.retryable),
         wait=wait_seconds,
         stop=should_give_up,
-        before_sleep=announce,
+        before_sleep=lambda state: on_retry(_last_error(state), state.attempt_number, state.upcoming_sleep),
         sleep=asyncio.sleep,
         reraise=True,
     )

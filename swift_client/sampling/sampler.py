@@ -75,7 +75,7 @@ async def sample_completions(
         should_stop: called with all completions so far whenever calls have brought some, also in the middle of a wave.
             If it returns True, running calls are cancelled, and their cost is estimated.
         request_budget: every wave is cut to what it can afford; if that is nothing, sampling ends.
-        first_alone: True to wait for the first call before others start, so that they find its prompt cached.
+        first_alone: True to start the other calls only after the first one, when its prompt is cached.
         abort_monitor: closes streams that lose confidence. Every call then asks for one completion and is streamed;
             without ``wave_sizes`` the first wave is the warm-up.
         existing_completions: at most n completions of the same request, by number. They count, and come first; only
@@ -89,9 +89,9 @@ async def sample_completions(
     """
     # Fail before anything is sent if required logprobs cannot come.
     endpoint = context.endpoint
-    silence = endpoint.no_logprobs_reason(context.fields(sample_request))
-    if silence and context.must_have_logprobs and len(existing_completions) < sample_request.n:
-        raise context.logprobs_unavailable_error(silence)
+    reason = endpoint.no_logprobs_reason(context.fields(sample_request))
+    if reason and context.must_have_logprobs and len(existing_completions) < sample_request.n:
+        raise context.logprobs_unavailable_error(reason)
 
     deadline = sample_request.deadline
     state = DrawState(
@@ -125,8 +125,7 @@ async def sample_completions(
         while start < end:
             number = missing_numbers[start - len(existing_completions)]
             n = call_size(min(end - start, max_run(number)))
-            call_number = next(call_numbers)
-            calls.append(Call(context=context, state=state, number=call_number, n_requested=n, first_index=number))
+            calls.append(Call(context, state, number=next(call_numbers), n_requested=n, first_index=number))
             start += n
         return calls
 
@@ -134,9 +133,7 @@ async def sample_completions(
         if should_stop is None:
             return False
         completions = _reindex_completions([*earlier_results, *new_results])
-        if len(completions) < sample_request.min_completions:
-            return False
-        return await should_stop(completions)
+        return len(completions) >= sample_request.min_completions and await should_stop(completions)
 
     # Start with the existing completions, or test with one call whether required logprobs come.
     results: list[CallResult] = []

@@ -105,7 +105,7 @@ def auto(
     With a calibrated head this is "posterior" with ``threshold``, ``least`` and ``clip``, for the answer that the vote
     would choose; a first completion with the probability ``alone`` needs no second. If all votes count 1 it is "beta"
     with the threshold ``majority``; with probabilities but no answers to vote for, "reservation" with ``cost``. Scores
-    alone, whose unit is not known, never stop.
+    alone never stop, since their unit is unknown.
     """
     if all_votes.probabilities is None:
         by_vote = functions.beta(all_votes, threshold=majority, least=3)

@@ -16,9 +16,8 @@ from swift_client.collect.batch.results import BatchResults
 from swift_client.collect.batch.runner import BatchProgress, BatchRunner
 from swift_client.collect.batch.service import BatchAPI, open_jobs
 from swift_client.collect.collect import run_sync
-from swift_client.collect.result import CollectResult
+from swift_client.collect.result import CollectResult, CollectState
 from swift_client.collect.setup import CollectSetup, Prices
-from swift_client.collect.state import CollectState
 from swift_client.errors import ConfigurationError
 from swift_client.store import BatchStore, StoredQuestion
 from swift_client.validation import require_int, require_positive
@@ -63,7 +62,7 @@ async def collect_batch_async(
     which batches are open, and the same call waits for them, fetches them, and requests no completion twice.
     Completions that a batch did not bring (failed, expired and cancelled batches keep what they have) are in the
     result's failures, and the next call requests them. If it is unknown whether a model gives logprobs, one completion
-    is first sampled directly, at the full price, so that no batch is paid for in vain.
+    is first sampled directly, at the full price, before any batch is paid for.
 
     Args:
         questions: as for ``collect``; so are the arguments not listed here.
@@ -79,7 +78,7 @@ async def collect_batch_async(
         poll: seconds between two polls of the batches, at first and at most.
         settle: seconds after which the provider's list shows every batch that was created; waited for only if a call
             that may have created a batch was not answered.
-        forget_batches: give up open batches, whatever they cost, for example if their output is gone.
+        forget_batches: forget open batches, although they may be paid for; for example if their output is gone.
         on_progress: called after each poll of the batches.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 from swift_client.adapters.codecs import openai_batch
 from swift_client.adapters.codecs.options import CompletionRequest
-from swift_client.collect.state import CollectState
+from swift_client.collect.result import CollectState
 from swift_client.errors import ConfigurationError
 from swift_client.sampling import Budget, CallContext, Cost
 from swift_client.store import StoredQuestion

@@ -13,9 +13,8 @@ from swift_client.adapters.codecs import openai_batch
 from swift_client.adapters.codecs.openai_batch import Batch, OutputLine
 from swift_client.collect.batch.plan import BatchRequest
 from swift_client.collect.batch.service import BatchJob
-from swift_client.collect.result import CollectFailure
+from swift_client.collect.result import CollectFailure, CollectState
 from swift_client.collect.setup import Prices, completion_seed
-from swift_client.collect.state import CollectState
 from swift_client.errors import (
     BadRequestError,
     ConfigurationError,
