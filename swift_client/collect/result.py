@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from swift_client.collect.setup import CollectSetup, Prices
@@ -141,16 +141,18 @@ class CollectState:
         question_id: str,
         completions: Sequence[Completion],
         indices: Sequence[int],
-        *,
         usage: Usage,
-        cost: float | None,
+        *,
+        prices: Prices | None,
         seed: int | None,
-    ) -> None:
-        """Store one reply's completions under these indices."""
+    ) -> float:
+        """Store one reply's completions under these indices; return its cost, 0 without prices."""
+        usage, cost = replace(usage, calls=1), prices.cost(usage) if prices else None
         self.store.add_samples(question_id, completions, numbers=indices, usage=usage, cost=cost, seed=seed)
         self.indices(question_id).update(indices)
         self.added_samples += len(indices)
         self.usage += usage
+        return cost or 0.0
 
     def report(self, create_progress: Callable[[], object]) -> None:
         """Call ``on_progress``; its errors may not cost replies that are under way."""

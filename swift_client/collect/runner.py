@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from swift_client.collect.result import CollectFailure, CollectProgress, CollectResult, CollectState
@@ -134,14 +134,12 @@ class CollectRunner:
             free = next(i for i in itertools.count() if i not in used_indices) if index in used_indices else index
             used_indices.add(free)
             indices.append(free)
-        usage = replace(result.usage, calls=1)
-        cost = self.setup.prices.cost(usage) if self.setup.prices else None
         seed = completion_seed(question.id, self.setup.seed, first_index)
         completions: Sequence[Completion] = result.completions
         if self.state_file is not None:  # states first, so no sample in the file lacks its states
             completions = self.state_file.append(question.id, indices, completions)
-        self.state.add(question.id, completions, indices, usage=usage, cost=cost, seed=seed)
-        self._costs.commit(Cost(), Cost(usd=cost or 0.0))
+        cost = self.state.add(question.id, completions, indices, result.usage, prices=self.setup.prices, seed=seed)
+        self._costs.commit(Cost(), Cost(usd=cost))
         self.consecutive_failures = 0
         self._report()
 

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from swift_client.adapters.codecs import openai_batch
@@ -126,12 +126,10 @@ class BatchResults:
         """Store completions under the requested indices; surplus ones from ``first_extra_index`` on."""
         existing = self.state.indices(request.question_id)
         requested = range(request.first_index, request.first_index + request.n)
-        usage, cost = replace(usage, calls=1), prices.cost(usage) if prices else None
         candidates = itertools.chain(requested, itertools.count(self.first_extra_index))
         indices = list(itertools.islice((index for index in candidates if index not in existing), len(completions)))
-        self.state.add(request.question_id, completions, indices, usage=usage, cost=cost, seed=seed)
+        self.cost += self.state.add(request.question_id, completions, indices, usage, prices=prices, seed=seed)
         self.state.target_samples += sum(index >= self.first_extra_index for index in indices)
-        self.cost += cost or 0.0
 
     def record_missing(self, requests: Sequence[BatchRequest], error: SwiftClientError) -> None:
         """Record requests whose completions are missing, all for the same reason."""
