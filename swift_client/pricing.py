@@ -148,7 +148,9 @@ def _convert_price(model_price: ModelPrice, now: datetime) -> Price | None:
     """Convert a price of genai-prices; None if it is not per token alone (a fee per request, for example)."""
     from importlib.metadata import version
 
-    values = {name: value for name, field in _GENAI_FIELDS.items() if (value := getattr(model_price, field)) is not None}
+    values = {
+        name: value for name, field in _GENAI_FIELDS.items() if (value := getattr(model_price, field)) is not None
+    }
     if "input" not in values or "output" not in values or model_price.requests_kcount is not None:
         return None
     tier_starts = sorted({tier.start for value in values.values() for tier in getattr(value, "tiers", ())})
