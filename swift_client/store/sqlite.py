@@ -4,8 +4,8 @@ WAL with ``synchronous=FULL``: one fsync per reply. NORMAL would survive kill -9
 paid for; a provider takes seconds to answer, an fsync milliseconds. `collect` locks the file
 (``locking_mode=EXCLUSIVE``), since two runs on one file would pay for the same samples twice. ``best_of`` shares it,
 and locks it for one transaction at a time. While a file is being written there is a ``-wal`` file next to it, which is
-merged at the end or when the file is next opened. The file contains prompts and answers, so a new one is readable by its owner
-only.
+merged at the end or when the file is next opened. The file contains prompts and answers, so a new one is readable by
+its owner only.
 """
 
 from __future__ import annotations
