@@ -45,10 +45,10 @@ KEPT_OUT: Mapping[int, tuple[str, ...]] = {
         "test_retry.py::test_the_servers_wait_is_honoured",
     ),
     10: (  # vane#64, any-llm#359, openai-python#1254
-        "test_portal.py::test_it_works_under_asyncio_run_twice",
-        "test_portal.py::test_it_works_inside_a_running_loop",
-        "test_portal.py::test_it_works_from_a_thread_of_a_running_loop",
-        "test_portal.py::test_a_forked_child_works_with_an_instance_that_its_parent_has_used",
+        "test_sync_loop.py::test_it_works_under_asyncio_run_twice",
+        "test_sync_loop.py::test_it_works_inside_a_running_loop",
+        "test_sync_loop.py::test_it_works_from_a_thread_of_a_running_loop",
+        "test_sync_loop.py::test_a_forked_child_works_with_an_instance_that_its_parent_has_used",
     ),
     11: (  # ogx#3552, ollama#13638, and "may be fewer" in OpenAI's own words
         "test_openai_chat.py::test_a_reply_without_logprobs_is_a_reply_with_T_0",
@@ -59,8 +59,8 @@ KEPT_OUT: Mapping[int, tuple[str, ...]] = {
     12: (  # PyRIT#991
         "test_logprobs.py::test_a_sentinel_is_censored_to_the_upper_bound_and_never_averaged",
         "test_peers.py::test_sentinels_change_no_score_and_are_noted_once",
-        "test_lies.py::test_a_lie_costs_its_completion_the_logprobs_and_is_named_once",
-        "test_lies.py::test_a_reranker_warns_once_that_texts_decide_and_names_the_remedy",
+        "test_logprob_checks.py::test_a_lie_costs_its_completion_the_logprobs_and_is_named_once",
+        "test_logprob_checks.py::test_a_reranker_warns_once_that_texts_decide_and_names_the_remedy",
     ),
     13: (  # artefactual#170
         "test_logprobs.py::test_ranks_that_arrive_unsorted_give_the_same_arrays",
@@ -98,12 +98,12 @@ KEPT_OUT: Mapping[int, tuple[str, ...]] = {
     27: ("test_servers.py::test_the_guard_refuses_and_remembers_every_way_out",),  # vcrpy#990
     28: ("test_sampling.py::test_more_than_a_hundred_calls_run_at_once_where_the_limit_allows_it",),  # inspect_ai#847
     30: (  # inspect_ai's epoch key
-        "test_reuse.py::test_a_larger_n_draws_only_the_rest_and_the_same_or_a_smaller_one_nothing",
-        "test_reuse.py::test_another_request_is_another_key",
-        "test_reuse.py::test_with_a_seed_completion_i_is_asked_for_with_seed_plus_i",
+        "test_store_reuse.py::test_a_larger_n_draws_only_the_rest_and_the_same_or_a_smaller_one_nothing",
+        "test_store_reuse.py::test_another_request_is_another_key",
+        "test_store_reuse.py::test_with_a_seed_completion_i_is_asked_for_with_seed_plus_i",
     ),
     31: (  # openai-python#1254; Linux alone is tested, and no transport outlives its loop there
-        "test_portal.py::test_it_works_under_asyncio_run_twice",
+        "test_sync_loop.py::test_it_works_under_asyncio_run_twice",
     ),
     32: (
         "test_transport.py::test_the_key_is_in_no_repr_no_error_and_no_log",

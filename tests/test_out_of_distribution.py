@@ -1,4 +1,4 @@
-"""A head knows its own ground: on answers unlike those of its training it is set aside, and a note says so."""
+"""On answers unlike its training data a head is not used, and a note says so."""
 
 from __future__ import annotations
 

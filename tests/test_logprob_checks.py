@@ -1,4 +1,4 @@
-"""Signals that lie are caught before anything is scored, and true ones are left alone."""
+"""Logprobs that cannot be real are dropped before scoring, and real ones are not changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The running score: equal to the batch score at every token, and as cheap at the end as at the start."""
+"""The streaming score equals the batch score at every token, at constant cost per token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A head that does not beat majority says so, and is not used."""
+"""A head that does not beat majority is not used, and a note says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SwiftReranker(store=...) over real HTTP: what is kept, what is sent again, and what trouble with a file does."""
+"""SwiftReranker(store=...) over real HTTP: stored completions, repeated requests and errors of the file."""
 
 from __future__ import annotations
 

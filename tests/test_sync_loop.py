@@ -1,4 +1,4 @@
-"""The sync face: in scripts, inside running loops, in threads, after fork, at exit, at Ctrl-C."""
+"""Sync calls: in scripts, inside running loops, in threads, after fork, at exit, at Ctrl-C."""
 
 from __future__ import annotations
 
