@@ -21,6 +21,9 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusa
 StatePosition = Literal["read", "produced"]
 """The hidden state that belongs to a token: the one after reading it, or the one that it was sampled from."""
 
+Method = Literal["auto", "best", "vote"]
+"""The values of ``select=``: the best score, a vote of the answers, or a vote if answers can be read."""
+
 Message = dict[str, Any]
 """One chat message as it is sent: ``{"role": ..., "content": ...}``."""
 

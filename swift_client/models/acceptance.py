@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self, get_args
 
 import msgspec
 
-Select = Literal["auto", "best", "vote"]
+from swift_client.types import Method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Acceptance:
     """Completions planned per question."""
     stopping: str | None
     """The stopping rule that ended the draws, as ``stopping_rule`` parses it; None: all n were drawn."""
-    select: Select
+    select: Method
     """The choice method, as ``select=`` of a reranker."""
     answer: str | None
     """The answer reader, as ``answer=`` of a reranker; "custom" for a function."""
@@ -48,7 +48,7 @@ class Acceptance:
             raise ValueError("its acceptance has a threshold, risk or counts that no calibration gives")
         if self.statistic != "posterior_log_odds":
             raise ValueError(f"its acceptance compares {self.statistic!r}, which this swift-client does not know")
-        if self.n < 1 or self.select not in ("auto", "best", "vote"):
+        if self.n < 1 or self.select not in get_args(Method):
             raise ValueError("its acceptance has an unknown n or way to choose")
 
     @classmethod

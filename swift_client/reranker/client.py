@@ -21,10 +21,10 @@ from swift_client.reranker.rank_replies import rank_reply
 from swift_client.reranker.sync_loop import BackgroundLoop
 from swift_client.sampling import Budget, BudgetTracker, EarlyAbort, RateLimit, create_sample_request
 from swift_client.scoring.judge import JudgeFunction
-from swift_client.selection.select import Method, Scorer
+from swift_client.selection.select import Scorer
 from swift_client.stopping.monitor import StoppingSpec
 from swift_client.structured.schema import create_response_schema
-from swift_client.types import Event, Message, Selection
+from swift_client.types import Event, Message, Method, Selection
 
 
 class _Client:

@@ -31,12 +31,12 @@ from swift_client.reranker.cost import CostModel
 from swift_client.sampling import Budget, BudgetTracker, EarlyAbort, RateLimit, parse_abort, resolve_rate_limit
 from swift_client.scoring.fusion import parse_fusion
 from swift_client.scoring.judge import ExternalScorer, Judge, JudgeFunction
-from swift_client.selection.select import FALLBACK_SCORER, Method, Scorer, SelectionConfig
+from swift_client.selection.select import FALLBACK_SCORER, Scorer, SelectionConfig
 from swift_client.stopping import StoppingRule, stopping_rule
 from swift_client.stopping.monitor import StoppingSpec, create_abort_monitor
 from swift_client.store import ReplyStore, SampleStore
 from swift_client.structured.schema import ResponseSchema, create_response_schema
-from swift_client.types import Event
+from swift_client.types import Event, Method
 from swift_client.validation import require_int, require_positive
 
 RequireLogprobs = Literal["auto"] | bool

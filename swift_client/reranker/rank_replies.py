@@ -11,9 +11,9 @@ from swift_client.adapters.codecs import detect
 from swift_client.adapters.codecs.inputs import normalize_reply
 from swift_client.answers import Spec
 from swift_client.reranker.acceptance import with_acceptance
-from swift_client.selection.select import FALLBACK_SCORER, Method, Scorer, SelectionConfig, select_best
+from swift_client.selection.select import FALLBACK_SCORER, Scorer, SelectionConfig, select_best
 from swift_client.structured.schema import create_response_schema, require_match
-from swift_client.types import Completion, Selection, Usage
+from swift_client.types import Completion, Method, Selection, Usage
 
 
 def parse_response(

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from swift_client.answers import Answers
 from swift_client.errors import ConfigurationError
 from swift_client.selection.voting import best_allowed, sum_votes, vote_weights
-from swift_client.types import F32, Completion
-
-Method = Literal["auto", "best", "vote"]
+from swift_client.types import F32, Completion, Method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +26,12 @@ class Choice:
     """(N,) weight of each completion's vote; 0 if it did not vote."""
     notes: tuple[str, ...] = ()
     """One sentence per thing that did not go as requested."""
+
+
+def check_method(method: object) -> None:
+    """Raise ConfigurationError unless ``method`` is a value of ``select=``."""
+    if method not in get_args(Method):
+        raise ConfigurationError(f'select= must be "auto", "best" or "vote", not {method!r}.')
 
 
 def choose(
@@ -63,8 +67,7 @@ def choose(
         ConfigurationError: the method is unknown, or there are no completions.
         ValueError: the lengths differ.
     """
-    if method not in ("auto", "best", "vote"):
-        raise ConfigurationError(f'select= must be "auto", "best" or "vote", not {method!r}.')
+    check_method(method)
     count = len(completions)
     if not count:
         raise ConfigurationError("There are no completions to choose from.")
@@ -72,11 +75,13 @@ def choose(
         raise ValueError(f"{count} completions, {len(values)} scores and {len(answers.groups)} answers do not match.")
 
     # In index order, the first of equal completions is the one with the lowest index.
-    order = np.argsort([completion.index for completion in completions], kind="stable")
+    order = np.array(sorted(range(count), key=[completion.index for completion in completions].__getitem__))
     scores = np.asarray(values, np.float64)[order]
-    complete = np.array([completions[position].complete for position in order])
-    groups = np.array([-1 if answers.groups[position] is None else answers.groups[position] for position in order])
-    voters = complete & (groups >= 0)
+    complete = np.array([completion.complete for completion in completions])[order]
+    groups = np.array([-1 if group is None else group for group in answers.groups])[order]
+    groups[~complete] = -1
+    voters = groups >= 0
+    any_voter = voters.any()
 
     notes = [answers.note] if answers.note else []
     eligible = complete
@@ -85,25 +90,26 @@ def choose(
         notes.append("No completion ended by itself: the choice is among cut, filtered or refused ones.")
     elif np.isnan(scores[complete]).all():
         notes.append("No complete answer has a score, so ties go to the first one.")
-    if require_answer and voters.any():
+    if require_answer and any_voter:
         eligible = voters
 
-    if method == "best" or not voters.any():
+    if method == "best" or not any_voter:
         if method == "vote":
             notes.append("No complete answer could be read, so there was no vote: the best score wins.")
         winner = int(order[best_allowed(eligible, scores)])
         return Choice(winner=winner, method="best", weights=(0.0,) * count, notes=tuple(notes))
 
-    weights = np.ones(count) if probabilities is None else vote_weights(np.asarray(probabilities, np.float64)[order])
-    weights = np.where(voters, weights, 0.0)
+    weights = voters.astype(np.float64)
+    if probabilities is not None:
+        weights = np.where(voters, vote_weights(np.asarray(probabilities, np.float64)[order]), 0.0)
     weights_by_position = np.empty(count)
     weights_by_position[order] = weights
     if support:
-        totals = np.asarray(support(weights_by_position.tolist()), np.float64)[order]
+        totals = np.where(voters, np.asarray(support(weights_by_position.tolist()), np.float64)[order], -np.inf)
     else:
         # Sums in the order of the weights do not depend on the order of the completions.
-        by_weight = np.argsort(weights, kind="stable")
+        by_weight = weights.argsort(kind="stable")
         totals = np.empty(count)
-        totals[by_weight] = sum_votes(np.where(voters, groups, -1)[by_weight], weights[by_weight])
-    winner = int(order[best_allowed(voters & (totals == totals[voters].max()), scores)])
+        totals[by_weight] = sum_votes(groups[by_weight], weights[by_weight])
+    winner = int(order[best_allowed(totals == totals.max(), scores)])
     return Choice(winner=winner, method="vote", weights=tuple(weights_by_position.tolist()), notes=tuple(notes))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +21,9 @@ from swift_client.scoring.result import ScoredCompletions
 from swift_client.selection import choose
 from swift_client.structured.field_agreement import describe_fields, field_support
 from swift_client.structured.schema import ParsedAnswer, ResponseSchema
-from swift_client.types import F32, Candidate, Completion, Selection
+from swift_client.types import F32, Candidate, Completion, Method, Selection
 
 Scorer = str | scorers.ScorerFunction | AnyHead
-Method = Literal["auto", "best", "vote"]
 
 FALLBACK_SCORER = "mean_logprob"
 """The scorer without a head: it reads chosen logprobs only, which every provider with logprobs returns."""
@@ -69,8 +68,7 @@ class SelectionConfig:
                 f"scorer= takes a name, a callable or a HeadArtifact, not {type(self.scorer).__name__}."
             )
         answers.get_reader(self.answer)
-        if self.select not in ("auto", "best", "vote"):
-            raise ConfigurationError(f'select= must be "auto", "best" or "vote", not {self.select!r}.')
+        choose.check_method(self.select)
 
 
 def select_best(completions: Sequence[Completion], config: SelectionConfig) -> Selection:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import permutations
-from math import perm
+from math import perm, prod
 from types import MappingProxyType
 
 import numpy as np
@@ -24,6 +24,7 @@ Rule = Callable[[I64, F64], I64]
 MIN_WEIGHT = 1e-3
 """Smallest weight of a vote, also for a probability of NaN, so that each readable completion counts."""
 
+_LOWEST = np.finfo(np.float64).min
 _MAX_BLOCK_VALUES = 1 << 16
 """Values per block of subsets, small enough for a processor's cache."""
 
@@ -167,9 +168,8 @@ def vote_weights(probabilities: F64) -> F64:
 
 def sum_votes(groups: I64, weights: F64) -> F64:
     """Return the total weight of each completion's answer, (..., n); -inf for completions that do not vote."""
-    rows = groups.reshape(-1, groups.shape[-1])
-    totals, cells = _answer_totals(rows, weights)
-    return np.where(rows >= 0, totals[cells], -np.inf).reshape(groups.shape)
+    totals, cells = _answer_totals(groups, weights)
+    return np.where(groups >= 0, totals[cells], -np.inf)
 
 
 def answer_totals(groups: I64, weights: F64 | None = None) -> F64:
@@ -185,20 +185,21 @@ def best_allowed(allowed: Bool, scores: F64) -> I64:
     return winner
 
 
-def _answer_totals(rows: I64, weights: F64 | None) -> tuple[F64, I64]:
-    """Sum weights by answer for all rows (R, n) at once.
+def _answer_totals(groups: I64, weights: F64 | None) -> tuple[F64, I64]:
+    """Sum weights by answer for all R rows of ``groups`` (..., n) at once.
 
-    Return the sums of R * (A + 1) cells, and the cell of each completion, (R, n). The first cell of each row
+    Return the sums of R * (A + 1) cells, and the cell of each completion, (..., n). The first cell of each row
     gathers the completions that do not vote.
     """
-    width = int(rows.max(initial=-1)) + 2
-    cells = rows + 1 + width * np.arange(len(rows))[:, None]
-    flat_weights = None if weights is None else weights.ravel()
-    totals = np.bincount(cells.ravel(), flat_weights, minlength=width * len(rows))
+    cells = groups + 1
+    width, n_rows = int(cells.max(initial=0)) + 1, prod(groups.shape[:-1])
+    if n_rows > 1:
+        cells += width * np.arange(n_rows).reshape(*groups.shape[:-1], 1)
+    totals = np.bincount(cells.ravel(), None if weights is None else weights.ravel(), minlength=width * n_rows)
     return totals.astype(np.float64, copy=False), cells
 
 
 def _replace_nan(scores: F64) -> F64:
     """Replace NaN by -inf, and -inf by the lowest finite number, which is above it."""
-    value: F64 = np.where(np.isnan(scores), -np.inf, np.maximum(scores, np.finfo(np.float64).min))
+    value: F64 = np.where(np.isnan(scores), -np.inf, np.maximum(scores, _LOWEST))
     return value

@@ -11,9 +11,9 @@ from swift_client.models import HeadArtifact
 from swift_client.sampling import AbortMonitor, EarlyAbort, SampleResult
 from swift_client.scoring.result import ScoredCompletions
 from swift_client.scoring.streaming import StreamingScore
-from swift_client.selection.select import Method, build_selection, select
+from swift_client.selection.select import build_selection, select
 from swift_client.stopping import StoppingRule, Verdict, Votes
-from swift_client.types import Completion, Selection, Stopped
+from swift_client.types import Completion, Method, Selection, Stopped
 
 StoppingSpec = str | StoppingRule | None
 

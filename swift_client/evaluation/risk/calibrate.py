@@ -22,10 +22,10 @@ from swift_client.features.segments import F64, I64
 from swift_client.models import Acceptance, AnyHead, HeadArtifact, save
 from swift_client.models.resolve_head import load_any_head
 from swift_client.reranker.acceptance import answer_log_odds
-from swift_client.selection.select import Method, SelectionConfig, select_best
+from swift_client.selection.select import SelectionConfig, select_best
 from swift_client.stopping import StoppingRule, stopping_rule
 from swift_client.stopping.monitor import build_votes
-from swift_client.types import Bool, Completion, Selection
+from swift_client.types import Bool, Completion, Method, Selection
 
 UNSEEN_PARTS = ("validation", "test")
 """Parts that no weight of a head was fitted on; validation chose its epoch and its calibration."""
