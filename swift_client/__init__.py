@@ -40,30 +40,28 @@ __all__ = [
 ]
 
 # numpy and the codecs load on first use, so that `import swift_client` is cheap.
-_HOME = {
-    "AsyncCascade": "swift_client.reranker",
-    "Cascade": "swift_client.reranker",
-    "AsyncSwiftReranker": "swift_client.reranker",
-    "SwiftReranker": "swift_client.reranker",
-    "parse_response": "swift_client.reranker",
-    "rank": "swift_client.reranker",
-    "Budget": "swift_client.sampling.budget",
-    "Price": "swift_client.pricing",
-    "RateLimit": "swift_client.sampling",
-    "Candidate": "swift_client.types",
-    "Completion": "swift_client.types",
-    "Failure": "swift_client.types",
-    "Selection": "swift_client.types",
-    "Usage": "swift_client.types",
+_PUBLIC_NAMES = {
+    "swift_client.reranker": (
+        "AsyncCascade",
+        "AsyncSwiftReranker",
+        "Cascade",
+        "SwiftReranker",
+        "parse_response",
+        "rank",
+    ),
+    "swift_client.sampling": ("Budget", "RateLimit"),
+    "swift_client.pricing": ("Price",),
+    "swift_client.types": ("Candidate", "Completion", "Failure", "Selection", "Usage"),
 }
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    for module, names in _PUBLIC_NAMES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

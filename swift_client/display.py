@@ -125,14 +125,11 @@ def selection_table(
             answer = Text.assemble(("✓ ", "green") if is_correct else ("✗ ", "red"), answer)
         ending = f"[{_finish_label(candidate)}] " if _finish_label(candidate) else ""
         line = Text.assemble((ending, "yellow"), " ".join(escape_unsafe(candidate.text).split()), no_wrap=True)
-        cells: list[Text | str] = [
-            Text("►", "bold green") if is_winner else "",
-            str(index),
-            _format_number(candidate.score),
-        ]
+        numbers = [str(index), _format_number(candidate.score)]
         if has_probability:
-            cells.append(_format_number(candidate.probability))
-        table.add_row(*cells, answer, line, style="bold" if is_winner else None)
+            numbers.append(_format_number(candidate.probability))
+        mark = Text("►", "bold green") if is_winner else ""
+        table.add_row(mark, *numbers, answer, line, style="bold" if is_winner else None)
     if hidden := len(ranked) - len(ranked[:max_rows]):
         table.caption = f"… and {hidden} more"
     return table
@@ -183,17 +180,14 @@ def selection_html(selection: Selection) -> str:
     """
     has_probability = any(candidate.probability is not None for candidate in selection.candidates)
     numbers = ["#", "score", *(["probability"] if has_probability else [])]
-    head = (
-        "<th></th>" + "".join(f'<th class="n">{name}</th>' for name in numbers) + "<th>answer</th><th>completion</th>"
-    )
-    rows = "".join(
-        _row(candidate, candidate is selection.best, has_probability) for candidate in _sort_candidates(selection)
-    )
+    number_cells = "".join(f'<th class="n">{name}</th>' for name in numbers)
+    candidates = _sort_candidates(selection)
+    rows = "".join(_row(candidate, candidate is selection.best, has_probability) for candidate in candidates)
     notes = "".join(f'<p class="warn">⚠ {escape(line)}</p>' for line in warnings(selection))
     return (
         f'<section class="swift-selection"><style>{_STYLE}</style>'
         f'<p class="text" dir="auto">{_escape_html(selection.text)}</p>'
         f'<p class="facts">{escape(summary(selection))}</p>{notes}'
         f"<details><summary>{len(selection.candidates)} candidates</summary>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></details></section>"
+        f"<table><thead><tr><th></th>{number_cells}<th>answer</th><th>completion</th></tr></thead><tbody>{rows}</tbody></table></details></section>"
     )

@@ -61,17 +61,10 @@ class SwiftClientError(Exception):
         """Whether the same call may succeed if it is repeated later."""
 
     def __str__(self) -> str:
-        facts = [
-            fact
-            for fact in (
-                self.provider,
-                f"HTTP {self.status}" if self.status else None,
-                f"request {self.request_id}" if self.request_id else None,
-            )
-            if fact
-        ]
-        details = f" ({', '.join(facts)})" if facts else ""
-        return f"{self.message}{details} {self.hint}".rstrip()
+        status = f"HTTP {self.status}" if self.status else None
+        request = f"request {self.request_id}" if self.request_id else None
+        facts = ", ".join(filter(None, (self.provider, status, request)))
+        return f"{self.message}{f' ({facts})' if facts else ''} {self.hint}".rstrip()
 
 
 class ConfigurationError(SwiftClientError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -33,18 +34,6 @@ U32 = NDArray[np.uint32]
 Bool = NDArray[np.bool_]
 
 
-def _no_logprobs() -> F32:
-    return np.zeros(0, np.float32)
-
-
-def _no_top_logprobs() -> F32:
-    return np.zeros((0, 0), np.float32)
-
-
-def _no_censored() -> Bool:
-    return np.zeros(0, np.bool_)
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Completion:
     """One answer of the model with its tokens and logprobs. T is 0 without logprobs."""
@@ -57,12 +46,12 @@ class Completion:
     """The reason why it ended; see :attr:`complete`."""
     tokens: tuple[str, ...] = ()
     """(T,) texts of the answer's tokens; a token that is only part of a character contains U+FFFD."""
-    logprobs: F32 = field(default_factory=_no_logprobs)
+    logprobs: F32 = field(default_factory=partial(np.zeros, 0, np.float32))
     """(T,) float32, nats, <= 0: logprob of each chosen token under the distribution that it was sampled from."""
-    top_logprobs: F32 = field(default_factory=_no_top_logprobs)
+    top_logprobs: F32 = field(default_factory=partial(np.zeros, (0, 0), np.float32))
     """(T, K) float32, nats: logprobs of the listed alternatives, falling along axis 1; -inf beyond the end of a
     list."""
-    censored: Bool = field(default_factory=_no_censored)
+    censored: Bool = field(default_factory=partial(np.zeros, 0, np.bool_))
     """(T,) bool: the provider hid the chosen token's logprob, and ``logprobs`` holds an upper bound."""
     top_ids: U32 | None = None
     """(T, K) uint32: hash of each listed token, 0 beyond the end of a list; None if not requested."""
@@ -315,39 +304,26 @@ class Selection:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values, without arrays."""
+        own = ("text", "answer", "score", "probability", "answer_probability", "winner", "method", "signal", "scorer")
+        votes = ("text", "answer", "group", "score", "probability", "answer_probability", "weight")
         return {
-            "text": self.text,
-            "answer": self.answer,
-            "score": self.score,
-            "probability": self.probability,
-            "answer_probability": self.answer_probability,
-            "winner": self.winner,
-            "method": self.method,
-            "signal": self.signal,
-            "scorer": self.scorer,
-            "provider": self.provider,
-            "model": self.model,
-            "elapsed": self.elapsed,
+            **_attributes(self, *own, "provider", "model", "elapsed"),
             "usage": asdict(self.usage),
             "cost": self.cost,
             "stopped": None if self.stopped is None else asdict(self.stopped),
-            "reused": self.reused,
-            "accepted": self.accepted,
+            **_attributes(self, "reused", "accepted"),
             "path": [
                 {**asdict(replace(step, error=None)), "error": None if step.error is None else str(step.error)}
                 for step in self.path
             ],
             "parsed": self.parsed.model_dump(mode="json") if hasattr(self.parsed, "model_dump") else self.parsed,
-            "fields": {
-                name: {"logprob": value.logprob, "agreement": value.agreement} for name, value in self.fields.items()
-            },
+            "fields": {name: _attributes(value, "logprob", "agreement") for name, value in self.fields.items()},
             "notes": list(self.notes),
             "failures": [
                 {
                     "error": type(failure.error).__name__,
                     "message": str(failure.error),
-                    "lost": failure.lost,
-                    "attempts": failure.attempts,
+                    **_attributes(failure, "lost", "attempts"),
                     "retryable": failure.error.retryable,
                 }
                 for failure in self.failures
@@ -355,13 +331,7 @@ class Selection:
             "candidates": [
                 {
                     "index": candidate.completion.index,
-                    "text": candidate.text,
-                    "answer": candidate.answer,
-                    "group": candidate.group,
-                    "score": candidate.score,
-                    "probability": candidate.probability,
-                    "answer_probability": candidate.answer_probability,
-                    "weight": candidate.weight,
+                    **_attributes(candidate, *votes),
                     "finish_reason": candidate.completion.finish_reason,
                     "tokens": len(candidate.completion.tokens),
                     "thinking_tokens": len(thinking.tokens) if (thinking := candidate.completion.thinking) else 0,
@@ -369,3 +339,7 @@ class Selection:
                 for candidate in self.candidates
             ],
         }
+
+
+def _attributes(value: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in names}

@@ -1,4 +1,4 @@
-"""The tables of features: FEATURES per token and RESPONSE_TERMS per completion, one function and one row each.
+"""The tables of features: FEATURES per token and RESPONSE_TERMS per completion.
 
 Every value is finite float32. A row of FEATURES reads the tokens up to its own only, so that it can be computed while
 an answer streams in; a row of RESPONSE_TERMS needs the whole completion.
@@ -7,7 +7,7 @@ an answer streams in; a row of RESPONSE_TERMS needs the whole completion.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
@@ -24,11 +24,12 @@ WIDTH = 20
 """Default number of rank columns: the most alternatives that any hosted API lists."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Feature:
     """One row of FEATURES or RESPONSE_TERMS; the docstring of its function gives the meaning."""
 
     compute: Callable[[TokenTable], F64 | F32]
+    _: KW_ONLY
     columns: int | None = 1
     """Number of columns; None: one per rank, so ``width``."""
     min_ranks: int = 0
@@ -39,77 +40,79 @@ class Feature:
 
 FEATURES: Mapping[str, Feature] = MappingProxyType(
     {
-        "logprob": Feature(compute=token.logprob),
-        "censored": Feature(compute=token.censored),
-        "position": Feature(compute=token.position),
-        "listed": Feature(compute=token.listed),
-        "log_rank": Feature(compute=token.log_rank, min_ranks=1),
-        "gap_to_top": Feature(compute=token.gap_to_top, min_ranks=1),
-        "margin": Feature(compute=token.margin, min_ranks=2),
-        "probability_margin": Feature(compute=token.probability_margin, min_ranks=2),
-        "tail_mass": Feature(compute=token.tail_mass, min_ranks=1),
-        "partial_entropy": Feature(compute=token.partial_entropy, min_ranks=1, default=False),  # sum of rank_surprise
-        "entropy": Feature(compute=token.entropy, min_ranks=1),
-        "renormalised_entropy": Feature(compute=token.renormalised_entropy, min_ranks=2),
-        "varentropy": Feature(compute=token.varentropy, min_ranks=2),
-        "confidence": Feature(compute=token.confidence, min_ranks=1),
+        "logprob": Feature(token.logprob),
+        "censored": Feature(token.censored),
+        "position": Feature(token.position),
+        "listed": Feature(token.listed),
+        "log_rank": Feature(token.log_rank, min_ranks=1),
+        "gap_to_top": Feature(token.gap_to_top, min_ranks=1),
+        "margin": Feature(token.margin, min_ranks=2),
+        "probability_margin": Feature(token.probability_margin, min_ranks=2),
+        "tail_mass": Feature(token.tail_mass, min_ranks=1),
+        "partial_entropy": Feature(token.partial_entropy, min_ranks=1, default=False),  # sum of rank_surprise
+        "entropy": Feature(token.entropy, min_ranks=1),
+        "renormalised_entropy": Feature(token.renormalised_entropy, min_ranks=2),
+        "varentropy": Feature(token.varentropy, min_ranks=2),
+        "confidence": Feature(token.confidence, min_ranks=1),
         # Nearly redundant with confidence: C - log k + log M with M close to 1.
-        "self_certainty": Feature(compute=token.self_certainty, min_ranks=2, default=False),
-        "rank_surprise": Feature(compute=token.rank_surprise, columns=None),
-        "decision_entropy": Feature(compute=token.decision_entropy, min_ranks=2),
-        "decision_entropy_change": Feature(compute=token.decision_entropy_change, min_ranks=2),
-        "logprob_mean_16": Feature(compute=token.logprob_mean_16),
-        "logprob_mean_64": Feature(compute=token.logprob_mean_64),
-        "logprob_min_16": Feature(compute=token.logprob_min_16),
-        "logprob_min_64": Feature(compute=token.logprob_min_64),
-        "entropy_mean_16": Feature(compute=token.entropy_mean_16, min_ranks=1),
-        "confidence_mean_16": Feature(compute=token.confidence_mean_16, min_ranks=1),
-        "number": Feature(compute=token.number),
-        "number_logprob": Feature(compute=token.number_logprob),
-        "number_entropy": Feature(compute=token.number_entropy, min_ranks=1),
-        "symbol": Feature(compute=token.symbol),
-        "starts_word": Feature(compute=token.starts_word),
-        "characters": Feature(compute=token.characters),
+        "self_certainty": Feature(token.self_certainty, min_ranks=2, default=False),
+        "rank_surprise": Feature(token.rank_surprise, columns=None),
+        "decision_entropy": Feature(token.decision_entropy, min_ranks=2),
+        "decision_entropy_change": Feature(token.decision_entropy_change, min_ranks=2),
+        "logprob_mean_16": Feature(partial(token.window_mean, token.logprob, 16)),
+        "logprob_mean_64": Feature(partial(token.window_mean, token.logprob, 64)),
+        "logprob_min_16": Feature(partial(token.window_min, token.logprob, 16)),
+        "logprob_min_64": Feature(partial(token.window_min, token.logprob, 64)),
+        "entropy_mean_16": Feature(partial(token.window_mean, token.entropy, 16), min_ranks=1),
+        "confidence_mean_16": Feature(partial(token.window_mean, token.confidence, 16), min_ranks=1),
+        "number": Feature(token.number),
+        "number_logprob": Feature(token.number_logprob),
+        "number_entropy": Feature(token.number_entropy, min_ranks=1),
+        "symbol": Feature(token.symbol),
+        "starts_word": Feature(token.starts_word),
+        "characters": Feature(token.characters),
         # Token identities need many labels and strong regularization: on request only.
-        "token_hash": Feature(compute=token.token_hash, columns=token.HASH_BUCKETS, default=False),
-        "alternatives_hash": Feature(compute=token.alternatives_hash, columns=token.HASH_BUCKETS, default=False),
+        "token_hash": Feature(token.token_hash, columns=token.HASH_BUCKETS, default=False),
+        "alternatives_hash": Feature(token.alternatives_hash, columns=token.HASH_BUCKETS, default=False),
     }
 )
 
 _TERMS: Mapping[str, Feature] = MappingProxyType(
     {
-        "log_length": Feature(compute=response.log_length),
-        "sum_logprob": Feature(compute=response.sum_logprob),
-        "min_logprob": Feature(compute=response.min_logprob),
-        "logprob_q01": Feature(compute=partial(response.logprob_quantile, quantile=0.01)),
-        "logprob_q05": Feature(compute=partial(response.logprob_quantile, quantile=0.05)),
-        "logprob_q10": Feature(compute=partial(response.logprob_quantile, quantile=0.1)),
-        "logprob_q25": Feature(compute=partial(response.logprob_quantile, quantile=0.25)),
-        "tail_logprob": Feature(compute=response.tail_logprob),
-        "share_below_50": Feature(compute=partial(response.share_below, probability=0.5)),
-        "share_below_10": Feature(compute=partial(response.share_below, probability=0.1)),
-        "share_below_01": Feature(compute=partial(response.share_below, probability=0.01)),
-        "sum_entropy": Feature(compute=response.sum_entropy),
-        "max_entropy": Feature(compute=response.max_entropy),
-        "tail_confidence": Feature(compute=response.tail_confidence),
-        "bottom_confidence": Feature(compute=response.bottom_confidence),
-        "lowest_confidence": Feature(compute=response.lowest_confidence),
-        "max_rank_surprise": Feature(compute=response.max_rank_surprise, columns=None),
-        "number_share": Feature(compute=response.number_share),
-        "sum_number_logprob": Feature(compute=response.sum_number_logprob),
-        "min_number_logprob": Feature(compute=response.min_number_logprob),
-        "sum_number_entropy": Feature(compute=response.sum_number_entropy),
-        "distinct_share": Feature(compute=response.distinct_share),
-        "mean_logprob": Feature(compute=response.mean_logprob, default=False),
-        "mean_entropy": Feature(compute=response.mean_entropy, default=False),
-        "mean_confidence": Feature(compute=response.mean_confidence, default=False),
+        "log_length": Feature(response.log_length),
+        "sum_logprob": Feature(response.sum_logprob),
+        "min_logprob": Feature(response.min_logprob),
+        "logprob_q01": Feature(partial(response.logprob_quantile, quantile=0.01)),
+        "logprob_q05": Feature(partial(response.logprob_quantile, quantile=0.05)),
+        "logprob_q10": Feature(partial(response.logprob_quantile, quantile=0.1)),
+        "logprob_q25": Feature(partial(response.logprob_quantile, quantile=0.25)),
+        "tail_logprob": Feature(response.tail_logprob),
+        "share_below_50": Feature(partial(response.share_below, probability=0.5)),
+        "share_below_10": Feature(partial(response.share_below, probability=0.1)),
+        "share_below_01": Feature(partial(response.share_below, probability=0.01)),
+        # The strongest single feature in Entropy Sentinel (arXiv 2601.09001).
+        "sum_entropy": Feature(partial(response.reduce_tokens, np.add, token.entropy)),
+        "max_entropy": Feature(partial(response.reduce_tokens, np.maximum, token.entropy)),
+        "tail_confidence": Feature(response.tail_confidence),
+        "bottom_confidence": Feature(response.bottom_confidence),
+        "lowest_confidence": Feature(response.lowest_confidence),
+        "max_rank_surprise": Feature(response.max_rank_surprise, columns=None),
+        "number_share": Feature(partial(response.mean_of_tokens, token.number)),
+        "sum_number_logprob": Feature(partial(response.reduce_tokens, np.add, token.number_logprob)),
+        "min_number_logprob": Feature(partial(response.reduce_tokens, np.minimum, token.number_logprob)),
+        "sum_number_entropy": Feature(partial(response.reduce_tokens, np.add, token.number_entropy)),
+        "distinct_share": Feature(response.distinct_share),
+        # For thinking tokens, which have no gated mean.
+        "mean_logprob": Feature(partial(response.mean_of_tokens, token.logprob), default=False),
+        "mean_entropy": Feature(partial(response.mean_of_tokens, token.entropy), default=False),
+        "mean_confidence": Feature(partial(response.mean_of_tokens, token.confidence), default=False),
     }
 )
 RESPONSE_TERMS: Mapping[str, Feature] = MappingProxyType(
     {
         **_TERMS,
         # A term of the whole question: it needs the groups of equal answers.
-        "agreement": Feature(compute=response.agreement, default=False),
+        "agreement": Feature(response.agreement, default=False),
         **{
             f"{response.THINKING_PREFIX}{name}": replace(
                 row, compute=partial(response.thinking_term, term=row.compute), default=False

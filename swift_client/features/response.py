@@ -1,7 +1,7 @@
 """Response terms: numbers of a whole completion that a gated mean over tokens cannot express.
 
-Each function is one row of RESPONSE_TERMS and returns (N,) or (width, N). Sums grow with length, quantiles and extremes
-belong to single tokens, the tail needs the end of the text. Terms of a completion without tokens are 0.
+Rows of RESPONSE_TERMS call these functions, which return (N,) or (width, N). Sums grow with length, quantiles and
+extremes belong to single tokens, the tail needs the end of the text. Terms of a completion without tokens are 0.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from swift_client.features import token
 from swift_client.features.segments import F64, rolling_mean, segment_mean, segment_reduce
 from swift_client.features.token_table import TokenTable
 from swift_client.types import F32
@@ -26,34 +27,17 @@ def log_length(table: TokenTable) -> F64:
     return np.log1p(table.lengths)
 
 
-def sum_logprob(table: TokenTable) -> F64:
-    """Logprob of the whole answer."""
-    return segment_reduce(np.add, table.logprobs, table.offsets, empty=0.0)
+def reduce_tokens(combine: np.ufunc, feature: token.TokenFeature, table: TokenTable) -> F64:
+    """Sum, maximum or minimum of a token feature."""
+    return segment_reduce(combine, feature(table), table.offsets, empty=0.0)
 
 
-def mean_logprob(table: TokenTable) -> F64:
-    """Mean chosen logprob; a term for thinking tokens, which have no gated mean."""
-    return np.nan_to_num(segment_mean(table.logprobs, table.offsets))
+def mean_of_tokens(feature: token.TokenFeature, table: TokenTable) -> F64:
+    """Mean of a token feature."""
+    return np.nan_to_num(segment_mean(feature(table), table.offsets))
 
 
-def mean_entropy(table: TokenTable) -> F64:
-    """Mean token entropy."""
-    return np.nan_to_num(segment_mean(table.entropy, table.offsets))
-
-
-def mean_confidence(table: TokenTable) -> F64:
-    """Mean of DeepConf's token confidence (arXiv 2508.15260, eq. 2)."""
-    return np.nan_to_num(segment_mean(table.confidence, table.offsets))
-
-
-def sum_entropy(table: TokenTable) -> F64:
-    """Sum of the token entropies: the strongest single feature in Entropy Sentinel (arXiv 2601.09001)."""
-    return segment_reduce(np.add, table.entropy, table.offsets, empty=0.0)
-
-
-def max_entropy(table: TokenTable) -> F64:
-    """Highest token entropy."""
-    return segment_reduce(np.maximum, table.entropy, table.offsets, empty=0.0)
+sum_logprob = partial(reduce_tokens, np.add, token.logprob)
 
 
 def max_rank_surprise(table: TokenTable) -> F64:
@@ -78,26 +62,6 @@ def logprob_quantile(table: TokenTable, *, quantile: float) -> F64:
 
 
 min_logprob = partial(logprob_quantile, quantile=0.0)
-
-
-def number_share(table: TokenTable) -> F64:
-    """Share of the tokens that contain a digit."""
-    return np.nan_to_num(segment_mean(table.has_digit, table.offsets))
-
-
-def sum_number_logprob(table: TokenTable) -> F64:
-    """Sum of the logprobs of the tokens with a digit."""
-    return segment_reduce(np.add, table.has_digit * table.logprobs, table.offsets, empty=0.0)
-
-
-def min_number_logprob(table: TokenTable) -> F64:
-    """Logprob of the least likely token with a digit; 0 if there is none."""
-    return segment_reduce(np.minimum, table.has_digit * table.logprobs, table.offsets, empty=0.0)
-
-
-def sum_number_entropy(table: TokenTable) -> F64:
-    """Sum of the entropies of the tokens with a digit."""
-    return segment_reduce(np.add, table.has_digit * table.entropy, table.offsets, empty=0.0)
 
 
 def distinct_share(table: TokenTable) -> F64:

@@ -1,4 +1,4 @@
-"""Token features: each function is one row of FEATURES and reads tokens up to its own only.
+"""Token features: the functions in the rows of FEATURES, which read tokens up to their own only.
 
 A function returns (S,), or (width, S) with one column per rank, in nats. If a token lists too few ranks for a row,
 :func:`swift_client.features.token_features` writes 0. The row ``listed`` counts the listed ranks, so that a head can
@@ -8,6 +8,7 @@ tell "no entropy" from "entropy unknown".
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +16,9 @@ import numpy as np
 from swift_client.features.segments import F64, I64, rolling_reduce
 from swift_client.features.token_table import TokenTable
 from swift_client.types import F32
+
+TokenFeature = Callable[[TokenTable], F64]
+"""A function of this module with one column."""
 
 LOOKBACK = 63
 """Most tokens before a token that its features read; with these at hand they equal those of the whole text."""
@@ -127,38 +131,17 @@ def decision_entropy_change(table: TokenTable) -> F64:
     return np.where(table.position > 0, current - previous, 0.0)
 
 
-def _rolling_mean(table: TokenTable, values: F64, window: int) -> F64:
-    return rolling_reduce(np.add, values, table.position, window) / np.minimum(table.position + 1, window)
+def window_mean(feature: TokenFeature, window: int, table: TokenTable) -> F64:
+    """Mean ``feature`` of this token and up to ``window`` - 1 before it; of ``confidence``, DeepConf's group confidence.
+
+    ``window`` must be a power of two.
+    """
+    return rolling_reduce(np.add, feature(table), table.position, window) / np.minimum(table.position + 1, window)
 
 
-def logprob_mean_16(table: TokenTable) -> F64:
-    """Mean chosen logprob of this token and up to 15 before it."""
-    return _rolling_mean(table, table.logprobs, 16)
-
-
-def logprob_mean_64(table: TokenTable) -> F64:
-    """Mean chosen logprob of this token and up to 63 before it."""
-    return _rolling_mean(table, table.logprobs, 64)
-
-
-def logprob_min_16(table: TokenTable) -> F64:
-    """Lowest chosen logprob of this token and up to 15 before it."""
-    return rolling_reduce(np.minimum, table.logprobs, table.position, 16)
-
-
-def logprob_min_64(table: TokenTable) -> F64:
-    """Lowest chosen logprob of this token and up to 63 before it."""
-    return rolling_reduce(np.minimum, table.logprobs, table.position, 64)
-
-
-def entropy_mean_16(table: TokenTable) -> F64:
-    """Mean ``entropy`` of this token and up to 15 before it."""
-    return _rolling_mean(table, table.entropy, 16)
-
-
-def confidence_mean_16(table: TokenTable) -> F64:
-    """Mean ``confidence`` of this token and up to 15 before it: DeepConf's group confidence, for short answers."""
-    return _rolling_mean(table, table.confidence, 16)
+def window_min(feature: TokenFeature, window: int, table: TokenTable) -> F64:
+    """Lowest ``feature`` of this token and up to ``window`` - 1 before it; ``window`` must be a power of two."""
+    return rolling_reduce(np.minimum, feature(table), table.position, window)
 
 
 def number(table: TokenTable) -> F64:
