@@ -189,5 +189,6 @@ def selection_html(selection: Selection) -> str:
         f'<p class="text" dir="auto">{_escape_html(selection.text)}</p>'
         f'<p class="facts">{escape(summary(selection))}</p>{notes}'
         f"<details><summary>{len(selection.candidates)} candidates</summary>"
-        f"<table><thead><tr><th></th>{number_cells}<th>answer</th><th>completion</th></tr></thead><tbody>{rows}</tbody></table></details></section>"
+        f"<table><thead><tr><th></th>{number_cells}<th>answer</th><th>completion</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></details></section>"
     )

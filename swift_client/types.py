@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -46,12 +45,12 @@ class Completion:
     """The reason why it ended; see :attr:`complete`."""
     tokens: tuple[str, ...] = ()
     """(T,) texts of the answer's tokens; a token that is only part of a character contains U+FFFD."""
-    logprobs: F32 = field(default_factory=partial(np.zeros, 0, np.float32))
+    logprobs: F32 = field(default_factory=lambda: np.zeros(0, np.float32))
     """(T,) float32, nats, <= 0: logprob of each chosen token under the distribution that it was sampled from."""
-    top_logprobs: F32 = field(default_factory=partial(np.zeros, (0, 0), np.float32))
+    top_logprobs: F32 = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     """(T, K) float32, nats: logprobs of the listed alternatives, falling along axis 1; -inf beyond the end of a
     list."""
-    censored: Bool = field(default_factory=partial(np.zeros, 0, np.bool_))
+    censored: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
     """(T,) bool: the provider hid the chosen token's logprob, and ``logprobs`` holds an upper bound."""
     top_ids: U32 | None = None
     """(T, K) uint32: hash of each listed token, 0 beyond the end of a list; None if not requested."""

@@ -132,9 +132,9 @@ def decision_entropy_change(table: TokenTable) -> F64:
 
 
 def window_mean(feature: TokenFeature, window: int, table: TokenTable) -> F64:
-    """Mean ``feature`` of this token and up to ``window`` - 1 before it; of ``confidence``, DeepConf's group confidence.
+    """Mean ``feature`` of this token and up to ``window`` - 1 before it; ``window`` must be a power of two.
 
-    ``window`` must be a power of two.
+    The mean ``confidence`` is DeepConf's group confidence, for short answers.
     """
     return rolling_reduce(np.add, feature(table), table.position, window) / np.minimum(table.position + 1, window)
 
