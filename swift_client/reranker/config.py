@@ -46,7 +46,7 @@ OnReject = Literal["return", "abstain", "escalate"]
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How completions are sampled.
+    """Settings of the sampling of completions.
 
     Raises:
         ConfigurationError: a value is wrong.
