@@ -83,23 +83,14 @@ def _to_dict(result: Acceptable, acceptance: Acceptance, out: Path) -> dict[str,
 
 def _render(result: Acceptable, acceptance: Acceptance, out: Path) -> list[RenderableType]:
     tested = result.tested
+    accepted = f"{tested.accepted} ({output.percent(tested.accepted / tested.questions)} %)"
+    wrong = f"{tested.errors} ({output.percent(tested.errors / tested.accepted)} %)"
+    wrong_of_all = f"{round((1 - result.right) * tested.questions)} ({output.percent(1 - result.right)} %)"
+    best_accepted, best_wrong = f"({output.percent(result.oracle)} %)", f"({100 * result.risk:g} %)"
     table = output.make_table(("",), ("questions", "accepted", "wrong among accepted"))
-    table.add_row(
-        Text("at the threshold", style="bold"),
-        str(tested.questions),
-        f"{tested.accepted} ({output.percent(tested.accepted / tested.questions)} %)",
-        f"{tested.errors} ({output.percent(tested.errors / tested.accepted)} %)",
-    )
-    wrong_answers = round((1 - result.right) * tested.questions)
-    table.add_row(
-        "all answers",
-        str(tested.questions),
-        f"{tested.questions} (100 %)",
-        f"{wrong_answers} ({output.percent(1 - result.right)} %)",
-    )
-    table.add_row(
-        "best possible", str(tested.questions), f"({output.percent(result.oracle)} %)", f"({100 * result.risk:g} %)"
-    )
+    table.add_row(Text("at the threshold", style="bold"), str(tested.questions), accepted, wrong)
+    table.add_row("all answers", str(tested.questions), f"{tested.questions} (100 %)", wrong_of_all)
+    table.add_row("best possible", str(tested.questions), best_accepted, best_wrong)
     rule = f", stopping {acceptance.stopping}" if acceptance.stopping else ""
     return [
         output.safe(f"{out} · accepts answers with log odds of at least {tested.threshold:.2f}", "bold"),

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from swift_client.adapters import Provider
 
 LOGPROB_SPACE_LABELS = {"raw": "raw", "after_temperature": "tempered", "unknown": "unknown"}
+CAPABILITIES = (
+    *("n_max", "top_logprobs_max", "logprob_space", "streams_logprobs"),
+    *("end_of_turn", "thinking", "checked", "evidence"),
+)
+"""Capabilities in the JSON document, in this order."""
 LEGEND = (
     "key: ✓ set, ✗ not set, – not needed · n: most answers per request · k: alternatives listed per token · "
     "tempered: temperature is applied before the logprobs are computed"
@@ -55,14 +60,7 @@ def _to_dict(row: Provider) -> dict[str, Any]:
         "key_set": bool(os.environ.get(row.key_variable)) if row.key_variable else None,
         "base_url": row.base_url,
         "default_model": row.default_model,
-        "n_max": row.capabilities.n_max,
-        "top_logprobs_max": row.capabilities.top_logprobs_max,
-        "logprob_space": row.capabilities.logprob_space,
-        "streams_logprobs": row.capabilities.streams_logprobs,
-        "end_of_turn": row.capabilities.end_of_turn,
-        "thinking": row.capabilities.thinking,
-        "checked": row.capabilities.checked,
-        "evidence": row.capabilities.evidence,
+        **{name: getattr(row.capabilities, name) for name in CAPABILITIES},
         "models": [{"pattern": pattern, **facts} for pattern, facts in row.models],
     }
 
