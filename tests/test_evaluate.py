@@ -20,8 +20,8 @@ from swift_client.dataset.splits import Split
 from swift_client.errors import ArtifactError, ArtifactMismatchError, ConfigurationError
 from swift_client.evaluation.baselines import MAX_RANKS, TEMPERATURES, train_baselines
 from swift_client.evaluation.evaluate import evaluate
-from swift_client.evaluation.methods import METHODS, Agreement, DrawnSubsets, choose_winners
-from swift_client.evaluation.pools import StackedPools, build_pool, head_scorer, label_free_scorers
+from swift_client.evaluation.methods import METHODS, DrawnSubsets, choose_winners
+from swift_client.evaluation.pools import Agreement, StackedPools, build_pool, head_scorer, label_free_scorers
 from swift_client.evaluation.result import Evaluation, resampled_sums
 from swift_client.features import DEFAULT_RESPONSE_TERMS, TokenTable, response, token
 from swift_client.features.segments import segment_mean
@@ -127,8 +127,9 @@ def test_every_row_picks_what_a_selection_would_from_the_same_completions(n: int
     rng = np.random.default_rng(n)
     draws = np.array([rng.permutation(6)[:n] for _ in range(3)])
     groups = messy(20)
-    pools = StackedPools.stack([build_pool(group, scorings, answer) for group in groups])
-    drawn = DrawnSubsets(pools, draws, auto_answer=answer == "auto", agreement=Agreement.from_head(head))
+    pools = [build_pool(group, scorings, answer) for group in groups]
+    agreement = Agreement.from_head(head)
+    drawn = DrawnSubsets(StackedPools.stack(pools, auto_answer=answer == "auto", agreement=agreement), draws)
     rows = selectable()
     for method in METHODS:
         if method.name in rows:
@@ -144,9 +145,10 @@ def test_every_row_picks_what_a_selection_would_from_the_same_completions(n: int
 def test_a_head_says_of_a_draw_what_it_says_in_a_selection() -> None:
     head = agreeing_head()
     groups = messy(10)
-    pools = StackedPools.stack([build_pool(group, {"head": head_scorer(head)}, "auto") for group in groups])
+    pools = [build_pool(group, {"head": head_scorer(head)}, "auto") for group in groups]
     draws = np.array([[0, 3, 5], [4, 2, 1]])
-    drawn = DrawnSubsets(pools, draws, auto_answer=True, agreement=Agreement.from_head(head))
+    agreement = Agreement.from_head(head)
+    drawn = DrawnSubsets(StackedPools.stack(pools, auto_answer=True, agreement=agreement), draws)
     chances = drawn.probabilities("head")
     assert chances is not None
     for question, group in enumerate(groups):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from swift_client import answers
-from swift_client.dataset.question_samples import Group
+from swift_client.dataset.question_samples import Group, trainable_indices
 from swift_client.dataset.splits import Split
 from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.evaluation.methods import Method, accuracy_by_method
@@ -85,20 +85,19 @@ def _tune_temperature(groups: Iterable[Group], split: Split, answer: answers.Spe
     size = max((len(pool.labels) for pool in pools), default=0)
     if size < 2:
         return None
-    stack = StackedPools.stack([pool for pool in pools if len(pool.labels) == size])
+    pools = [pool for pool in pools if len(pool.labels) == size]
+    stack = StackedPools.stack(pools, auto_answer=answer == "auto", agreement=None)
     candidates = [
         Method(name=f"{temperature}", label="", scorer="probability", rule=cisc(temperature, standardize=False))
         for temperature in TEMPERATURES
     ]
     draws = draw_subsets(size, min(size, TUNING_N), max_subsets=50, seed=seed)
-    shares = accuracy_by_method(candidates, stack, draws, auto_answer=answer == "auto", agreement=None)
+    shares = accuracy_by_method(candidates, stack, draws)
     # Of equally good temperatures the highest is taken, the closest to majority.
     return max(TEMPERATURES, key=lambda temperature: (shares[f"{temperature}"].mean(), temperature))
 
 
 def _train_logistic_baselines(groups: Iterable[Group], split: Split) -> dict[str, QuestionScorer]:
-    from swift_client.dataset.question_samples import trainable_indices
-
     """Fit "length", and "wepr" if the completions have enough ranks."""
     column_blocks, label_blocks = [np.zeros((0, 1 + 2 * MAX_RANKS))], [np.zeros(0)]
     rank_counts: list[int] = []
@@ -112,7 +111,13 @@ def _train_logistic_baselines(groups: Iterable[Group], split: Split) -> dict[str
     columns, labels = np.concatenate(column_blocks), np.concatenate(label_blocks)
     if len(set(labels.tolist())) < 2:
         raise ConfigurationError(f"{len(labels)} training completions are not both right and wrong.")
-    scorers = {"length": _length_scorer(columns[:, :1], labels)}
+    (length_weight,), length_bias = fit_logistic(columns[:, :1], labels)
+
+    def length(completions: Sequence[Completion]) -> F64:
+        tokens = np.array([len(completion.tokens) for completion in completions])
+        return np.where(tokens > 0, np.log1p(tokens) * length_weight + length_bias, np.nan)
+
+    scorers = {"length": _with_probabilities(length, "length")}
     # WEPR reads the first k ranks, which nearly all completions have.
     n_ranks = np.array(rank_counts, np.int64)
     k = int(min(np.quantile(n_ranks, MAX_UNSCORED_SHARE, method="lower"), MAX_RANKS))
@@ -130,16 +135,6 @@ def _feature_columns(completions: Sequence[Completion]) -> F64:
     table = TokenTable(completions, width=MAX_RANKS)
     means = [segment_mean(surprise, table.offsets) for surprise in token.rank_surprise(table)]
     return np.stack([response.log_length(table), *means, *response.max_rank_surprise(table)], axis=1)
-
-
-def _length_scorer(columns: F64, labels: F64) -> QuestionScorer:
-    weight, bias = fit_logistic(columns, labels)
-
-    def length(completions: Sequence[Completion]) -> F64:
-        tokens = np.array([len(completion.tokens) for completion in completions])
-        return np.where(tokens > 0, np.log1p(tokens) * weight[0] + bias, np.nan)
-
-    return _with_probabilities(length, "length")
 
 
 def _with_probabilities(scorer: Callable[[Sequence[Completion]], object], name: str) -> QuestionScorer:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from swift_client.evaluation.methods import NO_SCORE, Agreement, DrawnSubsets, Method, accuracy_by_method
-from swift_client.evaluation.pools import Pool, StackedPools
+from swift_client.evaluation.methods import NO_SCORE, DrawnSubsets, Method, accuracy_by_method
+from swift_client.evaluation.pools import Agreement, Pool, StackedPools
 from swift_client.evaluation.result import Row, estimate, sums_with_resamples
-from swift_client.features.segments import F64
+from swift_client.features.segments import F64, I64
 from swift_client.selection.voting import draw_subsets
 from swift_client.training.metrics import brier, expected_calibration_error, pair_wins, pooled_auroc
 
@@ -37,13 +37,17 @@ class Comparison:
         progress: Callable[[int], None] = lambda done: None,
     ) -> None:
         self._methods, self._ns, self._n_questions = tuple(methods), tuple(ns), len(pools)
-        self._max_subsets, self._seed, self._auto_answer, self._agreement = max_subsets, seed, auto_answer, agreement
+        self._max_subsets, self._seed, self._agreement = max_subsets, seed, agreement
         # Questions with equally many completions are stacked into one array and share their draws.
         by_size: dict[int, list[int]] = defaultdict(list)
         for index, pool in enumerate(pools):
             by_size[len(pool.labels)].append(index)
         self._stacks = [
-            (np.array(indices), size, StackedPools.stack([pools[index] for index in indices]))
+            (
+                np.array(indices),
+                size,
+                StackedPools.stack([pools[index] for index in indices], auto_answer=auto_answer, agreement=agreement),
+            )
             for size, indices in sorted(by_size.items())
         ]
         self._accuracies = {(method.name, n): np.full(len(pools), np.nan) for method in methods for n in ns}
@@ -51,8 +55,7 @@ class Comparison:
             for indices, size, stack in self._stacks:
                 if size >= n:
                     draws = draw_subsets(size, n, max_subsets=max_subsets, seed=seed)
-                    shares = accuracy_by_method(methods, stack, draws, auto_answer=auto_answer, agreement=agreement)
-                    for name, share in shares.items():
+                    for name, share in accuracy_by_method(methods, stack, draws).items():
                         self._accuracies[name, n][indices] = share
             progress(n)
 
@@ -62,8 +65,12 @@ class Comparison:
 
     def rows(self, *, resamples: int) -> tuple[Row, ...]:
         """Return one row per method, with intervals from ``resamples`` draws of the questions."""
+        pooled = {
+            method.name: self._pooled_scores(method.scorer) for method in self._methods if _has_own_scores(method)
+        }
         pair_counts = {
-            method.name: self._pair_wins(method.scorer) for method in self._methods if _has_own_scores(method)
+            name: pair_wins(scores, labels, question, questions=self._n_questions)
+            for name, (question, scores, labels) in pooled.items()
         }
         # Everything that is summed over questions goes into one table, so all rows share the resamples.
         columns: dict[_ColumnKey, F64] = {
@@ -79,7 +86,9 @@ class Comparison:
         with np.errstate(invalid="ignore"):
             accuracy = {key: totals[key] / totals["valid", key[1]] for key in self._accuracies}
             auroc = {name: totals[name, "won"] / totals[name, "pairs"] for name in pair_counts}
-        return tuple(self._row(method, accuracy, auroc.get(method.name)) for method in self._methods)
+        return tuple(
+            self._row(method, accuracy, auroc.get(method.name), pooled.get(method.name)) for method in self._methods
+        )
 
     def labelled_probabilities(self, name: str, n: int) -> tuple[F64, F64]:
         """Return a scorer's probabilities at n and their labels; empty if it has none.
@@ -94,7 +103,7 @@ class Comparison:
                 if size < n:
                     continue
                 draws = draw_subsets(size, n, max_subsets=self._max_subsets, seed=self._seed)[:DRAWS_FOR_CALIBRATION]
-            subsets = DrawnSubsets(stack, draws, auto_answer=self._auto_answer, agreement=self._agreement)
+            subsets = DrawnSubsets(stack, draws)
             drawn_probabilities = subsets.probabilities(name)
             if drawn_probabilities is None:
                 break
@@ -104,16 +113,22 @@ class Comparison:
             labels.append(drawn_labels[usable])
         return np.concatenate(probabilities), np.concatenate(labels)
 
-    def _row(self, method: Method, accuracy: dict[tuple[str, int], F64], auroc: F64 | None) -> Row:
+    def _row(
+        self,
+        method: Method,
+        accuracy: dict[tuple[str, int], F64],
+        auroc: F64 | None,
+        pooled_scores: tuple[I64, F64, F64] | None,
+    ) -> Row:
         own = {n: accuracy[method.name, n] for n in self._ns}
         first = {n: float(accuracy["first", n][0]) for n in self._ns}
         gap = {n: float(accuracy["oracle", n][0]) - first[n] for n in self._ns}
-        pooled, calibrated = None, {}
-        if _has_own_scores(method):
-            _, scores, labels = self._pooled_scores(method.scorer)
-            pooled = _none_if_nan(pooled_auroc(scores, labels)) if len(scores) else None
-            calibrated = {n: self.labelled_probabilities(method.scorer, n) for n in self._ns}
-        calibrated = {n: pair for n, pair in calibrated.items() if len(pair[0])}
+        pooled, calibrated = np.nan, {}
+        if pooled_scores is not None:
+            _, scores, labels = pooled_scores
+            pooled = pooled_auroc(scores, labels) if len(scores) else np.nan
+            pairs = {n: self.labelled_probabilities(method.scorer, n) for n in self._ns}
+            calibrated = {n: pair for n, pair in pairs.items() if len(pair[0])}
         brier_at = {n: brier(*pair) for n, pair in calibrated.items()}
         ece_at = {n: expected_calibration_error(*pair) for n, pair in calibrated.items()}
         return Row(
@@ -125,28 +140,21 @@ class Comparison:
             minus_majority={n: estimate(own[n] - accuracy["majority", n]) for n in self._ns},
             gap_closed={n: (float(own[n][0]) - first[n]) / gap[n] if gap[n] > 0 else None for n in self._ns},
             within_question_auroc=None if auroc is None else estimate(auroc),
-            pooled_auroc=pooled,
+            pooled_auroc=None if np.isnan(pooled) else pooled,
             brier=brier_at.get(self._ns[-1]),
             ece=ece_at.get(self._ns[-1]),
             brier_at=brier_at,
             ece_at=ece_at,
         )
 
-    def _pair_wins(self, name: str) -> tuple[F64, F64]:
-        question, scores, labels = self._pooled_scores(name)
-        return pair_wins(scores, labels, question.astype(np.int64), questions=self._n_questions)
-
-    def _pooled_scores(self, name: str) -> tuple[F64, F64, F64]:
+    def _pooled_scores(self, name: str) -> tuple[I64, F64, F64]:
         """Return question, score and label of each complete, labelled and scored completion of all questions."""
         parts = []
         for indices, size, stack in self._stacks:
-            subsets = DrawnSubsets(
-                stack, np.arange(size)[None], auto_answer=self._auto_answer, agreement=self._agreement
-            )
-            scores, labels = subsets.scores(name)[:, 0], stack.labels
+            scores, labels = DrawnSubsets(stack, np.arange(size)[None]).scores(name)[:, 0], stack.labels
             usable = stack.complete & ~np.isnan(labels) & ~np.isnan(scores)
             question = np.repeat(indices, size).reshape(usable.shape)
-            parts.append((question[usable].astype(np.float64), scores[usable], labels[usable]))
+            parts.append((question[usable], scores[usable], labels[usable]))
         question, scores, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
         return question, scores, labels
 
@@ -154,7 +162,3 @@ class Comparison:
 def _has_own_scores(method: Method) -> bool:
     """Return whether a row shows its scores; a vote's are those of the row that chooses the best of them."""
     return method.kind == "single" and method.scorer != NO_SCORE
-
-
-def _none_if_nan(value: float) -> float | None:
-    return None if np.isnan(value) else value

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from types import EllipsisType
 from typing import Any
 
@@ -23,8 +23,8 @@ from swift_client.dataset.stored import FilePath, StoredGroups, open_groups, sta
 from swift_client.errors import ArtifactError, ConfigurationError
 from swift_client.evaluation.baselines import train_baselines
 from swift_client.evaluation.compare import Comparison
-from swift_client.evaluation.methods import METHODS, NO_SCORE, Agreement, methods
-from swift_client.evaluation.pools import Pool, QuestionScorer, build_pool, head_scorer, label_free_scorers
+from swift_client.evaluation.methods import METHODS, NO_SCORE, methods
+from swift_client.evaluation.pools import Agreement, Pool, QuestionScorer, build_pool, head_scorer, label_free_scorers
 from swift_client.evaluation.result import Evaluation
 from swift_client.models import AnyHead, HeadArtifact, HiddenHead
 from swift_client.models.resolve_head import load_any_head
@@ -82,15 +82,15 @@ def evaluate(
         ArtifactMismatchError: the head is for another model.
         MissingExtraError: the trained baselines need the extra "train".
     """
-    requested_ns = _check_ns(ns, subsets, resamples)
-    if split not in (*PARTS, "all"):
+    requested_ns = tuple(sorted(set(ns)))
+    if not requested_ns or min(*requested_ns, subsets, resamples) < 1:
         raise ConfigurationError(
-            f"There is no split {split!r}.", hint="Use train, validation, test, or all for files of unseen questions."
+            f"ns={list(ns)}, subsets={subsets} and resamples={resamples} must all be 1 or more.",
+            hint="The defaults are 1, 2, 4, 8, 16; 200; 1000.",
         )
+    check_split(split)
     head = load_any_head(head) if isinstance(head, (str, os.PathLike)) else head
-    spec = get_answer_spec(head) if isinstance(answer, EllipsisType) else answer
-    groups = open_groups(samples, answer=spec, grade=grade, **state_options(head))
-    provider, model = check_source(groups, head)
+    groups, spec, provider, model = open_samples(samples, head, answer=answer, grade=grade)
     parts, notes = get_split(head)
 
     # Score every completion by all methods that need no training here.
@@ -139,9 +139,7 @@ def evaluate(
         agreement=Agreement.from_head(head) if isinstance(head, HeadArtifact) else None,
         progress=lambda done: progress("completions drawn", done),
     )
-    predicted, labels = (
-        comparison.labelled_probabilities("head", usable_ns[-1]) if head is not None else (np.zeros(0), np.zeros(0))
-    )
+    probabilities = None if head is None else comparison.labelled_probabilities("head", usable_ns[-1])
     return Evaluation(
         rows=comparison.rows(resamples=resamples),
         ns=usable_ns,
@@ -151,8 +149,10 @@ def evaluate(
         split=split,
         subsets=subsets,
         seed=seed,
-        tokens={n: _mean_tokens(pools, n) for n in usable_ns},
-        reliability=reliability(predicted, labels) if len(predicted) else None,
+        tokens={
+            n: float(n * np.mean([pool.tokens.mean() for pool in pools if len(pool.labels) >= n])) for n in usable_ns
+        },
+        reliability=reliability(*probabilities) if probabilities and len(probabilities[0]) else None,
         head={} if head is None else _head_facts(head),
         provider=provider,
         model=model,
@@ -160,26 +160,50 @@ def evaluate(
     )
 
 
-def _check_ns(ns: Sequence[int], subsets: int, resamples: int) -> tuple[int, ...]:
-    unique = tuple(sorted(set(ns)))
-    if not unique or min(*unique, subsets, resamples) < 1:
+def check_split(split: str, *more: str) -> None:
+    """Raise ConfigurationError unless ``split`` is a part of the questions, "all", or one of ``more``."""
+    if split not in (*more, *PARTS, "all"):
         raise ConfigurationError(
-            f"ns={list(ns)}, subsets={subsets} and resamples={resamples} must all be 1 or more.",
-            hint="The defaults are 1, 2, 4, 8, 16; 200; 1000.",
+            f"There is no split {split!r}.",
+            hint=f"Use {', '.join((*more, *PARTS))}, or all for files of unseen questions.",
         )
-    return unique
 
 
-def check_source(groups: Iterable[Group], head: AnyHead | None) -> tuple[str | None, str | None]:
-    """Return the provider and model of stored groups, None for others.
+def check_questions(questions: Sized, split: str, n: int, *, n_short: int, n_unlabelled: int) -> list[str]:
+    """Return notes on the questions that are left out. Raises ConfigurationError if none remains."""
+    if not questions:
+        raise ConfigurationError(
+            f"No labelled question of the part {split!r} has {n} completions.",
+            hint="Ask for fewer with n (--n), or use --split all for files of unseen questions.",
+        )
+    notes = []
+    if n_short:
+        notes.append(f"{n_short} questions with fewer than {n} completions are left out.")
+    if n_unlabelled:
+        notes.append(f"{n_unlabelled} questions are left out: none of their completions has a label.")
+    return notes
 
-    Raises ArtifactMismatchError if the head is for another model.
+
+def open_samples(
+    samples: FilePath | Sequence[FilePath] | Iterable[Group],
+    head: AnyHead | None,
+    *,
+    answer: answers.Spec | EllipsisType,
+    grade: GraderSpec | None,
+) -> tuple[Iterable[Group], answers.Spec, str | None, str | None]:
+    """Return the questions, how their answers are read, and the provider and model of files, None for groups.
+
+    Raises:
+        ArtifactMismatchError: the head is for another model.
+        ConfigurationError: as :func:`get_answer_spec` and :func:`.open_groups`.
     """
+    spec = get_answer_spec(head) if isinstance(answer, EllipsisType) else answer
+    groups = open_groups(samples, answer=spec, grade=grade, **state_options(head))
     if not isinstance(groups, StoredGroups):
-        return None, None
+        return groups, spec, None, None
     if head is not None:
         head.check(provider=groups.provider, model=groups.model, k=head.k_max)
-    return groups.provider, groups.model
+    return groups, spec, groups.provider, groups.model
 
 
 def get_split(head: AnyHead | None) -> tuple[Split, list[str]]:
@@ -242,10 +266,6 @@ def _read_pools(
             hint="Grade them, or use --split all for files of unseen questions.",
         )
     return pools
-
-
-def _mean_tokens(pools: Sequence[Pool], n: int) -> float:
-    return float(n * np.mean([pool.tokens.mean() for pool in pools if len(pool.labels) >= n]))
 
 
 def _data_notes(

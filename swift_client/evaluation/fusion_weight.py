@@ -11,8 +11,7 @@ import numpy as np
 from swift_client.dataset.graders import GraderSpec
 from swift_client.dataset.stored import StoredGroups, state_options
 from swift_client.errors import ConfigurationError
-from swift_client.evaluation.evaluate import PARTS, get_split
-from swift_client.features.segments import F64
+from swift_client.evaluation.evaluate import check_split, get_split
 from swift_client.models import AnyHead
 from swift_client.models.resolve_head import load_any_head
 from swift_client.reranker.sync_loop import BackgroundLoop
@@ -51,8 +50,7 @@ def learn_fuse(
     Raises:
         ConfigurationError: there is no graded question, or ``external`` failed on all of them.
     """
-    if split not in (*PARTS, "all"):
-        raise ConfigurationError(f"There is no split {split!r}.", hint="Use validation, test or all.")
+    check_split(split)
     head = load_any_head(head) if isinstance(head, (str, os.PathLike)) else head
     groups = StoredGroups([samples], grade=grade, **state_options(head))
     parts, _ = get_split(head)
@@ -72,17 +70,13 @@ def learn_fuse(
     scored = [(group, result) for group, result in zip(graded, results, strict=True) if isinstance(result, Scores)]
     if not scored:
         raise ConfigurationError(f"The external scorer gave no scores for any of {len(graded)} questions: {results[0]}")
+    scorer = "mean_logprob" if head is None else head
     share = learn_share(
-        [_scores(group.completions, head) for group, _ in scored],
+        [score(group.completions, scorer).values.astype(np.float64) for group, _ in scored],
         [result.values.astype(np.float64) for _, result in scored],
         [group.labels for group, _ in scored],
     )
     return f"weighted:share={share:.3f}"
-
-
-def _scores(completions: Sequence[Completion], head: AnyHead | None) -> F64:
-    scores: F64 = score(completions, "mean_logprob" if head is None else head).values.astype(np.float64)
-    return scores
 
 
 def _score_externally(

@@ -7,9 +7,8 @@ confident answer and the oracle, on the same questions and the same draws of the
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,7 +63,7 @@ def compute_curve(
     "questions": train heads on growing, nested subsets of the training questions and evaluate each at ``n``. "n":
     evaluate one head at each of ``ns``. "family": train a head on each family of questions, and one on all, and
     evaluate them at ``n`` on each family's test questions. The family of a question is stored in its samples file; of
-    several files, one without families is a family of its own, named as the file.
+    several files, each file without families counts as one family, named after the file.
 
     Args:
         samples: the files; a question's id decides whether it is for training or test, as everywhere.
@@ -123,7 +122,7 @@ def compute_curve(
     plan = [(training_set, offset) for training_set in training_sets for offset in range(seeds)]
     for number, (training_set, offset) in enumerate(plan, 1):
         progress("heads", number)
-        trained_head = _train_head(heads, training_set, seed + offset) if given_head is None else given_head
+        trained_head = heads.train_head(training_set, seed + offset) if given_head is None else given_head
         for family in test_families:
             table = heads.evaluate_head(
                 trained_head, curve_ns, family=family, subsets=subsets, resamples=resamples, seed=seed
@@ -160,13 +159,6 @@ def _nested_training_sets(heads: _CurveHeads, sizes: Sequence[int] | None) -> li
         heads.notes.append(f"{sizes_text} questions are left out: there are {n_questions} training questions.")
     usable = sorted({size for size in (SIZES if sizes is None else sizes) if size < n_questions} | {n_questions})
     return [_TrainingSet(f"{size} questions", size) for size in usable]
-
-
-def _train_head(heads: _CurveHeads, training_set: _TrainingSet, seed: int) -> AnyHead:
-    ids = heads.shuffle_questions(seed)[: training_set.size]
-    if training_set.family is not None:
-        ids = [key for key, family in heads.train_families.items() if family == training_set.family]
-    return heads.train_head(set(ids), training_set.name, seed)
 
 
 def _merge_notes(
@@ -213,12 +205,8 @@ class _CurveHeads:
         """Family of each training question, by id."""
         self.test_families: dict[str, str] = {}
         """Family of each test question, by id."""
-        self._max_completions = 0
-        self._assign_questions()
-
-    def _assign_questions(self) -> None:
-        n_overlapping = 0
-        # Test files first, so that their questions can be kept out of training.
+        self._max_completions = n_overlapping = 0
+        # Read test files first: their questions are kept out of training.
         for group in _FilteredGroups(self._test_paths or (), self._grade):
             self._add_test_question(group)
         for done, group in enumerate(_FilteredGroups(self._paths, self._grade), 1):
@@ -253,10 +241,6 @@ class _CurveHeads:
                 hint="Ask for fewer (--n).",
             )
 
-    def shuffle_questions(self, seed: int) -> list[str]:
-        """Return the training questions in a random order; smaller sets are prefixes of larger ones."""
-        return sorted(self.train_families, key=lambda key: hash_fraction(f"curve:{seed}:{key}"))
-
     def list_families(self) -> tuple[list[str], list[str]]:
         """Return the families to train on and to test on. Raises ConfigurationError if there is only one."""
         trained, tested = sorted(set(self.train_families.values())), sorted(set(self.test_families.values()))
@@ -273,10 +257,15 @@ class _CurveHeads:
             )
         return trained, tested
 
-    def train_head(self, ids: Set[str], name: str, seed: int) -> AnyHead:
-        """Train a head on these questions only; ``name`` describes them in an error."""
+    def train_head(self, training_set: _TrainingSet, seed: int) -> AnyHead:
+        """Train a head on the questions of one training set."""
         from swift_client.training.fit import fit  # imports torch
 
+        if training_set.family is not None:
+            ids = {key for key, family in self.train_families.items() if family == training_set.family}
+        else:  # in a random order, of which smaller sets are prefixes of larger ones
+            shuffled = sorted(self.train_families, key=lambda key: hash_fraction(f"curve:{seed}:{key}"))
+            ids = set(shuffled[: training_set.size])
         try:
             return fit(
                 _FilteredGroups(self._paths, self._grade, lambda key, _: key in ids, **self._state_options),
@@ -290,7 +279,7 @@ class _CurveHeads:
                 progress=self._progress,
             ).artifact
         except ConfigurationError as error:
-            raise ConfigurationError(f"Trained on {name}: {error.message}", hint=error.hint) from error
+            raise ConfigurationError(f"Trained on {training_set.name}: {error.message}", hint=error.hint) from error
 
     def evaluate_head(self, head: AnyHead, ns: Sequence[int], *, family: str | None, **options: Any) -> Evaluation:
         """Evaluate a head on the test questions, or those of one family."""
@@ -333,17 +322,16 @@ class _FilteredGroups:
         self._files = []
         for path in paths:
             name = Path(path).stem if len(paths) > 1 else "unknown"
-            only = partial(_matches_filter, question_filter, name)
+
+            def only(question: StoredQuestion, name: str = name) -> bool:
+                return question_filter(question.id, question.family or name)
+
             self._files.append((name, StoredGroups([path], grade=grade, only=only, **states)))
 
     def __iter__(self) -> Iterator[Group]:
         for name, groups in self._files:
             for group in groups:
                 yield group if group.family else replace(group, family=name)
-
-
-def _matches_filter(question_filter: _QuestionFilter, default_family: str, question: StoredQuestion) -> bool:
-    return question_filter(question.id, question.family or default_family)
 
 
 def _path_list(samples: FilePath | Sequence[FilePath]) -> Sequence[FilePath]:

@@ -5,7 +5,7 @@ Each winner is the one that ``selection.select.select_best`` chooses from the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,7 +13,6 @@ import numpy as np
 
 from swift_client.evaluation.pools import StackedPools
 from swift_client.features.segments import F64, I64
-from swift_client.models import HeadArtifact
 from swift_client.selection.voting import MIN_WEIGHT, RULES, Rule, best, cisc, vote, vote_weights
 from swift_client.types import Bool
 
@@ -98,76 +97,27 @@ def methods(temperature: float | None) -> tuple[Method, ...]:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """The term of a head's score for the share of other completions with the same answer."""
-
-    weight: float
-    mean: float
-    scale: float
-    calibration: Callable[[F64], F64] | None
-
-    @classmethod
-    def from_head(cls, head: HeadArtifact) -> Agreement | None:
-        """Return the head's term; None if it does not count agreement."""
-        if "agreement" not in head.response_terms:
-            return None
-        column = head.response_terms.index("agreement") - len(head.response_terms)  # from the end
-        standardizer = head.response.standardizer
-        return cls(
-            weight=float(head.response.weight[column]),
-            mean=float(standardizer.mean[column]),
-            scale=float(standardizer.scale[column]),
-            calibration=head.calibration,
-        )
-
-    def score_offsets(self, answers: I64, complete: Bool) -> F64:
-        """Return the offsets of scores in draws (..., n); the share is that of ``features.response.agreement``."""
-        n = answers.shape[-1]
-        rows = answers.reshape(-1, n)
-        # Count the votes of all draws with one bincount: each draw has its own range of cells, whose first gathers
-        # completions without an answer.
-        cells_per_draw = int(rows.max(initial=-1)) + 2
-        cell = rows + 1 + cells_per_draw * np.arange(len(rows))[:, None]
-        votes = np.bincount(cell.ravel(), minlength=cells_per_draw * len(rows))
-        same = np.where(rows >= 0, votes[cell] - 1, 0).reshape(answers.shape)
-        # The share is smoothed by half a vote, as in training.
-        n_others = complete.sum(axis=-1, keepdims=True) - complete
-        share = ((same + 0.5) / (n_others + 1.0)).astype(np.float32)
-        offsets: F64 = self.weight * ((share - self.mean) / self.scale)
-        return offsets
-
-
 class DrawnSubsets:
     """Answers and scores of S draws of n completions for B questions; all arrays are (B, S, n).
 
-    ``agreement`` applies to the scorer "head". Completions for which ``finished`` is False were aborted in this draw.
+    Completions for which ``finished`` is False were aborted in this draw.
     """
 
-    def __init__(
-        self,
-        pools: StackedPools,
-        draws: I64,
-        *,
-        auto_answer: bool,
-        agreement: Agreement | None,
-        finished: Bool | None = None,
-    ) -> None:
-        self._pools, self._draws, self._agreement = pools, draws, agreement
+    def __init__(self, pools: StackedPools, draws: I64, *, finished: Bool | None = None) -> None:
+        self._pools, self._draws = pools, draws
         self.complete: Bool = pools.complete[:, draws] if finished is None else pools.complete[:, draws] & finished
         drawn_answers = np.where(self.complete, pools.answers[:, draws], -1)
-        if auto_answer:  # like answers.read: no votes if fewer than half of the texts have an answer
+        if pools.auto_answer:  # like answers.read: no votes if fewer than half of the texts have an answer
             n_texts = (pools.has_text[:, draws] & self.complete).sum(axis=-1)
             too_few = 2 * (drawn_answers >= 0).sum(axis=-1) < n_texts
             drawn_answers = np.where(too_few[..., None], -1, drawn_answers)
         self.answers: I64 = drawn_answers
         self.has_votes = np.asarray((drawn_answers >= 0).any(axis=-1))
         """(B, S) True if any completion votes."""
-        self._head_scores = (
-            None
-            if agreement is None
-            else pools.scores["head"][:, draws] + agreement.score_offsets(drawn_answers, self.complete)
-        )
+        self._head_scores: F64 | None = None
+        if pools.agreement is not None:
+            offsets = pools.agreement.score_offsets(drawn_answers, self.complete)
+            self._head_scores = pools.scores["head"][:, draws] + offsets
 
     def scores(self, name: str) -> F64:
         """Return a scorer's scores, NaN without logprobs."""
@@ -179,8 +129,8 @@ class DrawnSubsets:
 
     def probabilities(self, name: str) -> F64 | None:
         """Return a scorer's probabilities, NaN without a score; None if it has none."""
-        if name == "head" and self._head_scores is not None and self._agreement is not None:
-            calibration = self._agreement.calibration
+        if name == "head" and self._head_scores is not None and self._pools.agreement is not None:
+            calibration = self._pools.agreement.calibration
             return None if calibration is None else _round_to_float32(calibration(self._head_scores))
         return self._pools.probabilities[name][:, self._draws] if name in self._pools.probabilities else None
 
@@ -217,9 +167,7 @@ def _mask_incomplete(scores: F64, complete: Bool) -> F64:
     return np.where(any_complete, np.where(complete, ranked, np.nan), scores)
 
 
-def accuracy_by_method(
-    methods: Sequence[Method], pools: StackedPools, draws: I64, *, auto_answer: bool, agreement: Agreement | None
-) -> dict[str, F64]:
+def accuracy_by_method(methods: Sequence[Method], pools: StackedPools, draws: I64) -> dict[str, F64]:
     """Return for each method the share of draws (S, n) with a right winner, (Q,); without a label it is not right."""
     correct = (pools.labels == 1).astype(np.float64)
     shares = {method.name: np.empty(len(correct)) for method in methods}
@@ -227,7 +175,7 @@ def accuracy_by_method(
     rows = np.arange(len(draws))
     for start in range(0, len(correct), block_size):
         block = slice(start, start + block_size)
-        subsets = DrawnSubsets(pools.slice_questions(block), draws, auto_answer=auto_answer, agreement=agreement)
+        subsets = DrawnSubsets(pools.slice_questions(block), draws)
         for method in methods:
             # Without a choice to make, the share needs no winners.
             if method.rule == "any":

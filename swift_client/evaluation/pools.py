@@ -13,7 +13,7 @@ from swift_client.answers import READERS
 from swift_client.dataset.question_samples import Group
 from swift_client.errors import ConfigurationError
 from swift_client.features.segments import F64, I64
-from swift_client.models import AnyHead, HiddenHead, ResponseWeights
+from swift_client.models import AnyHead, HeadArtifact, HiddenHead, ResponseWeights
 from swift_client.scoring.result import Scores
 from swift_client.scoring.scorers import SCORERS, score
 from swift_client.types import Bool, Completion
@@ -53,12 +53,16 @@ class Pool:
         )
 
 
+def completion_order(group: Group) -> list[int]:
+    """Return the positions of the completions by ``Completion.index`` if all differ, else in the given order."""
+    indices = [completion.index for completion in group.completions]
+    positions = list(range(len(indices)))
+    return sorted(positions, key=indices.__getitem__) if len(set(indices)) == len(indices) else positions
+
+
 def build_pool(group: Group, scorers: Mapping[str, QuestionScorer], answer: answers.Spec) -> Pool:
     """Read and score one question. Raises ConfigurationError if a scorer cannot read a completion."""
-    # Completions are ordered by index, if indices are unique.
-    order = np.arange(len(group.completions))
-    if len({completion.index for completion in group.completions}) == len(order):
-        order = np.argsort([completion.index for completion in group.completions])
+    order = completion_order(group)
     completions = [group.completions[position] for position in order]
     complete = np.array([completion.complete for completion in completions], np.bool_)
     # "auto" gives up if fewer than half are readable; that is decided per draw, not for the pool.
@@ -90,9 +94,54 @@ def build_pool(group: Group, scorers: Mapping[str, QuestionScorer], answer: answ
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """The term of a head's score for the share of other completions with the same answer."""
+
+    weight: float
+    mean: float
+    scale: float
+    calibration: Callable[[F64], F64] | None
+
+    @classmethod
+    def from_head(cls, head: HeadArtifact) -> Agreement | None:
+        """Return the head's term; None if it does not count agreement."""
+        if "agreement" not in head.response_terms:
+            return None
+        column = head.response_terms.index("agreement") - len(head.response_terms)  # from the end
+        standardizer = head.response.standardizer
+        return cls(
+            weight=float(head.response.weight[column]),
+            mean=float(standardizer.mean[column]),
+            scale=float(standardizer.scale[column]),
+            calibration=head.calibration,
+        )
+
+    def score_offsets(self, answers: I64, complete: Bool) -> F64:
+        """Return the offsets of scores in draws (..., n); the share is that of ``features.response.agreement``."""
+        n = answers.shape[-1]
+        rows = answers.reshape(-1, n)
+        # Count the votes of all draws with one bincount: each draw has its own range of cells, and the first
+        # cell counts completions without an answer.
+        cells_per_draw = int(rows.max(initial=-1)) + 2
+        cell = rows + 1 + cells_per_draw * np.arange(len(rows))[:, None]
+        votes = np.bincount(cell.ravel(), minlength=cells_per_draw * len(rows))
+        same = np.where(rows >= 0, votes[cell] - 1, 0).reshape(answers.shape)
+        # The share is smoothed by half a vote, as in training.
+        n_others = complete.sum(axis=-1, keepdims=True) - complete
+        share = ((same + 0.5) / (n_others + 1.0)).astype(np.float32)
+        offsets: F64 = self.weight * ((share - self.mean) / self.scale)
+        return offsets
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StackedPools:
     """Pools of Q questions with m completions each; arrays (Q, m) as in Pool."""
+
+    auto_answer: bool
+    """Whether answers are read by "auto", which gives up in draws with too few answers."""
+    agreement: Agreement | None
+    """Term of the scorer "head" that depends on the draw."""
 
     labels: F64
     complete: Bool
@@ -102,22 +151,23 @@ class StackedPools:
     probabilities: Mapping[str, F64]
 
     @classmethod
-    def stack(cls, pools: Sequence[Pool]) -> StackedPools:
-        """Stack the pools of questions with equally many completions."""
+    def stack(cls, pools: Sequence[Pool], *, auto_answer: bool, agreement: Agreement | None) -> StackedPools:
+        """Stack questions with equally many completions."""
         return cls(
+            auto_answer=auto_answer,
+            agreement=agreement,
             labels=np.stack([pool.labels for pool in pools]),
             complete=np.stack([pool.complete for pool in pools]),
             has_text=np.stack([pool.has_text for pool in pools]),
             answers=np.stack([pool.answers for pool in pools]),
-            scores={name: np.stack([pool.scores[name] for pool in pools]) for name in pools[0].scores},
-            probabilities={
-                name: np.stack([each.probabilities[name] for each in pools]) for name in pools[0].probabilities
-            },
+            scores=_stack_by_scorer([pool.scores for pool in pools]),
+            probabilities=_stack_by_scorer([pool.probabilities for pool in pools]),
         )
 
     def slice_questions(self, rows: slice) -> StackedPools:
         """Return the questions of a slice."""
-        return StackedPools(
+        return replace(
+            self,
             labels=self.labels[rows],
             complete=self.complete[rows],
             has_text=self.has_text[rows],
@@ -125,6 +175,10 @@ class StackedPools:
             scores={name: values[rows] for name, values in self.scores.items()},
             probabilities={name: values[rows] for name, values in self.probabilities.items()},
         )
+
+
+def _stack_by_scorer(values: Sequence[Mapping[str, F64]]) -> dict[str, F64]:
+    return {name: np.stack([by_scorer[name] for by_scorer in values]) for name in values[0]}
 
 
 def label_free_scorers(names: Set[str]) -> dict[str, QuestionScorer]:

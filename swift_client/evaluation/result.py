@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,15 @@ from swift_client.training.metrics import Reliability
 
 _MAX_BLOCK_VALUES = 1 << 22
 """Resampled values in memory at once."""
+
+
+class _Result:
+    """Base of the results, which can be written as JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values: keys become strings, NaN None."""
+        plain: dict[str, Any] = plain_values(self)
+        return plain
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ def estimate(values: F64) -> Estimate:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Row:
+class Row(_Result):
     """One method of choosing among n completions. Keys of the mappings are n."""
 
     name: str
@@ -90,14 +99,9 @@ class Row:
     """Per n: probabilities of a head that counts agreement depend on the number of completions."""
     ece_at: Mapping[int, float] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; n become strings, NaN None."""
-        plain: dict[str, Any] = plain_values(self)
-        return plain
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Evaluation:
+class Evaluation(_Result):
     """Results of all methods on the same questions and the same subsets of their completions."""
 
     rows: tuple[Row, ...]
@@ -131,11 +135,8 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; rows by name, n as strings, None for NaN."""
-        plain = {
-            field.name: plain_values(getattr(self, field.name))
-            for field in fields(self)
-            if field.name not in ("rows", "reliability")
-        }
+        plain = super().to_dict()
+        del plain["rows"], plain["reliability"]  # both come last
         bins = None
         if self.reliability is not None:
             parts = (self.reliability.predicted, self.reliability.observed, self.reliability.counts)
@@ -171,7 +172,7 @@ class Replayed:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Simulation:
+class Simulation(_Result):
     """Results of all rules on the same questions, in the same orders of their completions."""
 
     rows: tuple[Replayed, ...]
@@ -204,8 +205,8 @@ class Simulation:
         raise KeyError(name if choice is None else f"{name}, {choice}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values, None for NaN."""
-        plain: dict[str, Any] = plain_values(self)
+        """Return plain JSON values, the rows last; None for NaN."""
+        plain = super().to_dict()
         rows = plain.pop("rows")
         return {**plain, "rows": rows}
 
@@ -264,8 +265,8 @@ class Point:
             spread=dict.fromkeys((*CURVE_METHODS, "within_question_auroc"), np.nan),
         )
 
-    @classmethod
-    def mean(cls, points: Sequence[Point]) -> Point:
+    @staticmethod
+    def mean(points: Sequence[Point]) -> Point:
         """Merge points that differ only in the seed of training."""
         if len(points) == 1:
             return points[0]
@@ -273,12 +274,8 @@ class Point:
         accuracies = {name: [point.accuracy[name] for point in points] for name in first.accuracy}
         differences = {name: [point.minus_majority[name] for point in points] for name in first.accuracy}
         aurocs = [point.within_question_auroc for point in points]
-        return cls(
-            trained_on=first.trained_on,
-            tested_on=first.tested_on,
-            size=first.size,
-            n=first.n,
-            tested=first.tested,
+        return replace(
+            first,
             accuracy={name: _mean_estimate(estimates) for name, estimates in accuracies.items()},
             minus_majority={name: _mean_estimate(estimates) for name, estimates in differences.items()},
             within_question_auroc=_mean_estimate(aurocs),
@@ -292,7 +289,7 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
+class Curve(_Result):
     """A learning curve: its points in order."""
 
     over: CurveAxis
@@ -301,11 +298,6 @@ class Curve:
     model: str
     notes: tuple[str, ...] = ()
     """Deviations and omissions, one sentence each."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values, None for NaN."""
-        plain: dict[str, Any] = plain_values(self)
-        return plain
 
 
 def _mean_estimate(estimates: Sequence[Estimate]) -> Estimate:

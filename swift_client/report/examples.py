@@ -14,6 +14,7 @@ import numpy as np
 from swift_client import answers
 from swift_client.dataset.question_samples import Group
 from swift_client.display import FINISH_REASON_LABELS
+from swift_client.evaluation.pools import completion_order
 from swift_client.features.segments import F64
 from swift_client.models import HeadArtifact
 from swift_client.report.format import MISSING, PERCENT, format_decimal, format_percent
@@ -84,9 +85,12 @@ def compare_with_majority(head: HeadArtifact, groups: Iterable[Group], *, answer
     for group in groups:
         if np.isnan(group.labels).all():
             continue
-        completions, group_labels = _sort_completions(group)
+        order = completion_order(group)
+        completions, group_labels = [group.completions[position] for position in order], group.labels[order]
         selection = select_best(completions, config)
-        scores.append(np.array([np.nan if each.score is None else each.score for each in selection.candidates]))
+        scores.append(
+            np.array([np.nan if candidate.score is None else candidate.score for candidate in selection.candidates])
+        )
         labels.append(group_labels)
         example = _make_example(group.question_id, completions[:EXAMPLE_N], group_labels[:EXAMPLE_N], config)
         counts[example.outcome] += 1
@@ -99,13 +103,6 @@ def compare_with_majority(head: HeadArtifact, groups: Iterable[Group], *, answer
         outcomes={outcome: counts[outcome] for outcome in OUTCOMES},
         examples=_select_examples(candidates),
     )
-
-
-def _sort_completions(group: Group) -> tuple[list[Completion], F64]:
-    """Order completions by index, if indices differ, as ``select_best`` numbers them."""
-    indices = [completion.index for completion in group.completions]
-    order = np.argsort(indices, kind="stable") if len(set(indices)) == len(indices) else np.arange(len(indices))
-    return [group.completions[position] for position in order], group.labels[order]
 
 
 def _make_example(question_id: str, completions: Sequence[Completion], labels: F64, config: SelectionConfig) -> Example:

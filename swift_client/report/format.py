@@ -49,3 +49,8 @@ def interval_sign(difference: Estimate) -> int:
     """Return 1 if the interval, as displayed, is above 0, -1 if it is below, otherwise 0."""
     low, high = round(100 * difference.low, 1), round(100 * difference.high, 1)
     return int(low > 0) - int(high < 0)
+
+
+def interval_direction(difference: Estimate) -> str:
+    """Return the class of a difference: "up" or "down" if its displayed interval leaves out 0, else ""."""
+    return ("", "up", "down")[interval_sign(difference)]

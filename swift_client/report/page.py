@@ -10,7 +10,7 @@ import numpy as np
 
 from swift_client.display import escape_unsafe
 from swift_client.errors import MissingExtraError
-from swift_client.evaluation.result import Estimate, Evaluation
+from swift_client.evaluation.result import Evaluation
 from swift_client.features import RESPONSE_TERMS, column_names
 from swift_client.models import HeadArtifact
 from swift_client.models.calibration import CALIBRATIONS
@@ -24,7 +24,7 @@ from swift_client.report.format import (
     format_decimal,
     format_percent,
     format_points,
-    interval_sign,
+    interval_direction,
     is_finite,
     pluralize,
 )
@@ -84,7 +84,7 @@ def render_page(
         examples=examples,
         figures=_figures(evaluation, comparison),
         head=head,
-        interval_direction=_interval_direction,
+        interval_direction=interval_direction,
         headline=summary.headline(evaluation),
         kind_labels={"single": "One completion is picked", "vote": "Answers are voted on", "oracle": "The bound"},
         lead=summary.summary(evaluation),
@@ -100,11 +100,6 @@ def render_page(
     )
     # Jinja2 has escaped markup; control characters and reversed text remain.
     return escape_unsafe(document)
-
-
-def _interval_direction(difference: Estimate) -> str:
-    """Return the class of a difference: "up" or "down" if its interval leaves out 0, else ""."""
-    return ("", "up", "down")[interval_sign(difference)]
 
 
 def _figures(evaluation: Evaluation, comparison: HeadComparison) -> list[_Figure]:

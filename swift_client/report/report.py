@@ -55,19 +55,9 @@ def report(
     artifact = load_head(head) if isinstance(head, (str, os.PathLike)) else head
     spec = get_answer_spec(artifact) if isinstance(answer, EllipsisType) else answer
     evaluation = evaluate(
-        artifact,
-        samples,
-        split=split,
-        ns=ns,
-        subsets=subsets,
-        resamples=resamples,
-        seed=seed,
-        answer=spec,
-        grade=grade,
-        train_samples=train_samples,
-        trained=trained,
-        progress=progress,
-    )
+        artifact, samples, split=split, ns=ns, subsets=subsets, resamples=resamples, seed=seed, answer=spec,
+        grade=grade, train_samples=train_samples, trained=trained, progress=progress,
+    )  # fmt: skip
     write_report(evaluation, artifact, samples, out=out, answer=spec, grade=grade, progress=progress)
     return evaluation
 

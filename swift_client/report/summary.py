@@ -11,6 +11,7 @@ from swift_client.report.format import (
     format_decimal,
     format_percent,
     format_points,
+    interval_direction,
     interval_sign,
     is_finite,
     pluralize,
@@ -103,15 +104,16 @@ def tiles(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
     vote = _rows_by_name(evaluation).get("head_vote")
     if vote is None:
         return []
-    cells = []
-    for n in evaluation.ns:
-        if n > 1:
-            difference = vote.minus_majority[n]
-            interval = f"{format_points(difference.low)} to {format_points(difference.high)}"
-            cells.append(
-                (f"n = {n}", format_points(difference.value), interval, ("", "up", "down")[interval_sign(difference)])
-            )
-    return cells
+    return [
+        (
+            f"n = {n}",
+            format_points(difference.value),
+            f"{format_points(difference.low)} to {format_points(difference.high)}",
+            interval_direction(difference),
+        )
+        for n, difference in vote.minus_majority.items()
+        if n > 1
+    ]
 
 
 def describe_calibration(row: Row | None) -> str:

@@ -78,7 +78,7 @@ class ShownToken(NamedTuple):
 
     text: str
     title: str
-    """Its numbers, shown when it is pointed at."""
+    """Its numbers, shown when the pointer is over it."""
     style: str
     """Classes in the style sheet: "u" raises and "d" lowers the score, with the colour level; "faint"."""
 
@@ -98,17 +98,10 @@ def shown_tokens(completion: Completion, weights: TokenWeights | None, *, colour
     if weights is None or not completion.tokens:
         text = completion.text[:MAX_TEXT_CHARS]
         return ShownTokens([], 0, [], text + ("…" if len(completion.text) > len(text) else ""))
-    count = len(completion.tokens)
-    if count <= MAX_SHOWN_TOKENS:
-        return ShownTokens(
-            [_shown_token(completion, weights, index, colour_limit) for index in range(count)], 0, [], ""
-        )
-    half = MAX_SHOWN_TOKENS // 2
-    first, last = (
-        [_shown_token(completion, weights, index, colour_limit) for index in indices]
-        for indices in (range(half), range(count - half, count))
-    )
-    return ShownTokens(first, count - 2 * half, last, "")
+    count, half = len(completion.tokens), MAX_SHOWN_TOKENS // 2
+    shown = (range(count), range(0)) if count <= MAX_SHOWN_TOKENS else (range(half), range(count - half, count))
+    first, last = ([_shown_token(completion, weights, index, colour_limit) for index in part] for part in shown)
+    return ShownTokens(first, count - len(first) - len(last), last, "")
 
 
 def _shown_token(completion: Completion, weights: TokenWeights, index: int, colour_limit: float) -> ShownToken:

@@ -28,7 +28,7 @@ HARD_QUESTION_NOTE = (
     "The stated risk was measured on all questions, and this one is among the hard ones: more of their accepted "
     "answers may be wrong."
 )
-"""The note on an answer that was accepted after an earlier one was not."""
+"""The note on an accepted answer if an earlier one was not accepted."""
 
 
 async def run_with_acceptance(
@@ -81,7 +81,7 @@ async def _sample_the_rest(
     seconds_left = None if request.deadline is None else request.deadline - selection.elapsed
     if seconds_left is not None and seconds_left <= 0:
         return with_note(selection, "The answer was not accepted, and the deadline left no time to sample the others.")
-    # The same question again, this time all n; the completions that are here count and are not paid for twice.
+    # Ask again for all n; the completions that came already count and are not paid for twice.
     try:
         new_selection = await run_with_acceptance(
             pipeline, replace(request, deadline=seconds_left), replace(options, stopping=None), completions
@@ -157,8 +157,8 @@ def with_acceptance(
     acceptance = _find_acceptance(config, n=n, stopping=stopping)
     count = len(selection.candidates)
     # A smaller number of completions is calibrated only if the stopping rule itself stopped there.
-    if acceptance is None:
-        reason = _mismatch(head, config, n=n, stopping=stopping)
+    if isinstance(acceptance, str):
+        reason = acceptance
     elif count != n and not (stopping and count < n and stopping(build_votes(selection, n=n)).stop):
         reason = f"{head.name} was calibrated for {n} completions and {count} came"
     else:
@@ -169,20 +169,13 @@ def with_acceptance(
 
 def require_acceptance(purpose: str, config: SelectionConfig, *, n: int, stopping: StoppingRule | None) -> None:
     """Raise ConfigurationError if no answer could be rejected, since the head has no calibration for these settings."""
-    if _find_acceptance(config, n=n, stopping=stopping):
-        return
-    head = config.scorer
-    if not isinstance(head, AnyHead):
-        reason = "there is none"
-    elif head.acceptances:
-        reason = _mismatch(head, config, n=n, stopping=stopping)
-    else:
-        reason = f"{head.name} was not"
-    option = "" if stopping is None else f" --stopping {stopping}"
-    raise ConfigurationError(
-        f"{purpose} needs a head that was calibrated to a risk: {reason}.",
-        hint=f"Run `swift-client calibrate HEAD SAMPLES --risk 0.05 --n {n}{option}` and use that head.",
-    )
+    reason = _find_acceptance(config, n=n, stopping=stopping)
+    if isinstance(reason, str):
+        option = "" if stopping is None else f" --stopping {stopping}"
+        raise ConfigurationError(
+            f"{purpose} needs a head that was calibrated to a risk: {reason}.",
+            hint=f"Run `swift-client calibrate HEAD SAMPLES --risk 0.05 --n {n}{option}` and use that head.",
+        )
 
 
 def require_any_acceptance(purpose: str, config: SelectionConfig, *, n: int | None) -> None:
@@ -192,35 +185,22 @@ def require_any_acceptance(purpose: str, config: SelectionConfig, *, n: int | No
         require_acceptance(purpose, config, n=n or 16, stopping=None)
 
 
-def _find_acceptance(config: SelectionConfig, *, n: int, stopping: StoppingRule | None) -> Acceptance | None:
-    """Return the head's calibration for exactly these settings; None if it has none."""
-    if not isinstance(config.scorer, AnyHead):
-        return None
-    for acceptance in config.scorer.acceptances:
-        same_stopping = acceptance.stopping == _stopping_name(stopping) or n == 1  # one completion cannot stop early
-        same_choice = (acceptance.select, acceptance.answer) == (config.select, _answer_name(config))
-        if acceptance.n == n and same_stopping and same_choice:
+def _find_acceptance(config: SelectionConfig, *, n: int, stopping: StoppingRule | None) -> Acceptance | str:
+    """Return the head's calibration for exactly these settings, or why there is none."""
+    head, select = config.scorer, config.select
+    if not isinstance(head, AnyHead):
+        return "there is none"
+    if not head.acceptances:
+        return f"{head.name} was not"
+    answer = config.answer if config.answer is None or isinstance(config.answer, str) else "custom"
+    rule = None if stopping is None else str(stopping)
+    for acceptance in head.acceptances:
+        same_stopping = acceptance.stopping == rule or n == 1  # one completion cannot stop early
+        if same_stopping and (acceptance.n, acceptance.select, acceptance.answer) == (n, select, answer):
             return acceptance
-    return None
-
-
-def _mismatch(head: AnyHead, config: SelectionConfig, *, n: int, stopping: StoppingRule | None) -> str:
-    """Say what the head was calibrated for, and that it was not for these settings."""
-    settings = _format_settings(n, _stopping_name(stopping), config.select, _answer_name(config))
     calibrated = " or ".join(
-        _format_settings(acceptance.n, acceptance.stopping, acceptance.select, acceptance.answer)
+        f"n={acceptance.n}, stopping={acceptance.stopping}, select={acceptance.select}, answer={acceptance.answer}"
         for acceptance in head.acceptances
     )
+    settings = f"n={n}, stopping={rule}, select={select}, answer={answer}"
     return f"{head.name} was calibrated for {calibrated}, not for {settings}"
-
-
-def _format_settings(n: int, stopping: str | None, select: str, answer: str | None) -> str:
-    return f"n={n}, stopping={stopping}, select={select}, answer={answer}"
-
-
-def _stopping_name(stopping: StoppingRule | None) -> str | None:
-    return None if stopping is None else str(stopping)
-
-
-def _answer_name(config: SelectionConfig) -> str | None:
-    return config.answer if config.answer is None or isinstance(config.answer, str) else "custom"

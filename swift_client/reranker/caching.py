@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Self
 
 import numpy as np
 
@@ -32,14 +31,8 @@ logger = logging.getLogger(__name__)
 class ReplyCache:
     """The stored completions of one request, and the writes of new ones."""
 
-    def __init__(self, store: ReplyStore, request_key: RequestKey, *, must_have_logprobs: bool) -> None:
-        self._store, self._request_key, self._must_have_logprobs = store, request_key, must_have_logprobs
-        self._pending_writes: list[tuple[int, Future[None]]] = []
-        self._notes: dict[str, None] = {}
-
-    @classmethod
-    def create(
-        cls,
+    def __init__(
+        self,
         store: ReplyStore,
         context: CallContext,
         request: SampleRequest,
@@ -47,12 +40,13 @@ class ReplyCache:
         base_url: str | None,
         top_logprobs: int | None,
         scorer: object,
-    ) -> Self:
-        """Return the cache of one request.
+    ) -> None:
+        """Prepare the cache of one request.
 
         ``top_logprobs`` is what the reranker asks for, even if the endpoint has refused it since.
         """
-        request_key = RequestKey(
+        self._store, self._must_have_logprobs = store, context.must_have_logprobs
+        self._request_key = RequestKey(
             provider=context.provider.name,
             model=context.model,
             base_url=base_url,
@@ -62,7 +56,8 @@ class ReplyCache:
             seed=request.seed,
             head=_projection_key(scorer),
         )
-        return cls(store, request_key, must_have_logprobs=context.must_have_logprobs)
+        self._pending_writes: list[tuple[int, Future[None]]] = []
+        self._notes: dict[str, None] = {}
 
     async def lookup(self, n: int) -> Mapping[int, Completion]:
         """Return up to ``n`` stored completions by their number."""

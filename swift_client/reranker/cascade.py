@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from swift_client.errors import ConfigurationError, SwiftClientError
@@ -18,10 +17,10 @@ from swift_client.reranker.acceptance import (
     with_note,
 )
 from swift_client.reranker.client import AsyncSwiftReranker, SwiftReranker
-from swift_client.reranker.config import RunOptions
+from swift_client.reranker.config import RunOptions, resolve_call
 from swift_client.reranker.pipeline import SelectionPipeline
 from swift_client.reranker.sync_loop import BackgroundLoop
-from swift_client.sampling import Budget, BudgetTracker, SampleRequest, create_sample_request
+from swift_client.sampling import Budget, BudgetTracker, SampleRequest
 from swift_client.stopping.monitor import StoppingSpec
 from swift_client.types import Completion, Message, Selection, Step
 from swift_client.validation import require_int
@@ -45,15 +44,6 @@ class _Member(Generic[R]):
     def name(self) -> str:
         return self.pipeline.name
 
-    def require_acceptance(self, request: SampleRequest, options: RunOptions) -> None:
-        """Raise ConfigurationError if none of this member's answers could be rejected."""
-        require_acceptance(
-            f"In a cascade {self.name}",
-            self.pipeline.config.selection,
-            n=self.n or request.n,
-            stopping=options.stopping,
-        )
-
     def describe_step(self, n: int, outcome: Selection | SwiftClientError) -> Step:
         """Return this member's entry of ``Selection.path``."""
         step = Step(provider=self.pipeline.config.provider.name, model=self.pipeline.config.model, n=n)
@@ -68,34 +58,34 @@ class _Member(Generic[R]):
         )
 
 
-def _create_members(cascade: type, kind: type[R], members: Sequence[R | tuple[R, int]]) -> tuple[_Member[R], ...]:
-    """Check the members of a cascade.
+class _AnyCascade(Generic[R]):
+    """The members of a cascade."""
 
-    Raises:
-        ConfigurationError: fewer than two members, or one but the last has a head that was not calibrated to a risk
-            (``swift-client calibrate``), so that none of its answers could be rejected.
-    """
-    checked = tuple(_create_member(cascade, kind, member) for member in members)
-    if len(checked) < 2:
-        raise ConfigurationError(
-            f"A cascade has at least two members, not {len(checked)}.",
-            hint="Cascade([cheap, strong]), or Cascade([(reranker, 1), (reranker, 16)]).",
-        )
-    for member in checked[:-1]:
-        require_any_acceptance(f"In a cascade {member.name}", member.pipeline.config.selection, n=member.n)
-    return checked
+    def __init__(self, kind: type[R], members: Sequence[R | tuple[R, int]]) -> None:
+        """Check the members, rerankers of ``kind``; raises ConfigurationError as :class:`Cascade`."""
+        self._members = tuple(self._create_member(kind, member) for member in members)
+        if len(self._members) < 2:
+            raise ConfigurationError(
+                f"A cascade has at least two members, not {len(self._members)}.",
+                hint="Cascade([cheap, strong]), or Cascade([(reranker, 1), (reranker, 16)]).",
+            )
+        for member in self._members[:-1]:
+            require_any_acceptance(f"In a cascade {member.name}", member.pipeline.config.selection, n=member.n)
 
+    def _create_member(self, kind: type[R], member: R | tuple[R, int]) -> _Member[R]:
+        reranker, n = member if isinstance(member, tuple) and len(member) == 2 else (member, None)
+        if not isinstance(reranker, kind):
+            raise ConfigurationError(
+                f"{type(self).__name__} takes {kind.__name__} objects, or pairs of one and its n, "
+                f"not {type(reranker).__name__}."
+            )
+        if n is not None:
+            require_int("n of a member", n, low=1)
+        return _Member(reranker, n)
 
-def _create_member(cascade: type, kind: type[R], member: R | tuple[R, int]) -> _Member[R]:
-    reranker, n = member if isinstance(member, tuple) and len(member) == 2 else (member, None)
-    if not isinstance(reranker, kind):
-        raise ConfigurationError(
-            f"{cascade.__name__} takes {kind.__name__} objects, or pairs of one and its n, "
-            f"not {type(reranker).__name__}."
-        )
-    if n is not None:
-        require_int("n of a member", n, low=1)
-    return _Member(reranker, n)
+    def __repr__(self) -> str:
+        names = ", ".join(f"{member.name}{f' n={member.n}' if member.n else ''}" for member in self._members)
+        return f"{type(self).__name__}([{names}])"
 
 
 async def _run_cascade(members: Sequence[_Member[R]], request: SampleRequest, options: RunOptions) -> Selection:
@@ -109,7 +99,8 @@ async def _run_cascade(members: Sequence[_Member[R]], request: SampleRequest, op
     # Every answer that may be rejected needs a calibrated head: all but the last one's, unless that is withheld too.
     n_rejecting = len(members) if options.on_reject == "abstain" else len(members) - 1
     for member in members[:n_rejecting]:
-        member.require_acceptance(request, options)
+        config = member.pipeline.config.selection
+        require_acceptance(f"In a cascade {member.name}", config, n=member.n or request.n, stopping=options.stopping)
     started = time.perf_counter()
     path: list[Step] = []
     failure_notes: list[str] = []
@@ -121,7 +112,7 @@ async def _run_cascade(members: Sequence[_Member[R]], request: SampleRequest, op
             best = with_note(best, f"The deadline left no time to ask {member.name}.")
             break
         n = member.n or request.n
-        # The same reranker again, with a larger n: its completions are here already.
+        # The same reranker with a larger n: its earlier completions count.
         existing_completions: list[Completion] = []
         if best and best_member and best_member.reranker is member.reranker:
             existing_completions = [candidate.completion for candidate in best.candidates]
@@ -134,7 +125,7 @@ async def _run_cascade(members: Sequence[_Member[R]], request: SampleRequest, op
         try:
             selection = await run_with_acceptance(member.pipeline, member_request, options, existing_completions)
         except SwiftClientError as error:
-            # A wrong argument is the caller's error; any other failure costs no answer while there are more members.
+            # A wrong argument is the caller's error; after any other failure the next member is asked.
             if best is None and (isinstance(error, ConfigurationError) or member is members[-1]):
                 raise
             path.append(member.describe_step(n, error))
@@ -157,16 +148,11 @@ async def _run_cascade(members: Sequence[_Member[R]], request: SampleRequest, op
     return best
 
 
-def _describe(cascade: object, members: Sequence[_Member[R]]) -> str:
-    names = ", ".join(f"{member.name}{f' n={member.n}' if member.n else ''}" for member in members)
-    return f"{type(cascade).__name__}([{names}])"
-
-
-class AsyncCascade:
+class AsyncCascade(_AnyCascade[AsyncSwiftReranker]):
     """Asks members in turn until an answer is accepted, on the caller's event loop; see :class:`Cascade`."""
 
     def __init__(self, members: Sequence[AsyncSwiftReranker | tuple[AsyncSwiftReranker, int]]) -> None:
-        self._members = _create_members(type(self), AsyncSwiftReranker, members)
+        super().__init__(AsyncSwiftReranker, members)
 
     async def best_of(
         self,
@@ -183,12 +169,10 @@ class AsyncCascade:
         **sampling: Any,
     ) -> Selection:
         """Return the first accepted answer, else the last; arguments and errors as :meth:`Cascade.best_of`."""
-        request = create_sample_request(
-            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling
-        )
-        options = RunOptions.resolve(
-            stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model
-        )
+        request, options = resolve_call(
+            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling,
+            stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model,
+        )  # fmt: skip
         return await _run_cascade(self._members, request, options)
 
     async def aclose(self) -> None:
@@ -199,16 +183,11 @@ class AsyncCascade:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
-    def __repr__(self) -> str:
-        return _describe(self, self._members)
 
-
-class Cascade:
+class Cascade(_AnyCascade[SwiftReranker]):
     """Asks members in turn until an answer is accepted: strong ones answer only what the cheap ones are unsure of.
 
     >>> cheap = SwiftReranker("openai/gpt-4.1-nano", head="nano.safetensors")  # calibrated: swift-client calibrate
@@ -217,19 +196,19 @@ class Cascade:
     ...     selection = cascade.best_of("What is 17 * 24?")
     >>> selection.accepted, selection.path
 
-    A member that fails costs no answer that has come: the one before is returned, and ``notes`` say so.
+    If a member fails, the next one is asked, or the answer of the one before is returned; ``notes`` say so.
 
     Args:
         members: from cheap to strong: rerankers, or pairs of a reranker and its own n. The same reranker may come
-            again with a larger n: then the completions that are here count, and are not paid for again.
+            again with a larger n: its earlier completions count, and are not paid for again.
 
     Raises:
-        ConfigurationError: fewer than two members, or one but the last has a head that was not calibrated to a risk
-            (``swift-client calibrate``), so that none of its answers could be rejected.
+        ConfigurationError: there are fewer than two members, or a member before the last has no head that was
+            calibrated to a risk (``swift-client calibrate``), without which no answer can be rejected.
     """
 
     def __init__(self, members: Sequence[SwiftReranker | tuple[SwiftReranker, int]]) -> None:
-        self._members = _create_members(type(self), SwiftReranker, members)
+        super().__init__(SwiftReranker, members)
         self._background_loop = BackgroundLoop()  # starts nothing before its first call
 
     def best_of(
@@ -250,7 +229,7 @@ class Cascade:
 
         Args:
             prompt: a question, or a list of chat messages.
-            n: completions of each member that has no n of its own.
+            n: completions of each member without its own n.
             min_completions: a member with fewer completions than this has failed.
             deadline: seconds for all members together; the best of what has arrived is returned.
             seed: sent to the providers.
@@ -270,12 +249,10 @@ class Cascade:
             RejectedError: ``on_reject="abstain"``, and no answer is accepted.
             SwiftClientError: no member brought an answer; the error of the last one.
         """
-        request = create_sample_request(
-            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling
-        )
-        options = RunOptions.resolve(
-            stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model
-        )
+        request, options = resolve_call(
+            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling,
+            stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model,
+        )  # fmt: skip
         return self._background_loop.run(lambda: _run_cascade(self._members, request, options))
 
     def close(self) -> None:
@@ -287,10 +264,5 @@ class Cascade:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        return _describe(self, self._members)

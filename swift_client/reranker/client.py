@@ -4,27 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
-from types import TracebackType
+from functools import cached_property, partial
 from typing import Any, Literal, Self
 
-from swift_client.adapters import CustomProvider, Provider
+from swift_client.adapters import PROVIDERS, CustomProvider, Provider, capabilities_of, connect, load_codec, resolve
+from swift_client.adapters.local.model import resolve_local_provider
 from swift_client.adapters.transport.api_key import ApiKey
 from swift_client.answers import Spec
+from swift_client.errors import ConfigurationError
 from swift_client.models import AnyHead
-from swift_client.models.resolve_head import Head
+from swift_client.models.resolve_head import Head, resolve_head
 from swift_client.pricing import Prices
 from swift_client.reranker.acceptance import run_with_escalation
-from swift_client.reranker.config import RequireLogprobs, RerankerConfig, RunOptions, Store
+from swift_client.reranker.config import (
+    RequireLogprobs,
+    RerankerConfig,
+    SamplingConfig,
+    Store,
+    resolve_call,
+    resolve_store,
+)
+from swift_client.reranker.cost import CostModel
 from swift_client.reranker.pipeline import SelectionPipeline
 from swift_client.reranker.rank_replies import rank_reply
 from swift_client.reranker.sync_loop import BackgroundLoop
-from swift_client.sampling import Budget, BudgetTracker, EarlyAbort, RateLimit, create_sample_request
-from swift_client.scoring.judge import JudgeFunction
-from swift_client.selection.select import Scorer
-from swift_client.stopping.monitor import StoppingSpec
+from swift_client.sampling import Budget, BudgetTracker, EarlyAbort, RateLimit, parse_abort, resolve_rate_limit
+from swift_client.scoring.fusion import parse_fusion
+from swift_client.scoring.judge import ExternalScorer, Judge, JudgeFunction
+from swift_client.selection.select import FALLBACK_SCORER, Scorer, SelectionConfig
+from swift_client.stopping.monitor import StoppingSpec, create_abort_monitor
 from swift_client.structured.schema import create_response_schema
 from swift_client.types import Event, Message, Method, Selection
+from swift_client.validation import require_int, require_positive
 
 
 class _Client:
@@ -69,8 +80,8 @@ class _Client:
             scorer: "auto": the head, else "mean_logprob"; a name of ``scorers.SCORERS``; a callable from N
                 completions to N numbers, higher is better; "judge": ``judge``, for every question.
             judge: your function, sync or async, from (messages, completions) to N numbers, higher is better, None for
-                no opinion. Called when no logprobs come, so that more than agreement decides. It has ``timeout``
-                seconds; if it fails, the choice is made without it.
+                no opinion. Called if no logprobs come, since agreement alone would decide otherwise. It has
+                ``timeout`` seconds; if it fails, the choice is made without it.
             external: a second score per completion, such as a reward model's: a function like ``judge``, called for
                 every question (``adapters.reward_model``). If it fails or is late, the scorer decides alone.
             fuse: how the two scores become one: "mean" of their places between lowest and highest, "mean_rank",
@@ -98,11 +109,11 @@ class _Client:
             store: a samples file, created if missing, that keeps every reply as it arrives. The same request sent
                 again, for more answers too, sends only for those that are missing (``Selection.reused``). Threads and
                 processes may share the file. It holds prompts and answers in plain text; only its owner may read a
-                new one. Your own object is told from others by its ``name`` and ``model``. Trouble with the file
-                becomes a note.
-            warm_cache: whether, if n takes several calls, the first one goes alone, so that the others find its
-                prompt in the provider's cache. "auto": if that is known to be a tenth cheaper and there is no
-                deadline, since it takes about twice the time.
+                new one. Your own object is identified by its ``name`` and ``model``. If the file cannot be used, a
+                note says why.
+            warm_cache: whether the first of several calls is sent alone, to fill the provider's prompt cache for the
+                others. "auto": if that is known to save a tenth of the cost and there is no deadline, since it takes
+                about twice the time.
             abort: stream every answer by its own call, and close those that lose confidence compared with the first
                 ones: "deepconf" (DeepConf-online), "head" (by the head's score so far), with parameters as in
                 "deepconf:keep=0.1:warmup=4". Closed answers do not vote; their cost is an estimate.
@@ -111,12 +122,77 @@ class _Client:
             ConfigurationError: a setting is wrong; nothing has been sent and no key has been read.
             ArtifactError: the head cannot be read, or is made for another model.
         """
-        config = RerankerConfig.resolve(
-            provider, model, head=head, scorer=scorer, answer=answer, select=select, require_logprobs=require_logprobs,
-            top_logprobs=top_logprobs, base_url=base_url, api_key=api_key, client=client, timeout=timeout,
-            max_retries=max_retries, max_concurrency=max_concurrency, on_event=on_event, prices=prices, store=store,
-            warm_cache=warm_cache, limit=limit, abort=abort, judge=judge, external=external, fuse=fuse,
-        )  # fmt: skip
+        require_positive("timeout", timeout)
+        require_int("max_concurrency", max_concurrency, low=1)
+        if top_logprobs is not None:
+            require_int("top_logprobs", top_logprobs, low=0)
+        provider_entry, model = resolve(provider, model, base_url)
+        capabilities = capabilities_of(provider_entry, model)
+        # A number of the caller's own wins over the provider's table, which may be out of date.
+        k = capabilities.top_logprobs_max if top_logprobs is None else top_logprobs
+
+        # 1. The head that scores. Without logprobs, or beside a scorer, "auto" looks for none.
+        has_no_logprobs = provider_entry.logprobs_request == "none" or (k == 0 and top_logprobs is None)
+        without_logprobs = has_no_logprobs or require_logprobs is False
+        if head == "auto" and (without_logprobs or scorer != "auto"):
+            head = None
+        own_address = client is not None or provider_entry is not PROVIDERS.get(provider_entry.name)
+        resolved_head = resolve_head(head, provider_entry.name, model, k=k, own_address=own_address)
+        artifact = resolved_head.artifact
+        if artifact and scorer != "auto":
+            raise ConfigurationError("head= and scorer= are both given.", hint="Give one of them.")
+        selection = SelectionConfig(
+            scorer=artifact or (FALLBACK_SCORER if scorer in ("auto", "judge") else scorer),
+            answer=answer,
+            select=select,
+            force_head=resolved_head.force_head,
+            notes=resolved_head.notes,
+        )
+
+        # 2. How completions are sampled.
+        if artifact and top_logprobs is None:
+            k = min(k, artifact.k_max)
+        sampling = SamplingConfig(
+            require_logprobs=require_logprobs,
+            top_logprobs=None if without_logprobs else k,
+            force_logprobs=top_logprobs is not None,
+            rate_limit=resolve_rate_limit(limit, max_concurrency),
+            max_retries=max_retries,
+            warm_cache=warm_cache,
+            abort=None if abort is None else parse_abort(abort),
+            on_event=on_event,
+        )
+        if sampling.abort:
+            create_abort_monitor(sampling.abort, selection.scorer)  # refuses abort="head" without a head
+        open_transport = partial(
+            connect,
+            resolve_local_provider(provider, provider_entry, model, selection.scorer),
+            provider_entry,
+            api_key=api_key,
+            client=client,
+            timeout=timeout,
+            max_connections=sampling.rate_limit.max_concurrency,
+            on_headers=lambda headers: sampling.rate_limit.for_this_process().on_headers(headers),
+        )
+        open_transport()  # connects to nothing; refuses a missing address and a client of another kind
+
+        # 3. What changes the scores afterwards.
+        parse_fusion(fuse)
+        if scorer == "judge" and judge is None:
+            raise ConfigurationError('scorer="judge" needs a judge.', hint="Pass your function as judge=.")
+        config = RerankerConfig(
+            provider=provider_entry,
+            model=model,
+            codec=load_codec(provider_entry),  # now: the first call would hold up its event loop with an import
+            capabilities=capabilities,
+            open_transport=open_transport,
+            sampling=sampling,
+            selection=selection,
+            cost=CostModel.create(provider_entry, model, client, prices),
+            external=None if external is None else ExternalScorer(external, fusion=fuse, timeout=timeout),
+            judge=None if judge is None else Judge(judge, always_ask=scorer == "judge", timeout=timeout),
+            store=resolve_store(store),
+        )
         self.pipeline = SelectionPipeline(config)
 
     @property
@@ -166,12 +242,10 @@ class AsyncSwiftReranker(_Client):
 
         Cancelling the task closes its connections and leaves nothing behind.
         """
-        request = create_sample_request(
-            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling
-        )
-        options = RunOptions.resolve(
-            stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model
-        )
+        request, options = resolve_call(
+            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling,
+            stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model,
+        )  # fmt: skip
         return await run_with_escalation(self.pipeline, request, options)
 
     async def aclose(self) -> None:
@@ -181,9 +255,7 @@ class AsyncSwiftReranker(_Client):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
 
@@ -219,13 +291,13 @@ class SwiftReranker(_Client):
             n: completions to choose from, 1..1024.
             min_completions: with fewer completions than this, an error is raised.
             deadline: seconds from the call after which the best of what has arrived is returned. If the provider
-                streams logprobs, calls are then streamed, so that answers finished by then count.
+                streams logprobs, calls are streamed, and answers that are finished by then count.
             seed: sent to the provider; the call that brings completion i and the following ones sends seed + i.
             stopping: sample in waves and stop when a rule says that there is enough: "auto", or another name of
                 ``swift_client.stopping.STOPPING_RULES``, with parameters as in "beta:threshold=0.9". Running calls are
                 cancelled; ``Selection.stopped`` has the reason, the count and the saving. None: all n at once.
             budget: what this call may spend: ``Budget(usd=0.05)``, ``Budget(tokens=4000)``, seconds, calls. Pass
-                ``max_tokens`` too. When no further call fits, the best so far is returned, and ``stopped`` and
+                ``max_tokens`` too. If no further call fits, the best so far is returned, and ``stopped`` and
                 ``notes`` say so. ``Budget(...).open()`` is a budget that many calls spend together.
             on_reject: what to do with an answer that is not accepted at the risk that the head was calibrated to
                 (``swift-client calibrate``): "return" it, with ``accepted`` False; "abstain": raise RejectedError,
@@ -250,12 +322,10 @@ class SwiftReranker(_Client):
             LogprobsUnavailableError: ``require_logprobs=True`` and none come.
             ProviderError: the single cause of all failures, if no retry can help.
         """
-        request = create_sample_request(
-            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling
-        )
-        options = RunOptions.resolve(
-            stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model
-        )
+        request, options = resolve_call(
+            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling,
+            stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model,
+        )  # fmt: skip
         return self._background_loop.run(lambda: run_with_escalation(self.pipeline, request, options))
 
     def close(self) -> None:
@@ -265,7 +335,5 @@ class SwiftReranker(_Client):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

@@ -22,7 +22,7 @@ _DEFAULT_COMPLETION_TOKENS = 500
 class CostModel:
     """The prices of a reranker's model."""
 
-    provider_name: str
+    provider: Provider
     model: str | None
     base_url: str | None
     """The address that requests go to; a price list does not know the caller's own server."""
@@ -32,7 +32,7 @@ class CostModel:
     def create(cls, provider: Provider, model: str | None, client: object | None, prices: object) -> CostModel:
         """Check ``prices=`` of the reranker. Raises ConfigurationError if it has the wrong type."""
         base_url = provider.base_url if client is None else str(getattr(client, "base_url", ""))
-        return cls(provider_name=provider.name, model=model, base_url=base_url, prices=check_prices(prices))
+        return cls(provider=provider, model=model, base_url=base_url, prices=check_prices(prices))
 
     def price(self) -> Price | None:
         """Return the price, or None if it is unknown. The first call may read a price list and is slow.
@@ -40,7 +40,7 @@ class CostModel:
         Raises:
             MissingExtraError: the price would have to be looked up, and the extra "prices" is not installed.
         """
-        return find_price(self.provider_name, self.model, self.base_url, self.prices)
+        return find_price(self.provider.name, self.model, self.base_url, self.prices)
 
     def cost(self, result: SampleResult) -> float | None:
         """Return the cost of a result in US dollars, or None if the price is unknown."""
@@ -50,7 +50,7 @@ class CostModel:
             return None
         if price is None:
             return None
-        usage, cache = result.usage, PREFIX_CACHES.get(self.provider_name)
+        usage, cache = result.usage, PREFIX_CACHES.get(self.provider.name)
         # Providers rarely count what they write to their cache. If caching is automatic and writing has a price, all
         # tokens that were not read from the cache were written to it.
         is_automatic = cache and not cache.needs_cache_control and cache.cached_tokens(result.max_prompt_tokens)
@@ -62,10 +62,10 @@ class CostModel:
         )
 
     async def plan(
-        self, request: SampleRequest, provider: Provider, *, n_max: int | None, warm_cache: Literal["auto"] | bool
+        self, request: SampleRequest, *, n_max: int | None, warm_cache: Literal["auto"] | bool
     ) -> PlanChoice | None:
         """Return a plan in which the first call goes alone to fill the prompt cache; None if that saves nothing."""
-        cache = PREFIX_CACHES.get(provider.name)
+        cache = PREFIX_CACHES.get(self.provider.name)
         is_one_call = n_max is None or request.n <= n_max
         if warm_cache != "auto" or cache is None or n_max is None or is_one_call or request.deadline is not None:
             return None
@@ -87,15 +87,13 @@ class CostModel:
         )
         return choice if choice.chosen.first_alone else None
 
-    async def create_request_budget(
-        self, tracker: BudgetTracker, request: SampleRequest, provider: Provider
-    ) -> RequestBudget:
+    async def create_request_budget(self, tracker: BudgetTracker, request: SampleRequest) -> RequestBudget:
         """Return the budget of one request, which spends from ``tracker``.
 
         Raises:
             ConfigurationError: the budget is in dollars and the price is unknown; nothing was sent.
         """
-        fields = {**provider.extra_body, **request.sampling}
+        fields = {**self.provider.extra_body, **request.sampling}
         price = None
         if tracker.budget.usd is not None:
             price = await asyncio.to_thread(self.price)
@@ -103,7 +101,7 @@ class CostModel:
                 raise ConfigurationError(
                     f"The price of {self.model!r} is unknown, so a budget in US dollars cannot be kept.",
                     hint="Pass prices=Price(input=..., output=...) to the reranker, or use Budget(tokens=...).",
-                    provider=self.provider_name,
+                    provider=self.provider.name,
                 )
         return RequestBudget(tracker, request.messages, fields, price)
 

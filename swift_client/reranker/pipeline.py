@@ -99,7 +99,7 @@ class SelectionPipeline:
     async def _sample(
         self, request: SampleRequest, options: RunOptions, existing_completions: Sequence[Completion]
     ) -> Samples:
-        """Sample completions; ask for the response schema, but do without where the provider refuses it."""
+        """Sample completions; ask for the response schema unless the provider refuses it."""
         schema = options.response_schema
         if schema is None:
             return await self._sample_once(request, options, existing_completions)
@@ -134,17 +134,15 @@ class SelectionPipeline:
             monitor = StoppingMonitor(options.stopping, request.n, score, method=selection_config.select)
         budget = None
         if options.budget:
-            budget = await config.cost.create_request_budget(options.budget, request, config.provider)
-        plan = await config.cost.plan(
-            request, config.provider, n_max=self.endpoint.n_max, warm_cache=sampling.warm_cache
-        )
+            budget = await config.cost.create_request_budget(options.budget, request)
+        plan = await config.cost.plan(request, n_max=self.endpoint.n_max, warm_cache=sampling.warm_cache)
 
-        # Completions that are here already: the caller's, and those of the store.
+        # Completions that need no request: the caller's, and those of the store.
         n_given = len(existing_completions[: request.n])
         existing = dict(enumerate(existing_completions[: request.n]))
         cache = None
         if config.store:
-            cache = ReplyCache.create(
+            cache = ReplyCache(
                 config.store,
                 context,
                 request,

@@ -3,7 +3,7 @@
 It works in plain scripts, inside a running loop (Jupyter, a sync handler of FastAPI), from many threads at once and
 after a fork, because it never touches the caller's loop. Alternatives that do not: ``asyncio.run`` per call closes the
 loop under the connection pool; nest_asyncio is unmaintained and cannot patch uvloop; anyio's BlockingPortal cancels
-again at every await of a cleanup, so that an interrupted call would leave tasks and connections behind.
+again at every await of a cleanup, and an interrupted call would leave tasks and connections behind.
 """
 
 from __future__ import annotations

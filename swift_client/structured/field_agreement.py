@@ -16,25 +16,6 @@ _JSON_ERRORS = (ValueError, RecursionError)
 _REPLACEMENT_CHAR = "\N{REPLACEMENT CHARACTER}"
 
 
-def field_shares(
-    parsed_answers: Sequence[ParsedAnswer | None], weights: Sequence[float], index: int
-) -> dict[str, float]:
-    """Return for each member of object ``index`` the share 0..1 of all N weights whose object has the same value.
-
-    An object without a member agrees with no value of it.
-    """
-    chosen = parsed_answers[index]
-    if chosen is None:
-        return {}
-    votes = [(answer, weight) for answer, weight in zip(parsed_answers, weights, strict=True) if answer is not None]
-    total = math.fsum(weight for _, weight in votes)
-    shares = {}
-    for name, value in chosen.canonical_members.items():
-        agreement = math.fsum(weight for answer, weight in votes if answer.canonical_members.get(name) == value)
-        shares[name] = agreement / total if total else 0.0
-    return shares
-
-
 def field_support(parsed_answers: Sequence[ParsedAnswer | None], weights: Sequence[float]) -> list[float]:
     """Return for each of N objects the mean, over all members of any object, of the weights that agree with it.
 
@@ -63,16 +44,23 @@ def describe_fields(
     weights: Sequence[float],
     winner: int,
 ) -> Mapping[str, Field]:
-    """Describe the members of the winner's object; empty if it has none."""
-    answer = parsed_answers[winner]
-    if answer is None:
+    """Describe the members of the winner's object; empty if it has none.
+
+    A member's agreement is the share 0..1 of all weights whose object has the same value. An object without the member
+    agrees with no value of it.
+    """
+    chosen = parsed_answers[winner]
+    if chosen is None:
         return {}
-    logprobs = _field_logprobs(completions[winner], answer)
-    shares = field_shares(parsed_answers, weights, winner)
-    return {
-        name: Field(value=value, logprob=logprobs.get(name), agreement=shares[name])
-        for name, value in answer.members.items()
-    }
+    logprobs = _field_logprobs(completions[winner], chosen)
+    votes = [(answer, weight) for answer, weight in zip(parsed_answers, weights, strict=True) if answer is not None]
+    total = math.fsum(weight for _, weight in votes)
+    fields = {}
+    for name, value in chosen.members.items():
+        canonical = chosen.canonical_members[name]
+        agreement = math.fsum(weight for answer, weight in votes if answer.canonical_members.get(name) == canonical)
+        fields[name] = Field(value=value, logprob=logprobs.get(name), agreement=agreement / total if total else 0.0)
+    return fields
 
 
 def _field_logprobs(completion: Completion, answer: ParsedAnswer) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from swift_client.errors import ConfigurationError
@@ -20,8 +19,20 @@ OUTPUT_FORMAT_FIELDS = frozenset((
 
 def schema_fields(codec: str, name: str, schema: Schema) -> dict[str, Any] | None:
     """Return the request fields that ask for this schema; None if the wire format has none."""
-    build = _FIELD_BUILDERS.get(codec)
-    return None if build is None else build(name, schema)
+    match codec:
+        case "openai_chat":
+            json_schema = {"name": name, "schema": schema, "strict": is_strict(schema)}
+            return {"response_format": {"type": "json_schema", "json_schema": json_schema}}
+        case "openai_responses":
+            json_schema = {"type": "json_schema", "name": name, "schema": schema, "strict": is_strict(schema)}
+            return {"text": {"format": json_schema}}
+        case "gemini":
+            try:
+                inlined = _inline_references(schema, schema, 0)
+            except (LookupError, TypeError, RecursionError):
+                return None
+            return {"responseMimeType": "application/json", "responseSchema": inlined}
+    return None
 
 
 def is_strict(schema: Schema) -> bool:
@@ -71,15 +82,6 @@ def _map_schemas(value: Any, transform: Callable[[Schema], Any]) -> Any:
     return [_map_schemas(item, transform) for item in value] if isinstance(value, list) else value
 
 
-def _openai_chat_fields(name: str, schema: Schema) -> dict[str, Any]:
-    json_schema = {"name": name, "schema": schema, "strict": is_strict(schema)}
-    return {"response_format": {"type": "json_schema", "json_schema": json_schema}}
-
-
-def _openai_responses_fields(name: str, schema: Schema) -> dict[str, Any]:
-    return {"text": {"format": {"type": "json_schema", "name": name, "schema": schema, "strict": is_strict(schema)}}}
-
-
 _GEMINI_KEYS = frozenset((
     "type", "format", "title", "description", "nullable", "enum", "maxItems", "minItems", "properties", "required",
     "minProperties", "maxProperties", "minLength", "maxLength", "pattern", "example", "anyOf", "propertyOrdering",
@@ -88,14 +90,6 @@ _GEMINI_KEYS = frozenset((
 """https://ai.google.dev/api/caching#Schema: a subset of OpenAPI, without references."""
 _MAX_REFERENCE_DEPTH = 12
 """A schema with longer chains of references may contain itself, and cannot be written out."""
-
-
-def _gemini_fields(name: str, schema: Schema) -> dict[str, Any] | None:
-    try:
-        inlined = _inline_references(schema, schema, 0)
-    except (LookupError, TypeError, RecursionError):
-        return None
-    return {"responseMimeType": "application/json", "responseSchema": inlined}
 
 
 def _inline_references(node: Schema, root: Schema, depth: int) -> dict[str, Any]:
@@ -118,11 +112,6 @@ def _inline_references(node: Schema, root: Schema, depth: int) -> dict[str, Any]
     if "properties" in node:
         result["properties"] = {key: _inline_references(part, root, depth) for key, part in node["properties"].items()}
     return result
-
-
-_FIELD_BUILDERS: Mapping[str, Callable[[str, Schema], dict[str, Any] | None]] = MappingProxyType(
-    {"openai_chat": _openai_chat_fields, "openai_responses": _openai_responses_fields, "gemini": _gemini_fields}
-)
 
 
 def require_self_contained(schema: Schema) -> None:

@@ -66,7 +66,7 @@ class ResponseSchema:
             raise SchemaMismatch(f"it ended with {completion.finish_reason!r}")
         if len(completion.text) > MAX_TEXT_LENGTH:
             raise SchemaMismatch(f"it is longer than {MAX_TEXT_LENGTH:,} characters")
-        # 1. Find the JSON and decode it strictly: two readers must not understand it differently.
+        # 1. Find the JSON and decode it strictly: other parsers must not read it differently.
         try:
             tool_name, source = _extract_json(completion)
             _STRICT_DECODER.decode(source)
@@ -74,7 +74,7 @@ class ResponseSchema:
             raise SchemaMismatch("its JSON is nested too deep") from None
         except ValueError as error:
             raise SchemaMismatch(f"its JSON cannot be read ({_short_message(error)})") from None
-        # 2. Validate it, and write it canonically, so that equal objects are equal texts.
+        # 2. Validate it, and write it canonically: equal objects become equal texts.
         try:
             parsed = self.validate(source)
             if isinstance(parsed, dict):

@@ -14,9 +14,10 @@ import numpy as np
 from swift_client import answers
 from swift_client.dataset.graders import GraderSpec
 from swift_client.dataset.question_samples import Group
-from swift_client.dataset.stored import FilePath, open_groups, state_options
+from swift_client.dataset.stored import FilePath
 from swift_client.errors import ConfigurationError
-from swift_client.evaluation.evaluate import PARTS, ProgressCallback, check_source, get_answer_spec, get_split
+from swift_client.evaluation.evaluate import ProgressCallback, check_questions, check_split, get_split, open_samples
+from swift_client.evaluation.pools import completion_order
 from swift_client.evaluation.risk.threshold import ThresholdTest, acceptance_counts, certify, min_accepted
 from swift_client.features.segments import F64, I64
 from swift_client.models import Acceptance, AnyHead, HeadArtifact, save
@@ -123,9 +124,7 @@ def calibrate(
     if head.calibration is None or not head.beats_majority:
         reason = "has no calibrated probabilities" if head.calibration is None else "was found no better than majority"
         raise ConfigurationError(f"{head.name} {reason}: it has no confidence to calibrate.", hint="Train another one.")
-    spec = get_answer_spec(head) if isinstance(answer, EllipsisType) else answer
-    groups = open_groups(samples, answer=spec, grade=grade, **state_options(head))
-    check_source(groups, head)
+    groups, spec, _, _ = open_samples(samples, head, answer=answer, grade=grade)
     rule = None if stopping is None else stopping_rule(stopping)
 
     # Replay the choices of best_of, then find the lowest threshold that keeps the risk.
@@ -210,8 +209,7 @@ def replay_questions(
     A rule is asked after each completion. The questions are those of one part of the head's own split, "unseen"
     (validation and test), or "all". Raises ConfigurationError for an unknown part, or without any question.
     """
-    if split not in ("unseen", "all", *PARTS):
-        raise ConfigurationError(f"There is no split {split!r}.", hint=f"Use unseen, {', '.join(PARTS)}, or all.")
+    check_split(split, "unseen")
     parts, notes = get_split(config.scorer if isinstance(config.scorer, HeadArtifact) else None)
     wanted_parts = UNSEEN_PARTS if split == "unseen" else (split,)
     rows: list[tuple[float, bool, int, int]] = []
@@ -225,20 +223,12 @@ def replay_questions(
         elif len(group.completions) < n:
             n_short += 1
         else:
-            order = _completion_order(group)
+            order = completion_order(group)
             replayed = replay_question([group.completions[i] for i in order], config, n=n, stopping=stopping)
             log_odds = answer_log_odds(replayed.selection)
             correct = bool(group.labels[order[replayed.selection.winner]] == 1)
             rows.append((np.nan if log_odds is None else log_odds, correct, replayed.n_drawn, replayed.tokens))
-    if not rows:
-        raise ConfigurationError(
-            f"No labelled question of the part {split!r} has {n} completions.",
-            hint="Ask for fewer with n (--n), or use --split all for files of questions that the head never saw.",
-        )
-    if n_short:
-        notes.append(f"{n_short} questions with fewer than {n} completions are left out.")
-    if n_unlabelled:
-        notes.append(f"{n_unlabelled} questions are left out: none of their completions has a label.")
+    notes += check_questions(rows, split, n, n_short=n_short, n_unlabelled=n_unlabelled)
     all_log_odds, all_correct, n_drawn, tokens = zip(*rows, strict=True)
     return ReplayOutcomes(
         log_odds=np.array(all_log_odds),
@@ -259,10 +249,3 @@ def replay_question(
         if stopping is None or stopping(build_votes(selection, n=n)).stop:
             break
     return ReplayedQuestion(selection, n_drawn, sum(len(completion.tokens) for completion in numbered[:n_drawn]))
-
-
-def _completion_order(group: Group) -> list[int]:
-    """Return positions by ``Completion.index``, if indices differ, else in the given order."""
-    indices = [completion.index for completion in group.completions]
-    positions = range(len(indices))
-    return sorted(positions, key=indices.__getitem__) if len(set(indices)) == len(indices) else list(positions)

@@ -18,6 +18,7 @@ the same way.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,15 +98,15 @@ def acceptance_counts(questions: int, *, risk: float, confidence: float) -> list
 
 def min_accepted(errors: int, *, risk: float, confidence: float) -> int:
     """Return the smallest number of accepted questions that certifies ``risk`` despite ``errors`` wrong ones."""
-    # Double until enough, then bisect.
+
+    def certifies(count: int) -> bool:
+        return binomial_cdf(errors, count, risk) <= 1 - confidence
+
+    # Double until enough, then bisect between the last two.
     high = 1
-    while binomial_cdf(errors, high, risk) > 1 - confidence:
+    while not certifies(high):
         high *= 2
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if binomial_cdf(errors, middle, risk) > 1 - confidence else (low, middle)
-    return high
+    return bisect_left(range(high), True, lo=high // 2 + 1, key=certifies)
 
 
 def binomial_cdf(errors: int, count: int, risk: float) -> float:

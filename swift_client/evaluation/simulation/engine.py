@@ -9,8 +9,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from swift_client.errors import ConfigurationError
-from swift_client.evaluation.methods import METHODS, Agreement, DrawnSubsets, choose_winners
-from swift_client.evaluation.pools import Pool, StackedPools
+from swift_client.evaluation.methods import METHODS, DrawnSubsets, choose_winners
+from swift_client.evaluation.pools import Agreement, Pool, StackedPools
 from swift_client.evaluation.result import (
     ChoiceMethod,
     Estimate,
@@ -129,14 +129,6 @@ def _plan_abort(spec: str, *, probabilities: bool, sweep: bool) -> list[PlannedR
     return plan
 
 
-class _QuestionMeans(NamedTuple):
-    """Means over the orders, per question, in blocks."""
-
-    accuracy: list[F64]
-    completions: list[F64]
-    tokens: list[F64]
-
-
 class ReplayEngine:
     """Replays blocks of questions, and summarises all of them."""
 
@@ -152,9 +144,10 @@ class ReplayEngine:
     ) -> None:
         self._n, self._plan, self._check_points = n, plan, check_points
         self._scorer, self._auto_answer, self._agreement = scorer, auto_answer, agreement
-        self._means: dict[tuple[str, ChoiceMethod], _QuestionMeans] = {
-            (planned.name, choice): _QuestionMeans([], [], []) for planned in plan for choice in planned.choices
+        self._means: dict[tuple[str, ChoiceMethod], list[F64]] = {
+            (planned.name, choice): [] for planned in plan for choice in planned.choices
         }
+        """Per block of questions (Q, 3): accuracy, completions and tokens, means over the orders."""
         self._majority_accuracy: list[F64] = []
         self._full_tokens: list[F64] = []
 
@@ -168,7 +161,7 @@ class ReplayEngine:
 
     def add(self, pools: Sequence[Pool], traces: Sequence[QuestionTrace], draws: I64) -> None:
         """Replay questions with equally many completions, in the orders (S, n)."""
-        block = StackedPools.stack(pools)
+        block = StackedPools.stack(pools, auto_answer=self._auto_answer, agreement=self._agreement)
         # Correctness (Q, S, n) of each drawn completion, NaN for questions without labels, and cumulative tokens.
         labelled = ~np.isnan(block.labels).all(axis=1, keepdims=True)
         labels = np.where(labelled, block.labels == 1, np.nan)[:, draws]
@@ -180,7 +173,7 @@ class ReplayEngine:
         correct: dict[ChoiceMethod, F64] = {choice: np.empty(labels.shape) for _, choice in self._means}
         correct["majority"] = np.empty(labels.shape)
         for n_seen in range(1, self._n + 1):
-            subsets = DrawnSubsets(block, draws[:, :n_seen], auto_answer=self._auto_answer, agreement=self._agreement)
+            subsets = DrawnSubsets(block, draws[:, :n_seen])
             votes = _make_votes(subsets, self._n, self._scorer)
             for planned in self._plan:
                 if planned.rule and n_seen in self._check_points:
@@ -208,9 +201,7 @@ class ReplayEngine:
                     aborts.replay_abort(trace.abort_traces[planned.name], draws, planned.abort) for trace in traces
                 ]
                 finished = np.stack([finished for _, finished in replays])
-                remaining = DrawnSubsets(
-                    block, draws, auto_answer=self._auto_answer, agreement=self._agreement, finished=finished
-                )
+                remaining = DrawnSubsets(block, draws, finished=finished)
                 winners = _choose_winners("vote", remaining, votes, self._scorer)
                 cost = np.stack([spent.sum(axis=-1) for spent, _ in replays])
                 self._record(planned.name, "vote", _take(labels, winners), np.full(cost.shape, self._n), cost)
@@ -221,10 +212,8 @@ class ReplayEngine:
                     self._record(planned.name, choice, _take(correct[choice], stop - 1), stop, _take(tokens, stop - 1))
 
     def _record(self, name: str, choice: ChoiceMethod, correct: F64, n_drawn: I64, tokens: I64) -> None:
-        means = self._means[name, choice]
-        means.accuracy.append(correct.mean(axis=1))
-        means.completions.append(n_drawn.mean(axis=1))
-        means.tokens.append(tokens.mean(axis=1))
+        means = [values.mean(axis=1) for values in (correct, n_drawn, tokens)]
+        self._means[name, choice].append(np.stack(means, axis=1))
 
     def majority_accuracy(self, *, resamples: int, seed: int) -> Estimate:
         """Return the accuracy of majority over all n."""
@@ -235,10 +224,8 @@ class ReplayEngine:
     def rows(self, *, resamples: int, seed: int) -> tuple[Replayed, ...]:
         """Return all rows, with intervals from one resampling of the questions."""
         # One column per number that is averaged over questions; all share the resamples.
-        columns = [np.concatenate(self._majority_accuracy), np.concatenate(self._full_tokens)]
-        for means in self._means.values():
-            columns += map(np.concatenate, means)
-        table = np.stack(columns, axis=1)
+        shared = np.stack([np.concatenate(self._majority_accuracy), np.concatenate(self._full_tokens)], axis=1)
+        table = np.concatenate([shared, *map(np.concatenate, self._means.values())], axis=1)
         sums = sums_with_resamples(table, resamples=resamples, seed=seed)
         n_questions, majority, all_tokens = len(table), sums[:, 0], sums[:, 1]
         plan = {planned.name: planned for planned in self._plan}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from itertools import accumulate, chain, repeat, takewhile
 from types import EllipsisType
 
 import numpy as np
@@ -16,11 +17,10 @@ import numpy as np
 from swift_client import answers
 from swift_client.dataset.graders import GraderSpec
 from swift_client.dataset.question_samples import Group
-from swift_client.dataset.stored import FilePath, open_groups
+from swift_client.dataset.stored import FilePath
 from swift_client.errors import ConfigurationError
-from swift_client.evaluation.evaluate import PARTS, ProgressCallback, check_source, get_answer_spec, get_split
-from swift_client.evaluation.methods import Agreement
-from swift_client.evaluation.pools import Pool, build_pool, head_scorer, label_free_scorers
+from swift_client.evaluation.evaluate import ProgressCallback, check_questions, check_split, get_split, open_samples
+from swift_client.evaluation.pools import Agreement, Pool, build_pool, head_scorer, label_free_scorers
 from swift_client.evaluation.result import Simulation
 from swift_client.evaluation.simulation.engine import PlannedReplay, QuestionTrace, ReplayEngine, plan_replays
 from swift_client.models import HeadArtifact
@@ -53,7 +53,7 @@ def simulate(
 
     Each rule has a row with the choice of its authors, and another one with the vote of ``best_of`` if that differs.
     Completions that were cut, filtered or refused cost tokens and do not vote; a choice without a label counts as
-    wrong. If no question has any label, accuracy is NaN and tokens are reported all the same.
+    wrong. If no question has any label, accuracy is NaN, and tokens are still reported.
 
     Args:
         samples: samples files of one model, or graded questions.
@@ -84,11 +84,8 @@ def simulate(
         raise ConfigurationError(f"waves={list(waves)} must be numbers from 1.", hint="(2, 2, 4) draws 2, 2, 4, 4, ...")
     head = load_head(head) if isinstance(head, (str, os.PathLike)) else head
     split = split or ("test" if head else "all")
-    if split not in (*PARTS, "all"):
-        raise ConfigurationError(f"There is no split {split!r}.", hint="Use train, validation, test, or all.")
-    spec = get_answer_spec(head) if isinstance(answer, EllipsisType) else answer
-    groups = open_groups(samples, answer=spec, grade=grade)
-    provider, model = check_source(groups, head)
+    check_split(split)
+    groups, spec, provider, model = open_samples(samples, head, answer=answer, grade=grade)
     plan = plan_replays(rules, n=n, sweep=sweep, probabilities=head is not None and head.calibration is not None)
 
     pools, traces, notes = _read_questions(groups, head, plan, n=n, split=split, answer=spec, progress=progress)
@@ -102,7 +99,7 @@ def simulate(
     engine = ReplayEngine(
         n,
         plan,
-        check_points=_check_points(waves, n),
+        check_points={*takewhile(lambda n_drawn: n_drawn < n, accumulate(chain(waves, repeat(waves[-1])))), n},
         scorer="head" if head else "mean_logprob",
         auto_answer=spec == "auto",
         agreement=None if head is None else Agreement.from_head(head),
@@ -158,7 +155,7 @@ def _read_questions(
         n_unlabelled += not has_label
         if len(group.completions) < n:
             n_short += has_label
-        elif has_label or not labelled:  # unlabelled questions matter as long as no other was found
+        elif has_label or not labelled:  # unlabelled questions count only if there are no others
             pool = build_pool(group, scorers, answer)
             trace = QuestionTrace.from_completions(group.completions, plan, head)
             (labelled if has_label else unlabelled).append((pool, trace))
@@ -168,35 +165,18 @@ def _read_questions(
             "No question has a label: the cost of each rule is shown, but not its accuracy. "
             "`swift-client grade` gives stored questions their answers."
         )
-    if not labelled:
-        raise ConfigurationError(
-            f"No labelled question of the part {split!r} has {n} completions.",
-            hint="Ask for fewer with n (--n), or use --split all for files of unseen questions.",
-        )
-    if n_short:
-        notes.append(f"{n_short} questions with fewer than {n} completions are left out.")
-    if n_unlabelled:
-        notes.append(f"{n_unlabelled} questions are left out: none of their completions has a label.")
+    notes += check_questions(labelled, split, n, n_short=n_short, n_unlabelled=n_unlabelled)
     return [pool for pool, _ in labelled], [trace for _, trace in labelled], notes
 
 
 def _mean_prompt_tokens(samples: FilePath | Sequence[FilePath] | Iterable[Group]) -> float | None:
     """Return the mean prompt tokens per call of samples files; None if none were counted, and for groups."""
+    if isinstance(samples, (str, os.PathLike)):
+        samples = [samples]
     prompt_tokens = calls = 0
-    for path in (
-        [samples] if isinstance(samples, (str, os.PathLike)) else samples if isinstance(samples, Sequence) else ()
-    ):
+    for path in samples if isinstance(samples, Sequence) else ():
         if isinstance(path, (str, os.PathLike)):
             with SampleStore(path) as store:
                 usage = store.totals().usage
             prompt_tokens, calls = prompt_tokens + usage.prompt_tokens, calls + usage.calls
     return prompt_tokens / calls if prompt_tokens else None
-
-
-def _check_points(waves: Sequence[int], n: int) -> frozenset[int]:
-    """Return the numbers of completions after which a rule is asked."""
-    check_points, n_drawn = set(), 0
-    for wave in range(n):
-        n_drawn = min(n_drawn + waves[min(wave, len(waves) - 1)], n)
-        check_points.add(n_drawn)
-    return frozenset(check_points)

@@ -71,7 +71,7 @@ def svg(description: str, parts: Sequence[Markup], *, width: float = WIDTH, heig
 
 
 def svg_document(description: str, parts: Sequence[Markup], *, width: float = WIDTH, height: float = HEIGHT) -> str:
-    """Return a drawing as a document of its own, with the style sheet in it."""
+    """Return a drawing as a standalone document, with the style sheet in it."""
     box = f"0 0 {_coordinate(width)} {_coordinate(height)}"
     style = element("style", Markup(load_style()))
     title = element("title", description)
@@ -163,7 +163,7 @@ class Chart:
             self._parts.append(element("polygon", points=points, class_=f"band {style}"))
 
     def dot(self, x: float, y: float, style: str, *, title: str, radius: float = 2.6) -> None:
-        """Draw a point whose numbers appear when it is pointed at."""
+        """Draw a point; ``title`` appears when the pointer is over it."""
         if math.isfinite(x + y):
             circle = element("circle", cx=self.x(x), cy=self.y(y), r=radius)
             self._parts.append(element("g", element("title", title), circle, class_=f"dot {style}"))
@@ -197,7 +197,7 @@ class Chart:
         return svg(self._description, self._parts, height=self._height)
 
     def document(self) -> str:
-        """Return the chart as a document of its own."""
+        """Return the chart as a standalone document."""
         return svg_document(self._description, self._parts, height=self._height)
 
 
