@@ -21,7 +21,7 @@ from swift_client.models import HiddenHead, load, save  # noqa: E402
 from swift_client.scoring.scorers import score  # noqa: E402
 from swift_client.store import Meta, SampleStore, StateFile, StateLayout, StoredQuestion  # noqa: E402
 from swift_client.training import StoredGroups, recipe_of  # noqa: E402
-from swift_client.training.export_head import build_hidden_head  # noqa: E402
+from swift_client.training.export_head import build_head  # noqa: E402
 from swift_client.training.fit import fit  # noqa: E402
 from swift_client.training.folds import read_groups  # noqa: E402
 from swift_client.training.optimize import network_scores, train  # noqa: E402
@@ -86,9 +86,9 @@ def test_the_exported_head_scores_raw_states_as_the_trained_network_scored_stand
     groups = only_states(with_states(graded_groups(30)), layout)
     row = replace(RECIPES[name], **QUICK)
     data = read_groups(groups, recipe=row, split=Split(test=0.0), answer=None).dataset()
-    network, _ = train(data, row, seed=0, device=torch.device("cpu"))
-    head = build_hidden_head(network, row, data, layout, provider="huggingface", model="m")
-    expected = network_scores(network, data.train)
+    result = train(data, row, seed=0, device=torch.device("cpu"))
+    head = build_head(result, layout, provider="huggingface", model="m")
+    expected = network_scores(result.network, data.train)
 
     kept = [group for group in groups if Split(test=0.0).part(group.question_id) == "train"]
     scores = score(all_completions(kept), head).values

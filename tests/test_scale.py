@@ -126,11 +126,11 @@ def test_the_size_of_a_block_changes_no_score(
     readings: FoldedDataset, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = readings.dataset()
-    network = train(data, replace(QUICK, epochs=2, precision="float64"), seed=0, device=CPU)[0]
+    network = train(data, replace(QUICK, epochs=2, precision="float64"), seed=0, device=CPU).network
     before = network_scores(network, data.validation)
     monkeypatch.setattr(optimize, "MIN_BLOCK_ROWS", block)
     np.testing.assert_allclose(network_scores(network, data.validation), before, rtol=1e-12)
-    again = train(data, replace(QUICK, epochs=2, precision="float64"), seed=0, device=CPU)[0]
+    again = train(data, replace(QUICK, epochs=2, precision="float64"), seed=0, device=CPU).network
     np.testing.assert_allclose(network_scores(again, data.validation), before, rtol=1e-6)
 
 
@@ -141,7 +141,7 @@ def test_a_head_that_saw_thinned_lists_of_twenty_loses_less_on_lists_of_five_and
         for thin in (True, False):
             recipe = replace(QUICK, thin=thin)
             data = read_groups(groups, recipe=recipe, split=Split(), answer=None).dataset()
-            network, _ = train(data, recipe, seed=0, device=CPU)
+            network = train(data, recipe, seed=0, device=CPU).network
             for k in (20, 5):
                 cut = built(fresh, width=20, k=k)
                 auroc = within_question_auroc(network_scores(network, cut), cut.labels, cut.question)

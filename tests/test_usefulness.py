@@ -98,7 +98,7 @@ def test_a_head_that_reads_the_alternatives_identities_gives_no_score_without_th
     named = replace(POOL[1], top_ids=np.zeros((2, 1), np.uint32))
     scored = score([POOL[0], named], reads)
     assert scored.values.tolist() == pytest.approx([np.nan, np.exp(-0.1)], nan_ok=True)
-    assert any("which tokens the alternatives are" in note for note in scored.notes)
+    assert any("reads the identities of the alternatives" in note for note in scored.notes)
 
 
 def test_a_verdict_does_not_stop_the_head_from_scoring_when_it_is_asked_by_itself() -> None:

@@ -60,16 +60,17 @@ def add_answers(
     """
     answered = read_questions(questions) if isinstance(questions, (str, os.PathLike)) else list(questions)
     matched = _store_answers(samples, answered) if answered else 0
-    counts = {"questions": 0, "unlabelled": 0, "right": 0, "wrong": 0, "unknown": 0}
-    for group in StoredGroups([samples], grade=grade):
-        unknown = int(np.isnan(group.labels).sum())
-        right = int((group.labels == 1).sum())
-        counts["questions"] += 1
-        counts["unlabelled"] += unknown == len(group.labels)
-        counts["right"] += right
-        counts["wrong"] += len(group.labels) - unknown - right
-        counts["unknown"] += unknown
-    return GradingSummary(path=os.fspath(samples), matched=matched, **counts)
+    labels = [group.labels for group in StoredGroups([samples], grade=grade)]
+    all_labels = np.concatenate([np.empty(0), *labels])
+    return GradingSummary(
+        path=os.fspath(samples),
+        matched=matched,
+        questions=len(labels),
+        unlabelled=sum(bool(np.isnan(part).all()) for part in labels),
+        right=int((all_labels == 1).sum()),
+        wrong=int((all_labels == 0).sum()),
+        unknown=int(np.isnan(all_labels).sum()),
+    )
 
 
 def _store_answers(samples: str | os.PathLike[str], questions: list[StoredQuestion]) -> int:

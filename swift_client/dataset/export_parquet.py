@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def export_parquet(samples: str | os.PathLike[str], out: str | os.PathLike[str])
         import pyarrow.parquet
     except ImportError as missing:
         raise MissingExtraError.needs("parquet", "The export to Parquet") from missing
-    schema = _schema(pyarrow)
+    columns = _columns(pyarrow)
+    schema = pyarrow.schema({name: kind for name, (kind, _) in columns.items()})
     target = Path(out)
     count = 0
     try:
@@ -41,7 +43,7 @@ def export_parquet(samples: str | os.PathLike[str], out: str | os.PathLike[str])
             rows: list[dict[str, Any]] = []
             for question, stored_samples in store.questions_with_samples():
                 for sample in stored_samples:
-                    rows.append(_row(question, sample))
+                    rows.append({name: value(question, sample) for name, (_, value) in columns.items()})
                     count += 1
                     if len(rows) == ROW_GROUP_SIZE:
                         writer.write_table(pyarrow.Table.from_pylist(rows, schema))
@@ -54,44 +56,29 @@ def export_parquet(samples: str | os.PathLike[str], out: str | os.PathLike[str])
     return count
 
 
-def _schema(arrow: Any) -> Any:
-    return arrow.schema(
-        {
-            "question": arrow.string(),
-            "index": arrow.int32(),
-            "messages": arrow.string(),
-            "answer": arrow.string(),
-            "family": arrow.string(),
-            "text": arrow.string(),
-            "finish_reason": arrow.string(),
-            "label": arrow.float32(),
-            "seed": arrow.int64(),
-            "cost": arrow.float64(),
-            "tokens": arrow.list_(arrow.string()),
-            "logprobs": arrow.list_(arrow.float32()),
-            "censored": arrow.list_(arrow.bool_()),
-            "top_logprobs": arrow.list_(arrow.list_(arrow.float16())),
-            "top_ids": arrow.list_(arrow.list_(arrow.uint32())),
-        }
-    )
-
-
-def _row(question: StoredQuestion, sample: Sample) -> dict[str, Any]:
-    completion = sample.completion
+def _columns(arrow: Any) -> dict[str, tuple[Any, Callable[[StoredQuestion, Sample], Any]]]:
+    """Return the type of each column, and the function that returns its value for a sample."""
+    text = arrow.string()
     return {
-        "question": question.id,
-        "index": sample.index,
-        "messages": json.dumps(question.messages),
-        "answer": question.answer,
-        "family": question.family,
-        "text": completion.text,
-        "finish_reason": completion.finish_reason,
-        "label": sample.label,
-        "seed": sample.seed,
-        "cost": sample.cost,
-        "tokens": completion.tokens,
-        "logprobs": completion.logprobs.tolist(),
-        "censored": completion.censored.tolist(),
-        "top_logprobs": list(completion.top_logprobs.astype("float16")),
-        "top_ids": None if completion.top_ids is None else completion.top_ids.tolist(),
+        "question": (text, lambda question, _: question.id),
+        "index": (arrow.int32(), lambda _, sample: sample.index),
+        "messages": (text, lambda question, _: json.dumps(question.messages)),
+        "answer": (text, lambda question, _: question.answer),
+        "family": (text, lambda question, _: question.family),
+        "text": (text, lambda _, sample: sample.completion.text),
+        "finish_reason": (text, lambda _, sample: sample.completion.finish_reason),
+        "label": (arrow.float32(), lambda _, sample: sample.label),
+        "seed": (arrow.int64(), lambda _, sample: sample.seed),
+        "cost": (arrow.float64(), lambda _, sample: sample.cost),
+        "tokens": (arrow.list_(text), lambda _, sample: sample.completion.tokens),
+        "logprobs": (arrow.list_(arrow.float32()), lambda _, sample: sample.completion.logprobs.tolist()),
+        "censored": (arrow.list_(arrow.bool_()), lambda _, sample: sample.completion.censored.tolist()),
+        "top_logprobs": (
+            arrow.list_(arrow.list_(arrow.float16())),
+            lambda _, sample: list(sample.completion.top_logprobs.astype("float16")),
+        ),
+        "top_ids": (
+            arrow.list_(arrow.list_(arrow.uint32())),
+            lambda _, sample: None if sample.completion.top_ids is None else sample.completion.top_ids.tolist(),
+        ),
     }

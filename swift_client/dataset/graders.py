@@ -15,12 +15,13 @@ from __future__ import annotations
 import ast
 import json
 import math
+import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -73,14 +74,15 @@ def resolve_grader(spec: GraderSpec) -> Grader:
         ConfigurationError: neither a row nor a regex.
         MissingExtraError: "math" without math-verify.
     """
-    if isinstance(spec, re.Pattern):
-        return _grader_from_reader(answers.get_reader(spec))
-    if not isinstance(spec, str) or (spec not in GRADERS and re.fullmatch(r"[\w -]*", spec)):
+    if isinstance(spec, re.Pattern) or (isinstance(spec, str) and not re.fullmatch(r"[\w -]*", spec)):
+        reader = cast(answers.Reader, answers.get_reader(spec))
+        return Grader(name=reader.name, read_answer=reader, read_reference=reader.normalize, is_equal=_equal_values)
+    if not isinstance(spec, str) or spec not in GRADERS:
         raise ConfigurationError(
             f"There is no grader called {spec!r}.",
             hint=f"Use one of {', '.join(GRADERS)}, a regex, or a function of (text, reference).",
         )
-    row = GRADERS[spec] if spec in GRADERS else _grader_from_reader(answers.get_reader(spec))
+    row = GRADERS[spec]
     if row.needs_formulas and not math_equality.is_available():
         raise MissingExtraError.needs("math", f"Grading by {row.name!r}")
     return row
@@ -101,12 +103,8 @@ def grade(text: str, reference: Any, spec: GraderSpec = "auto") -> bool | None:
     """
     if callable(spec) and not isinstance(spec, re.Pattern):
         return _check_verdict(spec(text, reference))
-    row = resolve_grader(spec)
-    expected = _read_reference(reference, row)
-    if expected is None:
-        return None
-    answer = row.read_answer(text)
-    return False if answer is None else row.is_equal(answer, expected)
+    verdict, _ = _make_text_grader(reference, spec)(text)
+    return verdict
 
 
 def grade_all(completions: Sequence[Completion], reference: Any, spec: GraderSpec = "auto") -> Grades:
@@ -150,7 +148,8 @@ def _make_text_grader(reference: Any, spec: GraderSpec) -> Callable[[str], tuple
     if callable(spec) and not isinstance(spec, re.Pattern):
         return lambda text: _call_function(spec, text, reference)
     row = resolve_grader(spec)
-    expected = _read_reference(reference, row)
+    reference_text = _reference_text(reference)
+    expected = row.read_reference(reference_text) or None if reference_text else None
     verdicts: dict[str | None, bool | None] = {None: False}
 
     def grade_text(text: str) -> tuple[bool | None, str]:
@@ -197,20 +196,9 @@ def _reference_text(value: Any) -> str | None:
     return None if isinstance(value, float) and math.isnan(value) else json.dumps(value)
 
 
-def _read_reference(value: Any, row: Grader) -> str | None:
-    written = _reference_text(value)
-    return row.read_reference(written) or None if written else None
-
-
 def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _grader_from_reader(reader: answers.Reader | None) -> Grader:
-    if reader is None:
-        raise ConfigurationError("A grader needs something to read.")
-    return Grader(name=reader.name, read_answer=reader, read_reference=reader.normalize, is_equal=_equal_values)
 
 
 def _equal_values(answer: str, reference: str) -> bool | None:
@@ -221,19 +209,15 @@ def _equal_values(answer: str, reference: str) -> bool | None:
     return None if note and math_equality.is_available() else False
 
 
-def _equal_texts(answer: str, reference: str) -> bool:
-    return answer == reference
+def _read_marked_reference(text: str) -> str:
+    """Return the marked answer of the reference (a worked solution with a box), else all of it."""
+    return answers.normalize(find_marked_answer(text) or text)
 
 
 def _read_number_reference(text: str) -> str | None:
     """Parse the reference, or its marked answer ("#### 18"), as one plain number."""
-    normalized = answers.normalize(find_marked_answer(text) or text)
-    return normalized if parse_number(normalized) is not None else None
-
-
-def _read_marked_reference(text: str) -> str | None:
-    """Return the marked answer of the reference (a worked solution with a box), else all of it."""
-    return answers.normalize(find_marked_answer(text) or text)
+    answer = _read_marked_reference(text)
+    return None if parse_number(answer) is None else answer
 
 
 _LABEL_WORDS = MappingProxyType(
@@ -288,7 +272,7 @@ def _strip_quotes(text: str) -> str:
 def _grader_by_name(name: str, read_reference: Callable[[str], str | None] | None = None) -> Grader:
     """Return the row that reads completions, and by default references, with the reader ``name``."""
     reader = answers.READERS[name]
-    is_equal = _equal_values if reader.compares_values else _equal_texts
+    is_equal = _equal_values if reader.compares_values else operator.eq
     return Grader(name=name, read_answer=reader, read_reference=read_reference or reader, is_equal=is_equal)
 
 
@@ -299,20 +283,11 @@ GRADERS = MappingProxyType(
             _grader_by_name("auto", _read_marked_reference),
             _grader_by_name("number", _read_number_reference),
             _grader_by_name("boxed", _read_marked_reference),
-            Grader(
-                name="math",
-                read_answer=answers.READERS["auto"],
-                read_reference=_read_marked_reference,
-                is_equal=_equal_values,
-                needs_formulas=True,
-            ),
-            _grader_by_name("choice"),
-            _grader_by_name("yes_no"),
-            _grader_by_name("json"),
-            _grader_by_name("text"),
-            Grader(name="exact", read_answer=str.strip, read_reference=str.strip, is_equal=_equal_texts),
+            replace(_grader_by_name("auto", _read_marked_reference), name="math", needs_formulas=True),
+            *map(_grader_by_name, ("choice", "yes_no", "json", "text")),
+            Grader(name="exact", read_answer=str.strip, read_reference=str.strip, is_equal=operator.eq),
             Grader(name="literal", read_answer=_read_literal, read_reference=_clean_literal, is_equal=_equal_literals),
-            Grader(name="label", read_answer=lambda text: "right", read_reference=_parse_label, is_equal=_equal_texts),
+            Grader(name="label", read_answer=lambda text: "right", read_reference=_parse_label, is_equal=operator.eq),
         )
     }
 )

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -102,7 +102,12 @@ def _iter_questions(row: PaperSet, source: str, records: Iterator[tuple[str, Any
     seen: set[str] = set()
     for place, fields in records:
         try:
-            record = _parse_record(row, fields)
+            if not isinstance(fields, Mapping):
+                raise MalformedRecordError("it is not an object with fields")
+            record = row.parse(fields)
+            if record.answer is not None and not GRADERS[row.grader].read_reference(record.answer):
+                problem = f"its answer {record.answer!r:.60} cannot be compared by the grader {row.grader!r}"
+                raise MalformedRecordError(problem)
         except MalformedRecordError as error:
             raise _malformed_error(source, place, str(error), row) from error
         question = SetQuestion(
@@ -116,16 +121,6 @@ def _iter_questions(row: PaperSet, source: str, records: Iterator[tuple[str, Any
         if question.id not in seen:
             seen.add(question.id)
             yield question
-
-
-def _parse_record(row: PaperSet, fields: Any) -> Record:
-    """Parse a record and check that its answer can be graded. Raises MalformedRecordError."""
-    if not isinstance(fields, Mapping):
-        raise MalformedRecordError("it is not an object with fields")
-    record = row.parse(fields)
-    if record.answer is not None and not GRADERS[row.grader].read_reference(record.answer):
-        raise MalformedRecordError(f"its answer {record.answer!r:.60} cannot be compared by the grader {row.grader!r}")
-    return record
 
 
 def _question_id(row: PaperSet, record: Record) -> str:
@@ -169,8 +164,11 @@ def _parse_json(data: bytes, source: str, place: str) -> Any:
 
 
 def _json_list_records(path: Path) -> Iterator[tuple[str, Any]]:
-    for number, fields in enumerate(_parse_json(path.read_bytes(), str(path), "the whole file"), start=1):
-        yield f"record {number}", fields
+    yield from _numbered(_parse_json(path.read_bytes(), str(path), "the whole file"))
+
+
+def _numbered(records: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    return ((f"record {number}", fields) for number, fields in enumerate(records, start=1))
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
@@ -184,13 +182,12 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
     except (OSError, pyarrow.lib.ArrowException) as error:
         raise _unreadable_error(path, error) from error
 
-    def records() -> Iterator[tuple[str, Any]]:
+    def rows() -> Iterator[Any]:
         with table:
-            rows = chain.from_iterable(batch.to_pylist() for batch in table.iter_batches(batch_size=1024))
-            for number, fields in enumerate(rows, start=1):
-                yield f"record {number}", fields
+            for batch in table.iter_batches(batch_size=1024):
+                yield from batch.to_pylist()
 
-    return records()
+    return _numbered(rows())
 
 
 def _hub_records(row: PaperSet, split: str) -> tuple[str, Iterator[tuple[str, Any]]]:
@@ -210,8 +207,7 @@ def _hub_records(row: PaperSet, split: str) -> tuple[str, Iterator[tuple[str, An
 
     def records() -> Iterator[tuple[str, Any]]:
         try:
-            for number, fields in enumerate(stream, start=1):
-                yield f"record {number}", fields
+            yield from _numbered(stream)
         except Exception as error:  # as above
             raise _load_error(repository, error) from error
 

@@ -56,21 +56,17 @@ def read_lines(path: str | os.PathLike[str], content: str) -> list[tuple[int, di
         raise ConfigurationError(
             f"The {content} {path} are not UTF-8 text: {error}.", hint="Save them as UTF-8."
         ) from error
+    # Not splitlines(), which also splits at U+2028: JSON may contain it.
+    numbered = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     lines = []
-    for number, line in enumerate(
-        text.split("\n"), start=1
-    ):  # splitlines() would also split at U+2028, which JSON may contain
-        if not line.strip():
-            continue
+    for number, line in numbered:
         try:
             value = json.loads(line)
+            problem = None if isinstance(value, dict) else "it is not a JSON object."
         except (ValueError, RecursionError) as error:
-            problem = ConfigurationError(f"it is not JSON ({error}).", hint="Each line is one JSON object.")
-            raise error_at_line(path, number, problem) from error
-        if not isinstance(value, dict):
-            raise error_at_line(
-                path, number, ConfigurationError("it is not a JSON object.", hint="Each line is one JSON object.")
-            )
+            problem = f"it is not JSON ({error})."
+        if problem:
+            raise error_at_line(path, number, ConfigurationError(problem, hint="Each line is one JSON object."))
         lines.append((number, value))
     return lines
 

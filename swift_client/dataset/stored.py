@@ -19,6 +19,7 @@ from swift_client.store import Sample, SampleStore, StateFile, StateLayout, Stor
 from swift_client.types import Completion
 
 FilePath = str | os.PathLike[str]
+FilePaths = FilePath | Sequence[FilePath]
 States = Literal["layers", "vocabulary"]
 
 
@@ -39,7 +40,7 @@ class StoredGroups:
 
     def __init__(
         self,
-        paths: Sequence[str | os.PathLike[str]],
+        paths: Sequence[FilePath],
         *,
         grade: GraderSpec = "auto",
         states: States | None = None,
@@ -49,7 +50,7 @@ class StoredGroups:
         if not callable(grade):
             resolve_grader(grade)
         self._paths, self._grade, self._only = tuple(paths), grade, only
-        self.layout = _common_layout([_read_layout(path, states, layers) for path in self._paths]) if states else None
+        self.layout = _read_layout(self._paths, states, layers) if states else None
         """Columns of the attached hidden states."""
         sources = {source for path in self._paths for source in _read_sources(path)}
         if len(sources) != 1:
@@ -85,22 +86,14 @@ class StoredGroups:
 
 @overload
 def open_groups(
-    samples: FilePath | Sequence[FilePath] | StoredGroups,
-    *,
-    answer: answers.Spec = ...,
-    grade: GraderSpec | None = ...,
-    **options: Any,
+    samples: FilePaths | StoredGroups, *, answer: answers.Spec = ..., grade: GraderSpec | None = ..., **options: Any
 ) -> StoredGroups: ...
 @overload
 def open_groups(
-    samples: FilePath | Sequence[FilePath] | Iterable[Group],
-    *,
-    answer: answers.Spec = ...,
-    grade: GraderSpec | None = ...,
-    **options: Any,
+    samples: FilePaths | Iterable[Group], *, answer: answers.Spec = ..., grade: GraderSpec | None = ..., **options: Any
 ) -> Iterable[Group]: ...
 def open_groups(
-    samples: FilePath | Sequence[FilePath] | Iterable[Group],
+    samples: FilePaths | Iterable[Group],
     *,
     answer: answers.Spec = "auto",
     grade: GraderSpec | None = None,
@@ -135,12 +128,12 @@ def state_options(head: AnyHead | None) -> dict[str, Any]:
     return {"states": "layers", "layers": head.layers} if head.layers else {"states": "vocabulary"}
 
 
-def _read_layout(path: str | os.PathLike[str], states: States, layers: Sequence[int] | None) -> StateLayout:
-    with StateFile(path) as file:
-        return file.layout.select_layers(layers) if states == "layers" else file.layout.select_vocabulary()
-
-
-def _common_layout(layouts: Sequence[StateLayout]) -> StateLayout:
+def _read_layout(paths: Sequence[FilePath], states: States, layers: Sequence[int] | None) -> StateLayout:
+    layouts = []
+    for path in paths:
+        with StateFile(path) as file:
+            captured = file.layout
+        layouts.append(captured.select_layers(layers) if states == "layers" else captured.select_vocabulary())
     if any(layout != layouts[0] for layout in layouts):
         raise ConfigurationError(
             "The files' hidden states differ.", hint="Capture all of them with the same model and the same --layers."
@@ -148,7 +141,7 @@ def _common_layout(layouts: Sequence[StateLayout]) -> StateLayout:
     return layouts[0]
 
 
-def _read_sources(path: str | os.PathLike[str]) -> set[tuple[str, str]]:
+def _read_sources(path: FilePath) -> set[tuple[str, str]]:
     with SampleStore(path) as store:
         sources = set(store.sources().values())
     if not sources:

@@ -16,7 +16,6 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Self, get_args
 
 import numpy as np
@@ -136,14 +135,10 @@ class StateFile:
             self._file.seek(end)
             for number, states in zip(numbers, arrays, strict=True):
                 key, data = question_id.encode(), states.astype("<f2").tobytes()
-                self._file.write(
-                    _RECORD_HEADER.pack(_RECORD_MARK, len(key), number, len(states))
-                    + key.ljust(_padded_size(len(key)), b"\0")
-                )
-                self._file.write(data.ljust(_padded_size(len(data)), b"\0"))
-                start = end + _RECORD_HEADER.size + _padded_size(len(key))
+                header = _RECORD_HEADER.pack(_RECORD_MARK, len(key), number, len(states))
+                start = end + self._file.write(header + key.ljust(_padded_size(len(key)), b"\0"))
+                end = start + self._file.write(data.ljust(_padded_size(len(data)), b"\0"))
                 records[question_id, number] = start, len(states)
-                end = start + _padded_size(len(data))
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:  # the incomplete record is overwritten, or truncated by the next run
@@ -185,9 +180,7 @@ class StateFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _read_index(self, new_layout: StateLayout | None) -> StateLayout:
@@ -195,7 +188,7 @@ class StateFile:
         size = os.fstat(self._file.fileno()).st_size
         if new_layout is not None and size < _FILE_HEADER.size:
             facts = json.dumps(asdict(new_layout)).encode()
-            facts += b" " * (_padded_size(len(facts)) - len(facts))
+            facts = facts.ljust(_padded_size(len(facts)))
             self._file.truncate(0)
             self._file.write(_FILE_HEADER.pack(_MAGIC, len(facts)) + facts)
             self._end = _FILE_HEADER.size + len(facts)

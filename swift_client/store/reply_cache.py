@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from swift_client.store.records import RequestKey, Sample
 from swift_client.store.sample_store import SampleStore
@@ -55,17 +54,11 @@ class ReplyStore:
         writer = self._writers.get(os.getpid())
         if writer is None:
             writer = self._writers.setdefault(os.getpid(), _Writer(self.path))
-        return writer.save(_Reply(request_key, tuple(completions), first_index, usage))
+        reply = tuple(completions)
+        return writer.submit(lambda store: store.add_reply(request_key, reply, first_index=first_index, usage=usage))
 
     def __repr__(self) -> str:
         return f"ReplyStore({str(self.path)!r})"
-
-
-class _Reply(NamedTuple):
-    request_key: RequestKey
-    completions: tuple[Completion, ...]
-    first_index: int
-    usage: Usage
 
 
 class _Writer:
@@ -74,34 +67,29 @@ class _Writer:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._thread = ThreadPoolExecutor(1, "swift-client-store")
-        self._queue: deque[tuple[_Reply, Future[None]]] = deque()
+        self._queue: deque[tuple[Callable[[SampleStore], None], Future[None]]] = deque()
 
-    def save(self, reply: _Reply) -> Future[None]:
+    def submit(self, save: Callable[[SampleStore], None]) -> Future[None]:
         future: Future[None] = Future()
-        self._queue.append((reply, future))
+        self._queue.append((save, future))
         self._thread.submit(self._write)
         return future
 
     def _write(self) -> None:
         if not self._queue:
             return  # an earlier call wrote it
-        open_error: Exception | None = None
         try:
             # Write all queued replies while the file is open.
             with FORK_GUARD.block_forks(), SampleStore(self._path, write=True, shared=True) as store:
                 while self._queue:
-                    reply, future = self._queue.popleft()
+                    save, future = self._queue.popleft()
                     try:
-                        store.add_reply(
-                            reply.request_key, reply.completions, first_index=reply.first_index, usage=reply.usage
-                        )
-                        future.set_result(None)
+                        future.set_result(save(store))
                     except Exception as error:
                         future.set_exception(error)
         except Exception as error:  # the file cannot be opened: no queued reply can be stored
-            open_error = error
-        while open_error and self._queue:
-            self._queue.popleft()[1].set_exception(open_error)
+            while self._queue:
+                self._queue.popleft()[1].set_exception(error)
 
 
 class ForkGuard:

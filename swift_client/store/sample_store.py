@@ -9,27 +9,16 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from swift_client.errors import ConfigurationError
+from swift_client.store import records
 from swift_client.store.packing import pack, replace_surrogates
-from swift_client.store.records import (
-    Meta,
-    RequestKey,
-    Sample,
-    SampleTotals,
-    StoredQuestion,
-    meta_to_dict,
-    parse_meta,
-    parse_question,
-    parse_sample,
-    parse_source,
-    to_json,
-)
+from swift_client.store.records import Meta, RequestKey, Sample, SampleTotals, StoredQuestion, to_json
 from swift_client.store.sqlite import connect, not_a_samples_file, translate_errors
 from swift_client.types import Completion, Usage
 
+_SELECT_QUESTIONS = "SELECT id, messages, answer, family FROM question"
 _SELECT_SAMPLES = (
     "SELECT number, text, finish_reason, arrays, label, seed, cost / samples FROM sample "
     "JOIN reply ON reply.id = sample.reply WHERE sample.question = ? ORDER BY number LIMIT ?"
@@ -67,7 +56,7 @@ class SampleStore:
         """Settings that all samples share; None if :meth:`begin` was never called."""
         with self._read_session() as run:
             row = run("SELECT value FROM meta WHERE name = 'source'").fetchone()
-            return None if row is None else parse_meta(row[0])
+            return None if row is None else records.parse_meta(row[0])
 
     def sources(self) -> dict[str, tuple[str, str | None]]:
         """Return (provider, model) of each question that has samples: of its request, else of the file."""
@@ -80,18 +69,19 @@ class SampleStore:
                 raise ValueError("it does not name the model of its samples")
             # Many questions share a request's settings, so each is parsed once.
             sources = {} if meta is None else {None: (meta.provider, meta.model)}
-            sources |= {settings: parse_source(settings) for settings in {settings for _, settings in rows} - {None}}
+            sources |= {
+                settings: records.parse_source(settings) for settings in {settings for _, settings in rows} - {None}
+            }
             return {question_id: sources[settings] for question_id, settings in rows}
 
     def begin(self, meta: Meta) -> None:
         """Store the settings of the samples to add. Raises ConfigurationError if the file has samples of others."""
-        stored = self.meta
+        value, stored = to_json(records.meta_to_dict(meta)), self.meta
         if stored is None:
-            value = to_json(meta_to_dict(meta))
             with self._transaction() as run:
                 run("INSERT INTO meta VALUES ('source', ?)", (value,))
             return
-        new, old = json.loads(to_json(meta_to_dict(meta))), meta_to_dict(stored)
+        new, old = json.loads(value), records.meta_to_dict(stored)
         changes = [f"{name} {old[name]!r} and not {new[name]!r}" for name in new if new[name] != old[name]]
         if changes:
             raise ConfigurationError(
@@ -150,21 +140,14 @@ class SampleStore:
         with self._transaction() as run:
             if run("SELECT 1 FROM question WHERE id = ?", (question_id,)).fetchone() is None:
                 raise ConfigurationError(f"{self.path} has no question {question_id!r}.", hint="Add it first.")
-            (first,) = run(
-                "SELECT coalesce(max(number) + 1, 0) FROM sample WHERE question = ?", (question_id,)
-            ).fetchone()
+            rows = run("SELECT coalesce(max(number) + 1, 0) FROM sample WHERE question = ?", (question_id,))
+            (first,) = rows.fetchone()
             numbers = range(first, first + len(packed)) if numbers is None else numbers
             _insert(run, question_id, list(zip(numbers, packed, strict=True)), usage=usage, cost=cost, seed=seed)
         return tuple(numbers)
 
     def add_reply(
-        self,
-        request_key: RequestKey,
-        completions: Sequence[Completion],
-        *,
-        first_index: int,
-        usage: Usage,
-        cost: float | None = None,
+        self, request_key: RequestKey, completions: Sequence[Completion], *, first_index: int, usage: Usage
     ) -> None:
         """Append the completions of one request, numbered from ``first_index``, and its question if new.
 
@@ -190,7 +173,7 @@ class SampleStore:
                     number = next(free) if number in taken else number
                     taken[number] = seed
                     numbered.append((number, parts))
-            _insert(run, question.id, numbered, usage=usage, cost=cost, seed=seed)
+            _insert(run, question.id, numbered, usage=usage, cost=None, seed=seed)
 
     def set_labels(self, labels: Mapping[tuple[str, int], float | None]) -> None:
         """Set labels by (question id, index), all or none of them: 1 right, 0 wrong, None unknown."""
@@ -207,9 +190,7 @@ class SampleStore:
     def questions(self) -> list[StoredQuestion]:
         """Return the questions in the order in which they were added."""
         with self._read_session() as run:
-            return [
-                parse_question(row) for row in run("SELECT id, messages, answer, family FROM question ORDER BY rowid")
-            ]
+            return list(map(records.parse_question, run(f"{_SELECT_QUESTIONS} ORDER BY rowid")))
 
     def counts(self) -> dict[str, int]:
         """Return the number of samples of each question that has some."""
@@ -227,14 +208,16 @@ class SampleStore:
     def samples(self, question_id: str, *, limit: int = -1) -> list[Sample]:
         """Return up to ``limit`` samples of a question (all if negative), in the order of their indices."""
         with self._read_session() as run:
-            return [parse_sample(question_id, row) for row in run(_SELECT_SAMPLES, (question_id, limit))]
+            return [records.parse_sample(question_id, row) for row in run(_SELECT_SAMPLES, (question_id, limit))]
 
     def samples_for_request(self, request_key: RequestKey, *, limit: int) -> list[Sample]:
         """Return up to ``limit`` samples of a request, in the order of their indices."""
         question = request_key.question
         with self._read_session() as run:
-            row = run("SELECT id, messages, answer, family FROM question WHERE id = ?", (question.id,)).fetchone()
-            if row is not None and parse_question(row).messages != tuple(json.loads(to_json(question.messages))):
+            row = run(f"{_SELECT_QUESTIONS} WHERE id = ?", (question.id,)).fetchone()
+            if row is not None and records.parse_question(row).messages != tuple(
+                json.loads(to_json(question.messages))
+            ):
                 raise ValueError(f"question {question.id} has the messages of another request")
         return self.samples(question.id, limit=limit)
 
@@ -251,9 +234,8 @@ class SampleStore:
                 "SELECT count(*), total(prompt_tokens), total(completion_tokens), max(estimated), total(samples), "
                 "total(cost), count(*) - count(cost) FROM reply"
             ).fetchone()
-        usage = Usage(
-            prompt_tokens=int(prompt), completion_tokens=int(completion), calls=calls, estimated=bool(estimated)
-        )
+        tokens = {"prompt_tokens": int(prompt), "completion_tokens": int(completion)}
+        usage = Usage(**tokens, calls=calls, estimated=bool(estimated))
         return SampleTotals(samples=int(samples), usage=usage, cost=None if unknown else cost)
 
     def close(self) -> None:
@@ -263,9 +245,7 @@ class SampleStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _pack(self, completions: Sequence[Completion]) -> list[_Parts]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,6 +39,37 @@ SCHEMA = (
     "finish_reason TEXT NOT NULL, arrays BLOB NOT NULL, label REAL, UNIQUE (question, number))",
 )
 """Statements that create the file. A file with any other table, view or trigger is refused."""
+
+
+_COLLECT_HINT = "Samples files are written by `swift-client collect`."
+_IN_USE = (
+    "{path} is in use by another process.",
+    "Wait until its `swift-client collect` has ended, or give another file.",
+)
+_NOT_OPENED = ("{path} cannot be opened: {reason}.", "Check that its folder exists and is writable.")
+_EXPLANATIONS: Mapping[int, tuple[str, str]] = {
+    sqlite3.SQLITE_BUSY: _IN_USE,
+    sqlite3.SQLITE_LOCKED: _IN_USE,
+    sqlite3.SQLITE_FULL: (
+        "The disk is full, so {path} cannot be written; its content is intact.",
+        "Free disk space and run this again.",
+    ),
+    sqlite3.SQLITE_CONSTRAINT: (
+        "{path} already contains this sample: {reason}.",
+        "Each index can be stored once.",
+    ),
+    sqlite3.SQLITE_NOTADB: ("{path} is not a samples file: it is not a SQLite file.", _COLLECT_HINT),
+    sqlite3.SQLITE_CORRUPT: (
+        "{path} is not a samples file: it is damaged ({reason}).",
+        "Recover what is left with: sqlite3 {path} .recover",
+    ),
+    sqlite3.SQLITE_READONLY: _NOT_OPENED,
+    sqlite3.SQLITE_CANTOPEN: _NOT_OPENED,
+    sqlite3.SQLITE_PERM: _NOT_OPENED,
+    sqlite3.SQLITE_AUTH: _NOT_OPENED,
+    sqlite3.SQLITE_IOERR: ("{path} could not be read or written: {reason}.", "Check the disk and its free space."),
+}
+"""Message and hint per primary error code of SQLite."""
 
 
 class EmptyFileError(ConfigurationError):
@@ -76,32 +107,32 @@ def translate_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise _explain_error(path, error) from error
+        # The low byte of an extended code is the primary code.
+        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+        if code not in _EXPLANATIONS:
+            raise not_a_samples_file(path, str(error)) from error
+        raise _explain_error(path, code, str(error)) from error
 
 
-def not_a_samples_file(
-    path: Path, reason: str, hint: str = "Samples files are written by `swift-client collect`."
-) -> ConfigurationError:
+def not_a_samples_file(path: Path, reason: str, hint: str = _COLLECT_HINT) -> ConfigurationError:
     """Return the error for a file that is not a samples file, or a damaged one."""
     return ConfigurationError(f"{path} is not a samples file: {reason.rstrip('.')}.", hint=hint)
 
 
 def _open_connection(path: Path, *, write: bool, timeout: float) -> sqlite3.Connection:
-    address = path.absolute().as_uri()
-    if write:
-        new = not path.exists()
-        if not os.access(path.parent if new else path, os.W_OK) or not os.access(path.parent, os.W_OK):
-            raise _cannot_open(path, "it or its folder is not writable, or does not exist")
-        connection = sqlite3.connect(f"{address}?mode=rwc", uri=True, isolation_level=None, timeout=timeout)
-        if new:  # still empty; SQLite creates the files next to it with the same mode
-            path.chmod(0o600)
-        return connection
+    is_new = write and not path.exists()
+    writable = os.access(path.parent, os.W_OK) and (is_new or os.access(path, os.W_OK))
+    if write and not writable:
+        raise _explain_error(path, sqlite3.SQLITE_CANTOPEN, "it or its folder is not writable, or does not exist")
     # SQLite reads a WAL file only if it may write next to it. If not, and there is no -wal file left to merge, the file
     # does not change and can be read as it is.
-    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
     has_wal = Path(f"{path}-wal").exists()
-    mode = "mode=rw" if writable else "mode=ro" if has_wal else "mode=ro&immutable=1"
-    return sqlite3.connect(f"{address}?{mode}", uri=True, isolation_level=None, timeout=LOCK_TIMEOUT)
+    mode = "rwc" if write else "rw" if writable else "ro" if has_wal else "ro&immutable=1"
+    address = f"{path.absolute().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=timeout)
+    if is_new:  # still empty; SQLite creates the files next to it with the same mode
+        path.chmod(0o600)
+    return connection
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, *, write: bool, shared: bool) -> None:
@@ -157,9 +188,7 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
     if _is_empty(connection):
-        raise EmptyFileError(
-            f"{path} is not a samples file: it is empty.", hint="Samples files are written by `swift-client collect`."
-        )
+        raise EmptyFileError(f"{path} is not a samples file: it is empty.", hint=_COLLECT_HINT)
     if _read_pragma(connection, "application_id") != APPLICATION_ID:
         raise not_a_samples_file(path, "it is a SQLite file of another program")
     if (version := _read_pragma(connection, "user_version")) != FORMAT:
@@ -174,39 +203,6 @@ def _read_pragma(connection: sqlite3.Connection, pragma: str) -> int:
     return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
 
 
-def _cannot_open(path: Path, reason: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"{path} cannot be opened: {reason}.", hint="Check that its folder exists and is writable."
-    )
-
-
-def _explain_error(path: Path, error: sqlite3.Error) -> ConfigurationError:
-    code = getattr(error, "sqlite_errorcode", None) or 0
-    match code & 0xFF:  # the low byte of an extended code is the primary code
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return ConfigurationError(
-                f"{path} is in use by another process.",
-                hint="Wait until its `swift-client collect` has ended, or give another file.",
-            )
-        case sqlite3.SQLITE_FULL:
-            return ConfigurationError(
-                f"The disk is full, so {path} cannot be written; its content is intact.",
-                hint="Free disk space and run this again.",
-            )
-        case sqlite3.SQLITE_CONSTRAINT:
-            return ConfigurationError(
-                f"{path} already contains this sample: {error}.", hint="Each index can be stored once."
-            )
-        case sqlite3.SQLITE_NOTADB:
-            return not_a_samples_file(path, "it is not a SQLite file")
-        case sqlite3.SQLITE_CORRUPT:
-            return not_a_samples_file(
-                path, f"it is damaged ({error})", f"Recover what is left with: sqlite3 {path} .recover"
-            )
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
-            return _cannot_open(path, str(error))
-        case sqlite3.SQLITE_IOERR:
-            return ConfigurationError(
-                f"{path} could not be read or written: {error}.", hint="Check the disk and its free space."
-            )
-    return not_a_samples_file(path, str(error))
+def _explain_error(path: Path, code: int, reason: str) -> ConfigurationError:
+    message, hint = (text.format(path=path, reason=reason) for text in _EXPLANATIONS[code])
+    return ConfigurationError(message, hint=hint)

@@ -47,35 +47,27 @@ __all__ = [
 ]
 
 # The packages that collect, evaluate and report are layers above this one, so they are named as text.
-_MODULES = {
-    "Acceptable": "swift_client.evaluation.risk.calibrate",
-    "CollectResult": "swift_client.collect.collect",
-    "Estimate": "swift_client.evaluation.result",
-    "Evaluation": "swift_client.evaluation.result",
-    "Group": "swift_client.dataset.question_samples",
-    "Prices": "swift_client.collect.collect",
-    "Recipe": "swift_client.training.recipes",
-    "Replayed": "swift_client.evaluation.result",
-    "Row": "swift_client.evaluation.result",
-    "Simulation": "swift_client.evaluation.result",
-    "Split": "swift_client.dataset.splits",
-    "StoredGroups": "swift_client.dataset.stored",
-    "calibrate": "swift_client.evaluation.risk.calibrate",
-    "collect": "swift_client.collect.collect",
-    "collect_async": "swift_client.collect.collect",
-    "evaluate": "swift_client.evaluation.evaluate",
-    "learn_fuse": "swift_client.evaluation.fusion_weight",
-    "recipe_of": "swift_client.training.recipes",
-    "report": "swift_client.report",
-    "simulate": "swift_client.evaluation.simulation.simulate",
-    "train": "swift_client.training.train_head",
+_NAMES = {
+    "swift_client.collect.collect": ("CollectResult", "Prices", "collect", "collect_async"),
+    "swift_client.dataset.question_samples": ("Group",),
+    "swift_client.dataset.splits": ("Split",),
+    "swift_client.dataset.stored": ("StoredGroups",),
+    "swift_client.evaluation.evaluate": ("evaluate",),
+    "swift_client.evaluation.fusion_weight": ("learn_fuse",),
+    "swift_client.evaluation.result": ("Estimate", "Evaluation", "Replayed", "Row", "Simulation"),
+    "swift_client.evaluation.risk.calibrate": ("Acceptable", "calibrate"),
+    "swift_client.evaluation.simulation.simulate": ("simulate",),
+    "swift_client.report": ("report",),
+    "swift_client.training.recipes": ("Recipe", "recipe_of"),
+    "swift_client.training.train_head": ("train",),
 }
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:

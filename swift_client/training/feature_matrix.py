@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -28,8 +28,7 @@ MIN_SCALE = 1e-4
 """Standard deviation below which a column is constant: float16 rounding must not become a signal."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Moments:
+class Moments(NamedTuple):
     """Moments of the tokens of Q questions."""
 
     token_counts: I64
@@ -46,21 +45,6 @@ class Moments:
         deviation = rows - mean
         squares = np.square(deviation, out=deviation).sum(axis=0)
         return cls(token_counts=np.array([len(rows)]), mean=mean[None], squared_deviations=squares[None])
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[Moments]) -> Moments:
-        """Return the moments of the questions of all parts."""
-        return cls(
-            token_counts=np.concatenate([part.token_counts for part in parts]),
-            mean=np.concatenate([part.mean for part in parts]),
-            squared_deviations=np.concatenate([part.squared_deviations for part in parts]),
-        )
-
-    def select(self, mask: NDArray[np.bool_]) -> Moments:
-        """Return the moments of the questions in ``mask`` (Q,)."""
-        return Moments(
-            token_counts=self.token_counts[mask], mean=self.mean[mask], squared_deviations=self.squared_deviations[mask]
-        )
 
     def standardizer(self) -> Standardizer:
         """Return mean and standard deviation over all tokens: the variance within and between questions."""
@@ -97,14 +81,14 @@ class FeatureMatrix:
     def select(self, mask: NDArray[np.bool_]) -> FeatureMatrix:
         """Return the questions in ``mask`` (Q,), renumbered; the token features are shared."""
         rows = mask[self.question]
-        return FeatureMatrix(
-            values=self.values,
+        return replace(
+            self,
             first_rows=self.first_rows[rows],
             lengths=self.lengths[rows],
             terms=self.terms[rows],
             labels=self.labels[rows],
             question=(np.cumsum(mask) - 1)[self.question[rows]],
-            moments=self.moments.select(mask),
+            moments=Moments._make(column[mask] for column in self.moments),
         )
 
     @property
@@ -126,11 +110,8 @@ class FeatureMatrixBuilder:
         self._columns = state_columns + len(column_names(FEATURES, features, width=width))
         with _translate_disk_errors():
             self._file = tempfile.TemporaryFile(prefix="swift-client-", suffix=".features")  # noqa: SIM115
-        self._lengths: list[I64] = []
-        self._term_rows: list[F32] = []
-        self._labels: list[F64] = []
-        self._completion_counts: list[int] = []
-        self._moments: list[Moments] = []
+        self._parts: list[tuple[I64, F32, F64, Moments]] = []
+        """Lengths, response terms, labels and moments of each question."""
 
     def __enter__(self) -> Self:
         return self
@@ -163,17 +144,13 @@ class FeatureMatrixBuilder:
             raise ConfigurationError(
                 f"Question {group.question_id}: {error}", hint="Leave this question out, or sample it again."
             ) from error
-        rows = features.values
+        rows, lengths = features.values, np.diff(features.offsets)
         if self._state_columns:
-            rows = np.concatenate([self._gather_states(group, indices, np.diff(features.offsets)), rows], axis=1)
+            rows = np.concatenate([self._gather_states(group, indices, lengths), rows], axis=1)
         with _translate_disk_errors():
             # torch rounds to float16 as numpy does, fifty times faster.
             self._file.write(torch.from_numpy(rows).half().numpy().data)
-        self._lengths.append(np.diff(features.offsets))
-        self._term_rows.append(terms)
-        self._labels.append(group.labels[indices])
-        self._completion_counts.append(len(indices))
-        self._moments.append(Moments.from_rows(rows))
+        self._parts.append((lengths, terms, group.labels[indices], Moments.from_rows(rows)))
         return True
 
     def _gather_states(self, group: Group, indices: I64, lengths: I64) -> F32:
@@ -193,17 +170,17 @@ class FeatureMatrixBuilder:
         """Return the matrix of all added questions; at least one is required."""
         with _translate_disk_errors():
             self._file.flush()
-        lengths = np.concatenate(self._lengths)
-        offsets = segment_offsets(lengths)
+        lengths, terms, labels, moments = zip(*self._parts, strict=True)
+        offsets = segment_offsets(np.concatenate(lengths))
         return FeatureMatrix(
             # torch requires a writable array; copy-on-write provides one and leaves the file unchanged.
             values=np.memmap(self._file, np.float16, "c", shape=(int(offsets[-1]), self._columns)),
             first_rows=offsets[:-1],
-            lengths=lengths,
-            terms=np.concatenate(self._term_rows),
-            labels=np.concatenate(self._labels),
-            question=np.repeat(np.arange(len(self._completion_counts)), self._completion_counts),
-            moments=Moments.concatenate(self._moments),
+            lengths=np.concatenate(lengths),
+            terms=np.concatenate(terms),
+            labels=np.concatenate(labels),
+            question=np.repeat(np.arange(len(labels)), [len(part) for part in labels]),
+            moments=Moments._make(map(np.concatenate, zip(*moments, strict=True))),
         )
 
 
@@ -223,10 +200,6 @@ def subsample(
     """Return a random part of the question (at least two completions), its answer groups, and a random k."""
     size = int(rng.integers(min(2, len(group.completions)), len(group.completions) + 1))
     indices = sorted(rng.choice(len(group.completions), size, replace=False).tolist())
-    part = Group(
-        question_id=group.question_id,
-        completions=tuple(group.completions[index] for index in indices),
-        labels=group.labels[indices],
-        family=group.family,
-    )
+    completions = tuple(group.completions[index] for index in indices)
+    part = replace(group, completions=completions, labels=group.labels[indices])
     return part, [answer_groups[index] for index in indices], int(rng.integers(k_min, k_max + 1))

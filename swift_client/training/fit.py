@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,25 +19,21 @@ from swift_client.features.segments import F64, I64
 from swift_client.models import AnyHead, Calibration
 from swift_client.scoring.out_of_distribution import QUANTILE, distances
 from swift_client.store import StateLayout
+from swift_client.training import metrics
 from swift_client.training.calibration import calibrate
-from swift_client.training.export_head import build_hidden_head, build_logprob_head
+from swift_client.training.export_head import build_head
 from swift_client.training.feature_matrix import FeatureMatrix
 from swift_client.training.folds import Dataset, EmptyPartError, FoldedDataset, read_groups
-from swift_client.training.metrics import (
-    UsefulnessTest,
-    brier,
-    expected_calibration_error,
-    json_number,
-    measure_usefulness,
-    pooled_auroc,
-    within_question_auroc,
-)
-from swift_client.training.network import Network
-from swift_client.training.optimize import Epoch, network_scores, train
+from swift_client.training.metrics import UsefulnessTest, json_number, measure_usefulness
+from swift_client.training.optimize import Epoch, TrainedNetwork, network_scores, train
 from swift_client.training.recipes import Recipe, recipe_of
 
 ProgressCallback = Callable[[str, int], None]
 """Called with "questions" and the number read, then with "epochs" and the number trained."""
+_Read = Callable[[Recipe], FoldedDataset]
+"""Read the questions and build the features of a recipe."""
+_Train = Callable[[Dataset, Recipe], TrainedNetwork]
+"""Train one network."""
 
 MAX_IDENTITY_TOKENS = 300_000
 """Training tokens above which identities are not tried: 128 or 256 columns per token would take minutes."""
@@ -100,28 +96,28 @@ def fit(
         ConfigurationError: no head can be trained on these questions, or an argument is wrong.
     """
     recipe_name, base_recipe = (recipe, recipe_of(recipe)) if isinstance(recipe, str) else ("custom", recipe)
-    run = _Run(
-        groups=list(groups) if iter(groups) is groups else groups,
-        split=split or Split(),
-        answer=answer,
-        k=k,
-        seed=seed,
-        device=_resolve_device(device),
-        progress=progress,
-    )
+    if base_recipe.states is not None and layout is None:
+        raise ConfigurationError(
+            f'The recipe "{recipe_name}" reads hidden states.', hint="Describe their columns with layout=."
+        )
+    groups, split = list(groups) if iter(groups) is groups else groups, split or Split()
+    # All networks are trained with the same settings.
+    count_questions, count_epochs = partial(progress, "questions"), partial(progress, "epochs")
+    read = partial(read_groups, groups, split=split, answer=answer, k=k, seed=seed, progress=count_questions)
+    train_network = partial(train, seed=seed, device=_resolve_device(device), progress=count_epochs)
     # Train the network that will serve, then one per fold to score completions that it has not seen.
-    final, dataset = run.choose_features(base_recipe)
-    folds = run.cross_validate(final, dataset)
+    final, dataset = _choose_features(base_recipe, read, train_network)
+    folds = _cross_validate(final, dataset, train_network)
     # Calibration and test use only completions that no weight was fitted to and no epoch chosen by, if folds exist.
     unseen = _UnseenScores.from_networks(folds or [final])
     calibration = calibrate(unseen.scores, unseen.labels)
-    metrics = _measure(unseen, calibration)
+    validation = _measure(unseen, calibration)
     usefulness = measure_usefulness(unseen.scores_without_agreement, unseen.labels, unseen.question, seed=seed)
     # The head's file records how it was made and what the tests showed.
     training = {
         "recipe": recipe_name,
         "seed": seed,
-        "split": asdict(run.split),
+        "split": asdict(split),
         "answer": answer if isinstance(answer, str) else None if answer is None else "custom",
         "questions": final.data.question_counts,
         "completions": final.data.completion_counts,
@@ -129,89 +125,42 @@ def fit(
         "folds": len(folds),
         "epochs": len(final.history),
         "best_epoch": 1 + int(np.argmin([epoch.validation_loss for epoch in final.history])),
-        "validation": metrics,
+        "validation": validation,
         "gate": usefulness.to_dict(),
         "verdict": usefulness.verdict,
         "reach": _ood_distance(final),
     }
-    artifact = _export(
+    artifact = build_head(
         final, layout, provider=provider, model=model, calibration=calibration, training=training, licence=licence
     )
-    return TrainResult(artifact=artifact, history=final.history, metrics=metrics, usefulness=usefulness)
+    return TrainResult(artifact=artifact, history=final.history, metrics=validation, usefulness=usefulness)
 
 
-class _TrainedNetwork(NamedTuple):
-    """A network with the data that it was trained on."""
-
-    recipe: Recipe
-    data: Dataset
-    network: Network
-    history: tuple[Epoch, ...]
-
-    @property
-    def validation_auroc(self) -> float:
-        """Within-question AUROC on validation; 0 if undefined."""
-        validation = self.data.validation
-        scores = network_scores(self.network, validation)
-        return float(np.nan_to_num(within_question_auroc(scores, validation.labels, validation.question)))
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Run:
-    """The questions and settings that all networks of one call of :func:`fit` share."""
-
-    groups: Iterable[Group]
-    split: Split
-    answer: answers.Spec
-    k: int | None
-    seed: int
-    device: torch.device
-    progress: ProgressCallback
-
-    def build_features(self, recipe: Recipe) -> FoldedDataset:
-        """Read the questions and build the features of their completions."""
-        return read_groups(
-            self.groups,
-            recipe=recipe,
-            split=self.split,
-            answer=self.answer,
-            k=self.k,
-            seed=self.seed,
-            progress=partial(self.progress, "questions"),
-        )
-
-    def train(self, recipe: Recipe, dataset: FoldedDataset, held_out_fold: int | None = None) -> _TrainedNetwork:
-        """Train a network, without ``held_out_fold`` if given."""
-        data = dataset.dataset(held_out_fold)
-        network, history = train(
-            data, recipe, seed=self.seed, device=self.device, progress=partial(self.progress, "epochs")
-        )
-        return _TrainedNetwork(recipe, data, network, history)
-
-    def choose_features(self, recipe: Recipe) -> tuple[_TrainedNetwork, FoldedDataset]:
-        """Train the final network, with token identities if they help on validation."""
-        dataset = self.build_features(recipe)
-        base = self.train(recipe, dataset)
-        identity = [name for name in recipe.identity if name != "alternatives_hash" or base.data.has_top_ids]
-        if not identity or base.data.train.lengths.sum() > MAX_IDENTITY_TOKENS:
-            return base, dataset
-        extended_recipe = replace(recipe, features=(*recipe.features, *identity))
-        extended_dataset = self.build_features(extended_recipe)
-        extended = self.train(extended_recipe, extended_dataset)
-        if extended.validation_auroc > base.validation_auroc + MIN_IDENTITY_GAIN:
-            return extended, extended_dataset
+def _choose_features(recipe: Recipe, read: _Read, train_network: _Train) -> tuple[TrainedNetwork, FoldedDataset]:
+    """Train the final network, with token identities if they help on validation."""
+    dataset = read(recipe)
+    base = train_network(dataset.dataset(), recipe)
+    identity = [name for name in recipe.identity if name != "alternatives_hash" or base.data.has_top_ids]
+    if not identity or base.data.train.lengths.sum() > MAX_IDENTITY_TOKENS:
         return base, dataset
+    extended_recipe = replace(recipe, features=(*recipe.features, *identity))
+    extended_dataset = read(extended_recipe)
+    extended = train_network(extended_dataset.dataset(), extended_recipe)
+    if extended.validation_auroc > base.validation_auroc + MIN_IDENTITY_GAIN:
+        return extended, extended_dataset
+    return base, dataset
 
-    def cross_validate(self, final: _TrainedNetwork, dataset: FoldedDataset) -> list[_TrainedNetwork]:
-        """Train one network per fold without that fold; the final one stands alone if validation is large."""
-        if len(final.data.validation.labels) >= MIN_VALIDATION_COMPLETIONS:
-            return [final]
-        networks = []
-        for fold in range(self.split.folds):
-            # With few questions a fold may be empty.
-            with suppress(EmptyPartError):
-                networks.append(self.train(final.recipe, dataset, fold))
-        return networks
+
+def _cross_validate(final: TrainedNetwork, dataset: FoldedDataset, train_network: _Train) -> list[TrainedNetwork]:
+    """Train one network per fold without that fold; return the final one alone if validation is large."""
+    if len(final.data.validation.labels) >= MIN_VALIDATION_COMPLETIONS:
+        return [final]
+    networks = []
+    for fold in range(dataset.split.folds):
+        # With few questions a fold may be empty.
+        with suppress(EmptyPartError):
+            networks.append(train_network(dataset.dataset(fold), final.recipe))
+    return networks
 
 
 class _UnseenScores(NamedTuple):
@@ -224,16 +173,17 @@ class _UnseenScores(NamedTuple):
     question: I64
 
     @classmethod
-    def from_networks(cls, networks: Sequence[_TrainedNetwork]) -> _UnseenScores:
+    def from_networks(cls, networks: Sequence[TrainedNetwork]) -> _UnseenScores:
         """Score each network's held-out fold, or its validation questions if it has none."""
-        parts = [network.data.held_out or network.data.validation for network in networks]
-        scores = [network_scores(trained.network, part) for trained, part in zip(networks, parts, strict=True)]
-        agreement = [_agreement_contribution(trained, part) for trained, part in zip(networks, parts, strict=True)]
+        parts = [trained.data.held_out or trained.data.validation for trained in networks]
+        pairs = list(zip(networks, parts, strict=True))
+        scores = np.concatenate([network_scores(trained.network, part) for trained, part in pairs])
+        agreement = np.concatenate([_agreement_contribution(trained, part) for trained, part in pairs])
         # Questions are numbered from 0 in each part.
         first_numbers = np.cumsum([0, *(int(part.question[-1]) + 1 for part in parts[:-1])])
         return cls(
-            np.concatenate(scores),
-            np.concatenate(scores) - np.concatenate(agreement),
+            scores,
+            scores - agreement,
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.question + first for part, first in zip(parts, first_numbers, strict=True)]),
         )
@@ -241,15 +191,16 @@ class _UnseenScores(NamedTuple):
 
 def _measure(unseen: _UnseenScores, calibration: Calibration) -> dict[str, float | None]:
     probabilities = calibration(unseen.scores)
-    return {
-        "within_question_auroc": json_number(within_question_auroc(unseen.scores, unseen.labels, unseen.question)),
-        "pooled_auroc": json_number(pooled_auroc(unseen.scores, unseen.labels)),
-        "brier": json_number(brier(probabilities, unseen.labels)),
-        "ece": json_number(expected_calibration_error(probabilities, unseen.labels)),
+    values = {
+        "within_question_auroc": metrics.within_question_auroc(unseen.scores, unseen.labels, unseen.question),
+        "pooled_auroc": metrics.pooled_auroc(unseen.scores, unseen.labels),
+        "brier": metrics.brier(probabilities, unseen.labels),
+        "ece": metrics.expected_calibration_error(probabilities, unseen.labels),
     }
+    return {name: json_number(value) for name, value in values.items()}
 
 
-def _agreement_contribution(trained: _TrainedNetwork, matrix: FeatureMatrix) -> F64:
+def _agreement_contribution(trained: TrainedNetwork, matrix: FeatureMatrix) -> F64:
     """Return the part of each score that the response term "agreement" adds, (N,)."""
     terms = trained.recipe.terms
     if "agreement" not in terms:
@@ -260,25 +211,13 @@ def _agreement_contribution(trained: _TrainedNetwork, matrix: FeatureMatrix) -> 
     return contribution
 
 
-def _ood_distance(trained: _TrainedNetwork) -> float | None:
+def _ood_distance(trained: TrainedNetwork) -> float | None:
     """Return the distance that most validation completions lie within; training ones if those are few."""
     data = trained.data
     matrix = data.validation if len(data.validation.labels) >= MIN_OOD_COMPLETIONS else data.train
     _, response = trained.network.export()
     values = distances(response, trained.recipe.terms, matrix.terms, width=data.k_max)
     return None if values is None else float(np.quantile(values, QUANTILE))
-
-
-def _export(trained: _TrainedNetwork, layout: StateLayout | None, **facts: Any) -> AnyHead:
-    recipe, data, network, _ = trained
-    if recipe.states is None:
-        return build_logprob_head(network, recipe, data, **facts)
-    if layout is None:
-        raise ConfigurationError(
-            f'The recipe "{facts["training"]["recipe"]}" reads hidden states.',
-            hint="Describe their columns with layout=.",
-        )
-    return build_hidden_head(network, recipe, data, layout, **facts)
 
 
 def _resolve_device(name: str) -> torch.device:

@@ -19,6 +19,7 @@ from swift_client.features.segments import I64
 from swift_client.training.feature_matrix import FeatureMatrix, FeatureMatrixBuilder, subsample
 from swift_client.training.network import single_thread
 from swift_client.training.recipes import Recipe
+from swift_client.types import Completion
 
 MIN_ALTERNATIVES = 5
 """Alternatives per token that subsampling keeps at least: the shortest lists that providers return."""
@@ -134,8 +135,36 @@ class _Counts:
 
     def require_trainable(self, recipe: Recipe, k_max: int) -> None:
         """Raise ConfigurationError if no head can be trained on these questions."""
-        _require_similar_lists(self.list_lengths, k_max)
-        _require_trainable(self.questions.total(), self.labels, with_tokens=self.has_tokens)
+        n_questions, n_completions = self.questions.total(), self.list_lengths.total()
+        shorter = {length: count for length, count in self.list_lengths.items() if length < k_max}
+        n_shorter = sum(shorter.values())
+        if n_shorter > MAX_SHORT_LIST_SHARE * n_completions:
+            common = max(shorter, key=shorter.__getitem__)
+            raise ConfigurationError(
+                f"{n_shorter} of {n_completions} completions list fewer than {k_max} alternatives per token "
+                f"(most of them {common}), so their numbers do not compare.",
+                hint=f"Read all lists to the shorter length (k={common}), or leave those completions out.",
+            )
+        if n_questions < 2:
+            problem = (
+                "There is one question only, and a head needs several." if n_questions else "There are no questions."
+            )
+            raise ConfigurationError(problem, hint=MORE_QUESTIONS)
+        if not self.has_tokens:
+            raise ConfigurationError(
+                f"No completion of {n_questions} questions has logprobs.",
+                hint="Collect from a provider that returns them.",
+            )
+        if not self.labels:
+            raise ConfigurationError(
+                "No finished completion has a label.", hint="Grade them first: each must be right (1) or wrong (0)."
+            )
+        if len(self.labels) == 1:
+            word = "right" if 1.0 in self.labels else "wrong"
+            raise ConfigurationError(
+                f"All {self.labels.total()} completions are {word}, so there is nothing to tell apart.",
+                hint="Check the grader and the reference answers, or ask easier or harder questions.",
+            )
         if not self.has_thinking and not set(THINKING_TERMS).isdisjoint(recipe.terms):
             raise ConfigurationError(
                 "No completion has thinking tokens, which this recipe reads.",
@@ -146,8 +175,8 @@ class _Counts:
 @single_thread()
 def read_groups(
     groups: Iterable[Group],
-    *,
     recipe: Recipe,
+    *,
     split: Split,
     answer: answers.Spec,
     k: int | None = None,
@@ -171,10 +200,11 @@ def read_groups(
     # The first questions show the length of the lists and the size of the hidden states.
     stream = iter(groups)
     ahead = list(islice(stream, LOOKAHEAD))
-    n_states = _state_columns(ahead) if recipe.states else 0
+    completions = [completion for group in ahead for completion in group.completions]
+    n_states = _state_columns(completions) if recipe.states else 0
     if not (recipe.features or recipe.terms):
         k = 0
-    k_max = k if k is not None else max((_longest_list(group) for group in ahead), default=0)
+    k_max = max(map(listed_ranks, completions), default=0) if k is None else k
     k_min = min(MIN_ALTERNATIVES, k_max) if recipe.thin else k_max
     counts = _Counts()
     folds: list[int] = []
@@ -215,50 +245,12 @@ def read_groups(
     )
 
 
-def _state_columns(groups: Sequence[Group]) -> int:
-    """Return the hidden state columns of a token."""
-    for group in groups:
-        for completion in group.completions:
-            if completion.hidden_states is not None:
-                return int(completion.hidden_states.shape[1])
+def _state_columns(completions: Sequence[Completion]) -> int:
+    """Return the number of hidden state columns per token."""
+    for completion in completions:
+        if completion.hidden_states is not None:
+            return int(completion.hidden_states.shape[1])
     raise ConfigurationError(
         "The completions have no hidden states, which this recipe reads.",
         hint='Sample a local model with `swift-client collect --capture`, or use recipe "default".',
     )
-
-
-def _longest_list(group: Group) -> int:
-    return max((listed_ranks(completion) for completion in group.completions), default=0)
-
-
-def _require_similar_lists(list_lengths: Counter[int], k_max: int) -> None:
-    shorter = {length: count for length, count in list_lengths.items() if length < k_max}
-    if sum(shorter.values()) > MAX_SHORT_LIST_SHARE * list_lengths.total():
-        common = max(shorter, key=shorter.__getitem__)
-        raise ConfigurationError(
-            f"{sum(shorter.values())} of {list_lengths.total()} completions list fewer than {k_max} alternatives per "
-            f"token (most of them {common}), so their numbers do not compare.",
-            hint=f"Read all lists to the shorter length (k={common}), or leave those completions out.",
-        )
-
-
-def _require_trainable(n_questions: int, labels: Counter[float], *, with_tokens: bool) -> None:
-    if n_questions < 2:
-        raise ConfigurationError(
-            "There are no questions." if not n_questions else "There is one question only, and a head needs several.",
-            hint=MORE_QUESTIONS,
-        )
-    if not with_tokens:
-        raise ConfigurationError(
-            f"No completion of {n_questions} questions has logprobs.", hint="Collect from a provider that returns them."
-        )
-    if not labels:
-        raise ConfigurationError(
-            "No finished completion has a label.", hint="Grade them first: each must be right (1) or wrong (0)."
-        )
-    if len(labels) == 1:
-        word = "right" if 1.0 in labels else "wrong"
-        raise ConfigurationError(
-            f"All {labels.total()} completions are {word}, so there is nothing to tell apart.",
-            hint="Check the grader and the reference answers, or ask easier or harder questions.",
-        )

@@ -107,12 +107,5 @@ def _log_softmax(values: Tensor, question: Tensor) -> Tensor:
 Loss = Callable[[Tensor, Labels], Tensor]
 
 LOSSES: Mapping[str, Loss] = MappingProxyType(
-    {
-        "bce": bce,
-        "pairwise": pairwise,
-        "both": bce_and_pairwise,
-        "hinge": hinge,
-        "infonca": infonca,
-        "nca": nca,
-    }
+    {"bce": bce, "pairwise": pairwise, "both": bce_and_pairwise, "hinge": hinge, "infonca": infonca, "nca": nca}
 )

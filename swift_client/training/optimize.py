@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from swift_client.features import FEATURES, column_names
@@ -17,6 +17,7 @@ from swift_client.models import Standardizer
 from swift_client.training.feature_matrix import FeatureMatrix
 from swift_client.training.folds import Dataset
 from swift_client.training.losses import LOSSES, Labels
+from swift_client.training.metrics import within_question_auroc
 from swift_client.training.network import Batch, Network, single_thread
 from swift_client.training.recipes import Recipe
 
@@ -33,6 +34,22 @@ class Epoch:
     validation_loss: float
 
 
+class TrainedNetwork(NamedTuple):
+    """A network with the recipe and the data that it was trained on."""
+
+    recipe: Recipe
+    data: Dataset
+    network: Network
+    history: tuple[Epoch, ...]
+
+    @property
+    def validation_auroc(self) -> float:
+        """Within-question AUROC on validation; 0 if undefined."""
+        validation = self.data.validation
+        scores = network_scores(self.network, validation)
+        return float(np.nan_to_num(within_question_auroc(scores, validation.labels, validation.question)))
+
+
 @single_thread()
 def train(
     data: Dataset,
@@ -41,9 +58,9 @@ def train(
     seed: int,
     device: torch.device,
     progress: Callable[[int], None] = lambda done: None,
-) -> tuple[Network, tuple[Epoch, ...]]:
+) -> TrainedNetwork:
     """Return the network with the weights of the lowest validation loss, and the losses of each epoch."""
-    dtype = {"float32": torch.float32, "float64": torch.float64}[recipe.precision]
+    dtype = getattr(torch, recipe.precision)
     network = _init_network(data, recipe, dtype, seed).to(device)
     loss_function = LOSSES[recipe.loss]
     optimizer = getattr(torch.optim, recipe.optimizer)(
@@ -52,7 +69,8 @@ def train(
     questions = _QuestionBatches(data.train, dtype, device)
     validation = _QuestionBatches(data.validation, dtype, device)
     validation_labels = Labels.from_arrays(data.validation.labels, data.validation.question, dtype=dtype, device=device)
-    priors = torch.as_tensor(_column_priors(recipe, data.k_max, data.train.values.shape[1]), dtype=dtype, device=device)
+    prior_of = {"state": recipe.states_prior, "identity": recipe.identity_prior, "other": recipe.prior}
+    priors = torch.as_tensor([prior_of[kind] for kind in _column_kinds(data, recipe)], dtype=dtype, device=device)
     rng = np.random.default_rng(seed)
     n_steps, best_loss, best_epoch, best_weights = 0, np.inf, 0, copy.deepcopy(network.state_dict())
     history: list[Epoch] = []
@@ -80,7 +98,7 @@ def train(
         if recipe.steps is not None and n_steps >= recipe.steps:
             break
     network.load_state_dict(best_weights)
-    return network, tuple(history)
+    return TrainedNetwork(recipe, data, network, tuple(history))
 
 
 @single_thread()
@@ -149,7 +167,7 @@ def _score_all(network: Network, questions: _QuestionBatches) -> Tensor:
 def _init_network(data: Dataset, recipe: Recipe, dtype: torch.dtype, seed: int) -> Network:
     # Identities stay 0 or 1: divided by its deviation, a rare token would escape the penalty.
     tokens, terms = data.train.token_standardizer, Standardizer.fit(data.train.terms)
-    is_identity = _identity_columns(recipe, data.k_max, len(tokens.mean))
+    is_identity = np.array(_column_kinds(data, recipe)) == "identity"
     tokens = Standardizer(mean=np.where(is_identity, 0.0, tokens.mean), scale=np.where(is_identity, 1.0, tokens.scale))
     if not recipe.standardize:
         tokens, terms = (Standardizer(mean=0 * part.mean, scale=1 + 0 * part.scale) for part in (tokens, terms))
@@ -167,15 +185,11 @@ def _init_network(data: Dataset, recipe: Recipe, dtype: torch.dtype, seed: int) 
     return network
 
 
-def _identity_columns(recipe: Recipe, width: int, n_columns: int) -> NDArray[np.bool_]:
-    """Return a mask (d,) of the columns that identify the token. Hidden states come first."""
-    counts = [len(column_names(FEATURES, [name], width=width)) for name in recipe.features]
-    mask = np.repeat([name in recipe.identity for name in recipe.features], counts).astype(np.bool_)
-    return np.concatenate([np.zeros(n_columns - len(mask), np.bool_), mask])
-
-
-def _column_priors(recipe: Recipe, width: int, n_columns: int) -> F64:
-    """Return the penalty λ of each column, (d,)."""
-    n_state_columns = n_columns - len(column_names(FEATURES, recipe.features, width=width))
-    priors = np.where(_identity_columns(recipe, width, n_columns), recipe.identity_prior, recipe.prior)
-    return np.where(np.arange(n_columns) < n_state_columns, recipe.states_prior, priors)
+def _column_kinds(data: Dataset, recipe: Recipe) -> list[str]:
+    """Return the kind of each of the d columns: "state", "identity" (of the token) or "other". States come first."""
+    kinds = [
+        "identity" if name in recipe.identity else "other"
+        for name in recipe.features
+        for _ in column_names(FEATURES, [name], width=data.k_max)
+    ]
+    return ["state"] * (data.train.values.shape[1] - len(kinds)) + kinds

@@ -114,13 +114,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
 )
 
 
-def recipe_of(
-    name: str,
-    *,
-    layers: Sequence[int] | None = None,
-    loss: str | None = None,
-    gate: bool = True,
-) -> Recipe:
+def recipe_of(name: str, *, layers: Sequence[int] | None = None, loss: str | None = None, gate: bool = True) -> Recipe:
     """Return a row of RECIPES, changed by the other arguments.
 
     Args:
