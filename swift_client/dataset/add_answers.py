@@ -1,4 +1,4 @@
-"""Reference answers for stored questions, so that a store of ``best_of`` can be used for training."""
+"""Reference answers for stored questions, to train on a store of ``best_of``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class GradingSummary:
     questions: int
     """Stored questions that have completions."""
     unlabelled: int
-    """Stored questions without any completion that can be graded."""
+    """Stored questions none of whose completions can be graded."""
     right: int
     """Right completions; likewise ``wrong`` and ``unknown``."""
     wrong: int

@@ -81,7 +81,7 @@ def load_set(name: str | PaperSet, path: str | Path | None = None, *, split: str
     """Read the questions of a set one at a time; a repeated id is left out.
 
     Args:
-        name: row of PAPER_SETS, or a row of your own.
+        name: row of PAPER_SETS, or your own :class:`PaperSet`.
         path: file of records: JSON lines (.jsonl, also .json), one JSON list (.json) or Parquet (.parquet; extra
             ``datasets``). Without one the ``datasets`` library downloads ``split``.
         split: the split to download.
@@ -94,11 +94,11 @@ def load_set(name: str | PaperSet, path: str | Path | None = None, *, split: str
     row = name if isinstance(name, PaperSet) else PAPER_SETS.get(name)
     if row is None:
         raise ConfigurationError(f"There is no set called {name!r}.", hint=f"Use one of {', '.join(PAPER_SETS)}.")
-    return _iter_questions(row, *(_hub_records(row, split) if path is None else _file_records(Path(path))))
+    return _iter_questions(row, _hub_records(row, split) if path is None else _file_records(Path(path)))
 
 
-def _iter_questions(row: PaperSet, source: str, records: Iterator[tuple[str, Any]]) -> Iterator[SetQuestion]:
-    """Parse records, which come with their place in ``source``, such as "line 3"."""
+def _iter_questions(row: PaperSet, records: Iterator[tuple[str, Any]]) -> Iterator[SetQuestion]:
+    """Parse records, each of which comes with its place for errors, such as "gsm8k.jsonl, line 3"."""
     seen: set[str] = set()
     for place, fields in records:
         try:
@@ -109,7 +109,7 @@ def _iter_questions(row: PaperSet, source: str, records: Iterator[tuple[str, Any
                 problem = f"its answer {record.answer!r:.60} cannot be compared by the grader {row.grader!r}"
                 raise MalformedRecordError(problem)
         except MalformedRecordError as error:
-            raise _malformed_error(source, place, str(error), row) from error
+            raise _malformed_error(place, str(error), row) from error
         question = SetQuestion(
             id=record.id or _question_id(row, record),
             messages=({"role": "user", "content": row.instruction + record.question},),
@@ -128,21 +128,21 @@ def _question_id(row: PaperSet, record: Record) -> str:
     return f"{row.name}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
-def _malformed_error(source: str, place: str, problem: str, row: PaperSet | None = None) -> ConfigurationError:
+def _malformed_error(place: str, problem: str, row: PaperSet | None = None) -> ConfigurationError:
     hint = f"The fields of a record are described at {row.source}." if row else "Correct or remove it."
-    return ConfigurationError(f"{source}, {place}: {problem}.", hint=hint)
+    return ConfigurationError(f"{place}: {problem}.", hint=hint)
 
 
-def _file_records(path: Path) -> tuple[str, Iterator[tuple[str, Any]]]:
+def _file_records(path: Path) -> Iterator[tuple[str, Any]]:
     if path.suffix == ".parquet":
-        return str(path), _parquet_records(path)
+        return _parquet_records(path)
     try:
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             first = next((line for line in file if line.strip()), "")
     except OSError as error:
         raise _unreadable_error(path, error) from error
     is_list = path.suffix == ".json" and first.lstrip().startswith("[")
-    return str(path), _json_list_records(path) if is_list else _json_line_records(path)
+    return _json_list_records(path) if is_list else _json_line_records(path)
 
 
 def _unreadable_error(path: Path, error: Exception) -> ConfigurationError:
@@ -153,22 +153,23 @@ def _json_line_records(path: Path) -> Iterator[tuple[str, Any]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                yield f"line {number}", _parse_json(line, str(path), f"line {number}")
+                place = f"{path}, line {number}"
+                yield place, _parse_json(line, place)
 
 
-def _parse_json(data: bytes, source: str, place: str) -> Any:
+def _parse_json(data: bytes, place: str) -> Any:
     try:
         return json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise _malformed_error(source, place, f"it is not JSON ({error})") from error
+        raise _malformed_error(place, f"it is not JSON ({error})") from error
 
 
 def _json_list_records(path: Path) -> Iterator[tuple[str, Any]]:
-    yield from _numbered(_parse_json(path.read_bytes(), str(path), "the whole file"))
+    yield from _numbered(path, _parse_json(path.read_bytes(), f"{path}, the whole file"))
 
 
-def _numbered(records: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    return ((f"record {number}", fields) for number, fields in enumerate(records, start=1))
+def _numbered(source: str | Path, records: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    return ((f"{source}, record {number}", fields) for number, fields in enumerate(records, start=1))
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
@@ -187,10 +188,10 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
             for batch in table.iter_batches(batch_size=1024):
                 yield from batch.to_pylist()
 
-    return _numbered(rows())
+    return _numbered(path, rows())
 
 
-def _hub_records(row: PaperSet, split: str) -> tuple[str, Iterator[tuple[str, Any]]]:
+def _hub_records(row: PaperSet, split: str) -> Iterator[tuple[str, Any]]:
     if split not in row.hub:
         raise ConfigurationError(f"{row.name} has no split {split!r}.", hint=f"Use one of {', '.join(row.hub)}.")
     try:
@@ -207,11 +208,11 @@ def _hub_records(row: PaperSet, split: str) -> tuple[str, Iterator[tuple[str, An
 
     def records() -> Iterator[tuple[str, Any]]:
         try:
-            yield from _numbered(stream)
+            yield from _numbered(repository, stream)
         except Exception as error:  # as above
             raise _load_error(repository, error) from error
 
-    return repository, islice(records(), first, last)
+    return islice(records(), first, last)
 
 
 def _load_error(repository: str, error: Exception) -> ConfigurationError:

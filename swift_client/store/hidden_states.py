@@ -39,7 +39,7 @@ class StateLayout:
     """The C columns of captured states: D for each layer in this order, then V of the vocabulary."""
 
     layers: tuple[int, ...] = ()
-    """As transformers numbers ``hidden_states``."""
+    """Positions in transformers' ``hidden_states``."""
     width: int = 0
     """D, size of a layer's state."""
     moment: StatePosition = "read"
@@ -90,7 +90,7 @@ class StateFile:
             samples file locked.
 
     Raises:
-        ConfigurationError: missing, not a states file, damaged, of another layout, or not readable or writable.
+        ConfigurationError: the file is missing, not a states file, damaged, of another layout, or cannot be opened.
     """
 
     def __init__(self, samples: str | os.PathLike[str], *, write_layout: StateLayout | None = None) -> None:

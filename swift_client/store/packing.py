@@ -102,13 +102,14 @@ def _pack_completion(completion: Completion) -> _PackedCompletion:
     }
     optional = {"ids": completion.top_ids, "hidden": completion.hidden_states, "projections": completion.projections}
     arrays |= {name: array for name, array in optional.items() if array is not None}
-    thought = completion.thinking
+    thinking = None
+    if (thought := completion.thinking) is not None:
+        text = replace_surrogates(thought.text)
+        thinking = _PackedThinking(text, thought.finish_reason, _pack_completion(thought))
     return _PackedCompletion(
         tokens=[replace_surrogates(token) for token in completion.tokens],
         arrays={name: _shuffle(array, _ARRAY_DTYPES[name]) for name, array in arrays.items()},
-        thinking=None
-        if thought is None
-        else _PackedThinking(replace_surrogates(thought.text), thought.finish_reason, _pack_completion(thought)),
+        thinking=thinking,
     )
 
 

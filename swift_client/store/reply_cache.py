@@ -122,7 +122,7 @@ class ForkGuard:
         self._condition.wait_for(lambda: not self._open_count)
 
     def after_fork(self) -> None:
-        """Continue, in parent and child."""
+        """Let files be opened again, in parent and child."""
         self._condition.release()
 
 

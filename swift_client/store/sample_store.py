@@ -43,8 +43,8 @@ class SampleStore:
         shared: let others write between method calls.
 
     Raises:
-        ConfigurationError: missing, not a samples file, damaged, of a newer version, in use, no permission, or no disk
-            space; here or in a later call. Nothing is left half-written.
+        ConfigurationError: the file is missing, not a samples file, damaged, of a newer version, in use, or cannot be
+            opened, or the disk is full; here or in a later call. Nothing is left half-written.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, write: bool = False, shared: bool = False) -> None:

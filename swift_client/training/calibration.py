@@ -10,7 +10,7 @@ from swift_client.features.segments import F64
 from swift_client.models import Calibration, IsotonicCalibration, PlattCalibration
 
 MIN_ISOTONIC_LABELS = 500
-"""Labelled completions above which a free monotone curve beats two parameters."""
+"""Labelled completions from which isotonic regression is better than Platt's two parameters."""
 
 
 def calibrate(scores: F64, labels: F64) -> Calibration:
@@ -24,7 +24,7 @@ def fit_platt(scores: F64, labels: F64) -> PlattCalibration:
     n_wrong = len(labels) - n_right
     target = np.where(labels == 1, (n_right + 1) / (n_right + 2), 1 / (n_wrong + 2))
     mean, scale = scores.mean(), max(float(scores.std()), 1e-6)
-    # A soft target is a right and a wrong completion of that weight.
+    # A soft target t is a right completion of weight t and a wrong one of weight 1 - t.
     logistic = LogisticRegression(C=1e9, solver="newton-cholesky", tol=1e-10).fit(
         np.tile((scores - mean) / scale, 2)[:, None],
         np.repeat([1, 0], len(scores)),
@@ -38,20 +38,20 @@ def fit_platt(scores: F64, labels: F64) -> PlattCalibration:
 
 
 def fit_isotonic(scores: F64, labels: F64) -> IsotonicCalibration:
-    """Fit the rising steps nearest to the labels; lines join the centres of the steps.
+    """Fit isotonic regression: rising steps, whose centres are joined by lines.
 
-    Each step is drawn towards the share of all by one label, so that no probability is 0 or 1.
+    One label with the value of the overall share is added to each step, so no probability is 0 or 1.
     """
     x, position = np.unique(scores, return_inverse=True)
     weight = np.bincount(position).astype(np.float64)
     right = np.bincount(position, weights=labels)
     steps = isotonic_regression(right / weight, sample_weight=weight)
-    # Rounding joins neighbours whose equal shares differ in the last bit.
+    # Rounding joins steps whose shares are equal but for the last bit.
     _, step = np.unique(steps.round(12), return_inverse=True)
     n_right, n, score_sum = (np.bincount(step, weights=column) for column in (right, weight, x * weight))
     share = labels.mean()
     centre = score_sum / n
-    # Drawing small steps to the share may cross a neighbour by a hair.
+    # The added label can move a small step slightly past its neighbour.
     level = np.maximum.accumulate((n_right + share) / (n + 1))
     is_new = np.concatenate([[True], np.diff(centre) > 0])
     return IsotonicCalibration(x=centre[is_new], y=level[is_new])

@@ -25,7 +25,7 @@ from swift_client.models import Standardizer
 from swift_client.types import F16, F32
 
 MIN_SCALE = 1e-4
-"""Standard deviation below which a column is constant: float16 rounding must not become a signal."""
+"""Columns with a smaller standard deviation count as constant, so float16 rounding is not taken for a signal."""
 
 
 class Moments(NamedTuple):
@@ -134,7 +134,7 @@ class FeatureMatrixBuilder:
         indices = trainable_indices(group)
         if not len(indices):
             return False
-        # Response terms compare a completion with all others, trainable or not; token features stand alone.
+        # Response terms compare a completion with all others, trainable or not; token features need no others.
         table = TokenTable(group.completions, width=self._width, k=k, groups=answer_groups)
         try:
             terms = response_columns(table, self._terms).values[indices]

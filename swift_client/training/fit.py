@@ -83,7 +83,7 @@ def fit(
         provider: provider of the completions.
         model: model of the completions.
         answer: how answers are compared for agreement.
-        recipe: a row of RECIPES, by name or changed.
+        recipe: the name of a row of RECIPES, or a recipe.
         split: shares of the questions; its test questions are never used.
         seed: seed of the initial weights, the order of questions and the subsampling.
         device: torch's name, or "auto" for a GPU if there is one.
@@ -121,7 +121,7 @@ def fit(
         "answer": answer if isinstance(answer, str) else None if answer is None else "custom",
         "questions": final.data.question_counts,
         "completions": final.data.completion_counts,
-        "unlabelled": dataset.n_unlabelled,
+        "unlabelled": dataset.counts.unlabelled,
         "folds": len(folds),
         "epochs": len(final.history),
         "best_epoch": 1 + int(np.argmin([epoch.validation_loss for epoch in final.history])),

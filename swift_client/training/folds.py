@@ -56,70 +56,21 @@ class Dataset:
         return {part: len(matrix.labels) for part, matrix in parts.items() if matrix is not None}
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class FoldedDataset:
-    """The features of all questions with their folds, from which :meth:`dataset` selects parts."""
-
-    split: Split
-    matrix: FeatureMatrix
-    """All but the test questions, each whole and, if the recipe says so, also subsampled."""
-    fold: I64
-    """(Q,) fold of each question of the matrix."""
-    is_subsampled: NDArray[np.bool_]
-    """(Q,) True for a subsampled question."""
-    k_min: int
-    k_max: int
-    has_top_ids: bool
-    question_counts: Counter[int | None]
-    """Questions per fold, None for test; questions without a trainable completion count too."""
-    n_unlabelled: int
-    """Complete completions that could not be graded; they are not learned from."""
-
-    def dataset(self, held_out_fold: int | None = None) -> Dataset:
-        """Select the parts for training and validation, and the held-out fold if given.
-
-        Raises:
-            EmptyPartError: a part has no question that can be learned from.
-        """
-        part_of_fold = [self.split.part_of(fold, held=held_out_fold) for fold in range(self.split.folds)]
-        question_counts: Counter[Part] = Counter()  # of all questions, trainable or not
-        for fold, count in self.question_counts.items():
-            question_counts[self.split.part_of(fold, held=held_out_fold)] += count
-
-        def select(part: Part) -> FeatureMatrix:
-            mask = np.array([name == part for name in part_of_fold])[self.fold]
-            mask &= ~self.is_subsampled | (part == "train")
-            if not mask.any():
-                raise EmptyPartError(
-                    f"None of {question_counts.total()} questions that can be learned from fell to {part}.",
-                    hint=MORE_QUESTIONS,
-                )
-            return self.matrix.select(mask)
-
-        return Dataset(
-            train=select("train"),
-            validation=select("validation"),
-            held_out=None if held_out_fold is None else select("held"),
-            k_min=self.k_min,
-            k_max=self.k_max,
-            has_top_ids=self.has_top_ids,
-            question_counts={part: question_counts[part] for part in ("train", "validation", "test")},
-        )
-
-
 @dataclass(kw_only=True)
-class _Counts:
-    """Counts over all questions, from which :meth:`require_trainable` refuses unusable ones."""
+class QuestionCounts:
+    """Counts over all questions that were read, also those without a trainable completion."""
 
     questions: Counter[int | None] = field(default_factory=Counter)
-    """Questions per fold."""
+    """Questions per fold, None for test."""
     labels: Counter[float] = field(default_factory=Counter)
     list_lengths: Counter[int] = field(default_factory=Counter)
     """Trainable completions per number of listed alternatives."""
     unlabelled: int = 0
+    """Complete completions that could not be graded; they are not learned from."""
     has_tokens: bool = False
     has_thinking: bool = False
     has_top_ids: bool = True
+    """True if every trainable completion identifies the tokens of its alternatives."""
 
     def add(self, group: Group, *, fold: int | None, k_max: int) -> None:
         """Count one question."""
@@ -135,6 +86,7 @@ class _Counts:
 
     def require_trainable(self, recipe: Recipe, k_max: int) -> None:
         """Raise ConfigurationError if no head can be trained on these questions."""
+        # The lists of all completions must be about equally long.
         n_questions, n_completions = self.questions.total(), self.list_lengths.total()
         shorter = {length: count for length, count in self.list_lengths.items() if length < k_max}
         n_shorter = sum(shorter.values())
@@ -145,6 +97,7 @@ class _Counts:
                 f"(most of them {common}), so their numbers do not compare.",
                 hint=f"Read all lists to the shorter length (k={common}), or leave those completions out.",
             )
+        # There must be several questions, with logprobs and with right and wrong completions.
         if n_questions < 2:
             problem = (
                 "There is one question only, and a head needs several." if n_questions else "There are no questions."
@@ -170,6 +123,53 @@ class _Counts:
                 "No completion has thinking tokens, which this recipe reads.",
                 hint='Most hosted models hide them; use recipe "default".',
             )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FoldedDataset:
+    """The features of all questions with their folds, from which :meth:`dataset` selects parts."""
+
+    split: Split
+    matrix: FeatureMatrix
+    """All but the test questions, each whole and, if the recipe says so, also subsampled."""
+    fold: I64
+    """(Q,) fold of each question of the matrix."""
+    is_subsampled: NDArray[np.bool_]
+    """(Q,) True for a subsampled question."""
+    k_min: int
+    k_max: int
+    counts: QuestionCounts
+
+    def dataset(self, held_out_fold: int | None = None) -> Dataset:
+        """Select the parts for training and validation, and the held-out fold if given.
+
+        Raises:
+            EmptyPartError: a part has no question that can be learned from.
+        """
+        part_of_fold = [self.split.part_of(fold, held=held_out_fold) for fold in range(self.split.folds)]
+        question_counts: Counter[Part] = Counter()  # of all questions, trainable or not
+        for fold, count in self.counts.questions.items():
+            question_counts[self.split.part_of(fold, held=held_out_fold)] += count
+
+        def select(part: Part) -> FeatureMatrix:
+            mask = np.array([name == part for name in part_of_fold])[self.fold]
+            mask &= ~self.is_subsampled | (part == "train")
+            if not mask.any():
+                raise EmptyPartError(
+                    f"None of {question_counts.total()} questions that can be learned from fell to {part}.",
+                    hint=MORE_QUESTIONS,
+                )
+            return self.matrix.select(mask)
+
+        return Dataset(
+            train=select("train"),
+            validation=select("validation"),
+            held_out=None if held_out_fold is None else select("held"),
+            k_min=self.k_min,
+            k_max=self.k_max,
+            has_top_ids=self.counts.has_top_ids,
+            question_counts={part: question_counts[part] for part in ("train", "validation", "test")},
+        )
 
 
 @single_thread()
@@ -206,7 +206,7 @@ def read_groups(
         k = 0
     k_max = max(map(listed_ranks, completions), default=0) if k is None else k
     k_min = min(MIN_ALTERNATIVES, k_max) if recipe.thin else k_max
-    counts = _Counts()
+    counts = QuestionCounts()
     folds: list[int] = []
     is_subsampled: list[bool] = []
     with FeatureMatrixBuilder(recipe.features, recipe.terms, width=k_max, state_columns=n_states) as builder:
@@ -239,9 +239,7 @@ def read_groups(
         is_subsampled=np.array(is_subsampled),
         k_min=k_min,
         k_max=k_max,
-        has_top_ids=counts.has_top_ids,
-        question_counts=counts.questions,
-        n_unlabelled=counts.unlabelled,
+        counts=counts,
     )
 
 

@@ -33,7 +33,7 @@ def make_pairs(labels: F64, question: I64) -> Pairs:
     _, question = np.unique(question, return_inverse=True)
     order = np.argsort(question, kind="stable")
     positives, negatives = order[labels[order] == 1], order[labels[order] == 0]
-    # Repeat each right one for every wrong one of its question, then count those wrong ones off.
+    # Repeat each right completion once per wrong one of its question, and number the repeats: 0, 1, 2, ...
     n_negatives = np.bincount(question[negatives], minlength=int(question.max(initial=-1)) + 1)
     first_negative = np.cumsum(n_negatives) - n_negatives
     n_partners = n_negatives[question[positives]]
@@ -61,12 +61,12 @@ def within_question_auroc(scores: F64, labels: F64, question: I64) -> float:
     return float(wins.sum() / pairs.sum()) if pairs.any() else np.nan
 
 
-def bootstrap_auroc(scores: F64, labels: F64, question: I64, *, resamples: int = 1000, seed: int = 0) -> F64:
-    """Return within-question AUROC for resamples of the questions with replacement; empty without pairs."""
+def bootstrap_auroc(scores: F64, labels: F64, question: I64, *, seed: int = 0) -> F64:
+    """Return within-question AUROC of RESAMPLES draws of the questions with replacement; empty without pairs."""
     wins, pairs = _mixed_pair_wins(scores, labels, question)
     if not len(pairs):
         return np.zeros(0)
-    draws = np.random.default_rng(seed).integers(len(pairs), size=(resamples, len(pairs)))
+    draws = np.random.default_rng(seed).integers(len(pairs), size=(RESAMPLES, len(pairs)))
     aurocs: F64 = wins[draws].sum(axis=1) / pairs[draws].sum(axis=1)
     return aurocs
 
@@ -169,7 +169,7 @@ class UsefulnessTest:
 
 def measure_usefulness(scores: F64, labels: F64, question: I64, *, seed: int = 0) -> UsefulnessTest:
     """Test scores (N,) from which the contribution of agreement was removed: majority vote has that already."""
-    aurocs = bootstrap_auroc(scores, labels, question, resamples=RESAMPLES, seed=seed)
+    aurocs = bootstrap_auroc(scores, labels, question, seed=seed)
     mixed = set(question[labels == 1].tolist()) & set(question[labels == 0].tolist())
     return UsefulnessTest(
         auroc=within_question_auroc(scores, labels, question),

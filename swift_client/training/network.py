@@ -69,7 +69,7 @@ class Network(nn.Module):
         self.token_standardizer, self._term_standardizer, self._use_gate = token_standardizer, term_standardizer, True
 
     def zero_weights(self) -> None:
-        """Set all gates half open and all rewards to 0, so that the score starts as a plain mean."""
+        """Set all gates half open and all rewards to 0, so the score starts as a plain mean."""
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
 

@@ -31,7 +31,7 @@ class Recipe:
     standardize: bool
     """True to scale columns to mean 0 and standard deviation 1."""
     thin: bool
-    """True to show each question also with fewer completions and shorter lists, so that the head works on those."""
+    """True to also train on a random part of each question's completions with shorter lists (``subsample``)."""
     start: Literal["zero", "linear"]
     """"zero": all weights 0; "linear": torch's random initialization of a Linear."""
     loss: LossName
@@ -92,7 +92,7 @@ _SWIFT = Recipe(
 )
 """SWIFT as published (arXiv 2505.12225 and its code): one Linear(F, 2) on raw columns, nothing else.
 
-Unlike its code, which means to, this keeps the best weights.
+It keeps the best weights; the published code means to, but does not.
 """
 _SWIFT_STATES = replace(_SWIFT, features=(), states="layers", precision="float32")
 
