@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,14 @@ def export_parquet(samples: str | os.PathLike[str], out: str | os.PathLike[str])
             atomic_write(target) as draft,
             pyarrow.parquet.ParquetWriter(draft, schema, compression="zstd") as writer,
         ):
-            rows: list[dict[str, Any]] = []
-            for question, stored_samples in store.questions_with_samples():
-                for sample in stored_samples:
-                    rows.append({name: value(question, sample) for name, (_, value) in columns.items()})
-                    count += 1
-                    if len(rows) == ROW_GROUP_SIZE:
-                        writer.write_table(pyarrow.Table.from_pylist(rows, schema))
-                        rows.clear()
-            writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+            rows = (
+                {name: value(question, sample) for name, (_, value) in columns.items()}
+                for question, stored_samples in store.questions_with_samples()
+                for sample in stored_samples
+            )
+            while row_group := list(islice(rows, ROW_GROUP_SIZE)):
+                writer.write_table(pyarrow.Table.from_pylist(row_group, schema))
+                count += len(row_group)
     except OSError as error:
         raise ConfigurationError(
             f"{target} cannot be written: {error.strerror or error}.", hint="Check its folder, and the free disk space."

@@ -229,7 +229,7 @@ _LABEL_WORDS = MappingProxyType(
 
 
 def _parse_label(text: str | None) -> str | None:
-    """Parse a label. Raises ConfigurationError for other texts, so that a wrong column is noticed."""
+    """Parse a label. Raises ConfigurationError for other texts, so a wrong column is noticed."""
     word = (text or "").strip().lower()
     if word and word not in _LABEL_WORDS and word not in ("null", "none", "nan"):
         raise ConfigurationError(f"{text!r} is not a label.", hint="Use 1 or 0, true or false, null for unknown.")

@@ -69,9 +69,7 @@ class SampleStore:
                 raise ValueError("it does not name the model of its samples")
             # Many questions share a request's settings, so each is parsed once.
             sources = {} if meta is None else {None: (meta.provider, meta.model)}
-            sources |= {
-                settings: records.parse_source(settings) for settings in {settings for _, settings in rows} - {None}
-            }
+            sources |= {text: records.parse_source(text) for text in {text for _, text in rows} - {None}}
             return {question_id: sources[settings] for question_id, settings in rows}
 
     def begin(self, meta: Meta) -> None:

@@ -39,6 +39,7 @@ def build_head(
 
     if recipe.states is None or layout is None:
         return logprob_head(head, columns, **facts)
+    # Fold the standardizing of the states into their weights.
     states, rest = slice(layout.columns), slice(layout.columns, None)
     gate, reward = (weight[states] / columns.scale[states] for weight in (head.gate_weight, head.reward_weight))
     state_head = GatedLinearHead(
@@ -47,6 +48,7 @@ def build_head(
         reward_weight=reward,
         reward_bias=head.reward_bias - reward @ columns.mean[states],
     )
+    # The other columns keep theirs, as in a head of logprobs alone.
     other_head = GatedLinearHead(
         gate_weight=head.gate_weight[rest], gate_bias=0.0, reward_weight=head.reward_weight[rest], reward_bias=0.0
     )

@@ -19,12 +19,19 @@ from swift_client.features.segments import F64, I64
 from swift_client.models import AnyHead, Calibration
 from swift_client.scoring.out_of_distribution import QUANTILE, distances
 from swift_client.store import StateLayout
-from swift_client.training import metrics
 from swift_client.training.calibration import calibrate
 from swift_client.training.export_head import build_head
 from swift_client.training.feature_matrix import FeatureMatrix
 from swift_client.training.folds import Dataset, EmptyPartError, FoldedDataset, read_groups
-from swift_client.training.metrics import UsefulnessTest, json_number, measure_usefulness
+from swift_client.training.metrics import (
+    UsefulnessTest,
+    brier,
+    expected_calibration_error,
+    json_number,
+    measure_usefulness,
+    pooled_auroc,
+    within_question_auroc,
+)
 from swift_client.training.optimize import Epoch, TrainedNetwork, network_scores, train
 from swift_client.training.recipes import Recipe, recipe_of
 
@@ -192,10 +199,10 @@ class _UnseenScores(NamedTuple):
 def _measure(unseen: _UnseenScores, calibration: Calibration) -> dict[str, float | None]:
     probabilities = calibration(unseen.scores)
     values = {
-        "within_question_auroc": metrics.within_question_auroc(unseen.scores, unseen.labels, unseen.question),
-        "pooled_auroc": metrics.pooled_auroc(unseen.scores, unseen.labels),
-        "brier": metrics.brier(probabilities, unseen.labels),
-        "ece": metrics.expected_calibration_error(probabilities, unseen.labels),
+        "within_question_auroc": within_question_auroc(unseen.scores, unseen.labels, unseen.question),
+        "pooled_auroc": pooled_auroc(unseen.scores, unseen.labels),
+        "brier": brier(probabilities, unseen.labels),
+        "ece": expected_calibration_error(probabilities, unseen.labels),
     }
     return {name: json_number(value) for name, value in values.items()}
 
