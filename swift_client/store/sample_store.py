@@ -145,7 +145,13 @@ class SampleStore:
         return tuple(numbers)
 
     def add_reply(
-        self, request_key: RequestKey, completions: Sequence[Completion], *, first_index: int, usage: Usage
+        self,
+        request_key: RequestKey,
+        completions: Sequence[Completion],
+        *,
+        first_index: int,
+        usage: Usage,
+        cost: float | None = None,
     ) -> None:
         """Append the completions of one request, numbered from ``first_index``, and its question if new.
 
@@ -171,7 +177,7 @@ class SampleStore:
                     number = next(free) if number in taken else number
                     taken[number] = seed
                     numbered.append((number, parts))
-            _insert(run, question.id, numbered, usage=usage, cost=None, seed=seed)
+            _insert(run, question.id, numbered, usage=usage, cost=cost, seed=seed)
 
     def set_labels(self, labels: Mapping[tuple[str, int], float | None]) -> None:
         """Set labels by (question id, index), all or none of them: 1 right, 0 wrong, None unknown."""
