@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 
 from swift_client.features.token_table import SENTINEL_LOGPROB
-from swift_client.logprobs.clean import MASS_LIMIT, ROUNDING_TOLERANCE
+from swift_client.logprobs.clean import MASS_LIMIT, ROUNDING_TOLERANCE, resize_columns
 from swift_client.logprobs.goodness_of_fit import run_fit_test
 from swift_client.logprobs.temperature import SamplingInfo
 from swift_client.types import Completion
@@ -39,9 +39,7 @@ class LogprobCheck:
 
 
 def _above_zero(completion: Completion) -> bool:
-    return bool(
-        (completion.logprobs > ROUNDING_TOLERANCE).any() or (completion.top_logprobs > ROUNDING_TOLERANCE).any()
-    )
+    return any((values > ROUNDING_TOLERANCE).any() for values in (completion.logprobs, completion.top_logprobs))
 
 
 def _mass_above_one(completion: Completion) -> bool:
@@ -123,20 +121,16 @@ def drop_logprobs(completion: Completion) -> Completion:
 
 def _misfit_note(completions: Sequence[Completion]) -> str | None:
     """Return a note if the sampled tokens cannot have come from the lists beside them, else None."""
-    with_lists = [
+    listed = [
         completion for completion in completions if completion.top_logprobs.size and completion.projections is None
     ]
-    if not with_lists:
+    if not listed:
         return None
-    width = max(completion.top_logprobs.shape[1] for completion in with_lists)
-    padded = [
-        np.pad(top, ((0, 0), (0, width - top.shape[1])), constant_values=-np.inf)
-        for top in (completion.top_logprobs for completion in with_lists)
-    ]
+    width = max(completion.top_logprobs.shape[1] for completion in listed)
     test = run_fit_test(
-        np.concatenate([completion.logprobs for completion in with_lists]),
-        np.concatenate(padded),
-        np.concatenate([completion.censored for completion in with_lists]),
+        np.concatenate([completion.logprobs for completion in listed]),
+        np.concatenate([resize_columns(completion.top_logprobs, width, -np.inf) for completion in listed]),
+        np.concatenate([completion.censored for completion in listed]),
     )
     if test.token_count < _MIN_TOKENS or test.z > _Z_THRESHOLD or test.expected - test.score < _MIN_DEFICIT:
         return None

@@ -100,10 +100,16 @@ def clean(
     width = int((top > -np.inf).sum(axis=1).max(initial=0)) if k is None else k
     return CleanLogprobs(
         logprobs=logprobs.astype(np.float32),
-        top_logprobs=_resize_columns(top, width, -np.inf).astype(np.float32),
+        top_logprobs=resize_columns(top, width, -np.inf).astype(np.float32),
         censored=hidden,
-        positions=_resize_columns(positions, width, -1),
+        positions=resize_columns(positions, width, -1),
     )
+
+
+def resize_columns(values: NDArray[Any], width: int, fill: float) -> NDArray[Any]:
+    """Truncate (T, W) to (T, width), or pad it with ``fill``."""
+    missing = max(0, width - values.shape[1])
+    return np.pad(values[:, :width], ((0, 0), (0, missing)), constant_values=fill) if missing else values[:, :width]
 
 
 def answer_span(token_bytes: Sequence[bytes], answer: bytes) -> tuple[int, int] | None:
@@ -186,12 +192,6 @@ def _sort(top: F64, positions: IndexArray) -> None:
         order = np.argsort(-top, axis=1, kind="stable")
         top[:] = np.take_along_axis(top, order, axis=1)
         positions[:] = np.take_along_axis(positions, order, axis=1)
-
-
-def _resize_columns(values: NDArray[Any], width: int, fill: float) -> NDArray[Any]:
-    """Truncate or pad (T, W) to (T, width)."""
-    missing = max(0, width - values.shape[1])
-    return np.pad(values[:, :width], ((0, 0), (0, missing)), constant_values=fill) if missing else values[:, :width]
 
 
 def _find_last(stream: bytes, answer: bytes, ends: IndexArray) -> tuple[int, int] | None:

@@ -33,7 +33,7 @@ METADATA_KEY = "swift_client"
 """Metadata key of the JSON document."""
 
 
-class HeadFacts(msgspec.Struct, frozen=True, kw_only=True):
+class StoredFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The facts in every head's file; JSON keys as the file stores them."""
 
     format: int
@@ -50,14 +50,14 @@ class HeadFacts(msgspec.Struct, frozen=True, kw_only=True):
     """0, as ``k_min``: a head on hidden states reads no lists of alternatives."""
 
 
-class _LogprobFacts(HeadFacts, frozen=True, kw_only=True):
+class _LogprobFacts(StoredFacts, frozen=True, kw_only=True):
     features: list[str]
     response_terms: list[str]
     k_min: int
     k_max: int
 
 
-class _HiddenFacts(HeadFacts, frozen=True, kw_only=True):
+class _HiddenFacts(StoredFacts, frozen=True, kw_only=True):
     layers: list[int]
     moment: str
 
@@ -86,19 +86,19 @@ class _Header(msgspec.Struct, frozen=True):
 
 AnyHead = HeadArtifact | HiddenHead
 
+_SHARED_FIELDS = ("provider", "model", "training", "licence", "width")
+"""Fields of every head that its file stores as they are."""
+
 
 def save(artifact: AnyHead, path: str | os.PathLike[str]) -> None:
     """Write a head to ``path``, atomically. Raises ArtifactError if it cannot be written."""
     calibration = artifact.calibration
     kinds = [name for name, calibration_type in CALIBRATIONS.items() if isinstance(calibration, calibration_type)]
-    facts = {
+    facts: dict[str, Any] = {
         "format": FORMAT,
         "calibration": kinds[0] if kinds else "none",
-        "provider": artifact.provider,
-        "model": artifact.model,
+        **{name: getattr(artifact, name) for name in _SHARED_FIELDS},
         "training": dict(artifact.training),
-        "licence": artifact.licence,
-        "width": artifact.width,
     }
     if artifact.acceptances:
         facts["acceptances"] = [acceptance.to_dict() for acceptance in artifact.acceptances]
@@ -106,18 +106,12 @@ def save(artifact: AnyHead, path: str | os.PathLike[str]) -> None:
     # A hidden head may have a head on logprobs beside it, whose facts and tensors go into the same file.
     logprob_head: AnyHead | None = artifact
     if isinstance(artifact, HiddenHead):
-        facts |= {"kind": "hidden", "layers": list(artifact.layers), "moment": artifact.moment}
+        facts |= {"kind": "hidden", "layers": artifact.layers, "moment": artifact.moment}
         logprob_head = artifact.logprob_head
     if isinstance(logprob_head, HeadArtifact):
-        facts |= {
-            "features": list(logprob_head.features),
-            "response_terms": list(logprob_head.response_terms),
-            "k_min": logprob_head.k_min,
-            "k_max": logprob_head.k_max,
-        }
-        tensors |= _named_tensors("standardizer", logprob_head.standardizer) | _named_tensors(
-            "response", logprob_head.response.standardizer
-        )
+        facts |= {name: getattr(logprob_head, name) for name in ("features", "response_terms", "k_min", "k_max")}
+        tensors |= _named_tensors("standardizer", logprob_head.standardizer)
+        tensors |= _named_tensors("response", logprob_head.response.standardizer)
         tensors["response.weight"] = logprob_head.response.weight
     if logprob_head is not artifact and logprob_head is not None:
         facts["rank_width"] = logprob_head.width
@@ -149,7 +143,7 @@ def load(path: str | os.PathLike[str]) -> AnyHead:
         return _build_head(_parse_facts(data[8 : 8 + int.from_bytes(data[:8], "little")]), tensors)
 
 
-def read_facts(path: str | os.PathLike[str]) -> HeadFacts:
+def read_facts(path: str | os.PathLike[str]) -> StoredFacts:
     """Read the checked facts of a head's file, without its weights. Raises ArtifactError as :func:`load` does."""
     with _open_head(path) as file:
         size = int.from_bytes(file.read(8), "little")
@@ -172,10 +166,11 @@ def _open_head(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         ) from error
     except safetensors.SafetensorError as error:
         raise _not_a_head(path, f"it is not a safetensors file ({error})") from error
-    except msgspec.ValidationError as error:
-        raise _not_a_head(path, f"its metadata does not fit: {error}") from error
     except msgspec.DecodeError as error:
-        raise _not_a_head(path, f"its header is not JSON: {error}") from error
+        problem = (
+            "its metadata does not fit" if isinstance(error, msgspec.ValidationError) else "its header is not JSON"
+        )
+        raise _not_a_head(path, f"{problem}: {error}") from error
     # KeyError: a number type that numpy lacks; RecursionError: JSON nested to exhaust the stack.
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise _not_a_head(path, str(error)) from error
@@ -187,7 +182,7 @@ def _not_a_head(path: str | os.PathLike[str], reason: str) -> ArtifactError:
     )
 
 
-def _parse_facts(header: bytes) -> HeadFacts:
+def _parse_facts(header: bytes) -> StoredFacts:
     """Return the checked facts in a safetensors file's header."""
     metadata = msgspec.json.decode(header, type=_Header).metadata
     if METADATA_KEY not in metadata:
@@ -196,13 +191,13 @@ def _parse_facts(header: bytes) -> HeadFacts:
     kind = msgspec.json.decode(document, type=_Kind)
     if kind.format != FORMAT:
         raise ValueError(f"its format is {kind.format} and this swift-client reads {FORMAT}; upgrade swift-client")
-    facts_type: type[HeadFacts] = _LogprobFacts
+    facts_type: type[StoredFacts] = _LogprobFacts
     if kind.kind == "hidden":
         facts_type = _HiddenFacts if kind.rank_width is None else _HybridFacts
     return msgspec.json.decode(document, type=facts_type)
 
 
-def _build_head(facts: HeadFacts, tensors: Mapping[str, np.ndarray[Any, Any]]) -> AnyHead:
+def _build_head(facts: StoredFacts, tensors: Mapping[str, np.ndarray[Any, Any]]) -> AnyHead:
     """Build a head from the facts and tensors of its file; raise ValueError if they do not fit."""
     parts: dict[str, dict[str, np.ndarray[Any, Any]]] = defaultdict(dict)
     for name, tensor in tensors.items():
@@ -225,12 +220,8 @@ def _build_head(facts: HeadFacts, tensors: Mapping[str, np.ndarray[Any, Any]]) -
 
     shared: dict[str, Any] = {
         "head": GatedLinearHead(**parts["head"]),
-        "width": facts.width,
         "calibration": None if kind == "none" else CALIBRATIONS[kind](**parts["calibration"]),
-        "provider": facts.provider,
-        "model": facts.model,
-        "training": facts.training,
-        "licence": facts.licence,
+        **{name: getattr(facts, name) for name in _SHARED_FIELDS},
         "acceptances": tuple(facts.acceptances),
     }
     logprob_fields: dict[str, Any] = {}

@@ -92,13 +92,6 @@ def scan(folders: Sequence[Path] | None = None) -> HeadLibrary:
             except ArtifactError as error:
                 skip_reasons.append(error.message)
                 continue
-            heads.append(
-                HeadEntry(
-                    path=folder / name,
-                    provider=facts.provider,
-                    model=facts.model,
-                    k_min=facts.k_min,
-                    k_max=facts.k_max,
-                )
-            )
+            stored = {key: getattr(facts, key) for key in ("provider", "model", "k_min", "k_max")}
+            heads.append(HeadEntry(path=folder / name, **stored))
     return HeadLibrary(heads=tuple(heads), skip_reasons=tuple(skip_reasons))

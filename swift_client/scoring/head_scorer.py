@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-from swift_client.features import (
-    ResponseTerms,
-    TokenFeatures,
-    TokenTable,
-    response_columns,
-    token_columns,
-)
+from swift_client.features import ResponseTerms, TokenFeatures, TokenTable, response_columns, token_columns
 from swift_client.features.segments import segment_offsets
 from swift_client.models import HeadArtifact, HiddenHead
 from swift_client.scoring.out_of_distribution import is_out_of_distribution
@@ -25,16 +18,15 @@ def score_with_head(
     completions: Sequence[Completion], artifact: HeadArtifact, groups: Sequence[int | None] | None
 ) -> Scores:
     """Score N completions with a head on logprobs; ``groups`` as in :func:`.scorers.score`."""
-    inputs = _compute_inputs(completions, artifact, artifact.name, groups)
-    scores = artifact.scores(inputs.features.values, inputs.features.offsets, inputs.terms.values)
-    values = np.where(inputs.common_top_k.readable_mask, scores, np.nan)
-    probabilities = None if artifact.calibration is None else artifact.calibration(values).astype(np.float32)
+    common, features, terms = _compute_inputs(completions, artifact, artifact.name, groups)
+    scores = artifact.scores(features.values, features.offsets, terms.values)
+    values = np.where(common.readable_mask, scores, np.nan)
     return Scores(
         values=values.astype(np.float32),
-        probabilities=probabilities,
+        probabilities=artifact.probabilities(values),
         name=artifact.name,
-        notes=inputs.common_top_k.notes,
-        out_of_distribution=is_out_of_distribution(artifact, inputs.terms.values, inputs.common_top_k.readable_mask),
+        notes=common.notes,
+        out_of_distribution=is_out_of_distribution(artifact, terms.values, common.readable_mask),
     )
 
 
@@ -47,37 +39,31 @@ def score_with_hidden_head(
     """
     projections = [_project(completion, head) for completion in completions]
     has_states = np.array([len(rows) > 0 for rows in projections], np.bool_)
-    n_missing = int(np.count_nonzero(~has_states))
-    notes: list[str] = []
-    if n_missing:
-        notes.append(
-            f"{n_missing} of {len(projections)} completions have no score, because they have no hidden states."
-        )
+    notes: tuple[str, ...] = ()
+    if n_missing := int(np.count_nonzero(~has_states)):
+        notes = (f"{n_missing} of {len(projections)} completions have no score, because they have no hidden states.",)
     out_of_distribution = False
     empty = np.zeros((0, 2), np.float32)
     if head.logprob_head is None:
         values = head.scores(np.concatenate([empty, *projections]), segment_offsets(map(len, projections)))
     else:
-        inputs = _compute_inputs(completions, head.logprob_head, head.name, groups)
-        notes += inputs.common_top_k.notes
-        out_of_distribution = is_out_of_distribution(head, inputs.terms.values, inputs.common_top_k.readable_mask)
+        common, features, terms = _compute_inputs(completions, head.logprob_head, head.name, groups)
+        notes += common.notes
+        out_of_distribution = is_out_of_distribution(head, terms.values, common.readable_mask)
         # Completions without states get rows of zeros, so that rows and tokens line up; their scores are dropped.
-        lengths = np.diff(inputs.features.offsets)
+        lengths = np.diff(features.offsets)
         aligned = [
             rows if len(rows) else np.zeros((length, 2)) for rows, length in zip(projections, lengths, strict=True)
         ]
         if any(len(rows) != length for rows, length in zip(aligned, lengths, strict=True)):
             raise ValueError(f"the {head.name} needs the logprobs of the tokens whose states it has.")
-        scores = head.scores(
-            np.concatenate([*aligned, empty]), inputs.features.offsets, inputs.features.values, inputs.terms.values
-        )
-        values = np.where(inputs.common_top_k.readable_mask & has_states, scores, np.nan)
-    probabilities = None if head.calibration is None else head.calibration(values).astype(np.float32)
+        scores = head.scores(np.concatenate([*aligned, empty]), features.offsets, features.values, terms.values)
+        values = np.where(common.readable_mask & has_states, scores, np.nan)
     return Scores(
         values=values.astype(np.float32),
-        probabilities=probabilities,
+        probabilities=head.probabilities(values),
         name=head.name,
-        notes=tuple(notes),
+        notes=notes,
         out_of_distribution=out_of_distribution,
     )
 
@@ -91,18 +77,10 @@ def _project(completion: Completion, head: HiddenHead) -> F32:
     return np.zeros((0, 2), np.float32)
 
 
-class _HeadInputs(NamedTuple):
-    """The inputs of a head on logprobs for N completions."""
-
-    common_top_k: CommonTopK
-    features: TokenFeatures
-    terms: ResponseTerms
-
-
 def _compute_inputs(
     completions: Sequence[Completion], artifact: HeadArtifact, name: str, groups: Sequence[int | None] | None
-) -> _HeadInputs:
-    """Compute the features that a head reads; ``name`` is the head's name in notes."""
+) -> tuple[CommonTopK, TokenFeatures, ResponseTerms]:
+    """Compute the features and response terms that a head on logprobs reads; ``name`` is the head's name in notes."""
     common = common_top_k(completions, artifact.k_min, max_ranks=artifact.k_max)
     # If all lists are too short, they are read anyway: the caller decided that the head is used.
     if not common.readable_mask.any():
@@ -119,6 +97,4 @@ def _compute_inputs(
         note = f"{name} reads the agreement of answers, but no answers were compared."
         common = common._replace(notes=(*common.notes, note))
     table = TokenTable(completions, width=artifact.width, k=common.k, groups=groups)
-    return _HeadInputs(
-        common, token_columns(table, artifact.features), response_columns(table, artifact.response_terms)
-    )
+    return common, token_columns(table, artifact.features), response_columns(table, artifact.response_terms)

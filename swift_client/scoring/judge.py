@@ -37,11 +37,7 @@ class Judge:
     """
 
     def __init__(self, function: JudgeFunction, *, always_ask: bool, timeout: float) -> None:
-        if not callable(function):
-            raise ConfigurationError(
-                f"judge= takes a function of (messages, completions), not {type(function).__name__}.",
-                hint="It returns one number per completion, higher is better.",
-            )
+        _check_callable(function, "judge", hint="It returns one number per completion, higher is better.")
         self._function, self._always_ask, self._timeout = function, always_ask, timeout
 
     async def rescore(
@@ -77,11 +73,8 @@ class ExternalScorer:
     """
 
     def __init__(self, function: JudgeFunction, *, fusion: str, timeout: float) -> None:
-        if not callable(function):
-            raise ConfigurationError(
-                f"external= takes a function of (messages, completions), not {type(function).__name__}.",
-                hint="Use adapters.reward_model.RewardModel, or your own function that calls a server.",
-            )
+        hint = "Use adapters.reward_model.RewardModel, or your own function that calls a server."
+        _check_callable(function, "external", hint=hint)
         parse_fusion(fusion)
         self._function, self._fusion, self._timeout = function, fusion, timeout
 
@@ -92,13 +85,9 @@ class ExternalScorer:
 
         Probabilities stay those of the head. Arguments as :meth:`Judge.rescore`.
         """
+        label, completions = "The external scorer", scored.completions
         external = await call_judge(
-            self._function,
-            "The external scorer",
-            messages,
-            scored.completions,
-            timeout=self._timeout,
-            seconds_left=seconds_left,
+            self._function, label, messages, completions, timeout=self._timeout, seconds_left=seconds_left
         )
         if isinstance(external, str):
             return scored.with_rescoring_note(f"{external[:-1]}: the choice uses our scores only.")
@@ -107,6 +96,12 @@ class ExternalScorer:
         values = fused.astype(np.float32)
         name = f"{scores.name} + {external.name} ({self._fusion})"
         return replace(scored, scores=replace(scores, values=values, name=name), vote_weights=values)
+
+
+def _check_callable(function: object, argument: str, *, hint: str) -> None:
+    if not callable(function):
+        name = type(function).__name__
+        raise ConfigurationError(f"{argument}= takes a function of (messages, completions), not {name}.", hint=hint)
 
 
 async def call_judge(

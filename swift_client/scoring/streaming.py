@@ -7,14 +7,13 @@ Only a window of tokens and two numbers are therefore kept, however long the ans
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from swift_client.errors import ConfigurationError
 from swift_client.features import TokenTable, token_columns
 from swift_client.features.token import LOOKBACK
+from swift_client.logprobs.clean import resize_columns
 from swift_client.models import HeadArtifact
 from swift_client.models.gated_linear import GATE_SUM_EPS
 from swift_client.types import Completion
@@ -78,24 +77,17 @@ class StreamingScore:
 
 def _concatenate(first: Completion, second: Completion) -> Completion:
     width = max(first.top_logprobs.shape[1], second.top_logprobs.shape[1])
-    ids = None
-    if first.top_ids is not None and second.top_ids is not None:
-        ids = np.concatenate([_pad_ranks(first.top_ids, width, 0), _pad_ranks(second.top_ids, width, 0)])
+    parts = (first, second)
     return Completion(
         text="",
         tokens=first.tokens + second.tokens,
-        logprobs=np.concatenate([first.logprobs, second.logprobs]),
-        top_logprobs=np.concatenate(
-            [_pad_ranks(first.top_logprobs, width, -np.inf), _pad_ranks(second.top_logprobs, width, -np.inf)]
-        ),
-        censored=np.concatenate([first.censored, second.censored]),
-        top_ids=ids,
+        logprobs=np.concatenate([part.logprobs for part in parts]),
+        top_logprobs=np.concatenate([resize_columns(part.top_logprobs, width, -np.inf) for part in parts]),
+        censored=np.concatenate([part.censored for part in parts]),
+        top_ids=None
+        if first.top_ids is None or second.top_ids is None
+        else np.concatenate([resize_columns(first.top_ids, width, 0), resize_columns(second.top_ids, width, 0)]),
     )
-
-
-def _pad_ranks(lists: NDArray[Any], width: int, fill: float) -> NDArray[Any]:
-    """Pad (T, K) to (T, width)."""
-    return np.pad(lists, ((0, 0), (0, width - lists.shape[1])), constant_values=fill)
 
 
 def _last_tokens(completion: Completion, count: int) -> Completion:

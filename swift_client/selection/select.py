@@ -89,15 +89,14 @@ def score_completions(completions: Sequence[Completion], config: SelectionConfig
     ordered, check_notes = drop_invalid_logprobs(_reindex(completions), config.sampling_info)
     grouped, parsed_answers = _read_answers(ordered, config)
     scorer, head_notes = _usable_head(config, ordered)
-    corrected: Sequence[Completion] | None = ordered
-    temperature_notes: tuple[str, ...] = ()
-    if config.sampling_info.needs_correction:
-        corrected, temperature_notes = scorers.correct_temperature(ordered, scorer, config.sampling_info)
+    corrected, temperature_notes = scorers.correct_temperature(ordered, scorer, config.sampling_info)
     if corrected is None:
         scorer, corrected = FALLBACK_SCORER, ordered
     scores = scorers.score(corrected, scorer, groups=grouped.groups)
     if scores.out_of_distribution:
-        head_notes = (*head_notes, _out_of_distribution_note(scores.name, force_head=config.force_head))
+        consequence = "its scores may mislead." if config.force_head else f"{FALLBACK_SCORER} scores instead."
+        note = f"These answers are unlike those that {scores.name} was trained on: {consequence}"
+        head_notes = (*head_notes, note)
         if not config.force_head:
             scorer, scores = FALLBACK_SCORER, scorers.score(ordered, FALLBACK_SCORER)
     return ScoredCompletions(
@@ -134,13 +133,16 @@ def select(scored: ScoredCompletions, method: Method) -> choose.Choice:
 def build_selection(scored: ScoredCompletions, choice: choose.Choice) -> Selection:
     """Describe a choice: its candidates, the fields of the winner's object, and the notes of all steps."""
     scores, grouped = scored.scores, scored.answers
-    answer_probabilities = _answer_probabilities(grouped.groups, scores.probabilities)
+    values = _nan_to_none(scores.values)
+    unknown = [None] * len(values)
+    probabilities = unknown if scores.probabilities is None else _nan_to_none(scores.probabilities)
+    answer_probabilities = _answer_probabilities(grouped.groups, probabilities)
     return Selection(
         candidates=tuple(
             Candidate(
                 completion=completion,
-                score=_float_or_none(scores.values, index),
-                probability=None if scores.probabilities is None else _float_or_none(scores.probabilities, index),
+                score=values[index],
+                probability=probabilities[index],
                 answer=grouped.values[index] if completion.complete else None,
                 group=grouped.groups[index],
                 answer_probability=answer_probabilities.get(grouped.groups[index]),
@@ -179,13 +181,13 @@ def _winner_fields(
     return {"parsed": winner.parsed, "fields": describe_fields(completions, parsed_answers, weights, choice.winner)}
 
 
-def _answer_probabilities(groups: Sequence[int | None], probabilities: F32 | None) -> dict[int | None, float]:
-    """Return the mean probability per group of equal answers, without NaN; groups without any are absent."""
-    if probabilities is None:
-        return {}
+def _answer_probabilities(
+    groups: Sequence[int | None], probabilities: Sequence[float | None]
+) -> dict[int | None, float]:
+    """Return the mean known probability per group of equal answers; groups without any are absent."""
     members: dict[int | None, list[float]] = {}
-    for group, probability in zip(groups, probabilities.tolist(), strict=True):
-        if group is not None and not math.isnan(probability):
+    for group, probability in zip(groups, probabilities, strict=True):
+        if group is not None and probability is not None:
             members.setdefault(group, []).append(probability)
     return {group: math.fsum(values) / len(values) for group, values in members.items()}
 
@@ -218,11 +220,6 @@ def _usable_head(config: SelectionConfig, completions: Sequence[Completion]) -> 
     return head, ()
 
 
-def _out_of_distribution_note(name: str, *, force_head: bool) -> str:
-    consequence = "its scores may mislead." if force_head else f"{FALLBACK_SCORER} scores instead."
-    return f"These answers are unlike those that {name} was trained on: {consequence}"
-
-
 def _reindex(completions: Sequence[Completion]) -> list[Completion]:
     """Renumber completions 0..N-1, in the order of their indices if these differ, else in the given order."""
     distinct = len({completion.index for completion in completions}) == len(completions)
@@ -244,5 +241,5 @@ def _signal(completions: Sequence[Completion], values: F32, scorer: Scorer) -> s
     return f"logprobs:k={ranks}" if ranks else "logprobs:chosen"
 
 
-def _float_or_none(values: F32, index: int) -> float | None:
-    return None if np.isnan(values[index]) else float(values[index])
+def _nan_to_none(values: F32) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]
