@@ -137,9 +137,8 @@ class TokenTable:
 
     def rank_logprob(self, rank: int) -> F64:
         """Return the logprobs of one 0-based rank, (S,); 0 where it is not listed."""
-        return (self.top_logprobs[rank] if rank < len(self.top_logprobs) else np.zeros(len(self.logprobs))).astype(
-            np.float64
-        )
+        is_read = rank < len(self.top_logprobs)
+        return self.top_logprobs[rank].astype(np.float64) if is_read else np.zeros(len(self.logprobs))
 
     def sum_ranks(self, rows: Iterable[F32]) -> F64:
         """Sum one (S,) array per rank, in rank order."""

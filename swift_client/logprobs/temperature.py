@@ -31,7 +31,7 @@ _LENGTH_TERMS = ("log_length", "number_share", "distinct_share")
 SHIFT_INVARIANT_TERMS = frozenset(
     {*_LENGTH_TERMS, *(f"{THINKING_PREFIX}{name}" for name in _LENGTH_TERMS), "agreement"}
 )
-"""Rows of RESPONSE_TERMS of which the same holds."""
+"""Rows of RESPONSE_TERMS that are the same after :func:`undo_temperature` as on the original lists."""
 
 _HARMLESS_FIELDS = frozenset(
     {

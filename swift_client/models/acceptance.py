@@ -49,7 +49,7 @@ class Acceptance:
         if self.statistic != "posterior_log_odds":
             raise ValueError(f"its acceptance compares {self.statistic!r}, which this swift-client does not know")
         if self.n < 1 or self.select not in get_args(Method):
-            raise ValueError("its acceptance has an unknown n or way to choose")
+            raise ValueError("its acceptance has an n below 1 or an unknown select=")
 
     @classmethod
     def read(cls, facts: object) -> tuple[Self, ...]:

@@ -63,7 +63,7 @@ class _HiddenFacts(StoredFacts, frozen=True, kw_only=True):
 
 
 class _HybridFacts(_LogprobFacts, frozen=True, kw_only=True):
-    """A head on hidden states with a head on logprobs beside it, whose rank columns are ``rank_width``."""
+    """A head on hidden states with a head on logprobs; ``rank_width`` is the ``width`` of the latter."""
 
     layers: list[int]
     moment: str
@@ -103,7 +103,7 @@ def save(artifact: AnyHead, path: str | os.PathLike[str]) -> None:
     if artifact.acceptances:
         facts["acceptances"] = [acceptance.to_dict() for acceptance in artifact.acceptances]
     tensors = _named_tensors("head", artifact.head)
-    # A hidden head may have a head on logprobs beside it, whose facts and tensors go into the same file.
+    # The head on logprobs of a hidden head is stored in the same file; its weights get the prefix "beside".
     logprob_head: AnyHead | None = artifact
     if isinstance(artifact, HiddenHead):
         facts |= {"kind": "hidden", "layers": artifact.layers, "moment": artifact.moment}

@@ -57,7 +57,7 @@ class SelectionConfig:
     @property
     def reads_text_alone(self) -> bool:
         """True if the scorer reads no logprobs."""
-        return isinstance(self.scorer, str) and scorers.SCORERS[self.scorer].min_ranks is None
+        return _reads_text_alone(self.scorer)
 
     def __post_init__(self) -> None:
         if isinstance(self.scorer, str) and self.scorer not in scorers.SCORERS:
@@ -234,11 +234,14 @@ def _signal(completions: Sequence[Completion], values: F32, scorer: Scorer) -> s
     """Return the signal behind scores ``values`` (N,), as ``Selection.signal``."""
     if isinstance(scorer, HiddenHead) and not np.isnan(values).all():
         return "hidden"
-    text_alone = isinstance(scorer, str) and scorers.SCORERS[scorer].min_ranks is None
-    if text_alone or np.isnan(values).all() or not any(completion.tokens for completion in completions):
+    if _reads_text_alone(scorer) or np.isnan(values).all() or not any(completion.tokens for completion in completions):
         return "text"
     ranks = max(listed_ranks(completion) for completion in completions)
     return f"logprobs:k={ranks}" if ranks else "logprobs:chosen"
+
+
+def _reads_text_alone(scorer: Scorer) -> bool:
+    return isinstance(scorer, str) and scorers.SCORERS[scorer].min_ranks is None
 
 
 def _nan_to_none(values: F32) -> list[float | None]:
