@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from swift_client.errors import ArtifactMismatchError
@@ -14,7 +13,6 @@ from swift_client.features.segments import F64, I64
 from swift_client.models.acceptance import Acceptance
 from swift_client.models.calibration import Calibration
 from swift_client.models.gated_linear import GatedLinearHead, Standardizer, finite_vector, weigh
-from swift_client.types import F32
 
 MAX_WIDTH = 1024
 """Upper limit of the rank columns, so that a file cannot ask for unlimited memory."""
@@ -38,30 +36,7 @@ class ResponseWeights:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class HeadFacts:
-    """Calibration and facts of a head, whatever it reads."""
-
-    calibration: Calibration | None = None
-    provider: str
-    model: str
-    training: Mapping[str, Any] = field(default_factory=dict)
-    """Training data, settings and measured quality: plain JSON values."""
-    licence: str = "unknown"
-    acceptances: tuple[Acceptance, ...] = ()
-    """Thresholds for accepting answers, one per setting that ``swift-client calibrate`` tested."""
-
-    @property
-    def beats_majority(self) -> bool:
-        """False if training found it no better than majority, so that its scores must not weigh votes."""
-        return self.training.get("verdict") != NO_BETTER_VERDICT
-
-    def probabilities(self, scores: F64) -> F32 | None:
-        """Return calibrated probabilities (N,) for scores (N,), NaN for NaN; None without calibration."""
-        return None if self.calibration is None else self.calibration(scores).astype(np.float32)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class HeadArtifact(HeadFacts):
+class HeadArtifact:
     """A trained head on logprobs: standardizer, head, response weights, calibration and facts.
 
     It reads d feature columns per token and m response terms per completion. Raises ValueError if the parts do not fit
@@ -77,10 +52,18 @@ class HeadArtifact(HeadFacts):
     response_terms: tuple[str, ...] = ()
     """Rows of RESPONSE_TERMS, in column order."""
     response: ResponseWeights = field(default_factory=lambda: ResponseWeights(mean=[], scale=[], weight=[]))
+    calibration: Calibration | None = None
+    provider: str
+    model: str
     k_min: int
     """Fewest alternatives per token that the head was trained for; 0: chosen logprobs are enough."""
     k_max: int
     """Most alternatives per token; of longer lists the first ``k_max`` are read."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Training data, settings and measured quality: plain JSON values."""
+    licence: str = "unknown"
+    acceptances: tuple[Acceptance, ...] = ()
+    """Thresholds for accepting answers, one per setting that ``swift-client calibrate`` tested."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.k_min <= self.k_max <= self.width <= MAX_WIDTH:
@@ -93,6 +76,11 @@ class HeadArtifact(HeadFacts):
     def name(self) -> str:
         """The name in :attr:`swift_client.Selection.scorer`."""
         return f"head {self.provider}/{self.model}"
+
+    @property
+    def beats_majority(self) -> bool:
+        """False if training found it no better than majority, so that its scores must not weigh votes."""
+        return self.training.get("verdict") != NO_BETTER_VERDICT
 
     @property
     def reads_token_ids(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self, get_args
 
 import numpy as np
@@ -11,13 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from swift_client.errors import ArtifactMismatchError
 from swift_client.features.segments import F64, I64
-from swift_client.models.artifact import MAX_WIDTH, HeadArtifact, HeadFacts
+from swift_client.models.acceptance import Acceptance
+from swift_client.models.artifact import MAX_WIDTH, NO_BETTER_VERDICT, HeadArtifact
+from swift_client.models.calibration import Calibration
 from swift_client.models.gated_linear import GatedLinearHead, gated_mean, sigmoid, weigh
 from swift_client.types import F32, StatePosition
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class HiddenHead(HeadFacts):
+class HiddenHead:
     """A gated linear head over L concatenated hidden states of width D per token, with its facts.
 
     Raises ValueError if the parts do not fit each other.
@@ -36,7 +38,14 @@ class HiddenHead(HeadFacts):
     facts are ignored."""
     moment: StatePosition = "read"
     """The state of a token: "read", the one after it (as published); "produced", the one it was sampled from."""
+    calibration: Calibration | None = None
     provider: str = "huggingface"
+    model: str
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Training data, settings and measured quality: plain JSON values."""
+    licence: str = "unknown"
+    acceptances: tuple[Acceptance, ...] = ()
+    """As in :class:`HeadArtifact`."""
 
     def __post_init__(self) -> None:
         layers = ", ".join(map(str, self.layers))
@@ -117,6 +126,11 @@ class HiddenHead(HeadFacts):
     def name(self) -> str:
         """The name in :attr:`swift_client.Selection.scorer`."""
         return f"{'hybrid' if self.logprob_head else 'hidden'} head {self.provider}/{self.model}"
+
+    @property
+    def beats_majority(self) -> bool:
+        """False if training found it no better than majority, so that its scores must not weigh votes."""
+        return self.training.get("verdict") != NO_BETTER_VERDICT
 
     def project(self, states: NDArray[np.float16]) -> F32:
         """Return the gate and reward logits, (T, 2) float32, for captured states (T, L*D).

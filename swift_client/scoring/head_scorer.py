@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from swift_client.features import ResponseTerms, TokenFeatures, TokenTable, response_columns, token_columns
-from swift_client.features.segments import segment_offsets
-from swift_client.models import HeadArtifact, HiddenHead
+from swift_client.features.segments import F64, segment_offsets
+from swift_client.models import AnyHead, HeadArtifact, HiddenHead
 from swift_client.scoring.out_of_distribution import is_out_of_distribution
 from swift_client.scoring.result import CommonTopK, Scores, common_top_k
 from swift_client.types import F32, Completion
@@ -23,7 +23,7 @@ def score_with_head(
     values = np.where(common.readable_mask, scores, np.nan)
     return Scores(
         values=values.astype(np.float32),
-        probabilities=artifact.probabilities(values),
+        probabilities=_probabilities(artifact, values),
         name=artifact.name,
         notes=common.notes,
         out_of_distribution=is_out_of_distribution(artifact, terms.values, common.readable_mask),
@@ -61,11 +61,15 @@ def score_with_hidden_head(
         values = np.where(common.readable_mask & has_states, scores, np.nan)
     return Scores(
         values=values.astype(np.float32),
-        probabilities=head.probabilities(values),
+        probabilities=_probabilities(head, values),
         name=head.name,
         notes=notes,
         out_of_distribution=out_of_distribution,
     )
+
+
+def _probabilities(head: AnyHead, scores: F64) -> F32 | None:
+    return None if head.calibration is None else head.calibration(scores).astype(np.float32)
 
 
 def _project(completion: Completion, head: HiddenHead) -> F32:
