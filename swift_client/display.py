@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from swift_client.types import Candidate, Selection
 
+# Short labels of finish reasons; "stop" and "unknown" have none.
 FINISH_REASON_LABELS = {
     "length": "cut",
     "content_filter": "filtered",
@@ -23,7 +24,6 @@ FINISH_REASON_LABELS = {
     "error": "broken",
     "tool_calls": "tool call",
 }
-"""Short labels of finish reasons; "stop" and "unknown" have none."""
 
 # Cc: terminal control, Cf: bidi overrides and invisible characters, Cs: lone surrogates, Zl/Zp: Unicode line ends.
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})

@@ -105,31 +105,44 @@ class AuthenticationError(ProviderError):
 
 
 class BadRequestError(ProviderError):
-    """Any other HTTP 4xx: the provider refused the request."""
+    """Any other HTTP 4xx: the provider refused the request.
+
+    Attributes:
+        param: The request parameter that the provider named (``error.param``), if any.
+    """
 
     param: str | None = None
-    """The request parameter that the provider named (``error.param``), if any."""
 
 
 class RateLimitError(ProviderError):
-    """HTTP 429: too many requests."""
+    """HTTP 429: too many requests.
+
+    Attributes:
+        retry_after: Seconds to wait, if the provider said so.
+    """
 
     retry_after: float | None = None
-    """Seconds to wait, if the provider said so."""
 
 
 class ServerError(ProviderError):
-    """HTTP 5xx: the provider failed."""
+    """HTTP 5xx: the provider failed.
+
+    Attributes:
+        retry_after: Seconds to wait, if the provider said so.
+    """
 
     retry_after: float | None = None
-    """Seconds to wait, if the provider said so."""
 
 
 class ConnectionFailedError(ProviderError):
-    """The connection failed, or broke before the reply ended."""
+    """The connection failed, or broke before the reply ended.
+
+    Attributes:
+        received: The part of the body that arrived: completions in it are paid for, and a codec may find
+            complete ones.
+    """
 
     received: bytes = b""
-    """The part of the body that arrived: completions in it are paid for, and a codec may find complete ones."""
 
 
 class RequestTimeoutError(ProviderError):

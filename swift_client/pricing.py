@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
 
 _MILLION = 1_000_000
+# genai-prices' names of our prices.
 _GENAI_FIELDS = {
     "input": "input_mtok",
     "output": "output_mtok",
     "cached_input": "cache_read_mtok",
     "cache_write": "cache_write_mtok",
 }
-"""genai-prices' names of our prices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,23 +33,25 @@ class Price:
 
     Raises:
         ConfigurationError: a price is negative or not a number.
+
+    Attributes:
+        input: Prompt tokens.
+        output: Completion tokens, thinking included.
+        cached_input: Prompt tokens read from the provider's prefix cache; None: as ``input``.
+        cache_write: Prompt tokens written to that cache; None: as ``input``.
+        longer: Price tiers (tokens, price), sorted: for prompts of more than ``tokens`` tokens, ``price``
+            applies to all tokens.
+        source: The source of the price.
+        date: ISO date for which it was looked up.
     """
 
     input: float
-    """Prompt tokens."""
     output: float
-    """Completion tokens, thinking included."""
     cached_input: float | None = None
-    """Prompt tokens read from the provider's prefix cache; None: as ``input``."""
     cache_write: float | None = None
-    """Prompt tokens written to that cache; None: as ``input``."""
     longer: tuple[tuple[int, Price], ...] = ()
-    """Price tiers (tokens, price), sorted: for prompts of more than ``tokens`` tokens, ``price`` applies to all
-    tokens."""
     source: str = "given"
-    """The source of the price."""
     date: str | None = None
-    """ISO date for which it was looked up."""
 
     def __post_init__(self) -> None:
         for name in ("input", "output", "cached_input", "cache_write"):
@@ -98,8 +100,8 @@ class Price:
         return price.cost(**counts, cached_tokens=cached_tokens, written_tokens=written)
 
 
+# One price for all models, or prices by "model" or "provider/model".
 Prices = Price | Mapping[str, Price] | None
-"""One price for all models, or prices by "model" or "provider/model"."""
 
 
 def find_price(provider: str, model: str | None, base_url: str | None, prices: Prices = None) -> Price | None:

@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 
 from swift_client.errors import SwiftClientError
 
+# The reason why a completion ended, normalised over all providers.
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "error", "unknown"]
-"""The reason why a completion ended, normalised over all providers."""
 
+# The hidden state that belongs to a token: the one after reading it, or the one that it was sampled
+# from.
 StatePosition = Literal["read", "produced"]
-"""The hidden state that belongs to a token: the one after reading it, or the one that it was sampled from."""
 
+# The values of ``select=``: the best score, a vote of the answers, or a vote if answers can be
+# read.
 Method = Literal["auto", "best", "vote"]
-"""The values of ``select=``: the best score, a vote of the answers, or a vote if answers can be read."""
 
-Message = dict[str, Any]
-"""One chat message as it is sent: ``{"role": ..., "content": ...}``."""
+Message = dict[str, Any]  # one chat message as it is sent: ``{"role": ..., "content": ...}``
 
 F32 = NDArray[np.float32]
 F16 = NDArray[np.float16]
@@ -35,32 +36,38 @@ Bool = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Completion:
-    """One answer of the model with its tokens and logprobs. T is 0 without logprobs."""
+    """One answer of the model with its tokens and logprobs. T is 0 without logprobs.
+
+    Attributes:
+        text: The visible answer, without thinking.
+        index: Position among the N completions of the question, 0-based.
+        finish_reason: The reason why it ended; see ``complete``.
+        tokens: (T,) texts of the answer's tokens; a token that is only part of a character contains U+FFFD.
+        logprobs: (T,) float32, nats, <= 0: logprob of each chosen token under the distribution that it was
+            sampled from.
+        top_logprobs: (T, K) float32, nats: logprobs of the listed alternatives, falling along axis 1; -inf
+            beyond the end of a list.
+        censored: (T,) bool: the provider hid the chosen token's logprob, and ``logprobs`` holds an upper
+            bound.
+        top_ids: (T, K) uint32: hash of each listed token, 0 beyond the end of a list; None if not requested.
+        hidden_states: (T, L*D) float16: hidden states of L layers of width D of a local model, or None.
+        projections: (T, 2) float32: gate and reward logits, computed while a local model generated, or None.
+        thinking: The thinking before the answer, with its own text, tokens and logprobs. The text may be a
+            summary, and there are tokens only if the provider returns them. None if the model did not think
+            or does not show it.
+    """
 
     text: str
-    """The visible answer, without thinking."""
     index: int = 0
-    """Position among the N completions of the question, 0-based."""
     finish_reason: FinishReason = "stop"
-    """The reason why it ended; see :attr:`complete`."""
     tokens: tuple[str, ...] = ()
-    """(T,) texts of the answer's tokens; a token that is only part of a character contains U+FFFD."""
     logprobs: F32 = field(default_factory=lambda: np.zeros(0, np.float32))
-    """(T,) float32, nats, <= 0: logprob of each chosen token under the distribution that it was sampled from."""
     top_logprobs: F32 = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    """(T, K) float32, nats: logprobs of the listed alternatives, falling along axis 1; -inf beyond the end of a
-    list."""
     censored: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
-    """(T,) bool: the provider hid the chosen token's logprob, and ``logprobs`` holds an upper bound."""
     top_ids: U32 | None = None
-    """(T, K) uint32: hash of each listed token, 0 beyond the end of a list; None if not requested."""
     hidden_states: F16 | None = None
-    """(T, L*D) float16: hidden states of L layers of width D of a local model, or None."""
     projections: F32 | None = None
-    """(T, 2) float32: gate and reward logits, computed while a local model generated, or None."""
     thinking: Completion | None = None
-    """The thinking before the answer, with its own text, tokens and logprobs. The text may be a summary, and there are
-    tokens only if the provider returns them. None if the model did not think or does not show it."""
 
     def __post_init__(self) -> None:
         tokens, top = len(self.tokens), self.top_logprobs
@@ -87,18 +94,22 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Tokens and calls that were paid for."""
+    """Tokens and calls that were paid for.
+
+    Attributes:
+        prompt_tokens: Tokens of all prompts.
+        cached_prompt_tokens: The part of ``prompt_tokens`` that the provider reports as read from its cache.
+        completion_tokens: Generated tokens, thinking included.
+        calls: HTTP requests, failed ones and retries included.
+        estimated: Whether the provider's count was missing or wrong, so that tokens were counted by this
+            package.
+    """
 
     prompt_tokens: int = 0
-    """Tokens of all prompts."""
     cached_prompt_tokens: int = 0
-    """The part of ``prompt_tokens`` that the provider reports as read from its cache."""
     completion_tokens: int = 0
-    """Generated tokens, thinking included."""
     calls: int = 0
-    """HTTP requests, failed ones and retries included."""
     estimated: bool = False
-    """Whether the provider's count was missing or wrong, so that tokens were counted by this package."""
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -112,54 +123,66 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """One call that failed after its retries."""
+    """One call that failed after its retries.
+
+    Attributes:
+        lost: Number of completions that this call should have returned.
+        attempts: Number of times that it was sent.
+    """
 
     error: SwiftClientError
     lost: int
-    """Number of completions that this call should have returned."""
     attempts: int = 1
-    """Number of times that it was sent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """A progress event of sampling, as ``on_event`` receives it. It never contains a prompt or a key."""
+    """A progress event of sampling, as ``on_event`` receives it. It never contains a prompt or a key.
+
+    Attributes:
+        kind: The kind of event. "clamp": the provider refused a parameter, and a smaller value is sent;
+            "top_up": a reply had too few completions, and the others are requested; "limit": the number of
+            concurrent requests changed.
+        call: Number of the call within its question, from 0; a retry keeps the number.
+        n: Number of completions requested, or for "reply" received.
+        message: Description for people.
+        wait: Seconds until the next attempt, for "retry".
+        error: The error, for "retry" and "failure".
+    """
 
     kind: Literal["request", "reply", "retry", "clamp", "top_up", "failure", "limit"]
-    """The kind of event. "clamp": the provider refused a parameter, and a smaller value is sent; "top_up": a reply
-    had too few completions, and the others are requested; "limit": the number of concurrent requests changed."""
     call: int
-    """Number of the call within its question, from 0; a retry keeps the number."""
     n: int
-    """Number of completions requested, or for "reply" received."""
     message: str
-    """Description for people."""
     wait: float | None = None
-    """Seconds until the next attempt, for "retry"."""
     error: SwiftClientError | None = None
-    """The error, for "retry" and "failure"."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Candidate:
-    """A completion with its score, inside a selection."""
+    """A completion with its score, inside a selection.
+
+    Attributes:
+        score: Higher is better; None if there is no signal for it.
+        probability: Calibrated probability that this completion is correct, 0..1; None without a calibrated
+            head.
+        answer: The compared answer in normal form; None if none could be read or the completion does not
+            vote.
+        group: Equal numbers for equal answers, however they are written; None without an answer.
+        answer_probability: Calibrated probability that its answer is correct, 0..1: the mean ``probability``
+            of the complete completions with this answer. The answer's share of the votes would be
+            overconfident, since it assumes that one of the answers is correct. Over all answers these need
+            not sum to 1. None without a calibrated head or without an answer.
+        weight: Weight of its vote; 0 if it did not vote.
+    """
 
     completion: Completion
     score: float | None = None
-    """Higher is better; None if there is no signal for it."""
     probability: float | None = None
-    """Calibrated probability that this completion is correct, 0..1; None without a calibrated head."""
     answer: str | None = None
-    """The compared answer in normal form; None if none could be read or the completion does not vote."""
     group: int | None = None
-    """Equal numbers for equal answers, however they are written; None without an answer."""
     answer_probability: float | None = None
-    """Calibrated probability that its answer is correct, 0..1: the mean ``probability`` of the complete completions
-    with this answer. The answer's share of the votes would be overconfident, since it assumes that one of the
-    answers is correct. Over all answers these need not sum to 1. None without a calibrated head or without an
-    answer."""
     weight: float = 0.0
-    """Weight of its vote; 0 if it did not vote."""
 
     @property
     def text(self) -> str:
@@ -169,101 +192,117 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped:
-    """The reason why sampling ended, at or before the last planned completion."""
+    """The reason why sampling ended, at or before the last planned completion.
+
+    Attributes:
+        rule: The stopping rule with its parameters, as ``stopping_rule`` parses it; or "budget".
+        after: Number of completions drawn.
+        planned: Number of completions planned: n.
+        posterior: The probability or share that the rule compares with its threshold, 0..1; None if the rule
+            has none.
+        reason: The reason in one sentence.
+        saved_tokens: Estimated completion tokens of the completions not drawn, from the mean of those drawn.
+    """
 
     rule: str
-    """The stopping rule with its parameters, as ``stopping_rule`` parses it; or "budget"."""
     after: int
-    """Number of completions drawn."""
     planned: int
-    """Number of completions planned: n."""
     posterior: float | None
-    """The probability or share that the rule compares with its threshold, 0..1; None if the rule has none."""
     reason: str
-    """The reason in one sentence."""
     saved_tokens: int
-    """Estimated completion tokens of the completions not drawn, from the mean of those drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """One top-level field of the chosen object, with a ``response_model``."""
+    """One top-level field of the chosen object, with a ``response_model``.
+
+    Attributes:
+        value: As in ``Selection.parsed``.
+        logprob: Sum of the logprobs of the tokens that spell its value, quotes included, nats, <= 0. None if
+            there are no logprobs, one of them is censored, or the tokens do not spell the object.
+        agreement: Weighted share of the votes whose object has the same value in this field, 0..1.
+    """
 
     value: Any
-    """As in :attr:`Selection.parsed`."""
     logprob: float | None
-    """Sum of the logprobs of the tokens that spell its value, quotes included, nats, <= 0. None if there are no
-    logprobs, one of them is censored, or the tokens do not spell the object."""
     agreement: float
-    """Weighted share of the votes whose object has the same value in this field, 0..1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step of a Cascade: a reranker that was called."""
+    """One step of a Cascade: a reranker that was called.
+
+    Attributes:
+        provider: Name of its provider.
+        model: Name of its model.
+        n: Number of planned completions. Those of an earlier step of the same reranker count, and are not
+            paid for again.
+        usage: Usage of this step alone.
+        cost: US dollars of this step alone; None if the price is unknown.
+        accepted: Whether its answer was accepted, at the threshold of its own head.
+        answer_probability: Probability of its answer; see ``Candidate.answer_probability``.
+        error: The error, if it gave no answer.
+    """
 
     provider: str
-    """Name of its provider."""
     model: str | None
-    """Name of its model."""
     n: int
-    """Number of planned completions. Those of an earlier step of the same reranker count, and are not paid for
-    again."""
     usage: Usage = field(default_factory=Usage)
-    """Usage of this step alone."""
     cost: float | None = None
-    """US dollars of this step alone; None if the price is unknown."""
     accepted: bool | None = None
-    """Whether its answer was accepted, at the threshold of its own head."""
     answer_probability: float | None = None
-    """Probability of its answer; see :attr:`Candidate.answer_probability`."""
     error: SwiftClientError | None = None
-    """The error, if it gave no answer."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Selection:
-    """The choice among N completions, with everything that it rests on."""
+    """The choice among N completions, with everything that it rests on.
+
+    Attributes:
+        candidates: (N,) in index order, 0..N-1.
+        winner: Index of the chosen one in ``candidates``.
+        signal: The signal of the choice: "logprobs:k=K", "logprobs:chosen", "text", "judge" or "hidden".
+        scorer: Name of the scorer or head.
+        method: The method of choice: the best score, or a vote of the answers.
+        usage: Tokens and calls of this question.
+        failures: Calls that failed.
+        cost: US dollars; None, and not 0, if the price is unknown. An estimate if ``usage`` is estimated.
+        notes: One sentence per thing that did not go as requested, every fallback included.
+        elapsed: Seconds from the call to the choice.
+        provider: Name of the provider.
+        model: Name of the model.
+        stopped: The end of sampling by a stopping rule or the budget; None without either.
+        reused: Number of candidates from ``store=``: the first ones. They were paid for earlier and are not
+            counted in ``usage``.
+        accepted: Whether the answer is confident enough to be used without review, at the risk that the head
+            was calibrated for. None if there is no calibration, or if it does not cover this case; ``notes``
+            then give the reason.
+        path: The steps of a Cascade, in order; ``usage`` and ``cost`` are their sums. Empty without a
+            Cascade.
+        parsed: The chosen object with a ``response_model``: an instance of the model, or plain values for a
+            JSON schema.
+        fields: The top-level fields of the chosen object by name; empty without ``response_model``, or if it
+            is not an object.
+    """
 
     candidates: tuple[Candidate, ...]
-    """(N,) in index order, 0..N-1."""
     winner: int
-    """Index of the chosen one in ``candidates``."""
     signal: str
-    """The signal of the choice: "logprobs:k=K", "logprobs:chosen", "text", "judge" or "hidden"."""
     scorer: str
-    """Name of the scorer or head."""
     method: Literal["best", "vote"]
-    """The method of choice: the best score, or a vote of the answers."""
     usage: Usage = field(default_factory=Usage)
-    """Tokens and calls of this question."""
     failures: tuple[Failure, ...] = ()
-    """Calls that failed."""
     cost: float | None = None
-    """US dollars; None, and not 0, if the price is unknown. An estimate if ``usage`` is estimated."""
     notes: tuple[str, ...] = ()
-    """One sentence per thing that did not go as requested, every fallback included."""
     elapsed: float = 0.0
-    """Seconds from the call to the choice."""
     provider: str | None = None
-    """Name of the provider."""
     model: str | None = None
-    """Name of the model."""
     stopped: Stopped | None = None
-    """The end of sampling by a stopping rule or the budget; None without either."""
     reused: int = 0
-    """Number of candidates from ``store=``: the first ones. They were paid for earlier and are not counted in
-    ``usage``."""
     accepted: bool | None = None
-    """Whether the answer is confident enough to be used without review, at the risk that the head was calibrated
-    for. None if there is no calibration, or if it does not cover this case; ``notes`` then give the reason."""
     path: tuple[Step, ...] = ()
-    """The steps of a Cascade, in order; ``usage`` and ``cost`` are their sums. Empty without a Cascade."""
     parsed: Any = None
-    """The chosen object with a ``response_model``: an instance of the model, or plain values for a JSON schema."""
     fields: Mapping[str, Field] = field(default_factory=dict)
-    """The top-level fields of the chosen object by name; empty without ``response_model``, or if it is not an
-    object."""
 
     @property
     def best(self) -> Candidate:
@@ -292,7 +331,7 @@ class Selection:
 
     @property
     def answer_probability(self) -> float | None:
-        """The chosen answer's calibrated probability; see :attr:`Candidate.answer_probability`."""
+        """The chosen answer's calibrated probability; see ``Candidate.answer_probability``."""
         return self.best.answer_probability
 
     def _repr_html_(self) -> str:

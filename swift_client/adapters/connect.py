@@ -22,8 +22,8 @@ from swift_client.errors import ConfigurationError, UnknownProviderError
 
 AnyTransport = Transport | CustomTransport
 
+# Providers that this process serves itself → the module of their ``PocketServer``.
 _LOCAL_SERVERS: Mapping[str, str] = MappingProxyType({"pocket": "swift_client.pocket.server"})
-"""Providers that this process serves itself → the module of their ``PocketServer``."""
 
 _API_PATHS = ("/chat/completions", "/completions", "/responses", "/messages")
 
@@ -77,7 +77,7 @@ def connect(
     max_connections: int = 16,
     on_headers: Callable[[Mapping[str, str]], None] | None = None,
 ) -> AnyTransport:
-    """Return a transport to ``resolved_provider`` (from :func:`resolve` of ``provider``). Opens nothing yet."""
+    """Return a transport to ``resolved_provider`` (from ``resolve()`` of ``provider``). Opens nothing yet."""
     if not isinstance(provider, (str, Provider)):
         if api_key is not None or client is not None:
             raise ConfigurationError("api_key= and client= have no meaning for an object of your own.")

@@ -20,12 +20,12 @@ __all__ = ["READERS", "Answers", "Reader", "Spec", "are_equal", "get_reader", "n
 class Answers:
     """The answers of N completions, in the order of the texts."""
 
+    # (N,) normalized answers; None for a text without a readable answer.
     values: tuple[str | None, ...]
-    """(N,) normalized answers; None for a text without a readable answer."""
+    # (N,) group numbers, equal for equal answers, from 0 in order of appearance; None for a text
+    # without an answer.
     groups: tuple[int | None, ...]
-    """(N,) group numbers, equal for equal answers, from 0 in order of appearance; None for a text without an answer."""
-    note: str | None = None
-    """Sentences about problems, such as unreadable answers."""
+    note: str | None = None  # sentences about problems, such as unreadable answers
 
 
 def read(texts: Sequence[str], spec: Spec = "auto") -> Answers:

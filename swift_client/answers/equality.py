@@ -13,11 +13,10 @@ from swift_client.answers import math_equality
 from swift_client.answers.normalize import has_words
 from swift_client.answers.numbers import parse_number
 
-TOTAL_SECONDS = 8.0
-"""Time limit for all comparisons of formulas within one question."""
+TOTAL_SECONDS = 8.0  # time limit for all comparisons of formulas within one question
 _MAX_FORMULA_LENGTH = 200
+# Limit on different formulas within one question; only the most frequent are compared.
 _MAX_FORMULAS = 32
-"""Limit on different formulas within one question; only the most frequent are compared."""
 _TEXT_ONLY_NOTE = "Formulas were compared as text only; pip install 'swift-client[math]' compares them as mathematics."
 
 

@@ -12,11 +12,12 @@ from swift_client.answers.normalize import normalize
 from swift_client.answers.numbers import parse_number
 from swift_client.errors import ConfigurationError
 
+# A reader's name, a regex (as text or compiled), a function, or None for "do not compare answers".
 Spec = str | re.Pattern[str] | Callable[[str], str | None] | None
-"""A reader's name, a regex (as text or compiled), a function, or None for "do not compare answers"."""
 
+# Characters at the end of a text that a custom regex searches, since Python's engine may backtrack
+# for ever.
 MAX_SEARCHED_LENGTH = 50_000
-"""Characters at the end of a text that a custom regex searches, since Python's engine may backtrack for ever."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +25,11 @@ class Reader:
     """A way to find the answer in a text and to normalize it for comparison."""
 
     name: str
-    find: Callable[[str], str | None]
-    """Returns the answer as written in the completion, or None."""
+    find: Callable[[str], str | None]  # returns the answer as written in the completion, or None
+    # Returns the normal form of an answer; None if it is not an answer after all.
     normalize: Callable[[str], str | None] = normalize
-    """Returns the normal form of an answer; None if it is not an answer after all."""
+    # Whether equal numbers and formulas are equal answers; otherwise only equal normal forms are.
     compares_values: bool = True
-    """Whether equal numbers and formulas are equal answers; otherwise only equal normal forms are."""
 
     def __call__(self, text: str) -> str | None:
         """Return the normalized answer in ``text``, or None."""
@@ -143,7 +143,7 @@ def _find_yes_no(text: str) -> str | None:
 
 
 def _find_json_answer(text: str) -> str | None:
-    """Return the JSON in the text in canonical form; see :func:`find_json`."""
+    """Return the JSON in the text in canonical form; see ``find_json()``."""
     try:
         span = find_json(text)
         return None if span is None else canonicalize(decode(text[slice(*span)]))
@@ -155,6 +155,7 @@ def _identity(text: str) -> str:
     return text
 
 
+# Readers by name.
 READERS = {
     reader.name: reader
     for reader in (
@@ -167,5 +168,4 @@ READERS = {
         Reader(name="text", find=_identity),
     )
 }
-"""Readers by name."""
 _READER_HINT = f"Use one of {', '.join(READERS)}, a regex, a function from text to answer, or None."

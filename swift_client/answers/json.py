@@ -14,8 +14,7 @@ from swift_client.answers.numbers import parse_number, shorten_decimal
 
 _FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)```", re.DOTALL)
 
-Span = tuple[int, int]
-"""Index of the first character and of the one after the last."""
+Span = tuple[int, int]  # index of the first character and of the one after the last
 
 
 def find_json(text: str) -> Span | None:

@@ -52,8 +52,8 @@ _MARK = re.compile(
     """,
     re.VERBOSE | re.MULTILINE,
 )
+# Limit on the markers that are tried, from the end, so that a text full of markers stays cheap.
 _MAX_MARKS = 8
-"""Limit on the markers that are tried, from the end, so that a text full of markers stays cheap."""
 
 
 def find_marked_answer(text: str) -> str | None:

@@ -18,10 +18,10 @@ import weakref
 from functools import cache
 from pathlib import Path
 
-SECONDS_PER_PAIR = 2.0
-"""Time limit of one comparison; most take 10 ms."""
+SECONDS_PER_PAIR = 2.0  # time limit of one comparison; most take 10 ms
+# Time limit of the start; importing sympy and math-verify takes 0.3 to 3 s.
 _SECONDS_TO_START = 30.0
-"""Time limit of the start; importing sympy and math-verify takes 0.3 to 3 s."""
+# Variables that the child gets. It reads untrusted text, so it gets no keys.
 _ENVIRONMENT_VARIABLES = (
     "PATH",
     "HOME",
@@ -32,7 +32,6 @@ _ENVIRONMENT_VARIABLES = (
     "SYSTEMROOT",
     "TEMP",
 )
-"""Variables that the child gets. It reads untrusted text, so it gets no keys."""
 
 
 def is_available() -> bool:

@@ -15,8 +15,8 @@ import sys
 from functools import lru_cache
 from typing import Any
 
+# Limit on the address space, in bytes; sympy and its grammar take about a tenth of it.
 _MAX_MEMORY = 2 << 30
-"""Limit on the address space, in bytes; sympy and its grammar take about a tenth of it."""
 
 
 def _limit_memory() -> None:

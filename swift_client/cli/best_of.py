@@ -42,8 +42,7 @@ def best_of(
         ),
     ] = "return",
     abort: Annotated[
-        str | None,
-        typer.Option(help='Close streams whose confidence drops: deepconf, head, or "deepconf:keep=0.1".'),
+        str | None, typer.Option(help='Close streams whose confidence drops: deepconf, head, or "deepconf:keep=0.1".')
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed that is sent to the provider, increased by 1 per completion.")

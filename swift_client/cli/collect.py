@@ -71,13 +71,11 @@ def collect(
     batch: Annotated[
         bool,
         typer.Option(
-            "--batch",
-            help="Use the provider's Batch API: half the price, results within a day. Run again to resume.",
+            "--batch", help="Use the provider's Batch API: half the price, results within a day. Run again to resume."
         ),
     ] = False,
     forget_batches: Annotated[
-        bool,
-        typer.Option("--forget-batches", help="With --batch: abandon running batches, which are still charged."),
+        bool, typer.Option("--forget-batches", help="With --batch: abandon running batches, which are still charged.")
     ] = False,
     capture: Annotated[
         bool, typer.Option("--capture", help="Also store a local model's hidden states, in OUT.states.")

@@ -42,8 +42,7 @@ def curve(
         ),
     ] = "questions",
     sizes: Annotated[
-        str | None,
-        typer.Option(help="Numbers of training questions. Default: 50,100,200,500,1000,2000,5000 and all."),
+        str | None, typer.Option(help="Numbers of training questions. Default: 50,100,200,500,1000,2000,5000 and all.")
     ] = None,
     n: Annotated[
         list[int] | None,

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from swift_client.adapters import Provider
 
 LOGPROB_SPACE_LABELS = {"raw": "raw", "after_temperature": "tempered", "unknown": "unknown"}
+# Capabilities in the JSON document, in this order.
 CAPABILITIES = (
     *("n_max", "top_logprobs_max", "logprob_space", "streams_logprobs"),
     *("end_of_turn", "thinking", "checked", "evidence"),
 )
-"""Capabilities in the JSON document, in this order."""
 LEGEND = (
     "key: ✓ set, ✗ not set, – not needed · n: most answers per request · k: alternatives listed per token · "
     "tempered: temperature is applied before the logprobs are computed"

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from swift_client.training import Replayed, Simulation
 
-_BAR_WIDTH = 8
-"""Length of the bar for all tokens of n completions, in characters."""
+_BAR_WIDTH = 8  # length of the bar for all tokens of n completions, in characters
 
 
 def simulate(

@@ -18,22 +18,25 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class CollectProgress:
-    """Progress of a run. Samples, usage and cost include earlier runs on the same file."""
+    """Progress of a run. Samples, usage and cost include earlier runs on the same file.
+
+    Attributes:
+        wanted: Samples in the file at the end.
+        requests: HTTP requests of this run, retries included.
+        failures: Completions that this run's calls lost.
+        cost: Spent so far, in the currency of the prices; None without prices.
+        expected_cost: Cost at the end, if the rest costs as much as the samples so far; None if unknown.
+        elapsed: Seconds.
+    """
 
     samples: int
     wanted: int
-    """Samples in the file at the end."""
     requests: int
-    """HTTP requests of this run, retries included."""
     failures: int
-    """Completions that this run's calls lost."""
     usage: Usage
     cost: float | None
-    """Spent so far, in the currency of the prices; None without prices."""
     expected_cost: float | None
-    """Cost at the end, if the rest costs as much as the samples so far; None if unknown."""
     elapsed: float
-    """Seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,22 +50,25 @@ class CollectFailure:
 
 @dataclass(frozen=True, kw_only=True)
 class CollectResult:
-    """The samples added by a run, and the state of the file after it."""
+    """The samples added by a run, and the state of the file after it.
+
+    Attributes:
+        added: Samples added by this run.
+        samples: Samples of these questions in the file now.
+        usage: Of the whole file.
+        cost: Of the whole file; None without prices.
+        stopped: The limit that ended the run early: "max_cost", "max_requests" or "failures".
+    """
 
     path: str
     questions: int
     added: int
-    """Samples added by this run."""
     samples: int
-    """Samples of these questions in the file now."""
     wanted: int
     requests: int
     usage: Usage
-    """Of the whole file."""
     cost: float | None
-    """Of the whole file; None without prices."""
     stopped: str | None = None
-    """The limit that ended the run early: "max_cost", "max_requests" or "failures"."""
     failures: tuple[CollectFailure, ...] = ()
     notes: tuple[str, ...] = ()
     elapsed: float = 0.0
@@ -93,8 +99,7 @@ class CollectState:
 
     setup: CollectSetup
     store: BatchStore
-    direct_prices: Prices | None
-    """Of direct calls; those of the setup may be a batch's."""
+    direct_prices: Prices | None  # of direct calls; those of the setup may be a batch's
     on_progress: Callable[[Any], None] | None
     added_samples: int = 0
     failures: list[CollectFailure] = field(default_factory=list)

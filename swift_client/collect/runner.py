@@ -16,20 +16,19 @@ from swift_client.sampling import Budget, CallContext, CallResult, Cost, Request
 from swift_client.store import StateFile, StoredQuestion
 from swift_client.types import Completion, Failure
 
+# Questions that may fail in a row, without any reply in between, before the run gives up.
 MAX_CONSECUTIVE_FAILURES = 8
-"""Questions that may fail in a row, without any reply in between, before the run gives up."""
+# Errors that every other question would meet as well.
 _FATAL_ERRORS = (AuthenticationError, ConfigurationError, LogprobsUnavailableError)
-"""Errors that every other question would meet as well."""
 
 
 @dataclass(kw_only=True)
 class CollectRunner:
-    """The state that the workers of one run share. Call :meth:`run` once."""
+    """The state that the workers of one run share. Call ``run()`` once."""
 
     state: CollectState
     context: CallContext
-    state_file: StateFile | None = None
-    """File for hidden states, if any are captured."""
+    state_file: StateFile | None = None  # file for hidden states, if any are captured
     stop_reason: str | None = None
     consecutive_failures: int = 0
 

@@ -34,8 +34,9 @@ from swift_client.store import Meta, StoredQuestion
 from swift_client.types import Message, Usage
 from swift_client.validation import require_int, require_positive
 
+# Upper limit of the seed of a question's first completion, so those of the other completions fit in
+# 31 bits as well.
 SEED_RANGE = 2**31 - 2**16
-"""Upper limit of the seed of a question's first completion, so those of the other completions fit in 31 bits as well."""
 
 
 @dataclass(frozen=True, kw_only=True)

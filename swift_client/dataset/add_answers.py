@@ -23,14 +23,10 @@ class GradingSummary:
     """Labels of a samples file after its questions have answers."""
 
     path: str
-    matched: int
-    """Stored questions that got an answer."""
-    questions: int
-    """Stored questions that have completions."""
-    unlabelled: int
-    """Stored questions none of whose completions can be graded."""
-    right: int
-    """Right completions; likewise ``wrong`` and ``unknown``."""
+    matched: int  # stored questions that got an answer
+    questions: int  # stored questions that have completions
+    unlabelled: int  # stored questions none of whose completions can be graded
+    right: int  # right completions; likewise ``wrong`` and ``unknown``
     wrong: int
     unknown: int
 

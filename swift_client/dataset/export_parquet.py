@@ -13,8 +13,7 @@ from swift_client.atomic_write import atomic_write
 from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.store import Sample, SampleStore, StoredQuestion
 
-ROW_GROUP_SIZE = 1024
-"""Samples per row group, and in memory at a time."""
+ROW_GROUP_SIZE = 1024  # samples per row group, and in memory at a time
 
 
 def export_parquet(samples: str | os.PathLike[str], out: str | os.PathLike[str]) -> int:

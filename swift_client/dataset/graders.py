@@ -33,11 +33,11 @@ from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.features.segments import F64
 from swift_client.types import Completion
 
+# Row name, regex (text or compiled), or function from (text, reference) to True, False or None for
+# unknown.
 GraderSpec = str | re.Pattern[str] | Callable[[str, Any], bool | None]
-"""Row name, regex (text or compiled), or function from (text, reference) to True, False or None for unknown."""
 
-_MAX_LITERAL_CHARS = 1000
-"""Characters; a megabyte of brackets would exhaust Python's parser."""
+_MAX_LITERAL_CHARS = 1000  # characters; a megabyte of brackets would exhaust Python's parser
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,24 +45,22 @@ class Grader:
     """One row of GRADERS: right if the extracted answer equals the reference."""
 
     name: str
+    # Extract a completion's answer; None if there is none.
     read_answer: Callable[[str], str | None]
-    """Extract a completion's answer; None if there is none."""
+    # Parse a reference; None if it is not of this kind.
     read_reference: Callable[[str], str | None]
-    """Parse a reference; None if it is not of this kind."""
+    # Compare (answer, reference); None if that is unknown.
     is_equal: Callable[[str, str], bool | None]
-    """Compare (answer, reference); None if that is unknown."""
+    # True if it needs math-verify (the extra ``math``) to be right often enough.
     needs_formulas: bool = False
-    """True if it needs math-verify (the extra ``math``) to be right often enough."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Grades:
     """Labels of the N completions of one question."""
 
-    labels: F64
-    """(N,) 1 right, 0 wrong, NaN unknown."""
-    notes: tuple[str, ...] = ()
-    """Reasons for unknown labels, one sentence each."""
+    labels: F64  # (N,) 1 right, 0 wrong, NaN unknown
+    notes: tuple[str, ...] = ()  # reasons for unknown labels, one sentence each
 
 
 def resolve_grader(spec: GraderSpec) -> Grader:
@@ -99,7 +97,7 @@ def grade(text: str, reference: Any, spec: GraderSpec = "auto") -> bool | None:
         spec: the grader.
 
     Raises:
-        ConfigurationError: as :func:`resolve_grader`, like MissingExtraError.
+        ConfigurationError: as ``resolve_grader()``, like MissingExtraError.
     """
     if callable(spec) and not isinstance(spec, re.Pattern):
         return _check_verdict(spec(text, reference))
@@ -114,11 +112,11 @@ def grade_all(completions: Sequence[Completion], reference: Any, spec: GraderSpe
 
     Args:
         completions: the completions.
-        reference: as for :func:`grade`; for "label" a sequence of N labels.
+        reference: as for ``grade()``; for "label" a sequence of N labels.
         spec: the grader.
 
     Raises:
-        ConfigurationError: as :func:`resolve_grader`, like MissingExtraError.
+        ConfigurationError: as ``resolve_grader()``, like MissingExtraError.
         ValueError: the number of labels is not N.
     """
     if spec == "label":
@@ -276,6 +274,10 @@ def _grader_by_name(name: str, read_reference: Callable[[str], str | None] | Non
     return Grader(name=name, read_answer=reader, read_reference=read_reference or reader, is_equal=is_equal)
 
 
+# One row per named grader. "auto" to "text" extract answers as the readers of those names do
+# ("auto": the marked answer, or all of a short reply); "math" is "auto" with formulas compared as
+# mathematics; "exact" compares the text character for character; "literal" compares Python values;
+# "label" takes the labels in the data.
 GRADERS = MappingProxyType(
     {
         row.name: row
@@ -291,6 +293,3 @@ GRADERS = MappingProxyType(
         )
     }
 )
-"""One row per named grader. "auto" to "text" extract answers as the readers of those names do ("auto": the marked
-answer, or all of a short reply); "math" is "auto" with formulas compared as mathematics; "exact" compares the text
-character for character; "literal" compares Python values; "label" takes the labels in the data."""

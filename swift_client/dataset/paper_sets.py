@@ -35,10 +35,9 @@ class MalformedRecordError(ValueError):
 class SetQuestion(StoredQuestion):
     """A question of a set. ``id`` is the set's own, else its name and a hash of the question; ``family`` its name."""
 
+    # Answers that the set itself provides (PKU-SafeRLHF's two responses).
     texts: tuple[str, ...] = ()
-    """Answers that the set itself provides (PKU-SafeRLHF's two responses)."""
-    labels: tuple[float, ...] = ()
-    """One per text: 1 preferred, 0 not."""
+    labels: tuple[float, ...] = ()  # one per text: 1 preferred, 0 not
 
     @property
     def prompt(self) -> str:
@@ -51,8 +50,8 @@ class Record:
     """The content of one record of a set."""
 
     question: str
+    # The reference answer; None if the set has labelled texts, or does not publish its answers.
     answer: str | None = None
-    """The reference answer; None if the set has labelled texts, or does not publish its answers."""
     id: str | None = None
     texts: tuple[str, ...] = ()
     labels: tuple[float, ...] = ()
@@ -63,25 +62,21 @@ class PaperSet:
     """One row of PAPER_SETS."""
 
     name: str
-    instruction: str
-    """Text before the question, line break included."""
-    parse: Callable[[Fields], Record]
-    """Parser of a record's fields; raises MalformedRecordError."""
-    answer: str | None
-    """The reader for ``best_of(answer=)``; None for free text."""
-    grader: str
-    """Row of GRADERS."""
-    source: str
-    """Page of the public set, with its fields and licence."""
+    instruction: str  # text before the question, line break included
+    parse: Callable[[Fields], Record]  # parser of a record's fields; raises MalformedRecordError
+    answer: str | None  # the reader for ``best_of(answer=)``; None for free text
+    grader: str  # row of GRADERS
+    source: str  # page of the public set, with its fields and licence
+    # Split -> (repository, configuration, split) for the ``datasets`` library, as in the official
+    # code.
     hub: Mapping[str, tuple[str, str | None, str]] = field(default_factory=dict)
-    """Split -> (repository, configuration, split) for the ``datasets`` library, as in the official code."""
 
 
 def load_set(name: str | PaperSet, path: str | Path | None = None, *, split: str = "test") -> Iterator[SetQuestion]:
     """Read the questions of a set one at a time; a repeated id is left out.
 
     Args:
-        name: row of PAPER_SETS, or your own :class:`PaperSet`.
+        name: row of PAPER_SETS, or your own ``PaperSet``.
         path: file of records: JSON lines (.jsonl, also .json), one JSON list (.json) or Parquet (.parquet; extra
             ``datasets``). Without one the ``datasets`` library downloads ``split``.
         split: the split to download.
@@ -316,6 +311,7 @@ def _hub_splits(
     return {name: (repository, configuration, part) for name, part in {"train": train, **others, "test": test}.items()}
 
 
+# One row per set of the SWIFT paper.
 PAPER_SETS = MappingProxyType(
     {
         row.name: row
@@ -393,4 +389,3 @@ PAPER_SETS = MappingProxyType(
         )
     }
 )
-"""One row per set of the SWIFT paper."""

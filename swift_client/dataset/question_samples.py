@@ -17,14 +17,16 @@ class Group:
 
     Raises:
         ValueError: the numbers of labels and completions differ, or a label is not 0, 1 or NaN.
+
+    Attributes:
+        labels: (N,) 1 right, 0 wrong, NaN unknown.
+        family: Kind of question, for tables by kind; None if unknown.
     """
 
     question_id: str
     completions: tuple[Completion, ...]
     labels: NDArray[np.float64]
-    """(N,) 1 right, 0 wrong, NaN unknown."""
     family: str | None = None
-    """Kind of question, for tables by kind; None if unknown."""
 
     def __post_init__(self) -> None:
         if self.labels.shape != (len(self.completions),):

@@ -41,7 +41,7 @@ class Split:
         return 0 if position < self.validation else 1 + min(int((position - self.validation) / share), self.folds - 2)
 
     def part(self, question_id: str, *, held: int | None = None) -> Part:
-        """Return the part that the question belongs to, as :meth:`part_of`."""
+        """Return the part that the question belongs to, as ``part_of()``."""
         return self.part_of(self.fold(question_id), held=held)
 
     def part_of(self, fold: int | None, *, held: int | None = None) -> Part:

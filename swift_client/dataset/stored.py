@@ -50,8 +50,8 @@ class StoredGroups:
         if not callable(grade):
             resolve_grader(grade)
         self._paths, self._grade, self._only = tuple(paths), grade, only
+        # Columns of the attached hidden states.
         self.layout = _read_layout(self._paths, states, layers) if states else None
-        """Columns of the attached hidden states."""
         sources = {source for path in self._paths for source in _read_sources(path)}
         if len(sources) != 1:
             names = ", ".join(f"{provider}/{model}" for provider, model in sorted(sources))
@@ -105,10 +105,10 @@ def open_groups(
         samples: a path, several paths, or groups. An iterator becomes a list, since callers read groups repeatedly.
         answer: how answers are extracted; a name is also the default for ``grade``.
         grade: how completions without a stored label are compared with the question's answer.
-        options: further arguments of :class:`StoredGroups`, for paths.
+        options: further arguments of ``StoredGroups``, for paths.
 
     Raises:
-        ConfigurationError: as :class:`StoredGroups`, for paths.
+        ConfigurationError: as ``StoredGroups``, for paths.
     """
     if isinstance(samples, (str, os.PathLike)):
         samples = [samples]
@@ -122,7 +122,7 @@ def open_groups(
 
 
 def state_options(head: AnyHead | None) -> dict[str, Any]:
-    """Return the arguments of :class:`StoredGroups` for the captured states that a head reads."""
+    """Return the arguments of ``StoredGroups`` for the captured states that a head reads."""
     if not isinstance(head, HiddenHead):
         return {}
     return {"states": "layers", "layers": head.layers} if head.layers else {"states": "vocabulary"}

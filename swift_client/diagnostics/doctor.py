@@ -26,8 +26,7 @@ LogprobSpace = Literal["raw", "after_temperature", "unknown"]
 
 _PROMPT: list[Message] = [{"role": "user", "content": "Write one random digit and nothing else."}]
 _LOW_TEMPERATURE = 0.25
-_MIN_GAP = 0.1
-"""Nats; smaller gaps depend more on rounding than on temperature."""
+_MIN_GAP = 0.1  # nats; smaller gaps depend more on rounding than on temperature
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,7 @@ import numpy as np
 from swift_client.logprobs.goodness_of_fit import p_values, run_fit_test
 from swift_client.types import Completion
 
-_MIN_P_VALUE = 0.001
-"""P-value below which the lists are rejected."""
+_MIN_P_VALUE = 0.001  # p-value below which the lists are rejected
 
 
 @dataclass(frozen=True, kw_only=True)

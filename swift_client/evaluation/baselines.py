@@ -21,25 +21,23 @@ from swift_client.scoring.scorers import score, wepr
 from swift_client.selection.voting import cisc, draw_subsets
 from swift_client.types import Completion
 
-MAX_RANKS = 10
-"""Ranks that WEPR reads; its authors found no gain from more."""
+MAX_RANKS = 10  # ranks that WEPR reads; its authors found no gain from more
+# Tolerated share of completions with too few ranks, which stay unscored, for one rank more of the
+# others.
 MAX_UNSCORED_SHARE = 0.01
-"""Tolerated share of completions with too few ranks, which stay unscored, for one rank more of the others."""
 
 TEMPERATURES = tuple(float(temperature) for temperature in np.round(np.geomspace(0.01, 10, 25), 4))
-TUNING_N = 8
-"""Completions per question for tuning the temperature."""
+TUNING_N = 8  # completions per question for tuning the temperature
 
 
 class Baselines(NamedTuple):
     """Trained baselines."""
 
-    scorers: dict[str, QuestionScorer]
-    """"length", "wepr" and "swift"."""
+    scorers: dict[str, QuestionScorer]  # "length", "wepr" and "swift"
+    # Of CISC, with the highest accuracy on the training questions; None if they have fewer than two
+    # completions.
     temperature: float | None
-    """Of CISC, with the highest accuracy on the training questions; None if they have fewer than two completions."""
-    notes: tuple[str, ...]
-    """One per baseline that could not be trained."""
+    notes: tuple[str, ...]  # one per baseline that could not be trained
 
 
 def train_baselines(

@@ -33,8 +33,8 @@ from swift_client.training.metrics import reliability
 NS = (1, 2, 4, 8, 16)
 PARTS = ("train", "validation", "test")
 
+# Called with a stage ("questions", "epochs", "completions drawn") and the number of items done.
 ProgressCallback = Callable[[str, int], None]
-"""Called with a stage ("questions", "epochs", "completions drawn") and the number of items done."""
 
 
 def evaluate(
@@ -195,7 +195,7 @@ def open_samples(
 
     Raises:
         ArtifactMismatchError: the head is for another model.
-        ConfigurationError: as :func:`get_answer_spec` and :func:`.open_groups`.
+        ConfigurationError: as ``get_answer_spec()`` and ``open_groups()``.
     """
     spec = get_answer_spec(head) if isinstance(answer, EllipsisType) else answer
     groups = open_groups(samples, answer=spec, grade=grade, **state_options(head))

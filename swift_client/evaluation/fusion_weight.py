@@ -22,8 +22,7 @@ from swift_client.scoring.scorers import score
 from swift_client.store import SampleStore
 from swift_client.types import Completion, Message
 
-MAX_CONCURRENCY = 4
-"""Questions that the external scorer reads in parallel."""
+MAX_CONCURRENCY = 4  # questions that the external scorer reads in parallel
 
 
 def learn_fuse(

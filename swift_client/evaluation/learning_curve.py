@@ -1,6 +1,6 @@
 """Learning curves: accuracy against training questions, against n, and across families of questions.
 
-Each point is a head evaluated by :func:`evaluate` on questions that it was not fitted to, beside majority, the most
+Each point is a head evaluated by ``evaluate()`` on questions that it was not fitted to, beside majority, the most
 confident answer and the oracle, on the same questions and the same draws of their completions.
 """
 
@@ -27,11 +27,10 @@ from swift_client.training.recipes import Recipe, recipe_of
 
 SIZES = (50, 100, 200, 500, 1000, 2000, 5000)
 NS = (1, 2, 4, 8, 16, 32, 64)
-TEST_TARGET = "test"
-"""``tested_on`` of a point, unless families are tested separately."""
+TEST_TARGET = "test"  # ``tested_on`` of a point, unless families are tested separately
 
+# Returns whether to read a question, given its id and family.
 _QuestionFilter = Callable[[str, str], bool]
-"""Returns whether to read a question, given its id and family."""
 
 
 class _TrainingSet(NamedTuple):
@@ -201,10 +200,8 @@ class _CurveHeads:
         files = StoredGroups([*self._paths, *(self._test_paths or ())], grade=grade, **self._state_options)
         self.provider, self.model, self._layout = files.provider, files.model, files.layout
         self.notes: list[str] = []
-        self.train_families: dict[str, str] = {}
-        """Family of each training question, by id."""
-        self.test_families: dict[str, str] = {}
-        """Family of each test question, by id."""
+        self.train_families: dict[str, str] = {}  # family of each training question, by id
+        self.test_families: dict[str, str] = {}  # family of each test question, by id
         self._max_completions = n_overlapping = 0
         # Read test files first: their questions are kept out of training.
         for group in _FilteredGroups(self._test_paths or (), self._grade):

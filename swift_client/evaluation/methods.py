@@ -16,10 +16,8 @@ from swift_client.features.segments import F64, I64
 from swift_client.selection.voting import MIN_WEIGHT, RULES, Rule, best, cisc, vote, vote_weights
 from swift_client.types import Bool
 
-NO_SCORE = "none"
-"""Scorer without information: the first completion wins."""
-_MAX_BLOCK_VALUES = 1 << 16
-"""Values of one block of draws, small enough for a processor's cache."""
+NO_SCORE = "none"  # scorer without information: the first completion wins
+_MAX_BLOCK_VALUES = 1 << 16  # values of one block of draws, small enough for a processor's cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +110,8 @@ class DrawnSubsets:
             too_few = 2 * (drawn_answers >= 0).sum(axis=-1) < n_texts
             drawn_answers = np.where(too_few[..., None], -1, drawn_answers)
         self.answers: I64 = drawn_answers
+        # (B, S) True if any completion votes.
         self.has_votes = np.asarray((drawn_answers >= 0).any(axis=-1))
-        """(B, S) True if any completion votes."""
         self._head_scores: F64 | None = None
         if pools.agreement is not None:
             offsets = pools.agreement.score_offsets(drawn_answers, self.complete)

@@ -18,8 +18,8 @@ from swift_client.scoring.result import Scores
 from swift_client.scoring.scorers import SCORERS, score
 from swift_client.types import Bool, Completion
 
+# Function that scores the completions of one question.
 QuestionScorer = Callable[[Sequence[Completion]], Scores]
-"""Function that scores the completions of one question."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -27,24 +27,16 @@ class Pool:
     """One question with m completions, in the order of their indices."""
 
     family: str
-    labels: F64
-    """(m,) 1 right, 0 wrong, NaN unknown."""
-    complete: Bool
-    """(m,) False if cut, filtered or refused; such completions never vote."""
-    has_text: Bool
-    """(m,) complete with any text; the reader "auto" needs answers in half of these."""
-    answers: I64
-    """(m,) equal numbers for equal answers, -1 for none."""
-    tokens: I64
-    """(m,) lengths."""
-    scores: Mapping[str, F64]
-    """By scorer: (m,), NaN without logprobs."""
-    probabilities: Mapping[str, F64]
-    """By scorer: (m,), for scorers that have probabilities."""
-    note: str | None
-    """Note of the answer reader."""
+    labels: F64  # (m,) 1 right, 0 wrong, NaN unknown
+    complete: Bool  # (m,) False if cut, filtered or refused; such completions never vote
+    has_text: Bool  # (m,) complete with any text; the reader "auto" needs answers in half of these
+    answers: I64  # (m,) equal numbers for equal answers, -1 for none
+    tokens: I64  # (m,) lengths
+    scores: Mapping[str, F64]  # by scorer: (m,), NaN without logprobs
+    probabilities: Mapping[str, F64]  # by scorer: (m,), for scorers that have probabilities
+    note: str | None  # note of the answer reader
+    # ``best_of`` would not use the head, since the answers are unlike those of its training.
     out_of_distribution: bool = False
-    """``best_of`` would not use the head, since the answers are unlike those of its training."""
 
     def merge_scores(self, other: Pool) -> Pool:
         """Return this question with the scores of both."""
@@ -138,10 +130,9 @@ class Agreement:
 class StackedPools:
     """Pools of Q questions with m completions each; arrays (Q, m) as in Pool."""
 
+    # Whether answers are read by "auto", which gives up in draws with too few answers.
     auto_answer: bool
-    """Whether answers are read by "auto", which gives up in draws with too few answers."""
-    agreement: Agreement | None
-    """Term of the scorer "head" that depends on the draw."""
+    agreement: Agreement | None  # term of the scorer "head" that depends on the draw
 
     labels: F64
     complete: Bool

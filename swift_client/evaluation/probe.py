@@ -40,15 +40,12 @@ COMPONENTS, FOLDS = 50, 5
 class ProbeRow:
     """Results of the classifier on one kind of features, on held-out questions."""
 
+    # "layer 3", "vocabulary" (mean logprob of each token of the vocabulary) or "logprob features".
     name: str
-    """"layer 3", "vocabulary" (mean logprob of each token of the vocabulary) or "logprob features"."""
     layer: int | None
-    width: int
-    """Features per completion."""
-    accuracy: Estimate
-    """Share of completions with a correct prediction, 0..1."""
-    minus_baseline: Estimate
-    """Accuracy less that of the majority class."""
+    width: int  # features per completion
+    accuracy: Estimate  # share of completions with a correct prediction, 0..1
+    minus_baseline: Estimate  # accuracy less that of the majority class
     within_question_auroc: Estimate
 
 
@@ -57,12 +54,10 @@ class ProbeResult:
     """Rows of a probe and its data."""
 
     rows: tuple[ProbeRow, ...]
-    baseline: Estimate
-    """Accuracy of predicting the class that is more frequent in the other folds."""
+    baseline: Estimate  # accuracy of predicting the class that is more frequent in the other folds
     questions: int
     completions: int
-    right: float
-    """Share of right completions."""
+    right: float  # share of right completions
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,12 +68,10 @@ class ProbeResult:
 class _ProbeData(NamedTuple):
     """Data of N completions of Q questions."""
 
-    keys: list[tuple[str, int]]
-    """Question id and index of each completion."""
+    keys: list[tuple[str, int]]  # question id and index of each completion
     labels: F64
     question: I64
-    features: F64
-    """(N, d)"""
+    features: F64  # (N, d)
 
 
 def probe(

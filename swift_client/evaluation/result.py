@@ -12,8 +12,7 @@ import numpy as np
 from swift_client.features.segments import F64
 from swift_client.training.metrics import Reliability
 
-_MAX_BLOCK_VALUES = 1 << 22
-"""Resampled values in memory at once."""
+_MAX_BLOCK_VALUES = 1 << 22  # resampled values in memory at once
 
 
 class _Result:
@@ -71,60 +70,68 @@ def estimate(values: F64) -> Estimate:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Row(_Result):
-    """One method of choosing among n completions. Keys of the mappings are n."""
+    """One method of choosing among n completions. Keys of the mappings are n.
+
+    Attributes:
+        name: Key, such as "head_vote".
+        label: Name for people, such as "This head, vote".
+        kind: Chooses by score, sums over answers, or is right if any of n is.
+        needs_labels: Trained on labelled questions.
+        accuracy: Share of questions whose choice is right, 0..1.
+        minus_majority: Accuracy less that of majority on the same subsets, -1..1.
+        gap_closed: (accuracy - first) / (oracle - first); None if any of n is right no more often than the
+            first.
+        within_question_auroc: Over all completions of each question; None if the method has no score per
+            completion.
+        pooled_auroc: Over all completions of all questions.
+        brier: At the largest n; None if the method has no probability.
+        ece: Expected calibration error in 15 bins of equal mass, at the largest n.
+        brier_at: Per n: probabilities of a head that counts agreement depend on the number of completions.
+    """
 
     name: str
-    """Key, such as "head_vote"."""
     label: str
-    """Name for people, such as "This head, vote"."""
     kind: Literal["single", "vote", "oracle"]
-    """Chooses by score, sums over answers, or is right if any of n is."""
     needs_labels: bool
-    """Trained on labelled questions."""
     accuracy: Mapping[int, Estimate]
-    """Share of questions whose choice is right, 0..1."""
     minus_majority: Mapping[int, Estimate]
-    """Accuracy less that of majority on the same subsets, -1..1."""
     gap_closed: Mapping[int, float | None]
-    """(accuracy - first) / (oracle - first); None if any of n is right no more often than the first."""
     within_question_auroc: Estimate | None = None
-    """Over all completions of each question; None if the method has no score per completion."""
     pooled_auroc: float | None = None
-    """Over all completions of all questions."""
     brier: float | None = None
-    """At the largest n; None if the method has no probability."""
     ece: float | None = None
-    """Expected calibration error in 15 bins of equal mass, at the largest n."""
     brier_at: Mapping[int, float] = field(default_factory=dict)
-    """Per n: probabilities of a head that counts agreement depend on the number of completions."""
     ece_at: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Evaluation(_Result):
-    """Results of all methods on the same questions and the same subsets of their completions."""
+    """Results of all methods on the same questions and the same subsets of their completions.
+
+    Attributes:
+        families: Number of questions per family; "unknown" for those without.
+        split: Evaluated part of the questions: "train", "validation", "test" or "all".
+        subsets: Maximum number of subsets per question and n; all subsets if there are fewer.
+        tokens: Mean completion tokens per question at each n.
+        reliability: Of the head's probabilities at the largest n.
+        head: Facts of the head: name, k_min, k_max, verdict, its training; empty without one.
+        notes: Deviations and omissions, one sentence each.
+    """
 
     rows: tuple[Row, ...]
     ns: tuple[int, ...]
     questions: int
     completions: int
     families: Mapping[str, int]
-    """Number of questions per family; "unknown" for those without."""
     split: str
-    """Evaluated part of the questions: "train", "validation", "test" or "all"."""
     subsets: int
-    """Maximum number of subsets per question and n; all subsets if there are fewer."""
     seed: int
     tokens: Mapping[int, float]
-    """Mean completion tokens per question at each n."""
     reliability: Reliability | None = None
-    """Of the head's probabilities at the largest n."""
     head: Mapping[str, Any] = field(default_factory=dict)
-    """Facts of the head: name, k_min, k_max, verdict, its training; empty without one."""
     provider: str | None = None
     model: str | None = None
     notes: tuple[str, ...] = ()
-    """Deviations and omissions, one sentence each."""
 
     def row(self, name: str) -> Row:
         """Return the row of this name. Raises KeyError if there is none."""
@@ -149,47 +156,53 @@ ChoiceMethod = Literal["majority", "vote", "posterior", "best"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Replayed:
-    """Result of one stopping rule with one way to choose among the completions that it drew."""
+    """Result of one stopping rule with one way to choose among the completions that it drew.
+
+    Attributes:
+        name: Rule, as ``stopping_rule`` parses it; "fixed:4" draws four, "deepconf_low" and "_high" abort
+            completions, "abort_deepconf" and "abort_head" close streams as ``best_of`` does.
+        choice: "majority", counts with ties to the first; "vote", as ``best_of`` votes; "posterior", the
+            answer with the greatest posterior odds; "best", the best score.
+        published: The rule's authors choose this way.
+        swept: The rule has another value of its main parameter than the default.
+        minus_majority: Difference to majority over all n, paired.
+        completions: Mean completions per question, including aborted ones.
+        token_share: Completion tokens divided by those of all n.
+    """
 
     name: str
-    """Rule, as ``stopping_rule`` parses it; "fixed:4" draws four, "deepconf_low" and "_high" abort completions,
-    "abort_deepconf" and "abort_head" close streams as ``best_of`` does."""
     choice: ChoiceMethod
-    """"majority", counts with ties to the first; "vote", as ``best_of`` votes; "posterior", the answer with the
-    greatest posterior odds; "best", the best score."""
     published: bool
-    """The rule's authors choose this way."""
     source: str
     swept: bool = False
-    """The rule has another value of its main parameter than the default."""
     accuracy: Estimate
     minus_majority: Estimate
-    """Difference to majority over all n, paired."""
     completions: Estimate
-    """Mean completions per question, including aborted ones."""
     token_share: Estimate
-    """Completion tokens divided by those of all n."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Simulation(_Result):
-    """Results of all rules on the same questions, in the same orders of their completions."""
+    """Results of all rules on the same questions, in the same orders of their completions.
+
+    Attributes:
+        waves: Completions drawn before each call of a rule; the last number repeats.
+        completions: Replayed completions.
+        majority: Accuracy of majority over all n.
+        tokens: Mean completion tokens of all n, per question.
+        prompt_tokens: Mean prompt tokens per call; None if unknown. A rule with one call per completion pays
+            them ``completions`` times.
+    """
 
     rows: tuple[Replayed, ...]
     n: int
     orders: int
     waves: tuple[int, ...]
-    """Completions drawn before each call of a rule; the last number repeats."""
     questions: int
     completions: int
-    """Replayed completions."""
     majority: Estimate
-    """Accuracy of majority over all n."""
     tokens: float
-    """Mean completion tokens of all n, per question."""
     prompt_tokens: float | None
-    """Mean prompt tokens per call; None if unknown. A rule with one call per completion pays them ``completions``
-    times."""
     split: str
     seed: int
     head: Mapping[str, Any] = field(default_factory=dict)
@@ -212,8 +225,8 @@ class Simulation(_Result):
 
 
 CurveAxis = Literal["questions", "n", "family"]
+# Rows of an evaluation that a learning curve keeps.
 CURVE_METHODS = ("head_vote", "head", "majority", "mean_logprob", "first", "oracle")
-"""Rows of an evaluation that a learning curve keeps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,27 +237,24 @@ class Point:
     interval, never narrower.
     """
 
+    # Training questions, such as "all", "50 questions" or a family's name; the name of a given
+    # head.
     trained_on: str
-    """Training questions, such as "all", "50 questions" or a family's name; the name of a given head."""
-    tested_on: str
-    """A family's name, or "test"."""
-    size: int
-    """Questions for training and validation; 0 for a given head."""
+    tested_on: str  # a family's name, or "test"
+    size: int  # questions for training and validation; 0 for a given head
     n: int
-    tested: int
-    """Test questions, of which those with n completions count."""
+    tested: int  # test questions, of which those with n completions count
+    # Share of questions whose choice is right, by the row's name in CURVE_METHODS.
     accuracy: Mapping[str, Estimate]
-    """Share of questions whose choice is right, by the row's name in CURVE_METHODS."""
-    minus_majority: Mapping[str, Estimate]
-    """The same less that of majority, paired."""
-    within_question_auroc: Estimate
-    """Of the head, over all completions."""
-    heads: int = 1
-    """Number of heads, one per seed."""
+    minus_majority: Mapping[str, Estimate]  # the same less that of majority, paired
+    within_question_auroc: Estimate  # of the head, over all completions
+    heads: int = 1  # number of heads, one per seed
+    # Number of heads that their training found better than chance within a question; ``best_of``
+    # ignores others.
     helping: int
-    """Number of heads that their training found better than chance within a question; ``best_of`` ignores others."""
+    # Standard deviation over the heads, of accuracy by row and of "within_question_auroc"; NaN for
+    # one head.
     spread: Mapping[str, float]
-    """Standard deviation over the heads, of accuracy by row and of "within_question_auroc"; NaN for one head."""
 
     @classmethod
     def from_evaluation(
@@ -296,8 +306,7 @@ class Curve(_Result):
     points: tuple[Point, ...]
     provider: str
     model: str
-    notes: tuple[str, ...] = ()
-    """Deviations and omissions, one sentence each."""
+    notes: tuple[str, ...] = ()  # deviations and omissions, one sentence each
 
 
 def _mean_estimate(estimates: Sequence[Estimate]) -> Estimate:

@@ -20,22 +20,24 @@ from swift_client.features.segments import F64, I64
 from swift_client.features.token_table import TokenTable
 from swift_client.types import F32, Completion
 
-WIDTH = 20
-"""Default number of rank columns: the most alternatives that any hosted API lists."""
+WIDTH = 20  # default number of rank columns: the most alternatives that any hosted API lists
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One row of FEATURES or RESPONSE_TERMS; the docstring of its function gives the meaning."""
+    """One row of FEATURES or RESPONSE_TERMS; the docstring of its function gives the meaning.
+
+    Attributes:
+        columns: Number of columns; None: one per rank, so ``width``.
+        min_ranks: Ranks that a token must list; the value is 0 if it lists fewer.
+        default: Whether it is computed if no names are given.
+    """
 
     compute: Callable[[TokenTable], F64 | F32]
     _: KW_ONLY
     columns: int | None = 1
-    """Number of columns; None: one per rank, so ``width``."""
     min_ranks: int = 0
-    """Ranks that a token must list; the value is 0 if it lists fewer."""
     default: bool = True
-    """Whether it is computed if no names are given."""
 
 
 FEATURES: Mapping[str, Feature] = MappingProxyType(
@@ -124,28 +126,35 @@ RESPONSE_TERMS: Mapping[str, Feature] = MappingProxyType(
 
 DEFAULT_FEATURES = tuple(name for name, row in FEATURES.items() if row.default)
 DEFAULT_RESPONSE_TERMS = tuple(name for name, row in RESPONSE_TERMS.items() if row.default)
+# The terms of RESPONSE_TERMS except agreement, over the thinking tokens; 0 if no thinking tokens
+# were listed.
 THINKING_TERMS = tuple(name for name in RESPONSE_TERMS if name.startswith(response.THINKING_PREFIX))
-"""The terms of RESPONSE_TERMS except agreement, over the thinking tokens; 0 if no thinking tokens were listed."""
 
 
 class TokenFeatures(NamedTuple):
-    """Features of all tokens of N completions, laid end to end."""
+    """Features of all tokens of N completions, laid end to end.
+
+    Attributes:
+        values: (ΣT, d) float32, finite.
+        offsets: (N+1,) int64; completion i has the rows ``offsets[i]:offsets[i + 1]``.
+        names: (d,) column names: the row's name, with the 1-based column number if it has several.
+    """
 
     values: F32
-    """(ΣT, d) float32, finite."""
     offsets: I64
-    """(N+1,) int64; completion i has the rows ``offsets[i]:offsets[i + 1]``."""
     names: tuple[str, ...]
-    """(d,) column names: the row's name, with the 1-based column number if it has several."""
 
 
 class ResponseTerms(NamedTuple):
-    """Terms of N whole completions."""
+    """Terms of N whole completions.
+
+    Attributes:
+        values: (N, m) float32, finite.
+        names: (m,) column names.
+    """
 
     values: F32
-    """(N, m) float32, finite."""
     names: tuple[str, ...]
-    """(m,) column names."""
 
 
 def token_features(
@@ -170,13 +179,13 @@ def token_features(
 def response_terms(
     completions: Sequence[Completion], names: Sequence[str] | None = None, *, k: int | None = None, width: int = WIDTH
 ) -> ResponseTerms:
-    """Compute the response terms of N completions; arguments and errors as :func:`token_features`."""
+    """Compute the response terms of N completions; arguments and errors as ``token_features()``."""
     table = TokenTable(completions, width=width, k=k)
     return response_columns(table, DEFAULT_RESPONSE_TERMS if names is None else names)
 
 
 def token_columns(table: TokenTable, names: Sequence[str]) -> TokenFeatures:
-    """Compute token features from a table, which :func:`response_columns` may share."""
+    """Compute token features from a table, which ``response_columns()`` may share."""
     columns = column_names(FEATURES, names, width=table.width)
     values = np.empty((int(table.offsets[-1]), len(columns)), np.float32)
     start = 0
@@ -190,7 +199,7 @@ def token_columns(table: TokenTable, names: Sequence[str]) -> TokenFeatures:
 
 
 def response_columns(table: TokenTable, names: Sequence[str]) -> ResponseTerms:
-    """Compute response terms from a table, which :func:`token_columns` may share."""
+    """Compute response terms from a table, which ``token_columns()`` may share."""
     columns = column_names(RESPONSE_TERMS, names, width=table.width)
     blocks = [np.atleast_2d(RESPONSE_TERMS[name].compute(table)) for name in names]
     values = np.concatenate([np.zeros((0, len(table.lengths))), *blocks]).T

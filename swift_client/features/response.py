@@ -18,8 +18,8 @@ from swift_client.features.segments import F64, rolling_mean, segment_mean, segm
 from swift_client.features.token_table import TokenTable
 from swift_client.types import F32
 
+# Name prefix of the terms that are computed over the thinking tokens.
 THINKING_PREFIX = "thinking_"
-"""Name prefix of the terms that are computed over the thinking tokens."""
 
 
 def log_length(table: TokenTable) -> F64:

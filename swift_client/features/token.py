@@ -1,7 +1,7 @@
 """Token features: the functions in the rows of FEATURES, which read tokens up to their own only.
 
 A function returns (S,), or (width, S) with one column per rank, in nats. If a token lists too few ranks for a row,
-:func:`swift_client.features.token_features` writes 0. The row ``listed`` counts the listed ranks, so that a head can
+``swift_client.features.token_features()`` writes 0. The row ``listed`` counts the listed ranks, so that a head can
 tell "no entropy" from "entropy unknown".
 """
 
@@ -17,14 +17,15 @@ from swift_client.features.segments import F64, I64, rolling_reduce
 from swift_client.features.token_table import TokenTable
 from swift_client.types import F32
 
-TokenFeature = Callable[[TokenTable], F64]
-"""A function of this module with one column."""
+TokenFeature = Callable[[TokenTable], F64]  # a function of this module with one column
 
+# Most tokens before a token that its features read; with these at hand they equal those of the
+# whole text.
 LOOKBACK = 63
-"""Most tokens before a token that its features read; with these at hand they equal those of the whole text."""
 
+# Columns of the hashed token identities (by crc32, which unlike hash() is the same in every
+# process).
 HASH_BUCKETS = 128
-"""Columns of the hashed token identities (by crc32, which unlike hash() is the same in every process)."""
 
 
 def logprob(table: TokenTable) -> F64:

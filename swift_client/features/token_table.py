@@ -11,8 +11,8 @@ import numpy as np
 from swift_client.features.segments import F64, I64, segment_offsets, segment_positions
 from swift_client.types import F32, Bool, Completion
 
+# Logprobs at or below this are sentinels: such an alternative counts as not listed.
 SENTINEL_LOGPROB = -100.0
-"""Logprobs at or below this are sentinels: such an alternative counts as not listed."""
 
 
 def listed_ranks(completion: Completion) -> int:

@@ -1,6 +1,6 @@
 """Checks that drop logprobs which cannot be real, before anything is scored.
 
-Codecs refuse most invalid logprobs when they decode a reply (:mod:`swift_client.logprobs.clean`). Here completions from
+Codecs refuse most invalid logprobs when they decode a reply (``swift_client.logprobs.clean``). Here completions from
 other sources are checked too, and checks that need whole completions, or all completions of a question, are added.
 """
 
@@ -19,14 +19,14 @@ from swift_client.logprobs.goodness_of_fit import run_fit_test
 from swift_client.logprobs.temperature import SamplingInfo
 from swift_client.types import Completion
 
+# Tokens; this many exact zeros with nothing else listed are placeholders, or greedy decoding after
+# temperature.
 _MIN_PLACEHOLDER_TOKENS = 4
-"""Tokens; this many exact zeros with nothing else listed are placeholders, or greedy decoding after temperature."""
+# Standard deviations; real logprobs do not get this low even over millions of questions.
 _Z_THRESHOLD = -8.0
-"""Standard deviations; real logprobs do not get this low even over millions of questions."""
+# Nats per token; a smaller misfit may come from rounding in a gateway or a changed sampler.
 _MIN_DEFICIT = 0.5
-"""Nats per token; a smaller misfit may come from rounding in a gateway or a changed sampler."""
-_MIN_TOKENS = 64
-"""Tokens per question; with fewer, one odd token could decide the test."""
+_MIN_TOKENS = 64  # tokens per question; with fewer, one odd token could decide the test
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class LogprobCheck:
     """One row of CHECKS."""
 
     fails: Callable[[Completion], bool]
-    sentence: str
-    """The end of a note that begins "Logprobs of 3 of 8 completions ..."."""
+    sentence: str  # the end of a note that begins "Logprobs of 3 of 8 completions ..."
 
 
 def _above_zero(completion: Completion) -> bool:
@@ -67,6 +66,7 @@ def _has_thinking_tokens(completion: Completion) -> bool:
     return surplus > max(16, len(completion.text) // 2)
 
 
+# Checks of single completions; the first that fails is reported.
 CHECKS: Mapping[str, LogprobCheck] = MappingProxyType(
     {
         "above zero": LogprobCheck(_above_zero, "lie above zero: raw logits, not logprobs"),
@@ -77,7 +77,6 @@ CHECKS: Mapping[str, LogprobCheck] = MappingProxyType(
         ),
     }
 )
-"""Checks of single completions; the first that fails is reported."""
 
 
 def failed_check(completion: Completion) -> LogprobCheck | None:

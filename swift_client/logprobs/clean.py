@@ -30,18 +30,14 @@ from swift_client.types import F32, Bool
 F64 = NDArray[np.float64]
 IndexArray = NDArray[np.intp]
 
-SENTINEL = -100.0
-"""Nats; a value at or below this is a sentinel for "not listed"."""
-FLOOR = -20.0
-"""Nats; lowest value of a censored token."""
-ROUNDING_TOLERANCE = 1e-3
-"""Nats; a logprob may exceed zero by this much."""
-MASS_LIMIT = 1.01
-"""Highest sum of listed probabilities that rounding explains."""
+SENTINEL = -100.0  # nats; a value at or below this is a sentinel for "not listed"
+FLOOR = -20.0  # nats; lowest value of a censored token
+ROUNDING_TOLERANCE = 1e-3  # nats; a logprob may exceed zero by this much
+MASS_LIMIT = 1.01  # highest sum of listed probabilities that rounding explains
 
+# From two arrays (M,) of positions in ``listed_logprobs`` to (M,) bool: whether both are the same
+# token (by bytes, else by text).
 SameToken = Callable[[IndexArray, IndexArray], Bool]
-"""From two arrays (M,) of positions in ``listed_logprobs`` to (M,) bool: whether both are the same token (by bytes,
-else by text)."""
 
 
 class UnusableLogprobs(Exception):
@@ -50,16 +46,13 @@ class UnusableLogprobs(Exception):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CleanLogprobs:
-    """Arrays of one completion, as :class:`swift_client.types.Completion` holds them."""
+    """Arrays of one completion, as ``swift_client.types.Completion`` holds them."""
 
-    logprobs: F32
-    """(T,) float32, <= 0."""
-    top_logprobs: F32
-    """(T, K) float32, falling along axis 1, -inf where nothing was listed."""
-    censored: Bool
-    """(T,) bool."""
+    logprobs: F32  # (T,) float32, <= 0
+    top_logprobs: F32  # (T, K) float32, falling along axis 1, -inf where nothing was listed
+    censored: Bool  # (T,) bool
+    # (T, K) position of each entry in the flat ``listed_logprobs``; -1 where nothing was listed.
     positions: IndexArray
-    """(T, K) position of each entry in the flat ``listed_logprobs``; -1 where nothing was listed."""
 
 
 def clean(

@@ -15,20 +15,18 @@ from swift_client.features.segments import F64
 from swift_client.logprobs.clean import FLOOR
 from swift_client.types import F32, Bool
 
+# Nats; a chosen token whose logprob is this close to a listed one is taken for that one.
 _TOLERANCE = 1e-4
-"""Nats; a chosen token whose logprob is this close to a listed one is taken for that one."""
 
 
 class FitTest(NamedTuple):
     """The mean log score of the sampled tokens, compared with its expectation under their lists."""
 
     token_count: int
-    score: float
-    """Nats per token: mean log probability of the observed categories."""
-    expected: float
-    """Nats per token: expected ``score`` if the lists are true."""
+    score: float  # nats per token: mean log probability of the observed categories
+    expected: float  # nats per token: expected ``score`` if the lists are true
+    # Nats per token: standard deviation of ``score`` if the lists are true; 0 if they are certain.
     std: float
-    """Nats per token: standard deviation of ``score`` if the lists are true; 0 if they are certain."""
 
     @property
     def z(self) -> float:
@@ -58,9 +56,9 @@ def p_values(
 ) -> tuple[float, float]:
     """Return the probabilities that true lists give a log score as low, and as high, as the observed one.
 
-    For few tokens, when :attr:`FitTest.z` is not normally distributed. Both are Monte Carlo estimates: shares of
+    For few tokens, when ``FitTest.z`` is not normally distributed. Both are Monte Carlo estimates: shares of
     ``draws`` resamples of the T tokens from their lists and the observed one, so neither is 0. The other arguments are
-    those of :func:`run_fit_test`.
+    those of ``run_fit_test()``.
     """
     score, p, surprise = _categories(chosen_logprobs, listed_logprobs, censored)
     uniform = np.random.default_rng(seed).random((draws, len(score), 1))

@@ -17,8 +17,8 @@ from swift_client.features.response import THINKING_PREFIX
 from swift_client.features.token_table import SENTINEL_LOGPROB
 from swift_client.types import Completion
 
-MIN_TEMPERATURE = 0.05
-"""Lowest temperature that is undone; below it only rounding is left."""
+MIN_TEMPERATURE = 0.05  # lowest temperature that is undone; below it only rounding is left
+# Rows of FEATURES that are the same after ``undo_temperature()`` as on the original lists.
 SHIFT_INVARIANT_FEATURES = frozenset(
     {
         *("censored", "position", "listed", "log_rank", "gap_to_top", "margin", "renormalised_entropy", "varentropy"),
@@ -26,34 +26,34 @@ SHIFT_INVARIANT_FEATURES = frozenset(
         *("number", "symbol", "starts_word", "characters", "token_hash"),
     }
 )
-"""Rows of FEATURES that are the same after :func:`undo_temperature` as on the original lists."""
 _LENGTH_TERMS = ("log_length", "number_share", "distinct_share")
+# Rows of RESPONSE_TERMS that are the same after ``undo_temperature()`` as on the original lists.
 SHIFT_INVARIANT_TERMS = frozenset(
     {*_LENGTH_TERMS, *(f"{THINKING_PREFIX}{name}" for name in _LENGTH_TERMS), "agreement"}
 )
-"""Rows of RESPONSE_TERMS that are the same after :func:`undo_temperature` as on the original lists."""
 
+# Request fields that keep the stated distribution, or make the sampled tokens likelier than it
+# says.
 _HARMLESS_FIELDS = frozenset(
     {
         *("temperature", "top_p", "top_k", "min_p", "seed", "stop", "max_tokens", "max_completion_tokens"),
         *("reasoning_effort", "reasoning", "thinking", "user", "metadata", "store", "service_tier", "provider"),
     }
 )
-"""Request fields that keep the stated distribution, or make the sampled tokens likelier than it says."""
 
 
 @dataclass(frozen=True)
 class SamplingInfo:
     """The sampling settings that decide what the logprobs of a question mean."""
 
-    temperature: float | None = None
-    """None: not known."""
+    temperature: float | None = None  # None: not known
+    # Whether the logprobs were taken after temperature (and other sampling settings).
     after_temperature: bool = False
-    """Whether the logprobs were taken after temperature (and other sampling settings)."""
+    # Whether no setting could make the sampled tokens less likely than their lists say.
     unmodified: bool = False
-    """Whether no setting could make the sampled tokens less likely than their lists say."""
+    # Whether the distribution was truncated before its logprobs were taken, so that temperature
+    # cannot be undone.
     truncated: bool = False
-    """Whether the distribution was truncated before its logprobs were taken, so that temperature cannot be undone."""
 
     @classmethod
     def from_request(cls, fields: Mapping[str, Any], *, after_temperature: bool) -> SamplingInfo:
@@ -77,8 +77,7 @@ class SamplingInfo:
         return self.after_temperature and self.temperature != 1.0
 
 
-UNKNOWN_SAMPLING = SamplingInfo()
-"""Nothing is known, as for a reply that was sampled elsewhere."""
+UNKNOWN_SAMPLING = SamplingInfo()  # nothing is known, as for a reply that was sampled elsewhere
 
 
 def undo_temperature(completion: Completion, temperature: float) -> Completion:

@@ -16,31 +16,34 @@ class Acceptance:
     """A confidence threshold, its tested risk, and the settings that the risk holds for.
 
     Raises ValueError for values that no calibration can give.
+
+    Attributes:
+        threshold: Answers whose ``statistic`` is at least this much are accepted.
+        statistic: The compared number: natural log odds that the chosen answer is correct, see
+            ``reranker.acceptance.answer_log_odds``.
+        risk: Largest share of the accepted answers that may be wrong, 0..1.
+        confidence: Probability, over calibration questions, that the risk holds, 0..1.
+        n: Completions planned per question.
+        stopping: The stopping rule that ended the draws, as ``stopping_rule`` parses it; None: all n were
+            drawn.
+        select: The choice method, as ``select=`` of a reranker.
+        answer: The answer reader, as ``answer=`` of a reranker; "custom" for a function.
+        questions: Number of calibration questions.
+        accepted: Calibration questions whose answer the threshold accepts.
+        errors: Accepted answers that were wrong.
     """
 
     threshold: float
-    """Answers whose :attr:`statistic` is at least this much are accepted."""
     statistic: str = "posterior_log_odds"
-    """The compared number: natural log odds that the chosen answer is correct, see
-    ``reranker.acceptance.answer_log_odds``."""
     risk: float
-    """Largest share of the accepted answers that may be wrong, 0..1."""
     confidence: float
-    """Probability, over calibration questions, that the risk holds, 0..1."""
     n: int
-    """Completions planned per question."""
     stopping: str | None
-    """The stopping rule that ended the draws, as ``stopping_rule`` parses it; None: all n were drawn."""
     select: Method
-    """The choice method, as ``select=`` of a reranker."""
     answer: str | None
-    """The answer reader, as ``answer=`` of a reranker; "custom" for a function."""
     questions: int
-    """Number of calibration questions."""
     accepted: int
-    """Calibration questions whose answer the threshold accepts."""
     errors: int
-    """Accepted answers that were wrong."""
 
     def __post_init__(self) -> None:
         counts_fit = 0 <= self.errors <= self.accepted <= self.questions
@@ -53,7 +56,7 @@ class Acceptance:
 
     @classmethod
     def read(cls, facts: object) -> tuple[Self, ...]:
-        """Parse a list of :meth:`to_dict` results, as a head's file stores it. Raises ValueError for anything else."""
+        """Parse a list of ``to_dict()`` results, as a head's file stores it. Raises ValueError for anything else."""
         try:
             return tuple(msgspec.convert(facts, list[cls]))  # type: ignore[valid-type]
         except msgspec.ValidationError as error:

@@ -14,10 +14,10 @@ from swift_client.models.acceptance import Acceptance
 from swift_client.models.calibration import Calibration
 from swift_client.models.gated_linear import GatedLinearHead, Standardizer, finite_vector, weigh
 
-MAX_WIDTH = 1024
-"""Upper limit of the rank columns, so that a file cannot ask for unlimited memory."""
+MAX_WIDTH = 1024  # upper limit of the rank columns, so that a file cannot ask for unlimited memory
+# Value of ``training["verdict"]`` for a head that did not beat majority on its validation
+# questions.
 NO_BETTER_VERDICT = "no better than majority"
-"""Value of ``training["verdict"]`` for a head that did not beat majority on its validation questions."""
 
 
 class ResponseWeights:
@@ -41,29 +41,31 @@ class HeadArtifact:
 
     It reads d feature columns per token and m response terms per completion. Raises ValueError if the parts do not fit
     each other.
+
+    Attributes:
+        features: Rows of FEATURES, in column order.
+        width: Number of rank columns of the features.
+        response_terms: Rows of RESPONSE_TERMS, in column order.
+        k_min: Fewest alternatives per token that the head was trained for; 0: chosen logprobs are enough.
+        k_max: Most alternatives per token; of longer lists the first ``k_max`` are read.
+        training: Training data, settings and measured quality: plain JSON values.
+        acceptances: Thresholds for accepting answers, one per setting that ``swift-client calibrate`` tested.
     """
 
     features: tuple[str, ...]
-    """Rows of FEATURES, in column order."""
     width: int
-    """Number of rank columns of the features."""
     standardizer: Standardizer
     head: GatedLinearHead
     response_terms: tuple[str, ...] = ()
-    """Rows of RESPONSE_TERMS, in column order."""
     response: ResponseWeights = field(default_factory=lambda: ResponseWeights(mean=[], scale=[], weight=[]))
     calibration: Calibration | None = None
     provider: str
     model: str
     k_min: int
-    """Fewest alternatives per token that the head was trained for; 0: chosen logprobs are enough."""
     k_max: int
-    """Most alternatives per token; of longer lists the first ``k_max`` are read."""
     training: Mapping[str, Any] = field(default_factory=dict)
-    """Training data, settings and measured quality: plain JSON values."""
     licence: str = "unknown"
     acceptances: tuple[Acceptance, ...] = ()
-    """Thresholds for accepting answers, one per setting that ``swift-client calibrate`` tested."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.k_min <= self.k_max <= self.width <= MAX_WIDTH:
@@ -74,7 +76,7 @@ class HeadArtifact:
 
     @property
     def name(self) -> str:
-        """The name in :attr:`swift_client.Selection.scorer`."""
+        """The name in ``swift_client.Selection.scorer``."""
         return f"head {self.provider}/{self.model}"
 
     @property

@@ -45,8 +45,8 @@ class IsotonicCalibration:
 
 Calibration = PlattCalibration | IsotonicCalibration
 
+# Calibration classes by the name that a head's file stores.
 CALIBRATIONS: dict[str, type[PlattCalibration] | type[IsotonicCalibration]] = {
     "platt": PlattCalibration,
     "isotonic": IsotonicCalibration,
 }
-"""Calibration classes by the name that a head's file stores."""

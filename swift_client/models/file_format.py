@@ -23,22 +23,18 @@ from swift_client.models.calibration import CALIBRATIONS
 from swift_client.models.gated_linear import GatedLinearHead, Standardizer
 from swift_client.models.hidden_head import HiddenHead
 
-FORMAT = 1
-"""Version of the file layout. A feature never changes its meaning under the same name."""
+FORMAT = 1  # Version of the file layout. A feature never changes its meaning under the same name.
+# Bytes; a head has a few kilobytes, and one on the hidden states of a 70B model less than this.
 MAX_FILE_BYTES = 64 * 2**20
-"""Bytes; a head has a few kilobytes, and one on the hidden states of a 70B model less than this."""
-MAX_HEADER_BYTES = 2**20
-"""Bytes of JSON before the weights; a head has a few thousand."""
-METADATA_KEY = "swift_client"
-"""Metadata key of the JSON document."""
+MAX_HEADER_BYTES = 2**20  # bytes of JSON before the weights; a head has a few thousand
+METADATA_KEY = "swift_client"  # metadata key of the JSON document
 
 
 class StoredFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The facts in every head's file; JSON keys as the file stores them."""
 
     format: int
-    calibration: str
-    """"none" or a key of CALIBRATIONS."""
+    calibration: str  # "none" or a key of CALIBRATIONS
     provider: str
     model: str
     training: dict[str, Any]
@@ -46,8 +42,7 @@ class StoredFacts(msgspec.Struct, frozen=True, kw_only=True):
     width: int
     acceptances: list[Acceptance] = []
     k_min: int = 0
-    k_max: int = 0
-    """0, as ``k_min``: a head on hidden states reads no lists of alternatives."""
+    k_max: int = 0  # 0, as ``k_min``: a head on hidden states reads no lists of alternatives
 
 
 class _LogprobFacts(StoredFacts, frozen=True, kw_only=True):
@@ -86,8 +81,8 @@ class _Header(msgspec.Struct, frozen=True):
 
 AnyHead = HeadArtifact | HiddenHead
 
+# Fields of every head that its file stores as they are.
 _SHARED_FIELDS = ("provider", "model", "training", "licence", "width")
-"""Fields of every head that its file stores as they are."""
 
 
 def save(artifact: AnyHead, path: str | os.PathLike[str]) -> None:
@@ -134,7 +129,7 @@ def _named_tensors(prefix: str, part: object) -> dict[str, np.ndarray[Any, Any]]
 
 
 def load(path: str | os.PathLike[str]) -> AnyHead:
-    """Read a head that :func:`save` wrote. Raises ArtifactError for any other file and executes nothing in it."""
+    """Read a head that ``save()`` wrote. Raises ArtifactError for any other file and executes nothing in it."""
     with _open_head(path) as file:
         data = file.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
@@ -144,7 +139,7 @@ def load(path: str | os.PathLike[str]) -> AnyHead:
 
 
 def read_facts(path: str | os.PathLike[str]) -> StoredFacts:
-    """Read the checked facts of a head's file, without its weights. Raises ArtifactError as :func:`load` does."""
+    """Read the checked facts of a head's file, without its weights. Raises ArtifactError as ``load()`` does."""
     with _open_head(path) as file:
         size = int.from_bytes(file.read(8), "little")
         if size > MAX_HEADER_BYTES:

@@ -8,10 +8,12 @@ from numpy.typing import ArrayLike
 from swift_client.features.segments import F64, I64, segment_offsets, segment_reduce
 from swift_client.types import F32
 
+# Floor of the sum of gates: with all gates shut the score is 0, not NaN (the reference code's
+# epsilon).
 GATE_SUM_EPS = 1e-8
-"""Floor of the sum of gates: with all gates shut the score is 0, not NaN (the reference code's epsilon)."""
+# Bound of every stored number, and 1 / MAX_MAGNITUDE of every scale: within it no float32 score
+# overflows.
 MAX_MAGNITUDE = 1e9
-"""Bound of every stored number, and 1 / MAX_MAGNITUDE of every scale: within it no float32 score overflows."""
 
 
 class Standardizer:
@@ -77,7 +79,7 @@ class GatedLinearHead:
         return self.logits(values, offsets).astype(np.float32)
 
     def logits(self, values: ArrayLike, offsets: I64) -> F64:
-        """Return :meth:`scores` in float64, as calibration and response terms take it."""
+        """Return ``scores()`` in float64, as calibration and response terms take it."""
         return gated_mean(self.token_gates(values), self.token_rewards(values), offsets)
 
 

@@ -23,29 +23,32 @@ class HiddenHead:
     """A gated linear head over L concatenated hidden states of width D per token, with its facts.
 
     Raises ValueError if the parts do not fit each other.
+
+    Attributes:
+        head: Weights (L*D,), layer by layer in the order of ``layers``.
+        layers: Indices into ``hidden_states`` of transformers: 0 is the embedding, the last one follows the
+            final norm. Empty: the logprobs of the whole vocabulary, in the order of token ids, are the one
+            state, at the moment "produced".
+        width: D, or the vocabulary size V without layers.
+        logprob_head: A head on logprobs. Its gate and reward logits are added per token, its response terms
+            per completion; its other facts are ignored.
+        moment: The state of a token: "read", the one after it (as published); "produced", the one it was
+            sampled from.
+        training: Training data, settings and measured quality: plain JSON values.
+        acceptances: As in ``HeadArtifact``.
     """
 
     head: GatedLinearHead
-    """Weights (L*D,), layer by layer in the order of ``layers``."""
     layers: tuple[int, ...]
-    """Indices into ``hidden_states`` of transformers: 0 is the embedding, the last one follows the final norm.
-    Empty: the logprobs of the whole vocabulary, in the order of token ids, are the one state, at the moment
-    "produced"."""
     width: int
-    """D, or the vocabulary size V without layers."""
     logprob_head: HeadArtifact | None = None
-    """A head on logprobs. Its gate and reward logits are added per token, its response terms per completion; its other
-    facts are ignored."""
     moment: StatePosition = "read"
-    """The state of a token: "read", the one after it (as published); "produced", the one it was sampled from."""
     calibration: Calibration | None = None
     provider: str = "huggingface"
     model: str
     training: Mapping[str, Any] = field(default_factory=dict)
-    """Training data, settings and measured quality: plain JSON values."""
     licence: str = "unknown"
     acceptances: tuple[Acceptance, ...] = ()
-    """As in :class:`HeadArtifact`."""
 
     def __post_init__(self) -> None:
         layers = ", ".join(map(str, self.layers))
@@ -119,12 +122,12 @@ class HiddenHead:
 
     @property
     def reads_token_ids(self) -> bool:
-        """As in :class:`HeadArtifact`."""
+        """As in ``HeadArtifact``."""
         return self.logprob_head is not None and self.logprob_head.reads_token_ids
 
     @property
     def name(self) -> str:
-        """The name in :attr:`swift_client.Selection.scorer`."""
+        """The name in ``swift_client.Selection.scorer``."""
         return f"{'hybrid' if self.logprob_head else 'hidden'} head {self.provider}/{self.model}"
 
     @property

@@ -16,10 +16,8 @@ import platformdirs
 from swift_client.errors import ArtifactError
 from swift_client.models.file_format import read_facts
 
-PACKAGED_FOLDER = Path(__file__).parent / "packaged"
-"""Heads that come with this package."""
-FOLDER_VARIABLE = "SWIFT_CLIENT_HEADS"
-"""Environment variable that replaces the user's folder."""
+PACKAGED_FOLDER = Path(__file__).parent / "packaged"  # heads that come with this package
+FOLDER_VARIABLE = "SWIFT_CLIENT_HEADS"  # environment variable that replaces the user's folder
 
 
 def user_folder() -> Path:
@@ -56,12 +54,15 @@ class HeadEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadLibrary:
-    """The heads in the scanned folders."""
+    """The heads in the scanned folders.
+
+    Attributes:
+        heads: In the order of preference: by folder, then by file name.
+        skip_reasons: One sentence per file or folder that could not be read.
+    """
 
     heads: tuple[HeadEntry, ...]
-    """In the order of preference: by folder, then by file name."""
     skip_reasons: tuple[str, ...]
-    """One sentence per file or folder that could not be read."""
 
     def for_model(self, provider: str, model: str) -> tuple[HeadEntry, ...]:
         """Return the heads for exactly this provider and model."""

@@ -15,8 +15,8 @@ from swift_client.models.library import scan, user_folder
 
 Head = Literal["auto"] | None | str | os.PathLike[str] | AnyHead
 
+# The model name in heads and samples files of a provider that has no model names.
 UNKNOWN_MODEL = "unknown"
-"""The model name in heads and samples files of a provider that has no model names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,16 +24,15 @@ class ResolvedHead:
     """The head that scores, or none."""
 
     artifact: AnyHead | None = None
+    # Whether it was requested by name and so is used even for a model that it was not trained for.
     force_head: bool = False
-    """Whether it was requested by name and so is used even for a model that it was not trained for."""
-    notes: tuple[str, ...] = ()
-    """One sentence each, for every Selection."""
+    notes: tuple[str, ...] = ()  # one sentence each, for every Selection
 
 
 def resolve_head(head: Head, provider: str, model: str | None, *, k: int, own_address: bool = False) -> ResolvedHead:
     """Return the head for the argument ``head=``, for lists of ``k`` alternatives per token.
 
-    "auto" looks one up with :func:`find_for_model`. A head requested by name is used for any provider, model and k,
+    "auto" looks one up with ``find_for_model()``. A head requested by name is used for any provider, model and k,
     with a note. A path, HeadArtifact or HiddenHead must fit.
 
     Raises:
@@ -126,7 +125,7 @@ def load_named(head: str | os.PathLike[str] | AnyHead | None) -> ResolvedHead:
 
 
 def load_head(path: str | os.PathLike[str]) -> HeadArtifact:
-    """Read a trained head on logprobs. Raises ArtifactError as :func:`load_any_head` does, or for another kind."""
+    """Read a trained head on logprobs. Raises ArtifactError as ``load_any_head()`` does, or for another kind."""
     artifact = load_any_head(path)
     if isinstance(artifact, HiddenHead):
         raise ArtifactMismatchError(f"{path} is a head on hidden states.", hint="Give one that reads logprobs.")

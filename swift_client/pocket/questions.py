@@ -18,14 +18,13 @@ Split = Literal["train", "validation", "test"]
 
 _DRAW_FUNCTIONS = {"arithmetic": arithmetic.draw, "coin_flip": coin_flip.draw, "last_letters": last_letters.draw}
 
-FAMILIES: tuple[str, ...] = tuple(_DRAW_FUNCTIONS)
-"""Names of the three families."""
+FAMILIES: tuple[str, ...] = tuple(_DRAW_FUNCTIONS)  # names of the three families
 
+# Highest level of each family that the model is trained on; the lowest is 1.
 TRAINED_LEVELS: Mapping[str, int] = {"arithmetic": 6, "coin_flip": 6, "last_letters": 9}
-"""Highest level of each family that the model is trained on; the lowest is 1."""
 
+# Default levels of ``questions()``, at which the packaged model is right only some of the time.
 DEFAULT_LEVELS: Mapping[str, tuple[int, ...]] = {"arithmetic": (2, 3), "coin_flip": (5, 6), "last_letters": (5, 6)}
-"""Default levels of :func:`questions`, at which the packaged model is right only some of the time."""
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from swift_client.errors import ConfigurationError, MissingExtraError
 
+# The packaged model: llama architecture, 2.85 M parameters, float16.
 PACKAGED_MODEL = Path(__file__).parent / "model.gguf"
-"""The packaged model: llama architecture, 2.85 M parameters, float16."""
 
 MODEL_NAME = "pocket"
 
@@ -31,10 +31,10 @@ _SERVER_SCRIPT = Path(__file__).with_name("server_process.py")
 
 
 class PocketServer:
-    """An OpenAI-compatible llama.cpp server on a free loopback port, started at the first :meth:`start`.
+    """An OpenAI-compatible llama.cpp server on a free loopback port, started at the first ``start()``.
 
-    Thread-safe. After a fork the child starts its own server. The server stops at :meth:`close`, with the last
-    reference to this object, at exit, and when this process dies; :meth:`start` may follow :meth:`close`. It writes
+    Thread-safe. After a fork the child starts its own server. The server stops at ``close()``, with the last
+    reference to this object, at exit, and when this process dies; ``start()`` may follow ``close()``. It writes
     nothing to standard output or error.
 
     Args:
@@ -45,8 +45,8 @@ class PocketServer:
         exact: KV cache in float32 and flash attention off, for logprobs as precise as the weights.
 
     Raises:
-        MissingExtraError: at :meth:`start`, if xllamacpp is not installed.
-        ConfigurationError: ``slots`` is out of range; at :meth:`start`, if the file is missing or cannot be loaded.
+        MissingExtraError: at ``start()``, if xllamacpp is not installed.
+        ConfigurationError: ``slots`` is out of range; at ``start()``, if the file is missing or cannot be loaded.
     """
 
     def __init__(

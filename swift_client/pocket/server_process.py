@@ -1,4 +1,4 @@
-"""The process behind :class:`swift_client.pocket.server.PocketServer`: serves with llama.cpp until its input ends.
+"""The process behind ``swift_client.pocket.server.PocketServer``: serves with llama.cpp until its input ends.
 
 It runs as a script, so nothing of the package is imported. The first line of its input is a JSON object of options; its
 only line of output is a JSON object with ``address`` or ``error``.

@@ -29,9 +29,11 @@ from swift_client.selection.select import SelectionConfig, select_best
 from swift_client.store import StoredQuestion
 from swift_client.types import Candidate, Completion, Selection
 
+# Completions that an example chooses from: few enough to read them all and to add up the vote by
+# hand.
 EXAMPLE_N = 4
-"""Completions that an example chooses from: few enough to read them all and to add up the vote by hand."""
 
+# Possible outcomes of a question, in the order in which examples are shown.
 OUTCOMES: Mapping[str, str] = {
     "gained": "Head right, majority wrong",
     "lost": "Majority right, head wrong",
@@ -39,10 +41,10 @@ OUTCOMES: Mapping[str, str] = {
     "both": "Both right",
     "none": "No right answer among them",
 }
-"""Possible outcomes of a question, in the order in which examples are shown."""
 
+# Outcome of each example in turn. An outcome without further questions is skipped, and the schedule
+# repeats.
 OUTCOME_SCHEDULE = ("gained", "lost", "gained", "lost", "missed", "gained", "lost", "missed", "both", "none")
-"""Outcome of each example in turn. An outcome without further questions is skipped, and the schedule repeats."""
 
 MAX_PROMPT_CHARS = 2000
 
@@ -52,26 +54,22 @@ class Example:
     """One question, and what was chosen from its first completions."""
 
     question_id: str
-    outcome: str
-    """A key of OUTCOMES."""
-    selection: Selection
-    """The head's."""
-    majority_winner: int
-    """Index of the candidate that majority chooses."""
-    labels: tuple[float, ...]
-    """One per candidate: 1 right, 0 wrong, NaN unknown."""
+    outcome: str  # a key of OUTCOMES
+    selection: Selection  # the head's
+    majority_winner: int  # index of the candidate that majority chooses
+    labels: tuple[float, ...]  # one per candidate: 1 right, 0 wrong, NaN unknown
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class HeadComparison:
     """The head's scores and choices on all questions of an evaluation."""
 
+    # (N,) the head's scores of all completions, each among all of its question's; NaN without
+    # logprobs.
     scores: F64
-    """(N,) the head's scores of all completions, each among all of its question's; NaN without logprobs."""
-    labels: F64
-    """(N,) 1 right, 0 wrong, NaN unknown."""
+    labels: F64  # (N,) 1 right, 0 wrong, NaN unknown
+    # Number of questions per outcome of choosing from their first completions.
     outcomes: Mapping[str, int]
-    """Number of questions per outcome of choosing from their first completions."""
     examples: tuple[Example, ...]
 
 
@@ -145,12 +143,9 @@ def _select_examples(examples_by_outcome: Mapping[str, Sequence[Example]]) -> tu
 class ShownCandidate(NamedTuple):
     """One candidate as the page shows it."""
 
-    verdict: str
-    """ "right", "wrong" or "unknown"."""
-    facts: list[tuple[str, str]]
-    """Name and value."""
-    chosen_by: list[str]
-    """ "head", "majority"."""
+    verdict: str  # "right", "wrong" or "unknown"
+    facts: list[tuple[str, str]]  # name and value
+    chosen_by: list[str]  # "head", "majority"
     tokens: ShownTokens
 
 
@@ -159,8 +154,7 @@ class ShownExample(NamedTuple):
 
     question_id: str
     outcome: str
-    messages: list[tuple[str, str]]
-    """Role and text of the prompt's messages."""
+    messages: list[tuple[str, str]]  # role and text of the prompt's messages
     expected: str | None
     candidates: list[ShownCandidate]
 

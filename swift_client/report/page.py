@@ -34,8 +34,7 @@ from swift_client.store import StoredQuestion
 if TYPE_CHECKING:
     from jinja2 import Template
 
-MAX_SHOWN_TERMS = 16
-"""Response terms that are listed, those with the largest weights."""
+MAX_SHOWN_TERMS = 16  # response terms that are listed, those with the largest weights
 
 
 class _Figure(NamedTuple):
@@ -47,8 +46,7 @@ class _Figure(NamedTuple):
 class _TermWeight(NamedTuple):
     name: str
     weight: float
-    share: float
-    """Of the largest weight, -1..1."""
+    share: float  # of the largest weight, -1..1
 
 
 def load_template() -> Template:

@@ -17,11 +17,9 @@ from swift_client.report.format import (
     pluralize,
 )
 
-PREFERRED_N = 4
-"""The n of the summary, if it was measured."""
+PREFERRED_N = 4  # the n of the summary, if it was measured
 
-MIN_QUESTIONS = 20
-"""Minimum for a claim: intervals from resampling fewer questions are too narrow."""
+MIN_QUESTIONS = 20  # minimum for a claim: intervals from resampling fewer questions are too narrow
 
 
 def headline_n(evaluation: Evaluation) -> int:

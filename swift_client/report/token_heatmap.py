@@ -16,27 +16,23 @@ from swift_client.models.gated_linear import GATE_SUM_EPS
 from swift_client.report.format import format_decimal
 from swift_client.types import Completion, Selection
 
+# Tokens whose gate is below this share of the mean gate have faint letters.
 FAINT_GATE_SHARE = 0.25
-"""Tokens whose gate is below this share of the mean gate have faint letters."""
+# Colour level from which letters are never faint, since they would be unreadable on a strong
+# colour.
 FAINT_LEVEL_LIMIT = 3
-"""Colour level from which letters are never faint, since they would be unreadable on a strong colour."""
-COLOUR_LEVELS = 6
-"""Shades of each of the two colours; style.css has a rule for each."""
-MAX_SHOWN_TOKENS = 160
-"""Tokens shown per completion: the first and the last half of this number."""
+COLOUR_LEVELS = 6  # shades of each of the two colours; style.css has a rule for each
+MAX_SHOWN_TOKENS = 160  # tokens shown per completion: the first and the last half of this number
 MAX_TOKEN_CHARS = 80
-MAX_TEXT_CHARS = 4000
-"""Characters shown of a completion without tokens."""
+MAX_TEXT_CHARS = 4000  # characters shown of a completion without tokens
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TokenWeights:
     """Gates and rewards of the T tokens of one completion."""
 
-    gates: F64
-    """(T,) weights of the tokens, 0..1."""
-    rewards: F64
-    """(T,) scores of the tokens."""
+    gates: F64  # (T,) weights of the tokens, 0..1
+    rewards: F64  # (T,) scores of the tokens
 
     @property
     def gate_shares(self) -> F64:
@@ -77,10 +73,10 @@ class ShownToken(NamedTuple):
     """One token as the page shows it."""
 
     text: str
-    title: str
-    """Its numbers, shown when the pointer is over it."""
+    title: str  # its numbers, shown when the pointer is over it
+    # Classes in the style sheet: "u" raises and "d" lowers the score, with the colour level;
+    # "faint".
     style: str
-    """Classes in the style sheet: "u" raises and "d" lowers the score, with the colour level; "faint"."""
 
 
 class ShownTokens(NamedTuple):
@@ -89,8 +85,7 @@ class ShownTokens(NamedTuple):
     first: list[ShownToken]
     n_hidden: int
     last: list[ShownToken]
-    text: str
-    """Only without tokens or weights."""
+    text: str  # only without tokens or weights
 
 
 def shown_tokens(completion: Completion, weights: TokenWeights | None, *, colour_limit: float) -> ShownTokens:

@@ -24,11 +24,11 @@ from swift_client.stopping import StoppingRule, vote_log_odds
 from swift_client.stopping.monitor import build_votes
 from swift_client.types import Completion, Selection
 
+# The note on an accepted answer if an earlier one was not accepted.
 HARD_QUESTION_NOTE = (
     "The stated risk was measured on all questions, and this one is among the hard ones: more of their accepted "
     "answers may be wrong."
 )
-"""The note on an accepted answer if an earlier one was not accepted."""
 
 
 async def run_with_acceptance(

@@ -33,8 +33,7 @@ class _Member(Generic[R]):
     """One step of a cascade."""
 
     reranker: R
-    n: int | None
-    """Completions to draw; None: as many as ``best_of`` asks for."""
+    n: int | None  # completions to draw; None: as many as ``best_of`` asks for
 
     @property
     def pipeline(self) -> SelectionPipeline:
@@ -62,7 +61,7 @@ class _AnyCascade(Generic[R]):
     """The members of a cascade."""
 
     def __init__(self, kind: type[R], members: Sequence[R | tuple[R, int]]) -> None:
-        """Check the members, rerankers of ``kind``; raises ConfigurationError as :class:`Cascade`."""
+        """Check the members, rerankers of ``kind``; raises ConfigurationError as ``Cascade``."""
         self._members = tuple(self._create_member(kind, member) for member in members)
         if len(self._members) < 2:
             raise ConfigurationError(
@@ -149,7 +148,7 @@ async def _run_cascade(members: Sequence[_Member[R]], request: SampleRequest, op
 
 
 class AsyncCascade(_AnyCascade[AsyncSwiftReranker]):
-    """Asks members in turn until an answer is accepted, on the caller's event loop; see :class:`Cascade`."""
+    """Asks members in turn until an answer is accepted, on the caller's event loop; see ``Cascade``."""
 
     def __init__(self, members: Sequence[AsyncSwiftReranker | tuple[AsyncSwiftReranker, int]]) -> None:
         super().__init__(AsyncSwiftReranker, members)
@@ -168,7 +167,7 @@ class AsyncCascade(_AnyCascade[AsyncSwiftReranker]):
         response_model: object | None = None,
         **sampling: Any,
     ) -> Selection:
-        """Return the first accepted answer, else the last; arguments and errors as :meth:`Cascade.best_of`."""
+        """Return the first accepted answer, else the last; arguments and errors as ``Cascade.best_of()``."""
         request, options = resolve_call(
             prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling,
             stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model,
@@ -225,7 +224,7 @@ class Cascade(_AnyCascade[SwiftReranker]):
         response_model: object | None = None,
         **sampling: Any,
     ) -> Selection:
-        """Return the first accepted answer, else that of the last member; arguments as :meth:`SwiftReranker.best_of`.
+        """Return the first accepted answer, else that of the last member; arguments as ``SwiftReranker.best_of()``.
 
         Args:
             prompt: a question, or a list of chat messages.
@@ -237,7 +236,7 @@ class Cascade(_AnyCascade[SwiftReranker]):
             budget: what all members may spend together.
             on_reject: if no answer is accepted, "return" the last one, or "abstain": raise RejectedError, which holds
                 it. A cascade does "escalate" anyway.
-            response_model: as in :meth:`SwiftReranker.best_of`; a member whose answers do not match has failed.
+            response_model: as in ``SwiftReranker.best_of()``; a member whose answers do not match has failed.
             sampling: further fields of the requests.
 
         Returns:

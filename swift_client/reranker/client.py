@@ -75,7 +75,7 @@ class _Client:
                 object with ``complete(messages, n, **options)``.
             model: default: the provider's default model.
             head: "auto": the head for exactly this provider and model if there is one, packaged or in your folder of
-                heads (:func:`swift_client.models.user_folder`); the name of such a head, such as "pocket/pocket", to
+                heads (``swift_client.models.user_folder()``); the name of such a head, such as "pocket/pocket", to
                 use it for another model too; a path, HeadArtifact or HiddenHead, which must fit; None: no head.
             scorer: "auto": the head, else "mean_logprob"; a name of ``scorers.SCORERS``; a callable from N
                 completions to N numbers, higher is better; "judge": ``judge``, for every question.
@@ -218,10 +218,10 @@ class _Client:
 
 
 class AsyncSwiftReranker(_Client):
-    """Best-of-N on the caller's event loop; the arguments are those of :class:`SwiftReranker`.
+    """Best-of-N on the caller's event loop; the arguments are those of ``SwiftReranker``.
 
     One instance may serve many tasks, and several loops one after another or at once. Use it as
-    ``async with AsyncSwiftReranker("openai") as reranker:``, or call :meth:`aclose` at the end.
+    ``async with AsyncSwiftReranker("openai") as reranker:``, or call ``aclose()`` at the end.
     """
 
     async def best_of(
@@ -238,7 +238,7 @@ class AsyncSwiftReranker(_Client):
         response_model: object | None = None,
         **sampling: Any,
     ) -> Selection:
-        """Ask ``n`` times and return the best answer; arguments and errors as :meth:`SwiftReranker.best_of`.
+        """Ask ``n`` times and return the best answer; arguments and errors as ``SwiftReranker.best_of()``.
 
         Cancelling the task closes its connections and leaves nothing behind.
         """
@@ -263,7 +263,7 @@ class SwiftReranker(_Client):
     """Best-of-N for sync code: scripts, notebooks, handlers, threads.
 
     One instance may serve many threads. It starts its own daemon thread with the first call, also after a fork, and
-    ends it with :meth:`close`, with the ``with`` block, or at exit.
+    ends it with ``close()``, with the ``with`` block, or at exit.
     """
 
     @cached_property

@@ -34,10 +34,8 @@ class SamplingConfig:
     """
 
     require_logprobs: RequireLogprobs
-    top_logprobs: int | None
-    """Alternatives per token to ask for; None asks for no logprobs."""
-    force_logprobs: bool
-    """Whether to ask a model for logprobs that is known to hide them."""
+    top_logprobs: int | None  # alternatives per token to ask for; None asks for no logprobs
+    force_logprobs: bool  # whether to ask a model for logprobs that is known to hide them
     rate_limit: RateLimit
     max_retries: int
     warm_cache: Literal["auto"] | bool
@@ -57,10 +55,9 @@ class RerankerConfig:
     provider: Provider
     model: str | None
     codec: Codec
-    capabilities: Capabilities
-    """The model's entry in the provider's table."""
+    capabilities: Capabilities  # the model's entry in the provider's table
+    # Creates the transport of one event loop.
     open_transport: Callable[[], Transport | CustomTransport]
-    """Creates the transport of one event loop."""
     sampling: SamplingConfig
     selection: SelectionConfig
     cost: CostModel
@@ -95,7 +92,7 @@ def resolve_call(
     response_model: object | None,
     **request: Any,
 ) -> tuple[SampleRequest, RunOptions]:
-    """Check the arguments of ``best_of``; ``request`` holds those of :func:`.create_sample_request`.
+    """Check the arguments of ``best_of``; ``request`` holds those of ``create_sample_request()``.
 
     Raises:
         ConfigurationError: an argument is wrong; the message names the first one.

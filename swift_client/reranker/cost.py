@@ -14,8 +14,7 @@ from swift_client.sampling import BudgetTracker, RequestBudget, SampleRequest, S
 from swift_client.sampling.call_plan import PlanChoice, asks_for_caching, estimate_prompt_tokens, plan
 from swift_client.types import Selection, Stopped
 
-_DEFAULT_COMPLETION_TOKENS = 500
-"""Assumed tokens of a completion without ``max_tokens``."""
+_DEFAULT_COMPLETION_TOKENS = 500  # assumed tokens of a completion without ``max_tokens``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +23,8 @@ class CostModel:
 
     provider: Provider
     model: str | None
+    # The address that requests go to; a price list does not know the caller's own server.
     base_url: str | None
-    """The address that requests go to; a price list does not know the caller's own server."""
     prices: Prices
 
     @classmethod

@@ -1,6 +1,6 @@
 """The pipeline from a prompt to a Selection: sample, score, select, build.
 
-``acceptance`` and ``cascade`` wrap :meth:`SelectionPipeline.run`; the clients hold one pipeline each.
+``acceptance`` and ``cascade`` wrap ``SelectionPipeline.run()``; the clients hold one pipeline each.
 """
 
 from __future__ import annotations
@@ -29,13 +29,7 @@ from swift_client.sampling import (
 )
 from swift_client.scoring.result import ScoredCompletions
 from swift_client.selection.choose import Choice
-from swift_client.selection.select import (
-    FALLBACK_SCORER,
-    SelectionConfig,
-    build_selection,
-    score_completions,
-    select,
-)
+from swift_client.selection.select import FALLBACK_SCORER, SelectionConfig, build_selection, score_completions, select
 from swift_client.stopping.monitor import WAVE_SIZES, StoppingMonitor, create_abort_monitor
 from swift_client.structured.schema import is_schema_error, require_match
 from swift_client.types import Completion, Selection, Stopped
@@ -48,14 +42,11 @@ class Samples:
     """The completions of one question, with all that the later steps need to know about them."""
 
     result: SampleResult
-    config: SelectionConfig
-    """How these completions are scored and chosen from."""
+    config: SelectionConfig  # how these completions are scored and chosen from
     monitor: StoppingMonitor | None
     stopped: Stopped | None
-    n_reused: int
-    """How many come from the store."""
-    no_logprobs_reason: str | None
-    """Why no logprobs were to be expected; None if they were."""
+    n_reused: int  # how many come from the store
+    no_logprobs_reason: str | None  # why no logprobs were to be expected; None if they were
     notes: tuple[str, ...]
 
 
@@ -86,7 +77,7 @@ class SelectionPipeline:
         """Sample completions, score them, select one, and build the Selection.
 
         ``existing_completions`` of the same question count towards ``request.n`` and are not paid for again.
-        Whether the answer is accepted stays open; see :func:`.acceptance.run_with_acceptance`.
+        Whether the answer is accepted stays open; see ``acceptance.run_with_acceptance()``.
         """
         started = time.perf_counter()
         samples = await self._sample(request, options, existing_completions)

@@ -48,7 +48,7 @@ def rank(
     """Choose the best completion of a reply that you already have. Nothing is sent and no key is read.
 
     Args:
-        reply_or_completions: the same as for :func:`parse_response`, or a list of Completion. In a list of replies,
+        reply_or_completions: the same as for ``parse_response()``, or a list of Completion. In a list of replies,
             one that is an error is left out, and a note says so.
         provider: determines the wire format if the reply's shape does not.
         scorer: a name, a callable from completions to N numbers, or a HeadArtifact.
@@ -77,11 +77,7 @@ def rank_reply(reply_or_completions: Any, provider: Provider, config: SelectionC
     # Calibrated thresholds hold for a number of completions; here all of the reply count.
     selection = with_acceptance(selection, config, n=len(selection.candidates))
     return replace(
-        selection,
-        usage=reply.usage,
-        provider=provider.name,
-        model=reply.model,
-        notes=(*reply.notes, *selection.notes),
+        selection, usage=reply.usage, provider=provider.name, model=reply.model, notes=(*reply.notes, *selection.notes)
     )
 
 

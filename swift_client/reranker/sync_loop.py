@@ -20,8 +20,7 @@ from swift_client.errors import ConfigurationError
 
 T = TypeVar("T")
 
-_GRACE_SECONDS = 5.0
-"""Seconds for cancelled work to close its connections."""
+_GRACE_SECONDS = 5.0  # seconds for cancelled work to close its connections
 
 
 class BackgroundLoop:
@@ -62,7 +61,7 @@ class _Worker:
         self._closed = False
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run ``work()`` to its end, or until an interrupt; see :meth:`BackgroundLoop.run`."""
+        """Run ``work()`` to its end, or until an interrupt; see ``BackgroundLoop.run()``."""
         has_ended = threading.Event()
 
         async def run_work() -> T:

@@ -24,27 +24,25 @@ from swift_client.errors import (
 from swift_client.pricing import Price
 from swift_client.types import Message
 
+# Share of a dollar limit that rounding may exceed it by: three times 0.01 is not more than 0.03.
 _ROUNDING = 1e-9
-"""Share of a dollar limit that rounding may exceed it by: three times 0.01 is not more than 0.03."""
 _MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens")
+# Fields of a request that the model reads as part of its prompt.
 _PROMPT_FIELDS = ("tools", "functions", "response_format", "system")
-"""Fields of a request that the model reads as part of its prompt."""
+# Tokens that a chat template may add to a conversation, such as a date or a default system prompt.
 _TEMPLATE_TOKENS = 64
-"""Tokens that a chat template may add to a conversation, such as a date or a default system prompt."""
 _TEMPLATE_TOKENS_PER_MESSAGE = 16
+# Tokens assumed for an image or a sound, since its size in bytes does not tell: an estimate.
 _MEDIA_TOKENS = 2048
-"""Tokens assumed for an image or a sound, since its size in bytes does not tell: an estimate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
     """The cost of one or several calls, actual or worst case."""
 
-    tokens: int = 0
-    """Prompt and completion tokens together."""
+    tokens: int = 0  # prompt and completion tokens together
     usd: float = 0.0
-    calls: int = 0
-    """HTTP requests."""
+    calls: int = 0  # HTTP requests
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(tokens=self.tokens + other.tokens, usd=self.usd + other.usd, calls=self.calls + other.calls)
@@ -64,17 +62,19 @@ class Budget:
 
     Raises:
         ConfigurationError: no limit is given, or a limit is not above 0.
+
+    Attributes:
+        usd: US dollars; needs a known price (extra "prices", or ``prices=`` of the reranker).
+        tokens: Prompt and completion tokens together.
+        seconds: No request starts later than this. Running requests are awaited, since they are nearly paid
+            for; ``deadline=`` cuts them off.
+        calls: HTTP requests, retries included.
     """
 
     usd: float | None = None
-    """US dollars; needs a known price (extra "prices", or ``prices=`` of the reranker)."""
     tokens: int | None = None
-    """Prompt and completion tokens together."""
     seconds: float | None = None
-    """No request starts later than this. Running requests are awaited, since they are nearly paid for; ``deadline=``
-    cuts them off."""
     calls: int | None = None
-    """HTTP requests, retries included."""
 
     def __post_init__(self) -> None:
         limits = {
@@ -139,7 +139,7 @@ class BudgetTracker:
         return bisect.bisect_left(range(1, n + 1), True, key=is_too_much)
 
     def reserve(self, cost: Cost) -> None:
-        """Set aside the worst-case cost of a request; :meth:`commit` its actual cost afterwards.
+        """Set aside the worst-case cost of a request; ``commit()`` its actual cost afterwards.
 
         Raises:
             BudgetExceededError: it does not fit; nothing was set aside.
@@ -175,8 +175,7 @@ class RequestBudget:
         self, tracker: BudgetTracker, messages: Sequence[Message], fields: Mapping[str, Any], price: Price | None
     ) -> None:
         self.tracker = tracker
-        self.stop_reason: str | None = None
-        """Why a request was not sent; None if all were."""
+        self.stop_reason: str | None = None  # why a request was not sent; None if all were
         self._price = price
         self._max_tokens = find_max_tokens(fields)
         self._prompt_tokens = prompt_token_bound(messages, fields)

@@ -34,15 +34,16 @@ from swift_client.types import Completion, Event, Failure, Usage
 class CallResult:
     """The result of one call: completions, a failure, or both if the deadline cut it."""
 
+    # Number of its first completion within the draw; the call's seed is the request's seed plus
+    # this.
     first_index: int = 0
-    """Number of its first completion within the draw; the call's seed is the request's seed plus this."""
     completions: tuple[Completion, ...] = ()
     usage: Usage = field(default_factory=Usage)
     failure: Failure | None = None
-    from_cache: bool = False
-    """True if the completions existed before and no call was made."""
+    from_cache: bool = False  # True if the completions existed before and no call was made
+    # True if its stream was closed on purpose: the completion is cut, and not a fair sample of the
+    # model.
     closed_early: bool = False
-    """True if its stream was closed on purpose: the completion is cut, and not a fair sample of the model."""
 
     @property
     def n_settled(self) -> int:
@@ -59,10 +60,8 @@ class Call:
     number: int
     n_requested: int
     first_index: int
-    attempts: int = 0
-    """Requests sent so far."""
-    last_error: SwiftClientError | None = None
-    """The error of the last attempt that was retried."""
+    attempts: int = 0  # requests sent so far
+    last_error: SwiftClientError | None = None  # the error of the last attempt that was retried
 
     async def run(self, on_arrival: Callable[[CallResult], None] | None = None) -> CallResult:
         """Make the call; our own errors become a Failure that costs only this call's completions.
@@ -126,7 +125,7 @@ class Call:
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
-        """Wait for this call's turn; raise if another call has failed by then with an error that this one would meet too."""
+        """Wait for this call's turn; raise if another call has failed with an error that this one would meet too."""
         limiter, state = self.context.rate_limiter, self.state
         limit_change: str | None = None
         async with state.within_deadline():
@@ -255,7 +254,7 @@ async def receive_stream(
     A stream that loses confidence is closed; its completion then counts as cut.
 
     Returns:
-        As :func:`receive_full`.
+        As ``receive_full()``.
     """
     assembler = context.codec.StreamAssembler(top_logprobs=k, token_ids=context.token_ids)
     abort_monitor = state.abort_monitor if request.n == 1 else None

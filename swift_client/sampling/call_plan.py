@@ -16,8 +16,8 @@ from swift_client.adapters.providers.prompt_caching import PrefixCache
 from swift_client.pricing import Price
 from swift_client.sampling.context import SampleRequest
 
+# Share of the cost that waiting for the first call must save, since it takes about twice the time.
 _MIN_SAVING = 0.1
-"""Share of the cost that waiting for the first call must save, since it takes about twice the time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,20 +25,14 @@ class Plan:
     """One way to sample n completions."""
 
     name: str
-    calls: tuple[int, ...]
-    """Completions requested by each call."""
+    calls: tuple[int, ...]  # completions requested by each call
+    # True if the other calls wait for the first reply, which takes twice the time.
     first_alone: bool
-    """True if the other calls wait for the first reply, which takes twice the time."""
-    prompt_tokens: int
-    """Of all calls."""
-    cached_tokens: int
-    """Prompt tokens expected to be read from the provider's cache."""
-    written_tokens: int
-    """Prompt tokens written to the cache."""
-    completion_tokens: int
-    """Of all completions, at their expected length."""
-    usd: float | None
-    """US dollars; None without a known price."""
+    prompt_tokens: int  # of all calls
+    cached_tokens: int  # prompt tokens expected to be read from the provider's cache
+    written_tokens: int  # prompt tokens written to the cache
+    completion_tokens: int  # of all completions, at their expected length
+    usd: float | None  # US dollars; None without a known price
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +41,7 @@ class PlanChoice:
 
     chosen: Plan
     alternatives: tuple[Plan, ...]
-    reason: str
-    """Reason for the choice, in one sentence."""
+    reason: str  # reason for the choice, in one sentence
 
 
 def plan(

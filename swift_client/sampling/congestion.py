@@ -10,14 +10,12 @@ import math
 
 from swift_client.adapters.transport.rate_limit_headers import LimitStatus, RateLimitStatus
 
+# Longest wait in seconds, asked for by one refusal, that holds back all requests; longer ones fail
+# their own call.
 LONGEST_PAUSE = 120.0
-"""Longest wait in seconds, asked for by one refusal, that holds back all requests; longer ones fail their own call."""
-_QUOTA_LIFETIME = 60.0
-"""Seconds for which the remaining quota from a header is trusted."""
-_BURST_SHARE = 1 / 6
-"""Share of a minute's requests or tokens that may go at once."""
-_NEWEST_WEIGHT = 0.2
-"""Weight of the newest reply in the mean number of tokens."""
+_QUOTA_LIFETIME = 60.0  # seconds for which the remaining quota from a header is trusted
+_BURST_SHARE = 1 / 6  # share of a minute's requests or tokens that may go at once
+_NEWEST_WEIGHT = 0.2  # weight of the newest reply in the mean number of tokens
 
 
 class Bucket:
@@ -58,10 +56,8 @@ class CongestionWindow:
         self, size: int, *, requests_per_minute: float | None, tokens_per_minute: float | None, now: float
     ) -> None:
         self.size = size
-        self.n_active = 0
-        """Running requests."""
-        self.window_size = float(size)
-        """Concurrent requests allowed, rounded down."""
+        self.n_active = 0  # running requests
+        self.window_size = float(size)  # concurrent requests allowed, rounded down
         self._cut_at = self._paused_until = -math.inf
         self._is_probing = False
         self._request_bucket = _plan_bucket(requests_per_minute, now)

@@ -21,10 +21,9 @@ from swift_client.validation import require_int, require_positive
 
 logger = logging.getLogger(__name__)
 
+# Remedy for missing logprobs: the beginning of a sentence.
 NO_LOGPROBS_HINT = 'Use another model or server (gpt-4.1-mini, vLLM, llama.cpp; reasoning_effort="none" on gpt-5.x)'
-"""Remedy for missing logprobs: the beginning of a sentence."""
-MAX_N = 1024
-"""Largest ``n``: above it a typing error costs more than any question is worth."""
+MAX_N = 1024  # largest ``n``: above it a typing error costs more than any question is worth
 _MESSAGE_HINT = 'A message is {"role": "user", "content": "..."}.'
 _RESERVED_FIELDS = {
     "n": "Give it to best_of as n=.",
@@ -39,16 +38,14 @@ _RESERVED_FIELDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class SampleRequest:
-    """One prompt, and how to sample it. Build it with :func:`create_sample_request`."""
+    """One prompt, and how to sample it. Build it with ``create_sample_request()``."""
 
     messages: tuple[Message, ...]
     n: int
     min_completions: int
-    deadline: float | None
-    """Seconds from the call."""
+    deadline: float | None  # seconds from the call
     seed: int | None
-    sampling: Mapping[str, Any]
-    """Fields that go to the provider untouched."""
+    sampling: Mapping[str, Any]  # fields that go to the provider untouched
 
 
 def create_sample_request(
@@ -116,8 +113,7 @@ class CallContext:
     max_retries: int
     must_have_logprobs: bool
     on_event: Callable[[Event], None] | None
-    token_ids: bool = False
-    """True to decode ``Completion.top_ids`` as well."""
+    token_ids: bool = False  # True to decode ``Completion.top_ids`` as well
 
     def emit_event(self, event: Event) -> None:
         """Log an event and pass it to the user's callback, whose errors are only logged."""
@@ -148,19 +144,16 @@ class DrawState:
     """State that the calls of one ``best_of`` share."""
 
     sample_request: SampleRequest
-    deadline_at: float | None
-    """The deadline in the running loop's time."""
-    n_requests: int = 0
-    """HTTP requests sent so far."""
-    request_budget: RequestBudget | None = None
-    """Keeps the calls within a budget, if there is one."""
+    deadline_at: float | None  # the deadline in the running loop's time
+    n_requests: int = 0  # HTTP requests sent so far
+    request_budget: RequestBudget | None = None  # keeps the calls within a budget, if there is one
+    # Closes streams that lose confidence, if ``abort=`` is set.
     abort_monitor: AbortMonitor | None = None
-    """Closes streams that lose confidence, if ``abort=`` is set."""
     has_completions: bool = False
+    # An error that every further call would meet as well.
     fatal_error: SwiftClientError | None = None
-    """An error that every further call would meet as well."""
+    # Sentences for the user, each once, in order.
     notes: dict[str, None] = field(default_factory=dict)
-    """Sentences for the user, each once, in order."""
 
     def last_start(self) -> float | None:
         """Return the loop's time after which no request may start, by deadline or budget; None without a limit."""

@@ -34,14 +34,13 @@ class EarlyAbort:
         ConfigurationError: a parameter is out of its range.
     """
 
+    # The running score: the confidence of the last ``window`` tokens, or the head's score so far.
     by: Literal["deepconf", "head"] = "deepconf"
-    """The running score: the confidence of the last ``window`` tokens, or the head's score so far."""
+    # Share of the warm-up completions above the threshold: .9 is the paper's cautious form, .1 its
+    # bold one.
     keep: float = 0.9
-    """Share of the warm-up completions above the threshold: .9 is the paper's cautious form, .1 its bold one."""
-    warmup: int = 4
-    """Completions that are streamed to their end before any is closed."""
-    window: int = 16
-    """Tokens of a group; no stream is closed before it has so many."""
+    warmup: int = 4  # completions that are streamed to their end before any is closed
+    window: int = 16  # tokens of a group; no stream is closed before it has so many
 
     def __post_init__(self) -> None:
         if self.by not in ("deepconf", "head"):
@@ -83,12 +82,10 @@ class AbortMonitor:
         self._score_factory = score_factory
         self._lowest_scores: list[float] = []
         self._prompt_tokens = 0
+        # Streams whose score falls below are closed; None until all warm-up completions have come.
         self.threshold: float | None = None
-        """Streams whose score falls below are closed; None until all warm-up completions have come."""
-        self.finished_lengths: list[int] = []
-        """Tokens of the completions that were not closed."""
-        self.closed_lengths: list[int] = []
-        """Tokens of the completions that were closed."""
+        self.finished_lengths: list[int] = []  # tokens of the completions that were not closed
+        self.closed_lengths: list[int] = []  # tokens of the completions that were closed
 
     def begin(self) -> StreamMonitor:
         """Return a monitor for one more stream."""
@@ -139,8 +136,8 @@ class StreamMonitor:
         self._abort_monitor, self._streaming_score = abort_monitor, streaming_score
         self._window_confidences: deque[float] = deque(maxlen=abort_monitor.rule.window)
         self.n_tokens = 0
+        # The lowest running score so far; NaN before the first full window.
         self.lowest_score = math.nan
-        """The lowest running score so far; NaN before the first full window."""
 
     def below_threshold(self, piece: Completion) -> bool:
         """Add the next tokens; return True if the stream's score has fallen below the threshold."""

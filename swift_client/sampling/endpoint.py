@@ -23,8 +23,7 @@ class RequestParams:
     """The parameters of one HTTP request that depend on the endpoint."""
 
     n: int
-    top_logprobs: int | None
-    """None: no logprobs at all."""
+    top_logprobs: int | None  # None: no logprobs at all
     stream: bool
 
 
@@ -54,14 +53,13 @@ class Endpoint:
         self._force_logprobs = force_logprobs
         self.n_max = capabilities.n_max
         self.top_logprobs = top_logprobs
+        # True if the table or a reply has shown that logprobs come.
         self.logprobs_confirmed = capabilities.logprobs_known
-        """True if the table or a reply has shown that logprobs come."""
         self.can_stream = capabilities.streams_logprobs
+        # The endpoint's own sentence, once it has refused logprobs.
         self.refusal: str | None = None
-        """The endpoint's own sentence, once it has refused logprobs."""
         self._field_names = {"max_tokens": "max_tokens", "temperature": "temperature"}
-        self._last_short_count = 0
-        """Completions in the last reply if fewer than requested, else 0."""
+        self._last_short_count = 0  # completions in the last reply if fewer than requested, else 0
 
     def call_size(self, n_requested: int) -> int:
         """Return how many of ``n_requested`` completions one call may ask for."""

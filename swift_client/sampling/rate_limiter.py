@@ -17,13 +17,12 @@ from swift_client.errors import ConfigurationError, RateLimitError, SwiftClientE
 from swift_client.sampling.congestion import CongestionWindow
 from swift_client.validation import require_int, require_positive
 
-DEFAULT_MAX_CONCURRENCY = 16
-"""Default of concurrent requests."""
+DEFAULT_MAX_CONCURRENCY = 16  # default of concurrent requests
+# Seconds after which a waiter checks by itself: the timer that should wake it may belong to a
+# closed loop.
 _MAX_SLEEP = 1.0
-"""Seconds after which a waiter checks by itself: the timer that should wake it may belong to a closed loop."""
 _MIN_SLEEP = 0.001
-_OVERLOAD_STATUSES = (503, 529)
-"""Statuses that mean "too many at once", besides 429."""
+_OVERLOAD_STATUSES = (503, 529)  # statuses that mean "too many at once", besides 429
 
 _Waiter = asyncio.Future[None]
 

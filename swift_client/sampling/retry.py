@@ -14,8 +14,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_ran
 
 from swift_client.errors import SwiftClientError
 
+# Seconds. If a server asks for more, the call fails, unless a deadline allows the wait.
 LONGEST_WAIT = 120.0
-"""Seconds. If a server asks for more, the call fails, unless a deadline allows the wait."""
 
 _backoff = wait_random_exponential(multiplier=0.5, max=8.0)
 
@@ -27,7 +27,7 @@ def retry_policy(
 
     Args:
         max_retries: attempts after the first.
-        deadline_at: the deadline in the running loop's time, or None. A call whose next attempt would start later fails.
+        deadline_at: deadline in the loop's time, or None. A call fails if its next attempt would start later.
         on_retry: called before each wait with the error, the number of attempts so far, and the wait in seconds.
     """
     clock = asyncio.get_running_loop().time

@@ -17,27 +17,25 @@ from swift_client.sampling.context import CallContext, DrawState, SampleRequest
 from swift_client.sampling.early_abort import AbortMonitor
 from swift_client.types import Completion, Event, Failure, Usage
 
+# (completions so far, numbered 0.. in the order of the calls) to True if they are enough.
 StopCheck = Callable[[tuple[Completion, ...]], Awaitable[bool]]
-"""(completions so far, numbered 0.. in the order of the calls) to True if they are enough."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SampleResult:
     """The completions of one ``best_of``, with their usage and failures."""
 
-    completions: tuple[Completion, ...]
-    """Numbered 0.. in the order of the calls, not of arrival."""
+    completions: tuple[Completion, ...]  # Numbered 0.. in the order of the calls, not of arrival.
     usage: Usage
     failures: tuple[Failure, ...]
     notes: tuple[str, ...]
+    # Number of completions that existed before. They come first, and ``usage`` does not count them.
     n_reused: int = 0
-    """Number of completions that existed before. They come first, and ``usage`` does not count them."""
+    # Completions that were cancelled when there were enough; ``usage`` includes their estimated
+    # cost.
     n_cancelled: int = 0
-    """Completions that were cancelled when there were enough; ``usage`` includes their estimated cost."""
-    max_prompt_tokens: int = 0
-    """Prompt tokens of one call, as counted by the provider."""
-    budget_stop_reason: str | None = None
-    """Why the budget ended sampling; None if it did not."""
+    max_prompt_tokens: int = 0  # prompt tokens of one call, as counted by the provider
+    budget_stop_reason: str | None = None  # why the budget ended sampling; None if it did not
 
     @property
     def mean_completion_tokens(self) -> float:
@@ -173,8 +171,7 @@ async def sample_completions(
 
 
 class _WaveResult(NamedTuple):
-    call_results: list[CallResult]
-    """In the order of the calls."""
+    call_results: list[CallResult]  # in the order of the calls
     cancelled_calls: list[Call]
     should_stop: bool
 

@@ -22,8 +22,8 @@ from swift_client.validation import parse_spec
 class Fusion:
     """One row of FUSIONS."""
 
+    # (our scores (N,), external scores (N,), share of ours 0..1) to (N,); no score may be missing.
     function: Callable[[F64, F64, float], F64]
-    """(our scores (N,), external scores (N,), share of ours 0..1) to (N,); no score may be missing."""
     doc: str
 
 
@@ -66,6 +66,8 @@ def _weighted(scores: F64, external_scores: F64, share: float) -> F64:
     return np.asarray(share * min_max(scores) + (1 - share) * min_max(external_scores))
 
 
+# The fusions by name; the two marked SWIFT's are from its evaluation code (arXiv 2505.12225,
+# eval/bon_eval.py).
 FUSIONS: Mapping[str, Fusion] = MappingProxyType(
     {
         "worst_rank": Fusion(_worst_rank, "the worse of the two ranks (SWIFT's rank selection)"),
@@ -76,7 +78,6 @@ FUSIONS: Mapping[str, Fusion] = MappingProxyType(
         ),
     }
 )
-"""The fusions by name; the two marked SWIFT's are from its evaluation code (arXiv 2505.12225, eval/bon_eval.py)."""
 
 
 def parse_fusion(spec: str) -> tuple[Fusion, float]:

@@ -17,7 +17,7 @@ from swift_client.types import F32, Completion
 def score_with_head(
     completions: Sequence[Completion], artifact: HeadArtifact, groups: Sequence[int | None] | None
 ) -> Scores:
-    """Score N completions with a head on logprobs; ``groups`` as in :func:`.scorers.score`."""
+    """Score N completions with a head on logprobs; ``groups`` as in ``scorers.score()``."""
     common, features, terms = _compute_inputs(completions, artifact, artifact.name, groups)
     scores = artifact.scores(features.values, features.offsets, terms.values)
     values = np.where(common.readable_mask, scores, np.nan)
@@ -33,7 +33,7 @@ def score_with_head(
 def score_with_hidden_head(
     completions: Sequence[Completion], head: HiddenHead, groups: Sequence[int | None] | None
 ) -> Scores:
-    """Score N completions with a head on hidden states; ``groups`` as in :func:`.scorers.score`.
+    """Score N completions with a head on hidden states; ``groups`` as in ``scorers.score()``.
 
     Reads the projections that came with the completions, else their captured hidden states.
     """

@@ -17,9 +17,9 @@ from swift_client.scoring.fusion import fuse, parse_fusion
 from swift_client.scoring.result import ScoredCompletions, Scores
 from swift_client.types import Completion, Message
 
+# From the question's messages and N completions to N numbers, higher is better, None or NaN for no
+# score. It may be sync (then it runs in a thread) or async.
 JudgeFunction = Callable[[list[Message], list[Completion]], ArrayLike | Awaitable[ArrayLike]]
-"""From the question's messages and N completions to N numbers, higher is better, None or NaN for no score. It may
-be sync (then it runs in a thread) or async."""
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class ExternalScorer:
     ) -> ScoredCompletions:
         """Return the fused scores, 0..1, which weigh votes too; without external scores, ``scored`` with a note.
 
-        Probabilities stay those of the head. Arguments as :meth:`Judge.rescore`.
+        Probabilities stay those of the head. Arguments as ``Judge.rescore()``.
         """
         label, completions = "The external scorer", scored.completions
         external = await call_judge(

@@ -15,6 +15,7 @@ from swift_client.features.segments import F64
 from swift_client.models import AnyHead, HiddenHead, ResponseWeights
 from swift_client.types import F32, Bool
 
+# Rows of RESPONSE_TERMS that read no list of alternatives.
 COMPARED_TERMS = frozenset(
     {
         *("log_length", "sum_logprob", "min_logprob", "logprob_q01", "logprob_q05", "logprob_q10", "logprob_q25"),
@@ -22,13 +23,11 @@ COMPARED_TERMS = frozenset(
         *("number_share", "sum_number_logprob", "min_number_logprob"),
     }
 )
-"""Rows of RESPONSE_TERMS that read no list of alternatives."""
-MIN_TERMS = 8
-"""Fewest compared terms that describe the training data well enough."""
+MIN_TERMS = 8  # fewest compared terms that describe the training data well enough
+# Upper limit of |z| per term, since the deviation of a nearly constant term is close to 0.
 Z_CLIP = 10.0
-"""Upper limit of |z| per term, since the deviation of a nearly constant term is close to 0."""
+# Quantile of the training distances that becomes a head's threshold, ``training["reach"]``.
 QUANTILE = 0.99
-"""Quantile of the training distances that becomes a head's threshold, ``training["reach"]``."""
 
 
 def distances(response: ResponseWeights, terms: Sequence[str], values: F32 | F64, *, width: int) -> F64 | None:

@@ -16,38 +16,39 @@ from swift_client.types import F32, Bool, Completion
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Scores:
-    """Scores of N completions, in their order."""
+    """Scores of N completions, in their order.
+
+    Attributes:
+        values: (N,) float32; higher is better, NaN for no signal.
+        probabilities: (N,) float32, 0..1: calibrated probability of being correct, NaN as in ``values``; None
+            without calibration.
+        name: Name of the scorer or head.
+        notes: One sentence per thing that the numbers do not show.
+        out_of_distribution: Whether the completions are unlike the head's training data, so that its scores
+            may be meaningless.
+    """
 
     values: F32
-    """(N,) float32; higher is better, NaN for no signal."""
     probabilities: F32 | None = None
-    """(N,) float32, 0..1: calibrated probability of being correct, NaN as in ``values``; None without calibration."""
     name: str
-    """Name of the scorer or head."""
     notes: tuple[str, ...] = ()
-    """One sentence per thing that the numbers do not show."""
     out_of_distribution: bool = False
-    """Whether the completions are unlike the head's training data, so that its scores may be meaningless."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ScoredCompletions:
     """N completions of one question with their answers and scores: the input of a choice."""
 
-    completions: tuple[Completion, ...]
-    """(N,) numbered 0..N-1, without invalid logprobs."""
+    completions: tuple[Completion, ...]  # (N,) numbered 0..N-1, without invalid logprobs
     answers: Answers
+    # (N,) their objects if there is a response schema; else empty.
     parsed_answers: tuple[ParsedAnswer | None, ...]
-    """(N,) their objects if there is a response schema; else empty."""
     scores: Scores
-    vote_weights: F32 | None
-    """(N,) 0..1 weights of votes; None: each vote counts 1."""
-    signal: str
-    """The signal of the scores, as :attr:`swift_client.Selection.signal`."""
-    notes: tuple[str, ...] = ()
-    """Notes on the completions; they precede the notes of ``scores``."""
+    vote_weights: F32 | None  # (N,) 0..1 weights of votes; None: each vote counts 1
+    signal: str  # the signal of the scores, as ``swift_client.Selection.signal``
+    notes: tuple[str, ...] = ()  # notes on the completions; they precede the notes of ``scores``
+    # Notes on external scorers and judges that gave no scores; they come last.
     rescoring_notes: tuple[str, ...] = ()
-    """Notes on external scorers and judges that gave no scores; they come last."""
 
     def with_rescoring_note(self, note: str) -> ScoredCompletions:
         """Return the same scores with one more note."""
@@ -57,10 +58,8 @@ class ScoredCompletions:
 class CommonTopK(NamedTuple):
     """The list length k to which N completions are read, so that their scores compare."""
 
-    readable_mask: Bool
-    """(N,) whether a completion has tokens and enough alternatives."""
-    k: int
-    """Ranks that all readable completions list."""
+    readable_mask: Bool  # (N,) whether a completion has tokens and enough alternatives
+    k: int  # ranks that all readable completions list
     notes: tuple[str, ...]
 
 

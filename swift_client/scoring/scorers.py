@@ -31,19 +31,22 @@ from swift_client.scoring.head_scorer import score_with_head, score_with_hidden_
 from swift_client.scoring.result import Scores, common_top_k
 from swift_client.types import F32, Completion
 
+# Your own scorer: from N completions to N numbers, higher is better, NaN or None for no signal.
 ScorerFunction = Callable[[Sequence[Completion]], ArrayLike]
-"""Your own scorer: from N completions to N numbers, higher is better, NaN or None for no signal."""
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """One row of SCORERS."""
+    """One row of SCORERS.
+
+    Attributes:
+        compute: From the table of the completions and a seed to the scores (N,).
+        min_ranks: Alternatives that each token must list; 0: chosen logprobs are enough; None: the text is
+            enough. Completions with fewer get NaN.
+    """
 
     compute: Callable[[TokenTable, int], F64]
-    """From the table of the completions and a seed to the scores (N,)."""
     min_ranks: int | None
-    """Alternatives that each token must list; 0: chosen logprobs are enough; None: the text is enough. Completions with
-    fewer get NaN."""
     doc: str
 
 
@@ -103,8 +106,8 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType(
     }
 )
 
+# Rows of SCORERS that are the same after ``undo_temperature()`` as on the original lists.
 _SHIFT_INVARIANT_SCORERS = frozenset({"self_certainty"})
-"""Rows of SCORERS that are the same after :func:`.undo_temperature` as on the original lists."""
 
 
 def score(
@@ -123,7 +126,7 @@ def score(
         completions: N completions of one question.
         scorer: a name in SCORERS, a callable, or a head.
         seed: seed of the scorer "random".
-        groups: (N,) equal numbers for equal answers, as :func:`swift_client.answers.read` returns them; for heads with
+        groups: (N,) equal numbers for equal answers, as ``swift_client.answers.read()`` returns them; for heads with
             the response term "agreement".
 
     Raises:

@@ -42,8 +42,7 @@ class StreamingScore:
         self._k = head.k_max if k is None else k
         self._window: Completion | None = None
         self._gates = self._rewards = 0.0
-        self.token_count = 0
-        """Number of tokens read."""
+        self.token_count = 0  # number of tokens read
 
     @property
     def score(self) -> float:

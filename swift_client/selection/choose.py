@@ -18,14 +18,10 @@ from swift_client.types import F32, Completion, Method
 class Choice:
     """The winner and the votes; positions and (N,) values are in the order of the completions."""
 
-    winner: int
-    """Position of the winner."""
-    method: Literal["best", "vote"]
-    """The method that was used; "auto" is resolved."""
-    weights: tuple[float, ...]
-    """(N,) weight of each completion's vote; 0 if it did not vote."""
-    notes: tuple[str, ...] = ()
-    """One sentence per thing that did not go as requested."""
+    winner: int  # position of the winner
+    method: Literal["best", "vote"]  # the method that was used; "auto" is resolved
+    weights: tuple[float, ...]  # (N,) weight of each completion's vote; 0 if it did not vote
+    notes: tuple[str, ...] = ()  # one sentence per thing that did not go as requested
 
 
 def check_method(method: object) -> None:

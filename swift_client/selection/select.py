@@ -25,8 +25,9 @@ from swift_client.types import F32, Candidate, Completion, Method, Selection
 
 Scorer = str | scorers.ScorerFunction | AnyHead
 
+# The scorer without a head: it reads chosen logprobs only, which every provider with logprobs
+# returns.
 FALLBACK_SCORER = "mean_logprob"
-"""The scorer without a head: it reads chosen logprobs only, which every provider with logprobs returns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +41,14 @@ class SelectionConfig:
     scorer: Scorer = FALLBACK_SCORER
     answer: answers.Spec = "auto"
     select: Method = "auto"
+    # Whether a head scores even lists shorter than those it was trained on.
     force_head: bool = False
-    """Whether a head scores even lists shorter than those it was trained on."""
-    notes: tuple[str, ...] = ()
-    """The first notes of every Selection."""
+    notes: tuple[str, ...] = ()  # the first notes of every Selection
+    # The sampling settings, which decide what the logprobs mean.
     sampling_info: SamplingInfo = UNKNOWN_SAMPLING
-    """The sampling settings, which decide what the logprobs mean."""
+    # The schema that answers have to fit; whole objects are then compared and ``answer`` is
+    # ignored.
     response_schema: ResponseSchema | None = None
-    """The schema that answers have to fit; whole objects are then compared and ``answer`` is ignored."""
 
     @property
     def reads_token_ids(self) -> bool:
@@ -85,7 +86,7 @@ def select_best(completions: Sequence[Completion], config: SelectionConfig) -> S
 
 
 def score_completions(completions: Sequence[Completion], config: SelectionConfig) -> ScoredCompletions:
-    """Read the answers of N completions of one question and score them; arguments as :func:`select_best`."""
+    """Read the answers of N completions of one question and score them; arguments as ``select_best()``."""
     ordered, check_notes = drop_invalid_logprobs(_reindex(completions), config.sampling_info)
     grouped, parsed_answers = _read_answers(ordered, config)
     scorer, head_notes = _usable_head(config, ordered)

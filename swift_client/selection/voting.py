@@ -18,15 +18,14 @@ import numpy as np
 from swift_client.features.segments import F64, I64
 from swift_client.types import Bool
 
+# (groups (..., n), scores (..., n)) -> positions (...,) of the winners, 0..n-1.
 Rule = Callable[[I64, F64], I64]
-"""(groups (..., n), scores (..., n)) -> positions (...,) of the winners, 0..n-1."""
 
+# Smallest weight of a vote, also for a probability of NaN, so that each readable completion counts.
 MIN_WEIGHT = 1e-3
-"""Smallest weight of a vote, also for a probability of NaN, so that each readable completion counts."""
 
 _LOWEST = np.finfo(np.float64).min
-_MAX_BLOCK_VALUES = 1 << 16
-"""Values per block of subsets, small enough for a processor's cache."""
+_MAX_BLOCK_VALUES = 1 << 16  # values per block of subsets, small enough for a processor's cache
 
 
 def best(groups: I64, scores: F64) -> I64:
@@ -97,6 +96,7 @@ def cisc(temperature: float = 1.0, *, standardize: bool = True) -> Rule:
     return rule
 
 
+# The rules of the evaluation table by name.
 RULES = MappingProxyType(
     {
         "best": best,
@@ -107,7 +107,6 @@ RULES = MappingProxyType(
         "weighted": weighted_vote,
     }
 )
-"""The rules of the evaluation table by name."""
 
 
 def draw_subsets(pool_size: int, n: int, *, max_subsets: int = 500, seed: int = 0) -> I64:

@@ -17,9 +17,9 @@ from swift_client.types import Completion, Method, Selection, Stopped
 
 StoppingSpec = str | StoppingRule | None
 
+# Completions requested at once: one by one at first, since most questions end early, then more, so
+# hard questions do not take sixteen rounds. The last number repeats.
 WAVE_SIZES = (1, 1, 1, 1, 2, 2, 4)
-"""Completions requested at once: one by one at first, since most questions end early, then more, so hard questions do
-not take sixteen rounds. The last number repeats."""
 
 
 def create_abort_monitor(abort: EarlyAbort | None, scorer: object) -> AbortMonitor | None:
@@ -43,12 +43,7 @@ class StoppingMonitor:
     """Applies one rule to one question's completions, and keeps the last result."""
 
     def __init__(
-        self,
-        rule: StoppingRule,
-        n: int,
-        score: Callable[[Sequence[Completion]], ScoredCompletions],
-        *,
-        method: Method,
+        self, rule: StoppingRule, n: int, score: Callable[[Sequence[Completion]], ScoredCompletions], *, method: Method
     ) -> None:
         self._rule, self._n, self._score, self._method = rule, n, score, method
         self._last_evaluation: tuple[int, ScoredCompletions, Verdict] | None = None

@@ -13,8 +13,7 @@ import numpy as np
 from swift_client.features.segments import F64
 from swift_client.stopping.votes import Verdicts, Votes, top_two
 
-_ROUNDING = 1e-9
-"""Sums of weights may differ by this much between orders of addition."""
+_ROUNDING = 1e-9  # sums of weights may differ by this much between orders of addition
 
 
 def continue_sampling(votes: Votes) -> Verdicts:
@@ -108,7 +107,7 @@ def posterior(votes: Votes, *, threshold: float, least: int, clip: float) -> Ver
 
 
 def vote_winner_posterior(votes: Votes, *, threshold: float, least: int, clip: float) -> Verdicts:
-    """Stop as :func:`posterior`, but by the probability of the answer that the weighted vote would choose now.
+    """Stop as ``posterior()``, but by the probability of the answer that the weighted vote would choose now.
 
     That need not be the most probable answer: two votes of .6 outweigh one of .9, whose odds are greater. Stopping by
     one answer and choosing the other is wrong more often than either.
@@ -133,7 +132,7 @@ def _answer_posteriors(votes: Votes, clip: float) -> F64:
 
 
 def vote_log_odds(votes: Votes, *, clip: float) -> F64:
-    """Return the term of each vote in the log odds of its answer in :func:`posterior`, (R, t); 0 if it has none.
+    """Return the term of each vote in the log odds of its answer in ``posterior()``, (R, t); 0 if it has none.
 
     The answer with the greatest sum is the most probable one. Without probabilities each vote adds 1.
     """

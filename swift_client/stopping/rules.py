@@ -18,26 +18,30 @@ from swift_client.validation import parse_spec
 
 @dataclass(frozen=True, kw_only=True)
 class StoppingRule:
-    """One row: a function of the votes so far, with its parameters."""
+    """One row: a function of the votes so far, with its parameters.
+
+    Attributes:
+        function: (votes, **parameters) -> Verdicts.
+        parameters: With their defaults. An int default allows whole numbers from 1, a float default numbers
+            above 0.
+        doc: Condition under which it stops, to follow the word "stops".
+        posterior: Name of the number it compares with its threshold; empty if there is none.
+        needs: Without these it never stops.
+        choice: The choice that its authors make from the completions: the most frequent answer, the vote of
+            ``selection.choose``, the answer with the greatest posterior odds, or the best score.
+        source: Publication.
+        sweep: A parameter, and its values for a curve of accuracy against tokens.
+    """
 
     name: str
     function: Callable[..., Verdicts]
-    """(votes, **parameters) -> Verdicts."""
     parameters: Mapping[str, float] = field(default_factory=dict)
-    """With their defaults. An int default allows whole numbers from 1, a float default numbers above 0."""
     doc: str
-    """Condition under which it stops, to follow the word "stops"."""
     posterior: str = ""
-    """Name of the number it compares with its threshold; empty if there is none."""
     needs: tuple[Literal["answers", "probabilities", "scores"], ...] = ("answers",)
-    """Without these it never stops."""
     choice: Literal["majority", "vote", "posterior", "best"] = "majority"
-    """The choice that its authors make from the completions: the most frequent answer, the vote of
-    ``selection.choose``, the answer with the greatest posterior odds, or the best score."""
     source: str
-    """Publication."""
     sweep: tuple[str, tuple[float, ...]] | None = None
-    """A parameter, and its values for a curve of accuracy against tokens."""
 
     def verdicts(self, votes: Votes) -> Verdicts:
         """Return the verdicts on R questions; once all n completions have come, all stop."""
@@ -71,7 +75,7 @@ class StoppingRule:
         return replace(self, parameters={**self.parameters, **typed})
 
     def __str__(self) -> str:
-        """Return the name with the parameters that differ from the table's, as :func:`stopping_rule` parses it."""
+        """Return the name with the parameters that differ from the table's, as ``stopping_rule()`` parses it."""
         row = STOPPING_RULES.get(self.name)
         defaults = row.parameters if row else {}
         changed = [f"{name}={value:g}" for name, value in self.parameters.items() if defaults.get(name) != value]
@@ -121,6 +125,7 @@ def auto(
     return Verdicts(stop, np.where(has_votes, by_vote.posterior, by_best.posterior))
 
 
+# One row per rule; ``stopping="auto"`` means "auto".
 STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
     {
         row.name: row
@@ -215,4 +220,3 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
         )
     }
 )
-"""One row per rule; ``stopping="auto"`` means "auto"."""

@@ -20,14 +20,12 @@ class Votes:
     A completion that was cut, filtered or refused counts, but has no answer, no probability and no score.
     """
 
-    answers: I64
-    """(R, t) equal numbers for equal answers, -1 for a completion that does not vote."""
-    n: int
-    """Number of completions planned."""
+    answers: I64  # (R, t) equal numbers for equal answers, -1 for a completion that does not vote
+    n: int  # number of completions planned
+    # (R, t) calibrated probability of being right, NaN if missing; None without a calibrated head.
     probabilities: F64 | None = None
-    """(R, t) calibrated probability of being right, NaN if missing; None without a calibrated head."""
+    # (R, t) higher is better, NaN without a signal; None without a scorer.
     scores: F64 | None = None
-    """(R, t) higher is better, NaN without a signal; None without a scorer."""
 
     @classmethod
     def from_lists(
@@ -85,10 +83,8 @@ class Votes:
 class Verdicts(NamedTuple):
     """The verdicts of a rule on R questions."""
 
-    stop: Bool
-    """(R,)"""
-    posterior: F64
-    """(R,) the number that the rule compares with its threshold, NaN if it has none."""
+    stop: Bool  # (R,)
+    posterior: F64  # (R,) the number that the rule compares with its threshold, NaN if it has none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +92,9 @@ class Verdict:
     """The verdict of a rule on one question."""
 
     stop: bool
+    # The number that the rule compares with its threshold; None if it has none.
     posterior: float | None
-    """The number that the rule compares with its threshold; None if it has none."""
-    reason: str
-    """The verdict in one sentence."""
+    reason: str  # the verdict in one sentence
 
 
 def top_two(totals: F64) -> tuple[F64, F64]:

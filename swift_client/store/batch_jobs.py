@@ -5,10 +5,9 @@ from __future__ import annotations
 from swift_client.errors import ConfigurationError
 from swift_client.store.sample_store import SampleStore
 
-_BATCH_PREFIX = "batch "
-"""Prefix of the names of batches in ``meta``."""
+_BATCH_PREFIX = "batch "  # prefix of the names of batches in ``meta``
+# Name in ``meta`` of the fact that batches returned no logprobs.
 _NO_LOGPROBS_NAME = "batches without logprobs"
-"""Name in ``meta`` of the fact that batches returned no logprobs."""
 
 
 class BatchStore(SampleStore):

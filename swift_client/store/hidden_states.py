@@ -27,10 +27,9 @@ _MAGIC = b"swftHID1"
 _MAX_FACTS_BYTES = 2**20
 _MAX_ID_BYTES = 2**16
 _MAX_COLUMNS = 2**24
-_FILE_HEADER = struct.Struct("<8sQ")
-"""Magic, and bytes of the JSON document with padding."""
+_FILE_HEADER = struct.Struct("<8sQ")  # magic, and bytes of the JSON document with padding
+# Mark, bytes of the question's id, index of the completion, tokens.
 _RECORD_HEADER = struct.Struct("<4sIQQ")
-"""Mark, bytes of the question's id, index of the completion, tokens."""
 _RECORD_MARK = b"rows"
 
 
@@ -38,14 +37,12 @@ _RECORD_MARK = b"rows"
 class StateLayout:
     """The C columns of captured states: D for each layer in this order, then V of the vocabulary."""
 
-    layers: tuple[int, ...] = ()
-    """Positions in transformers' ``hidden_states``."""
-    width: int = 0
-    """D, size of a layer's state."""
+    layers: tuple[int, ...] = ()  # positions in transformers' ``hidden_states``
+    width: int = 0  # D, size of a layer's state
+    # Position of the layers' states; the vocabulary's logprobs are always those that produced the
+    # token.
     moment: StatePosition = "read"
-    """Position of the layers' states; the vocabulary's logprobs are always those that produced the token."""
-    vocabulary: int = 0
-    """V, size of the vocabulary; 0 if its logprobs are not stored."""
+    vocabulary: int = 0  # V, size of the vocabulary; 0 if its logprobs are not stored
 
     @property
     def columns(self) -> int:

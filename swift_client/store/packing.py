@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from swift_client.types import F32, Completion, FinishReason
 
+# Decompressed bytes that a blob may have; 100,000 tokens with 20 alternatives and their ids take 14
+# MB.
 MAX_BLOB_BYTES = 64 * 2**20
-"""Decompressed bytes that a blob may have; 100,000 tokens with 20 alternatives and their ids take 14 MB."""
-MAX_TOKENS = 1_000_000
-"""Tokens that a completion may have."""
+MAX_TOKENS = 1_000_000  # tokens that a completion may have
+# -65504; a lower logprob would become -inf, which means "not listed".
 MIN_FLOAT16 = float(np.finfo(np.float16).min)
-"""-65504; a lower logprob would become -inf, which means "not listed"."""
 
+# Array → its dtype in the blob; each is (T, width).
 _ARRAY_DTYPES: Mapping[str, str] = {
     "logprobs": "<f4",
     "top": "<f2",
@@ -34,7 +35,6 @@ _ARRAY_DTYPES: Mapping[str, str] = {
     "hidden": "<f2",
     "projections": "<f4",
 }
-"""Array → its dtype in the blob; each is (T, width)."""
 
 
 class _PackedThinking(msgspec.Struct, array_like=True, frozen=True):
@@ -45,8 +45,7 @@ class _PackedThinking(msgspec.Struct, array_like=True, frozen=True):
 
 class _PackedCompletion(msgspec.Struct, array_like=True, frozen=True):
     tokens: Annotated[list[str], msgspec.Meta(max_length=MAX_TOKENS)]
-    arrays: dict[str, tuple[int, bytes]]
-    """Name → width and bytes."""
+    arrays: dict[str, tuple[int, bytes]]  # name → width and bytes
     thinking: _PackedThinking | None = None
 
 
@@ -58,7 +57,7 @@ def pack(completion: Completion) -> bytes:
     """Return tokens, arrays and thinking as bytes, without text, index and finish reason.
 
     Raises:
-        ValueError: the completion is larger than :func:`unpack` accepts.
+        ValueError: the completion is larger than ``unpack()`` accepts.
     """
     packed = _pack_completion(completion)
     data = _ENCODER.encode(packed)
@@ -68,7 +67,7 @@ def pack(completion: Completion) -> bytes:
 
 
 def unpack(blob: bytes, *, text: str, index: int, finish_reason: Any) -> Completion:
-    """Return the completion of a blob. Raises ValueError for a blob that :func:`pack` did not make."""
+    """Return the completion of a blob. Raises ValueError for a blob that ``pack()`` did not make."""
     inflate = zlib.decompressobj()
     try:
         # Decompress at most the limit: a small blob may unfold to gigabytes.
@@ -163,7 +162,7 @@ def _shuffle(array: NDArray[Any], dtype: str) -> tuple[int, bytes]:
 
 
 def _unshuffle(width: int, data: bytes, dtype: str, length: int) -> NDArray[Any]:
-    """Undo :func:`_shuffle`; return (length, width)."""
+    """Undo ``_shuffle()``; return (length, width)."""
     size = np.dtype(dtype).itemsize
     if width < 0 or len(data) != length * width * size:
         raise ValueError("a sample's blob has an array of another length")

@@ -15,57 +15,58 @@ from swift_client.errors import ConfigurationError
 from swift_client.store.packing import unpack
 from swift_client.types import Completion, FinishReason, Message, Usage
 
+# Request fields about the user, speed and logging, which no answer depends on.
 _IGNORED_FIELDS = frozenset(
-    {
-        "metadata",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-        "safety_identifier",
-        "service_tier",
-        "store",
-        "user",
-    }
+    {"metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "service_tier", "store", "user"}
 )
-"""Request fields about the user, speed and logging, which no answer depends on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Meta:
-    """Settings that all samples of a file share; a file never mixes models or sampling parameters."""
+    """Settings that all samples of a file share; a file never mixes models or sampling parameters.
+
+    Attributes:
+        top_logprobs: Requested alternatives per token.
+        sampling: Fields sent to the provider: ``temperature``, ``max_tokens``, ...
+    """
 
     provider: str
     model: str | None
     top_logprobs: int
-    """Requested alternatives per token."""
     sampling: Mapping[str, Any] = field(default_factory=dict)
-    """Fields sent to the provider: ``temperature``, ``max_tokens``, ..."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredQuestion:
-    """A question as it was sent."""
+    """A question as it was sent.
+
+    Attributes:
+        answer: The reference answer, if known.
+        family: Kind of question, for tables by kind.
+    """
 
     id: str
     messages: tuple[Message, ...]
     answer: str | None = None
-    """The reference answer, if known."""
     family: str | None = None
-    """Kind of question, for tables by kind."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Sample:
-    """One completion of a question; ``completion.index`` equals ``index``."""
+    """One completion of a question; ``completion.index`` equals ``index``.
+
+    Attributes:
+        seed: Seed of its request.
+        label: 1 right, 0 wrong, None unknown.
+        cost: Equal share of the cost of its request, in the currency of the prices; None without prices.
+    """
 
     question_id: str
     index: int
     completion: Completion
     seed: int | None = None
-    """Seed of its request."""
     label: float | None = None
-    """1 right, 0 wrong, None unknown."""
     cost: float | None = None
-    """Equal share of the cost of its request, in the currency of the prices; None without prices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +75,7 @@ class SampleTotals:
 
     samples: int = 0
     usage: Usage = field(default_factory=Usage)
-    cost: float | None = None
-    """None if the cost of any request is unknown."""
+    cost: float | None = None  # None if the cost of any request is unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,17 +84,15 @@ class RequestKey:
 
     provider: str
     model: str | None
-    base_url: str | None
-    """The server; credentials and query are kept out of the key and the file."""
+    base_url: str | None  # the server; credentials and query are kept out of the key and the file
     messages: tuple[Message, ...]
-    top_logprobs: int | None
-    """Requested alternatives per token; None without logprobs."""
+    top_logprobs: int | None  # requested alternatives per token; None without logprobs
+    # Fields sent to the provider: ``temperature``, ``max_tokens``, ...
     sampling: Mapping[str, Any] = field(default_factory=dict)
-    """Fields sent to the provider: ``temperature``, ``max_tokens``, ..."""
-    seed: int | None = None
-    """Completion i is requested with ``seed`` + i."""
+    seed: int | None = None  # completion i is requested with ``seed`` + i
+    # Digest of the head whose projections a local model computes while it generates; None
+    # otherwise.
     head: str | None = None
-    """Digest of the head whose projections a local model computes while it generates; None otherwise."""
 
     @cached_property
     def settings_json(self) -> str:
@@ -143,7 +141,7 @@ def to_json(value: object) -> str:
 
 
 def parse_meta(text: str) -> Meta:
-    """Parse the JSON of :func:`meta_to_dict`. Raises ValueError, TypeError or KeyError for anything else."""
+    """Parse the JSON of ``meta_to_dict()``. Raises ValueError, TypeError or KeyError for anything else."""
     facts = json.loads(text)
     return Meta(
         provider=str(facts["provider"]),

@@ -27,8 +27,8 @@ class ReplyStore:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        # Writer per process id, since threads do not survive a fork.
         self._writers: dict[int, _Writer] = {}
-        """Writer per process id, since threads do not survive a fork."""
 
     def lookup(self, request_key: RequestKey, n: int) -> list[Sample]:
         """Return up to ``n`` stored completions of the same request, in the order of their indices.
@@ -49,7 +49,7 @@ class ReplyStore:
     ) -> Future[None]:
         """Queue one reply for storage, its completions numbered from ``first_index``, and return at once.
 
-        The future ends when they survive kill -9, or with an error of :meth:`SampleStore.add_reply`.
+        The future ends when they survive kill -9, or with an error of ``SampleStore.add_reply()``.
         """
         writer = self._writers.get(os.getpid())
         if writer is None:

@@ -23,19 +23,17 @@ _SELECT_SAMPLES = (
     "SELECT number, text, finish_reason, arrays, label, seed, cost / samples FROM sample "
     "JOIN reply ON reply.id = sample.reply WHERE sample.question = ? ORDER BY number LIMIT ?"
 )
+# Prefix of the names in ``meta`` of the request settings of each question of ``best_of``.
 _REQUEST_PREFIX = "request "
-"""Prefix of the names in ``meta`` of the request settings of each question of ``best_of``."""
-_MAX_INTEGER = 2**63 - 1
-"""SQLite's largest integer."""
-_Parts = tuple[str, str, bytes]
-"""A completion as it is stored: text, finish reason, arrays."""
+_MAX_INTEGER = 2**63 - 1  # SQLite's largest integer
+_Parts = tuple[str, str, bytes]  # a completion as it is stored: text, finish reason, arrays
 
 
 class SampleStore:
     """A samples file. Use it as a context manager, from the thread that opened it.
 
     A file has many readers or one writer, or several writers that all share it. Samples survive kill -9 and a power
-    cut once :meth:`add_samples` returns.
+    cut once ``add_samples()`` returns.
 
     Args:
         path: the file.
@@ -53,7 +51,7 @@ class SampleStore:
 
     @property
     def meta(self) -> Meta | None:
-        """Settings that all samples share; None if :meth:`begin` was never called."""
+        """Settings that all samples share; None if ``begin()`` was never called."""
         with self._read_session() as run:
             row = run("SELECT value FROM meta WHERE name = 'source'").fetchone()
             return None if row is None else records.parse_meta(row[0])
@@ -156,7 +154,7 @@ class SampleStore:
         """Append the completions of one request, numbered from ``first_index``, and its question if new.
 
         If another process has used an index, any free one is as good. But two completions for the same seed are the
-        same completion, so the second is dropped. Raises ConfigurationError as :meth:`add_samples`.
+        same completion, so the second is dropped. Raises ConfigurationError as ``add_samples()``.
         """
         packed, question = self._pack(completions), request_key.question
         seed = None if request_key.seed is None else request_key.seed + first_index

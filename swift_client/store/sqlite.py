@@ -19,17 +19,13 @@ from pathlib import Path
 
 from swift_client.errors import ConfigurationError
 
-FORMAT = 1
-"""Version of the schema, stored in ``user_version``."""
-APPLICATION_ID = 0x73776674
-"""Value of ``application_id``: "swft"."""
-MAX_VALUE_BYTES = 256 * 2**20
-"""Bytes of the largest text or blob that may be read."""
-LOCK_TIMEOUT = 0.3
-"""Seconds to wait for a file in use; a run that locks it will not finish soon."""
-SHARED_LOCK_TIMEOUT = 3.0
-"""Seconds to wait for a shared file."""
+FORMAT = 1  # version of the schema, stored in ``user_version``
+APPLICATION_ID = 0x73776674  # value of ``application_id``: "swft"
+MAX_VALUE_BYTES = 256 * 2**20  # bytes of the largest text or blob that may be read
+LOCK_TIMEOUT = 0.3  # seconds to wait for a file in use; a run that locks it will not finish soon
+SHARED_LOCK_TIMEOUT = 3.0  # seconds to wait for a shared file
 
+# Statements that create the file. A file with any other table, view or trigger is refused.
 SCHEMA = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     "CREATE TABLE question (id TEXT PRIMARY KEY, messages TEXT NOT NULL, answer TEXT, family TEXT)",
@@ -38,7 +34,6 @@ SCHEMA = (
     "CREATE TABLE sample (question TEXT NOT NULL, number INTEGER NOT NULL, reply INTEGER NOT NULL, text TEXT NOT NULL, "
     "finish_reason TEXT NOT NULL, arrays BLOB NOT NULL, label REAL, UNIQUE (question, number))",
 )
-"""Statements that create the file. A file with any other table, view or trigger is refused."""
 
 
 _COLLECT_HINT = "Samples files are written by `swift-client collect`."
@@ -47,6 +42,7 @@ _IN_USE = (
     "Wait until its `swift-client collect` has ended, or give another file.",
 )
 _NOT_OPENED = ("{path} cannot be opened: {reason}.", "Check that its folder exists and is writable.")
+# Message and hint per primary error code of SQLite.
 _EXPLANATIONS: Mapping[int, tuple[str, str]] = {
     sqlite3.SQLITE_BUSY: _IN_USE,
     sqlite3.SQLITE_LOCKED: _IN_USE,
@@ -54,10 +50,7 @@ _EXPLANATIONS: Mapping[int, tuple[str, str]] = {
         "The disk is full, so {path} cannot be written; its content is intact.",
         "Free disk space and run this again.",
     ),
-    sqlite3.SQLITE_CONSTRAINT: (
-        "{path} already contains this sample: {reason}.",
-        "Each index can be stored once.",
-    ),
+    sqlite3.SQLITE_CONSTRAINT: ("{path} already contains this sample: {reason}.", "Each index can be stored once."),
     sqlite3.SQLITE_NOTADB: ("{path} is not a samples file: it is not a SQLite file.", _COLLECT_HINT),
     sqlite3.SQLITE_CORRUPT: (
         "{path} is not a samples file: it is damaged ({reason}).",
@@ -69,7 +62,6 @@ _EXPLANATIONS: Mapping[int, tuple[str, str]] = {
     sqlite3.SQLITE_AUTH: _NOT_OPENED,
     sqlite3.SQLITE_IOERR: ("{path} could not be read or written: {reason}.", "Check the disk and its free space."),
 }
-"""Message and hint per primary error code of SQLite."""
 
 
 class EmptyFileError(ConfigurationError):

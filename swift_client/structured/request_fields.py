@@ -9,12 +9,13 @@ from swift_client.errors import ConfigurationError
 
 Schema = Mapping[str, Any]
 
+# Fields with which callers ask for an output format themselves; if one is present, nothing is
+# added.
 OUTPUT_FORMAT_FIELDS = frozenset((
     "response_format", "tools", "functions", "text", "generationConfig", "responseMimeType", "responseSchema",
     "responseJsonSchema", "output_config", "output_format", "structured_outputs", "guided_json", "guided_grammar",
     "json_schema", "grammar",
 ))  # fmt: skip
-"""Fields with which callers ask for an output format themselves; if one is present, nothing is added."""
 
 
 def schema_fields(codec: str, name: str, schema: Schema) -> dict[str, Any] | None:
@@ -82,14 +83,14 @@ def _map_schemas(value: Any, transform: Callable[[Schema], Any]) -> Any:
     return [_map_schemas(item, transform) for item in value] if isinstance(value, list) else value
 
 
+# https://ai.google.dev/api/caching#Schema: a subset of OpenAPI, without references.
 _GEMINI_KEYS = frozenset((
     "type", "format", "title", "description", "nullable", "enum", "maxItems", "minItems", "properties", "required",
     "minProperties", "maxProperties", "minLength", "maxLength", "pattern", "example", "anyOf", "propertyOrdering",
     "default", "items", "minimum", "maximum",
 ))  # fmt: skip
-"""https://ai.google.dev/api/caching#Schema: a subset of OpenAPI, without references."""
+# A schema with longer chains of references may contain itself, and cannot be written out.
 _MAX_REFERENCE_DEPTH = 12
-"""A schema with longer chains of references may contain itself, and cannot be written out."""
 
 
 def _inline_references(node: Schema, root: Schema, depth: int) -> dict[str, Any]:

@@ -21,11 +21,10 @@ from swift_client.structured.request_fields import (
 )
 from swift_client.types import Completion, Selection
 
-MAX_TEXT_LENGTH = 1_000_000
-"""Characters; a longer text is not parsed."""
+MAX_TEXT_LENGTH = 1_000_000  # characters; a longer text is not parsed
 
+# From JSON text to the object; may raise anything if the text does not match.
 Validator = Callable[[str], Any]
-"""From JSON text to the object; may raise anything if the text does not match."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,28 +32,24 @@ class ParsedAnswer:
     """The object in one completion."""
 
     parsed: Any
+    # The top-level members, by their names in ``parsed``; empty if it is not an object.
     members: Mapping[str, Any]
-    """The top-level members, by their names in ``parsed``; empty if it is not an object."""
-    aliases: Mapping[str, tuple[str, ...]]
-    """The names that each member may have in the text."""
+    aliases: Mapping[str, tuple[str, ...]]  # the names that each member may have in the text
+    # The members' values in canonical JSON: equal texts are equal values.
     canonical_members: Mapping[str, str]
-    """The members' values in canonical JSON: equal texts are equal values."""
-    canonical_text: str
-    """The object, or the tool call, in canonical JSON."""
-    is_tool_call: bool
-    """Whether the object is the arguments of a tool call."""
+    canonical_text: str  # the object, or the tool call, in canonical JSON
+    is_tool_call: bool  # whether the object is the arguments of a tool call
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResponseSchema:
-    """The schema that answers have to match; made by :func:`create_response_schema`."""
+    """The schema that answers have to match; made by ``create_response_schema()``."""
 
     name: str
-    schema: Mapping[str, Any]
-    """JSON schema, as it is sent."""
+    schema: Mapping[str, Any]  # JSON schema, as it is sent
     validate: Validator
+    # A model's fields, and the names that each may have in the text; empty for a JSON schema.
     aliases: Mapping[str, tuple[str, ...]]
-    """A model's fields, and the names that each may have in the text; empty for a JSON schema."""
 
     def parse(self, completion: Completion) -> ParsedAnswer:
         """Parse one completion.
@@ -248,12 +243,12 @@ def _reject_constant(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
 
 
+# Decodes JSON that every reader understands alike: no duplicate key, no NaN, no number beyond a
+# float's range.  Raises ValueError, also for an integer of more than the 4,300 digits that Python
+# reads, or RecursionError.
 _STRICT_DECODER = json.JSONDecoder(
     object_pairs_hook=_reject_duplicate_keys, parse_float=_parse_finite, parse_constant=_reject_constant
 )
-"""Decodes JSON that every reader understands alike: no duplicate key, no NaN, no number beyond a float's range.
-
-Raises ValueError, also for an integer of more than the 4,300 digits that Python reads, or RecursionError."""
 
 
 def _aliases(name: str, field: Any) -> tuple[str, ...]:

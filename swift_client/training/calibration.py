@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from swift_client.features.segments import F64
 from swift_client.models import Calibration, IsotonicCalibration, PlattCalibration
 
+# Labelled completions from which isotonic regression is better than Platt's two parameters.
 MIN_ISOTONIC_LABELS = 500
-"""Labelled completions from which isotonic regression is better than Platt's two parameters."""
 
 
 def calibrate(scores: F64, labels: F64) -> Calibration:

@@ -24,19 +24,17 @@ from swift_client.features.segments import F64, I64, segment_offsets
 from swift_client.models import Standardizer
 from swift_client.types import F16, F32
 
+# Columns with a smaller standard deviation count as constant, so float16 rounding is not taken for
+# a signal.
 MIN_SCALE = 1e-4
-"""Columns with a smaller standard deviation count as constant, so float16 rounding is not taken for a signal."""
 
 
 class Moments(NamedTuple):
     """Moments of the tokens of Q questions."""
 
-    token_counts: I64
-    """(Q,) tokens of each question."""
-    mean: F64
-    """(Q, d) means over each question's tokens."""
-    squared_deviations: F64
-    """(Q, d) sums of squared deviations from the question's mean."""
+    token_counts: I64  # (Q,) tokens of each question
+    mean: F64  # (Q, d) means over each question's tokens
+    squared_deviations: F64  # (Q, d) sums of squared deviations from the question's mean
 
     @classmethod
     def from_rows(cls, rows: F32) -> Moments:
@@ -58,20 +56,14 @@ class Moments(NamedTuple):
 class FeatureMatrix:
     """N labelled completions of Q questions, S tokens in all. The completions of a question are contiguous."""
 
+    # (≥ S, d) token features on disk, including rows of completions that were not selected.
     values: F16
-    """(≥ S, d) token features on disk, including rows of completions that were not selected."""
-    first_rows: I64
-    """(N,) row of each completion's first token."""
-    lengths: I64
-    """(N,) tokens of each completion, at least one."""
-    terms: F32
-    """(N, m) response terms."""
-    labels: F64
-    """(N,) 1 right, 0 wrong."""
-    question: I64
-    """(N,) number of the question, from 0; a subsampled question has its own number."""
-    moments: Moments
-    """Moments of each question's tokens."""
+    first_rows: I64  # (N,) row of each completion's first token
+    lengths: I64  # (N,) tokens of each completion, at least one
+    terms: F32  # (N, m) response terms
+    labels: F64  # (N,) 1 right, 0 wrong
+    question: I64  # (N,) number of the question, from 0; a subsampled question has its own number
+    moments: Moments  # moments of each question's tokens
 
     @cached_property
     def token_standardizer(self) -> Standardizer:
@@ -98,7 +90,7 @@ class FeatureMatrix:
 
 
 class FeatureMatrixBuilder:
-    """Builder of a :class:`FeatureMatrix` from one question at a time.
+    """Builder of a ``FeatureMatrix`` from one question at a time.
 
     With ``state_columns`` each token's row begins with its captured hidden states. A context manager: its temporary
     file is closed at the end, but stays readable through the matrix that maps it.
@@ -110,8 +102,8 @@ class FeatureMatrixBuilder:
         self._columns = state_columns + len(column_names(FEATURES, features, width=width))
         with _translate_disk_errors():
             self._file = tempfile.TemporaryFile(prefix="swift-client-", suffix=".features")  # noqa: SIM115
+        # Lengths, response terms, labels and moments of each question.
         self._parts: list[tuple[I64, F32, F64, Moments]] = []
-        """Lengths, response terms, labels and moments of each question."""
 
     def __enter__(self) -> Self:
         return self

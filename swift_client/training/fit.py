@@ -35,31 +35,32 @@ from swift_client.training.metrics import (
 from swift_client.training.optimize import Epoch, TrainedNetwork, network_scores, train
 from swift_client.training.recipes import Recipe, recipe_of
 
+# Called with "questions" and the number read, then with "epochs" and the number trained.
 ProgressCallback = Callable[[str, int], None]
-"""Called with "questions" and the number read, then with "epochs" and the number trained."""
-_Read = Callable[[Recipe], FoldedDataset]
-"""Read the questions and build the features of a recipe."""
-_Train = Callable[[Dataset, Recipe], TrainedNetwork]
-"""Train one network."""
+_Read = Callable[[Recipe], FoldedDataset]  # read the questions and build the features of a recipe
+_Train = Callable[[Dataset, Recipe], TrainedNetwork]  # train one network
 
+# Training tokens above which identities are not tried: 128 or 256 columns per token would take
+# minutes.
 MAX_IDENTITY_TOKENS = 300_000
-"""Training tokens above which identities are not tried: 128 or 256 columns per token would take minutes."""
-MIN_IDENTITY_GAIN = 0.01
-"""Gain in within-question AUROC on validation required to keep identities."""
+MIN_IDENTITY_GAIN = 0.01  # gain in within-question AUROC on validation required to keep identities
+# Validation completions above which cross-validation is not needed to judge a head.
 MIN_VALIDATION_COMPLETIONS = 5000
-"""Validation completions above which cross-validation is not needed to judge a head."""
+# Validation completions required to estimate the out-of-distribution threshold from them.
 MIN_OOD_COMPLETIONS = 200
-"""Validation completions required to estimate the out-of-distribution threshold from them."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainResult:
-    """A trained head with its training history and its metrics."""
+    """A trained head with its training history and its metrics.
+
+    Attributes:
+        metrics: On held-out completions: within_question_auroc, pooled_auroc, brier, ece; None if undefined.
+    """
 
     artifact: AnyHead
     history: tuple[Epoch, ...]
     metrics: dict[str, float | None]
-    """On held-out completions: within_question_auroc, pooled_auroc, brier, ece; None if undefined."""
     usefulness: UsefulnessTest
 
     @property
@@ -174,8 +175,8 @@ class _UnseenScores(NamedTuple):
     """Scores of completions by networks that were not trained on their questions."""
 
     scores: F64
+    # Scores less the contribution of agreement, which majority vote knows without a head.
     scores_without_agreement: F64
-    """Scores less the contribution of agreement, which majority vote knows without a head."""
     labels: F64
     question: I64
 

@@ -21,12 +21,12 @@ from swift_client.training.network import single_thread
 from swift_client.training.recipes import Recipe
 from swift_client.types import Completion
 
+# Alternatives per token that subsampling keeps at least: the shortest lists that providers return.
 MIN_ALTERNATIVES = 5
-"""Alternatives per token that subsampling keeps at least: the shortest lists that providers return."""
+# Share of completions that may list fewer alternatives than the others, such as replies of a token
+# or two.
 MAX_SHORT_LIST_SHARE = 0.01
-"""Share of completions that may list fewer alternatives than the others, such as replies of a token or two."""
-LOOKAHEAD = 64
-"""Questions read ahead to find the length of the lists."""
+LOOKAHEAD = 64  # questions read ahead to find the length of the lists
 MORE_QUESTIONS = "Collect more questions: 50 are few, 500 are good."
 
 
@@ -40,14 +40,11 @@ class Dataset:
 
     train: FeatureMatrix
     validation: FeatureMatrix
-    held_out: FeatureMatrix | None
-    """The held-out fold, if there is one."""
+    held_out: FeatureMatrix | None  # the held-out fold, if there is one
     k_min: int
     k_max: int
-    has_top_ids: bool
-    """True if every completion identifies the tokens of its alternatives."""
-    question_counts: dict[str, int]
-    """Questions per part: train, validation, test."""
+    has_top_ids: bool  # True if every completion identifies the tokens of its alternatives
+    question_counts: dict[str, int]  # questions per part: train, validation, test
 
     @property
     def completion_counts(self) -> dict[str, int]:
@@ -60,17 +57,16 @@ class Dataset:
 class QuestionCounts:
     """Counts over all questions that were read, also those without a trainable completion."""
 
+    # Questions per fold, None for test.
     questions: Counter[int | None] = field(default_factory=Counter)
-    """Questions per fold, None for test."""
     labels: Counter[float] = field(default_factory=Counter)
+    # Trainable completions per number of listed alternatives.
     list_lengths: Counter[int] = field(default_factory=Counter)
-    """Trainable completions per number of listed alternatives."""
-    unlabelled: int = 0
-    """Complete completions that could not be graded; they are not learned from."""
+    unlabelled: int = 0  # complete completions that could not be graded; they are not learned from
     has_tokens: bool = False
     has_thinking: bool = False
+    # True if every trainable completion identifies the tokens of its alternatives.
     has_top_ids: bool = True
-    """True if every trainable completion identifies the tokens of its alternatives."""
 
     def add(self, group: Group, *, fold: int | None, k_max: int) -> None:
         """Count one question."""
@@ -127,15 +123,13 @@ class QuestionCounts:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FoldedDataset:
-    """The features of all questions with their folds, from which :meth:`dataset` selects parts."""
+    """The features of all questions with their folds, from which ``dataset()`` selects parts."""
 
     split: Split
+    # All but the test questions, each whole and, if the recipe says so, also subsampled.
     matrix: FeatureMatrix
-    """All but the test questions, each whole and, if the recipe says so, also subsampled."""
-    fold: I64
-    """(Q,) fold of each question of the matrix."""
-    is_subsampled: NDArray[np.bool_]
-    """(Q,) True for a subsampled question."""
+    fold: I64  # (Q,) fold of each question of the matrix
+    is_subsampled: NDArray[np.bool_]  # (Q,) True for a subsampled question
     k_min: int
     k_max: int
     counts: QuestionCounts

@@ -14,23 +14,17 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 from swift_client.features.segments import F64, I64
 from swift_client.training.metrics import make_pairs
 
-ALPHA = 0.01
-"""Temperature α of InfoNCA and NCA, as in the official code."""
+ALPHA = 0.01  # temperature α of InfoNCA and NCA, as in the official code
 
 
 class Labels(NamedTuple):
     """Labels of N completions, and the P pairs of a right and a wrong one of the same question."""
 
-    values: Tensor
-    """(N,) 1 right, 0 wrong."""
-    right_positions: Tensor
-    """(P,) positions of the right completions."""
-    wrong_positions: Tensor
-    """(P,) positions of the wrong completions."""
-    pair_weights: Tensor
-    """(P,) 1 / pairs of the question, so that each mixed question counts once."""
-    question: Tensor
-    """(N,) number of the question, 0..Q-1."""
+    values: Tensor  # (N,) 1 right, 0 wrong
+    right_positions: Tensor  # (P,) positions of the right completions
+    wrong_positions: Tensor  # (P,) positions of the wrong completions
+    pair_weights: Tensor  # (P,) 1 / pairs of the question, so that each mixed question counts once
+    question: Tensor  # (N,) number of the question, 0..Q-1
 
     @classmethod
     def from_arrays(cls, labels: F64, question: I64, *, dtype: torch.dtype, device: torch.device) -> Labels:
@@ -63,7 +57,7 @@ def pairwise(scores: Tensor, labels: Labels) -> Tensor:
 
 
 def bce_and_pairwise(scores: Tensor, labels: Labels) -> Tensor:
-    """Return the mean of :func:`bce`, which sets the level of the scores, and :func:`pairwise`, their order."""
+    """Return the mean of ``bce()``, which sets the level of the scores, and ``pairwise()``, their order."""
     return (bce(scores, labels) + pairwise(scores, labels)) / 2
 
 

@@ -15,17 +15,14 @@ from swift_client.features.segments import F64, I64
 from swift_client.models import NO_BETTER_VERDICT
 
 RESAMPLES = 1000
-LOWER_QUANTILE = 0.05
-"""Share of the resamples below the lower bound of a usefulness test."""
+LOWER_QUANTILE = 0.05  # share of the resamples below the lower bound of a usefulness test
 
 
 class Pairs(NamedTuple):
     """P pairs of a right and a wrong completion of the same question, as positions."""
 
-    positives: I64
-    """(P,) positions of the right ones."""
-    negatives: I64
-    """(P,) positions of the wrong ones."""
+    positives: I64  # (P,) positions of the right ones
+    negatives: I64  # (P,) positions of the wrong ones
 
 
 def make_pairs(labels: F64, question: I64) -> Pairs:
@@ -72,7 +69,7 @@ def bootstrap_auroc(scores: F64, labels: F64, question: I64, *, seed: int = 0) -
 
 
 def _mixed_pair_wins(scores: F64, labels: F64, question: I64) -> tuple[F64, F64]:
-    """Return :func:`pair_wins` of the questions that have pairs."""
+    """Return ``pair_wins()`` of the questions that have pairs."""
     numbers, question = np.unique(question, return_inverse=True)
     wins, pairs = pair_wins(scores, labels, question.astype(np.int64), questions=len(numbers))
     return wins[pairs > 0], pairs[pairs > 0]
@@ -103,12 +100,9 @@ def expected_calibration_error(probabilities: F64, labels: F64, *, bins: int = 1
 class Reliability:
     """A reliability table of B bins of equal mass, in order of probability."""
 
-    predicted: F64
-    """(B,) mean probability in the bin."""
-    observed: F64
-    """(B,) share of right completions in the bin."""
-    counts: I64
-    """(B,) completions in the bin; counts differ by one at most."""
+    predicted: F64  # (B,) mean probability in the bin
+    observed: F64  # (B,) share of right completions in the bin
+    counts: I64  # (B,) completions in the bin; counts differ by one at most
 
     @property
     def error(self) -> float:
@@ -141,12 +135,10 @@ def reliability(probabilities: F64, labels: F64, *, bins: int = 15) -> Reliabili
 class UsefulnessTest:
     """Within-question discrimination of a head without the help of agreement, tested against chance."""
 
+    # Within-question AUROC; NaN without a question that has both right and wrong completions.
     auroc: float
-    """Within-question AUROC; NaN without a question that has both right and wrong completions."""
-    lower_bound: float
-    """Lower 5 % bound of the AUROC over resampled questions; NaN likewise."""
-    mixed_questions: int
-    """Questions with both right and wrong completions."""
+    lower_bound: float  # lower 5 % bound of the AUROC over resampled questions; NaN likewise
+    mixed_questions: int  # questions with both right and wrong completions
 
     @property
     def beats_chance(self) -> bool:

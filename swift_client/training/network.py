@@ -16,12 +16,9 @@ from swift_client.models.gated_linear import GATE_SUM_EPS
 class Batch(NamedTuple):
     """N completions with S tokens in all."""
 
-    blocks: Sequence[Tensor]
-    """(S_i, d) token features as they are stored, S rows in all."""
-    lengths: Tensor
-    """(N,) tokens of each completion, at least one."""
-    terms: Tensor
-    """(N, m) response terms."""
+    blocks: Sequence[Tensor]  # (S_i, d) token features as they are stored, S rows in all
+    lengths: Tensor  # (N,) tokens of each completion, at least one
+    terms: Tensor  # (N, m) response terms
 
 
 class _Linear(torch.autograd.Function):

@@ -21,16 +21,15 @@ from swift_client.training.metrics import within_question_auroc
 from swift_client.training.network import Batch, Network, single_thread
 from swift_client.training.recipes import Recipe
 
+# Token rows per multiplication on a CPU: more would leave its cache, fewer would cost calls.
 MIN_BLOCK_ROWS = 2048
-"""Token rows per multiplication on a CPU: more would leave its cache, fewer would cost calls."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
     """Losses after one pass over the training questions."""
 
-    train_loss: float
-    """Mean over the epoch's steps, without the penalty."""
+    train_loss: float  # mean over the epoch's steps, without the penalty
     validation_loss: float
 
 

@@ -16,46 +16,54 @@ LossName = Literal["bce", "hinge", "pairwise", "both", "infonca", "nca"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One row of RECIPES."""
+    """One row of RECIPES.
+
+    Attributes:
+        features: Rows of FEATURES.
+        terms: Rows of RESPONSE_TERMS.
+        states: Captured columns before the features: a local model's hidden states or its whole vocabulary's
+            logprobs.
+        layers: Hidden states to read; None reads all that were captured.
+        gate: True to learn token weights; without, the score is the plain mean of the token rewards.
+        standardize: True to scale columns to mean 0 and standard deviation 1.
+        thin: True to also train on a random part of each question's completions with shorter lists
+            (``subsample``).
+        start: "zero": all weights 0; "linear": torch's random initialization of a Linear.
+        loss: Row of LOSSES.
+        weight_decay: AdamW's decoupled decay.
+        prior: λ of a penalty λ/2 · |w|² on the summed loss, so it fades as completions are added; biases are
+            not penalized.
+        states_prior: λ of the hidden state columns.
+        identity: Rows of FEATURES that identify the token: tried in a second network, kept if they help on
+            validation.
+        identity_prior: λ of the identity columns.
+        batch: Completions per step; a few more or less, since questions are not split.
+        steps: Steps after which no new epoch starts, so that many questions take few epochs.
+        patience: Epochs without a lower validation loss after which training stops; the best weights are
+            kept.
+    """
 
     features: tuple[str, ...] = DEFAULT_FEATURES
-    """Rows of FEATURES."""
     terms: tuple[str, ...] = ()
-    """Rows of RESPONSE_TERMS."""
     states: States | None = None
-    """Captured columns before the features: a local model's hidden states or its whole vocabulary's logprobs."""
     layers: tuple[int, ...] | None = None
-    """Hidden states to read; None reads all that were captured."""
     gate: bool = True
-    """True to learn token weights; without, the score is the plain mean of the token rewards."""
     standardize: bool
-    """True to scale columns to mean 0 and standard deviation 1."""
     thin: bool
-    """True to also train on a random part of each question's completions with shorter lists (``subsample``)."""
     start: Literal["zero", "linear"]
-    """"zero": all weights 0; "linear": torch's random initialization of a Linear."""
     loss: LossName
-    """Row of LOSSES."""
     precision: Literal["float32", "float64"]
     optimizer: Literal["Adam", "AdamW"]
     learning_rate: float
     weight_decay: float = 0.0
-    """AdamW's decoupled decay."""
     prior: float = 0.0
-    """λ of a penalty λ/2 · |w|² on the summed loss, so it fades as completions are added; biases are not penalized."""
     states_prior: float = 0.0
-    """λ of the hidden state columns."""
     identity: tuple[str, ...] = ()
-    """Rows of FEATURES that identify the token: tried in a second network, kept if they help on validation."""
     identity_prior: float = 0.0
-    """λ of the identity columns."""
     batch: int
-    """Completions per step; a few more or less, since questions are not split."""
     epochs: int
     steps: int | None = None
-    """Steps after which no new epoch starts, so that many questions take few epochs."""
     patience: int
-    """Epochs without a lower validation loss after which training stops; the best weights are kept."""
 
 
 _DEFAULT = Recipe(
@@ -77,6 +85,8 @@ _DEFAULT = Recipe(
     steps=1500,
     patience=8,
 )
+# SWIFT as published (arXiv 2505.12225 and its code): one Linear(F, 2) on raw columns, nothing else.
+# It keeps the best weights; the published code means to, but does not.
 _SWIFT = Recipe(
     standardize=False,
     thin=False,
@@ -90,10 +100,6 @@ _SWIFT = Recipe(
     epochs=40,
     patience=3,
 )
-"""SWIFT as published (arXiv 2505.12225 and its code): one Linear(F, 2) on raw columns, nothing else.
-
-It keeps the best weights; the published code means to, but does not.
-"""
 _SWIFT_STATES = replace(_SWIFT, features=(), states="layers", precision="float32")
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(

@@ -41,7 +41,7 @@ def train(
         answer: how answers are compared for agreement.
         grade: how completions without a stored label are compared with their question's answer; by default as
             ``answer``, if that is a name. Groups bring their own.
-        recipe: the name of a row of RECIPES, or a recipe from :func:`recipe_of`.
+        recipe: the name of a row of RECIPES, or a recipe from ``recipe_of()``.
         split: shares of the questions for validation and test.
         seed: the same seed and samples give the same head.
         device: torch's name, or "auto" for a GPU if there is one.

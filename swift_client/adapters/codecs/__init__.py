@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from swift_client.adapters.codecs.assembler import Assembler
     from swift_client.adapters.codecs.options import CompletionRequest, DecodeOptions
 
+# Name of a wire format → the codec module, which is imported on first use.
 CODECS: Mapping[str, str] = MappingProxyType(
     {
         "openai_chat": "swift_client.adapters.codecs.openai_chat",
@@ -23,7 +24,6 @@ CODECS: Mapping[str, str] = MappingProxyType(
         "openai_completions": "swift_client.adapters.codecs.openai_completions",
     }
 )
-"""Name of a wire format → the codec module, which is imported on first use."""
 
 
 class Codec(Protocol):
@@ -37,14 +37,14 @@ class Codec(Protocol):
         """
 
     def parse(self, data: bytes, **options: Unpack[DecodeOptions]) -> Reply:
-        """Decode a complete reply at once; see :meth:`parse_steps`."""
+        """Decode a complete reply at once; see ``parse_steps()``."""
 
     def parse_steps(self, data: bytes, **options: Unpack[DecodeOptions]) -> Generator[None, None, Reply]:
         """Decode a complete reply; yield after each completion, to give other tasks of an event loop a turn.
 
         Args:
             data: the body of a response with status 200: one JSON value, or a recorded stream.
-            options: ``top_logprobs`` and ``token_ids``, see ``DecodeOptions`` in :mod:`.options`.
+            options: ``top_logprobs`` and ``token_ids``, see ``DecodeOptions`` in ``options``.
 
         Raises:
             ResponseDecodeError: the data is not a reply of this format.

@@ -42,7 +42,7 @@ _SYSTEM_ROLES = ("system", "developer")
 
 
 def request(call: CompletionRequest) -> Request:
-    """Build the request for one answer; see :class:`~swift_client.adapters.codecs.Codec`.
+    """Build the request for one answer; see ``Codec``.
 
     The provider's ``extra_body`` has the ``max_tokens`` that the API requires. "system" and "developer" messages become
     ``system``, and sampling fields with OpenAI's names (``stop``) are renamed. ``top_logprobs`` is ignored.
@@ -140,7 +140,7 @@ class _BlockBuilder:
 
 
 class StreamAssembler(Assembler[Event]):
-    """Decodes one message, streamed or not; arguments as for :class:`Assembler`."""
+    """Decodes one message, streamed or not; arguments as for ``Assembler``."""
 
     decode_event = staticmethod(_EVENT_DECODER.decode)
 

@@ -23,11 +23,10 @@ class Assembler(ABC, Generic[Event]):
     """Decodes one reply, streamed or not. A subclass defines how its events add up to a Reply.
 
     Args:
-        options: ``top_logprobs`` and ``token_ids``, see :class:`DecodeOptions`.
+        options: ``top_logprobs`` and ``token_ids``, see ``DecodeOptions``.
     """
 
-    decode_event: ClassVar[staticmethod[..., Any]]
-    """Decodes the JSON of one event."""
+    decode_event: ClassVar[staticmethod[..., Any]]  # decodes the JSON of one event
 
     def __init__(self, **options: Unpack[DecodeOptions]) -> None:
         self._events: EventDecoder[Event] = EventDecoder(self.decode_event)
@@ -37,12 +36,12 @@ class Assembler(ABC, Generic[Event]):
 
     @classmethod
     def parse(cls, data: bytes, **options: Unpack[DecodeOptions]) -> Reply:
-        """Decode a complete reply at once; see :class:`~swift_client.adapters.codecs.Codec`."""
+        """Decode a complete reply at once; see ``Codec``."""
         return run_steps(cls.parse_steps(data, **options))
 
     @classmethod
     def parse_steps(cls, data: bytes, **options: Unpack[DecodeOptions]) -> Generator[None, None, Reply]:
-        """Decode a complete reply step by step; see :class:`~swift_client.adapters.codecs.Codec`."""
+        """Decode a complete reply step by step; see ``Codec``."""
         assembler = cls(**options)
         is_stream = data[:64].lstrip().startswith((b"data:", b"event:", b":"))
         return assembler._replay(data) if is_stream else assembler._read_body(data)
@@ -65,7 +64,7 @@ class Assembler(ABC, Generic[Event]):
         return False
 
     def close(self) -> Reply:
-        """Return what has arrived; see :meth:`close_steps`."""
+        """Return what has arrived; see ``close_steps()``."""
         return run_steps(self.close_steps())
 
     def close_steps(self) -> Generator[None, None, Reply]:
@@ -137,10 +136,9 @@ class EventDecoder(Generic[Event]):
         self._decode = decode
         self._buffer: list[bytes] = []
         self._event_data: bytes | memoryview = b""
+        # False if the server did not stream after all, None before the first byte that shows it.
         self.is_stream: bool | None = None
-        """False if the server did not stream after all, None before the first byte that shows it."""
-        self.n_unreadable = 0
-        """Number of events that were not JSON of the right shape."""
+        self.n_unreadable = 0  # number of events that were not JSON of the right shape
 
     @property
     def body(self) -> bytes:

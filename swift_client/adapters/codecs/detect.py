@@ -44,7 +44,7 @@ _LEADING_BYTES = b"\xef\xbb\xbf \t\r\n"  # a byte order mark and white space may
 
 
 def parse(data: bytes, **options: Any) -> Reply:
-    """Decode a complete reply at once; see :func:`parse_steps`."""
+    """Decode a complete reply at once; see ``parse_steps()``."""
     return run_steps(parse_steps(data, **options))
 
 
@@ -57,7 +57,7 @@ def parse_steps(
         data: anything that the module's docstring lists.
         default_codec: name of the codec to use if the bytes do not show their format.
         strict: whether to raise if one of several replies is an error. If False, it is left out with a note.
-        options: ``top_logprobs`` and ``token_ids``, see :class:`DecodeOptions`.
+        options: ``top_logprobs`` and ``token_ids``, see ``DecodeOptions``.
 
     Raises:
         ResponseDecodeError: it is not a reply, or one of several is not.

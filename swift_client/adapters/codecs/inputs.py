@@ -2,7 +2,7 @@
 
 Accepted are bytes and text (JSON, or a recorded stream), mappings, objects of the openai, anthropic, google-genai and
 litellm clients and any other pydantic model, raw responses (``.content``), a list of a stream's chunks, a list of
-replies, and completions. :mod:`detect` finds out which format the bytes have.
+replies, and completions. ``detect`` finds out which format the bytes have.
 """
 
 from __future__ import annotations

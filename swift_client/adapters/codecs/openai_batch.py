@@ -38,20 +38,16 @@ class Batch:
     """The state of a batch."""
 
     id: str
-    status: str
-    """In lower case: validating, in_progress, finalizing, cancelling, or a final one."""
+    status: str  # in lower case: validating, in_progress, finalizing, cancelling, or a final one
     input_file_id: str | None
-    token: str | None
-    """The token passed to :func:`create`, if the provider keeps metadata."""
-    created_at: float | None
-    """Unix time."""
+    token: str | None  # the token passed to ``create()``, if the provider keeps metadata
+    created_at: float | None  # Unix time
     output_file_id: str | None
     error_file_id: str | None
     n_requests: int
     n_completed: int
     n_failed: int
-    error_message: str
-    """The provider's own error messages; may be empty."""
+    error_message: str  # the provider's own error messages; may be empty
 
     @property
     def finished(self) -> bool:

@@ -1,7 +1,7 @@
 r"""Codec of ``/completions``, the legacy text endpoint of OpenAI, vLLM, SGLang, llama.cpp, Fireworks and others.
 
 It takes a text instead of messages: for a base model, or with a chat template applied. Replies differ from chat's in
-the field of the text and, except for llama.cpp, in logprobs as parallel arrays; :mod:`openai_chat.tokens` decodes both
+the field of the text and, except for llama.cpp, in logprobs as parallel arrays; ``openai_chat.tokens`` decodes both
 shapes. Quirks:
 
 - Lists are dicts keyed by text, so tokens of equal text merge; pieces of a character are "bytes:\xe2", U+FFFD or "".
@@ -32,7 +32,7 @@ parse, parse_steps = StreamAssembler.parse, StreamAssembler.parse_steps
 
 
 def request(call: CompletionRequest) -> Request:
-    """Build the request for ``n`` completions; see :class:`~swift_client.adapters.codecs.Codec`.
+    """Build the request for ``n`` completions; see ``Codec``.
 
     ``messages`` is one message whose content is the prompt. Several would need the model's chat template; guessing it
     would silently change every answer.

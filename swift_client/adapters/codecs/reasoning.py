@@ -8,10 +8,12 @@ from swift_client.logprobs import clean
 
 TagPairs = Sequence[tuple[bytes, bytes]]
 
+# Tags that servers without a reasoning parser leave in the content: Qwen, DeepSeek and most others;
+# Mistral.
 SERVER_TAGS: TagPairs = ((b"<think>", b"</think>"), (b"[THINK]", b"[/THINK]"))
-"""Tags that servers without a reasoning parser leave in the content: Qwen, DeepSeek and most others; Mistral."""
+# Adds the tags of a few fine-tunes. In a server's reply these belong to the answer: a prompt asked
+# for them.
 THINKING_TAGS: TagPairs = (*SERVER_TAGS, (b"<thinking>", b"</thinking>"))
-"""Adds the tags of a few fine-tunes. In a server's reply these belong to the answer: a prompt asked for them."""
 
 _LONGEST_CLOSING_TAG = len("[/THINK]")
 

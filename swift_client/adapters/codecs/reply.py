@@ -37,14 +37,13 @@ class ParsedChoice:
     """A completion, with the facts that the reply needs about it."""
 
     completion: Completion
-    index: int | None
-    """The index in the wire format, if it has one."""
+    index: int | None  # the index in the wire format, if it has one
+    # Number of tokens that the server listed, including thinking and end-of-turn tokens.
     n_listed_tokens: int = 0
-    """Number of tokens that the server listed, including thinking and end-of-turn tokens."""
+    # Whether listed logprobs were equal, which needs the texts of the tokens to tell them apart.
     has_ties: bool = False
-    """Whether listed logprobs were equal, which needs the texts of the tokens to tell them apart."""
+    # The fault of its logprobs, as the end of a sentence about the completion.
     fault: str | None = None
-    """The fault of its logprobs, as the end of a sentence about the completion."""
 
 
 @dataclass(kw_only=True)
@@ -53,12 +52,10 @@ class ReplyMetadata:
 
     model: str | None = None
     prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    """Includes thinking."""
-    cached_tokens: int = 0
-    """Prompt tokens that were read from a cache."""
+    completion_tokens: int | None = None  # includes thinking
+    cached_tokens: int = 0  # prompt tokens that were read from a cache
+    # Whether ``completion_tokens`` is known to count one choice only.
     counts_one_choice: bool = False
-    """Whether ``completion_tokens`` is known to count one choice only."""
 
 
 class _DetailCounts(Struct, gc=False):

@@ -95,9 +95,4 @@ def clean_logprob_fields(
     if token_ids:
         listed_ids = [logprobs.token_id(piece) for piece in token_bytes()]
         ids = np.array([*listed_ids, 0], np.uint32)[clean.positions]  # position -1 (no alternative) takes the 0
-    return {
-        "logprobs": clean.logprobs,
-        "top_logprobs": clean.top_logprobs,
-        "censored": clean.censored,
-        "top_ids": ids,
-    }
+    return {"logprobs": clean.logprobs, "top_logprobs": clean.top_logprobs, "censored": clean.censored, "top_ids": ids}

@@ -37,7 +37,7 @@ def generate(
 ) -> tuple[Reply, int]:
     """Generate ``n`` completions, ``batch_size`` at a time; also return the batch size that fitted the memory.
 
-    Errors as :meth:`HuggingFaceModel.complete`.
+    Errors as ``HuggingFaceModel.complete()``.
     """
     vocabulary = loaded_model.vocabulary
     readers = _build_readers(loaded_model, request, projection)

@@ -11,8 +11,7 @@ from swift_client.adapters.local.request import Capture, Projection
 from swift_client.errors import ArtifactMismatchError, ConfigurationError, ProviderError
 from swift_client.types import StatePosition
 
-FLOAT16_MAX = 65504.0
-"""Largest float16; larger states are clamped to it."""
+FLOAT16_MAX = 65504.0  # largest float16; larger states are clamped to it
 
 
 class CaptureReader:

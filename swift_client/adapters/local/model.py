@@ -9,7 +9,7 @@ device and number type, to share a loaded model between rerankers, or to keep hi
 Sampling is plain: temperature 1, no filters, 1,024 tokens; the model's generation_config is ignored. A call may set
 ``temperature``, ``top_p``, ``top_k``, ``min_p``, ``max_tokens``, ``stop``, ``seed``, ``chat_template_kwargs``,
 ``hidden_states`` (True for all layers, or a list of their numbers, or of "layers" and "vocabulary") and
-``hidden_moment`` (:mod:`swift_client.adapters.local.request`). Completion i is drawn from seed + i independently of the
+``hidden_moment`` (``swift_client.adapters.local.request``). Completion i is drawn from seed + i independently of the
 others, so it is the same in every batch.
 """
 
@@ -65,11 +65,14 @@ class HuggingFaceModel:
     Raises:
         MissingExtraError: torch or transformers is not installed.
         ConfigurationError: a loaded model comes without its tokenizer.
+
+    Attributes:
+        ignores_timeout: Loading and generating take as long as they take: ``timeout=`` has no effect here,
+            ``deadline=`` has.
     """
 
     provider: ClassVar[Provider] = SELF_HOSTED["huggingface"]
     ignores_timeout: ClassVar[bool] = True
-    """Loading and generating take as long as they take: ``timeout=`` has no effect here, ``deadline=`` has."""
 
     def __init__(
         self,
@@ -90,8 +93,8 @@ class HuggingFaceModel:
                 hint="Pass model and tokenizer=, or a name alone.",
             )
         config = getattr(model, "config", None)
+        # Its name, by which heads are found.
         self.model = name or str(getattr(config, "name_or_path", "") or "unknown")
-        """Its name, by which heads are found."""
         self._source, self._tokenizer, self._device, self._dtype = model, tokenizer, device, dtype
         self._projection: Projection | None = None
         self._shared = _SharedModel(batch_size=batch)
@@ -122,13 +125,13 @@ class HuggingFaceModel:
             cancel_event.set()
 
     def load(self) -> None:
-        """Load the model now rather than at the first call; errors as :meth:`complete`."""
+        """Load the model now rather than at the first call; errors as ``complete()``."""
         self._get_loaded_model()
 
     def resolve_capture(self, options: Mapping[str, Any]) -> tuple[Capture, int, int] | None:
         """Return what a request with these fields captures, with the layers' numbers; D, the width of one; and V.
 
-        None if it captures nothing. Loads the model; errors as :meth:`complete`.
+        None if it captures nothing. Loads the model; errors as ``complete()``.
         """
         from swift_client.adapters.local import hidden_states
 

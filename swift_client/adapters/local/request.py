@@ -17,8 +17,7 @@ from typing import Any, get_args
 from swift_client.errors import ConfigurationError
 from swift_client.types import F32, StatePosition
 
-DEFAULT_MAX_TOKENS = 1024
-"""Default of ``max_tokens``, as the paper samples."""
+DEFAULT_MAX_TOKENS = 1024  # default of ``max_tokens``, as the paper samples
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,7 +45,7 @@ class Projection:
     Attributes:
         weight: (2, L*D) float32, gate before reward, layer by layer in the order of ``layers``.
         bias: (2,) float32.
-        layers: L indices, see :class:`Capture`; empty: the logprobs of the whole vocabulary are read, at "produced".
+        layers: L indices, see ``Capture``; empty: the logprobs of the whole vocabulary are read, at "produced".
         width: D, the width of one state; V for the vocabulary's logprobs (``weight`` is then (2, V)).
         name: the head's name, for errors.
         moment: see the module's docstring.

@@ -79,8 +79,7 @@ class RewardModel:
             ) from error
         if model.config.num_labels != 1:
             raise ConfigurationError(
-                f"{self.name} has {model.config.num_labels} outputs; a reward model has one.",
-                hint="Use another model.",
+                f"{self.name} has {model.config.num_labels} outputs; a reward model has one.", hint="Use another model."
             )
         if tokenizer.pad_token is None:  # padding is masked, so any token will do
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)

@@ -48,7 +48,7 @@ class Vocabulary:
         return self._bytes_cache[token]
 
     def identities(self, tokens: NDArray[np.int64]) -> U32:
-        """Return the hashed identities (:func:`swift_client.logprobs.clean.token_id`) of ids of any shape, uint32."""
+        """Return the hashed identities (``swift_client.logprobs.clean.token_id()``) of ids of any shape, uint32."""
         unique, inverse = np.unique(tokens, return_inverse=True)
         for token in unique.tolist():
             if token not in self._identity_cache:

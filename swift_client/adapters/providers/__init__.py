@@ -1,7 +1,7 @@
 """The provider table: facts about each provider, and the providers that other packages add.
 
 The table is three TOML files beside this one, ``model_vendors.toml``, ``hosts.toml`` and ``self_hosted.toml``; their
-keys are explained in :mod:`swift_client.adapters.providers.toml_table`. An entry has what was known on its date; what a
+keys are explained in ``swift_client.adapters.providers.toml_table``. An entry has what was known on its date; what a
 reply shows overrides it. The words of ``evidence``: *recording* (real bytes read), *source* (server or SDK code read),
 *documentation*, *probe* (a dated live test by a third party), *issue thread*, *prior* (common knowledge that nobody has
 checked again).
@@ -37,8 +37,8 @@ MODEL_VENDORS = load_providers(os.path.join(_FOLDER, "model_vendors.toml"), earl
 HOSTS = load_providers(os.path.join(_FOLDER, "hosts.toml"), earlier=MODEL_VENDORS)
 SELF_HOSTED = load_providers(os.path.join(_FOLDER, "self_hosted.toml"), earlier=MODEL_VENDORS)
 
+# Name → provider, in the order in which tables list them.
 PROVIDERS: Mapping[str, Provider] = MappingProxyType({**MODEL_VENDORS, **HOSTS, **SELF_HOSTED})
-"""Name → provider, in the order in which tables list them."""
 
 
 def find_provider(name: str) -> Provider | None:

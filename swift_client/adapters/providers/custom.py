@@ -88,7 +88,7 @@ class CustomTransport:
         self._executor = ThreadPoolExecutor(max_connections, thread_name_prefix="swift-client")
 
     async def send(self, request: Request, *, timeout: float | None = None) -> bytes | Sequence[Completion] | Reply:
-        """Call the object; errors as :meth:`Transport.send`."""
+        """Call the object; errors as ``Transport.send()``."""
         problem: SwiftClientError | None = None
         async with self._slots:
             try:

@@ -44,6 +44,7 @@ _GOOGLE = PrefixCache(  # 2.5 models from 2,048 on; hits are likely but not guar
     min_tokens=4096, checked=_CHECK_DATE, evidence="https://ai.google.dev/gemini-api/docs/caching"
 )
 
+# Provider name → its cache. A provider that is not listed has none, or nobody has checked.
 PREFIX_CACHES: Mapping[str, PrefixCache] = MappingProxyType(
     {
         "openai": _OPENAI,
@@ -62,4 +63,3 @@ PREFIX_CACHES: Mapping[str, PrefixCache] = MappingProxyType(
         ),
     }
 )
-"""Provider name → its cache. A provider that is not listed has none, or nobody has checked."""

@@ -10,8 +10,8 @@ from typing import Any, BinaryIO, Literal
 
 from swift_client.types import Completion, Usage
 
+# (pattern, fields of Capabilities that differ) for families of models, most specific first.
 ModelOverrides = tuple[tuple[str, Mapping[str, Any]], ...]
-"""(pattern, fields of Capabilities that differ) for families of models, most specific first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Capabilities:
             thinking models that return logprobs all the same. "by_default": all but those with
             ``reasoning_effort="none"``.
         checked: ISO date on which these facts were last checked.
-        evidence: their source; the words are explained in :mod:`swift_client.adapters.providers`.
+        evidence: their source; the words are explained in ``swift_client.adapters.providers``.
     """
 
     n_max: int | None
@@ -62,16 +62,16 @@ class Provider:
         default_model: the model if the caller names none.
         capabilities: what the provider's models can do.
         models: (pattern, fields of Capabilities that differ) for families of models, most specific first; the first
-            match counts. Patterns are those of :mod:`fnmatch`, in lower case. See :func:`capabilities_of`.
+            match counts. Patterns are those of ``fnmatch``, in lower case. See ``capabilities_of()``.
         logprobs_request: "bool": ``logprobs: true, top_logprobs: k``; "int": ``logprobs: k``; "none": never sent.
         extra_body: fields this provider needs in every request (with the reason beside the entry).
         base_url_variable: environment variable that overrides ``base_url``, if the ecosystem has one.
         base_path: path for an address given without one, if ``base_url`` is None and so shows none.
         sign_in: whose library signs in if no key is given; see ``TOKEN_SOURCES`` of
-            :mod:`swift_client.adapters.transport.api_key`.
+            ``swift_client.adapters.transport.api_key``.
         key_header: header that carries the key: as it is, or as "Bearer KEY" in "authorization".
         headers: headers that go with every request. Like ``key_header`` ignored if the caller passes ``client=``.
-        batches: whether it runs batches as OpenAI does; see :mod:`swift_client.adapters.codecs.openai_batch`.
+        batches: whether it runs batches as OpenAI does; see ``swift_client.adapters.codecs.openai_batch``.
     """
 
     name: str

@@ -25,8 +25,8 @@ from swift_client.errors import (
     SwiftClientError,
 )
 
+# A key, or a function (sync or async) that returns one for each request.
 ApiKey = str | Callable[[], str | Awaitable[str]]
-"""A key, or a function (sync or async) that returns one for each request."""
 
 TokenSource = Callable[[], str]
 
@@ -154,14 +154,13 @@ def azure_token_source(credential: Any = None) -> TokenSource:
             except ClientAuthenticationError as error:
                 reason = error.message.strip().partition("\n")[0]
         raise MissingApiKeyError(
-            f"Signing in to Azure failed: {reason}",
-            hint="Set AZURE_OPENAI_API_KEY, run `az login`, or pass api_key=.",
+            f"Signing in to Azure failed: {reason}", hint="Set AZURE_OPENAI_API_KEY, run `az login`, or pass api_key=."
         )
 
     return get_token
 
 
+# ``Provider.sign_in`` → the function that signs in.
 TOKEN_SOURCES: Mapping[str, Callable[[], TokenSource]] = MappingProxyType(
     {"google": google_token_source, "azure": azure_token_source}
 )
-"""``Provider.sign_in`` → the function that signs in."""

@@ -30,11 +30,10 @@ from swift_client.errors import (
     ServerError,
 )
 
-_MAX_MESSAGE_CHARS = 600
-"""Longer messages are cut: a server may echo the whole prompt."""
+_MAX_MESSAGE_CHARS = 600  # longer messages are cut: a server may echo the whole prompt
 
+# Fields in which providers put their message.
 _MESSAGE_FIELDS = ("message", "Message", "msg", "error_message", "error_description")
-"""Fields in which providers put their message."""
 
 _API_KEY_PATTERN = re.compile(
     r"\b(?:sk|gsk|xai|fw|hf|pplx|nvapi|tgp)[-_][\w.*-]{6,}|\bAIza[\w-]{10,}|(?<=Bearer )\S{6,}"
@@ -96,8 +95,8 @@ def error_from_object(error: object, provider: Provider | None = None, *, secret
 
     Args:
         error: the decoded JSON value under ``"error"``: an object or a string.
-        provider: as for :func:`error_from_response`.
-        secrets: as for :func:`error_from_response`.
+        provider: as for ``error_from_response()``.
+        secrets: as for ``error_from_response()``.
     """
     details = _parse_details({"error": error})
     return _build_error(details.status or _infer_status(details.kind), details, {}, provider, secrets)
@@ -145,11 +144,7 @@ def scrub(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def _build_error(
-    status: int,
-    details: _ErrorDetails,
-    headers: Mapping[str, str],
-    provider: Provider | None,
-    secrets: Iterable[str],
+    status: int, details: _ErrorDetails, headers: Mapping[str, str], provider: Provider | None, secrets: Iterable[str]
 ) -> ProviderError:
     """Build the error. ``status`` may be inferred; the error shows only ``details.status``, which the server sent."""
     # The message: without secrets, on one line, of bounded length, never empty.

@@ -31,8 +31,7 @@ logger = logging.getLogger(__name__)
 
 HeadersCallback = Callable[[Mapping[str, str]], None]
 
-_CONNECT_TIMEOUT = 10.0
-"""Seconds to connect; the reply itself may take the whole timeout."""
+_CONNECT_TIMEOUT = 10.0  # seconds to connect; the reply itself may take the whole timeout
 
 
 class LocalServer(Protocol):
@@ -138,7 +137,7 @@ class Transport:
     async def stream(self, request: Request, *, timeout: float | None = None) -> AsyncGenerator[AsyncIterator[bytes]]:
         """Send one request and yield the reply's bytes as they arrive; leaving the block closes the connection.
 
-        The connection opens when the first chunk is read. Errors as in :meth:`send`.
+        The connection opens when the first chunk is read. Errors as in ``send()``.
         """
         limit = self._timeout if timeout is None else timeout
         async with self._slots, aclosing(self._stream_chunks(request, limit)) as chunks:

@@ -10,10 +10,8 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
-_DEFAULT_RESET_SECONDS = 1.0
-"""Seconds until a reset that no header states."""
-_MAX_HEADER_CHARS = 64
-"""Longer headers are ignored."""
+_DEFAULT_RESET_SECONDS = 1.0  # seconds until a reset that no header states
+_MAX_HEADER_CHARS = 64  # longer headers are ignored
 _HEADER_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-", "ratelimit-")
 _RESET_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNIT_SECONDS = {"ms": 0.001, "millisecond": 0.001, "s": 1.0, "sec": 1.0, "second": 1.0, "m": 60.0, "min": 60.0}

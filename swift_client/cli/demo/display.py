@@ -18,8 +18,7 @@ from swift_client.display import escape_unsafe, selection_table
 if TYPE_CHECKING:
     from swift_client.models import AnyHead
 
-MAX_CANDIDATES = 6
-"""Candidates shown per question; the winner is always among them."""
+MAX_CANDIDATES = 6  # candidates shown per question; the winner is always among them
 
 INTRODUCTION = """\
 swift-client comes with a very small language model, which now runs on a local llama.cpp server. It is often wrong, so \

@@ -18,8 +18,7 @@ class GradedQuestion:
 
     question: Question
     selection: Selection
-    correct_flags: tuple[bool, ...]
-    """(N,) by candidate index."""
+    correct_flags: tuple[bool, ...]  # (N,) by candidate index
 
     @property
     def majority_index(self) -> int:

@@ -24,8 +24,8 @@ from swift_client.validation import require_int, require_positive
 
 __all__ = ["BatchProgress", "collect_batch", "collect_batch_async"]
 
+# Price of a batch as a share of the price of direct calls (OpenAI, Azure; Together at most; 2026).
 DISCOUNT = 0.5
-"""Price of a batch as a share of the price of direct calls (OpenAI, Azure; Together at most; 2026)."""
 
 
 async def collect_batch_async(

@@ -38,12 +38,11 @@ class BatchPlan:
 
     state: CollectState
     context: CallContext
-    url: str
-    """Endpoint of the requests, such as "/v1/chat/completions"."""
+    url: str  # endpoint of the requests, such as "/v1/chat/completions"
+    # The limit that left completions unrequested: "max_cost" or "max_requests".
     stop_reason: str | None = None
-    """The limit that left completions unrequested: "max_cost" or "max_requests"."""
+    # Indices requested by open batches, by question.
     pending_indices: dict[str, set[int]] = field(default_factory=dict)
-    """Indices requested by open batches, by question."""
 
     def __post_init__(self) -> None:
         self.setup = self.state.setup

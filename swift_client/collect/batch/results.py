@@ -28,8 +28,9 @@ from swift_client.sampling import CallContext, lacks_logprobs
 from swift_client.store.packing import pack
 from swift_client.types import Completion, Usage
 
+# Bytes of the longest line that is read; 100 completions of 4,000 tokens with 20 alternatives take
+# about 200 MB.
 MAX_LINE_BYTES = 256 * 2**20
-"""Bytes of the longest line that is read; 100 completions of 4,000 tokens with 20 alternatives take about 200 MB."""
 _RETRY_HINT = "Run the same command again; it asks for what is missing."
 
 
@@ -39,10 +40,9 @@ class BatchResults:
 
     state: CollectState
     context: CallContext
+    # No request asks for this index or a higher one: surplus completions are stored from here on.
     first_extra_index: int
-    """No request asks for this index or a higher one: surplus completions are stored from here on."""
-    cost: float = 0.0
-    """Of this run."""
+    cost: float = 0.0  # of this run
 
     async def store_batch(
         self, job: BatchJob, batch: Batch, files: Sequence[BinaryIO], *, on_stored: Callable[[], None]

@@ -19,37 +19,38 @@ from swift_client.errors import ConfigurationError, ResponseDecodeError, SwiftCl
 from swift_client.sampling import CallResult, sample_completions
 from swift_client.types import Usage
 
-MAX_FAILED_POLLS = 60
-"""Polls of a batch that may fail in a row: an hour at one per minute."""
-MAX_EMPTY_POLLS = 10
-"""Polls of a completed batch whose output is missing or incomplete."""
+MAX_FAILED_POLLS = 60  # polls of a batch that may fail in a row: an hour at one per minute
+MAX_EMPTY_POLLS = 10  # polls of a completed batch whose output is missing or incomplete
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchProgress:
-    """Progress of the batches. Samples, usage and cost include earlier runs on the same file."""
+    """Progress of the batches. Samples, usage and cost include earlier runs on the same file.
+
+    Attributes:
+        wanted: Samples in the file at the end.
+        batches: Open batches.
+        statuses: The provider's names of their states, each once.
+        requests: Requests in them, as counted by the provider.
+        cost: Spent so far, open batches not included; None without prices.
+        elapsed: Seconds.
+    """
 
     samples: int
     wanted: int
-    """Samples in the file at the end."""
     batches: int
-    """Open batches."""
     statuses: tuple[str, ...]
-    """The provider's names of their states, each once."""
     requests: int
-    """Requests in them, as counted by the provider."""
     completed: int
     failed: int
     usage: Usage
     cost: float | None
-    """Spent so far, open batches not included; None without prices."""
     elapsed: float
-    """Seconds."""
 
 
 @dataclass(kw_only=True)
 class BatchRunner:
-    """The state of one batch run; see ``collect_batch`` for the settings. Call :meth:`run` once."""
+    """The state of one batch run; see ``collect_batch`` for the settings. Call ``run()`` once."""
 
     api: BatchAPI
     plan: BatchPlan
@@ -57,12 +58,11 @@ class BatchRunner:
     max_lines: int
     max_bytes: int
     poll: tuple[float, float]
-    requests: int = 0
-    """Requests of this run, in batches or sent directly."""
+    requests: int = 0  # requests of this run, in batches or sent directly
+    # Errors of batches that may be paid for and were not fetched; the file remembers those batches.
     fetch_errors: list[SwiftClientError] = field(default_factory=list)
-    """Errors of batches that may be paid for and were not fetched; the file remembers those batches."""
+    # The open batches as of the last poll, by token.
     latest_batches: dict[str, Batch] = field(default_factory=dict)
-    """The open batches as of the last poll, by token."""
 
     def __post_init__(self) -> None:
         self.state, self.context = self.results.state, self.results.context

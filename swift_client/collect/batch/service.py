@@ -24,10 +24,8 @@ from swift_client.store import BatchStore
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-_UPLOAD_TIMEOUT = 900.0
-"""Seconds: 200 MB over a slow connection."""
-_CLOCK_TOLERANCE = 86_400.0
-"""Seconds by which two clocks may differ."""
+_UPLOAD_TIMEOUT = 900.0  # seconds: 200 MB over a slow connection
+_CLOCK_TOLERANCE = 86_400.0  # seconds by which two clocks may differ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,19 +36,14 @@ class BatchJob:
     uploaded before that call costs nothing.
     """
 
-    token: str
-    """Identifies the batch, in its metadata."""
-    wishes: tuple[BatchRequest, ...]
-    """Its requests, under the key of the samples file format."""
-    file_id: str
-    """The uploaded input file; no two batches share one."""
-    asked_at: float
-    """Unix time of the last call that requested the batch."""
+    token: str  # identifies the batch, in its metadata
+    wishes: tuple[BatchRequest, ...]  # its requests, under the key of the samples file format
+    file_id: str  # the uploaded input file; no two batches share one
+    asked_at: float  # Unix time of the last call that requested the batch
     seed: int | None = None
+    # Columns of every ``top_logprobs``; None if no logprobs are requested.
     top_logprobs: int | None = None
-    """Columns of every ``top_logprobs``; None if no logprobs are requested."""
-    batch_id: str | None = None
-    """None until the provider's answer has been read."""
+    batch_id: str | None = None  # None until the provider's answer has been read
 
     def save(self, store: BatchStore) -> BatchJob:
         """Write the job to the samples file and return it."""

@@ -28,27 +28,30 @@ from swift_client.stopping import StoppingRule, stopping_rule
 from swift_client.stopping.monitor import build_votes
 from swift_client.types import Bool, Completion, Method, Selection
 
+# Parts that no weight of a head was fitted on; validation chose its epoch and its calibration.
 UNSEEN_PARTS = ("validation", "test")
-"""Parts that no weight of a head was fitted on; validation chose its epoch and its calibration."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Acceptable:
-    """Result of a calibration."""
+    """Result of a calibration.
+
+    Attributes:
+        head: The head, with the acceptance if one could be certified.
+        acceptance: None if no threshold could be certified.
+        tested: The last threshold that passed; if none did, the first that was tested.
+        right: Share of all questions whose answer was right, 0..1.
+        oracle: Share of the questions that could be accepted at this risk if the truth were known, 0..1.
+    """
 
     head: AnyHead
-    """The head, with the acceptance if one could be certified."""
     acceptance: Acceptance | None
-    """None if no threshold could be certified."""
     tested: ThresholdTest
-    """The last threshold that passed; if none did, the first that was tested."""
     risk: float
     confidence: float
     questions: int
     right: float
-    """Share of all questions whose answer was right, 0..1."""
     oracle: float
-    """Share of the questions that could be accepted at this risk if the truth were known, 0..1."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -172,16 +175,12 @@ def oracle_share(correct: Bool, risk: float) -> float:
 class ReplayOutcomes:
     """Choices for Q questions."""
 
+    # (Q,) natural log odds that the chosen answer is right, NaN without a probability.
     log_odds: F64
-    """(Q,) natural log odds that the chosen answer is right, NaN without a probability."""
-    correct: Bool
-    """(Q,) correctness of the choice; one without a label counts as wrong."""
-    n_drawn: I64
-    """(Q,) completions drawn."""
-    tokens: I64
-    """(Q,) tokens of these."""
-    notes: tuple[str, ...] = ()
-    """Omissions."""
+    correct: Bool  # (Q,) correctness of the choice; one without a label counts as wrong
+    n_drawn: I64  # (Q,) completions drawn
+    tokens: I64  # (Q,) tokens of these
+    notes: tuple[str, ...] = ()  # omissions
 
     def __len__(self) -> int:
         return len(self.correct)

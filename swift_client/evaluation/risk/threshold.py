@@ -26,25 +26,22 @@ import numpy as np
 from swift_client.features.segments import F64
 from swift_client.types import Bool
 
-_GROWTH_FACTOR = 1.1
-"""Ratio of the questions that successive thresholds accept."""
+_GROWTH_FACTOR = 1.1  # ratio of the questions that successive thresholds accept
+# Wrong answers that the first threshold tolerates; with none, a single early one would end the
+# test.
 _TOLERATED_ERRORS = 2
-"""Wrong answers that the first threshold tolerates; with none, a single early one would end the test."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThresholdTest:
     """The last threshold that passed; if none did, the first one that was tested."""
 
-    threshold: float | None
-    """Natural log odds; None if none could be certified."""
+    threshold: float | None  # natural log odds; None if none could be certified
     questions: int
-    accepted: int
-    """Questions above the threshold."""
-    errors: int
-    """Wrong answers among these."""
+    accepted: int  # questions above the threshold
+    errors: int  # wrong answers among these
+    # Probability of so few errors if the risk were exceeded; 1 if nothing could be tested.
     p_value: float
-    """Probability of so few errors if the risk were exceeded; 1 if nothing could be tested."""
 
 
 def certify(log_odds: F64, correct: Bool, *, risk: float, confidence: float) -> ThresholdTest:

@@ -6,7 +6,7 @@ group confidence falls below it. Votes are weighed by their lowest group confide
 has ``CONSENSUS_SHARE`` of all weight. The paper warms up on 16 completions of hundreds and takes windows of 2048
 tokens; here both are scaled to 16 short completions.
 
-``best_of`` closes streams (:mod:`swift_client.sampling.early_abort`) by the same comparison, and draws all n. A stored
+``best_of`` closes streams (``swift_client.sampling.early_abort``) by the same comparison, and draws all n. A stored
 completion is charged up to the token where it falls below the threshold; a real stream is checked every few tokens, and
 some more are under way when it is closed.
 """
@@ -28,23 +28,21 @@ from swift_client.sampling import EarlyAbort
 from swift_client.selection.voting import vote
 from swift_client.types import Bool, Completion
 
-WINDOW = 16
-"""Tokens of a group."""
+WINDOW = 16  # tokens of a group
 CONSENSUS_SHARE = 0.95
+# Share of the warm-up completions above the threshold, in the two variants of the paper.
 KEEP_SHARES = {"deepconf_low": 0.1, "deepconf_high": 0.9}
-"""Share of the warm-up completions above the threshold, in the two variants of the paper."""
-PREFIX = "abort_"
-"""Prefix of a row's name; the rest is a value of ``abort=``."""
+PREFIX = "abort_"  # prefix of a row's name; the rest is a value of ``abort=``
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Traces:
     """Running minima of the m completions of one question."""
 
+    # Per completion (T - w + 1,): lowest value so far, at the end of each window of w = min(T,
+    # WINDOW) tokens.
     running_minima: tuple[F64, ...]
-    """Per completion (T - w + 1,): lowest value so far, at the end of each window of w = min(T, WINDOW) tokens."""
-    tokens: I64
-    """(m,) lengths."""
+    tokens: I64  # (m,) lengths
 
     @classmethod
     def from_completions(cls, completions: Sequence[Completion]) -> Traces:
@@ -87,7 +85,7 @@ def trace_completions(completions: Sequence[Completion], rule: EarlyAbort, head:
 
 
 def running_scores(head: HeadArtifact, completions: Sequence[Completion]) -> list[F64]:
-    """Return the scores of :class:`swift_client.scoring.streaming.StreamingScore` per token, (T,) per completion."""
+    """Return the scores of ``swift_client.scoring.streaming.StreamingScore`` per token, (T,) per completion."""
     table = TokenTable(completions, width=head.width, k=head.k_max)
     values = head.standardizer(token_columns(table, head.features).values)
     gates, rewards = head.head.token_gates(values), head.head.token_rewards(values)

@@ -28,10 +28,9 @@ from swift_client.selection.voting import vote
 from swift_client.stopping import STOPPING_RULES, StoppingRule, Votes, stopping_rule, vote_log_odds
 from swift_client.types import Bool, Completion
 
+# Fixed numbers of completions that are replayed beside the rules, if below n.
 FIXED_COUNTS = (1, 2, 4, 8)
-"""Fixed numbers of completions that are replayed beside the rules, if below n."""
-ABORT_NAMES = ("abort_deepconf", "abort_head")
-"""Defaults of ``best_of(abort=...)``."""
+ABORT_NAMES = ("abort_deepconf", "abort_head")  # defaults of ``best_of(abort=...)``
 _KEEP_SWEEP = (0.3, 0.5, 0.7, 0.95)
 _Values = TypeVar("_Values", F64, I64)
 _METHODS_BY_NAME = {method.name: method for method in METHODS}
@@ -41,22 +40,19 @@ class PlannedReplay(NamedTuple):
     """One rule to replay, and the ways to choose."""
 
     name: str
+    # None for a fixed number and for DeepConf, which are identified by name, and for ``abort``.
     rule: StoppingRule | None
-    """None for a fixed number and for DeepConf, which are identified by name, and for ``abort``."""
-    choices: tuple[ChoiceMethod, ...]
-    """The published one first."""
+    choices: tuple[ChoiceMethod, ...]  # the published one first
     source: str
     swept: bool = False
-    abort: EarlyAbort | None = None
-    """Rule that closes streams; all n are begun."""
+    abort: EarlyAbort | None = None  # rule that closes streams; all n are begun
 
 
 class QuestionTrace(NamedTuple):
     """Traces of one question's completions, in the order of their indices, for the rules that abort."""
 
     deepconf: Traces
-    abort_traces: Mapping[str, Traces]
-    """By name of the planned replay."""
+    abort_traces: Mapping[str, Traces]  # by name of the planned replay
 
     @classmethod
     def from_completions(
@@ -144,10 +140,10 @@ class ReplayEngine:
     ) -> None:
         self._n, self._plan, self._check_points = n, plan, check_points
         self._scorer, self._auto_answer, self._agreement = scorer, auto_answer, agreement
+        # Per block of questions (Q, 3): accuracy, completions and tokens, means over the orders.
         self._means: dict[tuple[str, ChoiceMethod], list[F64]] = {
             (planned.name, choice): [] for planned in plan for choice in planned.choices
         }
-        """Per block of questions (Q, 3): accuracy, completions and tokens, means over the orders."""
         self._majority_accuracy: list[F64] = []
         self._full_tokens: list[F64] = []
 

@@ -29,8 +29,7 @@ from swift_client.selection.voting import draw_subsets
 from swift_client.stopping import StoppingRule
 from swift_client.store import SampleStore
 
-_MAX_BLOCK_REPLAYS = 1 << 14
-"""Small enough for a processor's cache."""
+_MAX_BLOCK_REPLAYS = 1 << 14  # small enough for a processor's cache
 
 
 def simulate(

@@ -16,6 +16,7 @@ class Problem:
     solve: Callable[[Random], str]
 
 
+# Given names, each one word of letters.
 NAMES = tuple(
     (  # noqa: SIM905 - a table of words
         "Ada Alba Amir Anna Arlo Asha Ben Bela Bruno Cara Carl Cleo Dana Dario Dora Edda Elias Emma Enzo Erik "
@@ -25,4 +26,3 @@ NAMES = tuple(
         "Tara Tess Theo Timo Tina Uma Ute Vera Viktor Vito Wanda Willa Xenia Yara Yusuf Zara Zeno Zoe"
     ).split()
 )
-"""Given names, each one word of letters."""

@@ -12,11 +12,10 @@ from random import Random
 
 from swift_client.pocket.problems import NAMES, Problem
 
+# Minimum and maximum number of people, by level.
 LEVELS = ((3, 5), (5, 7), (7, 9), (9, 11), (11, 13), (13, 16), (16, 19), (19, 22), (22, 26))
-"""Minimum and maximum number of people, by level."""
 
-CAREFUL_SHARE = 0.45
-"""Share of solutions that go person by person; the others skip."""
+CAREFUL_SHARE = 0.45  # share of solutions that go person by person; the others skip
 
 _OPENERS = ("", "Follow the coin. ", "Let me track it. ", "It starts heads up. ", "One after another. ")
 _PERSON_TEMPLATES = (

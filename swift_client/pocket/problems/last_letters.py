@@ -11,8 +11,8 @@ from random import Random
 
 from swift_client.pocket.problems import Problem
 
+# Minimum and maximum number of words, by level: 2 to 4 at the first, 26 to 28 at the last.
 LEVELS = tuple((3 * level - 1, 3 * level + 1) for level in range(1, 10))
-"""Minimum and maximum number of words, by level: 2 to 4 at the first, 26 to 28 at the last."""
 
 _ONSETS = "b bl br c cl d dr f fl g gr h j k kl l m n p pl pr qu r s sk st t tr v w z".split()  # noqa: SIM905
 _VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "ou")

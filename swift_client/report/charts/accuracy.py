@@ -10,6 +10,7 @@ from swift_client.evaluation.result import Evaluation, Row
 from swift_client.report.charts.chart import Chart, Markup, Point, element, percent_range, percent_ticks, ticks
 from swift_client.report.format import PERCENT, format_percent, is_finite
 
+# Rows that are always drawn, and the labels of their lines.
 LINE_LABELS = {
     "oracle": "any of n",
     "head_vote": "head, vote",
@@ -17,7 +18,6 @@ LINE_LABELS = {
     "majority": "majority",
     "first": "one answer",
 }
-"""Rows that are always drawn, and the labels of their lines."""
 
 SHORT_LABELS = {
     "shortest": "shortest",
@@ -39,8 +39,7 @@ class Line(NamedTuple):
 
     row: Row
     label: str
-    style: str
-    """Class in the style sheet."""
+    style: str  # class in the style sheet
 
 
 def select_lines(evaluation: Evaluation) -> list[Line]:

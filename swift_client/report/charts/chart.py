@@ -12,14 +12,11 @@ from swift_client.display import escape_unsafe
 
 WIDTH, HEIGHT = 460.0, 320.0
 """User units; one is about 0.8 pixels on a phone and 1.1 on a desktop."""
-LINE_HEIGHT = 15.0
-"""Minimum distance between two labels, one line of text."""
-_LETTER_WIDTH = 7.6
-"""Upper estimate of the width of a bold letter."""
+LINE_HEIGHT = 15.0  # minimum distance between two labels, one line of text
+_LETTER_WIDTH = 7.6  # upper estimate of the width of a bold letter
 _MAX_LABEL_WIDTH = 200.0
 
-Scale = Callable[[float], float]
-"""Map from a value to a coordinate."""
+Scale = Callable[[float], float]  # map from a value to a coordinate
 Point = tuple[float, float]
 
 

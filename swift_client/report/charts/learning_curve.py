@@ -16,6 +16,7 @@ from swift_client.report.charts.chart import (
     text,
 )
 
+# Label and class in the style sheet, by row of the evaluation.
 _LINES = {
     "head_vote": ("head, vote", "head-vote"),
     "head": ("head, best", "head"),
@@ -23,7 +24,6 @@ _LINES = {
     "mean_logprob": ("mean logprob", "flat free"),
     "oracle": ("any of n", "oracle"),
 }
-"""Label and class in the style sheet, by row of the evaluation."""
 _DESCRIPTIONS = {
     "questions": "Accuracy against the number of questions that a head was trained on.",
     "n": "Accuracy against the number of completions to choose from.",
@@ -48,11 +48,7 @@ def _line_chart(curve: Curve) -> str:
     values = [point.accuracy[name].value for point in curve.points for name in _LINES]
     y_range = percent_range([*values, *(value for bound in bounds for value in bound)])
     chart = Chart(
-        _DESCRIPTIONS[curve.over],
-        (xs[0], xs[-1]),
-        y_range,
-        labels=[label for label, _ in _LINES.values()],
-        log_x=True,
+        _DESCRIPTIONS[curve.over], (xs[0], xs[-1]), y_range, labels=[label for label, _ in _LINES.values()], log_x=True
     )
     fixed_n = "" if curve.over == "n" else f", n = {first.n}"
     chart.axes(

@@ -8,8 +8,8 @@ from swift_client.evaluation.probe import ProbeResult, ProbeRow
 from swift_client.evaluation.result import Estimate
 from swift_client.report.charts.chart import Chart, percent_ticks
 
+# Class in the style sheet and label, in the order of ``_plotted_estimates``.
 _SERIES = (("accuracy", "accuracy"), ("auroc", "AUROC"))
-"""Class in the style sheet and label, in the order of ``_plotted_estimates``."""
 
 
 def probe_svg(result: ProbeResult) -> str:

@@ -32,7 +32,7 @@ parse, parse_steps = StreamAssembler.parse, StreamAssembler.parse_steps
 
 
 def request(call: CompletionRequest) -> Request:
-    """Build the request for ``n`` candidates; see :class:`~swift_client.adapters.codecs.Codec`.
+    """Build the request for ``n`` candidates; see ``Codec``.
 
     ``model`` may be a path such as "tunedModels/mine". "system" and "developer" messages become the system instruction;
     a message with ``parts`` is in Google's own format and sent as it is. Sampling fields may have OpenAI's names if the

@@ -30,7 +30,7 @@ from swift_client.errors import ProviderError, ResponseDecodeError
 
 
 class StreamAssembler(Assembler[GeminiResponse]):
-    """Decodes one reply, streamed or not; arguments as for :class:`Assembler`."""
+    """Decodes one reply, streamed or not; arguments as for ``Assembler``."""
 
     decode_event = staticmethod(RESPONSE_DECODER.decode)
 

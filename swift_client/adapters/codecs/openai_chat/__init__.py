@@ -14,7 +14,7 @@ parse, parse_steps = StreamAssembler.parse, StreamAssembler.parse_steps
 
 
 def request(call: CompletionRequest) -> Request:
-    """Build the request for ``n`` completions; see :class:`~swift_client.adapters.codecs.Codec`.
+    """Build the request for ``n`` completions; see ``Codec``.
 
     The body has no ``model`` if neither the caller nor the provider names one, and no ``n`` if it is 1, since some
     servers reject the field.

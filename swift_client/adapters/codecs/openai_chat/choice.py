@@ -39,7 +39,7 @@ def read_choice(
         data: the choice's JSON.
         with_texts: whether to decode the texts of listed tokens at once, which saves a second pass if logprobs tie.
         prompt_tokens: number of prompt tokens that ``echo`` puts before the answer; 0 if the format has no ``echo``.
-        options: ``top_logprobs`` and ``token_ids``, see :class:`DecodeOptions`.
+        options: ``top_logprobs`` and ``token_ids``, see ``DecodeOptions``.
 
     Raises:
         ValueError, RecursionError: it is not a choice.

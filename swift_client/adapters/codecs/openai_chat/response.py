@@ -30,7 +30,7 @@ def read_body(data: bytes, *, echo: bool = False, **options: Unpack[DecodeOption
     Args:
         data: the body of a response with status 200.
         echo: whether the prompt may precede the answers.
-        options: ``top_logprobs`` and ``token_ids``, see :class:`DecodeOptions`.
+        options: ``top_logprobs`` and ``token_ids``, see ``DecodeOptions``.
 
     Raises:
         ResponseDecodeError: the data is not a chat completion, and contains no complete choice.
@@ -78,7 +78,7 @@ def read_choices(
         strict: whether to raise ValueError or RecursionError for an unreadable choice, instead of adding a note.
         has_ties: whether equal logprobs are to be expected.
         echo: whether the prompt may precede the answers.
-        options: ``top_logprobs`` and ``token_ids``, see :class:`DecodeOptions`.
+        options: ``top_logprobs`` and ``token_ids``, see ``DecodeOptions``.
     """
     prompt_tokens = (metadata.prompt_tokens or 0) if echo else 0
     parsed: list[ParsedChoice] = []

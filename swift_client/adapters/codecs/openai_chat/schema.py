@@ -44,8 +44,8 @@ class BytesAlternative(TextAlternative, gc=False):
     bytes: Raw = Raw()
 
 
+# The fields of each alternative that are decoded.
 AlternativeT = TypeVar("AlternativeT", bound=Alternative)
-"""The fields of each alternative that are decoded."""
 
 
 class Token(Struct, Generic[AlternativeT], gc=False):
@@ -156,7 +156,7 @@ def split_choices_fast(data: bytes) -> Envelope | None:
 
     It takes a third of the time of skipping the choices' JSON, which is decoded again later. The split proves itself:
     if every piece is a JSON value and the reply with only the last piece is valid, the bytes have no other reading. If
-    a piece turns out to be unreadable, the caller falls back to :func:`decode_envelope`.
+    a piece turns out to be unreadable, the caller falls back to ``decode_envelope()``.
     """
     # Every choice starts like the first: with the same key.
     first = _FIRST_CHOICE.search(data, 0, 4096)

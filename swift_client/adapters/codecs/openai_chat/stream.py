@@ -31,11 +31,10 @@ _MIN_NEW_TOKENS = 8  # decoded together while a stream is monitored: one by one 
 
 
 class StreamAssembler(Assembler[Chunk]):
-    """Decodes one reply, streamed or not; arguments as for :class:`Assembler`."""
+    """Decodes one reply, streamed or not; arguments as for ``Assembler``."""
 
     decode_event = staticmethod(_CHUNK_DECODER.decode)
-    echo = False
-    """Whether the prompt may precede the answer."""
+    echo = False  # whether the prompt may precede the answer
 
     def __init__(self, **options: Unpack[DecodeOptions]) -> None:
         super().__init__(**options)
@@ -50,7 +49,7 @@ class StreamAssembler(Assembler[Chunk]):
         return super().parse_steps(data, **options)
 
     def take_new_tokens(self) -> Completion | None:
-        """Return the tokens that arrived since the last call, once there are enough; see :class:`Assembler`."""
+        """Return the tokens that arrived since the last call, once there are enough; see ``Assembler``."""
         if len(self._builders) != 1:
             return None
         (builder,) = self._builders.values()

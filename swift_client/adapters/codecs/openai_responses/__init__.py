@@ -1,6 +1,6 @@
 """Codec of ``/responses``, the only API of some of OpenAI's models; prefer ``/chat/completions`` for the others.
 
-It has no ``n`` and no ``seed``, and its final objects have logprobs rounded to six decimals; :mod:`.response` takes the
+It has no ``n`` and no ``seed``, and its final objects have logprobs rounded to six decimals; ``response`` takes the
 exact ones from a stream. https://platform.openai.com/docs/api-reference/responses
 """
 
@@ -24,7 +24,7 @@ parse, parse_steps = StreamAssembler.parse, StreamAssembler.parse_steps
 
 
 def request(call: CompletionRequest) -> Request:
-    """Build the request for one answer; see :class:`~swift_client.adapters.codecs.Codec`.
+    """Build the request for one answer; see ``Codec``.
 
     Text parts of messages, and sampling fields with chat's names (``max_tokens``), are renamed to this format's. The
     caller's ``include`` is kept beside the one that asks for logprobs.

@@ -51,7 +51,7 @@ class _Deltas:
 
 
 class StreamAssembler(Assembler[Event]):
-    """Decodes one response, streamed or not; arguments as for :class:`Assembler`."""
+    """Decodes one response, streamed or not; arguments as for ``Assembler``."""
 
     decode_event = staticmethod(decode_event)
 

@@ -44,8 +44,8 @@ class Usage(Struct, gc=False):
     output_tokens: int | None = None
 
 
+# An item of the output; Raw if the items are decoded one by one, because one of them is malformed.
 ItemT = TypeVar("ItemT", Item, Raw)
-"""An item of the output; Raw if the items are decoded one by one, because one of them is malformed."""
 
 
 class Response(Struct, Generic[ItemT], gc=False):
