@@ -18,12 +18,10 @@ from swift_client.errors import SwiftClientError
 # The reason why a completion ended, normalised over all providers.
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "error", "unknown"]
 
-# The hidden state that belongs to a token: the one after reading it, or the one that it was sampled
-# from.
+# The hidden state that belongs to a token: the one after reading it, or the one that it was sampled from.
 StatePosition = Literal["read", "produced"]
 
-# The values of ``select=``: the best score, a vote of the answers, or a vote if answers can be
-# read.
+# The values of ``select=``: the best score, a vote of the answers, or a vote if answers can be read.
 Method = Literal["auto", "best", "vote"]
 
 Message = dict[str, Any]  # one chat message as it is sent: ``{"role": ..., "content": ...}``

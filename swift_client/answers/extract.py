@@ -15,8 +15,7 @@ from swift_client.errors import ConfigurationError
 # A reader's name, a regex (as text or compiled), a function, or None for "do not compare answers".
 Spec = str | re.Pattern[str] | Callable[[str], str | None] | None
 
-# Characters at the end of a text that a custom regex searches, since Python's engine may backtrack
-# for ever.
+# Characters at the end of a text that a custom regex searches, since Python's engine may backtrack for ever.
 MAX_SEARCHED_LENGTH = 50_000
 
 

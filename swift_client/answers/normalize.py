@@ -15,8 +15,7 @@ import unicodedata
 from swift_client.answers.numbers import shorten_decimal, strip_thousands_commas, strip_unit
 
 MAX_VALUE_LENGTH = 300  # characters; a longer text is prose
-# Limit on the rounds of all steps. One step may enable another (``$18 dollars.$``); a few rounds
-# are enough.
+# Limit on the rounds of all steps. One step may enable another (``$18 dollars.$``); a few rounds are enough.
 _MAX_ROUNDS = 8
 
 

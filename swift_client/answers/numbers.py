@@ -6,8 +6,7 @@ import re
 from fractions import Fraction
 
 _MAX_LENGTH = 400  # characters; a longer number is compared only as text
-# Powers of ten; a larger number such as 1e999999999 would fill the memory and is compared only as
-# text.
+# Powers of ten; a larger number such as 1e999999999 would fill the memory and is compared only as text.
 _MAX_EXPONENT = 400
 
 _DIGITS = r"(?:\d+\.?\d*|\.\d+)"

@@ -33,8 +33,7 @@ from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.features.segments import F64
 from swift_client.types import Completion
 
-# Row name, regex (text or compiled), or function from (text, reference) to True, False or None for
-# unknown.
+# Row name, regex (text or compiled), or function from (text, reference) to True, False or None for unknown.
 GraderSpec = str | re.Pattern[str] | Callable[[str, Any], bool | None]
 
 _MAX_LITERAL_CHARS = 1000  # characters; a megabyte of brackets would exhaust Python's parser

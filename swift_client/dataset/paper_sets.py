@@ -67,8 +67,7 @@ class PaperSet:
     answer: str | None  # the reader for ``best_of(answer=)``; None for free text
     grader: str  # row of GRADERS
     source: str  # page of the public set, with its fields and licence
-    # Split -> (repository, configuration, split) for the ``datasets`` library, as in the official
-    # code.
+    # Split -> (repository, configuration, split) for the ``datasets`` library, as in the official code.
     hub: Mapping[str, tuple[str, str | None, str]] = field(default_factory=dict)
 
 

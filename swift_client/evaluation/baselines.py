@@ -22,8 +22,7 @@ from swift_client.selection.voting import cisc, draw_subsets
 from swift_client.types import Completion
 
 MAX_RANKS = 10  # ranks that WEPR reads; its authors found no gain from more
-# Tolerated share of completions with too few ranks, which stay unscored, for one rank more of the
-# others.
+# Tolerated share of completions with too few ranks, which stay unscored, for one rank more of the others.
 MAX_UNSCORED_SHARE = 0.01
 
 TEMPERATURES = tuple(float(temperature) for temperature in np.round(np.geomspace(0.01, 10, 25), 4))
@@ -34,8 +33,7 @@ class Baselines(NamedTuple):
     """Trained baselines."""
 
     scorers: dict[str, QuestionScorer]  # "length", "wepr" and "swift"
-    # Of CISC, with the highest accuracy on the training questions; None if they have fewer than two
-    # completions.
+    # Of CISC, with the highest accuracy on the training questions; None if they have fewer than two completions.
     temperature: float | None
     notes: tuple[str, ...]  # one per baseline that could not be trained
 

@@ -14,12 +14,10 @@ from swift_client.features.segments import F64, I64
 from swift_client.selection.voting import draw_subsets
 from swift_client.training.metrics import brier, expected_calibration_error, pair_wins, pooled_auroc
 
-# Draws per question for calibration metrics, if agreement makes probabilities differ from draw to
-# draw.
+# Draws per question for calibration metrics, if agreement makes probabilities differ from draw to draw.
 DRAWS_FOR_CALIBRATION = 20
 
-# (method, n), (method, "won"), (method, "pairs"), or ("valid", n) for the questions that count at
-# n.
+# (method, n), (method, "won"), (method, "pairs"), or ("valid", n) for the questions that count at n.
 _ColumnKey = tuple[str, int | str]
 
 

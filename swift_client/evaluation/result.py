@@ -237,8 +237,7 @@ class Point:
     interval, never narrower.
     """
 
-    # Training questions, such as "all", "50 questions" or a family's name; the name of a given
-    # head.
+    # Training questions, such as "all", "50 questions" or a family's name; the name of a given head.
     trained_on: str
     tested_on: str  # a family's name, or "test"
     size: int  # questions for training and validation; 0 for a given head
@@ -249,11 +248,9 @@ class Point:
     minus_majority: Mapping[str, Estimate]  # the same less that of majority, paired
     within_question_auroc: Estimate  # of the head, over all completions
     heads: int = 1  # number of heads, one per seed
-    # Number of heads that their training found better than chance within a question; ``best_of``
-    # ignores others.
+    # Number of heads that their training found better than chance within a question; ``best_of`` ignores others.
     helping: int
-    # Standard deviation over the heads, of accuracy by row and of "within_question_auroc"; NaN for
-    # one head.
+    # Standard deviation over the heads, of accuracy by row and of "within_question_auroc"; NaN for one head.
     spread: Mapping[str, float]
 
     @classmethod

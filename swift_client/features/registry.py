@@ -126,8 +126,7 @@ RESPONSE_TERMS: Mapping[str, Feature] = MappingProxyType(
 
 DEFAULT_FEATURES = tuple(name for name, row in FEATURES.items() if row.default)
 DEFAULT_RESPONSE_TERMS = tuple(name for name, row in RESPONSE_TERMS.items() if row.default)
-# The terms of RESPONSE_TERMS except agreement, over the thinking tokens; 0 if no thinking tokens
-# were listed.
+# The terms of RESPONSE_TERMS except agreement, over the thinking tokens; 0 if no thinking tokens were listed.
 THINKING_TERMS = tuple(name for name in RESPONSE_TERMS if name.startswith(response.THINKING_PREFIX))
 
 

@@ -19,12 +19,10 @@ from swift_client.types import F32
 
 TokenFeature = Callable[[TokenTable], F64]  # a function of this module with one column
 
-# Most tokens before a token that its features read; with these at hand they equal those of the
-# whole text.
+# Most tokens before a token that its features read; with these at hand they equal those of the whole text.
 LOOKBACK = 63
 
-# Columns of the hashed token identities (by crc32, which unlike hash() is the same in every
-# process).
+# Columns of the hashed token identities (by crc32, which unlike hash() is the same in every process).
 HASH_BUCKETS = 128
 
 

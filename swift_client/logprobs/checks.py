@@ -19,8 +19,7 @@ from swift_client.logprobs.goodness_of_fit import run_fit_test
 from swift_client.logprobs.temperature import SamplingInfo
 from swift_client.types import Completion
 
-# Tokens; this many exact zeros with nothing else listed are placeholders, or greedy decoding after
-# temperature.
+# Tokens; this many exact zeros with nothing else listed are placeholders, or greedy decoding after temperature.
 _MIN_PLACEHOLDER_TOKENS = 4
 # Standard deviations; real logprobs do not get this low even over millions of questions.
 _Z_THRESHOLD = -8.0

@@ -32,8 +32,7 @@ SHIFT_INVARIANT_TERMS = frozenset(
     {*_LENGTH_TERMS, *(f"{THINKING_PREFIX}{name}" for name in _LENGTH_TERMS), "agreement"}
 )
 
-# Request fields that keep the stated distribution, or make the sampled tokens likelier than it
-# says.
+# Request fields that keep the stated distribution, or make the sampled tokens likelier than it says.
 _HARMLESS_FIELDS = frozenset(
     {
         *("temperature", "top_p", "top_k", "min_p", "seed", "stop", "max_tokens", "max_completion_tokens"),

@@ -15,8 +15,7 @@ from swift_client.models.calibration import Calibration
 from swift_client.models.gated_linear import GatedLinearHead, Standardizer, finite_vector, weigh
 
 MAX_WIDTH = 1024  # upper limit of the rank columns, so that a file cannot ask for unlimited memory
-# Value of ``training["verdict"]`` for a head that did not beat majority on its validation
-# questions.
+# Value of ``training["verdict"]`` for a head that did not beat majority on its validation questions.
 NO_BETTER_VERDICT = "no better than majority"
 
 

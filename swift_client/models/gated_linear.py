@@ -8,11 +8,9 @@ from numpy.typing import ArrayLike
 from swift_client.features.segments import F64, I64, segment_offsets, segment_reduce
 from swift_client.types import F32
 
-# Floor of the sum of gates: with all gates shut the score is 0, not NaN (the reference code's
-# epsilon).
+# Floor of the sum of gates: with all gates shut the score is 0, not NaN (the reference code's epsilon).
 GATE_SUM_EPS = 1e-8
-# Bound of every stored number, and 1 / MAX_MAGNITUDE of every scale: within it no float32 score
-# overflows.
+# Bound of every stored number, and 1 / MAX_MAGNITUDE of every scale: within it no float32 score overflows.
 MAX_MAGNITUDE = 1e9
 
 

@@ -29,8 +29,7 @@ from swift_client.selection.select import SelectionConfig, select_best
 from swift_client.store import StoredQuestion
 from swift_client.types import Candidate, Completion, Selection
 
-# Completions that an example chooses from: few enough to read them all and to add up the vote by
-# hand.
+# Completions that an example chooses from: few enough to read them all and to add up the vote by hand.
 EXAMPLE_N = 4
 
 # Possible outcomes of a question, in the order in which examples are shown.
@@ -42,8 +41,7 @@ OUTCOMES: Mapping[str, str] = {
     "none": "No right answer among them",
 }
 
-# Outcome of each example in turn. An outcome without further questions is skipped, and the schedule
-# repeats.
+# Outcome of each example in turn. An outcome without further questions is skipped, and the schedule repeats.
 OUTCOME_SCHEDULE = ("gained", "lost", "gained", "lost", "missed", "gained", "lost", "missed", "both", "none")
 
 MAX_PROMPT_CHARS = 2000
@@ -64,8 +62,7 @@ class Example:
 class HeadComparison:
     """The head's scores and choices on all questions of an evaluation."""
 
-    # (N,) the head's scores of all completions, each among all of its question's; NaN without
-    # logprobs.
+    # (N,) the head's scores of all completions, each among all of its question's; NaN without logprobs.
     scores: F64
     labels: F64  # (N,) 1 right, 0 wrong, NaN unknown
     # Number of questions per outcome of choosing from their first completions.

@@ -18,8 +18,7 @@ from swift_client.types import Completion, Selection
 
 # Tokens whose gate is below this share of the mean gate have faint letters.
 FAINT_GATE_SHARE = 0.25
-# Colour level from which letters are never faint, since they would be unreadable on a strong
-# colour.
+# Colour level from which letters are never faint, since they would be unreadable on a strong colour.
 FAINT_LEVEL_LIMIT = 3
 COLOUR_LEVELS = 6  # shades of each of the two colours; style.css has a rule for each
 MAX_SHOWN_TOKENS = 160  # tokens shown per completion: the first and the last half of this number
@@ -74,8 +73,7 @@ class ShownToken(NamedTuple):
 
     text: str
     title: str  # its numbers, shown when the pointer is over it
-    # Classes in the style sheet: "u" raises and "d" lowers the score, with the colour level;
-    # "faint".
+    # Classes in the style sheet: "u" raises and "d" lowers the score, with the colour level; "faint".
     style: str
 
 

@@ -22,8 +22,7 @@ from swift_client.sampling import CallContext, CallResult, SampleRequest, Sample
 from swift_client.store import ReplyStore, RequestKey
 from swift_client.types import Completion
 
-# Seconds that an answer waits for its completions to be written; after that the writing thread goes
-# on alone.
+# Seconds that an answer waits for its completions to be written; after that the writing thread goes on alone.
 WRITE_TIMEOUT = 4.0
 
 logger = logging.getLogger(__name__)

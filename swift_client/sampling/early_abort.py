@@ -36,8 +36,7 @@ class EarlyAbort:
 
     # The running score: the confidence of the last ``window`` tokens, or the head's score so far.
     by: Literal["deepconf", "head"] = "deepconf"
-    # Share of the warm-up completions above the threshold: .9 is the paper's cautious form, .1 its
-    # bold one.
+    # Share of the warm-up completions above the threshold: .9 is the paper's cautious form, .1 its bold one.
     keep: float = 0.9
     warmup: int = 4  # completions that are streamed to their end before any is closed
     window: int = 16  # tokens of a group; no stream is closed before it has so many

@@ -18,8 +18,7 @@ from swift_client.sampling.congestion import CongestionWindow
 from swift_client.validation import require_int, require_positive
 
 DEFAULT_MAX_CONCURRENCY = 16  # default of concurrent requests
-# Seconds after which a waiter checks by itself: the timer that should wake it may belong to a
-# closed loop.
+# Seconds after which a waiter checks by itself: the timer that should wake it may belong to a closed loop.
 _MAX_SLEEP = 1.0
 _MIN_SLEEP = 0.001
 _OVERLOAD_STATUSES = (503, 529)  # statuses that mean "too many at once", besides 429

@@ -66,8 +66,7 @@ def _weighted(scores: F64, external_scores: F64, share: float) -> F64:
     return np.asarray(share * min_max(scores) + (1 - share) * min_max(external_scores))
 
 
-# The fusions by name; the two marked SWIFT's are from its evaluation code (arXiv 2505.12225,
-# eval/bon_eval.py).
+# The fusions by name; the two marked SWIFT's are from its evaluation code (arXiv 2505.12225, eval/bon_eval.py).
 FUSIONS: Mapping[str, Fusion] = MappingProxyType(
     {
         "worst_rank": Fusion(_worst_rank, "the worse of the two ranks (SWIFT's rank selection)"),

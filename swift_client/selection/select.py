@@ -25,8 +25,7 @@ from swift_client.types import F32, Candidate, Completion, Method, Selection
 
 Scorer = str | scorers.ScorerFunction | AnyHead
 
-# The scorer without a head: it reads chosen logprobs only, which every provider with logprobs
-# returns.
+# The scorer without a head: it reads chosen logprobs only, which every provider with logprobs returns.
 FALLBACK_SCORER = "mean_logprob"
 
 
@@ -46,8 +45,7 @@ class SelectionConfig:
     notes: tuple[str, ...] = ()  # the first notes of every Selection
     # The sampling settings, which decide what the logprobs mean.
     sampling_info: SamplingInfo = UNKNOWN_SAMPLING
-    # The schema that answers have to fit; whole objects are then compared and ``answer`` is
-    # ignored.
+    # The schema that answers have to fit; whole objects are then compared and ``answer`` is ignored.
     response_schema: ResponseSchema | None = None
 
     @property

@@ -39,8 +39,7 @@ class StateLayout:
 
     layers: tuple[int, ...] = ()  # positions in transformers' ``hidden_states``
     width: int = 0  # D, size of a layer's state
-    # Position of the layers' states; the vocabulary's logprobs are always those that produced the
-    # token.
+    # Position of the layers' states; the vocabulary's logprobs are always those that produced the token.
     moment: StatePosition = "read"
     vocabulary: int = 0  # V, size of the vocabulary; 0 if its logprobs are not stored
 

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from swift_client.types import F32, Completion, FinishReason
 
-# Decompressed bytes that a blob may have; 100,000 tokens with 20 alternatives and their ids take 14
-# MB.
+# Decompressed bytes that a blob may have; 100,000 tokens with 20 alternatives and their ids take 14 MB.
 MAX_BLOB_BYTES = 64 * 2**20
 MAX_TOKENS = 1_000_000  # tokens that a completion may have
 # -65504; a lower logprob would become -inf, which means "not listed".

@@ -90,8 +90,7 @@ class RequestKey:
     # Fields sent to the provider: ``temperature``, ``max_tokens``, ...
     sampling: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None  # completion i is requested with ``seed`` + i
-    # Digest of the head whose projections a local model computes while it generates; None
-    # otherwise.
+    # Digest of the head whose projections a local model computes while it generates; None otherwise.
     head: str | None = None
 
     @cached_property

@@ -9,8 +9,7 @@ from swift_client.errors import ConfigurationError
 
 Schema = Mapping[str, Any]
 
-# Fields with which callers ask for an output format themselves; if one is present, nothing is
-# added.
+# Fields with which callers ask for an output format themselves; if one is present, nothing is added.
 OUTPUT_FORMAT_FIELDS = frozenset((
     "response_format", "tools", "functions", "text", "generationConfig", "responseMimeType", "responseSchema",
     "responseJsonSchema", "output_config", "output_format", "structured_outputs", "guided_json", "guided_grammar",

@@ -24,8 +24,7 @@ from swift_client.features.segments import F64, I64, segment_offsets
 from swift_client.models import Standardizer
 from swift_client.types import F16, F32
 
-# Columns with a smaller standard deviation count as constant, so float16 rounding is not taken for
-# a signal.
+# Columns with a smaller standard deviation count as constant, so float16 rounding is not taken for a signal.
 MIN_SCALE = 1e-4
 
 

@@ -40,8 +40,7 @@ ProgressCallback = Callable[[str, int], None]
 _Read = Callable[[Recipe], FoldedDataset]  # read the questions and build the features of a recipe
 _Train = Callable[[Dataset, Recipe], TrainedNetwork]  # train one network
 
-# Training tokens above which identities are not tried: 128 or 256 columns per token would take
-# minutes.
+# Training tokens above which identities are not tried: 128 or 256 columns per token would take minutes.
 MAX_IDENTITY_TOKENS = 300_000
 MIN_IDENTITY_GAIN = 0.01  # gain in within-question AUROC on validation required to keep identities
 # Validation completions above which cross-validation is not needed to judge a head.

@@ -23,8 +23,7 @@ from swift_client.types import Completion
 
 # Alternatives per token that subsampling keeps at least: the shortest lists that providers return.
 MIN_ALTERNATIVES = 5
-# Share of completions that may list fewer alternatives than the others, such as replies of a token
-# or two.
+# Share of completions that may list fewer alternatives than the others, such as replies of a token or two.
 MAX_SHORT_LIST_SHARE = 0.01
 LOOKAHEAD = 64  # questions read ahead to find the length of the lists
 MORE_QUESTIONS = "Collect more questions: 50 are few, 500 are good."

@@ -8,11 +8,9 @@ from swift_client.logprobs import clean
 
 TagPairs = Sequence[tuple[bytes, bytes]]
 
-# Tags that servers without a reasoning parser leave in the content: Qwen, DeepSeek and most others;
-# Mistral.
+# Tags that servers without a reasoning parser leave in the content: Qwen, DeepSeek and most others; Mistral.
 SERVER_TAGS: TagPairs = ((b"<think>", b"</think>"), (b"[THINK]", b"[/THINK]"))
-# Adds the tags of a few fine-tunes. In a server's reply these belong to the answer: a prompt asked
-# for them.
+# Adds the tags of a few fine-tunes. In a server's reply these belong to the answer: a prompt asked for them.
 THINKING_TAGS: TagPairs = (*SERVER_TAGS, (b"<thinking>", b"</thinking>"))
 
 _LONGEST_CLOSING_TAG = len("[/THINK]")

@@ -27,8 +27,7 @@ from swift_client.features.segments import F64
 from swift_client.types import Bool
 
 _GROWTH_FACTOR = 1.1  # ratio of the questions that successive thresholds accept
-# Wrong answers that the first threshold tolerates; with none, a single early one would end the
-# test.
+# Wrong answers that the first threshold tolerates; with none, a single early one would end the test.
 _TOLERATED_ERRORS = 2
 
 

@@ -39,8 +39,7 @@ PREFIX = "abort_"  # prefix of a row's name; the rest is a value of ``abort=``
 class Traces:
     """Running minima of the m completions of one question."""
 
-    # Per completion (T - w + 1,): lowest value so far, at the end of each window of w = min(T,
-    # WINDOW) tokens.
+    # Per completion (T - w + 1,): lowest value so far, at the end of each window of w = min(T, WINDOW) tokens.
     running_minima: tuple[F64, ...]
     tokens: I64  # (m,) lengths
 

@@ -10,8 +10,7 @@ from swift_client.report.format import PERCENT, format_percent
 from swift_client.training.metrics import Reliability
 
 BINS = 30
-# Share of the scores at either end that the outermost bars gather, so one outlier does not flatten
-# the rest.
+# Share of the scores at either end that the outermost bars gather, so one outlier does not flatten the rest.
 OUTLIER_SHARE = 0.005
 _HEIGHT = 300.0
 
