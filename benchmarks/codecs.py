@@ -44,8 +44,8 @@ def draw_case(*, rounded: bool) -> Case:
             gaps = np.concatenate([[0.0], draw.exponential(6, 1), draw.exponential(0.45, K - 2)])
             scores = -np.cumsum(np.round(gaps * 8) / 8 if rounded else gaps)
             numbers = (scores - np.log(np.exp(scores).sum() * 1.0001)).astype(np.float32).astype(float).tolist()
-            listed = [words[word] for word in draw.choice(len(words), K, replace=False)]
-            top = tuple(zip(listed, numbers, strict=False))
+            alternatives = [words[word] for word in draw.choice(len(words), K, replace=False)]
+            top = tuple(zip(alternatives, numbers, strict=False))
             tokens.append(LogicalToken(*top[min(int(draw.exponential(0.5)), len(top) - 1)], top))
         completions.append(LogicalCompletion(b"".join(token.raw for token in tokens).decode(), tuple(tokens)))
     return Case("drawn", tuple(completions))
@@ -98,8 +98,8 @@ def main() -> None:
         return
     for name, bar in bars.items():
         low, high = bar["interval"]
-        held = "ok" if bar["value"] <= bar["target"] else "MISSED"
-        print(f"{name:44} {bar['value']:>5.2f} x  bar {bar['target']} {held:6} ({low} to {high})")
+        verdict = "ok" if bar["value"] <= bar["target"] else "MISSED"
+        print(f"{name:44} {bar['value']:>5.2f} x  bar {bar['target']} {verdict:6} ({low} to {high})")
     for variant, medians in table.items():
         print(f"\n{variant}")
         print("\n".join(f"{value:9.2f} us a token  {name}" for name, value in medians.items()))

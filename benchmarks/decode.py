@@ -192,11 +192,11 @@ def main() -> None:
     if options.json:
         print(json.dumps({"bars": bars, "milliseconds": table, "megabytes": sizes}, indent=2))
         return
-    for name, each in bars.items():
-        value, target, (low, high) = each["value"], each["target"], each["interval"]
-        held = value >= target if name.startswith("openai_over_ours") else value <= target
+    for name, row in bars.items():
+        value, target, (low, high) = row["value"], row["target"], row["interval"]
+        is_met = value >= target if name.startswith("openai_over_ours") else value <= target
         print(
-            f"{name:30} {value:>7.2f} {each['unit']:3} bar {target:<4} {'ok' if held else 'MISSED':6} ({low} to {high})"
+            f"{name:30} {value:>7.2f} {row['unit']:3} bar {target:<4} {'ok' if is_met else 'MISSED':6} ({low} to {high})"
         )
     for variant, medians in table.items():
         print(f"\n{variant}, {sizes[variant]:.1f} MB")

@@ -1,4 +1,4 @@
-"""One model behind every endpoint of two real servers: are the tokens the same, and the scores?
+"""Comparison of tokens and scores of one model behind every endpoint of two real servers.
 
     python benchmarks/endpoints.py [--json] [--questions 50] [--vllm python]
 
@@ -54,25 +54,25 @@ ENDPOINTS = {
 def replies(endpoint: str, url: str, prompts: list[str], templated: list[str]) -> list[Completion]:
     """Ask every question greedily through one endpoint."""
     provider, options = ENDPOINTS[endpoint]
-    found = []
+    completions = []
     with SwiftReranker(provider, "pocket", base_url=url, api_key="none", head=None) as reranker:
         for prompt, text in zip(prompts, templated, strict=True):
             longest = {"max_output_tokens" if endpoint == "responses" else "max_tokens": LONGEST}
             question = text if endpoint == "completions" else prompt
             selection = reranker.best_of(question, 1, temperature=0.0, **longest, **options)
-            found.append(selection.best.completion)
-    return found
+            completions.append(selection.best.completion)
+    return completions
 
 
 def compare(one: list[Completion], other: list[Completion]) -> dict[str, Any]:
     """Return how far two endpoints agree."""
-    means = [np.array([float(each.logprobs.mean()) for each in side]) for side in (one, other)]
+    means = [np.array([float(completion.logprobs.mean()) for completion in side]) for side in (one, other)]
     same = [first.tokens == second.tokens for first, second in zip(one, other, strict=True)]
     swapped = 0
     for left, right in itertools.combinations(range(len(one)), 2):
         gaps = [float(side[left] - side[right]) for side in means]
         swapped += all(abs(gap) > TOLERANCE for gap in gaps) and gaps[0] * gaps[1] < 0
-    apart = [
+    differences = [
         float(np.abs(first.logprobs - second.logprobs).max())
         for first, second, equal in zip(one, other, same, strict=True)
         if equal
@@ -80,7 +80,7 @@ def compare(one: list[Completion], other: list[Completion]) -> dict[str, Any]:
     return {
         "same_tokens": sum(same) / len(same),
         "score_difference": float(np.abs(means[0] - means[1]).max()),
-        "logprob_difference": max(apart, default=float("nan")),
+        "logprob_difference": max(differences, default=float("nan")),
         "swapped": swapped,
         "k": other[0].top_logprobs.shape[1],
     }
@@ -124,10 +124,10 @@ def vllm_server(python: str, folder: Path, log: Path) -> Iterator[str]:
             server.wait()
 
 
-def measure(found: Mapping[str, list[Completion]], refused: Mapping[str, str]) -> dict[str, Any]:
+def measure(replies_by_endpoint: Mapping[str, list[Completion]], refused: Mapping[str, str]) -> dict[str, Any]:
     """Compare every endpoint with the first."""
-    first, *others = found
-    pairs = {name: compare(found[first], found[name]) for name in others}
+    first, *other_names = replies_by_endpoint
+    pairs = {name: compare(replies_by_endpoint[first], replies_by_endpoint[name]) for name in other_names}
     bars = {}
     for name, pair in pairs.items():
         for key, target, unit in (("same_tokens", 1.0, "0-1"), ("score_difference", TOLERANCE, "nats"),
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--vllm", metavar="PYTHON", help="a Python that has vLLM")
     options = parser.parse_args()
     prompts = [question.prompt for question in questions(options.questions, seed=50, split="test")]
-    found: dict[str, list[Completion]] = {}
+    replies_by_endpoint: dict[str, list[Completion]] = {}
     refused: dict[str, str] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -161,17 +161,21 @@ def main() -> None:
         for server, url in servers.items():
             for endpoint in ENDPOINTS:
                 try:
-                    came = replies(endpoint, url, prompts, templated)
-                    if any(each.tokens for each in came):
-                        found[f"{server} {endpoint}"] = came
+                    completions = replies(endpoint, url, prompts, templated)
+                    if any(completion.tokens for completion in completions):
+                        replies_by_endpoint[f"{server} {endpoint}"] = completions
                     else:
-                        chat = next(iter(found.values()))
-                        same = sum(each.text == other.text for each, other in zip(came, chat, strict=True))
-                        refused[f"{server} {endpoint}"] = f"no logprobs; {same} of {len(came)} texts are the same"
+                        chat = next(iter(replies_by_endpoint.values()))
+                        same = sum(
+                            completion.text == other.text for completion, other in zip(completions, chat, strict=True)
+                        )
+                        refused[f"{server} {endpoint}"] = (
+                            f"no logprobs; {same} of {len(completions)} texts are the same"
+                        )
                 except SwiftClientError as error:
                     refused[f"{server} {endpoint}"] = str(error)
                 print(f"{server} {endpoint}", file=sys.stderr)
-    result = measure(found, refused)
+    result = measure(replies_by_endpoint, refused)
     if options.json:
         print(json.dumps(result, indent=2))
         return

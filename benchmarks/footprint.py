@@ -1,4 +1,4 @@
-"""What the package costs before it does anything: import time, download, disk, and the time to a first table.
+"""The package's fixed costs: import time, download, disk, and the time to a first table.
 
     python benchmarks/footprint.py [--json] [--no-demo]
 
@@ -69,11 +69,11 @@ def core_install(folder: Path) -> tuple[Bars, list[dict[str, Any]]]:
     run(*pip, "download", *constraints, "--only-binary=:all:", "--dest", str(wheels), str(own))
     run(*pip, "install", *constraints, "--no-index", "--find-links", str(wheels), "--target", str(target), str(own))
     packages = [{"package": file.name.split("-")[0], "mb": file.stat().st_size / 1e6} for file in wheels.glob("*.whl")]
-    packages.sort(key=lambda each: -each["mb"])
+    packages.sort(key=lambda package: -package["mb"])
     disk = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
-    unwanted = NOT_IN_CORE & {each["package"] for each in packages}
+    unwanted = NOT_IN_CORE & {package["package"] for package in packages}
     bars = {
-        "core_wheels_mb": bar(sum(each["mb"] for each in packages), 25, "MB"),
+        "core_wheels_mb": bar(sum(package["mb"] for package in packages), 25, "MB"),
         "core_disk_mb": bar(disk / 1e6, 130, "MB"),
         "core_unwanted_packages": bar(len(unwanted), 0, "packages"),
     }
@@ -105,16 +105,16 @@ def main() -> None:
         bars |= installed
         if not options.no_demo:
             bars |= demo(Path(folder))
-    own = next(each["mb"] for each in packages if each["package"] == "swift_client")
+    own = next(package["mb"] for package in packages if package["package"] == "swift_client")
     if options.json:
         print(json.dumps({"bars": bars, "own_wheel_mb": own, "packages": packages}, indent=2))
         return
-    for name, each in bars.items():
-        verdict = "ok" if each["value"] <= each["target"] else "MISSED"
-        spread = f" ({each['interval'][0]} to {each['interval'][1]})" if each["interval"] else ""
-        print(f"{name:24} {each['value']:>9} {each['unit']:8} bar {each['target']:<6} {verdict}{spread}")
+    for name, bar in bars.items():
+        verdict = "ok" if bar["value"] <= bar["target"] else "MISSED"
+        spread = f" ({bar['interval'][0]} to {bar['interval'][1]})" if bar["interval"] else ""
+        print(f"{name:24} {bar['value']:>9} {bar['unit']:8} bar {bar['target']:<6} {verdict}{spread}")
     print(f"\n{own:7.2f} MB  of the wheels is our own, with the packaged model\n")
-    print("\n".join(f"{each['mb']:7.2f} MB  {each['package']}" for each in packages))
+    print("\n".join(f"{package['mb']:7.2f} MB  {package['package']}" for package in packages))
 
 
 if __name__ == "__main__":

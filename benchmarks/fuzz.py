@@ -1,4 +1,4 @@
-"""Damaged replies for every codec: none may raise anything but one of our errors, or give a number that is none.
+"""Damaged replies for every codec: each may raise only the package's errors and must not give a non-finite number.
 
     python benchmarks/fuzz.py [--json] [--cases 100000] [--codec NAME] [--seed 0]
 
@@ -31,8 +31,8 @@ def fuzz(writer: Writer, cases: int, seed: int) -> dict[str, Any]:
         try:
             survivors += survives(codec, data, number)
         except Exception as error:
-            what = f"{type(error).__name__}: {error}"
-            return {"codec": writer.codec, "cases": number + 1, "failures": 1, "error": what, "bytes": repr(data)}
+            message = f"{type(error).__name__}: {error}"
+            return {"codec": writer.codec, "cases": number + 1, "failures": 1, "error": message, "bytes": repr(data)}
     seconds = time.perf_counter() - started
     return {"codec": writer.codec, "cases": cases, "failures": 0, "read": survivors, "seconds": round(seconds, 1)}
 
@@ -44,14 +44,14 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--codec", choices=sorted(CODECS))
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     results = []
     for writer in WRITERS:
-        if asked.codec in (None, writer.codec):
-            results.append(fuzz(writer, asked.cases, asked.seed))
-            if not asked.json:
+        if options.codec in (None, writer.codec):
+            results.append(fuzz(writer, options.cases, options.seed))
+            if not options.json:
                 print(*(f"{name} {value}" for name, value in results[-1].items()), sep="   ")
-    if asked.json:
+    if options.json:
         bars = {
             f"fuzz_failures_{result['codec']}": {
                 "value": result["failures"],

@@ -1,4 +1,4 @@
-"""What hidden states cost: scoring while generating beside generating alone, and beside a second forward pass.
+"""The cost of hidden states: scoring while generating, against generating alone and against a second forward pass.
 
     python benchmarks/hidden.py overhead [--json] [--rounds 5]
 
@@ -151,16 +151,16 @@ def measure(model: Any, rounds: int) -> dict[str, Any]:
     for _ in range(rounds):
         plain, scored, race = drawn_rows(model), drawn_rows(model), Lockstep(2)
         race.run([partial(generate, model, plain, []), partial(generate, model, scored, [reader])])
-        alone, together = race.seconds
+        base_seconds, together = race.seconds
         # The step that both take, and the one in which the last token is read, which only the head needs.
-        added = statistics.median(map(float.__sub__, together, alone)) * len(alone)
-        added += statistics.median(together) * (len(together) - len(alone))
-        generation = statistics.median(alone) * len(alone)
+        added = statistics.median(map(float.__sub__, together, base_seconds)) * len(base_seconds)
+        added += statistics.median(together) * (len(together) - len(base_seconds))
+        generation = statistics.median(base_seconds) * len(base_seconds)
         started = time.process_time()
-        again = second_pass(model, scored, head)
+        recomputed = second_pass(model, scored, head)
         second = time.process_time() - started
-        kept = torch.stack([torch.stack(row.states[0][1:]) for row in scored])
-        difference = max(difference, float((kept - again).abs().max() / again.abs().max()))
+        captured_states = torch.stack([torch.stack(row.states[0][1:]) for row in scored])
+        difference = max(difference, float((captured_states - recomputed).abs().max() / recomputed.abs().max()))
         shares.append(added / generation)
         ratios.append(second / max(added, generation / 1000))  # what was added may be below the clock's noise
         seconds.append({"generation": generation, "added": added, "second_pass": second})
@@ -203,15 +203,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    found = overhead(options.rounds)
+    result = overhead(options.rounds)
     if options.json:
-        json.dump(found, sys.stdout)
+        json.dump(result, sys.stdout)
         return
-    for name, each in found["bars"].items():
-        low, high = each["interval"]
-        print(f"{name:18} {each['value']:8.3f} ({low:.3f} to {high:.3f}) {each['unit']}; target {each['target']:g}")
+    for name, bar in result["bars"].items():
+        low, high = bar["interval"]
+        print(f"{name:18} {bar['value']:8.3f} ({low:.3f} to {high:.3f}) {bar['unit']}; target {bar['target']:g}")
     for name in ("overhead", "second_pass_ratio"):
-        print(f"packaged model: {name} {statistics.median(found['pocket'][name]):.3f}")
+        print(f"packaged model: {name} {statistics.median(result['pocket'][name]):.3f}")
 
 
 if __name__ == "__main__":

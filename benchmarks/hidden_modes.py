@@ -1,4 +1,4 @@
-"""What every mode of the paper is worth: hidden states, logits, logprobs and both, on the same answers.
+"""Accuracy of every mode of the paper: hidden states, logits, logprobs and both, on the same answers.
 
     python benchmarks/hidden_modes.py --folder captured [--json] [--train 1000] [--test 300] [--seed 0]
 
@@ -69,16 +69,19 @@ def samples(folder: Path, part: str, count: int, n: int, seed: int) -> tuple[Pat
     if not model.exists():
         model.mkdir(parents=True)
         write_transformers(*read_gguf(PACKAGED_MODEL), model)
-    asked = [
+    stored_questions = [
         StoredQuestion(
-            id=each.id, messages=({"role": "user", "content": each.prompt},), answer=each.answer, family=each.family
+            id=question.id,
+            messages=({"role": "user", "content": question.prompt},),
+            answer=question.answer,
+            family=question.family,
         )
-        for each in questions(count, seed=seed, split="test")
+        for question in questions(count, seed=seed, split="test")
     ]
     used: list[float] = []
     path = folder / f"{part}.db"
     collect(
-        asked, path, provider="huggingface", model=str(model), n=n, temperature=0.8, max_tokens=160, seed=seed,
+        stored_questions, path, provider="huggingface", model=str(model), n=n, temperature=0.8, max_tokens=160, seed=seed,
         hidden_states=["layers", "vocabulary"],
         on_progress=lambda _: used.append(megabytes()),
     )  # fmt: skip
@@ -90,7 +93,7 @@ def megabytes() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
 
 
-def read(path: Path, head: AnyHead | None) -> Iterator[Group]:
+def groups_of(path: Path, head: AnyHead | None) -> Iterator[Group]:
     """Yield the questions with what the head reads of the states."""
     if not isinstance(head, HiddenHead):
         yield from StoredGroups([path])
@@ -100,47 +103,47 @@ def read(path: Path, head: AnyHead | None) -> Iterator[Group]:
         yield from StoredGroups([path], states="vocabulary")
 
 
-def scored(path: Path, heads: dict[str, AnyHead], known: set[str], say: Callable[[str], None]) -> list[Pool]:
+def scored(path: Path, heads: dict[str, AnyHead], training_ids: set[str], say: Callable[[str], None]) -> list[Pool]:
     """Return the test questions, none of which was trained on, with the scores of all heads and of the external one."""
     ids = [group.question_id for group in StoredGroups([path])]
     rng = np.random.default_rng(7)
-    pools = [build_pool(group, label_free_scorers({"mean_logprob"}), "auto") for group in read(path, None)]
-    found = [
-        replace(each, scores={**each.scores, "external": each.labels + rng.normal(0, NOISE, len(each.labels))})
-        for each in pools
+    pools = [build_pool(group, label_free_scorers({"mean_logprob"}), "auto") for group in groups_of(path, None)]
+    scored_pools = [
+        replace(pool, scores={**pool.scores, "external": pool.labels + rng.normal(0, NOISE, len(pool.labels))})
+        for pool in pools
     ]
     for name, head in heads.items():
         say(f"scoring {name}")
-        more = (build_pool(group, {name: head_scorer(head)}, "auto") for group in read(path, head))
-        found = [one.merge_scores(other) for one, other in zip(found, more, strict=True)]
+        more = (build_pool(group, {name: head_scorer(head)}, "auto") for group in groups_of(path, head))
+        scored_pools = [one.merge_scores(other) for one, other in zip(scored_pools, more, strict=True)]
     fused = [
         replace(
-            each,
-            scores=dict(each.scores)
-            | {f"{name}_fused": fuse(each.scores[name], each.scores["external"], "mean") for name in heads},
+            pool,
+            scores=dict(pool.scores)
+            | {f"{name}_fused": fuse(pool.scores[name], pool.scores["external"], "mean") for name in heads},
         )
-        for each in found
+        for pool in scored_pools
     ]
-    return [each for each, key in zip(fused, ids, strict=True) if key not in known]
+    return [pool for pool, key in zip(fused, ids, strict=True) if key not in training_ids]
 
 
 def rows_of(heads: dict[str, AnyHead]) -> list[Method]:
     """Return the methods of the table."""
-    kept = [each for each in METHODS if each.name in ("first", "random", "mean_logprob", "majority", "oracle")]
-    kept.append(Method(name="external", label="external scorer, best", scorer="external"))
+    methods = [method for method in METHODS if method.name in ("first", "random", "mean_logprob", "majority", "oracle")]
+    methods.append(Method(name="external", label="external scorer, best", scorer="external"))
     for name in heads:
         label = MODES[name][0]
-        kept.append(Method(name=name, label=f"{label}, best", scorer=name))
-        kept.append(Method(name=f"{name}_vote", label=f"{label}, vote", kind="vote", scorer=name, rule="chance"))
-        kept.append(Method(name=f"{name}_fused", label=f"{label}, with external", scorer=f"{name}_fused"))
-    return kept
+        methods.append(Method(name=name, label=f"{label}, best", scorer=name))
+        methods.append(Method(name=f"{name}_vote", label=f"{label}, vote", kind="vote", scorer=name, rule="chance"))
+        methods.append(Method(name=f"{name}_fused", label=f"{label}, with external", scorer=f"{name}_fused"))
+    return methods
 
 
 def parameters(head: AnyHead) -> int:
     """Count the weights of a head, biases included."""
-    beside = head.logprob_head if isinstance(head, HiddenHead) else head
-    terms = len(beside.response.weight) if beside else 0
-    rest = 2 * beside.head.width if beside is not None and beside is not head else 0
+    logprob_head = head.logprob_head if isinstance(head, HiddenHead) else head
+    terms = len(logprob_head.response.weight) if logprob_head else 0
+    rest = 2 * logprob_head.head.width if logprob_head is not None and logprob_head is not head else 0
     return 2 * head.head.width + 2 + rest + terms
 
 
@@ -168,16 +171,16 @@ def gain_kept(table: Comparison, n: int, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def measure(folder: Path, *, count: int, held: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(folder: Path, *, count: int, test_count: int, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Collect, train every mode, choose with every mode; return the document."""
     training, used = samples(folder, "train", count, 8, 31)
-    test, _ = samples(folder, "test", held, max(NS), 41)
+    test, _ = samples(folder, "test", test_count, max(NS), 41)
     heads: dict[str, AnyHead] = {}
     for name, (_, recipe, k) in MODES.items():
         say(f"training {name}")
         heads[name] = train(training, recipe=recipe, split=SPLIT, seed=seed, k=k).artifact
-    known = {group.question_id for group in StoredGroups([training])}
-    pools = scored(test, heads, known, say)
+    training_ids = {group.question_id for group in StoredGroups([training])}
+    pools = scored(test, heads, training_ids, say)
     table = Comparison(pools, rows_of(heads), ns=NS, max_subsets=100, seed=seed, auto_answer=True, agreement=None)
     rows = table.rows(resamples=1000)
     tenth, weights = len(used) // 10, {name: parameters(head) for name, head in heads.items()}
@@ -194,8 +197,8 @@ def measure(folder: Path, *, count: int, held: int, seed: int, say: Callable[[st
     }
 
 
-def _points(each: Any) -> str:
-    return f"{100 * each.value:.1f} [{100 * each.low:.1f}, {100 * each.high:.1f}]"
+def _points(estimate: Any) -> str:
+    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
 def _auroc(row: Any) -> str:
@@ -211,21 +214,21 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    found = measure(
+    result = measure(
         options.folder,
         count=options.train,
-        held=options.test,
+        test_count=options.test,
         seed=options.seed,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    text = found.pop("text")
+    text = result.pop("text")
     if options.json:
-        json.dump(found, sys.stdout, default=dict)
+        json.dump(result, sys.stdout, default=dict)
         return
     print(f"{'':42}" + "".join(f"{f'n = {n}':>22}" for n in NS) + f"{'AUROC':>8}{'weights':>9}")
     for label, *cells, auroc, weights in text:
         print(f"{label:42}" + "".join(f"{cell:>22}" for cell in cells) + f"{auroc:>8}{weights:>9}")
-    print(json.dumps({key: found[key] for key in ("kept", "flat_memory", "questions")}, indent=1))
+    print(json.dumps({key: result[key] for key in ("kept", "flat_memory", "questions")}, indent=1))
 
 
 if __name__ == "__main__":

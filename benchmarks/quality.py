@@ -1,4 +1,4 @@
-"""What a head is worth: the packaged model's answers to questions that training never saw, every method in one table.
+"""Quality of a head against every other method, on the packaged model's answers to questions that training never saw.
 
     python benchmarks/quality.py [--json] [--train 700] [--test 600] [--seeds 3] [--folder samples]
 
@@ -37,25 +37,28 @@ LOWER_IS_BETTER = ("ece",)
 
 def draw_samples(folder: Path, train: int, test: int) -> dict[str, list[Group]]:
     """Ask what is not there yet, both files at once, and read them."""
-    wanted = {"train": questions(train, seed=1, split="train"), "test": questions(test, seed=2, split="test")}
+    questions_by_part = {
+        "train": questions(train, seed=1, split="train"),
+        "test": questions(test, seed=2, split="test"),
+    }
 
     def ask(part: str) -> list[Group]:
         path = folder / f"{part}.db"
         stored = [
             StoredQuestion(
-                id=each.id,
-                messages=({"role": "user", "content": each.prompt},),
-                answer=each.answer,
-                family=each.family,
+                id=question.id,
+                messages=({"role": "user", "content": question.prompt},),
+                answer=question.answer,
+                family=question.family,
             )
-            for each in wanted[part]
+            for question in questions_by_part[part]
         ]
         collect(stored, path, provider="pocket", n=COMPLETIONS, temperature=TEMPERATURE, seed=0)
-        ids = {each.id for each in stored}
+        ids = {question.id for question in stored}
         return [group for group in StoredGroups([path]) if group.question_id in ids]
 
     with ThreadPoolExecutor(2) as threads:
-        return dict(zip(wanted, threads.map(ask, wanted), strict=True))
+        return dict(zip(questions_by_part, threads.map(ask, questions_by_part), strict=True))
 
 
 def judge(train: Sequence[Group], test: Sequence[Group], seed: int, *, trained: bool) -> Evaluation:
@@ -68,7 +71,8 @@ def bar(estimates: Sequence[Estimate], target: float, unit: str) -> dict[str, An
     """Return the mean over the seeds beside its bar; points are hundredths."""
     scale, digits = (100.0, 2) if unit == "points" else (1.0, 4)
     value, low, high = (
-        round(scale * fmean(getattr(each, name) for each in estimates), digits) for name in ("value", "low", "high")
+        round(scale * fmean(getattr(estimate, name) for estimate in estimates), digits)
+        for name in ("value", "low", "high")
     )
     return {"value": value, "target": target, "unit": unit, "interval": [low, high]}
 
@@ -83,50 +87,57 @@ def difference(one: Estimate, two: Estimate) -> Estimate:
 def measure(full: Sequence[Evaluation], few: Sequence[Evaluation]) -> dict[str, dict[str, Any]]:
     """Return every bar of the evaluations, one a seed."""
 
-    def beyond(found: Sequence[Evaluation], n: int) -> list[Estimate]:
-        return [each.row("head_vote").minus_majority[n] for each in found]
+    def gains_over_majority(evaluations: Sequence[Evaluation], n: int) -> list[Estimate]:
+        return [evaluation.row("head_vote").minus_majority[n] for evaluation in evaluations]
 
-    def best_free(found: Evaluation) -> Estimate:
-        rows = [row for row in found.rows if row.kind == "single" and not row.needs_labels]
+    def best_free(evaluation: Evaluation) -> Estimate:
+        rows = [row for row in evaluation.rows if row.kind == "single" and not row.needs_labels]
         return max((row.accuracy[8] for row in rows), key=lambda estimate: estimate.value)
 
     def of(value: Callable[[Evaluation], Estimate]) -> list[Estimate]:
-        return [value(each) for each in full]
+        return [value(evaluation) for evaluation in full]
 
-    aurocs = [each.row("head").within_question_auroc for each in full]
-    eces = [each.row("head").ece for each in full]
+    aurocs = [evaluation.row("head").within_question_auroc for evaluation in full]
+    eces = [evaluation.row("head").ece for evaluation in full]
     return {
-        **{f"vote_minus_majority_n{n}": bar(beyond(full, n), 3 if n == 8 else 4, "points") for n in (2, 4, 8)},
-        "vote_minus_majority_n16": bar(beyond(full, 16), 0, "points"),
+        **{
+            f"vote_minus_majority_n{n}": bar(gains_over_majority(full, n), 3 if n == 8 else 4, "points")
+            for n in (2, 4, 8)
+        },
+        "vote_minus_majority_n16": bar(gains_over_majority(full, 16), 0, "points"),
         "vote8_minus_majority16": bar(
-            of(lambda each: difference(each.row("head_vote").accuracy[8], each.row("majority").accuracy[16])),
+            of(
+                lambda evaluation: difference(
+                    evaluation.row("head_vote").accuracy[8], evaluation.row("majority").accuracy[16]
+                )
+            ),
             0,
             "points",
         ),
         "best8_minus_best_free8": bar(
-            of(lambda each: difference(each.row("head").accuracy[8], best_free(each))), 0, "points"
+            of(lambda evaluation: difference(evaluation.row("head").accuracy[8], best_free(evaluation))), 0, "points"
         ),
-        "within_question_auroc": bar([each for each in aurocs if each is not None], 0.75, "0-1"),
-        "ece": bar([Estimate(each, each, each) for each in eces if each is not None], 0.05, "0-1"),
+        "within_question_auroc": bar([auroc for auroc in aurocs if auroc is not None], 0.75, "0-1"),
+        "ece": bar([Estimate(ece, ece, ece) for ece in eces if ece is not None], 0.05, "0-1"),
         # Not bars: what weighing votes by odds would be worth.
         **{
             f"odds_vote_minus_majority_n{n}": bar(
-                [each.row("head_odds").minus_majority[n] for each in full], 0, "points"
+                [evaluation.row("head_odds").minus_majority[n] for evaluation in full], 0, "points"
             )
             for n in (2, 4, 8, 16)
         },
-        **{f"few_vote_minus_majority_n{n}": bar(beyond(few, n), 0, "points") for n in (2, 4, 8)},
+        **{f"few_vote_minus_majority_n{n}": bar(gains_over_majority(few, n), 0, "points") for n in (2, 4, 8)},
     }
 
 
-def table(found: Sequence[Evaluation]) -> dict[str, dict[str, float]]:
+def table(evaluations: Sequence[Evaluation]) -> dict[str, dict[str, float]]:
     """Return by row the mean accuracy at each n, in per cent."""
     return {
         row.name: {
-            f"n={n}": round(100 * fmean(each.row(row.name).accuracy[n].value for each in found), 2)
+            f"n={n}": round(100 * fmean(evaluation.row(row.name).accuracy[n].value for evaluation in evaluations), 2)
             for n in row.accuracy
         }
-        for row in found[0].rows
+        for row in evaluations[0].rows
     }
 
 
@@ -149,35 +160,35 @@ def main() -> None:
     full, few = [], []
     for seed in range(options.seeds):
         order = np.random.default_rng(seed).permutation(len(groups["train"]))
-        chosen = [groups["train"][at] for at in order[: len(order) * 4 // 5]]
-        full.append(judge(chosen, groups["test"], seed, trained=True))
-        few.append(judge(chosen[:FEW], groups["test"], seed, trained=False))
+        training_groups = [groups["train"][index] for index in order[: len(order) * 4 // 5]]
+        full.append(judge(training_groups, groups["test"], seed, trained=True))
+        few.append(judge(training_groups[:FEW], groups["test"], seed, trained=False))
         print(f"seed {seed}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
     bars = measure(full, few)
     rows, seconds = table(full), {"sampling": sampled - started, "all": time.perf_counter() - started}
     if options.json:
-        found = {f"seed_{seed}": each.to_dict() for seed, each in enumerate(full)}
-        print(json.dumps({"bars": bars, "accuracy": rows, "seconds": seconds, "evaluations": found}, indent=2))
+        results = {f"seed_{seed}": evaluation.to_dict() for seed, evaluation in enumerate(full)}
+        print(json.dumps({"bars": bars, "accuracy": rows, "seconds": seconds, "evaluations": results}, indent=2))
         return
-    for name, each in bars.items():
-        held = each["value"] <= each["target"] if name in LOWER_IS_BETTER else each["value"] >= each["target"]
-        low, high = each["interval"]
+    for name, bar in bars.items():
+        is_met = bar["value"] <= bar["target"] if name in LOWER_IS_BETTER else bar["value"] >= bar["target"]
+        low, high = bar["interval"]
         print(
-            f"{name:28} {each['value']:>7} {each['unit']:6} bar {each['target']:<5} "
-            f"{'ok' if held else 'MISSED':6} ({low} to {high})"
+            f"{name:28} {bar['value']:>7} {bar['unit']:6} bar {bar['target']:<5} "
+            f"{'ok' if is_met else 'MISSED':6} ({low} to {high})"
         )
     facts = full[0]
     print(f"\n{facts.questions} test questions, {len(full)} heads trained on {len(groups['train']) * 4 // 5} questions")
     ns = list(next(iter(rows.values())))
     print(f"{'right, %':34}" + "".join(f"{n:>8}" for n in ns) + "   AUROC     ECE")
     for row in facts.rows:
-        auroc = [each.row(row.name).within_question_auroc for each in full]
-        ece = [each.row(row.name).ece for each in full]
+        auroc = [evaluation.row(row.name).within_question_auroc for evaluation in full]
+        ece = [evaluation.row(row.name).ece for evaluation in full]
         print(
             f"{row.label:34}"
             + "".join(f"{rows[row.name][n]:8.1f}" for n in ns)
-            + (f"{fmean(each.value for each in auroc if each):8.3f}" if auroc[0] else " " * 8)
-            + (f"{fmean(each for each in ece if each is not None):8.3f}" if ece[0] is not None else "")
+            + (f"{fmean(estimate.value for estimate in auroc if estimate):8.3f}" if auroc[0] else " " * 8)
+            + (f"{fmean(error for error in ece if error is not None):8.3f}" if ece[0] is not None else "")
         )
 
 

@@ -1,4 +1,4 @@
-"""What stopping early saves: every rule on the same answers of the packaged model, to questions nothing was tuned on.
+"""Savings by stopping early: every rule on the same answers of the packaged model, to questions not used for tuning.
 
     python benchmarks/savings.py [--json] [--questions 510] [--seeds 3] [--orders 50] [--folder samples] [--svg file]
 
@@ -47,21 +47,26 @@ RISK, CONFIDENCE, SPLITS = 0.05, 0.9, 200
 
 
 def draw_samples(folder: Path, count: int, seeds: int) -> list[list[Group]]:
-    """Ask what is not there yet, and read it: the groups of each seed, no question twice."""
+    """Collect the missing answers and return the groups of each seed, without repeated questions."""
     seen: set[str] = set()
     parts = []
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        asked = [each for each in questions(count + 10, seed=seed, split="test") if each.id not in seen][:count]
-        seen |= {each.id for each in asked}
+        new_questions = [
+            question for question in questions(count + 10, seed=seed, split="test") if question.id not in seen
+        ][:count]
+        seen |= {question.id for question in new_questions}
         stored = [
             StoredQuestion(
-                id=each.id, messages=({"role": "user", "content": each.prompt},), answer=each.answer, family=each.family
+                id=question.id,
+                messages=({"role": "user", "content": question.prompt},),
+                answer=question.answer,
+                family=question.family,
             )
-            for each in asked
+            for question in new_questions
         ]
         path = folder / f"savings_{seed}.db"
         collect(stored, path, provider="pocket", n=COMPLETIONS, temperature=TEMPERATURE, seed=seed)
-        ids = {each.id for each in stored}
+        ids = {question.id for question in stored}
         parts.append([group for group in StoredGroups([path]) if group.question_id in ids])
     return parts
 
@@ -71,49 +76,49 @@ def replay(groups: Sequence[Group], head: HeadArtifact, waves: Sequence[int], or
     return simulate(groups, head, rules=rules, n=COMPLETIONS, orders=orders, waves=waves, split="all")
 
 
-def serve(asked: Sequence[Question]) -> dict[str, float]:
+def serve(sample_questions: Sequence[Question]) -> dict[str, float]:
     """Ask ``best_of`` itself, with and without the rule; return accuracies, tokens and calls."""
-    found = {"questions": float(len(asked))}
+    totals = {"questions": float(len(sample_questions))}
     with SwiftReranker("pocket") as reranker:
         for name, stopping in (("auto", "auto"), ("all_16", None)):
             right = tokens = calls = 0
-            for number, question in enumerate(asked):
+            for number, question in enumerate(sample_questions):
                 selection = reranker.best_of(
                     question.prompt, COMPLETIONS, temperature=TEMPERATURE, seed=7919 * number, stopping=stopping
                 )
                 right += are_equal(selection.answer or "", question.answer)
                 tokens += selection.usage.completion_tokens
                 calls += selection.usage.calls
-            found |= {f"{name}_right": right / len(asked), f"{name}_tokens": tokens / len(asked)}
-            found[f"{name}_calls"] = calls / len(asked)
-    found["token_share"] = found["auto_tokens"] / found["all_16_tokens"]
-    return found
+            totals |= {f"{name}_right": right / len(sample_questions), f"{name}_tokens": tokens / len(sample_questions)}
+            totals[f"{name}_calls"] = calls / len(sample_questions)
+    totals["token_share"] = totals["auto_tokens"] / totals["all_16_tokens"]
+    return totals
 
 
 def promises(groups: Sequence[Group], head: HeadArtifact) -> dict[str, dict[str, float]]:
     """Learn thresholds on random halves and test them on the others, for several n."""
-    found = {}
+    promises_by_n = {}
     for n in (1, 4, COMPLETIONS):
-        asked = replay_questions(groups, SelectionConfig(scorer=head), n=n, split="all")
+        replay = replay_questions(groups, SelectionConfig(scorer=head), n=n, split="all")
         runs = [
-            check_guarantee(asked, risk=RISK, confidence=CONFIDENCE, n_splits=SPLITS, seed=seed) for seed in range(3)
+            check_guarantee(replay, risk=RISK, confidence=CONFIDENCE, n_splits=SPLITS, seed=seed) for seed in range(3)
         ]
-        found[f"n={n}"] = {
-            "broken": fmean(each.violation_rate for each in runs),
-            "accepted": fmean(float(each.accepted_share.mean()) for each in runs),
-            "of_oracle": fmean(each.share_of_oracle for each in runs),
-            "uncertified": fmean(float((each.accepted_share == 0).mean()) for each in runs),
+        promises_by_n[f"n={n}"] = {
+            "broken": fmean(run.violation_rate for run in runs),
+            "accepted": fmean(float(run.accepted_share.mean()) for run in runs),
+            "of_oracle": fmean(run.share_of_oracle for run in runs),
+            "uncertified": fmean(float((run.accepted_share == 0).mean()) for run in runs),
         }
-    return found
+    return promises_by_n
 
 
 def promise_bars(promised: dict[str, dict[str, float]], curve: Sequence[CurvePoint]) -> dict[str, dict[str, Any]]:
     """Return the bars of the guarantee and of the cascade."""
-    kept, broken = promised[f"n={COMPLETIONS}"], max(each["broken"] for each in promised.values())
+    promise, broken = promised[f"n={COMPLETIONS}"], max(promise_at_n["broken"] for promise_at_n in promised.values())
     # 200 splits: two standard errors of a share of 10 %
     allowed = 1 - CONFIDENCE + 2 * (CONFIDENCE * (1 - CONFIDENCE) / SPLITS) ** 0.5
     inner = [point.above_line for point in curve[1:-1]]
-    worst = min(inner, key=lambda each: each.value)
+    worst = min(inner, key=lambda estimate: estimate.value)
     return {
         "splits_broken": {
             "value": round(broken, 4),
@@ -121,7 +126,12 @@ def promise_bars(promised: dict[str, dict[str, float]], curve: Sequence[CurvePoi
             "unit": "0-1",
             "interval": None,
         },
-        "accepted_of_oracle": {"value": round(kept["of_oracle"], 4), "target": 0.15, "unit": "0-1", "interval": None},
+        "accepted_of_oracle": {
+            "value": round(promise["of_oracle"], 4),
+            "target": 0.15,
+            "unit": "0-1",
+            "interval": None,
+        },
         "cascade_above_line": {
             "value": round(100 * worst.value, 2),
             "target": 0.0,
@@ -133,8 +143,8 @@ def promise_bars(promised: dict[str, dict[str, float]], curve: Sequence[CurvePoi
 
 def points(row: Replayed) -> tuple[float, list[float]]:
     """Return a row's difference to majority over all, in points, with its interval."""
-    found = row.minus_majority
-    return round(100 * found.value, 2), [round(100 * found.low, 2), round(100 * found.high, 2)]
+    estimate = row.minus_majority
+    return round(100 * estimate.value, 2), [round(100 * estimate.low, 2), round(100 * estimate.high, 2)]
 
 
 def measure(served: Simulation) -> dict[str, dict[str, Any]]:
@@ -152,12 +162,12 @@ def measure(served: Simulation) -> dict[str, dict[str, Any]]:
     }
 
 
-def show(name: str, found: Simulation) -> None:
+def show(name: str, simulation: Simulation) -> None:
     """Print one table of rules."""
-    print(f"\n{name}: {found.questions} questions in {found.orders} orders; majority of 16 is right in "
-          f"{100 * found.majority.value:.1f} %")  # fmt: skip
+    print(f"\n{name}: {simulation.questions} questions in {simulation.orders} orders; majority of 16 is right in "
+          f"{100 * simulation.majority.value:.1f} %")  # fmt: skip
     print(f"{'rule':24}{'choice':>10}{'right, %':>10}{'- majority16':>24}{'drawn':>8}{'tokens, %':>11}")
-    for row in found.rows:
+    for row in simulation.rows:
         difference, (low, high) = points(row)
         print(
             f"{row.name:24}{row.choice:>10}{100 * row.accuracy.value:10.1f}"
@@ -201,7 +211,7 @@ def main() -> None:
         document = {
             "bars": bars,
             "seeds": [
-                {"token_share": each.token_share.value, "accuracy_minus_majority16": points(each)} for each in seeds
+                {"token_share": row.token_share.value, "accuracy_minus_majority16": points(row)} for row in seeds
             ],
             "guarantee": promised,
             "cascade": [asdict(point) for point in curve],
@@ -214,17 +224,17 @@ def main() -> None:
         return
     for name, bar in bars.items():
         lower_is_better = name.startswith(("token_share", "splits"))
-        held = bar["value"] <= bar["target"] if lower_is_better else bar["value"] >= bar["target"]
-        print(f"{name:32} {bar['value']:>8} {bar['unit']:7} bar {bar['target']:<5} {'ok' if held else 'MISSED':7}"
+        is_met = bar["value"] <= bar["target"] if lower_is_better else bar["value"] >= bar["target"]
+        print(f"{name:32} {bar['value']:>8} {bar['unit']:7} bar {bar['target']:<5} {'ok' if is_met else 'MISSED':7}"
               f"{bar['interval']}")  # fmt: skip
-    for number, each in enumerate(seeds, FIRST_SEED):
-        print(f"seed {number}: {100 * each.token_share.value:.1f} % of the tokens, {points(each)[0]:+.2f} points")
+    for number, row in enumerate(seeds, FIRST_SEED):
+        print(f"seed {number}: {100 * row.token_share.value:.1f} % of the tokens, {points(row)[0]:+.2f} points")
     show(f"As best_of asks, after waves of {', '.join(map(str, WAVE_SIZES))}", served)
     show("Asked after every completion", sequential)
     print(f"\nAccepting at a risk of {RISK:g} with confidence {CONFIDENCE:g}, {SPLITS} random halves × 3 seeds")
-    for n, each in promised.items():
-        print(f"{n:6} broken {100 * each['broken']:5.1f} %   accepted {100 * each['accepted']:5.1f} %   of an oracle's "
-              f"{100 * each['of_oracle']:5.1f} %   nothing certified {100 * each['uncertified']:5.1f} %")  # fmt: skip
+    for n, row in promised.items():
+        print(f"{n:6} broken {100 * row['broken']:5.1f} %   accepted {100 * row['accepted']:5.1f} %   of an oracle's "
+              f"{100 * row['of_oracle']:5.1f} %   nothing certified {100 * row['uncertified']:5.1f} %")  # fmt: skip
     print("\nA cascade from 1 completion to 16")
     for point in curve:
         low, high = 100 * point.above_line.low, 100 * point.above_line.high

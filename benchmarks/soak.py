@@ -1,4 +1,4 @@
-"""Ten minutes of a provider at its worst, in compressed time: does anything freeze, overrun, or get lost?
+"""Ten minutes of a provider at its worst, in compressed time: counts of freezes, overruns and losses.
 
     python benchmarks/soak.py [--json] [--minutes 10] [--seeds 3] [--seconds 5]
 
@@ -59,7 +59,7 @@ class Provider:
     """The scripted provider: sends or breaks off, and keeps count."""
 
     seed: int
-    asked: int = 0
+    calls: int = 0
     sent: set[str] = field(default_factory=set)
     """Texts of the completions that left here in a whole reply, all different."""
     refused: int = 0
@@ -73,7 +73,7 @@ class Provider:
         self._draw = random.Random(self.seed)
 
     def weather(self, now: float) -> str:
-        """Return what kind of minute it is: quiet, stormy, or closed for two minutes on end."""
+        """Return the kind of the minute: quiet, stormy, or closed for two minutes."""
         minute = int(now // 60)
         if minute % 7 in (3, 4):
             return "closed"
@@ -94,12 +94,12 @@ class Provider:
     @asynccontextmanager
     async def stream(self, request: Request, *, timeout: float | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
         """Answer one request chunk by chunk."""
-        self.asked += 1
+        self.calls += 1
         self.starts.append(asyncio.get_running_loop().time())
         self.busy += 1
         self.most_busy = max(self.most_busy, self.busy)
         try:
-            async with aclosing(self._answer(request, self.asked)) as chunks:
+            async with aclosing(self._answer(request, self.calls)) as chunks:
                 yield chunks
         finally:
             self.busy -= 1
@@ -117,19 +117,19 @@ class Provider:
             raise ServerError("overloaded", provider="soak", status=529, retryable=True)
         if weather == "resets" and chance < 0.5:
             raise ConnectionFailedError("reset", provider="soak", retryable=True)
-        texts = [f"The answer is {number}.{at}" for at in range(max(1, request.n - (chance > 0.9)))]
-        asked = request.body["messages"][0]["content"]
+        texts = [f"The answer is {number}.{position}" for position in range(max(1, request.n - (chance > 0.9)))]
+        prompt = request.body["messages"][0]["content"]
         usage = chat_body(texts, k=None)["usage"]
-        self.billed[asked] = self.billed.get(asked, 0) + usage["total_tokens"]
+        self.billed[prompt] = self.billed.get(prompt, 0) + usage["total_tokens"]
         streamed = bool(request.body.get("stream"))
         chunks = (chat_stream(texts, k=2).chunks or ()) if streamed else (json.dumps(chat_body(texts, k=2)).encode(),)
         cut_at = len(chunks) // 2 if weather == "resets" and chance < 0.6 else None
-        for at, chunk in enumerate(chunks):
-            if at == cut_at:
+        for index, chunk in enumerate(chunks):
+            if index == cut_at:
                 raise ConnectionFailedError("broken off", provider="soak", retryable=True)
             if weather == "slow":
                 await asyncio.sleep(self._draw.uniform(1, 30) / len(chunks))
-            if at == len(chunks) - 1:
+            if index == len(chunks) - 1:
                 self.sent.update(texts)
             yield chunk
 
@@ -154,35 +154,37 @@ async def soak(seed: int, minutes: float) -> dict[str, float]:
         must_have_logprobs=False,
         on_event=None,
     )
-    found = {"questions": 0.0, "answered": 0.0, "failed": 0.0, "overruns": 0.0, "underbilled": 0.0, "counted": 0.0}
+    counts = {"questions": 0.0, "answered": 0.0, "failed": 0.0, "overruns": 0.0, "underbilled": 0.0, "counted": 0.0}
     most_held = 0
     arrived: set[str] = set()
     waits: list[float] = []
 
     async def question() -> None:
         nonlocal most_held
-        found["questions"] += 1
-        name = f"question {found['questions']:.0f}"
-        deadline = arrivals.uniform(5, 60) if found["questions"] % 3 == 0 else None
-        asked = create_sample_request(name, N, deadline=deadline, sampling={"max_tokens": MAX_TOKENS})
+        counts["questions"] += 1
+        name = f"question {counts['questions']:.0f}"
+        deadline = arrivals.uniform(5, 60) if counts["questions"] % 3 == 0 else None
+        sample_request = create_sample_request(name, N, deadline=deadline, sampling={"max_tokens": MAX_TOKENS})
         account = Budget(tokens=TOKENS, calls=CALLS).open()
-        begun = loop.time()
+        start = loop.time()
         try:
-            drawn = await sample_completions(
-                line, asked, request_budget=RequestBudget(account, asked.messages, asked.sampling, None)
+            sampling_result = await sample_completions(
+                line,
+                sample_request,
+                request_budget=RequestBudget(account, sample_request.messages, sample_request.sampling, None),
             )
-            found["answered"] += bool(drawn.completions)
-            arrived.update(each.text for each in drawn.completions)
+            counts["answered"] += bool(sampling_result.completions)
+            arrived.update(completion.text for completion in sampling_result.completions)
         except (NoCompletionError, BudgetExceededError, RateLimitError, ConnectionFailedError, ServerError) as error:
-            found["failed"] += 1
-            arrived.update(each.text for each in getattr(error, "completions", ()))
+            counts["failed"] += 1
+            arrived.update(completion.text for completion in getattr(error, "completions", ()))
         spent = account.spent
         billed = provider.billed.get(name, 0)
-        found["overruns"] += max(spent.tokens, billed) > TOKENS or spent.calls > CALLS
-        found["underbilled"] += billed > spent.tokens
-        found["counted"] += spent.calls
+        counts["overruns"] += max(spent.tokens, billed) > TOKENS or spent.calls > CALLS
+        counts["underbilled"] += billed > spent.tokens
+        counts["counted"] += spent.calls
         most_held = max(most_held, limit.n_active)
-        waits.append(loop.time() - begun)
+        waits.append(loop.time() - start)
 
     tasks: list[asyncio.Task[None]] = []
     while loop.time() < 60 * minutes:
@@ -190,8 +192,8 @@ async def soak(seed: int, minutes: float) -> dict[str, float]:
         await asyncio.sleep(arrivals.expovariate(1 / 2.0))
     await asyncio.wait_for(asyncio.gather(*tasks), 3600)
     gaps = [later - earlier for earlier, later in zip(provider.starts, provider.starts[1:], strict=False)]
-    found |= {
-        "requests": provider.asked,
+    counts |= {
+        "requests": provider.calls,
         "sent": len(provider.sent),
         "arrived": len(arrived),
         "lost": len(provider.sent - arrived),
@@ -200,12 +202,12 @@ async def soak(seed: int, minutes: float) -> dict[str, float]:
         "over_cap": float(provider.most_busy > CAP),
         "longest_gap": max(gaps, default=0.0),
         "frozen": float(max(gaps, default=0.0) > FROZEN),
-        "miscounted_calls": abs(found["counted"] - provider.asked),
+        "miscounted_calls": abs(counts["counted"] - provider.calls),
         "slots_leaked": limit.n_active,
         "longest_wait": max(waits),
         "slowest_tenth": heapq.nlargest(max(1, len(waits) // 10), waits)[-1],
     }
-    return found
+    return counts
 
 
 def run(seed: int, minutes: float) -> dict[str, float]:
@@ -222,21 +224,24 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="over real sockets")
     options = parser.parse_args()
     started = time.perf_counter()
-    found = [run(seed, options.minutes) for seed in range(options.seeds)]
+    results = [run(seed, options.minutes) for seed in range(options.seeds)]
     real = sockets(options.seconds, at_once=CAP)
-    values = {name: sum(each[name] for each in found) for name in VIOLATIONS}
+    values = {name: sum(run_counts[name] for run_counts in results) for name in VIOLATIONS}
     values |= {f"sockets_{name}": real[name] for name in SOCKET_VIOLATIONS}
     bars = {
         name: {"value": value, "target": 0, "unit": "violations", "interval": None} for name, value in values.items()
     }
     if options.json:
         seconds = time.perf_counter() - started
-        print(json.dumps({"bars": bars, "seeds": found, "sockets": real, "seconds": seconds}, indent=2))
+        print(json.dumps({"bars": bars, "seeds": results, "sockets": real, "seconds": seconds}, indent=2))
         return
     for name, value in values.items():
         print(f"{name:25} {value:6.0f}  bar 0  {'ok' if not value else 'MISSED'}")
-    for title, each in [*((f"seed {seed}", each) for seed, each in enumerate(found)), ("sockets", real)]:
-        print(f"\n{title}: " + ", ".join(f"{name} {value:,.0f}" for name, value in each.items()))
+    for title, result in [
+        *((f"seed {seed}", run_counts) for seed, run_counts in enumerate(results)),
+        ("sockets", real),
+    ]:
+        print(f"\n{title}: " + ", ".join(f"{name} {value:,.0f}" for name, value in result.items()))
     print(f"\n{options.seeds} × {options.minutes:g} minutes in {time.perf_counter() - started:.1f} s")
 
 

@@ -52,23 +52,25 @@ def sockets(seconds: float, *, at_once: int, seed: int = 0, threads: int = 3) ->
             "openai-compatible", "m", base_url=url, limit=shared, max_retries=8, on_event=tell
         ) as reranker:
             while time.monotonic() < ends:
-                deadlines = [60.0 if at % 3 == 0 else None for at in range(at_once)]
-                chosen = await asyncio.gather(*(reranker.best_of("q", n=4, deadline=each) for each in deadlines))
+                deadlines = [60.0 if index % 3 == 0 else None for index in range(at_once)]
+                selections = await asyncio.gather(
+                    *(reranker.best_of("q", n=4, deadline=deadline) for deadline in deadlines)
+                )
                 with lock:
-                    count["questions"] += len(chosen)
-                    arrived.update(each.completion.text for one in chosen for each in one.candidates)
+                    count["questions"] += len(selections)
+                    arrived.update(candidate.completion.text for one in selections for candidate in one.candidates)
 
     with FaultServer() as server:
         server.serve(serve)
         ends = time.monotonic() + seconds
         asking = [threading.Thread(target=lambda: asyncio.run(ask(server.url)), daemon=True) for _ in range(threads)]
-        for each in asking:
-            each.start()
-        for each in asking:
-            each.join(seconds + 120)
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join(seconds + 120)
         return {
             **{name: float(value) for name, value in count.items()},
-            "frozen": float(any(each.is_alive() for each in asking)),
+            "frozen": float(any(thread.is_alive() for thread in asking)),
             "over_cap": float(count["most_at_once"] > at_once),
             "over_sockets": float(server.most_connections > at_once * threads),
             "lost": float(len(sent - arrived)),

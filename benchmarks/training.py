@@ -1,4 +1,4 @@
-"""What training costs: seconds, peak memory and disk from a samples file to a calibrated head.
+"""The cost of training: seconds, peak memory and disk, from a samples file to a calibrated head.
 
     python benchmarks/training.py [--json] [--questions 1000 2000 4000 6000] [--replies 8]
 
@@ -84,7 +84,7 @@ def grow(path: Path, start: int, end: int, replies: int) -> None:
 
 
 def train(samples: Path, head: Path, device: str) -> dict[str, Any]:
-    """Do in this process what ``swift-client train`` does, and say where the time went."""
+    """Train in this process as ``swift-client train`` does, and return the seconds of each step."""
     from swift_client.dataset.stored import StoredGroups
     from swift_client.models import save
     from swift_client.training.fit import fit
@@ -122,7 +122,7 @@ def train(samples: Path, head: Path, device: str) -> dict[str, Any]:
 
 
 def resident(field: str) -> float:
-    """Return a size from /proc/self/status in GB; 0 where there is none."""
+    """Return a size from /proc/self/status in GB, or 0 if it has none."""
     if sys.platform != "linux":
         return 0.0
     with open("/proc/self/status") as status:
@@ -146,14 +146,14 @@ def yardstick() -> float:
 
 
 def measure(sizes: list[int], replies: int) -> list[dict[str, Any]]:
-    """Draw and train at each size, smallest first; on the GPU too, where there is one, at the largest."""
-    rows, drawn, drawing = [], 0, 0.0
+    """Draw and train at each size, smallest first; repeat the largest on a GPU if there is one."""
+    rows, n_written, drawing = [], 0, 0.0
     with tempfile.TemporaryDirectory() as folder:
         samples, head = Path(folder) / "samples.db", Path(folder) / "head.safetensors"
         for size in sorted(sizes):
             start = time.perf_counter()
-            grow(samples, drawn, size, replies)
-            drawn, drawing = size, drawing + time.perf_counter() - start
+            grow(samples, n_written, size, replies)
+            n_written, drawing = size, drawing + time.perf_counter() - start
             for device in ["cpu", *(["cuda"] if size == max(sizes) and has_gpu() else [])]:
                 busy = yardstick()
                 row = measured(samples, head, device)
@@ -164,7 +164,7 @@ def measure(sizes: list[int], replies: int) -> list[dict[str, Any]]:
 
 
 def has_gpu() -> bool:
-    """Return whether torch sees one; asked in another process, so that this one stays small."""
+    """Return whether torch sees a GPU. Another process checks, which keeps this one small."""
     command = [sys.executable, "-c", "import sys, torch; sys.exit(not torch.cuda.is_available())"]
     return subprocess.run(command).returncode == 0
 
@@ -206,9 +206,9 @@ def main() -> None:
     if options.json:
         print(json.dumps({"bars": bars, "cores": os.cpu_count(), "sizes": rows}, indent=2))
         return
-    for name, each in bars.items():
-        verdict = "ok" if each["value"] <= each["target"] else "MISSED"
-        print(f"{name:30} {each['value']:>8.3f} {each['unit']:4} bar {each['target']:<4} {verdict}")
+    for name, bar in bars.items():
+        verdict = "ok" if bar["value"] <= bar["target"] else "MISSED"
+        print(f"{name:30} {bar['value']:>8.3f} {bar['unit']:4} bar {bar['target']:<4} {verdict}")
     print(f"\n{os.cpu_count()} cores; load: wall-clock over processor seconds of plain work just before")
     columns = (
         ("questions", "d"), ("replies", "d"), ("device", "s"), ("seconds", ".1f"), ("read_seconds", ".1f"),

@@ -19,7 +19,7 @@ from tests.servers import FaultServer, Received, Response, chat_body, error, jso
 def reply_to(body: dict[str, Any]) -> dict[str, Any]:
     """Answer a chat request; the same body gets the same answer."""
     name = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:6]
-    texts = [f"The answer {at} of {name} is 4" for at in range(body.get("n", 1))]
+    texts = [f"The answer {number} of {name} is 4" for number in range(body.get("n", 1))]
     return chat_body(texts, k=body.get("top_logprobs") if body.get("logprobs") else None)
 
 
@@ -30,7 +30,7 @@ class BatchServer(FaultServer):
         super().__init__()
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
-        """As they are given out; every one of them was paid for."""
+        """Completions in the order in which they were sent; each was paid for."""
         self.direct = 0
         """Completions asked for without a batch."""
         self.stop_at: str | None = None
@@ -40,12 +40,12 @@ class BatchServer(FaultServer):
         self.lines: Callable[[list[bytes], list[bytes]], tuple[list[bytes], list[bytes]]] = lambda out, bad: (out, bad)
         """Changes the output and error lines."""
         self.answer: Callable[[str, dict[str, Any]], dict[str, Any] | None] = lambda custom_id, body: None
-        """Returns the line of one request where it is not the usual one."""
+        """Returns the line of one request if it is not the usual one."""
         self._guard = threading.RLock()
         self.serve(self._handle)
 
     @property
-    def asked(self) -> list[dict[str, Any]]:
+    def batched_requests(self) -> list[dict[str, Any]]:
         """Return all requests of all batches that were made."""
         files = [self.files[batch["input_file_id"]] for batch in self.batches.values()]
         return [json.loads(line) for file in files for line in file.splitlines()]
@@ -85,16 +85,16 @@ class BatchServer(FaultServer):
         self.files[name] = fields[b"file"]
         return json_response({"id": name, "object": "file", "purpose": "batch"})
 
-    def _create(self, asked: dict[str, Any]) -> Response:
-        assert asked["completion_window"] == "24h"
+    def _create(self, body: dict[str, Any]) -> Response:
+        assert body["completion_window"] == "24h"
         name = f"batch_{len(self.batches)}"
-        total = len(self.files[asked["input_file_id"]].splitlines())
+        total = len(self.files[body["input_file_id"]].splitlines())
         self.batches[name] = {
             "id": name,
             "object": "batch",
-            "input_file_id": asked["input_file_id"],
-            "endpoint": asked["endpoint"],
-            "metadata": asked["metadata"],
+            "input_file_id": body["input_file_id"],
+            "endpoint": body["endpoint"],
+            "metadata": body["metadata"],
             "status": self.statuses[0],
             "created_at": 10**10,
             "request_counts": {"total": total, "completed": 0, "failed": 0},
@@ -107,7 +107,7 @@ class BatchServer(FaultServer):
     def _list(self, query: dict[str, list[str]]) -> Response:
         newest = list(self.batches.values())[::-1]
         after = query.get("after", [None])[0]
-        start = next((at + 1 for at, batch in enumerate(newest) if batch["id"] == after), 0)
+        start = next((index + 1 for index, batch in enumerate(newest) if batch["id"] == after), 0)
         page = newest[start : start + 2]  # small pages, whatever is asked
         return json_response({"object": "list", "data": page, "has_more": start + 2 < len(newest)})
 
@@ -126,16 +126,16 @@ class BatchServer(FaultServer):
             return
         output, errors = [], []
         for line in self.files[batch["input_file_id"]].splitlines():
-            asked = json.loads(line)
-            assert (asked["method"], asked["url"]) == ("POST", batch["endpoint"])
+            row = json.loads(line)
+            assert (row["method"], row["url"]) == ("POST", batch["endpoint"])
             usual = {
                 "id": "batch_req_1",
-                "custom_id": asked["custom_id"],
-                "response": {"status_code": 200, "request_id": "r", "body": reply_to(asked["body"])},
+                "custom_id": row["custom_id"],
+                "response": {"status_code": 200, "request_id": "r", "body": reply_to(row["body"])},
                 "error": None,
             }
-            told = self.answer(asked["custom_id"], asked["body"]) or usual
-            (output if told is usual else errors).append(json.dumps(told).encode())
+            reply = self.answer(row["custom_id"], row["body"]) or usual
+            (output if reply is usual else errors).append(json.dumps(reply).encode())
         output, errors = self.lines(output[::-1], errors)  # the order is not kept
         counts = {"total": len(output) + len(errors), "completed": len(output), "failed": len(errors)}
         batch["request_counts"] = counts

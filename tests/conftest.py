@@ -1,4 +1,4 @@
-"""What every test lives in: no network but loopback, no keys and no home of the person who runs it."""
+"""The environment of every test: no network but loopback, and neither keys nor the home of the person who runs it."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ def completion(seed: int, *, tokens: int = 400, k: int = 20, ids: bool = True, i
     rng = np.random.default_rng(seed)
     surety = rng.gamma(1.2, 3.0, (tokens, 1))
     logits = np.sort(rng.gumbel(size=(tokens, k)) * surety, axis=1)[:, ::-1]
-    listed = rng.uniform(0.98, 1.0, (tokens, 1)) * np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    top = np.maximum(np.log(listed), -60).astype(np.float32)
+    probabilities = rng.uniform(0.98, 1.0, (tokens, 1)) * np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    top = np.maximum(np.log(probabilities), -60).astype(np.float32)
     rank = np.where(rng.random(tokens) < 0.85, 0, rng.integers(0, k, tokens))
     words = np.minimum(rng.zipf(1.2, (tokens, k)), 4000)
     names = tuple(f" word{word}" for word in words[:, 0])

@@ -37,7 +37,7 @@ def completion(rng: np.random.Generator, index: int, *, correct: bool, k: int, h
     shaken = rng.random(length) < 0.3
     logits[shaken, 0] -= max(0.0, 1.0 + hesitation)
     table = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    chosen = np.array([rng.choice(k + 6, p=np.exp(row) / np.exp(row).sum()) for row in table])
+    chosen_ranks = np.array([rng.choice(k + 6, p=np.exp(row) / np.exp(row).sum()) for row in table])
     top = -np.sort(-table, axis=1)[:, :k]
     answer = "4" if correct else str(rng.integers(5, 8))
     tokens = tuple(WORDS[i] for i in rng.integers(len(WORDS), size=length))
@@ -45,7 +45,7 @@ def completion(rng: np.random.Generator, index: int, *, correct: bool, k: int, h
         text=f"{''.join(tokens)} The answer is {answer}",
         index=index,
         tokens=tokens,
-        logprobs=table[np.arange(length), chosen].astype(np.float32),
+        logprobs=table[np.arange(length), chosen_ranks].astype(np.float32),
         top_logprobs=top.astype(np.float32),
         censored=np.zeros(length, np.bool_),
     )

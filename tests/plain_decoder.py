@@ -56,14 +56,14 @@ def plain_completion(choice: dict[str, Any], k: int | None = None) -> Plain:
 
 
 def plain_row(entries: list[dict[str, Any]]) -> list[float]:
-    kept: list[tuple[float, bytes]] = []
+    alternatives: list[tuple[float, bytes]] = []
     for entry in entries:
         if says_nothing(entry["logprob"]):
             continue
         item = (min(entry["logprob"], 0.0), bytes_of(entry))
-        if item not in kept:
-            kept.append(item)
-    return sorted((value for value, _ in kept), reverse=True)
+        if item not in alternatives:
+            alternatives.append(item)
+    return sorted((value for value, _ in alternatives), reverse=True)
 
 
 def says_nothing(value: float | None) -> bool:
@@ -85,8 +85,8 @@ def spelling_run(entries: list[dict[str, Any]], text: str) -> list[dict[str, Any
 
 def entry(token: str, logprob: Any, top: list[dict[str, Any]] | None = None, **more: Any) -> dict[str, Any]:
     """One chosen or listed token as OpenAI writes it."""
-    listed = {} if top is None else {"top_logprobs": top}
-    return {"token": token, "logprob": logprob, "bytes": list(token.encode()), **listed, **more}
+    alternatives = {} if top is None else {"top_logprobs": top}
+    return {"token": token, "logprob": logprob, "bytes": list(token.encode()), **alternatives, **more}
 
 
 def choice(content: Any, entries: list[dict[str, Any]] | None = None, index: int = 0, **more: Any) -> dict[str, Any]:
@@ -133,8 +133,8 @@ def drawn_body(seed: int, *, n: int = 3, length: int = 8, k: int = 5, rounded: b
                     del top[draw.randrange(len(top)) :]
                 elif damage == "minus zero" and draw.random() < 0.2:
                     top = [entry(tokens[0], -0.0)]
-            chosen = draw.choice(words)
-            entries.append(entry(chosen, draw.choice([-0.25, -3.0, -17.375, -9999.0]), top))
+            word = draw.choice(words)
+            entries.append(entry(word, draw.choice([-0.25, -3.0, -17.375, -9999.0]), top))
         text = "".join(item["token"] for item in entries)
         choices.append(choice(text, entries, index))
     return body(*choices)
@@ -148,18 +148,20 @@ def streamed(data: bytes, *, group: int = 1, end: bytes = b"\n\n") -> bytes:
     for item in reply["choices"]:
         index, entries = item["index"], (item["logprobs"] or {}).get("content")
         first = {"role": "assistant", "content": "", "refusal": None}
-        mine = [{"index": index, "delta": first, "logprobs": {"content": [], "refusal": None}, "finish_reason": None}]
+        choice_chunks = [
+            {"index": index, "delta": first, "logprobs": {"content": [], "refusal": None}, "finish_reason": None}
+        ]
         if entries is None:
             text = {"content": item["message"]["content"]}
-            mine += [{"index": index, "delta": text, "logprobs": None, "finish_reason": None}]
+            choice_chunks += [{"index": index, "delta": text, "logprobs": None, "finish_reason": None}]
         for start in range(0, len(entries or []), group):
             part = entries[start : start + group]
             text = {"content": "".join(item["token"] for item in part)}
-            mine += [{"index": index, "delta": text, "logprobs": {"content": part}, "finish_reason": None}]
-        mine += [{"index": index, "delta": {}, "logprobs": None, "finish_reason": item["finish_reason"]}]
-        columns.append(mine)
-    for at in range(max(map(len, columns))):
-        chunks += [{"choices": [column[at]], "usage": None} for column in columns if at < len(column)]
+            choice_chunks += [{"index": index, "delta": text, "logprobs": {"content": part}, "finish_reason": None}]
+        choice_chunks += [{"index": index, "delta": {}, "logprobs": None, "finish_reason": item["finish_reason"]}]
+        columns.append(choice_chunks)
+    for number in range(max(map(len, columns))):
+        chunks += [{"choices": [column[number]], "usage": None} for column in columns if number < len(column)]
     chunks.append({"choices": [], "usage": reply["usage"]})
     head = {"id": "c", "object": "chat.completion.chunk", "model": reply["model"]}
     events = [json.dumps({**head, **chunk}, ensure_ascii=False).encode() for chunk in chunks]

@@ -1,4 +1,4 @@
-"""A small server that speaks real HTTP over loopback, obeys or misbehaves on command, and remembers what it was sent.
+"""A small HTTP server on loopback that obeys or misbehaves on command and records its requests.
 
 ::
 
@@ -104,14 +104,14 @@ def reset() -> Response:
 
 def slow(response: Response, *, chunk: int = 1024, pause: float = 0.01) -> Response:
     """Send the same body in chunks of ``chunk`` bytes with ``pause`` seconds between them."""
-    parts = tuple(response.body[at : at + chunk] for at in range(0, len(response.body), chunk))
+    parts = tuple(response.body[index : index + chunk] for index in range(0, len(response.body), chunk))
     return replace(response, chunks=parts, pause=pause)
 
 
-def cut(response: Response, *, at: float = 0.5, reset: bool = False) -> Response:
+def cut(response: Response, *, fraction: float = 0.5, reset: bool = False) -> Response:
     """Close the connection after the share ``at`` (0..1) of the body, or of the chunks."""
-    whole = len(response.body) if response.chunks is None else len(response.chunks)
-    return replace(response, cut_at=int(whole * at), reset=reset)
+    length = len(response.body) if response.chunks is None else len(response.chunks)
+    return replace(response, cut_at=int(length * fraction), reset=reset)
 
 
 def after(seconds: float, response: Response) -> Response:
@@ -133,7 +133,7 @@ def logprobs_of(text: str, *, k: int, seed: int = 0) -> list[dict[str, Any]]:
         total = sum(weights) / draw.uniform(0.9, 0.999)
         chances = [weight / total for weight in weights]
         rank = 0 if draw.random() < 0.8 else draw.randrange(max(k, 1))
-        names = [token if at == rank else f" alt{at}" for at in range(len(chances))]
+        names = [token if position == rank else f" alt{position}" for position in range(len(chances))]
         top = [_entry(name, chance) for name, chance in zip(names, chances, strict=True)]
         content.append({**top[rank], "top_logprobs": top[:k]})
     return content
@@ -156,12 +156,12 @@ def chat_body(
         "model": model,
         "choices": [
             {
-                "index": at,
+                "index": index,
                 "message": {"role": "assistant", "content": text, "refusal": None},
-                "logprobs": None if k is None else {"content": logprobs_of(text, k=k, seed=at), "refusal": None},
+                "logprobs": None if k is None else {"content": logprobs_of(text, k=k, seed=index), "refusal": None},
                 "finish_reason": reason,
             }
-            for at, (text, reason) in enumerate(zip(texts, reasons, strict=True))
+            for index, (text, reason) in enumerate(zip(texts, reasons, strict=True))
         ],
         "usage": {"prompt_tokens": 7, "completion_tokens": tokens, "total_tokens": tokens + 7},
     }
@@ -193,12 +193,12 @@ def chat_stream(
     body = chat_body(texts, k=k, finish_reason=finish_reason)
     lanes = []
     for choice in body["choices"]:
-        at, content = choice["index"], (choice["logprobs"] or {}).get("content")
-        events = [_delta(at, {"role": "assistant", "content": ""}, None)]
+        index, content = choice["index"], (choice["logprobs"] or {}).get("content")
+        events = [_delta(index, {"role": "assistant", "content": ""}, None)]
         for place, token in enumerate(tokens_of(choice["message"]["content"])):
-            listed = None if content is None else {"content": [content[place]], "refusal": None}
-            events.append(_delta(at, {"content": token}, listed))
-        events.append(_delta(at, {}, None, finish_reason))
+            logprobs = None if content is None else {"content": [content[place]], "refusal": None}
+            events.append(_delta(index, {"content": token}, logprobs))
+        events.append(_delta(index, {}, None, finish_reason))
         lanes.append(events)
     events = [event for row in itertools.zip_longest(*lanes) for event in row if event is not None]
     return sse([*events, {**_delta(0, {}, None), "choices": [], "usage": body["usage"]}], pause=pause, done=done)
@@ -242,13 +242,13 @@ class FaultServer:
         self._serve = function
 
     def _obey(self, request: Received) -> Response:
-        asked = request.json
-        n = min(asked.get("n", 1), self.n_max or 1 << 30)
+        body = request.json
+        n = min(body.get("n", 1), self.n_max or 1 << 30)
         with self._lock:
-            texts = [self.answers[(self._turn + at) % len(self.answers)] for at in range(n)]
+            texts = [self.answers[(self._turn + index) % len(self.answers)] for index in range(n)]
             self._turn += n
-        k = asked.get("top_logprobs", 0) if asked.get("logprobs") else None
-        return chat_stream(texts, k=k) if asked.get("stream") else chat(texts, k=k)
+        k = body.get("top_logprobs", 0) if body.get("logprobs") else None
+        return chat_stream(texts, k=k) if body.get("stream") else chat(texts, k=k)
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)

@@ -1,4 +1,4 @@
-"""Streams that lose confidence are closed: the rule against a plain loop, and over real HTTP."""
+"""Tests of closing streams that lose confidence: the rule against a plain loop, and over real HTTP."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ async def reranker(fault_server: FaultServer) -> AsyncIterator[Make]:
         return made[-1]
 
     yield make
-    for each in made:
-        await each.aclose()
+    for instance in made:
+        await instance.aclose()
 
 
 def stream(
@@ -46,8 +46,8 @@ def stream(
     for word, chance in zip(words, chances, strict=True):
         rest = math.log(max(1 - math.exp(chance), 1e-9))
         top = sorted([(word, chance), (" x", rest)], key=lambda pair: -pair[1])
-        listed = [{"token": name, "logprob": value, "bytes": list(name.encode())} for name, value in top]
-        entry = {"token": word, "logprob": chance, "bytes": list(word.encode()), "top_logprobs": listed}
+        alternatives = [{"token": name, "logprob": value, "bytes": list(name.encode())} for name, value in top]
+        entry = {"token": word, "logprob": chance, "bytes": list(word.encode()), "top_logprobs": alternatives}
         events.append({"choices": [{"index": 0, "delta": {"content": word}, "logprobs": {"content": [entry]}}]})
     events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     if usage:
@@ -81,7 +81,7 @@ async def test_a_stream_under_the_bar_is_closed_its_tokens_are_counted_and_it_do
     assert [request.json.get("n") for request in fault_server.requests] == [None] * 4
     assert all(request.json["stream"] for request in fault_server.requests)
     await until(lambda: fault_server.closed_early == 1)  # the server saw the connection go
-    closed = [each for each in selection.candidates if each.completion.finish_reason == "length"]
+    closed = [candidate for candidate in selection.candidates if candidate.completion.finish_reason == "length"]
     assert len(closed) == 1
     assert closed[0].weight == 0
     assert closed[0].answer is None
@@ -145,7 +145,7 @@ async def test_cancelling_closes_every_stream_that_is_watched(fault_server: Faul
     await until(lambda: fault_server.closed_early == 3)
 
 
-async def test_where_no_stream_falls_nothing_is_closed_and_nothing_is_said(
+async def test_where_no_stream_falls_nothing_is_closed_and_nothing_is_reported(
     fault_server: FaultServer, reranker: Make
 ) -> None:
     fault_server.serve(lambda request: stream(answer(4), [SURE] * 40))
@@ -163,14 +163,14 @@ async def test_a_stream_without_logprobs_or_with_nonsense_midway_is_read_to_its_
     calls = itertools.count()
 
     def serve(request: Received) -> Response:
-        odd = next(calls) % 2
+        is_odd = next(calls) % 2
         good = stream(answer(4), [SURE] * 40)
-        if not odd:
+        if not is_odd:
             return good
         assert good.chunks is not None
         damaged = [
-            chunk.replace(b'"logprob": -0.03', b'"logprob": "NaN", "was": -0.03') if at > 12 else chunk
-            for at, chunk in enumerate(good.chunks)
+            chunk.replace(b'"logprob": -0.03', b'"logprob": "NaN", "was": -0.03') if index > 12 else chunk
+            for index, chunk in enumerate(good.chunks)
         ]
         return Response(headers=good.headers, chunks=tuple(damaged))
 
@@ -210,12 +210,12 @@ async def test_what_was_closed_is_not_kept_as_a_sample(
         return stream(answer(4), [SURE] * 40)
 
     fault_server.serve(serve)
-    kept = {"top_logprobs": 2, "store": tmp_path / "kept.db"}
-    first = await reranker(**kept, abort="deepconf:warmup=2:window=8").best_of("q", n=4)
+    options = {"top_logprobs": 2, "store": tmp_path / "kept.db"}
+    first = await reranker(**options, abort="deepconf:warmup=2:window=8").best_of("q", n=4)
     assert any("closed early" in note for note in first.notes)
-    again = await reranker(**kept).best_of("q", n=3)
-    assert again.reused == 3
-    assert all(candidate.completion.complete for candidate in again.candidates)
+    second_selection = await reranker(**options).best_of("q", n=3)
+    assert second_selection.reused == 3
+    assert all(candidate.completion.complete for candidate in second_selection.candidates)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_the_packaged_models_streams_are_closed_by_deepconf_and_by_its_head() ->
     for rule in ("deepconf:keep=0.1", "head:keep=0.3"):
         with SwiftReranker("pocket", abort=rule) as rr:
             selection = rr.best_of("What is 31 + 47 + 5?", n=16, temperature=1.0, seed=1)
-            closed = [each for each in selection.candidates if each.completion.finish_reason == "length"]
+            closed = [candidate for candidate in selection.candidates if candidate.completion.finish_reason == "length"]
             assert len(selection.candidates) == 16
             assert any(f"{len(closed)} completions were closed early" in note for note in selection.notes) == bool(
                 closed
@@ -269,11 +269,11 @@ def test_the_rule_is_deepconfs_plain_loop(runs: list[list[float]], keep: float, 
     lows = []
     for run in runs:
         trace, fell = aborting.begin(), None
-        for at in range(0, len(run), step):
-            if trace.below_threshold(piece(run[at : at + step])):
-                fell = at
+        for end in range(0, len(run), step):
+            if trace.below_threshold(piece(run[end : end + step])):
+                fell = end
                 break
-        groups = [math.fsum(run[at : at + window]) / window for at in range(len(run) - window + 1)]
+        groups = [math.fsum(run[index : index + window]) / window for index in range(len(run) - window + 1)]
         if len(lows) < 3:  # warm-up: read whole; one shorter than the window says nothing
             assert fell is None
             aborting.record_finished(trace, Reply(completions=(), usage=Usage()))
@@ -282,7 +282,7 @@ def test_the_rule_is_deepconfs_plain_loop(runs: list[list[float]], keep: float, 
         bar = float(np.quantile(lows[:3], 1 - keep))
         assert aborting.threshold == pytest.approx(bar)
         starts = range(0, len(run), step)
-        under = [any(group < bar for group in groups[: max(0, at + step - window + 1)]) for at in starts]
+        under = [any(group < bar for group in groups[: max(0, index + step - window + 1)]) for index in starts]
         if all(abs(group - bar) > 1e-6 for group in groups):
             assert fell == (under.index(True) * step if any(under) else None)
 

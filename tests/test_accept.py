@@ -1,4 +1,4 @@
-"""Accepting at a stated risk: the test is exact, the promise holds, and a head's file carries it or is refused."""
+"""Tests of accepting at a stated risk: the exact test, the guarantee, and the calibration in a head's file."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_a_stopping_rule_is_replayed_as_best_of_asks_it() -> None:
     assert len(replays) == 30
 
 
-def test_what_cannot_be_certified_is_told_in_numbers() -> None:
+def test_what_cannot_be_certified_is_reported_in_numbers() -> None:
     calibrated = calibrate(head(), fresh(), risk=0.0001, n=N, split="all")
     assert calibrated.acceptance is None
     assert "takes 23025 right answers" in calibrated.reason

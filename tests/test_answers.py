@@ -1,4 +1,4 @@
-"""Reading answers and bringing them to a normal form.
+"""Tests of reading and normalizing answers.
 
 Measured on OpenAI's graded GSM8K solutions (660 questions x 4, with ``is_correct``): "number" reads 2,640 of 2,640 and
 agrees with ``is_correct`` on all; "auto" leaves 7 unread (solutions that loop until they are cut, all of them wrong)
@@ -243,7 +243,7 @@ def test_each_reader_finds_its_answer(spec, text: str, value: str | None) -> Non
 
 
 @pytest.mark.parametrize("spec", ["nubmer", "yes-no", "", 7, "([0-9]"])
-def test_a_spec_that_is_no_reader_is_refused_before_anything_is_sent(spec) -> None:
+def test_a_spec_that_is_not_a_reader_is_refused_before_anything_is_sent(spec) -> None:
     with pytest.raises(ConfigurationError, match="number, boxed, choice"):
         get_reader(spec)
 
@@ -352,7 +352,7 @@ def test_readers_agree_with_the_answers_of_public_test_sets() -> None:
     math = [(answer("boxed", row["solution"]), normalize(row["answer"])) for row in lines("datasets/math500.jsonl")]
     gsm8k = [(answer("number", row["answer"]), row["answer"]) for row in lines("datasets/gsm8k_test.jsonl")]
     aqua = [(answer("choice", row["rationale"]), row["correct"]) for row in lines("datasets/aqua_rat_test.jsonl")]
-    assert all(found == wanted for found, wanted in math)
-    assert all(found == normalize(text.split("####")[1]) for found, text in gsm8k)
-    assert sum(found == wanted for found, wanted in aqua) >= 238
-    assert sum(found not in (wanted, None) for found, wanted in aqua) == 0
+    assert all(answer == expected for answer, expected in math)
+    assert all(answer == normalize(text.split("####")[1]) for answer, text in gsm8k)
+    assert sum(answer == expected for answer, expected in aqua) >= 238
+    assert sum(answer not in (expected, None) for answer, expected in aqua) == 0

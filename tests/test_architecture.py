@@ -91,7 +91,7 @@ def test_folders_and_files_stay_small() -> None:
 
 
 def test_docstrings_do_not_open_with_a_question_word() -> None:
-    found = [
+    offenders = [
         f"{module}: {text.splitlines()[0]}"
         for module in FILES
         for node in ast.walk(tree_of(module))
@@ -99,7 +99,7 @@ def test_docstrings_do_not_open_with_a_question_word() -> None:
         if (text := ast.get_docstring(node)) and text.split()[0].rstrip(",.:;") in QUESTION_WORDS
     ]
 
-    assert found == []
+    assert offenders == []
 
 
 def test_names_say_what_a_value_is() -> None:

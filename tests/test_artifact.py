@@ -1,4 +1,4 @@
-"""A head's file comes back as it was written, or is refused with one sentence."""
+"""Tests of a head's file: an exact round trip, and one clear error for a bad file."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ def numbers(artifact: HeadArtifact) -> list[bytes]:
 def test_a_saved_head_comes_back_to_the_last_bit(tmp_path: Path, calibration: Calibration | None) -> None:
     written = make_head(calibration)
     save(written, tmp_path / "head.safetensors")
-    read = load_head(tmp_path / "head.safetensors")
-    assert numbers(read) == numbers(written)
-    assert type(read.calibration) is type(written.calibration)
+    loaded_head = load_head(tmp_path / "head.safetensors")
+    assert numbers(loaded_head) == numbers(written)
+    assert type(loaded_head.calibration) is type(written.calibration)
     for fact in ("features", "width", "response_terms", "provider", "model", "k_min", "k_max", "training", "licence"):
-        assert getattr(read, fact) == getattr(written, fact)
+        assert getattr(loaded_head, fact) == getattr(written, fact)
     assert os.listdir(tmp_path) == ["head.safetensors"]
 
 
@@ -190,9 +190,9 @@ def test_a_file_too_large_for_a_head_is_refused_without_reading_it_whole(tmp_pat
 def test_every_truncation_of_a_head_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "head"
     save(make_head(PlattCalibration(a=1, b=0)), path)
-    whole = path.read_bytes()
-    for size in range(0, len(whole), 7):
-        path.write_bytes(whole[:size])
+    content = path.read_bytes()
+    for size in range(0, len(content), 7):
+        path.write_bytes(content[:size])
         with pytest.raises(ArtifactError):
             load_head(path)
 

@@ -1,4 +1,4 @@
-"""Whatever is wrong with samples, heads or the disk is one short message, an exit code, and nothing half-written."""
+"""Tests of bad samples, heads and disks: one short message, an exit code, and no half-written file."""
 
 from __future__ import annotations
 
@@ -39,11 +39,13 @@ def store(path: str, groups: list[Group], model: str = "m") -> None:
             messages = ({"role": "user", "content": "2+2"},)
             samples.add_questions([StoredQuestion(id=group.question_id, messages=messages, answer="4")])
             samples.add_samples(group.question_id, group.completions, usage=Usage(calls=1))
-            samples.set_labels({(group.question_id, at): float(label) for at, label in enumerate(group.labels)})
+            samples.set_labels({(group.question_id, index): float(label) for index, label in enumerate(group.labels)})
 
 
 def with_nan(group: Group) -> Group:
-    spoiled = [replace(each, logprobs=each.logprobs * np.float32(np.nan)) for each in group.completions]
+    spoiled = [
+        replace(completion, logprobs=completion.logprobs * np.float32(np.nan)) for completion in group.completions
+    ]
     return replace(group, completions=tuple(spoiled))
 
 
@@ -60,7 +62,7 @@ def no_file_beyond(size: int) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -121,7 +123,7 @@ def test_samples_of_two_models_are_refused_and_an_older_head_stays(capsys: pytes
     ],
     ids=["folder", "empty", "pickle", "device", "pipe"],
 )
-def test_what_is_no_samples_file_is_said_and_not_waited_for(
+def test_anything_but_a_samples_file_is_reported_without_waiting(
     make: Callable[[Path], object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     make(Path("samples.db"))
@@ -153,7 +155,7 @@ def test_what_is_no_samples_file_is_said_and_not_waited_for(
         *("another model", "another k", "another feature set", "wrong width"),
     ],
 )
-def test_what_is_no_head_for_this_model_is_refused_by_the_command_before_anything_is_sent(
+def test_anything_but_a_head_for_this_model_is_refused_by_the_command_before_anything_is_sent(
     make: Callable[[Path], object], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make(Path("head.safetensors"))
@@ -161,10 +163,10 @@ def test_what_is_no_head_for_this_model_is_refused_by_the_command_before_anythin
 
 
 def test_a_head_may_rank_replies_at_hand_by_path_name_or_for_their_model(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], here: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], working_folder: Path
 ) -> None:
-    monkeypatch.setenv("SWIFT_CLIENT_HEADS", str(here))
-    save(head(), here / "mine.safetensors")
+    monkeypatch.setenv("SWIFT_CLIENT_HEADS", str(working_folder))
+    save(head(), working_folder / "mine.safetensors")
     Path("reply.json").write_text(json.dumps(chat_body(["The answer is 4", "The answer is 5"], k=7)))
 
     def scorer(*options: str) -> str:
@@ -182,32 +184,32 @@ def test_a_head_may_rank_replies_at_hand_by_path_name_or_for_their_model(
     )
 
 
-def test_the_heads_there_are_and_what_is_none_are_listed_with_the_providers(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], here: Path
+def test_heads_and_broken_ones_are_listed_with_the_providers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], working_folder: Path
 ) -> None:
-    monkeypatch.setenv("SWIFT_CLIENT_HEADS", str(here))
-    save(head(), here / "mine.safetensors")
-    (here / "other.safetensors").touch()
+    monkeypatch.setenv("SWIFT_CLIENT_HEADS", str(working_folder))
+    save(head(), working_folder / "mine.safetensors")
+    (working_folder / "other.safetensors").touch()
     assert run(["providers", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    mine = {
-        "path": str(here / "mine.safetensors"),
+    document = json.loads(capsys.readouterr().out)
+    own_heads = {
+        "path": str(working_folder / "mine.safetensors"),
         "provider": "openai-compatible",
         "model": "m",
         "k_min": 3,
         "k_max": 7,
         "packaged": False,
     }
-    assert told["heads"][-1] == mine
-    assert told["heads_folder"] == str(here)
-    assert len(told["skipped"]) == 1
+    assert document["heads"][-1] == own_heads
+    assert document["heads_folder"] == str(working_folder)
+    assert len(document["skipped"]) == 1
     assert run(["providers"]) == 0
     text = capsys.readouterr()
     assert "openai-compatible/m" in text.out
     assert "other.safetensors is not a head" in " ".join(text.err.split())
 
 
-def test_files_that_may_not_be_read_or_written_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_may_not_be_read_or_written_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)

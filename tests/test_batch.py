@@ -91,7 +91,7 @@ def test_rows_are_those_of_a_direct_collect_at_half_the_price(server: BatchServe
     assert result.cost == pytest.approx(direct.cost / 2)
     assert result.usage == direct.usage
     sent = [request.json for request in server.requests if request.path.endswith("/chat/completions")]
-    ordered = sorted(json.dumps(each["body"], sort_keys=True) for each in server.asked)
+    ordered = sorted(json.dumps(each["body"], sort_keys=True) for each in server.batched_requests)
     assert ordered == sorted(json.dumps(body, sort_keys=True) for body in sent)
     mine, theirs = rows(out), rows(direct_path)
     assert mine.keys() == theirs.keys() == KEYS
@@ -109,7 +109,7 @@ def test_rows_are_those_of_a_direct_collect_at_half_the_price(server: BatchServe
 
 def test_names_of_requests_are_safe_and_short_whatever_the_questions_are_called(server: BatchServer, out: Path) -> None:
     run(server, out)
-    names = [each["custom_id"] for each in server.asked]
+    names = [each["custom_id"] for each in server.batched_requests]
     assert len(set(names)) == 6
     assert all(len(name) <= 64 and name.replace("-", "").isalnum() and name.isascii() for name in names)
 
@@ -120,7 +120,7 @@ def test_a_second_run_asks_nothing_and_a_larger_n_asks_for_the_rest(server: Batc
     assert len(server.batches) == 1
     result = run(server, out, n=6)
     assert (result.added, result.samples, result.complete) == (12, 36, True)
-    assert [each["body"]["n"] for each in server.asked] == [4] * 6 + [2] * 6
+    assert [each["body"]["n"] for each in server.batched_requests] == [4] * 6 + [2] * 6
 
 
 def test_files_are_split_by_lines_and_by_bytes(server: BatchServer, out: Path, tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_kill_9_at_any_stage_pays_once_and_loses_nothing(server: BatchServer, tm
     assert (resumed.complete, resumed.added) == (True, 24 - before)
     assert sorted(rows(out)) == [(f"q{at}", index) for at in range(6) for index in range(4)]
     assert len(server.batches) == 2
-    assert len({each["custom_id"] for each in server.asked}) == len(server.asked) == 6
+    assert len({each["custom_id"] for each in server.batched_requests}) == len(server.batched_requests) == 6
     assert (server.direct, open_batches(out)) == (0, 0)
     assert {path.name for path in tmp_path.iterdir()} == {"q.jsonl", "samples.db"}
 
@@ -350,7 +350,7 @@ def test_what_an_ended_batch_brought_is_kept_and_the_next_run_asks_for_the_rest(
     assert any(f"is {status}: 2 of its 6 requests" in note for note in result.notes)
     server.statuses[-1] = "completed"
     assert run(server, out).complete
-    assert len(server.asked) == 8
+    assert len(server.batched_requests) == 8
 
 
 def test_a_failed_batch_says_why_and_costs_nothing(server: BatchServer, out: Path) -> None:
@@ -422,7 +422,7 @@ def test_replies_of_another_size_than_asked_still_fill_every_number_once(server:
     server.lines = lambda output, errors: (output, errors)
     assert run(server, out).complete
     assert set(rows(out)) >= KEYS
-    assert server.asked[-1]["body"]["n"] == 3
+    assert server.batched_requests[-1]["body"]["n"] == 3
 
 
 def test_a_page_instead_of_the_output_gives_no_paid_batch_up(server: BatchServer, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Budgets that hold: against servers that report usage, misreport it, never report it, fail, and refuse."""
+"""Tests of budgets, against servers that report usage, misreport it, never report it, fail, and refuse."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ async def test_a_cancelled_call_is_counted_in_full(fault_server: FaultServer, re
     assert tracker.spent == Cost(tokens=BOUND + 100, calls=1)
 
 
-async def test_a_wrong_key_is_said_before_any_budget(fault_server: FaultServer, reranker: Make) -> None:
+async def test_a_wrong_key_is_reported_before_any_budget(fault_server: FaultServer, reranker: Make) -> None:
     fault_server.serve(lambda _: error(401, "bad key"))
 
     with pytest.raises(AuthenticationError):

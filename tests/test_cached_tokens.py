@@ -47,7 +47,7 @@ def test_cached_tokens_are_read_in_every_format(provider: str) -> None:
 
 
 @pytest.mark.parametrize("hostile", [-5, "many", None, [], {"cached_tokens": []}, {"cached_tokens": -1}, 2**70])
-def test_nonsense_is_no_cached_token_and_costs_no_other_count(hostile: object) -> None:
+def test_nonsense_is_not_a_cached_token_and_costs_no_other_count(hostile: object) -> None:
     body = {**chat_body(["4"], k=None), "usage": {"prompt_tokens": 7, "completion_tokens": 1}}
     body["usage"] |= {"prompt_tokens_details": hostile, "prompt_cache_hit_tokens": hostile}
 

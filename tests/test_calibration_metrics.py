@@ -1,4 +1,4 @@
-"""Calibration numbers, against scikit-learn and cases computed by hand."""
+"""Tests of calibration metrics, against scikit-learn and cases computed by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.calibration import calibration_curve
 from swift_client.training.metrics import brier, expected_calibration_error, pooled_auroc, reliability
 
 
-def drawn(seed: int, size: int = 900) -> tuple[np.ndarray, np.ndarray]:
+def random_sample(seed: int, size: int = 900) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
     probabilities = random.beta(2, 1, size)
     return probabilities, (random.random(size) < probabilities**1.5).astype(float)
@@ -20,13 +20,13 @@ def drawn(seed: int, size: int = 900) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_numbers_equal_scikit_learn(seed: int) -> None:
-    probabilities, labels = drawn(seed)
+    probabilities, labels = random_sample(seed)
     coarse = probabilities.round(1)  # with ties
     assert brier(coarse, labels) == pytest.approx(sk.brier_score_loss(labels, coarse), rel=1e-12)
     assert pooled_auroc(coarse, labels) == pytest.approx(sk.roc_auc_score(labels, coarse), rel=1e-12)
     table = reliability(probabilities, labels, bins=10)
-    came_true, said = calibration_curve(labels, probabilities, n_bins=10, strategy="quantile")
-    np.testing.assert_allclose(table.predicted, said, rtol=1e-12)
+    came_true, mean_probabilities = calibration_curve(labels, probabilities, n_bins=10, strategy="quantile")
+    np.testing.assert_allclose(table.predicted, mean_probabilities, rtol=1e-12)
     np.testing.assert_allclose(table.observed, came_true, rtol=1e-12)
 
 

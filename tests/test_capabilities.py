@@ -1,4 +1,4 @@
-"""What the table says of single models, and what becomes of it when a model says otherwise."""
+"""Tests of the table of models: its facts, and corrections by what a model answers."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ QUESTION = "2 + 2?"
     ],
 )
 def test_a_model_has_the_facts_of_its_family(provider: str, model: str, k: int, thinking: str) -> None:
-    known = capabilities_of(PROVIDERS[provider], model)
-    assert (known.top_logprobs_max, known.thinking) == (k, thinking)
+    capabilities = capabilities_of(PROVIDERS[provider], model)
+    assert (capabilities.top_logprobs_max, capabilities.thinking) == (k, thinking)
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ def test_families_differ_in_n_too(model: str | None, n: int) -> None:
 
 @pytest.mark.parametrize("row", PROVIDERS.values(), ids=lambda row: row.name)
 def test_every_pattern_names_real_facts_with_their_date_and_evidence(row: Provider) -> None:
-    known = {field.name for field in fields(Capabilities)}
+    fact_names = {field.name for field in fields(Capabilities)}
     for pattern, facts in row.models:
         assert pattern == pattern.lower() != ""
-        assert set(facts) <= known
+        assert set(facts) <= fact_names
         assert facts["evidence"]
         assert datetime.date.fromisoformat(facts["checked"]) >= datetime.date(2026, 8, 1)
         assert 0 <= facts.get("top_logprobs_max", 0) <= row.capabilities.top_logprobs_max
@@ -96,15 +96,15 @@ def test_every_pattern_names_real_facts_with_their_date_and_evidence(row: Provid
 @pytest.mark.parametrize("row", PROVIDERS.values(), ids=lambda row: row.name)
 def test_no_pattern_stands_behind_one_that_matches_all_it_does(row: Provider) -> None:
     patterns = [pattern for pattern, _ in row.models]
-    for at, pattern in enumerate(patterns):
+    for index, pattern in enumerate(patterns):
         example = pattern.replace("*", "").replace("[", "").split("-]")[0]
-        assert not any(example.startswith(before.rstrip("*")) for before in patterns[:at] if before.endswith("*")), (
+        assert not any(example.startswith(before.rstrip("*")) for before in patterns[:index] if before.endswith("*")), (
             pattern
         )
 
 
 @pytest.mark.parametrize(
-    ("thinking", "given", "hides"),
+    ("thinking", "options", "hides"),
     [
         ("never", {"reasoning_effort": "high"}, False),
         ("always", {"reasoning_effort": "none"}, True),
@@ -120,9 +120,9 @@ def test_no_pattern_stands_behind_one_that_matches_all_it_does(row: Provider) ->
         ("by_default", {"reasoning": None, "thinking": 3, "reasoning_effort": 0}, True),
     ],
 )
-def test_thinking_hides_logprobs_as_the_request_asks(thinking: Any, given: dict[str, Any], hides: bool) -> None:
+def test_thinking_hides_logprobs_as_the_request_asks(thinking: Any, options: dict[str, Any], hides: bool) -> None:
     able = replace(PROVIDERS["openai"].capabilities, thinking=thinking)
-    assert able.thinks(given) is hides
+    assert able.thinks(options) is hides
 
 
 async def asked_of(server: FaultServer, model: str, *, settings: dict[str, Any], **sampling: Any) -> list[Any]:
@@ -159,8 +159,8 @@ async def test_logprobs_that_must_come_and_cannot_cost_nothing_and_the_error_nam
         with pytest.raises(LogprobsUnavailableError, match=r'reasoning_effort="none"'):
             await reranker.best_of(QUESTION, n=16)
         assert fault_server.requests == []
-        sure = await reranker.best_of(QUESTION, n=2, reasoning_effort="none")
-    assert sure.signal == "logprobs:k=5"
+        selection = await reranker.best_of(QUESTION, n=2, reasoning_effort="none")
+    assert selection.signal == "logprobs:k=5"
 
 
 async def test_peers_15_what_a_reply_shows_overrides_what_the_name_suggested(fault_server: FaultServer) -> None:
@@ -186,11 +186,11 @@ async def test_max_tokens_is_sent_under_the_name_that_the_model_knows(fault_serv
     async with AsyncSwiftReranker("openai-compatible", "m", base_url=fault_server.url) as reranker:
         first = await reranker.best_of(QUESTION, n=2, max_tokens=50)
         second = await reranker.best_of(QUESTION, n=2, max_tokens=50)
-    assert [len(each.candidates) for each in (first, second)] == [2, 2]
+    assert [len(selection.candidates) for selection in (first, second)] == [2, 2]
     assert any("max_completion_tokens" in note for note in first.notes)
     names = "max_tokens", "max_completion_tokens"
-    asked = [tuple(map(request.json.get, names)) for request in fault_server.requests]
-    assert asked == [(50, None), (None, 50), (None, 50)]
+    token_limits = [tuple(map(request.json.get, names)) for request in fault_server.requests]
+    assert token_limits == [(50, None), (None, 50), (None, 50)]
 
 
 async def test_a_model_that_knows_neither_name_is_one_error(fault_server: FaultServer) -> None:

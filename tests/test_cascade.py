@@ -1,4 +1,4 @@
-"""on_reject and Cascade over real HTTP: who is asked, what is paid once, and what comes back when somebody fails."""
+"""Tests of on_reject and Cascade over real HTTP: routing, costs, and results when a reranker fails."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_an_answer_is_accepted_where_it_is_surer_than_the_threshold_in_the_head(
     assert selection.text == "The answer is 4"
 
 
-def test_without_a_calibration_accepted_is_none_and_nothing_is_said(fault_server: FaultServer) -> None:
+def test_without_a_calibration_accepted_is_none_and_nothing_is_reported(fault_server: FaultServer) -> None:
     with reranker(fault_server) as one:
         selection = one.best_of("q", n=4)
 

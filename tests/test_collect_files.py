@@ -1,4 +1,4 @@
-"""The command ``collect``, the import of replies, and the export to Parquet."""
+"""Tests of the command ``collect``, the import of replies, and the export to Parquet."""
 
 from __future__ import annotations
 

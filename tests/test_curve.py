@@ -1,4 +1,4 @@
-"""`swift-client curve`: nested sets of questions, heads judged on what they did not see, and pictures of it."""
+"""Tests of `swift-client curve`: nested sets of questions, heads evaluated on unseen questions, and pictures."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def samples_file(path: Path, groups: list[Group]) -> Path:
     """Store groups of families "even" and "odd", by turns."""
     with SampleStore(path, write=True) as store:
         store.begin(Meta(provider="pocket", model="m", top_logprobs=8))
-        for at, group in enumerate(groups):
-            family = "odd" if at % 2 else "even"
-            asked = StoredQuestion(
+        for index, group in enumerate(groups):
+            family = "odd" if index % 2 else "even"
+            question = StoredQuestion(
                 id=group.question_id, messages=({"role": "user", "content": "2+2"},), answer="4", family=family
             )
-            store.add_questions([asked])
+            store.add_questions([question])
             store.add_samples(group.question_id, group.completions, usage=Usage(calls=1))
     return path
 
@@ -69,21 +69,21 @@ def square(samples: Path) -> Curve:
 
 
 def test_the_last_point_is_what_train_and_evaluate_say_and_majority_is_the_same_in_all(samples: Path) -> None:
-    found = compute_curve(samples, "questions", sizes=[40, 9999], n=4, **FAST)
+    curve = compute_curve(samples, "questions", sizes=[40, 9999], n=4, **FAST)
     groups = StoredGroups([samples], grade="number")
-    known = sum(Split().part(group.question_id) != "test" for group in groups)
-    assert [point.size for point in found.points] == [40, known]
+    n_training = sum(Split().part(group.question_id) != "test" for group in groups)
+    assert [point.size for point in curve.points] == [40, n_training]
 
     head = fit(groups, provider="pocket", model="m", recipe=QUICK, answer="number").artifact
     table = evaluate(head, groups, ns=[4], subsets=10, resamples=50, trained=False)
     for name in ("head", "head_vote", "oracle"):
-        assert found.points[-1].accuracy[name] == table.row(name).accuracy[4]
-    assert found.points[-1].within_question_auroc == table.row("head").within_question_auroc
-    first, last = found.points
+        assert curve.points[-1].accuracy[name] == table.row(name).accuracy[4]
+    assert curve.points[-1].within_question_auroc == table.row("head").within_question_auroc
+    first, last = curve.points
     for name in ("majority", "mean_logprob", "first", "oracle"):
         assert first.accuracy[name] == last.accuracy[name]
     assert first.accuracy["head"] != last.accuracy["head"]
-    assert first.tested == 120 - known
+    assert first.tested == 120 - n_training
 
 
 def test_smaller_sets_lie_within_larger_ones_and_none_holds_a_test_question(
@@ -103,7 +103,7 @@ def test_smaller_sets_lie_within_larger_ones_and_none_holds_a_test_question(
 
     seen.clear()
     compute_curve(samples, "family", n=2, **FAST)
-    even = {f"q0-{at}" for at in range(0, 120, 2)}
+    even = {f"q0-{number}" for number in range(0, 120, 2)}
     assert seen[0] < even
     assert seen[1].isdisjoint(even)
     assert seen[2] == seen[0] | seen[1]
@@ -126,24 +126,24 @@ def test_a_head_that_is_given_is_judged_at_every_n_and_nothing_is_trained(sample
     groups = StoredGroups([samples], grade="number")
     head = fit(groups, provider="pocket", model="m", recipe=QUICK, answer="number").artifact
     save(head, tmp_path / "head.safetensors")
-    given = compute_curve(samples, "n", ns=[1, 2, 6, 64], head=tmp_path / "head.safetensors", **FAST)
+    curve = compute_curve(samples, "n", ns=[1, 2, 6, 64], head=tmp_path / "head.safetensors", **FAST)
     trained = compute_curve(samples, "n", ns=[1, 2, 6], **FAST)
-    assert [point.n for point in given.points] == [1, 2, 6]
-    assert any("64" in note for note in given.notes)
-    assert [point.accuracy for point in given.points] == [point.accuracy for point in trained.points]
-    assert given.points[0].size == 0 < trained.points[0].size
-    at_one = given.points[0].accuracy
+    assert [point.n for point in curve.points] == [1, 2, 6]
+    assert any("64" in note for note in curve.notes)
+    assert [point.accuracy for point in curve.points] == [point.accuracy for point in trained.points]
+    assert curve.points[0].size == 0 < trained.points[0].size
+    at_one = curve.points[0].accuracy
     assert at_one["head"] == at_one["first"] == at_one["oracle"]
 
 
 def test_other_questions_may_be_judged_on_and_then_all_of_the_samples_train(samples: Path, tmp_path: Path) -> None:
     other = samples_file(tmp_path / "t.db", graded_groups(30, seed=8))
-    found = compute_curve(samples, "questions", sizes=[], n=4, test=other, **FAST)
-    assert [(point.size, point.tested) for point in found.points] == [(120, 30)]
+    curve = compute_curve(samples, "questions", sizes=[], n=4, test=other, **FAST)
+    assert [(point.size, point.tested) for point in curve.points] == [(120, 30)]
 
 
 @pytest.mark.parametrize(
-    ("over", "options", "said"),
+    ("over", "options", "message"),
     [
         ("questions", {"sizes": [3], "n": 4}, "Trained on 3 questions"),
         ("questions", {"n": 9}, "No question has 9 completions"),
@@ -153,8 +153,10 @@ def test_other_questions_may_be_judged_on_and_then_all_of_the_samples_train(samp
         ("family", {"head": "h.safetensors"}, "curve over n only"),
     ],
 )
-def test_what_cannot_be_drawn_is_one_sentence(samples: Path, over: str, options: dict[str, object], said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+def test_what_cannot_be_drawn_is_one_sentence(
+    samples: Path, over: str, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         compute_curve(samples, over, **FAST | options)  # type: ignore[arg-type]
 
 
@@ -164,11 +166,11 @@ def test_one_family_is_none(samples: Path) -> None:
 
 
 def test_a_question_that_is_for_judging_too_trains_no_head_and_a_note_says_so(samples: Path, tmp_path: Path) -> None:
-    some = samples_file(tmp_path / "some.db", graded_groups(120)[:20])
-    found = compute_curve(samples, "questions", sizes=[500], n=2, test=some, **FAST)
-    assert [(point.size, point.tested) for point in found.points] == [(100, 20)]
-    assert "20 questions are in the test files too" in found.notes[0]
-    assert "500 questions are left out: there are 100" in found.notes[1]
+    judged_file = samples_file(tmp_path / "some.db", graded_groups(120)[:20])
+    curve = compute_curve(samples, "questions", sizes=[500], n=2, test=judged_file, **FAST)
+    assert [(point.size, point.tested) for point in curve.points] == [(100, 20)]
+    assert "20 questions are in the test files too" in curve.notes[0]
+    assert "500 questions are left out: there are 100" in curve.notes[1]
 
 
 def test_majority_first_and_oracle_are_those_of_a_plain_loop(samples: Path) -> None:
@@ -178,10 +180,10 @@ def test_majority_first_and_oracle_are_those_of_a_plain_loop(samples: Path) -> N
         if Split().part(group.question_id) != "test":
             continue
         for draw in draw_subsets(6, 4, max_subsets=10, seed=0):
-            said = [group.completions[at].text.split()[-1] for at in draw]
-            majority.append(max(said, key=lambda one: (said.count(one), -said.index(one))) == "4")
-            first.append(said[0] == "4")
-            oracle.append("4" in said)
+            answers = [group.completions[index].text.split()[-1] for index in draw]
+            majority.append(max(answers, key=lambda one: (answers.count(one), -answers.index(one))) == "4")
+            first.append(answers[0] == "4")
+            oracle.append("4" in answers)
     assert point.accuracy["majority"].value == pytest.approx(np.mean(majority))
     assert point.accuracy["oracle"].value == pytest.approx(np.mean(oracle))
     assert point.accuracy["first"].value == pytest.approx(np.mean(first))
@@ -189,21 +191,21 @@ def test_majority_first_and_oracle_are_those_of_a_plain_loop(samples: Path) -> N
 
 def test_several_seeds_are_averaged_with_their_spread_and_share_the_draws(samples: Path) -> None:
     options = FAST | {"sizes": [40], "n": 3}
-    alone = compute_curve(samples, "questions", **options).points[0]
+    point = compute_curve(samples, "questions", **options).points[0]
     both = compute_curve(samples, "questions", seeds=2, **options)
     small, full = both.points
-    assert (small.heads, full.heads, alone.heads) == (2, 2, 1)
-    assert small.accuracy["majority"] == alone.accuracy["majority"]
+    assert (small.heads, full.heads, point.heads) == (2, 2, 1)
+    assert small.accuracy["majority"] == point.accuracy["majority"]
     assert small.spread["majority"] == 0 < small.spread["within_question_auroc"]
-    one = alone.within_question_auroc.value
+    one = point.within_question_auroc.value
     other = 2 * small.within_question_auroc.value - one
     assert small.spread["within_question_auroc"] == pytest.approx(abs(one - other) / np.sqrt(2))
 
 
 def test_of_several_files_one_without_families_is_a_family(tmp_path: Path) -> None:
     files = [without_families(tmp_path / f"{name}.db", seed) for name, seed in (("sums", 0), ("coins", 1))]
-    found = compute_curve(files, "family", n=2, **FAST)
-    assert {point.tested_on for point in found.points} == {"sums", "coins"}
+    curve = compute_curve(files, "family", n=2, **FAST)
+    assert {point.tested_on for point in curve.points} == {"sums", "coins"}
 
 
 def test_a_family_without_a_test_question_is_named(samples: Path, tmp_path: Path) -> None:
@@ -226,12 +228,12 @@ def test_a_recipe_that_reads_hidden_states_learns_from_the_captured_layers(tmp_p
 
 
 def test_a_note_says_which_heads_it_is_about(samples: Path) -> None:
-    silent = replace(QUICK, epochs=1, learning_rate=1e-9, steps=1)
-    found = compute_curve(samples, "questions", sizes=[40], n=2, **FAST | {"recipe": silent})
-    about = [note for note in found.notes if "no better than majority" in note]
-    weak = [point.trained_on for point in found.points if not point.helping]
+    weak_recipe = replace(QUICK, epochs=1, learning_rate=1e-9, steps=1)
+    curve = compute_curve(samples, "questions", sizes=[40], n=2, **FAST | {"recipe": weak_recipe})
+    about = [note for note in curve.notes if "no better than majority" in note]
+    weak = [point.trained_on for point in curve.points if not point.helping]
     assert bool(about) == bool(weak)
-    if 0 < len(weak) < len(found.points):
+    if 0 < len(weak) < len(curve.points):
         assert about[0].startswith(f"Heads trained on {weak[0]}: ")
 
 
@@ -241,17 +243,17 @@ def test_the_command_prints_a_table_or_one_document_and_draws(
     svg, few = tmp_path / "curve.svg", samples_file(tmp_path / "few.db", graded_groups(40, n=4))
     common = [str(few), "--answer", "number", "--grade", "number", "--subsets", "5"]
     assert run(["curve", *common, "--over", "n", "--n", "1", "--n", "2", "--n", "4", "--svg", str(svg), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [point["n"] for point in told["points"]] == [1, 2, 4]
-    assert {"majority", "oracle", "head_vote"} <= set(told["points"][0]["accuracy"])
+    document = json.loads(capsys.readouterr().out)
+    assert [point["n"] for point in document["points"]] == [1, 2, 4]
+    assert {"majority", "oracle", "head_vote"} <= set(document["points"][0]["accuracy"])
     assert svg.read_text().count("<circle") == 5 * 3
     assert run(["curve", *common, "--over", "family", "--n", "2", "--svg", str(svg)]) == 0
     assert "even" in capsys.readouterr().out
     assert svg.read_text().count("<rect") == 6
     assert run(["curve", *common, "--sizes", "20", "--n", "2", "--seeds", "2"]) == 0
-    shown = capsys.readouterr().out
-    assert "AUROC" in shown
-    assert "Means over 2 heads" in shown
+    output = capsys.readouterr().out
+    assert "AUROC" in output
+    assert "Means over 2 heads" in output
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The demo: its counts are right, and it runs on the real packaged model."""
+"""Tests of the demo: its counts, and a run on the real packaged model."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ def selected(*answers: str | None, winner: int) -> Selection:
     )
 
 
-def asked(*answers: str | None, winner: int) -> GradedQuestion:
+def graded_question(*answers: str | None, winner: int) -> GradedQuestion:
     selection = selected(*answers, winner=winner)
     return GradedQuestion(QUESTION, selection, grade(QUESTION, selection))
 
 
 def test_answers_equal_to_the_truth_are_right_however_they_are_written() -> None:
-    assert asked("42", "41", None, "42.0", winner=0).correct_flags == (True, False, False, True)
+    assert graded_question("42", "41", None, "42.0", winner=0).correct_flags == (True, False, False, True)
 
 
 def test_majority_is_the_most_frequent_answer_that_voted_and_the_first_of_equals() -> None:
-    assert asked("7", "42", "42", winner=0).majority_index == 1
-    assert asked("7", "42", winner=1).majority_index == 0
-    assert asked(None, None, winner=1).majority_index == 0
+    assert graded_question("7", "42", "42", winner=0).majority_index == 1
+    assert graded_question("7", "42", winner=1).majority_index == 0
+    assert graded_question(None, None, winner=1).majority_index == 0
 
 
 def test_each_way_to_answer_is_counted_on_its_own() -> None:
-    both = [asked("7", "42", "7", winner=1), asked("42", "42", "7", winner=2)]
+    both = [graded_question("7", "42", "7", winner=1), graded_question("42", "42", "7", winner=2)]
 
     assert count_correct(both) == {"first": 1, "majority": 1, "chosen": 1, "any": 2}
 
@@ -79,7 +79,7 @@ def test_demo_shows_question_candidates_truth_cost_and_what_to_type_next(folder:
 
     done = command("demo", "--questions", "1", "--further", "1", "--seconds", "60", "--n", "4", cwd=folder)
 
-    shown = done.stdout.decode()
+    output = done.stdout.decode()
     assert done.returncode == 0, done.stderr.decode()
     for words in (
         "Question 1 of 1",
@@ -90,7 +90,7 @@ def test_demo_shows_question_candidates_truth_cost_and_what_to_type_next(folder:
         "In total",
         "OPENAI_API_KEY",
     ):
-        assert words in shown
+        assert words in output
 
 
 def test_demo_without_its_extra_names_it(folder: Path) -> None:

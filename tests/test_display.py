@@ -1,4 +1,4 @@
-"""A Selection as table and HTML: nothing in a completion may act on a terminal or a browser."""
+"""Tests of a Selection as table and HTML: completions must not act on a terminal or a browser."""
 
 from __future__ import annotations
 
@@ -70,9 +70,11 @@ class Page(HTMLParser):
 
 @given(st.text())
 def test_plain_text_holds_no_control_bidi_or_surrogate_character(text: str) -> None:
-    kept = [char for char in escape_unsafe(text) if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}]
+    unsafe_chars = [
+        char for char in escape_unsafe(text) if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    ]
 
-    assert set(kept) <= set("\n\t\u200c\u200d")
+    assert set(unsafe_chars) <= set("\n\t\u200c\u200d")
 
 
 def test_plain_keeps_ordinary_text_of_every_script() -> None:
@@ -86,18 +88,18 @@ def test_plain_shows_what_it_neutralised() -> None:
 
 
 def test_table_sends_no_escape_of_a_completion_to_the_terminal() -> None:
-    shown = printed(selection_table(selection(HOSTILE)), width=400)
+    output = printed(selection_table(selection(HOSTILE)), width=400)
 
-    assert "\x1b" not in shown.replace("\x1b[1m", "").replace("\x1b[2m", "").replace("\x1b[0m", "")
-    assert "\x9b" not in shown
-    assert "\x07" not in shown
-    assert "\u202e" not in shown
+    assert "\x1b" not in output.replace("\x1b[1m", "").replace("\x1b[2m", "").replace("\x1b[0m", "")
+    assert "\x9b" not in output
+    assert "\x07" not in output
+    assert "\u202e" not in output
 
 
 def test_table_does_not_interpret_rich_markup() -> None:
-    shown = printed(selection_table(selection("[bold red]x[/bold red] [/] [link=http://e.x]y[/link]")), width=200)
+    output = printed(selection_table(selection("[bold red]x[/bold red] [/] [link=http://e.x]y[/link]")), width=200)
 
-    assert "[bold red]x[/bold red] [/] [link=http://e.x]y[/link]" in shown
+    assert "[bold red]x[/bold red] [/] [link=http://e.x]y[/link]" in output
 
 
 def test_table_puts_the_winner_first_and_marks_right_and_wrong() -> None:
@@ -157,16 +159,16 @@ def test_html_is_self_contained_and_knows_light_and_dark() -> None:
 
 
 def test_notebooks_show_the_html() -> None:
-    chosen = selection("42")
+    result = selection("42")
 
-    assert chosen._repr_html_() == selection_html(chosen)
+    assert result._repr_html_() == selection_html(result)
 
 
 def test_notes_and_failures_are_shown_with_what_was_lost() -> None:
-    chosen = selection("42", note="answers could not be read", error="The server broke.")
+    result = selection("42", note="answers could not be read", error="The server broke.")
 
-    assert warnings(chosen) == ["answers could not be read", "3 of the completions lost: The server broke."]
+    assert warnings(result) == ["answers could not be read", "3 of the completions lost: The server broke."]
     assert (
         "chosen by vote among 1 · scorer mean_logprob · signal logprobs:k=20 · "
-        "1,200 prompt + 34 completion tokens · 1 call" in summary(chosen)
+        "1,200 prompt + 34 completion tokens · 1 call" in summary(result)
     )

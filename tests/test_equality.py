@@ -1,4 +1,4 @@
-"""Which answers are equal, and what happens when comparing them hangs."""
+"""Tests of the equality of answers, and of comparisons that hang."""
 
 from __future__ import annotations
 
@@ -98,15 +98,15 @@ ANSWERS = st.sampled_from(["1/2", "0.5", "2/4", "1", "1.0", "1e0", "paris", "2 1
 def test_grouping_is_an_equivalence_that_no_order_changes(values: list[str | None], random) -> None:
     groups, note = group_answers(values)
     assert note is None
-    assert [at is None for at in groups] == [value is None for value in values]
-    for i, left in enumerate(values):
+    assert [group is None for group in groups] == [value is None for value in values]
+    for i, first in enumerate(values):
         for j, right in enumerate(values):
-            if left is not None and right is not None:
-                pair, _ = group_answers([left, right])
+            if first is not None and right is not None:
+                pair, _ = group_answers([first, right])
                 assert (groups[i] == groups[j]) == (pair[0] == pair[1])
     order = list(range(len(values)))
     random.shuffle(order)
-    shuffled, _ = group_answers([values[at] for at in order])
+    shuffled, _ = group_answers([values[index] for index in order])
     for i, a in enumerate(order):
         for j, b in enumerate(order):
             assert (shuffled[i] == shuffled[j]) == (groups[a] == groups[b])
@@ -176,8 +176,10 @@ def test_one_worker_serves_many_threads() -> None:
     worker = math_equality.FormulaWorker()
     results: list[bool | None] = []
     threads = [
-        threading.Thread(target=lambda at=at: results.append(worker.are_equal(f"x+{at}", f"{at}+x", seconds=20)))
-        for at in range(8)
+        threading.Thread(
+            target=lambda number=index: results.append(worker.are_equal(f"x+{number}", f"{number}+x", seconds=20))
+        )
+        for index in range(8)
     ]
     for thread in threads:
         thread.start()

@@ -1,4 +1,4 @@
-"""Every provider's error bodies, one row each, and the error of ours that each becomes.
+"""Tests of every provider's error bodies: one row per body, with the error that it becomes.
 
 Shapes are those of documentation, SDK sources and recorded replies, as far as they were at hand; the sentences are
 written after them, and ids and accounts are made up.
@@ -35,8 +35,8 @@ class Row:
     kind: type[ProviderError]
     says: str
     """The provider's own words, which the error must keep."""
-    again: bool = False
-    """Whether a retry can help."""
+    retryable: bool = False
+    """True if a retry can help."""
     wait: float | None = None
 
 
@@ -69,11 +69,11 @@ ROWS = (
     Row("openai", 400, openai("This model's maximum context length is 8192 tokens.", INVALID,
         "context_length_exceeded", "messages"), BadRequestError, "8192 tokens"),
     Row("openai", 429, openai("Rate limit reached for gpt-4o. Please try again in 1.2s.", "tokens",
-        "rate_limit_exceeded"), RateLimitError, "Rate limit reached", again=True, wait=1.2),
+        "rate_limit_exceeded"), RateLimitError, "Rate limit reached", retryable=True, wait=1.2),
     Row("openai", 429, openai("You exceeded your current quota.", "insufficient_quota", "insufficient_quota"),
         RateLimitError, "exceeded your current quota"),
-    Row("openai", 500, openai("The server had an error.", "server_error"), ServerError, "had an error", again=True),
-    Row("openai", 503, openai("The engine is overloaded.", "server_error"), ServerError, "overloaded", again=True),
+    Row("openai", 500, openai("The server had an error.", "server_error"), ServerError, "had an error", retryable=True),
+    Row("openai", 503, openai("The engine is overloaded.", "server_error"), ServerError, "overloaded", retryable=True),
     Row("openai-responses", 400, openai("logprobs are not supported with reasoning models.", INVALID,
         "unsupported_parameter", "include"), BadRequestError, "with reasoning models"),
     Row("openai-completions", 404, openai("This is a chat model and not supported in v1/completions.", INVALID),
@@ -86,7 +86,7 @@ ROWS = (
     Row("azure", 404, {"error": {"code": "DeploymentNotFound", "message": "The API deployment does not exist."}},
         BadRequestError, "deployment does not exist"),
     Row("azure", 429, {"error": {"code": "429", "message": "Please retry after 6 seconds."}},
-        RateLimitError, "retry after 6 seconds", again=True, wait=6.0),
+        RateLimitError, "retry after 6 seconds", retryable=True, wait=6.0),
     Row("openai", 400, openai("Unsupported parameter: 'max_tokens' is not supported with this model. Use "
         "'max_completion_tokens' instead.", INVALID, "unsupported_parameter", "max_tokens"),
         BadRequestError, "Use 'max_completion_tokens' instead"),
@@ -106,9 +106,9 @@ ROWS = (
     Row("gemini", 400, google(400, "INVALID_ARGUMENT", "Logprobs is not enabled for models/gemini-2.5-pro"),
         BadRequestError, "Logprobs is not enabled"),
     Row("gemini", 429, google(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota.", RETRY_INFO),
-        RateLimitError, "exceeded your current quota", again=True, wait=27.0),
-    Row("gemini", 503, google(503, "UNAVAILABLE", "The model is overloaded."), ServerError, "overloaded", again=True),
-    Row("gemini", 504, google(504, "DEADLINE_EXCEEDED", "Deadline expired."), ServerError, "expired", again=True),
+        RateLimitError, "exceeded your current quota", retryable=True, wait=27.0),
+    Row("gemini", 503, google(503, "UNAVAILABLE", "The model is overloaded."), ServerError, "overloaded", retryable=True),
+    Row("gemini", 504, google(504, "DEADLINE_EXCEEDED", "Deadline expired."), ServerError, "expired", retryable=True),
     Row("vertex", 403, [google(403, "PERMISSION_DENIED", "Permission 'aiplatform.endpoints.predict' denied")],
         AuthenticationError, "Permission"),
     Row("vertex", 404, [google(404, "NOT_FOUND", "Publisher Model `gemini-9` was not found")],
@@ -120,9 +120,9 @@ ROWS = (
     Row("anthropic", 404, anthropic("not_found_error", "model: claude-9"), BadRequestError, "claude-9"),
     Row("anthropic", 413, anthropic("request_too_large", "Request exceeds 32 MB"), BadRequestError, "32 MB"),
     Row("anthropic", 429, anthropic("rate_limit_error", "Number of tokens has exceeded your limit"),
-        RateLimitError, "exceeded your limit", again=True),
-    Row("anthropic", 500, anthropic("api_error", "Internal server error"), ServerError, "Internal", again=True),
-    Row("anthropic", 529, anthropic("overloaded_error", "Overloaded"), ServerError, "Overloaded", again=True),
+        RateLimitError, "exceeded your limit", retryable=True),
+    Row("anthropic", 500, anthropic("api_error", "Internal server error"), ServerError, "Internal", retryable=True),
+    Row("anthropic", 529, anthropic("overloaded_error", "Overloaded"), ServerError, "Overloaded", retryable=True),
     # Others who make models
     Row("deepseek", 402, openai("Insufficient Balance", "unknown_error", INVALID), BadRequestError, "Balance"),
     Row("deepseek", 422, openai("Failed to deserialize the JSON body", INVALID), BadRequestError, "deserialize"),
@@ -134,13 +134,13 @@ ROWS = (
         "logprobs"], "msg": "Extra inputs are not permitted"}]}, "type": "invalid_request_invalid_args"},
         BadRequestError, "body.logprobs: Extra inputs are not permitted"),
     Row("mistral", 429, {"object": "error", "message": "Requests rate limit exceeded", "type": "rate_limited"},
-        RateLimitError, "rate limit exceeded", again=True),
+        RateLimitError, "rate limit exceeded", retryable=True),
     Row("cohere", 401, {"id": "x", "message": "invalid api token"}, AuthenticationError, "invalid api token"),
     Row("cohere", 429, {"id": "x", "message": "You are using a Trial key, limited to 20 calls a minute"},
-        RateLimitError, "Trial key", again=True),
+        RateLimitError, "Trial key", retryable=True),
     Row("moonshot", 429, openai("Your account is suspended, check your plan", "exceeded_current_quota_error"),
         RateLimitError, "suspended"),
-    Row("moonshot", 429, openai("Engine is busy", "engine_overloaded_error"), RateLimitError, "busy", again=True),
+    Row("moonshot", 429, openai("Engine is busy", "engine_overloaded_error"), RateLimitError, "busy", retryable=True),
     Row("perplexity", 401, "<html><head><title>401 Authorization Required</title></head></html>",
         AuthenticationError, "401 Authorization Required"),
     # Hosts
@@ -153,17 +153,17 @@ ROWS = (
     Row("openrouter", 402, {"error": {"code": 402, "message": "This request requires more credits"}},
         BadRequestError, "more credits"),
     Row("openrouter", 408, {"error": {"code": 408, "message": "Your request timed out"}},
-        RequestTimeoutError, "timed out", again=True),
+        RequestTimeoutError, "timed out", retryable=True),
     Row("openrouter", 429, {"error": {"code": 429, "message": "Rate limit exceeded: free-models-per-day"}},
-        RateLimitError, "free-models-per-day", again=True),
+        RateLimitError, "free-models-per-day", retryable=True),
     Row("groq", 400, openai("`logprobs` is not supported with this model", INVALID), BadRequestError, "`logprobs`"),
     Row("groq", 429, openai("Rate limit reached. Please try again in 7.66s.", "tokens", "rate_limit_exceeded"),
-        RateLimitError, "Rate limit reached", again=True, wait=7.66),
+        RateLimitError, "Rate limit reached", retryable=True, wait=7.66),
     Row("cerebras", 401, {"message": "Wrong API Key", "type": INVALID, "param": "api_key", "code": "wrong_api_key"},
         AuthenticationError, "Wrong API Key"),
     Row("cerebras", 429, {"message": "Requests per second limit exceeded", "type": "too_many_requests_error",
-        "param": "quota", "code": "request_quota_exceeded"}, RateLimitError, "per second", again=True),
-    Row("sambanova", 429, "rate limit exceeded", RateLimitError, "rate limit exceeded", again=True),
+        "param": "quota", "code": "request_quota_exceeded"}, RateLimitError, "per second", retryable=True),
+    Row("sambanova", 429, "rate limit exceeded", RateLimitError, "rate limit exceeded", retryable=True),
     Row("dashscope", 400, {"error": {"message": "<400> InternalError.Algo.InvalidParameter: Range of n should be "
         "[1, 4]", "type": INVALID, "param": None, "code": "invalid_parameter_error"}, "request_id": "9"},
         BadRequestError, "Range of n"),
@@ -172,7 +172,7 @@ ROWS = (
     Row("databricks", 403, {"error_code": "PERMISSION_DENIED", "message": "You do not have permission"},
         AuthenticationError, "do not have permission"),
     Row("databricks", 429, {"error_code": "REQUEST_LIMIT_EXCEEDED", "message": "Exceeded workspace rate limit"},
-        RateLimitError, "workspace rate limit", again=True),
+        RateLimitError, "workspace rate limit", retryable=True),
     Row("nim", 402, {"status": 402, "title": "Payment Required", "detail": "Account 'x': credits expired"},
         BadRequestError, "credits expired"),
     Row("nim", 404, {"status": 404, "title": "Not Found", "detail": "Function 'x' not found"},
@@ -180,7 +180,7 @@ ROWS = (
     Row("bedrock", 403, {"Message": "Authentication failed: bearer token is not valid"},
         AuthenticationError, "bearer token"),
     Row("bedrock", 429, {"message": "Too many requests, please wait before trying again."},
-        RateLimitError, "Too many requests", again=True),
+        RateLimitError, "Too many requests", retryable=True),
     # Servers of your own
     Row("vllm", 400, {"error": {"message": "Requested sample logprobs of 21, which is greater than max allowed: 20",
         "type": "BadRequestError", "param": "logprobs", "code": 400}}, BadRequestError, "max allowed: 20"),
@@ -192,34 +192,34 @@ ROWS = (
     Row("llamacpp", 400, {"error": {"code": 400, "message": "Field 'n': Value must be between 1 <= value <= 1, but "
         "got 2", "type": INVALID}}, BadRequestError, "Field 'n'"),
     Row("llamacpp", 503, {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}},
-        ServerError, "Loading model", again=True),
+        ServerError, "Loading model", retryable=True),
     Row("llama-cpp-python", 500, openai("logprobs is not supported for models created with logits_all=False",
-        "internal_server_error"), ServerError, "logits_all", again=True),
+        "internal_server_error"), ServerError, "logits_all", retryable=True),
     Row("ollama", 400, openai("top_logprobs must be between 0 and 20", INVALID), BadRequestError, "between 0 and 20"),
     Row("ollama", 404, {"error": "model 'llama9' not found"}, BadRequestError, "'llama9' not found"),
     Row("lmstudio", 400, {"error": "No models loaded. Please load a model."}, BadRequestError, "No models loaded"),
     Row("tgi", 422, {"error": "Input validation error: `top_logprobs` must be <= 5", "error_type": "validation"},
         BadRequestError, "must be <= 5"),
     Row("tgi", 429, {"error": "Model is overloaded", "error_type": "overloaded"}, RateLimitError, "overloaded",
-        again=True),
+        retryable=True),
     Row("pocket", 400, {"error": {"code": 400, "message": "the request exceeds the context size", "type": INVALID}},
         BadRequestError, "context size"),
     Row("openai-compatible", 502, "<html><head><title>502 Bad Gateway</title></head></html>",
-        ServerError, "502 Bad Gateway", again=True),
+        ServerError, "502 Bad Gateway", retryable=True),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.provider}-{row.status}-{row.says[:20]}")
 def test_a_providers_error_becomes_ours_and_keeps_its_own_words(row: Row) -> None:
     body = row.body if isinstance(row.body, str) else json.dumps(row.body)
-    found = error_from_response(row.status, {}, body.encode(), PROVIDERS[row.provider], secrets=[KEY])
-    assert type(found) is row.kind
-    assert row.says in found.message
-    assert found.retryable is row.again
-    assert (found.provider, found.status) == (row.provider, row.status)
-    assert found.hint
-    assert KEY not in str(found)
-    assert getattr(found, "retry_after", None) == row.wait
+    error = error_from_response(row.status, {}, body.encode(), PROVIDERS[row.provider], secrets=[KEY])
+    assert type(error) is row.kind
+    assert row.says in error.message
+    assert error.retryable is row.retryable
+    assert (error.provider, error.status) == (row.provider, row.status)
+    assert error.hint
+    assert KEY not in str(error)
+    assert getattr(error, "retry_after", None) == row.wait
 
 
 def test_every_provider_that_sends_errors_of_its_own_has_a_row() -> None:
@@ -230,10 +230,10 @@ REFUSALS = [row for row in ROWS if ("ogprobs" in row.says or "Invalid option" in
 
 
 @pytest.mark.parametrize("row", REFUSALS, ids=lambda row: row.provider)
-def test_a_refusal_of_logprobs_is_known_as_one_whoever_says_it(row: Row) -> None:
+def test_a_refusal_of_logprobs_is_recognised_from_every_provider(row: Row) -> None:
     body = row.body if isinstance(row.body, str) else json.dumps(row.body)
-    found = error_from_response(row.status, {}, body.encode(), PROVIDERS[row.provider])
-    assert is_logprobs_refusal(found)
+    error = error_from_response(row.status, {}, body.encode(), PROVIDERS[row.provider])
+    assert is_logprobs_refusal(error)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The evaluation table: its picks against those of a Selection, its numbers against loops, sklearn and a hand."""
+"""Tests of the evaluation table: picks against a Selection's, numbers against loops, sklearn and manual results."""
 
 from __future__ import annotations
 
@@ -86,15 +86,15 @@ def messy(questions: int, *, seed: int = 7, n: int = 6) -> list[Group]:
     groups = []
     for number, group in enumerate(graded_groups(questions, n=n, seed=seed)):
         if number % 7 == 0:  # nothing whole at all
-            completions = tuple(replace(each, finish_reason="length") for each in group.completions)
+            completions = tuple(replace(completion, finish_reason="length") for completion in group.completions)
         else:
-            completions = tuple(spoil(each, group.completions[0]) for each in group.completions)
+            completions = tuple(spoil(completion, group.completions[0]) for completion in group.completions)
         groups.append(replace(group, completions=completions))
     return groups
 
 
 def renumbered(completions: Sequence[Completion], draw: Sequence[int]) -> list[Completion]:
-    return [replace(completions[at], index=place) for place, at in enumerate(draw)]
+    return [replace(completions[index], index=place) for place, index in enumerate(draw)]
 
 
 def no_score(completions: Sequence[Completion]) -> list[None]:
@@ -129,17 +129,17 @@ def test_every_row_picks_what_a_selection_would_from_the_same_completions(n: int
     groups = messy(20)
     pools = [build_pool(group, scorings, answer) for group in groups]
     agreement = Agreement.from_head(head)
-    drawn = DrawnSubsets(StackedPools.stack(pools, auto_answer=answer == "auto", agreement=agreement), draws)
+    subsets = DrawnSubsets(StackedPools.stack(pools, auto_answer=answer == "auto", agreement=agreement), draws)
     rows = selectable()
     for method in METHODS:
         if method.name in rows:
             scorer, select = rows[method.name]
-            won = choose_winners(method, drawn)
+            won = choose_winners(method, subsets)
             for question, group in enumerate(groups):
-                for at, draw in enumerate(draws.tolist()):
+                for index, draw in enumerate(draws.tolist()):
                     rules = SelectionConfig(scorer=scorer, answer=answer, select=select)
                     selection = select_best(renumbered(group.completions, draw), rules)
-                    assert won[question, at] == selection.winner, (method.name, group.question_id, draw)
+                    assert won[question, index] == selection.winner, (method.name, group.question_id, draw)
 
 
 def test_a_head_says_of_a_draw_what_it_says_in_a_selection() -> None:
@@ -148,14 +148,16 @@ def test_a_head_says_of_a_draw_what_it_says_in_a_selection() -> None:
     pools = [build_pool(group, {"head": head_scorer(head)}, "auto") for group in groups]
     draws = np.array([[0, 3, 5], [4, 2, 1]])
     agreement = Agreement.from_head(head)
-    drawn = DrawnSubsets(StackedPools.stack(pools, auto_answer=True, agreement=agreement), draws)
-    chances = drawn.probabilities("head")
+    subsets = DrawnSubsets(StackedPools.stack(pools, auto_answer=True, agreement=agreement), draws)
+    chances = subsets.probabilities("head")
     assert chances is not None
     for question, group in enumerate(groups):
-        for at, draw in enumerate(draws.tolist()):
+        for index, draw in enumerate(draws.tolist()):
             selection = select_best(renumbered(group.completions, draw), SelectionConfig(scorer=head))
-            said = [np.nan if each.probability is None else each.probability for each in selection.candidates]
-            assert chances[question, at] == pytest.approx(said, abs=1e-6, nan_ok=True)
+            probabilities = [
+                np.nan if candidate.probability is None else candidate.probability for candidate in selection.candidates
+            ]
+            assert chances[question, index] == pytest.approx(probabilities, abs=1e-6, nan_ok=True)
 
 
 def word(index: int, answer: str, label: float, *, logprob: float = -1.0) -> tuple[Completion, float]:
@@ -168,9 +170,11 @@ def word(index: int, answer: str, label: float, *, logprob: float = -1.0) -> tup
 
 
 def question(name: str, *answers: tuple[str, float, float]) -> Group:
-    made = [word(at, answer, label, logprob=logprob) for at, (answer, label, logprob) in enumerate(answers)]
+    made = [word(index, answer, label, logprob=logprob) for index, (answer, label, logprob) in enumerate(answers)]
     return Group(
-        question_id=name, completions=tuple(each for each, _ in made), labels=np.array([label for _, label in made])
+        question_id=name,
+        completions=tuple(completion for completion, _ in made),
+        labels=np.array([label for _, label in made]),
     )
 
 
@@ -211,7 +215,7 @@ def test_uneven_pools_count_where_they_have_enough_and_the_notes_say_so() -> Non
     assert table.questions == 3
     assert table.row("first").accuracy[1].value == pytest.approx((1 + 0 + 0.5) / 3)
     assert table.row("mean_logprob").accuracy[2].value == 0.5  # the surest of d has no label, so it is not right
-    told = " ".join(table.notes)
+    notes = " ".join(table.notes)
     for sentence in (
         "1 questions are left out: none of their completions has a label.",
         "n = 4 is left out: no question has so many completions.",
@@ -219,7 +223,7 @@ def test_uneven_pools_count_where_they_have_enough_and_the_notes_say_so() -> Non
         "1 of 5 completions have no label: choosing one counts as wrong.",
         "WEPR, length and SWIFT as published are left out",
     ):
-        assert sentence in told
+        assert sentence in notes
 
 
 @cache
@@ -233,25 +237,27 @@ def test_all_rows_are_there_and_the_same_questions_give_the_same_table() -> None
         "self_certainty", "deepconf_mean", "deepconf_tail", "deepconf_bottom", "deepconf_lowest", "wepr", "length",
         "majority", "majority_ties", "borda", "cisc", "swift", "swift_vote", "head", "head_vote", "head_odds", "oracle",
     ]  # fmt: skip
-    found = table()
-    assert sorted(row.name for row in found.rows) == sorted(names)
-    assert {row.name for row in found.rows if row.needs_labels} == {
+    evaluation = table()
+    assert sorted(row.name for row in evaluation.rows) == sorted(names)
+    assert {row.name for row in evaluation.rows if row.needs_labels} == {
         "wepr", "length", "cisc", "swift", "swift_vote", "head", "head_vote", "head_odds",
     }  # fmt: skip
-    again = evaluate(trained_head(), iter(graded_groups(40)), ns=(6, 1, 2, 4, 4), subsets=40)
-    assert again.to_dict() == found.to_dict()
-    assert json.loads(json.dumps(found.to_dict(), allow_nan=False)) == found.to_dict()
+    second_evaluation = evaluate(trained_head(), iter(graded_groups(40)), ns=(6, 1, 2, 4, 4), subsets=40)
+    assert second_evaluation.to_dict() == evaluation.to_dict()
+    assert json.loads(json.dumps(evaluation.to_dict(), allow_nan=False)) == evaluation.to_dict()
 
 
 def test_the_test_part_is_the_one_that_the_heads_training_left_out() -> None:
-    found = {
+    evaluations = {
         split: evaluate(trained_head(), graded_groups(40), split=split, ns=(1,), trained=False)
         for split in ("train", "validation", "test")
     }
     counts = trained_head().training["questions"]
-    assert {split: each.questions for split, each in found.items()} == {split: counts[split] for split in found}
-    assert "fitted on" in " ".join(found["validation"].notes)
-    assert not any("fitted on" in note for note in found["test"].notes)
+    assert {split: evaluation.questions for split, evaluation in evaluations.items()} == {
+        split: counts[split] for split in evaluations
+    }
+    assert "fitted on" in " ".join(evaluations["validation"].notes)
+    assert not any("fitted on" in note for note in evaluations["test"].notes)
 
 
 def test_neither_the_order_of_questions_nor_of_completions_matters() -> None:
@@ -275,32 +281,34 @@ def test_the_quality_of_scores_is_what_sklearn_finds() -> None:
     selections = [
         select_best(group.completions, SelectionConfig(scorer=replace(head, training={}))) for group in tested
     ]
-    scores = np.array([each.score for selection in selections for each in selection.candidates])
-    chances = np.array([each.probability for selection in selections for each in selection.candidates])
+    scores = np.array([candidate.score for selection in selections for candidate in selection.candidates])
+    chances = np.array([candidate.probability for selection in selections for candidate in selection.candidates])
     labels = np.concatenate([group.labels for group in tested])
     row = table().row("head")
     assert row.pooled_auroc == pytest.approx(roc_auc_score(labels, scores))
     assert row.brier == pytest.approx(brier_score_loss(labels, chances), abs=1e-6)
     won, pairs = 0, 0
     for group, selection in zip(tested, selections, strict=True):
-        mine = [(each.score or 0.0, label) for each, label in zip(selection.candidates, group.labels, strict=True)]
-        duels = [a > b for a, right in mine if right for b, wrong in mine if not wrong]
+        scored_labels = [
+            (candidate.score or 0.0, label) for candidate, label in zip(selection.candidates, group.labels, strict=True)
+        ]
+        duels = [a > b for a, right in scored_labels if right for b, wrong in scored_labels if not wrong]
         won, pairs = won + sum(duels), pairs + len(duels)
     assert row.within_question_auroc is not None
     assert row.within_question_auroc.value == pytest.approx(won / pairs)
     assert row.within_question_auroc.low < won / pairs < row.within_question_auroc.high
     assert row.ece == row.ece_at[6]
-    found = table().reliability
-    assert found is not None
-    assert found.error == pytest.approx(row.ece)
+    reliability = table().reliability
+    assert reliability is not None
+    assert reliability.error == pytest.approx(row.ece)
 
 
 def test_a_probability_is_judged_among_as_many_as_it_was_drawn_with() -> None:
     row = table().row("head")
     assert set(row.ece_at) == {1, 2, 4, 6} == set(row.brier_at)
     assert len(set(row.brier_at.values())) == 4  # agreement says another thing at each n
-    alone = table().row("swift")
-    assert len(set(alone.brier_at.values())) == 1
+    result_row = table().row("swift")
+    assert len(set(result_row.brier_at.values())) == 1
 
 
 def test_intervals_come_from_one_resampling_of_the_questions() -> None:
@@ -308,20 +316,22 @@ def test_intervals_come_from_one_resampling_of_the_questions() -> None:
     draws = np.random.default_rng(5).integers(9, size=(200, 9))
     by_hand = np.array([columns[draw].sum(axis=0) for draw in draws])
     assert resampled_sums(columns, resamples=200, seed=5) == pytest.approx(by_hand)
-    found = table()
-    for n in found.ns:
-        majority = found.row("majority").minus_majority[n]
+    evaluation = table()
+    for n in evaluation.ns:
+        majority = evaluation.row("majority").minus_majority[n]
         assert (majority.value, majority.low, majority.high) == (0.0, 0.0, 0.0)
-        for row in found.rows:
+        for row in evaluation.rows:
             difference = row.minus_majority[n]
-            assert difference.value == pytest.approx(row.accuracy[n].value - found.row("majority").accuracy[n].value)
+            assert difference.value == pytest.approx(
+                row.accuracy[n].value - evaluation.row("majority").accuracy[n].value
+            )
             assert difference.low <= difference.value <= difference.high
-            assert row.accuracy[n].value <= found.row("oracle").accuracy[n].value
+            assert row.accuracy[n].value <= evaluation.row("oracle").accuracy[n].value
 
 
 def test_wepr_and_length_are_the_logistic_regressions_of_sklearn() -> None:
     groups, split = graded_groups(40, k=8), Split()
-    found, _, notes = train_baselines(groups, split=split, answer="auto")
+    baselines, _, notes = train_baselines(groups, split=split, answer="auto")
     assert not notes
     learned = [group for group in groups if split.part(group.question_id) == "train"]
     labels = np.concatenate([group.labels for group in learned])
@@ -337,31 +347,31 @@ def test_wepr_and_length_are_the_logistic_regressions_of_sklearn() -> None:
     for name in ("wepr", "length"):
         mean, scale = seen[name].mean(axis=0), seen[name].std(axis=0)
         model = LogisticRegression(max_iter=1000).fit((seen[name] - mean) / scale, labels)
-        said = found[name](new)
-        wanted = model.predict_proba((columns(new)[name] - mean) / scale)[:, 1]
-        assert said.probabilities == pytest.approx(wanted, abs=1e-6)
+        probabilities = baselines[name](new)
+        expected = model.predict_proba((columns(new)[name] - mean) / scale)[:, 1]
+        assert probabilities.probabilities == pytest.approx(expected, abs=1e-6)
     assert MAX_RANKS == 10
 
 
 def test_cisc_gets_the_temperature_that_is_most_often_right_on_training_questions() -> None:
     groups, split = graded_groups(40, n=5, seed=4), Split()
     learned = [group for group in groups if split.part(group.question_id) == "train"]
-    found = train_baselines(groups, split=split, answer="auto").temperature
+    best_temperature = train_baselines(groups, split=split, answer="auto").temperature
 
     def right(temperature: float) -> float:
         total = 0.0
         for group in learned:
             for draw in draw_subsets(5, 5, max_subsets=50, seed=0).tolist():
                 weights: dict[str, float] = defaultdict(float)
-                for at in draw:
-                    completion = group.completions[at]
+                for index in draw:
+                    completion = group.completions[index]
                     weights[completion.text] += np.exp(np.exp(completion.logprobs.mean(dtype=np.float64)) / temperature)
                 winner = max(weights, key=weights.__getitem__)
                 total += winner == "The answer is 4"
         return total
 
-    assert found in TEMPERATURES
-    assert right(found) == max(map(right, TEMPERATURES))
+    assert best_temperature in TEMPERATURES
+    assert right(best_temperature) == max(map(right, TEMPERATURES))
     label = next(row.label for row in table().rows if row.name == "cisc")
     assert label.startswith("CISC, T = ")
 
@@ -372,7 +382,7 @@ def test_baselines_never_learn_from_what_is_evaluated() -> None:
         replace(group, labels=1 - group.labels) if Split().part(group.question_id) == "test" else group
         for group in groups
     ]
-    one, other = (train_baselines(each, split=Split(), answer="auto") for each in (groups, spoiled))
+    one, other = (train_baselines(samples, split=Split(), answer="auto") for samples in (groups, spoiled))
     assert one.temperature == other.temperature
     new = graded_groups(1, seed=5)[0].completions
     for name in ("wepr", "length", "swift"):
@@ -381,20 +391,20 @@ def test_baselines_never_learn_from_what_is_evaluated() -> None:
 
 def test_unseen_questions_are_evaluated_beside_baselines_trained_elsewhere() -> None:
     unseen = graded_groups(12, seed=3)
-    found = evaluate(trained_head(), unseen, split="all", ns=(2,), train_samples=graded_groups(40))
-    assert {"wepr", "length", "swift_vote"} <= {row.name for row in found.rows}
+    evaluation = evaluate(trained_head(), unseen, split="all", ns=(2,), train_samples=graded_groups(40))
+    assert {"wepr", "length", "swift_vote"} <= {row.name for row in evaluation.rows}
     bare = evaluate(trained_head(), unseen, split="all", ns=(2,), trained=False)
     assert not {"wepr", "length", "swift", "swift_vote"} & {row.name for row in bare.rows}
     with pytest.raises(KeyError):
         bare.row("wepr")
-    assert bare.row("head_vote").accuracy[2] == found.row("head_vote").accuracy[2]
+    assert bare.row("head_vote").accuracy[2] == evaluation.row("head_vote").accuracy[2]
 
 
 def test_what_cannot_be_trained_on_leaves_its_rows_out_with_a_note() -> None:
     right = [replace(group, labels=np.ones(6)) for group in graded_groups(20)]
-    found = evaluate(None, graded_groups(5, seed=2), split="all", ns=(2,), train_samples=right)
-    assert "wepr" not in {row.name for row in found.rows}
-    assert "SWIFT as published is left out: All 120 completions are right" in " ".join(found.notes)
+    evaluation = evaluate(None, graded_groups(5, seed=2), split="all", ns=(2,), train_samples=right)
+    assert "wepr" not in {row.name for row in evaluation.rows}
+    assert "SWIFT as published is left out: All 120 completions are right" in " ".join(evaluation.notes)
 
 
 def test_a_head_for_another_model_is_refused(tmp_path: Path) -> None:
@@ -411,7 +421,7 @@ def test_an_empty_part_says_how_many_questions_each_part_has() -> None:
 
 def test_bad_input_is_one_clear_error() -> None:
     groups = graded_groups(6)
-    for wrong, said in (
+    for wrong, message in (
         ({"ns": ()}, "must all be 1 or more"),
         ({"ns": (0, 2)}, "must all be 1 or more"),
         ({"subsets": 0}, "must all be 1 or more"),
@@ -419,7 +429,7 @@ def test_bad_input_is_one_clear_error() -> None:
         ({"ns": (7,), "split": "all"}, "No question has 7 completions; the most are 6"),
         ({"answer": "numbr"}, "no answer reader"),
     ):
-        with pytest.raises(ConfigurationError, match=said):
+        with pytest.raises(ConfigurationError, match=message):
             evaluate(None, groups, **{"split": "all", "trained": False} | wrong)  # type: ignore[arg-type]
     unknown = [replace(group, labels=np.full(6, np.nan)) for group in groups]
     with pytest.raises(ConfigurationError, match="none of its 6 questions has a label"):
@@ -433,7 +443,7 @@ def test_bad_input_is_one_clear_error() -> None:
         evaluate(None, [spoiled, *groups[1:]], split="all", trained=False)
 
 
-def test_a_head_whose_facts_say_nothing_usable_is_told_or_refused() -> None:
+def test_a_head_whose_facts_say_nothing_usable_is_reported_or_refused() -> None:
     head = trained_head()
     bare = evaluate(replace(head, training={}), graded_groups(30), ns=(2,), trained=False)
     assert "does not say how its questions were split" in " ".join(bare.notes)
@@ -446,8 +456,8 @@ def test_a_head_whose_facts_say_nothing_usable_is_told_or_refused() -> None:
 
 
 def test_one_question_has_no_width_and_no_crash() -> None:
-    found = evaluate(trained_head(), graded_groups(1), split="all", ns=(1, 2), trained=False)
-    accuracy = found.row("head_vote").accuracy[2]
+    evaluation = evaluate(trained_head(), graded_groups(1), split="all", ns=(1, 2), trained=False)
+    accuracy = evaluation.row("head_vote").accuracy[2]
     assert accuracy.low == accuracy.value == accuracy.high
 
 

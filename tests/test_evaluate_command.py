@@ -1,4 +1,4 @@
-"""`swift-client evaluate`, and the same from Python: from files to a table."""
+"""Tests of `swift-client evaluate` and of the same call from Python, from files to a table."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_the_command_prints_what_python_returns(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     head, samples = files
     assert run(["evaluate", str(head), str(samples), "--split", "test", "--n", "2", "--n", "4", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    found = evaluate(head, samples, split="test", ns=(2, 4))
-    assert isinstance(found, Evaluation)
-    assert told == found.to_dict()
-    assert (told["provider"], told["model"], told["ns"]) == ("pocket", "m", [2, 4])
-    assert {"head", "head_vote", "majority", "oracle", "wepr"} <= set(told["rows"])
+    document = json.loads(capsys.readouterr().out)
+    evaluation = evaluate(head, samples, split="test", ns=(2, 4))
+    assert isinstance(evaluation, Evaluation)
+    assert document == evaluation.to_dict()
+    assert (document["provider"], document["model"], document["ns"]) == ("pocket", "m", [2, 4])
+    assert {"head", "head_vote", "majority", "oracle", "wepr"} <= set(document["rows"])
 
 
 def test_the_table_shows_every_method_with_the_interval_of_its_difference(
@@ -42,22 +42,22 @@ def test_the_table_shows_every_method_with_the_interval_of_its_difference(
     monkeypatch.setenv("COLUMNS", "140")
     head, samples = files
     assert run(["evaluate", str(head), str(samples), "--split", "all", "--no-trained", "--n", "1", "--n", "4"]) == 0
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     for line in ("pocket/m · 60 questions, 240 completions", "Majority", "This head, vote", "Any of n (oracle)", "…+"):
-        assert line in said.out
-    assert "n = 4" in said.out
-    assert "n = 1" not in said.out  # where there is one, all methods pick it
-    assert "SWIFT as published" not in said.out
+        assert line in output.out
+    assert "n = 4" in output.out
+    assert "n = 1" not in output.out  # where there is one, all methods pick it
+    assert "SWIFT as published" not in output.out
 
 
 def test_without_a_head_the_methods_that_need_none_are_compared(
     files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["evaluate", "none", str(files[1]), "--split", "all", "--n", "2", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert "head_vote" not in told["rows"]
-    assert told["head"] == {}
-    assert "WEPR, length and SWIFT as published are left out" in " ".join(told["notes"])
+    document = json.loads(capsys.readouterr().out)
+    assert "head_vote" not in document["rows"]
+    assert document["head"] == {}
+    assert "WEPR, length and SWIFT as published are left out" in " ".join(document["notes"])
 
 
 def test_a_head_for_other_samples_is_refused_with_the_reason(
@@ -65,9 +65,9 @@ def test_a_head_for_other_samples_is_refused_with_the_reason(
 ) -> None:
     other = samples_file(tmp_path / "other.db", model="other", questions=3)
     assert run(["evaluate", str(files[0]), str(other), "--json"]) == 3
-    told = json.loads(capsys.readouterr().out)["error"]
-    assert told["type"] == "ArtifactMismatchError"
-    assert "trained on pocket/m, not on pocket/other" in told["message"]
+    document = json.loads(capsys.readouterr().out)["error"]
+    assert document["type"] == "ArtifactMismatchError"
+    assert "trained on pocket/m, not on pocket/other" in document["message"]
 
 
 def test_wrong_files_and_parts_exit_with_3_and_one_sentence(
@@ -77,7 +77,7 @@ def test_wrong_files_and_parts_exit_with_3_and_one_sentence(
     head, samples = files
     foreign = tmp_path / "foreign.safetensors"
     foreign.write_bytes(b"\x80\x04K\x01.")
-    for arguments, said in (
+    for arguments, message in (
         ([str(foreign), str(samples)], "foreign.safetensors"),
         ([str(head), str(tmp_path / "missing.db")], "missing.db"),
         ([str(head), str(samples), "--split", "dev"], "no split 'dev'"),
@@ -85,7 +85,7 @@ def test_wrong_files_and_parts_exit_with_3_and_one_sentence(
         ([str(head), str(samples), "--n", "64"], "No question has 64 completions"),
     ):
         assert run(["evaluate", *arguments]) == 3
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 def test_a_head_that_cannot_be_written_costs_no_training(files: tuple[Path, Path], tmp_path: Path) -> None:

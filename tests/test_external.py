@@ -1,4 +1,4 @@
-"""A second score fused with ours: real requests, failing and slow scorers, a reward model of transformers, a server."""
+"""Tests of fusing a second score: real requests, failing and slow scorers, a reward model of transformers, a server."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def test_a_prompt_that_is_echoed_back_is_cut_short() -> None:
 @given(st.binary(max_size=300), st.integers(300, 999))
 @example(b"[" * 100_000, 400)
 @example(b'{"error":{"message":5,"details":[{"retryDelay":"x"}],"code":-1}}', 429)
-def test_no_body_whatever_escapes_as_another_exception(body: bytes, status: int) -> None:
+def test_no_body_raises_another_exception(body: bytes, status: int) -> None:
     error = error_from_response(status, {"retry-after": "\x00", "retry-after-ms": "nan"}, body, OPENAI)
     assert error.message
 
@@ -144,7 +144,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_no_json_whatever_escapes_as_another_exception(value: object) -> None:
+def test_no_json_raises_another_exception(value: object) -> None:
     assert error_from_response(400, {}, json.dumps(value).encode(), OPENAI).message
     assert error_from_object(value).message
 
@@ -168,7 +168,7 @@ def test_an_error_object_inside_a_200_becomes_the_matching_error(
     assert error.status == status
 
 
-def test_a_web_page_with_200_is_no_reply() -> None:
+def test_a_web_page_with_200_is_not_a_reply() -> None:
     error = error_from_html(b"\n <!doctype html><title>Sign in</title>", OPENAI)
     assert isinstance(error, ResponseDecodeError)
     assert "Sign in" in str(error)
@@ -217,17 +217,17 @@ def test_googles_retry_info_is_read() -> None:
     st.integers(0, 99), st.integers(0, 59), st.floats(0, 59).map(lambda seconds: round(seconds, 2)), st.text(max_size=9)
 )
 def test_hours_minutes_and_seconds_add_up(hours: int, minutes: int, seconds: float, tail: str) -> None:
-    read = retry_after_from_message(f"Rate limit. Please try again in {hours}h{minutes}m{seconds}s. {tail}")
-    assert read == pytest.approx(hours * 3600 + minutes * 60 + seconds)
+    wait = retry_after_from_message(f"Rate limit. Please try again in {hours}h{minutes}m{seconds}s. {tail}")
+    assert wait == pytest.approx(hours * 3600 + minutes * 60 + seconds)
 
 
 @given(st.text())
 def test_waits_of_any_text_are_seconds_or_none(text: str) -> None:
-    for read in (
+    for seconds in (
         retry_after_from_message("try again in " + text),
         retry_after_from_headers({"retry-after": text}),
     ):
-        assert read is None or read >= 0
+        assert seconds is None or seconds >= 0
 
 
 @pytest.mark.parametrize(
@@ -288,9 +288,9 @@ def test_every_sentence_gives_its_field_and_number_back(sentence: str, field: st
 def test_a_cap_of_any_text_lowers_what_was_asked_and_is_never_below_its_floor(
     message: str, param: str | None, n: int, top: int
 ) -> None:
-    asked = {"n": n, "top_logprobs": top}
-    cap = parse_parameter_limit(message, param=param, request_values=asked)
-    assert cap is None or (cap[1] < asked[cap[0]] and cap[1] >= (1 if cap[0] == "n" else 0))
+    sampling = {"n": n, "top_logprobs": top}
+    cap = parse_parameter_limit(message, param=param, request_values=sampling)
+    assert cap is None or (cap[1] < sampling[cap[0]] and cap[1] >= (1 if cap[0] == "n" else 0))
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_a_cap_of_any_text_lowers_what_was_asked_and_is_never_below_its_floor(
         (429, "logprobs are not available now", False),
     ],
 )
-def test_a_refusal_of_logprobs_is_told_from_a_cap(status: int, message: str, refused: bool) -> None:
+def test_a_refusal_of_logprobs_is_distinguished_from_a_cap(status: int, message: str, refused: bool) -> None:
     assert is_logprobs_refusal(error_from_response(status, {}, openai_body(message))) is refused
 
 

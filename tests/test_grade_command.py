@@ -1,4 +1,4 @@
-"""A store filled by ``best_of``: no labels, answers by prompt, and what evaluate and simulate make of it then."""
+"""Tests of grading a store that ``best_of`` filled, and of evaluating and simulating with it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.generated import completion
 N = 4
 
 
-def asked(number: int, *, model: str = "m", temperature: float = 1.0) -> RequestKey:
+def request_key(number: int, *, model: str = "m", temperature: float = 1.0) -> RequestKey:
     return RequestKey(
         provider="p",
         model=model,
@@ -35,9 +35,9 @@ def asked(number: int, *, model: str = "m", temperature: float = 1.0) -> Request
     )
 
 
-def drawn(number: int) -> list[Completion]:
+def random_completions(number: int) -> list[Completion]:
     """Return N completions whose answers are (number + i) % 3."""
-    return [completion(number + at, tokens=20 + at, k=5) for at in range(N)]
+    return [completion(number + index, tokens=20 + index, k=5) for index in range(N)]
 
 
 @pytest.fixture
@@ -46,7 +46,9 @@ def served(tmp_path: Path) -> Path:
     path = tmp_path / "samples.db"
     store = ReplyStore(path)
     for number in range(12):
-        store.save(asked(number), drawn(number), first_index=0, usage=Usage(prompt_tokens=5, calls=1)).result()
+        store.save(
+            request_key(number), random_completions(number), first_index=0, usage=Usage(prompt_tokens=5, calls=1)
+        ).result()
     until = time.monotonic() + 30
     while Path(f"{path}-wal").exists() and time.monotonic() < until:
         time.sleep(0.01)  # what was kept is safe; its thread is just folding it into the file
@@ -66,7 +68,7 @@ def answers(tmp_path: Path) -> Path:
 
 def test_answers_are_given_by_prompt_whatever_the_sampling_was(served: Path, answers: Path) -> None:
     store = ReplyStore(served)
-    store.save(asked(0, temperature=0.0), drawn(0)[:1], first_index=0, usage=Usage()).result()
+    store.save(request_key(0, temperature=0.0), random_completions(0)[:1], first_index=0, usage=Usage()).result()
     graded = add_answers(served, answers)
 
     assert (graded.matched, graded.questions, graded.unlabelled, graded.unknown) == (13, 13, 0, 0)
@@ -74,7 +76,7 @@ def test_answers_are_given_by_prompt_whatever_the_sampling_was(served: Path, ans
     assert (graded.right, graded.wrong) == (12 * 2 + 1, 12 * 2)
     with SampleStore(served) as file:
         assert {question.family for question in file.questions()} == {"thirds"}
-    assert len(store.lookup(asked(0), N)) == N  # an answer changes no key
+    assert len(store.lookup(request_key(0), N)) == N  # an answer changes no key
 
 
 def test_only_counting_leaves_the_file_alone(served: Path) -> None:
@@ -85,7 +87,7 @@ def test_only_counting_leaves_the_file_alone(served: Path) -> None:
     assert served.read_bytes() == before
 
 
-def test_answers_to_other_prompts_are_told(served: Path) -> None:
+def test_answers_to_other_prompts_are_reported(served: Path) -> None:
     other = StoredQuestion(id="x", messages=({"role": "user", "content": "another"},), answer="1")
     with pytest.raises(ConfigurationError, match="None of 12 questions"):
         add_answers(served, [other])
@@ -112,23 +114,25 @@ def test_without_labels_simulate_shows_what_rules_cost_and_with_them_what_they_g
 
 def test_questions_without_labels_are_left_out_beside_those_with(served: Path) -> None:
     with SampleStore(served, write=True) as store:
-        some = store.questions()[:5]
-        store.set_labels({(question.id, at): float(at == 0) for question in some for at in range(N)})
-    found = training.simulate(served, n=N, rules="fixed:2", orders=8)
+        labelled_questions = store.questions()[:5]
+        store.set_labels(
+            {(question.id, index): float(index == 0) for question in labelled_questions for index in range(N)}
+        )
+    simulation = training.simulate(served, n=N, rules="fixed:2", orders=8)
 
-    assert found.questions == 5
-    assert not math.isnan(found.row("fixed:2").accuracy.value)
-    assert any("7 questions are left out" in note for note in found.notes)
+    assert simulation.questions == 5
+    assert not math.isnan(simulation.row("fixed:2").accuracy.value)
+    assert any("7 questions are left out" in note for note in simulation.notes)
 
 
-def test_a_file_of_two_models_is_told_before_anything_is_made_of_it(served: Path) -> None:
-    ReplyStore(served).save(asked(0, model="other"), drawn(0), first_index=0, usage=Usage()).result()
+def test_a_file_of_two_models_is_reported_before_anything_is_made_of_it(served: Path) -> None:
+    ReplyStore(served).save(request_key(0, model="other"), random_completions(0), first_index=0, usage=Usage()).result()
     with pytest.raises(ConfigurationError, match=r"samples of 2 models: p/m, p/other"):
         StoredGroups([served])
 
 
 @pytest.mark.parametrize("damage", ["no json", "[]", '{"provider": 1, "model": null}'])
-def test_facts_of_a_request_that_someone_changed_are_told(served: Path, damage: str) -> None:
+def test_facts_of_a_request_that_someone_changed_are_reported(served: Path, damage: str) -> None:
     with sqlite3.connect(served) as rows:
         rows.execute("UPDATE meta SET value = ?", (damage,))
     rows.close()

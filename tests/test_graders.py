@@ -1,4 +1,4 @@
-"""Graders, on hand-made cases, on OpenAI's graded GSM8K solutions and on the gold answers of three public sets.
+"""Tests of graders on hand-made cases, OpenAI's graded GSM8K solutions and the gold answers of three public sets.
 
 Measured with math-verify 0.9.0: 2,640 of 2,640 graded GSM8K solutions agree with ``is_correct``; every gold answer of
 GSM8K (1,319) and MATH-500 (500, both the worked solution and the bare answer in a box) grades as right.
@@ -31,8 +31,8 @@ def lines(path: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def said(*texts: str, finish_reason: FinishReason = "stop") -> list[Completion]:
-    return [Completion(text=text, index=at, finish_reason=finish_reason) for at, text in enumerate(texts)]
+def completions_of(*texts: str, finish_reason: FinishReason = "stop") -> list[Completion]:
+    return [Completion(text=text, index=index, finish_reason=finish_reason) for index, text in enumerate(texts)]
 
 
 @pytest.mark.parametrize(
@@ -88,14 +88,14 @@ def test_math_without_math_verify_is_refused_before_anything_is_graded(monkeypat
     with pytest.raises(MissingExtraError, match=r"swift-client\[math\]"):
         resolve_grader("math")
     with pytest.raises(MissingExtraError):
-        grade_all(said("\\boxed{2}"), "2", "math")
+        grade_all(completions_of("\\boxed{2}"), "2", "math")
 
 
 @needs_math
 def test_a_formula_that_cannot_be_compared_in_time_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(math_equality, "SECONDS_PER_PAIR", 0.0)
     assert grade("\\boxed{x+1}", "y+2", "math") is None
-    grades = grade_all(said("\\boxed{x+1}", "\\boxed{y+2}"), "y+2", "math")
+    grades = grade_all(completions_of("\\boxed{x+1}", "\\boxed{y+2}"), "y+2", "math")
     assert math.isnan(grades.labels[0])
     assert grades.labels[1] == 1
     assert grades.notes == ("1 of 2 completions have no label: its formula could not be compared in time.",)
@@ -104,18 +104,18 @@ def test_a_formula_that_cannot_be_compared_in_time_is_unknown(monkeypatch: pytes
 @pytest.mark.parametrize("reference", [None, "", float("nan"), "18 apples and 3 pears"])
 def test_without_a_usable_reference_nothing_is_judged(reference: Any) -> None:
     assert grade("18", reference, "number") is None
-    grades = grade_all(said("18", "19"), reference, "number")
+    grades = grade_all(completions_of("18", "19"), reference, "number")
     assert np.isnan(grades.labels).all()
     assert "2 of 2 completions have no label: the reference" in grades.notes[0]
 
 
 def test_cut_filtered_and_refused_completions_are_wrong_and_broken_ones_unknown() -> None:
     for reason in ("length", "content_filter", "refusal"):
-        assert grade_all(said("#### 18", finish_reason=reason), "18", "number").labels.tolist() == [0.0]
-    broken = grade_all(said("#### 18", finish_reason="error"), "18", "number")
+        assert grade_all(completions_of("#### 18", finish_reason=reason), "18", "number").labels.tolist() == [0.0]
+    broken = grade_all(completions_of("#### 18", finish_reason="error"), "18", "number")
     assert np.isnan(broken.labels).all()
     assert broken.notes == ("1 of 1 completions have no label: broke off before its end.",)
-    assert grade_all(said("#### 18", finish_reason="unknown"), "18", "number").labels.tolist() == [1.0]
+    assert grade_all(completions_of("#### 18", finish_reason="unknown"), "18", "number").labels.tolist() == [1.0]
 
 
 def test_a_function_of_yours_grades_and_its_mistakes_cost_one_label_each() -> None:
@@ -125,7 +125,7 @@ def test_a_function_of_yours_grades_and_its_mistakes_cost_one_label_each() -> No
     assert grade("3", 2, at_least) is True
     with pytest.raises(ValueError, match="could not convert"):
         grade("many", 2, at_least)
-    grades = grade_all(said("3", "1", "?", "many"), 2, at_least)
+    grades = grade_all(completions_of("3", "1", "?", "many"), 2, at_least)
     np.testing.assert_array_equal(grades.labels, [1, 0, np.nan, np.nan])
     assert any("your function raised ValueError: could not convert" in note for note in grades.notes)
     assert grade("x", None, lambda text, reference: np.bool_(text == "x")) is True
@@ -134,26 +134,26 @@ def test_a_function_of_yours_grades_and_its_mistakes_cost_one_label_each() -> No
 
 
 def test_a_label_column_is_taken_as_it_is_even_for_cut_completions() -> None:
-    grades = grade_all(said("a", "b", "c", "d", finish_reason="length"), [1, "wrong", None, True], "label")
+    grades = grade_all(completions_of("a", "b", "c", "d", finish_reason="length"), [1, "wrong", None, True], "label")
     np.testing.assert_array_equal(grades.labels, [1, 0, np.nan, 1])
     assert grades.notes == ("1 of 4 completions came without a label.",)
-    assert grade_all(said("a", "b"), np.array([0.0, np.nan]), "label").labels[0] == 0
+    assert grade_all(completions_of("a", "b"), np.array([0.0, np.nan]), "label").labels[0] == 0
     with pytest.raises(ValueError, match=r"one label per completion \(2\)"):
-        grade_all(said("a", "b"), [1], "label")
+        grade_all(completions_of("a", "b"), [1], "label")
     with pytest.raises(ConfigurationError, match=r"'0\.7' is not a label"):
-        grade_all(said("a"), [0.7], "label")
+        grade_all(completions_of("a"), [0.7], "label")
 
 
 def test_equal_answers_are_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    comparisons = []
     real = math_equality.FormulaWorker.are_equal
     monkeypatch.setattr(
         math_equality.FormulaWorker,
         "are_equal",
-        lambda self, a, b, **kw: asked.append((a, b)) or real(self, a, b, **kw),
+        lambda self, a, b, **kw: comparisons.append((a, b)) or real(self, a, b, **kw),
     )
-    grades = grade_all(said(*["\\boxed{x+1}"] * 6, "\\boxed{1+x}"), "1+x", "auto")
-    assert len(asked) <= 1
+    grades = grade_all(completions_of(*["\\boxed{x+1}"] * 6, "\\boxed{1+x}"), "1+x", "auto")
+    assert len(comparisons) <= 1
     assert grades.labels[-1] == 1
 
 

@@ -1,4 +1,4 @@
-"""Heads on hidden states: the paper's equations, the file, the official checkpoint, and what is scored without one."""
+"""Tests of heads on hidden states: the paper's equations, the file, the official checkpoint, and missing states."""
 
 from __future__ import annotations
 
@@ -50,12 +50,14 @@ def test_captured_states_give_the_same_score_as_their_projections() -> None:
 
 def test_a_selection_says_hidden_and_what_has_no_states_has_no_score() -> None:
     head = head_of()
-    chosen = select_best(
+    selection = select_best(
         [completion(0, projections=np.array([[0, 1]], np.float32)), completion(1), completion(2)],
         SelectionConfig(scorer=head, answer=None),
     )
-    assert (chosen.signal, chosen.winner, chosen.candidates[1].score) == ("hidden", 0, None)
-    assert any("2 of 3 completions have no score, because they have no hidden states" in note for note in chosen.notes)
+    assert (selection.signal, selection.winner, selection.candidates[1].score) == ("hidden", 0, None)
+    assert any(
+        "2 of 3 completions have no score, because they have no hidden states" in note for note in selection.notes
+    )
     none = select_best([completion(0), completion(1)], SelectionConfig(scorer=head))
     assert none.scorer == "mean_logprob"
     assert any("needs hidden states and there are none" in note for note in none.notes)
@@ -66,24 +68,29 @@ def test_states_of_another_width_are_refused() -> None:
         head_of().project(np.zeros((2, 5), np.float16))
 
 
-def test_a_file_holds_the_whole_head_and_lies_on_the_shelf(tmp_path: Path) -> None:
+def test_a_file_holds_the_whole_head_and_can_be_found(tmp_path: Path) -> None:
     head = head_of(
         moment="produced", training={"questions": 3}, calibration=IsotonicCalibration(x=[0, 1], y=[0.2, 0.9])
     )
     save(head, tmp_path / "h.safetensors")
-    again = load(tmp_path / "h.safetensors")
-    assert isinstance(again, HiddenHead)
-    assert (again.layers, again.width, again.moment, again.model) == ((0, 2), 3, "produced", "m")
-    assert again.training == {"questions": 3}
-    np.testing.assert_array_equal(again.matrix()[0], head.matrix()[0])
-    np.testing.assert_array_equal(again.calibration.y, [0.2, 0.9])
-    assert [each.name for each in scan([tmp_path]).for_model("huggingface", "m")] == ["huggingface/m"]
+    loaded_head = load(tmp_path / "h.safetensors")
+    assert isinstance(loaded_head, HiddenHead)
+    assert (loaded_head.layers, loaded_head.width, loaded_head.moment, loaded_head.model) == (
+        (0, 2),
+        3,
+        "produced",
+        "m",
+    )
+    assert loaded_head.training == {"questions": 3}
+    np.testing.assert_array_equal(loaded_head.matrix()[0], head.matrix()[0])
+    np.testing.assert_array_equal(loaded_head.calibration.y, [0.2, 0.9])
+    assert [summary.name for summary in scan([tmp_path]).for_model("huggingface", "m")] == ["huggingface/m"]
     with pytest.raises(ArtifactMismatchError, match="head on hidden states"):
         load_head(tmp_path / "h.safetensors")
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ('"layers": [0, 2]', '"layers": [0, 9, 2]', "head has 6 weights"),
         ('"layers": [0, 2]', '"layers": [0, 0]', "are not hidden states"),
@@ -93,7 +100,7 @@ def test_a_file_holds_the_whole_head_and_lies_on_the_shelf(tmp_path: Path) -> No
         ('"kind": "hidden"', '"kind": "other"', "missing required field `k_min`"),
     ],
 )
-def test_a_file_whose_facts_do_not_fit_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_a_file_whose_facts_do_not_fit_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     path = tmp_path / "h.safetensors"
     save(head_of(), path)
     with safetensors.safe_open(path, "numpy") as file:
@@ -101,7 +108,7 @@ def test_a_file_whose_facts_do_not_fit_is_refused(tmp_path: Path, old: str, new:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     assert old in facts
     safetensors.numpy.save_file(tensors, path, {"swift_client": facts.replace(old, new)})
-    with pytest.raises(ArtifactError, match=said):
+    with pytest.raises(ArtifactError, match=message):
         load(path)
 
 
@@ -121,7 +128,9 @@ def test_the_official_checkpoint_scores_as_its_own_forward_pass() -> None:
     back = HiddenHead.from_state_dict(
         {f"fused_layer.{part}": value.numpy() for part, value in fused.state_dict().items()}, model="m", width=3
     ).to_state_dict()
-    fused.load_state_dict({part.removeprefix("fused_layer."): torch.from_numpy(each) for part, each in back.items()})
+    fused.load_state_dict(
+        {part.removeprefix("fused_layer."): torch.from_numpy(weights) for part, weights in back.items()}
+    )
     with pytest.raises(ValueError, match="not one linear layer"):
         HiddenHead.from_state_dict({"a.weight": np.zeros((3, 12))}, model="m", width=3)
     with pytest.raises(ValueError, match="weights for layers"):

@@ -1,4 +1,4 @@
-"""Heads trained on hidden states: every mode of the paper, from captured states to a head that scores the same."""
+"""Tests of training on hidden states: every mode of the paper, from captured states to a head that scores the same."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def only_states(groups: list[Group], layout: StateLayout) -> list[Group]:
         replace(
             group,
             completions=tuple(
-                replace(each, hidden_states=each.hidden_states[:, columns])  # type: ignore[index]
-                for each in group.completions
+                replace(completion, hidden_states=completion.hidden_states[:, columns])  # type: ignore[index]
+                for completion in group.completions
             ),
         )
         for group in groups
@@ -90,8 +90,8 @@ def test_the_exported_head_scores_raw_states_as_the_trained_network_scored_stand
     head = build_head(result, layout, provider="huggingface", model="m")
     expected = network_scores(result.network, data.train)
 
-    kept = [group for group in groups if Split(test=0.0).part(group.question_id) == "train"]
-    scores = score(all_completions(kept), head).values
+    training_groups = [group for group in groups if Split(test=0.0).part(group.question_id) == "train"]
+    scores = score(all_completions(training_groups), head).values
 
     assert len(scores) == len(expected) > 50
     np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=2e-3)  # features were float16 in training
@@ -104,10 +104,10 @@ def test_without_a_gate_the_score_is_the_plain_mean_of_the_rewards() -> None:
     completions = all_completions(only_states(groups, LAYOUT.select_layers()))[:5]
 
     assert not head.head.gate_weight.any()
-    for each, found in zip(completions, score(completions, head).values, strict=True):
-        states = np.asarray(each.hidden_states, np.float64)
+    for completion, score_value in zip(completions, score(completions, head).values, strict=True):
+        states = np.asarray(completion.hidden_states, np.float64)
         rewards = [float(state @ head.head.reward_weight + head.head.reward_bias) for state in states]
-        assert found == pytest.approx(sum(rewards) / len(rewards), rel=1e-4, abs=1e-4)
+        assert score_value == pytest.approx(sum(rewards) / len(rewards), rel=1e-4, abs=1e-4)
 
 
 def test_a_head_learns_from_the_layer_that_knows_and_not_from_those_that_do_not() -> None:
@@ -135,19 +135,30 @@ def test_the_commands_train_and_judge_a_head_on_captured_layers(
 ) -> None:
     groups = with_states(graded_groups(80))
     samples, path = samples_file(tmp_path / "samples.db", groups), tmp_path / "head.safetensors"
-    asked = ["train", str(samples), "--answer", "number", "--out", str(path), "--recipe", "hybrid", "--layers", "2,5"]
-    assert run([*asked, "--loss", "bce", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["layers"], told["width"], told["provider"]) == ([2, 5], WIDTH, "huggingface")
-    assert told["features"]
+    arguments = [
+        "train",
+        str(samples),
+        "--answer",
+        "number",
+        "--out",
+        str(path),
+        "--recipe",
+        "hybrid",
+        "--layers",
+        "2,5",
+    ]
+    assert run([*arguments, "--loss", "bce", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["layers"], document["width"], document["provider"]) == ([2, 5], WIDTH, "huggingface")
+    assert document["features"]
 
     head = load(path)
     assert isinstance(head, HiddenHead)
     assert head.logprob_head is not None
     save(head, tmp_path / "again.safetensors")
     completions = all_completions(only_states(groups, LAYOUT.select_layers([2, 5])))[:20]
-    again = score(completions, load(tmp_path / "again.safetensors")).values
-    np.testing.assert_array_equal(score(completions, head).values, again)
+    scores_again = score(completions, load(tmp_path / "again.safetensors")).values
+    np.testing.assert_array_equal(score(completions, head).values, scores_again)
 
     table = training.evaluate(path, samples, ns=(1, 4), subsets=20, resamples=50, trained=False)
     rows = {(row.name, n): estimate.value for row in table.rows for n, estimate in row.accuracy.items()}
@@ -156,7 +167,7 @@ def test_the_commands_train_and_judge_a_head_on_captured_layers(
     assert json.loads(capsys.readouterr().out)["head"]["layers"] == [2, 5]
 
 
-def test_what_was_not_captured_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_what_was_not_captured_is_reported_with_what_to_do(tmp_path: Path) -> None:
     samples = samples_file(tmp_path / "a.db", with_states(graded_groups(20)))
     for recipe, reason in (
         (recipe_of("hidden", layers=[7]), "Hidden state 7 was not captured"),
@@ -202,27 +213,36 @@ def test_a_local_model_is_captured_trained_on_and_served_by_the_same_numbers(tmp
     from tests import local_models as local
 
     folder, samples = str(local.save_model(tmp_path / "model", template=local.TEMPLATE)), tmp_path / "s.db"
-    asked = [StoredQuestion(id=f"q{at}", messages=({"role": "user", "content": f"What is {at}?"},)) for at in range(16)]
+    stored_questions = [
+        StoredQuestion(id=f"q{number}", messages=({"role": "user", "content": f"What is {number}?"},))
+        for number in range(16)
+    ]
     sampling: dict[str, Any] = {"max_tokens": 12, "stop": ["\x01"], "hidden_states": True}
-    training.collect(asked, samples, provider="huggingface", model=folder, n=4, top_logprobs=5, seed=1, **sampling)
+    training.collect(
+        stored_questions, samples, provider="huggingface", model=folder, n=4, top_logprobs=5, seed=1, **sampling
+    )
     with SampleStore(samples, write=True) as store:
-        held = [(question.id, each) for question, found in store.questions_with_samples() for each in found]
-        store.set_labels({(key, each.index): float(len(each.completion.text) % 2) for key, each in held})
+        keyed_samples = [
+            (question.id, sample) for question, samples in store.questions_with_samples() for sample in samples
+        ]
+        store.set_labels({(key, sample.index): float(len(sample.completion.text) % 2) for key, sample in keyed_samples})
     groups = StoredGroups([samples], states="layers")
-    whole = [
-        replace(group, completions=tuple(replace(each, finish_reason="stop") for each in group.completions))
+    finished_groups = [
+        replace(group, completions=tuple(replace(completion, finish_reason="stop") for completion in group.completions))
         for group in groups
     ]
     recipe = replace(RECIPES["hybrid"], **QUICK)
-    head = fit(whole, provider="huggingface", model=folder, answer=None, recipe=recipe, layout=groups.layout).artifact
+    head = fit(
+        finished_groups, provider="huggingface", model=folder, answer=None, recipe=recipe, layout=groups.layout
+    ).artifact
     save(replace(head, training={}), tmp_path / "head.safetensors")
 
     with SwiftReranker("huggingface", folder, head=tmp_path / "head.safetensors", top_logprobs=5) as reranker:
-        chosen = reranker.best_of("What is 3?", n=4, seed=7, max_tokens=12)
+        selection = reranker.best_of("What is 3?", n=4, seed=7, max_tokens=12)
         captured = reranker.best_of("What is 3?", n=4, seed=7, max_tokens=12, hidden_states=True)
 
-    assert chosen.scorer == head.name == f"hybrid head huggingface/{folder}"
-    scores = np.array([each.score for each in chosen.candidates])
+    assert selection.scorer == head.name == f"hybrid head huggingface/{folder}"
+    scores = np.array([candidate.score for candidate in selection.candidates])
     assert np.isfinite(scores).all()
-    states = [replace(each.completion, projections=None) for each in captured.candidates]
+    states = [replace(candidate.completion, projections=None) for candidate in captured.candidates]
     np.testing.assert_allclose(scores, score(states, head).values, rtol=2e-3, atol=2e-3)  # states are float16

@@ -1,4 +1,4 @@
-"""Local models of transformers: what is generated, its logprobs and its states, against a plain second forward pass."""
+"""Tests of local transformers models: texts, logprobs and states, against a plain second forward pass."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ PROJECTION = Projection(
 PROMPTS = (tuple(range(40, 52)), (7,), tuple(range(90, 95)))
 
 
-def rows_of(prompts: tuple[tuple[int, ...], ...], *, most: int = 14, first: int = 0) -> list[DecodeRow]:
+def rows_of(prompts: tuple[tuple[int, ...], ...], *, max_tokens: int = 14, first: int = 0) -> list[DecodeRow]:
     """Rows that end with any token below 12, or after ``most``."""
     return [
         DecodeRow(
-            prompt=prompt, seed=seed, max_tokens=most, check_end=lambda tokens: "end" if tokens[-1] < 12 else None
+            prompt=prompt, seed=seed, max_tokens=max_tokens, check_end=lambda tokens: "end" if tokens[-1] < 12 else None
         )
         for seed, prompt in enumerate(prompts, first)
     ]
@@ -88,11 +88,11 @@ def test_states_and_logprobs_of_a_padded_batch_are_those_of_a_plain_second_pass(
     assert {row.finish_reason for row in rows} == {"end", "length"}
     for row in rows:
         logprobs, states = local.second_pass(model, row.prompt, row.tokens)
-        chosen = logprobs[range(len(row.tokens)), row.tokens]
-        np.testing.assert_allclose(row.logprobs, chosen, atol=2e-5)
-        np.testing.assert_allclose([each for each, _ in row.alternatives], logprobs.topk(5).values, atol=2e-5)
+        chosen_logprobs = logprobs[range(len(row.tokens)), row.tokens]
+        np.testing.assert_allclose(row.logprobs, chosen_logprobs, atol=2e-5)
+        np.testing.assert_allclose([logprob for logprob, _ in row.alternatives], logprobs.topk(5).values, atol=2e-5)
         flat = states.flatten(1)
-        captured, projected = (torch.stack(each).float() for each in row.states)
+        captured, projected = (torch.stack(tensors).float() for tensors in row.states)
         # The end-of-turn token is not read; the last one of a cut answer is.
         assert len(captured) == len(projected) == len(row.tokens) + (row.finish_reason == "length")
         np.testing.assert_allclose(captured, flat[: len(captured)], rtol=1e-3, atol=1e-3)  # float16
@@ -105,11 +105,11 @@ def test_a_completion_is_the_same_alone_in_a_batch_and_beside_longer_prompts() -
     together = rows_of(PROMPTS * 2)
     decode(model, together, sampling=SamplingParams(), k=5, readers=[projector(model)])
     for seed, row in enumerate(together):
-        (alone,) = rows_of((row.prompt,), first=seed)
-        decode(model, [alone], sampling=SamplingParams(), k=5, readers=[projector(model)])
-        assert alone.tokens == row.tokens
-        np.testing.assert_allclose(alone.logprobs, row.logprobs, atol=1e-5)
-        np.testing.assert_allclose(torch.stack(alone.states[0]), torch.stack(row.states[0]), rtol=1e-4, atol=1e-5)
+        (single_row,) = rows_of((row.prompt,), first=seed)
+        decode(model, [single_row], sampling=SamplingParams(), k=5, readers=[projector(model)])
+        assert single_row.tokens == row.tokens
+        np.testing.assert_allclose(single_row.logprobs, row.logprobs, atol=1e-5)
+        np.testing.assert_allclose(torch.stack(single_row.states[0]), torch.stack(row.states[0]), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("moment", "first"), [("read", 1), ("produced", 0)])
@@ -131,9 +131,9 @@ def test_projecting_gives_the_scores_of_capturing_and_the_head_to_a_ten_thousand
     completions = complete(model, 16, hidden_states=True).completions
     head = hidden_head("random")
     projected = score(completions, head).values
-    captured = score([replace(each, projections=None) for each in completions], head).values
+    captured = score([replace(completion, projections=None) for completion in completions], head).values
     np.testing.assert_allclose(projected, captured, rtol=1e-4, atol=1e-4)
-    assert all(each.projections.dtype == np.float32 for each in completions)
+    assert all(completion.projections.dtype == np.float32 for completion in completions)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -188,8 +188,8 @@ def test_filters_leave_the_distribution_that_transformers_leaves(options: dict[s
     if "min_p" in options:
         warped = transformers.MinPLogitsWarper(options["min_p"])(None, warped)
     grid = (torch.arange(20000, dtype=torch.float64) + 0.5) / 20000
-    drawn = sample_tokens(logits.repeat(20000, 1), grid, SamplingParams(**options)).bincount(minlength=40) / 20000
-    np.testing.assert_allclose(drawn, warped.softmax(-1)[0], atol=1e-4)
+    frequencies = sample_tokens(logits.repeat(20000, 1), grid, SamplingParams(**options)).bincount(minlength=40) / 20000
+    np.testing.assert_allclose(frequencies, warped.softmax(-1)[0], atol=1e-4)
 
 
 def test_logprobs_are_those_before_temperature_and_filters() -> None:
@@ -202,10 +202,10 @@ def test_logprobs_are_those_before_temperature_and_filters() -> None:
 
 def test_a_seed_gives_the_same_answers_in_one_call_and_in_several() -> None:
     model = local_model()
-    whole = [each.text for each in complete(model, 6).completions]
-    parts = [each.text for seed in range(3, 9) for each in complete(model, 1, seed=seed).completions]
-    assert whole == parts
-    assert len(set(whole)) > 1
+    texts = [completion.text for completion in complete(model, 6).completions]
+    parts = [completion.text for seed in range(3, 9) for completion in complete(model, 1, seed=seed).completions]
+    assert texts == parts
+    assert len(set(texts)) > 1
 
 
 # From ids to answers
@@ -222,7 +222,9 @@ def test_tokens_spell_the_text_and_identities_are_those_of_their_bytes() -> None
     for text in ("the naïve café", "汉字 12\n", "\x00\x7f"):
         ids = tokenizer(text)["input_ids"]
         assert b"".join(map(vocabulary.token_bytes, ids)) == text.encode()
-        assert vocabulary.identities(np.array(ids)).tolist() == [token_id(vocabulary.token_bytes(each)) for each in ids]
+        assert vocabulary.identities(np.array(ids)).tolist() == [
+            token_id(vocabulary.token_bytes(token)) for token in ids
+        ]
     assert vocabulary.token_bytes(tokenizer.eos_token_id) == b""
 
 
@@ -251,36 +253,40 @@ def test_sentencepiece_spellings_are_bytes_too() -> None:
 def test_the_answer_stands_behind_the_thinking_and_before_the_stop(
     pieces: list[bytes], stops: list[bytes], thinks: bool, span: tuple[int, int], answer: bytes
 ) -> None:
-    found, text = find_answer(pieces, stop_strings=stops, in_thinking_block=thinks)
-    assert (text, list(range(len(pieces)))[found]) == (answer, list(range(*span)))
+    token_range, text = find_answer(pieces, stop_strings=stops, in_thinking_block=thinks)
+    assert (text, list(range(len(pieces)))[token_range]) == (answer, list(range(*span)))
 
 
 def test_a_template_that_opens_the_thinking_is_noticed_and_states_are_cut_with_the_answer() -> None:
     model = local_model(template=local.TEMPLATE).with_projection(PROJECTION)
     thought = complete(model, 8, max_tokens=60, chat_template_kwargs={"opening": "<think>"})
     plain = complete(model, 8, max_tokens=60)
-    assert all(len(each.tokens) == len(each.projections) < 60 for each in thought.completions)
-    assert all(len(each.tokens) == len(each.projections) > 0 for each in plain.completions)
-    assert any(not each.text and each.finish_reason == "length" for each in thought.completions)
-    assert thought.usage.completion_tokens > sum(len(each.tokens) for each in thought.completions)
-    ended = [each for each in thought.completions if each.text]
-    assert ended
-    for each in thought.completions:
-        assert each.thinking is not None
-        assert each.thinking.finish_reason == ("stop" if each.text else "length")
-        spelled = "".join(each.thinking.tokens)
-        assert "\ufffd" in spelled or spelled.strip() == each.thinking.text
-        assert each.thinking.top_logprobs.shape == (len(each.thinking.tokens), 5)
-        assert each.thinking.tokens
-        assert (each.thinking.logprobs <= each.thinking.top_logprobs[:, 0]).all()
+    assert all(len(completion.tokens) == len(completion.projections) < 60 for completion in thought.completions)
+    assert all(len(sample.tokens) == len(sample.projections) > 0 for sample in plain.completions)
+    assert any(not sample.text and sample.finish_reason == "length" for sample in thought.completions)
+    assert thought.usage.completion_tokens > sum(len(sample.tokens) for sample in thought.completions)
+    finished_completions = [sample for sample in thought.completions if sample.text]
+    assert finished_completions
+    for completion in thought.completions:
+        assert completion.thinking is not None
+        assert completion.thinking.finish_reason == ("stop" if completion.text else "length")
+        spelled = "".join(completion.thinking.tokens)
+        assert "\ufffd" in spelled or spelled.strip() == completion.thinking.text
+        assert completion.thinking.top_logprobs.shape == (len(completion.thinking.tokens), 5)
+        assert completion.thinking.tokens
+        assert (completion.thinking.logprobs <= completion.thinking.top_logprobs[:, 0]).all()
 
 
-def test_a_stop_string_ends_a_row_early_and_is_no_part_of_the_answer() -> None:
+def test_a_stop_string_ends_a_row_early_and_is_not_part_of_the_answer() -> None:
     model = HuggingFaceModel(local.random_model(size=258), tokenizer=local.byte_tokenizer())  # never thinks
-    whole = complete(model, 6, max_tokens=40).completions
-    mark = next(letter for letter in whole[0].text[2:] if letter.isascii())  # others may be halves of a character
+    full_completions = complete(model, 6, max_tokens=40).completions
+    mark = next(
+        letter for letter in full_completions[0].text[2:] if letter.isascii()
+    )  # others may be halves of a character
     cut = complete(model, 6, max_tokens=40, stop=[mark]).completions
-    assert [each.text for each in cut] == [each.text.split(mark)[0] for each in whole]
+    assert [completion.text for completion in cut] == [
+        completion.text.split(mark)[0] for completion in full_completions
+    ]
     assert cut[0].finish_reason == "stop"
 
 
@@ -292,16 +298,18 @@ def test_best_of_scores_with_the_head_while_it_generates(tmp_path: Path) -> None
     head = hidden_head(folder, calibration=PlattCalibration(a=1.0, b=0.0))
     save(head, tmp_path / "head.safetensors")
     with SwiftReranker("huggingface", folder, head=tmp_path / "head.safetensors") as reranker:
-        chosen = reranker.best_of("What?", n=6, seed=1, max_tokens=12)
-    assert (chosen.signal, chosen.scorer) == ("hidden", head.name)
-    assert chosen.score == max(each.score for each in chosen.candidates)
-    assert chosen.probability == pytest.approx(1 / (1 + np.exp(-chosen.score)), rel=1e-5)
-    assert chosen.usage.calls == 1
-    assert chosen.usage.completion_tokens > 0
+        selection = reranker.best_of("What?", n=6, seed=1, max_tokens=12)
+    assert (selection.signal, selection.scorer) == ("hidden", head.name)
+    assert selection.score == max(candidate.score for candidate in selection.candidates)
+    assert selection.probability == pytest.approx(1 / (1 + np.exp(-selection.score)), rel=1e-5)
+    assert selection.usage.calls == 1
+    assert selection.usage.completion_tokens > 0
     with SwiftReranker("huggingface", folder) as plain:
         without = plain.best_of("What?", n=6, seed=1, max_tokens=12)
     assert (without.signal, without.scorer) == ("logprobs:k=20", "mean_logprob")
-    assert [each.text for each in without.candidates] == [each.text for each in chosen.candidates]
+    assert [candidate.text for candidate in without.candidates] == [
+        candidate.text for candidate in selection.candidates
+    ]
 
 
 def test_the_model_is_loaded_once_for_all_calls_and_loops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,7 +342,7 @@ class Slow:
         time.sleep(self._seconds)
         return self._forward(**inputs)
 
-    __signature__ = inspect.signature(lambda position_ids=None, logits_to_keep=0, **others: None)
+    __signature__ = inspect.signature(lambda position_ids=None, logits_to_keep=0, **options: None)
 
 
 def test_a_deadline_and_a_cancelled_task_end_the_generation_at_its_next_step() -> None:
@@ -364,10 +372,13 @@ def test_a_deadline_and_a_cancelled_task_end_the_generation_at_its_next_step() -
 
 def test_the_packaged_model_says_the_same_here_and_under_llama_cpp(tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp", reason="the extra 'pocket' is not installed")
-    here = HuggingFaceModel(local.pocket_folder(tmp_path))
+    model = HuggingFaceModel(local.pocket_folder(tmp_path))
     question = "Tom has 5 pens. He buys 4 more. How many pens does he have now?"
-    with SwiftReranker(here) as mine, SwiftReranker("pocket", head=None) as theirs:
-        one, other = (each.best_of(question, n=1, temperature=0, max_tokens=60).best for each in (mine, theirs))
+    with SwiftReranker(model) as local_reranker, SwiftReranker("pocket", head=None) as packaged_reranker:
+        one, other = (
+            reranker.best_of(question, n=1, temperature=0, max_tokens=60).best
+            for reranker in (local_reranker, packaged_reranker)
+        )
     assert one.text == other.text
     assert one.completion.tokens == other.completion.tokens
     np.testing.assert_allclose(one.completion.logprobs, other.completion.logprobs, atol=0.05)
@@ -393,10 +404,10 @@ class OutOfMemory:
 
 def test_out_of_memory_takes_smaller_batches_and_then_one_clear_error() -> None:
     model = local_model()
-    whole = [each.text for each in complete(model, 5).completions]
+    texts = [completion.text for completion in complete(model, 5).completions]
     OutOfMemory(model._source, 2)
     reply = complete(model, 5)
-    assert [each.text for each in reply.completions] == whole
+    assert [completion.text for completion in reply.completions] == texts
     assert reply.notes == ("Memory ran out, so completions were generated 2 at a time.",)
     assert complete(model, 5).notes == ()  # it is remembered
     OutOfMemory(model._source, 0)
@@ -448,7 +459,7 @@ def test_a_model_that_cannot_be_found_or_downloaded_is_one_sentence(
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"frequency_penalty": 1}, "no parameter 'frequency_penalty'"),
         ({"temperature": -1}, "temperature must be a number"),
@@ -459,8 +470,8 @@ def test_a_model_that_cannot_be_found_or_downloaded_is_one_sentence(
         ({"hidden_states": True, "hidden_moment": "later"}, "hidden_moment must be"),
     ],
 )
-def test_a_wrong_field_is_refused_before_anything_is_loaded(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+def test_a_wrong_field_is_refused_before_anything_is_loaded(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         parse_request(options)
 
 

@@ -1,4 +1,4 @@
-"""What share of a fused score is ours: learned on graded questions, with a scorer whose worth is known."""
+"""Tests of the learned weight of a fused score, on graded questions with a scorer of known quality."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.test_train_command import samples_file
 
 def knows(messages: Sequence[Message], completions: Sequence[Completion]) -> list[float]:
     assert messages == [{"role": "user", "content": "2+2"}]
-    return [float(each.text.endswith(" 4")) for each in completions]
+    return [float(completion.text.endswith(" 4")) for completion in completions]
 
 
 async def guesses(messages: Sequence[Message], completions: Sequence[Completion]) -> list[float]:
-    return [float(-each.text.endswith(" 4")) for each in completions]
+    return [float(-completion.text.endswith(" 4")) for completion in completions]
 
 
 def share(spec: str) -> float:
@@ -46,7 +46,7 @@ def test_only_the_part_that_was_asked_for_is_shown_to_the_scorer(tmp_path: Path)
     assert 0 < len(seen) < 30
 
 
-def test_what_cannot_be_learned_from_is_told(tmp_path: Path) -> None:
+def test_what_cannot_be_learned_from_is_reported(tmp_path: Path) -> None:
     samples = samples_file(tmp_path / "s.db", questions=3)
 
     def fails(messages: Sequence[Message], completions: Sequence[Completion]) -> list[float]:

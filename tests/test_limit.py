@@ -1,4 +1,4 @@
-"""The limiter: its numbers by hand, its fairness, its pauses, its slots under cancellation, and ten bad minutes."""
+"""Tests of the rate limiter: its numbers by hand, fairness, pauses, slots under cancellation, and ten bad minutes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_refusal_halves_the_window_once_a_burst_and_answers_widen_it_by_one_a_
     assert window.window_size == pytest.approx(4 + 1 / 4 + 1 / 4.25 + 1 / 4.485 + 1 / 4.708, abs=1e-2)  # about one more
     messages = [window.on_success(started_at=13.0) for _ in range(200)]
     assert window.window_size == 16
-    assert [each for each in messages if each] == ["all 16 requests may run at once again"]
+    assert [message for message in messages if message] == ["all 16 requests may run at once again"]
 
 
 def test_the_window_never_falls_below_one() -> None:
@@ -69,7 +69,7 @@ def test_a_pause_holds_all_back_and_then_lets_one_try() -> None:
     assert window.wait_seconds(6.1) == 0.0
 
 
-def test_who_is_told_to_wait_for_an_hour_fails_alone() -> None:
+def test_a_call_that_must_wait_for_an_hour_fails_alone() -> None:
     window = CongestionWindow(8, **NOTHING)
     window.on_throttle(1.0, started_at=0.5, retry_after=3600.0)
     assert window.wait_seconds(1.1) == 0.0
@@ -133,7 +133,7 @@ def test_requests_a_minute_are_kept_with_ten_seconds_worth_at_once() -> None:
         starts.append(now)
     assert starts[9] == 0.0
     assert starts[10] == 1.0
-    assert max(sum(begin <= at < begin + 60 for at in starts) for begin in range(60)) <= 70
+    assert max(sum(begin <= start < begin + 60 for start in starts) for begin in range(60)) <= 70
 
 
 def test_tokens_a_minute_are_kept_by_the_mean_of_recent_replies() -> None:
@@ -187,12 +187,12 @@ REQUESTS, TOKENS = "x-ratelimit-remaining-requests", "x-ratelimit-remaining-toke
     ],
 )
 def test_headers_of_every_form_are_read(headers: dict[str, str], expected: RateLimitStatus | None) -> None:
-    read = parse_rate_limit_headers(headers, now=1_000_000_000.0)
+    limits = parse_rate_limit_headers(headers, now=1_000_000_000.0)
     if expected is None:  # any finite number will do
-        assert read.requests
-        assert math.isfinite(read.requests.reset_seconds)
+        assert limits.requests
+        assert math.isfinite(limits.requests.reset_seconds)
     else:
-        assert read == expected
+        assert limits == expected
 
 
 @pytest.mark.parametrize("arguments", [{"max_concurrency": 0}, {"requests_per_minute": 0}, {"tokens_per_minute": "x"}])
@@ -218,12 +218,12 @@ async def test_a_question_of_64_calls_does_not_keep_a_question_of_one_waiting() 
         limit.release()
 
     big, small = object(), object()
-    tasks = [asyncio.create_task(call(big, f"big {at}")) for at in range(64)]
+    tasks = [asyncio.create_task(call(big, f"big {number}")) for number in range(64)]
     await asyncio.sleep(0)
     await asyncio.gather(*tasks, asyncio.create_task(call(small, "small")))
 
     assert order.index("small") < 5
-    assert [name for name in order if name != "small"] == [f"big {at}" for at in range(64)]
+    assert [name for name in order if name != "small"] == [f"big {number}" for number in range(64)]
     assert limit.n_active == 0
 
 
@@ -287,16 +287,16 @@ def test_waiters_start_at_the_pace_that_is_allowed_and_not_when_they_happen_to_l
     assert starts[-1] == pytest.approx((150 - 50) / 5, abs=0.5)  # ten seconds' worth at once, then five a second
 
 
-def test_slots_are_not_lost_whoever_is_cancelled_whenever() -> None:
+def test_slots_are_not_lost_under_any_cancellation() -> None:
     async def play(seed: int) -> None:
         draw, limit = random.Random(seed), RateLimiter(3)
-        most = 0
+        max_active = 0
 
         async def call(owner: object) -> None:
-            nonlocal most
+            nonlocal max_active
             await limit.acquire(owner)
             try:
-                most = max(most, limit.n_active)
+                max_active = max(max_active, limit.n_active)
                 await asyncio.sleep(draw.random() * 0.002)
                 if draw.random() < 0.2:
                     refusal = RateLimitError("slow", status=429, retryable=True)
@@ -307,7 +307,7 @@ def test_slots_are_not_lost_whoever_is_cancelled_whenever() -> None:
             finally:
                 limit.release()
 
-        tasks = [asyncio.create_task(call(at % 5)) for at in range(60)]
+        tasks = [asyncio.create_task(call(number % 5)) for number in range(60)]
         while any(not task.done() for task in tasks):
             await asyncio.sleep(0.0005)
             victim = draw.choice(tasks)
@@ -316,7 +316,7 @@ def test_slots_are_not_lost_whoever_is_cancelled_whenever() -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.sleep(0)
         assert limit.n_active == 0
-        assert most <= 3
+        assert max_active <= 3
         await asyncio.wait_for(limit.acquire(), 2)
 
     for seed in range(4):
@@ -334,18 +334,18 @@ def test_a_pause_that_one_threads_loop_learnt_ends_for_a_waiter_on_another_whose
         limit.release()
 
     asyncio.run(teach())  # its loop is closed now
-    ended: list[float] = []
+    ends: list[float] = []
 
     def wait() -> None:
         asyncio.run(asyncio.wait_for(limit.acquire(), 5))
-        ended.append(time.monotonic())
+        ends.append(time.monotonic())
 
     started = time.monotonic()
     thread = threading.Thread(target=wait)
     thread.start()
     thread.join(10)
-    assert ended
-    assert 0.2 < ended[0] - started < 3
+    assert ends
+    assert 0.2 < ends[0] - started < 3
 
 
 def test_a_slot_comes_back_where_no_loop_runs_any_more() -> None:
@@ -369,14 +369,14 @@ def test_a_slot_comes_back_where_no_loop_runs_any_more() -> None:
 
 
 async def test_rerankers_that_share_a_limit_share_its_slots(fault_server: FaultServer) -> None:
-    busy = most = 0
+    busy = max_busy = 0
     lock = threading.Lock()
 
     def serve(request: Received) -> Response:
-        nonlocal busy, most
+        nonlocal busy, max_busy
         with lock:
             busy += 1
-            most = max(most, busy)
+            max_busy = max(max_busy, busy)
         time.sleep(0.02)
         with lock:
             busy -= 1
@@ -389,7 +389,7 @@ async def test_rerankers_that_share_a_limit_share_its_slots(fault_server: FaultS
         AsyncSwiftReranker("ollama", "other", base_url=fault_server.url, limit=shared) as two,
     ):
         await asyncio.gather(one.best_of("q", n=6), two.best_of("q", n=6))
-    assert most <= 2
+    assert max_busy <= 2
     assert shared.for_this_process().n_active == 0
 
 
@@ -414,11 +414,11 @@ async def test_what_remains_by_the_headers_is_not_exceeded(fault_server: FaultSe
 
 def test_a_forked_child_begins_with_a_limit_of_its_own() -> None:
     shared = RateLimit(1)
-    mine = shared.for_this_process()
-    asyncio.run(mine.acquire())
+    own_limit = shared.for_this_process()
+    asyncio.run(own_limit.acquire())
     child = os.fork()
     if child == 0:
-        os._exit(0 if shared.for_this_process() is not mine and shared.for_this_process().n_active == 0 else 1)
+        os._exit(0 if shared.for_this_process() is not own_limit and shared.for_this_process().n_active == 0 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
@@ -439,12 +439,12 @@ def test_after_minutes_of_429_the_limit_recovers_and_grows_again() -> None:
             refusal.retry_after = random.Random(int(loop.time())).choice([None, 1.0, 20.0])
             limit.on_error(refusal, started_at=started)
             limit.release()
-        begun = loop.time()
+        start = loop.time()
         for _ in range(200):
             await limit.acquire()
             limit.on_success(started_at=limit.now())
             limit.release()
-        assert loop.time() - begun < 30
+        assert loop.time() - start < 30
         return limit
 
     limit = run_in_virtual_time(play())
@@ -456,19 +456,19 @@ def test_after_minutes_of_429_the_limit_recovers_and_grows_again() -> None:
 def test_ten_minutes_of_bursts_resets_and_slow_replies_freeze_nothing_overrun_nothing_and_lose_nothing(
     seed: int,
 ) -> None:
-    found = run(seed, 10.0)
+    result = run(seed, 10.0)
 
-    assert found["questions"] > 200
-    assert found["refused"] > 20
-    assert found["most_at_once"] <= CAP
-    assert {name: found[name] for name in VIOLATIONS} == dict.fromkeys(VIOLATIONS, 0)
+    assert result["questions"] > 200
+    assert result["refused"] > 20
+    assert result["most_at_once"] <= CAP
+    assert {name: result[name] for name in VIOLATIONS} == dict.fromkeys(VIOLATIONS, 0)
 
 
 def test_the_same_over_real_sockets_from_three_threads_that_share_one_limit() -> None:
-    found = sockets(1.0, at_once=CAP)
+    result = sockets(1.0, at_once=CAP)
 
-    assert found["questions"] >= 3 * CAP
-    assert {name: found[name] for name in SOCKET_VIOLATIONS} == dict.fromkeys(SOCKET_VIOLATIONS, 0)
+    assert result["questions"] >= 3 * CAP
+    assert {name: result[name] for name in SOCKET_VIOLATIONS} == dict.fromkeys(SOCKET_VIOLATIONS, 0)
 
 
 def test_a_server_that_bears_four_at_once_is_not_stormed_at_a_cap_of_sixteen() -> None:

@@ -1,4 +1,4 @@
-"""Loaders of the paper's sets: three on the public files, the others on records written by hand after their schema."""
+"""Tests of the paper's data set loaders: three on the public files, the others on hand-written records."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_hostile_lines_give_one_clear_error(line: bytes, tmp_path: Path) -> None
         list(load_set("gsm8k", path))
 
 
-def test_wrong_names_splits_and_paths_are_told_before_anything_is_read(tmp_path: Path) -> None:
+def test_wrong_names_splits_and_paths_are_reported_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"no set called 'gsm9k'. Use one of math, gsm8k"):
         load_set("gsm9k")
     with pytest.raises(ConfigurationError, match=r"gsm8k has no split 'validation'. Use one of train, test"):
@@ -241,8 +241,8 @@ def test_sets_are_streamed_by_name_and_slices_are_cut(tmp_path: Path, monkeypatc
 
 
 def collect_set(server: FaultServer, out: Path, *more: str) -> int:
-    asked = ("--provider", "openai-compatible", "--model", "m", "--base-url", server.url)
-    return run(["collect", *asked, "--out", str(out), "--n", "2", "--top-logprobs", "4", *more])
+    arguments = ("--provider", "openai-compatible", "--model", "m", "--base-url", server.url)
+    return run(["collect", *arguments, "--out", str(out), "--n", "2", "--top-logprobs", "4", *more])
 
 
 @pytest.mark.parametrize("name", list(RECORDS))

@@ -28,12 +28,14 @@ from swift_client.selection.select import SelectionConfig, select_best
 from tests.servers import FaultServer, Received, Response, chat, chat_body, json_response
 
 
-def completion(tokens: list[str], chosen: list[float], top: list[list[float]] | None = None, **more: Any) -> Completion:
+def completion(
+    tokens: list[str], chosen_logprobs: list[float], top: list[list[float]] | None = None, **more: Any
+) -> Completion:
     lists = np.array(top, np.float32) if top else np.zeros((len(tokens), 0), np.float32)
     return Completion(
         **{"text": "".join(tokens), **more},
         tokens=tuple(tokens),
-        logprobs=np.array(chosen, np.float32),
+        logprobs=np.array(chosen_logprobs, np.float32),
         top_logprobs=lists,
         censored=np.zeros(len(tokens), np.bool_),
     )
@@ -54,18 +56,18 @@ def test_every_row_has_an_example_here() -> None:
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_a_lie_costs_its_completion_the_logprobs_and_is_named_once(name: str) -> None:
-    kept, notes = drop_invalid_logprobs([TRUE, CAUGHT[name], CAUGHT[name]], UNKNOWN_SAMPLING)
-    assert kept[0] is TRUE
-    assert [(each.text, len(each.tokens)) for each in kept[1:]] == [("42", 0), ("42", 0)]
+def test_invalid_logprobs_are_dropped_and_named_once(name: str) -> None:
+    completions, notes = drop_invalid_logprobs([TRUE, CAUGHT[name], CAUGHT[name]], UNKNOWN_SAMPLING)
+    assert completions[0] is TRUE
+    assert [(completion.text, len(completion.tokens)) for completion in completions[1:]] == [("42", 0), ("42", 0)]
     assert notes == (f"Logprobs of 2 of 3 completions {CHECKS[name].sentence}; they are left out.",)
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_a_choice_among_liars_rests_on_the_texts(name: str) -> None:
-    found = select_best([replace(CAUGHT[name], text=text) for text in ("42", "42", "41")], SelectionConfig())
-    assert (found.signal, found.answer) == ("text", "42")
-    assert any("left out" in note for note in found.notes)
+def test_a_choice_without_valid_logprobs_rests_on_the_texts(name: str) -> None:
+    selection = select_best([replace(CAUGHT[name], text=text) for text in ("42", "42", "41")], SelectionConfig())
+    assert (selection.signal, selection.answer) == ("text", "42")
+    assert any("left out" in note for note in selection.notes)
 
 
 @pytest.mark.parametrize(
@@ -82,13 +84,13 @@ def test_a_choice_among_liars_rests_on_the_texts(name: str) -> None:
         Completion(text="no numbers at all"),
     ],
 )
-def test_what_is_true_is_left_as_it_is(true: Completion) -> None:
-    kept, notes = drop_invalid_logprobs([true], UNKNOWN_SAMPLING)
-    assert kept[0] is true
+def test_valid_logprobs_are_left_unchanged(true: Completion) -> None:
+    completions, notes = drop_invalid_logprobs([true], UNKNOWN_SAMPLING)
+    assert completions[0] is true
     assert notes == ()
 
 
-def drawn(rng: np.random.Generator, count: int, *, lists_of: float, drawn_at: float) -> Completion:
+def random_completion(rng: np.random.Generator, count: int, *, lists_of: float, drawn_at: float) -> Completion:
     """Draw from softmax(z / drawn_at) and state the five best of softmax(z / lists_of)."""
     logits = np.sort(rng.normal(0, 2, (count, 12)), axis=1)[:, ::-1]
     stated = logits / lists_of
@@ -103,51 +105,51 @@ PLAIN = SamplingInfo(temperature=1.0, unmodified=True)
 
 
 def test_the_fit_is_the_distance_that_a_plain_loop_finds() -> None:
-    one = drawn(np.random.default_rng(5), 40, lists_of=1.0, drawn_at=1.0)
+    one = random_completion(np.random.default_rng(5), 40, lists_of=1.0, drawn_at=1.0)
     score, mean, variance = [], [], 0.0
-    for chosen, row in zip(one.logprobs.tolist(), one.top_logprobs.tolist(), strict=True):
-        rest = 1 - sum(math.exp(each) for each in row)
-        score.append(chosen if any(abs(chosen - each) < 1e-4 for each in row) else math.log(rest))
+    for chosen_logprob, row in zip(one.logprobs.tolist(), one.top_logprobs.tolist(), strict=True):
+        rest = 1 - sum(math.exp(logprob) for logprob in row)
+        score.append(chosen_logprob if any(abs(chosen_logprob - logprob) < 1e-4 for logprob in row) else math.log(rest))
         categories = [*row, math.log(rest)]
-        mean.append(sum(math.exp(each) * each for each in categories))
-        variance += sum(math.exp(each) * each**2 for each in categories) - mean[-1] ** 2
-    found = run_fit_test(one.logprobs, one.top_logprobs, one.censored)
-    assert found.token_count == 40
-    assert found.score == pytest.approx(sum(score) / 40, abs=1e-5)
-    assert found.expected == pytest.approx(sum(mean) / 40, abs=1e-5)
-    assert found.std == pytest.approx(math.sqrt(variance) / 40, abs=1e-5)
+        mean.append(sum(math.exp(logprob) * logprob for logprob in categories))
+        variance += sum(math.exp(logprob) * logprob**2 for logprob in categories) - mean[-1] ** 2
+    fit = run_fit_test(one.logprobs, one.top_logprobs, one.censored)
+    assert fit.token_count == 40
+    assert fit.score == pytest.approx(sum(score) / 40, abs=1e-5)
+    assert fit.expected == pytest.approx(sum(mean) / 40, abs=1e-5)
+    assert fit.std == pytest.approx(math.sqrt(variance) / 40, abs=1e-5)
 
 
-def test_true_lists_lie_within_a_few_deviations_of_their_promise() -> None:
+def test_true_lists_are_within_a_few_deviations_of_the_expected_fit() -> None:
     rng = np.random.default_rng(1)
-    found = [run_fit_test(one.logprobs, one.top_logprobs, one.censored).z
-             for one in (drawn(rng, 300, lists_of=1.0, drawn_at=1.0) for _ in range(60))]  # fmt: skip
-    assert abs(float(np.mean(found))) < 0.5
-    assert 0.7 < float(np.std(found)) < 1.3
+    deviations = [run_fit_test(one.logprobs, one.top_logprobs, one.censored).z
+             for one in (random_completion(rng, 300, lists_of=1.0, drawn_at=1.0) for _ in range(60))]  # fmt: skip
+    assert abs(float(np.mean(deviations))) < 0.5
+    assert 0.7 < float(np.std(deviations)) < 1.3
 
 
 @pytest.mark.parametrize("drawn_at", [0.25, 0.7, 1.0])
-def test_colder_samples_than_stated_are_no_lie(drawn_at: float) -> None:
+def test_colder_samples_than_stated_are_accepted(drawn_at: float) -> None:
     rng = np.random.default_rng(2)
-    some = [drawn(rng, 200, lists_of=1.0, drawn_at=drawn_at) for _ in range(8)]
-    assert drop_invalid_logprobs(some, PLAIN) == (some, ())
+    completions = [random_completion(rng, 200, lists_of=1.0, drawn_at=drawn_at) for _ in range(8)]
+    assert drop_invalid_logprobs(completions, PLAIN) == (completions, ())
 
 
 def test_lists_that_their_own_samples_do_not_fit_are_put_aside_for_all() -> None:
     rng = np.random.default_rng(3)
-    some = [drawn(rng, 200, lists_of=0.3, drawn_at=2.0) for _ in range(8)]
-    kept, notes = drop_invalid_logprobs(some, PLAIN)
-    assert not any(each.tokens for each in kept)
+    completions = [random_completion(rng, 200, lists_of=0.3, drawn_at=2.0) for _ in range(8)]
+    clean_completions, notes = drop_invalid_logprobs(completions, PLAIN)
+    assert not any(completion.tokens for completion in clean_completions)
     assert len(notes) == 1
     assert "do not fit the sampled tokens" in notes[0]
-    assert drop_invalid_logprobs(some, UNKNOWN_SAMPLING) == (
-        some,
+    assert drop_invalid_logprobs(completions, UNKNOWN_SAMPLING) == (
+        completions,
         (),
     )  # a pool of somebody's: nobody knows how it was drawn
 
 
 def test_a_few_tokens_prove_nothing() -> None:
-    one = drawn(np.random.default_rng(4), 3, lists_of=0.3, drawn_at=2.0)
+    one = random_completion(np.random.default_rng(4), 3, lists_of=0.3, drawn_at=2.0)
     assert drop_invalid_logprobs([one], PLAIN)[1] == ()
 
 
@@ -171,11 +173,11 @@ def test_only_plain_sampling_is_held_against_its_lists(fields: dict[str, Any], o
 # --- temperature ---------------------------------------------------------------------------------------------------
 
 
-def stated(logits: Any, temperature: float, chosen: list[int], k: int) -> Completion:
+def stated(logits: Any, temperature: float, token_ids: list[int], k: int) -> Completion:
     values = np.array(logits) / temperature
     values -= np.log(np.exp(values).sum(axis=1, keepdims=True))
     top = -np.sort(-values, axis=1)[:, :k]
-    return completion(["a", "7"], values[[0, 1], chosen].tolist(), top.tolist())
+    return completion(["a", "7"], values[[0, 1], token_ids].tolist(), top.tolist())
 
 
 LOGITS = [[3.0, 2.5, 1.0, 0.0, -2.0], [2.0, 1.0, 0.5, -1.0, -3.0]]
@@ -185,8 +187,8 @@ def test_undoing_temperature_gives_the_distribution_over_the_listed_tokens() -> 
     tempered = stated(LOGITS, 0.5, [1, 0], k=3)
     back = undo_temperature(tempered, 0.5)
     for row, logits in zip(back.top_logprobs, LOGITS, strict=True):
-        total = sum(math.exp(each) for each in logits[:3])
-        assert row.tolist() == pytest.approx([each - math.log(total) for each in logits[:3]], abs=1e-5)
+        total = sum(math.exp(logit) for logit in logits[:3])
+        assert row.tolist() == pytest.approx([logit - math.log(total) for logit in logits[:3]], abs=1e-5)
     assert back.logprobs.tolist() == pytest.approx([back.top_logprobs[0, 1], back.top_logprobs[1, 0]], abs=1e-6)
 
 
@@ -224,14 +226,14 @@ COLD = SamplingInfo(temperature=0.5, after_temperature=True, unmodified=True)
 
 
 def test_a_head_that_reads_logprobs_themselves_is_refused_after_temperature() -> None:
-    some = [replace(stated(LOGITS, 0.5, [1, at], k=3), index=at) for at in range(2)]
-    found = select_best(some, SelectionConfig(scorer=head(("logprob", "margin")), sampling_info=COLD))
-    assert found.scorer == "mean_logprob"
-    assert any("temperature=1" in note for note in found.notes)
-    kept = select_best(
-        some, SelectionConfig(scorer=head(("logprob", "margin")), sampling_info=replace(COLD, temperature=1.0))
+    completions = [replace(stated(LOGITS, 0.5, [1, index], k=3), index=index) for index in range(2)]
+    selection = select_best(completions, SelectionConfig(scorer=head(("logprob", "margin")), sampling_info=COLD))
+    assert selection.scorer == "mean_logprob"
+    assert any("temperature=1" in note for note in selection.notes)
+    selection_at_one = select_best(
+        completions, SelectionConfig(scorer=head(("logprob", "margin")), sampling_info=replace(COLD, temperature=1.0))
     )
-    assert kept.scorer != "mean_logprob"
+    assert selection_at_one.scorer != "mean_logprob"
 
 
 def test_a_head_that_reads_gaps_alone_scores_as_it_would_at_temperature_one() -> None:
@@ -246,9 +248,9 @@ def test_a_head_that_reads_gaps_alone_scores_as_it_would_at_temperature_one() ->
 
 
 def test_plain_scorers_compare_within_the_question_and_say_so() -> None:
-    found = select_best([stated(LOGITS, 0.5, [1, 0], k=3)], SelectionConfig(sampling_info=COLD))
-    assert found.score == pytest.approx(float(stated(LOGITS, 0.5, [1, 0], k=3).logprobs.mean()))
-    assert any("within this question only" in note for note in found.notes)
+    selection = select_best([stated(LOGITS, 0.5, [1, 0], k=3)], SelectionConfig(sampling_info=COLD))
+    assert selection.score == pytest.approx(float(stated(LOGITS, 0.5, [1, 0], k=3).logprobs.mean()))
+    assert any("within this question only" in note for note in selection.notes)
     exact = select_best(
         [stated(LOGITS, 0.5, [1, 0], k=3)], SelectionConfig(scorer="self_certainty", sampling_info=COLD)
     )
@@ -270,19 +272,22 @@ async def test_where_logprobs_follow_temperature_one_is_asked_for_unless_another
     fault_server: FaultServer, name: str
 ) -> None:
     async with AsyncSwiftReranker(name, "m", base_url=fault_server.url, api_key="k") as reranker:
-        notes = [(await reranker.best_of("q", n=1, **given)).notes for given in ({}, {"temperature": 0.6})]
+        notes = [(await reranker.best_of("q", n=1, **options)).notes for options in ({}, {"temperature": 0.6})]
         unknown = await reranker.best_of("q", n=1, temperature=None)
     assert [request.json["temperature"] for request in fault_server.requests] == [1.0, 0.6, None]
-    assert [any("after temperature" in note for note in each) for each in notes] == [False, True]
+    assert [any("after temperature" in note for note in note_list) for note_list in notes] == [False, True]
     assert any("after an unknown temperature" in note for note in unknown.notes)
 
 
 def test_a_temperature_that_nobody_knows_is_not_undone() -> None:
-    some = [stated(LOGITS, 0.5, [1, 0], k=3)]
+    completions = [stated(LOGITS, 0.5, [1, 0], k=3)]
     unknown = replace(COLD, temperature=None)
-    assert select_best(some, SelectionConfig(scorer=head(("margin",)), sampling_info=unknown)).scorer == "mean_logprob"
     assert (
-        select_best(some, SelectionConfig(scorer=head(("margin",)), sampling_info=UNKNOWN_SAMPLING)).scorer
+        select_best(completions, SelectionConfig(scorer=head(("margin",)), sampling_info=unknown)).scorer
+        == "mean_logprob"
+    )
+    assert (
+        select_best(completions, SelectionConfig(scorer=head(("margin",)), sampling_info=UNKNOWN_SAMPLING)).scorer
         != "mean_logprob"
     )
 
@@ -306,7 +311,7 @@ def thinking(request: Received) -> Response:
 
 
 @pytest.mark.parametrize(("serve", "why"), [(zeros, "placeholders"), (thinking, "thinking")])
-async def test_where_logprobs_are_a_must_those_that_lie_are_refused_before_n_are_paid_for(
+async def test_invalid_logprobs_are_refused_before_n_are_paid_for_if_logprobs_are_required(
     fault_server: FaultServer, serve: Any, why: str
 ) -> None:
     fault_server.serve(serve)
@@ -317,36 +322,38 @@ async def test_where_logprobs_are_a_must_those_that_lie_are_refused_before_n_are
             await reranker.best_of("q", n=16)
     assert sum(request.json.get("n", 1) for request in fault_server.requests) == 1
     async with AsyncSwiftReranker("openai-compatible", "m", base_url=fault_server.url) as reranker:
-        found = await reranker.best_of("q", n=4)
-    assert (found.signal, len(found.candidates)) == ("text", 4)
+        selection = await reranker.best_of("q", n=4)
+    assert (selection.signal, len(selection.candidates)) == ("text", 4)
 
 
 # --- the warning ---------------------------------------------------------------------------------------------------
 
 
-def silent(request: Received) -> Response:
-    choices = [{"index": at, "message": {"content": "4"}, "finish_reason": "stop"} for at in range(request.json["n"])]
+def reply_without_logprobs(request: Received) -> Response:
+    choices = [
+        {"index": index, "message": {"content": "4"}, "finish_reason": "stop"} for index in range(request.json["n"])
+    ]
     return json_response({"choices": choices})
 
 
 async def test_a_reranker_warns_once_that_texts_decide_and_names_the_remedy(
     fault_server: FaultServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fault_server.serve(silent)
+    fault_server.serve(reply_without_logprobs)
     async with AsyncSwiftReranker("openai-compatible", "m", base_url=fault_server.url) as reranker:
-        found = [await reranker.best_of("q", n=2) for _ in range(3)]
+        selections = [await reranker.best_of("q", n=2) for _ in range(3)]
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
     assert 'reasoning_effort="none"' in warnings[0].getMessage()
-    assert [each.signal for each in found] == ["text"] * 3
-    assert all("without logprobs" in " ".join(each.notes) for each in found)
+    assert [selection.signal for selection in selections] == ["text"] * 3
+    assert all("without logprobs" in " ".join(selection.notes) for selection in selections)
 
 
 @pytest.mark.parametrize("settings", [{"require_logprobs": False}, {"scorer": "shortest"}])
-async def test_who_asked_for_texts_is_not_warned(
+async def test_a_user_who_asked_for_texts_is_not_warned(
     fault_server: FaultServer, caplog: pytest.LogCaptureFixture, settings: dict[str, Any]
 ) -> None:
-    fault_server.serve(silent)
+    fault_server.serve(reply_without_logprobs)
     async with AsyncSwiftReranker("openai-compatible", "m", base_url=fault_server.url, **settings) as reranker:
         await reranker.best_of("q", n=2)
     assert caplog.records == []
@@ -366,7 +373,7 @@ def test_a_warning_is_for_asking_and_not_for_ranking(caplog: pytest.LogCaptureFi
     assert caplog.records == []
 
 
-def test_recorded_replies_are_all_believed() -> None:
+def test_recorded_replies_are_all_valid() -> None:
     folder = Path(__file__).parents[2] / "shared" / "recordings"
     if not folder.exists():
         pytest.skip("the recordings are not here")
@@ -376,10 +383,10 @@ def test_recorded_replies_are_all_believed() -> None:
     believed = 0
     for path in sorted(folder.rglob("*.json")):
         try:
-            found = parse_response(path.read_bytes())
+            completions = parse_response(path.read_bytes())
         except (SwiftClientError, ValueError):
             continue
-        _, notes = drop_invalid_logprobs(found, UNKNOWN_SAMPLING)
+        _, notes = drop_invalid_logprobs(completions, UNKNOWN_SAMPLING)
         assert notes == (), path
-        believed += sum(bool(each.tokens) for each in found)
+        believed += sum(bool(completion.tokens) for completion in completions)
     assert believed > 5

@@ -1,4 +1,4 @@
-"""Raw numbers of any provider become clean arrays, by one rule."""
+"""Tests of the one rule by which any provider's raw numbers become clean arrays."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_rounding_above_zero_becomes_zero_and_raw_logits_are_refused():
             clean([chosen], [[("a", listed)]])
 
 
-def test_a_list_whose_probabilities_exceed_one_is_no_distribution():
+def test_a_list_whose_probabilities_exceed_one_is_not_a_distribution():
     with pytest.raises(UnusableLogprobs, match="not a distribution"):
         clean([-0.1], [[("a", -0.1), ("b", -0.2)]])
     assert len(clean([-0.1], [[("a", -0.004), ("b", -4.7)]]).logprobs) == 1  # 1.005 is rounding
@@ -81,7 +81,7 @@ def test_placeholders_with_nothing_listed_are_no_logprobs(placeholder):
         clean(placeholder, [[], []])
 
 
-def test_a_certain_token_with_its_list_is_no_placeholder():
+def test_a_certain_token_with_its_list_is_not_a_placeholder():
     assert clean([0.0], [[("a", 0.0)]]).logprobs.tolist() == [0.0]
     assert clean([0.0, -0.1], [[], []]).logprobs.tolist() == pytest.approx([0.0, -0.1])
 
@@ -93,7 +93,7 @@ def test_ranks_that_arrive_unsorted_give_the_same_arrays():  # artefactual#170
     assert shuffled.positions.tolist() == [[2, 0, 1]]
 
 
-def test_a_duplicate_is_told_by_its_token_and_never_by_its_value():
+def test_a_duplicate_is_recognised_by_its_token_and_never_by_its_value():
     # vllm#36660 lists the chosen token twice; OpenAI's rounding gives different tokens equal values.
     result = clean([-1.0], [[("a", -1.0), ("b", -3.0), ("c", -3.0), ("b", -3.0), ("a", -1.0)]])
     np.testing.assert_allclose(result.top_logprobs, [[-1.0, -3.0, -3.0]])

@@ -1,4 +1,4 @@
-"""Each loss is its definition, worked out pair by pair in plain Python."""
+"""Tests of the losses against their definitions, worked out pair by pair in plain Python."""
 
 from __future__ import annotations
 
@@ -36,36 +36,36 @@ def plain_bce(table: Rows) -> float:
 
 def plain_pairwise(table: Rows) -> float:
     means = []
-    for asked in {question for _, _, question in table}:
-        mine = [(score, right) for score, right, question in table if question == asked]
-        pairs = [-log_sigmoid(a - b) for a, good in mine if good for b, bad in mine if not bad]
+    for group in {question for _, _, question in table}:
+        group_pairs = [(score, right) for score, right, question in table if question == group]
+        pairs = [-log_sigmoid(a - b) for a, good in group_pairs if good for b, bad in group_pairs if not bad]
         if pairs:
             means.append(sum(pairs) / len(pairs))
     return sum(means) / len(means) if means else 0.0
 
 
 def by_question(table: Rows) -> list[list[tuple[float, bool]]]:
-    return [[(s, right) for s, right, q in table if q == asked] for asked in {q for _, _, q in table}]
+    return [[(s, right) for s, right, q in table if q == group] for group in {q for _, _, q in table}]
 
 
 def plain_infonca(table: Rows) -> float:
     losses = []
-    for mine in by_question(table):
-        most = max(100.0 * right for _, right in mine)
-        weights = [math.exp(100.0 * right - most) for _, right in mine]
-        top = max(s for s, _ in mine)
-        log_sum = top + math.log(sum(math.exp(s - top) for s, _ in mine))
-        losses.append(-sum(w / sum(weights) * (s - log_sum) for w, (s, _) in zip(weights, mine, strict=True)))
+    for pairs in by_question(table):
+        max_weight = max(100.0 * right for _, right in pairs)
+        weights = [math.exp(100.0 * right - max_weight) for _, right in pairs]
+        top = max(s for s, _ in pairs)
+        log_sum = top + math.log(sum(math.exp(s - top) for s, _ in pairs))
+        losses.append(-sum(w / sum(weights) * (s - log_sum) for w, (s, _) in zip(weights, pairs, strict=True)))
     return sum(losses) / len(losses)
 
 
 def plain_nca(table: Rows) -> float:
     losses = []
-    for mine in by_question(table):
-        most = max(100.0 * right for _, right in mine)
-        weights = [math.exp(100.0 * right - most) for _, right in mine]
-        wanted = sum(w / sum(weights) * log_sigmoid(s) for w, (s, _) in zip(weights, mine, strict=True))
-        losses.append(-wanted - sum(log_sigmoid(-s) for s, _ in mine) / len(mine))
+    for pairs in by_question(table):
+        max_weight = max(100.0 * right for _, right in pairs)
+        weights = [math.exp(100.0 * right - max_weight) for _, right in pairs]
+        target = sum(w / sum(weights) * log_sigmoid(s) for w, (s, _) in zip(weights, pairs, strict=True))
+        losses.append(-target - sum(log_sigmoid(-s) for s, _ in pairs) / len(pairs))
     return sum(losses) / len(losses)
 
 

@@ -1,4 +1,4 @@
-"""Requests and whole replies in OpenAI's chat format, with every server's variations."""
+"""Tests of requests and complete replies in OpenAI's chat format, with every server's variations."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def test_thinking_tokens_are_not_the_answers_tokens():
 
 
 @pytest.mark.parametrize("content", ["<think>\nhm, A?\n</think>\n\nB", "hm, A?\n</think>\n\nB"])
-def test_a_think_block_left_in_the_content_is_no_part_of_the_answer(content):
+def test_a_think_block_left_in_the_content_is_not_part_of_the_answer(content):
     entries = [entry(token, -0.5, []) for token in (content.removesuffix("B"), "B")]
     completion = parse(body(choice(content, entries))).completions[0]
     assert (completion.text, completion.tokens) == ("B", ("B",))
@@ -365,7 +365,7 @@ def test_an_error_inside_a_200_is_the_error_that_it_describes(data, kind, fragme
         b'{"choices":[' + b"[" * 100_000, b'{"choices":[{"index":', b"data", b"data:", b"data: [DONE]\n\n", b": ping\n",
     ],
 )  # fmt: skip
-def test_what_is_no_reply_is_one_clear_error(data):
+def test_anything_but_a_reply_is_one_clear_error(data):
     with pytest.raises(ResponseDecodeError) as caught:
         parse(data)
     assert len(str(caught.value)) < 400

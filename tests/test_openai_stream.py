@@ -1,4 +1,4 @@
-"""A streamed reply gives the completions of the same reply in one piece, however its bytes arrive."""
+"""Tests of streamed replies: the same completions as from the whole reply, for any split of its bytes."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_the_distance_is_the_mean_deviation_of_the_compared_terms_worked_out_by_
     np.testing.assert_allclose(found, by_hand)
 
 
-def test_99_of_100_completions_of_the_training_s_kind_lie_within_reach(head: HeadArtifact) -> None:
+def test_99_of_100_completions_like_the_trainings_are_in_distribution(head: HeadArtifact) -> None:
     singles = [
         scorers.score([each], head).out_of_distribution
         for group in graded_groups(200, seed=3)
@@ -84,7 +84,7 @@ def test_99_of_100_completions_of_the_training_s_kind_lie_within_reach(head: Hea
     assert np.mean(singles) == pytest.approx(0.01, abs=0.015)
 
 
-def test_lists_of_another_length_are_no_other_ground(head: HeadArtifact) -> None:
+def test_lists_of_another_length_are_in_distribution(head: HeadArtifact) -> None:
     fresh = graded_groups(40, seed=7)
     short = [
         replace(

@@ -1,4 +1,4 @@
-"""Bugs that peers had with providers, and the tests here that keep each of them out.
+"""Tests against bugs that similar packages had with providers.
 
 The number is the line of the list that we keep of them; lines that have nothing to do with providers are left out.
 """
@@ -59,7 +59,7 @@ KEPT_OUT: Mapping[int, tuple[str, ...]] = {
     12: (  # PyRIT#991
         "test_logprobs.py::test_a_sentinel_is_censored_to_the_upper_bound_and_never_averaged",
         "test_peers.py::test_sentinels_change_no_score_and_are_noted_once",
-        "test_logprob_checks.py::test_a_lie_costs_its_completion_the_logprobs_and_is_named_once",
+        "test_logprob_checks.py::test_invalid_logprobs_are_dropped_and_named_once",
         "test_logprob_checks.py::test_a_reranker_warns_once_that_texts_decide_and_names_the_remedy",
     ),
     13: (  # artefactual#170
@@ -148,10 +148,10 @@ def test_sentinels_change_no_score_and_are_noted_once(sentinel: float | None) ->
     (one,) = parse_response(body(*tokens, text="abd"))
     assert one.censored.tolist() == [False, True, False]
     assert one.logprobs.min() >= -20
-    found = rank([one, Completion(text="abd", index=1)])
-    assert found.score is not None
-    assert found.score > -7
-    assert len(found.notes) == len(set(found.notes))
+    selection = rank([one, Completion(text="abd", index=1)])
+    assert selection.score is not None
+    assert selection.score > -7
+    assert len(selection.notes) == len(set(selection.notes))
 
 
 async def test_a_model_that_takes_no_temperature_is_asked_without_ever_after_and_says_so(
@@ -168,9 +168,9 @@ async def test_a_model_that_takes_no_temperature_is_asked_without_ever_after_and
 
     fault_server.serve(serve)
     async with AsyncSwiftReranker("openai-compatible", "o9", base_url=fault_server.url) as reranker:
-        found = [await reranker.best_of("q", n=4, temperature=0.7) for _ in range(2)]
-    assert [len(each.candidates) for each in found] == [4, 4]
-    assert sum("Only the default (1) is supported" in note for note in found[0].notes) == 1
+        selections = [await reranker.best_of("q", n=4, temperature=0.7) for _ in range(2)]
+    assert [len(selection.candidates) for selection in selections] == [4, 4]
+    assert sum("Only the default (1) is supported" in note for note in selections[0].notes) == 1
     assert len(fault_server.requests) == 3
 
 

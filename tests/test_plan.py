@@ -1,4 +1,4 @@
-"""Plans: hand-computed costs, and the draw that follows them. Real HTTP over loopback."""
+"""Tests of plans: hand-computed costs, and the requests that follow them. Real HTTP over loopback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Providers that another package adds: a real distribution on the path, loaded when its name is asked for."""
+"""Tests of providers that another package adds: a real distribution on the path, loaded when its name is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The packaged model's questions: right answers by another road, disjoint splits, one seed one set."""
+"""Tests of the packaged model's questions: independently computed answers, disjoint splits, one set per seed."""
 
 from __future__ import annotations
 
@@ -62,18 +62,20 @@ def test_written_coin_states_hold_at_every_stop() -> None:
         names = [name for name, _ in people]
         stops = hasty.findall(solution) or careful.findall(solution)
         assert stops
-        assert hasty.search(solution) or [who for who, _ in stops] == names
-        for who, side in stops:
-            stop = names.index(who) + 1
+        assert hasty.search(solution) or [carrier for carrier, _ in stops] == names
+        for person, side in stops:
+            stop = names.index(person) + 1
             turned = sum(act == "flips" for _, act in people[:stop])
             assert side == ("tails" if turned % 2 else "heads"), (question.prompt, solution)
 
 
 def test_no_test_question_is_ever_a_training_question() -> None:
-    drawn = {split: {q.prompt for q, _ in worked_examples(4_000, seed=8, split=split)} for split in ("train", "test")}
-    assert not drawn["train"] & drawn["test"]
+    prompts_by_split = {
+        split: {q.prompt for q, _ in worked_examples(4_000, seed=8, split=split)} for split in ("train", "test")
+    }
+    assert not prompts_by_split["train"] & prompts_by_split["test"]
     # By construction, not by luck: the split is a function of the prompt, under every seed and level.
-    assert all(split_of(prompt) == split for split, prompts in drawn.items() for prompt in prompts)
+    assert all(split_of(prompt) == split for split, prompts in prompts_by_split.items() for prompt in prompts)
     assert all(split_of(question.prompt) == "validation" for question in questions(200, seed=9, split="validation"))
 
 
@@ -90,10 +92,10 @@ def test_one_seed_gives_one_set_in_every_process() -> None:
 
 
 def test_questions_differ_carry_unique_ids_and_take_turns_by_family() -> None:
-    drawn = questions(300, seed=0)
-    assert len({question.id for question in drawn}) == len({question.prompt for question in drawn}) == 300
-    assert [question.family for question in drawn[:6]] == [*FAMILIES, *FAMILIES]
-    assert drawn[:50] == questions(50, seed=0)
+    sample = questions(300, seed=0)
+    assert len({question.id for question in sample}) == len({question.prompt for question in sample}) == 300
+    assert [question.family for question in sample[:6]] == [*FAMILIES, *FAMILIES]
+    assert sample[:50] == questions(50, seed=0)
 
 
 def test_asked_levels_lie_inside_the_trained_ones() -> None:

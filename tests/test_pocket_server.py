@@ -1,4 +1,4 @@
-"""The in-process llama.cpp server: one under threads, a child's own after fork, quiet, reproducible, 16 at once."""
+"""Tests of the in-process llama.cpp server: one per process, quiet, reproducible, 16 completions at once."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def chat(base_url: str, **fields: Any) -> dict[str, Any]:
         f"{base_url}/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=60) as reply:
-        found: dict[str, Any] = json.load(reply)
-        return found
+        document: dict[str, Any] = json.load(reply)
+        return document
 
 
 def texts(reply: dict[str, Any]) -> list[str]:
@@ -59,8 +59,8 @@ def test_sixteen_completions_come_in_one_call_with_twenty_logprobs_a_token(serve
 
 
 def test_a_seed_gives_the_same_completions_again_and_another_seed_gives_others(server: PocketServer) -> None:
-    first, again, other = (texts(chat(server.base_url, n=16, seed=seed)) for seed in (5, 5, 50))
-    assert first == again
+    first, second, other = (texts(chat(server.base_url, n=16, seed=seed)) for seed in (5, 5, 50))
+    assert first == second
     assert first != other
 
 
@@ -81,22 +81,22 @@ def test_the_chat_template_shows_the_model_exactly_the_training_format(server: P
 
 
 def test_answers_end_by_themselves_with_a_marked_answer(server: PocketServer) -> None:
-    found = [
+    answers = [
         choice
         for question in questions(6, seed=2)
         for choice in chat(server.base_url, n=4, seed=0, messages=[{"role": "user", "content": question.prompt}])[
             "choices"
         ]
     ]
-    marked = [bool(re.search(r"The answer is \w+\.$", choice["message"]["content"])) for choice in found]
+    marked = [bool(re.search(r"The answer is \w+\.$", choice["message"]["content"])) for choice in answers]
     assert sum(marked) / len(marked) > 0.95
-    assert [choice["finish_reason"] for choice in found].count("stop") / len(found) > 0.95
+    assert [choice["finish_reason"] for choice in answers].count("stop") / len(answers) > 0.95
 
 
 def test_temperature_zero_draws_the_likeliest_token(server: PocketServer) -> None:
     (choice,) = chat(server.base_url, temperature=0, logprobs=True, top_logprobs=2)["choices"]
     for entry in choice["logprobs"]["content"]:
-        assert entry["logprob"] == max(each["logprob"] for each in entry["top_logprobs"])
+        assert entry["logprob"] == max(alternative["logprob"] for alternative in entry["top_logprobs"])
 
 
 def test_more_completions_than_slots_are_refused_with_the_number_in_the_message(server: PocketServer) -> None:

@@ -1,4 +1,4 @@
-"""Prices: genai-prices' own numbers, the user's, and None where nobody knows."""
+"""Tests of prices: genai-prices' own numbers, the user's, and None if the price is unknown."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def test_a_call_costs_what_genai_prices_says(address: str, model: str, prompt: i
         counts = {"input_tokens": prompt, "output_tokens": 5_000}
         cache = {"cache_read_tokens": cached, "cache_write_tokens": written}
         usage = genai_prices.Usage(**counts, **{name: value for name, value in cache.items() if value})
-        theirs = genai_prices.calc_price(usage, model, provider_api_url=address).total_price
-        ours = price.at(prompt).cost(
+        expected = genai_prices.calc_price(usage, model, provider_api_url=address).total_price
+        cost = price.at(prompt).cost(
             prompt_tokens=prompt, completion_tokens=5_000, cached_tokens=cached, written_tokens=written
         )
-        assert ours == pytest.approx(float(theirs), rel=1e-12)
+        assert cost == pytest.approx(float(expected), rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_an_unknown_price_is_none(model: str | None, address: str | None) -> Non
 
 
 def test_the_users_own_prices_win_by_model_or_by_provider_and_model() -> None:
-    mine, other = Price(input=1, output=2), Price(input=3, output=4)
+    model_price, other = Price(input=1, output=2), Price(input=3, output=4)
 
-    assert find_price("openai", "gpt-4.1-mini", OPENAI, mine) is mine
-    assert find_price("openai", "gpt-4.1-mini", OPENAI, {"gpt-4.1-mini": mine}) is mine
-    assert find_price("openai", "m", OPENAI, {"m": mine, "openai/m": other}) is other
-    assert find_price("vllm", "m", "http://localhost:8000/v1", {"m": mine}) is mine
-    looked_up = find_price("openai", "gpt-4.1-mini", OPENAI, {"another": mine})
+    assert find_price("openai", "gpt-4.1-mini", OPENAI, model_price) is model_price
+    assert find_price("openai", "gpt-4.1-mini", OPENAI, {"gpt-4.1-mini": model_price}) is model_price
+    assert find_price("openai", "m", OPENAI, {"m": model_price, "openai/m": other}) is other
+    assert find_price("vllm", "m", "http://localhost:8000/v1", {"m": model_price}) is model_price
+    looked_up = find_price("openai", "gpt-4.1-mini", OPENAI, {"another": model_price})
     assert looked_up is not None
     assert looked_up.source != "given"
 
@@ -89,7 +89,7 @@ def test_a_price_without_a_discount_takes_cached_tokens_as_others() -> None:
 
 
 @pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf"), True, "1", None])
-def test_a_price_that_is_no_number_is_refused(wrong: Any) -> None:
+def test_a_price_that_is_not_a_number_is_refused(wrong: Any) -> None:
     with pytest.raises(ConfigurationError, match="million tokens"):
         Price(input=wrong, output=1)
 

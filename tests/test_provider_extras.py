@@ -1,4 +1,4 @@
-"""pyproject.toml, the constraints and the code name the same optional dependencies."""
+"""Tests of the optional dependencies: the same in pyproject.toml, the constraints and the code."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ EXTRAS = {
 
 def imports(tree: ast.AST) -> set[str]:
     """Top-level names of all absolute imports in a tree, wherever they stand."""
-    found: set[str] = set()
+    modules: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
+            modules |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            found.add(node.module.partition(".")[0])
-    return found
+            modules.add(node.module.partition(".")[0])
+    return modules
 
 
 def test_every_import_is_the_standard_library_a_core_dependency_or_an_extra() -> None:

@@ -142,7 +142,7 @@ def test_a_key_outside_the_entries_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "model", "provider", "chosen"),
+    ("name", "model", "provider", "expected_model"),
     [
         ("openai", None, "openai", "gpt-4.1-mini"),
         ("openai", "gpt-4o", "openai", "gpt-4o"),
@@ -156,9 +156,11 @@ def test_a_key_outside_the_entries_is_an_error(tmp_path: Path) -> None:
         ("pocket", None, "pocket", "pocket"),
     ],
 )
-def test_names_and_models_resolve_in_every_spelling(name: str, model: str | None, provider: str, chosen: str) -> None:
+def test_names_and_models_resolve_in_every_spelling(
+    name: str, model: str | None, provider: str, expected_model: str
+) -> None:
     row, got = resolve(name, model)
-    assert (row.name, got) == (provider, chosen)
+    assert (row.name, got) == (provider, expected_model)
 
 
 def test_two_different_models_are_a_configuration_error() -> None:
@@ -191,7 +193,7 @@ def test_a_row_without_default_model_asks_for_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "address"),
+    ("name", "base_url", "address"),
     [
         ("vllm", None, "http://localhost:8000/v1"),
         ("vllm", "http://gpu:9", "http://gpu:9/v1"),
@@ -210,12 +212,12 @@ def test_a_row_without_default_model_asks_for_one() -> None:
         ("bedrock", "https://bedrock-mantle.eu-west-1.api.aws", "https://bedrock-mantle.eu-west-1.api.aws/v1"),
     ],
 )  # fmt: skip
-def test_addresses_are_completed_and_never_rewritten(name: str, given: str | None, address: str) -> None:
-    assert resolve(name, "m", given)[0].base_url == address
+def test_addresses_are_completed_and_never_rewritten(name: str, base_url: str | None, address: str) -> None:
+    assert resolve(name, "m", base_url)[0].base_url == address
 
 
 @pytest.mark.parametrize("address", ["", "localhost:8000", "ftp://x", "http://", "nonsense"])
-def test_what_is_no_address_is_refused_before_anything_is_sent(address: str) -> None:
+def test_anything_but_an_address_is_refused_before_anything_is_sent(address: str) -> None:
     with pytest.raises(ConfigurationError, match="not an address"):
         resolve("vllm", "m", address)
 
@@ -246,7 +248,7 @@ def test_a_row_without_address_asks_for_one(name: str) -> None:
 
 
 def test_a_row_of_your_own_is_a_provider() -> None:
-    mine = Provider(
+    provider = Provider(
         name="mine",
         base_url="http://mine/v1",
         key_variable=None,
@@ -254,7 +256,7 @@ def test_a_row_of_your_own_is_a_provider() -> None:
         default_model="m",
         capabilities=PROVIDERS["vllm"].capabilities,
     )
-    assert resolve(mine) == (mine, "m")
+    assert resolve(provider) == (provider, "m")
 
 
 def test_importing_the_adapters_loads_no_client_library_and_reads_no_key() -> None:
@@ -279,21 +281,21 @@ class Mine:
     name = "mine"
 
     def __init__(self) -> None:
-        self.asked: list[Any] = []
+        self.calls: list[Any] = []
 
     async def complete(self, messages: list[Message], n: int, **options: Any) -> Any:
-        self.asked.append((messages, n, options))
+        self.calls.append((messages, n, options))
         return [Completion(text="a"), Completion(text="b", index=1)]
 
 
 async def test_an_object_of_your_own_gets_messages_n_and_the_other_fields() -> None:
-    mine = Mine()
-    row, model = resolve(mine, "m")
-    transport = connect(mine, row)
+    client = Mine()
+    row, model = resolve(client, "m")
+    transport = connect(client, row)
     assert isinstance(transport, CustomTransport)
     reply = await transport.send(REQUEST)
     assert [completion.text for completion in reply if isinstance(completion, Completion)] == ["a", "b"]
-    assert mine.asked == [([{"role": "user", "content": "hi"}], 2, {"model": "m", "temperature": 0.5})]
+    assert client.calls == [([{"role": "user", "content": "hi"}], 2, {"model": "m", "temperature": 0.5})]
     assert (row.name, model) == ("mine", "m")
 
 

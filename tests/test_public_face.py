@@ -1,4 +1,4 @@
-"""The public face that users rely on: names, signatures, and an import that touches nothing."""
+"""Tests of the public face that users rely on: names, signatures, and an import that touches nothing."""
 
 from __future__ import annotations
 

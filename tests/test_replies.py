@@ -101,7 +101,7 @@ def test_a_list_of_replies_is_one_reply_with_the_sum_of_their_usage():
         ({1j: 2}, "cannot be read as a reply"),
     ],
 )
-def test_what_is_no_reply_is_refused_with_what_to_pass_instead(reply, fragment):
+def test_anything_but_a_reply_is_refused_with_what_to_pass_instead(reply, fragment):
     with pytest.raises(ConfigurationError, match=fragment) as caught:
         normalize_reply(reply)
     assert caught.value.hint
@@ -121,7 +121,7 @@ def test_an_error_among_several_replies_is_left_out_with_its_own_sentence():
 
 
 @pytest.mark.parametrize("not_a_reply", [{"foo": 1}, {}, [], "x", 3, None, {"choices": 3}])
-def test_what_is_no_reply_among_replies_is_an_error_and_never_dropped(not_a_reply):
+def test_anything_but_a_reply_among_replies_is_an_error_and_never_dropped(not_a_reply):
     for value in (
         [DATA, json.dumps(not_a_reply).encode()],
         json.dumps([json.loads(DATA), not_a_reply]),
@@ -225,7 +225,7 @@ def test_lines_of_a_batchs_output_are_replies_in_every_form():
         {"id": "c", "message": {"role": "assistant", "content": [{"type": "text", "text": "4"}]}},
     ],
 )
-def test_an_answer_in_a_format_that_is_not_read_is_no_refusal_of_the_request(native):
+def test_an_answer_in_a_format_that_is_not_read_is_not_a_refusal_of_the_request(native):
     with pytest.raises(ResponseDecodeError, match="no choices"):
         rank(native)
 

@@ -1,4 +1,4 @@
-"""When a failed call is tried again, after how long, and that the event loop lives on meanwhile."""
+"""Tests of retries: which failures are retried, after what wait, and that the event loop keeps running."""
 
 from __future__ import annotations
 
@@ -127,10 +127,10 @@ async def test_backoff_doubles_from_half_a_second_to_eight_with_full_jitter(inst
     by_attempt = [instant[attempt::7] for attempt in range(7)]
 
     for attempt, seconds in enumerate(by_attempt):
-        most = min(8.0, 0.5 * 2**attempt)
-        assert all(0 <= second <= most for second in seconds)
-        assert max(seconds) > 0.7 * most  # 40 uniform draws all below 70 %: 6e-7
-        assert min(seconds) < 0.3 * most
+        longest = min(8.0, 0.5 * 2**attempt)
+        assert all(0 <= second <= longest for second in seconds)
+        assert max(seconds) > 0.7 * longest  # 40 uniform draws all below 70 %: 6e-7
+        assert min(seconds) < 0.3 * longest
 
 
 async def failing_forever() -> None:

@@ -559,7 +559,7 @@ def long_chat(choices: int = 8) -> Response:
 async def test_whole_choices_before_a_broken_connection_are_kept_and_the_rest_is_topped_up(
     with_reset: bool, fault_server: FaultServer, reranker: Make
 ) -> None:
-    fault_server.script(cut(long_chat(), at=0.5, reset=with_reset))
+    fault_server.script(cut(long_chat(), fraction=0.5, reset=with_reset))
 
     selection = await reranker(max_retries=1).best_of("q", n=8)
     assert len(selection.candidates) == 8
@@ -686,7 +686,7 @@ async def test_a_server_that_refuses_to_stream_is_asked_without(fault_server: Fa
 
 async def test_a_stream_that_breaks_keeps_what_had_ended_and_tops_up(fault_server: FaultServer, reranker: Make) -> None:
     whole = chat_stream(["one", "a longer second answer"])
-    fault_server.script(cut(whole, at=0.75))
+    fault_server.script(cut(whole, fraction=0.75))
 
     selection = await reranker().best_of("q", n=2, deadline=30)
     assert len(selection.candidates) == 2

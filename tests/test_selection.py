@@ -1,4 +1,4 @@
-"""The choice from scores and answers, against hand-made cases, plain loops and scorio."""
+"""Tests of the choice from scores and answers, against hand-made cases, plain loops and scorio."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ NAN = float("nan")
 
 
 def completions(count: int, cut: tuple[int, ...] = (), reason: FinishReason = "length") -> list[Completion]:
-    return [Completion(text="", index=at, finish_reason=reason if at in cut else "stop") for at in range(count)]
+    return [
+        Completion(text="", index=index, finish_reason=reason if index in cut else "stop") for index in range(count)
+    ]
 
 
 def answered(*values: str | None) -> Answers:
@@ -64,7 +66,7 @@ def test_a_probability_of_zero_or_nan_still_counts_for_a_little() -> None:
     assert choice.winner == 2
 
 
-def test_answers_of_equal_weight_are_told_apart_by_their_best_member_then_by_index() -> None:
+def test_answers_of_equal_weight_are_separated_by_their_best_member_then_by_index() -> None:
     assert pick([-1, -5, -3, -2], "abab").winner == 0
     assert pick([-2, -1, -1, -2], "abab").winner == 1
     assert pick([-1, -1, -1, -1], "abab").winner == 0
@@ -72,7 +74,7 @@ def test_answers_of_equal_weight_are_told_apart_by_their_best_member_then_by_ind
 
 
 def test_best_breaks_ties_by_the_completions_index_and_not_by_position() -> None:
-    three = [Completion(text="", index=at) for at in (2, 0, 1)]
+    three = [Completion(text="", index=index) for index in (2, 0, 1)]
     choice = choose(three, np.ones(3, np.float32), answers=answered(None, None, None))
     assert choice.winner == 1
 
@@ -165,16 +167,16 @@ POOL = st.lists(
 @given(POOL, st.randoms(), st.sampled_from(["auto", "best", "vote"]), st.booleans())
 def test_the_order_of_the_completions_does_not_matter(pool, random, method: str, weighted: bool) -> None:
     def winner(order: list[int]) -> tuple[int, str, list[float]]:
-        chosen = [pool[at] for at in order]
+        ordered_pool = [pool[index] for index in order]
         choice = choose(
-            [Completion(text="", index=at, finish_reason="length" if pool[at][2] else "stop") for at in order],
-            np.array([each[0] for each in chosen], np.float32),
-            probabilities=np.array([each[3] for each in chosen], np.float32) if weighted else None,
-            answers=answered(*(each[1] for each in chosen)),
+            [Completion(text="", index=index, finish_reason="length" if pool[index][2] else "stop") for index in order],
+            np.array([row[0] for row in ordered_pool], np.float32),
+            probabilities=np.array([row[3] for row in ordered_pool], np.float32) if weighted else None,
+            answers=answered(*(row[1] for row in ordered_pool)),
             method=method,
         )
         weights = dict(zip(order, choice.weights, strict=True))
-        return order[choice.winner], choice.method, [weights[at] for at in range(len(pool))]
+        return order[choice.winner], choice.method, [weights[index] for index in range(len(pool))]
 
     order = list(range(len(pool)))
     expected = winner(order)
@@ -185,17 +187,17 @@ def test_the_order_of_the_completions_does_not_matter(pool, random, method: str,
 @given(POOL)
 def test_the_winner_is_never_beaten_by_its_own_rule(pool) -> None:
     scores, answers, cuts, _ = zip(*pool, strict=True)
-    cut = tuple(at for at, is_cut in enumerate(cuts) if is_cut)
+    cut = tuple(index for index, is_cut in enumerate(cuts) if is_cut)
     choice = pick(scores, answers, cut=cut)
-    votes = Counter(answers[at] for at in range(len(pool)) if at not in cut and answers[at] is not None)
+    votes = Counter(answers[index] for index in range(len(pool)) if index not in cut and answers[index] is not None)
     if votes:
         assert choice.method == "vote"
         assert votes[answers[choice.winner]] == max(votes.values())
-        rivals = [at for at in range(len(pool)) if at not in cut and answers[at] == answers[choice.winner]]
+        rivals = [index for index in range(len(pool)) if index not in cut and answers[index] == answers[choice.winner]]
     else:
         assert choice.method == "best"
-        rivals = [at for at in range(len(pool)) if at not in cut] or list(range(len(pool)))
-    finite = [scores[at] for at in rivals if not math.isnan(scores[at])]
+        rivals = [index for index in range(len(pool)) if index not in cut] or list(range(len(pool)))
+    finite = [scores[index] for index in rivals if not math.isnan(scores[index])]
     assert choice.winner in rivals
     assert not finite or scores[choice.winner] == max(finite)
 
@@ -212,8 +214,8 @@ def test_votes_agree_with_scorio() -> None:
             answers, weights
         )
         assert pick(scores, answers, method="best").winner == agg.best_of_n(answers, scores, return_index=True)[1]
-        (first, most), *others = Counter(answers).most_common()
-        if not others or others[0][1] < most:  # scorio breaks ties by appearance, we by the best score
+        (first, top_count), *other_counts = Counter(answers).most_common()
+        if not other_counts or other_counts[0][1] < top_count:  # scorio breaks ties by appearance, we by the best score
             assert answers[pick(scores, answers).winner] == agg.majority_vote(answers) == first
             compared += 1
     assert compared > 150

@@ -1,4 +1,4 @@
-"""Vertex and Azure sign in by their own libraries: real ones, with endpoints of tokens on loopback."""
+"""Tests of signing in to Vertex and Azure with their real libraries, against token endpoints on loopback."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ async def test_vertex_signs_in_with_a_service_account_and_asks_for_one_token_for
     root = fault_server.url.removesuffix("/v1")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(account(tmp_path, f"{root}/token")))
     async with AsyncSwiftReranker("vertex", base_url=f"{root}/v1/projects/p", top_logprobs=2) as reranker:
-        found = await asyncio.gather(*(reranker.best_of("2 + 2?", n=2) for _ in range(4)))
-    assert {each.text for each in found} == {"4"}
+        selections = await asyncio.gather(*(reranker.best_of("2 + 2?", n=2) for _ in range(4)))
+    assert {selection.text for selection in selections} == {"4"}
     assert sent(fault_server) == ["Bearer ya29.first"] * 4
 
 
@@ -87,7 +87,7 @@ async def test_a_token_is_renewed_before_it_ends(
 
 
 class Credentials:
-    """What google-auth's credentials look like, with a clock of our own."""
+    """A stand-in for google-auth's credentials, with a clock of its own."""
 
     def __init__(self) -> None:
         self.token, self.valid, self.threads = "old", False, list[str]()
@@ -99,11 +99,11 @@ class Credentials:
 
 
 async def test_calls_that_start_together_share_one_renewal_which_never_holds_the_loop() -> None:
-    mine = Credentials()
-    key = ApiKeySource(PROVIDERS["vertex"], google_token_source(mine))
+    credentials = Credentials()
+    key = ApiKeySource(PROVIDERS["vertex"], google_token_source(credentials))
     assert set(await asyncio.gather(*(key.read() for _ in range(16)))) == {"new-1"}
-    assert len(mine.threads) == 1
-    assert "MainThread" not in mine.threads
+    assert len(credentials.threads) == 1
+    assert "MainThread" not in credentials.threads
 
 
 async def test_azure_signs_in_with_a_managed_identity(
@@ -117,8 +117,8 @@ async def test_azure_signs_in_with_a_managed_identity(
         for _ in range(2):
             assert (await reranker.best_of("2 + 2?", n=2)).signal == "logprobs:k=2"
     assert sent(fault_server) == ["Bearer entra"] * 2
-    asked = next(request for request in fault_server.requests if request.path.startswith("/msi"))
-    assert "cognitiveservices.azure.com" in asked.path
+    identity_request = next(request for request in fault_server.requests if request.path.startswith("/msi"))
+    assert "cognitiveservices.azure.com" in identity_request.path
 
 
 async def test_a_credential_of_your_own_is_asked_for_the_right_scope() -> None:
@@ -178,8 +178,8 @@ def test_the_project_in_the_environment_is_the_address(monkeypatch: pytest.Monke
     world = "https://aiplatform.googleapis.com/v1/projects/mine/locations/global/publishers/google"
     assert resolve("vertex")[0].base_url == world
     monkeypatch.setenv("GOOGLE_CLOUD_LOCATION", "europe-west4")
-    here = "https://europe-west4-aiplatform.googleapis.com/v1/projects/mine/locations/europe-west4/publishers/google"
-    assert resolve("vertex")[0].base_url == here
+    address = "https://europe-west4-aiplatform.googleapis.com/v1/projects/mine/locations/europe-west4/publishers/google"
+    assert resolve("vertex")[0].base_url == address
     assert resolve("vertex", base_url="http://gpu/x")[0].base_url == "http://gpu/x"
     assert resolve("gemini")[0].base_url == PROVIDERS["gemini"].base_url
 

@@ -1,4 +1,4 @@
-"""Replays of stopping rules, against a plain loop that asks rule by rule and chooses as ``best_of`` does."""
+"""Tests of replayed stopping rules, against a plain loop that chooses as ``best_of`` does."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def messy() -> tuple[Group, ...]:
 
 
 def ordered(group: Group, draw: Sequence[int]) -> list[Completion]:
-    return [replace(group.completions[at], index=place) for place, at in enumerate(draw)]
+    return [replace(group.completions[index], index=place) for place, index in enumerate(draw)]
 
 
 Step = tuple[Votes, float, int]
@@ -88,16 +88,22 @@ def steps(scored_by: str) -> list[list[Step]]:
             replay: list[Step] = []
             for seen in range(1, N + 1):
                 selection = select_best(completions[:seen], SelectionConfig(scorer=artifact or "mean_logprob"))
-                read = answers.read([each.text if each.complete else "" for each in completions[:seen]], "auto")
-                whole = [candidate if candidate.completion.complete else None for candidate in selection.candidates]
+                readings = answers.read(
+                    [completion.text if completion.complete else "" for completion in completions[:seen]], "auto"
+                )
+                finished_candidates = [
+                    candidate if candidate.completion.complete else None for candidate in selection.candidates
+                ]
                 ballots = Votes.from_lists(
-                    read.groups,
+                    readings.groups,
                     n=N,
-                    probabilities=[each and each.probability for each in whole] if artifact else None,
-                    scores=[each and each.score for each in whole],
+                    probabilities=[candidate and candidate.probability for candidate in finished_candidates]
+                    if artifact
+                    else None,
+                    scores=[candidate and candidate.score for candidate in finished_candidates],
                 )
                 label = float(group.labels[draw[selection.winner]])
-                replay.append((ballots, label, sum(len(each.tokens) for each in completions[:seen])))
+                replay.append((ballots, label, sum(len(completion.tokens) for completion in completions[:seen])))
             replays.append(replay)
     return replays
 
@@ -126,7 +132,7 @@ HEADS = {"no head": lambda: None, "head": head, "agreeing head": lambda: head(ag
 )
 def test_a_replay_equals_a_loop_that_asks_the_rule_and_chooses_at_the_end(name: str, scored_by: str) -> None:
     rule = STOPPING_RULES[name]
-    found = simulate(
+    result = simulate(
         messy(),
         HEADS[scored_by](),
         rules=[rule],
@@ -137,27 +143,27 @@ def test_a_replay_equals_a_loop_that_asks_the_rule_and_chooses_at_the_end(name: 
         answer="auto",
         resamples=10,
     )
-    row = found.row(name, "vote")
-    told = (row.accuracy.value, row.completions.value, row.token_share.value)
-    assert told == pytest.approx(by_hand(rule, scored_by, range(1, N + 1)), abs=1e-12)
+    row = result.row(name, "vote")
+    numbers = (row.accuracy.value, row.completions.value, row.token_share.value)
+    assert numbers == pytest.approx(by_hand(rule, scored_by, range(1, N + 1)), abs=1e-12)
 
 
 def test_waves_ask_only_after_each_wave() -> None:
-    found = simulate(
-        messy(), rules="beta", n=N, orders=ORDERS, seed=SEED, waves=(1, 3), resamples=10, answer="auto"
-    ).row("beta", "vote")
-    told = (found.accuracy.value, found.completions.value, found.token_share.value)
-    assert told == pytest.approx(by_hand(STOPPING_RULES["beta"], "no head", (1, 4, 6)), abs=1e-12)
+    row = simulate(messy(), rules="beta", n=N, orders=ORDERS, seed=SEED, waves=(1, 3), resamples=10, answer="auto").row(
+        "beta", "vote"
+    )
+    numbers = (row.accuracy.value, row.completions.value, row.token_share.value)
+    assert numbers == pytest.approx(by_hand(STOPPING_RULES["beta"], "no head", (1, 4, 6)), abs=1e-12)
 
 
 def test_a_rule_of_your_own_is_replayed_too() -> None:
     def third(ballots: Votes) -> Verdicts:
         return Verdicts(np.full(len(ballots.answers), ballots.n_seen >= 3), np.full(len(ballots.answers), np.nan))
 
-    mine = StoppingRule(name="third", function=third, doc="after three", source="me")
-    found = simulate(messy(), rules=[mine, "fixed:3"], n=N, orders=ORDERS, resamples=10)
-    assert found.row("third").completions.value == 3
-    assert found.row("third").accuracy == found.row("fixed:3").accuracy
+    rule = StoppingRule(name="third", function=third, doc="after three", source="me")
+    simulation = simulate(messy(), rules=[rule, "fixed:3"], n=N, orders=ORDERS, resamples=10)
+    assert simulation.row("third").completions.value == 3
+    assert simulation.row("third").accuracy == simulation.row("fixed:3").accuracy
 
 
 def test_the_posterior_choice_is_the_most_probable_answer() -> None:
@@ -167,19 +173,19 @@ def test_the_posterior_choice_is_the_most_probable_answer() -> None:
     completions = tuple(
         Completion(
             text=f"The answer is {lone.get(name, '4')}",
-            index=at,
+            index=index,
             tokens=(name,),
             logprobs=np.full(1, np.log(table[name]), np.float32),
             top_logprobs=np.full((1, 1), np.log(table[name]), np.float32),
             censored=np.zeros(1, np.bool_),
         )
-        for at, name in enumerate("abc")
+        for index, name in enumerate("abc")
     )
     group = Group(question_id="q", completions=completions, labels=np.array([0.0, 0.0, 1.0]))
     artifact = by_probability()
-    found = simulate([group], artifact, rules=["posterior:threshold=0.999"], n=3, split="all", resamples=2)
-    assert (found.row("posterior:threshold=0.999", "posterior").accuracy.value) == 1.0
-    assert (found.row("posterior:threshold=0.999", "vote").accuracy.value) == 0.0
+    simulation = simulate([group], artifact, rules=["posterior:threshold=0.999"], n=3, split="all", resamples=2)
+    assert (simulation.row("posterior:threshold=0.999", "posterior").accuracy.value) == 1.0
+    assert (simulation.row("posterior:threshold=0.999", "vote").accuracy.value) == 0.0
 
 
 def by_probability() -> HeadArtifact:
@@ -206,51 +212,51 @@ class TestDeepConf:
     @staticmethod
     def replay(keep: float, warm: int) -> tuple[list[int], list[float], list[float]]:
         """Do it by hand, with scorio's thresholds and stopping points."""
-        drawn, tokens, right = [], [], []
+        draws, tokens, right = [], [], []
         for group in messy():
-            cut = [each.text if each.complete else "" for each in group.completions]
+            cut = [completion.text if completion.complete else "" for completion in group.completions]
             groups = answers.read(cut, answers.READERS["auto"]).groups
             for draw in draw_subsets(N, N, max_subsets=ORDERS, seed=SEED).tolist():
-                traces = [group.completions[at] for at in draw]
-                lists = [each.top_logprobs.astype(np.float64) for each in traces]
-                lows = [lowest(each) for each in lists]
+                traces = [group.completions[number] for number in draw]
+                lists = [trace.top_logprobs.astype(np.float64) for trace in traces]
+                lows = [lowest(trace_lists) for trace_lists in lists]
                 bar = deepconf_stop_threshold(lows[:warm], keep=keep)
-                read = [groups[at] for at in draw]
+                trace_groups = [groups[number] for number in draw]
                 spent: list[int] = []
                 voters: list[tuple[int, int]] = []
-                for place, each in enumerate(lists):
-                    length = len(each)
+                for place, trace_lists in enumerate(lists):
+                    length = len(trace_lists)
                     end = length - 1
                     if place >= warm and length >= aborts.WINDOW:
-                        found = deepconf_online_stop(each, bar, window=aborts.WINDOW)
-                        end = length - 1 if found is None else found
+                        stop = deepconf_online_stop(trace_lists, bar, window=aborts.WINDOW)
+                        end = length - 1 if stop is None else stop
                     spent.append(end + 1 if length else 0)
-                    group_of = read[place]
+                    group_of = trace_groups[place]
                     if end == length - 1 and group_of is not None:
                         voters.append((place, group_of))
                     weights: dict[int, float] = {}
-                    for at, answer in voters:
-                        weights[answer] = weights.get(answer, 0.0) + max(lows[at], 1e-9)
+                    for index, answer in voters:
+                        weights[answer] = weights.get(answer, 0.0) + max(lows[index], 1e-9)
                     share = max(weights.values(), default=0.0) / (sum(weights.values()) or 1.0)
                     if place + 1 >= warm and (share >= aborts.CONSENSUS_SHARE or place + 1 == N):
                         break
                 leader = max(weights, key=weights.__getitem__)
-                best = max((at for at, answer in voters if answer == leader), key=lambda at: lows[at])
-                drawn.append(place + 1)
+                best = max((number for number, answer in voters if answer == leader), key=lambda number: lows[number])
+                draws.append(place + 1)
                 tokens.append(sum(spent))
                 right.append(group.labels[draw[best]])
-        return drawn, tokens, right
+        return draws, tokens, right
 
     @pytest.mark.parametrize("name", aborts.KEEP_SHARES)
     def test_it_breaks_off_and_votes_as_a_loop_over_scorios_rules(
         self, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(aborts, "WINDOW", 4)
-        drawn, tokens, right = self.replay(aborts.KEEP_SHARES[name], warm=1)
-        full = sum(len(each.tokens) for group in messy() for each in group.completions) * ORDERS
+        draws, tokens, right = self.replay(aborts.KEEP_SHARES[name], warm=1)
+        full = sum(len(completion.tokens) for group in messy() for completion in group.completions) * ORDERS
         marked = answers.READERS["auto"]  # never gives up the vote, as "auto" itself may
         row = simulate(messy(), rules=[name], n=N, orders=ORDERS, seed=SEED, answer=marked, resamples=10).row(name)
-        assert row.completions.value == pytest.approx(np.mean(drawn))
+        assert row.completions.value == pytest.approx(np.mean(draws))
         assert row.token_share.value == pytest.approx(sum(tokens) / full)
         assert row.accuracy.value == pytest.approx(np.mean(right))
 
@@ -273,13 +279,13 @@ def test_streams_are_closed_as_best_of_closes_them(spec: str, scored_by: str) ->
     for group in messy():
         for draw in draw_subsets(N, N, max_subsets=ORDERS, seed=SEED):
             aborting = AbortMonitor(rule, (lambda: StreamingScore(artifact)) if artifact else None)
-            came = [streamed(each, aborting) for each in ordered(group, draw.tolist())]
-            selection = select_best(came, SelectionConfig(scorer=artifact or "mean_logprob"))
-            spent += sum(len(each.tokens) for each in came)
+            streams = [streamed(completion, aborting) for completion in ordered(group, draw.tolist())]
+            selection = select_best(streams, SelectionConfig(scorer=artifact or "mean_logprob"))
+            spent += sum(len(completion.tokens) for completion in streams)
             right.append(group.labels[draw[selection.winner]])
             closed += len(aborting.closed_lengths)
     assert closed > 10
-    full = sum(len(each.tokens) for group in messy() for each in group.completions) * ORDERS
+    full = sum(len(completion.tokens) for group in messy() for completion in group.completions) * ORDERS
     options = {"n": N, "orders": ORDERS, "seed": SEED, "split": "all", "answer": "auto", "resamples": 10}
     row = simulate(messy(), artifact, rules=[name], **options).row(name)  # type: ignore[arg-type]
     assert row.completions.value == N
@@ -287,19 +293,22 @@ def test_streams_are_closed_as_best_of_closes_them(spec: str, scored_by: str) ->
     assert row.accuracy.value == pytest.approx(np.mean(right))
 
 
-def streamed(whole: Completion, aborting: AbortMonitor) -> Completion:
+def streamed(full_completion: Completion, aborting: AbortMonitor) -> Completion:
     """Stream a completion token by token under a rule; what falls at its last token has ended."""
     trace = aborting.begin()
 
     def part(start: int, stop: int) -> Completion:
-        rows = {name: getattr(whole, name)[start:stop] for name in ("tokens", "logprobs", "top_logprobs", "censored")}
-        return replace(whole, **rows)
+        rows = {
+            name: getattr(full_completion, name)[start:stop]
+            for name in ("tokens", "logprobs", "top_logprobs", "censored")
+        }
+        return replace(full_completion, **rows)
 
-    for at in range(len(whole.tokens)):
-        if trace.below_threshold(part(at, at + 1)) and at + 1 < len(whole.tokens):
-            return aborting.truncate_reply(Reply(completions=(part(0, at + 1),), usage=Usage())).completions[0]
-    aborting.record_finished(trace, Reply(completions=(whole,), usage=Usage()))
-    return whole
+    for index in range(len(full_completion.tokens)):
+        if trace.below_threshold(part(index, index + 1)) and index + 1 < len(full_completion.tokens):
+            return aborting.truncate_reply(Reply(completions=(part(0, index + 1),), usage=Usage())).completions[0]
+    aborting.record_finished(trace, Reply(completions=(full_completion,), usage=Usage()))
+    return full_completion
 
 
 def lowest(lists: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> float:
@@ -307,35 +316,37 @@ def lowest(lists: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> float:
         return 0.0
     confidence = token_confidence(lists)
     window = min(aborts.WINDOW, len(confidence))
-    return min(float(confidence[at : at + window].mean()) for at in range(len(confidence) - window + 1))
+    return min(float(confidence[index : index + window].mean()) for index in range(len(confidence) - window + 1))
 
 
 def test_all_n_by_majority_is_what_every_rule_is_compared_with() -> None:
-    found = simulate(messy(), head(), n=N, orders=ORDERS, split="all", resamples=50)
-    row = found.row(f"fixed:{N}", "majority")
+    simulation = simulate(messy(), head(), n=N, orders=ORDERS, split="all", resamples=50)
+    row = simulation.row(f"fixed:{N}", "majority")
     assert (row.minus_majority.value, row.minus_majority.low, row.minus_majority.high) == (0, 0, 0)
     assert (row.token_share.value, row.completions.value) == (1, N)
-    assert row.accuracy == found.majority
+    assert row.accuracy == simulation.majority
 
 
 def test_a_sweep_adds_the_other_values_of_a_rule() -> None:
-    found = simulate(messy(), rules="beta", n=N, orders=2, sweep=True, resamples=2)
-    assert {row.name for row in found.rows if row.swept} == {
+    simulation = simulate(messy(), rules="beta", n=N, orders=2, sweep=True, resamples=2)
+    assert {row.name for row in simulation.rows if row.swept} == {
         f"beta:threshold={value:g}" for value in (0.8, 0.9, 0.93, 0.98, 0.99)
     }
 
 
-def test_questions_with_too_few_completions_or_no_label_are_left_out_and_said() -> None:
+def test_questions_with_too_few_completions_or_no_label_are_left_out_and_reported() -> None:
     few, none, *rest = messy()
     few = replace(few, completions=few.completions[:3], labels=few.labels[:3])
     none = replace(none, labels=np.full(N, np.nan))
-    found = simulate([few, none, *rest], rules="beta", n=N, orders=2, resamples=2)
-    assert found.questions == len(rest)
-    assert {note.split(" questions")[0] for note in found.notes if "left out" in note and "questions" in note} == {"1"}
+    simulation = simulate([few, none, *rest], rules="beta", n=N, orders=2, resamples=2)
+    assert simulation.questions == len(rest)
+    assert {note.split(" questions")[0] for note in simulation.notes if "left out" in note and "questions" in note} == {
+        "1"
+    }
 
 
 @pytest.mark.parametrize(
-    ("arguments", "what"),
+    ("arguments", "message"),
     [
         ({"rules": "guess"}, "no stopping rule 'guess'"),
         ({"rules": "posterior"}, "needs a calibrated head"),
@@ -346,8 +357,8 @@ def test_questions_with_too_few_completions_or_no_label_are_left_out_and_said() 
         ({"split": "half"}, "no split 'half'"),
     ],
 )
-def test_what_cannot_be_replayed_is_refused(arguments: dict[str, object], what: str) -> None:
-    with pytest.raises(ConfigurationError, match=what):
+def test_what_cannot_be_replayed_is_refused(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         simulate(messy(), **{"n": N, **arguments})  # type: ignore[arg-type]
 
 
@@ -389,8 +400,8 @@ def test_the_command_prints_one_document_and_draws_one_picture(
 
 
 def test_the_picture_has_a_number_for_every_rule_and_a_dot_for_every_value() -> None:
-    found = simulate(messy(), rules=["fixed:1", "fixed:6", "beta"], n=N, orders=2, sweep=True, resamples=2)
-    picture = savings_svg(found)
+    simulation = simulate(messy(), rules=["fixed:1", "fixed:6", "beta"], n=N, orders=2, sweep=True, resamples=2)
+    picture = savings_svg(simulation)
     assert picture.count("<circle") == 2 + 1 + 5
     assert "1  fixed:1" in picture
     assert "beta</text>" in picture

@@ -1,4 +1,4 @@
-"""Hidden states beside a samples file: what is written is read, resumed, cut, and refused where it is hostile."""
+"""Tests of files of hidden states: reading, resuming, cutting, and refusing hostile files."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def fill(samples: Path, *lengths: int, question: str = "q é", first: int = 0) -
     made = completions(*lengths)
     with StateFile(samples, write_layout=LAYOUT) as file:
         bare = file.append(question, range(first, first + len(lengths)), made)
-    assert all(each.hidden_states is None for each in bare)
-    return [np.asarray(each.hidden_states) for each in made]
+    assert all(completion.hidden_states is None for completion in bare)
+    return [np.asarray(completion.hidden_states) for completion in made]
 
 
 def test_what_was_appended_is_read_back_by_question_and_number_also_after_another_run(tmp_path: Path) -> None:
@@ -42,13 +42,13 @@ def test_what_was_appended_is_read_back_by_question_and_number_also_after_anothe
 
 
 def test_layers_are_read_by_their_numbers_in_the_order_asked_for(tmp_path: Path) -> None:
-    (whole,) = fill(tmp_path / "s.db", 6)
+    (all_layers,) = fill(tmp_path / "s.db", 6)
     with StateFile(tmp_path / "s.db") as file:
         np.testing.assert_array_equal(
-            file.states("q é", 0, file.layout.select_layers([3, 0])), whole[:, [8, 9, 10, 11, 0, 1, 2, 3]]
+            file.states("q é", 0, file.layout.select_layers([3, 0])), all_layers[:, [8, 9, 10, 11, 0, 1, 2, 3]]
         )
-        np.testing.assert_array_equal(file.states("q é", 0, file.layout.select_layers()), whole[:, :12])
-        np.testing.assert_array_equal(file.states("q é", 0, file.layout.select_vocabulary()), whole[:, 12:])
+        np.testing.assert_array_equal(file.states("q é", 0, file.layout.select_layers()), all_layers[:, :12])
+        np.testing.assert_array_equal(file.states("q é", 0, file.layout.select_vocabulary()), all_layers[:, 12:])
         with pytest.raises(ConfigurationError, match="Hidden state 1 was not captured"):
             file.layout.select_layers([0, 1])
         with pytest.raises(ConfigurationError, match="logprobs were not captured"):
@@ -63,22 +63,22 @@ def test_states_are_mapped_and_not_copied_where_they_lie_in_one_piece(tmp_path: 
 
 
 def test_what_a_killed_run_left_half_written_is_overlooked_and_then_cut_off(tmp_path: Path) -> None:
-    kept = fill(tmp_path / "s.db", 5)[0]
+    states_kept = fill(tmp_path / "s.db", 5)[0]
     path = tmp_path / "s.db.states"
-    whole = path.read_bytes()
+    content = path.read_bytes()
     fill(tmp_path / "s.db", 4, first=1)
     longer = path.read_bytes()
-    for end in range(len(whole), len(longer), 7):
+    for end in range(len(content), len(longer), 7):
         path.write_bytes(longer[:end])
         with StateFile(tmp_path / "s.db") as file:
             assert set(file.keys()) == {("q é", 0)}
         with StateFile(tmp_path / "s.db", write_layout=LAYOUT):
             pass
-        assert path.read_bytes() == whole
-    again = fill(tmp_path / "s.db", 2, first=1)[0]
+        assert path.read_bytes() == content
+    states_again = fill(tmp_path / "s.db", 2, first=1)[0]
     with StateFile(tmp_path / "s.db") as file:
-        np.testing.assert_array_equal(file.states("q é", 0, LAYOUT), kept)
-        np.testing.assert_array_equal(file.states("q é", 1, LAYOUT), again)
+        np.testing.assert_array_equal(file.states("q é", 0, LAYOUT), states_kept)
+        np.testing.assert_array_equal(file.states("q é", 1, LAYOUT), states_again)
 
 
 def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_states_of_another_layout_are_refused_and_nothing_is_added(tmp_path: Pat
         StateFile(tmp_path / "s.db", write_layout=LAYOUT.select_layers())
 
 
-def test_missing_states_and_numbers_that_are_none_are_told(tmp_path: Path) -> None:
+def test_missing_states_and_numbers_that_are_not_finite_are_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no file of hidden states"):
         StateFile(tmp_path / "s.db")
     fill(tmp_path / "s.db", 2)
@@ -145,9 +145,9 @@ def test_any_other_file_and_any_damaged_byte_is_refused_or_harmless(tmp_path: Pa
             StateFile(tmp_path / "s.db")
     path.unlink()
     fill(tmp_path / "s.db", 3, 2)
-    whole = path.read_bytes()
-    for at in range(len(whole)):
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+    content = path.read_bytes()
+    for index in range(len(content)):
+        path.write_bytes(content[:index] + bytes([content[index] ^ 0xFF]) + content[index + 1 :])
         try:
             with StateFile(tmp_path / "s.db") as file:
                 for key in list(file.keys()):

@@ -1,4 +1,4 @@
-"""Stopping rules: against the papers' numbers, scorio, plain loops, and for all ballots that hypothesis finds."""
+"""Tests of stopping rules against the papers' numbers, scorio, plain loops, and votes from hypothesis."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_beta_gives_the_published_probabilities(counts: tuple[int, int], chance:
 
 @given(ANSWERS)
 def test_beta_is_scorios_adaptive_consistency(answers: list[int | None]) -> None:
-    texts = [None if each is None else str(each) for each in answers]
+    texts = [None if answer is None else str(answer) for answer in answers]
     stop, chance = adaptive_consistency_stop(texts, return_prob=True)
     verdict = ask("beta:least=1", answers)
     assert (verdict.stop, verdict.posterior or 0.0) == (stop, pytest.approx(chance, abs=1e-12))
@@ -72,8 +72,8 @@ def test_posterior_gives_the_published_probability_of_three_times_080() -> None:
 
 @given(st.lists(st.tuples(st.one_of(st.none(), st.integers(0, 3)), CHANCE), min_size=1, max_size=12))
 def test_posterior_is_scorios_cges(ballots: list[tuple[int | None, float]]) -> None:
-    answers, chances = [each[0] for each in ballots], [each[1] for each in ballots]
-    texts = [None if each is None else str(each) for each in answers]
+    answers, chances = [ballot[0] for ballot in ballots], [ballot[1] for ballot in ballots]
+    texts = [None if answer is None else str(answer) for answer in answers]
     stop, posterior = cges_stop(texts, chances, min_samples=2, return_prob=True)
     verdict = ask("posterior", answers, probabilities=chances)
     assert (verdict.stop, verdict.posterior or 0.0) == (stop, pytest.approx(posterior, abs=1e-9))
@@ -97,7 +97,7 @@ def test_a_vote_without_a_probability_moves_no_posterior() -> None:
     ],
 )
 def test_dirichlet_gives_the_published_bayes_factors(counts: tuple[int, ...], factor: float, stops: bool) -> None:
-    verdict = ask("dirichlet", [at for at, count in enumerate(counts) for _ in range(count)])
+    verdict = ask("dirichlet", [answer for answer, count in enumerate(counts) for _ in range(count)])
     assert verdict.posterior is not None
     assert (len(counts) + 1) * verdict.posterior / (1 - verdict.posterior) == pytest.approx(factor, rel=0.03)
     assert verdict.stop is stops
@@ -111,14 +111,14 @@ def test_dirichlet_integrates_as_quadrature_does(counts: tuple[int, ...]) -> Non
 
     middle, width = counts[0] + 1, 12 * math.sqrt(counts[0] + 1)
     exact, _ = quad(integrand, max(1e-12, middle - width), middle + width + 10, limit=500)
-    verdict = ask("dirichlet", [at for at, count in enumerate(counts) for _ in range(count)], n=1000)
+    verdict = ask("dirichlet", [answer for answer, count in enumerate(counts) for _ in range(count)], n=1000)
     assert verdict.posterior == pytest.approx(exact, abs=2e-4)
 
 
 @given(ANSWERS, st.integers(1, 5))
 def test_esc_stops_with_the_first_unanimous_window(answers: list[int | None], size: int) -> None:
-    texts = [None if each is None else str(each) for each in answers]
-    windows = [texts[at : at + size] for at in range(0, len(texts) - size + 1, size)]
+    texts = [None if answer is None else str(answer) for answer in answers]
+    windows = [texts[index : index + size] for index in range(0, len(texts) - size + 1, size)]
     assert ask(f"esc:size={size}", answers).stop is any(esc_stop(window) for window in windows)
 
 
@@ -131,15 +131,15 @@ def test_consensus_needs_its_least_number_of_votes_and_counts_weights() -> None:
 
 def completions_of(answers: Sequence[int | None]) -> list[Completion]:
     return [
-        Completion(text=str(answer), index=at, finish_reason="length" if answer is None else "stop")
-        for at, answer in enumerate(answers)
+        Completion(text=str(answer), index=index, finish_reason="length" if answer is None else "stop")
+        for index, answer in enumerate(answers)
     ]
 
 
 def winner(answers: Sequence[int | None], weights: Sequence[float] | None, scores: Sequence[float]) -> int | None:
-    read = Answers(values=tuple(None if a is None else str(a) for a in answers), groups=tuple(answers))
+    answers_read = Answers(values=tuple(None if a is None else str(a) for a in answers), groups=tuple(answers))
     chances = None if weights is None else np.array(weights, np.float32)
-    choice = choose(completions_of(answers), np.array(scores, np.float32), probabilities=chances, answers=read)
+    choice = choose(completions_of(answers), np.array(scores, np.float32), probabilities=chances, answers=answers_read)
     return answers[choice.winner]
 
 
@@ -170,7 +170,7 @@ def test_where_a_continuation_can_change_the_vote_the_lossless_rule_goes_on() ->
         for answers in itertools.product((0, 1, 2), repeat=seen):
             rest = list(itertools.product((0, 1, 2, 3), repeat=n - seen))
             leaders = {frozenset(leading(answers + more)) for more in rest}
-            settled = len(leaders) == 1 and all(len(each) == 1 for each in leaders)
+            settled = len(leaders) == 1 and all(len(leader_set) == 1 for leader_set in leaders)
             assert ask("cannot_change", answers, n).stop is settled
 
 
@@ -209,22 +209,22 @@ def test_reservation_of_equal_scores_expects_nothing_more() -> None:
 class TestAuto:
     def test_with_probabilities_it_is_posterior_where_the_vote_chooses_the_most_probable_answer(self) -> None:
         answers, chances = [0, 1, 0], [0.6, 0.3, 0.8]
-        ours = ask("auto", answers, probabilities=chances)
-        assert ours.posterior == ask("posterior", answers, probabilities=chances).posterior
+        verdict = ask("auto", answers, probabilities=chances)
+        assert verdict.posterior == ask("posterior", answers, probabilities=chances).posterior
 
     def test_an_answer_that_the_vote_would_not_choose_stops_nothing(self) -> None:
         # By hand, K = 3: answer 0 has odds (2 * .6 / .4)^2 = 9, answer 1 2 * .95 / .05 = 38, all others 1.
         # The vote weighs 1.2 against .95 and chooses answer 0, whose posterior is 9 / 48.
         answers, chances = [0, 0, 1], [0.6, 0.6, 0.95]
-        ours = ask("auto:threshold=0.5", answers, probabilities=chances)
-        assert ours.posterior == pytest.approx(9 / 48)
-        assert not ours.stop
+        verdict = ask("auto:threshold=0.5", answers, probabilities=chances)
+        assert verdict.posterior == pytest.approx(9 / 48)
+        assert not verdict.stop
         assert ask("posterior:threshold=0.5", answers, probabilities=chances).posterior == pytest.approx(38 / 48)
 
     def test_of_answers_that_weigh_the_same_the_least_probable_one_decides(self) -> None:
         # K = 3: (2 * .45 / .55)^2 = 2.678 for two votes of .45, 2 * .9 / .1 = 18 for one of .9.
-        ours = ask("auto", [1, 0, 0], probabilities=[0.9, 0.45, 0.45])
-        assert ours.posterior == pytest.approx(2.678 / 21.678, abs=1e-3)
+        verdict = ask("auto", [1, 0, 0], probabilities=[0.9, 0.45, 0.45])
+        assert verdict.posterior == pytest.approx(2.678 / 21.678, abs=1e-3)
 
     def test_one_completion_is_enough_where_it_is_very_sure(self) -> None:
         assert ask("auto", [0], probabilities=[0.98]).stop
@@ -247,7 +247,7 @@ def test_the_order_of_arrival_changes_no_verdict(name: str, data: st.DataObject)
     ballots = data.draw(st.lists(st.tuples(st.one_of(st.none(), st.integers(0, 3)), CHANCE), min_size=1, max_size=10))
     shuffled = data.draw(st.permutations(ballots))
     one, other = (
-        ask(name, [b[0] for b in each], n=12, probabilities=[b[1] for b in each]) for each in (ballots, shuffled)
+        ask(name, [b[0] for b in order], n=12, probabilities=[b[1] for b in order]) for order in (ballots, shuffled)
     )
     assert one.stop == other.stop
     assert one.posterior == pytest.approx(other.posterior, abs=1e-9)
@@ -259,19 +259,19 @@ def test_many_questions_at_once_are_judged_as_each_alone(name: str) -> None:
     answers = rng.integers(-1, 3, size=(200, 7))
     chances = np.where(rng.random((200, 7)) < 0.1, np.nan, rng.random((200, 7)))
     rule = STOPPING_RULES[name]
-    said = rule.verdicts(Votes(answers=answers, n=9, probabilities=chances, scores=chances))
+    verdicts = rule.verdicts(Votes(answers=answers, n=9, probabilities=chances, scores=chances))
     for row in range(len(answers)):
-        alone = rule(
+        verdict = rule(
             Votes.from_lists(
-                [None if each < 0 else int(each) for each in answers[row]],
+                [None if answer < 0 else int(answer) for answer in answers[row]],
                 n=9,
-                probabilities=[None if np.isnan(each) else float(each) for each in chances[row]],
+                probabilities=[None if np.isnan(chance) else float(chance) for chance in chances[row]],
                 scores=chances[row].tolist(),
             )
         )
-        assert alone.stop == said.stop[row]
-        assert (alone.posterior is None) == np.isnan(said.posterior[row])
-        assert alone.posterior is None or alone.posterior == pytest.approx(said.posterior[row], abs=1e-12)
+        assert verdict.stop == verdicts.stop[row]
+        assert (verdict.posterior is None) == np.isnan(verdicts.posterior[row])
+        assert verdict.posterior is None or verdict.posterior == pytest.approx(verdicts.posterior[row], abs=1e-12)
 
 
 @pytest.mark.parametrize("name", STOPPING_RULES)
@@ -298,7 +298,7 @@ def test_a_rule_is_read_back_from_its_text(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "what"),
+    ("spec", "message"),
     [
         ("gut_feeling", "no stopping rule 'gut_feeling'"),
         ("beta:patience=3", "no parameter 'patience'"),
@@ -308,12 +308,12 @@ def test_a_rule_is_read_back_from_its_text(name: str) -> None:
         ("beta:threshold=nan", "a number above 0"),
     ],
 )
-def test_a_rule_that_is_none_is_refused_with_what_there_is(spec: str, what: str) -> None:
-    with pytest.raises(ConfigurationError, match=what):
+def test_an_unknown_rule_is_refused_with_the_list_of_rules(spec: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         stopping_rule(spec)
 
 
-def test_ballots_of_different_lengths_are_refused() -> None:
+def test_votes_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="every list needs one entry"):
         Votes.from_lists([0, 1], n=4, probabilities=[0.5])
     with pytest.raises(ValueError, match="every list needs one entry"):

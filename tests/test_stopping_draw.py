@@ -1,4 +1,4 @@
-"""best_of(stopping=...) over real HTTP: what is asked, when it ends, what is cancelled, and what the Selection says."""
+"""Tests of best_of(stopping=...) over real HTTP: requests, the end, cancellation, and the Selection."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ async def test_a_vote_that_is_given_up_says_nothing_to_rules_that_count(
 
 
 @given(st.lists(st.sampled_from([FOUR, FIVE, "So I do not know.", ""]), min_size=1, max_size=12), st.booleans())
-def test_ballots_are_the_votes_of_the_choice(texts: list[str], cut: bool) -> None:
+def test_rules_see_the_votes_of_the_choice(texts: list[str], cut: bool) -> None:
     completions = [
         Completion(text=text, index=index, finish_reason="length" if cut and index % 3 == 0 else "stop")
         for index, text in enumerate(texts)

@@ -445,12 +445,14 @@ async def test_writing_does_not_hold_up_the_loop(path: Path) -> None:
     store = ReplyStore(path)
     big = [completion(index, tokens=4000) for index in range(8)]  # about a second to pack
     longest, last = 0.0, time.perf_counter()
-    writing = [store.save(PLAIN, [each], first_index=index, usage=Usage()) for index, each in enumerate(big)]
-    while not all(each.done() for each in writing):
+    writing = [
+        store.save(PLAIN, [completion], first_index=index, usage=Usage()) for index, completion in enumerate(big)
+    ]
+    while not all(future.done() for future in writing):
         await asyncio.sleep(0.001)
         now = time.perf_counter()
         longest, last = max(longest, now - last), now
-    assert all(each.exception() is None for each in writing)
+    assert all(future.exception() is None for future in writing)
     assert longest < 0.5  # two shared cores stall by themselves; in one go it would be all of it
 
 
@@ -472,7 +474,7 @@ def a_folder(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [broken_text, foreign_file, a_folder])
-async def test_a_file_that_is_none_costs_no_answer(
+async def test_a_broken_file_costs_no_answer(
     fault_server: FaultServer, reranker: Make, path: Path, spoil: Callable[[Path], None]
 ) -> None:
     spoil(path)
@@ -535,7 +537,7 @@ async def test_a_request_that_json_cannot_hold_costs_no_answer(reranker: Make, p
     assert (await best.best_of("q", n=3)).reused == 2
 
 
-def test_what_is_no_store_is_refused_before_anything_is_sent(path: Path) -> None:
+def test_anything_but_a_store_is_refused_before_anything_is_sent(path: Path) -> None:
     with pytest.raises(ConfigurationError, match="takes the path of a file"):
         SwiftReranker("openai", store=5)  # type: ignore[arg-type]
     with SampleStore(path, write=True) as writer, pytest.raises(ConfigurationError, match="Close it"):
@@ -657,15 +659,17 @@ async def test_what_a_rule_left_out_is_drawn_and_kept_where_an_answer_is_not_acc
     assert sum("were reused" in note for note in second.notes) == 1
 
 
-@pytest.mark.parametrize("alone", [True, False], ids=["one reranker twice", "two rerankers"])
-def test_a_cascade_over_one_store_sends_nothing_twice(fault_server: FaultServer, path: Path, alone: bool) -> None:
+@pytest.mark.parametrize("shares_reranker", [True, False], ids=["one reranker twice", "two rerankers"])
+def test_a_cascade_over_one_store_sends_nothing_twice(
+    fault_server: FaultServer, path: Path, shares_reranker: bool
+) -> None:
     both = head(acceptance(UNSURE, n=1), acceptance(SURE, n=8))
 
     def ask() -> Any:
         made = [
             SwiftReranker("openai-compatible", "m", base_url=fault_server.url, head=both, store=path) for _ in range(2)
         ]
-        with Cascade([(made[0], 1), (made[not alone], 8)]) as cascade, made[1]:
+        with Cascade([(made[0], 1), (made[not shares_reranker], 8)]) as cascade, made[1]:
             return cascade.best_of("q")
 
     first = ask()

@@ -44,21 +44,21 @@ def random_head(seed: int, names: tuple[str, ...], width: int = 5) -> HeadArtifa
     )
 
 
-def batch(head: HeadArtifact, whole: Completion, k: int) -> float:
+def batch(head: HeadArtifact, full_completion: Completion, k: int) -> float:
     """The score of the whole text without response terms, by the road that serving takes."""
-    table = TokenTable([whole], width=head.width, k=k)
+    table = TokenTable([full_completion], width=head.width, k=k)
     features = token_columns(table, head.features)
     return float(head.head.logits(head.standardizer(features.values), features.offsets)[0])
 
 
-def part(whole: Completion, start: int, stop: int) -> Completion:
+def part(full_completion: Completion, start: int, stop: int) -> Completion:
     return replace(
-        whole,
-        tokens=whole.tokens[start:stop],
-        logprobs=whole.logprobs[start:stop],
-        top_logprobs=whole.top_logprobs[start:stop],
-        censored=whole.censored[start:stop],
-        top_ids=None if whole.top_ids is None else whole.top_ids[start:stop],
+        full_completion,
+        tokens=full_completion.tokens[start:stop],
+        logprobs=full_completion.logprobs[start:stop],
+        top_logprobs=full_completion.top_logprobs[start:stop],
+        censored=full_completion.censored[start:stop],
+        top_ids=None if full_completion.top_ids is None else full_completion.top_ids[start:stop],
     )
 
 
@@ -72,35 +72,37 @@ def part(whole: Completion, start: int, stop: int) -> Completion:
 def test_after_any_pieces_it_is_the_batch_score_of_what_has_come(
     seed: int, names: list[str], tokens: int, data: st.DataObject
 ) -> None:
-    head, whole = random_head(seed, tuple(names)), completion(seed, tokens=tokens, k=5)
-    running, at = StreamingScore(head), 0
-    while at < tokens:
+    head, full_completion = random_head(seed, tuple(names)), completion(seed, tokens=tokens, k=5)
+    running, position = StreamingScore(head), 0
+    while position < tokens:
         step = data.draw(st.integers(1, 90))
-        score = running.add(part(whole, at, at + step))
-        at = min(at + step, tokens)
-        assert running.token_count == at
-        assert score == pytest.approx(batch(head, part(whole, 0, at), 5), rel=1e-6, abs=1e-9)
+        score = running.add(part(full_completion, position, position + step))
+        position = min(position + step, tokens)
+        assert running.token_count == position
+        assert score == pytest.approx(batch(head, part(full_completion, 0, position), 5), rel=1e-6, abs=1e-9)
 
 
 @pytest.mark.parametrize("step", [1, 16, 1000])
 def test_the_packaged_head_gives_at_the_last_token_what_it_gives_the_whole(step: int) -> None:
     head = load_head(PACKAGED)
     for seed in range(3):
-        whole = completion(seed, tokens=300)
+        full_completion = completion(seed, tokens=300)
         running = StreamingScore(head)
         for start in range(0, 300, step):
-            running.add(part(whole, start, start + step))
-        expected = batch(head, whole, head.k_max)
+            running.add(part(full_completion, start, start + step))
+        expected = batch(head, full_completion, head.k_max)
         assert running.score == pytest.approx(expected, rel=1e-6)
         # and with its response terms it is the head's own score
-        values = token_columns(TokenTable([whole], width=head.width, k=head.k_max), head.features).values
+        values = token_columns(TokenTable([full_completion], width=head.width, k=head.k_max), head.features).values
         zero = np.zeros((1, len(head.response.weight)))
         assert head.scores(values, segment_offsets([300]), zero)[0] - head.response(zero)[0] == pytest.approx(expected)
 
 
 def test_pieces_may_list_different_numbers_of_alternatives() -> None:
-    head, whole = random_head(0, ("logprob", "entropy", "logprob_min_64")), completion(1, tokens=40, k=5)
-    ragged = replace(whole, top_logprobs=np.where(np.arange(40)[:, None] < 20, -np.inf, whole.top_logprobs))
+    head, full_completion = random_head(0, ("logprob", "entropy", "logprob_min_64")), completion(1, tokens=40, k=5)
+    ragged = replace(
+        full_completion, top_logprobs=np.where(np.arange(40)[:, None] < 20, -np.inf, full_completion.top_logprobs)
+    )
     running = StreamingScore(head)
     short = part(ragged, 0, 20)
     running.add(replace(short, top_logprobs=np.zeros((20, 0), np.float32), top_ids=None))
@@ -120,8 +122,8 @@ def test_a_head_of_another_kind_is_one_clear_error() -> None:
 
 
 def test_a_token_late_in_a_long_answer_costs_what_an_early_one_costs() -> None:
-    head, whole = load_head(PACKAGED), completion(0, tokens=4000)
-    pieces = [part(whole, at, at + 1) for at in range(4000)]
+    head, full_completion = load_head(PACKAGED), completion(0, tokens=4000)
+    pieces = [part(full_completion, index, index + 1) for index in range(4000)]
     running, took = StreamingScore(head), []
     for piece in pieces:
         start = time.process_time()

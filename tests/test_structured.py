@@ -1,4 +1,4 @@
-"""Answers that have to fit a model: what fits, what wins, and what is known of each field."""
+"""Tests of structured answers: validation against a model, the choice, and the confidence of each field."""
 
 from __future__ import annotations
 
@@ -166,14 +166,14 @@ def test_aliases_nested_models_and_lists_are_read() -> None:
 
     class Order(BaseModel):
         model_config = ConfigDict(populate_by_name=True)
-        who: str = Field(alias="buyer")
+        customer: str = Field(alias="buyer")
         lines: list[Line] = []
 
     tokens = ['{"buyer":', '"Bo"', ',"lines":', '[{"price":1}]', "}"]
     selection = rank([spelled(tokens)], response_model=Order)
 
-    assert selection.fields["who"].value == "Bo"
-    assert selection.fields["who"].logprob == -1.0
+    assert selection.fields["customer"].value == "Bo"
+    assert selection.fields["customer"].logprob == -1.0
     assert selection.fields["lines"].value == [Line(price=1)]
 
 
@@ -268,7 +268,7 @@ def test_without_the_extra_a_schema_names_it(monkeypatch: pytest.MonkeyPatch) ->
         create_response_schema(SCHEMA)
 
 
-def test_each_wire_format_is_told_the_schema_in_its_own_words() -> None:
+def test_each_wire_format_sends_the_schema_in_its_own_form() -> None:
     schema = to_strict_schema(Invoice.model_json_schema())
 
     assert is_strict(schema)

@@ -1,4 +1,4 @@
-"""Thinking is kept apart from the answer, token by token: aligned by bytes, in every codec that lists its tokens."""
+"""Tests of separating thinking from the answer by token, in every codec that lists its tokens."""
 
 from __future__ import annotations
 
@@ -198,8 +198,8 @@ def test_numbers_of_the_thinking_that_are_none_cost_the_thinking_alone() -> None
 
 
 def test_googles_thoughts_are_kept_and_their_tokens_where_they_are_listed() -> None:
-    chosen = [{"token": text, "logProbability": -0.5} for text in ("h", "m", "4")]
-    result = {"chosenCandidates": chosen, "topCandidates": [{"candidates": [item]} for item in chosen]}
+    tokens = [{"token": text, "logProbability": -0.5} for text in ("h", "m", "4")]
+    result = {"chosenCandidates": tokens, "topCandidates": [{"candidates": [item]} for item in tokens]}
     parts = [{"text": "hm", "thought": True}, {"text": "4"}]
     candidate = {"content": {"parts": parts}, "finishReason": "STOP", "logprobsResult": result}
     (completion,) = gemini.parse(json.dumps({"candidates": [candidate], "modelVersion": "m"}).encode()).completions
@@ -329,7 +329,7 @@ def test_thinking_cannot_think() -> None:
         Completion(text="4", thinking=Completion(text="hm", thinking=inner))
 
 
-def test_lies_about_the_thinking_are_caught_and_its_text_stays() -> None:
+def test_false_claims_about_the_thinking_are_caught_and_its_text_stays() -> None:
     group = with_thinking(graded_groups(1), signal=0.0)[0]
     first = group.completions[0]
     assert first.thinking is not None

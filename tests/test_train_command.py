@@ -1,4 +1,4 @@
-"""`swift-client train`: from a samples file to a head, or one sentence that says why not."""
+"""Tests of `swift-client train`: from a samples file to a head, or to one clear error."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def samples_file(path: Path, *, model: str = "m", labelled: bool = False, questi
     with SampleStore(path, write=True) as store:
         store.begin(Meta(provider="pocket", model=model, top_logprobs=8))
         for group in graded_groups(questions, n=4):
-            asked = StoredQuestion(id=group.question_id, messages=({"role": "user", "content": "2+2"},), answer="4")
-            store.add_questions([asked])
+            question = StoredQuestion(id=group.question_id, messages=({"role": "user", "content": "2+2"},), answer="4")
+            store.add_questions([question])
             store.add_samples(group.question_id, group.completions, usage=Usage(calls=1))
             if labelled:
-                store.set_labels({(group.question_id, at): 1.0 - value for at, value in enumerate(group.labels)})
+                store.set_labels({(group.question_id, index): 1.0 - value for index, value in enumerate(group.labels)})
     return path
 
 
@@ -35,16 +35,16 @@ def test_stored_samples_are_graded_against_their_questions_answers(tmp_path: Pat
     groups = StoredGroups([samples_file(tmp_path / "a.db")], grade="number")
     made = graded_groups(60, n=4)
     for _ in range(2):  # each pass reads the file again
-        read = list(groups)
-        assert [group.question_id for group in read] == [group.question_id for group in made]
-        assert all(np.array_equal(one.labels, other.labels) for one, other in zip(read, made, strict=True))
+        read_groups = list(groups)
+        assert [group.question_id for group in read_groups] == [group.question_id for group in made]
+        assert all(np.array_equal(one.labels, other.labels) for one, other in zip(read_groups, made, strict=True))
     assert (groups.provider, groups.model) == ("pocket", "m")
 
 
 def test_a_stored_label_goes_before_a_grade(tmp_path: Path) -> None:
-    read = StoredGroups([samples_file(tmp_path / "a.db", labelled=True)], grade="number")
+    read_groups = StoredGroups([samples_file(tmp_path / "a.db", labelled=True)], grade="number")
     made = graded_groups(60, n=4)
-    assert all(np.array_equal(one.labels, 1 - other.labels) for one, other in zip(read, made, strict=True))
+    assert all(np.array_equal(one.labels, 1 - other.labels) for one, other in zip(read_groups, made, strict=True))
 
 
 def test_files_of_two_models_are_not_mixed(tmp_path: Path) -> None:
@@ -58,11 +58,11 @@ def test_the_command_writes_a_head_that_loads_and_says_what_it_is_worth(
 ) -> None:
     samples, head = samples_file(tmp_path / "samples.db"), tmp_path / "head.safetensors"
     assert run(["train", str(samples), "--answer", "number", "--out", str(head), "--recipe", "swift", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["head"] == str(head)
-    assert told["verdict"] == load_head(head).training["verdict"]
-    assert sum(told["questions"].values()) == 60
-    assert len(told["history"]) == told["epochs"]
+    document = json.loads(capsys.readouterr().out)
+    assert document["head"] == str(head)
+    assert document["verdict"] == load_head(head).training["verdict"]
+    assert sum(document["questions"].values()) == 60
+    assert len(document["history"]) == document["epochs"]
 
 
 def test_training_takes_groups_as_it_takes_paths(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_what_cannot_be_trained_is_said_in_one_sentence_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     samples_file(Path("samples.db"), questions=4)
     assert run(["train", *arguments]) == 3
-    said = capsys.readouterr()
-    assert message in said.err
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert message in output.err
+    assert output.out == ""
     assert not Path("head").exists()

@@ -173,13 +173,13 @@ async def test_an_untrusted_certificate_names_ssl_cert_file(make: MakeTransport,
 async def test_a_13_mb_reply_that_is_cut_half_way_hands_over_what_came(
     make: MakeTransport, fault_server: FaultServer
 ) -> None:
-    whole = chat(["word " * 512] * 14, k=20)
-    assert 13e6 < len(whole.body) < 20e6
-    fault_server.script(cut(whole))
+    reply = chat(["word " * 512] * 14, k=20)
+    assert 13e6 < len(reply.body) < 20e6
+    fault_server.script(cut(reply))
     problem = await failure(make(api_key=KEY))
     assert isinstance(problem, ConnectionFailedError)
     assert problem.retryable
-    assert problem.received == whole.body[: len(whole.body) // 2]
+    assert problem.received == reply.body[: len(reply.body) // 2]
     assert f"{len(problem.received):,} bytes" in str(problem)
 
 
@@ -190,7 +190,7 @@ async def test_a_setting_that_no_request_can_be_built_from_is_a_configuration_er
     assert "base_url" in problem.hint
 
 
-async def test_the_loop_breathes_while_a_15_mb_reply_arrives_and_while_the_http_client_is_imported(
+async def test_the_loop_keeps_running_while_a_15_mb_reply_arrives_and_while_the_http_client_is_imported(
     make: MakeTransport, fault_server: FaultServer
 ) -> None:
     fault_server.script(chat(["word " * 512] * 16, k=20))
@@ -255,13 +255,13 @@ async def test_a_stream_that_breaks_raises_our_error_after_the_chunks_that_came(
 
 
 async def test_an_error_of_the_reader_passes_through_a_stream_untouched(make: MakeTransport) -> None:
-    async def read() -> None:
+    async def read_stream() -> None:
         async with make(api_key=KEY).stream(STREAM) as chunks:
             async for _ in chunks:
                 raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await read()
+        await read_stream()
 
 
 async def test_more_than_a_hundred_requests_run_at_once_and_never_more_than_the_limit(
@@ -298,10 +298,10 @@ async def test_a_missing_key_names_its_variable_and_sends_nothing(
 async def test_the_environment_is_read_at_the_first_request_and_the_argument_wins(
     make: MakeTransport, fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    late, given = make(), make(api_key="given")
+    late, explicit_transport = make(), make(api_key="given")
     monkeypatch.setenv("OPENAI_API_KEY", "  from-the-environment\n")
     await late.send(REQUEST)
-    await given.send(REQUEST)
+    await explicit_transport.send(REQUEST)
     sent = [request.headers["authorization"] for request in fault_server.requests]
     assert sent == ["Bearer from-the-environment", "Bearer given"]
 
@@ -367,15 +367,15 @@ async def test_the_key_is_in_no_repr_no_error_and_no_log(
         json_response({"error": KEY}, 400),
         cut(chat(["4"])),
     )
-    shown = [repr(transport), str(transport)]
+    texts = [repr(transport), str(transport)]
     for _ in range(3):
         problem = await failure(transport)
-        shown += [str(problem), repr(problem), problem.message]
+        texts += [str(problem), repr(problem), problem.message]
     refused = await failure(make(api_key=KEY, base_url="http://127.0.0.1:9/v1"))
     illegal = await failure(make(api_key=f"{KEY}\nX-Evil: yes"))
-    shown += [str(refused), str(illegal), caplog.text]
-    assert any("***" in text for text in shown)
-    assert KEY not in "".join(shown)
+    texts += [str(refused), str(illegal), caplog.text]
+    assert any("***" in text for text in texts)
+    assert KEY not in "".join(texts)
 
 
 async def test_a_file_is_sent_as_a_form_and_a_get_without_a_body(
@@ -484,13 +484,13 @@ async def test_a_proxy_in_the_environment_is_not_asked_for_loopback(
 
 def foreign_classes() -> list[type[Exception]]:
     """Find every exception class that openai, httpx2 and the library under openai define in public."""
-    found = {
+    classes = {
         value
         for module in (openai, openai._exceptions, httpx2, HTTP)
         for value in list(vars(module).values())
         if isinstance(value, type) and issubclass(value, Exception) and value.__module__.startswith(("openai", "httpx"))
     }
-    return sorted(found, key=lambda cls: (cls.__module__, cls.__name__))
+    return sorted(classes, key=lambda cls: (cls.__module__, cls.__name__))
 
 
 def instance(kind: type[Exception]) -> Exception:
@@ -535,7 +535,7 @@ async def test_no_exception_of_openai_or_httpx2_escapes_unmapped(make: MakeTrans
 @pytest.mark.parametrize(
     "body", [{"messages": object()}, {"messages": {1, 2}}, {"messages": "\ud800"}, {"messages": float("nan")}]
 )
-async def test_a_body_that_is_no_json_is_a_configuration_error_before_anything_is_sent(
+async def test_a_body_that_is_not_json_is_a_configuration_error_before_anything_is_sent(
     make: MakeTransport, fault_server: FaultServer, body: dict[str, Any]
 ) -> None:
     assert isinstance(await failure(make(api_key=KEY), replace(REQUEST, body=body)), ConfigurationError)
@@ -545,7 +545,7 @@ async def test_a_body_that_is_no_json_is_a_configuration_error_before_anything_i
 # --- one loop, no leaks --------------------------------------------------------------------------------------------
 
 
-async def test_a_second_loop_is_told_to_make_its_own_transport(make: MakeTransport) -> None:
+async def test_a_second_loop_must_make_its_own_transport(make: MakeTransport) -> None:
     transport = make(api_key=KEY)
     await transport.send(REQUEST)
     caught: list[BaseException] = []

@@ -1,4 +1,4 @@
-"""The voting rules of evaluation tables, against scorio, plain loops and what ``best_of`` does."""
+"""Tests of the voting rules of evaluation tables, against scorio, plain loops and ``best_of``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def ids(*values: int) -> np.ndarray:
     return np.array(values, np.int64)
 
 
-def drawn(seed: int) -> tuple[np.ndarray, np.ndarray]:
+def random_votes(seed: int) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
     count = int(random.integers(1, 17))
     return random.integers(-1, 4, count), random.normal(size=count)
@@ -47,15 +47,15 @@ def named(groups: np.ndarray) -> list[str | None]:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_rules_agree_with_scorio(seed: int) -> None:
-    groups, scores = drawn(seed)
+    groups, scores = random_votes(seed)
     groups[-1] = max(0, groups[-1])  # where nobody votes scorio has no winner
     answers, chances = named(groups), 1 / (1 + np.exp(-scores))
     assert majority(groups, scores) == agg.majority_vote(answers, return_index=True)[1]
     for power in (0.3, 0.5, 1.0, 1.2, 2.0):
-        theirs = agg.rank_weighted_vote(answers, scores, p=power)
-        mine = answers[int(borda(power)(groups, scores))]
-        if mine != theirs:  # they break equal sums by appearance, we by the best score
-            assert points(answers, scores, power, mine) == pytest.approx(points(answers, scores, power, theirs))
+        expected = agg.rank_weighted_vote(answers, scores, p=power)
+        winner = answers[int(borda(power)(groups, scores))]
+        if winner != expected:  # they break equal sums by appearance, we by the best score
+            assert points(answers, scores, power, winner) == pytest.approx(points(answers, scores, power, expected))
     for temperature in (0.05, 0.5, 1.0, 7.0):
         assert (
             cisc(temperature, standardize=False)(groups, scores)
@@ -65,23 +65,25 @@ def test_rules_agree_with_scorio(seed: int) -> None:
 
 
 def points(answers: list[str | None], scores: np.ndarray, power: float, answer: str | None) -> float:
-    voters = sorted((at for at in range(len(answers)) if answers[at]), key=lambda at: (-scores[at], at))
-    return sum((len(voters) - rank) ** power for rank, at in enumerate(voters) if answers[at] == answer)
+    voters = sorted(
+        (index for index in range(len(answers)) if answers[index]), key=lambda index: (-scores[index], index)
+    )
+    return sum((len(voters) - rank) ** power for rank, index in enumerate(voters) if answers[index] == answer)
 
 
 @given(st.lists(st.tuples(st.integers(-1, 3), st.sampled_from([NAN, -np.inf, 0.0, 0.2, 0.5, 1.0])), min_size=1))
 def test_votes_are_the_ones_that_best_of_takes(rows: list[tuple[int, float]]) -> None:
     groups, scores = ids(*(row[0] for row in rows)), np.array([row[1] for row in rows])
-    completions = [Completion(text="", index=at) for at in range(len(rows))]
+    completions = [Completion(text="", index=index) for index in range(len(rows))]
     answers = Answers(values=tuple(named(groups)), groups=tuple(None if group < 0 else int(group) for group in groups))
 
-    def chosen(method, probabilities=None) -> int:
+    def winner_of(method, probabilities=None) -> int:
         return choose(completions, scores, answers=answers, method=method, probabilities=probabilities).winner
 
-    assert best(groups, scores) == chosen("best")
-    assert majority_with_ties(groups, scores) == chosen("vote")
+    assert best(groups, scores) == winner_of("best")
+    assert majority_with_ties(groups, scores) == winner_of("vote")
     if len(rows) < 8:  # beyond, equal sums may differ in the last bit: choose() adds in the order of the weights
-        assert weighted_vote(groups, scores) == chosen("vote", scores)
+        assert weighted_vote(groups, scores) == winner_of("vote", scores)
 
 
 def test_plain_majority_looks_at_no_score_and_goes_by_appearance() -> None:
@@ -122,7 +124,7 @@ def test_cisc_goes_from_majority_to_best_as_the_temperature_falls() -> None:
 
 
 def test_small_pools_give_every_draw_once_and_large_ones_different_draws_by_seed() -> None:
-    assert draw_subsets(5, 3).tolist() == [list(each) for each in permutations(range(5), 3)]
+    assert draw_subsets(5, 3).tolist() == [list(permutation) for permutation in permutations(range(5), 3)]
     assert (np.sort(draw_subsets(16, 16, max_subsets=20)) == np.arange(16)).all()
     many = draw_subsets(32, 8, max_subsets=700, seed=1)
     assert many.shape == (700, 8)
@@ -147,32 +149,32 @@ def test_tables_over_subsets_equal_a_plain_loop() -> None:
     random = np.random.default_rng(3)
     groups, scores = random.integers(-1, 3, (7, 10)), random.normal(size=(7, 10))
     labels = (groups == 1).astype(float)
-    drawn = draw_subsets(10, 4, max_subsets=50)
+    subsets = draw_subsets(10, 4, max_subsets=50)
     for rule in RULES.values():
-        looped = [[part[int(rule(groups[q][part], scores[q][part]))] for part in drawn] for q in range(7)]
-        assert choose_from_subsets(rule, groups, scores, drawn).tolist() == looped
-        expected = [np.mean([labels[q, at] for at in looped[q]]) for q in range(7)]
-        np.testing.assert_allclose(accuracy(rule, groups, scores, labels, drawn), expected)
-    any_of_n = [np.mean([labels[q, part].max() for part in drawn]) for q in range(7)]
-    np.testing.assert_allclose(accuracy(best, groups, labels, labels, drawn), any_of_n)
+        looped = [[part[int(rule(groups[q][part], scores[q][part]))] for part in subsets] for q in range(7)]
+        assert choose_from_subsets(rule, groups, scores, subsets).tolist() == looped
+        expected = [np.mean([labels[q, index] for index in looped[q]]) for q in range(7)]
+        np.testing.assert_allclose(accuracy(rule, groups, scores, labels, subsets), expected)
+    any_of_n = [np.mean([labels[q, part].max() for part in subsets]) for q in range(7)]
+    np.testing.assert_allclose(accuracy(best, groups, labels, labels, subsets), any_of_n)
 
 
 def test_majority_over_subsets_equals_a_plain_count() -> None:
     groups = np.random.default_rng(5).integers(0, 3, (20, 8))
-    drawn = draw_subsets(8, 5)
-    for q, won in enumerate(choose_from_subsets(majority, groups, np.zeros((20, 8)), drawn)):
-        for part, winner in zip(drawn, won, strict=True):
+    subsets = draw_subsets(8, 5)
+    for q, won in enumerate(choose_from_subsets(majority, groups, np.zeros((20, 8)), subsets)):
+        for part, winner in zip(subsets, won, strict=True):
             counts, seen = Counter(groups[q, part].tolist()), defaultdict(list)
-            for at in part:
-                seen[int(groups[q, at])].append(at)
+            for index in part:
+                seen[int(groups[q, index])].append(index)
             assert winner == seen[max(seen, key=lambda answer: counts[answer])][0]
 
 
 def test_a_table_of_many_subsets_is_fast() -> None:
     random = np.random.default_rng(0)
     groups, scores = random.integers(0, 6, (300, 16)), random.normal(size=(300, 16))
-    drawn = draw_subsets(16, 8, max_subsets=500)
+    subsets = draw_subsets(16, 8, max_subsets=500)
     started = time.perf_counter()
     for rule in RULES.values():
-        choose_from_subsets(rule, groups, scores, drawn)
+        choose_from_subsets(rule, groups, scores, subsets)
     assert time.perf_counter() - started < 15  # about 1 s alone; 900,000 votes

@@ -1,1 +1,1 @@
-"""What makes things that ship, and ships in no wheel itself."""
+"""Tools that make parts of the package; no wheel contains them."""

@@ -41,9 +41,11 @@ def reply_body(n: int, k: int = 5) -> bytes:
 
 
 def _token(text: str, k: int) -> dict[str, Any]:
-    listed = [{"token": text, "logprob": math.log(0.9), "bytes": None}]
-    listed += [{"token": f"{text}{rank}", "logprob": math.log(0.02 / rank), "bytes": None} for rank in range(1, k)]
-    return {**listed[0], "top_logprobs": listed}
+    alternatives = [{"token": text, "logprob": math.log(0.9), "bytes": None}]
+    alternatives += [
+        {"token": f"{text}{rank}", "logprob": math.log(0.02 / rank), "bytes": None} for rank in range(1, k)
+    ]
+    return {**alternatives[0], "top_logprobs": alternatives}
 
 
 class Handler(BaseHTTPRequestHandler):

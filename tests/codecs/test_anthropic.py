@@ -119,7 +119,7 @@ def test_an_error_in_the_middle_keeps_what_came_and_says_so():
     assert any("Overloaded" in note for note in reply.notes)
 
 
-def test_a_deeply_nested_message_is_no_message():
+def test_a_deeply_nested_message_is_not_a_message():
     depth = 3000
     with pytest.raises(ResponseDecodeError):
         parse(b'{"message":' * depth + b"1" + b"}" * depth)

@@ -168,7 +168,7 @@ def test_a_line_of_googles_batches_is_its_reply() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"[[1]]", b"null", b"data:" * 900, b'{"custom_id": "q"}'])
-def test_what_is_no_reply_of_any_format_is_one_clear_error(data: bytes) -> None:
+def test_anything_but_a_reply_of_any_format_is_one_clear_error(data: bytes) -> None:
     for default_codec in ("openai_chat", "gemini", "anthropic", "openai_responses"):
         with pytest.raises(ResponseDecodeError):
             detect.parse(data, default_codec=default_codec)
@@ -186,7 +186,7 @@ def test_an_object_of_your_own_may_answer_in_any_format() -> None:
     assert (selection.answer, len(selection.candidates), selection.usage.prompt_tokens) == ("4", 3, 21)
 
 
-def test_what_is_no_reply_at_all_is_refused_with_what_to_pass() -> None:
+def test_anything_but_a_reply_is_refused_with_what_to_pass() -> None:
     with pytest.raises(ConfigurationError, match="not a reply"):
         rank(3)
 

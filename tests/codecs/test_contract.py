@@ -1,4 +1,4 @@
-"""One contract for every codec: the same completions come out, whichever wire format carries them."""
+"""Tests of the contract of every codec: the same completions from every wire format."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_every_codec_is_held_to_the_contract() -> None:
 
 
 @every_case
-def test_what_was_said_comes_out_whichever_format_carried_it(writer: Writer, case: Case) -> None:
+def test_every_format_gives_the_same_completions(writer: Writer, case: Case) -> None:
     for part in replies_of(writer, case):
         reply = load_module(writer).parse(writer.write_body(part), top_logprobs=case.k)
         assert_matches_case(reply, part, writer)
@@ -116,7 +116,7 @@ def test_a_streamed_reply_is_the_same_reply(writer: Writer, case: Case) -> None:
 @every_writer
 @settings(max_examples=60)
 @given(seed=st.integers(0, 400), size=st.integers(1, 4), cuts=st.lists(st.floats(0, 1), max_size=8))
-def test_drawn_replies_give_what_plain_loops_give_however_they_arrive(
+def test_random_replies_give_what_plain_loops_give_for_any_split(
     writer: Writer, seed: int, size: int, cuts: list[float]
 ) -> None:
     for part in replies_of(writer, random_case(seed)):
@@ -174,7 +174,7 @@ def test_a_reply_is_decoded_in_steps_so_that_a_loop_can_breathe(writer: Writer) 
 @pytest.mark.parametrize(
     "data", [b"", b"{}", b"[]", b"null", b"3", b'"x"', b"{", b"\xff", b"<html></html>", b"data: [DONE]\n\n"]
 )
-def test_what_is_no_reply_is_one_clear_error(writer: Writer, data: bytes) -> None:
+def test_anything_but_a_reply_is_one_clear_error(writer: Writer, data: bytes) -> None:
     with pytest.raises(ResponseDecodeError):
         load_module(writer).parse(data)
 

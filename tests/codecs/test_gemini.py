@@ -104,7 +104,7 @@ def test_lists_shorter_than_the_answer_leave_the_rest_without_alternatives():
     assert completion.top_logprobs.tolist() == [[-0.5], [-np.inf]]
 
 
-def test_thinking_is_no_part_of_the_answer_and_is_paid_for():
+def test_thinking_is_not_part_of_the_answer_and_is_paid_for():
     candidate = gemini_candidate(0, [{"text": "hm", "thought": True}, {"text": "4"}], finishReason="STOP")
     usage = {"promptTokenCount": 7, "candidatesTokenCount": 1, "thoughtsTokenCount": 17}
     reply = parse(make_reply(candidate, usageMetadata=usage))
@@ -194,10 +194,10 @@ def test_one_odd_candidate_costs_only_itself():
     assert "unknown shape" in reply.notes[0]
 
 
-def test_pieces_of_characters_are_told_by_their_number():
+def test_pieces_of_characters_are_identified_by_their_number():
     top = [{"token": "�", "tokenId": number, "logProbability": -1.0} for number in (1, 2, 2)]
-    chosen = {"token": "�", "tokenId": 1, "logProbability": -1.0}
-    result = {"chosenCandidates": [chosen], "topCandidates": [{"candidates": top}]}
+    token = {"token": "�", "tokenId": 1, "logProbability": -1.0}
+    result = {"chosenCandidates": [token], "topCandidates": [{"candidates": top}]}
     (completion,) = parse(make_reply(make_candidate("�", logprobsResult=result)), token_ids=True).completions
     assert completion.top_logprobs.tolist() == [[-1.0, -1.0]]
     assert completion.top_ids is not None

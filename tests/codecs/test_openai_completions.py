@@ -71,7 +71,7 @@ ECHO = make_reply(
 
 
 @pytest.mark.parametrize("data", [ECHO, to_stream(ECHO)], ids=["whole", "streamed"])
-def test_an_echoed_prompt_is_no_part_of_the_answer(data):
+def test_an_echoed_prompt_is_not_part_of_the_answer(data):
     reply = parse(data, token_ids=True)
     (completion,) = reply.completions
     assert (completion.text, completion.tokens) == (" Paris.", (" Paris", "."))

@@ -74,14 +74,16 @@ def test_a_seed_is_refused_before_anything_is_sent_and_not_dropped():
 
 def test_a_streams_exact_numbers_are_taken_and_not_the_rounded_ones_of_its_end():
     case = Case("x", (EXACT,))
-    whole, streamed = (parse(data).completions[0] for data in (WRITER.write_body(case), WRITER.write_stream(case, 1)))
+    body_completion, streamed = (
+        parse(data).completions[0] for data in (WRITER.write_body(case), WRITER.write_stream(case, 1))
+    )
     assert EXACT.tokens is not None
     exact = np.array([token.logprob for token in EXACT.tokens], np.float32)
     np.testing.assert_array_equal(streamed.logprobs, exact)
     np.testing.assert_array_equal(streamed.top_logprobs[:, 1], np.array([-9.8612345, -15.62512345], np.float32))
-    np.testing.assert_allclose(whole.logprobs, exact, atol=5e-7)
-    assert (whole.logprobs != exact).any()
-    assert whole.tokens == streamed.tokens == ("a", " b")
+    np.testing.assert_allclose(body_completion.logprobs, exact, atol=5e-7)
+    assert (body_completion.logprobs != exact).any()
+    assert body_completion.tokens == streamed.tokens == ("a", " b")
 
 
 def test_deltas_that_are_not_the_whole_part_are_not_taken_for_it():
@@ -149,7 +151,7 @@ def test_one_odd_item_costs_only_itself():
     assert "1 item(s)" in reply.notes[0]
 
 
-def test_a_chat_completion_is_no_response():
+def test_a_chat_completion_is_not_a_response():
     with pytest.raises(ResponseDecodeError, match="no output"):
         parse(b'{"choices": []}')
 

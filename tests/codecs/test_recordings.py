@@ -28,7 +28,7 @@ def cases(server: str) -> list[tuple[ModuleType, dict[str, Any]]]:
 
 @recorded
 @pytest.mark.parametrize("server", SERVERS)
-def test_local_servers_replies_through_their_other_doors_parse(server: str):
+def test_local_servers_replies_from_their_other_endpoints_parse(server: str):
     n_replies = 0
     for codec, case in cases(server):
         data = json.dumps(case["body"]).encode()

@@ -1,4 +1,4 @@
-"""Providers with their own key headers: the same transport, the same error tree."""
+"""Tests of providers with their own key headers: the same transport, the same errors."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ async def test_a_missing_key_names_its_variable_and_sends_nothing(
     assert not fault_server.requests
 
 
-async def test_a_body_that_is_no_json_is_refused_before_anything_is_sent(
+async def test_a_body_that_is_not_json_is_refused_before_anything_is_sent(
     make: MakeTransport, fault_server: FaultServer
 ) -> None:
     error = await send_and_fail(make(), replace(REQUEST, body={"x": object()}))

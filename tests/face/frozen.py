@@ -1,4 +1,4 @@
-"""What is frozen: JSON documents in ``golden/``, small files in ``files/``.
+"""The frozen public face: JSON documents in ``golden/`` and small files in ``files/``.
 
 Where a change of the public face is meant, ``FACE_REGENERATE=1 python -m pytest tests/face`` writes the documents anew
 (and ``FACE_REGENERATE=files`` the files too, which no release may need); the diff then says what users will notice.
@@ -20,17 +20,17 @@ REGENERATE = os.environ.get("FACE_REGENERATE", "")
 WIDTH = 120
 
 
-def recorded(name: str, found: object) -> Any:
+def recorded(name: str, values: object) -> Any:
     """Return ``golden/<name>.json``; what was found is written there where that is asked for."""
     path = FOLDER / "golden" / f"{name}.json"
     if REGENERATE:
-        path.write_text(pretty(json.loads(json.dumps(found, allow_nan=False))) + "\n")
+        path.write_text(pretty(json.loads(json.dumps(values, allow_nan=False))) + "\n")
     return json.loads(path.read_text())
 
 
-def golden(name: str, found: object) -> None:
+def golden(name: str, values: object) -> None:
     """Compare what was found with ``golden/<name>.json``, the order of its members included."""
-    frozen, plain = recorded(name, found), json.loads(json.dumps(found, allow_nan=False))
+    frozen, plain = recorded(name, values), json.loads(json.dumps(values, allow_nan=False))
     assert plain == frozen
     assert json.dumps(plain) == json.dumps(frozen)
 
@@ -42,11 +42,11 @@ def pretty(value: Any, depth: int = 0, room: int = WIDTH) -> str:
         return line
     inner = " " * (depth + 1)
     if isinstance(value, dict):
-        parts = [f"{json.dumps(key)}: {pretty(each, depth + 1, room - len(key) - 4)}" for key, each in value.items()]
+        parts = [f"{json.dumps(key)}: {pretty(item, depth + 1, room - len(key) - 4)}" for key, item in value.items()]
         return "{\n" + ",\n".join(inner + part for part in parts) + "\n" + " " * depth + "}"
-    if not any(isinstance(each, (dict, list)) for each in value):
-        return "[" + filled([json.dumps(each) for each in value], inner) + "]"
-    return "[\n" + ",\n".join(inner + pretty(each, depth + 1, room) for each in value) + "\n" + " " * depth + "]"
+    if not any(isinstance(item, (dict, list)) for item in value):
+        return "[" + filled([json.dumps(item) for item in value], inner) + "]"
+    return "[\n" + ",\n".join(inner + pretty(item, depth + 1, room) for item in value) + "\n" + " " * depth + "]"
 
 
 def filled(parts: list[str], inner: str) -> str:
@@ -61,19 +61,19 @@ def filled(parts: list[str], inner: str) -> str:
 
 def signature(function: Callable[..., Any]) -> list[str]:
     """Describe the parameters in their order: "name", "name=default", after "*" those that go by name alone."""
-    told: list[str] = []
+    parts: list[str] = []
     named = False
-    for each in inspect.signature(function).parameters.values():
-        if each.kind is each.KEYWORD_ONLY and not named:
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and not named:
             named = True
-            told.append("*")
-        named = named or each.kind is each.VAR_POSITIONAL
-        stars = {each.VAR_POSITIONAL: "*", each.VAR_KEYWORD: "**"}.get(each.kind, "")
-        default = "" if each.default is each.empty else f"={spelled(each.default)}"
-        told.append(f"{stars}{each.name}{default}")
-        if each.kind is each.POSITIONAL_ONLY:
-            told.append("/")
-    return told
+            parts.append("*")
+        named = named or parameter.kind is parameter.VAR_POSITIONAL
+        stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+        default = "" if parameter.default is parameter.empty else f"={spelled(parameter.default)}"
+        parts.append(f"{stars}{parameter.name}{default}")
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            parts.append("/")
+    return parts
 
 
 def spelled(value: object) -> str:
@@ -85,7 +85,7 @@ def spelled(value: object) -> str:
     if isinstance(value, (tuple, list)):
         return f"({', '.join(map(spelled, value))})"
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key!r}: {spelled(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{key!r}: {spelled(item)}" for key, item in value.items()) + "}"
     if repr(value) == "<factory>":
         return "<factory>"
     return f"<{'function' if inspect.isroutine(value) else type(value).__name__}>"
@@ -102,19 +102,19 @@ def described(thing: object) -> object:
 
 def members(kind: type) -> dict[str, object]:
     """Describe the public members of a class; those that it has from Python itself are left out."""
-    theirs = {name for base in kind.__mro__ if base.__module__ == "builtins" for name in vars(base)}
-    told: dict[str, object] = {}
-    for name in sorted(set(dir(kind)) - theirs):
+    builtin_names = {name for base in kind.__mro__ if base.__module__ == "builtins" for name in vars(base)}
+    descriptions: dict[str, object] = {}
+    for name in sorted(set(dir(kind)) - builtin_names):
         if name.startswith("_") and name not in ("__call__", "__enter__", "__aenter__", "__iter__", "__len__"):
             continue
         static = inspect.getattr_static(kind, name)
         if isinstance(static, (classmethod, staticmethod)):
-            told[name] = [f"@{type(static).__name__}", *signature(getattr(kind, name))]
+            descriptions[name] = [f"@{type(static).__name__}", *signature(getattr(kind, name))]
         elif inspect.isroutine(static):
-            told[name] = signature(static)
+            descriptions[name] = signature(static)
         else:
-            told[name] = "attribute"
-    return told
+            descriptions[name] = "attribute"
+    return descriptions
 
 
 def keys(document: object) -> list[str]:
@@ -124,9 +124,9 @@ def keys(document: object) -> list[str]:
 
 def _paths(value: object, above: str) -> Iterator[str]:
     if isinstance(value, dict):
-        for name, each in value.items():
+        for name, item in value.items():
             yield f"{above}{name}"
-            yield from _paths(each, f"{above}{name}.")
+            yield from _paths(item, f"{above}{name}.")
     if isinstance(value, list):
-        for each in value:
-            yield from _paths(each, f"{above.removesuffix('.')}[].")
+        for item in value:
+            yield from _paths(item, f"{above.removesuffix('.')}[].")

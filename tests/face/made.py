@@ -28,17 +28,17 @@ def completion(number: int, index: int = 0, *, answer: str | None = None, k: int
     """Make a completion of 12 tokens with lists of k; the higher the number, the less sure it is."""
     tokens = (*WORDS, answer or ("5" if number % 3 == 2 else "4"))
     rows = np.empty((len(tokens), k))
-    for at in range(len(tokens)):
-        logits = [-(1.6 - 0.9 * math.sin(0.7 * number + at) ** 2) * rank for rank in range(k + 3)]
-        rows[at] = np.array(logits[:k]) - math.log(math.fsum(map(math.exp, logits)))
-    chosen = np.array([1 if (at * 7 + number) % 5 == 0 and k > 1 else 0 for at in range(len(tokens))])
+    for position in range(len(tokens)):
+        logits = [-(1.6 - 0.9 * math.sin(0.7 * number + position) ** 2) * rank for rank in range(k + 3)]
+        rows[position] = np.array(logits[:k]) - math.log(math.fsum(map(math.exp, logits)))
+    chosen_ranks = np.array([1 if (index * 7 + number) % 5 == 0 and k > 1 else 0 for index in range(len(tokens))])
     top = rows.astype(np.float32)
     ids = ((np.arange(k)[None, :] * 7919 + np.arange(len(tokens))[:, None] * 104729 + 17) % 2**32).astype(np.uint32)
     return Completion(
         text="".join(tokens),
         index=index,
         tokens=tokens,
-        logprobs=top[np.arange(len(tokens)), chosen],
+        logprobs=top[np.arange(len(tokens)), chosen_ranks],
         top_logprobs=top,
         censored=np.arange(len(tokens)) % 9 == 8,
         top_ids=ids,
@@ -56,14 +56,14 @@ class Fixed:
     name = "fixed"
 
     def __init__(self) -> None:
-        self.asked = 0
-        self._given: Counter[str] = Counter()
+        self.calls = 0
+        self._used: Counter[str] = Counter()
 
     def complete(self, messages: list[dict[str, Any]], n: int, **options: Any) -> list[Completion]:
-        self.asked += 1
+        self.calls += 1
         prompt = messages[-1]["content"]
-        first = 10 * QUESTIONS.index(prompt) + self._given[prompt]
-        self._given[prompt] += n
+        first = 10 * QUESTIONS.index(prompt) + self._used[prompt]
+        self._used[prompt] += n
         return completions(n, first=first)
 
 

@@ -1,4 +1,4 @@
-"""The command: its options with their types and defaults, its exit codes, and the keys of its JSON documents."""
+"""Tests of the command line: options with types and defaults, exit codes, and keys of the JSON documents."""
 
 from __future__ import annotations
 
@@ -38,11 +38,13 @@ def option(parameter: Any, hint: object) -> dict[str, Any]:
 
 
 def test_every_command_has_its_options_with_their_types_and_defaults() -> None:
-    told = {}
+    options = {}
     for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
         hints = get_type_hints(command.callback, include_extras=True)
-        told[name] = {each.name: option(each, hints[each.name]) for each in command.params if each.name in hints}
-    golden("commands", told)
+        options[name] = {
+            param.name: option(param, hints[param.name]) for param in command.params if param.name in hints
+        }
+    golden("commands", options)
 
 
 @pytest.fixture
@@ -50,15 +52,15 @@ def ask(capsys: pytest.CaptureFixture[str], fault_server: FaultServer, monkeypat
     """Run a command with --json and return its exit code and document."""
     monkeypatch.setenv("COLUMNS", "200")
 
-    def asked(*arguments: object) -> tuple[int, Any]:
+    def run_command(*arguments: object) -> tuple[int, Any]:
         capsys.readouterr()
         code = run([*map(str, arguments), "--json"])
         return code, json.loads(capsys.readouterr().out)
 
-    return asked
+    return run_command
 
 
-def at(server: FaultServer) -> tuple[str, ...]:
+def server_arguments(server: FaultServer) -> tuple[str, ...]:
     return ("--provider", "openai-compatible", "--model", "m", "--base-url", server.url)
 
 
@@ -73,10 +75,10 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 id=f"q{number}", messages=({"role": "user", "content": f"{number}?"},), answer="4", family="sums"
             )
             store.add_questions([question])
-            wrong = [(number * 5 + at * 3) % 7 < 2 for at in range(4)]
-            drawn = [completion(number + at, at, answer="5" if wrong[at] else "4") for at in range(4)]
+            wrong = [(number * 5 + index * 3) % 7 < 2 for index in range(4)]
+            completions = [completion(number + index, index, answer="5" if wrong[index] else "4") for index in range(4)]
             store.add_samples(
-                question.id, drawn, usage=Usage(prompt_tokens=9, completion_tokens=48, calls=1), cost=0.01
+                question.id, completions, usage=Usage(prompt_tokens=9, completion_tokens=48, calls=1), cost=0.01
             )
     return path
 
@@ -102,19 +104,19 @@ def test_documents_of_commands_that_send_nothing_keep_their_keys(
         "calibrate": (head_file, samples, "--risk", "0.6", "--confidence", "0.6", *split),
         "grade": (samples,),
     }
-    told = {}
+    documents = {}
     for name, arguments in lines.items():
         code, document = ask(name, *arguments)
         assert code == 0, document
-        told[name] = keys(document)
-    golden("documents", told)
+        documents[name] = keys(document)
+    golden("documents", documents)
     assert len(artifact(head_file).acceptances) == 2  # calibrate writes into the head's file
 
 
 def artifact(path: Path) -> HeadArtifact:
-    found = load(path)
-    assert isinstance(found, HeadArtifact)
-    return found
+    head = load(path)
+    assert isinstance(head, HeadArtifact)
+    return head
 
 
 def test_train_and_evaluate_with_what_is_trained_keep_their_keys_and_methods(
@@ -133,22 +135,22 @@ def test_collect_and_best_of_keep_their_keys(ask: Ask, fault_server: FaultServer
     questions = tmp_path / "questions.jsonl"
     questions.write_text('{"id": "a", "prompt": "2 + 2?", "answer": "4", "family": "sums"}\n')
     code, collected = ask(
-        "collect", "--questions", questions, "--out", tmp_path / "s.db", "--n", "2", *at(fault_server)
+        "collect", "--questions", questions, "--out", tmp_path / "s.db", "--n", "2", *server_arguments(fault_server)
     )
     assert code == 0, collected
-    code, chosen = ask("best-of", "2 + 2?", "--n", "2", *at(fault_server))
+    code, document = ask("best-of", "2 + 2?", "--n", "2", *server_arguments(fault_server))
     assert code == 0
-    golden("sent", {"collect": keys(collected), "best-of": keys(chosen)})
+    golden("sent", {"collect": keys(collected), "best-of": keys(document)})
 
 
 def test_exit_codes_and_the_document_of_an_error_stay(ask: Ask, fault_server: FaultServer, tmp_path: Path) -> None:
-    question = ("best-of", "2 + 2?", "--n", "2", *at(fault_server))
-    told: dict[str, list[Any]] = {}
+    question = ("best-of", "2 + 2?", "--n", "2", *server_arguments(fault_server))
+    exits: dict[str, list[Any]] = {}
 
     def note(name: str, *arguments: str) -> None:
         code, document = ask(*arguments)
         assert document["error"]["exit_code"] == code
-        told[name] = [code, document["error"]["type"], sorted(document["error"])]
+        exits[name] = [code, document["error"]["type"], sorted(document["error"])]
 
     note("usage", "best-of")
     note("unknown option", *question, "--no-such-option")
@@ -165,4 +167,4 @@ def test_exit_codes_and_the_document_of_an_error_stay(ask: Ask, fault_server: Fa
     fault_server.serve(lambda _: error(500, "Down.", headers={"retry-after": "0", "retry-after-ms": "1"}))
     note("nothing came", *question)
     note("budget", *question, "--budget-tokens", "1")
-    golden("exits", told)
+    golden("exits", exits)

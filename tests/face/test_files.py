@@ -1,4 +1,4 @@
-"""Files on people's disks: heads, samples and hidden states that today's code wrote, read, and written again."""
+"""Tests of users' files: heads, samples and hidden states that today's code wrote, read, and written again."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ SEED = 7
 
 def collected(path: Path) -> Path:
     """Write the samples file of two questions with three completions each, as `collect` does."""
-    asked = [
-        StoredQuestion(id=f"q{at}", messages=({"role": "user", "content": text},), answer="4", family="sums")
-        for at, text in enumerate(QUESTIONS)
+    stored_questions = [
+        StoredQuestion(id=f"q{index}", messages=({"role": "user", "content": text},), answer="4", family="sums")
+        for index, text in enumerate(QUESTIONS)
     ]
-    collect(asked, path, provider=Fixed(), model="m", n=3, concurrency=1, seed=SEED, temperature=1.0)
+    collect(stored_questions, path, provider=Fixed(), model="m", n=3, concurrency=1, seed=SEED, temperature=1.0)
     return path
 
 
@@ -41,7 +41,7 @@ def capture(path: Path) -> Path:
     """Write the hidden states beside a samples file."""
     with StateFile(path, write_layout=StateLayout(layers=(1, 2), width=3)) as file:
         for question in range(len(QUESTIONS)):
-            made = [Completion(text="x", hidden_states=states(10 * question + at)) for at in range(3)]
+            made = [Completion(text="x", hidden_states=states(10 * question + index)) for index in range(3)]
             file.append(f"q{question}", range(3), made)
     return path
 
@@ -89,48 +89,51 @@ def test_a_head_is_written_byte_for_byte_as_before(name: str, files: Path, tmp_p
 
 @pytest.mark.parametrize("name", HEADS)
 def test_a_head_is_read_with_all_that_it_holds(name: str, files: Path) -> None:
-    read, made = load(files / name), HEADS[name]
-    assert type(read) is type(made)
-    assert read.acceptances == made.acceptances
+    loaded_head, made = load(files / name), HEADS[name]
+    assert type(loaded_head) is type(made)
+    assert loaded_head.acceptances == made.acceptances
     for fact in ("provider", "model", "training", "licence", "width", "k_min", "k_max", "name", "beats_majority"):
-        assert getattr(read, fact) == getattr(made, fact)
+        assert getattr(loaded_head, fact) == getattr(made, fact)
     for part in ("gate_weight", "gate_bias", "reward_weight", "reward_bias"):
-        assert np.array_equal(getattr(read.head, part), getattr(made.head, part))
-    if isinstance(read, HiddenHead):
-        assert (read.layers, read.moment) == ((1, 2), "read")
-        assert read.logprob_head is not None
-        assert read.logprob_head.features == ("logprob",)
+        assert np.array_equal(getattr(loaded_head.head, part), getattr(made.head, part))
+    if isinstance(loaded_head, HiddenHead):
+        assert (loaded_head.layers, loaded_head.moment) == ((1, 2), "read")
+        assert loaded_head.logprob_head is not None
+        assert loaded_head.logprob_head.features == ("logprob",)
 
 
 def scored(head: str | Path, provider: str | Fixed, model: str) -> list[list[float | None]]:
     with SwiftReranker(provider, model, head=head) as reranker:
         selection = reranker.rank(completions())
     assert selection.scorer.startswith("head ")
-    return [[each.score, each.probability] for each in selection.candidates]
+    return [[candidate.score, candidate.probability] for candidate in selection.candidates]
 
 
 def test_heads_give_fixed_completions_the_recorded_scores(files: Path) -> None:
     """Also the packaged ones, by their names."""
-    found = {"head": scored(files / "head.safetensors", Fixed(), "m")}
+    scores = {"head": scored(files / "head.safetensors", Fixed(), "m")}
     for shelved in scan().heads:
-        found[shelved.name] = scored(shelved.name, shelved.provider, shelved.model)
-    frozen = recorded("head-scores", found)
-    assert list(found) == list(frozen)
-    for name, rows in found.items():
+        scores[shelved.name] = scored(shelved.name, shelved.provider, shelved.model)
+    frozen = recorded("head-scores", scores)
+    assert list(scores) == list(frozen)
+    for name, rows in scores.items():
         assert np.asarray(rows, float) == pytest.approx(np.asarray(frozen[name], float), rel=1e-7, abs=1e-7), name
 
 
-def same(read: Completion, made: Completion) -> None:
-    assert (read.text, read.index, read.finish_reason, read.tokens) == (
-        *(made.text, made.index, made.finish_reason, made.tokens),
-    )
+def same(stored_completion: Completion, made: Completion) -> None:
+    assert (
+        stored_completion.text,
+        stored_completion.index,
+        stored_completion.finish_reason,
+        stored_completion.tokens,
+    ) == (*(made.text, made.index, made.finish_reason, made.tokens),)
     for name in ("logprobs", "top_logprobs", "censored", "top_ids"):
-        found, wanted = getattr(read, name), getattr(made, name)
-        assert found.dtype == wanted.dtype
+        stored_value, expected = getattr(stored_completion, name), getattr(made, name)
+        assert stored_value.dtype == expected.dtype
         if name == "top_logprobs":  # in half the room, but for the chosen token
-            halved = wanted.astype(np.float16).astype(np.float32)
-            wanted = np.where(wanted == made.logprobs[:, None], wanted, halved)
-        assert np.array_equal(found, wanted), name
+            halved = expected.astype(np.float16).astype(np.float32)
+            expected = np.where(expected == made.logprobs[:, None], expected, halved)
+        assert np.array_equal(stored_value, expected), name
 
 
 def test_samples_and_their_hidden_states_are_read_with_the_values_that_were_written(files: Path) -> None:
@@ -139,10 +142,10 @@ def test_samples_and_their_hidden_states_are_read_with_the_values_that_were_writ
     assert [(group.question_id, group.family) for group in groups] == [("q0", "sums"), ("q1", "sums")]
     for question, group in enumerate(groups):
         made = completions(3, first=10 * question)
-        for at, (read, wanted) in enumerate(zip(group.completions, made, strict=True)):
-            same(read, wanted)
-            assert np.array_equal(np.asarray(read.hidden_states), states(10 * question + at))
-            assert group.labels[at] == wanted.text.endswith("4")
+        for index, (stored_completion, expected) in enumerate(zip(group.completions, made, strict=True)):
+            same(stored_completion, expected)
+            assert np.array_equal(np.asarray(stored_completion.hidden_states), states(10 * question + index))
+            assert group.labels[index] == expected.text.endswith("4")
     source = StoredGroups([files / "samples.db"])
     assert (source.provider, source.model) == ("fixed", "m")
 
@@ -158,15 +161,15 @@ def test_hidden_states_are_written_byte_for_byte_as_before(tmp_path: Path) -> No
 
 def test_a_samples_file_is_gone_on_with(files: Path) -> None:
     provider = Fixed()
-    asked = [StoredQuestion(id="q0", messages=({"role": "user", "content": QUESTIONS[0]},), answer="4")]
-    collect(asked, files / "samples.db", provider=provider, model="m", n=3, seed=SEED, temperature=1.0)
-    assert provider.asked == 0  # what was paid for is not asked for again
+    stored_questions = [StoredQuestion(id="q0", messages=({"role": "user", "content": QUESTIONS[0]},), answer="4")]
+    collect(stored_questions, files / "samples.db", provider=provider, model="m", n=3, seed=SEED, temperature=1.0)
+    assert provider.calls == 0  # what was paid for is not asked for again
 
 
 def test_a_store_answers_for_what_was_paid_for(files: Path, tmp_path: Path) -> None:
     provider = Fixed()
     selection = stored(files / "store.db", provider)
-    assert (selection.reused, provider.asked, len(selection.candidates)) == (3, 0, 3)
+    assert (selection.reused, provider.calls, len(selection.candidates)) == (3, 0, 3)
     for candidate, made in zip(selection.candidates, completions(3), strict=True):
         same(candidate.completion, made)
     stored(tmp_path / "new.db", Fixed())

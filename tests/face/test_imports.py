@@ -1,4 +1,4 @@
-"""What is loaded when: a service that imports the package pays for nothing that it does not use."""
+"""Tests of lazy imports: a service that imports the package loads nothing that it does not use."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ def loaded(statement: str) -> set[str]:
 
 def test_nothing_is_loaded_before_it_is_used() -> None:
     with ThreadPoolExecutor(2) as pool:
-        found = dict(zip(LOADED, pool.map(loaded, LOADED), strict=True))
-    too_much = {statement: modules - LOADED[statement] for statement, modules in found.items()}
+        loaded_modules = dict(zip(LOADED, pool.map(loaded, LOADED), strict=True))
+    too_much = {statement: modules - LOADED[statement] for statement, modules in loaded_modules.items()}
     assert not any(too_much.values()), too_much

@@ -1,4 +1,4 @@
-"""Names, import paths, signatures and rows of tables."""
+"""Tests of public names, import paths, signatures and rows of tables."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ MENTION = re.compile(r"`(swift_client(?:\.\w+)+)`")
 def told_paths() -> list[str]:
     """Collect the import paths in the pages and examples."""
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*.py"))]
-    found: set[str] = set()
+    paths: set[str] = set()
     for page in pages:
         text = page.read_text()
         for module, names, plain in STATEMENT.findall(text):
-            listed = [name.split(" as ")[0].strip() for name in re.sub("[()]", "", names).split(",")]
-            found |= {f"{module}.{name}" for name in listed if name} if module else {plain}
+            imported_names = [name.split(" as ")[0].strip() for name in re.sub("[()]", "", names).split(",")]
+            paths |= {f"{module}.{name}" for name in imported_names if name} if module else {plain}
         if page.name != "log.md":  # a diary, whose names were right on their day
-            found |= set(MENTION.findall(text)) - {"swift_client.providers"}  # an entry-point group
-    return sorted(found)
+            paths |= set(MENTION.findall(text)) - {"swift_client.providers"}  # an entry-point group
+    return sorted(paths)
 
 
 def reached(path: str) -> object:
@@ -83,10 +83,10 @@ def test_each_import_path_that_pages_and_examples_tell_leads_somewhere() -> None
 
 @pytest.mark.parametrize("module", PUBLIC)
 def test_signatures_and_members_of_public_names_stay(module: str) -> None:
-    told = {name: described(getattr(importlib.import_module(module), name)) for name in PUBLIC[module]}
+    signatures = {name: described(getattr(importlib.import_module(module), name)) for name in PUBLIC[module]}
     if module == "swift_client":
-        told["__version__"] = "a version"
-    golden(f"signatures-{module}", told)
+        signatures["__version__"] = "a version"
+    golden(f"signatures-{module}", signatures)
 
 
 def test_the_heavy_parts_of_the_package_have_the_documented_classes() -> None:
@@ -144,7 +144,7 @@ def test_a_stopping_rule_is_written_as_it_is_read(spec: str) -> None:
 
 
 def test_the_questions_of_the_packaged_model_stay() -> None:
-    golden("questions", [asdict(each) for each in pocket.questions(6, seed=0)])
+    golden("questions", [asdict(question) for question in pocket.questions(6, seed=0)])
 
 
 def test_errors_have_their_tree_and_their_attributes() -> None:
@@ -155,7 +155,7 @@ def test_errors_have_their_tree_and_their_attributes() -> None:
         special = {"selection": None} if name == "RejectedError" else {}
         made = kind("It failed.", hint="Try again.", **special)
         assert str(made).startswith("It failed. Try again.")
-        attributes = {each for each in (*dir(kind), *vars(made)) if not each.startswith("_")} - set(dir(Exception))
+        attributes = {name for name in (*dir(kind), *vars(made)) if not name.startswith("_")} - set(dir(Exception))
         tree[name] = {
             "bases": [base.__name__ for base in kind.__bases__],
             "parameters": signature(kind),

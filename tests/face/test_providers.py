@@ -1,4 +1,4 @@
-"""Providers: their names, addresses, key variables and models, and how another package adds one."""
+"""Tests of providers: their names, addresses, key variables and models, and how another package adds one."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ ROW = replace(BASE, name="face-acme", base_url="https://api.acme.test/v1", defau
 
 
 def test_every_row_has_its_name_address_key_and_model() -> None:
-    told = {name: [getattr(row, each) for each in SPELLED] for name, row in PROVIDERS.items()}
-    golden("providers", {"fields": SPELLED, **told})
+    rows = {name: [getattr(row, attribute) for attribute in SPELLED] for name, row in PROVIDERS.items()}
+    golden("providers", {"fields": SPELLED, **rows})
 
 
 def test_every_row_can_what_it_could() -> None:
-    known = {name: [getattr(row.capabilities, each) for each in KNOWN] for name, row in PROVIDERS.items()}
-    golden("capabilities", {"fields": KNOWN, **known})
+    facts = {name: [getattr(row.capabilities, attribute) for attribute in KNOWN] for name, row in PROVIDERS.items()}
+    golden("capabilities", {"fields": KNOWN, **facts})
 
 
 def test_a_row_is_spelled_as_packages_of_others_spell_theirs() -> None:
-    told = {
+    spellings = {
         kind.__name__: [
-            each.name if each.default is MISSING and each.default_factory is MISSING
-            else f"{each.name}={'<made>' if each.default is MISSING else spelled(each.default)}"
-            for each in fields(kind)
+            field.name if field.default is MISSING and field.default_factory is MISSING
+            else f"{field.name}={'<made>' if field.default is MISSING else spelled(field.default)}"
+            for field in fields(kind)
         ]
         for kind in (Provider, Capabilities)
     }  # fmt: skip
-    golden("row", {**told, "CODECS": list(CODECS)})
+    golden("row", {**spellings, "CODECS": list(CODECS)})
 
 
 @pytest.mark.parametrize("spelling", ["openai/gpt-4.1-nano", "openai:gpt-4.1-nano"])
@@ -77,7 +77,7 @@ def test_another_package_adds_a_provider_by_the_entry_point_group(
     assert rank(chat_body(["4"], k=5), provider="face-acme").provider == "face-acme"
 
 
-def test_heads_of_the_user_lie_where_they_lay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_heads_of_the_user_stay_in_their_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SWIFT_CLIENT_HEADS", str(tmp_path))
     assert user_folder() == tmp_path
     monkeypatch.delenv("SWIFT_CLIENT_HEADS")

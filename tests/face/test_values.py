@@ -1,4 +1,4 @@
-"""The values that users read: fields in their order, their words, and the keys of ``to_dict()``."""
+"""Tests of the values that users read: fields in their order, their words, and the keys of ``to_dict()``."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def filled() -> Selection:
                          top_logprobs=completion(0).top_logprobs[:1], censored=completion(0).censored[:1])  # fmt: skip
     candidates = tuple(
         Candidate(
-            completion=Completion(text=f'{{"total": {at}}}', index=at, thinking=thought),
+            completion=Completion(text=f'{{"total": {index}}}', index=index, thinking=thought),
             score=0.5, probability=0.75, answer="4", group=0, answer_probability=0.8, weight=1.0,
         )
-        for at in range(2)
+        for index in range(2)
     )  # fmt: skip
     return Selection(
         candidates=candidates,
@@ -70,11 +70,13 @@ def filled() -> Selection:
 
 
 def test_fields_their_order_defaults_and_words_stay() -> None:
-    told = {}
+    described_fields = {}
     for kind in VALUES:
         hints = get_type_hints(kind)
-        told[kind.__name__] = [[each.name, default(each), *words(hints[each.name])] for each in fields(kind)]
-    golden("fields", told)
+        described_fields[kind.__name__] = [
+            [field.name, default(field), *words(hints[field.name])] for field in fields(kind)
+        ]
+    golden("fields", described_fields)
 
 
 def test_a_selection_as_json_has_the_frozen_document() -> None:
@@ -102,32 +104,32 @@ def test_values_are_frozen_and_go_by_name(kind: type) -> None:
 
 
 def test_fixed_completions_get_the_recorded_scores_of_every_scorer() -> None:
-    found = {}
+    scores = {}
     for name in SCORERS:
         selection = rank(completions(), scorer=name, answer="number")
-        found[name] = [candidate.score for candidate in selection.candidates]
+        scores[name] = [candidate.score for candidate in selection.candidates]
         assert (selection.method, selection.answer) == ("vote", "4")
-    near("scores", found)
+    near("scores", scores)
 
 
 def test_fixed_completions_have_the_recorded_features() -> None:
-    read = completions(3)
+    sample = completions(3)
     near(
         "features",
-        {name: [token_features(read, [name], width=20).values.sum(dtype=float)] for name in FEATURES}
+        {name: [token_features(sample, [name], width=20).values.sum(dtype=float)] for name in FEATURES}
         | {
-            f"response {name}": [response_terms(read, [name]).values.sum(dtype=float)]
+            f"response {name}": [response_terms(sample, [name]).values.sum(dtype=float)]
             for name in RESPONSE_TERMS
             if name != "agreement"  # belongs to a whole question
         },
     )
 
 
-def near(name: str, found: dict[str, list[Any]]) -> None:
+def near(name: str, numbers: dict[str, list[Any]]) -> None:
     """Compare numbers with recorded ones, within what another processor's float32 may differ."""
-    frozen = recorded(name, found)
-    assert list(found) == list(frozen)
-    for key, values in found.items():
+    frozen = recorded(name, numbers)
+    assert list(numbers) == list(frozen)
+    for key, values in numbers.items():
         assert values == pytest.approx(frozen[key], rel=1e-5, abs=1e-6), key
 
 

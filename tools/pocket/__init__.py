@@ -1,1 +1,1 @@
-"""What makes the packaged model: tokenizer, training, export, proof of parity, evaluation. Not part of the package."""
+"""Tools that make the packaged model (tokenizer, training, export, parity, evaluation). Not part of the package."""

@@ -24,11 +24,11 @@ STYLE = """
 
 def svg(points: Sequence[dict[str, Any]]) -> str:
     """Return the validation loss of every family by training tokens as an SVG document."""
-    most = max(point["tokens"] for point in points)
+    max_tokens = max(point["tokens"] for point in points)
     top = max(max(point["validation"].values()) for point in points)
 
     def x(tokens: float) -> float:
-        return LEFT + (WIDTH - LEFT - 12) * tokens / most
+        return LEFT + (WIDTH - LEFT - 12) * tokens / max_tokens
 
     def y(loss: float) -> float:
         return 12 + (HEIGHT - BOTTOM - 12) * (1 - loss / top)
@@ -42,7 +42,7 @@ def svg(points: Sequence[dict[str, Any]]) -> str:
         parts.append(f'<text x="{LEFT - 8}" y="{y(loss) + 4:.1f}" text-anchor="end">{loss}</text>')
     parts += [
         f'<text x="{x(millions * 1e6):.1f}" y="{HEIGHT - 18}" text-anchor="middle">{millions} M</text>'
-        for millions in range(0, int(most / 1e6) + 1, 2)
+        for millions in range(0, int(max_tokens / 1e6) + 1, 2)
     ]
     parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 4}" text-anchor="middle">training tokens</text>')
     parts.append('<text x="4" y="10">validation loss, nats per token</text>')

@@ -33,18 +33,18 @@ def learn_tokenizer(seed: int, vocabulary: int) -> Tokenizer:
 
 
 def encoded(
-    tokenizer: Tokenizer, source: Iterable[tuple[Question, str]], read: Container[str] = ()
+    tokenizer: Tokenizer, source: Iterable[tuple[Question, str]], skipped: Container[str] = ()
 ) -> Iterator[tuple[list[int], int]]:
     """Yield (token ids of the whole text, how many of them are not learnt) for every question and its solution.
 
-    Nothing of the prompt is learnt, but for families in ``read`` all of it after its first token.
+    Nothing of the prompt is learnt, except for families in ``skipped``: all of it after its first token.
     """
     source = iter(source)
     while chunk := list(islice(source, 1_000)):
         prompts = tokenizer.encode_batch_fast([prompt_text(question.prompt) for question, _ in chunk])
         solutions = tokenizer.encode_batch_fast([solution_text(solution) for _, solution in chunk])
         for (question, _), prompt, solution in zip(chunk, prompts, solutions, strict=True):
-            yield prompt.ids + solution.ids, 1 if question.family in read else len(prompt.ids)
+            yield prompt.ids + solution.ids, 1 if question.family in skipped else len(prompt.ids)
 
 
 def curriculum(stage: Stage) -> Iterator[tuple[Question, str]]:
@@ -75,9 +75,9 @@ def batches(rows: Iterator[tuple[list[int], int]], tokens: int, *, seed: int, wi
 
 def _batch(rows: list[tuple[list[int], int]]) -> Batch:
     length = max(len(ids) for ids, _ in rows)
-    whole = torch.zeros(len(rows), length, dtype=torch.int64)
+    batch = torch.zeros(len(rows), length, dtype=torch.int64)
     targets = torch.full((len(rows), length - 1), -1, dtype=torch.int64)
     for i, (ids, prompt) in enumerate(rows):
-        whole[i, : len(ids)] = torch.tensor(ids)
-        targets[i, prompt - 1 : len(ids) - 1] = whole[i, prompt : len(ids)]
-    return Batch(whole[:, :-1].contiguous(), targets)
+        batch[i, : len(ids)] = torch.tensor(ids)
+        targets[i, prompt - 1 : len(ids) - 1] = batch[i, prompt : len(ids)]
+    return Batch(batch[:, :-1].contiguous(), targets)

@@ -31,7 +31,7 @@ _ANSWER = re.compile(r"The answer is (\w+)\.\s*$")
 
 @dataclass(frozen=True)
 class Asked:
-    """One question and the answers of its completions, in index order; None where a completion marks none."""
+    """One question and the answers of its completions, in index order; None if a completion marks none."""
 
     question: Question
     answers: tuple[str | None, ...]
@@ -43,13 +43,13 @@ class Asked:
 
     @property
     def majority(self) -> float:
-        """1 where the most frequent answer is right; of equally frequent ones the first to come counts."""
+        """Return 1 if the most frequent answer is right; of equally frequent ones the first counts."""
         counted = Counter(answer for answer in self.answers if answer is not None)
         return float(bool(counted) and counted.most_common(1)[0][0] == self.question.answer)
 
     @property
     def any(self) -> float:
-        """1 where at least one completion is right."""
+        """Return 1 if at least one completion is right."""
         return float(self.question.answer in self.answers)
 
 
@@ -62,65 +62,65 @@ def ask(base_url: str, question: Question, seed: int, n: int = N) -> Asked:
         "seed": seed,
         "max_tokens": 320,
     }
-    found = [
-        _ANSWER.search(each["message"]["content"]) for each in post(base_url, "/chat/completions", body)["choices"]
+    matches = [
+        _ANSWER.search(choice["message"]["content"]) for choice in post(base_url, "/chat/completions", body)["choices"]
     ]
-    return Asked(question, tuple(match[1] if match else None for match in found))
+    return Asked(question, tuple(match[1] if match else None for match in matches))
 
 
 def interval(values: Sequence[float]) -> dict[str, float]:
     """Mean and its 95 % bootstrap interval (2,000 resamples of questions)."""
     array: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
-    drawn = np.random.default_rng(0).integers(0, len(array), (2_000, len(array)))
-    low, high = np.percentile(array[drawn].mean(1), [2.5, 97.5])
+    resamples = np.random.default_rng(0).integers(0, len(array), (2_000, len(array)))
+    low, high = np.percentile(array[resamples].mean(1), [2.5, 97.5])
     return {"value": round(float(array.mean()), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 
 
-def summary(asked: Sequence[Asked]) -> dict[str, Any]:
+def summary(outcomes: Sequence[Asked]) -> dict[str, Any]:
     """Return questions, single, majority and any of a group of questions."""
-    return {"questions": len(asked)} | {
-        name: interval([getattr(each, name) for each in asked]) for name in ("single", "majority", "any")
+    return {"questions": len(outcomes)} | {
+        name: interval([getattr(outcome, name) for outcome in outcomes]) for name in ("single", "majority", "any")
     }
 
 
-def by_level(model: Path, each: int, *, n: int = N, split: Split = "validation") -> dict[str, list[float]]:
-    """Single-sample accuracy of every trained level of every family, from ``n`` completions of ``each`` questions."""
-    found: dict[str, list[float]] = {}
+def by_level(model: Path, count: int, *, n: int = N, split: Split = "validation") -> dict[str, list[float]]:
+    """Single-sample accuracy of every trained level of every family, from ``n`` completions of ``count`` questions."""
+    shares: dict[str, list[float]] = {}
     with PocketServer(model) as server, ThreadPoolExecutor(4) as threads:
         for family in FAMILIES:
-            found[family] = []
+            shares[family] = []
             for level in range(1, TRAINED_LEVELS[family] + 1):
-                drawn = questions(each, seed=2, split=split, families=[family], levels={family: [level]})
-                asked = threads.map(partial(ask, server.base_url, n=n), drawn, range(0, n * each, n))
-                found[family].append(round(sum(row.single for row in asked) / each, 4))
-    return found
+                level_questions = questions(count, seed=2, split=split, families=[family], levels={family: [level]})
+                outcomes = threads.map(partial(ask, server.base_url, n=n), level_questions, range(0, n * count, n))
+                shares[family].append(round(sum(row.single for row in outcomes) / count, 4))
+    return shares
 
 
-def evaluate(model: Path, each: int, *, seed: int, split: Split, by_level: bool) -> dict[str, Any]:
-    """Ask ``each`` questions a family (or a level of one) and return a summary of every group."""
+def evaluate(model: Path, count: int, *, seed: int, split: Split, by_level: bool) -> dict[str, Any]:
+    """Ask ``count`` questions per family (or level) and return a summary of every group."""
     with PocketServer(model, slots=16) as server, ThreadPoolExecutor(2) as threads:
 
-        def group(drawn: Sequence[Question]) -> list[Asked]:
-            seeds = range(seed, seed + N * len(drawn), N)
-            return list(threads.map(partial(ask, server.base_url), drawn, seeds))
+        def group(family_questions: Sequence[Question]) -> list[Asked]:
+            seeds = range(seed, seed + N * len(family_questions), N)
+            return list(threads.map(partial(ask, server.base_url), family_questions, seeds))
 
         if by_level:
             return {
                 f"{family} {level}": summary(
-                    group(questions(each, seed=seed, split=split, families=[family], levels={family: [level]}))
+                    group(questions(count, seed=seed, split=split, families=[family], levels={family: [level]}))
                 )
                 for family in FAMILIES
                 for level in range(1, TRAINED_LEVELS[family] + 1)
             }
-        asked = {family: group(questions(each, seed=seed, split=split, families=[family])) for family in FAMILIES}
-        found = {family: summary(rows) for family, rows in asked.items()}
-        return found | {"overall": summary([row for rows in asked.values() for row in rows])}
+        outcomes = {family: group(questions(count, seed=seed, split=split, families=[family])) for family in FAMILIES}
+        summaries = {family: summary(rows) for family, rows in outcomes.items()}
+        return summaries | {"overall": summary([row for rows in outcomes.values() for row in rows])}
 
 
-def table(found: dict[str, Any]) -> str:
+def table(result: dict[str, Any]) -> str:
     """Return the findings as lines for people."""
     lines = [f"{'':<18}{'questions':>10}{'single':>22}{'majority@16':>22}{'any of 16':>22}"]
-    for name, row in found.items():
+    for name, row in result.items():
         cells = (
             f"{row[k]['value']:.1%} [{row[k]['low']:.1%}, {row[k]['high']:.1%}]" for k in ("single", "majority", "any")
         )
@@ -137,9 +137,11 @@ def main() -> None:
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--by-level", action="store_true", help="every trained level instead of the asked mix")
     parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    found = evaluate(given.model, given.questions, seed=given.seed, split=given.split, by_level=given.by_level)
-    sys.stdout.write((json.dumps(found, indent=1) if given.json else table(found)) + "\n")
+    options = parser.parse_args()
+    result = evaluate(
+        options.model, options.questions, seed=options.seed, split=options.split, by_level=options.by_level
+    )
+    sys.stdout.write((json.dumps(result, indent=1) if options.json else table(result)) + "\n")
 
 
 if __name__ == "__main__":

@@ -27,19 +27,19 @@ def hf_tensors(model: PocketModel) -> dict[str, Array]:
     state = {name: weight.detach().numpy() for name, weight in model.state_dict().items()}
     tensors = {"model.embed_tokens.weight": state["embedding.weight"], "model.norm.weight": state["norm.weight"]}
     for i in range(model.shape.layers):
-        here, there = f"blocks.{i}.", f"model.layers.{i}."
-        query, key, value = np.split(state[here + "qkv.weight"], 3)
-        gate, up = np.split(state[here + "gate_up.weight"], 2)
+        own_prefix, hf_prefix = f"blocks.{i}.", f"model.layers.{i}."
+        query, key, value = np.split(state[own_prefix + "qkv.weight"], 3)
+        gate, up = np.split(state[own_prefix + "gate_up.weight"], 2)
         tensors |= {
-            there + "self_attn.q_proj.weight": query,
-            there + "self_attn.k_proj.weight": key,
-            there + "self_attn.v_proj.weight": value,
-            there + "self_attn.o_proj.weight": state[here + "out.weight"],
-            there + "mlp.gate_proj.weight": gate,
-            there + "mlp.up_proj.weight": up,
-            there + "mlp.down_proj.weight": state[here + "down.weight"],
-            there + "input_layernorm.weight": state[here + "attention_norm.weight"],
-            there + "post_attention_layernorm.weight": state[here + "inner_norm.weight"],
+            hf_prefix + "self_attn.q_proj.weight": query,
+            hf_prefix + "self_attn.k_proj.weight": key,
+            hf_prefix + "self_attn.v_proj.weight": value,
+            hf_prefix + "self_attn.o_proj.weight": state[own_prefix + "out.weight"],
+            hf_prefix + "mlp.gate_proj.weight": gate,
+            hf_prefix + "mlp.up_proj.weight": up,
+            hf_prefix + "mlp.down_proj.weight": state[own_prefix + "down.weight"],
+            hf_prefix + "input_layernorm.weight": state[own_prefix + "attention_norm.weight"],
+            hf_prefix + "post_attention_layernorm.weight": state[own_prefix + "inner_norm.weight"],
         }
     return {name: np.ascontiguousarray(array) for name, array in tensors.items()}
 

@@ -22,7 +22,7 @@ completion alone hardly an answer is sure enough for less than a tenth."""
 
 
 def main() -> None:
-    """Collect, train, and say what came of it."""
+    """Collect, train, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=Path, default=Path("build/pocket-head.db"))
     parser.add_argument("--out", type=Path, default=Path("swift_client/models/packaged/pocket.safetensors"))
@@ -33,21 +33,24 @@ def main() -> None:
     # The questions of the test split are another draw, so none of these is kept for testing.
     result = train(options.samples, out=options.out, split=Split(test=0.0), licence="Apache-2.0")
     print(f"{options.out}: {result.verdict}; {result.metrics}")
-    seen = {each.id for each in questions(QUESTIONS, seed=1, split="train")}
+    seen = {question.id for question in questions(QUESTIONS, seed=1, split="train")}
     more = options.samples.with_name(f"{options.samples.stem}-risk{options.samples.suffix}")
-    ask([each for each in questions(MORE, seed=3, split="train") if each.id not in seen], more)
+    ask([question for question in questions(MORE, seed=3, split="train") if question.id not in seen], more)
     for n, stopping, risk in RISKS:
-        found = calibrate(options.out, more, risk=risk, n=n, stopping=stopping, split="all")
-        print(f"n={n}, stopping={stopping}: {found.acceptance or found.reason}")
+        calibration = calibrate(options.out, more, risk=risk, n=n, stopping=stopping, split="all")
+        print(f"n={n}, stopping={stopping}: {calibration.acceptance or calibration.reason}")
 
 
-def ask(asked: list[Question], path: Path) -> None:
-    """Ask what is not in the file yet."""
+def ask(questions_to_ask: list[Question], path: Path) -> None:
+    """Collect the answers that the file does not have yet."""
     stored = [
         StoredQuestion(
-            id=each.id, messages=({"role": "user", "content": each.prompt},), answer=each.answer, family=each.family
+            id=question.id,
+            messages=({"role": "user", "content": question.prompt},),
+            answer=question.answer,
+            family=question.family,
         )
-        for each in asked
+        for question in questions_to_ask
     ]
     collect(stored, path, provider="pocket", n=COMPLETIONS, temperature=TEMPERATURE, seed=0)
 

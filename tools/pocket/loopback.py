@@ -8,7 +8,7 @@ from typing import Any
 
 
 def post(base_url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Send ``body`` and return the reply; raises urllib's HTTPError where the server refuses."""
+    """Send ``body`` and return the reply; raises urllib's HTTPError if the server refuses."""
     request = urllib.request.Request(  # noqa: S310 - loopback
         base_url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
     )

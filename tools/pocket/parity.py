@@ -32,7 +32,7 @@ HALF_BAR, EXACT_BAR = 2e-2, 1e-3
 
 @dataclass(frozen=True)
 class Parity:
-    """What was compared: completions and tokens, how many differed, the largest |Δ logprob| of any listed token."""
+    """Counts of compared completions and tokens, how many differed, and the largest |Δ logprob| of any listed token."""
 
     questions: int
     tokens: int
@@ -46,52 +46,54 @@ def compare_logprobs(
     gguf: Path, model: PocketModel, prompts: Sequence[str], *, exact: bool, limit: int = 300
 ) -> Parity:
     """Answer ``prompts`` greedily on the server; compare every listed logprob with the torch model's."""
-    tokens = listed = different = 0
+    tokens = n_alternatives = different = 0
     largest = 0.0
     with PocketServer(gguf, slots=4, exact=exact) as server:
         for prompt in prompts:
             body = {"messages": [{"role": "user", "content": prompt}], "temperature": 0, "logprobs": True}
             reply = post(server.base_url, "/chat/completions", body | {"top_logprobs": 20, "max_tokens": limit})
             entries = reply["choices"][0]["logprobs"]["content"]
-            asked = post(
+            token_reply = post(
                 server.base_url.removesuffix("/v1"),
                 "/tokenize",
                 {"content": prompt_text(prompt), "parse_special": True},
             )
-            chosen = [entry["id"] for entry in entries]
-            ids = torch.tensor([asked["tokens"] + chosen])
-            logprobs = model(ids)[0, len(asked["tokens"]) - 1 : -1].float().log_softmax(-1)
-            different += int((logprobs.argmax(-1) != torch.tensor(chosen)).sum())
+            token_ids = [entry["id"] for entry in entries]
+            ids = torch.tensor([token_reply["tokens"] + token_ids])
+            logprobs = model(ids)[0, len(token_reply["tokens"]) - 1 : -1].float().log_softmax(-1)
+            different += int((logprobs.argmax(-1) != torch.tensor(token_ids)).sum())
             pairs = [
-                (row, each["id"], each["logprob"])
+                (row, alternative["id"], alternative["logprob"])
                 for row, entry in enumerate(entries)
-                for each in [entry, *entry["top_logprobs"]]
+                for alternative in [entry, *entry["top_logprobs"]]
             ]
             rows, columns, values = (np.array(column) for column in zip(*pairs, strict=True))
             largest = max(largest, float(np.abs(logprobs.numpy()[rows, columns] - values).max()))
-            tokens += len(chosen)
-            listed += len(pairs)
-    return Parity(len(prompts), tokens, listed, different, largest)
+            tokens += len(token_ids)
+            n_alternatives += len(pairs)
+    return Parity(len(prompts), tokens, n_alternatives, different, largest)
 
 
 def differing_texts(gguf: Path, tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
     """Return those of ``texts`` that the server splits into other ids than ``tokenizer``."""
     with PocketServer(gguf, slots=1) as server:
         address = server.base_url.removesuffix("/v1")
-        there = [post(address, "/tokenize", {"content": text, "parse_special": True})["tokens"] for text in texts]
-    return [text for text, ids in zip(texts, there, strict=True) if ids != tokenizer.encode(text).ids]
+        server_tokens = [
+            post(address, "/tokenize", {"content": text, "parse_special": True})["tokens"] for text in texts
+        ]
+    return [text for text, ids in zip(texts, server_tokens, strict=True) if ids != tokenizer.encode(text).ids]
 
 
 def compare_tokens(gguf: Path, tokenizer: Tokenizer, n: int) -> tuple[int, int]:
     """Split ``n`` generated questions with their solutions; return (texts, texts with other ids)."""
-    drawn = worked_examples(n, seed=11, split="test")
-    texts = [prompt_text(question.prompt) + solution_text(solution) for question, solution in drawn]
+    examples = worked_examples(n, seed=11, split="test")
+    texts = [prompt_text(question.prompt) + solution_text(solution) for question, solution in examples]
     return n, len(differing_texts(gguf, tokenizer, texts))
 
 
-def prove(gguf: Path, *, texts: int, asked: int) -> dict[str, Any]:
+def prove(gguf: Path, *, texts: int, n_questions: int) -> dict[str, Any]:
     """Run all proofs on ``gguf`` and return the findings, with ``passed``."""
-    prompts = [question.prompt for question in questions(asked, seed=12)]
+    prompts = [question.prompt for question in questions(n_questions, seed=12)]
     model, tokenizer = read_gguf(gguf)
     compared, other = compare_tokens(gguf, tokenizer, texts)
     half = compare_logprobs(gguf, model, prompts, exact=True)
@@ -115,9 +117,9 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=3_000)
     parser.add_argument("--questions", type=int, default=60)
     options = parser.parse_args()
-    found = prove(options.model, texts=options.texts, asked=options.questions)
-    print(json.dumps(found, indent=1))
-    raise SystemExit(0 if found["passed"] else 1)
+    result = prove(options.model, texts=options.texts, n_questions=options.questions)
+    print(json.dumps(result, indent=1))
+    raise SystemExit(0 if result["passed"] else 1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the packaged model learnt, in order: three stages, each with its own levels, schedule and targets."""
+"""The training of the packaged model in order: three stages, each with its own levels, schedule and targets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Stage:
     ramp: int
     levels: Mapping[str, int]
     turns: tuple[str, ...] = FAMILIES
-    read: tuple[str, ...] = ()
+    read_families: tuple[str, ...] = ()
 
 
 STAGES = (
@@ -52,7 +52,7 @@ STAGES = (
         first=4,
         ramp=6_000,
         levels=TRAINED_LEVELS,
-        read=("arithmetic",),
+        read_families=("arithmetic",),
     ),
     # Names were copied by now, but their flips not added up: more coins.
     Stage(
@@ -65,6 +65,6 @@ STAGES = (
         ramp=3_000,
         levels=TRAINED_LEVELS,
         turns=("arithmetic", "coin_flip", "arithmetic", "coin_flip", "last_letters"),
-        read=("arithmetic",),
+        read_families=("arithmetic",),
     ),
 )

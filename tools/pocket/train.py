@@ -96,7 +96,7 @@ class Training:
     def run(self, stage: Stage) -> None:
         """Run one stage to its last step."""
         optimizers = build_optimizers(self.model, stage.peak)
-        rows = encoded(self.tokenizer, curriculum(stage), stage.read)
+        rows = encoded(self.tokenizer, curriculum(stage), stage.read_families)
         stream = batches(rows, self.options.tokens, seed=stage.seed)
         running = math.nan
         for step in range(stage.steps):
@@ -129,9 +129,9 @@ class Training:
             checkpoint.save(folder, self.model, self.tokenizer, self.done)
             write_gguf(*checkpoint.load(folder), folder / "model.gguf")
             # In a process of its own: llama.cpp's threads and torch's must not meet in a long run.
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as apart:
-                asked = apart.submit(evaluate.by_level, folder / "model.gguf", self.options.each, n=4)
-                point["accuracy"] = asked.result()
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+                future = process.submit(evaluate.by_level, folder / "model.gguf", self.options.each, n=4)
+                point["accuracy"] = future.result()
         self.log["points"].append(point)
         (self.options.out / "log.json").write_text(json.dumps(self.log, indent=1) + "\n")
         print(json.dumps(point), flush=True)

@@ -50,18 +50,18 @@ def half_split(weight: Array, heads: int) -> Array:
 def _own_names(arrays: dict[str, Array], shape: Shape) -> dict[str, Array]:
     own = {"embedding.weight": arrays["token_embd.weight"], "norm.weight": arrays["output_norm.weight"]}
     for i in range(shape.layers):
-        here, there = f"blocks.{i}.", f"blk.{i}."
-        query = half_split(arrays[there + "attn_q.weight"], shape.heads)
-        key = half_split(arrays[there + "attn_k.weight"], shape.heads)
+        own_prefix, gguf_prefix = f"blocks.{i}.", f"blk.{i}."
+        query = half_split(arrays[gguf_prefix + "attn_q.weight"], shape.heads)
+        key = half_split(arrays[gguf_prefix + "attn_k.weight"], shape.heads)
         own |= {
-            here + "attention_norm.weight": arrays[there + "attn_norm.weight"],
-            here + "qkv.weight": np.concatenate((query, key, arrays[there + "attn_v.weight"])),
-            here + "out.weight": arrays[there + "attn_output.weight"],
-            here + "inner_norm.weight": arrays[there + "ffn_norm.weight"],
-            here + "gate_up.weight": np.concatenate(
-                (arrays[there + "ffn_gate.weight"], arrays[there + "ffn_up.weight"])
+            own_prefix + "attention_norm.weight": arrays[gguf_prefix + "attn_norm.weight"],
+            own_prefix + "qkv.weight": np.concatenate((query, key, arrays[gguf_prefix + "attn_v.weight"])),
+            own_prefix + "out.weight": arrays[gguf_prefix + "attn_output.weight"],
+            own_prefix + "inner_norm.weight": arrays[gguf_prefix + "ffn_norm.weight"],
+            own_prefix + "gate_up.weight": np.concatenate(
+                (arrays[gguf_prefix + "ffn_gate.weight"], arrays[gguf_prefix + "ffn_up.weight"])
             ),
-            here + "down.weight": arrays[there + "ffn_down.weight"],
+            own_prefix + "down.weight": arrays[gguf_prefix + "ffn_down.weight"],
         }
     return own
 
