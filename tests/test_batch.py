@@ -27,8 +27,10 @@ from tests.children import command, environment
 from tests.servers import Response, error, html, json_response, reset
 
 QUESTIONS = [
-    StoredQuestion(id=f"q/{at} é\n", messages=({"role": "user", "content": f"What is {at} + 2?"},), answer=str(at + 2))
-    for at in range(6)
+    StoredQuestion(
+        id=f"q/{index} é\n", messages=({"role": "user", "content": f"What is {index} + 2?"},), answer=str(index + 2)
+    )
+    for index in range(6)
 ]
 KEYS = {(question.id, index) for question in QUESTIONS for index in range(4)}
 
@@ -45,7 +47,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def run(server: BatchServer, out: Path, **settings: Any) -> CollectResult:
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "questions": QUESTIONS,
         "n": 4,
         "top_logprobs": 3,
@@ -55,9 +57,9 @@ def run(server: BatchServer, out: Path, **settings: Any) -> CollectResult:
         "settle": 0.2,
         **settings,
     }
-    given = {name: value for name, value in given.items() if value is not None}
+    options = {name: value for name, value in options.items() if value is not None}
     row = {"provider": "openai-compatible", "model": "m", "base_url": server.url}
-    return collect_batch(given.pop("questions"), out, **row, **given)
+    return collect_batch(options.pop("questions"), out, **row, **options)
 
 
 def rows(out: Path) -> dict[tuple[str, int], Sample]:
@@ -91,12 +93,12 @@ def test_rows_are_those_of_a_direct_collect_at_half_the_price(server: BatchServe
     assert result.cost == pytest.approx(direct.cost / 2)
     assert result.usage == direct.usage
     sent = [request.json for request in server.requests if request.path.endswith("/chat/completions")]
-    ordered = sorted(json.dumps(each["body"], sort_keys=True) for each in server.batched_requests)
+    ordered = sorted(json.dumps(request["body"], sort_keys=True) for request in server.batched_requests)
     assert ordered == sorted(json.dumps(body, sort_keys=True) for body in sent)
-    mine, theirs = rows(out), rows(direct_path)
-    assert mine.keys() == theirs.keys() == KEYS
-    for key, sample in mine.items():
-        other = theirs[key]
+    batch_rows, direct_rows = rows(out), rows(direct_path)
+    assert batch_rows.keys() == direct_rows.keys() == KEYS
+    for key, sample in batch_rows.items():
+        other = direct_rows[key]
         assert (sample.seed, sample.completion.text, sample.completion.finish_reason) == (
             other.seed, other.completion.text, other.completion.finish_reason,
         )  # fmt: skip
@@ -109,7 +111,7 @@ def test_rows_are_those_of_a_direct_collect_at_half_the_price(server: BatchServe
 
 def test_names_of_requests_are_safe_and_short_whatever_the_questions_are_called(server: BatchServer, out: Path) -> None:
     run(server, out)
-    names = [each["custom_id"] for each in server.batched_requests]
+    names = [request["custom_id"] for request in server.batched_requests]
     assert len(set(names)) == 6
     assert all(len(name) <= 64 and name.replace("-", "").isalnum() and name.isascii() for name in names)
 
@@ -120,19 +122,19 @@ def test_a_second_run_asks_nothing_and_a_larger_n_asks_for_the_rest(server: Batc
     assert len(server.batches) == 1
     result = run(server, out, n=6)
     assert (result.added, result.samples, result.complete) == (12, 36, True)
-    assert [each["body"]["n"] for each in server.batched_requests] == [4] * 6 + [2] * 6
+    assert [request["body"]["n"] for request in server.batched_requests] == [4] * 6 + [2] * 6
 
 
 def test_files_are_split_by_lines_and_by_bytes(server: BatchServer, out: Path, tmp_path: Path) -> None:
     assert run(server, out, max_lines=4).complete
-    assert [len(server.files[each["input_file_id"]].splitlines()) for each in server.batches.values()] == [4, 2]
+    assert [len(server.files[batch["input_file_id"]].splitlines()) for batch in server.batches.values()] == [4, 2]
     longest = max(
         len(line) + 1 for name, file in server.files.items() for line in file.splitlines() if name == "file-0"
     )
     server.batches.clear()
     other = tmp_path / "other.db"
     assert run(server, other, max_bytes=2 * longest).complete
-    sizes = [len(server.files[each["input_file_id"]]) for each in server.batches.values()]
+    sizes = [len(server.files[batch["input_file_id"]]) for batch in server.batches.values()]
     assert len(sizes) == 3
     assert max(sizes) <= 2 * longest
     assert rows(other).keys() == rows(out).keys() == KEYS
@@ -192,7 +194,7 @@ def test_wrong_arguments_are_one_sentence_and_send_nothing(
     assert not out.exists()
 
 
-def test_a_provider_without_batches_is_told(out: Path) -> None:
+def test_a_provider_without_batches_is_reported(out: Path) -> None:
     with pytest.raises(ConfigurationError, match="'anthropic' has no batches"):
         collect_batch(QUESTIONS, out, provider="anthropic")
 
@@ -228,7 +230,9 @@ collect_batch(sys.argv[1], sys.argv[2], provider="openai-compatible", model="m",
 @pytest.mark.parametrize("stage", ["upload", "create", "created", "poll", "content", "import"])
 def test_kill_9_at_any_stage_pays_once_and_loses_nothing(server: BatchServer, tmp_path: Path, stage: str) -> None:
     questions, out = tmp_path / "q.jsonl", tmp_path / "samples.db"
-    questions.write_text("".join(json.dumps({"id": f"q{at}", "prompt": f"{at}?"}) + "\n" for at in range(6)))
+    questions.write_text(
+        "".join(json.dumps({"id": f"q{number}", "prompt": f"{number}?"}) + "\n" for number in range(6))
+    )
     line = [sys.executable, "-c", CHILD, str(questions), str(out), server.url]
     server.stop_at = stage
     with subprocess.Popen(line, stdout=subprocess.PIPE, env=environment()) as child:
@@ -247,9 +251,9 @@ def test_kill_9_at_any_stage_pays_once_and_loses_nothing(server: BatchServer, tm
             collect(questions, out, provider="openai-compatible", model="m", base_url=server.url, top_logprobs=3)
     resumed = run(server, out, questions=questions, temperature=None, max_lines=3)
     assert (resumed.complete, resumed.added) == (True, 24 - before)
-    assert sorted(rows(out)) == [(f"q{at}", index) for at in range(6) for index in range(4)]
+    assert sorted(rows(out)) == [(f"q{number}", index) for number in range(6) for index in range(4)]
     assert len(server.batches) == 2
-    assert len({each["custom_id"] for each in server.batched_requests}) == len(server.batched_requests) == 6
+    assert len({request["custom_id"] for request in server.batched_requests}) == len(server.batched_requests) == 6
     assert (server.direct, open_batches(out)) == (0, 0)
     assert {path.name for path in tmp_path.iterdir()} == {"q.jsonl", "samples.db"}
 
@@ -272,9 +276,13 @@ def test_a_create_that_was_not_answered_is_looked_up_before_it_is_asked_again(se
 def test_a_create_that_never_arrived_is_asked_again(server: BatchServer, out: Path) -> None:
     handle = server._handle
     answers = [error(500, "boom"), error(429, "slow down", headers={"retry-after": "0"})]
-    for at in range(5):  # of others, over several pages of the list
-        server.files[f"other-{at}"] = b""
-        server.batches[f"other-{at}"] = {"id": f"other-{at}", "status": "completed", "input_file_id": f"other-{at}"}
+    for number in range(5):  # of others, over several pages of the list
+        server.files[f"other-{number}"] = b""
+        server.batches[f"other-{number}"] = {
+            "id": f"other-{number}",
+            "status": "completed",
+            "input_file_id": f"other-{number}",
+        }
 
     def serve(request: Any) -> Response:
         creates = (request.method, request.path) == ("POST", "/v1/batches")
@@ -340,8 +348,8 @@ def test_what_an_ended_batch_brought_is_kept_and_the_next_run_asks_for_the_rest(
 
     def answer(custom_id: str, body: dict[str, Any]) -> dict[str, Any] | None:
         seen.append(custom_id)
-        lost = {"code": f"batch_{status}", "message": "This request could not be executed."}
-        return {"custom_id": custom_id, "response": None, "error": lost} if len(seen) in (2, 4) else None
+        error = {"code": f"batch_{status}", "message": "This request could not be executed."}
+        return {"custom_id": custom_id, "response": None, "error": error} if len(seen) in (2, 4) else None
 
     server.answer = answer
     result = run(server, out)
@@ -383,7 +391,7 @@ def test_hostile_lines_are_counted_and_told_and_change_nothing_else(
         name = json.loads(output[1])["custom_id"]
         empty = json.loads(output[2])["custom_id"]
         bodies: list[Any] = ["text", [], {}, {"choices": []}, {"choices": None}, {"choices": [{"index": {}}]}, None, 7]
-        odd = [
+        bad_lines = [
             b"", b"   ", b"{", b"\xff\xfe\x00", b"null", b"[]", b"[" * 50_000, b'{"custom_id": 7}', b'"x"',
             b'{"custom_id": "' + b"x" * 200_000 + b'"}', json.dumps(strange).encode(),
         ]  # fmt: skip
@@ -391,13 +399,13 @@ def test_hostile_lines_are_counted_and_told_and_change_nothing_else(
         broken += [json.dumps({"custom_id": empty, "response": value, "error": value}) for value in (None, 7, [], "x")]
         broken += [json.dumps({"custom_id": empty, "response": {"status_code": "x" * 9, "body": {"error": "e"}}})]
         failing = json.dumps({"custom_id": name, "error": {"message": "too late", "code": 10**30}}).encode()
-        mixed = [*odd, output[0], failing, output[0], *(each.encode() for each in broken), *output[3:], output[1]]
+        mixed = [*bad_lines, output[0], failing, output[0], *(text.encode() for text in broken), *output[3:], output[1]]
         return mixed, [output[1], failing]
 
     server.lines = lines
     result = run(server, out)
-    lost = json.loads(server.files["file-0"].splitlines()[3])  # the output is the input's in reverse
-    assert lost["custom_id"] not in {"", None}
+    lost_row = json.loads(server.files["file-0"].splitlines()[3])  # the output is the input's in reverse
+    assert lost_row["custom_id"] not in {"", None}
     assert result.samples == 20
     assert {failure.question_id for failure in result.failures} == {QUESTIONS[3].id}
     (note,) = [note for note in result.notes if "were skipped" in note]
@@ -454,12 +462,12 @@ def test_a_page_beside_a_readable_file_of_errors_gives_no_paid_batch_up(server: 
 
 @pytest.mark.parametrize("cuts", [1, MAX_EMPTY_POLLS])
 def test_an_output_shorter_than_the_provider_counts_is_fetched_again(server: BatchServer, out: Path, cuts: int) -> None:
-    handle, left = server._handle, [2] * cuts
+    handle, remaining_cuts = server._handle, [2] * cuts
 
     def serve(request: Any) -> Response:
         response = handle(request)
-        if left and "content" in request.path:
-            return Response(200, b"".join(response.body.splitlines(keepends=True)[: left.pop()]), {})
+        if remaining_cuts and "content" in request.path:
+            return Response(200, b"".join(response.body.splitlines(keepends=True)[: remaining_cuts.pop()]), {})
         return response
 
     server.serve(serve)
@@ -535,7 +543,7 @@ def test_outages_while_it_waits_and_downloads_cut_short_cost_nothing(server: Bat
     assert not files
 
 
-def test_a_batch_that_is_not_there_any_more_is_told_with_the_way_out(server: BatchServer, out: Path) -> None:
+def test_a_batch_that_is_not_there_any_more_is_reported_with_the_way_out(server: BatchServer, out: Path) -> None:
     handle = server._handle
     server.serve(lambda request: error(404, "No such batch") if "/batches/" in request.path else handle(request))
     with pytest.raises(BadRequestError, match=r"No such batch.*--forget-batches"):
@@ -550,12 +558,22 @@ def test_the_command_collects_by_batch(server: BatchServer, tmp_path: Path) -> N
     lines = [json.dumps({"id": question.id, "messages": question.messages}) for question in QUESTIONS]
     (tmp_path / "q.jsonl").write_text("\n".join(lines))
     server.statuses = ["validating", "completed"]
-    given = ["collect", "--questions", "q.jsonl", "--out", "s.db", "--provider", "openai", "--model", "gpt-4.1-mini"]
-    given += ["--base-url", server.url, "--n", "4", "--batch", "--json"]
-    result = command(*given, cwd=tmp_path, OPENAI_API_KEY="sk-test-1234567890")
+    arguments = [
+        "collect",
+        "--questions",
+        "q.jsonl",
+        "--out",
+        "s.db",
+        "--provider",
+        "openai",
+        "--model",
+        "gpt-4.1-mini",
+    ]
+    arguments += ["--base-url", server.url, "--n", "4", "--batch", "--json"]
+    result = command(*arguments, cwd=tmp_path, OPENAI_API_KEY="sk-test-1234567890")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["samples"] == 24
     assert len(server.batches) == 1
     for extra in (["--batch", "--capture"], ["--forget-batches"]):
-        refused = command(*given[:9], *extra, cwd=tmp_path)
+        refused = command(*arguments[:9], *extra, cwd=tmp_path)
         assert refused.returncode == 3

@@ -1,4 +1,4 @@
-"""The command: what stands on stdout, what on stderr, and how it exits; in real processes where that matters."""
+"""Tests of the command line: stdout, stderr and exit codes, in real processes if that matters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROMPT = "What is 2 + 2?"
 SECRET = "sk-very-secret-123456"
 
 
-def at(server: FaultServer) -> tuple[str, ...]:
+def server_arguments(server: FaultServer) -> tuple[str, ...]:
     """Options that send a command to a loopback server."""
     return ("--provider", "openai-compatible", "--model", "m", "--base-url", server.url)
 
@@ -31,7 +31,7 @@ def one_document(stdout: bytes) -> dict[str, Any]:
 def test_best_of_prints_the_chosen_text_first_and_the_reasons_after(fault_server: FaultServer, tmp_path: Path) -> None:
     fault_server.answers = ("The answer is 4", "The answer is 5", "The answer is 4")
 
-    done = process("best-of", PROMPT, "--n", "3", *at(fault_server), cwd=tmp_path)
+    done = process("best-of", PROMPT, "--n", "3", *server_arguments(fault_server), cwd=tmp_path)
 
     assert done.returncode == 0, done.stderr
     lines = done.stdout.decode().splitlines()
@@ -41,7 +41,7 @@ def test_best_of_prints_the_chosen_text_first_and_the_reasons_after(fault_server
 
 
 def test_best_of_with_json_prints_one_document_and_nothing_else(fault_server: FaultServer, tmp_path: Path) -> None:
-    done = command("best-of", PROMPT, "--n", "3", "--json", *at(fault_server), cwd=tmp_path)
+    done = command("best-of", PROMPT, "--n", "3", "--json", *server_arguments(fault_server), cwd=tmp_path)
 
     document = one_document(done.stdout)
     assert done.returncode == 0
@@ -52,7 +52,7 @@ def test_best_of_with_json_prints_one_document_and_nothing_else(fault_server: Fa
 def test_best_of_sends_what_was_asked_and_no_more(fault_server: FaultServer, tmp_path: Path) -> None:
     sampling = ("--temperature", "0.7", "--max-tokens", "50", "--seed", "7")
 
-    command("best-of", PROMPT, "--n", "2", *sampling, *at(fault_server), cwd=tmp_path)
+    command("best-of", PROMPT, "--n", "2", *sampling, *server_arguments(fault_server), cwd=tmp_path)
 
     (sent,) = (request.json for request in fault_server.requests)
     assert (sent["n"], sent["temperature"], sent["seed"]) == (2, 0.7, 7)
@@ -63,19 +63,27 @@ def test_best_of_sends_what_was_asked_and_no_more(fault_server: FaultServer, tmp
 def test_best_of_leaves_sampling_to_the_provider_where_nothing_was_asked(
     fault_server: FaultServer, tmp_path: Path
 ) -> None:
-    command("best-of", PROMPT, "--n", "2", *at(fault_server), cwd=tmp_path)
+    command("best-of", PROMPT, "--n", "2", *server_arguments(fault_server), cwd=tmp_path)
 
     assert not {"temperature", "max_tokens", "max_completion_tokens", "seed"} & set(fault_server.requests[0].json)
 
 
 def test_best_of_reads_the_prompt_from_stdin(fault_server: FaultServer, tmp_path: Path) -> None:
-    command("best-of", "-", "--n", "1", *at(fault_server), cwd=tmp_path, stdin="Wie viel ist 2 + 2, größer?".encode())
+    command(
+        "best-of",
+        "-",
+        "--n",
+        "1",
+        *server_arguments(fault_server),
+        cwd=tmp_path,
+        stdin="Wie viel ist 2 + 2, größer?".encode(),
+    )
 
     assert fault_server.requests[0].json["messages"][0]["content"] == "Wie viel ist 2 + 2, größer?"
 
 
 def test_a_prompt_on_stdin_that_is_not_text_is_wrong_usage(fault_server: FaultServer, tmp_path: Path) -> None:
-    done = process("best-of", "-", *at(fault_server), cwd=tmp_path, stdin=b"\xff\xfe")
+    done = process("best-of", "-", *server_arguments(fault_server), cwd=tmp_path, stdin=b"\xff\xfe")
 
     assert done.returncode == 2
     assert b"UTF-8" in done.stderr
@@ -85,18 +93,18 @@ def test_a_prompt_on_stdin_that_is_not_text_is_wrong_usage(fault_server: FaultSe
 def test_hostile_completions_reach_the_terminal_as_text(fault_server: FaultServer, tmp_path: Path) -> None:
     fault_server.answers = ("\x1b]0;owned\x07\x1b[2J[bold]x[/bold] \u202e \x9b31m The answer is 4",)
 
-    done = command("best-of", PROMPT, "--n", "2", *at(fault_server), cwd=tmp_path, FORCE_COLOR="1")
+    done = command("best-of", PROMPT, "--n", "2", *server_arguments(fault_server), cwd=tmp_path, FORCE_COLOR="1")
 
-    shown = done.stdout.decode()
+    output = done.stdout.decode()
     assert done.returncode == 0
-    assert not [code for code in ("\x07", "\x9b", "\u202e", "\x1b]", "\x1b[2J") if code in shown]
-    assert "\\x1b]0;owned\\x07\\x1b[2J[bold]x[/bold]" in shown
+    assert not [code for code in ("\x07", "\x9b", "\u202e", "\x1b]", "\x1b[2J") if code in output]
+    assert "\\x1b]0;owned\\x07\\x1b[2J[bold]x[/bold]" in output
 
 
 def test_hostile_completions_stay_whole_and_escaped_in_json(fault_server: FaultServer, tmp_path: Path) -> None:
     fault_server.answers = ("\x1b[31m\u202e\x9b ☃ The answer is 4",)
 
-    done = command("best-of", PROMPT, "--n", "1", "--json", *at(fault_server), cwd=tmp_path)
+    done = command("best-of", PROMPT, "--n", "1", "--json", *server_arguments(fault_server), cwd=tmp_path)
 
     assert b"\x1b" not in done.stdout
     assert one_document(done.stdout)["text"] == "\x1b[31m\u202e\x9b ☃ The answer is 4"
@@ -133,10 +141,10 @@ def test_wrong_usage_exits_2_and_wrong_configuration_3_before_anything_is_sent(
         if not extra:
             assert done.stdout == b""
             continue
-        found = one_document(done.stdout)["error"]
+        error = one_document(done.stdout)["error"]
         assert set(one_document(done.stdout)) == {"error"}
-        assert found["exit_code"] == code
-        assert words in found["message"] + found["hint"]
+        assert error["exit_code"] == code
+        assert words in error["message"] + error["hint"]
 
 
 def test_a_refused_key_exits_3_and_the_key_is_shown_nowhere(fault_server: FaultServer, tmp_path: Path) -> None:
@@ -157,7 +165,7 @@ def test_a_refused_key_exits_3_and_the_key_is_shown_nowhere(fault_server: FaultS
 def test_a_refused_request_exits_4_with_the_providers_own_sentence(fault_server: FaultServer, tmp_path: Path) -> None:
     fault_server.serve(lambda _: error(400, "This model has gone on holiday."))
 
-    done = command("best-of", PROMPT, "--json", *at(fault_server), cwd=tmp_path)
+    done = command("best-of", PROMPT, "--json", *server_arguments(fault_server), cwd=tmp_path)
 
     assert done.returncode == 4
     assert "gone on holiday" in one_document(done.stdout)["error"]["message"]
@@ -165,7 +173,7 @@ def test_a_refused_request_exits_4_with_the_providers_own_sentence(fault_server:
 
 def test_nothing_listening_is_one_clear_error(tmp_path: Path) -> None:
     with FaultServer() as gone:
-        options = at(gone)
+        options = server_arguments(gone)
 
     done = command("best-of", PROMPT, "--deadline", "3", *options, cwd=tmp_path)
 
@@ -177,7 +185,7 @@ def test_nothing_listening_is_one_clear_error(tmp_path: Path) -> None:
 def test_a_deadline_with_nothing_to_choose_from_exits_6(fault_server: FaultServer, tmp_path: Path) -> None:
     fault_server.serve(lambda _: hang())
 
-    done = process("best-of", PROMPT, "--deadline", "0.5", "--json", *at(fault_server), cwd=tmp_path)
+    done = process("best-of", PROMPT, "--deadline", "0.5", "--json", *server_arguments(fault_server), cwd=tmp_path)
 
     assert done.returncode == 6
     document = one_document(done.stdout)["error"]
@@ -207,7 +215,7 @@ def test_rank_pools_a_reply_a_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>", b'{"choices": [', b"\x00\xff", b'{"error": {"message": "no"}}'])
-def test_rank_refuses_what_is_no_reply(data: bytes, tmp_path: Path) -> None:
+def test_rank_refuses_anything_but_a_reply(data: bytes, tmp_path: Path) -> None:
     done = command("rank", "-", "--json", cwd=tmp_path, stdin=data)
 
     assert done.returncode in (3, 4), done.stderr
@@ -260,13 +268,15 @@ def test_a_terminal_without_unicode_gets_question_marks_and_no_traceback(
 ) -> None:
     fault_server.answers = ("Größe ☃: the answer is 4",)
 
-    done = process("best-of", PROMPT, "--n", "1", *at(fault_server), cwd=tmp_path, PYTHONIOENCODING="ascii")
+    done = process(
+        "best-of", PROMPT, "--n", "1", *server_arguments(fault_server), cwd=tmp_path, PYTHONIOENCODING="ascii"
+    )
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(b"Gr??e ?: the answer is 4")
 
 
-def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
+def test_a_reader_that_goes_away_causes_no_traceback(tmp_path: Path) -> None:
     script = "from swift_client.cli.app import run; import os, sys; os.close(1); os.dup2(os.pipe()[1], 1)"
 
     done = python("-c", f"{script}; sys.exit(run(['providers']))", cwd=tmp_path)

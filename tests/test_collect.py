@@ -29,8 +29,10 @@ from tests.children import environment
 from tests.servers import FaultServer, Received, Response, chat, error, reset
 
 QUESTIONS = [
-    StoredQuestion(id=f"q{at}", messages=({"role": "user", "content": f"What is {at} + 2?"},), answer=str(at + 2))
-    for at in range(6)
+    StoredQuestion(
+        id=f"q{index}", messages=({"role": "user", "content": f"What is {index} + 2?"},), answer=str(index + 2)
+    )
+    for index in range(6)
 ]
 KEYS = {(question.id, index) for question in QUESTIONS for index in range(4)}
 
@@ -41,7 +43,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def run(server: FaultServer, out: Path, **settings: Any) -> CollectResult:
-    given = {
+    options = {
         "n": 4,
         "top_logprobs": 3,
         "max_retries": 0,
@@ -50,7 +52,9 @@ def run(server: FaultServer, out: Path, **settings: Any) -> CollectResult:
         "require_logprobs": False,
         **settings,
     }
-    return collect(given.pop("questions"), out, provider="openai-compatible", model="m", base_url=server.url, **given)
+    return collect(
+        options.pop("questions"), out, provider="openai-compatible", model="m", base_url=server.url, **options
+    )
 
 
 def keys(out: Path) -> list[tuple[str, int]]:
@@ -115,8 +119,10 @@ def test_with_one_completion_a_call_the_lost_ones_leave_gaps_that_are_filled_wit
         return error(500, "boom") if request.json["seed"] in broken else chat(["x"], k=3)
 
     seeds = {key: [question_seed(key, 10) + index for index in range(4)] for key in (f"q{i}" for i in range(6))}
-    assert len({seed for each in seeds.values() for seed in each}) == 24  # no two questions share their chance
-    broken = {seed for each in seeds.values() for seed in each[1:3]}
+    assert (
+        len({seed for question_seeds in seeds.values() for seed in question_seeds}) == 24
+    )  # no two questions share their chance
+    broken = {seed for question_seeds in seeds.values() for seed in question_seeds[1:3]}
     fault_server.serve(serve)
     row = one_a_call()
     settings: dict[str, Any] = {
@@ -130,11 +136,11 @@ def test_with_one_completion_a_call_the_lost_ones_leave_gaps_that_are_filled_wit
     first = collect(QUESTIONS, out, max_retries=0, **settings)
     assert (first.samples, first.wanted) == (12, 24)
     assert sorted(keys(out)) == sorted(key for key in KEYS if key[1] in (0, 3))
-    lost = Counter(broken)
+    n_lost = Counter(broken)
     broken.clear()
     fault_server.requests.clear()
     assert collect(QUESTIONS, out, max_retries=0, **settings).complete
-    assert Counter(request.json["seed"] for request in fault_server.requests) == lost
+    assert Counter(request.json["seed"] for request in fault_server.requests) == n_lost
     with SampleStore(out) as store:
         assert [sample.seed for sample in store.samples("q3")] == seeds["q3"]
 
@@ -176,8 +182,8 @@ def test_max_cost_is_never_passed_and_what_it_allows_is_used(fault_server: Fault
     assert 45 < result.cost <= 50
     assert result.cost == 4 * result.samples
     assert run(fault_server, out, prices=prices, max_cost=50, max_tokens=5).requests == 0
-    whole = run(fault_server, out, prices=prices, max_cost=500, max_tokens=5)
-    assert (whole.complete, whole.cost) == (True, 96)
+    full_run = run(fault_server, out, prices=prices, max_cost=500, max_tokens=5)
+    assert (full_run.complete, full_run.cost) == (True, 96)
 
 
 @pytest.mark.parametrize(
@@ -226,12 +232,12 @@ def test_a_refused_key_ends_it_at_once(fault_server: FaultServer, out: Path) -> 
     assert len(fault_server.requests) <= 4
 
 
-def test_a_missing_key_is_told(out: Path) -> None:
+def test_a_missing_key_is_reported(out: Path) -> None:
     with pytest.raises(MissingApiKeyError):
         collect(QUESTIONS, out, provider="openai")
 
 
-def test_no_logprobs_is_told_after_one_completion(fault_server: FaultServer, out: Path) -> None:
+def test_no_logprobs_is_reported_after_one_completion(fault_server: FaultServer, out: Path) -> None:
     fault_server.serve(lambda request: chat(["4"] * request.json.get("n", 1), k=None))
     with pytest.raises(LogprobsUnavailableError):
         run(fault_server, out, concurrency=1, require_logprobs=True)
@@ -240,7 +246,7 @@ def test_no_logprobs_is_told_after_one_completion(fault_server: FaultServer, out
 
 
 def test_it_gives_up_where_question_after_question_fails(fault_server: FaultServer, out: Path) -> None:
-    many = [StoredQuestion(id=str(at), messages=QUESTIONS[0].messages) for at in range(100)]
+    many = [StoredQuestion(id=str(index), messages=QUESTIONS[0].messages) for index in range(100)]
     fault_server.serve(lambda request: error(404, "no such model"))
     with pytest.raises(BadRequestError, match="no such model"):
         run(fault_server, out, questions=many, concurrency=2)
@@ -290,7 +296,7 @@ async def test_the_sync_face_works_inside_a_running_loop(fault_server: FaultServ
 def test_a_full_disk_stops_it_with_one_sentence(fault_server: FaultServer, out: Path) -> None:
     resource = pytest.importorskip("resource")
     old, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    many = [StoredQuestion(id=str(at), messages=QUESTIONS[0].messages) for at in range(200)]
+    many = [StoredQuestion(id=str(index), messages=QUESTIONS[0].messages) for index in range(200)]
     fault_server.answers = ("word " * 200,)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, old[1]))
     try:
@@ -322,13 +328,15 @@ def test_kill_9_at_random_moments_loses_no_reply_that_arrived_and_asks_nothing_t
     kills = int(os.environ.get("SWIFT_KILLS", "3"))  # SWIFT_KILLS=20 pytest -s tests/test_collect.py -k kill_9
     count = 30 * kills
     questions = tmp_path / "q.jsonl"
-    questions.write_text("".join(json.dumps({"id": f"q{at}", "prompt": f"{at}?"}) + "\n" for at in range(count)))
+    questions.write_text(
+        "".join(json.dumps({"id": f"q{index}", "prompt": f"{index}?"}) + "\n" for index in range(count))
+    )
     out = tmp_path / "samples.db"
     fault_server.answers = ("The answer is four " * 10,)
     fault_server.serve(lambda request: obey_slowly(fault_server, request))
     draw = random.Random(7)
     arguments = [sys.executable, "-c", CHILD, str(questions), str(out), fault_server.url]
-    before, kept, underway = 0, list[int](), 0
+    before, rows_kept, underway = 0, list[int](), 0
     for kill in range(kills + 1):
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment()) as child:
             assert child.stdout
@@ -347,15 +355,19 @@ def test_kill_9_at_random_moments_loses_no_reply_that_arrived_and_asks_nothing_t
         assert len(stored) == len(set(stored))
         assert len(stored) >= counts[-1] >= before
         before = len(stored)
-        kept.append(before)
-    assert sorted(stored) == sorted((f"q{at}", index) for at in range(count) for index in range(8))
+        rows_kept.append(before)
+    assert sorted(stored) == sorted((f"q{number}", index) for number in range(count) for index in range(8))
     assert underway == kills  # none came after the end,
-    assert kept[-2] > 0  # nor all before the first reply
+    assert rows_kept[-2] > 0  # nor all before the first reply
     # Each completion was paid for once, but for the calls under way at each kill: 4 at most, of 8 at most.
-    whole = [request.json for request in fault_server.requests if request.body]  # a kill may cut a request off
-    asked = sum(body.get("n", 1) for body in whole)
-    assert asked <= count * 8 + kills * 4 * 8
-    sys.stdout.write(f"{kills} kills; completions kept after each, and at the end: {kept}; {asked} were asked for\n")
+    complete_requests = [
+        request.json for request in fault_server.requests if request.body
+    ]  # a kill may cut a request off
+    n_asked = sum(body.get("n", 1) for body in complete_requests)
+    assert n_asked <= count * 8 + kills * 4 * 8
+    sys.stdout.write(
+        f"{kills} kills; completions kept after each, and at the end: {rows_kept}; {n_asked} were asked for\n"
+    )
 
 
 def obey_slowly(server: FaultServer, request: Received) -> Response:
@@ -367,7 +379,7 @@ def obey_slowly(server: FaultServer, request: Received) -> Response:
 @pytest.mark.skipif(os.name != "posix", reason="SIGINT to a child")
 def test_an_interrupt_keeps_what_arrived(fault_server: FaultServer, tmp_path: Path) -> None:
     questions = tmp_path / "q.jsonl"
-    questions.write_text("".join(json.dumps({"id": f"q{at}", "prompt": f"{at}?"}) + "\n" for at in range(500)))
+    questions.write_text("".join(json.dumps({"id": f"q{index}", "prompt": f"{index}?"}) + "\n" for index in range(500)))
     out = tmp_path / "samples.db"
     fault_server.serve(lambda request: obey_slowly(fault_server, request))
     arguments = [sys.executable, "-c", CHILD, str(questions), str(out), fault_server.url]
@@ -424,7 +436,7 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
         read_questions(path)
 
 
-def test_a_file_without_questions_or_of_other_bytes_is_told(tmp_path: Path) -> None:
+def test_a_file_without_questions_or_of_other_bytes_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="contains no questions"):
         read_questions(written(tmp_path / "q.jsonl", "\n"))
     (tmp_path / "q.jsonl").write_bytes(b"\xff\xfe")

@@ -18,7 +18,9 @@ from swift_client.store import SampleStore, StoredQuestion
 from tests.children import command
 from tests.servers import FaultServer, chat_body, error
 
-QUESTIONS = [StoredQuestion(id=f"q{at}", messages=({"role": "user", "content": f"{at}?"},)) for at in range(2)]
+QUESTIONS = [
+    StoredQuestion(id=f"q{number}", messages=({"role": "user", "content": f"{number}?"},)) for number in range(2)
+]
 
 
 def lines(path: Path, *values: object) -> Path:
@@ -28,7 +30,9 @@ def lines(path: Path, *values: object) -> Path:
 
 @pytest.fixture
 def questions(tmp_path: Path) -> Path:
-    return lines(tmp_path / "q.jsonl", *({"id": f"q{at}", "prompt": f"{at}?", "answer": 4} for at in range(5)))
+    return lines(
+        tmp_path / "q.jsonl", *({"id": f"q{number}", "prompt": f"{number}?", "answer": 4} for number in range(5))
+    )
 
 
 def run(server: FaultServer, cwd: Path, *more: str) -> Any:
@@ -61,11 +65,11 @@ def test_the_command_collects_and_a_second_one_finds_nothing_to_do(
     assert first.returncode == 0, first.stderr
     document = json.loads(first.stdout)
     assert (document["samples"], document["wanted"], document["complete"], document["cost"]) == (15, 15, True, None)
-    asked = len(fault_server.requests)
+    n_requests = len(fault_server.requests)
     second = run(fault_server, tmp_path)
     assert second.returncode == 0
     assert b"samples.db: 15 of 15 samples of 5 questions." in second.stdout
-    assert len(fault_server.requests) == asked
+    assert len(fault_server.requests) == n_requests
 
 
 def test_a_run_that_a_budget_stops_exits_with_5_and_says_what_is_missing(
@@ -122,7 +126,7 @@ def test_replies_are_imported_by_id_as_a_batch_writes_them_and_in_order(tmp_path
         "batch": [{"id": "b1", "custom_id": "q1", "response": {"status_code": 200, "body": body}, "error": None}],
         "raw": [body, body],
     }
-    wanted = {"own": {"q0": 2, "q1": 4}, "batch": {"q1": 2}, "raw": {"q0": 2, "q1": 2}}
+    expected = {"own": {"q0": 2, "q1": 4}, "batch": {"q1": 2}, "raw": {"q0": 2, "q1": 2}}
     for form, values in forms.items():
         out = tmp_path / f"{form}.db"
         result = import_replies(
@@ -130,7 +134,7 @@ def test_replies_are_imported_by_id_as_a_batch_writes_them_and_in_order(tmp_path
         )
         assert (result.complete, result.requests, result.samples) == (True, 0, 2 * len(values))
         with SampleStore(out) as store:
-            assert store.counts() == wanted[form]
+            assert store.counts() == expected[form]
             assert store.meta is not None
             assert (store.meta.model, store.meta.top_logprobs) == ("test-model", 3)
             assert store.totals().usage == result.usage
@@ -172,7 +176,7 @@ def test_a_wrong_line_of_replies_is_named_and_nothing_is_written(tmp_path: Path,
     path = lines(tmp_path / "r.jsonl", good, value, good)
     with pytest.raises(ConfigurationError, match=message):
         import_replies(QUESTIONS, path, tmp_path / "s.db")
-    assert [each.name for each in tmp_path.iterdir()] == ["r.jsonl"]
+    assert [file.name for file in tmp_path.iterdir()] == ["r.jsonl"]
 
 
 def test_replies_go_into_a_new_file_only(tmp_path: Path) -> None:
@@ -231,7 +235,7 @@ def test_an_export_that_fails_leaves_nothing(samples: Path, tmp_path: Path) -> N
         export_parquet(samples, tmp_path / "nowhere" / "s.parquet")
     with pytest.raises(ConfigurationError, match="There is no samples file"):
         export_parquet(tmp_path / "none.db", tmp_path / "s.parquet")
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["s.db"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["s.db"]
 
 
 def test_without_pyarrow_the_extra_is_named(samples: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Every snippet in README and docs runs, every command in them exists, and every example works."""
+"""Tests of README, docs and examples: snippets run, commands exist, examples work."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ ANSWERS = ("2 + 3 is 5. The answer is 5", "The answer is 6", "It is 5. The answe
 
 def blocks(*languages: str) -> dict[str, str]:
     """Map "page:line" to the text of each fenced block in one of ``languages``."""
-    found = {}
+    blocks_by_place = {}
     for page in PAGES:
         text = page.read_text()
         for match in FENCE.finditer(text):
             if match[1].strip() in languages:
-                found[f"{page.relative_to(ROOT)}:{text.count(chr(10), 0, match.start()) + 1}"] = match[2]
-    return found
+                blocks_by_place[f"{page.relative_to(ROOT)}:{text.count(chr(10), 0, match.start()) + 1}"] = match[2]
+    return blocks_by_place
 
 
 PYTHON = {place: code for place, code in blocks("python").items() if LOCAL not in code}
@@ -66,11 +66,11 @@ def test_blocks_are_python_console_or_plain_text_so_that_none_escapes_these_test
 def test_python_snippets_run(
     code: str, openai_on_loopback: dict[str, str], fault_server: FaultServer, tmp_path: Path
 ) -> None:
-    here = code.replace("http://localhost:8000/v1", fault_server.url)
+    local_code = code.replace("http://localhost:8000/v1", fault_server.url)
     if "response_model" in code:
         fault_server.answers = ['{"number": "17", "total": 408.0}', "It is 408 EUR."]
 
-    done = snippet(here, cwd=tmp_path, **openai_on_loopback)
+    done = snippet(local_code, cwd=tmp_path, **openai_on_loopback)
 
     assert done.returncode == 0, done.stderr.decode()
 
@@ -112,21 +112,26 @@ def test_console_lines_run_or_name_what_exists(line: str, openai_on_loopback: di
 
 def lines_of(page: Path) -> list[str]:
     """Return a page's commands that need each other's files, in order."""
-    found = "".join(
+    console = "".join(
         block for place, block in blocks("console").items() if place.startswith(f"{page.relative_to(ROOT)}:")
     )
-    return [line for line in found.splitlines() if line.split()[:2] in [["swift-client", name] for name in ROAD]]
+    return [line for line in console.splitlines() if line.split()[:2] in [["swift-client", name] for name in ROAD]]
 
 
 def walk(lines: list[str], folder: Path, *, count: int = 24) -> None:
     """Run them on the packaged model, with questions that it knows and few completions."""
-    asked = [{"id": each.id, "prompt": each.prompt, "answer": each.answer} for each in questions(count, seed=11)]
-    (folder / "q.jsonl").write_text("\n".join(map(json.dumps, asked)))
+    rows = [
+        {"id": question.id, "prompt": question.prompt, "answer": question.answer}
+        for question in questions(count, seed=11)
+    ]
+    (folder / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
     for line in lines:
-        here = line.removeprefix("swift-client ").replace("--provider openai --model gpt-4.1-mini", "--provider pocket")
-        here = here.replace("--answer number", "--answer auto").replace("--n 8", "--n 4")
-        here = f"{here} {QUICK.get(here.split()[0], '')}"
-        done = command(*here.split(), cwd=folder)
+        arguments = line.removeprefix("swift-client ").replace(
+            "--provider openai --model gpt-4.1-mini", "--provider pocket"
+        )
+        arguments = arguments.replace("--answer number", "--answer auto").replace("--n 8", "--n 4")
+        arguments = f"{arguments} {QUICK.get(arguments.split()[0], '')}"
+        done = command(*arguments.split(), cwd=folder)
 
         assert done.returncode == 0, done.stderr.decode()
 

@@ -1,4 +1,4 @@
-"""Features against plain loops over tokens, and the properties that a head relies on."""
+"""Tests of features against plain loops over tokens, and of the properties that a head relies on."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ def make(length: int, ranks: int, seed: int, *, gaps: bool = False, censor: bool
     """Draw a completion; with ``gaps`` tokens list fewer ranks at random, with ``censor`` each is censored."""
     rng = np.random.default_rng([seed, length, ranks])
     logits = np.sort(rng.normal(scale=3, size=(length, ranks + 30)), axis=1)[:, ::-1]
-    everything = (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype(np.float32)
-    chosen = np.minimum(rng.geometric(0.6, size=length) - 1, ranks + 29)
-    top = everything[:, :ranks].copy()
+    logprobs = (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype(np.float32)
+    chosen_ranks = np.minimum(rng.geometric(0.6, size=length) - 1, ranks + 29)
+    top = logprobs[:, :ranks].copy()
     if gaps:
         top[np.arange(ranks) >= rng.integers(0, ranks + 1, size=length)[:, None]] = -np.inf
     return Completion(
         text="x" * length,
         index=index,
         tokens=tuple(TEXTS[i] for i in rng.integers(0, len(TEXTS), size=length)),
-        logprobs=everything[np.arange(length), chosen],
+        logprobs=logprobs[np.arange(length), chosen_ranks],
         top_logprobs=top,
         censored=np.full(length, censor),
         top_ids=rng.integers(0, 2**32, size=(length, ranks), dtype=np.uint32),
@@ -83,9 +83,9 @@ completions = st.builds(
 def expected_tokens(completion: Completion, width: int) -> dict[str, list[float]]:
     """Every feature of one completion from its definition, token by token, in plain Python."""
     rows: dict[str, list[float]] = {name: [] for name in column_names(FEATURES, ALL_FEATURES, width=width)}
-    chosen = [float(value) for value in completion.logprobs]
+    chosen_logprobs = [float(value) for value in completion.logprobs]
     history: dict[str, list[float]] = {"entropy": [], "confidence": []}
-    for t, own in enumerate(chosen):
+    for t, own in enumerate(chosen_logprobs):
         top = [float(v) for v in completion.top_logprobs[t] if v > -np.inf][:width]
         p = [math.exp(v) for v in top]
         mass, k = sum(p), len(top)
@@ -124,10 +124,10 @@ def expected_tokens(completion: Completion, width: int) -> dict[str, list[float]
             "confidence": confidence,
             "self_certainty": -math.log(k) - sum(math.log(a) for a in share) / k if k > 1 else 0.0,
             "decision_entropy": decision() if k > 1 else 0.0,
-            "logprob_mean_16": float(np.mean(window(chosen, 16))),
-            "logprob_mean_64": float(np.mean(window(chosen, 64))),
-            "logprob_min_16": min(window(chosen, 16)),
-            "logprob_min_64": min(window(chosen, 64)),
+            "logprob_mean_16": float(np.mean(window(chosen_logprobs, 16))),
+            "logprob_mean_64": float(np.mean(window(chosen_logprobs, 64))),
+            "logprob_min_16": min(window(chosen_logprobs, 16)),
+            "logprob_min_64": min(window(chosen_logprobs, 64)),
             "entropy_mean_16": float(np.mean(window(history["entropy"], 16))) if k else 0.0,
             "confidence_mean_16": float(np.mean(window(history["confidence"], 16))) if k else 0.0,
         }
@@ -172,7 +172,7 @@ def test_every_response_term_is_its_definition_worked_out_with_numpy_on_one_answ
     completion: Completion, width: int
 ) -> None:
     terms = response_terms([completion], ALL_TERMS, width=width)
-    chosen, length = completion.logprobs.astype(np.float64), len(completion.tokens)
+    chosen_logprobs, length = completion.logprobs.astype(np.float64), len(completion.tokens)
     tokens = expected_tokens(completion, width)
     entropy, confidence = np.array(tokens["entropy"]), np.array(tokens["confidence"])
     number = np.array(tokens["number"]) == 1
@@ -182,27 +182,27 @@ def test_every_response_term_is_its_definition_worked_out_with_numpy_on_one_answ
         groups = np.sort(np.convolve(confidence, np.ones(window) / window, "valid"))
         expected |= {
             "log_length": math.log(1 + length),
-            "sum_logprob": chosen.sum(),
-            "min_logprob": chosen.min(),
-            "logprob_q01": np.quantile(chosen, 0.01),
-            "logprob_q05": np.quantile(chosen, 0.05),
-            "logprob_q10": np.quantile(chosen, 0.1),
-            "logprob_q25": np.quantile(chosen, 0.25),
-            "tail_logprob": chosen[-window:].mean(),
-            "share_below_50": (np.exp(chosen) < 0.5).mean(),
-            "share_below_10": (np.exp(chosen) < 0.1).mean(),
-            "share_below_01": (np.exp(chosen) < 0.01).mean(),
+            "sum_logprob": chosen_logprobs.sum(),
+            "min_logprob": chosen_logprobs.min(),
+            "logprob_q01": np.quantile(chosen_logprobs, 0.01),
+            "logprob_q05": np.quantile(chosen_logprobs, 0.05),
+            "logprob_q10": np.quantile(chosen_logprobs, 0.1),
+            "logprob_q25": np.quantile(chosen_logprobs, 0.25),
+            "tail_logprob": chosen_logprobs[-window:].mean(),
+            "share_below_50": (np.exp(chosen_logprobs) < 0.5).mean(),
+            "share_below_10": (np.exp(chosen_logprobs) < 0.1).mean(),
+            "share_below_01": (np.exp(chosen_logprobs) < 0.01).mean(),
             "sum_entropy": entropy.sum(),
             "max_entropy": entropy.max(),
             "tail_confidence": confidence[-window:].mean(),
             "bottom_confidence": groups[: max(1, int(0.1 * len(groups)))].mean(),
             "lowest_confidence": groups[0],
             "number_share": np.mean(number),
-            "sum_number_logprob": chosen[number].sum(),
-            "min_number_logprob": min(chosen[number], default=0.0),
+            "sum_number_logprob": chosen_logprobs[number].sum(),
+            "min_number_logprob": min(chosen_logprobs[number], default=0.0),
             "sum_number_entropy": entropy[number].sum(),
             "distinct_share": len(set(completion.tokens)) / length,
-            "mean_logprob": chosen.mean(),
+            "mean_logprob": chosen_logprobs.mean(),
             "mean_entropy": entropy.mean(),
             "mean_confidence": confidence.mean(),
         } | {f"max_rank_surprise_{i}": max(tokens[f"rank_surprise_{i}"]) for i in range(1, width + 1)}
@@ -221,9 +221,9 @@ def test_agreement_counts_the_other_whole_completions_with_the_same_answer() -> 
 
 
 def test_agreement_is_one_half_where_nothing_is_known_of_the_others() -> None:
-    alone = TokenTable([Completion(text="")], width=2, groups=(0,))
+    table = TokenTable([Completion(text="")], width=2, groups=(0,))
     unread = TokenTable([Completion(text=""), Completion(text="")], width=2)
-    assert response_columns(alone, ("agreement",)).values.tolist() == [[0.5]]
+    assert response_columns(table, ("agreement",)).values.tolist() == [[0.5]]
     assert response_columns(unread, ("agreement",)).values.tolist() == [[0.5], [0.5]]
 
 
@@ -240,8 +240,8 @@ def test_agreement_is_one_half_where_nothing_is_known_of_the_others() -> None:
 )
 def test_features_agree_with_scorio(feature: str, peer) -> None:  # type: ignore[no-untyped-def]
     completion = make(200, 20, seed=3)
-    ours = token_features([completion], [feature]).values.mean(dtype=np.float64)
-    assert ours == pytest.approx(peer(completion.top_logprobs.astype(np.float64)), rel=1e-6)
+    value = token_features([completion], [feature]).values.mean(dtype=np.float64)
+    assert value == pytest.approx(peer(completion.top_logprobs.astype(np.float64)), rel=1e-6)
 
 
 @settings(deadline=None, max_examples=60)
@@ -255,8 +255,8 @@ def test_a_token_knows_nothing_of_what_follows(completion: Completion, cut: int)
         censored=completion.censored[:cut],
         top_ids=None if completion.top_ids is None else completion.top_ids[:cut],
     )
-    whole = token_features([completion], ALL_FEATURES).values
-    np.testing.assert_array_equal(token_features([prefix], ALL_FEATURES).values, whole[:cut])
+    full_values = token_features([completion], ALL_FEATURES).values
+    np.testing.assert_array_equal(token_features([prefix], ALL_FEATURES).values, full_values[:cut])
 
 
 @settings(deadline=None, max_examples=40)
@@ -265,16 +265,18 @@ def test_a_completion_has_the_same_features_wherever_it_stands_to_the_last_bit(
     group: list[Completion], seed: int
 ) -> None:
     order = np.random.default_rng(seed).permutation(len(group))
-    straight, mixed = (token_features(some, ALL_FEATURES) for some in (group, [group[i] for i in order]))
-    whole, turned = (response_terms(some, ALL_TERMS).values for some in (group, [group[i] for i in order]))
-    np.testing.assert_array_equal(turned, whole[order])
+    straight, mixed = (token_features(completions, ALL_FEATURES) for completions in (group, [group[i] for i in order]))
+    straight_terms, turned = (
+        response_terms(completions, ALL_TERMS).values for completions in (group, [group[i] for i in order])
+    )
+    np.testing.assert_array_equal(turned, straight_terms[order])
     for place, source in enumerate(order):
         np.testing.assert_array_equal(
             mixed.values[mixed.offsets[place] : mixed.offsets[place + 1]],
             straight.values[straight.offsets[source] : straight.offsets[source + 1]],
         )
-        alone = token_features([group[source]], ALL_FEATURES).values
-        np.testing.assert_array_equal(mixed.values[mixed.offsets[place] : mixed.offsets[place + 1]], alone)
+        single_values = token_features([group[source]], ALL_FEATURES).values
+        np.testing.assert_array_equal(mixed.values[mixed.offsets[place] : mixed.offsets[place + 1]], single_values)
 
 
 @settings(deadline=None, max_examples=40)

@@ -1,4 +1,4 @@
-"""Training: torch scores as numpy does, exact SWIFT is the paper's, bad questions are refused in one sentence."""
+"""Tests of training: torch against numpy, exact SWIFT against the paper, and one clear error for bad questions."""
 
 from __future__ import annotations
 
@@ -117,8 +117,10 @@ def test_the_swift_recipe_is_the_papers_equations_written_out_in_plain_torch() -
                 optimizer.step()
                 batch = []
         with torch.no_grad():
-            held = criterion(torch.stack(rewards(linear, data.validation)), torch.tensor(data.validation.labels))
-        validation.append(held.item())
+            validation_loss = criterion(
+                torch.stack(rewards(linear, data.validation)), torch.tensor(data.validation.labels)
+            )
+        validation.append(validation_loss.item())
 
     assert [epoch.validation_loss for epoch in history] == pytest.approx(validation, rel=1e-6)
     assert validation[-1] == min(validation)  # so that the last weights are the best ones, and the ones returned
@@ -187,15 +189,15 @@ def test_a_head_trained_on_noise_says_that_it_is_no_better_than_majority() -> No
 
 
 def test_token_identity_is_kept_where_it_tells_and_left_out_where_it_does_not(result: TrainResult) -> None:
-    def told(group: Group) -> Group:
-        said = [
-            replace(each, tokens=(" perhaps" if label == 0 else " surely", *each.tokens[1:]))
-            for each, label in zip(group.completions, group.labels, strict=True)
+    def with_token_hint(group: Group) -> Group:
+        completions = [
+            replace(completion, tokens=(" perhaps" if label == 0 else " surely", *completion.tokens[1:]))
+            for completion, label in zip(group.completions, group.labels, strict=True)
         ]
-        return replace(group, completions=tuple(said))
+        return replace(group, completions=tuple(completions))
 
     assert "token_hash" not in result.artifact.features
-    telling = fitted([told(group) for group in graded_groups(90, signal=0.0)])
+    telling = fitted([with_token_hint(group) for group in graded_groups(90, signal=0.0)])
     assert telling.artifact.features[-1] == "token_hash"
     assert telling.usefulness.lower_bound > 0.7
 
@@ -288,8 +290,8 @@ def test_platts_two_numbers_are_those_of_a_peer_library() -> None:
     peer = LogisticRegression(C=1e12, tol=1e-12, max_iter=10_000).fit(
         np.tile(scores, 2)[:, None], np.repeat([1, 0], 200), sample_weight=np.concatenate([target, 1 - target])
     )
-    mine = fit_platt(scores, labels)
-    assert (mine.a, mine.b) == pytest.approx((peer.coef_[0, 0], peer.intercept_[0]), rel=1e-4)
+    platt = fit_platt(scores, labels)
+    assert (platt.a, platt.b) == pytest.approx((peer.coef_[0, 0], peer.intercept_[0]), rel=1e-4)
 
 
 @pytest.mark.parametrize("scores", [[1.0, 2.0, 3.0, 4.0], [5.0, 5.0, 5.0, 5.0]])

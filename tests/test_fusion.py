@@ -1,4 +1,4 @@
-"""Two scores become one: against hand-computed cases, scipy's ranks and SWIFT's own rules written as plain loops."""
+"""Tests of fusing two scores, against hand-computed cases, scipy's ranks and SWIFT's rules as plain loops."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ def test_hand_computed() -> None:
 
 @given(PAIRS)
 def test_worst_rank_picks_what_swifts_own_loop_picks(pairs: list[tuple[float, float]]) -> None:
-    ours, theirs = np.array(pairs).T
-    fused = fuse(ours, theirs, "worst_rank")
-    ranks = [np.asarray(rankdata(-side, method="min")) for side in (ours, theirs)]
+    first_scores, second_scores = np.array(pairs).T
+    fused = fuse(first_scores, second_scores, "worst_rank")
+    ranks = [np.asarray(rankdata(-side, method="min")) for side in (first_scores, second_scores)]
     combined = np.maximum(*ranks)  # combined_rank = max(rank_swift, rank_ext), the lowest wins
     assert np.flatnonzero(fused == fused.max()).tolist() == np.flatnonzero(combined == combined.min()).tolist()
 
 
 @given(PAIRS)
 def test_mean_is_min_max_within_the_question_with_a_constant_column_all_one(pairs: list[tuple[float, float]]) -> None:
-    ours, theirs = np.array(pairs, np.float64).T
+    first_scores, second_scores = np.array(pairs, np.float64).T
     expected = np.zeros(len(pairs))
-    for side in (ours.astype(np.longdouble), theirs.astype(np.longdouble)):
+    for side in (first_scores.astype(np.longdouble), second_scores.astype(np.longdouble)):
         span = side.max() - side.min()
         expected += np.asarray((side - side.min()) / span if span else np.ones(len(side)), np.float64) / 2
-    assert fuse(ours, theirs, "mean") == pytest.approx(expected, abs=1e-9)
+    assert fuse(first_scores, second_scores, "mean") == pytest.approx(expected, abs=1e-9)
 
 
 @given(PAIRS, st.sampled_from(sorted(FUSIONS)))
 def test_every_fusion_is_within_0_and_1_and_follows_a_permutation(pairs: list[tuple[float, float]], name: str) -> None:
-    ours, theirs = np.array(pairs).T
-    fused = fuse(ours, theirs, name)
+    first_scores, second_scores = np.array(pairs).T
+    fused = fuse(first_scores, second_scores, name)
     assert ((fused >= 0) & (fused <= 1)).all()
     order = np.random.default_rng(0).permutation(len(pairs))
-    assert fuse(ours[order], theirs[order], name) == pytest.approx(fused[order])
+    assert fuse(first_scores[order], second_scores[order], name) == pytest.approx(fused[order])
 
 
 @pytest.mark.parametrize("name", sorted(FUSIONS))
@@ -60,8 +60,8 @@ def test_a_completion_with_one_score_is_placed_by_it_and_one_without_has_none(na
     assert fused[1] == 1.0
     assert fused[2] == 0.5
     assert np.isnan(fused[3])
-    silent = np.full(3, nan)
-    assert fuse(np.array([1.0, 3.0, 2.0]), silent, name).tolist() == [0.0, 1.0, 0.5]  # a reward model that failed
+    no_scores = np.full(3, nan)
+    assert fuse(np.array([1.0, 3.0, 2.0]), no_scores, name).tolist() == [0.0, 1.0, 0.5]  # a reward model that failed
 
 
 def test_infinite_scores_are_placed_by_rank() -> None:
@@ -92,6 +92,6 @@ def test_the_share_is_learnt_from_labelled_questions() -> None:
         ("weighted:w=1", "fusion weighted has no setting 'w'"),
     ],
 )
-def test_what_is_no_fusion_is_one_clear_error(spec: str, message: str) -> None:
+def test_anything_but_a_fusion_is_one_clear_error(spec: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         fuse(OURS, THEIRS, spec)

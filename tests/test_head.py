@@ -1,4 +1,4 @@
-"""The SWIFT head, its standardizer and its calibrations against numbers worked out by hand."""
+"""Tests of the SWIFT head, its standardizer and its calibrations against numbers worked out by hand."""
 
 from __future__ import annotations
 

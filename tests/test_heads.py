@@ -1,4 +1,4 @@
-"""`head=`: a head is found for its provider and model, asked for by name or given, and what does not fit is refused."""
+"""Tests of `head=`: heads by model, by name or as an object, and refused ones that do not fit."""
 
 from __future__ import annotations
 
@@ -131,20 +131,20 @@ def test_packaged_heads_come_before_the_users_and_each_folder_is_read_by_file_na
     for name in ("one/b", "one/a", "two/a"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         save(head(licence=name), tmp_path / f"{name}.safetensors")
-    found = scan([tmp_path / "one", tmp_path / "two", tmp_path / "three"])
-    assert [each.path.relative_to(tmp_path).as_posix() for each in found.heads] == [
+    scan_result = scan([tmp_path / "one", tmp_path / "two", tmp_path / "three"])
+    assert [head.path.relative_to(tmp_path).as_posix() for head in scan_result.heads] == [
         *("one/a.safetensors", "one/b.safetensors", "two/a.safetensors")
     ]
-    assert found.skip_reasons == ()
+    assert scan_result.skip_reasons == ()
 
 
 @pytest.mark.parametrize("packaged", sorted(PACKAGED_FOLDER.glob("*.safetensors")), ids=lambda path: path.name)
 def test_a_packaged_head_loads_and_is_found_at_its_rows_own_address_alone(packaged: Path) -> None:
     facts = read_facts(packaged)
-    found = find_for_model(facts.provider, facts.model)
-    assert found.artifact is not None
-    assert found.artifact.training == facts.training
-    assert f"head {found.artifact.provider}/" in repr(SwiftReranker(facts.provider, facts.model))
+    found_head = find_for_model(facts.provider, facts.model)
+    assert found_head.artifact is not None
+    assert found_head.artifact.training == facts.training
+    assert f"head {found_head.artifact.provider}/" in repr(SwiftReranker(facts.provider, facts.model))
     elsewhere = SwiftReranker(facts.provider, facts.model, base_url="http://127.0.0.1:9/v1")
     assert "mean_logprob" in repr(elsewhere)
     assert "mean_logprob" in repr(SwiftReranker(Named(facts.provider), facts.model))
@@ -220,12 +220,12 @@ def test_strange_files_in_the_folder_are_skipped_and_told_once_where_no_head_was
     assert (selection.scorer, selection.notes) == ("head openai-compatible/m", ())
 
 
-def test_a_head_of_the_right_name_whose_weights_are_broken_is_told_and_the_next_one_used(
+def test_a_head_of_the_right_name_whose_weights_are_broken_is_reported_and_the_next_one_used(
     folder: Path, fault_server: FaultServer
 ) -> None:
     save(head(), folder / "a.safetensors")
-    whole = (folder / "a.safetensors").read_bytes()
-    (folder / "a.safetensors").write_bytes(whole[:-4])
+    content = (folder / "a.safetensors").read_bytes()
+    (folder / "a.safetensors").write_bytes(content[:-4])
     assert "mean_logprob" in repr(ask(fault_server))
     save(head(), folder / "b.safetensors")
     with ask(fault_server) as reranker:
@@ -255,8 +255,8 @@ def test_looking_reads_no_weights(folder: Path, tmp_path: Path) -> None:
     data = (tmp_path / "head").read_bytes()
     size = 8 + int.from_bytes(data[:8], "little")
     (folder / "cut.safetensors").write_bytes(data[:size])
-    [found] = scan([folder]).heads
-    assert (found.name, found.k_min, found.k_max) == ("openai-compatible/m", 3, 7)
+    [summary] = scan([folder]).heads
+    assert (summary.name, summary.k_min, summary.k_max) == ("openai-compatible/m", 3, 7)
 
 
 # --- by name, by path, by value -------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ def test_a_head_on_another_feature_set_is_refused_in_whatever_form_it_comes(tmp_
 
 
 @pytest.mark.parametrize("wrong", [3, b"head", ["head"], 1.5])
-def test_what_is_no_head_at_all_is_refused(wrong: Any) -> None:
+def test_anything_but_a_head_is_refused(wrong: Any) -> None:
     with pytest.raises(ConfigurationError, match="head= takes"):
         SwiftReranker("openai", head=wrong)
 
@@ -371,10 +371,10 @@ def test_lists_that_came_too_short_put_the_head_aside_with_a_note(folder: Path, 
 def test_a_found_head_that_was_no_better_than_majority_votes_by_count_and_says_so(
     folder: Path, fault_server: FaultServer
 ) -> None:
-    sure = GatedLinearHead(gate_weight=[0.0], gate_bias=0.0, reward_weight=[90.0], reward_bias=90.0)
+    confident_head = GatedLinearHead(gate_weight=[0.0], gate_bias=0.0, reward_weight=[90.0], reward_bias=90.0)
     texts = ["The answer is 4", "The answer is 5", "The answer is 4"]
     fault_server.serve(lambda request: chat(texts, k=7))
-    save(head(head=sure, training={"verdict": NO_BETTER_VERDICT}), folder / "a.safetensors")
+    save(head(head=confident_head, training={"verdict": NO_BETTER_VERDICT}), folder / "a.safetensors")
     with ask(fault_server) as reranker:
         selection = reranker.best_of("q", n=3)
     assert (selection.answer, selection.scorer, selection.probability) == ("4", "mean_logprob", None)
@@ -390,14 +390,14 @@ def test_an_answers_probability_is_the_mean_of_the_whole_completions_that_give_i
     body = chat_body(texts, k=7, finish_reason=["stop", "stop", "stop", "stop", "length"])
     plain_head = head()
     selection = select_best(parse_response(body), SelectionConfig(scorer=plain_head, answer="number"))
-    four = [selection.candidates[at].probability for at in (0, 2)]
+    four = [selection.candidates[index].probability for index in (0, 2)]
     assert None not in four
     assert selection.candidates[0].answer_probability == pytest.approx(sum(four) / 2)  # type: ignore[arg-type]
     assert selection.candidates[2].answer_probability == selection.candidates[0].answer_probability
     assert selection.candidates[1].answer_probability == selection.candidates[1].probability
-    assert [selection.candidates[at].answer_probability for at in (3, 4)] == [None, None]
+    assert [selection.candidates[index].answer_probability for index in (3, 4)] == [None, None]
     assert selection.answer_probability == selection.best.answer_probability
-    told = selection.to_dict()
-    assert told["answer_probability"] == selection.answer_probability
-    assert told["candidates"][3]["answer_probability"] is None
+    document = selection.to_dict()
+    assert document["answer_probability"] == selection.answer_probability
+    assert document["candidates"][3]["answer_probability"] is None
     assert select_best(parse_response(body), SelectionConfig(answer="number")).answer_probability is None

@@ -1,4 +1,4 @@
-"""The judge's rung: where logprobs do not come, a function of yours may say which answer is better."""
+"""Tests of the judge: without logprobs, a user's function may compare the answers."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_the_judge_settles_ties_of_a_vote(fault_server: FaultServer) -> No
     assert (selection.method, selection.answer, selection.signal) == ("vote", "17", "judge")
 
 
-async def test_no_opinion_of_one_is_no_score_and_of_all_is_said(fault_server: FaultServer) -> None:
+async def test_no_opinion_of_one_is_no_score_and_of_all_is_reported(fault_server: FaultServer) -> None:
     fault_server.serve(texts("a", "abc", "ab"))
     selection = await ask(fault_server, lambda messages, completions: [1.0, None, math.nan])
     assert (selection.text, selection.signal) == ("a", "judge")
@@ -153,6 +153,6 @@ async def test_the_warning_names_the_judge_where_there_is_none(
 
 
 @pytest.mark.parametrize("settings", [{"judge": "gpt"}, {"scorer": "judge"}])
-def test_a_judge_that_is_none_is_refused_at_once(settings: dict[str, Any]) -> None:
+def test_anything_but_a_judge_is_refused_at_once(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="judge"):
         SwiftReranker("openai", **settings)

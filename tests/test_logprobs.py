@@ -16,10 +16,10 @@ from tests.plain_decoder import entry, plain_completion
 INF = math.inf
 
 
-def clean(chosen: list[float | None], lists: list[list[tuple[str, float | None]]], k: int | None = None):
+def clean(chosen_logprobs: list[float | None], lists: list[list[tuple[str, float | None]]], k: int | None = None):
     flat = [pair for row in lists for pair in row]
     return cleaning.clean(
-        np.array(chosen, np.float64),
+        np.array(chosen_logprobs, np.float64),
         np.array([number for _, number in flat], np.float64),
         np.array([len(row) for row in lists], np.intp),
         same_token=lambda one, two: np.array(
@@ -64,9 +64,9 @@ def test_a_sentinel_among_the_alternatives_counts_as_not_listed():
 def test_rounding_above_zero_becomes_zero_and_raw_logits_are_refused():
     assert clean([1e-3], [[("a", 1e-3)]]).logprobs[0] == 0.0
     assert clean([-0.1], [[("a", 5e-4)]]).top_logprobs[0, 0] == 0.0
-    for chosen, listed in ((0.01, -1.0), (-1.0, 14.2)):
+    for chosen_logprob, listed_logprob in ((0.01, -1.0), (-1.0, 14.2)):
         with pytest.raises(UnusableLogprobs, match="raw logits"):
-            clean([chosen], [[("a", listed)]])
+            clean([chosen_logprob], [[("a", listed_logprob)]])
 
 
 def test_a_list_whose_probabilities_exceed_one_is_not_a_distribution():
@@ -131,18 +131,20 @@ ROWS = st.lists(st.tuples(st.sampled_from("abcdefgh"), NUMBERS), max_size=8)
 
 @given(st.lists(st.tuples(NUMBERS, ROWS), min_size=1, max_size=6), st.sampled_from([None, 0, 1, 3, 9]))
 def test_every_input_gives_what_the_plain_loop_gives(tokens, k):
-    entries = [entry("t", chosen, [entry(name, number) for name, number in row]) for chosen, row in tokens]
+    entries = [
+        entry("t", chosen_logprob, [entry(name, number) for name, number in row]) for chosen_logprob, row in tokens
+    ]
     choice = {"message": {"content": "t" * len(tokens)}, "logprobs": {"content": entries}}
-    truth, whole = plain_completion(choice, k), plain_completion(choice)
-    too_much = any(sum(map(math.exp, row)) > 1.01 for row in whole.top)
-    nothing = all(number == -INF for row in whole.top for number in row)
-    placeholders = nothing and (all(truth.censored) or all(chosen == 0 for chosen, _ in tokens))
-    chosen, lists = [chosen for chosen, _ in tokens], [row for _, row in tokens]
+    truth, full_truth = plain_completion(choice, k), plain_completion(choice)
+    too_much = any(sum(map(math.exp, row)) > 1.01 for row in full_truth.top)
+    nothing = all(number == -INF for row in full_truth.top for number in row)
+    placeholders = nothing and (all(truth.censored) or all(chosen_logprob == 0 for chosen_logprob, _ in tokens))
+    chosen_logprobs, lists = [chosen_logprob for chosen_logprob, _ in tokens], [row for _, row in tokens]
     if too_much or placeholders:
         with pytest.raises(UnusableLogprobs):
-            clean(chosen, lists, k)
+            clean(chosen_logprobs, lists, k)
         return
-    result = clean(chosen, lists, k)
+    result = clean(chosen_logprobs, lists, k)
     np.testing.assert_allclose(result.logprobs, np.float32(truth.logprobs), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(result.top_logprobs, np.reshape(np.float32(truth.top), (len(tokens), -1)))
     assert result.censored.tolist() == truth.censored

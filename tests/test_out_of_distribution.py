@@ -26,11 +26,11 @@ from tests.graded import graded_groups
 def strange(groups: list[Group]) -> list[Group]:
     """The same labels for answers of another kind: long, all of numbers, each token doubtful."""
 
-    def other(each: Completion) -> Completion:
-        length = 8 * len(each.tokens)
+    def other(completion: Completion) -> Completion:
+        length = 8 * len(completion.tokens)
         top = np.tile(np.log(np.float32([0.3, 0.3, 0.2, 0.1, 0.05, 0.02, 0.02, 0.01])), (length, 1))
         return replace(
-            each,
+            completion,
             tokens=("7",) * length,
             logprobs=top[:, 0],
             top_logprobs=top,
@@ -71,15 +71,15 @@ def test_the_distance_is_the_mean_deviation_of_the_compared_terms_worked_out_by_
         )
         for row in rows
     ]
-    found = distances(head.response, head.response_terms, rows, width=head.width)
-    np.testing.assert_allclose(found, by_hand)
+    values = distances(head.response, head.response_terms, rows, width=head.width)
+    np.testing.assert_allclose(values, by_hand)
 
 
 def test_99_of_100_completions_like_the_trainings_are_in_distribution(head: HeadArtifact) -> None:
     singles = [
-        scorers.score([each], head).out_of_distribution
+        scorers.score([completion], head).out_of_distribution
         for group in graded_groups(200, seed=3)
-        for each in group.completions
+        for completion in group.completions
     ]
     assert np.mean(singles) == pytest.approx(0.01, abs=0.015)
 
@@ -88,14 +88,17 @@ def test_lists_of_another_length_are_in_distribution(head: HeadArtifact) -> None
     fresh = graded_groups(40, seed=7)
     short = [
         replace(
-            group, completions=tuple(replace(each, top_logprobs=each.top_logprobs[:, :5]) for each in group.completions)
+            group,
+            completions=tuple(
+                replace(completion, top_logprobs=completion.top_logprobs[:, :5]) for completion in group.completions
+            ),
         )
         for group in fresh
     ]
     assert outside(short, head) == outside(fresh, head)
-    table = [each for group in fresh for each in group.completions]
-    whole, cut = (response_terms(table, sorted(COMPARED_TERMS), k=k).values for k in (8, 0))
-    np.testing.assert_array_equal(whole, cut)
+    table = [completion for group in fresh for completion in group.completions]
+    full_terms, short_terms = (response_terms(table, sorted(COMPARED_TERMS), k=k).values for k in (8, 0))
+    np.testing.assert_array_equal(full_terms, short_terms)
 
 
 def test_a_head_beyond_its_reach_is_set_aside_and_a_note_says_so(head: HeadArtifact) -> None:
@@ -112,18 +115,18 @@ def test_a_head_beyond_its_reach_is_set_aside_and_a_note_says_so(head: HeadArtif
 
 def test_a_head_that_was_asked_for_by_name_scores_anyway_and_the_note_stays(head: HeadArtifact) -> None:
     group = strange(graded_groups(1, seed=7))[0]
-    found = select_best(group.completions, SelectionConfig(scorer=head, force_head=True))
-    assert found.scorer == head.name
-    assert any("may mislead" in note for note in found.notes)
+    selection = select_best(group.completions, SelectionConfig(scorer=head, force_head=True))
+    assert selection.scorer == head.name
+    assert any("may mislead" in note for note in selection.notes)
 
 
 def test_the_reach_is_kept_in_the_file_and_an_odd_one_is_none(head: HeadArtifact, tmp_path: Path) -> None:
     save(head, tmp_path / "head.safetensors")
-    again = load(tmp_path / "head.safetensors")
-    assert isinstance(again, HeadArtifact)
-    assert outside(strange(graded_groups(5, seed=7)), again) == 1.0
-    for odd in ("far", -1.0, 0, None, [1.0], float("nan")):
-        odd_one = replace(head, training={**head.training, "reach": odd})
+    loaded_head = load(tmp_path / "head.safetensors")
+    assert isinstance(loaded_head, HeadArtifact)
+    assert outside(strange(graded_groups(5, seed=7)), loaded_head) == 1.0
+    for value in ("far", -1.0, 0, None, [1.0], float("nan")):
+        odd_one = replace(head, training={**head.training, "reach": value})
         assert outside(strange(graded_groups(5, seed=7)), odd_one) == 0.0
     old = replace(head, training={name: fact for name, fact in head.training.items() if name != "reach"})
     assert outside(strange(graded_groups(5, seed=7)), old) == 0.0
@@ -143,5 +146,5 @@ def test_evaluate_says_on_how_many_questions_best_of_would_not_listen(head: Head
 
 
 def test_rank_sets_it_aside_too(head: HeadArtifact) -> None:
-    found = rank(list(strange(graded_groups(1, seed=7))[0].completions), scorer=head)
-    assert found.scorer == "mean_logprob"
+    selection = rank(list(strange(graded_groups(1, seed=7))[0].completions), scorer=head)
+    assert selection.scorer == "mean_logprob"

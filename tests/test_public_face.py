@@ -73,12 +73,12 @@ def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
 
 @pytest.mark.parametrize("face", [SwiftReranker, AsyncSwiftReranker])
 def test_constructors_have_the_fixed_signature(face: type) -> None:
-    given = defaults(face.__init__)
+    parameters = defaults(face.__init__)
 
-    assert {name: given.get(name, "absent") for name in CONSTRUCTOR} == CONSTRUCTOR
-    assert list(given)[:2] == ["provider", "model"]
-    assert keyword_only(face.__init__) == set(given) - {"provider", "model"}
-    assert set(given) - set(CONSTRUCTOR) <= LATER
+    assert {name: parameters.get(name, "absent") for name in CONSTRUCTOR} == CONSTRUCTOR
+    assert list(parameters)[:2] == ["provider", "model"]
+    assert keyword_only(face.__init__) == set(parameters) - {"provider", "model"}
+    assert set(parameters) - set(CONSTRUCTOR) <= LATER
 
 
 @pytest.mark.parametrize("face", [SwiftReranker, AsyncSwiftReranker])

@@ -1,4 +1,4 @@
-"""The report: nothing in it acts, every number of the evaluation is there, and it says plainly what a head is worth."""
+"""Tests of the report: no active content, every number of the evaluation, and a plain verdict on the head."""
 
 from __future__ import annotations
 
@@ -107,9 +107,9 @@ class Page(HTMLParser):
 
     def row(self, label: str) -> str:
         """Return the words of all table rows that begin with ``label``."""
-        found = [row for row in self.rows if row.startswith(label)]
-        assert found, label
-        return " ".join(found)
+        rows = [row for row in self.rows if row.startswith(label)]
+        assert rows, label
+        return " ".join(rows)
 
 
 @cache
@@ -138,25 +138,25 @@ def evaluation(groups: Sequence[Group], head: HeadArtifact | None = None, ns: Se
 def document(
     groups: Sequence[Group],
     head: HeadArtifact | None = None,
-    found: Evaluation | None = None,
+    results: Evaluation | None = None,
     questions: Mapping[str, StoredQuestion] | None = None,
 ) -> str:
     head = head or a_head()
-    found = found or evaluation(groups, head)
-    return render_page(found, head, compare_with_majority(head, groups, answer="auto"), questions or {})
+    results = results or evaluation(groups, head)
+    return render_page(results, head, compare_with_majority(head, groups, answer="auto"), questions or {})
 
 
 @cache
 def usual() -> tuple[tuple[Group, ...], Evaluation, str]:
     groups = tuple(graded_groups(40))
-    found = evaluation(groups)
-    return groups, found, document(groups, found=found)
+    results = evaluation(groups)
+    return groups, results, document(groups, results=results)
 
 
-def differing(found: Evaluation, sides: Mapping[int, tuple[float, float, float]]) -> Evaluation:
+def differing(results: Evaluation, sides: Mapping[int, tuple[float, float, float]]) -> Evaluation:
     """Return the evaluation with these differences of the head's vote to majority."""
-    vote = replace(found.row("head_vote"), minus_majority={n: Estimate(*values) for n, values in sides.items()})
-    return replace(found, rows=tuple(vote if row.name == vote.name else row for row in found.rows), ns=tuple(sides))
+    vote = replace(results.row("head_vote"), minus_majority={n: Estimate(*values) for n, values in sides.items()})
+    return replace(results, rows=tuple(vote if row.name == vote.name else row for row in results.rows), ns=tuple(sides))
 
 
 def hostile(group: Group) -> Group:
@@ -172,9 +172,9 @@ def hostile(group: Group) -> Group:
 def test_hostile_text_appears_as_text_and_does_nothing() -> None:
     groups = [hostile(group) for group in graded_groups(12)]
     head = replace(a_head(), model=HOSTILE, licence=HOSTILE, training={HOSTILE: {"of": [HOSTILE]}, "verdict": HOSTILE})
-    found = replace(evaluation(groups, head), notes=(HOSTILE,))
-    found = replace(found, rows=tuple(replace(row, label=f"{row.label} {HOSTILE}") for row in found.rows))
-    asked = [
+    results = replace(evaluation(groups, head), notes=(HOSTILE,))
+    results = replace(results, rows=tuple(replace(row, label=f"{row.label} {HOSTILE}") for row in results.rows))
+    messages = [
         StoredQuestion(
             id=group.question_id,
             messages=({"role": HOSTILE, "content": HOSTILE}, {"role": "user", "content": [{"type": HOSTILE}, HOSTILE]}),
@@ -183,43 +183,45 @@ def test_hostile_text_appears_as_text_and_does_nothing() -> None:
         for group in groups
     ]
 
-    made = document(groups, head, found, {question.id: question for question in asked})
-    read = Page(made)
+    made = document(groups, head, results, {question.id: question for question in messages})
+    page = Page(made)
 
-    assert read.tags <= {
+    assert page.tags <= {
         *("html", "head", "meta", "title", "style", "body", "main", "header", "section", "article", "footer", "figure"),
         *("figcaption", "h1", "h2", "h3", "p", "ul", "li", "details", "summary", "div", "span", "b", "i", "small"),
         *("table", "thead", "tbody", "tr", "th", "td"),
         *("svg", "g", "path", "line", "circle", "rect", "polygon", "text"),
     }
-    assert read.attributes.keys() <= {
+    assert page.attributes.keys() <= {
         *("lang", "charset", "http-equiv", "content", "name", "class", "title", "dir", "open", "scope", "colspan"),
         *("tabindex", "viewbox", "role", "d", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "width", "height"),
         *("points", "text-anchor"),
     }
-    assert read.words.count("<script>alert(1)</script>") > 100
+    assert page.words.count("<script>alert(1)</script>") > 100
     assert {char for char in made if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")} == {"\n"}
-    assert "\\x1b[31mred" in read.words
-    assert "\\u202egnp.exe" in read.words
+    assert "\\x1b[31mred" in page.words
+    assert "\\u202egnp.exe" in page.words
 
 
 @given(st.text(max_size=60))
 def test_any_text_leaves_the_page_well_formed(text: str) -> None:
     groups = graded_groups(1)
-    completions = tuple(replace(each, text=text, tokens=(text, *each.tokens[1:])) for each in groups[0].completions)
+    completions = tuple(
+        replace(completion, text=text, tokens=(text, *completion.tokens[1:])) for completion in groups[0].completions
+    )
 
-    Page(document([replace(groups[0], completions=completions)], found=usual()[1])).words.encode()
+    Page(document([replace(groups[0], completions=completions)], results=usual()[1])).words.encode()
 
 
 def test_the_page_needs_nothing_else_and_forbids_it() -> None:
     made = usual()[2]
-    read = Page(made)
+    page = Page(made)
 
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', made)
     assert policy is not None
     assert "default-src 'none'" in policy[1]
     assert policy.start() < made.index("<style>")
-    assert not read.attributes.keys() & {"href", "src", "srcset", "action", "style", "xlink:href"}
+    assert not page.attributes.keys() & {"href", "src", "srcset", "action", "style", "xlink:href"}
     assert not re.search(r"url\(|@import|https?:|//[a-z]", made)
     assert "<script" not in made
 
@@ -272,30 +274,30 @@ def test_completions_without_logprobs_show_their_text_and_lists_are_read_to_the_
 
 
 def test_every_number_of_the_evaluation_is_in_a_table() -> None:
-    _, found, made = usual()
-    read = Page(made)
+    _, results, made = usual()
+    page = Page(made)
 
     def number(value: float | None, form: str, times: float = 1.0) -> str:
         if value is None:
             return "–"
         return format(round(times * value, 1 if "1f" in form else 3) + 0.0, form).replace("-", MINUS)
 
-    for row in found.rows:
-        shown = read.row(row.label)
-        for n in found.ns:
+    for row in results.rows:
+        table_row = page.row(row.label)
+        for n in results.ns:
             accuracy, difference = row.accuracy[n], row.minus_majority[n]
-            assert number(accuracy.value, ".1f", 100) in shown
-            assert f"{number(accuracy.low, '.1f', 100)} to {number(accuracy.high, '.1f', 100)}" in shown
-            assert f"gap closed {number(row.gap_closed[n], '.1f', 100)}" in shown
+            assert number(accuracy.value, ".1f", 100) in table_row
+            assert f"{number(accuracy.low, '.1f', 100)} to {number(accuracy.high, '.1f', 100)}" in table_row
+            assert f"gap closed {number(row.gap_closed[n], '.1f', 100)}" in table_row
             if row.name != "majority" and (difference.low or difference.high):
                 low, high = (
-                    number(each, "+.1f", 100).replace("+0.0", "0.0") for each in (difference.low, difference.high)
+                    number(bound, "+.1f", 100).replace("+0.0", "0.0") for bound in (difference.low, difference.high)
                 )
-                assert number(difference.value, "+.1f", 100).replace("+0.0", "0.0") in shown
-                assert f"{low} to {high}" in shown
+                assert number(difference.value, "+.1f", 100).replace("+0.0", "0.0") in table_row
+                assert f"{low} to {high}" in table_row
         if row.within_question_auroc is not None:
             auroc = row.within_question_auroc
-            assert f"{number(auroc.low, '.3f')} to {number(auroc.high, '.3f')}" in shown
+            assert f"{number(auroc.low, '.3f')} to {number(auroc.high, '.3f')}" in table_row
             for value in (
                 auroc.value,
                 row.pooled_auroc,
@@ -304,23 +306,23 @@ def test_every_number_of_the_evaluation_is_in_a_table() -> None:
                 *row.brier_at.values(),
                 *row.ece_at.values(),
             ):
-                assert number(value, ".3f") in shown
-    for n in found.ns:
-        assert f"{found.tokens[n]:,.0f}" in read.row("Completion tokens per question")
+                assert number(value, ".3f") in table_row
+    for n in results.ns:
+        assert f"{results.tokens[n]:,.0f}" in page.row("Completion tokens per question")
     for fact in ("CC0-1.0", "2 to 8", "default", "40", "logprob, entropy"):
-        assert fact in read.words
-    assert "+0.500" in read.row("sum logprob")
+        assert fact in page.words
+    assert "+0.500" in page.row("sum logprob")
 
 
 def test_numbers_that_are_not_known_are_dashes() -> None:
-    groups, found, _ = usual()
+    groups, results, _ = usual()
     unknown = Estimate(math.nan, math.nan, math.nan)
     rows = tuple(
         replace(
             row,
-            accuracy=dict.fromkeys(found.ns, unknown),
-            minus_majority=dict.fromkeys(found.ns, unknown),
-            gap_closed=dict.fromkeys(found.ns),
+            accuracy=dict.fromkeys(results.ns, unknown),
+            minus_majority=dict.fromkeys(results.ns, unknown),
+            gap_closed=dict.fromkeys(results.ns),
             within_question_auroc=unknown,
             pooled_auroc=math.nan,
             brier=None,
@@ -328,39 +330,39 @@ def test_numbers_that_are_not_known_are_dashes() -> None:
             brier_at={},
             ece_at={2: math.nan},
         )
-        for row in found.rows
+        for row in results.rows
     )
-    nothing = replace(found, rows=rows, tokens=dict.fromkeys(found.ns, math.nan), reliability=None)
+    nothing = replace(results, rows=rows, tokens=dict.fromkeys(results.ns, math.nan), reliability=None)
 
-    read = Page(document(groups, found=nothing))
+    page = Page(document(groups, results=nothing))
 
-    assert not re.search(r"\b(nan|none|inf)\b", read.words.lower().replace("none of", ""))
-    assert "No better than majority vote" in read.words
-    assert "There is nothing to draw." in read.words
+    assert not re.search(r"\b(nan|none|inf)\b", page.words.lower().replace("none of", ""))
+    assert "No better than majority vote" in page.words
+    assert "There is nothing to draw." in page.words
 
 
 def test_one_question_with_one_completion_makes_a_page() -> None:
     group = graded_groups(1)[0]
-    alone = replace(group, completions=group.completions[:1], labels=group.labels[:1])
+    single_group = replace(group, completions=group.completions[:1], labels=group.labels[:1])
 
-    read = Page(document([alone], found=evaluation([alone], ns=(1,))))
+    page = Page(document([single_group], results=evaluation([single_group], ns=(1,))))
 
-    assert "One completion per question leaves nothing to choose" in read.words
-    assert "1 question " in read.words
+    assert "One completion per question leaves nothing to choose" in page.words
+    assert "1 question " in page.words
 
 
 def test_a_reliability_of_one_bin_and_scores_all_alike_are_drawn() -> None:
     group = graded_groups(1)[0]
-    twins = replace(group, completions=tuple(replace(group.completions[0], index=at) for at in range(6)))
+    twins = replace(group, completions=tuple(replace(group.completions[0], index=index) for index in range(6)))
     one = Reliability(predicted=np.array([0.4]), observed=np.array([1.0]), counts=np.array([6]))
 
-    read = Page(document([twins], found=replace(evaluation([twins]), reliability=one)))
+    page = Page(document([twins], results=replace(evaluation([twins]), reliability=one)))
 
-    assert "said 40.0\N{NO-BREAK SPACE}%, came true 100.0\N{NO-BREAK SPACE}%, 6 completions" in read.words
+    assert "said 40.0\N{NO-BREAK SPACE}%, came true 100.0\N{NO-BREAK SPACE}%, 6 completions" in page.words
 
 
 @pytest.mark.parametrize(
-    ("sides", "said"),
+    ("sides", "headline"),
     [
         (
             {1: (0, 0, 0), 2: (0.05, 0.03, 0.07), 4: (0.04, 0.02, 0.06)},
@@ -379,63 +381,65 @@ def test_a_reliability_of_one_bin_and_scores_all_alike_are_drawn() -> None:
         ),
     ],
 )
-def test_the_headline_says_what_the_intervals_say(sides: dict[int, tuple[float, float, float]], said: str) -> None:
-    assert summary.headline(differing(usual()[1], sides)) == said
+def test_the_headline_says_what_the_intervals_say(sides: dict[int, tuple[float, float, float]], headline: str) -> None:
+    assert summary.headline(differing(usual()[1], sides)) == headline
 
 
 def test_a_head_that_its_training_found_of_no_help_is_said_to_be_no_better() -> None:
-    found = replace(differing(usual()[1], {2: (0.05, 0.03, 0.07)}), head={"verdict": NO_BETTER_VERDICT})
+    results = replace(differing(usual()[1], {2: (0.05, 0.03, 0.07)}), head={"verdict": NO_BETTER_VERDICT})
 
-    assert summary.headline(found) == "No better than majority vote, by the head’s own training"
+    assert summary.headline(results) == "No better than majority vote, by the head’s own training"
 
 
 def test_a_handful_of_questions_is_said_to_be_too_few_whatever_their_interval() -> None:
-    found = replace(differing(usual()[1], {2: (0.05, 0.03, 0.07)}), questions=3)
+    results = replace(differing(usual()[1], {2: (0.05, 0.03, 0.07)}), questions=3)
 
-    assert summary.headline(found) == "3 questions: too few to say whether the head beats majority vote"
+    assert summary.headline(results) == "3 questions: too few to say whether the head beats majority vote"
 
 
 def test_the_cost_chart_says_with_how_many_tokens_the_head_is_as_good_as_majority_with_most() -> None:
-    found = usual()[1]
-    at = {1: Estimate(0.5, 0.4, 0.6), 2: Estimate(0.7, 0.6, 0.8), 4: Estimate(0.7, 0.6, 0.8)}
-    rows = tuple(replace(row, accuracy=at) for row in found.rows if row.name in ("majority", "head_vote"))
-    said = curves.describe_token_savings(replace(found, rows=rows, tokens={1: 10.0, 2: 20.0, 4: 40.0}))
+    results = usual()[1]
+    accuracies = {1: Estimate(0.5, 0.4, 0.6), 2: Estimate(0.7, 0.6, 0.8), 4: Estimate(0.7, 0.6, 0.8)}
+    rows = tuple(replace(row, accuracy=accuracies) for row in results.rows if row.name in ("majority", "head_vote"))
+    text = curves.describe_token_savings(replace(results, rows=rows, tokens={1: 10.0, 2: 20.0, 4: 40.0}))
 
-    assert "n = 2 is right at least as often as majority with n = 4, for 50\N{NO-BREAK SPACE}%" in said
-    lost = tuple(replace(row, accuracy={**at, 2: at[1]}) if row.name == "head_vote" else row for row in rows)
-    assert curves.describe_token_savings(replace(found, rows=lost)) == ""
+    assert "n = 2 is right at least as often as majority with n = 4, for 50\N{NO-BREAK SPACE}%" in text
+    weaker_rows = tuple(
+        replace(row, accuracy={**accuracies, 2: accuracies[1]}) if row.name == "head_vote" else row for row in rows
+    )
+    assert curves.describe_token_savings(replace(results, rows=weaker_rows)) == ""
 
 
 def test_the_lead_gives_the_numbers_at_four_and_whether_training_saw_the_questions() -> None:
-    found = usual()[1]
-    vote, majority, first = (found.row(name) for name in ("head_vote", "majority", "first"))
+    results = usual()[1]
+    vote, majority, first = (results.row(name) for name in ("head_vote", "majority", "first"))
 
-    said = summary.summary(replace(found, split="test")).replace("\N{NO-BREAK SPACE}", " ")
+    text = summary.summary(replace(results, split="test")).replace("\N{NO-BREAK SPACE}", " ")
 
-    assert "from n = 4" in said
-    assert f"right on {100 * vote.accuracy[4].value:.1f} % of 40 questions that training never saw" in said
-    assert f"majority vote on {100 * majority.accuracy[4].value:.1f} %" in said
-    assert f"one answer alone on {100 * first.accuracy[1].value:.1f} %" in said
-    assert "which the head was fitted on" in summary.summary(replace(found, split="train"))
+    assert "from n = 4" in text
+    assert f"right on {100 * vote.accuracy[4].value:.1f} % of 40 questions that training never saw" in text
+    assert f"majority vote on {100 * majority.accuracy[4].value:.1f} %" in text
+    assert f"one answer alone on {100 * first.accuracy[1].value:.1f} %" in text
+    assert "which the head was fitted on" in summary.summary(replace(results, split="train"))
 
 
 def test_examples_are_picked_in_turn_and_outcomes_are_counted_over_all_questions() -> None:
     groups = graded_groups(200, signal=0.3)
-    chosen = compare_with_majority(a_head(), reversed(groups), answer="auto")
-    kinds = [example.outcome for example in chosen.examples]
+    comparison = compare_with_majority(a_head(), reversed(groups), answer="auto")
+    kinds = [example.outcome for example in comparison.examples]
 
-    assert sum(chosen.outcomes.values()) == 200
-    assert min(chosen.outcomes.values()) >= 3
+    assert sum(comparison.outcomes.values()) == 200
+    assert min(comparison.outcomes.values()) >= 3
     assert sorted(kinds) == sorted(OUTCOME_SCHEDULE)
-    assert len(chosen.scores) == len(chosen.labels) == 1200
-    assert [each.question_id for each in chosen.examples] == [
-        each.question_id for each in compare_with_majority(a_head(), groups, answer="auto").examples
+    assert len(comparison.scores) == len(comparison.labels) == 1200
+    assert [example.question_id for example in comparison.examples] == [
+        example.question_id for example in compare_with_majority(a_head(), groups, answer="auto").examples
     ]
     by_id = {group.question_id: group for group in groups}
-    for example in chosen.examples:
+    for example in comparison.examples:
         right = by_id[example.question_id].labels[:4]
         head_right, majority_right = right[example.selection.winner] == 1, right[example.majority_winner] == 1
-        votes = [each.answer for each in example.selection.candidates]
+        votes = [candidate.answer for candidate in example.selection.candidates]
         assert votes.count(votes[example.majority_winner]) == max(map(votes.count, votes))
         assert {
             "gained": head_right and not majority_right,
@@ -447,9 +451,11 @@ def test_examples_are_picked_in_turn_and_outcomes_are_counted_over_all_questions
 
 
 def test_kinds_that_have_no_more_question_leave_their_turn_to_others() -> None:
-    sure = [replace(group, labels=np.zeros(6)) for group in graded_groups(12)]
+    unsolved_groups = [replace(group, labels=np.zeros(6)) for group in graded_groups(12)]
 
-    assert [each.outcome for each in compare_with_majority(a_head(), sure, answer="auto").examples] == ["none"] * 10
+    assert [
+        example.outcome for example in compare_with_majority(a_head(), unsolved_groups, answer="auto").examples
+    ] == ["none"] * 10
 
 
 def test_ten_long_examples_make_less_than_a_megabyte_and_say_what_is_left_out() -> None:
@@ -468,7 +474,7 @@ def test_ten_long_examples_make_less_than_a_megabyte_and_say_what_is_left_out() 
         replace(group, completions=tuple(map(lengthen, group.completions[:4])), labels=group.labels[:4])
         for group in graded_groups(12)
     ]
-    made = document(groups, found=usual()[1])
+    made = document(groups, results=usual()[1])
 
     assert len(made.encode()) < 1_000_000
     assert len(Page(made).tokens) == 10 * 4 * MAX_SHOWN_TOKENS
@@ -477,8 +483,8 @@ def test_ten_long_examples_make_less_than_a_megabyte_and_say_what_is_left_out() 
 
 def test_labels_at_the_ends_of_lines_do_not_overlap() -> None:
     charts: list[list[float]] = [[]]
-    for place, said in Page(usual()[2]).labels:
-        if said == "any of n" or said.startswith("right ("):
+    for place, label in Page(usual()[2]).labels:
+        if label == "any of n" or label.startswith("right ("):
             charts.append([])
         charts[-1].append(place)
 
@@ -489,24 +495,24 @@ def test_labels_at_the_ends_of_lines_do_not_overlap() -> None:
 
 
 @given(st.lists(st.floats(-50, 350), max_size=12), st.floats(200, 400))
-def test_labels_are_kept_apart_in_their_order_and_inside(wanted: list[float], high: float) -> None:
-    placed = spread_labels(wanted, 0.0, high, 15.0)
+def test_labels_are_kept_apart_in_their_order_and_inside(positions: list[float], high: float) -> None:
+    spread_positions = spread_labels(positions, 0.0, high, 15.0)
 
-    assert all(-1e-6 <= place <= high + 1e-6 for place in placed)
-    assert np.all(np.diff(sorted(placed)) >= 15.0 - 1e-6)
-    pairs = [(a, b) for a in range(len(wanted)) for b in range(len(wanted)) if wanted[a] < wanted[b]]
-    assert all(placed[a] < placed[b] for a, b in pairs)
-    if wanted and min(wanted) > 0 and max(wanted) < high and np.all(np.diff(sorted(wanted)) > 15.0):
-        assert placed == pytest.approx(wanted)
+    assert all(-1e-6 <= place <= high + 1e-6 for place in spread_positions)
+    assert np.all(np.diff(sorted(spread_positions)) >= 15.0 - 1e-6)
+    pairs = [(a, b) for a in range(len(positions)) for b in range(len(positions)) if positions[a] < positions[b]]
+    assert all(spread_positions[a] < spread_positions[b] for a, b in pairs)
+    if positions and min(positions) > 0 and max(positions) < high and np.all(np.diff(sorted(positions)) > 15.0):
+        assert spread_positions == pytest.approx(positions)
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(2, 9))
-def test_ticks_are_round_evenly_spaced_and_within(low: float, span: float, most: int) -> None:
-    found = ticks(low, low + span, most)
-    steps = np.diff(found)
+def test_ticks_are_round_evenly_spaced_and_within(low: float, span: float, max_ticks: int) -> None:
+    tick_values = ticks(low, low + span, max_ticks)
+    steps = np.diff(tick_values)
 
-    assert len(found) <= most + 1
-    assert all(low - 1e-6 * span <= value <= low + span * (1 + 1e-6) for value in found)
+    assert len(tick_values) <= max_ticks + 1
+    assert all(low - 1e-6 * span <= value <= low + span * (1 + 1e-6) for value in tick_values)
     if len(steps):
         assert np.allclose(steps, steps[0], rtol=1e-4)
         assert round(steps[0] / 10 ** math.floor(math.log10(steps[0]) + 1e-6), 3) in (1, 2, 5)
@@ -516,10 +522,10 @@ def samples_file(path: Path, groups: Sequence[Group]) -> Path:
     with SampleStore(path, write=True) as store:
         store.begin(Meta(provider="p", model="m", top_logprobs=8))
         for group in groups:
-            asked = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is <b>2+2</b>?"})
-            store.add_questions([StoredQuestion(id=group.question_id, messages=asked, answer="4", family="sums")])
+            messages = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is <b>2+2</b>?"})
+            store.add_questions([StoredQuestion(id=group.question_id, messages=messages, answer="4", family="sums")])
             store.add_samples(group.question_id, group.completions, usage=Usage(calls=1))
-            store.set_labels({(group.question_id, at): float(label) for at, label in enumerate(group.labels)})
+            store.set_labels({(group.question_id, index): float(label) for index, label in enumerate(group.labels)})
     return path
 
 
@@ -535,22 +541,22 @@ def test_the_same_files_make_the_same_bytes_with_prompts_and_answers_in_them(
 ) -> None:
     pages = []
     for name in ("one.html", "two.html"):
-        found = report(*files, out=tmp_path / name, split="all", subsets=20, resamples=50, trained=False)
+        result = report(*files, out=tmp_path / name, split="all", subsets=20, resamples=50, trained=False)
         pages.append((tmp_path / name).read_bytes())
 
     assert pages[0] == pages[1]
-    read = Page(pages[0].decode())
-    assert read.words.count("system: Be brief.") == 10
-    assert "What is <b>2+2</b>?" in read.words
-    assert found.questions == 30
+    page = Page(pages[0].decode())
+    assert page.words.count("system: Be brief.") == 10
+    assert "What is <b>2+2</b>?" in page.words
+    assert result.questions == 30
     assert {path.name for path in tmp_path.iterdir()} == {"head.safetensors", "samples.db", "one.html", "two.html"}
 
 
 def test_only_questions_of_the_part_are_shown(files: tuple[Path, Path], tmp_path: Path) -> None:
-    found = report(*files, out=tmp_path / "r.html", subsets=5, resamples=20, trained=False)
+    result = report(*files, out=tmp_path / "r.html", subsets=5, resamples=20, trained=False)
 
-    assert found.questions < 30
-    assert f"{found.questions} questions that training never saw" in Page((tmp_path / "r.html").read_text()).words
+    assert result.questions < 30
+    assert f"{result.questions} questions that training never saw" in Page((tmp_path / "r.html").read_text()).words
 
 
 def test_the_command_says_the_headline_and_where_the_page_is(
@@ -558,16 +564,16 @@ def test_the_command_says_the_headline_and_where_the_page_is(
 ) -> None:
     out = tmp_path / "r.html"
     options = "--split all --no-trained --subsets 5 --n 2"
-    asked = ["report", *map(str, files), "--out", str(out), *options.split()]
+    arguments = ["report", *map(str, files), "--out", str(out), *options.split()]
 
-    assert run(asked) == 0
-    shown = capsys.readouterr().out
-    assert shown.rstrip().endswith(str(out))
-    assert "majority vote" in shown
-    assert run([*asked, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["report"] == str(out)
-    assert told["evaluation"]["questions"] == 30
+    assert run(arguments) == 0
+    output = capsys.readouterr().out
+    assert output.rstrip().endswith(str(out))
+    assert "majority vote" in output
+    assert run([*arguments, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["report"] == str(out)
+    assert document["evaluation"]["questions"] == 30
 
 
 def test_a_head_of_another_model_is_refused_before_anything_is_written(

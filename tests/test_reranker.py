@@ -1,4 +1,4 @@
-"""Settings, rank and Selections: what is refused before anything is sent, and what a choice says of itself."""
+"""Tests of settings, rank and Selections: early refusals, and the signals and notes of a choice."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def test_the_selection_votes_and_the_best_member_of_the_winning_answer_is_its_te
         ("mean_logprob", None, "text"),
         ("shortest", 20, "text"),
         ("random", 20, "text"),
-        (lambda completions: [len(each.tokens) for each in completions], 20, "logprobs:k=20"),
+        (lambda completions: [len(completion.tokens) for completion in completions], 20, "logprobs:k=20"),
     ],
 )
 def test_the_signal_says_what_the_choice_rests_on(scorer: Any, k: int | None, signal: str) -> None:
@@ -293,7 +293,7 @@ def test_a_head_for_something_else_is_refused_when_the_reranker_is_made(facts: d
         SwiftReranker("openai-compatible", "m", base_url="http://127.0.0.1:9/v1", head=head(**facts), top_logprobs=5)
 
 
-def test_a_file_that_is_no_head_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_head_is_refused(tmp_path: Path) -> None:
     (tmp_path / "head").write_bytes(b"nonsense")
     with pytest.raises(ArtifactError):
         SwiftReranker("openai", head=tmp_path / "head")
@@ -338,7 +338,7 @@ def test_rank_needs_no_model_and_no_key(provider: str) -> None:
 
 
 @pytest.mark.parametrize("reply", [b"", b"nonsense", b"[]", b'{"choices": []}', [], "x"])
-def test_rank_of_what_is_no_reply_is_one_clear_error(reply: Any) -> None:
+def test_rank_of_anything_but_a_reply_is_one_clear_error(reply: Any) -> None:
     with pytest.raises((ResponseDecodeError, ConfigurationError)):
         rank(reply)
 

@@ -1,4 +1,4 @@
-"""N completions from servers that obey, cap, ignore, break, stall and lie. Real HTTP over loopback."""
+"""Tests of sampling N completions over real HTTP, from servers that obey, cap, ignore, break, stall and misreport."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ async def reranker(fault_server: FaultServer) -> AsyncIterator[Make]:
         return made[-1]
 
     yield make
-    for each in made:
-        await each.aclose()
+    for instance in made:
+        await instance.aclose()
 
 
-def asked(server: FaultServer, field: str) -> list[Any]:
+def sent_values(server: FaultServer, field: str) -> list[Any]:
     return [request.json.get(field) for request in server.requests]
 
 
@@ -81,7 +81,7 @@ async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
 async def test_one_call_asks_for_all_where_no_cap_is_known(fault_server: FaultServer, reranker: Make) -> None:
     selection = await reranker().best_of("What is 2 + 2?", n=16)
 
-    assert asked(fault_server, "n") == [16]
+    assert sent_values(fault_server, "n") == [16]
     assert len(selection.candidates) == 16
     assert selection.usage.calls == 1
     assert selection.usage.prompt_tokens == 7
@@ -91,7 +91,7 @@ async def test_one_call_asks_for_all_where_no_cap_is_known(fault_server: FaultSe
 async def test_a_row_with_n_max_1_fans_out_and_sums_usage(fault_server: FaultServer, reranker: Make) -> None:
     selection = await reranker("ollama").best_of("q", n=5)
 
-    assert asked(fault_server, "n") == [None] * 5
+    assert sent_values(fault_server, "n") == [None] * 5
     assert selection.usage.calls == 5
     assert selection.usage.prompt_tokens == 35
     assert [candidate.completion.index for candidate in selection.candidates] == [0, 1, 2, 3, 4]
@@ -102,7 +102,7 @@ async def test_a_cap_of_the_row_is_kept_and_the_prompt_is_paid_as_few_times_as_p
 ) -> None:
     selection = await reranker("fireworks", api_key="k").best_of("q", n=300)
 
-    assert sorted(asked(fault_server, "n")) == [44, 128, 128]
+    assert sorted(sent_values(fault_server, "n")) == [44, 128, 128]
     assert len(selection.candidates) == 300
     assert selection.usage.prompt_tokens == 3 * 7
 
@@ -114,15 +114,15 @@ async def test_a_server_that_ignores_n_is_topped_up_and_asked_singly_ever_after(
     rr = reranker()
 
     first = await rr.best_of("q", n=4, seed=10)
-    assert asked(fault_server, "n") == [4, None, None, None]
-    assert sorted(asked(fault_server, "seed")) == [10, 11, 12, 13]
+    assert sent_values(fault_server, "n") == [4, None, None, None]
+    assert sorted(sent_values(fault_server, "seed")) == [10, 11, 12, 13]
     assert len(first.candidates) == first.usage.calls == 4
     assert any("1 completions per call" in note for note in first.notes)
 
     fault_server.requests.clear()
     second = await rr.best_of("q", n=4, seed=10)
-    assert asked(fault_server, "n") == [None] * 4
-    assert sorted(asked(fault_server, "seed")) == [10, 11, 12, 13]
+    assert sent_values(fault_server, "n") == [None] * 4
+    assert sorted(sent_values(fault_server, "seed")) == [10, 11, 12, 13]
     assert second.notes == ()
 
 
@@ -133,11 +133,11 @@ async def test_a_silent_cap_above_one_is_believed_when_it_shows_twice(
     rr = reranker()
 
     assert len((await rr.best_of("q", n=16)).candidates) == 16
-    assert asked(fault_server, "n") == [16, 12, 4, 4]
+    assert sent_values(fault_server, "n") == [16, 12, 4, 4]
 
     fault_server.requests.clear()
     await rr.best_of("q", n=8)
-    assert asked(fault_server, "n") == [4, 4]
+    assert sent_values(fault_server, "n") == [4, 4]
 
 
 async def test_one_reply_that_is_short_by_accident_teaches_nothing(fault_server: FaultServer, reranker: Make) -> None:
@@ -146,7 +146,7 @@ async def test_one_reply_that_is_short_by_accident_teaches_nothing(fault_server:
 
     assert len((await rr.best_of("q", n=8)).candidates) == 8
     assert len((await rr.best_of("q", n=8)).candidates) == 8
-    assert asked(fault_server, "n") == [8, None, 8]
+    assert sent_values(fault_server, "n") == [8, None, 8]
 
 
 async def test_a_server_that_returns_nothing_does_not_loop(fault_server: FaultServer, reranker: Make) -> None:
@@ -179,12 +179,12 @@ async def test_call_i_of_a_fan_out_sends_seed_plus_i_and_native_calls_do_not_ove
     fault_server: FaultServer, reranker: Make
 ) -> None:
     await reranker("ollama").best_of("q", n=3, seed=7)
-    assert sorted(asked(fault_server, "seed")) == [7, 8, 9]
+    assert sorted(sent_values(fault_server, "seed")) == [7, 8, 9]
 
     # vLLM gives choice j of a call seed + j: the next call must begin after them.
     fault_server.requests.clear()
     await reranker("fireworks", api_key="k").best_of("q", n=130, seed=7)
-    assert sorted(asked(fault_server, "seed")) == [7, 135]
+    assert sorted(sent_values(fault_server, "seed")) == [7, 135]
 
 
 async def test_without_a_seed_none_is_sent_and_sampling_fields_pass_untouched(
@@ -212,13 +212,13 @@ async def test_two_calls_on_one_instance_share_no_state(fault_server: FaultServe
 
 
 async def test_max_concurrency_holds_over_all_calls_of_an_instance(fault_server: FaultServer, reranker: Make) -> None:
-    busy, most, lock = 0, 0, threading.Lock()
+    busy, max_busy, lock = 0, 0, threading.Lock()
 
     def serve(request: Received) -> Response:
-        nonlocal busy, most
+        nonlocal busy, max_busy
         with lock:
             busy += 1
-            most = max(most, busy)
+            max_busy = max(max_busy, busy)
         time.sleep(0.03)
         with lock:
             busy -= 1
@@ -227,7 +227,7 @@ async def test_max_concurrency_holds_over_all_calls_of_an_instance(fault_server:
     fault_server.serve(serve)
     rr = reranker("ollama", max_concurrency=3)
     await asyncio.gather(*(rr.best_of("q", n=4) for _ in range(4)))
-    assert most == 3
+    assert max_busy == 3
     assert len(fault_server.requests) == 16
 
 
@@ -274,13 +274,13 @@ async def test_a_400_that_names_a_cap_on_n_is_read_remembered_and_retried(
     selection = await rr.best_of("q", n=16)
     assert len(selection.candidates) == 16
     assert selection.failures == ()
-    assert asked(fault_server, "n")[0] == 16
-    assert all((n or 1) <= cap for n in asked(fault_server, "n")[1:])
+    assert sent_values(fault_server, "n")[0] == 16
+    assert all((n or 1) <= cap for n in sent_values(fault_server, "n")[1:])
     assert any("at most" in note for note in selection.notes)
 
     fault_server.requests.clear()
     await rr.best_of("q", n=16)
-    assert all((n or 1) <= cap for n in asked(fault_server, "n"))
+    assert all((n or 1) <= cap for n in sent_values(fault_server, "n"))
     assert len(fault_server.requests) == 16 // cap
 
 
@@ -295,7 +295,7 @@ async def test_a_400_that_names_a_cap_on_top_logprobs_is_read_and_remembered(
     assert selection.signal == "logprobs:k=5"
     assert any("at most 5 alternatives" in note for note in selection.notes)
     await rr.best_of("q", n=4)
-    assert asked(fault_server, "top_logprobs") == [20, 5, 5]
+    assert sent_values(fault_server, "top_logprobs") == [20, 5, 5]
 
 
 async def test_both_caps_may_be_named_one_after_the_other(fault_server: FaultServer, reranker: Make) -> None:
@@ -305,7 +305,7 @@ async def test_both_caps_may_be_named_one_after_the_other(fault_server: FaultSer
     )
     selection = await reranker().best_of("q", n=4)
     assert len(selection.candidates) == 4
-    assert list(zip(asked(fault_server, "n"), asked(fault_server, "top_logprobs"), strict=True)) == [
+    assert list(zip(sent_values(fault_server, "n"), sent_values(fault_server, "top_logprobs"), strict=True)) == [
         (4, 20),
         (4, 5),
         (2, 5),
@@ -318,7 +318,7 @@ async def test_a_cap_is_retried_once_and_no_oftener(fault_server: FaultServer, r
 
     with pytest.raises(BadRequestError):
         await reranker(max_retries=5).best_of("q", n=4)
-    assert asked(fault_server, "n") == [4, 3]
+    assert sent_values(fault_server, "n") == [4, 3]
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ async def test_a_cap_is_never_learnt_from_a_rate_limit_a_timeout_or_a_server_fau
     with pytest.raises(NoCompletionError):
         await rr.best_of("q", n=16)
     assert len((await rr.best_of("q", n=16)).candidates) == 16
-    assert asked(fault_server, "n") == [16, 16]
+    assert sent_values(fault_server, "n") == [16, 16]
 
 
 async def test_a_cap_is_never_learnt_from_a_hanging_server(fault_server: FaultServer, reranker: Make) -> None:
@@ -349,7 +349,7 @@ async def test_a_cap_is_never_learnt_from_a_hanging_server(fault_server: FaultSe
         await rr.best_of("q", n=16)
     assert isinstance(caught.value.causes[0], RequestTimeoutError)
     await rr.best_of("q", n=16)
-    assert asked(fault_server, "n") == [16, 16]
+    assert sent_values(fault_server, "n") == [16, 16]
 
 
 # --- logprobs that do not come -----------------------------------------------------------------------------------
@@ -376,9 +376,9 @@ async def test_a_model_that_refuses_logprobs_is_asked_once_and_remembered(
     assert any("refuses logprobs" in note for note in selection.notes)
     assert len(fault_server.requests) == 2
 
-    again = await rr.best_of("q", n=4)
-    assert asked(fault_server, "logprobs") == [True, None, None]
-    assert any("refused logprobs" in note for note in again.notes)
+    second_selection = await rr.best_of("q", n=4)
+    assert sent_values(fault_server, "logprobs") == [True, None, None]
+    assert any("refused logprobs" in note for note in second_selection.notes)
 
 
 async def test_require_logprobs_true_raises_at_the_refusal_and_later_before_anything_is_sent(
@@ -395,14 +395,14 @@ async def test_require_logprobs_true_raises_at_the_refusal_and_later_before_anyt
     assert len(fault_server.requests) == 1
 
 
-async def test_require_logprobs_true_finds_out_with_one_completion_where_nothing_vouches(
+async def test_require_logprobs_true_asks_for_one_completion_first_if_no_row_confirms_them(
     fault_server: FaultServer, reranker: Make
 ) -> None:
     fault_server.serve(lambda request: chat(["text"] * request.json.get("n", 1), k=None))
 
     with pytest.raises(LogprobsUnavailableError):
         await reranker(require_logprobs=True).best_of("q", n=16)
-    assert asked(fault_server, "n") == [None]
+    assert sent_values(fault_server, "n") == [None]
 
 
 async def test_the_trial_completion_is_one_of_the_n_and_is_drawn_once_per_instance(
@@ -412,14 +412,17 @@ async def test_the_trial_completion_is_one_of_the_n_and_is_drawn_once_per_instan
 
     selection = await rr.best_of("q", n=16, seed=100)
     assert len(selection.candidates) == 16
-    assert list(zip(asked(fault_server, "n"), asked(fault_server, "seed"), strict=True)) == [(None, 100), (15, 101)]
+    assert list(zip(sent_values(fault_server, "n"), sent_values(fault_server, "seed"), strict=True)) == [
+        (None, 100),
+        (15, 101),
+    ]
     await rr.best_of("q", n=16)
-    assert asked(fault_server, "n") == [None, 15, 16]
+    assert sent_values(fault_server, "n") == [None, 15, 16]
 
 
-async def test_a_row_that_vouches_for_logprobs_needs_no_trial(fault_server: FaultServer, reranker: Make) -> None:
+async def test_a_row_that_confirms_logprobs_needs_no_trial(fault_server: FaultServer, reranker: Make) -> None:
     await reranker("vllm", require_logprobs=True).best_of("q", n=16)
-    assert asked(fault_server, "n") == [16]
+    assert sent_values(fault_server, "n") == [16]
 
 
 async def test_a_trial_that_fails_does_not_spend_the_other_completions(
@@ -429,7 +432,7 @@ async def test_a_trial_that_fails_does_not_spend_the_other_completions(
 
     with pytest.raises(NoCompletionError):
         await reranker(require_logprobs=True).best_of("q", n=16)
-    assert asked(fault_server, "n") == [None]
+    assert sent_values(fault_server, "n") == [None]
 
 
 async def test_once_logprobs_have_come_one_reply_without_them_loses_only_itself(
@@ -445,7 +448,7 @@ async def test_once_logprobs_have_come_one_reply_without_them_loses_only_itself(
 
 async def test_require_logprobs_false_asks_for_none(fault_server: FaultServer, reranker: Make) -> None:
     selection = await reranker(require_logprobs=False).best_of("q", n=2)
-    assert asked(fault_server, "logprobs") == [None]
+    assert sent_values(fault_server, "logprobs") == [None]
     assert selection.signal == "text"
 
 
@@ -565,7 +568,7 @@ async def test_whole_choices_before_a_broken_connection_are_kept_and_the_rest_is
     assert len(selection.candidates) == 8
     if not with_reset:  # after a reset the kernel may drop what had arrived, and all is asked for again
         assert [text[:2] for text in texts(selection)[:3]] == ["0:", "1:", "2:"]
-        assert 2 <= asked(fault_server, "n")[1] <= 5
+        assert 2 <= sent_values(fault_server, "n")[1] <= 5
         assert any("cut" in note or "broke" in note for note in selection.notes)
 
 
@@ -588,7 +591,7 @@ async def test_a_cut_reply_with_one_whole_choice_teaches_no_cap(fault_server: Fa
 
     assert len((await rr.best_of("q", n=8)).candidates) == 8
     await rr.best_of("q", n=8)
-    assert asked(fault_server, "n") == [8, 7, 8]
+    assert sent_values(fault_server, "n") == [8, 7, 8]
 
 
 async def test_truncated_json_without_a_whole_choice_is_one_clear_error(
@@ -601,9 +604,9 @@ async def test_truncated_json_without_a_whole_choice_is_one_clear_error(
 
 
 async def test_a_13_mb_reply_cut_half_way_keeps_its_whole_choices(fault_server: FaultServer, reranker: Make) -> None:
-    whole = chat(["x " * 460] * 16, k=20)
-    assert len(whole.body) > 13e6
-    fault_server.script(cut(whole))
+    reply = chat(["x " * 460] * 16, k=20)
+    assert len(reply.body) > 13e6
+    fault_server.script(cut(reply))
 
     selection = await reranker().best_of("q", n=16)
     assert len(selection.candidates) == 16
@@ -629,17 +632,17 @@ async def test_a_deadline_returns_the_best_of_what_has_arrived(fault_server: Fau
 async def test_choices_that_ended_before_the_deadline_survive_the_unfinished_ones_of_their_call(
     fault_server: FaultServer, reranker: Make
 ) -> None:
-    whole = chat_stream(["short", "a much longer answer that will not be done in time"], k=3)
-    assert whole.chunks is not None
-    events = [json.loads(chunk[6:]) for chunk in whole.chunks[:-2]]
-    ended = next(at for at, event in enumerate(events) if event["choices"][0]["finish_reason"])
-    slow = sse(events[: ended + 1], done=False)
+    reply = chat_stream(["short", "a much longer answer that will not be done in time"], k=3)
+    assert reply.chunks is not None
+    events = [json.loads(chunk[6:]) for chunk in reply.chunks[:-2]]
+    end_index = next(index for index, event in enumerate(events) if event["choices"][0]["finish_reason"])
+    slow = sse(events[: end_index + 1], done=False)
     assert slow.chunks is not None
     stalled = Response(headers=slow.headers, chunks=(*slow.chunks, *[b": still thinking\n\n"] * 200), pause=0.05)
     fault_server.script(stalled)
 
     selection = await reranker().best_of("q", n=2, deadline=1.0)
-    assert asked(fault_server, "stream") == [True]
+    assert sent_values(fault_server, "stream") == [True]
     assert texts(selection) == ["short"]
     assert selection.signal == "logprobs:k=3"
     (failure,) = selection.failures
@@ -649,16 +652,18 @@ async def test_choices_that_ended_before_the_deadline_survive_the_unfinished_one
 
 async def test_without_a_deadline_nothing_is_streamed(fault_server: FaultServer, reranker: Make) -> None:
     await reranker().best_of("q", n=2)
-    assert asked(fault_server, "stream") == [None]
+    assert sent_values(fault_server, "stream") == [None]
 
 
 async def test_streamed_and_whole_replies_give_the_same_selection(fault_server: FaultServer, reranker: Make) -> None:
     rr, answers = reranker(), ["The answer is 4", "The answer is 5"]
     fault_server.script(chat(answers), chat_stream(answers))
 
-    whole, streamed = await rr.best_of("q", n=2), await rr.best_of("q", n=2, deadline=30)
-    assert [candidate.score for candidate in whole.candidates] == [candidate.score for candidate in streamed.candidates]
-    assert (whole.text, whole.usage) == (streamed.text, streamed.usage)
+    plain_selection, streamed = await rr.best_of("q", n=2), await rr.best_of("q", n=2, deadline=30)
+    assert [candidate.score for candidate in plain_selection.candidates] == [
+        candidate.score for candidate in streamed.candidates
+    ]
+    assert (plain_selection.text, plain_selection.usage) == (streamed.text, streamed.usage)
 
 
 async def test_a_deadline_with_nothing_arrived_is_an_error_with_its_cause(
@@ -681,18 +686,18 @@ async def test_a_server_that_refuses_to_stream_is_asked_without(fault_server: Fa
     )
     selection = await reranker().best_of("q", n=2, deadline=30)
     assert len(selection.candidates) == 2
-    assert asked(fault_server, "stream") == [True, None]
+    assert sent_values(fault_server, "stream") == [True, None]
 
 
 async def test_a_stream_that_breaks_keeps_what_had_ended_and_tops_up(fault_server: FaultServer, reranker: Make) -> None:
-    whole = chat_stream(["one", "a longer second answer"])
-    fault_server.script(cut(whole, fraction=0.75))
+    reply = chat_stream(["one", "a longer second answer"])
+    fault_server.script(cut(reply, fraction=0.75))
 
     selection = await reranker().best_of("q", n=2, deadline=30)
     assert len(selection.candidates) == 2
     assert texts(selection)[0] == "one"
     assert selection.failures == ()
-    assert asked(fault_server, "n") == [2, None]
+    assert sent_values(fault_server, "n") == [2, None]
 
 
 # --- cancellation and events -------------------------------------------------------------------------------------
@@ -761,15 +766,15 @@ async def test_a_cancelled_waiter_gives_its_slot_on() -> None:
 
 
 def test_a_limit_holds_over_threads_with_their_own_loops() -> None:
-    limit, busy, most, lock = RateLimiter(2), 0, 0, threading.Lock()
+    limit, busy, max_busy, lock = RateLimiter(2), 0, 0, threading.Lock()
 
     async def work() -> None:
-        nonlocal busy, most
+        nonlocal busy, max_busy
         for _ in range(5):
             await limit.acquire()
             with lock:
                 busy += 1
-                most = max(most, busy)
+                max_busy = max(max_busy, busy)
             await asyncio.sleep(0.002)
             with lock:
                 busy -= 1
@@ -781,4 +786,4 @@ def test_a_limit_holds_over_threads_with_their_own_loops() -> None:
     for thread in threads:
         thread.join(20)
     assert not any(thread.is_alive() for thread in threads)
-    assert most == 2
+    assert max_busy == 2

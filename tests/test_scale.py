@@ -1,4 +1,4 @@
-"""Training at size: features stay on disk, samples are read once, blocks change no gradient, thin lists are learned."""
+"""Tests of training at scale: features stay on disk, samples are read once, blocks change no gradient, thin lists are learned."""
 
 from __future__ import annotations
 
@@ -67,10 +67,15 @@ def test_memory_grows_by_a_few_kilobytes_a_question_and_not_by_its_features() ->
 
 def test_mean_and_deviation_of_selected_questions_are_those_of_their_tokens() -> None:
     groups = graded_groups(30)
-    kept = np.random.default_rng(0).random(30) < 0.5
-    chosen = [completion for group, keep in zip(groups, kept, strict=True) if keep for completion in group.completions]
-    values = token_features(chosen, DEFAULT.features, width=8).values.astype(np.float64)
-    tokens = built(groups).select(kept).token_standardizer
+    selected_mask = np.random.default_rng(0).random(30) < 0.5
+    selected_completions = [
+        completion
+        for group, keep in zip(groups, selected_mask, strict=True)
+        if keep
+        for completion in group.completions
+    ]
+    values = token_features(selected_completions, DEFAULT.features, width=8).values.astype(np.float64)
+    tokens = built(groups).select(selected_mask).token_standardizer
     np.testing.assert_allclose(tokens.mean, values.mean(axis=0), rtol=1e-9, atol=1e-12)
     varying = values.std(axis=0) > 1e-4
     np.testing.assert_allclose(tokens.scale[varying], values.std(axis=0)[varying], rtol=1e-9)
@@ -79,13 +84,13 @@ def test_mean_and_deviation_of_selected_questions_are_those_of_their_tokens() ->
 
 def test_selected_questions_are_the_same_as_those_questions_alone() -> None:
     groups = graded_groups(12)
-    kept = np.arange(12) % 3 == 1
-    selected = built(groups).select(kept)
-    alone = built([group for group, keep in zip(groups, kept, strict=True) if keep])
+    mask = np.arange(12) % 3 == 1
+    selected = built(groups).select(mask)
+    subset = built([group for group, keep in zip(groups, mask, strict=True) if keep])
     for name in ("lengths", "terms", "labels", "question", "question_offsets"):
-        np.testing.assert_array_equal(getattr(selected, name), getattr(alone, name))
-    for i in range(len(alone.labels)):
-        rows = [each.values[each.first_rows[i] :][: each.lengths[i]] for each in (selected, alone)]
+        np.testing.assert_array_equal(getattr(selected, name), getattr(subset, name))
+    for i in range(len(subset.labels)):
+        rows = [dataset.values[dataset.first_rows[i] :][: dataset.lengths[i]] for dataset in (selected, subset)]
         np.testing.assert_array_equal(*rows)
 
 
@@ -94,20 +99,20 @@ def readings() -> FoldedDataset:
     return read_groups(graded_groups(90), recipe=DEFAULT, split=Split(), answer=None)
 
 
-@pytest.mark.parametrize("held", [None, 0, 1, 2, 3])
+@pytest.mark.parametrize("held_out", [None, 0, 1, 2, 3])
 def test_one_reading_serves_every_fold_and_only_training_sees_thinned_questions(
-    readings: FoldedDataset, held: int | None
+    readings: FoldedDataset, held_out: int | None
 ) -> None:
-    data, split = readings.dataset(held), Split()
-    parts = [split.part(group.question_id, held=held) for group in graded_groups(90)]
+    data, split = readings.dataset(held_out), Split()
+    parts = [split.part(group.question_id, held=held_out) for group in graded_groups(90)]
     rows = {"validation": data.validation, "train": data.train} | ({"held": data.held_out} if data.held_out else {})
     for part, matrix in rows.items():
         times = 2 if part == "train" else 1
         assert len(matrix.question_offsets) - 1 == times * parts.count(part)
-    whole = readings.matrix
-    shown = np.concatenate([matrix.first_rows for matrix in rows.values()])
-    assert len(set(shown.tolist())) == len(shown)  # no completion stands in two parts
-    assert set(shown.tolist()) <= set(whole.first_rows.tolist())
+    full_matrix = readings.matrix
+    first_rows = np.concatenate([matrix.first_rows for matrix in rows.values()])
+    assert len(set(first_rows.tolist())) == len(first_rows)  # no completion stands in two parts
+    assert set(first_rows.tolist()) <= set(full_matrix.first_rows.tolist())
 
 
 @pytest.mark.parametrize("sizes", [[1], [5, 1, 7], [3, 3]])
@@ -130,8 +135,8 @@ def test_the_size_of_a_block_changes_no_score(
     before = network_scores(network, data.validation)
     monkeypatch.setattr(optimize, "MIN_BLOCK_ROWS", block)
     np.testing.assert_allclose(network_scores(network, data.validation), before, rtol=1e-12)
-    again = train(data, replace(QUICK, epochs=2, precision="float64"), seed=0, device=CPU).network
-    np.testing.assert_allclose(network_scores(again, data.validation), before, rtol=1e-6)
+    second_result = train(data, replace(QUICK, epochs=2, precision="float64"), seed=0, device=CPU).network
+    np.testing.assert_allclose(network_scores(second_result, data.validation), before, rtol=1e-6)
 
 
 def test_a_head_that_saw_thinned_lists_of_twenty_loses_less_on_lists_of_five_and_nothing_on_twenty() -> None:

@@ -1,4 +1,4 @@
-"""Scorers against scorio, plain loops and hand-computed cases."""
+"""Tests of scorers against scorio, plain loops and hand-computed cases."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ ON_LISTS = tuple(name for name, row in SCORERS.items() if row.min_ranks)
 def make(length: int, ranks: int, seed: int, *, index: int = 0, gaps: bool = False) -> Completion:
     rng = np.random.default_rng([seed, length, ranks])
     logits = np.sort(rng.normal(scale=3, size=(length, ranks + 30)), axis=1)[:, ::-1]
-    everything = (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype(np.float32)
-    top = everything[:, :ranks].copy()
+    logprobs = (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype(np.float32)
+    top = logprobs[:, :ranks].copy()
     if gaps:
         top[np.arange(ranks) >= rng.integers(0, ranks + 1, size=length)[:, None]] = -np.inf
     return Completion(
         text="x" * rng.integers(0, 99),
         index=index,
         tokens=("t",) * length,
-        logprobs=everything[np.arange(length), np.minimum(rng.geometric(0.6, size=length) - 1, ranks)],
+        logprobs=logprobs[np.arange(length), np.minimum(rng.geometric(0.6, size=length) - 1, ranks)],
         top_logprobs=top,
         censored=np.zeros(length, np.bool_),
     )
@@ -76,12 +76,12 @@ def toy_head(**facts: object) -> HeadArtifact:
 @pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 159, 161, 400])
 def test_scores_agree_with_scorio(length: int) -> None:
     completion = make(length, 20, seed=length)
-    chosen, top = completion.logprobs.astype(np.float64), completion.top_logprobs.astype(np.float64)
+    chosen_logprobs, top = completion.logprobs.astype(np.float64), completion.top_logprobs.astype(np.float64)
     window = max(16, math.ceil(0.1 * length))
     expected = {
-        "mean_logprob": agg.mean_logprob(chosen),
-        "sum_logprob": agg.sequence_logprob(chosen),
-        "perplexity": -agg.perplexity(chosen),
+        "mean_logprob": agg.mean_logprob(chosen_logprobs),
+        "sum_logprob": agg.sequence_logprob(chosen_logprobs),
+        "perplexity": -agg.perplexity(chosen_logprobs),
         "self_certainty": agg.self_certainty(top),
         "deepconf_mean": agg.deepconf_confidence(top, mode="mean"),
         "deepconf_tail": agg.deepconf_confidence(top, mode="tail", tail_tokens=window),
@@ -122,8 +122,8 @@ def test_the_surer_answer_scores_higher(name: str) -> None:
             text="x", tokens=("t",) * 40, logprobs=top[:, 0], top_logprobs=top, censored=np.zeros(40, np.bool_)
         )
 
-    doubtful, sure = score([flat(0.5), flat(0.95)], name).values
-    assert sure > doubtful
+    doubtful, confident_score = score([flat(0.5), flat(0.95)], name).values
+    assert confident_score > doubtful
 
 
 @settings(deadline=None, max_examples=40)
@@ -171,31 +171,33 @@ def test_chosen_logprobs_alone_score_where_no_list_is_needed() -> None:
     scores = score(group, "mean_logprob")
     assert np.isnan(scores.values).tolist() == [False, False, True]
     assert scores.notes == ("1 of 3 completions have no score, because they have no logprobs.",)
-    listed = score(group, "entropy")
-    assert np.isnan(listed.values).tolist() == [True, False, True]
-    assert listed.notes == ("2 of 3 completions have no score, because they have no lists of 1 or more alternatives.",)
+    entropy_scores = score(group, "entropy")
+    assert np.isnan(entropy_scores.values).tolist() == [True, False, True]
+    assert entropy_scores.notes == (
+        "2 of 3 completions have no score, because they have no lists of 1 or more alternatives.",
+    )
 
 
 def test_text_alone_is_enough_for_shortest_and_random() -> None:
     group = [Completion(text=text, index=index) for index, text in enumerate(["four", "", "a"])]
     assert score(group, "shortest").values.tolist()[::2] == [-4.0, -1.0]
     assert math.isnan(score(group, "shortest").values[1])
-    drawn = score(group, "random", seed=3).values
-    assert ((drawn >= 0) & (drawn <= 1)).all()
-    assert len(set(drawn.tolist())) == 3
-    np.testing.assert_array_equal(drawn, score(group, "random", seed=3).values)
-    assert (drawn != score(group, "random", seed=4).values).all()
+    random_scores = score(group, "random", seed=3).values
+    assert ((random_scores >= 0) & (random_scores <= 1)).all()
+    assert len(set(random_scores.tolist())) == 3
+    np.testing.assert_array_equal(random_scores, score(group, "random", seed=3).values)
+    assert (random_scores != score(group, "random", seed=4).values).all()
 
 
 def test_an_improbable_text_has_a_finite_perplexity() -> None:
-    hopeless = Completion(
+    improbable_completion = Completion(
         text="x",
         tokens=("t",),
         logprobs=np.array([-99.0], np.float32),
         top_logprobs=np.zeros((1, 0), np.float32),
         censored=np.zeros(1, np.bool_),
     )
-    assert np.isfinite(score([hopeless], "perplexity").values).all()
+    assert np.isfinite(score([improbable_completion], "perplexity").values).all()
 
 
 def test_wepr_is_its_formula_and_needs_all_its_ranks() -> None:
@@ -233,7 +235,7 @@ def test_your_own_scorer_may_be_any_callable_and_may_say_no_signal() -> None:
         (None, r"shape \(\)"),
     ],
 )
-def test_a_scorer_that_returns_something_else_is_told_so(result: object, reason: str) -> None:
+def test_a_scorer_that_returns_something_else_is_reported(result: object, reason: str) -> None:
     with pytest.raises(ConfigurationError, match=reason):
         score([Completion(text="a"), Completion(text="b")], lambda completions: result)  # type: ignore[arg-type, return-value]
 

@@ -1,4 +1,4 @@
-"""Questions are split, never completions, and a question keeps its part whatever else is added."""
+"""Tests of splits: questions are split, never completions, and a question keeps its part when others are added."""
 
 from __future__ import annotations
 

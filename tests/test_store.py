@@ -36,7 +36,7 @@ META = Meta(provider="pocket", model="pocket", top_logprobs=20, sampling={"tempe
 QUESTION = StoredQuestion(id="q1", messages=({"role": "user", "content": "2 + 2?"},), answer="4", family="arithmetic")
 
 
-def again(completion: Completion) -> Completion:
+def round_trip(completion: Completion) -> Completion:
     return unpack(
         pack(completion), text=completion.text, index=completion.index, finish_reason=completion.finish_reason
     )
@@ -53,7 +53,7 @@ def filled(path: Path) -> Path:
         store.begin(META)
         store.add_questions([QUESTION])
         for call in range(3):
-            pair = [completion(2 * call + at, tokens=40) for at in range(2)]
+            pair = [completion(2 * call + index, tokens=40) for index in range(2)]
             store.add_samples(
                 "q1", pair, usage=Usage(prompt_tokens=7, completion_tokens=80, calls=1), cost=0.5, seed=call
             )
@@ -65,14 +65,14 @@ def filled(path: Path) -> Path:
 
 def test_a_reply_of_400_tokens_takes_less_than_16_kb_and_with_identities_42() -> None:
     plain = [len(pack(completion(seed, ids=False))) for seed in range(10)]
-    whole = [len(pack(completion(seed))) for seed in range(10)]
+    sizes = [len(pack(completion(seed))) for seed in range(10)]
     assert np.mean(plain) < 16_000
-    assert np.mean(whole) < 42_000
+    assert np.mean(sizes) < 42_000
 
 
 def test_chosen_logprobs_tokens_marks_and_identities_come_back_exactly() -> None:
     before = completion(1)
-    after = again(before)
+    after = round_trip(before)
     assert after.tokens == before.tokens
     for name in ("logprobs", "censored", "top_ids"):
         old, new = getattr(before, name), getattr(after, name)
@@ -81,7 +81,7 @@ def test_chosen_logprobs_tokens_marks_and_identities_come_back_exactly() -> None
 
 
 def test_alternatives_come_back_within_float16() -> None:
-    before, after = completion(2), again(completion(2))
+    before, after = completion(2), round_trip(completion(2))
     np.testing.assert_allclose(after.top_logprobs, before.top_logprobs, rtol=2**-11, atol=2**-24)
     assert after.top_logprobs.dtype == np.float32
     assert (np.diff(after.top_logprobs, axis=1) <= 0).all()
@@ -99,12 +99,15 @@ def test_the_rank_of_the_chosen_token_and_what_is_listed_survive_any_rounding(
     values: np.ndarray, rank: np.ndarray
 ) -> None:
     top = -np.sort(-values, axis=1)
-    chosen = np.maximum(top[np.arange(6), rank], np.float32(-(2.0**126)))
+    chosen_logprobs = np.maximum(top[np.arange(6), rank], np.float32(-(2.0**126)))
     before = Completion(
-        text="", tokens=tuple("abcdef"), logprobs=chosen, top_logprobs=top, censored=np.zeros(6, np.bool_)
+        text="", tokens=tuple("abcdef"), logprobs=chosen_logprobs, top_logprobs=top, censored=np.zeros(6, np.bool_)
     )
-    after = again(before)
-    above = [np.count_nonzero(each.top_logprobs > each.logprobs[:, None], axis=1) for each in (before, after)]
+    after = round_trip(before)
+    above = [
+        np.count_nonzero(completion.top_logprobs > completion.logprobs[:, None], axis=1)
+        for completion in (before, after)
+    ]
     np.testing.assert_array_equal(above[1], above[0])
     np.testing.assert_array_equal(np.isneginf(after.top_logprobs), np.isneginf(top))
     assert not (after.top_logprobs[:, 1:] > after.top_logprobs[:, :-1]).any()
@@ -119,14 +122,14 @@ def test_empty_shapes_come_back_as_they_were(tokens: int, k: int) -> None:
         top_logprobs=np.zeros((tokens, k), np.float32),
         censored=np.zeros(tokens, np.bool_),
     )
-    assert again(before).top_logprobs.shape == (tokens, k)
+    assert round_trip(before).top_logprobs.shape == (tokens, k)
 
 
 def test_hidden_states_and_projections_are_kept_where_there_are_any() -> None:
     before = replace(
         completion(3, tokens=5), hidden_states=np.ones((5, 8), np.float16), projections=np.ones((5, 2), np.float32)
     )
-    after = again(before)
+    after = round_trip(before)
     np.testing.assert_array_equal(after.hidden_states, before.hidden_states)
     np.testing.assert_array_equal(after.projections, before.projections)
 
@@ -134,7 +137,7 @@ def test_hidden_states_and_projections_are_kept_where_there_are_any() -> None:
 def test_float16_alternatives_are_enough_no_feature_moves_by_more_than_2_in_1000() -> None:
     before = [completion(seed) for seed in range(8)]
     old = token_features(before)
-    new = token_features([again(each) for each in before])
+    new = token_features([round_trip(completion) for completion in before])
     assert old.names == new.names
     scale = np.maximum(1.0, np.abs(old.values))
     assert float(np.max(np.abs(new.values - old.values) / scale)) < 2e-3
@@ -143,15 +146,15 @@ def test_float16_alternatives_are_enough_no_feature_moves_by_more_than_2_in_1000
 def test_float16_alternatives_are_enough_every_score_stays_and_every_selection_is_the_same() -> None:
     names = [name for name in SCORERS if name not in ("random",)]
     for question in range(12):
-        before = [completion(100 * question + at, tokens=120, index=at) for at in range(8)]
-        after = [again(each) for each in before]
-        read = answers.read([each.text for each in before], "auto")
+        before = [completion(100 * question + index, tokens=120, index=index) for index in range(8)]
+        after = [round_trip(completion) for completion in before]
+        readings = answers.read([completion.text for completion in before], "auto")
         for name in names:
             old, new = score(before, name), score(after, name)
             np.testing.assert_allclose(new.values, old.values, rtol=1e-3, atol=1e-4, err_msg=name)
             assert (
-                choose.choose(after, new.values, answers=read).winner
-                == choose.choose(before, old.values, answers=read).winner
+                choose.choose(after, new.values, answers=readings).winner
+                == choose.choose(before, old.values, answers=readings).winner
             ), name
 
 
@@ -159,15 +162,15 @@ def test_float16_alternatives_are_enough_for_the_packaged_model_too() -> None:
     pytest.importorskip("xllamacpp", reason="the extra 'pocket' is not installed")
     with SwiftReranker("pocket") as reranker:
         for question in questions(6, seed=5):
-            drawn = reranker.best_of(question.prompt, 8, seed=1, temperature=0.8).candidates
-            before = [candidate.completion for candidate in drawn]
-            after = [again(each) for each in before]
-            read = answers.read([each.text for each in before], "auto")
+            candidates = reranker.best_of(question.prompt, 8, seed=1, temperature=0.8).candidates
+            before = [candidate.completion for candidate in candidates]
+            after = [round_trip(completion) for completion in before]
+            readings = answers.read([completion.text for completion in before], "auto")
             for name in ("mean_logprob", "entropy", "self_certainty", "deepconf_lowest"):
                 old, new = score(before, name).values, score(after, name).values
                 np.testing.assert_allclose(new, old, rtol=1e-3, atol=1e-4, err_msg=name)
-                chosen = [choose.choose(before, each, answers=read).winner for each in (old, new)]
-                assert chosen[0] == chosen[1], name
+                winners = [choose.choose(before, scores, answers=readings).winner for scores in (old, new)]
+                assert winners[0] == winners[1], name
 
 
 # --- the file ----------------------------------------------------------------------------------------------------
@@ -231,11 +234,11 @@ def test_a_known_question_may_get_an_answer_but_no_other_prompt(filled: Path) ->
 
 
 def test_text_that_utf8_cannot_hold_is_kept_with_question_marks(filled: Path) -> None:
-    odd = replace(completion(1, tokens=1), text="a\ud800\0b", tokens=("\ud800",))
+    odd_completion = replace(completion(1, tokens=1), text="a\ud800\0b", tokens=("\ud800",))
     with SampleStore(filled, write=True) as store:
-        store.add_samples("q1", [odd], usage=Usage())
-        kept = store.samples("q1")[-1].completion
-    assert (kept.text, kept.tokens) == ("a?\0b", ("?",))
+        store.add_samples("q1", [odd_completion], usage=Usage())
+        stored_completion = store.samples("q1")[-1].completion
+    assert (stored_completion.text, stored_completion.tokens) == ("a?\0b", ("?",))
 
 
 @pytest.mark.parametrize(
@@ -274,13 +277,13 @@ def test_kill_9_loses_nothing_that_add_samples_returned_from(path: Path, lines: 
     line = [sys.executable, "-c", WRITER, str(path)]
     with subprocess.Popen(line, stdout=subprocess.PIPE, env=environment()) as child:
         assert child.stdout
-        told = [int(child.stdout.readline()) for _ in range(lines)]
+        numbers = [int(child.stdout.readline()) for _ in range(lines)]
         child.kill()
-        told += [int(rest) for rest in child.stdout.read().split(b"\n")[:-1]]
+        numbers += [int(rest) for rest in child.stdout.read().split(b"\n")[:-1]]
     with SampleStore(path) as store:
         samples = store.samples("q")
     assert [sample.index for sample in samples] == list(range(len(samples)))
-    assert len(samples) > told[-1]
+    assert len(samples) > numbers[-1]
     assert len(samples) % 4 == 0  # a reply is there whole or not at all
 
 
@@ -313,7 +316,7 @@ def test_no_file_is_one_sentence(path: Path) -> None:
     assert os.listdir(path.parent) == []
 
 
-def test_an_empty_file_is_no_samples_file_but_one_may_begin_there(path: Path) -> None:
+def test_an_empty_file_is_not_a_samples_file_but_one_may_begin_there(path: Path) -> None:
     path.touch()
     with pytest.raises(ConfigurationError, match="it is empty"):
         SampleStore(path)
@@ -351,7 +354,7 @@ def test_triggers_views_and_other_tables_are_refused(filled: Path) -> None:
     refused(filled, "its tables are not those of this format")
 
 
-def test_a_damaged_page_is_told(filled: Path) -> None:
+def test_a_damaged_page_is_reported(filled: Path) -> None:
     data = bytearray(filled.read_bytes())
     for page in range(4096, len(data), 4096):
         data[page : page + 16] = b"\xff" * 16
@@ -360,7 +363,7 @@ def test_a_damaged_page_is_told(filled: Path) -> None:
         list(store.questions_with_samples())
 
 
-def test_a_file_cut_in_half_is_told(filled: Path) -> None:
+def test_a_file_cut_in_half_is_reported(filled: Path) -> None:
     filled.write_bytes(filled.read_bytes()[: filled.stat().st_size // 8192 * 4096])
     with pytest.raises(ConfigurationError, match="is not a samples file: it is damaged"), SampleStore(filled) as store:
         list(store.questions_with_samples())
@@ -389,7 +392,7 @@ BLOBS = {
 
 
 @pytest.mark.parametrize("name", BLOBS)
-def test_a_blob_that_is_not_ours_is_told(filled: Path, name: str) -> None:
+def test_a_blob_that_is_not_ours_is_reported(filled: Path, name: str) -> None:
     edited(filled, f"UPDATE sample SET arrays = x'{BLOBS[name].hex()}' WHERE number = 3")  # noqa: S608 - our own
     with pytest.raises(ConfigurationError, match="is not a samples file: it is damaged"), SampleStore(filled) as store:
         store.samples("q1")
@@ -410,7 +413,7 @@ def test_a_blob_that_is_not_ours_is_told(filled: Path, name: str) -> None:
         "UPDATE reply SET seed = 'x'",
     ],
 )
-def test_a_field_of_another_type_is_told(filled: Path, statement: str) -> None:
+def test_a_field_of_another_type_is_reported(filled: Path, statement: str) -> None:
     edited(filled, statement)
     with pytest.raises(ConfigurationError, match="is not a samples file"), SampleStore(filled) as store:
         list(store.questions_with_samples())
@@ -431,21 +434,21 @@ def tiny_disk() -> Iterator[None]:
 
 
 def test_a_full_disk_is_one_sentence_and_what_was_kept_is_whole(path: Path) -> None:
-    kept = 0
+    n_kept = 0
     with tiny_disk(), SampleStore(path, write=True) as store:
         store.add_questions([QUESTION])
         error = None
         while error is None:
             try:
-                store.add_samples("q1", [completion(kept)], usage=Usage(calls=1))
-                kept += 1
+                store.add_samples("q1", [completion(n_kept)], usage=Usage(calls=1))
+                n_kept += 1
             except ConfigurationError as full:
                 error = full
         assert "disk is full" in error.message or "could not be read or written" in error.message
-        assert store.counts() == {"q1": kept}
-    assert kept > 0
+        assert store.counts() == {"q1": n_kept}
+    assert n_kept > 0
     with SampleStore(path) as store:
-        assert len(store.samples("q1")) == kept
+        assert len(store.samples("q1")) == n_kept
 
 
 OTHER_USER = """
@@ -486,8 +489,8 @@ def open_folder(filled: Path) -> Iterator[Path]:
 def test_a_read_only_file_in_a_read_only_folder_can_be_read_and_not_written(open_folder: Path) -> None:
     open_folder.chmod(0o444)
     open_folder.parent.chmod(0o555)
-    read, written = as_other_user(open_folder)
-    assert read == "{'q1': 6}"
+    reading, written = as_other_user(open_folder)
+    assert reading == "{'q1': 6}"
     assert "cannot be opened" in written
     assert "Check that" in written
 

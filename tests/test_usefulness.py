@@ -80,13 +80,13 @@ def test_agreement_reaches_a_head_through_the_answers_that_were_read() -> None:
         response_terms=("agreement",),
         response=ResponseWeights(mean=[0.5], scale=[1.0], weight=[2.0]),
     )
-    judged = select_best(POOL, SelectionConfig(scorer=agrees, answer="number"))
+    selection = select_best(POOL, SelectionConfig(scorer=agrees, answer="number"))
     # The two that say 4 have one of two others with them, (1 + 1/2) / (2 + 1); the one that says 5 has none.
-    assert [candidate.score for candidate in judged.candidates] == pytest.approx([0.0, 2 * (0.5 / 3 - 0.5), 0.0])
-    assert not any("no answers were compared" in note for note in judged.notes)
-    alone = score(POOL, agrees)
-    assert alone.values.tolist() == [0.0, 0.0, 0.0]
-    assert any("no answers were compared" in note for note in alone.notes)
+    assert [candidate.score for candidate in selection.candidates] == pytest.approx([0.0, 2 * (0.5 / 3 - 0.5), 0.0])
+    assert not any("no answers were compared" in note for note in selection.notes)
+    scores = score(POOL, agrees)
+    assert scores.values.tolist() == [0.0, 0.0, 0.0]
+    assert any("no answers were compared" in note for note in scores.notes)
 
 
 def test_a_head_that_reads_the_alternatives_identities_gives_no_score_without_them() -> None:
@@ -119,9 +119,9 @@ def arrays(table: list[tuple[int, bool, int]]) -> tuple[np.ndarray, np.ndarray, 
 def test_within_question_auroc_is_the_share_of_pairs_won_counted_one_by_one(table: list[tuple[int, bool, int]]) -> None:
     duels = [
         1.0 if a > b else 0.5 if a == b else 0.0
-        for a, right, asked in table
+        for a, right, question in table
         for b, other, asked_too in table
-        if right and not other and asked == asked_too
+        if right and not other and question == asked_too
     ]
     expected = sum(duels) / len(duels) if duels else np.nan
     assert within_question_auroc(*arrays(table)) == pytest.approx(expected, nan_ok=True)
