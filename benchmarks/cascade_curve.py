@@ -43,7 +43,7 @@ def cascade_curve(
     points: int = 21,
     resamples: int = 1000,
     seed: int = 0,
-    progress: ProgressCallback = lambda stage, done: None,
+    progress: ProgressCallback = lambda stage, result: None,
 ) -> tuple[CurvePoint, ...]:
     """Replay ``Cascade([(reranker, first_n), (reranker, n)])`` on labelled questions with n completions or more.
 
@@ -54,8 +54,8 @@ def cascade_curve(
     """
     rows: list[tuple[float, float, float, float, float]] = []
     order_counts: list[int] = []
-    for done, group in enumerate(groups, 1):
-        progress("questions", done)
+    for result, group in enumerate(groups, 1):
+        progress("questions", result)
         if len(group.completions) < n or np.isnan(group.labels).all():
             continue
         draws = draw_subsets(len(group.completions), n, max_subsets=orders, seed=seed)

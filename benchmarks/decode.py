@@ -126,8 +126,8 @@ def longest_steps(data: bytes, rounds: int) -> list[float]:
 def extra_memory(data: bytes) -> list[float]:
     """MB that decoding adds at its peak, in a process that holds only the bytes: (Linux) resident, and traced."""
     command = [sys.executable, __file__, "--memory"]
-    seen: list[float] = json.loads(subprocess.run(command, input=data, capture_output=True, check=True).stdout)
-    return seen
+    measurements: list[float] = json.loads(subprocess.run(command, input=data, capture_output=True, check=True).stdout)
+    return measurements
 
 
 def measure_memory(data: bytes) -> list[float]:

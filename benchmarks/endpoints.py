@@ -124,7 +124,7 @@ def vllm_server(python: str, folder: Path, log: Path) -> Iterator[str]:
             server.wait()
 
 
-def measure(replies_by_endpoint: Mapping[str, list[Completion]], refused: Mapping[str, str]) -> dict[str, Any]:
+def measure(replies_by_endpoint: Mapping[str, list[Completion]], refusals: Mapping[str, str]) -> dict[str, Any]:
     """Compare every endpoint with the first."""
     first, *other_names = replies_by_endpoint
     pairs = {name: compare(replies_by_endpoint[first], replies_by_endpoint[name]) for name in other_names}
@@ -133,7 +133,7 @@ def measure(replies_by_endpoint: Mapping[str, list[Completion]], refused: Mappin
         for key, target, unit in (("same_tokens", 1.0, "0-1"), ("score_difference", TOLERANCE, "nats"),
                                   ("swapped", 0, "pairs")):  # fmt: skip
             bars[f"{key}: {name}"] = {"value": pair[key], "target": target, "unit": unit, "interval": None}
-    return {"bars": bars, "first": first, "endpoints": pairs, "refused": dict(refused)}
+    return {"bars": bars, "first": first, "endpoints": pairs, "refused": dict(refusals)}
 
 
 def main() -> None:
@@ -145,7 +145,7 @@ def main() -> None:
     options = parser.parse_args()
     prompts = [question.prompt for question in questions(options.questions, seed=50, split="test")]
     replies_by_endpoint: dict[str, list[Completion]] = {}
-    refused: dict[str, str] = {}
+    refusals: dict[str, str] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         tokenizer = write_model(folder)
@@ -169,13 +169,13 @@ def main() -> None:
                         same = sum(
                             completion.text == other.text for completion, other in zip(completions, chat, strict=True)
                         )
-                        refused[f"{server} {endpoint}"] = (
+                        refusals[f"{server} {endpoint}"] = (
                             f"no logprobs; {same} of {len(completions)} texts are the same"
                         )
                 except SwiftClientError as error:
-                    refused[f"{server} {endpoint}"] = str(error)
+                    refusals[f"{server} {endpoint}"] = str(error)
                 print(f"{server} {endpoint}", file=sys.stderr)
-    result = measure(replies_by_endpoint, refused)
+    result = measure(replies_by_endpoint, refusals)
     if options.json:
         print(json.dumps(result, indent=2))
         return
@@ -186,7 +186,7 @@ def main() -> None:
             f"{name:28}{100 * pair['same_tokens']:11.0f} %{pair['score_difference']:18.1e}"
             f"{pair['logprob_difference']:14.1e}{pair['swapped']:9}{pair['k']:4}"
         )
-    for name, why in refused.items():
+    for name, why in refusals.items():
         print(f"{name}: {why}")
 
 

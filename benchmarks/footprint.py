@@ -25,10 +25,10 @@ Bars = dict[str, dict[str, Any]]
 
 def run(*command: str, cwd: Path = ROOT) -> str:
     """Run a command and return its stdout; raise with its stderr where it fails."""
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return done.stdout
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{result.stdout[-2000:]}{result.stderr[-2000:]}")
+    return result.stdout
 
 
 def seconds(*command: str, cwd: Path = ROOT) -> float:
@@ -52,8 +52,8 @@ def import_time(statement: str, repeats: int = 21) -> dict[str, Any]:
     """Median seconds of ``statement`` over bare Python, runs interleaved, with a 95 % bootstrap interval."""
     differences = []
     for _ in range(repeats):
-        bare = seconds(sys.executable, "-c", "pass")
-        differences.append(seconds(sys.executable, "-c", statement) - bare)
+        baseline = seconds(sys.executable, "-c", "pass")
+        differences.append(seconds(sys.executable, "-c", statement) - baseline)
     draw = random.Random(0)
     medians = sorted(statistics.median(draw.choices(differences, k=repeats)) for _ in range(2000))
     return bar(statistics.median(differences), 0.35, "s", [medians[50], medians[1949]])

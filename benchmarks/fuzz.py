@@ -26,14 +26,14 @@ from tests.codecs.writers import WRITERS, Writer
 def fuzz(writer: Writer, cases: int, seed: int) -> dict[str, Any]:
     """Decode ``cases`` damaged replies; stop at the first failure."""
     codec = importlib.import_module(CODECS[writer.codec])
-    started, survivors = time.perf_counter(), 0
+    start, survivors = time.perf_counter(), 0
     for number, data in enumerate(mutants(writer, cases, seed)):
         try:
             survivors += survives(codec, data, number)
         except Exception as error:
             message = f"{type(error).__name__}: {error}"
             return {"codec": writer.codec, "cases": number + 1, "failures": 1, "error": message, "bytes": repr(data)}
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - start
     return {"codec": writer.codec, "cases": cases, "failures": 0, "read": survivors, "seconds": round(seconds, 1)}
 
 

@@ -88,28 +88,28 @@ class Lockstep:
     def run(self, works: Sequence[Callable[[Callable[[], bool]], None]]) -> None:
         """Run each of ``works`` in a thread; each calls what it is given before every step."""
         with ThreadPoolExecutor(len(works)) as threads:
-            for done in [threads.submit(self._one, number, work) for number, work in enumerate(works)]:
-                done.result()
+            for result in [threads.submit(self._one, number, work) for number, work in enumerate(works)]:
+                result.result()
 
     def _one(self, number: int, work: Callable[[Callable[[], bool]], None]) -> None:
-        started: list[float] = []
+        step_starts: list[float] = []
 
         def between() -> bool:
-            self._end_step(number, started)
+            self._end_step(number, step_starts)
             with self._changed:
                 self._changed.wait_for(lambda: self._turn == number)
-            started.append(time.process_time())
+            step_starts.append(time.process_time())
             return False
 
         work(between)
         self._running.discard(number)
-        self._end_step(number, started)
+        self._end_step(number, step_starts)
 
-    def _end_step(self, number: int, started: list[float]) -> None:
-        if started:
-            self.seconds[number].append(time.process_time() - started[-1])
+    def _end_step(self, number: int, step_starts: list[float]) -> None:
+        if step_starts:
+            self.seconds[number].append(time.process_time() - step_starts[-1])
         with self._changed:
-            if started:
+            if step_starts:
                 later = sorted(self._running, key=lambda other: (other <= number, other))
                 self._turn = later[0] if later else -1
             self._changed.notify_all()
@@ -156,9 +156,9 @@ def measure(model: Any, rounds: int) -> dict[str, Any]:
         added = statistics.median(map(float.__sub__, together, base_seconds)) * len(base_seconds)
         added += statistics.median(together) * (len(together) - len(base_seconds))
         generation = statistics.median(base_seconds) * len(base_seconds)
-        started = time.process_time()
+        start = time.process_time()
         recomputed = second_pass(model, scored, head)
-        second = time.process_time() - started
+        second = time.process_time() - start
         captured_states = torch.stack([torch.stack(row.states[0][1:]) for row in scored])
         difference = max(difference, float((captured_states - recomputed).abs().max() / recomputed.abs().max()))
         shares.append(added / generation)

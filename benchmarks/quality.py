@@ -150,22 +150,22 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where samples are kept")
     options = parser.parse_args()
-    started = time.perf_counter()
+    start = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(exist_ok=True)
         groups = draw_samples(folder, options.train, options.test)
     sampled = time.perf_counter()
-    print(f"sampled in {sampled - started:.0f} s", file=sys.stderr)
+    print(f"sampled in {sampled - start:.0f} s", file=sys.stderr)
     full, few = [], []
     for seed in range(options.seeds):
         order = np.random.default_rng(seed).permutation(len(groups["train"]))
         training_groups = [groups["train"][index] for index in order[: len(order) * 4 // 5]]
         full.append(judge(training_groups, groups["test"], seed, trained=True))
         few.append(judge(training_groups[:FEW], groups["test"], seed, trained=False))
-        print(f"seed {seed}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
+        print(f"seed {seed}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
     bars = measure(full, few)
-    rows, seconds = table(full), {"sampling": sampled - started, "all": time.perf_counter() - started}
+    rows, seconds = table(full), {"sampling": sampled - start, "all": time.perf_counter() - start}
     if options.json:
         results = {f"seed_{seed}": evaluation.to_dict() for seed, evaluation in enumerate(full)}
         print(json.dumps({"bars": bars, "accuracy": rows, "seconds": seconds, "evaluations": results}, indent=2))

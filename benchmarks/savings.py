@@ -48,13 +48,13 @@ RISK, CONFIDENCE, SPLITS = 0.05, 0.9, 200
 
 def draw_samples(folder: Path, count: int, seeds: int) -> list[list[Group]]:
     """Collect the missing answers and return the groups of each seed, without repeated questions."""
-    seen: set[str] = set()
+    seen_ids: set[str] = set()
     parts = []
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         new_questions = [
-            question for question in questions(count + 10, seed=seed, split="test") if question.id not in seen
+            question for question in questions(count + 10, seed=seed, split="test") if question.id not in seen_ids
         ][:count]
-        seen |= {question.id for question in new_questions}
+        seen_ids |= {question.id for question in new_questions}
         stored = [
             StoredQuestion(
                 id=question.id,
@@ -114,14 +114,17 @@ def promises(groups: Sequence[Group], head: HeadArtifact) -> dict[str, dict[str,
 
 def promise_bars(promised: dict[str, dict[str, float]], curve: Sequence[CurvePoint]) -> dict[str, dict[str, Any]]:
     """Return the bars of the guarantee and of the cascade."""
-    promise, broken = promised[f"n={COMPLETIONS}"], max(promise_at_n["broken"] for promise_at_n in promised.values())
+    promise, worst_rate = (
+        promised[f"n={COMPLETIONS}"],
+        max(promise_at_n["broken"] for promise_at_n in promised.values()),
+    )
     # 200 splits: two standard errors of a share of 10 %
     allowed = 1 - CONFIDENCE + 2 * (CONFIDENCE * (1 - CONFIDENCE) / SPLITS) ** 0.5
     inner = [point.above_line for point in curve[1:-1]]
     worst = min(inner, key=lambda estimate: estimate.value)
     return {
         "splits_broken": {
-            "value": round(broken, 4),
+            "value": round(worst_rate, 4),
             "target": round(allowed, 4),
             "unit": "0-1",
             "interval": None,
@@ -187,12 +190,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where samples are kept")
     parser.add_argument("--svg", type=Path, help="draw accuracy against tokens, with every rule's sweep")
     options = parser.parse_args()
-    started = time.perf_counter()
+    start = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(exist_ok=True)
         parts = draw_samples(folder, options.questions, options.seeds)
-    print(f"sampled in {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    print(f"sampled in {time.perf_counter() - start:.0f} s", file=sys.stderr)
     head = find_for_model("pocket", "pocket").artifact
     assert head is not None, "the packaged head is missing"
     groups = [group for part in parts for group in part]
@@ -201,7 +204,7 @@ def main() -> None:
     seeds = [replay(part, head, WAVE_SIZES, options.orders, ["auto"]).row("auto") for part in parts]
     promised = promises(groups, head)
     curve = cascade_curve(groups, SelectionConfig(scorer=head), points=9)
-    print(f"replayed after {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    print(f"replayed after {time.perf_counter() - start:.0f} s", file=sys.stderr)
     real = serve(questions(options.serve, seed=FIRST_SEED - 1, split="test"))
     if options.svg:
         swept = simulate(groups, head, n=COMPLETIONS, orders=options.orders, sweep=True, split="all")
@@ -218,7 +221,7 @@ def main() -> None:
             "service": real,
             "waves": served.to_dict(),
             "sequential": sequential.to_dict(),
-            "seconds": time.perf_counter() - started,
+            "seconds": time.perf_counter() - start,
         }
         print(json.dumps(document, indent=2))
         return

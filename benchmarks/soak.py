@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0, help="over real sockets")
     options = parser.parse_args()
-    started = time.perf_counter()
+    start = time.perf_counter()
     results = [run(seed, options.minutes) for seed in range(options.seeds)]
     real = sockets(options.seconds, at_once=CAP)
     values = {name: sum(run_counts[name] for run_counts in results) for name in VIOLATIONS}
@@ -232,7 +232,7 @@ def main() -> None:
         name: {"value": value, "target": 0, "unit": "violations", "interval": None} for name, value in values.items()
     }
     if options.json:
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - start
         print(json.dumps({"bars": bars, "seeds": results, "sockets": real, "seconds": seconds}, indent=2))
         return
     for name, value in values.items():
@@ -242,7 +242,7 @@ def main() -> None:
         ("sockets", real),
     ]:
         print(f"\n{title}: " + ", ".join(f"{name} {value:,.0f}" for name, value in result.items()))
-    print(f"\n{options.seeds} × {options.minutes:g} minutes in {time.perf_counter() - started:.1f} s")
+    print(f"\n{options.seeds} × {options.minutes:g} minutes in {time.perf_counter() - start:.1f} s")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def sockets(seconds: float, *, at_once: int, seed: int = 0, threads: int = 3) ->
     """Soak over real HTTP in real time: rerankers in threads of their own, one limit; return what was counted."""
     shared, lock, chances = RateLimit(at_once), threading.Lock(), random.Random(seed)
     count = {"questions": 0, "requests": 0, "busy": 0, "most_at_once": 0}
-    sent: set[str] = set()
+    sent_texts: set[str] = set()
     arrived: set[str] = set()
 
     def serve(received: Received) -> Response:
@@ -40,7 +40,7 @@ def sockets(seconds: float, *, at_once: int, seed: int = 0, threads: int = 3) ->
         answer = (chat_stream if received.json.get("stream") else chat)(texts, k=2)
         if chance < 0.35:
             return cut(answer, reset=True)
-        sent.update(texts)
+        sent_texts.update(texts)
         return slow(answer, chunk=400, pause=0.02) if chance < 0.45 and not answer.chunks else answer
 
     def tell(event: Event) -> None:
@@ -73,7 +73,7 @@ def sockets(seconds: float, *, at_once: int, seed: int = 0, threads: int = 3) ->
             "frozen": float(any(thread.is_alive() for thread in asking)),
             "over_cap": float(count["most_at_once"] > at_once),
             "over_sockets": float(server.most_connections > at_once * threads),
-            "lost": float(len(sent - arrived)),
+            "lost": float(len(sent_texts - arrived)),
             "miscounted_calls": float(abs(len(server.requests) - count["requests"])),
             "slots_leaked": float(shared.for_this_process().n_active),
         }

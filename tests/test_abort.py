@@ -27,14 +27,14 @@ SURE, UNSURE = math.log(0.97), math.log(0.4)
 @pytest.fixture
 async def reranker(fault_server: FaultServer) -> AsyncIterator[Make]:
     """Make rerankers of the fault server, and close them."""
-    made = []
+    instances = []
 
     def make(provider: str = "openai-compatible", **options: Any) -> AsyncSwiftReranker:
-        made.append(AsyncSwiftReranker(provider, "m", base_url=fault_server.url, **{"max_retries": 0, **options}))
-        return made[-1]
+        instances.append(AsyncSwiftReranker(provider, "m", base_url=fault_server.url, **{"max_retries": 0, **options}))
+        return instances[-1]
 
     yield make
-    for instance in made:
+    for instance in instances:
         await instance.aclose()
 
 

@@ -97,7 +97,7 @@ def test_what_is_certified_passes_the_exact_test_with_ties_and_missing_numbers(s
 def test_a_risk_above_the_stated_one_is_accepted_no_more_often_than_the_confidence_allows(shape: str) -> None:
     rng = np.random.default_rng(1)
     trials, questions, risk = 2000, 240, 0.1
-    broken = 0
+    n_broken = 0
     grid = (np.arange(20000) + 0.5) / 20000  # 1 is the surest
     chance = {
         "nothing is told": np.full(len(grid), risk * 1.001),
@@ -110,8 +110,8 @@ def test_a_risk_above_the_stated_one_is_accepted_no_more_often_than_the_confiden
         right = rng.random(questions) > np.interp(log_odds, grid, chance)
         limit = certify(log_odds, right, risk=risk, confidence=0.9).threshold
         if limit is not None:
-            broken += true_risk[min(int((1 - limit) * len(grid)), len(grid) - 1)] > risk
-    assert broken / trials <= 0.1 + 3 * math.sqrt(0.1 * 0.9 / trials)
+            n_broken += true_risk[min(int((1 - limit) * len(grid)), len(grid) - 1)] > risk
+    assert n_broken / trials <= 0.1 + 3 * math.sqrt(0.1 * 0.9 / trials)
 
 
 def test_confidence_is_the_log_odds_by_hand() -> None:

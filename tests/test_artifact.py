@@ -131,10 +131,10 @@ def test_a_head_that_does_not_fit_is_refused_with_the_reason(
 ) -> None:
     path = tmp_path / "head"
     rewrite(path, tensors=tensors, **facts)
-    with pytest.raises(ArtifactError, match=reason) as caught:
+    with pytest.raises(ArtifactError, match=reason) as excinfo:
         load_head(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert str(path) in str(excinfo.value)
+    assert "\n" not in str(excinfo.value)
 
 
 class Bomb:
@@ -173,9 +173,9 @@ def test_files_that_are_not_heads_are_refused_and_nothing_in_them_runs(
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "head"
     path.write_bytes(data)
-    with pytest.raises(ArtifactError, match="is not a head: ") as caught:
+    with pytest.raises(ArtifactError, match="is not a head: ") as excinfo:
         load_head(path)
-    assert len(str(caught.value)) < 500
+    assert len(str(excinfo.value)) < 500
     assert os.listdir(tmp_path) == ["head"]
 
 

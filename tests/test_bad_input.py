@@ -67,7 +67,7 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def refused(arguments: list[str], capsys: pytest.CaptureFixture[str], *, code: int = 3) -> str:
+def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str], *, code: int = 3) -> str:
     """Run a command that must fail: the same facts as text and as JSON, no traceback; return the message."""
     assert run(arguments) == code
     text = capsys.readouterr()
@@ -100,7 +100,7 @@ def test_samples_that_no_head_can_be_trained_on_leave_no_file(
 ) -> None:
     store("samples.db", groups)
     before = sorted(os.listdir())
-    assert re.search(message, refused(["train", "samples.db", "--out", "head", "--recipe", "swift"], capsys))
+    assert re.search(message, refusal(["train", "samples.db", "--out", "head", "--recipe", "swift"], capsys))
     assert sorted(os.listdir()) == before
 
 
@@ -108,7 +108,7 @@ def test_samples_of_two_models_are_refused_and_an_older_head_stays(capsys: pytes
     store("a.db", GROUPS[:3])
     store("b.db", GROUPS[:3], model="other")
     Path("head").write_text("mine")
-    assert "samples of 2 models" in refused(["train", "a.db", "b.db", "--out", "head"], capsys)
+    assert "samples of 2 models" in refusal(["train", "a.db", "b.db", "--out", "head"], capsys)
     assert Path("head").read_text() == "mine"
 
 
@@ -127,7 +127,7 @@ def test_anything_but_a_samples_file_is_reported_without_waiting(
     make: Callable[[Path], object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     make(Path("samples.db"))
-    assert "samples.db" in refused(["train", "samples.db", "--out", "head"], capsys)
+    assert "samples.db" in refusal(["train", "samples.db", "--out", "head"], capsys)
     assert not Path("head").exists()
 
 
@@ -159,7 +159,7 @@ def test_anything_but_a_head_for_this_model_is_refused_by_the_command_before_any
     make: Callable[[Path], object], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make(Path("head.safetensors"))
-    assert reason in refused(["best-of", "q", "--head", "./head.safetensors"], capsys)
+    assert reason in refusal(["best-of", "q", "--head", "./head.safetensors"], capsys)
 
 
 def test_a_head_may_rank_replies_at_hand_by_path_name_or_for_their_model(
@@ -179,7 +179,7 @@ def test_a_head_may_rank_replies_at_hand_by_path_name_or_for_their_model(
     assert scorer("--head", "mine.safetensors") == named
     assert scorer("--head", "openai-compatible/m") == named
     assert scorer("--head", "auto", "--provider", "openai-compatible", "--model", "m") == named
-    assert "--head and --scorer cannot be combined" in refused(
+    assert "--head and --scorer cannot be combined" in refusal(
         ["rank", "reply.json", "--head", "mine.safetensors", "--scorer", "entropy"], capsys
     )
 
@@ -221,8 +221,8 @@ def test_files_that_may_not_be_read_or_written_are_reported(capsys: pytest.Captu
         run(train)  # torch and all else is imported by one who may
         capsys.readouterr()
         with unprivileged():
-            assert "Permission denied" in refused(["best-of", "q", "--head", str(folder / "head")], capsys)
-            assert "samples.db cannot be opened" in refused(train, capsys)
+            assert "Permission denied" in refusal(["best-of", "q", "--head", str(folder / "head")], capsys)
+            assert "samples.db cannot be opened" in refusal(train, capsys)
             with pytest.raises(ArtifactError, match=r"cannot be written .*Permission denied"):
                 save(head(), folder / "new")
         assert sorted(os.listdir(folder)) == ["head", "samples.db"]

@@ -92,9 +92,9 @@ def test_rows_are_those_of_a_direct_collect_at_half_the_price(server: BatchServe
     assert direct.cost is not None
     assert result.cost == pytest.approx(direct.cost / 2)
     assert result.usage == direct.usage
-    sent = [request.json for request in server.requests if request.path.endswith("/chat/completions")]
+    direct_requests = [request.json for request in server.requests if request.path.endswith("/chat/completions")]
     ordered = sorted(json.dumps(request["body"], sort_keys=True) for request in server.batched_requests)
-    assert ordered == sorted(json.dumps(body, sort_keys=True) for body in sent)
+    assert ordered == sorted(json.dumps(body, sort_keys=True) for body in direct_requests)
     batch_rows, direct_rows = rows(out), rows(direct_path)
     assert batch_rows.keys() == direct_rows.keys() == KEYS
     for key, sample in batch_rows.items():
@@ -260,11 +260,11 @@ def test_kill_9_at_any_stage_pays_once_and_loses_nothing(server: BatchServer, tm
 
 def test_a_create_that_was_not_answered_is_looked_up_before_it_is_asked_again(server: BatchServer, out: Path) -> None:
     handle = server._handle
-    made = []
+    batches_made = []
 
     def serve(request: Any) -> Response:
-        if (request.method, request.path) == ("POST", "/v1/batches") and not made:
-            made.append(handle(request))
+        if (request.method, request.path) == ("POST", "/v1/batches") and not batches_made:
+            batches_made.append(handle(request))
             return reset()
         return handle(request)
 
@@ -344,12 +344,12 @@ def test_what_an_ended_batch_brought_is_kept_and_the_next_run_asks_for_the_rest(
     server: BatchServer, out: Path, status: str
 ) -> None:
     server.statuses[-1] = status
-    seen: list[str] = []
+    seen_ids: list[str] = []
 
     def answer(custom_id: str, body: dict[str, Any]) -> dict[str, Any] | None:
-        seen.append(custom_id)
+        seen_ids.append(custom_id)
         error = {"code": f"batch_{status}", "message": "This request could not be executed."}
-        return {"custom_id": custom_id, "response": None, "error": error} if len(seen) in (2, 4) else None
+        return {"custom_id": custom_id, "response": None, "error": error} if len(seen_ids) in (2, 4) else None
 
     server.answer = answer
     result = run(server, out)
@@ -395,11 +395,23 @@ def test_hostile_lines_are_counted_and_told_and_change_nothing_else(
             b"", b"   ", b"{", b"\xff\xfe\x00", b"null", b"[]", b"[" * 50_000, b'{"custom_id": 7}', b'"x"',
             b'{"custom_id": "' + b"x" * 200_000 + b'"}', json.dumps(strange).encode(),
         ]  # fmt: skip
-        broken = [json.dumps({"custom_id": empty, "response": {"status_code": 200, "body": body}}) for body in bodies]
-        broken += [json.dumps({"custom_id": empty, "response": value, "error": value}) for value in (None, 7, [], "x")]
-        broken += [json.dumps({"custom_id": empty, "response": {"status_code": "x" * 9, "body": {"error": "e"}}})]
+        broken_lines = [
+            json.dumps({"custom_id": empty, "response": {"status_code": 200, "body": body}}) for body in bodies
+        ]
+        broken_lines += [
+            json.dumps({"custom_id": empty, "response": value, "error": value}) for value in (None, 7, [], "x")
+        ]
+        broken_lines += [json.dumps({"custom_id": empty, "response": {"status_code": "x" * 9, "body": {"error": "e"}}})]
         failing = json.dumps({"custom_id": name, "error": {"message": "too late", "code": 10**30}}).encode()
-        mixed = [*bad_lines, output[0], failing, output[0], *(text.encode() for text in broken), *output[3:], output[1]]
+        mixed = [
+            *bad_lines,
+            output[0],
+            failing,
+            output[0],
+            *(text.encode() for text in broken_lines),
+            *output[3:],
+            output[1],
+        ]
         return mixed, [output[1], failing]
 
     server.lines = lines
@@ -502,14 +514,14 @@ def test_a_completed_batch_without_counts_and_files_is_waited_for(server: BatchS
 
 
 def test_batches_that_bring_no_logprobs_are_paid_for_once(server: BatchServer, out: Path) -> None:
-    def bare(output: list[bytes], errors: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    def without_counts(output: list[bytes], errors: list[bytes]) -> tuple[list[bytes], list[bytes]]:
         replies = [json.loads(line) for line in output]
         for reply in replies:
             for choice in reply["response"]["body"]["choices"]:
                 choice["logprobs"] = None
         return [json.dumps(reply).encode() for reply in replies], errors
 
-    server.lines = bare
+    server.lines = without_counts
     first = run(server, out, require_logprobs=True)
     assert (len(server.batches), open_batches(out)) == (1, 0)
     assert {type(failure.error) for failure in first.failures} == {LogprobsUnavailableError}
@@ -575,5 +587,5 @@ def test_the_command_collects_by_batch(server: BatchServer, tmp_path: Path) -> N
     assert json.loads(result.stdout)["samples"] == 24
     assert len(server.batches) == 1
     for extra in (["--batch", "--capture"], ["--forget-batches"]):
-        refused = command(*arguments[:9], *extra, cwd=tmp_path)
-        assert refused.returncode == 3
+        refusal = command(*arguments[:9], *extra, cwd=tmp_path)
+        assert refusal.returncode == 3

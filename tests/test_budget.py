@@ -33,15 +33,15 @@ BOUND = prompt_token_bound(create_sample_request("q", 1).messages, {})
 
 @pytest.fixture
 async def reranker(fault_server: FaultServer) -> AsyncIterator[Make]:
-    made = []
+    instances = []
 
     def make(provider: str = "openai-compatible", **options: Any) -> AsyncSwiftReranker:
         settings = {"base_url": fault_server.url, "max_retries": 0, "head": None, **options}
-        made.append(AsyncSwiftReranker(provider, "m", **settings))
-        return made[-1]
+        instances.append(AsyncSwiftReranker(provider, "m", **settings))
+        return instances[-1]
 
     yield make
-    for client in made:
+    for client in instances:
         await client.aclose()
 
 
@@ -149,20 +149,20 @@ async def test_a_budget_that_is_enough_changes_nothing(fault_server: FaultServer
 
 
 async def test_not_even_one_completion_fits_and_nothing_is_sent(fault_server: FaultServer, reranker: Make) -> None:
-    with pytest.raises(BudgetExceededError, match="No completions came") as caught:
+    with pytest.raises(BudgetExceededError, match="No completions came") as excinfo:
         await reranker().best_of("q", n=4, budget=Budget(tokens=1_000), max_tokens=1_000)
 
     assert fault_server.requests == []
-    assert caught.value.best is None
+    assert excinfo.value.best is None
 
 
 async def test_too_few_for_min_completions_raises_with_the_best_so_far_inside(
     fault_server: FaultServer, reranker: Make
 ) -> None:
-    with pytest.raises(BudgetExceededError, match="2 completions of the 5 that are needed") as caught:
+    with pytest.raises(BudgetExceededError, match="2 completions of the 5 that are needed") as excinfo:
         await reranker("ollama").best_of("q", n=8, min_completions=5, budget=Budget(calls=2))
 
-    best = caught.value.best
+    best = excinfo.value.best
     assert best is not None
     assert len(best.candidates) == best.usage.calls == 2
     assert best.text == "The answer is 4"
@@ -199,14 +199,14 @@ async def test_seconds_start_no_further_call_and_cut_none_off(fault_server: Faul
 
 async def test_a_stopping_rule_and_a_budget_hold_together(fault_server: FaultServer, reranker: Make) -> None:
     agreed = await reranker().best_of("q", n=16, stopping="beta", budget=Budget(calls=10))
-    cut = await reranker().best_of("q", n=16, stopping="beta", budget=Budget(calls=1))
+    cut_selection = await reranker().best_of("q", n=16, stopping="beta", budget=Budget(calls=1))
 
     assert agreed.stopped is not None
     assert agreed.stopped.rule.startswith("beta")
     assert agreed.stopped.after == 4
-    assert cut.stopped is not None
-    assert cut.stopped.rule == "budget"
-    assert cut.stopped.after == len(cut.candidates) < 4
+    assert cut_selection.stopped is not None
+    assert cut_selection.stopped.rule == "budget"
+    assert cut_selection.stopped.after == len(cut_selection.candidates) < 4
 
 
 # --- retries and failures ------------------------------------------------------------------------------------------
@@ -247,9 +247,9 @@ async def test_a_refused_request_costs_no_tokens_and_a_broken_one_may_cost_all(
     assert tracker.spent.tokens < 50
 
     fault_server.script(reset())
-    broken = Budget(tokens=10_000).open()
-    selection = await reranker(max_retries=1).best_of("q", n=2, budget=broken, max_tokens=50)
-    assert broken.spent.tokens == tracker.spent.tokens + BOUND + 100
+    open_budget = Budget(tokens=10_000).open()
+    selection = await reranker(max_retries=1).best_of("q", n=2, budget=open_budget, max_tokens=50)
+    assert open_budget.spent.tokens == tracker.spent.tokens + BOUND + 100
     assert any("may be billed" in note for note in selection.notes)
 
 
@@ -481,6 +481,6 @@ def test_asking_a_meter_costs_nothing_beside_a_call() -> None:
     messages = create_sample_request("q " * 10_000, 1024).messages
     request_budget = RequestBudget(BudgetTracker(Budget(tokens=10**9)), messages, {"max_tokens": 100}, PRICE)
 
-    started = time.perf_counter()
+    start = time.perf_counter()
     assert request_budget.affordable_completions(1024, lambda n_left: min(n_left, 1)) == 1024
-    assert time.perf_counter() - started < 0.5
+    assert time.perf_counter() - start < 0.5

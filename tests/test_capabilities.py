@@ -204,6 +204,6 @@ async def test_a_model_that_knows_neither_name_is_one_error(fault_server: FaultS
 async def test_an_error_inside_a_200_says_whose_it_is(fault_server: FaultServer) -> None:
     fault_server.serve(lambda _: json_response({"error": {"message": "no such prompt", "code": 400}}))
     async with AsyncSwiftReranker("openai-compatible", "m", base_url=fault_server.url) as reranker:
-        with pytest.raises(BadRequestError) as caught:
+        with pytest.raises(BadRequestError) as excinfo:
             await reranker.best_of(QUESTION, n=2)
-    assert caught.value.provider == "openai-compatible"
+    assert excinfo.value.provider == "openai-compatible"

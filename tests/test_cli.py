@@ -31,20 +31,20 @@ def one_document(stdout: bytes) -> dict[str, Any]:
 def test_best_of_prints_the_chosen_text_first_and_the_reasons_after(fault_server: FaultServer, tmp_path: Path) -> None:
     fault_server.answers = ("The answer is 4", "The answer is 5", "The answer is 4")
 
-    done = process("best-of", PROMPT, "--n", "3", *server_arguments(fault_server), cwd=tmp_path)
+    result = process("best-of", PROMPT, "--n", "3", *server_arguments(fault_server), cwd=tmp_path)
 
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.decode().splitlines()
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.decode().splitlines()
     assert lines[0] == "The answer is 4"
-    assert "chosen by vote among 3" in done.stdout.decode()
-    assert "logprobs:k=" in done.stdout.decode()
+    assert "chosen by vote among 3" in result.stdout.decode()
+    assert "logprobs:k=" in result.stdout.decode()
 
 
 def test_best_of_with_json_prints_one_document_and_nothing_else(fault_server: FaultServer, tmp_path: Path) -> None:
-    done = command("best-of", PROMPT, "--n", "3", "--json", *server_arguments(fault_server), cwd=tmp_path)
+    result = command("best-of", PROMPT, "--n", "3", "--json", *server_arguments(fault_server), cwd=tmp_path)
 
-    document = one_document(done.stdout)
-    assert done.returncode == 0
+    document = one_document(result.stdout)
+    assert result.returncode == 0
     assert document["text"] == "The answer is 4"
     assert len(document["candidates"]) == 3
 
@@ -54,10 +54,10 @@ def test_best_of_sends_what_was_asked_and_no_more(fault_server: FaultServer, tmp
 
     command("best-of", PROMPT, "--n", "2", *sampling, *server_arguments(fault_server), cwd=tmp_path)
 
-    (sent,) = (request.json for request in fault_server.requests)
-    assert (sent["n"], sent["temperature"], sent["seed"]) == (2, 0.7, 7)
-    assert sent.get("max_tokens", sent.get("max_completion_tokens")) == 50
-    assert sent["messages"] == [{"role": "user", "content": PROMPT}]
+    (request_body,) = (request.json for request in fault_server.requests)
+    assert (request_body["n"], request_body["temperature"], request_body["seed"]) == (2, 0.7, 7)
+    assert request_body.get("max_tokens", request_body.get("max_completion_tokens")) == 50
+    assert request_body["messages"] == [{"role": "user", "content": PROMPT}]
 
 
 def test_best_of_leaves_sampling_to_the_provider_where_nothing_was_asked(
@@ -83,20 +83,20 @@ def test_best_of_reads_the_prompt_from_stdin(fault_server: FaultServer, tmp_path
 
 
 def test_a_prompt_on_stdin_that_is_not_text_is_wrong_usage(fault_server: FaultServer, tmp_path: Path) -> None:
-    done = process("best-of", "-", *server_arguments(fault_server), cwd=tmp_path, stdin=b"\xff\xfe")
+    result = process("best-of", "-", *server_arguments(fault_server), cwd=tmp_path, stdin=b"\xff\xfe")
 
-    assert done.returncode == 2
-    assert b"UTF-8" in done.stderr
+    assert result.returncode == 2
+    assert b"UTF-8" in result.stderr
     assert fault_server.requests == []
 
 
 def test_hostile_completions_reach_the_terminal_as_text(fault_server: FaultServer, tmp_path: Path) -> None:
     fault_server.answers = ("\x1b]0;owned\x07\x1b[2J[bold]x[/bold] \u202e \x9b31m The answer is 4",)
 
-    done = command("best-of", PROMPT, "--n", "2", *server_arguments(fault_server), cwd=tmp_path, FORCE_COLOR="1")
+    result = command("best-of", PROMPT, "--n", "2", *server_arguments(fault_server), cwd=tmp_path, FORCE_COLOR="1")
 
-    output = done.stdout.decode()
-    assert done.returncode == 0
+    output = result.stdout.decode()
+    assert result.returncode == 0
     assert not [code for code in ("\x07", "\x9b", "\u202e", "\x1b]", "\x1b[2J") if code in output]
     assert "\\x1b]0;owned\\x07\\x1b[2J[bold]x[/bold]" in output
 
@@ -104,10 +104,10 @@ def test_hostile_completions_reach_the_terminal_as_text(fault_server: FaultServe
 def test_hostile_completions_stay_whole_and_escaped_in_json(fault_server: FaultServer, tmp_path: Path) -> None:
     fault_server.answers = ("\x1b[31m\u202e\x9b ☃ The answer is 4",)
 
-    done = command("best-of", PROMPT, "--n", "1", "--json", *server_arguments(fault_server), cwd=tmp_path)
+    result = command("best-of", PROMPT, "--n", "1", "--json", *server_arguments(fault_server), cwd=tmp_path)
 
-    assert b"\x1b" not in done.stdout
-    assert one_document(done.stdout)["text"] == "\x1b[31m\u202e\x9b ☃ The answer is 4"
+    assert b"\x1b" not in result.stdout
+    assert one_document(result.stdout)["text"] == "\x1b[31m\u202e\x9b ☃ The answer is 4"
 
 
 @pytest.mark.parametrize(
@@ -133,16 +133,16 @@ def test_wrong_usage_exits_2_and_wrong_configuration_3_before_anything_is_sent(
     arguments: list[str], code: int, words: str, tmp_path: Path
 ) -> None:
     for extra in ([], ["--json"]):
-        done = command(*arguments, *extra, cwd=tmp_path)
+        result = command(*arguments, *extra, cwd=tmp_path)
 
-        assert done.returncode == code, done.stderr.decode()
-        assert words in done.stderr.decode()
-        assert b"Traceback" not in done.stderr
+        assert result.returncode == code, result.stderr.decode()
+        assert words in result.stderr.decode()
+        assert b"Traceback" not in result.stderr
         if not extra:
-            assert done.stdout == b""
+            assert result.stdout == b""
             continue
-        error = one_document(done.stdout)["error"]
-        assert set(one_document(done.stdout)) == {"error"}
+        error = one_document(result.stdout)["error"]
+        assert set(one_document(result.stdout)) == {"error"}
         assert error["exit_code"] == code
         assert words in error["message"] + error["hint"]
 
@@ -150,45 +150,45 @@ def test_wrong_usage_exits_2_and_wrong_configuration_3_before_anything_is_sent(
 def test_a_refused_key_exits_3_and_the_key_is_shown_nowhere(fault_server: FaultServer, tmp_path: Path) -> None:
     fault_server.serve(lambda _: error(401, f"Incorrect API key provided: {SECRET}."))
 
-    done = process(
+    result = process(
         *("best-of", PROMPT, "--json"),
         cwd=tmp_path,
         OPENAI_API_KEY=SECRET,
         OPENAI_BASE_URL=fault_server.url,
     )
 
-    assert done.returncode == 3
-    assert one_document(done.stdout)["error"]["status"] == 401
-    assert SECRET.encode() not in done.stdout + done.stderr
+    assert result.returncode == 3
+    assert one_document(result.stdout)["error"]["status"] == 401
+    assert SECRET.encode() not in result.stdout + result.stderr
 
 
 def test_a_refused_request_exits_4_with_the_providers_own_sentence(fault_server: FaultServer, tmp_path: Path) -> None:
     fault_server.serve(lambda _: error(400, "This model has gone on holiday."))
 
-    done = command("best-of", PROMPT, "--json", *server_arguments(fault_server), cwd=tmp_path)
+    result = command("best-of", PROMPT, "--json", *server_arguments(fault_server), cwd=tmp_path)
 
-    assert done.returncode == 4
-    assert "gone on holiday" in one_document(done.stdout)["error"]["message"]
+    assert result.returncode == 4
+    assert "gone on holiday" in one_document(result.stdout)["error"]["message"]
 
 
 def test_nothing_listening_is_one_clear_error(tmp_path: Path) -> None:
     with FaultServer() as gone:
         options = server_arguments(gone)
 
-    done = command("best-of", PROMPT, "--deadline", "3", *options, cwd=tmp_path)
+    result = command("best-of", PROMPT, "--deadline", "3", *options, cwd=tmp_path)
 
-    assert done.returncode in (4, 6)
-    assert b"Traceback" not in done.stderr
-    assert len(done.stderr.decode().splitlines()) < 12
+    assert result.returncode in (4, 6)
+    assert b"Traceback" not in result.stderr
+    assert len(result.stderr.decode().splitlines()) < 12
 
 
 def test_a_deadline_with_nothing_to_choose_from_exits_6(fault_server: FaultServer, tmp_path: Path) -> None:
     fault_server.serve(lambda _: hang())
 
-    done = process("best-of", PROMPT, "--deadline", "0.5", "--json", *server_arguments(fault_server), cwd=tmp_path)
+    result = process("best-of", PROMPT, "--deadline", "0.5", "--json", *server_arguments(fault_server), cwd=tmp_path)
 
-    assert done.returncode == 6
-    document = one_document(done.stdout)["error"]
+    assert result.returncode == 6
+    document = one_document(result.stdout)["error"]
     assert document["type"] == "NoCompletionError"
     assert document["causes"]
 
@@ -207,20 +207,20 @@ def test_rank_reads_a_reply_from_a_file_and_from_stdin(tmp_path: Path) -> None:
 def test_rank_pools_a_reply_a_line(tmp_path: Path) -> None:
     lines = [json.dumps(chat_body([text])) for text in ("The answer is 4", "The answer is 5", "The answer is 4")]
 
-    done = command("rank", "-", "--json", cwd=tmp_path, stdin="\n".join(lines).encode() + b"\n")
+    result = command("rank", "-", "--json", cwd=tmp_path, stdin="\n".join(lines).encode() + b"\n")
 
-    document = one_document(done.stdout)
+    document = one_document(result.stdout)
     assert [candidate["index"] for candidate in document["candidates"]] == [0, 1, 2]
     assert document["answer"] == "4"
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>", b'{"choices": [', b"\x00\xff", b'{"error": {"message": "no"}}'])
 def test_rank_refuses_anything_but_a_reply(data: bytes, tmp_path: Path) -> None:
-    done = command("rank", "-", "--json", cwd=tmp_path, stdin=data)
+    result = command("rank", "-", "--json", cwd=tmp_path, stdin=data)
 
-    assert done.returncode in (3, 4), done.stderr
-    assert b"Traceback" not in done.stderr
-    assert "error" in one_document(done.stdout)
+    assert result.returncode in (3, 4), result.stderr
+    assert b"Traceback" not in result.stderr
+    assert "error" in one_document(result.stdout)
 
 
 def test_providers_lists_every_row_and_never_a_key(tmp_path: Path) -> None:
@@ -242,11 +242,11 @@ def test_help_names_every_command_and_loads_nothing_heavy(tmp_path: Path) -> Non
         "assert not {'numpy', 'openai', 'httpx2', 'msgspec'} & set(sys.modules), sorted(sys.modules); sys.exit(code)"
     )
 
-    done = python("-c", script, cwd=tmp_path)
+    result = python("-c", script, cwd=tmp_path)
 
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     for name in ("demo", "best-of", "rank", "providers", "doctor"):
-        assert name in done.stdout.decode()
+        assert name in result.stdout.decode()
 
 
 @pytest.mark.parametrize("library", ["typer", "rich"])
@@ -268,20 +268,20 @@ def test_a_terminal_without_unicode_gets_question_marks_and_no_traceback(
 ) -> None:
     fault_server.answers = ("Größe ☃: the answer is 4",)
 
-    done = process(
+    result = process(
         "best-of", PROMPT, "--n", "1", *server_arguments(fault_server), cwd=tmp_path, PYTHONIOENCODING="ascii"
     )
 
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(b"Gr??e ?: the answer is 4")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(b"Gr??e ?: the answer is 4")
 
 
 def test_a_reader_that_goes_away_causes_no_traceback(tmp_path: Path) -> None:
     script = "from swift_client.cli.app import run; import os, sys; os.close(1); os.dup2(os.pipe()[1], 1)"
 
-    done = python("-c", f"{script}; sys.exit(run(['providers']))", cwd=tmp_path)
+    result = python("-c", f"{script}; sys.exit(run(['providers']))", cwd=tmp_path)
 
-    assert b"Traceback" not in done.stderr
+    assert b"Traceback" not in result.stderr
 
 
 def test_recorded_replies_can_be_ranked(tmp_path: Path) -> None:
@@ -289,6 +289,6 @@ def test_recorded_replies_can_be_ranked(tmp_path: Path) -> None:
     if not recordings:
         pytest.skip("the shared recordings are not here")
 
-    done = command("rank", str(recordings[0]), "--json", cwd=tmp_path)
+    result = command("rank", str(recordings[0]), "--json", cwd=tmp_path)
 
-    assert done.returncode in (0, 4), done.stderr
+    assert result.returncode in (0, 4), result.stderr

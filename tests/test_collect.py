@@ -116,13 +116,13 @@ def test_with_one_completion_a_call_the_lost_ones_leave_gaps_that_are_filled_wit
     fault_server: FaultServer, out: Path
 ) -> None:
     def serve(request: Received) -> Response:
-        return error(500, "boom") if request.json["seed"] in broken else chat(["x"], k=3)
+        return error(500, "boom") if request.json["seed"] in failing_seeds else chat(["x"], k=3)
 
     seeds = {key: [question_seed(key, 10) + index for index in range(4)] for key in (f"q{i}" for i in range(6))}
     assert (
         len({seed for question_seeds in seeds.values() for seed in question_seeds}) == 24
     )  # no two questions share their chance
-    broken = {seed for question_seeds in seeds.values() for seed in question_seeds[1:3]}
+    failing_seeds = {seed for question_seeds in seeds.values() for seed in question_seeds[1:3]}
     fault_server.serve(serve)
     row = one_a_call()
     settings: dict[str, Any] = {
@@ -136,8 +136,8 @@ def test_with_one_completion_a_call_the_lost_ones_leave_gaps_that_are_filled_wit
     first = collect(QUESTIONS, out, max_retries=0, **settings)
     assert (first.samples, first.wanted) == (12, 24)
     assert sorted(keys(out)) == sorted(key for key in KEYS if key[1] in (0, 3))
-    n_lost = Counter(broken)
-    broken.clear()
+    n_lost = Counter(failing_seeds)
+    failing_seeds.clear()
     fault_server.requests.clear()
     assert collect(QUESTIONS, out, max_retries=0, **settings).complete
     assert Counter(request.json["seed"] for request in fault_server.requests) == n_lost

@@ -144,10 +144,10 @@ def test_replies_are_imported_by_id_as_a_batch_writes_them_and_in_order(tmp_path
 
 
 def test_a_reply_that_is_an_error_costs_itself_alone(tmp_path: Path) -> None:
-    refused = {"error": {"message": "boom", "type": "invalid_request_error"}}
+    error_body = {"error": {"message": "boom", "type": "invalid_request_error"}}
     path = lines(
         tmp_path / "r.jsonl",
-        {"id": "q0", "reply": refused},
+        {"id": "q0", "reply": error_body},
         {"custom_id": "q0", "response": None, "error": {"code": "expired", "message": "too late"}},
         {"id": "q1", "reply": chat_body(["4"])},
     )

@@ -89,24 +89,24 @@ def test_the_last_point_is_what_train_and_evaluate_say_and_majority_is_the_same_
 def test_smaller_sets_lie_within_larger_ones_and_none_holds_a_test_question(
     samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[set[str]] = []
+    training_sets: list[set[str]] = []
 
     def watched(groups: object, **options: object) -> object:
-        seen.append({group.question_id for group in groups})  # type: ignore[attr-defined]
+        training_sets.append({group.question_id for group in groups})  # type: ignore[attr-defined]
         return fit(groups, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("swift_client.training.fit.fit", watched)
     compute_curve(samples, "questions", sizes=[30, 60], n=2, **FAST)
-    assert [len(ids) for ids in seen[:2]] == [30, 60]
-    assert seen[0] < seen[1] < seen[2]
-    assert {Split().part(key) for key in seen[2]} == {"train", "validation"}
+    assert [len(ids) for ids in training_sets[:2]] == [30, 60]
+    assert training_sets[0] < training_sets[1] < training_sets[2]
+    assert {Split().part(key) for key in training_sets[2]} == {"train", "validation"}
 
-    seen.clear()
+    training_sets.clear()
     compute_curve(samples, "family", n=2, **FAST)
     even = {f"q0-{number}" for number in range(0, 120, 2)}
-    assert seen[0] < even
-    assert seen[1].isdisjoint(even)
-    assert seen[2] == seen[0] | seen[1]
+    assert training_sets[0] < even
+    assert training_sets[1].isdisjoint(even)
+    assert training_sets[2] == training_sets[0] | training_sets[1]
 
 
 def test_families_are_judged_on_their_own_test_questions_by_every_head(samples: Path, square: Curve) -> None:

@@ -59,10 +59,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_demo_asks_the_real_model_and_reports_one_document(folder: Path) -> None:
     pytest.importorskip("xllamacpp")
 
-    done = command("demo", "--questions", "3", "--further", "2", "--seconds", "60", "--n", "8", "--json", cwd=folder)
+    result = command("demo", "--questions", "3", "--further", "2", "--seconds", "60", "--n", "8", "--json", cwd=folder)
 
-    assert done.returncode == 0, done.stderr.decode()
-    document = json.loads(done.stdout)
+    assert result.returncode == 0, result.stderr.decode()
+    document = json.loads(result.stdout)
     assert {question["family"] for question in document["questions"]} == {"arithmetic", "coin_flip", "last_letters"}
     assert document["further"]["questions"] == 2
     assert 0 <= document["further"]["chosen"] <= document["further"]["any"] <= 2
@@ -77,10 +77,10 @@ def test_demo_asks_the_real_model_and_reports_one_document(folder: Path) -> None
 def test_demo_shows_question_candidates_truth_cost_and_what_to_type_next(folder: Path) -> None:
     pytest.importorskip("xllamacpp")
 
-    done = command("demo", "--questions", "1", "--further", "1", "--seconds", "60", "--n", "4", cwd=folder)
+    result = command("demo", "--questions", "1", "--further", "1", "--seconds", "60", "--n", "4", cwd=folder)
 
-    output = done.stdout.decode()
-    assert done.returncode == 0, done.stderr.decode()
+    output = result.stdout.decode()
+    assert result.returncode == 0, result.stderr.decode()
     for words in (
         "Question 1 of 1",
         "►",
@@ -96,8 +96,8 @@ def test_demo_shows_question_candidates_truth_cost_and_what_to_type_next(folder:
 def test_demo_without_its_extra_names_it(folder: Path) -> None:
     script = "import sys; sys.modules['xllamacpp'] = None; from swift_client.cli import main; main()"
 
-    done = python("-c", script, "demo", cwd=folder)
+    result = python("-c", script, "demo", cwd=folder)
 
-    assert done.returncode == 3
-    assert "swift-client[" in done.stderr.decode()
-    assert "pocket" in done.stderr.decode()
+    assert result.returncode == 3
+    assert "swift-client[" in result.stderr.decode()
+    assert "pocket" in result.stderr.decode()

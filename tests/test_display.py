@@ -117,7 +117,7 @@ def test_table_says_how_many_rows_it_leaves_out() -> None:
 
 
 def test_completions_that_did_not_end_say_so() -> None:
-    cut = Selection(
+    cut_selection = Selection(
         candidates=(Candidate(completion=Completion(text="half an", finish_reason="length")),),
         winner=0,
         signal="text",
@@ -125,9 +125,9 @@ def test_completions_that_did_not_end_say_so() -> None:
         method="best",
     )
 
-    assert "[cut] half an" in printed(selection_table(cut))
-    assert "[cut] half an" in Page(selection_html(cut)).words
-    assert "–" in printed(selection_table(cut))
+    assert "[cut] half an" in printed(selection_table(cut_selection))
+    assert "[cut] half an" in Page(selection_html(cut_selection)).words
+    assert "–" in printed(selection_table(cut_selection))
 
 
 def test_html_shows_hostile_text_as_text() -> None:

@@ -70,9 +70,9 @@ def test_python_snippets_run(
     if "response_model" in code:
         fault_server.answers = ['{"number": "17", "total": 408.0}', "It is 408 EUR."]
 
-    done = snippet(local_code, cwd=tmp_path, **openai_on_loopback)
+    result = snippet(local_code, cwd=tmp_path, **openai_on_loopback)
 
-    assert done.returncode == 0, done.stderr.decode()
+    assert result.returncode == 0, result.stderr.decode()
 
 
 @pytest.mark.parametrize("line", list(CONSOLE))
@@ -82,16 +82,16 @@ def test_console_lines_run_or_name_what_exists(line: str, openai_on_loopback: di
         case ["swift-client", name, *_] if name in ROAD:
             pass  # the tests that walk a page's road run them in turn
         case ["swift-client", *arguments]:
-            done = command(*arguments, cwd=tmp_path, **openai_on_loopback)
-            assert done.returncode == 0, done.stderr.decode()
+            result = command(*arguments, cwd=tmp_path, **openai_on_loopback)
+            assert result.returncode == 0, result.stderr.decode()
         case ["python" | ".venv/bin/python", "-m", "pytest", *files]:
             assert all((ROOT / file).exists() for file in files)
         case ["python" | ".venv/bin/python", "-m", module, *_]:  # tools that take minutes: they must at least start
-            done = python("-m", module, "--help", cwd=ROOT)
-            assert done.returncode == 0, done.stderr.decode()
+            result = python("-m", module, "--help", cwd=ROOT)
+            assert result.returncode == 0, result.stderr.decode()
         case ["python" | ".venv/bin/python", script, *_] if script.startswith(("tools/", "benchmarks/")):
-            done = python(str(ROOT / script), "--help", cwd=tmp_path)
-            assert done.returncode == 0, done.stderr.decode()
+            result = python(str(ROOT / script), "--help", cwd=tmp_path)
+            assert result.returncode == 0, result.stderr.decode()
         case ["make", target]:  # this very test runs inside `make test`; the footprint benchmark runs `make demo`
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
         case ["pip", "install", "-e", package] if package.startswith(".["):
@@ -131,9 +131,9 @@ def walk(lines: list[str], folder: Path, *, count: int = 24) -> None:
         )
         arguments = arguments.replace("--answer number", "--answer auto").replace("--n 8", "--n 4")
         arguments = f"{arguments} {QUICK.get(arguments.split()[0], '')}"
-        done = command(*arguments.split(), cwd=folder)
+        result = command(*arguments.split(), cwd=folder)
 
-        assert done.returncode == 0, done.stderr.decode()
+        assert result.returncode == 0, result.stderr.decode()
 
 
 def test_the_commands_of_the_training_guide_run_on_the_packaged_model(tmp_path: Path) -> None:
@@ -155,16 +155,16 @@ def test_the_commands_of_the_guide_to_local_models_run_on_the_packaged_model(tmp
     for place, code in blocks("python").items():
         if LOCAL in code:
             assert place.startswith("docs/guides/local-models.md")
-            done = snippet(code, cwd=tmp_path)
-            assert done.returncode == 0, done.stderr.decode()
+            result = snippet(code, cwd=tmp_path)
+            assert result.returncode == 0, result.stderr.decode()
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_examples_run_without_a_key_on_the_packaged_model(example: Path, tmp_path: Path) -> None:
-    done = snippet(example.read_text(), cwd=tmp_path, name=str(example))
+    result = snippet(example.read_text(), cwd=tmp_path, name=str(example))
 
-    assert done.returncode == 0, done.stderr.decode()
-    assert done.stdout
+    assert result.returncode == 0, result.stderr.decode()
+    assert result.stdout
 
 
 @pytest.mark.parametrize(
@@ -179,9 +179,9 @@ def test_examples_run_on_a_server_where_one_is_given(
     if "response_model" in example.read_text():
         fault_server.answers = ('{"number": "17", "total": 408.0}', "It is 408 EUR.")
 
-    done = snippet(example.read_text(), *address, cwd=tmp_path, name=str(example), **openai_on_loopback)
+    result = snippet(example.read_text(), *address, cwd=tmp_path, name=str(example), **openai_on_loopback)
 
-    assert done.returncode == 0, done.stderr.decode()
+    assert result.returncode == 0, result.stderr.decode()
     assert fault_server.requests
 
 

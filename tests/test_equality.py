@@ -202,14 +202,14 @@ if hasattr(os, "fork"):
 assert are_equal("x+5", "5+x")
 assert "sympy" not in sys.modules and "math_verify" not in sys.modules
 """
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 @needs_math
@@ -224,10 +224,10 @@ print(worker._child.pid, flush=True)
 """
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     for ending in ("", "os.kill(os.getpid(), 9)"):
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", script + ending], env=env, capture_output=True, text=True, timeout=120
         )
-        pid = int(done.stdout)
+        pid = int(result.stdout)
         for _ in range(100):
             try:
                 os.kill(pid, 0)

@@ -170,11 +170,13 @@ def word(index: int, answer: str, label: float, *, logprob: float = -1.0) -> tup
 
 
 def question(name: str, *answers: tuple[str, float, float]) -> Group:
-    made = [word(index, answer, label, logprob=logprob) for index, (answer, label, logprob) in enumerate(answers)]
+    labelled_words = [
+        word(index, answer, label, logprob=logprob) for index, (answer, label, logprob) in enumerate(answers)
+    ]
     return Group(
         question_id=name,
-        completions=tuple(completion for completion, _ in made),
-        labels=np.array([label for _, label in made]),
+        completions=tuple(completion for completion, _ in labelled_words),
+        labels=np.array([label for _, label in labelled_words]),
     )
 
 
@@ -343,10 +345,10 @@ def test_wepr_and_length_are_the_logistic_regressions_of_sklearn() -> None:
         length = np.log1p(np.diff(table.offsets))[:, None]
         return {"wepr": np.stack([*means, *response.max_rank_surprise(table)], axis=1), "length": length}
 
-    seen = columns([completion for group in learned for completion in group.completions])
+    training_columns = columns([completion for group in learned for completion in group.completions])
     for name in ("wepr", "length"):
-        mean, scale = seen[name].mean(axis=0), seen[name].std(axis=0)
-        model = LogisticRegression(max_iter=1000).fit((seen[name] - mean) / scale, labels)
+        mean, scale = training_columns[name].mean(axis=0), training_columns[name].std(axis=0)
+        model = LogisticRegression(max_iter=1000).fit((training_columns[name] - mean) / scale, labels)
         probabilities = baselines[name](new)
         expected = model.predict_proba((columns(new)[name] - mean) / scale)[:, 1]
         assert probabilities.probabilities == pytest.approx(expected, abs=1e-6)
@@ -445,8 +447,8 @@ def test_bad_input_is_one_clear_error() -> None:
 
 def test_a_head_whose_facts_say_nothing_usable_is_reported_or_refused() -> None:
     head = trained_head()
-    bare = evaluate(replace(head, training={}), graded_groups(30), ns=(2,), trained=False)
-    assert "does not say how its questions were split" in " ".join(bare.notes)
+    evaluation = evaluate(replace(head, training={}), graded_groups(30), ns=(2,), trained=False)
+    assert "does not say how its questions were split" in " ".join(evaluation.notes)
     with pytest.raises(ArtifactError, match="cannot be read"):
         evaluate(replace(head, training={"split": {"dev": 1}}), graded_groups(30))
     with pytest.raises(ArtifactError, match="cannot be read"):

@@ -294,7 +294,7 @@ def test_a_cap_of_any_text_lowers_what_was_asked_and_is_never_below_its_floor(
 
 
 @pytest.mark.parametrize(
-    ("status", "message", "refused"),
+    ("status", "message", "is_refusal"),
     [
         (403, "You are not allowed to request logprobs from this model", True),
         (400, "`logprobs` is not supported with this model", True),
@@ -309,8 +309,8 @@ def test_a_cap_of_any_text_lowers_what_was_asked_and_is_never_below_its_floor(
         (429, "logprobs are not available now", False),
     ],
 )
-def test_a_refusal_of_logprobs_is_distinguished_from_a_cap(status: int, message: str, refused: bool) -> None:
-    assert is_logprobs_refusal(error_from_response(status, {}, openai_body(message))) is refused
+def test_a_refusal_of_logprobs_is_distinguished_from_a_cap(status: int, message: str, is_refusal: bool) -> None:
+    assert is_logprobs_refusal(error_from_response(status, {}, openai_body(message))) is is_refusal
 
 
 def test_keys_are_scrubbed_whether_known_or_only_key_shaped() -> None:

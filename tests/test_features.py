@@ -245,18 +245,18 @@ def test_features_agree_with_scorio(feature: str, peer) -> None:  # type: ignore
 
 
 @settings(deadline=None, max_examples=60)
-@given(completion=completions, cut=st.integers(0, 70))
-def test_a_token_knows_nothing_of_what_follows(completion: Completion, cut: int) -> None:
+@given(completion=completions, length=st.integers(0, 70))
+def test_a_token_knows_nothing_of_what_follows(completion: Completion, length: int) -> None:
     prefix = replace(
         completion,
-        tokens=completion.tokens[:cut],
-        logprobs=completion.logprobs[:cut],
-        top_logprobs=completion.top_logprobs[:cut],
-        censored=completion.censored[:cut],
-        top_ids=None if completion.top_ids is None else completion.top_ids[:cut],
+        tokens=completion.tokens[:length],
+        logprobs=completion.logprobs[:length],
+        top_logprobs=completion.top_logprobs[:length],
+        censored=completion.censored[:length],
+        top_ids=None if completion.top_ids is None else completion.top_ids[:length],
     )
     full_values = token_features([completion], ALL_FEATURES).values
-    np.testing.assert_array_equal(token_features([prefix], ALL_FEATURES).values, full_values[:cut])
+    np.testing.assert_array_equal(token_features([prefix], ALL_FEATURES).values, full_values[:length])
 
 
 @settings(deadline=None, max_examples=40)
@@ -297,10 +297,10 @@ def test_empty_ranks_change_no_feature(completion: Completion, extra: int) -> No
 @settings(deadline=None, max_examples=40)
 @given(completion=completions, k=st.integers(0, 8))
 def test_reading_k_ranks_is_the_same_as_getting_k_ranks(completion: Completion, k: int) -> None:
-    cut = replace(completion, top_logprobs=completion.top_logprobs[:, :k])
+    cut_completion = replace(completion, top_logprobs=completion.top_logprobs[:, :k])
     for compute, names in ((token_features, ALL_FEATURES), (response_terms, ALL_TERMS)):
         np.testing.assert_array_equal(
-            compute([completion], names, k=k, width=5).values, compute([cut], names, width=5).values
+            compute([completion], names, k=k, width=5).values, compute([cut_completion], names, width=5).values
         )
 
 
@@ -352,9 +352,9 @@ def test_asking_for_more_ranks_than_the_width_reads_the_width() -> None:
 
 
 def test_a_logprob_that_is_nan_is_refused_and_not_scored_as_something() -> None:
-    broken = replace(make(3, 2, 0), logprobs=np.array([-1, np.nan, -1], np.float32))
+    nan_completion = replace(make(3, 2, 0), logprobs=np.array([-1, np.nan, -1], np.float32))
     with pytest.raises(ValueError, match="NaN"):
-        token_features([broken])
+        token_features([nan_completion])
 
 
 def test_no_completions_give_no_rows() -> None:

@@ -223,11 +223,11 @@ def test_test_questions_do_not_reach_training() -> None:
 
 def test_what_is_cut_unlabelled_or_without_logprobs_is_not_learned_from() -> None:
     def spoil(group: Group) -> Group:
-        cut = replace(group.completions[0], finish_reason="length")
-        bare = Completion(text="The answer is 4", index=1)
+        cut_completion = replace(group.completions[0], finish_reason="length")
+        text_completion = Completion(text="The answer is 4", index=1)
         labels = group.labels.copy()
         labels[2] = np.nan
-        return replace(group, completions=(cut, bare, *group.completions[2:]), labels=labels)
+        return replace(group, completions=(cut_completion, text_completion, *group.completions[2:]), labels=labels)
 
     data = read_groups(
         [spoil(group) for group in GROUPS[:40]], recipe=RECIPES["swift"], split=Split(), answer=None
@@ -241,8 +241,8 @@ def with_labels(value: float) -> Callable[[], list[Group]]:
 
 def with_a_nan() -> list[Group]:
     group = next(group for group in GROUPS if Split().part(group.question_id) == "train")
-    broken = replace(group.completions[0], logprobs=group.completions[0].logprobs * np.float32(np.nan))
-    return [replace(group, completions=(broken, *group.completions[1:])), *GROUPS[1:20]]
+    nan_completion = replace(group.completions[0], logprobs=group.completions[0].logprobs * np.float32(np.nan))
+    return [replace(group, completions=(nan_completion, *group.completions[1:])), *GROUPS[1:20]]
 
 
 @pytest.mark.parametrize(

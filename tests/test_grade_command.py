@@ -105,11 +105,11 @@ def test_without_labels_simulate_shows_what_rules_cost_and_with_them_what_they_g
         savings_svg(blind)
 
     add_answers(served, answers)
-    seen = training.simulate(served, n=N, rules="fixed:2,beta", orders=8)
-    assert seen.row("fixed:2").accuracy.value > 0
+    simulation = training.simulate(served, n=N, rules="fixed:2,beta", orders=8)
+    assert simulation.row("fixed:2").accuracy.value > 0
     for name in ("fixed:2", "beta"):  # labels change no cost
-        np.testing.assert_allclose(blind.row(name).token_share.value, seen.row(name).token_share.value)
-    savings_svg(seen)
+        np.testing.assert_allclose(blind.row(name).token_share.value, simulation.row(name).token_share.value)
+    savings_svg(simulation)
 
 
 def test_questions_without_labels_are_left_out_beside_those_with(served: Path) -> None:

@@ -112,9 +112,9 @@ def test_without_a_usable_reference_nothing_is_judged(reference: Any) -> None:
 def test_cut_filtered_and_refused_completions_are_wrong_and_broken_ones_unknown() -> None:
     for reason in ("length", "content_filter", "refusal"):
         assert grade_all(completions_of("#### 18", finish_reason=reason), "18", "number").labels.tolist() == [0.0]
-    broken = grade_all(completions_of("#### 18", finish_reason="error"), "18", "number")
-    assert np.isnan(broken.labels).all()
-    assert broken.notes == ("1 of 1 completions have no label: broke off before its end.",)
+    error_labels = grade_all(completions_of("#### 18", finish_reason="error"), "18", "number")
+    assert np.isnan(error_labels.labels).all()
+    assert error_labels.notes == ("1 of 1 completions have no label: broke off before its end.",)
     assert grade_all(completions_of("#### 18", finish_reason="unknown"), "18", "number").labels.tolist() == [1.0]
 
 

@@ -304,9 +304,9 @@ def test_a_path_or_value_for_something_else_is_refused_with_the_reason_and_what_
     as_path: bool, folder: Path, tmp_path: Path
 ) -> None:
     save(head(), tmp_path / "head.safetensors")
-    made: Any = tmp_path / "head.safetensors" if as_path else head()
+    head_or_path: Any = tmp_path / "head.safetensors" if as_path else head()
     with pytest.raises(ArtifactMismatchError, match="trained on openai-compatible/m, not on openai/gpt-4") as no:
-        SwiftReranker("openai", head=made)
+        SwiftReranker("openai", head=head_or_path)
     assert 'ask for it by name: head="openai-compatible/m"' in no.value.hint
     assert str(folder) in no.value.hint
     save(head(), folder / "moved.safetensors")
@@ -319,9 +319,9 @@ def test_a_head_on_another_feature_set_is_refused_in_whatever_form_it_comes(tmp_
         ({"features": ("logprob", "entropy")}, "1 weights for 2 columns"),
         ({"response_terms": ("agreement",)}, "0 weights for 1 columns"),
     ):
-        made = head(provider="openai", model="gpt-4.1-mini", **facts)
-        save(made, tmp_path / "head")
-        for form in (made, tmp_path / "head"):
+        misfit = head(provider="openai", model="gpt-4.1-mini", **facts)
+        save(misfit, tmp_path / "head")
+        for form in (misfit, tmp_path / "head"):
             with pytest.raises(ArtifactMismatchError, match=reason):
                 SwiftReranker("openai", head=form)
 
@@ -339,14 +339,14 @@ def test_anything_but_a_head_is_refused(wrong: Any) -> None:
 def test_the_identities_of_alternatives_are_read_for_a_head_that_needs_them(
     deadline: float | None, fault_server: FaultServer
 ) -> None:
-    made = reader_of_identities()
+    identity_reader = reader_of_identities()
     body = chat(["The answer is 4", "It is 5", "The answer is 4"], k=7).body
     if deadline is None:
         fault_server.script(chat(["The answer is 4", "It is 5", "The answer is 4"], k=7))
     else:
         fault_server.answers = ("The answer is 4", "It is 5", "The answer is 4")
-    expected = score(parse_response(body, token_ids=True), made)
-    with ask(fault_server, head=made) as reranker:
+    expected = score(parse_response(body, token_ids=True), identity_reader)
+    with ask(fault_server, head=identity_reader) as reranker:
         for selection in (reranker.best_of("q", n=3, deadline=deadline), reranker.rank(body)):
             assert [candidate.score for candidate in selection.candidates] == pytest.approx(
                 expected.values.tolist(), rel=1e-6

@@ -37,15 +37,15 @@ QUICK = {"epochs": 12, "patience": 12, "steps": 200}
 def with_states(groups: list[Group], *, signal: float = 1.0) -> list[Group]:
     """Give each token states of which the second number of layer 2 says whether the answer is right."""
     rng = np.random.default_rng(5)
-    made = []
+    groups_with_states = []
     for group in groups:
         completions = []
         for completion, label in zip(group.completions, group.labels, strict=True):
             states = rng.normal(3.0, 2.0, (len(completion.tokens), LAYOUT.columns))
             states[:, WIDTH + 1] += signal * (2 * label - 1)
             completions.append(replace(completion, hidden_states=states.astype(np.float16)))
-        made.append(replace(group, completions=tuple(completions)))
-    return made
+        groups_with_states.append(replace(group, completions=tuple(completions)))
+    return groups_with_states
 
 
 def samples_file(path: Path, groups: list[Group]) -> Path:
@@ -55,8 +55,8 @@ def samples_file(path: Path, groups: list[Group]) -> Path:
             store.add_questions(
                 [StoredQuestion(id=group.question_id, messages=({"role": "user", "content": "2+2"},), answer="4")]
             )
-            bare = states.append(group.question_id, range(len(group.labels)), group.completions)
-            store.add_samples(group.question_id, bare, usage=Usage(calls=1))
+            stateless = states.append(group.question_id, range(len(group.labels)), group.completions)
+            store.add_samples(group.question_id, stateless, usage=Usage(calls=1))
     return path
 
 
@@ -199,8 +199,8 @@ def test_files_whose_states_are_not_alike_are_not_mixed(tmp_path: Path) -> None:
 
 def test_completions_without_states_are_refused_with_the_question_named() -> None:
     groups = only_states(with_states(graded_groups(20)), LAYOUT.select_layers())
-    broken = replace(groups[0].completions[1], hidden_states=None)
-    groups[3] = replace(groups[3], completions=(broken, *groups[3].completions[1:]))
+    stateless_completion = replace(groups[0].completions[1], hidden_states=None)
+    groups[3] = replace(groups[3], completions=(stateless_completion, *groups[3].completions[1:]))
     with pytest.raises(ConfigurationError, match=r"Question q0-3: a completion of .* has no hidden states"):
         fit(groups, provider="p", model="m", answer="number", recipe="hidden", layout=LAYOUT.select_layers())
     with pytest.raises(ConfigurationError, match="completions have no hidden states"):

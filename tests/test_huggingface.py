@@ -283,11 +283,11 @@ def test_a_stop_string_ends_a_row_early_and_is_not_part_of_the_answer() -> None:
     mark = next(
         letter for letter in full_completions[0].text[2:] if letter.isascii()
     )  # others may be halves of a character
-    cut = complete(model, 6, max_tokens=40, stop=[mark]).completions
-    assert [completion.text for completion in cut] == [
+    cut_completions = complete(model, 6, max_tokens=40, stop=[mark]).completions
+    assert [completion.text for completion in cut_completions] == [
         completion.text.split(mark)[0] for completion in full_completions
     ]
-    assert cut[0].finish_reason == "stop"
+    assert cut_completions[0].finish_reason == "stop"
 
 
 # Reranking
@@ -352,9 +352,9 @@ def test_a_deadline_and_a_cancelled_task_end_the_generation_at_its_next_step() -
     with SwiftReranker(model) as reranker, pytest.raises(SwiftClientError, match="deadline"):
         reranker.best_of("What?", n=2, max_tokens=400, deadline=0.2)
     time.sleep(0.1)
-    seen = slow.calls
+    n_calls = slow.calls
     time.sleep(0.1)
-    assert slow.calls == seen < 100
+    assert slow.calls == n_calls < 100
 
     async def cancelled() -> None:
         task = asyncio.create_task(model.complete(ASKED, 2, max_tokens=400))

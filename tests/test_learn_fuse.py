@@ -35,15 +35,15 @@ def test_a_scorer_that_knows_gets_the_weight_and_one_that_is_wrong_gets_none(tmp
 
 
 def test_only_the_part_that_was_asked_for_is_shown_to_the_scorer(tmp_path: Path) -> None:
-    samples, seen = samples_file(tmp_path / "s.db"), []
+    samples, prompts = samples_file(tmp_path / "s.db"), []
 
     def counts(messages: Sequence[Message], completions: Sequence[Completion]) -> list[float]:
-        seen.append(len(completions))
+        prompts.append(len(completions))
         return [np.nan] * len(completions)
 
     with pytest.raises(ConfigurationError, match="no scores for any of 12 questions"):
         learn_fuse(samples, counts, grade="number")
-    assert 0 < len(seen) < 30
+    assert 0 < len(prompts) < 30
 
 
 def test_what_cannot_be_learned_from_is_reported(tmp_path: Path) -> None:

@@ -245,11 +245,11 @@ async def test_the_event_loop_ticks_while_all_requests_are_held_back(fault_serve
             await rr.best_of("q", n=1, deadline=0.2)
         beating = asyncio.create_task(heart())
         last = time.perf_counter()
-        started = time.perf_counter()
+        start = time.perf_counter()
         selection = await rr.best_of("q", n=3)
         beating.cancel()
     assert len(selection.candidates) == 3
-    assert time.perf_counter() - started > 0.1  # it waited for the others' pause
+    assert time.perf_counter() - start > 0.1  # it waited for the others' pause
     assert longest < 0.25
     assert any(event.kind == "limit" and "none for" in event.message for event in events)
 
@@ -340,12 +340,12 @@ def test_a_pause_that_one_threads_loop_learnt_ends_for_a_waiter_on_another_whose
         asyncio.run(asyncio.wait_for(limit.acquire(), 5))
         ends.append(time.monotonic())
 
-    started = time.monotonic()
+    start = time.monotonic()
     thread = threading.Thread(target=wait)
     thread.start()
     thread.join(10)
     assert ends
-    assert 0.2 < ends[0] - started < 3
+    assert 0.2 < ends[0] - start < 3
 
 
 def test_a_slot_comes_back_where_no_loop_runs_any_more() -> None:
@@ -481,19 +481,19 @@ def test_a_server_that_bears_four_at_once_is_not_stormed_at_a_cap_of_sixteen() -
             nonlocal busy, refused, answered
             while answered < 2000:
                 await limit.acquire()
-                started, busy = limit.now(), busy + 1
+                start, busy = limit.now(), busy + 1
                 full = busy > 4
                 await asyncio.sleep(0.05 if full else 1.0)
                 busy -= 1
                 refused, answered = refused + full, answered + (not full)
                 if full:
-                    limit.on_error(RateLimitError("busy", status=429, retryable=True), started_at=started)
+                    limit.on_error(RateLimitError("busy", status=429, retryable=True), started_at=start)
                 else:
-                    limit.on_success(started_at=started)
+                    limit.on_success(started_at=start)
                 limit.release()
 
         await asyncio.gather(*(work() for _ in range(64)))
         return refused, answered
 
-    refused, answered = run_in_virtual_time(play())
-    assert refused < 0.2 * answered
+    n_refused, answered = run_in_virtual_time(play())
+    assert n_refused < 0.2 * answered

@@ -168,10 +168,10 @@ def test_a_malformed_record_is_named_by_its_line(
     name: str, change: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     path = written(tmp_path / "set.jsonl", RECORDS[name], {**RECORDS[name], **change})
-    with pytest.raises(ConfigurationError, match=message) as caught:
+    with pytest.raises(ConfigurationError, match=message) as excinfo:
         list(load_set(name, path))
-    assert f"{path}, line 2: " in str(caught.value)
-    assert PAPER_SETS[name].source in str(caught.value)
+    assert f"{path}, line 2: " in str(excinfo.value)
+    assert PAPER_SETS[name].source in str(excinfo.value)
 
 
 @pytest.mark.parametrize("line", [b'{"a": ', b"\xff\xfe{}", b"[" * 100_000, b"3", b'"text"', b"null", b"[]"])

@@ -243,8 +243,10 @@ def test_a_head_that_reads_gaps_alone_scores_as_it_would_at_temperature_one() ->
     assert cold.scorer == raw.scorer != "mean_logprob"
     assert cold.score == pytest.approx(raw.score, abs=1e-5)
     assert any("this is corrected" in note for note in cold.notes)
-    cut = select_best([stated(LOGITS, 0.5, [1, 0], k=3)], replace(rules, sampling_info=replace(COLD, truncated=True)))
-    assert cut.scorer == "mean_logprob"
+    truncated_selection = select_best(
+        [stated(LOGITS, 0.5, [1, 0], k=3)], replace(rules, sampling_info=replace(COLD, truncated=True))
+    )
+    assert truncated_selection.scorer == "mean_logprob"
 
 
 def test_plain_scorers_compare_within_the_question_and_say_so() -> None:

@@ -53,13 +53,18 @@ def assert_matches_plain_decoder(data: bytes, k: int | None = None) -> None:
 
 def test_a_request_asks_for_n_and_logprobs_as_the_row_says():
     messages = [{"role": "user", "content": "hi"}]
-    sent = request(
+    wire_request = request(
         CompletionRequest(
             make_provider(), "m", messages, n=4, top_logprobs=20, sampling={"temperature": 0.7, "stop": ["\n"]}
         )
     )
-    assert (sent.method, sent.path, sent.n, sent.stream) == ("POST", "/chat/completions", 4, False)
-    assert sent.body == {
+    assert (wire_request.method, wire_request.path, wire_request.n, wire_request.stream) == (
+        "POST",
+        "/chat/completions",
+        4,
+        False,
+    )
+    assert wire_request.body == {
         "model": "m", "messages": messages, "n": 4, "logprobs": True, "top_logprobs": 20, "temperature": 0.7,
         "stop": ["\n"],
     }  # fmt: skip
@@ -80,13 +85,13 @@ def test_top_logprobs_is_never_zero_because_servers_then_send_no_logprobs():  # 
 
 def test_a_request_takes_the_rows_model_and_extra_body_and_the_callers_fields_win():
     provider = make_provider(default_model="d", extra_body={"thinking": {"type": "disabled"}, "seed": 1})
-    sent = request(CompletionRequest(provider, None, [], stream=True, sampling={"seed": 2}))
-    assert sent.body["model"] == "d"
-    assert sent.body["thinking"] == {"type": "disabled"}
-    assert sent.body["seed"] == 2
-    assert sent.stream
-    assert sent.body["stream"] is True
-    assert sent.body["stream_options"] == {"include_usage": True}
+    wire_request = request(CompletionRequest(provider, None, [], stream=True, sampling={"seed": 2}))
+    assert wire_request.body["model"] == "d"
+    assert wire_request.body["thinking"] == {"type": "disabled"}
+    assert wire_request.body["seed"] == 2
+    assert wire_request.stream
+    assert wire_request.body["stream"] is True
+    assert wire_request.body["stream_options"] == {"include_usage": True}
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------
@@ -293,8 +298,8 @@ def test_equal_tool_calls_have_equal_text_whatever_their_ids_and_spacing():
 def test_content_may_come_in_parts():
     parts = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "Pa"}, {"type": "text", "text": "ris"}]
     assert parse(body(choice(parts))).completions[0].text == "Paris"
-    refused = parse(body(choice([{"type": "refusal", "refusal": "no"}]))).completions[0]
-    assert (refused.text, refused.finish_reason) == ("no", "refusal")
+    refusal = parse(body(choice([{"type": "refusal", "refusal": "no"}]))).completions[0]
+    assert (refusal.text, refusal.finish_reason) == ("no", "refusal")
 
 
 @pytest.mark.parametrize(
@@ -352,9 +357,9 @@ def test_missing_or_odd_usage_is_estimated(usage):
     ],
 )
 def test_an_error_inside_a_200_is_the_error_that_it_describes(data, kind, fragment):
-    with pytest.raises(kind, match=fragment.split("(", maxsplit=1)[0].strip()) as caught:
+    with pytest.raises(kind, match=fragment.split("(", maxsplit=1)[0].strip()) as excinfo:
         parse(json.dumps(data).encode())
-    assert not isinstance(caught.value, ResponseDecodeError)
+    assert not isinstance(excinfo.value, ResponseDecodeError)
 
 
 @pytest.mark.parametrize(
@@ -366,9 +371,9 @@ def test_an_error_inside_a_200_is_the_error_that_it_describes(data, kind, fragme
     ],
 )  # fmt: skip
 def test_anything_but_a_reply_is_one_clear_error(data):
-    with pytest.raises(ResponseDecodeError) as caught:
+    with pytest.raises(ResponseDecodeError) as excinfo:
         parse(data)
-    assert len(str(caught.value)) < 400
+    assert len(str(excinfo.value)) < 400
 
 
 def test_a_web_page_is_named_as_such():
@@ -385,8 +390,8 @@ def test_whole_choices_before_the_cut_are_kept(fraction):
     entries = [entry("a", -0.5, [entry("a", -0.5), entry("b", -1.5)])] * 9
     data = body(*(choice("a" * 9, entries, index) for index in range(6)))
     completions = parse(data).completions
-    cut = int(len(data) * fraction)
-    reply = parse(data[:cut])
+    length = int(len(data) * fraction)
+    reply = parse(data[:length])
     assert 0 < len(reply.completions) <= len(completions)
     assert "cut" in reply.notes[0]
     assert reply.usage.estimated
@@ -418,8 +423,8 @@ def test_white_space_changes_nothing(indent):  # OpenAI indents its replies
 
 
 def test_broken_characters_and_half_surrogates_cost_a_character():
-    broken = body(choice("caf\u00e9")).replace("\u00e9".encode(), b"\xe9")
-    assert parse(broken).completions[0].text == "caf\ufffd"
+    invalid_utf8 = body(choice("caf\u00e9")).replace("\u00e9".encode(), b"\xe9")
+    assert parse(invalid_utf8).completions[0].text == "caf\ufffd"
     huge = body(choice("a", [entry("a", -0.5, [])])).replace(b"-0.5", b"-1e999")
     assert "placeholders" in parse(huge).notes[0]
     half = json.dumps({"choices": [choice("x\ud83c")]}).encode()

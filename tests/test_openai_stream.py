@@ -56,7 +56,7 @@ def delta(content: str | None = None, index: int = 0, end: str | None = None, **
 def test_streaming_equals_not_streaming_however_the_bytes_are_cut(seed, group, end, token_ids, cuts):
     data = drawn_body(seed)
     stream = streamed(data, group=group, end=end)
-    reply = assemble(stream, [int(cut * len(stream)) for cut in cuts], token_ids=token_ids)
+    reply = assemble(stream, [int(fraction * len(stream)) for fraction in cuts], token_ids=token_ids)
     assert_same_reply(reply, parse(data, token_ids=token_ids))
     assert reply.usage == parse(data).usage
     assert reply.model == "m"
@@ -139,8 +139,8 @@ def test_choices_that_did_not_end_are_errors_and_the_others_are_kept():
 
 
 def test_an_error_in_the_middle_ends_the_stream_and_keeps_what_came():
-    broken = {"error": {"message": "upstream timed out", "code": 502}}
-    reply = assemble(events(delta("a"), delta(end="stop"), delta("b", 1), broken))
+    error_event = {"error": {"message": "upstream timed out", "code": 502}}
+    reply = assemble(events(delta("a"), delta(end="stop"), delta("b", 1), error_event))
     assert [item.finish_reason for item in reply.completions] == ["stop", "error"]
     assert "upstream timed out" in reply.notes[0]
 

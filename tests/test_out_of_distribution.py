@@ -42,9 +42,9 @@ def strange(groups: list[Group]) -> list[Group]:
 
 @pytest.fixture(scope="module")
 def head() -> HeadArtifact:
-    made = fit(graded_groups(160), provider="p", model="m", answer="number").artifact
-    assert isinstance(made, HeadArtifact)
-    return made
+    head_artifact = fit(graded_groups(160), provider="p", model="m", answer="number").artifact
+    assert isinstance(head_artifact, HeadArtifact)
+    return head_artifact
 
 
 def outside(groups: list[Group], head: HeadArtifact) -> float:
@@ -133,10 +133,10 @@ def test_the_reach_is_kept_in_the_file_and_an_odd_one_is_none(head: HeadArtifact
 
 
 def test_a_head_without_response_terms_has_no_reach() -> None:
-    made = fit(
+    head_artifact = fit(
         graded_groups(30), provider="p", model="m", answer="number", recipe=replace(recipe_of("swift"), epochs=1)
     )
-    assert made.artifact.training["reach"] is None
+    assert head_artifact.artifact.training["reach"] is None
 
 
 def test_evaluate_says_on_how_many_questions_best_of_would_not_listen(head: HeadArtifact) -> None:

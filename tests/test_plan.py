@@ -120,15 +120,15 @@ class Watched:
 
 @pytest.fixture
 async def reranker(fault_server: Any) -> AsyncIterator[Callable[..., AsyncSwiftReranker]]:
-    made = []
+    instances = []
 
     def make(provider: str, watched: Watched, **options: Any) -> AsyncSwiftReranker:
         settings = {"base_url": fault_server.url, "api_key": "k", "max_retries": 0, "head": None, **options}
-        made.append(AsyncSwiftReranker(provider, "m", on_event=watched, **settings))
-        return made[-1]
+        instances.append(AsyncSwiftReranker(provider, "m", on_event=watched, **settings))
+        return instances[-1]
 
     yield make
-    for client in made:
+    for client in instances:
         await client.aclose()
 
 

@@ -62,9 +62,9 @@ def test_a_broken_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str, code: str, words: str
 ) -> None:
     install(tmp_path, monkeypatch, entry + "\n", code)
-    with pytest.raises(ConfigurationError, match=words) as caught:
+    with pytest.raises(ConfigurationError, match=words) as excinfo:
         resolve("acme", "m")
-    assert "'acme-swift'" in str(caught.value)
+    assert "'acme-swift'" in str(excinfo.value)
     assert resolve("openai")[0].name == "openai"  # what is broken harms nobody else
 
 

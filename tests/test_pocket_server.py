@@ -100,11 +100,11 @@ def test_temperature_zero_draws_the_likeliest_token(server: PocketServer) -> Non
 
 
 def test_more_completions_than_slots_are_refused_with_the_number_in_the_message(server: PocketServer) -> None:
-    with pytest.raises(urllib.error.HTTPError) as refused:
+    with pytest.raises(urllib.error.HTTPError) as excinfo:
         chat(server.base_url, n=17)
-    assert refused.value.code == 400
-    assert "<= 16" in refused.value.read().decode()
-    refused.value.close()
+    assert excinfo.value.code == 400
+    assert "<= 16" in excinfo.value.read().decode()
+    excinfo.value.close()
 
 
 def test_threads_that_start_together_share_one_server() -> None:
@@ -152,8 +152,8 @@ print(os.waitstatus_to_exitcode(status), os.waitstatus_to_exitcode(untouched), s
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
 def test_a_forked_child_has_a_server_of_its_own_and_the_parent_keeps_its() -> None:
-    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.split() == ["0", "0", "True"]
+    result = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.split() == ["0", "0", "True"]
 
 
 QUIET = "from swift_client.pocket.server import PocketServer; server = PocketServer(); server.start(); "
@@ -161,9 +161,11 @@ QUIET = "from swift_client.pocket.server import PocketServer; server = PocketSer
 
 @pytest.mark.parametrize("then", ["server.close()", "", "raise SystemExit(3)"])
 def test_the_server_writes_nothing_and_the_process_ends_without_close(then: str) -> None:
-    done = subprocess.run([sys.executable, "-c", QUIET + then], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.stdout, done.stderr) == ("", "")
-    assert done.returncode == (3 if "Exit" in then else 0)
+    result = subprocess.run(
+        [sys.executable, "-c", QUIET + then], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (result.stdout, result.stderr) == ("", "")
+    assert result.returncode == (3 if "Exit" in then else 0)
 
 
 def test_the_server_ends_with_its_parent_even_where_that_is_killed() -> None:
@@ -171,11 +173,11 @@ def test_the_server_ends_with_its_parent_even_where_that_is_killed() -> None:
         "import os; from swift_client.pocket.server import PocketServer; server = PocketServer(slots=1);"
         "print(server.start(), flush=True); os.kill(os.getpid(), 9)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == -9
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == -9
     for _ in range(100):
         try:
-            urllib.request.urlopen(done.stdout.strip() + "/models", timeout=5).close()
+            urllib.request.urlopen(result.stdout.strip() + "/models", timeout=5).close()
         except (urllib.error.URLError, ConnectionError):  # refused, or reset while it goes down
             return
         time.sleep(0.1)
@@ -195,8 +197,8 @@ def test_nothing_starts_before_it_is_asked_for() -> None:
         "import sys; from swift_client.pocket.server import PocketServer; PocketServer();"
         "print('xllamacpp' in sys.modules, 'numpy' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.split()[0] == "False"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.split()[0] == "False"
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,10 +210,10 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_that_is_missing_or_no_model_is_a_configuration_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no model file"):
         PocketServer(tmp_path / "none.gguf").start()
-    broken = tmp_path / "broken.gguf"
-    broken.write_bytes(PACKAGED_MODEL.read_bytes()[:5000])
+    broken_file = tmp_path / "broken.gguf"
+    broken_file.write_bytes(PACKAGED_MODEL.read_bytes()[:5000])
     with pytest.raises(ConfigurationError, match="cannot serve"):
-        PocketServer(broken).start()
+        PocketServer(broken_file).start()
     with pytest.raises(ConfigurationError, match="slots"):
         PocketServer(slots=0)
 

@@ -170,10 +170,10 @@ def test_two_different_models_are_a_configuration_error() -> None:
 
 @pytest.mark.parametrize(("name", "near"), [("opanai", "openai"), ("OpenAI", "openai"), ("llama.cpp", "llamacpp")])
 def test_an_unknown_name_lists_near_ones_and_the_command(name: str, near: str) -> None:
-    with pytest.raises(UnknownProviderError) as caught:
+    with pytest.raises(UnknownProviderError) as excinfo:
         resolve(name, "m")
-    assert repr(near) in str(caught.value)
-    assert "swift-client providers" in str(caught.value)
+    assert repr(near) in str(excinfo.value)
+    assert "swift-client providers" in str(excinfo.value)
 
 
 @pytest.mark.parametrize("name", ["", "/", "zzz", "💥", "x" * 1000])
@@ -331,9 +331,9 @@ async def test_what_an_object_of_your_own_raises_becomes_one_of_our_errors(
         async def complete(self, messages: list[Message], n: int, **options: Any) -> Any:
             raise raised
 
-    with pytest.raises(kind) as caught:
+    with pytest.raises(kind) as excinfo:
         await connect(Broken(), resolve(Broken())[0]).send(REQUEST)
-    assert caught.value.__context__ is None
+    assert excinfo.value.__context__ is None
 
 
 def test_settings_that_an_object_of_your_own_cannot_use_are_refused_and_not_dropped() -> None:

@@ -154,25 +154,25 @@ def watched(more: str) -> dict[str, list[str]]:
 
 
 def test_importing_the_package_loads_no_provider_sdk_opens_no_socket_and_reads_no_key() -> None:
-    seen = watched("")
+    report = watched("")
 
-    assert not HEAVY & set(seen["modules"])
-    assert "numpy" not in seen["modules"]
-    assert seen["sockets"] == []
-    assert seen["keys"] == []
+    assert not HEAVY & set(report["modules"])
+    assert "numpy" not in report["modules"]
+    assert report["sockets"] == []
+    assert report["keys"] == []
 
 
 def test_the_public_names_can_be_reached_without_any_of_it_either() -> None:
-    seen = watched("for name in swift_client.__all__: getattr(swift_client, name)")
+    report = watched("for name in swift_client.__all__: getattr(swift_client, name)")
 
-    assert not HEAVY & set(seen["modules"])
-    assert seen["sockets"] == []
-    assert not [name for name in seen["keys"] if "KEY" in name or "TOKEN" in name or "BASE_URL" in name]
+    assert not HEAVY & set(report["modules"])
+    assert report["sockets"] == []
+    assert not [name for name in report["keys"] if "KEY" in name or "TOKEN" in name or "BASE_URL" in name]
 
 
 def test_making_a_reranker_reads_no_key_yet() -> None:
-    seen = watched('swift_client.SwiftReranker("openai")')
+    report = watched('swift_client.SwiftReranker("openai")')
 
-    assert "torch" not in seen["modules"]
-    assert seen["sockets"] == []
-    assert "OPENAI_API_KEY" not in seen["keys"]
+    assert "torch" not in report["modules"]
+    assert report["sockets"] == []
+    assert "OPENAI_API_KEY" not in report["keys"]

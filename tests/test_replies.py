@@ -102,9 +102,9 @@ def test_a_list_of_replies_is_one_reply_with_the_sum_of_their_usage():
     ],
 )
 def test_anything_but_a_reply_is_refused_with_what_to_pass_instead(reply, fragment):
-    with pytest.raises(ConfigurationError, match=fragment) as caught:
+    with pytest.raises(ConfigurationError, match=fragment) as excinfo:
         normalize_reply(reply)
-    assert caught.value.hint
+    assert excinfo.value.hint
 
 
 FAILED = {"error": {"message": "no such model", "code": 400}}
@@ -166,9 +166,9 @@ def test_a_line_with_nan_is_a_line():
     assert len(parse_response(b"[" + NAN + b"," + NAN + b"]")) == 2
 
 
-@pytest.mark.parametrize("cut", [b"not json\n", DATA[:-40] + b"\n", b"# note\n"])
-def test_a_broken_line_is_named_and_costs_nothing_in_silence(cut):
-    for value in (json_lines(DATA) + cut, cut + json_lines(DATA, DATA)):
+@pytest.mark.parametrize("partial_line", [b"not json\n", DATA[:-40] + b"\n", b"# note\n"])
+def test_a_broken_line_is_named_and_costs_nothing_in_silence(partial_line):
+    for value in (json_lines(DATA) + partial_line, partial_line + json_lines(DATA, DATA)):
         try:
             reply = rank(value)
         except SwiftClientError:

@@ -164,8 +164,8 @@ def hostile(group: Group) -> Group:
         tokens = (HOSTILE, *completion.tokens[1:-1], "\n<b>")
         return replace(completion, tokens=tokens, text=f"{HOSTILE} The answer is {HOSTILE}")
 
-    bare = Completion(text=HOSTILE, index=5)
-    completions = (*map(spoil, group.completions[:5]), bare)
+    text_completion = Completion(text=HOSTILE, index=5)
+    completions = (*map(spoil, group.completions[:5]), text_completion)
     return replace(group, completions=completions, question_id=HOSTILE + group.question_id, family=HOSTILE)
 
 
@@ -183,8 +183,8 @@ def test_hostile_text_appears_as_text_and_does_nothing() -> None:
         for group in groups
     ]
 
-    made = document(groups, head, results, {question.id: question for question in messages})
-    page = Page(made)
+    html = document(groups, head, results, {question.id: question for question in messages})
+    page = Page(html)
 
     assert page.tags <= {
         *("html", "head", "meta", "title", "style", "body", "main", "header", "section", "article", "footer", "figure"),
@@ -198,7 +198,7 @@ def test_hostile_text_appears_as_text_and_does_nothing() -> None:
         *("points", "text-anchor"),
     }
     assert page.words.count("<script>alert(1)</script>") > 100
-    assert {char for char in made if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")} == {"\n"}
+    assert {char for char in html if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")} == {"\n"}
     assert "\\x1b[31mred" in page.words
     assert "\\u202egnp.exe" in page.words
 
@@ -214,20 +214,20 @@ def test_any_text_leaves_the_page_well_formed(text: str) -> None:
 
 
 def test_the_page_needs_nothing_else_and_forbids_it() -> None:
-    made = usual()[2]
-    page = Page(made)
+    html = usual()[2]
+    page = Page(html)
 
-    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', made)
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
     assert policy is not None
     assert "default-src 'none'" in policy[1]
-    assert policy.start() < made.index("<style>")
+    assert policy.start() < html.index("<style>")
     assert not page.attributes.keys() & {"href", "src", "srcset", "action", "style", "xlink:href"}
-    assert not re.search(r"url\(|@import|https?:|//[a-z]", made)
-    assert "<script" not in made
+    assert not re.search(r"url\(|@import|https?:|//[a-z]", html)
+    assert "<script" not in html
 
 
 def test_token_numbers_are_the_heads_own() -> None:
-    groups, _, made = usual()
+    groups, _, html = usual()
     head, by_id = a_head(), {group.question_id: group for group in groups}
     expected = []
     for example in compare_with_majority(head, groups, answer="auto").examples:
@@ -243,7 +243,7 @@ def test_token_numbers_are_the_heads_own() -> None:
                     f"reward {reward:.3f}\ngate × reward {gate * reward:.3f}".replace("-", MINUS)
                 )
 
-    assert [title for title, _ in Page(made).tokens] == expected
+    assert [title for title, _ in Page(html).tokens] == expected
     assert len(expected) > 200
 
 
@@ -260,8 +260,8 @@ def test_what_tokens_bring_and_the_whole_answer_adds_is_the_score() -> None:
 def test_completions_without_logprobs_show_their_text_and_lists_are_read_to_the_shortest() -> None:
     group = graded_groups(1)[0]
     short = replace(group.completions[1], top_logprobs=group.completions[1].top_logprobs[:, :3])
-    bare = Completion(text="nothing <i>known</i>", index=0)
-    group = replace(group, completions=(bare, short, *group.completions[2:]))
+    text_completion = Completion(text="nothing <i>known</i>", index=0)
+    group = replace(group, completions=(text_completion, short, *group.completions[2:]))
     selection = compare_with_majority(a_head(), [group], answer="auto").examples[0].selection
     parts = weigh_tokens(a_head(), selection)
 
@@ -274,8 +274,8 @@ def test_completions_without_logprobs_show_their_text_and_lists_are_read_to_the_
 
 
 def test_every_number_of_the_evaluation_is_in_a_table() -> None:
-    _, results, made = usual()
-    page = Page(made)
+    _, results, html = usual()
+    page = Page(html)
 
     def number(value: float | None, form: str, times: float = 1.0) -> str:
         if value is None:
@@ -474,11 +474,11 @@ def test_ten_long_examples_make_less_than_a_megabyte_and_say_what_is_left_out() 
         replace(group, completions=tuple(map(lengthen, group.completions[:4])), labels=group.labels[:4])
         for group in graded_groups(12)
     ]
-    made = document(groups, results=usual()[1])
+    html = document(groups, results=usual()[1])
 
-    assert len(made.encode()) < 1_000_000
-    assert len(Page(made).tokens) == 10 * 4 * MAX_SHOWN_TOKENS
-    assert re.search(r"1,8\d\d tokens left out", Page(made).words)
+    assert len(html.encode()) < 1_000_000
+    assert len(Page(html).tokens) == 10 * 4 * MAX_SHOWN_TOKENS
+    assert re.search(r"1,8\d\d tokens left out", Page(html).words)
 
 
 def test_labels_at_the_ends_of_lines_do_not_overlap() -> None:
@@ -601,10 +601,10 @@ def test_a_full_disk_leaves_the_old_page_and_no_draft(files: tuple[Path, Path], 
     out = tmp_path / "r.html"
     out.write_text("old")
 
-    with no_file_beyond(1 << 16), pytest.raises(ConfigurationError, match="cannot be written") as refused:
+    with no_file_beyond(1 << 16), pytest.raises(ConfigurationError, match="cannot be written") as excinfo:
         report(*files, out=out, split="all", subsets=5, resamples=20, trained=False)
 
-    assert "Make room" in refused.value.hint
+    assert "Make room" in excinfo.value.hint
     assert out.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["head.safetensors", "r.html", "samples.db"]
 

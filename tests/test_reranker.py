@@ -463,10 +463,12 @@ async def test_the_callers_own_openai_client_is_used_and_left_open(fault_server:
 
 
 def test_completions_that_were_cut_do_not_keep_the_whole_ones_from_voting() -> None:
-    cut = [Completion(text="First we note that the number of", index=i, finish_reason="length") for i in range(4)]
+    cut_completions = [
+        Completion(text="First we note that the number of", index=i, finish_reason="length") for i in range(4)
+    ]
     finished = [Completion(text=f"The answer is {n}.", index=4 + i) for i, n in enumerate((7, 8, 8))]
 
-    selection = rank([*cut, *finished])
+    selection = rank([*cut_completions, *finished])
 
     assert (selection.method, selection.answer) == ("vote", "8")
     assert [candidate.weight for candidate in selection.candidates] == [0, 0, 0, 0, 1, 1, 1]

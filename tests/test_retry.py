@@ -60,11 +60,11 @@ async def test_the_servers_wait_is_honoured(
     events: list[Event] = []
     fault_server.script(error(429, message, headers=headers), chat(["a"]))
     async with ask(fault_server, events) as rr:
-        started = time.monotonic()
+        start = time.monotonic()
         selection = await rr.best_of("q", n=1)
 
     assert waits(events) == [pytest.approx(seconds)]
-    assert time.monotonic() - started >= seconds
+    assert time.monotonic() - start >= seconds
     assert selection.usage.calls == 2
 
 
@@ -84,24 +84,24 @@ async def test_a_long_sentence_wait_is_read_and_not_begun_where_the_deadline_com
     fault_server: FaultServer,
 ) -> None:
     fault_server.serve(lambda _: error(429, "Rate limit reached. Please try again in 17.28s."))
-    started = time.monotonic()
+    start = time.monotonic()
     async with ask(fault_server, []) as rr:
-        with pytest.raises(NoCompletionError) as caught:
+        with pytest.raises(NoCompletionError) as excinfo:
             await rr.best_of("q", n=1, deadline=5)
 
-    assert time.monotonic() - started < 4
-    assert isinstance(caught.value.causes[0], RateLimitError)
-    assert caught.value.causes[0].retry_after == pytest.approx(17.28)
+    assert time.monotonic() - start < 4
+    assert isinstance(excinfo.value.causes[0], RateLimitError)
+    assert excinfo.value.causes[0].retry_after == pytest.approx(17.28)
     assert len(fault_server.requests) == 1
 
 
 async def test_a_wait_of_more_than_two_minutes_raises_at_once(fault_server: FaultServer) -> None:
     fault_server.serve(lambda _: error(429, "slow", headers={"retry-after": "121"}))
-    started = time.monotonic()
+    start = time.monotonic()
     async with ask(fault_server, []) as rr:
         with pytest.raises(NoCompletionError):
             await rr.best_of("q", n=1)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - start < 5
     assert len(fault_server.requests) == 1
 
 
@@ -170,10 +170,10 @@ async def test_a_retryable_status_is_sent_max_retries_plus_one_times(status: int
     fault_server.serve(lambda _: error(status, "later", headers={"retry-after": "0", "retry-after-ms": "0"}))
     events: list[Event] = []
     async with ask(fault_server, events, max_retries=3) as rr:
-        with pytest.raises(NoCompletionError) as caught:
+        with pytest.raises(NoCompletionError) as excinfo:
             await rr.best_of("q", n=1, deadline=60)
     assert len(fault_server.requests) == 4  # the SDK's own retries would make it more
-    assert len(caught.value.causes) == 1
+    assert len(excinfo.value.causes) == 1
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422])
@@ -240,9 +240,9 @@ class ScriptedTransport:
 
 
 def refusal(error: type[RateLimitError | ServerError], retry_after: float) -> RateLimitError | ServerError:
-    made = error("slow down", status=429 if error is RateLimitError else 500, retryable=True)
-    made.retry_after = retry_after
-    return made
+    error_instance = error("slow down", status=429 if error is RateLimitError else 500, retryable=True)
+    error_instance.retry_after = retry_after
+    return error_instance
 
 
 def one_per_call(transport: ScriptedTransport, max_concurrency: int, max_retries: int) -> CallContext:
@@ -267,11 +267,11 @@ def test_a_call_that_waits_for_its_retry_gives_its_slot_to_others() -> None:
         context, loop = one_per_call(transport, 1, 2), asyncio.get_running_loop()
         slow = asyncio.create_task(sample_completions(context, create_sample_request("q", 1)))
         await asyncio.sleep(0.1)
-        started = loop.time()
+        start = loop.time()
         quick = await sample_completions(context, create_sample_request("q", 1))
         assert len(quick.completions) == 1
         assert not slow.done()
-        assert loop.time() - started < 0.9
+        assert loop.time() - start < 0.9
         assert len((await slow).completions) == 1
         assert transport.max_running == 1
 
@@ -288,9 +288,9 @@ def test_a_long_burst_of_429_neither_freezes_the_limit_nor_exceeds_it() -> None:
         assert sum(result.usage.calls for result in results) == transport.n_requests == 120 + 20
         assert transport.max_running <= 4
         assert context.rate_limiter.n_active == 0
-        started = loop.time()
+        start = loop.time()
         await sample_completions(context, create_sample_request("q", 8))
-        assert loop.time() - started < 5
+        assert loop.time() - start < 5
 
     run_in_virtual_time(play())
 

@@ -49,14 +49,14 @@ Make = Callable[..., AsyncSwiftReranker]
 @pytest.fixture
 async def reranker(fault_server: FaultServer) -> AsyncIterator[Make]:
     """Make rerankers of the fault server, and close them."""
-    made = []
+    instances = []
 
     def make(provider: str = "openai-compatible", **options: Any) -> AsyncSwiftReranker:
-        made.append(AsyncSwiftReranker(provider, "m", base_url=fault_server.url, **{"max_retries": 0, **options}))
-        return made[-1]
+        instances.append(AsyncSwiftReranker(provider, "m", base_url=fault_server.url, **{"max_retries": 0, **options}))
+        return instances[-1]
 
     yield make
-    for instance in made:
+    for instance in instances:
         await instance.aclose()
 
 
@@ -202,12 +202,16 @@ async def test_two_calls_on_one_instance_share_no_state(fault_server: FaultServe
     hot, cold = await asyncio.gather(
         rr.best_of("hot", n=3, temperature=1.0, seed=1), rr.best_of("cold", n=2, temperature=0.0)
     )
-    sent = {request.json["messages"][0]["content"]: request.json for request in fault_server.requests}
+    bodies_by_prompt = {request.json["messages"][0]["content"]: request.json for request in fault_server.requests}
 
     assert (len(hot.candidates), len(cold.candidates)) == (3, 2)
-    assert (sent["hot"]["temperature"], sent["hot"]["seed"], sent["hot"]["n"]) == (1.0, 1, 3)
-    assert sent["cold"]["temperature"] == 0.0
-    assert "seed" not in sent["cold"]
+    assert (bodies_by_prompt["hot"]["temperature"], bodies_by_prompt["hot"]["seed"], bodies_by_prompt["hot"]["n"]) == (
+        1.0,
+        1,
+        3,
+    )
+    assert bodies_by_prompt["cold"]["temperature"] == 0.0
+    assert "seed" not in bodies_by_prompt["cold"]
     assert hot.usage.calls == cold.usage.calls == 1
 
 
@@ -345,9 +349,9 @@ async def test_a_cap_is_never_learnt_from_a_hanging_server(fault_server: FaultSe
     fault_server.script(hang())
     rr = reranker(timeout=0.2)
 
-    with pytest.raises(NoCompletionError) as caught:
+    with pytest.raises(NoCompletionError) as excinfo:
         await rr.best_of("q", n=16)
-    assert isinstance(caught.value.causes[0], RequestTimeoutError)
+    assert isinstance(excinfo.value.causes[0], RequestTimeoutError)
     await rr.best_of("q", n=16)
     assert sent_values(fault_server, "n") == [16, 16]
 
@@ -491,12 +495,12 @@ async def test_a_final_failure_of_one_call_does_not_stop_the_others(
 async def test_when_all_fail_every_cause_is_inside(fault_server: FaultServer, reranker: Make) -> None:
     fault_server.script(error(500, "first"), error(503, "second"), error(429, "third"))
 
-    with pytest.raises(NoCompletionError) as caught:
+    with pytest.raises(NoCompletionError) as excinfo:
         await reranker("ollama", max_concurrency=1).best_of("q", n=3)
-    assert [type(cause) for cause in caught.value.causes] == [ServerError, ServerError, RateLimitError]
+    assert [type(cause) for cause in excinfo.value.causes] == [ServerError, ServerError, RateLimitError]
     for word in ("first", "second", "third"):
-        assert word in str(caught.value)
-    assert caught.value.retryable
+        assert word in str(excinfo.value)
+    assert excinfo.value.retryable
 
 
 async def test_fewer_than_min_completions_is_an_error_with_the_causes(
@@ -504,9 +508,9 @@ async def test_fewer_than_min_completions_is_an_error_with_the_causes(
 ) -> None:
     fault_server.script(*[error(503, "overloaded")] * 3)
 
-    with pytest.raises(NoCompletionError, match="3 completions came of at least 4 of 6") as caught:
+    with pytest.raises(NoCompletionError, match="3 completions came of at least 4 of 6") as excinfo:
         await reranker("ollama").best_of("q", n=6, min_completions=4)
-    assert len(caught.value.causes) == len(caught.value.completions) == 3  # what is paid for is not lost
+    assert len(excinfo.value.causes) == len(excinfo.value.completions) == 3  # what is paid for is not lost
     fault_server.script(*[error(503, "overloaded")] * 2)
     assert len((await reranker("ollama").best_of("q", n=6, min_completions=4)).candidates) == 4
 
@@ -529,9 +533,9 @@ async def test_a_missing_key_is_raised_before_anything_is_sent(fault_server: Fau
 
 async def test_a_refused_connection_is_one_clear_error(reranker: Make) -> None:
     rr = AsyncSwiftReranker("openai-compatible", "m", base_url="http://127.0.0.1:9/v1", max_retries=0)
-    with pytest.raises(NoCompletionError, match=r"127\.0\.0\.1:9") as caught:
+    with pytest.raises(NoCompletionError, match=r"127\.0\.0\.1:9") as excinfo:
         await rr.best_of("q", n=4)
-    assert isinstance(caught.value.causes[0], ConnectionFailedError)
+    assert isinstance(excinfo.value.causes[0], ConnectionFailedError)
     await rr.aclose()
 
 
@@ -549,9 +553,9 @@ async def test_an_html_page_with_200_is_one_clear_error(fault_server: FaultServe
 
 async def test_an_error_inside_a_200_is_that_error(fault_server: FaultServer, reranker: Make) -> None:
     fault_server.script(json_response({"error": {"message": "upstream overloaded", "code": 503}}))
-    with pytest.raises(NoCompletionError, match="upstream overloaded") as caught:
+    with pytest.raises(NoCompletionError, match="upstream overloaded") as excinfo:
         await reranker().best_of("q", n=4)
-    assert isinstance(caught.value.causes[0], ServerError)
+    assert isinstance(excinfo.value.causes[0], ServerError)
 
 
 def long_chat(choices: int = 8) -> Response:
@@ -598,9 +602,9 @@ async def test_truncated_json_without_a_whole_choice_is_one_clear_error(
     fault_server: FaultServer, reranker: Make
 ) -> None:
     fault_server.script(Response(body=long_chat().body[:2000]))
-    with pytest.raises(NoCompletionError) as caught:
+    with pytest.raises(NoCompletionError) as excinfo:
         await reranker().best_of("q", n=8)
-    assert isinstance(caught.value.causes[0], ResponseDecodeError)
+    assert isinstance(excinfo.value.causes[0], ResponseDecodeError)
 
 
 async def test_a_13_mb_reply_cut_half_way_keeps_its_whole_choices(fault_server: FaultServer, reranker: Make) -> None:
@@ -621,9 +625,9 @@ async def test_a_deadline_returns_the_best_of_what_has_arrived(fault_server: Fau
     slow = iter([False, True, False, True, False])
     fault_server.serve(lambda _: hang() if next(slow) else chat_stream(["The answer is 4"]))
 
-    started = time.monotonic()
+    start = time.monotonic()
     selection = await reranker("ollama").best_of("q", n=5, deadline=0.8)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - start < 3
     assert len(selection.candidates) == 3
     assert [failure.lost for failure in selection.failures] == [1, 1]
     assert all("deadline of 0.8 s" in str(failure.error) for failure in selection.failures)
@@ -670,10 +674,10 @@ async def test_a_deadline_with_nothing_arrived_is_an_error_with_its_cause(
     fault_server: FaultServer, reranker: Make
 ) -> None:
     fault_server.serve(lambda _: hang())
-    started = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(NoCompletionError, match=r"deadline of 0\.3 s"):
         await reranker(max_retries=5).best_of("q", n=3, deadline=0.3)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - start < 2
 
 
 async def test_a_server_that_refuses_to_stream_is_asked_without(fault_server: FaultServer, reranker: Make) -> None:

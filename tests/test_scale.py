@@ -1,4 +1,4 @@
-"""Tests of training at scale: features stay on disk, samples are read once, blocks change no gradient, thin lists are learned."""
+"""Tests of training at scale: features on disk, samples read once, block sizes, and thin lists."""
 
 from __future__ import annotations
 
@@ -148,8 +148,10 @@ def test_a_head_that_saw_thinned_lists_of_twenty_loses_less_on_lists_of_five_and
             data = read_groups(groups, recipe=recipe, split=Split(), answer=None).dataset()
             network = train(data, recipe, seed=0, device=CPU).network
             for k in (20, 5):
-                cut = built(fresh, width=20, k=k)
-                auroc = within_question_auroc(network_scores(network, cut), cut.labels, cut.question)
+                cut_dataset = built(fresh, width=20, k=k)
+                auroc = within_question_auroc(
+                    network_scores(network, cut_dataset), cut_dataset.labels, cut_dataset.question
+                )
                 aurocs.setdefault((thin, k), []).append(auroc)
     mean = {key: float(np.mean(values)) for key, values in aurocs.items()}
     assert mean[True, 20] > mean[False, 20] - 0.02

@@ -160,9 +160,9 @@ def test_a_score_is_finite_or_stated_to_be_missing(group: list[Completion], name
 @pytest.mark.parametrize("name", ON_LISTS)
 def test_lists_of_different_length_are_read_to_the_shortest_and_said_so(name: str) -> None:
     group = [make(30, 20, 1), make(30, 5, 2), make(30, 20, 3)]
-    cut = [replace(completion, top_logprobs=completion.top_logprobs[:, :5]) for completion in group]
+    short_lists = [replace(completion, top_logprobs=completion.top_logprobs[:, :5]) for completion in group]
     scores = score(group, name)
-    assert scores.values.tobytes() == score(cut, name).values.tobytes()
+    assert scores.values.tobytes() == score(short_lists, name).values.tobytes()
     assert scores.notes == ("Lists are up to 20 alternatives long; all were cut to the shortest, 5.",)
 
 
@@ -314,8 +314,8 @@ def test_a_head_reads_no_more_ranks_than_it_was_trained_on_and_none_of_what_list
         "Lists are up to 5 alternatives long; all were cut to the shortest, 4.",
     )
     long = [make(30, 20, 1), make(30, 9, 2)]
-    cut = [replace(completion, top_logprobs=completion.top_logprobs[:, :5]) for completion in long]
-    assert score(long, head).values.tobytes() == score(cut, head).values.tobytes()
+    short_lists = [replace(completion, top_logprobs=completion.top_logprobs[:, :5]) for completion in long]
+    assert score(long, head).values.tobytes() == score(short_lists, head).values.tobytes()
     assert score(long, head).notes == ()
 
 

@@ -56,7 +56,7 @@ def cloud(tokens: list[str], *, life: int = 3600) -> Callable[[Received], Respon
     return serve
 
 
-def sent(server: FaultServer) -> list[str | None]:
+def sent_tokens(server: FaultServer) -> list[str | None]:
     return [
         request.headers.get("authorization")
         for request in server.requests
@@ -73,7 +73,7 @@ async def test_vertex_signs_in_with_a_service_account_and_asks_for_one_token_for
     async with AsyncSwiftReranker("vertex", base_url=f"{root}/v1/projects/p", top_logprobs=2) as reranker:
         selections = await asyncio.gather(*(reranker.best_of("2 + 2?", n=2) for _ in range(4)))
     assert {selection.text for selection in selections} == {"4"}
-    assert sent(fault_server) == ["Bearer ya29.first"] * 4
+    assert sent_tokens(fault_server) == ["Bearer ya29.first"] * 4
 
 
 async def test_a_token_is_renewed_before_it_ends(
@@ -116,7 +116,7 @@ async def test_azure_signs_in_with_a_managed_identity(
     async with AsyncSwiftReranker("azure", "gpt-4.1-mini", base_url=f"{root}/openai/v1") as reranker:
         for _ in range(2):
             assert (await reranker.best_of("2 + 2?", n=2)).signal == "logprobs:k=2"
-    assert sent(fault_server) == ["Bearer entra"] * 2
+    assert sent_tokens(fault_server) == ["Bearer entra"] * 2
     identity_request = next(request for request in fault_server.requests if request.path.startswith("/msi"))
     assert "cognitiveservices.azure.com" in identity_request.path
 
@@ -149,9 +149,9 @@ async def test_an_unreachable_token_endpoint_is_a_failed_connection_that_may_be_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(account(tmp_path, "http://127.0.0.1:9/token")))
-    with pytest.raises(ConnectionFailedError) as caught:
+    with pytest.raises(ConnectionFailedError) as excinfo:
         await ApiKeySource(PROVIDERS["vertex"], None).read()
-    assert caught.value.retryable
+    assert excinfo.value.retryable
 
 
 async def test_a_refused_sign_in_keeps_the_clouds_words(

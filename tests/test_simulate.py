@@ -61,8 +61,8 @@ def messy() -> tuple[Group, ...]:
             case 1:
                 return replace(completion, text="Let me think about something else, which has no answer at all.")
             case 2:
-                bare = {"logprobs": nothing, "top_logprobs": np.zeros((0, 8), np.float32)}
-                return replace(completion, tokens=(), censored=np.zeros(0, np.bool_), **bare)
+                empty_logprobs = {"logprobs": nothing, "top_logprobs": np.zeros((0, 8), np.float32)}
+                return replace(completion, tokens=(), censored=np.zeros(0, np.bool_), **empty_logprobs)
         return completion  # fmt: skip
 
     groups = graded_groups(12, n=N, seed=9)
@@ -86,10 +86,10 @@ def steps(scored_by: str) -> list[list[Step]]:
         for draw in draw_subsets(N, N, max_subsets=ORDERS, seed=SEED):
             completions = ordered(group, draw.tolist())
             replay: list[Step] = []
-            for seen in range(1, N + 1):
-                selection = select_best(completions[:seen], SelectionConfig(scorer=artifact or "mean_logprob"))
+            for n_seen in range(1, N + 1):
+                selection = select_best(completions[:n_seen], SelectionConfig(scorer=artifact or "mean_logprob"))
                 readings = answers.read(
-                    [completion.text if completion.complete else "" for completion in completions[:seen]], "auto"
+                    [completion.text if completion.complete else "" for completion in completions[:n_seen]], "auto"
                 )
                 finished_candidates = [
                     candidate if candidate.completion.complete else None for candidate in selection.candidates
@@ -103,14 +103,16 @@ def steps(scored_by: str) -> list[list[Step]]:
                     scores=[candidate and candidate.score for candidate in finished_candidates],
                 )
                 label = float(group.labels[draw[selection.winner]])
-                replay.append((ballots, label, sum(len(completion.tokens) for completion in completions[:seen])))
+                replay.append((ballots, label, sum(len(completion.tokens) for completion in completions[:n_seen])))
             replays.append(replay)
     return replays
 
 
 def by_hand(rule: StoppingRule, scored_by: str, looks: Sequence[int]) -> tuple[float, float, float]:
     """Return accuracy, completions drawn and share of tokens of the vote, one replay after the other."""
-    stops = [next(replay[seen - 1] for seen in looks if rule(replay[seen - 1][0]).stop) for replay in steps(scored_by)]
+    stops = [
+        next(replay[n_seen - 1] for n_seen in looks if rule(replay[n_seen - 1][0]).stop) for replay in steps(scored_by)
+    ]
     return (
         float(np.mean([label for _, label, _ in stops])),
         float(np.mean([ballots.n_seen for ballots, _, _ in stops])),
@@ -214,8 +216,8 @@ class TestDeepConf:
         """Do it by hand, with scorio's thresholds and stopping points."""
         draws, tokens, right = [], [], []
         for group in messy():
-            cut = [completion.text if completion.complete else "" for completion in group.completions]
-            groups = answers.read(cut, answers.READERS["auto"]).groups
+            answer_texts = [completion.text if completion.complete else "" for completion in group.completions]
+            groups = answers.read(answer_texts, answers.READERS["auto"]).groups
             for draw in draw_subsets(N, N, max_subsets=ORDERS, seed=SEED).tolist():
                 traces = [group.completions[number] for number in draw]
                 lists = [trace.top_logprobs.astype(np.float64) for trace in traces]

@@ -24,11 +24,11 @@ def completions(*lengths: int, columns: int = LAYOUT.columns) -> list[Completion
 
 
 def fill(samples: Path, *lengths: int, question: str = "q é", first: int = 0) -> list[np.ndarray[Any, Any]]:
-    made = completions(*lengths)
+    written = completions(*lengths)
     with StateFile(samples, write_layout=LAYOUT) as file:
-        bare = file.append(question, range(first, first + len(lengths)), made)
-    assert all(completion.hidden_states is None for completion in bare)
-    return [np.asarray(completion.hidden_states) for completion in made]
+        stateless = file.append(question, range(first, first + len(lengths)), written)
+    assert all(completion.hidden_states is None for completion in stateless)
+    return [np.asarray(completion.hidden_states) for completion in written]
 
 
 def test_what_was_appended_is_read_back_by_question_and_number_also_after_another_run(tmp_path: Path) -> None:

@@ -34,9 +34,9 @@ def ask(rule: str | StoppingRule, answers: Sequence[int | None], n: int = 100, *
 
 
 def first_stop(rule: str, answers: Sequence[int | None], n: int = 100, **facts: Sequence[float | None]) -> int:
-    for seen in range(1, len(answers) + 1):
-        if ask(rule, answers[:seen], n, **{name: values[:seen] for name, values in facts.items()}).stop:
-            return seen
+    for n_seen in range(1, len(answers) + 1):
+        if ask(rule, answers[:n_seen], n, **{name: values[:n_seen] for name, values in facts.items()}).stop:
+            return n_seen
     return 0
 
 
@@ -151,10 +151,10 @@ def test_where_nothing_can_change_the_vote_over_all_n_gives_the_same_answer(data
     weight = st.one_of(st.just(1.0), st.floats(0.0, 1.0, width=32))
     weights = data.draw(st.lists(weight, min_size=n, max_size=n)) if weighed else None
     scores = data.draw(st.lists(st.floats(-5, 5, width=32), min_size=n, max_size=n))
-    for seen in range(1, n):
-        facts = {} if weights is None else {"probabilities": weights[:seen]}
-        if ask("cannot_change", answers[:seen], n, **facts).stop:
-            now = winner(answers[:seen], None if weights is None else weights[:seen], scores[:seen])
+    for n_seen in range(1, n):
+        facts = {} if weights is None else {"probabilities": weights[:n_seen]}
+        if ask("cannot_change", answers[:n_seen], n, **facts).stop:
+            now = winner(answers[:n_seen], None if weights is None else weights[:n_seen], scores[:n_seen])
             assert winner(answers, weights, scores) == now
 
 
@@ -166,9 +166,9 @@ def leading(answers: Sequence[int]) -> list[int]:
 def test_where_a_continuation_can_change_the_vote_the_lossless_rule_goes_on() -> None:
     """The exact bound: with n = 5 it stops as soon as every continuation agrees, and with no vote less."""
     n = 5
-    for seen in range(1, n):
-        for answers in itertools.product((0, 1, 2), repeat=seen):
-            rest = list(itertools.product((0, 1, 2, 3), repeat=n - seen))
+    for n_seen in range(1, n):
+        for answers in itertools.product((0, 1, 2), repeat=n_seen):
+            rest = list(itertools.product((0, 1, 2, 3), repeat=n - n_seen))
             leaders = {frozenset(leading(answers + more)) for more in rest}
             settled = len(leaders) == 1 and all(len(leader_set) == 1 for leader_set in leaders)
             assert ask("cannot_change", answers, n).stop is settled

@@ -27,14 +27,14 @@ FOUR, FIVE = "The answer is 4", "The answer is 5"
 @pytest.fixture
 async def reranker(fault_server: FaultServer) -> AsyncIterator[Make]:
     """Make rerankers of the fault server, and close them."""
-    made = []
+    instances = []
 
     def make(provider: str = "openai-compatible", **options: Any) -> AsyncSwiftReranker:
-        made.append(AsyncSwiftReranker(provider, "m", base_url=fault_server.url, **{"max_retries": 0, **options}))
-        return made[-1]
+        instances.append(AsyncSwiftReranker(provider, "m", base_url=fault_server.url, **{"max_retries": 0, **options}))
+        return instances[-1]
 
     yield make
-    for client in made:
+    for client in instances:
         await client.aclose()
 
 
@@ -92,11 +92,11 @@ async def test_calls_under_way_are_cancelled_when_there_is_enough_and_their_cost
         return chat([FOUR]) if next(numbers) < 9 else hang()
 
     fault_server.serve(serve)
-    started = time.perf_counter()
+    start = time.perf_counter()
     selection = await reranker("ollama", timeout=30.0).best_of("q", n=16, stopping="beta:threshold=0.999")
 
     # Calls of one completion: 1, 1, 1, 1, 2, 2, then 4 of which one comes. 9 : 0 is 1 - 1/1024, so three are cut.
-    assert time.perf_counter() - started < 10
+    assert time.perf_counter() - start < 10
     assert len(fault_server.requests) == 12
     assert selection.stopped is not None
     assert selection.stopped.after == 9
@@ -161,17 +161,17 @@ async def test_a_late_completion_that_arrived_while_the_rule_was_asked_is_kept(
         return after(0.05 * next(slow), chat([FOUR]))
 
     fault_server.serve(serve)
-    seen: list[int] = []
+    pool_sizes: list[int] = []
 
     def scorer(completions: Sequence[Completion]) -> list[float]:
-        seen.append(len(completions))
+        pool_sizes.append(len(completions))
         time.sleep(0.3)
         return [0.0] * len(completions)
 
     selection = await reranker("ollama", scorer=scorer).best_of("q", n=16, stopping="beta")
     assert selection.stopped is not None
     # Nothing that came is lost: the last choice is among all of them.
-    assert len(selection.candidates) == selection.stopped.after == seen[-1]
+    assert len(selection.candidates) == selection.stopped.after == pool_sizes[-1]
 
 
 def test_the_sync_face_takes_the_same_argument(fault_server: FaultServer) -> None:
@@ -202,14 +202,14 @@ def test_rules_see_the_votes_of_the_choice(texts: list[str], cut: bool) -> None:
         for index, text in enumerate(texts)
     ]
     selection = select_best(completions, SelectionConfig(answer="number"))
-    seen = build_votes(selection, n=16)
+    votes = build_votes(selection, n=16)
 
     voted = [candidate.weight > 0 for candidate in selection.candidates]
-    assert (seen.answers[0] >= 0).tolist() == voted
+    assert (votes.answers[0] >= 0).tolist() == voted
     for one, other in itertools.combinations(range(len(texts)), 2):
         if voted[one] and voted[other]:
             same = selection.candidates[one].answer == selection.candidates[other].answer
-            assert (seen.answers[0, one] == seen.answers[0, other]) == same
+            assert (votes.answers[0, one] == votes.answers[0, other]) == same
 
 
 @pytest.mark.parametrize("name", [name for name in STOPPING_RULES if name != "esc"])

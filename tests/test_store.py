@@ -48,7 +48,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def filled(path: Path) -> Path:
+def samples_path(path: Path) -> Path:
     with SampleStore(path, write=True) as store:
         store.begin(META)
         store.add_questions([QUESTION])
@@ -176,8 +176,8 @@ def test_float16_alternatives_are_enough_for_the_packaged_model_too() -> None:
 # --- the file ----------------------------------------------------------------------------------------------------
 
 
-def test_what_was_added_comes_back(filled: Path) -> None:
-    with SampleStore(filled) as store:
+def test_what_was_added_comes_back(samples_path: Path) -> None:
+    with SampleStore(samples_path) as store:
         assert store.meta == META
         assert store.questions() == [QUESTION]
         assert store.counts() == {"q1": 6}
@@ -192,19 +192,19 @@ def test_what_was_added_comes_back(filled: Path) -> None:
     assert spent.usage == Usage(prompt_tokens=21, completion_tokens=240, calls=3)
 
 
-def test_it_is_one_file_once_it_is_closed(filled: Path) -> None:
-    assert os.listdir(filled.parent) == ["samples.db"]
+def test_it_is_one_file_once_it_is_closed(samples_path: Path) -> None:
+    assert os.listdir(samples_path.parent) == ["samples.db"]
 
 
-def test_the_cost_is_unknown_as_soon_as_that_of_one_call_is(filled: Path) -> None:
-    with SampleStore(filled, write=True) as store:
+def test_the_cost_is_unknown_as_soon_as_that_of_one_call_is(samples_path: Path) -> None:
+    with SampleStore(samples_path, write=True) as store:
         store.add_samples("q1", [completion(9)], usage=Usage(completion_tokens=400, calls=1))
         assert store.totals().cost is None
         assert store.samples("q1")[6].cost is None
 
 
-def test_labels_are_set_and_changed_all_or_none(filled: Path) -> None:
-    with SampleStore(filled, write=True) as store:
+def test_labels_are_set_and_changed_all_or_none(samples_path: Path) -> None:
+    with SampleStore(samples_path, write=True) as store:
         store.set_labels({("q1", 0): 1, ("q1", 1): 0.0})
         with pytest.raises(ConfigurationError, match="no sample 'q1', 99"):
             store.set_labels({("q1", 2): 1, ("q1", 99): 1})
@@ -214,8 +214,8 @@ def test_labels_are_set_and_changed_all_or_none(filled: Path) -> None:
         assert [sample.label for sample in store.samples("q1")] == [None, 0, None, None, None, None]
 
 
-def test_a_file_never_mixes_models_or_ways_to_sample(filled: Path) -> None:
-    with SampleStore(filled, write=True) as store:
+def test_a_file_never_mixes_models_or_ways_to_sample(samples_path: Path) -> None:
+    with SampleStore(samples_path, write=True) as store:
         store.begin(META)
         with pytest.raises(ConfigurationError, match=r"contains samples with model 'pocket' and not 'gpt-4\.1'"):
             store.begin(replace(META, model="gpt-4.1"))
@@ -223,8 +223,8 @@ def test_a_file_never_mixes_models_or_ways_to_sample(filled: Path) -> None:
             store.begin(replace(META, sampling={}))
 
 
-def test_a_known_question_may_get_an_answer_but_no_other_prompt(filled: Path) -> None:
-    with SampleStore(filled, write=True) as store:
+def test_a_known_question_may_get_an_answer_but_no_other_prompt(samples_path: Path) -> None:
+    with SampleStore(samples_path, write=True) as store:
         store.add_questions([replace(QUESTION, answer="four", family=None)])
         assert store.questions() == [replace(QUESTION, answer="four")]
         new = StoredQuestion(id="q0", messages=QUESTION.messages)
@@ -233,9 +233,9 @@ def test_a_known_question_may_get_an_answer_but_no_other_prompt(filled: Path) ->
         assert store.questions() == [replace(QUESTION, answer="four")]
 
 
-def test_text_that_utf8_cannot_hold_is_kept_with_question_marks(filled: Path) -> None:
+def test_text_that_utf8_cannot_hold_is_kept_with_question_marks(samples_path: Path) -> None:
     odd_completion = replace(completion(1, tokens=1), text="a\ud800\0b", tokens=("\ud800",))
-    with SampleStore(filled, write=True) as store:
+    with SampleStore(samples_path, write=True) as store:
         store.add_samples("q1", [odd_completion], usage=Usage())
         stored_completion = store.samples("q1")[-1].completion
     assert (stored_completion.text, stored_completion.tokens) == ("a?\0b", ("?",))
@@ -249,10 +249,10 @@ def test_text_that_utf8_cannot_hold_is_kept_with_question_marks(filled: Path) ->
         (lambda store: store.begin(replace(META, sampling={"x": {1, 2}})), "cannot store this"),
     ],
 )
-def test_what_cannot_be_kept_is_refused_in_one_sentence(filled: Path, act: object, message: str) -> None:
-    with SampleStore(filled, write=True) as store, pytest.raises(ConfigurationError, match=message):
+def test_what_cannot_be_kept_is_refused_in_one_sentence(samples_path: Path, act: object, message: str) -> None:
+    with SampleStore(samples_path, write=True) as store, pytest.raises(ConfigurationError, match=message):
         act(store)  # type: ignore[operator]
-    with SampleStore(filled) as store:
+    with SampleStore(samples_path) as store:
         assert store.counts() == {"q1": 6}
 
 
@@ -287,19 +287,19 @@ def test_kill_9_loses_nothing_that_add_samples_returned_from(path: Path, lines: 
     assert len(samples) % 4 == 0  # a reply is there whole or not at all
 
 
-def test_a_file_in_use_is_refused_until_its_writer_has_ended(filled: Path) -> None:
-    with SampleStore(filled, write=True):
+def test_a_file_in_use_is_refused_until_its_writer_has_ended(samples_path: Path) -> None:
+    with SampleStore(samples_path, write=True):
         for write in (True, False):
             with pytest.raises(ConfigurationError, match="is in use by another process"):
-                SampleStore(filled, write=write).counts()
-    with SampleStore(filled) as store:
+                SampleStore(samples_path, write=write).counts()
+    with SampleStore(samples_path) as store:
         assert store.counts() == {"q1": 6}
 
 
 # --- bad files ---------------------------------------------------------------------------------------------------
 
 
-def refused(path: Path, message: str) -> None:
+def assert_refused(path: Path, message: str) -> None:
     """Both ways to open the file say ``message``, and leave it as it is."""
     before = path.read_bytes()
     for write in (False, True):
@@ -326,14 +326,14 @@ def test_an_empty_file_is_not_a_samples_file_but_one_may_begin_there(path: Path)
 
 def test_a_file_of_another_kind_is_refused(path: Path) -> None:
     path.write_bytes(b"\x80\x04\x95 a pickle, not a database" * 100)
-    refused(path, "it is not a SQLite file")
+    assert_refused(path, "it is not a SQLite file")
 
 
 def test_a_foreign_sqlite_file_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE sample (x)")
     other.close()
-    refused(path, "of another program")
+    assert_refused(path, "of another program")
 
 
 def edited(path: Path, *statements: str) -> None:
@@ -344,28 +344,34 @@ def edited(path: Path, *statements: str) -> None:
     connection.close()
 
 
-def test_a_newer_format_is_refused_with_what_to_do(filled: Path) -> None:
-    edited(filled, "PRAGMA user_version=2")
-    refused(filled, "its format is 2 and this swift-client reads 1. Upgrade swift-client")
+def test_a_newer_format_is_refused_with_what_to_do(samples_path: Path) -> None:
+    edited(samples_path, "PRAGMA user_version=2")
+    assert_refused(samples_path, "its format is 2 and this swift-client reads 1. Upgrade swift-client")
 
 
-def test_triggers_views_and_other_tables_are_refused(filled: Path) -> None:
-    edited(filled, "CREATE TRIGGER t AFTER INSERT ON sample BEGIN DELETE FROM sample; END")
-    refused(filled, "its tables are not those of this format")
+def test_triggers_views_and_other_tables_are_refused(samples_path: Path) -> None:
+    edited(samples_path, "CREATE TRIGGER t AFTER INSERT ON sample BEGIN DELETE FROM sample; END")
+    assert_refused(samples_path, "its tables are not those of this format")
 
 
-def test_a_damaged_page_is_reported(filled: Path) -> None:
-    data = bytearray(filled.read_bytes())
+def test_a_damaged_page_is_reported(samples_path: Path) -> None:
+    data = bytearray(samples_path.read_bytes())
     for page in range(4096, len(data), 4096):
         data[page : page + 16] = b"\xff" * 16
-    filled.write_bytes(data)
-    with pytest.raises(ConfigurationError, match="is not a samples file: it is damaged"), SampleStore(filled) as store:
+    samples_path.write_bytes(data)
+    with (
+        pytest.raises(ConfigurationError, match="is not a samples file: it is damaged"),
+        SampleStore(samples_path) as store,
+    ):
         list(store.questions_with_samples())
 
 
-def test_a_file_cut_in_half_is_reported(filled: Path) -> None:
-    filled.write_bytes(filled.read_bytes()[: filled.stat().st_size // 8192 * 4096])
-    with pytest.raises(ConfigurationError, match="is not a samples file: it is damaged"), SampleStore(filled) as store:
+def test_a_file_cut_in_half_is_reported(samples_path: Path) -> None:
+    samples_path.write_bytes(samples_path.read_bytes()[: samples_path.stat().st_size // 8192 * 4096])
+    with (
+        pytest.raises(ConfigurationError, match="is not a samples file: it is damaged"),
+        SampleStore(samples_path) as store,
+    ):
         list(store.questions_with_samples())
 
 
@@ -392,9 +398,12 @@ BLOBS = {
 
 
 @pytest.mark.parametrize("name", BLOBS)
-def test_a_blob_that_is_not_ours_is_reported(filled: Path, name: str) -> None:
-    edited(filled, f"UPDATE sample SET arrays = x'{BLOBS[name].hex()}' WHERE number = 3")  # noqa: S608 - our own
-    with pytest.raises(ConfigurationError, match="is not a samples file: it is damaged"), SampleStore(filled) as store:
+def test_a_blob_that_is_not_ours_is_reported(samples_path: Path, name: str) -> None:
+    edited(samples_path, f"UPDATE sample SET arrays = x'{BLOBS[name].hex()}' WHERE number = 3")  # noqa: S608 - our own
+    with (
+        pytest.raises(ConfigurationError, match="is not a samples file: it is damaged"),
+        SampleStore(samples_path) as store,
+    ):
         store.samples("q1")
 
 
@@ -413,9 +422,9 @@ def test_a_blob_that_is_not_ours_is_reported(filled: Path, name: str) -> None:
         "UPDATE reply SET seed = 'x'",
     ],
 )
-def test_a_field_of_another_type_is_reported(filled: Path, statement: str) -> None:
-    edited(filled, statement)
-    with pytest.raises(ConfigurationError, match="is not a samples file"), SampleStore(filled) as store:
+def test_a_field_of_another_type_is_reported(samples_path: Path, statement: str) -> None:
+    edited(samples_path, statement)
+    with pytest.raises(ConfigurationError, match="is not a samples file"), SampleStore(samples_path) as store:
         list(store.questions_with_samples())
 
 
@@ -476,11 +485,11 @@ def as_other_user(path: Path) -> list[str]:
 
 
 @pytest.fixture
-def open_folder(filled: Path) -> Iterator[Path]:
+def open_folder(samples_path: Path) -> Iterator[Path]:
     """A copy of the file in a folder that every user may enter."""
     folder = Path(tempfile.mkdtemp())  # other users may not enter pytest's own
     folder.chmod(0o755)
-    yield Path(shutil.copy(filled, folder / "samples.db"))
+    yield Path(shutil.copy(samples_path, folder / "samples.db"))
     folder.chmod(0o755)
     shutil.rmtree(folder)
 

@@ -43,15 +43,15 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 async def reranker(fault_server: FaultServer, path: Path) -> AsyncIterator[Make]:
     """Make rerankers of the fault server that share one store, and close them."""
-    made = []
+    instances = []
 
     def make(provider: str = "openai-compatible", **options: Any) -> AsyncSwiftReranker:
         settings = {"base_url": fault_server.url, "api_key": "k", "max_retries": 0, "store": path, **options}
-        made.append(AsyncSwiftReranker(provider, settings.pop("model", "m"), **settings))
-        return made[-1]
+        instances.append(AsyncSwiftReranker(provider, settings.pop("model", "m"), **settings))
+        return instances[-1]
 
     yield make
-    for client in made:
+    for client in instances:
         await client.aclose()
 
 
@@ -178,16 +178,16 @@ async def test_with_a_seed_completion_i_is_asked_for_with_seed_plus_i(
 async def test_a_hole_that_a_failed_call_left_is_filled_with_its_own_seed(
     fault_server: FaultServer, reranker: Make
 ) -> None:
-    broken = {101}
+    failing_seeds = {101}
 
     def serve(request: Received) -> Response:
-        return error(400, "no") if request.json["seed"] in broken else one_by_one(request)
+        return error(400, "no") if request.json["seed"] in failing_seeds else one_by_one(request)
 
     fault_server.serve(serve)
     best = reranker("ollama")
     first = await best.best_of("q", n=4, seed=100)
     assert len(first.candidates) == 3
-    broken.clear()
+    failing_seeds.clear()
     fault_server.requests.clear()
     full = await best.best_of("q", n=4, seed=100)
 
@@ -426,9 +426,9 @@ def test_a_fork_writes_with_a_thread_of_its_own(path: Path) -> None:
         "keep('child' if child == 0 else 'parent again')\n"
         "assert child == 0 or os.waitpid(child, 0)[1] == 0"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(path)], env=environment(), timeout=60, check=False)
+    result = subprocess.run([sys.executable, "-c", program, str(path)], env=environment(), timeout=60, check=False)
 
-    assert done.returncode == 0
+    assert result.returncode == 0
     assert sorted(stored_texts(path)) == ["child", "parent", "parent again"]
 
 
@@ -666,10 +666,10 @@ def test_a_cascade_over_one_store_sends_nothing_twice(
     both = head(acceptance(UNSURE, n=1), acceptance(SURE, n=8))
 
     def ask() -> Any:
-        made = [
+        rerankers = [
             SwiftReranker("openai-compatible", "m", base_url=fault_server.url, head=both, store=path) for _ in range(2)
         ]
-        with Cascade([(made[0], 1), (made[not shares_reranker], 8)]) as cascade, made[1]:
+        with Cascade([(rerankers[0], 1), (rerankers[not shares_reranker], 8)]) as cascade, rerankers[1]:
             return cascade.best_of("q")
 
     first = ask()

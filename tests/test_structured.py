@@ -142,10 +142,10 @@ def test_the_arguments_of_a_tool_call_are_validated_and_their_tokens_found_in_th
     call = '[{"arguments":{"total":7,"vendor":"A"},"name":"pay"}]'
     tokens = ["<tool_call>", '{"name":"pay","arguments":{"vendor":', '"A"', ',"total":', "7", "}}", "</tool_call>"]
     fits = spelled(tokens, text=call, finish_reason="tool_calls")
-    broken = Completion(text='[{"arguments":"{oops","name":"pay"}]', index=1, finish_reason="tool_calls")
+    malformed = Completion(text='[{"arguments":"{oops","name":"pay"}]', index=1, finish_reason="tool_calls")
     two = Completion(text="[{},{}]", index=2, finish_reason="tool_calls")
 
-    selection = rank([fits, broken, two], response_model=Invoice)
+    selection = rank([fits, malformed, two], response_model=Invoice)
 
     assert selection.parsed == Invoice(vendor="A", total=Decimal(7))
     assert selection.fields["total"].logprob == -1.0
@@ -185,10 +185,10 @@ def test_a_list_has_no_fields_and_is_still_chosen_by_vote() -> None:
 
 
 def test_a_cut_answer_does_not_win_even_where_it_is_whole_json() -> None:
-    cut = Completion(text=GOOD, finish_reason="length")
-    with pytest.raises(NoCompletionError, match="ended with 'length'") as caught:
-        rank([cut], response_model=Invoice)
-    assert caught.value.completions == (cut,)
+    cut_completion = Completion(text=GOOD, finish_reason="length")
+    with pytest.raises(NoCompletionError, match="ended with 'length'") as excinfo:
+        rank([cut_completion], response_model=Invoice)
+    assert excinfo.value.completions == (cut_completion,)
 
 
 HOSTILE = {
@@ -211,11 +211,11 @@ HOSTILE = {
 @pytest.mark.parametrize("model", [Invoice, SCHEMA], ids=["class", "schema"])
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_json_does_not_fit_soon_and_does_no_harm(text: str, model: Any) -> None:
-    started = time.perf_counter()
+    start = time.perf_counter()
     selection = rank(completions_of(text, GOOD), response_model=model)
 
     assert selection.winner == 1
-    assert time.perf_counter() - started < 5
+    assert time.perf_counter() - start < 5
     assert max(map(len, selection.notes)) < 1000
 
 
@@ -343,9 +343,9 @@ async def test_the_async_face_does_the_same_and_stopping_looks_at_whole_objects(
 
 def test_none_that_fits_is_an_error_that_holds_what_came(fault_server: FaultServer) -> None:
     fault_server.answers = ("not JSON",)
-    with reranker(fault_server) as rr, pytest.raises(NoCompletionError, match="None of 3 completions fits") as caught:
+    with reranker(fault_server) as rr, pytest.raises(NoCompletionError, match="None of 3 completions fits") as excinfo:
         rr.best_of("q", 3, response_model=Invoice)
-    assert len(caught.value.completions) == 3
+    assert len(excinfo.value.completions) == 3
 
 
 def test_best_of_takes_a_schema_from_a_file_on_the_command_line(fault_server: FaultServer, tmp_path: Path) -> None:
@@ -353,10 +353,10 @@ def test_best_of_takes_a_schema_from_a_file_on_the_command_line(fault_server: Fa
     file = tmp_path / "schema.json"
     file.write_text(json.dumps(SCHEMA))
     options = ["--provider", "openai-compatible", "--model", "m", "--base-url", fault_server.url]
-    done = command("best-of", "q", *options, "-n", "2", "--schema", str(file), "--json", cwd=tmp_path)
+    result = command("best-of", "q", *options, "-n", "2", "--schema", str(file), "--json", cwd=tmp_path)
 
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["parsed"] == {"vendor": "Acme", "total": 12.5}
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["parsed"] == {"vendor": "Acme", "total": 12.5}
 
 
 def test_the_longest_text_is_bounded() -> None:

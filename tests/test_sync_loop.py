@@ -245,12 +245,12 @@ SYNC = """
 
 @pytest.mark.parametrize("ending", ["", "\n    del reranker", "\n    reranker.close()", "\n    raise SystemExit(0)"])
 def test_a_script_that_just_ends_leaves_no_warning_behind(ending: str, fault_server: FaultServer) -> None:
-    done = script(f"import sys; sys.argv = ['x', {fault_server.url!r}]\n" + textwrap.dedent(SYNC + ending))
-    assert (done.stdout, done.stderr, done.returncode) == ("The answer is 4\n", "", 0)
+    result = script(f"import sys; sys.argv = ['x', {fault_server.url!r}]\n" + textwrap.dedent(SYNC + ending))
+    assert (result.stdout, result.stderr, result.returncode) == ("The answer is 4\n", "", 0)
 
 
 def test_an_async_script_without_aclose_leaves_no_warning_behind(fault_server: FaultServer) -> None:
-    done = script(f"""
+    result = script(f"""
         import asyncio
         from swift_client import AsyncSwiftReranker
         reranker = AsyncSwiftReranker("openai-compatible", "m", base_url={fault_server.url!r})
@@ -259,12 +259,12 @@ def test_an_async_script_without_aclose_leaves_no_warning_behind(fault_server: F
         asyncio.run(main())
         asyncio.run(main())
     """)
-    assert (done.stdout, done.stderr, done.returncode) == ("The answer is 4\n" * 2, "", 0)
+    assert (result.stdout, result.stderr, result.returncode) == ("The answer is 4\n" * 2, "", 0)
 
 
 def test_an_exit_with_work_under_way_in_a_daemon_thread_is_quiet(fault_server: FaultServer) -> None:
     fault_server.serve(lambda _: hang())
-    done = script(f"""
+    result = script(f"""
         import threading, time
         from swift_client import SwiftReranker
         reranker = SwiftReranker("openai-compatible", "m", base_url={fault_server.url!r})
@@ -276,7 +276,7 @@ def test_an_exit_with_work_under_way_in_a_daemon_thread_is_quiet(fault_server: F
         threading.Thread(target=work, daemon=True).start()
         time.sleep(3)
     """)
-    assert (done.stderr, done.returncode) == ("", 0)
+    assert (result.stderr, result.returncode) == ("", 0)
 
 
 def test_ctrl_c_cancels_the_work_closes_its_connection_and_the_instance_lives_on(fault_server: FaultServer) -> None:
@@ -313,7 +313,7 @@ FORK_FLAGS = (
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_works_with_an_instance_that_its_parent_has_used(fault_server: FaultServer) -> None:
     # gunicorn --preload: the app, with its reranker, is made and used in the parent, then forked.
-    done = script(
+    result = script(
         f"""
         import os, sys
         from swift_client import SwiftReranker
@@ -332,14 +332,14 @@ def test_a_forked_child_works_with_an_instance_that_its_parent_has_used(fault_se
         """,
         *FORK_FLAGS,
     )
-    assert sorted(done.stdout.splitlines()) == ["child 3"] * 3 + ["parent 3", "parent 3 [0, 0, 0]"]
-    assert (done.stderr, done.returncode) == ("", 0)
+    assert sorted(result.stdout.splitlines()) == ["child 3"] * 3 + ["parent 3", "parent 3 [0, 0, 0]"]
+    assert (result.stderr, result.returncode) == ("", 0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_fork_while_calls_are_under_way_does_not_freeze_the_child(fault_server: FaultServer) -> None:
     fault_server.script(*[hang()] * 2)
-    done = script(
+    result = script(
         f"""
         import os, sys, threading, time
         from swift_client import SwiftReranker
@@ -359,7 +359,7 @@ def test_a_fork_while_calls_are_under_way_does_not_freeze_the_child(fault_server
         """,
         *FORK_FLAGS,
     )
-    assert done.stdout.split() == ["3", "0"]
+    assert result.stdout.split() == ["3", "0"]
 
 
 def _in_child(url: str, queue: multiprocessing.Queue[str]) -> None:

@@ -33,18 +33,22 @@ def samples_file(path: Path, *, model: str = "m", labelled: bool = False, questi
 
 def test_stored_samples_are_graded_against_their_questions_answers(tmp_path: Path) -> None:
     groups = StoredGroups([samples_file(tmp_path / "a.db")], grade="number")
-    made = graded_groups(60, n=4)
+    expected_groups = graded_groups(60, n=4)
     for _ in range(2):  # each pass reads the file again
         read_groups = list(groups)
-        assert [group.question_id for group in read_groups] == [group.question_id for group in made]
-        assert all(np.array_equal(one.labels, other.labels) for one, other in zip(read_groups, made, strict=True))
+        assert [group.question_id for group in read_groups] == [group.question_id for group in expected_groups]
+        assert all(
+            np.array_equal(one.labels, other.labels) for one, other in zip(read_groups, expected_groups, strict=True)
+        )
     assert (groups.provider, groups.model) == ("pocket", "m")
 
 
 def test_a_stored_label_goes_before_a_grade(tmp_path: Path) -> None:
     read_groups = StoredGroups([samples_file(tmp_path / "a.db", labelled=True)], grade="number")
-    made = graded_groups(60, n=4)
-    assert all(np.array_equal(one.labels, 1 - other.labels) for one, other in zip(read_groups, made, strict=True))
+    expected_groups = graded_groups(60, n=4)
+    assert all(
+        np.array_equal(one.labels, 1 - other.labels) for one, other in zip(read_groups, expected_groups, strict=True)
+    )
 
 
 def test_files_of_two_models_are_not_mixed(tmp_path: Path) -> None:

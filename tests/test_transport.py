@@ -60,34 +60,34 @@ MakeTransport = Callable[..., Transport]
 @pytest.fixture
 async def make(fault_server: FaultServer) -> AsyncIterator[MakeTransport]:
     """Build Transports to the fault server, and close them after the test."""
-    made: list[Transport] = []
+    transports: list[Transport] = []
 
     def build(provider: str = "openai", **options: Any) -> Transport:
         base_url = None if "client" in options else options.pop("base_url", fault_server.url)
         row = replace(PROVIDERS[provider], base_url=base_url)
-        made.append(Transport(row, **options))
-        return made[-1]
+        transports.append(Transport(row, **options))
+        return transports[-1]
 
     yield build
-    for transport in made:
+    for transport in transports:
         await transport.aclose()
 
 
 async def failure(transport: Transport, request: Request = REQUEST, **options: Any) -> SwiftClientError:
-    with pytest.raises(SwiftClientError) as caught:
+    with pytest.raises(SwiftClientError) as excinfo:
         await transport.send(request, **options)
-    assert caught.value.__cause__ is None, "a foreign exception would carry the request and its key along"
-    assert caught.value.__context__ is None
-    return caught.value
+    assert excinfo.value.__cause__ is None, "a foreign exception would carry the request and its key along"
+    assert excinfo.value.__context__ is None
+    return excinfo.value
 
 
 async def test_the_reply_comes_back_as_the_bytes_that_were_sent(make: MakeTransport, fault_server: FaultServer) -> None:
     reply = chat(["4", "5"], k=3)
     fault_server.script(reply)
     assert await make(api_key=KEY).send(REQUEST) == reply.body
-    sent = fault_server.requests[0]
-    assert (sent.method, sent.path, sent.json) == ("POST", "/v1/chat/completions", BODY)
-    assert sent.headers["authorization"] == f"Bearer {KEY}"
+    first_request = fault_server.requests[0]
+    assert (first_request.method, first_request.path, first_request.json) == ("POST", "/v1/chat/completions", BODY)
+    assert first_request.headers["authorization"] == f"Bearer {KEY}"
 
 
 @pytest.mark.parametrize(
@@ -123,10 +123,10 @@ async def test_each_fault_is_one_clear_error(
 
 
 async def test_a_refused_connection_and_an_unknown_host_say_so(make: MakeTransport) -> None:
-    refused = await failure(make(api_key=KEY, base_url="http://127.0.0.1:9/v1"))
-    assert isinstance(refused, ConnectionFailedError)
-    assert "http://127.0.0.1:9: connection refused" in str(refused)
-    assert refused.retryable
+    error = await failure(make(api_key=KEY, base_url="http://127.0.0.1:9/v1"))
+    assert isinstance(error, ConnectionFailedError)
+    assert "http://127.0.0.1:9: connection refused" in str(error)
+    assert error.retryable
 
 
 async def test_plain_http_behind_https_is_a_tls_failure_that_names_the_remedy(
@@ -248,10 +248,10 @@ async def test_a_stream_that_breaks_raises_our_error_after_the_chunks_that_came(
 ) -> None:
     fault_server.script(response)
     async with make(api_key=KEY, timeout=0.3).stream(STREAM) as chunks:
-        with pytest.raises(kind) as caught:
+        with pytest.raises(kind) as excinfo:
             async for _ in chunks:
                 pass
-    assert caught.value.__context__ is None
+    assert excinfo.value.__context__ is None
 
 
 async def test_an_error_of_the_reader_passes_through_a_stream_untouched(make: MakeTransport) -> None:
@@ -302,8 +302,8 @@ async def test_the_environment_is_read_at_the_first_request_and_the_argument_win
     monkeypatch.setenv("OPENAI_API_KEY", "  from-the-environment\n")
     await late.send(REQUEST)
     await explicit_transport.send(REQUEST)
-    sent = [request.headers["authorization"] for request in fault_server.requests]
-    assert sent == ["Bearer from-the-environment", "Bearer given"]
+    sent_keys = [request.headers["authorization"] for request in fault_server.requests]
+    assert sent_keys == ["Bearer from-the-environment", "Bearer given"]
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -371,9 +371,9 @@ async def test_the_key_is_in_no_repr_no_error_and_no_log(
     for _ in range(3):
         problem = await failure(transport)
         texts += [str(problem), repr(problem), problem.message]
-    refused = await failure(make(api_key=KEY, base_url="http://127.0.0.1:9/v1"))
+    connection_error = await failure(make(api_key=KEY, base_url="http://127.0.0.1:9/v1"))
     illegal = await failure(make(api_key=f"{KEY}\nX-Evil: yes"))
-    texts += [str(refused), str(illegal), caplog.text]
+    texts += [str(connection_error), str(illegal), caplog.text]
     assert any("***" in text for text in texts)
     assert KEY not in "".join(texts)
 
@@ -426,14 +426,14 @@ async def test_the_callers_own_client_sends_with_its_key_headers_and_deployment_
     assert isinstance(await failure(transport), ServerError)
 
     assert len(fault_server.requests) == 3, "its five retries are off for our requests"
-    sent = fault_server.requests[0]
-    assert sent.headers["x-mine"] == "yes"
+    first_request = fault_server.requests[0]
+    assert first_request.headers["x-mine"] == "yes"
     if "Azure" in kind:
-        assert sent.path == "/openai/deployments/m/chat/completions?api-version=2024-10-21"
-        assert sent.headers["api-key"] == KEY
+        assert first_request.path == "/openai/deployments/m/chat/completions?api-version=2024-10-21"
+        assert first_request.headers["api-key"] == KEY
     else:
-        assert sent.path == "/v1/chat/completions"
-        assert sent.headers["authorization"] == f"Bearer {KEY}"
+        assert first_request.path == "/v1/chat/completions"
+        assert first_request.headers["authorization"] == f"Bearer {KEY}"
     assert client.max_retries == 5
     await transport.aclose()
     assert not client.is_closed()
@@ -448,9 +448,9 @@ async def test_a_sync_client_never_holds_the_loop_and_works_at_full_width(
     fault_server.serve(lambda _: after(0.3, chat(["4"])))
     with openai.OpenAI(api_key=KEY, base_url=fault_server.url) as client:
         transport = make(client=client, max_connections=16)
-        started = time.perf_counter()
+        start = time.perf_counter()
         await asyncio.gather(*(transport.send(REQUEST) for _ in range(16)))
-        assert time.perf_counter() - started < 16 * 0.3 / 2
+        assert time.perf_counter() - start < 16 * 0.3 / 2
         assert fault_server.most_connections == 16
 
 
@@ -497,13 +497,13 @@ def instance(kind: type[Exception]) -> Exception:
     """Build one as its library would: a bare instance with the attributes that the library promises."""
     library = httpx2 if kind.__module__.startswith("httpx2") else HTTP
     request = library.Request("POST", "http://127.0.0.1/v1", headers={"authorization": f"Bearer {KEY}"})
-    made = kind.__new__(kind)
-    Exception.__init__(made, f"{kind.__name__} about {KEY}")
+    instance = kind.__new__(kind)
+    Exception.__init__(instance, f"{kind.__name__} about {KEY}")
     if issubclass(kind, (openai.APIError, library.RequestError, library.HTTPStatusError)):
-        made.request = request  # type: ignore[attr-defined]
+        instance.request = request  # type: ignore[attr-defined]
     if issubclass(kind, (openai.APIStatusError, openai.APIResponseValidationError, library.HTTPStatusError)):
-        made.response = library.Response(500, request=request, content=b"{}")  # type: ignore[attr-defined]
-    return made
+        instance.response = library.Response(500, request=request, content=b"{}")  # type: ignore[attr-defined]
+    return instance
 
 
 class Raising(HTTP.AsyncBaseTransport):  # type: ignore[name-defined, misc]
@@ -548,19 +548,19 @@ async def test_a_body_that_is_not_json_is_a_configuration_error_before_anything_
 async def test_a_second_loop_must_make_its_own_transport(make: MakeTransport) -> None:
     transport = make(api_key=KEY)
     await transport.send(REQUEST)
-    caught: list[BaseException] = []
+    excinfo: list[BaseException] = []
 
     def other() -> None:
         try:
             asyncio.run(transport.send(REQUEST))
         except SwiftClientError as problem:
-            caught.append(problem)
+            excinfo.append(problem)
 
     thread = threading.Thread(target=other)
     thread.start()
     await asyncio.to_thread(thread.join)
-    assert isinstance(caught[0], ConfigurationError)
-    assert "loop" in str(caught[0])
+    assert isinstance(excinfo[0], ConfigurationError)
+    assert "loop" in str(excinfo[0])
 
 
 async def test_a_local_server_starts_at_the_first_request_and_stops_with_the_transport(

@@ -164,17 +164,17 @@ def test_majority_over_subsets_equals_a_plain_count() -> None:
     subsets = draw_subsets(8, 5)
     for q, won in enumerate(choose_from_subsets(majority, groups, np.zeros((20, 8)), subsets)):
         for part, winner in zip(subsets, won, strict=True):
-            counts, seen = Counter(groups[q, part].tolist()), defaultdict(list)
+            counts, scores_by_answer = Counter(groups[q, part].tolist()), defaultdict(list)
             for index in part:
-                seen[int(groups[q, index])].append(index)
-            assert winner == seen[max(seen, key=lambda answer: counts[answer])][0]
+                scores_by_answer[int(groups[q, index])].append(index)
+            assert winner == scores_by_answer[max(scores_by_answer, key=lambda answer: counts[answer])][0]
 
 
 def test_a_table_of_many_subsets_is_fast() -> None:
     random = np.random.default_rng(0)
     groups, scores = random.integers(0, 6, (300, 16)), random.normal(size=(300, 16))
     subsets = draw_subsets(16, 8, max_subsets=500)
-    started = time.perf_counter()
+    start = time.perf_counter()
     for rule in RULES.values():
         choose_from_subsets(rule, groups, scores, subsets)
-    assert time.perf_counter() - started < 15  # about 1 s alone; 900,000 votes
+    assert time.perf_counter() - start < 15  # about 1 s alone; 900,000 votes

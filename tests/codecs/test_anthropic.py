@@ -40,9 +40,11 @@ def test_a_request_has_its_system_prompt_apart_and_a_length_of_its_own():
         {"role": "user", "content": "2+2?"},
         {"role": "developer", "content": "In words."},
     ]
-    sent = request(CompletionRequest(ROW, None, messages, top_logprobs=5, sampling={"stop": "\n", "temperature": 0.5}))
-    assert (sent.path, sent.n) == ("/messages", 1)
-    assert sent.body == {
+    wire_request = request(
+        CompletionRequest(ROW, None, messages, top_logprobs=5, sampling={"stop": "\n", "temperature": 0.5})
+    )
+    assert (wire_request.path, wire_request.n) == ("/messages", 1)
+    assert wire_request.body == {
         "model": "claude-haiku-4-5",
         "max_tokens": 4096,
         "messages": [{"role": "user", "content": "2+2?"}],
@@ -113,8 +115,8 @@ def test_an_error_in_a_200_is_the_error_that_it_describes(kind, error, stream):
 def test_an_error_in_the_middle_keeps_what_came_and_says_so():
     start = {"type": "message_start", "message": json.loads(make_message(end=None))}
     piece = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "It is"}}
-    broken = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
-    reply = parse(encode_events([start, piece, broken], named=True))
+    error_body = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+    reply = parse(encode_events([start, piece, error_body], named=True))
     assert (reply.completions[0].text, reply.completions[0].finish_reason) == ("It is", "error")
     assert any("Overloaded" in note for note in reply.notes)
 

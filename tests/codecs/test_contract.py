@@ -123,7 +123,7 @@ def test_random_replies_give_what_plain_loops_give_for_any_split(
         body_reply = load_module(writer).parse(writer.write_body(part))
         assert_matches_case(body_reply, part, writer)
         stream = writer.write_stream(part, size)
-        assert_same_reply(assemble(writer, stream, [int(cut * len(stream)) for cut in cuts]), body_reply)
+        assert_same_reply(assemble(writer, stream, [int(fraction * len(stream)) for fraction in cuts]), body_reply)
         assert_same_reply(load_module(writer).parse(stream), body_reply)
 
 
@@ -186,9 +186,9 @@ def test_nan_and_infinity_of_python_servers_cost_nothing_but_their_own_number(wr
     part = replies_of(writer, random_case(2, n=1))[0]
     text = writer.write_body(part).decode()
     for constant in ("NaN", "-Infinity", "1e999"):
-        broken = text.replace("-9999.0", constant).replace("-100.0", constant)
+        changed_text = text.replace("-9999.0", constant).replace("-100.0", constant)
         for completion, expected in zip(
-            load_module(writer).parse(broken.encode()).completions, part.completions, strict=True
+            load_module(writer).parse(changed_text.encode()).completions, part.completions, strict=True
         ):
             plain = plain_completion(chat_choice(expected, 0))
             np.testing.assert_allclose(completion.logprobs, plain.logprobs, rtol=1e-6)

@@ -37,11 +37,11 @@ def test_a_request_speaks_googles_names_and_takes_openais():
         {"role": "user", "parts": [{"inlineData": {"mimeType": "image/png", "data": "aa"}}]},
     ]
     sampling = {"max_tokens": 9, "temperature": 0.5, "stop": "\n", "seed": 3, "thinkingConfig": {"thinkingBudget": 0}}
-    sent = request(
+    wire_request = request(
         CompletionRequest(ROW, None, messages, n=4, top_logprobs=5, sampling={**sampling, "safetySettings": []})
     )
-    assert sent.path == "/models/gemini-2.5-flash:generateContent"
-    assert sent.body == {
+    assert wire_request.path == "/models/gemini-2.5-flash:generateContent"
+    assert wire_request.body == {
         "contents": [
             {"role": "user", "parts": [{"text": "2+2?"}]},
             {"role": "model", "parts": [{"text": "4"}]},
@@ -141,18 +141,18 @@ def test_a_filtered_candidate_without_content_is_an_empty_one():
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_blocked_prompt_is_an_error_that_names_the_reason(stream):
     blocked = {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 7}}
-    with pytest.raises(BadRequestError, match="blocked the prompt: SAFETY") as caught:
+    with pytest.raises(BadRequestError, match="blocked the prompt: SAFETY") as excinfo:
         parse(encode_events([blocked]) if stream else json.dumps(blocked).encode())
-    assert not caught.value.retryable
+    assert not excinfo.value.retryable
 
 
 def test_an_error_in_a_200_or_a_list_or_a_stream_is_the_error_that_it_describes():
     error = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "slow down",
              "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "27s"}]}}  # fmt: skip
     for data in (json.dumps(error).encode(), json.dumps([error]).encode(), encode_events([error])):
-        with pytest.raises(RateLimitError, match="slow down") as caught:
+        with pytest.raises(RateLimitError, match="slow down") as excinfo:
             parse(data)
-        assert caught.value.retry_after == 27
+        assert excinfo.value.retry_after == 27
 
 
 def test_an_empty_list_is_left_out_by_proto3_and_is_a_reply_with_no_candidate():

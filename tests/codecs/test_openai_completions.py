@@ -38,13 +38,19 @@ def to_stream(data: bytes) -> bytes:
 
 
 def test_a_request_carries_the_prompt_as_text_and_asks_for_k_as_a_number():
-    sent = request(
+    wire_request = request(
         CompletionRequest(
             ROW, None, [{"role": "user", "content": "2+2="}], n=3, top_logprobs=5, sampling={"max_tokens": 4}
         )
     )
-    assert (sent.path, sent.n) == ("/completions", 3)
-    assert sent.body == {"model": "gpt-3.5-turbo-instruct", "prompt": "2+2=", "n": 3, "logprobs": 5, "max_tokens": 4}
+    assert (wire_request.path, wire_request.n) == ("/completions", 3)
+    assert wire_request.body == {
+        "model": "gpt-3.5-turbo-instruct",
+        "prompt": "2+2=",
+        "n": 3,
+        "logprobs": 5,
+        "max_tokens": 4,
+    }
     streamed_request = request(CompletionRequest(ROW, "m", [{"role": "user", "content": "x"}], stream=True))
     assert streamed_request.body == {
         "model": "m",

@@ -42,11 +42,11 @@ def test_a_request_asks_for_logprobs_in_both_places_and_stores_nothing():
         {"role": "user", "content": [{"type": "text", "text": "2+2?"}, {"type": "input_image", "image_url": "x"}]},
         {"role": "assistant", "content": [{"type": "text", "text": "4"}]},
     ]
-    sent = request(
+    wire_request = request(
         CompletionRequest(ROW, None, messages, top_logprobs=5, sampling={"max_tokens": 9, "temperature": 0.5})
     )
-    assert (sent.path, sent.n) == ("/responses", 1)
-    assert sent.body == {
+    assert (wire_request.path, wire_request.n) == ("/responses", 1)
+    assert wire_request.body == {
         "model": "gpt-4.1-mini",
         "input": [
             {"role": "system", "content": "Be brief."},

@@ -33,9 +33,9 @@ def test_local_servers_replies_from_their_other_endpoints_parse(server: str):
     for codec, case in cases(server):
         data = json.dumps(case["body"]).encode()
         if case["status"] != 200:
-            with pytest.raises(ProviderError) as caught:
+            with pytest.raises(ProviderError) as excinfo:
                 codec.parse(data)
-            assert case["body"]["error"]["message"] in str(caught.value)
+            assert case["body"]["error"]["message"] in str(excinfo.value)
             continue
         n_replies += 1
         reply = codec.parse(data)

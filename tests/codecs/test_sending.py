@@ -56,12 +56,12 @@ async def make(fault_server: FaultServer) -> AsyncIterator[MakeTransport]:
 
 
 async def send_and_fail(transport: Transport, request: Request = REQUEST, **options: Any) -> SwiftClientError:
-    with pytest.raises(SwiftClientError) as caught:
+    with pytest.raises(SwiftClientError) as excinfo:
         await transport.send(request, **options)
-    assert caught.value.__cause__ is None, "a foreign exception would carry the request and its key along"
-    assert caught.value.__context__ is None
-    assert KEY not in str(caught.value)
-    return caught.value
+    assert excinfo.value.__cause__ is None, "a foreign exception would carry the request and its key along"
+    assert excinfo.value.__context__ is None
+    assert KEY not in str(excinfo.value)
+    return excinfo.value
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,13 @@ async def test_the_key_goes_in_the_rows_own_header_and_nowhere_else(
 ) -> None:
     fault_server.script(Response(200, b'{"x": 1}'))
     assert await make(provider).send(REQUEST) == b'{"x": 1}'
-    (sent,) = fault_server.requests
-    assert sent.headers[header] == value
-    assert [name for name, header_value in sent.headers.items() if KEY in header_value] == [header]
-    assert KEY not in sent.path
-    assert sent.json == dict(REQUEST.body)
-    assert sent.headers["content-type"] == "application/json"
-    assert sent.headers.get("anthropic-version") == ("2023-06-01" if provider == "anthropic" else None)
+    (first_request,) = fault_server.requests
+    assert first_request.headers[header] == value
+    assert [name for name, header_value in first_request.headers.items() if KEY in header_value] == [header]
+    assert KEY not in first_request.path
+    assert first_request.json == dict(REQUEST.body)
+    assert first_request.headers["content-type"] == "application/json"
+    assert first_request.headers.get("anthropic-version") == ("2023-06-01" if provider == "anthropic" else None)
 
 
 @pytest.mark.parametrize(

@@ -45,11 +45,11 @@ def pretty(value: Any, depth: int = 0, room: int = WIDTH) -> str:
         parts = [f"{json.dumps(key)}: {pretty(item, depth + 1, room - len(key) - 4)}" for key, item in value.items()]
         return "{\n" + ",\n".join(inner + part for part in parts) + "\n" + " " * depth + "}"
     if not any(isinstance(item, (dict, list)) for item in value):
-        return "[" + filled([json.dumps(item) for item in value], inner) + "]"
+        return "[" + joined_lines([json.dumps(item) for item in value], inner) + "]"
     return "[\n" + ",\n".join(inner + pretty(item, depth + 1, room) for item in value) + "\n" + " " * depth + "]"
 
 
-def filled(parts: list[str], inner: str) -> str:
+def joined_lines(parts: list[str], inner: str) -> str:
     """Join short values, as many a line as there is room for."""
     lines = [""]
     for part in parts:

@@ -26,12 +26,16 @@ BOUNDS = ("min", "max", "metavar", "hidden", "envvar")
 
 def option(parameter: Any, hint: object) -> dict[str, Any]:
     """Describe one option or argument in words that every typer has."""
-    bare, bounds = hint, {}
+    base_type, bounds = hint, {}
     if get_origin(hint) is Annotated:
-        bare = hint.__origin__  # type: ignore[attr-defined]
+        base_type = hint.__origin__  # type: ignore[attr-defined]
         info = hint.__metadata__[0]  # type: ignore[attr-defined]
         bounds = {name: value for name in BOUNDS if (value := getattr(info, name, None))}
-    kind = getattr(bare, "__name__", str(bare)) if isinstance(bare, type) and not get_origin(bare) else str(bare)
+    kind = (
+        getattr(base_type, "__name__", str(base_type))
+        if isinstance(base_type, type) and not get_origin(base_type)
+        else str(base_type)
+    )
     flags = [*parameter.opts, *parameter.secondary_opts]
     default = "required" if parameter.required else spelled(parameter.default)
     return {"flags": flags, "type": PLACES.sub("", kind), "default": default, **bounds}

@@ -41,8 +41,8 @@ def capture(path: Path) -> Path:
     """Write the hidden states beside a samples file."""
     with StateFile(path, write_layout=StateLayout(layers=(1, 2), width=3)) as file:
         for question in range(len(QUESTIONS)):
-            made = [Completion(text="x", hidden_states=states(10 * question + index)) for index in range(3)]
-            file.append(f"q{question}", range(3), made)
+            completions_made = [Completion(text="x", hidden_states=states(10 * question + index)) for index in range(3)]
+            file.append(f"q{question}", range(3), completions_made)
     return path
 
 
@@ -89,13 +89,13 @@ def test_a_head_is_written_byte_for_byte_as_before(name: str, files: Path, tmp_p
 
 @pytest.mark.parametrize("name", HEADS)
 def test_a_head_is_read_with_all_that_it_holds(name: str, files: Path) -> None:
-    loaded_head, made = load(files / name), HEADS[name]
-    assert type(loaded_head) is type(made)
-    assert loaded_head.acceptances == made.acceptances
+    loaded_head, expected_head = load(files / name), HEADS[name]
+    assert type(loaded_head) is type(expected_head)
+    assert loaded_head.acceptances == expected_head.acceptances
     for fact in ("provider", "model", "training", "licence", "width", "k_min", "k_max", "name", "beats_majority"):
-        assert getattr(loaded_head, fact) == getattr(made, fact)
+        assert getattr(loaded_head, fact) == getattr(expected_head, fact)
     for part in ("gate_weight", "gate_bias", "reward_weight", "reward_bias"):
-        assert np.array_equal(getattr(loaded_head.head, part), getattr(made.head, part))
+        assert np.array_equal(getattr(loaded_head.head, part), getattr(expected_head.head, part))
     if isinstance(loaded_head, HiddenHead):
         assert (loaded_head.layers, loaded_head.moment) == ((1, 2), "read")
         assert loaded_head.logprob_head is not None
@@ -120,19 +120,19 @@ def test_heads_give_fixed_completions_the_recorded_scores(files: Path) -> None:
         assert np.asarray(rows, float) == pytest.approx(np.asarray(frozen[name], float), rel=1e-7, abs=1e-7), name
 
 
-def same(stored_completion: Completion, made: Completion) -> None:
+def same(stored_completion: Completion, original: Completion) -> None:
     assert (
         stored_completion.text,
         stored_completion.index,
         stored_completion.finish_reason,
         stored_completion.tokens,
-    ) == (*(made.text, made.index, made.finish_reason, made.tokens),)
+    ) == (*(original.text, original.index, original.finish_reason, original.tokens),)
     for name in ("logprobs", "top_logprobs", "censored", "top_ids"):
-        stored_value, expected = getattr(stored_completion, name), getattr(made, name)
+        stored_value, expected = getattr(stored_completion, name), getattr(original, name)
         assert stored_value.dtype == expected.dtype
         if name == "top_logprobs":  # in half the room, but for the chosen token
             halved = expected.astype(np.float16).astype(np.float32)
-            expected = np.where(expected == made.logprobs[:, None], expected, halved)
+            expected = np.where(expected == original.logprobs[:, None], expected, halved)
         assert np.array_equal(stored_value, expected), name
 
 
@@ -141,8 +141,10 @@ def test_samples_and_their_hidden_states_are_read_with_the_values_that_were_writ
     assert all(isinstance(group, Group) for group in groups)
     assert [(group.question_id, group.family) for group in groups] == [("q0", "sums"), ("q1", "sums")]
     for question, group in enumerate(groups):
-        made = completions(3, first=10 * question)
-        for index, (stored_completion, expected) in enumerate(zip(group.completions, made, strict=True)):
+        expected_completions = completions(3, first=10 * question)
+        for index, (stored_completion, expected) in enumerate(
+            zip(group.completions, expected_completions, strict=True)
+        ):
             same(stored_completion, expected)
             assert np.array_equal(np.asarray(stored_completion.hidden_states), states(10 * question + index))
             assert group.labels[index] == expected.text.endswith("4")
@@ -170,7 +172,7 @@ def test_a_store_answers_for_what_was_paid_for(files: Path, tmp_path: Path) -> N
     provider = Fixed()
     selection = stored(files / "store.db", provider)
     assert (selection.reused, provider.calls, len(selection.candidates)) == (3, 0, 3)
-    for candidate, made in zip(selection.candidates, completions(3), strict=True):
-        same(candidate.completion, made)
+    for candidate, expected in zip(selection.candidates, completions(3), strict=True):
+        same(candidate.completion, expected)
     stored(tmp_path / "new.db", Fixed())
     assert content(tmp_path / "new.db") == content(FILES / "store.db")

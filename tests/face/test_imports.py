@@ -27,11 +27,11 @@ LOADED: dict[str, set[str]] = {
 def loaded(statement: str) -> set[str]:
     """Run the statement in a fresh interpreter."""
     script = f"import sys, json; {statement}; print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, check=True, env=environment(OMP_WAIT_POLICY="passive"),
         cwd=ROOT,
     )  # fmt: skip
-    return set(json.loads(done.stdout)) & set(HEAVY)
+    return set(json.loads(result.stdout)) & set(HEAVY)
 
 
 def test_nothing_is_loaded_before_it_is_used() -> None:

@@ -58,12 +58,12 @@ def told_paths() -> list[str]:
 def reached(path: str) -> object:
     """Import the longest part that is a module, and follow the rest."""
     parts = path.split(".")
-    for cut in range(len(parts), 0, -1):
+    for length in range(len(parts), 0, -1):
         try:
-            thing: object = importlib.import_module(".".join(parts[:cut]))
+            thing: object = importlib.import_module(".".join(parts[:length]))
         except ModuleNotFoundError:
             continue
-        for name in parts[cut:]:
+        for name in parts[length:]:
             thing = getattr(thing, name)
         return thing
     raise ModuleNotFoundError(path)
@@ -94,11 +94,11 @@ def test_the_heavy_parts_of_the_package_have_the_documented_classes() -> None:
     assert {"RewardModel", "RewardServer"} <= set(reward_model.__all__)
 
 
-def refused(action: Any) -> list[str]:
+def hinted_names(action: Any) -> list[str]:
     """Return the names that an error's hint lists."""
-    with pytest.raises(errors.ConfigurationError) as caught:
+    with pytest.raises(errors.ConfigurationError) as excinfo:
         action()
-    return re.findall(r"[\w-]+", caught.value.hint.removeprefix("Known: "))
+    return re.findall(r"[\w-]+", excinfo.value.hint.removeprefix("Known: "))
 
 
 def test_the_rows_of_the_tables_stay_since_heads_and_scripts_name_them() -> None:
@@ -116,7 +116,7 @@ def test_the_rows_of_the_tables_stay_since_heads_and_scripts_name_them() -> None
             "WIDTH": features.WIDTH,
             "READERS": list(READERS),
             "LOSSES": list(get_args(get_type_hints(Recipe)["loss"])),
-            "RECIPES": refused(lambda: recipe_of("?")),
+            "RECIPES": hinted_names(lambda: recipe_of("?")),
             "STOPPING_RULES": {
                 name: {
                     "parameters": dict(row.parameters),
@@ -134,8 +134,8 @@ def test_the_rows_of_the_tables_stay_since_heads_and_scripts_name_them() -> None
 
 
 def test_the_recipes_mean_the_same() -> None:
-    assert refused(lambda: recipe_of("default", loss="?")) == list(get_args(get_type_hints(Recipe)["loss"]))
-    golden("recipes", {name: asdict(recipe_of(name)) for name in refused(lambda: recipe_of("?"))})
+    assert hinted_names(lambda: recipe_of("default", loss="?")) == list(get_args(get_type_hints(Recipe)["loss"]))
+    golden("recipes", {name: asdict(recipe_of(name)) for name in hinted_names(lambda: recipe_of("?"))})
 
 
 @pytest.mark.parametrize("spec", ["beta", "beta:threshold=0.9:least=4", "posterior:clip=0.05", "esc:size=3"])
@@ -153,9 +153,9 @@ def test_errors_have_their_tree_and_their_attributes() -> None:
         if not (isinstance(kind, type) and issubclass(kind, errors.SwiftClientError)):
             continue
         special = {"selection": None} if name == "RejectedError" else {}
-        made = kind("It failed.", hint="Try again.", **special)
-        assert str(made).startswith("It failed. Try again.")
-        attributes = {name for name in (*dir(kind), *vars(made)) if not name.startswith("_")} - set(dir(Exception))
+        instance = kind("It failed.", hint="Try again.", **special)
+        assert str(instance).startswith("It failed. Try again.")
+        attributes = {name for name in (*dir(kind), *vars(instance)) if not name.startswith("_")} - set(dir(Exception))
         tree[name] = {
             "bases": [base.__name__ for base in kind.__bases__],
             "parameters": signature(kind),

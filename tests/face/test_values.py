@@ -31,7 +31,7 @@ def default(field: Any) -> str:
     return "required" if field.default is MISSING else spelled(field.default)
 
 
-def filled() -> Selection:
+def full_selection() -> Selection:
     """Make a selection in which nothing is left out."""
     error = ServerError("down", provider="openai", status=503, request_id="r", retryable=True)
     usage = Usage(prompt_tokens=3, cached_prompt_tokens=1, completion_tokens=9, calls=2, estimated=True)
@@ -80,11 +80,11 @@ def test_fields_their_order_defaults_and_words_stay() -> None:
 
 
 def test_a_selection_as_json_has_the_frozen_document() -> None:
-    golden("selection", filled().to_dict())
+    golden("selection", full_selection().to_dict())
 
 
 def test_everything_public_of_a_selection_can_be_read() -> None:
-    selection = filled()
+    selection = full_selection()
     assert (selection.text, selection.score, selection.probability, selection.answer) == (
         '{"total": 1}',
         0.5,

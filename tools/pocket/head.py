@@ -33,9 +33,9 @@ def main() -> None:
     # The questions of the test split are another draw, so none of these is kept for testing.
     result = train(options.samples, out=options.out, split=Split(test=0.0), licence="Apache-2.0")
     print(f"{options.out}: {result.verdict}; {result.metrics}")
-    seen = {question.id for question in questions(QUESTIONS, seed=1, split="train")}
+    seen_ids = {question.id for question in questions(QUESTIONS, seed=1, split="train")}
     more = options.samples.with_name(f"{options.samples.stem}-risk{options.samples.suffix}")
-    ask([question for question in questions(MORE, seed=3, split="train") if question.id not in seen], more)
+    ask([question for question in questions(MORE, seed=3, split="train") if question.id not in seen_ids], more)
     for n, stopping, risk in RISKS:
         calibration = calibrate(options.out, more, risk=risk, n=n, stopping=stopping, split="all")
         print(f"n={n}, stopping={stopping}: {calibration.acceptance or calibration.reason}")
