@@ -52,7 +52,7 @@ def draw_case(*, rounded: bool) -> Case:
 
 
 def race(case: Case, rounds: int) -> dict[str, list[float]]:
-    """Return each contestant's microseconds a token in each round."""
+    """Return each contestant's microseconds per token in each round."""
     jobs = {}
     for writer in WRITERS:
         if "logprobs" in writer.features:

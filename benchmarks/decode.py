@@ -194,9 +194,9 @@ def main() -> None:
         return
     for name, row in bars.items():
         value, target, (low, high) = row["value"], row["target"], row["interval"]
-        is_met = value >= target if name.startswith("openai_over_ours") else value <= target
+        met = value >= target if name.startswith("openai_over_ours") else value <= target
         print(
-            f"{name:30} {value:>7.2f} {row['unit']:3} bar {target:<4} {'ok' if is_met else 'MISSED':6} ({low} to {high})"
+            f"{name:30} {value:>7.2f} {row['unit']:3} bar {target:<4} {'ok' if met else 'MISSED':6} ({low} to {high})"
         )
     for variant, medians in table.items():
         print(f"\n{variant}, {sizes[variant]:.1f} MB")

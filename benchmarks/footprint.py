@@ -24,7 +24,7 @@ Bars = dict[str, dict[str, Any]]
 
 
 def run(*command: str, cwd: Path = ROOT) -> str:
-    """Run a command and return its stdout; raise with its stderr where it fails."""
+    """Run a command and return its stdout; raise with its stderr if it fails."""
     result = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     if result.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{result.stdout[-2000:]}{result.stderr[-2000:]}")

@@ -72,13 +72,13 @@ def packaged() -> Any:
 
 
 def drawn_rows(model: Any) -> list[DecodeRow]:
-    """Return ``N`` completions of one prompt, not begun, that will all run to their last token."""
+    """Return ``N`` unstarted completions of one prompt that will all run to their last token."""
     prompt = tuple(np.random.default_rng(1).integers(0, model.config.vocab_size, PROMPT).tolist())
     return [DecodeRow(prompt=prompt, seed=seed, max_tokens=TOKENS, check_end=lambda _: None) for seed in range(N)]
 
 
 class Lockstep:
-    """Several generations in turn, a step each: what slows the machine for a second slows all of them alike."""
+    """Several generations that take steps in turn: a slow second of the machine affects all of them equally."""
 
     def __init__(self, count: int) -> None:
         self.seconds: list[list[float]] = [[] for _ in range(count)]
@@ -86,7 +86,7 @@ class Lockstep:
         self._changed = threading.Condition()
 
     def run(self, works: Sequence[Callable[[Callable[[], bool]], None]]) -> None:
-        """Run each of ``works`` in a thread; each calls what it is given before every step."""
+        """Run each of ``works`` in a thread; each calls its argument before every step."""
         with ThreadPoolExecutor(len(works)) as threads:
             for result in [threads.submit(self._one, number, work) for number, work in enumerate(works)]:
                 result.result()
@@ -117,7 +117,7 @@ class Lockstep:
 
 @torch.inference_mode()
 def second_pass(model: Any, rows: list[DecodeRow], head: Projection) -> torch.Tensor:
-    """Do as the published code does: read all texts again, keep all states, apply the head to them."""
+    """Read all texts again, keep all states and apply the head to them, as the published code does."""
     states = model(
         torch.tensor([[*row.prompt, *row.tokens] for row in rows]), output_hidden_states=True, use_cache=False
     ).hidden_states

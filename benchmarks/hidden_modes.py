@@ -64,12 +64,12 @@ ON_STATES = ("swift", "full", "four", "no_gate")
 
 
 def samples(folder: Path, part: str, count: int, n: int, seed: int) -> tuple[Path, list[float]]:
-    """Ask what is not there yet; return the file, and this process's megabytes after each reply."""
+    """Collect the missing answers; return the file, and this process's megabytes after each reply."""
     model = folder / "pocket"
     if not model.exists():
         model.mkdir(parents=True)
         write_transformers(*read_gguf(PACKAGED_MODEL), model)
-    stored_questions = [
+    new_questions = [
         StoredQuestion(
             id=question.id,
             messages=({"role": "user", "content": question.prompt},),
@@ -81,7 +81,7 @@ def samples(folder: Path, part: str, count: int, n: int, seed: int) -> tuple[Pat
     used: list[float] = []
     path = folder / f"{part}.db"
     collect(
-        stored_questions, path, provider="huggingface", model=str(model), n=n, temperature=0.8, max_tokens=160, seed=seed,
+        new_questions, path, provider="huggingface", model=str(model), n=n, seed=seed, temperature=0.8, max_tokens=160,
         hidden_states=["layers", "vocabulary"],
         on_progress=lambda _: used.append(megabytes()),
     )  # fmt: skip
@@ -94,7 +94,7 @@ def megabytes() -> float:
 
 
 def groups_of(path: Path, head: AnyHead | None) -> Iterator[Group]:
-    """Yield the questions with what the head reads of the states."""
+    """Yield the questions with the states that the head reads."""
     if not isinstance(head, HiddenHead):
         yield from StoredGroups([path])
     elif head.layers:
@@ -148,7 +148,7 @@ def parameters(head: AnyHead) -> int:
 
 
 def gain_kept(table: Comparison, n: int, seed: int) -> dict[str, Any]:
-    """Return by how much of the best hidden-state gain over one answer the top-20 head gains, with intervals."""
+    """Return the top-20 head's share of the best hidden-state gain over one answer, with intervals."""
     gains = {name: table.accuracy(name, n) - table.accuracy("random", n) for name in (*ON_STATES, "top_20", "hybrid")}
     best = max(ON_STATES, key=lambda name: float(gains[name].mean()))
     columns = np.stack([gains[best], gains["top_20"], gains["hybrid"]], axis=1)

@@ -36,7 +36,7 @@ LOWER_IS_BETTER = ("ece",)
 
 
 def draw_samples(folder: Path, train: int, test: int) -> dict[str, list[Group]]:
-    """Ask what is not there yet, both files at once, and read them."""
+    """Collect the missing answers of both files at once, and read them."""
     questions_by_part = {
         "train": questions(train, seed=1, split="train"),
         "test": questions(test, seed=2, split="test"),
@@ -78,14 +78,14 @@ def bar(estimates: Sequence[Estimate], target: float, unit: str) -> dict[str, An
 
 
 def difference(one: Estimate, two: Estimate) -> Estimate:
-    """Return one less two as if they were not paired: the interval is too wide, never too narrow."""
+    """Return the difference of two unpaired estimates: its interval is too wide, never too narrow."""
     value = one.value - two.value
     half = np.hypot(one.high - one.low, two.high - two.low) / 2
     return Estimate(value, float(value - half), float(value + half))
 
 
 def measure(full: Sequence[Evaluation], few: Sequence[Evaluation]) -> dict[str, dict[str, Any]]:
-    """Return every bar of the evaluations, one a seed."""
+    """Return every bar of the evaluations, one per seed."""
 
     def gains_over_majority(evaluations: Sequence[Evaluation], n: int) -> list[Estimate]:
         return [evaluation.row("head_vote").minus_majority[n] for evaluation in evaluations]

@@ -56,18 +56,18 @@ VIOLATIONS = ("frozen", "over_cap", "overruns", "underbilled", "lost", "miscount
 
 @dataclass
 class Provider:
-    """The scripted provider: sends or breaks off, and keeps count."""
+    """A scripted provider that answers or breaks off, and counts its calls."""
 
     seed: int
     calls: int = 0
     sent: set[str] = field(default_factory=set)
-    """Texts of the completions that left here in a whole reply, all different."""
+    """Texts of the completions sent in complete replies, all different."""
     refused: int = 0
     busy: int = 0
     most_busy: int = 0
     starts: list[float] = field(default_factory=list)
     billed: dict[str, int] = field(default_factory=dict)
-    """Tokens of each question, also of replies that did not come whole."""
+    """Tokens per question, including those of incomplete replies."""
 
     def __post_init__(self) -> None:
         self._draw = random.Random(self.seed)

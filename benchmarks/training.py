@@ -139,7 +139,7 @@ def measured(samples: Path, head: Path, device: str) -> dict[str, Any]:
 
 
 def yardstick() -> float:
-    """Wall-clock over processor seconds of plain work: 1 on a machine that does nothing else."""
+    """Return wall-clock over processor seconds of plain work: 1 on an idle machine."""
     wall, cpu = time.perf_counter(), time.process_time()
     sum(number & 7 for number in range(10_000_000))
     return (time.perf_counter() - wall) / (time.process_time() - cpu)

@@ -109,7 +109,7 @@ def body(*choices: dict[str, Any], **more: Any) -> bytes:
 
 
 def drawn_body(seed: int, *, n: int = 3, length: int = 8, k: int = 5, rounded: bool = True) -> bytes:
-    """A random reply with whatever numbers and tokens servers really send: ties, duplicates, sentinels, fragments."""
+    """Return a random reply with numbers and tokens as servers send them: ties, duplicates, sentinels, fragments."""
     draw = random.Random(seed)
     words = [" a", "b", "\n", " naïve", "空", "🎈", ",", " of", "x" * 9, '"', "\\", " 12"]
     choices = []
@@ -141,7 +141,7 @@ def drawn_body(seed: int, *, n: int = 3, length: int = 8, k: int = 5, rounded: b
 
 
 def streamed(data: bytes, *, group: int = 1, end: bytes = b"\n\n") -> bytes:
-    """The same reply as server-sent events, choices interleaved, ``group`` tokens in each delta."""
+    """Return the same reply as server-sent events, choices interleaved, ``group`` tokens in each delta."""
     reply = json.loads(data)
     chunks: list[dict[str, Any]] = []
     columns = []

@@ -32,7 +32,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it really arrived."""
+    """One request as the server received it."""
 
     method: str
     path: str
@@ -48,7 +48,7 @@ class Received:
 
 @dataclass(frozen=True)
 class Response:
-    """One answer, or one way not to answer."""
+    """One response, or one way of failing to respond."""
 
     status: int = 200
     body: bytes = b""
@@ -64,7 +64,7 @@ class Response:
     reset: bool = False
     """Break the connection with a TCP reset instead of a close, at ``cut_at`` (default: before any byte)."""
     hang: bool = False
-    """Read the request and say nothing until the server closes."""
+    """Read the request and do not answer until the server closes."""
 
 
 def json_response(value: object, status: int = 200, *, headers: Mapping[str, str] | None = None) -> Response:
@@ -109,7 +109,7 @@ def slow(response: Response, *, chunk: int = 1024, pause: float = 0.01) -> Respo
 
 
 def cut(response: Response, *, fraction: float = 0.5, reset: bool = False) -> Response:
-    """Close the connection after the share ``at`` (0..1) of the body, or of the chunks."""
+    """Close the connection after ``fraction`` (0..1) of the body or of the chunks."""
     length = len(response.body) if response.chunks is None else len(response.chunks)
     return replace(response, cut_at=int(length * fraction), reset=reset)
 
@@ -125,7 +125,7 @@ def tokens_of(text: str) -> list[str]:
 
 
 def logprobs_of(text: str, *, k: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Build OpenAI's ``logprobs.content`` for a text: ``k`` falling alternatives a token, the chosen one among them."""
+    """Build OpenAI's ``logprobs.content`` for a text: ``k`` alternatives per token, including the chosen one."""
     draw = random.Random(f"{seed}:{text}")
     content = []
     for token in tokens_of(text):
@@ -214,15 +214,15 @@ class FaultServer:
 
     def __init__(self, answers: Sequence[str] = ("The answer is 4",)) -> None:
         self.answers = tuple(answers)
-        """Texts that it gives in turn when it obeys."""
+        """Texts of the regular answers, used in turn."""
         self.n_max: int | None = None
-        """Most choices that it gives in one reply, whatever was asked."""
+        """Largest number of choices in one reply, regardless of ``n``."""
         self.requests: list[Received] = []
         """Every request, in order of arrival."""
         self.most_connections = 0
         """Most connections that were open at once."""
         self.closed_early = 0
-        """Replies that the client hung up on."""
+        """Number of replies during which the client closed the connection."""
         self._script: list[Response] = []
         self._serve: Callable[[Received], Response] = self._obey
         self._turn = 0
@@ -279,7 +279,7 @@ class _Listener(ThreadingHTTPServer):
     request_queue_size = 512
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that hang up are part of the game; the test looks at ``closed_early``."""
+        """Ignore clients that close the connection; tests read ``closed_early``."""
         with self.owner._lock:
             self.owner.closed_early += 1
 
@@ -343,4 +343,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Keep the test's stderr for the test."""
+        """Log nothing to stderr."""

@@ -41,7 +41,7 @@ async def reranker(fault_server: FaultServer) -> AsyncIterator[Make]:
 def stream(
     words: list[str], chances: list[float], *, pause: float = 0.0, usage: bool = True, hold: float | None = None
 ) -> Response:
-    """Stream a text word by word, with the logprob of each and of one alternative that takes the rest."""
+    """Stream a text word by word, with its logprob and one alternative that has the remaining probability."""
     events: list[Any] = []
     for word, chance in zip(words, chances, strict=True):
         rest = math.log(max(1 - math.exp(chance), 1e-9))

@@ -46,7 +46,7 @@ async def reranker(fault_server: FaultServer) -> AsyncIterator[Make]:
 
 
 def counted(prompt: object, completion: object) -> Callable[[Received], Response]:
-    """Answer as asked; ``completion`` tokens a choice."""
+    """Answer the request with ``completion`` tokens per choice."""
 
     def serve(request: Received) -> Response:
         n = request.json.get("n", 1)

@@ -38,7 +38,7 @@ def selection(*texts: str, winner: int = 0, note: str = "", error: str = "") -> 
 
 
 def printed(value: object, width: int = 100) -> str:
-    """Print on a rich terminal without colours and return the characters that a terminal would get."""
+    """Print on a rich terminal without colours and return the printed characters."""
     out = io.StringIO()
     Console(file=out, width=width, force_terminal=True, color_system=None).print(value)
     return out.getvalue()

@@ -50,7 +50,7 @@ CONSOLE = {line: place for place, block in blocks("console").items() for line in
 
 @pytest.fixture
 def openai_on_loopback(fault_server: FaultServer) -> dict[str, str]:
-    """An environment in which "openai" is a server on this machine."""
+    """Environment variables that point "openai" at a server on this machine."""
     fault_server.answers = ANSWERS
     return {"OPENAI_API_KEY": "test", "OPENAI_BASE_URL": fault_server.url}
 
@@ -119,7 +119,7 @@ def lines_of(page: Path) -> list[str]:
 
 
 def walk(lines: list[str], folder: Path, *, count: int = 24) -> None:
-    """Run them on the packaged model, with questions that it knows and few completions."""
+    """Run the commands on the packaged model, with its own questions and few completions."""
     rows = [
         {"id": question.id, "prompt": question.prompt, "answer": question.answer}
         for question in questions(count, seed=11)

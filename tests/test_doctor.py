@@ -135,7 +135,7 @@ def test_lists_that_tell_nothing_are_unknown() -> None:
 def sampler(
     *, drawn_from: np.ndarray[Any, Any], k: int = 6, n_max: int | None = None
 ) -> Callable[[Received], Response]:
-    """State LOGITS' distribution beside tokens that are drawn from another one."""
+    """List LOGITS' distribution with tokens sampled from another one."""
     dice = np.random.default_rng(7)
     stated = LOGITS - math.log(np.exp(LOGITS).sum())
     chances = np.exp(drawn_from) / np.exp(drawn_from).sum()

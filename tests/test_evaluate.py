@@ -45,13 +45,13 @@ AGREEING = replace(RECIPES["default"], terms=(*DEFAULT_RESPONSE_TERMS, "agreemen
 
 @cache
 def trained_head(recipe: str | Recipe = AGREEING) -> HeadArtifact:
-    """Train a head, by default one that counts agreement: what it says depends on the draw."""
+    """Train a head. By default it counts agreement, and its scores depend on the subset."""
     return fit(graded_groups(40), provider="p", model="m", answer="auto", recipe=recipe).artifact
 
 
 @cache
 def agreeing_head() -> HeadArtifact:
-    """Return a head that agreement moves as much as its tokens do, so that the draw decides what it picks."""
+    """Return a head for which agreement counts as much as tokens: its choice depends on the subset."""
     head, part = trained_head(), trained_head().response
     weight = np.append(part.weight[:-1], -1.5)
     response = ResponseWeights(mean=part.standardizer.mean, scale=part.standardizer.scale, weight=weight)
@@ -59,7 +59,7 @@ def agreeing_head() -> HeadArtifact:
 
 
 def messy(questions: int, *, seed: int = 7, n: int = 6) -> list[Group]:
-    """Make questions where some completions were cut, some answer nothing, some have no tokens, some are twins."""
+    """Make questions with some cut completions, some without answers or tokens, and some duplicates."""
     rng = np.random.default_rng(seed)
 
     def spoil(completion: Completion, twin: Completion) -> Completion:

@@ -81,7 +81,7 @@ completions = st.builds(
 
 
 def expected_tokens(completion: Completion, width: int) -> dict[str, list[float]]:
-    """Every feature of one completion from its definition, token by token, in plain Python."""
+    """Return every feature of one completion from its definition, token by token, in plain Python."""
     rows: dict[str, list[float]] = {name: [] for name in column_names(FEATURES, ALL_FEATURES, width=width)}
     chosen_logprobs = [float(value) for value in completion.logprobs]
     history: dict[str, list[float]] = {"entropy": [], "confidence": []}

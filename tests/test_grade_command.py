@@ -42,7 +42,7 @@ def random_completions(number: int) -> list[Completion]:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Path:
-    """A samples file as a service leaves it."""
+    """A samples file as ``best_of(store=...)`` writes it."""
     path = tmp_path / "samples.db"
     store = ReplyStore(path)
     for number in range(12):

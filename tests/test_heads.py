@@ -76,7 +76,7 @@ def ask(server: FaultServer, model: str = "m", **options: Any) -> SwiftReranker:
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """Be nobody for a while, where this runs as root, for whom no file is unreadable."""
+    """Switch to user "nobody" if the tests run as root, who can read every file."""
     if os.name != "posix" or os.geteuid():
         yield
         return
@@ -151,7 +151,7 @@ def test_a_packaged_head_loads_and_is_found_at_its_rows_own_address_alone(packag
 
 
 class Named:
-    """An object of one's own with a name of the table."""
+    """A user's object with the name of a provider in the table."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -188,7 +188,7 @@ def test_the_users_folder_is_where_the_platform_keeps_data(
 
 
 def strange(folder: Path) -> None:
-    """Fill a folder with all that may lie in one."""
+    """Fill a folder with files that are not heads."""
     (folder / "empty.safetensors").touch()
     (folder / "long.safetensors").write_bytes((2**31).to_bytes(8, "little") + b"{" * 64)
     (folder / "pickle.safetensors").write_bytes(b"\x80\x04\x95" + b"\0" * 64)

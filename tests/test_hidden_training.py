@@ -35,7 +35,7 @@ QUICK = {"epochs": 12, "patience": 12, "steps": 200}
 
 
 def with_states(groups: list[Group], *, signal: float = 1.0) -> list[Group]:
-    """Give each token states of which the second number of layer 2 says whether the answer is right."""
+    """Give each token hidden states; the second number of layer 2 depends on the label."""
     rng = np.random.default_rng(5)
     groups_with_states = []
     for group in groups:

@@ -48,7 +48,7 @@ PROMPTS = (tuple(range(40, 52)), (7,), tuple(range(90, 95)))
 
 
 def rows_of(prompts: tuple[tuple[int, ...], ...], *, max_tokens: int = 14, first: int = 0) -> list[DecodeRow]:
-    """Rows that end with any token below 12, or after ``most``."""
+    """Return rows that end with any token below 12, or after ``max_tokens``."""
     return [
         DecodeRow(
             prompt=prompt, seed=seed, max_tokens=max_tokens, check_end=lambda tokens: "end" if tokens[-1] < 12 else None
@@ -331,7 +331,7 @@ def test_the_model_is_loaded_once_for_all_calls_and_loops(tmp_path: Path, monkey
 
 
 class Slow:
-    """A forward call that takes its time and counts."""
+    """A slow forward call that counts its calls."""
 
     def __init__(self, model: Any, seconds: float = 0.02) -> None:
         self.calls, self._forward, self._seconds = 0, model.forward, seconds
@@ -388,7 +388,7 @@ def test_the_packaged_model_says_the_same_here_and_under_llama_cpp(tmp_path: Pat
 
 
 class OutOfMemory:
-    """A forward call that has room for few rows."""
+    """A forward call that runs out of memory above a few rows."""
 
     def __init__(self, model: Any, rows: int) -> None:
         self._forward, self._rows = model.forward, rows

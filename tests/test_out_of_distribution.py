@@ -24,7 +24,7 @@ from tests.graded import graded_groups
 
 
 def strange(groups: list[Group]) -> list[Group]:
-    """The same labels for answers of another kind: long, all of numbers, each token doubtful."""
+    """Replace the answers by others with the same labels: long, only numbers, every token uncertain."""
 
     def other(completion: Completion) -> Completion:
         length = 8 * len(completion.tokens)

@@ -105,7 +105,7 @@ def test_a_mark_for_caching_is_found_wherever_it_may_stand() -> None:
 
 
 class Watched:
-    """Counts how many requests are under way at once, and asks for the first alone."""
+    """Records the number of concurrent requests when each one starts."""
 
     def __init__(self) -> None:
         self.under_way: list[int] = []

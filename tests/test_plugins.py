@@ -22,7 +22,7 @@ OPENAI = replace(ROW, name="openai")
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, entries: str, code: str = ROW) -> None:
-    """Lay a package and its dist-info out as pip would."""
+    """Write a package and its dist-info as pip does."""
     module = f"acme_{folder.name.replace('-', '_')}"
     (folder / f"{module}.py").write_text(code)
     info = folder / "acme_swift-1.0.dist-info"

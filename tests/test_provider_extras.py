@@ -28,7 +28,7 @@ EXTRAS = {
 
 
 def imports(tree: ast.AST) -> set[str]:
-    """Top-level names of all absolute imports in a tree, wherever they stand."""
+    """Return the top-level names of all absolute imports in a tree."""
     modules: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -56,7 +56,7 @@ MINUS = "\N{MINUS SIGN}"
 
 
 class Page(HTMLParser):
-    """Reads a page as a browser would, and holds what is in it; every element must be closed where it belongs."""
+    """The content of a page, parsed as a browser does; raises for an element that is not closed correctly."""
 
     def __init__(self, document: str) -> None:
         super().__init__(convert_charrefs=True)

@@ -253,7 +253,7 @@ def test_a_scorer_that_fails_after_the_money_is_spent_loses_no_completion(
 
 
 def head(**facts: Any) -> HeadArtifact:
-    """Reward is the token's logprob, the gate is even: the score is the mean logprob, in another way."""
+    """Return a head whose score is the mean logprob: logprobs as rewards, a constant gate."""
     return HeadArtifact(
         **{
             "features": ("logprob",),

@@ -110,7 +110,7 @@ async def test_a_wait_of_more_than_two_minutes_raises_at_once(fault_server: Faul
 
 @pytest.fixture
 def instant(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Replace waiting by writing down how long."""
+    """Record the waits instead of waiting."""
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -305,7 +305,7 @@ BAR = 0.050
 
 
 def seconds_without_a_core() -> float:
-    """Return how long this thread has been ready to run and was not let, since it began; 0 where no kernel tells."""
+    """Return the seconds that this thread has waited for a processor; 0 if the kernel does not report them."""
     try:
         return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
     except OSError:
@@ -314,7 +314,7 @@ def seconds_without_a_core() -> float:
 
 @asynccontextmanager
 async def heartbeat(gaps: list[float]) -> AsyncIterator[None]:
-    """Tick every 2 ms and note how much too late each tick came."""
+    """Tick every 2 ms and record the delay of each tick."""
 
     async def beat() -> None:
         while True:
@@ -345,7 +345,7 @@ with FaultServer() as server:
 
 @pytest.fixture(scope="module")
 def big_server() -> Iterator[str]:
-    """A server of 15 MB replies in a process of its own: here it would take the interpreter's lock from the loop."""
+    """A server of 15 MB replies in its own process, which leaves the interpreter's lock to the event loop."""
     child = subprocess.Popen(
         [sys.executable, "-c", BIG_SERVER],
         cwd=Path(__file__).parents[1],

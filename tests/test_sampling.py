@@ -69,7 +69,7 @@ def texts(selection: Selection) -> list[str]:
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for something that a server's thread will do."""
+    """Wait until a server's thread has met the condition."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 -- the other side is a thread and has no event
             await asyncio.sleep(0.01)

@@ -39,7 +39,7 @@ def built(groups: list[Group], *, width: int = 8, k: int = 8) -> FeatureMatrix:
 
 @dataclass(frozen=True)
 class Streamed:
-    """Questions that exist only while they are read."""
+    """Questions that are generated while they are read."""
 
     count: int
     pool: tuple[Completion, ...]

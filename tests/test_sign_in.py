@@ -40,7 +40,7 @@ def account(folder: Path, token_uri: str) -> Path:
 
 
 def cloud(tokens: list[str], *, life: int = 3600) -> Callable[[Received], Response]:
-    """Give tokens in turn at /token, and answer everything else as Gemini or as chat would."""
+    """Return tokens in turn at /token, and answer every other request as Gemini or chat."""
 
     def serve(request: Received) -> Response:
         if request.path.startswith("/token"):

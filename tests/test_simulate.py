@@ -79,7 +79,7 @@ Step = tuple[Votes, float, int]
 
 @cache
 def steps(scored_by: str) -> list[list[Step]]:
-    """Return for each question and order what there is after 1, 2, ... completions."""
+    """Return the votes of each question and order after 1, 2, ... completions."""
     artifact = HEADS[scored_by]()
     replays = []
     for group in messy():
@@ -213,7 +213,7 @@ def by_probability() -> HeadArtifact:
 class TestDeepConf:
     @staticmethod
     def replay(keep: float, warm: int) -> tuple[list[int], list[float], list[float]]:
-        """Do it by hand, with scorio's thresholds and stopping points."""
+        """Replay DeepConf in a plain loop, with scorio's thresholds and stopping points."""
         draws, tokens, right = [], [], []
         for group in messy():
             answer_texts = [completion.text if completion.complete else "" for completion in group.completions]

@@ -300,7 +300,7 @@ def test_a_file_in_use_is_refused_until_its_writer_has_ended(samples_path: Path)
 
 
 def assert_refused(path: Path, message: str) -> None:
-    """Both ways to open the file say ``message``, and leave it as it is."""
+    """Assert that both ways to open the file raise ``message`` and do not change it."""
     before = path.read_bytes()
     for write in (False, True):
         with pytest.raises(ConfigurationError, match=message), SampleStore(path, write=write) as store:
@@ -476,7 +476,7 @@ for write in (False, True):
 
 
 def as_other_user(path: Path) -> list[str]:
-    """Open a file as a user who owns nothing, for reading and then for writing."""
+    """Open a file as another user, for reading and then for writing."""
     child = subprocess.run(
         [sys.executable, "-c", OTHER_USER, str(path)], capture_output=True, text=True, env=environment(), timeout=60
     )

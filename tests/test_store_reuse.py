@@ -69,7 +69,7 @@ def stored_texts(path: Path) -> list[str]:
 
 
 def one_by_one(request: Received) -> Response:
-    """Answer as a server that gives one choice a call, each another text, told by its seed."""
+    """Answer as a server with one choice per call, whose text depends on the seed."""
     return chat([f"{request.json.get('seed')}: the answer is 4"])
 
 
@@ -548,7 +548,7 @@ def test_anything_but_a_store_is_refused_before_anything_is_sent(path: Path) -> 
 
 
 def spoiled(change: Callable[[dict[str, Any]], None]) -> bytes:
-    """Return a blob of three tokens whose arrays ``change`` has had its way with."""
+    """Return a blob of three tokens whose arrays ``change`` has modified."""
     import zlib
 
     plain = completion(0, tokens=3, k=2)

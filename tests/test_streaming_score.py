@@ -45,7 +45,7 @@ def random_head(seed: int, names: tuple[str, ...], width: int = 5) -> HeadArtifa
 
 
 def batch(head: HeadArtifact, full_completion: Completion, k: int) -> float:
-    """The score of the whole text without response terms, by the road that serving takes."""
+    """Return the score of the whole text without response terms, as ``best_of`` computes it."""
     table = TokenTable([full_completion], width=head.width, k=k)
     features = token_columns(table, head.features)
     return float(head.head.logits(head.standardizer(features.values), features.offsets)[0])

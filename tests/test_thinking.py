@@ -45,7 +45,7 @@ def parse_one(data: bytes) -> Completion:
 
 
 def split_bytes(text: bytes, places: Sequence[int]) -> list[bytes]:
-    """Split bytes at any places, even inside characters."""
+    """Split bytes at any positions, even inside characters."""
     edges = sorted({0, len(text), *(place % (len(text) + 1) for place in places)})
     return [text[start:stop] for start, stop in pairwise(edges)]
 

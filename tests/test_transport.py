@@ -140,7 +140,7 @@ async def test_plain_http_behind_https_is_a_tls_failure_that_names_the_remedy(
 
 @pytest.fixture
 def untrusted_url(tmp_path: Path) -> Iterator[str]:
-    """Serve TLS with a certificate that nobody signed."""
+    """Serve TLS with a self-signed certificate."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("openssl makes the certificate")
@@ -494,7 +494,7 @@ def foreign_classes() -> list[type[Exception]]:
 
 
 def instance(kind: type[Exception]) -> Exception:
-    """Build one as its library would: a bare instance with the attributes that the library promises."""
+    """Build an exception as its library does, with the attributes that the library documents."""
     library = httpx2 if kind.__module__.startswith("httpx2") else HTTP
     request = library.Request("POST", "http://127.0.0.1/v1", headers={"authorization": f"Bearer {KEY}"})
     instance = kind.__new__(kind)

@@ -47,7 +47,7 @@ POOL = [completion(0, "4", -0.5), completion(1, "5", -0.1), completion(2, "4", -
 
 
 def make_head(**facts: object) -> HeadArtifact:
-    """Build a head that trusts high logprobs so much that one sure answer outvotes two unsure ones."""
+    """Build a head that weights high logprobs so strongly that one certain answer outvotes two uncertain ones."""
     parts = {
         "features": ("logprob",),
         "width": 1,

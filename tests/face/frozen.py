@@ -21,7 +21,7 @@ WIDTH = 120
 
 
 def recorded(name: str, values: object) -> Any:
-    """Return ``golden/<name>.json``; what was found is written there where that is asked for."""
+    """Return ``golden/<name>.json``; write the present values there first if that is requested."""
     path = FOLDER / "golden" / f"{name}.json"
     if REGENERATE:
         path.write_text(pretty(json.loads(json.dumps(values, allow_nan=False))) + "\n")
@@ -29,14 +29,14 @@ def recorded(name: str, values: object) -> Any:
 
 
 def golden(name: str, values: object) -> None:
-    """Compare what was found with ``golden/<name>.json``, the order of its members included."""
+    """Compare the values with ``golden/<name>.json``, including the order of members."""
     frozen, plain = recorded(name, values), json.loads(json.dumps(values, allow_nan=False))
     assert plain == frozen
     assert json.dumps(plain) == json.dumps(frozen)
 
 
 def pretty(value: Any, depth: int = 0, room: int = WIDTH) -> str:
-    """Write JSON on one line where there is room, else one member a line."""
+    """Write JSON on one line if it fits, else one member per line."""
     line = json.dumps(value)
     if len(line) <= room - depth or not isinstance(value, (dict, list)) or not value:
         return line
@@ -50,7 +50,7 @@ def pretty(value: Any, depth: int = 0, room: int = WIDTH) -> str:
 
 
 def joined_lines(parts: list[str], inner: str) -> str:
-    """Join short values, as many a line as there is room for."""
+    """Join short values, as many per line as fit."""
     lines = [""]
     for part in parts:
         if len(lines[-1]) + len(part) > WIDTH - 10 and lines[-1]:
@@ -101,7 +101,7 @@ def described(thing: object) -> object:
 
 
 def members(kind: type) -> dict[str, object]:
-    """Describe the public members of a class; those that it has from Python itself are left out."""
+    """Describe the public members of a class without those of Python's built-in bases."""
     builtin_names = {name for base in kind.__mro__ if base.__module__ == "builtins" for name in vars(base)}
     descriptions: dict[str, object] = {}
     for name in sorted(set(dir(kind)) - builtin_names):

@@ -1,4 +1,4 @@
-"""Fixed completions, a provider of one's own and a head: by formula, so that no random generator can change them."""
+"""Fixed completions, a custom provider and a head, made by formula without a random generator."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORDS = ("Two", " and", " two", " is", " ", "4", ".", " The", " answer", " is", 
 
 
 def completion(number: int, index: int = 0, *, answer: str | None = None, k: int = K) -> Completion:
-    """Make a completion of 12 tokens with lists of k; the higher the number, the less sure it is."""
+    """Make a completion of 12 tokens with lists of k; a higher number is less certain."""
     tokens = (*WORDS, answer or ("5" if number % 3 == 2 else "4"))
     rows = np.empty((len(tokens), k))
     for position in range(len(tokens)):
@@ -46,12 +46,12 @@ def completion(number: int, index: int = 0, *, answer: str | None = None, k: int
 
 
 def completions(count: int = 4, first: int = 0) -> list[Completion]:
-    """Make several, of which one in three answers otherwise."""
+    """Make several completions; every third has another answer."""
     return [completion(first + index, index) for index in range(count)]
 
 
 class Fixed:
-    """A provider of one's own that gives the fixed completions of a question, and counts how often it was asked."""
+    """A custom provider that returns the fixed completions of a question and counts its calls."""
 
     name = "fixed"
 

@@ -70,7 +70,7 @@ def server_arguments(server: FaultServer) -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a dozen graded questions with four completions each; those that are unsure are wrong more often."""
+    """Write a dozen graded questions with four completions each; uncertain ones are wrong more often."""
     path = tmp_path_factory.mktemp("face") / "samples.db"
     with SampleStore(path, write=True) as store:
         store.begin(Meta(provider="fixed", model="m", top_logprobs=20))

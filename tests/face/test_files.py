@@ -32,7 +32,7 @@ def collected(path: Path) -> Path:
 
 
 def stored(path: Path, provider: Fixed) -> Selection:
-    """Ask the first question with ``store=``, which asks the provider for nothing that the file has."""
+    """Ask the first question with ``store=``, which reuses the completions in the file."""
     with SwiftReranker(provider, "m", store=path, max_concurrency=1) as reranker:
         return reranker.best_of(QUESTIONS[0], n=3, seed=SEED, temperature=0.5, stop=["\n\n"])
 

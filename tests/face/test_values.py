@@ -32,7 +32,7 @@ def default(field: Any) -> str:
 
 
 def full_selection() -> Selection:
-    """Make a selection in which nothing is left out."""
+    """Make a selection with a value in every field."""
     error = ServerError("down", provider="openai", status=503, request_id="r", retryable=True)
     usage = Usage(prompt_tokens=3, cached_prompt_tokens=1, completion_tokens=9, calls=2, estimated=True)
     thought = Completion(text="hm", tokens=("hm",), logprobs=completion(0).logprobs[:1],
