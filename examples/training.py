@@ -2,7 +2,7 @@
 
     python examples/training.py [FOLDER]
 
-Uses the packaged model and 60 questions, too few for a good head: about half a minute. Needs the extra "train".
+Uses the packaged model and 30 questions, too few for a good head: about ten seconds. Needs the extra "train".
 """
 
 import json
@@ -17,7 +17,7 @@ folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
 samples, head = folder / "samples.db", folder / "head.safetensors"
 
 # Replace these by your own questions: one JSON object per line, with id, prompt and answer.
-lines = [json.dumps({"id": q.id, "prompt": q.prompt, "answer": q.answer}) for q in questions(60, seed=7)]
+lines = [json.dumps({"id": q.id, "prompt": q.prompt, "answer": q.answer}) for q in questions(30, seed=7)]
 (folder / "q.jsonl").write_text("\n".join(lines))
 collect(folder / "q.jsonl", samples, provider="pocket", n=4, temperature=0.8)
 
