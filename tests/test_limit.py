@@ -208,6 +208,41 @@ def test_a_limit_of_nothing_is_one_clear_error(arguments: dict[str, Any]) -> Non
 # --- fairness, pauses, slots -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-ratelimit-remaining-requests": str(2**63 - 1), "x-ratelimit-limit-requests": str(2**63 - 1)},
+        {"x-ratelimit-remaining-requests": "1e300", "x-ratelimit-reset-requests": "1e-320"},
+        {"x-ratelimit-remaining-tokens": str(2**53), "x-ratelimit-reset-tokens": "1m0s"},
+        {"x-ratelimit-remaining-tokens": "7e9", "x-ratelimit-limit-tokens": "7", "x-ratelimit-reset-tokens": "1e308"},
+        {"anthropic-ratelimit-tokens-remaining": "1e16", "anthropic-ratelimit-tokens-limit": "1e16"},
+    ],
+)
+def test_a_quota_too_large_to_count_limits_nothing(headers: dict[str, str], fault_server: FaultServer) -> None:
+    fault_server.serve(lambda _: chat(["4", "4"], headers=headers))
+    with SwiftReranker("openai-compatible", "m", base_url=fault_server.url, api_key="k") as reranker:
+        assert [len(reranker.best_of("q", n=2).candidates) for _ in range(3)] == [2, 2, 2]
+
+
+async def test_thousands_of_waiters_cost_almost_no_time_while_nothing_happens() -> None:
+    limiter = RateLimiter(1)
+    await limiter.acquire()
+    waiters = [asyncio.create_task(limiter.acquire(index)) for index in range(4000)]
+    await asyncio.sleep(0.5)
+    started = time.process_time()
+    await asyncio.sleep(2.5)
+    assert time.process_time() - started < 0.25
+    for _ in range(3):  # a slot still goes from one to the next
+        limiter.release()
+        await asyncio.sleep(0.01)
+    assert sum(waiter.done() for waiter in waiters) == 3
+    for waiter in waiters:
+        waiter.cancel()
+    await asyncio.gather(*waiters, return_exceptions=True)
+    limiter.release()
+    assert limiter.n_active == 0
+
+
 async def test_a_question_of_64_calls_does_not_keep_a_question_of_one_waiting() -> None:
     limit, order = RateLimiter(1), []
 

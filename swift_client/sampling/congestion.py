@@ -148,11 +148,15 @@ def _plan_bucket(per_minute: float | None, now: float) -> Bucket | None:
 
 def _quota_bucket(quota_entry: LimitStatus | None, in_flight_amount: float, now: float) -> Bucket | None:
     """Return a bucket that refills to the quota's limit by its reset; without a known limit, by one unit."""
-    if quota_entry is None or quota_entry.reset_seconds <= 0:
+    if quota_entry is None or not 0 < quota_entry.reset_seconds < math.inf:
         return None
     capacity = max(quota_entry.limit or 0, quota_entry.remaining + 1)
+    rate = (capacity - quota_entry.remaining) / quota_entry.reset_seconds
+    # Gateways write "unlimited" as 2^63-1, where adding one changes nothing.
+    if not 0 < rate < math.inf:
+        return None
     return Bucket(
-        (capacity - quota_entry.remaining) / quota_entry.reset_seconds,
+        rate,
         capacity=capacity,
         level=max(0.0, quota_entry.remaining - in_flight_amount),
         now=now,

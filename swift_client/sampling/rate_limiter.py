@@ -7,6 +7,7 @@ import math
 import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,7 +19,7 @@ from swift_client.sampling.congestion import CongestionWindow
 from swift_client.validation import require_int, require_positive
 
 DEFAULT_MAX_CONCURRENCY = 16  # default of concurrent requests
-# Seconds after which a waiter checks by itself: the timer that should wake it may belong to a closed loop.
+# Seconds between two checks of a loop with waiters: the timer that should wake them may belong to a closed loop.
 _MAX_SLEEP = 1.0
 _MIN_SLEEP = 0.001
 _OVERLOAD_STATUSES = (503, 529)  # statuses that mean "too many at once", besides 429
@@ -53,6 +54,8 @@ class RateLimiter:
         )
         self._waiters: dict[int, deque[_Waiter]] = {}
         self._wakes_at = -math.inf
+        # Number of waiters of each loop that checks for them once per _MAX_SLEEP.
+        self._checking_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, int] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 
     @property
@@ -66,12 +69,16 @@ class RateLimiter:
             if not self._waiters and self._window.wait_seconds(self.now()) <= 0:
                 self._window.start()
                 return
-            waiter = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            waiter = loop.create_future()
             self._waiters.setdefault(id(owner), deque()).append(waiter)
+            # One timer per loop, not per waiter: thousands may wait.
+            if loop not in self._checking_loops:
+                loop.call_later(_MAX_SLEEP, self._check_waiters, loop)
+            self._checking_loops[loop] = self._checking_loops.get(loop, 0) + 1
         try:
-            while not waiter.done():
-                self._wake_waiters()
-                await asyncio.wait([waiter], timeout=_MAX_SLEEP)
+            self._wake_waiters()
+            await asyncio.wait([waiter])
         except asyncio.CancelledError:
             with self._lock:
                 was_waiting = self._remove_waiter(id(owner), waiter)
@@ -79,6 +86,9 @@ class RateLimiter:
                 self.release()
             waiter.cancel()  # a slot handed over at this very moment comes back through _grant
             raise
+        finally:
+            with self._lock:
+                self._checking_loops[loop] -= 1
 
     def release(self) -> None:
         """Give a slot back, and wake the next waiter."""
@@ -128,6 +138,15 @@ class RateLimiter:
                     waiter.get_loop().call_soon_threadsafe(self._grant, waiter)
                 except RuntimeError:  # that loop was closed while its task waited
                     self._window.end()
+
+    def _check_waiters(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake waiters, and check again later as long as tasks of this loop wait."""
+        with self._lock:
+            if not self._checking_loops.get(loop):
+                self._checking_loops.pop(loop, None)
+                return
+        self._wake_waiters()
+        loop.call_later(_MAX_SLEEP, self._check_waiters, loop)
 
     def _schedule_wake(self, now: float, wait: float) -> None:
         """Wake the waiters after ``wait`` seconds by a timer of this loop, unless an earlier timer is set."""
