@@ -6,7 +6,7 @@ completions of one question. Logprobs are natural logarithms.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -79,8 +79,8 @@ class Completion:
 
     @property
     def complete(self) -> bool:
-        """True if the model finished it: truncated, filtered and refused completions do not vote."""
-        return self.finish_reason in ("stop", "tool_calls", "unknown")
+        """True if the model finished it: truncated, filtered, refused and unknown ends do not vote."""
+        return self.finish_reason in ("stop", "tool_calls")
 
     def __repr__(self) -> str:
         text = self.text if len(self.text) <= 60 else self.text[:57] + "..."
@@ -88,6 +88,16 @@ class Completion:
             f"Completion(index={self.index}, text={text!r}, finish_reason={self.finish_reason!r}, "
             f"T={len(self.tokens)}, K={self.top_logprobs.shape[1]})"
         )
+
+
+def completeness(completions: Iterable[Completion]) -> list[bool]:
+    """Return, per completion of one question, whether it counts as complete.
+
+    If none is complete, those with an unknown finish reason count: the server may have its own word for the normal end.
+    """
+    completions = list(completions)
+    complete = [completion.complete for completion in completions]
+    return complete if any(complete) else [completion.finish_reason == "unknown" for completion in completions]
 
 
 @dataclass(frozen=True, kw_only=True)

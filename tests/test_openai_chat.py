@@ -308,7 +308,7 @@ def test_content_may_come_in_parts():
         ("stop", "stop"), ("eos", "stop"), ("end_turn", "stop"), ("STOP", "stop"), ("COMPLETE", "stop"),
         ("length", "length"), ("MAX_TOKENS", "length"), ("content_filter", "content_filter"),
         ("SAFETY", "content_filter"), ("function_call", "tool_calls"), ("abort", "error"), ("error", "error"),
-        ("", "unknown"), (None, "unknown"), ("new_word", "unknown"),
+        ("", "stop"), (None, "stop"), ("new_word", "unknown"),
     ],
 )  # fmt: skip
 def test_every_servers_word_for_the_end_becomes_one_of_ours(wire_reason, expected):

@@ -106,8 +106,21 @@ def test_when_every_completion_was_cut_the_best_score_wins_with_a_note() -> None
     assert choice.notes == ("No completion ended by itself: the choice is among cut, filtered or refused ones.",)
 
 
-def test_a_completion_that_ended_for_an_unknown_reason_is_whole() -> None:
-    assert pick([1, 2], "ab", cut=(1,), reason="unknown").winner == 1
+def test_a_completion_that_ended_for_an_unknown_reason_does_not_vote_beside_complete_ones() -> None:
+    choice = pick([1, 3, 2], "abb", cut=(1, 2), reason="unknown")
+    assert (choice.winner, choice.method, choice.weights) == (0, "vote", (1, 0, 0))
+    assert choice.notes == ("2 completion(s) ended with an unknown finish reason: they count as incomplete.",)
+
+
+def test_when_every_end_is_unknown_the_vote_is_among_them_with_a_note() -> None:
+    choice = pick([1, 3, 2], "abb", cut=(0, 1, 2), reason="unknown")
+    assert (choice.winner, choice.method, choice.weights) == (1, "vote", (1, 1, 1))
+    assert choice.notes == (
+        "No completion ended with a known finish reason: the choice is among those with an unknown one.",
+    )
+
+
+def test_a_tool_call_is_complete() -> None:
     assert pick([1, 2], "ab", cut=(1,), reason="tool_calls").winner == 1
 
 

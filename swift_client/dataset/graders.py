@@ -31,7 +31,7 @@ from swift_client.answers.markers import find_marked_answer
 from swift_client.answers.numbers import parse_number
 from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.features.segments import F64
-from swift_client.types import Completion
+from swift_client.types import Completion, completeness
 
 # Row name, regex (text or compiled), or function from (text, reference) to True, False or None for unknown.
 GraderSpec = str | re.Pattern[str] | Callable[[str, Any], bool | None]
@@ -123,11 +123,12 @@ def grade_all(completions: Sequence[Completion], reference: Any, spec: GraderSpe
     labels = np.zeros(len(completions))
     reasons: Counter[str] = Counter()  # of unknown labels
     grade_text = _make_text_grader(reference, spec)
+    complete = completeness(completions)
     for index, completion in enumerate(completions):
         # Broken off: unknown. Cut, filtered or refused: wrong. Only finished ones are read.
         if completion.finish_reason == "error":
             verdict, reason = None, "broke off before its end"
-        elif completion.complete:
+        elif complete[index]:
             verdict, reason = grade_text(completion.text)
         else:
             verdict, reason = False, ""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swift_client.features.segments import I64
-from swift_client.types import Completion
+from swift_client.types import Completion, completeness
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -39,5 +39,6 @@ class Group:
 
 def trainable_indices(group: Group) -> I64:
     """Return the indices of the completions that can be learned from: finished, labelled, with tokens."""
-    usable = [c.complete and len(c.tokens) > 0 for c in group.completions]
+    pairs = zip(group.completions, completeness(group.completions), strict=True)
+    usable = [is_complete and len(completion.tokens) > 0 for completion, is_complete in pairs]
     return np.flatnonzero(np.array(usable, np.bool_) & ~np.isnan(group.labels))

@@ -16,7 +16,7 @@ from swift_client.features.segments import F64, I64
 from swift_client.models import AnyHead, HeadArtifact, HiddenHead, ResponseWeights
 from swift_client.scoring.result import Scores
 from swift_client.scoring.scorers import SCORERS, score
-from swift_client.types import Bool, Completion
+from swift_client.types import Bool, Completion, completeness
 
 # Function that scores the completions of one question.
 QuestionScorer = Callable[[Sequence[Completion]], Scores]
@@ -56,10 +56,10 @@ def build_pool(group: Group, scorers: Mapping[str, QuestionScorer], answer: answ
     """Read and score one question. Raises ConfigurationError if a scorer cannot read a completion."""
     order = completion_order(group)
     completions = [group.completions[position] for position in order]
-    complete = np.array([completion.complete for completion in completions], np.bool_)
+    complete = np.array(completeness(completions), np.bool_)
     # "auto" gives up if fewer than half are readable; that is decided per draw, not for the pool.
     parsed = answers.read(
-        [completion.text if completion.complete else "" for completion in completions],
+        [completion.text if is_complete else "" for completion, is_complete in zip(completions, complete, strict=True)],
         READERS["auto"] if answer == "auto" else answer,
     )
     try:

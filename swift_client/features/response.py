@@ -16,7 +16,7 @@ import numpy as np
 from swift_client.features import token
 from swift_client.features.segments import F64, rolling_mean, segment_mean, segment_reduce
 from swift_client.features.token_table import TokenTable
-from swift_client.types import F32
+from swift_client.types import F32, completeness
 
 # Name prefix of the terms that are computed over the thinking tokens.
 THINKING_PREFIX = "thinking_"
@@ -125,7 +125,7 @@ def agreement(table: TokenTable) -> F64:
     """
     if table.groups is None:
         return np.full(len(table.lengths), 0.5)
-    complete = [completion.complete for completion in table.completions]
+    complete = completeness(table.completions)
     pairs = list(zip(table.groups, complete, strict=True))
     votes = Counter(group for group, is_complete in pairs if is_complete and group is not None)
     same = np.array([votes[group] - is_complete if group is not None else 0 for group, is_complete in pairs])

@@ -11,7 +11,7 @@ import numpy as np
 from swift_client.answers import Answers
 from swift_client.errors import ConfigurationError
 from swift_client.selection.voting import best_allowed, sum_votes, vote_weights
-from swift_client.types import F32, Completion, Method
+from swift_client.types import F32, Completion, Method, completeness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +73,13 @@ def choose(
     # In index order, the first of equal completions is the one with the lowest index.
     order = np.array(sorted(range(count), key=[completion.index for completion in completions].__getitem__))
     scores = np.asarray(values, np.float64)[order]
-    complete = np.array([completion.complete for completion in completions])[order]
+    complete = np.array(completeness(completions))[order]
     groups = np.array([-1 if group is None else group for group in answers.groups])[order]
     groups[~complete] = -1
     voters = groups >= 0
     any_voter = voters.any()
 
-    notes = [answers.note] if answers.note else []
+    notes = [*([answers.note] if answers.note else []), *_unknown_end_notes(completions)]
     eligible = complete
     if not complete.any():
         eligible = np.ones(count, np.bool_)
@@ -109,3 +109,13 @@ def choose(
         totals[by_weight] = sum_votes(groups[by_weight], weights[by_weight])
     winner = int(order[best_allowed(totals == totals.max(), scores)])
     return Choice(winner=winner, method="vote", weights=tuple(weights_by_position.tolist()), notes=tuple(notes))
+
+
+def _unknown_end_notes(completions: Sequence[Completion]) -> list[str]:
+    """Return a note on completions whose finish reason is an unknown word, if there are any."""
+    n_unknown = sum(completion.finish_reason == "unknown" for completion in completions)
+    if not n_unknown:
+        return []
+    if any(completion.complete for completion in completions):
+        return [f"{n_unknown} completion(s) ended with an unknown finish reason: they count as incomplete."]
+    return ["No completion ended with a known finish reason: the choice is among those with an unknown one."]

@@ -21,7 +21,7 @@ from swift_client.scoring.result import ScoredCompletions
 from swift_client.selection import choose
 from swift_client.structured.field_agreement import describe_fields, field_support
 from swift_client.structured.schema import ParsedAnswer, ResponseSchema
-from swift_client.types import F32, Candidate, Completion, Method, Selection
+from swift_client.types import F32, Candidate, Completion, Method, Selection, completeness
 
 Scorer = str | scorers.ScorerFunction | AnyHead
 
@@ -134,6 +134,7 @@ def build_selection(scored: ScoredCompletions, choice: choose.Choice) -> Selecti
     scores, grouped = scored.scores, scored.answers
     values = _nan_to_none(scores.values)
     unknown = [None] * len(values)
+    complete = completeness(scored.completions)
     probabilities = unknown if scores.probabilities is None else _nan_to_none(scores.probabilities)
     answer_probabilities = _answer_probabilities(grouped.groups, probabilities)
     return Selection(
@@ -142,7 +143,7 @@ def build_selection(scored: ScoredCompletions, choice: choose.Choice) -> Selecti
                 completion=completion,
                 score=values[index],
                 probability=probabilities[index],
-                answer=grouped.values[index] if completion.complete else None,
+                answer=grouped.values[index] if complete[index] else None,
                 group=grouped.groups[index],
                 answer_probability=answer_probabilities.get(grouped.groups[index]),
                 weight=choice.weights[index],
@@ -166,7 +167,8 @@ def _read_answers(
         parsed_answers, grouped = config.response_schema.parse_all(completions)
         return grouped, parsed_answers
     # Incomplete texts cannot vote, and must not count as unreadable either.
-    texts = [completion.text if completion.complete else "" for completion in completions]
+    pairs = zip(completions, completeness(completions), strict=True)
+    texts = [completion.text if is_complete else "" for completion, is_complete in pairs]
     return answers.read(texts, config.answer), ()
 
 

@@ -13,7 +13,7 @@ from swift_client.scoring.result import ScoredCompletions
 from swift_client.scoring.streaming import StreamingScore
 from swift_client.selection.select import build_selection, select
 from swift_client.stopping import StoppingRule, Verdict, Votes
-from swift_client.types import Completion, Method, Selection, Stopped
+from swift_client.types import Completion, Method, Selection, Stopped, completeness
 
 StoppingSpec = str | StoppingRule | None
 
@@ -85,7 +85,8 @@ class StoppingMonitor:
 def build_votes(selection: Selection, *, n: int) -> Votes:
     """Return a selection as input of a rule. Answers count only if the selection was made by vote."""
     is_vote = selection.method == "vote"
-    candidates = [(candidate, candidate.completion.complete) for candidate in selection.candidates]
+    complete = completeness(candidate.completion for candidate in selection.candidates)
+    candidates = list(zip(selection.candidates, complete, strict=True))
     is_calibrated = any(candidate.probability is not None for candidate in selection.candidates)
     probabilities = [candidate.probability if complete else None for candidate, complete in candidates]
     return Votes.from_lists(

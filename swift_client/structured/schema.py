@@ -19,7 +19,7 @@ from swift_client.structured.request_fields import (
     schema_fields,
     to_strict_schema,
 )
-from swift_client.types import Completion, Selection
+from swift_client.types import Completion, Selection, completeness
 
 MAX_TEXT_LENGTH = 1_000_000  # characters; a longer text is not parsed
 
@@ -51,13 +51,17 @@ class ResponseSchema:
     # A model's fields, and the names that each may have in the text; empty for a JSON schema.
     aliases: Mapping[str, tuple[str, ...]]
 
-    def parse(self, completion: Completion) -> ParsedAnswer:
+    def parse(self, completion: Completion, *, is_complete: bool | None = None) -> ParsedAnswer:
         """Parse one completion.
+
+        Args:
+            completion: the completion.
+            is_complete: whether it counts as complete; default: ``completion.complete``.
 
         Raises:
             SchemaMismatch: it does not match; the message says why.
         """
-        if not completion.complete:
+        if not (completion.complete if is_complete is None else is_complete):
             raise SchemaMismatch(f"it ended with {completion.finish_reason!r}")
         if len(completion.text) > MAX_TEXT_LENGTH:
             raise SchemaMismatch(f"it is longer than {MAX_TEXT_LENGTH:,} characters")
@@ -96,9 +100,9 @@ class ResponseSchema:
         """Parse N completions; their answers are whole objects, and the note counts those that do not match."""
         parsed_answers: list[ParsedAnswer | None] = []
         mismatches: list[SchemaMismatch] = []
-        for completion in completions:
+        for completion, is_complete in zip(completions, completeness(completions), strict=True):
             try:
-                parsed_answers.append(self.parse(completion))
+                parsed_answers.append(self.parse(completion, is_complete=is_complete))
             except SchemaMismatch as mismatch:
                 parsed_answers.append(None)
                 mismatches.append(mismatch)

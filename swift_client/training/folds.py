@@ -19,7 +19,7 @@ from swift_client.features.segments import I64
 from swift_client.training.feature_matrix import FeatureMatrix, FeatureMatrixBuilder, subsample
 from swift_client.training.network import single_thread
 from swift_client.training.recipes import Recipe
-from swift_client.types import Completion
+from swift_client.types import Completion, completeness
 
 # Alternatives per token that subsampling keeps at least: the shortest lists that providers return.
 MIN_ALTERNATIVES = 5
@@ -70,10 +70,11 @@ class QuestionCounts:
     def add(self, group: Group, *, fold: int | None, k_max: int) -> None:
         """Count one question."""
         self.questions[fold] += 1
-        for completion, label in zip(group.completions, group.labels, strict=True):
+        complete = completeness(group.completions)
+        for completion, label, is_complete in zip(group.completions, group.labels, complete, strict=True):
             self.has_tokens |= bool(completion.tokens)
             self.has_thinking |= completion.thinking is not None and bool(completion.thinking.tokens)
-            self.unlabelled += completion.complete and bool(np.isnan(label))
+            self.unlabelled += is_complete and bool(np.isnan(label))
         for index in trainable_indices(group):
             self.labels[float(group.labels[index])] += 1
             self.list_lengths[min(listed_ranks(group.completions[index]), k_max)] += 1

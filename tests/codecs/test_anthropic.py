@@ -70,7 +70,7 @@ def test_a_seed_is_refused_before_anything_is_sent_and_not_dropped():
 @pytest.mark.parametrize(
     ("wire_reason", "expected"),
     [("end_turn", "stop"), ("stop_sequence", "stop"), ("max_tokens", "length"), ("tool_use", "tool_calls"),
-     ("refusal", "refusal"), ("pause_turn", "length"), ("model_context_window_exceeded", "length"), (None, "unknown"),
+     ("refusal", "refusal"), ("pause_turn", "length"), ("model_context_window_exceeded", "length"), (None, "stop"),
      ("something_new", "unknown")],
 )  # fmt: skip
 def test_anthropics_words_for_the_end_become_ours(wire_reason, expected):

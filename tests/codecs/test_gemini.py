@@ -126,7 +126,7 @@ def test_tokens_that_hold_the_thinking_too_are_not_taken_for_the_answers():
     ("wire_reason", "expected"),
     [("STOP", "stop"), ("MAX_TOKENS", "length"), ("SAFETY", "content_filter"), ("RECITATION", "content_filter"),
      ("BLOCKLIST", "content_filter"), ("PROHIBITED_CONTENT", "content_filter"), ("SPII", "content_filter"),
-     ("LANGUAGE", "content_filter"), ("OTHER", "error"), ("MALFORMED_FUNCTION_CALL", "error"), (None, "unknown"),
+     ("LANGUAGE", "content_filter"), ("OTHER", "error"), ("MALFORMED_FUNCTION_CALL", "error"), (None, "stop"),
      ("FINISH_REASON_UNSPECIFIED", "unknown")],
 )  # fmt: skip
 def test_googles_words_for_the_end_become_ours(wire_reason, expected):

@@ -201,7 +201,7 @@ class StreamAssembler(Assembler[Event]):
             raise self._error or ResponseDecodeError(
                 f"The reply has no content: {excerpt(data)}", hint="Check that base_url= is Anthropic's endpoint."
             )
-        return (yield from self._build([], default_reason="unknown"))
+        return (yield from self._build([], default_reason="stop"))
 
     def _finish(self) -> Generator[None, None, Reply]:
         if not self._has_content:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,23 +14,28 @@ from swift_client.adapters.codecs.lenient_json import decode_or_none
 from swift_client.adapters.providers.provider import Reply
 from swift_client.types import Completion, FinishReason, Usage
 
-# Providers' finish reasons in lower case (OpenAI, TGI, Together, vLLM, DeepSeek, Google, Cohere, Anthropic).
-_FINISH_REASONS: dict[str, FinishReason] = {
-    "stop": "stop", "eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "end_turn": "stop",
-    "complete": "stop", "completed": "stop", "stop_str": "stop",
-    "length": "length", "max_tokens": "length", "max_output_tokens": "length", "model_length": "length",
-    "incomplete": "length",
-    "model_context_window_exceeded": "length", "pause_turn": "length",
-    "tool_calls": "tool_calls", "tool_call": "tool_calls", "tool_use": "tool_calls", "function_call": "tool_calls",
-    "content_filter": "content_filter", "safety": "content_filter", "recitation": "content_filter",
-    "prohibited_content": "content_filter", "blocklist": "content_filter", "spii": "content_filter",
-    "language": "content_filter", "model_armor": "content_filter",
-    "refusal": "refusal",
-    "error": "error", "abort": "error", "cancelled": "error", "insufficient_system_resource": "error",
-    "failed": "error", "in_progress": "error", "queued": "error", "other": "error",
-    "malformed_function_call": "error", "unexpected_tool_call": "error", "too_many_tool_calls": "error",
-    "malformed_response": "error",
+# Providers' finish reasons in snake case, by ours (OpenAI, TGI, vLLM, llama.cpp, LM Studio, Mistral, DeepSeek, GLM,
+# Google, Cohere, Anthropic, Bedrock, watsonx). Many servers send null for a reply that ended by itself.
+_SPELLINGS: dict[FinishReason, str] = {
+    "stop": "stop stopped eos eos_token eos_found stop_sequence stop_str stop_string stop_string_found stop_token "
+    "stop_word word end end_turn end_of_turn end_of_message end_of_text end_of_sequence endoftext complete completed finish "
+    "finished done success succeeded normal natural matched_stop null none",
+    "length": "length max_length max_tokens max_token max_new_tokens max_output_tokens max_completion_tokens "
+    "max_output max_predicted_tokens_reached model_length incomplete limit token_limit out_of_tokens error_limit truncated "
+    "context_length context_length_exceeded context_length_reached context_window_exceeded "
+    "model_context_window_exceeded pause_turn",
+    "tool_calls": "tool_calls tool_call tool_use function_call function_calls",
+    "content_filter": "content_filter content_filtered filtered safety sensitive moderation error_toxic recitation "
+    "prohibited_content blocklist blocked spii language model_armor guardrail guardrail_intervened image_safety "
+    "image_prohibited_content image_recitation",
+    "refusal": "refusal refused",
+    "error": "error network_error abort aborted cancel cancelled canceled user_cancel user_cancelled user_stopped "
+    "interrupted timeout time_limit insufficient_system_resource overloaded unavailable model_unloaded failed failure "
+    "in_progress queued not_finished other image_other no_image malformed_function_call unexpected_tool_call "
+    "too_many_tool_calls missing_thought_signature malformed_response repetition",
 }  # fmt: skip
+_FINISH_REASONS = {spelling: reason for reason, spellings in _SPELLINGS.items() for spelling in spellings.split()}
+_WORD_BREAK = re.compile(r"(?<=[a-z])(?=[A-Z])|[\s.-]+")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -82,8 +88,11 @@ def count_cached_tokens(usage: Raw) -> int:
 
 
 def normalize_finish_reason(reason: str | None) -> FinishReason:
-    """Translate a provider's finish reason to ours."""
-    return _FINISH_REASONS.get((reason or "").lower(), "unknown")
+    """Translate a provider's finish reason to ours; "unknown" for a word that is not in the table."""
+    if not reason:
+        return "stop"
+    word = _WORD_BREAK.sub("_", reason.strip()).lower().removeprefix("finish_reason_")
+    return _FINISH_REASONS.get(word) or ("error" if "error" in word else "unknown")
 
 
 def canonical_tool_calls(calls: Iterable[dict[str, Any]]) -> str:

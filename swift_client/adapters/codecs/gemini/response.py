@@ -90,7 +90,7 @@ class StreamAssembler(Assembler[GeminiResponse]):
             raise ResponseDecodeError(
                 f"The reply has no candidates: {excerpt(data)}", hint="Check that base_url= is Google's endpoint."
             )
-        return (yield from self._join([note] if note else [], default_reason="unknown"))
+        return (yield from self._join([note] if note else [], default_reason="stop"))
 
     def _finish(self) -> Generator[None, None, Reply]:
         if not self._builders:
