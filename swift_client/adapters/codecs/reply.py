@@ -18,11 +18,11 @@ from swift_client.types import Completion, FinishReason, Usage
 # Google, Cohere, Anthropic, Bedrock, watsonx). Many servers send null for a reply that ended by itself.
 _SPELLINGS: dict[FinishReason, str] = {
     "stop": "stop stopped eos eos_token eos_found stop_sequence stop_str stop_string stop_string_found stop_token "
-    "stop_word word end end_turn end_of_turn end_of_message end_of_text end_of_sequence endoftext complete completed finish "
-    "finished done success succeeded normal natural matched_stop null none",
+    "stop_word word end end_turn end_of_turn end_of_message end_of_text end_of_sequence endoftext complete completed "
+    "finish finished done success succeeded normal natural matched_stop null none",
     "length": "length max_length max_tokens max_token max_new_tokens max_output_tokens max_completion_tokens "
-    "max_output max_predicted_tokens_reached model_length incomplete limit token_limit out_of_tokens error_limit truncated "
-    "context_length context_length_exceeded context_length_reached context_window_exceeded "
+    "max_output max_predicted_tokens_reached model_length incomplete limit token_limit out_of_tokens error_limit "
+    "truncated context_length context_length_exceeded context_length_reached context_window_exceeded "
     "model_context_window_exceeded pause_turn",
     "tool_calls": "tool_calls tool_call tool_use function_call function_calls",
     "content_filter": "content_filter content_filtered filtered safety sensitive moderation error_toxic recitation "
