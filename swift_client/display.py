@@ -156,39 +156,56 @@ border-top:1px solid var(--line);background:none;color:inherit}
 """
 
 
-def _escape_html(text: str) -> str:
-    return escape(escape_unsafe(text), quote=True)
+# Limits on a Selection's HTML, so that a notebook stays small: characters of the chosen text, of
+# each candidate's text and answer, and of a note; and the number of candidates and of notes.
+_MAX_CHOSEN, _MAX_TEXT, _MAX_ANSWER, _MAX_NOTE = 20_000, 1_000, 200, 500
+_MAX_ROWS, _MAX_NOTES = 64, 32
+
+
+def _escape_html(text: str, max_length: int) -> str:
+    """Return the first ``max_length`` characters as HTML, and the number of the others."""
+    shown = escape_unsafe(text[:max_length])[:max_length]
+    rest = f" … and {len(text) - max_length:,} more characters" if len(text) > max_length else ""
+    return escape(shown, quote=True) + rest
 
 
 def _row(candidate: Candidate, is_winner: bool, show_probability: bool) -> str:
     ending = _finish_label(candidate)
     probability = f'<td class="n">{_format_number(candidate.probability)}</td>' if show_probability else ""
     mark = '<tr class="won"><td class="mark">►</td>' if is_winner else "<tr><td></td>"
+    text = _escape_html(candidate.text, _MAX_TEXT)
     return (
         f"{mark}"
         f'<td class="n">{candidate.completion.index}</td>'
         f'<td class="n">{_format_number(candidate.score)}</td>{probability}'
-        f"<td>{'–' if candidate.answer is None else _escape_html(candidate.answer)}</td>"
-        f'<td class="long" dir="auto">{f"[{ending}] " if ending else ""}{_escape_html(candidate.text)}</td></tr>'
+        f"<td>{'–' if candidate.answer is None else _escape_html(candidate.answer, _MAX_ANSWER)}</td>"
+        f'<td class="long" dir="auto">{f"[{ending}] " if ending else ""}{text}</td></tr>'
     )
 
 
 def selection_html(selection: Selection) -> str:
     """Return a self-contained ``<section>``: the chosen text, a summary, and all candidates in a fold.
 
-    It has no scripts, links or images; all text is escaped; colours follow ``prefers-color-scheme``.
+    It has no scripts, links or images; all text is escaped; colours follow ``prefers-color-scheme``. Long texts are cut
+    and many candidates left out, and it says so: the result has less than a megabyte.
     """
     has_probability = any(candidate.probability is not None for candidate in selection.candidates)
     numbers = ["#", "score", *(["probability"] if has_probability else [])]
     number_cells = "".join(f'<th class="n">{name}</th>' for name in numbers)
     candidates = _sort_candidates(selection)
-    rows = "".join(_row(candidate, candidate is selection.best, has_probability) for candidate in candidates)
-    notes = "".join(f'<p class="warn">⚠ {escape(line)}</p>' for line in warnings(selection))
+    shown = candidates[:_MAX_ROWS]
+    rows = "".join(_row(candidate, candidate is selection.best, has_probability) for candidate in shown)
+    lines = warnings(selection)
+    hidden_notes = [f"… and {len(lines) - _MAX_NOTES} more notes"] if len(lines) > _MAX_NOTES else []
+    notes = "".join(
+        f'<p class="warn">⚠ {_escape_html(line, _MAX_NOTE)}</p>' for line in (*lines[:_MAX_NOTES], *hidden_notes)
+    )
+    hidden = f", of which {_MAX_ROWS} are shown" if len(candidates) > _MAX_ROWS else ""
     return (
         f'<section class="swift-selection"><style>{_STYLE}</style>'
-        f'<p class="text" dir="auto">{_escape_html(selection.text)}</p>'
+        f'<p class="text" dir="auto">{_escape_html(selection.text, _MAX_CHOSEN)}</p>'
         f'<p class="facts">{escape(summary(selection))}</p>{notes}'
-        f"<details><summary>{len(selection.candidates)} candidates</summary>"
+        f"<details><summary>{len(candidates)} candidates{hidden}</summary>"
         f"<table><thead><tr><th></th>{number_cells}<th>answer</th><th>completion</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></details></section>"
     )

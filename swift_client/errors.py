@@ -27,7 +27,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from swift_client.types import Completion, Selection
@@ -65,6 +65,14 @@ class SwiftClientError(Exception):
         request = f"request {self.request_id}" if self.request_id else None
         facts = ", ".join(filter(None, (self.provider, status, request)))
         return f"{self.message}{f' ({facts})' if facts else ''} {self.hint}".rstrip()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy without calling ``__init__``, whose arguments differ per class."""
+        return _restore_error, (type(self), self.args), self.__dict__
+
+
+def _restore_error(kind: type[SwiftClientError], args: tuple[Any, ...]) -> SwiftClientError:
+    return kind.__new__(kind, *args)
 
 
 class ConfigurationError(SwiftClientError):

@@ -100,6 +100,10 @@ def completeness(completions: Iterable[Completion]) -> list[bool]:
     return complete if any(complete) else [completion.finish_reason == "unknown" for completion in completions]
 
 
+# The largest number of tokens that one reply may claim; any more is an error of the provider.
+MAX_TOKEN_COUNT = 10**12
+
+
 @dataclass(frozen=True, kw_only=True)
 class Usage:
     """Tokens and calls that were paid for.

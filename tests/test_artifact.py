@@ -6,6 +6,8 @@ import json
 import os
 import pickle
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,18 @@ from swift_client.models import (
     save,
 )
 from swift_client.models.resolve_head import load_head
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Make every write beyond ``size`` bytes fail, as a full disk does."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def make_head(calibration: Calibration | None = None, **facts: Any) -> HeadArtifact:
@@ -227,11 +241,8 @@ def test_a_head_that_cannot_be_written_leaves_the_old_one_whole(tmp_path: Path) 
         save(make_head(), tmp_path / "missing" / "head")
     save(make_head(), tmp_path / "head")
     before = (tmp_path / "head").read_bytes()
-    if os.path.exists("/dev/full"):
-        draft = tmp_path / f".head.{os.getpid()}.draft"
-        draft.symlink_to("/dev/full")
-        with pytest.raises(ArtifactError, match=r"cannot be written .*No space left"):
-            save(make_head(), tmp_path / "head")
+    with file_size_limit(10), pytest.raises(ArtifactError, match=r"cannot be written .*File too large"):
+        save(make_head(), tmp_path / "head")
     assert (tmp_path / "head").read_bytes() == before
     assert os.listdir(tmp_path) == ["head"]
 

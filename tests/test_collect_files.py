@@ -13,6 +13,7 @@ from swift_client.collect.collect import Prices, collect
 from swift_client.collect.import_replies import import_replies
 from swift_client.collect.setup import question_seed
 from swift_client.dataset.export_parquet import export_parquet
+from swift_client.dataset.questions import read_questions
 from swift_client.errors import ConfigurationError, MissingExtraError, ProviderError
 from swift_client.store import SampleStore, StoredQuestion
 from tests.children import command
@@ -242,3 +243,11 @@ def test_without_pyarrow_the_extra_is_named(samples: Path, monkeypatch: pytest.M
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"swift-client\[parquet\]"):
         export_parquet(samples, samples.with_suffix(".parquet"))
+
+
+@pytest.mark.parametrize("field", ["id", "prompt", "answer", "family"])
+def test_half_a_surrogate_pair_in_a_questions_file_is_named_with_its_line(field: str, tmp_path: Path) -> None:
+    good, bad = ({"id": name, "prompt": "2 + 2?", "answer": "4", "family": "sum"} for name in "ab")
+    bad[field] += "\ud800"
+    with pytest.raises(ConfigurationError, match=r"line 2: it contains half a surrogate pair \(\\ud800\)"):
+        read_questions(lines(tmp_path / "q.jsonl", good, bad))

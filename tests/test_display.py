@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import unicodedata
+from dataclasses import replace
 from html.parser import HTMLParser
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -172,3 +174,17 @@ def test_notes_and_failures_are_shown_with_what_was_lost() -> None:
         "chosen by vote among 1 · scorer mean_logprob · signal logprobs:k=20 · "
         "1,200 prompt + 34 completion tokens · 1 call" in summary(result)
     )
+
+
+@pytest.mark.parametrize("character", ["a", "\x1b", '"', "\U0001f600", "\u202e"])
+def test_html_of_huge_completions_is_small_and_says_what_it_leaves_out(character: str) -> None:
+    texts = [character * 200_000] * 3 + ["x"] * 500
+    many_notes = replace(selection(*texts), notes=tuple(character * 5_000 for _ in range(500)))
+    html = selection_html(many_notes)
+
+    assert len(html.encode()) < 1_000_000
+    page = Page(html)
+    assert page.open == []
+    assert "and 180,000 more characters" in page.words
+    assert "503 candidates, of which 64 are shown" in page.words
+    assert "and 468 more notes" in page.words

@@ -6,21 +6,29 @@ written after them, and ids and accounts are made up.
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from swift_client import Completion, rank
 from swift_client.adapters import PROVIDERS
 from swift_client.adapters.transport.error_responses import error_from_object, error_from_response, is_logprobs_refusal
 from swift_client.errors import (
     AuthenticationError,
     BadRequestError,
+    BudgetExceededError,
+    NoCompletionError,
     ProviderError,
     RateLimitError,
+    RejectedError,
     RequestTimeoutError,
     ServerError,
+    SwiftClientError,
 )
 
 KEY = "sk-live-0123456789abcdef"
@@ -251,3 +259,38 @@ def test_a_refusal_of_logprobs_is_recognised_from_every_provider(row: Row) -> No
 )
 def test_an_error_in_the_middle_of_a_stream_is_the_same_error(error: Any, kind: type[ProviderError]) -> None:
     assert type(error_from_object(error)) is kind
+
+
+def every_error() -> list[SwiftClientError]:
+    def subclasses(kind: type[SwiftClientError]) -> Iterator[type[SwiftClientError]]:
+        yield kind
+        for child in kind.__subclasses__():
+            yield from subclasses(child)
+
+    selection = rank([Completion(text="4", index=0)])
+    arguments: dict[type, dict[str, Any]] = {
+        RejectedError: {"selection": selection},
+        BudgetExceededError: {"best": selection},
+    }
+    return [kind("It failed.", hint="Try again.", **arguments.get(kind, {})) for kind in subclasses(SwiftClientError)]
+
+
+@pytest.mark.parametrize("error", every_error(), ids=lambda error: type(error).__name__)
+def test_every_error_can_be_pickled_and_copied(error: SwiftClientError) -> None:
+    error.request_id = "r1"
+    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(twin) is type(error)
+        assert str(twin) == str(error)
+        assert twin.args == error.args
+        assert vars(twin).keys() == vars(error).keys()
+
+
+def test_causes_and_completions_come_back_too() -> None:
+    cause = RateLimitError("Slow down.", provider="openai", status=429, retryable=True)
+    cause.retry_after = 2.5
+    error = NoCompletionError("None came.", causes=[cause], completions=[Completion(text="4", index=0)])
+    twin = pickle.loads(pickle.dumps(error))
+    assert str(twin) == str(error)
+    assert twin.retryable
+    assert twin.causes[0].retry_after == 2.5
+    assert twin.completions[0].text == "4"

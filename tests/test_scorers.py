@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -351,3 +352,14 @@ def test_scores_are_the_same_in_every_process_and_under_every_hash_seed() -> Non
         for seed in ("0", "1", "random")
     }
     assert len(prints) == 1
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), [10**400, 1], "x", None, {}, 1e39])
+def test_a_scorer_that_returns_no_finite_numbers_is_one_typed_error(value: object) -> None:
+    completions = [Completion(text=text, index=index) for index, text in enumerate("ab")]
+
+    def odd(_: Sequence[Completion]) -> Any:
+        return value
+
+    with pytest.raises(ConfigurationError, match="odd"):
+        score(completions, odd)

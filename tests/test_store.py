@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -509,3 +511,71 @@ def test_no_permission_is_one_sentence(open_folder: Path) -> None:
     open_folder.chmod(0o000)
     for line in as_other_user(open_folder):
         assert "cannot be opened" in line
+
+
+def damaged_name(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"messages TEXT", b"m\xb3ssages TEXT", 1))
+
+
+def wide_blob(width: int) -> Callable[[Path], None]:
+    arrays = {"logprobs": (1, b""), "top": (width, b""), "rank": (1, b""), "censored": (1, b"")}
+
+    def damage(path: Path) -> None:
+        with contextlib.closing(sqlite3.connect(path)) as file, file:
+            file.execute("UPDATE sample SET arrays = ?", (zlib.compress(msgspec.msgpack.encode([[], arrays])),))
+
+    return damage
+
+
+@pytest.mark.parametrize("damage", [damaged_name, wide_blob(2**40), wide_blob(10**8), wide_blob(2**63 - 1)], ids=str)
+def test_damage_that_fails_outside_sqlite_is_a_typed_error(filled: Path, damage: Callable[[Path], None]) -> None:
+    damage(filled)
+    with pytest.raises(ConfigurationError, match="is not a samples file"), SampleStore(filled) as store:
+        list(store.questions_with_samples())
+
+
+def test_random_damage_is_a_typed_error_or_readable(filled: Path, tmp_path: Path) -> None:
+    whole, rng = filled.read_bytes(), random.Random(1)
+    copy = tmp_path / "damaged.db"
+    for _ in range(200):
+        data = bytearray(whole)
+        for _ in range(rng.choice([1, 5, 50])):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        copy.write_bytes(bytes(data))
+        with contextlib.suppress(ConfigurationError), SampleStore(copy) as store:
+            list(store.questions_with_samples())
+            store.totals()
+            store.sources()
+            store.indices()
+
+
+def test_a_file_that_sqlite_analyzed_is_still_a_samples_file(filled: Path) -> None:
+    edited(filled, "ANALYZE")
+    with SampleStore(filled) as store:
+        assert len(store.samples("q1")) == 6
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_name_that_no_file_system_takes_is_a_typed_error(tmp_path: Path, write: bool) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be opened"):
+        SampleStore(tmp_path / ("a" * 300), write=write)
+
+
+def test_half_a_surrogate_pair_in_a_question_is_refused(path: Path) -> None:
+    with SampleStore(path, write=True) as store:
+        store.begin(META)
+        with pytest.raises(ConfigurationError, match="half a surrogate pair"):
+            store.add_questions([replace(QUESTION, id="a\ud800")])
+        with pytest.raises(ConfigurationError, match="half a surrogate pair"):
+            store.add_questions([replace(QUESTION, answer="\udfff")])
+
+
+@pytest.mark.parametrize("count", [2**63, 10**30, -1])
+def test_no_count_of_tokens_loses_a_reply(path: Path, count: int) -> None:
+    with SampleStore(path, write=True) as store:
+        store.begin(META)
+        store.add_questions([QUESTION])
+        for _ in range(3):
+            store.add_samples("q1", [completion(0)], usage=Usage(prompt_tokens=count, completion_tokens=count, calls=1))
+        assert len(store.samples("q1")) == 3
+        assert store.totals().usage.prompt_tokens >= 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import sqlite3
 import subprocess
 import sys
@@ -484,8 +485,12 @@ async def test_a_broken_file_costs_no_answer(
     assert any("3 completions are not stored: " in note for note in selection.notes)
 
 
-async def test_a_folder_that_is_not_there_costs_no_answer(reranker: Make, tmp_path: Path) -> None:
+async def test_a_folder_that_is_not_there_costs_no_answer(
+    reranker: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     selection = await reranker(store=tmp_path / "nowhere" / "samples.db").best_of("q", n=2)
+    gc.collect()
+    assert {record.name for record in caplog.records} <= {"swift_client.reranker.caching"}  # none of asyncio
 
     assert selection.answer == "4"
     assert any("does not exist" in note for note in selection.notes)

@@ -203,6 +203,10 @@ HOSTILE = {
     "half a pair": '{"vendor":"\\ud800","total":1}',
     "too long": '{"vendor":"' + "x" * 10_000_000 + '","total":1}',
     "only braces": "{" * 900_000,
+    "exponent of 20 digits": '{"vendor":"A","total":1e99999999999999999999}',
+    "negative exponent of 20 digits": '{"vendor":"A","total":[-1.5E-99999999999999999999]}',
+    "exponent of 5,000 digits": '{"vendor":"A","total":1e' + "9" * 5000 + "}",
+    "integer of 5,000 digits": '{"vendor":"A","total":' + "9" * 5000 + "}",
     "empty": "",
     "null": "null",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import Any
 
@@ -36,7 +36,7 @@ def find_json(text: str) -> Span | None:
 def value_end(text: str, start: int) -> int | None:
     """Return the end of the value that begins at ``start``; None if there is none, or if it is nested too deeply."""
     try:
-        return _DECODER.raw_decode(text, start)[1]
+        return _POSITION_DECODER.raw_decode(text, start)[1]
     except (ValueError, RecursionError):
         return None
 
@@ -52,9 +52,9 @@ def member_spans(text: str, start: int) -> dict[str, Span]:
     while text[position : position + 1] != "}":
         if spans:
             position = _skip_past(text, position, ",")
-        key, position = _DECODER.raw_decode(text, position)
+        key, position = _POSITION_DECODER.raw_decode(text, position)
         value_start = _skip_past(text, position, ":")
-        value_stop = _DECODER.raw_decode(text, value_start)[1]
+        value_stop = _POSITION_DECODER.raw_decode(text, value_start)[1]
         spans[key] = value_start, value_stop
         position = _SPACE.match(text, value_stop).end()  # type: ignore[union-attr]  # it always matches
     return spans
@@ -64,7 +64,8 @@ def decode(text: str) -> Any:
     """Parse JSON, with numbers as Decimal.
 
     Raises:
-        ValueError, RecursionError: it is not JSON, contains NaN or Infinity, or is nested too deeply.
+        ValueError, RecursionError: it is not JSON, contains NaN, Infinity or a number beyond Decimal's range, or is
+            nested too deeply.
     """
     return _DECODER.decode(text)
 
@@ -119,5 +120,14 @@ def _reject_constant(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
 
 
+def _parse_decimal(number: str) -> Decimal:
+    try:
+        return Decimal(number)
+    except InvalidOperation as error:  # an exponent of 19 digits or more; it is an ArithmeticError
+        raise ValueError(f"{number[:40]} is too large") from error
+
+
 _SPACE = re.compile(r"\s*")
-_DECODER = json.JSONDecoder(parse_float=Decimal, parse_int=Decimal, parse_constant=_reject_constant)
+_DECODER = json.JSONDecoder(parse_float=_parse_decimal, parse_int=_parse_decimal, parse_constant=_reject_constant)
+# Finds where a value ends, whatever its numbers are.
+_POSITION_DECODER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_reject_constant)

@@ -62,7 +62,10 @@ def read_lines(path: str | os.PathLike[str], content: str) -> list[tuple[int, di
     for number, line in numbered:
         try:
             value = json.loads(line)
+            json.dumps(value, ensure_ascii=False).encode()  # nothing could send or store half a surrogate pair
             problem = None if isinstance(value, dict) else "it is not a JSON object."
+        except UnicodeEncodeError as error:
+            problem = f"it contains half a surrogate pair (\\u{ord(error.object[error.start]):04x}), which is not text."
         except (ValueError, RecursionError) as error:
             problem = f"it is not JSON ({error})."
         if problem:

@@ -6,6 +6,7 @@ Storage errors become notes; they never cost an answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import logging
@@ -83,9 +84,7 @@ class ReplyCache:
     async def collect_notes(self, result: SampleResult, *, n_reused: int) -> tuple[str, ...]:
         """Wait until everything is written or cannot be, and return the notes for the Selection."""
         # The answer waits for slow writes only so long; they go on after it.
-        futures = [asyncio.wrap_future(write) for _, write in self._pending_writes]
-        if futures:
-            await asyncio.wait(futures, timeout=WRITE_TIMEOUT)
+        await self._wait_for_writes()
         for count, write in self._pending_writes:
             subject = "1 completion is" if count == 1 else f"{count} completions are"
             if not write.done():
@@ -96,6 +95,27 @@ class ReplyCache:
             total = len(result.completions)
             self._notes.setdefault(f"{n_reused} of {total} completions were reused from {self._store.path}.")
         return tuple(self._notes)
+
+    async def _wait_for_writes(self) -> None:
+        """Wait until all writes have ended, at most WRITE_TIMEOUT; their errors stay in the futures."""
+        loop, all_done = asyncio.get_running_loop(), asyncio.Event()
+        remaining = len(self._pending_writes)
+
+        def count_down() -> None:
+            nonlocal remaining
+            remaining -= 1
+            if not remaining:
+                all_done.set()
+
+        def on_done(_: Future[None]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended; nobody waits any more
+                loop.call_soon_threadsafe(count_down)
+
+        for _, write in self._pending_writes:
+            write.add_done_callback(on_done)
+        if self._pending_writes:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(all_done.wait(), WRITE_TIMEOUT)
 
     def _warn(self, note: str) -> None:
         logger.warning("store: %s", note)

@@ -204,7 +204,7 @@ def _check_scores(result: ArrayLike, count: int, name: str) -> F32:
     try:
         with np.errstate(over="ignore"):
             values = np.asarray(result, np.float64).astype(np.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:  # OverflowError: an int that no float holds
         raise ConfigurationError(f"The scorer {name} did not return numbers: {error}.") from error
     if values.shape != (count,) or np.isinf(values).any():
         problem = f"shape {values.shape}" if values.shape != (count,) else "an infinite score"

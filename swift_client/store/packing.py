@@ -21,6 +21,7 @@ from swift_client.types import F32, Completion, FinishReason
 # Decompressed bytes that a blob may have; 100,000 tokens with 20 alternatives and their ids take 14 MB.
 MAX_BLOB_BYTES = 64 * 2**20
 MAX_TOKENS = 1_000_000  # tokens that a completion may have
+MAX_EMPTY_WIDTH = 2**20  # width that an array of no tokens may have
 # -65504; a lower logprob would become -inf, which means "not listed".
 MIN_FLOAT16 = float(np.finfo(np.float16).min)
 
@@ -163,7 +164,8 @@ def _shuffle(array: NDArray[Any], dtype: str) -> tuple[int, bytes]:
 def _unshuffle(width: int, data: bytes, dtype: str, length: int) -> NDArray[Any]:
     """Undo ``_shuffle()``; return (length, width)."""
     size = np.dtype(dtype).itemsize
-    if width < 0 or len(data) != length * width * size:
+    # Without tokens no data proves the width, and numpy would fail at a huge one.
+    if width < 0 or (not length and width > MAX_EMPTY_WIDTH) or len(data) != length * width * size:
         raise ValueError("a sample's blob has an array of another length")
     planes = np.frombuffer(data, np.uint8).reshape(size, length * width)
     return np.ascontiguousarray(np.ascontiguousarray(planes.T).view(dtype).reshape(width, length).T)

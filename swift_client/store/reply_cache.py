@@ -12,7 +12,7 @@ from pathlib import Path
 
 from swift_client.store.records import RequestKey, Sample
 from swift_client.store.sample_store import SampleStore
-from swift_client.store.sqlite import EmptyFileError
+from swift_client.store.sqlite import EmptyFileError, translate_errors
 from swift_client.types import Completion, Usage
 
 
@@ -36,8 +36,9 @@ class ReplyStore:
         Raises:
             ConfigurationError: not a samples file, damaged or in use, or the request is not plain JSON.
         """
-        if not self.path.exists() or not self.path.stat().st_size:
-            return []
+        with translate_errors(self.path):
+            if not self.path.exists() or not self.path.stat().st_size:
+                return []
         try:
             with FORK_GUARD.block_forks(), SampleStore(self.path) as store:
                 return store.samples_for_request(request_key, limit=n)

@@ -16,7 +16,7 @@ from swift_client.store import records
 from swift_client.store.packing import pack, replace_surrogates
 from swift_client.store.records import Meta, RequestKey, Sample, SampleTotals, StoredQuestion, to_json
 from swift_client.store.sqlite import connect, not_a_samples_file, translate_errors
-from swift_client.types import Completion, Usage
+from swift_client.types import MAX_TOKEN_COUNT, Completion, Usage
 
 _SELECT_QUESTIONS = "SELECT id, messages, answer, family FROM question"
 _SELECT_SAMPLES = (
@@ -266,7 +266,7 @@ class SampleStore:
         try:
             with translate_errors(self.path):
                 yield self._connection.execute
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
             raise not_a_samples_file(self.path, f"it is damaged: {error}") from error
 
     @contextmanager
@@ -295,7 +295,9 @@ def _insert(
     """Insert one reply and its samples by number."""
     if seed is not None and not -_MAX_INTEGER <= seed <= _MAX_INTEGER:
         raise ConfigurationError(f"A samples file cannot store the seed {seed}.", hint="Give one below 2**63.")
-    tokens = (usage.prompt_tokens, usage.completion_tokens, usage.estimated)
+    # Whatever a provider claims, its reply is paid for and is stored.
+    counts = (min(max(0, count), MAX_TOKEN_COUNT) for count in (usage.prompt_tokens, usage.completion_tokens))
+    tokens = (*counts, usage.estimated)
     row = (question_id, seed, *tokens, len(numbered_parts), cost)
     reply = run("INSERT INTO reply VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid
     for number, parts in numbered_parts:

@@ -79,11 +79,11 @@ def connect(path: Path, *, write: bool, shared: bool = False) -> sqlite3.Connect
     Raises:
         ConfigurationError: it cannot be opened, is not a samples file, or is in use; the file is not changed.
     """
-    if not write and not path.is_file():
-        raise ConfigurationError(
-            f"There is no samples file {path}.", hint="Check the path. `swift-client collect --out` writes one."
-        )
     with translate_errors(path):
+        if not write and not path.is_file():
+            raise ConfigurationError(
+                f"There is no samples file {path}.", hint="Check the path. `swift-client collect --out` writes one."
+            )
         connection = _open_connection(path, write=write, timeout=SHARED_LOCK_TIMEOUT if shared else LOCK_TIMEOUT)
         try:
             _prepare(connection, path, write=write, shared=shared)
@@ -95,9 +95,19 @@ def connect(path: Path, *, write: bool, shared: bool = False) -> sqlite3.Connect
 
 @contextmanager
 def translate_errors(path: Path) -> Iterator[None]:
-    """Raise errors of SQLite as ConfigurationError with a remedy."""
+    """Raise errors of SQLite, and those that a damaged file or text causes in Python, as ConfigurationError."""
     try:
         yield
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(
+            f"{path} cannot store this text: it contains half a surrogate pair.",
+            hint="Remove the character, or replace it.",
+        ) from error
+    except (UnicodeDecodeError, MemoryError, OverflowError) as error:
+        raise not_a_samples_file(path, f"it is damaged ({type(error).__name__})") from error
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise _explain_error(path, sqlite3.SQLITE_CANTOPEN, reason) from error
     except sqlite3.Error as error:
         # The low byte of an extended code is the primary code.
         code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
@@ -187,7 +197,11 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise not_a_samples_file(
             path, f"its format is {version} and this swift-client reads {FORMAT}", "Upgrade swift-client."
         )
-    if {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")} != set(SCHEMA):
+    # ANALYZE adds tables of statistics, whose contents the query planner alone reads.
+    statements = connection.execute(
+        "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT IN ('sqlite_stat1', 'sqlite_stat4')"
+    )
+    if {sql for (sql,) in statements} != set(SCHEMA):
         raise not_a_samples_file(path, "its tables are not those of this format")
 
 
