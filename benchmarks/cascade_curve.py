@@ -15,7 +15,7 @@ from swift_client.evaluation.risk.calibrate import replay_question
 from swift_client.features.segments import F64
 from swift_client.reranker.acceptance import answer_log_odds
 from swift_client.selection.select import SelectionConfig
-from swift_client.selection.voting import draw_subsets
+from swift_client.selection.voting import draw_orders
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -58,7 +58,7 @@ def cascade_curve(
         progress("questions", result)
         if len(group.completions) < n or np.isnan(group.labels).all():
             continue
-        draws = draw_subsets(len(group.completions), n, max_subsets=orders, seed=seed)
+        draws = draw_orders(len(group.completions), n, max_subsets=orders, seed=seed)
         for draw in draws.tolist():
             completions = [group.completions[position] for position in draw]
             few, many = (replay_question(completions, config, n=count) for count in (first_n, n))

@@ -22,7 +22,7 @@ from swift_client.evaluation.learning_curve import compute_curve
 from swift_client.evaluation.result import Curve
 from swift_client.models import save
 from swift_client.report.charts.learning_curve import curve_svg
-from swift_client.selection.voting import draw_subsets
+from swift_client.selection.voting import draw_orders
 from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.training.fit import fit
 from swift_client.training.recipes import recipe_of
@@ -179,7 +179,7 @@ def test_majority_first_and_oracle_are_those_of_a_plain_loop(samples: Path) -> N
     for group in graded_groups(120):
         if Split().part(group.question_id) != "test":
             continue
-        for draw in draw_subsets(6, 4, max_subsets=10, seed=0):
+        for draw in draw_orders(6, 4, max_subsets=10, seed=0):
             answers = [group.completions[index].text.split()[-1] for index in draw]
             majority.append(max(answers, key=lambda one: (answers.count(one), -answers.index(one))) == "4")
             first.append(answers[0] == "4")
@@ -230,7 +230,7 @@ def test_a_recipe_that_reads_hidden_states_learns_from_the_captured_layers(tmp_p
 def test_a_note_says_which_heads_it_is_about(samples: Path) -> None:
     weak_recipe = replace(QUICK, epochs=1, learning_rate=1e-9, steps=1)
     curve = compute_curve(samples, "questions", sizes=[40], n=2, **FAST | {"recipe": weak_recipe})
-    about = [note for note in curve.notes if "no better than majority" in note]
+    about = [note for note in curve.notes if "no better than chance" in note]
     weak = [point.trained_on for point in curve.points if not point.helping]
     assert bool(about) == bool(weak)
     if 0 < len(weak) < len(curve.points):

@@ -27,7 +27,7 @@ from swift_client.features import DEFAULT_RESPONSE_TERMS, TokenTable, response, 
 from swift_client.features.segments import segment_mean
 from swift_client.models import HeadArtifact, ResponseWeights
 from swift_client.selection.select import SelectionConfig, select_best
-from swift_client.selection.voting import draw_subsets
+from swift_client.selection.voting import draw_orders
 from swift_client.training.fit import fit
 from swift_client.training.recipes import RECIPES, Recipe
 from swift_client.types import Completion
@@ -363,7 +363,7 @@ def test_cisc_gets_the_temperature_that_is_most_often_right_on_training_question
     def right(temperature: float) -> float:
         total = 0.0
         for group in learned:
-            for draw in draw_subsets(5, 5, max_subsets=50, seed=0).tolist():
+            for draw in draw_orders(5, 5, max_subsets=50, seed=0).tolist():
                 weights: dict[str, float] = defaultdict(float)
                 for index in draw:
                     completion = group.completions[index]
@@ -465,4 +465,4 @@ def test_one_question_has_no_width_and_no_crash() -> None:
 
 def test_a_head_that_is_no_better_than_majority_says_so_in_the_table() -> None:
     head = replace(trained_head(), training={**trained_head().training, "verdict": "no better than majority"})
-    assert "no better than majority" in " ".join(evaluate(head, graded_groups(40), ns=(2,), trained=False).notes)
+    assert "no better than chance" in " ".join(evaluate(head, graded_groups(40), ns=(2,), trained=False).notes)

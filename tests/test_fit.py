@@ -23,7 +23,7 @@ from swift_client.scoring.scorers import score
 from swift_client.selection.select import SelectionConfig, select_best
 from swift_client.training.calibration import fit_isotonic, fit_platt
 from swift_client.training.fit import TrainResult, fit
-from swift_client.training.folds import Dataset, read_groups
+from swift_client.training.folds import Parts, read_groups
 from swift_client.training.metrics import within_question_auroc
 from swift_client.training.network import Batch
 from swift_client.training.optimize import network_scores, train
@@ -42,8 +42,8 @@ def fitted(groups: list[Group] = GROUPS, **options: object) -> TrainResult:
     return fit(groups, **settings)  # type: ignore[arg-type]
 
 
-def swift_data() -> Dataset:
-    return read_groups(GROUPS[:40], recipe=RECIPES["swift"], split=Split(), answer=None).dataset()
+def swift_data() -> Parts:
+    return read_groups(GROUPS[:40], recipe=RECIPES["swift"], split=Split(), answer=None).parts()
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def result() -> TrainResult:
 
 
 def test_the_trained_head_scores_in_numpy_as_it_does_in_torch() -> None:
-    data = read_groups(GROUPS, recipe=QUICK, split=Split(), answer="number").dataset()
+    data = read_groups(GROUPS, recipe=QUICK, split=Split(), answer="number").parts()
     network = train(data, QUICK, seed=0, device=CPU).network
     head, response = network.export()
     artifact = HeadArtifact(
@@ -151,7 +151,7 @@ def test_the_same_questions_and_seed_give_the_same_file_whatever_came_before(tmp
     assert (tmp_path / "one").read_bytes() != (tmp_path / "other").read_bytes()
 
 
-def test_a_head_that_learned_something_beats_majority_on_questions_it_never_saw(
+def test_a_head_that_learned_something_beats_chance_on_questions_it_never_saw(
     result: TrainResult, tmp_path: Path
 ) -> None:
     save(result.artifact, tmp_path / "head.safetensors")
@@ -179,7 +179,7 @@ def test_a_head_trained_on_lists_of_eight_works_on_lists_of_five(result: TrainRe
     assert within_question_auroc(values, labels, np.repeat(np.arange(80), 6)) > 0.7
 
 
-def test_a_head_trained_on_noise_says_that_it_is_no_better_than_majority() -> None:
+def test_a_head_trained_on_noise_says_that_it_is_no_better_than_chance() -> None:
     noise = fitted(graded_groups(90, signal=0.0), recipe=replace(QUICK, terms=(*DEFAULT_RESPONSE_TERMS, "agreement")))
     assert noise.verdict == NO_BETTER_VERDICT
     assert noise.artifact.training["verdict"] == NO_BETTER_VERDICT
@@ -231,7 +231,7 @@ def test_what_is_cut_unlabelled_or_without_logprobs_is_not_learned_from() -> Non
 
     data = read_groups(
         [spoil(group) for group in GROUPS[:40]], recipe=RECIPES["swift"], split=Split(), answer=None
-    ).dataset()
+    ).parts()
     assert len(data.train.labels) == 3 * data.question_counts["train"]
 
 

@@ -368,7 +368,7 @@ def test_lists_that_came_too_short_put_the_head_aside_with_a_note(folder: Path, 
     assert all(candidate.weight == 1 for candidate in selection.candidates)
 
 
-def test_a_found_head_that_was_no_better_than_majority_votes_by_count_and_says_so(
+def test_a_found_head_that_was_no_better_than_chance_votes_by_count_and_says_so(
     folder: Path, fault_server: FaultServer
 ) -> None:
     confident_head = GatedLinearHead(gate_weight=[0.0], gate_bias=0.0, reward_weight=[90.0], reward_bias=90.0)
@@ -380,8 +380,8 @@ def test_a_found_head_that_was_no_better_than_majority_votes_by_count_and_says_s
     assert (selection.answer, selection.scorer, selection.probability) == ("4", "mean_logprob", None)
     assert [candidate.weight for candidate in selection.candidates] == [1.0, 1.0, 1.0]
     assert selection.notes == (
-        "head openai-compatible/m was no better than majority on its validation questions: it is not used, "
-        "and each vote counts 1.",
+        "head openai-compatible/m ranked the answers of one question no better than chance on its validation "
+        "questions, so it is not used and each vote counts 1.",
     )
 
 

@@ -85,7 +85,7 @@ def test_the_exported_head_scores_raw_states_as_the_trained_network_scored_stand
     layout = LAYOUT.select_layers()
     groups = only_states(with_states(graded_groups(30)), layout)
     row = replace(RECIPES[name], **QUICK)
-    data = read_groups(groups, recipe=row, split=Split(test=0.0), answer=None).dataset()
+    data = read_groups(groups, recipe=row, split=Split(test=0.0), answer=None).parts()
     result = train(data, row, seed=0, device=torch.device("cpu"))
     head = build_head(result, layout, provider="huggingface", model="m")
     expected = network_scores(result.network, data.train)

@@ -388,7 +388,7 @@ def test_the_headline_says_what_the_intervals_say(sides: dict[int, tuple[float, 
 def test_a_head_that_its_training_found_of_no_help_is_said_to_be_no_better() -> None:
     results = replace(differing(usual()[1], {2: (0.05, 0.03, 0.07)}), head={"verdict": NO_BETTER_VERDICT})
 
-    assert summary.headline(results) == "No better than majority vote, by the head’s own training"
+    assert summary.headline(results) == "The head ranks answers no better than chance, by its own training"
 
 
 def test_a_handful_of_questions_is_said_to_be_too_few_whatever_their_interval() -> None:

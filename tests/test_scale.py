@@ -15,7 +15,7 @@ from swift_client.dataset.splits import Split
 from swift_client.features import token_features
 from swift_client.training import optimize
 from swift_client.training.feature_matrix import FeatureMatrix, FeatureMatrixBuilder
-from swift_client.training.folds import FoldedDataset, read_groups
+from swift_client.training.folds import Folds, read_groups
 from swift_client.training.metrics import within_question_auroc
 from swift_client.training.network import _Linear
 from swift_client.training.optimize import network_scores, train
@@ -95,15 +95,15 @@ def test_selected_questions_are_the_same_as_those_questions_alone() -> None:
 
 
 @pytest.fixture(scope="module")
-def readings() -> FoldedDataset:
+def readings() -> Folds:
     return read_groups(graded_groups(90), recipe=DEFAULT, split=Split(), answer=None)
 
 
 @pytest.mark.parametrize("held_out", [None, 0, 1, 2, 3])
 def test_one_reading_serves_every_fold_and_only_training_sees_thinned_questions(
-    readings: FoldedDataset, held_out: int | None
+    readings: Folds, held_out: int | None
 ) -> None:
-    data, split = readings.dataset(held_out), Split()
+    data, split = readings.parts(held_out=held_out), Split()
     parts = [split.part(group.question_id, held=held_out) for group in graded_groups(90)]
     rows = {"validation": data.validation, "train": data.train} | ({"held": data.held_out} if data.held_out else {})
     for part, matrix in rows.items():
@@ -127,10 +127,8 @@ def test_the_gradient_over_blocks_is_the_true_one(sizes: list[int]) -> None:
 
 
 @pytest.mark.parametrize("block", [1, 50, 10**9])
-def test_the_size_of_a_block_changes_no_score(
-    readings: FoldedDataset, block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = readings.dataset()
+def test_the_size_of_a_block_changes_no_score(readings: Folds, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = readings.parts()
     network = train(data, replace(QUICK, epochs=2, precision="float64"), seed=0, device=CPU).network
     before = network_scores(network, data.validation)
     monkeypatch.setattr(optimize, "MIN_BLOCK_ROWS", block)
@@ -145,7 +143,7 @@ def test_a_head_that_saw_thinned_lists_of_twenty_loses_less_on_lists_of_five_and
         groups, fresh = graded_groups(150, k=20, seed=seed), graded_groups(150, k=20, seed=100 + seed)
         for thin in (True, False):
             recipe = replace(QUICK, thin=thin)
-            data = read_groups(groups, recipe=recipe, split=Split(), answer=None).dataset()
+            data = read_groups(groups, recipe=recipe, split=Split(), answer=None).parts()
             network = train(data, recipe, seed=0, device=CPU).network
             for k in (20, 5):
                 cut_dataset = built(fresh, width=20, k=k)

@@ -28,7 +28,7 @@ from swift_client.report.charts.stopping import savings_svg
 from swift_client.sampling import AbortMonitor, parse_abort
 from swift_client.scoring.streaming import StreamingScore
 from swift_client.selection.select import SelectionConfig, select_best
-from swift_client.selection.voting import draw_subsets
+from swift_client.selection.voting import draw_orders
 from swift_client.stopping import STOPPING_RULES, StoppingRule, Verdicts, Votes
 from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.training.fit import fit
@@ -83,7 +83,7 @@ def steps(scored_by: str) -> list[list[Step]]:
     artifact = HEADS[scored_by]()
     replays = []
     for group in messy():
-        for draw in draw_subsets(N, N, max_subsets=ORDERS, seed=SEED):
+        for draw in draw_orders(N, N, max_subsets=ORDERS, seed=SEED):
             completions = ordered(group, draw.tolist())
             replay: list[Step] = []
             for n_seen in range(1, N + 1):
@@ -218,7 +218,7 @@ class TestDeepConf:
         for group in messy():
             answer_texts = [completion.text if completion.complete else "" for completion in group.completions]
             groups = answers.read(answer_texts, answers.READERS["auto"]).groups
-            for draw in draw_subsets(N, N, max_subsets=ORDERS, seed=SEED).tolist():
+            for draw in draw_orders(N, N, max_subsets=ORDERS, seed=SEED).tolist():
                 traces = [group.completions[number] for number in draw]
                 lists = [trace.top_logprobs.astype(np.float64) for trace in traces]
                 lows = [lowest(trace_lists) for trace_lists in lists]
@@ -279,7 +279,7 @@ def test_streams_are_closed_as_best_of_closes_them(spec: str, scored_by: str) ->
         return
     spent, right, closed = 0, [], 0
     for group in messy():
-        for draw in draw_subsets(N, N, max_subsets=ORDERS, seed=SEED):
+        for draw in draw_orders(N, N, max_subsets=ORDERS, seed=SEED):
             aborting = AbortMonitor(rule, (lambda: StreamingScore(artifact)) if artifact else None)
             streams = [streamed(completion, aborting) for completion in ordered(group, draw.tolist())]
             selection = select_best(streams, SelectionConfig(scorer=artifact or "mean_logprob"))

@@ -21,7 +21,7 @@ from swift_client.selection.voting import (
     borda,
     choose_from_subsets,
     cisc,
-    draw_subsets,
+    draw_orders,
     majority,
     majority_with_ties,
     weighted_vote,
@@ -124,24 +124,24 @@ def test_cisc_goes_from_majority_to_best_as_the_temperature_falls() -> None:
 
 
 def test_small_pools_give_every_draw_once_and_large_ones_different_draws_by_seed() -> None:
-    assert draw_subsets(5, 3).tolist() == [list(permutation) for permutation in permutations(range(5), 3)]
-    assert (np.sort(draw_subsets(16, 16, max_subsets=20)) == np.arange(16)).all()
-    many = draw_subsets(32, 8, max_subsets=700, seed=1)
+    assert draw_orders(5, 3).tolist() == [list(permutation) for permutation in permutations(range(5), 3)]
+    assert (np.sort(draw_orders(16, 16, max_subsets=20)) == np.arange(16)).all()
+    many = draw_orders(32, 8, max_subsets=700, seed=1)
     assert many.shape == (700, 8)
     assert len(np.unique(many, axis=0)) == 700
     assert (np.diff(np.sort(many)) > 0).all()
-    assert (many == draw_subsets(32, 8, max_subsets=700, seed=1)).all()
-    assert (many != draw_subsets(32, 8, max_subsets=700, seed=2)).any()
+    assert (many == draw_orders(32, 8, max_subsets=700, seed=1)).all()
+    assert (many != draw_orders(32, 8, max_subsets=700, seed=2)).any()
     assert abs(np.bincount(many.ravel(), minlength=32) / 700 - 0.25).max() < 0.08
     for n in (0, 6):
         with pytest.raises(ValueError, match="cannot be drawn"):
-            draw_subsets(5, n)
+            draw_orders(5, n)
 
 
 def test_a_tie_that_goes_to_the_first_costs_majority_of_two_nothing_against_one() -> None:
     groups = np.random.default_rng(1).integers(0, 3, (50, 6))
     labels = (groups == 0).astype(float)
-    share = [accuracy(majority, groups, np.zeros((50, 6)), labels, draw_subsets(6, n)).mean() for n in (1, 2)]
+    share = [accuracy(majority, groups, np.zeros((50, 6)), labels, draw_orders(6, n)).mean() for n in (1, 2)]
     assert share[0] == pytest.approx(share[1], abs=1e-12)
 
 
@@ -149,7 +149,7 @@ def test_tables_over_subsets_equal_a_plain_loop() -> None:
     random = np.random.default_rng(3)
     groups, scores = random.integers(-1, 3, (7, 10)), random.normal(size=(7, 10))
     labels = (groups == 1).astype(float)
-    subsets = draw_subsets(10, 4, max_subsets=50)
+    subsets = draw_orders(10, 4, max_subsets=50)
     for rule in RULES.values():
         looped = [[part[int(rule(groups[q][part], scores[q][part]))] for part in subsets] for q in range(7)]
         assert choose_from_subsets(rule, groups, scores, subsets).tolist() == looped
@@ -161,7 +161,7 @@ def test_tables_over_subsets_equal_a_plain_loop() -> None:
 
 def test_majority_over_subsets_equals_a_plain_count() -> None:
     groups = np.random.default_rng(5).integers(0, 3, (20, 8))
-    subsets = draw_subsets(8, 5)
+    subsets = draw_orders(8, 5)
     for q, won in enumerate(choose_from_subsets(majority, groups, np.zeros((20, 8)), subsets)):
         for part, winner in zip(subsets, won, strict=True):
             counts, scores_by_answer = Counter(groups[q, part].tolist()), defaultdict(list)
@@ -173,7 +173,7 @@ def test_majority_over_subsets_equals_a_plain_count() -> None:
 def test_a_table_of_many_subsets_is_fast() -> None:
     random = np.random.default_rng(0)
     groups, scores = random.integers(0, 6, (300, 16)), random.normal(size=(300, 16))
-    subsets = draw_subsets(16, 8, max_subsets=500)
+    subsets = draw_orders(16, 8, max_subsets=500)
     start = time.perf_counter()
     for rule in RULES.values():
         choose_from_subsets(rule, groups, scores, subsets)

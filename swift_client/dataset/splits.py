@@ -8,6 +8,7 @@ from typing import Literal
 
 from swift_client.errors import ConfigurationError
 
+# "held", also a public parameter below, is the historical name of the fold that cross-validation holds out.
 Part = Literal["train", "validation", "held", "test"]
 
 

@@ -18,7 +18,7 @@ from swift_client.features.segments import F64, segment_mean
 from swift_client.models import PlattCalibration
 from swift_client.scoring.result import Scores
 from swift_client.scoring.scorers import score, wepr
-from swift_client.selection.voting import cisc, draw_subsets
+from swift_client.selection.voting import cisc, draw_orders
 from swift_client.types import Completion
 
 MAX_RANKS = 10  # ranks that WEPR reads; its authors found no gain from more
@@ -87,7 +87,7 @@ def _tune_temperature(groups: Iterable[Group], split: Split, answer: answers.Spe
         Method(name=f"{temperature}", label="", scorer="probability", rule=cisc(temperature, standardize=False))
         for temperature in TEMPERATURES
     ]
-    draws = draw_subsets(size, min(size, TUNING_N), max_subsets=50, seed=seed)
+    draws = draw_orders(size, min(size, TUNING_N), max_subsets=50, seed=seed)
     shares = accuracy_by_method(candidates, stack, draws)
     # Of equally good temperatures the highest is taken, the closest to majority.
     return max(TEMPERATURES, key=lambda temperature: (shares[f"{temperature}"].mean(), temperature))

@@ -11,7 +11,7 @@ from swift_client.evaluation.methods import NO_SCORE, DrawnSubsets, Method, accu
 from swift_client.evaluation.pools import Agreement, Pool, StackedPools
 from swift_client.evaluation.result import Row, estimate, sums_with_resamples
 from swift_client.features.segments import F64, I64
-from swift_client.selection.voting import draw_subsets
+from swift_client.selection.voting import draw_orders
 from swift_client.training.metrics import brier, expected_calibration_error, pair_wins, pooled_auroc
 
 # Draws per question for calibration metrics, if agreement makes probabilities differ from draw to draw.
@@ -54,7 +54,7 @@ class Comparison:
         for n in ns:
             for indices, size, stack in self._stacks:
                 if size >= n:
-                    draws = draw_subsets(size, n, max_subsets=max_subsets, seed=seed)
+                    draws = draw_orders(size, n, max_subsets=max_subsets, seed=seed)
                     for name, share in accuracy_by_method(methods, stack, draws).items():
                         self._accuracies[name, n][indices] = share
             progress(n)
@@ -102,7 +102,7 @@ class Comparison:
             if varies:  # agreement depends on the other completions of the draw
                 if size < n:
                     continue
-                draws = draw_subsets(size, n, max_subsets=self._max_subsets, seed=self._seed)[:DRAWS_FOR_CALIBRATION]
+                draws = draw_orders(size, n, max_subsets=self._max_subsets, seed=self._seed)[:DRAWS_FOR_CALIBRATION]
             subsets = DrawnSubsets(stack, draws)
             drawn_probabilities = subsets.probabilities(name)
             if drawn_probabilities is None:

@@ -126,7 +126,10 @@ def evaluate(
         notes += baselines.notes
     notes += _data_notes(pools, requested_ns, usable_ns, has_head=head is not None)
     if head is not None and not head.beats_majority:
-        notes.append("Training found this head no better than majority: best_of votes by count instead.")
+        notes.append(
+            "Training found that this head ranks the answers of one question no better than chance: "
+            "best_of votes by count instead."
+        )
 
     # Let every method choose from the same draws.
     comparison = Comparison(

@@ -13,7 +13,7 @@ import numpy as np
 
 from swift_client.evaluation.pools import StackedPools
 from swift_client.features.segments import F64, I64
-from swift_client.selection.voting import MIN_WEIGHT, RULES, Rule, best, cisc, vote, vote_weights
+from swift_client.selection.voting import MIN_WEIGHT, RULES, Rule, best, cisc, clamp_weights, vote
 from swift_client.types import Bool
 
 NO_SCORE = "none"  # scorer without information: the first completion wins
@@ -146,7 +146,7 @@ def choose_winners(method: Method, subsets: DrawnSubsets) -> I64:
         return best_winners
     if method.rule in ("chance", "odds"):
         probabilities = subsets.probabilities(method.scorer)
-        weights = np.ones(scores.shape) if probabilities is None else vote_weights(probabilities)
+        weights = np.ones(scores.shape) if probabilities is None else clamp_weights(probabilities)
         if method.rule == "odds" and probabilities is not None:
             weights = weights / np.maximum(1.0 - weights, MIN_WEIGHT)
         vote_winners = vote(subsets.answers, scores, weights)

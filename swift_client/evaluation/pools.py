@@ -12,6 +12,7 @@ from swift_client import answers
 from swift_client.answers import READERS
 from swift_client.dataset.question_samples import Group
 from swift_client.errors import ConfigurationError
+from swift_client.features import agreement_column
 from swift_client.features.segments import F64, I64
 from swift_client.models import AnyHead, HeadArtifact, HiddenHead, ResponseWeights
 from swift_client.scoring.result import Scores
@@ -100,7 +101,7 @@ class Agreement:
         """Return the head's term; None if it does not count agreement."""
         if "agreement" not in head.response_terms:
             return None
-        column = head.response_terms.index("agreement") - len(head.response_terms)  # from the end
+        column = agreement_column(head.response_terms)
         standardizer = head.response.standardizer
         return cls(
             weight=float(head.response.weight[column]),
@@ -194,7 +195,7 @@ def head_scorer(head: AnyHead) -> QuestionScorer:
         return partial(score, scorer=head)
     # Agreement depends on the draw: here its weight is 0, and calibration waits until it is added.
     weight = head.response.weight.copy()
-    weight[head.response_terms.index("agreement") - len(head.response_terms)] = 0.0
+    weight[agreement_column(head.response_terms)] = 0.0
     standardizer = head.response.standardizer
     response = ResponseWeights(mean=standardizer.mean, scale=standardizer.scale, weight=weight)
     return partial(score, scorer=replace(head, response=response, calibration=None))

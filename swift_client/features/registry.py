@@ -205,6 +205,14 @@ def response_columns(table: TokenTable, names: Sequence[str]) -> ResponseTerms:
     return ResponseTerms(np.ascontiguousarray(values, np.float32), columns)
 
 
+def agreement_column(terms: Sequence[str]) -> int:
+    """Return the column of the term "agreement" in the response terms' columns, counted from the end (negative).
+
+    Terms before it may have several columns, those after it have one each.
+    """
+    return terms.index("agreement") - len(terms)
+
+
 def column_names(table: Mapping[str, Feature], names: Sequence[str], *, width: int = WIDTH) -> tuple[str, ...]:
     """Return the column names of rows of FEATURES or RESPONSE_TERMS. Raises ConfigurationError for an unknown row."""
     unknown = [name for name in names if name not in table]

@@ -15,7 +15,9 @@ from swift_client.models.calibration import Calibration
 from swift_client.models.gated_linear import GatedLinearHead, Standardizer, finite_vector, weigh
 
 MAX_WIDTH = 1024  # upper limit of the rank columns, so that a file cannot ask for unlimited memory
-# Value of ``training["verdict"]`` for a head that did not beat majority on its validation questions.
+# Value of ``training["verdict"]`` for a head that ranked the answers of one question no better than chance on held-out
+# questions (``training.metrics.UsefulnessTest``). The wording is historical and stored in head files: nothing is
+# compared with a majority vote.
 NO_BETTER_VERDICT = "no better than majority"
 
 
@@ -80,7 +82,7 @@ class HeadArtifact:
 
     @property
     def beats_majority(self) -> bool:
-        """False if training found it no better than majority, so that its scores must not weigh votes."""
+        """False if training found that it ranks answers no better than chance; its scores then must not weigh votes."""
         return self.training.get("verdict") != NO_BETTER_VERDICT
 
     @property

@@ -132,7 +132,7 @@ class HiddenHead:
 
     @property
     def beats_majority(self) -> bool:
-        """False if training found it no better than majority, so that its scores must not weigh votes."""
+        """False if training found that it ranks answers no better than chance; its scores then must not weigh votes."""
         return self.training.get("verdict") != NO_BETTER_VERDICT
 
     def project(self, states: NDArray[np.float16]) -> F32:

@@ -42,7 +42,7 @@ def headline(evaluation: Evaluation) -> str:
     signs = {n: interval_sign(vote.minus_majority[n]) for n in ns}
     better, worse = ([n for n in ns if signs[n] == sign] for sign in (1, -1))
     if evaluation.head.get("verdict") == NO_BETTER_VERDICT and not worse:
-        return "No better than majority vote, by the head’s own training"
+        return "The head ranks answers no better than chance, by its own training"
     if not better and not worse:
         return f"No better than majority vote, as far as {pluralize(evaluation.questions, 'question')} can tell"
     clauses = []

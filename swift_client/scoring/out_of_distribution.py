@@ -26,8 +26,9 @@ COMPARED_TERMS = frozenset(
 MIN_TERMS = 8  # fewest compared terms that describe the training data well enough
 # Upper limit of |z| per term, since the deviation of a nearly constant term is close to 0.
 Z_CLIP = 10.0
-# Quantile of the training distances that becomes a head's threshold, ``training["reach"]``.
-QUANTILE = 0.99
+# Quantile of the distances of held-out validation completions (training ones if those are few) that becomes a head's
+# threshold, stored under its historical name ``training["reach"]``.
+OOD_QUANTILE = 0.99
 
 
 def distances(response: ResponseWeights, terms: Sequence[str], values: F32 | F64, *, width: int) -> F64 | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from swift_client.answers import Answers
 from swift_client.errors import ConfigurationError
-from swift_client.selection.voting import best_allowed, sum_votes, vote_weights
+from swift_client.selection.voting import best_allowed, clamp_weights, total_per_completion
 from swift_client.types import F32, Completion, Method, completeness
 
 
@@ -97,7 +97,7 @@ def choose(
 
     weights = voters.astype(np.float64)
     if probabilities is not None:
-        weights = np.where(voters, vote_weights(np.asarray(probabilities, np.float64)[order]), 0.0)
+        weights = np.where(voters, clamp_weights(np.asarray(probabilities, np.float64)[order]), 0.0)
     weights_by_position = np.empty(count)
     weights_by_position[order] = weights
     if support:
@@ -106,7 +106,7 @@ def choose(
         # Sums in the order of the weights do not depend on the order of the completions.
         by_weight = weights.argsort(kind="stable")
         totals = np.empty(count)
-        totals[by_weight] = sum_votes(groups[by_weight], weights[by_weight])
+        totals[by_weight] = total_per_completion(groups[by_weight], weights[by_weight])
     winner = int(order[best_allowed(totals == totals.max(), scores)])
     return Choice(winner=winner, method="vote", weights=tuple(weights_by_position.tolist()), notes=tuple(notes))
 

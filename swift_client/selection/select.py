@@ -200,8 +200,8 @@ def _usable_head(config: SelectionConfig, completions: Sequence[Completion]) -> 
         return head, ()
     if not head.beats_majority:
         return FALLBACK_SCORER, (
-            f"{head.name} was no better than majority on its validation questions: it is not used, "
-            "and each vote counts 1.",
+            f"{head.name} ranked the answers of one question no better than chance on its validation questions, "
+            "so it is not used and each vote counts 1.",
         )
     if isinstance(head, HiddenHead):
         has_states = any(

@@ -45,7 +45,7 @@ def majority_with_ties(groups: I64, scores: F64) -> I64:
 
 def weighted_vote(groups: I64, scores: F64) -> I64:
     """Weigh each vote by its score, a probability 0..1, as ``selection.choose`` does with a calibrated head."""
-    return vote(groups, scores, vote_weights(scores))
+    return vote(groups, scores, clamp_weights(scores))
 
 
 def borda(power: float | None = None) -> Rule:
@@ -109,7 +109,7 @@ RULES = MappingProxyType(
 )
 
 
-def draw_subsets(pool_size: int, n: int, *, max_subsets: int = 500, seed: int = 0) -> I64:
+def draw_orders(pool_size: int, n: int, *, max_subsets: int = 500, seed: int = 0) -> I64:
     """Return distinct ordered draws (S, n) of n positions of a pool; all of them if there are at most ``max_subsets``.
 
     Draws are ordered, so that ties that go to the first position are won by each completion equally often. The same
@@ -156,24 +156,24 @@ def accuracy(rule: Rule, groups: I64, scores: F64, labels: F64, subsets: I64) ->
 
 def vote(groups: I64, scores: F64, weights: F64) -> I64:
     """Return the best-scored member of the answer with the largest sum of ``weights`` (..., n)."""
-    totals = sum_votes(groups, weights)
+    totals = total_per_completion(groups, weights)
     return best_allowed(totals == totals.max(axis=-1, keepdims=True), scores)
 
 
-def vote_weights(probabilities: F64) -> F64:
+def clamp_weights(probabilities: F64) -> F64:
     """Return the weights of votes with these probabilities, at least MIN_WEIGHT; NaN counts MIN_WEIGHT."""
     return np.where(probabilities > MIN_WEIGHT, probabilities, MIN_WEIGHT)
 
 
-def sum_votes(groups: I64, weights: F64) -> F64:
+def total_per_completion(groups: I64, weights: F64) -> F64:
     """Return the total weight of each completion's answer, (..., n); -inf for completions that do not vote."""
-    totals, cells = _answer_totals(groups, weights)
+    totals, cells = _bincount(groups, weights)
     return np.where(groups >= 0, totals[cells], -np.inf)
 
 
-def answer_totals(groups: I64, weights: F64 | None = None) -> F64:
+def total_per_answer(groups: I64, weights: F64 | None = None) -> F64:
     """Return the sum of ``weights`` (R, n), by default 1 each, per answer: (R, A), 0 for answers not given."""
-    totals, _ = _answer_totals(groups, weights)
+    totals, _ = _bincount(groups, weights)
     return totals.reshape(len(groups), -1)[:, 1:]
 
 
@@ -184,7 +184,7 @@ def best_allowed(allowed: Bool, scores: F64) -> I64:
     return winner
 
 
-def _answer_totals(groups: I64, weights: F64 | None) -> tuple[F64, I64]:
+def _bincount(groups: I64, weights: F64 | None) -> tuple[F64, I64]:
     """Sum weights by answer for all R rows of ``groups`` (..., n) at once.
 
     Return the sums of R * (A + 1) cells, and the cell of each completion, (..., n). The first cell of each row

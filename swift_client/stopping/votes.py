@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from swift_client.features.segments import F64, I64
-from swift_client.selection.voting import answer_totals, vote_weights
+from swift_client.selection.voting import clamp_weights, total_per_answer
 from swift_client.types import Bool
 
 
@@ -72,12 +72,12 @@ class Votes:
         """(R, t) weight of each vote, as in ``selection.choose``; 0 for a completion that does not vote."""
         weights = np.ones(self.answers.shape)
         if self.probabilities is not None:
-            weights = vote_weights(self.probabilities)
+            weights = clamp_weights(self.probabilities)
         return np.where(self.answers >= 0, weights, 0.0)
 
     def totals(self, values: F64 | None = None) -> F64:
         """Return the sum of ``values`` (R, t), by default 1, per answer: (R, A), 0 for answers without votes."""
-        return answer_totals(self.answers, values)
+        return total_per_answer(self.answers, values)
 
 
 class Verdicts(NamedTuple):

@@ -18,22 +18,22 @@ def build_head(
     is folded into the weights, w·(x - mean)/scale = (w/scale)·x - w·mean/scale, since local models project raw states.
     The other columns become ``logprob_head``, which has no bias of its own.
     """
-    recipe, data = trained.recipe, trained.data
+    recipe, parts = trained.recipe, trained.parts
     head, response = trained.network.export()
     columns = trained.network.token_standardizer
 
     def logprob_head(weights: GatedLinearHead, standardizer: Standardizer, **facts: Any) -> HeadArtifact:
         return HeadArtifact(
             features=recipe.features,
-            width=data.k_max,
+            width=parts.k_max,
             standardizer=standardizer,
             head=weights,
             response_terms=recipe.terms,
             response=response,
             provider=provider,
             model=model,
-            k_min=data.k_min,
-            k_max=data.k_max,
+            k_min=parts.k_min,
+            k_max=parts.k_max,
             **facts,
         )
 

@@ -15,14 +15,15 @@ from swift_client import answers
 from swift_client.dataset.question_samples import Group
 from swift_client.dataset.splits import Split
 from swift_client.errors import ConfigurationError
+from swift_client.features import agreement_column
 from swift_client.features.segments import F64, I64
 from swift_client.models import AnyHead, Calibration
-from swift_client.scoring.out_of_distribution import QUANTILE, distances
+from swift_client.scoring.out_of_distribution import OOD_QUANTILE, distances
 from swift_client.store import StateLayout
 from swift_client.training.calibration import calibrate
 from swift_client.training.export_head import build_head
 from swift_client.training.feature_matrix import FeatureMatrix
-from swift_client.training.folds import Dataset, EmptyPartError, FoldedDataset, read_groups
+from swift_client.training.folds import EmptyPartError, Folds, Parts, read_groups
 from swift_client.training.metrics import (
     UsefulnessTest,
     brier,
@@ -37,8 +38,8 @@ from swift_client.training.recipes import Recipe, recipe_of
 
 # Called with "questions" and the number read, then with "epochs" and the number trained.
 ProgressCallback = Callable[[str, int], None]
-_Read = Callable[[Recipe], FoldedDataset]  # read the questions and build the features of a recipe
-_Train = Callable[[Dataset, Recipe], TrainedNetwork]  # train one network
+_Read = Callable[[Recipe], Folds]  # read the questions and build the features of a recipe
+_Train = Callable[[Parts, Recipe], TrainedNetwork]  # train one network
 
 # Training tokens above which identities are not tried: 128 or 256 columns per token would take minutes.
 MAX_IDENTITY_TOKENS = 300_000
@@ -54,7 +55,9 @@ class TrainResult:
     """A trained head with its training history and its metrics.
 
     Attributes:
-        metrics: On held-out completions: within_question_auroc, pooled_auroc, brier, ece; None if undefined.
+        metrics: within_question_auroc, pooled_auroc, brier and ece; None if undefined. With folds each completion was
+            scored by the network that never saw its fold. Without (large validation set) these are the validation
+            questions, which also chose the epoch, so the metrics are slightly optimistic.
     """
 
     artifact: AnyHead
@@ -83,7 +86,9 @@ def fit(
     licence: str = "unknown",
     progress: ProgressCallback = lambda stage, done: None,
 ) -> TrainResult:
-    """Train, calibrate and test a head on graded questions. The same input gives the same head.
+    """Train and calibrate a head, and check on held-out training data whether it is useful.
+
+    The same input gives the same head.
 
     Args:
         groups: questions with graded completions; read once, or twice if token identities are tried.
@@ -102,40 +107,48 @@ def fit(
     Raises:
         ConfigurationError: no head can be trained on these questions, or an argument is wrong.
     """
-    recipe_name, base_recipe = (recipe, recipe_of(recipe)) if isinstance(recipe, str) else ("custom", recipe)
+    recipe_name = recipe if isinstance(recipe, str) else "custom"
+    base_recipe = recipe_of(recipe) if isinstance(recipe, str) else recipe
     if base_recipe.states is not None and layout is None:
         raise ConfigurationError(
-            f'The recipe "{recipe_name}" reads hidden states.', hint="Describe their columns with layout=."
+            f'The recipe "{recipe_name}" reads hidden states, but layout= is missing.',
+            hint="Pass the layout of the states file: StateFile(samples).layout.",
         )
-    groups, split = list(groups) if iter(groups) is groups else groups, split or Split()
+    # An iterator can be read once only, but trying token identities reads the questions twice.
+    if iter(groups) is groups:
+        groups = list(groups)
+    split = split or Split()
     # All networks are trained with the same settings.
     count_questions, count_epochs = partial(progress, "questions"), partial(progress, "epochs")
     read = partial(read_groups, groups, split=split, answer=answer, k=k, seed=seed, progress=count_questions)
     train_network = partial(train, seed=seed, device=_resolve_device(device), progress=count_epochs)
-    # Train the network that will serve, then one per fold to score completions that it has not seen.
-    final, dataset = _choose_features(base_recipe, read, train_network)
-    folds = _cross_validate(final, dataset, train_network)
-    # Calibration and test use only completions that no weight was fitted to and no epoch chosen by, if folds exist.
-    unseen = _UnseenScores.from_networks(folds or [final])
-    calibration = calibrate(unseen.scores, unseen.labels)
-    validation = _measure(unseen, calibration)
-    usefulness = measure_usefulness(unseen.scores_without_agreement, unseen.labels, unseen.question, seed=seed)
-    # The head's file records how it was made and what the tests showed.
+    # Train the network that will serve, then one per fold to score completions that it has not seen. A large
+    # validation set makes the folds unnecessary.
+    final, folds = _train_final_network(base_recipe, read, train_network)
+    is_validation_large = len(final.parts.validation.labels) >= MIN_VALIDATION_COMPLETIONS
+    fold_networks = [final] if is_validation_large else _cross_validate(final, folds, train_network)
+    # Calibrate and check the head on completions that no weight was fitted to.
+    holdout = _HoldoutScores.from_networks(fold_networks or [final])
+    calibration = calibrate(holdout.scores, holdout.labels)
+    validation = _measure(holdout, calibration)
+    usefulness = measure_usefulness(holdout.scores_without_agreement, holdout.labels, holdout.question, seed=seed)
+    # The head's file records how it was made and what the tests showed. Some keys have historical names, which
+    # existing files contain.
     training = {
         "recipe": recipe_name,
         "seed": seed,
         "split": asdict(split),
-        "answer": answer if isinstance(answer, str) else None if answer is None else "custom",
-        "questions": final.data.question_counts,
-        "completions": final.data.completion_counts,
-        "unlabelled": dataset.counts.unlabelled,
-        "folds": len(folds),
+        "answer": _answer_name(answer),
+        "questions": final.parts.question_counts,
+        "completions": final.parts.completion_counts,
+        "unlabelled": folds.counts.unlabelled,
+        "folds": len(fold_networks),  # 1 if the validation set is large: no fold was trained
         "epochs": len(final.history),
         "best_epoch": 1 + int(np.argmin([epoch.validation_loss for epoch in final.history])),
         "validation": validation,
-        "gate": usefulness.to_dict(),
+        "gate": usefulness.to_dict(),  # the usefulness test, unrelated to the gate of a network
         "verdict": usefulness.verdict,
-        "reach": _ood_distance(final),
+        "reach": _ood_threshold(final),  # distance above which answers are out of distribution
     }
     artifact = build_head(
         final, layout, provider=provider, model=model, calibration=calibration, training=training, licence=licence
@@ -143,35 +156,40 @@ def fit(
     return TrainResult(artifact=artifact, history=final.history, metrics=validation, usefulness=usefulness)
 
 
-def _choose_features(recipe: Recipe, read: _Read, train_network: _Train) -> tuple[TrainedNetwork, FoldedDataset]:
-    """Train the final network, with token identities if they help on validation."""
-    dataset = read(recipe)
-    base = train_network(dataset.dataset(), recipe)
-    identity = [name for name in recipe.identity if name != "alternatives_hash" or base.data.has_top_ids]
-    if not identity or base.data.train.lengths.sum() > MAX_IDENTITY_TOKENS:
-        return base, dataset
+def _train_final_network(recipe: Recipe, read: _Read, train_network: _Train) -> tuple[TrainedNetwork, Folds]:
+    """Train with the recipe's features, then again with token-hash columns, and return the better network.
+
+    The second network is returned if it gains MIN_IDENTITY_GAIN in AUROC on validation.
+    """
+    folds = read(recipe)
+    base = train_network(folds.parts(), recipe)
+    identity = [name for name in recipe.identity if name != "alternatives_hash" or base.parts.has_top_ids]
+    if not identity or base.parts.train.lengths.sum() > MAX_IDENTITY_TOKENS:
+        return base, folds
     extended_recipe = replace(recipe, features=(*recipe.features, *identity))
-    extended_dataset = read(extended_recipe)
-    extended = train_network(extended_dataset.dataset(), extended_recipe)
+    extended_folds = read(extended_recipe)
+    extended = train_network(extended_folds.parts(), extended_recipe)
     if extended.validation_auroc > base.validation_auroc + MIN_IDENTITY_GAIN:
-        return extended, extended_dataset
-    return base, dataset
+        return extended, extended_folds
+    return base, folds
 
 
-def _cross_validate(final: TrainedNetwork, dataset: FoldedDataset, train_network: _Train) -> list[TrainedNetwork]:
-    """Train one network per fold without that fold; return the final one alone if validation is large."""
-    if len(final.data.validation.labels) >= MIN_VALIDATION_COMPLETIONS:
-        return [final]
+def _cross_validate(final: TrainedNetwork, folds: Folds, train_network: _Train) -> list[TrainedNetwork]:
+    """Train one network per fold, without that fold."""
     networks = []
-    for fold in range(dataset.split.folds):
+    for fold in range(folds.split.folds):
         # With few questions a fold may be empty.
         with suppress(EmptyPartError):
-            networks.append(train_network(dataset.dataset(fold), final.recipe))
+            networks.append(train_network(folds.parts(held_out=fold), final.recipe))
     return networks
 
 
-class _UnseenScores(NamedTuple):
-    """Scores of completions by networks that were not trained on their questions."""
+class _HoldoutScores(NamedTuple):
+    """Scores of completions by networks that were not trained on their questions.
+
+    With folds, each fold is scored by the network that never saw it. Without, these are the validation questions, which
+    also chose the epoch, so the scores are slightly optimistic.
+    """
 
     scores: F64
     # Scores less the contribution of agreement, which majority vote knows without a head.
@@ -180,9 +198,9 @@ class _UnseenScores(NamedTuple):
     question: I64
 
     @classmethod
-    def from_networks(cls, networks: Sequence[TrainedNetwork]) -> _UnseenScores:
+    def from_networks(cls, networks: Sequence[TrainedNetwork]) -> _HoldoutScores:
         """Score each network's held-out fold, or its validation questions if it has none."""
-        parts = [trained.data.held_out or trained.data.validation for trained in networks]
+        parts = [trained.parts.held_out or trained.parts.validation for trained in networks]
         pairs = list(zip(networks, parts, strict=True))
         scores = np.concatenate([network_scores(trained.network, part) for trained, part in pairs])
         agreement = np.concatenate([_agreement_contribution(trained, part) for trained, part in pairs])
@@ -196,13 +214,13 @@ class _UnseenScores(NamedTuple):
         )
 
 
-def _measure(unseen: _UnseenScores, calibration: Calibration) -> dict[str, float | None]:
-    probabilities = calibration(unseen.scores)
+def _measure(holdout: _HoldoutScores, calibration: Calibration) -> dict[str, float | None]:
+    probabilities = calibration(holdout.scores)
     values = {
-        "within_question_auroc": within_question_auroc(unseen.scores, unseen.labels, unseen.question),
-        "pooled_auroc": pooled_auroc(unseen.scores, unseen.labels),
-        "brier": brier(probabilities, unseen.labels),
-        "ece": expected_calibration_error(probabilities, unseen.labels),
+        "within_question_auroc": within_question_auroc(holdout.scores, holdout.labels, holdout.question),
+        "pooled_auroc": pooled_auroc(holdout.scores, holdout.labels),
+        "brier": brier(probabilities, holdout.labels),
+        "ece": expected_calibration_error(probabilities, holdout.labels),
     }
     return {name: json_number(value) for name, value in values.items()}
 
@@ -212,19 +230,27 @@ def _agreement_contribution(trained: TrainedNetwork, matrix: FeatureMatrix) -> F
     terms = trained.recipe.terms
     if "agreement" not in terms:
         return np.zeros(len(matrix.labels))
-    column = terms.index("agreement") - len(terms)
+    column = agreement_column(terms)
     _, response = trained.network.export()
+    # Without the mean: a constant shifts all scores alike.
     contribution: F64 = response.weight[column] / response.standardizer.scale[column] * matrix.terms[:, column]
     return contribution
 
 
-def _ood_distance(trained: TrainedNetwork) -> float | None:
-    """Return the distance that most validation completions lie within; training ones if those are few."""
-    data = trained.data
-    matrix = data.validation if len(data.validation.labels) >= MIN_OOD_COMPLETIONS else data.train
+def _ood_threshold(trained: TrainedNetwork) -> float | None:
+    """Return the OOD_QUANTILE of the validation completions' distances; of the training ones if those are few."""
+    parts = trained.parts
+    matrix = parts.validation if len(parts.validation.labels) >= MIN_OOD_COMPLETIONS else parts.train
     _, response = trained.network.export()
-    values = distances(response, trained.recipe.terms, matrix.terms, width=data.k_max)
-    return None if values is None else float(np.quantile(values, QUANTILE))
+    values = distances(response, trained.recipe.terms, matrix.terms, width=parts.k_max)
+    return None if values is None else float(np.quantile(values, OOD_QUANTILE))
+
+
+def _answer_name(answer: answers.Spec) -> str | None:
+    """Return the name of an answer specification for the head's file; "custom" for one without a name."""
+    if answer is None or isinstance(answer, str):
+        return answer
+    return "custom"
 
 
 def _resolve_device(name: str) -> torch.device:

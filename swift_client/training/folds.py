@@ -34,7 +34,7 @@ class EmptyPartError(ConfigurationError):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Dataset:
+class Parts:
     """The parts that one network is trained and tested on."""
 
     train: FeatureMatrix
@@ -47,9 +47,8 @@ class Dataset:
 
     @property
     def completion_counts(self) -> dict[str, int]:
-        """Completions per part, subsampled ones included."""
-        parts = {"train": self.train, "validation": self.validation, "held": self.held_out}
-        return {part: len(matrix.labels) for part, matrix in parts.items() if matrix is not None}
+        """Completions for training and validation, subsampled ones included."""
+        return {"train": len(self.train.labels), "validation": len(self.validation.labels)}
 
 
 @dataclass(kw_only=True)
@@ -122,8 +121,8 @@ class QuestionCounts:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FoldedDataset:
-    """The features of all questions with their folds, from which ``dataset()`` selects parts."""
+class Folds:
+    """The features of all questions with their folds, from which ``parts()`` selects."""
 
     split: Split
     # All but the test questions, each whole and, if the recipe says so, also subsampled.
@@ -134,16 +133,16 @@ class FoldedDataset:
     k_max: int
     counts: QuestionCounts
 
-    def dataset(self, held_out_fold: int | None = None) -> Dataset:
+    def parts(self, *, held_out: int | None = None) -> Parts:
         """Select the parts for training and validation, and the held-out fold if given.
 
         Raises:
             EmptyPartError: a part has no question that can be learned from.
         """
-        part_of_fold = [self.split.part_of(fold, held=held_out_fold) for fold in range(self.split.folds)]
+        part_of_fold = [self.split.part_of(fold, held=held_out) for fold in range(self.split.folds)]
         question_counts: Counter[Part] = Counter()  # of all questions, trainable or not
         for fold, count in self.counts.questions.items():
-            question_counts[self.split.part_of(fold, held=held_out_fold)] += count
+            question_counts[self.split.part_of(fold, held=held_out)] += count
 
         def select(part: Part) -> FeatureMatrix:
             mask = np.array([name == part for name in part_of_fold])[self.fold]
@@ -155,10 +154,10 @@ class FoldedDataset:
                 )
             return self.matrix.select(mask)
 
-        return Dataset(
+        return Parts(
             train=select("train"),
             validation=select("validation"),
-            held_out=None if held_out_fold is None else select("held"),
+            held_out=None if held_out is None else select("held"),
             k_min=self.k_min,
             k_max=self.k_max,
             has_top_ids=self.counts.has_top_ids,
@@ -176,7 +175,7 @@ def read_groups(
     k: int | None = None,
     seed: int = 0,
     progress: Callable[[int], None] = lambda done: None,
-) -> FoldedDataset:
+) -> Folds:
     """Read each question once and build its features. Questions need not be in memory together.
 
     Args:
@@ -226,7 +225,7 @@ def read_groups(
                 f"All {counts.questions.total()} questions that can be learned from fell to test.", hint=MORE_QUESTIONS
             )
         matrix = builder.build()
-    return FoldedDataset(
+    return Folds(
         split=split,
         matrix=matrix,
         fold=np.array(folds),

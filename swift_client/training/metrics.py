@@ -147,14 +147,14 @@ class UsefulnessTest:
 
     @property
     def verdict(self) -> str:
-        """The result in words, as stored in the head's file."""
+        """The result in words, as stored in the head's file; its wording is frozen."""
         return "better than chance within a question" if self.beats_chance else NO_BETTER_VERDICT
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, None for NaN."""
         return {
             "auroc": json_number(self.auroc),
-            "low": json_number(self.lower_bound),
+            "low": json_number(self.lower_bound),  # historical name of the lower bound, stored in heads
             "mixed_questions": self.mixed_questions,
         }
 

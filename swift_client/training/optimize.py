@@ -15,7 +15,7 @@ from swift_client.features import FEATURES, column_names
 from swift_client.features.segments import F64, I64
 from swift_client.models import Standardizer
 from swift_client.training.feature_matrix import FeatureMatrix
-from swift_client.training.folds import Dataset
+from swift_client.training.folds import Parts
 from swift_client.training.losses import LOSSES, Labels
 from swift_client.training.metrics import within_question_auroc
 from swift_client.training.network import Batch, Network, single_thread
@@ -34,24 +34,24 @@ class Epoch:
 
 
 class TrainedNetwork(NamedTuple):
-    """A network with the recipe and the data that it was trained on."""
+    """A network with the recipe and the parts of the data that it was trained on."""
 
     recipe: Recipe
-    data: Dataset
+    parts: Parts
     network: Network
     history: tuple[Epoch, ...]
 
     @property
     def validation_auroc(self) -> float:
         """Within-question AUROC on validation; 0 if undefined."""
-        validation = self.data.validation
+        validation = self.parts.validation
         scores = network_scores(self.network, validation)
         return float(np.nan_to_num(within_question_auroc(scores, validation.labels, validation.question)))
 
 
 @single_thread()
 def train(
-    data: Dataset,
+    parts: Parts,
     recipe: Recipe,
     *,
     seed: int,
@@ -60,16 +60,18 @@ def train(
 ) -> TrainedNetwork:
     """Return the network with the weights of the lowest validation loss, and the losses of each epoch."""
     dtype = getattr(torch, recipe.precision)
-    network = _init_network(data, recipe, dtype, seed).to(device)
+    network = _init_network(parts, recipe, dtype, seed).to(device)
     loss_function = LOSSES[recipe.loss]
     optimizer = getattr(torch.optim, recipe.optimizer)(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    questions = _QuestionBatches(data.train, dtype, device)
-    validation = _QuestionBatches(data.validation, dtype, device)
-    validation_labels = Labels.from_arrays(data.validation.labels, data.validation.question, dtype=dtype, device=device)
+    questions = _QuestionBatches(parts.train, dtype, device)
+    validation = _QuestionBatches(parts.validation, dtype, device)
+    validation_labels = Labels.from_arrays(
+        parts.validation.labels, parts.validation.question, dtype=dtype, device=device
+    )
     prior_of = {"state": recipe.states_prior, "identity": recipe.identity_prior, "other": recipe.prior}
-    priors = torch.as_tensor([prior_of[kind] for kind in _column_kinds(data, recipe)], dtype=dtype, device=device)
+    priors = torch.as_tensor([prior_of[kind] for kind in _column_kinds(parts, recipe)], dtype=dtype, device=device)
     rng = np.random.default_rng(seed)
     n_steps, best_loss, best_epoch, best_weights = 0, np.inf, 0, copy.deepcopy(network.state_dict())
     history: list[Epoch] = []
@@ -82,7 +84,7 @@ def train(
             optimizer.zero_grad()
             penalty = (priors * network.token_linear.weight.square()).sum()
             penalty = penalty + recipe.prior * network.response_weights.square().sum()
-            torch.autograd.backward(loss + penalty / (2 * len(data.train.labels)))
+            torch.autograd.backward(loss + penalty / (2 * len(parts.train.labels)))
             optimizer.step()
         # Keep the best weights; stop after too many epochs without better ones, or when the steps are used up.
         with torch.no_grad():
@@ -97,7 +99,7 @@ def train(
         if recipe.steps is not None and n_steps >= recipe.steps:
             break
     network.load_state_dict(best_weights)
-    return TrainedNetwork(recipe, data, network, tuple(history))
+    return TrainedNetwork(recipe, parts, network, tuple(history))
 
 
 @single_thread()
@@ -163,10 +165,10 @@ def _score_all(network: Network, questions: _QuestionBatches) -> Tensor:
     return torch.cat([network(batch) for batch, _ in questions.batches(512, np.arange(questions.n_questions))])
 
 
-def _init_network(data: Dataset, recipe: Recipe, dtype: torch.dtype, seed: int) -> Network:
+def _init_network(parts: Parts, recipe: Recipe, dtype: torch.dtype, seed: int) -> Network:
     # Identities stay 0 or 1: divided by its deviation, a rare token would escape the penalty.
-    tokens, terms = data.train.token_standardizer, Standardizer.fit(data.train.terms)
-    is_identity = np.array(_column_kinds(data, recipe)) == "identity"
+    tokens, terms = parts.train.token_standardizer, Standardizer.fit(parts.train.terms)
+    is_identity = np.array(_column_kinds(parts, recipe)) == "identity"
     tokens = Standardizer(mean=np.where(is_identity, 0.0, tokens.mean), scale=np.where(is_identity, 1.0, tokens.scale))
     if not recipe.standardize:
         tokens, terms = (Standardizer(mean=0 * part.mean, scale=1 + 0 * part.scale) for part in (tokens, terms))
@@ -184,11 +186,11 @@ def _init_network(data: Dataset, recipe: Recipe, dtype: torch.dtype, seed: int) 
     return network
 
 
-def _column_kinds(data: Dataset, recipe: Recipe) -> list[str]:
+def _column_kinds(parts: Parts, recipe: Recipe) -> list[str]:
     """Return the kind of each of the d columns: "state", "identity" (of the token) or "other". States come first."""
     kinds = [
         "identity" if name in recipe.identity else "other"
         for name in recipe.features
-        for _ in column_names(FEATURES, [name], width=data.k_max)
+        for _ in column_names(FEATURES, [name], width=parts.k_max)
     ]
-    return ["state"] * (data.train.values.shape[1] - len(kinds)) + kinds
+    return ["state"] * (parts.train.values.shape[1] - len(kinds)) + kinds

@@ -108,7 +108,10 @@ def _head_note(head: AnyHead | None) -> str:
     if head is None:
         return "There is no head for this model: every vote counts once, and the score breaks ties."
     if not head.beats_majority:
-        return "The head for this model was no better than majority voting and is not used: every vote counts once."
+        return (
+            "The head for this model ranked the answers of one question no better than chance, "
+            "so it is not used and every vote counts once."
+        )
     questions = head.training.get("questions", {}).get("train")
     return f"The head was trained on {questions or 'some'} other questions, with `swift-client train`."
 

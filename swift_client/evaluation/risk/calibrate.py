@@ -125,7 +125,7 @@ def calibrate(
         raise ConfigurationError(f"{out} cannot be written.", hint="Give a file in a folder that you may write to.")
     head = load_any_head(head) if isinstance(head, (str, os.PathLike)) else head
     if head.calibration is None or not head.beats_majority:
-        reason = "has no calibrated probabilities" if head.calibration is None else "was found no better than majority"
+        reason = "has no calibrated probabilities" if head.calibration is None else "was found no better than chance"
         raise ConfigurationError(f"{head.name} {reason}: it has no confidence to calibrate.", hint="Train another one.")
     groups, spec, _, _ = open_samples(samples, head, answer=answer, grade=grade)
     rule = None if stopping is None else stopping_rule(stopping)

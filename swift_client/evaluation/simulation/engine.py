@@ -175,7 +175,7 @@ class ReplayEngine:
                 if planned.rule and n_seen in self._check_points:
                     _apply_rule(planned.rule, votes, stops[planned.name], active[planned.name])
             for choice, table in correct.items():
-                winners = _choose_winners(choice, subsets, votes, self._scorer)
+                winners = _replay_choice(choice, subsets, votes, self._scorer)
                 table[..., n_seen - 1] = _take(labels[..., :n_seen], winners)
         self._majority_accuracy.append(correct["majority"][..., -1].mean(axis=1))
         self._full_tokens.append(tokens[..., -1].mean(axis=1))
@@ -198,7 +198,7 @@ class ReplayEngine:
                 ]
                 finished = np.stack([finished for _, finished in replays])
                 remaining = DrawnSubsets(block, draws, finished=finished)
-                winners = _choose_winners("vote", remaining, votes, self._scorer)
+                winners = _replay_choice("vote", remaining, votes, self._scorer)
                 cost = np.stack([spent.sum(axis=-1) for spent, _ in replays])
                 self._record(planned.name, "vote", _take(labels, winners), np.full(cost.shape, self._n), cost)
             else:
@@ -281,7 +281,7 @@ def _apply_rule(rule: StoppingRule, votes: Votes, stops: I64, active: Bool) -> N
     active.flat[stopped] = False
 
 
-def _choose_winners(choice: ChoiceMethod, subsets: DrawnSubsets, votes: Votes, scorer: str) -> I64:
+def _replay_choice(choice: ChoiceMethod, subsets: DrawnSubsets, votes: Votes, scorer: str) -> I64:
     """Return the positions (Q, S) of the winners among the draws so far."""
     if choice == "posterior":
         log_odds = vote_log_odds(votes, clip=STOPPING_RULES["posterior"].parameters["clip"]).reshape(

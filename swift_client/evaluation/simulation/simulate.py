@@ -25,7 +25,7 @@ from swift_client.evaluation.result import Simulation
 from swift_client.evaluation.simulation.engine import PlannedReplay, QuestionTrace, ReplayEngine, plan_replays
 from swift_client.models import HeadArtifact
 from swift_client.models.resolve_head import load_head
-from swift_client.selection.voting import draw_subsets
+from swift_client.selection.voting import draw_orders
 from swift_client.stopping import StoppingRule
 from swift_client.store import SampleStore
 
@@ -105,7 +105,7 @@ def simulate(
     )
     for size in sorted({len(pool.labels) for pool in pools}):
         indices = [index for index, pool in enumerate(pools) if len(pool.labels) == size]
-        draws = draw_subsets(size, n, max_subsets=orders, seed=seed)
+        draws = draw_orders(size, n, max_subsets=orders, seed=seed)
         block_size = max(1, _MAX_BLOCK_REPLAYS // len(draws))
         for start in range(0, len(indices), block_size):
             block = indices[start : start + block_size]
