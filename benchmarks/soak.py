@@ -40,8 +40,8 @@ from swift_client.sampling import (
     Endpoint,
     RateLimiter,
     RequestBudget,
+    Sampler,
     create_sample_request,
-    sample_completions,
 )
 from tests.servers import chat_body, chat_stream
 from tests.virtual_time import run_in_virtual_time
@@ -168,11 +168,11 @@ async def soak(seed: int, minutes: float) -> dict[str, float]:
         account = Budget(tokens=TOKENS, calls=CALLS).open()
         start = loop.time()
         try:
-            sampling_result = await sample_completions(
+            sampling_result = await Sampler(
                 line,
                 sample_request,
                 request_budget=RequestBudget(account, sample_request.messages, sample_request.sampling, None),
-            )
+            ).run()
             counts["answered"] += bool(sampling_result.completions)
             arrived.update(completion.text for completion in sampling_result.completions)
         except (NoCompletionError, BudgetExceededError, RateLimitError, ConnectionFailedError, ServerError) as error:

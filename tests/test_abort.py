@@ -123,7 +123,7 @@ async def test_where_no_stream_can_be_measured_nothing_is_closed_and_the_notes_s
     selection = await reranker(top_logprobs=2, abort="deepconf:warmup=2:window=16").best_of("q", n=4)
     assert all(candidate.completion.complete for candidate in selection.candidates)
     assert [note for note in selection.notes if "closed early" in note] == [
-        "No stream was closed early (deepconf): 2 streams with 16 tokens and logprobs must come first, and 0 came."
+        "No stream was closed early (deepconf): 2 streams with 16 tokens and logprobs must arrive first, and 0 did."
     ]
 
 

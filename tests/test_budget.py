@@ -149,7 +149,7 @@ async def test_a_budget_that_is_enough_changes_nothing(fault_server: FaultServer
 
 
 async def test_not_even_one_completion_fits_and_nothing_is_sent(fault_server: FaultServer, reranker: Make) -> None:
-    with pytest.raises(BudgetExceededError, match="No completions came") as excinfo:
+    with pytest.raises(BudgetExceededError, match="No completions arrived") as excinfo:
         await reranker().best_of("q", n=4, budget=Budget(tokens=1_000), max_tokens=1_000)
 
     assert fault_server.requests == []

@@ -124,7 +124,7 @@ def test_fewer_completions_than_were_calibrated_for_are_not_accepted(fault_serve
 
     assert len(selection.candidates) == 3
     assert selection.accepted is None
-    assert any("calibrated for 4 completions and 3 came" in note for note in selection.notes)
+    assert any("calibrated for 4 completions and 3 arrived" in note for note in selection.notes)
 
 
 def test_a_head_asked_for_by_name_for_another_model_accepts_nothing(

@@ -65,7 +65,7 @@ def test_fused_scores_weigh_votes(fault_server: FaultServer) -> None:
     [
         (lambda messages, completions: [1.0], "failed"),
         (lambda messages, completions: 1 / 0, "failed (ZeroDivisionError"),
-        (lambda messages, completions: [None] * len(completions), "gave no scores"),
+        (lambda messages, completions: [None] * len(completions), "returned no scores"),
         (lambda messages, completions: time.sleep(1.5) or [1.0] * 4, "took longer than 0.5 s"),
     ],
 )

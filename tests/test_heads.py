@@ -363,7 +363,8 @@ def test_lists_that_came_too_short_put_the_head_aside_with_a_note(folder: Path, 
         selection = reranker.best_of("q", n=2)
     assert selection.scorer == "mean_logprob"
     assert selection.notes == (
-        "head openai-compatible/m needs 3 alternatives per token, not 2: mean_logprob scores instead.",
+        "head openai-compatible/m needs 3 alternatives per token and there are 2, "
+        "so the mean_logprob scorer is used instead.",
     )
     assert all(candidate.weight == 1 for candidate in selection.candidates)
 

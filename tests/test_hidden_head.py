@@ -60,7 +60,7 @@ def test_a_selection_says_hidden_and_what_has_no_states_has_no_score() -> None:
     )
     none = select_best([completion(0), completion(1)], SelectionConfig(scorer=head))
     assert none.scorer == "mean_logprob"
-    assert any("needs hidden states and there are none" in note for note in none.notes)
+    assert any("needs hidden states and there are none, so" in note for note in none.notes)
 
 
 def test_states_of_another_width_are_refused() -> None:

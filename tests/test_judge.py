@@ -82,7 +82,7 @@ async def test_no_opinion_of_one_is_no_score_and_of_all_is_reported(fault_server
     assert (selection.text, selection.signal) == ("a", "judge")
     assert [candidate.score for candidate in selection.candidates] == [1.0, None, None]
     unscored = await ask(fault_server, lambda messages, completions: [None] * 3)
-    assert (unscored.signal, unscored.notes[-1]) == ("text", "The judge gave no scores.")
+    assert (unscored.signal, unscored.notes[-1]) == ("text", "The judge returned no scores.")
 
 
 def failing(messages: list[Message], completions: list[Completion]) -> list[float]:

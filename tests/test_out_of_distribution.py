@@ -110,7 +110,10 @@ def test_a_head_beyond_its_reach_is_set_aside_and_a_note_says_so(head: HeadArtif
     assert (near.scorer, far.scorer) == (head.name, "mean_logprob")
     assert all(candidate.probability is None for candidate in far.candidates)
     assert not any("unlike" in note for note in near.notes)
-    assert any("unlike those that head p/m was trained on: mean_logprob scores instead" in note for note in far.notes)
+    assert any(
+        "unlike those that head p/m was trained on, so the mean_logprob scorer is used instead" in note
+        for note in far.notes
+    )
 
 
 def test_a_head_that_was_asked_for_by_name_scores_anyway_and_the_note_stays(head: HeadArtifact) -> None:

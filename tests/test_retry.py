@@ -24,7 +24,7 @@ from swift_client.errors import (
     RateLimitError,
     ServerError,
 )
-from swift_client.sampling import CallContext, Endpoint, RateLimiter, create_sample_request, sample_completions
+from swift_client.sampling import CallContext, Endpoint, RateLimiter, Sampler, create_sample_request
 from swift_client.sampling.retry import retry_policy
 from swift_client.types import Event
 from tests.servers import FaultServer, chat, chat_body, error, reset
@@ -265,10 +265,10 @@ def test_a_call_that_waits_for_its_retry_gives_its_slot_to_others() -> None:
     async def play() -> None:
         transport = ScriptedTransport(refusal(ServerError, 1.0))
         context, loop = one_per_call(transport, 1, 2), asyncio.get_running_loop()
-        slow = asyncio.create_task(sample_completions(context, create_sample_request("q", 1)))
+        slow = asyncio.create_task(Sampler(context, create_sample_request("q", 1)).run())
         await asyncio.sleep(0.1)
         start = loop.time()
-        quick = await sample_completions(context, create_sample_request("q", 1))
+        quick = await Sampler(context, create_sample_request("q", 1)).run()
         assert len(quick.completions) == 1
         assert not slow.done()
         assert loop.time() - start < 0.9
@@ -283,13 +283,13 @@ def test_a_long_burst_of_429_neither_freezes_the_limit_nor_exceeds_it() -> None:
         transport = ScriptedTransport(*[refusal(RateLimitError, 0.02) for _ in range(120)])
         context, loop = one_per_call(transport, 4, 200), asyncio.get_running_loop()
         request = create_sample_request("q", 5)
-        results = await asyncio.gather(*(sample_completions(context, request) for _ in range(4)))
+        results = await asyncio.gather(*(Sampler(context, request).run() for _ in range(4)))
         assert [len(result.completions) for result in results] == [5] * 4
         assert sum(result.usage.calls for result in results) == transport.n_requests == 120 + 20
         assert transport.max_running <= 4
         assert context.rate_limiter.n_active == 0
         start = loop.time()
-        await sample_completions(context, create_sample_request("q", 8))
+        await Sampler(context, create_sample_request("q", 8)).run()
         assert loop.time() - start < 5
 
     run_in_virtual_time(play())

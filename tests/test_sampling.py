@@ -187,6 +187,25 @@ async def test_call_i_of_a_fan_out_sends_seed_plus_i_and_native_calls_do_not_ove
     assert sorted(sent_values(fault_server, "seed")) == [7, 135]
 
 
+async def test_a_top_up_asks_for_the_seeds_that_are_missing_and_for_no_other(
+    fault_server: FaultServer, reranker: Make
+) -> None:
+    def serve(request: Received) -> Response:
+        if (request.json.get("n") or 1) > 4:
+            return error(400, "n must be at most 4")
+        return chat([f"{request.json['seed']}"] * (2 if request.json["seed"] == 10 else request.json.get("n") or 1))
+
+    rr = reranker()
+    fault_server.serve(serve)
+    await rr.best_of("q", n=5, seed=0)  # learns the limit
+
+    fault_server.requests.clear()
+    selection = await rr.best_of("q", n=8, seed=10)  # seeds 10, 11 and 14 to 17 arrive; 12 and 13 are missing
+    calls = [(request.json["seed"], request.json.get("n") or 1) for request in fault_server.requests]
+    assert sorted(calls) == [(10, 4), (12, 2), (14, 4)]
+    assert len(selection.candidates) == 8
+
+
 async def test_without_a_seed_none_is_sent_and_sampling_fields_pass_untouched(
     fault_server: FaultServer, reranker: Make
 ) -> None:
@@ -508,7 +527,7 @@ async def test_fewer_than_min_completions_is_an_error_with_the_causes(
 ) -> None:
     fault_server.script(*[error(503, "overloaded")] * 3)
 
-    with pytest.raises(NoCompletionError, match="3 completions came of at least 4 of 6") as excinfo:
+    with pytest.raises(NoCompletionError, match="Only 3 of 6 completions arrived; min_completions=4") as excinfo:
         await reranker("ollama").best_of("q", n=6, min_completions=4)
     assert len(excinfo.value.causes) == len(excinfo.value.completions) == 3  # what is paid for is not lost
     fault_server.script(*[error(503, "overloaded")] * 2)

@@ -127,7 +127,7 @@ async def test_where_every_call_fails_the_error_is_the_same_as_without_a_rule(
     fault_server: FaultServer, reranker: Make
 ) -> None:
     fault_server.serve(lambda request: error(500, "down"))
-    with pytest.raises(NoCompletionError, match="No completions came of 8"):
+    with pytest.raises(NoCompletionError, match="None of 8 completions arrived"):
         await reranker().best_of("q", n=8, stopping="auto")
 
 

@@ -20,6 +20,7 @@ import pytest
 
 from swift_client import AsyncSwiftReranker, Cascade, SwiftReranker
 from swift_client.errors import AuthenticationError, ConfigurationError, NoCompletionError
+from swift_client.reranker.caching import merge_cached
 from swift_client.sampling import Budget
 from swift_client.store import Meta, ReplyStore, RequestKey, SampleStore, StoredQuestion, sqlite
 from swift_client.store.packing import pack, unpack
@@ -337,6 +338,24 @@ async def test_what_came_before_the_deadline_is_kept_but_nothing_that_broke_off(
 
     assert selection.answer == "4"
     assert stored_texts(path) == [FOUR]
+
+
+async def test_the_deadline_counts_from_the_call_and_not_from_the_end_of_the_lookup(
+    fault_server: FaultServer, reranker: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ReplyStore, "lookup", lambda *_: time.sleep(0.3) or [])
+    with pytest.raises(NoCompletionError, match=r"deadline of 0\.2 s"):
+        await reranker().best_of("q", n=2, deadline=0.2)
+    assert fault_server.requests == []
+
+
+def test_reused_completions_are_those_of_the_store_whatever_the_caller_brings() -> None:
+    cached = {number: completion(number, tokens=3) for number in range(4)}
+    others = [completion(number, tokens=3) for number in range(10, 14)]
+
+    assert merge_cached(cached, others, 4) == (cached, 4)
+    merged, n_cached = merge_cached(cached, [*cached.values()][:2] + others, 6)
+    assert (list(merged), n_cached) == ([0, 1, 2, 3, 4, 5], 2)
 
 
 async def eventually(happens: Callable[[], bool], *, within: float = 10.0) -> None:

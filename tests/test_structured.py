@@ -20,7 +20,7 @@ from swift_client.errors import BadRequestError, ConfigurationError, MissingExtr
 from swift_client.structured.request_fields import is_strict, schema_fields, to_strict_schema
 from swift_client.structured.schema import MAX_TEXT_LENGTH, create_response_schema
 from tests.children import command
-from tests.servers import FaultServer, chat, error
+from tests.servers import FaultServer, after, chat, chat_stream, error
 
 GOOD = '{"vendor":"Acme","total":12.5}'
 
@@ -328,6 +328,34 @@ def test_a_provider_that_refuses_schemas_is_asked_without_and_a_note_says_so(fau
 
     assert "response_format" not in fault_server.requests[1].json
     assert "refused the schema" in selection.notes[0]
+
+
+def test_a_refused_schema_is_remembered_and_another_one_is_tried(fault_server: FaultServer) -> None:
+    fault_server.script(error(400, "This response_format type is unavailable now"), *[chat([GOOD])] * 3)
+    with reranker(fault_server) as rr:
+        first, second = (rr.best_of("q", 1, response_model=Invoice) for _ in range(2))
+        rr.best_of("q", 1, response_model=SCHEMA)
+
+    assert ["response_format" in request.json for request in fault_server.requests] == [True, False, False, True]
+    assert first.notes == second.notes
+    assert second.parsed is not None
+
+
+def test_a_schema_is_not_held_refused_if_the_request_fails_without_it_too(fault_server: FaultServer) -> None:
+    fault_server.script(*[error(400, "The grammar of this request is broken")] * 2, chat([GOOD]))
+    with reranker(fault_server) as rr:
+        with pytest.raises(BadRequestError, match="grammar"):
+            rr.best_of("q", 1, response_model=Invoice, chat_template_kwargs={"grammar": "("})
+        rr.best_of("q", 1, response_model=Invoice)
+
+    assert ["response_format" in request.json for request in fault_server.requests] == [True, False, True]
+
+
+def test_the_deadline_counts_from_the_call_also_after_a_refused_schema(fault_server: FaultServer) -> None:
+    refusal = error(400, "This response_format type is unavailable now")
+    fault_server.script(after(0.6, refusal), after(0.6, chat_stream([GOOD])))
+    with reranker(fault_server) as rr, pytest.raises(NoCompletionError, match=r"deadline of 0\.8 s"):
+        rr.best_of("q", 1, response_model=Invoice, deadline=0.8)
 
 
 def test_another_refusal_is_raised_as_it_is(fault_server: FaultServer) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 from swift_client.collect.result import CollectFailure, CollectProgress, CollectResult, CollectState
 from swift_client.collect.setup import completion_seed
 from swift_client.errors import AuthenticationError, ConfigurationError, LogprobsUnavailableError, SwiftClientError
-from swift_client.sampling import Budget, CallContext, CallResult, Cost, RequestBudget, sample_completions
+from swift_client.sampling import Budget, CallContext, CallResult, Cost, RequestBudget, Sampler
 from swift_client.store import StateFile, StoredQuestion
 from swift_client.types import Completion, Failure
 
@@ -101,7 +101,7 @@ class CollectRunner:
         budget = RequestBudget(self._requests, request.messages, self.context.fields(request), None)
         on_arrival = partial(self._store_reply, question, start)
         try:
-            result = await sample_completions(self.context, request, request_budget=budget, on_arrival=on_arrival)
+            result = await Sampler(self.context, request, request_budget=budget, on_arrival=on_arrival).run()
         except _FATAL_ERRORS:
             raise
         except SwiftClientError as error:

@@ -81,7 +81,7 @@ async def _sample_the_rest(
     seconds_left = None if request.deadline is None else request.deadline - selection.elapsed
     if seconds_left is not None and seconds_left <= 0:
         return with_note(selection, "The answer was not accepted, and the deadline left no time to sample the others.")
-    # Ask again for all n; the completions that came already count and are not paid for twice.
+    # Ask again for all n; the completions that arrived already count and are not paid for twice.
     try:
         new_selection = await run_with_acceptance(
             pipeline, replace(request, deadline=seconds_left), replace(options, stopping=None), completions
@@ -160,7 +160,7 @@ def with_acceptance(
     if isinstance(acceptance, str):
         reason = acceptance
     elif count != n and not (stopping and count < n and stopping(build_votes(selection, n=n)).stop):
-        reason = f"{head.name} was calibrated for {n} completions and {count} came"
+        reason = f"{head.name} was calibrated for {n} completions and {count} arrived"
     else:
         log_odds = answer_log_odds(selection)
         return replace(selection, accepted=log_odds is not None and log_odds >= acceptance.threshold)

@@ -124,19 +124,25 @@ class ReplyCache:
 
 def merge_cached(
     cached_completions: Mapping[int, Completion], existing_completions: Sequence[Completion], n: int
-) -> dict[int, Completion]:
-    """Return up to ``n`` completions by number: the cached ones, and the existing ones that are not among them."""
+) -> tuple[dict[int, Completion], int]:
+    """Join cached completions with existing ones that are not among them.
+
+    Returns:
+        Up to ``n`` completions by number, and how many of them only the cache had.
+    """
     # A completion of this call that was stored meanwhile is in both: count it once.
     n_cached = Counter(map(_identity, cached_completions.values()))
-    merged = dict(cached_completions)
+    merged, n_in_both = dict(cached_completions), 0
     free_numbers = (number for number in itertools.count() if number not in cached_completions)
     for completion in existing_completions:
         identity = _identity(completion)
         if n_cached[identity]:
             n_cached[identity] -= 1
+            n_in_both += 1
         else:
             merged[next(free_numbers)] = completion
-    return dict(sorted(merged.items())[:n])
+    first = dict(sorted(merged.items())[:n])
+    return first, max(0, len(first.keys() & cached_completions.keys()) - n_in_both)
 
 
 def _identity(completion: Completion) -> tuple[object, ...]:

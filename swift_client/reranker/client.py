@@ -316,8 +316,8 @@ class SwiftReranker(_Client):
 
         Raises:
             ConfigurationError: an argument is wrong; nothing was sent.
-            BudgetExceededError: the budget ended before ``min_completions`` came; the best so far is inside.
-            NoCompletionError: too few completions came, or none matches ``response_model``; every cause is inside.
+            BudgetExceededError: the budget ended before ``min_completions`` arrived; the best so far is inside.
+            NoCompletionError: too few completions arrived, or none matches ``response_model``; every cause is inside.
             RejectedError: ``on_reject="abstain"``, and the answer is not accepted.
             LogprobsUnavailableError: ``require_logprobs=True`` and none come.
             ProviderError: the single cause of all failures, if no retry can help.

@@ -106,12 +106,12 @@ class CostModel:
 
 
 def budget_error(result: SampleResult, request: SampleRequest, best: Selection | None) -> BudgetExceededError:
-    """Return the error for a budget that ended before enough completions came; ``best`` is the choice so far."""
+    """Return the error for a budget that ended before enough completions arrived; ``best`` is the choice so far."""
     count = len(result.completions)
     needed = f" of the {request.min_completions} that are needed" if request.min_completions > 1 else ""
     cause = result.failures[-1].error if result.failures else None
     error = BudgetExceededError(
-        f"{result.budget_stop_reason} {count or 'No'} completion{'s' * (count != 1)}{needed} came."
+        f"{result.budget_stop_reason} {count or 'No'} completion{'s' * (count != 1)}{needed} arrived."
         + (f" The last failure: {cause.message}" if cause else ""),
         best=best,
         hint="Raise the budget, or lower max_tokens= or n=.",

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from swift_client.adapters import Transports
 from swift_client.errors import BadRequestError
@@ -23,13 +24,20 @@ from swift_client.sampling import (
     NO_LOGPROBS_HINT,
     CallContext,
     Endpoint,
+    Sampler,
     SampleRequest,
     SampleResult,
-    sample_completions,
 )
 from swift_client.scoring.result import ScoredCompletions
 from swift_client.selection.choose import Choice
-from swift_client.selection.select import FALLBACK_SCORER, SelectionConfig, build_selection, score_completions, select
+from swift_client.selection.select import (
+    FALLBACK_CLAUSE,
+    FALLBACK_SCORER,
+    SelectionConfig,
+    build_selection,
+    score_completions,
+    select,
+)
 from swift_client.stopping.monitor import WAVE_SIZES, StoppingMonitor, create_abort_monitor
 from swift_client.structured.schema import is_schema_error, require_match
 from swift_client.types import Completion, Selection, Stopped
@@ -46,14 +54,14 @@ class Samples:
     monitor: StoppingMonitor | None
     stopped: Stopped | None
     n_reused: int  # how many come from the store
-    no_logprobs_reason: str | None  # why no logprobs were to be expected; None if they were
+    no_logprobs_reason: str | None  # why no logprobs could be expected; None if they could
     notes: tuple[str, ...]
 
 
 class SelectionPipeline:
-    """Answers one question after the other with the best of N completions.
+    """Runs ``best_of``, from one prompt to a Selection. Safe to share between tasks, threads and event loops.
 
-    One pipeline may serve many tasks, threads and event loops. It remembers what replies showed of its endpoint.
+    What it learns about the endpoint (limits, refused fields) applies to all later calls.
     """
 
     def __init__(self, config: RerankerConfig) -> None:
@@ -78,47 +86,61 @@ class SelectionPipeline:
 
         ``existing_completions`` of the same question count towards ``request.n`` and are not paid for again.
         Whether the answer is accepted stays open; see ``acceptance.run_with_acceptance()``.
+
+        Raises:
+            BudgetExceededError: the budget ended before ``request.min_completions`` arrived.
+            NoCompletionError: too few completions arrived for another reason, or none matches the response schema.
         """
-        started = time.perf_counter()
-        samples = await self._sample(request, options, existing_completions)
-        scored = await self._score(samples, request, started=started)
+        started, deadline_at = time.perf_counter(), request.deadline_at()
+        samples = await self._sample(request, options, existing_completions, deadline_at)
+        scored = await self._score(samples, request, deadline_at)
+        self._warn_once(samples, scored)
         choice = await asyncio.to_thread(select, scored, samples.config.select)
-        return await asyncio.to_thread(self._build_selection, request, samples, scored, choice, started=started)
+        selection = await asyncio.to_thread(self._describe, samples, scored, choice, started=started)
+        _require_enough(selection, samples, request)
+        return selection
 
     # --- 1. sample
 
     async def _sample(
-        self, request: SampleRequest, options: RunOptions, existing_completions: Sequence[Completion]
+        self,
+        request: SampleRequest,
+        options: RunOptions,
+        existing_completions: Sequence[Completion],
+        deadline_at: float | None,
     ) -> Samples:
         """Sample completions; ask for the response schema unless the provider refuses it."""
-        schema = options.response_schema
+        schema, refusals = options.response_schema, self.endpoint.schema_refusals
         if schema is None:
-            return await self._sample_once(request, options, existing_completions)
+            return await self._sample_once(request, options, existing_completions, deadline_at)
         fields, note = schema.request_fields(self.config.provider.codec, request.sampling)
-        with_schema = replace(request, sampling={**fields, **request.sampling})
-        try:
-            samples = await self._sample_once(with_schema, options, existing_completions)
-        except BadRequestError as error:
-            if not fields or not is_schema_error(error):
-                raise
-            note = f"The provider refused the schema ({error.message}), so the request was sent without it."
-            samples = await self._sample_once(request, options, existing_completions)
+        refusal = refusals.get(repr(fields))
+        if fields and refusal is None:
+            with_schema = replace(request, sampling={**fields, **request.sampling})
+            try:
+                return await self._sample_once(with_schema, options, existing_completions, deadline_at)
+            except BadRequestError as error:
+                if not is_schema_error(error):
+                    raise
+                refusal = error.message
+        samples = await self._sample_once(request, options, existing_completions, deadline_at)
+        if refusal is not None:  # the same request without the schema was accepted: the schema was the reason
+            refusals[repr(fields)] = refusal
+            note = f"The provider refused the schema ({refusal}), so the request was sent without it."
         return replace(samples, notes=(note, *samples.notes)) if note else samples
 
     async def _sample_once(
-        self, request: SampleRequest, options: RunOptions, existing_completions: Sequence[Completion]
+        self,
+        request: SampleRequest,
+        options: RunOptions,
+        existing_completions: Sequence[Completion],
+        deadline_at: float | None,
     ) -> Samples:
-        """Take completions from the store, draw the others, and keep to the budget and the stopping rule."""
+        """Take completions from the store, sample the others, and keep to the budget and the stopping rule."""
         config, sampling = self.config, self.config.sampling
         context = await self._call_context()
         fields = context.fields(request)
-        selection_config = replace(
-            config.selection,
-            sampling_info=SamplingInfo.from_request(
-                fields, after_temperature=config.capabilities.logprob_space == "after_temperature"
-            ),
-            response_schema=options.response_schema,
-        )
+        selection_config = self._selection_config(fields, options)
         monitor = None
         if options.stopping:
             score = partial(_score_or_fall_back, config=selection_config)
@@ -127,25 +149,17 @@ class SelectionPipeline:
         if options.budget:
             budget = await config.cost.create_request_budget(options.budget, request)
         plan = await config.cost.plan(request, n_max=self.endpoint.n_max, warm_cache=sampling.warm_cache)
-
         # Completions that need no request: the caller's, and those of the store.
-        n_given = len(existing_completions[: request.n])
-        existing = dict(enumerate(existing_completions[: request.n]))
-        cache = None
-        if config.store:
-            cache = ReplyCache(
-                config.store,
-                context,
-                request,
-                base_url=config.cost.base_url,
-                top_logprobs=sampling.top_logprobs,
-                scorer=config.selection.scorer,
-            )
-            existing = merge_cached(await cache.lookup(request.n), existing_completions[: request.n], request.n)
+        existing_completions = existing_completions[: request.n]
+        existing, n_reused = dict(enumerate(existing_completions)), 0
+        cache = self._reply_cache(context, request)
+        if cache:
+            existing, n_reused = merge_cached(await cache.lookup(request.n), existing_completions, request.n)
 
-        result = await sample_completions(
+        sampler = Sampler(
             context,
             request,
+            deadline_at=deadline_at,
             wave_sizes=WAVE_SIZES if monitor else (),
             should_stop=monitor.should_stop if monitor else None,
             request_budget=budget,
@@ -154,9 +168,9 @@ class SelectionPipeline:
             on_arrival=cache.store if cache else None,
             existing_completions=existing,
         )
-        n_reused = len(existing) - n_given
+        result = await sampler.run()
         cache_notes = await cache.collect_notes(result, n_reused=n_reused) if cache else ()
-        if not result.completions:
+        if not result.completions:  # for every other cause than the budget, the sampler raises
             raise budget_error(result, request, None)
         stopped = budget_stop(result, request)
         budget_notes = []
@@ -171,6 +185,28 @@ class SelectionPipeline:
             n_reused=n_reused,
             no_logprobs_reason=self.endpoint.no_logprobs_reason(fields),
             notes=(*cache_notes, *budget_notes, *([plan.reason] if plan else []), *result.notes),
+        )
+
+    def _selection_config(self, fields: Mapping[str, Any], options: RunOptions) -> SelectionConfig:
+        """Return the rules of the choice for a request with these fields."""
+        is_after_temperature = self.config.capabilities.logprob_space == "after_temperature"
+        return replace(
+            self.config.selection,
+            sampling_info=SamplingInfo.from_request(fields, after_temperature=is_after_temperature),
+            response_schema=options.response_schema,
+        )
+
+    def _reply_cache(self, context: CallContext, request: SampleRequest) -> ReplyCache | None:
+        """Return the cache of this request's replies; None without ``store=``."""
+        if self.config.store is None:
+            return None
+        return ReplyCache(
+            self.config.store,
+            context,
+            request,
+            base_url=self.config.cost.base_url,
+            top_logprobs=self.config.sampling.top_logprobs,
+            scorer=self.config.selection.scorer,
         )
 
     async def _call_context(self) -> CallContext:
@@ -190,59 +226,51 @@ class SelectionPipeline:
 
     # --- 2. score
 
-    async def _score(self, samples: Samples, request: SampleRequest, *, started: float) -> ScoredCompletions:
+    async def _score(self, samples: Samples, request: SampleRequest, deadline_at: float | None) -> ScoredCompletions:
         """Score the completions; then the external scorer and the judge may change the scores."""
         score = samples.monitor.score if samples.monitor else partial(_score_or_fall_back, config=samples.config)
         # Scoring is numpy, and answers may be compared in another process: neither belongs on the event loop.
         scored = await asyncio.to_thread(score, samples.result.completions)
         for rescorer in (self.config.external, self.config.judge):
             if rescorer:
-                elapsed = time.perf_counter() - started
-                seconds_left = None if request.deadline is None else request.deadline - elapsed
+                seconds_left = None if deadline_at is None else deadline_at - asyncio.get_running_loop().time()
                 scored = await rescorer.rescore(scored, request.messages, seconds_left=seconds_left)
         return scored
 
-    # --- 4. build (step 3 is selection.select)
+    # --- 4. describe (step 3 is selection.select)
 
-    def _build_selection(
-        self, request: SampleRequest, samples: Samples, scored: ScoredCompletions, choice: Choice, *, started: float
-    ) -> Selection:
-        """Describe the choice and what it cost.
-
-        Raises:
-            BudgetExceededError: the budget ended before ``request.min_completions`` came.
-            NoCompletionError: no completion matches the response schema.
-        """
-        self._warn_once(samples, scored)
-        result = samples.result
+    def _describe(self, samples: Samples, scored: ScoredCompletions, choice: Choice, *, started: float) -> Selection:
+        """Return the choice as a Selection, with its cost. The first call may read a price list and is slow."""
         selection = build_selection(scored, choice)
-        selection = replace(
+        return replace(
             selection,
             stopped=samples.stopped,
-            usage=result.usage,
-            cost=self.config.cost.cost(result),
-            failures=result.failures,
+            usage=samples.result.usage,
+            cost=self.config.cost.cost(samples.result),
+            failures=samples.result.failures,
             notes=(*samples.notes, *selection.notes),
             reused=samples.n_reused,
             elapsed=time.perf_counter() - started,
             provider=self.config.provider.name,
             model=self.config.model,
         )
-        if len(result.completions) < request.min_completions:
-            raise budget_error(result, request, selection)
-        if samples.config.response_schema:
-            require_match(selection, samples.config.response_schema)
-        return selection
 
     def _warn_once(self, samples: Samples, scored: ScoredCompletions) -> None:
-        """Warn that texts alone decide although logprobs were hoped for; every Selection's notes say it too."""
+        """Warn that texts alone decide although logprobs were expected; every Selection's notes say it too."""
         disabled = self.config.sampling.require_logprobs is False or samples.config.reads_text_alone
         if self._has_warned or disabled or scored.signal != "text":
             return
         self._has_warned = True
-        notes = (*scored.notes, *scored.scores.notes)
-        reason = samples.no_logprobs_reason or next((note for note in notes if "ogprobs" in note), "none came.")
+        reason = samples.no_logprobs_reason or scored.no_logprobs_reason or "none arrived."
         logger.warning("%s: no logprobs (%s) %s, or pass judge=.", self.name, reason, NO_LOGPROBS_HINT)
+
+
+def _require_enough(selection: Selection, samples: Samples, request: SampleRequest) -> None:
+    """Raise if the budget ended sampling too early, or no completion matches the response schema."""
+    if len(samples.result.completions) < request.min_completions:
+        raise budget_error(samples.result, request, selection)
+    if samples.config.response_schema:
+        require_match(selection, samples.config.response_schema)
 
 
 def _score_or_fall_back(completions: Sequence[Completion], config: SelectionConfig) -> ScoredCompletions:
@@ -252,8 +280,8 @@ def _score_or_fall_back(completions: Sequence[Completion], config: SelectionConf
     except Exception as error:  # a user's scorer may raise anything; completions that were paid for must not be lost
         if isinstance(config.scorer, str | AnyHead):
             raise
-        logger.warning("the scorer failed with %s; %s scores instead", type(error).__name__, FALLBACK_SCORER)
+        logger.warning("the scorer failed with %s, so %s", type(error).__name__, FALLBACK_CLAUSE)
         logger.debug("the scorer's error", exc_info=True)
-        note = f"The scorer failed ({type(error).__name__}: {error}), so {FALLBACK_SCORER} scored instead."
+        note = f"The scorer failed ({type(error).__name__}: {error}), so {FALLBACK_CLAUSE}"
         scored = score_completions(completions, replace(config, scorer=FALLBACK_SCORER))
         return replace(scored, notes=(note, *scored.notes))

@@ -11,7 +11,7 @@ from swift_client.sampling.context import NO_LOGPROBS_HINT, CallContext, SampleR
 from swift_client.sampling.early_abort import AbortMonitor, EarlyAbort, parse_abort
 from swift_client.sampling.endpoint import Endpoint, lacks_logprobs
 from swift_client.sampling.rate_limiter import RateLimit, RateLimiter, resolve_rate_limit
-from swift_client.sampling.sampler import SampleResult, sample_completions
+from swift_client.sampling.sampler import Sampler, SampleResult
 
 __all__ = [
     "NO_LOGPROBS_HINT",
@@ -28,10 +28,10 @@ __all__ = [
     "RequestBudget",
     "SampleRequest",
     "SampleResult",
+    "Sampler",
     "create_sample_request",
     "find_max_tokens",
     "lacks_logprobs",
     "parse_abort",
     "resolve_rate_limit",
-    "sample_completions",
 ]

@@ -34,20 +34,18 @@ from swift_client.types import Completion, Event, Failure, Usage
 class CallResult:
     """The result of one call: completions, a failure, or both if the deadline cut it."""
 
-    # Number of its first completion within the draw; the call's seed is the request's seed plus
-    # this.
+    # Number of its first completion within the draw; the call's seed is the request's seed plus it.
     first_index: int = 0
     completions: tuple[Completion, ...] = ()
     usage: Usage = field(default_factory=Usage)
     failure: Failure | None = None
     from_cache: bool = False  # True if the completions existed before and no call was made
-    # True if its stream was closed on purpose: the completion is cut, and not a fair sample of the
-    # model.
+    # True if its stream was closed on purpose: the completion is cut, not a fair sample.
     closed_early: bool = False
 
     @property
     def n_settled(self) -> int:
-        """Completions that came or were lost for good."""
+        """Number of completions that arrived or were lost for good."""
         return len(self.completions) + (self.failure.lost if self.failure else 0)
 
 
@@ -186,12 +184,13 @@ class Call:
                 reason = " ".join(("the reply has text but no logprobs.", *reply.notes))
                 raise context.logprobs_unavailable_error(reason)
             if params.top_logprobs is not None:
-                state.notes.setdefault("The provider answered without logprobs, although they were requested.")
+                state.add_note("The provider answered without logprobs, although they were requested.")
         # Learn from the reply, and report it.
         if break_error is None and (relaxation := context.endpoint.observe(reply, params)):
             self._add_note(relaxation.note)
         prefix = f"Call {self.number}: " if self.first_index else ""  # a reply numbers its own completions from 0
-        state.notes.update(dict.fromkeys(prefix + note for note in reply.notes))
+        for note in reply.notes:
+            state.add_note(prefix + note)
         self._emit("reply", f"brought {count} completions", n=count)
         # Completions lost to a broken connection are topped up later; those lost to the deadline are not.
         lost = self.n_requested - count if break_error and state.is_past_deadline() else 0
@@ -209,7 +208,7 @@ class Call:
         self._emit("retry", f"attempt {attempt} failed; next in {wait:.2f} s", error=error, wait=wait)
 
     def _add_note(self, note: str, **facts: Any) -> None:
-        self.state.notes.setdefault(note)
+        self.state.add_note(note)
         self._emit("clamp", note, **facts)
 
     def _emit(self, kind: Any, message: str, **facts: Any) -> None:

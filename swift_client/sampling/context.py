@@ -47,6 +47,10 @@ class SampleRequest:
     seed: int | None
     sampling: Mapping[str, Any]  # fields that go to the provider untouched
 
+    def deadline_at(self) -> float | None:
+        """Return the deadline of a call that begins now, in the running loop's time; None without one."""
+        return None if self.deadline is None else asyncio.get_running_loop().time() + self.deadline
+
 
 def create_sample_request(
     prompt: str | Sequence[Message],
@@ -154,6 +158,10 @@ class DrawState:
     fatal_error: SwiftClientError | None = None
     # Sentences for the user, each once, in order.
     notes: dict[str, None] = field(default_factory=dict)
+
+    def add_note(self, note: str) -> None:
+        """Add a sentence for the user, unless it was added before."""
+        self.notes.setdefault(note)
 
     def last_start(self) -> float | None:
         """Return the loop's time after which no request may start, by deadline or budget; None without a limit."""

@@ -116,7 +116,7 @@ class AbortMonitor:
         if self.threshold is None and len(self.finished_lengths) > self.rule.warmup:
             return (
                 f"No stream was closed early ({self.rule.by}): {self.rule.warmup} streams with {self.rule.window} "
-                f"tokens and logprobs must come first, and {len(self._lowest_scores)} came."
+                f"tokens and logprobs must arrive first, and {len(self._lowest_scores)} did."
             )
         if not self.closed_lengths:
             return None

@@ -58,6 +58,8 @@ class Endpoint:
         self.can_stream = capabilities.streams_logprobs
         # The endpoint's own sentence, once it has refused logprobs.
         self.refusal: str | None = None
+        # The endpoint's own sentence per refused response schema; the keys are its request fields.
+        self.schema_refusals: dict[str, str] = {}
         self._field_names = {"max_tokens": "max_tokens", "temperature": "temperature"}
         self._last_short_count = 0  # completions in the last reply if fewer than requested, else 0
 
@@ -80,9 +82,9 @@ class Endpoint:
     def no_logprobs_reason(self, fields: Mapping[str, Any]) -> str | None:
         """Return why a request with these fields would bring no logprobs; None if it may."""
         if self.top_logprobs is None:
-            return self.refusal or "it is known to give none."
+            return self.refusal or "it is known to return none."
         if not self._force_logprobs and self._capabilities.thinks(fields):
-            return 'it gives none while it thinks; reasoning_effort="none" turns thinking off.'
+            return 'it returns none while it thinks; reasoning_effort="none" turns thinking off.'
         return None
 
     def relax(self, error: BadRequestError | AuthenticationError, request_params: RequestParams) -> Relaxation | None:

@@ -35,7 +35,7 @@ def score_with_hidden_head(
 ) -> Scores:
     """Score N completions with a head on hidden states; ``groups`` as in ``scorers.score()``.
 
-    Reads the projections that came with the completions, else their captured hidden states.
+    Reads the projections that arrived with the completions, else their captured hidden states.
     """
     projections = [_project(completion, head) for completion in completions]
     has_states = np.array([len(rows) > 0 for rows in projections], np.bool_)

@@ -43,7 +43,7 @@ class Judge:
     async def rescore(
         self, scored: ScoredCompletions, messages: Sequence[Message], *, seconds_left: float | None
     ) -> ScoredCompletions:
-        """Return the judge's scores in place of the scorer's; if it gives none, ``scored`` with a note.
+        """Return the judge's scores in place of the scorer's; if it returns none, ``scored`` with a note.
 
         Args:
             scored: the completions with the scorer's scores.
@@ -113,7 +113,7 @@ async def call_judge(
     timeout: float,
     seconds_left: float | None,
 ) -> Scores | str:
-    """Call a user-supplied function on a question's completions; return its scores, or a note if it gives none.
+    """Call a user-supplied function on a question's completions; return its scores, or a note if it returns none.
 
     Args:
         function: sync (then in a thread) or async.
@@ -137,5 +137,5 @@ async def call_judge(
         logger.debug("its error", exc_info=True)
         return f"{label} failed ({type(error).__name__}: {error}) and was ignored."
     if np.isnan(scores.values).all():
-        return f"{label} gave no scores."
+        return f"{label} returned no scores."
     return replace(scores, name=getattr(function, "__name__", type(function).__name__))

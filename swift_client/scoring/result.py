@@ -46,8 +46,9 @@ class ScoredCompletions:
     scores: Scores
     vote_weights: F32 | None  # (N,) 0..1 weights of votes; None: each vote counts 1
     signal: str  # the signal of the scores, as ``swift_client.Selection.signal``
+    no_logprobs_reason: str | None = None  # why the texts alone decide, if the completions show it
     notes: tuple[str, ...] = ()  # notes on the completions; they precede the notes of ``scores``
-    # Notes on external scorers and judges that gave no scores; they come last.
+    # Notes on external scorers and judges that returned no scores; they come last.
     rescoring_notes: tuple[str, ...] = ()
 
     def with_rescoring_note(self, note: str) -> ScoredCompletions:

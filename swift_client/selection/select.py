@@ -27,6 +27,7 @@ Scorer = str | scorers.ScorerFunction | AnyHead
 
 # The scorer without a head: it reads chosen logprobs only, which every provider with logprobs returns.
 FALLBACK_SCORER = "mean_logprob"
+FALLBACK_CLAUSE = f"the {FALLBACK_SCORER} scorer is used instead."  # the end of notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,18 +94,20 @@ def score_completions(completions: Sequence[Completion], config: SelectionConfig
         scorer, corrected = FALLBACK_SCORER, ordered
     scores = scorers.score(corrected, scorer, groups=grouped.groups)
     if scores.out_of_distribution:
-        consequence = "its scores may mislead." if config.force_head else f"{FALLBACK_SCORER} scores instead."
-        note = f"These answers are unlike those that {scores.name} was trained on: {consequence}"
+        consequence = "its scores may mislead." if config.force_head else FALLBACK_CLAUSE
+        note = f"These answers are unlike those that {scores.name} was trained on, so {consequence}"
         head_notes = (*head_notes, note)
         if not config.force_head:
             scorer, scores = FALLBACK_SCORER, scorers.score(ordered, FALLBACK_SCORER)
+    signal = _signal(ordered, scores.values, scorer)
     return ScoredCompletions(
         completions=tuple(ordered),
         answers=grouped,
         parsed_answers=parsed_answers,
         scores=replace(scores, notes=(*head_notes, *temperature_notes, *scores.notes)),
         vote_weights=scores.probabilities,
-        signal=_signal(ordered, scores.values, scorer),
+        signal=signal,
+        no_logprobs_reason=next(iter((*check_notes, *scores.notes)), None) if signal == "text" else None,
         notes=(*config.notes, *check_notes),
     )
 
@@ -207,17 +210,17 @@ def _usable_head(config: SelectionConfig, completions: Sequence[Completion]) -> 
         has_states = any(
             completion.projections is not None or completion.hidden_states is not None for completion in completions
         )
-        missing = "" if has_states else "hidden states and there are none"
+        missing = "" if has_states else "hidden states and there are none,"
     elif config.force_head:
         missing = ""
     elif head.reads_thinking and not any(c.thinking is not None and c.thinking.tokens for c in completions):
-        missing = "thinking tokens and there are none"
+        missing = "thinking tokens and there are none,"
     else:
         ranks = [listed_ranks(completion) for completion in completions if completion.tokens]
         longest = max(ranks, default=head.k_min)
-        missing = "" if longest >= head.k_min else f"{head.k_min} alternatives per token, not {longest}"
+        missing = "" if longest >= head.k_min else f"{head.k_min} alternatives per token and there are {longest},"
     if missing:
-        return FALLBACK_SCORER, (f"{head.name} needs {missing}: {FALLBACK_SCORER} scores instead.",)
+        return FALLBACK_SCORER, (f"{head.name} needs {missing} so {FALLBACK_CLAUSE}",)
     return head, ()
 
 

@@ -61,7 +61,7 @@ class StoppingMonitor:
         return verdict
 
     def score(self, completions: Sequence[Completion]) -> ScoredCompletions:
-        """Score all completions; the last evaluation did so already, unless more came after it."""
+        """Score all completions; the last evaluation did so already, unless more arrived after it."""
         if self._last_evaluation and self._last_evaluation[0] == len(completions):
             return self._last_evaluation[1]
         return self._score(completions)
@@ -77,7 +77,7 @@ class StoppingMonitor:
             after=n_sampled,
             planned=self._n,
             posterior=verdict.posterior,
-            reason=verdict.reason if has_ended else f"Only {n_sampled} of {self._n} completions came.",
+            reason=verdict.reason if has_ended else f"Only {n_sampled} of {self._n} completions arrived.",
             saved_tokens=round(result.mean_completion_tokens * n_saved),
         )
 

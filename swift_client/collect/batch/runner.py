@@ -16,7 +16,7 @@ from swift_client.collect.batch.results import BatchResults
 from swift_client.collect.batch.service import BatchAPI, BatchJob, open_jobs
 from swift_client.collect.result import CollectResult
 from swift_client.errors import ConfigurationError, ResponseDecodeError, SwiftClientError
-from swift_client.sampling import CallResult, sample_completions
+from swift_client.sampling import CallResult, Sampler
 from swift_client.types import Usage
 
 MAX_FAILED_POLLS = 60  # polls of a batch that may fail in a row: an hour at one per minute
@@ -122,7 +122,7 @@ class BatchRunner:
             return
         self.requests += 1
         on_arrival = partial(self._store_reply, BatchRequest(question.id, index, 1), sample_request.seed)
-        result = await sample_completions(context, sample_request, on_arrival=on_arrival)
+        result = await Sampler(context, sample_request, on_arrival=on_arrival).run()
         self.state.notes.update(dict.fromkeys(result.notes))
 
     def _store_reply(self, request: BatchRequest, seed: int | None, result: CallResult) -> None:
