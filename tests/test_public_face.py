@@ -39,6 +39,12 @@ BEST_OF = {
     "budget": None,
     "on_reject": "return",
     "response_model": None,
+    **dict.fromkeys(
+        (
+            *("temperature", "top_p", "max_tokens", "stop", "presence_penalty", "frequency_penalty", "logit_bias"),
+            *("reasoning_effort", "tools", "tool_choice", "response_format", "user", "extra_body"),
+        )
+    ),
 }
 
 LATER = {"on_event", "prices", "store", "warm_cache", "abort", "judge", "external", "fuse", "limit"}

@@ -76,6 +76,7 @@ async def collect_async(
         on_progress: called after each reply and each failure.
         sampling: further fields of the request, such as ``temperature`` and ``max_tokens``. ``hidden_states`` (True, or
             layers, of which "vocabulary" is one) of a local model are kept in a file of their own, ``out``.states.
+            Arguments of a reranker and misspelled fields are refused; ``extra_body``, a dict, may have any field.
 
     Raises:
         ConfigurationError: an argument, a question or the samples file is wrong; nothing was sent.

@@ -29,6 +29,7 @@ from swift_client.sampling import (
     SampleRequest,
     create_sample_request,
     find_max_tokens,
+    resolve_sampling,
 )
 from swift_client.store import Meta, StoredQuestion
 from swift_client.types import Message, Usage
@@ -91,6 +92,9 @@ class CollectSetup:
         sampling: dict[str, Any],
     ) -> None:
         self.questions = read_questions(questions) if isinstance(questions, (str, os.PathLike)) else list(questions)
+        fields = dict(sampling)
+        extra_body = fields.pop("extra_body", None)
+        sampling = resolve_sampling(fields, extra_body)
         self.n, self.seed, self.sampling, self.prices = n, seed, sampling, prices
         self.max_cost, self.max_requests, self._max_retries = max_cost, max_requests, max_retries
         require_int("n", n, low=1, high=1024)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Self, TypeVar
 
@@ -165,12 +165,31 @@ class AsyncCascade(_AnyCascade[AsyncSwiftReranker]):
         budget: Budget | BudgetTracker | None = None,
         on_reject: str = "return",
         response_model: object | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        max_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | None = None,
+        reasoning_effort: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        user: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
         **sampling: Any,
     ) -> Selection:
         """Return the first accepted answer, else the last; arguments and errors as ``Cascade.best_of()``."""
         request, options = resolve_call(
-            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling,
+            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed,
             stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model,
+            sampling=sampling, extra_body=extra_body, named={
+                "temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "stop": stop,
+                "presence_penalty": presence_penalty, "frequency_penalty": frequency_penalty, "logit_bias": logit_bias,
+                "reasoning_effort": reasoning_effort, "tools": tools, "tool_choice": tool_choice,
+                "response_format": response_format, "user": user,
+            },
         )  # fmt: skip
         return await _run_cascade(self._members, request, options)
 
@@ -222,6 +241,19 @@ class Cascade(_AnyCascade[SwiftReranker]):
         budget: Budget | BudgetTracker | None = None,
         on_reject: str = "return",
         response_model: object | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        max_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | None = None,
+        reasoning_effort: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        user: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
         **sampling: Any,
     ) -> Selection:
         """Return the first accepted answer, else that of the last member; arguments as ``SwiftReranker.best_of()``.
@@ -237,6 +269,8 @@ class Cascade(_AnyCascade[SwiftReranker]):
             on_reject: if no answer is accepted, "return" the last one, or "abstain": raise RejectedError, which holds
                 it. A cascade does "escalate" anyway.
             response_model: as in ``SwiftReranker.best_of()``; a member whose answers do not match has failed.
+            temperature: a field of the requests, as are ``top_p`` to ``user`` of ``SwiftReranker.best_of()``.
+            extra_body: fields of the requests that may have any name.
             sampling: further fields of the requests.
 
         Returns:
@@ -249,8 +283,14 @@ class Cascade(_AnyCascade[SwiftReranker]):
             SwiftClientError: no member brought an answer; the error of the last one.
         """
         request, options = resolve_call(
-            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling,
+            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed,
             stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model,
+            sampling=sampling, extra_body=extra_body, named={
+                "temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "stop": stop,
+                "presence_penalty": presence_penalty, "frequency_penalty": frequency_penalty, "logit_bias": logit_bias,
+                "reasoning_effort": reasoning_effort, "tools": tools, "tool_choice": tool_choice,
+                "response_format": response_format, "user": user,
+            },
         )  # fmt: skip
         return self._background_loop.run(lambda: _run_cascade(self._members, request, options))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, Literal, Self
@@ -236,6 +236,19 @@ class AsyncSwiftReranker(_Client):
         budget: Budget | BudgetTracker | None = None,
         on_reject: str = "return",
         response_model: object | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        max_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | None = None,
+        reasoning_effort: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        user: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
         **sampling: Any,
     ) -> Selection:
         """Ask ``n`` times and return the best answer; arguments and errors as ``SwiftReranker.best_of()``.
@@ -243,8 +256,14 @@ class AsyncSwiftReranker(_Client):
         Cancelling the task closes its connections and leaves nothing behind.
         """
         request, options = resolve_call(
-            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling,
+            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed,
             stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model,
+            sampling=sampling, extra_body=extra_body, named={
+                "temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "stop": stop,
+                "presence_penalty": presence_penalty, "frequency_penalty": frequency_penalty, "logit_bias": logit_bias,
+                "reasoning_effort": reasoning_effort, "tools": tools, "tool_choice": tool_choice,
+                "response_format": response_format, "user": user,
+            },
         )  # fmt: skip
         return await run_with_escalation(self.pipeline, request, options)
 
@@ -282,6 +301,19 @@ class SwiftReranker(_Client):
         budget: Budget | BudgetTracker | None = None,
         on_reject: str = "return",
         response_model: object | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        max_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | None = None,
+        reasoning_effort: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        user: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
         **sampling: Any,
     ) -> Selection:
         """Ask ``n`` times and return the best answer.
@@ -304,11 +336,25 @@ class SwiftReranker(_Client):
                 which holds it; "escalate": sample the completions that a stopping rule left out, and choose again.
             response_model: a pydantic model class, or a JSON schema dict (extra "schema"), that answers have to match:
                 their text, a ```json block in it, or the arguments of their one tool call. The schema is sent if the
-                wire format has a field for it and ``sampling`` does not set one. Completions that do not match neither
+                wire format has a field for it and the request does not set one. Completions that do not match neither
                 vote nor win. Votes are for whole objects; if no two are equal, for their members. The chosen object is
                 ``Selection.parsed``, and ``Selection.fields`` describes its members.
-            sampling: further fields of the request, sent to the provider unchanged: ``temperature``, ``max_tokens``,
-                ``stop``, ...
+            temperature: a field of the request, as are the following ones; None: not sent.
+            top_p: share of the probability that tokens are drawn from.
+            max_tokens: maximum length of one answer.
+            stop: texts that end an answer.
+            presence_penalty: penalty of tokens that have occurred.
+            frequency_penalty: penalty per occurrence of a token.
+            logit_bias: bias of tokens by their id.
+            reasoning_effort: "none", "low", "medium", "high", ..., as the provider knows them.
+            tools: tools that the model may call.
+            tool_choice: "auto", "none", "required", or the tool to call.
+            response_format: format of the answer, such as ``{"type": "json_object"}``.
+            user: identifies your user to the provider.
+            extra_body: fields of the request that may have any name, also one that is refused in ``sampling``, such as
+                OpenAI's ``store``. They win over all others.
+            sampling: further fields of the request, sent to the provider unchanged: ``top_k``, ``min_p``, ... Arguments
+                of the constructor and misspelled fields are refused.
 
         Returns:
             The choice, with every candidate, its cost (``usage``), the calls that failed, and notes on everything that
@@ -323,8 +369,14 @@ class SwiftReranker(_Client):
             ProviderError: the single cause of all failures, if no retry can help.
         """
         request, options = resolve_call(
-            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed, sampling=sampling,
+            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed,
             stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model,
+            sampling=sampling, extra_body=extra_body, named={
+                "temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "stop": stop,
+                "presence_penalty": presence_penalty, "frequency_penalty": frequency_penalty, "logit_bias": logit_bias,
+                "reasoning_effort": reasoning_effort, "tools": tools, "tool_choice": tool_choice,
+                "response_format": response_format, "user": user,
+            },
         )  # fmt: skip
         return self._background_loop.run(lambda: run_with_escalation(self.pipeline, request, options))
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from swift_client.adapters import Capabilities, Codec, CustomTransport, Provider, Transport
 from swift_client.errors import ConfigurationError
 from swift_client.reranker.cost import CostModel
-from swift_client.sampling import Budget, BudgetTracker, EarlyAbort, RateLimit, SampleRequest, create_sample_request
+from swift_client.sampling import (
+    Budget,
+    BudgetTracker,
+    EarlyAbort,
+    RateLimit,
+    SampleRequest,
+    create_sample_request,
+    resolve_sampling,
+)
 from swift_client.scoring.judge import ExternalScorer, Judge
 from swift_client.selection.select import SelectionConfig
 from swift_client.stopping import StoppingRule, stopping_rule
@@ -90,14 +98,20 @@ def resolve_call(
     budget: Budget | BudgetTracker | None,
     on_reject: str,
     response_model: object | None,
+    sampling: dict[str, Any],
+    named: dict[str, Any],
+    extra_body: Mapping[str, Any] | None,
     **request: Any,
 ) -> tuple[SampleRequest, RunOptions]:
     """Check the arguments of ``best_of``; ``request`` holds those of ``create_sample_request()``.
 
+    ``named`` are the sampling fields that are parameters of ``best_of``; None: not given, so not sent.
+
     Raises:
         ConfigurationError: an argument is wrong; the message names the first one.
     """
-    sample_request = create_sample_request(prompt, n, **request)
+    fields = {name: value for name, value in named.items() if value is not None} | sampling
+    sample_request = create_sample_request(prompt, n, sampling=resolve_sampling(fields, extra_body), **request)
     options = RunOptions(
         stopping=None if stopping is None else stopping_rule(stopping),
         budget=_resolve_budget(budget),

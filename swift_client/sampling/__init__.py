@@ -7,7 +7,13 @@ state that calls share. ``budget`` reserves the worst-case cost of each request 
 
 from swift_client.sampling.budget import Budget, BudgetTracker, Cost, RequestBudget, find_max_tokens
 from swift_client.sampling.call import CallResult
-from swift_client.sampling.context import NO_LOGPROBS_HINT, CallContext, SampleRequest, create_sample_request
+from swift_client.sampling.context import (
+    NO_LOGPROBS_HINT,
+    CallContext,
+    SampleRequest,
+    create_sample_request,
+    resolve_sampling,
+)
 from swift_client.sampling.early_abort import AbortMonitor, EarlyAbort, parse_abort
 from swift_client.sampling.endpoint import Endpoint, lacks_logprobs
 from swift_client.sampling.rate_limiter import RateLimit, RateLimiter, resolve_rate_limit
@@ -34,4 +40,5 @@ __all__ = [
     "lacks_logprobs",
     "parse_abort",
     "resolve_rate_limit",
+    "resolve_sampling",
 ]

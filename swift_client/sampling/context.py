@@ -15,6 +15,7 @@ from swift_client.errors import ConfigurationError, LogprobsUnavailableError, Re
 from swift_client.sampling.budget import RequestBudget
 from swift_client.sampling.early_abort import AbortMonitor
 from swift_client.sampling.endpoint import Endpoint
+from swift_client.sampling.field_names import ALLOWED_FIELDS, check_extra_body, refuse_names
 from swift_client.sampling.rate_limiter import RateLimiter
 from swift_client.types import Event, Message
 from swift_client.validation import require_int, require_positive
@@ -25,15 +26,6 @@ logger = logging.getLogger(__name__)
 NO_LOGPROBS_HINT = 'Use another model or server (gpt-4.1-mini, vLLM, llama.cpp; reasoning_effort="none" on gpt-5.x)'
 MAX_N = 1024  # largest ``n``: above it a typing error costs more than any question is worth
 _MESSAGE_HINT = 'A message is {"role": "user", "content": "..."}.'
-_RESERVED_FIELDS = {
-    "n": "Give it to best_of as n=.",
-    "messages": "Give them to best_of as the prompt.",
-    "model": "Give it to the reranker.",
-    "logprobs": "Give require_logprobs= to the reranker.",
-    "top_logprobs": "Give it to the reranker.",
-    "stream": "Calls are streamed if that helps to meet deadline=.",
-    "stream_options": "Calls are streamed if that helps to meet deadline=.",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +53,7 @@ def create_sample_request(
     seed: int | None = None,
     sampling: Mapping[str, Any] | None = None,
 ) -> SampleRequest:
-    """Check the arguments of ``best_of`` and return them as one value.
+    """Check the arguments of ``best_of`` and return them as one value; ``sampling`` as of ``resolve_sampling()``.
 
     Raises:
         ConfigurationError: an argument is wrong; the sentence names the first one.
@@ -73,9 +65,6 @@ def create_sample_request(
         require_positive("deadline", deadline)
     if seed is not None:
         require_int("seed", seed, low=-(2**63), high=2**64 - 1)
-    for name in sampling or {}:
-        if name in _RESERVED_FIELDS:
-            raise ConfigurationError(f"{name!r} is not a sampling field of best_of.", hint=_RESERVED_FIELDS[name])
     return SampleRequest(
         messages=messages,
         n=n,
@@ -84,6 +73,17 @@ def create_sample_request(
         seed=seed,
         sampling=dict(sampling or {}),
     )
+
+
+def resolve_sampling(sampling: Mapping[str, Any], extra_body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Check the names of sampling fields, and add those of ``extra_body``, which may have any name.
+
+    Raises:
+        ConfigurationError: a name is that of an argument, or almost that of a known field.
+    """
+    if refusable := sampling.keys() - ALLOWED_FIELDS:  # most calls have none
+        refuse_names(name for name in sampling if name in refusable)
+    return {**sampling, **(check_extra_body(extra_body) if extra_body else {})}
 
 
 def _check_messages(prompt: object) -> tuple[Message, ...]:
