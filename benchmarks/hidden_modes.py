@@ -134,7 +134,9 @@ def rows_of(heads: dict[str, AnyHead]) -> list[Method]:
     for name in heads:
         label = MODES[name][0]
         methods.append(Method(name=name, label=f"{label}, best", scorer=name))
-        methods.append(Method(name=f"{name}_vote", label=f"{label}, vote", kind="vote", scorer=name, rule="chance"))
+        methods.append(
+            Method(name=f"{name}_vote", label=f"{label}, vote", kind="vote", scorer=name, rule="probability")
+        )
         methods.append(Method(name=f"{name}_fused", label=f"{label}, with external", scorer=f"{name}_fused"))
     return methods
 

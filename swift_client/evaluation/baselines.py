@@ -84,7 +84,7 @@ def _tune_temperature(groups: Iterable[Group], split: Split, answer: answers.Spe
     pools = [pool for pool in pools if len(pool.labels) == size]
     stack = StackedPools.stack(pools, auto_answer=answer == "auto", agreement=None)
     candidates = [
-        Method(name=f"{temperature}", label="", scorer="probability", rule=cisc(temperature, standardize=False))
+        Method(name=f"{temperature}", label="", scorer="probability", rule=cisc(temperature))
         for temperature in TEMPERATURES
     ]
     draws = draw_orders(size, min(size, TUNING_N), max_subsets=50, seed=seed)

@@ -1,6 +1,7 @@
 """Methods of choosing (rows of the evaluation table), applied to many draws of completions at once.
 
-Each winner is the one that ``selection.select.select_best`` chooses from the same completions in the same order.
+Each winner is the one that ``selection.select.select_best`` chooses from the same completions in the same order, except
+for sums of weights that are equal up to the last bit.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ _MAX_BLOCK_VALUES = 1 << 16  # values of one block of draws, small enough for a 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One method. ``rule`` is a voting rule, its name in RULES, or "chance" (votes weighed by the probability p, as in
-    a Selection), "odds" (weighed by p / (1 - p)), "random" or "any" (right if any is).
+    """One method.
+
+    Attributes:
+        rule: A voting rule, its name in RULES, or one of "best" (the best score wins), "probability" (votes weighed by
+            the probability p, as in a Selection), "odds" (weighed by p / (1 - p)), "random" and "any" (right if any
+            completion is).
     """
 
     name: str
@@ -62,16 +67,23 @@ METHODS: tuple[Method, ...] = (
         rule="majority_with_ties",
     ),
     Method(name="borda", label="Borda by self-certainty", kind="vote", scorer="self_certainty", rule="borda"),
-    Method(name="cisc", label="CISC by probability", kind="vote", scorer="probability", rule=cisc(standardize=False)),
+    Method(name="cisc", label="CISC by probability", kind="vote", scorer="probability", rule=cisc()),
     Method(
         name="swift_vote",
         label="SWIFT as published, vote",
         kind="vote",
         scorer="swift",
-        rule="chance",
+        rule="probability",
         needs_labels=True,
     ),
-    Method(name="head_vote", label="This head, vote", kind="vote", scorer="head", rule="chance", needs_labels=True),
+    Method(
+        name="head_vote",
+        label="This head, vote",
+        kind="vote",
+        scorer="head",
+        rule="probability",
+        needs_labels=True,
+    ),
     Method(
         name="head_odds",
         label="This head, vote by odds",
@@ -88,7 +100,7 @@ def methods(temperature: float | None) -> tuple[Method, ...]:
     """Return all methods, CISC with the tuned temperature, or with 1."""
     if temperature is None:
         return METHODS
-    rule, label = cisc(temperature, standardize=False), f"CISC, T = {temperature:.2g}"
+    rule, label = cisc(temperature), f"CISC, T = {temperature:.2g}"
     return tuple(
         replace(method, label=label, rule=rule, needs_labels=True) if method.name == "cisc" else method
         for method in METHODS
@@ -144,7 +156,7 @@ def choose_winners(method: Method, subsets: DrawnSubsets) -> I64:
     best_winners = best(subsets.answers, _mask_incomplete(scores, subsets.complete))
     if method.rule == "best":
         return best_winners
-    if method.rule in ("chance", "odds"):
+    if method.rule in ("probability", "odds"):
         probabilities = subsets.probabilities(method.scorer)
         weights = np.ones(scores.shape) if probabilities is None else clamp_weights(probabilities)
         if method.rule == "odds" and probabilities is not None:

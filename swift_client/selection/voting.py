@@ -1,4 +1,4 @@
-"""Vectorised votes: rules that choose one of n completions, for one question or for many subsets of many questions.
+"""Vectorised votes: rules that choose one of n completions, for one question or for many draws of many questions.
 
 A rule takes ``groups`` (..., n) int64, equal numbers for equal answers and -1 for a completion that does not vote
 (unreadable, truncated, refused), and ``scores`` (..., n) float64, higher is better, NaN for no signal. It returns the
@@ -25,7 +25,6 @@ Rule = Callable[[I64, F64], I64]
 MIN_WEIGHT = 1e-3
 
 _LOWEST = np.finfo(np.float64).min
-_MAX_BLOCK_VALUES = 1 << 16  # values per block of subsets, small enough for a processor's cache
 
 
 def best(groups: I64, scores: F64) -> I64:
@@ -41,11 +40,6 @@ def majority(groups: I64, scores: F64) -> I64:
 def majority_with_ties(groups: I64, scores: F64) -> I64:
     """Return the best member of the most frequent answer; ties go to the best score ("Tie" of arXiv 2502.06233)."""
     return vote(groups, scores, np.ones(scores.shape))
-
-
-def weighted_vote(groups: I64, scores: F64) -> I64:
-    """Weigh each vote by its score, a probability 0..1, as ``selection.choose`` does with a calibrated head."""
-    return vote(groups, scores, clamp_weights(scores))
 
 
 def borda(power: float | None = None) -> Rule:
@@ -69,11 +63,10 @@ def borda(power: float | None = None) -> Rule:
     return rule
 
 
-def cisc(temperature: float = 1.0, *, standardize: bool = True) -> Rule:
+def cisc(temperature: float = 1.0) -> Rule:
     """Return a rule that weighs each vote by exp(score / temperature), a softmax per question (CISC, arXiv 2502.06233).
 
-    With ``standardize``, scores are first scaled to mean 0 and deviation 1 among the question's voters, so that one
-    temperature fits any scorer. A missing score counts as the lowest. Raises ValueError unless temperature > 0.
+    Scores are not standardized. A missing score counts as the lowest. Raises ValueError unless temperature > 0.
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be greater than 0, not {temperature}.")
@@ -83,11 +76,6 @@ def cisc(temperature: float = 1.0, *, standardize: bool = True) -> Rule:
         has_score = voters & np.isfinite(scores)
         lowest = np.where(has_score, scores, np.inf).min(axis=-1, keepdims=True)
         value = np.where(has_score, scores, np.where(np.isfinite(lowest), lowest, 0.0))
-        if standardize:
-            count = np.maximum(voters.sum(axis=-1, keepdims=True), 1)
-            value = value - np.where(voters, value, 0.0).sum(axis=-1, keepdims=True) / count
-            spread = np.sqrt(np.where(voters, value**2, 0.0).sum(axis=-1, keepdims=True) / count)
-            value = value / np.where(spread > 0, spread, 1.0)
         # Subtracting the highest value keeps exp from overflowing.
         highest = np.where(voters, value, -np.inf).max(axis=-1, keepdims=True)
         gap = np.where(voters, value - np.where(np.isfinite(highest), highest, 0.0), -np.inf)
@@ -96,21 +84,12 @@ def cisc(temperature: float = 1.0, *, standardize: bool = True) -> Rule:
     return rule
 
 
-# The rules of the evaluation table by name.
-RULES = MappingProxyType(
-    {
-        "best": best,
-        "majority": majority,
-        "majority_with_ties": majority_with_ties,
-        "borda": borda(),
-        "cisc": cisc(),
-        "weighted": weighted_vote,
-    }
-)
+# Rules of the evaluation table by name, those without a parameter to tune.
+RULES = MappingProxyType({"majority": majority, "majority_with_ties": majority_with_ties, "borda": borda()})
 
 
 def draw_orders(pool_size: int, n: int, *, max_subsets: int = 500, seed: int = 0) -> I64:
-    """Return distinct ordered draws (S, n) of n positions of a pool; all of them if there are at most ``max_subsets``.
+    """Return distinct ordered draws (S, n) of n positions of a pool; all if there are at most ``max_subsets``.
 
     Draws are ordered, so that ties that go to the first position are won by each completion equally often. The same
     draws serve every question, since the completions of a question are exchangeable. Raises ValueError unless
@@ -129,33 +108,9 @@ def draw_orders(pool_size: int, n: int, *, max_subsets: int = 500, seed: int = 0
     return subsets[:max_subsets]
 
 
-def choose_from_subsets(rule: Rule, groups: I64, scores: F64, subsets: I64) -> I64:
-    """Return the winner's pool position per question and subset, (Q, S), for pools of m completions.
-
-    ``groups`` (Q, m) and ``scores`` (Q, m) as for a rule; ``subsets`` (S, n) of distinct positions 0..m-1.
-    """
-    winners = np.empty((len(groups), len(subsets)), np.int64)
-    step = max(1, _MAX_BLOCK_VALUES // max(1, subsets.size))
-    subset_rows = np.arange(len(subsets))
-    for start in range(0, len(groups), step):
-        block = slice(start, start + step)
-        winner_in_subset = rule(groups[block][:, subsets], scores[block][:, subsets])
-        winners[block] = subsets[subset_rows, winner_in_subset]
-    return winners
-
-
-def accuracy(rule: Rule, groups: I64, scores: F64, labels: F64, subsets: I64) -> F64:
-    """Return the share of subsets whose winner is correct per question, (Q,), for ``labels`` (Q, m) of 0 and 1.
-
-    NaN if a winner's label is unknown. With ``best`` and the labels as scores this is any-of-n, the oracle.
-    """
-    winners = choose_from_subsets(rule, groups, scores, subsets)
-    share: F64 = np.take_along_axis(labels, winners, axis=1).mean(axis=1)
-    return share
-
-
 def vote(groups: I64, scores: F64, weights: F64) -> I64:
     """Return the best-scored member of the answer with the largest sum of ``weights`` (..., n)."""
+    # If nobody votes, all totals are -inf and every position is allowed.
     totals = total_per_completion(groups, weights)
     return best_allowed(totals == totals.max(axis=-1, keepdims=True), scores)
 

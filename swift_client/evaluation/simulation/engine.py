@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from swift_client.errors import ConfigurationError
-from swift_client.evaluation.methods import METHODS, DrawnSubsets, choose_winners
+from swift_client.evaluation.methods import METHODS, DrawnSubsets, Method, choose_winners
 from swift_client.evaluation.pools import Agreement, Pool, StackedPools
 from swift_client.evaluation.result import (
     ChoiceMethod,
@@ -31,6 +31,7 @@ from swift_client.types import Bool, Completion
 # Fixed numbers of completions that are replayed beside the rules, if below n.
 FIXED_COUNTS = (1, 2, 4, 8)
 ABORT_NAMES = ("abort_deepconf", "abort_head")  # defaults of ``best_of(abort=...)``
+HEAD_HINT = "Pass a calibrated head: head= in Python, --head on the command line."
 _KEEP_SWEEP = (0.3, 0.5, 0.7, 0.95)
 _Values = TypeVar("_Values", F64, I64)
 _METHODS_BY_NAME = {method.name: method for method in METHODS}
@@ -73,9 +74,8 @@ def plan_replays(
 
     Raises ConfigurationError for an unknown rule or one that needs a head.
     """
-    fixed = [f"fixed:{count}" for count in FIXED_COUNTS if count < n] + [f"fixed:{n}"]
     if rules == "all":
-        specs: Sequence[str | StoppingRule] = [*fixed, *STOPPING_RULES, *KEEP_SHARES, *ABORT_NAMES]
+        specs: Sequence[str | StoppingRule] = _all_specs(n, probabilities=probabilities)
     else:
         specs = rules.split(",") if isinstance(rules, str) else rules
     plan = []
@@ -84,15 +84,12 @@ def plan_replays(
             plan.append(_plan_named(spec, n))
             continue
         if isinstance(spec, str) and spec.startswith(aborts.PREFIX):
-            if rules != "all" or probabilities or spec != "abort_head":
-                plan += _plan_abort(spec, probabilities=probabilities, sweep=sweep)
+            plan += _plan_abort(spec, probabilities=probabilities, sweep=sweep)
             continue
         # A stopping rule: it is replayed with the choice of its authors, and with the vote of best_of.
         rule = stopping_rule(spec)
         if not probabilities and "probabilities" in rule.needs:
-            if rules == "all":
-                continue
-            raise ConfigurationError(f"The rule {rule.name} needs a calibrated head.", hint="Give one with --head.")
+            raise ConfigurationError(f"The rule {rule.name} needs a calibrated head.", hint=HEAD_HINT)
         published: ChoiceMethod = "vote" if rule.choice == "posterior" and not probabilities else rule.choice
         choices: tuple[ChoiceMethod, ...] = tuple(dict.fromkeys((published, "vote")))
         plan.append(PlannedReplay(str(rule), rule, choices, rule.source))
@@ -101,6 +98,14 @@ def plan_replays(
             variants = [rule.with_parameters(**{name: value}) for value in values if value != rule.parameters[name]]
             plan += [PlannedReplay(str(variant), variant, choices, variant.source, swept=True) for variant in variants]
     return plan
+
+
+def _all_specs(n: int, *, probabilities: bool) -> list[str]:
+    """Return all rules by name, without those that need a head if there are no probabilities."""
+    fixed = [f"fixed:{count}" for count in FIXED_COUNTS if count < n] + [f"fixed:{n}"]
+    stopping = [name for name, rule in STOPPING_RULES.items() if probabilities or "probabilities" not in rule.needs]
+    aborting = [name for name in ABORT_NAMES if probabilities or name != "abort_head"]
+    return [*fixed, *stopping, *KEEP_SHARES, *aborting]
 
 
 def _plan_named(spec: str, n: int) -> PlannedReplay:
@@ -115,7 +120,7 @@ def _plan_named(spec: str, n: int) -> PlannedReplay:
 def _plan_abort(spec: str, *, probabilities: bool, sweep: bool) -> list[PlannedReplay]:
     rule = parse_abort(spec.removeprefix(aborts.PREFIX))
     if rule is None or (rule.by == "head" and not probabilities):
-        raise ConfigurationError(f"{spec} needs a calibrated head.", hint="Give one with --head.")
+        raise ConfigurationError(f"{spec} needs a calibrated head.", hint=HEAD_HINT)
     source = "swift-client" if rule.by == "head" else "DeepConf, arXiv 2508.15260, with best_of's vote"
     plan = [PlannedReplay(spec, None, ("vote",), source, abort=rule)]
     if sweep and spec in ABORT_NAMES:
@@ -180,13 +185,14 @@ class ReplayEngine:
         self._majority_accuracy.append(correct["majority"][..., -1].mean(axis=1))
         self._full_tokens.append(tokens[..., -1].mean(axis=1))
 
-        # Look up where each rule stopped; rules that abort completions are replayed on all n.
+        # Look up where each rule stopped; rules that abort completions are replayed on all n completions.
+        full_subsets = DrawnSubsets(block, draws)
         for planned in self._plan:
             if planned.name in KEEP_SHARES:
                 n_begun, cost, winners = aborts.replay_deepconf(
                     [trace.deepconf for trace in traces],
                     block,
-                    subsets.answers,
+                    full_subsets.answers,
                     draws,
                     keep=KEEP_SHARES[planned.name],
                     warmup=max(1, self._n // 4),
@@ -198,7 +204,7 @@ class ReplayEngine:
                 ]
                 finished = np.stack([finished for _, finished in replays])
                 remaining = DrawnSubsets(block, draws, finished=finished)
-                winners = _replay_choice("vote", remaining, votes, self._scorer)
+                winners = choose_winners(_vote_method(self._scorer), remaining)
                 cost = np.stack([spent.sum(axis=-1) for spent, _ in replays])
                 self._record(planned.name, "vote", _take(labels, winners), np.full(cost.shape, self._n), cost)
             else:
@@ -281,15 +287,22 @@ def _apply_rule(rule: StoppingRule, votes: Votes, stops: I64, active: Bool) -> N
     active.flat[stopped] = False
 
 
+def _vote_method(scorer: str) -> Method:
+    """Return the method by which ``best_of`` votes with this scorer."""
+    return _METHODS_BY_NAME["head_vote" if scorer == "head" else "majority_ties"]
+
+
 def _replay_choice(choice: ChoiceMethod, subsets: DrawnSubsets, votes: Votes, scorer: str) -> I64:
     """Return the positions (Q, S) of the winners among the draws so far."""
-    if choice == "posterior":
-        log_odds = vote_log_odds(votes, clip=STOPPING_RULES["posterior"].parameters["clip"]).reshape(
-            subsets.answers.shape
-        )
-        winners = vote(subsets.answers, subsets.scores(scorer), log_odds)
-        return np.where(subsets.has_votes, winners, choose_winners(_METHODS_BY_NAME[scorer], subsets))
-    vote_method = "head_vote" if scorer == "head" else "majority_ties"
-    return choose_winners(
-        _METHODS_BY_NAME[{"majority": "majority", "vote": vote_method, "best": scorer}[choice]], subsets
-    )
+    match choice:
+        case "majority":
+            return choose_winners(_METHODS_BY_NAME["majority"], subsets)
+        case "vote":
+            return choose_winners(_vote_method(scorer), subsets)
+        case "best":
+            return choose_winners(_METHODS_BY_NAME[scorer], subsets)
+        case "posterior":
+            clip = STOPPING_RULES["posterior"].parameters["clip"]
+            log_odds = vote_log_odds(votes, clip=clip).reshape(subsets.answers.shape)
+            winners = vote(subsets.answers, subsets.scores(scorer), log_odds)
+            return np.where(subsets.has_votes, winners, choose_winners(_METHODS_BY_NAME[scorer], subsets))
