@@ -240,7 +240,8 @@ async def receive_full(
     try:
         # The codec yields after each completion: awaited, it lets the event loop run in between.
         decode = types.coroutine(context.codec.parse_steps)
-        return await decode(data, top_logprobs=k, token_ids=context.token_ids), break_error
+        reply: Reply = await decode(data, top_logprobs=k, token_ids=context.token_ids)
+        return _keep_finished(reply, reply.error) if reply.error else (reply, break_error)
     except ResponseDecodeError as error:
         raise break_error or error from None
 
@@ -277,14 +278,19 @@ async def receive_stream(
         raise break_error or error from None
     if closed_early and abort_monitor:
         return abort_monitor.truncate_reply(reply), None
-    if break_error is None:
+    if break_error is None and reply.error is None:
         if monitor and abort_monitor:
             abort_monitor.record_finished(monitor, reply)
         return reply, None
+    return _keep_finished(reply, break_error or reply.error)
+
+
+def _keep_finished(reply: Reply, error: ProviderError | None) -> tuple[Reply, ProviderError | None]:
+    """Return the completions that had ended before the error, and the error; raise it if there are none."""
     finished = tuple(completion for completion in reply.completions if completion.finish_reason != "error")
-    if not finished:
-        raise break_error
-    return replace(reply, completions=finished), break_error
+    if error and not finished:
+        raise error
+    return replace(reply, completions=finished), error
 
 
 def _common_failed_check(completions: Sequence[Completion]) -> LogprobCheck | None:

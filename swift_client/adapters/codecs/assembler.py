@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from typing import Any, ClassVar, Generic, TypeVar, Unpack
 
-from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_repair
+from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_none, decode_or_repair
 from swift_client.adapters.codecs.options import DecodeOptions
 from swift_client.adapters.codecs.reply import ReplyMetadata
 from swift_client.adapters.providers.provider import Reply
+from swift_client.adapters.transport import error_responses
 from swift_client.errors import ProviderError, ResponseDecodeError
 from swift_client.types import Completion
 
 Event = TypeVar("Event")
 
 _SLICE_BYTES = 1 << 18  # bytes of a recorded stream that are decoded between two yields
+_EXCERPT_BYTES = 300  # of an event that cannot be read
 _LONG_LINE_BYTES = 1 << 16  # a line longer than this is not copied
 
 
@@ -43,7 +46,7 @@ class Assembler(ABC, Generic[Event]):
     def parse_steps(cls, data: bytes, **options: Unpack[DecodeOptions]) -> Generator[None, None, Reply]:
         """Decode a complete reply step by step; see ``Codec``."""
         assembler = cls(**options)
-        is_stream = data[:64].lstrip().startswith((b"data:", b"event:", b":"))
+        is_stream = data[:64].lstrip().startswith((b"data:", b"event:", b":", b"error:", b"id:", b"retry:"))
         return assembler._replay(data) if is_stream else assembler._read_body(data)
 
     def feed(self, chunk: bytes) -> None:
@@ -78,7 +81,9 @@ class Assembler(ABC, Generic[Event]):
             return (yield from self._read_body(self._events.body))
         for event in self._events.close():
             self._add(event)
-        return (yield from self._finish())
+        self._error = self._error or self._events.error
+        reply = yield from self._finish()
+        return replace(reply, error=self._error or reply.error)
 
     def _replay(self, stream: bytes) -> Generator[None, None, Reply]:
         """Decode a recorded stream, yielding after each slice and each choice."""
@@ -98,8 +103,9 @@ class Assembler(ABC, Generic[Event]):
 
     def _empty_stream_error(self) -> ProviderError:
         """Return the error of a stream without a single choice."""
+        text = self._events.unreadable_text
         return self._error or ResponseDecodeError(
-            "The stream ended before the first token.", hint="Try again.", retryable=True
+            f"The stream ended before the first token{f': {text}' if text else '.'}", hint="Try again.", retryable=True
         )
 
     @abstractmethod
@@ -139,6 +145,9 @@ class EventDecoder(Generic[Event]):
         # False if the server did not stream after all, None before the first byte that shows it.
         self.is_stream: bool | None = None
         self.n_unreadable = 0  # number of events that were not JSON of the right shape
+        self.unreadable_text = ""  # the first of them, for an error message
+        self.error: ProviderError | None = None  # from an "error:" field or an event of the name "error"
+        self._event_name = b""
 
     @property
     def body(self) -> bytes:
@@ -173,17 +182,44 @@ class EventDecoder(Generic[Event]):
             else:
                 data = line[5:].strip() if len(line) < 16 else line[5:]
         elif not line.lstrip().startswith(b"{"):
-            self.n_unreadable += bool(self._event_data) and not line
-            self._event_data = self._event_data if line else b""
-            return  # a comment, or a field that carries no data
+            self._read_other_line(line)
+            return
         if data == b"[DONE]":
             return
         # An event is complete as soon as its JSON is: the empty line after it may come much later.
         self._event_data = b"\n".join((self._event_data, data)) if self._event_data else data
         event = self._decode_event(self._event_data)
         if event is not None:
+            if self._event_name == b"error":
+                self._read_error(self._event_data)
             self._event_data = b""
             yield event
+
+    def _read_other_line(self, line: bytes) -> None:
+        """Read the end of an event, a field without JSON, or a comment."""
+        field, _, value = line.partition(b":")
+        if field == b"error" and value:  # llama.cpp until 2025
+            self._read_error(value)
+        elif not line:
+            if self._event_data and self._event_name == b"error":
+                self._read_error(self._event_data)  # a sentence
+            elif self._event_data:
+                self.n_unreadable += 1
+                text = bytes(self._event_data[:_EXCERPT_BYTES]).decode("utf-8", "replace")
+                self.unreadable_text = self.unreadable_text or error_responses.scrub(" ".join(text.split()))
+            self._event_name = b""
+        elif field == b"event":
+            self._event_name = value.strip()
+        self._event_data = self._event_data if line else b""
+
+    def _read_error(self, data: bytes | memoryview) -> None:
+        """Keep the first error: JSON of any shape, or a sentence."""
+        value = decode_or_none(data, object)
+        if value is None:
+            value = bytes(data).decode("utf-8", "replace").strip()
+        if isinstance(value, dict) and value.get("error"):
+            value = value["error"]
+        self.error = self.error or error_responses.error_from_object(value)
 
     def _decode_event(self, event: bytes | memoryview) -> Event | None:
         try:

@@ -12,6 +12,7 @@ from msgspec import Raw, Struct, field
 
 from swift_client.adapters.codecs.lenient_json import decode_or_none
 from swift_client.adapters.providers.provider import Reply
+from swift_client.errors import ProviderError
 from swift_client.types import Completion, FinishReason, Usage
 
 # Providers' finish reasons in snake case, by ours (OpenAI, TGI, vLLM, llama.cpp, LM Studio, Mistral, DeepSeek, GLM,
@@ -50,6 +51,7 @@ class ParsedChoice:
     has_ties: bool = False
     # The fault of its logprobs, as the end of a sentence about the completion.
     fault: str | None = None
+    error: ProviderError | None = None  # the server's error that ended it
 
 
 @dataclass(kw_only=True)
@@ -118,6 +120,7 @@ def build_reply(choices: list[ParsedChoice], metadata: ReplyMetadata, notes: Ite
         notes: further notes for the user.
     """
     choices = _sort_choices(choices)
+    error = next((choice.error for choice in choices if choice.error), None)
     n_listed, count = sum(choice.n_listed_tokens for choice in choices), metadata.completion_tokens
     too_low = len(choices) > 1 and (metadata.counts_one_choice or (count or 0) + len(choices) < n_listed)
     estimated = count is None or count < 0 or too_low
@@ -131,7 +134,8 @@ def build_reply(choices: list[ParsedChoice], metadata: ReplyMetadata, notes: Ite
         estimated=estimated or metadata.prompt_tokens is None,
     )
     completions = tuple(choice.completion for choice in choices)
-    return Reply(completions=completions, usage=usage, model=metadata.model, notes=(*notes, *_fault_notes(choices)))
+    notes = (*notes, *_fault_notes(choices))
+    return Reply(completions=completions, usage=usage, model=metadata.model, notes=notes, error=error)
 
 
 def _sort_choices(choices: list[ParsedChoice]) -> list[ParsedChoice]:
@@ -147,6 +151,7 @@ def _fault_notes(choices: list[ParsedChoice]) -> list[str]:
     """Return one note per fault, with the indices of the completions that have it."""
     indices_by_fault: dict[str, list[int]] = {}
     for choice in choices:
-        if choice.fault:
-            indices_by_fault.setdefault(choice.fault, []).append(choice.completion.index)
-    return [f"Completion {', '.join(map(str, indices))} {fault}." for fault, indices in indices_by_fault.items()]
+        faults = f"{choice.fault}." if choice.fault else "", f"failed: {choice.error}" if choice.error else ""
+        for fault in filter(None, faults):
+            indices_by_fault.setdefault(fault, []).append(choice.completion.index)
+    return [f"Completion {', '.join(map(str, indices))} {fault}" for fault, indices in indices_by_fault.items()]

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, BinaryIO, Literal
 
+from swift_client.errors import ProviderError
 from swift_client.types import Completion, Usage
 
 # (pattern, fields of Capabilities that differ) for families of models, most specific first.
@@ -143,6 +144,7 @@ class Reply:
         model: the model that the reply names.
         notes: one sentence for each irregularity that a user should know about (cut reply, fake logprobs, ...).
         closed_early: whether its stream was closed on purpose before it ended.
+        error: the error that ended its completions of finish reason "error", if the server sent one.
     """
 
     completions: tuple[Completion, ...]
@@ -150,3 +152,4 @@ class Reply:
     model: str | None = None
     notes: tuple[str, ...] = ()
     closed_early: bool = False
+    error: ProviderError | None = None

@@ -35,6 +35,23 @@ _MAX_MESSAGE_CHARS = 600  # longer messages are cut: a server may echo the whole
 # Fields in which providers put their message.
 _MESSAGE_FIELDS = ("message", "Message", "msg", "error_message", "error_description")
 
+# Words of errors inside a 200, with the status that OpenAI sends with such an error.
+_STATUS_PATTERNS = tuple(
+    (re.compile(pattern), status)
+    for pattern, status in (
+        (r"rate.?limit|insufficient_quota|exhausted|too.many|throttl", 429),
+        (r"authentication|api.key|permission|unauthorized|forbidden", 401),
+        (r"time.?out|timed.out|deadline.exceeded", 408),
+        (r"server.error|internal|overload|unavailable|api_error|gateway|capacity|\bbusy|upstream|network|disconnect"
+         r"|connection|try again|temporar|crash", 500),
+        (r"invalid|bad.request|unsupported|not.support|must be|required|missing|not.found|not exist|unknown|unexpected "
+         r"endpoint|context.(size|length|window)|too long|malformed|content.?(filter|policy)|violat|refus|denied", 400),
+    )
+)  # fmt: skip
+_STATUS_IN_TEXT = re.compile(
+    r"^\W*([45]\d\d)\b|\b(?:http(?:/[\d.]+)?|status|code|error)(?: code)?\W{1,3}([45]\d\d)\b", re.IGNORECASE
+)
+
 _API_KEY_PATTERN = re.compile(
     r"\b(?:sk|gsk|xai|fw|hf|pplx|nvapi|tgp)[-_][\w.*-]{6,}|\bAIza[\w-]{10,}|(?<=Bearer )\S{6,}"
 )
@@ -99,7 +116,7 @@ def error_from_object(error: object, provider: Provider | None = None, *, secret
         secrets: as for ``error_from_response()``.
     """
     details = _parse_details({"error": error})
-    return _build_error(details.status or _infer_status(details.kind), details, {}, provider, secrets)
+    return _build_error(details.status or _infer_status(details), details, {}, provider, secrets)
 
 
 def error_from_html(body: bytes, provider: Provider | None = None) -> ResponseDecodeError | None:
@@ -151,7 +168,9 @@ def _build_error(
     message = " ".join(scrub(details.message, secrets).split())
     if len(message) > _MAX_MESSAGE_CHARS:
         message = message[:_MAX_MESSAGE_CHARS] + "..."
-    if not message:
+    if not message and details.status is None:
+        message = "The server sent an error without a message."
+    elif not message:
         phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "an unknown status"
         message = f"The server answered {status} ({phrase}) without a message."
     kind, hint, retryable = _classify_status(status, details.kind, provider)
@@ -196,17 +215,19 @@ def _classify_status(status: int, kind: str, provider: Provider | None) -> tuple
             return BadRequestError, "Change the request: sending it again unchanged will fail again.", False
 
 
-def _infer_status(kind: str) -> int:
-    """Return the status that OpenAI sends with such an error; for errors inside a 200."""
-    for words, status in (
-        (("rate_limit", "insufficient_quota", "resource_exhausted", "too_many"), 429),
-        (("authentication", "invalid_api_key", "permission", "unauthorized"), 401),
-        (("timeout", "deadline_exceeded"), 408),
-        (("server_error", "internal", "overloaded", "unavailable", "api_error"), 500),
-    ):
-        if any(word in kind for word in words):
-            return status
-    return 400
+def _infer_status(details: _ErrorDetails) -> int:
+    """Return the status that fits an error without one, inside a 200, from its kind or else from its message.
+
+    An error that says nothing known counts as the server's, so it is retried: the request was accepted before.
+    """
+    kind = details.kind.removeprefix("error").strip()
+    if number := _STATUS_IN_TEXT.search(details.message):
+        return int(str(number[1] or number[2]))
+    for text in (kind, details.message.lower()):
+        for pattern, status in _STATUS_PATTERNS:
+            if pattern.search(text):
+                return status
+    return 400 if kind else 500
 
 
 def _parse_body(body: bytes) -> _ErrorDetails:
@@ -234,9 +255,9 @@ def _parse_details(value: Any) -> _ErrorDetails:
     listed = inner.get("details")  # Google's list of reasons and RetryInfo
     google_details = [detail for detail in listed if isinstance(detail, dict)] if isinstance(listed, list) else []
     delays = [detail["retryDelay"] for detail in google_details if isinstance(detail.get("retryDelay"), str)]
-    codes = [inner.get(name) for name in ("type", "code", "error_code", "status")]
+    codes = [inner.get(name) for name in ("type", "code", "error_code", "status", "status_code", "statusCode")]
     codes += [detail.get("reason") for detail in google_details]
-    numbers = [code for code in codes if isinstance(code, int) and 400 <= code <= 599]
+    numbers = [int(str(code)) for code in codes if re.fullmatch("[45][0-9][0-9]", str(code))]
     param = inner.get("param")
     return _ErrorDetails(
         message=_extract_message(inner),

@@ -24,6 +24,7 @@ from swift_client.adapters.codecs.options import DecodeOptions
 from swift_client.adapters.codecs.reasoning import split_thinking
 from swift_client.adapters.codecs.reply import ParsedChoice, canonical_tool_calls, normalize_finish_reason
 from swift_client.adapters.codecs.tokens import answer_tokens
+from swift_client.adapters.transport import error_responses
 from swift_client.logprobs.clean import UnusableLogprobs
 from swift_client.types import Completion, FinishReason
 
@@ -95,12 +96,17 @@ def read_choice(
             thinking_tokens, redecode = separate_tokens, lambda decoder: separate_tokens
         thought = read_thinking(thinking, thinking_tokens, redecode, **options)
         completion = replace(completion, thinking=replace(thought, finish_reason="stop" if text else finish))
+    wire_error = None
+    if has_value(choice.error):
+        wire_error = error_responses.error_from_object(decode_or_none(choice.error, object))
+        completion = replace(completion, finish_reason="error")
     return ParsedChoice(
         completion=completion,
         index=choice.index,
         n_listed_tokens=len(tokens),
         has_ties=has_ties,
         fault=mismatch or fault,
+        error=wire_error,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Unpack
 
 from msgspec import Raw
@@ -52,10 +53,11 @@ def read_body(data: bytes, *, echo: bool = False, **options: Unpack[DecodeOption
         raise ResponseDecodeError(
             f"The reply has no choices: {excerpt(data)}",
             hint="Check that base_url= is an OpenAI-compatible endpoint, not Ollama's or Cohere's native API.",
+            retryable=b'"choices"' in data,  # null: the server failed
         )
     reply = yield from _read_envelope(envelope, notes=[note] if note else [], echo=echo, **options)
     if envelope.choices and not reply.completions:
-        raise ResponseDecodeError(f"No choice of the reply can be read: {excerpt(data)}")
+        raise ResponseDecodeError(f"No choice of the reply can be read: {excerpt(data)}", retryable=True)
     return reply
 
 
@@ -94,7 +96,14 @@ def read_choices(
         yield
     if n_unreadable:
         notes = [*notes, f"{n_unreadable} choice(s) of the reply cannot be read and are left out."]
-    return build_reply(parsed, metadata, notes)
+    # An error without a text is not a completion; an error and nothing else is raised.
+    errors = [choice.error for choice in parsed if choice.error]
+    if errors and len(errors) == len(parsed) and not any(choice.completion.text for choice in parsed):
+        raise errors[0]
+    reply = build_reply(parsed, metadata, notes)
+    if not errors:
+        return reply
+    return replace(reply, completions=tuple(c for c in reply.completions if c.text or c.finish_reason != "error"))
 
 
 def _read_envelope(envelope: Envelope, *, notes: Iterable[str] = (), **options: Any) -> Generator[None, None, Reply]:
@@ -109,7 +118,10 @@ def _read_envelope(envelope: Envelope, *, notes: Iterable[str] = (), **options: 
         cached_tokens=count_cached_tokens(envelope.usage),
         counts_one_choice=has_value(envelope.timings),
     )
-    return read_choices(envelope.choices or [], metadata, notes=notes, **options)
+    reply = yield from read_choices(envelope.choices or [], metadata, notes=notes, **options)
+    if error and not any(completion.text for completion in reply.completions):
+        raise error
+    return reply
 
 
 def extract_error(envelope: Envelope | Chunk) -> ProviderError | None:

@@ -87,6 +87,7 @@ class TextChoice(Struct, gc=False):
     text: str | None = None  # legacy completions have it instead of a message
     finish_reason: str | None = None
     stop_reason: Any = None  # vLLM: the stop word, or the number of the token, that ended it
+    error: Raw = Raw()  # OpenRouter: the upstream's error
 
 
 class Choice(TextChoice, Generic[AlternativeT], gc=False):
@@ -134,6 +135,7 @@ class ChunkChoice(Struct, gc=False):
     logprobs: LogprobsDelta | float | None = None
     finish_reason: str | None = None
     stop_reason: Any = None
+    error: Raw = Raw()
 
 
 class Chunk(Struct, gc=False):

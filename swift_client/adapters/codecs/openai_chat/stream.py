@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from swift_client.adapters.codecs.assembler import Assembler
-from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_none
+from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_none, has_value
 from swift_client.adapters.codecs.openai_chat.choice import thinking_text
 from swift_client.adapters.codecs.openai_chat.response import extract_error, read_body, read_choices
 from swift_client.adapters.codecs.openai_chat.schema import Chunk, ChunkChoice, LogprobsDelta, Message, WireUsage
@@ -100,6 +100,7 @@ class _ChoiceBuilder:
     def __init__(self) -> None:
         self.finish_reason: str | None = None
         self._stop_reason: Any = None
+        self._error = _NULL
         self._content_parts: list[Any] = []
         self._refusal: list[str] = []
         self._reasoning: list[str] = []
@@ -112,6 +113,7 @@ class _ChoiceBuilder:
         """Append the choice's part of one chunk; any field may be missing, empty or repeated."""
         delta = choice.delta or Message(content=choice.text)
         self.finish_reason = self.finish_reason or choice.finish_reason or None
+        self._error = choice.error if has_value(choice.error) and self._error is _NULL else self._error
         self._stop_reason = choice.stop_reason if self._stop_reason is None else self._stop_reason
         content = delta.content
         self._content_parts += content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
@@ -154,6 +156,7 @@ class _ChoiceBuilder:
             "logprobs": self._logprobs or None,
             "finish_reason": self.finish_reason or "error",
             "stop_reason": self._stop_reason,
+            "error": self._error,
         }
         return msgspec.json.encode(choice)
 
