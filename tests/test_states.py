@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,24 @@ def test_states_of_another_layout_are_refused_and_nothing_is_added(tmp_path: Pat
             with pytest.raises(ConfigurationError, match="of another kind"):
                 file.append("q", [0, 1], [*completions(2), wrong])
         assert not set(file.keys())
-    with pytest.raises(ConfigurationError, match="columns are"):
+    with pytest.raises(ConfigurationError, match="holds vocabulary 5, but this run captures vocabulary 0"):
         StateFile(tmp_path / "s.db", write_layout=LAYOUT.select_layers())
+    with pytest.raises(ConfigurationError, match=r"holds layers \[0, 2, 3\], but this run captures layers \[0, 2, 4\]"):
+        StateFile(tmp_path / "s.db", write_layout=replace(LAYOUT, layers=(0, 2, 4)))
+
+
+def test_a_writer_starts_a_cut_header_again_and_leaves_any_other_short_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s.db.states"
+    for data in (b"", b"swft", b"swftHID1\x10\0"):
+        path.write_bytes(data)
+        with StateFile(tmp_path / "s.db", write_layout=LAYOUT) as file:
+            assert file.layout == LAYOUT
+        with StateFile(tmp_path / "s.db") as file:
+            assert not set(file.keys())
+    path.write_bytes(b"my notes")
+    with pytest.raises(ConfigurationError, match="is not a file of hidden states"):
+        StateFile(tmp_path / "s.db", write_layout=LAYOUT)
+    assert path.read_bytes() == b"my notes"
 
 
 def test_missing_states_and_numbers_that_are_not_finite_are_reported(tmp_path: Path) -> None:

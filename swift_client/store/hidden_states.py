@@ -179,44 +179,78 @@ class StateFile:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _read_index(self, new_layout: StateLayout | None) -> StateLayout:
-        """Read the layout and the offsets of the records; with ``new_layout``, start an empty file with it."""
-        size = os.fstat(self._file.fileno()).st_size
-        if new_layout is not None and size < _FILE_HEADER.size:
-            facts = json.dumps(asdict(new_layout)).encode()
-            facts = facts.ljust(_padded_size(len(facts)))
-            self._file.truncate(0)
-            self._file.write(_FILE_HEADER.pack(_MAGIC, len(facts)) + facts)
-            self._end = _FILE_HEADER.size + len(facts)
-            return new_layout
-        # A short or foreign header is refused before its length is trusted.
-        magic, length = _FILE_HEADER.unpack(self._file.read(_FILE_HEADER.size).ljust(_FILE_HEADER.size))
-        if magic != _MAGIC or length > min(_MAX_FACTS_BYTES, size):
-            raise ValueError("it begins with something else")
-        layout = _parse_layout(json.loads(self._file.read(length)))
-        if new_layout is not None and layout != new_layout:
-            raise ValueError(f"its columns are {layout}, not {new_layout}")
-        # Read the headers of the records only, and stop at one that reaches beyond the end of the file.
-        offset = _FILE_HEADER.size + length
-        while offset < size:
-            self._file.seek(offset)
-            header = self._file.read(_RECORD_HEADER.size)
-            mark, id_size, number, tokens = (
-                _RECORD_HEADER.unpack(header) if len(header) == _RECORD_HEADER.size else (_RECORD_MARK, 0, 0, size)
-            )
-            if mark != _RECORD_MARK or id_size > _MAX_ID_BYTES:
-                raise ValueError(f"it is damaged at byte {offset:,}")
-            start = offset + _RECORD_HEADER.size + _padded_size(id_size)
-            end = start + _padded_size(tokens * layout.columns * 2)
-            if end > size:  # left incomplete by a killed run
-                break
-            self._records[self._file.read(id_size).decode(), number] = start, tokens
-            offset = end
-        self._end = offset
-        if new_layout is not None:
-            self._file.seek(offset)
+    def _read_index(self, write_layout: StateLayout | None) -> StateLayout:
+        """Read the layout and the offsets of the records, for a writer of ``write_layout`` if given.
+
+        A writer starts a new file if this one is empty, and truncates a record that a killed run left incomplete.
+        """
+        header = self._file.read(_FILE_HEADER.size)
+        # A killed run may leave a part of the header. Any other short file is not ours and stays as it is.
+        is_cut_header = len(header) < _FILE_HEADER.size and _MAGIC.startswith(header[: len(_MAGIC)])
+        if write_layout is not None and is_cut_header:
+            self._start_file(write_layout)
+            return write_layout
+        layout = self._read_layout(header)
+        if write_layout is not None and write_layout != layout:
+            raise self._layout_error(layout, write_layout)
+        self._scan_records(layout)
+        if write_layout is not None:
+            self._file.seek(self._end)
             self._file.truncate()
         return layout
+
+    def _start_file(self, layout: StateLayout) -> None:
+        """Write the header of a file without records."""
+        facts = json.dumps(asdict(layout)).encode()
+        facts = facts.ljust(_padded_size(len(facts)))
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(_FILE_HEADER.pack(_MAGIC, len(facts)) + facts)
+        self._end = _FILE_HEADER.size + len(facts)
+
+    def _read_layout(self, header: bytes) -> StateLayout:
+        """Read the layout that follows the file's header. Raises ValueError if this is another kind of file."""
+        # A short or foreign header is refused before its length is trusted.
+        if len(header) < _FILE_HEADER.size:
+            raise ValueError("it is shorter than the header")
+        magic, length = _FILE_HEADER.unpack(header)
+        if magic != _MAGIC or length > min(_MAX_FACTS_BYTES, self._size()):
+            raise ValueError("it begins with something else")
+        return _parse_layout(json.loads(self._file.read(length)))
+
+    def _scan_records(self, layout: StateLayout) -> None:
+        """Read the headers of the records, which follow the layout, and note where their states are."""
+        size, self._end = self._size(), self._file.tell()
+        while True:
+            self._file.seek(self._end)
+            header = self._file.read(_RECORD_HEADER.size)
+            if len(header) < _RECORD_HEADER.size:  # the end, or cut by a killed run
+                break
+            mark, id_size, number, tokens = _RECORD_HEADER.unpack(header)
+            if mark != _RECORD_MARK or id_size > _MAX_ID_BYTES:
+                raise ValueError(f"it is damaged at byte {self._end:,}")
+            start = self._end + _RECORD_HEADER.size + _padded_size(id_size)
+            end = start + _padded_size(tokens * layout.columns * 2)
+            if end > size:  # cut by a killed run
+                break
+            self._records[self._file.read(id_size).decode(), number] = start, tokens
+            self._end = end
+
+    def _size(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
+
+    def _layout_error(self, layout: StateLayout, write_layout: StateLayout) -> ConfigurationError:
+        """Return the error for a writer of another layout than the file's, which names what differs."""
+        old, new = asdict(layout), asdict(write_layout)
+        differing = [name for name in old if old[name] != new[name]]
+        in_file, in_run = (
+            " and ".join(f"{name} {list(facts[name]) if name == 'layers' else facts[name]}" for name in differing)
+            for facts in (old, new)
+        )
+        return ConfigurationError(
+            f"{self.path} holds {in_file}, but this run captures {in_run}.",
+            hint="Use the same --layers and --vocabulary, or another --out.",
+        )
 
     def _check_states(self, states: F16 | None) -> F16:
         if states is None or states.shape[1:] != (self.layout.columns,):
