@@ -6,10 +6,11 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from swift_client import __version__
 from swift_client.cli import (
     best_of,
     calibrate,
@@ -44,7 +45,25 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_version(is_given: bool) -> None:
+    if is_given:
+        typer.echo(f"swift-client {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Pick the best of N answers from a language model, using token log-probabilities."""
+
+
 app.command()(demo.demo)
 app.command(name="best-of")(best_of.best_of)
 app.command()(best_of.rank)

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from swift_client.cli import options, output
 from swift_client.errors import ConfigurationError
 
+if TYPE_CHECKING:
+    from swift_client.types import Message
+
 
 def best_of(
-    prompt: Annotated[str, typer.Argument(help="The question. Use - to read it from stdin.")],
+    prompt: Annotated[
+        str | None, typer.Argument(help="The question. Use - to read it from stdin.", show_default=False)
+    ] = None,
     provider: options.Provider = "openai",
     model: options.Model = None,
     n: Annotated[int, typer.Option("--n", "-n", min=1, max=1024, help="Number of answers to sample.")] = 16,
     temperature: options.Temperature = None,
     max_tokens: options.MaxTokens = None,
+    param: options.Param = None,
+    system: options.System = None,
+    messages: Annotated[
+        typer.FileBinaryRead | None,
+        typer.Option(help="Instead of PROMPT: file with a JSON list of chat messages. Use - to read stdin."),
+    ] = None,
     head: options.Head = "auto",
     scorer: options.Scorer = "auto",
     answer: options.Answer = "auto",
@@ -61,9 +72,9 @@ def best_of(
     from swift_client.reranker import SwiftReranker
     from swift_client.sampling import Budget
 
-    question = _read_stdin() if prompt == "-" else prompt
+    question = _parse_question(prompt, messages, system)
     response_model = _parse_schema(schema.read()) if schema else None
-    sampling = options.drop_none(temperature=temperature, max_tokens=max_tokens)
+    sampling = options.parse_params(param, temperature=temperature, max_tokens=max_tokens)
     limits = options.drop_none(usd=budget_usd, tokens=budget_tokens, seconds=budget_seconds, calls=budget_calls)
     with (
         SwiftReranker(
@@ -131,6 +142,31 @@ def rank(
         notes=resolved.notes,
     )
     output.show_selection(rank_reply(file.read(), row, config), as_json=as_json)
+
+
+def _parse_question(
+    prompt: str | None, messages_file: typer.FileBinaryRead | None, system: str | None
+) -> str | list[Message]:
+    """Return the prompt, or messages if there is a file of them or a system prompt."""
+    if (prompt is None) == (messages_file is None):
+        raise typer.BadParameter("Give either a prompt or --messages.")
+    if messages_file is not None:
+        messages = _parse_messages(messages_file.read())
+        return messages if system is None else options.add_system_message(system, messages)
+    question = _read_stdin() if prompt == "-" else prompt or ""
+    # Without a question, the system prompt would be asked alone.
+    if system is None or not question.strip():
+        return question
+    return options.add_system_message(system, [{"role": "user", "content": question}])
+
+
+def _parse_messages(data: bytes) -> list[Message]:
+    import msgspec
+
+    try:
+        return msgspec.json.decode(data, type=list[dict[str, Any]])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"The file given to --messages is not a JSON list of messages: {error}.") from error
 
 
 def _parse_schema(data: bytes) -> dict[str, Any]:

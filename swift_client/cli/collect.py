@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,6 +52,8 @@ def collect(
     n: Annotated[int, typer.Option(min=1, max=1024, help="Completions per question.")] = 8,
     temperature: options.Temperature = None,
     max_tokens: options.MaxTokens = None,
+    param: options.Param = None,
+    system: options.System = None,
     top_logprobs: Annotated[
         int | None, typer.Option(min=0, help="Alternatives per token. Default: as many as the provider returns.")
     ] = None,
@@ -98,7 +102,15 @@ def collect(
     from swift_client import training
 
     # Options that contradict each other are refused before anything is read or sent.
+    sampling = options.parse_params(
+        param,
+        option_names=[*signature(training.collect).parameters, "hidden_states", "forget_batches"],
+        temperature=temperature,
+        max_tokens=max_tokens,
+    )
     source = _question_source(questions, set_name, set_file)
+    if system is not None:
+        source = _add_system_message(system, source)
     prices = _parse_prices(price_prompt, price_completion)
     if forget_batches and not batch:
         raise ConfigurationError("--forget-batches needs --batch.", hint="Give --batch as well.")
@@ -120,8 +132,6 @@ def collect(
             provider=provider,
             model=model,
             n=n,
-            temperature=temperature,
-            max_tokens=max_tokens,
             hidden_states=_hidden_states_option(capture, layers, vocabulary),
             top_logprobs=top_logprobs,
             token_ids=token_ids,
@@ -132,6 +142,7 @@ def collect(
             base_url=base_url,
             timeout=timeout,
         )
+        settings |= sampling
         if batch:
             from swift_client.collect.batch.collect import collect_batch
 
@@ -172,6 +183,17 @@ def _question_source(
     if not loaded:
         raise ConfigurationError(f"{set_file or set_name} contains no questions.", hint="Check the file.")
     return loaded
+
+
+def _add_system_message(system: str, source: Path | Sequence[StoredQuestion]) -> list[StoredQuestion]:
+    """Return the questions behind a system prompt."""
+    from swift_client.dataset.questions import read_questions
+
+    questions = read_questions(source) if isinstance(source, Path) else source
+    return [
+        replace(question, messages=tuple(options.add_system_message(system, question.messages)))
+        for question in questions
+    ]
 
 
 def _parse_prices(prompt: float | None, completion: float | None) -> Prices | None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import EllipsisType
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from swift_client.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from swift_client.types import Message
 
 AS_TRAINED, AS_ANSWER = "as the head was trained", "as --answer reads"
 """Defaults of --answer and --grade, as `--help` shows them."""
@@ -21,6 +25,14 @@ BaseUrl = Annotated[str | None, typer.Option(help="URL of your own server, such 
 Model = Annotated[str | None, typer.Option(help="Model name. Default: the provider's default model.")]
 Temperature = Annotated[float | None, typer.Option(help="Sampling temperature. Default: the provider's.")]
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="Maximum length of one answer, in tokens.")]
+Param = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Further field of the request, as name=value with JSON or text: --param top_k=20 --param "
+        "reasoning_effort=none. May be given more than once."
+    ),
+]
+System = Annotated[str | None, typer.Option(help="System prompt, sent as the first message.")]
 Scorer = Annotated[
     str, typer.Option(help="How completions are scored, for example mean_logprob, self_certainty or random.")
 ]
@@ -70,6 +82,54 @@ Svg = Annotated[Path | None, typer.Option(help="Draw the result as a chart into 
 def drop_none(**values: Any) -> dict[str, Any]:
     """Return the values that were given."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def parse_params(params: Sequence[str] | None, *, option_names: Iterable[str] = (), **given: object) -> dict[str, Any]:
+    """Parse ``--param name=value`` and add the fields that have their own option.
+
+    Args:
+        params: texts; a value is JSON, or else text.
+        option_names: names that are options of the command, besides the arguments of a reranker.
+        given: the values of fields with their own option; None: not given.
+
+    Raises:
+        typer.BadParameter: a text is not name=value.
+        ConfigurationError: a name is an option, or is given twice.
+    """
+    from swift_client.sampling import field_names
+
+    fields = drop_none(**given)
+    options = {*field_names.ARGUMENTS, *field_names.PLANNED_FIELDS, *option_names, "seed", "system"} - {"extra_body"}
+    for param in params or ():
+        name, equals, text = param.partition("=")
+        if not name or not equals:
+            raise typer.BadParameter(f"--param {param!r} is not name=value.")
+        if name in options:
+            raise ConfigurationError(
+                f"--param {name} is not a field of the request.",
+                hint="See --help for the command's options. A field of this name is sent by "
+                f"""--param 'extra_body={{"{name}": ...}}'.""",
+            )
+        if name in fields:
+            raise ConfigurationError(f"The field {name} is given twice.", hint="Give it once.")
+        fields[name] = _parse_json_or_text(text)
+    return fields
+
+
+def _parse_json_or_text(text: str) -> Any:
+    import msgspec
+
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return text
+
+
+def add_system_message(system: str, messages: Sequence[Message]) -> list[Message]:
+    """Return ``messages`` behind a system prompt. Raises ConfigurationError if they have one already."""
+    if any(message.get("role") == "system" for message in messages):
+        raise ConfigurationError("The messages already have a system prompt.", hint="Leave out --system.")
+    return [{"role": "system", "content": system}, *messages]
 
 
 def parse_numbers(name: str, text: str) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ RESERVED_NAMES = frozenset(("verifier", "similarity", "redact", "max_reply_bytes
 CALL_ARGUMENTS = frozenset(
     ("prompt", "min_completions", "deadline", "stopping", "budget", "on_reject", "response_model")
 )
+ARGUMENTS = CONSTRUCTOR_ARGUMENTS | RESERVED_NAMES | CALL_ARGUMENTS
 # Fields that the request's plan decides; sent otherwise, replies could not be counted or read.
 PLANNED_FIELDS = {
     "n": "Give it to best_of as n=.",
@@ -113,7 +114,7 @@ ALLOWED_FIELDS = KNOWN_FIELDS - CONSTRUCTOR_ARGUMENTS - _HINTS.keys()
 # Names that others may be similar to, fields first, and the length up to which one edit is all that they may differ by.
 _SIMILAR = (
     *((name, 4) for name in sorted(KNOWN_FIELDS | _HINTS.keys(), key=str.swapcase)),  # camelCase last
-    *((name, 7) for name in sorted(CONSTRUCTOR_ARGUMENTS | RESERVED_NAMES | CALL_ARGUMENTS)),
+    *((name, 7) for name in sorted(ARGUMENTS)),
 )
 _EXTRA_BODY_HINT = "To send a field of this name to the provider all the same, pass it in extra_body"
 
