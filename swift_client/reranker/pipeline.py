@@ -38,6 +38,7 @@ from swift_client.selection.select import (
     score_completions,
     select,
 )
+from swift_client.stopping import StoppingRule
 from swift_client.stopping.monitor import WAVE_SIZES, StoppingMonitor, create_abort_monitor
 from swift_client.structured.schema import is_schema_error, require_match
 from swift_client.types import Completion, Selection, Stopped
@@ -141,20 +142,11 @@ class SelectionPipeline:
         context = await self._call_context()
         fields = context.fields(request)
         selection_config = self._selection_config(fields, options)
-        monitor = None
-        if options.stopping:
-            score = partial(_score_or_fall_back, config=selection_config)
-            monitor = StoppingMonitor(options.stopping, request.n, score, method=selection_config.select)
-        budget = None
-        if options.budget:
-            budget = await config.cost.create_request_budget(options.budget, request)
+        monitor = _stopping_monitor(options.stopping, request.n, selection_config)
+        budget = await config.cost.create_request_budget(options.budget, request) if options.budget else None
         plan = await config.cost.plan(request, n_max=self.endpoint.n_max, warm_cache=sampling.warm_cache)
-        # Completions that need no request: the caller's, and those of the store.
-        existing_completions = existing_completions[: request.n]
-        existing, n_reused = dict(enumerate(existing_completions)), 0
         cache = self._reply_cache(context, request)
-        if cache:
-            existing, n_reused = merge_cached(await cache.lookup(request.n), existing_completions, request.n)
+        existing, n_reused = await _existing(cache, existing_completions[: request.n], request.n)
 
         sampler = Sampler(
             context,
@@ -172,19 +164,23 @@ class SelectionPipeline:
         cache_notes = await cache.collect_notes(result, n_reused=n_reused) if cache else ()
         if not result.completions:  # for every other cause than the budget, the sampler raises
             raise budget_error(result, request, None)
+        notes = list(cache_notes)
         stopped = budget_stop(result, request)
-        budget_notes = []
         if stopped:
-            count = f"{len(result.completions)} of {request.n} completions"
-            budget_notes = [f"The budget ended sampling after {count}. {stopped.reason}"]
+            count = f"{stopped.after} of {request.n} completions"
+            notes.append(f"The budget ended sampling after {count}. {stopped.reason}")
+        elif monitor:
+            stopped = monitor.describe_stop(result)
+        if plan:
+            notes.append(plan.reason)
         return Samples(
             result=result,
             config=selection_config,
             monitor=monitor,
-            stopped=stopped or (monitor.describe_stop(result) if monitor else None),
+            stopped=stopped,
             n_reused=n_reused,
             no_logprobs_reason=self.endpoint.no_logprobs_reason(fields),
-            notes=(*cache_notes, *budget_notes, *([plan.reason] if plan else []), *result.notes),
+            notes=(*notes, *result.notes),
         )
 
     def _selection_config(self, fields: Mapping[str, Any], options: RunOptions) -> SelectionConfig:
@@ -263,6 +259,21 @@ class SelectionPipeline:
         self._has_warned = True
         reason = samples.no_logprobs_reason or scored.no_logprobs_reason or "none arrived."
         logger.warning("%s: no logprobs (%s) %s, or pass judge=.", self.name, reason, NO_LOGPROBS_HINT)
+
+
+async def _existing(
+    cache: ReplyCache | None, existing_completions: Sequence[Completion], n: int
+) -> tuple[dict[int, Completion], int]:
+    """Return the completions that need no request, by number, and how many of them come from the store."""
+    if cache is None:
+        return dict(enumerate(existing_completions)), 0
+    return merge_cached(await cache.lookup(n), existing_completions, n)
+
+
+def _stopping_monitor(rule: StoppingRule | None, n: int, config: SelectionConfig) -> StoppingMonitor | None:
+    if rule is None:
+        return None
+    return StoppingMonitor(rule, n, partial(_score_or_fall_back, config=config), method=config.select)
 
 
 def _require_enough(selection: Selection, samples: Samples, request: SampleRequest) -> None:

@@ -147,11 +147,10 @@ class Sampler:
 
     async def _probe(self) -> None:
         """Ask for one completion to see if required logprobs come; if it fails, all n count as lost."""
-        results = (await _run_calls(self._create_calls(1), self.on_arrival)).call_results
-        self._settle(
-            replace(result, failure=result.failure and replace(result.failure, lost=self.sample_request.n))
-            for result in results
-        )
+        for result in (await _run_calls(self._create_calls(1), self.on_arrival)).call_results:
+            if result.failure:  # do not spend n calls on what one could not do
+                result = replace(result, failure=replace(result.failure, lost=self.sample_request.n))
+            self._settle([result])
 
     def _plan_wave(self) -> list[Call]:
         """Return the calls of the next wave; none if nothing is missing or the budget affords no more.
@@ -230,9 +229,8 @@ class Sampler:
         usage = sum((result.usage for result in self._results), Usage())
         cancelled_sizes = [call.n_requested for call in cancelled_calls if call.attempts]
         if cancelled_sizes:
-            usage += _estimate_usage(
-                cancelled_sizes, usage, [result for result in self._results if not result.from_cache]
-            )
+            new_results = [result for result in self._results if not result.from_cache]
+            usage += _estimate_usage(cancelled_sizes, usage, new_results)
             state.add_note(f"{len(cancelled_sizes)} calls were cancelled; their cost is an estimate.")
         return SampleResult(
             completions=completions,
