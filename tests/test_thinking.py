@@ -222,7 +222,16 @@ def test_googles_thoughts_are_kept_and_their_tokens_where_they_are_listed() -> N
         ("<think></think>4", ("", "4")),
         ("say <think> and </think>", ("", "say <think> and </think>")),
         ("a [/THINK] b", ("", "a [/THINK] b")),
-        ("<thinking>asked for</thinking>4", ("", "<thinking>asked for</thinking>4")),
+        ("<thinking>hm</thinking>4", ("hm", "4")),
+        ("<reasoning>\nhm\n</reasoning>\n\n4", ("hm", "4")),
+        ("<reasoning>hm", ("hm", "")),
+        ("◁think▷hm◁/think▷4", ("hm", "4")),
+        ("say <reasoning>hm</reasoning>", ("", "say <reasoning>hm</reasoning>")),
+        ("<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>4", ("hm", "4")),
+        ("<|channel|>analysis<|message|>hm<|channel|>final<|message|>4<|return|>", ("hm", "4")),
+        ("<|start|>assistant<|channel|>analysis<|message|>hm", ("hm", "")),
+        ("<|channel|>final<|message|>4", ("", "4")),
+        ("a <|channel|>final<|message|>4", ("", "a <|channel|>final<|message|>4")),
         ("4", ("", "4")),
     ],
 )
@@ -238,7 +247,14 @@ def test_a_place_is_always_a_place(stream: bytes, opened_in_prompt: bool) -> Non
 
 
 @pytest.mark.parametrize(
-    "pieces", [["<thi", "nk>", "a", "</th", "ink>", "\n"], ["<think>a</think>"], ["[THINK]", "a", "[/THINK]"]]
+    "pieces",
+    [
+        ["<thi", "nk>", "a", "</th", "ink>", "\n"],
+        ["<think>a</think>"],
+        ["[THINK]", "a", "[/THINK]"],
+        ["<reaso", "ning>", "a", "</reasoning>"],
+        ["<|channel|>", "analysis", "<|message|>", "a", "<|end|>", "<|channel|>final", "<|message|>"],
+    ],
 )
 def test_an_answer_has_not_begun_while_marks_are_open(pieces: list[str]) -> None:
     reasoning_filter = ReasoningFilter()

@@ -18,6 +18,7 @@ from swift_client.types import Completion
 Event = TypeVar("Event")
 
 _SLICE_BYTES = 1 << 18  # bytes of a recorded stream that are decoded between two yields
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _EXCERPT_BYTES = 300  # of an event that cannot be read
 _LONG_LINE_BYTES = 1 << 16  # a line longer than this is not copied
 
@@ -45,6 +46,7 @@ class Assembler(ABC, Generic[Event]):
     @classmethod
     def parse_steps(cls, data: bytes, **options: Unpack[DecodeOptions]) -> Generator[None, None, Reply]:
         """Decode a complete reply step by step; see ``Codec``."""
+        data = data.removeprefix(_BYTE_ORDER_MARK)
         assembler = cls(**options)
         is_stream = data[:64].lstrip().startswith((b"data:", b"event:", b":", b"error:", b"id:", b"retry:"))
         return assembler._replay(data) if is_stream else assembler._read_body(data)
@@ -78,7 +80,7 @@ class Assembler(ABC, Generic[Event]):
             ProviderError: the stream contains an error object and no choice.
         """
         if not self._events.is_stream:
-            return (yield from self._read_body(self._events.body))
+            return (yield from self._read_body(self._events.body.removeprefix(_BYTE_ORDER_MARK)))
         for event in self._events.close():
             self._add(event)
         self._error = self._error or self._events.error
@@ -158,8 +160,9 @@ class EventDecoder(Generic[Event]):
         """Take the next bytes, which may end anywhere; yield the events that are now complete."""
         self._buffer.append(chunk)
         # The first byte that is not white space shows whether the server streams.
-        if self.is_stream is None and (start := self.body.lstrip()):
+        if self.is_stream is None and (start := self.body.lstrip(_BYTE_ORDER_MARK + b" \t\r\n")):
             self.is_stream = not start.startswith((b"{", b"[", b"<"))
+            self._buffer = [start if self.is_stream else self.body]
         if self.is_stream and (b"\n" in chunk or b"\r" in chunk):
             *lines, rest = _split_lines(self.body)
             self._buffer = [rest] if rest else []

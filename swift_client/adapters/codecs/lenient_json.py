@@ -19,6 +19,7 @@ T = TypeVar("T")
 # msgspec's and json's errors and UnicodeDecodeError are ValueErrors; deep nesting raises RecursionError.
 DECODE_ERRORS = (ValueError, RecursionError)
 
+_OPENING = re.compile(r'\{\s*"\w+"\s*:')
 _SEPARATOR = re.compile(r"[\s,]*")
 
 
@@ -29,7 +30,14 @@ def _parse_finite(number: str) -> float | None:
 
 # Python servers write NaN and Infinity, which are not JSON; like 1e999 they mean that there is no number.
 # The standard library and not jiter, which refuses half a surrogate pair and hides where a cut array ends.
-_LENIENT_DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_parse_finite)
+# Raw control characters inside strings are taken as they are.
+_LENIENT_DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_parse_finite, strict=False)
+# A string, or a comma before the end of an object or array.
+_REPAIRABLE = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+["\\]?|,(?=\s*[}\]])', re.DOTALL)
+_ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|["\\/bfnrt])?')
+_MAX_DAMAGED_ITEMS = 64  # more are not searched for the next whole one
+# Fields of which a choice has at least one; other objects inside a damaged choice have none.
+_CHOICE_FIELDS = frozenset({"message", "text", "delta", "content", "finish_reason", "finishReason"})
 
 
 def decode_or_none(raw: Raw | bytes | memoryview, kind: type[T]) -> T | None:
@@ -59,29 +67,72 @@ def repair_json(data: bytes | Raw | memoryview) -> bytes:
 
 
 def decode_leniently(text: str) -> Any:
-    """Decode JSON that may contain NaN and Infinity, which become None; raise one of DECODE_ERRORS."""
-    return _LENIENT_DECODER.decode(text)
+    """Decode JSON that may contain NaN and Infinity, which become None; raise one of DECODE_ERRORS.
+
+    Raw control characters, invalid escapes and trailing commas are mended.
+    """
+    try:
+        return _LENIENT_DECODER.decode(text)
+    except ValueError:
+        mended = _mend(text)
+        if mended == text:
+            raise
+        return _LENIENT_DECODER.decode(mended)
+
+
+def _mend(text: str) -> str:
+    """Return JSON without trailing commas, and with the backslashes of invalid escapes doubled."""
+    return _REPAIRABLE.sub(lambda match: _ESCAPE.sub(_double_invalid, match[0]) if match[0] != "," else "", text)
+
+
+def _double_invalid(escape: re.Match[str]) -> str:
+    return escape[0] if escape[1] else "\\\\"
 
 
 def salvage_array(text: str, field: str) -> Generator[None, None, tuple[list[Raw], str] | None]:
-    """Decode the array ``field`` of a damaged JSON object up to the damage, yielding after each item.
+    """Decode the array ``field`` of a damaged JSON object, yielding after each item.
+
+    An item that cannot be read becomes ``null``, and the next one that begins like the first item is read.
 
     Returns:
-        The complete items as strict JSON, and the text without them; None if there is no such array.
+        The items before the place where the text is cut, as strict JSON, and the text without them; None if there is
+        no such array.
     """
     start = re.search(rf'"{field}"\s*:\s*\[', text)
     if start is None:
         return None
     items: list[Raw] = []
+    n_damaged = 0
     position = _skip_separators(text, start.end())
+    opening = _OPENING.match(text, position)
     while text[position : position + 1] != "]":
         try:
             item, position = _LENIENT_DECODER.raw_decode(text, position)
         except DECODE_ERRORS:
-            break
-        items.append(Raw(dump_json(item)))
+            # The damaged item reaches to the next one; the last one to the end of the text.
+            next_start = text.find(opening[0], position + 1) if opening else -1
+            stop = next_start if next_start > 0 else len(text)
+            try:
+                item, end = _LENIENT_DECODER.raw_decode(_mend(text[position:stop]))
+            except DECODE_ERRORS:
+                n_damaged += 1
+                if next_start < 0 or n_damaged > _MAX_DAMAGED_ITEMS:
+                    break
+                item, position = None, next_start
+            else:
+                if next_start > 0:
+                    position = next_start
+                else:
+                    text = text[:position] + _mend(text[position:])
+                    position += end
+        if items and isinstance(item, dict) and not _CHOICE_FIELDS & item.keys():
+            item = None  # a part of a damaged item
+        if item is not None or not items or bytes(items[-1]) != b"null":
+            items.append(Raw(dump_json(item)))
         position = _skip_separators(text, position)
         yield
+    while items and bytes(items[-1]) == b"null" and text[position : position + 1] != "]":
+        items.pop()  # the text is cut there
     return items, text[: start.end()] + text[position:]
 
 

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from swift_client.logprobs import clean
 
 TagPairs = Sequence[tuple[bytes, bytes]]
 
-# Tags that servers without a reasoning parser leave in the content: Qwen, DeepSeek and most others; Mistral.
-SERVER_TAGS: TagPairs = ((b"<think>", b"</think>"), (b"[THINK]", b"[/THINK]"))
-# Adds the tags of a few fine-tunes. In a server's reply these belong to the answer: a prompt asked for them.
-THINKING_TAGS: TagPairs = (*SERVER_TAGS, (b"<thinking>", b"</thinking>"))
+# Tags that servers without a reasoning parser leave in the content: Qwen, DeepSeek and most others; Mistral; Claude's
+# and fine-tunes' words; Seed; Kimi; Sky-T1. The first may lack its opening tag, which some chat templates write.
+THINKING_TAGS: TagPairs = (
+    (b"<think>", b"</think>"),
+    (b"[THINK]", b"[/THINK]"),
+    *((b"<%b>" % name, b"</%b>" % name) for name in (b"thinking", b"reasoning", b"thought", b"seed:think")),
+    ("◁think▷".encode(), "◁/think▷".encode()),
+    (b"<|begin_of_thought|>", b"<|end_of_thought|>"),
+)
 
-_LONGEST_CLOSING_TAG = len("[/THINK]")
+# gpt-oss writes "<|channel|>analysis<|message|>...<|end|><|start|>assistant<|channel|>final<|message|>...<|return|>".
+_CHANNEL_STARTS = ("<|channel|>", "<|start|>")
+_FINAL_CHANNEL = "<|channel|>final<|message|>"
+_FINAL_END = re.compile(r"<\|(?:return|end)\|>\s*\Z")
+_CHANNEL_MARKUP = re.compile(r"(?:<\|start\|>[^<]*)?<\|channel\|>[^<]*(?:<\|constrain\|>[^<]*)?(?:<\|message\|>)?"
+                             r"|<\|start\|>[^<]*|<\|(?:message|end|call|return)\|>")  # fmt: skip
+
+_TAG_TEXTS = tuple((opening.decode(), closing.decode()) for opening, closing in THINKING_TAGS)
+_FILTER_TAGS = (*_TAG_TEXTS, *((start, _FINAL_CHANNEL) for start in _CHANNEL_STARTS))
+_OPENING_TAGS = tuple(opening for opening, _ in _TAG_TEXTS)
+_LONGEST_CLOSING_TAG = max(len(closing) for _, closing in _FILTER_TAGS)
 
 
-def find_thinking(
-    stream: bytes, *, opened_in_prompt: bool = False, tags: TagPairs = THINKING_TAGS
-) -> tuple[int, int, int]:
+def find_thinking(stream: bytes, *, opened_in_prompt: bool = False) -> tuple[int, int, int]:
     """Find the thinking at the beginning of a text.
 
     Some chat templates put the opening tag into the prompt: ``opened_in_prompt`` says so, and a ``</think>`` without
@@ -29,7 +43,7 @@ def find_thinking(
         if the thinking never ends; (0, 0, 0) if there is no thinking.
     """
     lead = len(stream) - len(stream.lstrip())
-    for opening, closing in tags:
+    for opening, closing in THINKING_TAGS:
         opens = stream.startswith(opening, lead)
         start, close = lead + len(opening) if opens else 0, stream.find(closing)
         implied = (opening, closing) == THINKING_TAGS[0] and opening not in stream[: max(close, 0)]
@@ -42,13 +56,24 @@ def find_thinking(
 
 def split_thinking(content: str) -> tuple[str, str]:
     """Split a message's content into thinking and answer, both without the white space between them."""
-    if "</think>" not in content and not content.lstrip().startswith(tuple(tag.decode() for tag, _ in SERVER_TAGS)):
+    start_text = content[:64].lstrip() or content.lstrip()
+    if start_text.startswith(_CHANNEL_STARTS):
+        return _split_channels(content)
+    if "</think>" not in content and not start_text.startswith(_OPENING_TAGS):
         return "", content
     stream = content.encode("utf-8", "replace")
-    start, stop, answer = find_thinking(stream, tags=SERVER_TAGS)
+    start, stop, answer = find_thinking(stream)
     if not answer:
         return "", content
     return stream[start:stop].decode().strip(), stream[answer:].decode().lstrip()
+
+
+def _split_channels(content: str) -> tuple[str, str]:
+    """Split gpt-oss's channels: the last "final" one is the answer, the others are thinking."""
+    thinking, final, answer = content.rpartition(_FINAL_CHANNEL)
+    if not final:
+        thinking, answer = content, ""
+    return _CHANNEL_MARKUP.sub("", thinking).strip(), _FINAL_END.sub("", answer).lstrip()
 
 
 def thinking_span(pieces: Sequence[bytes], thinking: bytes) -> slice:
@@ -76,7 +101,7 @@ class ReasoningFilter:
         if self._answer_started:
             return False
         self._tail += text
-        tags = [(opening.decode(), closing.decode()) for opening, closing in SERVER_TAGS]
+        tags = _FILTER_TAGS
         if not self._thinking_seen:
             self._inside_tags = self._tail.lstrip().startswith(tuple(opening for opening, _ in tags))
             self._thinking_seen = self._inside_tags or bool(thinking)

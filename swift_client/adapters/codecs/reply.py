@@ -102,9 +102,17 @@ def canonical_tool_calls(calls: Iterable[dict[str, Any]]) -> str:
     plain = []
     for call in calls:
         arguments = call.get("arguments")
-        parsed = decode_or_none(arguments.encode("utf-8", "replace"), dict) if isinstance(arguments, str) else arguments
+        parsed = _decode_arguments(arguments) if isinstance(arguments, str) else arguments
         plain.append({"name": call.get("name"), "arguments": arguments if parsed is None else parsed})
     return msgspec.json.encode(plain, order="deterministic").decode()
+
+
+def _decode_arguments(arguments: str) -> dict[str, Any] | None:
+    """Decode a tool call's arguments, which some servers encode twice; None if they are not an object."""
+    data = arguments.encode("utf-8", "replace")
+    if inner := decode_or_none(data, str):
+        data = inner.encode("utf-8", "replace")
+    return decode_or_none(data, dict)
 
 
 def build_reply(choices: list[ParsedChoice], metadata: ReplyMetadata, notes: Iterable[str] = ()) -> Reply:
@@ -139,12 +147,17 @@ def build_reply(choices: list[ParsedChoice], metadata: ReplyMetadata, notes: Ite
 
 
 def _sort_choices(choices: list[ParsedChoice]) -> list[ParsedChoice]:
-    """Sort by wire index; keep the order of arrival if the indices are missing, repeated or negative."""
-    indices = [choice.index for choice in choices if choice.index is not None and choice.index >= 0]
+    """Sort by wire index; keep the order of arrival if the indices are missing, repeated or impossible."""
+    indices = [choice.index for choice in choices if choice.index is not None and is_wire_index(choice.index)]
     if len(set(indices)) < len(choices):
         indices = list(range(len(choices)))
     by_index = sorted(zip(indices, choices, strict=True), key=lambda pair: pair[0])
     return [replace(choice, completion=replace(choice.completion, index=index)) for index, choice in by_index]
+
+
+def is_wire_index(index: object) -> bool:
+    """Return whether it can be the number of a choice: no server returns as many as 10,000."""
+    return type(index) is int and 0 <= index < 10_000
 
 
 def _fault_notes(choices: list[ParsedChoice]) -> list[str]:

@@ -22,7 +22,12 @@ from swift_client.adapters.codecs.openai_chat.tokens import (
 )
 from swift_client.adapters.codecs.options import DecodeOptions
 from swift_client.adapters.codecs.reasoning import split_thinking
-from swift_client.adapters.codecs.reply import ParsedChoice, canonical_tool_calls, normalize_finish_reason
+from swift_client.adapters.codecs.reply import (
+    ParsedChoice,
+    canonical_tool_calls,
+    is_wire_index,
+    normalize_finish_reason,
+)
 from swift_client.adapters.codecs.tokens import answer_tokens
 from swift_client.adapters.transport import error_responses
 from swift_client.logprobs.clean import UnusableLogprobs
@@ -102,7 +107,7 @@ def read_choice(
         completion = replace(completion, finish_reason="error")
     return ParsedChoice(
         completion=completion,
-        index=choice.index,
+        index=choice.index if is_wire_index(choice.index) else None,
         n_listed_tokens=len(tokens),
         has_ties=has_ties,
         fault=mismatch or fault,

@@ -69,6 +69,7 @@ def read_choices(
     strict: bool = False,
     has_ties: bool = False,
     echo: bool = False,
+    error: ProviderError | None = None,
     **options: Unpack[DecodeOptions],
 ) -> Generator[None, None, Reply]:
     """Decode choices one by one, yielding after each, and build the Reply.
@@ -80,6 +81,7 @@ def read_choices(
         strict: whether to raise ValueError or RecursionError for an unreadable choice, instead of adding a note.
         has_ties: whether equal logprobs are to be expected.
         echo: whether the prompt may precede the answers.
+        error: the reply's error beside its choices, which is raised if no choice has a text.
         options: ``top_logprobs`` and ``token_ids``, see ``DecodeOptions``.
     """
     prompt_tokens = (metadata.prompt_tokens or 0) if echo else 0
@@ -98,8 +100,8 @@ def read_choices(
         notes = [*notes, f"{n_unreadable} choice(s) of the reply cannot be read and are left out."]
     # An error without a text is not a completion; an error and nothing else is raised.
     errors = [choice.error for choice in parsed if choice.error]
-    if errors and len(errors) == len(parsed) and not any(choice.completion.text for choice in parsed):
-        raise errors[0]
+    if (error or (errors and len(errors) == len(parsed))) and not any(choice.completion.text for choice in parsed):
+        raise error or errors[0]
     reply = build_reply(parsed, metadata, notes)
     if not errors:
         return reply
@@ -118,10 +120,7 @@ def _read_envelope(envelope: Envelope, *, notes: Iterable[str] = (), **options: 
         cached_tokens=count_cached_tokens(envelope.usage),
         counts_one_choice=has_value(envelope.timings),
     )
-    reply = yield from read_choices(envelope.choices or [], metadata, notes=notes, **options)
-    if error and not any(completion.text for completion in reply.completions):
-        raise error
-    return reply
+    return read_choices(envelope.choices or [], metadata, notes=notes, error=error, **options)
 
 
 def extract_error(envelope: Envelope | Chunk) -> ProviderError | None:

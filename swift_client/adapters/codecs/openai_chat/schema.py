@@ -82,7 +82,7 @@ class Message(Struct, gc=False):
 class TextChoice(Struct, gc=False):
     """One choice without its logprobs."""
 
-    index: int | None = None
+    index: Any = None
     message: Message | None = None
     text: str | None = None  # legacy completions have it instead of a message
     finish_reason: str | None = None
@@ -129,7 +129,7 @@ class LogprobsDelta(Struct, gc=False):
 class ChunkChoice(Struct, gc=False):
     """One choice's part of a chunk."""
 
-    index: int | None = None
+    index: Any = None
     delta: Message | None = None
     text: str | None = None
     logprobs: LogprobsDelta | float | None = None
