@@ -28,7 +28,7 @@ class Answers:
     note: str | None = None  # sentences about problems, such as unreadable answers
 
 
-def read(texts: Sequence[str], spec: Spec = "auto") -> Answers:
+def read(texts: Sequence[str], spec: Spec = "auto", *, deadline_at: float | None = None) -> Answers:
     """Read and group the answers of the completions of one question.
 
     "auto" reads answers that are marked as such; if fewer than half of the non-empty texts have one, no answer is read
@@ -38,6 +38,7 @@ def read(texts: Sequence[str], spec: Spec = "auto") -> Answers:
     Args:
         texts: (N,) completions of one question.
         spec: the reader: a name, a regex, a function, or None to read no answers.
+        deadline_at: the end of the comparison of formulas, in seconds of ``time.monotonic()``.
 
     Raises:
         ConfigurationError: ``spec`` is not a reader.
@@ -60,7 +61,7 @@ def read(texts: Sequence[str], spec: Spec = "auto") -> Answers:
         notes.append(
             f"Only {n_answers} of {n_nonempty} texts have a marked answer, so the choice rests on scores alone."
         )
-    groups, note = group_answers(values, compare_values=reader.compares_values)
+    groups, note = group_answers(values, compare_values=reader.compares_values, deadline_at=deadline_at)
     return Answers(values=tuple(values), groups=groups, note=" ".join([*notes, *([note] if note else [])]) or None)
 
 

@@ -45,21 +45,40 @@ class FormulaWorker:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[str] | None = None
+        self._is_ready = threading.Event()
+        self._is_first_start = True
 
-    def are_equal(self, a: str, b: str, *, seconds: float = SECONDS_PER_PAIR) -> bool | None:
+    def prepare(self, deadline_at: float | None) -> None:
+        """Start the first child and wait until it is ready, at most until ``deadline_at`` of ``time.monotonic()``.
+
+        A start that takes longer goes on, and later comparisons find the child ready.
+        """
+        if not self._is_first_start:  # the child may be at work for another thread: do not wait here
+            return
+        seconds = _SECONDS_TO_START if deadline_at is None else max(0.0, deadline_at - time.monotonic())
+        if self._lock.acquire(timeout=min(seconds, _SECONDS_TO_START)):
+            try:
+                self._ensure_child()
+            finally:
+                self._lock.release()
+            self._is_first_start = not self._is_ready.wait(min(seconds, _SECONDS_TO_START))
+
+    def are_equal(
+        self, a: str, b: str, *, seconds: float = SECONDS_PER_PAIR, wait_seconds: float = _SECONDS_TO_START
+    ) -> bool | None:
         """Return whether two normalized formulas are equal; None if that is unknown after ``seconds``.
 
-        The wait for other threads counts towards ``seconds``, the start of the child does not.
+        The waits for other threads and for the start of the child do not count towards ``seconds``, but both and the
+        comparison together take at most ``wait_seconds``.
         """
-        deadline = time.monotonic() + seconds
-        if not self._lock.acquire(timeout=max(0.0, seconds)):
+        end = time.monotonic() + wait_seconds
+        if not self._lock.acquire(timeout=max(0.0, wait_seconds)):
             return None
         try:
-            if self._child is None or self._child.poll() is not None:
-                start = time.monotonic()
-                self._child = self._start()
-                deadline += time.monotonic() - start
-            reply = _ask(self._child, json.dumps([a, b, seconds]), deadline - time.monotonic())
+            child = self._ensure_child()
+            if not self._is_ready.wait(max(0.0, end - time.monotonic())):
+                return None
+            reply = _ask(child, json.dumps([a, b, seconds]), min(seconds, end - time.monotonic()))
             if not reply:
                 self._finalizer()
                 return None
@@ -67,6 +86,16 @@ class FormulaWorker:
             return answer if isinstance(answer, bool) else None
         finally:
             self._lock.release()
+
+    def _ensure_child(self) -> subprocess.Popen[str]:
+        """Return the child, which may still be starting; start one if it has ended. The lock is held."""
+        if self._child is None or self._child.poll() is not None:
+            self._is_ready = threading.Event()
+            self._child = self._start()
+            # A caller with a deadline does not wait for the end of the start.
+            arguments = (self._child, self._is_ready)
+            threading.Thread(target=_wait_for_start, args=arguments, name="swift-client-math", daemon=True).start()
+        return self._child
 
     def _start(self) -> subprocess.Popen[str]:
         environment = {name: os.environ[name] for name in _ENVIRONMENT_VARIABLES if name in os.environ}
@@ -80,8 +109,15 @@ class FormulaWorker:
             text=True,
         )
         self._finalizer = weakref.finalize(self, _close_child, child, os.getpid())  # also at exit
-        _ask(child, None, _SECONDS_TO_START)
         return child
+
+
+def _wait_for_start(child: subprocess.Popen[str], is_ready: threading.Event) -> None:
+    """Set ``is_ready`` once the child has said that it is ready, or has ended."""
+    try:
+        _ask(child, None, _SECONDS_TO_START)
+    finally:
+        is_ready.set()
 
 
 def _ask(child: subprocess.Popen[str], line: str | None, seconds: float) -> str:
@@ -95,7 +131,7 @@ def _ask(child: subprocess.Popen[str], line: str | None, seconds: float) -> str:
             child.stdin.write(line + "\n")
             child.stdin.flush()
         return child.stdout.readline()
-    except OSError:  # it ended between two requests
+    except (OSError, ValueError):  # it ended between two requests, or was closed meanwhile
         return ""
     finally:
         watchdog.cancel()

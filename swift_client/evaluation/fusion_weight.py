@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from swift_client.adapters.user_threads import UserThreads
 from swift_client.dataset.graders import GraderSpec
 from swift_client.dataset.stored import StoredGroups, state_options
 from swift_client.errors import ConfigurationError
@@ -84,12 +85,18 @@ def _score_externally(
     """Return the scores of each question, or the reason why there are none."""
 
     async def score_all() -> list[Scores | str]:
-        semaphore = asyncio.Semaphore(MAX_CONCURRENCY)
+        semaphore, threads = asyncio.Semaphore(MAX_CONCURRENCY), UserThreads()
 
         async def score_question(messages: Sequence[Message], completions: Sequence[Completion]) -> Scores | str:
             async with semaphore:
                 return await call_judge(
-                    external, "The external scorer", messages, completions, timeout=timeout, seconds_left=None
+                    external,
+                    "The external scorer",
+                    messages,
+                    completions,
+                    threads=threads,
+                    timeout=timeout,
+                    seconds_left=None,
                 )
 
         return list(await asyncio.gather(*(score_question(*question) for question in questions)))

@@ -192,6 +192,7 @@ class _Client:
             external=None if external is None else ExternalScorer(external, fusion=fuse, timeout=timeout),
             judge=None if judge is None else Judge(judge, always_ask=scorer == "judge", timeout=timeout),
             store=resolve_store(store),
+            timeout=timeout,
         )
         self.pipeline = SelectionPipeline(config)
 

@@ -72,6 +72,7 @@ class RerankerConfig:
     external: ExternalScorer | None
     judge: Judge | None
     store: ReplyStore | None
+    timeout: float  # seconds that a function of the user may take
 
 
 @dataclass(frozen=True, kw_only=True)

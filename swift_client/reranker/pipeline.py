@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from swift_client.adapters import Transports
+from swift_client.adapters.user_threads import UserThreads
 from swift_client.errors import BadRequestError
 from swift_client.logprobs.temperature import SamplingInfo
 from swift_client.models import AnyHead
@@ -45,6 +46,9 @@ from swift_client.types import Completion, Selection, Stopped
 
 logger = logging.getLogger(__name__)
 
+# Seconds that a scorer of the user gets even after the deadline.
+_MIN_SCORING_SECONDS = 0.2
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Samples:
@@ -73,6 +77,7 @@ class SelectionPipeline:
             top_logprobs=config.sampling.top_logprobs,
             force_logprobs=config.sampling.force_logprobs,
         )
+        self._user_threads = UserThreads()
         self._has_warned = False
 
     @property
@@ -141,8 +146,8 @@ class SelectionPipeline:
         config, sampling = self.config, self.config.sampling
         context = await self._call_context()
         fields = context.fields(request)
-        selection_config = self._selection_config(fields, options)
-        monitor = _stopping_monitor(options.stopping, request.n, selection_config)
+        selection_config = self._selection_config(fields, options, deadline_at)
+        monitor = self._stopping_monitor(options.stopping, request.n, selection_config)
         budget = await config.cost.create_request_budget(options.budget, request) if options.budget else None
         plan = await config.cost.plan(request, n_max=self.endpoint.n_max, warm_cache=sampling.warm_cache)
         cache = self._reply_cache(context, request)
@@ -183,14 +188,24 @@ class SelectionPipeline:
             notes=(*notes, *result.notes),
         )
 
-    def _selection_config(self, fields: Mapping[str, Any], options: RunOptions) -> SelectionConfig:
-        """Return the rules of the choice for a request with these fields."""
+    def _selection_config(
+        self, fields: Mapping[str, Any], options: RunOptions, deadline_at: float | None
+    ) -> SelectionConfig:
+        """Return the rules of the choice for a request with these fields; ``deadline_at`` in the loop's time."""
+        if deadline_at is not None:  # scoring runs in threads, which do not know the loop
+            deadline_at += time.monotonic() - asyncio.get_running_loop().time()
         is_after_temperature = self.config.capabilities.logprob_space == "after_temperature"
         return replace(
             self.config.selection,
             sampling_info=SamplingInfo.from_request(fields, after_temperature=is_after_temperature),
             response_schema=options.response_schema,
+            deadline_at=deadline_at,
         )
+
+    def _stopping_monitor(self, rule: StoppingRule | None, n: int, config: SelectionConfig) -> StoppingMonitor | None:
+        if rule is None:
+            return None
+        return StoppingMonitor(rule, n, partial(self._score_by, config), method=config.select)
 
     def _reply_cache(self, context: CallContext, request: SampleRequest) -> ReplyCache | None:
         """Return the cache of this request's replies; None without ``store=``."""
@@ -224,14 +239,33 @@ class SelectionPipeline:
 
     async def _score(self, samples: Samples, request: SampleRequest, deadline_at: float | None) -> ScoredCompletions:
         """Score the completions; then the external scorer and the judge may change the scores."""
-        score = samples.monitor.score if samples.monitor else partial(_score_or_fall_back, config=samples.config)
-        # Scoring is numpy, and answers may be compared in another process: neither belongs on the event loop.
-        scored = await asyncio.to_thread(score, samples.result.completions)
+        score = samples.monitor.score if samples.monitor else partial(self._score_by, samples.config)
+        scored = await score(samples.result.completions)
         for rescorer in (self.config.external, self.config.judge):
             if rescorer:
                 seconds_left = None if deadline_at is None else deadline_at - asyncio.get_running_loop().time()
                 scored = await rescorer.rescore(scored, request.messages, seconds_left=seconds_left)
         return scored
+
+    async def _score_by(self, config: SelectionConfig, completions: Sequence[Completion]) -> ScoredCompletions:
+        """Score completions; a function of the user that takes too long is replaced, and a note says so."""
+        # Scoring is numpy, and answers may be compared in another process: neither belongs on the event loop.
+        if not config.calls_user_code:
+            return await asyncio.to_thread(_score_or_fall_back, completions, config)
+        limit = self.config.timeout
+        if config.deadline_at is not None:  # sampling may have taken all the time
+            limit = min(limit, max(_MIN_SCORING_SECONDS, config.deadline_at - time.monotonic()))
+        try:
+            async with asyncio.timeout(limit):
+                return await self._user_threads.call(_score_or_fall_back, completions, config)
+        except TimeoutError:
+            own_config = config.without_user_code()
+            scored = await asyncio.to_thread(score_completions, completions, own_config)
+            functions = " or ".join(
+                f"{name}=" for name in ("scorer", "answer") if getattr(config, name) is not getattr(own_config, name)
+            )
+            note = f"The function {functions} took longer than {limit:.3g} s and was ignored."
+            return replace(scored, notes=(note, *scored.notes))
 
     # --- 4. describe (step 3 is selection.select)
 
@@ -268,12 +302,6 @@ async def _existing(
     if cache is None:
         return dict(enumerate(existing_completions)), 0
     return merge_cached(await cache.lookup(n), existing_completions, n)
-
-
-def _stopping_monitor(rule: StoppingRule | None, n: int, config: SelectionConfig) -> StoppingMonitor | None:
-    if rule is None:
-        return None
-    return StoppingMonitor(rule, n, partial(_score_or_fall_back, config=config), method=config.select)
 
 
 def _require_enough(selection: Selection, samples: Samples, request: SampleRequest) -> None:

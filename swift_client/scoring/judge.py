@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from swift_client.adapters.user_threads import UserThreads
 from swift_client.errors import ConfigurationError
 from swift_client.scoring import scorers
 from swift_client.scoring.fusion import fuse, parse_fusion
@@ -30,7 +31,8 @@ class Judge:
     Args:
         function: from (messages, completions) to N numbers.
         always_ask: call it for every question, not only if there are no usable logprobs.
-        timeout: seconds per question; a sync function that takes longer is left to end in its thread.
+        timeout: seconds per question, the wait for a free thread included; a sync function that takes longer is left
+            to end in its thread.
 
     Raises:
         ConfigurationError: ``function`` cannot be called.
@@ -39,6 +41,7 @@ class Judge:
     def __init__(self, function: JudgeFunction, *, always_ask: bool, timeout: float) -> None:
         _check_callable(function, "judge", hint="It returns one number per completion, higher is better.")
         self._function, self._always_ask, self._timeout = function, always_ask, timeout
+        self._threads = UserThreads()
 
     async def rescore(
         self, scored: ScoredCompletions, messages: Sequence[Message], *, seconds_left: float | None
@@ -53,7 +56,13 @@ class Judge:
         if not (self._always_ask or scored.signal == "text"):
             return scored
         scores = await call_judge(
-            self._function, "The judge", messages, scored.completions, timeout=self._timeout, seconds_left=seconds_left
+            self._function,
+            "The judge",
+            messages,
+            scored.completions,
+            threads=self._threads,
+            timeout=self._timeout,
+            seconds_left=seconds_left,
         )
         if isinstance(scores, str):
             return scored.with_rescoring_note(scores)
@@ -77,6 +86,7 @@ class ExternalScorer:
         _check_callable(function, "external", hint=hint)
         parse_fusion(fusion)
         self._function, self._fusion, self._timeout = function, fusion, timeout
+        self._threads = UserThreads()
 
     async def rescore(
         self, scored: ScoredCompletions, messages: Sequence[Message], *, seconds_left: float | None
@@ -87,7 +97,13 @@ class ExternalScorer:
         """
         label, completions = "The external scorer", scored.completions
         external = await call_judge(
-            self._function, label, messages, completions, timeout=self._timeout, seconds_left=seconds_left
+            self._function,
+            label,
+            messages,
+            completions,
+            threads=self._threads,
+            timeout=self._timeout,
+            seconds_left=seconds_left,
         )
         if isinstance(external, str):
             return scored.with_rescoring_note(f"{external[:-1]}: the choice uses our scores only.")
@@ -110,6 +126,7 @@ async def call_judge(
     messages: Sequence[Message],
     completions: Sequence[Completion],
     *,
+    threads: UserThreads,
     timeout: float,
     seconds_left: float | None,
 ) -> Scores | str:
@@ -120,14 +137,16 @@ async def call_judge(
         label: its name at the start of the note.
         messages: the question.
         completions: N completions.
-        timeout: seconds that it may take; a sync function that takes longer is left to end in its thread.
+        threads: the threads of sync functions.
+        timeout: seconds that it may take, the wait for a free thread included; a sync function that takes longer is
+            left to end in its thread.
         seconds_left: seconds until the deadline; None: no deadline.
     """
     limit = timeout if seconds_left is None else max(0.0, min(timeout, seconds_left))
     try:
         async with asyncio.timeout(limit):
             # A sync function may call a model and must not block the event loop.
-            result = await asyncio.to_thread(function, list(messages), list(completions))
+            result = await threads.call(function, list(messages), list(completions))
             values = await result if inspect.isawaitable(result) else result
         scores = scorers.score(completions, lambda _: values)
     except TimeoutError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -48,6 +49,20 @@ class SelectionConfig:
     sampling_info: SamplingInfo = UNKNOWN_SAMPLING
     # The schema that answers have to fit; whole objects are then compared and ``answer`` is ignored.
     response_schema: ResponseSchema | None = None
+    # The end of the comparison of formulas, in seconds of ``time.monotonic()``; None: no deadline.
+    deadline_at: float | None = None
+
+    @property
+    def calls_user_code(self) -> bool:
+        """True if the scorer or the reader of answers is a function of the user, which may hang."""
+        own_reader = isinstance(self.answer, str | re.Pattern) or self.answer is None
+        return not (isinstance(self.scorer, str | AnyHead) and own_reader)
+
+    def without_user_code(self) -> SelectionConfig:
+        """Return the rules with FALLBACK_SCORER and no reader in place of functions of the user."""
+        scorer = self.scorer if isinstance(self.scorer, str | AnyHead) else FALLBACK_SCORER
+        answer = self.answer if isinstance(self.answer, str | re.Pattern) else None
+        return replace(self, scorer=scorer, answer=answer)
 
     @property
     def reads_token_ids(self) -> bool:
@@ -172,7 +187,7 @@ def _read_answers(
     # Incomplete texts cannot vote, and must not count as unreadable either.
     pairs = zip(completions, completeness(completions), strict=True)
     texts = [completion.text if is_complete else "" for completion, is_complete in pairs]
-    return answers.read(texts, config.answer), ()
+    return answers.read(texts, config.answer, deadline_at=config.deadline_at), ()
 
 
 def _winner_fields(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from swift_client.errors import ConfigurationError
@@ -43,28 +43,32 @@ class StoppingMonitor:
     """Applies one rule to one question's completions, and keeps the last result."""
 
     def __init__(
-        self, rule: StoppingRule, n: int, score: Callable[[Sequence[Completion]], ScoredCompletions], *, method: Method
+        self,
+        rule: StoppingRule,
+        n: int,
+        score: Callable[[Sequence[Completion]], Awaitable[ScoredCompletions]],
+        *,
+        method: Method,
     ) -> None:
         self._rule, self._n, self._score, self._method = rule, n, score, method
         self._last_evaluation: tuple[int, ScoredCompletions, Verdict] | None = None
 
     async def should_stop(self, completions: Sequence[Completion]) -> bool:
         """Return True if the completions are enough."""
-        # Scoring is numpy and may compare formulas: not on the event loop.
-        return (await asyncio.to_thread(self._evaluate, completions)).stop
-
-    def _evaluate(self, completions: Sequence[Completion]) -> Verdict:
-        scored = self._score(completions)
-        selection = build_selection(scored, select(scored, self._method))
-        verdict = self._rule(build_votes(selection, n=self._n))
+        scored = await self._score(completions)
+        verdict = await asyncio.to_thread(self._apply_rule, scored)  # numpy: not on the event loop
         self._last_evaluation = len(completions), scored, verdict
-        return verdict
+        return verdict.stop
 
-    def score(self, completions: Sequence[Completion]) -> ScoredCompletions:
+    def _apply_rule(self, scored: ScoredCompletions) -> Verdict:
+        selection = build_selection(scored, select(scored, self._method))
+        return self._rule(build_votes(selection, n=self._n))
+
+    async def score(self, completions: Sequence[Completion]) -> ScoredCompletions:
         """Score all completions; the last evaluation did so already, unless more arrived after it."""
         if self._last_evaluation and self._last_evaluation[0] == len(completions):
             return self._last_evaluation[1]
-        return self._score(completions)
+        return await self._score(completions)
 
     def describe_stop(self, result: SampleResult) -> Stopped:
         """Return why sampling ended, and how many tokens that saved."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from swift_client.adapters.providers.provider import Provider
 from swift_client.adapters.transport.error_responses import scrub
+from swift_client.adapters.user_threads import UserThreads
 from swift_client.errors import (
     ConfigurationError,
     ConnectionFailedError,
@@ -37,10 +38,11 @@ _AZURE_SCOPE = "https://cognitiveservices.azure.com/.default"
 class ApiKeySource:
     """Provides the key for each request. Remembers recent keys only to remove them from messages."""
 
-    def __init__(self, provider: Provider, api_key: ApiKey | None) -> None:
+    def __init__(self, provider: Provider, api_key: ApiKey | None, *, timeout: float = 60.0) -> None:
         self._provider = provider
         self._api_key = api_key
         self.recent_keys: deque[str] = deque(maxlen=64)
+        self._timeout, self._threads = timeout, UserThreads()
 
     async def read(self) -> str:
         """Return the key.
@@ -77,8 +79,11 @@ class ApiKeySource:
     async def _call_function(self, function: Callable[[], str | Awaitable[str]]) -> str:
         try:
             # A sync function may ask a vault over the network: not on the event loop.
-            answer = await asyncio.to_thread(function)
-            return await answer if inspect.isawaitable(answer) else answer
+            async with asyncio.timeout(self._timeout):
+                answer = await self._threads.call(function)
+                return await answer if inspect.isawaitable(answer) else answer
+        except TimeoutError:
+            problem = f"It took longer than {self._timeout:g} s"
         except SwiftClientError:  # raised by our own sign-in: it already says what to do
             raise
         except Exception as error:

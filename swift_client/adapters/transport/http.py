@@ -79,7 +79,7 @@ class Transport:
         on_headers: HeadersCallback | None = None,
     ) -> None:
         self.provider = provider
-        self._key = ApiKeySource(provider, api_key)
+        self._key = ApiKeySource(provider, api_key, timeout=timeout)
         self._base_url = base_url or provider.base_url
         self._timeout = timeout
         self._max_connections = max_connections
