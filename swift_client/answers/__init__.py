@@ -28,7 +28,7 @@ class Answers:
     note: str | None = None  # sentences about problems, such as unreadable answers
 
 
-def read(texts: Sequence[str], spec: Spec = "auto", *, deadline_at: float | None = None) -> Answers:
+def read(texts: Sequence[str], spec: Spec = "auto") -> Answers:
     """Read and group the answers of the completions of one question.
 
     "auto" reads answers that are marked as such; if fewer than half of the non-empty texts have one, no answer is read
@@ -38,11 +38,15 @@ def read(texts: Sequence[str], spec: Spec = "auto", *, deadline_at: float | None
     Args:
         texts: (N,) completions of one question.
         spec: the reader: a name, a regex, a function, or None to read no answers.
-        deadline_at: the end of the comparison of formulas, in seconds of ``time.monotonic()``.
 
     Raises:
         ConfigurationError: ``spec`` is not a reader.
     """
+    return read_by_deadline(texts, spec, None)
+
+
+def read_by_deadline(texts: Sequence[str], spec: Spec, deadline_at: float | None) -> Answers:
+    """Do as ``read()``, but compare no formulas after ``deadline_at`` in seconds of ``time.monotonic()``."""
     reader = get_reader(spec)
     if reader is None:
         return Answers(values=(None,) * len(texts), groups=(None,) * len(texts))

@@ -316,7 +316,8 @@ def _score_or_fall_back(completions: Sequence[Completion], config: SelectionConf
     """Score completions; when a user's scorer fails, score with FALLBACK_SCORER and say so."""
     try:
         return score_completions(completions, config)
-    except Exception as error:  # a user's scorer may raise anything; completions that were paid for must not be lost
+    # A user's scorer may raise anything, and completions that were paid for must not be lost.
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
         if isinstance(config.scorer, str | AnyHead):
             raise
         logger.warning("the scorer failed with %s, so %s", type(error).__name__, FALLBACK_CLAUSE)

@@ -187,7 +187,7 @@ def _read_answers(
     # Incomplete texts cannot vote, and must not count as unreadable either.
     pairs = zip(completions, completeness(completions), strict=True)
     texts = [completion.text if is_complete else "" for completion, is_complete in pairs]
-    return answers.read(texts, config.answer, deadline_at=config.deadline_at), ()
+    return answers.read_by_deadline(texts, config.answer, config.deadline_at), ()
 
 
 def _winner_fields(

@@ -42,7 +42,8 @@ class ApiKeySource:
         self._provider = provider
         self._api_key = api_key
         self.recent_keys: deque[str] = deque(maxlen=64)
-        self._timeout, self._threads = timeout, UserThreads()
+        self._timeout = timeout
+        self._threads: UserThreads | None = None  # made for the first call of a function
 
     async def read(self) -> str:
         """Return the key.
@@ -80,6 +81,7 @@ class ApiKeySource:
         try:
             # A sync function may ask a vault over the network: not on the event loop.
             async with asyncio.timeout(self._timeout):
+                self._threads = self._threads or UserThreads()
                 answer = await self._threads.call(function)
                 return await answer if inspect.isawaitable(answer) else answer
         except TimeoutError:
