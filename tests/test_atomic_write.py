@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from swift_client.atomic_write import atomic_write
+from swift_client.store.atomic_write import atomic_write
 from tests.children import environment
 
 
@@ -73,7 +73,7 @@ def test_threads_that_write_one_file_at_once_all_succeed(tmp_path: Path) -> None
 
 def test_what_a_killed_process_left_is_removed_a_day_later(tmp_path: Path) -> None:
     program = (
-        "import os, signal\nfrom swift_client.atomic_write import atomic_write\n"
+        "import os, signal\nfrom swift_client.store.atomic_write import atomic_write\n"
         "with atomic_write('report.html') as draft:\n    draft.write_text('x'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment(), check=False)

@@ -13,12 +13,12 @@ import msgspec
 
 from swift_client.adapters import Provider, Reply, resolve
 from swift_client.adapters.codecs import detect
-from swift_client.atomic_write import atomic_write
 from swift_client.collect.result import CollectFailure, CollectResult
 from swift_client.collect.setup import Prices
 from swift_client.dataset.questions import error_at_line, read_lines, read_questions
 from swift_client.errors import ConfigurationError, ProviderError, SwiftClientError
 from swift_client.store import Meta, SampleStore, StoredQuestion
+from swift_client.store.atomic_write import atomic_write
 from swift_client.types import Usage
 
 _FORMAT_HINT = (

@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from swift_client.atomic_write import atomic_write
 from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.store import Sample, SampleStore, StoredQuestion
+from swift_client.store.atomic_write import atomic_write
 
 ROW_GROUP_SIZE = 1024  # samples per row group, and in memory at a time
 

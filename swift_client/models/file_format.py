@@ -15,13 +15,13 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from swift_client.atomic_write import atomic_write
 from swift_client.errors import ArtifactError
 from swift_client.models.acceptance import Acceptance
 from swift_client.models.artifact import HeadArtifact, ResponseWeights
 from swift_client.models.calibration import CALIBRATIONS
 from swift_client.models.gated_linear import GatedLinearHead, Standardizer
 from swift_client.models.hidden_head import HiddenHead
+from swift_client.store.atomic_write import atomic_write
 
 FORMAT = 1  # Version of the file layout. A feature never changes its meaning under the same name.
 # Bytes; a head has a few kilobytes, and one on the hidden states of a 70B model less than this.

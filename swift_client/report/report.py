@@ -8,7 +8,6 @@ from pathlib import Path
 from types import EllipsisType
 
 from swift_client import answers
-from swift_client.atomic_write import atomic_write
 from swift_client.dataset.graders import GraderSpec
 from swift_client.dataset.question_samples import Group
 from swift_client.dataset.stored import FilePath, open_groups
@@ -20,6 +19,7 @@ from swift_client.models.resolve_head import load_head
 from swift_client.report.examples import compare_with_majority
 from swift_client.report.page import load_template, render_page
 from swift_client.store import SampleStore, StoredQuestion
+from swift_client.store.atomic_write import atomic_write
 
 
 def report(
