@@ -136,7 +136,7 @@ def test_a_function_of_yours_grades_and_its_mistakes_cost_one_label_each() -> No
 def test_a_label_column_is_taken_as_it_is_even_for_cut_completions() -> None:
     grades = grade_all(completions_of("a", "b", "c", "d", finish_reason="length"), [1, "wrong", None, True], "label")
     np.testing.assert_array_equal(grades.labels, [1, 0, np.nan, 1])
-    assert grades.notes == ("1 of 4 completions came without a label.",)
+    assert grades.notes == ("1 of 4 completions have no label.",)
     assert grade_all(completions_of("a", "b"), np.array([0.0, np.nan]), "label").labels[0] == 0
     with pytest.raises(ValueError, match=r"one label per completion \(2\)"):
         grade_all(completions_of("a", "b"), [1], "label")

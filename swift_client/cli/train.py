@@ -39,7 +39,7 @@ def train(
     k: Annotated[int | None, typer.Option(min=0, help="Read at most this many alternatives per token.")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Train a head on graded samples and report whether it is better than majority voting."""
+    """Train a head on graded samples and report whether it ranks answers better than chance."""
     from swift_client import training
 
     layer_numbers = options.parse_layers(layers)

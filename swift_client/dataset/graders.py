@@ -181,7 +181,7 @@ def _grade_by_labels(completions: Sequence[Completion], labels: Any) -> Grades:
     unknown = sum(verdict is None for verdict in verdicts)
     return Grades(
         labels=np.array([np.nan if verdict is None else verdict == "right" for verdict in verdicts], np.float64),
-        notes=(f"{unknown} of {len(verdicts)} completions came without a label.",) if unknown else (),
+        notes=(f"{unknown} of {len(verdicts)} completions have no label.",) if unknown else (),
     )
 
 

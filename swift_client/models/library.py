@@ -48,7 +48,7 @@ class HeadEntry:
 
     @property
     def is_packaged(self) -> bool:
-        """True if it came with this package."""
+        """True if it is part of this package."""
         return self.path.parent == PACKAGED_FOLDER
 
 

@@ -132,8 +132,8 @@ def fit(
     calibration = calibrate(holdout.scores, holdout.labels)
     validation = _measure(holdout, calibration)
     usefulness = measure_usefulness(holdout.scores_without_agreement, holdout.labels, holdout.question, seed=seed)
-    # The head's file records how it was made and what the tests showed. Some keys have historical names, which
-    # existing files contain.
+    # The head's file records how it was made and what the tests showed. Its historical keys are explained in
+    # docs/reference/file-formats.md.
     training = {
         "recipe": recipe_name,
         "seed": seed,
