@@ -172,3 +172,17 @@ def test_the_module_is_the_command_and_tells_its_version(tmp_path: Path) -> None
 
     assert result.returncode == 0, result.stderr
     assert result.stdout.decode().strip() == f"swift-client {swift_client.__version__}"
+
+
+@pytest.mark.parametrize("arguments", [["train", "no.db", "--out", "h"], ["curve", "no.db"], ["probe", "no.db"]])
+def test_a_missing_file_is_named_before_torch_is_imported(arguments: list[str], tmp_path: Path) -> None:
+    code = f"""
+import sys
+from swift_client.cli.app import run
+assert run({arguments}) == 3
+assert not {{"torch", "sklearn"}} & sys.modules.keys()
+"""
+    result = python("-c", code, cwd=tmp_path)
+
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.decode().startswith("There is no samples file no.db.")

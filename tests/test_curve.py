@@ -27,6 +27,7 @@ from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.training.fit import fit
 from swift_client.training.recipes import recipe_of
 from swift_client.types import Usage
+from tests.children import python
 from tests.graded import graded_groups
 from tests.test_hidden_training import samples_file as states_file
 from tests.test_hidden_training import with_states
@@ -270,3 +271,17 @@ def test_names_of_families_are_text_in_the_picture(samples: Path, square: Curve)
     lone = compute_curve(samples, "n", ns=[2], **FAST)
     assert "nan" not in curve_svg(lone)
     assert not np.isnan(lone.points[0].accuracy["majority"].value)
+
+
+def test_without_torch_the_command_names_the_extra(samples: Path, tmp_path: Path) -> None:
+    code = f"""
+import sys
+sys.modules["torch"] = None
+from swift_client.cli.app import run
+sys.exit(run(["curve", {str(samples)!r}, "--n", "2"]))
+"""
+    result = python("-c", code, cwd=tmp_path)
+
+    assert result.returncode == 3, result.stderr
+    assert "swift-client[train]" in result.stderr.decode()
+    assert "Traceback" not in result.stderr.decode()

@@ -73,6 +73,7 @@ def curve(
     The family of a question is stored in its samples file. If there are several files, a file without families counts
     as one family.
     """
+    options.require_samples_files([*samples, *(test or ())])
     try:
         from swift_client.evaluation.learning_curve import NS, compute_curve
         from swift_client.report.charts.learning_curve import curve_svg

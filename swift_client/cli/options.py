@@ -125,6 +125,14 @@ def _parse_json_or_text(text: str) -> Any:
         return text
 
 
+def require_samples_files(paths: Iterable[Path]) -> None:
+    """Raise ConfigurationError for the first file that does not exist, before libraries are imported for seconds."""
+    from swift_client.store import require_samples_file
+
+    for path in paths:
+        require_samples_file(path)
+
+
 def add_system_message(system: str, messages: Sequence[Message]) -> list[Message]:
     """Return ``messages`` behind a system prompt. Raises ConfigurationError if they have one already."""
     if any(message.get("role") == "system" for message in messages):

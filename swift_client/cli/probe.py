@@ -26,6 +26,7 @@ def probe(
     as_json: options.Json = False,
 ) -> None:
     """Measure how well each layer alone separates correct from wrong answers (PCA and LDA, held-out questions)."""
+    options.require_samples_files([samples])
     try:
         from swift_client.evaluation.probe import probe as probe_file
         from swift_client.report.charts.probe import probe_svg

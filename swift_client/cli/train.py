@@ -42,6 +42,7 @@ def train(
     """Train a head on graded samples and report whether it ranks answers better than chance."""
     from swift_client import training
 
+    options.require_samples_files(samples)
     layer_numbers = options.parse_layers(layers)
     has_changes = layer_numbers is not None or loss is not None or not gate
     with output.stage_status() as progress:

@@ -17,7 +17,7 @@ from swift_client.dataset.graders import GraderSpec
 from swift_client.dataset.question_samples import Group, trainable_indices
 from swift_client.dataset.splits import Split, hash_fraction
 from swift_client.dataset.stored import FilePath, StoredGroups, state_options
-from swift_client.errors import ConfigurationError
+from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.evaluation.evaluate import ProgressCallback, evaluate, get_answer_spec, get_split
 from swift_client.evaluation.result import Curve, CurveAxis, Evaluation, Point
 from swift_client.models import AnyHead
@@ -255,9 +255,11 @@ class _CurveHeads:
         return trained, tested
 
     def train_head(self, training_set: _TrainingSet, seed: int) -> AnyHead:
-        """Train a head on the questions of one training set."""
-        from swift_client.training.fit import fit  # imports torch
-
+        """Train a head on the questions of one training set; raises MissingExtraError without the extra "train"."""
+        try:
+            from swift_client.training.fit import fit  # imports torch
+        except ImportError as error:
+            raise MissingExtraError.needs("train", "Drawing curves") from error
         if training_set.family is not None:
             ids = {key for key, family in self.train_families.items() if family == training_set.family}
         else:  # in a random order, of which smaller sets are prefixes of larger ones

@@ -5,6 +5,7 @@ from swift_client.store.hidden_states import StateFile, StateLayout
 from swift_client.store.records import Meta, RequestKey, Sample, SampleTotals, StoredQuestion
 from swift_client.store.reply_cache import ReplyStore
 from swift_client.store.sample_store import SampleStore
+from swift_client.store.sqlite import require_samples_file
 
 __all__ = [
     "BatchStore",
@@ -17,4 +18,5 @@ __all__ = [
     "StateFile",
     "StateLayout",
     "StoredQuestion",
+    "require_samples_file",
 ]

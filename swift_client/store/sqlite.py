@@ -80,10 +80,8 @@ def connect(path: Path, *, write: bool, shared: bool = False) -> sqlite3.Connect
         ConfigurationError: it cannot be opened, is not a samples file, or is in use; the file is not changed.
     """
     with translate_errors(path):
-        if not write and not path.is_file():
-            raise ConfigurationError(
-                f"There is no samples file {path}.", hint="Check the path. `swift-client collect --out` writes one."
-            )
+        if not write:
+            require_samples_file(path)
         connection = _open_connection(path, write=write, timeout=SHARED_LOCK_TIMEOUT if shared else LOCK_TIMEOUT)
         try:
             _prepare(connection, path, write=write, shared=shared)
@@ -114,6 +112,14 @@ def translate_errors(path: Path) -> Iterator[None]:
         if code not in _EXPLANATIONS:
             raise not_a_samples_file(path, str(error)) from error
         raise _explain_error(path, code, str(error)) from error
+
+
+def require_samples_file(path: Path) -> None:
+    """Raise ConfigurationError if there is no such file; it is not opened."""
+    if not path.is_file():
+        raise ConfigurationError(
+            f"There is no samples file {path}.", hint="Check the path. `swift-client collect --out` writes one."
+        )
 
 
 def not_a_samples_file(path: Path, reason: str, hint: str = _COLLECT_HINT) -> ConfigurationError:
