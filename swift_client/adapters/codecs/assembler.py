@@ -146,6 +146,7 @@ class EventDecoder(Generic[Event]):
         self._event_data: bytes | memoryview = b""
         # False if the server did not stream after all, None before the first byte that shows it.
         self.is_stream: bool | None = None
+        self.is_done = False  # True after "[DONE]"
         self.n_unreadable = 0  # number of events that were not JSON of the right shape
         self.unreadable_text = ""  # the first of them, for an error message
         self.error: ProviderError | None = None  # from an "error:" field or an event of the name "error"
@@ -188,6 +189,7 @@ class EventDecoder(Generic[Event]):
             self._read_other_line(line)
             return
         if data == b"[DONE]":
+            self.is_done = True
             return
         # An event is complete as soon as its JSON is: the empty line after it may come much later.
         self._event_data = b"\n".join((self._event_data, data)) if self._event_data else data

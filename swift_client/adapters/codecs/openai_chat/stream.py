@@ -20,13 +20,15 @@ from swift_client.adapters.codecs.openai_chat.schema import Chunk, ChunkChoice, 
 from swift_client.adapters.codecs.openai_chat.tokens import read_partial_choice
 from swift_client.adapters.codecs.options import DecodeOptions
 from swift_client.adapters.codecs.reasoning import ReasoningFilter
-from swift_client.adapters.codecs.reply import count_cached_tokens
+from swift_client.adapters.codecs.reply import count_cached_tokens, is_wire_index
 from swift_client.adapters.providers.provider import Reply
 from swift_client.logprobs.clean import UnusableLogprobs
 from swift_client.types import Completion
 
 _CHUNK_DECODER = msgspec.json.Decoder(Chunk)
 _NULL = Raw(b"null")
+_IMPOSSIBLE_INDEX = 10_000  # stands for an index that no choice can have
+_SLOT_STRIDE = 100_000
 _MIN_NEW_TOKENS = 8  # decoded together while a stream is monitored: one by one costs ten times as much
 
 
@@ -40,6 +42,9 @@ class StreamAssembler(Assembler[Chunk]):
         super().__init__(**options)
         self._builders: dict[int, _ChoiceBuilder] = {}
         self._final_completion_tokens: int | None = None
+        self._current: dict[int, _ChoiceBuilder] = {}  # the choice that each index stands for now
+        self._arrivals: list[ChunkChoice] | None = []
+        self._last_text_slot: int | None = None
 
     @classmethod
     def parse_steps(cls, data: bytes, **options: Unpack[DecodeOptions]) -> Generator[None, None, Reply]:
@@ -72,6 +77,7 @@ class StreamAssembler(Assembler[Chunk]):
     def _finish(self) -> Generator[None, None, Reply]:
         if not self._builders:
             raise self._empty_stream_error()
+        self._join_counted_chunks()
         builders = sorted(self._builders.items())
         if self._final_completion_tokens is not None:
             self._metadata.completion_tokens = self._final_completion_tokens
@@ -90,8 +96,43 @@ class StreamAssembler(Assembler[Chunk]):
             elif usage.completion_tokens is not None:  # final; llama.cpp sends one per choice
                 self._final_completion_tokens = (self._final_completion_tokens or 0) + usage.completion_tokens
         self._error = self._error or extract_error(chunk)
+        seen: list[int] = []
         for choice in chunk.choices or ():
-            self._builders.setdefault(choice.index or 0, _ChoiceBuilder()).add(choice)
+            slot = 0 if choice.index is None else choice.index if is_wire_index(choice.index) else _IMPOSSIBLE_INDEX
+            self._record_arrival(slot, choice)
+            slot += _SLOT_STRIDE * seen.count(slot)  # two choices of one chunk are two, whatever their index
+            seen.append(slot)
+            self._builder_of(slot, choice).add(choice)
+
+    def _builder_of(self, slot: int, choice: ChunkChoice) -> _ChoiceBuilder:
+        """Return the builder of an index; a text after the end of a choice starts another one."""
+        builder = self._current.get(slot)
+        if builder is None or (builder.ended and _has_text(choice)):
+            key = slot if builder is None else max(self._builders) + _SLOT_STRIDE
+            builder = self._builders[key] = self._current[slot] = _ChoiceBuilder()
+        return builder
+
+    def _record_arrival(self, slot: int, choice: ChunkChoice) -> None:
+        """Keep the pieces as long as every text has the next higher index: the server may count its chunks."""
+        if self._arrivals is None:
+            return
+        self._arrivals.append(choice)
+        if _has_text(choice):
+            is_next = self._last_text_slot is None or slot == self._last_text_slot + 1
+            self._last_text_slot = slot
+            self._arrivals = self._arrivals if is_next else None
+
+    def _join_counted_chunks(self) -> None:
+        """Join the pieces of a single choice whose index counted up; of several choices, each would have ended."""
+        n_ended = sum(bool(builder.finish_reason) for builder in self._builders.values())
+        if not self._arrivals or n_ended != 1 or self._error or not self._arrivals[-1].finish_reason:
+            return
+        # Without a [DONE], the stream of two choices may have been cut.
+        if len(self._builders) > (1 if self._events.is_done else 2):
+            builder = _ChoiceBuilder()
+            for choice in self._arrivals:
+                builder.add(choice)
+            self._builders = {0: builder}
 
 
 class _ChoiceBuilder:
@@ -99,6 +140,8 @@ class _ChoiceBuilder:
 
     def __init__(self) -> None:
         self.finish_reason: str | None = None
+        self.ended = False  # a chunk after its first text ended it; some servers repeat the reason in every chunk
+        self._has_text = self._ended_at_once = False
         self._stop_reason: Any = None
         self._error = _NULL
         self._content_parts: list[Any] = []
@@ -113,6 +156,10 @@ class _ChoiceBuilder:
         """Append the choice's part of one chunk; any field may be missing, empty or repeated."""
         delta = choice.delta or Message(content=choice.text)
         self.finish_reason = self.finish_reason or choice.finish_reason or None
+        if choice.finish_reason:
+            self.ended = self._has_text and (self.ended or not self._ended_at_once)
+            self._ended_at_once = self._ended_at_once or not self._has_text
+        self._has_text = self._has_text or _has_text(choice)
         self._error = choice.error if has_value(choice.error) and self._error is _NULL else self._error
         self._stop_reason = choice.stop_reason if self._stop_reason is None else self._stop_reason
         content = delta.content
@@ -178,6 +225,10 @@ class _ChoiceBuilder:
             for field in ("token_logprobs", "top_logprobs"):
                 column = self._logprobs.setdefault(field, [])
                 column += [_NULL] * (len(self._logprobs["tokens"]) - len(column))
+
+
+def _has_text(choice: ChunkChoice) -> bool:
+    return bool(choice.delta.content if choice.delta else choice.text)
 
 
 def _larger(first: int | None, second: int | None) -> int | None:
