@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from swift_client.answers import get_reader, normalize, read
+from swift_client.answers import READERS, get_reader, normalize, read
 from swift_client.errors import ConfigurationError
 
 SHARED = Path(__file__).parents[1].parent / "shared"
@@ -356,3 +356,45 @@ def test_readers_agree_with_the_answers_of_public_test_sets() -> None:
     assert all(answer == normalize(text.split("####")[1]) for answer, text in gsm8k)
     assert sum(answer == expected for answer, expected in aqua) >= 238
     assert sum(answer not in (expected, None) for answer, expected in aqua) == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u207b\u2918",
+        "\u1c63\u03a0\u1155",
+        "\u2034",
+        "\u03d6",
+        "\u013f",
+        "\u1cb3\u0387",
+        " " * 9_000 + "\u2034",
+        "ﷺ" * 3_999,
+    ],
+)
+def test_normalizing_again_changes_nothing_for_characters_that_decompose(text: str) -> None:
+    assert normalize(normalize(text)) == normalize(text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=6))
+def test_normalizing_any_text_again_changes_nothing(text: str) -> None:
+    assert normalize(normalize(text)) == normalize(text)
+
+
+HOSTILE_UNICODE = {
+    "marks in the wrong order": "5 a" + "\u0323\u0301" * 50_000,
+    "half-width voice marks": "ｱ" + "\u0323ﾞ" * 33_000,
+    "marks joined once joiners are removed": "a" + ("\u0301\u0323" * 14 + "\u200d") * 3_500,
+    "one character that becomes 18": "ﷺ" * 66_000,
+    "marks that look like letters": "ཀ" + "\u0f73\u0323" * 33_000,
+    "emoji": "😀" * 50_000,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("text", HOSTILE_UNICODE.values(), ids=HOSTILE_UNICODE)
+def test_200_kb_of_hostile_unicode_are_read_soon(reader: str, text: str) -> None:
+    started = time.process_time()
+    READERS[reader](text)
+    READERS[reader](f"The answer is {text}.")
+    assert time.process_time() - started < 1.0

@@ -15,19 +15,26 @@ import unicodedata
 from swift_client.answers.numbers import shorten_decimal, strip_thousands_commas, strip_unit
 
 MAX_VALUE_LENGTH = 300  # characters; a longer text is prose
+# Of a longer text, only case and white space are normalized: unicodedata.normalize takes quadratic
+# time on combining marks, with the interpreter's lock held, and makes 18 characters of one.
+MAX_NFKC_LENGTH = 4_000
 # Limit on the rounds of all steps. One step may enable another (``$18 dollars.$``); a few rounds are enough.
 _MAX_ROUNDS = 8
 
 
 def normalize(text: str) -> str:
     """Return the normal form of ``text``. Normalizing it again changes nothing."""
-    text = " ".join(fold_case(normalize_characters(text)).split())
-    if len(text) > MAX_VALUE_LENGTH:
-        return text
     for _ in range(_MAX_ROUNDS):
         before = text
-        for step in _STEPS:
-            text = step(text).strip()
+        if len(text) > MAX_NFKC_LENGTH:
+            text = " ".join(text.split())
+        if len(text) > MAX_NFKC_LENGTH:
+            text = text.casefold()
+        else:
+            text = " ".join(fold_case(normalize_characters(text)).split())
+        if len(text) <= MAX_VALUE_LENGTH:
+            for step in _STEPS:
+                text = step(text).strip()
         if text == before:
             break
     return text
@@ -67,7 +74,7 @@ def normalize_characters(text: str) -> str:
     text = unicodedata.normalize("NFKC", text)
     if text.isascii() and text.isprintable():
         return text
-    return "".join(map(_normalize_character, text))
+    return text.translate({ord(character): _normalize_character(character) for character in set(text)})
 
 
 def _normalize_character(character: str) -> str:
