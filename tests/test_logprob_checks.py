@@ -47,6 +47,7 @@ CAUGHT = {
     "above zero": completion(["4", "2"], [3.5, -0.7]),
     "more than one": completion(["4", "2"], [-0.1, -0.7], [[-0.1, -0.2], [-0.7, -0.8]]),
     "all zero": completion(["4", "2"], [0.0, 0.0]),
+    "repeated list": completion(["4", "2", "", ""], [-0.105] * 4, [[-0.51, -1.2]] * 4),
     "thinking": completion(["<think>", "let me see, it is", " 42 or", "</think>", "42"], [-0.5] * 5, text="42"),
 }
 
@@ -77,6 +78,10 @@ def test_a_choice_without_valid_logprobs_rests_on_the_texts(name: str) -> None:
         completion(["A"], [0.0], [[0.0]]),  # gpt-5.x: a sure token may come with one alternative
         completion(["A"], [0.0], [[0.0, -15.6]]),
         completion(["A", "B", "C", "D"], [0.0] * 4, [[0.0, -9.0]] * 4),
+        completion(["A"] * 4, [-0.51] * 4, [[-0.51, -1.2]] * 4),  # one list, and the tokens are in it
+        completion(["A"] * 4, [-3.0] * 4, [[-0.51, -1.2]] * 4),  # below the list
+        completion(["A"] * 3, [-0.105] * 3, [[-0.51, -1.2]] * 3),  # too few to tell
+        completion(["A"] * 4, [-0.105] * 4, [[-0.51, -1.2]] * 3 + [[-0.7, -1.2]]),
         completion(["token_id:17", "token_id:4"], [-0.1, -0.2], text="4"),
         completion(["\ufffd"] * 40, [-0.5] * 40, text="é" * 10),
         completion(["get", "(", "city", "=", "Rome", ")"] * 9, [-0.1] * 54, text="{}", finish_reason="tool_calls"),

@@ -51,6 +51,18 @@ def _all_zero(completion: Completion) -> bool:
     return not is_listed.any() or len(completion.tokens) >= _MIN_PLACEHOLDER_TOKENS
 
 
+def _repeated_list(completion: Completion) -> bool:
+    """Return whether every token has the same list, and a token that belongs into it is missing."""
+    top = completion.top_logprobs
+    if len(top) < _MIN_PLACEHOLDER_TOKENS or not (top == top[0]).all():
+        return False
+    listed = top[0][top[0] > SENTINEL_LOGPROB]
+    if not listed.size:
+        return False
+    is_outside = np.abs(completion.logprobs[:, None] - listed).min(axis=1) > ROUNDING_TOLERANCE
+    return bool((is_outside & (completion.logprobs > listed.min()) & ~completion.censored).any())
+
+
 def _has_thinking_tokens(completion: Completion) -> bool:
     """Return whether the tokens hold far more text than the answer.
 
@@ -71,6 +83,7 @@ CHECKS: Mapping[str, LogprobCheck] = MappingProxyType(
         "above zero": LogprobCheck(_above_zero, "lie above zero: raw logits, not logprobs"),
         "more than one": LogprobCheck(_mass_above_one, "sum to more than 1: not a distribution"),
         "all zero": LogprobCheck(_all_zero, "are all zero: placeholders, or greedy decoding after temperature"),
+        "repeated list": LogprobCheck(_repeated_list, "have one list for every token, without the tokens themselves"),
         "thinking": LogprobCheck(
             _has_thinking_tokens, "count more tokens than the answer has: thinking tokens among them"
         ),
