@@ -29,6 +29,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from swift_client.display import escape_unsafe
+
 if TYPE_CHECKING:
     from swift_client.types import Completion, Selection
 
@@ -64,7 +66,8 @@ class SwiftClientError(Exception):
         status = f"HTTP {self.status}" if self.status else None
         request = f"request {self.request_id}" if self.request_id else None
         facts = ", ".join(filter(None, (self.provider, status, request)))
-        return f"{self.message}{f' ({facts})' if facts else ''} {self.hint}".rstrip()
+        # A server's text must not move a terminal's cursor or colour a log.
+        return escape_unsafe(f"{self.message}{f' ({facts})' if facts else ''} {self.hint}".rstrip())
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy without calling ``__init__``, whose arguments differ per class."""

@@ -6,6 +6,7 @@ import asyncio
 import difflib
 import importlib
 import os
+import re
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
@@ -15,9 +16,9 @@ from urllib.parse import urlsplit
 
 from swift_client.adapters.providers import PROVIDERS, added_provider_names, custom, find_provider
 from swift_client.adapters.providers.custom import CustomProvider, CustomTransport
-from swift_client.adapters.providers.provider import Provider
+from swift_client.adapters.providers.provider import LocalServer, Provider
 from swift_client.adapters.transport.api_key import ApiKey
-from swift_client.adapters.transport.http import LocalServer, Transport
+from swift_client.adapters.transport.http import MAX_REPLY_BYTES, Transport
 from swift_client.errors import ConfigurationError, UnknownProviderError
 
 AnyTransport = Transport | CustomTransport
@@ -25,6 +26,7 @@ AnyTransport = Transport | CustomTransport
 # Providers that this process serves itself → the module of their ``PocketServer``.
 _LOCAL_SERVERS: Mapping[str, str] = MappingProxyType({"pocket": "swift_client.pocket.server"})
 
+_USER_INFO = re.compile(r"[^/\s]*@")
 _API_PATHS = ("/chat/completions", "/completions", "/responses", "/messages")
 
 
@@ -74,6 +76,7 @@ def connect(
     api_key: ApiKey | None = None,
     client: object | None = None,
     timeout: float = 60.0,
+    max_reply_bytes: int = MAX_REPLY_BYTES,
     max_connections: int = 16,
     on_headers: Callable[[Mapping[str, str]], None] | None = None,
 ) -> AnyTransport:
@@ -91,6 +94,7 @@ def connect(
         api_key=api_key,
         client=client,
         timeout=timeout,
+        max_reply_bytes=max_reply_bytes,
         max_connections=max_connections,
         server=server,
         on_headers=on_headers,
@@ -138,7 +142,8 @@ async def _hold_transport(transport: AnyTransport) -> AsyncGenerator[None]:
 def _resolve_name(name: str, model: str | None) -> tuple[Provider, str | None]:
     if "://" in name:
         raise ConfigurationError(
-            f"{name!r} is an address, not a provider.", hint="Pass provider='openai-compatible' and base_url=."
+            f"{_USER_INFO.sub('***@', name)!r} is an address, not a provider.",
+            hint="Pass provider='openai-compatible' and base_url=.",
         )
     end = min((index for index in (name.find("/"), name.find(":")) if index >= 0), default=len(name))
     head, tail = name[:end], name[end + 1 :]
@@ -172,10 +177,15 @@ def _base_url_from_environment(provider: Provider) -> str | None:
 
 
 def _normalize_base_url(address: str, provider: Provider) -> str:
-    parts = urlsplit(address.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(address.strip())
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except (AttributeError, TypeError, ValueError):  # not a str, a broken IPv6 address, or a port that is not a number
+        is_address = False
+    if not is_address:
+        shown = _USER_INFO.sub("***@", address) if isinstance(address, str) else type(address).__name__
         raise ConfigurationError(
-            f"{address!r} is not an address.",
+            f"{shown!r} is not an address.",
             hint="base_url= looks like http://localhost:8000/v1.",
             provider=provider.name,
         )

@@ -18,8 +18,9 @@ from swift_client.adapters.codecs.options import CompletionRequest
 from swift_client.adapters.providers.provider import Reply
 from swift_client.adapters.transport.error_responses import is_logprobs_refusal
 from swift_client.adapters.transport.parameter_limits import parse_parameter_limit
+from swift_client.adapters.transport.redaction import redact_error
 from swift_client.diagnostics.sample_fit import SampleFit, measure_sample_fit
-from swift_client.errors import BadRequestError, ProviderError
+from swift_client.errors import BadRequestError, ProviderError, SwiftClientError
 from swift_client.types import F32, Completion, Message, Usage
 
 LogprobSpace = Literal["raw", "after_temperature", "unknown"]
@@ -203,7 +204,11 @@ class _Probe:
         if isinstance(data, Reply):
             return data
         if isinstance(data, bytes):
-            return self.codec.parse(data)
+            try:
+                return self.codec.parse(data)
+            except SwiftClientError as error:
+                redact_error(error, self.transport.secrets)
+                raise
         return Reply(completions=tuple(data), usage=Usage())
 
     def _reduce_request(self, error: ProviderError) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from swift_client.adapters import PROVIDERS, CustomProvider, Provider, capabilities_of, connect, load_codec, resolve
 from swift_client.adapters.local.model import resolve_local_provider
 from swift_client.adapters.transport.api_key import ApiKey
+from swift_client.adapters.transport.http import MAX_REPLY_BYTES
 from swift_client.answers import Spec
 from swift_client.errors import ConfigurationError
 from swift_client.models import AnyHead
@@ -67,6 +68,7 @@ class _Client:
         judge: JudgeFunction | None = None,
         external: JudgeFunction | None = None,
         fuse: str = "mean",
+        max_reply_bytes: int = MAX_REPLY_BYTES,
     ) -> None:
         """Check the settings.
 
@@ -97,7 +99,8 @@ class _Client:
             api_key: a key, or a function (sync or async) that returns one; default: the provider's environment
                 variable. Read at the first request.
             client: your own openai client; it brings its own key and base URL.
-            timeout: seconds per call.
+            timeout: seconds per call, and of silence in a stream; a stream under a ``deadline`` may take longer.
+            max_reply_bytes: bytes of one reply, after decompression; a longer one is a ResponseDecodeError.
             max_retries: further attempts of a failed call.
             max_concurrency: concurrent calls, over all threads and tasks that share this reranker; fewer for a while
                 when the provider refuses them (429) or its headers say that little is left.
@@ -123,6 +126,7 @@ class _Client:
             ArtifactError: the head cannot be read, or is made for another model.
         """
         require_positive("timeout", timeout)
+        require_int("max_reply_bytes", max_reply_bytes, low=1)
         require_int("max_concurrency", max_concurrency, low=1)
         if top_logprobs is not None:
             require_int("top_logprobs", top_logprobs, low=0)
@@ -171,6 +175,7 @@ class _Client:
             api_key=api_key,
             client=client,
             timeout=timeout,
+            max_reply_bytes=max_reply_bytes,
             max_connections=sampling.rate_limit.max_concurrency,
             on_headers=lambda headers: sampling.rate_limit.for_this_process().on_headers(headers),
         )

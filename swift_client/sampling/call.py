@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import types
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
@@ -11,6 +12,7 @@ from typing import Any
 
 from swift_client.adapters import Reply, Request
 from swift_client.adapters.codecs.options import CompletionRequest
+from swift_client.adapters.transport.redaction import redact_error, scrub
 from swift_client.errors import (
     AuthenticationError,
     BadRequestError,
@@ -167,10 +169,15 @@ class Call:
             try:
                 receive = receive_stream if params.stream else receive_full
                 reply, break_error = await receive(context, state, request, params.top_logprobs)
-            except ConfigurationError:  # a missing key, say: nothing was sent
-                state.n_requests -= 1
+            except SwiftClientError as error:
+                state.n_requests -= isinstance(error, ConfigurationError)  # a missing key, say: nothing was sent
+                redact_error(error, context.transport.secrets)
                 raise
-            if break_error is None and on_reply:
+            secrets = context.transport.secrets
+            reply_notes = [scrub(note, secrets) for note in reply.notes]
+            if break_error:
+                redact_error(break_error, secrets)
+            elif on_reply:
                 on_reply(reply)
             context.rate_limiter.on_usage(reply.usage.prompt_tokens + reply.usage.completion_tokens)
         # Check that the reply has completions, and logprobs if they are required.
@@ -181,7 +188,7 @@ class Call:
             raise context.logprobs_unavailable_error(f"those of the reply {check.sentence}.")
         if lacks_logprobs(reply.completions):
             if context.must_have_logprobs:
-                reason = " ".join(("the reply has text but no logprobs.", *reply.notes))
+                reason = " ".join(("the reply has text but no logprobs.", *reply_notes))
                 raise context.logprobs_unavailable_error(reason)
             if params.top_logprobs is not None:
                 state.add_note("The provider answered without logprobs, although they were requested.")
@@ -189,7 +196,7 @@ class Call:
         if break_error is None and (relaxation := context.endpoint.observe(reply, params)):
             self._add_note(relaxation.note)
         prefix = f"Call {self.number}: " if self.first_index else ""  # a reply numbers its own completions from 0
-        for note in reply.notes:
+        for note in reply_notes:
             state.add_note(prefix + note)
         self._emit("reply", f"brought {count} completions", n=count)
         # Completions lost to a broken connection are topped up later; those lost to the deadline are not.
@@ -262,7 +269,10 @@ async def receive_stream(
     break_error: ProviderError | None = None
     closed_early = False
     try:
-        async with state.within_deadline(), context.transport.stream(request) as chunks:
+        # Under a deadline a stream may take longer than the timeout, as long as tokens come.
+        total_timeout = math.inf if state.deadline_at else None
+        stream = context.transport.stream(request, total_timeout=total_timeout)
+        async with state.within_deadline(), stream as chunks:
             async for chunk in chunks:
                 assembler.feed(chunk)
                 piece = assembler.take_new_tokens() if monitor else None
@@ -270,8 +280,11 @@ async def receive_stream(
                     closed_early = True
                     break
                 await asyncio.sleep(0)
-    except (ConnectionFailedError, RequestTimeoutError, ResponseDecodeError) as error:
+    except (ConnectionFailedError, RequestTimeoutError) as error:
         break_error = error
+    except ResponseDecodeError as error:  # too long: its last event, of hundreds of megabytes, is not decoded
+        break_error = error
+        assembler.discard_rest()
     try:
         reply: Reply = await types.coroutine(assembler.close_steps)()
     except ResponseDecodeError as error:

@@ -12,6 +12,7 @@ from swift_client.adapters.codecs.options import DecodeOptions
 from swift_client.adapters.codecs.reply import ReplyMetadata
 from swift_client.adapters.providers.provider import Reply
 from swift_client.adapters.transport import error_responses
+from swift_client.adapters.transport.redaction import scrub
 from swift_client.errors import ProviderError, ResponseDecodeError
 from swift_client.types import Completion
 
@@ -55,6 +56,10 @@ class Assembler(ABC, Generic[Event]):
         """Take the next bytes of a stream; they may end anywhere, even inside a character."""
         for event in self._events.feed(chunk):
             self._add(event)
+
+    def discard_rest(self) -> None:
+        """Forget bytes that are not part of a complete event."""
+        self._events.discard_rest()
 
     def take_new_tokens(self) -> Completion | None:
         """Return the tokens that arrived since the last call, without a text; None if there are too few.
@@ -161,7 +166,7 @@ class EventDecoder(Generic[Event]):
         """Take the next bytes, which may end anywhere; yield the events that are now complete."""
         self._buffer.append(chunk)
         # The first byte that is not white space shows whether the server streams.
-        if self.is_stream is None and (start := self.body.lstrip(_BYTE_ORDER_MARK + b" \t\r\n")):
+        if self.is_stream is None and (start := chunk.lstrip(_BYTE_ORDER_MARK + b" \t\r\n")):
             self.is_stream = not start.startswith((b"{", b"[", b"<"))
             self._buffer = [start if self.is_stream else self.body]
         if self.is_stream and (b"\n" in chunk or b"\r" in chunk):
@@ -169,6 +174,10 @@ class EventDecoder(Generic[Event]):
             self._buffer = [rest] if rest else []
             for line in lines:
                 yield from self._read_line(line)
+
+    def discard_rest(self) -> None:
+        """Forget bytes that are not decoded yet."""
+        self._buffer, self._event_data = [], b""
 
     def close(self) -> Iterator[Event]:
         """Yield the events that are left at the end of the stream."""
@@ -211,7 +220,7 @@ class EventDecoder(Generic[Event]):
             elif self._event_data:
                 self.n_unreadable += 1
                 text = bytes(self._event_data[:_EXCERPT_BYTES]).decode("utf-8", "replace")
-                self.unreadable_text = self.unreadable_text or error_responses.scrub(" ".join(text.split()))
+                self.unreadable_text = self.unreadable_text or scrub(" ".join(text.split()))
             self._event_name = b""
         elif field == b"event":
             self._event_name = value.strip()

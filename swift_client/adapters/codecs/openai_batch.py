@@ -24,6 +24,7 @@ from swift_client.adapters.codecs.lenient_json import (
 )
 from swift_client.adapters.providers.provider import Provider, Request
 from swift_client.adapters.transport import error_responses
+from swift_client.adapters.transport.redaction import scrub
 from swift_client.errors import ProviderError, RequestTimeoutError, ResponseDecodeError
 
 MAX_LINES = 50_000  # requests per file
@@ -180,7 +181,7 @@ def failed_request_error(error: object, provider: Provider | None = None) -> Pro
         if not (isinstance(message, str) and message):
             message = "The batch ended before this request's turn."
         return RequestTimeoutError(
-            error_responses.scrub(message),
+            scrub(message),
             hint="Run the same command again; it asks for what is missing.",
             provider=provider.name if provider else None,
             retryable=True,
@@ -246,4 +247,4 @@ def _join_error_messages(errors: object) -> str:
     entries: Sequence[object] = data if isinstance(data, list) else [data]
     messages = [entry.get("message") if isinstance(entry, dict) else entry for entry in entries]
     texts = list(dict.fromkeys(text for text in messages if isinstance(text, str) and text.strip()))
-    return error_responses.scrub(" ".join(" ".join(texts[:3]).split())[:600])
+    return scrub(" ".join(" ".join(texts[:3]).split())[:600])

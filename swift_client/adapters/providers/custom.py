@@ -22,8 +22,8 @@ from typing import Any, Protocol
 
 from swift_client.adapters.codecs.inputs import normalize_reply
 from swift_client.adapters.providers.provider import Capabilities, Provider, Reply, Request
-from swift_client.adapters.transport.error_responses import scrub
 from swift_client.adapters.transport.exceptions import error_from_exception
+from swift_client.adapters.transport.redaction import scrub
 from swift_client.errors import CapabilityError, ConfigurationError, ProviderError, SwiftClientError
 from swift_client.types import Completion, Message
 
@@ -87,6 +87,11 @@ class CustomTransport:
         self._slots = asyncio.Semaphore(max_connections)
         self._executor = ThreadPoolExecutor(max_connections, thread_name_prefix="swift-client")
 
+    @property
+    def secrets(self) -> list[str]:
+        """The keys to remove from messages: an object's own are not known."""
+        return []
+
     async def send(self, request: Request, *, timeout: float | None = None) -> bytes | Sequence[Completion] | Reply:
         """Call the object; errors as ``Transport.send()``."""
         problem: SwiftClientError | None = None
@@ -103,7 +108,7 @@ class CustomTransport:
         raise problem
 
     def stream(
-        self, request: Request, *, timeout: float | None = None
+        self, request: Request, *, timeout: float | None = None, total_timeout: float | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Raise CapabilityError: an object of your own does not stream."""
         raise CapabilityError(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, Protocol
+from urllib.parse import unquote
 
 from swift_client.errors import ProviderError
 from swift_client.types import Completion, Usage
@@ -71,7 +73,8 @@ class Provider:
         sign_in: whose library signs in if no key is given; see ``TOKEN_SOURCES`` of
             ``swift_client.adapters.transport.api_key``.
         key_header: header that carries the key: as it is, or as "Bearer KEY" in "authorization".
-        headers: headers that go with every request. Like ``key_header`` ignored if the caller passes ``client=``.
+        headers: headers that go with every request, not shown in the repr. Like ``key_header`` ignored if the caller
+            passes ``client=``.
         batches: whether it runs batches as OpenAI does; see ``swift_client.adapters.codecs.openai_batch``.
     """
 
@@ -88,8 +91,21 @@ class Provider:
     base_path: str = ""
     sign_in: Literal["google", "azure"] | None = None
     key_header: str = "authorization"
-    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     batches: bool = False
+
+    def __post_init__(self) -> None:
+        """Move user and password from the base URL to the headers, so that no message shows them.
+
+        HTTP clients would send them instead of the key.
+        """
+        scheme, separator, rest = (self.base_url or "").partition("://")
+        host, slash, path = rest.partition("/")
+        user, at, host = host.rpartition("@")
+        if at:
+            credentials = base64.b64encode(unquote(user).encode()).decode()
+            object.__setattr__(self, "base_url", f"{scheme}{separator}{host}{slash}{path}")
+            object.__setattr__(self, "headers", {"authorization": f"Basic {credentials}", **self.headers})
 
     @property
     def openai_family(self) -> bool:
@@ -153,3 +169,13 @@ class Reply:
     notes: tuple[str, ...] = ()
     closed_early: bool = False
     error: ProviderError | None = None
+
+
+class LocalServer(Protocol):
+    """A server that this process starts itself, at the first request."""
+
+    def start(self) -> str:
+        """Start the server unless it is running, and return its base URL."""
+
+    def close(self) -> None:
+        """Stop it."""

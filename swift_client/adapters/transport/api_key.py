@@ -7,8 +7,10 @@ uses it if neither ``api_key=`` nor its variable gives a key. It runs in a threa
 from __future__ import annotations
 
 import asyncio
+import base64
 import inspect
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,7 +18,8 @@ from types import MappingProxyType
 from typing import Any
 
 from swift_client.adapters.providers.provider import Provider
-from swift_client.adapters.transport.error_responses import scrub
+from swift_client.adapters.transport.error_responses import ENCODINGS
+from swift_client.adapters.transport.redaction import scrub
 from swift_client.adapters.user_threads import UserThreads
 from swift_client.errors import (
     ConfigurationError,
@@ -31,6 +34,8 @@ ApiKey = str | Callable[[], str | Awaitable[str]]
 
 TokenSource = Callable[[], str]
 
+_PLAIN_WORD = re.compile(r"[\W_]*(?:[^\W\d_]{1,15}|\d{1,5})[\W_]*")
+_NO_KEY = "none"  # sent to servers without keys, which ignore it
 _GOOGLE_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _AZURE_SCOPE = "https://cognitiveservices.azure.com/.default"
 
@@ -57,7 +62,7 @@ class ApiKeySource:
         if self._api_key is None and self._provider.sign_in and not os.environ.get(variable or "", "").strip():
             self._api_key = TOKEN_SOURCES[self._provider.sign_in]()
         if self._api_key is None and variable is None:
-            return "none"  # servers without keys ignore it
+            return _NO_KEY
         if callable(self._api_key):
             key = await self._call_function(self._api_key)
         else:
@@ -89,8 +94,38 @@ class ApiKeySource:
         except SwiftClientError:  # raised by our own sign-in: it already says what to do
             raise
         except Exception as error:
-            problem = scrub(f"{type(error).__name__}: {error}", self.recent_keys)
+            text = scrub(str(error), self.recent_keys)
+            # It may hold a key that has not been read, so only plain words and short numbers are shown.
+            text = " ".join(word if _PLAIN_WORD.fullmatch(word) else "***" for word in text[:600].split())
+            problem = f"{type(error).__name__}: {text}"
         raise ConfigurationError(f"The api_key function failed. {problem}.", hint="Call it directly to see why.")
+
+
+def build_headers(provider: Provider, key: str) -> dict[str, str]:
+    """Return the headers of a request, with the key."""
+    headers = {"accept": "application/json", "accept-encoding": ", ".join(ENCODINGS), **provider.headers}
+    # The user and password of a base URL are sent only to a server without a key.
+    if provider.key_header != "authorization":
+        headers[provider.key_header] = key
+    elif key != _NO_KEY or "authorization" not in headers:
+        headers["authorization"] = f"Bearer {key}"
+    if provider.key_variable == "OPENAI_API_KEY":
+        # OpenAI's client reads these variables too; they are not sent to any other vendor.
+        variables = {"openai-organization": "OPENAI_ORG_ID", "openai-project": "OPENAI_PROJECT_ID"}
+        headers |= {name: value for name, variable in variables.items() if (value := os.environ.get(variable))}
+    return headers
+
+
+def url_credentials(provider: Provider) -> list[str]:
+    """Return the secrets of a base URL with user and password, to remove them from messages."""
+    scheme, _, encoded = provider.headers.get("authorization", "").partition(" ")
+    if scheme != "Basic":
+        return [encoded] if encoded else []
+    try:
+        password = base64.b64decode(encoded).decode("utf-8", "replace").partition(":")[2]
+    except ValueError:
+        return [encoded]
+    return [encoded, password]
 
 
 def google_token_source(credentials: Any = None) -> TokenSource:
@@ -122,10 +157,12 @@ def google_token_source(credentials: Any = None) -> TokenSource:
                     credentials.refresh(Request())
                 return str(credentials.token)
             except google.auth.exceptions.TransportError as error:
-                problem: Exception = ConnectionFailedError(f"No token from Google: {error}.", retryable=True)
+                problem: Exception = ConnectionFailedError(
+                    f"No token from Google: {scrub(str(error))}.", retryable=True
+                )
             except google.auth.exceptions.GoogleAuthError as error:
                 problem = MissingApiKeyError(
-                    f"Signing in to Google failed: {error}",
+                    f"Signing in to Google failed: {scrub(str(error))}",
                     hint="Run `gcloud auth application-default login`, set GOOGLE_APPLICATION_CREDENTIALS, or pass "
                     "api_key=.",
                 )
@@ -159,7 +196,7 @@ def azure_token_source(credential: Any = None) -> TokenSource:
                 credential = credential or DefaultAzureCredential()
                 return str(credential.get_token(_AZURE_SCOPE).token)
             except ClientAuthenticationError as error:
-                reason = error.message.strip().partition("\n")[0]
+                reason = scrub(error.message.strip().partition("\n")[0])
         raise MissingApiKeyError(
             f"Signing in to Azure failed: {reason}", hint="Set AZURE_OPENAI_API_KEY, run `az login`, or pass api_key=."
         )

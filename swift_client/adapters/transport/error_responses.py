@@ -19,6 +19,7 @@ import msgspec
 
 from swift_client.adapters.providers.provider import Provider
 from swift_client.adapters.transport.rate_limit_headers import retry_after_from_headers, retry_after_from_message
+from swift_client.adapters.transport.redaction import scrub
 from swift_client.errors import (
     AuthenticationError,
     BadRequestError,
@@ -32,6 +33,8 @@ from swift_client.errors import (
 
 _MAX_MESSAGE_CHARS = 600  # longer messages are cut: a server may echo the whole prompt
 
+ENCODINGS = ("gzip", "deflate")  # compression that is requested of servers
+_MAX_ID_CHARS = 200
 # Fields in which providers put their message.
 _MESSAGE_FIELDS = ("message", "Message", "msg", "error_message", "error_description")
 
@@ -50,10 +53,6 @@ _STATUS_PATTERNS = tuple(
 )  # fmt: skip
 _STATUS_IN_TEXT = re.compile(
     r"^\W*([45]\d\d)\b|\b(?:http(?:/[\d.]+)?|status|code|error)(?: code)?\W{1,3}([45]\d\d)\b", re.IGNORECASE
-)
-
-_API_KEY_PATTERN = re.compile(
-    r"\b(?:sk|gsk|xai|fw|hf|pplx|nvapi|tgp)[-_][\w.*-]{6,}|\bAIza[\w-]{10,}|(?<=Bearer )\S{6,}"
 )
 
 
@@ -93,8 +92,9 @@ def error_from_response(
     """
     lower = {name.lower(): value for name, value in headers.items()}
     request_id = lower.get("x-request-id") or lower.get("apim-request-id") or lower.get("request-id")
+    request_id = scrub(request_id, secrets)[:_MAX_ID_CHARS] if request_id else None
     if 300 <= status < 400:
-        target = scrub(lower.get("location", "another address"), secrets)
+        target = scrub(lower.get("location", "another address")[:_MAX_MESSAGE_CHARS], secrets)
         return ConnectionFailedError(
             f"The server redirects to {target}, and a redirected request may lose its body or its key.",
             hint="Set base_url= to the address that it redirects to, if you trust it.",
@@ -152,12 +152,23 @@ def is_logprobs_refusal(error: ProviderError) -> bool:
     )  # fmt: skip
 
 
-def scrub(text: str, secrets: Iterable[str] = ()) -> str:
-    """Replace every secret, and everything that looks like an API key, with ``***``."""
-    for secret in secrets:
-        if len(secret) >= 4:  # shorter ones are placeholders such as "x" and would garble the message
-            text = text.replace(secret, "***")
-    return _API_KEY_PATTERN.sub("***", text)
+def too_long_error(max_bytes: float, provider: Provider) -> ResponseDecodeError:
+    """Return the error of a reply with more than ``max_bytes`` bytes."""
+    return ResponseDecodeError(
+        f"The reply is longer than max_reply_bytes={max_bytes:_.0f}, so it was not read to its end.",
+        hint="Raise max_reply_bytes=, or ask for fewer completions, tokens or alternatives per call.",
+        provider=provider.name,
+    )
+
+
+def encoding_error(status: int, provider: Provider) -> ResponseDecodeError:
+    """Return the error of a reply that is compressed otherwise than requested."""
+    return ResponseDecodeError(
+        f"The reply is compressed in another way than requested ({', '.join(ENCODINGS)}).",
+        hint="Check the server and the proxies in front of it.",
+        provider=provider.name,
+        status=status,
+    )
 
 
 def _build_error(

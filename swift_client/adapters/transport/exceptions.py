@@ -12,6 +12,7 @@ from typing import Any
 
 from swift_client.adapters.providers.provider import Provider
 from swift_client.adapters.transport import error_responses
+from swift_client.adapters.transport.redaction import scrub
 from swift_client.errors import (
     ConfigurationError,
     ConnectionFailedError,
@@ -53,7 +54,7 @@ def error_from_exception(
     secrets = [*secrets, *_request_keys(requests)]
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None) or getattr(error, "status_code", None)
-    text = " ".join(error_responses.scrub(_error_text(chain[-1]), secrets).split())[:600]
+    text = " ".join(scrub(_error_text(chain[-1]), secrets).split())[:600]
     # Then classify, from the most to the least specific.
     if isinstance(status, int) and status >= 300:
         headers, body = _headers_and_body(response, error)

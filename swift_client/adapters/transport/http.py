@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from swift_client.adapters.providers.provider import Provider, Request
-from swift_client.adapters.transport.api_key import ApiKey, ApiKeySource
-from swift_client.adapters.transport.error_responses import error_from_html, error_from_response
+from swift_client.adapters.providers.provider import LocalServer, Provider, Request
+from swift_client.adapters.transport import error_responses
+from swift_client.adapters.transport.api_key import ApiKey, ApiKeySource, build_headers, url_credentials
 from swift_client.adapters.transport.exceptions import error_from_exception
+from swift_client.adapters.transport.redaction import redact_error
 from swift_client.errors import ConfigurationError, ConnectionFailedError, SwiftClientError
 
 if TYPE_CHECKING:
@@ -31,17 +31,9 @@ logger = logging.getLogger(__name__)
 
 HeadersCallback = Callable[[Mapping[str, str]], None]
 
-_CONNECT_TIMEOUT = 10.0  # seconds to connect; the reply itself may take the whole timeout
-
-
-class LocalServer(Protocol):
-    """A server that this process starts itself, at the first request."""
-
-    def start(self) -> str:
-        """Start the server unless it is running, and return its base URL."""
-
-    def close(self) -> None:
-        """Stop it."""
+MAX_REPLY_BYTES = 256_000_000
+_MAX_ERROR_BYTES = 1_000_000  # bytes that are read of a refusal's body
+_CONNECT_TIMEOUT = 10.0  # seconds to connect
 
 
 class Transport:
@@ -56,7 +48,8 @@ class Transport:
         base_url: overrides the provider's.
         client: the caller's own ``openai`` client of any of the four kinds; it brings its own key and base URL.
             A sync client works in threads, so the event loop never waits for it.
-        timeout: seconds for one complete reply; for a stream, seconds until the next chunk.
+        timeout: seconds for one complete reply; for a stream also seconds without an event.
+        max_reply_bytes: bytes of one reply, after decompression; of a refusal's body only the start is read.
         max_connections: number of requests that may run at once.
         server: a local server to start at the first request instead of a base URL.
         on_headers: called with the headers of each reply, names in lower case, before its body; in any thread.
@@ -74,14 +67,16 @@ class Transport:
         base_url: str | None = None,
         client: object | None = None,
         timeout: float = 60.0,
+        max_reply_bytes: int = MAX_REPLY_BYTES,
         max_connections: int = 16,
         server: LocalServer | None = None,
         on_headers: HeadersCallback | None = None,
     ) -> None:
-        self.provider = provider
+        self.provider = replace(provider, base_url=base_url) if base_url else provider
         self._key = ApiKeySource(provider, api_key, timeout=timeout)
-        self._base_url = base_url or provider.base_url
+        self._base_url = self.provider.base_url
         self._timeout = timeout
+        self._max_reply_bytes = max_reply_bytes
         self._max_connections = max_connections
         self._server = server
         self._on_headers = on_headers or (lambda headers: None)
@@ -95,10 +90,17 @@ class Transport:
             )
         self._slots = asyncio.Semaphore(max_connections)
         self._sender_lock = asyncio.Lock()
+        self._is_closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
         return f"Transport({self.provider.name!r}, max_connections={self._max_connections})"
+
+    @property
+    def secrets(self) -> list[str]:
+        """Keys and passwords to remove from messages."""
+        client_keys = [self._sender.api_key] if isinstance(self._sender, _OpenAIClientSender) else []
+        return [*self._key.recent_keys, *url_credentials(self.provider), *client_keys]
 
     async def send(self, request: Request, *, timeout: float | None = None) -> bytes:
         """Send one request and return the whole body of its reply.
@@ -108,6 +110,7 @@ class Transport:
         """
         limit = self._timeout if timeout is None else timeout
         parts: list[bytes] = []
+        n_received = 0
         problem: SwiftClientError | None = None
         started = time.monotonic()
         async with self._slots:
@@ -115,36 +118,50 @@ class Transport:
                 sender = await self._get_sender()
                 async with asyncio.timeout(limit), aclosing(sender.chunks(request, limit)) as chunks:
                     async for chunk in chunks:
-                        parts.append(chunk)  # noqa: PERF401 - a broken reply must leave what has arrived
+                        parts.append(chunk)
+                        n_received += len(chunk)
+                        if n_received > self._max_reply_bytes:
+                            raise error_responses.too_long_error(self._max_reply_bytes, self.provider)
             except Exception as error:
-                problem = self._translate_error(error, sum(map(len, parts)))
-        body = b"".join(parts)
+                problem = self._translate_error(error, n_received)
+        body = b"".join(parts) if isinstance(problem, ConnectionFailedError | None) else b""
         if problem is None and body[:64].lstrip().startswith(b"<"):
-            problem = error_from_html(body, self.provider)
+            problem = error_responses.error_from_html(body, self.provider)
         if isinstance(problem, ConnectionFailedError):
             problem.received = body
-        logger.debug(
-            "%s: n=%d, %d bytes in %.3f s%s",
-            self.provider.name, request.n, len(body), time.monotonic() - started,
-            f", {type(problem).__name__}" if problem else "",
-        )  # fmt: skip
+        ending = f", {type(problem).__name__}" if problem else ""
+        seconds = time.monotonic() - started
+        logger.debug("%s: n=%d, %d bytes in %.3f s%s", self.provider.name, request.n, len(body), seconds, ending)
         # Raised here and not in the except block: the original exception holds the request, and with it the key.
         if problem:
+            redact_error(problem, self.secrets)
             raise problem
         return body
 
     @asynccontextmanager
-    async def stream(self, request: Request, *, timeout: float | None = None) -> AsyncGenerator[AsyncIterator[bytes]]:
+    async def stream(
+        self,
+        request: Request,
+        *,
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        max_bytes: float | None = None,
+    ) -> AsyncGenerator[AsyncIterator[bytes]]:
         """Send one request and yield the reply's bytes as they arrive; leaving the block closes the connection.
 
-        The connection opens when the first chunk is read. Errors as in ``send()``.
+        The connection opens when the first chunk is read. Errors as in ``send()``. ``timeout`` limits the seconds
+        without an event (comments that keep a connection alive are none); ``total_timeout`` (default: ``timeout``)
+        and ``max_bytes`` (default: the Transport's) limit the complete reply.
         """
         limit = self._timeout if timeout is None else timeout
-        async with self._slots, aclosing(self._stream_chunks(request, limit)) as chunks:
+        total_limit = limit if total_timeout is None else total_timeout
+        most_bytes = self._max_reply_bytes if max_bytes is None else max_bytes
+        async with self._slots, aclosing(self._stream_chunks(request, limit, total_limit, most_bytes)) as chunks:
             yield chunks
 
     async def aclose(self) -> None:
-        """Close everything this Transport opened, but never the caller's client."""
+        """Close everything this Transport opened, but never the caller's client. Running requests fail."""
+        self._is_closed = True
         sender = self._sender
         if isinstance(sender, _HttpSender):
             self._sender = None
@@ -156,19 +173,28 @@ class Transport:
             except RuntimeError:  # the interpreter is exiting and starts no more threads
                 self._server.close()
 
-    async def _stream_chunks(self, request: Request, limit: float) -> AsyncGenerator[bytes]:
+    async def _stream_chunks(
+        self, request: Request, limit: float, total_limit: float, max_bytes: float
+    ) -> AsyncGenerator[bytes]:
         problem: SwiftClientError | None = None
         bytes_received = 0
+        clock = asyncio.get_running_loop().time
+        event_at = clock()
+        ends_at = event_at + total_limit
         try:
             sender = await self._get_sender()
             async with aclosing(sender.chunks(request, limit)) as chunks:
                 while True:
-                    async with asyncio.timeout(limit):
+                    async with asyncio.timeout_at(min(event_at + limit, ends_at)):
                         chunk = await anext(chunks, None)
                     if chunk is None:
                         return
                     bytes_received += len(chunk)
+                    if bytes_received > max_bytes:
+                        raise error_responses.too_long_error(max_bytes, self.provider)
                     yield chunk
+                    if not _is_keep_alive(chunk):
+                        event_at = clock()
         except Exception as error:
             problem = self._translate_error(error, bytes_received)
         if problem:
@@ -177,10 +203,9 @@ class Transport:
     def _translate_error(self, error: Exception, bytes_received: int) -> SwiftClientError:
         if headers := getattr(getattr(error, "response", None), "headers", None):  # raised by an openai client
             self._on_headers(headers)
-        secrets = [*self._key.recent_keys]
-        if isinstance(self._sender, _OpenAIClientSender):
-            secrets.append(self._sender.api_key)
-        return error_from_exception(error, self.provider, bytes_received=bytes_received, secrets=secrets)
+        translated = error_from_exception(error, self.provider, bytes_received=bytes_received, secrets=self.secrets)
+        redact_error(translated, self.secrets)
+        return translated
 
     def _use_client(self, client: object, *, has_settings: bool) -> _OpenAIClientSender:
         if not self.provider.openai_family:
@@ -205,12 +230,14 @@ class Transport:
         self._loop = self._loop or loop
         if loop is not self._loop:
             raise ConfigurationError("This Transport belongs to another event loop.", hint="Make one per loop.")
-        if self._sender is None:
-            async with self._sender_lock:
-                if self._sender is None:
-                    # Importing httpx2 and reading the trust store take a while: not on the event loop.
-                    self._sender = await asyncio.to_thread(self._open_sender)
-        return self._sender
+        async with self._sender_lock:
+            if self._sender is None and not self._is_closed:
+                # Importing httpx2 and reading the trust store take a while: not on the event loop.
+                self._sender = await asyncio.to_thread(self._open_sender)
+            if self._sender is None or self._is_closed:  # a retry would open connections that nobody closes
+                await self.aclose()
+                raise ConfigurationError("The client was closed while it worked.", hint="Make a new one.")
+            return self._sender
 
     def _open_sender(self) -> _HttpSender:
         import httpx2
@@ -253,21 +280,28 @@ class _HttpSender:
         response_context = self.http.stream(
             request.method,
             self.base_url.rstrip("/") + request.path,
-            headers=_build_headers(self.provider, await self.key.read()),
+            headers=build_headers(self.provider, await self.key.read()),
             timeout=httpx2.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT)),
             **content,
         )
         async with response_context as response:
             self.on_headers(response.headers)
+            # Another way, or several in a row, could turn a kilobyte into gigabytes in one step.
+            if response.headers.get("content-encoding", "").strip().lower() not in (
+                "",
+                "identity",
+                *error_responses.ENCODINGS,
+            ):
+                raise error_responses.encoding_error(response.status_code, self.provider)
             if not response.is_success:
-                status, headers, body = response.status_code, dict(response.headers), await response.aread()
-                raise error_from_response(status, headers, body, self.provider, secrets=self.key.recent_keys)
+                raise error_responses.error_from_response(
+                    response.status_code, dict(response.headers), await _read_start(response), self.provider
+                )
             async with aclosing(response.aiter_bytes()) as chunks:
                 async for chunk in chunks:
                     yield chunk
 
     async def aclose(self) -> None:
-        """Close the connections."""
         await self.http.aclose()
 
 
@@ -335,14 +369,20 @@ class _OpenAIClientSender:
             raise
 
 
-def _build_headers(provider: Provider, key: str) -> dict[str, str]:
-    headers = {"accept": "application/json", **provider.headers}
-    headers[provider.key_header] = f"Bearer {key}" if provider.key_header == "authorization" else key
-    if provider.key_variable == "OPENAI_API_KEY":
-        # OpenAI's client reads these variables too; they are not sent to any other vendor.
-        variables = {"openai-organization": "OPENAI_ORG_ID", "openai-project": "OPENAI_PROJECT_ID"}
-        headers |= {name: value for name, variable in variables.items() if (value := os.environ.get(variable))}
-    return headers
+def _is_keep_alive(chunk: bytes) -> bool:
+    """Return True if a chunk of server-sent events has nothing but comments and empty lines."""
+    return chunk[:1] in b":\r\n" and all(line[:1] in b":\r" for line in chunk.split(b"\n"))
+
+
+async def _read_start(response: httpx2.Response) -> bytes:
+    """Return the body of a refusal, cut after a megabyte: it may be endless."""
+    body = bytearray()
+    async with aclosing(response.aiter_bytes()) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) >= _MAX_ERROR_BYTES:
+                break
+    return bytes(body[:_MAX_ERROR_BYTES])
 
 
 def _http_response_type() -> type[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ import msgspec
 from swift_client.adapters import Request, Transport
 from swift_client.adapters.codecs import openai_batch
 from swift_client.adapters.codecs.openai_batch import Batch
+from swift_client.adapters.transport.redaction import redact_error
 from swift_client.collect.batch.plan import BatchRequest, open_temporary_file
 from swift_client.errors import ConfigurationError, RateLimitError, SwiftClientError
 from swift_client.sampling.retry import LONGEST_WAIT, retry_policy
@@ -137,7 +139,11 @@ class BatchAPI:
         async def attempt() -> BinaryIO:
             file = open_temporary_file(folder)
             try:
-                async with self._transport.stream(openai_batch.download_file(file_id)) as chunks:
+                # A file may be of any size, and is written to the disk.
+                download = self._transport.stream(
+                    openai_batch.download_file(file_id), total_timeout=math.inf, max_bytes=math.inf
+                )
+                async with download as chunks:
                     async for chunk in chunks:
                         file.write(chunk)
             except OSError as error:
@@ -185,7 +191,11 @@ class BatchAPI:
         return await self._with_retries(partial(self._transport.send, request))
 
     async def _with_retries(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        result: T = await retry_policy(self._max_retries, None, _log_retry)(attempt)
+        try:
+            result: T = await retry_policy(self._max_retries, None, _log_retry)(attempt)
+        except SwiftClientError as error:
+            redact_error(error, self._transport.secrets)
+            raise
         return result
 
 
