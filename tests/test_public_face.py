@@ -47,7 +47,7 @@ BEST_OF = {
     ),
 }
 
-LATER = {"on_event", "prices", "store", "warm_cache", "abort", "judge", "external", "fuse", "limit"}
+LATER = {"on_event", "max_reply_bytes", "prices", "store", "warm_cache", "abort", "judge", "external", "fuse", "limit"}
 """Arguments of the constructors beyond the fixed ones."""
 
 
