@@ -15,6 +15,7 @@ from msgspec import Raw, Struct
 from swift_client.adapters.codecs.assembler import Assembler
 from swift_client.adapters.codecs.lenient_json import (
     DECODE_ERRORS,
+    decode_counts,
     decode_error,
     decode_or_none,
     decode_or_repair,
@@ -169,7 +170,7 @@ class StreamAssembler(Assembler[Event]):
             for index, block in enumerate(event.content):
                 self._start_block(index, block)
         metadata = self._metadata
-        if usage := decode_or_none(event.usage, Usage):
+        if usage := decode_counts(event.usage, Usage):
             metadata.cached_tokens = max(metadata.cached_tokens, count_cached_tokens(event.usage))
             if usage.prompt_tokens is not None:
                 metadata.prompt_tokens = usage.prompt_tokens

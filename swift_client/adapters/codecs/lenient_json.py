@@ -13,6 +13,7 @@ from msgspec import Raw
 
 from swift_client.adapters.transport import error_responses
 from swift_client.errors import ResponseDecodeError
+from swift_client.types import MAX_TOKEN_COUNT
 
 T = TypeVar("T")
 
@@ -46,6 +47,33 @@ def decode_or_none(raw: Raw | bytes | memoryview, kind: type[T]) -> T | None:
         return msgspec.json.decode(raw, type=kind)
     except DECODE_ERRORS:
         return None
+
+
+def decode_counts(raw: Raw, kind: type[T]) -> T | None:
+    """Decode a usage object count by count; None if it is missing.
+
+    Numbers written as text or with a fraction count. A count that is negative, absurdly large or not a number is left
+    out, as if it were missing.
+    """
+    counts = decode_or_none(raw, dict[str, Any])
+    return None if counts is None else msgspec.convert(_clean_counts(counts), kind)
+
+
+def _clean_counts(counts: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: (_clean_counts(value) if isinstance(value, dict) else None)
+        if name.lower().endswith("details")
+        else _parse_count(value)
+        for name, value in counts.items()
+    }
+
+
+def _parse_count(value: object) -> int | None:
+    try:
+        number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else -1.0
+    except (ValueError, OverflowError):
+        return None
+    return int(number) if 0 <= number <= MAX_TOKEN_COUNT else None
 
 
 def decode_or_repair(decode: Callable[[bytes | Raw | memoryview], T], data: bytes | Raw | memoryview) -> T:

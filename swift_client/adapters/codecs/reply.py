@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct, field
 
-from swift_client.adapters.codecs.lenient_json import decode_or_none
+from swift_client.adapters.codecs.lenient_json import decode_counts, decode_or_none
 from swift_client.adapters.providers.provider import Reply
 from swift_client.errors import ProviderError
 from swift_client.types import Completion, FinishReason, Usage
@@ -82,7 +82,7 @@ class _CachedCounts(Struct, gc=False):
 
 def count_cached_tokens(usage: Raw) -> int:
     """Return the number of cached prompt tokens in a reply's usage object; 0 if there is none."""
-    counts = decode_or_none(usage, _CachedCounts) or _CachedCounts()
+    counts = decode_counts(usage, _CachedCounts) or _CachedCounts()
     # Every provider fills in one of the fields.
     details = counts.prompt_tokens_details or counts.input_tokens_details or _DetailCounts()
     by_provider = details.cached_tokens, counts.prompt_cache_hit_tokens, counts.cache_read_input_tokens, counts.google

@@ -21,7 +21,7 @@ from swift_client.adapters.codecs.gemini.schema import (
     read_candidate,
     salvage_responses,
 )
-from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_none, excerpt, has_value
+from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_counts, decode_or_none, excerpt, has_value
 from swift_client.adapters.codecs.options import DecodeOptions
 from swift_client.adapters.codecs.reply import build_reply, count_cached_tokens
 from swift_client.adapters.providers.provider import Reply
@@ -50,7 +50,7 @@ class StreamAssembler(Assembler[GeminiResponse]):
             map(has_value, (response.usage_metadata, response.model_version, response.response_id))
         )
         metadata = self._metadata
-        if usage := decode_or_none(response.usage_metadata, Usage):
+        if usage := decode_counts(response.usage_metadata, Usage):
             # Thinking is billed as output.
             metadata.completion_tokens = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
             metadata.prompt_tokens = usage.prompt_token_count

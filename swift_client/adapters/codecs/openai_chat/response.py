@@ -9,7 +9,14 @@ from typing import Any, Unpack
 
 from msgspec import Raw
 
-from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_error, decode_or_none, excerpt, has_value
+from swift_client.adapters.codecs.lenient_json import (
+    DECODE_ERRORS,
+    decode_counts,
+    decode_error,
+    decode_or_none,
+    excerpt,
+    has_value,
+)
 from swift_client.adapters.codecs.openai_chat.choice import read_choice
 from swift_client.adapters.codecs.openai_chat.schema import (
     Chunk,
@@ -112,7 +119,7 @@ def _read_envelope(envelope: Envelope, *, notes: Iterable[str] = (), **options: 
     error = extract_error(envelope)
     if error:
         notes = [*notes, f"The reply contains an error besides its choices: {error}"]
-    usage = decode_or_none(envelope.usage, WireUsage) or WireUsage()
+    usage = decode_counts(envelope.usage, WireUsage) or WireUsage()
     metadata = ReplyMetadata(
         model=decode_or_none(envelope.model, str),
         prompt_tokens=usage.prompt_tokens,

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from swift_client.adapters.codecs.assembler import Assembler
-from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_none, has_value
+from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_counts, decode_or_none, has_value
 from swift_client.adapters.codecs.openai_chat.choice import thinking_text
 from swift_client.adapters.codecs.openai_chat.response import extract_error, read_body, read_choices
 from swift_client.adapters.codecs.openai_chat.schema import Chunk, ChunkChoice, LogprobsDelta, Message, WireUsage
@@ -88,7 +88,7 @@ class StreamAssembler(Assembler[Chunk]):
     def _add(self, chunk: Chunk) -> None:
         metadata = self._metadata
         metadata.model = metadata.model or decode_or_none(chunk.model, str)
-        if usage := decode_or_none(chunk.usage, WireUsage):
+        if usage := decode_counts(chunk.usage, WireUsage):
             metadata.prompt_tokens = _larger(metadata.prompt_tokens, usage.prompt_tokens)
             metadata.cached_tokens = max(metadata.cached_tokens, count_cached_tokens(chunk.usage))
             if chunk.choices:  # grows along the stream (vLLM's continuous usage)

@@ -15,7 +15,14 @@ import msgspec
 from msgspec import Raw
 
 from swift_client.adapters.codecs.assembler import Assembler
-from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_error, decode_or_none, excerpt, has_value
+from swift_client.adapters.codecs.lenient_json import (
+    DECODE_ERRORS,
+    decode_counts,
+    decode_error,
+    decode_or_none,
+    excerpt,
+    has_value,
+)
 from swift_client.adapters.codecs.openai_chat.response import read_choices
 from swift_client.adapters.codecs.openai_responses.schema import (
     Event,
@@ -140,7 +147,7 @@ class StreamAssembler(Assembler[Event]):
             "logprobs": {"content": _concat_lists([part.logprobs for part in parts if has_value(part.logprobs)])},
             "finish_reason": (reason or response.status) if self._finished else "error",
         }
-        usage = decode_or_none(response.usage, Usage) or Usage()
+        usage = decode_counts(response.usage, Usage) or Usage()
         if self._unreadable_items:
             notes = [*notes, f"{self._unreadable_items} item(s) of the output cannot be read and are left out."]
         metadata = ReplyMetadata(
