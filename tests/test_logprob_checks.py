@@ -280,7 +280,7 @@ async def test_where_logprobs_follow_temperature_one_is_asked_for_unless_another
 ) -> None:
     async with AsyncSwiftReranker(name, "m", base_url=fault_server.url, api_key="k") as reranker:
         notes = [(await reranker.best_of("q", n=1, **options)).notes for options in ({}, {"temperature": 0.6})]
-        unknown = await reranker.best_of("q", n=1, temperature=None)
+        unknown = await reranker.best_of("q", n=1, extra_body={"temperature": None})
     assert [request.json["temperature"] for request in fault_server.requests] == [1.0, 0.6, None]
     assert [any("after temperature" in note for note in note_list) for note_list in notes] == [False, True]
     assert any("after an unknown temperature" in note for note in unknown.notes)
