@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from swift_client.cli.demo.graded import GradedQuestion, count_correct, grade
+from swift_client.cli.demo.display import GradedQuestion, count_correct, grade
 from swift_client.models import NO_BETTER_VERDICT
 from swift_client.pocket.questions import Question
 from swift_client.types import Candidate, Completion, Selection

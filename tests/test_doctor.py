@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from swift_client.adapters import PROVIDERS, Transport, load_codec
-from swift_client.diagnostics.doctor import Diagnosis, examine, infer_logprob_space
-from swift_client.diagnostics.sample_fit import measure_sample_fit, wilson_interval
+from swift_client.diagnostics.doctor import Diagnosis, examine, infer_logprob_space, measure_sample_fit, wilson_interval
 from swift_client.errors import AuthenticationError
 from swift_client.types import Completion
 from tests.servers import FaultServer, Received, Response, error, json_response

@@ -1,10 +1,9 @@
 """The samples file: questions, and the completions that were paid for, in one SQLite file."""
 
-from swift_client.store.batch_jobs import BatchStore
 from swift_client.store.hidden_states import StateFile, StateLayout
 from swift_client.store.records import Meta, RequestKey, Sample, SampleTotals, StoredQuestion
 from swift_client.store.reply_cache import ReplyStore
-from swift_client.store.sample_store import SampleStore
+from swift_client.store.sample_store import BatchStore, SampleStore
 from swift_client.store.sqlite import require_samples_file
 
 __all__ = [

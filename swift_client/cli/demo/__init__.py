@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from swift_client.cli import options, output
-from swift_client.cli.demo.graded import GradedQuestion, count_correct, grade, total_usage
+from swift_client.cli.demo.display import GradedQuestion, count_correct, grade, total_usage
 
 if TYPE_CHECKING:
     from swift_client.pocket.questions import Question
