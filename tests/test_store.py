@@ -528,14 +528,14 @@ def wide_blob(width: int) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize("damage", [damaged_name, wide_blob(2**40), wide_blob(10**8), wide_blob(2**63 - 1)], ids=str)
-def test_damage_that_fails_outside_sqlite_is_a_typed_error(filled: Path, damage: Callable[[Path], None]) -> None:
-    damage(filled)
-    with pytest.raises(ConfigurationError, match="is not a samples file"), SampleStore(filled) as store:
+def test_damage_that_fails_outside_sqlite_is_a_typed_error(samples_path: Path, damage: Callable[[Path], None]) -> None:
+    damage(samples_path)
+    with pytest.raises(ConfigurationError, match="is not a samples file"), SampleStore(samples_path) as store:
         list(store.questions_with_samples())
 
 
-def test_random_damage_is_a_typed_error_or_readable(filled: Path, tmp_path: Path) -> None:
-    whole, rng = filled.read_bytes(), random.Random(1)
+def test_random_damage_is_a_typed_error_or_readable(samples_path: Path, tmp_path: Path) -> None:
+    whole, rng = samples_path.read_bytes(), random.Random(1)
     copy = tmp_path / "damaged.db"
     for _ in range(200):
         data = bytearray(whole)
@@ -549,9 +549,9 @@ def test_random_damage_is_a_typed_error_or_readable(filled: Path, tmp_path: Path
             store.indices()
 
 
-def test_a_file_that_sqlite_analyzed_is_still_a_samples_file(filled: Path) -> None:
-    edited(filled, "ANALYZE")
-    with SampleStore(filled) as store:
+def test_a_file_that_sqlite_analyzed_is_still_a_samples_file(samples_path: Path) -> None:
+    edited(samples_path, "ANALYZE")
+    with SampleStore(samples_path) as store:
         assert len(store.samples("q1")) == 6
 
 

@@ -64,6 +64,9 @@ def read_choice(
             choice = _TEXT_CHOICE_DECODER.decode(data)
             fault = "has no logprobs: the server sent them in an unknown shape"
 
+    if choice.message is None and choice.text is None and choice.finish_reason is None:
+        raise ValueError("it has neither a message nor a text nor a finish reason")
+
     # The text, and the tokens of it: without an echoed prompt and without an end-of-turn token.
     message = choice.message or Message(content=choice.text)
     text, source, thinking = _visible_text(message)
