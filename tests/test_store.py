@@ -527,7 +527,11 @@ def wide_blob(width: int) -> Callable[[Path], None]:
     return damage
 
 
-@pytest.mark.parametrize("damage", [damaged_name, wide_blob(2**40), wide_blob(10**8), wide_blob(2**63 - 1)], ids=str)
+@pytest.mark.parametrize(
+    "damage",
+    [damaged_name, wide_blob(2**40), wide_blob(10**8), wide_blob(2**63 - 1)],
+    ids=["column name", "2**40 wide", "10**8 wide", "2**63-1 wide"],
+)
 def test_damage_that_fails_outside_sqlite_is_a_typed_error(samples_path: Path, damage: Callable[[Path], None]) -> None:
     damage(samples_path)
     with pytest.raises(ConfigurationError, match="is not a samples file"), SampleStore(samples_path) as store:
