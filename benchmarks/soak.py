@@ -66,6 +66,7 @@ class Provider:
     busy: int = 0
     most_busy: int = 0
     starts: list[float] = field(default_factory=list)
+    secrets: list[str] = field(default_factory=list)
     billed: dict[str, int] = field(default_factory=dict)
     """Tokens per question, including those of incomplete replies."""
 
@@ -92,7 +93,9 @@ class Provider:
             return received
 
     @asynccontextmanager
-    async def stream(self, request: Request, *, timeout: float | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def stream(
+        self, request: Request, *, timeout: float | None = None, total_timeout: float | None = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Answer one request chunk by chunk."""
         self.calls += 1
         self.starts.append(asyncio.get_running_loop().time())

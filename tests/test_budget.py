@@ -283,7 +283,9 @@ async def test_failures_that_the_budget_did_not_cause_are_their_own_error(
 # --- usage that is wrong -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("prompt", "completion"), [(None, None), (-5, -5), (0, 0), ("many", []), (1.5, {"a": 1})])
+@pytest.mark.parametrize(
+    ("prompt", "completion"), [(None, None), (-5, -5), (0, 0), ("many", []), (2**62, 2**70), ([1.5], {"a": 1})]
+)
 async def test_usage_that_is_missing_or_nonsense_is_counted_at_its_most(
     prompt: object, completion: object, fault_server: FaultServer, reranker: Make
 ) -> None:
@@ -297,7 +299,7 @@ async def test_usage_that_is_missing_or_nonsense_is_counted_at_its_most(
     assert BOUND <= tracker.spent.tokens <= limit
 
 
-@pytest.mark.parametrize("count", [10**9, 2**62, 2**70])
+@pytest.mark.parametrize("count", [10**9, 10**12])  # a larger one counts as nonsense
 async def test_a_huge_count_is_believed_and_ends_the_draw(
     count: int, fault_server: FaultServer, reranker: Make
 ) -> None:

@@ -224,6 +224,7 @@ class ScriptedTransport:
 
     def __init__(self, *refusals: RateLimitError | ServerError) -> None:
         self._refusals = list(refusals)
+        self.secrets: list[str] = []
         self.n_requests = self.n_running = self.max_running = 0
 
     async def send(self, request: Request, *, timeout: float | None = None) -> bytes:
