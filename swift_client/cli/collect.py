@@ -28,7 +28,8 @@ def collect(
     questions: Annotated[
         Path | None,
         typer.Option(
-            help='File of JSON lines: {"id", "prompt" or "messages", "answer", "family"}. Required without --set.'
+            help='File of JSON lines: {"id", "prompt" or "messages", "answer" or "answers", "family"}. '
+            "Required without --set."
         ),
     ] = None,
     set_name: Annotated[

@@ -15,7 +15,7 @@ def grade(
     questions: Annotated[
         Path | None,
         typer.Option(
-            help='JSON lines with correct answers: {"id", "prompt" or "messages", "answer", "family"}. '
+            help='JSON lines with correct answers: {"id", "prompt" or "messages", "answer" or "answers", "family"}. '
             "Without this option, completions are only counted."
         ),
     ] = None,

@@ -20,6 +20,7 @@ def export_parquet(samples: str | os.PathLike[str], out: str | os.PathLike[str])
     """Write one row per sample to ``out`` and return the number of rows. A failed export leaves no file.
 
     ``top_logprobs`` is a list of T float16 lists of length K; missing ranks are -inf. ``messages`` is JSON.
+    ``answers`` are all accepted answers and ``answer`` is the first of them.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -62,7 +63,8 @@ def _columns(arrow: Any) -> dict[str, tuple[Any, Callable[[StoredQuestion, Sampl
         "question": (text, lambda question, _: question.id),
         "index": (arrow.int32(), lambda _, sample: sample.index),
         "messages": (text, lambda question, _: json.dumps(question.messages)),
-        "answer": (text, lambda question, _: question.answer),
+        "answer": (text, lambda question, _: next(iter(_accepted_answers(question)), None)),
+        "answers": (arrow.list_(text), lambda question, _: _accepted_answers(question)),
         "family": (text, lambda question, _: question.family),
         "text": (text, lambda _, sample: sample.completion.text),
         "finish_reason": (text, lambda _, sample: sample.completion.finish_reason),
@@ -81,3 +83,8 @@ def _columns(arrow: Any) -> dict[str, tuple[Any, Callable[[StoredQuestion, Sampl
             lambda _, sample: None if sample.completion.top_ids is None else sample.completion.top_ids.tolist(),
         ),
     }
+
+
+def _accepted_answers(question: StoredQuestion) -> tuple[str, ...]:
+    answer = question.answer
+    return () if answer is None else (answer,) if isinstance(answer, str) else answer

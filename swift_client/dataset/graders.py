@@ -8,6 +8,9 @@ Three rules hold for every row:
 - A completion that was cut, filtered or refused is wrong, whatever its text: it never votes, and "the answer is 1" may
   be the beginning of 18.
 - A reference is parsed more strictly than a completion: "18 apples and 3 pears" is not a number to grade against.
+
+A list of references means that any of them is right. For "json" and "literal" a list is one value; several accepted
+answers are then a tuple or a set.
 """
 
 from __future__ import annotations
@@ -52,6 +55,8 @@ class Grader:
     is_equal: Callable[[str, str], bool | None]
     # True if it needs math-verify (the extra ``math``) to be right often enough.
     needs_formulas: bool = False
+    # True if a list is one reference and not several.
+    reads_lists: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -92,7 +97,9 @@ def grade(text: str, reference: Any, spec: GraderSpec = "auto") -> bool | None:
 
     Args:
         text: the completion's text.
-        reference: the answer as text, a JSON value for "json", the label itself for "label", or None.
+        reference: the answer as text or number, a JSON value for "json", the label itself for "label", or None; or a
+            list, tuple or set of accepted answers, any of which is right. For "json" and "literal" a list is one
+            answer, and for a function the reference is passed as it is.
         spec: the grader.
 
     Raises:
@@ -146,19 +153,39 @@ def _make_text_grader(reference: Any, spec: GraderSpec) -> Callable[[str], tuple
     if callable(spec) and not isinstance(spec, re.Pattern):
         return lambda text: _call_function(spec, text, reference)
     row = resolve_grader(spec)
-    reference_text = _reference_text(reference)
-    expected = row.read_reference(reference_text) or None if reference_text else None
+    texts = [_reference_text(value) for value in _accepted_answers(reference, row)]
+    # References that the grader cannot read are left out: lists of names of a thing contain all kinds.
+    expected = list(dict.fromkeys(filter(None, (row.read_reference(text) for text in texts if text))))
     verdicts: dict[str | None, bool | None] = {None: False}
 
     def grade_text(text: str) -> tuple[bool | None, str]:
-        if expected is None:
+        if not expected:
             return None, f"the reference {_shorten(reference)} cannot be compared by the grader {row.name!r}"
         answer = row.read_answer(text)
         if answer not in verdicts and answer is not None:
-            verdicts[answer] = row.is_equal(answer, expected)
+            verdicts[answer] = _equals_any(answer, expected, row.is_equal)
         return verdicts[answer], "its formula could not be compared in time"
 
     return grade_text
+
+
+def _accepted_answers(reference: Any, row: Grader) -> Sequence[Any]:
+    """Return the references of which any is right."""
+    if isinstance(reference, np.ndarray):
+        reference = reference.tolist()
+    is_several = isinstance(reference, tuple | set | frozenset) or (isinstance(reference, list) and not row.reads_lists)
+    return list(reference) if is_several else [reference]
+
+
+def _equals_any(answer: str, references: Sequence[str], is_equal: Callable[[str, str], bool | None]) -> bool | None:
+    """Return True if any reference equals the answer, else None if any comparison is unknown, else False."""
+    is_unknown = False
+    for reference in references:
+        verdict = is_equal(answer, reference)
+        if verdict:
+            return True
+        is_unknown |= verdict is None
+    return None if is_unknown else False
 
 
 def _call_function(function: Callable[[str, Any], bool | None], text: str, reference: Any) -> tuple[bool | None, str]:
@@ -286,10 +313,24 @@ GRADERS = MappingProxyType(
             _grader_by_name("number", _read_number_reference),
             _grader_by_name("boxed", _read_marked_reference),
             replace(_grader_by_name("auto", _read_marked_reference), name="math", needs_formulas=True),
-            *map(_grader_by_name, ("choice", "yes_no", "json", "text")),
+            *map(_grader_by_name, ("choice", "yes_no")),
+            replace(_grader_by_name("json"), reads_lists=True),
+            _grader_by_name("text"),
             Grader(name="exact", read_answer=str.strip, read_reference=str.strip, is_equal=operator.eq),
-            Grader(name="literal", read_answer=_read_literal, read_reference=_clean_literal, is_equal=_equal_literals),
-            Grader(name="label", read_answer=lambda text: "right", read_reference=_parse_label, is_equal=operator.eq),
+            Grader(
+                name="literal",
+                read_answer=_read_literal,
+                read_reference=_clean_literal,
+                is_equal=_equal_literals,
+                reads_lists=True,
+            ),
+            Grader(
+                name="label",
+                read_answer=lambda text: "right",
+                read_reference=_parse_label,
+                is_equal=operator.eq,
+                reads_lists=True,
+            ),
         )
     }
 )

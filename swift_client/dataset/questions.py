@@ -1,4 +1,8 @@
-"""Questions files: JSON lines of ``{"id", "prompt" | "messages", "answer", "family"}``."""
+"""Questions files: JSON lines of ``{"id", "prompt" | "messages", "answer" | "answers", "family"}``.
+
+A list of answers always means that any of them is right. An answer that is itself a list or an object in JSON is
+written as text, such as ``"answer": "[1, 2]"``, so that the two cannot be confused.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,19 @@ from typing import Any
 
 from swift_client.errors import ConfigurationError
 from swift_client.sampling import create_sample_request
-from swift_client.store import StoredQuestion
+from swift_client.store import ReferenceAnswer, StoredQuestion
 
 _FORMAT_HINT = 'A line is {"id": "q1", "prompt": "What is 17 * 24?", "answer": "408"}; "messages" may replace "prompt".'
 
+_VALUE_HINT = (
+    'An answer is text, a number, true or false, or a list of these. Write other JSON as text: "{\\"a\\": 1}".'
+)
+
 
 def read_questions(path: str | os.PathLike[str]) -> list[StoredQuestion]:
-    """Read a questions file. Ids and answers may be numbers; unknown fields are ignored.
+    """Read a questions file. Ids and answers may be numbers, and an answer a list of accepted answers.
+
+    Unknown fields are ignored.
 
     Raises:
         ConfigurationError: the file cannot be read, or a line is wrong, which is named.
@@ -89,15 +99,36 @@ def _parse_question(value: dict[str, Any]) -> StoredQuestion:
     return StoredQuestion(
         id=identity,
         messages=create_sample_request(prompt, 1).messages,
-        answer=_parse_text("answer", value.get("answer")),
+        answer=_parse_answer(value),
         family=_parse_text("family", value.get("family")),
     )
+
+
+def _parse_answer(value: dict[str, Any]) -> ReferenceAnswer | None:
+    """Return the accepted answers: as text if there is one, None if there is none."""
+    given = {name: value[name] for name in ("answer", "answers") if value.get(name) is not None}
+    if len(given) > 1:
+        raise ConfigurationError('it has "answer" and "answers".', hint='Put all accepted answers into "answers".')
+    for name, answers in given.items():
+        if not isinstance(answers, list):
+            return _parse_text(name, answers)
+        texts = [_parse_text(f"{name}[{index}]", answer) for index, answer in enumerate(answers)]
+        if None in texts:
+            raise ConfigurationError(f"{name!r} contains null.", hint="Leave out what is not an answer.")
+        accepted = tuple(dict.fromkeys(text for text in texts if text is not None))
+        return accepted if len(accepted) > 1 else next(iter(accepted), None)
+    return None
 
 
 def _parse_text(name: str, value: object) -> str | None:
     """Return a string, or a number as JSON writes it."""
     if value is None or isinstance(value, str):
         return value
+    if value != value:  # NaN is what pandas writes for a missing value
+        return None
     if isinstance(value, (int, float)):
         return json.dumps(value)
-    raise ConfigurationError(f"{name!r} is a {type(value).__name__}, not a string.", hint=_FORMAT_HINT)
+    raise ConfigurationError(
+        f"{name!r} is a {type(value).__name__}, not a string.",
+        hint=_VALUE_HINT if name.startswith("answer") else _FORMAT_HINT,
+    )

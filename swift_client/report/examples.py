@@ -174,11 +174,16 @@ def shown_examples(
                 messages=[
                     (str(message.get("role", "?")), _prompt_text(message.get("content"))) for message in messages
                 ],
-                expected=None if question is None else question.answer,
+                expected=_expected_text(question),
                 candidates=[_shown_candidate(candidate, example, part, colour_limit) for candidate, part in candidates],
             )
         )
     return examples, colour_limit
+
+
+def _expected_text(question: StoredQuestion | None) -> str | None:
+    answer = None if question is None else question.answer
+    return " or ".join(answer) if isinstance(answer, tuple) else answer
 
 
 def _prompt_text(content: Any) -> str:

@@ -1,7 +1,7 @@
 """The samples file: questions, and the completions that were paid for, in one SQLite file."""
 
 from swift_client.store.hidden_states import StateFile, StateLayout
-from swift_client.store.records import Meta, RequestKey, Sample, SampleTotals, StoredQuestion
+from swift_client.store.records import Meta, ReferenceAnswer, RequestKey, Sample, SampleTotals, StoredQuestion
 from swift_client.store.reply_cache import ReplyStore
 from swift_client.store.sample_store import BatchStore, SampleStore
 from swift_client.store.sqlite import require_samples_file
@@ -9,6 +9,7 @@ from swift_client.store.sqlite import require_samples_file
 __all__ = [
     "BatchStore",
     "Meta",
+    "ReferenceAnswer",
     "ReplyStore",
     "RequestKey",
     "Sample",

@@ -36,18 +36,22 @@ class Meta:
     sampling: Mapping[str, Any] = field(default_factory=dict)
 
 
+# The right answer of a question, or several, each of which is right.
+ReferenceAnswer = str | tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoredQuestion:
     """A question as it was sent.
 
     Attributes:
-        answer: The reference answer, if known.
+        answer: The reference answer, if known; a tuple of answers if any of several is right.
         family: Kind of question, for tables by kind.
     """
 
     id: str
     messages: tuple[Message, ...]
-    answer: str | None = None
+    answer: ReferenceAnswer | None = None
     family: str | None = None
 
 
@@ -163,11 +167,29 @@ def parse_question(row: Sequence[Any]) -> StoredQuestion:
     """Parse (id, messages, answer, family). Raises ValueError for an invalid row."""
     question_id, messages_json, answer, family = row
     messages = json.loads(messages_json)
-    if not all(isinstance(value, (str, NoneType)) for value in row):
+    if isinstance(answer, bytes):
+        answer = _parse_answers(answer)
+    if not all(isinstance(value, (str, NoneType)) for value in (question_id, messages_json, family)) or not isinstance(
+        answer, (str, tuple, NoneType)
+    ):
         raise ValueError(f"question {question_id!r} has a field that is not text")
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise ValueError(f"the messages of question {question_id!r} are not a list of messages")
     return StoredQuestion(id=question_id, messages=tuple(messages), answer=answer, family=family)
+
+
+def pack_answer(answer: ReferenceAnswer | None) -> str | bytes | None:
+    """Return the answer as stored: several as a JSON list in UTF-8, which as a blob differs from an answer in JSON."""
+    if answer is None or isinstance(answer, str):
+        return answer
+    return json.dumps(answer, ensure_ascii=False).encode() if answer else None
+
+
+def _parse_answers(blob: bytes) -> tuple[str, ...]:
+    answers = json.loads(blob)
+    if not isinstance(answers, list) or not answers or not all(isinstance(answer, str) for answer in answers):
+        raise ValueError("the accepted answers of a question are not a list of texts")
+    return tuple(answers)
 
 
 def parse_sample(question_id: str, row: Sequence[Any]) -> Sample:

@@ -96,7 +96,7 @@ class SampleStore:
                 messages = to_json(question.messages)
                 stored = run("SELECT messages FROM question WHERE id = ?", (question.id,)).fetchone()
                 if stored is None:
-                    row = (question.id, messages, question.answer, question.family)
+                    row = (question.id, messages, records.pack_answer(question.answer), question.family)
                     run("INSERT INTO question VALUES (?, ?, ?, ?)", row)
                 elif stored[0] != messages:
                     raise ConfigurationError(
@@ -106,7 +106,7 @@ class SampleStore:
                 else:  # answers are often corrected after the samples were paid for
                     run(
                         "UPDATE question SET answer = coalesce(?, answer), family = coalesce(?, family) WHERE id = ?",
-                        (question.answer, question.family, question.id),
+                        (records.pack_answer(question.answer), question.family, question.id),
                     )
 
     def add_samples(
