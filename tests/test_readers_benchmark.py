@@ -1,0 +1,136 @@
+"""``benchmarks/readers.py`` counts what it says it counts, on a made-up set whose figures are known by hand."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.reading.pairs import KINDS, draw_pairs, measure_pairs
+from benchmarks.reading.sets import SetRow, is_readable, last_number, measure_set, winner
+from benchmarks.reading.speed import SIZE, hostile_texts, milliseconds_per_question
+
+ROW = SetRow(name="made_up", grader="number", target=0.9)
+
+
+def write_set(path: Path, *questions: dict[str, Any]) -> Path:
+    with gzip.open(path, "wt", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(question) + "\n" for question in questions)
+    return path
+
+
+def recorded(text: str | None, label: bool | None, **fields: Any) -> dict[str, Any]:
+    return {"text": text, "label": label, **fields}
+
+
+@pytest.fixture
+def two_questions(tmp_path: Path) -> Path:
+    right, wrong = "#### 4", "#### 5"
+    return write_set(
+        tmp_path / "made_up.jsonl.gz",
+        {
+            "id": "a",
+            "answer": 4,
+            "completions": [recorded(right, True), recorded(wrong, False), recorded(right, False)],
+        },
+        {"id": "b", "answer": [7, 8], "completions": [recorded("#### 8", True), recorded(None, False)]},
+    )
+
+
+def test_agreement_is_the_share_of_labels_that_our_grade_repeats(two_questions: Path) -> None:
+    result = measure_set(ROW, two_questions, {}, show=5)
+    assert result.n_labelled == 4  # the completion without a text is left out
+    assert result.agreement["ours"] == result.recorded_agreement["ours"] == 3 / 4
+    assert [(entry["id"], entry["index"], entry["read"]) for entry in result.disagreements] == [("a", 2, "4")]
+    assert result.interval[0] < 3 / 4 < result.interval[1]
+    assert result.margin == pytest.approx(-0.15)
+
+
+def test_a_corrected_label_counts_for_the_bar_and_not_for_the_figure_as_recorded(two_questions: Path) -> None:
+    result = measure_set(ROW, two_questions, {("a", 2): True})
+    assert (result.agreement["ours"], result.recorded_agreement["ours"], result.n_corrected) == (1.0, 3 / 4, 1)
+
+
+def test_a_vote_is_right_where_the_first_member_of_the_largest_group_is(two_questions: Path) -> None:
+    # Question a: 4 twice, 5 once; question b has one text, so there is no vote.
+    assert measure_set(ROW, two_questions, {}).vote_accuracy["number"] == 1.0
+    assert measure_set(ROW, two_questions, {("a", 0): False}).vote_accuracy["number"] == 0.0
+
+
+def test_only_texts_that_state_an_answer_can_be_left_unread(tmp_path: Path) -> None:
+    stated, broken_off = "#### 4", "word " * 40 + "is 4 of the"
+    completions = [recorded(stated, True, parsed="4"), recorded(broken_off, False, parsed="4")]
+    result = measure_set(ROW, write_set(tmp_path / "s.gz", {"id": "a", "answer": 4, "completions": completions}), {})
+    assert (result.unread, result.mute_questions) == (0.0, 0.0)
+    mute = [recorded("It depends on many things that nobody knows. " * 3, True)]
+    result = measure_set(ROW, write_set(tmp_path / "m.gz", {"id": "a", "answer": 4, "completions": mute}), {})
+    assert (result.unread, result.mute_questions) == (1.0, 1.0)
+
+
+def test_a_text_is_readable_by_the_recordings_own_account() -> None:
+    assert is_readable(recorded("ans = 4", False, parsed=4.0))
+    assert not is_readable(recorded("ans = ?", True, parsed=None))
+    assert is_readable(recorded("4", True))
+    assert not is_readable(recorded("4", False))
+
+
+def test_the_winner_is_the_largest_group_and_the_earlier_of_two_equal_ones() -> None:
+    assert winner([None, 0, 1, 1]) == 2
+    assert winner([1, 0, 0, 1]) == 0
+    assert winner([None, None]) is None
+
+
+@pytest.mark.parametrize(("text", "value"), [("It is 1,234.50.", 1234.5), ("3 - 5 = -2", -2.0), ("none", None)])
+def test_the_last_number_is_read_as_plain_scripts_read_it(text: str, value: float | None) -> None:
+    assert last_number(text) == value
+
+
+def test_pairs_are_the_same_in_every_run_and_as_many_equal_as_different() -> None:
+    pairs = list(draw_pairs(5, seed=3))
+    assert pairs == list(draw_pairs(5, seed=3)) != list(draw_pairs(5, seed=4))
+    for kind in KINDS:
+        assert [pair.is_equal for pair in pairs if pair.kind == kind].count(True) == 5
+        assert [pair.is_equal for pair in pairs if pair.kind == kind].count(False) == 5
+
+
+def test_no_different_pair_is_written_alike() -> None:
+    """Every value has its own writings, or the suite would call a right merge a false one."""
+    assert not [pair for pair in draw_pairs(50) if not pair.is_equal and pair.left.lower() == pair.right.lower()]
+
+
+def test_merges_are_counted_in_shares_of_their_kind() -> None:
+    result = measure_pairs(2)
+    assert 0 <= result.false_merges <= 1
+    assert sum(result.false_by_kind.values()) == round(result.false_merges * result.n_different)
+    assert sum(result.missed_by_kind.values()) == round(result.missed_merges * result.n_equal)
+
+
+def test_hostile_texts_have_the_stated_length() -> None:
+    assert {len(text) for text in hostile_texts().values()} == {SIZE}
+
+
+def test_only_questions_of_16_answers_are_timed() -> None:
+    assert milliseconds_per_question([["#### 4"] * 3], "auto") is None
+    assert milliseconds_per_question([["#### 4"] * 16], "auto") is not None
+
+
+def test_the_document_has_a_bar_per_figure_and_names_the_sets_that_are_missing(tmp_path: Path) -> None:
+    write_set(tmp_path / "asdiv_gpt4_cot1.jsonl.gz", {"id": "a", "answer": 4, "completions": [recorded("4", True)]})
+    command = [sys.executable, "benchmarks/readers.py", "--json", "--sets", str(tmp_path)]
+    command += ["--set", "asdiv_gpt4_cot1", "--set", "date_gpt35_n40"]
+    root = Path(__file__).parents[1]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
+    document = json.loads(finished.stdout)
+    assert document["missing_sets"] == ["date_gpt35_n40"]
+    assert document["bars"]["agreement"] == {
+        "value": 1.0,
+        "target": 0.985,
+        "unit": "0-1, asdiv_gpt4_cot1",
+        "interval": [1.0, 1.0],
+    }
+    assert document["bars"]["unread"]["value"] == 0.0
