@@ -50,7 +50,7 @@ def collect(
     out: Annotated[Path, typer.Option(help="The samples file. If it exists, collecting continues where it stopped.")],
     provider: options.Provider = "openai",
     model: options.Model = None,
-    n: Annotated[int, typer.Option(min=1, max=1024, help="Completions per question.")] = 8,
+    n: Annotated[int, typer.Option(min=1, max=1024, help="Completions per question.")] = 16,
     temperature: options.Temperature = None,
     max_tokens: options.MaxTokens = None,
     param: options.Param = None,

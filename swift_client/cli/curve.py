@@ -48,7 +48,7 @@ def curve(
         list[int] | None,
         typer.Option(
             min=1,
-            help="Number of completions to choose from; with --over n it may be given more than once. Default: 8, or "
+            help="Number of completions to choose from; with --over n it may be given more than once. Default: 16, or "
             "1 to 64 with --over n.",
         ),
     ] = None,
@@ -89,7 +89,7 @@ def curve(
             over,
             sizes=None if sizes is None else options.parse_numbers("--sizes", sizes),
             ns=n or NS,
-            n=(n or [8])[0],
+            n=(n or [16])[0],
             test=test or None,
             head=head,
             recipe=recipe_of(recipe, layers=options.parse_layers(layers)),

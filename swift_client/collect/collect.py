@@ -29,7 +29,7 @@ async def collect_async(
     *,
     provider: str | Provider | CustomProvider,
     model: str | None = None,
-    n: int = 8,
+    n: int = 16,
     top_logprobs: int | None = None,
     require_logprobs: bool = True,
     token_ids: bool = True,

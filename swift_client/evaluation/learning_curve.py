@@ -45,7 +45,7 @@ def compute_curve(
     *,
     sizes: Sequence[int] | None = None,
     ns: Sequence[int] = NS,
-    n: int = 8,
+    n: int = 16,
     test: FilePath | Sequence[FilePath] | None = None,
     head: FilePath | AnyHead | None = None,
     recipe: str | Recipe = "default",

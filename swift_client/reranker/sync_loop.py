@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from swift_client.errors import ConfigurationError
+from swift_client.errors import ConfigurationError, SwiftClientError
 
 T = TypeVar("T")
 
@@ -77,6 +77,9 @@ class _Worker:
             return future.result()
         except concurrent.futures.CancelledError as error:  # by close() in another thread
             raise ConfigurationError("This reranker was closed while it worked.", hint="Make a new one.") from error
+        except SwiftClientError as error:
+            # The message says what to do, which forty frames of the loop, its tasks and retries would hide.
+            raise error.with_traceback(None)  # noqa: B904
         except BaseException:  # KeyboardInterrupt: let the work close its connections
             if not future.done():
                 future.cancel()

@@ -303,7 +303,7 @@ def _sampling_error(
     causes = [failure.error for failure in failures]
     distinct = {(type(cause), cause.status, cause.message) for cause in causes}
     if not completions and len(distinct) == 1 and not causes[0].retryable:
-        return causes[0]
+        return causes[0].with_traceback(None)  # the frames of the call and its retries explain nothing
     if completions:
         minimum = f"min_completions={sample_request.min_completions}"
         message = f"Only {len(completions)} of {sample_request.n} completions arrived; {minimum}."

@@ -56,11 +56,12 @@ def train(
     if out is not None and (not os.access(Path(out).absolute().parent, os.W_OK) or Path(out).is_dir()):
         raise ConfigurationError(f"{out} cannot be written.", hint="Give a file in a folder that you may write to.")
     row = recipe_of(recipe) if isinstance(recipe, str) else recipe
+    # The files first: importing torch takes seconds.
+    groups = open_groups(samples, answer=answer, grade=grade, states=row.states, layers=row.layers)
     try:
         from swift_client.training.fit import fit
     except ImportError as error:
         raise MissingExtraError.needs("train", "Training") from error
-    groups = open_groups(samples, answer=answer, grade=grade, states=row.states, layers=row.layers)
     result = fit(
         groups,
         provider=groups.provider,

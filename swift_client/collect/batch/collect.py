@@ -34,7 +34,7 @@ async def collect_batch_async(
     *,
     provider: str | Provider,
     model: str | None = None,
-    n: int = 8,
+    n: int = 16,
     top_logprobs: int | None = None,
     require_logprobs: bool = True,
     token_ids: bool = True,
