@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scorio import agg
 
-from swift_client.answers import Answers, read
+from swift_client import rank
+from swift_client.answers import Answers, Spec, read
 from swift_client.errors import ConfigurationError
 from swift_client.selection.choose import Choice, choose
 from swift_client.selection.voting import MIN_WEIGHT
@@ -232,3 +233,55 @@ def test_votes_agree_with_scorio() -> None:
             assert answers[pick(scores, answers).winner] == agg.majority_vote(answers) == first
             compared += 1
     assert compared > 150
+
+
+# --- Notes on answers that a reader could not find ----------------------------------------------------------------
+
+RAMBLING = "It was a dark and stormy night, and the rain fell in torrents."
+
+
+def notes_of(texts: list[str], answer: Spec, cut: tuple[int, ...] = ()) -> tuple[str, ...]:
+    pool = [
+        Completion(text=text, index=index, finish_reason="length" if index in cut else "stop")
+        for index, text in enumerate(texts)
+    ]
+    return tuple(note for note in rank(pool, answer=answer).notes if "answer" in note and "score, so" not in note)
+
+
+@pytest.mark.parametrize(
+    ("answer", "name"),
+    [("number", "'number'"), ("boxed", "'boxed'"), (r"= (\d+)", r"regex '= (\\d+)'"), ("json", "'json'")],
+)
+def test_a_reader_that_was_asked_for_and_finds_nothing_says_so(answer: str, name: str) -> None:
+    assert notes_of([RAMBLING] * 3, answer) == (
+        f"The answer reader {name} found no answer in any of 3 texts: the choice rests on scores alone.",
+    )
+
+
+def test_texts_in_which_the_reader_finds_nothing_are_counted_without_empty_and_cut_ones() -> None:
+    texts = ["#### 18", RAMBLING, "#### 18", " ", RAMBLING, RAMBLING]
+    assert notes_of(texts, "number", cut=(4,)) == (
+        "The answer reader 'number' found no answer in 2 of 4 texts, which do not vote.",
+    )
+
+
+def test_an_exception_of_a_reader_is_not_counted_twice() -> None:
+    def first_word(text: str) -> str | None:
+        return text.split()[0] if text != "-" else None
+
+    assert notes_of(["a b", " ", "-"], first_word) == (
+        "The answer reader failed on 1 of 3 texts: IndexError: list index out of range. "
+        "The answer reader 'first_word' found no answer in 1 of 2 texts, which do not vote.",
+    )
+
+
+@pytest.mark.parametrize("answer", ["number", "text", None])
+def test_there_is_no_note_where_every_answer_was_read_or_none_was_asked_for(answer: Spec) -> None:
+    assert notes_of(["#### 18", "#### 19"], answer) == ()
+
+
+def test_auto_says_one_sentence_about_free_text_and_none_about_a_few_unread_answers() -> None:
+    assert notes_of([RAMBLING] * 3, "auto") == (
+        "Only 0 of 3 texts have a marked answer, so the choice rests on scores alone.",
+    )
+    assert notes_of(["#### 18", RAMBLING, "#### 18"], "auto") == ()

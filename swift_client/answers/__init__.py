@@ -26,6 +26,8 @@ class Answers:
     # without an answer.
     groups: tuple[int | None, ...]
     note: str | None = None  # sentences about problems, such as unreadable answers
+    # Non-empty texts in which a reader that the caller asked for (not "auto") found no answer.
+    n_unread: int = 0
 
 
 def read(texts: Sequence[str], spec: Spec = "auto") -> Answers:
@@ -51,10 +53,12 @@ def read_by_deadline(texts: Sequence[str], spec: Spec, deadline_at: float | None
     if reader is None:
         return Answers(values=(None,) * len(texts), groups=(None,) * len(texts))
     values: list[str | None] = []
+    n_unread = 0
     error_counts: Counter[str] = Counter()
     for text in texts:
         try:
             values.append(reader(text))
+            n_unread += values[-1] is None and spec != "auto" and bool(text.strip())
         except Exception as error:  # a custom reader may raise anything; the completions are worth choosing among
             values.append(None)
             error_counts[f"{type(error).__name__}: {error}"[:200]] += 1
@@ -66,7 +70,12 @@ def read_by_deadline(texts: Sequence[str], spec: Spec, deadline_at: float | None
             f"Only {n_answers} of {n_nonempty} texts have a marked answer, so the choice rests on scores alone."
         )
     groups, note = group_answers(values, compare_values=reader.compares_values, deadline_at=deadline_at)
-    return Answers(values=tuple(values), groups=groups, note=" ".join([*notes, *([note] if note else [])]) or None)
+    return Answers(
+        values=tuple(values),
+        groups=groups,
+        note=" ".join([*notes, *([note] if note else [])]) or None,
+        n_unread=n_unread,
+    )
 
 
 def are_equal(a: str, b: str, spec: Spec = "text") -> bool:

@@ -187,7 +187,24 @@ def _read_answers(
     # Incomplete texts cannot vote, and must not count as unreadable either.
     pairs = zip(completions, completeness(completions), strict=True)
     texts = [completion.text if is_complete else "" for completion, is_complete in pairs]
-    return answers.read_by_deadline(texts, config.answer, config.deadline_at), ()
+    grouped = answers.read_by_deadline(texts, config.answer, config.deadline_at)
+    return replace(grouped, note=_join_notes(grouped.note, _unread_note(grouped, texts, config.answer))), ()
+
+
+def _unread_note(grouped: answers.Answers, texts: Sequence[str], spec: answers.Spec) -> str | None:
+    """Return a note on texts in which the reader that was asked for found no answer."""
+    reader = answers.get_reader(spec)
+    if not grouped.n_unread or reader is None:
+        return None
+    n_texts = sum(bool(text.strip()) for text in texts)
+    name = reader.name if reader.name.startswith("regex ") else repr(reader.name)
+    if grouped.n_unread == n_texts:
+        return f"The answer reader {name} found no answer in any of {n_texts} texts: the choice rests on scores alone."
+    return f"The answer reader {name} found no answer in {grouped.n_unread} of {n_texts} texts, which do not vote."
+
+
+def _join_notes(*notes: str | None) -> str | None:
+    return " ".join(filter(None, notes)) or None
 
 
 def _winner_fields(
