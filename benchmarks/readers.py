@@ -1,13 +1,14 @@
 """Readers and graders on recorded answers of real models: agreement, what stays unread, false merges, speed.
 
-    python benchmarks/readers.py [--json] [--sets DIR] [--set NAME] [--show-disagreements K] [--pairs 60]
+    python benchmarks/readers.py [--json] [--sets DIR] [--set NAME] [--show-disagreements K] [--no-peers]
 
 Agreement: share of completions on which our grade is the recorded label, labels corrected where they were shown to be
 wrong (benchmarks/data/wrong_labels.json); the bar is the set with the smallest margin over its own target. Unread:
 share of the completions with a stated answer of which the reader "auto" (letters: "choice") reads none. Merges: drawn
 pairs of dates, scores, addresses, phone numbers, times, versions, ratios that are different (equal) by construction,
 compared by are_equal, by a vote and by a grade. Time: questions of 16 answers without formulas (slowest set), and
-hostile texts of 200 kB (slowest text and reader). The sets are not part of the project: see --sets.
+hostile texts of 200 kB (slowest text and reader). The sets are not part of the project: see --sets. Peers run on the
+same completions in environments of their own, which are made in --cache; where that fails, the reason is printed.
 """
 
 from __future__ import annotations
@@ -16,27 +17,21 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.reading.labels import Corrections, load_corrections
 from benchmarks.reading.pairs import PairResult, measure_pairs
-from benchmarks.reading.sets import SET_ROWS, Corrections, SetResult, load, measure_set
+from benchmarks.reading.peers import default_cache, measure_peers
+from benchmarks.reading.sets import SET_ROWS, SetResult, load, measure_set
 from benchmarks.reading.speed import milliseconds_per_question, worst_of_hostile
 
-WRONG_LABELS = Path(__file__).parent / "data" / "wrong_labels.json"
 DEFAULT_SETS = Path(__file__).parents[2] / "shared" / "datasets" / "real"
 SPEED_SETS = ("gsm8k_qwen0.5b", "date_gpt35_n40", "last_letters_gpt35_n40")
-
-
-def load_corrections(path: Path) -> dict[str, Corrections]:
-    """Return the labels that were shown to be wrong, per set."""
-    corrections: dict[str, Corrections] = {}
-    for entry in json.loads(path.read_text(encoding="utf-8"))["labels"] if path.exists() else ():
-        corrections.setdefault(entry["set"], {})[entry["id"], entry["index"]] = entry["right"]
-    return corrections
 
 
 def bar(value: float, target: float, unit: str, interval: tuple[float, float] | None = None) -> dict[str, Any]:
@@ -45,17 +40,20 @@ def bar(value: float, target: float, unit: str, interval: tuple[float, float] | 
     return {"value": round(value, 4), "target": target, "unit": unit, "interval": bounds}
 
 
-def set_bars(results: list[SetResult]) -> dict[str, dict[str, Any]]:
+def set_bars(results: Sequence[SetResult]) -> dict[str, dict[str, Any]]:
     """Return the bars of the recorded sets: each is the worst set."""
     bars = {}
     graded = [result for result in results if result.agreement]
     if graded:
         worst = min(graded, key=lambda result: result.margin)
         bars["agreement"] = bar(worst.agreement["ours"], worst.row.target, f"0-1, {worst.row.name}", worst.interval)
-    for peer in ("last number", "math-verify"):
-        margins = [result.agreement["ours"] - result.agreement[peer] for result in graded if peer in result.agreement]
-        if margins:
-            bars[f"agreement_minus_{peer.replace(' ', '_').replace('-', '_')}"] = bar(min(margins), 0.0, "0-1")
+    margins = [result.agreement["ours"] - result.agreement["last number"] for result in graded]
+    if margins:
+        bars["agreement_minus_last_number"] = bar(min(margins), 0.0, "0-1")
+    compared = [figures for result in graded if isinstance(figures := result.peers.get("math-verify"), dict)]
+    if compared:
+        margins = [figures["ours"] - figures["agreement"] for figures in compared]
+        bars["agreement_minus_math_verify"] = bar(min(margins), 0.0, "0-1")
     read_sets = [result for result in results if result.unread is not None]
     if read_sets:
         worst = max(read_sets, key=lambda result: result.unread or 0)
@@ -81,27 +79,47 @@ def pair_bars(pairs: PairResult) -> dict[str, dict[str, Any]]:
     }
 
 
-def show_sets(results: list[SetResult]) -> None:
-    """Print the table of the sets, then the disagreements that were asked for."""
-    print(f"{'set':28}{'labels':>8}{'grader':>8}{'agreement, %':>14}{'95 %':>15}{'target':>8}{'as recorded':>13}"
-          f"{'auto':>7}{'last no.':>9}{'unread, %':>11}{'mute':>7}   vote right, %")  # fmt: skip
+def show_sets(results: Sequence[SetResult]) -> None:
+    """Print the table of the sets."""
+    print(f"{'set':28}{'labels':>7}{'mended':>7}{'out':>5}{'grader':>8}{'agreement':>11}{'95 %':>13}{'target':>8}"
+          f"{'as recorded':>13}{'auto':>7}{'last no.':>9}{'math-verify':>13}{'unread':>8}{'mute':>7}")  # fmt: skip
     for result in results:
-        votes = ", ".join(f"{name} {100 * share:.1f}" for name, share in result.vote_accuracy.items())
-        line = f"{result.row.name:28}{result.n_labelled or '-':>8}{result.row.grader:>8}"
+        row = result.row
+        line = f"{row.name:28}{result.n_labelled:7}{result.n_corrected:7}{result.n_left_out:5}{row.grader:>8}"
         if result.agreement:
             low, high = result.interval
-            met = " " if result.margin >= 0 else "!"
+            figures = result.peers.get("math-verify")
+            peer = f"{100 * figures['agreement']:.1f}" if isinstance(figures, dict) else "-"
+            auto = result.agreement.get("ours, auto", result.agreement["ours"])
             line += (
-                f"{100 * result.agreement['ours']:13.2f}{met}{f'{100 * low:.1f}-{100 * high:.1f}':>15}"
-                f"{100 * result.row.target:8.1f}{100 * result.recorded_agreement['ours']:13.2f}"
-                f"{100 * result.agreement.get('ours, auto', result.agreement['ours']):7.1f}"
-                f"{100 * result.agreement['last number']:9.1f}"
+                f"{100 * result.agreement['ours']:10.2f}{' ' if result.margin >= 0 else '!'}"
+                f"{f'{100 * low:.1f}-{100 * high:.1f}':>13}{100 * row.target:8.1f}"
+                f"{100 * result.recorded_agreement['ours']:13.2f}{100 * auto:7.1f}"
+                f"{100 * result.agreement['last number']:9.1f}{peer:>13}"
             )
         else:
-            line += f"{'no reference':>66}"
+            line += f"{'no reference':>74}"
         if result.unread is not None:
-            line += f"{100 * result.unread:11.2f}{100 * (result.mute_questions or 0):7.1f}"
-        print(f"{line}   {votes}")
+            line += f"{100 * result.unread:8.2f}{100 * (result.mute_questions or 0):7.1f}"
+        print(line)
+    print("\nin percent. mended: labels that were wrong; out: labels that the reference cannot decide; auto, last no.,")
+    print("math-verify (on a part of each set): agreement of other readers; unread: readable answers that the reader")
+    print("auto (letters: choice) leaves unread; mute: questions of which it reads none")
+
+
+def show_votes(results: Sequence[SetResult]) -> None:
+    """Print how often each vote is right, then why a peer is missing."""
+    print("\nvotes that are right, in percent")
+    for result in results:
+        if result.vote_accuracy:
+            votes = "   ".join(f"{name} {100 * share:.1f}" for name, share in result.vote_accuracy.items())
+            print(f"{result.row.name:28}{len(result.votes):6} questions   {votes}")
+    reasons = {f"{peer} {text}" for result in results for peer, text in result.peers.items() if isinstance(text, str)}
+    print("\n".join(sorted(reasons)))
+
+
+def show_disagreements(results: Sequence[SetResult]) -> None:
+    """Print the completions that were asked for."""
     for result in results:
         for entry in result.disagreements:
             print(
@@ -109,6 +127,13 @@ def show_sets(results: list[SetResult]) -> None:
                 f"read {entry['read']!r}, wanted {' | '.join(str(one)[-60:] for one in entry['references'])!r}\n"
                 f"    ...{entry['text'][-400:]!r}"
             )
+
+
+def to_dict(result: SetResult) -> dict[str, Any]:
+    """Return the figures of a set without its texts, except the disagreements that were asked for."""
+    kept_out = ("questions", "labels", "verdicts", "votes", "row")
+    figures = {name: value for name, value in vars(result).items() if name not in kept_out}
+    return {**asdict(result.row), **figures}
 
 
 def show_bars(bars: dict[str, dict[str, Any]]) -> None:
@@ -130,9 +155,12 @@ def main() -> int:
     parser.add_argument("--show-disagreements", type=int, default=0, metavar="K", help="print the first K of each set")
     parser.add_argument("--pairs", type=int, default=60, help="different and equal pairs of each kind; 0 for none")
     parser.add_argument("--seed", type=int, default=0, help="of the pairs")
+    parser.add_argument("--no-peers", action="store_true", help="without math-verify, its_hub and scorio")
+    parser.add_argument("--peer-completions", type=int, default=500, help="completions per set for math-verify")
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="folder of the peers' environments")
     options = parser.parse_args()
     start = time.perf_counter()
-    corrections = load_corrections(WRONG_LABELS)
+    corrections = load_corrections()
     results, missing = [], []
     for row in SET_ROWS:
         path = options.sets / f"{row.name}.jsonl.gz"
@@ -142,10 +170,15 @@ def main() -> int:
             missing.append(row.name)
             continue
         began = time.perf_counter()
-        results.append(measure_set(row, path, corrections.get(row.name, {}), options.show_disagreements))
+        known = corrections.get(row.name, Corrections())
+        results.append(measure_set(row, path, known, options.show_disagreements))
         print(f"{row.name}: {time.perf_counter() - began:.1f} s", file=sys.stderr)
     if missing:
         print(f"not in {options.sets}: {', '.join(missing)}; --sets DIR names another folder", file=sys.stderr)
+    if not options.no_peers and not options.set:
+        began = time.perf_counter()
+        measure_peers(results, options.peer_completions, options.cache)
+        print(f"peers: {time.perf_counter() - began:.1f} s", file=sys.stderr)
     bars = set_bars(results)
     pairs, milliseconds, seconds = None, {}, {}
     if not options.set:
@@ -163,7 +196,7 @@ def main() -> int:
     if options.json:
         document = {
             "bars": bars,
-            "sets": {result.row.name: asdict(result) for result in results},
+            "sets": {result.row.name: to_dict(result) for result in results},
             "missing_sets": missing,
             "pairs": asdict(pairs) if pairs else None,
             "milliseconds_per_question": milliseconds,
@@ -173,6 +206,8 @@ def main() -> int:
         print(json.dumps(document, indent=2))
         return 0
     show_sets(results)
+    show_votes(results)
+    show_disagreements(results)
     print()
     show_bars(bars)
     if pairs:

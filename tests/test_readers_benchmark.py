@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,20 @@ from typing import Any
 
 import pytest
 
+from benchmarks.reading.labels import WRONG_LABELS, Corrections, Rule, load_corrections, parse_plain_number
 from benchmarks.reading.pairs import KINDS, draw_pairs, measure_pairs
-from benchmarks.reading.sets import SetRow, is_readable, last_number, measure_set, winner
+from benchmarks.reading.peers import accuracy_of, measure_peers, sample_questions
+from benchmarks.reading.sets import (
+    SET_ROWS,
+    Recorded,
+    RecordedQuestion,
+    SetRow,
+    Vote,
+    is_readable,
+    last_number,
+    measure_set,
+    winner,
+)
 from benchmarks.reading.speed import SIZE, hostile_texts, milliseconds_per_question
 
 ROW = SetRow(name="made_up", grader="number", target=0.9)
@@ -43,7 +56,7 @@ def two_questions(tmp_path: Path) -> Path:
 
 
 def test_agreement_is_the_share_of_labels_that_our_grade_repeats(two_questions: Path) -> None:
-    result = measure_set(ROW, two_questions, {}, show=5)
+    result = measure_set(ROW, two_questions, Corrections(), show=5)
     assert result.n_labelled == 4  # the completion without a text is left out
     assert result.agreement["ours"] == result.recorded_agreement["ours"] == 3 / 4
     assert [(entry["id"], entry["index"], entry["read"]) for entry in result.disagreements] == [("a", 2, "4")]
@@ -52,23 +65,61 @@ def test_agreement_is_the_share_of_labels_that_our_grade_repeats(two_questions: 
 
 
 def test_a_corrected_label_counts_for_the_bar_and_not_for_the_figure_as_recorded(two_questions: Path) -> None:
-    result = measure_set(ROW, two_questions, {("a", 2): True})
+    result = measure_set(ROW, two_questions, Corrections(labels={("a", 2): True}))
     assert (result.agreement["ours"], result.recorded_agreement["ours"], result.n_corrected) == (1.0, 3 / 4, 1)
+
+
+def test_a_label_that_the_reference_cannot_decide_is_left_out(two_questions: Path) -> None:
+    result = measure_set(ROW, two_questions, Corrections(labels={("a", 2): None}))
+    assert (result.agreement["ours"], result.n_labelled, result.n_left_out, result.n_corrected) == (1.0, 3, 1, 0)
+    assert result.recorded_agreement["ours"] == 3 / 4
+
+
+def test_a_rule_corrects_what_its_pattern_finds_and_a_single_label_wins_over_it() -> None:
+    rule = Rule(pattern=re.compile(r"^(?P<value>\d+) apples$"), parse=parse_plain_number)
+    corrections = Corrections(labels={("a", 1): None}, rules=[rule])
+    assert corrections.label("a", 0, "5 apples", ["5.0"], False) is True
+    assert corrections.label("a", 0, "6 apples", ["5.0"], True) is False
+    assert corrections.label("a", 0, "about 6 apples", ["5.0"], True) is True  # not found: as recorded
+    assert corrections.label("a", 0, "5 apples", ["five"], False) is False  # not comparable: as recorded
+    assert corrections.label("a", 1, "5 apples", ["5.0"], False) is None
+    assert corrections.label("a", 0, "5 apples", ["5.0"], None) is None  # no recorded label, nothing to correct
+
+
+def test_the_list_of_wrong_labels_names_known_sets_and_gives_each_a_reason() -> None:
+    document = json.loads(WRONG_LABELS.read_text(encoding="utf-8"))
+    known = {row.name for row in SET_ROWS}
+    assert load_corrections().keys() <= known
+    places = [(entry["set"], entry["id"], index) for entry in document["labels"] for index in entry["indices"]]
+    assert len(places) == len(set(places))
+    for entry in document["labels"]:
+        assert entry["right"] in (True, False, None)
+        assert entry["reason"]
+        assert len(entry.get("answer", "")) <= 40  # a quote of the value, not of the set
+    for rule in document["rules"]:
+        assert rule["reason"]
+        assert rule["checked"] >= 8  # different texts that were read
+        assert "value" in re.compile(rule["pattern"]).groupindex
 
 
 def test_a_vote_is_right_where_the_first_member_of_the_largest_group_is(two_questions: Path) -> None:
     # Question a: 4 twice, 5 once; question b has one text, so there is no vote.
-    assert measure_set(ROW, two_questions, {}).vote_accuracy["number"] == 1.0
-    assert measure_set(ROW, two_questions, {("a", 0): False}).vote_accuracy["number"] == 0.0
+    assert measure_set(ROW, two_questions, Corrections()).vote_accuracy["ours, number"] == 1.0
+    corrections = Corrections(labels={("a", 0): False})
+    assert measure_set(ROW, two_questions, corrections).vote_accuracy["ours, number"] == 0.0
 
 
 def test_only_texts_that_state_an_answer_can_be_left_unread(tmp_path: Path) -> None:
     stated, broken_off = "#### 4", "word " * 40 + "is 4 of the"
     completions = [recorded(stated, True, parsed="4"), recorded(broken_off, False, parsed="4")]
-    result = measure_set(ROW, write_set(tmp_path / "s.gz", {"id": "a", "answer": 4, "completions": completions}), {})
+    result = measure_set(
+        ROW, write_set(tmp_path / "s.gz", {"id": "a", "answer": 4, "completions": completions}), Corrections()
+    )
     assert (result.unread, result.mute_questions) == (0.0, 0.0)
     mute = [recorded("It depends on many things that nobody knows. " * 3, True)]
-    result = measure_set(ROW, write_set(tmp_path / "m.gz", {"id": "a", "answer": 4, "completions": mute}), {})
+    result = measure_set(
+        ROW, write_set(tmp_path / "m.gz", {"id": "a", "answer": 4, "completions": mute}), Corrections()
+    )
     assert (result.unread, result.mute_questions) == (1.0, 1.0)
 
 
@@ -134,3 +185,25 @@ def test_the_document_has_a_bar_per_figure_and_names_the_sets_that_are_missing(t
         "interval": [1.0, 1.0],
     }
     assert document["bars"]["unread"]["value"] == 0.0
+
+
+def test_a_peer_that_cannot_be_installed_is_a_line_and_not_a_failure(two_questions: Path, tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    result = measure_set(ROW, two_questions, Corrections())
+    measure_peers([result], 10, in_the_way)
+    assert set(result.peers) == {"math-verify", "its_hub", "scorio"}
+    assert all(str(reason).startswith("not installed: ") for reason in result.peers.values())
+
+
+def test_sampled_questions_are_spread_over_the_set_and_hold_about_the_limit() -> None:
+    entry = Recorded(index=0, text="4", label=True, is_readable=True)
+    questions = [RecordedQuestion(id=str(number), references=(), completions=(entry,) * 4) for number in range(100)]
+    sampled = sample_questions(questions, 40)
+    assert [question.id for question in sampled] == [str(number) for number in range(0, 100, 10)]
+    assert sample_questions(questions, 1000) == questions
+
+
+def test_a_peer_without_an_answer_is_judged_by_the_first_completion() -> None:
+    vote = Vote(texts=["4", "5"], labels=[True, False], groups=[0, 1], scores=[None, None])
+    assert accuracy_of([vote, vote], [-1, 1]) == 0.5

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
+from benchmarks.reading.labels import Corrections
 from swift_client.answers import read
 from swift_client.dataset.graders import grade
 
@@ -25,6 +28,7 @@ class SetRow:
     grader: str  # for the bar; "auto" is reported beside it
     target: float = 0.98  # share of completions on which our grade is the recorded label
     reads: str = "auto"  # the reader whose unread share counts: "auto" unless the answers are bare letters
+    compares: str = "numbers"  # what answers are: "numbers" (also formulas), or "words"
 
 
 # Every set with texts. Two have no reference (their labels alone are recorded), so only their reading is measured.
@@ -39,15 +43,15 @@ SET_ROWS = (
     SetRow(name="svamp_llama8b_postwarp", grader="number"),
     SetRow(name="math_gemma_n10", grader="number"),
     SetRow(name="math_mistral_n10", grader="number"),
-    SetRow(name="date_gpt35_n40", grader="auto"),
-    SetRow(name="last_letters_gpt35_n40", grader="auto"),
-    SetRow(name="navigate_gpt4_cot1", grader="yes_no"),
-    SetRow(name="primes_drift", grader="yes_no"),
-    SetRow(name="mintaka_gpt51", grader="auto"),
-    SetRow(name="hotpotqa_gemini25flash", grader="auto"),
-    SetRow(name="mmlu_7models_topk", grader="choice", reads="choice"),
-    SetRow(name="medmcqa_llama_chain_cost", grader="choice", reads="choice"),
-    SetRow(name="mmlu_qwen_openai_chain_cost", grader="choice", reads="choice"),
+    SetRow(name="date_gpt35_n40", grader="auto", compares="words"),
+    SetRow(name="last_letters_gpt35_n40", grader="auto", compares="words"),
+    SetRow(name="navigate_gpt4_cot1", grader="yes_no", compares="words"),
+    SetRow(name="primes_drift", grader="yes_no", compares="words"),
+    SetRow(name="mintaka_gpt51", grader="auto", compares="words"),
+    SetRow(name="hotpotqa_gemini25flash", grader="auto", compares="words"),
+    SetRow(name="mmlu_7models_topk", grader="choice", reads="choice", compares="words"),
+    SetRow(name="medmcqa_llama_chain_cost", grader="choice", reads="choice", compares="words"),
+    SetRow(name="mmlu_qwen_openai_chain_cost", grader="choice", reads="choice", compares="words"),
 )
 
 
@@ -59,6 +63,7 @@ class Recorded:
     text: str
     label: bool | None  # as recorded
     is_readable: bool  # whether it states an answer, by the recording's own account
+    score: float | None = None  # higher is better: exp(mean logprob), or a reward model's score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +86,26 @@ def parse_question(row: dict[str, Any]) -> RecordedQuestion:
     answer = row["answer"]
     references = tuple(answer) if isinstance(answer, list) else () if answer is None else (answer,)
     completions = tuple(
-        Recorded(index=index, text=entry["text"], label=entry.get("label"), is_readable=is_readable(entry))
+        Recorded(
+            index=index,
+            text=entry["text"],
+            label=entry.get("label"),
+            is_readable=is_readable(entry),
+            score=score_of(entry),
+        )
         for index, entry in enumerate(row["completions"])
         if entry.get("text")
     )
     return RecordedQuestion(id=row["id"], references=references, completions=completions)
+
+
+def score_of(entry: dict[str, Any]) -> float | None:
+    """Return exp(mean logprob), else the score of a reward model, else None."""
+    if entry.get("mean_logprob") is not None:
+        return math.exp(entry["mean_logprob"])
+    if entry.get("logprobs"):
+        return math.exp(fmean(max(-20.0, number) for number in entry["logprobs"]))
+    return entry.get("external_score")
 
 
 _END_OF_TEXT = re.compile(r"[.!?\]})*\d%`$\"']\s*$|^.{1,80}$")
@@ -100,8 +120,14 @@ def is_readable(entry: dict[str, Any]) -> bool:
     return bool(found) and _END_OF_TEXT.search(entry["text"].rstrip()[-200:]) is not None
 
 
-# (question id, completion index) → the right label.
-Corrections = dict[tuple[str, int], bool]
+@dataclass(frozen=True, kw_only=True)
+class Vote:
+    """One question as a vote sees it."""
+
+    texts: list[str]
+    labels: list[bool]
+    groups: list[int | None]  # by the grader's reader
+    scores: list[float | None]
 
 
 @dataclass(kw_only=True)
@@ -110,28 +136,27 @@ class SetResult:
 
     row: SetRow
     n_completions: int = 0
-    n_labelled: int = 0
+    n_labelled: int = 0  # completions that count for the agreement
     n_corrected: int = 0
+    n_left_out: int = 0  # recorded labels that their reference cannot decide
     agreement: dict[str, float] = field(default_factory=dict)  # per contestant, with corrected labels
-    recorded_agreement: dict[str, float] = field(default_factory=dict)  # per contestant, labels as recorded
+    recorded_agreement: dict[str, float] = field(default_factory=dict)  # per contestant, all labels as recorded
     interval: tuple[float, float] = (0.0, 0.0)  # 95 %, of our agreement with corrected labels
     unread: float | None = None  # share of readable completions without an answer by ``row.reads``
     mute_questions: float | None = None  # share of questions of which no completion is read
     vote_accuracy: dict[str, float] = field(default_factory=dict)  # per reader or peer
+    peers: dict[str, Any] = field(default_factory=dict)  # math-verify's figures; why a peer is missing
     disagreements: list[dict[str, Any]] = field(default_factory=list)
+    # Kept for the peers: (question id, completion index) → the right label, and our verdict.
+    questions: list[RecordedQuestion] = field(default_factory=list, repr=False)
+    labels: dict[tuple[str, int], bool | None] = field(default_factory=dict, repr=False)
+    verdicts: dict[tuple[str, int], bool | None] = field(default_factory=dict, repr=False)
+    votes: list[Vote] = field(default_factory=list, repr=False)
 
     @property
     def margin(self) -> float:
         """Return how far our agreement is above the target."""
         return self.agreement["ours"] - self.row.target
-
-
-def grade_any(text: str, references: Sequence[Any], spec: str) -> bool | None:
-    """Return True if any reference makes the text right, None if none can be compared."""
-    verdicts = [grade(text, reference, spec) for reference in references]
-    if any(verdicts):
-        return True
-    return None if None in verdicts else False
 
 
 # From a text and its references to right, wrong or unknown.
@@ -141,10 +166,10 @@ GradeFunction = Callable[[str, Sequence[Any]], bool | None]
 def graders_of(row: SetRow) -> dict[str, GradeFunction]:
     """Return the contestants: our grader for the set, our "auto", and the last number where numbers are asked for."""
     contestants: dict[str, GradeFunction] = {
-        "ours": lambda text, references: grade_any(text, references, row.grader),
+        "ours": lambda text, references: grade(text, list(references), row.grader),
     }
     if row.grader != "auto":
-        contestants["ours, auto"] = lambda text, references: grade_any(text, references, "auto")
+        contestants["ours, auto"] = lambda text, references: grade(text, list(references), "auto")
     contestants["last number"] = last_number_grade
     return contestants
 
@@ -176,46 +201,48 @@ def clustered_interval(hits: Sequence[Sequence[bool]]) -> tuple[float, float]:
     return max(0.0, float(mean - half)), min(1.0, float(mean + half))
 
 
-def count_agreement(
-    result: SetResult, questions: Sequence[RecordedQuestion], corrections: Corrections, show: int = 0
-) -> None:
+def count_agreement(result: SetResult, show: int = 0) -> None:
     """Fill in the agreement of every contestant; the first ``show`` disagreements of ours are kept."""
     contestants = graders_of(result.row)
     hits: dict[str, list[list[bool]]] = {name: [] for name in contestants}
-    recorded_hits: Counter[str] = Counter()
-    for question in questions:
+    recorded_hits: dict[str, list[bool]] = {name: [] for name in contestants}
+    for question in result.questions:
         labelled = [entry for entry in question.completions if entry.label is not None]
         if not question.references or not labelled:
             continue
-        labels = [corrections.get((question.id, entry.index), bool(entry.label)) for entry in labelled]
-        result.n_labelled += len(labelled)
-        result.n_corrected += sum(label != entry.label for label, entry in zip(labels, labelled, strict=True))
+        labels = [result.labels[question.id, entry.index] for entry in labelled]
+        result.n_left_out += labels.count(None)
+        result.n_corrected += sum(
+            label not in (entry.label, None) for label, entry in zip(labels, labelled, strict=True)
+        )
         for name, contestant in contestants.items():
             verdict_by_text = {text: contestant(text, question.references) for text in {e.text for e in labelled}}
             verdicts = [verdict_by_text[entry.text] for entry in labelled]
-            hits[name].append([verdict == label for verdict, label in zip(verdicts, labels, strict=True)])
-            recorded_hits[name] += sum(
-                verdict == entry.label for verdict, entry in zip(verdicts, labelled, strict=True)
-            )
+            recorded_hits[name] += [v == entry.label for v, entry in zip(verdicts, labelled, strict=True)]
+            judged = [(v, label) for v, label in zip(verdicts, labels, strict=True) if label is not None]
+            if judged:
+                hits[name].append([v == label for v, label in judged])
             if name == "ours":
-                for entry, verdict, label in zip(labelled, verdicts, labels, strict=True):
-                    if verdict != label and len(result.disagreements) < show:
-                        result.disagreements.append(
-                            {
-                                "id": question.id,
-                                "index": entry.index,
-                                "label": label,
-                                "ours": verdict,
-                                "read": read_one(entry.text, result.row.grader),
-                                "references": question.references,
-                                "text": entry.text,
-                            }
-                        )
-    if result.n_labelled:
-        result.interval = clustered_interval(hits["ours"])
-    for name in contestants if result.n_labelled else ():
+                result.verdicts |= {(question.id, e.index): v for e, v in zip(labelled, verdicts, strict=True)}
+                keep_disagreements(result, question, labelled, show)
+    result.n_labelled = sum(map(len, hits["ours"]))
+    if not result.n_labelled:
+        return
+    result.interval = clustered_interval(hits["ours"])
+    for name in contestants:
         result.agreement[name] = sum(map(sum, hits[name])) / result.n_labelled
-        result.recorded_agreement[name] = recorded_hits[name] / result.n_labelled
+        result.recorded_agreement[name] = fmean(recorded_hits[name])
+
+
+def keep_disagreements(result: SetResult, question: RecordedQuestion, labelled: Sequence[Recorded], show: int) -> None:
+    """Keep the completions of one question on which our verdict is not the right label."""
+    for entry in labelled:
+        place = question.id, entry.index
+        label, verdict = result.labels[place], result.verdicts[place]
+        if label is not None and verdict != label and len(result.disagreements) < show:
+            answer = read_one(entry.text, result.row.grader)
+            known = {"id": question.id, "index": entry.index, "label": label, "ours": verdict, "read": answer}
+            result.disagreements.append(known | {"references": question.references, "text": entry.text})
 
 
 def read_one(text: str, spec: str) -> str | None:
@@ -230,42 +257,45 @@ def winner(groups: Iterable[int | None]) -> int | None:
     return groups.index(max(counts, key=lambda group: (counts[group], -groups.index(group)))) if counts else None
 
 
-def count_readings(result: SetResult, questions: Sequence[RecordedQuestion], corrections: Corrections) -> None:
+def count_readings(result: SetResult) -> None:
     """Fill in what is unread and how often the vote of our groups is right.
 
-    A question whose completions all are unread is decided by its first completion, as without any signal.
+    A question whose completions all are unread is decided by its first completion, as without any signal. Questions
+    with one completion, or with one whose label is unknown, have no vote.
     """
     row = result.row
     n_readable = n_unread = n_mute = n_asked = 0
     n_right: Counter[str] = Counter()
-    n_voted = 0
-    for question in questions:
+    for question in result.questions:
         result.n_completions += len(question.completions)
-        labels = [corrections.get((question.id, entry.index), entry.label) for entry in question.completions]
+        labels = [result.labels[question.id, entry.index] for entry in question.completions]
         texts = [entry.text for entry in question.completions]
-        if not texts:
-            continue
-        is_voted = None not in labels and len(labels) > 1
-        n_voted += is_voted
-        for reader in dict.fromkeys((row.reads, row.grader)):
-            groups = read(texts, reader).groups
-            if reader == row.reads:
-                readable = [entry.is_readable for entry in question.completions]
-                n_readable += sum(readable)
-                n_unread += sum(a and group is None for a, group in zip(readable, groups, strict=True))
-                n_asked += any(readable)
-                n_mute += any(readable) and all(group is None for group in groups)
-            if is_voted:
-                n_right[reader] += bool(labels[winner(groups) or 0])
+        known_labels = [label for label in labels if label is not None]
+        groups_by_reader = {reader: read(texts, reader).groups for reader in dict.fromkeys((row.reads, row.grader))}
+        readable = [entry.is_readable for entry in question.completions]
+        groups = groups_by_reader[row.reads]
+        n_readable += sum(readable)
+        n_unread += sum(a and group is None for a, group in zip(readable, groups, strict=True))
+        n_asked += any(readable)
+        n_mute += any(readable) and all(group is None for group in groups)
+        if len(texts) > 1 and len(known_labels) == len(labels):
+            for reader, groups in groups_by_reader.items():
+                n_right[f"ours, {reader}"] += known_labels[winner(groups) or 0]
+            scores = [entry.score for entry in question.completions]
+            groups = groups_by_reader[row.grader]
+            result.votes.append(Vote(texts=texts, labels=known_labels, groups=list(groups), scores=scores))
     if n_readable:
         result.unread, result.mute_questions = n_unread / n_readable, n_mute / n_asked
-    result.vote_accuracy = {reader: count / n_voted for reader, count in n_right.items()} if n_voted else {}
+    result.vote_accuracy = {reader: count / len(result.votes) for reader, count in n_right.items()}
 
 
 def measure_set(row: SetRow, path: Path, corrections: Corrections, show: int = 0) -> SetResult:
     """Measure one set."""
-    questions = load(path)
-    result = SetResult(row=row)
-    count_agreement(result, questions, corrections, show)
-    count_readings(result, questions, corrections)
+    result = SetResult(row=row, questions=load(path))
+    for question in result.questions:
+        for entry in question.completions:
+            label = corrections.label(question.id, entry.index, entry.text, question.references, entry.label)
+            result.labels[question.id, entry.index] = label
+    count_agreement(result, show)
+    count_readings(result)
     return result

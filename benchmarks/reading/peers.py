@@ -1,0 +1,169 @@
+"""Other packages on the same completions: math-verify's verdicts, its_hub's vote, scorio's rules on our groups.
+
+Each runs in an environment of its own with pinned versions, made once in a cache folder. Where it cannot be made (no
+network, no wheel for this Python), the result is the reason as one line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from benchmarks.reading.sets import RecordedQuestion, SetResult, SetRow, Vote
+
+WORKER = Path(__file__).with_name("peer_worker.py")
+PINS: Mapping[str, tuple[str, ...]] = {
+    "math-verify": ("math-verify[antlr4_13_2]==0.9.0", "latex2sympy2_extended==1.11.0", "sympy==1.14.0"),
+    "its_hub": ("its_hub==1.2.0",),
+    "scorio": ("scorio==0.2.3",),
+}
+INSTALL_SECONDS, WORK_SECONDS = 300, 900
+
+
+class PeerUnavailableError(Exception):
+    """A peer cannot be installed or run; the message is the reason."""
+
+
+def default_cache() -> Path:
+    """Return the folder of the environments."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "swift-client-benchmarks"
+
+
+def environment_python(peer: str, cache: Path) -> Path:
+    """Return the interpreter of a peer's environment; make the environment if it is not there.
+
+    Raises:
+        PeerUnavailableError: it cannot be made.
+    """
+    pins = PINS[peer]
+    folder = cache / f"{peer}-{pins[0].partition('==')[2]}-py{sys.version_info.major}{sys.version_info.minor}"
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    complete = folder / "complete"
+    if not complete.exists():
+        try:
+            venv.create(folder, with_pip=True, clear=True)
+            command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pins]
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALL_SECONDS)
+            complete.touch()
+        except subprocess.CalledProcessError as error:
+            lines = (error.stderr or str(error)).strip().splitlines()
+            raise PeerUnavailableError(f"not installed: {lines[-1][:200] if lines else error}") from error
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise PeerUnavailableError(f"not installed: {error}") from error
+    return python
+
+
+def ask_peer(peer: str, cache: Path, job: dict[str, Any]) -> Any:
+    """Return what the worker of a peer answers to a job.
+
+    Raises:
+        PeerUnavailableError: it cannot be installed, or fails.
+    """
+    python = environment_python(peer, cache)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    try:
+        finished = subprocess.run(
+            [str(python), str(WORKER)],
+            input=json.dumps({"peer": peer, **job}),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=WORK_SECONDS,
+            env=environment,
+        )
+    except subprocess.CalledProcessError as error:
+        raise PeerUnavailableError(f"failed: {error.stderr.strip().splitlines()[-1][:200]}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise PeerUnavailableError(f"failed: {error}") from error
+    return json.loads(finished.stdout)
+
+
+def sample_questions(questions: Sequence[RecordedQuestion], limit: int) -> list[RecordedQuestion]:
+    """Return evenly spaced questions with about ``limit`` completions in all."""
+    per_question = max(1.0, sum(len(question.completions) for question in questions) / max(1, len(questions)))
+    step = max(1.0, len(questions) * per_question / limit)
+    places = (int(step * number) for number in range(len(questions)))
+    return [questions[place] for place in places if place < len(questions)]
+
+
+def compare_grades(result: SetResult, limit: int, cache: Path) -> None:
+    """Fill in math-verify's agreement, and ours and the last number's on the completions that it graded."""
+    questions = sample_questions([question for question in result.questions if question.references], limit)
+    graded = [
+        (question, entry, label)
+        for question in questions
+        for entry in question.completions
+        if (label := result.labels[question.id, entry.index]) is not None
+    ]
+    if not graded:
+        return
+    job = {
+        "texts": [entry.text for _, entry, _ in graded],
+        "references": [[str(reference) for reference in question.references] for question, _, _ in graded],
+    }
+    try:
+        verdicts = ask_peer("math-verify", cache, job)
+    except PeerUnavailableError as error:
+        result.peers["math-verify"] = str(error)
+        return
+    hits = [verdict == label for verdict, (_, _, label) in zip(verdicts, graded, strict=True)]
+    ours = [result.verdicts[question.id, entry.index] == label for question, entry, label in graded]
+    result.peers["math-verify"] = {
+        "n": len(graded),
+        "agreement": sum(hits) / len(hits),
+        "ours": sum(ours) / len(ours),
+    }
+
+
+def compare_votes(result: SetResult, cache: Path) -> None:
+    """Fill in the accuracy of the votes of its_hub and of scorio."""
+    votes = result.votes
+    if not votes:
+        return
+    scores = [vote.scores for vote in votes]
+    jobs: dict[str, dict[str, Any]] = {
+        "its_hub": {"questions": [vote.texts for vote in votes]},
+        "scorio": {
+            "groups": [vote.groups for vote in votes],
+            "scores": scores if all(None not in row for row in scores) else None,
+        },
+    }
+    for peer, job in jobs.items():
+        try:
+            selected: dict[str, list[int]] = ask_peer(peer, cache, job)
+        except PeerUnavailableError as error:
+            result.peers[peer] = str(error)
+            continue
+        for name, indices in selected.items():
+            result.vote_accuracy[name] = accuracy_of(votes, indices)
+
+
+def accuracy_of(votes: Sequence[Vote], indices: Sequence[int]) -> float:
+    """Return the share of questions whose selected completion is right; -1 (no answer) selects the first."""
+    return sum(bool(vote.labels[max(0, index)]) for vote, index in zip(votes, indices, strict=True)) / len(votes)
+
+
+def measure_peers(results: Sequence[SetResult], limit: int, cache: Path, processes: int = 2) -> None:
+    """Run all peers on all sets."""
+    numeric = [result for result in results if result.agreement and is_about_values(result.row)]
+    with ThreadPoolExecutor(processes) as threads:
+        for peer in PINS:  # one at a time, before two threads want the same environment
+            try:
+                environment_python(peer, cache)
+            except PeerUnavailableError as error:
+                for result in results:
+                    result.peers[peer] = str(error)
+        list(threads.map(lambda result: compare_grades(result, limit, cache), numeric))
+        list(threads.map(lambda result: compare_votes(result, cache), results))
+
+
+def is_about_values(row: SetRow) -> bool:
+    """Return whether math-verify can be expected to grade the set: not letters, words or yes and no."""
+    return row.compares == "numbers"
