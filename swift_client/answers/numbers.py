@@ -1,4 +1,4 @@
-"""Numbers: parsed as exact fractions, and freed of currencies, units and thousands commas. No floats are used."""
+"""Numbers: digits grouped in any country's way, fractions and powers of ten, as exact fractions. No floats are used."""
 
 from __future__ import annotations
 
@@ -15,14 +15,20 @@ _NUMBER = re.compile(
     rf"(?:/(?P<denominator>{_DIGITS})|(?:e|\*10\^)\{{?(?P<exponent>[+-]?\d{{1,9}})\}}?)?",
     re.ASCII,
 )
+_POWER_OF_TEN = re.compile(r"(-?)10\^\{?([+-]?\d{1,9})\}?", re.ASCII)
 
 
 def parse_number(text: str) -> Fraction | None:
     """Return the value of a normalized number, or None for any other text.
 
-    Numbers are ``-3``, ``0.50``, ``3/4``, ``2 1/2`` (mixed), ``1.5e3`` and ``1.5*10^3``.
+    Numbers are ``-3``, ``0.50``, ``3/4``, ``2 1/2`` (mixed), ``1.5e3``, ``1.5*10^3`` and ``10^-3``.
     """
-    match = _NUMBER.fullmatch(text) if len(text) <= _MAX_LENGTH else None
+    if len(text) > _MAX_LENGTH:
+        return None
+    power = _POWER_OF_TEN.fullmatch(text)
+    if power:
+        text = f"{power[1]}1e{power[2]}"
+    match = _NUMBER.fullmatch(text)
     if match is None or (match["integer"] and not match["denominator"]):
         return None
     exponent = int(match["exponent"] or 0)
@@ -51,34 +57,62 @@ def shorten_decimal(text: str) -> str:
     return f"-{number}" if sign == "-" and number != "0" else number
 
 
-_AMOUNT = r"[+-]?(?:\d[\d,]*\.?\d*|\.\d+)(?:/\d+| \d+/\d+)?"
-_MONEY = re.compile(rf"([+-]?)(?:us|usd|eur|gbp|rs\.?|[€£¥₹₩])\s?({_AMOUNT}.*)")
-_QUANTITY = re.compile(rf"({_AMOUNT})( ?)(%|[€£¥₹₩]|[a-z][a-z ./-]*?(?:\^?[23])?)")
-_SCALES = {"dozen": 12, "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_GLUED_UNIT = re.compile("[cmk]m|[mk]g|ml|lbs?|oz|ft|mph|kmh|usd|eur|cents|dollars|percent")
-_SHORT_UNIT = re.compile("[mgshl]")
-_NO_UNIT = re.compile(
-    r"\b(?:am|pm|ad|bce?|ce|pi|mod|or|and|to|sqrt|root|log|ln|sin|cos|tan|base|over|not|th|st|nd|rd)\b"
+def format_number(value: Fraction) -> str:
+    """Write a number as a decimal if that is exact, else as a fraction."""
+    denominator, places = value.denominator, 0
+    for prime in (2, 5):
+        exponent = 0
+        while denominator % prime == 0:
+            denominator, exponent = denominator // prime, exponent + 1
+        places = max(places, exponent)
+    if denominator > 1:
+        return f"{value.numerator}/{value.denominator}"
+    digits = str(abs(value.numerator) * 10**places // value.denominator).rjust(places + 1, "0")
+    number = f"{digits[:-places]}.{digits[-places:]}" if places else digits
+    return f"-{number}" if value < 0 else number
+
+
+# Groups of digits in the ways of many countries. The first group never begins with 0: 0,345 is a decimal.
+_GROUPED = re.compile(
+    r"(?P<english>[1-9]\d{0,2}(?:,\d{3})+)(?:\.\d+)?"
+    r"|(?P<indian>[1-9]\d?(?:,\d{2})+,\d{3})(?:\.\d+)?"
+    r"|(?P<swiss>[1-9]\d{0,2}(?:'\d{3})+)(?:\.\d+)?"
+    r"|(?P<python>[1-9]\d{0,2}(?:_\d{3})+)(?:\.\d+)?"
+    r"|(?P<spaced>[1-9]\d{0,2}(?: \d{3})+)(?:[.,]\d+)?"
+    r"|(?P<european>[1-9]\d{0,2}(?:(?:\.\d{3}){2,}(?:,\d+)?|\.\d{3},\d+))",
+    re.ASCII,
 )
+_DECIMAL_COMMA = re.compile(r"(\d+),(\d+)", re.ASCII)
+_DECIMAL_POINT = re.compile(_DIGITS, re.ASCII)
+_POINT_FOR_THOUSANDS = re.compile(r"[1-9]\d{0,2}\.\d{3}", re.ASCII)
 
 
-def strip_unit(text: str) -> str:
-    """Remove the currency, percent sign or unit of a number; multiply by words such as "million"."""
-    text = _MONEY.sub(r"\1\2", text) if _MONEY.fullmatch(text) else text
-    match = _QUANTITY.fullmatch(text)
-    if match is None:
+def read_decimal(text: str, *, has_unit: bool = False, is_euro: bool = False) -> str | None:
+    """Return an unsigned decimal with grouped digits as plain digits with a point; None if it is none or ambiguous.
+
+    Args:
+        text: such as ``1,234.5``, ``1.234,56``, ``12 500``, ``12,34,567`` or ``3,5``.
+        has_unit: a unit or currency follows or precedes it, so ``3,5`` is one number and not two.
+        is_euro: amounts in euros write ``1.234`` for 1234.
+    """
+    if is_euro and _POINT_FOR_THOUSANDS.fullmatch(text):
+        return text.replace(".", "")
+    if _DECIMAL_POINT.fullmatch(text):
         return text
-    number, gap, unit = match.groups()
-    words = re.findall("[a-z]+", unit)
-    if not words:
-        return number
-    if len(words) > 5 or _NO_UNIT.search(unit):
-        return text
-    if words[0] in _SCALES:
-        value = parse_number(strip_thousands_commas(number))
-        return text if value is None else str(value * _SCALES[words[0]])
-    is_unit = (len(words[0]) > 1 or _SHORT_UNIT.fullmatch(words[0])) if gap else _GLUED_UNIT.fullmatch(words[0])
-    return number if is_unit else text
+    grouped = _GROUPED.fullmatch(text)
+    if grouped:
+        if grouped.lastgroup in ("european", "spaced"):
+            if grouped.lastgroup == "european":
+                text = text.replace(".", "")
+            return text.replace(" ", "").replace(",", ".")
+        return re.sub("[,'_]", "", text)
+    comma = _DECIMAL_COMMA.fullmatch(text)
+    if comma:
+        integer, fraction = comma.groups()
+        # Without a unit, "3,5" may be two numbers; "0,75", "1234,5" and "3,1416" are one.
+        if has_unit or len(integer) > 3 or len(fraction) > 3 or (integer == "0" and len(fraction) > 1):
+            return f"{integer}.{fraction}"
+    return None
 
 
 _THOUSANDS = re.compile(r"(?<![\w,.])\d{1,3}(?:,\d{3})+(?![\d,])")

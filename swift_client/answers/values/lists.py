@@ -1,0 +1,60 @@
+"""Several values in one answer: ``3 and 5``, ``(1, 2)``, ``A, C``, ``x = 5 or x = 6``.
+
+Without brackets or within braces their order does not count; in ``(1, 2)`` and ``[1, 2]`` it does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from swift_client.answers.values.markup import normalize_spaces
+from swift_client.answers.values.value import Value
+
+_BRACKETS = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
+_SEPARATOR = re.compile(r" ?[,;] ?(?:(?:and|or|und|oder|et|ou|y|o|e) )?| (?:and|or|und|oder|et|ou|y|o|e|&) |\n")
+_ASSIGNMENT = re.compile(r"([a-z](?:_\d)?) ?= ?")
+_MAX_MEMBERS = 50
+
+
+def parse_list(text: str, written: str, parse_member: Callable[[str, str], Value | None]) -> Value | None:
+    """Return the several values that the cleaned ``text`` consists of, or None."""
+    opening = next((mark for mark in _BRACKETS if text.startswith(mark) and text.endswith(_BRACKETS[mark])), "")
+    inside = text[len(opening) : len(text) - len(opening)] if opening else text
+    if any(mark in inside for mark in "()[]{}") and opening:
+        return None
+    parts = [part.strip() for part in _SEPARATOR.split(inside)]
+    if not 2 <= len(parts) <= _MAX_MEMBERS or not all(parts):
+        return None
+    named = parts
+    if not opening:
+        parts = _strip_names(parts)
+    members = [parse_member(part, written) for part in parts]
+    if any(member is None or member.kind in ("several", "letters", "yes_no") for member in members):
+        return None
+    value = _make_list([member for member in members if member is not None], opening)
+    return value if opening or named == parts else replace(value, text=normalize_spaces(text))
+
+
+def _strip_names(parts: Sequence[str]) -> list[str]:
+    """Remove the name of the unknown from ``x=5`` and ``x=6``, but not from ``x=1`` and ``y=2``."""
+    matches = [_ASSIGNMENT.match(part) for part in parts]
+    names = {match[1] for match in matches if match}
+    if len(names) == 1 and matches[0]:
+        return [part[match.end() :] if match else part for part, match in zip(parts, matches, strict=True)]
+    return list(parts)
+
+
+def _make_list(members: list[Value], opening: str) -> Value:
+    units = {member.unit.removesuffix("s") for member in members}
+    # "3 apples and 5 pears" is not "5 apples and 3 pears"; in "3 and 5 cm" the unit is of both.
+    keys = [(member.key, member.unit.removesuffix("s")) if len(units - {""}) > 1 else member.key for member in members]
+    texts = [f"{member.text} {member.unit}" if len(units - {""}) > 1 else member.text for member in members]
+    shown = ", ".join(texts)
+    if opening in ("(", "["):
+        return Value("several", (opening, *keys), f"{opening}{shown}{_BRACKETS[opening]}")
+    order = sorted(range(len(keys)), key=lambda index: repr(keys[index]))
+    kind = "letters" if all(member.kind == "letter" for member in members) else "several"
+    shown = f"\\{{{shown}\\}}" if opening else shown
+    return Value(kind, ("several", *(keys[index] for index in order)), shown)
