@@ -65,7 +65,8 @@ class SwiftClientError(Exception):
     def __str__(self) -> str:
         status = f"HTTP {self.status}" if self.status else None
         request = f"request {self.request_id}" if self.request_id else None
-        facts = ", ".join(filter(None, (self.provider, status, request)))
+        provider = None if f"{self.provider!r}" in self.message else self.provider
+        facts = ", ".join(filter(None, (provider, status, request)))
         # A server's text must not move a terminal's cursor or colour a log.
         return escape_unsafe(f"{self.message}{f' ({facts})' if facts else ''} {self.hint}".rstrip())
 

@@ -124,7 +124,7 @@ def test_hostile_completions_stay_whole_and_escaped_in_json(fault_server: FaultS
         (["best-of", PROMPT], 3, "OPENAI_API_KEY"),
         (["best-of", ""], 3, "empty"),
         (["best-of", PROMPT, "--provider", "opnai"], 3, "openai"),
-        (["best-of", PROMPT, "--provider", "openai-compatible", "--model", "m"], 3, "base_url"),
+        (["best-of", PROMPT, "--provider", "openai-compatible", "--model", "m"], 3, "--base-url"),
         (["best-of", PROMPT, "--scorer", "nonsense"], 3, "nonsense"),
         (["best-of", PROMPT, "--answer", "nonsense"], 3, "nonsense"),
     ],

@@ -100,7 +100,7 @@ def test_a_run_with_lost_samples_exits_with_4(fault_server: FaultServer, questio
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--max-cost", "1"), "max_cost needs prices"),
+        (("--max-cost", "1"), "--max-cost needs prices"),
         (("--price-prompt", "1"), "Only one of the two prices is given"),
         (("--questions", "nowhere.jsonl"), "cannot be read"),
         (("--out", "q.jsonl"), "is not a samples file"),

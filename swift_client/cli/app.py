@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -20,6 +22,7 @@ from swift_client.cli import (
     doctor,
     evaluate,
     grade,
+    options,
     output,
     plan,
     probe,
@@ -28,6 +31,8 @@ from swift_client.cli import (
     simulate,
     train,
 )
+from swift_client.cli.command_words import CommandWords, find_command, option_flags
+from swift_client.display import escape_unsafe
 from swift_client.errors import (
     AuthenticationError,
     BudgetExceededError,
@@ -43,7 +48,6 @@ app = typer.Typer(
     name="swift-client",
     help="Pick the best of N answers from a language model, using token log-probabilities.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -64,21 +68,38 @@ def _main(
     """Pick the best of N answers from a language model, using token log-probabilities."""
 
 
-app.command()(demo.demo)
-app.command(name="best-of")(best_of.best_of)
-app.command()(best_of.rank)
-app.command(name="providers")(providers.providers)
-app.command()(doctor.doctor)
-app.command()(collect.collect)
-app.command()(grade.grade)
-app.command()(train.train)
-app.command()(calibrate.calibrate)
-app.command()(evaluate.evaluate)
-app.command()(report.report)
-app.command()(simulate.simulate)
-app.command()(plan.plan)
-app.command()(probe.probe)
-app.command()(curve.curve)
+def _add_command(function: Callable[..., int | None], name: str | None = None) -> None:
+    """Add a command, with the options that every command has."""
+
+    @wraps(function)
+    def command(*arguments: Any, quiet: bool = False, **settings: Any) -> int | None:
+        return function(*arguments, **settings)  # the callback of --quiet has taken note of it
+
+    hints = get_type_hints(function, include_extras=True)
+    given = [
+        parameter.replace(annotation=hints[parameter.name]) for parameter in signature(function).parameters.values()
+    ]
+    quiet = Parameter("quiet", Parameter.KEYWORD_ONLY, default=False, annotation=options.Quiet)
+    vars(command)["__signature__"] = Signature([*given, quiet], return_annotation=hints["return"])
+    command.__annotations__ = {**hints, "quiet": options.Quiet}
+    app.command(name=name)(command)
+
+
+_add_command(demo.demo)
+_add_command(best_of.best_of, "best-of")
+_add_command(best_of.rank)
+_add_command(providers.providers)
+_add_command(doctor.doctor)
+_add_command(collect.collect)
+_add_command(grade.grade)
+_add_command(train.train)
+_add_command(calibrate.calibrate)
+_add_command(evaluate.evaluate)
+_add_command(report.report)
+_add_command(simulate.simulate)
+_add_command(plan.plan)
+_add_command(probe.probe)
+_add_command(curve.curve)
 
 # typer has its own copy of click since 0.2x; the base of its BadParameter is the usage error of the click in use.
 _UsageError: Any = typer.BadParameter.__base__
@@ -101,17 +122,20 @@ def exit_code(error: SwiftClientError) -> int:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code. Only errors that are bugs in swift-client propagate."""
     as_json = "--json" in arguments
+    group: Any = typer.main.get_command(app)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show ► gets a question mark, not a traceback
     try:
-        code = typer.main.get_command(app).main(list(arguments), prog_name="swift-client", standalone_mode=False)
+        code = group.main(list(arguments), prog_name="swift-client", standalone_mode=False)
     except _UsageError as error:
         path = error.ctx.command_path if error.ctx else "swift-client"
         facts = {"type": "UsageError", "message": error.format_message(), "hint": f"See: {path} --help"}
         return _fail(facts, USAGE, as_json)
     except SwiftClientError as error:
-        return _fail(_error_facts(error), exit_code(error), as_json)
+        name = find_command(arguments, group.commands)
+        words = CommandWords(option_flags(group.commands[name].params if name else ()))
+        return _fail(_error_facts(error, words), exit_code(error), as_json)
     except (typer.Abort, KeyboardInterrupt):
         return 130
     except BrokenPipeError:
@@ -121,18 +145,19 @@ def run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _error_facts(error: SwiftClientError) -> dict[str, Any]:
+def _error_facts(error: SwiftClientError, words: CommandWords) -> dict[str, Any]:
+    hint = words.translate(error.hint)
     facts: dict[str, Any] = {
         "type": type(error).__name__,
-        "message": str(error).replace(error.hint, "", 1).strip(),
-        "hint": error.hint,
+        "message": words.describe(error).replace(escape_unsafe(hint), "", 1).strip(),
+        "hint": hint,
         "provider": error.provider,
         "status": error.status,
         "request_id": error.request_id,
         "retryable": error.retryable,
     }
     if isinstance(error, NoCompletionError):
-        facts["causes"] = [_error_facts(cause) for cause in error.causes]
+        facts["causes"] = [_error_facts(cause, words) for cause in error.causes]
     if isinstance(error, BudgetExceededError):
         facts["best"] = error.best.to_dict() if error.best else None
     if isinstance(error, RejectedError):
@@ -143,7 +168,7 @@ def _error_facts(error: SwiftClientError) -> dict[str, Any]:
 def _fail(error_facts: dict[str, Any], code: int, as_json: bool) -> int:
     if as_json:
         output.print_json({"error": {**error_facts, "exit_code": code}})
-    output.warn(error_facts["message"], style="red")
+    output.print_lines(error_facts["message"], style="red")
     if error_facts["hint"]:
-        output.warn(error_facts["hint"], style="")
+        output.print_lines(error_facts["hint"])
     return code

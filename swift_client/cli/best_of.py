@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from swift_client.cli import options, output
+from swift_client.cli import options, output, progress
 from swift_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def best_of(
         Path | None, typer.Option(help="Samples file: replies stored in it are reused, new ones are added.")
     ] = None,
     base_url: options.BaseUrl = None,
+    api_key_env: options.ApiKeyEnv = None,
     timeout: options.Timeout = 60.0,
     as_json: options.Json = False,
 ) -> None:
@@ -75,6 +76,7 @@ def best_of(
     question = _parse_question(prompt, messages, system)
     response_model = _parse_schema(schema.read()) if schema else None
     sampling = options.parse_params(param, temperature=temperature, max_tokens=max_tokens)
+    output.check_output_path(store)
     limits = options.drop_none(usd=budget_usd, tokens=budget_tokens, seconds=budget_seconds, calls=budget_calls)
     with (
         SwiftReranker(
@@ -85,11 +87,12 @@ def best_of(
             answer=options.parse_none(answer),
             select=select,
             base_url=base_url,
+            api_key=options.read_api_key(api_key_env),
             timeout=timeout,
             store=store,
             abort=abort,
         ) as reranker,
-        output.stderr_console().status(f"sampling {n} answers from {provider} …"),
+        progress.show_status(f"sampling {n} answers from {provider} …"),
     ):
         selection = reranker.best_of(
             question,

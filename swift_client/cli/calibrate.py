@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from swift_client.cli import options, output
+from swift_client.cli import options, output, progress
 from swift_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def calibrate(
     """Find the confidence above which at most RISK of the answers are wrong, and store it in the head."""
     from swift_client import training
 
-    with output.stage_status() as progress:
+    with progress.stage_status() as update:
         result = training.calibrate(
             head,
             samples,
@@ -53,7 +53,7 @@ def calibrate(
             answer=options.parse_answer(answer),
             split=split,
             out=out,
-            progress=progress,
+            progress=update,
         )
     output.warn(*result.notes)
     if result.acceptance is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from swift_client.cli import options, output
+from swift_client.cli import options, output, progress
 from swift_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def collect(
         Path | None, typer.Option(help="At the end, also write all samples of the file to this Parquet file.")
     ] = None,
     base_url: options.BaseUrl = None,
+    api_key_env: options.ApiKeyEnv = None,
     timeout: options.Timeout = 60.0,
     as_json: options.Json = False,
 ) -> int:
@@ -113,6 +114,11 @@ def collect(
     if system is not None:
         source = _add_system_message(system, source)
     prices = _parse_prices(price_prompt, price_completion)
+    if parquet is not None:
+        from swift_client.dataset.export_parquet import export_parquet, import_pyarrow
+
+        output.check_output_path(parquet)
+        import_pyarrow()
     if forget_batches and not batch:
         raise ConfigurationError("--forget-batches needs --batch.", hint="Give --batch as well.")
     if batch and (replies is not None or capture):
@@ -126,8 +132,6 @@ def collect(
             source, replies, out, provider=provider, model=model, token_ids=token_ids, prices=prices
         )
     else:
-        from swift_client.cli import progress
-
         # Options that were not given are not passed on: sampling is then left to the provider.
         settings = options.drop_none(
             provider=provider,
@@ -141,6 +145,7 @@ def collect(
             max_requests=max_requests,
             seed=seed,
             base_url=base_url,
+            api_key=options.read_api_key(api_key_env),
             timeout=timeout,
         )
         settings |= sampling
@@ -155,8 +160,6 @@ def collect(
     # All samples of the file are exported, those of earlier runs too.
     exported = None
     if parquet is not None:
-        from swift_client.dataset.export_parquet import export_parquet
-
         exported = export_parquet(out, parquet)
     if as_json:
         output.print_json({**result.to_dict(), "exported": exported})
@@ -218,7 +221,7 @@ def _hidden_states_option(capture: bool, layers: str | None, vocabulary: bool) -
         return None
     if layers is None and not vocabulary:
         return True
-    selected = ["layers"] if layers is None else options.parse_numbers("--layers", layers)
+    selected = ["layers"] if layers is None else options.parse_numbers("--layers", layers, low=0)
     return [*selected, *(["vocabulary"] if vocabulary else [])]
 
 

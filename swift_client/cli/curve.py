@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from swift_client.cli import options, output
+from swift_client.cli import options, output, progress
 from swift_client.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def curve(
         raise MissingExtraError.needs("train", "Drawing curves") from error
     if over != "n" and n is not None and len(n) > 1:
         raise ConfigurationError("--n may be repeated only with --over n.", hint="Give it once.")
-    output.check_svg_path(svg)
-    with output.stderr_console().status("training …") as status:
+    output.check_output_path(svg)
+    with progress.show_status("training …") as update:
         result = compute_curve(
             samples,
             over,
@@ -98,7 +98,7 @@ def curve(
             subsets=subsets,
             seed=seed,
             seeds=seeds,
-            progress=_StageReporter(status.update),
+            progress=_StageReporter(update),
         )
     output.write_svg(svg, lambda: curve_svg(result))
     if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from swift_client.cli import options, output
+from swift_client.cli import options, output, progress
 
 if TYPE_CHECKING:
     from swift_client.diagnostics.doctor import Diagnosis
@@ -18,6 +18,7 @@ def doctor(
     provider: options.Provider = "openai",
     model: options.Model = None,
     base_url: options.BaseUrl = None,
+    api_key_env: options.ApiKeyEnv = None,
     samples: Annotated[
         int,
         typer.Option(
@@ -30,8 +31,9 @@ def doctor(
     as_json: options.Json = False,
 ) -> None:
     """Test a provider: whether it honours n, how many logprobs it returns, and whether they can be trusted."""
-    with output.stderr_console().status(f"testing {provider} …"):
-        diagnosis = asyncio.run(_examine(provider, model, base_url, timeout, samples))
+    api_key = options.read_api_key(api_key_env)
+    with progress.show_status(f"testing {provider} …"):
+        diagnosis = asyncio.run(_examine(provider, model, base_url, api_key, timeout, samples))
     if as_json:
         output.print_json(asdict(diagnosis))
         return
@@ -47,13 +49,15 @@ def doctor(
     )
 
 
-async def _examine(provider: str, model: str | None, base_url: str | None, timeout: float, samples: int) -> Diagnosis:
+async def _examine(
+    provider: str, model: str | None, base_url: str | None, api_key: str | None, timeout: float, samples: int
+) -> Diagnosis:
     from swift_client.adapters import connect, load_codec, resolve
     from swift_client.adapters.local.model import resolve_local_provider
     from swift_client.diagnostics.doctor import examine
 
     row, name = resolve(provider, model, base_url)
-    transport = connect(resolve_local_provider(provider, row, name), row, timeout=timeout)
+    transport = connect(resolve_local_provider(provider, row, name), row, api_key=api_key, timeout=timeout)
     try:
         return await examine(transport, load_codec(row), name, samples=samples)
     finally:

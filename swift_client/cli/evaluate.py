@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from swift_client.cli import options, output
+from swift_client.cli import options, output, progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,7 +32,7 @@ def evaluate(
     """Compare a head with majority voting and other methods, on questions it was not trained on."""
     from swift_client import training
 
-    with output.stage_status() as progress:
+    with progress.stage_status() as update:
         result = training.evaluate(
             options.parse_none(head),
             samples,
@@ -44,7 +44,7 @@ def evaluate(
             grade=options.parse_grade(grade),
             train_samples=train_samples or None,
             trained=trained,
-            progress=progress,
+            progress=update,
         )
     if as_json:
         output.print_json(result.to_dict())

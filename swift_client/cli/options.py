@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import tomllib
 from collections.abc import Iterable, Sequence
+from importlib import resources
 from pathlib import Path
 from types import EllipsisType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from swift_client.errors import ConfigurationError
+from swift_client.cli import output
+from swift_client.errors import ConfigurationError, MissingApiKeyError
 
 if TYPE_CHECKING:
     from swift_client.types import Message
@@ -19,8 +23,31 @@ AS_TRAINED, AS_ANSWER = "as the head was trained", "as --answer reads"
 
 Method = Literal["auto", "best", "vote"]
 
+
+def _complete_provider(start: str) -> list[str]:
+    """Complete a provider's name from the tables alone: a shell waits for it, and imports take a second."""
+    folder = resources.files("swift_client").joinpath("adapters", "providers")
+    tables = (tomllib.loads(file.read_text("utf-8")) for file in folder.iterdir() if file.name.endswith(".toml"))
+    entries = ((name, entry) for table in tables for name, entry in table.items() if name != "shared")
+    return sorted(name for name, entry in entries if isinstance(entry, dict) and name.startswith(start))
+
+
+def _note_quiet(context: typer.Context, is_quiet: bool) -> bool:
+    context.meta[output.QUIET] = is_quiet
+    return is_quiet
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
-Provider = Annotated[str, typer.Option(help="A provider from `swift-client providers`.")]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", callback=_note_quiet, help="Show no progress and no notes on stderr, only errors."),
+]
+Provider = Annotated[
+    str, typer.Option(help="A provider from `swift-client providers`.", autocompletion=_complete_provider)
+]
+ApiKeyEnv = Annotated[
+    str | None, typer.Option(help="Environment variable with the API key. Default: the provider's own variable.")
+]
 BaseUrl = Annotated[str | None, typer.Option(help="URL of your own server, such as http://localhost:8000/v1.")]
 Model = Annotated[str | None, typer.Option(help="Model name. Default: the provider's default model.")]
 Temperature = Annotated[float | None, typer.Option(help="Sampling temperature. Default: the provider's.")]
@@ -65,7 +92,7 @@ Split = Annotated[
     str, typer.Option(help="Questions to use: the head's test, validation or train split, or all questions.")
 ]
 Ns = Annotated[
-    list[int] | None, typer.Option(help="Number of completions to choose from; may be given more than once.")
+    list[int] | None, typer.Option(min=1, help="Number of completions to choose from; may be given more than once.")
 ]
 Subsets = Annotated[int, typer.Option(min=1, help="Random subsets of n completions per question.")]
 TrainSamples = Annotated[
@@ -140,17 +167,40 @@ def add_system_message(system: str, messages: Sequence[Message]) -> list[Message
     return [{"role": "system", "content": system}, *messages]
 
 
-def parse_numbers(name: str, text: str) -> tuple[int, ...]:
-    """Parse whole numbers, separated by commas or spaces. Raises ConfigurationError for anything else."""
+def read_api_key(variable: str | None) -> str | None:
+    """Return the key in an environment variable; None without ``--api-key-env``.
+
+    Raises:
+        MissingApiKeyError: the variable is not set, or empty.
+    """
+    if variable is None:
+        return None
+    if not (key := os.environ.get(variable, "").strip()):
+        raise MissingApiKeyError(
+            f"The environment variable {variable!r} is not set.",
+            hint="--api-key-env takes the name of a variable that contains the key.",
+        )
+    return key
+
+
+def parse_numbers(name: str, text: str, *, low: int = 1) -> tuple[int, ...]:
+    """Parse whole numbers of at least ``low``, separated by commas or spaces.
+
+    Raises:
+        ConfigurationError: the text is anything else.
+    """
     try:
-        return tuple(int(part) for part in text.replace(",", " ").split())
-    except ValueError as error:
-        raise ConfigurationError(f"{name} {text!r} is not a list of numbers.", hint="Write it as 2,2,4.") from error
+        numbers = tuple(int(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < low:
+        raise ConfigurationError(f"{name} {text!r} is not a list of numbers from {low}.", hint="Write it as 2,2,4.")
+    return numbers
 
 
 def parse_layers(text: str | None) -> tuple[int, ...] | None:
     """Parse ``--layers``; None if it was not given."""
-    return None if text is None else parse_numbers("--layers", text)
+    return None if text is None else parse_numbers("--layers", text, low=0)
 
 
 def parse_none(text: str) -> str | None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from swift_client.cli.command_words import CommandWords, option_flags
 from swift_client.display import escape_unsafe, selection_table, summary, warnings
 from swift_client.errors import ConfigurationError
 
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 
     from swift_client.evaluation.result import Estimate
     from swift_client.types import Selection
+
+QUIET = "swift_client.quiet"
+"""Key of ``--quiet`` in the meta of the running command's context."""
 
 
 def safe(text: str, style: str = "") -> Text:
@@ -40,11 +46,32 @@ def show(*parts: RenderableType, wrap: bool = True) -> None:
         console.print(part, soft_wrap=not wrap)
 
 
-def warn(*messages: str, style: str = "yellow") -> None:
-    """Print notes to stderr. In a log file each is one line, so that paths in it can be found and copied."""
+def warn(*messages: str) -> None:
+    """Print notes to stderr in the command's words, unless ``--quiet`` is given."""
+    context = current_context()
+    words = CommandWords(option_flags(context.command.params if context else ()))
+    if not is_quiet():
+        print_lines(*map(words.translate, messages), style="yellow")
+
+
+def print_lines(*lines: str, style: str = "") -> None:
+    """Print texts to stderr. In a log file each is one line, so that paths in it can be found and copied."""
     console = stderr_console()
-    for message in messages:
-        console.print(safe(message, style), soft_wrap=not console.is_terminal)
+    for line in lines:
+        console.print(safe(line, style), soft_wrap=not console.is_terminal)
+
+
+def current_context() -> Any:
+    """Return the context of the command that is running, or None outside of one."""
+    # typer has its own copy of click since 0.2x; its context is that of the click in use.
+    package = typer.Context.__mro__[1].__module__.rpartition(".")[0]
+    return importlib.import_module(f"{package}.globals").get_current_context(silent=True)
+
+
+def is_quiet() -> bool:
+    """Return True if the command that is running has ``--quiet``."""
+    context = current_context()
+    return bool(context and context.meta.get(QUIET))
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -55,13 +82,6 @@ def print_json(value: Mapping[str, Any]) -> None:
 def stderr_console() -> Console:
     """Return a console on stderr, for spinners, progress bars, notes and errors."""
     return Console(stderr=True, markup=False, emoji=False, highlight=False)
-
-
-@contextmanager
-def stage_status(title: str = "reading samples …") -> Iterator[Callable[[str, int], None]]:
-    """Show a spinner on stderr; the function that it yields takes a stage and a count."""
-    with stderr_console().status(title) as status:
-        yield lambda stage, done: status.update(f"{done} {stage} …")
 
 
 def show_selection(selection: Selection, *, as_json: bool) -> None:
@@ -105,10 +125,10 @@ def difference_cell(value: str, difference: Estimate, *, style: str = "", separa
     return Text(value, style=style).append(f"{separator}{interval}", style=colour)
 
 
-def check_svg_path(svg: Path | None) -> None:
-    """Raise ConfigurationError for a path that cannot be written, before any work is done."""
-    if svg is not None and (svg.is_dir() or not svg.absolute().parent.is_dir()):
-        raise ConfigurationError(f"{svg} cannot be written.", hint="Give a file in an existing folder.")
+def check_output_path(path: Path | None) -> None:
+    """Raise ConfigurationError for a file that cannot be written, before any work is done or anything is sent."""
+    if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
+        raise ConfigurationError(f"{path} cannot be written.", hint="Give a file in a folder that you may write to.")
 
 
 def write_svg(svg: Path | None, draw: Callable[[], str]) -> None:

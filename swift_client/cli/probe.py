@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from swift_client.cli import options, output
+from swift_client.cli import options, output, progress
 from swift_client.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -32,15 +32,15 @@ def probe(
         from swift_client.report.charts.probe import probe_svg
     except ImportError as error:
         raise MissingExtraError.needs("train", "Probing") from error
-    output.check_svg_path(svg)
-    with output.stage_status() as progress:
+    output.check_output_path(svg)
+    with progress.stage_status() as update:
         result = probe_file(
             samples,
             layers=options.parse_layers(layers),
             grade=grade,
             components=components,
             seed=seed,
-            progress=progress,
+            progress=update,
         )
     output.write_svg(svg, lambda: probe_svg(result))
     if as_json:

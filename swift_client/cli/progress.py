@@ -1,29 +1,26 @@
-"""Progress bars of ``collect``, and the message after an interrupt."""
+"""Progress on stderr: spinners and bars on a terminal, elsewhere a line every ten seconds; nothing with ``--quiet``."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
 from swift_client.cli import output
 from swift_client.display import escape_unsafe
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from swift_client.collect.batch.collect import BatchProgress
     from swift_client.collect.collect import CollectProgress
 
+LINE_SECONDS = 10.0
+"""Seconds between two lines of progress where stderr is not a terminal."""
 _INTERRUPTED = "Interrupted. The replies so far are in the file; run the same command again to continue."
 _BATCH_INTERRUPTED = (
     "Interrupted. The batches continue at the provider; run the same command again to wait for them and fetch them."
@@ -31,16 +28,63 @@ _BATCH_INTERRUPTED = (
 
 
 @contextmanager
-def collect_bar() -> Iterator[Callable[[CollectProgress], None]]:
+def show_status(title: str, *, seconds: float = LINE_SECONDS) -> Iterator[Callable[[str], None]]:
+    """Show a spinner; the function that it yields replaces the title.
+
+    Args:
+        title: the text at first.
+        seconds: time between two lines where stderr is not a terminal.
+    """
+    console = output.stderr_console()
+    if output.is_quiet():
+        yield lambda text: None
+    elif console.is_terminal:
+        with console.status(title) as status:
+            yield status.update
+    else:
+        with _print_regularly(title, seconds) as update:
+            yield update
+
+
+@contextmanager
+def stage_status(title: str = "reading samples …") -> Iterator[Callable[[str, int], None]]:
+    """Show a spinner; the function that it yields takes a stage and a count."""
+    with show_status(title) as update:
+        yield lambda stage, done: update(f"{done} {stage} …")
+
+
+@contextmanager
+def _print_regularly(title: str, seconds: float) -> Iterator[Callable[[str], None]]:
+    """Print the latest text and the seconds so far, from a thread: a step may take minutes."""
+    start, latest, has_ended = time.monotonic(), [title], threading.Event()
+
+    def print_latest() -> None:
+        while not has_ended.wait(seconds):
+            output.print_lines(f"{latest[0]} ({time.monotonic() - start:.0f} s)")
+
+    def replace_text(text: str) -> None:
+        latest[0] = text
+
+    thread = threading.Thread(target=print_latest, name="swift-client-progress", daemon=True)
+    thread.start()
+    try:
+        yield replace_text
+    finally:
+        has_ended.set()
+        thread.join()
+
+
+@contextmanager
+def collect_bar(*, seconds: float = LINE_SECONDS) -> Iterator[Callable[[CollectProgress], None]]:
     """Show a bar of the samples collected so far; the function that it yields updates it."""
-    with _bar("collecting", TimeRemainingColumn(), _INTERRUPTED) as update:
+    with _bar("collecting", _INTERRUPTED, shows_rest=True, seconds=seconds) as update:
         yield lambda progress: update(progress.wanted, progress.samples, _format_spending(progress))
 
 
 @contextmanager
 def batch_bar() -> Iterator[Callable[[BatchProgress], None]]:
     """Show a bar of the batch requests that the provider has finished; the function that it yields updates it."""
-    with _bar("batches", TimeElapsedColumn(), _BATCH_INTERRUPTED) as update:
+    with _bar("batches", _BATCH_INTERRUPTED) as update:
         yield lambda progress: update(
             progress.requests or None, progress.completed + progress.failed, _format_batches(progress)
         )
@@ -48,25 +92,55 @@ def batch_bar() -> Iterator[Callable[[BatchProgress], None]]:
 
 @contextmanager
 def _bar(
-    title: str, time_column: ProgressColumn, interrupt_message: str
+    title: str, interrupt_message: str, *, shows_rest: bool = False, seconds: float = LINE_SECONDS
 ) -> Iterator[Callable[[int | None, int, str], None]]:
-    """Show a bar on stderr; the function that it yields takes the total, the count and a text."""
+    """Show a bar on stderr; the function that it yields takes the total, the count and a text.
+
+    Args:
+        title: the word before the bar.
+        interrupt_message: what Ctrl-C left behind.
+        shows_rest: show the time that is left, not the time so far.
+        seconds: time between two lines where stderr is not a terminal.
+    """
     console = output.stderr_console()
+    # Ctrl-C loses no replies: say so before the command ends.
+    try:
+        if output.is_quiet() or not console.is_terminal:
+            with show_status(f"{title} …", seconds=seconds) as show:
+                yield lambda total, count, facts: show(
+                    f"{title}: {count:,}{'' if total is None else f' of {total:,}'}{' · ' * bool(facts)}{facts}"
+                )
+        else:
+            with _terminal_bar(title, console, shows_rest=shows_rest) as update:
+                yield update
+    except KeyboardInterrupt:
+        console.print(Text(interrupt_message))
+        raise
+
+
+@contextmanager
+def _terminal_bar(
+    title: str, console: Console, *, shows_rest: bool
+) -> Iterator[Callable[[int | None, int, str], None]]:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn(title, markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        time_column,
+        TimeRemainingColumn() if shows_rest else TimeElapsedColumn(),
         TextColumn("{task.fields[facts]}", markup=False),
     )
-    # Ctrl-C loses no replies: say so before the command ends.
-    try:
-        with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task("", total=None, facts="")
-            yield lambda total, count, facts: progress.update(task, total=total, completed=count, facts=facts)
-    except KeyboardInterrupt:
-        console.print(Text(interrupt_message))
-        raise
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=None, facts="")
+        yield lambda total, count, facts: progress.update(task, total=total, completed=count, facts=facts)
 
 
 def _format_spending(progress: CollectProgress) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from swift_client.cli import options, output
+from swift_client.cli import options, output, progress
 
 
 def report(
@@ -27,7 +27,8 @@ def report(
     from swift_client import training
     from swift_client.report.summary import headline, summary
 
-    with output.stage_status() as progress:
+    output.check_output_path(out)
+    with progress.stage_status() as update:
         evaluation = training.report(
             head,
             samples,
@@ -39,7 +40,7 @@ def report(
             answer=options.parse_answer(answer),
             train_samples=train_samples or None,
             trained=trained,
-            progress=progress,
+            progress=update,
         )
     if as_json:
         output.print_json({"report": str(out), "evaluation": evaluation.to_dict()})

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from swift_client.cli import options, output
+from swift_client.cli import options, output, progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -51,8 +51,8 @@ def simulate(
     from swift_client import training
     from swift_client.report.charts.stopping import savings_svg
 
-    output.check_svg_path(svg)  # before the replay, which may take minutes
-    with output.stage_status() as progress:
+    output.check_output_path(svg)  # before the replay, which may take minutes
+    with progress.stage_status() as update:
         result = training.simulate(
             samples,
             head,
@@ -65,7 +65,7 @@ def simulate(
             seed=seed,
             answer=options.parse_answer(answer),
             grade=options.parse_grade(grade),
-            progress=progress,
+            progress=update,
         )
     output.write_svg(svg, lambda: savings_svg(result))
     if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from swift_client.cli import options, output
+from swift_client.cli import options, output, progress
 
 if TYPE_CHECKING:
     from swift_client.models import AnyHead
@@ -45,7 +45,7 @@ def train(
     options.require_samples_files(samples)
     layer_numbers = options.parse_layers(layers)
     has_changes = layer_numbers is not None or loss is not None or not gate
-    with output.stage_status() as progress:
+    with progress.stage_status() as update:
         result = training.train(
             samples,
             out=out,
@@ -55,7 +55,7 @@ def train(
             seed=seed,
             device=device,
             k=k,
-            progress=progress,
+            progress=update,
         )
     if as_json:
         output.print_json(_to_dict(result, out))

@@ -26,11 +26,7 @@ def export_parquet(samples: str | os.PathLike[str], out: str | os.PathLike[str])
         MissingExtraError: pyarrow is not installed.
         ConfigurationError: the samples file cannot be read, or ``out`` cannot be written.
     """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as missing:
-        raise MissingExtraError.needs("parquet", "The export to Parquet") from missing
+    pyarrow = import_pyarrow()
     columns = _columns(pyarrow)
     schema = pyarrow.schema({name: kind for name, (kind, _) in columns.items()})
     target = Path(out)
@@ -54,6 +50,16 @@ def export_parquet(samples: str | os.PathLike[str], out: str | os.PathLike[str])
             f"{target} cannot be written: {error.strerror or error}.", hint="Check its folder, and the free disk space."
         ) from error
     return count
+
+
+def import_pyarrow() -> Any:
+    """Return the library. Raises MissingExtraError if it is not installed."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as missing:
+        raise MissingExtraError.needs("parquet", "The export to Parquet") from missing
+    return pyarrow
 
 
 def _columns(arrow: Any) -> dict[str, tuple[Any, Callable[[StoredQuestion, Sample], Any]]]:

@@ -105,7 +105,7 @@ def evaluate(
     if not usable_ns:
         raise ConfigurationError(
             f"No question has {min(requested_ns)} completions; the most are {max_n}.",
-            hint="Ask for fewer with ns (--n).",
+            hint="Ask for fewer with ns=.",
         )
 
     # Train the baselines, and score the same questions by them.
@@ -177,7 +177,7 @@ def check_questions(questions: Sized, split: str, n: int, *, n_short: int, n_unl
     if not questions:
         raise ConfigurationError(
             f"No labelled question of the part {split!r} has {n} completions.",
-            hint="Ask for fewer with n (--n), or use --split all for files of unseen questions.",
+            hint='Ask for fewer with n=, or use split="all" for files of unseen questions.',
         )
     notes = []
     if n_short:

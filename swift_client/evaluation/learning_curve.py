@@ -230,12 +230,12 @@ class _CurveHeads:
         if not self.test_families:
             raise ConfigurationError(
                 f"None of {len(self.train_families)} questions is for test.",
-                hint="Collect more questions, or give files of test questions with test= (--test).",
+                hint="Collect more questions, or give files of test questions with test=.",
             )
         if min(ns) > self._max_completions:
             raise ConfigurationError(
                 f"No question has {min(ns)} completions; the most are {self._max_completions}.",
-                hint="Ask for fewer (--n).",
+                hint="Ask for fewer with n=.",
             )
 
     def list_families(self) -> tuple[list[str], list[str]]:
@@ -250,7 +250,7 @@ class _CurveHeads:
         if missing := [name for name in trained if name not in tested]:
             raise ConfigurationError(
                 f"No test question is of the family {missing[0]!r}.",
-                hint="Collect more of its questions, or give files of test questions with test= (--test).",
+                hint="Collect more of its questions, or give files of test questions with test=.",
             )
         return trained, tested
 

@@ -123,5 +123,5 @@ def _write(target: Path, document: str) -> None:
 def _write_error(target: Path, reason: str) -> ConfigurationError:
     return ConfigurationError(
         f"The report cannot be written to {target}: {reason}.",
-        hint="Make room on the disk, or give another path as out (--out).",
+        hint="Make room on the disk, or give another path with out=.",
     )

@@ -71,7 +71,11 @@ class SampleStore:
             return {question_id: sources[settings] for question_id, settings in rows}
 
     def begin(self, meta: Meta) -> None:
-        """Store the settings of the samples to add. Raises ConfigurationError if the file has samples of others."""
+        """Store the settings of the samples to add, or replace them if there are no samples yet.
+
+        Raises:
+            ConfigurationError: the file has samples, or batches, with other settings.
+        """
         value, stored = to_json(records.meta_to_dict(meta)), self.meta
         if stored is None:
             with self._transaction() as run:
@@ -79,11 +83,20 @@ class SampleStore:
             return
         new, old = json.loads(value), records.meta_to_dict(stored)
         changes = [f"{name} {old[name]!r} and not {new[name]!r}" for name in new if new[name] != old[name]]
-        if changes:
+        if changes and self._has_no_samples():
+            with self._transaction() as run:
+                run("UPDATE meta SET value = ? WHERE name = 'source'", (value,))
+        elif changes:
             raise ConfigurationError(
                 f"{self.path} contains samples with {'; '.join(changes)}.",
                 hint="Continue with the same settings, or give another file.",
             )
+
+    def _has_no_samples(self) -> bool:
+        """Return True if an earlier run ended before its first reply, for example without a key."""
+        with self._read_session() as run:
+            samples, others = "SELECT 1 FROM sample", "SELECT 1 FROM meta WHERE name != 'source'"
+            return run(f"{samples} UNION ALL {others} LIMIT 1").fetchone() is None
 
     def add_questions(self, questions: Iterable[StoredQuestion]) -> None:
         """Add new questions, and update the answers and families of stored ones.

@@ -144,7 +144,10 @@ def command_reference() -> str:
     text = (
         f"{GENERATED}# Command reference\n\nEvery command accepts `--json`: one JSON document on stdout "
         "and nothing else "
-        'there, also for errors\n(`{"error": {...}}`). Progress and notes go to stderr.\n\n'
+        'there, also for errors\n(`{"error": {...}}`). Progress and notes go to stderr; `--quiet` leaves them out. '
+        "Where stderr is not a terminal,\na step that takes long shows a line of progress every ten seconds.\n\n"
+        "`swift-client --install-completion` lets bash, zsh, fish and PowerShell complete commands, options and the "
+        "names of\nproviders; `--show-completion` prints the script.\n\n"
         + table(["exit code", "meaning"], [[code, meaning] for code, meaning in EXIT_CODES.items()])
     )
     for name, command in group.commands.items():

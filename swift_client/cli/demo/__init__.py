@@ -51,7 +51,13 @@ def demo(
                 show_question(graded_question, f"Question {number} of {questions}")
         # Then as many as the time allows, for the comparison.
         further_questions = drawn_questions[questions:]
-        for question in track(further_questions, "further questions", console=output.stderr_console(), transient=True):
+        for question in track(
+            further_questions,
+            "further questions",
+            console=output.stderr_console(),
+            transient=True,
+            disable=output.is_quiet(),
+        ):
             if time.perf_counter() - start > seconds:
                 break
             answer(question)

@@ -31,7 +31,7 @@ from swift_client.types import Bool, Completion
 # Fixed numbers of completions that are replayed beside the rules, if below n.
 FIXED_COUNTS = (1, 2, 4, 8)
 ABORT_NAMES = ("abort_deepconf", "abort_head")  # defaults of ``best_of(abort=...)``
-HEAD_HINT = "Pass a calibrated head: head= in Python, --head on the command line."
+HEAD_HINT = "Pass a calibrated head with head=."
 _KEEP_SWEEP = (0.3, 0.5, 0.7, 0.95)
 _Values = TypeVar("_Values", F64, I64)
 _METHODS_BY_NAME = {method.name: method for method in METHODS}
