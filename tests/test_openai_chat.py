@@ -14,6 +14,7 @@ import pytest
 
 from swift_client.adapters.codecs import openai_chat
 from swift_client.adapters.codecs.openai_chat import parse, parse_steps, request
+from swift_client.adapters.codecs.openai_chat.schema import split_choices_fast
 from swift_client.adapters.codecs.options import CompletionRequest
 from swift_client.adapters.providers.provider import Capabilities, Provider
 from swift_client.errors import BadRequestError, ProviderError, RateLimitError, ResponseDecodeError, ServerError
@@ -420,6 +421,46 @@ def test_white_space_changes_nothing(indent):  # OpenAI indents its replies
     data = drawn_body(3)
     assert_same_reply(parse(data), parse(json.dumps(json.loads(data), indent=indent).encode()))
     assert_same_reply(parse(data), parse(b"\n  " + data + b"\r\n"))
+
+
+def fields_in_order(choice_object, order):
+    return {name: choice_object[name] for name in order.split()}
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize(
+    "order",
+    [
+        "index message logprobs finish_reason",  # OpenAI, vLLM
+        "finish_reason index message logprobs",  # llama.cpp
+        "index finish_reason message logprobs",
+        "message index logprobs finish_reason",
+        "index message logprobs",
+    ],
+)
+def test_choices_are_found_wherever_their_finish_reason_stands(order, indent):
+    reply = json.loads(drawn_body(4, n=6, length=60))
+    texts = ['_"finish_reason":', "_" * 5000, "x", '{"index":1,"finish_reason":"stop"}', "_a_", ""]
+    for item, text in zip(reply["choices"], texts, strict=True):
+        item["message"]["content"] = text
+        item["finish_reason"] = "stop"
+    expected = parse(json.dumps(reply).encode())
+    reply["choices"] = [fields_in_order(item, order) for item in reply["choices"]]
+    data = json.dumps(reply, indent=indent).encode()
+    envelope = split_choices_fast(data)
+    assert [json.loads(bytes(piece)) for piece in envelope.choices] == reply["choices"]
+    assert_same_reply(parse(data), expected)
+    assert [item.text for item in expected.completions] == texts
+
+
+def test_underscores_and_repeated_keys_do_not_slow_the_split():
+    reply = json.loads(drawn_body(4, n=2))
+    reply["choices"][0]["message"]["content"] = "_" * 1_000_000
+    reply["choices"][1]["extra"] = [{"finish_reason": None}] * 100_000
+    data = json.dumps(reply).encode()
+    start = time.process_time()
+    assert len(split_choices_fast(data).choices) == 2
+    assert time.process_time() - start < 0.5
 
 
 def test_broken_characters_and_half_surrogates_cost_a_character():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 
@@ -19,13 +20,15 @@ _PARTS = (
 
 
 def good_replies(writer: Writer) -> list[bytes]:
-    """Encode good replies, as bodies and streams, with all features of the format."""
+    """Encode good replies, as bodies, indented bodies and streams, with all features of the format."""
     cases = [case for case in CASES if case.needs <= writer.features] + [
         random_case(seed, n=2, length=4) for seed in range(4)
     ]
     if "several" not in writer.features:
         cases = [case for case_of_many in cases for case in case_of_many.split()]
-    return [data for case in cases for data in (writer.write_body(case), writer.write_stream(case, 1))]
+    bodies = [writer.write_body(case) for case in cases]
+    indented = [json.dumps(json.loads(data), indent=2).encode() for data in bodies]  # as OpenAI and Google send them
+    return bodies + indented + [writer.write_stream(case, 1) for case in cases]
 
 
 def mutants(writer: Writer, count: int, seed: int = 7) -> Iterator[bytes]:

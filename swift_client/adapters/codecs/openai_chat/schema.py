@@ -150,6 +150,10 @@ class Chunk(Struct, gc=False):
 
 
 _ENVELOPE_DECODER = msgspec.json.Decoder(Envelope)
+_REASON_KEY = b'"finish_reason":'
+_REASON_UNDERSCORE = _REASON_KEY.index(b"_")
+_NEAR_BYTES = 4096  # between a choice's finish reason and its start or the next one's
+_MAX_UNDERSCORES = 100_000
 _FIRST_CHOICE = re.compile(rb'"choices"\s*:\s*\[\s*(\{\s*"\w+"\s*:)')
 
 
@@ -160,13 +164,10 @@ def split_choices_fast(data: bytes) -> Envelope | None:
     if every piece is a JSON value and the reply with only the last piece is valid, the bytes have no other reading. If
     a piece turns out to be unreadable, the caller falls back to ``decode_envelope()``.
     """
-    # Every choice starts like the first: with the same key.
     first = _FIRST_CHOICE.search(data, 0, 4096)
     if first is None:
         return None
-    starts = [first.start(1)]
-    while (start := data.find(first[1], starts[-1] + 1)) > 0:
-        starts.append(start)
+    starts = _find_starts(data, first[1], first.start(1))
     if len(starts) == 1:
         return None
     try:
@@ -180,6 +181,34 @@ def split_choices_fast(data: bytes) -> Envelope | None:
         pieces.append(Raw(view[start : stop - len(tail) + len(tail.rstrip().removesuffix(b","))]))
     envelope.choices = pieces + (envelope.choices or [])
     return envelope
+
+
+def _find_starts(data: bytes, opening: bytes, start: int) -> list[int]:
+    """Return where choices start: each like the first, with the same key.
+
+    Each has one finish reason, near its start or near the next one's. A search for the underscore of that key takes a
+    third of the time of a search for ``opening``.
+    """
+    near = [start]
+    n_reasons, position = 0, start
+    for _ in range(_MAX_UNDERSCORES):
+        position = data.find(b"_", position + 1)
+        if position < 0:
+            break
+        if data.startswith(_REASON_KEY, position - _REASON_UNDERSCORE):
+            n_reasons += 1
+            low, high = max(near[-1] + 1, position - _NEAR_BYTES), position + _NEAR_BYTES
+            before, after = data.rfind(opening, low, position), data.find(opening, position, high)
+            near += [found for found in (before, after) if found > 0]
+            if n_reasons > len(near):
+                break
+    if position < 0 and len(near) == n_reasons:
+        return near
+    # The plain search, for choices without a finish reason and texts of underscores.
+    starts = [start]
+    while (start := data.find(opening, start + 1)) > 0:
+        starts.append(start)
+    return starts
 
 
 def decode_envelope(data: bytes) -> Generator[None, None, tuple[Envelope, str | None]]:
