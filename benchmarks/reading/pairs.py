@@ -157,9 +157,43 @@ def write_span(value: tuple[int, int]) -> list[str]:
     return [f"{value[0]}-{value[1]}", f"{value[0]}–{value[1]}", f"{value[0]} - {value[1]}"]
 
 
+def draw_short_date(draw: Draw) -> tuple[int, int, int]:
+    """Draw a date whose day may be taken for its month: different as soon as the two are exchanged."""
+    first = draw.randint(1, 12)
+    return draw.randint(1900, 2030), first, draw.choice([number for number in range(1, 13) if number != first])
+
+
+def write_short_date(value: tuple[int, int, int]) -> list[str]:
+    """Write a date with slashes, with and without zeros."""
+    year, first, second = value
+    return [f"{first}/{second}/{year}", f"{first:02}/{second:02}/{year}"]
+
+
+def draw_verse(draw: Draw) -> tuple[str, int, int]:
+    """Draw book, chapter and verse."""
+    return draw.choice(("John", "Psalm", "Genesis")), draw.randint(1, 21), draw.randint(1, 30)
+
+
+def write_verse(value: tuple[str, int, int]) -> list[str]:
+    """Write a verse."""
+    return [f"{value[0]} {value[1]}:{value[2]}", f"**{value[0]} {value[1]}:{value[2]}**"]
+
+
+def draw_isbn(draw: Draw) -> tuple[int, ...]:
+    """Draw the groups of a book's number."""
+    return draw.randint(0, 9), draw.randint(10, 99), draw.randint(100000, 100009), draw.randint(0, 9)
+
+
+def write_isbn(value: tuple[int, ...]) -> list[str]:
+    """Write a book's number with hyphens and with spaces."""
+    groups = [str(part) for part in (978, *value)]
+    return ["-".join(groups), " ".join(groups)]
+
+
 # Per kind: how a value is drawn and in which ways it is written.
 KINDS: dict[str, tuple[Callable[[Draw], Any], Callable[[Any], list[str]]]] = {
     "date": (draw_date, write_date),
+    "short date": (draw_short_date, write_short_date),
     "score": (draw_score, write_score),
     "IP address": (draw_ip, write_ip),
     "street address": (draw_street, write_street),
@@ -168,6 +202,8 @@ KINDS: dict[str, tuple[Callable[[Draw], Any], Callable[[Any], list[str]]]] = {
     "version": (draw_version, write_version),
     "ratio": (draw_ratio, write_ratio),
     "span of years": (draw_span, write_span),
+    "verse": (draw_verse, write_verse),
+    "book number": (draw_isbn, write_isbn),
 }
 
 
@@ -179,8 +215,8 @@ def nearby(draw: Draw, value: tuple[Any, ...], make: Callable[[Draw], tuple[Any,
         if mode < 0.5:
             place = draw.randrange(len(value))
             other = (*value[:place], other[place], *value[place + 1 :])
-        elif mode < 0.6 and all(isinstance(part, int) and part < 13 for part in value):
-            other = value[::-1]
+        elif mode < 0.75 and all(isinstance(part, int) for part in value[-2:]) and value[-1] < 13 > value[-2]:
+            other = (*value[:-2], value[-1], value[-2])
         if other != value:
             return other
 
@@ -193,7 +229,7 @@ def draw_pairs(per_kind: int, seed: int = 0) -> Iterator[Pair]:
             value = make(draw)
             other = nearby(draw, value, make)
             yield Pair(kind=kind, left=draw.choice(write(value)), right=draw.choice(write(other)), is_equal=False)
-            left, right = draw.sample(write(value), 2)
+            left, right = draw.sample(list(dict.fromkeys(write(value))), 2)
             yield Pair(kind=kind, left=left, right=right, is_equal=True)
     for kind in KINDS:
         make, write = KINDS[kind]
@@ -202,7 +238,7 @@ def draw_pairs(per_kind: int, seed: int = 0) -> Iterator[Pair]:
             value = make(draw)
             numbers = [part for part in value if isinstance(part, int)]
             number = draw.choice((numbers[0], numbers[-1], numbers[0] - sum(numbers[1:])))
-            if kind == "time" and value[1] == 0 and number == value[0]:
+            if kind == "time" and value[1] == 0 and number % 12 == value[0] % 12:
                 continue  # "3 pm" and "3" may be one answer
             yield Pair(
                 kind=f"{kind} and number", left=draw.choice(write(value)), right=str(number), is_equal=False

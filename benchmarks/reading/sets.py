@@ -108,7 +108,8 @@ def score_of(entry: dict[str, Any]) -> float | None:
     return entry.get("external_score")
 
 
-_END_OF_TEXT = re.compile(r"[.!?\]})*\d%`$\"']\s*$|^.{1,80}$")
+# The end of a text that was not broken off: a mark or a digit, a marked answer, or a short text.
+_END_OF_TEXT = re.compile(r"[.!?\]})*\d%`$\"']$|\b(?:answer|ans|A)\W{1,4}[^\n]{1,80}$|^.{1,80}$", re.IGNORECASE)
 
 
 def is_readable(entry: dict[str, Any]) -> bool:
@@ -117,7 +118,7 @@ def is_readable(entry: dict[str, Any]) -> bool:
     A text that breaks off in mid-sentence states no answer, though a reader of last numbers finds one in it.
     """
     found = entry["parsed"] is not None if "parsed" in entry else entry.get("label") is True
-    return bool(found) and _END_OF_TEXT.search(entry["text"].rstrip()[-200:]) is not None
+    return bool(found) and _END_OF_TEXT.search(entry["text"].strip()[-200:]) is not None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from swift_client.answers import READERS, read
 
 SIZE = 200_000  # characters
+REPEATS = 3  # the fastest counts, since other processes can only add time
 ANSWERS_PER_QUESTION = 16
 
 
@@ -64,6 +65,18 @@ def hostile_texts() -> dict[str, str]:
     return texts | {name: text[:SIZE] for name, text in marked.items()}
 
 
+def seconds_of(texts: Sequence[str], reader: str, enough: float = 0.0) -> float:
+    """Return the time of reading, the fastest of three unless one takes less than ``enough``."""
+    fastest = float("inf")
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        read(texts, reader)
+        fastest = min(fastest, time.perf_counter() - began)
+        if fastest < enough:
+            break
+    return fastest
+
+
 def worst_of_hostile(readers: Sequence[str] = tuple(READERS), longest: float = 60.0) -> dict[str, float]:
     """Return the seconds of reading each hostile text with the reader that takes longest.
 
@@ -72,12 +85,7 @@ def worst_of_hostile(readers: Sequence[str] = tuple(READERS), longest: float = 6
     seconds: dict[str, float] = {}
     start = time.perf_counter()
     for name, text in hostile_texts().items():
-        worst = 0.0
-        for reader in readers:
-            began = time.perf_counter()
-            read([text], reader)
-            worst = max(worst, time.perf_counter() - began)
-        seconds[name] = worst
+        seconds[name] = max(seconds_of([text], reader, enough=0.1) for reader in readers)
         if time.perf_counter() - start > longest:
             break
     return seconds
@@ -92,9 +100,4 @@ def milliseconds_per_question(questions: Sequence[Sequence[str]], reader: str, l
     if not asked:
         return None
     read(asked[0], reader)
-    times = []
-    for texts in asked:
-        began = time.perf_counter()
-        read(texts, reader)
-        times.append(1e3 * (time.perf_counter() - began))
-    return statistics.median(times)
+    return statistics.median(1e3 * seconds_of(texts, reader) for texts in asked)
