@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from swift_client.answers.equality import group_answers
 from swift_client.answers.extract import READERS, Reader, Spec, get_reader
 from swift_client.answers.normalize import normalize
+from swift_client.answers.short_answers import read_short_answers
 
 __all__ = ["READERS", "Answers", "Reader", "Spec", "are_equal", "get_reader", "normalize", "read"]
 
@@ -33,8 +34,9 @@ class Answers:
 def read(texts: Sequence[str], spec: Spec = "auto") -> Answers:
     """Read and group the answers of the completions of one question.
 
-    "auto" reads answers that are marked as such; if fewer than half of the non-empty texts have one, no answer is read
-    and the note says so. If a custom reader raises an exception, that text has no answer and the note names the error.
+    "auto" reads answers that are marked as such, and short sentences by what differs between them
+    (``short_answers.py``); if fewer than half of the non-empty texts have an answer, none is read and the note says so.
+    If a custom reader raises an exception, that text has no answer and the note names the error.
     With math-verify installed this may take several seconds, so do not call it on an event loop.
 
     Args:
@@ -47,8 +49,13 @@ def read(texts: Sequence[str], spec: Spec = "auto") -> Answers:
     return read_by_deadline(texts, spec, None)
 
 
-def read_by_deadline(texts: Sequence[str], spec: Spec, deadline_at: float | None) -> Answers:
-    """Do as ``read()``, but compare no formulas after ``deadline_at`` in seconds of ``time.monotonic()``."""
+def read_by_deadline(
+    texts: Sequence[str], spec: Spec, deadline_at: float | None, *, requires_half: bool = True
+) -> Answers:
+    """Do as ``read()``, but compare no formulas after ``deadline_at`` in seconds of ``time.monotonic()``.
+
+    Without ``requires_half``, "auto" keeps even a single answer: callers that draw from ``texts`` decide for each draw.
+    """
     reader = get_reader(spec)
     if reader is None:
         return Answers(values=(None,) * len(texts), groups=(None,) * len(texts))
@@ -63,8 +70,10 @@ def read_by_deadline(texts: Sequence[str], spec: Spec, deadline_at: float | None
             values.append(None)
             error_counts[f"{type(error).__name__}: {error}"[:200]] += 1
     notes = [f"The answer reader failed on {n} of {len(texts)} texts: {error}." for error, n in error_counts.items()]
+    if spec == "auto" and not all(map(_is_one_word, values)):
+        values = read_short_answers(list(map(_statement, texts, values)), values)
     n_answers, n_nonempty = sum(value is not None for value in values), sum(bool(text.strip()) for text in texts)
-    if spec == "auto" and n_answers * 2 < n_nonempty:
+    if spec == "auto" and requires_half and n_answers * 2 < n_nonempty:
         values = [None] * len(texts)
         notes.append(
             f"Only {n_answers} of {n_nonempty} texts have a marked answer, so the choice rests on scores alone."
@@ -76,6 +85,18 @@ def read_by_deadline(texts: Sequence[str], spec: Spec, deadline_at: float | None
         note=" ".join([*notes, *([note] if note else [])]) or None,
         n_unread=n_unread,
     )
+
+
+def _statement(text: str, value: str | None) -> str:
+    """Return what states the answer as written: all of a text without a marked answer, the value if that is plain."""
+    if value is None:
+        return text
+    return value if _is_one_word(value) else READERS["auto"].find(text) or text
+
+
+def _is_one_word(value: str | None) -> bool:
+    """Return whether an answer was read and cannot be a sentence."""
+    return value is not None and " " not in value and value.isascii()
 
 
 def are_equal(a: str, b: str, spec: Spec = "text") -> bool:

@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 
 from swift_client import answers
-from swift_client.answers import READERS
 from swift_client.dataset.question_samples import Group
 from swift_client.errors import ConfigurationError
 from swift_client.features import agreement_column
@@ -59,9 +58,11 @@ def build_pool(group: Group, scorers: Mapping[str, QuestionScorer], answer: answ
     completions = [group.completions[position] for position in order]
     complete = np.array(completeness(completions), np.bool_)
     # "auto" gives up if fewer than half are readable; that is decided per draw, not for the pool.
-    parsed = answers.read(
+    parsed = answers.read_by_deadline(
         [completion.text if is_complete else "" for completion, is_complete in zip(completions, complete, strict=True)],
-        READERS["auto"] if answer == "auto" else answer,
+        answer,
+        None,
+        requires_half=False,
     )
     try:
         scores = {name: scorer(completions) for name, scorer in scorers.items()}
