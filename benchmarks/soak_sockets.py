@@ -9,8 +9,7 @@ import time
 import uuid
 from dataclasses import replace
 
-from swift_client import AsyncSwiftReranker, RateLimit
-from swift_client.types import Event
+from swift_client import AsyncSwiftReranker, Event, RateLimit
 from tests.servers import FaultServer, Received, Response, chat, chat_stream, cut, error, html, reset, slow
 
 SOCKET_VIOLATIONS = ("frozen", "over_cap", "over_sockets", "lost", "miscounted_calls", "slots_leaked")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from swift_client.reranker import AsyncCascade, AsyncSwiftReranker, Cascade, SwiftReranker, parse_response, rank
     from swift_client.sampling.budget import Budget
     from swift_client.sampling.rate_limiter import RateLimit
-    from swift_client.types import Candidate, Completion, Failure, Selection, Usage
+    from swift_client.types import Candidate, Completion, Event, Failure, Selection, Usage
 
 __version__ = "0.1.0"
 
@@ -28,6 +28,7 @@ __all__ = [
     "Candidate",
     "Cascade",
     "Completion",
+    "Event",
     "Failure",
     "Price",
     "RateLimit",
@@ -51,7 +52,7 @@ _PUBLIC_NAMES = {
     ),
     "swift_client.sampling": ("Budget", "RateLimit"),
     "swift_client.pricing": ("Price",),
-    "swift_client.types": ("Candidate", "Completion", "Failure", "Selection", "Usage"),
+    "swift_client.types": ("Candidate", "Completion", "Event", "Failure", "Selection", "Usage"),
 }
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -1,4 +1,4 @@
-"""A Selection as a rich table and as HTML, with the untrusted text of completions escaped.
+"""A Selection as text, as a rich table and as HTML, with the untrusted text of completions escaped; and as JSON.
 
 This module is a layer below types.py and reads a Selection only through its public names, so that
 ``Selection._repr_html_`` can call it (docs/decisions/0001). Only the table imports rich.
@@ -6,10 +6,13 @@ This module is a layer below types.py and reads a Selection only through its pub
 
 from __future__ import annotations
 
+import json
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -74,6 +77,141 @@ def warnings(selection: Selection) -> list[str]:
     """Return one escaped line per note and per failed call."""
     failures = [f"{failure.lost} of the completions lost: {failure.error}" for failure in selection.failures]
     return [escape_unsafe(line) for line in (*selection.notes, *failures)]
+
+
+# Limits on the text of a Selection: lines of the answer, characters of a line, answers in the count, notes.
+_MAX_TEXT_LINES, _MAX_LINE, _MAX_COUNTED, _MAX_SHOWN_NOTES = 3, 160, 4, 3
+
+
+def _shorten_line(line: str) -> str:
+    return line if len(line) <= _MAX_LINE else line[: _MAX_LINE - 1] + "…"
+
+
+def selection_text(selection: Selection) -> str:
+    """Return a summary of at most ten lines: the chosen text, its answer, the votes, the cost and the notes."""
+    lines = [line for line in escape_unsafe(selection.text[:10_000]).splitlines() if line.strip()]
+    shown = [_shorten_line(line) for line in lines[:_MAX_TEXT_LINES]]
+    if len(lines) > len(shown):
+        shown[-1] += f" … ({len(selection.text):,} characters)"
+    answer = "no answer" if selection.answer is None else f"answer {escape_unsafe(selection.answer[:_MAX_ANSWER])}"
+    numbers = [
+        f"{name} {value:.3f}"
+        for name, value in (
+            ("answer probability", selection.answer_probability),
+            ("probability", selection.probability),
+            ("score", selection.score),
+        )
+        if value is not None
+    ]
+    counts = Counter(candidate.group for candidate in selection.candidates)
+    if len(counts) > 1 or None not in counts:
+        first = {candidate.group: candidate.answer for candidate in reversed(selection.candidates)}
+        ranked = [group for group, _ in counts.most_common() if group is not None]
+        answers = [f"{escape_unsafe((first[group] or '')[:40])} ×{counts[group]}" for group in ranked[:_MAX_COUNTED]]
+        others = sum(counts[group] for group in ranked[_MAX_COUNTED:])
+        answers += [f"{count} {name}" for name, count in (("others", others), ("unread", counts[None])) if count]
+        numbers.append("answers: " + ", ".join(answers))
+    notes = warnings(selection)
+    shown_notes = [_shorten_line(" ".join(f"⚠ {note}".split())) for note in notes[:_MAX_SHOWN_NOTES]]
+    if len(notes) > len(shown_notes):
+        shown_notes.append(f"… and {len(notes) - len(shown_notes)} more notes")
+    return "\n".join([*shown, " · ".join([_shorten_line(answer), *numbers]), summary(selection), *shown_notes])
+
+
+def _attributes(value: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in names}
+
+
+def selection_dict(selection: Selection[Any]) -> dict[str, Any]:
+    """Return a Selection as JSON-ready values, without arrays."""
+    own = ("text", "answer", "score", "probability", "answer_probability", "winner", "method", "signal", "scorer")
+    votes = ("text", "answer", "group", "score", "probability", "answer_probability", "weight")
+    parsed = selection.parsed
+    return {
+        **_attributes(selection, *own, "provider", "model", "elapsed"),
+        "usage": asdict(selection.usage),
+        "cost": selection.cost,
+        "stopped": None if selection.stopped is None else asdict(selection.stopped),
+        **_attributes(selection, "reused", "accepted"),
+        "path": [
+            {**asdict(replace(step, error=None)), "error": None if step.error is None else str(step.error)}
+            for step in selection.path
+        ],
+        "parsed": parsed.model_dump(mode="json") if hasattr(parsed, "model_dump") else parsed,
+        "fields": {name: _attributes(value, "logprob", "agreement") for name, value in selection.fields.items()},
+        "notes": list(selection.notes),
+        "failures": [
+            {
+                "error": type(failure.error).__name__,
+                "message": str(failure.error),
+                **_attributes(failure, "lost", "attempts"),
+                "retryable": failure.error.retryable,
+            }
+            for failure in selection.failures
+        ],
+        "candidates": [
+            {
+                "index": candidate.completion.index,
+                **_attributes(candidate, *votes),
+                "finish_reason": candidate.completion.finish_reason,
+                "tokens": len(candidate.completion.tokens),
+                "thinking_tokens": len(thinking.tokens) if (thinking := candidate.completion.thinking) else 0,
+            }
+            for candidate in selection.candidates
+        ],
+    }
+
+
+def selection_json(selection: Selection[Any], *, indent: int | None) -> str:
+    """Return a Selection as one JSON document in ASCII, so that lone surrogates of a model cannot break it.
+
+    Raises:
+        ValueError: ``parsed`` holds a number that JSON does not have.
+    """
+    return json.dumps(selection_dict(selection), indent=indent, allow_nan=False, default=_to_jsonable)
+
+
+def _to_jsonable(value: object) -> Any:
+    """Return a value of a caller's model as JSON has it: dates, decimals, sets, enums."""
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(value)
+
+
+# Types of the members of ``selection_dict()``, as JSON schema names them.
+_JSON_TYPES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("text", "method", "signal", "scorer"), ("string",)),
+    **dict.fromkeys(("answer", "provider", "model"), ("string", "null")),
+    **dict.fromkeys(("score", "probability", "answer_probability", "cost"), ("number", "null")),
+    **dict.fromkeys(("winner", "reused"), ("integer",)),
+    **dict.fromkeys(("usage", "fields"), ("object",)),
+    **dict.fromkeys(("path", "notes", "failures", "candidates"), ("array",)),
+    "elapsed": ("number",),
+    "stopped": ("object", "null"),
+    "accepted": ("boolean", "null"),
+    "parsed": (),
+}
+
+
+def selection_schema(selection_type: type[Selection[Any]]) -> Any:
+    """Return the schema by which pydantic accepts a Selection as it is, and serializes it as JSON-ready values."""
+    from pydantic_core import core_schema
+
+    properties = {
+        name: {"type": types[0] if len(types) == 1 else list(types)} if types else {}
+        for name, types in _JSON_TYPES.items()
+    }
+    json_schema = {
+        "title": "Selection",
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+    }
+    return core_schema.is_instance_schema(
+        selection_type,
+        serialization=core_schema.plain_serializer_function_ser_schema(selection_dict),
+        metadata={"pydantic_js_functions": [lambda schema, handler: json_schema]},
+    )
 
 
 def _sort_candidates(selection: Selection) -> list[Candidate]:

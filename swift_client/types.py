@@ -7,13 +7,23 @@ completions of one question. Logprobs are natural logarithms.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from swift_client import display
 from swift_client.errors import SwiftClientError
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Parsed = TypeVar("Parsed", default=Any, covariant=True)  # a plain ``Selection`` is a ``Selection[Any]``
+else:
+    from typing import TypeVar
+
+    Parsed = TypeVar("Parsed", covariant=True)
 
 # The reason why a completion ended, normalised over all providers.
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "error", "unknown"]
@@ -21,7 +31,7 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusa
 # The hidden state that belongs to a token: the one after reading it, or the one that it was sampled from.
 StatePosition = Literal["read", "produced"]
 
-# The values of ``select=``: the best score, a vote of the answers, or a vote if answers can be read.
+# Values of ``select=``; "auto": a vote if answers can be read.
 Method = Literal["auto", "best", "vote"]
 
 Message = dict[str, Any]  # one chat message as it is sent: ``{"role": ..., "content": ...}``
@@ -41,18 +51,16 @@ class Completion:
         index: Position among the N completions of the question, 0-based.
         finish_reason: The reason why it ended; see ``complete``.
         tokens: (T,) texts of the answer's tokens; a token that is only part of a character contains U+FFFD.
-        logprobs: (T,) float32, nats, <= 0: logprob of each chosen token under the distribution that it was
-            sampled from.
-        top_logprobs: (T, K) float32, nats: logprobs of the listed alternatives, falling along axis 1; -inf
-            beyond the end of a list.
-        censored: (T,) bool: the provider hid the chosen token's logprob, and ``logprobs`` holds an upper
-            bound.
+        logprobs: (T,) float32, nats, <= 0: logprob of each chosen token under the distribution that it was sampled
+            from.
+        top_logprobs: (T, K) float32, nats: logprobs of the listed alternatives, falling along axis 1; -inf beyond the
+            end of a list.
+        censored: (T,) bool: the provider hid the chosen token's logprob, and ``logprobs`` holds an upper bound.
         top_ids: (T, K) uint32: hash of each listed token, 0 beyond the end of a list; None if not requested.
         hidden_states: (T, L*D) float16: hidden states of L layers of width D of a local model, or None.
         projections: (T, 2) float32: gate and reward logits, computed while a local model generated, or None.
-        thinking: The thinking before the answer, with its own text, tokens and logprobs. The text may be a
-            summary, and there are tokens only if the provider returns them. None if the model did not think
-            or does not show it.
+        thinking: The thinking before the answer, with its own text, tokens and logprobs. The text may be a summary, and
+            there are tokens only if the provider returns them. None if the model did not think or does not show it.
     """
 
     text: str
@@ -113,8 +121,7 @@ class Usage:
         cached_prompt_tokens: The part of ``prompt_tokens`` that the provider reports as read from its cache.
         completion_tokens: Generated tokens, thinking included.
         calls: HTTP requests, failed ones and retries included.
-        estimated: Whether the provider's count was missing or wrong, so that tokens were counted by this
-            package.
+        estimated: Whether the provider's count was missing or wrong, so that tokens were counted by this package.
     """
 
     prompt_tokens: int = 0
@@ -124,13 +131,9 @@ class Usage:
     estimated: bool = False
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
-            cached_prompt_tokens=self.cached_prompt_tokens + other.cached_prompt_tokens,
-            completion_tokens=self.completion_tokens + other.completion_tokens,
-            calls=self.calls + other.calls,
-            estimated=self.estimated or other.estimated,
-        )
+        names = ("prompt_tokens", "cached_prompt_tokens", "completion_tokens", "calls")
+        counts = {name: getattr(self, name) + getattr(other, name) for name in names}
+        return Usage(**counts, estimated=self.estimated or other.estimated)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,15 +152,23 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """A progress event of sampling, as ``on_event`` receives it. It never contains a prompt or a key.
+    """A progress event, as ``on_event`` receives it. It never contains a prompt, an answer or a key.
 
     Attributes:
-        kind: The kind of event. "clamp": the provider refused a parameter, and a smaller value is sent;
-            "top_up": a reply had too few completions, and the others are requested; "limit": the number of
-            concurrent requests changed.
+        kind: "clamp": the provider refused a parameter, and a smaller value is sent; "top_up": a
+            reply had too few completions, and the others are requested; "limit": the number of concurrent requests
+            changed.
         call: Number of the call within its question, from 0; a retry keeps the number.
-        n: Number of completions requested, or for "reply" received.
+        n: Number of completions requested; or for "reply" received.
         message: Description for people.
+        provider: Name of the provider.
+        model: Name of the model; None if the provider has no model names.
+        phase: The part of ``best_of`` that it belongs to; "sampling" draws completions.
+        duration: Seconds of the request, its wait for a turn not counted, for "reply", "retry" and "failure"; None for
+            others, and if nothing was sent.
+        status: HTTP status of the error, or 200 for the reply of a server; None if there was none.
+        usage: Tokens that the reply costs, for "reply".
+        cost: US dollars of ``usage``; None if the price is unknown.
         wait: Seconds until the next attempt, for "retry".
         error: The error, for "retry" and "failure".
     """
@@ -166,8 +177,20 @@ class Event:
     call: int
     n: int
     message: str
+    provider: str | None = None
+    model: str | None = None
+    phase: Literal["sampling"] = "sampling"
+    duration: float | None = None
+    status: int | None = None
+    usage: Usage | None = None
+    cost: float | None = None
     wait: float | None = None
     error: SwiftClientError | None = None
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens that were paid for, prompt and completions together; None for events without ``usage``."""
+        return None if self.usage is None else self.usage.prompt_tokens + self.usage.completion_tokens
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -176,15 +199,13 @@ class Candidate:
 
     Attributes:
         score: Higher is better; None if there is no signal for it.
-        probability: Calibrated probability that this completion is correct, 0..1; None without a calibrated
-            head.
-        answer: The compared answer in normal form; None if none could be read or the completion does not
-            vote.
+        probability: Calibrated probability that this completion is correct, 0..1; None without a calibrated head.
+        answer: The compared answer in normal form; None if none could be read or the completion does not vote.
         group: Equal numbers for equal answers, however they are written; None without an answer.
-        answer_probability: Calibrated probability that its answer is correct, 0..1: the mean ``probability``
-            of the complete completions with this answer. The answer's share of the votes would be
-            overconfident, since it assumes that one of the answers is correct. Over all answers these need
-            not sum to 1. None without a calibrated head or without an answer.
+        answer_probability: Calibrated probability that its answer is correct, 0..1: the mean ``probability`` of the
+            complete completions with this answer. The answer's share of the votes would be overconfident, since it
+            assumes that one of the answers is correct. Over all answers these need not sum to 1. None without a
+            calibrated head or without an answer.
         weight: Weight of its vote; 0 if it did not vote.
     """
 
@@ -210,8 +231,7 @@ class Stopped:
         rule: The stopping rule with its parameters, as ``stopping_rule`` parses it; or "budget".
         after: Number of completions drawn.
         planned: Number of completions planned: n.
-        posterior: The probability or share that the rule compares with its threshold, 0..1; None if the rule
-            has none.
+        posterior: The probability or share that the rule compares with its threshold, 0..1; None if the rule has none.
         reason: The reason in one sentence.
         saved_tokens: Estimated completion tokens of the completions not drawn, from the mean of those drawn.
     """
@@ -230,8 +250,8 @@ class Field:
 
     Attributes:
         value: As in ``Selection.parsed``.
-        logprob: Sum of the logprobs of the tokens that spell its value, quotes included, nats, <= 0. None if
-            there are no logprobs, one of them is censored, or the tokens do not spell the object.
+        logprob: Sum of the logprobs of the tokens that spell its value, quotes included, nats, <= 0. None if there are
+            no logprobs, one of them is censored, or the tokens do not spell the object.
         agreement: Weighted share of the votes whose object has the same value in this field, 0..1.
     """
 
@@ -247,8 +267,8 @@ class Step:
     Attributes:
         provider: Name of its provider.
         model: Name of its model.
-        n: Number of planned completions. Those of an earlier step of the same reranker count, and are not
-            paid for again.
+        n: Number of planned completions. Those of an earlier step of the same reranker count, and are not paid for
+            again.
         usage: Usage of this step alone.
         cost: US dollars of this step alone; None if the price is unknown.
         accepted: Whether its answer was accepted, at the threshold of its own head.
@@ -267,8 +287,11 @@ class Step:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Selection:
+class Selection(Generic[Parsed]):
     """The choice among N completions, with everything that it rests on.
+
+    ``Selection[Invoice]`` says that ``parsed`` is an Invoice, the ``response_model`` of the call. A Selection may be a
+    field of a pydantic model, and the declared result of a FastAPI route, which then sends ``to_dict()``.
 
     Attributes:
         candidates: (N,) in index order, 0..N-1.
@@ -284,17 +307,16 @@ class Selection:
         provider: Name of the provider.
         model: Name of the model.
         stopped: The end of sampling by a stopping rule or the budget; None without either.
-        reused: Number of candidates from ``store=``: the first ones. They were paid for earlier and are not
-            counted in ``usage``.
-        accepted: Whether the answer is confident enough to be used without review, at the risk that the head
-            was calibrated for. None if there is no calibration, or if it does not cover this case; ``notes``
-            then give the reason.
-        path: The steps of a Cascade, in order; ``usage`` and ``cost`` are their sums. Empty without a
-            Cascade.
-        parsed: The chosen object with a ``response_model``: an instance of the model, or plain values for a
-            JSON schema.
-        fields: The top-level fields of the chosen object by name; empty without ``response_model``, or if it
-            is not an object.
+        reused: Number of candidates from ``store=``: the first ones. They were paid for earlier and are not counted in
+            ``usage``.
+        accepted: Whether the answer is confident enough to be used without review, at the risk that the head was
+            calibrated for. None if there is no calibration, or if it does not cover this case; ``notes`` then give the
+            reason.
+        path: The steps of a Cascade, in order; ``usage`` and ``cost`` are their sums. Empty without a Cascade.
+        parsed: The chosen object with a ``response_model``: an instance of the model, or plain values for a JSON
+            schema.
+        fields: The top-level fields of the chosen object by name; empty without ``response_model``, or if it is not an
+            object.
     """
 
     candidates: tuple[Candidate, ...]
@@ -313,7 +335,7 @@ class Selection:
     reused: int = 0
     accepted: bool | None = None
     path: tuple[Step, ...] = ()
-    parsed: Any = None
+    parsed: Parsed = None  # type: ignore[assignment]  # None only without a response_model
     fields: Mapping[str, Field] = field(default_factory=dict)
 
     @property
@@ -346,50 +368,30 @@ class Selection:
         """The chosen answer's calibrated probability; see ``Candidate.answer_probability``."""
         return self.best.answer_probability
 
+    def __str__(self) -> str:
+        """Return a summary of at most ten lines."""
+        return display.selection_text(self)
+
+    def __repr__(self) -> str:
+        names = ("text", "answer", "score", "probability", "method", "signal")
+        return f"Selection({', '.join(f'{name}={getattr(self, name)!r:.80}' for name in names)})"
+
     def _repr_html_(self) -> str:
         """Show the selection in a notebook."""
-        from swift_client.display import selection_html
-
-        return selection_html(self)
+        return display.selection_html(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values, without arrays."""
-        own = ("text", "answer", "score", "probability", "answer_probability", "winner", "method", "signal", "scorer")
-        votes = ("text", "answer", "group", "score", "probability", "answer_probability", "weight")
-        return {
-            **_attributes(self, *own, "provider", "model", "elapsed"),
-            "usage": asdict(self.usage),
-            "cost": self.cost,
-            "stopped": None if self.stopped is None else asdict(self.stopped),
-            **_attributes(self, "reused", "accepted"),
-            "path": [
-                {**asdict(replace(step, error=None)), "error": None if step.error is None else str(step.error)}
-                for step in self.path
-            ],
-            "parsed": self.parsed.model_dump(mode="json") if hasattr(self.parsed, "model_dump") else self.parsed,
-            "fields": {name: _attributes(value, "logprob", "agreement") for name, value in self.fields.items()},
-            "notes": list(self.notes),
-            "failures": [
-                {
-                    "error": type(failure.error).__name__,
-                    "message": str(failure.error),
-                    **_attributes(failure, "lost", "attempts"),
-                    "retryable": failure.error.retryable,
-                }
-                for failure in self.failures
-            ],
-            "candidates": [
-                {
-                    "index": candidate.completion.index,
-                    **_attributes(candidate, *votes),
-                    "finish_reason": candidate.completion.finish_reason,
-                    "tokens": len(candidate.completion.tokens),
-                    "thinking_tokens": len(thinking.tokens) if (thinking := candidate.completion.thinking) else 0,
-                }
-                for candidate in self.candidates
-            ],
-        }
+        return display.selection_dict(self)
 
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Return ``to_dict()`` as one JSON document, with ``indent`` spaces per level."""
+        return display.selection_json(self, indent=indent)
 
-def _attributes(value: object, *names: str) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in names}
+    if not TYPE_CHECKING:  # pydantic would not see the schema below if ``Selection[Invoice]`` were a generic alias
+        __class_getitem__ = classmethod(lambda cls, parsed: cls)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Let pydantic and FastAPI serialize a Selection by ``to_dict()``."""
+        return display.selection_schema(cls)

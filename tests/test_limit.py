@@ -14,12 +14,11 @@ import pytest
 
 from benchmarks.soak import CAP, VIOLATIONS, run
 from benchmarks.soak_sockets import SOCKET_VIOLATIONS, sockets
-from swift_client import AsyncSwiftReranker, RateLimit, SwiftReranker
+from swift_client import AsyncSwiftReranker, Event, RateLimit, SwiftReranker
 from swift_client.adapters.transport.rate_limit_headers import LimitStatus, RateLimitStatus, parse_rate_limit_headers
 from swift_client.errors import ConfigurationError, RateLimitError, ServerError, SwiftClientError
 from swift_client.sampling import RateLimiter
 from swift_client.sampling.congestion import Bucket, CongestionWindow
-from swift_client.types import Event
 from tests.servers import FaultServer, Received, Response, after, chat, error
 from tests.virtual_time import run_in_virtual_time
 

@@ -65,7 +65,18 @@ def keyword_only(function: object) -> set[str]:
 def test_the_public_list_is_exactly_this() -> None:
     assert set(swift_client.__all__) == {
         *("SwiftReranker", "AsyncSwiftReranker", "Cascade", "AsyncCascade", "rank", "parse_response"),
-        *("Completion", "Candidate", "Selection", "Usage", "Failure", "Budget", "Price", "RateLimit", "__version__"),
+        *(
+            "Completion",
+            "Candidate",
+            "Selection",
+            "Usage",
+            "Failure",
+            "Event",
+            "Budget",
+            "Price",
+            "RateLimit",
+            "__version__",
+        ),
     }
     assert dir(swift_client) == sorted(swift_client.__all__)
     for name in swift_client.__all__:
@@ -108,14 +119,14 @@ def test_both_faces_have_the_same_names() -> None:
 def test_rank_and_parse_response_have_the_fixed_signatures() -> None:
     empty = inspect.Parameter.empty
 
-    assert list(defaults(rank).values()) == [empty, "openai", "mean_logprob", "auto", "auto", None]
-    assert list(defaults(rank))[1:] == ["provider", "scorer", "answer", "select", "response_model"]
+    assert list(defaults(rank).values()) == [empty, "openai", "mean_logprob", "auto", "auto", None, None]
+    assert list(defaults(rank))[1:] == ["provider", "scorer", "answer", "select", "response_model", "head"]
     assert list(defaults(parse_response).items())[1:] == [
         ("provider", "openai"),
         ("top_logprobs", None),
         ("token_ids", False),
     ]
-    assert keyword_only(rank) == {"provider", "scorer", "answer", "select", "response_model"}
+    assert keyword_only(rank) == {"provider", "scorer", "answer", "select", "response_model", "head"}
     assert keyword_only(parse_response) == {"top_logprobs", "token_ids"}
 
 

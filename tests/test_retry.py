@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from swift_client import AsyncSwiftReranker
+from swift_client import AsyncSwiftReranker, Event
 from swift_client.adapters import PROVIDERS, Request, load_codec
 from swift_client.errors import (
     BadRequestError,
@@ -26,7 +26,6 @@ from swift_client.errors import (
 )
 from swift_client.sampling import CallContext, Endpoint, RateLimiter, Sampler, create_sample_request
 from swift_client.sampling.retry import retry_policy
-from swift_client.types import Event
 from tests.servers import FaultServer, chat, chat_body, error, reset
 from tests.virtual_time import run_in_virtual_time
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from swift_client import AsyncSwiftReranker
+from swift_client import AsyncSwiftReranker, Event, Price
 from swift_client.errors import (
     AuthenticationError,
     BadRequestError,
@@ -25,7 +26,7 @@ from swift_client.errors import (
     ServerError,
 )
 from swift_client.sampling import RateLimiter
-from swift_client.types import Event, Selection
+from swift_client.types import Selection
 from tests.servers import (
     FaultServer,
     Received,
@@ -41,6 +42,7 @@ from tests.servers import (
     json_response,
     reset,
     sse,
+    tokens_of,
 )
 
 Make = Callable[..., AsyncSwiftReranker]
@@ -754,6 +756,43 @@ async def test_events_tell_the_story_without_the_prompt(fault_server: FaultServe
     assert events[2].wait == 0
     assert isinstance(events[2].error, ServerError)
     assert "secret" not in repr(events)
+
+
+async def test_events_say_what_a_call_took_and_cost(fault_server: FaultServer, reranker: Make) -> None:
+    events: list[Event] = []
+    fault_server.script(error(503, "busy", headers={"retry-after": "0"}), chat(["a b c"]))
+    price = Price(input=2.0, output=8.0)
+    await reranker(max_retries=1, on_event=events.append, prices=price).best_of("q", n=1)
+    request, retry, reply = (
+        next(event for event in events if event.kind == kind) for kind in ("request", "retry", "reply")
+    )
+    assert {event.provider for event in events} == {request.provider}
+    (model,) = {event.model for event in events}
+    assert model == reranker().pipeline.config.model
+    assert {event.phase for event in events} == {"sampling"}
+    assert (request.duration, request.status, request.tokens, request.cost) == (None, None, None, None)
+    assert retry.status == 503
+    assert reply.status == 200
+    assert retry.duration is not None
+    assert 0 < retry.duration < 5
+    assert reply.duration is not None
+    assert 0 < reply.duration < 5
+    n_tokens = len(tokens_of("a b c"))
+    assert reply.tokens == 7 + n_tokens
+    assert reply.cost == pytest.approx((7 * 2 + n_tokens * 8) / 1e6)
+
+
+async def test_each_call_logs_one_line_without_content(
+    fault_server: FaultServer, reranker: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    fault_server.script(chat(["my private answer"] * 2))
+    with caplog.at_level(logging.INFO, logger="swift_client"):
+        await reranker().best_of("my secret question", n=2)
+    (record,) = [record for record in caplog.records if record.levelno == logging.INFO and "chosen" in record.message]
+    assert "among 2" in record.message
+    assert "signal" in record.message
+    assert "secret" not in caplog.text
+    assert "private" not in caplog.text
 
 
 async def test_a_callback_that_raises_costs_no_completion(

@@ -18,10 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from swift_client import AsyncSwiftReranker, SwiftReranker
+from swift_client import AsyncSwiftReranker, Event, SwiftReranker
 from swift_client.errors import ConfigurationError
 from swift_client.reranker.sync_loop import BackgroundLoop
-from swift_client.types import Event
 from tests.servers import FaultServer, chat, hang
 
 ROOT = Path(__file__).parents[1]

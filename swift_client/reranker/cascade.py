@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Self, TypeVar
+from functools import partial
+from typing import Generic, Self, TypeVar
 
 from swift_client.errors import ConfigurationError, SwiftClientError
 from swift_client.reranker.acceptance import (
@@ -16,13 +17,12 @@ from swift_client.reranker.acceptance import (
     run_with_acceptance,
     with_note,
 )
+from swift_client.reranker.best_of import AsyncBestOf, Run, SyncBestOf
 from swift_client.reranker.client import AsyncSwiftReranker, SwiftReranker
-from swift_client.reranker.config import RunOptions, resolve_call
+from swift_client.reranker.config import RunOptions
 from swift_client.reranker.pipeline import SelectionPipeline
-from swift_client.reranker.sync_loop import BackgroundLoop
-from swift_client.sampling import Budget, BudgetTracker, SampleRequest
-from swift_client.stopping.monitor import StoppingSpec
-from swift_client.types import Completion, Message, Selection, Step
+from swift_client.sampling import SampleRequest
+from swift_client.types import Completion, Selection, Step
 from swift_client.validation import require_int
 
 R = TypeVar("R", bound=SwiftReranker | AsyncSwiftReranker)
@@ -63,6 +63,7 @@ class _AnyCascade(Generic[R]):
     def __init__(self, kind: type[R], members: Sequence[R | tuple[R, int]]) -> None:
         """Check the members, rerankers of ``kind``; raises ConfigurationError as ``Cascade``."""
         self._members = tuple(self._create_member(kind, member) for member in members)
+        self._run: Run = partial(_run_cascade, self._members)
         if len(self._members) < 2:
             raise ConfigurationError(
                 f"A cascade has at least two members, not {len(self._members)}.",
@@ -147,51 +148,11 @@ async def _run_cascade(members: Sequence[_Member[R]], request: SampleRequest, op
     return best
 
 
-class AsyncCascade(_AnyCascade[AsyncSwiftReranker]):
+class AsyncCascade(_AnyCascade[AsyncSwiftReranker], AsyncBestOf):
     """Asks members in turn until an answer is accepted, on the caller's event loop; see ``Cascade``."""
 
     def __init__(self, members: Sequence[AsyncSwiftReranker | tuple[AsyncSwiftReranker, int]]) -> None:
         super().__init__(AsyncSwiftReranker, members)
-
-    async def best_of(
-        self,
-        prompt: str | Sequence[Message],
-        n: int = 16,
-        *,
-        min_completions: int = 1,
-        deadline: float | None = None,
-        seed: int | None = None,
-        stopping: StoppingSpec = None,
-        budget: Budget | BudgetTracker | None = None,
-        on_reject: str = "return",
-        response_model: object | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        max_tokens: int | None = None,
-        stop: str | Sequence[str] | None = None,
-        presence_penalty: float | None = None,
-        frequency_penalty: float | None = None,
-        logit_bias: Mapping[str, float] | None = None,
-        reasoning_effort: str | None = None,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        tool_choice: str | Mapping[str, Any] | None = None,
-        response_format: Mapping[str, Any] | None = None,
-        user: str | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        **sampling: Any,
-    ) -> Selection:
-        """Return the first accepted answer, else the last; arguments and errors as ``Cascade.best_of()``."""
-        request, options = resolve_call(
-            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed,
-            stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model,
-            sampling=sampling, extra_body=extra_body, named={
-                "temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "stop": stop,
-                "presence_penalty": presence_penalty, "frequency_penalty": frequency_penalty, "logit_bias": logit_bias,
-                "reasoning_effort": reasoning_effort, "tools": tools, "tool_choice": tool_choice,
-                "response_format": response_format, "user": user,
-            },
-        )  # fmt: skip
-        return await _run_cascade(self._members, request, options)
 
     async def aclose(self) -> None:
         """Close the members' connections of the running event loop."""
@@ -205,7 +166,7 @@ class AsyncCascade(_AnyCascade[AsyncSwiftReranker]):
         await self.aclose()
 
 
-class Cascade(_AnyCascade[SwiftReranker]):
+class Cascade(_AnyCascade[SwiftReranker], SyncBestOf):
     """Asks members in turn until an answer is accepted: strong ones answer only what the cheap ones are unsure of.
 
     >>> cheap = SwiftReranker("openai/gpt-4.1-nano", head="nano.safetensors")  # calibrated: swift-client calibrate
@@ -215,6 +176,12 @@ class Cascade(_AnyCascade[SwiftReranker]):
     >>> selection.accepted, selection.path
 
     If a member fails, the next one is asked, or the answer of the one before is returned; ``notes`` say so.
+
+    ``best_of()`` takes the arguments of ``SwiftReranker.best_of()``. ``n`` is for each member without its own n, and so
+    are ``min_completions`` (a member with fewer has failed) and ``stopping``; ``deadline`` and ``budget`` are for all
+    members together. If no answer is accepted, ``on_reject="return"`` returns the last one, and "abstain" raises
+    RejectedError, which holds it. The Selection has the ``path``: the members asked, what each cost, and whether its
+    answer was accepted; its usage, cost, failures and notes are those of all steps.
 
     Args:
         members: from cheap to strong: rerankers, or pairs of a reranker and its own n. The same reranker may come
@@ -227,72 +194,6 @@ class Cascade(_AnyCascade[SwiftReranker]):
 
     def __init__(self, members: Sequence[SwiftReranker | tuple[SwiftReranker, int]]) -> None:
         super().__init__(SwiftReranker, members)
-        self._background_loop = BackgroundLoop()  # starts nothing before its first call
-
-    def best_of(
-        self,
-        prompt: str | Sequence[Message],
-        n: int = 16,
-        *,
-        min_completions: int = 1,
-        deadline: float | None = None,
-        seed: int | None = None,
-        stopping: StoppingSpec = None,
-        budget: Budget | BudgetTracker | None = None,
-        on_reject: str = "return",
-        response_model: object | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        max_tokens: int | None = None,
-        stop: str | Sequence[str] | None = None,
-        presence_penalty: float | None = None,
-        frequency_penalty: float | None = None,
-        logit_bias: Mapping[str, float] | None = None,
-        reasoning_effort: str | None = None,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        tool_choice: str | Mapping[str, Any] | None = None,
-        response_format: Mapping[str, Any] | None = None,
-        user: str | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        **sampling: Any,
-    ) -> Selection:
-        """Return the first accepted answer, else that of the last member; arguments as ``SwiftReranker.best_of()``.
-
-        Args:
-            prompt: a question, or a list of chat messages.
-            n: completions of each member without its own n.
-            min_completions: a member with fewer completions than this has failed.
-            deadline: seconds for all members together; the best of what has arrived is returned.
-            seed: sent to the providers.
-            stopping: for each member.
-            budget: what all members may spend together.
-            on_reject: if no answer is accepted, "return" the last one, or "abstain": raise RejectedError, which holds
-                it. A cascade does "escalate" anyway.
-            response_model: as in ``SwiftReranker.best_of()``; a member whose answers do not match has failed.
-            temperature: a field of the requests, as are ``top_p`` to ``user`` of ``SwiftReranker.best_of()``.
-            extra_body: fields of the requests that may have any name.
-            sampling: further fields of the requests.
-
-        Returns:
-            The choice, with ``path``: the members asked, what each cost, and whether its answer was accepted.
-            ``usage``, ``cost``, ``failures`` and ``notes`` are those of all steps.
-
-        Raises:
-            ConfigurationError: an argument is wrong, or a member was not calibrated for this n; nothing was sent.
-            RejectedError: ``on_reject="abstain"``, and no answer is accepted.
-            SwiftClientError: no member brought an answer; the error of the last one.
-        """
-        request, options = resolve_call(
-            prompt, n, min_completions=min_completions, deadline=deadline, seed=seed,
-            stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model,
-            sampling=sampling, extra_body=extra_body, named={
-                "temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "stop": stop,
-                "presence_penalty": presence_penalty, "frequency_penalty": frequency_penalty, "logit_bias": logit_bias,
-                "reasoning_effort": reasoning_effort, "tools": tools, "tool_choice": tool_choice,
-                "response_format": response_format, "user": user,
-            },
-        )  # fmt: skip
-        return self._background_loop.run(lambda: _run_cascade(self._members, request, options))
 
     def close(self) -> None:
         """Cancel running calls and close all members."""

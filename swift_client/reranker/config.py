@@ -5,10 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
-from swift_client.adapters import Capabilities, Codec, CustomTransport, Provider, Transport
+from swift_client.adapters import (
+    PROVIDERS,
+    Capabilities,
+    Codec,
+    CustomProvider,
+    CustomTransport,
+    Provider,
+    Transport,
+    capabilities_of,
+    connect,
+    load_codec,
+    resolve,
+)
+from swift_client.adapters.local.model import resolve_local_provider
+from swift_client.adapters.transport.api_key import ApiKey
+from swift_client.answers import Spec
 from swift_client.errors import ConfigurationError
+from swift_client.models.resolve_head import Head, resolve_head
+from swift_client.pricing import Prices
 from swift_client.reranker.cost import CostModel
 from swift_client.sampling import (
     Budget,
@@ -17,16 +35,19 @@ from swift_client.sampling import (
     RateLimit,
     SampleRequest,
     create_sample_request,
+    parse_abort,
+    resolve_rate_limit,
     resolve_sampling,
 )
-from swift_client.scoring.judge import ExternalScorer, Judge
-from swift_client.selection.select import SelectionConfig
+from swift_client.scoring.fusion import parse_fusion
+from swift_client.scoring.judge import ExternalScorer, Judge, JudgeFunction
+from swift_client.selection.select import FALLBACK_SCORER, Scorer, SelectionConfig
 from swift_client.stopping import StoppingRule, stopping_rule
-from swift_client.stopping.monitor import StoppingSpec
+from swift_client.stopping.monitor import StoppingSpec, create_abort_monitor
 from swift_client.store import ReplyStore, SampleStore
 from swift_client.structured.schema import ResponseSchema, create_response_schema
-from swift_client.types import Event, Message
-from swift_client.validation import require_int
+from swift_client.types import Event, Message, Method
+from swift_client.validation import require_int, require_positive
 
 RequireLogprobs = Literal["auto"] | bool
 Store = str | os.PathLike[str] | ReplyStore | None
@@ -73,6 +94,115 @@ class RerankerConfig:
     judge: Judge | None
     store: ReplyStore | None
     timeout: float  # seconds that a function of the user may take
+
+
+def create_config(
+    provider: str | Provider | CustomProvider,
+    model: str | None,
+    *,
+    head: Head,
+    scorer: Scorer,
+    answer: Spec,
+    select: Method,
+    require_logprobs: RequireLogprobs,
+    top_logprobs: int | None,
+    base_url: str | None,
+    api_key: ApiKey | None,
+    client: object | None,
+    timeout: float,
+    max_retries: int,
+    max_concurrency: int,
+    on_event: Callable[[Event], None] | None,
+    prices: Prices,
+    store: Store,
+    warm_cache: Literal["auto"] | bool,
+    limit: RateLimit | None,
+    abort: str | EarlyAbort | None,
+    judge: JudgeFunction | None,
+    external: JudgeFunction | None,
+    fuse: str,
+    max_reply_bytes: int,
+) -> RerankerConfig:
+    """Check the settings of a reranker; the arguments are those of its constructor.
+
+    Raises:
+        ConfigurationError: a setting is wrong; nothing has been sent and no key has been read.
+        ArtifactError: the head cannot be read, or is made for another model.
+    """
+    require_positive("timeout", timeout)
+    require_int("max_reply_bytes", max_reply_bytes, low=1)
+    require_int("max_concurrency", max_concurrency, low=1)
+    if top_logprobs is not None:
+        require_int("top_logprobs", top_logprobs, low=0)
+    provider_entry, model = resolve(provider, model, base_url)
+    capabilities = capabilities_of(provider_entry, model)
+    # A number of the caller's own wins over the provider's table, which may be out of date.
+    k = capabilities.top_logprobs_max if top_logprobs is None else top_logprobs
+
+    # 1. The head that scores. Without logprobs, or beside a scorer, "auto" looks for none.
+    has_no_logprobs = provider_entry.logprobs_request == "none" or (k == 0 and top_logprobs is None)
+    without_logprobs = has_no_logprobs or require_logprobs is False
+    if head == "auto" and (without_logprobs or scorer != "auto"):
+        head = None
+    own_address = client is not None or provider_entry is not PROVIDERS.get(provider_entry.name)
+    resolved_head = resolve_head(head, provider_entry.name, model, k=k, own_address=own_address)
+    artifact = resolved_head.artifact
+    if artifact and scorer != "auto":
+        raise ConfigurationError("head= and scorer= are both given.", hint="Give one of them.")
+    selection = SelectionConfig(
+        scorer=artifact or (FALLBACK_SCORER if scorer in ("auto", "judge") else scorer),
+        answer=answer,
+        select=select,
+        force_head=resolved_head.force_head,
+        notes=resolved_head.notes,
+    )
+
+    # 2. How completions are sampled.
+    if artifact and top_logprobs is None:
+        k = min(k, artifact.k_max)
+    sampling = SamplingConfig(
+        require_logprobs=require_logprobs,
+        top_logprobs=None if without_logprobs else k,
+        force_logprobs=top_logprobs is not None,
+        rate_limit=resolve_rate_limit(limit, max_concurrency),
+        max_retries=max_retries,
+        warm_cache=warm_cache,
+        abort=None if abort is None else parse_abort(abort),
+        on_event=on_event,
+    )
+    if sampling.abort:
+        create_abort_monitor(sampling.abort, selection.scorer)  # refuses abort="head" without a head
+    open_transport = partial(
+        connect,
+        resolve_local_provider(provider, provider_entry, model, selection.scorer),
+        provider_entry,
+        api_key=api_key,
+        client=client,
+        timeout=timeout,
+        max_reply_bytes=max_reply_bytes,
+        max_connections=sampling.rate_limit.max_concurrency,
+        on_headers=lambda headers: sampling.rate_limit.for_this_process().on_headers(headers),
+    )
+    open_transport()  # connects to nothing; refuses a missing address and a client of another kind
+
+    # 3. What changes the scores afterwards.
+    parse_fusion(fuse)
+    if scorer == "judge" and judge is None:
+        raise ConfigurationError('scorer="judge" needs a judge.', hint="Pass your function as judge=.")
+    return RerankerConfig(
+        provider=provider_entry,
+        model=model,
+        codec=load_codec(provider_entry),  # now: the first call would hold up its event loop with an import
+        capabilities=capabilities,
+        open_transport=open_transport,
+        sampling=sampling,
+        selection=selection,
+        cost=CostModel.create(provider_entry, model, client, prices),
+        external=None if external is None else ExternalScorer(external, fusion=fuse, timeout=timeout),
+        judge=None if judge is None else Judge(judge, always_ask=scorer == "judge", timeout=timeout),
+        store=resolve_store(store),
+        timeout=timeout,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

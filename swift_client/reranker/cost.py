@@ -12,7 +12,7 @@ from swift_client.errors import BudgetExceededError, ConfigurationError, Missing
 from swift_client.pricing import Price, Prices, check_prices, find_price
 from swift_client.sampling import BudgetTracker, RequestBudget, SampleRequest, SampleResult, find_max_tokens
 from swift_client.sampling.call_plan import PlanChoice, asks_for_caching, estimate_prompt_tokens, plan
-from swift_client.types import Selection, Stopped
+from swift_client.types import Selection, Stopped, Usage
 
 _DEFAULT_COMPLETION_TOKENS = 500  # assumed tokens of a completion without ``max_tokens``
 
@@ -41,19 +41,25 @@ class CostModel:
         """
         return find_price(self.provider.name, self.model, self.base_url, self.prices)
 
-    def cost(self, result: SampleResult) -> float | None:
-        """Return the cost of a result in US dollars, or None if the price is unknown."""
+    def cost(self, usage: Usage, prompt_tokens: int | None = None) -> float | None:
+        """Return the cost of some usage in US dollars, or None if the price is unknown.
+
+        Args:
+            usage: the tokens of one call, or of several with the same prompt.
+            prompt_tokens: prompt tokens of one call; None: ``usage`` is of one.
+        """
         try:
             price = self.price()
         except MissingExtraError:
             return None
         if price is None:
             return None
-        usage, cache = result.usage, PREFIX_CACHES.get(self.provider.name)
+        prompt_tokens = usage.prompt_tokens if prompt_tokens is None else prompt_tokens
+        cache = PREFIX_CACHES.get(self.provider.name)
         # Providers rarely count what they write to their cache. If caching is automatic and writing has a price, all
         # tokens that were not read from the cache were written to it.
-        is_automatic = cache and not cache.needs_cache_control and cache.cached_tokens(result.max_prompt_tokens)
-        return price.at(result.max_prompt_tokens).cost(
+        is_automatic = cache and not cache.needs_cache_control and cache.cached_tokens(prompt_tokens)
+        return price.at(prompt_tokens).cost(
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
             cached_tokens=usage.cached_prompt_tokens,

@@ -15,6 +15,7 @@ from typing import Any
 
 from swift_client.adapters import Transports
 from swift_client.adapters.user_threads import UserThreads
+from swift_client.display import summary
 from swift_client.errors import BadRequestError
 from swift_client.logprobs.temperature import SamplingInfo
 from swift_client.models import AnyHead
@@ -42,7 +43,7 @@ from swift_client.selection.select import (
 from swift_client.stopping import StoppingRule
 from swift_client.stopping.monitor import WAVE_SIZES, StoppingMonitor, create_abort_monitor
 from swift_client.structured.schema import is_schema_error, require_match
-from swift_client.types import Completion, Selection, Stopped
+from swift_client.types import Completion, Selection, Stopped, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +105,8 @@ class SelectionPipeline:
         choice = await asyncio.to_thread(select, scored, samples.config.select)
         selection = await asyncio.to_thread(self._describe, samples, scored, choice, started=started)
         _require_enough(selection, samples, request)
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("%s: %s", self.name, summary(selection))
         return selection
 
     # --- 1. sample
@@ -222,6 +225,8 @@ class SelectionPipeline:
 
     async def _call_context(self) -> CallContext:
         config, sampling = self.config, self.config.sampling
+        if sampling.on_event:  # the first lookup of a price may import a price list, which takes half a second
+            await asyncio.to_thread(config.cost.cost, Usage())
         return CallContext(
             provider=config.provider,
             model=config.model,
@@ -232,6 +237,7 @@ class SelectionPipeline:
             max_retries=sampling.max_retries,
             must_have_logprobs=sampling.require_logprobs is True,
             on_event=sampling.on_event,
+            cost_of=config.cost.cost,
             token_ids=config.selection.reads_token_ids or config.store is not None,  # stored for any head
         )
 
@@ -276,7 +282,7 @@ class SelectionPipeline:
             selection,
             stopped=samples.stopped,
             usage=samples.result.usage,
-            cost=self.config.cost.cost(samples.result),
+            cost=self.config.cost.cost(samples.result.usage, samples.result.max_prompt_tokens),
             failures=samples.result.failures,
             notes=(*samples.notes, *selection.notes),
             reused=samples.n_reused,

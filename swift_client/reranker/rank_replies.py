@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from swift_client.adapters import Provider, Reply, resolve
 from swift_client.adapters.codecs import detect
 from swift_client.adapters.codecs.inputs import normalize_reply
 from swift_client.answers import Spec
+from swift_client.errors import ConfigurationError
+from swift_client.models.resolve_head import UNKNOWN_MODEL, Head, find_for_model, load_named
 from swift_client.reranker.acceptance import with_acceptance
 from swift_client.selection.select import FALLBACK_SCORER, Scorer, SelectionConfig, select_best
 from swift_client.structured.schema import create_response_schema, require_match
 from swift_client.types import Completion, Method, Selection, Usage
+
+T = TypeVar("T")
 
 
 def parse_response(
@@ -36,6 +41,32 @@ def parse_response(
     return list(_read_reply(data, row, top_logprobs=top_logprobs, token_ids=token_ids, strict=True).completions)
 
 
+@overload
+def rank(
+    reply_or_completions: Any,
+    *,
+    provider: str | Provider = "openai",
+    scorer: Scorer = FALLBACK_SCORER,
+    answer: Spec = "auto",
+    select: Method = "auto",
+    response_model: type[T],
+    head: Head = None,
+) -> Selection[T]: ...
+
+
+@overload
+def rank(
+    reply_or_completions: Any,
+    *,
+    provider: str | Provider = "openai",
+    scorer: Scorer = FALLBACK_SCORER,
+    answer: Spec = "auto",
+    select: Method = "auto",
+    response_model: Mapping[str, Any] | None = None,
+    head: Head = None,
+) -> Selection[Any]: ...
+
+
 def rank(
     reply_or_completions: Any,
     *,
@@ -44,6 +75,7 @@ def rank(
     answer: Spec = "auto",
     select: Method = "auto",
     response_model: object | None = None,
+    head: Head = None,
 ) -> Selection:
     """Choose the best completion of a reply that you already have. Nothing is sent and no key is read.
 
@@ -55,22 +87,50 @@ def rank(
         answer: how the compared answer is read.
         select: "vote", "best", or "auto": vote if answers can be read and compared.
         response_model: a pydantic model class or a JSON schema dict that answers have to match.
+        head: a trained scorer (head) instead of ``scorer``: its name, path or object, or "auto": the one for the model
+            in ``provider="openai/gpt-4.1-mini"``, else in the reply. A head that you give yourself is used for any
+            model, with a note if the reply names another one.
 
     Raises:
         NoCompletionError: no completion matches ``response_model``.
+        ConfigurationError: ``head`` and ``scorer`` are both given.
+        ArtifactError: the head cannot be read.
     """
+    if head is not None and scorer not in ("auto", FALLBACK_SCORER):
+        raise ConfigurationError("head= and scorer= are both given.", hint="Give one of them.")
     config = SelectionConfig(
         scorer=FALLBACK_SCORER if scorer == "auto" else scorer,
         answer=answer,
         select=select,
         response_schema=create_response_schema(response_model),
     )
-    return rank_reply(reply_or_completions, _resolve_provider(provider), config)
+    row = _resolve_provider(provider)
+    if head is None:
+        return rank_reply(reply_or_completions, row, config)
+    reply = _read_reply(reply_or_completions, row, token_ids=True)
+    model = resolve(provider)[1] if isinstance(provider, str) and re.search("[/:]", provider) else reply.model
+    return _rank_decoded(reply, row, _with_head(config, head, row.name, model))
+
+
+def _with_head(config: SelectionConfig, head: Head, provider: str, model: str | None) -> SelectionConfig:
+    """Return the config with the head that ``head=`` names, if there is one."""
+    resolved = find_for_model(provider, model) if head == "auto" else load_named(head)
+    artifact, notes = resolved.artifact, resolved.notes
+    if artifact is None:
+        return replace(config, notes=(*notes, f"There is no trained head for {provider}/{model or UNKNOWN_MODEL}."))
+    if model is not None and model != artifact.model:
+        artifact = replace(artifact, acceptances=())  # their risk was measured on the head's own model
+        notes += (f"The head was trained on {artifact.provider}/{artifact.model}, but the reply is of {model}.",)
+    return replace(config, scorer=artifact, force_head=head != "auto", notes=notes)
 
 
 def rank_reply(reply_or_completions: Any, provider: Provider, config: SelectionConfig) -> Selection:
     """Rank with a checked config; the Selection has the reply's usage, model and notes."""
     reply = _read_reply(reply_or_completions, provider, token_ids=config.reads_token_ids)
+    return _rank_decoded(reply, provider, config)
+
+
+def _rank_decoded(reply: Reply, provider: Provider, config: SelectionConfig) -> Selection:
     selection = select_best(reply.completions, config)
     if config.response_schema:
         require_match(selection, config.response_schema)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 import types
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from swift_client.adapters import Reply, Request
+from swift_client.adapters import Reply, Request, Transport
 from swift_client.adapters.codecs.options import CompletionRequest
 from swift_client.adapters.transport.redaction import redact_error, scrub
 from swift_client.errors import (
@@ -29,7 +30,7 @@ from swift_client.logprobs.checks import LogprobCheck, failed_check
 from swift_client.sampling.context import CallContext, DrawState
 from swift_client.sampling.endpoint import RequestParams, lacks_logprobs
 from swift_client.sampling.retry import retry_policy
-from swift_client.types import Completion, Event, Failure, Usage
+from swift_client.types import Completion, Failure, Usage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,7 @@ class Call:
     first_index: int
     attempts: int = 0  # requests sent so far
     last_error: SwiftClientError | None = None  # the error of the last attempt that was retried
+    sent_at: float | None = None  # when the last request was sent, in seconds of ``time.monotonic()``
 
     async def run(self, on_arrival: Callable[[CallResult], None] | None = None) -> CallResult:
         """Make the call; our own errors become a Failure that costs only this call's completions.
@@ -90,7 +92,8 @@ class Call:
                 self.state.fatal_error = error
             result = self._failure_result(error)
         if result.failure:
-            self._emit("failure", f"lost {result.failure.lost} completions", error=result.failure.error)
+            message, cause = f"lost {result.failure.lost} completions", result.failure.error
+            self._emit("failure", message, error=cause, duration=self._seconds())
         self.state.has_completions |= bool(result.completions)
         if on_arrival and result.completions and not result.closed_early:
             on_arrival(result)
@@ -166,11 +169,14 @@ class Call:
             message = f"asks for {params.n} completions, top_logprobs={params.top_logprobs}"
             self._emit("request", message, n=params.n)
             state.n_requests += 1
+            self.sent_at = time.monotonic()
             try:
                 receive = receive_stream if params.stream else receive_full
                 reply, break_error = await receive(context, state, request, params.top_logprobs)
             except SwiftClientError as error:
-                state.n_requests -= isinstance(error, ConfigurationError)  # a missing key, say: nothing was sent
+                if isinstance(error, ConfigurationError):  # a missing key, say: nothing was sent
+                    state.n_requests -= 1
+                    self.sent_at = None
                 redact_error(error, context.transport.secrets)
                 raise
             secrets = context.transport.secrets
@@ -198,7 +204,9 @@ class Call:
         prefix = f"Call {self.number}: " if self.first_index else ""  # a reply numbers its own completions from 0
         for note in reply_notes:
             state.add_note(prefix + note)
-        self._emit("reply", f"brought {count} completions", n=count)
+        status = 200 if isinstance(context.transport, Transport) else None  # others have no status
+        message = f"brought {count} completions"
+        self._emit("reply", message, n=count, usage=reply.usage, duration=self._seconds(), status=status)
         # Completions lost to a broken connection are topped up later; those lost to the deadline are not.
         lost = self.n_requested - count if break_error and state.is_past_deadline() else 0
         failure = Failure(error=break_error, lost=lost, attempts=self.attempts) if break_error and lost > 0 else None
@@ -212,15 +220,19 @@ class Call:
 
     def _on_retry(self, error: SwiftClientError, attempt: int, wait: float) -> None:
         self.last_error = error
-        self._emit("retry", f"attempt {attempt} failed; next in {wait:.2f} s", error=error, wait=wait)
+        message = f"attempt {attempt} failed; next in {wait:.2f} s"
+        self._emit("retry", message, error=error, wait=wait, duration=self._seconds())
 
     def _add_note(self, note: str, **facts: Any) -> None:
         self.state.add_note(note)
         self._emit("clamp", note, **facts)
 
-    def _emit(self, kind: Any, message: str, **facts: Any) -> None:
-        event = Event(kind=kind, call=self.number, message=message, **{"n": self.n_requested, **facts})
-        self.context.emit_event(event)
+    def _emit(self, kind: Any, message: str, *, n: int | None = None, **facts: Any) -> None:
+        self.context.emit_event(kind, self.number, self.n_requested if n is None else n, message, **facts)
+
+    def _seconds(self) -> float | None:
+        """Return the seconds since the last request was sent; None if none was."""
+        return None if self.sent_at is None else time.monotonic() - self.sent_at
 
 
 async def receive_full(

@@ -17,7 +17,7 @@ from swift_client.sampling.early_abort import AbortMonitor
 from swift_client.sampling.endpoint import Endpoint
 from swift_client.sampling.field_names import ALLOWED_FIELDS, check_extra_body, refuse_names
 from swift_client.sampling.rate_limiter import RateLimiter
-from swift_client.types import Event, Message
+from swift_client.types import Event, Message, Usage
 from swift_client.validation import require_int, require_positive
 
 logger = logging.getLogger(__name__)
@@ -117,17 +117,36 @@ class CallContext:
     max_retries: int
     must_have_logprobs: bool
     on_event: Callable[[Event], None] | None
+    # Returns the US dollars of some usage, given the prompt tokens of one call; None if the price is unknown.
+    cost_of: Callable[[Usage], float | None] | None = None
     token_ids: bool = False  # True to decode ``Completion.top_ids`` as well
 
-    def emit_event(self, event: Event) -> None:
-        """Log an event and pass it to the user's callback, whose errors are only logged."""
-        error = f" ({type(event.error).__name__})" if event.error else ""
-        logger.debug("%s call %d %s: %s%s", self.provider.name, event.call, event.kind, event.message, error)
-        if self.on_event:
-            try:
-                self.on_event(event)
-            except Exception:
-                logger.exception("on_event failed; sampling goes on")
+    def emit_event(self, kind: Any, call: int, n: int, message: str, **facts: Any) -> None:
+        """Log an event and pass it to the user's callback, whose errors are only logged.
+
+        Args:
+            kind: as of ``Event``, like the others.
+            call: number of the call.
+            n: number of completions.
+            message: description.
+            facts: further fields of the event.
+        """
+        error, usage = facts.get("error"), facts.get("usage")
+        suffix = f" ({type(error).__name__})" if error else ""
+        logger.debug("%s call %d %s: %s%s", self.provider.name, call, kind, message, suffix)
+        if self.on_event is None:
+            return
+        if usage and self.cost_of and "cost" not in facts:
+            facts["cost"] = self.cost_of(usage)
+        if error:
+            facts["status"] = error.status
+        event = Event(
+            kind=kind, call=call, n=n, message=message, provider=self.provider.name, model=self.model, **facts
+        )
+        try:
+            self.on_event(event)
+        except Exception:
+            logger.exception("on_event failed; sampling goes on")
 
     def fields(self, sample_request: SampleRequest) -> Mapping[str, Any]:
         """Return the fields of every HTTP request, besides prompt, n and logprobs."""

@@ -13,7 +13,7 @@ from swift_client.sampling.budget import RequestBudget
 from swift_client.sampling.call import Call, CallResult
 from swift_client.sampling.context import CallContext, DrawState, SampleRequest
 from swift_client.sampling.early_abort import AbortMonitor
-from swift_client.types import Completion, Event, Failure, Usage
+from swift_client.types import Completion, Failure, Usage
 
 # (completions so far, numbered 0.. in the order of the calls) to True if they are enough.
 StopCheck = Callable[[tuple[Completion, ...]], Awaitable[bool]]
@@ -170,7 +170,7 @@ class Sampler:
         self._n_planned = n_settled + n_requested
         if is_top_up and calls:
             message = f"{n_requested} completions are missing; {len(calls)} more calls"
-            self.context.emit_event(Event(kind="top_up", call=calls[0].number, n=n_requested, message=message))
+            self.context.emit_event("top_up", calls[0].number, n_requested, message)
         return calls
 
     def _create_calls(self, count: int) -> list[Call]:

@@ -7,11 +7,11 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from swift_client import Candidate, Completion, Failure, Selection, Usage, rank, types
+from swift_client import Candidate, Completion, Event, Failure, Selection, Usage, rank, types
 from swift_client.errors import ServerError
 from swift_client.features import FEATURES, RESPONSE_TERMS, response_terms, token_features
 from swift_client.scorers import SCORERS
-from swift_client.types import Event, Field, Step, Stopped
+from swift_client.types import Field, Step, Stopped
 from tests.face.frozen import golden, keys, recorded, spelled
 from tests.face.made import completion, completions
 
