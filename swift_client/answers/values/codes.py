@@ -11,6 +11,7 @@ _SCORE = re.compile(r"\d+(?: ?-{1,2} ?\d+)+|\d+(?:\.\d+)?(?: (?:to|zu|bis) \d+(?
 _ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}(?:[/:]\d{1,5})?")
 _HEX_ADDRESS = re.compile(r"(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}|(?=.*(?:[a-f]|::))(?=.*:.*:)[0-9a-f:]{2,39}(?:/\d+)?")
 _VERSION = re.compile(r"(?:v|ver\.?|version)\.? ?\d+(?:\.\d+)*(?:[-.]?(?:rc|alpha|beta|a|b)\.?\d*)?|\d+(?:\.\d+){2,}")
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:(?: \d{3})+|(?:\.\d{3})+)")
 _PHONE = re.compile(r"(?:tel\.?:? ?)?(\+?)(\(?\d{1,15}+\)?(?:[-. /]{0,2}+\(?\d{1,15}+\)?){0,8})")
 
 
@@ -21,15 +22,14 @@ def parse_code(text: str) -> Value | None:
     """
     if _ADDRESS.fullmatch(text) and all(int(part) < 256 for part in re.split(r"[./:]", text)[:4]):
         return Value("address", ("address", text), text)
-    version = _VERSION.fullmatch(text)
-    if version:
+    phone = _parse_phone(text)
+    if phone:
+        return phone
+    if _VERSION.fullmatch(text) and not _THOUSANDS.fullmatch(text):
         name = re.sub(r"^(?:version|ver|v)\.? ?", "", text)
         return Value("version", ("version", name), f"v{name}" if name != text and "." in name else text)
     if _RATIO.fullmatch(text):
         return _make_pair("ratio", re.split(" ?: ?", text), ":")
-    phone = _parse_phone(text)
-    if phone:
-        return phone
     if _SCORE.fullmatch(text):
         return _make_pair("score", re.split(" ?-{1,2} ?| (?:to|zu|bis) ", text), "-")
     if _HEX_ADDRESS.fullmatch(text):
@@ -55,7 +55,7 @@ def _parse_phone(text: str) -> Value | None:
             return None
         if not re.fullmatch(r"\d+(?:-\d+)+|\d+(?:\.\d+)+|\d+(?: \d+)+", match[2]):
             return None
-        if re.fullmatch(r"[1-9]\d{0,2}(?:[ .]\d{3})+", match[2]):  # groups of thousands
+        if _THOUSANDS.fullmatch(match[2]) or (len(groups) < 4 and len(groups[-1]) < 3):
             return None
     if match[1] and len(groups) == 1 and len(digits) < 10:
         return None

@@ -78,7 +78,9 @@ def parse_compound(text: str) -> Value | None:
         parts.append((amount, match[4]))
         shown_parts.append(f"{number}{f' {match[2]}/{match[3]}' if match[2] else ''} {match[4]}")
     rest = text[position:].strip(" .")
-    if len(parts) == 1 and parts[0][1] == "'" and rest.isdigit():  # 6'2, its closing quotation mark removed
+    if (
+        len(parts) == 1 and parts[0][1] == "'" and re.fullmatch(r"\d\d?", rest)
+    ):  # 6'2, its closing quotation mark removed
         parts.append((Fraction(rest), "''"))
         shown_parts.append(f"{rest} ''")
     elif rest or len(parts) < 2:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import calendar
 import re
 import unicodedata
+from fractions import Fraction
 
 from swift_client.answers.values.value import Value, split_words
 
@@ -40,6 +41,7 @@ _FILLERS = split_words(f"{_WEEKDAYS} of the on de del do la le el den der dem am
 _DIGITS_DATE = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})|(\d{1,2}) ?([-/.]) ?(\d{1,2}) ?\6 ?(\d{4}|\d\d)")
 _YEAR_MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])|(0[1-9]|1[0-2])/(\d{4})")
 _EAST_ASIAN = re.compile(r"(?:(\d{4}) ?[年년] ?)?(\d{1,2}) ?[月월](?: ?(\d{1,2}) ?[日号일])?")
+_ERA = re.compile(r"(\d{1,5}) ?(b\.? ?c\.?(?: ?e\.?)?|a\.? ?d\.?|c\.? ?e\.?)|a\.?d\.? ?(\d{1,4})")
 _WORDS = re.compile(r"[^\W\d_]+|\d+|'\d\d")
 _SEPARATORS = re.compile(r"[\s.,/'()-]*")
 
@@ -48,6 +50,11 @@ def parse_date(text: str) -> Value | None:
     """Return the date, perhaps with a time of day, that ``text`` in lower case is as a whole, or None."""
     if not any(map(str.isdigit, text)):
         return None
+    era = _ERA.fullmatch(text)
+    if era:
+        year = int(era[1] or era[3])
+        is_before = era[2] is not None and era[2].startswith("b")
+        return Value("date", ("bc", year), f"{year} bc") if is_before else Value("number", Fraction(year), str(year))
     date = _parse_digits(text) or _parse_words(text)
     if date is not None:
         return _make_date(date)

@@ -22,19 +22,33 @@ def parse_list(text: str, written: str, parse_member: Callable[[str, str], Value
     """Return the several values that the cleaned ``text`` consists of, or None."""
     opening = next((mark for mark in _BRACKETS if text.startswith(mark) and text.endswith(_BRACKETS[mark])), "")
     inside = text[len(opening) : len(text) - len(opening)] if opening else text
-    if any(mark in inside for mark in "()[]{}") and opening:
-        return None
-    parts = [part.strip() for part in _SEPARATOR.split(inside)]
+    if opening and any(mark in inside for mark in "()[]"):  # "(A) and (C)"
+        opening, inside = "", text
+    parts = _split(inside)
     if not 2 <= len(parts) <= _MAX_MEMBERS or not all(parts):
         return None
     named = parts
     if not opening:
         parts = _strip_names(parts)
     members = [parse_member(part, written) for part in parts]
-    if any(member is None or member.kind in ("several", "letters", "yes_no") for member in members):
+    if any(
+        member is None or member.kind == "yes_no" or (member.kind in ("several", "letters") and part[0] not in "([")
+        for part, member in zip(parts, members, strict=True)
+    ):
         return None
     value = _make_list([member for member in members if member is not None], opening)
     return value if opening or named == parts else replace(value, text=normalize_spaces(text))
+
+
+def _split(text: str) -> list[str]:
+    """Split at the separators that are not within brackets."""
+    parts, begin = [], 0
+    for match in _SEPARATOR.finditer(text):
+        before = text[begin : match.start()]
+        if sum(map(before.count, "([{")) == sum(map(before.count, ")]}")):
+            parts.append(before.strip())
+            begin = match.end()
+    return [*parts, text[begin:].strip()]
 
 
 def _strip_names(parts: Sequence[str]) -> list[str]:

@@ -103,7 +103,7 @@ def parse_typed(text: str, written: str) -> Value | None:
             or parse_quantity(amount, written)
         )
     else:
-        value = parse_number_words(text, written)
+        value = parse_time(text) or parse_number_words(text, written)
     return value or parse_list(amount, written, parse_typed)
 
 

@@ -45,6 +45,8 @@ _NUMBER = re.compile(
     rf"(?: ?/ ?(?P<denominator>{_DECIMAL})(?![\d/])|(?: ?[*x] ?10 ?(?:\^|\*\*) ?|(?P<e>e))"
     rf"[{{(]?(?P<exponent>[+-]?\d{{1,9}})(?!\d)[}})]?)?)"
 )
+_ORDINAL = re.compile(r"(\d{1,9})(?:st|nd|rd|th)")
+_DECADE = re.compile(r"[12]\d\d0s")
 _PERCENT = re.compile(r" ?(?:%|percent\b|per cent\b|pct\b|prozent\b|pour ?cent\b|por ciento\b|por cento\b|процент\w*)")
 _LETTERS = r"[^\W\d_]"
 _UNIT_WORD = rf"\(?{_LETTERS}[^\W_]*(?:'{_LETTERS}+)?(?: ?\^(?:\{{-?\d+\}}|-?\d))?\)?"
@@ -81,7 +83,10 @@ def parse_quantity(text: str, written: str) -> Value | None:
         text: the cleaned text in lower case.
         written: the text as written; capitals tell ``12 Monkeys`` from ``12 monkeys``.
     """
-    match = _NUMBER.match(text)
+    ordinal = _ORDINAL.fullmatch(text)
+    if ordinal:
+        return Value("ordinal", ("ordinal", int(ordinal[1])), text)
+    match = None if _DECADE.fullmatch(text) else _NUMBER.match(text)
     if match is None or (match["sign"] and match["sign_after"]):
         return None
     rest, currency = text[match.end() :], match["currency"]
@@ -96,14 +101,14 @@ def parse_quantity(text: str, written: str) -> Value | None:
     percent = _PERCENT.match(rest)
     if percent:
         tail = rest[percent.end() :].strip()
-        return Value("percent", value, number) if not tail or _read_unit(" " + tail, written) else None
+        return Value("percent", value, number) if not tail or read_unit(" " + tail, written) else None
     scaled = _apply_scales(value, rest, bool(currency))
     if scaled is not None:
         value, rest = scaled
         number = format_number(value)
     if not rest.strip():
         return Value("money" if currency else "number", value, number)
-    unit = _read_unit(rest, written)
+    unit = read_unit(rest, written)
     if unit is None:
         return None
     is_money = currency or re.match(rf"(?:{CURRENCY_PATTERN}|(?:dollar|euro|pound|cent|rupee)s?\b)", unit)
@@ -152,7 +157,7 @@ def _apply_scales(value: Fraction, rest: str, is_money: bool) -> tuple[Fraction,
     return (value, rest) if found else None
 
 
-def _read_unit(rest: str, written: str) -> str | None:
+def read_unit(rest: str, written: str) -> str | None:
     """Return the unit that ``rest`` is as a whole, or None."""
     unit = rest.strip()
     if re.fullmatch(CURRENCY_PATTERN, unit):
