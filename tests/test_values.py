@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given, settings
@@ -46,7 +47,7 @@ NUMBERS: list[tuple[Fraction | int, list[str]]] = [
             "25 m/s^2",
         ],
     ),
-    (40, ["40 kg of CO2", "40", "40.0", "forty", "40 kg", "40 percent", "40°", "vierzig kg"][:-1]),
+    (40, ["40 kg of CO2", "40", "40.0", "forty", "40 kg", "40 percent", "40°", "40 kilograms"]),
     (
         Fraction(5, 2),
         [
@@ -122,7 +123,7 @@ NUMBERS: list[tuple[Fraction | int, list[str]]] = [
         [
             "$5 million",
             "5 million",
-            "5M dollars"[:0] or "$5M",
+            "$5M",
             "five million",
             "5.0 million people",
             "US$5 million",
@@ -133,7 +134,7 @@ NUMBERS: list[tuple[Fraction | int, list[str]]] = [
             "500万",
         ],
     ),
-    (-1100, [r"-\$1100", "-$1,100", "$-1100", "−1100", "-1100 dollars", "- 1100", "minus 1100"[:0] or "-1.1 thousand"]),
+    (-1100, [r"-\$1100", "-$1,100", "$-1100", "−1100", "-1100 dollars", "- 1100", "-1.1 thousand"]),
     (5, ["5 dozen", "5", "five", "5 km/h", "5 cm", "5.", "fünf", "cinq", "cinco", "cinque", "五", "5元"]),
     (12, ["twelve", "12", "a dozen", "12 months", "Twelve", "twelve apples", "zwölf", "douze", "十二"]),
     (21, ["twenty-one", "21", "twenty one", "21 years old", "二十一"]),
@@ -183,10 +184,10 @@ ANSWERS = [
     ],
     ["20-Oct-56", "1956-10-20", "October 20, 1956", "20 October 1956", "Oct. 20, 1956", "10/20/56"],
     ["May 2020", "2020-05", "05/2020", "may, 2020", "mayo de 2020", "2020年5月"],
-    ["May 5", "5 May", "5th of May", "the fifth of may"[:0] or "May 5th", "5 de mayo", "5月5日"],
+    ["May 5", "5 May", "5th of May", "May 5th", "5 de mayo", "5月5日"],
     ["2:30 pm", "14:30", "2:30 PM", "2:30 p.m.", "02:30 pm", "2.30pm", "14h30", "14.30 Uhr", "2:30PM.", "at 2:30 pm"],
     ["2:30 am", "2:30", "02:30", "2:30 a.m."],
-    ["5 pm", "5:00 pm", "17:00", "5 p.m.", "5PM", "17 Uhr", "five pm"[:0] or "5 o'clock pm"],
+    ["5 pm", "5:00 pm", "17:00", "5 p.m.", "5PM", "17 Uhr", "5 o'clock pm"],
     ["noon", "12:00", "12 pm", "12:00 PM", "midday"],
     ["May 5, 2020 2:30 pm", "2020-05-05T14:30", "2020-05-05 14:30"],
     [
@@ -224,7 +225,7 @@ ANSWERS = [
     ["B", "Ｂ", "(b)", "choice b", "B."],
     ["Yes", "yes.", "True", "**Yes**", r"\textbf{Yes}", "Sí", "да"],
     ["No", "False", "nope", "Nein", "non", r"\boxed{\textbf{No}}"],
-    ["2nd", "second", "2nd."][:2],
+    ["2nd", "second"],
     ["21st", "twenty-first"],
     ["12 Monkeys", "**12 Monkeys**"],
     ["A Tale of Two Cities", "a tale of two cities", "Tale of Two Cities", '"A Tale of Two Cities"'],
@@ -247,7 +248,7 @@ ANSWERS = [
     ["One Hundred Years of Solitude"],
     ["Seven Samurai"],
     ["2001: A Space Odyssey"],
-    ["Catch-22", "Catch 22"][:1],
+    ["Catch-22"],
     ["Apollo 11"],
     ["5x"],
     ["1011_2"],
@@ -268,11 +269,12 @@ def test_writings_of_one_answer_are_equal(writings: list[str]) -> None:
 
 def test_different_answers_are_different_in_every_writing() -> None:
     row_by_key: dict[object, str] = {value: str(value) for value, _ in NUMBERS}
-    merged = []
-    for row in ANSWERS:
-        for text in row:
-            if row_by_key.setdefault(_key(text), row[0]) != row[0]:
-                merged.append((text, row_by_key[_key(text)]))
+    merged = [
+        (text, row_by_key[_key(text)])
+        for row in ANSWERS
+        for text in row
+        if row_by_key.setdefault(_key(text), row[0]) != row[0]
+    ]
     assert not merged
 
 
@@ -317,8 +319,6 @@ def test_a_whole_value_has_its_kind(text: str, kind: str) -> None:
         "J. K. Rowling",
         "Paris",
         "Seven Samurai",
-    ]
-    + [
         "the answer is 12",
         "12 is even",
         "5 more than x",
@@ -373,7 +373,7 @@ def test_the_values_in_a_text_are_each_as_long_as_they_can_be(text: str, values:
     spans = list(scan_values(text))
     assert [value.text for _, _, value in spans] == values
     assert all(parse_value(text[start:end]) == value for start, end, value in spans)
-    assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
 HOSTILE = {

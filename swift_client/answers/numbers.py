@@ -25,6 +25,8 @@ def parse_number(text: str) -> Fraction | None:
     """
     if len(text) > _MAX_LENGTH:
         return None
+    if text.isascii() and text.isdigit():
+        return Fraction(int(text))
     power = _POWER_OF_TEN.fullmatch(text)
     if power:
         text = f"{power[1]}1e{power[2]}"
@@ -34,13 +36,16 @@ def parse_number(text: str) -> Fraction | None:
     exponent = int(match["exponent"] or 0)
     if abs(exponent) > _MAX_EXPONENT:
         return None
-    value = Fraction(match["numerator"]) * Fraction(10) ** exponent
+    value = Fraction(match["numerator"])
+    if exponent:
+        value *= Fraction(10) ** exponent
     if match["denominator"]:
         denominator = Fraction(match["denominator"])
         if not denominator:
             return None
         value /= denominator
-    value += int(match["integer"] or 0)
+    if match["integer"]:
+        value += int(match["integer"])
     return -value if match["sign"] == "-" else value
 
 

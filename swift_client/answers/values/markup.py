@@ -116,9 +116,10 @@ def strip_formatting(text: str) -> str:
     if "\\" in text or "~" in text or "{" in text:
         for pattern, replacement in _LATEX:
             text = pattern.sub(replacement, text)
-    text = re.sub(r"°\s?[cf]?(?![a-z])", "", text)
-    text = re.sub(r"√\s?(\d+|[a-z])", r"\\sqrt{\1}", text)
-    return re.sub(r"(?<![a-z\\])sqrt\(([^()]*)\)", r"\\sqrt{\1}", text)
+    if not text.isascii():
+        text = re.sub(r"°\s?[cf]?(?![a-z])", "", text)
+        text = re.sub(r"√\s?(\d+|[a-z])", r"\\sqrt{\1}", text)
+    return re.sub(r"(?<![a-z\\])sqrt\(([^()]*)\)", r"\\sqrt{\1}", text) if "sqrt(" in text else text
 
 
 _MIXED = re.compile(r"([+-]?)\s?(\d+)\s?\\frac\{(\d+)\}\{(\d+)\}")
@@ -167,6 +168,8 @@ def strip_lead(text: str) -> str:
     ``x = 3 + 4 = 7`` and ``21 + 49 = 70`` end in the answer; ``x^2 + y^2 = 4`` and ``x = 1, y = 2`` are answers.
     """
     text = _MEMBER_OF.sub("", _QUALIFIER.sub("", text, count=1), count=1)
+    if "=" not in text:
+        return text
     members = [member.strip() for member in _EQUALS.split(text)]
     if len(members) < 2 or not all(members) or _SEPARATOR.search(text):
         return text

@@ -39,7 +39,7 @@ def read_value(text: str) -> Value:
     for _ in range(_MAX_ROUNDS):
         value = _read_once(text)
         kind, unit = kind or value.kind, unit or value.unit
-        if value.text == text:
+        if value.text == text or isinstance(value.key, Fraction):  # the text of a number is canonical at once
             break
         text = value.text
     # "50%" is of the kind "percent", though its canonical text is a number.
@@ -50,7 +50,7 @@ def _read_once(text: str) -> Value:
     if _PLAIN.fullmatch(text):
         if text == "-0":
             text = "0"
-        return Value("number", Fraction(text), text)
+        return Value("number", Fraction(text) if "." in text else Fraction(int(text)), text)
     if len(text) > markup.MAX_NFKC_LENGTH:
         text = " ".join(text.split())
     if len(text) > markup.MAX_NFKC_LENGTH:
@@ -108,7 +108,7 @@ def parse_typed(text: str, written: str) -> Value | None:
 
 
 _MATH = re.compile(r"[\d\\+*/^=]")
-_NO_MATH = re.compile(r"\d_\{?\d|\d[-/.:]\d+[-/.:]\d")  # bases such as 1011_2; dates that do not exist
+_NO_MATH = re.compile(r"\d_\{?\d|[12]\d\d0s|\d[-/.:]\d+[-/.:]\d")  # bases such as 1011_2; dates that do not exist
 
 
 def _read_formula_or_text(text: str, written: str) -> Value:

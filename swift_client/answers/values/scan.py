@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from swift_client.answers.numbers import read_decimal
 from swift_client.answers.values.dates import MONTH_PATTERN
 from swift_client.answers.values.parse import parse_value
 from swift_client.answers.values.quantities import CURRENCY_PATTERN, SCALE_PATTERN
@@ -67,6 +68,7 @@ _START = re.compile(
 )
 _PLAIN = re.compile(rf"[-+−–]?{_CURRENCY}?[-−]?(?:\d++(?:\.\d++)?|\.\d++)")
 _WORD_AHEAD = re.compile(rf"[{_LETTER}\d]+|\\(?:pi|sqrt)")
+_LIST = re.compile(r"(?<!\d)\d++(?:,\d++){2,}+")  # two or more commas group digits, or separate numbers
 _OPERAND_END = tuple("0123456789)]}%")
 _NO_NUMERIC_KIND = frozenset(("text", "formula", "several", "letter", "letters", "yes_no"))
 
@@ -74,12 +76,13 @@ _NO_NUMERIC_KIND = frozenset(("text", "formula", "several", "letter", "letters",
 def scan_values(text: str) -> Iterator[tuple[int, int, Value]]:
     """Yield the start, the end and the value of each numeric value in ``text``."""
     position = 0
+    known: dict[str, Value | None] = {}  # a text of the same few values many times is read at once
     while match := _START.search(text, position):
         start = match.start()
         # Behind a number or a bracket, a minus is an operator even if no space follows it: "29 -17".
         if match[0][0] in "-+−–" and text[max(0, start - 2) : start].rstrip()[-1:] in _OPERAND_END:
             start += 1
-        span = _value_at(text, start)
+        span = _value_at(text, start, known)
         if span is None:
             word = _WORD_AHEAD.match(text, start)
             position = word.end() if word else max(match.end(), start + 1)
@@ -88,7 +91,7 @@ def scan_values(text: str) -> Iterator[tuple[int, int, Value]]:
             yield start, *span
 
 
-def _value_at(text: str, start: int) -> tuple[int, Value] | None:
+def _value_at(text: str, start: int, known: dict[str, Value | None]) -> tuple[int, Value] | None:
     """Return the end and the value of the longest numeric value that begins at ``start``."""
     patterns = (_DATE, _DURATION, _TIME, _CODE, _AMOUNT) if text[start] not in "$-−–€£" else (_AMOUNT,)
     ends = {match.end() for pattern in patterns if (match := pattern.match(text, start))}
@@ -98,7 +101,12 @@ def _value_at(text: str, start: int) -> tuple[int, Value] | None:
     for end in sorted(ends, reverse=True):
         if _WORD_AHEAD.match(text, end) and not (text[end - 1] in " ." or text[end - 1].isalpha()):
             continue
-        value = parse_value(text[start:end])
+        if (list_ := _LIST.search(text, start, end)) and read_decimal(list_[0]) is None:
+            continue
+        part = text[start:end]
+        if part not in known:
+            known[part] = parse_value(part)
+        value = known[part]
         if value is not None and value.kind not in _NO_NUMERIC_KIND:
             return end, value
     return None
