@@ -127,6 +127,9 @@ def show_disagreements(results: Sequence[SetResult]) -> None:
                 f"read {entry['read']!r}, wanted {' | '.join(str(one)[-60:] for one in entry['references'])!r}\n"
                 f"    ...{entry['text'][-400:]!r}"
             )
+        for entry in result.unread_examples:
+            print(f"\nunread: {result.row.name} {entry['id']} [{entry['index']}] alone {entry['read_alone']!r}\n"
+                  f"    ...{entry['text'][-400:]!r}")  # fmt: skip
 
 
 def to_dict(result: SetResult) -> dict[str, Any]:
@@ -153,6 +156,7 @@ def main() -> int:
     parser.add_argument("--sets", type=Path, default=DEFAULT_SETS, help="folder of NAME.jsonl.gz")
     parser.add_argument("--set", action="append", choices=[row.name for row in SET_ROWS], help="this set only")
     parser.add_argument("--show-disagreements", type=int, default=0, metavar="K", help="print the first K of each set")
+    parser.add_argument("--show-unread", type=int, default=0, metavar="K", help="print the first K unread of each set")
     parser.add_argument("--pairs", type=int, default=60, help="different and equal pairs of each kind; 0 for none")
     parser.add_argument("--seed", type=int, default=0, help="of the pairs")
     parser.add_argument("--no-peers", action="store_true", help="without math-verify, its_hub and scorio")
@@ -171,7 +175,7 @@ def main() -> int:
             continue
         began = time.perf_counter()
         known = corrections.get(row.name, Corrections())
-        results.append(measure_set(row, path, known, options.show_disagreements))
+        results.append(measure_set(row, path, known, options.show_disagreements, options.show_unread))
         print(f"{row.name}: {time.perf_counter() - began:.1f} s", file=sys.stderr)
     if missing:
         print(f"not in {options.sets}: {', '.join(missing)}; --sets DIR names another folder", file=sys.stderr)

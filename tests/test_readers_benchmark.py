@@ -24,6 +24,7 @@ from benchmarks.reading.sets import (
     is_readable,
     last_number,
     measure_set,
+    parse_question,
     winner,
 )
 from benchmarks.reading.speed import SIZE, hostile_texts, milliseconds_per_question
@@ -126,8 +127,14 @@ def test_only_texts_that_state_an_answer_can_be_left_unread(tmp_path: Path) -> N
 def test_a_text_is_readable_by_the_recordings_own_account() -> None:
     assert is_readable(recorded("ans = 4", False, parsed=4.0))
     assert not is_readable(recorded("ans = ?", True, parsed=None))
+    assert not is_readable(recorded("long text", True, parsed="long text " * 9))
     assert is_readable(recorded("4", True))
     assert not is_readable(recorded("4", False))
+
+
+def test_a_set_may_say_by_a_pattern_which_texts_state_an_answer() -> None:
+    row = {"id": "a", "answer": "yes", "completions": [recorded("It is. [Yes]", True), recorded("It is.", True)]}
+    assert [entry.is_readable for entry in parse_question(row, r"\[Yes\]").completions] == [True, False]
 
 
 def test_the_winner_is_the_largest_group_and_the_earlier_of_two_equal_ones() -> None:

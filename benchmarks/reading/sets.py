@@ -29,6 +29,7 @@ class SetRow:
     target: float = 0.98  # share of completions on which our grade is the recorded label
     reads: str = "auto"  # the reader whose unread share counts: "auto" unless the answers are bare letters
     compares: str = "numbers"  # what answers are: "numbers" (also formulas), or "words"
+    states: str = ""  # a pattern of the texts that state an answer, where the recording does not say which do
 
 
 # Every set with texts. Two have no reference (their labels alone are recorded), so only their reading is measured.
@@ -46,7 +47,7 @@ SET_ROWS = (
     SetRow(name="date_gpt35_n40", grader="auto", compares="words"),
     SetRow(name="last_letters_gpt35_n40", grader="auto", compares="words"),
     SetRow(name="navigate_gpt4_cot1", grader="yes_no", compares="words"),
-    SetRow(name="primes_drift", grader="yes_no", compares="words"),
+    SetRow(name="primes_drift", grader="yes_no", compares="words", states=r"\[(?:Yes|No)\]"),
     SetRow(name="mintaka_gpt51", grader="auto", compares="words"),
     SetRow(name="hotpotqa_gemini25flash", grader="auto", compares="words"),
     SetRow(name="mmlu_7models_topk", grader="choice", reads="choice", compares="words"),
@@ -75,13 +76,13 @@ class RecordedQuestion:
     completions: tuple[Recorded, ...]
 
 
-def load(path: Path) -> list[RecordedQuestion]:
+def load(path: Path, states: str = "") -> list[RecordedQuestion]:
     """Read one set, a JSON line per question."""
     with gzip.open(path, "rt", encoding="utf-8") as lines:
-        return [parse_question(json.loads(line)) for line in lines]
+        return [parse_question(json.loads(line), states) for line in lines]
 
 
-def parse_question(row: dict[str, Any]) -> RecordedQuestion:
+def parse_question(row: dict[str, Any], states: str = "") -> RecordedQuestion:
     """Parse one line; completions without a text are left out, their indices stay."""
     answer = row["answer"]
     references = tuple(answer) if isinstance(answer, list) else () if answer is None else (answer,)
@@ -90,7 +91,7 @@ def parse_question(row: dict[str, Any]) -> RecordedQuestion:
             index=index,
             text=entry["text"],
             label=entry.get("label"),
-            is_readable=is_readable(entry),
+            is_readable=is_readable(entry) and re.search(states, entry["text"]) is not None,
             score=score_of(entry),
         )
         for index, entry in enumerate(row["completions"])
@@ -108,6 +109,7 @@ def score_of(entry: dict[str, Any]) -> float | None:
     return entry.get("external_score")
 
 
+MAX_ANSWER_LENGTH = 80  # characters
 # The end of a text that was not broken off: a mark or a digit, a marked answer, or a short text.
 _END_OF_TEXT = re.compile(r"[.!?\]})*\d%`$\"']$|\b(?:answer|ans|A)\W{1,4}[^\n]{1,80}$|^.{1,80}$", re.IGNORECASE)
 
@@ -115,10 +117,14 @@ _END_OF_TEXT = re.compile(r"[.!?\]})*\d%`$\"']$|\b(?:answer|ans|A)\W{1,4}[^\n]{1
 def is_readable(entry: dict[str, Any]) -> bool:
     """Return whether the recording's own reader found an answer, or graded one right, in a text that came to its end.
 
-    A text that breaks off in mid-sentence states no answer, though a reader of last numbers finds one in it.
+    A text that breaks off in mid-sentence states no answer, though a reader of last numbers finds one in it. Nor does a
+    long text that the recording took as a whole.
     """
-    found = entry["parsed"] is not None if "parsed" in entry else entry.get("label") is True
-    return bool(found) and _END_OF_TEXT.search(entry["text"].strip()[-200:]) is not None
+    if "parsed" in entry:
+        found = entry["parsed"] is not None and len(str(entry["parsed"])) <= MAX_ANSWER_LENGTH
+    else:
+        found = entry.get("label") is True
+    return found and _END_OF_TEXT.search(entry["text"].strip()[-200:]) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +154,7 @@ class SetResult:
     vote_accuracy: dict[str, float] = field(default_factory=dict)  # per reader or peer
     peers: dict[str, Any] = field(default_factory=dict)  # math-verify's figures; why a peer is missing
     disagreements: list[dict[str, Any]] = field(default_factory=list)
+    unread_examples: list[dict[str, Any]] = field(default_factory=list)
     # Kept for the peers: (question id, completion index) → the right label, and our verdict.
     questions: list[RecordedQuestion] = field(default_factory=list, repr=False)
     labels: dict[tuple[str, int], bool | None] = field(default_factory=dict, repr=False)
@@ -258,8 +265,8 @@ def winner(groups: Iterable[int | None]) -> int | None:
     return groups.index(max(counts, key=lambda group: (counts[group], -groups.index(group)))) if counts else None
 
 
-def count_readings(result: SetResult) -> None:
-    """Fill in what is unread and how often the vote of our groups is right.
+def count_readings(result: SetResult, show: int = 0) -> None:
+    """Fill in what is unread (the first ``show`` are kept) and how often the vote of our groups is right.
 
     A question whose completions all are unread is decided by its first completion, as without any signal. Questions
     with one completion, or with one whose label is unknown, have no vote.
@@ -276,7 +283,13 @@ def count_readings(result: SetResult) -> None:
         readable = [entry.is_readable for entry in question.completions]
         groups = groups_by_reader[row.reads]
         n_readable += sum(readable)
-        n_unread += sum(a and group is None for a, group in zip(readable, groups, strict=True))
+        for entry, group in zip(question.completions, groups, strict=True):
+            if entry.is_readable and group is None:
+                n_unread += 1
+                if len(result.unread_examples) < show:
+                    alone = read_one(entry.text, row.reads)
+                    known = {"id": question.id, "index": entry.index, "read_alone": alone, "text": entry.text}
+                    result.unread_examples.append(known)
         n_asked += any(readable)
         n_mute += any(readable) and all(group is None for group in groups)
         if len(texts) > 1 and len(known_labels) == len(labels):
@@ -290,13 +303,13 @@ def count_readings(result: SetResult) -> None:
     result.vote_accuracy = {reader: count / len(result.votes) for reader, count in n_right.items()}
 
 
-def measure_set(row: SetRow, path: Path, corrections: Corrections, show: int = 0) -> SetResult:
-    """Measure one set."""
-    result = SetResult(row=row, questions=load(path))
+def measure_set(row: SetRow, path: Path, corrections: Corrections, show: int = 0, show_unread: int = 0) -> SetResult:
+    """Measure one set; the first disagreements and unread completions are kept where they are asked for."""
+    result = SetResult(row=row, questions=load(path, row.states))
     for question in result.questions:
         for entry in question.completions:
             label = corrections.label(question.id, entry.index, entry.text, question.references, entry.label)
             result.labels[question.id, entry.index] = label
     count_agreement(result, show)
-    count_readings(result)
+    count_readings(result, show_unread)
     return result
