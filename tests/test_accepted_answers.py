@@ -199,3 +199,33 @@ def test_parquet_holds_all_accepted_answers_and_the_first(samples: Path, tmp_pat
         export_parquet(samples, out)
         row = parquet.read_table(out).to_pylist()[0]
         assert (row["answer"], row["answers"]) == expected
+
+
+# --- Short sentences
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "right"),
+    [
+        ("The capital of Chile is Santiago.", "Santiago", True),
+        ("Santiago is the capital of Chile.", ["Santiago de Chile", "Santiago"], True),
+        ("Each nephew gets 16 cookies.", 16, True),
+        ("Final Answer: Each nephew gets 16 cookies.", "16", True),
+        ("Santiago", "The capital of Chile is Santiago.", True),
+        ("Dune was written by Frank Herbert.", "Frank Herbert", True),
+        ("The capital of Chile is Lima.", "Santiago", False),
+        ("The capital of Chile is not Santiago.", "Santiago", False),
+        ("The capital of Chile is Santiago or Lima.", "Santiago", False),
+        ("Each nephew gets at least 16 cookies.", 16, False),
+        ("Each nephew gets 18 cookies.", [16, 17], False),
+        ("France beat Brazil.", "Brazil", False),
+        ("A long text about Santiago. " * 30, "Santiago", False),
+    ],
+)
+def test_a_short_sentence_that_gives_the_answer_is_right(text: str, reference: Any, right: bool) -> None:
+    assert grade(text, reference) is right
+    assert grade_all(completions_of(text), reference).labels.tolist() == [float(right)]
+
+
+def test_other_graders_do_not_read_sentences() -> None:
+    assert grade("The capital of Chile is Santiago.", "Santiago", "text") is False

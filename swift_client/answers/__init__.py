@@ -14,7 +14,7 @@ from swift_client.answers.extract import READERS, Reader, Spec, get_reader
 from swift_client.answers.normalize import normalize
 from swift_client.answers.short_answers import read_short_answers
 
-__all__ = ["READERS", "Answers", "Reader", "Spec", "are_equal", "get_reader", "normalize", "read"]
+__all__ = ["READERS", "Answers", "Reader", "Spec", "are_equal", "get_reader", "is_stated", "normalize", "read"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,19 @@ def read_by_deadline(
         note=" ".join([*notes, *([note] if note else [])]) or None,
         n_unread=n_unread,
     )
+
+
+def is_stated(text: str, value: str | None, reference: str) -> bool:
+    """Return whether a short sentence gives the answer ``reference``, as "It's Santiago." gives "Santiago".
+
+    Args:
+        text: the completion.
+        value: what "auto" reads in it.
+        reference: the other answer, normalized; it may be a sentence too.
+    """
+    found = read_short_answers([_statement(text, value), reference], [value, reference])
+    groups, _ = group_answers(found)
+    return groups[0] is not None and groups[0] == groups[1]
 
 
 def _statement(text: str, value: str | None) -> str:

@@ -57,6 +57,8 @@ class Grader:
     needs_formulas: bool = False
     # True if a list is one reference and not several.
     reads_lists: bool = False
+    # True if a short sentence may give the answer: "It's Santiago." for "Santiago".
+    reads_sentences: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -164,7 +166,10 @@ def _make_text_grader(reference: Any, spec: GraderSpec) -> Callable[[str], tuple
         answer = row.read_answer(text)
         if answer not in verdicts and answer is not None:
             verdicts[answer] = _equals_any(answer, expected, row.is_equal)
-        return verdicts[answer], "its formula could not be compared in time"
+        verdict = verdicts[answer]
+        if verdict is False and row.reads_sentences:
+            verdict = any(answers.is_stated(text, answer, reference) for reference in expected)
+        return verdict, "its formula could not be compared in time"
 
     return grade_text
 
@@ -301,6 +306,8 @@ def _grader_by_name(name: str, read_reference: Callable[[str], str | None] | Non
     return Grader(name=name, read_answer=reader, read_reference=read_reference or reader, is_equal=is_equal)
 
 
+_AUTO = replace(_grader_by_name("auto", _read_marked_reference), reads_sentences=True)
+
 # One row per named grader. "auto" to "text" extract answers as the readers of those names do
 # ("auto": the marked answer, or all of a short reply); "math" is "auto" with formulas compared as
 # mathematics; "exact" compares the text character for character; "literal" compares Python values;
@@ -309,10 +316,10 @@ GRADERS = MappingProxyType(
     {
         row.name: row
         for row in (
-            _grader_by_name("auto", _read_marked_reference),
+            _AUTO,
             _grader_by_name("number", _read_number_reference),
             _grader_by_name("boxed", _read_marked_reference),
-            replace(_grader_by_name("auto", _read_marked_reference), name="math", needs_formulas=True),
+            replace(_AUTO, name="math", needs_formulas=True),
             *map(_grader_by_name, ("choice", "yes_no")),
             replace(_grader_by_name("json"), reads_lists=True),
             _grader_by_name("text"),
