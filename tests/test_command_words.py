@@ -18,7 +18,7 @@ from swift_client.cli.app import app, run
 from swift_client.cli.command_words import CommandWords, option_flags
 from swift_client.errors import ConfigurationError, NoCompletionError, ServerError
 from tests.children import ROOT, process
-from tests.servers import FaultServer, chat_body, error
+from tests.servers import FaultServer, chat, error
 from tests.test_error_table import ROWS, Row
 
 PYTHON = re.compile(
@@ -163,7 +163,7 @@ def test_notes_and_json_errors_are_in_the_commands_words_too(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     command = ["best-of", "2 + 2?", "--provider", "openai-compatible", "--model", "m", "--base-url", fault_server.url]
-    fault_server.script(chat_body(["4", "4"], k=2))
+    fault_server.script(chat(["4", "4"], k=2))
     assert run([*command, "--n", "2", "--budget-tokens", "5000"]) == 0
     assert "--max-tokens is not given" in capsys.readouterr().err
 

@@ -14,7 +14,7 @@ from swift_client.cli.app import run
 from swift_client.collect.result import CollectProgress
 from swift_client.types import Usage
 from tests.children import process
-from tests.servers import FaultServer, chat_body
+from tests.servers import FaultServer, chat
 
 
 def best_of(server: FaultServer, *more: str) -> list[str]:
@@ -71,7 +71,7 @@ def test_quiet_shows_no_notes_and_no_progress_but_errors(
     fault_server: FaultServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for quiet in ((), ("--quiet",), ("-q",)):
-        fault_server.script(chat_body(["4", "4"], k=2))
+        fault_server.script(chat(["4", "4"], k=2))
         assert run(best_of(fault_server, *quiet)) == 0
         shown = capsys.readouterr()
         assert "4" in shown.out

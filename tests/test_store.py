@@ -289,13 +289,19 @@ def test_kill_9_loses_nothing_that_add_samples_returned_from(path: Path, lines: 
     assert len(samples) % 4 == 0  # a reply is there whole or not at all
 
 
-def test_a_file_in_use_is_refused_until_its_writer_has_ended(samples_path: Path) -> None:
+def test_a_second_writer_is_refused_until_the_first_has_ended(samples_path: Path) -> None:
     with SampleStore(samples_path, write=True):
-        for write in (True, False):
+        for shared in (True, False):
             with pytest.raises(ConfigurationError, match="is in use by another process"):
-                SampleStore(samples_path, write=write).counts()
-    with SampleStore(samples_path) as store:
+                SampleStore(samples_path, write=True, shared=shared)
+    with SampleStore(samples_path, write=True, shared=True) as first:
+        with SampleStore(samples_path, write=True, shared=True) as second:
+            assert first.counts() == second.counts() == {"q1": 6}
+        with pytest.raises(ConfigurationError, match="is in use by another process"):
+            SampleStore(samples_path, write=True)
+    with SampleStore(samples_path, write=True) as store:
         assert store.counts() == {"q1": 6}
+    assert os.listdir(samples_path.parent) == [samples_path.name]
 
 
 # --- bad files ---------------------------------------------------------------------------------------------------

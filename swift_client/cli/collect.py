@@ -111,6 +111,13 @@ def collect(
         max_tokens=max_tokens,
     )
     source = _question_source(questions, set_name, set_file)
+    notes: tuple[str, ...] = ()
+    if isinstance(source, Path):
+        from swift_client.dataset.questions import load_questions
+
+        loaded = load_questions(source)
+        source, notes = loaded.questions, loaded.notes
+        output.warn(*notes)  # now, not at the end: nothing is paid for yet
     if system is not None:
         source = _add_system_message(system, source)
     prices = _parse_prices(price_prompt, price_completion)
@@ -162,7 +169,7 @@ def collect(
     if parquet is not None:
         exported = export_parquet(out, parquet)
     if as_json:
-        output.print_json({**result.to_dict(), "exported": exported})
+        output.print_json({**result.to_dict(), "notes": [*notes, *result.notes], "exported": exported})
     else:
         _show(result, exported, parquet)
     # An incomplete run is an error for scripts, although its samples are safe.
@@ -189,11 +196,8 @@ def _question_source(
     return loaded
 
 
-def _add_system_message(system: str, source: Path | Sequence[StoredQuestion]) -> list[StoredQuestion]:
+def _add_system_message(system: str, questions: Sequence[StoredQuestion]) -> list[StoredQuestion]:
     """Return the questions behind a system prompt."""
-    from swift_client.dataset.questions import read_questions
-
-    questions = read_questions(source) if isinstance(source, Path) else source
     return [
         replace(question, messages=tuple(options.add_system_message(system, question.messages)))
         for question in questions

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from swift_client.cli import options, output
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from swift_client.store import StoredQuestion
 
 
 def grade(
@@ -24,8 +29,14 @@ def grade(
 ) -> None:
     """Add correct answers to stored questions, matched by prompt, for `evaluate`, `simulate` and `train`."""
     from swift_client.dataset.add_answers import add_answers
+    from swift_client.dataset.questions import load_questions
 
-    result = add_answers(samples, questions or (), grade=grade)
+    answered: Sequence[StoredQuestion] = ()
+    if questions is not None:
+        loaded = load_questions(questions)
+        answered = loaded.questions
+        output.warn(*loaded.notes)
+    result = add_answers(samples, answered, grade=grade)
     if as_json:
         output.print_json(result.to_dict())
         return

@@ -107,6 +107,7 @@ class CollectState:
     start_time: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
+        self.notes |= dict.fromkeys(self.setup.notes)
         self.existing_indices = self.store.indices()
         """Indices in the file, by question."""
         self.prior_totals = self.store.totals()

@@ -19,7 +19,7 @@ from swift_client.adapters import (
     load_codec,
     resolve,
 )
-from swift_client.dataset.questions import read_questions
+from swift_client.dataset.questions import load_questions
 from swift_client.dataset.splits import hash_fraction
 from swift_client.errors import ConfigurationError
 from swift_client.sampling import (
@@ -91,7 +91,12 @@ class CollectSetup:
         max_retries: int,
         sampling: dict[str, Any],
     ) -> None:
-        self.questions = read_questions(questions) if isinstance(questions, (str, os.PathLike)) else list(questions)
+        self.notes: tuple[str, ...] = ()
+        if isinstance(questions, (str, os.PathLike)):
+            loaded = load_questions(questions)
+            self.questions, self.notes = loaded.questions, loaded.notes
+        else:
+            self.questions = list(questions)
         fields = dict(sampling)
         extra_body = fields.pop("extra_body", None)
         sampling = resolve_sampling(fields, extra_body)

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from swift_client.errors import ConfigurationError
 from swift_client.sampling import create_sample_request
+from swift_client.sampling.field_names import is_within
 from swift_client.store import ReferenceAnswer, StoredQuestion
 
 _FORMAT_HINT = 'A line is {"id": "q1", "prompt": "What is 17 * 24?", "answer": "408"}; "messages" may replace "prompt".'
@@ -22,17 +26,40 @@ _VALUE_HINT = (
 )
 
 
+_KEYS = ("id", "prompt", "messages", "answer", "answers", "family")
+# Keys of which a line needs only one: a second one that is misspelled changes nothing.
+_TWINS = {"prompt": "messages", "messages": "prompt", "answer": "answers", "answers": "answer"}
+_MAX_KEYS_NAMED = 5  # unknown keys that a note names
+
+
+@dataclass(frozen=True)
+class QuestionsFile:
+    """The questions of a file, and notes on keys that are ignored and on answers that are missing."""
+
+    questions: list[StoredQuestion]
+    notes: tuple[str, ...] = ()
+
+
 def read_questions(path: str | os.PathLike[str]) -> list[StoredQuestion]:
+    """Read the questions of a file, as ``load_questions`` does, without the notes."""
+    return load_questions(path).questions
+
+
+def load_questions(path: str | os.PathLike[str]) -> QuestionsFile:
     """Read a questions file. Ids and answers may be numbers, and an answer a list of accepted answers.
 
-    Unknown fields are ignored.
+    Unknown keys are ignored, and counted in the notes.
 
     Raises:
-        ConfigurationError: the file cannot be read, or a line is wrong, which is named.
+        ConfigurationError: the file cannot be read, or a line is wrong, which is named: a key that is almost a known
+            one is wrong too.
     """
     questions: dict[str, StoredQuestion] = {}
+    unknown: Counter[str] = Counter()
     for number, value in read_lines(path, "questions"):
         try:
+            _refuse_misspelled_keys(value)
+            unknown.update(value.keys() - set(_KEYS))
             question = _parse_question(value)
             if question.id in questions:
                 raise ConfigurationError(
@@ -43,7 +70,8 @@ def read_questions(path: str | os.PathLike[str]) -> list[StoredQuestion]:
         questions[question.id] = question
     if not questions:
         raise ConfigurationError(f"{path} contains no questions.", hint=_FORMAT_HINT)
-    return list(questions.values())
+    loaded = list(questions.values())
+    return QuestionsFile(loaded, (*_note_unknown_keys(unknown), *_note_missing_answers(loaded)))
 
 
 def read_lines(path: str | os.PathLike[str], content: str) -> list[tuple[int, dict[str, Any]]]:
@@ -87,6 +115,41 @@ def read_lines(path: str | os.PathLike[str], content: str) -> list[tuple[int, di
 def error_at_line(path: str | os.PathLike[str], number: int, error: ConfigurationError) -> ConfigurationError:
     """Return the error with file and line number in front."""
     return ConfigurationError(f"{path}, line {number}: {error.message}", hint=error.hint)
+
+
+def _refuse_misspelled_keys(value: dict[str, Any]) -> None:
+    """Raise ConfigurationError for a key that is almost a known one, which the line lacks."""
+    for key in value.keys() - set(_KEYS):
+        for name in _KEYS:
+            if name not in value and _TWINS.get(name) not in value and _is_misspelled(key, name):
+                raise ConfigurationError(
+                    f"the key {key!r} is unknown; did you mean {name!r}?", hint="Rename the key on every line."
+                )
+
+
+def _is_misspelled(key: str, name: str) -> bool:
+    """Return True if ``key`` is ``name`` with other capitals, or with one letter wrong.
+
+    Other words are not, such as "idx", "prompt2" and "prompts".
+    """
+    if key.casefold() == name:
+        return True
+    return len(name) > len("id") and key.isalpha() and not key.startswith(name) and is_within(key, name, 1)
+
+
+def _note_unknown_keys(lines_by_key: Counter[str]) -> Iterator[str]:
+    if lines_by_key:
+        counts = [f"{key!r} on {n:,} line{'s' * (n > 1)}" for key, n in lines_by_key.most_common(_MAX_KEYS_NAMED)]
+        rest = len(lines_by_key) - len(counts)
+        yield f"Unknown keys are ignored: {', '.join(counts)}{f', and {rest:,} more' if rest else ''}."
+
+
+def _note_missing_answers(questions: Sequence[StoredQuestion]) -> Iterator[str]:
+    if n_missing := sum(question.answer is None for question in questions):
+        yield (
+            f"{n_missing:,} of {len(questions):,} questions have no answer: their completions cannot be graded until "
+            "`swift-client grade` adds one."
+        )
 
 
 def _parse_question(value: dict[str, Any]) -> StoredQuestion:

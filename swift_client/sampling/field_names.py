@@ -151,7 +151,7 @@ def find_similar(name: str) -> str | None:
     for n_edits in range(3):
         for spelling, candidate, short in pairs:
             length = max(len(spelling), len(candidate))
-            if n_edits < length and (n_edits < 2 or length > short) and _is_within(spelling, candidate, n_edits):
+            if n_edits < length and (n_edits < 2 or length > short) and is_within(spelling, candidate, n_edits):
                 return candidate
     return None
 
@@ -161,7 +161,7 @@ def _shares_letters(a: str, b: str) -> bool:
     return len(set(a).difference(b)) <= 2 and len(set(b).difference(a)) <= 2
 
 
-def _is_within(a: str, b: str, n_edits: int) -> bool:
+def is_within(a: str, b: str, n_edits: int) -> bool:
     """Return True if ``n_edits`` letters added, left out, replaced or swapped with the next turn ``a`` into ``b``."""
     if abs(len(a) - len(b)) > n_edits:
         return False
@@ -174,7 +174,7 @@ def _is_within(a: str, b: str, n_edits: int) -> bool:
     rests = [(a[1:], b[1:]), (a[1:], b), (a, b[1:])]
     if a[:2] == b[1::-1]:
         rests.append((a[2:], b[2:]))
-    return any(_is_within(rest_a, rest_b, n_edits - 1) for rest_a, rest_b in rests)
+    return any(is_within(rest_a, rest_b, n_edits - 1) for rest_a, rest_b in rests)
 
 
 def check_extra_body(extra_body: object) -> dict[str, Any]:

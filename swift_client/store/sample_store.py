@@ -15,7 +15,7 @@ from swift_client.errors import ConfigurationError
 from swift_client.store import records
 from swift_client.store.packing import pack, replace_surrogates
 from swift_client.store.records import Meta, RequestKey, Sample, SampleTotals, StoredQuestion, to_json
-from swift_client.store.sqlite import connect, not_a_samples_file, translate_errors
+from swift_client.store.sqlite import connect, not_a_samples_file, translate_errors, write_lock
 from swift_client.types import MAX_TOKEN_COUNT, Completion, Usage
 
 _SELECT_QUESTIONS = "SELECT id, messages, answer, family FROM question"
@@ -32,8 +32,8 @@ _Parts = tuple[str, str, bytes]  # a completion as it is stored: text, finish re
 class SampleStore:
     """A samples file. Use it as a context manager, from the thread that opened it.
 
-    A file has many readers or one writer, or several writers that all share it. Samples survive kill -9 and a power
-    cut once ``add_samples()`` returns.
+    A file has one writer, or several that all share it, and any number of readers meanwhile. Samples survive kill -9
+    and a power cut once ``add_samples()`` returns.
 
     Args:
         path: the file.
@@ -47,7 +47,12 @@ class SampleStore:
 
     def __init__(self, path: str | os.PathLike[str], *, write: bool = False, shared: bool = False) -> None:
         self.path = Path(path)
-        self._connection = connect(self.path, write=write, shared=shared)
+        self._lock = write_lock(self.path, shared=shared) if write else None
+        try:
+            self._connection = connect(self.path, write=write, shared=shared)
+        except BaseException:
+            self._release()
+            raise
 
     @property
     def meta(self) -> Meta | None:
@@ -255,7 +260,15 @@ class SampleStore:
 
     def close(self) -> None:
         """Merge the ``-wal`` file and release the file; calling it twice is harmless."""
-        self._connection.close()
+        try:
+            self._connection.close()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
 
     def __enter__(self) -> Self:
         return self

@@ -1,11 +1,12 @@
 """The samples file as SQLite: schema, connections and error messages.
 
 WAL with ``synchronous=FULL``: one fsync per reply. NORMAL would survive kill -9 but not a power cut, and a reply is
-paid for; a provider takes seconds to answer, an fsync milliseconds. `collect` locks the file
-(``locking_mode=EXCLUSIVE``), since two runs on one file would pay for the same samples twice. ``best_of`` shares it,
-and locks it for one transaction at a time. While a file is being written there is a ``-wal`` file next to it, which is
-merged at the end or when the file is next opened. The file contains prompts and answers, so a new one is readable by
-its owner only.
+paid for; a provider takes seconds to answer, an fsync milliseconds. `collect` keeps other writers out (``WriteLock``),
+since two runs on one file would pay for the same samples twice; ``best_of`` shares that lock. Readers are never kept
+out. While a file is being written there are a ``-wal`` and a ``-shm`` file next to it, which are merged and deleted at
+the end or when the file is next opened. A file system without shared memory, such as that of some networks, gets a
+rollback journal: readers then wait for one transaction at a time. The file contains prompts and answers, so a new one
+is readable by its owner only.
 """
 
 from __future__ import annotations
@@ -18,12 +19,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from swift_client.errors import ConfigurationError
+from swift_client.store.write_lock import WriteLock
 
 FORMAT = 1  # version of the schema, stored in ``user_version``
 APPLICATION_ID = 0x73776674  # value of ``application_id``: "swft"
 MAX_VALUE_BYTES = 256 * 2**20  # bytes of the largest text or blob that may be read
-LOCK_TIMEOUT = 0.3  # seconds to wait for a file in use; a run that locks it will not finish soon
-SHARED_LOCK_TIMEOUT = 3.0  # seconds to wait for a shared file
+LOCK_TIMEOUT = 0.3  # seconds for which a run waits for other writers, which will not finish soon
+SHARED_LOCK_TIMEOUT = 3.0  # seconds for which a writer that shares the file, or a reader, waits for a transaction
+# Codes of a WAL file whose shared memory cannot be created or locked.
+_NO_SHARED_MEMORY = frozenset(
+    (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY)
+)
 
 # Statements that create the file. A file with any other table, view or trigger is refused.
 SCHEMA = (
@@ -82,12 +88,34 @@ def connect(path: Path, *, write: bool, shared: bool = False) -> sqlite3.Connect
     with translate_errors(path):
         if not write:
             require_samples_file(path)
-        connection = _open_connection(path, write=write, timeout=SHARED_LOCK_TIMEOUT if shared else LOCK_TIMEOUT)
         try:
-            _prepare(connection, path, write=write, shared=shared)
-        except BaseException:
-            connection.close()
-            raise
+            return _open_prepared(path, write=write, shared=shared)
+        except sqlite3.OperationalError as error:
+            if not write or error.sqlite_errorcode & 0xFF not in _NO_SHARED_MEMORY:
+                raise
+            return _open_prepared(path, write=write, shared=shared, has_shared_memory=False)
+
+
+def write_lock(path: Path, *, shared: bool) -> WriteLock:
+    """Return the lock of the file's writers, which keeps out all others, or all that do not share it.
+
+    Raises:
+        ConfigurationError: the file is in use by another writer, or its folder does not exist or is not writable.
+    """
+    with translate_errors(path):
+        _require_writable(path)
+        return WriteLock(path, shared=shared, timeout=SHARED_LOCK_TIMEOUT if shared else LOCK_TIMEOUT)
+
+
+def _open_prepared(path: Path, *, write: bool, shared: bool, has_shared_memory: bool = True) -> sqlite3.Connection:
+    connection = _open_connection(
+        path, write=write, timeout=LOCK_TIMEOUT if write and not shared else SHARED_LOCK_TIMEOUT
+    )
+    try:
+        _prepare(connection, path, write=write, has_shared_memory=has_shared_memory)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -129,13 +157,12 @@ def not_a_samples_file(path: Path, reason: str, hint: str = _COLLECT_HINT) -> Co
 
 def _open_connection(path: Path, *, write: bool, timeout: float) -> sqlite3.Connection:
     is_new = write and not path.exists()
-    writable = os.access(path.parent, os.W_OK) and (is_new or os.access(path, os.W_OK))
-    if write and not writable:
-        raise _explain_error(path, sqlite3.SQLITE_CANTOPEN, "it or its folder is not writable, or does not exist")
+    if write:
+        _require_writable(path)
     # SQLite reads a WAL file only if it may write next to it. If not, and there is no -wal file left to merge, the file
     # does not change and can be read as it is.
     has_wal = Path(f"{path}-wal").exists()
-    mode = "rwc" if write else "rw" if writable else "ro" if has_wal else "ro&immutable=1"
+    mode = "rwc" if write else "rw" if _is_writable(path) else "ro" if has_wal else "ro&immutable=1"
     address = f"{path.absolute().as_uri()}?mode={mode}"
     connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=timeout)
     if is_new:  # still empty; SQLite creates the files next to it with the same mode
@@ -143,7 +170,16 @@ def _open_connection(path: Path, *, write: bool, timeout: float) -> sqlite3.Conn
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, *, write: bool, shared: bool) -> None:
+def _is_writable(path: Path) -> bool:
+    return os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
+
+
+def _require_writable(path: Path) -> None:
+    if not _is_writable(path):
+        raise _explain_error(path, sqlite3.SQLITE_CANTOPEN, "it or its folder is not writable, or does not exist")
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, *, write: bool, has_shared_memory: bool) -> None:
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
     # The file may come from a stranger: https://www.sqlite.org/security.html
     for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0"):
@@ -152,16 +188,17 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, write: bool, shared:
         connection.execute("PRAGMA query_only=ON")
         _check(connection, path)
         return
-    if not shared:
-        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+    if not has_shared_memory:
+        _disable_wal(connection)  # before anything is read
     connection.execute("PRAGMA synchronous=FULL")
     if _is_empty(connection):
-        _enable_wal(connection)
+        if has_shared_memory:
+            _enable_wal(connection)
         _create_tables(connection)
     _check(connection, path)
-    _enable_wal(connection)
-    if not shared:
-        connection.execute("BEGIN IMMEDIATE")  # takes the lock, or fails at once if another process has it
+    if has_shared_memory:
+        _enable_wal(connection)
+        connection.execute("BEGIN IMMEDIATE")  # fails without shared memory
         connection.execute("COMMIT")
 
 
@@ -175,6 +212,14 @@ def _enable_wal(connection: sqlite3.Connection) -> None:
             if wait is None or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
             time.sleep(wait)
+
+
+def _disable_wal(connection: sqlite3.Connection) -> None:
+    """Switch the file to a rollback journal; an exclusive connection needs no shared memory for that."""
+    connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+    connection.execute("PRAGMA journal_mode=DELETE")
+    connection.execute("PRAGMA locking_mode=NORMAL")
+    _read_pragma(connection, "application_id")  # releases the lock
 
 
 def _create_tables(connection: sqlite3.Connection) -> None:
