@@ -159,8 +159,8 @@ def write_span(value: tuple[int, int]) -> list[str]:
 
 def draw_short_date(draw: Draw) -> tuple[int, int, int]:
     """Draw a date whose day may be taken for its month: different as soon as the two are exchanged."""
-    first = draw.randint(1, 12)
-    return draw.randint(1900, 2030), first, draw.choice([number for number in range(1, 13) if number != first])
+    first = draw.randint(1, 9)
+    return draw.randint(1900, 2030), first, draw.choice([number for number in range(1, 10) if number != first])
 
 
 def write_short_date(value: tuple[int, int, int]) -> list[str]:
