@@ -174,3 +174,16 @@ async def test_an_error_that_stays_is_a_failure_in_the_providers_words(fault_ser
         with pytest.raises(BadRequestError, match="No images"):
             await reranker.best_of("2 + 2?", n=1)
     assert len(fault_server.requests) == 1
+
+
+@pytest.mark.parametrize("reason", ["error", "network_error", "insufficient_system_resource"])
+def test_a_choice_that_ended_with_an_error_before_its_first_token_is_retried(reason: str) -> None:
+    failed = {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": reason}
+    for data in (body_of(failed), event_of("", reason) + b"data: [DONE]\n\n"):
+        with pytest.raises(ServerError, match=reason) as caught:
+            openai_chat.parse(data)
+        assert caught.value.retryable
+    whole = {"index": 1, "message": {"content": "4"}, "finish_reason": "stop"}
+    reply = openai_chat.parse(body_of(failed, whole))
+    assert [completion.text for completion in reply.completions] == ["4"]
+    assert isinstance(reply.error, ServerError)

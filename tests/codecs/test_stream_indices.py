@@ -58,3 +58,30 @@ def test_a_finish_reason_in_every_chunk_does_not_split_a_choice() -> None:
 @pytest.mark.parametrize("index", [-1, 10**11, 2**70, "0", None, 1.5, [], {"a": 1}])
 def test_an_impossible_index_is_one_choice(index: Any) -> None:
     assert texts(parse([piece(index, "a")], [piece(index, "b")], [piece(index, end="stop")])) == [("ab", "stop")]
+
+
+CALL = [{"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+
+
+@pytest.mark.parametrize("indices", [(0, 0), (0, 1), (None, None)])
+def test_words_and_calls_that_a_proxy_splits_are_one_completion(indices: tuple[Any, Any]) -> None:
+    words = {"index": indices[0], "message": {"content": "I look it up."}, "finish_reason": "tool_calls"}
+    calls = {"index": indices[1], "message": {"content": None, "tool_calls": CALL}, "finish_reason": "tool_calls"}
+    body = json.dumps({"choices": [words, calls], "usage": {"prompt_tokens": 3, "completion_tokens": 9}}).encode()
+    reply = openai_chat.parse(body)
+    assert texts(reply) == [("I look it up.", "tool_calls")]
+    assert (reply.completions[0].index, reply.usage.completion_tokens, reply.usage.estimated) == (0, 9, False)
+
+
+def test_streamed_words_and_calls_in_two_entries_are_one_completion() -> None:
+    call = {"index": 0, "delta": {"tool_calls": CALL}, "finish_reason": "tool_calls"}
+    assert texts(parse([piece(0, "I look")], [piece(0, " it up.", end="tool_calls"), call])) == [
+        ("I look it up.", "tool_calls")
+    ]
+
+
+def test_choices_that_differ_in_calling_stay_apart() -> None:
+    words = {"index": 0, "message": {"content": "4"}, "finish_reason": "stop"}
+    calls = {"index": 1, "message": {"tool_calls": CALL}, "finish_reason": "tool_calls"}
+    for choices in ([words, calls], [calls, {**words, "index": 0}], [calls, calls]):
+        assert len(openai_chat.parse(json.dumps({"choices": choices}).encode()).completions) == 2

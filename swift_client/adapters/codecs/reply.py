@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw, Struct, field
@@ -52,6 +52,8 @@ class ParsedChoice:
     # The fault of its logprobs, as the end of a sentence about the completion.
     fault: str | None = None
     error: ProviderError | None = None  # the server's error that ended it
+    # "words" ended to call a tool but have no call; "calls" have no words. Some proxies write one answer as both.
+    part: Literal["words", "calls"] | None = None
 
 
 @dataclass(kw_only=True)
@@ -127,7 +129,7 @@ def build_reply(choices: list[ParsedChoice], metadata: ReplyMetadata, notes: Ite
         metadata: as reported for the reply.
         notes: further notes for the user.
     """
-    choices = _sort_choices(choices)
+    choices = _sort_choices(_join_parts(choices))
     error = next((choice.error for choice in choices if choice.error), None)
     n_listed, count = sum(choice.n_listed_tokens for choice in choices), metadata.completion_tokens
     too_low = len(choices) > 1 and (metadata.counts_one_choice or (count or 0) + len(choices) < n_listed)
@@ -144,6 +146,18 @@ def build_reply(choices: list[ParsedChoice], metadata: ReplyMetadata, notes: Ite
     completions = tuple(choice.completion for choice in choices)
     notes = (*notes, *_fault_notes(choices))
     return Reply(completions=completions, usage=usage, model=metadata.model, notes=notes, error=error)
+
+
+def _join_parts(choices: list[ParsedChoice]) -> list[ParsedChoice]:
+    """Join words to the calls that follow them as a choice of their own; the words are the completion's text."""
+    joined: list[ParsedChoice] = []
+    for choice in choices:
+        if choice.part == "calls" and joined and joined[-1].part == "words":
+            n_tokens = joined[-1].n_listed_tokens + choice.n_listed_tokens
+            joined[-1] = replace(joined[-1], n_listed_tokens=n_tokens, part=None)
+        else:
+            joined.append(choice)
+    return joined
 
 
 def _sort_choices(choices: list[ParsedChoice]) -> list[ParsedChoice]:

@@ -30,6 +30,7 @@ from swift_client.adapters.codecs.reply import (
 )
 from swift_client.adapters.codecs.tokens import answer_tokens
 from swift_client.adapters.transport import error_responses
+from swift_client.errors import ServerError
 from swift_client.logprobs.clean import UnusableLogprobs
 from swift_client.types import Completion, FinishReason
 
@@ -108,12 +109,19 @@ def read_choice(
     if has_value(choice.error):
         wire_error = error_responses.error_from_object(decode_or_none(choice.error, object))
         completion = replace(completion, finish_reason="error")
+    elif finish == "error" and not text and not thinking:
+        reason = choice.finish_reason
+        wire_error = ServerError(
+            f"The completion ended with {reason!r} and no text.", hint="Try again.", retryable=True
+        )
+    has_calls = bool(message.tool_calls or message.function_call)
     return ParsedChoice(
         completion=completion,
         index=choice.index if is_wire_index(choice.index) else None,
         n_listed_tokens=len(tokens),
         has_ties=has_ties,
         fault=mismatch or fault,
+        part="calls" if source == "calls" else "words" if finish == "tool_calls" and not has_calls else None,
         error=wire_error,
     )
 
