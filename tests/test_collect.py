@@ -427,7 +427,7 @@ def test_a_questions_file_is_read_with_prompts_messages_and_numbers(tmp_path: Pa
         ('{"id": "b", "prompt": ""}', r"line 2: The prompt is empty"),
         ('{"id": "b", "messages": [{"content": "x"}]}', r"line 2: Message 0 of the prompt has no role"),
         ('{"id": "a", "prompt": "x"}', r"line 2: the id 'a' is already on an earlier line"),
-        ('{"id": "b", "prompt": "x", "answer": ["1"]}', r"line 2: 'answer' is a list, not a string"),
+        ('{"id": "b", "prompt": "x", "answer": {"a": 1}}', r"line 2: 'answer' is a dict, not a string"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
