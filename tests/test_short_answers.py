@@ -57,6 +57,11 @@ TOGETHER = [
     ("canberra", ["The capital of Australia is **Canberra**.", "Canberra", "So it is Canberra."]),
     ("miami heat", ["My favourite is the Miami Heat.", "Miami Heat"]),
     ("42", ["The sum is 42.", "42", "The sum equals 42.", "The sum of the two numbers is 42."]),
+    ("100", ["Water boils at 100 degrees Celsius.", "100"]),
+    ("16", ["Cada sobrino recibe 16 galletas.", "16"]),
+    ("25", ["Final Answer: Each of them will get 25%.", "Final Answer: 25%"]),
+    ("1234", ["There were 1,234 visitors.", "1,234"]),
+    ("neil armstrong", ["It was Neil Armstrong who walked there.", "Neil Armstrong", "It was Neil Armstrong."]),
     ("3000000", ["The city has 3 million inhabitants.", "3 million"]),
     (
         "paris",
@@ -155,6 +160,12 @@ APART = [
     ("The number is 1,500.", "500"),
     ("The probability is 1/2.", "2"),
     ("The time is 2:30 pm.", "2"),
+    ("It starts at 3 pm.", "3"),
+    ("The battle was on 5 may.", "5"),
+    ("Version 5 of the program", "5"),
+    ("12 Monkeys", "12"),
+    ("The film is 12 Monkeys.", "12"),
+    ("5 out of 7 voters", "5"),
     ("The ratio is 2:1.", "1"),
 ]
 

@@ -190,8 +190,7 @@ def _read_copula(sentence: _Sentence) -> Iterator[_Reading]:
     start, stop = verb
     is_german = sentence.folded[start] in COPULAS[1]  # all nouns have capitals
     subject, complement, end = sentence.folded[:start], sentence.folded[stop:], len(sentence.folded)
-    is_pronoun = len(subject) == 1 and subject[0] in PRONOUNS
-    is_pronoun |= not subject
+    is_pronoun = not subject or (len(subject) == 1 and subject[0] in PRONOUNS)
     described = is_pronoun or (_is_led(subject) if is_german else _is_description(sentence, 0, start))
     describes = _is_led(complement) if is_german else _is_description(sentence, stop, end)
     is_definite = describes and complement[0] not in INDEFINITE
@@ -202,6 +201,9 @@ def _read_copula(sentence: _Sentence) -> Iterator[_Reading]:
     yield from _make_reading(sentence, stop + n_implied, end, is_implied=leads or n_implied > 0)
     if led_in and led_in[0].count(" ") > n_implied:
         yield from _make_reading(sentence, stop + led_in[0].count(" "), end)
+    relative = next((i for i in range(stop + 1, end) if sentence.folded[i] in ("who", "that", "which")), None)
+    if is_pronoun and relative:  # "It was Neil Armstrong who ..."
+        yield from _make_reading(sentence, stop, relative)
     if _is_led(complement) and not is_pronoun and not COMPARATIVES.intersection(complement):
         yield from _make_reading(sentence, 0, start, is_implied=not described and is_definite, is_subject=True)
 
@@ -250,12 +252,7 @@ def _read_number(sentence: _Sentence) -> Iterator[_Reading]:
     words = sentence.words
     numbers = [i for i, word in enumerate(words) if any(map(str.isdigit, word)) or sentence.folded[i] in NUMBER_WORDS]
     start = numbers[0] if numbers else 0
-    if (
-        not numbers
-        or not _has_verb(sentence)
-        or not NUMBER.fullmatch(words[start])
-        or BOUNDS.intersection(sentence.folded)
-    ):
+    if not numbers or not NUMBER.fullmatch(words[start]) or BOUNDS.intersection(sentence.folded):
         return
     stop = start + 1
     if numbers[1:] == [stop] and sentence.folded[stop] in SCALES:
@@ -264,8 +261,10 @@ def _read_number(sentence: _Sentence) -> Iterator[_Reading]:
         return
     before, after = words[start - 1] if start else "", words[stop] if stop < len(words) else ""
     is_named = before[:1].isupper() and before.casefold() not in FUNCTION
-    if not is_named and not after[:1].isupper():
-        yield from _make_reading(sentence, start, stop, is_implied=_find_copula(sentence) is None)
+    is_clock = read_value(f"{words[stop - 1]} {after}").kind in ("time", "date")
+    if not is_named and not after[:1].isupper() and not is_clock:
+        is_implied = _has_verb(sentence) and _find_copula(sentence) is None
+        yield from _make_reading(sentence, start, stop, is_implied=is_implied)
 
 
 def _has_verb(sentence: _Sentence) -> bool:
