@@ -30,13 +30,13 @@ def parse_list(text: str, written: str, parse_member: Callable[[str, str], Value
     named = parts
     if not opening:
         parts = _strip_names(parts)
-    members = [parse_member(part, written) for part in parts]
+    found = [parse_member(part, written) for part in parts]
     if any(
         member is None or member.kind == "yes_no" or (member.kind in ("several", "letters") and part[0] not in "([")
-        for part, member in zip(parts, members, strict=True)
+        for part, member in zip(parts, found, strict=True)
     ):
         return None
-    value = _make_list([member for member in members if member is not None], opening)
+    value = _make_list(members, opening)
     return value if opening or named == parts else replace(value, text=normalize_spaces(text))
 
 

@@ -122,8 +122,8 @@ def _read_formula_or_text(text: str, written: str) -> Value:
         text = markup.simplify_fractions(strip_thousands_commas(text.replace("¤", " ").strip()))
         text = markup.normalize_spaces(text)
         return Value("formula", ("formula", text), text)
-    has_capitals = re.search(r"\d ?[A-Z][a-z]{2}", written)
+    has_capitals = re.search(r"\d ?[A-Z][A-Za-z]{2}", written)
     if has_capitals:  # "12 Monkeys" would be a quantity in lower case
         text = _clean(written)
     text = markup.normalize_spaces(markup.simplify_fractions(strip_thousands_commas(text.replace("¤", " "))))
-    return Value("text", ("text", name_key(text)), text)
+    return Value("text", ("text", name_key(text.casefold())), text)

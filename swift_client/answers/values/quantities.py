@@ -177,7 +177,7 @@ def read_unit(rest: str, written: str) -> str | None:
         return None
     if len(first) == 1 and not (is_east_asian or first in _SHORT_UNITS or _UPPER_UNIT.search(written)):
         return None
-    capitals = {name.casefold() for name in re.findall(r"\b[A-Z][a-z]{2,}", written)}
+    capitals = {name.casefold() for name in re.findall(r"\b[A-Z](?:[a-z]{2,}|[A-Z]{2,})", written)}
     if first in capitals and (first not in _COMMON_UNITS or len(words) > 1):
         return None
     for before, word in pairwise(words):
