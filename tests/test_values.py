@@ -136,7 +136,22 @@ NUMBERS: list[tuple[Fraction | int, list[str]]] = [
     ),
     (-1100, [r"-\$1100", "-$1,100", "$-1100", "−1100", "-1100 dollars", "- 1100", "-1.1 thousand"]),
     (5, ["5 dozen", "5", "five", "5 km/h", "5 cm", "5.", "fünf", "cinq", "cinco", "cinque", "五", "5元"]),
-    (12, ["twelve", "12", "a dozen", "12 months", "Twelve", "twelve apples", "zwölf", "douze", "十二"]),
+    (
+        12,
+        [
+            "twelve",
+            "12",
+            "twelve (12)",
+            "12 (twelve)",
+            "a dozen",
+            "12 months",
+            "Twelve",
+            "twelve apples",
+            "zwölf",
+            "douze",
+            "十二",
+        ],
+    ),
     (21, ["twenty-one", "21", "twenty one", "21 years old", "二十一"]),
     (105, ["one hundred and five", "105", "one hundred five", "a hundred and five"]),
     (1984, ["1984", "nineteen eighty-four", "one thousand nine hundred eighty-four"]),
@@ -225,7 +240,7 @@ ANSWERS = [
     ["B", "Ｂ", "(b)", "choice b", "B."],
     ["Yes", "yes.", "True", "**Yes**", r"\textbf{Yes}", "Sí", "да"],
     ["No", "False", "nope", "Nein", "non", r"\boxed{\textbf{No}}"],
-    ["2nd", "second"],
+    ["2nd", "second", "the 2nd", "the second"],
     ["21st", "twenty-first"],
     ["12 Monkeys", "**12 Monkeys**"],
     ["A Tale of Two Cities", "a tale of two cities", "Tale of Two Cities", '"A Tale of Two Cities"'],
@@ -253,6 +268,15 @@ ANSWERS = [
     ["5x"],
     ["1011_2"],
     ["the 1990s", "1990s"],
+    ["H2O", "H_2O"],
+    ["HO2"],
+    ["2:15", "quarter past two", "2:15 am"],
+    ["10:45", "a quarter to eleven", "10:45 AM"],
+    ["3:2", "three to two"],
+    ["12 Oak Street, 10003", "12 OAK STREET, 10003", "12 Oak Street 10003"],
+    ["12 Oak Street, 10005"],
+    ["18-20", "$18-$20"],
+    ["A, B, D", "A, B and D", "Options A, B, and D", "(A), (B), (D)"],
     ["44 BC", "44 BCE", "44 B.C."],
 ]
 
@@ -332,6 +356,11 @@ def test_a_whole_value_has_its_kind(text: str, kind: str) -> None:
 )
 def test_names_and_prose_are_no_typed_value(text: str) -> None:
     assert parse_value(text) is None
+
+
+@pytest.mark.parametrize("text", ["\\", "$$", "**", "$\\$", "...", "()", "{", ""])
+def test_what_is_left_of_a_cut_formula_is_no_answer(text: str) -> None:
+    assert normalize(text) == ""
 
 
 def test_a_comma_between_single_digits_is_a_decimal_only_where_a_unit_says_so() -> None:

@@ -15,6 +15,7 @@ from swift_client.answers.values.value import Value
 _BRACKETS = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
 _SEPARATOR = re.compile(r" ?[,;] ?(?:(?:and|or|und|oder|et|ou|y|o|e) )?| (?:and|or|und|oder|et|ou|y|o|e|&) |\n")
 _ASSIGNMENT = re.compile(r"([a-z](?:_\d)?) ?= ?")
+_FRAME = re.compile(r"^(?:both|either|all of|(?:options?|choices?|answers?)(?= \(?[a-j]\b)) | only$")
 _MAX_MEMBERS = 50
 
 
@@ -24,7 +25,7 @@ def parse_list(text: str, written: str, parse_member: Callable[[str, str], Value
     inside = text[len(opening) : len(text) - len(opening)] if opening else text
     if opening and any(mark in inside for mark in "()[]"):  # "(A) and (C)"
         opening, inside = "", text
-    parts = _split(inside)
+    parts = _split(inside if opening else _FRAME.sub("", inside))
     if not 2 <= len(parts) <= _MAX_MEMBERS or not all(parts):
         return None
     named = parts
@@ -36,6 +37,11 @@ def parse_list(text: str, written: str, parse_member: Callable[[str, str], Value
         for part, member in zip(parts, found, strict=True)
     ):
         return None
+    members = [member for member in found if member is not None]
+    if members[0].unit and not members[-1].unit:  # 12 Oak Street, 10003
+        return None
+    if not opening and " or " in text and len({member.key for member in members}) == 1:  # 1/2 or 0.5
+        return members[0]
     value = _make_list(members, opening)
     return value if opening or named == parts else replace(value, text=normalize_spaces(text))
 

@@ -154,7 +154,10 @@ def strip_wrapping(text: str) -> str:
     return text
 
 
-_QUALIFIER = re.compile(r"^(?:approximately|about|around|roughly|exactly|only|≈|~|\\approx) ?(?=[-+]?[\d.])")
+_QUALIFIER = re.compile(
+    r"^(?:(?:approximately|approx\.?|about|around|roughly|nearly|almost|exactly|only|just|circa|ca\.|c\.|etwa|ungefähr"
+    r"|environ|aproximadamente|a total of|(?:in |the )*year|≈|~|\\approx) ?)(?=[-+]?[¤€£¥₹]?[\d.])"
+)
 _EQUALS = re.compile(r"(?<![<>!=:\\])=(?!=)")
 _SYMBOL = re.compile(r"(?:\\?[a-z]+(?: [a-z]+){0,4})(?:_\{?\w+\}?)?'?\s?(?:\([^()=]*\))?")
 _MEMBER_OF = re.compile(r"^[a-z] ?\\in(?![A-Za-z]) ?")

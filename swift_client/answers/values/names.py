@@ -18,6 +18,7 @@ _LETTERS_WITHOUT_ACCENT = str.maketrans(
 _INITIAL = re.compile(r"(?<![^\W_])([^\W\d_])\.(?=[^\W\d_]?(?![^\W_]))")
 _DOT = re.compile(r"(?<=[^\W\d_])\.(?=[\s,;)]|$)")
 _SPACE_SIGN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])|[,:;](?=\s)")
+_SUBSCRIPT = re.compile(r"(?<=[a-z)])_\{?(\d+)\}?")  # H_2O is H2O
 _IGNORED = re.compile(r"['\"`]|[!?]+$")
 _SPELLINGS = {"mister": "mr", "doctor": "dr", "saint": "st", "mount": "mt", "professor": "prof", "versus": "vs"}
 _SPELLINGS |= {"junior": "jr", "senior": "sr", "&": "and"}
@@ -30,6 +31,8 @@ def name_key(text: str) -> str:
         text = _strip_accents(text)
     text = _ARTICLE.sub("", text, count=1) if _ARTICLE.match(text) else text
     text = _DOT.sub("", _INITIAL.sub(r"\1 ", text))
+    if "_" in text:
+        text = _SUBSCRIPT.sub(r"\1", text)
     text = _IGNORED.sub("", _SPACE_SIGN.sub(" ", text))
     words = [_SPELLINGS.get(word, word) for word in text.split()]
     if len(words) > 2 and words[0] in _TITLES:

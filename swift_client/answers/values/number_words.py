@@ -47,7 +47,7 @@ _FOREIGN = {word: number for number, words in enumerate(_OTHER_LANGUAGES.split("
 _EAST_ASIAN = re.compile("[零〇一二两三四五六七八九十百千万]{1,12}")
 _EAST_ASIAN_DIGITS = {sign: number for number, sign in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 _FIRST = frozenset(
-    (*_SMALL, "a", "an", "minus", "negative", "half", "hundred", "thousand", "million", "dozen", *_ORDINALS)
+    (*_SMALL, "a", "an", "minus", "negative", "half", "quarter", "hundred", "thousand", "million", "dozen", *_ORDINALS)
 )
 
 
@@ -57,12 +57,17 @@ def parse_number_words(text: str, written: str) -> Value | None:
         return _make_number(Fraction(_FOREIGN[text]))
     if not text.isascii():
         return _parse_east_asian(text)
-    words = re.findall(r"[a-z]+|[^\sa-z-]", text)
+    words = re.findall(r"[a-z]+|[^\sa-z-]", text.removeprefix("the "))
     if not words or words[0] not in _FIRST or len(words) > 20:
         return None
     ordinal = _parse_ordinal(words)
     if ordinal is not None:
         return Value("ordinal", ("ordinal", ordinal), text)
+    if text.startswith("the "):
+        return None
+    clock = _CLOCK.fullmatch(text)
+    if clock and clock[3] in _SMALL:
+        return _read_clock(clock[1], clock[2], _SMALL[clock[3]])
     negative = words[0] in ("minus", "negative")
     value, size = _read_number(words[negative:])
     if value is None:
@@ -79,6 +84,20 @@ def parse_number_words(text: str, written: str) -> Value | None:
         return None
     unit = read_unit(" " + " ".join(rest), written)
     return unit and Value("quantity", value, format_number(value), unit)  # type: ignore[return-value]
+
+
+_CLOCK = re.compile(r"(?:a )?([a-z]+) (past|to) ([a-z]+)")
+
+
+def _read_clock(first: str, word: str, last: int) -> Value | None:
+    """Return the time ``half past two``, or the ratio ``two to one``."""
+    minutes = {"half": 30, "quarter": 15}.get(first) or (_SMALL.get(first) if word == "past" else None)
+    if minutes and 0 < last <= 12 and not (first == "half" and word == "to"):
+        hour, minutes = (last, minutes) if word == "past" else ((last - 2) % 12 + 1, 60 - minutes)
+        return Value("time", ("ratio", str(hour), f"{minutes:02}"), f"{hour}:{minutes:02}")
+    if first in _SMALL and word == "to":
+        return Value("ratio", ("ratio", str(_SMALL[first]), str(last)), f"{_SMALL[first]}:{last}")
+    return None
 
 
 def _make_number(value: Fraction) -> Value:

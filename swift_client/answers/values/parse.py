@@ -104,20 +104,40 @@ def parse_typed(text: str, written: str) -> Value | None:
         )
     else:
         value = parse_time(text) or parse_number_words(text, written)
-    return value or parse_list(amount, written, parse_typed)
+    return value or parse_list(amount, written, parse_typed) or _parse_twice(text, written)
+
+
+_TWICE = re.compile(r"(.+) \(([^()]+)\)")
+
+
+def _parse_twice(text: str, written: str) -> Value | None:
+    """Return the value of ``twelve (12)``, written twice."""
+    match = _TWICE.fullmatch(text)
+    first = match and parse_typed(match[1], written)
+    second = first and match and parse_typed(match[2], written)
+    return first if first and second and first.key == second.key else None
 
 
 _MATH = re.compile(r"[\d\\+*/^=]")
-_NO_MATH = re.compile(r"\d_\{?\d|[12]\d\d0s|\d[-/.:]\d+[-/.:]\d")  # bases such as 1011_2; dates that do not exist
+# Decades and names with digits such as H2O and R2D2; bases such as 1011_2, and dates that do not exist.
+_NO_MATH = re.compile(r"[12]\d\d0s|[a-z][a-z0-9_{}]*$")
+_NO_MATH_WITHIN = re.compile(r"\d_\{?\d|\d[-/.:]\d+[-/.:]\d")
+_NO_ANSWER = frozenset("\\$¤*`\"'()[]{}.,;:_ ")
+
+
+def _find_no_math(text: str) -> bool:
+    return _NO_MATH.match(text) is not None or _NO_MATH_WITHIN.search(text) is not None
 
 
 def _read_formula_or_text(text: str, written: str) -> Value:
     """Return a formula, which math-verify can read, or a text."""
+    if _NO_ANSWER.issuperset(text):  # what is left of a formula that was cut
+        return Value("text", ("text", ""), "")
     if (
         len(text) <= _MAX_FORMULA_LENGTH
         and _MATH.search(text)
         and not markup.has_words(text)
-        and not _NO_MATH.search(text)
+        and not _find_no_math(text)
     ):
         text = markup.simplify_fractions(strip_thousands_commas(text.replace("¤", " ").strip()))
         text = markup.normalize_spaces(text)

@@ -33,7 +33,7 @@ SCALE_PATTERN = "|".join(sorted(SCALES, key=len, reverse=True))
 _MONEY_SUFFIXES = {"k": 10**3, "m": 10**6, "mm": 10**6, "b": 10**9, "t": 10**12}
 
 CURRENCY_PATTERN = (
-    r"(?:us|au|ca|hk|nz|nt|mx|sg|a|c|s|r)?[$¤]|[€£¥₹₩₽₺₫฿₦₱₪₴]"
+    r"(?:us|au|ca|hk|nz|nt|mx|sg|a|c|s|r)?[$¤]|[€£¥₹₩₽₺₫฿₦₱₪₴¢]"
     r"|(?:usd|eur|gbp|inr|jpy|cny|rmb|chf|cad|aud|nzd|sek|nok|dkk|pln|brl|mxn|krw|us|rs\.?|euro)(?![^\W\d_])"
 )
 _DECIMAL = r"(?:\d{1,3}(?: \d{3})+(?![\d/])(?:[.,]\d+)?|\d+(?:[,.'_]\d+)*|\.\d+)"
@@ -45,7 +45,8 @@ _NUMBER = re.compile(
     rf"(?: ?/ ?(?P<denominator>{_DECIMAL})(?![\d/])|(?: ?[*x] ?10 ?(?:\^|\*\*) ?|(?P<e>e))"
     rf"[{{(]?(?P<exponent>[+-]?\d{{1,9}})(?!\d)[}})]?)?)"
 )
-_ORDINAL = re.compile(r"(\d{1,9})(?:st|nd|rd|th)")
+_BRACKETED = re.compile(r"([+-]?)\(([\d./]+)\)")
+_ORDINAL = re.compile(r"(?:the )?(\d{1,9})(?:st|nd|rd|th)")
 _DECADE = re.compile(r"[12]\d\d0s")
 _PERCENT = re.compile(r" ?(?:%|percent\b|per cent\b|pct\b|prozent\b|pour ?cent\b|por ciento\b|por cento\b|процент\w*)")
 _LETTERS = r"[^\W\d_]"
@@ -72,7 +73,7 @@ _COMMON_UNITS = split_words(
 # A text with one of these words is no amount: "2 pi", "5 squared", "5 more than x", "12 is even".
 _NO_UNIT = split_words(
     "am pm ad bc bce ce pi mod or and to sqrt root log ln sin cos tan base over not th st nd rd than squared"
-    " cubed factorial choose plus minus if unless except is are was were out vs versus x y but oder und ou et"
+    " cubed factorial choose plus minus if unless except is are was were out vs versus past x y but oder und ou et"
 )
 
 
@@ -83,9 +84,12 @@ def parse_quantity(text: str, written: str) -> Value | None:
         text: the cleaned text in lower case.
         written: the text as written; capitals tell ``12 Monkeys`` from ``12 monkeys``.
     """
+    bracketed = _BRACKETED.fullmatch(text)
+    if bracketed:
+        text = bracketed[1] + bracketed[2]
     ordinal = _ORDINAL.fullmatch(text)
     if ordinal:
-        return Value("ordinal", ("ordinal", int(ordinal[1])), text)
+        return Value("ordinal", ("ordinal", int(ordinal[1])), text.removeprefix("the "))
     match = None if _DECADE.fullmatch(text) else _NUMBER.match(text)
     if match is None or (match["sign"] and match["sign_after"]):
         return None
@@ -163,7 +167,7 @@ def read_unit(rest: str, written: str) -> str | None:
     if re.fullmatch(CURRENCY_PATTERN, unit):
         return unit
     match = _UNIT.fullmatch(unit)
-    if match is None:
+    if match is None or unit[0] == "(":
         return None
     words = _WORD.findall(unit)
     first = words[0]
