@@ -71,7 +71,7 @@ NORMAL = [
     ("5 x", "5 x"),
     ("5 hours 30 minutes", "5 hours 30 minutes"),
     ("$3.5 million", "3500000"),
-    ("two", "two"),
+    ("two", "2"),
     ("50%", "50"),
     (r"50\%", "50"),
     ("50 percent", "50"),
