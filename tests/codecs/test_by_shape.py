@@ -11,6 +11,7 @@ import pytest
 
 from swift_client import SwiftReranker, parse_response, rank
 from swift_client.adapters.codecs import detect
+from swift_client.adapters.codecs.containers import split_values
 from swift_client.errors import (
     BadRequestError,
     ConfigurationError,
@@ -196,3 +197,12 @@ def test_damaged_replies_of_all_formats_raise_nothing_but_our_errors() -> None:
         for number, data in enumerate(mutants(writer, 400, seed=11)):
             survives(detect, data, number)  # type: ignore[arg-type]
             survives(detect, b"[" + data + b"," + data + b"]", number)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("position", [262_142, 262_143, 262_144, 262_145, 300_000])
+def test_a_second_indented_value_is_found_wherever_it_begins(position: int) -> None:
+    values = [{"pad": "x" * (position - 15)}, {"pad": "y"}]
+    data = b"\n".join(json.dumps(value, indent=2).encode() for value in values)
+    assert data.index(b"\n{") == position
+    assert [json.loads(part) for part in split_values(data) or []] == values
+    assert split_values(json.dumps(values[0], indent=2).encode() + b"\n") is None
