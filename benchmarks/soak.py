@@ -80,17 +80,13 @@ class Provider:
             return "closed"
         return random.Random(f"{self.seed}:{minute}").choice(["quiet", "storm", "resets", "slow"])
 
-    async def send(self, request: Request, *, timeout: float | None = None) -> bytes:
+    async def send(self, request: Request, *, parts: list[bytes] | None = None) -> bytes:
         """Answer one request."""
+        parts = [] if parts is None else parts
         async with self.stream(request) as chunks:
-            received = b""
-            try:
-                async for chunk in chunks:
-                    received += chunk
-            except ConnectionFailedError as error:
-                error.received = received
-                raise
-            return received
+            async for chunk in chunks:
+                parts.append(chunk)
+        return b"".join(parts)
 
     @asynccontextmanager
     async def stream(

@@ -226,7 +226,7 @@ class ScriptedTransport:
         self.secrets: list[str] = []
         self.n_requests = self.n_running = self.max_running = 0
 
-    async def send(self, request: Request, *, timeout: float | None = None) -> bytes:
+    async def send(self, request: Request, *, timeout: float | None = None, parts: list[bytes] | None = None) -> bytes:
         self.n_requests += 1
         self.n_running += 1
         self.max_running = max(self.max_running, self.n_running)

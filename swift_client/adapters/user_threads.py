@@ -68,10 +68,9 @@ class _Pool:
 def _run(call: Callable[[], T], future: Future[T]) -> None:
     try:
         result = call()
-    except (StopIteration, SystemExit, KeyboardInterrupt) as error:
-        # asyncio cannot pass on the first; the others would end the event loop.
-        future.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))
     except BaseException as error:
-        future.set_exception(error)
+        # asyncio cannot pass on StopIteration; the errors that are no Exception would end the event loop or the task.
+        is_passed_on = isinstance(error, Exception) and not isinstance(error, StopIteration)
+        future.set_exception(error if is_passed_on else RuntimeError(f"{type(error).__name__}: {error}"))
     else:
         future.set_result(result)

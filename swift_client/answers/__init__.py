@@ -66,7 +66,7 @@ def read_by_deadline(
         try:
             values.append(reader(text))
             n_unread += values[-1] is None and spec != "auto" and bool(text.strip())
-        except Exception as error:  # a custom reader may raise anything; the completions are worth choosing among
+        except (Exception, SystemExit) as error:  # a reader may raise anything; paid completions are kept
             values.append(None)
             error_counts[f"{type(error).__name__}: {error}"[:200]] += 1
     notes = [f"The answer reader failed on {n} of {len(texts)} texts: {error}." for error, n in error_counts.items()]

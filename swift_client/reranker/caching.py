@@ -17,6 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from swift_client.adapters.user_threads import UserThreads
 from swift_client.errors import ConfigurationError
 from swift_client.models import HiddenHead
 from swift_client.sampling import CallContext, CallResult, SampleRequest, SampleResult, lacks_logprobs
@@ -25,6 +26,8 @@ from swift_client.types import Completion
 
 # Seconds that an answer waits for its completions to be written; after that the writing thread goes on alone.
 WRITE_TIMEOUT = 4.0
+_READ_TIMEOUT = 20.0  # seconds for reading it; SQLite itself waits for a lock less long
+_MIN_SECONDS = 0.05  # seconds that a write gets even after the deadline
 
 logger = logging.getLogger(__name__)
 
@@ -41,11 +44,22 @@ class ReplyCache:
         base_url: str | None,
         top_logprobs: int | None,
         scorer: object,
+        threads: UserThreads,
+        deadline_at: float | None,
     ) -> None:
         """Prepare the cache of one request.
 
-        ``top_logprobs`` is what the reranker asks for, even if the endpoint has refused it since.
+        Args:
+            store: the file.
+            context: the endpoint.
+            request: the request.
+            base_url: the endpoint's address.
+            top_logprobs: what the reranker asks for, even if the endpoint has refused it since.
+            scorer: the scorer, for whose projections completions are stored.
+            threads: the threads that read the file; it may be locked for seconds.
+            deadline_at: the call's deadline in the running loop's time, or None.
         """
+        self._threads, self._deadline_at = threads, deadline_at
         self._store, self._must_have_logprobs = store, context.must_have_logprobs
         self._request_key = RequestKey(
             provider=context.provider.name,
@@ -63,9 +77,14 @@ class ReplyCache:
     async def lookup(self, n: int) -> Mapping[int, Completion]:
         """Return up to ``n`` stored completions by their number."""
         try:
-            samples = await asyncio.to_thread(self._store.lookup, self._request_key, n)
+            # Until half of the time is over: the rest is for new completions.
+            async with asyncio.timeout(self._seconds_left(_READ_TIMEOUT, share=0.5)):
+                samples = await self._threads.call(self._store.lookup, self._request_key, n)
         except ConfigurationError as error:
             self._warn(f"Nothing was reused: {error.message}")
+            return {}
+        except TimeoutError:
+            self._warn(f"Nothing was reused: {self._store.path} is slow.")
             return {}
         return {
             sample.index: sample.completion
@@ -96,6 +115,12 @@ class ReplyCache:
             self._notes.setdefault(f"{n_reused} of {total} completions were reused from {self._store.path}.")
         return tuple(self._notes)
 
+    def _seconds_left(self, most: float, *, share: float = 1.0) -> float:
+        """Return a share of the time until the deadline, at most ``most``."""
+        if self._deadline_at is None:
+            return most
+        return min(most, max(_MIN_SECONDS, share * (self._deadline_at - asyncio.get_running_loop().time())))
+
     async def _wait_for_writes(self) -> None:
         """Wait until all writes have ended, at most WRITE_TIMEOUT; their errors stay in the futures."""
         loop, all_done = asyncio.get_running_loop(), asyncio.Event()
@@ -115,7 +140,7 @@ class ReplyCache:
             write.add_done_callback(on_done)
         if self._pending_writes:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(all_done.wait(), WRITE_TIMEOUT)
+                await asyncio.wait_for(all_done.wait(), self._seconds_left(WRITE_TIMEOUT))
 
     def _warn(self, note: str) -> None:
         logger.warning("store: %s", note)

@@ -48,7 +48,7 @@ from swift_client.types import Completion, Selection, Stopped, Usage
 logger = logging.getLogger(__name__)
 
 # Seconds that a scorer of the user gets even after the deadline.
-_MIN_SCORING_SECONDS = 0.2
+_MIN_SCORING_SECONDS = 0.1
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -78,7 +78,7 @@ class SelectionPipeline:
             top_logprobs=config.sampling.top_logprobs,
             force_logprobs=config.sampling.force_logprobs,
         )
-        self._user_threads = UserThreads()
+        self._user_threads, self._store_threads = UserThreads(), UserThreads()
         self._has_warned = False
 
     @property
@@ -153,7 +153,7 @@ class SelectionPipeline:
         monitor = self._stopping_monitor(options.stopping, request.n, selection_config)
         budget = await config.cost.create_request_budget(options.budget, request) if options.budget else None
         plan = await config.cost.plan(request, n_max=self.endpoint.n_max, warm_cache=sampling.warm_cache)
-        cache = self._reply_cache(context, request)
+        cache = self._reply_cache(context, request, deadline_at)
         existing, n_reused = await _existing(cache, existing_completions[: request.n], request.n)
 
         sampler = Sampler(
@@ -210,7 +210,9 @@ class SelectionPipeline:
             return None
         return StoppingMonitor(rule, n, partial(self._score_by, config), method=config.select)
 
-    def _reply_cache(self, context: CallContext, request: SampleRequest) -> ReplyCache | None:
+    def _reply_cache(
+        self, context: CallContext, request: SampleRequest, deadline_at: float | None
+    ) -> ReplyCache | None:
         """Return the cache of this request's replies; None without ``store=``."""
         if self.config.store is None:
             return None
@@ -221,6 +223,8 @@ class SelectionPipeline:
             base_url=self.config.cost.base_url,
             top_logprobs=self.config.sampling.top_logprobs,
             scorer=self.config.selection.scorer,
+            threads=self._store_threads,
+            deadline_at=deadline_at,
         )
 
     async def _call_context(self) -> CallContext:
@@ -265,12 +269,8 @@ class SelectionPipeline:
             async with asyncio.timeout(limit):
                 return await self._user_threads.call(_score_or_fall_back, completions, config)
         except TimeoutError:
-            own_config = config.without_user_code()
-            scored = await asyncio.to_thread(score_completions, completions, own_config)
-            functions = " or ".join(
-                f"{name}=" for name in ("scorer", "answer") if getattr(config, name) is not getattr(own_config, name)
-            )
-            note = f"The function {functions} took longer than {limit:.3g} s and was ignored."
+            scored = await asyncio.to_thread(score_completions, completions, config.without_user_code())
+            note = f"{_user_functions(config)} took longer than {limit:.3g} s and was ignored."
             return replace(scored, notes=(note, *scored.notes))
 
     # --- 4. describe (step 3 is selection.select)
@@ -322,12 +322,28 @@ def _score_or_fall_back(completions: Sequence[Completion], config: SelectionConf
     """Score completions; when a user's scorer fails, score with FALLBACK_SCORER and say so."""
     try:
         return score_completions(completions, config)
-    # A user's scorer may raise anything, and completions that were paid for must not be lost.
-    except (Exception, SystemExit, KeyboardInterrupt) as error:
-        if isinstance(config.scorer, str | AnyHead):
+    # A user's function may raise anything, and completions that were paid for must not be lost.
+    except BaseException as error:
+        is_built_in = isinstance(config.scorer, str | AnyHead)
+        # Readers and validators that raise an Exception cost only the completion that they read.
+        if is_built_in and (isinstance(error, Exception) or not config.calls_user_code):
             raise
+        if is_built_in:
+            scored = score_completions(completions, config.without_user_code())
+            note = f"{_user_functions(config)} raised {type(error).__name__} and was ignored."
+            return replace(scored, notes=(note, *scored.notes))
         logger.warning("the scorer failed with %s, so %s", type(error).__name__, FALLBACK_CLAUSE)
         logger.debug("the scorer's error", exc_info=True)
         note = f"The scorer failed ({type(error).__name__}: {error}), so {FALLBACK_CLAUSE}"
         scored = score_completions(completions, replace(config, scorer=FALLBACK_SCORER))
         return replace(scored, notes=(note, *scored.notes))
+
+
+def _user_functions(config: SelectionConfig) -> str:
+    """Return the names of the arguments that hold functions of the user."""
+    own_config = config.without_user_code()
+    names = {"scorer": "scorer=", "response_schema": "response_model="}
+    if config.response_schema is None:
+        names["answer"] = "answer="
+    own = [text for name, text in names.items() if getattr(config, name) is not getattr(own_config, name)]
+    return f"The function {' or '.join(own)}"

@@ -243,14 +243,19 @@ async def receive_full(
     Returns:
         The reply, and the error that cut it short, if any. Completions that had ended by then are paid for and kept.
     """
-    break_error: ConnectionFailedError | None = None
+    break_error: ProviderError | None = None
+    parts: list[bytes] = []
+    data: bytes | Sequence[Completion] | Reply
     try:
         async with state.within_deadline():
-            data = await context.transport.send(request)
-    except ConnectionFailedError as error:
-        if not error.received:
+            data = await context.transport.send(request, parts=parts)
+    except (ConnectionFailedError, RequestTimeoutError, ResponseDecodeError) as error:
+        if not parts:
             raise
-        data, break_error = error.received, error
+        data, break_error = b"".join(parts), error
+        parts.clear()
+        if isinstance(error, ConnectionFailedError):
+            error.received = b""  # the completions in it are kept instead
     if isinstance(data, Reply):
         return data, None
     if not isinstance(data, bytes):  # a custom provider's own Completion objects
@@ -260,7 +265,8 @@ async def receive_full(
         # The codec yields after each completion: awaited, it lets the event loop run in between.
         decode = types.coroutine(context.codec.parse_steps)
         reply: Reply = await decode(data, top_logprobs=k, token_ids=context.token_ids)
-        return _keep_finished(reply, reply.error) if reply.error else (reply, break_error)
+        problem = break_error or reply.error
+        return _keep_finished(reply, problem) if problem else (reply, None)
     except ResponseDecodeError as error:
         raise break_error or error from None
 

@@ -145,7 +145,7 @@ class CallContext:
         )
         try:
             self.on_event(event)
-        except Exception:
+        except BaseException:  # SystemExit would end the event loop, and with it every other call
             logger.exception("on_event failed; sampling goes on")
 
     def fields(self, sample_request: SampleRequest) -> Mapping[str, Any]:

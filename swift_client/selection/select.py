@@ -54,15 +54,18 @@ class SelectionConfig:
 
     @property
     def calls_user_code(self) -> bool:
-        """True if the scorer or the reader of answers is a function of the user, which may hang."""
+        """True if the scorer, the reader of answers or a schema's validator is the user's, which may hang."""
         own_reader = isinstance(self.answer, str | re.Pattern) or self.answer is None
-        return not (isinstance(self.scorer, str | AnyHead) and own_reader)
+        return not (isinstance(self.scorer, str | AnyHead) and own_reader and self.response_schema is None)
 
     def without_user_code(self) -> SelectionConfig:
-        """Return the rules with FALLBACK_SCORER and no reader in place of functions of the user."""
+        """Return the rules with FALLBACK_SCORER and no reader in place of functions of the user.
+
+        With a schema no answer is read, so that no completion counts as an object that fits.
+        """
         scorer = self.scorer if isinstance(self.scorer, str | AnyHead) else FALLBACK_SCORER
-        answer = self.answer if isinstance(self.answer, str | re.Pattern) else None
-        return replace(self, scorer=scorer, answer=answer)
+        answer = self.answer if isinstance(self.answer, str | re.Pattern) and not self.response_schema else None
+        return replace(self, scorer=scorer, answer=answer, response_schema=None)
 
     @property
     def reads_token_ids(self) -> bool:

@@ -85,7 +85,10 @@ class ResponseSchema:
             if tool_name is not None:
                 canonical_text = f"{json.dumps(tool_name, ensure_ascii=False)}:{canonical_text}"
             canonical_text.encode()  # half a surrogate pair can be neither shown nor sent
-        except Exception as error:  # a model's validators may raise anything; paid completions must not be lost
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # a model's validators may raise anything; paid completions must not be lost
             raise SchemaMismatch(_short_message(error)) from None
         return ParsedAnswer(
             parsed=parsed,

@@ -18,7 +18,7 @@ from swift_client.types import Completion
 
 Event = TypeVar("Event")
 
-_SLICE_BYTES = 1 << 18  # bytes of a recorded stream that are decoded between two yields
+_SLICE_BYTES = 1 << 16  # bytes of a recorded stream that are decoded between two yields: thousands of small events
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _EXCERPT_BYTES = 300  # of an event that cannot be read
 _LONG_LINE_BYTES = 1 << 16  # a line longer than this is not copied

@@ -36,6 +36,7 @@ _LENIENT_DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_
 # A string, or a comma before the end of an object or array.
 _REPAIRABLE = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+["\\]?|,(?=\s*[}\]])', re.DOTALL)
 _ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|["\\/bfnrt])?')
+_MAX_ITEMS = 10_000  # items of a damaged array that are read
 _MAX_DAMAGED_ITEMS = 64  # more are not searched for the next whole one
 # Fields of which a choice has at least one; other objects inside a damaged choice have none.
 _CHOICE_FIELDS = frozenset({"message", "text", "delta", "content", "finish_reason", "finishReason"})
@@ -133,7 +134,7 @@ def salvage_array(text: str, field: str) -> Generator[None, None, tuple[list[Raw
     n_damaged = 0
     position = _skip_separators(text, start.end())
     opening = _OPENING.match(text, position)
-    while text[position : position + 1] != "]":
+    while text[position : position + 1] != "]" and len(items) + n_damaged < _MAX_ITEMS:
         try:
             item, position = _LENIENT_DECODER.raw_decode(text, position)
         except DECODE_ERRORS:

@@ -15,6 +15,8 @@ from swift_client.adapters.providers.provider import Reply
 from swift_client.errors import ProviderError
 from swift_client.types import Completion, FinishReason, Usage
 
+MAX_CHOICES = 10_000  # choices of one reply that are read; no server returns as many
+
 # Providers' finish reasons in snake case, by ours (OpenAI, TGI, vLLM, llama.cpp, LM Studio, Mistral, DeepSeek, GLM,
 # Google, Cohere, Anthropic, Bedrock, watsonx). Many servers send null for a reply that ended by itself.
 _SPELLINGS: dict[FinishReason, str] = {
@@ -170,8 +172,8 @@ def _sort_choices(choices: list[ParsedChoice]) -> list[ParsedChoice]:
 
 
 def is_wire_index(index: object) -> bool:
-    """Return whether it can be the number of a choice: no server returns as many as 10,000."""
-    return type(index) is int and 0 <= index < 10_000
+    """Return whether it can be the number of a choice."""
+    return type(index) is int and 0 <= index < MAX_CHOICES
 
 
 def _fault_notes(choices: list[ParsedChoice]) -> list[str]:

@@ -92,8 +92,10 @@ class CustomTransport:
         """The keys to remove from messages: an object's own are not known."""
         return []
 
-    async def send(self, request: Request, *, timeout: float | None = None) -> bytes | Sequence[Completion] | Reply:
-        """Call the object; errors as ``Transport.send()``."""
+    async def send(
+        self, request: Request, *, timeout: float | None = None, parts: list[bytes] | None = None
+    ) -> bytes | Sequence[Completion] | Reply:
+        """Call the object; arguments and errors as ``Transport.send()``, but ``parts`` stays empty."""
         problem: SwiftClientError | None = None
         async with self._slots:
             try:

@@ -1,7 +1,7 @@
-"""The only module that opens connections: sends a Request and returns the bytes of the reply.
+"""The module that opens connections: sends a Request and returns the bytes of the reply.
 
-Requests go out through httpx2. A caller's own openai client (``client=``) sends them itself, which keeps
-its authentication, Azure deployments, proxies and hooks; openai is imported only in this case.
+Requests go out through httpx2. A caller's own openai client (``client=``) sends them itself (``openai_client``), which
+keeps its authentication, Azure deployments, proxies and hooks; openai is imported only in this case.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import importlib
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,8 @@ from swift_client.errors import ConfigurationError, ConnectionFailedError, Swift
 
 if TYPE_CHECKING:
     import httpx2
-    import openai
+
+    from swift_client.adapters.transport.openai_client import OpenAIClientSender
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Transport:
         self._max_connections = max_connections
         self._server = server
         self._on_headers = on_headers or (lambda headers: None)
-        self._sender: _HttpSender | _OpenAIClientSender | None = None
+        self._sender: _HttpSender | OpenAIClientSender | None = None
         if client is not None:
             self._sender = self._use_client(client, has_settings=api_key is not None or base_url is not None)
         elif server is None and not self._base_url:
@@ -99,17 +99,22 @@ class Transport:
     @property
     def secrets(self) -> list[str]:
         """Keys and passwords to remove from messages."""
-        client_keys = [self._sender.api_key] if isinstance(self._sender, _OpenAIClientSender) else []
+        client_keys = [] if self._sender is None else self._sender.keys
         return [*self._key.recent_keys, *url_credentials(self.provider), *client_keys]
 
-    async def send(self, request: Request, *, timeout: float | None = None) -> bytes:
+    async def send(self, request: Request, *, timeout: float | None = None, parts: list[bytes] | None = None) -> bytes:
         """Send one request and return the whole body of its reply.
+
+        Args:
+            request: the request.
+            timeout: seconds; default: the Transport's.
+            parts: an empty list. If the request fails or is cancelled, it holds what had arrived of the body.
 
         Raises:
             SwiftClientError: and nothing else; a ConnectionFailedError has the bytes that arrived as ``received``.
         """
         limit = self._timeout if timeout is None else timeout
-        parts: list[bytes] = []
+        parts = [] if parts is None else parts
         n_received = 0
         problem: SwiftClientError | None = None
         started = time.monotonic()
@@ -129,6 +134,8 @@ class Transport:
             problem = error_responses.error_from_html(body, self.provider)
         if isinstance(problem, ConnectionFailedError):
             problem.received = body
+        elif problem is None:
+            parts.clear()  # it may be large
         ending = f", {type(problem).__name__}" if problem else ""
         seconds = time.monotonic() - started
         logger.debug("%s: n=%d, %d bytes in %.3f s%s", self.provider.name, request.n, len(body), seconds, ending)
@@ -207,13 +214,15 @@ class Transport:
         redact_error(translated, self.secrets)
         return translated
 
-    def _use_client(self, client: object, *, has_settings: bool) -> _OpenAIClientSender:
+    def _use_client(self, client: object, *, has_settings: bool) -> OpenAIClientSender:
         if not self.provider.openai_family:
             raise ConfigurationError(
                 f"client= cannot be used with provider {self.provider.name!r}: it does not speak OpenAI's API.",
                 hint="Leave client= out and pass api_key= and base_url=.",
             )
         import openai
+
+        from swift_client.adapters.transport.openai_client import OpenAIClientSender
 
         if not isinstance(client, (openai.AsyncOpenAI, openai.OpenAI)):
             raise ConfigurationError(
@@ -223,9 +232,9 @@ class Transport:
             )
         if has_settings:
             raise ConfigurationError("client= brings its own key and base URL.", hint="Give them to your client.")
-        return _OpenAIClientSender(client, self._max_connections, self._on_headers)
+        return OpenAIClientSender(client, self.provider, self._max_connections, self._on_headers)
 
-    async def _get_sender(self) -> _HttpSender | _OpenAIClientSender:
+    async def _get_sender(self) -> _HttpSender | OpenAIClientSender:
         loop = asyncio.get_running_loop()
         self._loop = self._loop or loop
         if loop is not self._loop:
@@ -266,6 +275,7 @@ class _HttpSender:
     key: ApiKeySource
     http: httpx2.AsyncClient
     on_headers: HeadersCallback
+    keys: tuple[str, ...] = ()  # those that are known to ``key`` are not among them
 
     async def chunks(self, request: Request, timeout: float) -> AsyncGenerator[bytes]:
         """Send one request and yield the bytes of its reply; raise ProviderError unless the status is 2xx."""
@@ -305,70 +315,6 @@ class _HttpSender:
         await self.http.aclose()
 
 
-class _OpenAIClientSender:
-    """Sends requests with the caller's openai client, which is never changed, copied or closed."""
-
-    def __init__(
-        self, client: openai.AsyncOpenAI | openai.OpenAI, max_connections: int, on_headers: HeadersCallback
-    ) -> None:
-        self._client, self._on_headers = client, on_headers
-        self._executor = ThreadPoolExecutor(max_connections, thread_name_prefix="swift-client")
-
-    @property
-    def api_key(self) -> str:
-        """The client's key, to remove it from messages."""
-        return str(self._client.api_key)
-
-    async def chunks(self, request: Request, timeout: float) -> AsyncGenerator[bytes]:
-        """Send one request and yield the bytes of its reply. Raises whatever the client raises."""
-        import openai
-
-        options: Any = {
-            "max_retries": 0,  # sampling/retry.py retries, with its own deadline and rules
-            "timeout": openai.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT)),
-            "security": {"bearer_auth": True},  # not the administrator's key, which openai 3 reads from the environment
-        }
-        # With stream=True and this cast_to the client returns the HTTP response as it is, unread: building its own
-        # objects would take 2 s for a reply of 13 MB.
-        call: Any = {"options": options, "stream": True, "cast_to": _http_response_type()}
-        if request.method == "POST":
-            call["body"] = dict(request.body)
-        if request.upload:
-            call["files"] = {"file": (*request.upload, "application/jsonl")}
-            options["headers"] = {"Content-Type": "multipart/form-data"}
-        send: Any = self._client.post if request.method == "POST" else self._client.get
-        # An async client runs on this loop; a sync one in threads, chunk by chunk.
-        if isinstance(self._client, openai.AsyncOpenAI):
-            response = await send(request.path, stream_cls=openai.AsyncStream[Any], **call)
-            try:
-                self._on_headers(response.headers)
-                async for chunk in response.aiter_bytes():
-                    yield chunk
-            finally:
-                await response.aclose()
-        else:
-            response = await self._run_in_thread(send, request.path, stream_cls=openai.Stream[Any], **call)
-            try:
-                self._on_headers(response.headers)
-                chunks = response.iter_bytes()
-                while chunk := await self._run_in_thread(next, chunks, b""):
-                    yield chunk
-            finally:
-                self._executor.submit(response.close)
-
-    async def aclose(self) -> None:
-        """End the threads."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
-
-    async def _run_in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        job = self._executor.submit(function, *args, **kwargs)
-        try:
-            return await asyncio.wrap_future(job)
-        except asyncio.CancelledError:
-            job.add_done_callback(_close_result)
-            raise
-
-
 def _is_keep_alive(chunk: bytes) -> bool:
     """Return True if a chunk of server-sent events has nothing but comments and empty lines."""
     return chunk[:1] in b":\r\n" and all(line[:1] in b":\r" for line in chunk.split(b"\n"))
@@ -383,18 +329,3 @@ async def _read_start(response: httpx2.Response) -> bytes:
             if len(body) >= _MAX_ERROR_BYTES:
                 break
     return bytes(body[:_MAX_ERROR_BYTES])
-
-
-def _http_response_type() -> type[Any]:
-    """Return the response class of the HTTP library under openai: httpx2 since openai 3, httpx before."""
-    import openai
-
-    library = "httpx2" if int(openai.__version__.partition(".")[0]) >= 3 else "httpx"
-    response_type: type[Any] = importlib.import_module(library).Response
-    return response_type
-
-
-def _close_result(job: Future[Any]) -> None:
-    """Close a response that arrived after its request was cancelled."""
-    if not job.cancelled() and job.exception() is None and hasattr(job.result(), "close"):
-        job.result().close()

@@ -9,8 +9,15 @@ import msgspec
 from msgspec import Raw
 from msgspec.json import Decoder
 
-from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_none, has_value, repair_json
-from swift_client.adapters.codecs.openai_chat.schema import Message, TextChoice, Token
+from swift_client.adapters.codecs.lenient_json import (
+    DECODE_ERRORS,
+    decode_leniently,
+    decode_or_none,
+    dump_json,
+    has_value,
+    repair_json,
+)
+from swift_client.adapters.codecs.openai_chat.schema import Message, TextChoice, Token, drop_misfits
 from swift_client.adapters.codecs.openai_chat.tokens import (
     NUMBER_DECODER,
     TEXT_DECODER,
@@ -51,7 +58,7 @@ def read_choice(
     Raises:
         ValueError, RecursionError: it is not a choice.
     """
-    # Decode; if that fails, repair the JSON; if that fails too, give up the logprobs.
+    # Decode; if that fails, repair the JSON, then drop fields of wrong types, then the logprobs.
     fault = None
     choice: TextChoice
     decoder = TEXT_DECODER if with_texts else NUMBER_DECODER
@@ -62,8 +69,12 @@ def read_choice(
         try:
             choice = decoder.decode(data)
         except DECODE_ERRORS:
-            choice = _TEXT_CHOICE_DECODER.decode(data)
-            fault = "has no logprobs: the server sent them in an unknown shape"
+            data = dump_json(drop_misfits(decode_leniently(data.decode())))
+            try:
+                choice = decoder.decode(data)
+            except DECODE_ERRORS:
+                choice = _TEXT_CHOICE_DECODER.decode(data)
+                fault = "has no logprobs: the server sent them in an unknown shape"
 
     if choice.message is None and choice.text is None and choice.finish_reason is None:
         raise ValueError("it has neither a message nor a text nor a finish reason")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -26,7 +27,13 @@ from swift_client.adapters.codecs.openai_chat.schema import (
     split_choices_fast,
 )
 from swift_client.adapters.codecs.options import DecodeOptions
-from swift_client.adapters.codecs.reply import ParsedChoice, ReplyMetadata, build_reply, count_cached_tokens
+from swift_client.adapters.codecs.reply import (
+    MAX_CHOICES,
+    ParsedChoice,
+    ReplyMetadata,
+    build_reply,
+    count_cached_tokens,
+)
 from swift_client.adapters.providers.provider import Reply
 from swift_client.adapters.transport import error_responses
 from swift_client.errors import ProviderError, ResponseDecodeError
@@ -94,7 +101,10 @@ def read_choices(
     prompt_tokens = (metadata.prompt_tokens or 0) if echo else 0
     parsed: list[ParsedChoice] = []
     n_unreadable = 0
-    for choice in choices:
+    for choice in itertools.islice(choices, MAX_CHOICES):
+        if not strict and bytes(memoryview(choice)[:1]) != b"{":  # not worth the attempts to repair it
+            n_unreadable += 1
+            continue
         has_ties = parsed[-1].has_ties if parsed else has_ties  # if one choice has ties, the next one has too
         try:
             parsed.append(read_choice(choice, with_texts=has_ties, prompt_tokens=prompt_tokens, **options))

@@ -9,8 +9,9 @@ seen in practice: ``logprobs.content`` (OpenAI, vLLM, SGLang, llama.cpp, Ollama)
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -147,6 +148,26 @@ class Chunk(Struct, gc=False):
     error: Raw = Raw()
     message: Raw = Raw()
     detail: Raw = Raw()
+
+
+# The types of fields that are decoded; a value of another type is dropped, see ``drop_misfits()``.
+_CHOICE_TYPES: Mapping[str, Any] = MappingProxyType({"message": dict, "delta": dict, "text": str, "finish_reason": str})
+_MESSAGE_TYPES: Mapping[str, Any] = MappingProxyType({"content": (str, list), "refusal": str, "tool_calls": list})
+
+
+def drop_misfits(choice: object) -> object:
+    """Return a choice of decoded JSON without the values of wrong types, so that they do not cost its text."""
+    if not isinstance(choice, dict):
+        return choice
+    choice = _of_types(choice, _CHOICE_TYPES)
+    for name in ("message", "delta"):
+        if name in choice:
+            choice[name] = _of_types(choice[name], _MESSAGE_TYPES)
+    return choice
+
+
+def _of_types(fields: dict[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if isinstance(value, types.get(name, object))}
 
 
 _ENVELOPE_DECODER = msgspec.json.Decoder(Envelope)

@@ -13,10 +13,24 @@ import msgspec
 from msgspec import Raw
 
 from swift_client.adapters.codecs.assembler import Assembler
-from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_counts, decode_or_none, has_value
+from swift_client.adapters.codecs.lenient_json import (
+    DECODE_ERRORS,
+    decode_counts,
+    decode_leniently,
+    decode_or_none,
+    dump_json,
+    has_value,
+)
 from swift_client.adapters.codecs.openai_chat.choice import thinking_text
 from swift_client.adapters.codecs.openai_chat.response import extract_error, read_body, read_choices
-from swift_client.adapters.codecs.openai_chat.schema import Chunk, ChunkChoice, LogprobsDelta, Message, WireUsage
+from swift_client.adapters.codecs.openai_chat.schema import (
+    Chunk,
+    ChunkChoice,
+    LogprobsDelta,
+    Message,
+    WireUsage,
+    drop_misfits,
+)
 from swift_client.adapters.codecs.openai_chat.tokens import read_partial_choice
 from swift_client.adapters.codecs.options import DecodeOptions
 from swift_client.adapters.codecs.reasoning import ReasoningFilter
@@ -32,10 +46,25 @@ _SLOT_STRIDE = 100_000
 _MIN_NEW_TOKENS = 8  # decoded together while a stream is monitored: one by one costs ten times as much
 
 
+def _decode_chunk(data: bytes | memoryview) -> Chunk:
+    """Decode an event; values of wrong types are dropped. Raises one of DECODE_ERRORS."""
+    try:
+        return _CHUNK_DECODER.decode(data)
+    except msgspec.ValidationError:
+        event = decode_leniently(bytes(data).decode("utf-8", "replace"))
+        if not isinstance(event, dict) or not isinstance(event.get("choices"), list):
+            raise
+        choices = [drop_misfits(choice) for choice in event["choices"] if isinstance(choice, dict)]
+        for choice in choices:
+            if isinstance(choice, dict) and decode_or_none(dump_json(choice), ChunkChoice) is None:
+                choice["logprobs"] = None
+        return _CHUNK_DECODER.decode(dump_json({**event, "choices": choices}))
+
+
 class StreamAssembler(Assembler[Chunk]):
     """Decodes one reply, streamed or not; arguments as for ``Assembler``."""
 
-    decode_event = staticmethod(_CHUNK_DECODER.decode)
+    decode_event = staticmethod(_decode_chunk)
     echo = False  # whether the prompt may precede the answer
 
     def __init__(self, **options: Unpack[DecodeOptions]) -> None:
