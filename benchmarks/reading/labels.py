@@ -34,7 +34,7 @@ COMPARED: Mapping[str, Callable[[str], Any]] = {"number": parse_plain_number, "d
 class Rule:
     """A class of labels that are wrong for one mechanical reason."""
 
-    pattern: re.Pattern[str]  # its group ``value`` is the stated answer
+    pattern: re.Pattern[str]  # the group that matched is the stated answer
     parse: Callable[[str], Any]
 
     def label(self, text: str, references: Sequence[Any]) -> bool | None:
@@ -43,7 +43,7 @@ class Rule:
         if match is None:
             return None
         try:
-            return self.parse(match["value"]) in [self.parse(str(reference)) for reference in references]
+            return self.parse(next(filter(None, match.groups()))) in [self.parse(str(reference)) for reference in references]
         except ValueError:
             return None
 
