@@ -43,7 +43,8 @@ class Rule:
         if match is None:
             return None
         try:
-            return self.parse(next(filter(None, match.groups()))) in [self.parse(str(reference)) for reference in references]
+            wanted = [self.parse(str(reference)) for reference in references]
+            return self.parse(next(filter(None, match.groups()))) in wanted
         except ValueError:
             return None
 
