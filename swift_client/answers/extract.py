@@ -6,10 +6,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from swift_client.answers.json import canonicalize, decode, find_json
-from swift_client.answers.markers import find_boxed, find_marked_answer, last_match, short_reply
+from swift_client.answers.json import canonicalize, decode, find_json, is_json
+from swift_client.answers._shim import parse_value, scan_values
+from swift_client.answers.conclusions import answering_parts, correction_end, find_conclusion, read_correction
+from swift_client.answers.markers import Parse, find_boxed, find_statement, parse_typed
+from swift_client.answers.marks import RUN_ON
 from swift_client.answers.normalize import normalize
-from swift_client.answers.numbers import parse_number
+from swift_client.answers.sentences import last_match, short_reply
+from swift_client.answers.verdicts import find_choice, find_yes_no
 from swift_client.errors import ConfigurationError
 
 # A reader's name, a regex (as text or compiled), a function, or None for "do not compare answers".
@@ -75,70 +79,63 @@ def _regex_reader(pattern: re.Pattern[str]) -> Reader:
     return Reader(name=f"regex {pattern.pattern!r}", find=find)
 
 
+def _find_answer(
+    text: str, parse: Parse, *, phrases: bool = False, reply: Callable[[str], str | None] | None = None
+) -> str | None:
+    """Return the answer that ``text`` states; the order of the evidence is in ``markers.py``."""
+    parts = list(answering_parts(text))
+    for part in parts:
+        value = _find_in_part(part, parse, phrases=phrases)
+        if value is not None:
+            return value
+    if reply is not None and (value := reply(text)) is not None:
+        return value
+    return find_conclusion(parts[0], parse, phrases=phrases)
+
+
+def _find_in_part(text: str, parse: Parse, *, phrases: bool) -> str | None:
+    correction = correction_end(text)
+    if correction is not None:
+        end, takes_back = correction
+        value = find_statement(text[end:], parse, phrases=phrases) or read_correction(text, end, parse, phrases=phrases)
+        if value is not None:
+            return value
+        if takes_back:
+            return find_conclusion(text[end:], parse, phrases=phrases)
+    return find_statement(text, parse, phrases=phrases)
+
+
 def _find_auto(text: str) -> str | None:
-    return find_marked_answer(text) or short_reply(text)
+    if is_json(text) and not find_statement(text, parse_typed):
+        return None
+    return _find_answer(text, parse_typed, phrases=True, reply=short_reply)
 
 
-_NUMBER = re.compile(
-    r"(?:(?<![\w.)\]}])[-+−])?[$€£¥₹]?(?:(?<![\w.,])-)?"
-    r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+(?!\w))?(?: ?/ ?\d+(?!\.?\d))?"
-)
+_NUMERIC = ("number", "percent", "money", "quantity", "ordinal")
 
 
 def _find_number(text: str) -> str | None:
-    """Return the marked answer if it is a number, else the last number in it, else the last number in the text."""
-    for part in (find_marked_answer(text), text):
-        if part is None:
-            continue
-        value = normalize(part)
-        if parse_number(value) is not None:
-            return value
-        match = last_match(_NUMBER, part)
-        if match:
-            return match[0]
+    """Return the stated answer if it is a number, else the last number in the text.
+
+    A stated answer of another kind, such as a date or several values, is not cut to a number.
+    """
+    answer = _find_answer(text, parse_typed)
+    if answer is not None:
+        value = parse_value(answer)
+        if value is not None and value.kind in _NUMERIC:
+            return answer
+        if value is not None and value.kind not in ("letter", "yes_no", "formula"):
+            return None
+    for line in reversed(text.splitlines()):
+        found = [line[start:end] for start, end, value in scan_values(line) if value.kind in _NUMERIC]
+        if found:
+            return found[-1]
     return None
 
 
 def _normalize_number(text: str) -> str | None:
     value = normalize(text)
     return value if any(map(str.isdigit, value)) else None
-
-
-_LETTER = r"([B-HJ]|A(?! (?!is\b)[a-z])|I(?! ))"  # "A number" and "I think" do not name an option
-_LETTER_FIRST = re.compile(rf"\W{{0,8}}(?:(?i:option|choice)\W{{1,3}})?{_LETTER}(?=[^\w\s'’&+=-]|\s*$)")
-_LETTER_NAMED = re.compile(
-    rf"\b(?i:option|choice|answer|ans)\b\W{{0,4}}{_LETTER}(?!\w)|\(([A-J])\)"
-    rf"|\b{_LETTER} is (?:the )?(?:answer|correct|right)\b"
-)
-_TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|textbf)\s*\{")
-
-
-def _find_choice(text: str) -> str | None:
-    """Return the marked letter A-J, else one that begins the last or first line, else the last "(B)" or "option B"."""
-    marked_answer, lines = find_marked_answer(text), text.strip().splitlines()
-    for part in (marked_answer, *lines[-1:], *lines[:1]):
-        match = _LETTER_FIRST.match(_TEXT_COMMAND.sub("", part)) if part else None
-        if match:
-            return match[1]
-    match = last_match(_LETTER_NAMED, text)
-    if match:
-        return str(next(filter(None, match.groups())))
-    match = re.fullmatch(r"\W{0,3}([a-j])\W{0,3}", marked_answer or text.strip()[:8])
-    return match[1].upper() if match else None
-
-
-_YES_NO = re.compile(r"\W{0,8}(?:\\text\{)?(yes|no|true|false)\b", re.IGNORECASE)
-_YES_NO_VALUES = {"yes": "yes", "true": "yes", "no": "no", "false": "no"}
-
-
-def _find_yes_no(text: str) -> str | None:
-    """Return yes or no (or true, false) at the start of the marked answer, of the text, or of its last sentence."""
-    last_sentence = re.split(r"\n|[.!?:,] ", text.rstrip()[-MAX_SEARCHED_LENGTH:])[-1]
-    for part in (find_marked_answer(text), text, last_sentence):
-        match = _YES_NO.match(part) if part else None
-        if match:
-            return _YES_NO_VALUES[match[1].lower()]
-    return None
 
 
 def _find_json_answer(text: str) -> str | None:
@@ -161,8 +158,8 @@ READERS = {
         Reader(name="auto", find=_find_auto),
         Reader(name="number", find=_find_number, normalize=_normalize_number),
         Reader(name="boxed", find=find_boxed),
-        Reader(name="choice", find=_find_choice, normalize=_identity, compares_values=False),
-        Reader(name="yes_no", find=_find_yes_no, normalize=_identity, compares_values=False),
+        Reader(name="choice", find=find_choice, normalize=_identity, compares_values=False),
+        Reader(name="yes_no", find=find_yes_no, normalize=_identity, compares_values=False),
         Reader(name="json", find=_find_json_answer, normalize=_identity, compares_values=False),
         Reader(name="text", find=_identity),
     )

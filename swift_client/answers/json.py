@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import Any
 
-from swift_client.answers.markers import last_match
 from swift_client.answers.numbers import parse_number, shorten_decimal
 
 _FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)```", re.DOTALL)
@@ -17,20 +16,77 @@ _FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)```", re.DOTALL)
 Span = tuple[int, int]  # index of the first character and of the one after the last
 
 
-def find_json(text: str) -> Span | None:
-    """Find the JSON in a text.
+# What comes before a value says whether it is the verdict or an example.
+_VERDICT_BEFORE = re.compile(
+    r"(?:answer|verdict|result|output|final|response|decision|conclusion|evaluation|rating|judge?ment|score|correct(?:ed|ion)?"
+    r"|antwort|ergebnis|urteil|réponse|résultat|respuesta|resultado|resposta|risposta|antwoord|ответ|答案|结果|結果|回答|답)"
+    r"[^.!?\n{}\[\]]{0,40}[:：=]?[\s`*]*(?:json)?\s*$",
+    re.IGNORECASE,
+)
+_EXAMPLE_BEFORE = re.compile(
+    r"(?:example|e\.g\.|for instance|such as|like|format|schema|template|sample|input|given|beispiel|exemple|ejemplo|esempio|exemplo"
+    r"|voorbeeld|пример|例如|例)[^.!?\n{}\[\]]{0,30}[:：=]?[\s`*]*(?:json)?\s*$",
+    re.IGNORECASE,
+)
 
-    It is the complete text, else the last fenced block, else the longest value from the first "{" or the first "[".
+
+def find_json(text: str) -> Span | None:
+    """Find the JSON that answers in a text.
+
+    It is the complete text, else, of the values that stand in it, the last object or list of objects: one that words
+    such as "verdict:" announce before one in a fenced block, any of them before an announced example. Lists without
+    objects count only where there are no objects. What stands inside a value that breaks off is not an answer.
     """
-    fence = last_match(_FENCE, text)
-    for begin, stop in ((0, len(text)), fence.span(1) if fence else (0, 0)):
+    start, end = len(text) - len(text.lstrip()), len(text.rstrip())
+    if start < end and value_end(text, start) == end:
+        return start, end
+    fences = [fence.span(1) for fence in _FENCE.finditer(text)]
+    best, best_rank = None, (False, -2)
+    for start, end in _values_in(text, fences):
+        before = text[max(0, start - 80) : start]
+        is_fenced = any(begin <= start and not text[begin:start].strip() for begin, stop in fences if end <= stop)
+        rank = 2 if _VERDICT_BEFORE.search(before) else -1 if _EXAMPLE_BEFORE.search(before) else int(is_fenced)
+        if ("{" in text[start:end], rank) >= best_rank:
+            best, best_rank = (start, end), ("{" in text[start:end], rank)
+    return best
+
+
+_OPENING = re.compile(r'\{(?=\s{0,40}["}])|\[(?=\s{0,40}["\[{\]\-\dtfn])')
+_MAX_FAILURES = 500  # starts that turn out to be none; each costs the decoder a count of the lines before it
+
+
+def _values_in(text: str, fences: list[Span]) -> Iterator[Span]:
+    """Find the outermost objects and lists in ``text``, and the values that fill a fenced block, in order.
+
+    After a failure the search goes on where it occurred, so that each character is parsed at most a few times.
+    """
+    for begin, stop in fences:
         block = text[begin:stop]
         start, end = begin + len(block) - len(block.lstrip()), begin + len(block.rstrip())
-        if start < end and value_end(text, start) == end:
-            return start, end
-    starts = [start for start in (text.find("{"), text.find("[")) if start >= 0]
-    spans = [(start, last) for start in starts if (last := value_end(text, start)) is not None]
-    return max(spans, key=lambda span: span[1], default=None)
+        if start < end and text[start] not in "[{" and value_end(text, start) == end:
+            yield start, end
+    position = failures = 0
+    while opening := _OPENING.search(text, position):
+        start = opening.start()
+        try:
+            position = _POSITION_DECODER.raw_decode(text, start)[1]
+        except json.JSONDecodeError as error:
+            if error.msg.startswith("Unterminated string") or error.pos >= len(text.rstrip()):
+                return  # the rest of the text is inside a value that breaks off
+            failures += 1
+            if failures > _MAX_FAILURES:
+                return
+            position = max(error.pos, start + 1)
+        except (ValueError, RecursionError):
+            return
+        else:
+            yield start, position
+
+
+def is_json(text: str) -> bool:
+    """Return whether ``text`` is an object or list of JSON and nothing else."""
+    text = text.strip()
+    return text[:1] in ("{", "[") and value_end(text, 0) == len(text)
 
 
 def value_end(text: str, start: int) -> int | None:

@@ -1,133 +1,304 @@
-r"""Marked answers in a completion: ``\boxed{...}``, "the answer is ...", "#### 18", "A: 18".
+r"""Where a completion states its answer, and the spans that may be its value.
 
-Everything here is linear in the length of the text, so a megabyte of braces takes a fraction of a second.
+The order of the evidence:
+
+1. The part of the text that answers: what follows the answer's end, such as the next question of a model that runs on,
+   does not count; a correction ("Wait, that is wrong: it is 15") beats what was stated before it (``conclusions.py``).
+2. Statements: ``\boxed{...}``, ``<answer>``, ``#### 18``, ``"answer": 18`` and marks such as "the answer is"
+   (``marks.py``). A later one beats an earlier one, but a mark that no whole value follows is none:
+   "Answer: First, she buys 3 eggs."
+3. Without a statement: a short reply, a bracketed verdict (``[No]``), the last bold value, and the value of the last
+   sentence of a worked solution (``conclusions.py``).
+
+A value is never cut: a reader is offered spans from the whole line down to the sentence and to the clause before
+"because", and takes the first that is one whole value of a kind that it knows. All of it takes linear time.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections import deque
-from itertools import islice
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from swift_client.answers.normalize import MAX_VALUE_LENGTH, has_words, normalize
-from swift_client.answers.numbers import parse_number
+from swift_client.answers._shim import parse_value, scan_values
+from swift_client.answers.marks import LANGUAGES, Language
+from swift_client.answers.sentences import SKIPPED, WINDOW, chain_end, close, find_phrase, sentence_end
+
+# Returns the answer if the whole span is one value of the kinds that a reader knows, else None.
+Parse = Callable[[str], str | None]
+
+_MAX_STATEMENTS = 16  # statements that are tried, from the end
+_MAX_HITS = 40  # places of one noun that are looked at, from the end
+_NEAR_END = 300  # characters; a loose noun with a verb counts only there
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A place where an answer is stated."""
+
+    start: int  # index of the mark
+    value_start: int
+    value_end: int | None = None  # of a box or tag; else the value ends with its line, sentence or clause
+    label: bool = False  # whether it begins its line, such as "Answer:"
+
+
+def find_marked_answer(text: str) -> str | None:
+    """Return the last stated answer as written: a value of a known kind, or a name or phrase; None without one."""
+    return find_statement(text, parse_typed, phrases=True)
+
+
+def parse_typed(span: str) -> str | None:
+    """Return ``span``, or the end of its chain of equations, if that is one typed value."""
+    if parse_value(span) is not None:
+        return span
+    tail = chain_end(span)
+    return tail if tail and parse_value(tail) is not None else None
+
+
+def find_statement(text: str, parse: Parse, *, phrases: bool = False) -> str | None:
+    """Return the value of the last statement that has one.
+
+    Args:
+        text: the part of a completion that answers.
+        parse: the reader's parser of spans.
+        phrases: accept a name or phrase where no span is a typed value.
+    """
+    boxes = find_boxes(text)
+    statements = sorted(_find_statements(text, boxes), key=lambda statement: -statement.start)[:_MAX_STATEMENTS]
+    first_phrase = None
+    for statement in statements:
+        if statement.value_end is not None:
+            value = _read_content(text, statement, boxes, parse, phrases)
+            if value is not None:
+                return value
+            continue
+        for span in spans(text, statement.value_start):
+            value = parse(span)
+            if value is not None:
+                return value
+        phrase = find_phrase(text, statement.value_start, fills_line=statement.label) if phrases else None
+        if phrase and statement.label:
+            return first_phrase or phrase
+        first_phrase = first_phrase or phrase
+    return first_phrase
+
+
+def _read_content(
+    text: str, statement: Statement, boxes: list[tuple[int, int]], parse: Parse, phrases: bool
+) -> str | None:
+    """Read the content of a box or tag; the values of neighbouring boxes are one answer."""
+    content = text[statement.value_start : statement.value_end].strip()
+    if (statement.value_start, statement.value_end) in boxes:
+        content = join_boxes(text, boxes) or content
+        return parse(content) or (content if phrases else None)
+    if len(content) > WINDOW or "\n" in content or "\\boxed" in content:
+        return find_statement(content, parse, phrases=phrases)
+    for span in spans(content, 0):
+        value = parse(span)
+        if value is not None:
+            return value
+    return content if phrases and content else None
+
+
+# The places
+
+_OTHER_MARKS = re.compile(
+    r"""
+      (?P<hashes>\#{4}(?!\#)[ ]?)                                                    # GSM8K's references: "#### 18"
+    | (?P<letter>^[ \t*_>]{0,4}[AR][*_]{0,2}[ ]?[:：][*_]{0,2})                       # "A: 18", "R : 18"
+    | (?P<key>["'](?:final_?|correct_?)?(?:answer|ans|result|antwort|réponse|respuesta|答案)["']\s?:\s?)(?P<content4>"(?:[^"\\\n]|\\.){0,400}"|'[^'\n]{0,400}'|[^,}\]\n"']{1,400})
+    | <(?P<tag>(?:final_?)?(?:answer|ans|result)|antwort|réponse|respuesta|答案)>(?P<content>[^<]*(?:<(?!/)[^<]*)*)
+    | \[(?P<tag2>ANSWER|answer)\](?P<content2>[^\[]*)
+    | \b(?P<call>(?:[Ff]inish|[Ff]inal_answer)[\[(])(?P<content3>[^\])\n]{1,200})[\])]
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+_OTHER_SIGNS = ("####", "A:", "A*", "A_", "A :", "R:", "R :", "R*", "A：", '":', "':", '" :', ">", "[ANSWER]", "[answer]", "inish[", "inish(", "nal_answer(")
+
+
+def _find_statements(text: str, boxes: list[tuple[int, int]]) -> Iterator[Statement]:
+    """Find the places where an answer is stated, in no order."""
+    yield from _find_word_marks(text)
+    if boxes:
+        start, end = boxes[-1]
+        yield Statement(start, start, end, label=True)
+    if any(sign in text for sign in _OTHER_SIGNS):
+        for mark in deque(_OTHER_MARKS.finditer(text), maxlen=_MAX_HITS):
+            for name in ("content", "content2", "content3", "content4"):
+                if mark[name] is not None:
+                    quotes = name == "content4" and mark[name][0] in "\"'"
+                    yield Statement(mark.start(), mark.start(name) + quotes, mark.end(name) - quotes, label=True)
+                    break
+            else:
+                yield Statement(mark.start(), mark.end(), label=True)
+
+
+def _find_word_marks(text: str) -> Iterator[Statement]:
+    lower = text.lower()
+    if len(lower) != len(text):  # some capital letters become two characters
+        lower = text
+    is_ascii = text.isascii()
+    for language in LANGUAGES:
+        if is_ascii and not language.spaced:
+            continue
+        for firm, nouns in ((True, language.firm), (False, language.loose)):
+            for noun in nouns:
+                if noun not in lower:
+                    continue
+                start = lower.rfind(noun)
+                for _ in range(_MAX_HITS):
+                    if start < 0:
+                        break
+                    statement = _read_mark(text, lower, start, start + len(noun), firm, language)
+                    if statement:
+                        yield statement
+                    start = lower.rfind(noun, 0, start)
+
+
+_COLON = re.compile(
+    r"(?:[ ][^\W\d][^.!?。\n:：=＝\d]{0,40})?[ \t]?(?:\([^()\n]{1,40}\))?"
+    r"[*_`\"'”»】\])]{0,4}[ \t\u00a0\u202f]{0,2}(?:[:：＝=]|->|→|⇒|=>)"
+)
+_HEADING = re.compile(r"(?:[ ][^\W\d_]{2,15}){0,2}[*_ \t:：】\])]{0,6}\r?\n")
+_DOT = re.compile(r"\.[ \t]{0,3}(?=[\w$\\-])")  # "Ans. 42"
+# A verb ("can answer") or an answer of somebody in the question ("Billy's answer", "long-answer questions").
+_NO_NOUN_BEFORE = re.compile(r"(?:\b(?:can|to|could|cannot|can't|will|must|should|please|i|we|you|they)|['’]s|-)[ ]?$")
+_DECORATION = r"[ \t*_`>#\-•–—\"'“”«»【\[(]"
+
+
+def _read_mark(text: str, lower: str, start: int, end: int, firm: bool, language: Language) -> Statement | None:
+    """Return the statement that the noun at ``start`` makes, if a colon, heading or verb follows it."""
+    if language.spaced and (lower[start - 1 : start].isalnum() or lower[end : end + 1].isalnum()):
+        return None
+    line_start = max(text.rfind("\n", max(0, start - 80), start) + 1, start - 80, 0)
+    before = lower[line_start:start]
+    label = (line_start == 0 or text[line_start - 1] == "\n") and _is_lead(before, language)
+    if not label and _NO_NOUN_BEFORE.search(before):
+        return None
+    if label or firm:
+        colon = _COLON.match(text, end) or (_DOT.match(text, end) if label and lower[start:end] == "ans" else None)
+        if colon:
+            return Statement(start, colon.end(), label=label)
+    heading = _HEADING.match(text, end) if label else None
+    if heading:
+        return Statement(start, heading.end(), label=True)
+    if not firm and len(text) - end > _NEAR_END:
+        return None
+    verb = re.compile(_verb_pattern(language), re.IGNORECASE).match(text, end)
+    return Statement(start, verb.end()) if verb else None
+
+
+def _is_lead(before: str, language: Language) -> bool:
+    """Return whether only decoration and words such as "the final" stand between the line's start and the noun."""
+    if not before.strip():
+        return True
+    gap = "[ ,*_]{1,4}" if language.spaced else "[ ]?"
+    lead = rf"{_DECORATION}{{0,10}}(?:\d{{1,2}}[.)] ?)?{_DECORATION}{{0,4}}(?:(?:{language.lead}){gap}){{0,5}}[*_]{{0,4}}"
+    return re.fullmatch(lead, before) is not None
+
+
+def _verb_pattern(language: Language) -> str:
+    if language.spaced:
+        return rf"(?:[ ][^.!?。\n:：=]{{0,60}}?)??[*_]{{0,2}}[ ]+[*_]{{0,2}}(?:{language.verbs})(?!\w)[ ]{{0,2}}[:：]?"
+    return rf"[^。！？.!?\n:：=]{{0,14}}?(?:{language.verbs})[ ]?[:：]?"
+
+
+# Boxes
 
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}\\]|[{}]")
+_BARE_BOX = re.compile(r"\\(?:boxed|fbox) ?(\d+|[A-Za-z])(?![\w{])")
+# Text between boxes that hold the values of one answer: "\boxed{3}$ and $\boxed{5}", ", y = ", "(b)".
+_BETWEEN_BOXES = re.compile(
+    r"(?:[\s$,;.&]|\\[()\[\],;]|\\q?quad|\\text\{[^{}]{0,12}\}|\b(?:and|or|und|oder|et|ou|y|o|e|en|и|или)\b|和|或|と"
+    r"|\([a-h]\)|\b[a-z](?:_\{?\w\}?)? ?=){0,12}"
+)
+_MAX_BOXES = 12  # values of one answer
 
 
 def find_boxed(text: str) -> str | None:
-    r"""Return the content of the last complete ``\boxed{...}`` or ``\fbox{...}``, braces matched; None without one."""
+    r"""Return the content of the last complete ``\boxed{...}`` or ``\fbox{...}``, braces matched; None without one.
+
+    Several boxes of one list, such as ``\boxed{3}, \boxed{5}``, are one answer: "3, 5".
+    """
+    return join_boxes(text, find_boxes(text))
+
+
+def join_boxes(text: str, boxes: list[tuple[int, int]]) -> str | None:
+    """Return the content of the last box after those before it that belong to the same list."""
+    if not boxes:
+        return None
+    values = [text[slice(*boxes[-1])].strip()]
+    for before, after in zip(reversed(boxes[:-1]), reversed(boxes), strict=False):
+        gap_end = max(text.rfind("\\boxed", before[1], after[0]), text.rfind("\\fbox", before[1], after[0]))
+        gap = text[before[1] + 1 : gap_end]
+        if len(gap) > 60 or len(values) >= _MAX_BOXES or not _BETWEEN_BOXES.fullmatch(gap):
+            break
+        values.insert(0, text[slice(*before)].strip())
+    return ", ".join(dict.fromkeys(values))
+
+
+def find_boxes(text: str) -> list[tuple[int, int]]:
+    """Return the positions of the contents of all complete boxes that are not empty and hold no other box."""
     start = min((index for index in (text.find("\\boxed"), text.find("\\fbox")) if index >= 0), default=-1)
     if start < 0:
-        return None
-    last: tuple[int, int] | None = None
+        return []
+    boxes: list[tuple[int, int]] = []
     starts: list[int] = []  # per open brace: start of the box's content, -1 if it does not open a box
     for token in _BOX_TOKEN.finditer(text, start):
         mark = token[0]
         if mark == "}":
             content = starts.pop() if starts else -1
-            if 0 <= content < token.start() and (last is None or content > last[0]):
-                last = (content, token.start())
+            is_inner = not boxes or content > boxes[-1][0]
+            if content >= 0 and is_inner and text[content : token.start()].strip():
+                boxes.append((content, token.start()))
         elif mark.endswith("{"):
             if mark == "{":
                 starts.append(-1)
             elif len(mark) > 2:
                 starts.append(token.end())
-    return text[slice(*last)].strip() or None if last else None
+    return boxes or [match.span(1) for match in _BARE_BOX.finditer(text, start)]
 
 
-def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    """Return the last match of ``pattern`` in ``text``."""
-    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
+# Spans
 
-
-_MARK = re.compile(
-    r"""
-      \#{4}[ ]?                                                          # GSM8K's references: "#### 18"
-    | ^[ *_]{0,4}A[*_]{0,2}:[*_]{0,2}                                    # "A: 18"
-    | (?<!["'])\b(?i:answer(?![ ]choice)|correct[ ](?:option|choice))\b[^.\n:=]{0,60}?
-      (?:\b(?i:is|be|are)\b[ ]{0,2}:?|[:=])[*_]{0,3}                     # "the answer is", "**Answer:**"
-    | \b(?i:final[ ]answer)\b[*_ ]{0,4}\n                                # a heading of its own
-    """,
-    re.VERBOSE | re.MULTILINE,
+_MATH = re.compile(r"\$\$(.+?)\$\$|\\\((.+?)\\\)|\\\[(.+?)\\\]|\$((?:[^$\n\\]|\\.)+)\$", re.DOTALL)
+_WRAPPED = re.compile(r"\*\*(.+?)\*\*|\"(.+?)\"|“(.+?)”|„(.+?)[“”]|«\s?(.+?)\s?»|`([^`]+)`|\[+([^\[\]]+)\]+|【(.+?)】")
+# Commentary after a value; a value is not cut where it begins.
+_COMMENT = re.compile(
+    r"\s*[,;]?\s(?:because|since|as|which|where|so|while|but|instead of|rather than|assuming|given that|if|when|due to"
+    r"|weil|denn|da|parce que|car|puisque|porque|ya que|pues|perché|poiché|omdat|want|pois|já que"
+    r"|потому что|так как|поскольку|ponieważ|protože|çünkü|karena|fordi|eftersom)\b"
+    r"|,? (?:and )?not\b|[;；]| [-–—]{1,2} |—|\s*[(（](?=[^()\d]*[^\W\d]{2})(?![A-J][)）])"
+    r"|[,，]\s*(?:因为|因為|所以|なぜなら|왜냐하면)|[,，] (?=[^\d]*$)",
+    re.IGNORECASE,
 )
-# Limit on the markers that are tried, from the end, so that a text full of markers stays cheap.
-_MAX_MARKS = 8
+def spans(text: str, start: int) -> Iterator[str]:
+    """Offer the spans that may be the value at ``start``, from the whole line to the clause."""
+    window = text[start : start + WINDOW]
+    at = SKIPPED.match(window).end()  # type: ignore[union-attr]  # it always matches
+    opened = window[:at]
+    math = _MATH.match(window, at)
+    if math and "\n" in math[0]:
+        yield next(filter(None, math.groups()))
+        return
+    line = window[at:].split("\n", 1)[0].rstrip()
+    yield close(line, opened)
+    sentence = line[: sentence_end(line)]
+    yield close(sentence, opened)
+    if math and not has_value(line[math.end() - at : len(sentence)]):
+        yield next(filter(None, math.groups()))
+    if opened[-1:].strip() and opened[-1] in line:  # **11** left; "[Yes]", 17 is
+        inner, rest = line.split(opened[-1], 1)
+        if not has_value(rest[: sentence_end(rest)]):
+            yield inner
+    wrapped = _WRAPPED.match(line)
+    if wrapped and not has_value(line[wrapped.end() : len(sentence)]):
+        yield next(filter(None, wrapped.groups()))
+    for cut in _COMMENT.finditer(sentence):
+        yield close(sentence[: cut.start()], opened)
 
 
-def find_marked_answer(text: str) -> str | None:
-    """Return the last marked answer as written, or None.
-
-    A number, formula, option letter or yes/no may be followed by more words. Other words are an answer only at the end
-    of the text: "the answer is not simple, because ..." does not mark one.
-    """
-    box = find_boxed(text)
-    if box is not None:
-        return box
-    ends = [mark.end() for mark in _MARK.finditer(text)]
-    for end in islice(reversed(ends), _MAX_MARKS):
-        value = _value_at(text, end)
-        if value is not None:
-            return value
-    return None
-
-
-_SENTENCE_END = re.compile(r"\n|[.!?](?=[\s*]|$)|,? (?:because|since)\b|, (?:so|which|as|where)\b| [-–—] ")
-_IN_MATH = re.compile(r"[*_]{0,3}(?:\$\$?([^$\n]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\])", re.DOTALL)
-_LEADING_VALUE = re.compile(
-    r"""
-      (?P<amount>[-+−]?[$€£¥₹]?\s?[-+−]?(?:\d[\d,]*\d|\d)(?:\.\d+)?(?:\s?/\s?\d+|%)?)
-        (?=$|[\s*).,;:!])(?!\s?(?:to|or|and|[-–+*/=^×])\s?[\d$])
-    | (?P<option>(?:(?i:option|choice)\s)?(?:\([A-J]\)|[A-J](?=$|[\s).:,*])(?!\s[a-z])))
-    | (?P<word>(?i:yes|no|true|false)\b(?=$|[\s.,;:!*]))
-    """,
-    re.VERBOSE,
-)
-_TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|mbox)\{[^}]*\}")
-
-
-def _value_at(text: str, start: int) -> str | None:
-    window = text[start : start + MAX_VALUE_LENGTH].lstrip(" \n:*_`\"'")
-    math = _IN_MATH.match(window)
-    if math:
-        formula: str = next(filter(None, math.groups()))
-        # "$18 per day and $2" is about money, "$18$" and "$3 + 4$" are formulas
-        if not has_words(_TEXT_COMMAND.sub("", formula)):
-            return formula
-    end = _SENTENCE_END.search(window)
-    value = window[: end.start() if end else None].replace("**", "").strip()
-    after = window[end.end() :] if end else ""
-    if not value:
-        return None
-    if parse_number(normalize(value)) is not None or _looks_like_formula(value):
-        return value
-    leading_value = _LEADING_VALUE.match(value)
-    if leading_value:
-        return leading_value[0]
-    ends_text = not after.strip(" \n*_`\"'.)") and len(text) - start <= MAX_VALUE_LENGTH
-    return value if ends_text and len(value) <= 80 and len(value.split()) <= 8 else None
-
-
-def _looks_like_formula(text: str) -> bool:
-    return len(text) <= 80 and re.search(r"[\d\\]", text) is not None and not has_words(_TEXT_COMMAND.sub("", text))
-
-
-_EXCLAMATION_OR_QUESTION = re.compile(r"[A-Za-z]!$|\?$")
-_CODE = re.compile(r"[;`<]|=>|\w\w\(|^[#@/]|\b(?:def|return|import|select)\b", re.IGNORECASE)
-
-
-def short_reply(text: str) -> str | None:
-    """Return the text if it is only an answer: one line of at most five words, no code and no JSON."""
-    text = text.strip()
-    if not text or len(text) > 64 or "\n" in text or _EXCLAMATION_OR_QUESTION.search(text) or len(text.split()) > 5:
-        return None
-    if "\\" not in text and ("{" in text or _CODE.search(text)):
-        return None
-    if text[0] in "[{":
-        try:
-            json.loads(text)
-        except ValueError:
-            return text
-        return None
-    return text
+def has_value(text: str) -> bool:
+    """Return whether a number, date or other typed value stands in ``text``."""
+    return next(scan_values(text), None) is not None

@@ -1,0 +1,234 @@
+"""The answer of a text without a statement: its last bracketed or bold value, or that of its last sentence.
+
+Also which part of a text answers: what a correction replaces and what follows the answer's end do not count.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+
+from swift_client.answers._shim import Value, parse_value, scan_values
+from swift_client.answers.markers import Parse, spans
+from swift_client.answers.marks import CORRECTION_LEADS, CORRECTIONS, FAULTS, RETRACTIONS, RUN_ON
+from swift_client.answers.sentences import chain_end, last_match, sentence_end, split_sentences
+
+_TAIL = 1_200  # characters at the end of a text in which a conclusion is sought
+_MAX_PARTS = 8  # questions of a model that runs on
+
+# Corrections
+
+
+def correction_end(text: str) -> tuple[int, bool] | None:
+    """Return where the last correction's words end, and whether they take back all before; None without one."""
+    lower = text.lower()
+    if len(lower) != len(text):
+        lower = text
+    places = [
+        (start, start + len(words))
+        for words in CORRECTIONS
+        if words in lower and (start := _last_at_sentence_start(lower, words)) is not None
+    ]
+    for lead in CORRECTION_LEADS:
+        start = _last_at_sentence_start(lower, lead) if lead in lower else None
+        if start is None:
+            continue
+        sentence = text[start : start + 160]
+        fault = FAULTS.search(sentence[: sentence_end(sentence, len(lead))], len(lead))
+        if fault:
+            places.append((start, start + fault.end()))
+    if not places:
+        return None
+    start, end = max(places)
+    return end, any(words in lower[start : end + 20] for words in RETRACTIONS)
+
+
+def _last_at_sentence_start(lower: str, words: str) -> int | None:
+    start = lower.rfind(words)
+    for _ in range(40):
+        if start < 0:
+            return None
+        before = lower[max(0, start - 24) : start]
+        after = lower[start + len(words) : start + len(words) + 1]
+        if _SENTENCE_START.search(before) and not (words[-1].isascii() and words[-1].isalpha() and after.isalnum()):
+            return start
+        start = lower.rfind(words, 0, start)
+    return None
+
+
+_SENTENCE_START = re.compile(
+    r"(?:^|[.!?。！？;:—–…\n,，(]\s*|\s-\s*|(?:^|[.!?\n])\s*(?:oh|no|wait|hmm|sorry|but|however|oops|ah|well|so|and|nein|non|nee|нет)[,.! ]*\s*)"
+    r"[*_\"'>(\[\s]*$"
+)
+_REPLACEMENT = re.compile(
+    r"(?:[:：]|\b(?:it is|it's|it should be|it should have been|should be|should have been|should read|must be|is actually|is"
+    r"|be|to|ist|lautet|es|est|è|é|was)\b|是|为|は)[\s*_\"'`]*(?P<phrase>[^\W\d_][^.!?\n,;:]{0,60})"
+)
+
+
+def read_correction(text: str, start: int, parse: Parse, *, phrases: bool) -> str | None:
+    """Return the value that the words after a correction give; the first sentence with one value has it."""
+    rest = text[start : start + _TAIL].lstrip(" ,.:;!—–-\n*_")
+    for line in islice((line for line in rest.split("\n") if line.strip()), 6):
+        for sentence in split_sentences(line):
+            for span in islice(spans(sentence, 0), 8):
+                value = parse(span) or _parse_single(span, parse)
+                if value is not None:
+                    return value
+    phrase = _REPLACEMENT.search(text, max(0, start - 12), start + 120) if phrases else None
+    return phrase["phrase"].strip(" *_\"'`") if phrase else None
+
+
+def _parse_single(span: str, parse: Parse) -> str | None:
+    value = single_value(span)
+    return parse(value) if value is not None else None
+
+
+# Texts that run on
+
+
+def answering_parts(text: str) -> Iterator[str]:
+    """Divide a text before each new question or turn; at least one part."""
+    starts = []
+    if any(sign in text for sign in (":", "：", "<|", "</s>", "[INST]", "###")):
+        starts = [match.start() for match in islice(RUN_ON.finditer(text), _MAX_PARTS)]
+        if "####" in text:
+            starts.append(_question_after_hashes(text))
+    begin = 0
+    for start in sorted(starts):
+        if text[begin:start].strip():
+            yield text[begin:start]
+            begin = start
+    yield text[begin:]
+
+
+_HASHES = re.compile(r"####(?!#)[ ]?[^\n]{1,80}\n")
+
+
+def _question_after_hashes(text: str) -> int:
+    """Return the end of the first "#### 42" that a question follows, 0 without one."""
+    first = _HASHES.search(text)
+    if first is None:
+        return 0
+    rest = text[first.end() :]
+    return first.end() if re.search(r"[?？؟]", rest) and correction_end(rest[:300]) is None else 0
+
+
+# Conclusions
+
+_BRACKETED = re.compile(r"\[\[?([^\[\]\n]{1,60})\]\]?(?!\()")
+_BOLD = re.compile(r"\*\*([^*\n]{1,120})\*\*|__([^_\n]{1,120})__")
+_OPERATION = re.compile(r"\d[%)\]}]*\s?(?:[=+×*/÷≈]|-\s|−|\\times|\\div|\\cdot|<<)|\\frac|=\s*\\?\$?\d|\\\[|\\\(")
+_CONCLUDING = re.compile(
+    r"\W*(?:so|thus|hence|therefore|then|finally|in (?:total|all|conclusion|summary)|altogether|overall|as a result|consequently"
+    r"|this means|that means|final(?:ly)?|we (?:get|find|have)|also|daher|somit|folglich|insgesamt|deshalb|donc|ainsi|par conséquent|au total"
+    r"|por (?:lo )?tanto|entonces|así|en total|logo|portanto|assim|quindi|perciò|dunque|in totale|dus|daarom|in totaal"
+    r"|итак|значит|следовательно|поэтому|таким образом|всего|所以|因此|总共|一共|故|したがって|よって|だから|따라서|그러므로|총|إذن|لذلك|więc|zatem|takže|tedy)\b",
+    re.IGNORECASE,
+)
+_CLOSING_REMARK = re.compile(
+    r"\W*(?:i hope|hope this|let me know|feel free|please|if you|is there|do you|would you|thank|good luck|note\b|remember)",
+    re.IGNORECASE,
+)
+_DISPLAY = re.compile(r"(?:\\\[(.+?)\\\]|\$\$(.+?)\$\$)\s*$", re.DOTALL)
+
+
+def find_conclusion(text: str, parse: Parse, *, phrases: bool) -> str | None:
+    """Return the last bracketed or bold value, or the value of the last sentence of a worked solution."""
+    text = text.rstrip()
+    tail = text[-_TAIL:]
+    return _find_bracketed(tail, parse) or _find_bold(tail, parse, phrases) or _find_last_value(text, tail, parse)
+
+
+def _find_bracketed(tail: str, parse: Parse) -> str | None:
+    """Return the last value in brackets that begins or ends its line; numbers only alone on the line."""
+    for match in reversed(list(_BRACKETED.finditer(tail))):
+        before = tail[tail.rfind("\n", 0, match.start()) + 1 : match.start()].strip(" *\"'")
+        after = tail[match.end() :].split("\n", 1)[0].strip(" *\"'.!,")
+        value = parse(match[1].strip())
+        if value is None or (before and (after or has_digit(match[1]))) or (after and has_digit(match[1])):
+            continue
+        return value
+    return None
+
+
+def has_digit(text: str) -> bool:
+    """Return whether ``text`` has a digit."""
+    return any(map(str.isdigit, text))
+
+
+def _find_bold(tail: str, parse: Parse, phrases: bool) -> str | None:
+    """Return the last bold value of the last paragraph; a label such as **Step 2:** is none."""
+    lines = [line for line in tail.split("\n") if line.strip()]
+    for line in reversed(lines[-2:]):
+        for match in reversed(list(_BOLD.finditer(line))):
+            content = (match[1] or match[2]).strip()
+            if content.endswith((":", "：")) or line[match.end() : match.end() + 1] in (":", "："):
+                continue
+            for span in spans(content, 0):
+                value = parse(span)
+                if value is not None:
+                    return value
+            value = _parse_single(content, parse)
+            if value is not None:
+                return value
+            is_phrase = match.start() > 0 and len(content) <= 60 and len(content.split()) <= 6
+            if phrases and is_phrase and line is lines[-1]:
+                return content
+    return None
+
+
+def _find_last_value(text: str, tail: str, parse: Parse) -> str | None:
+    display = _DISPLAY.search(tail)
+    if display:
+        content = (display[1] or display[2]).strip()
+        end = chain_end(content)
+        return parse(end if end is not None else content)
+    lines = [line.strip() for line in tail.split("\n") if line.strip()]
+    while len(lines) > 1 and _CLOSING_REMARK.match(lines[-1]):
+        lines.pop()
+    if not lines:
+        return None
+    sentences = split_sentences(lines[-1])
+    while len(sentences) > 1 and (_CLOSING_REMARK.match(sentences[-1]) or not has_digit(sentences[-1])):
+        sentences.pop()
+    is_worked = _OPERATION.search(text[-3_000:]) is not None
+    sentence = sentences[-1]
+    if not is_worked and not (_CONCLUDING.match(sentence) and len(text) > len(sentence) + 20):
+        return None
+    value = single_value(sentence, last_computed(tail))
+    return parse(value) if value is not None else None
+
+
+def last_computed(tail: str) -> Value | None:
+    """Return the value after the last equals sign."""
+    end = chain_end(tail)
+    first = next(scan_values(end[:60]), None) if end else None
+    return first[2] if first and first[0] < 12 else None
+
+
+_JOINED_NAME = re.compile(r"[A-Z][\w'’]*[ -]$")
+_NAME_AFTER = re.compile(r"[ -][A-Z][a-z]+")
+
+
+def single_value(sentence: str, computed: Value | None = None) -> str | None:
+    """Return the only value of a sentence, or that after its last equals sign, or the one that was computed before.
+
+    A number that belongs to a name ("Apollo 11", "12 Monkeys") is not a value.
+    """
+    tail = chain_end(sentence)
+    part = sentence if tail is None else tail
+    found = [place for place in scan_values(part) if not _is_name(part, place[0], place[1])]
+    keys = {value.key for _, _, value in found}
+    if len(keys) == 1:
+        return part[found[-1][0] : found[-1][1]]
+    return next((part[a:b] for a, b, value in found if computed is not None and value.key == computed.key), None)
+
+
+def _is_name(part: str, start: int, end: int) -> bool:
+    begins_name = start == 0 and _NAME_AFTER.match(part, end) is not None
+    return begins_name or (part[:start].count(" ") > 1 and _JOINED_NAME.search(part[:start]) is not None)
+
+
+__all__ = ["answering_parts", "correction_end", "find_conclusion", "last_match", "parse_value", "read_correction"]

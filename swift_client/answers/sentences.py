@@ -1,0 +1,140 @@
+"""Sentences and phrases: where a sentence ends, the end of a chain of equations, a name or phrase as an answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+
+WINDOW = 400  # characters after a mark in which its value is sought
+
+_STOP = re.compile(r"[。！？؟।]|[.!?]+[\"'”’)\]*_]*(?=\s|$)")
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:mr|mrs|ms|dr|st|prof|jr|sr|gen|col|sgt|lt|capt|rev|hon|gov|sen|rep|pres|mt|ft|inc|ltd|co|corp|bros|dept"
+    r"|univ|est|approx|ca|fig|eq|sec|vol|vs|etc|viz|cf|al|ph\.d|nos?|nr|núm|bzw|usw|sra?|dra|mme|mlle|art|pp?"
+    r"|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)|(?:\b[A-Za-z]\.)+[A-Za-z]|(?<![\w'’])[A-Z])$",
+    re.IGNORECASE,
+)
+_NEW_SENTENCE = re.compile(
+    r"\s+[*_\"'“]*(?:the|this|that|these|those|it|its|i|we|you|they|he|she|his|her|because|since|so|thus|hence|therefore"
+    r"|however|but|and|in|on|to|if|as|for|let|here|there|now|note|option|choice|answer|all|each|both|explanation|reason"
+    r"|step|first|wait|no|yes|my|our|by|with|when|while|also|please|hope|actually|correction|sorry|scratch)\b",
+    re.IGNORECASE,
+)
+_INITIAL = re.compile(r"(?<![\w'’])[A-Z]$")
+_MONTH = re.compile(
+    r"\s*(?:jan|feb|mär|mar|apr|mai|maj|jun|jul|aug|sep|okt|oct|nov|dez|dec|des|led|úno|bře|tammi|helmi)", re.IGNORECASE
+)
+
+
+def sentence_end(text: str, start: int = 0) -> int:
+    """Return the index of the stop that ends the first sentence; an abbreviation or initial does not end one."""
+    for stop in _STOP.finditer(text, start):
+        if stop[0][0] != "." or not _is_abbreviation(text, start, stop):
+            return stop.start()
+    return len(text)
+
+
+def _is_abbreviation(text: str, start: int, stop: re.Match[str]) -> bool:
+    after = text[stop.end() : stop.end() + 24]
+    before = text[max(start, stop.start() - 12) : stop.start()]
+    if not after.strip():
+        return False
+    if not _ABBREVIATION.search(before):  # the day of "5. Mai 2020", but not "18. The others"
+        return before[-1:].isdigit() and _MONTH.match(after) is not None
+    if before[-2:].lower() == "no":
+        return after.lstrip()[:1].isdigit()
+    if _INITIAL.search(before):
+        return after[:1] == " " and after.lstrip()[:1].isupper() and not _NEW_SENTENCE.match(after)
+    return not _NEW_SENTENCE.match(after)
+
+
+SKIPPED = re.compile(r"[\s:*_`\"'“”„«»>~]*(?:#{1,3} )?[*_\"'“„«]*")
+_CLOSING = (("*", "*"), ("_", "_"), ("`", "`"), ('"', '"'), ("'", "'"), ("“", "”"), ("„", "“"), ("«", "»"))
+
+
+
+
+def close(span: str, opened: str) -> str:
+    """Remove the signs that close what was opened before the span."""
+    span = span.replace("**", "").strip()
+    for sign, closing in _CLOSING:
+        if sign in opened and closing in span:
+            span = span.replace(closing, "", 1)
+    return span.strip()
+
+
+_CHAIN = re.compile(r"(?<![<>!=:\\])=(?![=>])|≈|\\approx(?![A-Za-z])|=>|⇒|→|\\(?:Rightarrow|implies|to)(?![A-Za-z])")
+
+
+def chain_end(text: str) -> str | None:
+    """Return what follows the last equals sign of a chain of equations, such as ``29 - 17 = 12``."""
+    last = last_match(_CHAIN, text)
+    return text[last.end() :].strip() if last else None
+
+
+_MAX_PHRASE_WORDS, _MAX_PHRASE_LENGTH = 10, 80
+_NO_PHRASE = re.compile(
+    r"(?:let|first|to|we|it|there|since|because|if|step|sure|i|here|this|that|these|given|you|they|he|she|as|in order|not"
+    r"|based|helpful|correct|incorrect|right|wrong|reasonable|clear|useful|found|obtained|therefore|thus|so|simple|what"
+    r"|how|why|depends|unknown|about|for|according|done|complete|provided|follows|below|above|well)\b(?!['’])",
+    re.IGNORECASE,
+)
+
+
+def find_phrase(text: str, start: int, *, fills_line: bool) -> str | None:
+    """Return the name or phrase after a mark: all of its line for a label, else the end of the text; not a sentence."""
+    window = text[start : start + WINDOW]
+    at = SKIPPED.match(window).end()  # type: ignore[union-attr]  # it always matches
+    line, _, after = window[at:].partition("\n")
+    span = close(line, window[:at])
+    end = sentence_end(span)
+    if span[end:].strip(" .!*_\"'`”)") or span[end : end + 1] in ("?", "？", "؟"):
+        return None
+    if not fills_line and after.strip(" \n*_`\"'.)"):
+        return None
+    phrase = span[:end].strip()
+    is_short = len(phrase) <= _MAX_PHRASE_LENGTH and len(phrase.split()) <= _MAX_PHRASE_WORDS
+    return phrase if phrase and is_short and not _NO_PHRASE.match(phrase) else None
+
+
+def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """Return the last match of ``pattern`` in ``text``."""
+    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
+
+
+def split_sentences(line: str) -> list[str]:
+    """Split a line into its sentences, stops included."""
+    sentences, start = [], 0
+    while start < len(line):
+        end = sentence_end(line, start)
+        stop = _STOP.match(line, end)
+        end = stop.end() if stop else len(line)
+        if line[start:end].strip():
+            sentences.append(line[start:end].strip())
+        start = max(end, start + 1)
+    return sentences
+
+
+_EXCLAMATION_OR_QUESTION = re.compile(r"[A-Za-z]!$|[?？؟]$")
+_CODE = re.compile(r"[;`<]|=>|\w\w\(|^[#@/]|\b(?:def|return|import|select)\b", re.IGNORECASE)
+_NAME_WORD = re.compile(r"[^\w]*(?:[^\W\d_]*[A-Z][\w'’.]*|\d[\w.,]*|of|the|and|or|in|on|upon|for|at|to|from|a|an|de|la|le|du|van|von|der|del|di|y|&|vs\.?)[^\w]*")
+
+
+def short_reply(text: str) -> str | None:
+    """Return the text if it is only an answer: one line of at most five words, or a longer name; no code, no JSON."""
+    text = text.strip()
+    if not text or len(text) > 80 or "\n" in text or _EXCLAMATION_OR_QUESTION.search(text):
+        return None
+    words = text.split()
+    if len(words) > 5 and not (len(words) <= 10 and text[-1] not in ".!" and all(map(_NAME_WORD.fullmatch, words))):
+        return None
+    if "\\" not in text and ("{" in text or _CODE.search(re.sub(r"; (?=[A-Z])", "", text))):
+        return None
+    if text[0] in "[{":
+        try:
+            json.loads(text)
+        except ValueError:
+            return text
+        return None
+    return text if any(map(str.isalnum, text)) else None
