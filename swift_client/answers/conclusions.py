@@ -6,13 +6,13 @@ Also which part of a text answers: what a correction replaces and what follows t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from itertools import islice
 
-from swift_client.answers._shim import Value, parse_value, scan_values
 from swift_client.answers.markers import Parse, spans
-from swift_client.answers.marks import CORRECTION_LEADS, CORRECTIONS, FAULTS, RETRACTIONS, RUN_ON
-from swift_client.answers.sentences import chain_end, last_match, sentence_end, split_sentences
+from swift_client.answers.marks import CORRECTIONS, FAULTS, RETRACTIONS, RUN_ON, RUN_ON_WORDS, TEMPLATE_TOKENS
+from swift_client.answers.sentences import chain_end, sentence_end, split_sentences, words_of
+from swift_client.answers.values import Value
+from swift_client.answers.values.scan import scan_values
 
 _TAIL = 1_200  # characters at the end of a text in which a conclusion is sought
 _MAX_PARTS = 8  # questions of a model that runs on
@@ -20,28 +20,41 @@ _MAX_PARTS = 8  # questions of a model that runs on
 # Corrections
 
 
-def correction_end(text: str) -> tuple[int, bool] | None:
-    """Return where the last correction's words end, and whether they take back all before; None without one."""
+def correction_end(text: str, words: frozenset[str] | None = None) -> tuple[int, bool] | None:
+    """Return where the last correction's words end, and whether they take back all before; None without one.
+
+    Args:
+        text: the text.
+        words: its words, if they are known.
+    """
+    hits = [
+        phrase
+        for word in (words_of(text) if words is None else words) & CORRECTIONS.keys()
+        for phrase in CORRECTIONS[word]
+    ]
+    if not hits:
+        return None
     lower = text.lower()
     if len(lower) != len(text):
         lower = text
-    places = [
-        (start, start + len(words))
-        for words in CORRECTIONS
-        if words in lower and (start := _last_at_sentence_start(lower, words)) is not None
-    ]
-    for lead in CORRECTION_LEADS:
-        start = _last_at_sentence_start(lower, lead) if lead in lower else None
+    places = []
+    for phrase, needs_fault in hits:
+        start = _last_at_sentence_start(lower, phrase)
         if start is None:
             continue
-        sentence = text[start : start + 160]
-        fault = FAULTS.search(sentence[: sentence_end(sentence, len(lead))], len(lead))
-        if fault:
-            places.append((start, start + fault.end()))
+        end = start + len(phrase)
+        if needs_fault:
+            sentence = text[start : start + 160]
+            fault = FAULTS.search(sentence[: sentence_end(sentence, len(phrase))], len(phrase))
+            if fault is None:
+                continue
+            end = start + fault.end()
+        if text[:start].strip():
+            places.append((start, end))
     if not places:
         return None
     start, end = max(places)
-    return end, any(words in lower[start : end + 20] for words in RETRACTIONS)
+    return end, any(phrase in lower[start : end + 20] for phrase in RETRACTIONS)
 
 
 def _last_at_sentence_start(lower: str, words: str) -> int | None:
@@ -58,11 +71,13 @@ def _last_at_sentence_start(lower: str, words: str) -> int | None:
 
 
 _SENTENCE_START = re.compile(
-    r"(?:^|[.!?。！？;:—–…\n,，(]\s*|\s-\s*|(?:^|[.!?\n])\s*(?:oh|no|wait|hmm|sorry|but|however|oops|ah|well|so|and|nein|non|nee|нет)[,.! ]*\s*)"
+    r"(?:^|[.!?。！？;:—–…\n,，(]\s*|\s-\s*|(?:^|[.!?\n])\s*(?:oh|no|wait|hmm|sorry|but|however"
+    r"|oops|ah|well|so|and|nein|non|nee|нет)[,.! ]*\s*)"
     r"[*_\"'>(\[\s]*$"
 )
 _REPLACEMENT = re.compile(
-    r"(?:[:：]|\b(?:it is|it's|it should be|it should have been|should be|should have been|should read|must be|is actually|is"
+    r"(?:[:：]|\b(?:it is|it's|it should be|it should have been|should be|should have been"
+    r"|should read|must be|is actually|is"
     r"|be|to|ist|lautet|es|est|è|é|was)\b|是|为|は)[\s*_\"'`]*(?P<phrase>[^\W\d_][^.!?\n,;:]{0,60})"
 )
 
@@ -88,19 +103,21 @@ def _parse_single(span: str, parse: Parse) -> str | None:
 # Texts that run on
 
 
-def answering_parts(text: str) -> Iterator[str]:
+def answering_parts(text: str, words: frozenset[str]) -> list[str]:
     """Divide a text before each new question or turn; at least one part."""
     starts = []
-    if any(sign in text for sign in (":", "：", "<|", "</s>", "[INST]", "###")):
-        starts = [match.start() for match in islice(RUN_ON.finditer(text), _MAX_PARTS)]
-        if "####" in text:
-            starts.append(_question_after_hashes(text))
-    begin = 0
+    if words & RUN_ON_WORDS:
+        turns = (match.start() for match in RUN_ON.finditer(text) if match["word"].lower() in RUN_ON_WORDS)
+        starts = list(islice(turns, _MAX_PARTS))
+    starts += [place for token in TEMPLATE_TOKENS if (place := text.find(token)) >= 0]
+    if "####" in text:
+        starts.append(_question_after_hashes(text))
+    parts, begin = [], 0
     for start in sorted(starts):
         if text[begin:start].strip():
-            yield text[begin:start]
+            parts.append(text[begin:start])
             begin = start
-    yield text[begin:]
+    return [*parts, text[begin:]]
 
 
 _HASHES = re.compile(r"####(?!#)[ ]?[^\n]{1,80}\n")
@@ -121,14 +138,18 @@ _BRACKETED = re.compile(r"\[\[?([^\[\]\n]{1,60})\]\]?(?!\()")
 _BOLD = re.compile(r"\*\*([^*\n]{1,120})\*\*|__([^_\n]{1,120})__")
 _OPERATION = re.compile(r"\d[%)\]}]*\s?(?:[=+×*/÷≈]|-\s|−|\\times|\\div|\\cdot|<<)|\\frac|=\s*\\?\$?\d|\\\[|\\\(")
 _CONCLUDING = re.compile(
-    r"\W*(?:so|thus|hence|therefore|then|finally|in (?:total|all|conclusion|summary)|altogether|overall|as a result|consequently"
-    r"|this means|that means|final(?:ly)?|we (?:get|find|have)|also|daher|somit|folglich|insgesamt|deshalb|donc|ainsi|par conséquent|au total"
+    r"\W*(?:so|thus|hence|therefore|then|finally|in (?:total|all|conclusion|summary)|altogether"
+    r"|overall|as a result|consequently"
+    r"|this means|that means|final(?:ly)?|we (?:get|find|have)|also|daher|somit|folglich"
+    r"|insgesamt|deshalb|donc|ainsi|par conséquent|au total"
     r"|por (?:lo )?tanto|entonces|así|en total|logo|portanto|assim|quindi|perciò|dunque|in totale|dus|daarom|in totaal"
-    r"|итак|значит|следовательно|поэтому|таким образом|всего|所以|因此|总共|一共|故|したがって|よって|だから|따라서|그러므로|총|إذن|لذلك|więc|zatem|takže|tedy)\b",
+    r"|итак|значит|следовательно|поэтому|таким образом|всего|所以|因此|总共|一共|故|したがって|よって|だから"
+    r"|따라서|그러므로|총|إذن|لذلك|więc|zatem|takže|tedy)\b",
     re.IGNORECASE,
 )
 _CLOSING_REMARK = re.compile(
-    r"\W*(?:i hope|hope this|let me know|feel free|please|if you|is there|do you|would you|thank|good luck|note\b|remember)",
+    r"\W*(?:i hope|hope this|let me know|feel free|please|if you|is there|do you|would you"
+    r"|thank|good luck|note\b|remember)",
     re.IGNORECASE,
 )
 _DISPLAY = re.compile(r"(?:\\\[(.+?)\\\]|\$\$(.+?)\$\$)\s*$", re.DOTALL)
@@ -223,12 +244,11 @@ def single_value(sentence: str, computed: Value | None = None) -> str | None:
     keys = {value.key for _, _, value in found}
     if len(keys) == 1:
         return part[found[-1][0] : found[-1][1]]
+    if tail is not None:
+        return None
     return next((part[a:b] for a, b, value in found if computed is not None and value.key == computed.key), None)
 
 
 def _is_name(part: str, start: int, end: int) -> bool:
     begins_name = start == 0 and _NAME_AFTER.match(part, end) is not None
     return begins_name or (part[:start].count(" ") > 1 and _JOINED_NAME.search(part[:start]) is not None)
-
-
-__all__ = ["answering_parts", "correction_end", "find_conclusion", "last_match", "parse_value", "read_correction"]

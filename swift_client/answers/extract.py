@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from swift_client.answers.json import canonicalize, decode, find_json, is_json
-from swift_client.answers._shim import parse_value, scan_values
 from swift_client.answers.conclusions import answering_parts, correction_end, find_conclusion, read_correction
+from swift_client.answers.json import canonicalize, decode, find_json, is_json
 from swift_client.answers.markers import Parse, find_boxed, find_statement, parse_typed
-from swift_client.answers.marks import RUN_ON
+from swift_client.answers.marks import CORRECTIONS, RUN_ON_WORDS, TEMPLATE_TOKENS
 from swift_client.answers.normalize import normalize
-from swift_client.answers.sentences import last_match, short_reply
+from swift_client.answers.sentences import last_match, short_reply, words_of
+from swift_client.answers.values import parse_value
+from swift_client.answers.values.scan import scan_values
 from swift_client.answers.verdicts import find_choice, find_yes_no
 from swift_client.errors import ConfigurationError
 
@@ -83,9 +84,22 @@ def _find_answer(
     text: str, parse: Parse, *, phrases: bool = False, reply: Callable[[str], str | None] | None = None
 ) -> str | None:
     """Return the answer that ``text`` states; the order of the evidence is in ``markers.py``."""
-    parts = list(answering_parts(text))
+    words = words_of(text)
+    runs_on = "####" in text or not words.isdisjoint(RUN_ON_WORDS) or any(token in text for token in TEMPLATE_TOKENS)
+    parts = answering_parts(text, words) if runs_on else [text]
+    is_corrected = not words.isdisjoint(CORRECTIONS)
     for part in parts:
-        value = _find_in_part(part, parse, phrases=phrases)
+        value = None
+        if is_corrected and (correction := correction_end(part, words)) is not None:
+            end, takes_back = correction
+            value = (
+                find_statement(part[end:], parse, phrases=phrases)
+                or read_correction(part, end, parse, phrases=phrases)
+                or (find_conclusion(part[end:], parse, phrases=phrases) if takes_back else None)
+            )
+            if value is None and takes_back:
+                return None
+        value = value or find_statement(part, parse, phrases=phrases, words=words)
         if value is not None:
             return value
     if reply is not None and (value := reply(text)) is not None:
@@ -93,20 +107,8 @@ def _find_answer(
     return find_conclusion(parts[0], parse, phrases=phrases)
 
 
-def _find_in_part(text: str, parse: Parse, *, phrases: bool) -> str | None:
-    correction = correction_end(text)
-    if correction is not None:
-        end, takes_back = correction
-        value = find_statement(text[end:], parse, phrases=phrases) or read_correction(text, end, parse, phrases=phrases)
-        if value is not None:
-            return value
-        if takes_back:
-            return find_conclusion(text[end:], parse, phrases=phrases)
-    return find_statement(text, parse, phrases=phrases)
-
-
 def _find_auto(text: str) -> str | None:
-    if is_json(text) and not find_statement(text, parse_typed):
+    if text[:1] in "[{" and is_json(text) and not find_statement(text, parse_typed):
         return None
     return _find_answer(text, parse_typed, phrases=True, reply=short_reply)
 
@@ -126,10 +128,26 @@ def _find_number(text: str) -> str | None:
             return answer
         if value is not None and value.kind not in ("letter", "yes_no", "formula"):
             return None
-    for line in reversed(text.splitlines()):
-        found = [line[start:end] for start, end, value in scan_values(line) if value.kind in _NUMERIC]
+    return _last_number(text)
+
+
+_LAST_DIGIT = re.compile(r"[\d½¼¾⅓⅔]")
+_MAX_NUMBER_LENGTH = 200  # characters around a digit that are searched for the number to which it belongs
+
+
+def _last_number(text: str) -> str | None:
+    """Return the last number in the last 4,000 characters, each time with as much of its line as it may need."""
+    end = len(text)
+    for _ in range(20):
+        place = next((at for at in range(end - 1, max(-1, end - 4_000), -1) if _LAST_DIGIT.match(text[at])), None)
+        if place is None:
+            return None
+        start = max(text.rfind("\n", 0, place) + 1, place - _MAX_NUMBER_LENGTH)
+        window = text[start : place + 60].split("\n", 1)[0]
+        found = [window[a:b] for a, b, value in scan_values(window) if value.kind in _NUMERIC]
         if found:
             return found[-1]
+        end = start
     return None
 
 

@@ -24,7 +24,8 @@ _VERDICT_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _EXAMPLE_BEFORE = re.compile(
-    r"(?:example|e\.g\.|for instance|such as|like|format|schema|template|sample|input|given|beispiel|exemple|ejemplo|esempio|exemplo"
+    r"(?:example|e\.g\.|for instance|such as|like|format|schema|template|sample|input|given|beispiel"
+    r"|exemple|ejemplo|esempio|exemplo"
     r"|voorbeeld|пример|例如|例)[^.!?\n{}\[\]]{0,30}[:：=]?[\s`*]*(?:json)?\s*$",
     re.IGNORECASE,
 )

@@ -1,4 +1,4 @@
-r"""Where a completion states its answer, and the spans that may be its value.
+r"""Statements of the answer in a completion, and the spans that may be its value.
 
 The order of the evidence:
 
@@ -21,15 +21,17 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from swift_client.answers._shim import parse_value, scan_values
-from swift_client.answers.marks import LANGUAGES, Language
-from swift_client.answers.sentences import SKIPPED, WINDOW, chain_end, close, find_phrase, sentence_end
+from swift_client.answers.marks import NOUNS, Language
+from swift_client.answers.sentences import SKIPPED, WINDOW, chain_end, close, find_phrase, sentence_end, words_of
+from swift_client.answers.values import parse_value, read_value
+from swift_client.answers.values.scan import scan_values
 
 # Returns the answer if the whole span is one value of the kinds that a reader knows, else None.
 Parse = Callable[[str], str | None]
 
 _MAX_STATEMENTS = 16  # statements that are tried, from the end
 _MAX_HITS = 40  # places of one noun that are looked at, from the end
+_MAX_TAG_LENGTH = 2_000
 _NEAR_END = 300  # characters; a loose noun with a verb counts only there
 
 
@@ -48,25 +50,42 @@ def find_marked_answer(text: str) -> str | None:
     return find_statement(text, parse_typed, phrases=True)
 
 
+_MAX_TYPED_LENGTH = 160  # characters; a longer span is prose
+
+
 def parse_typed(span: str) -> str | None:
     """Return ``span``, or the end of its chain of equations, if that is one typed value."""
+    if _PLAIN.fullmatch(span):
+        return span
+    if len(span) > 40 and not (len(span) <= _MAX_TYPED_LENGTH and _DIGIT_OR_COMMAND.search(span)):
+        tail = chain_end(span)
+        return tail if tail and len(tail) <= 40 and parse_value(tail) is not None else None
     if parse_value(span) is not None:
         return span
     tail = chain_end(span)
     return tail if tail and parse_value(tail) is not None else None
 
 
-def find_statement(text: str, parse: Parse, *, phrases: bool = False) -> str | None:
+_PLAIN = re.compile(r"[$€£]?\d{1,15}(?:\.\d{1,15})?\.?", re.ASCII)
+_DIGIT_OR_COMMAND = re.compile(r"[\d\\½¼¾]")
+
+
+def find_statement(
+    text: str, parse: Parse, *, phrases: bool = False, words: frozenset[str] | None = None
+) -> str | None:
     """Return the value of the last statement that has one.
 
     Args:
         text: the part of a completion that answers.
         parse: the reader's parser of spans.
         phrases: accept a name or phrase where no span is a typed value.
+        words: the words of the text, or of a longer one, if they are known.
     """
     boxes = find_boxes(text)
-    statements = sorted(_find_statements(text, boxes), key=lambda statement: -statement.start)[:_MAX_STATEMENTS]
-    first_phrase = None
+    statements = sorted(
+        _find_statements(text, words_of(text) if words is None else words, boxes),
+        key=lambda statement: -statement.start,
+    )[:_MAX_STATEMENTS]
     for statement in statements:
         if statement.value_end is not None:
             value = _read_content(text, statement, boxes, parse, phrases)
@@ -78,10 +97,9 @@ def find_statement(text: str, parse: Parse, *, phrases: bool = False) -> str | N
             if value is not None:
                 return value
         phrase = find_phrase(text, statement.value_start, fills_line=statement.label) if phrases else None
-        if phrase and statement.label:
-            return first_phrase or phrase
-        first_phrase = first_phrase or phrase
-    return first_phrase
+        if phrase is not None:
+            return phrase
+    return None
 
 
 def _read_content(
@@ -107,53 +125,55 @@ _OTHER_MARKS = re.compile(
     r"""
       (?P<hashes>\#{4}(?!\#)[ ]?)                                                    # GSM8K's references: "#### 18"
     | (?P<letter>^[ \t*_>]{0,4}[AR][*_]{0,2}[ ]?[:：][*_]{0,2})                       # "A: 18", "R : 18"
-    | (?P<key>["'](?:final_?|correct_?)?(?:answer|ans|result|antwort|réponse|respuesta|答案)["']\s?:\s?)(?P<content4>"(?:[^"\\\n]|\\.){0,400}"|'[^'\n]{0,400}'|[^,}\]\n"']{1,400})
-    | <(?P<tag>(?:final_?)?(?:answer|ans|result)|antwort|réponse|respuesta|答案)>(?P<content>[^<]*(?:<(?!/)[^<]*)*)
-    | \[(?P<tag2>ANSWER|answer)\](?P<content2>[^\[]*)
-    | \b(?P<call>(?:[Ff]inish|[Ff]inal_answer)[\[(])(?P<content3>[^\])\n]{1,200})[\])]
+    | (?P<key>["'](?:final_?|correct_?)?(?:answer|ans|result|antwort|réponse|respuesta|答案)["']\s?:\s?)
+      (?P<member>"(?:[^"\\\n]|\\.){0,400}"|'[^'\n]{0,400}'|[^,}\]\n"']{1,400})
+    | <(?P<tag>(?:final_?)?(?:answer|ans|result)|antwort|réponse|respuesta|答案)>
+    | \[(?P<tag2>ANSWER|answer)\]
+    | \b(?P<call>(?:[Ff]inish|[Ff]inal_answer)[\[(])(?P<argument>[^\])\n]{1,200})[\])]
     """,
     re.VERBOSE | re.MULTILINE,
 )
-_OTHER_SIGNS = ("####", "A:", "A*", "A_", "A :", "R:", "R :", "R*", "A：", '":', "':", '" :', ">", "[ANSWER]", "[answer]", "inish[", "inish(", "nal_answer(")
+_OTHER_SIGNS = re.compile(
+    r"####|^[ \t*_>]{0,4}[AR][*_]{0,2}[ ]?[:：]|[\"'] ?:|>|\[(?i:answer)\]|inish[\[(]|nal_answer\(", re.MULTILINE
+)
 
 
-def _find_statements(text: str, boxes: list[tuple[int, int]]) -> Iterator[Statement]:
+def _find_statements(text: str, words: frozenset[str], boxes: list[tuple[int, int]]) -> Iterator[Statement]:
     """Find the places where an answer is stated, in no order."""
-    yield from _find_word_marks(text)
+    yield from _find_word_marks(text, words)
     if boxes:
-        start, end = boxes[-1]
-        yield Statement(start, start, end, label=True)
-    if any(sign in text for sign in _OTHER_SIGNS):
+        yield Statement(boxes[-1][0], *boxes[-1], label=True)
+    if _OTHER_SIGNS.search(text):
         for mark in deque(_OTHER_MARKS.finditer(text), maxlen=_MAX_HITS):
-            for name in ("content", "content2", "content3", "content4"):
-                if mark[name] is not None:
-                    quotes = name == "content4" and mark[name][0] in "\"'"
-                    yield Statement(mark.start(), mark.start(name) + quotes, mark.end(name) - quotes, label=True)
-                    break
-            else:
-                yield Statement(mark.start(), mark.end(), label=True)
+            start = mark.end()
+            end: int | None = None
+            if mark["tag"] or mark["tag2"]:
+                close = text.find("</" if mark["tag"] else "[/", start, start + _MAX_TAG_LENGTH)
+                end = close if close >= 0 else min(len(text), start + _MAX_TAG_LENGTH)
+            elif mark["call"]:
+                start, end = mark.span("argument")
+            elif mark["key"]:
+                is_quoted = mark["member"][0] in "\"'"
+                start, end = mark.start("member") + is_quoted, mark.end("member") - is_quoted
+            yield Statement(mark.start(), start, end, label=True)
 
 
-def _find_word_marks(text: str) -> Iterator[Statement]:
+def _find_word_marks(text: str, words: frozenset[str]) -> Iterator[Statement]:
+    nouns = [noun for word in words & NOUNS.keys() for noun in NOUNS[word]]
+    if not nouns:
+        return
     lower = text.lower()
     if len(lower) != len(text):  # some capital letters become two characters
         lower = text
-    is_ascii = text.isascii()
-    for language in LANGUAGES:
-        if is_ascii and not language.spaced:
-            continue
-        for firm, nouns in ((True, language.firm), (False, language.loose)):
-            for noun in nouns:
-                if noun not in lower:
-                    continue
-                start = lower.rfind(noun)
-                for _ in range(_MAX_HITS):
-                    if start < 0:
-                        break
-                    statement = _read_mark(text, lower, start, start + len(noun), firm, language)
-                    if statement:
-                        yield statement
-                    start = lower.rfind(noun, 0, start)
+    for noun, is_firm, language in nouns:
+        start = lower.rfind(noun)
+        for _ in range(_MAX_HITS):
+            if start < 0:
+                break
+            statement = _read_mark(text, lower, start, start + len(noun), is_firm, language)
+            if statement:
+                yield statement
+            start = lower.rfind(noun, 0, start)
 
 
 _COLON = re.compile(
@@ -171,6 +191,10 @@ def _read_mark(text: str, lower: str, start: int, end: int, firm: bool, language
     """Return the statement that the noun at ``start`` makes, if a colon, heading or verb follows it."""
     if language.spaced and (lower[start - 1 : start].isalnum() or lower[end : end + 1].isalnum()):
         return None
+    if text[end : end + 1] in ("'", '"') and text[start - 1 : start] == text[end]:  # a key of JSON
+        return None
+    if lower.startswith(" choice", end) and "correct" not in lower[max(0, start - 12) : start]:
+        return None  # "Let us go through each answer choice: (A) ..."
     line_start = max(text.rfind("\n", max(0, start - 80), start) + 1, start - 80, 0)
     before = lower[line_start:start]
     label = (line_start == 0 or text[line_start - 1] == "\n") and _is_lead(before, language)
@@ -194,7 +218,9 @@ def _is_lead(before: str, language: Language) -> bool:
     if not before.strip():
         return True
     gap = "[ ,*_]{1,4}" if language.spaced else "[ ]?"
-    lead = rf"{_DECORATION}{{0,10}}(?:\d{{1,2}}[.)] ?)?{_DECORATION}{{0,4}}(?:(?:{language.lead}){gap}){{0,5}}[*_]{{0,4}}"
+    lead = (
+        rf"{_DECORATION}{{0,10}}(?:\d{{1,2}}[.)] ?)?{_DECORATION}{{0,4}}(?:(?:{language.lead}){gap}){{0,5}}[*_]{{0,4}}"
+    )
     return re.fullmatch(lead, before) is not None
 
 
@@ -235,7 +261,10 @@ def join_boxes(text: str, boxes: list[tuple[int, int]]) -> str | None:
         if len(gap) > 60 or len(values) >= _MAX_BOXES or not _BETWEEN_BOXES.fullmatch(gap):
             break
         values.insert(0, text[slice(*before)].strip())
-    return ", ".join(dict.fromkeys(values))
+    if len(values) == 1:
+        return values[0]
+    by_key = {read_value(value).key: value for value in values}  # the same value in two forms is one
+    return ", ".join(by_key.values())
 
 
 def find_boxes(text: str) -> list[tuple[int, int]]:
@@ -269,10 +298,12 @@ _COMMENT = re.compile(
     r"\s*[,;]?\s(?:because|since|as|which|where|so|while|but|instead of|rather than|assuming|given that|if|when|due to"
     r"|weil|denn|da|parce que|car|puisque|porque|ya que|pues|perché|poiché|omdat|want|pois|já que"
     r"|потому что|так как|поскольку|ponieważ|protože|çünkü|karena|fordi|eftersom)\b"
-    r"|,? (?:and )?not\b|[;；]| [-–—]{1,2} |—|\s*[(（](?=[^()\d]*[^\W\d]{2})(?![A-J][)）])"
+    r"|,? (?:and )?not\b|[;；]| [-–—]{1,2} |—|\s*[(（](?=[^()]{0,80}[^\W\d]{2})(?![A-J][)）])"
     r"|[,，]\s*(?:因为|因為|所以|なぜなら|왜냐하면)|[,，] (?=[^\d]*$)",
     re.IGNORECASE,
 )
+
+
 def spans(text: str, start: int) -> Iterator[str]:
     """Offer the spans that may be the value at ``start``, from the whole line to the clause."""
     window = text[start : start + WINDOW]

@@ -6,6 +6,17 @@ import json
 import re
 from collections import deque
 
+_WORD = re.compile(r"[^\W\d_]+")
+_UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+
+
+def words_of(text: str) -> frozenset[str]:
+    """Return the words of a text in lower case; UNSPACED is one of them if it has Chinese, Japanese, Korean or Thai."""
+    words = frozenset(_WORD.findall(text.lower()))
+    return words if text.isascii() or not _UNSPACED.search(text) else words | {UNSPACED}
+
+
+UNSPACED = "\0"
 WINDOW = 400  # characters after a mark in which its value is sought
 
 _STOP = re.compile(r"[。！？؟।]|[.!?]+[\"'”’)\]*_]*(?=\s|$)")
@@ -16,14 +27,18 @@ _ABBREVIATION = re.compile(
     re.IGNORECASE,
 )
 _NEW_SENTENCE = re.compile(
-    r"\s+[*_\"'“]*(?:the|this|that|these|those|it|its|i|we|you|they|he|she|his|her|because|since|so|thus|hence|therefore"
-    r"|however|but|and|in|on|to|if|as|for|let|here|there|now|note|option|choice|answer|all|each|both|explanation|reason"
+    r"\s+[*_\"'“]*(?:the|this|that|these|those|it|its|i|we|you|they|he|she|his|her|because"
+    r"|since|so|thus|hence|therefore"
+    r"|however|but|and|in|on|to|if|as|for|let|here|there|now|note|option|choice|answer"
+    r"|all|each|both|explanation|reason"
     r"|step|first|wait|no|yes|my|our|by|with|when|while|also|please|hope|actually|correction|sorry|scratch)\b",
     re.IGNORECASE,
 )
 _INITIAL = re.compile(r"(?<![\w'’])[A-Z]$")
 _MONTH = re.compile(
-    r"\s*(?:jan|feb|mär|mar|apr|mai|maj|jun|jul|aug|sep|okt|oct|nov|dez|dec|des|led|úno|bře|tammi|helmi)", re.IGNORECASE
+    r"\s*(?:jan|feb|mär|mar|apr|mai|maj|jun|jul|aug|sep|okt|oct|nov|dez|dec|des|led|úno"
+    r"|bře|tammi|helmi)",
+    re.IGNORECASE,
 )
 
 
@@ -53,8 +68,6 @@ SKIPPED = re.compile(r"[\s:*_`\"'“”„«»>~]*(?:#{1,3} )?[*_\"'“„«]*")
 _CLOSING = (("*", "*"), ("_", "_"), ("`", "`"), ('"', '"'), ("'", "'"), ("“", "”"), ("„", "“"), ("«", "»"))
 
 
-
-
 def close(span: str, opened: str) -> str:
     """Remove the signs that close what was opened before the span."""
     span = span.replace("**", "").strip()
@@ -75,8 +88,10 @@ def chain_end(text: str) -> str | None:
 
 _MAX_PHRASE_WORDS, _MAX_PHRASE_LENGTH = 10, 80
 _NO_PHRASE = re.compile(
-    r"(?:let|first|to|we|it|there|since|because|if|step|sure|i|here|this|that|these|given|you|they|he|she|as|in order|not"
-    r"|based|helpful|correct|incorrect|right|wrong|reasonable|clear|useful|found|obtained|therefore|thus|so|simple|what"
+    r"(?:let|first|to|we|it|there|since|because|if|step|sure|i|here|this|that|these|given"
+    r"|you|they|he|she|as|in order|not"
+    r"|based|helpful|correct|incorrect|right|wrong|reasonable|clear|useful|found|obtained"
+    r"|therefore|thus|so|simple|what"
     r"|how|why|depends|unknown|about|for|according|done|complete|provided|follows|below|above|well)\b(?!['’])",
     re.IGNORECASE,
 )
@@ -118,15 +133,21 @@ def split_sentences(line: str) -> list[str]:
 
 _EXCLAMATION_OR_QUESTION = re.compile(r"[A-Za-z]!$|[?？؟]$")
 _CODE = re.compile(r"[;`<]|=>|\w\w\(|^[#@/]|\b(?:def|return|import|select)\b", re.IGNORECASE)
-_NAME_WORD = re.compile(r"[^\w]*(?:[^\W\d_]*[A-Z][\w'’.]*|\d[\w.,]*|of|the|and|or|in|on|upon|for|at|to|from|a|an|de|la|le|du|van|von|der|del|di|y|&|vs\.?)[^\w]*")
+_TITLE_WORD = re.compile(r"[A-Z]")
+_NAME_WORD = re.compile(
+    r"[^\w]*(?:[^\W\d_]*[A-Z][\w'’.]*|\d[\w.,]*|of|the|and|or|in|on|upon|for|at|to|from"
+    r"|a|an|de|la|le|du|van|von|der|del|di|y|&|vs\.?)[^\w]*"
+)
 
 
 def short_reply(text: str) -> str | None:
     """Return the text if it is only an answer: one line of at most five words, or a longer name; no code, no JSON."""
     text = text.strip()
-    if not text or len(text) > 80 or "\n" in text or _EXCLAMATION_OR_QUESTION.search(text):
+    if not text or len(text) > 80 or "\n" in text:
         return None
     words = text.split()
+    if _EXCLAMATION_OR_QUESTION.search(text) and not (text[-1] == "!" and all(map(_TITLE_WORD.match, words))):
+        return None
     if len(words) > 5 and not (len(words) <= 10 and text[-1] not in ".!" and all(map(_NAME_WORD.fullmatch, words))):
         return None
     if "\\" not in text and ("{" in text or _CODE.search(re.sub(r"; (?=[A-Z])", "", text))):

@@ -21,9 +21,13 @@ _FULL_WIDTH |= {ord(a): b for a, b in zip("（）．，：；С", "().,:;C", str
 _SCRIPTS = "А-ЕЖ-К" + "أبجدهو" + "ア-オ" + "가나다라마"
 _LETTER = rf"[A-Ja-j{_SCRIPTS}]"
 _TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|rm|bf)\s*\{?|[{}$]|\\[()\[\]]")
-_NAMED = r"(?:(?:the\s)?(?:correct\s|right\s|best\s)?(?:option|choice|answer|letter|antwort|opción|opção|opzione|optie|réponse|вариант|选项|選項|選択肢|보기)s?[\s:#]{0,3})"
+_NAMED = (
+    r"(?:(?:the\s)?(?:correct\s|right\s|best\s)?(?:option|choice|answer|letter|antwort"
+    r"|opción|opção|opzione|optie|réponse|вариант|选项|選項|選択肢|보기)s?[\s:#]{0,3})"
+)
 _SEVERAL = re.compile(
-    rf"\W{{0,6}}{_NAMED}?(\(?[A-J]\)?(?:(?:\s?[,;/&+、，]\s?|\s?,?\s?\b(?:and|or|und|et|y|e|en|и)\b\s?|和|と)(?:(?i:option|choice)\s)?\(?[A-J]\)?(?!\w))+)"
+    rf"\W{{0,6}}{_NAMED}?(\(?[A-J]\)?(?:(?:\s?[,;/&+、，]\s?|\s?,?\s?\b(?:and|or|und|et|y"
+    rf"|e|en|и)\b\s?|和|と)(?:(?i:option|choice)\s)?\(?[A-J]\)?(?!\w))+)"
     r"(?:\W{0,6}|\s(?:are|is|sind|sont|son|sono)\b.*)",
     re.DOTALL,
 )
@@ -52,16 +56,18 @@ def parse_choice(span: str) -> str | None:
     for pattern in (_BRACKETED, _PLAIN, _NAMED_LETTER, _BARE, _LOWER):
         match = pattern.fullmatch(span)
         if match:
-            letter = next(filter(None, match.groups()))
-            return letter.upper()
+            return str(next(filter(None, match.groups()))).upper()
     joined = _JOINED.fullmatch(span)
     return ", ".join(sorted(set(joined[1]))) if joined and list(joined[1]) == sorted(set(joined[1])) else None
 
 
 _MENTION = re.compile(
-    rf"(?:(?:\b(?i:option|choice|opción|opção|opzione|optie|variante|вариант)|选项|選項|選択肢|보기)\W{{0,4}}({_LETTER})(?!\w)(?!\s[a-z])|\(([A-J])\)"
+    rf"(?:(?:\b(?i:option|choice|answer|ans|opción|opção|opzione|optie|variante|вариант)|选项|選項|選択肢"
+    rf"|보기)\W{{0,4}}({_LETTER})(?!\w)(?!\s[a-z])|\(([A-J])\)"
     rf"|\b([B-HJ]|A(?= is)) is (?:the )?(?:\w+ )?(?:answer|correct|right|choice|option)\b"
-    r"|\b(?i:choose|pick|select|chose|go with|going with|opt for|wähle|nehme|choisis|elijo|escojo|escolho|scelgo|kies|выбираю)(?: (?i:option|answer|choice|antwort|la|the|letter))*\W{1,4}([A-J])(?!\w)(?!\s[a-z])"
+    r"|\b(?i:choose|pick|select|chose|go with|going with|opt for|wähle|nehme|choisis|elijo"
+    r"|escojo|escolho|scelgo|kies|выбираю)(?: (?i:option|answer|choice|antwort|la|the|letter))*\W{1,4}"
+    r"([A-J])(?!\w)(?!\s[a-z])"
     r"|(?:选择|選擇|我选|我選|应选|故选|選ぶ|选)[ ：:]?([A-J])(?!\w))"
 )
 
@@ -90,34 +96,56 @@ def _leading_letter(text: str) -> str | None:
 
 def _named_letter(text: str) -> str | None:
     match = last_match(_MENTION, text)
-    return next(filter(None, match.groups())).upper() if match else None
+    return str(next(filter(None, match.groups()))).upper() if match else None
 
 
 # Yes and no
 
 _YES = (
-    "yes|yeah|yep|yup|yea|aye|true|ja|jawohl|wahr|richtig|oui|vrai|sí|si|sì|verdadero|cierto|sim|verdadeiro|vero|да|верно|правда|истина|так|tak|prawda"
-    "|ano|evet|doğru|doğrudur|igen|igaz|da|ναι|αληθές|כן|نعم|صحيح|أجل|بله|हाँ|हां|सही|ใช่|vâng|có|đúng|ya|benar|waar|sant|sandt|kyllä|tosi|joo|pravda"
+    "yes|yeah|yep|yup|yea|aye|true|ja|jawohl|wahr|richtig|oui|vrai|sí|si|sì|verdadero"
+    "|cierto|sim|verdadeiro|vero|да|верно|правда|истина|так|tak|prawda"
+    "|ano|evet|doğru|doğrudur|igen|igaz|da|ναι|αληθές|כן|نعم|صحيح|أجل|بله|हाँ|हां|सही"
+    "|ใช่|vâng|có|đúng|ya|benar|waar|sant|sandt|kyllä|tosi|joo|pravda"
     "|是|是的|对|對|正确|正確|真|はい|正しい|예|네|참|그렇다|맞습니다|correct|affirmative|certainly|absolutely|definitely|indeed"
 )
 _NO = (
-    "no|nope|nah|nay|false|nein|falsch|unwahr|non|faux|fausse|falso|falsa|não|нет|неверно|ложь|неправда|nie|fałsz|ne|nepravda|hayır|yanlış|yanlıştır|nem|hamis"
-    "|nu|όχι|ψευδές|לא|لا|خطأ|خاطئ|كلا|نه|नहीं|गलत|ไม่|ไม่ใช่|không|sai|tidak|salah|nee|onwaar|niet waar|nej|falskt|falsk|usant|ei|epätosi|否|不|不是|不对|不對|错|错误|錯誤|假|いいえ|違う|誤り|間違い|아니요|아니오|아니다|거짓|틀렸습니다"
+    "no|nope|nah|nay|false|nein|falsch|unwahr|non|faux|fausse|falso|falsa|não|нет|неверно"
+    "|ложь|неправда|nie|fałsz|ne|nepravda|hayır|yanlış|yanlıştır|nem|hamis"
+    "|nu|όχι|ψευδές|לא|لا|خطأ|خاطئ|كلا|نه|नहीं|गलत|ไม่|ไม่ใช่|không|sai|tidak|salah|nee"
+    "|onwaar|niet waar|nej|falskt|falsk|usant|ei|epätosi|否|不|不是|不对|不對|错|错误|錯誤|假|いいえ|違う"
+    "|誤り|間違い|아니요|아니오|아니다|거짓|틀렸습니다"
     "|incorrect|negative|untrue|not true|absolutely not|definitely not|certainly not|of course not|not really"
 )
 _WORD = rf"(?P<no>{_NO})|(?P<yes>{_YES})"
-_END = r"(?=$|[\s]*$|[,.;:!?。，、！…\]\)}\"'”*_]|\s[-–—(]|\s?[—–]|\s(?:it|he|she|they|this|that|there|we|you|i|the|because|since|as|weil|denn|car|porque|because)\b)"
-_VERDICT = re.compile(rf"[\s\W]{{0,8}}(?:so|therefore|thus|hence|then|well|also|donc|daher|por tanto)?[,\s\W]{{0,4}}(?:{_WORD}){_END}", re.IGNORECASE)
+_END = (
+    r"(?=$|[\s]*$|[,.;:!?。，、！…\]\)}\"'”*_]|\s[-–—(]|\s?[—–]|\s(?:it|he|she|they|this|that"
+    r"|there|we|you|i|the|because|since|as|weil|denn|car|porque|because)\b)"
+)
+_VERDICT = re.compile(
+    rf"[\s\W]{{0,8}}(?:so|therefore|thus|hence|then|well|also|donc|daher|por tanto)?[,\s\W]{{0,4}}(?:{_WORD}){_END}",
+    re.IGNORECASE,
+)
 _OPTIONS = re.compile(
-    rf"\W{{0,6}}\b(?:{_YES}|{_NO})\s?(?:/|\||,|or|oder|ou|o|of|или|eller|lub|nebo|还是|或|または|か)\s?(?:{_NO}|{_YES})\s?[)\]]?\s?[?？:：.\n]+", re.IGNORECASE
+    rf"\W{{0,6}}\b(?:{_YES}|{_NO})\s?(?:/|\||,|or|oder|ou|o|of|или|eller|lub|nebo|还是|或|または"
+    rf"|か)\s?(?:{_NO}|{_YES})\s?[)\]]?\s?[?？:：.\n]+",
+    re.IGNORECASE,
 )
 _STATED = re.compile(
-    r"\b(?:statement|claim|assertion|proposition|hypothesis|sentence|conclusion|premise|answer|it|this|that|which|aussage|behauptung|antwort|affirmation|énoncé|proposition|réponse"
-    r"|afirmación|enunciado|respuesta|afirmação|resposta|affermazione|risposta|stelling|bewering|утверждение|ответ)\b(?: (?:above|given|made|itself|about [^.!?]{1,40}|that [^.!?]{1,60}))?"
+    r"\b(?:statement|claim|assertion|proposition|hypothesis|sentence|conclusion|premise"
+    r"|answer|it|this|that|which|aussage|behauptung|antwort|affirmation|énoncé|proposition"
+    r"|réponse"
+    r"|afirmación|enunciado|respuesta|afirmação|resposta|affermazione|risposta|stelling"
+    r"|bewering|утверждение|ответ)\b(?: (?:above|given|made|itself|about [^.!?]{1,40}|that [^.!?]{1,60}))?"
     r" (?:is|was|are|must be|would be|should be|ist|wäre|est|es|é|è|является|-|—)"
-    r" ?(?P<not>(?:therefore |thus |clearly |indeed |definitely |actually |hence |also )*(?:not|n't|nicht|pas|never)\s)?(?:therefore |thus |clearly |indeed |definitely |actually |hence |also |in fact |logically )*"
-    r"(?:(?P<yes>true|correct|right|valid|accurate|wahr|richtig|korrekt|vraie?|correcte?|exacte?|verdader[oa]|correct[oa]|verdadeir[oa]|ver[oa]|corrett[oa]|juist|waar|верно|истинно|правильное?|верным)"
-    r"|(?P<no>false|incorrect|wrong|untrue|invalid|inaccurate|falsch|unwahr|inkorrekt|faux|fausse|incorrecte?|fals[oa]|incorrect[oa]|sbagliat[oa]|errad[oa]|onjuist|onwaar|неверно|ложно|неправильное?|ложным|неверным))\b"
+    r" ?(?P<not>(?:therefore |thus |clearly |indeed |definitely |actually |hence |also )*(?:not"
+    r"|n't|nicht|pas|never)\s)?(?:therefore |thus |clearly |indeed |definitely |actually "
+    r"|hence |also |in fact |logically )*"
+    r"(?:(?P<yes>true|correct|right|valid|accurate|wahr|richtig|korrekt|vraie?|correcte?"
+    r"|exacte?|verdader[oa]|correct[oa]|verdadeir[oa]|ver[oa]|corrett[oa]|juist|waar|верно"
+    r"|истинно|правильное?|верным)"
+    r"|(?P<no>false|incorrect|wrong|untrue|invalid|inaccurate|falsch|unwahr|inkorrekt|faux"
+    r"|fausse|incorrecte?|fals[oa]|incorrect[oa]|sbagliat[oa]|errad[oa]|onjuist|onwaar"
+    r"|неверно|ложно|неправильное?|ложным|неверным))\b"
     r"|(?:说法|陈述|命题|論述|陳述|文|主張|答案)(?:是|は)(?:(?P<no2>错误|錯誤|假|不正确|不正確|不对|誤り|間違い|偽|正しくない)|(?P<yes2>正确|正確|真|对|對|正しい))",
     re.IGNORECASE,
 )
