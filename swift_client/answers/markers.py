@@ -197,7 +197,12 @@ def _read_mark(text: str, lower: str, start: int, end: int, firm: bool, language
         return None  # "Let us go through each answer choice: (A) ..."
     line_start = max(text.rfind("\n", max(0, start - 80), start) + 1, start - 80, 0)
     before = lower[line_start:start]
-    label = (line_start == 0 or text[line_start - 1] == "\n") and _is_lead(before, language)
+    label = False
+    if line_start == 0 or text[line_start - 1] == "\n":
+        gap = "[ ,*_]{1,4}" if language.spaced else "[ ]?"
+        words = rf"(?:(?:{language.lead}){gap}){{0,5}}[*_]{{0,4}}"
+        lead = rf"{_DECORATION}{{0,10}}(?:\d{{1,2}}[.)] ?)?{_DECORATION}{{0,4}}{words}"
+        label = not before.strip() or re.fullmatch(lead, before) is not None
     if not label and _NO_NOUN_BEFORE.search(before):
         return None
     if label or firm:
@@ -211,17 +216,6 @@ def _read_mark(text: str, lower: str, start: int, end: int, firm: bool, language
         return None
     verb = re.compile(_verb_pattern(language), re.IGNORECASE).match(text, end)
     return Statement(start, verb.end()) if verb else None
-
-
-def _is_lead(before: str, language: Language) -> bool:
-    """Return whether only decoration and words such as "the final" stand between the line's start and the noun."""
-    if not before.strip():
-        return True
-    gap = "[ ,*_]{1,4}" if language.spaced else "[ ]?"
-    lead = (
-        rf"{_DECORATION}{{0,10}}(?:\d{{1,2}}[.)] ?)?{_DECORATION}{{0,4}}(?:(?:{language.lead}){gap}){{0,5}}[*_]{{0,4}}"
-    )
-    return re.fullmatch(lead, before) is not None
 
 
 def _verb_pattern(language: Language) -> str:
