@@ -165,6 +165,8 @@ NUMBERS: list[tuple[Fraction | int, list[str]]] = [
     (0, ["0", "zero", "-0", "0.00", "$0"]),
     (Fraction("3.1416"), ["3.1416", "3,1416"]),
     (Fraction("5.5"), ["$5.50", "5 dollars and 50 cents", "5,50 €", "5.5", "5 euros 50 cents"]),
+    (11_111_111_100, [r"11,\! 111,\! 111,\! 100", r"11{,}111{,}111{,}100"]),
+    (10, ["10minutes", "10 minutes", "10km"]),
     (10_000, ["$10k", "10,000", "10^4", "ten thousand", "1万", "10⁴"]),
 ]
 
@@ -270,6 +272,9 @@ ANSWERS = [
     ["the 1990s", "1990s"],
     ["H2O", "H_2O"],
     ["HO2"],
+    ["p - q", "p-q"],
+    ["pq"],
+    ["Jean-Paul Sartre", "Jean Paul Sartre"],
     ["2:15", "quarter past two", "2:15 am"],
     ["10:45", "a quarter to eleven", "10:45 AM"],
     ["3:2", "three to two"],

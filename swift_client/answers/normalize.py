@@ -9,12 +9,7 @@ openai/grade-school-math).
 
 from __future__ import annotations
 
-from swift_client.answers.values import read_value
+from swift_client.answers.values import normalize
 from swift_client.answers.values.markup import MAX_VALUE_LENGTH, has_words
 
 __all__ = ["MAX_VALUE_LENGTH", "has_words", "normalize"]
-
-
-def normalize(text: str) -> str:
-    """Return the normal form of ``text``. Normalizing it again changes nothing."""
-    return read_value(text).text

@@ -86,6 +86,7 @@ _LATEX = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![A-Za-z])\.?", ""),
+        (r",\\! ?(?=\d{3}(?!\d))", ","),
         (r"\\!|\{,\}(?=\d)|\\,(?=\d{3}(?!\d))", ""),
         (r"(?<!\\)\\[,;: ]|\\q?quad(?![A-Za-z])|~", " "),
         (

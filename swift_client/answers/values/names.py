@@ -17,7 +17,7 @@ _LETTERS_WITHOUT_ACCENT = str.maketrans(
 )
 _INITIAL = re.compile(r"(?<![^\W_])([^\W\d_])\.(?=[^\W\d_]?(?![^\W_]))")
 _DOT = re.compile(r"(?<=[^\W\d_])\.(?=[\s,;)]|$)")
-_SPACE_SIGN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])|[,:;](?=\s)")
+_SPACE_SIGN = re.compile(r"(?<=[^\W\d_]{2})-(?=[^\W\d_])|(?<=[^\W\d_])-(?=[^\W\d_]{2})|[,:;](?=\s)")
 _SUBSCRIPT = re.compile(r"(?<=[a-z)])_\{?(\d+)\}?")  # H_2O is H2O
 _IGNORED = re.compile(r"['\"`]|[!?]+$")
 _SPELLINGS = {"mister": "mr", "doctor": "dr", "saint": "st", "mount": "mt", "professor": "prof", "versus": "vs"}

@@ -30,6 +30,11 @@ def parse_value(text: str) -> Value | None:
     return None if value.kind == "text" else value
 
 
+def normalize(text: str) -> str:
+    """Return the normal form of ``text``. Normalizing it again changes nothing."""
+    return read_value(text).text
+
+
 def read_value(text: str) -> Value:
     """Return the value that the whole of ``text`` is; of kind "text" if it is of no other kind.
 

@@ -175,7 +175,7 @@ def read_unit(rest: str, written: str) -> str | None:
         return None
     is_glued = rest[0] not in " /-"
     is_east_asian = ord(first[0]) > 0x2E80  # written without spaces
-    if is_glued and not (is_east_asian or first in _GLUED_UNITS or first in _SHORT_UNITS):
+    if is_glued and not (is_east_asian or first in _GLUED_UNITS | _COMMON_UNITS | _SHORT_UNITS):
         return None
     if len(first) == 1 and rest[0] in "/-":  # 5/m is a formula
         return None
