@@ -125,6 +125,6 @@ _THOUSANDS = re.compile(r"(?<![\w,.])\d{1,3}(?:,\d{3})+(?![\d,])")
 
 def strip_thousands_commas(text: str) -> str:
     """Write ``1,234`` as 1234; but ``(1,234)`` and ``1, 234`` are two numbers."""
-    if any(bracket in text for bracket in "([{"):
+    if "," not in text or any(bracket in text for bracket in "([{"):
         return text
     return _THOUSANDS.sub(lambda number: number[0].replace(",", ""), text)

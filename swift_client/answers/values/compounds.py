@@ -52,11 +52,14 @@ for _family, _units in _FAMILIES.items():
             _SIZES.setdefault(_name, []).append((_family, _size))
 
 _PART = re.compile(r"(\d[\d,.]*)(?: (\d+)/(\d+))? ?([^\W\d_]+|''?|\"|[$€£₹])\.?|(?:,? ?\b(?:and|und|et|y|e)\b|,|&)")
+_MAY_BE_COMPOUND = re.compile("[^\\W\\d_'].*\\d|['$€£₹:]")
 _CLOCK = re.compile(r"(\d{1,3}):(\d\d)(?::(\d\d))? ?(?:h|hrs?|hours?|stunden)\.?")
 
 
 def parse_compound(text: str) -> Value | None:
     """Return the quantity in two or more units that ``text`` in lower case is as a whole, or None."""
+    if not _MAY_BE_COMPOUND.search(text):
+        return None
     clock = _CLOCK.fullmatch(text)
     if clock:
         hours, minutes, seconds = (int(part or 0) for part in clock.groups())

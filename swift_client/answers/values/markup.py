@@ -129,6 +129,8 @@ _FRACTION = re.compile(r"(?:^|(?<=[\s(\[,{+=-]))\\frac\{(-?\w+|-?\\pi)\}\{(\d+|[
 
 def simplify_fractions(text: str) -> str:
     r"""Write ``\frac{14}{3}`` as ``14/3`` and ``2\frac{1}{2}`` as ``2 1/2``, but not within products."""
+    if "\\frac" not in text:
+        return text
     text = _MIXED.sub(r"\1\2 \3/\4", text) if _MIXED.match(text) else text
     return _FRACTION.sub(r"\1/\2", text)
 
@@ -190,5 +192,8 @@ def normalize_spaces(text: str) -> str:
     """Put one space after a comma, and none around the operators of a formula without words."""
     if not has_words(text):
         text = _OPERATOR_SPACE.sub(r"\1", text)
-    text = _SPACE_COMMAND.sub(r"\\", _COMMAND_SPACE.sub(r"\1", text))
-    return " ".join(re.sub(r"\s*,\s*", ", ", text).split())
+    if "\\" in text:
+        text = _SPACE_COMMAND.sub(r"\\", _COMMAND_SPACE.sub(r"\1", text))
+    if "," in text:
+        text = re.sub(r"\s*,\s*", ", ", text)
+    return " ".join(text.split())

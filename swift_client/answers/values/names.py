@@ -30,10 +30,11 @@ def name_key(text: str) -> str:
     if not text.isascii():
         text = _strip_accents(text)
     text = _ARTICLE.sub("", text, count=1) if _ARTICLE.match(text) else text
-    text = _DOT.sub("", _INITIAL.sub(r"\1 ", text))
-    if "_" in text:
-        text = _SUBSCRIPT.sub(r"\1", text)
-    text = _IGNORED.sub("", _SPACE_SIGN.sub(" ", text))
+    if not text.replace(" ", "").isalnum():
+        text = _DOT.sub("", _INITIAL.sub(r"\1 ", text))
+        if "_" in text:
+            text = _SUBSCRIPT.sub(r"\1", text)
+        text = _IGNORED.sub("", _SPACE_SIGN.sub(" ", text))
     words = [_SPELLINGS.get(word, word) for word in text.split()]
     if len(words) > 2 and words[0] in _TITLES:
         del words[0]

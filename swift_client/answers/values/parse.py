@@ -73,6 +73,8 @@ def _read_once(text: str) -> Value:
 
 
 def _clean(text: str) -> str:
+    if text.replace(" ", "").isalpha():  # a name: there is nothing to remove
+        return text
     for _ in range(_MAX_ROUNDS):
         before = text
         text = markup.strip_wrapping(" ".join(markup.strip_formatting(text).split()))
@@ -82,6 +84,7 @@ def _clean(text: str) -> str:
     return text
 
 
+_DIGIT = re.compile("[0-9]")
 _YES = split_words("yes yeah yep yup true ja oui sí sim да 是 はい vrai wahr verdadero")
 _NO = split_words("no nope nah false nein non não нет 否 不是 いいえ faux falsch falso")
 _OPTION = re.compile(
@@ -99,7 +102,7 @@ def parse_typed(text: str, written: str) -> Value | None:
         letter = next(filter(None, option.groups()))
         return Value("letter", ("letter", letter), letter)
     amount = markup.simplify_fractions(text)
-    if any("0" <= sign <= "9" for sign in text):
+    if _DIGIT.search(text):
         value = (
             parse_date(text)
             or parse_time(text)
