@@ -115,7 +115,18 @@ NUMBERS: list[tuple[Fraction | int, list[str]]] = [
     ),
     (
         Fraction(7, 2),
-        ["٣٫٥", "３．５", "3.5", "3½", "three and a half", "seven halves", "3,5 kg", "3,5 %", "three point five"],
+        [
+            "٣٫٥",
+            "３．５",
+            "3.5",
+            "3½",
+            "three and a half",
+            "seven halves",
+            "3 and a half hours",
+            "3,5 kg",
+            "3,5 %",
+            "three point five",
+        ],
     ),
     (Fraction("12.5"), ["１２．５", "12.5", "12½", "12,5 %", "12,50 €", "25/2", "१२.५"]),
     (
@@ -282,6 +293,11 @@ ANSWERS = [
     ["12 Oak Street, 10005"],
     ["18-20", "$18-$20"],
     ["A, B, D", "A, B and D", "Options A, B, and D", "(A), (B), (D)"],
+    ["9am-5pm", "9 am to 5 pm", "9:00 AM - 5:00 PM", "from 9 a.m. to 5 p.m."],
+    ["January 1, 2020 - May 5, 2020", "2020-01-01 to 2020-05-05"],
+    ["Twelve Angry Men"],
+    ["7 Up"],
+    ["3:45 pm", "15 Uhr 45", "15:45 Uhr", "15:45"],
     ["44 BC", "44 BCE", "44 B.C."],
 ]
 

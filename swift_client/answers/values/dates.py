@@ -121,7 +121,7 @@ def _parse_digits(text: str) -> _Parts | None:
 
 def _parse_words(text: str) -> _Parts | None:
     """Parse a date with a month's name, such as ``monday, the 5th of may 2020`` or ``20-oct-56``."""
-    if len(text) > 60 or _SEPARATORS.sub("", _WORDS.sub("", text)):
+    if len(text) > 60 or " - " in text or _SEPARATORS.sub("", _WORDS.sub("", text)):
         return None
     month: int | None = None
     numbers: list[str] = []
@@ -153,6 +153,22 @@ def _strip_accents(word: str) -> str:
     return word if word.isascii() else "".join(sign for sign in unicodedata.normalize("NFD", word) if sign.isalnum())
 
 
+_RANGE = re.compile(r"(?:from )?(.{1,60}?)(?: ?-{1,2} ?| to | until | through | bis )(.{1,60})")
+
+
+def parse_range(text: str) -> Value | None:
+    """Return the time from one date or time of day to another, such as ``9am-5pm``; or None."""
+    match = _RANGE.fullmatch(text) if re.search(r"[ap]\.?m\b|:|[a-z]{3}", text) else None
+    if match is None:
+        return None
+    begin = parse_date(match[1]) or parse_time(match[1])
+    end = begin and (parse_date(match[2]) or parse_time(match[2]))
+    if begin is None or end is None or begin.kind != end.kind:
+        return None
+    return Value(begin.kind, ("range", begin.key, end.key), f"{begin.text} to {end.text}")
+
+
+_HOUR_UHR_MINUTE = re.compile(r"(\d{1,2}) uhr (\d\d)")
 _ZONES = "utc gmt z est edt cst cdt mst mdt pst pdt et ct mt pt cet cest bst ist jst"
 _TIME = re.compile(
     r"(?:at |um |a las |à )?(?P<hour>\d{1,2})(?:(?P<sign>[:.h]) ?(?P<minute>\d\d))?(?::(?P<second>\d\d)(?:\.0+)?)?"
@@ -170,7 +186,7 @@ def parse_time(text: str) -> Value | None:
         return Value("time", ("ratio", "12", "00"), "12 pm")
     if text in ("midnight", "12 midnight"):
         return Value("time", ("ratio", "0", "00"), "12 am")
-    match = _TIME.fullmatch(text)
+    match = _TIME.fullmatch(_HOUR_UHR_MINUTE.sub(r"\1:\2", text) if " uhr " in text else text)
     if match is None:
         return None
     half = re.sub(r"[^a-z]", "", match["half"] or "")

@@ -10,7 +10,7 @@ from swift_client.answers.numbers import strip_thousands_commas
 from swift_client.answers.values import markup
 from swift_client.answers.values.codes import parse_code
 from swift_client.answers.values.compounds import parse_compound
-from swift_client.answers.values.dates import parse_date, parse_time
+from swift_client.answers.values.dates import parse_date, parse_range, parse_time
 from swift_client.answers.values.lists import parse_list
 from swift_client.answers.values.names import name_key
 from swift_client.answers.values.number_words import parse_number_words
@@ -109,6 +109,7 @@ def parse_typed(text: str, written: str) -> Value | None:
             or parse_code(text)
             or parse_compound(text)
             or parse_quantity(amount, written)
+            or parse_range(text)
         )
     else:
         value = parse_time(text) or parse_number_words(text, written)
@@ -150,8 +151,7 @@ def _read_formula_or_text(text: str, written: str) -> Value:
         text = markup.simplify_fractions(strip_thousands_commas(text.replace("¤", " ").strip()))
         text = markup.normalize_spaces(text)
         return Value("formula", ("formula", text), text)
-    has_capitals = re.search(r"\d ?[A-Z][A-Za-z]{2}", written)
-    if has_capitals:  # "12 Monkeys" would be a quantity in lower case
+    if written != text and parse_typed(text, text) is not None:  # "12 Monkeys" would be a quantity in lower case
         text = _clean(written)
     text = markup.normalize_spaces(markup.simplify_fractions(strip_thousands_commas(text.replace("¤", " "))))
     return Value("text", ("text", name_key(text.casefold())), text)

@@ -46,6 +46,7 @@ _NUMBER = re.compile(
     rf"[{{(]?(?P<exponent>[+-]?\d{{1,9}})(?!\d)[}})]?)?)"
 )
 _BRACKETED = re.compile(r"([+-]?)\(([\d./]+)\)")
+_AND_A_PART = re.compile(r"(?<=\d) and (?:a|one) (half|quarter)\b")
 _ORDINAL = re.compile(r"(?:the )?(\d{1,9})(?:st|nd|rd|th)")
 _DECADE = re.compile(r"[12]\d\d0s")
 _PERCENT = re.compile(r" ?(?:%|percent\b|per cent\b|pct\b|prozent\b|pour ?cent\b|por ciento\b|por cento\b|процент\w*)")
@@ -87,6 +88,8 @@ def parse_quantity(text: str, written: str) -> Value | None:
     bracketed = _BRACKETED.fullmatch(text)
     if bracketed:
         text = bracketed[1] + bracketed[2]
+    if " and " in text:
+        text = _AND_A_PART.sub(lambda match: " 1/2" if match[1] == "half" else " 1/4", text, count=1)
     ordinal = _ORDINAL.fullmatch(text)
     if ordinal:
         return Value("ordinal", ("ordinal", int(ordinal[1])), text.removeprefix("the "))
@@ -181,8 +184,8 @@ def read_unit(rest: str, written: str) -> str | None:
         return None
     if len(first) == 1 and not (is_east_asian or first in _SHORT_UNITS or _UPPER_UNIT.search(written)):
         return None
-    capitals = {name.casefold() for name in re.findall(r"\b[A-Z](?:[a-z]{2,}|[A-Z]{2,})", written)}
-    if first in capitals and (first not in _COMMON_UNITS or len(words) > 1):
+    capitals = {name.casefold() for name in re.findall(r"\b[A-Z](?:[a-z]+|[A-Z]{2,})", written)}
+    if first in capitals and (first not in _COMMON_UNITS | _GLUED_UNITS or len(words) > 1):
         return None
     for before, word in pairwise(words):
         if word in capitals and before != "of" and word not in _COMMON_UNITS:
