@@ -158,7 +158,7 @@ _RANGE = re.compile(r"(?:from )?(.{1,60}?)(?: ?-{1,2} ?| to | until | through | 
 
 def parse_range(text: str) -> Value | None:
     """Return the time from one date or time of day to another, such as ``9am-5pm``; or None."""
-    match = _RANGE.fullmatch(text) if re.search(r"[ap]\.?m\b|:|[a-z]{3}", text) else None
+    match = _RANGE.fullmatch(text) if re.search(r"[ap]\.?m\b|:|[a-z]{3}|\d{4}-\d", text) else None
     if match is None:
         return None
     begin = parse_date(match[1]) or parse_time(match[1])
