@@ -333,6 +333,7 @@ def test_different_answers_are_different_in_every_writing() -> None:
         ("25 cm^2", "quantity"),
         ("3/4/2020", "date"),
         ("2:30 pm", "time"),
+        ("January 1, 2020 - May 5, 2020", "date"),
         ("2 hours 45 minutes", "duration"),
         ("2:1", "ratio"),
         ("3-0", "score"),

@@ -153,7 +153,7 @@ def _strip_accents(word: str) -> str:
     return word if word.isascii() else "".join(sign for sign in unicodedata.normalize("NFD", word) if sign.isalnum())
 
 
-_RANGE = re.compile(r"(?:from )?(.{1,60}?)(?: ?-{1,2} ?| to | until | through | bis )(.{1,60})")
+_RANGE = re.compile(r"(?:from )?(?:(.{1,60}?) (?:--?|to|until|through|bis) (.{1,60})|([^-]{1,60})-([^-]{1,60}))")
 
 
 def parse_range(text: str) -> Value | None:
@@ -161,8 +161,9 @@ def parse_range(text: str) -> Value | None:
     match = _RANGE.fullmatch(text) if re.search(r"[ap]\.?m\b|:|[a-z]{3}|\d{4}-\d", text) else None
     if match is None:
         return None
-    begin = parse_date(match[1]) or parse_time(match[1])
-    end = begin and (parse_date(match[2]) or parse_time(match[2]))
+    first, last = filter(None, match.groups())
+    begin = parse_date(first) or parse_time(first)
+    end = begin and (parse_date(last) or parse_time(last))
     if begin is None or end is None or begin.kind != end.kind:
         return None
     return Value(begin.kind, ("range", begin.key, end.key), f"{begin.text} to {end.text}")
