@@ -10,7 +10,7 @@ from itertools import islice
 
 from swift_client.answers.markers import Parse, spans
 from swift_client.answers.marks import CORRECTIONS, FAULTS, RETRACTIONS, RUN_ON, RUN_ON_WORDS, TEMPLATE_TOKENS
-from swift_client.answers.sentences import chain_end, sentence_end, split_sentences, words_of
+from swift_client.answers.sentences import chain_end, sentence_end, single_value, split_sentences, words_of
 from swift_client.answers.values import Value
 from swift_client.answers.values.scan import scan_values
 
@@ -214,6 +214,9 @@ def _find_last_value(text: str, tail: str, parse: Parse) -> str | None:
     sentences = split_sentences(lines[-1])
     while len(sentences) > 1 and (_CLOSING_REMARK.match(sentences[-1]) or not has_digit(sentences[-1])):
         sentences.pop()
+    stated = _value_of_copula(sentences[-1])
+    if stated is not None:
+        return parse(stated)
     is_worked = _OPERATION.search(text[-3_000:]) is not None
     sentence = sentences[-1]
     if not is_worked and not (_CONCLUDING.match(sentence) and len(text) > len(sentence) + 20):
@@ -222,33 +225,25 @@ def _find_last_value(text: str, tail: str, parse: Parse) -> str | None:
     return parse(value) if value is not None else None
 
 
+_COPULA = re.compile(
+    r"(?:\b(?:is|are|was|were|be|equals|ist|sind|wäre|est|sont|es|son|è|é|são|wordt)|是|为|為)[ ]?$", re.IGNORECASE
+)
+_CLAUSE = re.compile(
+    r",?\s(?:then|so|therefore|thus|hence|dann|also|donc|alors|entonces|quindi|então|dus)\s|;\s", re.IGNORECASE
+)
+
+
+def _value_of_copula(sentence: str) -> str | None:
+    """Return the value of "then tomorrow is 6/19/2019.", if its last clause says of one thing what it is."""
+    clause = _CLAUSE.split(sentence)[-1]
+    said = [(start, end) for start, end, _ in scan_values(clause) if _COPULA.search(clause[:start])]
+    if len(said) != 1 or len(clause[said[0][1] :].split()) > 2:
+        return None
+    return clause[slice(*said[0])]
+
+
 def last_computed(tail: str) -> Value | None:
     """Return the value after the last equals sign."""
     end = chain_end(tail)
     first = next(scan_values(end[:60]), None) if end else None
     return first[2] if first and first[0] < 12 else None
-
-
-_JOINED_NAME = re.compile(r"[A-Z][\w'’]*[ -]$")
-_NAME_AFTER = re.compile(r"[ -][A-Z][a-z]+")
-
-
-def single_value(sentence: str, computed: Value | None = None) -> str | None:
-    """Return the only value of a sentence, or that after its last equals sign, or the one that was computed before.
-
-    A number that belongs to a name ("Apollo 11", "12 Monkeys") is not a value.
-    """
-    tail = chain_end(sentence)
-    part = sentence if tail is None else tail
-    found = [place for place in scan_values(part) if not _is_name(part, place[0], place[1])]
-    keys = {value.key for _, _, value in found}
-    if len(keys) == 1:
-        return part[found[-1][0] : found[-1][1]]
-    if tail is not None:
-        return None
-    return next((part[a:b] for a, b, value in found if computed is not None and value.key == computed.key), None)
-
-
-def _is_name(part: str, start: int, end: int) -> bool:
-    begins_name = start == 0 and _NAME_AFTER.match(part, end) is not None
-    return begins_name or (part[:start].count(" ") > 1 and _JOINED_NAME.search(part[:start]) is not None)

@@ -110,7 +110,15 @@ def _find_answer(
 def _find_auto(text: str) -> str | None:
     if text[:1] in "[{" and is_json(text) and not find_statement(text, parse_typed):
         return None
-    return _find_answer(text, parse_typed, phrases=True, reply=short_reply)
+    return _find_answer(text, parse_typed, phrases=True, reply=_read_reply)
+
+
+def _read_reply(text: str) -> str | None:
+    """Return a short reply that is one value, else its bold or bracketed value, else all of it."""
+    reply = short_reply(text)
+    if reply is None or parse_typed(reply) is not None:
+        return reply
+    return find_conclusion(text, parse_typed, phrases=True) or reply
 
 
 _NUMERIC = ("number", "percent", "money", "quantity", "ordinal")

@@ -22,7 +22,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from swift_client.answers.marks import NOUNS, Language
-from swift_client.answers.sentences import SKIPPED, WINDOW, chain_end, close, find_phrase, sentence_end, words_of
+from swift_client.answers.sentences import (
+    SKIPPED,
+    WINDOW,
+    chain_end,
+    close,
+    find_phrase,
+    sentence_end,
+    single_value,
+    words_of,
+)
 from swift_client.answers.values import parse_value, read_value
 from swift_client.answers.values.scan import scan_values
 
@@ -60,12 +69,20 @@ def parse_typed(span: str) -> str | None:
     if len(span) > 40 and not (len(span) <= _MAX_TYPED_LENGTH and _DIGIT_OR_COMMAND.search(span)):
         tail = chain_end(span)
         return tail if tail and len(tail) <= 40 and parse_value(tail) is not None else None
-    if parse_value(span) is not None:
+    if _is_typed(span):
         return span
     tail = chain_end(span)
-    return tail if tail and parse_value(tail) is not None else None
+    return tail if tail and _is_typed(tail) else None
 
 
+def _is_typed(span: str) -> bool:
+    value = parse_value(span)
+    return value is not None and not (value.kind == "formula" and _SHORT_WORD.search(span))
+
+
+_SHORT_WORD = re.compile(
+    r"(?<![\\A-Za-z{])(?:it|is|he|we|so|in|at|to|of|on|an|be|am|my|us|by|as)(?![A-Za-z])", re.IGNORECASE
+)
 _PLAIN = re.compile(r"[$€£]?\d{1,15}(?:\.\d{1,15})?\.?", re.ASCII)
 _DIGIT_OR_COMMAND = re.compile(r"[\d\\½¼¾]")
 
@@ -96,10 +113,23 @@ def find_statement(
             value = parse(span)
             if value is not None:
                 return value
+        value = _read_sentence(text, statement.value_start, parse)
+        if value is not None:
+            return value
         phrase = find_phrase(text, statement.value_start, fills_line=statement.label) if phrases else None
         if phrase is not None:
             return phrase
     return None
+
+
+def _read_sentence(text: str, start: int, parse: Parse) -> str | None:
+    """Return the only value of the sentence after a mark, if it ends the text: "Each nephew gets 16 cookies."."""
+    rest = text[start : start + WINDOW + 1].lstrip(" :*_\n")
+    sentence = rest[: sentence_end(rest)].split("\n", 1)[0]
+    if len(rest) > WINDOW or _DIGIT_OR_COMMAND.search(rest[len(sentence) :]):
+        return None
+    value = single_value(sentence) if _DIGIT_OR_COMMAND.search(sentence) else None
+    return parse(value) if value is not None else None
 
 
 def _read_content(
@@ -191,7 +221,7 @@ def _read_mark(text: str, lower: str, start: int, end: int, firm: bool, language
     """Return the statement that the noun at ``start`` makes, if a colon, heading or verb follows it."""
     if language.spaced and (lower[start - 1 : start].isalnum() or lower[end : end + 1].isalnum()):
         return None
-    if text[end : end + 1] in ("'", '"') and text[start - 1 : start] == text[end]:  # a key of JSON
+    if text[end : end + 1] in ("'", '"') and text[start - 1 : start] in (text[end], "_"):  # a key of JSON
         return None
     if lower.startswith(" choice", end) and "correct" not in lower[max(0, start - 12) : start]:
         return None  # "Let us go through each answer choice: (A) ..."

@@ -6,8 +6,11 @@ import json
 import re
 from collections import deque
 
+from swift_client.answers.values import Value
+from swift_client.answers.values.scan import scan_values
+
 _WORD = re.compile(r"[^\W\d_]+")
-_UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_UNSPACED = re.compile("[\u0900-\u09ff\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
 def words_of(text: str) -> frozenset[str]:
@@ -74,9 +77,11 @@ def close(span: str, opened: str) -> str:
     for sign, closing in _CLOSING:
         if sign in opened and closing in span:
             span = span.replace(closing, "", 1)
-    return span.strip()
+    return _COPULA_BEHIND.sub("", span.strip())
 
 
+# "42です。", "42입니다.": the verb of the sentence stands behind the value.
+_COPULA_BEHIND = re.compile(r"(?:です|である|だ|となります|になります|입니다|이다|है|است)?[。！।.]?$")
 _CHAIN = re.compile(r"(?<![<>!=:\\])=(?![=>])|≈|\\approx(?![A-Za-z])|=>|⇒|→|\\(?:Rightarrow|implies|to)(?![A-Za-z])")
 
 
@@ -159,3 +164,28 @@ def short_reply(text: str) -> str | None:
             return text
         return None
     return text if any(map(str.isalnum, text)) else None
+
+
+_JOINED_NAME = re.compile(r"[A-Z][\w'’]*[ -]$")
+_NAME_AFTER = re.compile(r"[ -][A-Z][a-z]+")
+
+
+def single_value(sentence: str, computed: Value | None = None) -> str | None:
+    """Return the only value of a sentence, or that after its last equals sign, or the one that was computed before.
+
+    A number that belongs to a name ("Apollo 11", "12 Monkeys") is not a value.
+    """
+    tail = chain_end(sentence)
+    part = sentence if tail is None else tail
+    found = [place for place in scan_values(part) if not _is_name(part, place[0], place[1])]
+    keys = {value.key for _, _, value in found}
+    if len(keys) == 1:
+        return part[found[-1][0] : found[-1][1]]
+    if tail is not None:
+        return None
+    return next((part[a:b] for a, b, value in found if computed is not None and value.key == computed.key), None)
+
+
+def _is_name(part: str, start: int, end: int) -> bool:
+    begins_name = start == 0 and _NAME_AFTER.match(part, end) is not None
+    return begins_name or _JOINED_NAME.search(part[:start]) is not None

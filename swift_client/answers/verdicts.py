@@ -20,7 +20,7 @@ _FULL_WIDTH |= {ord("ａ") + index: chr(ord("a") + index) for index in range(26)
 _FULL_WIDTH |= {ord(a): b for a, b in zip("（）．，：；С", "().,:;C", strict=True)}
 _SCRIPTS = "А-ЕЖ-К" + "أبجدهو" + "ア-オ" + "가나다라마"
 _LETTER = rf"[A-Ja-j{_SCRIPTS}]"
-_TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|rm|bf)\s*\{?|[{}$]|\\[()\[\]]")
+_TEXT_COMMAND = re.compile(r"\\(?:textbf|textit|textrm|text|mathrm|mathbf|rm|bf)\s*\{?|[{}$]|\\[()\[\]]")
 _NAMED = (
     r"(?:(?:the\s)?(?:correct\s|right\s|best\s)?(?:option|choice|answer|letter|antwort"
     r"|opción|opção|opzione|optie|réponse|вариант|选项|選項|選択肢|보기)s?[\s:#]{0,3})"
@@ -46,9 +46,13 @@ _BARE = re.compile(rf"\W{{0,3}}({_LETTER})\W{{0,3}}")
 _LOWER = re.compile(r"\W{0,3}([a-j])[).:]\s.*|\W{0,3}([a-j])\W{0,3}", re.DOTALL)
 
 
+_ARTICLE = re.compile(r"^(?:the|la|le|el|il|die|der|das|het)\s+(?=\W{0,3}[A-J]\b)", re.IGNORECASE)
+
+
 def parse_choice(span: str) -> str | None:
     """Return the option letter that ``span`` names, or several as "A, C"; None for other words."""
     span = _TEXT_COMMAND.sub("", span.translate(_FULL_WIDTH)).strip().replace("**", "")
+    span = _ARTICLE.sub("", span, count=1)
     several = _SEVERAL.fullmatch(span)
     if several:
         letters = sorted(set(re.findall(r"\b[A-J]\b", several[1])))
@@ -63,7 +67,7 @@ def parse_choice(span: str) -> str | None:
 
 _MENTION = re.compile(
     rf"(?:(?:\b(?i:option|choice|answer|ans|opción|opção|opzione|optie|variante|вариант)|选项|選項|選択肢"
-    rf"|보기)\W{{0,4}}({_LETTER})(?!\w)(?!\s[a-z])|\(([A-J])\)"
+    rf"|보기)\W{{0,4}}({_LETTER})(?!\w)(?!\s[A-Za-z])|\(([A-J])\)"
     rf"|\b([B-HJ]|A(?= is)) is (?:the )?(?:\w+ )?(?:answer|correct|right|choice|option)\b"
     r"|\b(?i:choose|pick|select|chose|go with|going with|opt for|wähle|nehme|choisis|elijo"
     r"|escojo|escolho|scelgo|kies|выбираю)(?: (?i:option|answer|choice|antwort|la|the|letter))*\W{1,4}"
