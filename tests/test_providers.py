@@ -25,13 +25,14 @@ from swift_client.errors import (
 from swift_client.types import Completion, Message
 
 EXPECTED = {
-    *("openai", "azure", "pocket", "vllm", "sglang", "llamacpp", "ollama", "lmstudio", "together", "fireworks"),
-    *("deepseek", "xai", "openrouter", "openai-compatible", "openai-completions", "openai-responses"),
+    *("openai", "azure", "pocket", "smollm2", "vllm", "sglang", "llamacpp", "ollama", "lmstudio", "together"),
+    *("fireworks", "deepseek", "xai", "openrouter", "openai-compatible", "openai-completions", "openai-responses"),
     *("gemini", "vertex", "anthropic", "mistral", "cohere", "moonshot", "perplexity", "groq", "cerebras"),
     *("sambanova", "dashscope", "databricks", "nim", "bedrock", "llama-cpp-python", "tgi", "huggingface"),
 }
-ADDRESS_GIVEN_ELSEWHERE = {"azure", "pocket", "openai-compatible", "vertex", "databricks", "bedrock", "huggingface"}
-KEYLESS = {"pocket", "vllm", "sglang", "llamacpp", "ollama", "lmstudio", "openai-compatible", "tgi"}
+ADDRESS_GIVEN_ELSEWHERE = {"azure", "pocket", "smollm2", "openai-compatible", "vertex", "databricks", "bedrock"}
+ADDRESS_GIVEN_ELSEWHERE |= {"huggingface"}
+KEYLESS = {"pocket", "smollm2", "vllm", "sglang", "llamacpp", "ollama", "lmstudio", "openai-compatible", "tgi"}
 KEYLESS |= {"llama-cpp-python", "huggingface"}
 
 
@@ -154,6 +155,7 @@ def test_a_key_outside_the_entries_is_an_error(tmp_path: Path) -> None:
         ("ollama:llama3.2:1b", None, "ollama", "llama3.2:1b"),
         ("ollama/hf.co/x:Q4", None, "ollama", "hf.co/x:Q4"),
         ("pocket", None, "pocket", "pocket"),
+        ("smollm2", None, "smollm2", "SmolLM2-135M-Instruct.Q4_1"),
     ],
 )
 def test_names_and_models_resolve_in_every_spelling(

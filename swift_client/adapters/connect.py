@@ -24,7 +24,9 @@ from swift_client.errors import ConfigurationError, UnknownProviderError
 AnyTransport = Transport | CustomTransport
 
 # Providers that this process serves itself → the module of their ``PocketServer``.
-_LOCAL_SERVERS: Mapping[str, str] = MappingProxyType({"pocket": "swift_client.pocket.server"})
+_LOCAL_SERVERS: Mapping[str, str] = MappingProxyType(
+    {"pocket": "swift_client.pocket.server", "smollm2": "swift_client.pocket.smollm2"}
+)
 
 _USER_INFO = re.compile(r"[^/\s]*@")
 _API_PATHS = ("/chat/completions", "/completions", "/responses", "/messages")

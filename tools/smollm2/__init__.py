@@ -1,0 +1,1 @@
+"""Questions that SmolLM2-135M answers sometimes, and its weights in other formats."""
