@@ -220,7 +220,7 @@ HAZARDS: MappingProxyType[str, Callable[[Scene], None]] = MappingProxyType(
         "validator_hangs": _validate("hang"),
         "validator_fails": _validate("fail"),
         "object_answers": _object_answers,
-        "store_is_folder": _store("", lambda path: path.mkdir()),
+        "store_is_folder": _store("", lambda path: path.mkdir(exist_ok=True)),
         "store_without_folder": _store("/missing/x.db", lambda path: None),
         "store_of_junk": _store(".db", lambda path: path.write_bytes(b"not a database" * 99)),
         "store_of_zeros": _store(".db", lambda path: path.write_bytes(b"SQLite format 3\x00" + bytes(9000))),

@@ -36,11 +36,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.fault_calls import Batch, Findings, Outcome, check, draw_batches, run_batch
 from benchmarks.fault_endpoint import EndpointProcess
 from benchmarks.fault_hazards import ALONE
+from benchmarks.fault_memory import measure_memory
 
 VIOLATIONS = ("untyped_errors", "unsafe_errors", "keys_shown", "past_deadline", "paid_lost", "leaks")
 _TIMED = ("past_deadline", "paid_lost")
 """Violations that other processes of the machine can cause too."""
 _BATCH_SIZE = 12
+MAX_MEMORY_RATIO = 5.0
+"""Most memory of one call over ``max_reply_bytes``: the bytes, their copy, their text, and what is read of them."""
 
 
 def open_sockets() -> int:
@@ -163,7 +166,11 @@ def main() -> None:
     start = time.perf_counter()
     result = measure(options.faults, options.seed, repeats=options.repeats, at_once=options.at_once)
     seconds = time.perf_counter() - start
-    rows = [(name, result["counts"][name], 0, "violations") for name in VIOLATIONS]
+    memory = {} if options.no_memory else measure_memory()
+    rows: list[tuple[str, float, float, str]] = [(name, result["counts"][name], 0, "violations") for name in VIOLATIONS]
+    if memory:
+        peak = max(ratio for ratio, _ in memory.values())
+        rows.append(("peak_memory_ratio", round(peak, 2), MAX_MEMORY_RATIO, "of max_reply_bytes"))
     rows += [
         ("kinds", len(result["faults"]), 50, "kinds"),
         ("faults", sum(result["faults"].values()), 10_000, "faults"),
@@ -172,13 +179,17 @@ def main() -> None:
         name: {"value": value, "target": target, "unit": unit, "interval": None} for name, value, target, unit in rows
     }
     if options.json:
-        document = {"bars": bars, **result, "examples": result["examples"][: options.examples], "seconds": seconds}
-        print(json.dumps(document, indent=2))
+        examples = result["examples"][: options.examples]
+        print(
+            json.dumps({"bars": bars, **result, "examples": examples, "memory": memory, "seconds": seconds}, indent=2)
+        )
         return
     for name, value, target, _ in rows:
-        is_met = value >= target if target else value == 0
-        print(f"{name:16} {value:8,}  bar {target:6,}  {'ok' if is_met else 'MISSED'}")
+        is_met = value >= target if name in ("kinds", "faults") else value <= target
+        print(f"{name:18} {value:8,}  bar {target:6,}  {'ok' if is_met else 'MISSED'}")
     print(f"\n{result['calls']:,} calls in {seconds:.0f} s; the latest {result['lateness']:.2f} s after its deadline")
+    for name, (ratio, outcome) in memory.items():
+        print(f"{name:30} {ratio:6.2f} × max_reply_bytes  {outcome}")
     for example in result["examples"][: options.examples]:
         print(f"\n{example}")
 

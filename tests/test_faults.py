@@ -19,6 +19,7 @@ from pydantic import BaseModel, field_validator
 
 from swift_client import AsyncSwiftReranker, SwiftReranker
 from swift_client.adapters import PROVIDERS
+from swift_client.answers.math_equality import FormulaWorker
 from swift_client.errors import NoCompletionError, ResponseDecodeError
 from swift_client.store import SampleStore
 from tests.children import ROOT
@@ -282,3 +283,30 @@ def test_slow_replies_still_arrive_whole(fault_server: FaultServer) -> None:
     fault_server.script(slow(chat(["4", "5"]), chunk=200, pause=0.01))
     with make(fault_server) as reranker:
         assert len(reranker.best_of("q", n=2).candidates) == 2
+
+
+# --- formulas -------------------------------------------------------------------------------------------------------
+
+
+def test_the_question_that_has_used_the_least_time_compares_its_formulas_first() -> None:
+    worker = FormulaWorker()
+    order: list[float] = []
+    lock = worker._lock
+    assert lock.acquire(timeout=1)
+
+    def compare(seconds_used: float) -> None:
+        assert lock.acquire(seconds_used=seconds_used, timeout=20)
+        order.append(seconds_used)
+        lock.release()
+
+    threads = []
+    for seconds_used in (4.0, 2.0, 0.0, 6.0):
+        threads.append(threading.Thread(target=compare, args=(seconds_used,)))
+        threads[-1].start()
+        while len(lock._waiting) < len(threads):
+            time.sleep(0.001)
+    assert not lock.acquire(timeout=0.01), "it is held"
+    lock.release()
+    for thread in threads:
+        thread.join(20)
+    assert order == [0.0, 2.0, 4.0, 6.0]

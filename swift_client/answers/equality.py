@@ -77,7 +77,7 @@ def _merge_formulas(
     question_end = started + TOTAL_SECONDS
     if deadline_at is not None:  # when sampling took all the time, a moment is left for the easy pairs
         question_end = min(question_end, max(deadline_at, started + GRACE_SECONDS))
-    timeouts, n_unknown = Counter[Hashable](), 0
+    timeouts, n_unknown, seconds_used = Counter[Hashable](), 0, 0.0
     for a, b in pairs:
         if merged[a] == merged[b]:
             continue
@@ -87,9 +87,12 @@ def _merge_formulas(
             n_unknown += 1
             continue
         seconds = min(seconds_left, math_equality.SECONDS_PER_PAIR)
-        equal = worker.are_equal(values[a].text, values[b].text, seconds=seconds, wait_seconds=seconds_left)
+        equal = worker.are_equal(
+            values[a].text, values[b].text, seconds=seconds, wait_seconds=seconds_left, seconds_used=seconds_used
+        )
         if equal is None:
             n_unknown += 1
+            seconds_used += seconds  # the time of the others does not count
             timeouts.update((a, b))
         elif equal:
             target, source = merged[a], merged[b]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import json
 import os
 import subprocess
@@ -39,11 +40,45 @@ def is_available() -> bool:
     return bool(sys.executable) and importlib.util.find_spec("math_verify") is not None
 
 
-class FormulaWorker:
-    """Comparisons in a child process. Several threads may use it; they take turns."""
+class _FairLock:
+    """A lock that goes to the waiting question that has used the least time so far."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._condition = threading.Condition()
+        self._is_held = False
+        self._waiting: list[tuple[float, int]] = []  # seconds used, order of arrival
+        self._arrivals = itertools.count()
+
+    def acquire(self, *, seconds_used: float = 0.0, timeout: float) -> bool:
+        """Wait for the lock; return False if it has not come after ``timeout`` seconds."""
+        ticket = (seconds_used, next(self._arrivals))
+        with self._condition:
+            self._waiting.append(ticket)
+            has_come = self._condition.wait_for(
+                lambda: not self._is_held and ticket == min(self._waiting), max(0.0, timeout)
+            )
+            self._waiting.remove(ticket)
+            self._is_held = self._is_held or has_come
+            if not has_come:  # the next one may go now
+                self._condition.notify_all()
+        return has_come
+
+    def release(self) -> None:
+        """Give the lock to the next question."""
+        with self._condition:
+            self._is_held = False
+            self._condition.notify_all()
+
+
+class FormulaWorker:
+    """Comparisons in a child process. Several threads may use it; they take turns.
+
+    Each turn is one comparison, and the question that has used the least time goes first: one with hostile formulas
+    cannot hold up the others for longer than one comparison.
+    """
+
+    def __init__(self) -> None:
+        self._lock = _FairLock()
         self._child: subprocess.Popen[str] | None = None
         self._is_ready = threading.Event()
         self._is_first_start = True
@@ -64,15 +99,22 @@ class FormulaWorker:
             self._is_first_start = not self._is_ready.wait(min(seconds, _SECONDS_TO_START))
 
     def are_equal(
-        self, a: str, b: str, *, seconds: float = SECONDS_PER_PAIR, wait_seconds: float = _SECONDS_TO_START
+        self,
+        a: str,
+        b: str,
+        *,
+        seconds: float = SECONDS_PER_PAIR,
+        wait_seconds: float = _SECONDS_TO_START,
+        seconds_used: float = 0.0,
     ) -> bool | None:
         """Return whether two normalized formulas are equal; None if that is unknown after ``seconds``.
 
         The waits for other threads and for the start of the child do not count towards ``seconds``, but both and the
-        comparison together take at most ``wait_seconds``.
+        comparison together take at most ``wait_seconds``. ``seconds_used`` is the time of the question's comparisons
+        so far.
         """
         end = time.monotonic() + wait_seconds
-        if not self._lock.acquire(timeout=max(0.0, wait_seconds)):
+        if not self._lock.acquire(seconds_used=seconds_used, timeout=wait_seconds):
             return None
         try:
             child = self._ensure_child()

@@ -134,7 +134,9 @@ def salvage_array(text: str, field: str) -> Generator[None, None, tuple[list[Raw
     n_damaged = 0
     position = _skip_separators(text, start.end())
     opening = _OPENING.match(text, position)
-    while text[position : position + 1] != "]" and len(items) + n_damaged < _MAX_ITEMS:
+    n_read = 0
+    while text[position : position + 1] != "]" and n_read < _MAX_ITEMS:
+        n_read += 1
         try:
             item, position = _LENIENT_DECODER.raw_decode(text, position)
         except DECODE_ERRORS:
@@ -162,7 +164,8 @@ def salvage_array(text: str, field: str) -> Generator[None, None, tuple[list[Raw
         yield
     while items and bytes(items[-1]) == b"null" and text[position : position + 1] != "]":
         items.pop()  # the text is cut there
-    return items, text[: start.end()] + text[position:]
+    rest = text[position:] if n_read < _MAX_ITEMS else "]}"
+    return items, text[: start.end()] + rest
 
 
 def dump_json(value: Any) -> bytes:

@@ -170,6 +170,7 @@ def _of_types(fields: dict[str, Any], types: Mapping[str, Any]) -> dict[str, Any
     return {name: value for name, value in fields.items() if isinstance(value, types.get(name, object))}
 
 
+_MAX_DENSE_BYTES = 1_000_000
 _ENVELOPE_DECODER = msgspec.json.Decoder(Envelope)
 _REASON_KEY = b'"finish_reason":'
 _REASON_UNDERSCORE = _REASON_KEY.index(b"_")
@@ -242,9 +243,12 @@ def decode_envelope(data: bytes) -> Generator[None, None, tuple[Envelope, str | 
         ValueError, RecursionError: nothing can be decoded.
     """
     try:
-        return _ENVELOPE_DECODER.decode(data), None
+        # A body of many tiny items would become objects of many times its size; below, only some of them are read.
+        if len(data) < _MAX_DENSE_BYTES or data.count(b",") * 4 < len(data):
+            return _ENVELOPE_DECODER.decode(data), None
     except DECODE_ERRORS:
-        text = data.decode("utf-8", "replace")
+        pass
+    text = data.decode("utf-8", "replace")
     salvaged = yield from salvage_array(text, "choices")
     if salvaged is None:
         return _ENVELOPE_DECODER.decode(repair_json(data)), None
