@@ -52,9 +52,9 @@ def read_value(text: str) -> Value:
 
 
 def _read_once(text: str) -> Value:
-    if _PLAIN.fullmatch(text):
-        if text == "-0":
-            text = "0"
+    plain = text.lstrip(" *").rstrip(" *.")
+    if _PLAIN.fullmatch(plain):
+        text = "0" if plain == "-0" else plain
         return Value("number", Fraction(text) if "." in text else Fraction(int(text)), text)
     if len(text) > markup.MAX_NFKC_LENGTH:
         text = " ".join(text.split())
