@@ -10,7 +10,7 @@ from itertools import islice
 
 from swift_client.answers.markers import Parse, spans
 from swift_client.answers.marks import CORRECTIONS, FAULTS, RETRACTIONS, RUN_ON, RUN_ON_WORDS, TEMPLATE_TOKENS
-from swift_client.answers.sentences import chain_end, sentence_end, single_value, split_sentences, words_of
+from swift_client.answers.sentences import chain_end, is_name, sentence_end, single_value, split_sentences, words_of
 from swift_client.answers.values import Value
 from swift_client.answers.values.scan import scan_values
 
@@ -237,7 +237,7 @@ def _value_of_copula(sentence: str) -> str | None:
     """Return the value of "then tomorrow is 6/19/2019.", if its last clause says of one thing what it is."""
     clause = _CLAUSE.split(sentence)[-1]
     said = [(start, end) for start, end, _ in scan_values(clause) if _COPULA.search(clause[:start])]
-    if len(said) != 1 or len(clause[said[0][1] :].split()) > 2:
+    if len(said) != 1 or len(clause[said[0][1] :].split()) > 2 or is_name(clause, *said[0]):
         return None
     return clause[slice(*said[0])]
 

@@ -177,7 +177,7 @@ def single_value(sentence: str, computed: Value | None = None) -> str | None:
     """
     tail = chain_end(sentence)
     part = sentence if tail is None else tail
-    found = [place for place in scan_values(part) if not _is_name(part, place[0], place[1])]
+    found = [place for place in scan_values(part) if not is_name(part, place[0], place[1])]
     keys = {value.key for _, _, value in found}
     if len(keys) == 1:
         return part[found[-1][0] : found[-1][1]]
@@ -186,6 +186,7 @@ def single_value(sentence: str, computed: Value | None = None) -> str | None:
     return next((part[a:b] for a, b, value in found if computed is not None and value.key == computed.key), None)
 
 
-def _is_name(part: str, start: int, end: int) -> bool:
-    begins_name = start == 0 and _NAME_AFTER.match(part, end) is not None
+def is_name(part: str, start: int, end: int) -> bool:
+    """Return whether the number at ``start`` belongs to a name: "Apollo 11", "The film is 12 Monkeys"."""
+    begins_name = (start == 0 or part[:start].endswith((" is ", " was "))) and _NAME_AFTER.match(part, end) is not None
     return begins_name or _JOINED_NAME.search(part[:start]) is not None
