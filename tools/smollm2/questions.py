@@ -78,13 +78,15 @@ def _generate_family(name: str, seed: int) -> Iterator[Question]:
         row = next(row for row in rows if row[key_column] == key)
         example = _pose(family, row, rows, Random(f"{seed}/{name}/{key}/example"), len(solved))
         solved += [example] if example else []
+    seen = {ask for ask, _ in solved}
     for index, row in enumerate(rows):
         key = row[key_column]
         if key in family["examples"]:
             continue
         posed = _pose(family, row, rows, Random(f"{seed}/{name}/{key}"), index)
-        if posed is None:
+        if posed is None or posed[0] in seen:
             continue
+        seen.add(posed[0])
         messages = [{"role": "system", "content": SYSTEM}]
         for ask, answer in solved:
             messages += [{"role": "user", "content": ask}, {"role": "assistant", "content": answer}]

