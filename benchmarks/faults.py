@@ -42,8 +42,9 @@ VIOLATIONS = ("untyped_errors", "unsafe_errors", "keys_shown", "past_deadline", 
 _TIMED = ("past_deadline", "paid_lost")
 """Violations that other processes of the machine can cause too."""
 _BATCH_SIZE = 12
-MAX_MEMORY_RATIO = 5.0
-"""Most memory of one call over ``max_reply_bytes``: the bytes, their copy, their text, and what is read of them."""
+MAX_MEMORY_RATIO = 16.0
+"""Most memory of one call over ``max_reply_bytes``. Texts take three times their bytes; a reply of nothing but tiny
+tokens or events becomes objects that are larger than their JSON."""
 
 
 def open_sockets() -> int:

@@ -77,12 +77,15 @@ def test_choices_that_arrived_before_a_timeout_are_kept(fault_server: FaultServe
     assert [candidate.completion.text for candidate in selection.candidates] == ["4", "5"]
 
 
+@pytest.mark.parametrize("deadline", [None, 20.0])
 @pytest.mark.parametrize("tail", [b" " * 500_000, b"1, " * 200_000], ids=["blanks", "list"])
-def test_choices_before_the_limit_of_a_reply_that_is_too_long_are_kept(fault_server: FaultServer, tail: bytes) -> None:
+def test_choices_before_the_limit_of_a_reply_that_is_too_long_are_kept(
+    fault_server: FaultServer, tail: bytes, deadline: float | None
+) -> None:
     body = json.dumps(chat_body(["4"], k=2)).encode()
     fault_server.script(Response(headers={"content-type": "application/json"}, body=body[:-1] + b', "x": [' + tail))
     with make(fault_server, max_reply_bytes=200_000) as reranker:
-        selection = reranker.best_of("q", n=1)
+        selection = reranker.best_of("q", n=1, deadline=deadline)
     assert selection.text == "4"
 
 

@@ -176,8 +176,9 @@ class EventDecoder(Generic[Event]):
                 yield from self._read_line(line)
 
     def discard_rest(self) -> None:
-        """Forget bytes that are not decoded yet."""
-        self._buffer, self._event_data = [], b""
+        """Forget bytes of an event that is not complete; a body that is not a stream is kept."""
+        if self.is_stream:
+            self._buffer, self._event_data = [], b""
 
     def close(self) -> Iterator[Event]:
         """Yield the events that are left at the end of the stream."""
