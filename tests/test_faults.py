@@ -148,6 +148,24 @@ def test_a_list_of_what_are_no_choices_is_refused_at_once(fault_server: FaultSer
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.parametrize("count", [-5, 10**40, "many", True, 1e300, [], {"a": 1}], ids=str)
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_token_count_that_cannot_be_right_is_named(fault_server: FaultServer, count: Any, is_streamed: bool) -> None:
+    usage = {"prompt_tokens": 7, "completion_tokens": count, "total_tokens": None}
+    if is_streamed:
+        chunks = (chat_stream(["The answer is 4"], k=2, done=False).chunks or ())[:-1]
+        fault_server.script(
+            Response(headers=SSE, chunks=(*chunks, f"data: {json.dumps({'choices': [], 'usage': usage})}\n\n".encode()))
+        )
+    else:
+        fault_server.script(json_response({**chat_body(["The answer is 4"], k=2), "usage": usage}))
+    with make(fault_server) as reranker:
+        selection = reranker.best_of("q", n=1, deadline=20.0 if is_streamed else None)
+    assert "The provider's count of completion_tokens cannot be right and is left out." in selection.notes
+    assert selection.usage.prompt_tokens == 7
+    assert selection.usage.estimated
+
+
 # --- functions of the user --------------------------------------------------------------------------------------------
 
 

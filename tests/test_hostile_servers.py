@@ -72,10 +72,10 @@ EVENT = b'data: {"choices": [{"index": 0, "delta": {"content": "aaaa"}}]}\n\n'
     [
         (JSON_HEAD, b" " * 60_000, None),
         (JSON_HEAD, b'{"choices": [' + b"1, " * 20_000, None),
-        (SSE_HEAD, b"data: " + b"a" * 60_000, 20.0),
-        (SSE_HEAD, (b": " + b"ping " * 100 + b"\n\n") * 100, 20.0),
-        (SSE_HEAD, EVENT * 1000, 20.0),
-        (SSE_HEAD, (b" " * 500 + b"\n") * 100, 20.0),
+        (SSE_HEAD, b"data: " + b"a" * 60_000, 60.0),
+        (SSE_HEAD, (b": " + b"ping " * 100 + b"\n\n") * 100, 60.0),
+        (SSE_HEAD, EVENT * 1000, 60.0),
+        (SSE_HEAD, (b" " * 500 + b"\n") * 100, 60.0),
     ],
     ids=["white space", "list", "one line", "comments", "events", "empty lines"],
 )

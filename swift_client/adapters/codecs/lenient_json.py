@@ -60,6 +60,20 @@ def decode_counts(raw: Raw, kind: type[T]) -> T | None:
     return None if counts is None else msgspec.convert(_clean_counts(counts), kind)
 
 
+def nonsense_note(usage: Raw) -> str | None:
+    """Return a note on the token counts of a usage object that are left out because they cannot be right."""
+    counts = decode_or_none(usage, dict[str, Any]) or {}
+    # A field that is missing or null is not a claim.
+    dropped = [name for name in counts if name.endswith("_tokens") and _is_nonsense(counts[name])]
+    if not dropped:
+        return None
+    return f"The provider's count of {' and '.join(sorted(dropped)[:3])} cannot be right and is left out."
+
+
+def _is_nonsense(count: object) -> bool:
+    return count is not None and _parse_count(count) is None
+
+
 def _clean_counts(counts: dict[str, Any]) -> dict[str, Any]:
     return {
         name: (_clean_counts(value) if isinstance(value, dict) else None)

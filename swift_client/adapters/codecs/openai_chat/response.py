@@ -17,6 +17,7 @@ from swift_client.adapters.codecs.lenient_json import (
     decode_or_none,
     excerpt,
     has_value,
+    nonsense_note,
 )
 from swift_client.adapters.codecs.openai_chat.choice import read_choice
 from swift_client.adapters.codecs.openai_chat.schema import (
@@ -129,6 +130,8 @@ def _read_envelope(envelope: Envelope, *, notes: Iterable[str] = (), **options: 
     error = extract_error(envelope)
     if error:
         notes = [*notes, f"The reply contains an error besides its choices: {error}"]
+    if note := nonsense_note(envelope.usage):
+        notes = [*notes, note]
     usage = decode_counts(envelope.usage, WireUsage) or WireUsage()
     metadata = ReplyMetadata(
         model=decode_or_none(envelope.model, str),

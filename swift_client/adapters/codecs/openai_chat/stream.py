@@ -20,6 +20,7 @@ from swift_client.adapters.codecs.lenient_json import (
     decode_or_none,
     dump_json,
     has_value,
+    nonsense_note,
 )
 from swift_client.adapters.codecs.openai_chat.choice import thinking_text
 from swift_client.adapters.codecs.openai_chat.response import extract_error, read_body, read_choices
@@ -71,6 +72,7 @@ class StreamAssembler(Assembler[Chunk]):
         super().__init__(**options)
         self._builders: dict[int, _ChoiceBuilder] = {}
         self._final_completion_tokens: int | None = None
+        self._usage_note: str | None = None
         self._current: dict[int, _ChoiceBuilder] = {}  # the choice that each index stands for now
         self._arrivals: list[ChunkChoice] | None = []
         self._last_text_slot: int | None = None
@@ -112,12 +114,14 @@ class StreamAssembler(Assembler[Chunk]):
             self._metadata.completion_tokens = self._final_completion_tokens
         choices = (builder.to_choice_json(index) for index, builder in builders)
         notes = self._notes([index for index, builder in builders if not builder.finish_reason])
+        notes += [self._usage_note] if self._usage_note else []
         return (yield from read_choices(choices, self._metadata, notes=notes, echo=self.echo, **self._options))
 
     def _add(self, chunk: Chunk) -> None:
         metadata = self._metadata
         metadata.model = metadata.model or decode_or_none(chunk.model, str)
         if usage := decode_counts(chunk.usage, WireUsage):
+            self._usage_note = self._usage_note or nonsense_note(chunk.usage)
             metadata.prompt_tokens = _larger(metadata.prompt_tokens, usage.prompt_tokens)
             metadata.cached_tokens = max(metadata.cached_tokens, count_cached_tokens(chunk.usage))
             if chunk.choices:  # grows along the stream (vLLM's continuous usage)
