@@ -1,4 +1,4 @@
-"""Runs inside a peer's own environment: a JSON job on stdin, its results as JSON on stdout.
+"""Runs inside a peer's own environment: JSON jobs on stdin, their results in the same order as JSON on stdout.
 
 It imports nothing of ours, so that a peer is measured with its own dependencies.
 """
@@ -80,4 +80,4 @@ JOBS = {"math-verify": grade_with_math_verify, "its_hub": vote_with_its_hub, "sc
 
 if __name__ == "__main__":
     received = json.load(sys.stdin)
-    json.dump(JOBS[received["peer"]](received), sys.stdout)
+    json.dump([JOBS[received["peer"]](job) for job in received["jobs"]], sys.stdout)

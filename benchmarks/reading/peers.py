@@ -13,10 +13,11 @@ import sys
 import venv
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reading.sets import RecordedQuestion, SetResult, SetRow, Vote
+from benchmarks.reading.sets import Recorded, RecordedQuestion, SetResult, SetRow, Vote
 
 WORKER = Path(__file__).with_name("peer_worker.py")
 PINS: Mapping[str, tuple[str, ...]] = {
@@ -60,8 +61,8 @@ def environment_python(peer: str, cache: Path) -> Path:
     return python
 
 
-def ask_peer(peer: str, cache: Path, job: dict[str, Any]) -> Any:
-    """Return what the worker of a peer answers to a job.
+def ask_peer(peer: str, cache: Path, jobs: Sequence[dict[str, Any]]) -> list[Any]:
+    """Return what the worker of a peer answers to each job, all in one process.
 
     Raises:
         PeerUnavailableError: it cannot be installed, or fails.
@@ -71,7 +72,7 @@ def ask_peer(peer: str, cache: Path, job: dict[str, Any]) -> Any:
     try:
         finished = subprocess.run(
             [str(python), str(WORKER)],
-            input=json.dumps({"peer": peer, **job}),
+            input=json.dumps({"peer": peer, "jobs": jobs}),
             capture_output=True,
             text=True,
             check=True,
@@ -79,10 +80,12 @@ def ask_peer(peer: str, cache: Path, job: dict[str, Any]) -> Any:
             env=environment,
         )
     except subprocess.CalledProcessError as error:
-        raise PeerUnavailableError(f"failed: {error.stderr.strip().splitlines()[-1][:200]}") from error
+        lines = (error.stderr or str(error)).strip().splitlines()
+        raise PeerUnavailableError(f"failed: {lines[-1][:200]}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PeerUnavailableError(f"failed: {error}") from error
-    return json.loads(finished.stdout)
+    answers: list[Any] = json.loads(finished.stdout)
+    return answers
 
 
 def sample_questions(questions: Sequence[RecordedQuestion], limit: int) -> list[RecordedQuestion]:
@@ -93,8 +96,11 @@ def sample_questions(questions: Sequence[RecordedQuestion], limit: int) -> list[
     return [questions[place] for place in places if place < len(questions)]
 
 
-def compare_grades(result: SetResult, limit: int, cache: Path) -> None:
-    """Fill in math-verify's agreement, and ours and the last number's on the completions that it graded."""
+Graded = list[tuple[RecordedQuestion, Recorded, bool]]  # with the right label
+
+
+def grade_job(result: SetResult, limit: int) -> tuple[Graded, dict[str, Any]]:
+    """Return the completions that math-verify grades, and its job."""
     questions = sample_questions([question for question in result.questions if question.references], limit)
     graded = [
         (question, entry, label)
@@ -102,47 +108,49 @@ def compare_grades(result: SetResult, limit: int, cache: Path) -> None:
         for entry in question.completions
         if (label := result.labels[question.id, entry.index]) is not None
     ]
-    if not graded:
-        return
-    job = {
-        "texts": [entry.text for _, entry, _ in graded],
-        "references": [[str(reference) for reference in question.references] for question, _, _ in graded],
-    }
+    references = [[str(reference) for reference in question.references] for question, _, _ in graded]
+    return graded, {"texts": [entry.text for _, entry, _ in graded], "references": references}
+
+
+def compare_grades(results: Sequence[SetResult], limit: int, cache: Path) -> None:
+    """Fill in math-verify's agreement, and ours on the completions that it graded."""
+    pairs = [grade_job(result, limit) for result in results]
     try:
-        verdicts = ask_peer("math-verify", cache, job)
+        verdicts_by_set = ask_peer("math-verify", cache, [job for _, job in pairs])
     except PeerUnavailableError as error:
-        result.peers["math-verify"] = str(error)
+        for result in results:
+            result.peers["math-verify"] = str(error)
         return
-    hits = [verdict == label for verdict, (_, _, label) in zip(verdicts, graded, strict=True)]
-    ours = [result.verdicts[question.id, entry.index] == label for question, entry, label in graded]
-    result.peers["math-verify"] = {
-        "n": len(graded),
-        "agreement": sum(hits) / len(hits),
-        "ours": sum(ours) / len(ours),
-    }
+    for result, (graded, _), verdicts in zip(results, pairs, verdicts_by_set, strict=True):
+        hits = [verdict == label for verdict, (_, _, label) in zip(verdicts, graded, strict=True)]
+        ours = [result.verdicts[question.id, entry.index] == label for question, entry, label in graded]
+        result.peers["math-verify"] = {
+            "n": len(graded),
+            "agreement": sum(hits) / len(hits),
+            "ours": sum(ours) / len(ours),
+        }
 
 
-def compare_votes(result: SetResult, cache: Path) -> None:
-    """Fill in the accuracy of the votes of its_hub and of scorio."""
-    votes = result.votes
-    if not votes:
-        return
+def vote_job(peer: str, votes: Sequence[Vote]) -> dict[str, Any]:
+    """Return the job of a peer that votes."""
+    if peer == "its_hub":
+        return {"questions": [vote.texts for vote in votes]}
     scores = [vote.scores for vote in votes]
-    jobs: dict[str, dict[str, Any]] = {
-        "its_hub": {"questions": [vote.texts for vote in votes]},
-        "scorio": {
-            "groups": [vote.groups for vote in votes],
-            "scores": scores if all(None not in row for row in scores) else None,
-        },
-    }
-    for peer, job in jobs.items():
-        try:
-            selected: dict[str, list[int]] = ask_peer(peer, cache, job)
-        except PeerUnavailableError as error:
+    have_scores = all(None not in row for row in scores)
+    return {"groups": [vote.groups for vote in votes], "scores": scores if have_scores else None}
+
+
+def compare_votes(peer: str, results: Sequence[SetResult], cache: Path) -> None:
+    """Fill in the accuracy of a peer's votes."""
+    try:
+        selected_by_set = ask_peer(peer, cache, [vote_job(peer, result.votes) for result in results])
+    except PeerUnavailableError as error:
+        for result in results:
             result.peers[peer] = str(error)
-            continue
+        return
+    for result, selected in zip(results, selected_by_set, strict=True):
         for name, indices in selected.items():
-            result.vote_accuracy[name] = accuracy_of(votes, indices)
+            result.vote_accuracy[name] = accuracy_of(result.votes, indices)
 
 
 def accuracy_of(votes: Sequence[Vote], indices: Sequence[int]) -> float:
@@ -150,18 +158,25 @@ def accuracy_of(votes: Sequence[Vote], indices: Sequence[int]) -> float:
     return sum(bool(vote.labels[max(0, index)]) for vote, index in zip(votes, indices, strict=True)) / len(votes)
 
 
-def measure_peers(results: Sequence[SetResult], limit: int, cache: Path, processes: int = 2) -> None:
-    """Run all peers on all sets."""
-    numeric = [result for result in results if result.agreement and is_about_values(result.row)]
-    with ThreadPoolExecutor(processes) as threads:
-        for peer in PINS:  # one at a time, before two threads want the same environment
-            try:
-                environment_python(peer, cache)
-            except PeerUnavailableError as error:
-                for result in results:
-                    result.peers[peer] = str(error)
-        list(threads.map(lambda result: compare_grades(result, limit, cache), numeric))
-        list(threads.map(lambda result: compare_votes(result, cache), results))
+def measure_peers(results: Sequence[SetResult], limit: int, cache: Path) -> None:
+    """Run all peers on all sets, in two processes at a time."""
+    graded = [result for result in results if result.agreement and is_about_values(result.row)]
+    voted = [result for result in results if result.votes]
+    installed = []
+    for peer in PINS:  # one at a time, before two threads want the same environment
+        try:
+            environment_python(peer, cache)
+            installed.append(peer)
+        except PeerUnavailableError as error:
+            for result in results:
+                result.peers[peer] = str(error)
+    tasks = [
+        partial(compare_votes, peer, voted, cache) for peer in ("its_hub", "scorio") if peer in installed and voted
+    ]
+    if "math-verify" in installed:
+        tasks += [partial(compare_grades, half, limit, cache) for half in (graded[::2], graded[1::2]) if half]
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda task: task(), tasks))
 
 
 def is_about_values(row: SetRow) -> bool:

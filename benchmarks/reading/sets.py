@@ -110,8 +110,10 @@ def score_of(entry: dict[str, Any]) -> float | None:
 
 
 MAX_ANSWER_LENGTH = 80  # characters
-# The end of a text that was not broken off: a mark or a digit, a marked answer, or a short text.
-_END_OF_TEXT = re.compile(r"[.!?\]})*\d%`$\"']$|\b(?:answer|ans|A)\W{1,4}[^\n]{1,80}$|^.{1,80}$", re.IGNORECASE)
+# The end of a text that was not broken off: a mark of punctuation, a box, a marked answer, or a short text.
+_END_OF_TEXT = re.compile(
+    r"[.!?\])*`$\"']$|boxed\{.{1,80}\}$|(?:\b(?:answer|ans|A)\W{1,4}|\#{4})[^\n]{1,80}$|^.{1,80}$", re.IGNORECASE
+)
 
 
 def is_readable(entry: dict[str, Any]) -> bool:
@@ -124,7 +126,9 @@ def is_readable(entry: dict[str, Any]) -> bool:
         found = entry["parsed"] is not None and len(str(entry["parsed"])) <= MAX_ANSWER_LENGTH
     else:
         found = entry.get("label") is True
-    return found and _END_OF_TEXT.search(entry["text"].strip()[-200:]) is not None
+    text = entry["text"].strip()
+    is_broken_off = text.count("\\[") > text.count("\\]") or _END_OF_TEXT.search(text[-200:]) is None
+    return found and not is_broken_off
 
 
 @dataclass(frozen=True, kw_only=True)
