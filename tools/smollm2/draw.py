@@ -19,12 +19,13 @@ from typing import Any
 
 import msgspec
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from swift_client.adapters.codecs import detect
 from swift_client.dataset.questions import read_questions
 from swift_client.dataset.splits import hash_fraction
 from swift_client.store import Meta, SampleStore, StoredQuestion
+from tools.smollm2.forward import Branches
 
 PROVIDER, MODEL = "smollm2", "SmolLM2-135M-Instruct.Q4_1"
 TEMPERATURE = 0.8
@@ -53,23 +54,17 @@ class Sampler:
         prompts = [self._encode(question) for question in questions]
         shared = sum(1 for _ in itertools.takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False)))
         shared = min(shared, min(map(len, prompts)) - 1)
-        cache = DynamicCache(config=self.model.config)
-        if shared:
-            self.model(torch.tensor([prompts[0][:shared]]), past_key_values=cache, logits_to_keep=1)
-            cache.batch_repeat_interleave(len(prompts))
-        # The remaining tokens, padded on the left; a padded position is masked in every later step.
+        # The remaining tokens, padded on the left.
         width = max(map(len, prompts)) - shared
         ids = torch.zeros(len(prompts), width, dtype=torch.long)
-        mask = torch.ones(len(prompts), shared + width, dtype=torch.long)
+        real = torch.ones(len(prompts), width, dtype=torch.bool)
         for row, prompt in enumerate(prompts):
             pad = width - (len(prompt) - shared)
             ids[row, pad:] = torch.tensor(prompt[shared:])
-            mask[row, shared : shared + pad] = 0
-        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
-        output = self.model(ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1)
-        logits = output.logits[:, -1].repeat_interleave(self.n, 0)
-        cache.batch_repeat_interleave(self.n)
-        mask = mask.repeat_interleave(self.n, 0)
+            real[row, :pad] = False
+        branches = Branches(self.model, prompts[0][:shared], len(prompts), width + self.max_tokens)
+        logits = branches.append(ids, real).repeat_interleave(self.n, 0)
+        branches.repeat(self.n)
         generators = [torch.Generator().manual_seed(hash_seed(self.seed, question.id)) for question in questions]
         rows = torch.arange(len(prompts) * self.n)
         contents: list[list[dict[str, Any]]] = [[] for _ in rows]
@@ -100,14 +95,9 @@ class Sampler:
             if not len(going) or step == self.max_tokens - 1:
                 break
             if len(going) < len(rows):
-                cache.batch_select_indices(going)
-                rows, drawn, mask = rows[going], drawn[going], mask[going]
-            positions = mask.sum(1, keepdim=True)
-            mask = torch.cat([mask, torch.ones(len(rows), 1, dtype=torch.long)], 1)
-            output = self.model(
-                drawn.unsqueeze(1), attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1
-            )
-            logits = output.logits[:, -1]
+                branches.select(going)
+                rows, drawn = rows[going], drawn[going]
+            logits = branches.append(drawn.unsqueeze(1), torch.ones(len(rows), 1, dtype=torch.bool))
         return [
             self._reply(len(prompt), contents[start : start + self.n], finished[start : start + self.n])
             for start, prompt in zip(range(0, len(contents), self.n), prompts, strict=True)

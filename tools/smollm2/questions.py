@@ -19,7 +19,7 @@ from random import Random
 from typing import Any
 
 from swift_client.dataset.splits import hash_fraction
-from tools.smollm2.tables import Row, read_table
+from tools.smollm2.tables import Row, other_values, read_table
 
 FAMILIES: Mapping[str, Mapping[str, Any]] = tomllib.loads(Path(__file__).with_name("families.toml").read_text("utf-8"))
 
@@ -31,13 +31,13 @@ VALIDATION, TEST = 0.16, 0.32
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A few-shot chat question with its only right answer."""
+    """A few-shot chat question; ``answer`` is a list if any of several answers is right."""
 
     id: str
     family: str
     split: str  # train, validation, test or foreign
     messages: list[dict[str, str]]
-    answer: str
+    answer: str | list[str]
 
 
 def generate(seed: int = 0) -> list[Question]:
@@ -92,7 +92,14 @@ def _generate_family(name: str, seed: int) -> Iterator[Question]:
             messages += [{"role": "user", "content": ask}, {"role": "assistant", "content": answer}]
         messages.append({"role": "user", "content": posed[0]})
         split = "foreign" if family.get("foreign") else split_of(family["table"], key)
-        yield Question(id=f"{name}-{index}", family=name, split=split, messages=messages, answer=posed[1])
+        others = _other_answers(family, row)
+        yield Question(
+            id=f"{name}-{index}",
+            family=name,
+            split=split,
+            messages=messages,
+            answer=[posed[1], *others] if others else posed[1],
+        )
 
 
 def _pose(family: Mapping[str, Any], row: Row, rows: Sequence[Row], rng: Random, turn: int) -> tuple[str, str] | None:
@@ -116,6 +123,17 @@ def _pose(family: Mapping[str, Any], row: Row, rows: Sequence[Row], rng: Random,
         return family["ask"].format_map(row | {"options": lettered}), "ABC"[options.index(right)]
     except KeyError:
         return None
+
+
+def _other_answers(family: Mapping[str, Any], row: Row) -> list[str]:
+    """Return the answers with the other right values of the columns that a plain question's answer names."""
+    return [
+        family["answer"].format_map(row | {column: other})
+        for column in list(row)
+        if family.get("kind", "plain") == "plain" and f"{{{column}}}" in family["answer"]
+        for other in row.get(other_values(column), "").split("|")
+        if other
+    ]
 
 
 def main() -> None:

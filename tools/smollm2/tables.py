@@ -1,4 +1,4 @@
-"""Tables of facts and words: files in ``data/``, and two tables that are computed."""
+"""Tables of facts and words: files in ``data/``, and numbers."""
 
 from __future__ import annotations
 
@@ -11,42 +11,35 @@ _FOLDER = Path(__file__).with_name("data")
 
 
 def read_table(name: str) -> list[Row]:
-    """Return the rows of a table; cells that do not exist are missing from their row."""
+    """Return the rows of a table; cells that do not exist are missing from their row.
+
+    Of several right values in one cell, the first is the column's, and the rest stands under ``other_values(column)``.
+    """
     if name == "numbers":
         return [_number_row(number) for number in range(7, 157)]
-    if name == "sums":
-        return [_sum_row(a, b) for a in range(1, 13) for b in range(1, 13)]
     with (_FOLDER / f"{name}.tsv").open(encoding="utf-8", newline="") as file:
-        rows = [
-            {column: cell for column, cell in row.items() if cell != "-"}
-            for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        ]
-    if name == "kinds":
-        return [row | {"second": row["word"][1], "last": row["word"][-1]} for row in rows]
-    return [row | _sentences(row) for row in rows] if name == "clauses" else rows
+        return [_split_cells(row) for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
+
+
+def other_values(column: str) -> str:
+    """Return the name of the column with further right values, separated by ``|``."""
+    return f"other {column}"
+
+
+def _split_cells(row: Row) -> Row:
+    cells: Row = {}
+    for column, cell in row.items():
+        if cell != "-":
+            cells[column], _, others = cell.partition("|")
+            if others:
+                cells[other_values(column)] = others
+    return cells
 
 
 def _number_row(number: int) -> Row:
     return {
         "number": str(number),
         "words": write_number(number),
-        "first": str(number - 6),
-        "second": str(number - 4),
-        "third": str(number - 2),
-    }
-
-
-def _sum_row(a: int, b: int) -> Row:
-    # Numbers of two digits that differ in both, for comparing.
-    c, d = 10 * a + b % 10, 10 * (a + 1 if b % 2 else a - 1) + (b * 7 + 3) % 10
-    return {
-        "pair": f"{a} and {b}",
-        "a": str(a),
-        "b": str(b),
-        "sum": str(a + b),
-        "c": str(c),
-        "d": str(d),
-        "larger": str(max(c, d)),
     }
 
 
@@ -64,13 +57,3 @@ def write_number(number: int) -> str:
     if number < 20:
         return _ONES[number]
     return _TENS[number // 10] + (f"-{_ONES[number % 10]}" if number % 10 else "")
-
-
-def _sentences(row: Row) -> Row:
-    subject = "He" if len(row["base"]) % 2 else "She"
-    base, rest = row["base"], row["rest"]
-    return {
-        "present": f"{subject} {row['third']} {rest}.",
-        "past_negative": f"{subject} did not {base} {rest}.",
-        "past_question": f"Did {subject.lower()} {base} {rest}?",
-    }

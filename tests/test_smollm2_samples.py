@@ -1,0 +1,97 @@
+"""Tests of the stored samples of SmolLM2, and of the forward pass that drew them, against transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from swift_client.store import Meta, SampleStore, StoredQuestion
+from swift_client.types import Completion, Usage
+from tools.smollm2 import stored
+
+SPLITS = {"capital-1": "train", "capital-2": "test", "job-1": "foreign"}
+
+
+def completion(text: str, seed: int) -> Completion:
+    top = -np.sort(np.random.default_rng(seed).exponential(size=(2, 20)), axis=1).astype(np.float32)
+    return Completion(
+        text=text,
+        finish_reason="stop" if seed % 2 else "length",
+        tokens=(text[:1], text[1:]),
+        logprobs=top[:, seed % 3].copy(),
+        top_logprobs=top,
+        censored=np.zeros(2, np.bool_),
+    )
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Path:
+    path = tmp_path / "samples.db"
+    with SampleStore(path, write=True) as store:
+        store.begin(Meta(provider="smollm2", model="m", top_logprobs=20, sampling={"temperature": 0.8}))
+        for number, question_id in enumerate([*SPLITS, "unfinished"]):
+            messages = ({"role": "user", "content": f"question {number}?"},)
+            store.add_questions([StoredQuestion(id=question_id, messages=messages, answer="Oslo", family="f")])
+            drawn = [completion(f"Öslo{i}", 10 * number + i) for i in range(1 if question_id == "unfinished" else 2)]
+            store.add_samples(question_id, drawn, usage=Usage(completion_tokens=4))
+    asked = [
+        {"id": question_id, "split": SPLITS.get(question_id, "train"), "answer": ["Oslo", "Christiania"]}
+        | {"messages": [{"role": "user", "content": f"question {number}?"}]}
+        for number, question_id in enumerate([*SPLITS, "unfinished"])
+    ]
+    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, asked)))
+    return path
+
+
+def test_exported_samples_come_back_as_the_samples_file_has_them(samples: Path, tmp_path: Path) -> None:
+    small, again = tmp_path / "small.xz", tmp_path / "again.db"
+    assert stored.export(samples, tmp_path / "questions.jsonl", small, {"date": "2026-11-30"}, n=2) == 3
+    assert stored.read_about(small) | {"date": "2026-11-30", "model": "m", "n": 2} == stored.read_about(small)
+    assert {sampled.question.id: sampled.split for sampled in stored.read(small)} == SPLITS
+    assert {sampled.question.answer for sampled in stored.read(small)} == {("Oslo", "Christiania")}
+    assert stored.restore(small, again, {"train", "test"}) == 2
+    with SampleStore(samples) as before, SampleStore(again) as after:
+        assert after.meta == before.meta
+        assert [question.id for question in after.questions()] == ["capital-1", "capital-2"]
+        for question in after.questions():
+            for old, new in zip(before.samples(question.id), after.samples(question.id), strict=True):
+                assert (new.completion.text, new.completion.tokens) == (old.completion.text, old.completion.tokens)
+                assert new.completion.finish_reason == old.completion.finish_reason
+                np.testing.assert_array_equal(new.completion.logprobs, old.completion.logprobs)
+                np.testing.assert_array_equal(new.completion.top_logprobs, old.completion.top_logprobs)
+
+
+@pytest.mark.parametrize("prefix", [[3, 1, 4, 1, 5], []], ids=["shared prefix", "no prefix"])
+def test_branches_of_one_prefix_give_the_logits_of_transformers(prefix: list[int]) -> None:
+    torch = pytest.importorskip("torch", reason="the extra 'train' is not installed")
+    transformers = pytest.importorskip("transformers", reason="the extra 'local' is not installed")
+    from tools.smollm2.forward import Branches
+
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=50,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+    )
+    model = transformers.LlamaForCausalLM(config).eval()
+    rows, further = [[9, 2, 6], [5, 3]], [[8, 7], [9, 1]]
+    with torch.inference_mode():
+        branches = Branches(model, prefix, rows=2, room=6)
+        real = torch.tensor([[True, True, True], [False, True, True]])
+        got = [branches.append(torch.tensor([[9, 2, 6], [0, 5, 3]]), real)]
+        branches.repeat(2)  # rows 0, 0, 1, 1
+        branches.select(torch.tensor([1, 2]))
+        for step in range(2):
+            ids = torch.tensor([[further[0][step]], [further[1][step]]])
+            got.append(branches.append(ids, torch.ones(2, 1, dtype=torch.bool)))
+        for row in range(2):
+            whole = torch.tensor([[*prefix, *rows[row], *further[row]]])
+            expected = model(whole).logits[0, len(prefix) + len(rows[row]) - 1 :]
+            torch.testing.assert_close(torch.stack([logits[row] for logits in got]), expected, atol=1e-5, rtol=1e-4)
