@@ -457,7 +457,7 @@ def test_the_values_in_200_kb_of_anything_are_found_soon(text: str) -> None:
     started = time.process_time()
     for _ in scan_values(text):
         pass
-    assert time.process_time() - started < 3
+    assert time.process_time() - started < 0.9  # 0.1 s on an idle core
 
 
 PIECES = [

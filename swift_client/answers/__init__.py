@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,11 @@ from dataclasses import dataclass
 from swift_client.answers.equality import group_answers
 from swift_client.answers.extract import READERS, Reader, Spec, get_reader
 from swift_client.answers.normalize import normalize
+from swift_client.answers.sentences import breaks_off
 from swift_client.answers.short_answers import read_short_answers
+
+_LETTER = re.compile("[a-j]")
+_OPTION = re.compile(r"([a-j])\. \w")
 
 __all__ = ["READERS", "Answers", "Reader", "Spec", "are_equal", "get_reader", "is_stated", "normalize", "read"]
 
@@ -35,7 +40,8 @@ def read(texts: Sequence[str], spec: Spec = "auto") -> Answers:
     """Read and group the answers of the completions of one question.
 
     "auto" reads answers that are marked as such, and short sentences by what differs between them
-    (``short_answers.py``); if fewer than half of the non-empty texts have an answer, none is read and the note says so.
+    (``short_answers.py``); if fewer than half of the texts have an answer, none is read and the note says so. Texts
+    that are empty or break off within a formula do not count.
     If a custom reader raises an exception, that text has no answer and the note names the error.
     With math-verify installed this may take several seconds, so do not call it on an event loop.
 
@@ -71,8 +77,14 @@ def read_by_deadline(
             error_counts[f"{type(error).__name__}: {error}"[:200]] += 1
     notes = [f"The answer reader failed on {n} of {len(texts)} texts: {error}." for error, n in error_counts.items()]
     if spec == "auto" and not all(map(_is_one_word, values)):
+        if any(value is not None and _LETTER.fullmatch(value) for value in values):  # "B. Paris" is not a name
+            values = [value and (option[1] if (option := _OPTION.match(value)) else value) for value in values]
         values = read_short_answers(list(map(_statement, texts, values)), values)
-    n_answers, n_nonempty = sum(value is not None for value in values), sum(bool(text.strip()) for text in texts)
+    n_answers = sum(value is not None for value in values)
+    n_nonempty = sum(
+        value is not None or bool(text.strip() and not breaks_off(text))
+        for text, value in zip(texts, values, strict=True)
+    )
     if spec == "auto" and requires_half and n_answers * 2 < n_nonempty:
         values = [None] * len(texts)
         notes.append(

@@ -11,7 +11,6 @@ from itertools import islice
 from swift_client.answers.markers import Parse, spans
 from swift_client.answers.marks import CORRECTIONS, FAULTS, RETRACTIONS, RUN_ON, RUN_ON_WORDS, TEMPLATE_TOKENS
 from swift_client.answers.sentences import chain_end, is_name, sentence_end, single_value, split_sentences, words_of
-from swift_client.answers.values import Value
 from swift_client.answers.values.scan import scan_values
 
 _TAIL = 1_200  # characters at the end of a text in which a conclusion is sought
@@ -164,13 +163,14 @@ def find_conclusion(text: str, parse: Parse, *, phrases: bool) -> str | None:
 
 def _find_bracketed(tail: str, parse: Parse) -> str | None:
     """Return the last value in brackets that begins or ends its line; numbers only alone on the line."""
-    for match in reversed(list(_BRACKETED.finditer(tail))):
+    for match in reversed(list(_BRACKETED.finditer(tail)) if "[" in tail else ()):
         before = tail[tail.rfind("\n", 0, match.start()) + 1 : match.start()].strip(" *\"'")
-        after = tail[match.end() :].split("\n", 1)[0].strip(" *\"'.!,")
-        value = parse(match[1].strip())
-        if value is None or (before and (after or has_digit(match[1]))) or (after and has_digit(match[1])):
+        after = tail[match.end() : tail.find("\n", match.end()) % (len(tail) + 1)].strip(" *\"'.!,")
+        if (before and after) or ((before or after) and has_digit(match[1])):
             continue
-        return value
+        value = parse(match[1].strip())
+        if value is not None:
+            return value
     return None
 
 
@@ -221,7 +221,7 @@ def _find_last_value(text: str, tail: str, parse: Parse) -> str | None:
     sentence = sentences[-1]
     if not is_worked and not (_CONCLUDING.match(sentence) and len(text) > len(sentence) + 20):
         return None
-    value = single_value(sentence, last_computed(tail))
+    value = single_value(sentence, tail)
     return parse(value) if value is not None else None
 
 
@@ -240,10 +240,3 @@ def _value_of_copula(sentence: str) -> str | None:
     if len(said) != 1 or len(clause[said[0][1] :].split()) > 2 or is_name(clause, *said[0]):
         return None
     return clause[slice(*said[0])]
-
-
-def last_computed(tail: str) -> Value | None:
-    """Return the value after the last equals sign."""
-    end = chain_end(tail)
-    first = next(scan_values(end[:60]), None) if end else None
-    return first[2] if first and first[0] < 12 else None

@@ -11,7 +11,8 @@ from swift_client.answers.json import canonicalize, decode, find_json, is_json
 from swift_client.answers.markers import Parse, find_boxed, find_statement, parse_typed
 from swift_client.answers.marks import CORRECTIONS, RUN_ON_WORDS, TEMPLATE_TOKENS
 from swift_client.answers.normalize import normalize
-from swift_client.answers.sentences import last_match, short_reply, words_of
+from swift_client.answers.sentence_words import NUMBER_WORDS
+from swift_client.answers.sentences import breaks_off, last_match, short_reply, words_of
 from swift_client.answers.values import parse_value
 from swift_client.answers.values.scan import scan_values
 from swift_client.answers.verdicts import find_choice, find_yes_no
@@ -104,7 +105,7 @@ def _find_answer(
             return value
     if reply is not None and (value := reply(text)) is not None:
         return value
-    return find_conclusion(parts[0], parse, phrases=phrases)
+    return None if breaks_off(parts[0]) else find_conclusion(parts[0], parse, phrases=phrases)
 
 
 def _find_auto(text: str) -> str | None:
@@ -115,12 +116,24 @@ def _find_auto(text: str) -> str | None:
 
 def _read_reply(text: str) -> str | None:
     """Return a short reply that is one value, else its bold or bracketed value, else all of it."""
+    explained = _value_before_bracket(text)
+    if explained is not None:
+        return explained
     reply = short_reply(text)
     if reply is None or parse_typed(reply) is not None:
         return reply
     return find_conclusion(text, parse_typed, phrases=True) or reply
 
 
+def _value_before_bracket(text: str) -> str | None:
+    """Return the value of a line such as "22.5 (it is not possible to have .5 of a bus)"."""
+    value, bracket, _ = text.strip().partition(" (")
+    if not bracket or "\n" in text or len(value) > 40 or not any(map(str.isdigit, value)):
+        return None
+    return value if parse_typed(value) is not None else None
+
+
+_SUM = re.compile(r"[-\d.+*/()]+")  # "162/122+360/9" is a number that was not worked out
 _NUMERIC = ("number", "percent", "money", "quantity", "ordinal")
 
 
@@ -129,14 +142,14 @@ def _find_number(text: str) -> str | None:
 
     A stated answer of another kind, such as a date or several values, is not cut to a number.
     """
-    answer = _find_answer(text, parse_typed)
+    answer = _find_answer(text, parse_typed, reply=_value_before_bracket)
     if answer is not None:
         value = parse_value(answer)
         if value is not None and value.kind in _NUMERIC:
             return answer
-        if value is not None and value.kind not in ("letter", "yes_no", "formula"):
+        if value is not None and (value.kind not in ("letter", "yes_no", "formula") or _SUM.fullmatch(value.text)):
             return None
-    return _last_number(text)
+    return None if breaks_off(text) else _last_number(text) or _last_number_in_words(text)
 
 
 _LAST_DIGIT = re.compile(r"[\d½¼¾⅓⅔]")
@@ -156,6 +169,24 @@ def _last_number(text: str) -> str | None:
         if found:
             return found[-1]
         end = start
+    return None
+
+
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+def _last_number_in_words(text: str) -> str | None:
+    """Return the last number of "It costs twenty-five dollars." in the last 4,000 characters."""
+    run: list[str] = []
+    for word in (*reversed(_WORD.findall(text[-4_000:].lower())), ""):
+        if word in NUMBER_WORDS or (word == "and" and run and run[0] != "and"):
+            run.insert(0, word)
+        elif run:
+            number = " ".join(run).removeprefix("and ")
+            value = parse_value(number)
+            if value is not None and value.kind == "number":
+                return number
+            run = []
     return None
 
 

@@ -66,6 +66,8 @@ def parse_typed(span: str) -> str | None:
     """Return ``span``, or the end of its chain of equations, if that is one typed value."""
     if _PLAIN.fullmatch(span):
         return span
+    if "://" in span:
+        return None
     if len(span) > 40 and not (len(span) <= _MAX_TYPED_LENGTH and _DIGIT_OR_COMMAND.search(span)):
         tail = chain_end(span)
         return tail if tail and len(tail) <= 40 and parse_value(tail) is not None else None
@@ -116,7 +118,9 @@ def find_statement(
         value = _read_sentence(text, statement.value_start, parse)
         if value is not None:
             return value
-        phrase = find_phrase(text, statement.value_start, fills_line=statement.label) if phrases else None
+        # A box beats the prose that follows it: "\\boxed{2} ... so the answer is unique."
+        may_be_phrase = phrases and not (boxes and boxes[0][0] < statement.start)
+        phrase = find_phrase(text, statement.value_start, fills_line=statement.label) if may_be_phrase else None
         if phrase is not None:
             return phrase
     return None
@@ -157,14 +161,16 @@ _OTHER_MARKS = re.compile(
     | (?P<letter>^[ \t*_>]{0,4}[AR][*_]{0,2}[ ]?[:：][*_]{0,2})                       # "A: 18", "R : 18"
     | (?P<key>["'](?:final_?|correct_?)?(?:answer|ans|result|antwort|réponse|respuesta|答案)["']\s?:\s?)
       (?P<member>"(?:[^"\\\n]|\\.){0,400}"|'[^'\n]{0,400}'|[^,}\]\n"']{1,400})
-    | <(?P<tag>(?:final_?)?(?:answer|ans|result)|antwort|réponse|respuesta|答案)>
-    | \[(?P<tag2>ANSWER|answer)\]
+    | <(?P<tag>(?i:(?:final[_ -]?)?(?:answer|ans|result)|antwort|réponse|respuesta|答案))>
+    | \[(?P<tag2>(?i:(?:final[_ ]?)?answer))\]
     | \b(?P<call>(?:[Ff]inish|[Ff]inal_answer)[\[(])(?P<argument>[^\])\n]{1,200})[\])]
     """,
     re.VERBOSE | re.MULTILINE,
 )
-_OTHER_SIGNS = re.compile(
-    r"####|^[ \t*_>]{0,4}[AR][*_]{0,2}[ ]?[:：]|[\"'] ?:|>|\[(?i:answer)\]|inish[\[(]|nal_answer\(", re.MULTILINE
+# A text without these has none of the other marks.
+_OTHER_SIGNS = (
+    *("####", ">", "swer]", "SWER]", "inish", "nal_answer", '":', "':"),
+    *("A:", "R:", "*:", "_:", " :", "："),
 )
 
 
@@ -173,7 +179,7 @@ def _find_statements(text: str, words: frozenset[str], boxes: list[tuple[int, in
     yield from _find_word_marks(text, words)
     if boxes:
         yield Statement(boxes[-1][0], *boxes[-1], label=True)
-    if _OTHER_SIGNS.search(text):
+    if any(sign in text for sign in _OTHER_SIGNS):
         for mark in deque(_OTHER_MARKS.finditer(text), maxlen=_MAX_HITS):
             start = mark.end()
             end: int | None = None
@@ -213,7 +219,10 @@ _COLON = re.compile(
 _HEADING = re.compile(r"(?:[ ][^\W\d_]{2,15}){0,2}[*_ \t:：】\])]{0,6}\r?\n")
 _DOT = re.compile(r"\.[ \t]{0,3}(?=[\w$\\-])")  # "Ans. 42"
 # A verb ("can answer") or an answer of somebody in the question ("Billy's answer", "long-answer questions").
-_NO_NOUN_BEFORE = re.compile(r"(?:\b(?:can|to|could|cannot|can't|will|must|should|please|i|we|you|they)|['’]s|-)[ ]?$")
+_NO_NOUN_BEFORE = re.compile(
+    r"(?:\b(?:can|to|could|cannot|can't|will|must|should|please|i|we|you|they|(?:check|verify|confirm|test)(?:ing)?"
+    r" (?:our|my|this|that|the))|['’]s|-)[ ]?$"
+)
 _DECORATION = r"[ \t*_`>#\-•–—\"'“”«»【\[(]"
 
 
@@ -244,14 +253,14 @@ def _read_mark(text: str, lower: str, start: int, end: int, firm: bool, language
         return Statement(start, heading.end(), label=True)
     if not firm and len(text) - end > _NEAR_END:
         return None
-    verb = re.compile(_verb_pattern(language), re.IGNORECASE).match(text, end)
-    return Statement(start, verb.end()) if verb else None
-
-
-def _verb_pattern(language: Language) -> str:
     if language.spaced:
-        return rf"(?:[ ][^.!?。\n:：=]{{0,60}}?)??[*_]{{0,2}}[ ]+[*_]{{0,2}}(?:{language.verbs})(?!\w)[ ]{{0,2}}[:：]?"
-    return rf"[^。！？.!?\n:：=]{{0,14}}?(?:{language.verbs})[ ]?[:：]?"
+        pattern = (
+            rf"(?:[ ][^.!?。\n:：=]{{0,60}}?)??[*_]{{0,2}}[ ]+[*_]{{0,2}}(?:{language.verbs})(?!\w)[ ]{{0,2}}[:：]?"
+        )
+    else:
+        pattern = rf"[^。！？.!?\n:：=]{{0,14}}?(?:{language.verbs})[ ]?[:：]?"
+    verb = re.compile(pattern, re.IGNORECASE).match(text, end)
+    return Statement(start, verb.end()) if verb else None
 
 
 # Boxes
@@ -320,7 +329,7 @@ _WRAPPED = re.compile(r"\*\*(.+?)\*\*|\"(.+?)\"|“(.+?)”|„(.+?)[“”]|«\
 # Commentary after a value; a value is not cut where it begins.
 _COMMENT = re.compile(
     r"\s*[,;]?\s(?:because|since|as|which|where|so|while|but|instead of|rather than|assuming|given that|if|when|due to"
-    r"|weil|denn|da|parce que|car|puisque|porque|ya que|pues|perché|poiché|omdat|want|pois|já que"
+    r"|with|weil|denn|da|parce que|car|puisque|porque|ya que|pues|perché|poiché|omdat|want|pois|já que"
     r"|потому что|так как|поскольку|ponieważ|protože|çünkü|karena|fordi|eftersom)\b"
     r"|,? (?:and )?not\b|[;；]| [-–—]{1,2} |—|\s*[(（](?=[^()]{0,80}[^\W\d]{2})(?![A-J][)）])"
     r"|[,，]\s*(?:因为|因為|所以|なぜなら|왜냐하면)|[,，] (?=[^\d]*$)",

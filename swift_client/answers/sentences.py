@@ -10,13 +10,16 @@ from swift_client.answers.values import Value
 from swift_client.answers.values.scan import scan_values
 
 _WORD = re.compile(r"[^\W\d_]+")
+_NO_LETTERS = {code: " " for code in range(128) if not chr(code).isalpha()}
 _UNSPACED = re.compile("[\u0900-\u09ff\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
 def words_of(text: str) -> frozenset[str]:
     """Return the words of a text in lower case; UNSPACED is one of them if it has Chinese, Japanese, Korean or Thai."""
+    if text.isascii():
+        return frozenset(text.lower().translate(_NO_LETTERS).split())
     words = frozenset(_WORD.findall(text.lower()))
-    return words if text.isascii() or not _UNSPACED.search(text) else words | {UNSPACED}
+    return words | {UNSPACED} if _UNSPACED.search(text) else words
 
 
 UNSPACED = "\0"
@@ -37,7 +40,8 @@ _NEW_SENTENCE = re.compile(
     r"|step|first|wait|no|yes|my|our|by|with|when|while|also|please|hope|actually|correction|sorry|scratch)\b",
     re.IGNORECASE,
 )
-_INITIAL = re.compile(r"(?<![\w'’])[A-Z]$")
+_TITLE = re.compile(r"\b(?:mr|mrs|ms|dr|prof|rev|gov|sen|gen|col|sgt|capt)$", re.IGNORECASE)
+_INITIAL = re.compile(r"(?<![\w'’.])[A-Z]$")
 _MONTH = re.compile(
     r"\s*(?:jan|feb|mär|mar|apr|mai|maj|jun|jul|aug|sep|okt|oct|nov|dez|dec|des|led|úno"
     r"|bře|tammi|helmi)",
@@ -60,11 +64,13 @@ def _is_abbreviation(text: str, start: int, stop: re.Match[str]) -> bool:
         return False
     if not _ABBREVIATION.search(before):  # the day of "5. Mai 2020", but not "18. The others"
         return before[-1:].isdigit() and _MONTH.match(after) is not None
+    if _TITLE.search(before) and after[:1] == " " and after[1:2].isupper():  # "Dr. No"
+        return True
     if before[-2:].lower() == "no":
         return after.lstrip()[:1].isdigit()
     if _INITIAL.search(before):
         return after[:1] == " " and after.lstrip()[:1].isupper() and not _NEW_SENTENCE.match(after)
-    return not _NEW_SENTENCE.match(after)
+    return after.lstrip(" *_\"'“")[:1].islower() or not _NEW_SENTENCE.match(after)  # "E.T. the Extra-Terrestrial"
 
 
 SKIPPED = re.compile(r"[\s:*_`\"'“”„«»>~]*(?:#{1,3} )?[*_\"'“„«]*")
@@ -77,6 +83,8 @@ def close(span: str, opened: str) -> str:
     for sign, closing in _CLOSING:
         if sign in opened and closing in span:
             span = span.replace(closing, "", 1)
+    if span.endswith(")") and "(" not in span:  # "(Answer: 12)"
+        span = span[:-1]
     return _COPULA_BEHIND.sub("", span.strip())
 
 
@@ -170,23 +178,41 @@ _JOINED_NAME = re.compile(r"[A-Z][\w'’]*[ -]$")
 _NAME_AFTER = re.compile(r"[ -][A-Z][a-z]+")
 
 
-def single_value(sentence: str, computed: Value | None = None) -> str | None:
-    """Return the only value of a sentence, or that after its last equals sign, or the one that was computed before.
+def single_value(sentence: str, solution: str = "") -> str | None:
+    """Return the only value of a sentence, or that after its last equals sign, or the last that ``solution`` computes.
 
     A number that belongs to a name ("Apollo 11", "12 Monkeys") is not a value.
     """
+    if "://" in sentence:
+        return None
     tail = chain_end(sentence)
     part = sentence if tail is None else tail
     found = [place for place in scan_values(part) if not is_name(part, place[0], place[1])]
     keys = {value.key for _, _, value in found}
     if len(keys) == 1:
         return part[found[-1][0] : found[-1][1]]
-    if tail is not None:
+    if tail is not None or not found:
         return None
+    computed = _last_computed(solution)
     return next((part[a:b] for a, b, value in found if computed is not None and value.key == computed.key), None)
+
+
+def _last_computed(text: str) -> Value | None:
+    """Return the value after the last equals sign."""
+    end = chain_end(text)
+    first = next(scan_values(end[:60]), None) if end else None
+    return first[2] if first and first[0] < 12 else None
 
 
 def is_name(part: str, start: int, end: int) -> bool:
     """Return whether the number at ``start`` belongs to a name: "Apollo 11", "The film is 12 Monkeys"."""
     begins_name = (start == 0 or part[:start].endswith((" is ", " was "))) and _NAME_AFTER.match(part, end) is not None
     return begins_name or _JOINED_NAME.search(part[:start]) is not None
+
+
+def breaks_off(text: str) -> bool:
+    """Return whether a text ends within a formula or box, so that it states no answer at its end."""
+    end = text[-WINDOW:]
+    opened = any(end.rfind(opening) > end.rfind(closing) for opening, closing in ((r"\[", r"\]"), (r"\(", r"\)")))
+    box = end.rfind(r"\boxed{")
+    return opened or (box >= 0 and end.count("{", box) > end.count("}", box))

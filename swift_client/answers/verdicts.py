@@ -155,6 +155,10 @@ _STATED = re.compile(
 )
 
 
+# '[Yes] if 91 is prime or "[No]" if it is not'
+_CONDITION = re.compile(r"[\]\"'”)*]{0,4} (?:if|when)\b[^.!?\n]{0,200}?\b(?:or|otherwise|and|else)\b", re.IGNORECASE)
+
+
 def parse_yes_no(span: str) -> str | None:
     """Return yes or no if ``span`` begins with that verdict; None for words such as "No Country for Old Men"."""
     span = _TEXT_COMMAND.sub("", span).replace("**", "")
@@ -162,7 +166,7 @@ def parse_yes_no(span: str) -> str | None:
     if options:
         span = span[options.end() :]
     match = _VERDICT.match(span)
-    if match:
+    if match and not _CONDITION.match(span, match.end()):
         return "no" if match["no"] else "yes"
     return None
 
@@ -175,7 +179,9 @@ def _parse_stated(span: str) -> str | None:
     return "no" if is_no != bool(match["not"]) else "yes"
 
 
-_SQUARE = re.compile(rf"\[\[?[\s\"']*(?:{_WORD})[\s.\"']*\]?\](?!\s?(?:or|/|oder|ou)\b)", re.IGNORECASE)
+_SQUARE = re.compile(
+    rf"\[\[?[\s\"']*(?:{_WORD})[\s.\"']*\]?\](?![\"'”]?\s?(?:or|/|if|oder|wenn|ou|si)\b)", re.IGNORECASE
+)
 
 
 def find_yes_no(text: str) -> str | None:

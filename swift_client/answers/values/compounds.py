@@ -17,10 +17,25 @@ from swift_client.answers.values.value import Value
 _FAMILIES = {
     "duration": (
         (7 * 86400, "weeks week wks wk w wochen woche semaines semaine semanas semana"),
-        (86400, "days day d tage tag tagen jours jour dias días dia día giorni"),
-        (3600, "hours hour hrs hr h stunden stunde std heures heure horas hora ore"),
-        (60, "minutes minute mins min m minuten minutos minuto minuti"),
-        (1, "seconds second secs sec s sekunden sekunde secondes seconde segundos segundo secondi"),
+        (
+            86400,
+            "days day d tage tag tagen jours jour dias días dia día giorni dagen dag dagar dni дней дня день 天 日",
+        ),
+        (
+            3600,
+            "hours hour hrs hr h stunden stunde std heures heure horas hora ore uur uren timmar timme godziny godzin"
+            " часов часа час ч 时间 時間 小时 小時 시간",
+        ),
+        (
+            60,
+            "minutes minute mins min m minuten minutos minuto minuti minuter minut minuty минут минуты минута мин 分"
+            " 分钟 分鐘 분",
+        ),
+        (
+            1,
+            "seconds second secs sec s sekunden sekunde secondes seconde segundos segundo secondi seconden sekunder"
+            " sekund секунд секунды секунда сек 秒 초",
+        ),
     ),
     "months": (
         (12, "years year yrs yr y jahre jahr ans années año años ano anos"),
@@ -51,7 +66,9 @@ for _family, _units in _FAMILIES.items():
         for _name in _names.split():
             _SIZES.setdefault(_name, []).append((_family, _size))
 
-_PART = re.compile(r"(\d[\d,.]*)(?: (\d+)/(\d+))? ?([^\W\d_]+|''?|\"|[$€£₹])\.?|(?:,? ?\b(?:and|und|et|y|e)\b|,|&)")
+_PART = re.compile(
+    r"(\d[\d,.]*)(?: (\d+)/(\d+))? ?([^\W\d_]+|''?|\"|[$€£₹])\.?|(?:,? ?\b(?:and|und|et|y|e|och|og|en|i|и)\b|,|&)"
+)
 _MAY_BE_COMPOUND = re.compile("[^\\W\\d_'].*\\d|['$€£₹:]")
 _CLOCK = re.compile(r"(\d{1,3}):(\d\d)(?::(\d\d))? ?(?:h|hrs?|hours?|stunden)\.?")
 

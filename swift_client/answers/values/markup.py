@@ -112,6 +112,9 @@ _LATEX = [
 ]
 
 
+_EMOJI_BEHIND = re.compile(r"(?<=[\w%)*.]) ?[\u2600-\u27bf\U0001f300-\U0001faff]{1,8}$")
+
+
 def strip_formatting(text: str) -> str:
     """Remove LaTeX commands for layout, and use one command per meaning."""
     if "\\" in text or "~" in text or "{" in text:
@@ -119,6 +122,7 @@ def strip_formatting(text: str) -> str:
             text = pattern.sub(replacement, text)
     if not text.isascii():
         text = re.sub(r"°\s?[cf]?(?![a-z])", "", text)
+        text = _EMOJI_BEHIND.sub("", text)
         text = re.sub(r"√\s?(\d+|[a-z])", r"\\sqrt{\1}", text)
     return re.sub(r"(?<![a-z\\])sqrt\(([^()]*)\)", r"\\sqrt{\1}", text) if "sqrt(" in text else text
 

@@ -117,14 +117,24 @@ def parse_typed(text: str, written: str) -> Value | None:
 
 
 _TWICE = re.compile(r"(.+) \(([^()]+)\)")
+_CALCULATION = re.compile(r"[¤$]?[\d.,]+(?: ?[-+*/=] ?[¤$]?[\d.,]+)+")
 
 
 def _parse_twice(text: str, written: str) -> Value | None:
-    """Return the value of ``twelve (12)``, written twice."""
+    """Return the value of ``twelve (12)``, written twice, and of ``185 (160 + 25)``, with its calculation."""
     match = _TWICE.fullmatch(text)
     first = match and parse_typed(match[1], written)
+    if match and first and isinstance(first.key, Fraction) and _CALCULATION.fullmatch(match[2]):
+        return first
     second = first and match and parse_typed(match[2], written)
-    return first if first and second and first.key == second.key else None
+    if not first or not second:
+        return None
+    keys = [
+        100 * value.key if value.kind != "percent" and isinstance(value.key, Fraction) else value.key
+        for value in (first, second)
+    ]  # 0.75 (75%)
+    is_percentage = (first.kind == "percent") != (second.kind == "percent")
+    return first if first.key == second.key or (is_percentage and keys[0] == keys[1]) else None
 
 
 _MATH = re.compile(r"[\d\\+*/^=]")

@@ -55,7 +55,7 @@ _UNIT_WORD = rf"\(?{_LETTERS}[^\W_]*(?:'{_LETTERS}+)?(?: ?\^(?:\{{-?\d+\}}|-?\d)
 _UNIT = re.compile(rf"(?:per |/ ?|-)?{_UNIT_WORD}(?:(?: ?[/*] ?|\. ?|[ -]){_UNIT_WORD})*\.?")
 _WORD = re.compile(rf"{_LETTERS}+")
 _GLUED_UNITS = split_words(
-    "km cm mm nm dm kg mg kb mb gb tb ml dl cl lb lbs oz ft in mi yd mph kmh kph usd eur gbp cents dollars"
+    "km cm mm nm dm kg kgs kms mg kb mb gb tb ml dl cl lb lbs oz ft in mi yd mph kmh kph usd eur gbp cents dollars"
     " percent hrs hr min mins sec secs ms kwh mwh kw mw gw hz khz mhz ghz pa kpa mpa kj kcal cal kv mv bps kbps"
     " mbps px pt pts euro euros days"
 )

@@ -16,7 +16,7 @@ from swift_client.answers.values.value import Value
 
 _VULGAR = "[¼½¾⅐-⅞]"
 _DECIMAL = (
-    rf"(?:\d{{1,3}}+(?:[\u00a0\u2009\u202f'’]\d{{3}}){{1,12}}+(?!\d)(?:[.,]\d++)?"
+    rf"(?:\d{{1,3}}+(?:[ \u00a0\u2009\u202f'’]\d{{3}}){{1,12}}+(?![\d/⁄])(?:[.,]\d++)?"
     r"|\d{1,3}+(?:(?:\{,\}|\\,|\\!|,\\!)\d{3}){1,12}+(?!\d)(?:\.\d++)?"
     r"|(?:\d\ufe0f?\u20e3){1,20}+\d*+"  # keycaps
     rf"|\d++(?:[.,٫٬．，]\d++){{0,12}}+|\.\d++){_VULGAR}?"
@@ -34,7 +34,8 @@ _SHORT_UNIT = (
     "|met(?:er|re)s?|square|cubic|sq|units?"
 )
 _UNIT = (
-    rf"(?: ?(?:{_SHORT_UNIT})(?: (?:{_SHORT_UNIT}))?|[ \u00a0]?\\(?:text|mathrm|mbox)\{{ ?[^\W\d_][^{{}}]{{0,30}}\}})"
+    rf"(?: ?(?:{_SHORT_UNIT})(?: (?:{_SHORT_UNIT}))?|(?<=\d)(?!st|nd|rd|th)[A-Za-z]{{2,5}}"
+    r"|[ \u00a0]?\\(?:text|mathrm|mbox)\{ ?[^\W\d_][^{}]{0,30}\})"
     rf"(?:(?:\^ ?(?:\{{-?\d\}}|-?\d)|[²³])|(?![^\W_]))(?:/(?:{_SHORT_UNIT})(?:\^\d|[²³])?(?!\w))?"
 )
 _CURRENCY = rf"(?:(?:{CURRENCY_PATTERN}|\\\$)[ \u00a0]?)"
@@ -70,12 +71,13 @@ _PLAIN = re.compile(rf"[-+−–]?{_CURRENCY}?[-−]?(?:\d++(?:\.\d++)?|\.\d++)"
 _WORD_AHEAD = re.compile(rf"[{_LETTER}\d]+|\\(?:pi|sqrt)")
 _LIST = re.compile(r"(?<!\d)\d++(?:,\d++){2,}+")  # two or more commas group digits, or separate numbers
 _OPERAND_END = tuple("0123456789)]}%")
+_MAX_SCANNED = 10_000
 _NO_NUMERIC_KIND = frozenset(("text", "formula", "several", "letter", "letters", "yes_no"))
 
 
 def scan_values(text: str) -> Iterator[tuple[int, int, Value]]:
-    """Yield the start, the end and the value of each numeric value in ``text``."""
-    position = 0
+    """Yield the start, the end and the value of each numeric value in the last 10,000 characters of ``text``."""
+    position = max(0, len(text) - _MAX_SCANNED)
     known: dict[str, Value | None] = {}  # a text of the same few values many times is read at once
     while match := _START.search(text, position):
         start = match.start()
