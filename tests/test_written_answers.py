@@ -93,7 +93,6 @@ WRITTEN: list[tuple[str, str, str | None]] = [
     ("number", "CO2 emission: 40 kg", "40"),
     ("number", "The area is 25 cm^2", "25"),
     ("number", "Answer: 2:30 pm", None),
-    ("number", "= 44 \\text{ dollars}\n \\]\n\nThus \\[ 10 + 3", None),
     ("number", "The ratio is 2:1", None),
     ("number", "Answer: 12.5%", "12.5"),
     ("auto", "答え：2時間15分", "2 hours 15 minutes"),
@@ -183,7 +182,6 @@ WRITTEN: list[tuple[str, str, str | None]] = [
     ("number", "Final Answer: 162/122 + 360/9", None),
     ("number", "Final Answer: 3 groups, with 0 eggs leftover", "3"),
     ("yes_no", 'Check it. [Yes] if 19121 is a prime number or "[No]" if it is not.', None),
-    ("number", "We get 40.\nThus \\(\\boxed{", None),
     ("auto", "The smallest is 3. So \\[ 10 + (-4", None),
 ]
 

@@ -149,7 +149,7 @@ def _find_number(text: str) -> str | None:
             return answer
         if value is not None and (value.kind not in ("letter", "yes_no", "formula") or _SUM.fullmatch(value.text)):
             return None
-    return None if breaks_off(text) else _last_number(text) or _last_number_in_words(text)
+    return _last_number(text) or _last_number_in_words(text)
 
 
 _LAST_DIGIT = re.compile(r"[\d½¼¾⅓⅔]")
