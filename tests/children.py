@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -73,6 +74,8 @@ def _run_here(
     """Call ``run`` with streams, arguments, folder and environment of its own, and an exit code like a process."""
     streams = {name: io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for name in ("out", "err")}
     code: object = 0
+    levels = {logger: logger.level for logger in (logging.getLogger(), logging.getLogger("swift_client"))}
+    handlers = logging.getLogger().handlers[:]
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(cwd):
         for name, value in {"COLUMNS": COLUMNS, **extra}.items():
             patch.setenv(name, value)
@@ -87,6 +90,9 @@ def _run_here(
         except Exception:
             traceback.print_exc()
             code = 1
+    for logger, level in levels.items():
+        logger.setLevel(level)
+    logging.getLogger().handlers[:] = handlers
     status = code if isinstance(code, int) else int(code is not None)
     output = {name: stream.buffer.getvalue() for name, stream in streams.items()}  # type: ignore[attr-defined]
     return subprocess.CompletedProcess(arguments, status, output["out"], output["err"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import os
 import signal
@@ -18,6 +19,10 @@ from tests.servers import FaultServer
 # Shared two-core machines stall for seconds: a deadline per example would only measure the neighbours.
 settings.register_profile("swift", deadline=None)
 settings.load_profile("swift")
+
+# These modules train: without torch (``make test-all``) they are not collected.
+_TRAINING = ("accept", "bad_input", "evaluate", "fit", "losses", "probe", "scale", "simulate", "thinking")
+collect_ignore = [] if importlib.util.find_spec("torch") else [f"test_{name}.py" for name in _TRAINING]
 
 # A shell starts a job in the background with Ctrl-C ignored, and child processes would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

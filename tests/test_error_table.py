@@ -213,6 +213,8 @@ ROWS = (
         retryable=True),
     Row("pocket", 400, {"error": {"code": 400, "message": "the request exceeds the context size", "type": INVALID}},
         BadRequestError, "context size"),
+    Row("smollm2", 503, {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}},
+        ServerError, "Loading model", retryable=True),
     Row("openai-compatible", 502, "<html><head><title>502 Bad Gateway</title></head></html>",
         ServerError, "502 Bad Gateway", retryable=True),
 )  # fmt: skip
