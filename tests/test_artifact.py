@@ -116,7 +116,7 @@ def rewrite(path: Path, *, drop: str = "", tensors: dict[str, np.ndarray] | None
 @pytest.mark.parametrize(
     ("facts", "tensors", "reason"),
     [
-        ({"format": 2}, {}, "its format is 2 and this swift-client reads 1; upgrade"),
+        ({"format": 3}, {}, "its format is 3 and this swift-client reads 1 and 2; upgrade"),
         ({"format": "1"}, {}, r"Expected `int`, got `str` - at `\$\.format`"),
         ({"drop": "k_min"}, {}, "missing required field `k_min`"),
         ({"k_min": True}, {}, r"Expected `int`, got `bool` - at `\$\.k_min`"),

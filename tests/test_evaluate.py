@@ -107,12 +107,10 @@ def selectable() -> dict[str, tuple[Any, Any]]:
     head, swift = agreeing_head(), replace(trained_head("swift"), training={})
     return rows | {
         "first": (no_score, "best"),
-        "majority": (no_score, "vote"),
-        "majority_ties": ("mean_logprob", "vote"),
+        "default": ("mean_logprob", "vote"),
         "head": (head, "best"),
         "head_vote": (head, "vote"),
         "swift": (swift, "best"),
-        "swift_vote": (swift, "vote"),
     }
 
 
@@ -237,12 +235,13 @@ def test_all_rows_are_there_and_the_same_questions_give_the_same_table() -> None
     names = [
         "first", "random", "shortest", "longest", "mean_logprob", "sum_logprob", "min_logprob", "entropy",
         "self_certainty", "deepconf_mean", "deepconf_tail", "deepconf_bottom", "deepconf_lowest", "wepr", "length",
-        "majority", "majority_ties", "borda", "cisc", "swift", "swift_vote", "head", "head_vote", "head_odds", "oracle",
+        "majority", "majority_ties", "default", "borda", "cisc", "swift", "swift_vote", "head", "head_vote", "head_p",
+        "head_odds", "oracle",
     ]  # fmt: skip
     evaluation = table()
     assert sorted(row.name for row in evaluation.rows) == sorted(names)
     assert {row.name for row in evaluation.rows if row.needs_labels} == {
-        "wepr", "length", "cisc", "swift", "swift_vote", "head", "head_vote", "head_odds",
+        "wepr", "length", "cisc", "swift", "swift_vote", "head", "head_vote", "head_p", "head_odds",
     }  # fmt: skip
     second_evaluation = evaluate(trained_head(), iter(graded_groups(40)), ns=(6, 1, 2, 4, 4), subsets=40)
     assert second_evaluation.to_dict() == evaluation.to_dict()

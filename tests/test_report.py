@@ -154,8 +154,8 @@ def usual() -> tuple[tuple[Group, ...], Evaluation, str]:
 
 
 def differing(results: Evaluation, sides: Mapping[int, tuple[float, float, float]]) -> Evaluation:
-    """Return the evaluation with these differences of the head's vote to majority."""
-    vote = replace(results.row("head_vote"), minus_majority={n: Estimate(*values) for n, values in sides.items()})
+    """Return the evaluation with these differences of the head's vote to the best label-free rule."""
+    vote = replace(results.row("head_vote"), minus_label_free={n: Estimate(*values) for n, values in sides.items()})
     return replace(results, rows=tuple(vote if row.name == vote.name else row for row in results.rows), ns=tuple(sides))
 
 
@@ -285,7 +285,7 @@ def test_every_number_of_the_evaluation_is_in_a_table() -> None:
     for row in results.rows:
         table_row = page.row(row.label)
         for n in results.ns:
-            accuracy, difference = row.accuracy[n], row.minus_majority[n]
+            accuracy, difference = row.accuracy[n], row.minus_label_free[n]
             assert number(accuracy.value, ".1f", 100) in table_row
             assert f"{number(accuracy.low, '.1f', 100)} to {number(accuracy.high, '.1f', 100)}" in table_row
             assert f"gap closed {number(row.gap_closed[n], '.1f', 100)}" in table_row
@@ -337,7 +337,7 @@ def test_numbers_that_are_not_known_are_dashes() -> None:
     page = Page(document(groups, results=nothing))
 
     assert not re.search(r"\b(nan|none|inf)\b", page.words.lower().replace("none of", ""))
-    assert "No better than majority vote" in page.words
+    assert "No better than the best label-free rule" in page.words
     assert "There is nothing to draw." in page.words
 
 
@@ -366,18 +366,21 @@ def test_a_reliability_of_one_bin_and_scores_all_alike_are_drawn() -> None:
     [
         (
             {1: (0, 0, 0), 2: (0.05, 0.03, 0.07), 4: (0.04, 0.02, 0.06)},
-            "A vote weighed by this head beats majority vote",
+            "A vote weighed by this head beats the best label-free rule",
         ),
-        ({2: (0.05, 0.03, 0.07), 4: (0.01, -0.01, 0.03)}, "A vote weighed by this head beats majority vote at n = 2"),
-        ({2: (0.01, 0.0004, 0.02)}, "No better than majority vote, as far as 40 questions can tell"),
+        (
+            {2: (0.05, 0.03, 0.07), 4: (0.01, -0.01, 0.03)},
+            "A vote weighed by this head beats the best label-free rule at n = 2",
+        ),
+        ({2: (0.01, 0.0004, 0.02)}, "No better than the best label-free rule, as far as 40 questions can tell"),
         (
             {2: (0.0, -0.01, 0.01), 4: (0.01, -0.01, 0.02)},
-            "No better than majority vote, as far as 40 questions can tell",
+            "No better than the best label-free rule, as far as 40 questions can tell",
         ),
-        ({2: (-0.02, -0.03, -0.01)}, "A vote weighed by this head is worse than majority vote"),
+        ({2: (-0.02, -0.03, -0.01)}, "A vote weighed by this head is worse than the best label-free rule"),
         (
             {2: (0.02, 0.01, 0.03), 4: (0.02, 0.01, 0.03), 16: (-0.02, -0.03, -0.01)},
-            "A vote weighed by this head beats majority vote at n = 2 and 4 and is worse than it at n = 16",
+            "A vote weighed by this head beats the best label-free rule at n = 2 and 4 and is worse than it at n = 16",
         ),
     ],
 )
@@ -388,13 +391,13 @@ def test_the_headline_says_what_the_intervals_say(sides: dict[int, tuple[float, 
 def test_a_head_that_its_training_found_of_no_help_is_said_to_be_no_better() -> None:
     results = replace(differing(usual()[1], {2: (0.05, 0.03, 0.07)}), head={"verdict": NO_BETTER_VERDICT})
 
-    assert summary.headline(results) == "The head ranks answers no better than chance, by its own training"
+    assert summary.headline(results) == "The head did not prove better in its own training, so it is set aside"
 
 
 def test_a_handful_of_questions_is_said_to_be_too_few_whatever_their_interval() -> None:
     results = replace(differing(usual()[1], {2: (0.05, 0.03, 0.07)}), questions=3)
 
-    assert summary.headline(results) == "3 questions: too few to say whether the head beats majority vote"
+    assert summary.headline(results) == "3 questions: too few to say whether the head beats the best label-free rule"
 
 
 def test_the_cost_chart_says_with_how_many_tokens_the_head_is_as_good_as_majority_with_most() -> None:

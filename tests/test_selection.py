@@ -15,7 +15,6 @@ from swift_client import rank
 from swift_client.answers import Answers, Spec, read
 from swift_client.errors import ConfigurationError
 from swift_client.selection.choose import Choice, choose
-from swift_client.selection.voting import MIN_WEIGHT
 from swift_client.types import Completion, FinishReason
 
 NAN = float("nan")
@@ -33,11 +32,11 @@ def answered(*values: str | None) -> Answers:
     return Answers(values=values, groups=groups)
 
 
-def pick(values, answers, *, cut=(), reason: FinishReason = "length", probabilities=None, method="auto") -> Choice:
+def pick(values, answers, *, cut=(), reason: FinishReason = "length", weights=None, method="auto") -> Choice:
     return choose(
         completions(len(values), cut, reason),
         np.array(values, np.float32),
-        probabilities=None if probabilities is None else np.array(probabilities, np.float32),
+        weights=None if weights is None else np.array(weights, np.float64),
         answers=answered(*answers),
         method=method,
     )
@@ -53,17 +52,18 @@ def test_vote_beats_a_higher_score_and_shows_the_best_member_of_the_winning_answ
     assert (choice.winner, choice.method, choice.weights) == (2, "vote", (1, 1, 1))
 
 
-def test_with_probabilities_the_weights_are_summed_and_never_averaged() -> None:
+def test_weights_are_summed_and_never_averaged() -> None:
     # "a": 0.9 alone; "b": 0.4 + 0.4 + 0.4 = 1.2, though its mean is lower
-    choice = pick([4, 1, 2, 3], "abbb", probabilities=[0.9, 0.4, 0.4, 0.4])
+    choice = pick([4, 1, 2, 3], "abbb", weights=[0.9, 0.4, 0.4, 0.4])
     assert choice.winner == 3
     assert choice.weights == pytest.approx((0.9, 0.4, 0.4, 0.4))
-    assert pick([4, 1, 2, 3], "abbb", probabilities=[0.9, 0.2, 0.2, 0.2]).winner == 0
+    assert pick([4, 1, 2, 3], "abbb", weights=[0.9, 0.2, 0.2, 0.2]).winner == 0
 
 
-def test_a_probability_of_zero_or_nan_still_counts_for_a_little() -> None:
-    choice = pick([1, 2, 3], "abb", probabilities=[0.0, 0.0, NAN])
-    assert choice.weights == (MIN_WEIGHT,) * 3
+def test_a_weight_of_zero_or_nan_still_counts_for_a_little() -> None:
+    choice = pick([1, 2, 3], "abb", weights=[0.0, 0.0, NAN])
+    assert len(set(choice.weights)) == 1
+    assert 0 < choice.weights[0] < 1e-9
     assert choice.winner == 2
 
 
@@ -165,7 +165,7 @@ def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="do not match"):
         choose(completions(2), np.ones(3, np.float32), answers=answered("a", "b"))
     with pytest.raises(ValueError, match="do not match"):
-        pick([1, 2], "ab", probabilities=[1.0])
+        pick([1, 2], "ab", weights=[1.0])
 
 
 SCORES = st.sampled_from([-2.0, -1.0, -0.5, 0.0, NAN, -math.inf])
@@ -185,7 +185,7 @@ def test_the_order_of_the_completions_does_not_matter(pool, random, method: str,
         choice = choose(
             [Completion(text="", index=index, finish_reason="length" if pool[index][2] else "stop") for index in order],
             np.array([row[0] for row in ordered_pool], np.float32),
-            probabilities=np.array([row[3] for row in ordered_pool], np.float32) if weighted else None,
+            weights=np.array([row[3] for row in ordered_pool]) if weighted else None,
             answers=answered(*(row[1] for row in ordered_pool)),
             method=method,
         )
@@ -224,9 +224,7 @@ def test_votes_agree_with_scorio() -> None:
         answers = random.choice(["a", "b", "c", "d"], count).tolist()
         weights = random.uniform(0.01, 1, count)
         scores = random.normal(size=count)
-        assert answers[pick(scores, answers, probabilities=weights).winner] == agg.weighted_majority_vote(
-            answers, weights
-        )
+        assert answers[pick(scores, answers, weights=weights).winner] == agg.weighted_majority_vote(answers, weights)
         assert pick(scores, answers, method="best").winner == agg.best_of_n(answers, scores, return_index=True)[1]
         (first, top_count), *other_counts = Counter(answers).most_common()
         if not other_counts or other_counts[0][1] < top_count:  # scorio breaks ties by appearance, we by the best score

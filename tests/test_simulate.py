@@ -101,6 +101,7 @@ def steps(scored_by: str) -> list[list[Step]]:
                     if artifact
                     else None,
                     scores=[candidate and candidate.score for candidate in finished_candidates],
+                    vote_weights=[candidate.weight for candidate in selection.candidates],
                 )
                 label = float(group.labels[draw[selection.winner]])
                 replay.append((ballots, label, sum(len(completion.tokens) for completion in completions[:n_seen])))

@@ -138,8 +138,8 @@ def completions_of(answers: Sequence[int | None]) -> list[Completion]:
 
 def winner(answers: Sequence[int | None], weights: Sequence[float] | None, scores: Sequence[float]) -> int | None:
     answers_read = Answers(values=tuple(None if a is None else str(a) for a in answers), groups=tuple(answers))
-    chances = None if weights is None else np.array(weights, np.float32)
-    choice = choose(completions_of(answers), np.array(scores, np.float32), probabilities=chances, answers=answers_read)
+    cast = None if weights is None else np.array(weights)
+    choice = choose(completions_of(answers), np.array(scores, np.float32), weights=cast, answers=answers_read)
     return answers[choice.winner]
 
 
@@ -152,7 +152,7 @@ def test_where_nothing_can_change_the_vote_over_all_n_gives_the_same_answer(data
     weights = data.draw(st.lists(weight, min_size=n, max_size=n)) if weighed else None
     scores = data.draw(st.lists(st.floats(-5, 5, width=32), min_size=n, max_size=n))
     for n_seen in range(1, n):
-        facts = {} if weights is None else {"probabilities": weights[:n_seen]}
+        facts = {} if weights is None else {"vote_weights": weights[:n_seen]}
         if ask("cannot_change", answers[:n_seen], n, **facts).stop:
             now = winner(answers[:n_seen], None if weights is None else weights[:n_seen], scores[:n_seen])
             assert winner(answers, weights, scores) == now
@@ -214,16 +214,28 @@ class TestAuto:
 
     def test_an_answer_that_the_vote_would_not_choose_stops_nothing(self) -> None:
         # By hand, K = 3: answer 0 has odds (2 * .6 / .4)^2 = 9, answer 1 2 * .95 / .05 = 38, all others 1.
-        # The vote weighs 1.2 against .95 and chooses answer 0, whose posterior is 9 / 48.
+        # A vote by p weighs 1.2 against .95 and chooses answer 0, whose posterior is 9 / 48.
         answers, chances = [0, 0, 1], [0.6, 0.6, 0.95]
-        verdict = ask("auto:threshold=0.5", answers, probabilities=chances)
+        verdict = ask("auto:threshold=0.5", answers, probabilities=chances, vote_weights=chances)
         assert verdict.posterior == pytest.approx(9 / 48)
         assert not verdict.stop
         assert ask("posterior:threshold=0.5", answers, probabilities=chances).posterior == pytest.approx(38 / 48)
 
+    def test_without_weights_of_its_own_a_vote_weighs_by_odds(self) -> None:
+        # 2 * 1.5 against 19: the vote chooses answer 1, the most probable one.
+        verdict = ask("auto", [0, 0, 1], probabilities=[0.6, 0.6, 0.95])
+        assert verdict.posterior == pytest.approx(38 / 48)
+
+    def test_the_most_frequent_answer_stops_nothing_if_another_one_weighs_more(self) -> None:
+        answers, scores = [0] * 5 + [1], [-1.0] * 6
+        assert ask("auto", answers, scores=scores, vote_weights=[1.0] * 6).stop
+        assert ask("auto", answers, scores=scores, vote_weights=[0.2] * 5 + [0.9]).stop
+        assert not ask("auto", answers, scores=scores, vote_weights=[0.1] * 5 + [0.9]).stop
+
     def test_of_answers_that_weigh_the_same_the_least_probable_one_decides(self) -> None:
         # K = 3: (2 * .45 / .55)^2 = 2.678 for two votes of .45, 2 * .9 / .1 = 18 for one of .9.
-        verdict = ask("auto", [1, 0, 0], probabilities=[0.9, 0.45, 0.45])
+        chances = [0.9, 0.45, 0.45]
+        verdict = ask("auto", [1, 0, 0], probabilities=chances, vote_weights=chances)
         assert verdict.posterior == pytest.approx(2.678 / 21.678, abs=1e-3)
 
     def test_one_completion_is_enough_where_it_is_very_sure(self) -> None:

@@ -61,8 +61,8 @@ def _render(result: Evaluation) -> list[RenderableType]:
         output.safe(f"{result.provider}/{result.model} · {counts}, {result.completions:,} completions", "bold"),
         _table(result),
         Text(
-            "Accuracy in %, then the 95 % interval of its difference to majority, in points: green is better, red is "
-            "worse. The best value of a column is bold.",
+            f"Accuracy in %, then the 95 % interval of its difference to {_label(result, result.label_free)!r}, the "
+            "best rule without labels, in points: green is better, red is worse. The best value of a column is bold.",
             style="dim",
         ),
     ]
@@ -79,7 +79,10 @@ def _table(result: Evaluation) -> Table:
         auroc = row.within_question_auroc
         table.add_row(
             Text(row.label, style="bold" if row.name.startswith("head") else ""),
-            *(_cell(row, n, best=row.accuracy[n].value >= best[n] and row.kind != "oracle") for n in ns),
+            *(
+                _cell(row, n, result.label_free, best=row.accuracy[n].value >= best[n] and row.kind != "oracle")
+                for n in ns
+            ),
             "" if auroc is None else f"{auroc.value:.3f}",
             "" if row.ece is None else f"{row.ece:.3f}",
             end_section=next_row is None or next_row.kind != row.kind,
@@ -89,26 +92,31 @@ def _table(result: Evaluation) -> Table:
     return table
 
 
-def _cell(row: Row, n: int, *, best: bool) -> Text:
+def _cell(row: Row, n: int, label_free: str, *, best: bool) -> Text:
     value, style = output.percent(row.accuracy[n].value), "bold" if best else ""
-    if row.name == "majority":
+    if row.name == label_free:
         return Text(value, style=style)
-    if row.kind == "oracle":  # better than majority by definition: no colour
-        low, high = output.interval_points(row.minus_majority[n])
+    if row.kind == "oracle":  # better by definition: no colour
+        low, high = output.interval_points(row.minus_label_free[n])
         return Text(value, style=style).append(f" {low:+.1f}…{high:+.1f}", style="dim")
-    return output.difference_cell(value, row.minus_majority[n], style=style)
+    return output.difference_cell(value, row.minus_label_free[n], style=style)
+
+
+def _label(result: Evaluation, name: str) -> str:
+    return result.row(name).label
 
 
 def _verdict(result: Evaluation) -> str:
-    """Return one sentence that compares a vote weighted by the head with majority."""
+    """Return one sentence that compares a vote weighted by the head with the best label-free rule."""
     vote = {row.name: row for row in result.rows}.get("head_vote")
     if vote is None:
         return ""
     ns_by_verdict: dict[str, list[str]] = {}
     for n in result.ns:
-        low, high = output.interval_points(vote.minus_majority[n])
+        low, high = output.interval_points(vote.minus_label_free[n])
         if n > 1:
             verdict = "better than" if low > 0 else "worse than" if high < 0 else "not distinguishable from"
             ns_by_verdict.setdefault(verdict, []).append(str(n))
-    clauses = "; ".join(f"{verdict} majority at n = {', '.join(ns)}" for verdict, ns in ns_by_verdict.items())
+    rule = repr(_label(result, result.label_free))
+    clauses = "; ".join(f"{verdict} {rule} at n = {', '.join(ns)}" for verdict, ns in ns_by_verdict.items())
     return f"A vote weighted by this head is {clauses}." if clauses else ""

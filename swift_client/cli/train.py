@@ -37,12 +37,18 @@ def train(
     seed: options.Seed = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto (a GPU if there is one).")] = "auto",
     k: Annotated[int | None, typer.Option(min=0, help="Read at most this many alternatives per token.")] = None,
+    test_samples: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--test-samples", help="Graded samples for the verdict; by default a fifth of SAMPLES is kept for it."
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Train a head on graded samples and report whether it ranks answers better than chance."""
+    """Train a head on graded samples and report whether it beats the best rule that needs no labels."""
     from swift_client import training
 
-    options.require_samples_files(samples)
+    options.require_samples_files([*samples, *(test_samples or ())])
     layer_numbers = options.parse_layers(layers)
     has_changes = layer_numbers is not None or loss is not None or not gate
     with progress.stage_status() as update:
@@ -55,6 +61,7 @@ def train(
             seed=seed,
             device=device,
             k=k,
+            test_samples=test_samples or None,
             progress=update,
         )
     if as_json:
@@ -94,7 +101,9 @@ def _describe_inputs(artifact: AnyHead) -> str:
 
 
 def _show(result: TrainResult, out: Path) -> None:
+    from swift_client.evaluation.methods import format_beta
     from swift_client.models import user_folder
+    from swift_client.models.artifact import describe_verdict
 
     artifact, facts, test = result.artifact, result.artifact.training, result.usefulness
     counts = ", ".join(f"{count} {part}" for part, count in facts["questions"].items())
@@ -108,11 +117,19 @@ def _show(result: TrainResult, out: Path) -> None:
         Text(f"  on questions that it was not trained on: {metrics}"),
         Text(f"  reads {_describe_inputs(artifact)}"),
         Text(f"  without agreement, AUROC within a question {auroc} on {test.mixed_questions} mixed questions"),
-        Text(f"  verdict: {result.verdict}", style="green" if test.beats_chance else "yellow"),
+        Text(f"  votes weigh exp(β · log odds) with β = {format_beta(artifact.beta)}"),
     )
     if unlabelled := facts["unlabelled"]:
         output.warn(f"{unlabelled} completions could not be graded and were not used: see --grade.")
-    if test.beats_chance:
+    style = "green" if artifact.beats_majority else "yellow"
+    output.show(
+        Text(f"  verdict: {result.verdict}", style=style),
+        output.safe(f"  its vote {describe_verdict(facts)}"),
+    )
+    if artifact.beats_majority:
         output.show(output.safe(f'  put it into {user_folder()}, and head="auto" finds it', "dim"))
     else:
-        output.warn("This head will not weight votes: best-of counts votes instead. More labelled questions may help.")
+        output.warn(
+            "This head is set aside: best-of votes as without a head, unless you ask for it by its name. More labelled "
+            "questions may help."
+        )

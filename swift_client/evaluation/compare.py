@@ -34,6 +34,7 @@ class Comparison:
         seed: int,
         auto_answer: bool,
         agreement: Agreement | None,
+        beta: float = 1.0,
         progress: Callable[[int], None] = lambda done: None,
     ) -> None:
         self._methods, self._ns, self._n_questions = tuple(methods), tuple(ns), len(pools)
@@ -46,7 +47,9 @@ class Comparison:
             (
                 np.array(indices),
                 size,
-                StackedPools.stack([pools[index] for index in indices], auto_answer=auto_answer, agreement=agreement),
+                StackedPools.stack(
+                    [pools[index] for index in indices], auto_answer=auto_answer, agreement=agreement, beta=beta
+                ),
             )
             for size, indices in sorted(by_size.items())
         ]
@@ -63,8 +66,11 @@ class Comparison:
         """Return the share of draws in which a method is right at n, (Q,); NaN for questions with fewer completions."""
         return self._accuracies[name, n]
 
-    def rows(self, *, resamples: int) -> tuple[Row, ...]:
-        """Return one row per method, with intervals from ``resamples`` draws of the questions."""
+    def rows(self, *, resamples: int, label_free: str = "default") -> tuple[Row, ...]:
+        """Return one row per method, with intervals from ``resamples`` draws of the questions.
+
+        ``label_free`` is the row that all are compared with, beside majority.
+        """
         pooled = {
             method.name: self._pooled_scores(method.scorer) for method in self._methods if _has_own_scores(method)
         }
@@ -87,7 +93,8 @@ class Comparison:
             accuracy = {key: totals[key] / totals["valid", key[1]] for key in self._accuracies}
             auroc = {name: totals[name, "won"] / totals[name, "pairs"] for name in pair_counts}
         return tuple(
-            self._row(method, accuracy, auroc.get(method.name), pooled.get(method.name)) for method in self._methods
+            self._row(method, accuracy, auroc.get(method.name), pooled.get(method.name), label_free)
+            for method in self._methods
         )
 
     def labelled_probabilities(self, name: str, n: int) -> tuple[F64, F64]:
@@ -119,6 +126,7 @@ class Comparison:
         accuracy: dict[tuple[str, int], F64],
         auroc: F64 | None,
         pooled_scores: tuple[I64, F64, F64] | None,
+        label_free: str,
     ) -> Row:
         own = {n: accuracy[method.name, n] for n in self._ns}
         first = {n: float(accuracy["first", n][0]) for n in self._ns}
@@ -138,6 +146,7 @@ class Comparison:
             needs_labels=method.needs_labels,
             accuracy={n: estimate(own[n]) for n in self._ns},
             minus_majority={n: estimate(own[n] - accuracy["majority", n]) for n in self._ns},
+            minus_label_free={n: estimate(own[n] - accuracy[label_free, n]) for n in self._ns},
             gap_closed={n: (float(own[n][0]) - first[n]) / gap[n] if gap[n] > 0 else None for n in self._ns},
             within_question_auroc=None if auroc is None else estimate(auroc),
             pooled_auroc=None if np.isnan(pooled) else pooled,

@@ -23,10 +23,12 @@ from swift_client.dataset.stored import FilePath, StoredGroups, open_groups, sta
 from swift_client.errors import ArtifactError, ConfigurationError
 from swift_client.evaluation.baselines import train_baselines
 from swift_client.evaluation.compare import Comparison
+from swift_client.evaluation.gate import DEFAULT_RULE, LABEL_FREE, choose_rule
 from swift_client.evaluation.methods import METHODS, NO_SCORE, methods
 from swift_client.evaluation.pools import Agreement, Pool, QuestionScorer, build_pool, head_scorer, label_free_scorers
 from swift_client.evaluation.result import Evaluation
 from swift_client.models import AnyHead, HeadArtifact, HiddenHead
+from swift_client.models.artifact import describe_verdict
 from swift_client.models.resolve_head import load_any_head
 from swift_client.training.metrics import reliability
 
@@ -126,25 +128,25 @@ def evaluate(
         notes += baselines.notes
     notes += _data_notes(pools, requested_ns, usable_ns, has_head=head is not None)
     if head is not None and not head.beats_majority:
-        notes.append(
-            "Training found that this head ranks the answers of one question no better than chance: "
-            "best_of votes by count instead."
-        )
+        notes.append(f"This head {describe_verdict(head.training)}: best_of votes as without a head.")
 
-    # Let every method choose from the same draws.
+    # Let every method choose from the same draws, and compare it with the best label-free rule.
+    label_free = _label_free_rule(head, groups, split, parts, scorers, spec, seed)
+    beta = None if head is None else head.beta
     comparison = Comparison(
         pools,
-        [method for method in methods(temperature) if method.scorer in (NO_SCORE, *scorers)],
+        [method for method in methods(temperature, beta) if method.scorer in (NO_SCORE, *scorers)],
         ns=usable_ns,
         max_subsets=subsets,
         seed=seed,
         auto_answer=spec == "auto",
         agreement=Agreement.from_head(head) if isinstance(head, HeadArtifact) else None,
+        beta=1.0 if beta is None else beta,
         progress=lambda done: progress("completions drawn", done),
     )
     probabilities = None if head is None else comparison.labelled_probabilities("head", usable_ns[-1])
     return Evaluation(
-        rows=comparison.rows(resamples=resamples),
+        rows=comparison.rows(resamples=resamples, label_free=label_free),
         ns=usable_ns,
         questions=len(pools),
         completions=sum(len(pool.labels) for pool in pools),
@@ -159,8 +161,32 @@ def evaluate(
         head={} if head is None else _head_facts(head),
         provider=provider,
         model=model,
+        label_free=label_free,
         notes=tuple(notes),
     )
+
+
+def _label_free_rule(
+    head: AnyHead | None,
+    groups: Iterable[Group],
+    split: str,
+    parts: Split,
+    scorers: Mapping[str, QuestionScorer],
+    answer: answers.Spec,
+    seed: int,
+) -> str:
+    """Return the label-free row to compare with: of the head's file, or else the best on validation questions.
+
+    Without validation questions that are not evaluated themselves, it is the default without a head.
+    """
+    comparison = {} if head is None else head.training.get("comparison")
+    rule = comparison.get("rule") if isinstance(comparison, Mapping) else None
+    if rule in LABEL_FREE:
+        return str(rule)
+    if split != "test":
+        return DEFAULT_RULE
+    pools = [build_pool(group, scorers, answer) for group in groups if parts.part(group.question_id) == "validation"]
+    return choose_rule(pools, answer=answer, seed=seed)
 
 
 def check_split(split: str, *more: str) -> None:
@@ -316,5 +342,6 @@ def _head_facts(head: AnyHead) -> dict[str, Any]:
         "response_terms": list(logprob_head.response_terms) if logprob_head else [],
         **hidden,
         "licence": head.licence,
+        "beta": head.beta,
         **head.training,
     }

@@ -8,16 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from swift_client.evaluation.pools import StackedPools
 from swift_client.features.segments import F64, I64
-from swift_client.selection.voting import MIN_WEIGHT, RULES, Rule, best, cisc, clamp_weights, vote
+from swift_client.selection.voting import (
+    RULES,
+    Rule,
+    best,
+    cisc,
+    clamp_weights,
+    label_free_weights,
+    odds_weights,
+    vote,
+)
 from swift_client.types import Bool
 
 NO_SCORE = "none"  # scorer without information: the first completion wins
+NO_HEAD_SCORER = "mean_logprob"  # the scorer of ``best_of`` without a head
 _MAX_BLOCK_VALUES = 1 << 16  # values of one block of draws, small enough for a processor's cache
 
 
@@ -26,9 +36,9 @@ class Method:
     """One method.
 
     Attributes:
-        rule: A voting rule, its name in RULES, or one of "best" (the best score wins), "probability" (votes weighed by
-            the probability p, as in a Selection), "odds" (weighed by p / (1 - p)), "random" and "any" (right if any
-            completion is).
+        rule: A voting rule, its name in RULES, or one of "best" (the best score wins), "default" (votes weighed as in a
+            Selection: by the head's β, or without a head by LABEL_FREE_WEIGHTS), "probability" (weighed by the
+            probability p), "odds" (by p / (1 - p)), "random" and "any" (right if any completion is).
     """
 
     name: str
@@ -66,6 +76,9 @@ METHODS: tuple[Method, ...] = (
         name="majority_ties", label="Majority, ties by logprob", kind="vote", scorer="mean_logprob",
         rule="majority_with_ties",
     ),
+    Method(
+        name="default", label="Default without a head", kind="vote", scorer="mean_logprob", rule="default",
+    ),
     Method(name="borda", label="Borda by self-certainty", kind="vote", scorer="self_certainty", rule="borda"),
     Method(name="cisc", label="CISC by probability", kind="vote", scorer="probability", rule=cisc()),
     Method(
@@ -79,6 +92,14 @@ METHODS: tuple[Method, ...] = (
     Method(
         name="head_vote",
         label="This head, vote",
+        kind="vote",
+        scorer="head",
+        rule="default",
+        needs_labels=True,
+    ),
+    Method(
+        name="head_p",
+        label="This head, vote by p",
         kind="vote",
         scorer="head",
         rule="probability",
@@ -96,15 +117,21 @@ METHODS: tuple[Method, ...] = (
 )  # fmt: skip
 
 
-def methods(temperature: float | None) -> tuple[Method, ...]:
-    """Return all methods, CISC with the tuned temperature, or with 1."""
-    if temperature is None:
-        return METHODS
-    rule, label = cisc(temperature), f"CISC, T = {temperature:.2g}"
-    return tuple(
-        replace(method, label=label, rule=rule, needs_labels=True) if method.name == "cisc" else method
-        for method in METHODS
-    )
+def methods(temperature: float | None, beta: float | None = None) -> tuple[Method, ...]:
+    """Return all methods, CISC with the tuned temperature, or with 1, and the head's vote with its β."""
+    changes: dict[str, dict[str, Any]] = {}
+    if temperature is not None:
+        changes["cisc"] = {
+            "label": f"CISC, T = {temperature:.2g}", "rule": cisc(temperature), "needs_labels": True,
+        }  # fmt: skip
+    if beta is not None:
+        changes["head_vote"] = {"label": f"This head, vote, β = {format_beta(beta)}"}
+    return tuple(replace(method, **changes.get(method.name, {})) for method in METHODS)
+
+
+def format_beta(beta: float) -> str:
+    """Return β as people read it."""
+    return "∞" if beta == np.inf else f"{beta:g}"
 
 
 class DrawnSubsets:
@@ -137,6 +164,22 @@ class DrawnSubsets:
             return _round_to_float32(self._head_scores)
         return self._pools.scores[name][:, self._draws]
 
+    def scores_or_lengths(self, name: str) -> F64:
+        """Return a scorer's scores; minus the texts' lengths for draws without any, whose ties go to the shortest."""
+        scores = self.scores(name)
+        unscored = np.isnan(np.where(self.complete, scores, np.nan)).all(axis=-1, keepdims=True)
+        return np.where(unscored & self.has_votes[..., None], self.scores("shortest"), scores)
+
+    @property
+    def tokens(self) -> I64:
+        """Lengths in tokens."""
+        return self._pools.tokens[:, self._draws]
+
+    @property
+    def beta(self) -> float:
+        """Exponent of the weights of the head's votes."""
+        return self._pools.beta
+
     def probabilities(self, name: str) -> F64 | None:
         """Return a scorer's probabilities, NaN without a score; None if it has none."""
         if name == "head" and self._head_scores is not None and self._pools.agreement is not None:
@@ -153,19 +196,31 @@ def _round_to_float32(values: F64) -> F64:
 def choose_winners(method: Method, subsets: DrawnSubsets) -> I64:
     """Return the positions (B, S) of the winners, 0..n-1."""
     scores = subsets.scores(method.scorer)
+    if method.rule == "default" and method.scorer != "head":
+        scores = subsets.scores_or_lengths(method.scorer)
     best_winners = best(subsets.answers, _mask_incomplete(scores, subsets.complete))
     if method.rule == "best":
         return best_winners
-    if method.rule in ("probability", "odds"):
-        probabilities = subsets.probabilities(method.scorer)
-        weights = np.ones(scores.shape) if probabilities is None else clamp_weights(probabilities)
-        if method.rule == "odds" and probabilities is not None:
-            weights = weights / np.maximum(1.0 - weights, MIN_WEIGHT)
-        vote_winners = vote(subsets.answers, scores, weights)
+    if method.rule in ("default", "probability", "odds"):
+        vote_winners = vote(subsets.answers, scores, weigh(method, subsets))
     else:
         rule = RULES[method.rule] if isinstance(method.rule, str) else method.rule
         vote_winners = rule(subsets.answers, scores)
     return np.where(subsets.has_votes, vote_winners, best_winners)  # without votes, as "best"
+
+
+def weigh(method: Method, subsets: DrawnSubsets) -> F64:
+    """Return the weights (B, S, n) of the votes of a method whose rule is "default", "probability" or "odds"."""
+    scores, voters = subsets.scores(method.scorer), subsets.answers >= 0
+    if method.scorer == NO_HEAD_SCORER:
+        weights, _ = label_free_weights(scores, subsets.tokens, voters)
+        return weights
+    probabilities = subsets.probabilities(method.scorer)
+    if probabilities is None:
+        return np.ones(scores.shape)
+    if method.rule == "probability":
+        return clamp_weights(probabilities)
+    return odds_weights(probabilities, scores, voters, subsets.beta if method.rule == "default" else 1.0)
 
 
 def _mask_incomplete(scores: F64, complete: Bool) -> F64:

@@ -135,24 +135,30 @@ class StackedPools:
     # Whether answers are read by "auto", which gives up in draws with too few answers.
     auto_answer: bool
     agreement: Agreement | None  # term of the scorer "head" that depends on the draw
+    beta: float  # exponent of the weights of the head's votes
 
     labels: F64
     complete: Bool
     has_text: Bool
     answers: I64
+    tokens: I64
     scores: Mapping[str, F64]
     probabilities: Mapping[str, F64]
 
     @classmethod
-    def stack(cls, pools: Sequence[Pool], *, auto_answer: bool, agreement: Agreement | None) -> StackedPools:
+    def stack(
+        cls, pools: Sequence[Pool], *, auto_answer: bool, agreement: Agreement | None, beta: float = 1.0
+    ) -> StackedPools:
         """Stack questions with equally many completions."""
         return cls(
             auto_answer=auto_answer,
             agreement=agreement,
+            beta=beta,
             labels=np.stack([pool.labels for pool in pools]),
             complete=np.stack([pool.complete for pool in pools]),
             has_text=np.stack([pool.has_text for pool in pools]),
             answers=np.stack([pool.answers for pool in pools]),
+            tokens=np.stack([pool.tokens for pool in pools]),
             scores=_stack_by_scorer([pool.scores for pool in pools]),
             probabilities=_stack_by_scorer([pool.probabilities for pool in pools]),
         )
@@ -165,6 +171,7 @@ class StackedPools:
             complete=self.complete[rows],
             has_text=self.has_text[rows],
             answers=self.answers[rows],
+            tokens=self.tokens[rows],
             scores={name: values[rows] for name, values in self.scores.items()},
             probabilities={name: values[rows] for name, values in self.probabilities.items()},
         )

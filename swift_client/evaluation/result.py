@@ -79,6 +79,7 @@ class Row(_Result):
         needs_labels: Trained on labelled questions.
         accuracy: Share of questions whose choice is right, 0..1.
         minus_majority: Accuracy less that of majority on the same subsets, -1..1.
+        minus_label_free: Accuracy less that of ``Evaluation.label_free`` on the same subsets, -1..1.
         gap_closed: (accuracy - first) / (oracle - first); None if any of n is right no more often than the
             first.
         within_question_auroc: Over all completions of each question; None if the method has no score per
@@ -95,7 +96,8 @@ class Row(_Result):
     needs_labels: bool
     accuracy: Mapping[int, Estimate]
     minus_majority: Mapping[int, Estimate]
-    gap_closed: Mapping[int, float | None]
+    minus_label_free: Mapping[int, Estimate] = field(default_factory=dict)
+    gap_closed: Mapping[int, float | None] = field(default_factory=dict)
     within_question_auroc: Estimate | None = None
     pooled_auroc: float | None = None
     brier: float | None = None
@@ -115,6 +117,8 @@ class Evaluation(_Result):
         tokens: Mean completion tokens per question at each n.
         reliability: Of the head's probabilities at the largest n.
         head: Facts of the head: name, k_min, k_max, verdict, its training; empty without one.
+        label_free: The row that a head has to beat: the rule without labels that was right most often on validation
+            questions; the default without a head if there are none.
         notes: Deviations and omissions, one sentence each.
     """
 
@@ -131,6 +135,7 @@ class Evaluation(_Result):
     head: Mapping[str, Any] = field(default_factory=dict)
     provider: str | None = None
     model: str | None = None
+    label_free: str = "default"
     notes: tuple[str, ...] = ()
 
     def row(self, name: str) -> Row:

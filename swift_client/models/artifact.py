@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
@@ -15,10 +15,37 @@ from swift_client.models.calibration import Calibration
 from swift_client.models.gated_linear import GatedLinearHead, Standardizer, finite_vector, weigh
 
 MAX_WIDTH = 1024  # upper limit of the rank columns, so that a file cannot ask for unlimited memory
-# Value of ``training["verdict"]`` for a head that ranked the answers of one question no better than chance on held-out
-# questions (``training.metrics.UsefulnessTest``). The wording is historical and stored in head files: nothing is
-# compared with a majority vote.
+# Values of ``training["verdict"]``. The first is of a head that ranked the answers of a question no better than chance
+# on held-out questions (``training.metrics.UsefulnessTest``); its wording is historical: nothing is compared with
+# majority. The others are results of ``evaluation.gate``, whose numbers are in ``training["comparison"]``.
 NO_BETTER_VERDICT = "no better than majority"
+BETTER_VERDICT = "better than the best label-free rule"
+NOT_BETTER_VERDICT = "no better than the best label-free rule"
+TOO_FEW_VERDICT = "not enough questions to tell"
+SET_ASIDE_VERDICTS = frozenset({NO_BETTER_VERDICT, NOT_BETTER_VERDICT, TOO_FEW_VERDICT})
+
+
+def describe_verdict(training: Mapping[str, Any]) -> str:
+    """Return what training found, as the end of a sentence on the head: "was better than Majority by ..."."""
+    verdict, facts = training.get("verdict"), training.get("comparison")
+    if verdict in (None, NO_BETTER_VERDICT) or not isinstance(facts, Mapping):
+        return "ranked the answers of one question no better than chance on its validation questions"
+    try:
+        label, count, mean = facts["label"], facts["questions"], facts["mean"]
+        if verdict == TOO_FEW_VERDICT:
+            return f"was tested on {count} questions, too few to tell if it is better than {label!r}"
+        value, low, high = (100 * mean[name] for name in ("value", "low", "high"))
+    except (KeyError, TypeError):
+        return f"was found {verdict}"
+    relation = "better" if verdict == BETTER_VERDICT else "not clearly better"
+    interval = f"{value:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
+    return f"was {relation} than {label!r} on {count} test questions ({interval})"
+
+
+def check_beta(beta: float) -> None:
+    """Raise ValueError unless β is 0 or more; infinity is allowed."""
+    if not beta >= 0:
+        raise ValueError(f"beta must be 0 or more, not {beta}.")
 
 
 class ResponseWeights:
@@ -51,6 +78,10 @@ class HeadArtifact:
         k_max: Most alternatives per token; of longer lists the first ``k_max`` are read.
         training: Training data, settings and measured quality: plain JSON values.
         acceptances: Thresholds for accepting answers, one per setting that ``swift-client calibrate`` tested.
+        has_void_acceptances: Whether its file, of format 1, had thresholds that were left out: they were calibrated for
+            votes that weighed by probability.
+        beta: Exponent of the votes' weights, exp(beta · calibrated log odds): 0 is the majority, 1 weighs by odds,
+            infinity takes the best score.
     """
 
     features: tuple[str, ...]
@@ -60,6 +91,7 @@ class HeadArtifact:
     response_terms: tuple[str, ...] = ()
     response: ResponseWeights = field(default_factory=lambda: ResponseWeights(mean=[], scale=[], weight=[]))
     calibration: Calibration | None = None
+    beta: float = 1.0
     provider: str
     model: str
     k_min: int
@@ -67,11 +99,13 @@ class HeadArtifact:
     training: Mapping[str, Any] = field(default_factory=dict)
     licence: str = "unknown"
     acceptances: tuple[Acceptance, ...] = ()
+    has_void_acceptances: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.k_min <= self.k_max <= self.width <= MAX_WIDTH:
             k = f"{self.k_min}, {self.k_max}, {self.width}"
             raise ValueError(f"k_min, k_max and width must rise from 0 to {MAX_WIDTH} at most, not {k}.")
+        check_beta(self.beta)
         if len(self.standardizer.mean) != self.head.width:
             raise ValueError(f"standardizer has {len(self.standardizer.mean)} columns and head {self.head.width}.")
 
@@ -80,10 +114,14 @@ class HeadArtifact:
         """The name in ``swift_client.Selection.scorer``."""
         return f"head {self.provider}/{self.model}"
 
+    def without_acceptances(self) -> Self:
+        """Return this head for another model than its own, on which the risk of its acceptances was not measured."""
+        return replace(self, acceptances=(), has_void_acceptances=False)
+
     @property
     def beats_majority(self) -> bool:
-        """False if training found that it ranks answers no better than chance; its scores then must not weigh votes."""
-        return self.training.get("verdict") != NO_BETTER_VERDICT
+        """False if training did not find it better than voting without it; its scores then must not weigh votes."""
+        return self.training.get("verdict") not in SET_ASIDE_VERDICTS
 
     @property
     def reads_token_ids(self) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import msgspec
 import numpy as np
@@ -23,7 +24,10 @@ from swift_client.models.gated_linear import GatedLinearHead, Standardizer
 from swift_client.models.hidden_head import HiddenHead
 from swift_client.store.atomic_write import atomic_write
 
-FORMAT = 1  # Version of the file layout. A feature never changes its meaning under the same name.
+# Version of the file layout. A feature never changes its meaning under the same name. Format 1 had no β: its votes
+# weighed by probability, and so its acceptances hold for no vote of today.
+FORMAT = 2
+READABLE_FORMATS = (1, FORMAT)
 # Bytes; a head has a few kilobytes, and one on the hidden states of a 70B model less than this.
 MAX_FILE_BYTES = 64 * 2**20
 MAX_HEADER_BYTES = 2**20  # bytes of JSON before the weights; a head has a few thousand
@@ -41,6 +45,7 @@ class StoredFacts(msgspec.Struct, frozen=True, kw_only=True):
     licence: str
     width: int
     acceptances: list[Acceptance] = []
+    beta: float | Literal["inf"] = 1.0  # JSON has no infinity
     k_min: int = 0
     k_max: int = 0  # 0, as ``k_min``: a head on hidden states reads no lists of alternatives
 
@@ -92,6 +97,7 @@ def save(artifact: AnyHead, path: str | os.PathLike[str]) -> None:
     facts: dict[str, Any] = {
         "format": FORMAT,
         "calibration": kinds[0] if kinds else "none",
+        "beta": "inf" if artifact.beta == math.inf else artifact.beta,
         **{name: getattr(artifact, name) for name in _SHARED_FIELDS},
         "training": dict(artifact.training),
     }
@@ -184,8 +190,9 @@ def _parse_facts(header: bytes) -> StoredFacts:
         raise ValueError(f"its metadata has no entry {METADATA_KEY!r}")
     document = metadata[METADATA_KEY]
     kind = msgspec.json.decode(document, type=_Kind)
-    if kind.format != FORMAT:
-        raise ValueError(f"its format is {kind.format} and this swift-client reads {FORMAT}; upgrade swift-client")
+    if kind.format not in READABLE_FORMATS:
+        formats = " and ".join(map(str, READABLE_FORMATS))
+        raise ValueError(f"its format is {kind.format} and this swift-client reads {formats}; upgrade swift-client")
     facts_type: type[StoredFacts] = _LogprobFacts
     if kind.kind == "hidden":
         facts_type = _HiddenFacts if kind.rank_width is None else _HybridFacts
@@ -217,7 +224,9 @@ def _build_head(facts: StoredFacts, tensors: Mapping[str, np.ndarray[Any, Any]])
         "head": GatedLinearHead(**parts["head"]),
         "calibration": None if kind == "none" else CALIBRATIONS[kind](**parts["calibration"]),
         **{name: getattr(facts, name) for name in _SHARED_FIELDS},
-        "acceptances": tuple(facts.acceptances),
+        "beta": float(facts.beta) if facts.format > 1 else 1.0,
+        "acceptances": tuple(facts.acceptances) if facts.format > 1 else (),
+        "has_void_acceptances": facts.format == 1 and bool(facts.acceptances),
     }
     logprob_fields: dict[str, Any] = {}
     if isinstance(facts, _LogprobFacts):

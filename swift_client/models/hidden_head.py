@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, get_args
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from swift_client.errors import ArtifactMismatchError
 from swift_client.features.segments import F64, I64
 from swift_client.models.acceptance import Acceptance
-from swift_client.models.artifact import MAX_WIDTH, NO_BETTER_VERDICT, HeadArtifact
+from swift_client.models.artifact import MAX_WIDTH, SET_ASIDE_VERDICTS, HeadArtifact, check_beta
 from swift_client.models.calibration import Calibration
 from swift_client.models.gated_linear import GatedLinearHead, gated_mean, sigmoid, weigh
 from swift_client.types import F32, StatePosition
@@ -35,7 +35,7 @@ class HiddenHead:
         moment: The state of a token: "read", the one after it (as published); "produced", the one it was
             sampled from.
         training: Training data, settings and measured quality: plain JSON values.
-        acceptances: As in ``HeadArtifact``.
+        acceptances, has_void_acceptances, beta: As in ``HeadArtifact``.
     """
 
     head: GatedLinearHead
@@ -44,14 +44,17 @@ class HiddenHead:
     logprob_head: HeadArtifact | None = None
     moment: StatePosition = "read"
     calibration: Calibration | None = None
+    beta: float = 1.0
     provider: str = "huggingface"
     model: str
     training: Mapping[str, Any] = field(default_factory=dict)
     licence: str = "unknown"
     acceptances: tuple[Acceptance, ...] = ()
+    has_void_acceptances: bool = False
 
     def __post_init__(self) -> None:
         layers = ", ".join(map(str, self.layers))
+        check_beta(self.beta)
         if self.moment not in get_args(StatePosition):
             raise ValueError(f"moment is {self.moment!r}.")
         if self.width < 1 or min(self.layers, default=0) < 0 or len(set(self.layers)) < len(self.layers):
@@ -130,10 +133,14 @@ class HiddenHead:
         """The name in ``swift_client.Selection.scorer``."""
         return f"{'hybrid' if self.logprob_head else 'hidden'} head {self.provider}/{self.model}"
 
+    def without_acceptances(self) -> Self:
+        """Return this head for another model than its own, on which the risk of its acceptances was not measured."""
+        return replace(self, acceptances=(), has_void_acceptances=False)
+
     @property
     def beats_majority(self) -> bool:
-        """False if training found that it ranks answers no better than chance; its scores then must not weigh votes."""
-        return self.training.get("verdict") != NO_BETTER_VERDICT
+        """As in ``HeadArtifact``."""
+        return self.training.get("verdict") not in SET_ASIDE_VERDICTS
 
     def project(self, states: NDArray[np.float16]) -> F32:
         """Return the gate and reward logits, (T, 2) float32, for captured states (T, L*D).

@@ -56,7 +56,7 @@ def resolve_head(head: Head, provider: str, model: str | None, *, k: int, own_ad
                 f' To use this one anyway, put its file into {user_folder()} and ask for it by name: head="{name}".'
             )
             raise
-        uncalibrated = replace(artifact, acceptances=())  # their risk was measured on the head's own model
+        uncalibrated = artifact.without_acceptances()
         note = f"{error.message} It is used because it was requested by name."
         return replace(resolved, artifact=uncalibrated, notes=(note,))
     return resolved

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from swift_client.evaluation.result import Evaluation, Row
-from swift_client.models import NO_BETTER_VERDICT
+from swift_client.models.artifact import SET_ASIDE_VERDICTS
 from swift_client.report.format import (
     PERCENT,
     format_decimal,
@@ -16,6 +16,8 @@ from swift_client.report.format import (
     is_finite,
     pluralize,
 )
+
+BEST_RULE = "the best label-free rule"  # ``Evaluation.label_free``
 
 PREFERRED_N = 4  # the n of the summary, if it was measured
 
@@ -29,7 +31,7 @@ def headline_n(evaluation: Evaluation) -> int:
 
 
 def headline(evaluation: Evaluation) -> str:
-    """Say in one line whether the head's vote is better than majority, over all n."""
+    """Say in one line whether the head's vote is better than the best label-free rule, over all n."""
     vote = _rows_by_name(evaluation).get("head_vote")
     ns = [n for n in evaluation.ns if n > 1]
     if vote is None:
@@ -38,18 +40,18 @@ def headline(evaluation: Evaluation) -> str:
         return "One completion per question leaves nothing to choose"
     if evaluation.questions < MIN_QUESTIONS:
         count = pluralize(evaluation.questions, "question").capitalize()
-        return f"{count}: too few to say whether the head beats majority vote"
-    signs = {n: interval_sign(vote.minus_majority[n]) for n in ns}
+        return f"{count}: too few to say whether the head beats {BEST_RULE}"
+    signs = {n: interval_sign(vote.minus_label_free[n]) for n in ns}
     better, worse = ([n for n in ns if signs[n] == sign] for sign in (1, -1))
-    if evaluation.head.get("verdict") == NO_BETTER_VERDICT and not worse:
-        return "The head ranks answers no better than chance, by its own training"
+    if evaluation.head.get("verdict") in SET_ASIDE_VERDICTS and not worse:
+        return "The head did not prove better in its own training, so it is set aside"
     if not better and not worse:
-        return f"No better than majority vote, as far as {pluralize(evaluation.questions, 'question')} can tell"
+        return f"No better than {BEST_RULE}, as far as {pluralize(evaluation.questions, 'question')} can tell"
     clauses = []
     if better:
-        clauses.append(f"beats majority vote{_format_ns(better, ns)}")
+        clauses.append(f"beats {BEST_RULE}{_format_ns(better, ns)}")
     if worse:
-        clauses.append(f"is worse than {'it' if better else 'majority vote'}{_format_ns(worse, ns)}")
+        clauses.append(f"is worse than {'it' if better else BEST_RULE}{_format_ns(worse, ns)}")
     return f"A vote weighed by this head {' and '.join(clauses)}"
 
 
@@ -71,10 +73,10 @@ def summary(evaluation: Evaluation) -> str:
         f"Choosing from n = {n} completions, it is right on {right}{PERCENT} of {describe_questions(evaluation)}"
         + (f"; {', '.join(comparisons)}." if comparisons else ".")
     ]
-    difference = vote.minus_majority[n]
-    if majority is not None and is_finite(difference.value):
+    difference, rule = vote.minus_label_free.get(n), rows.get(evaluation.label_free)
+    if rule is not None and difference is not None and is_finite(difference.value):
         sentences.append(
-            f"That is {_describe_difference(difference.value)} majority "
+            f"That is {_describe_difference(difference.value)} {BEST_RULE}, “{rule.label}” "
             f"(95{PERCENT} interval {format_points(difference.low)} to {format_points(difference.high)})."
         )
     if oracle is not None and is_finite(oracle.accuracy[n].value):
@@ -98,7 +100,7 @@ def describe_questions(evaluation: Evaluation) -> str:
 
 
 def tiles(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
-    """Return (label, difference to majority, interval, "up", "down" or "") for each n above 1."""
+    """Return (label, difference to the best label-free rule, interval, "up", "down" or "") per n above 1."""
     vote = _rows_by_name(evaluation).get("head_vote")
     if vote is None:
         return []
@@ -109,7 +111,7 @@ def tiles(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
             f"{format_points(difference.low)} to {format_points(difference.high)}",
             interval_direction(difference),
         )
-        for n, difference in vote.minus_majority.items()
+        for n, difference in vote.minus_label_free.items()
         if n > 1
     ]
 

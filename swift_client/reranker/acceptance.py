@@ -31,6 +31,10 @@ HARD_QUESTION_NOTE = (
 )
 
 
+# The end of a sentence on a head of format 1, whose thresholds were left out.
+VOID_REASON = " calibrated for votes that weighed by probability, and today's weigh by odds: calibrate it again"
+
+
 async def run_with_acceptance(
     pipeline: SelectionPipeline,
     request: SampleRequest,
@@ -152,8 +156,12 @@ def with_acceptance(
 ) -> Selection:
     """Return the selection with ``accepted`` filled in, or with a note if the calibration does not apply to it."""
     head = config.scorer
-    if not isinstance(head, AnyHead) or not head.acceptances or selection.scorer != head.name:
+    if not isinstance(head, AnyHead) or selection.scorer != head.name:
         return selection
+    if not head.acceptances:
+        reason = _find_acceptance(config, n=n, stopping=stopping)
+        note = f"It is unknown whether the answer is accepted: {reason}."
+        return with_note(selection, note) if head.has_void_acceptances else selection
     acceptance = _find_acceptance(config, n=n, stopping=stopping)
     count = len(selection.candidates)
     # A smaller number of completions is calibrated only if the stopping rule itself stopped there.
@@ -191,7 +199,7 @@ def _find_acceptance(config: SelectionConfig, *, n: int, stopping: StoppingRule 
     if not isinstance(head, AnyHead):
         return "there is none"
     if not head.acceptances:
-        return f"{head.name} was not"
+        return f"{head.name} was{VOID_REASON if head.has_void_acceptances else ' not'}"
     answer = config.answer if config.answer is None or isinstance(config.answer, str) else "custom"
     rule = None if stopping is None else str(stopping)
     for acceptance in head.acceptances:

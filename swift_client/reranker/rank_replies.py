@@ -119,7 +119,7 @@ def _with_head(config: SelectionConfig, head: Head, provider: str, model: str | 
     if artifact is None:
         return replace(config, notes=(*notes, f"There is no trained head for {provider}/{model or UNKNOWN_MODEL}."))
     if model is not None and model != artifact.model:
-        artifact = replace(artifact, acceptances=())  # their risk was measured on the head's own model
+        artifact = artifact.without_acceptances()
         notes += (f"The head was trained on {artifact.provider}/{artifact.model}, but the reply is of {model}.",)
     return replace(config, scorer=artifact, force_head=head != "auto", notes=notes)
 

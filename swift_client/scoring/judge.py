@@ -24,6 +24,8 @@ JudgeFunction = Callable[[list[Message], list[Completion]], ArrayLike | Awaitabl
 
 logger = logging.getLogger(__name__)
 
+MIN_FUSED_WEIGHT = 1e-3  # smallest weight of a vote by fused scores, also without any score
+
 
 class Judge:
     """A judge, whose scores replace the scorer's.
@@ -66,7 +68,7 @@ class Judge:
         )
         if isinstance(scores, str):
             return scored.with_rescoring_note(scores)
-        return replace(scored, scores=scores, vote_weights=None, signal="judge")
+        return replace(scored, scores=scores, vote_weights=None, vote_note=None, signal="judge")
 
 
 class ExternalScorer:
@@ -111,7 +113,9 @@ class ExternalScorer:
         fused = fuse(scores.values.astype(np.float64), external.values.astype(np.float64), self._fusion)
         values = fused.astype(np.float32)
         name = f"{scores.name} + {external.name} ({self._fusion})"
-        return replace(scored, scores=replace(scores, values=values, name=name), vote_weights=values)
+        weights = np.fmax(fused, MIN_FUSED_WEIGHT)
+        new_scores = replace(scores, values=values, name=name)
+        return replace(scored, scores=new_scores, vote_weights=weights, vote_note=None)
 
 
 def _check_callable(function: object, argument: str, *, hint: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from swift_client.answers import Answers
 from swift_client.features import listed_ranks
+from swift_client.features.segments import F64
 from swift_client.structured.schema import ParsedAnswer
 from swift_client.types import F32, Bool, Completion
 
@@ -44,9 +45,10 @@ class ScoredCompletions:
     # (N,) their objects if there is a response schema; else empty.
     parsed_answers: tuple[ParsedAnswer | None, ...]
     scores: Scores
-    vote_weights: F32 | None  # (N,) 0..1 weights of votes; None: each vote counts 1
+    vote_weights: F64 | None  # (N,) positive weights of votes; None: each vote counts 1
     signal: str  # the signal of the scores, as ``swift_client.Selection.signal``
     no_logprobs_reason: str | None = None  # why the texts alone decide, if the completions show it
+    vote_note: str | None = None  # note on the weights, if a vote is held
     notes: tuple[str, ...] = ()  # notes on the completions; they precede the notes of ``scores``
     # Notes on external scorers and judges that returned no scores; they come last.
     rescoring_notes: tuple[str, ...] = ()

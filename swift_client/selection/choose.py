@@ -10,8 +10,12 @@ import numpy as np
 
 from swift_client.answers import Answers
 from swift_client.errors import ConfigurationError
-from swift_client.selection.voting import best_allowed, clamp_weights, total_per_completion
+from swift_client.features.segments import F64
+from swift_client.selection.voting import best_allowed, total_per_completion
 from swift_client.types import F32, Completion, Method, completeness
+
+# Weight of a vote whose own weight is 0 or missing, so that each readable completion counts.
+_SMALLEST_WEIGHT = 1e-300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +38,7 @@ def choose(
     completions: Sequence[Completion],
     values: F32,
     *,
-    probabilities: F32 | None = None,
+    weights: F64 | None = None,
     answers: Answers,
     method: Method = "auto",
     require_answer: bool = False,
@@ -45,15 +49,16 @@ def choose(
     "best" takes the highest score. "vote" sums one positive weight per completion for each answer, and the best-scored
     completion of the winning answer wins. Weights are summed and never averaged, since a mean would let one lucky
     completion outvote eight (Self-Certainty, arXiv 2502.18581, table 2). Answers of equal weight are told apart by
-    their best-scored completion, so with two different answers a vote is the best score. "auto" votes if any answer
-    could be read. Ties go to the higher score, then to the lower ``Completion.index``; NaN never wins against a number.
+    their best-scored completion. "auto" votes if any answer could be read. Ties go to the higher score, then to the
+    lower ``Completion.index``; NaN never wins against a number. If no completion has a score, ties of votes go to the
+    shortest text.
 
     Truncated, filtered and refused completions never vote, and win only if there is no other.
 
     Args:
         completions: N completions of one question.
         values: (N,) scores.
-        probabilities: (N,) calibrated probabilities 0..1, which weigh the votes; None: each vote counts 1.
+        weights: (N,) positive weights of the votes; None: each vote counts 1.
         answers: the answers of the completions.
         method: "auto", "best" or "vote".
         require_answer: completions without an answer win only if there is no other.
@@ -67,7 +72,7 @@ def choose(
     count = len(completions)
     if not count:
         raise ConfigurationError("There are no completions to choose from.")
-    if {len(values), len(answers.groups), count if probabilities is None else len(probabilities)} != {count}:
+    if {len(values), len(answers.groups), count if weights is None else len(weights)} != {count}:
         raise ValueError(f"{count} completions, {len(values)} scores and {len(answers.groups)} answers do not match.")
 
     # In index order, the first of equal completions is the one with the lowest index.
@@ -85,7 +90,10 @@ def choose(
         eligible = np.ones(count, np.bool_)
         notes.append("No completion ended by itself: the choice is among cut, filtered or refused ones.")
     elif np.isnan(scores[complete]).all():
-        notes.append("No complete answer has a score, so ties go to the first one.")
+        is_vote = method != "best" and any_voter
+        notes.append(f"No complete answer has a score, so ties go to the {'shortest' if is_vote else 'first'} one.")
+        if is_vote:
+            scores = -np.array([len(completion.text) for completion in completions], np.float64)[order]
     if require_answer and any_voter:
         eligible = voters
 
@@ -95,18 +103,18 @@ def choose(
         winner = int(order[best_allowed(eligible, scores)])
         return Choice(winner=winner, method="best", weights=(0.0,) * count, notes=tuple(notes))
 
-    weights = voters.astype(np.float64)
-    if probabilities is not None:
-        weights = np.where(voters, clamp_weights(np.asarray(probabilities, np.float64)[order]), 0.0)
+    cast = voters.astype(np.float64)
+    if weights is not None:
+        cast = np.where(voters, np.fmax(np.asarray(weights, np.float64)[order], _SMALLEST_WEIGHT), 0.0)
     weights_by_position = np.empty(count)
-    weights_by_position[order] = weights
+    weights_by_position[order] = cast
     if support:
         totals = np.where(voters, np.asarray(support(weights_by_position.tolist()), np.float64)[order], -np.inf)
     else:
         # Sums in the order of the weights do not depend on the order of the completions.
-        by_weight = weights.argsort(kind="stable")
+        by_weight = cast.argsort(kind="stable")
         totals = np.empty(count)
-        totals[by_weight] = total_per_completion(groups[by_weight], weights[by_weight])
+        totals[by_weight] = total_per_completion(groups[by_weight], cast[by_weight])
     winner = int(order[best_allowed(totals == totals.max(), scores)])
     return Choice(winner=winner, method="vote", weights=tuple(weights_by_position.tolist()), notes=tuple(notes))
 

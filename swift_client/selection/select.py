@@ -14,12 +14,15 @@ import numpy as np
 from swift_client import answers
 from swift_client.errors import ConfigurationError
 from swift_client.features import listed_ranks
+from swift_client.features.segments import F64
 from swift_client.logprobs.checks import drop_invalid_logprobs
 from swift_client.logprobs.temperature import UNKNOWN_SAMPLING, SamplingInfo
 from swift_client.models import AnyHead, HiddenHead
+from swift_client.models.artifact import describe_verdict
 from swift_client.scoring import scorers
-from swift_client.scoring.result import ScoredCompletions
+from swift_client.scoring.result import ScoredCompletions, Scores
 from swift_client.selection import choose
+from swift_client.selection.voting import LABEL_FREE_WEIGHTS, label_free_weights, odds_weights
 from swift_client.structured.field_agreement import describe_fields, field_support
 from swift_client.structured.schema import ParsedAnswer, ResponseSchema
 from swift_client.types import F32, Candidate, Completion, Method, Selection, completeness
@@ -118,12 +121,14 @@ def score_completions(completions: Sequence[Completion], config: SelectionConfig
         if not config.force_head:
             scorer, scores = FALLBACK_SCORER, scorers.score(ordered, FALLBACK_SCORER)
     signal = _signal(ordered, scores.values, scorer)
+    weights, vote_note = _weigh_votes(ordered, grouped, scores, scorer)
     return ScoredCompletions(
         completions=tuple(ordered),
         answers=grouped,
         parsed_answers=parsed_answers,
         scores=replace(scores, notes=(*head_notes, *temperature_notes, *scores.notes)),
-        vote_weights=scores.probabilities,
+        vote_weights=weights,
+        vote_note=vote_note,
         signal=signal,
         no_logprobs_reason=next(iter((*check_notes, *scores.notes)), None) if signal == "text" else None,
         notes=(*config.notes, *check_notes),
@@ -139,15 +144,18 @@ def select(scored: ScoredCompletions, method: Method) -> choose.Choice:
     groups = [group for group in scored.answers.groups if group is not None]
     has_schema = bool(scored.parsed_answers)
     all_differ = len(set(groups)) == len(groups)
-    return choose.choose(
+    choice = choose.choose(
         scored.completions,
         scored.scores.values,
-        probabilities=scored.vote_weights,
+        weights=scored.vote_weights,
         answers=scored.answers,
         method=method,
         require_answer=has_schema,
         support=partial(field_support, scored.parsed_answers) if has_schema and all_differ else None,
     )
+    if choice.method == "vote" and scored.vote_note:
+        return replace(choice, notes=(*choice.notes, scored.vote_note))
+    return choice
 
 
 def build_selection(scored: ScoredCompletions, choice: choose.Choice) -> Selection:
@@ -194,6 +202,28 @@ def _read_answers(
     return replace(grouped, note=_join_notes(grouped.note, _unread_note(grouped, texts, config.answer))), ()
 
 
+def _weigh_votes(
+    completions: Sequence[Completion], grouped: answers.Answers, scores: Scores, scorer: Scorer
+) -> tuple[F64 | None, str | None]:
+    """Return the weights of N votes, None for 1 each, and a note on them.
+
+    They come from a head's probabilities and its β, or from the logprobs of the default scorer. The unit of other
+    scores is unknown: with them each vote counts 1.
+    """
+    values = scores.values.astype(np.float64)
+    voters = np.array([group is not None for group in grouped.groups], np.bool_) & completeness(completions)
+    if isinstance(scorer, AnyHead):
+        if scores.probabilities is None:
+            return None, None
+        return odds_weights(scores.probabilities.astype(np.float64), values, voters, scorer.beta), None
+    if scorer != FALLBACK_SCORER or np.isnan(values).all():
+        return None, None
+    lengths = np.array([len(completion.tokens) for completion in completions], np.int64)
+    weights, row = label_free_weights(values, lengths, voters)
+    differ = len({group for group, votes in zip(grouped.groups, voters, strict=True) if votes}) > 1
+    return weights, LABEL_FREE_WEIGHTS[int(row)].note if differ else None
+
+
 def _unread_note(grouped: answers.Answers, texts: Sequence[str], spec: answers.Spec) -> str | None:
     """Return a note on texts in which the reader that was asked for found no answer."""
     reader = answers.get_reader(spec)
@@ -236,11 +266,8 @@ def _usable_head(config: SelectionConfig, completions: Sequence[Completion]) -> 
     head = config.scorer
     if not isinstance(head, AnyHead):
         return head, ()
-    if not head.beats_majority:
-        return FALLBACK_SCORER, (
-            f"{head.name} ranked the answers of one question no better than chance on its validation questions, "
-            "so it is not used and each vote counts 1.",
-        )
+    if not head.beats_majority and not config.force_head:
+        return FALLBACK_SCORER, (f"{head.name} {describe_verdict(head.training)}, so {FALLBACK_CLAUSE}",)
     if isinstance(head, HiddenHead):
         has_states = any(
             completion.projections is not None or completion.hidden_states is not None for completion in completions

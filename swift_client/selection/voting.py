@@ -9,8 +9,9 @@ member, then to the lower position. If no completion votes, the best score wins.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import permutations
-from math import perm, prod
+from math import inf, perm, prod
 from types import MappingProxyType
 
 import numpy as np
@@ -21,8 +22,12 @@ from swift_client.types import Bool
 # (groups (..., n), scores (..., n)) -> positions (...,) of the winners, 0..n-1.
 Rule = Callable[[I64, F64], I64]
 
-# Smallest weight of a vote, also for a probability of NaN, so that each readable completion counts.
+# Smallest weight of a vote by probability, also for NaN, so that each readable completion counts; and the distance that
+# probabilities keep from 0 and 1 before they become odds.
 MIN_WEIGHT = 1e-3
+
+# Values of β that training chooses from: 0 is the majority, 1 weighs by odds, infinity takes the best score.
+BETAS = (0.0, 0.5, 1.0, 2.0, 4.0, inf)
 
 _LOWEST = np.finfo(np.float64).min
 
@@ -118,6 +123,89 @@ def vote(groups: I64, scores: F64, weights: F64) -> I64:
 def clamp_weights(probabilities: F64) -> F64:
     """Return the weights of votes with these probabilities, at least MIN_WEIGHT; NaN counts MIN_WEIGHT."""
     return np.where(probabilities > MIN_WEIGHT, probabilities, MIN_WEIGHT)
+
+
+def odds_weights(probabilities: F64, scores: F64, voters: Bool, beta: float) -> F64:
+    """Return the weights exp(β · log odds) of votes, (..., n), positive.
+
+    For β = infinity a vote weighs twice as much as the next one by score, which is more than all lower ones together:
+    the best-scored voter wins.
+
+    Args:
+        probabilities: (..., n) calibrated probabilities, clipped to MIN_WEIGHT .. 1 - MIN_WEIGHT; NaN counts as 0.
+        scores: (..., n) the scores that they come from, read for β = infinity only.
+        voters: (..., n) the completions that vote.
+        beta: β, 0 or more.
+    """
+    if beta == inf:
+        value = np.where(voters, _replace_nan(scores), -np.inf)
+        order = np.lexsort((~voters, -value), axis=-1)
+        rank = np.empty_like(order)
+        np.put_along_axis(rank, order, np.broadcast_to(np.arange(scores.shape[-1]), order.shape), axis=-1)
+        # Numbers below 2^-1000 would be 0; so low a rank decides nothing.
+        return np.asarray(0.5 ** np.minimum(rank, 1000))
+    return np.asarray(_odds(np.nan_to_num(probabilities, nan=0.0)) ** beta)
+
+
+def _odds(probabilities: F64) -> F64:
+    clipped = np.clip(probabilities, MIN_WEIGHT, 1 - MIN_WEIGHT)
+    return np.asarray(clipped / (1 - clipped))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightRow:
+    """One row of LABEL_FREE_WEIGHTS: how votes weigh without a head, and the replies that it is for.
+
+    Attributes:
+        weigh: From mean and summed logprobs (..., n) to positive weights (..., n).
+        max_tokens: At least half of the voters have at most so many tokens.
+        max_certain: The largest share of voters whose probability is exactly 1. Sampling filters such as top-p leave
+            many of them, and their odds mean nothing.
+        note: The note of a Selection; None for the plain row.
+    """
+
+    weigh: Callable[[F64, F64], F64]
+    max_tokens: float = inf
+    max_certain: float = 1.0
+    note: str | None = None
+
+
+# The first row that fits is used. docs/benchmarks.md has the measurements behind it.
+LABEL_FREE_WEIGHTS = (
+    WeightRow(
+        weigh=lambda mean, total: _odds(np.exp(total)),
+        max_tokens=8,
+        max_certain=0.5,
+        note="The replies are short, so a vote weighs p / (1 - p), where p is the probability of the whole reply.",
+    ),
+    WeightRow(weigh=lambda mean, total: np.asarray(np.exp(mean))),
+)
+
+
+def label_free_weights(mean_logprobs: F64, lengths: I64, voters: Bool) -> tuple[F64, I64]:
+    """Return the weights of votes without a head, (..., n), and the row of LABEL_FREE_WEIGHTS behind them, (...,).
+
+    A voter without logprobs weighs as much as the least probable one; if none has any, each weighs 1.
+
+    Args:
+        mean_logprobs: (..., n) mean logprob of the tokens, NaN without logprobs.
+        lengths: (..., n) number of tokens.
+        voters: (..., n) the completions that vote.
+    """
+    scored = voters & ~np.isnan(mean_logprobs)
+    mean = np.where(scored, mean_logprobs, -np.inf)
+    total = np.where(scored, mean_logprobs * lengths, -np.inf)
+    count = scored.sum(axis=-1)
+    rows = np.full(count.shape, len(LABEL_FREE_WEIGHTS) - 1, np.int64)
+    weights = np.ones(mean.shape)
+    for number, row in reversed(list(enumerate(LABEL_FREE_WEIGHTS))):
+        n_short = (scored & (lengths <= row.max_tokens)).sum(axis=-1)
+        n_certain = (scored & (mean_logprobs >= 0)).sum(axis=-1)
+        fits = (count > 0) & (2 * n_short >= count) & (n_certain <= row.max_certain * count)
+        rows = np.where(fits, number, rows)
+        weights = np.where(fits[..., None], row.weigh(mean, total), weights)
+    lowest = np.where(scored, weights, np.inf).min(axis=-1, keepdims=True)
+    return np.where(scored, weights, np.where(np.isfinite(lowest), lowest, 1.0)), rows
 
 
 def total_per_completion(groups: I64, weights: F64) -> F64:

@@ -98,4 +98,5 @@ def build_votes(selection: Selection, *, n: int) -> Votes:
         n=max(n, len(candidates)),
         probabilities=probabilities if is_calibrated else None,
         scores=[candidate.score if complete else None for candidate, complete in candidates],
+        vote_weights=[candidate.weight for candidate in selection.candidates] if is_vote else None,
     )

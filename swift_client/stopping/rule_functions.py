@@ -12,6 +12,7 @@ import numpy as np
 
 from swift_client.features.segments import F64
 from swift_client.stopping.votes import Verdicts, Votes, top_two
+from swift_client.types import Bool
 
 _ROUNDING = 1e-9  # sums of weights may differ by this much between orders of addition
 
@@ -34,6 +35,14 @@ def beta(votes: Votes, *, threshold: float, least: int) -> Verdicts:
     distinct, inverse = np.unique(pairs, axis=0, return_inverse=True)
     leads = np.array([_lead_probability(int(a), int(b)) if a else np.nan for a, b in distinct])[inverse.ravel()]
     return Verdicts((leads >= threshold) & (votes.vote_counts >= least), leads)
+
+
+def leads_by_weight(votes: Votes) -> Bool:
+    """Return for each question whether the most frequent answer has the largest sum of weights, too, (R,)."""
+    counts, totals = votes.totals(), votes.totals(votes.weights)
+    leader = counts == counts.max(axis=1, initial=0, keepdims=True)
+    largest = totals.max(axis=1, initial=0, keepdims=True) * (1 - _ROUNDING)
+    return np.asarray((leader & (totals >= largest)).any(axis=1))
 
 
 def _lead_probability(a: int, b: int) -> float:
@@ -109,13 +118,13 @@ def posterior(votes: Votes, *, threshold: float, least: int, clip: float) -> Ver
 def vote_winner_posterior(votes: Votes, *, threshold: float, least: int, clip: float) -> Verdicts:
     """Stop as ``posterior()``, but by the probability of the answer that the weighted vote would choose now.
 
-    That need not be the most probable answer: two votes of .6 outweigh one of .9, whose odds are greater. Stopping by
-    one answer and choosing the other is wrong more often than either.
+    That need not be the most probable answer: with β < 1 two votes of .6 may outweigh one of .9, whose odds are
+    greater. Stopping by one answer and choosing the other is wrong more often than either.
     """
     if votes.probabilities is None:
         return continue_sampling(votes)
     totals = votes.totals(votes.weights)
-    largest = totals.max(axis=1, initial=0, keepdims=True) - _ROUNDING
+    largest = totals.max(axis=1, initial=0, keepdims=True) * (1 - _ROUNDING)
     # Scores break ties between answers, and are not known here: the least probable one is the safe assumption.
     best = np.where(totals >= largest, _answer_posteriors(votes, clip), np.inf).min(axis=1, initial=np.inf)
     best = np.where(votes.vote_counts > 0, best, np.nan)
@@ -155,12 +164,14 @@ def consensus(votes: Votes, *, share: float, least: int) -> Verdicts:
 def cannot_change(votes: Votes) -> Verdicts:
     """Stop if no further completion can change the answer that the vote over all n gives.
 
-    No completion weighs more than 1, so the lead must exceed the number still to come. At least half of all n must have
-    voted, too: if fewer answers can be read, ``answers.read`` may give up the vote. This assumes constant weights; a
-    head with the term "agreement" still changes those of earlier completions.
+    The lead must exceed the number still to come times the largest weight of a vote. At least half of all n must have
+    voted, too: if fewer answers can be read, ``answers.read`` may give up the vote. This assumes constant weights.
+    Odds have no useful limit, so with a head it never stops.
     """
     first, second = top_two(votes.totals(votes.weights))
-    stops = (first - second > votes.n - votes.n_seen + _ROUNDING) & (2 * votes.vote_counts >= votes.n)
+    with np.errstate(invalid="ignore"):  # none to come, times an infinite weight
+        to_come = (votes.n - votes.n_seen) * votes.weight_limit
+    stops = (first - second > to_come + _ROUNDING) & (2 * votes.vote_counts >= votes.n)
     return Verdicts(stops, np.where(stops, 1.0, np.nan))
 
 

@@ -107,12 +107,13 @@ def auto(
     """Apply the best rule that the data allows, per question; stop, too, if nothing can change any more.
 
     With a calibrated head this is "posterior" with ``threshold``, ``least`` and ``clip``, for the answer that the vote
-    would choose; a first completion with the probability ``alone`` needs no second. If all votes count 1 it is "beta"
-    with the threshold ``majority``; with probabilities but no answers to vote for, "reservation" with ``cost``. Scores
-    alone never stop, since their unit is unknown.
+    would choose; a first completion with the probability ``alone`` needs no second. Without a head it is "beta" with
+    the threshold ``majority``, provided that the leading answer has the largest weight, too. With probabilities but no
+    answers to vote for it is "reservation" with ``cost``. Scores alone never stop, since their unit is unknown.
     """
     if all_votes.probabilities is None:
         by_vote = functions.beta(all_votes, threshold=majority, least=3)
+        by_vote = by_vote._replace(stop=by_vote.stop & functions.leads_by_weight(all_votes))
         by_best = functions.continue_sampling(all_votes)
     else:
         is_first = all_votes.n_seen == 1

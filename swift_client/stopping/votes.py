@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from swift_client.features.segments import F64, I64
-from swift_client.selection.voting import clamp_weights, total_per_answer
+from swift_client.selection.voting import odds_weights, total_per_answer
 from swift_client.types import Bool
 
 
@@ -26,6 +26,8 @@ class Votes:
     probabilities: F64 | None = None
     # (R, t) higher is better, NaN without a signal; None without a scorer.
     scores: F64 | None = None
+    # (R, t) positive weights of the votes; None: the odds of the probabilities, or 1 each without these.
+    vote_weights: F64 | None = None
 
     @classmethod
     def from_lists(
@@ -35,6 +37,7 @@ class Votes:
         n: int,
         probabilities: Sequence[float | None] | None = None,
         scores: Sequence[float | None] | None = None,
+        vote_weights: Sequence[float | None] | None = None,
     ) -> Votes:
         """Return the votes of one question; None stands for a missing value.
 
@@ -43,11 +46,12 @@ class Votes:
             n: number of completions planned.
             probabilities: one per completion.
             scores: one per completion.
+            vote_weights: one per completion.
 
         Raises:
             ValueError: the lengths differ, or there are more completions than n.
         """
-        lengths = {len(values) for values in (answers, probabilities, scores) if values is not None}
+        lengths = {len(values) for values in (answers, probabilities, scores, vote_weights) if values is not None}
         if len(lengths) != 1 or not len(answers) <= n:
             raise ValueError(f"{len(answers)} answers of {n}: every list needs one entry per completion.")
         return cls(
@@ -55,6 +59,7 @@ class Votes:
             n=n,
             probabilities=_to_row(probabilities),
             scores=_to_row(scores),
+            vote_weights=_to_row(vote_weights),
         )
 
     @property
@@ -70,10 +75,33 @@ class Votes:
     @property
     def weights(self) -> F64:
         """(R, t) weight of each vote, as in ``selection.choose``; 0 for a completion that does not vote."""
-        weights = np.ones(self.answers.shape)
+        voters, weights = self.answers >= 0, np.ones(self.answers.shape)
+        if self.vote_weights is not None:
+            weights = self.vote_weights
+        elif self.probabilities is not None:
+            weights = odds_weights(self.probabilities, self.probabilities, voters, 1.0)
+        return np.where(voters, weights, 0.0)
+
+    @property
+    def weight_limit(self) -> F64:
+        """(R,) the largest weight that a vote to come can have; infinite if it weighs by odds, as with a head."""
         if self.probabilities is not None:
-            weights = clamp_weights(self.probabilities)
-        return np.where(self.answers >= 0, weights, 0.0)
+            return np.full(len(self.answers), np.inf)
+        return np.where((self.weights <= 1).all(axis=1), 1.0, np.inf)
+
+    def select_rows(self, rows: I64) -> Votes:
+        """Return the votes of some of the questions."""
+
+        def pick(values: F64 | None) -> F64 | None:
+            return None if values is None else values[rows]
+
+        return replace(
+            self,
+            answers=self.answers[rows],
+            probabilities=pick(self.probabilities),
+            scores=pick(self.scores),
+            vote_weights=pick(self.vote_weights),
+        )
 
     def totals(self, values: F64 | None = None) -> F64:
         """Return the sum of ``values`` (R, t), by default 1, per answer: (R, A), 0 for answers without votes."""

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from swift_client.evaluation.result import Estimate, Evaluation, Replayed, Row, Simulation
     from swift_client.evaluation.risk.calibrate import Acceptable, calibrate
     from swift_client.evaluation.simulation.simulate import simulate
+    from swift_client.evaluation.train_head import train
     from swift_client.report import report
     from swift_client.training.recipes import Recipe, recipe_of
-    from swift_client.training.train_head import train
 
 __all__ = [
     "Acceptable",
@@ -57,9 +57,9 @@ _NAMES = {
     "swift_client.evaluation.result": ("Estimate", "Evaluation", "Replayed", "Row", "Simulation"),
     "swift_client.evaluation.risk.calibrate": ("Acceptable", "calibrate"),
     "swift_client.evaluation.simulation.simulate": ("simulate",),
+    "swift_client.evaluation.train_head": ("train",),
     "swift_client.report": ("report",),
     "swift_client.training.recipes": ("Recipe", "recipe_of"),
-    "swift_client.training.train_head": ("train",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -61,6 +61,7 @@ class FeatureMatrix:
     lengths: I64  # (N,) tokens of each completion, at least one
     terms: F32  # (N, m) response terms
     labels: F64  # (N,) 1 right, 0 wrong
+    answers: I64  # (N,) equal numbers for equal answers of a question, -1 for none
     question: I64  # (N,) number of the question, from 0; a subsampled question has its own number
     moments: Moments  # moments of each question's tokens
 
@@ -78,6 +79,7 @@ class FeatureMatrix:
             lengths=self.lengths[rows],
             terms=self.terms[rows],
             labels=self.labels[rows],
+            answers=self.answers[rows],
             question=(np.cumsum(mask) - 1)[self.question[rows]],
             moments=Moments._make(column[mask] for column in self.moments),
         )
@@ -101,8 +103,8 @@ class FeatureMatrixBuilder:
         self._columns = state_columns + len(column_names(FEATURES, features, width=width))
         with _translate_disk_errors():
             self._file = tempfile.TemporaryFile(prefix="swift-client-", suffix=".features")  # noqa: SIM115
-        # Lengths, response terms, labels and moments of each question.
-        self._parts: list[tuple[I64, F32, F64, Moments]] = []
+        # Lengths, response terms, labels, answers and moments of each question.
+        self._parts: list[tuple[I64, F32, F64, I64, Moments]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -141,7 +143,8 @@ class FeatureMatrixBuilder:
         with _translate_disk_errors():
             # torch rounds to float16 as numpy does, fifty times faster.
             self._file.write(torch.from_numpy(rows).half().numpy().data)
-        self._parts.append((lengths, terms, group.labels[indices], Moments.from_rows(rows)))
+        numbers = np.array([-1 if number is None else number for number in answer_groups], np.int64)
+        self._parts.append((lengths, terms, group.labels[indices], numbers[indices], Moments.from_rows(rows)))
         return True
 
     def _gather_states(self, group: Group, indices: I64, lengths: I64) -> F32:
@@ -161,7 +164,7 @@ class FeatureMatrixBuilder:
         """Return the matrix of all added questions; at least one is required."""
         with _translate_disk_errors():
             self._file.flush()
-        lengths, terms, labels, moments = zip(*self._parts, strict=True)
+        lengths, terms, labels, answers, moments = zip(*self._parts, strict=True)
         offsets = segment_offsets(np.concatenate(lengths))
         return FeatureMatrix(
             # torch requires a writable array; copy-on-write provides one and leaves the file unchanged.
@@ -170,6 +173,7 @@ class FeatureMatrixBuilder:
             lengths=np.concatenate(lengths),
             terms=np.concatenate(terms),
             labels=np.concatenate(labels),
+            answers=np.concatenate(answers),
             question=np.repeat(np.arange(len(labels)), [len(part) for part in labels]),
             moments=Moments._make(map(np.concatenate, zip(*moments, strict=True))),
         )

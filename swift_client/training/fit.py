@@ -35,6 +35,7 @@ from swift_client.training.metrics import (
 )
 from swift_client.training.optimize import Epoch, TrainedNetwork, network_scores, train
 from swift_client.training.recipes import Recipe, recipe_of
+from swift_client.training.vote_exponent import learn_beta
 
 # Called with "questions" and the number read, then with "epochs" and the number trained.
 ProgressCallback = Callable[[str, int], None]
@@ -67,8 +68,8 @@ class TrainResult:
 
     @property
     def verdict(self) -> str:
-        """The usefulness test in words, as stored in the head."""
-        return self.usefulness.verdict
+        """What the head is worth in words, as stored in it."""
+        return str(self.artifact.training["verdict"])
 
 
 def fit(
@@ -130,6 +131,9 @@ def fit(
     # Calibrate and check the head on completions that no weight was fitted to.
     holdout = _HoldoutScores.from_networks(fold_networks or [final])
     calibration = calibrate(holdout.scores, holdout.labels)
+    exponent = learn_beta(
+        holdout.scores, calibration(holdout.scores), holdout.labels, holdout.answers, holdout.question, seed=seed
+    )
     validation = _measure(holdout, calibration)
     usefulness = measure_usefulness(holdout.scores_without_agreement, holdout.labels, holdout.question, seed=seed)
     # The head's file records how it was made and what the tests showed. Its historical keys are explained in
@@ -146,12 +150,20 @@ def fit(
         "epochs": len(final.history),
         "best_epoch": 1 + int(np.argmin([epoch.validation_loss for epoch in final.history])),
         "validation": validation,
+        "vote_exponents": exponent.to_dict(),  # what each β of the votes was worth
         "gate": usefulness.to_dict(),  # the usefulness test, unrelated to the gate of a network
         "verdict": usefulness.verdict,
         "reach": _ood_threshold(final),  # distance above which answers are out of distribution
     }
     artifact = build_head(
-        final, layout, provider=provider, model=model, calibration=calibration, training=training, licence=licence
+        final,
+        layout,
+        provider=provider,
+        model=model,
+        calibration=calibration,
+        beta=exponent.beta,
+        training=training,
+        licence=licence,
     )
     return TrainResult(artifact=artifact, history=final.history, metrics=validation, usefulness=usefulness)
 
@@ -195,6 +207,7 @@ class _HoldoutScores(NamedTuple):
     # Scores less the contribution of agreement, which majority vote knows without a head.
     scores_without_agreement: F64
     labels: F64
+    answers: I64
     question: I64
 
     @classmethod
@@ -210,6 +223,7 @@ class _HoldoutScores(NamedTuple):
             scores,
             scores - agreement,
             np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.answers for part in parts]),
             np.concatenate([part.question + first for part, first in zip(parts, first_numbers, strict=True)]),
         )
 

@@ -182,7 +182,7 @@ def read_groups(
         groups: the questions, in any order.
         recipe: features and terms to build.
         split: assigns each question to a fold or to test.
-        answer: how answers are compared for agreement.
+        answer: how answers are compared, for votes and for agreement.
         k: alternatives per token to read; None reads as many as are listed.
         seed: seed of the subsampling.
         progress: called with the number of questions read.
@@ -209,7 +209,7 @@ def read_groups(
             if fold is not None:
                 # Build the question whole and, if the recipe says so, subsampled with its own random numbers.
                 texts = [completion.text for completion in group.completions]
-                answer_groups = answers.read(texts, answer if "agreement" in recipe.terms else None).groups
+                answer_groups = answers.read(texts, answer).groups
                 versions: list[tuple[Group, Sequence[int | None], int]] = [(group, answer_groups, k_max)]
                 if recipe.thin:
                     rng = np.random.default_rng(int(hash_fraction(f"thin:{seed}:{group.question_id}") * 2**63))

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from swift_client.cli import output
 from swift_client.display import escape_unsafe, selection_table
+from swift_client.models.artifact import describe_verdict
 
 if TYPE_CHECKING:
     from swift_client.models import AnyHead
@@ -39,7 +40,7 @@ MODELS = {
 
 WITH_HEAD = "each vote is weighted by a small trained scorer (head), which reads the log-probability of every token"
 
-WITHOUT_HEAD = "the score, the model's confidence in its tokens, breaks ties"
+WITHOUT_HEAD = "each vote is weighted by the model's confidence in its tokens"
 
 NEXT_STEPS = """\
 Ask the question again yourself:
@@ -119,14 +120,12 @@ def show_summary(graded_questions: Sequence[GradedQuestion], n: int, head: AnyHe
 
 def _head_note(head: AnyHead | None) -> str:
     if head is None:
-        return "There is no head for this model: every vote counts once, and the score breaks ties."
+        return "There is no head for this model: the model's confidence weighs the votes."
     if not head.beats_majority:
-        return (
-            "The head for this model ranked the answers of one question no better than chance, "
-            "so it is not used and every vote counts once."
-        )
+        return f"The head for this model {describe_verdict(head.training)}, so it is not used."
     questions = head.training.get("questions", {}).get("train")
-    return f"The head was trained on {questions or 'some'} other questions, with `swift-client train`."
+    note = f"The head was trained on {questions or 'some'} other questions, with `swift-client train`."
+    return f"{note} It {describe_verdict(head.training)}." if "comparison" in head.training else note
 
 
 def show_end(model: str, graded_questions: Sequence[GradedQuestion], elapsed: float) -> None:

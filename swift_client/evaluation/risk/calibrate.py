@@ -21,6 +21,7 @@ from swift_client.evaluation.pools import completion_order
 from swift_client.evaluation.risk.threshold import ThresholdTest, acceptance_counts, certify, min_accepted
 from swift_client.features.segments import F64, I64
 from swift_client.models import Acceptance, AnyHead, HeadArtifact, save
+from swift_client.models.artifact import describe_verdict
 from swift_client.models.resolve_head import load_any_head
 from swift_client.reranker.acceptance import answer_log_odds
 from swift_client.selection.select import SelectionConfig, select_best
@@ -28,6 +29,7 @@ from swift_client.stopping import StoppingRule, stopping_rule
 from swift_client.stopping.monitor import build_votes
 from swift_client.types import Bool, Completion, Method, Selection
 
+HINT = "Train another one, on more questions."
 # Parts that no weight of a head was fitted on; validation chose its epoch and its calibration.
 UNSEEN_PARTS = ("validation", "test")
 
@@ -125,8 +127,8 @@ def calibrate(
         raise ConfigurationError(f"{out} cannot be written.", hint="Give a file in a folder that you may write to.")
     head = load_any_head(head) if isinstance(head, (str, os.PathLike)) else head
     if head.calibration is None or not head.beats_majority:
-        reason = "has no calibrated probabilities" if head.calibration is None else "was found no better than chance"
-        raise ConfigurationError(f"{head.name} {reason}: it has no confidence to calibrate.", hint="Train another one.")
+        reason = "has no calibrated probabilities" if head.calibration is None else describe_verdict(head.training)
+        raise ConfigurationError(f"{head.name} {reason}: it is not used, so there is nothing to calibrate.", hint=HINT)
     groups, spec, _, _ = open_samples(samples, head, answer=answer, grade=grade)
     rule = None if stopping is None else stopping_rule(stopping)
 

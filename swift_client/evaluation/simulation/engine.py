@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from swift_client.errors import ConfigurationError
-from swift_client.evaluation.methods import METHODS, DrawnSubsets, Method, choose_winners
+from swift_client.evaluation.methods import METHODS, DrawnSubsets, Method, choose_winners, weigh
 from swift_client.evaluation.pools import Agreement, Pool, StackedPools
 from swift_client.evaluation.result import (
     ChoiceMethod,
@@ -142,9 +142,10 @@ class ReplayEngine:
         scorer: str,
         auto_answer: bool,
         agreement: Agreement | None,
+        beta: float,
     ) -> None:
         self._n, self._plan, self._check_points = n, plan, check_points
-        self._scorer, self._auto_answer, self._agreement = scorer, auto_answer, agreement
+        self._scorer, self._auto_answer, self._agreement, self._beta = scorer, auto_answer, agreement, beta
         # Per block of questions (Q, 3): accuracy, completions and tokens, means over the orders.
         self._means: dict[tuple[str, ChoiceMethod], list[F64]] = {
             (planned.name, choice): [] for planned in plan for choice in planned.choices
@@ -162,7 +163,7 @@ class ReplayEngine:
 
     def add(self, pools: Sequence[Pool], traces: Sequence[QuestionTrace], draws: I64) -> None:
         """Replay questions with equally many completions, in the orders (S, n)."""
-        block = StackedPools.stack(pools, auto_answer=self._auto_answer, agreement=self._agreement)
+        block = StackedPools.stack(pools, auto_answer=self._auto_answer, agreement=self._agreement, beta=self._beta)
         # Correctness (Q, S, n) of each drawn completion, NaN for questions without labels, and cumulative tokens.
         labelled = ~np.isnan(block.labels).all(axis=1, keepdims=True)
         labels = np.where(labelled, block.labels == 1, np.nan)[:, draws]
@@ -268,6 +269,7 @@ def _make_votes(subsets: DrawnSubsets, n: int, scorer: str) -> Votes:
         n=n,
         probabilities=None if probabilities is None else flatten(probabilities),
         scores=flatten(subsets.scores(scorer)),
+        vote_weights=weigh(_vote_method(scorer), subsets).reshape(-1, subsets.answers.shape[-1]),
     )
 
 
@@ -276,20 +278,14 @@ def _apply_rule(rule: StoppingRule, votes: Votes, stops: I64, active: Bool) -> N
     rows = np.flatnonzero(active)
     if not len(rows):
         return
-    active_votes = replace(
-        votes,
-        answers=votes.answers[rows],
-        probabilities=None if votes.probabilities is None else votes.probabilities[rows],
-        scores=None if votes.scores is None else votes.scores[rows],
-    )
-    stopped = rows[rule.verdicts(active_votes).stop]
+    stopped = rows[rule.verdicts(votes.select_rows(rows)).stop]
     stops.flat[stopped] = votes.n_seen
     active.flat[stopped] = False
 
 
 def _vote_method(scorer: str) -> Method:
     """Return the method by which ``best_of`` votes with this scorer."""
-    return _METHODS_BY_NAME["head_vote" if scorer == "head" else "majority_ties"]
+    return _METHODS_BY_NAME["head_vote" if scorer == "head" else "default"]
 
 
 def _replay_choice(choice: ChoiceMethod, subsets: DrawnSubsets, votes: Votes, scorer: str) -> I64:

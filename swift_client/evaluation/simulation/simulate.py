@@ -102,6 +102,7 @@ def simulate(
         scorer="head" if head else "mean_logprob",
         auto_answer=spec == "auto",
         agreement=None if head is None else Agreement.from_head(head),
+        beta=1.0 if head is None else head.beta,
     )
     for size in sorted({len(pool.labels) for pool in pools}):
         indices = [index for index, pool in enumerate(pools) if len(pool.labels) == size]
@@ -142,7 +143,7 @@ def _read_questions(
 ) -> tuple[list[Pool], list[QuestionTrace], list[str]]:
     """Read the questions of the part that have n completions: labelled ones, or all if none has a label."""
     parts, notes = get_split(head)
-    scorers = label_free_scorers({"mean_logprob"}) | ({} if head is None else {"head": head_scorer(head)})
+    scorers = label_free_scorers({"mean_logprob", "shortest"}) | ({} if head is None else {"head": head_scorer(head)})
     labelled: list[tuple[Pool, QuestionTrace]] = []
     unlabelled: list[tuple[Pool, QuestionTrace]] = []
     n_short = n_unlabelled = 0

@@ -1,9 +1,10 @@
-"""Training from samples files."""
+"""Training from samples files, and the verdict on the head."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from swift_client.dataset.graders import GraderSpec
 from swift_client.dataset.splits import Split
 from swift_client.dataset.stored import FilePath, StoredGroups, open_groups
 from swift_client.errors import ConfigurationError, MissingExtraError
+from swift_client.evaluation.gate import judge_head
 from swift_client.models import save
 from swift_client.training.recipes import Recipe, recipe_of
 
@@ -31,9 +33,12 @@ def train(
     device: str = "auto",
     k: int | None = None,
     licence: str = "unknown",
+    test_samples: FilePath | Sequence[FilePath] | StoredGroups | None = None,
     progress: ProgressCallback = lambda stage, done: None,
 ) -> TrainResult:
-    """Train a head on samples of one model and write it to ``out`` if given.
+    """Train a head on samples of one model, compare it with the best label-free rule, and write it to ``out`` if given.
+
+    The comparison decides whether ``head="auto"`` uses the head; see ``evaluation.gate``.
 
     Args:
         samples: one or several samples files, or their groups.
@@ -47,6 +52,7 @@ def train(
         device: torch's name, or "auto" for a GPU if there is one.
         k: alternatives per token to read; None reads all that are listed.
         licence: licence of the head, stored in its file.
+        test_samples: samples of the same model for the comparison; default: the test questions of ``samples``.
         progress: called with a stage ("questions" or "epochs") and the number done.
 
     Raises:
@@ -57,7 +63,8 @@ def train(
         raise ConfigurationError(f"{out} cannot be written.", hint="Give a file in a folder that you may write to.")
     row = recipe_of(recipe) if isinstance(recipe, str) else recipe
     # The files first: importing torch takes seconds.
-    groups = open_groups(samples, answer=answer, grade=grade, states=row.states, layers=row.layers)
+    states = {"states": row.states, "layers": row.layers}
+    groups = open_groups(samples, answer=answer, grade=grade, **states)
     try:
         from swift_client.training.fit import fit
     except ImportError as error:
@@ -76,6 +83,13 @@ def train(
         licence=licence,
         progress=progress,
     )
+    test_groups = None if test_samples is None else open_groups(test_samples, answer=answer, grade=grade, **states)
+    progress("questions compared", 0)
+    judged = judge_head(
+        result.artifact, groups, split=split or Split(), answer=answer, test_groups=test_groups, seed=seed
+    )
+    facts = {**result.artifact.training, "verdict": judged.verdict, "comparison": judged.to_dict()}
+    result = replace(result, artifact=replace(result.artifact, training=facts))
     if out is not None:
         save(result.artifact, out)
     return result
