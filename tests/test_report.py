@@ -289,7 +289,7 @@ def test_every_number_of_the_evaluation_is_in_a_table() -> None:
             assert number(accuracy.value, ".1f", 100) in table_row
             assert f"{number(accuracy.low, '.1f', 100)} to {number(accuracy.high, '.1f', 100)}" in table_row
             assert f"gap closed {number(row.gap_closed[n], '.1f', 100)}" in table_row
-            if row.name != "majority" and (difference.low or difference.high):
+            if row.name != results.label_free and (difference.low or difference.high):
                 low, high = (
                     number(bound, "+.1f", 100).replace("+0.0", "0.0") for bound in (difference.low, difference.high)
                 )
@@ -322,6 +322,7 @@ def test_numbers_that_are_not_known_are_dashes() -> None:
             row,
             accuracy=dict.fromkeys(results.ns, unknown),
             minus_majority=dict.fromkeys(results.ns, unknown),
+            minus_label_free=dict.fromkeys(results.ns, unknown),
             gap_closed=dict.fromkeys(results.ns),
             within_question_auroc=unknown,
             pooled_auroc=math.nan,

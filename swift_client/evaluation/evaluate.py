@@ -342,6 +342,6 @@ def _head_facts(head: AnyHead) -> dict[str, Any]:
         "response_terms": list(logprob_head.response_terms) if logprob_head else [],
         **hidden,
         "licence": head.licence,
-        "beta": head.beta,
+        "beta": "inf" if head.beta == np.inf else head.beta,
         **head.training,
     }
