@@ -170,7 +170,7 @@ def test_a_rule_of_your_own_is_replayed_too() -> None:
 
 
 def test_the_posterior_choice_is_the_most_probable_answer() -> None:
-    """0.6 and 0.6 against 0.9: the sum of weights says the two, the odds 1.5 · 1.5 < 9 say the one."""
+    """0.6 and 0.6 against 0.9: a count (β = 0) says the two, the odds 1.5 · 1.5 < 9 say the one."""
     table = {"a": 0.6, "b": 0.6, "c": 0.9}
     lone = {"c": "5"}
     completions = tuple(
@@ -185,7 +185,7 @@ def test_the_posterior_choice_is_the_most_probable_answer() -> None:
         for index, name in enumerate("abc")
     )
     group = Group(question_id="q", completions=completions, labels=np.array([0.0, 0.0, 1.0]))
-    artifact = by_probability()
+    artifact = replace(by_probability(), beta=0.0)
     simulation = simulate([group], artifact, rules=["posterior:threshold=0.999"], n=3, split="all", resamples=2)
     assert (simulation.row("posterior:threshold=0.999", "posterior").accuracy.value) == 1.0
     assert (simulation.row("posterior:threshold=0.999", "vote").accuracy.value) == 0.0
