@@ -68,7 +68,7 @@ class TrainResult:
 
     @property
     def verdict(self) -> str:
-        """What the head is worth in words, as stored in it."""
+        """The result of the comparison in words, as stored in the head."""
         return str(self.artifact.training["verdict"])
 
 
