@@ -14,7 +14,7 @@ from swift_client.cli import options, output, progress
 from swift_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from swift_client.collect.collect import CollectResult, Prices
     from swift_client.store import StoredQuestion
@@ -29,7 +29,7 @@ def collect(
         Path | None,
         typer.Option(
             help='File of JSON lines: {"id", "prompt" or "messages", "answer" or "answers", "family"}. '
-            "Required without --set."
+            "Required without --set and --samples."
         ),
     ] = None,
     set_name: Annotated[
@@ -73,6 +73,13 @@ def collect(
         Path | None,
         typer.Option(help="Send no requests: import raw replies, or the output of a batch job, from this JSONL file."),
     ] = None,
+    samples: Annotated[
+        Path | None,
+        typer.Option(
+            help="Send no requests: import your own logs, in place of --questions: JSON lines of questions with their "
+            "completions, or logs of lm-eval, OpenAI evals, Langfuse, LangSmith or vLLM. Also gzipped."
+        ),
+    ] = None,
     batch: Annotated[
         bool,
         typer.Option(
@@ -110,7 +117,20 @@ def collect(
         temperature=temperature,
         max_tokens=max_tokens,
     )
-    source = _question_source(questions, set_name, set_file)
+    source: Path | Sequence[StoredQuestion] = ()
+    if samples is None:
+        source = _question_source(questions, set_name, set_file)
+    else:
+        _refuse_beside_samples(
+            {
+                "--questions": questions, "--set": set_name, "--from": set_file, "--replies": replies,
+                "--system": system, "--batch": batch, "--forget-batches": forget_batches, "--capture": capture,
+                "--seed": seed,
+                "--top-logprobs": top_logprobs, "--max-cost": max_cost, "--max-requests": max_requests,
+                "--price-prompt": price_prompt, "--price-completion": price_completion, "--base-url": base_url,
+                "--param": param, "--temperature": temperature, "--max-tokens": max_tokens,
+            }
+        )  # fmt: skip
     notes: tuple[str, ...] = ()
     if isinstance(source, Path):
         from swift_client.dataset.questions import load_questions
@@ -132,7 +152,11 @@ def collect(
         raise ConfigurationError(
             "--batch cannot be combined with --replies or --capture.", hint="Leave one of them out."
         )
-    if replies is not None:
+    if samples is not None:
+        from swift_client.collect.import_samples import import_samples
+
+        result = import_samples(samples, out, provider=provider, model=model, token_ids=token_ids)
+    elif replies is not None:
         from swift_client.collect.import_replies import import_replies
 
         result = import_replies(
@@ -187,13 +211,23 @@ def _question_source(
     if questions is not None and set_name is None:
         return questions
     if questions is not None or set_name is None:
-        raise typer.BadParameter("Give either --questions or --set.")
+        raise typer.BadParameter("Give either --questions or --set; or --samples, to import completions.")
     from swift_client.dataset.paper_sets import load_set
 
     loaded = list(load_set(set_name, set_file))
     if not loaded:
         raise ConfigurationError(f"{set_file or set_name} contains no questions.", hint="Check the file.")
     return loaded
+
+
+def _refuse_beside_samples(given: Mapping[str, object]) -> None:
+    """Raise ConfigurationError for an option that an import of logs would ignore."""
+    names = [name for name, value in given.items() if value]
+    if names:
+        raise ConfigurationError(
+            f"--samples cannot be combined with {' and '.join(names)}: no request is sent.",
+            hint=f"Leave out {' and '.join(names)}.",
+        )
 
 
 def _add_system_message(system: str, questions: Sequence[StoredQuestion]) -> list[StoredQuestion]:

@@ -13,17 +13,19 @@ import msgspec
 
 from swift_client.adapters import Provider, Reply, resolve
 from swift_client.adapters.codecs import detect
+from swift_client.collect.logs.completions import parse_label
+from swift_client.collect.logs.problems import Problems
 from swift_client.collect.result import CollectFailure, CollectResult
 from swift_client.collect.setup import Prices
-from swift_client.dataset.questions import error_at_line, read_lines, read_questions
+from swift_client.dataset.questions import error_at_line, parse_text, read_lines, read_questions
 from swift_client.errors import ConfigurationError, ProviderError, SwiftClientError
 from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.store.atomic_write import atomic_write
 from swift_client.types import Usage
 
 _FORMAT_HINT = (
-    'A line is {"id": "q1", "reply": {...}}, a line of a batch job\'s output ("custom_id" is the question\'s id), or a '
-    "raw reply; then there are as many lines as questions, in the same order."
+    'A line is {"id": "q1", "reply": {...}, "label": 1}, a line of a batch job\'s output ("custom_id" is the id of the '
+    "question), or a raw reply; then there are as many lines as questions, in the same order."
 )
 
 
@@ -40,12 +42,12 @@ def import_replies(
     """Write replies to the new samples file ``out``, completely or not at all.
 
     Several lines may answer one question. Lines with an error or an unreadable reply are skipped, and listed in the
-    result's ``failures``.
+    result's ``failures``. Labels are stored: ``"label"`` is 0 or 1, or a list of these, one per completion.
 
     Args:
         questions: a questions file, or questions.
-        replies: JSON lines: ``{"id": question id, "reply": {...}}``, lines of a batch's output, or raw replies in the
-            order of the questions.
+        replies: JSON lines: ``{"id": question id, "reply": {...}, "label"?}``, lines of a batch's output, or raw
+            replies in the order of the questions.
         out: must not exist.
         provider: the provider of the replies; their wire format is detected.
         model: default: the model of the first reply; replies of other models are refused.
@@ -59,9 +61,10 @@ def import_replies(
     row = resolve(provider, model or "any")[0]
     lines = list(_match_replies(replies, read_lines(replies, "replies"), question_list))
     # Decode every reply, and check that all are of one model.
-    decoded: list[tuple[str, Reply]] = []
+    decoded: list[tuple[str, Reply, list[float | None]]] = []
     failures: list[CollectFailure] = []
-    for line_number, question_id, raw in lines:
+    problems = Problems()
+    for line_number, question_id, raw, given_labels in lines:
         try:
             reply = detect.parse(msgspec.json.encode(raw), token_ids=token_ids, default_codec=row.codec)
         except ProviderError as error:
@@ -73,18 +76,22 @@ def import_replies(
                 f"a reply of {reply.model!r} among those of {model!r}.", hint="One file holds one model."
             )
             raise error_at_line(replies, line_number, mixed)
-        decoded.append((question_id, replace(reply, usage=replace(reply.usage, calls=1))))
+        labels = _parse_labels(given_labels, len(reply.completions), line_number, problems)
+        decoded.append((question_id, replace(reply, usage=replace(reply.usage, calls=1)), labels))
     if not decoded:
         raise failures[0].error if failures else ConfigurationError(f"{replies} holds no reply.", hint=_FORMAT_HINT)
     # Write the file.
-    usage = sum((reply.usage for _, reply in decoded), Usage())
-    widths = [completion.top_logprobs.shape[1] for _, reply in decoded for completion in reply.completions]
-    with _open_new_store(Path(out)) as store:
+    usage = sum((reply.usage for _, reply, _ in decoded), Usage())
+    widths = [completion.top_logprobs.shape[1] for _, reply, _ in decoded for completion in reply.completions]
+    with open_new_store(Path(out)) as store:
         store.begin(Meta(provider=row.name, model=model, top_logprobs=max(widths, default=0), sampling={}))
         store.add_questions(question_list)
-        for question_id, reply in decoded:
+        known_labels: dict[tuple[str, int], float | None] = {}
+        for question_id, reply, labels in decoded:
             cost = prices.cost(reply.usage) if prices else None
-            store.add_samples(question_id, reply.completions, usage=reply.usage, cost=cost)
+            indices = store.add_samples(question_id, reply.completions, usage=reply.usage, cost=cost)
+            known_labels |= {(question_id, index): label for index, label in zip(indices, labels, strict=True)}
+        store.set_labels({key: label for key, label in known_labels.items() if label is not None})
     return CollectResult(
         path=str(out),
         questions=len(question_list),
@@ -95,14 +102,25 @@ def import_replies(
         usage=usage,
         cost=prices.cost(usage) if prices else None,
         failures=tuple(failures),
-        notes=tuple(dict.fromkeys(note for _, reply in decoded for note in reply.notes)),
+        notes=(*problems.notes(), *dict.fromkeys(note for _, reply, _ in decoded for note in reply.notes)),
     )
+
+
+def _parse_labels(given: Any, count: int, line: int, problems: Problems) -> list[float | None]:
+    """Return the labels of a reply's completions, None where unknown; wrong ones are counted in ``problems``."""
+    labels = given if isinstance(given, list) else [given]
+    if given is None:
+        return [None] * count
+    if len(labels) != count:
+        problems.add("line", '"label" is not one per completion; dropped', line)
+        return [None] * count
+    return [parse_label(label, line, problems) for label in labels]
 
 
 def _match_replies(
     path: str | os.PathLike[str], lines: Sequence[tuple[int, dict[str, Any]]], questions: Sequence[StoredQuestion]
-) -> Iterator[tuple[int, str, Any]]:
-    """Yield the line number, question id and raw reply of each line."""
+) -> Iterator[tuple[int, str, Any, Any]]:
+    """Yield the line number, question id, raw reply and labels of each line."""
     question_ids = {question.id for question in questions}
 
     def invalid_line(line_number: int, message: str, hint: str = _FORMAT_HINT) -> SwiftClientError:
@@ -110,31 +128,34 @@ def _match_replies(
 
     for position, (line_number, value) in enumerate(lines):
         match value:
-            case {"id": str(question_id), "reply": raw}:
+            case {"id": str() | int() as given_id, "reply": raw}:
                 pass
-            case {"custom_id": str(question_id)} | {"key": str(question_id), "response": _}:  # of a batch's output
+            # Of a batch's output.
+            case {"custom_id": str() | int() as given_id} | {"key": str() | int() as given_id, "response": _}:
                 raw = value
             case {"choices": _} | {"candidates": _} | {"output": _} | {"content": _} | {"error": _}:
                 if len(lines) != len(questions):
                     count = f"{len(lines)} lines are not {len(questions)} questions."
                     raise invalid_line(line_number, f"a raw reply names no question, and {count}")
-                question_id, raw = questions[position].id, value
+                given_id, raw = questions[position].id, value
             case _:
                 raise invalid_line(line_number, "it is not a reply.")
+        question_id = str(parse_text("id", given_id))
         if question_id not in question_ids:
             hint = "Ids are those of the questions file."
             raise invalid_line(line_number, f"there is no question {question_id!r}.", hint)
-        yield line_number, question_id, raw
+        yield line_number, question_id, raw, value.get("label", value.get("labels"))
 
 
 @contextmanager
-def _open_new_store(out: Path) -> Iterator[SampleStore]:
+def open_new_store(out: Path) -> Iterator[SampleStore]:
     """Open a new samples file beside ``out``, and give it that name once it is complete."""
     if out.exists():
         raise ConfigurationError(f"{out} exists already.", hint="Give the name of a new file.")
     with atomic_write(out) as draft:
         try:
             with SampleStore(draft, write=True) as store:
+                store.postpone_sync()  # atomic_write() syncs the complete draft
                 yield store
         finally:
             draft.with_name(f"{draft.name}-wal").unlink(missing_ok=True)

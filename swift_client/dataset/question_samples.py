@@ -21,12 +21,14 @@ class Group:
     Attributes:
         labels: (N,) 1 right, 0 wrong, NaN unknown.
         family: Kind of question, for tables by kind; None if unknown.
+        mean_logprobs: (N,) mean logprob of each completion without tokens, NaN where unknown; None if all are unknown.
     """
 
     question_id: str
     completions: tuple[Completion, ...]
     labels: NDArray[np.float64]
     family: str | None = None
+    mean_logprobs: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         if self.labels.shape != (len(self.completions),):

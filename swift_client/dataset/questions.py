@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,27 +155,31 @@ def _note_missing_answers(questions: Sequence[StoredQuestion]) -> Iterator[str]:
 def _parse_question(value: dict[str, Any]) -> StoredQuestion:
     if ("prompt" in value) == ("messages" in value):
         raise ConfigurationError('it needs either "prompt" or "messages".', hint=_FORMAT_HINT)
-    identity = _parse_text("id", value.get("id"))
+    identity = parse_text("id", value.get("id"))
     if not identity:
         raise ConfigurationError('it has no "id".', hint=_FORMAT_HINT)
     prompt = value["prompt"] if "prompt" in value else value["messages"]
     return StoredQuestion(
         id=identity,
         messages=create_sample_request(prompt, 1).messages,
-        answer=_parse_answer(value),
-        family=_parse_text("family", value.get("family")),
+        answer=parse_answer(value),
+        family=parse_text("family", value.get("family")),
     )
 
 
-def _parse_answer(value: dict[str, Any]) -> ReferenceAnswer | None:
-    """Return the accepted answers: as text if there is one, None if there is none."""
+def parse_answer(value: Mapping[str, Any]) -> ReferenceAnswer | None:
+    """Return the accepted answers of a question's line: as text if there is one, None if there is none.
+
+    Raises:
+        ConfigurationError: there are both "answer" and "answers", or an answer is not text, a number or a boolean.
+    """
     given = {name: value[name] for name in ("answer", "answers") if value.get(name) is not None}
     if len(given) > 1:
         raise ConfigurationError('it has "answer" and "answers".', hint='Put all accepted answers into "answers".')
     for name, answers in given.items():
         if not isinstance(answers, list):
-            return _parse_text(name, answers)
-        texts = [_parse_text(f"{name}[{index}]", answer) for index, answer in enumerate(answers)]
+            return parse_text(name, answers)
+        texts = [parse_text(f"{name}[{index}]", answer) for index, answer in enumerate(answers)]
         if None in texts:
             raise ConfigurationError(f"{name!r} contains null.", hint="Leave out what is not an answer.")
         accepted = tuple(dict.fromkeys(text for text in texts if text is not None))
@@ -183,8 +187,12 @@ def _parse_answer(value: dict[str, Any]) -> ReferenceAnswer | None:
     return None
 
 
-def _parse_text(name: str, value: object) -> str | None:
-    """Return a string, or a number as JSON writes it."""
+def parse_text(name: str, value: object) -> str | None:
+    """Return a string, or a number as JSON writes it; None for null and NaN.
+
+    Raises:
+        ConfigurationError: the value of the key ``name`` is anything else.
+    """
     if value is None or isinstance(value, str):
         return value
     if value != value:  # NaN is what pandas writes for a missing value

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Literal, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from swift_client import answers
 from swift_client.dataset.graders import GraderSpec, grade_all, resolve_grader
@@ -75,7 +76,13 @@ class StoredGroups:
                     if np.isnan(labels).any() and question.answer is not None:
                         graded = grade_all(completions, question.answer, self._grade).labels
                         labels = np.where(np.isnan(labels), graded, labels)
-                    yield Group(question_id=question.id, completions=completions, labels=labels, family=question.family)
+                    yield Group(
+                        question_id=question.id,
+                        completions=completions,
+                        labels=labels,
+                        family=question.family,
+                        mean_logprobs=_gather_means(samples),
+                    )
 
     def _with_states(self, sample: Sample, file: StateFile | None) -> Completion:
         if file is None or self.layout is None:
@@ -126,6 +133,12 @@ def state_options(head: AnyHead | None) -> dict[str, Any]:
     if not isinstance(head, HiddenHead):
         return {}
     return {"states": "layers", "layers": head.layers} if head.layers else {"states": "vocabulary"}
+
+
+def _gather_means(samples: Sequence[Sample]) -> NDArray[np.float64] | None:
+    """Return the mean logprobs (N,) of completions without tokens; None if none is known."""
+    means = [sample.mean_logprob for sample in samples]
+    return np.array(means, np.float64) if any(mean is not None for mean in means) else None
 
 
 def _read_layout(paths: Sequence[FilePath], states: States, layers: Sequence[int] | None) -> StateLayout:

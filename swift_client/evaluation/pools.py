@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 
@@ -70,6 +71,7 @@ def build_pool(group: Group, scorers: Mapping[str, QuestionScorer], answer: answ
         raise ConfigurationError(
             f"Question {group.question_id}: {error}", hint="Leave this question out, or sample it again."
         ) from error
+    means = None if group.mean_logprobs is None else group.mean_logprobs[order]
     return Pool(
         family=group.family or "unknown",
         labels=group.labels[order],
@@ -77,7 +79,9 @@ def build_pool(group: Group, scorers: Mapping[str, QuestionScorer], answer: answ
         has_text=complete & np.array([bool(completion.text.strip()) for completion in completions], np.bool_),
         answers=np.array([-1 if number is None else number for number in parsed.groups], np.int64),
         tokens=np.array([len(completion.tokens) for completion in completions], np.int64),
-        scores={name: result.values.astype(np.float64) for name, result in scores.items()},
+        scores={
+            name: _fill_from_means(name, result.values.astype(np.float64), means) for name, result in scores.items()
+        },
         probabilities={
             name: result.probabilities.astype(np.float64)
             for name, result in scores.items()
@@ -86,6 +90,24 @@ def build_pool(group: Group, scorers: Mapping[str, QuestionScorer], answer: answ
         note=parsed.note,
         out_of_distribution=any(result.out_of_distribution for result in scores.values()),
     )
+
+
+# Scores that follow from the mean logprob alone, by scorer.
+_SCORES_OF_MEANS: Mapping[str, Callable[[F64], F64]] = MappingProxyType(
+    {
+        "mean_logprob": lambda means: means,
+        "perplexity": lambda means: -np.exp(np.minimum(-means, 88.0)),
+        "probability": np.exp,
+    }
+)
+
+
+def _fill_from_means(name: str, scores: F64, means: F64 | None) -> F64:
+    """Return scores (m,), with missing ones computed from mean logprobs (m,) if the scorer needs nothing else."""
+    score_of_means = _SCORES_OF_MEANS.get(name)
+    if means is None or score_of_means is None:
+        return scores
+    return np.where(np.isnan(scores), score_of_means(means).astype(np.float32), scores)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ The chosen token's rank, which features compute by comparing the two, is stored 
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -49,17 +50,27 @@ class _PackedCompletion(msgspec.Struct, array_like=True, frozen=True):
     thinking: _PackedThinking | None = None
 
 
+class _PackedSample(_PackedCompletion, array_like=True, frozen=True):
+    mean_logprob: float | None = None  # written only if it is known; older versions ignore it
+
+
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(_PackedCompletion)
+_DECODER = msgspec.msgpack.Decoder(_PackedSample)
 
 
-def pack(completion: Completion) -> bytes:
+def pack(completion: Completion, mean_logprob: float | None = None) -> bytes:
     """Return tokens, arrays and thinking as bytes, without text, index and finish reason.
+
+    Args:
+        completion: the completion.
+        mean_logprob: mean logprob of its tokens, if it has none of its own.
 
     Raises:
         ValueError: the completion is larger than ``unpack()`` accepts.
     """
     packed = _pack_completion(completion)
+    if mean_logprob is not None:
+        packed = _PackedSample(packed.tokens, packed.arrays, packed.thinking, mean_logprob)
     data = _ENCODER.encode(packed)
     if len(data) > MAX_BLOB_BYTES or len(packed.tokens) > MAX_TOKENS:
         raise ValueError(f"a completion of {len(packed.tokens):,} tokens takes {len(data) >> 20} MB")
@@ -68,15 +79,7 @@ def pack(completion: Completion) -> bytes:
 
 def unpack(blob: bytes, *, text: str, index: int, finish_reason: Any) -> Completion:
     """Return the completion of a blob. Raises ValueError for a blob that ``pack()`` did not make."""
-    inflate = zlib.decompressobj()
-    try:
-        # Decompress at most the limit: a small blob may unfold to gigabytes.
-        data = inflate.decompress(blob, MAX_BLOB_BYTES)
-        if not inflate.eof:
-            raise ValueError(f"a sample's blob is truncated, or larger than {MAX_BLOB_BYTES >> 20} MB")
-        packed = _DECODER.decode(data)
-    except (zlib.error, msgspec.DecodeError) as error:
-        raise ValueError(f"a sample's blob is damaged ({error})") from error
+    packed = _decode(blob)
     completion = _unpack_completion(packed, text=text, index=index, finish_reason=finish_reason)
     if (thought := packed.thinking) is None:
         return completion
@@ -84,6 +87,26 @@ def unpack(blob: bytes, *, text: str, index: int, finish_reason: Any) -> Complet
         raise ValueError("a sample's thinking contains thinking itself")
     thinking = _unpack_completion(thought.content, text=thought.text, index=index, finish_reason=thought.finish_reason)
     return replace(completion, thinking=thinking)
+
+
+def unpack_mean(blob: bytes) -> float | None:
+    """Return the ``mean_logprob`` of a blob. Raises ValueError as ``unpack()``, and if it is not a logprob."""
+    mean = _decode(blob).mean_logprob
+    if mean is not None and not -math.inf < mean <= 0:
+        raise ValueError("a sample has an invalid mean logprob: NaN, infinite or above 0")
+    return mean
+
+
+def _decode(blob: bytes) -> _PackedSample:
+    inflate = zlib.decompressobj()
+    try:
+        # Decompress at most the limit: a small blob may unfold to gigabytes.
+        data = inflate.decompress(blob, MAX_BLOB_BYTES)
+        if not inflate.eof:
+            raise ValueError(f"a sample's blob is truncated, or larger than {MAX_BLOB_BYTES >> 20} MB")
+        return _DECODER.decode(data)
+    except (zlib.error, msgspec.DecodeError) as error:
+        raise ValueError(f"a sample's blob is damaged ({error})") from error
 
 
 def replace_surrogates(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 from urllib.parse import urlsplit, urlunsplit
 
 from swift_client.errors import ConfigurationError
-from swift_client.store.packing import unpack
+from swift_client.store.packing import unpack, unpack_mean
 from swift_client.types import Completion, FinishReason, Message, Usage
 
 # Request fields about the user, speed and logging, which no answer depends on.
@@ -63,6 +63,7 @@ class Sample:
         seed: Seed of its request.
         label: 1 right, 0 wrong, None unknown.
         cost: Equal share of the cost of its request, in the currency of the prices; None without prices.
+        mean_logprob: Mean logprob of its tokens, nats, if their own logprobs are unknown: of imported logs.
     """
 
     question_id: str
@@ -71,6 +72,7 @@ class Sample:
     seed: int | None = None
     label: float | None = None
     cost: float | None = None
+    mean_logprob: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +204,15 @@ def parse_sample(question_id: str, row: Sequence[Any]) -> Sample:
         raise ValueError(f"sample {question_id!r}, {number} has finish reason {finish_reason!r} and label {label!r}")
     try:
         completion = unpack(arrays, text=text, index=number, finish_reason=finish_reason)
+        mean_logprob = None if completion.tokens else unpack_mean(arrays)
     except ValueError as error:
         raise ValueError(f"{error} (question {question_id}, index {number})") from error
-    return Sample(question_id=question_id, index=number, completion=completion, seed=seed, label=label, cost=cost)
+    return Sample(
+        question_id=question_id,
+        index=number,
+        completion=completion,
+        seed=seed,
+        label=label,
+        cost=cost,
+        mean_logprob=mean_logprob,
+    )

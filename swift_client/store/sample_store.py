@@ -54,6 +54,11 @@ class SampleStore:
             self._release()
             raise
 
+    def postpone_sync(self) -> None:
+        """Let the caller sync the whole file at the end: for a draft, which is discarded if it is not complete."""
+        with translate_errors(self.path):
+            self._connection.execute("PRAGMA synchronous=OFF")
+
     @property
     def meta(self) -> Meta | None:
         """Settings that all samples share; None if ``begin()`` was never called."""
@@ -136,6 +141,7 @@ class SampleStore:
         numbers: Sequence[int] | None = None,
         cost: float | None = None,
         seed: int | None = None,
+        mean_logprobs: Sequence[float | None] | None = None,
     ) -> tuple[int, ...]:
         """Append the completions of one request, in one transaction, and return their indices.
 
@@ -146,11 +152,12 @@ class SampleStore:
             numbers: free indices to store them under; by default those after the question's highest.
             cost: cost of the request.
             seed: seed of the request.
+            mean_logprobs: mean logprob of each completion whose tokens have none of their own.
 
         Raises:
             ConfigurationError: an unknown question, an index in use, or no disk space; nothing is added.
         """
-        packed = self._pack(completions)
+        packed = self._pack(completions, mean_logprobs)
         with self._transaction() as run:
             if run("SELECT 1 FROM question WHERE id = ?", (question_id,)).fetchone() is None:
                 raise ConfigurationError(f"{self.path} has no question {question_id!r}.", hint="Add it first.")
@@ -276,11 +283,12 @@ class SampleStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _pack(self, completions: Sequence[Completion]) -> list[_Parts]:
+    def _pack(self, completions: Sequence[Completion], means: Sequence[float | None] | None = None) -> list[_Parts]:
+        pairs = zip(completions, means or [None] * len(completions), strict=True)
         try:
             return [
-                (replace_surrogates(completion.text), completion.finish_reason, pack(completion))
-                for completion in completions
+                (replace_surrogates(completion.text), completion.finish_reason, pack(completion, mean))
+                for completion, mean in pairs
             ]
         except ValueError as error:
             raise ConfigurationError(

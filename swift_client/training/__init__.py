@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from swift_client.collect.collect import CollectResult, Prices, collect, collect_async
+    from swift_client.collect.import_samples import import_samples
     from swift_client.dataset.question_samples import Group
     from swift_client.dataset.splits import Split
     from swift_client.dataset.stored import StoredGroups
@@ -39,6 +40,7 @@ __all__ = [
     "collect",
     "collect_async",
     "evaluate",
+    "import_samples",
     "learn_fuse",
     "recipe_of",
     "report",
@@ -49,6 +51,7 @@ __all__ = [
 # The packages that collect, evaluate and report are layers above this one, so they are named as text.
 _NAMES = {
     "swift_client.collect.collect": ("CollectResult", "Prices", "collect", "collect_async"),
+    "swift_client.collect.import_samples": ("import_samples",),
     "swift_client.dataset.question_samples": ("Group",),
     "swift_client.dataset.splits": ("Split",),
     "swift_client.dataset.stored": ("StoredGroups",),

@@ -196,5 +196,6 @@ def subsample(
     size = int(rng.integers(min(2, len(group.completions)), len(group.completions) + 1))
     indices = sorted(rng.choice(len(group.completions), size, replace=False).tolist())
     completions = tuple(group.completions[index] for index in indices)
-    part = replace(group, completions=completions, labels=group.labels[indices])
+    # Only completions with tokens are learned from, so means without tokens are not needed.
+    part = replace(group, completions=completions, labels=group.labels[indices], mean_logprobs=None)
     return part, [answer_groups[index] for index in indices], int(rng.integers(k_min, k_max + 1))

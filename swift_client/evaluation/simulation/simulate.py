@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import accumulate, chain, repeat, takewhile
 from types import EllipsisType
 
@@ -22,6 +23,7 @@ from swift_client.errors import ConfigurationError
 from swift_client.evaluation.evaluate import ProgressCallback, check_questions, check_split, get_split, open_samples
 from swift_client.evaluation.pools import Agreement, Pool, build_pool, head_scorer, label_free_scorers
 from swift_client.evaluation.result import Simulation
+from swift_client.evaluation.simulation.aborts import KEEP_SHARES
 from swift_client.evaluation.simulation.engine import PlannedReplay, QuestionTrace, ReplayEngine, plan_replays
 from swift_client.models import HeadArtifact
 from swift_client.models.resolve_head import load_head
@@ -90,6 +92,14 @@ def simulate(
     pools, traces, notes = _read_questions(groups, head, plan, n=n, split=split, answer=spec, progress=progress)
     if any(len(pool.labels) > n for pool in pools):
         notes.append(f"If a question has more than {n} completions, each order draws {n} of them.")
+    if not any(pool.tokens.any() for pool in pools):
+        pools = [replace(pool, tokens=np.ones_like(pool.tokens)) for pool in pools]
+        # Rules that close streams decide by tokens.
+        plan = [planned for planned in plan if planned.abort is None and planned.name not in KEEP_SHARES]
+        notes.append(
+            "No completion has its tokens, so each counts as one: shares of tokens are shares of completions, and "
+            "rules that close streams are left out."
+        )
     if head is None:
         notes.append("There are no probabilities without a head: posterior and accept are left out.")
     elif split in ("train", "validation"):
