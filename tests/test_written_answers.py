@@ -12,6 +12,8 @@ import pytest
 from swift_client.answers import are_equal, get_reader, read
 
 WRITTEN: list[tuple[str, str, str | None]] = [
+    ("auto", "Answer: 77 Elm Road, 10009", "77 elm road, 10009"),
+    ("auto", "So the answer is 71 Oak Street, 10019.", "71 oak street 10019"),
     ("auto", "Lösung: 3,5 km", "3.5 km"),
     ("auto", "Die Antwort lautet: 1.234,56 €", "1234.56"),
     ("auto", "La réponse est 12 500 habitants.", "12500"),

@@ -187,7 +187,10 @@ def single_value(sentence: str, solution: str = "") -> str | None:
         return None
     tail = chain_end(sentence)
     part = sentence if tail is None else tail
-    found = [place for place in scan_values(part) if not is_name(part, place[0], place[1])]
+    places = list(scan_values(part))
+    found = [place for place in places if not is_name(part, place[0], place[1])]
+    if places and places[0][0] == 0 and places[0] not in found:  # "77 Elm Road, 10009" is not 10009
+        return None
     keys = {value.key for _, _, value in found}
     if len(keys) == 1:
         return part[found[-1][0] : found[-1][1]]
