@@ -226,11 +226,15 @@ class TestAuto:
         verdict = ask("auto", [0, 0, 1], probabilities=[0.6, 0.6, 0.95])
         assert verdict.posterior == pytest.approx(38 / 48)
 
-    def test_the_most_frequent_answer_stops_nothing_if_another_one_weighs_more(self) -> None:
+    def test_without_a_head_an_answer_must_lead_by_number_and_by_weight(self) -> None:
         answers, scores = [0] * 5 + [1], [-1.0] * 6
-        assert ask("auto", answers, scores=scores, vote_weights=[1.0] * 6).stop
-        assert ask("auto", answers, scores=scores, vote_weights=[0.2] * 5 + [0.9]).stop
-        assert not ask("auto", answers, scores=scores, vote_weights=[0.1] * 5 + [0.9]).stop
+        assert ask("auto", answers, 16, scores=scores, vote_weights=[1.0] * 6).stop
+        assert ask("auto", answers, 16, scores=scores, vote_weights=[0.9] * 5 + [0.2]).stop
+        # The most frequent answer weighs less, or so little more that one vote to come changes it.
+        assert not ask("auto", answers, 16, scores=scores, vote_weights=[0.1] * 5 + [0.9]).stop
+        assert not ask("auto", answers, 16, scores=scores, vote_weights=[0.2] * 5 + [0.9]).stop
+        # The heaviest answer was given once.
+        assert not ask("auto", [0, 1, 1, 2], 16, scores=scores[:4], vote_weights=[0.9, 0.01, 0.01, 0.01]).stop
 
     def test_of_answers_that_weigh_the_same_the_least_probable_one_decides(self) -> None:
         # K = 3: (2 * .45 / .55)^2 = 2.678 for two votes of .45, 2 * .9 / .1 = 18 for one of .9.
@@ -242,8 +246,11 @@ class TestAuto:
         assert ask("auto", [0], probabilities=[0.98]).stop
         assert not ask("auto", [0], probabilities=[0.95]).stop
 
-    def test_without_probabilities_it_is_beta(self) -> None:
-        assert first_stop("auto", [0] * 9, scores=[-0.1] * 9) == first_stop("beta:threshold=0.9", [0] * 9) == 3
+    def test_without_probabilities_it_is_the_final_lead(self) -> None:
+        answers, scores = [0, 1, 0, 0, 0, 0], [-0.1] * 6
+        assert first_stop("auto", [0] * 9, n=16, scores=[-0.1] * 9) == 3
+        assert first_stop("auto", answers, n=16, scores=scores) == first_stop("final_lead", answers, n=16) == 6
+        assert first_stop("auto", answers, n=9, scores=scores) == first_stop("final_lead", answers, n=9) == 5
 
     def test_without_answers_probabilities_decide_and_scores_alone_never_do(self) -> None:
         assert ask("auto", [None] * 3, probabilities=[0.5, 0.7, 0.995]).stop

@@ -10,9 +10,8 @@ import math
 
 import numpy as np
 
-from swift_client.features.segments import F64
+from swift_client.features.segments import F64, I64
 from swift_client.stopping.votes import Verdicts, Votes, top_two
-from swift_client.types import Bool
 
 _ROUNDING = 1e-9  # sums of weights may differ by this much between orders of addition
 
@@ -35,14 +34,6 @@ def beta(votes: Votes, *, threshold: float, least: int) -> Verdicts:
     distinct, inverse = np.unique(pairs, axis=0, return_inverse=True)
     leads = np.array([_lead_probability(int(a), int(b)) if a else np.nan for a, b in distinct])[inverse.ravel()]
     return Verdicts((leads >= threshold) & (votes.vote_counts >= least), leads)
-
-
-def leads_by_weight(votes: Votes) -> Bool:
-    """Return for each question whether the most frequent answer has the largest sum of weights, too, (R,)."""
-    counts, totals = votes.totals(), votes.totals(votes.weights)
-    leader = counts == counts.max(axis=1, initial=0, keepdims=True)
-    largest = totals.max(axis=1, initial=0, keepdims=True) * (1 - _ROUNDING)
-    return np.asarray((leader & (totals >= largest)).any(axis=1))
 
 
 def _lead_probability(a: int, b: int) -> float:
@@ -159,6 +150,85 @@ def consensus(votes: Votes, *, share: float, least: int) -> Verdicts:
     with np.errstate(invalid="ignore"):
         largest_share = totals.max(axis=1, initial=0) / totals.sum(axis=1)
     return Verdicts((largest_share >= share) & (votes.vote_counts >= least), largest_share)
+
+
+def final_lead(votes: Votes, *, threshold: float, least: int) -> Verdicts:
+    """Stop if the answer that the vote would choose still leads after all n completions with probability ``threshold``.
+
+    The completions to come are of three kinds: the leading answer, the strongest other one, and the rest, which
+    includes completions that do not vote. Their numbers are Dirichlet-multinomial, with the counts so far + 1, and a
+    vote to come weighs as much as the mean vote of its answer so far. A tie at the end counts half. Without
+    probabilities the answer must lead by number of votes, too, with the same probability. There must be ``least``
+    votes.
+    """
+    weights, counts = votes.totals(votes.weights), votes.totals()
+    leader = _rank_answers(weights, counts)[:, 0]
+    leads = _final_lead(votes, weights, leader)
+    if votes.probabilities is None:
+        leads = np.minimum(leads, _final_lead(votes, counts, leader))
+    return Verdicts((leads >= threshold) & (votes.vote_counts >= least), leads)
+
+
+def _rank_answers(totals: F64, counts: F64) -> I64:
+    """Return the answers of each row from the largest total (R, A) on, and two that nobody gave, (R, A + 2)."""
+    totals, counts = (np.pad(values, ((0, 0), (0, 2))) for values in (totals, counts))
+    rounded = np.round(totals / np.maximum(totals.max(axis=1, keepdims=True), 1e-300), 9)
+    return np.asarray(np.lexsort((-counts, -rounded), axis=1))
+
+
+def _final_lead(votes: Votes, totals: F64, leader: I64) -> F64:
+    """Return the probability that the answers ``leader`` (R,) have the largest of all ``totals`` (R, A) after n."""
+    counts = votes.totals()
+    first, second = _rank_answers(totals, counts)[:, :2].T
+    pair = np.stack([leader, np.where(first == leader, second, first)], axis=1)
+    pair_counts, pair_totals = (
+        np.take_along_axis(np.pad(values, ((0, 0), (0, 2))), pair, axis=1) for values in (counts, totals)
+    )
+    mean_of_all = totals.sum(axis=1, keepdims=True) / np.maximum(votes.vote_counts, 1)[:, None]
+    means = np.where(pair_counts > 0, pair_totals / np.maximum(pair_counts, 1), mean_of_all)
+
+    # Questions with the same counts share one table of the votes to come.
+    seen = np.stack([*pair_counts.T, votes.n_seen - pair_counts.sum(axis=1)], axis=1).astype(np.int64)
+    distinct, inverse = np.unique(seen, axis=0, return_inverse=True)
+    leads: F64 = np.full(len(seen), np.nan)
+    for number, (leading, other, rest) in enumerate(distinct.tolist()):
+        rows = np.flatnonzero(inverse.ravel() == number)
+        if leading:
+            fewer_votes = _future_votes(leading + 1, other + 1, rest + 1, votes.n - votes.n_seen)
+            leads[rows] = _stay_ahead(fewer_votes, pair_totals[rows], means[rows])
+    return leads
+
+
+def _future_votes(leader: int, other: int, rest: int, n_left: int) -> F64:
+    """Return P(J = j and X < x), (n_left + 1, n_left + 2): J votes go to the two answers, X of them to the leader.
+
+    The pair's share of the votes and the leader's share of the pair's are independent beta variables.
+    """
+    log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, leader + other + rest + n_left + 1)))])
+
+    def beta_binomial(hits: I64, total: I64, alpha: int, beta: int) -> F64:
+        misses = np.maximum(total - hits, 0)
+        logs = log_factorials[total] - log_factorials[hits] - log_factorials[misses]
+        logs += log_factorials[alpha + hits - 1] + log_factorials[beta + misses - 1]
+        logs += log_factorials[alpha + beta - 1] - log_factorials[alpha + beta + total - 1]
+        logs -= log_factorials[alpha - 1] + log_factorials[beta - 1]
+        return np.where(hits <= total, np.exp(np.where(hits <= total, logs, 0.0)), 0.0)
+
+    numbers = np.arange(n_left + 1)
+    pair = beta_binomial(numbers, np.full(n_left + 1, n_left), leader + other, rest)
+    of_pair = beta_binomial(numbers[None, :], numbers[:, None], leader, other)
+    return pair[:, None] * np.pad(np.cumsum(of_pair, axis=1), ((0, 0), (1, 0)))
+
+
+def _stay_ahead(fewer_votes: F64, totals: F64, means: F64) -> F64:
+    """Return the probability that the first of two answers (R, 2) leads at the end, (R,); a tie counts half."""
+    numbers = np.arange(len(fewer_votes))
+    # With j more votes for the two, the leader falls behind at fewer than this many of them.
+    needed = (totals[:, 1:] - totals[:, :1] + numbers * means[:, 1:]) / means.sum(axis=1, keepdims=True)
+    behind = np.clip(np.ceil(needed - _ROUNDING), 0, len(numbers)).astype(np.int64)
+    not_ahead = np.clip(np.floor(needed + _ROUNDING) + 1, 0, len(numbers)).astype(np.int64)
+    lost = (fewer_votes[numbers, behind] + fewer_votes[numbers, not_ahead]).sum(axis=1) / 2
+    return np.asarray(np.clip(1 - lost, 0.0, 1.0))
 
 
 def cannot_change(votes: Votes) -> Verdicts:

@@ -107,13 +107,12 @@ def auto(
     """Apply the best rule that the data allows, per question; stop, too, if nothing can change any more.
 
     With a calibrated head this is "posterior" with ``threshold``, ``least`` and ``clip``, for the answer that the vote
-    would choose; a first completion with the probability ``alone`` needs no second. Without a head it is "beta" with
-    the threshold ``majority``, provided that the leading answer has the largest weight, too. With probabilities but no
-    answers to vote for it is "reservation" with ``cost``. Scores alone never stop, since their unit is unknown.
+    would choose; a first completion with the probability ``alone`` needs no second. Without a head it is "final_lead"
+    with the threshold ``majority``; with probabilities but no answers to vote for, "reservation" with ``cost``. Scores
+    alone never stop, since their unit is unknown.
     """
     if all_votes.probabilities is None:
-        by_vote = functions.beta(all_votes, threshold=majority, least=3)
-        by_vote = by_vote._replace(stop=by_vote.stop & functions.leads_by_weight(all_votes))
+        by_vote = functions.final_lead(all_votes, threshold=majority, least=3)
         by_best = functions.continue_sampling(all_votes)
     else:
         is_first = all_votes.n_seen == 1
@@ -134,8 +133,8 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
             StoppingRule(
                 name="auto",
                 function=auto,
-                parameters={"threshold": 0.9, "least": 2, "clip": 0.02, "alone": 0.97, "majority": 0.9, "cost": 0.01},
-                doc="by the posterior of the answer that the vote would choose; without a head, as beta",
+                parameters={"threshold": 0.9, "least": 2, "clip": 0.02, "alone": 0.97, "majority": 0.95, "cost": 0.01},
+                doc="by the posterior of the answer that the vote would choose; without a head, as final_lead",
                 posterior="the probability of the chosen answer",
                 needs=(),
                 choice="vote",
@@ -195,6 +194,16 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
                 doc="if no completion to come can change the vote over all n",
                 choice="vote",
                 source="lossless: more votes ahead than are left",
+            ),
+            StoppingRule(
+                name="final_lead",
+                function=functions.final_lead,
+                parameters={"threshold": 0.95, "least": 3},
+                doc="if the answer that the vote would choose still leads after all n with probability threshold",
+                posterior="the probability that the leading answer still leads at n",
+                choice="vote",
+                source="predictive probability, Lee and Liu 2008",
+                sweep=("threshold", (0.8, 0.9, 0.93, 0.95, 0.98, 0.99)),
             ),
             StoppingRule(
                 name="accept",

@@ -218,6 +218,16 @@ class ReplayEngine:
         means = [values.mean(axis=1) for values in (correct, n_drawn, tokens)]
         self._means[name, choice].append(np.stack(means, axis=1))
 
+    def question_means(self, name: str, choice: ChoiceMethod) -> F64:
+        """Return accuracy, completions and tokens of one row, means over the orders, (Q, 3)."""
+        return np.concatenate(self._means[name, choice])
+
+    @property
+    def majority_means(self) -> F64:
+        """Accuracy, completions and tokens of majority over all n, means over the orders, (Q, 3)."""
+        accuracy, tokens = np.concatenate(self._majority_accuracy), np.concatenate(self._full_tokens)
+        return np.stack([accuracy, np.full(len(accuracy), float(self._n)), tokens], axis=1)
+
     def majority_accuracy(self, *, resamples: int, seed: int) -> Estimate:
         """Return the accuracy of majority over all n."""
         column = np.concatenate(self._majority_accuracy)
