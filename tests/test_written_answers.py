@@ -13,6 +13,9 @@ from swift_client.answers import are_equal, get_reader, read
 
 WRITTEN: list[tuple[str, str, str | None]] = [
     ("auto", "Answer: 77 Elm Road, 10009", "77 elm road, 10009"),
+    ("auto", "Answer: 25 42nd Street 10006", "25 42nd street 10006"),
+    ("auto", "The answer is 25 42nd Street, 10006.", "25 42nd street, 10006"),
+    ("auto", "The address is 31 2nd Avenue 10007.", None),
     ("auto", "So the answer is 71 Oak Street, 10019.", "71 oak street 10019"),
     ("auto", "Lösung: 3,5 km", "3.5 km"),
     ("auto", "Die Antwort lautet: 1.234,56 €", "1234.56"),

@@ -178,12 +178,15 @@ _JOINED_NAME = re.compile(r"[A-Z][\w'’]*[ -]$")
 _NAME_AFTER = re.compile(r"[ -][A-Z][a-z]+")
 
 
+_STREET = re.compile(r"\d \d{1,3}(?:st|nd|rd|th)\b")  # "25 42nd Street, 10006"
+
+
 def single_value(sentence: str, solution: str = "") -> str | None:
     """Return the only value of a sentence, or that after its last equals sign, or the last that ``solution`` computes.
 
     A number that belongs to a name ("Apollo 11", "12 Monkeys") is not a value.
     """
-    if "://" in sentence:
+    if "://" in sentence or _STREET.search(sentence):
         return None
     tail = chain_end(sentence)
     part = sentence if tail is None else tail

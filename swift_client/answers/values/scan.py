@@ -69,6 +69,7 @@ _START = re.compile(
 )
 _PLAIN = re.compile(rf"[-+−–]?{_CURRENCY}?[-−]?(?:\d++(?:\.\d++)?|\.\d++)")
 _WORD_AHEAD = re.compile(rf"[{_LETTER}\d]+|\\(?:pi|sqrt)")
+_STREET_AHEAD = re.compile(r" \d{1,3}(?:st|nd|rd|th)\b")  # "25 42nd Street": the number of a house
 _LIST = re.compile(r"(?<!\d)\d++(?:,\d++){2,}+")  # two or more commas group digits, or separate numbers
 _OPERAND_END = tuple("0123456789)]}%")
 _MAX_SCANNED = 10_000
@@ -102,6 +103,8 @@ def _value_at(text: str, start: int, known: dict[str, Value | None]) -> tuple[in
         ends.add(plain.end())
     for end in sorted(ends, reverse=True):
         if _WORD_AHEAD.match(text, end) and not (text[end - 1] in " ." or text[end - 1].isalpha()):
+            continue
+        if _STREET_AHEAD.match(text, end):
             continue
         if (list_ := _LIST.search(text, start, end)) and read_decimal(list_[0]) is None:
             continue
