@@ -461,6 +461,14 @@ def test_every_kind_of_log_is_listed_once_and_documented() -> None:
     assert all(f"`{name}`" in page for name in names)
 
 
+def test_the_example_of_the_guide_is_imported_as_it_stands(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "guides" / "own-logs.md").read_text()
+    (tmp_path / "in.jsonl").write_text(page.split("```json\n")[1].split("```")[0])
+    result = import_samples(tmp_path / "in.jsonl", tmp_path / "out.db")
+    assert (result.questions, result.samples) == (3, 4)
+    assert not any("left out" in note for note in result.notes)
+
+
 # --- hostile files -------------------------------------------------------------------------------------------------
 
 
