@@ -199,7 +199,10 @@ def test_the_selection_votes_and_the_best_member_of_the_winning_answer_is_its_te
     assert [candidate.score for candidate in selection.candidates] == pytest.approx(means, rel=1e-5)
     assert (selection.method, selection.answer, selection.scorer) == ("vote", "4", "mean_logprob")
     assert selection.winner == 1 + int(means[2] > means[1])
-    assert [candidate.weight for candidate in selection.candidates] == [1, 1, 1]
+    lengths = [len(logprobs_of(text, k=3, seed=seed)) for seed, text in enumerate(texts)]
+    chances = [min(max(np.exp(mean * length), 0.001), 0.999) for mean, length in zip(means, lengths, strict=True)]
+    weights = [candidate.weight for candidate in selection.candidates]
+    assert weights == pytest.approx([chance / (1 - chance) for chance in chances], rel=1e-4)
     assert selection.probability is None
     assert (selection.signal, selection.provider, selection.model) == ("logprobs:k=3", "openai-compatible", "m")
     assert 0 < selection.elapsed < 30
@@ -284,7 +287,7 @@ def test_a_head_scores_asks_for_its_k_and_votes_with_probabilities(
         mean = float(np.mean(candidate.completion.logprobs))
         assert candidate.score == pytest.approx(mean, rel=1e-5)
         assert candidate.probability == pytest.approx(1 / (1 + math.exp(-mean)), rel=1e-5)
-        assert candidate.weight == pytest.approx(candidate.probability)
+        assert candidate.weight == pytest.approx(candidate.probability / (1 - candidate.probability))
 
 
 @pytest.mark.parametrize("facts", [{"model": "other"}, {"provider": "openai"}, {"k_min": 6, "k_max": 7}])

@@ -64,7 +64,7 @@ def test_what_does_not_fit_neither_wins_nor_votes_and_is_counted_with_its_first_
     selection = rank([*better, worse], response_model=model)
 
     assert selection.winner == 2
-    assert [candidate.weight for candidate in selection.candidates] == [0.0, 0.0, 1.0]
+    assert [candidate.weight > 0 for candidate in selection.candidates] == [False, False, True]
     assert any("2 of 3 completions do not fit" in note and "there is none" in note for note in selection.notes)
 
 
@@ -307,7 +307,8 @@ def test_best_of_tells_the_provider_and_returns_the_object(fault_server: FaultSe
 
     assert fault_server.requests[0].json["response_format"]["json_schema"]["name"] == "Invoice"
     assert selection.parsed == Invoice(vendor="Acme", total=Decimal("12.5"))
-    assert selection.fields["vendor"].agreement == pytest.approx(2 / 3)
+    votes = [candidate.weight for candidate in selection.candidates]
+    assert max(votes) / sum(votes) <= selection.fields["vendor"].agreement < 1
     assert selection.fields["vendor"].logprob is not None
     json.dumps(selection.to_dict())
 

@@ -211,7 +211,8 @@ def _weigh_votes(
     scores is unknown: with them each vote counts 1.
     """
     values = scores.values.astype(np.float64)
-    voters = np.array([group is not None for group in grouped.groups], np.bool_) & completeness(completions)
+    pairs = zip(grouped.groups, completeness(completions), strict=True)
+    voters = np.array([group is not None and is_complete for group, is_complete in pairs], np.bool_)
     if isinstance(scorer, AnyHead):
         if scores.probabilities is None:
             return None, None
