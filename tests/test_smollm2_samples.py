@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.types import Completion, Usage
 from tools.smollm2 import stored
+from tools.smollm2.questions import generate
 
 SPLITS = {"capital-1": "train", "capital-2": "test", "job-1": "foreign"}
 
@@ -95,3 +97,17 @@ def test_branches_of_one_prefix_give_the_logits_of_transformers(prefix: list[int
             whole = torch.tensor([[*prefix, *rows[row], *further[row]]])
             expected = model(whole).logits[0, len(prefix) + len(rows[row]) - 1 :]
             torch.testing.assert_close(torch.stack([logits[row] for logits in got]), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_stored_questions_are_those_of_the_generator_with_their_splits() -> None:
+    asked = {question.id: question for question in generate(seed=0)}
+    counts: Counter[str] = Counter()
+    for sampled in stored.read():
+        question = asked[sampled.question.id]
+        assert [dict(message) for message in sampled.question.messages] == question.messages
+        assert (sampled.split, len(sampled.completions)) == (question.split, 16)
+        assert {completion.top_logprobs.shape[1] for completion in sampled.completions} == {20}
+        assert all(completion.top_ids is None for completion in sampled.completions)
+        counts[sampled.split] += 1
+    assert counts["test"] >= 800
+    assert counts["foreign"] >= 400

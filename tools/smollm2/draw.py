@@ -13,7 +13,7 @@ import argparse
 import itertools
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,11 @@ TOP_LOGPROBS = 20
 class Sampler:
     """SmolLM2 in transformers, as a source of chat completions in OpenAI's format."""
 
-    def __init__(self, folder: Path, *, n: int, max_tokens: int, seed: int) -> None:
+    def __init__(self, folder: Path, *, n: int, max_tokens: int, seed: int, narrow: bool = True) -> None:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        _narrow(self.model.model)
+        if narrow:
+            _narrow(self.model.model)
         self.n, self.max_tokens, self.seed = n, max_tokens, seed
         byte_of = {character: byte for byte, character in enumerate(_byte_characters())}
         self._end = self.model.config.eos_token_id
@@ -51,7 +52,7 @@ class Sampler:
     @torch.inference_mode()
     def sample(self, questions: Sequence[StoredQuestion]) -> list[dict[str, Any]]:
         """Return a chat completion with ``n`` choices per question; questions share the longest common prefix."""
-        prompts = [self._encode(question) for question in questions]
+        prompts = [self.encode(question.messages) for question in questions]
         shared = sum(1 for _ in itertools.takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False)))
         shared = min(shared, min(map(len, prompts)) - 1)
         # The remaining tokens, padded on the left.
@@ -103,9 +104,10 @@ class Sampler:
             for start, prompt in zip(range(0, len(contents), self.n), prompts, strict=True)
         ]
 
-    def _encode(self, question: StoredQuestion) -> list[int]:
+    def encode(self, messages: Iterable[Mapping[str, Any]]) -> list[int]:
+        """Return the token ids of a prompt that the assistant answers."""
         text = self.tokenizer.apply_chat_template(
-            [dict(message) for message in question.messages], tokenize=False, add_generation_prompt=True
+            [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
         )
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids

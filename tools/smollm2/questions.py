@@ -81,7 +81,7 @@ def _generate_family(name: str, seed: int) -> Iterator[Question]:
     seen = {ask for ask, _ in solved}
     for index, row in enumerate(rows):
         key = row[key_column]
-        if key in family["examples"]:
+        if key in family["examples"] or key not in family.get("only", (key,)):
             continue
         posed = _pose(family, row, rows, Random(f"{seed}/{name}/{key}"), index)
         if posed is None or posed[0] in seen:
