@@ -33,7 +33,8 @@ import certifi
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.fault_calls import Batch, Findings, Outcome, check, draw_batches, run_batch
+from benchmarks.fault_calls import Batch, Outcome, draw_batches, run_batch
+from benchmarks.fault_checks import Findings, check
 from benchmarks.fault_endpoint import EndpointProcess
 from benchmarks.fault_hazards import ALONE
 from benchmarks.fault_memory import measure_memory
