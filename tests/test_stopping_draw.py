@@ -184,10 +184,15 @@ def test_the_sync_face_takes_the_same_argument(fault_server: FaultServer) -> Non
     assert selection.stopped.posterior is None
 
 
+WORDS = ("This", "Art", "Law", "Love", "Work", "Time", "Luck", "Play")
+
+
 async def test_a_vote_that_is_given_up_says_nothing_to_rules_that_count(
     fault_server: FaultServer, reranker: Make
 ) -> None:
-    fault_server.answers = ("Well, it depends on what you mean by that.",)
+    fault_server.answers = tuple(
+        f"Well, it depends on what you mean by that. {word} is one way to see it." for word in WORDS
+    )
     selection = await reranker().best_of("q", n=8, stopping="beta")
 
     assert len(selection.candidates) == 8

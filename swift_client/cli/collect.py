@@ -211,7 +211,7 @@ def _question_source(
     if questions is not None and set_name is None:
         return questions
     if questions is not None or set_name is None:
-        raise typer.BadParameter("Give either --questions or --set; or --samples, to import completions.")
+        raise typer.BadParameter("Give either --questions or --set. Or give --samples, to import completions.")
     from swift_client.dataset.paper_sets import load_set
 
     loaded = list(load_set(set_name, set_file))

@@ -13,7 +13,6 @@ from rich.text import Text
 
 from swift_client.cli import output
 from swift_client.display import escape_unsafe, selection_table
-from swift_client.models.artifact import describe_verdict
 
 if TYPE_CHECKING:
     from swift_client.models import AnyHead
@@ -119,6 +118,8 @@ def show_summary(graded_questions: Sequence[GradedQuestion], n: int, head: AnyHe
 
 
 def _head_note(head: AnyHead | None) -> str:
+    from swift_client.models.artifact import describe_verdict  # it imports numpy
+
     if head is None:
         return "There is no head for this model: the model's confidence weighs the votes."
     if not head.beats_majority:
