@@ -24,8 +24,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,22 @@ def open_sockets() -> int:
     return sum(link.startswith("socket:") for link in links)
 
 
-def _shorten_trust_store(folder: Path) -> None:
+@contextmanager
+def _short_trust_store(folder: Path) -> Iterator[None]:
     """Let clients read one certificate instead of 140, which takes longer than a call here."""
     path = folder / "root.pem"
     path.write_text(
         Path(certifi.where()).read_text().split("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n"
     )
+    before = os.environ.get("SSL_CERT_FILE")
     os.environ["SSL_CERT_FILE"] = str(path)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["SSL_CERT_FILE"]
+        else:
+            os.environ["SSL_CERT_FILE"] = before
 
 
 class Measurement:
@@ -115,8 +125,7 @@ class Measurement:
 
 def measure(target: int, seed: int, *, repeats: int, at_once: int) -> dict[str, Any]:
     """Inject at least ``target`` faults; return what was counted."""
-    with tempfile.TemporaryDirectory() as name, EndpointProcess() as endpoint:
-        _shorten_trust_store(Path(name))
+    with tempfile.TemporaryDirectory() as name, _short_trust_store(Path(name)), EndpointProcess() as endpoint:
         before = open_sockets(), threading.active_count() + at_once
         measurement = Measurement(seed, repeats, at_once, endpoint, Path(name))
         batches = draw_batches(seed, size=_BATCH_SIZE)
