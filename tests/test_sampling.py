@@ -368,7 +368,7 @@ async def test_a_cap_is_never_learnt_from_a_rate_limit_a_timeout_or_a_server_fau
 
 async def test_a_cap_is_never_learnt_from_a_hanging_server(fault_server: FaultServer, reranker: Make) -> None:
     fault_server.script(hang())
-    rr = reranker(timeout=0.2)
+    rr = reranker(timeout=1.0)
 
     with pytest.raises(NoCompletionError) as excinfo:
         await rr.best_of("q", n=16)
