@@ -18,12 +18,24 @@ from swift_client.errors import (
     AuthenticationError,
     BudgetExceededError,
     ConfigurationError,
+    ConnectionFailedError,
     MissingExtraError,
     NoCompletionError,
 )
 from swift_client.sampling import BudgetTracker, Cost, RequestBudget, create_sample_request, find_max_tokens
 from swift_client.sampling.budget import prompt_token_bound
-from tests.servers import FaultServer, Received, Response, after, chat_body, error, json_response, reset
+from tests.servers import (
+    FaultServer,
+    Received,
+    Response,
+    after,
+    chat_body,
+    chat_stream,
+    cut,
+    error,
+    json_response,
+    reset,
+)
 
 Make = Callable[..., AsyncSwiftReranker]
 PRICE = Price(input=1.0, output=10.0)
@@ -251,6 +263,17 @@ async def test_a_refused_request_costs_no_tokens_and_a_broken_one_may_cost_all(
     selection = await reranker(max_retries=1).best_of("q", n=2, budget=open_budget, max_tokens=50)
     assert open_budget.spent.tokens == tracker.spent.tokens + BOUND + 100
     assert any("may be billed" in note for note in selection.notes)
+
+
+async def test_a_stream_that_is_cut_before_its_first_word_names_the_cut_and_may_cost_all(
+    fault_server: FaultServer, reranker: Make
+) -> None:
+    tracker = Budget(tokens=1_000).open()
+    fault_server.script(cut(chat_stream(["four"]), fraction=0.2))  # after the chunk that only has the role
+    with pytest.raises(NoCompletionError) as excinfo:
+        await reranker().best_of("q", n=1, budget=tracker, max_tokens=50, deadline=30)
+    assert isinstance(excinfo.value.causes[0], ConnectionFailedError)
+    assert tracker.spent.tokens == BOUND + 50
 
 
 async def test_a_cancelled_call_is_counted_in_full(fault_server: FaultServer, reranker: Make) -> None:

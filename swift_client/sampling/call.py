@@ -267,7 +267,7 @@ async def receive_full(
         reply: Reply = await decode(data, top_logprobs=k, token_ids=context.token_ids)
         problem = break_error or reply.error
         return _keep_finished(reply, problem) if problem else (reply, None)
-    except ResponseDecodeError as error:
+    except ProviderError as error:  # a choice without an end looks like one that failed: what cut it is the cause
         raise break_error or error from None
 
 
@@ -305,7 +305,7 @@ async def receive_stream(
         assembler.discard_rest()
     try:
         reply: Reply = await types.coroutine(assembler.close_steps)()
-    except ResponseDecodeError as error:
+    except ProviderError as error:  # a choice without an end looks like one that failed: what cut it is the cause
         raise break_error or error from None
     if closed_early and abort_monitor:
         return abort_monitor.truncate_reply(reply), None
