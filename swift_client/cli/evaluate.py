@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +15,11 @@ from swift_client.cli import options, output, progress
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from swift_client.training import Evaluation, Row
+    from swift_client.evaluation.headline import Headline
+    from swift_client.training import Estimate, Evaluation, Row
+
+_MAX_FAMILIES = 5  # families that are named
+_FIRST_BLOCK, _NEXT_BLOCK = 4, 7  # columns of n per table
 
 
 def evaluate(
@@ -54,69 +60,111 @@ def evaluate(
 
 
 def _render(result: Evaluation) -> list[RenderableType]:
+    from swift_client.evaluation.advice import advise
+    from swift_client.evaluation.headline import headline
+
     split = "" if result.split == "all" else f"{result.split} "
-    families = ", ".join(f"{count} {name}" for name, count in result.families.items())
-    counts = f"{result.questions:,} {split}questions{f' ({families})' if len(result.families) > 1 else ''}"
+    counts = f"{result.questions:,} {split}questions{_families(result)}"
+    comparison, advice = headline(result), advise(result)
+    vote, rule = result.row(comparison.vote).label, comparison.label
     parts: list[RenderableType] = [
         output.safe(f"{result.provider}/{result.model} · {counts}, {result.completions:,} completions", "bold"),
-        _table(result),
-        Text(
-            f"Accuracy in %, then the 95 % interval of its difference to {_label(result, result.label_free)!r}, the "
-            "best rule without labels, in points: green is better, red is worse. The best value of a column is bold.",
-            style="dim",
-        ),
+        "",
+        Text(f'{vote}, against "{rule}"' + ("" if rule == "Majority" else ", the best rule without labels")),
+        headline_table(comparison),
+        *(_table(result, ns, with_scores=index == 0) for index, ns in enumerate(_blocks(result.ns))),
+        "",
+        Text(_legend(result), style="dim"),
+        "",
+        output.safe(str(advice), "green" if advice.use else "yellow"),
     ]
-    verdict = _verdict(result)
-    return [*parts, Text(verdict)] if verdict else parts
+    return parts
 
 
-def _table(result: Evaluation) -> Table:
-    ns = [n for n in result.ns if n > 1] or list(result.ns)
-    table = output.make_table(("",), (*(f"n = {n}" for n in ns), "AUROC", "ECE"))
-    # The oracle knows the correct answers, so it cannot be the best method.
-    best = {n: max(row.accuracy[n].value for row in result.rows if row.kind != "oracle") for n in ns}
-    for row, next_row in zip(result.rows, [*result.rows[1:], None], strict=True):
-        auroc = row.within_question_auroc
+def _families(result: Evaluation) -> str:
+    if len(result.families) > _MAX_FAMILIES:
+        return f" of {len(result.families)} families"
+    counts = ", ".join(f"{count} {name}" for name, count in result.families.items())
+    return f" ({counts})" if len(result.families) > 1 else ""
+
+
+def headline_table(comparison: Headline) -> Table:
+    """Return the comparison that decides on a head: one row per n, and the mean of the gains."""
+    rule = "Majority" if comparison.rule == "majority" else "Best label-free"
+    table = output.make_table(("",), ("Vote", rule, "Gain in points, 95 %", "Majority", "Any of n"))
+    last = comparison.rows[-1]
+    for row in comparison.rows:
         table.add_row(
-            Text(row.label, style="bold" if row.name.startswith("head") else ""),
-            *(
-                _cell(row, n, result.label_free, best=row.accuracy[n].value >= best[n] and row.kind != "oracle")
-                for n in ns
-            ),
-            "" if auroc is None else f"{auroc.value:.3f}",
-            "" if row.ece is None else f"{row.ece:.3f}",
-            end_section=next_row is None or next_row.kind != row.kind,
+            f"n = {row.n}",
+            Text(output.percent(row.vote), style="bold"),
+            output.percent(row.rule),
+            gain_cell(row.gain),
+            output.percent(row.majority),
+            output.percent(row.any_right),
+            end_section=row is last,
         )
-    tokens = [f"{result.tokens[n]:,.0f}" for n in ns]
-    table.add_row("Tokens per question", *tokens, style="dim")
+    if len(comparison.rows) > 1:
+        table.add_row("mean", "", "", gain_cell(comparison.gain), "", "")
     return table
 
 
-def _cell(row: Row, n: int, label_free: str, *, best: bool) -> Text:
-    value, style = output.percent(row.accuracy[n].value), "bold" if best else ""
-    if row.name == label_free:
-        return Text(value, style=style)
-    if row.kind == "oracle":  # better by definition: no colour
-        low, high = output.interval_points(row.minus_label_free[n])
-        return Text(value, style=style).append(f" {low:+.1f}…{high:+.1f}", style="dim")
-    return output.difference_cell(value, row.minus_label_free[n], style=style)
+def gain_cell(gain: Estimate) -> Text:
+    """Return a difference in points with its interval, such as "+1.9 +0.7…+3.2"."""
+    return output.difference_cell("–" if math.isnan(gain.value) else f"{round(100 * gain.value, 1) + 0.0:+.1f}", gain)
 
 
-def _label(result: Evaluation, name: str) -> str:
-    return result.row(name).label
+def _blocks(ns: Sequence[int]) -> list[list[int]]:
+    """Split the n into tables of 80 columns: the first has room for four, the others for seven."""
+    ns = [n for n in ns if n > 1] or list(ns)
+    return [ns[:_FIRST_BLOCK], *(ns[i : i + _NEXT_BLOCK] for i in range(_FIRST_BLOCK, len(ns), _NEXT_BLOCK))]
 
 
-def _verdict(result: Evaluation) -> str:
-    """Return one sentence that compares a vote weighted by the head with the best label-free rule."""
-    vote = {row.name: row for row in result.rows}.get("head_vote")
-    if vote is None:
-        return ""
-    ns_by_verdict: dict[str, list[str]] = {}
-    for n in result.ns:
-        low, high = output.interval_points(vote.minus_label_free[n])
-        if n > 1:
-            verdict = "better than" if low > 0 else "worse than" if high < 0 else "not distinguishable from"
-            ns_by_verdict.setdefault(verdict, []).append(str(n))
-    rule = repr(_label(result, result.label_free))
-    clauses = "; ".join(f"{verdict} {rule} at n = {', '.join(ns)}" for verdict, ns in ns_by_verdict.items())
-    return f"A vote weighted by this head is {clauses}." if clauses else ""
+def _table(result: Evaluation, ns: Sequence[int], *, with_scores: bool) -> Table:
+    table = output.make_table(("",), (*(f"n={n}" for n in ns), *(("Mean gain", "AUROC") if with_scores else ())))
+    table.padding, table.show_edge = (0, 1, 0, 0), False  # so that four n fit into 80 columns
+    # The oracle knows the correct answers, so it cannot be the best method.
+    best = {n: max(row.accuracy[n].value for row in result.rows if row.kind != "oracle") for n in ns}
+    for row, next_row in zip(result.rows, [*result.rows[1:], None], strict=True):
+        cells = [
+            Text(
+                output.percent(row.accuracy[n].value),
+                style="bold" if row.accuracy[n].value >= best[n] and row.kind != "oracle" else "",
+            )
+            for n in ns
+        ]
+        if with_scores:
+            auroc = row.within_question_auroc
+            shown_auroc = "" if auroc is None else "–" if math.isnan(auroc.value) else f"{auroc.value:.3f}"
+            cells += [_mean_gain(row, result.label_free), Text(shown_auroc)]
+        table.add_row(
+            Text(row.label, style="bold" if row.name.startswith("head") else ""),
+            *cells,
+            end_section=next_row is None or next_row.kind != row.kind,
+        )
+    table.add_row("Tokens per question", *(_tokens(result.tokens[n]) for n in ns), style="dim")
+    return table
+
+
+def _tokens(count: float) -> str:
+    """Return a count in at most five characters: "8,000", "32.0k"."""
+    return (
+        f"{count:,.0f}" if not count >= 9999.5 else f"{count / 1000:.1f}k" if count < 99_950 else f"{count / 1000:.0f}k"
+    )
+
+
+def _mean_gain(row: Row, label_free: str) -> Text:
+    if row.gain is None or row.name == label_free:
+        return Text("–", style="dim")
+    cell = gain_cell(row.gain)
+    return Text(cell.plain, style="dim") if row.kind == "oracle" else cell  # better by definition: no colour
+
+
+def _legend(result: Evaluation) -> str:
+    ns = ", ".join(map(str, result.gain_ns))
+    sentences = [
+        f'Right answers in %. The mean gain is the difference to "{result.row(result.label_free).label}" in points, '
+        f"mean over n = {ns}, then its 95 % interval: green is better, red is worse. The best of a column is bold."
+    ]
+    errors = [row.ece for row in result.rows if row.name == "head" and row.ece is not None]
+    sentences += [f"The head's probabilities are off by {100 * error:.1f} points (ECE)." for error in errors]
+    return " ".join(sentences)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from swift_client.training import Replayed, Simulation
 
-_BAR_WIDTH = 8  # length of the bar for all tokens of n completions, in characters
+_BAR_WIDTH = 6  # length of the bar for all tokens of n completions, in characters
 
 
 def simulate(
@@ -76,6 +76,8 @@ def simulate(
 
 
 def _render(result: Simulation) -> list[RenderableType]:
+    from swift_client.evaluation.advice import advise_stopping
+
     waves = "" if result.waves == (1,) else f", checked after waves of {', '.join(map(str, result.waves))}"
     title = (
         f"{result.provider}/{result.model} · {result.questions:,} questions in {result.orders} orders, "
@@ -87,12 +89,22 @@ def _render(result: Simulation) -> list[RenderableType]:
         f"better, red is worse. All {result.n} completions take {result.tokens:,.0f} tokens per question.{prompt} "
         "Dimmed: the answer is chosen in another way than the rule's authors do."
     )
-    return [output.safe(title, "bold"), _table(result), Text(legend, style="dim")]
+    advice = advise_stopping(result)
+    return [
+        output.safe(title, "bold"),
+        "",
+        _table(result),
+        "",
+        Text(legend, style="dim"),
+        "",
+        output.safe(str(advice), "green" if advice.use else "yellow"),
+    ]
 
 
 def _table(result: Simulation) -> Table:
     table = output.make_table(("Rule", "Choice"), ("Accuracy", "Sampled", "Tokens", ""))
     table.columns[1].no_wrap = True
+    table.padding, table.show_edge = (0, 1, 0, 0), False  # so that a rule with its setting fits into 80 columns
     for row in result.rows:
         style = "bold" if row.name == "auto" else "" if row.published else "dim"
         bar_length = round(_BAR_WIDTH * row.token_share.value)

@@ -17,7 +17,9 @@ from swift_client.training.metrics import brier, expected_calibration_error, pai
 # Draws per question for calibration metrics, if agreement makes probabilities differ from draw to draw.
 DRAWS_FOR_CALIBRATION = 20
 
-# (method, n), (method, "won"), (method, "pairs"), or ("valid", n) for the questions that count at n.
+_MEAN = "mean"  # of several n
+
+# (method, n or _MEAN), (method, "won"), (method, "pairs"), or ("valid", n or _MEAN) for the questions that count there.
 _ColumnKey = tuple[str, int | str]
 
 
@@ -66,10 +68,11 @@ class Comparison:
         """Return the share of draws in which a method is right at n, (Q,); NaN for questions with fewer completions."""
         return self._accuracies[name, n]
 
-    def rows(self, *, resamples: int, label_free: str = "default") -> tuple[Row, ...]:
+    def rows(self, *, resamples: int, label_free: str = "default", gain_ns: Sequence[int] = ()) -> tuple[Row, ...]:
         """Return one row per method, with intervals from ``resamples`` draws of the questions.
 
-        ``label_free`` is the row that all are compared with, beside majority.
+        ``label_free`` is the row that all are compared with, beside majority; ``gain_ns`` are the n over which the
+        difference to it is averaged, by default all.
         """
         pooled = {
             method.name: self._pooled_scores(method.scorer) for method in self._methods if _has_own_scores(method)
@@ -83,19 +86,31 @@ class Comparison:
             ("valid", n): (~np.isnan(self._accuracies["majority", n])).astype(np.float64) for n in self._ns
         }
         columns.update({key: np.nan_to_num(share) for key, share in self._accuracies.items()})
+        # The mean over several n, of those questions that have enough completions for any of them.
+        means = {method.name: self._mean_accuracy(method.name, gain_ns or self._ns) for method in self._methods}
+        columns["valid", _MEAN] = (~np.isnan(means["majority"])).astype(np.float64)
+        columns.update({(name, _MEAN): np.nan_to_num(mean) for name, mean in means.items()})
         for name, (won, pairs) in pair_counts.items():
             columns.update({(name, "won"): won, (name, "pairs"): pairs})
         table = np.stack(list(columns.values()), axis=1)
         sums = sums_with_resamples(table, resamples=resamples, seed=self._seed)
         totals = dict(zip(columns, sums.T, strict=True))
+        ns: tuple[int | str, ...] = (*self._ns, _MEAN)
         # Ratios of sums, for the questions as they are and for every resample.
         with np.errstate(invalid="ignore"):
-            accuracy = {key: totals[key] / totals["valid", key[1]] for key in self._accuracies}
+            accuracy = {(name, n): totals[name, n] / totals["valid", n] for name in means for n in ns}
             auroc = {name: totals[name, "won"] / totals[name, "pairs"] for name in pair_counts}
         return tuple(
             self._row(method, accuracy, auroc.get(method.name), pooled.get(method.name), label_free)
             for method in self._methods
         )
+
+    def _mean_accuracy(self, name: str, ns: Sequence[int]) -> F64:
+        """Return the mean of a method's accuracy over ``ns``, (Q,); NaN for questions with too few completions."""
+        table = np.stack([self._accuracies[name, n] for n in ns], axis=1)
+        counts = (~np.isnan(table)).sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.nansum(table, axis=1) / counts)
 
     def labelled_probabilities(self, name: str, n: int) -> tuple[F64, F64]:
         """Return a scorer's probabilities at n and their labels; empty if it has none.
@@ -123,7 +138,7 @@ class Comparison:
     def _row(
         self,
         method: Method,
-        accuracy: dict[tuple[str, int], F64],
+        accuracy: dict[_ColumnKey, F64],
         auroc: F64 | None,
         pooled_scores: tuple[I64, F64, F64] | None,
         label_free: str,
@@ -147,6 +162,8 @@ class Comparison:
             accuracy={n: estimate(own[n]) for n in self._ns},
             minus_majority={n: estimate(own[n] - accuracy["majority", n]) for n in self._ns},
             minus_label_free={n: estimate(own[n] - accuracy[label_free, n]) for n in self._ns},
+            gain=estimate(accuracy[method.name, _MEAN] - accuracy[label_free, _MEAN]),
+            gain_over_majority=estimate(accuracy[method.name, _MEAN] - accuracy["majority", _MEAN]),
             gap_closed={n: (float(own[n][0]) - first[n]) / gap[n] if gap[n] > 0 else None for n in self._ns},
             within_question_auroc=None if auroc is None else estimate(auroc),
             pooled_auroc=None if np.isnan(pooled) else pooled,

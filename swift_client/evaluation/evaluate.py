@@ -24,6 +24,7 @@ from swift_client.errors import ArtifactError, ConfigurationError
 from swift_client.evaluation.baselines import train_baselines
 from swift_client.evaluation.compare import Comparison
 from swift_client.evaluation.gate import DEFAULT_RULE, LABEL_FREE, choose_rule
+from swift_client.evaluation.gate import NS as GATE_NS
 from swift_client.evaluation.methods import METHODS, NO_SCORE, methods
 from swift_client.evaluation.pools import Agreement, Pool, QuestionScorer, build_pool, head_scorer, label_free_scorers
 from swift_client.evaluation.result import Evaluation
@@ -144,9 +145,10 @@ def evaluate(
         beta=1.0 if beta is None else beta,
         progress=lambda done: progress("completions drawn", done),
     )
+    gain_ns = tuple(n for n in usable_ns if n in GATE_NS) or tuple(n for n in usable_ns if n > 1) or usable_ns
     probabilities = None if head is None else comparison.labelled_probabilities("head", usable_ns[-1])
     return Evaluation(
-        rows=comparison.rows(resamples=resamples, label_free=label_free),
+        rows=comparison.rows(resamples=resamples, label_free=label_free, gain_ns=gain_ns),
         ns=usable_ns,
         questions=len(pools),
         completions=sum(len(pool.labels) for pool in pools),
@@ -162,6 +164,7 @@ def evaluate(
         provider=provider,
         model=model,
         label_free=label_free,
+        gain_ns=gain_ns,
         notes=tuple(notes),
     )
 

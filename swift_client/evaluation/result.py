@@ -80,6 +80,8 @@ class Row(_Result):
         accuracy: Share of questions whose choice is right, 0..1.
         minus_majority: Accuracy less that of majority on the same subsets, -1..1.
         minus_label_free: Accuracy less that of ``Evaluation.label_free`` on the same subsets, -1..1.
+        gain: ``minus_label_free``, mean over ``Evaluation.gain_ns``: the number that a head is judged by.
+        gain_over_majority: ``minus_majority``, mean over the same n.
         gap_closed: (accuracy - first) / (oracle - first); None if any of n is right no more often than the
             first.
         within_question_auroc: Over all completions of each question; None if the method has no score per
@@ -97,6 +99,8 @@ class Row(_Result):
     accuracy: Mapping[int, Estimate]
     minus_majority: Mapping[int, Estimate]
     minus_label_free: Mapping[int, Estimate] = field(default_factory=dict)
+    gain: Estimate | None = None
+    gain_over_majority: Estimate | None = None
     gap_closed: Mapping[int, float | None] = field(default_factory=dict)
     within_question_auroc: Estimate | None = None
     pooled_auroc: float | None = None
@@ -119,6 +123,7 @@ class Evaluation(_Result):
         head: Facts of the head: name, k_min, k_max, verdict, its training; empty without one.
         label_free: The row that a head has to beat: the rule without labels that was right most often on validation
             questions; the default without a head if there are none.
+        gain_ns: The n that a head is judged at, 2, 4 and 8, as far as they were evaluated.
         notes: Deviations and omissions, one sentence each.
     """
 
@@ -136,6 +141,7 @@ class Evaluation(_Result):
     provider: str | None = None
     model: str | None = None
     label_free: str = "default"
+    gain_ns: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     def row(self, name: str) -> Row:
