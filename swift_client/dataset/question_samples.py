@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swift_client.features.segments import I64
-from swift_client.types import Completion, completeness
+from swift_client.types import Completion, Message, completeness
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -21,6 +21,7 @@ class Group:
     Attributes:
         labels: (N,) 1 right, 0 wrong, NaN unknown.
         family: Kind of question, for tables by kind; None if unknown.
+        messages: The question as it was sent; empty if unknown.
         mean_logprobs: (N,) mean logprob of each completion without tokens, NaN where unknown; None if all are unknown.
     """
 
@@ -29,6 +30,7 @@ class Group:
     labels: NDArray[np.float64]
     family: str | None = None
     mean_logprobs: NDArray[np.float64] | None = None
+    messages: tuple[Message, ...] = ()
 
     def __post_init__(self) -> None:
         if self.labels.shape != (len(self.completions),):

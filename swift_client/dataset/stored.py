@@ -82,6 +82,7 @@ class StoredGroups:
                         labels=labels,
                         family=question.family,
                         mean_logprobs=_gather_means(samples),
+                        messages=question.messages,
                     )
 
     def _with_states(self, sample: Sample, file: StateFile | None) -> Completion:

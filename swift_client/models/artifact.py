@@ -13,6 +13,7 @@ from swift_client.features.segments import F64, I64
 from swift_client.models.acceptance import Acceptance
 from swift_client.models.calibration import Calibration
 from swift_client.models.gated_linear import GatedLinearHead, Standardizer, finite_vector, weigh
+from swift_client.models.question_sketch import QuestionSketch
 
 MAX_WIDTH = 1024  # upper limit of the rank columns, so that a file cannot ask for unlimited memory
 # Values of ``training["verdict"]``. The first is of a head that ranked the answers of a question no better than chance
@@ -82,6 +83,7 @@ class HeadArtifact:
             votes that weighed by probability.
         beta: Exponent of the votes' weights, exp(beta · calibrated log odds): 0 is the majority, 1 weighs by odds,
             infinity takes the best score.
+        sketch: What its training questions have in common, which tells questions of another kind; None if unknown.
     """
 
     features: tuple[str, ...]
@@ -100,6 +102,7 @@ class HeadArtifact:
     licence: str = "unknown"
     acceptances: tuple[Acceptance, ...] = ()
     has_void_acceptances: bool = False
+    sketch: QuestionSketch | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.k_min <= self.k_max <= self.width <= MAX_WIDTH:

@@ -22,6 +22,7 @@ from swift_client.models.artifact import HeadArtifact, ResponseWeights
 from swift_client.models.calibration import CALIBRATIONS
 from swift_client.models.gated_linear import GatedLinearHead, Standardizer
 from swift_client.models.hidden_head import HiddenHead
+from swift_client.models.question_sketch import QuestionSketch
 from swift_client.store.atomic_write import atomic_write
 
 # Version of the file layout. A feature never changes its meaning under the same name. Format 1 had no β: its votes
@@ -119,6 +120,8 @@ def save(artifact: AnyHead, path: str | os.PathLike[str]) -> None:
         tensors |= _named_tensors("beside", logprob_head.head)
     if calibration is not None:
         tensors |= _named_tensors("calibration", calibration)
+    if artifact.sketch is not None:
+        tensors |= {f"sketch.{name}": values for name, values in vars(artifact.sketch).items()}
     data = safetensors.numpy.save(tensors, {METADATA_KEY: json.dumps(facts, allow_nan=False)})
     try:
         with atomic_write(path) as temporary_path:
@@ -217,6 +220,8 @@ def _build_head(facts: StoredFacts, tensors: Mapping[str, np.ndarray[Any, Any]])
         expected |= {"beside"}
     if kind != "none":
         expected |= {"calibration"}
+    if "sketch" in parts:  # heads that were trained without the questions' texts have none
+        expected |= {"sketch"}
     if parts.keys() != expected:
         raise ValueError(f"it has the parts {sorted(parts)} and not {sorted(expected)}")
 
@@ -227,6 +232,7 @@ def _build_head(facts: StoredFacts, tensors: Mapping[str, np.ndarray[Any, Any]])
         "beta": float(facts.beta) if facts.format > 1 else 1.0,
         "acceptances": tuple(facts.acceptances) if facts.format > 1 else (),
         "has_void_acceptances": facts.format == 1 and bool(facts.acceptances),
+        "sketch": QuestionSketch(**parts["sketch"]) if "sketch" in parts else None,
     }
     logprob_fields: dict[str, Any] = {}
     if isinstance(facts, _LogprobFacts):

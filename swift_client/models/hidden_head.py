@@ -15,6 +15,7 @@ from swift_client.models.acceptance import Acceptance
 from swift_client.models.artifact import MAX_WIDTH, SET_ASIDE_VERDICTS, HeadArtifact, check_beta
 from swift_client.models.calibration import Calibration
 from swift_client.models.gated_linear import GatedLinearHead, gated_mean, sigmoid, weigh
+from swift_client.models.question_sketch import QuestionSketch
 from swift_client.types import F32, StatePosition
 
 
@@ -35,7 +36,7 @@ class HiddenHead:
         moment: The state of a token: "read", the one after it (as published); "produced", the one it was
             sampled from.
         training: Training data, settings and measured quality: plain JSON values.
-        acceptances, has_void_acceptances, beta: As in ``HeadArtifact``.
+        acceptances, has_void_acceptances, beta, sketch: As in ``HeadArtifact``.
     """
 
     head: GatedLinearHead
@@ -51,6 +52,7 @@ class HiddenHead:
     licence: str = "unknown"
     acceptances: tuple[Acceptance, ...] = ()
     has_void_acceptances: bool = False
+    sketch: QuestionSketch | None = None
 
     def __post_init__(self) -> None:
         layers = ", ".join(map(str, self.layers))

@@ -22,7 +22,7 @@ from swift_client.selection.select import SelectionConfig
 from swift_client.selection.voting import MIN_WEIGHT
 from swift_client.stopping import StoppingRule, vote_log_odds
 from swift_client.stopping.monitor import build_votes
-from swift_client.types import Completion, Selection
+from swift_client.types import Completion, Message, Selection
 
 # The note on an accepted answer if an earlier one was not accepted.
 HARD_QUESTION_NOTE = (
@@ -42,9 +42,15 @@ async def run_with_acceptance(
     existing_completions: Sequence[Completion] = (),
 ) -> Selection:
     """Run the pipeline and decide whether its answer is accepted."""
-    selection = await pipeline.run(request, options, existing_completions)
+    outcome = await pipeline.run(request, options, existing_completions)
     return await asyncio.to_thread(
-        with_acceptance, selection, pipeline.config.selection, n=request.n, stopping=options.stopping
+        with_acceptance,
+        outcome.selection,
+        pipeline.config.selection,
+        n=request.n,
+        stopping=options.stopping,
+        messages=request.messages,
+        out_of_distribution=outcome.out_of_distribution,
     )
 
 
@@ -152,9 +158,24 @@ def answer_log_odds(selection: Selection) -> float | None:
 
 
 def with_acceptance(
-    selection: Selection, config: SelectionConfig, *, n: int, stopping: StoppingRule | None = None
+    selection: Selection,
+    config: SelectionConfig,
+    *,
+    n: int,
+    stopping: StoppingRule | None = None,
+    messages: Sequence[Message] = (),
+    out_of_distribution: bool = False,
 ) -> Selection:
-    """Return the selection with ``accepted`` filled in, or with a note if the calibration does not apply to it."""
+    """Return the selection with ``accepted`` filled in, or with a note if the calibration does not apply to it.
+
+    Args:
+        selection: a choice.
+        config: the rules by which it was made.
+        n: the number of completions that were planned.
+        stopping: the stopping rule that may have ended sampling earlier.
+        messages: the question; empty if it is unknown.
+        out_of_distribution: whether the completions are unlike those of the head's training.
+    """
     head = config.scorer
     if not isinstance(head, AnyHead) or selection.scorer != head.name:
         return selection
@@ -169,10 +190,30 @@ def with_acceptance(
         reason = acceptance
     elif count != n and not (stopping and count < n and stopping(build_votes(selection, n=n)).stop):
         reason = f"{head.name} was calibrated for {n} completions and {count} arrived"
+    elif out_of_distribution:
+        reason = f"these answers are unlike those that {head.name} was trained on"
+    elif problem := kind_problem(head, messages):
+        reason = problem
     else:
         log_odds = answer_log_odds(selection)
         return replace(selection, accepted=log_odds is not None and log_odds >= acceptance.threshold)
     return with_note(selection, f"It is unknown whether the answer is accepted: {reason}.")
+
+
+def kind_problem(head: AnyHead, messages: Sequence[Message]) -> str | None:
+    """Return the reason why a question is not of the kind that the head was trained on; None if it is.
+
+    Args:
+        head: a head; without a sketch of its questions it judges them all.
+        messages: the question; empty if it is unknown.
+    """
+    if head.sketch is None:
+        return None
+    if not messages:
+        return f"the question is not known (pass prompt=), and {head.name} judges only questions like its training's"
+    if head.sketch.covers(messages):
+        return None
+    return f"the question is unlike those that {head.name} was trained on"
 
 
 def require_acceptance(purpose: str, config: SelectionConfig, *, n: int, stopping: StoppingRule | None) -> None:

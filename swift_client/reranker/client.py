@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, Self, TypeVar, overload
@@ -19,11 +19,11 @@ from swift_client.reranker.best_of import AsyncBestOf, Run, SyncBestOf
 from swift_client.reranker.config import RequireLogprobs, Store, create_config
 from swift_client.reranker.pipeline import SelectionPipeline
 from swift_client.reranker.rank_replies import rank_reply
-from swift_client.sampling import EarlyAbort, RateLimit
+from swift_client.sampling import EarlyAbort, RateLimit, check_messages
 from swift_client.scoring.judge import JudgeFunction
 from swift_client.selection.select import Scorer
 from swift_client.structured.schema import create_response_schema
-from swift_client.types import Event, Method, Selection
+from swift_client.types import Event, Message, Method, Selection
 
 T = TypeVar("T")
 
@@ -131,19 +131,35 @@ class _Client:
         return scorer if isinstance(scorer, AnyHead) else None
 
     @overload
-    def rank(self, response: Any, *, response_model: type[T]) -> Selection[T]: ...
+    def rank(
+        self, response: Any, *, response_model: type[T], prompt: str | Sequence[Message] | None = None
+    ) -> Selection[T]: ...
 
     @overload
-    def rank(self, response: Any, *, response_model: Mapping[str, Any] | None = None) -> Selection[Any]: ...
+    def rank(
+        self,
+        response: Any,
+        *,
+        response_model: Mapping[str, Any] | None = None,
+        prompt: str | Sequence[Message] | None = None,
+    ) -> Selection[Any]: ...
 
-    def rank(self, response: Any, *, response_model: object | None = None) -> Selection:
+    def rank(
+        self,
+        response: Any,
+        *,
+        response_model: object | None = None,
+        prompt: str | Sequence[Message] | None = None,
+    ) -> Selection:
         """Choose the best completion of a reply that you already have; nothing is sent.
 
-        ``response`` is bytes, str, dict, an SDK object, or a list of Completion; ``response_model`` as in ``best_of``.
+        ``response`` is bytes, str, dict, an SDK object, or a list of Completion; ``response_model`` and ``prompt`` as
+        in ``best_of``. A head that knows the questions of its training accepts no answer without ``prompt``.
         """
         config = self.pipeline.config
         schema = create_response_schema(response_model)
-        return rank_reply(response, config.provider, replace(config.selection, response_schema=schema))
+        messages = () if prompt is None else check_messages(prompt)
+        return rank_reply(response, config.provider, replace(config.selection, response_schema=schema), messages)
 
     def __repr__(self) -> str:
         config = self.pipeline.config

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from swift_client.adapters import Transports
 from swift_client.adapters.user_threads import UserThreads
@@ -64,6 +64,13 @@ class Samples:
     notes: tuple[str, ...]
 
 
+class Outcome(NamedTuple):
+    """A choice, and what decides if it may be accepted."""
+
+    selection: Selection
+    out_of_distribution: bool  # the completions are unlike those of the head's training
+
+
 class SelectionPipeline:
     """Runs ``best_of``, from one prompt to a Selection. Safe to share between tasks, threads and event loops.
 
@@ -88,7 +95,7 @@ class SelectionPipeline:
 
     async def run(
         self, request: SampleRequest, options: RunOptions, existing_completions: Sequence[Completion] = ()
-    ) -> Selection:
+    ) -> Outcome:
         """Sample completions, score them, select one, and build the Selection.
 
         ``existing_completions`` of the same question count towards ``request.n`` and are not paid for again.
@@ -107,7 +114,7 @@ class SelectionPipeline:
         _require_enough(selection, samples, request)
         if logger.isEnabledFor(logging.INFO):
             logger.info("%s: %s", self.name, summary(selection))
-        return selection
+        return Outcome(selection, scored.scores.out_of_distribution)
 
     # --- 1. sample
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, overload
 
@@ -14,9 +14,17 @@ from swift_client.answers import Spec
 from swift_client.errors import ConfigurationError
 from swift_client.models.resolve_head import UNKNOWN_MODEL, Head, find_for_model, load_named
 from swift_client.reranker.acceptance import with_acceptance
-from swift_client.selection.select import FALLBACK_SCORER, Scorer, SelectionConfig, select_best
+from swift_client.sampling import check_messages
+from swift_client.selection.select import (
+    FALLBACK_SCORER,
+    Scorer,
+    SelectionConfig,
+    build_selection,
+    score_completions,
+)
+from swift_client.selection.select import select as select_from
 from swift_client.structured.schema import create_response_schema, require_match
-from swift_client.types import Completion, Method, Selection, Usage
+from swift_client.types import Completion, Message, Method, Selection, Usage
 
 T = TypeVar("T")
 
@@ -51,6 +59,7 @@ def rank(
     select: Method = "auto",
     response_model: type[T],
     head: Head = None,
+    prompt: str | Sequence[Message] | None = None,
 ) -> Selection[T]: ...
 
 
@@ -64,6 +73,7 @@ def rank(
     select: Method = "auto",
     response_model: Mapping[str, Any] | None = None,
     head: Head = None,
+    prompt: str | Sequence[Message] | None = None,
 ) -> Selection[Any]: ...
 
 
@@ -76,6 +86,7 @@ def rank(
     select: Method = "auto",
     response_model: object | None = None,
     head: Head = None,
+    prompt: str | Sequence[Message] | None = None,
 ) -> Selection:
     """Choose the best completion of a reply that you already have. Nothing is sent and no key is read.
 
@@ -90,6 +101,8 @@ def rank(
         head: a trained scorer (head) instead of ``scorer``: its name, path or object, or "auto": the one for the model
             in ``provider="openai/gpt-4.1-mini"``, else in the reply. A head that you give yourself is used for any
             model, with a note if the reply names another one.
+        prompt: the question, as ``best_of`` takes it. Without it, an answer is accepted only by heads that do not know
+            the questions of their training.
 
     Raises:
         NoCompletionError: no completion matches ``response_model``.
@@ -105,11 +118,12 @@ def rank(
         response_schema=create_response_schema(response_model),
     )
     row = _resolve_provider(provider)
+    messages = () if prompt is None else check_messages(prompt)
     if head is None:
-        return rank_reply(reply_or_completions, row, config)
+        return rank_reply(reply_or_completions, row, config, messages)
     reply = _read_reply(reply_or_completions, row, token_ids=True)
     model = resolve(provider)[1] if isinstance(provider, str) and re.search("[/:]", provider) else reply.model
-    return _rank_decoded(reply, row, _with_head(config, head, row.name, model))
+    return _rank_decoded(reply, row, _with_head(config, head, row.name, model), messages)
 
 
 def _with_head(config: SelectionConfig, head: Head, provider: str, model: str | None) -> SelectionConfig:
@@ -124,18 +138,30 @@ def _with_head(config: SelectionConfig, head: Head, provider: str, model: str | 
     return replace(config, scorer=artifact, force_head=head != "auto", notes=notes)
 
 
-def rank_reply(reply_or_completions: Any, provider: Provider, config: SelectionConfig) -> Selection:
-    """Rank with a checked config; the Selection has the reply's usage, model and notes."""
+def rank_reply(
+    reply_or_completions: Any, provider: Provider, config: SelectionConfig, messages: Sequence[Message] = ()
+) -> Selection:
+    """Rank with a checked config; the Selection has the reply's usage, model and notes.
+
+    ``messages`` are the question; empty if it is unknown.
+    """
     reply = _read_reply(reply_or_completions, provider, token_ids=config.reads_token_ids)
-    return _rank_decoded(reply, provider, config)
+    return _rank_decoded(reply, provider, config, messages)
 
 
-def _rank_decoded(reply: Reply, provider: Provider, config: SelectionConfig) -> Selection:
-    selection = select_best(reply.completions, config)
+def _rank_decoded(reply: Reply, provider: Provider, config: SelectionConfig, messages: Sequence[Message]) -> Selection:
+    scored = score_completions(reply.completions, config)
+    selection = build_selection(scored, select_from(scored, config.select))
     if config.response_schema:
         require_match(selection, config.response_schema)
     # Calibrated thresholds hold for a number of completions; here all of the reply count.
-    selection = with_acceptance(selection, config, n=len(selection.candidates))
+    selection = with_acceptance(
+        selection,
+        config,
+        n=len(selection.candidates),
+        messages=messages,
+        out_of_distribution=scored.scores.out_of_distribution,
+    )
     return replace(
         selection, usage=reply.usage, provider=provider.name, model=reply.model, notes=(*reply.notes, *selection.notes)
     )

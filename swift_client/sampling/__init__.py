@@ -11,6 +11,7 @@ from swift_client.sampling.context import (
     NO_LOGPROBS_HINT,
     CallContext,
     SampleRequest,
+    check_messages,
     create_sample_request,
     resolve_sampling,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "SampleRequest",
     "SampleResult",
     "Sampler",
+    "check_messages",
     "create_sample_request",
     "find_max_tokens",
     "lacks_logprobs",

@@ -58,7 +58,7 @@ def create_sample_request(
     Raises:
         ConfigurationError: an argument is wrong; the sentence names the first one.
     """
-    messages = _check_messages(prompt)
+    messages = check_messages(prompt)
     require_int("n", n, low=1, high=MAX_N)
     require_int("min_completions", min_completions, low=1, high=n)
     if deadline is not None:
@@ -86,7 +86,8 @@ def resolve_sampling(sampling: Mapping[str, Any], extra_body: Mapping[str, Any] 
     return {**sampling, **(check_extra_body(extra_body) if extra_body else {})}
 
 
-def _check_messages(prompt: object) -> tuple[Message, ...]:
+def check_messages(prompt: object) -> tuple[Message, ...]:
+    """Return a prompt as a list of chat messages. Raises ConfigurationError for anything else."""
     if isinstance(prompt, str):
         if not prompt.strip():
             raise ConfigurationError("The prompt is empty.", hint="Give a question, or a list of chat messages.")

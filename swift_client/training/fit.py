@@ -34,6 +34,7 @@ from swift_client.training.metrics import (
     within_question_auroc,
 )
 from swift_client.training.optimize import Epoch, TrainedNetwork, network_scores, train
+from swift_client.training.question_kind import sketch_questions
 from swift_client.training.recipes import Recipe, recipe_of
 from swift_client.training.vote_exponent import learn_beta
 
@@ -164,6 +165,7 @@ def fit(
         beta=exponent.beta,
         training=training,
         licence=licence,
+        sketch=sketch_questions(folds.questions, folds.question_folds),
     )
     return TrainResult(artifact=artifact, history=final.history, metrics=validation, usefulness=usefulness)
 

@@ -19,7 +19,7 @@ from swift_client.features.segments import I64
 from swift_client.training.feature_matrix import FeatureMatrix, FeatureMatrixBuilder, subsample
 from swift_client.training.network import single_thread
 from swift_client.training.recipes import Recipe
-from swift_client.types import Completion, completeness
+from swift_client.types import Completion, Message, completeness
 
 # Alternatives per token that subsampling keeps at least: the shortest lists that providers return.
 MIN_ALTERNATIVES = 5
@@ -132,6 +132,8 @@ class Folds:
     k_min: int
     k_max: int
     counts: QuestionCounts
+    questions: tuple[tuple[Message, ...], ...]  # known messages of all but the test questions
+    question_folds: I64  # the fold of each of ``questions``
 
     def parts(self, *, held_out: int | None = None) -> Parts:
         """Select the parts for training and validation, and the held-out fold if given.
@@ -202,11 +204,14 @@ def read_groups(
     counts = QuestionCounts()
     folds: list[int] = []
     is_subsampled: list[bool] = []
+    questions: list[tuple[int, tuple[Message, ...]]] = []  # with their folds
     with FeatureMatrixBuilder(recipe.features, recipe.terms, width=k_max, state_columns=n_states) as builder:
         for done, group in enumerate(chain(ahead, stream), 1):
             fold = split.fold(group.question_id)
             counts.add(group, fold=fold, k_max=k_max)
             if fold is not None:
+                if group.messages:
+                    questions.append((fold, group.messages))
                 # Build the question whole and, if the recipe says so, subsampled with its own random numbers.
                 texts = [completion.text for completion in group.completions]
                 answer_groups = answers.read(texts, answer).groups
@@ -233,6 +238,8 @@ def read_groups(
         k_min=k_min,
         k_max=k_max,
         counts=counts,
+        questions=tuple(messages for _, messages in questions),
+        question_folds=np.array([fold for fold, _ in questions], np.int64),
     )
 
 

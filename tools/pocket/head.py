@@ -15,7 +15,7 @@ from swift_client.pocket.questions import Question, questions
 from swift_client.store import StoredQuestion
 from swift_client.training import Split, calibrate, collect, train
 
-QUESTIONS, TESTED, MORE, COMPLETIONS, TEMPERATURE = 560, 240, 800, 16, 0.8
+QUESTIONS, TESTED, MORE, COMPLETIONS, TEMPERATURE = 560, 600, 1200, 16, 0.8
 RISKS = ((1, None, 0.1), (4, None, 0.05), (8, None, 0.05), (16, None, 0.05), (16, "auto", 0.05))
 """(n, stopping rule, share of wrong answers among the accepted ones) of each way of asking that is calibrated. From one
 completion alone hardly an answer is sure enough for less than a tenth."""

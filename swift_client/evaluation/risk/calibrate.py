@@ -23,7 +23,7 @@ from swift_client.features.segments import F64, I64
 from swift_client.models import Acceptance, AnyHead, HeadArtifact, save
 from swift_client.models.artifact import describe_verdict
 from swift_client.models.resolve_head import load_any_head
-from swift_client.reranker.acceptance import answer_log_odds
+from swift_client.reranker.acceptance import answer_log_odds, kind_problem
 from swift_client.selection.select import SelectionConfig, select_best
 from swift_client.stopping import StoppingRule, stopping_rule
 from swift_client.stopping.monitor import build_votes
@@ -207,14 +207,15 @@ def replay_questions(
 ) -> ReplayOutcomes:
     """Choose among the first ``n`` completions of each labelled question, or as many as ``stopping`` draws.
 
-    A rule is asked after each completion. The questions are those of one part of the head's own split, "unseen"
-    (validation and test), or "all". Raises ConfigurationError for an unknown part, or without any question.
+    A rule is asked after each completion. A question that is not of the head's kind has no log odds. The questions are
+    those of one part of the head's own split, "unseen" (validation and test), or "all". Raises ConfigurationError for
+    an unknown part, or without any question.
     """
     check_split(split, "unseen")
     parts, notes = get_split(config.scorer if isinstance(config.scorer, HeadArtifact) else None)
     wanted_parts = UNSEEN_PARTS if split == "unseen" else (split,)
     rows: list[tuple[float, bool, int, int]] = []
-    n_short = n_unlabelled = 0
+    n_short = n_unlabelled = n_foreign = 0
     for done, group in enumerate(groups, 1):
         progress("questions", done)
         if split != "all" and parts.part(group.question_id) not in wanted_parts:
@@ -227,9 +228,16 @@ def replay_questions(
             order = completion_order(group)
             replayed = replay_question([group.completions[i] for i in order], config, n=n, stopping=stopping)
             log_odds = answer_log_odds(replayed.selection)
+            if isinstance(config.scorer, AnyHead) and kind_problem(config.scorer, group.messages):
+                log_odds, n_foreign = None, n_foreign + 1
             correct = bool(group.labels[order[replayed.selection.winner]] == 1)
             rows.append((np.nan if log_odds is None else log_odds, correct, replayed.n_drawn, replayed.tokens))
     notes += check_questions(rows, split, n, n_short=n_short, n_unlabelled=n_unlabelled)
+    if n_foreign:
+        notes.append(
+            f"{n_foreign} of {len(rows)} questions are unlike those that the head was trained on, or their text is "
+            "unknown: they are never accepted."
+        )
     all_log_odds, all_correct, n_drawn, tokens = zip(*rows, strict=True)
     return ReplayOutcomes(
         log_odds=np.array(all_log_odds),
