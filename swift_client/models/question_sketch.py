@@ -39,7 +39,7 @@ _START, _END = "<start>", "<end>"
 
 
 class Likeness(NamedTuple):
-    """How much a question resembles those of a sketch; each number is larger for more resemblance.
+    """Resemblance of a question to those of a sketch, in four numbers; larger is more alike.
 
     Attributes:
         template: Share of the groups of three in its template that training questions have, 0..1.
@@ -78,10 +78,15 @@ class QuestionSketch:
 
     def __post_init__(self) -> None:
         hashes = {"words": MAX_WORDS, "templates": MAX_GROUPS, "pairs": MAX_GROUPS, "context": MAX_GROUPS}
-        for name, most in hashes.items():
+        for name, max_size in hashes.items():
             values = getattr(self, name)
-            if values.dtype != np.uint32 or values.ndim != 1 or len(values) > most or (values[1:] <= values[:-1]).any():
-                raise ValueError(f"{name} of its sketch are not at most {most} rising hashes.")
+            if (
+                values.dtype != np.uint32
+                or values.ndim != 1
+                or len(values) > max_size
+                or (values[1:] <= values[:-1]).any()
+            ):
+                raise ValueError(f"{name} of its sketch are not at most {max_size} rising hashes.")
         for name, size in (("lengths", 2), ("limits", len(Likeness._fields))):
             values = getattr(self, name)
             if values.shape != (size,) or not np.isfinite(values).all():
@@ -90,30 +95,31 @@ class QuestionSketch:
     @classmethod
     def from_questions(cls, questions: Iterable[Sequence[Message]]) -> Self:
         """Sketch questions, without limits: these are -1e9."""
-        split = [split_conversation(messages) for messages in questions]
-        asked, around = [words for words, _ in split], [words for _, words in split]
-        counts = Counter(word for words in asked for word in set(words))
-        least = max(MIN_QUESTIONS_PER_WORD, MIN_WORD_SHARE * len(split))
-        template_words = _most_frequent({_hash(word): count for word, count in counts.items()}, least, MAX_WORDS)
-        logs = [np.log1p(len(words)) for words in asked]
+        conversations = [split_conversation(messages) for messages in questions]
+        question_words = [words for words, _ in conversations]
+        context_words = [words for _, words in conversations]
+        counts = Counter(word for words in question_words for word in set(words))
+        min_count = max(MIN_QUESTIONS_PER_WORD, MIN_WORD_SHARE * len(conversations))
+        template_words = _most_frequent({_hash(word): count for word, count in counts.items()}, min_count, MAX_WORDS)
+        logs = [np.log1p(len(words)) for words in question_words]
         return cls(
             words=template_words,
-            templates=_common(_template_groups(words, frozenset(template_words.tolist())) for words in asked),
-            pairs=_common(map(_words_and_pairs, asked)),
-            context=_common(map(_words_and_pairs, around)),
+            templates=_common(_template_groups(words, frozenset(template_words.tolist())) for words in question_words),
+            pairs=_common(map(_words_and_pairs, question_words)),
+            context=_common(map(_words_and_pairs, context_words)),
             lengths=np.array([min(logs, default=0.0), max(logs, default=0.0)]),
             limits=np.full(len(Likeness._fields), -1e9),
         )
 
     def likeness(self, messages: Sequence[Message]) -> Likeness:
         """Compare a question, as a list of chat messages, with those of the sketch."""
-        asked, around = split_conversation(messages)
-        length, (shortest, longest) = float(np.log1p(len(asked))), self.lengths.tolist()
+        question_words, context_words = split_conversation(messages)
+        length, (shortest, longest) = float(np.log1p(len(question_words))), self.lengths.tolist()
         return Likeness(
-            template=_known_share(_template_groups(asked, frozenset(self.words.tolist())), self.templates),
-            pairs=_known_share(_words_and_pairs(asked), self.pairs),
+            template=_known_share(_template_groups(question_words, frozenset(self.words.tolist())), self.templates),
+            pairs=_known_share(_words_and_pairs(question_words), self.pairs),
             length=min(0.0, length - shortest, longest - length),
-            context=_known_share(_words_and_pairs(around), self.context),
+            context=_known_share(_words_and_pairs(context_words), self.context),
         )
 
     def covers(self, messages: Sequence[Message]) -> bool:
@@ -127,11 +133,11 @@ def split_conversation(messages: Sequence[Message]) -> tuple[list[str], list[str
     Without a message of the user the last one is the question. The roles of the other messages count as words.
     """
     positions = [index for index, message in enumerate(messages) if message.get("role") == "user"]
-    asked = positions[-1] if positions else len(messages) - 1
-    around = [
-        f"<{message.get('role')}> {_text_of(message)}" for index, message in enumerate(messages) if index != asked
+    position = positions[-1] if positions else len(messages) - 1
+    texts = [
+        f"<{message.get('role')}> {_text_of(message)}" for index, message in enumerate(messages) if index != position
     ]
-    return _words(_text_of(messages[asked])) if messages else [], _words("\n".join(around))
+    return _words(_text_of(messages[position])) if messages else [], _words("\n".join(texts))
 
 
 def _text_of(message: Message) -> str:
@@ -194,12 +200,12 @@ def _common(groups: Iterable[Sequence[int]]) -> U32:
     return _most_frequent(counts, MIN_QUESTIONS_PER_GROUP, MAX_GROUPS)
 
 
-def _most_frequent(counts: Mapping[int, int], least: float, most: int) -> U32:
-    """Return the ``most`` most frequent hashes of those that ``least`` questions have, in rising order."""
-    frequent = sorted((value for value, count in counts.items() if count >= least), key=lambda v: (-counts[v], v))
-    return np.array(sorted(frequent[:most]), np.uint32)
+def _most_frequent(counts: Mapping[int, int], min_count: float, max_size: int) -> U32:
+    """Return the ``max_size`` most frequent hashes that ``min_count`` questions have, in rising order."""
+    frequent = sorted((value for value, count in counts.items() if count >= min_count), key=lambda v: (-counts[v], v))
+    return np.array(sorted(frequent[:max_size]), np.uint32)
 
 
-def _known_share(values: Sequence[int], known: U32) -> float:
+def _known_share(values: Sequence[int], known_hashes: U32) -> float:
     """Return the share of hashes that are known, each as often as it occurs."""
-    return float(np.isin(np.array(values, np.uint32), known).mean()) if values else 1.0
+    return float(np.isin(np.array(values, np.uint32), known_hashes).mean()) if values else 1.0

@@ -210,7 +210,9 @@ def kind_problem(head: AnyHead, messages: Sequence[Message]) -> str | None:
     if head.sketch is None:
         return None
     if not messages:
-        return f"the question is not known (pass prompt=), and {head.name} judges only questions like its training's"
+        return (
+            f"the question was not given, and {head.name} is only sure of questions like those that it was trained on"
+        )
     if head.sketch.covers(messages):
         return None
     return f"the question is unlike those that {head.name} was trained on"

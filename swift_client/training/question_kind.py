@@ -33,9 +33,13 @@ def sketch_questions(questions: Sequence[Sequence[Message]], folds: I64) -> Ques
         return None
     held_out = []
     for fold in np.unique(folds):
-        others = QuestionSketch.from_questions(
-            messages for messages, other in zip(questions, folds, strict=True) if other != fold
+        sketch_of_rest = QuestionSketch.from_questions(
+            messages for messages, other_fold in zip(questions, folds, strict=True) if other_fold != fold
         )
-        held_out += [others.likeness(messages) for messages, own in zip(questions, folds, strict=True) if own == fold]
+        held_out += [
+            sketch_of_rest.likeness(messages)
+            for messages, own_fold in zip(questions, folds, strict=True)
+            if own_fold == fold
+        ]
     limits = np.quantile(held_out, LIMIT_QUANTILE, axis=0) - MARGINS
     return replace(QuestionSketch.from_questions(questions), limits=limits)
