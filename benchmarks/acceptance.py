@@ -7,7 +7,8 @@ stored samples' train questions (or read from ``--head``), calibrated on the val
 test questions and on five families that it never saw, all at n=16. Of SmolLM2 there are no samples for nonsense: it
 is asked after the solved examples of a test question, and counts as accepted if it is of the head's kind. Intervals are
 95 % (Clopper and Pearson). ``broken`` is the share of 200 random halves of the test questions, of which one half
-calibrates and the other has more wrong answers among the accepted than the risk of 5 %; 10 % are allowed.
+calibrates and the other has more wrong answers among the accepted than the risk; 10 % are allowed. SmolLM2 is so seldom
+right that 5 % can hardly be certified, so a risk of 20 % stands beside it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from swift_client.selection.select import SelectionConfig
 from swift_client.training import Group, Split, StoredGroups, calibrate, train
 from tools.smollm2.stored import FILE, restore
 
-RISKS, COMPLETIONS, TEMPERATURE = (0.05, 0.1), 16, 0.8
+RISKS, COMPLETIONS, TEMPERATURE = (0.05, 0.2), 16, 0.8
 
 
 def share(accepted: int, asked: int) -> dict[str, Any]:
@@ -98,12 +99,13 @@ def replay_smollm2(path: Path | None, count: int) -> dict[str, Any]:
         outcomes = replay_questions(
             groups["test"], SelectionConfig(scorer=head, answer="text"), n=COMPLETIONS, split="all"
         )
-        check = check_guarantee(outcomes, risk=RISKS[0])
-        results["guarantee"] = {
-            "broken": check.violation_rate,
-            "accepted": round(float(check.accepted_share.mean()), 4),
-            "of_oracle": round(check.share_of_oracle, 4),
-        }
+        for risk in RISKS:
+            check = check_guarantee(outcomes, risk=risk)
+            results[f"risk={risk}"]["guarantee"] = {
+                "broken": check.violation_rate,
+                "accepted": round(float(check.accepted_share.mean()), 4),
+                "of_oracle": round(check.share_of_oracle, 4),
+            }
         return results
 
 
@@ -153,7 +155,7 @@ def main() -> None:
         bars["foreign_accepted_smollm2"] = bar(smollm2["risk=0.05"]["foreign"], 0.02)
         bars["nonsense_accepted_smollm2"] = bar(smollm2["nonsense"], 0.02)
         bars["splits_broken_smollm2"] = {
-            "value": smollm2["guarantee"]["broken"],
+            "value": max(smollm2[f"risk={risk}"]["guarantee"]["broken"] for risk in RISKS),
             "target": 0.1,
             "unit": "0-1",
             "interval": None,
