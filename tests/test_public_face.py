@@ -120,7 +120,7 @@ def test_rank_and_parse_response_have_the_fixed_signatures() -> None:
     empty = inspect.Parameter.empty
 
     assert list(defaults(rank).values()) == [empty, "openai", "mean_logprob", "auto", "auto", None, None, None]
-    assert list(defaults(rank))[1:] == ["provider", "scorer", "answer", "select", "response_model", "head"]
+    assert list(defaults(rank))[1:] == ["provider", "scorer", "answer", "select", "response_model", "head", "prompt"]
     assert list(defaults(parse_response).items())[1:] == [
         ("provider", "openai"),
         ("top_logprobs", None),
