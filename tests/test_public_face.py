@@ -126,7 +126,7 @@ def test_rank_and_parse_response_have_the_fixed_signatures() -> None:
         ("top_logprobs", None),
         ("token_ids", False),
     ]
-    assert keyword_only(rank) == {"provider", "scorer", "answer", "select", "response_model", "head"}
+    assert keyword_only(rank) == {"provider", "scorer", "answer", "select", "response_model", "head", "prompt"}
     assert keyword_only(parse_response) == {"top_logprobs", "token_ids"}
 
 
