@@ -146,7 +146,7 @@ CASES = {
     ),
     "unknown": (
         results((NAN, NAN, NAN)),
-        'Do not use this head: its difference to "Default without a head" is unknown, which may be chance.',
+        'Do not use this head: its difference to "Default without a head" is unknown.',
     ),
     "without a head, better": (
         results((0.019, 0.007, 0.032), has_head=False),

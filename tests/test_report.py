@@ -15,6 +15,7 @@ from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -23,10 +24,11 @@ from hypothesis import strategies as st
 
 from swift_client.cli.app import run
 from swift_client.errors import ArtifactMismatchError, ConfigurationError, MissingExtraError
+from swift_client.evaluation.advice import advise
 from swift_client.evaluation.evaluate import evaluate
+from swift_client.evaluation.headline import headline
 from swift_client.features import token_features
 from swift_client.models import (
-    NO_BETTER_VERDICT,
     GatedLinearHead,
     HeadArtifact,
     PlattCalibration,
@@ -36,9 +38,11 @@ from swift_client.models import (
 from swift_client.models.gated_linear import Standardizer
 from swift_client.report import summary
 from swift_client.report.charts import accuracy as curves
-from swift_client.report.charts.chart import HEIGHT, LINE_HEIGHT, spread_labels, ticks
+from swift_client.report.charts.calibration import probability_counts
+from swift_client.report.charts.chart import HEIGHT, LINE_HEIGHT, PAGE_WIDTH, spread_labels, ticks
+from swift_client.report.charts.forest import forest
 from swift_client.report.examples import OUTCOME_SCHEDULE, compare_with_majority
-from swift_client.report.page import render_page
+from swift_client.report.page import SampleFacts, render_page
 from swift_client.report.report import write_report
 from swift_client.report.token_heatmap import MAX_SHOWN_TOKENS, weigh_tokens
 from swift_client.store import Meta, SampleStore, StoredQuestion
@@ -67,8 +71,8 @@ class Page(HTMLParser):
         """Each token's title and text."""
         self.rows: list[str] = []
         """The words of each table row."""
-        self.labels: list[tuple[float, str]] = []
-        """Height and words of each line's label, chart after chart."""
+        self.labels: list[list[float]] = []
+        """Heights of the lines' labels of each chart."""
         self._title = self._place = None
         self.feed(document)
         self.close()
@@ -83,6 +87,8 @@ class Page(HTMLParser):
             self.open.append(tag)
         if tag == "tr":
             self.rows.append("")
+        if tag == "svg":
+            self.labels.append([])
         self._title = facts.get("title") if tag == "i" else None
         self._place = float(facts["y"] or 0) if tag == "text" and "label" in (facts.get("class") or "") else None
 
@@ -103,7 +109,7 @@ class Page(HTMLParser):
         if self._title is not None:
             self.tokens.append((self._title, data))
         if self._place is not None:
-            self.labels.append((self._place, data))
+            self.labels[-1].append(self._place)
 
     def row(self, label: str) -> str:
         """Return the words of all table rows that begin with ``label``."""
@@ -153,12 +159,6 @@ def usual() -> tuple[tuple[Group, ...], Evaluation, str]:
     return groups, results, document(groups, results=results)
 
 
-def differing(results: Evaluation, sides: Mapping[int, tuple[float, float, float]]) -> Evaluation:
-    """Return the evaluation with these differences of the head's vote to the best label-free rule."""
-    vote = replace(results.row("head_vote"), minus_label_free={n: Estimate(*values) for n, values in sides.items()})
-    return replace(results, rows=tuple(vote if row.name == vote.name else row for row in results.rows), ns=tuple(sides))
-
-
 def hostile(group: Group) -> Group:
     def spoil(completion: Completion) -> Completion:
         tokens = (HOSTILE, *completion.tokens[1:-1], "\n<b>")
@@ -189,13 +189,13 @@ def test_hostile_text_appears_as_text_and_does_nothing() -> None:
     assert page.tags <= {
         *("html", "head", "meta", "title", "style", "body", "main", "header", "section", "article", "footer", "figure"),
         *("figcaption", "h1", "h2", "h3", "p", "ul", "li", "details", "summary", "div", "span", "b", "i", "small"),
-        *("table", "thead", "tbody", "tr", "th", "td"),
+        *("table", "thead", "tbody", "tr", "th", "td", "dl", "dt", "dd"),
         *("svg", "g", "path", "line", "circle", "rect", "polygon", "text"),
     }
     assert page.attributes.keys() <= {
         *("lang", "charset", "http-equiv", "content", "name", "class", "title", "dir", "open", "scope", "colspan"),
         *("tabindex", "viewbox", "role", "d", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "width", "height"),
-        *("points", "text-anchor"),
+        *("points", "text-anchor", "data-label"),
     }
     assert page.words.count("<script>alert(1)</script>") > 100
     assert {char for char in html if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")} == {"\n"}
@@ -226,21 +226,37 @@ def test_the_page_needs_nothing_else_and_forbids_it() -> None:
     assert "<script" not in html
 
 
+def token_part(head: HeadArtifact, completion: Completion) -> float:
+    """Return the gated mean of a completion's rewards, token by token."""
+    values = head.standardizer(token_features([completion], head.features, width=8).values)
+    pairs = list(zip(head.head.token_gates(values), head.head.token_rewards(values), strict=True))
+    return float(sum(gate * reward for gate, reward in pairs) / sum(gate for gate, _ in pairs))
+
+
 def test_token_numbers_are_the_heads_own() -> None:
     groups, _, html = usual()
     head, by_id = a_head(), {group.question_id: group for group in groups}
     expected = []
-    for example in compare_with_majority(head, groups, answer="auto").examples:
+    examples = compare_with_majority(head, groups, answer="auto").examples
+    question_means = {
+        example.question_id: np.mean(
+            [token_part(head, completion) for completion in by_id[example.question_id].completions[:4]]
+        )
+        for example in examples
+    }
+    for example in examples:
         for completion in by_id[example.question_id].completions[:4]:
             values = head.standardizer(token_features([completion], head.features, width=8).values)
             gates, rewards = head.head.token_gates(values), head.head.token_rewards(values)
+            mean = question_means[example.question_id]
             for token, logprob, gate, reward in zip(
                 completion.tokens, completion.logprobs, gates, rewards, strict=True
             ):
                 share = gate / gates.mean()
                 expected.append(
                     f"{token}\nlogprob {logprob:.3f}\ngate {gate:.3f} ({share:.2f} of the mean)\n"
-                    f"reward {reward:.3f}\ngate × reward {gate * reward:.3f}".replace("-", MINUS)
+                    f"reward {reward:.3f}\ngate × reward {gate * reward:.3f}\n"
+                    f"colour {share * (reward - mean):.3f}".replace("-", MINUS)
                 )
 
     assert [title for title, _ in Page(html).tokens] == expected
@@ -253,7 +269,7 @@ def test_what_tokens_bring_and_the_whole_answer_adds_is_the_score() -> None:
     for example in compare_with_majority(terms, groups, answer="auto").examples:
         for candidate, parts in zip(example.selection.candidates, weigh_tokens(terms, example.selection), strict=True):
             assert parts is not None
-            assert parts.contributions.mean() == pytest.approx(parts.gated_mean, rel=1e-9)
+            assert parts.deviations(0.3).mean() == pytest.approx(parts.gated_mean - 0.3, rel=1e-9)
             assert parts.gated_mean == pytest.approx(candidate.score, rel=1e-5, abs=1e-6)
 
 
@@ -323,6 +339,7 @@ def test_numbers_that_are_not_known_are_dashes() -> None:
             accuracy=dict.fromkeys(results.ns, unknown),
             minus_majority=dict.fromkeys(results.ns, unknown),
             minus_label_free=dict.fromkeys(results.ns, unknown),
+            gain=unknown,
             gap_closed=dict.fromkeys(results.ns),
             within_question_auroc=unknown,
             pooled_auroc=math.nan,
@@ -338,7 +355,7 @@ def test_numbers_that_are_not_known_are_dashes() -> None:
     page = Page(document(groups, results=nothing))
 
     assert not re.search(r"\b(nan|none|inf)\b", page.words.lower().replace("none of", ""))
-    assert "No better than the best label-free rule" in page.words
+    assert 'its difference to "Default without a head" is unknown' in page.words
     assert "There is nothing to draw." in page.words
 
 
@@ -348,7 +365,7 @@ def test_one_question_with_one_completion_makes_a_page() -> None:
 
     page = Page(document([single_group], results=evaluation([single_group], ns=(1,))))
 
-    assert "One completion per question leaves nothing to choose" in page.words
+    assert "one per question leaves nothing to choose" in page.words
     assert "1 question " in page.words
 
 
@@ -362,43 +379,118 @@ def test_a_reliability_of_one_bin_and_scores_all_alike_are_drawn() -> None:
     assert "said 40.0\N{NO-BREAK SPACE}%, came true 100.0\N{NO-BREAK SPACE}%, 6 completions" in page.words
 
 
-@pytest.mark.parametrize(
-    ("sides", "headline"),
-    [
-        (
-            {1: (0, 0, 0), 2: (0.05, 0.03, 0.07), 4: (0.04, 0.02, 0.06)},
-            "A vote weighed by this head beats the best label-free rule",
-        ),
-        (
-            {2: (0.05, 0.03, 0.07), 4: (0.01, -0.01, 0.03)},
-            "A vote weighed by this head beats the best label-free rule at n = 2",
-        ),
-        ({2: (0.01, 0.0004, 0.02)}, "No better than the best label-free rule, as far as 40 questions can tell"),
-        (
-            {2: (0.0, -0.01, 0.01), 4: (0.01, -0.01, 0.02)},
-            "No better than the best label-free rule, as far as 40 questions can tell",
-        ),
-        ({2: (-0.02, -0.03, -0.01)}, "A vote weighed by this head is worse than the best label-free rule"),
-        (
-            {2: (0.02, 0.01, 0.03), 4: (0.02, 0.01, 0.03), 16: (-0.02, -0.03, -0.01)},
-            "A vote weighed by this head beats the best label-free rule at n = 2 and 4 and is worse than it at n = 16",
-        ),
-    ],
-)
-def test_the_headline_says_what_the_intervals_say(sides: dict[int, tuple[float, float, float]], headline: str) -> None:
-    assert summary.headline(differing(usual()[1], sides)) == headline
+def test_the_page_begins_with_the_advice_and_what_was_measured() -> None:
+    groups, results, _ = usual()
+    facts = SampleFacts(files=("a.db", "<b>.db"), temperature="0.8, 1", date="2026-11-30")
+    comparison = compare_with_majority(a_head(), groups, answer="auto")
+    page = Page(render_page(replace(results, provider="p", model="m<i>"), a_head(), comparison, {}, facts))
+    words = " ".join(page.words.replace("\N{NO-BREAK SPACE}", " ").replace(MINUS, "-").split())
+
+    assert str(advise(results)) in words
+    for text in (
+        "Modelp/m<i>",
+        "Questionsall 40 questions of the files given",
+        "n1, 2, 4, drawn from 6 stored completions per question",
+        "Temperature0.8, 1",
+        "Samplesa.db, <b>.db",
+        "Date2026-11-30",
+    ):
+        assert text in words
 
 
-def test_a_head_that_its_training_found_of_no_help_is_said_to_be_no_better() -> None:
-    results = replace(differing(usual()[1], {2: (0.05, 0.03, 0.07)}), head={"verdict": NO_BETTER_VERDICT})
+def test_the_comparison_with_the_best_label_free_rule_is_the_first_table() -> None:
+    _, results, html = usual()
+    comparison = headline(results)
+    rows = [" ".join(row.replace(MINUS, "-").split()) for row in Page(html).rows]
 
-    assert summary.headline(results) == "The head did not prove better in its own training, so it is set aside"
+    assert rows[0] == "Head’s vote Best label-free Gain Majority Any of n"
+    for table_row, row in zip(rows[1:], comparison.rows, strict=False):
+        gain = row.gain
+        numbers = [100 * value for value in (row.vote, row.rule)]
+        assert table_row == (
+            f"n = {row.n} {numbers[0]:.1f} {numbers[1]:.1f} {plus(gain.value)} {plus(gain.low)} to {plus(gain.high)} "
+            f"{100 * row.majority:.1f} {100 * row.any_right:.1f}"
+        )
+    gain = comparison.gain
+    assert rows[len(comparison.rows) + 1] == f"mean {plus(gain.value)} {plus(gain.low)} to {plus(gain.high)}"
 
 
-def test_a_handful_of_questions_is_said_to_be_too_few_whatever_their_interval() -> None:
-    results = replace(differing(usual()[1], {2: (0.05, 0.03, 0.07)}), questions=3)
+def plus(share: float) -> str:
+    """Format a difference in points, as the page does."""
+    return f"{round(100 * share, 1) + 0.0:+.1f}".replace("+0.0", "0.0")
 
-    assert summary.headline(results) == "3 questions: too few to say whether the head beats the best label-free rule"
+
+def test_the_chart_of_differences_has_every_method_at_every_n_where_its_numbers_are() -> None:
+    results = usual()[1]
+    picture = ElementTree.fromstring(forest(results))  # noqa: S314
+    titles = [title.text or "" for title in picture.iter("title")][1:]
+    marks = [(group.find("line"), group.find("circle")) for group in picture.iter("g")]
+
+    methods = {"head, vote": "head_vote", "head, best": "head", "majority": "majority"}
+    expected = [
+        f"{label}, {place}: {plus(estimate.value)} ({plus(estimate.low)} to {plus(estimate.high)})"
+        for place, values in [
+            ("mean of n = 2, 4", {name: results.row(name).gain for name in methods.values()}),
+            ("n = 2", {name: results.row(name).minus_label_free[2] for name in methods.values()}),
+            ("n = 4", {name: results.row(name).minus_label_free[4] for name in methods.values()}),
+        ]
+        for label, name in methods.items()
+        if (estimate := values[name]) is not None
+    ]
+    assert results.label_free == "default"
+    assert [title.replace(MINUS, "-") for title in titles] == expected
+    # Equal steps of the data are equal steps of the picture.
+    shares = [value for name in methods.values() for value in [results.row(name).gain] if value is not None]
+    places = [(line, circle) for line, circle in marks[: len(shares)]]
+    scale = {
+        round((float(line.get("x2") or 0) - float(line.get("x1") or 0)) / (share.high - share.low))
+        for share, (line, _) in zip(shares, places, strict=True)
+        if line is not None and share.high - share.low > 0.01
+    }
+    assert len(scale) == 1 or max(scale) - min(scale) < 0.02 * max(scale)
+    for line, circle in marks:
+        assert line is not None
+        assert circle is not None
+        assert float(line.get("x1") or 0) <= float(circle.get("cx") or 0) <= float(line.get("x2") or 0)
+        assert 0 <= float(line.get("x1") or 0) <= float(line.get("x2") or 0) <= PAGE_WIDTH
+
+
+def test_the_chart_of_differences_without_any_says_so() -> None:
+    results = evaluation(usual()[0], ns=(1,))
+
+    assert "There is nothing to draw." in forest(results)
+
+
+def test_the_bars_below_the_calibration_count_the_completions() -> None:
+    probabilities = np.array([0.05] * 3 + [0.1] * 2 + [0.95, 1.0, math.nan] + [0.55] * 1234)
+    picture = ElementTree.fromstring(probability_counts(probabilities))  # noqa: S314
+    counts = [text.text for text in picture.iter("text") if text.get("class") == "count"]
+
+    assert counts == ["3", "2", "0", "0", "0", "1.2k", "0", "0", "0", "2"]
+    assert "No completion has a probability." in probability_counts(np.array([math.nan]))
+
+
+def test_probabilities_that_are_counted_are_those_of_complete_completions() -> None:
+    groups = graded_groups(5)
+    groups[0] = replace(
+        groups[0],
+        completions=(replace(groups[0].completions[0], finish_reason="length"), *groups[0].completions[1:]),
+    )
+    comparison = compare_with_majority(a_head(), groups, answer="auto")
+
+    assert len(comparison.probabilities) == len(comparison.scores) == 30
+    assert np.isnan(comparison.probabilities).sum() == 1
+
+
+def test_each_number_of_a_wide_table_has_the_name_of_its_column_for_narrow_screens() -> None:
+    html = usual()[2]
+    tables = re.findall(r'<div class="scroll" tabindex="0"><table>.*?</table>', html, re.DOTALL)
+    cells = [re.findall(r"<td[^>]*>", table) for table in tables]
+
+    assert [len(found) > 0 for found in cells] == [True] * 4
+    for found in cells[:3]:
+        assert all("data-label=" in cell for cell in found)
+    assert "max-width: 44rem" in html
 
 
 def test_the_cost_chart_says_with_how_many_tokens_the_head_is_as_good_as_majority_with_most() -> None:
@@ -421,7 +513,8 @@ def test_the_lead_gives_the_numbers_at_four_and_whether_training_saw_the_questio
     text = summary.summary(replace(results, split="test")).replace("\N{NO-BREAK SPACE}", " ")
 
     assert "from n = 4" in text
-    assert f"right on {100 * vote.accuracy[4].value:.1f} % of 40 questions that training never saw" in text
+    right = f"{100 * vote.accuracy[4].value:.1f} %"
+    assert f"the head’s vote is right on {right} of 40 questions that training never saw" in text
     assert f"majority vote on {100 * majority.accuracy[4].value:.1f} %" in text
     assert f"one answer alone on {100 * first.accuracy[1].value:.1f} %" in text
     assert "which the head was fitted on" in summary.summary(replace(results, split="train"))
@@ -486,13 +579,9 @@ def test_ten_long_examples_make_less_than_a_megabyte_and_say_what_is_left_out() 
 
 
 def test_labels_at_the_ends_of_lines_do_not_overlap() -> None:
-    charts: list[list[float]] = [[]]
-    for place, label in Page(usual()[2]).labels:
-        if label == "any of n" or label.startswith("right ("):
-            charts.append([])
-        charts[-1].append(place)
+    charts = Page(usual()[2]).labels
 
-    assert sum(len(chart) >= 6 for chart in charts) >= 1
+    assert sorted(map(len, charts))[-2:] == [2, 6]
     for places in charts:
         assert np.all(np.diff(sorted(places)) >= LINE_HEIGHT - 0.11)  # coordinates have one decimal
         assert all(0 < place < HEIGHT for place in places)
@@ -522,9 +611,9 @@ def test_ticks_are_round_evenly_spaced_and_within(low: float, span: float, max_t
         assert round(steps[0] / 10 ** math.floor(math.log10(steps[0]) + 1e-6), 3) in (1, 2, 5)
 
 
-def samples_file(path: Path, groups: Sequence[Group]) -> Path:
+def samples_file(path: Path, groups: Sequence[Group], *, provider: str = "p") -> Path:
     with SampleStore(path, write=True) as store:
-        store.begin(Meta(provider="p", model="m", top_logprobs=8))
+        store.begin(Meta(provider=provider, model="m", top_logprobs=8))
         for group in groups:
             messages = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is <b>2+2</b>?"})
             store.add_questions([StoredQuestion(id=group.question_id, messages=messages, answer="4", family="sums")])

@@ -25,7 +25,8 @@ def report(
 ) -> None:
     """Write an HTML report on a head: all comparisons, and its rewards for single tokens. It quotes your samples."""
     from swift_client import training
-    from swift_client.report.summary import headline, summary
+    from swift_client.evaluation.advice import advise
+    from swift_client.report.summary import summary
 
     output.check_output_path(out)
     with progress.stage_status() as update:
@@ -45,6 +46,6 @@ def report(
     if as_json:
         output.print_json({"report": str(out), "evaluation": evaluation.to_dict()})
         return
-    output.show(output.safe(headline(evaluation), "bold"), output.safe(summary(evaluation)))
+    output.show(output.safe(str(advise(evaluation)), "bold"), output.safe(summary(evaluation)))
     output.warn(*evaluation.notes)
     output.show(output.safe(str(out)), wrap=False)

@@ -69,12 +69,16 @@ def advise(evaluation: Evaluation) -> Advice:
         reason = f"right on {100 * accuracy:.1f} % of {_count(comparison.questions)}; {_gain(comparison)}"
         action = f"Use the head at n = {n}" if has_head else f"Without a head, vote by log-probabilities at n = {n}"
         return Advice(use=True, action=action, reason=reason)
-    is_worse = comparison.gain.high < 0
+    is_worse, is_known = comparison.gain.high < 0, not math.isnan(comparison.gain.value)
     if has_head:
         action = "Do not use this head"
     else:
         action = "Do not weigh votes by log-probabilities" if is_worse else "Do not expect more than from a majority"
-    return Advice(use=False, action=action, reason=f"{_gain(comparison)}{'' if is_worse else ', which may be chance'}")
+    return Advice(
+        use=False,
+        action=action,
+        reason=_gain(comparison) + (", which may be chance" if is_known and not is_worse else ""),
+    )
 
 
 def advise_stopping(simulation: Simulation) -> Advice:

@@ -22,6 +22,7 @@ from swift_client.report.token_heatmap import (
     ShownTokens,
     TokenWeights,
     compute_colour_limit,
+    question_mean,
     shown_tokens,
     weigh_tokens,
 )
@@ -64,6 +65,7 @@ class HeadComparison:
 
     # (N,) the head's scores of all completions, each among all of its question's; NaN without logprobs.
     scores: F64
+    probabilities: F64  # (N,) the head's probabilities of complete completions; NaN for others and without calibration
     labels: F64  # (N,) 1 right, 0 wrong, NaN unknown
     # Number of questions per outcome of choosing from their first completions.
     outcomes: Mapping[str, int]
@@ -74,7 +76,7 @@ def compare_with_majority(head: HeadArtifact, groups: Iterable[Group], *, answer
     """Let ``head`` and majority choose on every question with a label. Reads the groups once."""
     # The verdict of the head's training matters for best_of, not for a reader: so the facts of training are dropped.
     config = SelectionConfig(scorer=replace(head, training={}), answer=answer, force_head=True)
-    scores, labels = [np.zeros(0)], [np.zeros(0)]
+    scores, probabilities, labels = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
     counts: Counter[str] = Counter()
     candidates: dict[str, list[Example]] = {outcome: [] for outcome in OUTCOMES}
     for group in groups:
@@ -83,8 +85,14 @@ def compare_with_majority(head: HeadArtifact, groups: Iterable[Group], *, answer
         order = completion_order(group)
         completions, group_labels = [group.completions[position] for position in order], group.labels[order]
         selection = select_best(completions, config)
-        scores.append(
-            np.array([np.nan if candidate.score is None else candidate.score for candidate in selection.candidates])
+        scores.append(np.array([_to_float(candidate.score) for candidate in selection.candidates]))
+        probabilities.append(
+            np.array(
+                [
+                    _to_float(candidate.probability) if candidate.completion.complete else np.nan
+                    for candidate in selection.candidates
+                ]
+            )
         )
         labels.append(group_labels)
         example = _make_example(group.question_id, completions[:EXAMPLE_N], group_labels[:EXAMPLE_N], config)
@@ -94,10 +102,15 @@ def compare_with_majority(head: HeadArtifact, groups: Iterable[Group], *, answer
         candidates[example.outcome] = ranked[: len(OUTCOME_SCHEDULE)]
     return HeadComparison(
         scores=np.concatenate(scores),
+        probabilities=np.concatenate(probabilities),
         labels=np.concatenate(labels),
         outcomes={outcome: counts[outcome] for outcome in OUTCOMES},
         examples=_select_examples(candidates),
     )
+
+
+def _to_float(value: float | None) -> float:
+    return np.nan if value is None else value
 
 
 def _make_example(question_id: str, completions: Sequence[Completion], labels: F64, config: SelectionConfig) -> Example:
@@ -154,6 +167,7 @@ class ShownExample(NamedTuple):
     messages: list[tuple[str, str]]  # role and text of the prompt's messages
     expected: str | None
     candidates: list[ShownCandidate]
+    token_mean: float | None  # the question's mean reward, which has no colour; None without weights
 
 
 def shown_examples(
@@ -161,9 +175,10 @@ def shown_examples(
 ) -> tuple[list[ShownExample], float]:
     """Return the examples for the page, and the contribution of a token that has the full colour."""
     weights = [weigh_tokens(head, example.selection) for example in comparison.examples]
-    colour_limit = compute_colour_limit([part for parts in weights for part in parts])
+    centres = [question_mean(parts) for parts in weights]
+    colour_limit = compute_colour_limit(weights, centres)
     examples = []
-    for example, parts in zip(comparison.examples, weights, strict=True):
+    for example, parts, centre in zip(comparison.examples, weights, centres, strict=True):
         question = questions.get(example.question_id)
         messages = () if question is None else question.messages
         candidates = zip(example.selection.candidates, parts, strict=True)
@@ -175,7 +190,11 @@ def shown_examples(
                     (str(message.get("role", "?")), _prompt_text(message.get("content"))) for message in messages
                 ],
                 expected=_expected_text(question),
-                candidates=[_shown_candidate(candidate, example, part, colour_limit) for candidate, part in candidates],
+                candidates=[
+                    _shown_candidate(candidate, example, part, centre=centre or 0.0, colour_limit=colour_limit)
+                    for candidate, part in candidates
+                ],
+                token_mean=centre,
             )
         )
     return examples, colour_limit
@@ -199,7 +218,7 @@ def _prompt_text(content: Any) -> str:
 
 
 def _shown_candidate(
-    candidate: Candidate, example: Example, weights: TokenWeights | None, colour_limit: float
+    candidate: Candidate, example: Example, weights: TokenWeights | None, *, centre: float, colour_limit: float
 ) -> ShownCandidate:
     completion, score, probability = candidate.completion, candidate.score, candidate.probability
     label = example.labels[completion.index]
@@ -216,5 +235,5 @@ def _shown_candidate(
         verdict="unknown" if math.isnan(label) else "right" if label == 1 else "wrong",
         facts=facts,
         chosen_by=[name for name, winner in winners if winner == completion.index],
-        tokens=shown_tokens(completion, weights, colour_limit=colour_limit),
+        tokens=shown_tokens(completion, weights, centre=centre, colour_limit=colour_limit),
     )

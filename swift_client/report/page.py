@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +11,9 @@ import numpy as np
 
 from swift_client.display import escape_unsafe
 from swift_client.errors import MissingExtraError
+from swift_client.evaluation.advice import advise
+from swift_client.evaluation.headline import headline
+from swift_client.evaluation.methods import format_beta
 from swift_client.evaluation.result import Evaluation
 from swift_client.features import RESPONSE_TERMS, column_names
 from swift_client.models import HeadArtifact
@@ -17,6 +21,7 @@ from swift_client.models.calibration import CALIBRATIONS
 from swift_client.report import summary
 from swift_client.report.charts import accuracy, calibration
 from swift_client.report.charts.chart import Markup, element, load_style
+from swift_client.report.charts.forest import forest
 from swift_client.report.examples import EXAMPLE_N, OUTCOMES, HeadComparison, shown_examples
 from swift_client.report.format import (
     MISSING,
@@ -43,6 +48,14 @@ class _Figure(NamedTuple):
     caption: str
 
 
+class SampleFacts(NamedTuple):
+    """The samples behind a page, and the day on which it was written."""
+
+    files: tuple[str, ...] = ()  # names without folders
+    temperature: str = "not recorded"
+    date: str = MISSING
+
+
 class _TermWeight(NamedTuple):
     name: str
     weight: float
@@ -62,28 +75,42 @@ def load_template() -> Template:
         "percent": format_percent,
         "plural": pluralize,
         "points": format_points,
+        "typeset": _typeset,
     }
     environment.tests["finite"] = is_finite
     source = resources.files("swift_client.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     return environment.from_string(source)
 
 
+def _typeset(sentence: str) -> str:
+    """Give a sentence true minus signs, and keep "n = 8" and "95 %" on one line."""
+    sentence = re.sub(r"-(?=[0-9])", "\N{MINUS SIGN}", sentence)
+    return re.sub(r" (?=[=%])|(?<=n =) ", "\N{NO-BREAK SPACE}", sentence)
+
+
 def render_page(
-    evaluation: Evaluation, head: HeadArtifact, comparison: HeadComparison, questions: Mapping[str, StoredQuestion]
+    evaluation: Evaluation,
+    head: HeadArtifact,
+    comparison: HeadComparison,
+    questions: Mapping[str, StoredQuestion],
+    samples: SampleFacts | None = None,
 ) -> str:
     """Return the document. Text cannot become markup in it, nor move a cursor or reverse the reading order."""
     examples, colour_limit = shown_examples(head, comparison, questions)
     document = load_template().render(
+        advice=advise(evaluation),
+        beta=format_beta(head.beta),
         calibration=next((name for name, kind in CALIBRATIONS.items() if isinstance(head.calibration, kind)), "none"),
         colour_levels=COLOUR_LEVELS,
         colour_limit=colour_limit,
         evaluation=evaluation,
         example_n=EXAMPLE_N,
         examples=examples,
+        facts=_facts(evaluation, samples or SampleFacts()),
         figures=_figures(evaluation, comparison),
         head=head,
+        headline=headline(evaluation),
         interval_direction=interval_direction,
-        headline=summary.headline(evaluation),
         kind_labels={"single": "One completion is picked", "vote": "Answers are voted on", "oracle": "The bound"},
         lead=summary.summary(evaluation),
         missing=MISSING,
@@ -93,28 +120,49 @@ def render_page(
         outcomes=OUTCOMES,
         style=Markup(load_style()),
         term_weights=_term_weights(head),
-        tiles=summary.tiles(evaluation),
         training_facts=list(_flatten(head.training)),
     )
     # Jinja2 has escaped markup; control characters and reversed text remain.
     return escape_unsafe(document)
 
 
+def _facts(evaluation: Evaluation, samples: SampleFacts) -> list[tuple[str, str]]:
+    """Return the facts that stand at the top of the page, names and values."""
+    ns = ", ".join(map(str, evaluation.ns))
+    per_question = format_decimal(evaluation.completions / evaluation.questions, 1).removesuffix(".0")
+    model = "/".join(part for part in (evaluation.provider, evaluation.model) if part)
+    return [
+        ("Model", model or MISSING),
+        ("Questions", summary.describe_questions(evaluation)),
+        ("n", f"{ns}, drawn from {per_question} stored completions per question"),
+        ("Temperature", samples.temperature),
+        ("Samples", ", ".join(samples.files) or MISSING),
+        ("Date", samples.date),
+    ]
+
+
 def _figures(evaluation: Evaluation, comparison: HeadComparison) -> list[_Figure]:
-    label_free = accuracy.best_label_free(evaluation)
-    best = f" “{label_free.label}” is the best scorer without labels here." if label_free is not None else ""
     head_row = next((row for row in evaluation.rows if row.name == "head"), None)
     reliability = evaluation.reliability
+    if reliability is None:
+        calibrated = element("p", "This head has no calibrated probabilities.", class_="soft")
+    else:
+        charts = (
+            calibration.reliability_diagram(reliability),
+            calibration.probability_counts(comparison.probabilities),
+        )
+        calibrated = Markup("".join(charts))
     return [
-        _Figure("More completions", accuracy.accuracy_by_n(evaluation), f"Bands are 95 % intervals.{best}"),
-        _Figure("Their cost", accuracy.accuracy_by_tokens(evaluation), accuracy.describe_token_savings(evaluation)),
         _Figure(
-            "Calibration of the head",
-            element("p", "This head has no calibrated probabilities.", class_="soft")
-            if reliability is None
-            else calibration.reliability_diagram(reliability),
-            summary.describe_calibration(head_row),
+            "Gain over the best label-free rule",
+            forest(evaluation),
+            "Points more or less than that rule on the same draws, with 95 % intervals. To the right of 0 is a gain, "
+            "to the left a loss; what contains 0 may be chance.",
         ),
+        _Figure(
+            "What more completions cost", accuracy.accuracy_by_tokens(evaluation), accuracy.describe_cost(evaluation)
+        ),
+        _Figure("Calibration of the head", calibrated, summary.describe_calibration(head_row, reliability)),
         _Figure(
             "Scores of right and wrong completions",
             calibration.score_histogram(comparison.scores, comparison.labels),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from swift_client.evaluation.result import Evaluation
 from swift_client.models import HeadArtifact
 from swift_client.models.resolve_head import load_head
 from swift_client.report.examples import compare_with_majority
-from swift_client.report.page import load_template, render_page
+from swift_client.report.page import SampleFacts, load_template, render_page
 from swift_client.store import SampleStore, StoredQuestion
 from swift_client.store.atomic_write import atomic_write
 
@@ -41,8 +42,8 @@ def report(
     """Evaluate a head, write the evaluation to ``out`` as one HTML page, and return it.
 
     The page needs no network and has no script. It quotes prompts, answers and completions of the samples, so it is as
-    confidential as they are. The same input gives the same bytes, which are written completely or not at all. The other
-    arguments are those of ``evaluate``.
+    confidential as they are. The same input gives the same bytes on the same day, since the page is dated; they are
+    written completely or not at all. The other arguments are those of ``evaluate``.
 
     Raises:
         ConfigurationError: ``out`` cannot be written, or as ``evaluate``.
@@ -77,7 +78,21 @@ def write_report(
     groups = _part_groups(open_groups(files, answer=answer, grade=grade), head, evaluation.split, progress)
     comparison = compare_with_majority(head, groups, answer=answer)
     questions = _load_questions(files, {example.question_id for example in comparison.examples})
-    _write(Path(out), render_page(evaluation, head, comparison, questions))
+    _write(Path(out), render_page(evaluation, head, comparison, questions, _describe_samples(files)))
+
+
+def _describe_samples(files: Sequence[FilePath]) -> SampleFacts:
+    """Return what the page says about the samples files: their names without folders, and how they were drawn."""
+    temperatures: dict[str, None] = {}
+    for file in files:
+        with SampleStore(file) as store:
+            sampling = {} if store.meta is None else store.meta.sampling
+            temperatures[str(sampling.get("temperature", "not recorded"))] = None
+    return SampleFacts(
+        files=tuple(Path(file).name for file in files),
+        temperature=", ".join(temperatures),
+        date=datetime.date.today().isoformat(),
+    )
 
 
 def _part_groups(

@@ -2,57 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from swift_client.evaluation.result import Evaluation, Row
-from swift_client.models.artifact import SET_ASIDE_VERDICTS
 from swift_client.report.format import (
     PERCENT,
     format_decimal,
     format_percent,
     format_points,
-    interval_direction,
-    interval_sign,
     is_finite,
     pluralize,
 )
+from swift_client.training.metrics import Reliability
 
 BEST_RULE = "the best label-free rule"  # ``Evaluation.label_free``
 
 PREFERRED_N = 4  # the n of the summary, if it was measured
-
-MIN_QUESTIONS = 20  # minimum for a claim: intervals from resampling fewer questions are too narrow
 
 
 def headline_n(evaluation: Evaluation) -> int:
     """Return the n of the summary: 4, else the middle one above 1, whatever the results are."""
     ns = [n for n in evaluation.ns if n > 1] or list(evaluation.ns)
     return PREFERRED_N if PREFERRED_N in ns else ns[(len(ns) - 1) // 2]
-
-
-def headline(evaluation: Evaluation) -> str:
-    """Say in one line whether the head's vote is better than the best label-free rule, over all n."""
-    vote = _rows_by_name(evaluation).get("head_vote")
-    ns = [n for n in evaluation.ns if n > 1]
-    if vote is None:
-        return "Accuracy of each way to choose"
-    if not ns:
-        return "One completion per question leaves nothing to choose"
-    if evaluation.questions < MIN_QUESTIONS:
-        count = pluralize(evaluation.questions, "question").capitalize()
-        return f"{count}: too few to say whether the head beats {BEST_RULE}"
-    signs = {n: interval_sign(vote.minus_label_free[n]) for n in ns}
-    better, worse = ([n for n in ns if signs[n] == sign] for sign in (1, -1))
-    if evaluation.head.get("verdict") in SET_ASIDE_VERDICTS and not worse:
-        return "The head did not prove better in its own training, so it is set aside"
-    if not better and not worse:
-        return f"No better than {BEST_RULE}, as far as {pluralize(evaluation.questions, 'question')} can tell"
-    clauses = []
-    if better:
-        clauses.append(f"beats {BEST_RULE}{_format_ns(better, ns)}")
-    if worse:
-        clauses.append(f"is worse than {'it' if better else BEST_RULE}{_format_ns(worse, ns)}")
-    return f"A vote weighed by this head {' and '.join(clauses)}"
 
 
 def summary(evaluation: Evaluation) -> str:
@@ -70,7 +39,8 @@ def summary(evaluation: Evaluation) -> str:
         comparisons.append(f"one answer alone on {format_percent(single.value)}{PERCENT}")
     right = format_percent(vote.accuracy[n].value)
     sentences = [
-        f"Choosing from n = {n} completions, it is right on {right}{PERCENT} of {describe_questions(evaluation)}"
+        f"Choosing from n = {n} completions, the head’s vote is right on {right}{PERCENT} of "
+        + describe_questions(evaluation)
         + (f"; {', '.join(comparisons)}." if comparisons else ".")
     ]
     difference, rule = vote.minus_label_free.get(n), rows.get(evaluation.label_free)
@@ -99,31 +69,19 @@ def describe_questions(evaluation: Evaluation) -> str:
             return f"{questions} of the {part} part, which the head was fitted on"
 
 
-def tiles(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
-    """Return (label, difference to the best label-free rule, interval, "up", "down" or "") per n above 1."""
-    vote = _rows_by_name(evaluation).get("head_vote")
-    if vote is None:
-        return []
-    return [
-        (
-            f"n = {n}",
-            format_points(difference.value),
-            f"{format_points(difference.low)} to {format_points(difference.high)}",
-            interval_direction(difference),
-        )
-        for n, difference in vote.minus_label_free.items()
-        if n > 1
-    ]
-
-
-def describe_calibration(row: Row | None) -> str:
-    """Say how far the head's probabilities are off."""
+def describe_calibration(row: Row | None, reliability: Reliability | None) -> str:
+    """Say how far the head's probabilities are off, and how many completions each point stands for."""
     if row is None or row.ece is None or not is_finite(row.ece):
         return ""
-    return (
+    text = (
         f"On average the head’s probability is {format_percent(row.ece)} points off (expected calibration error "
         f"{format_decimal(row.ece)}; Brier score {format_decimal(row.brier)})."
     )
+    if reliability is None:
+        return text
+    low, high = int(reliability.counts.min()), int(reliability.counts.max())
+    size = f"{low:,}" if low == high else f"{low:,} or {high:,}"
+    return f"{text} Each point stands for {size} completions; the bars count the completions per tenth."
 
 
 def _rows_by_name(evaluation: Evaluation) -> dict[str, Row]:
@@ -133,10 +91,3 @@ def _rows_by_name(evaluation: Evaluation) -> dict[str, Row]:
 def _describe_difference(difference: float) -> str:
     points = format_points(abs(difference)).lstrip("+")
     return "as often as" if points == "0.0" else f"{points} points {'more' if difference > 0 else 'less'} than"
-
-
-def _format_ns(ns: Sequence[int], all_ns: Sequence[int]) -> str:
-    if len(ns) == len(all_ns):
-        return ""
-    front = ", ".join(map(str, ns[:-1]))
-    return f" at n = {f'{front} and ' if front else ''}{ns[-1]}"

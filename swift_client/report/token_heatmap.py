@@ -1,4 +1,8 @@
-"""Token heatmap: each token coloured by gate × reward, with faint letters for small gates."""
+"""Token heatmap: each token coloured by gate × (reward - the question's mean), with faint letters for small gates.
+
+Rewards of one question have a common level, which chooses nothing. Around their mean the colours show which tokens make
+one of its answers better than another.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +43,10 @@ class TokenWeights:
         shares: F64 = self.gates / max(float(self.gates.mean()), GATE_SUM_EPS) if len(self.gates) else self.gates
         return shares
 
-    @property
-    def contributions(self) -> F64:
-        """(T,) contributions to the score: gate share × reward; their mean is the gated mean."""
-        return self.gate_shares * self.rewards
+    def deviations(self, centre: float) -> F64:
+        """(T,) gate share × (reward - ``centre``); their mean is the gated mean less ``centre``."""
+        deviations: F64 = self.gate_shares * (self.rewards - centre)
+        return deviations
 
     @property
     def gated_mean(self) -> float:
@@ -62,10 +66,22 @@ def weigh_tokens(head: HeadArtifact, selection: Selection) -> list[TokenWeights 
     return [None if candidate.score is None else next(parts) for candidate in selection.candidates]
 
 
-def compute_colour_limit(all_weights: Sequence[TokenWeights | None]) -> float:
-    """Return the contribution with the full colour, which one in 20 tokens exceeds."""
-    sizes = np.concatenate([np.zeros(0), *(np.abs(part.contributions) for part in all_weights if part is not None)])
-    return float(np.quantile(sizes, 0.95)) if len(sizes) and sizes.any() else 1.0
+def question_mean(weights: Sequence[TokenWeights | None]) -> float | None:
+    """Return the mean of the gated means of a question's completions; None if none has weights."""
+    means = [part.gated_mean for part in weights if part is not None and len(part.gates)]
+    return float(np.mean(means)) if means else None
+
+
+def compute_colour_limit(weights: Sequence[Sequence[TokenWeights | None]], centres: Sequence[float | None]) -> float:
+    """Return the deviation from its question's mean with the full colour, which one in 20 tokens exceeds."""
+    distances = [
+        np.abs(part.deviations(centre or 0.0))
+        for parts, centre in zip(weights, centres, strict=True)
+        for part in parts
+        if part is not None
+    ]
+    sizes = np.concatenate([np.zeros(0), *distances])
+    return (float(np.quantile(sizes, 0.95)) or 1.0) if len(sizes) else 1.0
 
 
 class ShownToken(NamedTuple):
@@ -73,7 +89,7 @@ class ShownToken(NamedTuple):
 
     text: str
     title: str  # its numbers, shown when the pointer is over it
-    # Classes in the style sheet: "u" raises and "d" lowers the score, with the colour level; "faint".
+    # Classes in the style sheet: "u" is above and "d" below the question's mean, with the colour level; "faint".
     style: str
 
 
@@ -86,32 +102,36 @@ class ShownTokens(NamedTuple):
     text: str  # only without tokens or weights
 
 
-def shown_tokens(completion: Completion, weights: TokenWeights | None, *, colour_limit: float) -> ShownTokens:
-    """Prepare the tokens of a completion; a contribution of ``colour_limit`` gets the full colour."""
+def shown_tokens(
+    completion: Completion, weights: TokenWeights | None, *, centre: float, colour_limit: float
+) -> ShownTokens:
+    """Prepare the tokens of a completion; ``centre`` is its question's mean, ``colour_limit`` has the full colour."""
     if weights is None or not completion.tokens:
         text = completion.text[:MAX_TEXT_CHARS]
         return ShownTokens([], 0, [], text + ("…" if len(completion.text) > len(text) else ""))
     count, half = len(completion.tokens), MAX_SHOWN_TOKENS // 2
     shown = (range(count), range(0)) if count <= MAX_SHOWN_TOKENS else (range(half), range(count - half, count))
-    first, last = ([_shown_token(completion, weights, index, colour_limit) for index in part] for part in shown)
+    first, last = ([_shown_token(completion, weights, index, centre, colour_limit) for index in part] for part in shown)
     return ShownTokens(first, count - len(first) - len(last), last, "")
 
 
-def _shown_token(completion: Completion, weights: TokenWeights, index: int, colour_limit: float) -> ShownToken:
+def _shown_token(
+    completion: Completion, weights: TokenWeights, index: int, centre: float, colour_limit: float
+) -> ShownToken:
     token = completion.tokens[index]
     if len(token) > MAX_TOKEN_CHARS:
         token = f"{token[:MAX_TOKEN_CHARS]}…"
-    gate, reward, share, contribution = (
-        float(values[index]) for values in (weights.gates, weights.rewards, weights.gate_shares, weights.contributions)
-    )
-    # The hue is the sign of the contribution, the shade its size.
-    level = min(COLOUR_LEVELS, round(COLOUR_LEVELS * abs(contribution) / colour_limit))
-    colour = f"{'u' if contribution > 0 else 'd'}{level}" if level else ""
+    gate, reward, share = (float(values[index]) for values in (weights.gates, weights.rewards, weights.gate_shares))
+    deviation = share * (reward - centre)
+    # The hue is the side of the question's mean, the shade the distance from it.
+    level = min(COLOUR_LEVELS, round(COLOUR_LEVELS * abs(deviation) / colour_limit))
+    colour = f"{'u' if deviation > 0 else 'd'}{level}" if level else ""
     faint = " faint" if share < FAINT_GATE_SHARE and level < FAINT_LEVEL_LIMIT else ""
     bound = " at most: hidden by the provider" if completion.censored[index] else ""
     title = (
         f"{token}\nlogprob {format_decimal(float(completion.logprobs[index]))}{bound}\n"
         f"gate {format_decimal(gate)} ({format_decimal(share, 2)} of the mean)\n"
-        f"reward {format_decimal(reward)}\ngate × reward {format_decimal(gate * reward)}"
+        f"reward {format_decimal(reward)}\ngate × reward {format_decimal(gate * reward)}\n"
+        f"colour {format_decimal(deviation)}"
     )
     return ShownToken(token.replace("\n", "↵\n"), title, f"{colour}{faint}".strip())

@@ -1,4 +1,10 @@
-"""``demo``: the complete path on a local model, without a key or a network, and honest numbers at the end."""
+"""``demo``: the complete path on a local model, without a key or a network, and stored numbers at the end.
+
+The questions come in an order that the seed fixes. The first ones are shown in full. If the weighted vote and the
+majority agree on all of them, further questions are asked in the same order until they choose differently, and the
+first such question is shown, whichever of the two is right there; if none is found in time, the demo says so. One
+question proves nothing, so the comparison at the end is one of stored samples of hundreds of questions.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from swift_client.cli import options, output
-from swift_client.cli.demo.display import GradedQuestion, count_correct, grade, total_usage
+from swift_client.cli.demo.display import GradedQuestion, grade, total_usage
 
 if TYPE_CHECKING:
     from swift_client.pocket.questions import Question
@@ -29,7 +35,12 @@ def demo(
     ] = "pocket",
     questions: Annotated[int, typer.Option(min=1, max=20, help="Questions to show in full.")] = 3,
     further: Annotated[
-        int, typer.Option(min=0, max=1000, help="Maximum number of further questions, for the comparison at the end.")
+        int,
+        typer.Option(
+            min=0,
+            max=1000,
+            help="Maximum number of further questions, asked until the vote and the majority choose differently.",
+        ),
     ] = 30,
     seconds: Annotated[
         float | None,
@@ -39,14 +50,20 @@ def demo(
             show_default=False,
         ),
     ] = None,
-    n: Annotated[int, typer.Option(min=1, max=64, help="Answers per question.")] = 16,
+    n: Annotated[int, typer.Option(min=1, max=64, help="Answers per question.")] = 8,
     seed: Annotated[int, typer.Option(help="Random seed; another seed selects other questions.")] = 0,
     as_json: options.Json = False,
 ) -> None:
     """Choose among answers of a local model: no key, no network, about ten seconds."""
     from rich.progress import track
 
-    from swift_client.cli.demo.display import show_end, show_introduction, show_question, show_summary
+    from swift_client.cli.demo.display import (
+        show_difference,
+        show_end,
+        show_introduction,
+        show_question,
+        show_stored,
+    )
     from swift_client.reranker import SwiftReranker
 
     start = time.perf_counter()
@@ -70,25 +87,30 @@ def demo(
             graded_question = answer(question)
             if not as_json:
                 show_question(graded_question, f"Question {number} of {questions}")
-        # Then as many as the time allows, for the comparison.
-        further_questions = drawn_questions[questions:]
+        # Then others in the same order, until one shows a difference or the time is over.
         for question in track(
-            further_questions,
-            "further questions",
+            drawn_questions[questions:],
+            "looking for a question on which the vote and the majority differ",
             console=output.stderr_console(),
             transient=True,
             disable=output.is_quiet(),
         ):
-            if time.perf_counter() - start > seconds:
+            if any(graded_question.differs for graded_question in graded) or time.perf_counter() - start > seconds:
                 break
             answer(question)
     elapsed = time.perf_counter() - start
+    differing = next((i for i, graded_question in enumerate(graded) if graded_question.differs), None)
     if as_json:
         head = reranker.head.training if reranker.head else None
-        output.print_json({"head": head, **_to_dict(graded[:questions], graded[questions:], n, elapsed)})
+        output.print_json({"head": head, **_to_dict(graded, differing, questions, n, elapsed)})
         return
-    if further:
-        show_summary(graded[questions:], n, reranker.head)
+    if differing is None:
+        show_difference(None, len(graded))
+    else:
+        if differing >= questions:
+            show_question(graded[differing], f"Question {differing + 1}")
+        show_difference(graded[differing], differing + 1)
+    show_stored()
     show_end(model, graded, elapsed)
 
 
@@ -105,24 +127,36 @@ def _source(
 
 
 def _to_dict(
-    detailed: Sequence[GradedQuestion], further: Sequence[GradedQuestion], n: int, elapsed: float
+    graded: Sequence[GradedQuestion], differing: int | None, shown: int, n: int, elapsed: float
 ) -> dict[str, Any]:
-    usage = total_usage([*detailed, *further])
+    """Return the JSON document: the questions shown in full, and the first on which vote and majority differ."""
+    from swift_client.cli.demo.stored import read_results
+    from swift_client.evaluation.result import plain_values
+
+    numbers = [*range(min(shown, len(graded)))]
+    if differing is not None and differing not in numbers:
+        numbers.append(differing)
+    usage = total_usage(graded)
     return {
         "n": n,
-        "questions": [
-            {
-                "family": graded.question.family,
-                "prompt": graded.question.prompt,
-                "truth": graded.question.answer,
-                "right": list(graded.correct_flags),
-                "majority": graded.selection.candidates[graded.majority_index].answer,
-                **{f"{name}_is_right": right for name, right in graded.outcomes().items()},
-                "selection": graded.selection.to_dict(),
-            }
-            for graded in detailed
-        ],
-        "further": {"questions": len(further), **count_correct(further)},
+        "asked": len(graded),
+        "differing": None if differing is None else graded[differing].question.id,
+        "questions": [_question_to_dict(graded[number]) for number in numbers],
+        "stored": plain_values(read_results()),
         "usage": {"completion_tokens": usage.completion_tokens, "calls": usage.calls},
         "elapsed": elapsed,
+    }
+
+
+def _question_to_dict(graded: GradedQuestion) -> dict[str, Any]:
+    return {
+        "id": graded.question.id,
+        "family": graded.question.family,
+        "prompt": graded.question.prompt,
+        "truth": graded.question.answer,
+        "right": list(graded.correct_flags),
+        "majority": graded.selection.candidates[graded.majority_index].answer,
+        "differs": graded.differs,
+        **{f"{name}_is_right": right for name, right in graded.outcomes().items()},
+        "selection": graded.selection.to_dict(),
     }

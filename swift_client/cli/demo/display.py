@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import shlex
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.rule import Rule
-from rich.table import Table
 from rich.text import Text
 
 from swift_client.cli import output
@@ -16,11 +16,6 @@ from swift_client.display import escape_unsafe, selection_table
 
 if TYPE_CHECKING:
     from swift_client.models import AnyHead
-from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
     from swift_client.pocket.questions import Question
     from swift_client.types import Selection, Usage
 
@@ -54,10 +49,11 @@ The same in Python:
     with SwiftReranker("openai") as reranker:
         print(reranker.best_of("What is 17 * 24? End with: The answer is N.", n=8).text)"""
 
+DIFFERENT = "The vote and the majority choose differently here, for the first time in {asked}."
 
-NO_FURTHER_QUESTIONS = """\
-There was no time for further questions. To compare the choice with a majority vote, run \
-`swift-client demo --seconds 120`."""
+NEVER_DIFFERENT = """\
+The vote and the majority chose the same answer in {asked}. A longer run may find a question on which they differ: \
+`swift-client demo --seconds 120 --further 200`."""
 
 
 def show_introduction(model: str, n: int, head: AnyHead | None) -> None:
@@ -89,44 +85,30 @@ def _mark_answer(graded: GradedQuestion, index: int) -> tuple[str, str]:
     return (f"✓ {text}", "green") if graded.correct_flags[index] else (f"✗ {text}", "red")
 
 
-def show_summary(graded_questions: Sequence[GradedQuestion], n: int, head: AnyHead | None) -> None:
-    """Compare the choice with its alternatives over the further questions, if there was time for any."""
-    total = len(graded_questions)
-    if not total:
-        output.show(Text(NO_FURTHER_QUESTIONS, style="dim"), "")
+def show_difference(graded: GradedQuestion | None, asked: int) -> None:
+    """Print the votes of the first question on which the vote and the majority differ; None if there was none."""
+    count = f"{asked} question{'s' * (asked != 1)}"
+    if graded is None:
+        output.show(Text(NEVER_DIFFERENT.format(asked=count), style="yellow"), "")
         return
-    labels = {
-        "first": "a single answer",
-        "majority": f"most frequent of {n}",
-        "chosen": "vote weighted by the head" if head and head.beats_majority else "swift-client's choice",
-        "any": f"at least one of {n} correct",
-    }
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, count in count_correct(graded_questions).items():
-        filled = round(30 * count / total)
-        style = "bold green" if name == "chosen" else "dim" if name == "any" else ""
-        bar = "█" * filled + "░" * (30 - filled)
-        table.add_row(labels[name], bar, f"{count} of {total}", f"{count / total:.0%}", style=style)
-    standard_error = 100 * math.sqrt(0.25 / total)
-    output.show(
-        Rule(f"{total} further questions: how often is the answer correct?", align="left", style="dim"),
-        table,
-        Text(f"Standard error with {total} questions: about {standard_error:.0f} points per line.", style="dim"),
-        Text(_head_note(head), style="dim"),
-        "",
-    )
+    output.show(Text(DIFFERENT.format(asked=count), style="bold"))
+    total = sum(candidate.weight for candidate in graded.selection.candidates) or 1.0
+    for index in (graded.selection.winner, graded.majority_index):
+        votes, weight = graded.votes(index)
+        line = Text("  ").append(*_mark_answer(graded, index))
+        output.show(line.append(f"   {votes} vote{'s' * (votes != 1)}, {weight / total:.0%} of the weight"))
+    if graded.votes(graded.selection.winner)[0] == graded.votes(graded.majority_index)[0]:
+        output.show(Text("  Both have equally many votes; a majority then takes the one that came first.", style="dim"))
+    output.show("")
 
 
-def _head_note(head: AnyHead | None) -> str:
-    from swift_client.models.artifact import describe_verdict  # it imports numpy
+def show_stored() -> None:
+    """Print the stored comparisons, on hundreds of questions each."""
+    from swift_client.cli.demo.stored import read_results, render
 
-    if head is None:
-        return "There is no head for this model: the model's confidence weighs the votes."
-    if not head.beats_majority:
-        return f"The head for this model {describe_verdict(head.training)}, so it is not used."
-    questions = head.training.get("questions", {}).get("train")
-    note = f"The head was trained on {questions or 'some'} other questions, with `swift-client train`."
-    return f"{note} It {describe_verdict(head.training)}." if "comparison" in head.training else note
+    output.show(Rule("Does it help? Stored results", align="left", style="dim"))
+    for comparison in read_results():
+        output.show(*render(comparison))
 
 
 def show_end(model: str, graded_questions: Sequence[GradedQuestion], elapsed: float) -> None:
@@ -156,8 +138,22 @@ class GradedQuestion:
         frequent = votes.most_common(1)[0][0]
         return next(i for i, candidate in enumerate(self.selection.candidates) if candidate.answer == frequent)
 
+    @property
+    def differs(self) -> bool:
+        """True if the vote and the majority choose different answers."""
+        return self.majority_index not in self._equal_indices(self.selection.winner)
+
+    def votes(self, index: int) -> tuple[int, float]:
+        """Return the number and the weight of the votes for the answer of a candidate."""
+        weights = [self.selection.candidates[i].weight for i in self._equal_indices(index)]
+        return sum(weight > 0 for weight in weights), sum(weights)
+
+    def _equal_indices(self, index: int) -> list[int]:
+        answers = [candidate.answer for candidate in self.selection.candidates]
+        return [i for i, answer in enumerate(answers) if answer == answers[index]]
+
     def outcomes(self) -> dict[str, bool]:
-        """Return for each way to choose an answer whether it is correct here."""
+        """Return for each way to choose an answer if it is correct here."""
         return {
             "first": self.correct_flags[0],
             "majority": self.correct_flags[self.majority_index],
@@ -180,9 +176,3 @@ def total_usage(graded_questions: Sequence[GradedQuestion]) -> Usage:
     from swift_client.types import Usage
 
     return sum((graded.selection.usage for graded in graded_questions), start=Usage())
-
-
-def count_correct(graded_questions: Sequence[GradedQuestion]) -> dict[str, int]:
-    """Count for each way to choose an answer how often it is correct."""
-    outcomes = [graded.outcomes() for graded in graded_questions]
-    return {name: sum(outcome[name] for outcome in outcomes) for name in ("first", "majority", "chosen", "any")}

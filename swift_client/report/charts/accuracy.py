@@ -1,13 +1,12 @@
-"""Charts of accuracy against n, and against the tokens that n completions cost."""
+"""Chart of accuracy against the tokens that n completions cost."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from swift_client.evaluation.result import Evaluation, Row
-from swift_client.report.charts.chart import Chart, Markup, Point, element, percent_range, percent_ticks, ticks
+from swift_client.report.charts.chart import PAGE_WIDTH, Chart, Markup, element, percent_range, percent_ticks, ticks
 from swift_client.report.format import PERCENT, format_percent, is_finite
 
 # Rows that are always drawn, and the labels of their lines.
@@ -69,73 +68,50 @@ def best_label_free(evaluation: Evaluation) -> Row | None:
     return max(scorers, key=mean_accuracy, default=None)
 
 
-def accuracy_by_n(evaluation: Evaluation) -> Markup:
-    """Draw accuracy (%) against the number of completions, on a logarithmic axis."""
-    return _accuracy_chart(
-        evaluation,
-        xs=[float(n) for n in evaluation.ns],
-        x_range=(evaluation.ns[0], evaluation.ns[-1]),
-        log_x=True,
-        x_ticks=[(n, str(n)) for n in evaluation.ns],
-        x_title="completions to choose from, n",
-        description="Accuracy of each way to choose, against the number of completions.",
-    )
-
-
 def accuracy_by_tokens(evaluation: Evaluation) -> Markup:
     """Draw accuracy (%) against the mean completion tokens per question, on a linear axis from 0."""
     tokens = [evaluation.tokens[n] for n in evaluation.ns]
     if not all(math.isfinite(count) for count in tokens):
         return element("p", "Tokens were not counted.", class_="soft")
-    return _accuracy_chart(
-        evaluation,
-        xs=tokens,
-        x_range=(0.0, max(tokens)),
-        log_x=False,
-        x_ticks=[(count, f"{count:,.0f}") for count in ticks(0.0, max(*tokens, 1.0), 6)],
-        x_title="completion tokens per question",
-        description="Accuracy of each way to choose, against the mean completion tokens per question.",
-    )
-
-
-def _accuracy_chart(
-    evaluation: Evaluation,
-    *,
-    xs: Sequence[float],
-    x_range: Point,
-    log_x: bool,
-    x_ticks: Sequence[tuple[float, str]],
-    x_title: str,
-    description: str,
-) -> Markup:
     lines = select_lines(evaluation)
-    estimates = [line.row.accuracy[n] for line in lines for n in evaluation.ns]
-    values = [value for estimate in estimates for value in (estimate.value, estimate.low, estimate.high)]
+    values = [line.row.accuracy[n].value for line in lines for n in evaluation.ns]
     if not any(map(is_finite, values)):
         return element("p", "There is nothing to draw.", class_="soft")
     y_range = percent_range(values)
-    chart = Chart(description, x_range, y_range, labels=[line.label for line in lines], log_x=log_x)
-    chart.axes(x_ticks, percent_ticks(*y_range), x_title=x_title, y_title="right, % of questions")
-    for row, _, style in lines:
-        points = [(x, n, row.accuracy[n]) for x, n in zip(xs, evaluation.ns, strict=True)]
-        chart.band([(x, estimate.low, estimate.high) for x, _, estimate in points], style)
-        chart.line([(x, estimate.value) for x, _, estimate in points], f"line {style}")
-        for x, n, estimate in points:
-            interval = f"{format_percent(estimate.low)} to {format_percent(estimate.high)}"
-            chart.dot(
-                x, estimate.value, style, title=f"{row.label}, n = {n}: {format_percent(estimate.value)} ({interval})"
-            )
-    # Each line is labelled at its last finite point.
+    chart = Chart(
+        "Accuracy of each way to choose, against the mean completion tokens per question.",
+        (0.0, max(tokens)),
+        y_range,
+        labels=[line.label for line in lines],
+        width=PAGE_WIDTH,
+    )
+    chart.axes(
+        [(count, f"{count:,.0f}") for count in ticks(0.0, max(*tokens, 1.0), 5)],
+        percent_ticks(*y_range),
+        x_title="completion tokens per question",
+        y_title="right, % of questions",
+    )
+    # Without bands: the intervals of paired differences are in the chart of differences.
     ends = []
     for row, label, style in lines:
-        finite = [
-            (x, row.accuracy[n].value)
-            for x, n in zip(xs, evaluation.ns, strict=True)
-            if is_finite(row.accuracy[n].value)
-        ]
+        points = [(count, n, row.accuracy[n]) for count, n in zip(tokens, evaluation.ns, strict=True)]
+        chart.line([(count, estimate.value) for count, _, estimate in points], f"line {style}")
+        for count, n, estimate in points:
+            interval = f"{format_percent(estimate.low)} to {format_percent(estimate.high)}"
+            title = f"{row.label}, n = {n}: {format_percent(estimate.value)} ({interval})"
+            chart.dot(count, estimate.value, style, title=title)
+        # Each line is labelled at its last finite point.
+        finite = [(count, estimate.value) for count, _, estimate in points if is_finite(estimate.value)]
         ends += [(*point, label, style) for point in finite[-1:]]
     chart.end_labels(ends)
     return chart.inline()
+
+
+def describe_cost(evaluation: Evaluation) -> str:
+    """Name the best scorer without labels, and the tokens that the head saves."""
+    label_free = best_label_free(evaluation)
+    best = "" if label_free is None else f"“{label_free.label}” is the best single score without labels here. "
+    return f"{best}Points mark n = {', '.join(map(str, evaluation.ns))}. {describe_token_savings(evaluation)}".rstrip()
 
 
 def describe_token_savings(evaluation: Evaluation) -> str:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from swift_client.features.segments import F64
-from swift_client.report.charts.chart import Chart, Markup, element, percent_ticks, ticks
+from swift_client.report.charts.chart import PAGE_WIDTH, Chart, Markup, element, percent_ticks, ticks
 from swift_client.report.format import PERCENT, format_percent
 from swift_client.training.metrics import Reliability
 
 BINS = 30
 # Share of the scores at either end that the outermost bars gather, so one outlier does not flatten the rest.
 OUTLIER_SHARE = 0.005
-_HEIGHT = 300.0
+TENTHS = 10
+_HEIGHT, _COUNTS_HEIGHT = 300.0, 130.0
 
 
 def reliability_diagram(reliability: Reliability) -> Markup:
     """Draw predicted probabilities against the observed share; on the diagonal the two are the same."""
-    chart = Chart("Reliability: what the head said against what came true.", (0.0, 1.0), (0.0, 1.0), height=_HEIGHT)
+    description = "Reliability: what the head said against what came true."
+    chart = Chart(description, (0.0, 1.0), (0.0, 1.0), width=PAGE_WIDTH, height=_HEIGHT)
     steps = percent_ticks(0.0, 1.0)
     chart.axes(steps, steps, x_title="the head said, %", y_title="came true, % of completions")
     chart.line([(0.0, 0.0), (1.0, 1.0)], "ideal")
@@ -39,6 +41,27 @@ def reliability_diagram(reliability: Reliability) -> Markup:
     return chart.inline()
 
 
+def probability_counts(probabilities: F64) -> Markup:
+    """Draw the number of completions in each tenth of probability, for probabilities (N,) of which some may be NaN."""
+    counts, edges = np.histogram(probabilities[np.isfinite(probabilities)], bins=TENTHS, range=(0.0, 1.0))
+    if not counts.any():
+        return element("p", "No completion has a probability.", class_="soft")
+    top = float(counts.max())
+    description = "Number of completions in each tenth of the head's probability."
+    chart = Chart(description, (0.0, 1.0), (0.0, 1.15 * top), width=PAGE_WIDTH, height=_COUNTS_HEIGHT)
+    chart.axes(percent_ticks(0.0, 1.0), [], x_title="the head said, %", y_title="completions")
+    for count, start, end in zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        if count:
+            chart.bar(start, end, count, "right")
+        chart.text(chart.x((start + end) / 2), chart.y(count) - 4, _short_count(count), "count", "middle")
+    return chart.inline()
+
+
+def _short_count(count: int) -> str:
+    """Format a count in at most four characters: "950", "1.2k", "17k"."""
+    return str(count) if count < 1000 else f"{count / 1000:.1f}k" if count < 9950 else f"{count / 1000:.0f}k"
+
+
 def score_histogram(scores: F64, labels: F64) -> Markup:
     """Draw scores (N,) of right completions upwards and of wrong ones downwards, as shares of each; labels (N,)."""
     right, wrong = (scores[(labels == value) & np.isfinite(scores)] for value in (1.0, 0.0))
@@ -54,6 +77,7 @@ def score_histogram(scores: F64, labels: F64) -> Markup:
         "Histogram of the head's scores of right and of wrong completions.",
         (low, high),
         (-max_share, max_share),
+        width=PAGE_WIDTH,
         height=_HEIGHT,
     )
     chart.axes(

@@ -10,8 +10,9 @@ from itertools import groupby
 
 from swift_client.display import escape_unsafe
 
-WIDTH, HEIGHT = 460.0, 320.0
-"""User units; one is about 0.8 pixels on a phone and 1.1 on a desktop."""
+WIDTH, HEIGHT = 460.0, 320.0  # user units
+PAGE_WIDTH = 380.0
+"""Width of a chart on the page, in user units: one is about 0.95 pixels on a phone and 1.2 on a desktop."""
 LINE_HEIGHT = 15.0  # minimum distance between two labels, one line of text
 _LETTER_WIDTH = 7.6  # upper estimate of the width of a bold letter
 _MAX_LABEL_WIDTH = 200.0
@@ -91,6 +92,7 @@ class Chart:
         *,
         labels: Sequence[str] = (),
         log_x: bool = False,
+        width: float = WIDTH,
         height: float = HEIGHT,
     ) -> None:
         """Prepare the plot area.
@@ -101,11 +103,12 @@ class Chart:
             y_range: the same of the vertical axis.
             labels: the texts that will stand right of the plot area; room is left for the longest.
             log_x: a logarithmic horizontal axis.
+            width: of the drawing, in user units.
             height: of the drawing, in user units.
         """
-        self._description, self._height = description, height
+        self._description, self._width, self._height = description, width, height
         room = min(max(map(len, labels)) * _LETTER_WIDTH, _MAX_LABEL_WIDTH) + 6.0 if labels else 0.0
-        self.left, self.right = 44.0, WIDTH - 14.0 - room
+        self.left, self.right = 44.0, width - 14.0 - room
         self.top, self.bottom = 14.0, height - 44.0
         self.x = (log_scale if log_x else linear_scale)(*x_range, self.left + 8, self.right - 6)
         self.y = linear_scale(*y_range, self.bottom, self.top + 12)
@@ -191,11 +194,11 @@ class Chart:
 
     def inline(self) -> Markup:
         """Return the chart for the page."""
-        return svg(self._description, self._parts, height=self._height)
+        return svg(self._description, self._parts, width=self._width, height=self._height)
 
     def document(self) -> str:
         """Return the chart as a standalone document."""
-        return svg_document(self._description, self._parts, height=self._height)
+        return svg_document(self._description, self._parts, width=self._width, height=self._height)
 
 
 def linear_scale(low: float, high: float, start: float, end: float) -> Scale:
