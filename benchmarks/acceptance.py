@@ -51,13 +51,13 @@ def share(accepted: int, asked: int) -> dict[str, Any]:
     return {"accepted": accepted, "questions": asked, "value": round(accepted / asked, 4), "interval": interval}
 
 
-def ask_packaged(count: int, own: int, n: int) -> dict[str, Any]:
+def ask_packaged(path: Path | None, count: int, own: int, n: int) -> dict[str, Any]:
     """Ask the packaged model foreign questions and its own, and count the accepted answers."""
-    head = find_for_model("pocket", "pocket").artifact
+    head = find_for_model("pocket", "pocket").artifact if path is None else load_any_head(path)
     calibrated = sorted({f"n={acceptance.n}" for acceptance in head.acceptances}) if head else []
     kinds = {**foreign_questions(count), "own": [question.prompt for question in questions(own, seed=31, split="test")]}
     results: dict[str, Any] = {"calibrated_at": calibrated}
-    with SwiftReranker("pocket", timeout=600.0) as reranker:
+    with SwiftReranker("pocket", head=path or "auto", timeout=600.0) as reranker:
         for kind, asked in kinds.items():
             accepted = 0
             for number, prompt in enumerate(asked):
@@ -142,13 +142,14 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=320, help="foreign questions and nonsense")
     parser.add_argument("--own", type=int, default=120, help="the packaged model's own test questions")
     parser.add_argument("--n", type=int, default=4, help="completions of the packaged model per question")
+    parser.add_argument("--pocket-head", type=Path, help="a head for the packaged model; default: the packaged one")
     parser.add_argument("--head", type=Path, help="a head for SmolLM2 that was trained on the train questions")
     parser.add_argument("--only", choices=["packaged", "smollm2"])
     options = parser.parse_args()
     results: dict[str, Any] = {}
     bars: dict[str, Any] = {}
     if options.only != "smollm2":
-        packaged = results["packaged"] = ask_packaged(options.questions, options.own, options.n)
+        packaged = results["packaged"] = ask_packaged(options.pocket_head, options.questions, options.own, options.n)
         bars["foreign_accepted_packaged"] = bar(packaged["foreign"], 0.02)
     if options.only != "packaged":
         smollm2 = results["smollm2"] = replay_smollm2(options.head, options.questions)

@@ -258,7 +258,7 @@ def test_an_answer_is_accepted_only_if_its_question_is_of_the_kind(head: HeadArt
     assert accepted(head, group, sums(1, seed=5)[0]) == (True, "")
     for messages, reason in (
         (user("What is the capital of France?"), "the question is unlike those that head p/m was trained on"),
-        ((), "the question was not given"),
+        ((), "the question was not given (prompt=)"),
     ):
         verdict, notes = accepted(head, group, messages)
         assert verdict is None

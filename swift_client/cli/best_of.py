@@ -118,6 +118,7 @@ def rank(
         str | None, typer.Option(help="The model that wrote the replies; required for --head auto.")
     ] = None,
     head: options.Head = "none",
+    prompt: Annotated[str | None, typer.Option(help="The question; some heads accept no answer without it.")] = None,
     scorer: options.Scorer = "auto",
     answer: options.Answer = "auto",
     select: options.Select = "auto",
@@ -127,6 +128,7 @@ def rank(
     from swift_client.adapters import resolve
     from swift_client.models.resolve_head import find_for_model, load_named
     from swift_client.reranker.rank_replies import rank_reply
+    from swift_client.sampling import check_messages
     from swift_client.selection.select import FALLBACK_SCORER, SelectionConfig
 
     row, _ = resolve(provider, model or "any")
@@ -144,7 +146,8 @@ def rank(
         force_head=resolved.force_head,
         notes=resolved.notes,
     )
-    output.show_selection(rank_reply(file.read(), row, config), as_json=as_json)
+    question = () if prompt is None else check_messages(prompt)
+    output.show_selection(rank_reply(file.read(), row, config, question), as_json=as_json)
 
 
 def _parse_question(

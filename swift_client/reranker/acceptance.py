@@ -210,9 +210,7 @@ def kind_problem(head: AnyHead, messages: Sequence[Message]) -> str | None:
     if head.sketch is None:
         return None
     if not messages:
-        return (
-            f"the question was not given, and {head.name} is only sure of questions like those that it was trained on"
-        )
+        return f"the question was not given (prompt=), and {head.name} accepts only questions like its training's"
     if head.sketch.covers(messages):
         return None
     return f"the question is unlike those that {head.name} was trained on"
