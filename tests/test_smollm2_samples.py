@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +69,7 @@ def test_exported_samples_come_back_as_the_samples_file_has_them(samples: Path, 
 
 
 @pytest.mark.parametrize("prefix", [[3, 1, 4, 1, 5], []], ids=["shared prefix", "no prefix"])
-def test_branches_of_one_prefix_give_the_logits_of_transformers(prefix: list[int]) -> None:
+def test_branches_of_one_prefix_give_the_logits_and_states_of_transformers(prefix: list[int]) -> None:
     torch = pytest.importorskip("torch", reason="the extra 'train' is not installed")
     transformers = pytest.importorskip("transformers", reason="the extra 'local' is not installed")
     from tools.smollm2.forward import Branches
@@ -90,13 +92,75 @@ def test_branches_of_one_prefix_give_the_logits_of_transformers(prefix: list[int
         got = [branches.append(torch.tensor([[9, 2, 6], [0, 5, 3]]), real)]
         branches.repeat(2)  # rows 0, 0, 1, 1
         branches.select(torch.tensor([1, 2]))
+        states: list[list[torch.Tensor]] = [[], []]
         for step in range(2):
             ids = torch.tensor([[further[0][step]], [further[1][step]]])
-            got.append(branches.append(ids, torch.ones(2, 1, dtype=torch.bool)))
+            got.append(branches.append(ids, torch.ones(2, 1, dtype=torch.bool), states[step]))
         for row in range(2):
             whole = torch.tensor([[*prefix, *rows[row], *further[row]]])
-            expected = model(whole).logits[0, len(prefix) + len(rows[row]) - 1 :]
-            torch.testing.assert_close(torch.stack([logits[row] for logits in got]), expected, atol=1e-5, rtol=1e-4)
+            expected = model(whole, output_hidden_states=True)
+            logits = expected.logits[0, len(prefix) + len(rows[row]) - 1 :]
+            torch.testing.assert_close(torch.stack([step[row] for step in got]), logits, atol=1e-5, rtol=1e-4)
+            # The embedding, each layer but the last, and the final norm, after each of the last two tokens.
+            assert [len(step) for step in states] == [len(expected.hidden_states)] * 2
+            for layer, layer_states in enumerate(expected.hidden_states):
+                read = torch.stack([step[layer][row, 0] for step in states])
+                torch.testing.assert_close(read, layer_states[0, -2:], atol=1e-5, rtol=1e-4)
+
+
+def test_completions_that_are_read_again_have_the_states_of_transformers() -> None:
+    torch = pytest.importorskip("torch", reason="the extra 'train' is not installed")
+    transformers = pytest.importorskip("transformers", reason="the extra 'local' is not installed")
+    from tools.smollm2.draw import Sampler
+    from tools.smollm2.states import StateReader
+
+    class TinySampler(Sampler):
+        """A random Llama whose tokens are letters."""
+
+        def __init__(self) -> None:
+            torch.manual_seed(0)
+            config = transformers.LlamaConfig(
+                vocab_size=26, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2
+            )
+            self.model = transformers.LlamaForCausalLM(config).eval()
+
+        def encode(self, messages: Iterable[Mapping[str, Any]]) -> list[int]:
+            return [ord(letter) - 97 for message in messages for letter in message["content"]]
+
+        def token_text(self, token: int) -> str:
+            return chr(97 + token)
+
+    sampler = TinySampler()
+    texts = {"abcde": ["xy", "z", "xy", "xyz"], "abzz": ["q", "ab"]}
+    batch = [
+        stored.Sampled(
+            question=StoredQuestion(id=prompt, messages=({"role": "user", "content": prompt},)),
+            split="train",
+            completions=tuple(
+                Completion(
+                    text=text,
+                    tokens=tuple(text),
+                    logprobs=np.zeros(len(text), np.float32),
+                    top_logprobs=np.zeros((len(text), 0), np.float32),
+                    censored=np.zeros(len(text), np.bool_),
+                )
+                for text in drawn
+            ),
+        )
+        for prompt, drawn in texts.items()
+    ]
+    reader = StateReader(sampler, vocabulary=True)
+    assert not reader.can_read(completion("É", 0))
+
+    for (prompt, drawn), states in zip(texts.items(), reader.read(batch), strict=True):
+        assert set(states) == {tuple(text) for text in drawn}
+        for tokens, columns in states.items():
+            with torch.inference_mode():
+                ids = torch.tensor([[ord(letter) - 97 for letter in (*prompt, *tokens)]])
+                expected = sampler.model(ids, output_hidden_states=True)
+            layers = torch.cat([layer[0, len(prompt) :] for layer in expected.hidden_states], 1)
+            produced = expected.logits[0, len(prompt) - 1 : -1].log_softmax(1)
+            np.testing.assert_allclose(columns, torch.cat([layers, produced], 1).numpy(), rtol=2e-3, atol=2e-3)
 
 
 def test_the_stored_questions_are_those_of_the_generator_with_their_splits() -> None:

@@ -29,19 +29,29 @@ MIN_SCALE = 1e-4
 
 
 class Moments(NamedTuple):
-    """Moments of the tokens of Q questions."""
+    """Moments of the tokens, and of the completions' means, of Q questions."""
 
     token_counts: I64  # (Q,) tokens of each question
     mean: F64  # (Q, d) means over each question's tokens
     squared_deviations: F64  # (Q, d) sums of squared deviations from the question's mean
+    completion_counts: I64  # (Q,) completions of each question
+    # (Q, d) sums over a question's completions: squared deviations of their means from the mean of their means
+    completion_deviations: F64
 
     @classmethod
-    def from_rows(cls, rows: F32) -> Moments:
-        """Return the moments of one question's tokens (S, d)."""
+    def from_rows(cls, rows: F32, lengths: I64) -> Moments:
+        """Return the moments of one question's tokens (S, d), whose completions have ``lengths`` (N,)."""
+        completion_means = np.add.reduceat(rows, segment_offsets(lengths)[:-1], axis=0) / lengths[:, None]
         mean = rows.mean(axis=0, dtype=np.float64)
         deviation = rows - mean
         squares = np.square(deviation, out=deviation).sum(axis=0)
-        return cls(token_counts=np.array([len(rows)]), mean=mean[None], squared_deviations=squares[None])
+        return cls(
+            token_counts=np.array([len(rows)]),
+            mean=mean[None],
+            squared_deviations=squares[None],
+            completion_counts=np.array([len(lengths)]),
+            completion_deviations=np.square(completion_means - completion_means.mean(axis=0)).sum(axis=0)[None],
+        )
 
     def standardizer(self) -> Standardizer:
         """Return mean and standard deviation over all tokens: the variance within and between questions."""
@@ -49,6 +59,11 @@ class Moments(NamedTuple):
         mean = share @ self.mean
         scale = np.sqrt(self.squared_deviations.sum(axis=0) / self.token_counts.sum() + share @ (self.mean - mean) ** 2)
         return Standardizer(mean=mean, scale=np.where(scale > MIN_SCALE, scale, 1.0))
+
+    def within_question_scale(self) -> F64:
+        """Return the standard deviation (d,) of the completions' means within their questions, 1 for a constant."""
+        scale = np.sqrt(self.completion_deviations.sum(axis=0) / self.completion_counts.sum())
+        return np.where(scale > MIN_SCALE, scale, 1.0)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -144,7 +159,7 @@ class FeatureMatrixBuilder:
             # torch rounds to float16 as numpy does, fifty times faster.
             self._file.write(torch.from_numpy(rows).half().numpy().data)
         numbers = np.array([-1 if number is None else number for number in answer_groups], np.int64)
-        self._parts.append((lengths, terms, group.labels[indices], numbers[indices], Moments.from_rows(rows)))
+        self._parts.append((lengths, terms, group.labels[indices], numbers[indices], Moments.from_rows(rows, lengths)))
         return True
 
     def _gather_states(self, group: Group, indices: I64, lengths: I64) -> F32:

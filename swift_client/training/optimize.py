@@ -168,8 +168,15 @@ def _score_all(network: Network, questions: _QuestionBatches) -> Tensor:
 def _init_network(parts: Parts, recipe: Recipe, dtype: torch.dtype, seed: int) -> Network:
     # Identities stay 0 or 1: divided by its deviation, a rare token would escape the penalty.
     tokens, terms = parts.train.token_standardizer, Standardizer.fit(parts.train.terms)
-    is_identity = np.array(_column_kinds(parts, recipe)) == "identity"
-    tokens = Standardizer(mean=np.where(is_identity, 0.0, tokens.mean), scale=np.where(is_identity, 1.0, tokens.scale))
+    kinds = np.array(_column_kinds(parts, recipe))
+    is_identity, is_state = kinds == "identity", kinds == "state"
+    # Thousands of state columns have together the variance of one column, within a question: neither the prior nor the
+    # step size then depends on their number, on the length of completions, or on how much questions differ.
+    state_scale = parts.train.moments.within_question_scale() * np.sqrt(is_state.sum())
+    tokens = Standardizer(
+        mean=np.where(is_identity, 0.0, tokens.mean),
+        scale=np.select([is_identity, is_state], [1.0, state_scale], tokens.scale),
+    )
     if not recipe.standardize:
         tokens, terms = (Standardizer(mean=0 * part.mean, scale=1 + 0 * part.scale) for part in (tokens, terms))
     # In float32, as the network holds them: the served head must equal the trained one.

@@ -25,7 +25,8 @@ class Recipe:
             logprobs.
         layers: Hidden states to read; None reads all that were captured.
         gate: True to learn token weights; without, the score is the plain mean of the token rewards.
-        standardize: True to scale columns to mean 0 and standard deviation 1.
+        standardize: True to scale columns to mean 0 and standard deviation 1; those of hidden states so that the
+            means of a question's completions have the variance 1 over all columns together.
         thin: True to also train on a random part of each question's completions with shorter lists
             (``subsample``).
         start: "zero": all weights 0; "linear": torch's random initialization of a Linear.
@@ -101,6 +102,9 @@ _SWIFT = Recipe(
     patience=3,
 )
 _SWIFT_STATES = replace(_SWIFT, features=(), states="layers", precision="float32")
+# The states describe the distribution before a token; the logprobs, which token was drawn from it. Beside states, the
+# logprob columns need a stronger prior than alone (docs/log.md, 2026-11-30).
+_HYBRID = replace(_DEFAULT, states="layers", thin=False, identity=(), prior=300.0, states_prior=20.0, epochs=100)
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
@@ -111,11 +115,9 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "swift-hidden": _SWIFT_STATES,
         "swift-logits": replace(_SWIFT_STATES, states="vocabulary"),
         "swift-top-k": replace(_SWIFT, features=("rank_surprise",)),
-        "hidden": replace(
-            _DEFAULT, features=(), terms=(), states="layers", states_prior=300.0, thin=False, identity=()
-        ),
-        # The states describe the distribution before a token; the logprobs, which token was drawn from it.
-        "hybrid": replace(_DEFAULT, states="layers", states_prior=300.0, thin=False, identity=()),
+        # Pairwise: cross-entropy would spend thousands of columns on how hard the question is, which helps no choice.
+        "hidden": replace(_HYBRID, features=(), terms=(), loss="pairwise"),
+        "hybrid": _HYBRID,
     }
 )
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from swift_client.adapters.codecs import detect
@@ -53,18 +54,8 @@ class Sampler:
     def sample(self, questions: Sequence[StoredQuestion]) -> list[dict[str, Any]]:
         """Return a chat completion with ``n`` choices per question; questions share the longest common prefix."""
         prompts = [self.encode(question.messages) for question in questions]
-        shared = sum(1 for _ in itertools.takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False)))
-        shared = min(shared, min(map(len, prompts)) - 1)
-        # The remaining tokens, padded on the left.
-        width = max(map(len, prompts)) - shared
-        ids = torch.zeros(len(prompts), width, dtype=torch.long)
-        real = torch.ones(len(prompts), width, dtype=torch.bool)
-        for row, prompt in enumerate(prompts):
-            pad = width - (len(prompt) - shared)
-            ids[row, pad:] = torch.tensor(prompt[shared:])
-            real[row, :pad] = False
-        branches = Branches(self.model, prompts[0][:shared], len(prompts), width + self.max_tokens)
-        logits = branches.append(ids, real).repeat_interleave(self.n, 0)
+        branches, logits = self.read_prompts(prompts, room=self.max_tokens)
+        logits = logits.repeat_interleave(self.n, 0)
         branches.repeat(self.n)
         generators = [torch.Generator().manual_seed(hash_seed(self.seed, question.id)) for question in questions]
         rows = torch.arange(len(prompts) * self.n)
@@ -103,6 +94,25 @@ class Sampler:
             self._reply(len(prompt), contents[start : start + self.n], finished[start : start + self.n])
             for start, prompt in zip(range(0, len(contents), self.n), prompts, strict=True)
         ]
+
+    def read_prompts(self, prompts: Sequence[Sequence[int]], *, room: int) -> tuple[Branches, Tensor]:
+        """Return a branch per prompt with ``room`` for further tokens, and the logits (prompts, vocabulary)."""
+        shared = sum(1 for _ in itertools.takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False)))
+        shared = min(shared, min(map(len, prompts)) - 1)
+        # The remaining tokens, padded on the left.
+        width = max(map(len, prompts)) - shared
+        ids = torch.zeros(len(prompts), width, dtype=torch.long)
+        real = torch.ones(len(prompts), width, dtype=torch.bool)
+        for row, prompt in enumerate(prompts):
+            pad = width - (len(prompt) - shared)
+            ids[row, pad:] = torch.tensor(prompt[shared:])
+            real[row, :pad] = False
+        branches = Branches(self.model, list(prompts[0][:shared]), len(prompts), width + room)
+        return branches, branches.append(ids, real)
+
+    def token_text(self, token: int) -> str:
+        """Return a token's text as completions have it."""
+        return self._bytes[token].decode("utf-8", "replace")
 
     def encode(self, messages: Iterable[Mapping[str, Any]]) -> list[int]:
         """Return the token ids of a prompt that the assistant answers."""

@@ -56,8 +56,12 @@ class Branches:
         self._own = [(keys[rows], values[rows]) for keys, values in self._own]
         self._visible = self._visible[rows]
 
-    def append(self, ids: Tensor, real: Tensor) -> Tensor:
-        """Return the logits (rows, vocabulary) after further tokens ``ids``, which are padding unless ``real``."""
+    def append(self, ids: Tensor, real: Tensor, states: list[Tensor] | None = None) -> Tensor:
+        """Return the logits (rows, vocabulary) after further tokens ``ids``, which are padding unless ``real``.
+
+        The hidden states (rows, steps, width) are appended to ``states``, as transformers numbers them: the embedding,
+        each layer but the last, and the final norm.
+        """
         model, steps = self._model.model, ids.shape[1]
         start, end = self._length, self._length + steps
         self._visible[:, start:end] = real
@@ -71,10 +75,15 @@ class Branches:
         hidden = model.embed_tokens(ids)
         cosine, sine = model.rotary_emb(hidden, positions)
         for index, layer in enumerate(model.layers):
+            if states is not None:
+                states.append(hidden)
             attended = self._attend(layer.self_attn, layer.input_layernorm(hidden), (cosine, sine), index, start, bias)
             hidden = hidden + attended
             hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
-        logits: Tensor = self._model.lm_head(model.norm(hidden[:, -1]))
+        hidden = model.norm(hidden)
+        if states is not None:
+            states.append(hidden)
+        logits: Tensor = self._model.lm_head(hidden[:, -1])
         return logits
 
     def _attend(
