@@ -31,7 +31,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from swift_client.evaluation.evaluate import get_split, open_samples
-from swift_client.evaluation.pools import Agreement, build_pool, head_scorer, label_free_scorers
+from swift_client.evaluation.pools import build_pool, head_scorer, label_free_scorers
 from swift_client.evaluation.result import Estimate, estimate, sums_with_resamples
 from swift_client.evaluation.simulation.engine import PlannedReplay, ReplayEngine
 from swift_client.features.segments import F64, I64
@@ -144,10 +144,8 @@ def replay(source: Source, rules: Sequence[StoppingRule], orders: int, seeds: in
             source.n,
             plan,
             check_points=check_points,
-            scorer="head" if source.head else "mean_logprob",
             auto_answer=source.answer == "auto",
-            agreement=Agreement.from_head(source.head) if source.head else None,
-            beta=source.head.beta if source.head else 1.0,
+            head=source.head,
         )
         for size in sorted({len(pool.labels) for pool in pools}):
             draws = draw_orders(size, source.n, max_subsets=orders, seed=seed)

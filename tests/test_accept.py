@@ -117,16 +117,23 @@ def test_a_risk_above_the_stated_one_is_accepted_no_more_often_than_the_confiden
 def test_confidence_is_the_log_odds_by_hand() -> None:
     completions = fresh()[0].completions
     selection = select_best(completions, SelectionConfig(scorer=head()))
-    answers = {c.group for c in selection.candidates if c.group is not None}
-    sums = dict.fromkeys(answers, 0.0)
+    # β is 1: the sum of the chosen answer's odds against that of all others, and 1 for answers that nobody gave.
+    assert head().beta == 1.0
+    chosen, others = 0.0, 1.0
     for candidate in selection.candidates:
         if candidate.group is not None and candidate.probability is not None:
             chance = min(max(candidate.probability, 1e-3), 1 - 1e-3)
-            sums[candidate.group] += math.log(len(answers) * chance / (1 - chance))
-    chosen_group = selection.best.group
-    other_log_odds = math.log(1 + sum(math.exp(value) for group, value in sums.items() if group != chosen_group))
-    assert chosen_group is not None
-    assert answer_log_odds(selection) == pytest.approx(sums[chosen_group] - other_log_odds, abs=1e-9)
+            odds = chance / (1 - chance)
+            chosen, others = (
+                (chosen + odds, others) if candidate.group == selection.best.group else (chosen, others + odds)
+            )
+    assert answer_log_odds(selection) == pytest.approx(math.log(chosen / others), abs=1e-6)
+
+
+def test_without_a_vote_the_log_odds_are_those_of_the_chosen_completion() -> None:
+    selection = select_best(fresh()[0].completions, SelectionConfig(scorer=head(), select="best"))
+    chance = min(max(selection.probability or 0.0, 1e-3), 1 - 1e-3)
+    assert answer_log_odds(selection) == pytest.approx(math.log(chance / (1 - chance)), abs=1e-9)
 
 
 def test_calibrating_says_how_many_it_accepts_and_the_same_rule_accepts_them() -> None:

@@ -390,16 +390,17 @@ def test_a_found_head_that_was_no_better_than_chance_is_not_used_and_says_so(
     )
 
 
-def test_an_answers_probability_is_the_mean_of_the_whole_completions_that_give_it() -> None:
+def test_an_answers_probability_is_its_share_of_the_odds_of_all_whole_completions() -> None:
     texts = ["The answer is 4", "The answer is 5", "The answer is 4.0", "no idea", "The answer is 4"]
     body = chat_body(texts, k=7, finish_reason=["stop", "stop", "stop", "stop", "length"])
     plain_head = head()
     selection = select_best(parse_response(body), SelectionConfig(scorer=plain_head, answer="number"))
-    four = [selection.candidates[index].probability for index in (0, 2)]
-    assert None not in four
-    assert selection.candidates[0].answer_probability == pytest.approx(sum(four) / 2)  # type: ignore[arg-type]
+    p = [candidate.probability or 0.0 for candidate in selection.candidates]
+    odds = [min(max(chance, 1e-3), 1 - 1e-3) / (1 - min(max(chance, 1e-3), 1 - 1e-3)) for chance in p]
+    whole = 1 + odds[0] + odds[1] + odds[2]  # 1 for all answers that nobody gave
+    assert selection.candidates[0].answer_probability == pytest.approx((odds[0] + odds[2]) / whole)
     assert selection.candidates[2].answer_probability == selection.candidates[0].answer_probability
-    assert selection.candidates[1].answer_probability == selection.candidates[1].probability
+    assert selection.candidates[1].answer_probability == pytest.approx(odds[1] / whole)
     assert [selection.candidates[index].answer_probability for index in (3, 4)] == [None, None]
     assert selection.answer_probability == selection.best.answer_probability
     document = selection.to_dict()

@@ -207,24 +207,24 @@ def test_reservation_of_equal_scores_expects_nothing_more() -> None:
 
 
 class TestAuto:
-    def test_with_probabilities_it_is_posterior_where_the_vote_chooses_the_most_probable_answer(self) -> None:
+    def test_with_probabilities_it_is_correction_at_the_cost_of_its_points(self) -> None:
         answers, chances = [0, 1, 0], [0.6, 0.3, 0.8]
-        verdict = ask("auto", answers, probabilities=chances)
-        assert verdict.posterior == ask("posterior", answers, probabilities=chances).posterior
+        costs = ((0.0, 0.0), (1.0, 0.02), (2.0, 0.05), (4.0, 0.25))
+        for points, cost in ((1.0, 0.02), (2.0, 0.05), (3.0, 0.15), (9.0, 0.25)):
+            verdict = ask(f"auto:points={points}", answers, probabilities=chances, costs=costs)
+            other = ask(f"correction:cost={cost}", answers, probabilities=chances)
+            assert (verdict.stop, verdict.posterior) == (other.stop, other.posterior)
+        # Without costs of a head's own, two points cost .07.
+        assert ask("auto", [0], probabilities=[0.87]).stop
+        assert not ask("auto", [0], probabilities=[0.85]).stop
 
     def test_an_answer_that_the_vote_would_not_choose_stops_nothing(self) -> None:
-        # By hand, K = 3: answer 0 has odds (2 * .6 / .4)^2 = 9, answer 1 2 * .95 / .05 = 38, all others 1.
-        # A vote by p weighs 1.2 against .95 and chooses answer 0, whose posterior is 9 / 48.
+        # A vote by p weighs 1.2 against .95 and chooses answer 0, whose odds are 3 against 1 + 19.
         answers, chances = [0, 0, 1], [0.6, 0.6, 0.95]
-        verdict = ask("auto:threshold=0.5", answers, probabilities=chances, vote_weights=chances)
-        assert verdict.posterior == pytest.approx(9 / 48)
+        verdict = ask("correction:cost=0.2", answers, probabilities=chances, vote_weights=chances)
+        assert verdict.posterior == pytest.approx(3 / 23)
         assert not verdict.stop
-        assert ask("posterior:threshold=0.5", answers, probabilities=chances).posterior == pytest.approx(38 / 48)
-
-    def test_without_weights_of_its_own_a_vote_weighs_by_odds(self) -> None:
-        # 2 * 1.5 against 19: the vote chooses answer 1, the most probable one.
-        verdict = ask("auto", [0, 0, 1], probabilities=[0.6, 0.6, 0.95])
-        assert verdict.posterior == pytest.approx(38 / 48)
+        assert ask("correction:cost=0.2", answers, probabilities=chances).posterior == pytest.approx(19 / 23)
 
     def test_without_a_head_an_answer_must_lead_by_number_and_by_weight(self) -> None:
         answers, scores = [0] * 5 + [1], [-1.0] * 6
@@ -237,14 +237,10 @@ class TestAuto:
         assert not ask("auto", [0, 1, 1, 2], 16, scores=scores[:4], vote_weights=[0.9, 0.01, 0.01, 0.01]).stop
 
     def test_of_answers_that_weigh_the_same_the_least_probable_one_decides(self) -> None:
-        # K = 3: (2 * .45 / .55)^2 = 2.678 for two votes of .45, 2 * .9 / .1 = 18 for one of .9.
+        # Two votes of .45, odds 18 / 11 together, weigh as much as one of .9, odds 9.
         chances = [0.9, 0.45, 0.45]
         verdict = ask("auto", [1, 0, 0], probabilities=chances, vote_weights=chances)
-        assert verdict.posterior == pytest.approx(2.678 / 21.678, abs=1e-3)
-
-    def test_one_completion_is_enough_where_it_is_very_sure(self) -> None:
-        assert ask("auto", [0], probabilities=[0.98]).stop
-        assert not ask("auto", [0], probabilities=[0.95]).stop
+        assert verdict.posterior == pytest.approx(18 / 11 / (1 + 9 + 18 / 11))
 
     def test_without_probabilities_it_is_the_final_lead(self) -> None:
         answers, scores = [0, 1, 0, 0, 0, 0], [-0.1] * 6
@@ -257,7 +253,28 @@ class TestAuto:
         assert not ask("auto", [None] * 9, scores=[-0.2] * 9).stop
 
     def test_it_stops_where_nothing_can_change(self) -> None:
-        assert ask("auto:threshold=0.999999:majority=0.999999", [0] * 5 + [1] * 2, n=9).stop
+        assert ask("auto:majority=0.999999", [0] * 5 + [1] * 2, n=9).stop
+
+
+class TestCorrection:
+    def test_it_stops_sure_answers_early_and_hopeless_ones_late_by_hand(self) -> None:
+        # (1 - .9) / 2 = .05, and with odds 9 + 9 of two votes that agree (1 / 19) / 3 = .0175.
+        assert first_stop("correction:cost=0.051", [0], probabilities=[0.9]) == 1
+        assert first_stop("correction:cost=0.05", [0, 0], probabilities=[0.9, 0.9]) == 1
+        assert first_stop("correction:cost=0.049", [0, 0], probabilities=[0.9, 0.9]) == 2
+        # Different answers of .2, odds 1/4: after t of them one has 1/4 of 1 + t/4, so 1 - p is (3 + t) / (4 + t).
+        chances, expected = [0.2] * 16, next(t for t in range(1, 17) if (3 + t) / (4 + t) / (t + 1) <= 0.1)
+        assert first_stop("correction:cost=0.1", list(range(16)), probabilities=chances) == expected == 9
+
+    def test_with_beta_two_agreeing_votes_add_as_squares(self) -> None:
+        verdict = ask("correction", [0, 0, 1], probabilities=[0.75, 0.8, 0.5], beta=2.0)  # odds 3, 4 and 1
+        assert verdict.posterior == pytest.approx(5 / 7)
+
+    def test_a_completion_that_does_not_vote_counts_as_one_that_settled_nothing(self) -> None:
+        with_it = ask("correction:cost=0.034", [0, None], probabilities=[0.9, None])
+        assert with_it.posterior == pytest.approx(0.9)
+        assert with_it.stop
+        assert not ask("correction:cost=0.034", [0], probabilities=[0.9]).stop
 
 
 @pytest.mark.parametrize("name", WHOLE)

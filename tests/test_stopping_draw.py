@@ -207,7 +207,7 @@ def test_rules_see_the_votes_of_the_choice(texts: list[str], cut: bool) -> None:
         for index, text in enumerate(texts)
     ]
     selection = select_best(completions, SelectionConfig(answer="number"))
-    votes = build_votes(selection, n=16)
+    votes = build_votes(selection, n=16, scorer="mean_logprob")
 
     voted = [candidate.weight > 0 for candidate in selection.candidates]
     assert (votes.answers[0] >= 0).tolist() == voted

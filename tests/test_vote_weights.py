@@ -15,6 +15,8 @@ from swift_client.models import load, save
 from swift_client.selection.select import SelectionConfig, select_best
 from swift_client.selection.voting import (
     BETAS,
+    answer_odds,
+    answer_probabilities,
     best,
     label_free_weights,
     majority_with_ties,
@@ -54,6 +56,39 @@ def test_beta_0_is_the_majority_1_the_odds_and_infinity_the_best_by_hand() -> No
         for beta in (1.0, 2.0, math.inf)
     ]
     assert winners == [1, 2, 2]  # 11.3 against 9; 64.2 against 81
+
+
+def test_the_odds_of_an_answer_undo_the_power_of_the_weights_by_hand() -> None:
+    # Answer 0: odds 3 and 4; answer 1: odds 1.
+    groups, probabilities = np.array([[0, 1, 0, -1]]), np.array([[0.75, 0.5, 0.8, 0.9]])
+    expected = {0.5: (3**0.5 + 2) ** 2, 1.0: 7.0, 2.0: 5.0, 4.0: (81 + 256) ** 0.25}
+    for beta, odds in expected.items():
+        assert answer_odds(groups, probabilities, beta)[0] == pytest.approx([odds, 1.0])
+        assert answer_probabilities(groups, probabilities, beta)[0] == pytest.approx(
+            [odds / (odds + 2), 1 / (odds + 2)]
+        )
+    # Infinity takes the largest odds; 0 the geometric mean times the number squared.
+    assert answer_odds(groups, probabilities, math.inf)[0] == pytest.approx([4.0, 1.0], rel=0.02)
+    assert answer_odds(groups, probabilities, 0.0)[0] == pytest.approx([4 * 12**0.5, 1.0], rel=0.01)
+
+
+@given(ROWS, st.sampled_from(BETAS))
+def test_probabilities_of_answers_are_those_of_a_plain_loop_and_sum_to_less_than_1(rows: list, beta: float) -> None:
+    groups, probabilities, _ = arrays(rows)
+    values = answer_probabilities(groups[None], probabilities[None], beta)[0]
+    assert values.sum() < 1
+    if 0.5 <= beta < math.inf:
+        odds: dict[int, float] = defaultdict(float)
+        for group, probability in zip(groups.tolist(), probabilities.tolist(), strict=True):
+            if group >= 0:
+                odds[group] += math.exp(beta * math.log(probability / (1 - probability)))
+        total = 1 + sum(value ** (1 / beta) for value in odds.values())
+        assert values == pytest.approx([odds[g] ** (1 / beta) / total for g in range(len(values))], rel=1e-9)
+
+
+@given(st.floats(0.001, 0.999), st.sampled_from(BETAS))
+def test_a_single_vote_has_its_own_probability_for_any_beta(probability: float, beta: float) -> None:
+    assert answer_probabilities(np.array([[0]]), np.array([[probability]]), beta)[0] == pytest.approx([probability])
 
 
 @given(ROWS)

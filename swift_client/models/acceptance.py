@@ -10,6 +10,10 @@ import msgspec
 
 from swift_client.types import Method
 
+# The number that today's thresholds are compared with, and the one of heads written before it.
+STATISTIC = "answer_log_odds"
+FORMER_STATISTIC = "posterior_log_odds"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Acceptance:
@@ -34,7 +38,7 @@ class Acceptance:
     """
 
     threshold: float
-    statistic: str = "posterior_log_odds"
+    statistic: str = STATISTIC
     risk: float
     confidence: float
     n: int
@@ -49,7 +53,7 @@ class Acceptance:
         counts_fit = 0 <= self.errors <= self.accepted <= self.questions
         if not (math.isfinite(self.threshold) and 0 < self.risk < 1 and 0 < self.confidence < 1 and counts_fit):
             raise ValueError("its acceptance has a threshold, risk or counts that no calibration gives")
-        if self.statistic != "posterior_log_odds":
+        if self.statistic not in (STATISTIC, FORMER_STATISTIC):
             raise ValueError(f"its acceptance compares {self.statistic!r}, which this swift-client does not know")
         if self.n < 1 or self.select not in get_args(Method):
             raise ValueError("its acceptance has an n below 1 or an unknown select=")

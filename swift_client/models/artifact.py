@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from swift_client.errors import ArtifactMismatchError
@@ -43,10 +44,16 @@ def describe_verdict(training: Mapping[str, Any]) -> str:
     return f"was {relation} than {label!r} on {count} test questions ({interval})"
 
 
-def check_beta(beta: float) -> None:
-    """Raise ValueError unless β is 0 or more; infinity is allowed."""
+def check_vote(beta: float, costs: tuple[tuple[float, float], ...]) -> None:
+    """Raise ValueError unless β is 0 or more (infinity is allowed) and pairs (points, cost) rise from (0, 0)."""
     if not beta >= 0:
         raise ValueError(f"beta must be 0 or more, not {beta}.")
+    if not costs:
+        return
+    points, values = np.array(costs, np.float64).T
+    rises = (np.diff(points) > 0).all() and (np.diff(values) >= 0).all()
+    if not (np.isfinite(costs).all() and (points[0], values[0]) == (0, 0) and rises):
+        raise ValueError(f"stopping_costs must be pairs that rise from (0, 0), not {costs}.")
 
 
 class ResponseWeights:
@@ -79,11 +86,13 @@ class HeadArtifact:
         k_max: Most alternatives per token; of longer lists the first ``k_max`` are read.
         training: Training data, settings and measured quality: plain JSON values.
         acceptances: Thresholds for accepting answers, one per setting that ``swift-client calibrate`` tested.
-        has_void_acceptances: Whether its file, of format 1, had thresholds that were left out: they were calibrated for
-            votes that weighed by probability.
+        has_void_acceptances: Whether its file had thresholds that were left out: they were calibrated for another
+            number than the log odds of the answer's probability, or for votes that weighed by probability.
         beta: Exponent of the votes' weights, exp(beta · calibrated log odds): 0 is the majority, 1 weighs by odds,
             infinity takes the best score.
         sketch: What its training questions have in common, which tells questions of another kind; None if unknown.
+        stopping_costs: Pairs (points, cost) that rise from (0, 0): at this cost the stopping rule "auto" lost so many
+            percentage points on held-out questions, against the vote over all n. Empty if this was not measured.
     """
 
     features: tuple[str, ...]
@@ -103,12 +112,13 @@ class HeadArtifact:
     acceptances: tuple[Acceptance, ...] = ()
     has_void_acceptances: bool = False
     sketch: QuestionSketch | None = None
+    stopping_costs: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.k_min <= self.k_max <= self.width <= MAX_WIDTH:
             k = f"{self.k_min}, {self.k_max}, {self.width}"
             raise ValueError(f"k_min, k_max and width must rise from 0 to {MAX_WIDTH} at most, not {k}.")
-        check_beta(self.beta)
+        check_vote(self.beta, self.stopping_costs)
         if len(self.standardizer.mean) != self.head.width:
             raise ValueError(f"standardizer has {len(self.standardizer.mean)} columns and head {self.head.width}.")
 

@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from swift_client.errors import ArtifactError
-from swift_client.models.acceptance import Acceptance
+from swift_client.models.acceptance import STATISTIC, Acceptance
 from swift_client.models.artifact import HeadArtifact, ResponseWeights
 from swift_client.models.calibration import CALIBRATIONS
 from swift_client.models.gated_linear import GatedLinearHead, Standardizer
@@ -47,6 +47,7 @@ class StoredFacts(msgspec.Struct, frozen=True, kw_only=True):
     width: int
     acceptances: list[Acceptance] = []
     beta: float | Literal["inf"] = 1.0  # JSON has no infinity
+    stopping_costs: list[tuple[float, float]] = []
     k_min: int = 0
     k_max: int = 0  # 0, as ``k_min``: a head on hidden states reads no lists of alternatives
 
@@ -102,6 +103,8 @@ def save(artifact: AnyHead, path: str | os.PathLike[str]) -> None:
         **{name: getattr(artifact, name) for name in _SHARED_FIELDS},
         "training": dict(artifact.training),
     }
+    if artifact.stopping_costs:
+        facts["stopping_costs"] = artifact.stopping_costs
     if artifact.acceptances:
         facts["acceptances"] = [acceptance.to_dict() for acceptance in artifact.acceptances]
     tensors = _named_tensors("head", artifact.head)
@@ -225,13 +228,16 @@ def _build_head(facts: StoredFacts, tensors: Mapping[str, np.ndarray[Any, Any]])
     if parts.keys() != expected:
         raise ValueError(f"it has the parts {sorted(parts)} and not {sorted(expected)}")
 
+    # Thresholds that were calibrated for other weights, or for another number, hold for no vote of today.
+    acceptances = tuple(kept for kept in facts.acceptances if facts.format > 1 and kept.statistic == STATISTIC)
     shared: dict[str, Any] = {
         "head": GatedLinearHead(**parts["head"]),
         "calibration": None if kind == "none" else CALIBRATIONS[kind](**parts["calibration"]),
         **{name: getattr(facts, name) for name in _SHARED_FIELDS},
         "beta": float(facts.beta) if facts.format > 1 else 1.0,
-        "acceptances": tuple(facts.acceptances) if facts.format > 1 else (),
-        "has_void_acceptances": facts.format == 1 and bool(facts.acceptances),
+        "acceptances": acceptances,
+        "has_void_acceptances": len(acceptances) < len(facts.acceptances),
+        "stopping_costs": tuple(facts.stopping_costs),
         "sketch": QuestionSketch(**parts["sketch"]) if "sketch" in parts else None,
     }
     logprob_fields: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from swift_client.errors import ArtifactMismatchError
 from swift_client.features.segments import F64, I64
 from swift_client.models.acceptance import Acceptance
-from swift_client.models.artifact import MAX_WIDTH, SET_ASIDE_VERDICTS, HeadArtifact, check_beta
+from swift_client.models.artifact import MAX_WIDTH, SET_ASIDE_VERDICTS, HeadArtifact, check_vote
 from swift_client.models.calibration import Calibration
 from swift_client.models.gated_linear import GatedLinearHead, gated_mean, sigmoid, weigh
 from swift_client.models.question_sketch import QuestionSketch
@@ -36,7 +36,7 @@ class HiddenHead:
         moment: The state of a token: "read", the one after it (as published); "produced", the one it was
             sampled from.
         training: Training data, settings and measured quality: plain JSON values.
-        acceptances, has_void_acceptances, beta, sketch: As in ``HeadArtifact``.
+        acceptances, has_void_acceptances, beta, sketch, stopping_costs: As in ``HeadArtifact``.
     """
 
     head: GatedLinearHead
@@ -53,10 +53,11 @@ class HiddenHead:
     acceptances: tuple[Acceptance, ...] = ()
     has_void_acceptances: bool = False
     sketch: QuestionSketch | None = None
+    stopping_costs: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         layers = ", ".join(map(str, self.layers))
-        check_beta(self.beta)
+        check_vote(self.beta, self.stopping_costs)
         if self.moment not in get_args(StatePosition):
             raise ValueError(f"moment is {self.moment!r}.")
         if self.width < 1 or min(self.layers, default=0) < 0 or len(set(self.layers)) < len(self.layers):

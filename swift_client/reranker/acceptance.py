@@ -11,8 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from swift_client.errors import ConfigurationError, RejectedError, SwiftClientError
 from swift_client.models import Acceptance, AnyHead
 from swift_client.reranker.config import RunOptions
@@ -20,7 +18,7 @@ from swift_client.reranker.pipeline import SelectionPipeline
 from swift_client.sampling import SampleRequest
 from swift_client.selection.select import SelectionConfig
 from swift_client.selection.voting import MIN_WEIGHT
-from swift_client.stopping import StoppingRule, vote_log_odds
+from swift_client.stopping import StoppingRule
 from swift_client.stopping.monitor import build_votes
 from swift_client.types import Completion, Message, Selection
 
@@ -31,8 +29,8 @@ HARD_QUESTION_NOTE = (
 )
 
 
-# The end of a sentence on a head of format 1, whose thresholds were left out.
-VOID_REASON = " calibrated for votes that weighed by probability, and today's weigh by odds: calibrate it again"
+# The end of a sentence on a head of an earlier version, whose thresholds were left out.
+VOID_REASON = " calibrated for other weights of votes than today's: calibrate it again"
 
 
 async def run_with_acceptance(
@@ -138,23 +136,15 @@ def rejection_error(selection: Selection) -> RejectedError:
 def answer_log_odds(selection: Selection) -> float | None:
     """Return the natural log odds that the chosen answer is right; None without probabilities.
 
-    Each vote with probability c adds log((K - 1) c / (1 - c)) to its answer, where K counts the distinct answers and
-    one more for all others (CGES, arXiv 2511.02603, as the stopping rule "posterior"). The sum of the chosen answer is
-    compared with those of all others. So it grows with the number of votes that agree, unlike their mean probability,
-    and with the head's scores, unlike their share. Without a vote it is log(c / (1 - c)) of the chosen completion.
+    After a vote they are those of ``answer_probability``, which grows with the votes that agree, unlike their mean
+    probability, and with the head's scores, unlike their share. Else they are those of the chosen completion.
     """
     if selection.probability is None:
         return None
-    if selection.method == "best":
+    probability = selection.answer_probability if selection.method == "vote" else None
+    if probability is None:
         probability = min(max(selection.probability, MIN_WEIGHT), 1 - MIN_WEIGHT)
-        return math.log(probability / (1 - probability))
-    # The chosen answer's sum of log odds against the log of the sum of all others' odds.
-    votes = build_votes(selection, n=len(selection.candidates))
-    log_odds = votes.totals(vote_log_odds(votes, clip=MIN_WEIGHT))[0]
-    others = np.where(votes.totals()[0] > 0, log_odds, -np.inf)
-    chosen = votes.answers[0, selection.winner]
-    others[chosen] = 0.0  # stands for all answers that nobody gave
-    return float(log_odds[chosen] - np.logaddexp.reduce(others))
+    return math.log(probability / (1 - probability))
 
 
 def with_acceptance(
@@ -188,7 +178,7 @@ def with_acceptance(
     # A smaller number of completions is calibrated only if the stopping rule itself stopped there.
     if isinstance(acceptance, str):
         reason = acceptance
-    elif count != n and not (stopping and count < n and stopping(build_votes(selection, n=n)).stop):
+    elif count != n and not (stopping and count < n and stopping(build_votes(selection, n=n, scorer=head)).stop):
         reason = f"{head.name} was calibrated for {n} completions and {count} arrived"
     elif out_of_distribution:
         reason = f"these answers are unlike those that {head.name} was trained on"

@@ -215,7 +215,8 @@ class SelectionPipeline:
     def _stopping_monitor(self, rule: StoppingRule | None, n: int, config: SelectionConfig) -> StoppingMonitor | None:
         if rule is None:
             return None
-        return StoppingMonitor(rule, n, partial(self._score_by, config), method=config.select)
+        score = partial(self._score_by, config)
+        return StoppingMonitor(rule, n, score, method=config.select, scorer=config.scorer)
 
     def _reply_cache(
         self, context: CallContext, request: SampleRequest, deadline_at: float | None

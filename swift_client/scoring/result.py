@@ -49,6 +49,7 @@ class ScoredCompletions:
     signal: str  # the signal of the scores, as ``swift_client.Selection.signal``
     no_logprobs_reason: str | None = None  # why the texts alone decide, if the completions show it
     vote_note: str | None = None  # note on the weights, if a vote is held
+    beta: float = 1.0  # exponent of the weights, by which an answer's probability follows from its votes
     notes: tuple[str, ...] = ()  # notes on the completions; they precede the notes of ``scores``
     # Notes on external scorers and judges that returned no scores; they come last.
     rescoring_notes: tuple[str, ...] = ()

@@ -22,7 +22,12 @@ from swift_client.models.artifact import describe_verdict
 from swift_client.scoring import scorers
 from swift_client.scoring.result import ScoredCompletions, Scores
 from swift_client.selection import choose
-from swift_client.selection.voting import LABEL_FREE_WEIGHTS, label_free_weights, odds_weights
+from swift_client.selection.voting import (
+    LABEL_FREE_WEIGHTS,
+    answer_probabilities,
+    label_free_weights,
+    odds_weights,
+)
 from swift_client.structured.field_agreement import describe_fields, field_support
 from swift_client.structured.schema import ParsedAnswer, ResponseSchema
 from swift_client.types import F32, Candidate, Completion, Method, Selection, completeness
@@ -122,6 +127,7 @@ def score_completions(completions: Sequence[Completion], config: SelectionConfig
             scorer, scores = FALLBACK_SCORER, scorers.score(ordered, FALLBACK_SCORER)
     signal = _signal(ordered, scores.values, scorer)
     weights, vote_note = _weigh_votes(ordered, grouped, scores, scorer)
+    beta = scorer.beta if isinstance(scorer, AnyHead) else 1.0
     return ScoredCompletions(
         completions=tuple(ordered),
         answers=grouped,
@@ -129,6 +135,7 @@ def score_completions(completions: Sequence[Completion], config: SelectionConfig
         scores=replace(scores, notes=(*head_notes, *temperature_notes, *scores.notes)),
         vote_weights=weights,
         vote_note=vote_note,
+        beta=beta,
         signal=signal,
         no_logprobs_reason=next(iter((*check_notes, *scores.notes)), None) if signal == "text" else None,
         notes=(*config.notes, *check_notes),
@@ -165,7 +172,7 @@ def build_selection(scored: ScoredCompletions, choice: choose.Choice) -> Selecti
     unknown = [None] * len(values)
     complete = completeness(scored.completions)
     probabilities = unknown if scores.probabilities is None else _nan_to_none(scores.probabilities)
-    answer_probabilities = _answer_probabilities(grouped.groups, probabilities)
+    by_answer = _probability_per_answer(scored, complete)
     return Selection(
         candidates=tuple(
             Candidate(
@@ -174,7 +181,7 @@ def build_selection(scored: ScoredCompletions, choice: choose.Choice) -> Selecti
                 probability=probabilities[index],
                 answer=grouped.values[index] if complete[index] else None,
                 group=grouped.groups[index],
-                answer_probability=answer_probabilities.get(grouped.groups[index]),
+                answer_probability=by_answer.get(grouped.groups[index]),
                 weight=choice.weights[index],
             )
             for index, completion in enumerate(scored.completions)
@@ -251,15 +258,16 @@ def _winner_fields(
     return {"parsed": winner.parsed, "fields": describe_fields(completions, parsed_answers, weights, choice.winner)}
 
 
-def _answer_probabilities(
-    groups: Sequence[int | None], probabilities: Sequence[float | None]
-) -> dict[int | None, float]:
-    """Return the mean known probability per group of equal answers; groups without any are absent."""
-    members: dict[int | None, list[float]] = {}
-    for group, probability in zip(groups, probabilities, strict=True):
-        if group is not None and probability is not None:
-            members.setdefault(group, []).append(probability)
-    return {group: math.fsum(values) / len(values) for group, values in members.items()}
+def _probability_per_answer(scored: ScoredCompletions, complete: Sequence[bool]) -> dict[int | None, float]:
+    """Return the probability per group of equal answers, without groups whose completions have none."""
+    probabilities = scored.scores.probabilities
+    if probabilities is None:
+        return {}
+    pairs = zip(scored.answers.groups, complete, strict=True)
+    groups = np.array([[group if group is not None and is_complete else -1 for group, is_complete in pairs]], np.int64)
+    values = answer_probabilities(groups, probabilities.astype(np.float64)[None, :], scored.beta)[0]
+    known = set(groups[0, ~np.isnan(probabilities)].tolist()) - {-1}
+    return {group: float(values[group]) for group in known}
 
 
 def _usable_head(config: SelectionConfig, completions: Sequence[Completion]) -> tuple[Scorer, tuple[str, ...]]:

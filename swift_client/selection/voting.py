@@ -29,6 +29,10 @@ MIN_WEIGHT = 1e-3
 # Values of β that training chooses from: 0 is the majority, 1 weighs by odds, infinity takes the best score.
 BETAS = (0.0, 0.5, 1.0, 2.0, 4.0, inf)
 
+# Values that stand for β = 0 and β = infinity in ``answer_odds``: odds to these powers are neither 1 nor infinite.
+_FINITE_BETAS = (1e-3, 50.0)
+_MAX_COUNT_POWER = 2.0
+
 _LOWEST = np.finfo(np.float64).min
 
 
@@ -145,6 +149,35 @@ def odds_weights(probabilities: F64, scores: F64, voters: Bool, beta: float) -> 
         # Numbers below 2^-1000 would be 0; so low a rank decides nothing.
         return np.asarray(0.5 ** np.minimum(rank, 1000))
     return np.asarray(_odds(np.nan_to_num(probabilities, nan=0.0)) ** beta)
+
+
+def answer_odds(groups: I64, probabilities: F64, beta: float) -> F64:
+    """Return the odds of each answer, (R, A): the sum of its votes' weights, to the power of 1/β; 0 without votes.
+
+    The power undoes that of the weights exp(β · log odds): one vote gives its own odds, for any β. With β = 1 the odds
+    of votes that agree add up; the larger β is, the less further votes count, and for infinity the largest odds are the
+    answer's. The sum is the number of votes times their mean weight, and the power of the number is at most 2, which
+    also defines β = 0: the geometric mean of the odds, times the number squared.
+
+    Args:
+        groups: (R, n) equal numbers for equal answers, -1 for a completion that does not vote.
+        probabilities: (R, n) as in ``odds_weights``.
+        beta: β, 0 or more.
+    """
+    beta = min(max(beta, _FINITE_BETAS[0]), _FINITE_BETAS[1])
+    counts = total_per_answer(groups)
+    weights = _odds(np.nan_to_num(probabilities, nan=0.0)) ** beta
+    means = total_per_answer(groups, weights) / np.maximum(counts, 1)
+    return np.asarray(means ** (1 / beta) * counts ** min(1 / beta, _MAX_COUNT_POWER))
+
+
+def answer_probabilities(groups: I64, probabilities: F64, beta: float) -> F64:
+    """Return the probability that each answer is correct, (R, A): its share of the odds of all answers.
+
+    The odds of all answers that nobody gave count 1, so that a single vote has its own probability.
+    """
+    odds = answer_odds(groups, probabilities, beta)
+    return np.asarray(odds / (1 + odds.sum(axis=1, keepdims=True)))
 
 
 def _odds(probabilities: F64) -> F64:

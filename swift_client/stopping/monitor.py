@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from swift_client.errors import ConfigurationError
-from swift_client.models import HeadArtifact
+from swift_client.models import AnyHead, HeadArtifact
 from swift_client.sampling import AbortMonitor, EarlyAbort, SampleResult
 from swift_client.scoring.result import ScoredCompletions
 from swift_client.scoring.streaming import StreamingScore
@@ -49,8 +49,9 @@ class StoppingMonitor:
         score: Callable[[Sequence[Completion]], Awaitable[ScoredCompletions]],
         *,
         method: Method,
+        scorer: object = None,
     ) -> None:
-        self._rule, self._n, self._score, self._method = rule, n, score, method
+        self._rule, self._n, self._score, self._method, self._scorer = rule, n, score, method, scorer
         self._last_evaluation: tuple[int, ScoredCompletions, Verdict] | None = None
 
     async def should_stop(self, completions: Sequence[Completion]) -> bool:
@@ -62,7 +63,7 @@ class StoppingMonitor:
 
     def _apply_rule(self, scored: ScoredCompletions) -> Verdict:
         selection = build_selection(scored, select(scored, self._method))
-        return self._rule(build_votes(selection, n=self._n))
+        return self._rule(build_votes(selection, n=self._n, scorer=self._scorer))
 
     async def score(self, completions: Sequence[Completion]) -> ScoredCompletions:
         """Score all completions; the last evaluation did so already, unless more arrived after it."""
@@ -86,8 +87,8 @@ class StoppingMonitor:
         )
 
 
-def build_votes(selection: Selection, *, n: int) -> Votes:
-    """Return a selection as input of a rule. Answers count only if the selection was made by vote."""
+def build_votes(selection: Selection, *, n: int, scorer: object) -> Votes:
+    """Return a selection by ``scorer`` as input of a rule. Answers count only if the selection was made by vote."""
     is_vote = selection.method == "vote"
     complete = completeness(candidate.completion for candidate in selection.candidates)
     candidates = list(zip(selection.candidates, complete, strict=True))
@@ -99,4 +100,6 @@ def build_votes(selection: Selection, *, n: int) -> Votes:
         probabilities=probabilities if is_calibrated else None,
         scores=[candidate.score if complete else None for candidate, complete in candidates],
         vote_weights=[candidate.weight for candidate in selection.candidates] if is_vote else None,
+        beta=scorer.beta if isinstance(scorer, AnyHead) else 1.0,
+        costs=scorer.stopping_costs if isinstance(scorer, AnyHead) else (),
     )

@@ -106,20 +106,27 @@ def posterior(votes: Votes, *, threshold: float, least: int, clip: float) -> Ver
     return Verdicts((best >= threshold) & (votes.vote_counts >= least), best)
 
 
-def vote_winner_posterior(votes: Votes, *, threshold: float, least: int, clip: float) -> Verdicts:
-    """Stop as ``posterior()``, but by the probability of the answer that the weighted vote would choose now.
-
-    That need not be the most probable answer: with β < 1 two votes of .6 may outweigh one of .9, whose odds are
-    greater. Stopping by one answer and choosing the other is wrong more often than either.
-    """
+def correction(votes: Votes, *, cost: float) -> Verdicts:
+    """Stop if the next completion corrects the vote's answer with a probability of at most ``cost``."""
     if votes.probabilities is None:
         return continue_sampling(votes)
+    chance, probability = correction_chance(votes)
+    return Verdicts(chance <= cost, probability)
+
+
+def correction_chance(votes: Votes) -> tuple[F64, F64]:
+    """Return the chance that the next completion corrects the vote's answer, and that answer's probability, (R,) each.
+
+    With the probability p the answer is wrong with 1 - p, and of t + 1 exchangeable completions the last is the best
+    with 1 / (t + 1). The product falls as votes agree, and also as completions come that settle nothing, so that
+    hopeless questions end, too. Both are NaN without votes. There must be probabilities.
+    """
     totals = votes.totals(votes.weights)
     largest = totals.max(axis=1, initial=0, keepdims=True) * (1 - _ROUNDING)
     # Scores break ties between answers, and are not known here: the least probable one is the safe assumption.
-    best = np.where(totals >= largest, _answer_posteriors(votes, clip), np.inf).min(axis=1, initial=np.inf)
-    best = np.where(votes.vote_counts > 0, best, np.nan)
-    return Verdicts((best >= threshold) & (votes.vote_counts >= least), best)
+    chosen = np.where(totals >= largest, votes.answer_probabilities(), np.inf).min(axis=1, initial=np.inf)
+    chosen = np.where(votes.vote_counts > 0, chosen, np.nan)
+    return (1 - chosen) / (votes.n_seen + 1), chosen
 
 
 def _answer_posteriors(votes: Votes, clip: float) -> F64:

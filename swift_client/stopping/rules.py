@@ -101,25 +101,20 @@ def stopping_rule(spec: str | StoppingRule) -> StoppingRule:
     return STOPPING_RULES[name].with_parameters(**parameters)
 
 
-def auto(
-    all_votes: Votes, *, threshold: float, least: int, clip: float, alone: float, majority: float, cost: float
-) -> Verdicts:
+def auto(all_votes: Votes, *, points: float, majority: float, gain: float) -> Verdicts:
     """Apply the best rule that the data allows, per question; stop, too, if nothing can change any more.
 
-    With a calibrated head this is "posterior" with ``threshold``, ``least`` and ``clip``, for the answer that the vote
-    would choose; a first completion with the probability ``alone`` needs no second. Without a head it is "final_lead"
-    with the threshold ``majority``; with probabilities but no answers to vote for, "reservation" with ``cost``. Scores
-    alone never stop, since their unit is unknown.
+    With a calibrated head this is "correction" with the highest cost at which held-out questions of its training lost
+    at most ``points`` percentage points of accuracy against the vote over all n. Without a head it is "final_lead" with
+    the threshold ``majority``; with probabilities but no answers to vote for, "reservation" with the cost ``gain``.
+    Scores alone never stop, since their unit is unknown.
     """
     if all_votes.probabilities is None:
         by_vote = functions.final_lead(all_votes, threshold=majority, least=3)
         by_best = functions.continue_sampling(all_votes)
     else:
-        is_first = all_votes.n_seen == 1
-        by_vote = functions.vote_winner_posterior(
-            all_votes, threshold=alone if is_first else threshold, least=1 if is_first else least, clip=clip
-        )
-        by_best = functions.reservation(all_votes, cost=cost, least=3)
+        by_vote = functions.correction(all_votes, cost=all_votes.cost_of(points))
+        by_best = functions.reservation(all_votes, cost=gain, least=3)
     has_votes = all_votes.vote_counts > 0
     stop = np.where(has_votes, by_vote.stop, by_best.stop) | functions.cannot_change(all_votes).stop
     return Verdicts(stop, np.where(has_votes, by_vote.posterior, by_best.posterior))
@@ -133,13 +128,26 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
             StoppingRule(
                 name="auto",
                 function=auto,
-                parameters={"threshold": 0.9, "least": 2, "clip": 0.02, "alone": 0.97, "majority": 0.95, "cost": 0.01},
-                doc="by the posterior of the answer that the vote would choose; without a head, as final_lead",
+                parameters={"points": 2.0, "majority": 0.95, "gain": 0.01},
+                doc="as correction, at the cost that loses at most points on held-out questions; without a head, as "
+                "final_lead",
                 posterior="the probability of the chosen answer",
                 needs=(),
                 choice="vote",
                 source="swift-client",
-                sweep=("threshold", (0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)),
+                sweep=("points", (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)),
+            ),
+            StoppingRule(
+                name="correction",
+                function=functions.correction,
+                parameters={"cost": 0.07},
+                doc="if the next completion corrects the answer that the vote would choose with a probability of at "
+                "most cost",
+                posterior="the probability of the chosen answer",
+                needs=("answers", "probabilities"),
+                choice="vote",
+                source="swift-client",
+                sweep=("cost", (0.2, 0.15, 0.12, 0.1, 0.08, 0.06, 0.04, 0.02)),
             ),
             StoppingRule(
                 name="beta",

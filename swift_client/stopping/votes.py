@@ -9,8 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from swift_client.features.segments import F64, I64
-from swift_client.selection.voting import odds_weights, total_per_answer
+from swift_client.selection.voting import answer_probabilities, odds_weights, total_per_answer
 from swift_client.types import Bool
+
+# Pairs (points, cost) for heads that have none of their own, as a head of the packaged model learns them: other models
+# lose less at these costs, and save less.
+DEFAULT_COSTS = ((0.0, 0.0), (4.0, 0.14))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -28,6 +32,9 @@ class Votes:
     scores: F64 | None = None
     # (R, t) positive weights of the votes; None: the odds of the probabilities, or 1 each without these.
     vote_weights: F64 | None = None
+    # Exponent of the weights of a head's votes, and its pairs (points, cost), as ``HeadArtifact`` has them.
+    beta: float = 1.0
+    costs: tuple[tuple[float, float], ...] = ()
 
     @classmethod
     def from_lists(
@@ -38,6 +45,8 @@ class Votes:
         probabilities: Sequence[float | None] | None = None,
         scores: Sequence[float | None] | None = None,
         vote_weights: Sequence[float | None] | None = None,
+        beta: float = 1.0,
+        costs: tuple[tuple[float, float], ...] = (),
     ) -> Votes:
         """Return the votes of one question; None stands for a missing value.
 
@@ -47,6 +56,8 @@ class Votes:
             probabilities: one per completion.
             scores: one per completion.
             vote_weights: one per completion.
+            beta: as the field.
+            costs: as the field.
 
         Raises:
             ValueError: the lengths differ, or there are more completions than n.
@@ -60,6 +71,8 @@ class Votes:
             probabilities=_to_row(probabilities),
             scores=_to_row(scores),
             vote_weights=_to_row(vote_weights),
+            beta=beta,
+            costs=costs,
         )
 
     @property
@@ -79,7 +92,7 @@ class Votes:
         if self.vote_weights is not None:
             weights = self.vote_weights
         elif self.probabilities is not None:
-            weights = odds_weights(self.probabilities, self.probabilities, voters, 1.0)
+            weights = odds_weights(self.probabilities, self.probabilities, voters, self.beta)
         return np.where(voters, weights, 0.0)
 
     @property
@@ -88,6 +101,19 @@ class Votes:
         if self.probabilities is not None:
             return np.full(len(self.answers), np.inf)
         return np.where((self.weights <= 1).all(axis=1), 1.0, np.inf)
+
+    def answer_probabilities(self) -> F64:
+        """Return the probability that each answer is correct, (R, A), 0 for answers without votes.
+
+        Votes without a probability are taken for wrong.
+        """
+        values = np.zeros(self.answers.shape) if self.probabilities is None else self.probabilities
+        return answer_probabilities(self.answers, values, self.beta)
+
+    def cost_of(self, points: float) -> float:
+        """Return the cost at which "auto" gives up at most so many points of the vote over all n."""
+        allowed, costs = zip(*(self.costs or DEFAULT_COSTS), strict=True)
+        return float(np.interp(points, allowed, costs))
 
     def select_rows(self, rows: I64) -> Votes:
         """Return the votes of some of the questions."""

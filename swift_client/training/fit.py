@@ -36,6 +36,7 @@ from swift_client.training.metrics import (
 from swift_client.training.optimize import Epoch, TrainedNetwork, network_scores, train
 from swift_client.training.question_kind import sketch_questions
 from swift_client.training.recipes import Recipe, recipe_of
+from swift_client.training.stopping_costs import learn_costs
 from swift_client.training.vote_exponent import learn_beta
 
 # Called with "questions" and the number read, then with "epochs" and the number trained.
@@ -132,9 +133,9 @@ def fit(
     # Calibrate and check the head on completions that no weight was fitted to.
     holdout = _HoldoutScores.from_networks(fold_networks or [final])
     calibration = calibrate(holdout.scores, holdout.labels)
-    exponent = learn_beta(
-        holdout.scores, calibration(holdout.scores), holdout.labels, holdout.answers, holdout.question, seed=seed
-    )
+    columns = (holdout.scores, calibration(holdout.scores), holdout.labels, holdout.answers, holdout.question)
+    exponent = learn_beta(*columns, seed=seed)
+    costs = learn_costs(*columns, holdout.lengths, beta=exponent.beta, seed=seed)
     validation = _measure(holdout, calibration)
     usefulness = measure_usefulness(holdout.scores_without_agreement, holdout.labels, holdout.question, seed=seed)
     # The head's file records how it was made and what the tests showed. Its historical keys are explained in
@@ -152,6 +153,7 @@ def fit(
         "best_epoch": 1 + int(np.argmin([epoch.validation_loss for epoch in final.history])),
         "validation": validation,
         "vote_exponents": exponent.to_dict(),  # what each β of the votes was worth
+        "stopping": costs.to_dict(),  # what stopping early costs and saves
         "gate": usefulness.to_dict(),  # the usefulness test, unrelated to the gate of a network
         "verdict": usefulness.verdict,
         "reach": _ood_threshold(final),  # distance above which answers are out of distribution
@@ -163,6 +165,7 @@ def fit(
         model=model,
         calibration=calibration,
         beta=exponent.beta,
+        stopping_costs=costs.pairs,
         training=training,
         licence=licence,
         sketch=sketch_questions(folds.questions, folds.question_folds),
@@ -211,6 +214,7 @@ class _HoldoutScores(NamedTuple):
     labels: F64
     answers: I64
     question: I64
+    lengths: I64  # tokens
 
     @classmethod
     def from_networks(cls, networks: Sequence[TrainedNetwork]) -> _HoldoutScores:
@@ -227,6 +231,7 @@ class _HoldoutScores(NamedTuple):
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.answers for part in parts]),
             np.concatenate([part.question + first for part, first in zip(parts, first_numbers, strict=True)]),
+            np.concatenate([part.lengths for part in parts]),
         )
 
 

@@ -255,6 +255,6 @@ def replay_question(
     numbered = [replace(completion, index=index) for index, completion in enumerate(completions[:n])]
     for n_drawn in range(1 if stopping else n, n + 1):
         selection = select_best(numbered[:n_drawn], config)
-        if stopping is None or stopping(build_votes(selection, n=n)).stop:
+        if stopping is None or stopping(build_votes(selection, n=n, scorer=config.scorer)).stop:
             break
     return ReplayedQuestion(selection, n_drawn, sum(len(completion.tokens) for completion in numbered[:n_drawn]))

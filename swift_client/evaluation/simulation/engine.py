@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from swift_client.errors import ConfigurationError
-from swift_client.evaluation.methods import METHODS, DrawnSubsets, Method, choose_winners, weigh
+from swift_client.evaluation.methods import METHODS, NO_HEAD_SCORER, DrawnSubsets, Method, choose_winners, weigh
 from swift_client.evaluation.pools import Agreement, Pool, StackedPools
 from swift_client.evaluation.result import (
     ChoiceMethod,
@@ -139,13 +139,12 @@ class ReplayEngine:
         plan: Sequence[PlannedReplay],
         *,
         check_points: Set[int],
-        scorer: str,
         auto_answer: bool,
-        agreement: Agreement | None,
-        beta: float,
+        head: HeadArtifact | None,
     ) -> None:
         self._n, self._plan, self._check_points = n, plan, check_points
-        self._scorer, self._auto_answer, self._agreement, self._beta = scorer, auto_answer, agreement, beta
+        self._auto_answer, self._head = auto_answer, head
+        self._scorer = "head" if head else NO_HEAD_SCORER
         # Per block of questions (Q, 3): accuracy, completions and tokens, means over the orders.
         self._means: dict[tuple[str, ChoiceMethod], list[F64]] = {
             (planned.name, choice): [] for planned in plan for choice in planned.choices
@@ -163,7 +162,12 @@ class ReplayEngine:
 
     def add(self, pools: Sequence[Pool], traces: Sequence[QuestionTrace], draws: I64) -> None:
         """Replay questions with equally many completions, in the orders (S, n)."""
-        block = StackedPools.stack(pools, auto_answer=self._auto_answer, agreement=self._agreement, beta=self._beta)
+        block = StackedPools.stack(
+            pools,
+            auto_answer=self._auto_answer,
+            agreement=Agreement.from_head(self._head) if self._head else None,
+            beta=self._head.beta if self._head else 1.0,
+        )
         # Correctness (Q, S, n) of each drawn completion, NaN for questions without labels, and cumulative tokens.
         labelled = ~np.isnan(block.labels).all(axis=1, keepdims=True)
         labels = np.where(labelled, block.labels == 1, np.nan)[:, draws]
@@ -176,7 +180,7 @@ class ReplayEngine:
         correct["majority"] = np.empty(labels.shape)
         for n_seen in range(1, self._n + 1):
             subsets = DrawnSubsets(block, draws[:, :n_seen])
-            votes = _make_votes(subsets, self._n, self._scorer)
+            votes = self._make_votes(subsets)
             for planned in self._plan:
                 if planned.rule and n_seen in self._check_points:
                     _apply_rule(planned.rule, votes, stops[planned.name], active[planned.name])
@@ -213,6 +217,23 @@ class ReplayEngine:
                 stop = stops[planned.name] if planned.rule else np.full(labels.shape[:2], int(fixed))
                 for choice in planned.choices:
                     self._record(planned.name, choice, _take(correct[choice], stop - 1), stop, _take(tokens, stop - 1))
+
+    def _make_votes(self, subsets: DrawnSubsets) -> Votes:
+        """Return the draws as rules read them, with questions and orders in one axis."""
+        probabilities = subsets.probabilities(self._scorer)
+
+        def flatten(values: F64) -> F64:
+            return np.where(subsets.complete, values, np.nan).reshape(-1, values.shape[-1])
+
+        return Votes(
+            answers=subsets.answers.reshape(-1, subsets.answers.shape[-1]),
+            n=self._n,
+            probabilities=None if probabilities is None else flatten(probabilities),
+            scores=flatten(subsets.scores(self._scorer)),
+            vote_weights=weigh(_vote_method(self._scorer), subsets).reshape(-1, subsets.answers.shape[-1]),
+            beta=subsets.beta,
+            costs=self._head.stopping_costs if self._head else (),
+        )
 
     def _record(self, name: str, choice: ChoiceMethod, correct: F64, n_drawn: I64, tokens: I64) -> None:
         means = [values.mean(axis=1) for values in (correct, n_drawn, tokens)]
@@ -265,22 +286,6 @@ def _take(values: _Values, positions: I64) -> _Values:
     """Return values (Q, S, n) at positions (Q, S)."""
     selected: _Values = np.take_along_axis(values, positions[..., None], axis=-1)[..., 0]
     return selected
-
-
-def _make_votes(subsets: DrawnSubsets, n: int, scorer: str) -> Votes:
-    """Return the draws as rules read them, with questions and orders in one axis."""
-    probabilities = subsets.probabilities(scorer)
-
-    def flatten(values: F64) -> F64:
-        return np.where(subsets.complete, values, np.nan).reshape(-1, values.shape[-1])
-
-    return Votes(
-        answers=subsets.answers.reshape(-1, subsets.answers.shape[-1]),
-        n=n,
-        probabilities=None if probabilities is None else flatten(probabilities),
-        scores=flatten(subsets.scores(scorer)),
-        vote_weights=weigh(_vote_method(scorer), subsets).reshape(-1, subsets.answers.shape[-1]),
-    )
 
 
 def _apply_rule(rule: StoppingRule, votes: Votes, stops: I64, active: Bool) -> None:

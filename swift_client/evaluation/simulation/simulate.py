@@ -21,7 +21,7 @@ from swift_client.dataset.question_samples import Group
 from swift_client.dataset.stored import FilePath
 from swift_client.errors import ConfigurationError
 from swift_client.evaluation.evaluate import ProgressCallback, check_questions, check_split, get_split, open_samples
-from swift_client.evaluation.pools import Agreement, Pool, build_pool, head_scorer, label_free_scorers
+from swift_client.evaluation.pools import Pool, build_pool, head_scorer, label_free_scorers
 from swift_client.evaluation.result import Simulation
 from swift_client.evaluation.simulation.aborts import KEEP_SHARES
 from swift_client.evaluation.simulation.engine import PlannedReplay, QuestionTrace, ReplayEngine, plan_replays
@@ -109,10 +109,8 @@ def simulate(
         n,
         plan,
         check_points={*takewhile(lambda n_drawn: n_drawn < n, accumulate(chain(waves, repeat(waves[-1])))), n},
-        scorer="head" if head else "mean_logprob",
         auto_answer=spec == "auto",
-        agreement=None if head is None else Agreement.from_head(head),
-        beta=1.0 if head is None else head.beta,
+        head=head,
     )
     for size in sorted({len(pool.labels) for pool in pools}):
         indices = [index for index, pool in enumerate(pools) if len(pool.labels) == size]

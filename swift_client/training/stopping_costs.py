@@ -1,0 +1,144 @@
+"""The costs of the stopping rule "auto", learnt on completions that no weight was fitted to.
+
+"auto" stops if the next completion corrects the answer with a probability of at most a cost. A model that agrees with
+itself has little to gain from further completions, and another much, so the cost that loses a point of accuracy differs
+between heads. Here it is measured: completions are replayed in many orders, as ``best_of`` samples them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate, chain, repeat, takewhile
+from typing import Any
+
+import numpy as np
+
+from swift_client.features.segments import F64, I64
+from swift_client.selection.voting import draw_orders, majority, odds_weights, vote
+from swift_client.stopping import Votes, correction_chance
+from swift_client.stopping.monitor import WAVE_SIZES
+
+# Percentage points that may be lost, and costs that are tried.
+POINTS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+COSTS = np.round(np.geomspace(0.004, 0.4, 160), 5)
+MIN_QUESTIONS = 100  # with fewer, a point of accuracy is within chance
+MIN_COMPLETIONS = 4
+ORDERS = 24  # per question
+_QUESTIONS_PER_BLOCK = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearntCosts:
+    """The costs per number of points, and what each rests on.
+
+    Attributes:
+        pairs: (points, cost) from (0, 0) on, as ``HeadArtifact.stopping_costs``; empty with too few questions.
+        questions: Questions that were replayed.
+        token_shares: Per number of points, completion tokens divided by those of all n.
+        minus_vote: Per number of points, accuracy less that of the vote over all n, in points.
+        minus_majority: Per number of points, accuracy less that of a majority over all n, in points.
+    """
+
+    pairs: tuple[tuple[float, float], ...]
+    questions: int
+    token_shares: tuple[float, ...] = ()
+    minus_vote: tuple[float, ...] = ()
+    minus_majority: tuple[float, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, as stored in the head's file."""
+        columns = zip(self.token_shares, self.minus_vote, self.minus_majority, strict=True)
+        names = ("token_share", "minus_vote", "minus_majority")
+        measured = [dict(zip(names, (round(value, 4) for value in row), strict=True)) for row in columns]
+        points = [f"{allowed:g}" for allowed, _ in self.pairs[1:]]
+        return {"questions": self.questions, "points": dict(zip(points, measured, strict=True))}
+
+
+def learn_costs(
+    scores: F64,
+    probabilities: F64,
+    labels: F64,
+    answers: I64,
+    question: I64,
+    lengths: I64,
+    *,
+    beta: float,
+    seed: int = 0,
+) -> LearntCosts:
+    """Return the highest cost at which "auto" loses at most so many points against the vote over all n.
+
+    Args:
+        scores: (N,) scores of completions by a head that was not fitted to their questions.
+        probabilities: (N,) their calibrated probabilities.
+        labels: (N,) 1 right, 0 wrong.
+        answers: (N,) equal numbers for equal answers of one question, -1 for none.
+        question: (N,) numbers that rise; the completions of one question are contiguous.
+        lengths: (N,) tokens.
+        beta: exponent of the votes' weights.
+        seed: of the orders.
+    """
+    columns = scores, probabilities, labels, answers, lengths
+    replays = list(_replays(columns, question, beta, seed))
+    n_questions = sum(len(replay) for replay in replays)
+    if n_questions < MIN_QUESTIONS:
+        return LearntCosts(pairs=(), questions=n_questions)
+    right, tokens, voted, counted, all_tokens = np.moveaxis(np.concatenate(replays), 1, 0)
+    # Points lost at each cost; a higher cost that happens to lose less must not hide the loss before it.
+    lost = np.maximum.accumulate(100 * (voted - right).mean(axis=0))
+    chosen = np.searchsorted(lost, POINTS, side="right") - 1
+    allowed = np.array(POINTS)[chosen >= 0]
+    chosen = chosen[chosen >= 0]
+    return LearntCosts(
+        pairs=((0.0, 0.0), *zip(allowed.tolist(), COSTS[chosen].tolist(), strict=True)) if len(chosen) else (),
+        questions=n_questions,
+        token_shares=tuple((tokens.sum(axis=0) / all_tokens.sum(axis=0))[chosen].tolist()),
+        minus_vote=tuple((100 * (right - voted).mean(axis=0))[chosen].tolist()),
+        minus_majority=tuple((100 * (right - counted).mean(axis=0))[chosen].tolist()),
+    )
+
+
+def _replays(columns: tuple[F64, F64, F64, I64, I64], question: I64, beta: float, seed: int) -> Iterator[F64]:
+    """Yield the figures (Q, 5, |COSTS|) of questions with equally many completions, as ``_replay`` returns them."""
+    _, first, sizes = np.unique(question, return_index=True, return_counts=True)
+    for size in np.unique(sizes[sizes >= MIN_COMPLETIONS]):
+        starts = first[sizes == size]
+        for begin in range(0, len(starts), _QUESTIONS_PER_BLOCK):
+            rows = starts[begin : begin + _QUESTIONS_PER_BLOCK, None] + np.arange(size)
+            yield _replay(*(column[rows] for column in columns), beta=beta, seed=seed)
+
+
+def _replay(scores: F64, probabilities: F64, labels: F64, answers: I64, lengths: I64, *, beta: float, seed: int) -> F64:
+    """Return means over the orders of each question, (Q, 5, |COSTS|).
+
+    They are accuracy and tokens at each cost, and accuracy of the vote and of a majority over all n, and all tokens.
+    """
+    n_questions, n = scores.shape
+    draws = draw_orders(n, n, max_subsets=ORDERS, seed=seed)
+    # One row per question and order.
+    drawn_scores, chances, right = (column[:, draws].reshape(-1, n) for column in (scores, probabilities, labels))
+    groups = answers[:, draws].reshape(-1, n)
+    tokens = np.cumsum(lengths[:, draws].reshape(-1, n), axis=1)
+    weights = odds_weights(chances, drawn_scores, groups >= 0, beta)
+    shape = (len(groups), len(COSTS))
+    accuracy, spent, active = np.zeros(shape), np.zeros(shape), np.ones(shape, np.bool_)
+    arrivals = takewhile(lambda count: count < n, accumulate(chain(WAVE_SIZES, repeat(WAVE_SIZES[-1]))))
+    for seen in (*arrivals, n):
+        winners = vote(groups[:, :seen], drawn_scores[:, :seen], weights[:, :seen])
+        is_right = np.take_along_axis(right, winners[:, None], axis=1)
+        votes = Votes(
+            answers=groups[:, :seen],
+            n=n,
+            probabilities=chances[:, :seen],
+            vote_weights=weights[:, :seen],
+            beta=beta,
+        )
+        chance, _ = correction_chance(votes)
+        ending = active & ((chance[:, None] <= COSTS) | (seen == n))
+        accuracy = np.where(ending, is_right, accuracy)
+        spent = np.where(ending, tokens[:, seen - 1 : seen], spent)
+        active &= ~ending
+    first_majority = np.take_along_axis(right, majority(groups, drawn_scores)[:, None], axis=1)
+    whole = (is_right, first_majority, tokens[:, -1:])
+    figures = (accuracy, spent, *(np.broadcast_to(column, shape) for column in whole))
+    return np.stack([figure.reshape(n_questions, -1, len(COSTS)).mean(axis=1) for figure in figures], axis=1)
