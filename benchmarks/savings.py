@@ -160,6 +160,12 @@ def measure(served: Simulation) -> dict[str, dict[str, Any]]:
         "token_share": {"value": round(share.value, 4), "target": 0.40, "unit": "0-1", "interval": shares},
         "token_share_goal": {"value": round(share.value, 4), "target": 0.25, "unit": "0-1", "interval": shares},
         "accuracy_minus_majority16": {"value": difference, "target": 0.0, "unit": "points", "interval": interval},
+        "accuracy_minus_vote16": {
+            "value": round(100 * auto.minus_vote.value, 2),
+            "target": -2.0,
+            "unit": "points",
+            "interval": [round(100 * auto.minus_vote.low, 2), round(100 * auto.minus_vote.high, 2)],
+        },
         # The bar itself: the lower end of the interval.
         "accuracy_minus_majority16_low": {"value": interval[0], "target": -1.0, "unit": "points", "interval": interval},
     }
@@ -169,12 +175,12 @@ def show(name: str, simulation: Simulation) -> None:
     """Print one table of rules."""
     print(f"\n{name}: {simulation.questions} questions in {simulation.orders} orders; majority of 16 is right in "
           f"{100 * simulation.majority.value:.1f} %")  # fmt: skip
-    print(f"{'rule':24}{'choice':>10}{'right, %':>10}{'- majority16':>24}{'drawn':>8}{'tokens, %':>11}")
+    print(f"{'rule':24}{'choice':>10}{'right, %':>10}{'- majority16':>24}{'- vote16':>10}{'drawn':>8}{'tokens, %':>11}")
     for row in simulation.rows:
         difference, (low, high) = points(row)
         print(
             f"{row.name:24}{row.choice:>10}{100 * row.accuracy.value:10.1f}"
-            f"{difference:+9.2f} [{low:+.2f}, {high:+.2f}]"
+            f"{difference:+9.2f} [{low:+.2f}, {high:+.2f}]{100 * row.minus_vote.value:+10.2f}"
             f"{row.completions.value:8.1f}{100 * row.token_share.value:11.1f}"
         )
 

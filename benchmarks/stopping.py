@@ -10,8 +10,9 @@ second table: "pocket" is the packaged one, and of another one the test question
 
 Rules are replayed on the first ``--questions`` of each set, after the waves of ``best_of``, and choose by its vote.
 All see the same orders of each question's completions; means are over the orders of all seeds. Differences are paired,
-with 95 % bootstrap intervals over the questions: points to majority over all n and to "auto", and the tokens that a
-rule takes beyond those of "auto", in % of these. A completion without a known length counts one token.
+with 95 % bootstrap intervals over the questions: points to majority and to the vote of ``best_of`` over all n, points
+to "auto", and the tokens that a rule takes beyond those of "auto", in % of these. A completion without a known length
+counts one token.
 """
 
 from __future__ import annotations
@@ -123,7 +124,10 @@ def number_answers(answers: Sequence[str]) -> I64:
 
 
 def replay(source: Source, rules: Sequence[StoppingRule], orders: int, seeds: int) -> dict[str, F64]:
-    """Return the accuracy, completions and tokens of each rule and of "majority", (Q, 3): means over all orders."""
+    """Return the accuracy, completions and tokens of each rule, "majority" and "vote", (Q, 3): means over all orders.
+
+    The last two are over all n.
+    """
     scorers = label_free_scorers({"mean_logprob", "shortest"}) | (
         {"head": head_scorer(source.head)} if source.head else {}
     )
@@ -154,6 +158,7 @@ def replay(source: Source, rules: Sequence[StoppingRule], orders: int, seeds: in
             for start in range(0, len(same_size), block):
                 engine.add(same_size[start : start + block], [], draws)
         means.setdefault("majority", []).append(engine.majority_means)
+        means.setdefault("vote", []).append(engine.vote_means)
         for planned in plan:
             means.setdefault(planned.name, []).append(engine.question_means(planned.name, "vote"))
     return {name: np.mean(values, axis=0) for name, values in means.items()}
@@ -165,12 +170,14 @@ def compare(means: dict[str, F64]) -> dict[str, dict[str, Estimate]]:
     sums = sums_with_resamples(columns, resamples=RESAMPLES, seed=0) / len(columns)
     by_name = {name: sums[:, 3 * number : 3 * number + 3].T for number, name in enumerate(means)}
     (majority, _, all_tokens), (auto, _, auto_tokens) = by_name["majority"], by_name["auto"]
+    full_vote = by_name["vote"][0]
     return {
         name: {
             "right": estimate(right),
             "completions": estimate(completions),
             "token_share": estimate(tokens / all_tokens),
             "minus_majority": estimate(right - majority),
+            "minus_vote": estimate(right - full_vote),
             "minus_auto": estimate(right - auto),
             "tokens_beyond_auto": estimate(tokens / auto_tokens - 1),
         }
@@ -210,12 +217,14 @@ def main() -> None:
 def show(source: Source, figures: dict[str, dict[str, Estimate]]) -> None:
     """Print one source."""
     print(f"\n{source.name}: {len(source.groups)} questions, n = {source.n}")
-    print(f"{'rule':24}{'right, %':>9}{'drawn':>7}{'tokens, %':>10}{'- majority':>22}{'- auto':>22}"
+    print(f"{'rule':24}{'right, %':>9}{'drawn':>7}{'tokens, %':>10}{'- majority':>22}{'- vote':>22}{'- auto':>22}"
           f"{'tokens beyond auto, %':>24}")  # fmt: skip
     for name, row in figures.items():
-        points = [format_points(row[key]) for key in ("minus_majority", "minus_auto", "tokens_beyond_auto")]
+        points = [
+            format_points(row[key]) for key in ("minus_majority", "minus_vote", "minus_auto", "tokens_beyond_auto")
+        ]
         shares = f"{100 * row['right'].value:9.1f}{row['completions'].value:7.1f}{100 * row['token_share'].value:10.1f}"
-        print(f"{name:24}{shares}{points[0]:>22}{points[1]:>22}{points[2]:>24}", flush=True)
+        print(f"{name:24}{shares}{points[0]:>22}{points[1]:>22}{points[2]:>22}{points[3]:>24}", flush=True)
 
 
 def format_points(value: Estimate) -> str:

@@ -202,10 +202,9 @@ class Candidate:
         probability: Calibrated probability that this completion is correct, 0..1; None without a calibrated head.
         answer: The compared answer in normal form; None if none could be read or the completion does not vote.
         group: Equal numbers for equal answers, however they are written; None without an answer.
-        answer_probability: Calibrated probability that its answer is correct, 0..1: the mean ``probability`` of the
-            complete completions with this answer. The answer's share of the votes would be overconfident, since it
-            assumes that one of the answers is correct. Over all answers these need not sum to 1. None without a
-            calibrated head or without an answer.
+        answer_probability: Probability that its answer is correct, 0..1: the answer's share of the odds of all answers,
+            which are the sums of the weights of their votes, to the power of 1/β. Answers that nobody gave have the
+            odds 1, so that all probabilities sum to less than 1. None without a calibrated head or without an answer.
         weight: Weight of its vote; 0 if it did not vote.
     """
 

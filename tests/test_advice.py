@@ -202,6 +202,7 @@ def replayed(
         source="",
         accuracy=Estimate(0.4, 0.38, 0.42),
         minus_majority=Estimate(*difference),
+        minus_vote=Estimate(-0.01, -0.02, 0.0),
         completions=Estimate(16 * share, 1.0, 16.0),
         token_share=Estimate(share, share, share),
     )
@@ -228,17 +229,17 @@ STOPPING_CASES = {
     "the cheapest that loses less than a point": (
         simulation(replayed("auto", 0.5, HARMLESS), replayed("beta", 0.4, HARMLESS), replayed("esc", 0.3, HARMFUL)),
         "Use stopping=beta: 40 % of the tokens of all 16, at +0.5 points against a majority of 16 (95 % interval -0.5 "
-        "to +1.5).",
+        "to +1.5) and -1.0 against best_of's vote over all.",
     ),
     "a fixed number": (
         simulation(replayed("auto", 0.5, HARMLESS), replayed("fixed:4", 0.25, HARMLESS, published=False)),
         "Use n = 4 and no stopping rule: 25 % of the tokens of all 16, at +0.5 points against a majority of 16 (95 % "
-        "interval -0.5 to +1.5).",
+        "interval -0.5 to +1.5) and -1.0 against best_of's vote over all.",
     ),
     "closing streams": (
         simulation(replayed("abort_deepconf:keep=0.5", 0.9, HARMLESS)),
         "Use abort=deepconf:keep=0.5: 90 % of the tokens of all 16, at +0.5 points against a majority of 16 (95 % "
-        "interval -0.5 to +1.5).",
+        "interval -0.5 to +1.5) and -1.0 against best_of's vote over all.",
     ),
     "choices that best_of does not make are not advised": (
         simulation(

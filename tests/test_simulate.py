@@ -328,6 +328,10 @@ def test_all_n_by_majority_is_what_every_rule_is_compared_with() -> None:
     assert (row.minus_majority.value, row.minus_majority.low, row.minus_majority.high) == (0, 0, 0)
     assert (row.token_share.value, row.completions.value) == (1, N)
     assert row.accuracy == simulation.majority
+    voted = simulation.row(f"fixed:{N}", "vote")
+    assert (voted.minus_vote.value, voted.minus_vote.low, voted.minus_vote.high) == (0, 0, 0)
+    for other in simulation.rows:
+        assert other.minus_vote.value == pytest.approx(other.accuracy.value - voted.accuracy.value)
 
 
 def test_a_sweep_adds_the_other_values_of_a_rule() -> None:

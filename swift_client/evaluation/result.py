@@ -177,6 +177,7 @@ class Replayed:
         published: The rule's authors choose this way.
         swept: The rule has another value of its main parameter than the default.
         minus_majority: Difference to majority over all n, paired.
+        minus_vote: Difference to the vote of ``best_of`` over all n, paired.
         completions: Mean completions per question, including aborted ones.
         token_share: Completion tokens divided by those of all n.
     """
@@ -188,6 +189,7 @@ class Replayed:
     swept: bool = False
     accuracy: Estimate
     minus_majority: Estimate
+    minus_vote: Estimate
     completions: Estimate
     token_share: Estimate
 

@@ -150,6 +150,7 @@ class ReplayEngine:
             (planned.name, choice): [] for planned in plan for choice in planned.choices
         }
         self._majority_accuracy: list[F64] = []
+        self._vote_accuracy: list[F64] = []
         self._full_tokens: list[F64] = []
 
     def __len__(self) -> int:
@@ -177,7 +178,7 @@ class ReplayEngine:
         stops = {planned.name: np.full(labels.shape[:2], self._n) for planned in self._plan if planned.rule}
         active = {name: np.ones(labels.shape[:2], np.bool_) for name in stops}
         correct: dict[ChoiceMethod, F64] = {choice: np.empty(labels.shape) for _, choice in self._means}
-        correct["majority"] = np.empty(labels.shape)
+        correct |= {choice: np.empty(labels.shape) for choice in ("majority", "vote") if choice not in correct}
         for n_seen in range(1, self._n + 1):
             subsets = DrawnSubsets(block, draws[:, :n_seen])
             votes = self._make_votes(subsets)
@@ -188,6 +189,7 @@ class ReplayEngine:
                 winners = _replay_choice(choice, subsets, votes, self._scorer)
                 table[..., n_seen - 1] = _take(labels[..., :n_seen], winners)
         self._majority_accuracy.append(correct["majority"][..., -1].mean(axis=1))
+        self._vote_accuracy.append(correct["vote"][..., -1].mean(axis=1))
         self._full_tokens.append(tokens[..., -1].mean(axis=1))
 
         # Look up where each rule stopped; rules that abort completions are replayed on all n completions.
@@ -249,6 +251,11 @@ class ReplayEngine:
         accuracy, tokens = np.concatenate(self._majority_accuracy), np.concatenate(self._full_tokens)
         return np.stack([accuracy, np.full(len(accuracy), float(self._n)), tokens], axis=1)
 
+    @property
+    def vote_means(self) -> F64:
+        """Accuracy, completions and tokens of the vote of ``best_of`` over all n, means over the orders, (Q, 3)."""
+        return np.concatenate([np.concatenate(self._vote_accuracy)[:, None], self.majority_means[:, 1:]], axis=1)
+
     def majority_accuracy(self, *, resamples: int, seed: int) -> Estimate:
         """Return the accuracy of majority over all n."""
         column = np.concatenate(self._majority_accuracy)
@@ -258,14 +265,16 @@ class ReplayEngine:
     def rows(self, *, resamples: int, seed: int) -> tuple[Replayed, ...]:
         """Return all rows, with intervals from one resampling of the questions."""
         # One column per number that is averaged over questions; all share the resamples.
-        shared = np.stack([np.concatenate(self._majority_accuracy), np.concatenate(self._full_tokens)], axis=1)
+        shared = np.stack(
+            [*map(np.concatenate, (self._majority_accuracy, self._vote_accuracy, self._full_tokens))], axis=1
+        )
         table = np.concatenate([shared, *map(np.concatenate, self._means.values())], axis=1)
         sums = sums_with_resamples(table, resamples=resamples, seed=seed)
-        n_questions, majority, all_tokens = len(table), sums[:, 0], sums[:, 1]
+        n_questions, (majority, full_vote, all_tokens) = len(table), sums[:, :3].T
         plan = {planned.name: planned for planned in self._plan}
         rows = []
         for index, (name, choice) in enumerate(self._means):
-            correct, n_drawn, tokens = sums[:, 2 + 3 * index : 5 + 3 * index].T
+            correct, n_drawn, tokens = sums[:, 3 + 3 * index : 6 + 3 * index].T
             rows.append(
                 Replayed(
                     name=name,
@@ -275,6 +284,7 @@ class ReplayEngine:
                     swept=plan[name].swept,
                     accuracy=estimate(correct / n_questions),
                     minus_majority=estimate((correct - majority) / n_questions),
+                    minus_vote=estimate((correct - full_vote) / n_questions),
                     completions=estimate(n_drawn / n_questions),
                     token_share=estimate(tokens / all_tokens),
                 )
