@@ -101,10 +101,10 @@ def advise_stopping(simulation: Simulation) -> Advice:
         reason = f"no rule is certain to stay within {100 * TOLERATED_LOSS:.0f} point of a majority of {n}"
         return Advice(use=False, action=never, reason=reason)
     row = min(harmless, key=lambda row: row.token_share.value)
-    difference, lost = row.minus_majority, _points(row.minus_vote.value)
+    difference, to_vote = row.minus_majority, _points(row.minus_vote.value)
     reason = (
         f"{100 * row.token_share.value:.0f} % of the tokens of all {n}, at {_points(difference.value)} points against "
-        f"a majority of {n} ({_interval(difference)}) and {lost} against best_of's vote over all"
+        f"a majority of {n} ({_interval(difference)}) and {to_vote} against best_of's vote over all"
     )
     return Advice(use=True, action=_use_rule(row), reason=reason)
 

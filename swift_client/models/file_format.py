@@ -229,7 +229,7 @@ def _build_head(facts: StoredFacts, tensors: Mapping[str, np.ndarray[Any, Any]])
         raise ValueError(f"it has the parts {sorted(parts)} and not {sorted(expected)}")
 
     # Thresholds that were calibrated for other weights, or for another number, hold for no vote of today.
-    acceptances = tuple(kept for kept in facts.acceptances if facts.format > 1 and kept.statistic == STATISTIC)
+    acceptances = tuple(row for row in facts.acceptances if facts.format > 1 and row.statistic == STATISTIC)
     shared: dict[str, Any] = {
         "head": GatedLinearHead(**parts["head"]),
         "calibration": None if kind == "none" else CALIBRATIONS[kind](**parts["calibration"]),

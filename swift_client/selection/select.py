@@ -266,8 +266,8 @@ def _probability_per_answer(scored: ScoredCompletions, complete: Sequence[bool])
     pairs = zip(scored.answers.groups, complete, strict=True)
     groups = np.array([[group if group is not None and is_complete else -1 for group, is_complete in pairs]], np.int64)
     values = answer_probabilities(groups, probabilities.astype(np.float64)[None, :], scored.beta)[0]
-    known = set(groups[0, ~np.isnan(probabilities)].tolist()) - {-1}
-    return {group: float(values[group]) for group in known}
+    with_probability = set(groups[0, ~np.isnan(probabilities)].tolist()) - {-1}
+    return {group: float(values[group]) for group in with_probability}
 
 
 def _usable_head(config: SelectionConfig, completions: Sequence[Completion]) -> tuple[Scorer, tuple[str, ...]]:

@@ -124,9 +124,9 @@ def correction_chance(votes: Votes) -> tuple[F64, F64]:
     totals = votes.totals(votes.weights)
     largest = totals.max(axis=1, initial=0, keepdims=True) * (1 - _ROUNDING)
     # Scores break ties between answers, and are not known here: the least probable one is the safe assumption.
-    chosen = np.where(totals >= largest, votes.answer_probabilities(), np.inf).min(axis=1, initial=np.inf)
-    chosen = np.where(votes.vote_counts > 0, chosen, np.nan)
-    return (1 - chosen) / (votes.n_seen + 1), chosen
+    probability = np.where(totals >= largest, votes.answer_probabilities(), np.inf).min(axis=1, initial=np.inf)
+    probability = np.where(votes.vote_counts > 0, probability, np.nan)
+    return (1 - probability) / (votes.n_seen + 1), probability
 
 
 def _answer_posteriors(votes: Votes, clip: float) -> F64:

@@ -112,8 +112,8 @@ class Votes:
 
     def cost_of(self, points: float) -> float:
         """Return the cost at which "auto" gives up at most so many points of the vote over all n."""
-        allowed, costs = zip(*(self.costs or DEFAULT_COSTS), strict=True)
-        return float(np.interp(points, allowed, costs))
+        pairs = np.array(self.costs or DEFAULT_COSTS)
+        return float(np.interp(points, pairs[:, 0], pairs[:, 1]))
 
     def select_rows(self, rows: I64) -> Votes:
         """Return the votes of some of the questions."""

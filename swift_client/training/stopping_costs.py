@@ -50,9 +50,9 @@ class LearntCosts:
         """Return plain JSON values, as stored in the head's file."""
         columns = zip(self.token_shares, self.minus_vote, self.minus_majority, strict=True)
         names = ("token_share", "minus_vote", "minus_majority")
-        measured = [dict(zip(names, (round(value, 4) for value in row), strict=True)) for row in columns]
-        points = [f"{allowed:g}" for allowed, _ in self.pairs[1:]]
-        return {"questions": self.questions, "points": dict(zip(points, measured, strict=True))}
+        figures = [dict(zip(names, (round(value, 4) for value in row), strict=True)) for row in columns]
+        names_of_points = [f"{points:g}" for points, _ in self.pairs[1:]]
+        return {"questions": self.questions, "points": dict(zip(names_of_points, figures, strict=True))}
 
 
 def learn_costs(
@@ -83,18 +83,18 @@ def learn_costs(
     n_questions = sum(len(replay) for replay in replays)
     if n_questions < MIN_QUESTIONS:
         return LearntCosts(pairs=(), questions=n_questions)
-    right, tokens, voted, counted, all_tokens = np.moveaxis(np.concatenate(replays), 1, 0)
+    accuracy, tokens, vote_accuracy, majority_accuracy, all_tokens = np.moveaxis(np.concatenate(replays), 1, 0)
     # Points lost at each cost; a higher cost that happens to lose less must not hide the loss before it.
-    lost = np.maximum.accumulate(100 * (voted - right).mean(axis=0))
-    chosen = np.searchsorted(lost, POINTS, side="right") - 1
-    allowed = np.array(POINTS)[chosen >= 0]
-    chosen = chosen[chosen >= 0]
+    losses = np.maximum.accumulate(100 * (vote_accuracy - accuracy).mean(axis=0))
+    indices = np.searchsorted(losses, POINTS, side="right") - 1
+    points = np.array(POINTS)[indices >= 0]
+    indices = indices[indices >= 0]
     return LearntCosts(
-        pairs=((0.0, 0.0), *zip(allowed.tolist(), COSTS[chosen].tolist(), strict=True)) if len(chosen) else (),
+        pairs=((0.0, 0.0), *zip(points.tolist(), COSTS[indices].tolist(), strict=True)) if len(indices) else (),
         questions=n_questions,
-        token_shares=tuple((tokens.sum(axis=0) / all_tokens.sum(axis=0))[chosen].tolist()),
-        minus_vote=tuple((100 * (right - voted).mean(axis=0))[chosen].tolist()),
-        minus_majority=tuple((100 * (right - counted).mean(axis=0))[chosen].tolist()),
+        token_shares=tuple((tokens.sum(axis=0) / all_tokens.sum(axis=0))[indices].tolist()),
+        minus_vote=tuple((100 * (accuracy - vote_accuracy).mean(axis=0))[indices].tolist()),
+        minus_majority=tuple((100 * (accuracy - majority_accuracy).mean(axis=0))[indices].tolist()),
     )
 
 
@@ -116,29 +116,31 @@ def _replay(scores: F64, probabilities: F64, labels: F64, answers: I64, lengths:
     n_questions, n = scores.shape
     draws = draw_orders(n, n, max_subsets=ORDERS, seed=seed)
     # One row per question and order.
-    drawn_scores, chances, right = (column[:, draws].reshape(-1, n) for column in (scores, probabilities, labels))
+    drawn_scores, chances, drawn_labels = (
+        column[:, draws].reshape(-1, n) for column in (scores, probabilities, labels)
+    )
     groups = answers[:, draws].reshape(-1, n)
     tokens = np.cumsum(lengths[:, draws].reshape(-1, n), axis=1)
     weights = odds_weights(chances, drawn_scores, groups >= 0, beta)
     shape = (len(groups), len(COSTS))
-    accuracy, spent, active = np.zeros(shape), np.zeros(shape), np.ones(shape, np.bool_)
+    accuracy, token_counts, active = np.zeros(shape), np.zeros(shape), np.ones(shape, np.bool_)
     arrivals = takewhile(lambda count: count < n, accumulate(chain(WAVE_SIZES, repeat(WAVE_SIZES[-1]))))
-    for seen in (*arrivals, n):
-        winners = vote(groups[:, :seen], drawn_scores[:, :seen], weights[:, :seen])
-        is_right = np.take_along_axis(right, winners[:, None], axis=1)
+    for n_seen in (*arrivals, n):
+        winners = vote(groups[:, :n_seen], drawn_scores[:, :n_seen], weights[:, :n_seen])
+        is_right = np.take_along_axis(drawn_labels, winners[:, None], axis=1)
         votes = Votes(
-            answers=groups[:, :seen],
+            answers=groups[:, :n_seen],
             n=n,
-            probabilities=chances[:, :seen],
-            vote_weights=weights[:, :seen],
+            probabilities=chances[:, :n_seen],
+            vote_weights=weights[:, :n_seen],
             beta=beta,
         )
         chance, _ = correction_chance(votes)
-        ending = active & ((chance[:, None] <= COSTS) | (seen == n))
+        ending = active & ((chance[:, None] <= COSTS) | (n_seen == n))
         accuracy = np.where(ending, is_right, accuracy)
-        spent = np.where(ending, tokens[:, seen - 1 : seen], spent)
+        token_counts = np.where(ending, tokens[:, n_seen - 1 : n_seen], token_counts)
         active &= ~ending
-    first_majority = np.take_along_axis(right, majority(groups, drawn_scores)[:, None], axis=1)
+    first_majority = np.take_along_axis(drawn_labels, majority(groups, drawn_scores)[:, None], axis=1)
     whole = (is_right, first_majority, tokens[:, -1:])
-    figures = (accuracy, spent, *(np.broadcast_to(column, shape) for column in whole))
+    figures = (accuracy, token_counts, *(np.broadcast_to(column, shape) for column in whole))
     return np.stack([figure.reshape(n_questions, -1, len(COSTS)).mean(axis=1) for figure in figures], axis=1)
