@@ -23,6 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swift_client.cli.app import run
+from swift_client.cli.evaluate import _render
+from swift_client.cli.output import show
 from swift_client.errors import ArtifactMismatchError, ConfigurationError, MissingExtraError
 from swift_client.evaluation.advice import advise
 from swift_client.evaluation.evaluate import evaluate
@@ -35,6 +37,7 @@ from swift_client.models import (
     ResponseWeights,
     save,
 )
+from swift_client.models.artifact import NOT_BETTER_VERDICT
 from swift_client.models.gated_linear import Standardizer
 from swift_client.report import summary
 from swift_client.report.charts import accuracy as curves
@@ -201,6 +204,26 @@ def test_hostile_text_appears_as_text_and_does_nothing() -> None:
     assert {char for char in html if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")} == {"\n"}
     assert "\\x1b[31mred" in page.words
     assert "\\u202egnp.exe" in page.words
+
+
+def test_advice_that_quotes_a_hostile_head_and_hostile_file_names_are_text(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    groups, results, _ = usual()
+    mean = {"value": 0.01, "low": -0.01, "high": 0.02}
+    facts = {"verdict": NOT_BETTER_VERDICT, "comparison": {"label": HOSTILE, "questions": 50, "mean": mean}}
+    results = replace(results, head=facts, provider="p", model=HOSTILE)
+    samples = SampleFacts(files=(HOSTILE,), temperature=HOSTILE, date=HOSTILE)
+
+    html = render_page(results, a_head(), compare_with_majority(a_head(), groups, answer="auto"), {}, samples)
+    show(*_render(results))
+    printed = capsys.readouterr().out
+
+    assert Page(html).words.count("<script>alert(1)</script>") == 5
+    assert "script" not in Page(html).tags
+    assert "Do not use this head" in printed
+    assert "\x1b" not in printed
+    assert "\u202e" not in printed
 
 
 @given(st.text(max_size=60))

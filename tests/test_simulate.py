@@ -11,6 +11,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scorio.aggregate.confidence import token_confidence
 from scorio.aggregate.online import deepconf_online_stop, deepconf_stop_threshold
 
@@ -24,7 +26,7 @@ from swift_client.evaluation.simulation.aborts import Traces
 from swift_client.evaluation.simulation.simulate import simulate
 from swift_client.features import DEFAULT_RESPONSE_TERMS
 from swift_client.models import HeadArtifact, save
-from swift_client.report.charts.stopping import savings_svg
+from swift_client.report.charts.stopping import place_numbers, savings_svg
 from swift_client.sampling import AbortMonitor, parse_abort
 from swift_client.scoring.streaming import StreamingScore
 from swift_client.selection.select import SelectionConfig, select_best
@@ -412,6 +414,31 @@ def test_the_picture_has_a_number_for_every_rule_and_a_dot_for_every_value() -> 
     assert picture.count("<circle") == 2 + 1 + 5
     assert "1  fixed:1" in picture
     assert "beta</text>" in picture
+
+
+@given(st.lists(st.tuples(st.floats(60, 480), st.floats(40, 250)), min_size=1, max_size=20))
+def test_numbers_stand_beside_their_dots_and_do_not_overlap_where_there_is_room(
+    dots: list[tuple[float, float]],
+) -> None:
+    places = place_numbers(dots)
+
+    for (x, y), (dot_x, dot_y) in zip(places, dots, strict=True):
+        assert 9 <= max(abs(x - dot_x), abs(y - dot_y)) <= 12
+    # Dots that are far from all others have a number that touches nothing.
+    for index, (x, y) in enumerate(places):
+        neighbours = [dot for other, dot in enumerate(dots) if other != index]
+        if all(abs(x - other_x) > 40 or abs(y - other_y) > 40 for other_x, other_y in neighbours):
+            assert (x, y) == (dots[index][0], dots[index][1] - 11)
+
+
+def test_numbers_of_rules_that_are_close_to_each_other_are_apart() -> None:
+    """Places of the 16 rules of docs/images/savings.svg, of which numbers above the dots overlapped."""
+    dots = [(330.0, 70.7), (328.0, 85.4), (354.0, 77.2), (356.0, 68.8), (296.0, 78.0), (245.0, 72.9)]
+    places = place_numbers(dots)
+
+    for index, (x, y) in enumerate(places):
+        assert all(abs(x - other_x) >= 12 or abs(y - other_y) >= 10 for other_x, other_y in places[:index])
+        assert all(abs(x - dot_x) >= 8 or abs(y - dot_y) >= 8 for dot_x, dot_y in dots)
 
 
 def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_read(

@@ -65,6 +65,7 @@ def compare(head: Path, samples: Sequence[Path], *, command: str) -> StoredCompa
         model=MODELS[evaluation.provider],
         provider=evaluation.provider,
         trained_on=training_questions(evaluation.head),
+        rule_chosen_on=rule_chosen_on(evaluation.head),
         completions=evaluation.completions // evaluation.questions,
         temperature=temperature_of(samples),
         date=datetime.date.today().isoformat(),
@@ -78,6 +79,12 @@ def training_questions(facts: Mapping[str, Any]) -> int | None:
     """Return the number of questions for training and validation that a head's facts state, or None."""
     counts = facts.get("questions")
     return counts.get("train", 0) + counts.get("validation", 0) if isinstance(counts, dict) else None
+
+
+def rule_chosen_on(facts: Mapping[str, Any]) -> int:
+    """Return the number of validation questions that the best label-free rule was chosen on; 0 if none was chosen."""
+    comparison = facts.get("comparison")
+    return int(comparison.get("chosen_on", 0)) if isinstance(comparison, dict) else 0
 
 
 def temperature_of(samples: Sequence[Path]) -> float | None:

@@ -132,7 +132,8 @@ def evaluate(
         notes.append(f"This head {describe_verdict(head.training)}: best_of votes as without a head.")
 
     # Let every method choose from the same draws, and compare it with the best label-free rule.
-    label_free = _label_free_rule(head, groups, split, parts, scorers, spec, seed)
+    label_free, rule_notes = _label_free_rule(head, groups, split, parts, scorers, spec, seed)
+    notes += rule_notes
     beta = None if head is None else head.beta
     comparison = Comparison(
         pools,
@@ -177,19 +178,26 @@ def _label_free_rule(
     scorers: Mapping[str, QuestionScorer],
     answer: answers.Spec,
     seed: int,
-) -> str:
+) -> tuple[str, list[str]]:
     """Return the label-free row to compare with: of the head's file, or else the best on validation questions.
 
-    Without validation questions that are not evaluated themselves, it is the default without a head.
+    Without validation questions that are not evaluated themselves, it is the default without a head, with a note.
     """
     comparison = {} if head is None else head.training.get("comparison")
     rule = comparison.get("rule") if isinstance(comparison, Mapping) else None
     if rule in LABEL_FREE:
-        return str(rule)
-    if split != "test":
-        return DEFAULT_RULE
-    pools = [build_pool(group, scorers, answer) for group in groups if parts.part(group.question_id) == "validation"]
-    return choose_rule(pools, answer=answer, seed=seed)
+        return str(rule), []
+    pools = [
+        build_pool(group, scorers, answer)
+        for group in groups
+        if split == "test" and parts.part(group.question_id) == "validation"
+    ]
+    if pools or head is None:
+        return choose_rule(pools, answer=answer, seed=seed), []
+    note = (
+        "No other questions could choose the best label-free rule: the head is compared with the default without one."
+    )
+    return DEFAULT_RULE, [note]
 
 
 def check_split(split: str, *more: str) -> None:

@@ -2,7 +2,8 @@
 
     python -m tools.pocket.head [--samples build/pocket-head.db] [--out swift_client/models/packaged/pocket.safetensors]
 
-Further questions, kept beside the samples, say from which confidence on an answer may be taken at a stated risk.
+Afterwards ``python -m tools.demo_results --pocket SAMPLES`` stores the comparison that the demo prints. Further
+questions, kept beside the samples, say from which confidence on an answer may be taken at a stated risk.
 Samples that lie there already are gone on with, so that only what is missing is asked.
 """
 

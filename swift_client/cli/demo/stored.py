@@ -30,6 +30,7 @@ class StoredComparison:
         model: The model for people, "the packaged model".
         provider: Name of its provider; at most one comparison per provider is stored.
         trained_on: Number of questions that the head was trained and validated on; None if its file does not say.
+        rule_chosen_on: Validation questions that the rule was chosen on; 0 for the default without a head.
         completions: Stored completions per question, of which subsets were drawn.
         temperature: Of the completions; None if unknown.
         date: Day of the evaluation, as YYYY-MM-DD.
@@ -41,6 +42,7 @@ class StoredComparison:
     model: str
     provider: str
     trained_on: int | None
+    rule_chosen_on: int
     completions: int
     temperature: float | None
     date: str
@@ -74,12 +76,14 @@ def render(comparison: StoredComparison) -> list[RenderableType]:
         facts.append(f"temperature {comparison.temperature:g}")
     if comparison.trained_on is not None:
         facts.append(f"head trained on {comparison.trained_on:,} others")
+    chosen_on = comparison.rule_chosen_on
+    choice = f"chosen on {chosen_on:,} other questions" if chosen_on else "which runs without a head"
     return [
         output.safe(f"{comparison.model[0].upper()}{comparison.model[1:]}: {', '.join(facts)}", "bold"),
         headline_table(comparison.headline),
         Text(
-            f'Right answers in %. Vote: weighted by the head. Best label-free: "{comparison.headline.label}", chosen '
-            f"on other questions. Measured on {comparison.date} by `{comparison.command}`.",
+            "Right answers in %. Vote: weighted by the head. Best label-free: "
+            f'"{comparison.headline.label}", {choice}. Measured on {comparison.date} by `{comparison.command}`.',
             style="dim",
         ),
         output.safe(comparison.advice),

@@ -8,9 +8,13 @@ from collections.abc import Sequence
 
 from swift_client.errors import ConfigurationError
 from swift_client.evaluation.result import Replayed, Simulation
-from swift_client.report.charts.chart import HEIGHT, LINE_HEIGHT, Chart, percent_range, percent_ticks
+from swift_client.report.charts.chart import HEIGHT, LINE_HEIGHT, Chart, Point, percent_range, percent_ticks
 
 _RADIUS, _SWEPT_RADIUS = 4.0, 2.0
+_WIDTH = 640.0
+# Sides of a dot on which its number may stand, as offsets of the number's centre in user units.
+_SIDES = ((0.0, -11.0), (0.0, 11.0), (12.0, 0.0), (-12.0, 0.0), (11.0, -9.0), (-11.0, -9.0), (11.0, 9.0), (-11.0, 9.0))
+_NUMBER_WIDTH, _NUMBER_HEIGHT = 13.0, 10.0  # of two digits
 
 
 def savings_svg(simulation: Simulation) -> str:
@@ -29,7 +33,7 @@ def savings_svg(simulation: Simulation) -> str:
     y_range = percent_range([row.accuracy.value for row in rows])
     height = max(HEIGHT, 60.0 + LINE_HEIGHT * len(labels))
     description = "Accuracy of each stopping rule against the tokens that it costs."
-    chart = Chart(description, (0.0, 1.0), y_range, labels=labels, height=height)
+    chart = Chart(description, (0.0, 1.0), y_range, labels=labels, width=_WIDTH, height=height)
     chart.axes(
         [(share / 100, str(share)) for share in (0, 25, 50, 75, 100)],
         percent_ticks(*y_range),
@@ -45,13 +49,34 @@ def savings_svg(simulation: Simulation) -> str:
     for row in rows:
         share, accuracy = row.token_share.value, row.accuracy.value
         title = f"{row.name}: {100 * accuracy:.1f} % right, {100 * share:.0f} % of tokens"
-        radius = _SWEPT_RADIUS if row.swept else _RADIUS
-        chart.dot(share, accuracy, f"rule {_rule_name(row)}", title=title, radius=radius)
-    for number, (row, label) in enumerate(zip(numbered, labels, strict=True), 1):
-        place, top = chart.x(row.token_share.value), chart.y(row.accuracy.value) - 7
-        chart.text(place, top, str(number), "number", "middle")
+        style, radius = (f"swept {_rule_name(row)}", _SWEPT_RADIUS) if row.swept else (_rule_name(row), _RADIUS)
+        chart.dot(share, accuracy, f"rule {style}", title=title, radius=radius)
+    dots = [(chart.x(row.token_share.value), chart.y(row.accuracy.value)) for row in numbered]
+    for number, (label, (x, y)) in enumerate(zip(labels, place_numbers(dots), strict=True), 1):
+        chart.text(x, y + 4, str(number), "number", "middle")
         chart.text(chart.right + 14, chart.top + 6 + LINE_HEIGHT * number, label, "label")
     return chart.document()
+
+
+def place_numbers(dots: Sequence[Point]) -> list[Point]:
+    """Return the centre of each dot's number, beside its dot and, if there is room, off all dots and other numbers."""
+    places: list[Point] = []
+    for x, y in dots:
+        sides = [(x + right, y + down) for right, down in _SIDES]
+        places.append(min(sides, key=lambda side: _overlap(side, dots, places)))
+    return places
+
+
+def _overlap(side: Point, dots: Sequence[Point], numbers: Sequence[Point]) -> float:
+    """Return the area that a number at ``side`` shares with dots and numbers, in square user units."""
+    boxes = [(dot, 2 * _RADIUS, 2 * _RADIUS) for dot in dots] + [
+        (number, _NUMBER_WIDTH, _NUMBER_HEIGHT) for number in numbers
+    ]
+    return sum(
+        max(0.0, (_NUMBER_WIDTH + width) / 2 - abs(side[0] - x))
+        * max(0.0, (_NUMBER_HEIGHT + height) / 2 - abs(side[1] - y))
+        for (x, y), width, height in boxes
+    )
 
 
 def _rule_name(row: Replayed) -> str:
