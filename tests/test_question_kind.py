@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch", reason="the extra 'train' is not installed")
 
-from swift_client import rank
+from swift_client import Cascade, SwiftReranker, rank
 from swift_client.dataset.question_samples import Group
-from swift_client.errors import ArtifactError, ConfigurationError
+from swift_client.errors import ArtifactError, ConfigurationError, RejectedError
 from swift_client.evaluation.risk.calibrate import calibrate, replay_questions
 from swift_client.models import AnyHead, HeadArtifact, load, save
 from swift_client.models.question_sketch import MAX_GROUPS, MAX_WORDS, QuestionSketch, split_conversation
@@ -31,7 +31,9 @@ from swift_client.training.fit import fit
 from swift_client.training.question_kind import LIMIT_QUANTILE, MIN_QUESTIONS, sketch_questions
 from swift_client.types import Message
 from tests.graded import graded_groups
-from tests.test_cascade import acceptance
+from tests.servers import FaultServer
+from tests.test_cascade import SURE, acceptance
+from tests.test_cascade import head as mean_logprob_head
 from tests.test_out_of_distribution import strange
 
 N = 6
@@ -297,6 +299,32 @@ def test_rank_accepts_an_answer_only_with_its_question(head: HeadArtifact) -> No
     assert rank(completions, head=head, prompt=asked[0]["content"]).accepted is True
     with pytest.raises(ConfigurationError, match="prompt is empty"):
         rank(completions, head=head, prompt="")
+
+
+def reranker_of_sums(server: FaultServer) -> SwiftReranker:
+    """Return a reranker whose head knows questions like ``sums()`` and accepts every answer to them."""
+    questions = sums(100)
+    head = replace(mean_logprob_head(acceptance(SURE)), sketch=sketch_questions(questions, np.arange(100) % 5))
+    return SwiftReranker("openai-compatible", "m", base_url=server.url, head=head, max_retries=0)
+
+
+def test_best_of_accepts_an_answer_only_to_a_question_of_the_kind(fault_server: FaultServer) -> None:
+    with reranker_of_sums(fault_server) as reranker:
+        own = reranker.best_of(sums(1, seed=5)[0][0]["content"], n=4)
+        foreign = reranker.best_of("What is the capital of France?", n=4)
+        with pytest.raises(RejectedError, match="the question is unlike those that head"):
+            reranker.best_of("What is the capital of France?", n=4, on_reject="abstain")
+        body = fault_server.requests[-1]
+    assert (own.accepted, foreign.accepted) == (True, None)
+    assert foreign.scorer == own.scorer  # the head still scores
+    assert body.json["messages"] == list(user("What is the capital of France?"))
+
+
+def test_a_cascade_asks_on_for_a_question_of_another_kind(fault_server: FaultServer) -> None:
+    with Cascade([(reranker_of_sums(fault_server), 4), (reranker_of_sums(fault_server), 2)]) as cascade:
+        own, foreign = (cascade.best_of(prompt) for prompt in (sums(1, seed=5)[0], "What is the capital of France?"))
+    assert [step.accepted for step in own.path] == [True]
+    assert [step.accepted for step in foreign.path] == [None, None]
 
 
 def test_calibration_accepts_no_question_of_another_kind_and_says_how_many_there_were(head: HeadArtifact) -> None:
