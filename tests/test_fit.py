@@ -86,7 +86,7 @@ def test_the_trained_head_scores_in_numpy_as_it_does_in_torch() -> None:
 
 def test_the_swift_recipe_is_the_papers_equations_written_out_in_plain_torch() -> None:
     data, recipe = swift_data(), replace(RECIPES["swift"], epochs=6)
-    _, _, network, history = train(data, recipe, seed=3, device=CPU)
+    _, _, network, history, _ = train(data, recipe, seed=3, device=CPU)
 
     def rewards(linear: nn.Linear, matrix: object) -> list[torch.Tensor]:
         """R = Σ g·r / max(Σ g, ε) for one completion after the other."""
@@ -132,7 +132,7 @@ def test_the_swift_recipe_is_the_papers_equations_written_out_in_plain_torch() -
 
 def test_training_ends_when_validation_stops_improving_and_keeps_the_best_weights_not_the_last() -> None:
     data, recipe = swift_data(), replace(RECIPES["swift"], learning_rate=0.3, epochs=30)
-    _, _, network, history = train(data, recipe, seed=0, device=CPU)
+    _, _, network, history, _ = train(data, recipe, seed=0, device=CPU)
     losses = [epoch.validation_loss for epoch in history]
     best = int(np.argmin(losses))
     assert len(losses) == min(30, best + 1 + recipe.patience)

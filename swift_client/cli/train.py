@@ -43,12 +43,20 @@ def train(
             "--test-samples", help="Graded samples for the verdict; by default a fifth of SAMPLES is kept for it."
         ),
     ] = None,
+    unlabelled: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Samples of further questions without answers, for when you have few labels: the head first learns "
+            "which answers agree, then from your labels. Questions with a label in SAMPLES are left out, so this may "
+            "be the same file."
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Train a head on graded samples and report whether it beats the best rule that needs no labels."""
     from swift_client import training
 
-    options.require_samples_files([*samples, *(test_samples or ())])
+    options.require_samples_files([*samples, *(test_samples or ()), *(unlabelled or ())])
     layer_numbers = options.parse_layers(layers)
     has_changes = layer_numbers is not None or loss is not None or not gate
     with progress.stage_status() as update:
@@ -62,6 +70,7 @@ def train(
             device=device,
             k=k,
             test_samples=test_samples or None,
+            unlabelled=unlabelled or None,
             progress=update,
         )
     if as_json:
@@ -100,6 +109,10 @@ def _describe_inputs(artifact: AnyHead) -> str:
     return f"{states}, and {logprobs}" if artifact.logprob_head else states
 
 
+def _describe_agreement(facts: dict[str, int]) -> str:
+    return f"  learnt first from the agreement of {facts['unlabelled_questions']:,} questions without labels"
+
+
 def _show(result: TrainResult, out: Path) -> None:
     from swift_client.evaluation.methods import format_beta
     from swift_client.models import user_folder
@@ -114,6 +127,7 @@ def _show(result: TrainResult, out: Path) -> None:
     output.show(
         output.safe(f"{out} · head for {artifact.provider}/{artifact.model}", "bold"),
         Text(f"  questions: {counts}; {facts['epochs']} epochs, the best was {facts['best_epoch']}"),
+        *([Text(_describe_agreement(facts["agreement_first"]))] if "agreement_first" in facts else []),
         Text(f"  on questions that it was not trained on: {metrics}"),
         Text(f"  reads {_describe_inputs(artifact)}"),
         Text(f"  without agreement, AUROC within a question {auroc} on {test.mixed_questions} mixed questions"),

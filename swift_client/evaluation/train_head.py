@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swift_client import answers
 from swift_client.dataset.graders import GraderSpec
+from swift_client.dataset.question_samples import Group
 from swift_client.dataset.splits import Split
 from swift_client.dataset.stored import FilePath, StoredGroups, open_groups
 from swift_client.errors import ConfigurationError, MissingExtraError
@@ -34,6 +35,7 @@ def train(
     k: int | None = None,
     licence: str = "unknown",
     test_samples: FilePath | Sequence[FilePath] | StoredGroups | None = None,
+    unlabelled: FilePath | Sequence[FilePath] | StoredGroups | None = None,
     progress: ProgressCallback = lambda stage, done: None,
 ) -> TrainResult:
     """Train a head on samples of one model, compare it with the best label-free rule, and write it to ``out`` if given.
@@ -53,10 +55,14 @@ def train(
         k: alternatives per token to read; None reads all that are listed.
         licence: licence of the head, stored in its file.
         test_samples: samples of the same model for the comparison; default: the test questions of ``samples``.
-        progress: called with a stage ("questions" or "epochs") and the number done.
+        unlabelled: samples of the same model to learn from first, by the agreement of their answers; their labels are
+            not read. Questions that have a label in ``samples`` or are in ``test_samples`` are left out, so this may be
+            the file of ``samples``.
+        progress: called with a stage, such as "questions" or "epochs", and the number done.
 
     Raises:
-        ConfigurationError: ``out`` cannot be written, or no head can be trained on the samples.
+        ConfigurationError: ``out`` cannot be written, no head can be trained on the samples, or the unlabelled samples
+            are of another model or none is left.
         MissingExtraError: the extra "train" is not installed.
     """
     if out is not None and (not os.access(Path(out).absolute().parent, os.W_OK) or Path(out).is_dir()):
@@ -65,6 +71,8 @@ def train(
     # The files first: importing torch takes seconds.
     states = {"states": row.states, "layers": row.layers}
     groups = open_groups(samples, answer=answer, grade=grade, **states)
+    test_groups = None if test_samples is None else open_groups(test_samples, answer=answer, grade=grade, **states)
+    unlabelled_groups = None if unlabelled is None else _open_unlabelled(unlabelled, groups, test_groups or ())
     try:
         from swift_client.training.fit import fit
     except ImportError as error:
@@ -81,9 +89,9 @@ def train(
         k=k,
         layout=groups.layout,
         licence=licence,
+        unlabelled=unlabelled_groups,
         progress=progress,
     )
-    test_groups = None if test_samples is None else open_groups(test_samples, answer=answer, grade=grade, **states)
     progress("questions compared", 0)
     judged = judge_head(
         result.artifact, groups, split=split or Split(), answer=answer, test_groups=test_groups, seed=seed
@@ -93,3 +101,18 @@ def train(
     if out is not None:
         save(result.artifact, out)
     return result
+
+
+def _open_unlabelled(
+    unlabelled: FilePath | Sequence[FilePath] | StoredGroups, groups: StoredGroups, test_groups: Iterable[Group]
+) -> Iterator[Group]:
+    """Return the unlabelled questions that do not test the head. Raises ConfigurationError for another model's."""
+    opened = open_groups(unlabelled)
+    if (opened.provider, opened.model) != (groups.provider, groups.model):
+        raise ConfigurationError(
+            f"The unlabelled samples are of {opened.provider}/{opened.model}, the labelled ones of "
+            f"{groups.provider}/{groups.model}.",
+            hint="A head belongs to one model: give unlabelled samples of the same model.",
+        )
+    test_ids = {group.question_id for group in test_groups}
+    return (group for group in opened if group.question_id not in test_ids)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from swift_client.features.segments import F64, I64
 from swift_client.models import AnyHead, Calibration
 from swift_client.scoring.out_of_distribution import OOD_QUANTILE, distances
 from swift_client.store import StateLayout
+from swift_client.training.agreement import AGREEMENT_BETA, AgreementNetwork, train_by_agreement
 from swift_client.training.calibration import calibrate
 from swift_client.training.export_head import build_head
 from swift_client.training.feature_matrix import FeatureMatrix
@@ -87,6 +88,7 @@ def fit(
     k: int | None = None,
     layout: StateLayout | None = None,
     licence: str = "unknown",
+    unlabelled: Iterable[Group] | AgreementNetwork | None = None,
     progress: ProgressCallback = lambda stage, done: None,
 ) -> TrainResult:
     """Train and calibrate a head, and check on held-out training data whether it is useful.
@@ -105,6 +107,8 @@ def fit(
         k: alternatives per token to read; None reads all that are listed.
         layout: columns of the captured hidden states, for a recipe that reads them.
         licence: licence of the head, stored in its file.
+        unlabelled: questions to learn from by agreement first, without their labels; those that have a label in
+            ``groups`` are left out. Or the network of ``train_by_agreement()`` with the same recipe.
         progress: called with a stage and the number done.
 
     Raises:
@@ -112,6 +116,11 @@ def fit(
     """
     recipe_name = recipe if isinstance(recipe, str) else "custom"
     base_recipe = recipe_of(recipe) if isinstance(recipe, str) else recipe
+    if base_recipe.states is not None and unlabelled is not None:
+        raise ConfigurationError(
+            f'The recipe "{recipe_name}" reads hidden states and learns from labels only.',
+            hint='Use recipe "default", or leave out the unlabelled samples.',
+        )
     if base_recipe.states is not None and layout is None:
         raise ConfigurationError(
             f'The recipe "{recipe_name}" reads hidden states, but layout= is missing.',
@@ -124,17 +133,36 @@ def fit(
     # All networks are trained with the same settings.
     count_questions, count_epochs = partial(progress, "questions"), partial(progress, "epochs")
     read = partial(read_groups, groups, split=split, answer=answer, k=k, seed=seed, progress=count_questions)
-    train_network = partial(train, seed=seed, device=_resolve_device(device), progress=count_epochs)
+    options: dict[str, Any] = {"seed": seed, "device": _resolve_device(device)}
+    folds, agreement = read(base_recipe), None
+    train_network: _Train = partial(train, **options, progress=count_epochs)
+    if isinstance(unlabelled, AgreementNetwork):
+        agreement = unlabelled
+    elif unlabelled is not None:
+        agreement = train_by_agreement(
+            unlabelled,
+            base_recipe,
+            labelled=folds.counts.labelled_ids,
+            split=split,
+            answer=answer,
+            k=folds.k_max,
+            **options,
+            count_questions=partial(progress, "unlabelled questions"),
+            count_epochs=count_epochs,
+        )
+    if agreement is not None:
+        train_network = partial(agreement.refine, **options, progress=count_epochs)
+        base_recipe = replace(base_recipe, identity=())  # agreement was learnt without identities
     # Train the network that will serve, then one per fold to score completions that it has not seen. A large
     # validation set makes the folds unnecessary.
-    final, folds = _train_final_network(base_recipe, read, train_network)
+    final, folds = _train_final_network(base_recipe, folds, read, train_network)
     is_validation_large = len(final.parts.validation.labels) >= MIN_VALIDATION_COMPLETIONS
     fold_networks = [final] if is_validation_large else _cross_validate(final, folds, train_network)
     # Calibrate and check the head on completions that no weight was fitted to.
     holdout = _HoldoutScores.from_networks(fold_networks or [final])
     calibration = calibrate(holdout.scores, holdout.labels)
     columns = (holdout.scores, calibration(holdout.scores), holdout.labels, holdout.answers, holdout.question)
-    exponent = learn_beta(*columns, seed=seed)
+    exponent = learn_beta(*columns, seed=seed, **({} if agreement is None else AGREEMENT_BETA))
     costs = learn_costs(*columns, holdout.lengths, beta=exponent.beta, seed=seed)
     validation = _measure(holdout, calibration)
     usefulness = measure_usefulness(holdout.scores_without_agreement, holdout.labels, holdout.question, seed=seed)
@@ -150,7 +178,7 @@ def fit(
         "unlabelled": folds.counts.unlabelled,
         "folds": len(fold_networks),  # 1 if the validation set is large: no fold was trained
         "epochs": len(final.history),
-        "best_epoch": 1 + int(np.argmin([epoch.validation_loss for epoch in final.history])),
+        "best_epoch": final.best_epoch,
         "validation": validation,
         "vote_exponents": exponent.to_dict(),  # what each β of the votes was worth
         "stopping": costs.to_dict(),  # what stopping early costs and saves
@@ -158,6 +186,8 @@ def fit(
         "verdict": usefulness.verdict,
         "reach": _ood_threshold(final),  # distance above which answers are out of distribution
     }
+    if agreement is not None:
+        training["agreement_first"] = agreement.to_dict()
     artifact = build_head(
         final,
         layout,
@@ -173,12 +203,13 @@ def fit(
     return TrainResult(artifact=artifact, history=final.history, metrics=validation, usefulness=usefulness)
 
 
-def _train_final_network(recipe: Recipe, read: _Read, train_network: _Train) -> tuple[TrainedNetwork, Folds]:
+def _train_final_network(
+    recipe: Recipe, folds: Folds, read: _Read, train_network: _Train
+) -> tuple[TrainedNetwork, Folds]:
     """Train with the recipe's features, then again with token-hash columns, and return the better network.
 
     The second network is returned if it gains MIN_IDENTITY_GAIN in AUROC on validation.
     """
-    folds = read(recipe)
     base = train_network(folds.parts(), recipe)
     identity = [name for name in recipe.identity if name != "alternatives_hash" or base.parts.has_top_ids]
     if not identity or base.parts.train.lengths.sum() > MAX_IDENTITY_TOKENS:

@@ -60,6 +60,7 @@ class QuestionCounts:
     labels: Counter[float] = field(default_factory=Counter)
     # Trainable completions per number of listed alternatives.
     list_lengths: Counter[int] = field(default_factory=Counter)
+    labelled_ids: set[str] = field(default_factory=set)  # questions with a label
     unlabelled: int = 0  # complete completions that could not be graded; they are not learned from
     has_tokens: bool = False
     has_thinking: bool = False
@@ -69,6 +70,8 @@ class QuestionCounts:
     def add(self, group: Group, *, fold: int | None, k_max: int) -> None:
         """Count one question."""
         self.questions[fold] += 1
+        if not np.isnan(group.labels).all():
+            self.labelled_ids.add(group.question_id)
         complete = completeness(group.completions)
         for completion, label, is_complete in zip(group.completions, group.labels, complete, strict=True):
             self.has_tokens |= bool(completion.tokens)

@@ -76,6 +76,13 @@ class Network(nn.Module):
         with torch.no_grad():
             self.token_linear.weight[0], self.token_linear.bias[0] = 0.0, 0.0
 
+    def rescale(self, factor: float, offset: float) -> None:
+        """Change all scores to factor · score + offset; the gates stay as they are."""
+        with torch.no_grad():
+            self.token_linear.weight[1].mul_(factor)
+            self.token_linear.bias[1].mul_(factor).add_(offset)
+            self.response_weights.mul_(factor)
+
     def forward(self, batch: Batch) -> Tensor:
         """Return R = Σ g·r / max(Σ g, 1e-8) + response terms, (N,)."""
         dtype = self.token_linear.weight.dtype

@@ -40,6 +40,7 @@ class TrainedNetwork(NamedTuple):
     parts: Parts
     network: Network
     history: tuple[Epoch, ...]
+    best_epoch: int  # epochs after which the weights were kept; 0: no epoch was better than the start
 
     @property
     def validation_auroc(self) -> float:
@@ -56,11 +57,16 @@ def train(
     *,
     seed: int,
     device: torch.device,
+    start: Network | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> TrainedNetwork:
-    """Return the network with the weights of the lowest validation loss, and the losses of each epoch."""
+    """Return the network with the weights of the lowest validation loss, and the losses of each epoch.
+
+    With ``start`` training goes on from this network: it keeps its standardizing, the penalty is on the distance from
+    its weights, and these weights are returned if no epoch has a lower validation loss.
+    """
     dtype = getattr(torch, recipe.precision)
-    network = _init_network(parts, recipe, dtype, seed).to(device)
+    network = (_init_network(parts, recipe, dtype, seed) if start is None else copy.deepcopy(start)).to(device)
     loss_function = LOSSES[recipe.loss]
     optimizer = getattr(torch.optim, recipe.optimizer)(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -72,26 +78,33 @@ def train(
     )
     prior_of = {"state": recipe.states_prior, "identity": recipe.identity_prior, "other": recipe.prior}
     priors = torch.as_tensor([prior_of[kind] for kind in _column_kinds(parts, recipe)], dtype=dtype, device=device)
+    penalized = (network.token_linear.weight, network.response_weights)
+    centres = [torch.zeros_like(weight) if start is None else weight.detach().clone() for weight in penalized]
+
+    def measure_validation_loss() -> float:
+        with torch.no_grad():
+            return loss_function(_score_all(network, validation), validation_labels).item()
+
     rng = np.random.default_rng(seed)
-    n_steps, best_loss, best_epoch, best_weights = 0, np.inf, 0, copy.deepcopy(network.state_dict())
+    best_loss = np.inf if start is None else measure_validation_loss()
+    n_steps, best_epoch, best_weights = 0, 0, copy.deepcopy(network.state_dict())
     history: list[Epoch] = []
-    for epoch in range(recipe.epochs):
+    for epoch in range(1, recipe.epochs + 1):
         # One pass over the questions in a new order; the penalty is spread over all completions.
         losses = []
         for batch, labels in questions.batches(recipe.batch, rng.permutation(questions.n_questions)):
             loss = loss_function(network(batch), labels)
             losses.append(loss.item())
             optimizer.zero_grad()
-            penalty = (priors * network.token_linear.weight.square()).sum()
-            penalty = penalty + recipe.prior * network.response_weights.square().sum()
+            token_shift, response_shift = (weight - centre for weight, centre in zip(penalized, centres, strict=True))
+            penalty = (priors * token_shift.square()).sum() + recipe.prior * response_shift.square().sum()
             torch.autograd.backward(loss + penalty / (2 * len(parts.train.labels)))
             optimizer.step()
         # Keep the best weights; stop after too many epochs without better ones, or when the steps are used up.
-        with torch.no_grad():
-            validation_loss = loss_function(_score_all(network, validation), validation_labels).item()
+        validation_loss = measure_validation_loss()
         n_steps += len(losses)
         history.append(Epoch(train_loss=float(np.mean(losses)), validation_loss=validation_loss))
-        progress(epoch + 1)
+        progress(epoch)
         if validation_loss < best_loss:
             best_loss, best_epoch, best_weights = validation_loss, epoch, copy.deepcopy(network.state_dict())
         elif epoch - best_epoch >= recipe.patience:
@@ -99,7 +112,7 @@ def train(
         if recipe.steps is not None and n_steps >= recipe.steps:
             break
     network.load_state_dict(best_weights)
-    return TrainedNetwork(recipe, parts, network, tuple(history))
+    return TrainedNetwork(recipe, parts, network, tuple(history), best_epoch)
 
 
 @single_thread()

@@ -2,7 +2,7 @@
 
 A vote weighs exp(β · calibrated log odds). Between the majority (0) and the best score (infinity) the best β depends on
 the model and on how far its probabilities can be trusted. Accuracy changes little with β, so the grid is coarse, and
-another value than 1 must be better by more than the standard error of the difference.
+another value than the default must be better by more than the standard error of the difference.
 """
 
 from __future__ import annotations
@@ -39,9 +39,17 @@ class LearntExponent:
 
 
 def learn_beta(
-    scores: F64, probabilities: F64, labels: F64, answers: I64, question: I64, *, seed: int = 0
+    scores: F64,
+    probabilities: F64,
+    labels: F64,
+    answers: I64,
+    question: I64,
+    *,
+    default: float = 1.0,
+    margin: float = 1.0,
+    seed: int = 0,
 ) -> LearntExponent:
-    """Return the β of BETAS whose vote is right most often, shrunk towards 1.
+    """Return the β of BETAS whose vote is right most often, shrunk towards ``default``.
 
     Args:
         scores: (N,) scores of completions by a head that was not fitted to their questions.
@@ -49,6 +57,8 @@ def learn_beta(
         labels: (N,) 1 right, 0 wrong.
         answers: (N,) equal numbers for equal answers of one question, -1 for none.
         question: (N,) numbers that rise; the completions of one question are contiguous.
+        default: the β of BETAS that another one must beat.
+        margin: by how many standard errors of the difference.
         seed: of the draws.
     """
     # Per question and β, the share of right choices, mean over n.
@@ -56,13 +66,13 @@ def learn_beta(
         [np.zeros((0, len(BETAS))), *_shares(scores, probabilities, labels, answers, question, seed)]
     )
     if not len(shares):
-        return LearntExponent(beta=1.0, accuracy={}, questions=0)
-    gains = shares - shares[:, [BETAS.index(1.0)]]
+        return LearntExponent(beta=default, accuracy={}, questions=0)
+    gains = shares - shares[:, [BETAS.index(default)]]
     error = gains.std(axis=0, ddof=1) / math.sqrt(len(gains)) if len(gains) > 1 else np.full(len(BETAS), np.inf)
     with np.errstate(invalid="ignore"):
-        shrunk = np.where(np.array(BETAS) == 1.0, 0.0, gains.mean(axis=0) - error)
+        shrunk = np.where(np.array(BETAS) == default, 0.0, gains.mean(axis=0) - margin * error)
     return LearntExponent(
-        beta=BETAS[int(shrunk.argmax())] if shrunk.max() > 0 else 1.0,
+        beta=BETAS[int(shrunk.argmax())] if shrunk.max() > 0 else default,
         accuracy=dict(zip(BETAS, shares.mean(axis=0).tolist(), strict=True)),
         questions=len(shares),
     )
