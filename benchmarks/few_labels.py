@@ -9,8 +9,8 @@ completions. Accuracies are means over the seeds. An interval is a 95 % paired b
 difference. Points are hundredths of the questions.
 
 ``--validation`` judges on the validation questions, on which the method was chosen. ``--folder`` takes the packaged
-model's ``train.db`` and ``test.db``, as ``benchmarks/quality.py --folder`` keeps them; a fifth of train.db chooses the
-rule then.
+model's ``train*.db`` and ``test.db``, as ``benchmarks/quality.py --folder`` keeps them; a fifth of the train questions
+chooses the rule then.
 
 The rows beside the label-free ones:
 
@@ -93,7 +93,7 @@ def read_smollm2() -> Questions:
 
 def read_folder(folder: Path) -> Questions:
     """Read the packaged model's samples."""
-    split, groups = Split(test=0.0), list(StoredGroups([folder / "train.db"]))
+    split, groups = Split(test=0.0), list(StoredGroups(sorted(folder.glob("train*.db"))))
     parts = {
         part: [group for group in groups if split.part(group.question_id) == part] for part in ("train", "validation")
     }
@@ -315,7 +315,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, help="judge on so many questions only")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--validation", action="store_true", help="judge on the validation questions")
-    parser.add_argument("--folder", type=Path, help="samples of the packaged model: train.db and test.db")
+    parser.add_argument("--folder", type=Path, help="samples of the packaged model: train*.db and test.db")
     options = parser.parse_args()
     start = time.perf_counter()
     questions = read_folder(options.folder) if options.folder else read_smollm2()
