@@ -92,8 +92,8 @@ def read_smollm2() -> Questions:
 
 
 def read_folder(folder: Path) -> Questions:
-    """Read the packaged model's samples."""
-    split, groups = Split(test=0.0), list(StoredGroups(sorted(folder.glob("train*.db"))))
+    """Read the packaged model's samples, split by another seed than those of the heads."""
+    split, groups = Split(test=0.0, seed=-1), list(StoredGroups(sorted(folder.glob("train*.db"))))
     parts = {
         part: [group for group in groups if split.part(group.question_id) == part] for part in ("train", "validation")
     }
