@@ -20,8 +20,8 @@ from swift_client.models import HeadArtifact
 from swift_client.models.resolve_head import load_head
 from swift_client.store import Meta, SampleStore, StoredQuestion
 from swift_client.training.agreement import (
-    AGREEMENT_BETA,
     agreement_shares,
+    learn_agreement_beta,
     scale_to_labels,
     train_by_agreement,
 )
@@ -30,7 +30,6 @@ from swift_client.training.fit import TrainResult, fit
 from swift_client.training.folds import read_groups
 from swift_client.training.optimize import network_scores, train
 from swift_client.training.recipes import RECIPES, Recipe
-from swift_client.training.vote_exponent import learn_beta
 from swift_client.types import Usage
 
 from .graded import graded_groups
@@ -145,13 +144,13 @@ def test_agreement_alone_tells_right_from_wrong_where_the_majority_is_mostly_rig
 def test_without_better_evidence_votes_weigh_by_the_beta_of_agreement() -> None:
     nothing = np.zeros(0)
     empty = np.zeros(0, np.int64)
-    assert learn_beta(nothing, nothing, nothing, empty, empty, **AGREEMENT_BETA).beta == 4.0
+    assert learn_agreement_beta(nothing, nothing, nothing, empty, empty).beta == 4.0
     # The best-scored answer is right, and all others agree on another one of equal odds: only infinity takes it.
     scores, labels = np.tile([3.0, 1, 1, 1, 1], 50), np.tile([1.0, 0, 0, 0, 0], 50)
     answers, question = np.tile([0, 1, 1, 1, 1], 50), np.repeat(np.arange(50), 5)
     equal_odds = np.full(250, 0.5)
-    assert learn_beta(scores, equal_odds, labels, answers, question, **AGREEMENT_BETA).beta == np.inf
-    assert learn_beta(scores, equal_odds, 1 - labels, answers, question, **AGREEMENT_BETA).beta == 4.0  # all are equal
+    assert learn_agreement_beta(scores, equal_odds, labels, answers, question).beta == np.inf
+    assert learn_agreement_beta(scores, equal_odds, 1 - labels, answers, question).beta == 4.0  # all are equal
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ these weights and is penalized for the distance from them, so that few labels ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,13 +28,11 @@ from swift_client.training.folds import EmptyPartError, Parts, read_groups
 from swift_client.training.network import Network
 from swift_client.training.optimize import TrainedNetwork, network_scores, train
 from swift_client.training.recipes import LossName, Recipe
+from swift_client.training.vote_exponent import learn_beta
 from swift_client.types import completeness
 
 # λ of the penalty on the distance from the weights learnt by agreement, chosen among 10, 100 and 1000.
 LABELS_PRIOR = 1000.0
-# Scores learnt from agreement know part of what a vote counts, so β is 4 unless another one is clearly better: a few
-# dozen labelled questions are no evidence on β.
-AGREEMENT_BETA: Mapping[str, float] = MappingProxyType({"default": 4.0, "margin": 2.0})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +116,11 @@ def train_by_agreement(
         questions=folds.counts.questions.total(),
         completions=sum(parts.completion_counts.values()),
     )
+
+
+# Scores learnt from agreement know part of what a vote counts, so β is 4 unless another one is better by two standard
+# errors: a few dozen labelled questions are no evidence on β.
+learn_agreement_beta = partial(learn_beta, default=4.0, margin=2.0)
 
 
 def agreement_shares(matrix: FeatureMatrix) -> F64:

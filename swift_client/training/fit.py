@@ -20,7 +20,7 @@ from swift_client.features.segments import F64, I64
 from swift_client.models import AnyHead, Calibration
 from swift_client.scoring.out_of_distribution import OOD_QUANTILE, distances
 from swift_client.store import StateLayout
-from swift_client.training.agreement import AGREEMENT_BETA, AgreementNetwork, train_by_agreement
+from swift_client.training.agreement import AgreementNetwork, learn_agreement_beta, train_by_agreement
 from swift_client.training.calibration import calibrate
 from swift_client.training.export_head import build_head
 from swift_client.training.feature_matrix import FeatureMatrix
@@ -162,7 +162,7 @@ def fit(
     holdout = _HoldoutScores.from_networks(fold_networks or [final])
     calibration = calibrate(holdout.scores, holdout.labels)
     columns = (holdout.scores, calibration(holdout.scores), holdout.labels, holdout.answers, holdout.question)
-    exponent = learn_beta(*columns, seed=seed, **({} if agreement is None else AGREEMENT_BETA))
+    exponent = learn_beta(*columns, seed=seed) if agreement is None else learn_agreement_beta(*columns, seed=seed)
     costs = learn_costs(*columns, holdout.lengths, beta=exponent.beta, seed=seed)
     validation = _measure(holdout, calibration)
     usefulness = measure_usefulness(holdout.scores_without_agreement, holdout.labels, holdout.question, seed=seed)
