@@ -15,7 +15,7 @@ from swift_client.selection.voting import draw_orders
 from swift_client.stopping import Votes, stopping_rule
 from swift_client.stopping.votes import DEFAULT_COSTS
 from swift_client.training.fit import fit
-from swift_client.training.stopping_costs import COSTS, MIN_QUESTIONS, ORDERS, LearntCosts, learn_costs
+from swift_client.training.stopping_costs import COSTS, MIN_QUESTIONS, ORDERS, LearntCosts, describe_costs, learn_costs
 
 from .face.made import head as made_head
 from .graded import graded_groups
@@ -107,6 +107,17 @@ def test_with_few_questions_nothing_is_learnt() -> None:
     assert (few.pairs, few.questions) == ((), MIN_QUESTIONS - 1)
     assert few.to_dict() == {"questions": MIN_QUESTIONS - 1, "points": {}}
     assert LearntCosts(pairs=(), questions=0).to_dict()["points"] == {}
+
+
+def test_the_sentence_on_stopping_has_the_figures_of_the_default() -> None:
+    figures = {"2": {"token_share": 0.2631, "minus_vote": -1.9122, "minus_majority": 0.2902}}
+    assert describe_costs({"questions": 560, "points": figures}) == (
+        "auto stopping took 26 % of the tokens of 560 held-out questions, at -1.9 points against its vote over all n "
+        "and +0.3 against a majority"
+    )
+    assert describe_costs({"questions": 40, "points": {}}) == (
+        "auto stopping uses the usual costs, since 40 held-out questions are too few for its own"
+    )
 
 
 def test_a_trained_head_carries_its_costs_and_auto_uses_them() -> None:

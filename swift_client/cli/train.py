@@ -117,6 +117,7 @@ def _show(result: TrainResult, out: Path) -> None:
     from swift_client.evaluation.methods import format_beta
     from swift_client.models import user_folder
     from swift_client.models.artifact import describe_verdict
+    from swift_client.training.stopping_costs import describe_costs
 
     artifact, facts, test = result.artifact, result.artifact.training, result.usefulness
     counts = ", ".join(f"{count} {part}" for part, count in facts["questions"].items())
@@ -132,6 +133,7 @@ def _show(result: TrainResult, out: Path) -> None:
         Text(f"  reads {_describe_inputs(artifact)}"),
         Text(f"  without agreement, AUROC within a question {auroc} on {test.mixed_questions} mixed questions"),
         Text(f"  votes weigh exp(β · log odds) with β = {format_beta(artifact.beta)}"),
+        Text(f"  {describe_costs(facts['stopping'])}"),
     )
     if unlabelled := facts["unlabelled"]:
         output.warn(f"{unlabelled} completions could not be graded and were not used: see --grade.")

@@ -7,7 +7,7 @@ between heads. Here it is measured: completions are replayed in many orders, as 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, chain, repeat, takewhile
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 
 from swift_client.features.segments import F64, I64
 from swift_client.selection.voting import draw_orders, majority, odds_weights, vote
-from swift_client.stopping import Votes, correction_chance
+from swift_client.stopping import STOPPING_RULES, Votes, correction_chance
 from swift_client.stopping.monitor import WAVE_SIZES
 
 # Percentage points that may be lost, and costs that are tried.
@@ -53,6 +53,21 @@ class LearntCosts:
         figures = [dict(zip(names, (round(value, 4) for value in row), strict=True)) for row in columns]
         names_of_points = [f"{points:g}" for points, _ in self.pairs[1:]]
         return {"questions": self.questions, "points": dict(zip(names_of_points, figures, strict=True))}
+
+
+def describe_costs(facts: Mapping[str, Any]) -> str:
+    """Return a clause on what "auto" stopping cost and saved; ``facts`` are of ``LearntCosts.to_dict()``."""
+    points = STOPPING_RULES["auto"].parameters["points"]
+    figures = facts["points"].get(f"{points:g}")
+    if figures is None:
+        return (
+            f"auto stopping uses the usual costs, since {facts['questions']} held-out questions are too few for its own"
+        )
+    return (
+        f"auto stopping took {100 * figures['token_share']:.0f} % of the tokens of {facts['questions']} held-out "
+        f"questions, at {figures['minus_vote']:+.1f} points against its vote over all n and "
+        f"{figures['minus_majority']:+.1f} against a majority"
+    )
 
 
 def learn_costs(
