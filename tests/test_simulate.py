@@ -104,6 +104,8 @@ def steps(scored_by: str) -> list[list[Step]]:
                     else None,
                     scores=[candidate and candidate.score for candidate in finished_candidates],
                     vote_weights=[candidate.weight for candidate in selection.candidates],
+                    beta=artifact.beta if artifact else 1.0,
+                    costs=artifact.stopping_costs if artifact else (),
                 )
                 label = float(group.labels[draw[selection.winner]])
                 replay.append((ballots, label, sum(len(completion.tokens) for completion in completions[:n_seen])))
@@ -123,7 +125,14 @@ def by_hand(rule: StoppingRule, scored_by: str, looks: Sequence[int]) -> tuple[f
     )
 
 
-HEADS = {"no head": lambda: None, "head": head, "agreeing head": lambda: head(agreement=True)}
+HEADS = {
+    "no head": lambda: None,
+    "head": head,
+    "agreeing head": lambda: head(agreement=True),
+    "head with its own β and costs": lambda: replace(
+        head(), beta=2.0, stopping_costs=((0.0, 0.0), (1.0, 0.02), (3.0, 0.3))
+    ),
+}
 
 
 @pytest.mark.parametrize(

@@ -214,9 +214,9 @@ class TestAuto:
             verdict = ask(f"auto:points={points}", answers, probabilities=chances, costs=costs)
             other = ask(f"correction:cost={cost}", answers, probabilities=chances)
             assert (verdict.stop, verdict.posterior) == (other.stop, other.posterior)
-        # Without costs of a head's own, two points cost .07.
-        assert ask("auto", [0], probabilities=[0.87]).stop
-        assert not ask("auto", [0], probabilities=[0.85]).stop
+        # Without costs of a head's own, two points cost .05.
+        assert ask("auto", [0], probabilities=[0.91]).stop
+        assert not ask("auto", [0], probabilities=[0.89]).stop
 
     def test_an_answer_that_the_vote_would_not_choose_stops_nothing(self) -> None:
         # A vote by p weighs 1.2 against .95 and chooses answer 0, whose odds are 3 against 1 + 19.

@@ -140,14 +140,14 @@ STOPPING_RULES: Mapping[str, StoppingRule] = MappingProxyType(
             StoppingRule(
                 name="correction",
                 function=functions.correction,
-                parameters={"cost": 0.07},
+                parameters={"cost": 0.05},
                 doc="if the next completion corrects the answer that the vote would choose with a probability of at "
                 "most cost",
                 posterior="the probability of the chosen answer",
                 needs=("answers", "probabilities"),
                 choice="vote",
                 source="swift-client",
-                sweep=("cost", (0.2, 0.15, 0.12, 0.1, 0.08, 0.06, 0.04, 0.02)),
+                sweep=("cost", (0.2, 0.15, 0.12, 0.1, 0.08, 0.06, 0.05, 0.04, 0.02)),
             ),
             StoppingRule(
                 name="beta",
