@@ -131,7 +131,7 @@ def accept(head: AnyHead, groups: Sequence[Group]) -> dict[str, Any]:
             messages=group.messages,
         )
         accepted += selection.accepted is True
-        wrong += selection.accepted is True and group.labels[selection.winner] != 1
+        wrong += selection.accepted is True and bool(group.labels[selection.winner] != 1)
     return {**share(accepted, len(groups)), "wrong": wrong}
 
 
