@@ -12,8 +12,6 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from swift_client.models.library import PACKAGED_FOLDER
-from swift_client.models.resolve_head import load_any_head
 from swift_client.pocket.questions import questions
 from tests.children import ROOT, command, python, snippet
 from tests.servers import FaultServer
@@ -65,20 +63,10 @@ def test_blocks_are_python_console_or_plain_text_so_that_none_escapes_these_test
         assert languages <= {"python", "console", "text", "json", ""}, page
 
 
-PACKAGED_HEAD = PACKAGED_FOLDER / "pocket.safetensors"
-
-
-def skip_without_thresholds(code: str) -> None:
-    """Skip code that needs the packaged head's thresholds while these are void."""
-    if load_any_head(PACKAGED_HEAD).has_void_acceptances and ("Cascade(" in code or "on_reject" in code):
-        pytest.skip("the packaged head is of format 1: its thresholds are void until it is calibrated again")
-
-
 @pytest.mark.parametrize("code", list(PYTHON.values()), ids=list(PYTHON))
 def test_python_snippets_run(
     code: str, openai_on_loopback: dict[str, str], fault_server: FaultServer, tmp_path: Path
 ) -> None:
-    skip_without_thresholds(code)
     local_code = code.replace("http://localhost:8000/v1", fault_server.url)
     if "response_model" in code:
         fault_server.answers = ['{"number": "17", "total": 408.0}', "It is 408 EUR."]
@@ -187,7 +175,6 @@ def test_the_commands_of_the_guide_to_local_models_run_on_the_packaged_model(tmp
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_examples_run_without_a_key_on_the_packaged_model(example: Path, tmp_path: Path) -> None:
-    skip_without_thresholds(example.read_text())
     result = snippet(example.read_text(), cwd=tmp_path, name=str(example))
 
     assert result.returncode == 0, result.stderr.decode()
