@@ -89,7 +89,7 @@ def _families(result: Evaluation) -> str:
 
 
 def headline_table(comparison: Headline) -> Table:
-    """Return the comparison that decides on a head: one row per n, and the mean of the gains."""
+    """Return the comparison that decides on a head, one row per n and the mean gain."""
     rule = "Majority" if comparison.rule == "majority" else "Best label-free"
     table = output.make_table(("",), ("Vote", rule, "Gain in points, 95 %", "Majority", "Any of n"))
     last = comparison.rows[-1]
@@ -114,7 +114,7 @@ def gain_cell(gain: Estimate) -> Text:
 
 
 def _blocks(ns: Sequence[int]) -> list[list[int]]:
-    """Split the n into tables of 80 columns: the first has room for four, the others for seven."""
+    """Split the n into tables of 80 columns."""
     ns = [n for n in ns if n > 1] or list(ns)
     return [ns[:_FIRST_BLOCK], *(ns[i : i + _NEXT_BLOCK] for i in range(_FIRST_BLOCK, len(ns), _NEXT_BLOCK))]
 

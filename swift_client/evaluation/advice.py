@@ -1,4 +1,4 @@
-"""One sentence of advice on a head or on stopping rules, by fixed rules that do not look at anything else.
+"""Advice on a head or on stopping rules: one sentence, by fixed rules.
 
 A head: its vote must be better than the best label-free rule, mean over n = 2, 4 and 8 with the lower end of the 95 %
 interval above 0, on at least 30 questions that did not fit it; and its own training must not have set it aside. The n
@@ -44,7 +44,10 @@ class Advice:
 
 
 def advise(evaluation: Evaluation) -> Advice:
-    """Say if the head should be used, and at which n; without a head, at which n to vote."""
+    """Say if the head should be used, and at which n.
+
+    Without a head, it says if the vote by log-probabilities is better than a majority, and at which n.
+    """
     comparison = headline(evaluation)
     has_head = comparison.vote == HEAD_ROW
     if max(row.n for row in comparison.rows) < 2:
@@ -83,12 +86,12 @@ def advise(evaluation: Evaluation) -> Advice:
 
 def advise_stopping(simulation: Simulation) -> Advice:
     """Name the cheapest stopping rule that is about as accurate as majority over all n."""
-    n, never = simulation.n, "Do not stop early on this evidence"
+    n, refusal = simulation.n, "Do not stop early on this evidence"
     if math.isnan(simulation.majority.value):
-        return Advice(use=False, action=never, reason="without labels nobody knows what it costs in accuracy")
+        return Advice(use=False, action=refusal, reason="without labels nobody knows what it costs in accuracy")
     if simulation.questions < MIN_QUESTIONS:
         reason = f"{_count(simulation.questions)} are too few to choose a rule by; at least {MIN_QUESTIONS} are needed"
-        return Advice(use=False, action=never, reason=reason)
+        return Advice(use=False, action=refusal, reason=reason)
     harmless = [
         row
         for row in simulation.rows
@@ -99,7 +102,7 @@ def advise_stopping(simulation: Simulation) -> Advice:
     ]
     if not harmless:
         reason = f"no rule is certain to stay within {100 * TOLERATED_LOSS:.0f} point of a majority of {n}"
-        return Advice(use=False, action=never, reason=reason)
+        return Advice(use=False, action=refusal, reason=reason)
     row = min(harmless, key=lambda row: row.token_share.value)
     difference, to_vote = row.minus_majority, _points(row.minus_vote.value)
     reason = (

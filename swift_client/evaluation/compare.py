@@ -106,7 +106,7 @@ class Comparison:
         )
 
     def _mean_accuracy(self, name: str, ns: Sequence[int]) -> F64:
-        """Return the mean of a method's accuracy over ``ns``, (Q,); NaN for questions with too few completions."""
+        """Return a method's mean accuracy over ``ns``, (Q,); NaN for questions with too few completions."""
         table = np.stack([self._accuracies[name, n] for n in ns], axis=1)
         counts = (~np.isnan(table)).sum(axis=1)
         with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""The comparison that decides on a head: its vote minus the best label-free rule, at each n that a head is judged at.
+"""The comparison that decides on a head: its vote minus the best label-free rule.
 
 ``evaluate``, the report and the demo show the same numbers, and ``gate.judge_head`` stores them in the head's file.
 """
@@ -54,7 +54,9 @@ class Headline:
 
 
 def headline(evaluation: Evaluation) -> Headline:
-    """Return the comparison of the head with the best label-free rule; without a head, of the default with majority.
+    """Return the comparison of the head with the best label-free rule.
+
+    Without a head, it is the comparison of the default with majority.
 
     Raises KeyError if the evaluation lacks one of the rows.
     """

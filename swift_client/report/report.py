@@ -82,7 +82,7 @@ def write_report(
 
 
 def _describe_samples(files: Sequence[FilePath]) -> SampleFacts:
-    """Return what the page says about the samples files: their names without folders, and how they were drawn."""
+    """Return the names of the samples files, without folders, and how they were drawn."""
     temperatures: dict[str, None] = {}
     for file in files:
         with SampleStore(file) as store:

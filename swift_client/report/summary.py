@@ -70,7 +70,7 @@ def describe_questions(evaluation: Evaluation) -> str:
 
 
 def describe_calibration(row: Row | None, reliability: Reliability | None) -> str:
-    """Say how far the head's probabilities are off, and how many completions each point stands for."""
+    """Say how far the probabilities are off, and how many completions each point has."""
     if row is None or row.ece is None or not is_finite(row.ece):
         return ""
     text = (

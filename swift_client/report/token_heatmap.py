@@ -1,7 +1,7 @@
-"""Token heatmap: each token coloured by gate × (reward - the question's mean), with faint letters for small gates.
+"""Token heatmap: each token coloured by gate × (reward - the question's mean).
 
 Rewards of one question have a common level, which chooses nothing. Around their mean the colours show which tokens make
-one of its answers better than another.
+one of its answers better than another. Tokens with small gates have faint letters.
 """
 
 from __future__ import annotations
@@ -105,7 +105,10 @@ class ShownTokens(NamedTuple):
 def shown_tokens(
     completion: Completion, weights: TokenWeights | None, *, centre: float, colour_limit: float
 ) -> ShownTokens:
-    """Prepare the tokens of a completion; ``centre`` is its question's mean, ``colour_limit`` has the full colour."""
+    """Prepare the tokens of a completion for the page.
+
+    ``centre`` is the mean of its question, and a token ``colour_limit`` away from it has the full colour.
+    """
     if weights is None or not completion.tokens:
         text = completion.text[:MAX_TEXT_CHARS]
         return ShownTokens([], 0, [], text + ("…" if len(completion.text) > len(text) else ""))

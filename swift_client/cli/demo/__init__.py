@@ -1,4 +1,4 @@
-"""``demo``: the complete path on a local model, without a key or a network, and stored numbers at the end.
+"""``demo``: the complete path on a local model, and stored numbers at the end.
 
 The questions come in an order that the seed fixes. The first ones are shown in full. If the weighted vote and the
 majority agree on all of them, further questions are asked in the same order until they choose differently, and the
@@ -129,7 +129,7 @@ def _source(
 def _to_dict(
     graded: Sequence[GradedQuestion], differing: int | None, shown: int, n: int, elapsed: float
 ) -> dict[str, Any]:
-    """Return the JSON document: the questions shown in full, and the first on which vote and majority differ."""
+    """Return the JSON document: the questions that were shown, and the stored results."""
     from swift_client.cli.demo.stored import read_results
     from swift_client.evaluation.result import plain_values
 

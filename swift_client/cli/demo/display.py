@@ -86,7 +86,7 @@ def _mark_answer(graded: GradedQuestion, index: int) -> tuple[str, str]:
 
 
 def show_difference(graded: GradedQuestion | None, asked: int) -> None:
-    """Print the votes of the first question on which the vote and the majority differ; None if there was none."""
+    """Print the votes of the first question on which vote and majority differ, None if there was none."""
     count = f"{asked} question{'s' * (asked != 1)}"
     if graded is None:
         output.show(Text(NEVER_DIFFERENT.format(asked=count), style="yellow"), "")

@@ -42,7 +42,7 @@ def reliability_diagram(reliability: Reliability) -> Markup:
 
 
 def probability_counts(probabilities: F64) -> Markup:
-    """Draw the number of completions in each tenth of probability, for probabilities (N,) of which some may be NaN."""
+    """Draw the number of completions in each tenth of probability; ``probabilities`` (N,) may be NaN."""
     counts, edges = np.histogram(probabilities[np.isfinite(probabilities)], bins=TENTHS, range=(0.0, 1.0))
     if not counts.any():
         return element("p", "No completion has a probability.", class_="soft")

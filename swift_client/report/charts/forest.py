@@ -1,4 +1,4 @@
-"""Forest chart: the paired difference of each method to the best label-free rule, with its interval, at each n."""
+"""Forest chart: each method minus the best label-free rule, paired by question, with intervals."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Difference(NamedTuple):
 
 
 def forest(evaluation: Evaluation) -> Markup:
-    """Draw the differences in groups: their mean over the n that a head is judged at, then each n above 1."""
+    """Draw the differences in groups: their mean over the gate's n, then each n above 1."""
     groups = _groups(evaluation)
     differences = [difference.estimate for _, group in groups for difference in group]
     if not differences:

@@ -59,7 +59,7 @@ def savings_svg(simulation: Simulation) -> str:
 
 
 def place_numbers(dots: Sequence[Point]) -> list[Point]:
-    """Return the centre of each dot's number, beside its dot and, if there is room, off all dots and other numbers."""
+    """Return the centre of each dot's number: the side with the least overlap with dots and numbers."""
     places: list[Point] = []
     for x, y in dots:
         sides = [(x + right, y + down) for right, down in _SIDES]
