@@ -2,8 +2,7 @@
 
     python examples/risk_and_cascade.py
 
-Uses the packaged model with 1 and then 16 completions, once its head is calibrated again (its thresholds are those of
-an older vote). With hosted models, pass each model's calibrated head:
+Uses the packaged model with 1 and then 16 completions. With hosted models, pass each model's calibrated head:
 
     Cascade([(SwiftReranker("openai", "gpt-4.1-nano", head="nano.safetensors"), 1), (SwiftReranker("openai"), 16)])
 """
