@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from swift_client.store import Meta, SampleStore, StoredQuestion
+from swift_client.dataset.stored import StoredGroups
+from swift_client.store import Meta, SampleStore, StateFile, StateLayout, StoredQuestion
 from swift_client.types import Completion, Usage
 from tools.smollm2 import stored
 from tools.smollm2.questions import generate
+from tools.smollm2.reduced import centred_means, fit_components, restore, write
 
 SPLITS = {"capital-1": "train", "capital-2": "test", "job-1": "foreign"}
 
@@ -161,6 +164,54 @@ def test_completions_that_are_read_again_have_the_states_of_transformers() -> No
             layers = torch.cat([layer[0, len(prompt) :] for layer in expected.hidden_states], 1)
             produced = expected.logits[0, len(prompt) - 1 : -1].log_softmax(1)
             np.testing.assert_allclose(columns, torch.cat([layers, produced], 1).numpy(), rtol=2e-3, atol=2e-3)
+
+
+def test_components_are_the_directions_in_which_completions_of_a_question_differ_most() -> None:
+    rng = np.random.default_rng(0)
+    states = [[rng.normal(size=(length, 12)).astype(np.float16) for length in (1, 3, 2)] for _ in range(40)]
+    centred = centred_means(iter(states))
+    means = np.array([np.float64(rows).mean(axis=0) for question in states for rows in question]).reshape(40, 3, 12)
+    np.testing.assert_allclose(centred, (means - means.mean(axis=1, keepdims=True)).reshape(-1, 12), atol=1e-5)
+
+    scaled = centred / centred.std(axis=0)
+    _, _, exact = np.linalg.svd(scaled, full_matrices=False)
+    components = fit_components(centred.copy(), 5)
+    np.testing.assert_allclose(abs(exact[:5] @ components.directions), np.eye(5), atol=1e-3)
+
+    expected = states[0][1].astype(np.float64) / centred.std(axis=0) / np.sqrt(12) @ components.directions
+    np.testing.assert_allclose(components.project(states[0][1]), expected, atol=2e-3)
+
+
+def test_reduced_states_come_back_as_a_samples_file_that_train_reads(tmp_path: Path) -> None:
+    kept = [sampled for sampled, _ in zip(stored.read(splits={"train"}), range(6), strict=False)]
+    rng = np.random.default_rng(0)
+    layout = StateLayout(layers=(0, 2), width=8)
+    with (
+        SampleStore(tmp_path / "full.db", write=True) as store,
+        StateFile(tmp_path / "full.db", write_layout=layout) as file,
+    ):
+        store.begin(Meta(provider="smollm2", model="m", top_logprobs=20))
+        for sampled in kept:
+            numbers = [0, 2, 5]
+            completions = [
+                replace(completion, hidden_states=rng.normal(size=(len(completion.tokens), 16)).astype(np.float16))
+                for completion in (sampled.completions[number] for number in numbers)
+            ]
+            store.add_questions([sampled.question])
+            stateless = file.append(sampled.question.id, numbers, completions)
+            store.add_samples(sampled.question.id, stateless, usage=Usage(), numbers=numbers)
+    assert write(tmp_path / "full.db", tmp_path / "full.db", tmp_path / "small.xz", count=4, about={}) == 12
+    assert restore(tmp_path / "small.xz", tmp_path / "again.db", {"train"}) == 6
+
+    groups = StoredGroups([tmp_path / "again.db"], grade="text", states="layers")
+    full = StoredGroups([tmp_path / "full.db"], grade="text", states="layers")
+    components = fit_components(
+        centred_means([np.asarray(c.hidden_states) for c in group.completions] for group in full), 4
+    )
+    for before, after in zip(full, groups, strict=True):
+        for old, new in zip(before.completions, after.completions, strict=True):
+            assert (old.text, old.index) == (new.text, new.index)
+            np.testing.assert_array_equal(new.hidden_states, components.project(np.asarray(old.hidden_states)))
 
 
 def test_the_stored_questions_are_those_of_the_generator_with_their_splits() -> None:
