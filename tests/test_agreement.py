@@ -153,6 +153,10 @@ def test_without_better_evidence_votes_weigh_by_the_beta_of_agreement() -> None:
     assert learn_agreement_beta(scores, equal_odds, 1 - labels, answers, question).beta == 4.0  # all are equal
 
 
+def with_text(group: Group, text: str) -> Group:
+    return replace(group, completions=tuple(replace(completion, text=text) for completion in group.completions))
+
+
 @pytest.mark.parametrize(
     ("unlabelled", "message"),
     [
@@ -160,6 +164,7 @@ def test_without_better_evidence_votes_weigh_by_the_beta_of_agreement() -> None:
         (LABELLED, "There is no question without labels"),
         (UNKNOWN[:1], "without labels"),
         ([replace(group, completions=group.completions[:1], labels=group.labels[:1]) for group in UNKNOWN], "no que"),
+        ([with_text(group, "The answer is 4") for group in UNKNOWN], "^All answers to each question"),
     ],
 )
 def test_nothing_to_learn_agreement_from_is_one_error(unlabelled: list[Group], message: str) -> None:

@@ -218,6 +218,7 @@ def test_a_sketch_is_kept_in_the_file_without_any_text(head: HeadArtifact, tmp_p
         ("limits", np.array([np.nan] * 4)),
         ("limits", np.zeros(3)),
         ("lengths", np.zeros((1, 2))),
+        ("lengths", np.zeros(2, np.complex64)),
         ("spare", np.zeros(1)),
         ("words", None),
     ],

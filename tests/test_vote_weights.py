@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swift_client.models import load, save
+from swift_client.models.artifact import MAX_BETA
 from swift_client.selection.select import SelectionConfig, select_best
 from swift_client.selection.voting import (
     BETAS,
@@ -206,6 +207,14 @@ def test_a_heads_votes_weigh_by_its_beta(beta: float) -> None:
 def test_a_file_keeps_beta(beta: float, tmp_path) -> None:
     save(replace(made_head(), beta=beta), tmp_path / "head.safetensors")
     assert load(tmp_path / "head.safetensors").beta == beta
+
+
+@pytest.mark.parametrize("beta", [-1.0, NAN, 1000.0, 1e308])
+def test_a_beta_that_would_make_weights_infinite_is_refused(beta: float) -> None:
+    with pytest.raises(ValueError, match="beta must be 0 to 50 or infinity"):
+        replace(made_head(), beta=beta)
+    surest = odds_weights(np.full((1, 1024), 1.0), np.zeros((1, 1024)), np.ones((1, 1024), np.bool_), MAX_BETA)
+    assert np.isfinite(surest.sum())
 
 
 def learn(labels: list[list[int]], scores: list[list[float]], answers: list[list[int]]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -17,6 +18,7 @@ from swift_client.models.gated_linear import GatedLinearHead, Standardizer, fini
 from swift_client.models.question_sketch import QuestionSketch
 
 MAX_WIDTH = 1024  # upper limit of the rank columns, so that a file cannot ask for unlimited memory
+MAX_BETA = 50.0  # upper limit of a finite β, so that weights of votes and their sums stay finite
 # Values of ``training["verdict"]``. The first is of a head that ranked the answers of a question no better than chance
 # on held-out questions (``training.metrics.UsefulnessTest``); its wording is historical: nothing is compared with
 # majority. The others are results of ``evaluation.gate``, whose numbers are in ``training["comparison"]``.
@@ -45,9 +47,9 @@ def describe_verdict(training: Mapping[str, Any]) -> str:
 
 
 def check_vote(beta: float, costs: tuple[tuple[float, float], ...]) -> None:
-    """Raise ValueError unless β is 0 or more (infinity is allowed) and pairs (points, cost) rise from (0, 0)."""
-    if not beta >= 0:
-        raise ValueError(f"beta must be 0 or more, not {beta}.")
+    """Raise ValueError unless β is 0 to MAX_BETA or infinity, and pairs (points, cost) rise from (0, 0)."""
+    if not (0 <= beta <= MAX_BETA or beta == math.inf):
+        raise ValueError(f"beta must be 0 to {MAX_BETA:g} or infinity, not {beta}.")
     if not costs:
         return
     points, values = np.array(costs, np.float64).T

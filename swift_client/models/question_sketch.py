@@ -89,7 +89,7 @@ class QuestionSketch:
                 raise ValueError(f"{name} of its sketch are not at most {max_size} rising hashes.")
         for name, size in (("lengths", 2), ("limits", len(Likeness._fields))):
             values = getattr(self, name)
-            if values.shape != (size,) or not np.isfinite(values).all():
+            if values.dtype != np.float64 or values.shape != (size,) or not np.isfinite(values).all():
                 raise ValueError(f"{name} of its sketch are not {size} finite numbers.")
 
     @classmethod

@@ -24,7 +24,7 @@ from swift_client.errors import ConfigurationError
 from swift_client.features.segments import F64
 from swift_client.training.calibration import fit_platt
 from swift_client.training.feature_matrix import FeatureMatrix
-from swift_client.training.folds import EmptyPartError, Parts, read_groups
+from swift_client.training.folds import EmptyPartError, Parts, SingleLabelError, read_groups
 from swift_client.training.network import Network
 from swift_client.training.optimize import TrainedNetwork, network_scores, train
 from swift_client.training.recipes import LossName, Recipe
@@ -107,6 +107,11 @@ def train_by_agreement(
         parts = folds.parts()
     except EmptyPartError as error:
         raise ConfigurationError("There are too few questions without labels to learn from.", hint=hint) from error
+    except SingleLabelError as error:
+        raise ConfigurationError(
+            "All answers to each question without labels agree, so there is nothing to learn from them.",
+            hint="Collect samples of harder questions, or at a higher temperature.",
+        ) from error
     except ConfigurationError as error:
         raise ConfigurationError(f"Questions without labels: {error.message}", hint=error.hint) from error
     parts = replace(parts, train=_with_shares(parts.train), validation=_with_shares(parts.validation))

@@ -33,6 +33,10 @@ class EmptyPartError(ConfigurationError):
     """A part of the split has no question that can be learned from."""
 
 
+class SingleLabelError(ConfigurationError):
+    """All completions are right, or all are wrong."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Parts:
     """The parts that one network is trained and tested on."""
@@ -112,7 +116,7 @@ class QuestionCounts:
             )
         if len(self.labels) == 1:
             word = "right" if 1.0 in self.labels else "wrong"
-            raise ConfigurationError(
+            raise SingleLabelError(
                 f"All {self.labels.total()} completions are {word}, so there is nothing to tell apart.",
                 hint="Check the grader and the reference answers, or ask easier or harder questions.",
             )
