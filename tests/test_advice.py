@@ -138,7 +138,8 @@ CASES = {
     ),
     "questions that fitted the head": (
         results((0.019, 0.007, 0.032), split="train"),
-        "Do not decide by these numbers: these train questions fitted the head, so it looks better here than it is.",
+        "Do not decide by these numbers: the head was fitted to these train questions, so it looks better here than it "
+        "is.",
     ),
     "one completion": (
         results((0.0, 0.0, 0.0), ns=(1,), votes=(0.3,)),

@@ -102,6 +102,17 @@ def test_more_points_cost_less_and_save_more() -> None:
     assert min(learnt.token_shares) < 0.5
 
 
+def test_a_head_that_loses_too_much_at_every_cost_never_stops_early() -> None:
+    # Every completion is said to be right for certain, so each positive cost stops at the first one.
+    data = pool(MIN_QUESTIONS) | {"probabilities": np.ones(MIN_QUESTIONS * N)}
+    learnt = learn_costs(**data, beta=1.0)
+    assert learnt.pairs[1:6] == ((0.25, 0.0), (0.5, 0.0), (1.0, 0.0), (1.5, 0.0), (2.0, 0.0))
+    assert learnt.token_shares[:5] == (1.0,) * 5
+    assert "took 100 % of the tokens" in describe_costs(learnt.to_dict())
+    votes = Votes.from_lists([0], n=N, probabilities=[1.0], costs=learnt.pairs)
+    assert not stopping_rule("auto")(votes).stop
+
+
 def test_with_few_questions_nothing_is_learnt() -> None:
     few = learn_costs(**pool(MIN_QUESTIONS - 1), beta=1.0)
     assert (few.pairs, few.questions) == ((), MIN_QUESTIONS - 1)

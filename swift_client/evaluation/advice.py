@@ -53,7 +53,7 @@ def advise(evaluation: Evaluation) -> Advice:
     if max(row.n for row in comparison.rows) < 2:
         return Advice(use=False, action="Draw more completions", reason="one per question leaves nothing to choose")
     if has_head and evaluation.split in ("train", "validation"):
-        reason = f"these {evaluation.split} questions fitted the head, so it looks better here than it is"
+        reason = f"the head was fitted to these {evaluation.split} questions, so it looks better here than it is"
         return Advice(use=False, action="Do not decide by these numbers", reason=reason)
     if comparison.questions < MIN_QUESTIONS:
         reason = f"{_count(comparison.questions)} cannot tell if it helps; at least {MIN_QUESTIONS} are needed"

@@ -195,7 +195,8 @@ def _label_free_rule(
     if pools or head is None:
         return choose_rule(pools, answer=answer, seed=seed), []
     note = (
-        "No other questions could choose the best label-free rule: the head is compared with the default without one."
+        "There are no validation questions to choose the best label-free rule on: the head is compared with the vote "
+        "without a head."
     )
     return DEFAULT_RULE, [note]
 

@@ -19,9 +19,9 @@ from swift_client.selection.voting import draw_orders, majority, odds_weights, v
 from swift_client.stopping import STOPPING_RULES, Votes, correction_chance
 from swift_client.stopping.monitor import WAVE_SIZES
 
-# Percentage points that may be lost, and costs that are tried.
+# Percentage points that may be lost, and costs that are tried. At a cost of 0 nothing stops early, so nothing is lost.
 POINTS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
-COSTS = np.round(np.geomspace(0.004, 0.4, 160), 5)
+COSTS = np.array([0.0, *np.round(np.geomspace(0.004, 0.4, 160), 5)])
 MIN_QUESTIONS = 100  # with fewer, a point of accuracy is within chance
 MIN_COMPLETIONS = 4
 ORDERS = 24  # per question
@@ -102,10 +102,8 @@ def learn_costs(
     # Points lost at each cost; a higher cost that happens to lose less must not hide the loss before it.
     losses = np.maximum.accumulate(100 * (vote_accuracy - accuracy).mean(axis=0))
     indices = np.searchsorted(losses, POINTS, side="right") - 1
-    points = np.array(POINTS)[indices >= 0]
-    indices = indices[indices >= 0]
     return LearntCosts(
-        pairs=((0.0, 0.0), *zip(points.tolist(), COSTS[indices].tolist(), strict=True)) if len(indices) else (),
+        pairs=((0.0, 0.0), *zip(POINTS, COSTS[indices].tolist(), strict=True)),
         questions=n_questions,
         token_shares=tuple((tokens.sum(axis=0) / all_tokens.sum(axis=0))[indices].tolist()),
         minus_vote=tuple((100 * (accuracy - vote_accuracy).mean(axis=0))[indices].tolist()),

@@ -114,7 +114,8 @@ def show_stored() -> None:
 def show_end(model: str, graded_questions: Sequence[GradedQuestion], elapsed: float) -> None:
     """Print the cost and the next commands to try."""
     usage = total_usage(graded_questions)
-    cost = f"In total: {usage.completion_tokens:,} tokens, {usage.calls} requests, {elapsed:.1f} s."
+    requests = f"{usage.calls} request{'s' * (usage.calls != 1)}"
+    cost = f"In total: {usage.completion_tokens:,} tokens, {requests}, {elapsed:.1f} s."
     output.show(Text(cost, style="dim"), Rule("Next steps", align="left", style="dim"))
     prompt = shlex.quote(graded_questions[0].question.prompt)
     provider = model if model == "pocket" else f"{model} --max-tokens 16"
