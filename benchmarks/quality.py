@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,13 +27,14 @@ from typing import Any
 import numpy as np
 
 from swift_client.evaluation.evaluate import evaluate
+from swift_client.evaluation.gate import judge_head
 from swift_client.pocket.questions import questions
 from swift_client.store import StoredQuestion
 from swift_client.training import Estimate, Evaluation, Group, Split, StoredGroups, collect
 from swift_client.training.fit import fit
 
 COMPLETIONS, TEMPERATURE, FEW = 16, 0.8, 100
-LOWER_IS_BETTER = ("ece",)
+LOWER_IS_BETTER = ("ece", "default_behind_best")
 
 
 def draw_samples(folder: Path, train: int, test: int) -> dict[str, list[Group]]:
@@ -62,8 +64,11 @@ def draw_samples(folder: Path, train: int, test: int) -> dict[str, list[Group]]:
 
 
 def judge(train: Sequence[Group], test: Sequence[Group], seed: int, *, trained: bool) -> Evaluation:
-    """Train a head and compare it with every other method."""
-    head = fit(train, provider="pocket", model="pocket", split=Split(test=0.0, seed=seed), seed=seed).artifact
+    """Train a head, choose the label-free rule to beat on its validation questions, and compare all methods."""
+    split = Split(test=0.0, seed=seed)
+    head = fit(train, provider="pocket", model="pocket", split=split, seed=seed).artifact
+    judged = judge_head(head, train, split=split, answer="auto", test_groups=test, seed=seed)
+    head = replace(head, training={**head.training, "verdict": judged.verdict, "comparison": judged.to_dict()})
     return evaluate(head, test, split="all", train_samples=train if trained else None, trained=trained, seed=seed)
 
 
@@ -97,6 +102,15 @@ def measure(full: Sequence[Evaluation], few: Sequence[Evaluation]) -> dict[str, 
     def of(value: Callable[[Evaluation], Estimate]) -> list[Estimate]:
         return [value(evaluation) for evaluation in full]
 
+    def behind_best(n: int) -> list[Estimate]:
+        """Return the best of the head's three plain rules less its default."""
+        losses = [
+            max(evaluation.row(name).accuracy[n].value for name in ("head_p", "head_odds", "head"))
+            - evaluation.row("head_vote").accuracy[n].value
+            for evaluation in full
+        ]
+        return [Estimate(loss, loss, loss) for loss in losses]
+
     aurocs = [evaluation.row("head").within_question_auroc for evaluation in full]
     eces = [evaluation.row("head").ece for evaluation in full]
     return {
@@ -119,6 +133,15 @@ def measure(full: Sequence[Evaluation], few: Sequence[Evaluation]) -> dict[str, 
         ),
         "within_question_auroc": bar([auroc for auroc in aurocs if auroc is not None], 0.75, "0-1"),
         "ece": bar([Estimate(ece, ece, ece) for ece in eces if ece is not None], 0.05, "0-1"),
+        **{
+            f"head_minus_label_free_n{n}": bar(
+                [evaluation.row("head_vote").minus_label_free[n] for evaluation in full], 0, "points"
+            )
+            for n in (2, 4, 8, 16)
+        },
+        "default_behind_best": max(
+            (bar(behind_best(n), 0.3, "points") for n in (2, 4, 8, 16)), key=lambda entry: float(entry["value"])
+        ),
         # Not bars: what weighing votes by odds would be worth.
         **{
             f"odds_vote_minus_majority_n{n}": bar(
@@ -178,7 +201,8 @@ def main() -> None:
             f"{'ok' if is_met else 'MISSED':6} ({low} to {high})"
         )
     facts = full[0]
-    print(f"\n{facts.questions} test questions, {len(full)} heads trained on {len(groups['train']) * 4 // 5} questions")
+    print(f"\nbest label-free rule on validation: {', '.join(evaluation.label_free for evaluation in full)}")
+    print(f"{facts.questions} test questions, {len(full)} heads trained on {len(groups['train']) * 4 // 5} questions")
     ns = list(next(iter(rows.values())))
     print(f"{'right, %':34}" + "".join(f"{n:>8}" for n in ns) + "   AUROC     ECE")
     for row in facts.rows:
