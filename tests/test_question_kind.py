@@ -339,3 +339,6 @@ def test_calibration_accepts_no_question_of_another_kind_and_says_how_many_there
     assert calibrated.acceptance.accepted <= 110
     assert calibrated.acceptance.questions == 150
     assert any("of 150 questions are unlike those that the head was trained on" in note for note in calibrated.notes)
+    unknown = calibrate(head, graded_groups(150, signal=4.0, seed=9), risk=0.2, n=N, split="all", answer="number")
+    assert unknown.acceptance is None
+    assert "of the 150 questions can be accepted: the others are of another kind" in unknown.reason

@@ -69,7 +69,10 @@ class Acceptable:
             )
         if not self.tested.accepted:
             counts = acceptance_counts(self.questions, risk=self.risk, confidence=self.confidence)
-            return f"The head has a probability for fewer than {counts[0]} of the {self.questions} questions."
+            return (
+                f"Fewer than {counts[0]} of the {self.questions} questions can be accepted: the others are of another "
+                "kind than the head's, or have no probability."
+            )
         errors, accepted = self.tested.errors, self.tested.accepted
         return (
             f"Of the {accepted} answers that the head is most confident of, among {self.questions}, {errors} are wrong "
