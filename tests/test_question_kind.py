@@ -27,6 +27,7 @@ from swift_client.models import AnyHead, HeadArtifact, load, save
 from swift_client.models.question_sketch import MAX_GROUPS, MAX_WORDS, QuestionSketch, split_conversation
 from swift_client.reranker.acceptance import with_acceptance
 from swift_client.selection.select import SelectionConfig, select_best
+from swift_client.training import question_kind
 from swift_client.training.fit import fit
 from swift_client.training.question_kind import LIMIT_QUANTILE, MIN_QUESTIONS, sketch_questions
 from swift_client.types import Message
@@ -144,6 +145,19 @@ def test_limits_are_quantiles_of_questions_that_the_sketch_did_not_see() -> None
     np.testing.assert_allclose(sketch.limits, np.quantile(held_out, LIMIT_QUANTILE, axis=0) - margins)
     assert sketch_questions(questions[: MIN_QUESTIONS - 1], folds[: MIN_QUESTIONS - 1]) is None
     assert sketch_questions(questions, np.zeros(100, np.int64)) is None
+
+
+def test_of_many_questions_some_at_equal_distances_are_sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    questions, folds = sums(99), np.arange(99) % 5
+    expected = sketch_questions(questions[::2], folds[::2])
+    monkeypatch.setattr(question_kind, "MAX_QUESTIONS", 50)
+
+    sketch = sketch_questions(questions, folds)
+
+    assert sketch is not None
+    assert expected is not None
+    for name, values in vars(expected).items():
+        np.testing.assert_array_equal(getattr(sketch, name), values)
 
 
 def test_words_are_read_in_any_script_without_case_and_numbers_without_their_values() -> None:
