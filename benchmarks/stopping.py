@@ -23,7 +23,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import accumulate, chain, repeat, starmap, takewhile
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ from swift_client.models import HeadArtifact
 from swift_client.models.resolve_head import find_for_model, load_head
 from swift_client.selection.voting import draw_orders
 from swift_client.stopping import StoppingRule, stopping_rule
-from swift_client.stopping.monitor import WAVE_SIZES
+from swift_client.stopping.monitor import arrival_counts
 from swift_client.training import Group
 from swift_client.types import Completion
 
@@ -140,8 +140,7 @@ def replay(source: Source, rules: Sequence[StoppingRule], orders: int, seeds: in
             replace(pool, answers=number_answers(given)) for pool, given in zip(pools, source.answers, strict=True)
         ]
     plan = [PlannedReplay(str(rule), rule, ("vote",), rule.source) for rule in rules]
-    drawn = accumulate(chain(WAVE_SIZES, repeat(WAVE_SIZES[-1])))
-    check_points = {*takewhile(lambda count: count < source.n, drawn), source.n}
+    check_points = set(arrival_counts(source.n))
     means: dict[str, list[F64]] = {}
     for seed in range(seeds):
         engine = ReplayEngine(

@@ -6,7 +6,7 @@ completions therefore permutes the results, to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,19 @@ I64 = NDArray[np.int64]
 def segment_offsets(lengths: Iterable[int]) -> I64:
     """Return the int64 offsets (N+1,) at which N segments of these lengths start and end."""
     return np.concatenate([[0], np.cumsum(np.fromiter(lengths, np.int64))]).astype(np.int64)
+
+
+def segment_blocks(starts: I64, lengths: I64, *, max_segments: int = 256) -> Iterator[I64]:
+    """Yield the rows (B, m) of segments of equal length m, at most ``max_segments`` at once.
+
+    Args:
+        starts: (S,) first row of each segment.
+        lengths: (S,) rows of each segment.
+    """
+    for length in np.unique(lengths):
+        same_length = starts[lengths == length]
+        for begin in range(0, len(same_length), max_segments):
+            yield same_length[begin : begin + max_segments, None] + np.arange(length)
 
 
 def segment_reduce(combine: np.ufunc, values: F64, offsets: I64, *, empty: float) -> F64:

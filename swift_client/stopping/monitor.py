@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import accumulate, chain, repeat, takewhile
 
 from swift_client.errors import ConfigurationError
 from swift_client.models import AnyHead, HeadArtifact
@@ -20,6 +21,12 @@ StoppingSpec = str | StoppingRule | None
 # Completions requested at once: one by one at first, since most questions end early, then more, so
 # hard questions do not take sixteen rounds. The last number repeats.
 WAVE_SIZES = (1, 1, 1, 1, 2, 2, 4)
+
+
+def arrival_counts(n: int, waves: Sequence[int] = WAVE_SIZES) -> list[int]:
+    """Return the numbers of completions after which a rule is asked, n last; the last wave repeats."""
+    counts = accumulate(chain(waves, repeat(waves[-1])))
+    return [*takewhile(lambda count: count < n, counts), n]
 
 
 def create_abort_monitor(abort: EarlyAbort | None, scorer: object) -> AbortMonitor | None:

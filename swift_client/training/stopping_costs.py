@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate, chain, repeat, takewhile
 from typing import Any
 
 import numpy as np
 
-from swift_client.features.segments import F64, I64
+from swift_client.features.segments import F64, I64, segment_blocks
 from swift_client.selection.voting import draw_orders, majority, odds_weights, vote
 from swift_client.stopping import STOPPING_RULES, Votes, correction_chance
-from swift_client.stopping.monitor import WAVE_SIZES
+from swift_client.stopping.monitor import arrival_counts
 
 # Percentage points that may be lost, and costs that are tried. At a cost of 0 nothing stops early, so nothing is lost.
 POINTS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
@@ -25,7 +24,6 @@ COSTS = np.array([0.0, *np.round(np.geomspace(0.004, 0.4, 160), 5)])
 MIN_QUESTIONS = 100  # with fewer, a point of accuracy is within chance
 MIN_COMPLETIONS = 4
 ORDERS = 24  # per question
-_QUESTIONS_PER_BLOCK = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,11 +112,12 @@ def learn_costs(
 def _replays(columns: tuple[F64, F64, F64, I64, I64], question: I64, beta: float, seed: int) -> Iterator[F64]:
     """Yield the figures (Q, 5, |COSTS|) of questions with equally many completions, as ``_replay`` returns them."""
     _, first, sizes = np.unique(question, return_index=True, return_counts=True)
-    for size in np.unique(sizes[sizes >= MIN_COMPLETIONS]):
-        starts = first[sizes == size]
-        for begin in range(0, len(starts), _QUESTIONS_PER_BLOCK):
-            rows = starts[begin : begin + _QUESTIONS_PER_BLOCK, None] + np.arange(size)
-            yield _replay(*(column[rows] for column in columns), beta=beta, seed=seed)
+    scores, probabilities, labels, answers, lengths = columns
+    is_usable = sizes >= MIN_COMPLETIONS
+    for rows in segment_blocks(first[is_usable], sizes[is_usable]):
+        yield _replay(
+            scores[rows], probabilities[rows], labels[rows], answers[rows], lengths[rows], beta=beta, seed=seed
+        )
 
 
 def _replay(scores: F64, probabilities: F64, labels: F64, answers: I64, lengths: I64, *, beta: float, seed: int) -> F64:
@@ -137,8 +136,7 @@ def _replay(scores: F64, probabilities: F64, labels: F64, answers: I64, lengths:
     weights = odds_weights(chances, drawn_scores, groups >= 0, beta)
     shape = (len(groups), len(COSTS))
     accuracy, token_counts, active = np.zeros(shape), np.zeros(shape), np.ones(shape, np.bool_)
-    arrivals = takewhile(lambda count: count < n, accumulate(chain(WAVE_SIZES, repeat(WAVE_SIZES[-1]))))
-    for n_seen in (*arrivals, n):
+    for n_seen in arrival_counts(n):
         winners = vote(groups[:, :n_seen], drawn_scores[:, :n_seen], weights[:, :n_seen])
         is_right = np.take_along_axis(drawn_labels, winners[:, None], axis=1)
         votes = Votes(

@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from swift_client.features.segments import F64, I64
+from swift_client.features.segments import F64, I64, segment_blocks
 from swift_client.selection.voting import BETAS, draw_orders, odds_weights, vote
 
 NS = (2, 4, 8, 16)  # completions to choose from
 MAX_SUBSETS = 48  # draws per question and n
-_QUESTIONS_PER_BLOCK = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +81,8 @@ def _shares(scores: F64, probabilities: F64, labels: F64, answers: I64, question
     """Yield the shares of right choices (Q, |BETAS|) of questions with equally many completions."""
     _, first, sizes = np.unique(question, return_index=True, return_counts=True)
     can_vote = np.add.reduceat(answers >= 0, first) > 1 if len(first) else first > 0
-    for size in np.unique(sizes[can_vote]):
-        starts = first[can_vote & (sizes == size)]
-        for begin in range(0, len(starts), _QUESTIONS_PER_BLOCK):
-            rows = starts[begin : begin + _QUESTIONS_PER_BLOCK, None] + np.arange(size)
-            yield _block_shares(scores[rows], probabilities[rows], labels[rows], answers[rows], seed)
+    for rows in segment_blocks(first[can_vote], sizes[can_vote]):
+        yield _block_shares(scores[rows], probabilities[rows], labels[rows], answers[rows], seed)
 
 
 def _block_shares(scores: F64, probabilities: F64, labels: F64, answers: I64, seed: int) -> F64:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import accumulate, chain, repeat, takewhile
 from types import EllipsisType
 
 import numpy as np
@@ -29,6 +28,7 @@ from swift_client.models import HeadArtifact
 from swift_client.models.resolve_head import load_head
 from swift_client.selection.voting import draw_orders
 from swift_client.stopping import StoppingRule
+from swift_client.stopping.monitor import arrival_counts
 from swift_client.store import SampleStore
 
 _MAX_BLOCK_REPLAYS = 1 << 14  # small enough for a processor's cache
@@ -108,7 +108,7 @@ def simulate(
     engine = ReplayEngine(
         n,
         plan,
-        check_points={*takewhile(lambda n_drawn: n_drawn < n, accumulate(chain(waves, repeat(waves[-1])))), n},
+        check_points=set(arrival_counts(n, waves)),
         auto_answer=spec == "auto",
         head=head,
     )
