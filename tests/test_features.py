@@ -27,6 +27,7 @@ from swift_client.features import (
     response_terms,
     token_features,
 )
+from swift_client.features.segments import segment_blocks, segment_offsets
 from swift_client.types import Completion
 
 TEXTS = (
@@ -393,3 +394,14 @@ def test_features_are_the_same_in_every_process_and_under_every_hash_seed() -> N
         for seed in ("0", "1", "random")
     }
     assert len(prints) == 1
+
+
+@given(st.lists(st.integers(1, 4), max_size=12), st.integers(1, 5))
+def test_blocks_hold_the_rows_of_each_segment_once(lengths: list[int], max_segments: int) -> None:
+    offsets = segment_offsets(lengths)
+    expected = [list(range(start, end)) for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
+
+    blocks = list(segment_blocks(offsets[:-1], np.diff(offsets), max_segments=max_segments))
+
+    assert all(1 <= len(rows) <= max_segments for rows in blocks)
+    assert sorted(row for rows in blocks for row in rows.tolist()) == expected

@@ -16,7 +16,7 @@ from swift_client import AsyncSwiftReranker, Completion, SwiftReranker
 from swift_client.errors import NoCompletionError
 from swift_client.selection.select import SelectionConfig, select_best
 from swift_client.stopping import STOPPING_RULES, stopping_rule
-from swift_client.stopping.monitor import WAVE_SIZES, build_votes
+from swift_client.stopping.monitor import WAVE_SIZES, arrival_counts, build_votes
 from swift_client.types import Selection
 from tests.servers import FaultServer, Received, Response, after, chat, error, hang
 
@@ -236,3 +236,11 @@ def pocket_selection() -> Any:
     pytest.importorskip("xllamacpp")
     with SwiftReranker("pocket") as reranker:
         yield lambda rule: reranker.best_of("What is 3 + 4?", n=8, temperature=0.8, seed=1, stopping=rule)
+
+
+@pytest.mark.parametrize(
+    ("n", "waves", "counts"),
+    [(1, (2, 3), [1]), (5, (2, 3), [2, 5]), (9, (2, 3), [2, 5, 8, 9]), (16, WAVE_SIZES, [1, 2, 3, 4, 6, 8, 12, 16])],
+)
+def test_a_rule_is_asked_after_each_wave_and_after_all(n: int, waves: tuple[int, ...], counts: list[int]) -> None:
+    assert arrival_counts(n, waves) == counts
