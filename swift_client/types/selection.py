@@ -1,20 +1,18 @@
-"""The public result types: Completion, Candidate, Usage, Failure, Selection and their parts.
+"""The choice among the completions of a question: Selection, its candidates and its other parts.
 
-Shapes: T is the number of tokens of one completion, K the length of its longest list of alternatives, N the number of
-completions of one question. Logprobs are natural logarithms.
+N is the number of completions of one question.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from swift_client import display
 from swift_client.errors import SwiftClientError
+from swift_client.types.calls import Failure
+from swift_client.types.completion import Completion, Usage
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -25,172 +23,8 @@ else:
 
     Parsed = TypeVar("Parsed", covariant=True)
 
-# The reason why a completion ended, normalised over all providers.
-FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "error", "unknown"]
-
-# The hidden state that belongs to a token: the one after reading it, or the one that it was sampled from.
-StatePosition = Literal["read", "produced"]
-
 # Values of ``select=``; "auto": a vote if answers can be read.
 Method = Literal["auto", "best", "vote"]
-
-Message = dict[str, Any]  # one chat message as it is sent: ``{"role": ..., "content": ...}``
-
-F32 = NDArray[np.float32]
-F16 = NDArray[np.float16]
-U32 = NDArray[np.uint32]
-Bool = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Completion:
-    """One answer of the model with its tokens and logprobs. T is 0 without logprobs.
-
-    Attributes:
-        text: The visible answer, without thinking.
-        index: Position among the N completions of the question, 0-based.
-        finish_reason: The reason why it ended; see ``complete``.
-        tokens: (T,) texts of the answer's tokens; a token that is only part of a character contains U+FFFD.
-        logprobs: (T,) float32, nats, <= 0: logprob of each chosen token under the distribution that it was sampled
-            from.
-        top_logprobs: (T, K) float32, nats: logprobs of the listed alternatives, falling along axis 1; -inf beyond the
-            end of a list.
-        censored: (T,) bool: the provider hid the chosen token's logprob, and ``logprobs`` holds an upper bound.
-        top_ids: (T, K) uint32: hash of each listed token, 0 beyond the end of a list; None if not requested.
-        hidden_states: (T, L*D) float16: hidden states of L layers of width D of a local model, or None.
-        projections: (T, 2) float32: gate and reward logits, computed while a local model generated, or None.
-        thinking: The thinking before the answer, with its own text, tokens and logprobs. The text may be a summary, and
-            there are tokens only if the provider returns them. None if the model did not think or does not show it.
-    """
-
-    text: str
-    index: int = 0
-    finish_reason: FinishReason = "stop"
-    tokens: tuple[str, ...] = ()
-    logprobs: F32 = field(default_factory=lambda: np.zeros(0, np.float32))
-    top_logprobs: F32 = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    censored: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
-    top_ids: U32 | None = None
-    hidden_states: F16 | None = None
-    projections: F32 | None = None
-    thinking: Completion | None = None
-
-    def __post_init__(self) -> None:
-        tokens, top = len(self.tokens), self.top_logprobs
-        if self.logprobs.shape != (tokens,) or self.censored.shape != (tokens,) or top.ndim != 2 or len(top) != tokens:
-            raise ValueError(
-                f"Completion {self.index}: {tokens} tokens, but logprobs {self.logprobs.shape}, "
-                f"censored {self.censored.shape}, top_logprobs {top.shape}; expected (T,), (T,), (T, K)."
-            )
-        if self.thinking is not None and self.thinking.thinking is not None:
-            raise ValueError(f"Completion {self.index}: its thinking must not have a thinking of its own.")
-
-    @property
-    def complete(self) -> bool:
-        """True if the model finished it: truncated, filtered, refused and unknown ends do not vote."""
-        return self.finish_reason in ("stop", "tool_calls")
-
-    def __repr__(self) -> str:
-        text = self.text if len(self.text) <= 60 else self.text[:57] + "..."
-        return (
-            f"Completion(index={self.index}, text={text!r}, finish_reason={self.finish_reason!r}, "
-            f"T={len(self.tokens)}, K={self.top_logprobs.shape[1]})"
-        )
-
-
-def completeness(completions: Iterable[Completion]) -> list[bool]:
-    """Return, per completion of one question, whether it counts as complete.
-
-    If none is complete, those with an unknown finish reason count: the server may have its own word for the normal end.
-    """
-    completions = list(completions)
-    complete = [completion.complete for completion in completions]
-    return complete if any(complete) else [completion.finish_reason == "unknown" for completion in completions]
-
-
-# The largest number of tokens that one reply may claim; any more is an error of the provider.
-MAX_TOKEN_COUNT = 10**12
-
-
-@dataclass(frozen=True, kw_only=True)
-class Usage:
-    """Tokens and calls that were paid for.
-
-    Attributes:
-        prompt_tokens: Tokens of all prompts.
-        cached_prompt_tokens: The part of ``prompt_tokens`` that the provider reports as read from its cache.
-        completion_tokens: Generated tokens, thinking included.
-        calls: HTTP requests, failed ones and retries included.
-        estimated: Whether the provider's count was missing or wrong, so that tokens were counted by this package.
-    """
-
-    prompt_tokens: int = 0
-    cached_prompt_tokens: int = 0
-    completion_tokens: int = 0
-    calls: int = 0
-    estimated: bool = False
-
-    def __add__(self, other: Usage) -> Usage:
-        names = ("prompt_tokens", "cached_prompt_tokens", "completion_tokens", "calls")
-        counts = {name: getattr(self, name) + getattr(other, name) for name in names}
-        return Usage(**counts, estimated=self.estimated or other.estimated)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """One call that failed after its retries.
-
-    Attributes:
-        lost: Number of completions that this call should have returned.
-        attempts: Number of times that it was sent.
-    """
-
-    error: SwiftClientError
-    lost: int
-    attempts: int = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """A progress event, as ``on_event`` receives it. It never contains a prompt, an answer or a key.
-
-    Attributes:
-        kind: "clamp": the provider refused a parameter, and a smaller value is sent; "top_up": a
-            reply had too few completions, and the others are requested; "limit": the number of concurrent requests
-            changed.
-        call: Number of the call within its question, from 0; a retry keeps the number.
-        n: Number of completions requested; or for "reply" received.
-        message: Description for people.
-        provider: Name of the provider.
-        model: Name of the model; None if the provider has no model names.
-        phase: The part of ``best_of`` that it belongs to; "sampling" draws completions.
-        duration: Seconds of the request, its wait for a turn not counted, for "reply", "retry" and "failure"; None for
-            others, and if nothing was sent.
-        status: HTTP status of the error, or 200 for the reply of a server; None if there was none.
-        usage: Tokens that the reply costs, for "reply".
-        cost: US dollars of ``usage``; None if the price is unknown.
-        wait: Seconds until the next attempt, for "retry".
-        error: The error, for "retry" and "failure".
-    """
-
-    kind: Literal["request", "reply", "retry", "clamp", "top_up", "failure", "limit"]
-    call: int
-    n: int
-    message: str
-    provider: str | None = None
-    model: str | None = None
-    phase: Literal["sampling"] = "sampling"
-    duration: float | None = None
-    status: int | None = None
-    usage: Usage | None = None
-    cost: float | None = None
-    wait: float | None = None
-    error: SwiftClientError | None = None
-
-    @property
-    def tokens(self) -> int | None:
-        """Tokens that were paid for, prompt and completions together; None for events without ``usage``."""
-        return None if self.usage is None else self.usage.prompt_tokens + self.usage.completion_tokens
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
