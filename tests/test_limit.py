@@ -274,7 +274,7 @@ async def test_the_event_loop_ticks_while_all_requests_are_held_back(fault_serve
 
     events: list[Event] = []
     async with AsyncSwiftReranker("ollama", "m", base_url=fault_server.url, on_event=events.append) as rr:
-        await rr.pipeline.transports.get()
+        await rr.pipeline.model_client.transports.get()
         with pytest.raises(SwiftClientError):  # opens the client, whose import would count
             await rr.best_of("q", n=1, deadline=0.2)
         beating = asyncio.create_task(heart())

@@ -20,7 +20,7 @@ import pytest
 
 from swift_client import AsyncSwiftReranker, Event, SwiftReranker
 from swift_client.errors import ConfigurationError
-from swift_client.reranker.sync_loop import BackgroundLoop
+from swift_client.sampling.sync_loop import BackgroundLoop
 from tests.servers import FaultServer, chat, hang
 
 ROOT = Path(__file__).parents[1]

@@ -16,7 +16,7 @@ from swift_client.collect.result import CollectFailure, CollectProgress, Collect
 from swift_client.collect.runner import CollectRunner
 from swift_client.collect.setup import CollectSetup, Prices
 from swift_client.errors import ConfigurationError
-from swift_client.reranker.sync_loop import BackgroundLoop
+from swift_client.sampling.sync_loop import BackgroundLoop
 from swift_client.store import BatchStore, StateFile, StateLayout, StoredQuestion
 from swift_client.validation import require_int
 

@@ -15,7 +15,7 @@ from swift_client.errors import ConfigurationError
 from swift_client.evaluation.evaluate import check_split, get_split
 from swift_client.models import AnyHead
 from swift_client.models.resolve_head import load_any_head
-from swift_client.reranker.sync_loop import BackgroundLoop
+from swift_client.sampling.sync_loop import BackgroundLoop
 from swift_client.scoring.fusion import learn_share
 from swift_client.scoring.judge import JudgeFunction, call_judge
 from swift_client.scoring.result import Scores

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 from swift_client.reranker.config import RunOptions, resolve_call
-from swift_client.reranker.sync_loop import BackgroundLoop
 from swift_client.sampling import Budget, BudgetTracker, SampleRequest
+from swift_client.sampling.sync_loop import BackgroundLoop
 from swift_client.stopping.monitor import StoppingSpec
 from swift_client.types import Message, Selection
 

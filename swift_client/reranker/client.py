@@ -177,7 +177,7 @@ class AsyncSwiftReranker(_Client, AsyncBestOf):
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
-        await self.pipeline.transports.aclose()
+        await self.pipeline.model_client.transports.aclose()
 
     async def __aenter__(self) -> Self:
         return self

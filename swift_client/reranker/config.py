@@ -27,7 +27,6 @@ from swift_client.answers import Spec
 from swift_client.errors import ConfigurationError
 from swift_client.models.resolve_head import Head, resolve_head
 from swift_client.pricing import Prices
-from swift_client.reranker.cost import CostModel
 from swift_client.sampling import (
     Budget,
     BudgetTracker,
@@ -39,6 +38,7 @@ from swift_client.sampling import (
     resolve_rate_limit,
     resolve_sampling,
 )
+from swift_client.sampling.model_client import CostModel
 from swift_client.scoring.fusion import parse_fusion
 from swift_client.scoring.judge import ExternalScorer, Judge, JudgeFunction
 from swift_client.selection.select import FALLBACK_SCORER, Scorer, SelectionConfig

@@ -21,7 +21,6 @@ from swift_client.logprobs.temperature import SamplingInfo
 from swift_client.models import AnyHead
 from swift_client.reranker.caching import ReplyCache, merge_cached
 from swift_client.reranker.config import RerankerConfig, RunOptions
-from swift_client.reranker.cost import budget_error, budget_stop
 from swift_client.sampling import (
     NO_LOGPROBS_HINT,
     CallContext,
@@ -30,6 +29,8 @@ from swift_client.sampling import (
     SampleRequest,
     SampleResult,
 )
+from swift_client.sampling.model_client import ModelClient
+from swift_client.sampling.sampler import budget_error, budget_stop
 from swift_client.scoring.result import ScoredCompletions
 from swift_client.selection.choose import Choice
 from swift_client.selection.select import (
@@ -43,7 +44,7 @@ from swift_client.selection.select import (
 from swift_client.stopping import StoppingRule
 from swift_client.stopping.monitor import WAVE_SIZES, StoppingMonitor, create_abort_monitor
 from swift_client.structured.schema import is_schema_error, require_match
-from swift_client.types import Completion, Selection, Stopped, Usage
+from swift_client.types import Completion, Selection, Stopped
 
 logger = logging.getLogger(__name__)
 
@@ -79,11 +80,21 @@ class SelectionPipeline:
 
     def __init__(self, config: RerankerConfig) -> None:
         self.config = config
-        self.transports = Transports(config.open_transport)
+        sampling = config.sampling
         self.endpoint = Endpoint(
-            config.capabilities,
-            top_logprobs=config.sampling.top_logprobs,
-            force_logprobs=config.sampling.force_logprobs,
+            config.capabilities, top_logprobs=sampling.top_logprobs, force_logprobs=sampling.force_logprobs
+        )
+        self.model_client = ModelClient(
+            provider=config.provider,
+            model=config.model,
+            codec=config.codec,
+            capabilities=config.capabilities,
+            transports=Transports(config.open_transport),
+            endpoint=self.endpoint,
+            rate_limit=sampling.rate_limit,
+            max_retries=sampling.max_retries,
+            on_event=sampling.on_event,
+            cost=config.cost,
         )
         self._user_threads, self._store_threads = UserThreads(), UserThreads()
         self._has_warned = False
@@ -91,7 +102,7 @@ class SelectionPipeline:
     @property
     def name(self) -> str:
         """The provider and the model, such as "openai/gpt-4.1-mini"."""
-        return "/".join(filter(None, (self.config.provider.name, self.config.model)))
+        return self.model_client.name
 
     async def run(
         self, request: SampleRequest, options: RunOptions, existing_completions: Sequence[Completion] = ()
@@ -154,7 +165,10 @@ class SelectionPipeline:
     ) -> Samples:
         """Take completions from the store, sample the others, and keep to the budget and the stopping rule."""
         config, sampling = self.config, self.config.sampling
-        context = await self._call_context()
+        context = await self.model_client.call_context(
+            must_have_logprobs=sampling.require_logprobs is True,
+            token_ids=config.selection.reads_token_ids or config.store is not None,  # stored for any head
+        )
         fields = context.fields(request)
         selection_config = self._selection_config(fields, options, deadline_at)
         monitor = self._stopping_monitor(options.stopping, request.n, selection_config)
@@ -233,24 +247,6 @@ class SelectionPipeline:
             scorer=self.config.selection.scorer,
             threads=self._store_threads,
             deadline_at=deadline_at,
-        )
-
-    async def _call_context(self) -> CallContext:
-        config, sampling = self.config, self.config.sampling
-        if sampling.on_event:  # the first lookup of a price may import a price list, which takes half a second
-            await asyncio.to_thread(config.cost.cost, Usage())
-        return CallContext(
-            provider=config.provider,
-            model=config.model,
-            codec=config.codec,
-            transport=await self.transports.get(),
-            endpoint=self.endpoint,
-            rate_limiter=sampling.rate_limit.for_this_process(),
-            max_retries=sampling.max_retries,
-            must_have_logprobs=sampling.require_logprobs is True,
-            on_event=sampling.on_event,
-            cost_of=config.cost.cost,
-            token_ids=config.selection.reads_token_ids or config.store is not None,  # stored for any head
         )
 
     # --- 2. score

@@ -8,7 +8,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from swift_client.adapters import Codec, CustomTransport, Provider, Transport
 from swift_client.errors import ConfigurationError, LogprobsUnavailableError, RequestTimeoutError, SwiftClientError
@@ -121,6 +121,7 @@ class CallContext:
     # Returns the US dollars of some usage, given the prompt tokens of one call; None if the price is unknown.
     cost_of: Callable[[Usage], float | None] | None = None
     token_ids: bool = False  # True to decode ``Completion.top_ids`` as well
+    phase: Literal["sampling", "verification"] = "sampling"  # the part of ``best_of`` that the calls belong to
 
     def emit_event(self, kind: Any, call: int, n: int, message: str, **facts: Any) -> None:
         """Log an event and pass it to the user's callback, whose errors are only logged.
@@ -142,7 +143,14 @@ class CallContext:
         if error:
             facts["status"] = error.status
         event = Event(
-            kind=kind, call=call, n=n, message=message, provider=self.provider.name, model=self.model, **facts
+            kind=kind,
+            call=call,
+            n=n,
+            message=message,
+            provider=self.provider.name,
+            model=self.model,
+            phase=self.phase,
+            **facts,
         )
         try:
             self.on_event(event)

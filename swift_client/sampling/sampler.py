@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import NamedTuple
 
-from swift_client.errors import NoCompletionError, SwiftClientError
+from swift_client.errors import BudgetExceededError, NoCompletionError, SwiftClientError
 from swift_client.sampling.budget import RequestBudget
 from swift_client.sampling.call import Call, CallResult
 from swift_client.sampling.context import CallContext, DrawState, SampleRequest
 from swift_client.sampling.early_abort import AbortMonitor
-from swift_client.types import Completion, Failure, Usage
+from swift_client.types import Completion, Failure, Selection, Stopped, Usage
 
 # (completions so far, numbered 0.. in the order of the calls) to True if they are enough.
 StopCheck = Callable[[tuple[Completion, ...]], Awaitable[bool]]
@@ -312,4 +312,34 @@ def _sampling_error(
     hint = "Lower min_completions=, raise max_retries= or deadline=, and see .causes."
     return NoCompletionError(
         message, causes=causes, completions=completions, hint=next((cause.hint for cause in causes if cause.hint), hint)
+    )
+
+
+def budget_error(result: SampleResult, request: SampleRequest, best: Selection | None) -> BudgetExceededError:
+    """Return the error for a budget that ended before enough completions arrived; ``best`` is the choice so far."""
+    count = len(result.completions)
+    needed = f" of the {request.min_completions} that are needed" if request.min_completions > 1 else ""
+    cause = result.failures[-1].error if result.failures else None
+    error = BudgetExceededError(
+        f"{result.budget_stop_reason} {count or 'No'} completion{'s' * (count != 1)}{needed} arrived."
+        + (f" The last failure: {cause.message}" if cause else ""),
+        best=best,
+        hint="Raise the budget, or lower max_tokens= or n=.",
+    )
+    error.__cause__ = cause
+    return error
+
+
+def budget_stop(result: SampleResult, request: SampleRequest) -> Stopped | None:
+    """Return ``Selection.stopped`` of a result that the budget ended; None for others."""
+    if result.budget_stop_reason is None:
+        return None
+    count = len(result.completions)
+    return Stopped(
+        rule="budget",
+        after=count,
+        planned=request.n,
+        posterior=None,
+        reason=result.budget_stop_reason,
+        saved_tokens=round(result.mean_completion_tokens * max(0, request.n - count - result.n_cancelled)),
     )

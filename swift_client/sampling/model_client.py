@@ -1,18 +1,23 @@
-"""Prices and budgets of ``best_of``: the cost of a result, its budget, and what to say if the budget ends it."""
+"""One model of one provider: its connections, its limits, and its prices."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from swift_client.adapters import Provider
+from swift_client.adapters import Codec, Provider, Transports
 from swift_client.adapters.providers.prompt_caching import PREFIX_CACHES
-from swift_client.errors import BudgetExceededError, ConfigurationError, MissingExtraError
+from swift_client.adapters.providers.provider import Capabilities
+from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.pricing import Price, Prices, check_prices, find_price
-from swift_client.sampling import BudgetTracker, RequestBudget, SampleRequest, SampleResult, find_max_tokens
+from swift_client.sampling.budget import BudgetTracker, RequestBudget, find_max_tokens
 from swift_client.sampling.call_plan import PlanChoice, asks_for_caching, estimate_prompt_tokens, plan
-from swift_client.types import Selection, Stopped, Usage
+from swift_client.sampling.context import CallContext, SampleRequest
+from swift_client.sampling.endpoint import Endpoint
+from swift_client.sampling.rate_limiter import RateLimit
+from swift_client.types import Event, Usage
 
 _DEFAULT_COMPLETION_TOKENS = 500  # assumed tokens of a completion without ``max_tokens``
 
@@ -111,31 +116,56 @@ class CostModel:
         return RequestBudget(tracker, request.messages, fields, price)
 
 
-def budget_error(result: SampleResult, request: SampleRequest, best: Selection | None) -> BudgetExceededError:
-    """Return the error for a budget that ended before enough completions arrived; ``best`` is the choice so far."""
-    count = len(result.completions)
-    needed = f" of the {request.min_completions} that are needed" if request.min_completions > 1 else ""
-    cause = result.failures[-1].error if result.failures else None
-    error = BudgetExceededError(
-        f"{result.budget_stop_reason} {count or 'No'} completion{'s' * (count != 1)}{needed} arrived."
-        + (f" The last failure: {cause.message}" if cause else ""),
-        best=best,
-        hint="Raise the budget, or lower max_tokens= or n=.",
-    )
-    error.__cause__ = cause
-    return error
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ModelClient:
+    """A model that calls can go to. Safe to share between tasks, threads and event loops.
 
+    What ``endpoint`` learns about the model (limits, refused fields) applies to all later calls.
+    """
 
-def budget_stop(result: SampleResult, request: SampleRequest) -> Stopped | None:
-    """Return ``Selection.stopped`` of a result that the budget ended; None for others."""
-    if result.budget_stop_reason is None:
-        return None
-    count = len(result.completions)
-    return Stopped(
-        rule="budget",
-        after=count,
-        planned=request.n,
-        posterior=None,
-        reason=result.budget_stop_reason,
-        saved_tokens=round(result.mean_completion_tokens * max(0, request.n - count - result.n_cancelled)),
-    )
+    provider: Provider
+    model: str | None
+    codec: Codec
+    capabilities: Capabilities  # the model's entry in the provider's table
+    transports: Transports
+    endpoint: Endpoint
+    rate_limit: RateLimit
+    max_retries: int
+    on_event: Callable[[Event], None] | None
+    cost: CostModel
+
+    @property
+    def name(self) -> str:
+        """The provider and the model, such as "openai/gpt-4.1-mini"."""
+        return "/".join(filter(None, (self.provider.name, self.model)))
+
+    async def call_context(
+        self,
+        *,
+        must_have_logprobs: bool = False,
+        token_ids: bool = False,
+        phase: Literal["sampling", "verification"] = "sampling",
+    ) -> CallContext:
+        """Return what calls on the running event loop need.
+
+        Args:
+            must_have_logprobs: whether a reply without logprobs is an error.
+            token_ids: whether to decode ``Completion.top_ids`` as well.
+            phase: as of ``Event``.
+        """
+        if self.on_event:  # the first lookup of a price may import a price list, which takes half a second
+            await asyncio.to_thread(self.cost.cost, Usage())
+        return CallContext(
+            provider=self.provider,
+            model=self.model,
+            codec=self.codec,
+            transport=await self.transports.get(),
+            endpoint=self.endpoint,
+            rate_limiter=self.rate_limit.for_this_process(),
+            max_retries=self.max_retries,
+            must_have_logprobs=must_have_logprobs,
+            on_event=self.on_event,
+            cost_of=self.cost.cost,
+            token_ids=token_ids,
+            phase=phase,
+        )
