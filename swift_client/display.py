@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from swift_client.types import Candidate, Selection
+    from swift_client.types import Candidate, Failure, Selection, Verification
 
 # Short labels of finish reasons; "stop" and "unknown" have none.
 FINISH_REASON_LABELS = {
@@ -125,7 +125,7 @@ def _attributes(value: object, *names: str) -> dict[str, Any]:
 def selection_dict(selection: Selection[Any]) -> dict[str, Any]:
     """Return a Selection as JSON-ready values, without arrays."""
     own = ("text", "answer", "score", "probability", "answer_probability", "winner", "method", "signal", "scorer")
-    votes = ("text", "answer", "group", "score", "probability", "answer_probability", "weight")
+    votes = ("text", "answer", "group", "score", "probability", "answer_probability", "weight", "verifier_score")
     parsed = selection.parsed
     return {
         **_attributes(selection, *own, "provider", "model", "elapsed"),
@@ -137,18 +137,11 @@ def selection_dict(selection: Selection[Any]) -> dict[str, Any]:
             {**asdict(replace(step, error=None)), "error": None if step.error is None else str(step.error)}
             for step in selection.path
         ],
+        "verification": None if selection.verification is None else _verification_dict(selection.verification),
         "parsed": parsed.model_dump(mode="json") if hasattr(parsed, "model_dump") else parsed,
         "fields": {name: _attributes(value, "logprob", "agreement") for name, value in selection.fields.items()},
         "notes": list(selection.notes),
-        "failures": [
-            {
-                "error": type(failure.error).__name__,
-                "message": str(failure.error),
-                **_attributes(failure, "lost", "attempts"),
-                "retryable": failure.error.retryable,
-            }
-            for failure in selection.failures
-        ],
+        "failures": [_failure_dict(failure) for failure in selection.failures],
         "candidates": [
             {
                 "index": candidate.completion.index,
@@ -159,6 +152,24 @@ def selection_dict(selection: Selection[Any]) -> dict[str, Any]:
             }
             for candidate in selection.candidates
         ],
+    }
+
+
+def _failure_dict(failure: Failure) -> dict[str, Any]:
+    return {
+        "error": type(failure.error).__name__,
+        "message": str(failure.error),
+        **_attributes(failure, "lost", "attempts"),
+        "retryable": failure.error.retryable,
+    }
+
+
+def _verification_dict(verification: Verification) -> dict[str, Any]:
+    return {
+        **_attributes(verification, "judge", "mode", "judged", "calls"),
+        "usage": asdict(verification.usage),
+        **_attributes(verification, "cost", "confidence"),
+        "failures": [_failure_dict(failure) for failure in verification.failures],
     }
 
 
@@ -188,6 +199,7 @@ _JSON_TYPES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("path", "notes", "failures", "candidates"), ("array",)),
     "elapsed": ("number",),
     "stopped": ("object", "null"),
+    "verification": ("object", "null"),
     "accepted": ("boolean", "null"),
     "parsed": (),
 }

@@ -14,7 +14,7 @@ from swift_client.types.completion import (
     Usage,
     completeness,
 )
-from swift_client.types.selection import Candidate, Field, Method, Selection, Step, Stopped
+from swift_client.types.selection import Candidate, Field, Method, Selection, Step, Stopped, Verification
 
 __all__ = [
     "F16",
@@ -35,5 +35,6 @@ __all__ = [
     "Step",
     "Stopped",
     "Usage",
+    "Verification",
     "completeness",
 ]

@@ -40,6 +40,8 @@ class Candidate:
             which are the sums of the weights of their votes, to the power of 1/β. Answers that nobody gave have the
             odds 1, so that all probabilities sum to less than 1. None without a calibrated head or without an answer.
         weight: Weight of its vote; 0 if it did not vote.
+        verifier_score: The verifier's judgement of its answer, 0..1, 1 for surely right; equal answers have the same.
+            In mode "pairwise" the share of the exponentials of all strengths. None if it was not judged.
     """
 
     completion: Completion
@@ -49,6 +51,7 @@ class Candidate:
     group: int | None = None
     answer_probability: float | None = None
     weight: float = 0.0
+    verifier_score: float | None = None
 
     @property
     def text(self) -> str:
@@ -119,6 +122,33 @@ class Step:
     error: SwiftClientError | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """The work of a verifier on one question.
+
+    Attributes:
+        judge: Name of the model that judged: provider and model.
+        mode: "p_true", "score" or "pairwise"; "auto" is resolved.
+        judged: Number of distinct answers with a judgement; 0 if the leading answer was sure enough without, or if all
+            judgements failed.
+        calls: HTTP requests to the judge, failed ones and retries included.
+        usage: Tokens and calls of the judge alone.
+        cost: US dollars of the judge alone; None if the price is unknown.
+        confidence: Posterior probability of the chosen answer among the candidates' answers, 0..1; with a head that was
+            trained with this verifier, that it is correct. Before judging if ``judged`` is 0.
+        failures: Judgements that failed; ``lost`` is 1 each.
+    """
+
+    judge: str
+    mode: str
+    judged: int = 0
+    calls: int = 0
+    usage: Usage = field(default_factory=Usage)
+    cost: float | None = None
+    confidence: float | None = None
+    failures: tuple[Failure, ...] = ()
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Selection(Generic[Parsed]):
     """The choice among N completions, with everything that it rests on.
@@ -150,6 +180,7 @@ class Selection(Generic[Parsed]):
             schema.
         fields: The top-level fields of the chosen object by name; empty without ``response_model``, or if it is not an
             object.
+        verification: The work of the verifier, whose tokens ``usage`` and ``cost`` include; None without one.
     """
 
     candidates: tuple[Candidate, ...]
@@ -170,6 +201,7 @@ class Selection(Generic[Parsed]):
     path: tuple[Step, ...] = ()
     parsed: Parsed = None  # type: ignore[assignment]  # None only without a response_model
     fields: Mapping[str, Field] = field(default_factory=dict)
+    verification: Verification | None = None
 
     @property
     def best(self) -> Candidate:

@@ -11,11 +11,11 @@ from swift_client import Candidate, Completion, Event, Failure, Selection, Usage
 from swift_client.errors import ServerError
 from swift_client.features import FEATURES, RESPONSE_TERMS, response_terms, token_features
 from swift_client.scorers import SCORERS
-from swift_client.types import Field, Step, Stopped
+from swift_client.types import Field, Step, Stopped, Verification
 from tests.face.frozen import golden, keys, recorded, spelled
 from tests.face.made import completion, completions
 
-VALUES = (Completion, Candidate, Selection, Usage, Failure, Event, Step, Stopped, Field)
+VALUES = (Completion, Candidate, Selection, Usage, Failure, Event, Step, Stopped, Field, Verification)
 
 
 def words(hint: object) -> list[Any]:
@@ -40,7 +40,7 @@ def full_selection() -> Selection:
     candidates = tuple(
         Candidate(
             completion=Completion(text=f'{{"total": {index}}}', index=index, thinking=thought),
-            score=0.5, probability=0.75, answer="4", group=0, answer_probability=0.8, weight=1.0,
+            score=0.5, probability=0.75, answer="4", group=0, answer_probability=0.8, weight=1.0, verifier_score=0.9,
         )
         for index in range(2)
     )  # fmt: skip
@@ -66,6 +66,16 @@ def full_selection() -> Selection:
         ),
         parsed={"total": 1},
         fields={"total": Field(value=1, logprob=-0.5, agreement=0.5)},
+        verification=Verification(
+            judge="openai/j",
+            mode="p_true",
+            judged=1,
+            calls=3,
+            usage=usage,
+            cost=0.01,
+            confidence=0.9,
+            failures=(Failure(error=error, lost=1, attempts=3),),
+        ),
     )
 
 
