@@ -1,0 +1,1 @@
+"""Verifiers: models asked to judge answers, and the choice that follows from their verdicts."""
