@@ -133,7 +133,7 @@ def test_rank_and_parse_response_have_the_fixed_signatures() -> None:
 def test_values_have_the_fixed_fields() -> None:
     assert [field.name for field in fields(Completion)] == [
         *("text", "index", "finish_reason", "tokens", "logprobs", "top_logprobs", "censored"),
-        *("top_ids", "hidden_states", "projections", "thinking"),
+        *("top_ids", "hidden_states", "projections", "thinking", "tool_calls", "answer_text"),
     ]
     for name in (
         *("text", "score", "probability", "answer", "candidates", "usage", "failures"),

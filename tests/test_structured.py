@@ -19,6 +19,7 @@ from swift_client import AsyncSwiftReranker, Completion, SwiftReranker, rank
 from swift_client.errors import BadRequestError, ConfigurationError, MissingExtraError, NoCompletionError
 from swift_client.structured.request_fields import is_strict, schema_fields, to_strict_schema
 from swift_client.structured.schema import MAX_TEXT_LENGTH, create_response_schema
+from swift_client.types import ToolCall
 from tests.children import command
 from tests.servers import FaultServer, after, chat, chat_stream, error
 
@@ -394,3 +395,18 @@ def test_best_of_takes_a_schema_from_a_file_on_the_command_line(fault_server: Fa
 
 def test_the_longest_text_is_bounded() -> None:
     assert MAX_TEXT_LENGTH <= 1_000_000
+
+
+def test_text_beside_a_call_does_not_hide_its_object() -> None:
+    call = ToolCall(name="pay", arguments='{"vendor": "A", "total": 7}')
+    beside = Completion(text="I pay now.", finish_reason="tool_calls", tool_calls=(call,))
+    assert rank([beside], response_model=Invoice).parsed == Invoice(vendor="A", total=7)
+
+
+def test_the_object_of_a_trajectory_is_in_its_last_message() -> None:
+    steps = [
+        {"role": "assistant", "content": '{"vendor": "B", "total": 1}'},
+        {"role": "user", "content": "Are you sure?"},
+        {"role": "assistant", "content": '{"vendor": "A", "total": 7}'},
+    ]
+    assert rank([steps], response_model=Invoice).parsed == Invoice(vendor="A", total=7)

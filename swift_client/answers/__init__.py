@@ -15,11 +15,24 @@ from swift_client.answers.extract import READERS, Reader, Spec, get_reader
 from swift_client.answers.normalize import normalize
 from swift_client.answers.sentences import breaks_off
 from swift_client.answers.short_answers import read_short_answers
+from swift_client.answers.tool_calls import call_text, has_calls
+from swift_client.types import Completion, completeness
 
 _LETTER = re.compile("[a-j]")
 _OPTION = re.compile(r"([a-j])\. \w")
 
-__all__ = ["READERS", "Answers", "Reader", "Spec", "are_equal", "get_reader", "is_stated", "normalize", "read"]
+__all__ = [
+    "READERS",
+    "Answers",
+    "Reader",
+    "Spec",
+    "are_equal",
+    "get_reader",
+    "is_stated",
+    "normalize",
+    "read",
+    "texts_to_read",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +47,35 @@ class Answers:
     note: str | None = None  # sentences about problems, such as unreadable answers
     # Non-empty texts in which a reader that the caller asked for (not "auto") found no answer.
     n_unread: int = 0
+    # (N,) groups that are voted on first, such as tools' names, None without an answer; empty if there are none.
+    parents: tuple[int | None, ...] = ()
+
+
+def texts_to_read(completions: Sequence[Completion], spec: Spec) -> tuple[list[str], Spec]:
+    """Return the texts in which the answers of the completions of one question are read, and the reader for them.
+
+    "auto" becomes "tool_call" if all complete completions call tools.
+
+    Args:
+        completions: N completions of one question.
+        spec: the reader.
+
+    Returns:
+        (N,) texts, and the reader to use.
+    """
+    reader = get_reader(spec)
+    if spec == "auto" and any(
+        completion.finish_reason == "tool_calls" or completion.tool_calls for completion in completions
+    ):
+        pairs = zip(completions, completeness(completions), strict=True)
+        complete = [completion for completion, is_complete in pairs if is_complete]
+        if complete and all(map(has_calls, complete)):
+            spec, reader = "tool_call", READERS["tool_call"]
+    if reader is not None and reader.reads_calls:
+        return [call_text(completion) for completion in completions], spec
+    return [
+        completion.text if completion.answer_text is None else completion.answer_text for completion in completions
+    ], spec
 
 
 def read(texts: Sequence[str], spec: Spec = "auto") -> Answers:
@@ -91,11 +133,16 @@ def read_by_deadline(
             f"Only {n_answers} of {n_nonempty} texts have a marked answer, so the choice rests on scores alone."
         )
     groups, note = group_answers(values, compare_values=reader.compares_values, deadline_at=deadline_at)
+    parents: tuple[int | None, ...] = ()
+    if (parent := reader.parent) is not None:
+        pairs = zip(texts, values, strict=True)
+        parents, _ = group_answers([value and parent(text) for text, value in pairs], compare_values=False)
     return Answers(
         values=tuple(values),
         groups=groups,
         note=" ".join([*notes, *([note] if note else [])]) or None,
         n_unread=n_unread,
+        parents=parents,
     )
 
 

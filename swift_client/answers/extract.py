@@ -13,6 +13,7 @@ from swift_client.answers.marks import CORRECTIONS, RUN_ON_WORDS, TEMPLATE_TOKEN
 from swift_client.answers.normalize import normalize
 from swift_client.answers.sentence_words import NUMBER_WORDS
 from swift_client.answers.sentences import breaks_off, last_match, short_reply, words_of
+from swift_client.answers.tool_calls import CallRule
 from swift_client.answers.values import parse_value
 from swift_client.answers.values.scan import scan_values
 from swift_client.answers.verdicts import find_choice, find_yes_no
@@ -35,6 +36,10 @@ class Reader:
     normalize: Callable[[str], str | None] = normalize
     # Whether equal numbers and formulas are equal answers; otherwise only equal normal forms are.
     compares_values: bool = True
+    # Whether it reads tool calls: its text is then ``tool_calls.call_text()`` of the completion.
+    reads_calls: bool = False
+    # The reader of what is voted on first; the answers of the completions that agree with its winner are next.
+    parent: Reader | None = None
 
     def __call__(self, text: str) -> str | None:
         """Return the normalized answer in ``text``, or None."""
@@ -50,7 +55,8 @@ def get_reader(spec: Spec) -> Reader | None:
     """Return the reader for ``spec``; None for None.
 
     A regex returns group 1 of its last match in the last 50,000 characters, or the complete match if it has no group.
-    A text of letters only must be a name, so that a misspelt name is not taken for a regex.
+    A text of letters only must be a name, so that a misspelt name is not taken for a regex. "tool_call" takes settings:
+    "tool_call:ignore=id,filter.id" leaves arguments out, "tool_call:by=hierarchy" votes on the tool's name first.
 
     Raises:
         ConfigurationError: ``spec`` is not the name of a reader, a regex or a function.
@@ -65,12 +71,26 @@ def get_reader(spec: Spec) -> Reader | None:
         raise ConfigurationError(f"answer={spec!r} is not a reader.", hint=_READER_HINT)
     if spec in READERS:
         return READERS[spec]
+    if spec.startswith("tool_") and ":" in spec:
+        return _call_reader(spec)
     if re.fullmatch(r"[\w -]*", spec):
         raise ConfigurationError(f"There is no answer reader called {spec!r}.", hint=_READER_HINT)
     try:
         return _regex_reader(re.compile(spec))
     except re.error as error:
         raise ConfigurationError(f"answer={spec!r} is not a valid regex: {error}.", hint=_READER_HINT) from error
+
+
+def _call_reader(spec: str) -> Reader:
+    rule = CallRule.parse(spec)
+    return Reader(
+        name=spec,
+        find=rule.find,
+        normalize=rule.normalize,
+        compares_values=False,
+        reads_calls=True,
+        parent=_call_reader("tool_name") if rule.name_first else None,
+    )
 
 
 def _regex_reader(pattern: re.Pattern[str]) -> Reader:
@@ -219,6 +239,7 @@ READERS = {
         Reader(name="yes_no", find=find_yes_no, normalize=_identity, compares_values=False),
         Reader(name="json", find=_find_json_answer, normalize=_identity, compares_values=False),
         Reader(name="text", find=_identity),
+        *map(_call_reader, ("tool_name", "tool_call")),
     )
 }
 _READER_HINT = f"Use one of {', '.join(READERS)}, a regex, a function from text to answer, or None."

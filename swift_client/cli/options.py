@@ -70,14 +70,18 @@ Head = Annotated[
     ),
 ]
 Answer = Annotated[
-    str, typer.Option(help="How answers are read: auto, number, boxed, choice, yes_no, json, text, none, or a regex.")
+    str,
+    typer.Option(
+        help="How answers are read: auto, number, boxed, choice, yes_no, json, text, tool_name, tool_call, none, or a "
+        "regex."
+    ),
 ]
 AnswerAsTrained = Annotated[str, typer.Option(help="How answers are read; see `swift-client train --help`.")]
 Grade = Annotated[
     str,
     typer.Option(
         help="How completions are compared with the correct answer: auto, number, math, boxed, choice, yes_no, json, "
-        "text, exact, literal, or a regex. Labels stored in the file take precedence."
+        "text, tool_name, tool_call, exact, literal, or a regex. Labels stored in the file take precedence."
     ),
 ]
 Select = Annotated[Method, typer.Option(help="vote: the answer with the most support; best: the highest score.")]

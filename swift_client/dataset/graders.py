@@ -80,7 +80,8 @@ def resolve_grader(spec: GraderSpec) -> Grader:
     """
     if isinstance(spec, re.Pattern) or (isinstance(spec, str) and not re.fullmatch(r"[\w -]*", spec)):
         reader = cast(answers.Reader, answers.get_reader(spec))
-        return Grader(name=reader.name, read_answer=reader, read_reference=reader.normalize, is_equal=_equal_values)
+        is_equal = _equal_values if reader.compares_values else operator.eq
+        return Grader(name=reader.name, read_answer=reader, read_reference=reader.normalize, is_equal=is_equal)
     if not isinstance(spec, str) or spec not in GRADERS:
         raise ConfigurationError(
             f"There is no grader called {spec!r}.",
@@ -133,12 +134,13 @@ def grade_all(completions: Sequence[Completion], reference: Any, spec: GraderSpe
     reasons: Counter[str] = Counter()  # of unknown labels
     grade_text = _make_text_grader(reference, spec)
     complete = completeness(completions)
+    texts, _ = answers.texts_to_read(completions, spec if isinstance(spec, str) and spec[:5] == "tool_" else None)
     for index, completion in enumerate(completions):
         # Broken off: unknown. Cut, filtered or refused: wrong. Only finished ones are read.
         if completion.finish_reason == "error":
             verdict, reason = None, "broke off before its end"
         elif complete[index]:
-            verdict, reason = grade_text(completion.text)
+            verdict, reason = grade_text(texts[index])
         else:
             verdict, reason = False, ""
         labels[index] = np.nan if verdict is None else verdict
@@ -323,6 +325,7 @@ GRADERS = MappingProxyType(
             *map(_grader_by_name, ("choice", "yes_no")),
             replace(_grader_by_name("json"), reads_lists=True),
             _grader_by_name("text"),
+            *(_grader_by_name(name, answers.READERS[name].normalize) for name in ("tool_name", "tool_call")),
             Grader(name="exact", read_answer=str.strip, read_reference=str.strip, is_equal=operator.eq),
             Grader(
                 name="literal",

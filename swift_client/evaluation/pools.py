@@ -59,9 +59,10 @@ def build_pool(group: Group, scorers: Mapping[str, QuestionScorer], answer: answ
     completions = [group.completions[position] for position in order]
     complete = np.array(completeness(completions), np.bool_)
     # "auto" gives up if fewer than half are readable; that is decided per draw, not for the pool.
+    texts, spec = answers.texts_to_read(completions, answer)
     parsed = answers.read_by_deadline(
-        [completion.text if is_complete else "" for completion, is_complete in zip(completions, complete, strict=True)],
-        answer,
+        [text if is_complete else "" for text, is_complete in zip(texts, complete, strict=True)],
+        spec,
         None,
         requires_half=False,
     )

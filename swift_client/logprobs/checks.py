@@ -123,10 +123,15 @@ def drop_invalid_logprobs(
 
 
 def drop_logprobs(completion: Completion) -> Completion:
-    """Return only the texts of answer and thinking, with their finish reasons."""
+    """Return only the texts of answer and thinking, with their finish reasons and tool calls."""
     thinking = completion.thinking and drop_logprobs(completion.thinking)
     return Completion(
-        text=completion.text, index=completion.index, finish_reason=completion.finish_reason, thinking=thinking
+        text=completion.text,
+        index=completion.index,
+        finish_reason=completion.finish_reason,
+        thinking=thinking,
+        tool_calls=completion.tool_calls,
+        answer_text=completion.answer_text,
     )
 
 

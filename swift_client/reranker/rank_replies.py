@@ -36,7 +36,8 @@ def parse_response(
 
     Args:
         data: the reply as bytes, str, dict or SDK object (openai, google-genai, anthropic, litellm), a line of a
-            batch's output, a list of these, or JSON lines of them.
+            batch's output, a list of these, or JSON lines of them; or an agent's trajectories, each a list of chat
+            messages. A trajectory's text is its transcript, and its last message has the answer.
         provider: determines the wire format if the reply's shape does not.
         top_logprobs: number K of columns of every ``top_logprobs``; None means the longest list.
         token_ids: whether to fill in ``top_ids``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -117,6 +118,30 @@ def choose(
         totals[by_weight] = total_per_completion(groups[by_weight], cast[by_weight])
     winner = int(order[best_allowed(totals == totals.max(), scores)])
     return Choice(winner=winner, method="vote", weights=tuple(weights_by_position.tolist()), notes=tuple(notes))
+
+
+def support_by_level(levels: Sequence[Sequence[int | None]], weights: Sequence[float]) -> list[float]:
+    """Rank N completions by the summed weights of their groups, the first level first.
+
+    Args:
+        levels: (L, N) groups, from the coarsest; None for a completion that does not vote.
+        weights: (N,) weights of the votes.
+
+    Returns:
+        (N,) ranks from 0, equal for equal sums on all levels; higher is better.
+    """
+    totals: list[dict[int | None, float]] = []
+    for groups in levels:
+        members: dict[int | None, list[float]] = {}
+        for group, weight in zip(groups, weights, strict=True):
+            members.setdefault(group, []).append(weight)
+        # fsum does not depend on the order of the completions.
+        totals.append({group: math.fsum(votes) for group, votes in members.items()})
+    sums = [
+        tuple(total[group] for total, group in zip(totals, groups, strict=True)) for groups in zip(*levels, strict=True)
+    ]
+    ranks = {value: rank for rank, value in enumerate(sorted(set(sums)))}
+    return [float(ranks[value]) for value in sums]
 
 
 def _unknown_end_notes(completions: Sequence[Completion]) -> list[str]:

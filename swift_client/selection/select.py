@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -146,11 +146,16 @@ def select(scored: ScoredCompletions, method: Method) -> choose.Choice:
     """Choose among scored completions.
 
     If answers have to fit a schema, a completion that does not fit cannot win, and when no two objects are equal, their
-    members vote.
+    members vote. If answers have parents (the names of tools), these vote first.
     """
     groups = [group for group in scored.answers.groups if group is not None]
     has_schema = bool(scored.parsed_answers)
     all_differ = len(set(groups)) == len(groups)
+    support: Callable[[Sequence[float]], Sequence[float]] | None = None
+    if has_schema and all_differ:
+        support = partial(field_support, scored.parsed_answers)
+    elif scored.answers.parents:
+        support = partial(choose.support_by_level, (scored.answers.parents, scored.answers.groups))
     choice = choose.choose(
         scored.completions,
         scored.scores.values,
@@ -158,7 +163,7 @@ def select(scored: ScoredCompletions, method: Method) -> choose.Choice:
         answers=scored.answers,
         method=method,
         require_answer=has_schema,
-        support=partial(field_support, scored.parsed_answers) if has_schema and all_differ else None,
+        support=support,
     )
     if choice.method == "vote" and scored.vote_note:
         return replace(choice, notes=(*choice.notes, scored.vote_note))
@@ -203,10 +208,12 @@ def _read_answers(
         parsed_answers, grouped = config.response_schema.parse_all(completions)
         return grouped, parsed_answers
     # Incomplete texts cannot vote, and must not count as unreadable either.
-    pairs = zip(completions, completeness(completions), strict=True)
-    texts = [completion.text if is_complete else "" for completion, is_complete in pairs]
-    grouped = answers.read_by_deadline(texts, config.answer, config.deadline_at)
-    return replace(grouped, note=_join_notes(grouped.note, _unread_note(grouped, texts, config.answer))), ()
+    texts, spec = answers.texts_to_read(completions, config.answer)
+    pairs = zip(texts, completeness(completions), strict=True)
+    texts = [text if is_complete else "" for text, is_complete in pairs]
+    grouped = answers.read_by_deadline(texts, spec, config.deadline_at)
+    notes = grouped.note, _unread_note(grouped, texts, spec), _call_note(completions, spec)
+    return replace(grouped, note=_join_notes(*notes)), ()
 
 
 def _weigh_votes(
@@ -242,6 +249,14 @@ def _unread_note(grouped: answers.Answers, texts: Sequence[str], spec: answers.S
     if grouped.n_unread == n_texts:
         return f"The answer reader {name} found no answer in any of {n_texts} texts: the choice rests on scores alone."
     return f"The answer reader {name} found no answer in {grouped.n_unread} of {n_texts} texts, which do not vote."
+
+
+def _call_note(completions: Sequence[Completion], spec: answers.Spec) -> str | None:
+    """Return a note if "auto" compares the texts of completions, some of which call tools."""
+    n_calls = sum(bool(completion.tool_calls) and completion.complete for completion in completions)
+    if spec != "auto" or not n_calls:
+        return None
+    return f'{n_calls} of {len(completions)} completions call a tool; answer="tool_call" compares calls.'
 
 
 def _join_notes(*notes: str | None) -> str | None:

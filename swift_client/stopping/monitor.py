@@ -70,7 +70,15 @@ class StoppingMonitor:
 
     def _apply_rule(self, scored: ScoredCompletions) -> Verdict:
         selection = build_selection(scored, select(scored, self._method))
-        return self._rule(build_votes(selection, n=self._n, scorer=self._scorer))
+        groups = [candidate.group for candidate in selection.candidates]
+        levels = [groups]
+        # Where tools' names are voted on first, the name has to be decided, and then the calls with that name.
+        if parents := scored.answers.parents:
+            pairs = list(zip(parents, groups, strict=True))
+            winner = parents[selection.winner]
+            levels = [list(parents), [group if parent == winner else None for parent, group in pairs]]
+        verdicts = [self._rule(build_votes(selection, level, n=self._n, scorer=self._scorer)) for level in levels]
+        return next((verdict for verdict in verdicts if not verdict.stop), verdicts[-1])
 
     async def score(self, completions: Sequence[Completion]) -> ScoredCompletions:
         """Score all completions; the last evaluation did so already, unless more arrived after it."""
@@ -94,15 +102,21 @@ class StoppingMonitor:
         )
 
 
-def build_votes(selection: Selection, *, n: int, scorer: object) -> Votes:
-    """Return a selection by ``scorer`` as input of a rule. Answers count only if the selection was made by vote."""
+def build_votes(selection: Selection, groups: Sequence[int | None] | None = None, *, n: int, scorer: object) -> Votes:
+    """Return a selection by ``scorer`` as input of a rule. Answers count only if the selection was made by vote.
+
+    ``groups`` (N,) replace the candidates' groups.
+    """
     is_vote = selection.method == "vote"
     complete = completeness(candidate.completion for candidate in selection.candidates)
     candidates = list(zip(selection.candidates, complete, strict=True))
+    if groups is None:
+        groups = [candidate.group for candidate in selection.candidates]
+    votes = zip(groups, complete, strict=True)
     is_calibrated = any(candidate.probability is not None for candidate in selection.candidates)
     probabilities = [candidate.probability if complete else None for candidate, complete in candidates]
     return Votes.from_lists(
-        [candidate.group if is_vote and complete else None for candidate, complete in candidates],
+        [group if is_vote and complete else None for group, complete in votes],
         n=max(n, len(candidates)),
         probabilities=probabilities if is_calibrated else None,
         scores=[candidate.score if complete else None for candidate, complete in candidates],

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from swift_client.types import F32, Completion, FinishReason
+from swift_client.types import F32, Completion, FinishReason, ToolCall
 
 # Decompressed bytes that a blob may have; 100,000 tokens with 20 alternatives and their ids take 14 MB.
 MAX_BLOB_BYTES = 64 * 2**20
@@ -51,7 +51,9 @@ class _PackedCompletion(msgspec.Struct, array_like=True, frozen=True):
 
 
 class _PackedSample(_PackedCompletion, array_like=True, frozen=True):
-    mean_logprob: float | None = None  # written only if it is known; older versions ignore it
+    # Written only if there are any; older versions ignore them.
+    mean_logprob: float | None = None
+    tool_calls: list[tuple[str, str]] = msgspec.field(default_factory=list)  # names and arguments
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -59,7 +61,7 @@ _DECODER = msgspec.msgpack.Decoder(_PackedSample)
 
 
 def pack(completion: Completion, mean_logprob: float | None = None) -> bytes:
-    """Return tokens, arrays and thinking as bytes, without text, index and finish reason.
+    """Return tokens, arrays, thinking and tool calls as bytes, without text, index and finish reason.
 
     Args:
         completion: the completion.
@@ -69,8 +71,9 @@ def pack(completion: Completion, mean_logprob: float | None = None) -> bytes:
         ValueError: the completion is larger than ``unpack()`` accepts.
     """
     packed = _pack_completion(completion)
-    if mean_logprob is not None:
-        packed = _PackedSample(packed.tokens, packed.arrays, packed.thinking, mean_logprob)
+    calls = [(replace_surrogates(call.name), replace_surrogates(call.arguments)) for call in completion.tool_calls]
+    if mean_logprob is not None or calls:
+        packed = _PackedSample(packed.tokens, packed.arrays, packed.thinking, mean_logprob, calls)
     data = _ENCODER.encode(packed)
     if len(data) > MAX_BLOB_BYTES or len(packed.tokens) > MAX_TOKENS:
         raise ValueError(f"a completion of {len(packed.tokens):,} tokens takes {len(data) >> 20} MB")
@@ -81,6 +84,9 @@ def unpack(blob: bytes, *, text: str, index: int, finish_reason: Any) -> Complet
     """Return the completion of a blob. Raises ValueError for a blob that ``pack()`` did not make."""
     packed = _decode(blob)
     completion = _unpack_completion(packed, text=text, index=index, finish_reason=finish_reason)
+    if packed.tool_calls:
+        calls = tuple(ToolCall(name=name, arguments=arguments) for name, arguments in packed.tool_calls)
+        completion = replace(completion, tool_calls=calls)
     if (thought := packed.thinking) is None:
         return completion
     if thought.content.thinking is not None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from swift_client.adapters.codecs.reply import canonical_tool_calls
 from swift_client.answers import Answers
 from swift_client.answers.json import canonicalize, find_json
 from swift_client.errors import BadRequestError, ConfigurationError, MissingExtraError, NoCompletionError
@@ -215,8 +216,12 @@ def _extract_json(completion: Completion) -> tuple[str | None, str]:
     Raises:
         ValueError: there is no JSON, or not exactly one tool call.
     """
-    text = completion.text
+    text = completion.text if completion.answer_text is None else completion.answer_text
     if completion.finish_reason == "tool_calls":
+        if completion.tool_calls:  # there may be text beside them
+            text = canonical_tool_calls(
+                {"name": call.name, "arguments": call.arguments} for call in completion.tool_calls
+            )
         calls = json.loads(text)
         if not isinstance(calls, list) or len(calls) != 1 or not isinstance(calls[0], dict):
             count = len(calls) if isinstance(calls, list) else "no"

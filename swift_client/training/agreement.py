@@ -161,7 +161,7 @@ def _label_majority(groups: Iterable[Group], excluded: Collection[str], answer: 
     for group in groups:
         if group.question_id in excluded:
             continue
-        read = answers.read([completion.text for completion in group.completions], answer).groups
+        read = answers.read(*answers.texts_to_read(group.completions, answer)).groups
         numbers = np.array([-1 if number is None else number for number in read], np.int64)
         votes = numbers[(numbers >= 0) & np.array(completeness(group.completions), np.bool_)]
         if len(votes) > 1:

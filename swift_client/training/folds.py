@@ -220,8 +220,7 @@ def read_groups(
                 if group.messages:
                     questions.append((fold, group.messages))
                 # Build the question whole and, if the recipe says so, subsampled with its own random numbers.
-                texts = [completion.text for completion in group.completions]
-                answer_groups = answers.read(texts, answer).groups
+                answer_groups = answers.read(*answers.texts_to_read(group.completions, answer)).groups
                 versions: list[tuple[Group, Sequence[int | None], int]] = [(group, answer_groups, k_max)]
                 if recipe.thin:
                     rng = np.random.default_rng(int(hash_fraction(f"thin:{seed}:{group.question_id}") * 2**63))

@@ -11,6 +11,7 @@ from swift_client.types.completion import (
     FinishReason,
     Message,
     StatePosition,
+    ToolCall,
     Usage,
     completeness,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "StatePosition",
     "Step",
     "Stopped",
+    "ToolCall",
     "Usage",
     "Verification",
     "completeness",

@@ -27,12 +27,27 @@ U32 = NDArray[np.uint32]
 Bool = NDArray[np.bool_]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ToolCall:
+    """One call of a tool that a completion asks for.
+
+    Attributes:
+        name: The tool's name.
+        arguments: The arguments as the model wrote them: JSON text, or the input of a tool that takes plain text. It
+            may be empty or broken JSON.
+    """
+
+    name: str
+    arguments: str = ""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Completion:
     """One answer of the model with its tokens and logprobs. T is 0 without logprobs.
 
     Attributes:
-        text: The visible answer, without thinking.
+        text: The visible answer, without thinking. Of a completion that only calls tools, its calls as JSON; of a
+            trajectory, all of its steps.
         index: Position among the N completions of the question, 0-based.
         finish_reason: The reason why it ended; see ``complete``.
         tokens: (T,) texts of the answer's tokens; a token that is only part of a character contains U+FFFD.
@@ -46,6 +61,8 @@ class Completion:
         projections: (T, 2) float32: gate and reward logits, computed while a local model generated, or None.
         thinking: The thinking before the answer, with its own text, tokens and logprobs. The text may be a summary, and
             there are tokens only if the provider returns them. None if the model did not think or does not show it.
+        tool_calls: The tools that it calls, in order, also if there is text beside them.
+        answer_text: The text in which the answer is read, if that is not ``text``: a trajectory's last message.
     """
 
     text: str
@@ -59,6 +76,8 @@ class Completion:
     hidden_states: F16 | None = None
     projections: F32 | None = None
     thinking: Completion | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    answer_text: str | None = None
 
     def __post_init__(self) -> None:
         tokens, top = len(self.tokens), self.top_logprobs

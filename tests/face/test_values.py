@@ -15,7 +15,7 @@ from swift_client.types import Field, Step, Stopped, Verification
 from tests.face.frozen import golden, keys, recorded, spelled
 from tests.face.made import completion, completions
 
-VALUES = (Completion, Candidate, Selection, Usage, Failure, Event, Step, Stopped, Field, Verification)
+VALUES = (Completion, types.ToolCall, Candidate, Selection, Usage, Failure, Event, Step, Stopped, Field, Verification)
 
 
 def words(hint: object) -> list[Any]:

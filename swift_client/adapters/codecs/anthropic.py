@@ -29,6 +29,7 @@ from swift_client.adapters.codecs.reply import (
     canonical_tool_calls,
     count_cached_tokens,
     normalize_finish_reason,
+    read_tool_calls,
 )
 from swift_client.adapters.providers.provider import Reply, Request
 from swift_client.adapters.transport import error_responses
@@ -221,7 +222,12 @@ class StreamAssembler(Assembler[Event]):
         if calls and not text:
             text = canonical_tool_calls(calls)
         thought = Completion(text=thinking, finish_reason=finish if finish == "length" and not text else "stop")
-        completion = Completion(text=text, finish_reason=finish, thinking=thought if thinking else None)
+        completion = Completion(
+            text=text,
+            finish_reason=finish,
+            thinking=thought if thinking else None,
+            tool_calls=read_tool_calls(calls),
+        )
         if self._unreadable_blocks:
             notes = [*notes, f"{self._unreadable_blocks} block(s) of the reply cannot be read and are left out."]
         yield

@@ -2,12 +2,14 @@
 
 Accepted are bytes and text (JSON, or a recorded stream), mappings, objects of the openai, anthropic, google-genai and
 litellm clients and any other pydantic model, raw responses (``.content``), a list of a stream's chunks, a list of
-replies, and completions. ``detect`` finds out which format the bytes have.
+replies, completions, and an agent's trajectories (a list of lists of messages, or its JSON). ``detect`` finds out which
+format the bytes have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +18,10 @@ import msgspec
 from swift_client.adapters.codecs.lenient_json import DECODE_ERRORS, decode_or_none, repair_json
 from swift_client.errors import ConfigurationError
 from swift_client.types import Completion
+
+_NESTED_LIST = re.compile(rb"\s*\[\s*\[")  # no reply begins so, but trajectories do
+# Keys of a chat message; a reply has others, such as the model.
+_MESSAGE_KEYS = frozenset(("role", "content", "name", "refusal", "tool_calls", "tool_call_id", "function_call"))
 
 
 def normalize_reply(reply: object) -> bytes | tuple[Completion, ...]:
@@ -26,11 +32,14 @@ def normalize_reply(reply: object) -> bytes | tuple[Completion, ...]:
 
     Raises:
         ConfigurationError: it is not a reply.
+        ResponseDecodeError: a trajectory is not a list of messages.
     """
     if isinstance(reply, Completion):
         reply = [reply]
     if not isinstance(reply, (list, tuple)):
-        return _to_bytes(reply)
+        data = _to_bytes(reply)
+        trajectories = decode_or_none(data, list) if _NESTED_LIST.match(data) else None
+        return data if trajectories is None else _read_trajectories(trajectories)
     if not reply:
         raise ConfigurationError("The list of replies is empty.", hint="Pass at least one completion or reply.")
     completions = [item for item in reply if isinstance(item, Completion)]
@@ -40,8 +49,20 @@ def normalize_reply(reply: object) -> bytes | tuple[Completion, ...]:
         raise ConfigurationError(
             "The list mixes completions and replies.", hint="Pass a list of completions or a list of replies."
         )
+    if any(isinstance(item, (list, tuple)) for item in reply):
+        return _read_trajectories(reply)
+    if all(isinstance(item, Mapping) and "role" in item and item.keys() <= _MESSAGE_KEYS for item in reply):
+        raise ConfigurationError(
+            "A list of messages is one trajectory.", hint="Pass a list of trajectories, each a list of messages."
+        )
     parts = [_to_bytes(item) for item in reply]
     return parts[0] if len(parts) == 1 else b"[%b]" % b",".join(map(_to_json, range(len(parts)), parts))
+
+
+def _read_trajectories(trajectories: Sequence[object]) -> tuple[Completion, ...]:
+    from swift_client.adapters.codecs.trajectories import read_trajectories
+
+    return read_trajectories(trajectories)
 
 
 def _to_bytes(reply: object) -> bytes:

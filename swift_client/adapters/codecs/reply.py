@@ -13,7 +13,7 @@ from msgspec import Raw, Struct, field
 from swift_client.adapters.codecs.lenient_json import decode_counts, decode_or_none
 from swift_client.adapters.providers.provider import Reply
 from swift_client.errors import ProviderError
-from swift_client.types import Completion, FinishReason, Usage
+from swift_client.types import Completion, FinishReason, ToolCall, Usage
 
 MAX_CHOICES = 10_000  # choices of one reply that are read; no server returns as many
 
@@ -111,6 +111,17 @@ def canonical_tool_calls(calls: Iterable[dict[str, Any]]) -> str:
     return msgspec.json.encode(plain, order="deterministic").decode()
 
 
+def read_tool_calls(calls: Iterable[dict[str, Any]]) -> tuple[ToolCall, ...]:
+    """Return the calls with their arguments as sent, or as JSON if the wire format has an object."""
+    return tuple(ToolCall(name=_to_text(call.get("name")), arguments=_to_text(call.get("arguments"))) for call in calls)
+
+
+def _to_text(value: object) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return msgspec.json.encode(value).decode()
+
+
 def _decode_arguments(arguments: str) -> dict[str, Any] | None:
     """Decode a tool call's arguments, which some servers encode twice; None if they are not an object."""
     data = arguments.encode("utf-8", "replace")
@@ -156,7 +167,8 @@ def _join_parts(choices: list[ParsedChoice]) -> list[ParsedChoice]:
     for choice in choices:
         if choice.part == "calls" and joined and joined[-1].part == "words":
             n_tokens = joined[-1].n_listed_tokens + choice.n_listed_tokens
-            joined[-1] = replace(joined[-1], n_listed_tokens=n_tokens, part=None)
+            completion = replace(joined[-1].completion, tool_calls=choice.completion.tool_calls)
+            joined[-1] = replace(joined[-1], completion=completion, n_listed_tokens=n_tokens, part=None)
         else:
             joined.append(choice)
     return joined

@@ -7,7 +7,12 @@ from typing import Any, Unpack
 from swift_client.adapters.codecs.gemini.schema import BareCandidate, Candidate, Entry
 from swift_client.adapters.codecs.options import DecodeOptions
 from swift_client.adapters.codecs.reasoning import thinking_span
-from swift_client.adapters.codecs.reply import ParsedChoice, canonical_tool_calls, normalize_finish_reason
+from swift_client.adapters.codecs.reply import (
+    ParsedChoice,
+    canonical_tool_calls,
+    normalize_finish_reason,
+    read_tool_calls,
+)
 from swift_client.adapters.codecs.tokens import answer_tokens, clean_logprob_fields
 from swift_client.logprobs.clean import UnusableLogprobs
 from swift_client.types import Completion
@@ -66,7 +71,14 @@ class CandidateBuilder:
                 tokens, mismatch = [], f"has no logprobs: {error}"
         thinking = self._read_thinking(start, **options)
         return ParsedChoice(
-            completion=Completion(text=text, finish_reason=finish, tokens=tuple(tokens), thinking=thinking, **fields),
+            completion=Completion(
+                text=text,
+                finish_reason=finish,
+                tokens=tuple(tokens),
+                thinking=thinking,
+                tool_calls=read_tool_calls(self._tool_calls),
+                **fields,
+            ),
             index=index,
             n_listed_tokens=len(self._chosen_entries),
             fault=mismatch or fault,

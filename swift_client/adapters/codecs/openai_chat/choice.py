@@ -34,6 +34,7 @@ from swift_client.adapters.codecs.reply import (
     canonical_tool_calls,
     is_wire_index,
     normalize_finish_reason,
+    read_tool_calls,
 )
 from swift_client.adapters.codecs.tokens import answer_tokens
 from swift_client.adapters.transport import error_responses
@@ -81,7 +82,8 @@ def read_choice(
 
     # The text, and the tokens of it: without an echoed prompt and without an end-of-turn token.
     message = choice.message or Message(content=choice.text)
-    text, source, thinking = _visible_text(message)
+    calls = _function_calls(message)
+    text, source, thinking = _visible_text(message, calls)
     finish = _choice_finish_reason(choice.finish_reason, source)
     tokens = listed_tokens(choice, source)
     skipped = 0
@@ -107,7 +109,9 @@ def read_choice(
             fields, has_ties = logprob_fields(tokens, slice(start, start + len(texts)), redecode, **options)
         except UnusableLogprobs as error:
             texts, mismatch = [], f"has no logprobs: {error}"
-    completion = Completion(text=text, finish_reason=finish, tokens=tuple(texts), **fields)
+    completion = Completion(
+        text=text, finish_reason=finish, tokens=tuple(texts), tool_calls=read_tool_calls(calls), **fields
+    )
 
     # The thinking: its tokens are listed before the answer's, or in a list of their own.
     if thinking:
@@ -145,7 +149,20 @@ def thinking_text(message: Message) -> str:
     return ""
 
 
-def _visible_text(message: Message) -> tuple[str, TextSource, str]:
+def _function_calls(message: Message) -> list[dict[str, Any]]:
+    """Return the functions that the message calls, and its custom tools, whose input is plain text."""
+    calls = []
+    for call in message.tool_calls or ():
+        if isinstance(call, dict):
+            custom = call.get("custom")
+            text_input = (
+                {"name": custom.get("name"), "arguments": custom.get("input")} if isinstance(custom, dict) else None
+            )
+            calls.append(call.get("function") or text_input)
+    return [call for call in (*calls, message.function_call) if isinstance(call, dict)]
+
+
+def _visible_text(message: Message, calls: list[dict[str, Any]]) -> tuple[str, TextSource, str]:
     """Return the text of the answer, the field that it comes from, and the thinking before it."""
     thinking = thinking_text(message)
     if message.refusal:
@@ -160,8 +177,6 @@ def _visible_text(message: Message) -> tuple[str, TextSource, str]:
     if content:
         inline, answer = split_thinking(content)
         return answer, "content", thinking or inline
-    functions = [call.get("function") for call in message.tool_calls or () if isinstance(call, dict)]
-    calls = [call for call in (*functions, message.function_call) if isinstance(call, dict)]
     return (canonical_tool_calls(calls), "calls", thinking) if calls else ("", "content", thinking)
 
 
