@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
@@ -18,8 +19,11 @@ from swift_client.verify.bradley_terry import Comparison, StrengthFit, fit_stren
 
 ROUNDS = 2
 """Number of rounds, after the ring, among which the other comparisons are divided."""
-PRIOR_WEIGHT, MAX_PRIOR_RANGE = 0.5, 2.0
-"""Log odds of a strength's prior mean per log odds of the prior, and the most between the means of two candidates."""
+PRIOR_WEIGHT, MAX_PRIOR_RANGE = 1.0, 3.0
+"""Log odds of a strength's prior mean per log odds of the prior, and the most between the means of two candidates:
+a judge that is sure can overrule any prior of three or more candidates within ``max_comparisons``."""
+MAX_ENUMERATED = 4
+"""Most comparisons of a last round whose results are all tried before it is sent; more can always change the choice."""
 CONFIDENCE = 0.9
 """Chance to be the best at which a leader is sure enough."""
 
@@ -41,8 +45,8 @@ class PairwiseTournament:
                 tournament.record(first, second, compare(first, second))
         best = tournament.strengths.argmax()
 
-    It ends when the comparisons are used up, if the leader stays ahead even if it loses all that are left, if the
-    chance that the leader is the best reaches ``confidence``, or if every comparison of the ring failed.
+    It ends when the comparisons are used up, if no results of the last round could change the choice, if the chance
+    that the leader is the best reaches ``confidence``, or if every comparison of the ring failed.
     """
 
     def __init__(
@@ -52,7 +56,7 @@ class PairwiseTournament:
 
         Args:
             log_priors: (k,) finite log chance of each candidate before any comparison, up to a constant, such as the
-                log of its share of the votes. Half of a difference, and at most 2, enters the strengths.
+                log of its share of the votes. They are scaled down if they differ by more than 3.
             limit: most comparisons, failed ones counted; None for ``max_comparisons(k)``.
             confidence: chance 0..1 of the leader to be the best at which no more comparisons are asked for.
             rounds: batches of comparisons after the ring.
@@ -140,11 +144,14 @@ class PairwiseTournament:
 
     def _next_round(self) -> list[tuple[int, int]]:
         n_left = self._limit - self.n_comparisons - self.n_failed
-        if n_left <= 0 or not self._rounds_left or not self._comparisons or self._is_decided(n_left):
+        if n_left <= 0 or not self._rounds_left or not self._comparisons:
             return []
-        size = math.ceil(n_left / self._rounds_left)
+        if self.chances_to_lead[self.strengths.argmax()] >= self._confidence:
+            return []
+        pairs = self._open_pairs(math.ceil(n_left / self._rounds_left))
         self._rounds_left -= 1
-        return self._open_pairs(size)
+        is_last = not self._rounds_left or len(pairs) == n_left
+        return [] if is_last and not self._may_change_choice(pairs) else pairs
 
     def _open_pairs(self, size: int) -> list[tuple[int, int]]:
         """Return the pairs whose comparison may change the choice most, none asked for before in these slots.
@@ -172,20 +179,16 @@ class PairwiseTournament:
             fit = _expect_comparison(fit, first, second)
         return pairs
 
-    def _is_decided(self, n_left: int) -> bool:
-        """Return True if the leader is sure enough, or if no results of the comparisons left can overtake it."""
-        fit = self._fitted()
-        leader = int(fit.strengths.argmax())
-        rivals = np.flatnonzero(np.arange(len(fit.strengths)) != leader)
-        if fit.chances_to_lead()[leader] >= self._confidence:
+    def _may_change_choice(self, pairs: list[tuple[int, int]]) -> bool:
+        """Return False if every combination of the pairs' extreme results leaves the leader ahead."""
+        if len(pairs) > MAX_ENUMERATED:
             return True
-        # The strongest first, since it overtakes most easily.
-        for rival in rivals[np.argsort(-fit.strengths[rivals], kind="stable")].tolist():
-            losses = [Comparison(rival, leader, 1.0), Comparison(leader, rival, 0.0)] * math.ceil(n_left / 2)
-            worst = fit_strengths(self._prior_means, [*self._comparisons, *losses[:n_left]]).strengths
-            if worst[rival] >= worst[leader]:
-                return False
-        return True
+        leader = self.strengths.argmax()
+        for results in product((0.0, 1.0), repeat=len(pairs)):
+            extremes = [Comparison(*pair, result) for pair, result in zip(pairs, results, strict=True)]
+            if fit_strengths(self._prior_means, [*self._comparisons, *extremes]).strengths.argmax() != leader:
+                return True
+        return False
 
     def _fitted(self) -> StrengthFit:
         if self._fit is None:
