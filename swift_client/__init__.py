@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from swift_client.reranker import AsyncCascade, AsyncSwiftReranker, Cascade, SwiftReranker, parse_response, rank
     from swift_client.sampling.budget import Budget
     from swift_client.sampling.rate_limiter import RateLimit
-    from swift_client.types import Candidate, Completion, Event, Failure, Selection, Usage
+    from swift_client.types import Candidate, Completion, Event, Failure, Selection, Usage, Verification
+    from swift_client.verify.verifier import Verifier
 
 __version__ = "0.1.0"
 
@@ -35,6 +36,8 @@ __all__ = [
     "Selection",
     "SwiftReranker",
     "Usage",
+    "Verification",
+    "Verifier",
     "__version__",
     "parse_response",
     "rank",
@@ -52,7 +55,8 @@ _PUBLIC_NAMES = {
     ),
     "swift_client.sampling": ("Budget", "RateLimit"),
     "swift_client.pricing": ("Price",),
-    "swift_client.types": ("Candidate", "Completion", "Event", "Failure", "Selection", "Usage"),
+    "swift_client.types": ("Candidate", "Completion", "Event", "Failure", "Selection", "Usage", "Verification"),
+    "swift_client.verify.verifier": ("Verifier",),
 }
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -18,6 +18,7 @@
     │   ├── RequestTimeoutError
     │   └── ResponseDecodeError       the reply is not valid
     ├── NoCompletionError             too few completions; ``causes`` has every error
+    ├── VerificationError             no judgement arrived; ``causes`` has every error
     ├── BudgetExceededError           ``best`` is the best selection so far
     ├── RejectedError                 the answer was not accepted; ``selection`` has it
     └── ArtifactError                 a head's file cannot be read
@@ -185,6 +186,24 @@ class NoCompletionError(SwiftClientError):
     def __str__(self) -> str:
         causes = dict.fromkeys(str(cause) for cause in self.causes)
         return super().__str__() + "".join(f"\n  - {cause}" for cause in causes)
+
+
+class VerificationError(SwiftClientError):
+    """No judgement of a required verifier arrived."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        causes: Sequence[SwiftClientError] = (),
+        selection: Selection | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint, retryable=any(cause.retryable for cause in causes))
+        self.causes = tuple(causes)
+        """The error of every failed judgement."""
+        self.selection = selection
+        """The choice without the verifier, which is paid for."""
 
 
 class BudgetExceededError(SwiftClientError):

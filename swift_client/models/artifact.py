@@ -16,6 +16,7 @@ from swift_client.models.acceptance import Acceptance
 from swift_client.models.calibration import Calibration
 from swift_client.models.gated_linear import GatedLinearHead, Standardizer, finite_vector, weigh
 from swift_client.models.question_sketch import QuestionSketch
+from swift_client.models.verifier_term import VerifierTerm
 
 MAX_WIDTH = 1024  # upper limit of the rank columns, so that a file cannot ask for unlimited memory
 MAX_BETA = 50.0  # upper limit of a finite β, so that weights of votes and their sums stay finite
@@ -95,6 +96,7 @@ class HeadArtifact:
         sketch: What its training questions have in common, which tells questions of another kind; None if unknown.
         stopping_costs: Pairs (points, cost) that rise from (0, 0): at this cost the stopping rule "auto" lost so many
             percentage points on held-out questions, against the vote over all n. Empty if this was not measured.
+        verifier_terms: Weights of verifiers' judgements, one per verifier that it was trained with.
     """
 
     features: tuple[str, ...]
@@ -115,6 +117,7 @@ class HeadArtifact:
     has_void_acceptances: bool = False
     sketch: QuestionSketch | None = None
     stopping_costs: tuple[tuple[float, float], ...] = ()
+    verifier_terms: tuple[VerifierTerm, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.k_min <= self.k_max <= self.width <= MAX_WIDTH:

@@ -16,6 +16,7 @@ from swift_client.models.artifact import MAX_WIDTH, SET_ASIDE_VERDICTS, HeadArti
 from swift_client.models.calibration import Calibration
 from swift_client.models.gated_linear import GatedLinearHead, gated_mean, sigmoid, weigh
 from swift_client.models.question_sketch import QuestionSketch
+from swift_client.models.verifier_term import VerifierTerm
 from swift_client.types import F32, StatePosition
 
 
@@ -36,7 +37,7 @@ class HiddenHead:
         moment: The state of a token: "read", the one after it (as published); "produced", the one it was
             sampled from.
         training: Training data, settings and measured quality: plain JSON values.
-        acceptances, has_void_acceptances, beta, sketch, stopping_costs: As in ``HeadArtifact``.
+        acceptances, has_void_acceptances, beta, sketch, stopping_costs, verifier_terms: As in ``HeadArtifact``.
     """
 
     head: GatedLinearHead
@@ -54,6 +55,7 @@ class HiddenHead:
     has_void_acceptances: bool = False
     sketch: QuestionSketch | None = None
     stopping_costs: tuple[tuple[float, float], ...] = ()
+    verifier_terms: tuple[VerifierTerm, ...] = ()
 
     def __post_init__(self) -> None:
         layers = ", ".join(map(str, self.layers))

@@ -25,6 +25,7 @@ class CallOptions(TypedDict, total=False):
     stopping: StoppingSpec
     budget: Budget | BudgetTracker | None
     on_reject: str
+    reference: str | None
     temperature: float | None
     top_p: float | None
     max_tokens: int | None
@@ -87,6 +88,7 @@ class AsyncBestOf:
         budget: Budget | BudgetTracker | None = None,
         on_reject: str = "return",
         response_model: object | None = None,
+        reference: str | None = None,
         temperature: float | None = None,
         top_p: float | None = None,
         max_tokens: int | None = None,
@@ -108,7 +110,7 @@ class AsyncBestOf:
         """
         request, options = resolve_call(
             prompt, n, min_completions=min_completions, deadline=deadline, seed=seed,
-            stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model,
+            stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model, reference=reference,
             sampling=sampling, extra_body=extra_body, named={
                 "temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "stop": stop,
                 "presence_penalty": presence_penalty, "frequency_penalty": frequency_penalty, "logit_bias": logit_bias,
@@ -170,6 +172,7 @@ class SyncBestOf:
         budget: Budget | BudgetTracker | None = None,
         on_reject: str = "return",
         response_model: object | None = None,
+        reference: str | None = None,
         temperature: float | None = None,
         top_p: float | None = None,
         max_tokens: int | None = None,
@@ -208,6 +211,7 @@ class SyncBestOf:
                 wire format has a field for it and the request does not set one. Completions that do not match neither
                 vote nor win. Votes are for whole objects; if no two are equal, for their members. The chosen object is
                 ``Selection.parsed``, and ``Selection.fields`` describes its members.
+            reference: notes for the verifier's judge on this question, such as a rubric or a known good answer.
             temperature: a field of the request, as are the following ones; None: not sent.
             top_p: share of the probability that tokens are drawn from.
             max_tokens: maximum length of one answer.
@@ -234,12 +238,13 @@ class SyncBestOf:
             BudgetExceededError: the budget ended before ``min_completions`` arrived; the best so far is inside.
             NoCompletionError: too few completions arrived, or none matches ``response_model``; every cause is inside.
             RejectedError: ``on_reject="abstain"``, and the answer is not accepted.
+            VerificationError: the verifier is required and no judgement arrived; the choice without it is inside.
             LogprobsUnavailableError: ``require_logprobs=True`` and none come.
             ProviderError: the single cause of all failures, if no retry can help.
         """
         request, options = resolve_call(
             prompt, n, min_completions=min_completions, deadline=deadline, seed=seed,
-            stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model,
+            stopping=stopping, budget=budget, on_reject=on_reject, response_model=response_model, reference=reference,
             sampling=sampling, extra_body=extra_body, named={
                 "temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "stop": stop,
                 "presence_penalty": presence_penalty, "frequency_penalty": frequency_penalty, "logit_bias": logit_bias,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,12 +19,14 @@ from swift_client.reranker.acceptance import run_with_escalation
 from swift_client.reranker.best_of import AsyncBestOf, Run, SyncBestOf
 from swift_client.reranker.config import RequireLogprobs, Store, create_config
 from swift_client.reranker.pipeline import SelectionPipeline
-from swift_client.reranker.rank_replies import rank_reply
-from swift_client.sampling import EarlyAbort, RateLimit, check_messages
+from swift_client.reranker.rank_replies import RankedQuestion, rank_reply, rank_reply_verified
+from swift_client.sampling import EarlyAbort, RateLimit
 from swift_client.scoring.judge import JudgeFunction
 from swift_client.selection.select import Scorer
 from swift_client.structured.schema import create_response_schema
 from swift_client.types import Event, Message, Method, Selection
+from swift_client.verify.connect_judge import connect_judge
+from swift_client.verify.verifier import Verifier, resolve_verifier
 
 T = TypeVar("T")
 
@@ -55,6 +58,7 @@ class _Client:
         limit: RateLimit | None = None,
         abort: str | EarlyAbort | None = None,
         judge: JudgeFunction | None = None,
+        verifier: Verifier | str | None = None,
         external: JudgeFunction | None = None,
         fuse: str = "mean",
         max_reply_bytes: int = MAX_REPLY_BYTES,
@@ -73,6 +77,8 @@ class _Client:
             judge: your function, sync or async, from (messages, completions) to N numbers, higher is better, None for
                 no opinion. Called if no logprobs come, since agreement alone would decide otherwise. It has
                 ``timeout`` seconds; if it fails, the choice is made without it.
+            verifier: a Verifier, or the name of its judge: "self" or a provider and model. A model then judges the distinct
+                answers if the votes leave the leading one in doubt, and judgements and votes choose together.
             external: a second score per completion, such as a reward model's: a function like ``judge``, called for
                 every question (``adapters.reward_model``). If it fails or is late, the scorer decides alone.
             fuse: how the two scores become one: "mean" of their places between lowest and highest, "mean_rank",
@@ -118,8 +124,8 @@ class _Client:
             provider, model, head=head, scorer=scorer, answer=answer, select=select, require_logprobs=require_logprobs,
             top_logprobs=top_logprobs, base_url=base_url, api_key=api_key, client=client, timeout=timeout,
             max_retries=max_retries, max_concurrency=max_concurrency, on_event=on_event, prices=prices, store=store,
-            warm_cache=warm_cache, limit=limit, abort=abort, judge=judge, external=external, fuse=fuse,
-            max_reply_bytes=max_reply_bytes,
+            warm_cache=warm_cache, limit=limit, abort=abort, judge=judge, verifier=verifier, external=external,
+            fuse=fuse, max_reply_bytes=max_reply_bytes,
         )  # fmt: skip
         self.pipeline = SelectionPipeline(config)
         self._run: Run = partial(run_with_escalation, self.pipeline)
@@ -129,6 +135,46 @@ class _Client:
         """The head that scores; None if there is none. Its ``training`` says how well it does."""
         scorer = self.pipeline.config.selection.scorer
         return scorer if isinstance(scorer, AnyHead) else None
+
+    def _rank_unverified(
+        self,
+        response: Any,
+        response_model: object | None,
+        prompt: str | Sequence[Message] | None,
+        reference: str | None,
+    ) -> Selection:
+        config = self.pipeline.config
+        selection = replace(config.selection, response_schema=create_response_schema(response_model))
+        return rank_reply(response, config.provider, selection, RankedQuestion.create(prompt, reference))
+
+    async def _rank_verified(
+        self,
+        response: Any,
+        response_model: object | None,
+        prompt: str | Sequence[Message] | None,
+        reference: str | None,
+        verifier: Verifier | str,
+    ) -> Selection:
+        config = self.pipeline.config
+        selection = replace(config.selection, response_schema=create_response_schema(response_model))
+        question = RankedQuestion.create(prompt, reference)
+        checked = resolve_verifier(verifier) or Verifier()
+        judge = connect_judge(checked.judge, self.pipeline.model_client, timeout=config.timeout)
+        return await rank_reply_verified(response, config.provider, selection, question, checked, judge)
+
+    def __repr__(self) -> str:
+        config = self.pipeline.config
+        scorer = config.selection.scorer
+        name = scorer if isinstance(scorer, str) else getattr(scorer, "name", getattr(scorer, "__name__", "custom"))
+        return f"{type(self).__name__}({config.provider.name!r}, {config.model!r}, scorer={name!r})"
+
+
+class AsyncSwiftReranker(_Client, AsyncBestOf):
+    """Best-of-N on the caller's event loop; the arguments are those of ``SwiftReranker``.
+
+    One instance may serve many tasks, and several loops one after another or at once. Use it as
+    ``async with AsyncSwiftReranker("openai") as reranker:``, or call ``aclose()`` at the end.
+    """
 
     @overload
     def rank(
@@ -154,30 +200,55 @@ class _Client:
         """Choose the best completion of a reply that you already have; nothing is sent.
 
         ``response`` is bytes, str, dict, an SDK object, or a list of Completion; ``response_model`` and ``prompt`` as
-        in ``best_of``. A head that knows the questions of its training accepts no answer without ``prompt``.
+        in ``best_of``. A head that knows the questions of its training accepts no answer without ``prompt``. With a
+        verifier it is ``arank()``.
         """
-        config = self.pipeline.config
-        schema = create_response_schema(response_model)
-        messages = () if prompt is None else check_messages(prompt)
-        return rank_reply(response, config.provider, replace(config.selection, response_schema=schema), messages)
+        return self._rank_unverified(response, response_model, prompt, None)
 
-    def __repr__(self) -> str:
-        config = self.pipeline.config
-        scorer = config.selection.scorer
-        name = scorer if isinstance(scorer, str) else getattr(scorer, "name", getattr(scorer, "__name__", "custom"))
-        return f"{type(self).__name__}({config.provider.name!r}, {config.model!r}, scorer={name!r})"
+    @overload
+    async def arank(
+        self,
+        response: Any,
+        *,
+        response_model: type[T],
+        prompt: str | Sequence[Message] | None = None,
+        reference: str | None = None,
+        verifier: Verifier | str | None = None,
+    ) -> Selection[T]: ...
 
+    @overload
+    async def arank(
+        self,
+        response: Any,
+        *,
+        response_model: Mapping[str, Any] | None = None,
+        prompt: str | Sequence[Message] | None = None,
+        reference: str | None = None,
+        verifier: Verifier | str | None = None,
+    ) -> Selection[Any]: ...
 
-class AsyncSwiftReranker(_Client, AsyncBestOf):
-    """Best-of-N on the caller's event loop; the arguments are those of ``SwiftReranker``.
+    async def arank(
+        self,
+        response: Any,
+        *,
+        response_model: object | None = None,
+        prompt: str | Sequence[Message] | None = None,
+        reference: str | None = None,
+        verifier: Verifier | str | None = None,
+    ) -> Selection:
+        """Do as ``rank()``: choose the best completion of a reply that you already have; nothing is sent, unless there is a verifier.
 
-    One instance may serve many tasks, and several loops one after another or at once. Use it as
-    ``async with AsyncSwiftReranker("openai") as reranker:``, or call ``aclose()`` at the end.
-    """
+        ``response`` is bytes, str, dict, an SDK object, or a list of Completion; ``response_model``, ``prompt`` and
+        ``reference`` as in ``best_of``. A head that knows the questions of its training accepts no answer without
+        ``prompt``, and ``verifier`` cannot judge without it. Its judge may be "self", the model of this reranker.
+        """
+        if verifier is None:
+            return await asyncio.to_thread(self._rank_unverified, response, response_model, prompt, reference)
+        return await self._rank_verified(response, response_model, prompt, reference, verifier)
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
-        await self.pipeline.model_client.transports.aclose()
+        await self.pipeline.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -192,6 +263,49 @@ class SwiftReranker(_Client, SyncBestOf):
     One instance may serve many threads. It starts its own daemon thread with the first call, also after a fork, and
     ends it with ``close()``, with the ``with`` block, or at exit.
     """
+
+    @overload
+    def rank(
+        self,
+        response: Any,
+        *,
+        response_model: type[T],
+        prompt: str | Sequence[Message] | None = None,
+        reference: str | None = None,
+        verifier: Verifier | str | None = None,
+    ) -> Selection[T]: ...
+
+    @overload
+    def rank(
+        self,
+        response: Any,
+        *,
+        response_model: Mapping[str, Any] | None = None,
+        prompt: str | Sequence[Message] | None = None,
+        reference: str | None = None,
+        verifier: Verifier | str | None = None,
+    ) -> Selection[Any]: ...
+
+    def rank(
+        self,
+        response: Any,
+        *,
+        response_model: object | None = None,
+        prompt: str | Sequence[Message] | None = None,
+        reference: str | None = None,
+        verifier: Verifier | str | None = None,
+    ) -> Selection:
+        """Choose the best completion of a reply that you already have; nothing is sent, unless there is a verifier.
+
+        ``response`` is bytes, str, dict, an SDK object, or a list of Completion; ``response_model``, ``prompt`` and
+        ``reference`` as in ``best_of``. A head that knows the questions of its training accepts no answer without
+        ``prompt``, and ``verifier`` cannot judge without it. Its judge may be "self", the model of this reranker.
+        """
+        if verifier is None:
+            return self._rank_unverified(response, response_model, prompt, reference)
+        return self._background_loop.run(
+            lambda: self._rank_verified(response, response_model, prompt, reference, verifier)
+        )
 
     def close(self) -> None:
         """Cancel running calls, close the connections and end the thread."""

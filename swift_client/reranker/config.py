@@ -48,6 +48,7 @@ from swift_client.store import ReplyStore, SampleStore
 from swift_client.structured.schema import ResponseSchema, create_response_schema
 from swift_client.types import Event, Message, Method
 from swift_client.validation import require_int, require_positive
+from swift_client.verify.verifier import Verifier, check_reference, resolve_verifier
 
 RequireLogprobs = Literal["auto"] | bool
 Store = str | os.PathLike[str] | ReplyStore | None
@@ -92,6 +93,7 @@ class RerankerConfig:
     cost: CostModel
     external: ExternalScorer | None
     judge: Judge | None
+    verifier: Verifier | None
     store: ReplyStore | None
     timeout: float  # seconds that a function of the user may take
 
@@ -119,6 +121,7 @@ def create_config(
     limit: RateLimit | None,
     abort: str | EarlyAbort | None,
     judge: JudgeFunction | None,
+    verifier: object,
     external: JudgeFunction | None,
     fuse: str,
     max_reply_bytes: int,
@@ -189,6 +192,10 @@ def create_config(
     parse_fusion(fuse)
     if scorer == "judge" and judge is None:
         raise ConfigurationError('scorer="judge" needs a judge.', hint="Pass your function as judge=.")
+    if judge is not None and verifier is not None:
+        raise ConfigurationError(
+            "judge= and verifier= are both given.", hint="judge= is your own function, verifier= a model. Give one."
+        )
     return RerankerConfig(
         provider=provider_entry,
         model=model,
@@ -200,6 +207,7 @@ def create_config(
         cost=CostModel.create(provider_entry, model, client, prices),
         external=None if external is None else ExternalScorer(external, fusion=fuse, timeout=timeout),
         judge=None if judge is None else Judge(judge, always_ask=scorer == "judge", timeout=timeout),
+        verifier=resolve_verifier(verifier),
         store=resolve_store(store),
         timeout=timeout,
     )
@@ -213,8 +221,10 @@ class RunOptions:
     budget: BudgetTracker | None = None
     on_reject: OnReject = "return"
     response_schema: ResponseSchema | None = None
+    reference: str | None = None  # notes for the verifier's judge
 
     def __post_init__(self) -> None:
+        check_reference(self.reference)
         if self.on_reject not in get_args(OnReject):
             raise ConfigurationError(
                 f"on_reject={self.on_reject!r} is unknown.", hint='Use "return", "abstain" or "escalate".'
@@ -229,6 +239,7 @@ def resolve_call(
     budget: Budget | BudgetTracker | None,
     on_reject: str,
     response_model: object | None,
+    reference: str | None,
     sampling: dict[str, Any],
     named: dict[str, Any],
     extra_body: Mapping[str, Any] | None,
@@ -248,6 +259,7 @@ def resolve_call(
         budget=_resolve_budget(budget),
         on_reject=on_reject,  # type: ignore[arg-type]  # checked by __post_init__
         response_schema=None if response_model is None else create_response_schema(response_model),
+        reference=reference,
     )
     return sample_request, options
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from swift_client.adapters import Transports
 from swift_client.adapters.user_threads import UserThreads
 from swift_client.display import summary
-from swift_client.errors import BadRequestError
+from swift_client.errors import BadRequestError, VerificationError
 from swift_client.logprobs.temperature import SamplingInfo
 from swift_client.models import AnyHead
 from swift_client.reranker.caching import ReplyCache, merge_cached
@@ -45,6 +45,8 @@ from swift_client.stopping import StoppingRule
 from swift_client.stopping.monitor import WAVE_SIZES, StoppingMonitor, create_abort_monitor
 from swift_client.structured.schema import is_schema_error, require_match
 from swift_client.types import Completion, Selection, Stopped
+from swift_client.verify.connect_judge import connect_judge
+from swift_client.verify.verification import JudgedQuestion, VerifiedChoice, apply_verification, learnt_terms, verify
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +98,10 @@ class SelectionPipeline:
             on_event=sampling.on_event,
             cost=config.cost,
         )
+        verifier = config.verifier
+        self.judge = (
+            None if verifier is None else connect_judge(verifier.judge, self.model_client, timeout=config.timeout)
+        )
         self._user_threads, self._store_threads = UserThreads(), UserThreads()
         self._has_warned = False
 
@@ -103,6 +109,12 @@ class SelectionPipeline:
     def name(self) -> str:
         """The provider and the model, such as "openai/gpt-4.1-mini"."""
         return self.model_client.name
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop."""
+        await self.model_client.transports.aclose()
+        if self.judge:
+            await self.judge.model.transports.aclose()
 
     async def run(
         self, request: SampleRequest, options: RunOptions, existing_completions: Sequence[Completion] = ()
@@ -117,11 +129,14 @@ class SelectionPipeline:
             NoCompletionError: too few completions arrived for another reason, or none matches the response schema.
         """
         started, deadline_at = time.perf_counter(), request.deadline_at()
+        if self.judge and options.budget:
+            await self.judge.require_price(options.budget, request)
         samples = await self._sample(request, options, existing_completions, deadline_at)
         scored = await self._score(samples, request, deadline_at)
         self._warn_once(samples, scored)
         choice = await asyncio.to_thread(select, scored, samples.config.select)
-        selection = await asyncio.to_thread(self._describe, samples, scored, choice, started=started)
+        verified = await self._verify(scored, choice, request, options, deadline_at) if self.judge else None
+        selection = await asyncio.to_thread(self._describe, samples, scored, verified or choice, started=started)
         _require_enough(selection, samples, request)
         if logger.isEnabledFor(logging.INFO):
             logger.info("%s: %s", self.name, summary(selection))
@@ -277,12 +292,43 @@ class SelectionPipeline:
             note = f"{_user_functions(config)} took longer than {limit:.3g} s and was ignored."
             return replace(scored, notes=(note, *scored.notes))
 
-    # --- 4. describe (step 3 is selection.select)
+    # --- 3. verify (``selection.select`` has chosen before)
 
-    def _describe(self, samples: Samples, scored: ScoredCompletions, choice: Choice, *, started: float) -> Selection:
+    async def _verify(
+        self,
+        scored: ScoredCompletions,
+        choice: Choice,
+        request: SampleRequest,
+        options: RunOptions,
+        deadline_at: float | None,
+    ) -> VerifiedChoice:
+        """Let the verifier judge a choice that is in doubt."""
+        config = self.config
+        if config.verifier is None or self.judge is None:
+            raise AssertionError  # the caller has checked
+        question = JudgedQuestion(
+            messages=request.messages,
+            reference=options.reference,
+            budget=options.budget,
+            deadline=request.deadline,
+            deadline_at=deadline_at,
+        )
+        terms = learnt_terms(self.config.selection.scorer, scored)
+        try:
+            return await verify(config.verifier, self.judge, scored, choice, question, terms=terms)
+        except VerificationError as error:
+            error.selection = build_selection(scored, choice)
+            raise
+
+    # --- 4. describe
+
+    def _describe(
+        self, samples: Samples, scored: ScoredCompletions, choice: Choice | VerifiedChoice, *, started: float
+    ) -> Selection:
         """Return the choice as a Selection, with its cost. The first call may read a price list and is slow."""
-        selection = build_selection(scored, choice)
-        return replace(
+        verified = choice if isinstance(choice, VerifiedChoice) else None
+        selection = build_selection(scored, choice.choice if isinstance(choice, VerifiedChoice) else choice)
+        selection = replace(
             selection,
             stopped=samples.stopped,
             usage=samples.result.usage,
@@ -294,6 +340,7 @@ class SelectionPipeline:
             provider=self.config.provider.name,
             model=self.config.model,
         )
+        return apply_verification(selection, verified) if verified else selection
 
     def _warn_once(self, samples: Samples, scored: ScoredCompletions) -> None:
         """Warn that texts alone decide although logprobs were expected; every Selection's notes say it too."""

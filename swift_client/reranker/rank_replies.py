@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, TypeVar, overload
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar, overload
 
 from swift_client.adapters import Provider, Reply, resolve
 from swift_client.adapters.codecs import detect
@@ -15,6 +16,8 @@ from swift_client.errors import ConfigurationError
 from swift_client.models.resolve_head import UNKNOWN_MODEL, Head, find_for_model, load_named
 from swift_client.reranker.acceptance import with_acceptance
 from swift_client.sampling import check_messages
+from swift_client.sampling.sync_loop import BackgroundLoop
+from swift_client.scoring.result import ScoredCompletions
 from swift_client.selection.select import (
     FALLBACK_SCORER,
     Scorer,
@@ -25,6 +28,10 @@ from swift_client.selection.select import (
 from swift_client.selection.select import select as select_from
 from swift_client.structured.schema import create_response_schema, require_match
 from swift_client.types import Completion, Message, Method, Selection, Usage
+from swift_client.verify.connect_judge import connect_judge
+from swift_client.verify.judge import Judge
+from swift_client.verify.verification import JudgedQuestion, apply_verification, learnt_terms, verify
+from swift_client.verify.verifier import Verifier, check_reference, resolve_verifier
 
 T = TypeVar("T")
 
@@ -61,6 +68,8 @@ def rank(
     response_model: type[T],
     head: Head = None,
     prompt: str | Sequence[Message] | None = None,
+    reference: str | None = None,
+    verifier: Verifier | str | None = None,
 ) -> Selection[T]: ...
 
 
@@ -75,6 +84,8 @@ def rank(
     response_model: Mapping[str, Any] | None = None,
     head: Head = None,
     prompt: str | Sequence[Message] | None = None,
+    reference: str | None = None,
+    verifier: Verifier | str | None = None,
 ) -> Selection[Any]: ...
 
 
@@ -88,8 +99,10 @@ def rank(
     response_model: object | None = None,
     head: Head = None,
     prompt: str | Sequence[Message] | None = None,
+    reference: str | None = None,
+    verifier: Verifier | str | None = None,
 ) -> Selection:
-    """Choose the best completion of a reply that you already have. Nothing is sent and no key is read.
+    """Choose the best completion of a reply that you already have. Nothing is sent, unless there is a verifier.
 
     Args:
         reply_or_completions: the same as for ``parse_response()``, or a list of Completion. In a list of replies,
@@ -103,11 +116,15 @@ def rank(
             in ``provider="openai/gpt-4.1-mini"``, else in the reply. A head that you give yourself is used for any
             model, with a note if the reply names another one.
         prompt: the question, as ``best_of`` takes it. Without it, an answer is accepted only by heads that do not know
-            the questions of their training.
+            the questions of their training, and a verifier cannot judge.
+        reference: notes for the verifier's judge on this question, such as a rubric or a known good answer.
+        verifier: a Verifier, or the name of its judge, to which requests are sent; "self" is refused, since no model is
+            asked for answers here.
 
     Raises:
         NoCompletionError: no completion matches ``response_model``.
-        ConfigurationError: ``head`` and ``scorer`` are both given.
+        ConfigurationError: ``head`` and ``scorer`` are both given, or ``verifier`` without ``prompt``.
+        VerificationError: the verifier is required and no judgement arrived.
         ArtifactError: the head cannot be read.
     """
     if head is not None and scorer not in ("auto", FALLBACK_SCORER):
@@ -119,12 +136,22 @@ def rank(
         response_schema=create_response_schema(response_model),
     )
     row = _resolve_provider(provider)
-    messages = () if prompt is None else check_messages(prompt)
+    question = RankedQuestion.create(prompt, reference)
     if head is None:
-        return rank_reply(reply_or_completions, row, config, messages)
-    reply = _read_reply(reply_or_completions, row, token_ids=True)
-    model = resolve(provider)[1] if isinstance(provider, str) and re.search("[/:]", provider) else reply.model
-    return _rank_decoded(reply, row, _with_head(config, head, row.name, model), messages)
+        reply = _read_reply(reply_or_completions, row, token_ids=config.reads_token_ids)
+    else:
+        reply = _read_reply(reply_or_completions, row, token_ids=True)
+        named = isinstance(provider, str) and re.search("[/:]", provider)
+        model = resolve(provider)[1] if named else reply.model
+        config = _with_head(config, head, row.name, model)
+    if (checked := resolve_verifier(verifier)) is None:
+        return _rank_decoded(reply, row, config, question)
+    judge = connect_judge(checked.judge)
+    loop = BackgroundLoop()
+    try:
+        return loop.run(lambda: _rank_verified(reply, row, config, question, checked, judge))
+    finally:
+        loop.close()
 
 
 def _with_head(config: SelectionConfig, head: Head, provider: str, model: str | None) -> SelectionConfig:
@@ -139,20 +166,80 @@ def _with_head(config: SelectionConfig, head: Head, provider: str, model: str | 
     return replace(config, scorer=artifact, force_head=head != "auto", notes=notes)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RankedQuestion:
+    """The question of a reply that is ranked; no messages if it is unknown."""
+
+    messages: tuple[Message, ...] = ()
+    reference: str | None = None
+
+    @classmethod
+    def create(cls, prompt: str | Sequence[Message] | None, reference: str | None) -> Self:
+        """Check ``prompt=`` and ``reference=``. Raises ConfigurationError if one is wrong."""
+        check_reference(reference)
+        return cls(messages=() if prompt is None else check_messages(prompt), reference=reference)
+
+
 def rank_reply(
-    reply_or_completions: Any, provider: Provider, config: SelectionConfig, messages: Sequence[Message] = ()
+    reply_or_completions: Any, provider: Provider, config: SelectionConfig, question: RankedQuestion
 ) -> Selection:
-    """Rank with a checked config; the Selection has the reply's usage, model and notes.
-
-    ``messages`` are the question; empty if it is unknown.
-    """
+    """Rank with a checked config; the Selection has the reply's usage, model and notes."""
     reply = _read_reply(reply_or_completions, provider, token_ids=config.reads_token_ids)
-    return _rank_decoded(reply, provider, config, messages)
+    return _rank_decoded(reply, provider, config, question)
 
 
-def _rank_decoded(reply: Reply, provider: Provider, config: SelectionConfig, messages: Sequence[Message]) -> Selection:
+async def rank_reply_verified(
+    reply_or_completions: Any,
+    provider: Provider,
+    config: SelectionConfig,
+    question: RankedQuestion,
+    verifier: Verifier,
+    judge: Judge,
+) -> Selection:
+    """Rank with a checked config, and let the verifier judge a choice that is in doubt."""
+    reply = await asyncio.to_thread(_read_reply, reply_or_completions, provider, token_ids=config.reads_token_ids)
+    return await _rank_verified(reply, provider, config, question, verifier, judge)
+
+
+async def _rank_verified(
+    reply: Reply,
+    provider: Provider,
+    config: SelectionConfig,
+    question: RankedQuestion,
+    verifier: Verifier,
+    judge: Judge,
+) -> Selection:
+    if not question.messages:
+        raise ConfigurationError("verifier= needs prompt=.", hint="The judge has to see the question.")
+    scored = await asyncio.to_thread(score_completions, reply.completions, config)
+    choice = await asyncio.to_thread(select_from, scored, config.select)
+    verified = await verify(
+        verifier,
+        judge,
+        scored,
+        choice,
+        JudgedQuestion(messages=question.messages, reference=question.reference),
+        terms=learnt_terms(config.scorer, scored),
+    )
+    selection = apply_verification(build_selection(scored, verified.choice), verified)
+    return await asyncio.to_thread(_complete, selection, reply, provider, config, question, scored)
+
+
+def _rank_decoded(reply: Reply, provider: Provider, config: SelectionConfig, question: RankedQuestion) -> Selection:
     scored = score_completions(reply.completions, config)
     selection = build_selection(scored, select_from(scored, config.select))
+    return _complete(selection, reply, provider, config, question, scored)
+
+
+def _complete(
+    selection: Selection,
+    reply: Reply,
+    provider: Provider,
+    config: SelectionConfig,
+    question: RankedQuestion,
+    scored: ScoredCompletions,
+) -> Selection:
+    """Return the selection with its acceptance and what is known from the reply."""
     if config.response_schema:
         require_match(selection, config.response_schema)
     # Calibrated thresholds hold for a number of completions; here all of the reply count.
@@ -160,11 +247,17 @@ def _rank_decoded(reply: Reply, provider: Provider, config: SelectionConfig, mes
         selection,
         config,
         n=len(selection.candidates),
-        messages=messages,
+        messages=question.messages,
         out_of_distribution=scored.scores.out_of_distribution,
     )
+    judging = selection.verification
     return replace(
-        selection, usage=reply.usage, provider=provider.name, model=reply.model, notes=(*reply.notes, *selection.notes)
+        selection,
+        usage=reply.usage if judging is None else reply.usage + judging.usage,
+        cost=None,
+        provider=provider.name,
+        model=reply.model,
+        notes=(*reply.notes, *selection.notes),
     )
 
 

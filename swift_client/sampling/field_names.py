@@ -15,13 +15,13 @@ from swift_client.errors import ConfigurationError
 # Argument of ``SwiftReranker()``. Some are fields of a provider too (OpenAI's ``store``, OpenRouter's ``provider``).
 _CONSTRUCTOR_ARGUMENTS = """
     provider model head scorer answer select require_logprobs top_logprobs base_url api_key client timeout max_retries
-    max_concurrency on_event prices store warm_cache limit abort judge external fuse
+    max_concurrency on_event prices store warm_cache limit abort judge external fuse verifier
 """
 CONSTRUCTOR_ARGUMENTS = frozenset(_CONSTRUCTOR_ARGUMENTS.split())
-RESERVED_NAMES = frozenset(("verifier", "similarity", "redact", "max_reply_bytes"))
+RESERVED_NAMES = frozenset(("similarity", "redact", "max_reply_bytes"))
 # Arguments of ``best_of()``, which can arrive among the fields of ``collect()``.
 CALL_ARGUMENTS = frozenset(
-    ("prompt", "min_completions", "deadline", "stopping", "budget", "on_reject", "response_model")
+    ("prompt", "min_completions", "deadline", "stopping", "budget", "on_reject", "response_model", "reference")
 )
 ARGUMENTS = CONSTRUCTOR_ARGUMENTS | RESERVED_NAMES | CALL_ARGUMENTS
 # Fields that the request's plan decides; sent otherwise, replies could not be counted or read.

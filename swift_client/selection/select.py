@@ -227,6 +227,8 @@ def _weigh_votes(
     values = scores.values.astype(np.float64)
     pairs = zip(grouped.groups, completeness(completions), strict=True)
     voters = np.array([group is not None and is_complete for group, is_complete in pairs], np.bool_)
+    if not voters.any():  # no vote is held, but weights tell which text to trust
+        voters = np.array(completeness(completions), np.bool_)
     if isinstance(scorer, AnyHead):
         if scores.probabilities is None:
             return None, None

@@ -27,6 +27,8 @@ from swift_client.adapters.transport.redaction import scrub
 from swift_client.errors import CapabilityError, ConfigurationError, ProviderError, SwiftClientError
 from swift_client.types import Completion, Message
 
+OWN_OBJECT_CODEC = "by_shape"  # an object's replies are recognized by their shape
+
 
 class CustomProvider(Protocol):
     """The interface of an object of your own."""
@@ -69,7 +71,7 @@ def to_provider(provider: object) -> Provider:
         name=str(getattr(provider, "name", type(provider).__name__)),
         base_url=None,
         key_variable=None,
-        codec="by_shape",
+        codec=OWN_OBJECT_CODEC,
         default_model=None,
         capabilities=Capabilities(
             n_max=None, top_logprobs_max=20, streams_logprobs=False, checked="", evidence="your own object"

@@ -1,0 +1,43 @@
+"""A head's learnt weight of a verifier's judgements, as its file stores it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+MAX_EXPONENT = 50.0  # upper limit, so that weights of votes stay finite
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifierTerm:
+    """The weight of one verifier's judgements beside the votes: votes weigh by odds ** exponent of the judgement.
+
+    Raises ValueError for values that no training can give.
+
+    Attributes:
+        verifier: Identity of the verifier; see ``verify.verification.identity``.
+        exponent: Weight of the log odds of a judgement; 0: it is set aside, since it did not help.
+        gain: Points of accuracy that it won on held-out questions, against the same choice without it.
+        low: Lower end of the gain's 95 % interval.
+        high: Upper end.
+        questions: Number of those questions.
+    """
+
+    verifier: str
+    exponent: float
+    gain: float
+    low: float
+    high: float
+    questions: int
+
+    def __post_init__(self) -> None:
+        numbers = (self.exponent, self.gain, self.low, self.high)
+        if not (self.verifier and all(map(math.isfinite, numbers)) and 0 <= self.exponent <= MAX_EXPONENT):
+            raise ValueError("its verifier term has a weight or gain that no training gives")
+        if self.questions < 0:
+            raise ValueError("its verifier term has a negative number of questions")
+
+    @property
+    def helps(self) -> bool:
+        """True if training found that the judgements improve the choice."""
+        return self.exponent > 0

@@ -1,0 +1,104 @@
+"""The distinct answers of one question: what a verifier judges, once each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from swift_client.features.segments import F64
+from swift_client.scoring.result import ScoredCompletions
+from swift_client.selection.choose import Choice
+from swift_client.selection.voting import answer_odds
+from swift_client.types import completeness
+
+_LOWEST = np.finfo(np.float64).min
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DistinctAnswers:
+    """The A distinct answers that may be chosen, in order of their first completion.
+
+    Attributes:
+        members: (A,) positions of the completions that give each answer.
+        representatives: (A,) position of the best-scored one, whose text is judged.
+        weights: (A,) positive weight of each answer before it is judged.
+        rest: Weight of all answers that nobody gave: 1 if weights are odds of being correct, else 0.
+        have_repeats: Whether any two completions agree.
+    """
+
+    members: tuple[tuple[int, ...], ...]
+    representatives: tuple[int, ...]
+    weights: F64
+    rest: float
+
+    @property
+    def have_repeats(self) -> bool:
+        """Whether any two completions agree."""
+        return any(len(positions) > 1 for positions in self.members)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+
+def find_distinct_answers(scored: ScoredCompletions, choice: Choice) -> DistinctAnswers:
+    """Return the distinct answers among which ``choice`` chose.
+
+    After a vote they are the answers that were voted for. Otherwise they are the texts of the eligible completions,
+    equal but for white space; equal answers that could be read count as one.
+    """
+    key, weights = _keys_and_weights(scored, choice)
+    members: dict[Hashable, list[int]] = {}
+    for position in range(len(scored.completions)):
+        if weights[position] > 0:
+            members.setdefault(key(position), []).append(position)
+    positions = tuple(map(tuple, members.values()))
+    values = scored.scores.values
+    best = tuple(max(group, key=lambda i: (_number(values[i]), -scored.completions[i].index)) for group in positions)
+    # The winner stands for its answer: ties of scores were settled by other means.
+    best = tuple(
+        choice.winner if choice.winner in group else first for group, first in zip(positions, best, strict=True)
+    )
+    probabilities = scored.scores.probabilities
+    if choice.method == "vote" and probabilities is not None:
+        groups = np.full((1, len(scored.completions)), -1, np.int64)
+        for number, group in enumerate(positions):
+            groups[0, list(group)] = number
+        return DistinctAnswers(
+            members=positions,
+            representatives=best,
+            weights=answer_odds(groups, probabilities.astype(np.float64)[None, :], scored.beta)[0],
+            rest=1.0,
+        )
+    # Sums for votes; the best of equal texts where the best score wins.
+    total = np.sum if choice.method == "vote" else np.max
+    return DistinctAnswers(
+        members=positions,
+        representatives=best,
+        weights=np.array([total(weights[list(group)]) for group in positions]),
+        rest=0.0,
+    )
+
+
+def _keys_and_weights(scored: ScoredCompletions, choice: Choice) -> tuple[Callable[[int], Hashable], F64]:
+    """Return what tells the answer of each completion, and its weight; 0 if it cannot win."""
+    groups, completions = scored.answers.groups, scored.completions
+    if choice.method == "vote":
+        return (lambda position: groups[position]), np.array(choice.weights)
+    complete = np.array(completeness(completions))
+    eligible = complete if complete.any() else np.ones(len(completions), np.bool_)
+    weights = np.ones(len(completions)) if scored.vote_weights is None else scored.vote_weights
+    texts = [" ".join(completion.text.split()) for completion in completions]
+    return (lambda position: texts[position] if groups[position] is None else groups[position]), np.where(
+        eligible, np.maximum(weights, 1e-300), 0.0
+    )
+
+
+def _number(value: float) -> float:
+    return -np.inf if np.isnan(value) else max(float(value), _LOWEST)
+
+
+def texts_of(scored: ScoredCompletions, answers: DistinctAnswers) -> Sequence[str]:
+    """Return the text that is judged for each answer, (A,)."""
+    return [scored.completions[position].text for position in answers.representatives]

@@ -1,0 +1,180 @@
+"""The calls to a judge: one verdict per call, through the same limits, retries and budgets as sampling."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from swift_client.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ConfigurationError,
+    ResponseDecodeError,
+    SwiftClientError,
+)
+from swift_client.sampling import BudgetTracker, CallContext, Endpoint, SampleRequest, create_sample_request
+from swift_client.sampling.call import Call
+from swift_client.sampling.context import DrawState
+from swift_client.sampling.model_client import ModelClient
+from swift_client.types import Failure, Usage
+from swift_client.verify.prompts import VerdictRequest
+from swift_client.verify.reading import Verdict, read_verdict
+
+# Builds the request for one verdict; the argument says whether the judge reasons before it.
+BuildRequest = Callable[[bool], VerdictRequest]
+
+# Tokens of a verdict: one word, but some servers refuse fewer than 16.
+_VERDICT_TOKENS = 16
+# Tokens of a judge that reasons before its verdict.
+_REASONING_TOKENS = 4096
+
+
+class Judge:
+    """A model that judges, and what its replies have shown of it. Safe to share between tasks, threads and loops.
+
+    Args:
+        model: the model. Its endpoint is not shared: a judge lists as many alternatives as the provider can.
+    """
+
+    def __init__(self, model: ModelClient) -> None:
+        capabilities = model.capabilities
+        k = capabilities.top_logprobs_max
+        has_none = model.provider.logprobs_request == "none" or not k
+        self.model = replace(model, endpoint=Endpoint(capabilities, top_logprobs=None if has_none else k))
+        self.fields: Mapping[str, Any] = {}
+        if capabilities.thinking == "by_default":
+            self.fields = {"reasoning_effort": "none"}  # such models list logprobs only if they do not think
+        # True if it reasons before every verdict.
+        self.reasons = capabilities.thinks(self.fields)
+        self.has_replied = False
+
+    @property
+    def name(self) -> str:
+        """The provider and the model, such as "openai/gpt-4.1-mini"."""
+        return self.model.name
+
+    async def require_price(self, budget: BudgetTracker, request: SampleRequest) -> None:
+        """Raise ConfigurationError if the budget is in dollars and the judge's price is unknown."""
+        await self.model.cost.create_request_budget(budget, request)
+
+    def sampling(self) -> dict[str, Any]:
+        """Return the fields of a request for one verdict."""
+        # Where logprobs may be taken after the temperature, 1 leaves them as they are. A verdict that is read as text
+        # has to be the most probable one.
+        endpoint = self.model.endpoint
+        is_raw = self.model.capabilities.logprob_space == "raw" or endpoint.top_logprobs is None or self.reasons
+        return {
+            "max_tokens": _REASONING_TOKENS if self.reasons else _VERDICT_TOKENS,
+            "temperature": 0.0 if is_raw else 1.0,
+            **self.fields,
+        }
+
+
+class _Unsent(NamedTuple):
+    """A verdict that did not fit into the budget."""
+
+    reason: str
+
+
+class JudgeSession:
+    """The verdicts on one question, and what they cost.
+
+    Attributes:
+        usage: Tokens and calls so far.
+        cost: US dollars so far; None if the price is unknown.
+        failures: Verdicts that failed.
+        has_text_verdicts: Whether a verdict was read as text, without logprobs.
+        budget_reason: Why the budget kept a verdict from being asked for; None if it did not.
+    """
+
+    def __init__(
+        self, judge: Judge, *, budget: BudgetTracker | None, deadline: float | None, deadline_at: float | None
+    ) -> None:
+        """Begin a session.
+
+        Args:
+            judge: the judge.
+            budget: the budget that verdicts are paid from; None: no limit.
+            deadline: seconds that the whole question has; None: no deadline.
+            deadline_at: its end in the running loop's time.
+        """
+        self.judge = judge
+        self.usage, self.failures = Usage(), list[Failure]()
+        self.cost: float | None = 0.0
+        self.has_text_verdicts = False
+        self.budget_reason: str | None = None
+        self._budget, self._deadline, self._deadline_at = budget, deadline, deadline_at
+        self._call_numbers = itertools.count()
+        self._fatal_error: SwiftClientError | None = None
+        self._context: CallContext | None = None
+
+    async def ask(self, builds: Sequence[BuildRequest]) -> list[Verdict | None]:
+        """Ask for verdicts concurrently, and return them in order; None for those that failed or were not sent.
+
+        The first verdict of a judge is awaited alone: it shows if logprobs come, and a wrong key or model costs one
+        call. A verdict that the budget keeps back waits until the running ones are paid, since they cost less than was
+        reserved for them.
+        """
+        if self._context is None:
+            self._context = await self.judge.model.call_context(token_ids=True, phase="verification")
+        verdicts: list[Verdict | None] = [None] * len(builds)
+        waiting = list(range(len(builds)))
+        while waiting and self._fatal_error is None:
+            batch = waiting if self.judge.has_replied else waiting[:1]
+            replies = await asyncio.gather(*(self._ask_one(builds[index], self._context) for index in batch))
+            unsent = []
+            for index, reply in zip(batch, replies, strict=True):
+                if isinstance(reply, _Unsent):
+                    unsent.append(index)
+                    self.budget_reason = reply.reason
+                else:
+                    verdicts[index] = reply
+            if len(unsent) == len(batch):
+                break
+            waiting = [*unsent, *waiting[len(batch) :]]
+        else:
+            self.budget_reason = None
+        return verdicts
+
+    async def _ask_one(self, build: BuildRequest, context: CallContext) -> Verdict | _Unsent | None:
+        """Ask for one verdict; a failure is recorded."""
+        judge, reasons = self.judge, self.judge.reasons
+        request = build(reasons)
+        sample_request = create_sample_request(
+            list(request.messages), 1, deadline=self._deadline, sampling=judge.sampling()
+        )
+        budget = None
+        if self._budget:
+            budget = await judge.model.cost.create_request_budget(self._budget, sample_request)
+        state = DrawState(sample_request=sample_request, deadline_at=self._deadline_at, request_budget=budget)
+        call = Call(context, state, number=next(self._call_numbers), n_requested=1, first_index=0)
+        result = await call.run()
+        await self._count(replace(result.usage, calls=state.n_requests))
+        if result.failure:
+            self._add_failure(result.failure.error, attempts=result.failure.attempts)
+            return None
+        if not result.completions:
+            return _Unsent((budget and budget.stop_reason) or "The budget is spent.")
+        judge.has_replied = True
+        completion = result.completions[0]
+        verdict = read_verdict(completion, request)
+        if isinstance(verdict, Verdict):
+            self.has_text_verdicts |= verdict.from_text
+            return verdict
+        if completion.finish_reason == "length" and not reasons:
+            judge.reasons = True  # it began to reason, and the limit on its tokens cut it
+        self._add_failure(ResponseDecodeError(verdict, provider=judge.model.provider.name), attempts=call.attempts)
+        return None
+
+    async def _count(self, usage: Usage) -> None:
+        self.usage += usage
+        cost = await asyncio.to_thread(self.judge.model.cost.cost, usage)
+        self.cost = None if cost is None or self.cost is None else self.cost + cost
+
+    def _add_failure(self, error: SwiftClientError, *, attempts: int) -> None:
+        if isinstance(error, (AuthenticationError, BadRequestError, ConfigurationError)) and not error.retryable:
+            self._fatal_error = error  # every other verdict would meet it too
+        self.failures.append(Failure(error=error, lost=1, attempts=attempts))

@@ -1,0 +1,75 @@
+"""The verifier that users configure: the judge, the mode, and when it is asked."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal, get_args
+
+from swift_client.errors import ConfigurationError
+from swift_client.verify.prompts import Criteria, parse_criteria
+
+ModeName = Literal["auto", "p_true", "score", "pairwise"]
+When = Literal["doubt", "always"]
+
+
+@dataclass(frozen=True, eq=False)
+class Verifier:
+    """A model asked to judge the candidates: ``SwiftReranker("openai", verifier=Verifier("openai/gpt-4.1"))``.
+
+    It sees the question and the text of each distinct answer, and its verdict is read from the logprobs of one token.
+    Judgements and votes choose together: an answer's posterior is the weight of its votes times p / (1 - p), where p
+    is its judgement, clipped to 0.02 .. 0.98. A head that was trained with this verifier (``collect --verifier``)
+    weighs judgements as it learnt, and sets aside a verifier that did not help.
+
+    Attributes:
+        judge: "self": the model that answers; a provider and model, such as "openai/gpt-4.1-nano"; or a reranker,
+            whose address, key and limits are used.
+        mode: "p_true": is this answer correct, Yes or No, two calls per distinct answer; "score": a letter for each
+            criterion, one call per criterion and distinct answer; "pairwise": comparisons of two answers, about 1.5
+            calls per distinct answer; "auto": "p_true" for short answers and "pairwise" for long ones.
+        criteria: Text, list of texts, or dict from text to weight, of what a good answer is; None: it is correct.
+        when: "doubt": only if the votes leave the leading answer in doubt; "always".
+        reference: Notes for the judge on every question, such as a rubric; ``best_of(reference=)`` goes before it.
+        require: Whether it is an error (VerificationError) if all judgements fail; else the votes choose alone, and a
+            note says so.
+
+    Raises:
+        ConfigurationError: a value is wrong.
+    """
+
+    judge: object = "self"
+    _: KW_ONLY
+    mode: ModeName = "auto"
+    criteria: Criteria = None
+    when: When = "doubt"
+    reference: str | None = None
+    require: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(ModeName):
+            names = ", ".join(map(repr, get_args(ModeName)))
+            raise ConfigurationError(f"Verifier(mode=) is {self.mode!r}.", hint=f"Use one of {names}.")
+        if self.when not in get_args(When):
+            raise ConfigurationError(f"Verifier(when=) is {self.when!r}.", hint='Use "doubt" or "always".')
+        check_reference(self.reference)
+        parse_criteria(self.criteria)
+
+
+def check_reference(reference: object) -> None:
+    """Raise ConfigurationError unless ``reference`` is None or a text that is not empty."""
+    if reference is not None and not (isinstance(reference, str) and reference.strip()):
+        kind = "an empty text" if isinstance(reference, str) else type(reference).__name__
+        raise ConfigurationError(f"reference= takes a text, not {kind}.", hint="Leave it out if there is none.")
+
+
+def resolve_verifier(verifier: object) -> Verifier | None:
+    """Return the verifier that ``verifier=`` means; a text names the judge. Raises ConfigurationError otherwise."""
+    match verifier:
+        case None | Verifier():
+            return verifier
+        case str():
+            return Verifier(verifier)
+    raise ConfigurationError(
+        f"verifier= takes a Verifier, a judge's name or None, not {type(verifier).__name__}.",
+        hint='Such as verifier="self" or verifier=Verifier("openai/gpt-4.1-nano").',
+    )
