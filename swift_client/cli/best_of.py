@@ -127,8 +127,7 @@ def rank(
     """Choose among the completions of replies to one question. No request is sent."""
     from swift_client.adapters import resolve
     from swift_client.models.resolve_head import find_for_model, load_named
-    from swift_client.reranker.rank_replies import rank_reply
-    from swift_client.sampling import check_messages
+    from swift_client.reranker.rank_replies import RankedQuestion, rank_reply
     from swift_client.selection.select import FALLBACK_SCORER, SelectionConfig
 
     row, _ = resolve(provider, model or "any")
@@ -146,7 +145,7 @@ def rank(
         force_head=resolved.force_head,
         notes=resolved.notes,
     )
-    question = () if prompt is None else check_messages(prompt)
+    question = RankedQuestion.create(prompt, None)
     output.show_selection(rank_reply(file.read(), row, config, question), as_json=as_json)
 
 

@@ -77,8 +77,8 @@ class _Client:
             judge: your function, sync or async, from (messages, completions) to N numbers, higher is better, None for
                 no opinion. Called if no logprobs come, since agreement alone would decide otherwise. It has
                 ``timeout`` seconds; if it fails, the choice is made without it.
-            verifier: a Verifier, or the name of its judge: "self" or a provider and model. A model then judges the distinct
-                answers if the votes leave the leading one in doubt, and judgements and votes choose together.
+            verifier: a Verifier, or the name of its judge: "self" or a provider and model. A model then judges the
+                distinct answers if the votes leave the leading one in doubt, and both choose together.
             external: a second score per completion, such as a reward model's: a function like ``judge``, called for
                 every question (``adapters.reward_model``). If it fails or is late, the scorer decides alone.
             fuse: how the two scores become one: "mean" of their places between lowest and highest, "mean_rank",
@@ -236,7 +236,7 @@ class AsyncSwiftReranker(_Client, AsyncBestOf):
         reference: str | None = None,
         verifier: Verifier | str | None = None,
     ) -> Selection:
-        """Do as ``rank()``: choose the best completion of a reply that you already have; nothing is sent, unless there is a verifier.
+        """Choose the best completion of a reply that you already have, and let a verifier judge it if there is one.
 
         ``response`` is bytes, str, dict, an SDK object, or a list of Completion; ``response_model``, ``prompt`` and
         ``reference`` as in ``best_of``. A head that knows the questions of its training accepts no answer without

@@ -46,6 +46,7 @@ from swift_client.stopping.monitor import WAVE_SIZES, StoppingMonitor, create_ab
 from swift_client.structured.schema import is_schema_error, require_match
 from swift_client.types import Completion, Selection, Stopped
 from swift_client.verify.connect_judge import connect_judge
+from swift_client.verify.judge import Judge
 from swift_client.verify.verification import JudgedQuestion, VerifiedChoice, apply_verification, learnt_terms, verify
 
 logger = logging.getLogger(__name__)
@@ -98,10 +99,9 @@ class SelectionPipeline:
             on_event=sampling.on_event,
             cost=config.cost,
         )
-        verifier = config.verifier
-        self.judge = (
-            None if verifier is None else connect_judge(verifier.judge, self.model_client, timeout=config.timeout)
-        )
+        self.judge: Judge | None = None
+        if config.verifier:
+            self.judge = connect_judge(config.verifier.judge, self.model_client, timeout=config.timeout)
         self._user_threads, self._store_threads = UserThreads(), UserThreads()
         self._has_warned = False
 

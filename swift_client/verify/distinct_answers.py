@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +15,7 @@ from swift_client.selection.choose import Choice
 from swift_client.selection.voting import answer_odds
 from swift_client.types import completeness
 
-_LOWEST = np.finfo(np.float64).min
+_LOWEST = -sys.float_info.max
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -25,7 +27,6 @@ class DistinctAnswers:
         representatives: (A,) position of the best-scored one, whose text is judged.
         weights: (A,) positive weight of each answer before it is judged.
         rest: Weight of all answers that nobody gave: 1 if weights are odds of being correct, else 0.
-        have_repeats: Whether any two completions agree.
     """
 
     members: tuple[tuple[int, ...], ...]
@@ -35,7 +36,7 @@ class DistinctAnswers:
 
     @property
     def have_repeats(self) -> bool:
-        """Whether any two completions agree."""
+        """True if any two completions agree."""
         return any(len(positions) > 1 for positions in self.members)
 
     def __len__(self) -> int:
@@ -54,11 +55,11 @@ def find_distinct_answers(scored: ScoredCompletions, choice: Choice) -> Distinct
         if weights[position] > 0:
             members.setdefault(key(position), []).append(position)
     positions = tuple(map(tuple, members.values()))
-    values = scored.scores.values
-    best = tuple(max(group, key=lambda i: (_number(values[i]), -scored.completions[i].index)) for group in positions)
+    values = scored.scores.values.tolist()
     # The winner stands for its answer: ties of scores were settled by other means.
     best = tuple(
-        choice.winner if choice.winner in group else first for group, first in zip(positions, best, strict=True)
+        choice.winner if choice.winner in group else max(group, key=lambda i: (_number(values[i]), -i))
+        for group in positions
     )
     probabilities = scored.scores.probabilities
     if choice.method == "vote" and probabilities is not None:
@@ -96,7 +97,7 @@ def _keys_and_weights(scored: ScoredCompletions, choice: Choice) -> tuple[Callab
 
 
 def _number(value: float) -> float:
-    return -np.inf if np.isnan(value) else max(float(value), _LOWEST)
+    return -math.inf if math.isnan(value) else max(value, _LOWEST)
 
 
 def texts_of(scored: ScoredCompletions, answers: DistinctAnswers) -> Sequence[str]:

@@ -94,7 +94,7 @@ async def _judge_pairwise(session: JudgeSession, task: JudgingTask) -> list[floa
     while pairs := tournament.next_pairs():
         verdicts = await session.ask([partial(_pairwise_request, task, first, second) for first, second in pairs])
         for (first, second), verdict in zip(pairs, verdicts, strict=True):
-            tournament.record(first, second, verdict and verdict.value)
+            tournament.record(first, second, None if verdict is None else verdict.value)
         if not any(verdicts):  # the judge is down, or the budget or the time is over
             break
     if tournament.n_comparisons == tournament.n_failed:

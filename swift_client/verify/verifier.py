@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal, get_args
 
 from swift_client.errors import ConfigurationError
+from swift_client.sampling import check_messages
+from swift_client.sampling.sync_loop import BackgroundLoop
+from swift_client.types import Message
 from swift_client.verify.prompts import Criteria, parse_criteria
+from swift_client.verify.score_answer import score_answer
 
 ModeName = Literal["auto", "p_true", "score", "pairwise"]
 When = Literal["doubt", "always"]
@@ -53,6 +58,39 @@ class Verifier:
             raise ConfigurationError(f"Verifier(when=) is {self.when!r}.", hint='Use "doubt" or "always".')
         check_reference(self.reference)
         parse_criteria(self.criteria)
+
+    def score(self, prompt: str | Sequence[Message], text: str, *, reference: str | None = None) -> float:
+        """Judge one answer without sampling.
+
+        Args:
+            prompt: the question, as ``best_of`` takes it.
+            text: the answer.
+            reference: notes for the judge on this question.
+
+        Returns:
+            Its judgement, 0..1; 1 is surely right, or best.
+
+        Raises:
+            ConfigurationError: an argument is wrong, the judge is "self", or the mode compares pairs.
+            VerificationError: no judgement arrived; the causes are inside.
+        """
+        loop = BackgroundLoop()
+        try:
+            return loop.run(lambda: self.ascore(prompt, text, reference=reference))
+        finally:
+            loop.close()
+
+    async def ascore(self, prompt: str | Sequence[Message], text: str, *, reference: str | None = None) -> float:
+        """Do as ``score()``, on the caller's event loop."""
+        check_reference(reference)
+        return await score_answer(
+            self.judge,
+            self.mode,
+            check_messages(prompt),
+            text,
+            criteria=self.criteria,
+            reference=reference or self.reference,
+        )
 
 
 def check_reference(reference: object) -> None:
