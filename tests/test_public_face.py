@@ -39,6 +39,7 @@ BEST_OF = {
     "budget": None,
     "on_reject": "return",
     "response_model": None,
+    "reference": None,
     **dict.fromkeys(
         (
             *("temperature", "top_p", "max_tokens", "stop", "presence_penalty", "frequency_penalty", "logit_bias"),
@@ -47,7 +48,18 @@ BEST_OF = {
     ),
 }
 
-LATER = {"on_event", "max_reply_bytes", "prices", "store", "warm_cache", "abort", "judge", "external", "fuse", "limit"}
+LATER = {
+    "on_event",
+    "max_reply_bytes",
+    "prices",
+    "store",
+    "warm_cache",
+    "abort",
+    "judge",
+    "external",
+    "fuse",
+    "limit",
+} | {"verifier"}
 """Arguments of the constructors beyond the fixed ones."""
 
 
@@ -75,6 +87,8 @@ def test_the_public_list_is_exactly_this() -> None:
             "Budget",
             "Price",
             "RateLimit",
+            "Verification",
+            "Verifier",
             "__version__",
         ),
     }
@@ -111,7 +125,7 @@ def test_both_faces_have_the_same_names() -> None:
     def names(face: type) -> set[str]:
         return {name for name in dir(face) if not name.startswith("_")}
 
-    assert names(SwiftReranker) - {"close"} == names(AsyncSwiftReranker) - {"aclose"}
+    assert names(SwiftReranker) - {"close"} == names(AsyncSwiftReranker) - {"aclose", "arank"}
     assert hasattr(SwiftReranker, "__enter__")
     assert hasattr(AsyncSwiftReranker, "__aenter__")
 
@@ -119,14 +133,15 @@ def test_both_faces_have_the_same_names() -> None:
 def test_rank_and_parse_response_have_the_fixed_signatures() -> None:
     empty = inspect.Parameter.empty
 
-    assert list(defaults(rank).values()) == [empty, "openai", "mean_logprob", "auto", "auto", None, None, None]
-    assert list(defaults(rank))[1:] == ["provider", "scorer", "answer", "select", "response_model", "head", "prompt"]
+    assert list(defaults(rank).values()) == [empty, "openai", "mean_logprob", "auto", "auto", *[None] * 5]
+    names = ["provider", "scorer", "answer", "select", "response_model", "head", "prompt", "reference", "verifier"]
+    assert list(defaults(rank))[1:] == names
     assert list(defaults(parse_response).items())[1:] == [
         ("provider", "openai"),
         ("top_logprobs", None),
         ("token_ids", False),
     ]
-    assert keyword_only(rank) == {"provider", "scorer", "answer", "select", "response_model", "head", "prompt"}
+    assert keyword_only(rank) == set(names)
     assert keyword_only(parse_response) == {"top_logprobs", "token_ids"}
 
 

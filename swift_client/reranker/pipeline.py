@@ -18,7 +18,6 @@ from swift_client.adapters.user_threads import UserThreads
 from swift_client.display import summary
 from swift_client.errors import BadRequestError, VerificationError
 from swift_client.logprobs.temperature import SamplingInfo
-from swift_client.models import AnyHead
 from swift_client.reranker.caching import ReplyCache, merge_cached
 from swift_client.reranker.config import RerankerConfig, RunOptions
 from swift_client.sampling import (
@@ -34,12 +33,12 @@ from swift_client.sampling.sampler import budget_error, budget_stop
 from swift_client.scoring.result import ScoredCompletions
 from swift_client.selection.choose import Choice
 from swift_client.selection.select import (
-    FALLBACK_CLAUSE,
-    FALLBACK_SCORER,
     SelectionConfig,
     build_selection,
     score_completions,
+    score_or_fall_back,
     select,
+    user_functions,
 )
 from swift_client.stopping import StoppingRule
 from swift_client.stopping.monitor import WAVE_SIZES, StoppingMonitor, create_abort_monitor
@@ -280,16 +279,16 @@ class SelectionPipeline:
         """Score completions; a function of the user that takes too long is replaced, and a note says so."""
         # Scoring is numpy, and answers may be compared in another process: neither belongs on the event loop.
         if not config.calls_user_code:
-            return await asyncio.to_thread(_score_or_fall_back, completions, config)
+            return await asyncio.to_thread(score_or_fall_back, completions, config)
         limit = self.config.timeout
         if config.deadline_at is not None:  # sampling may have taken all the time
             limit = min(limit, max(_MIN_SCORING_SECONDS, config.deadline_at - time.monotonic()))
         try:
             async with asyncio.timeout(limit):
-                return await self._user_threads.call(_score_or_fall_back, completions, config)
+                return await self._user_threads.call(score_or_fall_back, completions, config)
         except TimeoutError:
             scored = await asyncio.to_thread(score_completions, completions, config.without_user_code())
-            note = f"{_user_functions(config)} took longer than {limit:.3g} s and was ignored."
+            note = f"{user_functions(config)} took longer than {limit:.3g} s and was ignored."
             return replace(scored, notes=(note, *scored.notes))
 
     # --- 3. verify (``selection.select`` has chosen before)
@@ -367,34 +366,3 @@ def _require_enough(selection: Selection, samples: Samples, request: SampleReque
         raise budget_error(samples.result, request, selection)
     if samples.config.response_schema:
         require_match(selection, samples.config.response_schema)
-
-
-def _score_or_fall_back(completions: Sequence[Completion], config: SelectionConfig) -> ScoredCompletions:
-    """Score completions; when a user's scorer fails, score with FALLBACK_SCORER and say so."""
-    try:
-        return score_completions(completions, config)
-    # A user's function may raise anything, and completions that were paid for must not be lost.
-    except BaseException as error:
-        is_built_in = isinstance(config.scorer, str | AnyHead)
-        # Readers and validators that raise an Exception cost only the completion that they read.
-        if is_built_in and (isinstance(error, Exception) or not config.calls_user_code):
-            raise
-        if is_built_in:
-            scored = score_completions(completions, config.without_user_code())
-            note = f"{_user_functions(config)} raised {type(error).__name__} and was ignored."
-            return replace(scored, notes=(note, *scored.notes))
-        logger.warning("the scorer failed with %s, so %s", type(error).__name__, FALLBACK_CLAUSE)
-        logger.debug("the scorer's error", exc_info=True)
-        note = f"The scorer failed ({type(error).__name__}: {error}), so {FALLBACK_CLAUSE}"
-        scored = score_completions(completions, replace(config, scorer=FALLBACK_SCORER))
-        return replace(scored, notes=(note, *scored.notes))
-
-
-def _user_functions(config: SelectionConfig) -> str:
-    """Return the names of the arguments that hold functions of the user."""
-    own_config = config.without_user_code()
-    names = {"scorer": "scorer=", "response_schema": "response_model="}
-    if config.response_schema is None:
-        names["answer"] = "answer="
-    own = [text for name, text in names.items() if getattr(config, name) is not getattr(own_config, name)]
-    return f"The function {' or '.join(own)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -31,6 +32,8 @@ from swift_client.selection.voting import (
 from swift_client.structured.field_agreement import describe_fields, field_support
 from swift_client.structured.schema import ParsedAnswer, ResponseSchema
 from swift_client.types import F32, Candidate, Completion, Method, Selection, completeness
+
+logger = logging.getLogger(__name__)
 
 Scorer = str | scorers.ScorerFunction | AnyHead
 
@@ -140,6 +143,37 @@ def score_completions(completions: Sequence[Completion], config: SelectionConfig
         no_logprobs_reason=next(iter((*check_notes, *scores.notes)), None) if signal == "text" else None,
         notes=(*config.notes, *check_notes),
     )
+
+
+def score_or_fall_back(completions: Sequence[Completion], config: SelectionConfig) -> ScoredCompletions:
+    """Score completions; when a user's scorer fails, score with FALLBACK_SCORER and say so."""
+    try:
+        return score_completions(completions, config)
+    # A user's function may raise anything, and completions that were paid for must not be lost.
+    except BaseException as error:
+        is_built_in = isinstance(config.scorer, str | AnyHead)
+        # Readers and validators that raise an Exception cost only the completion that they read.
+        if is_built_in and (isinstance(error, Exception) or not config.calls_user_code):
+            raise
+        if is_built_in:
+            scored = score_completions(completions, config.without_user_code())
+            note = f"{user_functions(config)} raised {type(error).__name__} and was ignored."
+            return replace(scored, notes=(note, *scored.notes))
+        logger.warning("the scorer failed with %s, so %s", type(error).__name__, FALLBACK_CLAUSE)
+        logger.debug("the scorer's error", exc_info=True)
+        note = f"The scorer failed ({type(error).__name__}: {error}), so {FALLBACK_CLAUSE}"
+        scored = score_completions(completions, replace(config, scorer=FALLBACK_SCORER))
+        return replace(scored, notes=(note, *scored.notes))
+
+
+def user_functions(config: SelectionConfig) -> str:
+    """Return the names of the arguments that hold functions of the user."""
+    own_config = config.without_user_code()
+    names = {"scorer": "scorer=", "response_schema": "response_model="}
+    if config.response_schema is None:
+        names["answer"] = "answer="
+    own = [text for name, text in names.items() if getattr(config, name) is not getattr(own_config, name)]
+    return f"The function {' or '.join(own)}"
 
 
 def select(scored: ScoredCompletions, method: Method) -> choose.Choice:
