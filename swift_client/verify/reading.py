@@ -13,8 +13,9 @@ and looked up, and an option's probability is the sum over its spellings.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 
 import numpy as np
@@ -23,21 +24,12 @@ from numpy.typing import NDArray
 from swift_client.logprobs.clean import token_id
 from swift_client.types import Completion
 from swift_client.verify.prompts import VerdictRequest
+from swift_client.verify.statement import DECORATION, Statement, find_statement
 
 MIN_MASS = 0.05  # smallest probability of all options together that is read where the text states none of them
 NEUTRAL_VALUE = 0.5  # value of the mass outside the options of a scale
 
 F64 = NDArray[np.float64]
-
-# Characters around an option that change nothing: spaces, quotes, markdown, punctuation, signs of SentencePiece.
-_DECORATION = r"""\s"'`*_#<>\[\](){}.,:;!…“”„‘’«»「」▁\-"""
-_NOUNS = "answer|verdict|judge?ment|rating|score|grade|letter|choice"
-_LABEL = rf"(?:(?:(?:my|the)\s+)?(?:final\s+)?(?:{_NOUNS})\s*(?:is\b)?)?"
-_LEAD = rf"[{_DECORATION}]*{_LABEL}[{_DECORATION}]*"
-_WORD_START, _WORD_END = r"(?<![^\W_])", r"(?![^\W_])"
-_END = r"(?:\s*\Z|[ \t]*\n|(?!['’])[^\w\s])"
-# "A good answer" and "I think" name no letter; "A or B" does.
-_NOT_A_WORD = r"(?!['’])(?![ ](?!(?:or|and)\b)[a-z])"
 
 # Text before and after an option in one token of a vocabulary.
 _AFFIXES = (
@@ -64,21 +56,12 @@ class Verdict:
     from_text: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Statement:
-    """An option that a text states: its index, and the span of characters that spells it."""
-
-    option: int
-    start: int
-    stop: int
-
-
 def read_verdict(completion: Completion, request: VerdictRequest) -> Verdict | str:
     """Read the verdict of a judge's reply; its thinking is never read.
 
-    The verdict's position is that of the option that the answer states: the first word, or else the only option that
-    is named; with ``request.reasons`` the content of the last verdict tag. If the answer states none, it is the first
-    word, where the options may be among the alternatives.
+    The verdict's position is that of the option that the answer states: its first word, or else the only option that it
+    names outside quotations; with ``request.reasons`` the content of the last verdict tag. If the answer states none,
+    it is the first word, where the options may be among the alternatives.
 
     Args:
         completion: the judge's reply, decoded with ``token_ids=True``.
@@ -92,7 +75,7 @@ def read_verdict(completion: Completion, request: VerdictRequest) -> Verdict | s
     stream = "".join(completion.tokens)
     if not (completion.text.strip() or stream):
         return _explain_empty(completion)
-    stated = _find_statement(completion.text, request)
+    stated = find_statement(completion.text, request)
     if isinstance(stated, str):
         return stated
     position = _find_position(stream, completion, request, stated)
@@ -123,51 +106,6 @@ def _list_options(request: VerdictRequest) -> str:
     return f"{first} and {last}" if len(request.options) == 2 else f"{first} to {last}"
 
 
-# The stated option
-
-
-def _find_statement(text: str, request: VerdictRequest) -> _Statement | str | None:
-    """Find the option that a text states: None if there is none, a sentence if there are several."""
-    text = text.replace("Ġ", " ")
-    if not request.reasons:
-        return _find_option(text, request)
-    # The last tag that has content: a judge may close with a second opening tag.
-    for match in reversed(list(re.finditer(rf"<\s*{re.escape(request.tag)}\s*>([^<]*)", text))):
-        if match[1].strip():
-            stated = _find_option(match[1], request)
-            if not isinstance(stated, _Statement):
-                return stated
-            shift = match.start(1)
-            return _Statement(option=stated.option, start=stated.start + shift, stop=stated.stop + shift)
-    return None
-
-
-def _find_option(text: str, request: VerdictRequest) -> _Statement | str | None:
-    options = "|".join(map(re.escape, sorted(request.options, key=len, reverse=True)))
-    is_letter = all(len(option) == 1 for option in request.options)
-    indices = {option.casefold(): index for index, option in enumerate(request.options)}
-
-    def statement(match: re.Match[str], group: str | int) -> _Statement:
-        start, stop = match.span(group)
-        return _Statement(option=indices[match[group].casefold()], start=start, stop=stop)
-
-    # The first word, in any case, with nothing but decoration or an end of line after it; a lower-case letter alone.
-    lead = re.match(rf"{_LEAD}{_WORD_START}(?P<option>{options}){_WORD_END}{_END}", text, re.IGNORECASE)
-    alone = lead and not text[lead.end() :].strip().strip("<>*_`\"'.")
-    if lead and (alone or not (is_letter and lead["option"].islower())):
-        return statement(lead, "option")
-    # Words anywhere, as they were asked for or in capitals; "no" in lower case is a common word.
-    capitals = "|".join(re.escape(option.upper()) for option in request.options)
-    pattern = rf"{_WORD_START}(?:{options}|{capitals}){_WORD_END}{_NOT_A_WORD if is_letter else ''}"
-    statements = [statement(match, 0) for match in re.finditer(pattern, text)]
-    if len({stated.option for stated in statements}) > 1:
-        return "The judge's reply names several options."
-    return statements[0] if statements else None
-
-
-# Probabilities of the options
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Position:
     """A token, and the part of it that spells an option or its beginning; an empty part if it spells none."""
@@ -180,14 +118,14 @@ class _Position:
 
 
 def _find_position(
-    stream: str, completion: Completion, request: VerdictRequest, stated: _Statement | None
+    stream: str, completion: Completion, request: VerdictRequest, stated: Statement | None
 ) -> _Position | None:
     """Find the token at which the verdict begins; None without logprobs or if the tokens do not spell the text."""
     if not completion.tokens:
         return None
-    span = _find_statement(stream, request)
+    span = find_statement(stream, request)
     ends = list(accumulate(map(len, completion.tokens)))
-    if isinstance(span, _Statement) and stated is not None and span.option == stated.option:
+    if isinstance(span, Statement) and stated is not None and span.option == stated.option:
         token = next(index for index, end in enumerate(ends) if end > span.start)
         text = completion.tokens[token]
         begin, stop = ends[token] - len(text), min(span.stop, ends[token])
@@ -200,7 +138,7 @@ def _find_position(
         )
     if stated is not None or request.reasons:
         return None
-    words = (index for index, token in enumerate(completion.tokens) if re.search(rf"[^{_DECORATION}Ġ]", token))
+    words = (index for index, token in enumerate(completion.tokens) if re.search(rf"[^{DECORATION}Ġ]", token))
     return _Position(token=next(words, 0), before="", piece="", after="", is_split=False)
 
 
@@ -220,36 +158,50 @@ def _option_masses(completion: Completion, request: VerdictRequest, position: _P
     if chosen > 0 and chosen_id not in ids:
         ids, listed = np.append(ids, np.uint32(chosen_id)), np.append(listed, chosen)
     masses = np.zeros(len(request.options))
-    for option, spellings in enumerate(_spellings(request.options, position)):
-        hashes = np.array(list({token_id(spelling.encode()) for spelling in spellings}), np.uint32)
-        masses[option] = listed[np.isin(ids, hashes)].sum()
+    for option, hashes in enumerate(_option_hashes(request.options, position)):
+        masses[option] = sum(p for token, p in zip(ids.tolist(), listed.tolist(), strict=True) if token in hashes)
     tail = max(0.0, 1.0 - float(listed.sum()))
     return masses, min(float(listed.min(initial=1.0)), tail)
 
 
-def _spellings(options: Sequence[str], position: _Position) -> Iterator[Iterator[str]]:
-    """Yield, per option, the texts of tokens that spell it; or begin it, if the chosen token only begins one."""
-    affixes = {*_AFFIXES, (position.before, position.after), (position.before, ""), ("", position.after)}
-    words = [_words(option, position) for option in options]
-    for number, own in enumerate(words):
-        others = [other for index, row in enumerate(words) if index != number for other in row]
-        # A beginning counts only if no other option begins so.
-        beginnings = {
-            word[:length]
-            for word in own
-            for length in range(1, len(word))
-            if position.is_split and not any(other.startswith(word[:length]) for other in others)
-        }
-        yield (
-            f"{before}{word}{after}" for before, after in affixes for word in (*own, *(beginnings if not after else ()))
-        )
+def _option_hashes(options: tuple[str, ...], position: _Position) -> Iterator[Set[int]]:
+    """Yield, per option, the hashes of the tokens that spell it, those formed like the chosen token among them."""
+    # The chosen token may be longer than any of a vocabulary, so its form is not kept in a cache.
+    affixes = {(position.before, position.after), (position.before, ""), ("", position.after)}
+    writings = _writings(options, has_lower_letters=position.piece.islower(), is_split=position.is_split)
+    common = _common_hashes(options, has_lower_letters=position.piece.islower(), is_split=position.is_split)
+    for option, own, hashes in zip(options, writings, common, strict=True):
+        same = {position.piece} if position.piece.casefold() == option.casefold() else set()
+        yield hashes | {token_id(f"{before}{word}{after}".encode("utf-8", "replace"))
+                        for before, after in affixes for word in own | same}  # fmt: skip
 
 
-def _words(option: str, position: _Position) -> set[str]:
-    """Return an option in each case; a single letter in lower case only if the judge writes it so."""
-    if len(option) > 1 or position.piece.islower():
-        return {option, option.lower(), option.upper()}
-    return {option}
+@lru_cache(maxsize=16)
+def _common_hashes(options: tuple[str, ...], *, has_lower_letters: bool, is_split: bool) -> tuple[frozenset[int], ...]:
+    """Return, per option, the hashes of its spellings that vocabularies have."""
+    return tuple(
+        frozenset(token_id(f"{before}{word}{after}".encode()) for before, after in _AFFIXES for word in words)
+        for words in _writings(options, has_lower_letters=has_lower_letters, is_split=is_split)
+    )
+
+
+def _writings(options: Sequence[str], *, has_lower_letters: bool, is_split: bool) -> list[set[str]]:
+    """Return, per option, itself in each case and, if the judge's tokens split it, its beginnings.
+
+    A letter counts in lower case only if the judge writes it so, because "a" is a word; a beginning only if no other
+    option begins so.
+    """
+    words = [
+        {option, option.lower(), option.upper()} if len(option) > 1 or has_lower_letters else {option}
+        for option in options
+    ]
+    if not is_split:
+        return words
+    beginnings = [{word[:length] for word in own for length in range(1, len(word))} for own in words]
+    return [
+        own | {start for start in starts if not any(start in other for other in beginnings if other is not starts)}
+        for own, starts in zip(words, beginnings, strict=True)
+    ]
 
 
 def _read_share(masses: F64, unlisted: float, values: F64) -> float:

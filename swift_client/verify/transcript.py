@@ -48,7 +48,7 @@ class Section:
 
 def text_section(name: str, text: str) -> Section:
     """Return a section with one text."""
-    return Section(name=name, messages=((None, (break_control_tokens(text),)),))
+    return Section(name=name, messages=((None, (neutralize(text),)),))
 
 
 def question_section(messages: Sequence[Message]) -> Section:
@@ -58,8 +58,13 @@ def question_section(messages: Sequence[Message]) -> Section:
     return Section(name="question", messages=entries)
 
 
-def break_control_tokens(text: str) -> str:
-    """Put an invisible word joiner after the first character of each control token of a chat template."""
+def neutralize(text: str) -> str:
+    """Return a text as it is, except for what a request or a chat template could not take as text.
+
+    Each control token of a chat template gets an invisible word joiner after its first character, and each lone
+    surrogate, which UTF-8 cannot encode, becomes a question mark.
+    """
+    text = text.encode("utf-8", "replace").decode()
     return _CONTROL_TOKENS.sub(lambda match: match[0] + _WORD_JOINER, text)
 
 
@@ -157,9 +162,9 @@ def _pieces(message: Message) -> Iterator[str | Part]:
     for number, part in enumerate(parts):
         if number and not _is_media(part) and not _is_media(parts[number - 1]):
             yield "\n"
-        yield part if _is_media(part) else break_control_tokens(_text_of(part))
+        yield part if _is_media(part) else neutralize(_text_of(part))
     if calls := {name: message[name] for name in _CALL_FIELDS if message.get(name)}:
-        yield ("\n" if parts else "") + break_control_tokens(_to_json(calls))
+        yield ("\n" if parts else "") + neutralize(_to_json(calls))
 
 
 def _is_media(part: object) -> bool:
