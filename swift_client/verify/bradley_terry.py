@@ -55,13 +55,8 @@ class StrengthFit:
         """
         with np.errstate(divide="ignore"):
             logs = np.log(self.chances_to_beat()).sum(axis=1)
-        return softmax(logs)
-
-
-def softmax(logs: F64) -> F64:
-    """Return exp of the values, scaled to sum to 1."""
-    shares = np.exp(logs - logs.max())
-    return np.asarray(shares / shares.sum())
+        chances = np.exp(logs - logs.max())
+        return np.asarray(chances / chances.sum())
 
 
 def fit_strengths(prior_means: F64, comparisons: Sequence[Comparison]) -> StrengthFit:

@@ -15,7 +15,7 @@ from itertools import product
 import numpy as np
 
 from swift_client.features.segments import F64
-from swift_client.verify.bradley_terry import Comparison, StrengthFit, fit_strengths, softmax
+from swift_client.verify.bradley_terry import Comparison, StrengthFit, fit_strengths
 
 ROUNDS = 2
 """Number of rounds, after the ring, among which the other comparisons are divided."""
@@ -23,7 +23,9 @@ PRIOR_WEIGHT, MAX_PRIOR_RANGE = 1.0, 3.0
 """Log odds of a strength's prior mean per log odds of the prior, and the most between the means of two candidates:
 a judge that is sure can overrule any prior of three or more candidates within ``max_comparisons``."""
 MAX_ENUMERATED = 4
-"""Most comparisons of a last round whose results are all tried before it is sent; more can always change the choice."""
+"""Most comparisons of a last round whose results are all tried before it is sent; a longer round is always sent."""
+EXPECTED_SHARE = 0.8
+"""Share of the comparisons after the ring that judges of any quality take (``benchmarks/pairwise.py``)."""
 CONFIDENCE = 0.9
 """Chance to be the best at which a leader is sure enough."""
 
@@ -33,6 +35,11 @@ def max_comparisons(k: int) -> int:
     if k < 2:
         return 0
     return 2 if k == 2 else math.ceil(1.5 * k)
+
+
+def expected_comparisons(k: int) -> int:
+    """Return the number of comparisons to expect: the ring, and four of five of the others, as measured."""
+    return min(k, max_comparisons(k)) + math.ceil(EXPECTED_SHARE * max(0, max_comparisons(k) - k))
 
 
 class PairwiseTournament:
@@ -68,7 +75,7 @@ class PairwiseTournament:
         if log_priors.ndim != 1 or not len(log_priors) or not np.isfinite(log_priors).all():
             raise ValueError("A tournament needs one finite log prior per candidate, and at least one candidate.")
         self._prior_means = _scale_priors(log_priors)
-        self._limit = max_comparisons(len(log_priors)) if limit is None else limit
+        self._limit = max_comparisons(len(log_priors)) if limit is None else max(0, limit)
         self._confidence, self._rounds_left = confidence, rounds
         self._comparisons: list[Comparison] = []
         self._failed: list[tuple[int, int]] = []
@@ -92,11 +99,6 @@ class PairwiseTournament:
 
     @property
     def probabilities(self) -> F64:
-        """Chance that the judge prefers each candidate among all, (k,): the softmax of the strengths."""
-        return softmax(self.strengths)
-
-    @property
-    def chances_to_lead(self) -> F64:
         """Approximate chance that each candidate is the strongest, (k,), given how few comparisons there were."""
         return self._fitted().chances_to_lead()
 
@@ -146,7 +148,7 @@ class PairwiseTournament:
         n_left = self._limit - self.n_comparisons - self.n_failed
         if n_left <= 0 or not self._rounds_left or not self._comparisons:
             return []
-        if self.chances_to_lead[self.strengths.argmax()] >= self._confidence:
+        if self.probabilities[self.strengths.argmax()] >= self._confidence:
             return []
         pairs = self._open_pairs(math.ceil(n_left / self._rounds_left))
         self._rounds_left -= 1
