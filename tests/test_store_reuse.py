@@ -24,7 +24,7 @@ from swift_client.reranker.caching import merge_cached
 from swift_client.sampling import Budget
 from swift_client.store import Meta, ReplyStore, RequestKey, SampleStore, StoredQuestion, sqlite
 from swift_client.store.packing import pack, unpack
-from swift_client.types import Completion, Usage
+from swift_client.types import Completion, ToolCall, Usage
 from tests.children import environment
 from tests.generated import completion
 from tests.servers import FaultServer, Received, Response, chat, chat_stream, error, hang
@@ -642,6 +642,8 @@ def test_every_field_of_a_completion_comes_back() -> None:
         hidden_states=np.ones((3, 4), np.float16),
         projections=np.ones((3, 2), np.float32),
         thinking=dataclasses.replace(completion(0, tokens=5, k=2), text="hm", finish_reason="length"),
+        tool_calls=(ToolCall(name="f", arguments='{"a": 1}'),),
+        answer_text="4",
     )
     second = unpack(pack(full), text=full.text, index=full.index, finish_reason=full.finish_reason)
     for name in (field.name for field in dataclasses.fields(Completion)):

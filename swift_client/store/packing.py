@@ -54,6 +54,7 @@ class _PackedSample(_PackedCompletion, array_like=True, frozen=True):
     # Written only if there are any; older versions ignore them.
     mean_logprob: float | None = None
     tool_calls: list[tuple[str, str]] = msgspec.field(default_factory=list)  # names and arguments
+    answer_text: str | None = None
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -72,8 +73,9 @@ def pack(completion: Completion, mean_logprob: float | None = None) -> bytes:
     """
     packed = _pack_completion(completion)
     calls = [(replace_surrogates(call.name), replace_surrogates(call.arguments)) for call in completion.tool_calls]
-    if mean_logprob is not None or calls:
-        packed = _PackedSample(packed.tokens, packed.arrays, packed.thinking, mean_logprob, calls)
+    answer_text = None if completion.answer_text is None else replace_surrogates(completion.answer_text)
+    if mean_logprob is not None or calls or answer_text is not None:
+        packed = _PackedSample(packed.tokens, packed.arrays, packed.thinking, mean_logprob, calls, answer_text)
     data = _ENCODER.encode(packed)
     if len(data) > MAX_BLOB_BYTES or len(packed.tokens) > MAX_TOKENS:
         raise ValueError(f"a completion of {len(packed.tokens):,} tokens takes {len(data) >> 20} MB")
@@ -84,9 +86,9 @@ def unpack(blob: bytes, *, text: str, index: int, finish_reason: Any) -> Complet
     """Return the completion of a blob. Raises ValueError for a blob that ``pack()`` did not make."""
     packed = _decode(blob)
     completion = _unpack_completion(packed, text=text, index=index, finish_reason=finish_reason)
-    if packed.tool_calls:
+    if packed.tool_calls or packed.answer_text is not None:
         calls = tuple(ToolCall(name=name, arguments=arguments) for name, arguments in packed.tool_calls)
-        completion = replace(completion, tool_calls=calls)
+        completion = replace(completion, tool_calls=calls, answer_text=packed.answer_text)
     if (thought := packed.thinking) is None:
         return completion
     if thought.content.thinking is not None:
