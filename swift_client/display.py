@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from swift_client.types import Candidate, Failure, Selection, Verification
+    from swift_client.types import Candidate, Failure, Selection, Usage, Verification
 
 # Short labels of finish reasons; "stop" and "unknown" have none.
 FINISH_REASON_LABELS = {
@@ -66,11 +66,32 @@ def summary(selection: Selection) -> str:
         parts.append("asked " + " → ".join(f"{step.model or step.provider} n={step.n}" for step in selection.path))
     if usage.calls:
         about = "about " if usage.estimated else ""
-        tokens = f"{about}{usage.prompt_tokens:,} prompt + {usage.completion_tokens:,} completion tokens"
-        if selection.cost is not None:
-            tokens += f" (${selection.cost:{'.2f' if selection.cost >= 1 else '.2g'}})"
-        parts += [tokens, f"{usage.calls} call{'s' * (usage.calls != 1)}", f"{selection.elapsed:.1f} s"]
+        tokens = f"{about}{_format_tokens(usage, selection.cost)}"
+        parts += [tokens, _count(usage.calls, "call"), f"{selection.elapsed:.1f} s"]
     return escape_unsafe(" · ".join(parts))
+
+
+def verification_summary(verification: Verification) -> str:
+    """Summarize the work of a verifier in one escaped line: judge, mode, answers, calls, tokens, cost, confidence."""
+    judged, calls = verification.judged, verification.calls
+    work = [f"{_count(judged, 'answer')} judged" if judged else "no judgement" if calls else "not asked"]
+    if calls:
+        work += [_count(calls, "call"), _format_tokens(verification.usage, verification.cost)]
+    if verification.confidence is not None:
+        work.append(f"confidence {verification.confidence:.3f}{'' if judged else ' without it'}")
+    if verification.failures:
+        work.append(f"{_count(len(verification.failures), 'verdict')} failed")
+    judge = _shorten_line(verification.judge, _MAX_NAME)
+    return " ".join(escape_unsafe(f"verifier {judge} ({verification.mode}): {' · '.join(work)}").split())
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _format_tokens(usage: Usage, cost: float | None) -> str:
+    tokens = f"{usage.prompt_tokens:,} prompt + {usage.completion_tokens:,} completion tokens"
+    return tokens if cost is None else f"{tokens} (${cost:{'.2f' if cost >= 1 else '.2g'}})"
 
 
 def warnings(selection: Selection) -> list[str]:
@@ -79,16 +100,17 @@ def warnings(selection: Selection) -> list[str]:
     return [escape_unsafe(line) for line in (*selection.notes, *failures)]
 
 
-# Limits on the text of a Selection: lines of the answer, characters of a line, answers in the count, notes.
-_MAX_TEXT_LINES, _MAX_LINE, _MAX_COUNTED, _MAX_SHOWN_NOTES = 3, 160, 4, 3
+# Limits on the text of a Selection: lines of the answer, characters of a line, answers in the count, notes,
+# characters of a model's name.
+_MAX_TEXT_LINES, _MAX_LINE, _MAX_COUNTED, _MAX_SHOWN_NOTES, _MAX_NAME = 3, 160, 4, 3, 80
 
 
-def _shorten_line(line: str) -> str:
-    return line if len(line) <= _MAX_LINE else line[: _MAX_LINE - 1] + "…"
+def _shorten_line(line: str, length: int = _MAX_LINE) -> str:
+    return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def selection_text(selection: Selection) -> str:
-    """Return a summary of at most ten lines: the chosen text, its answer, the votes, the cost and the notes."""
+    """Return a summary of at most ten lines: the chosen text, its answer, the votes, the cost, notes."""
     lines = [line for line in escape_unsafe(selection.text[:10_000]).splitlines() if line.strip()]
     shown = [_shorten_line(line) for line in lines[:_MAX_TEXT_LINES]]
     if len(lines) > len(shown):
@@ -100,6 +122,7 @@ def selection_text(selection: Selection) -> str:
             ("answer probability", selection.answer_probability),
             ("probability", selection.probability),
             ("score", selection.score),
+            ("judgement", selection.best.verifier_score),
         )
         if value is not None
     ]
@@ -115,7 +138,14 @@ def selection_text(selection: Selection) -> str:
     shown_notes = [_shorten_line(" ".join(f"⚠ {note}".split())) for note in notes[:_MAX_SHOWN_NOTES]]
     if len(notes) > len(shown_notes):
         shown_notes.append(f"… and {len(notes) - len(shown_notes)} more notes")
-    return "\n".join([*shown, " · ".join([_shorten_line(answer), *numbers]), summary(selection), *shown_notes])
+    numbers.insert(0, _shorten_line(answer))
+    return "\n".join([*shown, " · ".join(numbers), *summaries(selection), *shown_notes])
+
+
+def summaries(selection: Selection) -> list[str]:
+    """Return one escaped line about the choice, and one about the verifier's work if there is a verifier."""
+    verification = selection.verification
+    return [summary(selection), *([] if verification is None else [verification_summary(verification)])]
 
 
 def _attributes(value: object, *names: str) -> dict[str, Any]:
@@ -234,6 +264,18 @@ def _sort_candidates(selection: Selection) -> list[Candidate]:
     )
 
 
+# Columns of numbers: heading and attribute of a candidate. One that no candidate has is left out.
+_NUMBER_COLUMNS = {"score": "score", "probability": "probability", "verifier": "verifier_score"}
+
+
+def _number_columns(selection: Selection) -> dict[str, str]:
+    return {
+        name: attribute
+        for name, attribute in _NUMBER_COLUMNS.items()
+        if name == "score" or any(getattr(candidate, attribute) is not None for candidate in selection.candidates)
+    }
+
+
 def _format_number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
@@ -257,13 +299,12 @@ def selection_table(
     from rich.table import Table
     from rich.text import Text
 
-    has_probability = any(candidate.probability is not None for candidate in selection.candidates)
+    columns = _number_columns(selection)
     table = Table(box=None, pad_edge=False, header_style="dim", caption_justify="left", caption_style="dim")
     table.add_column("")
     table.add_column("#", justify="right", style="dim", no_wrap=True)
-    table.add_column("score", justify="right", no_wrap=True)
-    if has_probability:
-        table.add_column("probability", justify="right", no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("answer", max_width=24, overflow="ellipsis", no_wrap=True)
     table.add_column("completion", overflow="ellipsis")  # rich narrows only columns that may wrap, such as this one
     ranked = _sort_candidates(selection)
@@ -275,9 +316,7 @@ def selection_table(
             answer = Text.assemble(("✓ ", "green") if is_correct else ("✗ ", "red"), answer)
         ending = f"[{_finish_label(candidate)}] " if _finish_label(candidate) else ""
         line = Text.assemble((ending, "yellow"), " ".join(escape_unsafe(candidate.text).split()), no_wrap=True)
-        numbers = [str(index), _format_number(candidate.score)]
-        if has_probability:
-            numbers.append(_format_number(candidate.probability))
+        numbers = [str(index), *(_format_number(getattr(candidate, name)) for name in columns.values())]
         mark = Text("►", "bold green") if is_winner else ""
         table.add_row(mark, *numbers, answer, line, style="bold" if is_winner else None)
     if hidden := len(ranked) - len(ranked[:max_rows]):
@@ -299,7 +338,8 @@ border-top:1px solid var(--line);background:none;color:inherit}
 .swift-selection .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .swift-selection .won td{background:var(--win)}
 .swift-selection .won .mark{color:var(--mark)}
-.swift-selection .long{overflow-wrap:anywhere;white-space:pre-wrap}
+.swift-selection .long{overflow-wrap:anywhere;white-space:pre-wrap;min-width:14rem}
+.swift-selection details{overflow-x:auto}
 .swift-selection summary{cursor:pointer;color:var(--soft);font-size:12px;margin:4px 0}
 @media (prefers-color-scheme:dark){.swift-selection{--ink:#e6edf3;--soft:#9198a1;--line:#3d444d;--paper:#0d1117;
 --win:#12261b;--mark:#3fb950;--warn:#d29922}}
@@ -319,16 +359,15 @@ def _escape_html(text: str, max_length: int) -> str:
     return escape(shown, quote=True) + rest
 
 
-def _row(candidate: Candidate, is_winner: bool, show_probability: bool) -> str:
+def _row(candidate: Candidate, is_winner: bool, attributes: Iterable[str]) -> str:
     ending = _finish_label(candidate)
-    probability = f'<td class="n">{_format_number(candidate.probability)}</td>' if show_probability else ""
+    numbers = "".join(f'<td class="n">{_format_number(getattr(candidate, name))}</td>' for name in attributes)
     mark = '<tr class="won"><td class="mark">►</td>' if is_winner else "<tr><td></td>"
     text = _escape_html(candidate.text, _MAX_TEXT)
     return (
         f"{mark}"
         f'<td class="n">{candidate.completion.index}</td>'
-        f'<td class="n">{_format_number(candidate.score)}</td>{probability}'
-        f"<td>{'–' if candidate.answer is None else _escape_html(candidate.answer, _MAX_ANSWER)}</td>"
+        f"{numbers}<td>{'–' if candidate.answer is None else _escape_html(candidate.answer, _MAX_ANSWER)}</td>"
         f'<td class="long" dir="auto">{f"[{ending}] " if ending else ""}{text}</td></tr>'
     )
 
@@ -339,22 +378,22 @@ def selection_html(selection: Selection) -> str:
     It has no scripts, links or images; all text is escaped; colours follow ``prefers-color-scheme``. Long texts are cut
     and many candidates left out, and it says so: the result has less than a megabyte.
     """
-    has_probability = any(candidate.probability is not None for candidate in selection.candidates)
-    numbers = ["#", "score", *(["probability"] if has_probability else [])]
-    number_cells = "".join(f'<th class="n">{name}</th>' for name in numbers)
+    columns = _number_columns(selection)
+    number_cells = "".join(f'<th class="n">{name}</th>' for name in ("#", *columns))
     candidates = _sort_candidates(selection)
     shown = candidates[:_MAX_ROWS]
-    rows = "".join(_row(candidate, candidate is selection.best, has_probability) for candidate in shown)
+    rows = "".join(_row(candidate, candidate is selection.best, columns.values()) for candidate in shown)
     lines = warnings(selection)
     hidden_notes = [f"… and {len(lines) - _MAX_NOTES} more notes"] if len(lines) > _MAX_NOTES else []
     notes = "".join(
         f'<p class="warn">⚠ {_escape_html(line, _MAX_NOTE)}</p>' for line in (*lines[:_MAX_NOTES], *hidden_notes)
     )
+    facts = "".join(f'<p class="facts">{escape(line)}</p>' for line in summaries(selection))
     hidden = f", of which {_MAX_ROWS} are shown" if len(candidates) > _MAX_ROWS else ""
     return (
         f'<section class="swift-selection"><style>{_STYLE}</style>'
         f'<p class="text" dir="auto">{_escape_html(selection.text, _MAX_CHOSEN)}</p>'
-        f'<p class="facts">{escape(summary(selection))}</p>{notes}'
+        f"{facts}{notes}"
         f"<details><summary>{len(candidates)} candidates{hidden}</summary>"
         f"<table><thead><tr><th></th>{number_cells}<th>answer</th><th>completion</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></details></section>"

@@ -12,9 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from swift_client.display import escape_unsafe, selection_html, selection_table, summary, warnings
+from swift_client.display import (
+    escape_unsafe,
+    selection_html,
+    selection_table,
+    summaries,
+    summary,
+    verification_summary,
+    warnings,
+)
 from swift_client.errors import ServerError
-from swift_client.types import Candidate, Completion, Failure, Selection, Usage
+from swift_client.types import Candidate, Completion, Failure, Selection, Usage, Verification
 
 HOSTILE = (
     "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x9b2J [bold]not markup[/bold] [/] \u202egnp.exe\u202c \u200b \ud800 "
@@ -188,3 +196,80 @@ def test_html_of_huge_completions_is_small_and_says_what_it_leaves_out(character
     assert "and 180,000 more characters" in page.words
     assert "503 candidates, of which 64 are shown" in page.words
     assert "and 468 more notes" in page.words
+
+
+# --- judgements ------------------------------------------------------------------------------------------------------
+
+
+def judged(*judgements: float | None, judge: str = "openai/gpt-4.1-nano") -> Selection:
+    """Build a selection whose answers a verifier judged by six calls, of which one failed."""
+    plain = selection(*(f"text {i}" for i in range(len(judgements))))
+    candidates = [
+        replace(candidate, verifier_score=judgement)
+        for candidate, judgement in zip(plain.candidates, judgements, strict=True)
+    ]
+    verification = Verification(
+        judge=judge,
+        mode="p_true",
+        judged=sum(judgement is not None for judgement in judgements),
+        calls=6,
+        usage=Usage(prompt_tokens=4_812, completion_tokens=6, calls=6),
+        cost=0.00048,
+        confidence=0.8731,
+        failures=(Failure(error=ServerError("down"), lost=1),),
+    )
+    return replace(plain, candidates=tuple(candidates), verification=verification)
+
+
+def test_one_line_has_everything_about_a_verification() -> None:
+    result = judged(0.9, 0.25, None)
+
+    assert result.verification is not None
+    line = verification_summary(result.verification)
+    assert line == (
+        "verifier openai/gpt-4.1-nano (p_true): 2 answers judged · 6 calls · 4,812 prompt + 6 completion tokens "
+        "($0.00048) · confidence 0.873 · 1 verdict failed"
+    )
+    assert summaries(result) == [summary(result), line]
+    assert line in str(result).splitlines()
+    assert "judgement 0.900" in str(result)
+    assert line in Page(selection_html(result)).words
+
+
+@pytest.mark.parametrize(
+    ("verification", "words"),
+    [
+        (Verification(judge="a/m", mode="score", confidence=0.95), "(score): not asked · confidence 0.950 without it"),
+        (Verification(judge="a/m", mode="score", calls=1), "(score): no judgement · 1 call · 0 prompt"),
+        (Verification(judge="a/m", mode="score", judged=1, calls=1), "1 answer judged · 1 call"),
+    ],
+)
+def test_a_verifier_that_judged_nothing_says_so(verification: Verification, words: str) -> None:
+    assert words in verification_summary(verification)
+
+
+def test_tables_have_judgements_only_if_there_are_any() -> None:
+    for result, shown in ((judged(0.9, 0.25, None), True), (judged(None, None), False), (selection("a"), False)):
+        page = selection_html(result)
+        assert ("verifier</th>" in page) == shown
+        header, *rows = printed(selection_table(result)).splitlines()
+        assert ("verifier" in header) == shown
+        assert ("0.250" in "".join(rows)) == shown
+
+
+def test_the_name_of_a_judge_is_text() -> None:
+    result = judged(0.9, 0.2, judge=HOSTILE.replace("/", "") + "x" * 500)
+
+    assert result.verification is not None
+    line = verification_summary(result.verification)
+    assert line.isprintable()
+    assert len(line) < 400
+    assert line in Page(selection_html(result)).words
+    assert len(str(result).splitlines()) <= 10
+
+
+def test_text_with_everything_has_ten_lines() -> None:
+    result = replace(judged(0.9, 0.2), notes=tuple(f"note {i}" for i in range(9)))
+    long = replace(result.candidates[0], completion=Completion(text="\n".join("abcdefgh")))
+
+    assert len(str(replace(result, candidates=(long, result.candidates[1]))).splitlines()) == 10

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from swift_client.cli.command_words import CommandWords, option_flags
-from swift_client.display import escape_unsafe, selection_table, summary, warnings
+from swift_client.display import escape_unsafe, selection_table, summaries, warnings
 from swift_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def show_selection(selection: Selection, *, as_json: bool) -> None:
     if as_json:
         print_json(selection.to_dict())
         return
-    show(safe(selection.text), "", selection_table(selection), Text(summary(selection), style="dim"))
+    lines = (Text(line, style="dim") for line in summaries(selection))
+    show(safe(selection.text), "", selection_table(selection), *lines)
     warn(*warnings(selection))
 
 

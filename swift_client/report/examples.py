@@ -227,6 +227,8 @@ def _shown_candidate(
         facts.append(("= tokens", format_decimal(weights.gated_mean, 2)))
         facts.append(("+ whole answer", format_decimal(score - weights.gated_mean, 2)))
     facts.append(("probability", MISSING if probability is None else f"{format_percent(probability)}{PERCENT}"))
+    if candidate.verifier_score is not None:
+        facts.append(("verifier", format_decimal(candidate.verifier_score, 2)))
     facts.append(("weight", format_decimal(candidate.weight, 2)))
     if finish_label := FINISH_REASON_LABELS.get(completion.finish_reason):
         facts.append(("ended", finish_label))

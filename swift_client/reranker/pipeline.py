@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from swift_client.adapters import Transports
 from swift_client.adapters.user_threads import UserThreads
-from swift_client.display import summary
+from swift_client.display import summaries
 from swift_client.errors import BadRequestError, VerificationError
 from swift_client.logprobs.temperature import SamplingInfo
 from swift_client.reranker.caching import ReplyCache, merge_cached
@@ -138,7 +138,7 @@ class SelectionPipeline:
         selection = await asyncio.to_thread(self._describe, samples, scored, verified or choice, started=started)
         _require_enough(selection, samples, request)
         if logger.isEnabledFor(logging.INFO):
-            logger.info("%s: %s", self.name, summary(selection))
+            logger.info("%s: %s", self.name, " · ".join(summaries(selection)))
         return Outcome(selection, scored.scores.out_of_distribution)
 
     # --- 1. sample
