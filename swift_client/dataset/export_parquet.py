@@ -20,7 +20,8 @@ def export_parquet(samples: str | os.PathLike[str], out: str | os.PathLike[str])
     """Write one row per sample to ``out`` and return the number of rows. A failed export leaves no file.
 
     ``top_logprobs`` is a list of T float16 lists of length K; missing ranks are -inf. ``messages`` is JSON.
-    ``answers`` are all accepted answers and ``answer`` is the first of them.
+    ``answers`` are all accepted answers and ``answer`` is the first of them. ``verifier_scores`` is a map from the
+    identity of a verifier to its judgement, 0..1.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -75,6 +76,7 @@ def _columns(arrow: Any) -> dict[str, tuple[Any, Callable[[StoredQuestion, Sampl
         "text": (text, lambda _, sample: sample.completion.text),
         "finish_reason": (text, lambda _, sample: sample.completion.finish_reason),
         "label": (arrow.float32(), lambda _, sample: sample.label),
+        "verifier_scores": (arrow.map_(text, arrow.float64()), lambda _, sample: list(sample.verifier_scores.items())),
         "seed": (arrow.int64(), lambda _, sample: sample.seed),
         "cost": (arrow.float64(), lambda _, sample: sample.cost),
         "tokens": (arrow.list_(text), lambda _, sample: sample.completion.tokens),

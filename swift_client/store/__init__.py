@@ -1,9 +1,10 @@
 """The samples file: questions, and the completions that were paid for, in one SQLite file."""
 
+from swift_client.store.batch_store import BatchStore
 from swift_client.store.hidden_states import StateFile, StateLayout
 from swift_client.store.records import Meta, ReferenceAnswer, RequestKey, Sample, SampleTotals, StoredQuestion
 from swift_client.store.reply_cache import ReplyStore
-from swift_client.store.sample_store import BatchStore, SampleStore
+from swift_client.store.sample_store import SampleStore
 from swift_client.store.sqlite import require_samples_file
 
 __all__ = [

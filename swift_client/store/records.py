@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from types import NoneType
@@ -64,6 +64,7 @@ class Sample:
         label: 1 right, 0 wrong, None unknown.
         cost: Equal share of the cost of its request, in the currency of the prices; None without prices.
         mean_logprob: Mean logprob of its tokens, nats, if their own logprobs are unknown: of imported logs.
+        verifier_scores: Judgement of its answer, 0..1 (1 is right), by the identity of the verifier.
     """
 
     question_id: str
@@ -73,6 +74,7 @@ class Sample:
     label: float | None = None
     cost: float | None = None
     mean_logprob: float | None = None
+    verifier_scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +196,22 @@ def _parse_answers(blob: bytes) -> tuple[str, ...]:
     return tuple(answers)
 
 
-def parse_sample(question_id: str, row: Sequence[Any]) -> Sample:
+def parse_verifier_scores(question_id: str, rows: Iterable[Sequence[Any]]) -> dict[int, dict[str, float]]:
+    """Parse rows (number, verifier, score) into scores by number and verifier. Raises ValueError for an invalid row."""
+    scores: dict[int, dict[str, float]] = {}
+    for number, verifier, score in rows:
+        if not isinstance(number, int) or not isinstance(verifier, str) or not is_share(score):
+            raise ValueError(f"question {question_id!r} has a judgement that is not from 0 to 1")
+        scores.setdefault(number, {})[verifier] = float(score)
+    return scores
+
+
+def is_share(value: object) -> bool:
+    """Return True for a number from 0 to 1."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def parse_sample(question_id: str, row: Sequence[Any], verifier_scores: Mapping[str, float]) -> Sample:
     """Parse (number, text, finish_reason, arrays, label, seed, cost). Raises ValueError for an invalid row."""
     number, text, finish_reason, arrays, label, seed, cost = row
     types = ((number, int), (text, str), (arrays, bytes), (seed, int | None), (cost, float | None))
@@ -215,4 +232,5 @@ def parse_sample(question_id: str, row: Sequence[Any]) -> Sample:
         label=label,
         cost=cost,
         mean_logprob=mean_logprob,
+        verifier_scores=verifier_scores,
     )

@@ -15,7 +15,14 @@ from swift_client.errors import ConfigurationError
 from swift_client.store import records
 from swift_client.store.packing import pack, replace_surrogates
 from swift_client.store.records import Meta, RequestKey, Sample, SampleTotals, StoredQuestion, to_json
-from swift_client.store.sqlite import connect, not_a_samples_file, translate_errors, write_lock
+from swift_client.store.sqlite import (
+    add_judgement_tables,
+    connect,
+    has_judgements,
+    not_a_samples_file,
+    translate_errors,
+    write_lock,
+)
 from swift_client.types import MAX_TOKEN_COUNT, Completion, Usage
 
 _SELECT_QUESTIONS = "SELECT id, messages, answer, family FROM question"
@@ -23,6 +30,7 @@ _SELECT_SAMPLES = (
     "SELECT number, text, finish_reason, arrays, label, seed, cost / samples FROM sample "
     "JOIN reply ON reply.id = sample.reply WHERE sample.question = ? ORDER BY number LIMIT ?"
 )
+_SELECT_SCORES = "SELECT number, verifier, score FROM verifier_score WHERE question = ?"
 # Prefix of the names in ``meta`` of the request settings of each question of ``best_of``.
 _REQUEST_PREFIX = "request "
 _MAX_INTEGER = 2**63 - 1  # SQLite's largest integer
@@ -214,6 +222,29 @@ class SampleStore:
                 if not run("UPDATE sample SET label = ? WHERE question = ? AND number = ?", row).rowcount:
                     raise ConfigurationError(f"{self.path} has no sample {question_id!r}, {index}.")
 
+    def add_verifier_scores(self, question_id: str, scores: Mapping[int, float], *, verifier: str) -> None:
+        """Store a verifier's judgements of samples, all or none of them; new ones replace older ones.
+
+        Args:
+            question_id: a stored question.
+            scores: judgement of each sample by its index, 0..1; 1 is right.
+            verifier: identity of the verifier.
+
+        Raises:
+            ConfigurationError: a judgement outside 0..1, no such sample, or no disk space; nothing is stored.
+        """
+        with self._transaction() as run:
+            add_judgement_tables(self._connection)
+            for index, score in scores.items():
+                if not records.is_share(score):
+                    raise ConfigurationError(
+                        f"The judgement of {question_id!r}, {index} is {score!r}.", hint="Give a number from 0 to 1."
+                    )
+                if not run("SELECT 1 FROM sample WHERE question = ? AND number = ?", (question_id, index)).fetchone():
+                    raise ConfigurationError(f"{self.path} has no sample {question_id!r}, {index}.")
+                row = (question_id, index, verifier, float(score))
+                run("INSERT OR REPLACE INTO verifier_score VALUES (?, ?, ?, ?)", row)
+
     def questions(self) -> list[StoredQuestion]:
         """Return the questions in the order in which they were added."""
         with self._read_session() as run:
@@ -235,7 +266,10 @@ class SampleStore:
     def samples(self, question_id: str, *, limit: int = -1) -> list[Sample]:
         """Return up to ``limit`` samples of a question (all if negative), in the order of their indices."""
         with self._read_session() as run:
-            return [records.parse_sample(question_id, row) for row in run(_SELECT_SAMPLES, (question_id, limit))]
+            score_rows = run(_SELECT_SCORES, (question_id,)) if has_judgements(self._connection) else ()
+            scores = records.parse_verifier_scores(question_id, score_rows)
+            rows = run(_SELECT_SAMPLES, (question_id, limit))
+            return [records.parse_sample(question_id, row, scores.get(row[0], {})) for row in rows]
 
     def samples_for_request(self, request_key: RequestKey, *, limit: int) -> list[Sample]:
         """Return up to ``limit`` samples of a request, in the order of their indices."""
@@ -336,58 +370,3 @@ def _insert(
     reply = run("INSERT INTO reply VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid
     for number, parts in numbered_parts:
         run("INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?, NULL)", (question_id, number, reply, *parts))
-
-
-_BATCH_PREFIX = "batch "  # prefix of the names of batches in ``meta``
-# Name in ``meta`` of the fact that batches returned no logprobs.
-_NO_LOGPROBS_NAME = "batches without logprobs"
-
-
-class BatchStore(SampleStore):
-    """A samples file that also records batches, each as a text under a name, in one transaction each."""
-
-    def batches(self) -> dict[str, str]:
-        """Return the text of each open batch by name, in the order of the names."""
-        with self._read_session() as run:
-            rows = run(
-                "SELECT name, value FROM meta WHERE substr(name, 1, ?) = ? ORDER BY name",
-                (len(_BATCH_PREFIX), _BATCH_PREFIX),
-            )
-            return {name.removeprefix(_BATCH_PREFIX): value for name, value in rows}
-
-    def save_batch(self, name: str, text: str) -> None:
-        """Record a batch, or replace its text. It survives kill -9 once this returns."""
-        with self._transaction() as run:
-            run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_BATCH_PREFIX + name, text))
-
-    def drop_batch(self, name: str) -> None:
-        """Delete the record of a batch whose results are all in the file, or that was never created."""
-        with self._transaction() as run:
-            run("DELETE FROM meta WHERE name = ?", (_BATCH_PREFIX + name,))
-
-    def forget_batches(self) -> None:
-        """Delete the records of all batches, and of earlier batches without logprobs."""
-        with self._transaction() as run:
-            run(
-                "DELETE FROM meta WHERE substr(name, 1, ?) = ? OR name = ?",
-                (len(_BATCH_PREFIX), _BATCH_PREFIX, _NO_LOGPROBS_NAME),
-            )
-
-    def mark_no_logprobs(self) -> None:
-        """Record that a batch returned replies without logprobs."""
-        with self._transaction() as run:
-            run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_NO_LOGPROBS_NAME, "yes"))
-
-    @property
-    def lacks_logprobs(self) -> bool:
-        """True if a batch returned replies without logprobs."""
-        with self._read_session() as run:
-            return bool(list(run("SELECT 1 FROM meta WHERE name = ?", (_NO_LOGPROBS_NAME,))))
-
-    def refuse_open_batches(self) -> None:
-        """Raise ConfigurationError if a batch is open, since direct requests would pay twice."""
-        if open_ := len(self.batches()):
-            raise ConfigurationError(
-                f"{self.path} has {open_} open batch(es), whose requests are already paid for.",
-                hint="First run the same command with --batch to fetch their results.",
-            )

@@ -21,7 +21,6 @@ from pathlib import Path
 from swift_client.errors import ConfigurationError
 from swift_client.store.write_lock import WriteLock
 
-FORMAT = 1  # version of the schema, stored in ``user_version``
 APPLICATION_ID = 0x73776674  # value of ``application_id``: "swft"
 MAX_VALUE_BYTES = 256 * 2**20  # bytes of the largest text or blob that may be read
 LOCK_TIMEOUT = 0.3  # seconds for which a run waits for other writers, which will not finish soon
@@ -31,8 +30,8 @@ _NO_SHARED_MEMORY = frozenset(
     (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY)
 )
 
-# Statements that create the file. A file with any other table, view or trigger is refused.
-SCHEMA = (
+# Statements that create the tables of format 1. A file with any other table, view or trigger is refused.
+_SCHEMA = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     "CREATE TABLE question (id TEXT PRIMARY KEY, messages TEXT NOT NULL, answer TEXT, family TEXT)",
     "CREATE TABLE reply (id INTEGER PRIMARY KEY, question TEXT NOT NULL, seed INTEGER, prompt_tokens INTEGER NOT NULL, "
@@ -40,7 +39,15 @@ SCHEMA = (
     "CREATE TABLE sample (question TEXT NOT NULL, number INTEGER NOT NULL, reply INTEGER NOT NULL, text TEXT NOT NULL, "
     "finish_reason TEXT NOT NULL, arrays BLOB NOT NULL, label REAL, UNIQUE (question, number))",
 )
-
+# Statements that add the tables of format 2: judgements of samples, and verdicts by a digest of what was asked.
+_JUDGEMENT_SCHEMA = (
+    "CREATE TABLE verifier_score (question TEXT NOT NULL, number INTEGER NOT NULL, verifier TEXT NOT NULL, "
+    "score REAL NOT NULL, PRIMARY KEY (question, number, verifier))",
+    "CREATE TABLE verdict (id TEXT PRIMARY KEY, value REAL NOT NULL, confidence REAL NOT NULL, "
+    "from_text INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cost REAL)",
+)
+# Tables per format, which is stored in ``user_version``. A file has format 1 until it gets its first judgement.
+_FORMATS: Mapping[int, tuple[str, ...]] = {1: _SCHEMA, 2: (*_SCHEMA, *_JUDGEMENT_SCHEMA)}
 
 _COLLECT_HINT = "Samples files are written by `swift-client collect`."
 _IN_USE = (
@@ -226,11 +233,24 @@ def _create_tables(connection: sqlite3.Connection) -> None:
     """Create the tables, unless another process has done so meanwhile."""
     connection.execute("BEGIN IMMEDIATE")
     if _is_empty(connection):
-        for statement in SCHEMA:
+        for statement in _SCHEMA:
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version={FORMAT}")
+        connection.execute("PRAGMA user_version=1")
     connection.execute("COMMIT")
+
+
+def has_judgements(connection: sqlite3.Connection) -> bool:
+    """Return True if the file has the tables of judgements; another process may add them at any time."""
+    return _read_pragma(connection, "user_version") > 1
+
+
+def add_judgement_tables(connection: sqlite3.Connection) -> None:
+    """Bring the file to format 2, within the caller's transaction."""
+    if not has_judgements(connection):
+        for statement in _JUDGEMENT_SCHEMA:
+            connection.execute(statement)
+        connection.execute("PRAGMA user_version=2")
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
@@ -244,16 +264,21 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise EmptyFileError(f"{path} is not a samples file: it is empty.", hint=_COLLECT_HINT)
     if _read_pragma(connection, "application_id") != APPLICATION_ID:
         raise not_a_samples_file(path, "it is a SQLite file of another program")
-    if (version := _read_pragma(connection, "user_version")) != FORMAT:
+    # A transaction reads one state of the file, also while another process adds the tables of judgements.
+    connection.execute("BEGIN")
+    version = _read_pragma(connection, "user_version")
+    if version not in _FORMATS:
+        formats = f"{min(_FORMATS)} to {max(_FORMATS)}"
         raise not_a_samples_file(
-            path, f"its format is {version} and this swift-client reads {FORMAT}", "Upgrade swift-client."
+            path, f"its format is {version} and this swift-client reads {formats}", "Upgrade swift-client."
         )
     # ANALYZE adds tables of statistics, whose contents the query planner alone reads.
     statements = connection.execute(
         "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT IN ('sqlite_stat1', 'sqlite_stat4')"
     )
-    if {sql for (sql,) in statements} != set(SCHEMA):
+    if {sql for (sql,) in statements} != set(_FORMATS[version]):
         raise not_a_samples_file(path, "its tables are not those of this format")
+    connection.execute("COMMIT")
 
 
 def _read_pragma(connection: sqlite3.Connection, pragma: str) -> int:
