@@ -95,7 +95,7 @@ def our_tournament(compare: Compare, log_priors: F64) -> tuple[int, int]:
         for first, second in pairs:
             preference = compare(first, second)
             tournament.record(first, second, None if np.isnan(preference) else preference)
-    return int(tournament.strengths.argmax()), tournament.n_comparisons + tournament.n_failed
+    return int(tournament.strengths.argmax()), tournament.n_comparisons
 
 
 def peer_tournament(compare: Compare, n: int, rng: np.random.Generator) -> tuple[int, int]:

@@ -84,8 +84,8 @@ class PairwiseTournament:
 
     @property
     def n_comparisons(self) -> int:
-        """Number of comparisons with a preference."""
-        return len(self._comparisons)
+        """Number of recorded comparisons, failed ones counted."""
+        return len(self._comparisons) + len(self._failed)
 
     @property
     def n_failed(self) -> int:
@@ -145,7 +145,7 @@ class PairwiseTournament:
         return [] if len(order) < 2 else list(zip(order, [*order[1:], order[0]], strict=True))
 
     def _next_round(self) -> list[tuple[int, int]]:
-        n_left = self._limit - self.n_comparisons - self.n_failed
+        n_left = self._limit - self.n_comparisons
         if n_left <= 0 or not self._rounds_left or not self._comparisons:
             return []
         if self.probabilities[self.strengths.argmax()] >= self._confidence:
