@@ -155,7 +155,7 @@ def _attributes(value: object, *names: str) -> dict[str, Any]:
 def selection_dict(selection: Selection[Any]) -> dict[str, Any]:
     """Return a Selection as JSON-ready values, without arrays."""
     own = ("text", "answer", "score", "probability", "answer_probability", "winner", "method", "signal", "scorer")
-    votes = ("text", "answer", "group", "score", "probability", "answer_probability", "weight", "verifier_score")
+    own_votes = ("text", "answer", "group", "score", "probability", "answer_probability", "weight", "consensus")
     parsed = selection.parsed
     return {
         **_attributes(selection, *own, "provider", "model", "elapsed"),
@@ -175,7 +175,7 @@ def selection_dict(selection: Selection[Any]) -> dict[str, Any]:
         "candidates": [
             {
                 "index": candidate.completion.index,
-                **_attributes(candidate, *votes),
+                **_attributes(candidate, *own_votes, "verifier_score"),
                 "finish_reason": candidate.completion.finish_reason,
                 "tokens": len(candidate.completion.tokens),
                 "thinking_tokens": len(thinking.tokens) if (thinking := candidate.completion.thinking) else 0,

@@ -59,7 +59,7 @@ LATER = {
     "external",
     "fuse",
     "limit",
-} | {"verifier"}
+} | {"verifier", "similarity"}
 """Arguments of the constructors beyond the fixed ones."""
 
 
@@ -133,8 +133,9 @@ def test_both_faces_have_the_same_names() -> None:
 def test_rank_and_parse_response_have_the_fixed_signatures() -> None:
     empty = inspect.Parameter.empty
 
-    assert list(defaults(rank).values()) == [empty, "openai", "mean_logprob", "auto", "auto", *[None] * 5]
+    assert list(defaults(rank).values()) == [empty, "openai", "mean_logprob", "auto", "auto", *[None] * 6]
     names = ["provider", "scorer", "answer", "select", "response_model", "head", "prompt", "reference", "verifier"]
+    names += ["similarity"]
     assert list(defaults(rank))[1:] == names
     assert list(defaults(parse_response).items())[1:] == [
         ("provider", "openai"),

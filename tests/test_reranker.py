@@ -105,7 +105,7 @@ def test_a_wrong_argument_of_best_of_is_one_clear_error_and_nothing_is_sent(
         ({"scorer": 3}, "scorer= takes a name, a callable or a HeadArtifact"),
         ({"answer": "numbr"}, "no answer reader called 'numbr'"),
         ({"answer": "(["}, "not a valid regex"),
-        ({"select": "majority"}, 'select= must be "auto", "best" or "vote", not .majority'),
+        ({"select": "majority"}, 'select= must be "auto", "best", "vote" or "consensus", not .majority'),
     ],
 )
 def test_a_wrong_setting_is_refused_when_the_reranker_is_made(face: type, settings: dict[str, Any], words: str) -> None:

@@ -160,7 +160,7 @@ def test_a_single_completion_always_wins(method: str, value: float, answer: str 
 def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="no completions"):
         pick([], [])
-    with pytest.raises(ConfigurationError, match='"auto", "best" or "vote"'):
+    with pytest.raises(ConfigurationError, match='"vote" or "consensus"'):
         pick([1], "a", method="majority")
     with pytest.raises(ValueError, match="do not match"):
         choose(completions(2), np.ones(3, np.float32), answers=answered("a", "b"))
@@ -252,7 +252,7 @@ def notes_of(texts: list[str], answer: Spec, cut: tuple[int, ...] = ()) -> tuple
 )
 def test_a_reader_that_was_asked_for_and_finds_nothing_says_so(answer: str, name: str) -> None:
     assert notes_of([RAMBLING] * 3, answer) == (
-        f"The answer reader {name} found no answer in any of 3 texts: the choice rests on scores alone.",
+        f"The answer reader {name} found no answer in any of 3 texts: the choice rests on the similarity of the texts.",
     )
 
 
@@ -280,6 +280,6 @@ def test_there_is_no_note_where_every_answer_was_read_or_none_was_asked_for(answ
 
 def test_auto_says_one_sentence_about_free_text_and_none_about_a_few_unread_answers() -> None:
     assert notes_of([RAMBLING] * 3, "auto") == (
-        "Only 0 of 3 texts have a marked answer, so the choice rests on scores alone.",
+        "Only 0 of 3 texts have a marked answer, so the choice rests on the similarity of the texts.",
     )
     assert notes_of(["#### 18", RAMBLING, "#### 18"], "auto") == ()

@@ -18,6 +18,8 @@ from swift_client.answers.short_answers import read_short_answers
 from swift_client.answers.tool_calls import call_text, has_calls
 from swift_client.types import Completion, completeness
 
+SCORES_ALONE = "the choice rests on scores alone"  # the end of notes on answers that could not be read
+
 _LETTER = re.compile("[a-j]")
 _OPTION = re.compile(r"([a-j])\. \w")
 
@@ -129,9 +131,7 @@ def read_by_deadline(
     )
     if spec == "auto" and requires_half and n_answers * 2 < n_nonempty:
         values = [None] * len(texts)
-        notes.append(
-            f"Only {n_answers} of {n_nonempty} texts have a marked answer, so the choice rests on scores alone."
-        )
+        notes.append(f"Only {n_answers} of {n_nonempty} texts have a marked answer, so {SCORES_ALONE}.")
     groups, note = group_answers(values, compare_values=reader.compares_values, deadline_at=deadline_at)
     parents: tuple[int | None, ...] = ()
     if (parent := reader.parent) is not None:

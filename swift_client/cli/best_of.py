@@ -34,6 +34,7 @@ def best_of(
     scorer: options.Scorer = "auto",
     answer: options.Answer = "auto",
     select: options.Select = "auto",
+    similarity: options.Similarity = None,
     deadline: Annotated[
         float | None, typer.Option(help="After this many seconds, choose among the answers that have arrived.")
     ] = None,
@@ -86,6 +87,7 @@ def best_of(
             scorer=scorer,
             answer=options.parse_none(answer),
             select=select,
+            similarity=similarity,
             base_url=base_url,
             api_key=options.read_api_key(api_key_env),
             timeout=timeout,
@@ -122,6 +124,7 @@ def rank(
     scorer: options.Scorer = "auto",
     answer: options.Answer = "auto",
     select: options.Select = "auto",
+    similarity: options.Similarity = None,
     as_json: options.Json = False,
 ) -> None:
     """Choose among the completions of replies to one question. No request is sent."""
@@ -142,6 +145,7 @@ def rank(
         scorer=resolved.artifact or (FALLBACK_SCORER if scorer == "auto" else scorer),
         answer=options.parse_none(answer),
         select=select,
+        similarity=similarity,
         force_head=resolved.force_head,
         notes=resolved.notes,
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 AS_TRAINED, AS_ANSWER = "as the head was trained", "as --answer reads"
 """Defaults of --answer and --grade, as `--help` shows them."""
 
-Method = Literal["auto", "best", "vote"]
+Method = Literal["auto", "best", "vote", "consensus"]
 
 
 def _complete_provider(start: str) -> list[str]:
@@ -84,7 +84,16 @@ Grade = Annotated[
         "text, tool_name, tool_call, exact, literal, or a regex. Labels stored in the file take precedence."
     ),
 ]
-Select = Annotated[Method, typer.Option(help="vote: the answer with the most support; best: the highest score.")]
+Select = Annotated[
+    Method,
+    typer.Option(
+        help="vote: the answer with the most support; best: the highest score; consensus: the text that is most like "
+        "the others."
+    ),
+]
+Similarity = Annotated[
+    str | None, typer.Option(help="How texts are compared for a consensus: content (default), token_f1 or chrf.")
+]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Timeout of one request, in seconds.")]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed: the same seed and samples give the same result.")]
 

@@ -22,6 +22,7 @@ from swift_client.reranker.pipeline import SelectionPipeline
 from swift_client.reranker.rank_replies import RankedQuestion, rank_reply, rank_reply_verified
 from swift_client.sampling import EarlyAbort, RateLimit
 from swift_client.scoring.judge import JudgeFunction
+from swift_client.scoring.result import UserSimilarity
 from swift_client.selection.select import Scorer
 from swift_client.structured.schema import create_response_schema
 from swift_client.types import Event, Message, Method, Selection
@@ -43,6 +44,7 @@ class _Client:
         scorer: Scorer = "auto",
         answer: Spec = "auto",
         select: Method = "auto",
+        similarity: str | UserSimilarity | None = None,
         require_logprobs: RequireLogprobs = "auto",
         top_logprobs: int | None = None,
         base_url: str | None = None,
@@ -85,7 +87,12 @@ class _Client:
                 "worst_rank", or "weighted:share=0.3" with the scorer's share. Fused scores, 0..1, weigh votes too.
             answer: how the compared answer is read: "auto", "number", "boxed", "choice", "yes_no", "json", "text", a
                 regex, a callable, or None.
-            select: "vote", "best", or "auto": vote if answers can be read and compared.
+            select: "vote", "best", "consensus" (the text most like the others), or "auto": vote if answers can be read
+                and compared; consensus of three or more texts if there are no logprobs either.
+            similarity: how texts are compared for a consensus: "content" (the share of the words that only some texts
+                have), "token_f1" (words), "chrf" (character n-grams), or your function from the M different texts to
+                their similarities, (M, M) numbers from 0 to 1. None: "content". It has ``timeout`` seconds; if it
+                fails, "content" takes its place and a note says so.
             require_logprobs: "auto" uses what comes and says so in ``Selection.signal``; False asks for no logprobs;
                 True raises LogprobsUnavailableError if none come.
             top_logprobs: alternatives per token to ask for; default: as many as the head or the provider knows, at
@@ -121,11 +128,11 @@ class _Client:
             ArtifactError: the head cannot be read, or is made for another model.
         """
         config = create_config(
-            provider, model, head=head, scorer=scorer, answer=answer, select=select, require_logprobs=require_logprobs,
-            top_logprobs=top_logprobs, base_url=base_url, api_key=api_key, client=client, timeout=timeout,
-            max_retries=max_retries, max_concurrency=max_concurrency, on_event=on_event, prices=prices, store=store,
-            warm_cache=warm_cache, limit=limit, abort=abort, judge=judge, verifier=verifier, external=external,
-            fuse=fuse, max_reply_bytes=max_reply_bytes,
+            provider, model, head=head, scorer=scorer, answer=answer, select=select, similarity=similarity,
+            require_logprobs=require_logprobs, top_logprobs=top_logprobs, base_url=base_url, api_key=api_key,
+            client=client, timeout=timeout, max_retries=max_retries, max_concurrency=max_concurrency,
+            on_event=on_event, prices=prices, store=store, warm_cache=warm_cache, limit=limit, abort=abort,
+            judge=judge, verifier=verifier, external=external, fuse=fuse, max_reply_bytes=max_reply_bytes,
         )  # fmt: skip
         self.pipeline = SelectionPipeline(config)
         self._run: Run = partial(run_with_escalation, self.pipeline)

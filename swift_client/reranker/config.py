@@ -41,6 +41,7 @@ from swift_client.sampling import (
 from swift_client.sampling.model_client import CostModel
 from swift_client.scoring.fusion import parse_fusion
 from swift_client.scoring.judge import ExternalScorer, Judge, JudgeFunction
+from swift_client.scoring.result import UserSimilarity
 from swift_client.selection.select import FALLBACK_SCORER, Scorer, SelectionConfig
 from swift_client.stopping import StoppingRule, stopping_rule
 from swift_client.stopping.monitor import StoppingSpec, create_abort_monitor
@@ -106,6 +107,7 @@ def create_config(
     scorer: Scorer,
     answer: Spec,
     select: Method,
+    similarity: str | UserSimilarity | None,
     require_logprobs: RequireLogprobs,
     top_logprobs: int | None,
     base_url: str | None,
@@ -156,6 +158,7 @@ def create_config(
         scorer=artifact or (FALLBACK_SCORER if scorer in ("auto", "judge") else scorer),
         answer=answer,
         select=select,
+        similarity=similarity,
         force_head=resolved_head.force_head,
         notes=resolved_head.notes,
     )

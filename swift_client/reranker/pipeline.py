@@ -31,7 +31,7 @@ from swift_client.sampling import (
 from swift_client.sampling.model_client import ModelClient
 from swift_client.sampling.sampler import budget_error, budget_stop
 from swift_client.scoring.result import ScoredCompletions
-from swift_client.selection.choose import Choice
+from swift_client.selection.choose import Choice, seeks_consensus
 from swift_client.selection.select import (
     SelectionConfig,
     build_selection,
@@ -132,6 +132,7 @@ class SelectionPipeline:
             await self.judge.require_price(options.budget, request)
         samples = await self._sample(request, options, existing_completions, deadline_at)
         scored = await self._score(samples, request, deadline_at)
+        scored = await self._compare(samples.config, scored)
         self._warn_once(samples, scored)
         choice = await asyncio.to_thread(select, scored, samples.config.select)
         verified = await self._verify(scored, choice, request, options, deadline_at) if self.judge else None
@@ -280,9 +281,7 @@ class SelectionPipeline:
         # Scoring is numpy, and answers may be compared in another process: neither belongs on the event loop.
         if not config.calls_user_code:
             return await asyncio.to_thread(score_or_fall_back, completions, config)
-        limit = self.config.timeout
-        if config.deadline_at is not None:  # sampling may have taken all the time
-            limit = min(limit, max(_MIN_SCORING_SECONDS, config.deadline_at - time.monotonic()))
+        limit = self._user_seconds(config)
         try:
             async with asyncio.timeout(limit):
                 return await self._user_threads.call(score_or_fall_back, completions, config)
@@ -290,6 +289,20 @@ class SelectionPipeline:
             scored = await asyncio.to_thread(score_completions, completions, config.without_user_code())
             note = f"{user_functions(config)} took longer than {limit:.3g} s and was ignored."
             return replace(scored, notes=(note, *scored.notes))
+
+    async def _compare(self, config: SelectionConfig, scored: ScoredCompletions) -> ScoredCompletions:
+        """Compare the texts by the user's function, if the choice will be a consensus by it."""
+        if not callable(config.similarity) or not seeks_consensus(scored, config.select):
+            return scored
+        from swift_client.reranker.similarity import compare_texts
+
+        return await compare_texts(scored, threads=self._user_threads, timeout=self._user_seconds(config))
+
+    def _user_seconds(self, config: SelectionConfig) -> float:
+        """Return the seconds that a function of the user may take; sampling may have taken all the time."""
+        if config.deadline_at is None:
+            return self.config.timeout
+        return min(self.config.timeout, max(_MIN_SCORING_SECONDS, config.deadline_at - time.monotonic()))
 
     # --- 3. verify (``selection.select`` has chosen before)
 

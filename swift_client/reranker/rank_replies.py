@@ -17,7 +17,7 @@ from swift_client.models.resolve_head import UNKNOWN_MODEL, Head, find_for_model
 from swift_client.reranker.acceptance import with_acceptance
 from swift_client.sampling import check_messages
 from swift_client.sampling.sync_loop import BackgroundLoop
-from swift_client.scoring.result import ScoredCompletions
+from swift_client.scoring.result import ScoredCompletions, UserSimilarity
 from swift_client.selection.select import (
     FALLBACK_SCORER,
     Scorer,
@@ -70,6 +70,7 @@ def rank(
     prompt: str | Sequence[Message] | None = None,
     reference: str | None = None,
     verifier: Verifier | str | None = None,
+    similarity: str | UserSimilarity | None = None,
 ) -> Selection[T]: ...
 
 
@@ -86,6 +87,7 @@ def rank(
     prompt: str | Sequence[Message] | None = None,
     reference: str | None = None,
     verifier: Verifier | str | None = None,
+    similarity: str | UserSimilarity | None = None,
 ) -> Selection[Any]: ...
 
 
@@ -101,6 +103,7 @@ def rank(
     prompt: str | Sequence[Message] | None = None,
     reference: str | None = None,
     verifier: Verifier | str | None = None,
+    similarity: str | UserSimilarity | None = None,
 ) -> Selection:
     """Choose the best completion of a reply that you already have. Nothing is sent, unless there is a verifier.
 
@@ -110,7 +113,10 @@ def rank(
         provider: determines the wire format if the reply's shape does not.
         scorer: a name, a callable from completions to N numbers, or a HeadArtifact.
         answer: how the compared answer is read.
-        select: "vote", "best", or "auto": vote if answers can be read and compared.
+        select: "vote", "best", "consensus" (the text most like the others), or "auto": vote if answers can be read and
+            compared; consensus of three or more texts if there are no logprobs either.
+        similarity: how texts are compared for a consensus: "content", "token_f1", "chrf", or your function from the M
+            different texts to their similarities, (M, M) numbers from 0 to 1. None: "content".
         response_model: a pydantic model class or a JSON schema dict that answers have to match.
         head: a trained scorer (head) instead of ``scorer``: its name, path or object, or "auto": the one for the model
             in ``provider="openai/gpt-4.1-mini"``, else in the reply. A head that you give yourself is used for any
@@ -133,6 +139,7 @@ def rank(
         scorer=FALLBACK_SCORER if scorer == "auto" else scorer,
         answer=answer,
         select=select,
+        similarity=similarity,
         response_schema=create_response_schema(response_model),
     )
     row = _resolve_provider(provider)
@@ -211,7 +218,7 @@ async def _rank_verified(
 ) -> Selection:
     if not question.messages:
         raise ConfigurationError("verifier= needs prompt=.", hint="The judge has to see the question.")
-    scored = await asyncio.to_thread(score_completions, reply.completions, config)
+    scored = await asyncio.to_thread(_score, reply.completions, config)
     choice = await asyncio.to_thread(select_from, scored, config.select)
     verified = await verify(
         verifier,
@@ -226,9 +233,18 @@ async def _rank_verified(
 
 
 def _rank_decoded(reply: Reply, provider: Provider, config: SelectionConfig, question: RankedQuestion) -> Selection:
-    scored = score_completions(reply.completions, config)
+    scored = _score(reply.completions, config)
     selection = build_selection(scored, select_from(scored, config.select))
     return _complete(selection, reply, provider, config, question, scored)
+
+
+def _score(completions: Sequence[Completion], config: SelectionConfig) -> ScoredCompletions:
+    scored = score_completions(completions, config)
+    if config.similarity is None:
+        return scored
+    from swift_client.selection.consensus import compare_texts
+
+    return compare_texts(scored, config.select)
 
 
 def _complete(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from swift_client.answers import Answers
 from swift_client.features import listed_ranks
 from swift_client.features.segments import F64
 from swift_client.structured.schema import ParsedAnswer
 from swift_client.types import F32, Bool, Completion
+
+# From the M different texts of a question to their similarities (M, M), 0..1: entry (i, j) is that of text i to text j.
+UserSimilarity = Callable[[list[str]], ArrayLike]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -45,7 +49,8 @@ class ScoredCompletions:
     # (N,) their objects if there is a response schema; else empty.
     parsed_answers: tuple[ParsedAnswer | None, ...]
     scores: Scores
-    vote_weights: F64 | None  # (N,) positive weights of votes; None: each vote counts 1
+    # (N,) positive weights of votes, or of texts where no answer is read; None: each counts 1.
+    vote_weights: F64 | None
     signal: str  # the signal of the scores, as ``swift_client.Selection.signal``
     no_logprobs_reason: str | None = None  # why the texts alone decide, if the completions show it
     vote_note: str | None = None  # note on the weights, if a vote is held
@@ -53,6 +58,10 @@ class ScoredCompletions:
     notes: tuple[str, ...] = ()  # notes on the completions; they precede the notes of ``scores``
     # Notes on external scorers and judges that returned no scores; they come last.
     rescoring_notes: tuple[str, ...] = ()
+    # The similarity of a consensus, as ``similarity=``; None: the default one.
+    similarity: str | UserSimilarity | None = None
+    # (M, M) similarities of the M different texts, if they cannot be computed from ``similarity`` alone.
+    similarity_matrix: F64 | None = None
 
     def with_rescoring_note(self, note: str) -> ScoredCompletions:
         """Return the same scores with one more note."""

@@ -1,4 +1,4 @@
-"""The choice of one question's winner from scores and answers, by the best score or by a vote."""
+"""The choice of one question's winner from scores, answers and similarities, by score, vote or consensus."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import numpy as np
 from swift_client.answers import Answers
 from swift_client.errors import ConfigurationError
 from swift_client.features.segments import F64
+from swift_client.scoring.result import ScoredCompletions
 from swift_client.selection.voting import best_allowed, total_per_completion
 from swift_client.types import F32, Completion, Method, completeness
+
+MIN_TEXTS = 3  # completions from which "auto" seeks a consensus
 
 # Weight of a vote whose own weight is 0 or missing, so that each readable completion counts.
 _SMALLEST_WEIGHT = 1e-300
@@ -24,15 +27,33 @@ class Choice:
     """The winner and the votes; positions and (N,) values are in the order of the completions."""
 
     winner: int  # position of the winner
-    method: Literal["best", "vote"]  # the method that was used; "auto" is resolved
-    weights: tuple[float, ...]  # (N,) weight of each completion's vote; 0 if it did not vote
+    method: Literal["best", "vote", "consensus"]  # the method that was used; "auto" is resolved
+    weights: tuple[float, ...]  # (N,) weight of each completion's vote or text; 0 if it did not take part
+    consensus: tuple[float | None, ...] | None = None  # (N,) expected similarities; None: no consensus was sought
     notes: tuple[str, ...] = ()  # one sentence per thing that did not go as requested
 
 
 def check_method(method: object) -> None:
     """Raise ConfigurationError unless ``method`` is a value of ``select=``."""
     if method not in get_args(Method):
-        raise ConfigurationError(f'select= must be "auto", "best" or "vote", not {method!r}.')
+        raise ConfigurationError(f'select= must be "auto", "best", "vote" or "consensus", not {method!r}.')
+
+
+def seeks_consensus(scored: ScoredCompletions, method: Method) -> bool:
+    """Return True if the choice will be a consensus of the texts.
+
+    "auto" seeks one among ``MIN_TEXTS`` or more texts without any score, if no answer votes: the first of them
+    would win otherwise. With logprobs the best score was measured to be as good (docs/benchmarks.md).
+    """
+    if method != "auto":
+        return method == "consensus"
+    if scored.parsed_answers or not np.isnan(scored.scores.values).all():
+        return False
+    complete = completeness(scored.completions)
+    pairs = list(zip(scored.completions, scored.answers.groups, complete, strict=True))
+    if any(group is not None and is_complete for _, group, is_complete in pairs):
+        return False
+    return sum(is_complete and bool(completion.text.strip()) for completion, _, is_complete in pairs) >= MIN_TEXTS
 
 
 def choose(
@@ -44,13 +65,15 @@ def choose(
     method: Method = "auto",
     require_answer: bool = False,
     support: Callable[[Sequence[float]], Sequence[float]] | None = None,
+    similarities: F64 | None = None,
 ) -> Choice:
     """Choose among N completions with scores ``values`` (N,), NaN for no signal.
 
     "best" takes the highest score. "vote" sums one positive weight per completion for each answer, and the best-scored
     completion of the winning answer wins. Weights are summed and never averaged, since a mean would let one lucky
     completion outvote eight (Self-Certainty, arXiv 2502.18581, table 2). Answers of equal weight are told apart by
-    their best-scored completion. "auto" votes if any answer could be read. Ties go to the higher score, then to the
+    their best-scored completion. "consensus" takes the highest of ``similarities``. "auto" votes if any answer could be
+    read. Ties go to the higher score, then to the
     lower ``Completion.index``; NaN never wins against a number. If no completion has a score, ties of votes go to the
     shortest text.
 
@@ -61,8 +84,10 @@ def choose(
         values: (N,) scores.
         weights: (N,) positive weights of the votes; None: each vote counts 1.
         answers: the answers of the completions.
-        method: "auto", "best" or "vote".
+        method: "auto", "best", "vote" or "consensus".
         require_answer: completions without an answer win only if there is no other.
+        similarities: (N,) expected similarity of each completion to all, NaN for one that must not win; with them the
+            choice is a consensus.
         support: replaces the sums of weights: maps weights (N,) to the support of each completion (N,).
 
     Raises:
@@ -91,12 +116,23 @@ def choose(
         eligible = np.ones(count, np.bool_)
         notes.append("No completion ended by itself: the choice is among cut, filtered or refused ones.")
     elif np.isnan(scores[complete]).all():
-        is_vote = method != "best" and any_voter
+        is_vote = method != "best" and any_voter and similarities is None
         notes.append(f"No complete answer has a score, so ties go to the {'shortest' if is_vote else 'first'} one.")
         if is_vote:
             scores = -np.array([len(completion.text) for completion in completions], np.float64)[order]
     if require_answer and any_voter:
         eligible = voters
+
+    if similarities is not None:
+        highest = similarities == np.nanmax(similarities)
+        given = np.ones(count) if weights is None else weights
+        return Choice(
+            winner=int(order[best_allowed(highest[order], scores)]),
+            method="consensus",
+            weights=tuple(np.where(np.isnan(similarities), 0.0, given).tolist()),
+            consensus=tuple(None if np.isnan(value) else value for value in similarities.tolist()),
+            notes=tuple(notes),
+        )
 
     if method == "best" or not any_voter:
         if method == "vote":

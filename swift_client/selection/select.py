@@ -21,7 +21,7 @@ from swift_client.logprobs.temperature import UNKNOWN_SAMPLING, SamplingInfo
 from swift_client.models import AnyHead, HiddenHead
 from swift_client.models.artifact import describe_verdict
 from swift_client.scoring import scorers
-from swift_client.scoring.result import ScoredCompletions, Scores
+from swift_client.scoring.result import ScoredCompletions, Scores, UserSimilarity
 from swift_client.selection import choose
 from swift_client.selection.voting import (
     LABEL_FREE_WEIGHTS,
@@ -47,12 +47,14 @@ class SelectionConfig:
     """The rules of a choice, checked before anything is paid for.
 
     Raises:
-        ConfigurationError: an unknown scorer, answer reader or method.
+        ConfigurationError: an unknown scorer, answer reader, method or similarity.
     """
 
     scorer: Scorer = FALLBACK_SCORER
     answer: answers.Spec = "auto"
     select: Method = "auto"
+    # The similarity of a consensus: a name, or a function of texts; None: the default one.
+    similarity: str | UserSimilarity | None = None
     # Whether a head scores even lists shorter than those it was trained on.
     force_head: bool = False
     notes: tuple[str, ...] = ()  # the first notes of every Selection
@@ -98,6 +100,10 @@ class SelectionConfig:
             )
         answers.get_reader(self.answer)
         choose.check_method(self.select)
+        if self.similarity is not None:
+            from swift_client.selection.consensus import check_similarity
+
+            check_similarity(self.similarity, self.select)
 
 
 def select_best(completions: Sequence[Completion], config: SelectionConfig) -> Selection:
@@ -110,6 +116,10 @@ def select_best(completions: Sequence[Completion], config: SelectionConfig) -> S
         ConfigurationError: there are no completions, or a user's scorer does not return N numbers.
     """
     scored = score_completions(completions, config)
+    if config.similarity is not None:
+        from swift_client.selection.consensus import compare_texts
+
+        scored = compare_texts(scored, config.select)
     return build_selection(scored, select(scored, config.select))
 
 
@@ -129,7 +139,7 @@ def score_completions(completions: Sequence[Completion], config: SelectionConfig
         if not config.force_head:
             scorer, scores = FALLBACK_SCORER, scorers.score(ordered, FALLBACK_SCORER)
     signal = _signal(ordered, scores.values, scorer)
-    weights, vote_note = _weigh_votes(ordered, grouped, scores, scorer)
+    weights, vote_note = _weigh_votes(ordered, grouped, scores, scorer, config.select)
     beta = scorer.beta if isinstance(scorer, AnyHead) else 1.0
     return ScoredCompletions(
         completions=tuple(ordered),
@@ -142,6 +152,7 @@ def score_completions(completions: Sequence[Completion], config: SelectionConfig
         signal=signal,
         no_logprobs_reason=next(iter((*check_notes, *scores.notes)), None) if signal == "text" else None,
         notes=(*config.notes, *check_notes),
+        similarity=config.similarity,
     )
 
 
@@ -182,6 +193,10 @@ def select(scored: ScoredCompletions, method: Method) -> choose.Choice:
     If answers have to fit a schema, a completion that does not fit cannot win, and when no two objects are equal, their
     members vote. If answers have parents (the names of tools), these vote first.
     """
+    if choose.seeks_consensus(scored, method):
+        from swift_client.selection.consensus import choose_by_consensus
+
+        return choose_by_consensus(scored, method)
     groups = [group for group in scored.answers.groups if group is not None]
     has_schema = bool(scored.parsed_answers)
     all_differ = len(set(groups)) == len(groups)
@@ -222,6 +237,7 @@ def build_selection(scored: ScoredCompletions, choice: choose.Choice) -> Selecti
                 group=grouped.groups[index],
                 answer_probability=by_answer.get(grouped.groups[index]),
                 weight=choice.weights[index],
+                consensus=choice.consensus[index] if choice.consensus else None,
             )
             for index, completion in enumerate(scored.completions)
         ),
@@ -251,24 +267,31 @@ def _read_answers(
 
 
 def _weigh_votes(
-    completions: Sequence[Completion], grouped: answers.Answers, scores: Scores, scorer: Scorer
+    completions: Sequence[Completion], grouped: answers.Answers, scores: Scores, scorer: Scorer, method: Method
 ) -> tuple[F64 | None, str | None]:
-    """Return the weights of N votes, None for 1 each, and a note on them.
+    """Return the weights of N votes, or of N texts if there are no votes; None for 1 each; and a note on them.
 
     They come from a head's probabilities and its β, or from the logprobs of the default scorer. The unit of other
     scores is unknown: with them each vote counts 1.
     """
     values = scores.values.astype(np.float64)
-    pairs = zip(grouped.groups, completeness(completions), strict=True)
+    complete = completeness(completions)
+    pairs = zip(grouped.groups, complete, strict=True)
     voters = np.array([group is not None and is_complete for group, is_complete in pairs], np.bool_)
     if not voters.any():  # no vote is held, but weights tell which text to trust
         voters = np.array(completeness(completions), np.bool_)
+    compares_texts = method == "consensus" or not voters.any()
+    if compares_texts:
+        voters = np.array(complete, np.bool_) if any(complete) else np.ones(len(completions), np.bool_)
     if isinstance(scorer, AnyHead):
         if scores.probabilities is None:
             return None, None
         return odds_weights(scores.probabilities.astype(np.float64), values, voters, scorer.beta), None
     if scorer != FALLBACK_SCORER or np.isnan(values).all():
         return None, None
+    if compares_texts:
+        lowest = values[voters & ~np.isnan(values)].min(initial=0.0)
+        return np.exp(np.where(np.isnan(values), lowest, values)), None
     lengths = np.array([len(completion.tokens) for completion in completions], np.int64)
     weights, row = label_free_weights(values, lengths, voters)
     differ = len({group for group, votes in zip(grouped.groups, voters, strict=True) if votes}) > 1
@@ -283,7 +306,7 @@ def _unread_note(grouped: answers.Answers, texts: Sequence[str], spec: answers.S
     n_texts = sum(bool(text.strip()) for text in texts)
     name = reader.name if reader.name.startswith("regex ") else repr(reader.name)
     if grouped.n_unread == n_texts:
-        return f"The answer reader {name} found no answer in any of {n_texts} texts: the choice rests on scores alone."
+        return f"The answer reader {name} found no answer in any of {n_texts} texts: {answers.SCORES_ALONE}."
     return f"The answer reader {name} found no answer in {grouped.n_unread} of {n_texts} texts, which do not vote."
 
 

@@ -24,7 +24,7 @@ else:
     Parsed = TypeVar("Parsed", covariant=True)
 
 # Values of ``select=``; "auto": a vote if answers can be read.
-Method = Literal["auto", "best", "vote"]
+Method = Literal["auto", "best", "vote", "consensus"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -39,7 +39,9 @@ class Candidate:
         answer_probability: Probability that its answer is correct, 0..1: the answer's share of the odds of all answers,
             which are the sums of the weights of their votes, to the power of 1/β. Answers that nobody gave have the
             odds 1, so that all probabilities sum to less than 1. None without a calibrated head or without an answer.
-        weight: Weight of its vote; 0 if it did not vote.
+        weight: Weight of its vote, or of its text in a consensus; 0 if it did not take part.
+        consensus: Weighted mean similarity to all candidates, itself included, 0..1. None unless chosen by
+            consensus.
         verifier_score: The verifier's judgement of its answer, 0..1, 1 for surely right; equal answers have the same.
             In mode "pairwise" the share of the exponentials of all strengths. None if it was not judged.
     """
@@ -51,6 +53,7 @@ class Candidate:
     group: int | None = None
     answer_probability: float | None = None
     weight: float = 0.0
+    consensus: float | None = None
     verifier_score: float | None = None
 
     @property
@@ -161,7 +164,7 @@ class Selection(Generic[Parsed]):
         winner: Index of the chosen one in ``candidates``.
         signal: The signal of the choice: "logprobs:k=K", "logprobs:chosen", "text", "judge" or "hidden".
         scorer: Name of the scorer or head.
-        method: The method of choice: the best score, or a vote of the answers.
+        method: The method of choice: the best score, a vote of the answers, or a consensus of the texts.
         usage: Tokens and calls of this question.
         failures: Calls that failed.
         cost: US dollars; None, and not 0, if the price is unknown. An estimate if ``usage`` is estimated.
@@ -187,7 +190,7 @@ class Selection(Generic[Parsed]):
     winner: int
     signal: str
     scorer: str
-    method: Literal["best", "vote"]
+    method: Literal["best", "vote", "consensus"]
     usage: Usage = field(default_factory=Usage)
     failures: tuple[Failure, ...] = ()
     cost: float | None = None

@@ -123,6 +123,10 @@ def calibrate(
     for name, value in (("risk", risk), ("confidence", confidence)):
         if not 0 < value < 1:
             raise ConfigurationError(f"{name}={value!r} must lie between 0 and 1.", hint="5 % is 0.05.")
+    if select == "consensus":
+        raise ConfigurationError(
+            'select="consensus" cannot be calibrated: it chooses texts, not answers.', hint='Use select="auto".'
+        )
     if n < 1:
         raise ConfigurationError(f"n={n} must be 1 or more.")
     out = head if out is None and isinstance(head, (str, os.PathLike)) else out
