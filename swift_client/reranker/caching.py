@@ -6,13 +6,11 @@ Storage errors become notes; they never cost an answer.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import itertools
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 
 import numpy as np
@@ -22,12 +20,10 @@ from swift_client.errors import ConfigurationError
 from swift_client.models import HiddenHead
 from swift_client.sampling import CallContext, CallResult, SampleRequest, SampleResult, lacks_logprobs
 from swift_client.store import ReplyStore, RequestKey
+from swift_client.store.pending_writes import PendingWrites
 from swift_client.types import Completion
 
-# Seconds that an answer waits for its completions to be written; after that the writing thread goes on alone.
-WRITE_TIMEOUT = 4.0
 _READ_TIMEOUT = 20.0  # seconds for reading it; SQLite itself waits for a lock less long
-_MIN_SECONDS = 0.05  # seconds that a write gets even after the deadline
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +55,7 @@ class ReplyCache:
             threads: the threads that read the file; it may be locked for seconds.
             deadline_at: the call's deadline in the running loop's time, or None.
         """
-        self._threads, self._deadline_at = threads, deadline_at
+        self._threads = threads
         self._store, self._must_have_logprobs = store, context.must_have_logprobs
         self._request_key = RequestKey(
             provider=context.provider.name,
@@ -71,14 +67,14 @@ class ReplyCache:
             seed=request.seed,
             head=_projection_key(scorer),
         )
-        self._pending_writes: list[tuple[int, Future[None]]] = []
+        self._writes = PendingWrites(store.path, deadline_at=deadline_at)
         self._notes: dict[str, None] = {}
 
     async def lookup(self, n: int) -> Mapping[int, Completion]:
         """Return up to ``n`` stored completions by their number."""
         try:
             # Until half of the time is over: the rest is for new completions.
-            async with asyncio.timeout(self._seconds_left(_READ_TIMEOUT, share=0.5)):
+            async with asyncio.timeout(self._writes.seconds_left(_READ_TIMEOUT, share=0.5)):
                 samples = await self._threads.call(self._store.lookup, self._request_key, n)
         except ConfigurationError as error:
             self._warn(f"Nothing was reused: {error.message}")
@@ -98,49 +94,18 @@ class ReplyCache:
         if completions:
             usage = replace(result.usage, calls=1)
             write = self._store.save(self._request_key, completions, first_index=result.first_index, usage=usage)
-            self._pending_writes.append((len(completions), write))
+            count = len(completions)
+            self._writes.add("1 completion is" if count == 1 else f"{count} completions are", write)
 
     async def collect_notes(self, result: SampleResult, *, n_reused: int) -> tuple[str, ...]:
         """Wait until everything is written or cannot be, and return the notes for the Selection."""
         # The answer waits for slow writes only so long; they go on after it.
-        await self._wait_for_writes()
-        for count, write in self._pending_writes:
-            subject = "1 completion is" if count == 1 else f"{count} completions are"
-            if not write.done():
-                self._warn(f"{self._store.path} is slow: {subject} not yet written to it.")
-            elif error := write.exception():
-                self._warn(f"{subject} not stored: {getattr(error, 'message', repr(error))}")
+        for problem in await self._writes.problems():
+            self._warn(problem)
         if n_reused:
             total = len(result.completions)
             self._notes.setdefault(f"{n_reused} of {total} completions were reused from {self._store.path}.")
         return tuple(self._notes)
-
-    def _seconds_left(self, most: float, *, share: float = 1.0) -> float:
-        """Return a share of the time until the deadline, at most ``most``."""
-        if self._deadline_at is None:
-            return most
-        return min(most, max(_MIN_SECONDS, share * (self._deadline_at - asyncio.get_running_loop().time())))
-
-    async def _wait_for_writes(self) -> None:
-        """Wait until all writes have ended, at most WRITE_TIMEOUT; their errors stay in the futures."""
-        loop, all_done = asyncio.get_running_loop(), asyncio.Event()
-        remaining = len(self._pending_writes)
-
-        def count_down() -> None:
-            nonlocal remaining
-            remaining -= 1
-            if not remaining:
-                all_done.set()
-
-        def on_done(_: Future[None]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended; nobody waits any more
-                loop.call_soon_threadsafe(count_down)
-
-        for _, write in self._pending_writes:
-            write.add_done_callback(on_done)
-        if self._pending_writes:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(all_done.wait(), self._seconds_left(WRITE_TIMEOUT))
 
     def _warn(self, note: str) -> None:
         logger.warning("store: %s", note)

@@ -46,6 +46,7 @@ from swift_client.structured.schema import is_schema_error, require_match
 from swift_client.types import Completion, Selection, Stopped
 from swift_client.verify.connect_judge import connect_judge
 from swift_client.verify.judge import Judge
+from swift_client.verify.verdict_cache import FileVerdictCache, VerdictCache
 from swift_client.verify.verification import JudgedQuestion, VerifiedChoice, apply_verification, learnt_terms, verify
 
 logger = logging.getLogger(__name__)
@@ -324,6 +325,7 @@ class SelectionPipeline:
             budget=options.budget,
             deadline=request.deadline,
             deadline_at=deadline_at,
+            cache=self._verdict_cache(deadline_at),
         )
         terms = learnt_terms(self.config.selection.scorer, scored)
         try:
@@ -331,6 +333,12 @@ class SelectionPipeline:
         except VerificationError as error:
             error.selection = build_selection(scored, choice)
             raise
+
+    def _verdict_cache(self, deadline_at: float | None) -> VerdictCache | None:
+        """Return the cache of one question's verdicts; None without ``store=``."""
+        if self.config.store is None:
+            return None
+        return FileVerdictCache(self.config.store, threads=self._store_threads, deadline_at=deadline_at)
 
     # --- 4. describe
 

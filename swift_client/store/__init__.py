@@ -2,7 +2,15 @@
 
 from swift_client.store.batch_store import BatchStore
 from swift_client.store.hidden_states import StateFile, StateLayout
-from swift_client.store.records import Meta, ReferenceAnswer, RequestKey, Sample, SampleTotals, StoredQuestion
+from swift_client.store.records import (
+    Meta,
+    ReferenceAnswer,
+    RequestKey,
+    Sample,
+    SampleTotals,
+    StoredQuestion,
+    StoredVerdict,
+)
 from swift_client.store.reply_cache import ReplyStore
 from swift_client.store.sample_store import SampleStore
 from swift_client.store.sqlite import require_samples_file
@@ -19,5 +27,6 @@ __all__ = [
     "StateFile",
     "StateLayout",
     "StoredQuestion",
+    "StoredVerdict",
     "require_samples_file",
 ]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from swift_client.errors import ConfigurationError
-from swift_client.store.sample_store import SampleStore
+from swift_client.store.verdict_store import VerdictStore
 
 _BATCH_PREFIX = "batch "  # prefix of the names of batches in ``meta``
 # Name in ``meta`` of the fact that batches returned no logprobs.
 _NO_LOGPROBS_NAME = "batches without logprobs"
 
 
-class BatchStore(SampleStore):
+class BatchStore(VerdictStore):
     """A samples file that also records batches, each as a text under a name, in one transaction each."""
 
     def batches(self) -> dict[str, str]:

@@ -78,6 +78,25 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoredVerdict:
+    """One verdict of a judge, and what it cost.
+
+    Attributes:
+        value: 0..1; 1 is right or best; of a pair: 1 means that the first answer is better.
+        confidence: Probability of all options together, 0..1.
+        from_text: Whether it was read as text, without logprobs.
+        cost: In the currency of the prices; None if unknown.
+    """
+
+    value: float
+    confidence: float
+    from_text: bool
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SampleTotals:
     """Totals of a file's samples; requests that returned nothing do not count."""
 
@@ -204,6 +223,24 @@ def parse_verifier_scores(question_id: str, rows: Iterable[Sequence[Any]]) -> di
             raise ValueError(f"question {question_id!r} has a judgement that is not from 0 to 1")
         scores.setdefault(number, {})[verifier] = float(score)
     return scores
+
+
+def parse_verdict(row: Sequence[Any]) -> StoredVerdict:
+    """Parse (value, confidence, from_text, prompt_tokens, completion_tokens, cost). Raises ValueError otherwise."""
+    value, confidence, from_text, prompt_tokens, completion_tokens, cost = row
+    counts = (from_text, prompt_tokens, completion_tokens)
+    if not (is_share(value) and is_share(confidence) and isinstance(cost, float | None)) or not all(
+        isinstance(count, int) and count >= 0 for count in counts
+    ):
+        raise ValueError("a verdict has a field of another type or outside its range")
+    return StoredVerdict(
+        value=float(value),
+        confidence=float(confidence),
+        from_text=bool(from_text),
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        cost=cost,
+    )
 
 
 def is_share(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""A cache of replies: they are stored as they arrive, and found again for the same request."""
+"""A cache of replies and verdicts: they are stored as they arrive, and found again for the same request."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from swift_client.store.records import RequestKey, Sample
-from swift_client.store.sample_store import SampleStore
+from swift_client.store.records import RequestKey, Sample, StoredVerdict
 from swift_client.store.sqlite import EmptyFileError, translate_errors
+from swift_client.store.verdict_store import VerdictStore
 from swift_client.types import Completion, Usage
+
+T = TypeVar("T")
 
 
 class ReplyStore:
@@ -36,14 +39,11 @@ class ReplyStore:
         Raises:
             ConfigurationError: not a samples file, damaged or in use, or the request is not plain JSON.
         """
-        with translate_errors(self.path):
-            if not self.path.exists() or not self.path.stat().st_size:
-                return []
-        try:
-            with FORK_GUARD.block_forks(), SampleStore(self.path) as store:
-                return store.samples_for_request(request_key, limit=n)
-        except EmptyFileError:  # another process is creating it
-            return []
+        return self._read(lambda store: store.samples_for_request(request_key, limit=n)) or []
+
+    def lookup_verdicts(self, keys: Sequence[str]) -> dict[str, StoredVerdict]:
+        """Return the stored ones of these verdicts by key. Raises ConfigurationError as ``lookup()``."""
+        return self._read(lambda store: store.verdicts(keys)) or {}
 
     def save(
         self, request_key: RequestKey, completions: Sequence[Completion], *, first_index: int, usage: Usage
@@ -52,11 +52,30 @@ class ReplyStore:
 
         The future ends when they survive kill -9, or with an error of ``SampleStore.add_reply()``.
         """
+        reply = tuple(completions)
+        return self._write(lambda store: store.add_reply(request_key, reply, first_index=first_index, usage=usage))
+
+    def save_verdict(self, key: str, verdict: StoredVerdict) -> Future[None]:
+        """Queue one verdict of a judge for storage, and return at once; the future as of ``save()``."""
+        return self._write(lambda store: store.add_verdict(key, verdict))
+
+    def _read(self, read: Callable[[VerdictStore], T]) -> T | None:
+        """Return what ``read`` finds in the file; None if there is no file yet."""
+        with translate_errors(self.path):
+            if not self.path.exists() or not self.path.stat().st_size:
+                return None
+        try:
+            with FORK_GUARD.block_forks(), VerdictStore(self.path) as store:
+                return read(store)
+        except EmptyFileError:  # another process is creating it
+            return None
+
+    def _write(self, save: Callable[[VerdictStore], None]) -> Future[None]:
+        """Hand a write to this process's writer thread."""
         writer = self._writers.get(os.getpid())
         if writer is None:
             writer = self._writers.setdefault(os.getpid(), _Writer(self.path))
-        reply = tuple(completions)
-        return writer.submit(lambda store: store.add_reply(request_key, reply, first_index=first_index, usage=usage))
+        return writer.submit(save)
 
     def __repr__(self) -> str:
         return f"ReplyStore({str(self.path)!r})"
@@ -68,9 +87,9 @@ class _Writer:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._thread = ThreadPoolExecutor(1, "swift-client-store")
-        self._queue: deque[tuple[Callable[[SampleStore], None], Future[None]]] = deque()
+        self._queue: deque[tuple[Callable[[VerdictStore], None], Future[None]]] = deque()
 
-    def submit(self, save: Callable[[SampleStore], None]) -> Future[None]:
+    def submit(self, save: Callable[[VerdictStore], None]) -> Future[None]:
         future: Future[None] = Future()
         self._queue.append((save, future))
         self._thread.submit(self._write)
@@ -81,7 +100,7 @@ class _Writer:
             return  # an earlier call wrote it
         try:
             # Write all queued replies while the file is open.
-            with FORK_GUARD.block_forks(), SampleStore(self._path, write=True, shared=True) as store:
+            with FORK_GUARD.block_forks(), VerdictStore(self._path, write=True, shared=True) as store:
                 while self._queue:
                     save, future = self._queue.popleft()
                     try:

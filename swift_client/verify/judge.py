@@ -19,9 +19,11 @@ from swift_client.sampling import BudgetTracker, CallContext, Endpoint, SampleRe
 from swift_client.sampling.call import Call
 from swift_client.sampling.context import DrawState
 from swift_client.sampling.model_client import ModelClient
+from swift_client.store import StoredVerdict
 from swift_client.types import Failure, Usage
 from swift_client.verify.prompts import VerdictRequest
 from swift_client.verify.reading import Verdict, read_verdict
+from swift_client.verify.verdict_cache import VerdictCache, verdict_key
 
 # Builds the request for one verdict; the argument says whether the judge reasons before it.
 BuildRequest = Callable[[bool], VerdictRequest]
@@ -49,6 +51,7 @@ class Judge:
             self.fields = {"reasoning_effort": "none"}  # such models list logprobs only if they do not think
         # True if it reasons before every verdict.
         self.reasons = capabilities.thinks(self.fields)
+        self._requested_top_logprobs = self.model.endpoint.top_logprobs  # the endpoint may learn that none come
         self.has_replied = False
 
     @property
@@ -60,14 +63,22 @@ class Judge:
         """Raise ConfigurationError if the budget is in dollars and the judge's price is unknown."""
         await self.model.cost.create_request_budget(budget, request)
 
-    def sampling(self) -> dict[str, Any]:
-        """Return the fields of a request for one verdict."""
+    def sampling(self, *, reasons: bool) -> dict[str, Any]:
+        """Return the fields of a request for one verdict; ``reasons`` says whether the judge reasons before it."""
+        return self._sampling(reasons, has_logprobs=self.model.endpoint.top_logprobs is not None)
+
+    def verdict_key(self, request: VerdictRequest) -> str:
+        """Return a digest of all that a verdict depends on, which no earlier reply of the judge changes."""
+        k = self._requested_top_logprobs
+        fields = {**self.model.provider.extra_body, **self._sampling(request.reasons, has_logprobs=k is not None)}
+        return verdict_key(self.model, request, sampling=fields, top_logprobs=k)
+
+    def _sampling(self, reasons: bool, *, has_logprobs: bool) -> dict[str, Any]:
         # Where logprobs may be taken after the temperature, 1 leaves them as they are. A verdict that is read as text
         # has to be the most probable one.
-        endpoint = self.model.endpoint
-        is_raw = self.model.capabilities.logprob_space == "raw" or endpoint.top_logprobs is None or self.reasons
+        is_raw = self.model.capabilities.logprob_space == "raw" or not has_logprobs or reasons
         return {
-            "max_tokens": _REASONING_TOKENS if self.reasons else _VERDICT_TOKENS,
+            "max_tokens": _REASONING_TOKENS if reasons else _VERDICT_TOKENS,
             "temperature": 0.0 if is_raw else 1.0,
             **self.fields,
         }
@@ -88,10 +99,17 @@ class JudgeSession:
         failures: Verdicts that failed.
         has_text_verdicts: Whether a verdict was read as text, without logprobs.
         budget_reason: Why the budget kept a verdict from being asked for; None if it did not.
+        n_reused: Verdicts that were stored, and so cost nothing.
     """
 
     def __init__(
-        self, judge: Judge, *, budget: BudgetTracker | None, deadline: float | None, deadline_at: float | None
+        self,
+        judge: Judge,
+        *,
+        budget: BudgetTracker | None,
+        deadline: float | None,
+        deadline_at: float | None,
+        cache: VerdictCache | None = None,
     ) -> None:
         """Begin a session.
 
@@ -100,12 +118,14 @@ class JudgeSession:
             budget: the budget that verdicts are paid from; None: no limit.
             deadline: seconds that the whole question has; None: no deadline.
             deadline_at: its end in the running loop's time.
+            cache: the stored verdicts, which new ones are added to; None without.
         """
-        self.judge = judge
+        self.judge, self._cache = judge, cache
         self.usage, self.failures = Usage(), list[Failure]()
         self.cost: float | None = 0.0
         self.has_text_verdicts = False
         self.budget_reason: str | None = None
+        self.n_reused = 0
         self._budget, self._deadline, self._deadline_at = budget, deadline, deadline_at
         self._call_numbers = itertools.count()
         self._fatal_error: SwiftClientError | None = None
@@ -118,10 +138,12 @@ class JudgeSession:
         call. A verdict that the budget keeps back waits until the running ones are paid, since they cost less than was
         reserved for them.
         """
+        verdicts = await self._reuse(builds)
+        waiting = [index for index, verdict in enumerate(verdicts) if verdict is None]
+        if not waiting:
+            return verdicts
         if self._context is None:
             self._context = await self.judge.model.call_context(token_ids=True, phase="verification")
-        verdicts: list[Verdict | None] = [None] * len(builds)
-        waiting = list(range(len(builds)))
         while waiting and self._fatal_error is None:
             batch = waiting if self.judge.has_replied else waiting[:1]
             replies = await asyncio.gather(*(self._ask_one(builds[index], self._context) for index in batch))
@@ -139,12 +161,32 @@ class JudgeSession:
             self.budget_reason = None
         return verdicts
 
+    async def _reuse(self, builds: Sequence[BuildRequest]) -> list[Verdict | None]:
+        """Return the verdicts that are stored, in order; None for the others."""
+        verdicts: list[Verdict | None] = [None] * len(builds)
+        if self._cache is None:
+            return verdicts
+        # An earlier process may have found out that the judge reasons.
+        ways = (True,) if self.judge.reasons else (False, True)
+        requests = [(index, build(reasons)) for index, build in enumerate(builds) for reasons in ways]
+        keys = [self.judge.verdict_key(request) for _, request in requests]
+        stored_verdicts = await self._cache.lookup(keys)
+        for (index, request), key in zip(requests, keys, strict=True):
+            stored = stored_verdicts.get(key)
+            if stored is None or verdicts[index] is not None:
+                continue
+            verdicts[index] = Verdict(value=stored.value, confidence=stored.confidence, from_text=stored.from_text)
+            self.has_text_verdicts |= stored.from_text
+            self.judge.reasons |= request.reasons
+            self.n_reused += 1
+        return verdicts
+
     async def _ask_one(self, build: BuildRequest, context: CallContext) -> Verdict | _Unsent | None:
         """Ask for one verdict; a failure is recorded."""
         judge, reasons = self.judge, self.judge.reasons
         request = build(reasons)
         sample_request = create_sample_request(
-            list(request.messages), 1, deadline=self._deadline, sampling=judge.sampling()
+            list(request.messages), 1, deadline=self._deadline, sampling=judge.sampling(reasons=reasons)
         )
         budget = None
         if self._budget:
@@ -152,7 +194,7 @@ class JudgeSession:
         state = DrawState(sample_request=sample_request, deadline_at=self._deadline_at, request_budget=budget)
         call = Call(context, state, number=next(self._call_numbers), n_requested=1, first_index=0)
         result = await call.run()
-        await self._count(replace(result.usage, calls=state.n_requests))
+        cost = await self._count(replace(result.usage, calls=state.n_requests))
         if result.failure:
             self._add_failure(result.failure.error, attempts=result.failure.attempts)
             return None
@@ -163,18 +205,33 @@ class JudgeSession:
         verdict = read_verdict(completion, request)
         if isinstance(verdict, Verdict):
             self.has_text_verdicts |= verdict.from_text
+            if self._cache is not None:
+                self._cache.save(judge.verdict_key(request), _to_stored(verdict, result.usage, cost))
             return verdict
         if completion.finish_reason == "length" and not reasons:
             judge.reasons = True  # it began to reason, and the limit on its tokens cut it
         self._add_failure(ResponseDecodeError(verdict, provider=judge.model.provider.name), attempts=call.attempts)
         return None
 
-    async def _count(self, usage: Usage) -> None:
+    async def _count(self, usage: Usage) -> float | None:
+        """Add a call's usage, and return its cost; None if the price is unknown."""
         self.usage += usage
         cost = await asyncio.to_thread(self.judge.model.cost.cost, usage)
         self.cost = None if cost is None or self.cost is None else self.cost + cost
+        return cost
 
     def _add_failure(self, error: SwiftClientError, *, attempts: int) -> None:
         if isinstance(error, (AuthenticationError, BadRequestError, ConfigurationError)) and not error.retryable:
             self._fatal_error = error  # every other verdict would meet it too
         self.failures.append(Failure(error=error, lost=1, attempts=attempts))
+
+
+def _to_stored(verdict: Verdict, usage: Usage, cost: float | None) -> StoredVerdict:
+    return StoredVerdict(
+        value=verdict.value,
+        confidence=verdict.confidence,
+        from_text=verdict.from_text,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cost=cost,
+    )

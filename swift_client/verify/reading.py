@@ -26,6 +26,7 @@ from swift_client.types import Completion
 from swift_client.verify.prompts import VerdictRequest
 from swift_client.verify.statement import DECORATION, Statement, find_statement
 
+READING_VERSION = 1  # changes whenever the same reply is read otherwise: part of the key of stored verdicts
 MIN_MASS = 0.05  # smallest probability of all options together that is read where the text states none of them
 NEUTRAL_VALUE = 0.5  # value of the mass outside the options of a scale
 

@@ -21,6 +21,7 @@ from swift_client.verify.judge import Judge, JudgeSession
 from swift_client.verify.modes import MODES, JudgingTask
 from swift_client.verify.posterior import MAX_ODDS_RATIO, judgement_log_odds, posterior
 from swift_client.verify.prompts import PROMPT_VERSION, parse_criteria
+from swift_client.verify.verdict_cache import VerdictCache
 from swift_client.verify.verifier import Verifier
 
 # The leading answer is in doubt if its posterior is below this (benchmarks/verify.py).
@@ -38,6 +39,7 @@ class JudgedQuestion:
     budget: BudgetTracker | None = None
     deadline: float | None = None  # seconds that the whole question has
     deadline_at: float | None = None  # its end in the running loop's time
+    cache: VerdictCache | None = None  # stored verdicts
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -63,8 +65,8 @@ class VerifiedChoice:
 def identity(verifier: Verifier, judge_name: str, mode: str) -> str:
     """Return the identity of judgements: equal for those that may be mixed, such as "openai/gpt-4.1-nano p_true v1"."""
     words = [judge_name, mode, f"v{PROMPT_VERSION}"]
-    if criteria := parse_criteria(verifier.criteria):
-        words.append(f"criteria={hashlib.sha256(repr(criteria).encode()).hexdigest()[:8]}")
+    parts = {"criteria": parse_criteria(verifier.criteria), "reference": verifier.reference}
+    words += [f"{name}={hashlib.sha256(repr(part).encode()).hexdigest()[:8]}" for name, part in parts.items() if part]
     return " ".join(words)
 
 
@@ -122,7 +124,13 @@ async def verify(
         criteria=verifier.criteria,
         reference=question.reference or verifier.reference,
     )
-    session = JudgeSession(judge, budget=question.budget, deadline=question.deadline, deadline_at=question.deadline_at)
+    session = JudgeSession(
+        judge,
+        budget=question.budget,
+        deadline=question.deadline,
+        deadline_at=question.deadline_at,
+        cache=question.cache,
+    )
     judged = await MODES[mode].judge(session, task)
     judgements: list[float | None] = [None] * len(answers)
     for i, value in zip(open_answers, judged, strict=True):
@@ -135,7 +143,8 @@ async def verify(
         cost=session.cost,
         failures=tuple(session.failures),
     )
-    notes = _session_notes(session, verification, len(open_answers))
+    store_notes = await question.cache.collect_notes(n_reused=session.n_reused) if question.cache else ()
+    notes = (*store_notes, *_session_notes(session, verification, len(open_answers)))
     if not verification.judged:
         if verifier.require:
             raise VerificationError(

@@ -1,0 +1,46 @@
+"""Verdicts of judges in a samples file, so that the same verdict is not paid for twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from swift_client.store.records import StoredVerdict, parse_verdict
+from swift_client.store.sample_store import SampleStore
+from swift_client.store.sqlite import add_judgement_tables, has_judgements
+from swift_client.types import MAX_TOKEN_COUNT, Usage
+
+_SELECT_VERDICT = (
+    "SELECT value, confidence, from_text, prompt_tokens, completion_tokens, cost FROM verdict WHERE id = ?"
+)
+
+
+class VerdictStore(SampleStore):
+    """A samples file that also has verdicts, each by a digest of everything that the judge was asked."""
+
+    def verdicts(self, keys: Sequence[str]) -> dict[str, StoredVerdict]:
+        """Return the stored ones of these verdicts by key."""
+        with self._read_session() as run:
+            if not has_judgements(self._connection):
+                return {}
+            rows = {key: run(_SELECT_VERDICT, (key,)).fetchone() for key in keys}
+            return {key: parse_verdict(row) for key, row in rows.items() if row is not None}
+
+    def add_verdict(self, key: str, verdict: StoredVerdict) -> None:
+        """Store a verdict; one that another process has stored meanwhile is kept. It survives kill -9 afterwards."""
+        tokens = (min(max(0, count), MAX_TOKEN_COUNT) for count in (verdict.prompt_tokens, verdict.completion_tokens))
+        row = (key, verdict.value, verdict.confidence, verdict.from_text, *tokens, verdict.cost)
+        with self._transaction() as run:
+            add_judgement_tables(self._connection)
+            run("INSERT OR IGNORE INTO verdict VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+    def verdict_totals(self) -> tuple[Usage, float | None]:
+        """Return tokens and calls of all verdicts, and their cost; None if that of any is unknown."""
+        with self._read_session() as run:
+            if not has_judgements(self._connection):
+                return Usage(), 0.0
+            calls, prompt, completion, cost, unknown = run(
+                "SELECT count(*), total(prompt_tokens), total(completion_tokens), total(cost), "
+                "count(*) - count(cost) FROM verdict"
+            ).fetchone()
+        usage = Usage(prompt_tokens=int(prompt), completion_tokens=int(completion), calls=calls)
+        return usage, None if unknown else float(cost)
