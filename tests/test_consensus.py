@@ -184,7 +184,7 @@ def test_a_function_that_fails_is_replaced_and_a_note_says_so(function: Any, rea
     selection = rank(completions("a", "b", "b"), select="consensus", similarity=function)
     assert selection.text == "b"
     (note,) = [note for note in selection.notes if note.startswith("similarity=")]
-    assert note.endswith('so texts are compared by "content" instead.')
+    assert note.endswith('so texts are compared by "token_f1" instead.')
     assert re.search(reason, note)
 
 

@@ -92,7 +92,11 @@ Select = Annotated[
     ),
 ]
 Similarity = Annotated[
-    str | None, typer.Option(help="How texts are compared for a consensus: content (default), token_f1 or chrf.")
+    str | None,
+    typer.Option(
+        help="How texts are compared for a consensus: token_f1 (default), chrf or content; best-of also "
+        "embedding:PROVIDER/MODEL."
+    ),
 ]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Timeout of one request, in seconds.")]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed: the same seed and samples give the same result.")]

@@ -89,10 +89,11 @@ class _Client:
                 regex, a callable, or None.
             select: "vote", "best", "consensus" (the text most like the others), or "auto": vote if answers can be read
                 and compared; consensus of three or more texts if there are no logprobs either.
-            similarity: how texts are compared for a consensus: "content" (the share of the words that only some texts
-                have), "token_f1" (words), "chrf" (character n-grams), or your function from the M different texts to
-                their similarities, (M, M) numbers from 0 to 1. None: "content". It has ``timeout`` seconds; if it
-                fails, "content" takes its place and a note says so.
+            similarity: how texts are compared for a consensus: "token_f1" (words; the default), "chrf" (character
+                n-grams), "content" (the share of the words that not nearly all texts have), "embedding:openai/MODEL" or
+                "embedding:model=MODEL" (cosine of embeddings by that model, or by one of the same provider), or your
+                function from the M different texts to their similarities, (M, M) numbers from 0 to 1. If it fails, or
+                takes more than ``timeout`` seconds, "token_f1" takes its place and a note says so.
             require_logprobs: "auto" uses what comes and says so in ``Selection.signal``; False asks for no logprobs;
                 True raises LogprobsUnavailableError if none come.
             top_logprobs: alternatives per token to ask for; default: as many as the head or the provider knows, at

@@ -31,7 +31,7 @@ from swift_client.sampling import (
 from swift_client.sampling.model_client import ModelClient
 from swift_client.sampling.sampler import budget_error, budget_stop
 from swift_client.scoring.result import ScoredCompletions
-from swift_client.selection.choose import Choice, seeks_consensus
+from swift_client.selection.choose import Choice
 from swift_client.selection.select import (
     SelectionConfig,
     build_selection,
@@ -104,6 +104,13 @@ class SelectionPipeline:
             self.judge = connect_judge(config.verifier.judge, self.model_client, timeout=config.timeout)
         self._user_threads, self._store_threads = UserThreads(), UserThreads()
         self._has_warned = False
+        self.comparison: TextComparison | None = None
+        if config.selection.similarity is not None:
+            from swift_client.reranker.similarity import TextComparison
+
+            self.comparison = TextComparison(
+                config.selection.similarity, self.model_client, threads=self._user_threads, timeout=config.timeout
+            )
 
     @property
     def name(self) -> str:
@@ -115,6 +122,8 @@ class SelectionPipeline:
         await self.model_client.transports.aclose()
         if self.judge:
             await self.judge.model.transports.aclose()
+        if self.comparison:
+            await self.comparison.aclose()
 
     async def run(
         self, request: SampleRequest, options: RunOptions, existing_completions: Sequence[Completion] = ()
@@ -133,7 +142,14 @@ class SelectionPipeline:
             await self.judge.require_price(options.budget, request)
         samples = await self._sample(request, options, existing_completions, deadline_at)
         scored = await self._score(samples, request, deadline_at)
-        scored = await self._compare(samples.config, scored)
+        if self.comparison:
+            scored = await self.comparison.compare(
+                scored,
+                samples.config.select,
+                seconds=self._user_seconds(samples.config),
+                budget=options.budget,
+                deadline_at=deadline_at,
+            )
         self._warn_once(samples, scored)
         choice = await asyncio.to_thread(select, scored, samples.config.select)
         verified = await self._verify(scored, choice, request, options, deadline_at) if self.judge else None
@@ -291,14 +307,6 @@ class SelectionPipeline:
             note = f"{user_functions(config)} took longer than {limit:.3g} s and was ignored."
             return replace(scored, notes=(note, *scored.notes))
 
-    async def _compare(self, config: SelectionConfig, scored: ScoredCompletions) -> ScoredCompletions:
-        """Compare the texts by the user's function, if the choice will be a consensus by it."""
-        if not callable(config.similarity) or not seeks_consensus(scored, config.select):
-            return scored
-        from swift_client.reranker.similarity import compare_texts
-
-        return await compare_texts(scored, threads=self._user_threads, timeout=self._user_seconds(config))
-
     def _user_seconds(self, config: SelectionConfig) -> float:
         """Return the seconds that a function of the user may take; sampling may have taken all the time."""
         if config.deadline_at is None:
@@ -360,6 +368,8 @@ class SelectionPipeline:
             provider=self.config.provider.name,
             model=self.config.model,
         )
+        if self.comparison:
+            selection = self.comparison.with_cost(selection, scored)
         return apply_verification(selection, verified) if verified else selection
 
     def _warn_once(self, samples: Samples, scored: ScoredCompletions) -> None:

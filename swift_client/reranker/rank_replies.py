@@ -115,8 +115,8 @@ def rank(
         answer: how the compared answer is read.
         select: "vote", "best", "consensus" (the text most like the others), or "auto": vote if answers can be read and
             compared; consensus of three or more texts if there are no logprobs either.
-        similarity: how texts are compared for a consensus: "content", "token_f1", "chrf", or your function from the M
-            different texts to their similarities, (M, M) numbers from 0 to 1. None: "content".
+        similarity: how texts are compared for a consensus: "token_f1" (the default), "chrf", "content", or your
+            function from the M different texts to their similarities, (M, M) numbers from 0 to 1.
         response_model: a pydantic model class or a JSON schema dict that answers have to match.
         head: a trained scorer (head) instead of ``scorer``: its name, path or object, or "auto": the one for the model
             in ``provider="openai/gpt-4.1-mini"``, else in the reply. A head that you give yourself is used for any
@@ -135,6 +135,11 @@ def rank(
     """
     if head is not None and scorer not in ("auto", FALLBACK_SCORER):
         raise ConfigurationError("head= and scorer= are both given.", hint="Give one of them.")
+    if isinstance(similarity, str) and similarity.startswith("embedding"):
+        raise ConfigurationError(
+            f"rank() sends no requests, so similarity={similarity!r} cannot be computed.",
+            hint="Pass a function that embeds the texts, or use a reranker's best_of().",
+        )
     config = SelectionConfig(
         scorer=FALLBACK_SCORER if scorer == "auto" else scorer,
         answer=answer,

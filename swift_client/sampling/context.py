@@ -121,7 +121,8 @@ class CallContext:
     # Returns the US dollars of some usage, given the prompt tokens of one call; None if the price is unknown.
     cost_of: Callable[[Usage], float | None] | None = None
     token_ids: bool = False  # True to decode ``Completion.top_ids`` as well
-    phase: Literal["sampling", "verification"] = "sampling"  # the part of ``best_of`` that the calls belong to
+    # The part of ``best_of`` that the calls belong to.
+    phase: Literal["sampling", "verification", "consensus"] = "sampling"
 
     def emit_event(self, kind: Any, call: int, n: int, message: str, **facts: Any) -> None:
         """Log an event and pass it to the user's callback, whose errors are only logged.

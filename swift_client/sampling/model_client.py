@@ -144,7 +144,7 @@ class ModelClient:
         *,
         must_have_logprobs: bool = False,
         token_ids: bool = False,
-        phase: Literal["sampling", "verification"] = "sampling",
+        phase: Literal["sampling", "verification", "consensus"] = "sampling",
     ) -> CallContext:
         """Return what calls on the running event loop need.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from swift_client.answers import Answers
 from swift_client.features import listed_ranks
 from swift_client.features.segments import F64
 from swift_client.structured.schema import ParsedAnswer
-from swift_client.types import F32, Bool, Completion
+from swift_client.types import F32, Bool, Completion, Failure, Usage
 
 # From the M different texts of a question to their similarities (M, M), 0..1: entry (i, j) is that of text i to text j.
 UserSimilarity = Callable[[list[str]], ArrayLike]
@@ -62,6 +62,10 @@ class ScoredCompletions:
     similarity: str | UserSimilarity | None = None
     # (M, M) similarities of the M different texts, if they cannot be computed from ``similarity`` alone.
     similarity_matrix: F64 | None = None
+    # What the comparison of texts cost: tokens and calls, US dollars (None: unknown), and calls that failed.
+    similarity_usage: Usage = field(default_factory=Usage)
+    similarity_cost: float | None = 0.0
+    similarity_failures: tuple[Failure, ...] = ()
 
     def with_rescoring_note(self, note: str) -> ScoredCompletions:
         """Return the same scores with one more note."""

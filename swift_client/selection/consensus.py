@@ -21,7 +21,7 @@ from swift_client.selection import choose
 from swift_client.selection.similarity import SIMILARITIES
 from swift_client.types import Method, completeness
 
-DEFAULT = "content"  # the similarity of "consensus" and "auto", and what a similarity that fails is replaced by
+DEFAULT = "token_f1"  # the similarity of "consensus" and "auto", and what a similarity that fails is replaced by
 
 # Digits to which expected similarities are compared: sums in another order differ by rounding.
 _DIGITS = 12
@@ -48,8 +48,8 @@ def check_similarity(similarity: object, method: Method) -> None:
     """Raise ConfigurationError unless ``similarity`` is a value of ``similarity=`` that ``method`` uses."""
     if isinstance(similarity, str):
         name, colon, _ = similarity.partition(":")
-        if colon or name not in SIMILARITIES:
-            hint = f"Known: {', '.join(SIMILARITIES)}, or your function of texts."
+        if not embedding_model(similarity) and (colon or name not in SIMILARITIES):
+            hint = f'Known: {", ".join(SIMILARITIES)}, "embedding:PROVIDER/MODEL", or your function of texts.'
             raise ConfigurationError(f"Unknown similarity {similarity!r}.", hint=hint)
     elif not callable(similarity):
         raise ConfigurationError(
@@ -59,6 +59,12 @@ def check_similarity(similarity: object, method: Method) -> None:
         raise ConfigurationError(
             f'similarity= has no use with select="{method}".', hint='Use select="consensus" or "auto".'
         )
+
+
+def embedding_model(similarity: str) -> str | None:
+    """Return "PROVIDER/MODEL" or "model=MODEL" of "embedding:…"; None for any other similarity."""
+    name, _, model = similarity.partition(":")
+    return model if name == "embedding" and model.removeprefix("model=") else None
 
 
 def distinct_texts(scored: ScoredCompletions) -> DistinctTexts:
@@ -115,8 +121,12 @@ def choose_by_consensus(scored: ScoredCompletions, method: Method) -> choose.Cho
 
 
 def compare_texts(scored: ScoredCompletions, method: Method) -> ScoredCompletions:
-    """Call the user's function of similarity if the choice needs it."""
-    return with_user_similarity(scored) if choose.seeks_consensus(scored, method) else scored
+    """Call the user's function of similarity if the choice needs it; nothing is sent for embeddings."""
+    if not choose.seeks_consensus(scored, method):
+        return scored
+    if isinstance(scored.similarity, str) and embedding_model(scored.similarity):
+        return without_similarity(scored, "needs requests, and none are sent here")
+    return with_user_similarity(scored)
 
 
 def with_user_similarity(scored: ScoredCompletions) -> ScoredCompletions:

@@ -151,10 +151,11 @@ def _shared_counts(rows: I64, items: I64, count: int) -> tuple[F64, F64]:
     kept = is_shared[columns]
     rows, columns = rows[kept], (np.cumsum(is_shared) - 1)[columns[kept]]
     # 3. Multiply in blocks of columns. float32 is exact for such counts.
-    shared, step = np.zeros((count, count)), max(1, _BLOCK // max(count, 1))
+    shared, n_shared = np.zeros((count, count)), int(is_shared.sum())
+    step = max(1, min(n_shared, _BLOCK // max(count, 1)))
     by_column = columns.argsort(kind="stable")
     rows, columns = rows[by_column], columns[by_column]
-    for start in range(0, int(is_shared.sum()), step):
+    for start in range(0, n_shared, step):
         first, last = np.searchsorted(columns, [start, start + step])
         block = np.zeros((count, step), np.float32)
         block[rows[first:last], columns[first:last] - start] = 1.0

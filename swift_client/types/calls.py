@@ -37,7 +37,7 @@ class Event:
         provider: Name of the provider.
         model: Name of the model; None if the provider has no model names.
         phase: The part of ``best_of`` that it belongs to; "sampling" draws completions, "verification" asks a judge
-            about them.
+            about them, "consensus" asks for their embeddings.
         duration: Seconds of the request, its wait for a turn not counted, for "reply", "retry" and "failure"; None for
             others, and if nothing was sent.
         status: HTTP status of the error, or 200 for the reply of a server; None if there was none.
@@ -53,7 +53,7 @@ class Event:
     message: str
     provider: str | None = None
     model: str | None = None
-    phase: Literal["sampling", "verification"] = "sampling"
+    phase: Literal["sampling", "verification", "consensus"] = "sampling"
     duration: float | None = None
     status: int | None = None
     usage: Usage | None = None

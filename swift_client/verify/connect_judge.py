@@ -34,14 +34,14 @@ def connect_judge(judge: object, own: ModelClient | None = None, *, timeout: flo
             raise ConfigurationError('The judge "self" has no meaning: no model is asked for answers.', hint=_HINT)
         return Judge(own)
     if isinstance(judge, str):
-        return Judge(_connect_by_name(judge, own, timeout=timeout))
+        return Judge(connect_model(judge, own, timeout=timeout))
     client = getattr(getattr(judge, "pipeline", None), "model_client", None)
     if not isinstance(client, ModelClient):
         raise ConfigurationError(f"A verifier's judge cannot be {type(judge).__name__}.", hint=_HINT)
     return Judge(client)
 
 
-def _connect_by_name(name: str, own: ModelClient | None, *, timeout: float) -> ModelClient:
+def connect_model(name: str, own: ModelClient | None, *, timeout: float) -> ModelClient:
     """Return the client of a model that is given by provider and name."""
     shared_address = None
     if own is not None and name.replace(":", "/", 1).split("/", 1)[0] == own.provider.name:
