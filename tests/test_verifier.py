@@ -11,7 +11,8 @@ import pytest
 
 from swift_client import AsyncSwiftReranker, Budget, Completion, Price, Selection, SwiftReranker, Verifier, rank
 from swift_client.errors import ConfigurationError, VerificationError
-from swift_client.types import Event
+from swift_client.types import Event, ToolCall
+from swift_client.verify.distinct_answers import judged_text
 from tests.judges import Judgement, candidates_of, is_verdict, judge_by, prompt_of
 from tests.servers import FaultServer, Received, Response, chat
 
@@ -74,13 +75,13 @@ async def test_votes_in_doubt_are_judged_and_both_choose(fault_server: FaultServ
 
 
 async def test_a_sure_vote_is_not_judged_unless_always(fault_server: FaultServer) -> None:
-    fault_server.serve(serve([WRONG] * 15 + [RIGHT], right(0.98)))
-    selection = await ask(fault_server, Verifier(mode="p_true"), n=16)
-    assert selection.text == WRONG
+    fault_server.serve(serve([f"I multiply, step by step, 17 by 24. {WRONG}"] * 31 + [RIGHT], right(0.98)))
+    selection = await ask(fault_server, Verifier(mode="p_true"), n=32)
+    assert selection.answer == "398"
     assert selection.verification is not None
     assert (selection.verification.judged, selection.verification.calls) == (0, 0)
     assert not verdicts(fault_server)
-    selection = await ask(fault_server, Verifier(mode="p_true", when="always"), n=16)
+    selection = await ask(fault_server, Verifier(mode="p_true", when="always"), n=32)
     assert selection.verification is not None
     assert selection.verification.judged == 2
     assert len(verdicts(fault_server)) == 4  # two distinct answers in two orders
@@ -202,7 +203,7 @@ async def test_no_answer_wins_or_loses_because_its_judgement_failed(fault_server
     assert selection.text == OTHER
     assert selection.verification is not None
     assert selection.verification.judged == 2
-    assert any("Only 2 of 3 answers were judged" in note for note in selection.notes)
+    assert any("mean of the 2 judged ones" in note for note in selection.notes)
 
 
 async def test_a_budget_holds_with_the_judge_inside(fault_server: FaultServer) -> None:
@@ -324,6 +325,17 @@ def test_ranking_a_reply_with_a_verifier(fault_server: FaultServer) -> None:
     assert own.rank(completions, prompt=QUESTION).verification is None
     own.close()
     judge.close()
+
+
+def test_a_judge_sees_the_tool_calls_beside_a_text() -> None:
+    call = ToolCall(name="search", arguments='{"q": "rain"}')
+    beside = Completion(text="I look it up.", tool_calls=(call,))
+    assert judged_text(beside) == 'I look it up.\nCalls the tool search with {"q": "rain"}'
+    alone = Completion(text='[{"name":"search","arguments":{"q":"rain"}}]', tool_calls=(call,))
+    assert judged_text(alone) == alone.text
+    trajectory = Completion(text="user: hi", tool_calls=(call,), answer_text="done")
+    assert judged_text(trajectory) == trajectory.text
+    assert "search" in judged_text(Completion(text='[{"name": 3', tool_calls=(call,)))
 
 
 async def test_ranking_awaited(fault_server: FaultServer) -> None:

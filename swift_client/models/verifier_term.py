@@ -17,6 +17,7 @@ class VerifierTerm:
     Attributes:
         verifier: Identity of the verifier; see ``verify.verification.identity``.
         exponent: Weight of the log odds of a judgement; 0: it is set aside, since it did not help.
+        mean_log_odds: Mean log odds of its judgements, which stands for those that are missing.
         gain: Points of accuracy that it won on held-out questions, against the same choice without it.
         low: Lower end of the gain's 95 % interval.
         high: Upper end.
@@ -25,13 +26,14 @@ class VerifierTerm:
 
     verifier: str
     exponent: float
+    mean_log_odds: float = 0.0
     gain: float
     low: float
     high: float
     questions: int
 
     def __post_init__(self) -> None:
-        numbers = (self.exponent, self.gain, self.low, self.high)
+        numbers = (self.exponent, self.mean_log_odds, self.gain, self.low, self.high)
         if not (self.verifier and all(map(math.isfinite, numbers)) and 0 <= self.exponent <= MAX_EXPONENT):
             raise ValueError("its verifier term has a weight or gain that no training gives")
         if self.questions < 0:

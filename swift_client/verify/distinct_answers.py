@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import sys
 from collections.abc import Callable, Hashable, Sequence
@@ -13,7 +15,7 @@ from swift_client.features.segments import F64
 from swift_client.scoring.result import ScoredCompletions
 from swift_client.selection.choose import Choice
 from swift_client.selection.voting import answer_odds
-from swift_client.types import completeness
+from swift_client.types import Completion, completeness
 
 _LOWEST = -sys.float_info.max
 
@@ -102,4 +104,18 @@ def _number(value: float) -> float:
 
 def texts_of(scored: ScoredCompletions, answers: DistinctAnswers) -> Sequence[str]:
     """Return the text that is judged for each answer, (A,)."""
-    return [scored.completions[position].text for position in answers.representatives]
+    return [judged_text(scored.completions[position]) for position in answers.representatives]
+
+
+def judged_text(completion: Completion) -> str:
+    """Return what a judge sees of a completion: its text, and its tool calls if the text does not hold them."""
+    calls = completion.tool_calls
+    if not calls or completion.answer_text is not None:  # the text of a trajectory holds its calls
+        return completion.text
+    if completion.text.startswith('[{"'):
+        with contextlib.suppress(ValueError, RecursionError, TypeError, AttributeError):
+            if [call.get("name") for call in json.loads(completion.text)] == [call.name for call in calls]:
+                return completion.text  # a completion without words: its text is the calls
+    return "\n".join(
+        (completion.text, *(f"Calls the tool {call.name} with {call.arguments or '{}'}" for call in calls))
+    )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from swift_client.errors import VerificationError
+from swift_client.features.segments import F64
 from swift_client.models import AnyHead
 from swift_client.models.verifier_term import VerifierTerm
 from swift_client.sampling import BudgetTracker
@@ -19,13 +20,11 @@ from swift_client.types import Message, Selection, Verification
 from swift_client.verify.distinct_answers import DistinctAnswers, find_distinct_answers, texts_of
 from swift_client.verify.judge import Judge, JudgeSession
 from swift_client.verify.modes import MODES, JudgingTask
-from swift_client.verify.posterior import MAX_ODDS_RATIO, judgement_log_odds, posterior
+from swift_client.verify.posterior import DOUBT_BELOW, MAX_ODDS_RATIO, judgement_log_odds, next_to_judge, posterior
 from swift_client.verify.prompts import PROMPT_VERSION, parse_criteria
 from swift_client.verify.verdict_cache import VerdictCache
 from swift_client.verify.verifier import Verifier
 
-# The leading answer is in doubt if its posterior is below this (benchmarks/verify.py).
-DOUBT_BELOW = 0.8
 # Characters of the median answer above which "auto" compares answers in pairs.
 _LONG_ANSWER = 600
 
@@ -99,7 +98,8 @@ async def verify(
         ConfigurationError: the budget is in dollars and the judge's price is unknown; nothing was sent.
     """
     answers = find_distinct_answers(scored, choice)
-    mode, term = _choose_mode(verifier, judge.name, texts_of(scored, answers), terms)
+    texts = texts_of(scored, answers)
+    mode, term = _choose_mode(verifier, judge.name, texts, terms)
     prior = posterior(answers.weights, rest=answers.rest)
     leader = next(i for i, positions in enumerate(answers.members) if choice.winner in positions)
     unjudged = VerifiedChoice(
@@ -112,15 +112,14 @@ async def verify(
     if term is not None and not term.helps:
         note = f"The verifier {term.verifier} was set aside: it did not help on {term.questions} held-out questions."
         return replace(unjudged, notes=(note,))
-    if not _should_judge(verifier, answers, float(prior[leader])):
+    # Doubt is about which of these answers is the best one, so that the answers that nobody gave do not count.
+    if not _should_judge(verifier, answers, leading=float(posterior(answers.weights).max())):
         return unjudged
 
-    # Answers too far behind to win are not judged.
-    open_answers = np.flatnonzero(answers.weights * MAX_ODDS_RATIO >= answers.weights.max()).tolist()
     task = JudgingTask(
         question=question.messages,
-        answers=[scored.completions[answers.representatives[i]].text for i in open_answers],
-        log_weights=np.log(answers.weights[open_answers]),
+        answers=texts,
+        log_weights=np.log(answers.weights),
         criteria=verifier.criteria,
         reference=question.reference or verifier.reference,
     )
@@ -131,10 +130,10 @@ async def verify(
         deadline_at=question.deadline_at,
         cache=question.cache,
     )
-    judged = await MODES[mode].judge(session, task)
-    judgements: list[float | None] = [None] * len(answers)
-    for i, value in zip(open_answers, judged, strict=True):
-        judgements[i] = value
+    if term is not None and verifier.when == "doubt":
+        judgements = await _judge_in_rounds(session, task, mode, answers.weights, term)
+    else:
+        judgements = await _judge_at_once(session, task, mode, answers.weights)
     verification = replace(
         unjudged.verification,
         judged=sum(value is not None for value in judgements),
@@ -144,7 +143,7 @@ async def verify(
         failures=tuple(session.failures),
     )
     store_notes = await question.cache.collect_notes(n_reused=session.n_reused) if question.cache else ()
-    notes = (*store_notes, *_session_notes(session, verification, len(open_answers)))
+    notes = (*store_notes, *_session_notes(session, verification))
     if not verification.judged:
         if verifier.require:
             raise VerificationError(
@@ -156,6 +155,38 @@ async def verify(
     return _choose_again(
         scored, choice, answers, judgements, verification, notes, term=term, holds_votes=MODES[mode].holds_votes
     )
+
+
+async def _judge_at_once(session: JudgeSession, task: JudgingTask, mode: str, weights: F64) -> list[float | None]:
+    """Judge all answers but those too far behind to win."""
+    return await _judge_some(session, task, mode, np.flatnonzero(weights * MAX_ODDS_RATIO >= weights.max()).tolist())
+
+
+async def _judge_in_rounds(
+    session: JudgeSession, task: JudgingTask, mode: str, weights: F64, term: VerifierTerm
+) -> list[float | None]:
+    """Judge the leading answer, then twice as many per round, until the leading one is sure."""
+    judgements: list[float | None] = [None] * len(task.answers)
+    tried = [False] * len(task.answers)
+    size = 1
+    while positions := next_to_judge(weights, judgements, tried, term=term, size=size):
+        for i, value in enumerate(await _judge_some(session, task, mode, positions)):
+            judgements[i] = judgements[i] if value is None else value
+        for i in positions:
+            tried[i] = True
+        size *= 2
+    return judgements
+
+
+async def _judge_some(
+    session: JudgeSession, task: JudgingTask, mode: str, positions: Sequence[int]
+) -> list[float | None]:
+    """Return the judgements of the answers at these positions, (A,); None for the others."""
+    part = replace(task, answers=[task.answers[i] for i in positions], log_weights=task.log_weights[list(positions)])
+    judgements: list[float | None] = [None] * len(task.answers)
+    for i, value in zip(positions, await MODES[mode].judge(session, part), strict=True):
+        judgements[i] = value
+    return judgements
 
 
 def _choose_mode(
@@ -173,8 +204,8 @@ def _choose_mode(
     return ("pairwise" if is_long and len(texts) > 1 else "p_true"), None
 
 
-def _should_judge(verifier: Verifier, answers: DistinctAnswers, leading: float) -> bool:
-    """Return True if answers are to be judged; ``leading`` is the posterior of the leading one."""
+def _should_judge(verifier: Verifier, answers: DistinctAnswers, *, leading: float) -> bool:
+    """Return True if answers are to be judged; ``leading`` is the share of the leading one."""
     if verifier.when == "always":
         return verifier.mode != "pairwise" or len(answers) > 1
     if len(answers) < 2:
@@ -198,7 +229,7 @@ def _choose_again(
         shares = np.array([0.0 if value is None else value for value in judgements])
     else:
         exponent = 1.0 if term is None else term.exponent
-        log_odds = judgement_log_odds(judgements)
+        log_odds = judgement_log_odds(judgements, missing=None if term is None else term.mean_log_odds)
         shares = posterior(answers.weights, log_odds, exponent=exponent, rest=answers.rest)
     if term is None:
         notes = (*notes, "The verifier was not validated: no head has learnt from labels how much it helps.")
@@ -219,7 +250,7 @@ def _choose_again(
     )
 
 
-def _session_notes(session: JudgeSession, verification: Verification, n_answers: int) -> tuple[str, ...]:
+def _session_notes(session: JudgeSession, verification: Verification) -> tuple[str, ...]:
     """Return one sentence per thing that did not go as requested."""
     notes = []
     name = session.judge.name
@@ -232,10 +263,8 @@ def _session_notes(session: JudgeSession, verification: Verification, n_answers:
         notes.append(f"The budget kept verdicts of {name} back. {session.budget_reason}")
     if not verification.judged:
         notes.append(f"{name} brought no judgement, so the choice is the one without it.")
-    elif verification.judged < n_answers:
-        notes.append(
-            f"Only {verification.judged} of {n_answers} answers were judged; the others count as the mean of these."
-        )
+    elif session.failures or session.budget_reason:
+        notes.append(f"Answers without a judgement count as the mean of the {verification.judged} judged ones.")
     return tuple(notes)
 
 
