@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,8 @@ from swift_client.cli import options, output, progress
 from swift_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from swift_client.types import Message
+    from swift_client.types import Message, Selection
+    from swift_client.verify.judge import Judge
 
 
 def best_of(
@@ -35,6 +37,11 @@ def best_of(
     answer: options.Answer = "auto",
     select: options.Select = "auto",
     similarity: options.Similarity = None,
+    verifier: options.Judge = None,
+    verifier_mode: options.VerifierMode = "auto",
+    verifier_when: options.VerifierWhen = "doubt",
+    criteria: options.Criteria = None,
+    reference: options.Reference = None,
     deadline: Annotated[
         float | None, typer.Option(help="After this many seconds, choose among the answers that have arrived.")
     ] = None,
@@ -77,6 +84,9 @@ def best_of(
     question = _parse_question(prompt, messages, system)
     response_model = _parse_schema(schema.read()) if schema else None
     sampling = options.parse_params(param, temperature=temperature, max_tokens=max_tokens)
+    judging = options.create_verifier(
+        verifier, mode=verifier_mode, when=verifier_when, criteria=criteria, reference=reference
+    )
     output.check_output_path(store)
     limits = options.drop_none(usd=budget_usd, tokens=budget_tokens, seconds=budget_seconds, calls=budget_calls)
     with (
@@ -93,6 +103,7 @@ def best_of(
             timeout=timeout,
             store=store,
             abort=abort,
+            verifier=judging,
         ) as reranker,
         progress.show_status(f"sampling {n} answers from {provider} …"),
     ):
@@ -105,6 +116,7 @@ def best_of(
             budget=Budget(**limits) if limits else None,
             seed=seed,
             response_model=response_model,
+            reference=reference,
             **sampling,
         )
     output.show_selection(selection, as_json=as_json)
@@ -120,17 +132,25 @@ def rank(
         str | None, typer.Option(help="The model that wrote the replies; required for --head auto.")
     ] = None,
     head: options.Head = "none",
-    prompt: Annotated[str | None, typer.Option(help="The question; some heads accept no answer without it.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="The question; a verifier needs it, and some heads accept no answer without it.")
+    ] = None,
     scorer: options.Scorer = "auto",
     answer: options.Answer = "auto",
     select: options.Select = "auto",
     similarity: options.Similarity = None,
+    verifier: options.Judge = None,
+    verifier_mode: options.VerifierMode = "auto",
+    verifier_when: options.VerifierWhen = "doubt",
+    criteria: options.Criteria = None,
+    reference: options.Reference = None,
+    base_url: Annotated[str | None, typer.Option(help="URL of the judge, if it is on your own server.")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Choose among the completions of replies to one question. No request is sent."""
+    """Choose among the completions of replies to one question. Requests are sent to a verifier only."""
     from swift_client.adapters import resolve
     from swift_client.models.resolve_head import find_for_model, load_named
-    from swift_client.reranker.rank_replies import RankedQuestion, rank_reply
+    from swift_client.reranker.rank_replies import RankedQuestion, rank_reply, rank_reply_verified
     from swift_client.selection.select import FALLBACK_SCORER, SelectionConfig
 
     row, _ = resolve(provider, model or "any")
@@ -149,8 +169,35 @@ def rank(
         force_head=resolved.force_head,
         notes=resolved.notes,
     )
-    question = RankedQuestion.create(prompt, None)
-    output.show_selection(rank_reply(file.read(), row, config, question), as_json=as_json)
+    question = RankedQuestion.create(prompt, reference)
+    judging = options.create_verifier(
+        verifier, mode=verifier_mode, when=verifier_when, criteria=criteria, reference=reference
+    )
+    if judging is None:
+        if base_url is not None:
+            raise ConfigurationError("base_url= is the address of a judge.", hint="Name the judge by verifier=.")
+        selection = rank_reply(file.read(), row, config, question)
+    else:
+        judge = _connect_judge(judging.judge, base_url)
+
+        async def rank_and_close() -> Selection:
+            try:
+                return await rank_reply_verified(file.read(), row, config, question, judging, judge)
+            finally:
+                await judge.model.transports.aclose()
+
+        with progress.show_status(f"{verifier} judges the answers …"):
+            selection = asyncio.run(rank_and_close())
+    output.show_selection(selection, as_json=as_json)
+
+
+def _connect_judge(name: object, base_url: str | None) -> Judge:
+    from swift_client.reranker import AsyncSwiftReranker
+    from swift_client.verify.connect_judge import connect_judge
+
+    if base_url is None or name == "self":
+        return connect_judge(name)
+    return connect_judge(AsyncSwiftReranker(str(name), base_url=base_url, head=None))
 
 
 def _parse_question(

@@ -56,6 +56,7 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     (r" is an argument of best_of alone\.", " is an option of best-of alone."),
     (r"\bbest_of\b(?![(=])", "best-of"),
     (r" cannot be in extra_body\.", " cannot be in --param extra_body."),
+    (r", or a reranker(?=[.,])", ""),
     (r"^extra_body must\b", "--param extra_body must"),
     (r", a function from text to answer, or None\b", " or none"),
 )

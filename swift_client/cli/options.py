@@ -17,6 +17,7 @@ from swift_client.errors import ConfigurationError, MissingApiKeyError
 
 if TYPE_CHECKING:
     from swift_client.types import Message
+    from swift_client.verify.verifier import Verifier
 
 AS_TRAINED, AS_ANSWER = "as the head was trained", "as --answer reads"
 """Defaults of --answer and --grade, as `--help` shows them."""
@@ -98,6 +99,35 @@ Similarity = Annotated[
         "embedding:PROVIDER/MODEL."
     ),
 ]
+Judge = Annotated[
+    str | None,
+    typer.Option(
+        "--verifier", help="Let a model judge the answers: self, or a provider and model such as openai/gpt-4.1-nano."
+    ),
+]
+VerifierMode = Annotated[
+    Literal["auto", "p_true", "score", "pairwise"],
+    typer.Option(
+        help="p_true: is the answer correct; score: a grade per criterion; pairwise: which of two answers is better; "
+        "auto: p_true for short answers, pairwise for long ones."
+    ),
+]
+VerifierWhen = Annotated[
+    Literal["doubt", "always"],
+    typer.Option(
+        help="doubt: judge only if the votes leave the leading answer in doubt; always: judge every question."
+    ),
+]
+Criteria = Annotated[
+    list[str] | None,
+    typer.Option(
+        help='For the judge: what makes an answer good, such as "It is polite." Default: it is correct. May be given '
+        "more than once."
+    ),
+]
+Reference = Annotated[
+    str | None, typer.Option(help="For the judge: notes on this question, such as a known good answer.")
+]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Timeout of one request, in seconds.")]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed: the same seed and samples give the same result.")]
 
@@ -167,6 +197,30 @@ def _parse_json_or_text(text: str) -> Any:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return text
+
+
+def create_verifier(
+    judge: object,
+    *,
+    mode: Literal["auto", "p_true", "score", "pairwise"] = "auto",
+    when: Literal["doubt", "always"] = "doubt",
+    criteria: Sequence[str] | None = None,
+    reference: str | None = None,
+) -> Verifier | None:
+    """Return the verifier that the options describe; None without ``--verifier``.
+
+    Raises:
+        ConfigurationError: an option for the judge is given and no judge, or its value is wrong.
+    """
+    if judge is None:
+        if criteria or reference is not None:
+            name = "criteria" if criteria else "reference"
+            raise ConfigurationError(f"{name}= needs verifier=.", hint="Say which model judges, such as verifier=self.")
+        return None
+    from swift_client.verify.verifier import Verifier, check_reference
+
+    check_reference(reference)
+    return Verifier(judge, mode=mode, when=when, criteria=criteria or None)
 
 
 def require_samples_files(paths: Iterable[Path]) -> None:

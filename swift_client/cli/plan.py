@@ -1,9 +1,10 @@
-"""``plan``: the requests that would be sent for n answers, and their expected cost."""
+"""``plan``: the requests that would be sent for n answers and for judging them, and their expected cost."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.text import Text
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from swift_client.pricing import Price
     from swift_client.sampling.call_plan import Plan, PlanChoice
+    from swift_client.verify.cost import VerdictPlan
+    from swift_client.verify.verifier import Verifier
 
 
 def plan(
@@ -28,10 +31,16 @@ def plan(
     cache_control: Annotated[
         bool, typer.Option("--cache-control", help="Assume that the request marks its prompt for caching (Anthropic).")
     ] = False,
+    verifier: options.Judge = None,
+    verifier_mode: options.VerifierMode = "auto",
+    criteria: options.Criteria = None,
+    distinct: Annotated[
+        int | None, typer.Option(min=1, help="For the judge: assumed number of distinct answers among the n.")
+    ] = None,
     base_url: options.BaseUrl = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show how n answers would be requested, what that and the alternatives cost, and why. No request is sent."""
+    """Show how n answers would be requested and judged, what that costs, and why. No request is sent."""
     from swift_client.adapters import capabilities_of, resolve
     from swift_client.adapters.providers.prompt_caching import PREFIX_CACHES
     from swift_client.sampling import create_sample_request
@@ -40,6 +49,11 @@ def plan(
 
     if (prompt is None) == (prompt_tokens is None):
         raise ConfigurationError("plan needs either a prompt or --prompt-tokens.", hint="Give one of them.")
+    judging = options.create_verifier(verifier, mode=verifier_mode, criteria=criteria)
+    if distinct is not None and (judging is None or distinct > n):
+        raise ConfigurationError(
+            f"distinct={distinct} needs verifier=, and n={distinct} or more.", hint="Or leave distinct= out."
+        )
     row, name = resolve(provider, model, base_url)
     tokens = prompt_tokens if prompt is None else estimate_prompt_tokens(create_sample_request(prompt, n))
     price, note = _price(row.name, name, row.base_url)
@@ -52,6 +66,17 @@ def plan(
         cache=PREFIX_CACHES.get(row.name),
         has_cache_control=cache_control,
     )
+    judgements = None
+    if judging is not None:
+        judgements = _plan_judgements(
+            judging,
+            prompt or "x" * 4 * (tokens or 1),
+            asked=f"{row.name}/{name}" if name else row.name,
+            base_url=base_url,
+            answer_tokens=max_tokens,
+            distinct=sorted({min(2, n), (n + 1) // 2, n} if distinct is None else {distinct, n}),
+        )
+    notes = [text for text in (note, judgements and judgements.note) if text]
     if as_json:
         output.print_json(
             {
@@ -63,14 +88,17 @@ def plan(
                 "max_tokens": max_tokens,
                 "price": None if price is None else asdict(price),
                 **asdict(choice),
-                "notes": [note] if note else [],
+                "judgements": judgements and judgements.to_dict(),
+                "notes": notes,
             }
         )
         return
     about = "about " * (prompt is not None)
     title = f"{row.name}/{name} · {n} answers · {about}{tokens:,} prompt tokens, {max_tokens:,} per answer"
     output.show(output.safe(title, "bold"), *_render(choice, price))
-    output.warn(*([note] if note else []))
+    if judgements:
+        output.show(*_render_judgements(judgements))
+    output.warn(*notes)
 
 
 def _price(provider: str, model: str | None, base_url: str | None) -> tuple[Price | None, str | None]:
@@ -107,3 +135,51 @@ def _cells(option: Plan) -> tuple[str, ...]:
     usd = "unknown" if option.usd is None else f"{option.usd:.4f}"
     counts = (len(option.calls), option.prompt_tokens, option.cached_tokens, option.completion_tokens)
     return (option.name, *(f"{count:,}" for count in counts), usd)
+
+
+class _Judgements(NamedTuple):
+    judge: str
+    mode: str
+    price: Price | None
+    note: str | None
+    plans: Sequence[VerdictPlan]  # by number of distinct answers, the last one if all differ
+
+    def to_dict(self) -> dict[str, Any]:
+        price = None if self.price is None else asdict(self.price)
+        return {"judge": self.judge, "mode": self.mode, "price": price, "plans": [asdict(plan) for plan in self.plans]}
+
+
+def _plan_judgements(
+    verifier: Verifier, question: str, *, asked: str, base_url: str | None, answer_tokens: int, distinct: Sequence[int]
+) -> _Judgements:
+    """Return the expected work of a verifier. ``asked`` is the model that is asked for the answers."""
+    from swift_client.reranker import AsyncSwiftReranker
+    from swift_client.verify.connect_judge import connect_judge
+    from swift_client.verify.cost import find_mode, plan_verdicts
+
+    own = AsyncSwiftReranker(asked, base_url=base_url, head=None).pipeline.model_client
+    judge = connect_judge(verifier.judge, own)
+    cost = judge.model.cost
+    price, note = _price(judge.model.provider.name, judge.model.model, cost.base_url)
+    plans = plan_verdicts(verifier, judge, question, answer_tokens=answer_tokens, distinct=distinct, price=price)
+    return _Judgements(judge.name, find_mode(verifier, answer_tokens), price, note, plans)
+
+
+def _render_judgements(judgements: _Judgements) -> list[RenderableType]:
+    table = output.make_table(("Distinct answers",), ("Calls", "At most", "Prompt", "Verdicts", "US dollars"))
+    for plan in judgements.plans:
+        counts = (plan.calls, plan.max_calls, plan.prompt_tokens, plan.completion_tokens)
+        usd = "unknown" if plan.usd is None else f"{plan.usd:.4f}"
+        name = f"{plan.distinct:,}"
+        if plan is judgements.plans[-1]:
+            name += " (all differ)"
+        table.add_row(name, *(f"{count:,}" for count in counts), usd)
+    return [
+        output.safe(f"Judged by {judgements.judge}, {judgements.mode}", "bold"),
+        table,
+        output.safe(
+            "Equal answers are judged once. Nothing is sent if the votes leave no doubt (--verifier-when). "
+            "Tokens are those of the expected calls, without retries and prompt caches.",
+            "dim",
+        ),
+    ]

@@ -15,7 +15,7 @@ from swift_client.sampling.model_client import CostModel, ModelClient
 from swift_client.verify.judge import Judge
 
 _DEFAULT_MAX_RETRIES, _DEFAULT_TIMEOUT = 2, 60.0
-_HINT = 'Use "self", a provider and model such as "openai/gpt-4.1-nano", or a reranker.'
+_HINT = 'Use a provider and model, such as "openai/gpt-4.1-nano", or a reranker'
 
 
 def connect_judge(judge: object, own: ModelClient | None = None, *, timeout: float = _DEFAULT_TIMEOUT) -> Judge:
@@ -31,13 +31,15 @@ def connect_judge(judge: object, own: ModelClient | None = None, *, timeout: flo
     """
     if judge == "self":
         if own is None:
-            raise ConfigurationError('The judge "self" has no meaning: no model is asked for answers.', hint=_HINT)
+            raise ConfigurationError(
+                'The judge "self" has no meaning: no model is asked for answers.', hint=f"{_HINT}."
+            )
         return Judge(own)
     if isinstance(judge, str):
         return Judge(connect_model(judge, own, timeout=timeout))
     client = getattr(getattr(judge, "pipeline", None), "model_client", None)
     if not isinstance(client, ModelClient):
-        raise ConfigurationError(f"A verifier's judge cannot be {type(judge).__name__}.", hint=_HINT)
+        raise ConfigurationError(f"A verifier's judge cannot be {type(judge).__name__}.", hint=f'{_HINT}, or "self".')
     return Judge(client)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from swift_client.features.segments import F64
 from swift_client.types import Message
-from swift_client.verify.comparisons import PairwiseTournament, max_comparisons
+from swift_client.verify.comparisons import PairwiseTournament, expected_comparisons, max_comparisons
 from swift_client.verify.judge import JudgeSession
 from swift_client.verify.prompts import (
     Criteria,
@@ -50,12 +50,14 @@ class Mode:
     Attributes:
         judge: Asks for verdicts and returns the judgement of each answer, 0..1; None for those without one.
         max_calls: Most calls for A answers and C criteria, retries not counted.
+        expected_calls: Calls to expect for A answers and C criteria.
         holds_votes: Whether the judgements already contain the weights of the votes, and so are the posterior.
         source: Where it was published.
     """
 
     judge: Callable[[JudgeSession, JudgingTask], Awaitable[list[float | None]]]
     max_calls: Callable[[int, int], int]
+    expected_calls: Callable[[int, int], int]
     holds_votes: bool = False
     source: str
 
@@ -143,16 +145,19 @@ MODES: Mapping[str, Mode] = MappingProxyType(
         "p_true": Mode(
             judge=_judge_p_true,
             max_calls=lambda answers, criteria: 2 * answers,
+            expected_calls=lambda answers, criteria: 2 * answers,
             source="Kadavath et al. 2022, arXiv 2207.05221",
         ),
         "score": Mode(
             judge=_judge_score,
             max_calls=lambda answers, criteria: max(1, criteria) * answers,
+            expected_calls=lambda answers, criteria: max(1, criteria) * answers,
             source="LLM-as-a-Verifier, arXiv 2607.05391",
         ),
         "pairwise": Mode(
             judge=_judge_pairwise,
-            max_calls=lambda answers, criteria: max_comparisons(answers) if answers > 1 else 0,
+            max_calls=lambda answers, criteria: max_comparisons(answers),
+            expected_calls=lambda answers, criteria: expected_comparisons(answers),
             holds_votes=True,
             source="pairwise ranking prompting, arXiv 2306.17563; Bradley and Terry 1952",
         ),

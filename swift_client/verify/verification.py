@@ -26,7 +26,7 @@ from swift_client.verify.verdict_cache import VerdictCache
 from swift_client.verify.verifier import Verifier
 
 # Characters of the median answer above which "auto" compares answers in pairs.
-_LONG_ANSWER = 600
+LONG_ANSWER = 600
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -200,7 +200,7 @@ def _choose_mode(
             return name, term
     if verifier.mode != "auto":
         return verifier.mode, None
-    is_long = statistics.median(map(len, texts)) > _LONG_ANSWER
+    is_long = statistics.median(map(len, texts)) > LONG_ANSWER
     return ("pairwise" if is_long and len(texts) > 1 else "p_true"), None
 
 
