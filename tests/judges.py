@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 
-from tests.servers import Received, Response, json_response
+from tests.servers import FaultServer, Received, Response, json_response
 
 Judgement = Callable[[str], float]
 """From the text of a candidate to the probability that it is right; NaN lets the call fail with HTTP 500."""
@@ -71,3 +71,9 @@ def judge_by(judgement: Judgement, *, bias: float = 0.0, logprobs: bool = True) 
         return verdict({"Yes": p, "No": 1 - p}, logprobs=logprobs)
 
     return serve
+
+
+def let_judge(server: FaultServer, judgement: Judgement) -> None:
+    """Let a server judge by ``judgement``, besides its regular answers."""
+    judge = judge_by(judgement)
+    server.serve(lambda request: judge(request) if is_verdict(request) else server.obey(request))

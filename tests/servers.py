@@ -224,7 +224,7 @@ class FaultServer:
         self.closed_early = 0
         """Number of replies during which the client closed the connection."""
         self._script: list[Response] = []
-        self._serve: Callable[[Received], Response] = self._obey
+        self._serve: Callable[[Received], Response] = self.obey
         self._turn = 0
         self._lock = threading.Lock()
         self._open = 0
@@ -241,7 +241,8 @@ class FaultServer:
         """Answer every unscripted request with ``function(received)``; it may run in many threads at once."""
         self._serve = function
 
-    def _obey(self, request: Received) -> Response:
+    def obey(self, request: Received) -> Response:
+        """Answer as a server that does what it is asked for."""
         body = request.json
         n = min(body.get("n", 1), self.n_max or 1 << 30)
         with self._lock:

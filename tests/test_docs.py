@@ -14,6 +14,7 @@ import pytest
 
 from swift_client.pocket.questions import questions
 from tests.children import ROOT, command, python, snippet
+from tests.judges import let_judge
 from tests.servers import FaultServer
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -53,6 +54,7 @@ CONSOLE = {line: place for place, block in blocks("console").items() for line in
 def openai_on_loopback(fault_server: FaultServer) -> dict[str, str]:
     """Environment variables that point "openai" at a server on this machine."""
     fault_server.answers = ANSWERS
+    let_judge(fault_server, lambda text: 0.8 if "5" in text else 0.3)
     return {"OPENAI_API_KEY": "test", "OPENAI_BASE_URL": fault_server.url}
 
 

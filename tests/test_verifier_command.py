@@ -14,6 +14,7 @@ from swift_client.cli.app import run
 from swift_client.pricing import Price
 from swift_client.verify.connect_judge import connect_judge
 from swift_client.verify.cost import plan_verdicts
+from tests.children import ROOT
 from tests.judges import is_verdict, judge_by, prompt_of
 from tests.servers import FaultServer, chat_body
 from tests.test_verifier import OTHER, QUESTION, RIGHT, WRONG, right, serve, verdicts
@@ -207,3 +208,17 @@ async def test_the_plan_of_the_tokens_is_near_those_of_the_requests_really_sent(
     assert plan.prompt_tokens == pytest.approx(n_bytes / 4, rel=0.03)
     assert plan.completion_tokens == sum(request.json["max_tokens"] for request in sent)
     assert plan.usd == pytest.approx((2 * plan.prompt_tokens + 8 * plan.completion_tokens) / 1e6)
+
+
+def test_the_guides_table_of_costs_follows_from_the_prompts() -> None:
+    own = AsyncSwiftReranker("openai/gpt-4.1-mini", head=None).pipeline.model_client
+    lines = (ROOT / "docs" / "guides" / "judging.md").read_text().splitlines()
+    rows = {cells[1].strip(): cells[2:8] for line in lines if len(cells := line.split("|")) == 9}
+
+    for name, mode in (("`p_true`", "p_true"), ("`score`, without criteria", "score"), ("`pairwise`", "pairwise")):
+        verifier = Verifier(mode=mode)  # type: ignore[arg-type]
+        plans = plan_verdicts(
+            verifier, connect_judge("self", own), "x" * 400, answer_tokens=200, distinct=[8, 3], price=None
+        )
+        numbers = [f"{n:,}" for plan in plans for n in (plan.calls, plan.prompt_tokens, plan.completion_tokens)]
+        assert [cell.strip() for cell in rows[name]] == numbers

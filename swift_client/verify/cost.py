@@ -88,7 +88,7 @@ def plan_verdicts(
     )
     request = _REQUESTS[find_mode(verifier, answer_tokens)](task, judge.reasons)
     prompt_tokens = estimate_prompt_tokens(create_sample_request(list(request.messages), 1))
-    completion_tokens = int(judge.sampling()["max_tokens"])
+    completion_tokens = int(judge.sampling(reasons=judge.reasons)["max_tokens"])
     tier = price and price.at(prompt_tokens)
     n_criteria = len(parse_criteria(verifier.criteria))
     plans = []
