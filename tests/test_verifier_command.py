@@ -65,9 +65,9 @@ def test_criteria_and_reference_reach_the_judge(fault_server: FaultServer, capsy
 
 
 def test_doubt_is_the_default(fault_server: FaultServer, capsys: pytest.CaptureFixture[str]) -> None:
-    fault_server.serve(serve([WRONG] * 15 + [RIGHT], right(0.9)))
+    fault_server.serve(serve([WRONG] * 31 + [RIGHT], right(0.9)))
 
-    assert best_of(fault_server, "--verifier", "self", n=16) == 0
+    assert best_of(fault_server, "--verifier", "self", n=32) == 0
 
     assert "not asked · confidence 0." in capsys.readouterr().out
     assert not verdicts(fault_server)
