@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,15 @@ class Group:
     """One question with its N labelled completions. ``question_id`` decides the split, so a question is never divided.
 
     Raises:
-        ValueError: the numbers of labels and completions differ, or a label is not 0, 1 or NaN.
+        ValueError: the numbers of labels, judgements and completions differ, a label is not 0, 1 or NaN, or a judgement
+            is not 0 to 1 or NaN.
 
     Attributes:
         labels: (N,) 1 right, 0 wrong, NaN unknown.
         family: Kind of question, for tables by kind; None if unknown.
         messages: The question as it was sent; empty if unknown.
+        verifier_scores: (N,) judgements of the completions' answers, 0..1, 1 is right, NaN unknown, by the identity of
+            the verifier.
         mean_logprobs: (N,) mean logprob of each completion without tokens, NaN where unknown; None if all are unknown.
     """
 
@@ -31,6 +35,7 @@ class Group:
     family: str | None = None
     mean_logprobs: NDArray[np.float64] | None = None
     messages: tuple[Message, ...] = ()
+    verifier_scores: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.labels.shape != (len(self.completions),):
@@ -39,6 +44,11 @@ class Group:
             )
         if not (np.isnan(self.labels) | (self.labels == 0) | (self.labels == 1)).all():
             raise ValueError(f"Question {self.question_id}: a label is not 0, 1 or NaN.")
+        for scores in self.verifier_scores.values():
+            if scores.shape != self.labels.shape or not (np.isnan(scores) | ((0 <= scores) & (scores <= 1))).all():
+                raise ValueError(
+                    f"Question {self.question_id}: judgements are not one number from 0 to 1 each, or NaN."
+                )
 
 
 def trainable_indices(group: Group) -> I64:

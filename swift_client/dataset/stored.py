@@ -83,6 +83,7 @@ class StoredGroups:
                         family=question.family,
                         mean_logprobs=_gather_means(samples),
                         messages=question.messages,
+                        verifier_scores=_gather_judgements(samples),
                     )
 
     def _with_states(self, sample: Sample, file: StateFile | None) -> Completion:
@@ -140,6 +141,15 @@ def _gather_means(samples: Sequence[Sample]) -> NDArray[np.float64] | None:
     """Return the mean logprobs (N,) of completions without tokens; None if none is known."""
     means = [sample.mean_logprob for sample in samples]
     return np.array(means, np.float64) if any(mean is not None for mean in means) else None
+
+
+def _gather_judgements(samples: Sequence[Sample]) -> dict[str, NDArray[np.float64]]:
+    """Return the judgements (N,) of each verifier, NaN for samples that it did not judge."""
+    verifiers = sorted({verifier for sample in samples for verifier in sample.verifier_scores})
+    return {
+        verifier: np.array([sample.verifier_scores.get(verifier, np.nan) for sample in samples], np.float64)
+        for verifier in verifiers
+    }
 
 
 def _read_layout(paths: Sequence[FilePath], states: States, layers: Sequence[int] | None) -> StateLayout:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from swift_client.evaluation.methods import NO_SCORE, DrawnSubsets, Method, accuracy_by_method
+from swift_client.evaluation.methods import (
+    NO_SCORE,
+    DrawnSubsets,
+    Method,
+    accuracy_by_method,
+    count_judged_answers,
+)
 from swift_client.evaluation.pools import Agreement, Pool, StackedPools
 from swift_client.evaluation.result import Row, estimate, sums_with_resamples
 from swift_client.features.segments import F64, I64
@@ -64,6 +70,29 @@ class Comparison:
                         self._accuracies[name, n][indices] = share
             progress(n)
 
+    def judged_answers(self, method: Method, n: int) -> F64:
+        """Return the mean number of answers per draw of n that the method's verifier judges, (Q,); NaN without any.
+
+        Questions that it did not judge count none.
+        """
+        counts = np.full(self._n_questions, np.nan)
+        for indices, size, stack in self._stacks:
+            if size >= n:
+                draws = draw_orders(size, n, max_subsets=self._max_subsets, seed=self._seed)
+                counts[indices] = count_judged_answers(method, stack, draws)
+        return counts
+
+    def add_larger_draws(self, method: Method, ns: Mapping[int, int]) -> None:
+        """Add a method that chooses from more completions than the others: at n from ``ns[n]``, or all if fewer."""
+        self._methods = (*self._methods, method)
+        for n, larger_n in ns.items():
+            shares = np.full(self._n_questions, np.nan)
+            for indices, size, stack in self._stacks:
+                if size >= n:
+                    draws = draw_orders(size, min(size, larger_n), max_subsets=self._max_subsets, seed=self._seed)
+                    shares[indices] = accuracy_by_method([method], stack, draws)[method.name]
+            self._accuracies[method.name, n] = shares
+
     def accuracy(self, name: str, n: int) -> F64:
         """Return the share of draws in which a method is right at n, (Q,); NaN for questions with fewer completions."""
         return self._accuracies[name, n]
@@ -75,7 +104,7 @@ class Comparison:
         difference to it is averaged, by default all.
         """
         pooled = {
-            method.name: self._pooled_scores(method.scorer) for method in self._methods if _has_own_scores(method)
+            method.name: self._pooled_scores(method.shown_scorer) for method in self._methods if _has_own_scores(method)
         }
         pair_counts = {
             name: pair_wins(scores, labels, question, questions=self._n_questions)
@@ -150,7 +179,7 @@ class Comparison:
         if pooled_scores is not None:
             _, scores, labels = pooled_scores
             pooled = pooled_auroc(scores, labels) if len(scores) else np.nan
-            pairs = {n: self.labelled_probabilities(method.scorer, n) for n in self._ns}
+            pairs = {n: self.labelled_probabilities(method.shown_scorer, n) for n in self._ns}
             calibrated = {n: pair for n, pair in pairs.items() if len(pair[0])}
         brier_at = {n: brier(*pair) for n, pair in calibrated.items()}
         ece_at = {n: expected_calibration_error(*pair) for n, pair in calibrated.items()}
@@ -187,4 +216,4 @@ class Comparison:
 
 def _has_own_scores(method: Method) -> bool:
     """Return whether a row shows its scores; a vote's are those of the row that chooses the best of them."""
-    return method.kind == "single" and method.scorer != NO_SCORE
+    return method.kind == "single" and method.shown_scorer != NO_SCORE

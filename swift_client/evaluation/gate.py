@@ -138,6 +138,11 @@ def choose_rule(pools: Sequence[Pool], *, answer: answers.Spec, seed: int = 0) -
     return max(LABEL_FREE, key=lambda name: (round(float(means[name]), 12), name == DEFAULT_RULE))
 
 
+def mean_difference(differences: F64, seed: int) -> Estimate:
+    """Return the mean over n and questions of differences (Q, n), NaN for none, with its interval over questions."""
+    return _estimate_means(_row_means(differences)[:, None], seed)[0]
+
+
 def _add_pool(pools: list[Pool], group: Group, scorers: Mapping[str, QuestionScorer], answer: answers.Spec) -> None:
     """Add a question that has labels and something to choose from."""
     if len(group.completions) >= min(NS) and not np.isnan(group.labels).all():

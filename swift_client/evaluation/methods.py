@@ -6,7 +6,7 @@ for sums of weights that are equal up to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from swift_client.selection.voting import (
     vote,
 )
 from swift_client.types import Bool
+from swift_client.verify.judged_votes import JudgedVotes
 
 NO_SCORE = "none"  # scorer without information: the first completion wins
 NO_HEAD_SCORER = "mean_logprob"  # the scorer of ``best_of`` without a head
@@ -39,6 +40,8 @@ class Method:
         rule: A voting rule, its name in RULES, or one of "best" (the best score wins), "default" (votes weighed as in a
             Selection: by the head's β, or without a head by LABEL_FREE_WEIGHTS), "probability" (weighed by the
             probability p), "odds" (by p / (1 - p)), "random" and "any" (right if any completion is).
+        verifier: Identity of the verifier whose judgements change the choice of the rule "default"; None without one.
+        exponent: Weight of its judgements beside the votes; infinity: the best judgement wins.
     """
 
     name: str
@@ -47,6 +50,13 @@ class Method:
     scorer: str = NO_SCORE
     rule: str | Rule = "best"
     needs_labels: bool = False
+    verifier: str | None = None
+    exponent: float = 1.0
+
+    @property
+    def shown_scorer(self) -> str:
+        """The scorer whose values the row is described by: the verifier where its judgements decide alone."""
+        return self.verifier if self.verifier is not None and self.exponent == np.inf else self.scorer
 
 
 def _single(name: str, label: str, *, needs_labels: bool = False) -> Method:
@@ -157,9 +167,11 @@ class DrawnSubsets:
             self._head_scores = pools.scores["head"][:, draws] + offsets
 
     def scores(self, name: str) -> F64:
-        """Return a scorer's scores, NaN without logprobs."""
+        """Return a scorer's scores, or a verifier's judgements; NaN without."""
         if name == NO_SCORE:
             return np.zeros(self.complete.shape)
+        if name in self._pools.judgements:
+            return self.judgements(name)
         if name == "head" and self._head_scores is not None:
             return _round_to_float32(self._head_scores)
         return self._pools.scores[name][:, self._draws]
@@ -169,6 +181,10 @@ class DrawnSubsets:
         scores = self.scores(name)
         unscored = np.isnan(np.where(self.complete, scores, np.nan)).all(axis=-1, keepdims=True)
         return np.where(unscored & self.has_votes[..., None], self.scores("shortest"), scores)
+
+    def judgements(self, verifier: str) -> F64:
+        """Return a verifier's judgements of the answers, 0..1, NaN if unknown."""
+        return self._pools.judgements[verifier][:, self._draws]
 
     @property
     def tokens(self) -> I64:
@@ -181,7 +197,9 @@ class DrawnSubsets:
         return self._pools.beta
 
     def probabilities(self, name: str) -> F64 | None:
-        """Return a scorer's probabilities, NaN without a score; None if it has none."""
+        """Return a scorer's probabilities, or a verifier's judgements, NaN without a score; None if it has none."""
+        if name in self._pools.judgements:
+            return self.judgements(name)
         if name == "head" and self._head_scores is not None and self._pools.agreement is not None:
             calibration = self._pools.agreement.calibration
             return None if calibration is None else _round_to_float32(calibration(self._head_scores))
@@ -195,6 +213,11 @@ def _round_to_float32(values: F64) -> F64:
 
 def choose_winners(method: Method, subsets: DrawnSubsets) -> I64:
     """Return the positions (B, S) of the winners, 0..n-1."""
+    if method.verifier is not None and method.exponent > 0:
+        chosen = choose_winners(replace(method, verifier=None), subsets)
+        votes = judge_votes(method, subsets, chosen)
+        winners = votes.choose_by_judgement() if method.exponent == np.inf else votes.choose(method.exponent)
+        return winners.reshape(chosen.shape)
     scores = subsets.scores(method.scorer)
     if method.rule == "default" and method.scorer != "head":
         scores = subsets.scores_or_lengths(method.scorer)
@@ -223,6 +246,26 @@ def weigh(method: Method, subsets: DrawnSubsets) -> F64:
     return odds_weights(probabilities, scores, voters, subsets.beta if method.rule == "default" else 1.0)
 
 
+def judge_votes(method: Method, subsets: DrawnSubsets, chosen: I64) -> JudgedVotes:
+    """Return the votes and judgements of all draws, for a method with a verifier and the winners (B, S) without it."""
+    n = subsets.complete.shape[-1]
+
+    def rows(values: Any) -> Any:
+        return values.reshape(-1, n)
+
+    probabilities = subsets.probabilities(method.scorer)
+    return JudgedVotes.create(
+        rows(subsets.answers),
+        rows(subsets.complete | ~subsets.complete.any(axis=-1, keepdims=True)),
+        rows(subsets.scores(method.scorer)),
+        rows(subsets.judgements(method.verifier or "")),
+        chosen=chosen.reshape(-1),
+        vote_weights=rows(weigh(method, subsets)),
+        probabilities=None if probabilities is None else rows(probabilities),
+        beta=subsets.beta,
+    )
+
+
 def _mask_incomplete(scores: F64, complete: Bool) -> F64:
     """Mask scores: incomplete completions win only if none is complete, unscored ones only if none has a score."""
     if complete.all():
@@ -232,14 +275,29 @@ def _mask_incomplete(scores: F64, complete: Bool) -> F64:
     return np.where(any_complete, np.where(complete, ranked, np.nan), scores)
 
 
+def count_judged_answers(method: Method, pools: StackedPools, draws: I64) -> F64:
+    """Return the mean number of answers per draw (S, n) that a method's verifier judges, (Q,)."""
+    counts = []
+    for block in _question_blocks(len(pools.labels), draws):
+        subsets = DrawnSubsets(pools.slice_questions(block), draws)
+        votes = judge_votes(method, subsets, np.zeros(subsets.has_votes.shape, np.int64))
+        counts.append(votes.count_judged().reshape(subsets.has_votes.shape).mean(axis=1))
+    return np.concatenate(counts)
+
+
+def _question_blocks(questions: int, draws: I64) -> Iterator[slice]:
+    """Yield slices of the questions for which all draws together stay small."""
+    size = max(1, _MAX_BLOCK_VALUES // draws.size)
+    for start in range(0, questions, size):
+        yield slice(start, start + size)
+
+
 def accuracy_by_method(methods: Sequence[Method], pools: StackedPools, draws: I64) -> dict[str, F64]:
     """Return for each method the share of draws (S, n) with a right winner, (Q,); without a label it is not right."""
     correct = (pools.labels == 1).astype(np.float64)
     shares = {method.name: np.empty(len(correct)) for method in methods}
-    block_size = max(1, _MAX_BLOCK_VALUES // draws.size)
     rows = np.arange(len(draws))
-    for start in range(0, len(correct), block_size):
-        block = slice(start, start + block_size)
+    for block in _question_blocks(len(correct), draws):
         subsets = DrawnSubsets(pools.slice_questions(block), draws)
         for method in methods:
             # Without a choice to make, the share needs no winners.

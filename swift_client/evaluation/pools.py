@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 
@@ -38,6 +38,8 @@ class Pool:
     note: str | None  # note of the answer reader
     # ``best_of`` would not use the head, since the answers are unlike those of its training.
     out_of_distribution: bool = False
+    # By verifier: (m,) judgements of the answers, 0..1, NaN if unknown.
+    judgements: Mapping[str, F64] = field(default_factory=dict)
 
     def merge_scores(self, other: Pool) -> Pool:
         """Return this question with the scores of both."""
@@ -90,6 +92,7 @@ def build_pool(group: Group, scorers: Mapping[str, QuestionScorer], answer: answ
         },
         note=parsed.note,
         out_of_distribution=any(result.out_of_distribution for result in scores.values()),
+        judgements={verifier: values[order] for verifier, values in group.verifier_scores.items()},
     )
 
 
@@ -167,6 +170,7 @@ class StackedPools:
     tokens: I64
     scores: Mapping[str, F64]
     probabilities: Mapping[str, F64]
+    judgements: Mapping[str, F64]  # NaN for questions that a verifier did not judge
 
     @classmethod
     def stack(
@@ -184,6 +188,10 @@ class StackedPools:
             tokens=np.stack([pool.tokens for pool in pools]),
             scores=_stack_by_scorer([pool.scores for pool in pools]),
             probabilities=_stack_by_scorer([pool.probabilities for pool in pools]),
+            judgements={
+                verifier: np.stack([pool.judgements.get(verifier, np.full(len(pool.labels), np.nan)) for pool in pools])
+                for verifier in verifiers_of(pools)
+            },
         )
 
     def slice_questions(self, rows: slice) -> StackedPools:
@@ -197,7 +205,13 @@ class StackedPools:
             tokens=self.tokens[rows],
             scores={name: values[rows] for name, values in self.scores.items()},
             probabilities={name: values[rows] for name, values in self.probabilities.items()},
+            judgements={verifier: values[rows] for verifier, values in self.judgements.items()},
         )
+
+
+def verifiers_of(pools: Sequence[Pool]) -> list[str]:
+    """Return the identities of the verifiers that judged any of these questions, in alphabetical order."""
+    return sorted({verifier for pool in pools for verifier in pool.judgements})
 
 
 def _stack_by_scorer(values: Sequence[Mapping[str, F64]]) -> dict[str, F64]:

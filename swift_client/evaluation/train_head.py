@@ -15,6 +15,7 @@ from swift_client.dataset.splits import Split
 from swift_client.dataset.stored import FilePath, StoredGroups, open_groups
 from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.evaluation.gate import judge_head
+from swift_client.evaluation.verifier_gate import judge_verifiers
 from swift_client.models import save
 from swift_client.training.recipes import Recipe, recipe_of
 
@@ -40,7 +41,8 @@ def train(
 ) -> TrainResult:
     """Train a head on samples of one model, compare it with the best label-free rule, and write it to ``out`` if given.
 
-    The comparison decides whether ``head="auto"`` uses the head; see ``evaluation.gate``.
+    The comparison decides whether ``head="auto"`` uses the head; see ``evaluation.gate``. If verifiers judged the
+    samples, the head also learns the weight of their judgements, or sets them aside; see ``evaluation.verifier_gate``.
 
     Args:
         samples: one or several samples files, or their groups.
@@ -96,8 +98,17 @@ def train(
     judged = judge_head(
         result.artifact, groups, split=split or Split(), answer=answer, test_groups=test_groups, seed=seed
     )
+    terms = judge_verifiers(
+        result.artifact,
+        {verifier: learnt.weight for verifier, learnt in result.verifier_weights.items() if learnt.accuracy},
+        groups,
+        split=split or Split(),
+        answer=answer,
+        test_groups=test_groups,
+        seed=seed,
+    )
     facts = {**result.artifact.training, "verdict": judged.verdict, "comparison": judged.to_dict()}
-    result = replace(result, artifact=replace(result.artifact, training=facts))
+    result = replace(result, artifact=replace(result.artifact, training=facts, verifier_terms=terms))
     if out is not None:
         save(result.artifact, out)
     return result

@@ -9,6 +9,7 @@ import stat
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, BinaryIO, Literal
 
 import msgspec
@@ -23,6 +24,7 @@ from swift_client.models.calibration import CALIBRATIONS
 from swift_client.models.gated_linear import GatedLinearHead, Standardizer
 from swift_client.models.hidden_head import HiddenHead
 from swift_client.models.question_sketch import QuestionSketch
+from swift_client.models.verifier_term import VerifierTerm
 from swift_client.store.atomic_write import atomic_write
 
 # Version of the file layout. A feature never changes its meaning under the same name. Format 1 had no β: its votes
@@ -48,6 +50,7 @@ class StoredFacts(msgspec.Struct, frozen=True, kw_only=True):
     acceptances: list[Acceptance] = []
     beta: float | Literal["inf"] = 1.0  # JSON has no infinity
     stopping_costs: list[tuple[float, float]] = []
+    verifier_terms: list[VerifierTerm] = []
     k_min: int = 0
     k_max: int = 0  # 0, as ``k_min``: a head on hidden states reads no lists of alternatives
 
@@ -105,6 +108,8 @@ def save(artifact: AnyHead, path: str | os.PathLike[str]) -> None:
     }
     if artifact.stopping_costs:
         facts["stopping_costs"] = artifact.stopping_costs
+    if artifact.verifier_terms:
+        facts["verifier_terms"] = [asdict(term) for term in artifact.verifier_terms]
     if artifact.acceptances:
         facts["acceptances"] = [acceptance.to_dict() for acceptance in artifact.acceptances]
     tensors = _named_tensors("head", artifact.head)
@@ -228,6 +233,8 @@ def _build_head(facts: StoredFacts, tensors: Mapping[str, np.ndarray[Any, Any]])
     if parts.keys() != expected:
         raise ValueError(f"it has the parts {sorted(parts)} and not {sorted(expected)}")
 
+    if len({term.verifier for term in facts.verifier_terms}) < len(facts.verifier_terms):
+        raise ValueError("it has two weights for the same verifier")
     # Thresholds that were calibrated for other weights, or for another number, hold for no vote of today.
     acceptances = tuple(row for row in facts.acceptances if facts.format > 1 and row.statistic == STATISTIC)
     shared: dict[str, Any] = {
@@ -238,6 +245,7 @@ def _build_head(facts: StoredFacts, tensors: Mapping[str, np.ndarray[Any, Any]])
         "acceptances": acceptances,
         "has_void_acceptances": len(acceptances) < len(facts.acceptances),
         "stopping_costs": tuple(facts.stopping_costs),
+        "verifier_terms": tuple(facts.verifier_terms),
         "sketch": QuestionSketch(**parts["sketch"]) if "sketch" in parts else None,
     }
     logprob_fields: dict[str, Any] = {}

@@ -18,10 +18,11 @@ class VerifierTerm:
         verifier: Identity of the verifier; see ``verify.verification.identity``.
         exponent: Weight of the log odds of a judgement; 0: it is set aside, since it did not help.
         mean_log_odds: Mean log odds of its judgements, which stands for those that are missing.
-        gain: Points of accuracy that it won on held-out questions, against the same choice without it.
+        gain: Percentage points of accuracy that it won on held-out questions, against the same choice without it, at
+            ``exponent``; at 1 if no exponent looked better than 0 before.
         low: Lower end of the gain's 95 % interval.
         high: Upper end.
-        questions: Number of those questions.
+        questions: Number of these questions.
     """
 
     verifier: str
@@ -36,10 +37,19 @@ class VerifierTerm:
         numbers = (self.exponent, self.mean_log_odds, self.gain, self.low, self.high)
         if not (self.verifier and all(map(math.isfinite, numbers)) and 0 <= self.exponent <= MAX_EXPONENT):
             raise ValueError("its verifier term has a weight or gain that no training gives")
-        if self.questions < 0:
-            raise ValueError("its verifier term has a negative number of questions")
+        if self.questions < 0 or not self.low <= self.gain <= self.high:
+            raise ValueError("its verifier term has a number of questions or an interval that no training gives")
 
     @property
     def helps(self) -> bool:
         """True if training found that the judgements improve the choice."""
         return self.exponent > 0
+
+    def __str__(self) -> str:
+        """Return what training found, in one sentence."""
+        if not self.questions:
+            return f"The verifier {self.verifier} was set aside: it judged no held-out question."
+        gain = f"{self.gain:+.1f} points [{self.low:+.1f}, {self.high:+.1f}] on {self.questions} held-out questions"
+        if not self.helps:
+            return f"The verifier {self.verifier} was set aside: {gain}."
+        return f"The verifier {self.verifier} adds {gain}; judgements weigh odds ^ {self.exponent:g}."

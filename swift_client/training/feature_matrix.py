@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple, Self
 
@@ -79,6 +79,8 @@ class FeatureMatrix:
     answers: I64  # (N,) equal numbers for equal answers of a question, -1 for none
     question: I64  # (N,) number of the question, from 0; a subsampled question has its own number
     moments: Moments  # moments of each question's tokens
+    # By verifier: (N,) judgement of each completion's answer, 0..1, NaN if unknown.
+    judgements: Mapping[str, F64] = field(default_factory=dict)
 
     @cached_property
     def token_standardizer(self) -> Standardizer:
@@ -97,6 +99,7 @@ class FeatureMatrix:
             answers=self.answers[rows],
             question=(np.cumsum(mask) - 1)[self.question[rows]],
             moments=Moments._make(column[mask] for column in self.moments),
+            judgements={verifier: values[rows] for verifier, values in self.judgements.items()},
         )
 
     @property
@@ -120,6 +123,7 @@ class FeatureMatrixBuilder:
             self._file = tempfile.TemporaryFile(prefix="swift-client-", suffix=".features")  # noqa: SIM115
         # Lengths, response terms, labels, answers and moments of each question.
         self._parts: list[tuple[I64, F32, F64, I64, Moments]] = []
+        self._judgements: list[Mapping[str, F64]] = []  # of each question
 
     def __enter__(self) -> Self:
         return self
@@ -160,6 +164,7 @@ class FeatureMatrixBuilder:
             self._file.write(torch.from_numpy(rows).half().numpy().data)
         numbers = np.array([-1 if number is None else number for number in answer_groups], np.int64)
         self._parts.append((lengths, terms, group.labels[indices], numbers[indices], Moments.from_rows(rows, lengths)))
+        self._judgements.append({verifier: scores[indices] for verifier, scores in group.verifier_scores.items()})
         return True
 
     def _gather_states(self, group: Group, indices: I64, lengths: I64) -> F32:
@@ -191,6 +196,15 @@ class FeatureMatrixBuilder:
             answers=np.concatenate(answers),
             question=np.repeat(np.arange(len(labels)), [len(part) for part in labels]),
             moments=Moments._make(map(np.concatenate, zip(*moments, strict=True))),
+            judgements={
+                verifier: np.concatenate(
+                    [
+                        of_question.get(verifier, np.full(len(part), np.nan))
+                        for of_question, part in zip(self._judgements, labels, strict=True)
+                    ]
+                )
+                for verifier in sorted(set().union(*self._judgements))
+            },
         )
 
 
@@ -211,6 +225,7 @@ def subsample(
     size = int(rng.integers(min(2, len(group.completions)), len(group.completions) + 1))
     indices = sorted(rng.choice(len(group.completions), size, replace=False).tolist())
     completions = tuple(group.completions[index] for index in indices)
-    # Only completions with tokens are learned from, so means without tokens are not needed.
-    part = replace(group, completions=completions, labels=group.labels[indices], mean_logprobs=None)
+    # Only completions with tokens are learned from, so means without tokens are not needed; judgements serve held-out
+    # questions, which stay whole.
+    part = replace(group, completions=completions, labels=group.labels[indices], mean_logprobs=None, verifier_scores={})
     return part, [answer_groups[index] for index in indices], int(rng.integers(k_min, k_max + 1))

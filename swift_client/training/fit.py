@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -38,7 +38,9 @@ from swift_client.training.optimize import Epoch, TrainedNetwork, network_scores
 from swift_client.training.question_kind import sketch_questions
 from swift_client.training.recipes import Recipe, recipe_of
 from swift_client.training.stopping_costs import learn_costs
+from swift_client.training.verifier_weight import LearntWeight, learn_weight
 from swift_client.training.vote_exponent import learn_beta
+from swift_client.verify.modes import MODES, mode_of
 
 # Called with "questions" and the number read, then with "epochs" and the number trained.
 ProgressCallback = Callable[[str, int], None]
@@ -62,12 +64,15 @@ class TrainResult:
         metrics: within_question_auroc, pooled_auroc, brier and ece; None if undefined. With folds each completion was
             scored by the network that never saw its fold. Without (large validation set) these are the validation
             questions, which also chose the epoch, so the metrics are slightly optimistic.
+        verifier_weights: Weight of the judgements of each verifier, learnt on the same completions. The head does not
+            use them before ``evaluation.verifier_gate`` has tested them.
     """
 
     artifact: AnyHead
     history: tuple[Epoch, ...]
     metrics: dict[str, float | None]
     usefulness: UsefulnessTest
+    verifier_weights: Mapping[str, LearntWeight] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -164,6 +169,11 @@ def fit(
     columns = (holdout.scores, calibration(holdout.scores), holdout.labels, holdout.answers, holdout.question)
     exponent = learn_beta(*columns, seed=seed) if agreement is None else learn_agreement_beta(*columns, seed=seed)
     costs = learn_costs(*columns, holdout.lengths, beta=exponent.beta, seed=seed)
+    weights = {
+        verifier: learn_weight(*columns, judgements, beta=exponent.beta, seed=seed)
+        for verifier, judgements in holdout.judgements.items()
+        if not MODES[mode_of(verifier)].holds_votes  # comparisons hold for all samples of a question together only
+    }
     validation = _measure(holdout, calibration)
     usefulness = measure_usefulness(holdout.scores_without_agreement, holdout.labels, holdout.question, seed=seed)
     # The head's file records how it was made and what the tests showed. Its historical keys are explained in
@@ -186,6 +196,8 @@ def fit(
         "verdict": usefulness.verdict,
         "reach": _ood_threshold(final),  # distance above which answers are out of distribution
     }
+    if weights:
+        training["verifier_weights"] = {verifier: weight.to_dict() for verifier, weight in weights.items()}
     if agreement is not None:
         training["agreement_first"] = agreement.to_dict()
     artifact = build_head(
@@ -200,7 +212,13 @@ def fit(
         licence=licence,
         sketch=sketch_questions(folds.questions, folds.question_folds),
     )
-    return TrainResult(artifact=artifact, history=final.history, metrics=validation, usefulness=usefulness)
+    return TrainResult(
+        artifact=artifact,
+        history=final.history,
+        metrics=validation,
+        usefulness=usefulness,
+        verifier_weights=weights,
+    )
 
 
 def _train_final_network(
@@ -246,6 +264,7 @@ class _HoldoutScores(NamedTuple):
     answers: I64
     question: I64
     lengths: I64  # tokens
+    judgements: Mapping[str, F64]  # by verifier: judgements of the answers, NaN if unknown
 
     @classmethod
     def from_networks(cls, networks: Sequence[TrainedNetwork]) -> _HoldoutScores:
@@ -263,6 +282,10 @@ class _HoldoutScores(NamedTuple):
             np.concatenate([part.answers for part in parts]),
             np.concatenate([part.question + first for part, first in zip(parts, first_numbers, strict=True)]),
             np.concatenate([part.lengths for part in parts]),
+            {
+                verifier: np.concatenate([part.judgements[verifier] for part in parts])
+                for verifier in parts[0].judgements
+            },
         )
 
 

@@ -163,3 +163,8 @@ MODES: Mapping[str, Mode] = MappingProxyType(
         ),
     }
 )
+
+
+def mode_of(identity: str) -> str:
+    """Return the mode in an identity of judgements, such as "p_true"; "p_true" if it names none."""
+    return next((word for word in identity.split() if word in MODES), "p_true")

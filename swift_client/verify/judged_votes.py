@@ -1,0 +1,113 @@
+"""The choice by votes and judgements, for many draws of completions at once.
+
+Each winner is the one that ``verification.verify`` chooses from the same completions, scores and judgements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from swift_client.features.segments import F64, I64
+from swift_client.selection.voting import answer_odds, best_allowed, total_per_answer
+from swift_client.types import Bool
+from swift_client.verify.posterior import MAX_ODDS_RATIO, MIN_JUDGEMENT
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class JudgedVotes:
+    """Votes and judgements of R draws of n completions, which give A answers at most.
+
+    Attributes:
+        groups: (R, n) equal numbers for equal answers, -1 for a completion that cannot win.
+        scores: (R, n) scores of completions, NaN for no signal.
+        chosen: (R,) positions of the winners without judgements.
+        weights: (R, A) weight of each answer before it is judged; 0 for answers not given.
+        judgements: (R, A) judgement of each answer, 0..1; NaN for those without one.
+    """
+
+    groups: I64
+    scores: F64
+    chosen: I64
+    weights: F64
+    judgements: F64
+
+    @classmethod
+    def create(
+        cls,
+        answers: I64,
+        eligible: Bool,
+        scores: F64,
+        judgements: F64,
+        *,
+        chosen: I64,
+        vote_weights: F64,
+        probabilities: F64 | None = None,
+        beta: float = 1.0,
+    ) -> Self:
+        """Weigh the answers of R draws; the arrays are (R, n).
+
+        Args:
+            answers: equal numbers for equal answers, -1 for a completion that does not vote. In draws without votes
+                each eligible completion is an answer of its own.
+            eligible: completions that may win without votes.
+            scores: scores of the completions, NaN for no signal.
+            judgements: judgement of each completion's answer, 0..1, NaN if unknown.
+            chosen: (R,) positions of the winners without judgements.
+            vote_weights: positive weights of the votes.
+            probabilities: calibrated probabilities of a head; None without one.
+            beta: the head's β.
+        """
+        has_votes = (answers >= 0).any(axis=1, keepdims=True)
+        groups = np.where(has_votes, answers, np.where(eligible, np.arange(answers.shape[1]), -1))
+        weights = total_per_answer(groups, vote_weights)
+        if probabilities is not None:
+            weights = np.where(has_votes, answer_odds(groups, probabilities, beta), weights)
+        known = ~np.isnan(judgements)
+        counts = total_per_answer(groups, known.astype(np.float64))
+        with np.errstate(invalid="ignore"):
+            means = total_per_answer(groups, np.where(known, judgements, 0.0)) / counts
+        return cls(groups=groups, scores=scores, chosen=chosen, weights=weights, judgements=means)
+
+    def choose(self, exponent: float) -> I64:
+        """Return the positions (R,) of the winners by weight times odds of the judgement to the power of ``exponent``.
+
+        Answers that are too far behind to win are not judged; those without a judgement get the mean log odds of the
+        others.
+        """
+        clipped = np.clip(self.judgements, MIN_JUDGEMENT, 1 - MIN_JUDGEMENT)
+        log_odds = _fill_with_mean(np.where(self._is_open, np.log(clipped / (1 - clipped)), np.nan), self.weights > 0)
+        with np.errstate(divide="ignore"):
+            return self._choose_by(np.log(self.weights) + exponent * log_odds)
+
+    def choose_by_judgement(self) -> I64:
+        """Return the positions (R,) of the winners by judgement alone; equal ones are told apart by weight."""
+        values = np.where(self.weights > 0, _fill_with_mean(self.judgements, self.weights > 0), -np.inf)
+        return self._choose_by(np.where(values == values.max(axis=1, keepdims=True), self.weights, -np.inf))
+
+    def count_judged(self) -> I64:
+        """Return the number of judged answers of each draw, (R,): those near enough to win that have a judgement."""
+        return np.asarray((self._is_open & ~np.isnan(self.judgements)).sum(axis=1))
+
+    @property
+    def _is_open(self) -> Bool:
+        """(R, A) True for an answer that may still win."""
+        near = self.weights * MAX_ODDS_RATIO >= self.weights.max(axis=1, keepdims=True)
+        return np.asarray(near & (self.weights > 0))
+
+    def _choose_by(self, values: F64) -> I64:
+        """Return the best-scored completion of the answer with the largest value (R, A); equal ones keep the choice."""
+        is_best = values == values.max(axis=1, keepdims=True, initial=-np.inf)
+        allowed = (self.groups >= 0) & np.take_along_axis(is_best, np.maximum(self.groups, 0), axis=1)
+        keeps = np.take_along_axis(allowed, self.chosen[:, None], axis=1)[:, 0] | ~allowed.any(axis=1)
+        return np.where(keeps, self.chosen, best_allowed(allowed, self.scores))
+
+
+def _fill_with_mean(values: F64, given: Bool) -> F64:
+    """Replace NaN (R, A) by the mean of the row's other ``given`` values; 0 if there are none."""
+    known = given & ~np.isnan(values)
+    counts = known.sum(axis=1, keepdims=True)
+    means = np.where(known, values, 0.0).sum(axis=1, keepdims=True) / np.maximum(counts, 1)
+    return np.where(known, values, means)
