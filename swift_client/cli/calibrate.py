@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.text import Text
@@ -35,6 +35,16 @@ def calibrate(
             "head was not trained on)."
         ),
     ] = "unseen",
+    verifier: Annotated[
+        str,
+        typer.Option(
+            help="Count the stored judgements of this verifier, which the head weighs: its identity, or auto for the "
+            "only one. Use the same verifier later."
+        ),
+    ] = "none",
+    when: Annotated[
+        Literal["doubt", "always"], typer.Option(help="When it judges: doubt or always, as Verifier(when=).")
+    ] = "doubt",
     out: Annotated[Path | None, typer.Option(help="Write the head to this file instead of changing HEAD.")] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -52,6 +62,8 @@ def calibrate(
             select=select,
             answer=options.parse_answer(answer),
             split=split,
+            verifier=options.parse_none(verifier),
+            when=when,
             out=out,
             progress=update,
         )
@@ -92,12 +104,13 @@ def _render(result: Acceptable, acceptance: Acceptance, out: Path) -> list[Rende
     table.add_row("all answers", str(tested.questions), f"{tested.questions} (100 %)", wrong_of_all)
     table.add_row("best possible", str(tested.questions), best_accepted, best_wrong)
     rule = f", stopping {acceptance.stopping}" if acceptance.stopping else ""
+    judge = f", verifier {acceptance.verifier} ({acceptance.when})" if acceptance.verifier else ""
     return [
         output.safe(f"{out} · accepts answers with log odds of at least {tested.threshold:.2f}", "bold"),
         table,
         Text(
             f"With {100 * result.confidence:g} % confidence, at most {100 * result.risk:g} % of the accepted answers "
             f"are wrong (p = {tested.p_value:.2g}), for questions like these, n = {acceptance.n}{rule}, "
-            f"select {acceptance.select}, answer {acceptance.answer}."
+            f"select {acceptance.select}, answer {acceptance.answer}{judge}."
         ),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -93,6 +94,7 @@ def _to_dict(result: TrainResult, out: Path) -> dict[str, Any]:
         "features": list(logprob_head.features) if logprob_head else [],
         "response_terms": list(logprob_head.response_terms) if logprob_head else [],
         **({"layers": list(artifact.layers), "width": artifact.width} if isinstance(artifact, HiddenHead) else {}),
+        "verifiers": [asdict(term) for term in artifact.verifier_terms],
         **artifact.training,
         "history": [{"train": epoch.train_loss, "validation": epoch.validation_loss} for epoch in result.history],
     }
@@ -111,6 +113,13 @@ def _describe_inputs(artifact: AnyHead) -> str:
 
 def _describe_agreement(facts: dict[str, int]) -> str:
     return f"  learnt first from the agreement of {facts['unlabelled_questions']:,} questions without labels"
+
+
+def _describe_verifiers(result: TrainResult) -> list[str]:
+    """Return one sentence per verifier that judged the samples."""
+    tested = {term.verifier: str(term) for term in result.artifact.verifier_terms}
+    few = "has too few judged questions to learn its weight: 30 held-out ones and 30 test questions are needed."
+    return [tested.get(verifier, f"The verifier {verifier} {few}") for verifier in result.verifier_weights]
 
 
 def _show(result: TrainResult, out: Path) -> None:
@@ -134,6 +143,7 @@ def _show(result: TrainResult, out: Path) -> None:
         Text(f"  without agreement, AUROC within a question {auroc} on {test.mixed_questions} mixed questions"),
         Text(f"  votes weigh exp(β · log odds) with β = {format_beta(artifact.beta)}"),
         Text(f"  {describe_costs(facts['stopping'])}"),
+        *(output.safe(f"  {sentence}") for sentence in _describe_verifiers(result)),
     )
     if unlabelled := facts["unlabelled"]:
         output.warn(f"{unlabelled} completions could not be graded and were not used: see --grade.")

@@ -45,7 +45,7 @@ class Group:
         if not (np.isnan(self.labels) | (self.labels == 0) | (self.labels == 1)).all():
             raise ValueError(f"Question {self.question_id}: a label is not 0, 1 or NaN.")
         for scores in self.verifier_scores.values():
-            if scores.shape != self.labels.shape or not (np.isnan(scores) | ((0 <= scores) & (scores <= 1))).all():
+            if scores.shape != self.labels.shape or not (np.isnan(scores) | ((scores >= 0) & (scores <= 1))).all():
                 raise ValueError(
                     f"Question {self.question_id}: judgements are not one number from 0 to 1 each, or NaN."
                 )

@@ -84,7 +84,8 @@ class Comparison:
 
     def add_larger_draws(self, method: Method, ns: Mapping[int, int]) -> None:
         """Add a method that chooses from more completions than the others: at n from ``ns[n]``, or all if fewer."""
-        self._methods = (*self._methods, method)
+        last = max(i for i, other in enumerate(self._methods) if other.kind == method.kind)
+        self._methods = (*self._methods[: last + 1], method, *self._methods[last + 1 :])
         for n, larger_n in ns.items():
             shares = np.full(self._n_questions, np.nan)
             for indices, size, stack in self._stacks:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from dataclasses import asdict
 from types import EllipsisType
 from typing import Any
 
@@ -28,6 +29,13 @@ from swift_client.evaluation.gate import NS as GATE_NS
 from swift_client.evaluation.methods import METHODS, NO_SCORE, methods
 from swift_client.evaluation.pools import Agreement, Pool, QuestionScorer, build_pool, head_scorer, label_free_scorers
 from swift_client.evaluation.result import Evaluation
+from swift_client.evaluation.verifier_rows import (
+    add_equal_calls,
+    comparable_verifiers,
+    cost_notes,
+    insert_rows,
+    verifier_methods,
+)
 from swift_client.models import AnyHead, HeadArtifact, HiddenHead
 from swift_client.models.artifact import describe_verdict
 from swift_client.models.resolve_head import load_any_head
@@ -135,9 +143,15 @@ def evaluate(
     label_free, rule_notes = _label_free_rule(head, groups, split, parts, scorers, spec, seed)
     notes += rule_notes
     beta = None if head is None else head.beta
+    verifiers, verifier_notes = comparable_verifiers(pools)
+    chosen = [
+        method
+        for method in insert_rows(methods(temperature, beta), verifier_methods(verifiers, head))
+        if method.scorer in (NO_SCORE, *scorers)
+    ]
     comparison = Comparison(
         pools,
-        [method for method in methods(temperature, beta) if method.scorer in (NO_SCORE, *scorers)],
+        chosen,
         ns=usable_ns,
         max_subsets=subsets,
         seed=seed,
@@ -146,6 +160,9 @@ def evaluate(
         beta=1.0 if beta is None else beta,
         progress=lambda done: progress("completions drawn", done),
     )
+    vote = next(method for method in chosen if method.name == (DEFAULT_RULE if head is None else "head_vote"))
+    calls = add_equal_calls(comparison, verifiers, vote, ns=usable_ns)
+    notes += verifier_notes + cost_notes(calls, pools)
     gain_ns = tuple(n for n in usable_ns if n in GATE_NS) or tuple(n for n in usable_ns if n > 1) or usable_ns
     probabilities = None if head is None else comparison.labelled_probabilities("head", usable_ns[-1])
     return Evaluation(
@@ -164,6 +181,7 @@ def evaluate(
         head={} if head is None else _head_facts(head),
         provider=provider,
         model=model,
+        judge_calls=calls,
         label_free=label_free,
         gain_ns=gain_ns,
         notes=tuple(notes),
@@ -355,5 +373,6 @@ def _head_facts(head: AnyHead) -> dict[str, Any]:
         **hidden,
         "licence": head.licence,
         "beta": "inf" if head.beta == np.inf else head.beta,
+        "verifiers": [asdict(term) for term in head.verifier_terms],
         **head.training,
     }

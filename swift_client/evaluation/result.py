@@ -124,6 +124,8 @@ class Evaluation(_Result):
         label_free: The row that a head has to beat: the rule without labels that was right most often on validation
             questions; the default without a head if there are none.
         gain_ns: The n that a head is judged at, 2, 4 and 8, as far as they were evaluated.
+        judge_calls: Mean verdicts per question at each n, by the identity of the verifier; empty without stored
+            judgements.
         notes: Deviations and omissions, one sentence each.
     """
 
@@ -142,6 +144,7 @@ class Evaluation(_Result):
     model: str | None = None
     label_free: str = "default"
     gain_ns: tuple[int, ...] = ()
+    judge_calls: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def row(self, name: str) -> Row:

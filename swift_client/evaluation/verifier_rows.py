@@ -65,6 +65,12 @@ def verifier_methods(verifiers: Sequence[str], head: AnyHead | None) -> tuple[Me
     return tuple(rows)
 
 
+def insert_rows(rows: Sequence[Method], more: Sequence[Method]) -> tuple[Method, ...]:
+    """Return all rows, each of ``more`` after the last of its kind."""
+    kinds = list(dict.fromkeys(row.kind for row in rows))
+    return tuple(row for kind in kinds for row in (*rows, *more) if row.kind == kind)
+
+
 def _label(number: int, verifiers: Sequence[str]) -> str:
     return "Verifier" if len(verifiers) == 1 else f"Verifier {number}"
 

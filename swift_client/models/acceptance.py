@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import msgspec
 
@@ -35,6 +35,8 @@ class Acceptance:
         questions: Number of calibration questions.
         accepted: Calibration questions whose answer the threshold accepts.
         errors: Accepted answers that were wrong.
+        verifier: Identity of the verifier whose judgements count in the answers' probabilities; None without one.
+        when: "doubt" or "always": when it judged, as of ``Verifier``; None without a verifier.
     """
 
     threshold: float
@@ -48,6 +50,8 @@ class Acceptance:
     questions: int
     accepted: int
     errors: int
+    verifier: str | None = None
+    when: Literal["doubt", "always"] | None = None
 
     def __post_init__(self) -> None:
         counts_fit = 0 <= self.errors <= self.accepted <= self.questions
@@ -57,6 +61,8 @@ class Acceptance:
             raise ValueError(f"its acceptance compares {self.statistic!r}, which this swift-client does not know")
         if self.n < 1 or self.select not in get_args(Method):
             raise ValueError("its acceptance has an n below 1 or an unknown select=")
+        if (self.verifier is None) != (self.when is None) or self.verifier == "":
+            raise ValueError("its acceptance has a verifier without the time of its judgements, or the reverse")
 
     @classmethod
     def read(cls, facts: object) -> tuple[Self, ...]:
@@ -82,4 +88,5 @@ class Acceptance:
 
     def same_plan(self, other: Acceptance) -> bool:
         """Return whether both hold for the same settings, so that the later one replaces the earlier."""
-        return all(getattr(self, name) == getattr(other, name) for name in ("n", "stopping", "select", "answer"))
+        names = ("n", "stopping", "select", "answer", "verifier", "when")
+        return all(getattr(self, name) == getattr(other, name) for name in names)

@@ -237,6 +237,9 @@ def _build_head(facts: StoredFacts, tensors: Mapping[str, np.ndarray[Any, Any]])
         raise ValueError("it has two weights for the same verifier")
     # Thresholds that were calibrated for other weights, or for another number, hold for no vote of today.
     acceptances = tuple(row for row in facts.acceptances if facts.format > 1 and row.statistic == STATISTIC)
+    weighed = {term.verifier for term in facts.verifier_terms if term.helps}
+    if any(row.verifier is not None and row.verifier not in weighed for row in acceptances):
+        raise ValueError("its acceptance counts judgements of a verifier that it does not weigh")
     shared: dict[str, Any] = {
         "head": GatedLinearHead(**parts["head"]),
         "calibration": None if kind == "none" else CALIBRATIONS[kind](**parts["calibration"]),

@@ -20,7 +20,9 @@ from swift_client.selection.select import SelectionConfig
 from swift_client.selection.voting import MIN_WEIGHT
 from swift_client.stopping import StoppingRule
 from swift_client.stopping.monitor import build_votes
-from swift_client.types import Completion, Message, Selection
+from swift_client.types import Completion, Message, Selection, Verification
+from swift_client.verify.modes import MODES
+from swift_client.verify.verification import identity
 
 # The note on an accepted answer if an earlier one was not accepted.
 HARD_QUESTION_NOTE = (
@@ -28,6 +30,11 @@ HARD_QUESTION_NOTE = (
     "answers may be wrong."
 )
 
+
+_MIN_PROBABILITY = 1e-15  # least distance of a probability from 0 and 1 before it becomes log odds
+
+# Identity of a verifier and its ``when``; None without one.
+VerifierSetting = tuple[str, str] | None
 
 # The end of a sentence on a head of an earlier version, whose thresholds were left out.
 VOID_REASON = " calibrated for other weights of votes than today's: calibrate it again"
@@ -66,9 +73,7 @@ async def run_with_escalation(pipeline: SelectionPipeline, request: SampleReques
             hint='Pass stopping="auto" too, or ask a stronger model: Cascade([reranker, stronger]).',
         )
     if on_reject != "return":
-        require_acceptance(
-            f'on_reject="{on_reject}"', pipeline.config.selection, n=request.n, stopping=options.stopping
-        )
+        require_acceptance(f'on_reject="{on_reject}"', pipeline, n=request.n, stopping=options.stopping)
 
     selection = await run_with_acceptance(pipeline, request, options)
     # ``accepted`` None is not accepted either: nothing is known about the risk.
@@ -144,6 +149,8 @@ def answer_log_odds(selection: Selection) -> float | None:
     probability = selection.answer_probability if selection.method == "vote" else None
     if probability is None:
         probability = min(max(selection.probability, MIN_WEIGHT), 1 - MIN_WEIGHT)
+    # Judgements may leave 0 or 1 after rounding.
+    probability = min(max(probability, _MIN_PROBABILITY), 1 - _MIN_PROBABILITY)
     return math.log(probability / (1 - probability))
 
 
@@ -169,17 +176,21 @@ def with_acceptance(
     head = config.scorer
     if not isinstance(head, AnyHead) or selection.scorer != head.name:
         return selection
+    verifier = _verifier_setting(selection.verification, head)
     if not head.acceptances:
-        reason = _find_acceptance(config, n=n, stopping=stopping)
+        reason = _find_acceptance(config, n=n, stopping=stopping, verifiers=[verifier])
         note = f"It is unknown whether the answer is accepted: {reason}."
         return with_note(selection, note) if head.has_void_acceptances else selection
-    acceptance = _find_acceptance(config, n=n, stopping=stopping)
+    acceptance = _find_acceptance(config, n=n, stopping=stopping, verifiers=[verifier])
     count = len(selection.candidates)
     # A smaller number of completions is calibrated only if the stopping rule itself stopped there.
     if isinstance(acceptance, str):
         reason = acceptance
     elif count != n and not (stopping and count < n and stopping(build_votes(selection, n=n, scorer=head)).stop):
         reason = f"{head.name} was calibrated for {n} completions and {count} arrived"
+    elif verifier and selection.verification and _lacks_judgements(selection.verification):
+        reason = f"{selection.verification.judge} judged {selection.verification.judged} of the "
+        reason += f"{selection.verification.answers} answers"
     elif out_of_distribution:
         reason = f"these answers are unlike those that {head.name} was trained on"
     elif problem := kind_problem(head, messages):
@@ -206,26 +217,57 @@ def kind_problem(head: AnyHead, messages: Sequence[Message]) -> str | None:
     return f"the question is unlike those that {head.name} was trained on"
 
 
-def require_acceptance(purpose: str, config: SelectionConfig, *, n: int, stopping: StoppingRule | None) -> None:
+def require_acceptance(purpose: str, pipeline: SelectionPipeline, *, n: int, stopping: StoppingRule | None) -> None:
     """Raise ConfigurationError if no answer could be rejected, since the head has no calibration for these settings."""
-    reason = _find_acceptance(config, n=n, stopping=stopping)
+    verifiers = _possible_settings(pipeline)
+    reason = _find_acceptance(pipeline.config.selection, n=n, stopping=stopping, verifiers=verifiers)
     if isinstance(reason, str):
         option = "" if stopping is None else f" --stopping {stopping}"
+        option += f" --verifier auto --when {verifiers[0][1]}" if verifiers[0] else ""
         raise ConfigurationError(
             f"{purpose} needs a head that was calibrated to a risk: {reason}.",
             hint=f"Run `swift-client calibrate HEAD SAMPLES --risk 0.05 --n {n}{option}` and use that head.",
         )
 
 
-def require_any_acceptance(purpose: str, config: SelectionConfig, *, n: int | None) -> None:
+def require_any_acceptance(purpose: str, pipeline: SelectionPipeline, *, n: int | None) -> None:
     """Raise ConfigurationError if the head has no calibration for ``n`` completions; None: for any number."""
-    head = config.scorer
+    head = pipeline.config.selection.scorer
     if not isinstance(head, AnyHead) or not any(n in (None, acceptance.n) for acceptance in head.acceptances):
-        require_acceptance(purpose, config, n=n or 16, stopping=None)
+        require_acceptance(purpose, pipeline, n=n or 16, stopping=None)
 
 
-def _find_acceptance(config: SelectionConfig, *, n: int, stopping: StoppingRule | None) -> Acceptance | str:
-    """Return the head's calibration for exactly these settings, or why there is none."""
+def _verifier_setting(verification: Verification | None, head: AnyHead) -> VerifierSetting:
+    """Return the verifier that may have changed the choice; one that the head set aside never does."""
+    if verification is None or _is_set_aside(verification.verifier, head):
+        return None
+    return verification.verifier, verification.when
+
+
+def _is_set_aside(verifier: str, head: AnyHead) -> bool:
+    return any(term.verifier == verifier and not term.helps for term in head.verifier_terms)
+
+
+def _possible_settings(pipeline: SelectionPipeline) -> list[VerifierSetting]:
+    """Return the settings that selections of a pipeline may have; the mode "auto" depends on the answers."""
+    verifier, judge, head = pipeline.config.verifier, pipeline.judge, pipeline.config.selection.scorer
+    if verifier is None or judge is None or not isinstance(head, AnyHead):
+        return [None]
+    identities = [
+        identity(verifier, judge.name, mode) for mode in ([verifier.mode] if verifier.mode != "auto" else MODES)
+    ]
+    return [None if _is_set_aside(name, head) else (name, verifier.when) for name in identities]
+
+
+def _lacks_judgements(verification: Verification) -> bool:
+    """Return True if an answer was not judged that calibration counts as judged."""
+    return verification.judged < verification.answers or (verification.when == "always" and not verification.judged)
+
+
+def _find_acceptance(
+    config: SelectionConfig, *, n: int, stopping: StoppingRule | None, verifiers: Sequence[VerifierSetting]
+) -> Acceptance | str:
+    """Return the head's calibration for exactly these settings, with any of ``verifiers``, or why there is none."""
     head, select = config.scorer, config.select
     if not isinstance(head, AnyHead):
         return "there is none"
@@ -235,11 +277,23 @@ def _find_acceptance(config: SelectionConfig, *, n: int, stopping: StoppingRule 
     rule = None if stopping is None else str(stopping)
     for acceptance in head.acceptances:
         same_stopping = acceptance.stopping == rule or n == 1  # one completion cannot stop early
-        if same_stopping and (acceptance.n, acceptance.select, acceptance.answer) == (n, select, answer):
+        same_plan = (acceptance.n, acceptance.select, acceptance.answer) == (n, select, answer)
+        if same_stopping and same_plan and _setting_of(acceptance) in verifiers:
             return acceptance
     calibrated = " or ".join(
         f"n={acceptance.n}, stopping={acceptance.stopping}, select={acceptance.select}, answer={acceptance.answer}"
+        + _describe_verifier(_setting_of(acceptance))
         for acceptance in head.acceptances
     )
-    settings = f"n={n}, stopping={rule}, select={select}, answer={answer}"
+    settings = f"n={n}, stopping={rule}, select={select}, answer={answer}{_describe_verifier(verifiers[0])}"
     return f"{head.name} was calibrated for {calibrated}, not for {settings}"
+
+
+def _setting_of(acceptance: Acceptance) -> VerifierSetting:
+    if acceptance.verifier is None or acceptance.when is None:
+        return None
+    return acceptance.verifier, acceptance.when
+
+
+def _describe_verifier(setting: VerifierSetting) -> str:
+    return "" if setting is None else f", verifier={setting[0]}, when={setting[1]}"

@@ -70,7 +70,7 @@ class _AnyCascade(Generic[R]):
                 hint="Cascade([cheap, strong]), or Cascade([(reranker, 1), (reranker, 16)]).",
             )
         for member in self._members[:-1]:
-            require_any_acceptance(f"In a cascade {member.name}", member.pipeline.config.selection, n=member.n)
+            require_any_acceptance(f"In a cascade {member.name}", member.pipeline, n=member.n)
 
     def _create_member(self, kind: type[R], member: R | tuple[R, int]) -> _Member[R]:
         reranker, n = member if isinstance(member, tuple) and len(member) == 2 else (member, None)
@@ -99,8 +99,9 @@ async def _run_cascade(members: Sequence[_Member[R]], request: SampleRequest, op
     # Every answer that may be rejected needs a calibrated head: all but the last one's, unless that is withheld too.
     n_rejecting = len(members) if options.on_reject == "abstain" else len(members) - 1
     for member in members[:n_rejecting]:
-        config = member.pipeline.config.selection
-        require_acceptance(f"In a cascade {member.name}", config, n=member.n or request.n, stopping=options.stopping)
+        require_acceptance(
+            f"In a cascade {member.name}", member.pipeline, n=member.n or request.n, stopping=options.stopping
+        )
     started = time.perf_counter()
     path: list[Step] = []
     failure_notes: list[str] = []

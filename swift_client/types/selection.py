@@ -140,6 +140,10 @@ class Verification:
         confidence: Posterior probability of the chosen answer among the candidates' answers, 0..1; with a head that was
             trained with this verifier, that it is correct. Before judging if ``judged`` is 0.
         failures: Judgements that failed; ``lost`` is 1 each.
+        verifier: Identity of the judgements, such as "openai/gpt-4.1-nano p_true v1": those of equal identities may be
+            mixed, and a head knows a verifier by it.
+        when: "doubt" or "always", as of ``Verifier``.
+        answers: Number of distinct answers that were to be judged; 0 if the leading answer was sure enough without.
     """
 
     judge: str
@@ -150,6 +154,9 @@ class Verification:
     cost: float | None = None
     confidence: float | None = None
     failures: tuple[Failure, ...] = ()
+    verifier: str = ""
+    when: str = "doubt"
+    answers: int = 0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import EllipsisType
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 
@@ -23,11 +23,16 @@ from swift_client.features.segments import F64, I64
 from swift_client.models import Acceptance, AnyHead, HeadArtifact, save
 from swift_client.models.artifact import describe_verdict
 from swift_client.models.resolve_head import load_any_head
+from swift_client.models.verifier_term import VerifierTerm
 from swift_client.reranker.acceptance import answer_log_odds, kind_problem
-from swift_client.selection.select import SelectionConfig, select_best
+from swift_client.selection.select import SelectionConfig, build_selection, score_completions, select_best
+from swift_client.selection.select import select as choose
 from swift_client.stopping import StoppingRule, stopping_rule
 from swift_client.stopping.monitor import build_votes
 from swift_client.types import Bool, Completion, Method, Selection
+from swift_client.verify.stored_verification import verify_stored
+from swift_client.verify.verification import apply_verification, learnt_terms
+from swift_client.verify.verifier import When
 
 HINT = "Train another one, on more questions."
 # Parts that no weight of a head was fitted on; validation chose its epoch and its calibration.
@@ -92,6 +97,8 @@ def calibrate(
     answer: answers.Spec | EllipsisType = ...,
     grade: GraderSpec | None = None,
     split: str = "unseen",
+    verifier: str | None = None,
+    when: When = "doubt",
     out: FilePath | None = None,
     progress: ProgressCallback = lambda stage, done: None,
 ) -> Acceptable:
@@ -113,13 +120,19 @@ def calibrate(
             ``answer``, if that is a name.
         split: "unseen", the questions that the head's own split calls validation and test; one of its parts; or "all",
             for files of questions that it never saw.
+        verifier: identity of a verifier that the head weighs, whose judgements are stored with the samples; "auto": the
+            only one; None: the threshold holds for choices without a verifier.
+        when: when it judges, as of ``Verifier``; the threshold holds for this alone.
         out: where the head is written if a threshold could be certified. Default: its own file, if it has one.
         progress: called with the number of questions that were read.
 
     Raises:
-        ConfigurationError: a wrong argument, a head without probabilities, or no question to calibrate on.
+        ConfigurationError: a wrong argument, a head without probabilities or that does not weigh the verifier, or no
+            question to calibrate on.
         ArtifactMismatchError: the head is for another model.
     """
+    if when not in get_args(When):
+        raise ConfigurationError(f"when= is {when!r}.", hint='Use "doubt" or "always".')
     for name, value in (("risk", risk), ("confidence", confidence)):
         if not 0 < value < 1:
             raise ConfigurationError(f"{name}={value!r} must lie between 0 and 1.", hint="5 % is 0.05.")
@@ -136,12 +149,15 @@ def calibrate(
     if head.calibration is None or not head.beats_majority:
         reason = "has no calibrated probabilities" if head.calibration is None else describe_verdict(head.training)
         raise ConfigurationError(f"{head.name} {reason}: it is not used, so there is nothing to calibrate.", hint=HINT)
+    term = None if verifier is None else find_term(head, verifier)
     groups, spec, _, _ = open_samples(samples, head, answer=answer, grade=grade)
     rule = None if stopping is None else stopping_rule(stopping)
 
     # Replay the choices of best_of, then find the lowest threshold that keeps the risk.
     config = SelectionConfig(scorer=head, answer=spec, select=select)
-    outcomes = replay_questions(groups, config, n=n, stopping=rule, split=split, progress=progress)
+    outcomes = replay_questions(
+        groups, config, n=n, stopping=rule, split=split, term=term, when=when, progress=progress
+    )
     tested = certify(outcomes.log_odds, outcomes.correct, risk=risk, confidence=confidence)
     acceptance = None
     if tested.threshold is not None:
@@ -156,6 +172,8 @@ def calibrate(
             questions=tested.questions,
             accepted=tested.accepted,
             errors=tested.errors,
+            verifier=None if term is None else term.verifier,
+            when=None if term is None else when,
         )
         # An acceptance with the same plan is replaced.
         other_plans = tuple(stored for stored in head.acceptances if not stored.same_plan(acceptance))
@@ -173,6 +191,20 @@ def calibrate(
         oracle=oracle_share(outcomes.correct, risk),
         notes=outcomes.notes,
     )
+
+
+def find_term(head: AnyHead, verifier: str) -> VerifierTerm:
+    """Return the head's weight of a verifier's judgements; "auto" for the only one that helps.
+
+    Raises ConfigurationError if there is none.
+    """
+    terms = [term for term in head.verifier_terms if term.helps and verifier in ("auto", term.verifier)]
+    if len(terms) == 1:
+        return terms[0]
+    known = ", ".join(repr(term.verifier) for term in head.verifier_terms if term.helps)
+    problem = f"{head.name} weighs several verifiers" if terms else f"{head.name} weighs no verifier {verifier!r}"
+    hint = f"It weighs {known}." if known else "Train a head on samples from `collect --verifier`."
+    raise ConfigurationError(f"{problem}.", hint=hint)
 
 
 def oracle_share(correct: Bool, risk: float) -> float:
@@ -210,11 +242,14 @@ def replay_questions(
     n: int,
     stopping: StoppingRule | None = None,
     split: str = "unseen",
+    term: VerifierTerm | None = None,
+    when: str = "doubt",
     progress: ProgressCallback = lambda stage, done: None,
 ) -> ReplayOutcomes:
     """Choose among the first ``n`` completions of each labelled question, or as many as ``stopping`` draws.
 
-    A rule is asked after each completion. A question that is not of the head's kind has no log odds. The questions are
+    A rule is asked after each completion. A question that is not of the head's kind has no log odds, nor has one with
+    an answer that the verifier of ``term`` would judge and whose judgement is not stored. The questions are
     those of one part of the head's own split, "unseen" (validation and test), or "all". Raises ConfigurationError for
     an unknown part, or without any question.
     """
@@ -222,7 +257,7 @@ def replay_questions(
     parts, notes = get_split(config.scorer if isinstance(config.scorer, HeadArtifact) else None)
     wanted_parts = UNSEEN_PARTS if split == "unseen" else (split,)
     rows: list[tuple[float, bool, int, int]] = []
-    n_short = n_unlabelled = n_foreign = 0
+    n_short = n_unlabelled = n_foreign = n_unjudged = 0
     for done, group in enumerate(groups, 1):
         progress("questions", done)
         if split != "all" and parts.part(group.question_id) not in wanted_parts:
@@ -234,7 +269,12 @@ def replay_questions(
         else:
             order = completion_order(group)
             replayed = replay_question([group.completions[i] for i in order], config, n=n, stopping=stopping)
+            if term is not None:
+                selection, is_judged = _verify_replayed(replayed, group, order, config, term=term, when=when)
+                replayed = replayed._replace(selection=selection)
             log_odds = answer_log_odds(replayed.selection)
+            if term is not None and not is_judged:
+                log_odds, n_unjudged = None, n_unjudged + 1
             if isinstance(config.scorer, AnyHead) and kind_problem(config.scorer, group.messages):
                 log_odds, n_foreign = None, n_foreign + 1
             correct = bool(group.labels[order[replayed.selection.winner]] == 1)
@@ -245,6 +285,8 @@ def replay_questions(
             f"{n_foreign} of {len(rows)} questions are unlike those that the head was trained on, or their text is "
             "unknown: they are never accepted."
         )
+    if n_unjudged:
+        notes.append(f"On {n_unjudged} of {len(rows)} questions a judgement is missing: they are never accepted.")
     all_log_odds, all_correct, n_drawn, tokens = zip(*rows, strict=True)
     return ReplayOutcomes(
         log_odds=np.array(all_log_odds),
@@ -265,3 +307,23 @@ def replay_question(
         if stopping is None or stopping(build_votes(selection, n=n, scorer=config.scorer)).stop:
             break
     return ReplayedQuestion(selection, n_drawn, sum(len(completion.tokens) for completion in numbered[:n_drawn]))
+
+
+def _verify_replayed(
+    replayed: ReplayedQuestion,
+    group: Group,
+    order: Sequence[int],
+    config: SelectionConfig,
+    *,
+    term: VerifierTerm,
+    when: str,
+) -> tuple[Selection, bool]:
+    """Return the choice with the stored judgements, and whether no judgement is missing."""
+    scored = score_completions([candidate.completion for candidate in replayed.selection.candidates], config)
+    unknown = np.full(len(group.labels), np.nan)
+    judgements = group.verifier_scores.get(term.verifier, unknown)[list(order)[: replayed.n_drawn]]
+    if not learnt_terms(config.scorer, scored):  # the head is not used here, so there is no probability either
+        return replayed.selection, True
+    verified = verify_stored(scored, choose(scored, config.select), judgements, term=term, when=when)
+    selection = apply_verification(build_selection(scored, verified.choice), verified)
+    return selection, verified.verification.judged == verified.verification.answers
