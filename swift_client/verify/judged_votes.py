@@ -69,7 +69,8 @@ class JudgedVotes:
         counts = total_per_answer(groups, known.astype(np.float64))
         with np.errstate(invalid="ignore"):
             means = total_per_answer(groups, np.where(known, judgements, 0.0)) / counts
-        return cls(groups=groups, scores=scores, chosen=chosen, weights=weights, judgements=means)
+        # Rounded, so that means of equal judgements are equal.
+        return cls(groups=groups, scores=scores, chosen=chosen, weights=weights, judgements=np.round(means, 12))
 
     def choose(self, exponent: float) -> I64:
         """Return the positions (R,) of the winners by weight times odds of the judgement to the power of ``exponent``.

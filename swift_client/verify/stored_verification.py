@@ -23,8 +23,8 @@ def verify_stored(
     Args:
         scored: the completions.
         choice: the choice without a verifier.
-        judgements: (N,) stored judgement of each completion's answer, 0..1, NaN if unknown. Equal answers count the
-            mean of theirs.
+        judgements: (N,) stored judgement of each completion's answer, 0..1, NaN if unknown. An answer has that of its
+            best-scored completion, else the mean of its others.
         term: the head's weight of these judgements; it must help.
         when: "doubt" or "always", as of ``Verifier``.
     """
@@ -35,7 +35,8 @@ def verify_stored(
     by_answer: list[float | None] = [None] * len(answers)
     open_answers = find_open_answers(answers) if should_judge(when, mode, answers, leading) else []
     for i in open_answers:
-        by_answer[i] = _mean(judgements[list(answers.members[i])])
+        own = judgements[answers.representatives[i]]
+        by_answer[i] = _mean(judgements[list(answers.members[i])]) if np.isnan(own) else float(own)
     verification = Verification(
         judge=term.verifier.split(" ")[0],
         mode=mode,
