@@ -388,7 +388,9 @@ def test_without_a_head_and_with_comparisons_the_table_says_what_is_left_out() -
 def test_simulations_ignore_judgements() -> None:
     groups = judged_groups(20, size=4)
     plain = [replace(group, verifier_scores={}) for group in groups]
-    with_judgements, without = (simulate(questions, n=4, split="all", orders=2, resamples=20) for questions in (groups, plain))
+    with_judgements, without = (
+        simulate(questions, n=4, split="all", orders=2, resamples=20) for questions in (groups, plain)
+    )
     assert with_judgements.to_dict() == without.to_dict()
 
 

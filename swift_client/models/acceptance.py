@@ -73,8 +73,9 @@ class Acceptance:
             raise ValueError(f"its acceptances do not fit: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
+        """Return plain JSON values; ``verifier`` and ``when`` only with a verifier."""
+        facts = asdict(self)
+        return facts if self.verifier else {name: facts[name] for name in facts if name not in ("verifier", "when")}
 
     @property
     def accepted_share(self) -> float:
