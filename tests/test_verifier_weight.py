@@ -30,7 +30,7 @@ from swift_client.models.verifier_term import VerifierTerm
 from swift_client.reranker.acceptance import answer_log_odds, with_acceptance
 from swift_client.selection.select import SelectionConfig, build_selection, score_completions, select
 from swift_client.training.fit import fit
-from swift_client.training.verifier_weight import MIN_QUESTIONS, WEIGHTS, learn_weight
+from swift_client.training.verifier_weight import MIN_QUESTIONS, WEIGHTS, LearntWeight, learn_weight
 from swift_client.types import Verification
 from swift_client.verify.stored_verification import verify_stored
 from swift_client.verify.verification import VerifiedChoice, apply_verification
@@ -38,7 +38,7 @@ from tests.graded import graded_groups
 from tests.servers import FaultServer
 
 from .test_gate import completion, made_head
-from .test_verifier import RIGHT, WRONG, right, serve
+from .test_verifier import OTHER, RIGHT, WRONG, right, serve
 
 JUDGE, NOISE = "openai/judge p_true v1", "openai/noise score v1"
 NAN = float("nan")
@@ -111,7 +111,7 @@ def test_draws_are_judged_as_a_single_choice_is(beta: float, exponent: float) ->
         replace(group, completions=tuple(replace(c, text=f"no {c.index}") for c in group.completions))
         for group in judged_groups(8, seed=2)
     ]
-    verifier = term(exponent=exponent)
+    verifier = term(exponent=exponent, mean_log_odds=0.3)
     artifact = head(verifier, beta=beta)
     stack = StackedPools.stack(
         [pool(group, artifact) for group in groups],
@@ -119,7 +119,7 @@ def test_draws_are_judged_as_a_single_choice_is(beta: float, exponent: float) ->
         agreement=Agreement.from_head(artifact),
         beta=beta,
     )
-    winners = choose_winners(head_method(JUDGE, exponent), DrawnSubsets(stack, np.arange(5)[None]))[:, 0]
+    winners = choose_winners(head_method(JUDGE, exponent, 0.3), DrawnSubsets(stack, np.arange(5)[None]))[:, 0]
     expected = [chosen_with(group, artifact, verifier).choice.winner for group in groups]
     assert winners.tolist() == expected
     changed = [
@@ -147,8 +147,13 @@ def test_the_best_judgement_alone_by_a_plain_loop() -> None:
     assert (choose_winners(alone, subsets) == choose_winners(replace(alone, verifier=None), subsets)).all()
 
 
-async def test_stored_judgements_choose_as_the_verifier_did(fault_server: FaultServer) -> None:
-    fault_server.serve(serve([WRONG, RIGHT, WRONG, WRONG], right(0.95, 0.2)))
+@pytest.mark.parametrize(
+    ("when", "judgement"), [("always", right(0.95, 0.2)), ("doubt", right(0.95, 0.2)), ("doubt", right(0.1, 0.9))]
+)
+async def test_stored_judgements_choose_as_the_verifier_did(
+    fault_server: FaultServer, when: Any, judgement: Callable[[str], float]
+) -> None:
+    fault_server.serve(serve([WRONG, RIGHT, WRONG, OTHER], judgement))
     learnt = term("openai-compatible/m p_true v1", exponent=2.0)
     artifact = replace(made_head(3.0, verifier_terms=(learnt,)), provider="openai-compatible")
     async with AsyncSwiftReranker(
@@ -156,17 +161,21 @@ async def test_stored_judgements_choose_as_the_verifier_did(fault_server: FaultS
         "m",
         base_url=fault_server.url,
         scorer=artifact,
-        verifier=Verifier(mode="p_true", when="always"),
+        verifier=Verifier(mode="p_true", when=when),
     ) as reranker:
         selection = await reranker.best_of("What is 17 * 24?", n=4)
     verification = selection.verification
     assert verification is not None
-    assert (verification.verifier, verification.when, verification.answers) == (learnt.verifier, "always", 2)
-    assert selection.text == RIGHT
+    assert (verification.verifier, verification.when) == (learnt.verifier, when)
+    assert verification.answers == verification.judged == (3 if when == "always" else verification.judged)
     completions = [candidate.completion for candidate in selection.candidates]
     scored = score_completions(completions, SelectionConfig(scorer=artifact))
-    judgements = np.array([candidate.verifier_score for candidate in selection.candidates], np.float64)
-    verified = verify_stored(scored, select(scored, "auto"), judgements, term=learnt, when="always")
+    # What the rounds did not ask for must not count.
+    judgements = np.array(
+        [judgement(c.text) if c.verifier_score is None else c.verifier_score for c in selection.candidates]
+    )
+    verified = verify_stored(scored, select(scored, "auto"), judgements, term=learnt, when=when)
+    assert verified.verifier_scores == tuple(candidate.verifier_score for candidate in selection.candidates)
     assert verified.choice.winner == selection.winner
     assert verified.answer_probabilities == tuple(c.answer_probability for c in selection.candidates)
     assert verified.verification.confidence == verification.confidence
@@ -209,6 +218,7 @@ def test_a_gain_within_its_standard_error_keeps_the_votes() -> None:
     judgements = [[0.02, 0.98]] * 20 + [[0.5, 0.5]] * 80
     learnt = learn(judgements, [[2.0, 1.0]] * 100, labels, repeat=1)
     assert learnt.accuracy[4.0] - learnt.accuracy[0.0] == pytest.approx(0.02)
+    assert learnt.mean_log_odds == pytest.approx(0.0, abs=1e-12)
     assert learnt.weight == 0.0
 
 
@@ -245,10 +255,16 @@ def test_training_learns_from_a_good_judge_and_not_from_noise_or_comparisons() -
 # The gate
 
 
+def learnt_weight(weight: float) -> LearntWeight:
+    return LearntWeight(weight=weight, accuracy={}, questions=100)
+
+
 def test_the_gate_measures_a_paired_difference_by_a_plain_loop() -> None:
     groups = judged_groups(80, size=2, seed=5)
     artifact = head()
-    tested = judge_verifiers(artifact, {JUDGE: 2.0}, (), split=Split(), answer="auto", test_groups=groups)
+    tested = judge_verifiers(
+        artifact, {JUDGE: learnt_weight(2.0)}, (), split=Split(), answer="auto", test_groups=groups
+    )
     differences = []
     for group in groups:
         for order in ((0, 1), (1, 0)):  # both draws of two
@@ -268,7 +284,7 @@ def test_the_gate_measures_a_paired_difference_by_a_plain_loop() -> None:
 
 def test_a_good_judge_passes_noise_is_set_aside_and_too_few_questions_tell_nothing() -> None:
     groups = judged_groups(200, seed=6)
-    weights = {JUDGE: 1.0, NOISE: 0.5, "other p_true v1": 1.0}
+    weights = {JUDGE: learnt_weight(1.0), NOISE: learnt_weight(0.5), "other p_true v1": learnt_weight(1.0)}
     good, noise = judge_verifiers(head(), weights, (), split=Split(), answer="auto", test_groups=groups)
     assert (good.verifier, good.exponent, good.questions) == (JUDGE, 1.0, 200)
     assert good.low > 0
@@ -278,9 +294,13 @@ def test_a_good_judge_passes_noise_is_set_aside_and_too_few_questions_tell_nothi
     assert "on 200 held-out questions" in str(good)
     assert str(noise).startswith(f"The verifier {NOISE} was set aside: ")
     # A weight of 0 stays 0, whatever the gain at 1 is; below 30 questions nothing is said.
-    (unlearnt,) = judge_verifiers(head(), {JUDGE: 0.0}, (), split=Split(), answer="auto", test_groups=groups)
+    (unlearnt,) = judge_verifiers(
+        head(), {JUDGE: learnt_weight(0.0)}, (), split=Split(), answer="auto", test_groups=groups
+    )
     assert (unlearnt.exponent, unlearnt.gain) == (0.0, good.gain)
-    few = judge_verifiers(head(), {JUDGE: 1.0}, (), split=Split(), answer="auto", test_groups=groups[:29])
+    few = judge_verifiers(
+        head(), {JUDGE: learnt_weight(1.0)}, (), split=Split(), answer="auto", test_groups=groups[:29]
+    )
     assert few == ()
 
 
@@ -288,7 +308,7 @@ def test_a_good_judge_passes_noise_is_set_aside_and_too_few_questions_tell_nothi
 
 
 def test_a_head_comes_back_with_its_verifier_terms(tmp_path: Path) -> None:
-    terms = (term(), term(NOISE, 0.0, gain=-0.25, low=-1.5, high=0.5, questions=30))
+    terms = (term(mean_log_odds=-0.5), term(NOISE, 0.0, gain=-0.25, low=-1.5, high=0.5, questions=30))
     save(head(*terms), tmp_path / "h")
     assert load(tmp_path / "h").verifier_terms == terms
     save(head(), tmp_path / "without")
@@ -316,6 +336,7 @@ def hostile(tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
         {"exponent": -1.0},
         {"exponent": "1"},
         {"exponent": None},
+        {"mean_log_odds": "0"},
         {"gain": math.inf},
         {"gain": 9.0},
         {"low": 3.0},

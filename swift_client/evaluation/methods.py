@@ -42,6 +42,7 @@ class Method:
             probability p), "odds" (by p / (1 - p)), "random" and "any" (right if any completion is).
         verifier: Identity of the verifier whose judgements change the choice of the rule "default"; None without one.
         exponent: Weight of its judgements beside the votes; infinity: the best judgement wins.
+        missing: Log odds that stand for missing judgements; None: the mean of those of the other answers.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Method:
     needs_labels: bool = False
     verifier: str | None = None
     exponent: float = 1.0
+    missing: float | None = None
 
     @property
     def shown_scorer(self) -> str:
@@ -216,8 +218,9 @@ def choose_winners(method: Method, subsets: DrawnSubsets) -> I64:
     if method.verifier is not None and method.exponent > 0:
         chosen = choose_winners(replace(method, verifier=None), subsets)
         votes = judge_votes(method, subsets, chosen)
-        winners = votes.choose_by_judgement() if method.exponent == np.inf else votes.choose(method.exponent)
-        return winners.reshape(chosen.shape)
+        if method.exponent == np.inf:
+            return votes.choose_by_judgement().reshape(chosen.shape)
+        return votes.choose(method.exponent, missing=method.missing).reshape(chosen.shape)
     scores = subsets.scores(method.scorer)
     if method.rule == "default" and method.scorer != "head":
         scores = subsets.scores_or_lengths(method.scorer)

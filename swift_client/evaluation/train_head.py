@@ -100,7 +100,7 @@ def train(
     )
     terms = judge_verifiers(
         result.artifact,
-        {verifier: learnt.weight for verifier, learnt in result.verifier_weights.items() if learnt.accuracy},
+        {verifier: learnt for verifier, learnt in result.verifier_weights.items() if learnt.accuracy},
         groups,
         split=split or Split(),
         answer=answer,

@@ -16,13 +16,14 @@ from swift_client.evaluation.pools import Agreement, Pool, build_pool, head_scor
 from swift_client.evaluation.verifier_rows import head_method
 from swift_client.models import AnyHead, HeadArtifact
 from swift_client.models.verifier_term import VerifierTerm
+from swift_client.training.verifier_weight import LearntWeight
 
 _SUBSETS = 100
 
 
 def judge_verifiers(
     head: AnyHead,
-    weights: Mapping[str, float],
+    weights: Mapping[str, LearntWeight],
     groups: Iterable[Group],
     *,
     split: Split,
@@ -37,8 +38,7 @@ def judge_verifiers(
 
     Args:
         head: the head.
-        weights: learnt weight of each verifier's judgements; of a weight of 0 the gain at 1 is measured, for the
-            record.
+        weights: what was learnt about each verifier; of a weight of 0 the gain at 1 is measured, for the record.
         groups: the graded questions of its training.
         split: the split of its training.
         answer: how answers are compared.
@@ -56,18 +56,18 @@ def judge_verifiers(
         if group.verifier_scores and len(group.completions) >= min(NS) and not np.isnan(group.labels).all()
     ]
     terms = []
-    for verifier, weight in weights.items():
+    for verifier, learnt in weights.items():
         judged = [pool for pool in pools if not np.isnan(pool.judgements.get(verifier, np.nan)).all()]
         if len(judged) >= MIN_QUESTIONS:
-            terms.append(_judge(head, verifier, weight, judged, auto_answer=answer == "auto", seed=seed))
+            terms.append(_judge(head, verifier, learnt, judged, auto_answer=answer == "auto", seed=seed))
     return tuple(terms)
 
 
 def _judge(
-    head: AnyHead, verifier: str, weight: float, pools: list[Pool], *, auto_answer: bool, seed: int
+    head: AnyHead, verifier: str, learnt: LearntWeight, pools: list[Pool], *, auto_answer: bool, seed: int
 ) -> VerifierTerm:
     vote = next(method for method in METHODS if method.name == "head_vote")
-    fused = head_method(verifier, weight or 1.0)
+    fused = head_method(verifier, learnt.weight or 1.0, learnt.mean_log_odds)
     ns = [n for n in NS if n <= max(len(pool.labels) for pool in pools)]
     comparison = Comparison(
         pools,
@@ -83,7 +83,8 @@ def _judge(
     gain = mean_difference(np.stack(differences, axis=1), seed)
     return VerifierTerm(
         verifier=verifier,
-        exponent=weight if gain.low > 0 else 0.0,
+        exponent=learnt.weight if gain.low > 0 else 0.0,
+        mean_log_odds=learnt.mean_log_odds,
         gain=100 * gain.value,
         low=100 * gain.low,
         high=100 * gain.high,

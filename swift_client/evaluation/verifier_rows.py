@@ -29,8 +29,8 @@ def comparable_verifiers(pools: Sequence[Pool]) -> tuple[list[str], list[str]]:
     return verifiers, notes
 
 
-def head_method(verifier: str, exponent: float, label: str = "") -> Method:
-    """Return the method that chooses by the head's votes and the judgements."""
+def head_method(verifier: str, exponent: float, missing: float | None = None, label: str = "") -> Method:
+    """Return the method that chooses by the head's votes and the judgements; arguments as of ``Method``."""
     return Method(
         name=f"head_verifier:{verifier}",
         label=label,
@@ -40,12 +40,13 @@ def head_method(verifier: str, exponent: float, label: str = "") -> Method:
         needs_labels=True,
         verifier=verifier,
         exponent=exponent,
+        missing=missing,
     )
 
 
 def verifier_methods(verifiers: Sequence[str], head: AnyHead | None) -> tuple[Method, ...]:
     """Return the rows of each verifier: alone, with votes without labels, and with the head."""
-    exponents = {} if head is None else {term.verifier: term.exponent for term in head.verifier_terms}
+    terms = {} if head is None else {term.verifier: term for term in head.verifier_terms}
     rows: list[Method] = []
     for number, verifier in enumerate(verifiers, 1):
         name = _label(number, verifiers)
@@ -60,8 +61,9 @@ def verifier_methods(verifiers: Sequence[str], head: AnyHead | None) -> tuple[Me
         alone = replace(votes, name=f"verifier:{verifier}", label=f"{name} alone", kind="single", exponent=math.inf)
         rows += [alone, votes]
         if head is not None:
-            exponent = exponents.get(verifier, 1.0)
-            rows.append(head_method(verifier, exponent, f"{name} and head, w = {exponent:g}"))
+            term = terms.get(verifier)
+            exponent, missing = (1.0, None) if term is None else (term.exponent, term.mean_log_odds)
+            rows.append(head_method(verifier, exponent, missing, f"{name} and head, w = {exponent:g}"))
     return tuple(rows)
 
 

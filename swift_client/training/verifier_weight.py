@@ -17,6 +17,7 @@ from swift_client.features.segments import F64, I64, segment_blocks
 from swift_client.selection.voting import draw_orders, odds_weights, vote
 from swift_client.training.vote_exponent import MAX_SUBSETS, NS
 from swift_client.verify.judged_votes import JudgedVotes
+from swift_client.verify.posterior import judgement_log_odds
 
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 MIN_QUESTIONS = 30  # judged questions below which no weight is learnt
@@ -29,11 +30,13 @@ class LearntWeight:
     weight: float
     accuracy: dict[float, float]  # per w: share of right choices, mean over n and the questions; empty without any
     questions: int  # judged questions with two or more completions
+    mean_log_odds: float = 0.0  # mean of the judgements, clipped, over the completions
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, as stored in the head's file."""
         accuracy = {f"{weight:g}": round(share, 6) for weight, share in self.accuracy.items()}
-        return {"weight": self.weight, "questions": self.questions, "accuracy": accuracy}
+        mean = round(self.mean_log_odds, 6)
+        return {"weight": self.weight, "questions": self.questions, "mean_log_odds": mean, "accuracy": accuracy}
 
 
 def learn_weight(
@@ -62,20 +65,23 @@ def learn_weight(
         margin: number of standard errors of its gain that a weight has to be better than the vote alone.
         seed: of the draws.
     """
+    known = judgements[~np.isnan(judgements)]
+    mean = float(judgement_log_odds(known.tolist()).mean()) if len(known) else 0.0
     shares = np.concatenate(
         [
             np.zeros((0, len(WEIGHTS))),
-            *_shares(scores, probabilities, labels, answers, question, judgements, beta=beta, seed=seed),
+            *_shares(scores, probabilities, labels, answers, question, judgements, mean, beta=beta, seed=seed),
         ]
     )
     if len(shares) < MIN_QUESTIONS:
-        return LearntWeight(weight=0.0, accuracy={}, questions=len(shares))
+        return LearntWeight(weight=0.0, accuracy={}, questions=len(shares), mean_log_odds=mean)
     gains = shares - shares[:, [0]]
     shrunk = gains.mean(axis=0) - margin * gains.std(axis=0, ddof=1) / math.sqrt(len(gains))
     return LearntWeight(
         weight=WEIGHTS[int(shrunk.argmax())] if shrunk.max() > 0 else 0.0,
         accuracy=dict(zip(WEIGHTS, shares.mean(axis=0).tolist(), strict=True)),
         questions=len(shares),
+        mean_log_odds=mean,
     )
 
 
@@ -86,6 +92,7 @@ def _shares(
     answers: I64,
     question: I64,
     judgements: F64,
+    missing: float,
     *,
     beta: float,
     seed: int,
@@ -97,12 +104,27 @@ def _shares(
     usable = (sizes > 1) & np.logical_or.reduceat(~np.isnan(judgements), first)
     for rows in segment_blocks(first[usable], sizes[usable]):
         yield _block_shares(
-            scores[rows], probabilities[rows], labels[rows], answers[rows], judgements[rows], beta=beta, seed=seed
+            scores[rows],
+            probabilities[rows],
+            labels[rows],
+            answers[rows],
+            judgements[rows],
+            missing,
+            beta=beta,
+            seed=seed,
         )
 
 
 def _block_shares(
-    scores: F64, probabilities: F64, labels: F64, answers: I64, judgements: F64, *, beta: float, seed: int
+    scores: F64,
+    probabilities: F64,
+    labels: F64,
+    answers: I64,
+    judgements: F64,
+    missing: float,
+    *,
+    beta: float,
+    seed: int,
 ) -> F64:
     """Return the shares of one block; all arrays are (Q, m)."""
     size = scores.shape[1]
@@ -126,7 +148,9 @@ def _block_shares(
             beta=beta,
         )
         # The weight 0 is the vote itself; for β = 0 the odds of answers would order them otherwise.
-        winners = np.stack([chosen if weight == 0 else votes.choose(weight) for weight in WEIGHTS], axis=1)
+        winners = np.stack(
+            [chosen if weight == 0 else votes.choose(weight, missing=missing) for weight in WEIGHTS], axis=1
+        )
         right = np.take_along_axis(labels[:, draws].reshape(-1, n), winners, axis=1)
         shares.append(right.reshape(len(scores), len(draws), len(WEIGHTS)).mean(axis=1))
     return np.asarray(np.mean(shares, axis=0))

@@ -72,16 +72,22 @@ class JudgedVotes:
         # Rounded, so that means of equal judgements are equal.
         return cls(groups=groups, scores=scores, chosen=chosen, weights=weights, judgements=np.round(means, 12))
 
-    def choose(self, exponent: float) -> I64:
+    def choose(self, exponent: float, *, missing: float | None = None) -> I64:
         """Return the positions (R,) of the winners by weight times odds of the judgement to the power of ``exponent``.
 
-        Answers that are too far behind to win are not judged; those without a judgement get the mean log odds of the
-        others.
+        Answers that are too far behind to win are not judged. Those without a judgement get the log odds ``missing``,
+        by default the mean of the others; in draws without any judgement the choice stays.
         """
         clipped = np.clip(self.judgements, MIN_JUDGEMENT, 1 - MIN_JUDGEMENT)
-        log_odds = _fill_with_mean(np.where(self._is_open, np.log(clipped / (1 - clipped)), np.nan), self.weights > 0)
+        log_odds = np.where(self._is_open, np.log(clipped / (1 - clipped)), np.nan)
+        judged = ~np.isnan(log_odds).all(axis=1)
+        if missing is None:
+            log_odds = _fill_with_mean(log_odds, self.weights > 0)
+        else:
+            log_odds = np.where(np.isnan(log_odds), missing, log_odds)
         with np.errstate(divide="ignore"):
-            return self._choose_by(np.log(self.weights) + exponent * log_odds)
+            winners = self._choose_by(np.log(self.weights) + exponent * log_odds)
+        return np.where(judged, winners, self.chosen)
 
     def choose_by_judgement(self) -> I64:
         """Return the positions (R,) of the winners by judgement alone; equal ones are told apart by weight."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import numpy as np
 
 from swift_client.features.segments import F64
@@ -9,43 +12,44 @@ from swift_client.models.verifier_term import VerifierTerm
 from swift_client.scoring.result import ScoredCompletions
 from swift_client.selection.choose import Choice
 from swift_client.types import Verification
-from swift_client.verify.distinct_answers import find_distinct_answers
+from swift_client.verify.distinct_answers import DistinctAnswers, find_distinct_answers
 from swift_client.verify.modes import mode_of
-from swift_client.verify.posterior import posterior
-from swift_client.verify.verification import VerifiedChoice, choose_again, find_open_answers, should_judge
+from swift_client.verify.posterior import next_to_judge, posterior
+from swift_client.verify.verification import VerifiedChoice, choose_again, near_answers, should_judge
+from swift_client.verify.verifier import ModeName, Verifier, When
 
 
 def verify_stored(
-    scored: ScoredCompletions, choice: Choice, judgements: F64, *, term: VerifierTerm, when: str
+    scored: ScoredCompletions, choice: Choice, judgements: F64, *, term: VerifierTerm, when: When
 ) -> VerifiedChoice:
     """Choose again as ``verification.verify`` does with the head that learnt ``term``.
 
     Args:
         scored: the completions.
         choice: the choice without a verifier.
-        judgements: (N,) stored judgement of each completion's answer, 0..1, NaN if unknown. An answer has that of its
-            best-scored completion, else the mean of its others.
+        judgements: (N,) stored judgement of each completion's answer, 0..1, NaN if unknown.
         term: the head's weight of these judgements; it must help.
         when: "doubt" or "always", as of ``Verifier``.
     """
     answers = find_distinct_answers(scored, choice)
     mode = mode_of(term.verifier)
     leader = next(i for i, positions in enumerate(answers.members) if choice.winner in positions)
-    leading = float(posterior(answers.weights, rest=answers.rest)[leader])
-    by_answer: list[float | None] = [None] * len(answers)
-    open_answers = find_open_answers(answers) if should_judge(when, mode, answers, leading) else []
-    for i in open_answers:
-        own = judgements[answers.representatives[i]]
-        by_answer[i] = _mean(judgements[list(answers.members[i])]) if np.isnan(own) else float(own)
+    stored = [_judgement(judgements, answers, i) for i in range(len(answers))]
+    tried = [False] * len(answers)
+    if should_judge(
+        Verifier(mode=cast("ModeName", mode), when=when), answers, leading=float(posterior(answers.weights).max())
+    ):
+        tried = _judge_in_rounds(answers.weights, stored, term) if when == "doubt" else near_answers(answers.weights)
+    by_answer = [value if was_tried else None for value, was_tried in zip(stored, tried, strict=True)]
     verification = Verification(
         judge=term.verifier.split(" ")[0],
         mode=mode,
         judged=sum(value is not None for value in by_answer),
         cost=0.0,
-        confidence=leading,
+        confidence=float(posterior(answers.weights, rest=answers.rest)[leader]),
         verifier=term.verifier,
         when=when,
-        answers=len(open_answers),
+        answers=sum(tried),
     )
     if not verification.judged:
         return VerifiedChoice(
@@ -58,6 +62,25 @@ def verify_stored(
     return choose_again(scored, choice, answers, by_answer, verification, (), term=term, holds_votes=False)
 
 
-def _mean(values: F64) -> float | None:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else None
+def _judgement(judgements: F64, answers: DistinctAnswers, i: int) -> float | None:
+    """Return the judgement of an answer: that of the text which would be judged, else the mean of the others."""
+    own, members = judgements[answers.representatives[i]], judgements[list(answers.members[i])]
+    known = members[~np.isnan(members)]
+    return float(own) if not np.isnan(own) else float(known.mean()) if len(known) else None
+
+
+def _judge_in_rounds(weights: F64, stored: Sequence[float | None], term: VerifierTerm) -> list[bool]:
+    """Return the answers that rounds of judgements would have asked for, (A,)."""
+    tried = [False] * len(stored)
+    size = 1
+    while positions := next_to_judge(
+        weights,
+        [value if done else None for value, done in zip(stored, tried, strict=True)],
+        tried,
+        term=term,
+        size=size,
+    ):
+        for i in positions:
+            tried[i] = True
+        size *= 2
+    return tried

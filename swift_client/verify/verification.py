@@ -104,7 +104,14 @@ async def verify(
     leader = next(i for i, positions in enumerate(answers.members) if choice.winner in positions)
     unjudged = VerifiedChoice(
         choice=choice,
-        verification=Verification(judge=judge.name, mode=mode, cost=0.0, confidence=float(prior[leader])),
+        verification=Verification(
+            judge=judge.name,
+            mode=mode,
+            cost=0.0,
+            confidence=float(prior[leader]),
+            verifier=identity(verifier, judge.name, mode),
+            when=verifier.when,
+        ),
         verifier_scores=(None,) * len(scored.completions),
         answer_probabilities=None,
         notes=(),
@@ -113,7 +120,7 @@ async def verify(
         note = f"The verifier {term.verifier} was set aside: it did not help on {term.questions} held-out questions."
         return replace(unjudged, notes=(note,))
     # Doubt is about which of these answers is the best one, so that the answers that nobody gave do not count.
-    if not _should_judge(verifier, answers, leading=float(posterior(answers.weights).max())):
+    if not should_judge(verifier, answers, leading=float(posterior(answers.weights).max())):
         return unjudged
 
     task = JudgingTask(
@@ -131,11 +138,13 @@ async def verify(
         cache=question.cache,
     )
     if term is not None and verifier.when == "doubt":
-        judgements = await _judge_in_rounds(session, task, mode, answers.weights, term)
+        judgements, tried = await _judge_in_rounds(session, task, mode, answers.weights, term)
     else:
-        judgements = await _judge_at_once(session, task, mode, answers.weights)
+        tried = near_answers(answers.weights)
+        judgements = await _judge_some(session, task, mode, np.flatnonzero(tried).tolist())
     verification = replace(
         unjudged.verification,
+        answers=sum(tried),
         judged=sum(value is not None for value in judgements),
         calls=session.usage.calls,
         usage=session.usage,
@@ -152,20 +161,24 @@ async def verify(
                 hint="Check the judge, or leave require= out to choose without it.",
             )
         return replace(unjudged, verification=verification, notes=notes)
-    return _choose_again(
+    return choose_again(
         scored, choice, answers, judgements, verification, notes, term=term, holds_votes=MODES[mode].holds_votes
     )
 
 
-async def _judge_at_once(session: JudgeSession, task: JudgingTask, mode: str, weights: F64) -> list[float | None]:
-    """Judge all answers but those too far behind to win."""
-    return await _judge_some(session, task, mode, np.flatnonzero(weights * MAX_ODDS_RATIO >= weights.max()).tolist())
+def near_answers(weights: F64) -> list[bool]:
+    """Return which answers are judged without rounds, (A,): all but those too far behind to win."""
+    near: list[bool] = (weights * MAX_ODDS_RATIO >= weights.max()).tolist()
+    return near
 
 
 async def _judge_in_rounds(
     session: JudgeSession, task: JudgingTask, mode: str, weights: F64, term: VerifierTerm
-) -> list[float | None]:
-    """Judge the leading answer, then twice as many per round, until the leading one is sure."""
+) -> tuple[list[float | None], list[bool]]:
+    """Judge the leading answer, then twice as many per round, until the leading one is sure.
+
+    Returns the judgements, (A,), None for those without one, and True for the answers that were to be judged, (A,).
+    """
     judgements: list[float | None] = [None] * len(task.answers)
     tried = [False] * len(task.answers)
     size = 1
@@ -175,7 +188,7 @@ async def _judge_in_rounds(
         for i in positions:
             tried[i] = True
         size *= 2
-    return judgements
+    return judgements, tried
 
 
 async def _judge_some(
@@ -204,7 +217,7 @@ def _choose_mode(
     return ("pairwise" if is_long and len(texts) > 1 else "p_true"), None
 
 
-def _should_judge(verifier: Verifier, answers: DistinctAnswers, *, leading: float) -> bool:
+def should_judge(verifier: Verifier, answers: DistinctAnswers, *, leading: float) -> bool:
     """Return True if answers are to be judged; ``leading`` is the share of the leading one."""
     if verifier.when == "always":
         return verifier.mode != "pairwise" or len(answers) > 1
@@ -213,7 +226,7 @@ def _should_judge(verifier: Verifier, answers: DistinctAnswers, *, leading: floa
     return not answers.have_repeats or leading < DOUBT_BELOW
 
 
-def _choose_again(
+def choose_again(
     scored: ScoredCompletions,
     choice: Choice,
     answers: DistinctAnswers,

@@ -243,7 +243,7 @@ def replay_questions(
     stopping: StoppingRule | None = None,
     split: str = "unseen",
     term: VerifierTerm | None = None,
-    when: str = "doubt",
+    when: When = "doubt",
     progress: ProgressCallback = lambda stage, done: None,
 ) -> ReplayOutcomes:
     """Choose among the first ``n`` completions of each labelled question, or as many as ``stopping`` draws.
@@ -316,7 +316,7 @@ def _verify_replayed(
     config: SelectionConfig,
     *,
     term: VerifierTerm,
-    when: str,
+    when: When,
 ) -> tuple[Selection, bool]:
     """Return the choice with the stored judgements, and whether no judgement is missing."""
     scored = score_completions([candidate.completion for candidate in replayed.selection.candidates], config)
