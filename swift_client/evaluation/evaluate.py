@@ -144,14 +144,14 @@ def evaluate(
     notes += rule_notes
     beta = None if head is None else head.beta
     verifiers, verifier_notes = comparable_verifiers(pools)
-    chosen = [
+    rows = [
         method
         for method in insert_rows(methods(temperature, beta), verifier_methods(verifiers, head))
         if method.scorer in (NO_SCORE, *scorers)
     ]
     comparison = Comparison(
         pools,
-        chosen,
+        rows,
         ns=usable_ns,
         max_subsets=subsets,
         seed=seed,
@@ -160,7 +160,7 @@ def evaluate(
         beta=1.0 if beta is None else beta,
         progress=lambda done: progress("completions drawn", done),
     )
-    vote = next(method for method in chosen if method.name == (DEFAULT_RULE if head is None else "head_vote"))
+    vote = next(method for method in rows if method.name == (DEFAULT_RULE if head is None else "head_vote"))
     calls = add_equal_calls(comparison, verifiers, vote, ns=usable_ns)
     notes += verifier_notes + cost_notes(calls, pools)
     gain_ns = tuple(n for n in usable_ns if n in GATE_NS) or tuple(n for n in usable_ns if n > 1) or usable_ns

@@ -216,11 +216,11 @@ def _round_to_float32(values: F64) -> F64:
 def choose_winners(method: Method, subsets: DrawnSubsets) -> I64:
     """Return the positions (B, S) of the winners, 0..n-1."""
     if method.verifier is not None and method.exponent > 0:
-        chosen = choose_winners(replace(method, verifier=None), subsets)
-        votes = judge_votes(method, subsets, chosen)
+        vote_winners = choose_winners(replace(method, verifier=None), subsets)
+        votes = judge_votes(method, subsets, vote_winners)
         if method.exponent == np.inf:
-            return votes.choose_by_judgement().reshape(chosen.shape)
-        return votes.choose(method.exponent, missing=method.missing).reshape(chosen.shape)
+            return votes.choose_by_judgement().reshape(vote_winners.shape)
+        return votes.choose(method.exponent, missing=method.missing).reshape(vote_winners.shape)
     scores = subsets.scores(method.scorer)
     if method.rule == "default" and method.scorer != "head":
         scores = subsets.scores_or_lengths(method.scorer)
@@ -249,7 +249,7 @@ def weigh(method: Method, subsets: DrawnSubsets) -> F64:
     return odds_weights(probabilities, scores, voters, subsets.beta if method.rule == "default" else 1.0)
 
 
-def judge_votes(method: Method, subsets: DrawnSubsets, chosen: I64) -> JudgedVotes:
+def judge_votes(method: Method, subsets: DrawnSubsets, vote_winners: I64) -> JudgedVotes:
     """Return the votes and judgements of all draws, for a method with a verifier and the winners (B, S) without it."""
     n = subsets.complete.shape[-1]
 
@@ -262,7 +262,7 @@ def judge_votes(method: Method, subsets: DrawnSubsets, chosen: I64) -> JudgedVot
         rows(subsets.complete | ~subsets.complete.any(axis=-1, keepdims=True)),
         rows(subsets.scores(method.scorer)),
         rows(subsets.judgements(method.verifier or "")),
-        chosen=chosen.reshape(-1),
+        vote_winners=vote_winners.reshape(-1),
         vote_weights=rows(weigh(method, subsets)),
         probabilities=None if probabilities is None else rows(probabilities),
         beta=subsets.beta,

@@ -57,9 +57,9 @@ def judge_verifiers(
     ]
     terms = []
     for verifier, learnt in weights.items():
-        judged = [pool for pool in pools if not np.isnan(pool.judgements.get(verifier, np.nan)).all()]
-        if len(judged) >= MIN_QUESTIONS:
-            terms.append(_judge(head, verifier, learnt, judged, auto_answer=answer == "auto", seed=seed))
+        judged_pools = [pool for pool in pools if not np.isnan(pool.judgements.get(verifier, np.nan)).all()]
+        if len(judged_pools) >= MIN_QUESTIONS:
+            terms.append(_judge(head, verifier, learnt, judged_pools, auto_answer=answer == "auto", seed=seed))
     return tuple(terms)
 
 

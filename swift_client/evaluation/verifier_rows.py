@@ -86,9 +86,9 @@ def add_equal_calls(
     """
     calls: dict[str, Mapping[int, float]] = {}
     for number, verifier in enumerate(verifiers, 1):
-        judged = Method(name="", label="", scorer=vote.scorer, rule="default", verifier=verifier)
+        judging = Method(name="", label="", scorer=vote.scorer, rule="default", verifier=verifier)
         calls_per_answer = MODES[mode_of(verifier)].max_calls(1, 1)
-        calls[verifier] = {n: calls_per_answer * float(np.nanmean(comparison.judged_answers(judged, n))) for n in ns}
+        calls[verifier] = {n: calls_per_answer * float(np.nanmean(comparison.judged_answers(judging, n))) for n in ns}
         row = Method(
             name=f"more_samples:{verifier}",
             label="More samples for its calls" if len(verifiers) == 1 else f"More samples for {number}'s calls",
@@ -114,7 +114,7 @@ def cost_notes(calls: Mapping[str, Mapping[int, float]], pools: Sequence[Pool]) 
         )
         short = any(n + round(mean) > most for n, mean in means.items())
         notes.append(f"{note}; there are no more than {most}." if short else f"{note}.")
-        judged = sum(verifier in pool.judgements and not np.isnan(pool.judgements[verifier]).all() for pool in pools)
-        if judged < len(pools):
-            notes.append(f"It judged {judged} of {len(pools)} questions; on the others its rows are votes alone.")
+        n_judged = sum(verifier in pool.judgements and not np.isnan(pool.judgements[verifier]).all() for pool in pools)
+        if n_judged < len(pools):
+            notes.append(f"It judged {n_judged} of {len(pools)} questions; on the others its rows are votes alone.")
     return notes

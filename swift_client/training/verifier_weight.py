@@ -65,8 +65,8 @@ def learn_weight(
         margin: number of standard errors of its gain that a weight has to be better than the vote alone.
         seed: of the draws.
     """
-    known = judgements[~np.isnan(judgements)]
-    mean = float(judgement_log_odds(known.tolist()).mean()) if len(known) else 0.0
+    present = judgements[~np.isnan(judgements)]
+    mean = float(judgement_log_odds(present.tolist()).mean()) if len(present) else 0.0
     shares = np.concatenate(
         [
             np.zeros((0, len(WEIGHTS))),
@@ -136,20 +136,20 @@ def _block_shares(
             column[:, draws].reshape(-1, n) for column in (scores, probabilities, judgements)
         )
         vote_weights = odds_weights(drawn_probabilities, drawn_scores, drawn_answers >= 0, beta)
-        chosen = vote(drawn_answers, drawn_scores, vote_weights)
+        vote_winners = vote(drawn_answers, drawn_scores, vote_weights)
         votes = JudgedVotes.create(
             drawn_answers,
             np.ones(drawn_answers.shape, np.bool_),
             drawn_scores,
             drawn_judgements,
-            chosen=chosen,
+            vote_winners=vote_winners,
             vote_weights=vote_weights,
             probabilities=drawn_probabilities,
             beta=beta,
         )
         # The weight 0 is the vote itself; for β = 0 the odds of answers would order them otherwise.
         winners = np.stack(
-            [chosen if weight == 0 else votes.choose(weight, missing=missing) for weight in WEIGHTS], axis=1
+            [vote_winners if weight == 0 else votes.choose(weight, missing=missing) for weight in WEIGHTS], axis=1
         )
         right = np.take_along_axis(labels[:, draws].reshape(-1, n), winners, axis=1)
         shares.append(right.reshape(len(scores), len(draws), len(WEIGHTS)).mean(axis=1))

@@ -23,14 +23,14 @@ class JudgedVotes:
     Attributes:
         groups: (R, n) equal numbers for equal answers, -1 for a completion that cannot win.
         scores: (R, n) scores of completions, NaN for no signal.
-        chosen: (R,) positions of the winners without judgements.
+        vote_winners: (R,) positions of the winners without judgements.
         weights: (R, A) weight of each answer before it is judged; 0 for answers not given.
         judgements: (R, A) judgement of each answer, 0..1; NaN for those without one.
     """
 
     groups: I64
     scores: F64
-    chosen: I64
+    vote_winners: I64
     weights: F64
     judgements: F64
 
@@ -42,7 +42,7 @@ class JudgedVotes:
         scores: F64,
         judgements: F64,
         *,
-        chosen: I64,
+        vote_winners: I64,
         vote_weights: F64,
         probabilities: F64 | None = None,
         beta: float = 1.0,
@@ -55,7 +55,7 @@ class JudgedVotes:
             eligible: completions that may win without votes.
             scores: scores of the completions, NaN for no signal.
             judgements: judgement of each completion's answer, 0..1, NaN if unknown.
-            chosen: (R,) positions of the winners without judgements.
+            vote_winners: (R,) positions of the winners without judgements.
             vote_weights: positive weights of the votes.
             probabilities: calibrated probabilities of a head; None without one.
             beta: the head's β.
@@ -65,12 +65,14 @@ class JudgedVotes:
         weights = total_per_answer(groups, vote_weights)
         if probabilities is not None:
             weights = np.where(has_votes, answer_odds(groups, probabilities, beta), weights)
-        known = ~np.isnan(judgements)
-        counts = total_per_answer(groups, known.astype(np.float64))
+        has_judgement = ~np.isnan(judgements)
+        counts = total_per_answer(groups, has_judgement.astype(np.float64))
         with np.errstate(invalid="ignore"):
-            means = total_per_answer(groups, np.where(known, judgements, 0.0)) / counts
+            means = total_per_answer(groups, np.where(has_judgement, judgements, 0.0)) / counts
         # Rounded, so that means of equal judgements are equal.
-        return cls(groups=groups, scores=scores, chosen=chosen, weights=weights, judgements=np.round(means, 12))
+        return cls(
+            groups=groups, scores=scores, vote_winners=vote_winners, weights=weights, judgements=np.round(means, 12)
+        )
 
     def choose(self, exponent: float, *, missing: float | None = None) -> I64:
         """Return the positions (R,) of the winners by weight times odds of the judgement to the power of ``exponent``.
@@ -80,14 +82,14 @@ class JudgedVotes:
         """
         clipped = np.clip(self.judgements, MIN_JUDGEMENT, 1 - MIN_JUDGEMENT)
         log_odds = np.where(self._is_open, np.log(clipped / (1 - clipped)), np.nan)
-        judged = ~np.isnan(log_odds).all(axis=1)
+        is_judged = ~np.isnan(log_odds).all(axis=1)
         if missing is None:
             log_odds = _fill_with_mean(log_odds, self.weights > 0)
         else:
             log_odds = np.where(np.isnan(log_odds), missing, log_odds)
         with np.errstate(divide="ignore"):
             winners = self._choose_by(np.log(self.weights) + exponent * log_odds)
-        return np.where(judged, winners, self.chosen)
+        return np.where(is_judged, winners, self.vote_winners)
 
     def choose_by_judgement(self) -> I64:
         """Return the positions (R,) of the winners by judgement alone; equal ones are told apart by weight."""
@@ -107,14 +109,14 @@ class JudgedVotes:
     def _choose_by(self, values: F64) -> I64:
         """Return the best-scored completion of the answer with the largest value (R, A); equal ones keep the choice."""
         is_best = values == values.max(axis=1, keepdims=True, initial=-np.inf)
-        allowed = (self.groups >= 0) & np.take_along_axis(is_best, np.maximum(self.groups, 0), axis=1)
-        keeps = np.take_along_axis(allowed, self.chosen[:, None], axis=1)[:, 0] | ~allowed.any(axis=1)
-        return np.where(keeps, self.chosen, best_allowed(allowed, self.scores))
+        is_allowed = (self.groups >= 0) & np.take_along_axis(is_best, np.maximum(self.groups, 0), axis=1)
+        keeps_vote = np.take_along_axis(is_allowed, self.vote_winners[:, None], axis=1)[:, 0] | ~is_allowed.any(axis=1)
+        return np.where(keeps_vote, self.vote_winners, best_allowed(is_allowed, self.scores))
 
 
-def _fill_with_mean(values: F64, given: Bool) -> F64:
-    """Replace NaN (R, A) by the mean of the row's other ``given`` values; 0 if there are none."""
-    known = given & ~np.isnan(values)
-    counts = known.sum(axis=1, keepdims=True)
-    means = np.where(known, values, 0.0).sum(axis=1, keepdims=True) / np.maximum(counts, 1)
-    return np.where(known, values, means)
+def _fill_with_mean(values: F64, voted: Bool) -> F64:
+    """Replace NaN (R, A) by the mean of the row's other ``voted`` values; 0 if there are none."""
+    has_judgement = voted & ~np.isnan(values)
+    counts = has_judgement.sum(axis=1, keepdims=True)
+    means = np.where(has_judgement, values, 0.0).sum(axis=1, keepdims=True) / np.maximum(counts, 1)
+    return np.where(has_judgement, values, means)

@@ -40,7 +40,7 @@ def verify_stored(
         Verifier(mode=cast("ModeName", mode), when=when), answers, leading=float(posterior(answers.weights).max())
     ):
         tried = _judge_in_rounds(answers.weights, stored, term) if when == "doubt" else near_answers(answers.weights)
-    by_answer = [value if was_tried else None for value, was_tried in zip(stored, tried, strict=True)]
+    by_answer = [value if is_tried else None for value, is_tried in zip(stored, tried, strict=True)]
     verification = Verification(
         judge=term.verifier.split(" ")[0],
         mode=mode,
@@ -64,9 +64,9 @@ def verify_stored(
 
 def _judgement(judgements: F64, answers: DistinctAnswers, i: int) -> float | None:
     """Return the judgement of an answer: that of the text which would be judged, else the mean of the others."""
-    own, members = judgements[answers.representatives[i]], judgements[list(answers.members[i])]
-    known = members[~np.isnan(members)]
-    return float(own) if not np.isnan(own) else float(known.mean()) if len(known) else None
+    own_value, members = judgements[answers.representatives[i]], judgements[list(answers.members[i])]
+    values = members[~np.isnan(members)]
+    return float(own_value) if not np.isnan(own_value) else float(values.mean()) if len(values) else None
 
 
 def _judge_in_rounds(weights: F64, stored: Sequence[float | None], term: VerifierTerm) -> list[bool]:
@@ -75,7 +75,7 @@ def _judge_in_rounds(weights: F64, stored: Sequence[float | None], term: Verifie
     size = 1
     while positions := next_to_judge(
         weights,
-        [value if done else None for value, done in zip(stored, tried, strict=True)],
+        [value if is_tried else None for value, is_tried in zip(stored, tried, strict=True)],
         tried,
         term=term,
         size=size,
