@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.text import Text
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from swift_client.collect.collect import CollectResult, Prices
     from swift_client.store import StoredQuestion
+    from swift_client.verify.verifier import Verifier
 
 PROVIDER, BUDGET = 4, 5
 """Exit codes of a run that ended early; the samples it collected are in the file."""
@@ -69,6 +70,24 @@ def collect(
     max_requests: Annotated[
         int | None, typer.Option(min=1, help="Limit on the number of requests, retries included.")
     ] = None,
+    verifier: Annotated[
+        str | None,
+        typer.Option(
+            help="Also let a model judge each distinct answer, for a head to learn from: self, or a provider and model "
+            "such as openai/gpt-4.1-nano. Samples that the file has already are judged too."
+        ),
+    ] = None,
+    verifier_mode: Annotated[
+        Literal["p_true", "score"],
+        typer.Option(
+            help="With --verifier: p_true asks if an answer is right, in two calls; score rates it by each criterion, "
+            "in one call each."
+        ),
+    ] = "p_true",
+    criteria: Annotated[
+        list[str] | None,
+        typer.Option(help="With --verifier: a criterion of a good answer. May be given more than once."),
+    ] = None,
     replies: Annotated[
         Path | None,
         typer.Option(help="Send no requests: import raw replies, or the output of a batch job, from this JSONL file."),
@@ -113,10 +132,24 @@ def collect(
     # Options that contradict each other are refused before anything is read or sent.
     sampling = options.parse_params(
         param,
-        option_names=[*signature(training.collect).parameters, "hidden_states", "forget_batches"],
+        option_names=[
+            *signature(training.collect).parameters,
+            "hidden_states",
+            "forget_batches",
+            "verifier_mode",
+            "criteria",
+        ],
         temperature=temperature,
         max_tokens=max_tokens,
     )
+    if verifier is None and (criteria or verifier_mode != "p_true"):
+        raise ConfigurationError("--verifier-mode and --criteria need --verifier.", hint="Give --verifier as well.")
+    if verifier is not None and (replies is not None or samples is not None or batch):
+        raise ConfigurationError(
+            "--verifier cannot be combined with --batch, --replies or --samples.",
+            hint="Leave --verifier out; then run collect on the same file without them and with --verifier. It samples "
+            "nothing that the file has.",
+        )
     source: Path | Sequence[StoredQuestion] = ()
     if samples is None:
         source = _question_source(questions, set_name, set_file)
@@ -187,7 +220,14 @@ def collect(
                 result = collect_batch(source, out, forget_batches=forget_batches, on_progress=update, **settings)
         else:
             with progress.collect_bar() as update:
-                result = training.collect(source, out, concurrency=concurrency, on_progress=update, **settings)
+                result = training.collect(
+                    source,
+                    out,
+                    concurrency=concurrency,
+                    verifier=_verifier(verifier, verifier_mode, criteria),
+                    on_progress=update,
+                    **settings,
+                )
     # All samples of the file are exported, those of earlier runs too.
     exported = None
     if parquet is not None:
@@ -263,6 +303,12 @@ def _hidden_states_option(capture: bool, layers: str | None, vocabulary: bool) -
     return [*selected, *(["vocabulary"] if vocabulary else [])]
 
 
+def _verifier(judge: str | None, mode: Literal["p_true", "score"], criteria: list[str] | None) -> Verifier | None:
+    from swift_client.verify.verifier import Verifier
+
+    return None if judge is None else Verifier(judge, mode=mode, criteria=criteria or None)
+
+
 _STOP_MESSAGES = {
     "max_cost": "Stopped at --max-cost.",
     "max_requests": "Stopped at --max-requests.",
@@ -283,12 +329,25 @@ def _show(result: CollectResult, exported: int | None, parquet: Path | None) -> 
             style="dim",
         ),
     )
+    if judgements := result.judgements:
+        tokens = judgements.usage.prompt_tokens + judgements.usage.completion_tokens
+        judge_cost = "" if judgements.cost is None else f", cost {judgements.cost:.4g}"
+        output.show(
+            output.safe(
+                f"{judgements.judged:,} answers judged by {judgements.verifier}: {judgements.calls:,} calls, "
+                f"{tokens:,} tokens{judge_cost}."
+            )
+        )
     if exported is not None:
         output.show(output.safe(f"{parquet}: {exported:,} rows."))
     messages = [*result.notes, *dict.fromkeys(str(failure.error) for failure in result.failures)]
     if result.stopped:
         messages.append(_STOP_MESSAGES[result.stopped])
-    if not result.complete:
+    if result.samples < result.wanted:
         missing = result.wanted - result.samples
         messages.append(f"{missing:,} samples are missing; run the same command again to request them.")
+    if result.judgements and (unjudged := result.judgements.unjudged_questions):
+        messages.append(
+            f"Judgements of {unjudged:,} questions are missing; run the same command again to ask for them."
+        )
     output.warn(*messages[-10:])

@@ -149,6 +149,8 @@ def _format_spending(progress: CollectProgress) -> str:
     if progress.cost is not None:
         expected = "" if progress.expected_cost is None else f" of about {progress.expected_cost:.4g}"
         parts.append(f"spent {progress.cost:.4g}{expected}")
+    if progress.judged:
+        parts.append(f"{progress.judged:,} answers judged")
     if progress.failures:
         parts.append(f"{progress.failures} failed")
     return " · ".join(parts)

@@ -12,15 +12,32 @@ from typing import Any, ParamSpec, TypeVar
 from swift_client.adapters import CustomProvider, Provider, connect
 from swift_client.adapters.local.model import HuggingFaceModel, resolve_local_provider
 from swift_client.adapters.transport.api_key import ApiKey
-from swift_client.collect.result import CollectFailure, CollectProgress, CollectResult, CollectState
+from swift_client.collect.judging import connect_verifier
+from swift_client.collect.result import (
+    CollectedJudgements,
+    CollectFailure,
+    CollectProgress,
+    CollectResult,
+    CollectState,
+)
 from swift_client.collect.runner import CollectRunner
 from swift_client.collect.setup import CollectSetup, Prices
 from swift_client.errors import ConfigurationError
+from swift_client.sampling import RateLimit
 from swift_client.sampling.sync_loop import BackgroundLoop
 from swift_client.store import BatchStore, StateFile, StateLayout, StoredQuestion
 from swift_client.validation import require_int
+from swift_client.verify.verifier import Verifier
 
-__all__ = ["CollectFailure", "CollectProgress", "CollectResult", "Prices", "collect", "collect_async"]
+__all__ = [
+    "CollectFailure",
+    "CollectProgress",
+    "CollectResult",
+    "CollectedJudgements",
+    "Prices",
+    "collect",
+    "collect_async",
+]
 
 
 async def collect_async(
@@ -43,6 +60,7 @@ async def collect_async(
     client: object | None = None,
     timeout: float = 60.0,
     max_retries: int = 2,
+    verifier: Verifier | str | None = None,
     on_progress: Callable[[CollectProgress], None] | None = None,
     **sampling: Any,
 ) -> CollectResult:
@@ -73,6 +91,10 @@ async def collect_async(
         client: your own openai client.
         timeout: seconds per call.
         max_retries: further attempts of a failed call.
+        verifier: judges each distinct answer of a question once its samples are complete, whatever its ``when``; also
+            of samples that an earlier run has collected. Judgements are in ``Sample.verifier_scores``; a head learns to
+            weigh them. Judgements that failed are missing, and the next run asks for them. The verifier's calls count
+            towards ``max_cost`` and ``max_requests``. Its mode "auto" means "p_true"; "pairwise" is refused.
         on_progress: called after each reply and each failure.
         sampling: further fields of the request, such as ``temperature`` and ``max_tokens``. ``hidden_states`` (True, or
             layers, of which "vocabulary" is one) of a local model are kept in a file of their own, ``out``.states.
@@ -100,10 +122,13 @@ async def collect_async(
         sampling=sampling,
     )
     require_int("concurrency", concurrency, low=1)
+    rate_limit = RateLimit(concurrency)
     server = resolve_local_provider(provider, setup.provider, setup.model)
     transport = connect(
         server, setup.provider, api_key=api_key, client=client, timeout=timeout, max_connections=concurrency
     )
+    own_client = setup.create_model_client(transport, rate_limit=rate_limit, client=client)
+    connected = connect_verifier(verifier, own_client, timeout=timeout)
     try:
         with BatchStore(out, write=True) as store, ExitStack() as stack:
             store.refuse_open_batches()
@@ -113,10 +138,16 @@ async def collect_async(
             state = CollectState(setup=setup, store=store, direct_prices=prices, on_progress=on_progress)
             _require_states(state_file, state.existing_indices, out)
             context = setup.create_context(
-                transport, max_concurrency=concurrency, require_logprobs=require_logprobs, token_ids=token_ids
+                transport,
+                rate_limiter=rate_limit.for_this_process(),
+                require_logprobs=require_logprobs,
+                token_ids=token_ids,
             )
-            return await CollectRunner(state=state, context=context, state_file=state_file).run(workers=concurrency)
+            runner = CollectRunner(state=state, context=context, state_file=state_file, verifier=connected)
+            return await runner.run(workers=concurrency)
     finally:
+        if connected and connected.judge.model.transports is not own_client.transports:
+            await connected.judge.model.transports.aclose()
         await transport.aclose()
 
 

@@ -27,6 +27,7 @@ class CollectProgress:
         cost: Spent so far, in the currency of the prices; None without prices.
         expected_cost: Cost at the end, if the rest costs as much as the samples so far; None if unknown.
         elapsed: Seconds.
+        judged: Distinct answers that this run's verifier has judged.
     """
 
     samples: int
@@ -37,6 +38,7 @@ class CollectProgress:
     cost: float | None
     expected_cost: float | None
     elapsed: float
+    judged: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +51,37 @@ class CollectFailure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CollectedJudgements:
+    """The work of a run's verifier.
+
+    Attributes:
+        verifier: Its identity, by which ``Sample.verifier_scores`` has the judgements.
+        judged: Distinct answers judged by this run.
+        unjudged_questions: Questions of which a sample or a judgement is still missing. The next run asks for it.
+        calls: HTTP requests of this run to the judge, retries included.
+        usage: Tokens of these.
+        cost: Of these; None if the judge's price is unknown.
+    """
+
+    verifier: str
+    judged: int
+    unjudged_questions: int
+    calls: int
+    usage: Usage
+    cost: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CollectResult:
     """The samples added by a run, and the state of the file after it.
 
     Attributes:
         added: Samples added by this run.
         samples: Samples of these questions in the file now.
-        usage: Of the whole file.
-        cost: Of the whole file; None without prices.
+        requests: HTTP requests of this run, those to a judge included.
+        usage: Of the whole file, with its verdicts.
+        cost: Of the whole file, with its verdicts; None without prices.
+        judgements: The work of the verifier; None without one.
         stopped: The limit that ended the run early: "max_cost", "max_requests" or "failures".
     """
 
@@ -72,11 +97,12 @@ class CollectResult:
     failures: tuple[CollectFailure, ...] = ()
     notes: tuple[str, ...] = ()
     elapsed: float = 0.0
+    judgements: CollectedJudgements | None = None
 
     @property
     def complete(self) -> bool:
-        """True if the file holds all requested samples."""
-        return self.samples >= self.wanted
+        """True if the file holds all requested samples, and all judgements if there is a verifier."""
+        return self.samples >= self.wanted and not (self.judgements and self.judgements.unjudged_questions)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values."""
@@ -90,7 +116,14 @@ class CollectResult:
             for failure in self.failures
         ]
         facts = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {**facts, "complete": self.complete, "usage": asdict(self.usage), "failures": failures}
+        judgements = None if self.judgements is None else asdict(self.judgements)
+        return {
+            **facts,
+            "complete": self.complete,
+            "usage": asdict(self.usage),
+            "failures": failures,
+            "judgements": judgements,
+        }
 
 
 @dataclass(kw_only=True)
@@ -112,11 +145,13 @@ class CollectState:
         """Indices in the file, by question."""
         self.prior_totals = self.store.totals()
         """Samples, usage and cost of the whole file before this run."""
-        self.usage = self.prior_totals.usage
-        """Of the whole file."""
-        cost = self.direct_prices.cost(self.usage) if self.direct_prices else 0.0
+        verdict_usage, verdict_cost = self.store.verdict_totals()
+        self.usage = self.prior_totals.usage + verdict_usage
+        """Of the whole file, with its verdicts."""
+        cost = self.direct_prices.cost(self.prior_totals.usage) if self.direct_prices else 0.0
         self.prior_cost = cost if self.prior_totals.cost is None else self.prior_totals.cost
         """Cost of the whole file before this run: as stored, else at the prices of direct calls."""
+        self.prior_cost += verdict_cost or 0.0
         self.count_samples({})
 
     def count_samples(self, pending_indices: Mapping[str, set[int]]) -> None:
@@ -168,7 +203,14 @@ class CollectState:
             except Exception:
                 logger.exception("on_progress failed; collecting goes on")
 
-    def result(self, *, requests: int, cost: float | None, stopped: str | None) -> CollectResult:
+    def result(
+        self,
+        *,
+        requests: int,
+        cost: float | None,
+        stopped: str | None,
+        judgements: CollectedJudgements | None = None,
+    ) -> CollectResult:
         """Return the result of the run."""
         return CollectResult(
             path=str(self.store.path),
@@ -183,4 +225,5 @@ class CollectState:
             failures=tuple(self.failures),
             notes=tuple(self.notes),
             elapsed=self.elapsed,
+            judgements=judgements,
         )

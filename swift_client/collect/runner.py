@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from swift_client.collect.joint_budget import JointBudget
+from swift_client.collect.judging import ConnectedVerifier, SampleJudge
 from swift_client.collect.result import CollectFailure, CollectProgress, CollectResult, CollectState
 from swift_client.collect.setup import completion_seed
 from swift_client.errors import AuthenticationError, ConfigurationError, LogprobsUnavailableError, SwiftClientError
@@ -29,6 +31,7 @@ class CollectRunner:
     state: CollectState
     context: CallContext
     state_file: StateFile | None = None  # file for hidden states, if any are captured
+    verifier: ConnectedVerifier | None = None  # judges the answers of complete questions
     stop_reason: str | None = None
     consecutive_failures: int = 0
 
@@ -39,11 +42,18 @@ class CollectRunner:
         self._costs = Budget(usd=sys.float_info.max if max_cost is None else max_cost).open()
         self._costs.commit(Cost(), Cost(usd=self.state.prior_cost))
         self._requests = Budget(calls=sys.maxsize if max_requests is None else max_requests).open()
+        self._sample_judge: SampleJudge | None = None
+        if self.verifier:
+            budget = JointBudget(self._costs, self._requests, has_cost_limit=max_cost is not None)
+            self._sample_judge = SampleJudge(verifier=self.verifier, state=self.state, budget=budget)
         self._n_running = 0
         self._budget_freed = asyncio.Event()
+        self._last_attempt = asyncio.Lock()
 
     async def run(self, *, workers: int) -> CollectResult:
         """Sample every question that lacks completions, ``workers`` at a time; leave no task behind."""
+        if self._sample_judge:
+            await self._sample_judge.require_price()
         self._report()
         # The workers take their questions from one iterator.
         questions = iter(self.setup.questions)
@@ -55,7 +65,12 @@ class CollectRunner:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         requests = self._requests.spent.calls
-        return self.state.result(requests=requests, cost=self._cost(), stopped=self.stop_reason)
+        return self.state.result(
+            requests=requests,
+            cost=self._cost(),
+            stopped=self.stop_reason,
+            judgements=self._sample_judge.result() if self._sample_judge else None,
+        )
 
     async def _work(self, questions: Iterator[StoredQuestion]) -> None:
         for question in questions:
@@ -64,6 +79,31 @@ class CollectRunner:
             for start, end in self.setup.missing_ranges(self.state.indices(question.id)):
                 while start < end and not self.stop_reason:
                     start += await self._sample_affordable(question, start, end - start)
+            if self._sample_judge and not list(self.setup.missing_ranges(self.state.indices(question.id))):
+                await self._judge(question, self._sample_judge)
+
+    async def _judge(self, question: StoredQuestion, sample_judge: SampleJudge) -> None:
+        """Judge the answers of a complete question; stop the run if the budget does not cover it."""
+        if self.stop_reason or await self._judge_affordable(question, sample_judge) is None:
+            return
+        # Running questions may free a part of their reservations, so it is judged again when none is left. One question
+        # at a time: two that do not fit would wake each other for ever.
+        async with self._last_attempt:
+            while self._n_running and not self.stop_reason:
+                self._budget_freed.clear()
+                await self._budget_freed.wait()
+            if not self.stop_reason and await self._judge_affordable(question, sample_judge) is not None:
+                self.stop_reason = "max_requests" if self._requests.shortfall(Cost(calls=1)) else "max_cost"
+
+    async def _judge_affordable(self, question: StoredQuestion, sample_judge: SampleJudge) -> str | None:
+        """Judge what the budget covers now; return why it did not cover the rest, None if it did."""
+        self._n_running += 1
+        try:
+            return await sample_judge.judge_question(question)
+        finally:
+            self._n_running -= 1
+            self._budget_freed.set()
+            self._report()
 
     async def _sample_affordable(self, question: StoredQuestion, start: int, count: int) -> int:
         """Sample as many of ``count`` completions as the budget covers; return that number."""
@@ -169,4 +209,5 @@ class CollectRunner:
             cost=cost,
             expected_cost=None if cost is None or not in_file else cost + cost / in_file * n_missing,
             elapsed=state.elapsed,
+            judged=self._sample_judge.n_judged if self._sample_judge else 0,
         )

@@ -15,6 +15,7 @@ from swift_client.adapters import (
     CustomTransport,
     Provider,
     Transport,
+    Transports,
     capabilities_of,
     load_codec,
     resolve,
@@ -22,15 +23,18 @@ from swift_client.adapters import (
 from swift_client.dataset.questions import load_questions
 from swift_client.dataset.splits import hash_fraction
 from swift_client.errors import ConfigurationError
+from swift_client.pricing import Price
 from swift_client.sampling import (
     CallContext,
     Endpoint,
+    RateLimit,
     RateLimiter,
     SampleRequest,
     create_sample_request,
     find_max_tokens,
     resolve_sampling,
 )
+from swift_client.sampling.model_client import CostModel, ModelClient
 from swift_client.store import Meta, StoredQuestion
 from swift_client.types import Message, Usage
 from swift_client.validation import require_int, require_positive
@@ -141,7 +145,12 @@ class CollectSetup:
         return self.prices.cost(Usage(completion_tokens=max_tokens))
 
     def create_context(
-        self, transport: Transport | CustomTransport, *, max_concurrency: int, require_logprobs: bool, token_ids: bool
+        self,
+        transport: Transport | CustomTransport,
+        *,
+        rate_limiter: RateLimiter,
+        require_logprobs: bool,
+        token_ids: bool,
     ) -> CallContext:
         """Return the context of the run's HTTP calls."""
         return CallContext(
@@ -150,11 +159,29 @@ class CollectSetup:
             codec=load_codec(self.provider),
             transport=transport,
             endpoint=self.endpoint,
-            rate_limiter=RateLimiter(max_concurrency),
+            rate_limiter=rate_limiter,
             max_retries=self._max_retries,
             must_have_logprobs=require_logprobs,
             on_event=None,
             token_ids=token_ids,
+        )
+
+    def create_model_client(
+        self, transport: Transport | CustomTransport, *, rate_limit: RateLimit, client: object | None
+    ) -> ModelClient:
+        """Return the sampled model as a judge asks it, with the connections and the limit of the run's own calls."""
+        price = Price(input=self.prices.prompt, output=self.prices.completion) if self.prices else None
+        return ModelClient(
+            provider=self.provider,
+            model=self.model,
+            codec=load_codec(self.provider),
+            capabilities=capabilities_of(self.provider, self.model),
+            transports=Transports(lambda: transport),
+            endpoint=self.endpoint,
+            rate_limit=rate_limit,
+            max_retries=self._max_retries,
+            on_event=None,
+            cost=CostModel.create(self.provider, self.model, client, price),
         )
 
     def sample_request(self, question: StoredQuestion, count: int, first_index: int) -> SampleRequest:

@@ -19,6 +19,7 @@ from swift_client.collect.collect import run_sync
 from swift_client.collect.result import CollectResult, CollectState
 from swift_client.collect.setup import CollectSetup, Prices
 from swift_client.errors import ConfigurationError
+from swift_client.sampling import RateLimiter
 from swift_client.store import BatchStore, StoredQuestion
 from swift_client.validation import require_int, require_positive
 
@@ -86,6 +87,12 @@ async def collect_batch_async(
         LogprobsUnavailableError: no logprobs come, and ``require_logprobs`` is set.
         SwiftClientError: no batch could be created, or nothing could be fetched; open batches are not forgotten.
     """
+    if "verifier" in sampling:
+        raise ConfigurationError(
+            "Batches cannot be judged.",
+            hint="Fetch the batches first. Then collect into the same file without batches, with the verifier: this "
+            "samples nothing again.",
+        )
     require_int("max_lines", max_lines, low=1, high=MAX_LINES)
     require_int("max_bytes", max_bytes, low=1, high=MAX_BYTES)
     for seconds in poll:
@@ -115,7 +122,9 @@ async def collect_batch_async(
             hint=f"Providers with batches: {names}. Or collect by direct calls.",
         )
     transport = Transport(row, api_key=api_key, client=client, timeout=timeout, max_connections=2)
-    context = setup.create_context(transport, max_concurrency=1, require_logprobs=require_logprobs, token_ids=token_ids)
+    context = setup.create_context(
+        transport, rate_limiter=RateLimiter(1), require_logprobs=require_logprobs, token_ids=token_ids
+    )
     url = openai_batch.endpoint(row, context.codec.request(CompletionRequest(row, setup.model, ())).path)
     try:
         with BatchStore(out, write=True) as store:
