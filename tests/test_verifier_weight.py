@@ -15,6 +15,7 @@ import pytest
 import safetensors.numpy
 
 from swift_client import AsyncSwiftReranker, Selection, Verifier
+from swift_client.cli.app import run
 from swift_client.dataset.question_samples import Group
 from swift_client.dataset.splits import Split
 from swift_client.errors import ArtifactError, ConfigurationError, RejectedError
@@ -26,9 +27,11 @@ from swift_client.evaluation.simulation.simulate import simulate
 from swift_client.evaluation.verifier_gate import judge_verifiers
 from swift_client.evaluation.verifier_rows import head_method, verifier_methods
 from swift_client.models import HeadArtifact, load, save
+from swift_client.models.artifact import BETTER_VERDICT
 from swift_client.models.verifier_term import VerifierTerm
 from swift_client.reranker.acceptance import answer_log_odds, with_acceptance
 from swift_client.selection.select import SelectionConfig, build_selection, score_completions, select
+from swift_client.store import SampleStore
 from swift_client.training.fit import fit
 from swift_client.training.verifier_weight import MIN_QUESTIONS, WEIGHTS, LearntWeight, learn_weight
 from swift_client.types import Verification
@@ -38,6 +41,7 @@ from tests.graded import graded_groups
 from tests.servers import FaultServer
 
 from .test_gate import completion, made_head
+from .test_train_command import samples_file
 from .test_verifier import OTHER, RIGHT, WRONG, right, serve
 
 JUDGE, NOISE = "openai/judge p_true v1", "openai/noise score v1"
@@ -548,3 +552,48 @@ async def test_best_of_accepts_and_abstains_by_the_calibration_with_its_verifier
                 await reranker.best_of("What is 17 * 24?", n=4, on_reject="abstain")
             assert caught.value.selection.accepted is None
             fault_server.serve(serve([WRONG, RIGHT, WRONG, RIGHT], right(0.97, 0.03)))
+
+
+# From files
+
+
+def test_a_file_with_judgements_is_trained_on_evaluated_reported_and_calibrated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = samples_file(tmp_path / "samples.db", questions=170)
+    with SampleStore(samples, write=True) as store:
+        for number, group in enumerate(graded_groups(170, n=4)):
+            for verifier, scores in judge_by_label(group, number).items():
+                store.add_verifier_scores(group.question_id, dict(enumerate(scores.tolist())), verifier=verifier)
+    path = tmp_path / "head.safetensors"
+    assert run(["train", str(samples), "--out", str(path), "--answer", "number", "--recipe", "swift"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert f"The verifier {JUDGE} adds +" in words
+    assert f"The verifier {NOISE} was set aside: " in words
+    terms = {learnt.verifier: learnt for learnt in load(path).verifier_terms}
+    assert (terms[JUDGE].helps, terms[NOISE].helps) == (True, False)
+    assert terms[JUDGE].questions >= MIN_QUESTIONS
+
+    assert run(["evaluate", str(path), str(samples), "--no-trained", "--n", "2", "--n", "4"]) == 0
+    output = capsys.readouterr()
+    for label in (
+        "Verifier 1 alone",
+        "Verifier 1 and votes",
+        "Verifier 1 and head, w = ",
+        "More samples for 1's calls",
+    ):
+        assert label in output.out
+    assert f"Verifier 1 is {JUDGE}. Calls per question: " in " ".join(output.err.split())
+    page = tmp_path / "page.html"
+    assert run(["report", str(path), str(samples), "--out", str(page)]) == 0
+    assert "Verifier 1 and head" in page.read_text()
+    capsys.readouterr()
+
+    # So few questions do not show that the head itself is better, which calibration asks for.
+    learnt_head = load(path)
+    save(replace(learnt_head, training={**learnt_head.training, "verdict": BETTER_VERDICT}), path)
+    arguments = ["calibrate", str(path), str(samples), "--risk", "0.5", "--n", "4", "--verifier", "auto", "--json"]
+    assert run(arguments) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["verifier"], document["when"]) == (JUDGE, "doubt")
+    assert [row.verifier for row in load(path).acceptances] == [JUDGE]
