@@ -23,7 +23,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -235,6 +235,17 @@ def bars(cells: list[Cell]) -> dict[str, dict[str, Any]]:
     }
 
 
+def measure_judges(ns: Sequence[int], questions: int, seed: int) -> list[Cell]:
+    """Measure both tournaments with all judges."""
+    return [
+        measure(JudgeModel(auroc=auroc, sharpness=sharpness, bias=bias), n, questions, seed)
+        for n in ns
+        for auroc in AUROCS
+        for sharpness in SHARPNESSES
+        for bias in (0.0, BIAS_POINTS)
+    ]
+
+
 def main() -> None:
     """Measure all judges and print a table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -244,13 +255,7 @@ def main() -> None:
     args = parser.parse_args()
 
     start = time.perf_counter()
-    cells = [
-        measure(JudgeModel(auroc=auroc, sharpness=sharpness, bias=bias), n, args.questions, args.seed)
-        for n in NS
-        for auroc in AUROCS
-        for sharpness in SHARPNESSES
-        for bias in (0.0, BIAS_POINTS)
-    ]
+    cells = measure_judges(NS, args.questions, args.seed)
     failures = measure_failures(8, args.questions, args.seed)
     rows = [
         {

@@ -379,7 +379,7 @@ def test_wrong_settings_are_refused() -> None:
     for settings in ({"mode": "best"}, {"when": "never"}, {"criteria": []}, {"reference": " "}, {"reference": 3}):
         with pytest.raises(ConfigurationError):
             Verifier(**settings)  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="judge="):
+    with pytest.raises(ConfigurationError, match="judge of your own"):
         SwiftReranker("openai", verifier="self", judge=lambda messages, completions: [1.0])
     with pytest.raises(ConfigurationError):
         SwiftReranker("openai", verifier=Verifier(3))

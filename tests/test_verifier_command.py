@@ -104,7 +104,7 @@ def test_rank_asks_a_judge_on_your_own_server(
     replies: str, fault_server: FaultServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fault_server.serve(judge_by(right(0.9)))
-    judge = ("--verifier", "openai-compatible/judge", "--base-url", fault_server.url)
+    judge = ("--verifier", "openai-compatible/judge", "--verifier-base-url", fault_server.url)
 
     assert run(["rank", replies, "--prompt", QUESTION, *judge, "--json"]) == 0
 
@@ -120,7 +120,7 @@ def test_rank_asks_a_judge_on_your_own_server(
     [
         (["--prompt", QUESTION, "--verifier", "self"], "no model is asked for answers"),
         (["--verifier", "openai/gpt-4.1-nano"], "--verifier needs --prompt."),
-        (["--prompt", QUESTION, "--base-url", "http://localhost:1/v1"], "Name the judge by --verifier."),
+        (["--prompt", QUESTION, "--verifier-base-url", "http://localhost:1/v1"], "Name the judge by --verifier."),
     ],
 )
 def test_rank_says_what_a_judge_needs(

@@ -43,7 +43,7 @@ class CallRule:
         if allowed is None or not settings.keys() <= allowed or len(settings) < len(parts):
             raise ConfigurationError(f"answer={spec!r} is not a way to compare tool calls.", hint=_HINT)
         if settings.get("by", "hierarchy") != "hierarchy":
-            raise ConfigurationError(f"by={settings['by']!r} is not an order of votes.", hint=_HINT)
+            raise ConfigurationError(f"{settings['by']!r} is not an order of votes on tool calls.", hint=_HINT)
         paths = [tuple(path.strip().split(".")) for path in settings.get("ignore", "").split(",")]
         if "ignore" in settings and not all(map(all, paths)):
             raise ConfigurationError(f"{spec!r} ignores an argument without a name.", hint=_HINT)

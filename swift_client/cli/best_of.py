@@ -144,7 +144,9 @@ def rank(
     verifier_when: options.VerifierWhen = "doubt",
     criteria: options.Criteria = None,
     reference: options.Reference = None,
-    base_url: Annotated[str | None, typer.Option(help="URL of the judge, if it is on your own server.")] = None,
+    verifier_base_url: Annotated[
+        str | None, typer.Option(help="URL of the judge, if it is on your own server.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Choose among the completions of replies to one question. Requests are sent to a verifier only."""
@@ -174,11 +176,13 @@ def rank(
         verifier, mode=verifier_mode, when=verifier_when, criteria=criteria, reference=reference
     )
     if judging is None:
-        if base_url is not None:
-            raise ConfigurationError("base_url= is the address of a judge.", hint="Name the judge by verifier=.")
+        if verifier_base_url is not None:
+            raise ConfigurationError(
+                "verifier_base_url= is the address of a judge.", hint="Name the judge by verifier=."
+            )
         selection = rank_reply(file.read(), row, config, question)
     else:
-        judge = _connect_judge(judging.judge, base_url)
+        judge = _connect_judge(judging.judge, verifier_base_url)
 
         async def rank_and_close() -> Selection:
             try:

@@ -42,9 +42,7 @@ def calibrate(
             "only one. Use the same verifier later."
         ),
     ] = "none",
-    when: Annotated[
-        Literal["doubt", "always"], typer.Option(help="When it judges: doubt or always, as Verifier(when=).")
-    ] = "doubt",
+    when: Annotated[Literal["doubt", "always"], typer.Option(help="When it judges: doubt or always.")] = "doubt",
     out: Annotated[Path | None, typer.Option(help="Write the head to this file instead of changing HEAD.")] = None,
     as_json: options.Json = False,
 ) -> None:

@@ -197,7 +197,7 @@ def create_config(
         raise ConfigurationError('scorer="judge" needs a judge.', hint="Pass your function as judge=.")
     if judge is not None and verifier is not None:
         raise ConfigurationError(
-            "judge= and verifier= are both given.", hint="judge= is your own function, verifier= a model. Give one."
+            "A judge of your own and a verifier are both given.", hint="Give one: a function, or a model that judges."
         )
     return RerankerConfig(
         provider=provider_entry,

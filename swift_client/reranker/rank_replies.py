@@ -138,7 +138,7 @@ def rank(
     if isinstance(similarity, str) and similarity.startswith("embedding"):
         raise ConfigurationError(
             f"rank() sends no requests, so similarity={similarity!r} cannot be computed.",
-            hint="Pass a function that embeds the texts, or use a reranker's best_of().",
+            hint="Pass a function that embeds the texts, or sample with a reranker.",
         )
     config = SelectionConfig(
         scorer=FALLBACK_SCORER if scorer == "auto" else scorer,

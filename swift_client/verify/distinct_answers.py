@@ -92,6 +92,8 @@ def _keys_and_weights(scored: ScoredCompletions, choice: Choice) -> tuple[Callab
     complete = np.array(completeness(completions))
     eligible = complete if complete.any() else np.ones(len(completions), np.bool_)
     weights = np.ones(len(completions)) if scored.vote_weights is None else scored.vote_weights
+    if choice.consensus is not None:  # how much each text is like the others says more than its own logprobs
+        weights = np.array([value or 0.0 for value in choice.consensus])
     texts = [" ".join(completion.text.split()) for completion in completions]
     return (lambda position: texts[position] if groups[position] is None else groups[position]), np.where(
         eligible, np.maximum(weights, 1e-300), 0.0

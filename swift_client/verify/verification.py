@@ -158,7 +158,7 @@ async def verify(
             raise VerificationError(
                 f"{judge.name} brought no judgement. {notes[-1]}",
                 causes=[failure.error for failure in session.failures],
-                hint="Check the judge, or leave require= out to choose without it.",
+                hint="Check the judge, or do not require it: the votes then choose alone.",
             )
         return replace(unjudged, verification=verification, notes=notes)
     return choose_again(

@@ -53,9 +53,9 @@ class Verifier:
     def __post_init__(self) -> None:
         if self.mode not in get_args(ModeName):
             names = ", ".join(map(repr, get_args(ModeName)))
-            raise ConfigurationError(f"Verifier(mode=) is {self.mode!r}.", hint=f"Use one of {names}.")
+            raise ConfigurationError(f"A verifier has no mode {self.mode!r}.", hint=f"Use one of {names}.")
         if self.when not in get_args(When):
-            raise ConfigurationError(f"Verifier(when=) is {self.when!r}.", hint='Use "doubt" or "always".')
+            raise ConfigurationError(f"A verifier cannot judge {self.when!r}.", hint='Use "doubt" or "always".')
         check_reference(self.reference)
         parse_criteria(self.criteria)
 
