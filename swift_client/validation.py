@@ -45,3 +45,10 @@ def parse_spec(spec: str, *, example: str) -> tuple[str, dict[str, int | float]]
             ) from error
         numbers[key] = int(text) if text.isdigit() and math.isfinite(number) else number
     return name, numbers
+
+
+def check_reference(reference: object) -> None:
+    """Raise ConfigurationError unless ``reference`` is None or a text that is not empty."""
+    if reference is not None and not (isinstance(reference, str) and reference.strip()):
+        kind = "an empty text" if isinstance(reference, str) else type(reference).__name__
+        raise ConfigurationError(f"reference= takes a text, not {kind}.", hint="Leave it out if there is none.")

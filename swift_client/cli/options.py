@@ -217,7 +217,8 @@ def create_verifier(
             name = "criteria" if criteria else "reference"
             raise ConfigurationError(f"{name}= needs verifier=.", hint="Say which model judges, such as verifier=self.")
         return None
-    from swift_client.verify.verifier import Verifier, check_reference
+    from swift_client.validation import check_reference
+    from swift_client.verify.verifier import Verifier
 
     check_reference(reference)
     return Verifier(judge, mode=mode, when=when, criteria=criteria or None)

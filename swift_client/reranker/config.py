@@ -48,8 +48,8 @@ from swift_client.stopping.monitor import StoppingSpec, create_abort_monitor
 from swift_client.store import ReplyStore, SampleStore
 from swift_client.structured.schema import ResponseSchema, create_response_schema
 from swift_client.types import Event, Message, Method
-from swift_client.validation import require_int, require_positive
-from swift_client.verify.verifier import Verifier, check_reference, resolve_verifier
+from swift_client.validation import check_reference, require_int, require_positive
+from swift_client.verify.verifier import Verifier, resolve_verifier
 
 RequireLogprobs = Literal["auto"] | bool
 Store = str | os.PathLike[str] | ReplyStore | None

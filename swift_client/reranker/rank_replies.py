@@ -28,10 +28,11 @@ from swift_client.selection.select import (
 from swift_client.selection.select import select as select_from
 from swift_client.structured.schema import create_response_schema, require_match
 from swift_client.types import Completion, Message, Method, Selection, Usage
+from swift_client.validation import check_reference
 from swift_client.verify.connect_judge import connect_judge
 from swift_client.verify.judge import Judge
 from swift_client.verify.verification import JudgedQuestion, apply_verification, learnt_terms, verify
-from swift_client.verify.verifier import Verifier, check_reference, resolve_verifier
+from swift_client.verify.verifier import Verifier, resolve_verifier
 
 T = TypeVar("T")
 

@@ -10,6 +10,7 @@ from swift_client.errors import ConfigurationError
 from swift_client.sampling import check_messages
 from swift_client.sampling.sync_loop import BackgroundLoop
 from swift_client.types import Message
+from swift_client.validation import check_reference
 from swift_client.verify.prompts import Criteria, parse_criteria
 from swift_client.verify.score_answer import score_answer
 
@@ -91,13 +92,6 @@ class Verifier:
             criteria=self.criteria,
             reference=reference or self.reference,
         )
-
-
-def check_reference(reference: object) -> None:
-    """Raise ConfigurationError unless ``reference`` is None or a text that is not empty."""
-    if reference is not None and not (isinstance(reference, str) and reference.strip()):
-        kind = "an empty text" if isinstance(reference, str) else type(reference).__name__
-        raise ConfigurationError(f"reference= takes a text, not {kind}.", hint="Leave it out if there is none.")
 
 
 def resolve_verifier(verifier: object) -> Verifier | None:
