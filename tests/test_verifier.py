@@ -294,7 +294,8 @@ async def test_a_reasoning_judge_is_found_out_by_its_first_reply(fault_server: F
             choice = {"index": 0, "message": message, "finish_reason": "length"}
         else:
             tag = prompt.split("written as <")[1].split(">")[0]
-            word = "Yes" if "408" in candidates_of(prompt)[0] else "No"
+            words = "AJ" if "from A to J" in prompt else ("Yes", "No")
+            word = words[0] if "408" in candidates_of(prompt)[0] else words[1]
             message = {"role": "assistant", "content": f"I checked it. <{tag}>{word}</{tag}>"}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return json_response({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 9}})
@@ -305,7 +306,12 @@ async def test_a_reasoning_judge_is_found_out_by_its_first_reply(fault_server: F
     assert selection.text == RIGHT
     assert selection.verification is not None
     assert selection.verification.judged == 2
-    assert selection.verification.calls == 4  # at most two per distinct answer, the wasted one included
+    # Two per distinct answer, and the one that was cut: no answer is judged in one order alone.
+    assert selection.verification.calls == 5
+    assert not selection.verification.failures
+    with SwiftReranker("openai-compatible", "m", base_url=fault_server.url) as own:
+        assert Verifier(own).score(QUESTION, RIGHT) == 1.0  # each call meets the judge for the first time
+        assert Verifier(own, mode="score").score(QUESTION, RIGHT) == 1.0
 
 
 def test_ranking_a_reply_with_a_verifier(fault_server: FaultServer) -> None:

@@ -167,8 +167,14 @@ class _Client:
         selection = replace(config.selection, response_schema=create_response_schema(response_model))
         question = RankedQuestion.create(prompt, reference)
         checked = resolve_verifier(verifier) or Verifier()
-        judge = connect_judge(checked.judge, self.pipeline.model_client, timeout=config.timeout)
-        return await rank_reply_verified(response, config.provider, selection, question, checked, judge)
+        own = self.pipeline.model_client
+        judge = connect_judge(checked.judge, own, timeout=config.timeout)
+        try:
+            return await rank_reply_verified(response, config.provider, selection, question, checked, judge)
+        finally:
+            # Connections to another provider were opened for this reply alone.
+            if not judge.is_borrowed and judge.model.transports is not own.transports:
+                await judge.model.transports.aclose()
 
     def __repr__(self) -> str:
         config = self.pipeline.config

@@ -120,7 +120,7 @@ class SelectionPipeline:
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
         await self.model_client.transports.aclose()
-        if self.judge:
+        if self.judge and not self.judge.is_borrowed:
             await self.judge.model.transports.aclose()
         if self.comparison:
             await self.comparison.aclose()
@@ -152,7 +152,7 @@ class SelectionPipeline:
             )
         self._warn_once(samples, scored)
         choice = await asyncio.to_thread(select, scored, samples.config.select)
-        verified = await self._verify(scored, choice, request, options, deadline_at) if self.judge else None
+        verified = await self._verify(scored, choice, request, options, deadline_at)
         selection = await asyncio.to_thread(self._describe, samples, scored, verified or choice, started=started)
         _require_enough(selection, samples, request)
         if logger.isEnabledFor(logging.INFO):
@@ -322,11 +322,12 @@ class SelectionPipeline:
         request: SampleRequest,
         options: RunOptions,
         deadline_at: float | None,
-    ) -> VerifiedChoice:
-        """Let the verifier judge a choice that is in doubt."""
-        config = self.config
-        if config.verifier is None or self.judge is None:
-            raise AssertionError  # the caller has checked
+    ) -> VerifiedChoice | None:
+        """Let the verifier judge a choice that is in doubt; None without one, or if no choice can be returned."""
+        fits = options.response_schema is None or scored.answers.values[choice.winner] is not None
+        will_fail = len(scored.completions) < request.min_completions or not fits
+        if self.config.verifier is None or self.judge is None or will_fail:
+            return None
         question = JudgedQuestion(
             messages=request.messages,
             reference=options.reference,
@@ -337,7 +338,7 @@ class SelectionPipeline:
         )
         terms = learnt_terms(self.config.selection.scorer, scored)
         try:
-            return await verify(config.verifier, self.judge, scored, choice, question, terms=terms)
+            return await verify(self.config.verifier, self.judge, scored, choice, question, terms=terms)
         except VerificationError as error:
             error.selection = build_selection(scored, choice)
             raise

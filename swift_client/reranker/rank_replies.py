@@ -226,6 +226,8 @@ async def _rank_verified(
         raise ConfigurationError("verifier= needs prompt=.", hint="The judge has to see the question.")
     scored = await asyncio.to_thread(_score, reply.completions, config)
     choice = await asyncio.to_thread(select_from, scored, config.select)
+    if config.response_schema:  # an error costs no verdict
+        require_match(build_selection(scored, choice), config.response_schema)
     verified = await verify(
         verifier,
         judge,

@@ -40,7 +40,7 @@ def connect_judge(judge: object, own: ModelClient | None = None, *, timeout: flo
     client = getattr(getattr(judge, "pipeline", None), "model_client", None)
     if not isinstance(client, ModelClient):
         raise ConfigurationError(f"A verifier's judge cannot be {type(judge).__name__}.", hint=f'{_HINT}, or "self".')
-    return Judge(client)
+    return Judge(client, is_borrowed=True)
 
 
 def connect_model(name: str, own: ModelClient | None, *, timeout: float) -> ModelClient:
@@ -52,12 +52,16 @@ def connect_model(name: str, own: ModelClient | None, *, timeout: float) -> Mode
     capabilities = capabilities_of(provider, model)
     # One Price is that of the model that answers; a mapping has prices of several models.
     prices = None if own is None or isinstance(own.cost.prices, Price) else own.cost.prices
-    if own is not None and own.provider.name == provider.name and own.provider.codec != OWN_OBJECT_CODEC:
+    served_by = resolve_local_provider(name, provider, model)
+    # A local model, like an object of the caller's, answers as itself whatever model a request names.
+    has_models = isinstance(served_by, str) or (own is not None and own.model == model)
+    is_same = own is not None and own.provider.name == provider.name and own.provider.codec != OWN_OBJECT_CODEC
+    if own is not None and is_same and has_models:
         return replace(own, model=model, capabilities=capabilities, cost=replace(own.cost, model=model, prices=prices))
     rate_limit = RateLimit()
     open_transport = partial(
         connect,
-        resolve_local_provider(name, provider, model),
+        served_by,
         provider,
         timeout=timeout,
         max_connections=rate_limit.max_concurrency,

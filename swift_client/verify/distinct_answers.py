@@ -50,6 +50,9 @@ def find_distinct_answers(scored: ScoredCompletions, choice: Choice) -> Distinct
 
     After a vote they are the answers that were voted for. Otherwise they are the texts of the eligible completions,
     equal but for white space; equal answers that could be read count as one.
+
+    If the choice is not by the weights alone (a consensus, the votes of fields), the chosen answer counts at least as
+    much as the heaviest one, so that a judge that prefers none changes nothing.
     """
     key, weights = _keys_and_weights(scored, choice)
     members: dict[Hashable, list[int]] = {}
@@ -76,12 +79,9 @@ def find_distinct_answers(scored: ScoredCompletions, choice: Choice) -> Distinct
         )
     # Sums for votes; the best of equal texts where the best score wins.
     total = np.sum if choice.method == "vote" else np.max
-    return DistinctAnswers(
-        members=positions,
-        representatives=best,
-        weights=np.array([total(weights[list(group)]) for group in positions]),
-        rest=0.0,
-    )
+    by_answer = np.array([total(weights[list(group)]) for group in positions])
+    by_answer[best.index(choice.winner)] = by_answer.max()
+    return DistinctAnswers(members=positions, representatives=best, weights=by_answer, rest=0.0)
 
 
 def _keys_and_weights(scored: ScoredCompletions, choice: Choice) -> tuple[Callable[[int], Hashable], F64]:
@@ -91,6 +91,9 @@ def _keys_and_weights(scored: ScoredCompletions, choice: Choice) -> tuple[Callab
         return (lambda position: groups[position]), np.array(choice.weights)
     complete = np.array(completeness(completions))
     eligible = complete if complete.any() else np.ones(len(completions), np.bool_)
+    if scored.parsed_answers:  # only objects that fit the schema may win, if there are any
+        fits = complete & np.array([group is not None for group in groups])
+        eligible = fits if fits.any() else eligible
     weights = np.ones(len(completions)) if scored.vote_weights is None else scored.vote_weights
     if choice.consensus is not None:  # how much each text is like the others says more than its own logprobs
         weights = np.array([value or 0.0 for value in choice.consensus])

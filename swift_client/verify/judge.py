@@ -39,18 +39,23 @@ class Judge:
 
     Args:
         model: the model. Its endpoint is not shared: a judge lists as many alternatives as the provider can.
+        is_borrowed: True if the connections belong to another reranker, which closes them.
     """
 
-    def __init__(self, model: ModelClient) -> None:
+    def __init__(self, model: ModelClient, *, is_borrowed: bool = False) -> None:
+        self.is_borrowed = is_borrowed
         capabilities = model.capabilities
         k = capabilities.top_logprobs_max
         has_none = model.provider.logprobs_request == "none" or not k
         self.model = replace(model, endpoint=Endpoint(capabilities, top_logprobs=None if has_none else k))
+        extra_body = model.provider.extra_body
         self.fields: Mapping[str, Any] = {}
-        if capabilities.thinking == "by_default":
-            self.fields = {"reasoning_effort": "none"}  # such models list logprobs only if they do not think
+        if capabilities.thinking == "by_default" and capabilities.thinks(extra_body):
+            # Such models list logprobs only if they do not think. The Responses API has its own field for that.
+            is_responses = model.provider.codec == "openai_responses"
+            self.fields = {"reasoning": {"effort": "none"}} if is_responses else {"reasoning_effort": "none"}
         # True if it reasons before every verdict.
-        self.reasons = capabilities.thinks(self.fields)
+        self.reasons = capabilities.thinks({**extra_body, **self.fields})
         self._requested_top_logprobs = self.model.endpoint.top_logprobs  # the endpoint may learn that none come
         self.has_replied = False
 
@@ -88,6 +93,10 @@ class _Unsent(NamedTuple):
     """A verdict that did not fit into the budget."""
 
     reason: str
+
+
+class _Cut(NamedTuple):
+    """A verdict that the limit on tokens cut off, because the judge reasons: it is asked for again with room for it."""
 
 
 class JudgeSession:
@@ -129,13 +138,15 @@ class JudgeSession:
         self._budget, self._deadline, self._deadline_at = budget, deadline, deadline_at
         self._call_numbers = itertools.count()
         self._fatal_error: SwiftClientError | None = None
+        self._has_tried = False  # True once the first verdict of this session has come or failed
         self._context: CallContext | None = None
 
     async def ask(self, builds: Sequence[BuildRequest]) -> list[Verdict | None]:
         """Ask for verdicts concurrently, and return them in order; None for those that failed or were not sent.
 
         The first verdict of a judge is awaited alone: it shows if logprobs come, and a wrong key or model costs one
-        call. A verdict that the budget keeps back waits until the running ones are paid, since they cost less than was
+        call. If it fails, the others are asked for at once, so that a judge that is down holds up nobody for long. A
+        verdict that the budget keeps back waits until the running ones are paid, since they cost less than was
         reserved for them.
         """
         verdicts = await self._reuse(builds)
@@ -145,18 +156,21 @@ class JudgeSession:
         if self._context is None:
             self._context = await self.judge.model.call_context(token_ids=True, phase="verification")
         while waiting and self._fatal_error is None:
-            batch = waiting if self.judge.has_replied else waiting[:1]
+            batch = waiting if self.judge.has_replied or self._has_tried else waiting[:1]
             replies = await asyncio.gather(*(self._ask_one(builds[index], self._context) for index in batch))
-            unsent = []
+            self._has_tried = True
+            unsent, cut = [], []
             for index, reply in zip(batch, replies, strict=True):
                 if isinstance(reply, _Unsent):
                     unsent.append(index)
                     self.budget_reason = reply.reason
+                elif isinstance(reply, _Cut):
+                    cut.append(index)
                 else:
                     verdicts[index] = reply
             if len(unsent) == len(batch):
                 break
-            waiting = [*unsent, *waiting[len(batch) :]]
+            waiting = [*cut, *unsent, *waiting[len(batch) :]]
         else:
             self.budget_reason = None
         return verdicts
@@ -181,7 +195,7 @@ class JudgeSession:
             self.n_reused += 1
         return verdicts
 
-    async def _ask_one(self, build: BuildRequest, context: CallContext) -> Verdict | _Unsent | None:
+    async def _ask_one(self, build: BuildRequest, context: CallContext) -> Verdict | _Unsent | _Cut | None:
         """Ask for one verdict; a failure is recorded."""
         judge, reasons = self.judge, self.judge.reasons
         request = build(reasons)
@@ -210,6 +224,7 @@ class JudgeSession:
             return verdict
         if completion.finish_reason == "length" and not reasons:
             judge.reasons = True  # it began to reason, and the limit on its tokens cut it
+            return _Cut()
         self._add_failure(ResponseDecodeError(verdict, provider=judge.model.provider.name), attempts=call.attempts)
         return None
 

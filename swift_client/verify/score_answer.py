@@ -32,7 +32,11 @@ async def score_answer(
         reference=reference,
     )
     session = JudgeSession(connected, budget=None, deadline=None, deadline_at=None)
-    (judgement,) = await MODES[mode].judge(session, task)
+    try:
+        (judgement,) = await MODES[mode].judge(session, task)
+    finally:
+        if not connected.is_borrowed:  # its connections were opened for this answer alone
+            await connected.model.transports.aclose()
     if judgement is None:
         causes = [failure.error for failure in session.failures]
         first = causes[0].message if causes else "Nothing was sent."
