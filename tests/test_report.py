@@ -312,6 +312,21 @@ def test_completions_without_logprobs_show_their_text_and_lists_are_read_to_the_
     assert "nothing <i>known</i>" in Page(document([group])).words
 
 
+def test_examples_show_the_stored_judgements_of_their_candidates() -> None:
+    group = graded_groups(1)[0]
+    judgements = np.linspace(0.0625, 0.9375, len(group.completions))
+    judgements[1] = np.nan
+    judged = replace(group, verifier_scores={"openai/judge p_true v1": judgements})
+    candidates = compare_with_majority(a_head(), [judged], answer="auto").examples[0].selection.candidates
+
+    assert [candidate.verifier_score for candidate in candidates] == [
+        None if math.isnan(value) else value for value in judgements[: len(candidates)].tolist()
+    ]
+    words = Page(document([judged])).words
+    assert words.count("verifier") > Page(document([group])).words.count("verifier")
+    assert "0.06" in words
+
+
 def test_every_number_of_the_evaluation_is_in_a_table() -> None:
     _, results, html = usual()
     page = Page(html)

@@ -96,6 +96,8 @@ def compare_with_majority(head: HeadArtifact, groups: Iterable[Group], *, answer
         )
         labels.append(group_labels)
         example = _make_example(group.question_id, completions[:EXAMPLE_N], group_labels[:EXAMPLE_N], config)
+        if judgements := _judgements(group, head):
+            example = replace(example, selection=_with_judgements(example.selection, judgements, order))
         counts[example.outcome] += 1
         # Of each outcome, only as many are kept as could ever be shown.
         ranked = sorted([*candidates[example.outcome], example], key=lambda example: _hash_key(example.question_id))
@@ -107,6 +109,23 @@ def compare_with_majority(head: HeadArtifact, groups: Iterable[Group], *, answer
         outcomes={outcome: counts[outcome] for outcome in OUTCOMES},
         examples=_select_examples(candidates),
     )
+
+
+def _judgements(group: Group, head: HeadArtifact) -> Sequence[float]:
+    """Return the stored judgements of one verifier, by position: of one that helps the head if there is any."""
+    helpful = [term.verifier for term in head.verifier_terms if term.helps and term.verifier in group.verifier_scores]
+    names = helpful or sorted(group.verifier_scores)
+    return group.verifier_scores[names[0]].tolist() if names else ()
+
+
+def _with_judgements(selection: Selection, judgements: Sequence[float], order: Sequence[int]) -> Selection:
+    """Return the selection with stored judgements, which the choice did not use."""
+    scores = [None if math.isnan(judgements[position]) else judgements[position] for position in order]
+    candidates = [
+        replace(candidate, verifier_score=score)
+        for candidate, score in zip(selection.candidates, scores, strict=False)  # an example has the first ones only
+    ]
+    return replace(selection, candidates=tuple(candidates))
 
 
 def _to_float(value: float | None) -> float:
