@@ -455,7 +455,7 @@ async def test_what_came_from_the_cache_is_spent_at_its_own_price(fault_server: 
 
 
 async def test_an_unknown_price_is_refused_before_anything_is_sent(fault_server: FaultServer, reranker: Make) -> None:
-    with pytest.raises(ConfigurationError, match=r"price of 'm' is unknown.*prices=Price"):
+    with pytest.raises(ConfigurationError, match=r"price of 'm' is unknown.*prices=\{'m': Price"):
         await reranker().best_of("q", n=2, budget=Budget(usd=1))
     assert fault_server.requests == []
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from swift_client import AsyncSwiftReranker, Completion, SwiftReranker, Verifier, rank
-from swift_client.errors import BudgetExceededError, NoCompletionError, VerificationError
+from swift_client import AsyncSwiftReranker, Completion, Price, SwiftReranker, Verifier, rank
+from swift_client.errors import BudgetExceededError, ConfigurationError, NoCompletionError, VerificationError
 from swift_client.sampling import Budget
 from swift_client.verify.connect_judge import connect_judge
 from tests.judges import is_verdict, judge_by
-from tests.servers import FaultServer, Received, Response, after, chat, chat_stream, error, json_response, sse
+from tests.servers import FaultServer, Received, Response, after, chat, chat_stream, error, json_response, reset, sse
 from tests.test_verifier import OTHER, QUESTION, RIGHT, WRONG, ask, right, serve, verdicts
 
 
@@ -177,3 +178,35 @@ async def test_thinking_is_turned_off_by_the_field_that_the_interface_has(
     names = ("reasoning", "reasoning_effort", "thinking")
     assert {name: sent[name] for name in names if name in sent} == fields
     assert sent.get("max_tokens", sent.get("max_output_tokens")) == 16
+
+
+async def test_one_price_is_that_of_the_judge_too_if_it_is_the_same_model(fault_server: FaultServer) -> None:
+    fault_server.serve(serve([WRONG, RIGHT], right(0.9)))
+    options: dict[str, Any] = {"prices": Price(input=1, output=2), "budget": Budget(usd=1.0), "max_tokens": 20}
+    selection = await ask(fault_server, "openai-compatible/m", n=2, **options)
+    assert selection.verification is not None
+    assert selection.verification.cost == pytest.approx(4 * (50 + 2) / 1e6)
+    with pytest.raises(ConfigurationError) as caught:
+        await ask(fault_server, "openai-compatible/strong", n=2, **options)
+    assert "prices={'strong': Price(input=..., output=...)}" in str(caught.value)
+
+
+async def test_verdicts_that_are_read_as_text_are_not_drawn_at_random(fault_server: FaultServer) -> None:
+    fault_server.serve(serve([WRONG, RIGHT], right(0.9), logprobs=False))
+    await ask(fault_server, Verifier(mode="p_true"), n=2)
+    # The first reply shows that no logprobs come.
+    assert [request.json["temperature"] for request in verdicts(fault_server)] == [1.0, 0.0, 0.0, 0.0]
+
+
+async def test_a_note_says_that_lost_verdicts_may_be_billed(fault_server: FaultServer) -> None:
+    answers = serve([WRONG, RIGHT], right(0.9))
+    fault_server.serve(lambda request: reset() if is_verdict(request) else answers(request))
+    options: dict[str, Any] = {"budget": Budget(tokens=5000), "max_tokens": 10, "max_retries": 0}
+    selection = await ask(fault_server, Verifier(mode="p_true"), n=2, **options)
+    assert sum("may be billed" in note for note in selection.notes) == 1
+
+
+async def test_one_judged_answer_is_named_in_the_singular(fault_server: FaultServer) -> None:
+    fault_server.serve(serve([OTHER, RIGHT], lambda text: math.nan if "408" in text else 0.3))
+    selection = await ask(fault_server, Verifier(mode="p_true"), n=2, max_retries=0)
+    assert "Answers without a judgement count as the judged one." in selection.notes

@@ -26,7 +26,7 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     (r"\bBudget\((\w+)=\)", r"--budget-\1"),
     (r"\bBudget\((\w+)=\.\.\.\)", r"--budget-\1"),
     (r"\bBudget\((\w+)=([\d.]+)\)", r"--budget-\1 \2"),
-    (r"\bPass prices=Price\(.*?\) to the reranker, or use ", "Use "),
+    (r"\bPass prices=.*? to the reranker, or use ", "Use "),
     (r": Cascade\(\[reranker, stronger\]\)", ""),
     (
         r"It is in the error's \.selection; ask a person, or a stronger model \(Cascade\)\.",

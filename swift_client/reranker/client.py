@@ -254,7 +254,8 @@ class AsyncSwiftReranker(_Client, AsyncBestOf):
 
         ``response`` is bytes, str, dict, an SDK object, or a list of Completion; ``response_model``, ``prompt`` and
         ``reference`` as in ``best_of``. A head that knows the questions of its training accepts no answer without
-        ``prompt``, and ``verifier`` cannot judge without it. Its judge may be "self", the model of this reranker.
+        ``prompt``, and ``verifier`` cannot judge without it. Its judge may be "self", the model of this reranker. The
+        verifier that the reranker was made with judges in ``best_of()`` only; give it here too.
         """
         if verifier is None:
             return await asyncio.to_thread(self._rank_unverified, response, response_model, prompt, reference)
@@ -313,7 +314,8 @@ class SwiftReranker(_Client, SyncBestOf):
 
         ``response`` is bytes, str, dict, an SDK object, or a list of Completion; ``response_model``, ``prompt`` and
         ``reference`` as in ``best_of``. A head that knows the questions of its training accepts no answer without
-        ``prompt``, and ``verifier`` cannot judge without it. Its judge may be "self", the model of this reranker.
+        ``prompt``, and ``verifier`` cannot judge without it. Its judge may be "self", the model of this reranker. The
+        verifier that the reranker was made with judges in ``best_of()`` only; give it here too.
         """
         if verifier is None:
             return self._rank_unverified(response, response_model, prompt, reference)

@@ -108,9 +108,11 @@ class CostModel:
         if tracker.budget.usd is not None:
             price = await asyncio.to_thread(self.price)
             if price is None:
+                own_price = "Price(input=..., output=...)"
+                own_price = own_price if self.model is None else f"{{{self.model!r}: {own_price}}}"
                 raise ConfigurationError(
                     f"The price of {self.model!r} is unknown, so a budget in US dollars cannot be kept.",
-                    hint="Pass prices=Price(input=..., output=...) to the reranker, or use Budget(tokens=...).",
+                    hint=f"Pass prices={own_price} to the reranker, or use Budget(tokens=...).",
                     provider=self.provider.name,
                 )
         return RequestBudget(tracker, request.messages, fields, price)

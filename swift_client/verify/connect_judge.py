@@ -51,12 +51,12 @@ def connect_model(name: str, own: ModelClient | None, *, timeout: float) -> Mode
     provider, model = resolve(name, base_url=shared_address)
     capabilities = capabilities_of(provider, model)
     # One Price is that of the model that answers; a mapping has prices of several models.
-    prices = None if own is None or isinstance(own.cost.prices, Price) else own.cost.prices
+    is_same = own is not None and own.provider.name == provider.name and own.provider.codec != OWN_OBJECT_CODEC
+    is_own_model = own is not None and is_same and own.model == model
+    prices = None if own is None or (isinstance(own.cost.prices, Price) and not is_own_model) else own.cost.prices
     served_by = resolve_local_provider(name, provider, model)
     # A local model, like an object of the caller's, answers as itself whatever model a request names.
-    has_models = isinstance(served_by, str) or (own is not None and own.model == model)
-    is_same = own is not None and own.provider.name == provider.name and own.provider.codec != OWN_OBJECT_CODEC
-    if own is not None and is_same and has_models:
+    if own is not None and is_same and (isinstance(served_by, str) or is_own_model):
         return replace(own, model=model, capabilities=capabilities, cost=replace(own.cost, model=model, prices=prices))
     rate_limit = RateLimit()
     open_transport = partial(

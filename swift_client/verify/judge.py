@@ -20,7 +20,7 @@ from swift_client.sampling.call import Call
 from swift_client.sampling.context import DrawState
 from swift_client.sampling.model_client import ModelClient
 from swift_client.store import StoredVerdict
-from swift_client.types import Failure, Usage
+from swift_client.types import Completion, Failure, Usage
 from swift_client.verify.prompts import VerdictRequest
 from swift_client.verify.reading import Verdict, read_verdict
 from swift_client.verify.verdict_cache import VerdictCache, verdict_key
@@ -58,6 +58,7 @@ class Judge:
         self.reasons = capabilities.thinks({**extra_body, **self.fields})
         self._requested_top_logprobs = self.model.endpoint.top_logprobs  # the endpoint may learn that none come
         self.has_replied = False
+        self._has_logprobs = True  # False once a reply has shown that none come
 
     @property
     def name(self) -> str:
@@ -70,13 +71,20 @@ class Judge:
 
     def sampling(self, *, reasons: bool) -> dict[str, Any]:
         """Return the fields of a request for one verdict; ``reasons`` says whether the judge reasons before it."""
-        return self._sampling(reasons, has_logprobs=self.model.endpoint.top_logprobs is not None)
+        has_logprobs = self._has_logprobs and self.model.endpoint.top_logprobs is not None
+        return self._sampling(reasons, has_logprobs=has_logprobs)
 
     def verdict_key(self, request: VerdictRequest) -> str:
         """Return a digest of all that a verdict depends on, which no earlier reply of the judge changes."""
         k = self._requested_top_logprobs
         fields = {**self.model.provider.extra_body, **self._sampling(request.reasons, has_logprobs=k is not None)}
         return verdict_key(self.model, request, sampling=fields, top_logprobs=k)
+
+    def observe(self, completion: Completion) -> None:
+        """Learn from a reply that the judge answers, and if it lists logprobs."""
+        self.has_replied = True
+        if completion.text.strip() and not completion.tokens:
+            self._has_logprobs = False
 
     def _sampling(self, reasons: bool, *, has_logprobs: bool) -> dict[str, Any]:
         # Where logprobs may be taken after the temperature, 1 leaves them as they are. A verdict that is read as text
@@ -109,6 +117,7 @@ class JudgeSession:
         has_text_verdicts: Whether a verdict was read as text, without logprobs.
         budget_reason: Why the budget kept a verdict from being asked for; None if it did not.
         n_reused: Verdicts that were stored, and so cost nothing.
+        budget_notes: Sentences on ways in which the budget is not exact, each once.
     """
 
     def __init__(
@@ -135,6 +144,7 @@ class JudgeSession:
         self.has_text_verdicts = False
         self.budget_reason: str | None = None
         self.n_reused = 0
+        self.budget_notes: dict[str, None] = {}
         self._budget, self._deadline, self._deadline_at = budget, deadline, deadline_at
         self._call_numbers = itertools.count()
         self._fatal_error: SwiftClientError | None = None
@@ -209,13 +219,14 @@ class JudgeSession:
         call = Call(context, state, number=next(self._call_numbers), n_requested=1, first_index=0)
         result = await call.run()
         cost = await self._count(replace(result.usage, calls=state.n_requests))
+        self.budget_notes |= dict.fromkeys(budget.notes() if budget else ())
         if result.failure:
             self._add_failure(result.failure.error, attempts=result.failure.attempts)
             return None
         if not result.completions:
             return _Unsent((budget and budget.stop_reason) or "The budget is spent.")
-        judge.has_replied = True
         completion = result.completions[0]
+        judge.observe(completion)
         verdict = read_verdict(completion, request)
         if isinstance(verdict, Verdict):
             self.has_text_verdicts |= verdict.from_text

@@ -274,10 +274,13 @@ def _session_notes(session: JudgeSession, verification: Verification) -> tuple[s
         notes.append(f"{verdicts} of {name} failed; the first cause: {session.failures[0].error.message}")
     if session.budget_reason:
         notes.append(f"The budget kept verdicts of {name} back. {session.budget_reason}")
+    notes += session.budget_notes
     if not verification.judged:
         notes.append(f"{name} brought no judgement, so the choice is the one without it.")
     elif session.failures or session.budget_reason:
-        notes.append(f"Answers without a judgement count as the mean of the {verification.judged} judged ones.")
+        judged = verification.judged
+        judged_ones = "the judged one" if judged == 1 else f"the mean of the {judged} judged ones"
+        notes.append(f"Answers without a judgement count as {judged_ones}.")
     return tuple(notes)
 
 
@@ -297,6 +300,6 @@ def apply_verification(selection: Selection, verified: VerifiedChoice) -> Select
         candidates=candidates,
         usage=selection.usage + verification.usage,
         cost=None if costs[0] is None or costs[1] is None else costs[0] + costs[1],
-        notes=(*selection.notes, *verified.notes),
+        notes=tuple(dict.fromkeys((*selection.notes, *verified.notes))),
         verification=verification,
     )
