@@ -291,7 +291,7 @@ def run_set(
             better = max((with_head.vote, with_head.judge), key=lambda values: float(values.mean()))
             lead = difference([with_head.fused], [better])
             rows.append({
-                "judge": auroc, "n": n, "weight": term.exponent, "questions": len(test.labels),
+                "auroc": auroc, "n": n, "weight": term.exponent, "questions": len(test.labels),
                 **{name: round(100 * float(getattr(with_head, name).mean()), 1)
                    for name in ("vote", "judge", "fused", "doubt", "oracle")},
                 "doubt_share": round(with_head.doubt_share, 3),
@@ -313,7 +313,7 @@ def run_recorded(folder: Path, *, subsets: int, seed: int) -> dict[str, list[dic
         for auroc in AUROCS:
             outcome = measure(candidates, judge(candidates, auroc, seed), m, term=None, subsets=1, seed=seed)
             rows.append({
-                "judge": auroc, "n": m, "questions": len(candidates.labels),
+                "auroc": auroc, "n": m, "questions": len(candidates.labels),
                 "doubt_share": round(outcome.doubt_share, 3),
                 **{key: round(100 * float(getattr(outcome, key).mean()), 1)
                    for key in ("vote", "judge", "fused", "doubt", "oracle")},
@@ -355,7 +355,7 @@ def main() -> None:
     useful = [outcome for by_judge in outcomes.values() for auroc in AUROCS for outcome in by_judge[auroc]]
     gains = [(float((o.doubt - o.vote).mean()), float((o.fused - o.vote).mean()), o.doubt_share) for o in useful
              if o.doubt_share > 0]  # fmt: skip
-    worst = min((row for part in rows.values() for row in part if row["judge"] != USELESS), key=lambda row: row["lead"])
+    worst = min((row for part in rows.values() for row in part if row["auroc"] != USELESS), key=lambda row: row["lead"])
     useless = [(outcome.vote, outcome.fused) for by_judge in outcomes.values() for outcome in by_judge[USELESS]]
     costs = [difference([vote], [fused]) for vote, fused in useless]
     worst_cost = max(costs, key=lambda cost: cost.value)
@@ -389,13 +389,13 @@ def show(
         print(f"{name}: right answers in %, {part[0]['questions']} test questions; weights learnt beside a head")
         for row in part:
             shown = "  ".join(f"{key} {row[key]:5.1f}" for key in ("vote", "judge", "fused", "doubt", "oracle"))
-            print(f"  judge {row['judge']:.2f}  n={row['n']:2}  weight {row['weight']:4}  {shown}  "
+            print(f"  judge of {row['auroc']:.2f}  n={row['n']:2}  weight {row['weight']:4}  {shown}  "
                   f"{row['doubt_share']:4.0%} of the tokens  without a head {row['free']}")  # fmt: skip
     for name, part in recorded.items():
         print(f"{name}: without a head")
         for row in part:
             shown = "  ".join(f"{key} {row[key]:5.1f}" for key in ("vote", "judge", "fused", "doubt", "oracle"))
-            print(f"  judge {row['judge']:.2f}  n={row['n']:2}  {shown}  {row['doubt_share']:4.0%} of the tokens")
+            print(f"  judge of {row['auroc']:.2f}  n={row['n']:2}  {shown}  {row['doubt_share']:4.0%} of the tokens")
     for name, value in bars.items():
         interval = "" if value["interval"] is None else f" {value['interval']}"
         print(f"{name:32} {value['value']:8.3f}{interval}  (bar {value['target']} {value['unit']})")
