@@ -137,7 +137,7 @@ def test_collect_checks_names_and_takes_extra_body(fault_server: FaultServer, tm
             require_logprobs=False, **fields,
         )  # fmt: skip
 
-    for name in ("temprature", "head", "verifier", "stopping", "system"):
+    for name in ("temprature", "head", "similarity", "stopping", "system"):
         with pytest.raises(ConfigurationError, match=f"'{name}' is not a sampling field"):
             ask("refused.db", **{name: 1})
     assert fault_server.requests == []

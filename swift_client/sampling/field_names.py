@@ -16,9 +16,10 @@ from swift_client.errors import ConfigurationError
 _CONSTRUCTOR_ARGUMENTS = """
     provider model head scorer answer select require_logprobs top_logprobs base_url api_key client timeout max_retries
     max_concurrency on_event prices store warm_cache limit abort judge external fuse verifier
+    similarity max_reply_bytes
 """
 CONSTRUCTOR_ARGUMENTS = frozenset(_CONSTRUCTOR_ARGUMENTS.split())
-RESERVED_NAMES = frozenset(("similarity", "redact", "max_reply_bytes"))
+RESERVED_NAMES = frozenset(("redact",))
 # Arguments of ``best_of()``, which can arrive among the fields of ``collect()``.
 CALL_ARGUMENTS = frozenset(
     ("prompt", "min_completions", "deadline", "stopping", "budget", "on_reject", "response_model", "reference")
