@@ -39,7 +39,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 # torch alone and first: the other packages then find it and pull no other build.
 $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) torch
-	$(PIP) --editable '.[cli,pocket,math,train,dev]'
+	$(PIP) --editable '.[cli,pocket,server,math,train,dev]'
 	touch $@
 
 docs: $(VENV)/.dev ## the documentation site in build/site

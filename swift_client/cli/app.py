@@ -28,6 +28,7 @@ from swift_client.cli import (
     probe,
     providers,
     report,
+    serve,
     simulate,
     train,
 )
@@ -100,6 +101,7 @@ _add_command(simulate.simulate)
 _add_command(plan.plan)
 _add_command(probe.probe)
 _add_command(curve.curve)
+_add_command(serve.serve)
 
 # typer has its own copy of click since 0.2x; the base of its BadParameter is the usage error of the click in use.
 _UsageError: Any = typer.BadParameter.__base__

@@ -25,7 +25,7 @@ AS_TRAINED, AS_ANSWER = "as the head was trained", "as --answer reads"
 Method = Literal["auto", "best", "vote", "consensus"]
 
 
-def _complete_provider(start: str) -> list[str]:
+def complete_provider(start: str) -> list[str]:
     """Complete a provider's name from the tables alone: a shell waits for it, and imports take a second."""
     folder = resources.files("swift_client").joinpath("adapters", "providers")
     tables = (tomllib.loads(file.read_text("utf-8")) for file in folder.iterdir() if file.name.endswith(".toml"))
@@ -44,7 +44,7 @@ Quiet = Annotated[
     typer.Option("--quiet", "-q", callback=_note_quiet, help="Show no progress and no notes on stderr, only errors."),
 ]
 Provider = Annotated[
-    str, typer.Option(help="A provider from `swift-client providers`.", autocompletion=_complete_provider)
+    str, typer.Option(help="A provider from `swift-client providers`.", autocompletion=complete_provider)
 ]
 ApiKeyEnv = Annotated[
     str | None, typer.Option(help="Environment variable with the API key. Default: the provider's own variable.")

@@ -1,0 +1,53 @@
+"""The body of a request, read within limits of size, time and kind."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.requests import ClientDisconnect, Request
+
+from swift_client.server.error_reply import HttpError
+
+
+async def read_body(request: Request, *, max_bytes: int, timeout: float) -> bytes:
+    """Return the body of a JSON request.
+
+    Args:
+        request: the request.
+        max_bytes: longest body.
+        timeout: seconds in which it must arrive.
+
+    Raises:
+        HttpError: 408, 413 or 415: it is too slow, too long, or not JSON. The connection ends after the first two.
+        ClientDisconnect: the client hung up.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    # Browsers send any other type across origins without asking, so a page could spend the user's money.
+    if kind != "application/json":
+        raise HttpError(415, "The Content-Type must be application/json.", code="unsupported_media_type")
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise HttpError(415, "The body must not be compressed.", code="unsupported_media_type")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > max_bytes:
+        raise _too_long(max_bytes)
+    parts: list[bytes] = []
+    n_received = 0
+    try:
+        async with asyncio.timeout(timeout):
+            async for part in request.stream():
+                n_received += len(part)
+                if n_received > max_bytes:
+                    raise _too_long(max_bytes)
+                parts.append(part)
+    except TimeoutError:
+        raise HttpError(
+            408, f"The body did not arrive within {timeout:g} seconds.", code="request_timeout", closes=True
+        ) from None
+    return b"".join(parts)
+
+
+def _too_long(max_bytes: int) -> HttpError:
+    return HttpError(413, f"The body is longer than {max_bytes} bytes.", code="body_too_long", closes=True)
+
+
+__all__ = ["ClientDisconnect", "read_body"]

@@ -1,0 +1,235 @@
+"""The configuration of the service: one TOML file, or one virtual model from options of the command."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+
+from swift_client.errors import ConfigurationError
+from swift_client.server.strict_convert import convert
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+OverrideName = Literal["n", "deadline", "stopping", "budget", "on_reject", "reference", "texts"]
+_NAME = re.compile(r"[\w][\w./:@-]{0,199}", re.ASCII)
+_KEY_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The table ``[server]``: the address, the limits of requests, and who may call from a browser.
+
+    Attributes:
+        host: Address to listen on.
+        port: Port; 0 takes a free one.
+        path_prefix: Path before every route, such as "/llm".
+        cors_origins: Origins of web pages that may call; "*" for all.
+        tls_certificate: File with the certificate chain (PEM).
+        tls_key: File with its private key (PEM).
+        max_body_bytes: Longest body of a request.
+        body_timeout: Seconds in which a body must arrive.
+        header_timeout: Seconds in which the headers must arrive.
+        write_timeout: Seconds in which the client must take a part of the reply.
+        max_concurrency: Requests answered at once.
+        max_queue: Requests that wait for their turn; any more get 503.
+        queue_timeout: Seconds that a request waits for its turn before it gets 503.
+        max_connections: Open connections.
+        keep_alive: Seconds between comments in a stream that has no answer yet.
+        drain_timeout: Seconds that running requests have after SIGTERM.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
+    path_prefix: str = ""
+    cors_origins: tuple[str, ...] = ()
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    max_body_bytes: Count = 20_000_000
+    body_timeout: Seconds = 30.0
+    header_timeout: Seconds = 10.0
+    write_timeout: Seconds = 60.0
+    max_concurrency: Count = 64
+    max_queue: Annotated[int, msgspec.Meta(ge=0)] = 256
+    queue_timeout: Seconds = 30.0
+    max_connections: Count = 4096
+    keep_alive: Seconds = 5.0
+    drain_timeout: Seconds = 300.0
+
+
+class VerifierConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The table ``[models.NAME.verifier]``; see ``Verifier``."""
+
+    judge: str = "self"
+    mode: Literal["auto", "p_true", "score", "pairwise"] = "auto"
+    criteria: str | list[str] | dict[str, float] | None = None
+    when: Literal["doubt", "always"] = "doubt"
+    reference: str | None = None
+    require: bool = False
+
+
+class BudgetConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The table ``[models.NAME.budget]``: limits of one request; see ``Budget``."""
+
+    usd: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    tokens: Count | None = None
+    seconds: Seconds | None = None
+    calls: Count | None = None
+
+
+class CapsConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The table ``[models.NAME.caps]``: limits of what a request may ask for.
+
+    Attributes:
+        n: Most completions to choose from; default: the model's ``n``.
+        deadline: Longest deadline in seconds; default: the model's.
+        max_tokens: Longest completion; also sent if the request sets no length.
+        overrides: Names that a request may set in its field ``swift``.
+    """
+
+    n: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
+    deadline: Seconds | None = None
+    max_tokens: Count | None = None
+    overrides: tuple[OverrideName, ...] = get_args(OverrideName)
+
+
+class ModelConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The table ``[models.NAME]``: a virtual model, named NAME by clients.
+
+    Attributes:
+        provider: Name of the provider.
+        model: Model of the provider; None: its default model.
+        n: Completions to choose from.
+        head: "auto", "none", or the name or file of a head.
+        stopping: A stopping rule, such as "auto"; None: all completions at once.
+        verifier: A judge's name, or a table; None: no verifier.
+        deadline: Seconds after which the best of what has arrived is returned.
+        key: "service": the service's own key; "caller": the key in the caller's Authorization header.
+        api_key_env: Environment variable with the service's key; None: the provider's own variable.
+        store: Samples file that keeps every reply.
+        sampling: Fields of upstream requests that set a default, such as ``temperature``.
+    """
+
+    provider: str
+    model: str | None = None
+    n: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 8
+    head: str = "auto"
+    scorer: str = "auto"
+    answer: str = "auto"
+    select: Literal["auto", "vote", "best", "consensus"] = "auto"
+    similarity: str | None = None
+    stopping: str | None = None
+    verifier: str | VerifierConfig | None = None
+    budget: BudgetConfig | None = None
+    deadline: Seconds | None = None
+    on_reject: Literal["return", "abstain", "escalate"] = "return"
+    base_url: str | None = None
+    key: Literal["service", "caller"] = "service"
+    api_key_env: str | None = None
+    timeout: Seconds = 60.0
+    max_retries: Annotated[int, msgspec.Meta(ge=0)] = 2
+    max_concurrency: Count = 64
+    store: str | None = None
+    sampling: dict[str, Any] = msgspec.field(default_factory=dict)
+    caps: CapsConfig = CapsConfig()
+
+
+class KeyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The table ``[keys.NAME]``: a client's key, as its salted hash, and the virtual models that it may use."""
+
+    hash: str
+    models: tuple[str, ...] | None = None
+
+
+class ServiceConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The complete configuration."""
+
+    server: ServerConfig = ServerConfig()
+    models: dict[str, ModelConfig]
+    keys: dict[str, KeyConfig] = {}
+
+
+def parse_config(text: str) -> ServiceConfig:
+    """Read the text of a configuration file.
+
+    Raises:
+        ConfigurationError: it is not TOML, a name is unknown, or a value is wrong; the message names the table.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"The configuration is not valid TOML: {error}.") from error
+    for name in tables.keys() - {"server", "models", "keys"}:
+        raise ConfigurationError(f"The table [{name}] is unknown.", hint="Known: server, models.NAME, keys.NAME.")
+    models = {name: _model(table, name) for name, table in _tables(tables, "models").items()}
+    if not models:
+        raise ConfigurationError(
+            "The configuration has no virtual model.", hint="Add a table such as [models.best-mini]."
+        )
+    keys = {name: convert(table, KeyConfig, f"[keys.{name}]") for name, table in _tables(tables, "keys").items()}
+    config = ServiceConfig(server=convert(tables.get("server", {}), ServerConfig, "[server]"), models=models, keys=keys)
+    _check(config)
+    return config
+
+
+def load_config(path: str | os.PathLike[str]) -> ServiceConfig:
+    """Read a configuration file. Raises ConfigurationError as ``parse_config()``, and if it cannot be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"The configuration file {os.fspath(path)!r} cannot be read: {error}.") from error
+    return parse_config(text)
+
+
+def single_model(name: str, model: ModelConfig, *, host: str, port: int) -> ServiceConfig:
+    """Return the configuration of one virtual model, without a file."""
+    config = ServiceConfig(server=ServerConfig(host=host, port=port), models={name: model})
+    _check(config)
+    return config
+
+
+def _model(table: object, name: str) -> ModelConfig:
+    place = f"[models.{name}]"
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"{place} is not a table.")
+    for part, struct in (("budget", BudgetConfig), ("caps", CapsConfig), ("verifier", VerifierConfig)):
+        if isinstance(table.get(part), dict):
+            convert(table[part], struct, f"[models.{name}.{part}]")  # names the part if it is wrong
+    return convert(table, ModelConfig, place)
+
+
+def _tables(tables: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = tables.get(name, {})
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{name!r} is not a table.", hint=f"Write [{name}.NAME].")
+    return value
+
+
+def _check(config: ServiceConfig) -> None:
+    """Raise ConfigurationError for what no single value shows."""
+    server = config.server
+    if server.path_prefix and not re.fullmatch(r"(/[\w.~-]+)+", server.path_prefix, re.ASCII):
+        raise ConfigurationError(f"path_prefix {server.path_prefix!r} is not a path.", hint='Write it as "/llm".')
+    if (server.tls_certificate is None) != (server.tls_key is None):
+        raise ConfigurationError("TLS needs both tls_certificate and tls_key.")
+    for name, model in config.models.items():
+        place = f"[models.{name}]"
+        if not _NAME.fullmatch(name):
+            raise ConfigurationError(f"{place}: the name is not a model's name.", hint="Use letters, digits, - and _.")
+        if model.caps.n is not None and model.caps.n < model.n:
+            raise ConfigurationError(f"{place}: caps.n is {model.caps.n}, below n = {model.n}.")
+        if model.key == "caller" and (model.api_key_env or model.store):
+            part = "api_key_env" if model.api_key_env else "store"
+            raise ConfigurationError(
+                f'{place}: {part} cannot be combined with key = "caller".',
+                hint="Callers with keys of their own share neither a key nor stored replies.",
+            )
+    for name, key in config.keys.items():
+        if not _KEY_NAME.fullmatch(name):
+            raise ConfigurationError(f"[keys.{name}]: the name may have letters, digits, - and _ only.")
+        for model_name in set(key.models or ()) - config.models.keys():
+            raise ConfigurationError(f"[keys.{name}]: there is no virtual model {model_name!r}.")

@@ -1,0 +1,123 @@
+"""Running the service in this process until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from swift_client.errors import ConfigurationError, SwiftClientError
+from swift_client.server.app import Service
+from swift_client.server.config import ServerConfig, ServiceConfig
+from swift_client.server.http_protocol import MAX_HEADER_BYTES, create_protocol_class
+
+logger = logging.getLogger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which ends with exit code 0 after SIGTERM: a drained service has not failed."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take note of SIGINT and SIGTERM; a second SIGINT ends at once."""
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
+
+
+def run_service(
+    config: ServiceConfig,
+    *,
+    on_start: Callable[[str], None] = lambda url: None,
+    load: Callable[[], ServiceConfig] | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM; requests that are running then have ``drain_timeout`` seconds to end.
+
+    Args:
+        config: the configuration.
+        on_start: called with the base URL, which clients use, before the first request.
+        load: reads the configuration again on SIGHUP; None: the signal is not handled.
+
+    Raises:
+        ConfigurationError: a setting is wrong, or the address cannot be used.
+    """
+    service = Service(config)
+    listener = listen(config.server)
+    with listener:
+        server = create_server(service)
+        on_start(base_url(config.server, listener))
+
+        async def serve() -> None:
+            if load is not None:
+                _reload_on_hangup(service, load)
+            await server.serve(sockets=[listener])
+
+        asyncio.run(serve())
+
+
+def create_server(service: Service) -> uvicorn.Server:
+    """Return the server of a service, for a listening socket that the caller has."""
+    limits = service.limits
+    return _Server(
+        uvicorn.Config(
+            service.create_app(),
+            http=create_protocol_class(limits.header_timeout),
+            ws="none",
+            lifespan="on",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=limits.max_connections,
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            timeout_graceful_shutdown=round(limits.drain_timeout),
+            ssl_certfile=limits.tls_certificate,
+            ssl_keyfile=limits.tls_key,
+        )
+    )
+
+
+def listen(config: ServerConfig) -> socket.socket:
+    """Return a socket that listens on the address. Raises ConfigurationError if it cannot be used."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.create_server(address[:2], family=family, backlog=2048)
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(
+            f"The address {config.host}:{config.port} cannot be used: {error}.", hint="Choose another --host or --port."
+        ) from error
+
+
+def base_url(config: ServerConfig, listener: socket.socket) -> str:
+    """Return the base URL for clients, such as ``http://127.0.0.1:8000/v1``."""
+    scheme = "https" if config.tls_certificate else "http"
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    return f"{scheme}://{host}:{listener.getsockname()[1]}{config.path_prefix}/v1"
+
+
+def _reload_on_hangup(service: Service, load: Callable[[], ServiceConfig]) -> None:
+    loop = asyncio.get_running_loop()
+    running: set[asyncio.Task[None]] = set()  # asyncio holds tasks by weak references only
+
+    async def reload() -> None:
+        try:
+            await service.reload(await asyncio.to_thread(load))
+        except SwiftClientError as error:
+            logger.error("The configuration was not reloaded. %s", error)
+        else:
+            logger.info("The configuration was reloaded.")
+
+    def on_hangup() -> None:
+        task = loop.create_task(reload())
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    if hasattr(signal, "SIGHUP"):
+        loop.add_signal_handler(signal.SIGHUP, on_hangup)

@@ -1,0 +1,131 @@
+"""Virtual models: a configuration's rerankers, opened together and closed when their last request has ended."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from swift_client.errors import MissingApiKeyError
+from swift_client.reranker import AsyncSwiftReranker
+from swift_client.sampling import Budget
+from swift_client.server.chat_request import ChatCall, create_arguments
+from swift_client.server.client_keys import ClientKeys
+from swift_client.server.config import BudgetConfig, ModelConfig, ServiceConfig, VerifierConfig
+from swift_client.types import Selection
+from swift_client.verify.verifier import Verifier
+
+
+class VirtualModel:
+    """A model that clients see: a reranker with its settings.
+
+    Raises:
+        ConfigurationError: a setting is wrong, or the variable of its key is not set; nothing was sent.
+        ArtifactError: its head cannot be read.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+        # The key of the request that is being answered; tasks inherit it.
+        self._callers_key: ContextVar[str] = ContextVar("callers_key", default="")
+        self.reranker = create_reranker(config, api_key=self._callers_key.get if self.uses_callers_key else None)
+
+    @property
+    def uses_callers_key(self) -> bool:
+        """True if requests are sent upstream with the caller's own key."""
+        return self.config.key == "caller"
+
+    async def answer(self, call: ChatCall, callers_key: str) -> Selection:
+        """Answer one call; errors are those of ``best_of``, and HttpError for what the caps refuse."""
+        arguments = create_arguments(call, self.config)
+        if self.uses_callers_key:
+            self._callers_key.set(callers_key)
+        return await self.reranker.best_of(**arguments)
+
+
+class ModelSet:
+    """The virtual models and client keys of one configuration.
+
+    After ``retire()`` no request may begin; the connections close when the last one has ended.
+    """
+
+    def __init__(self, config: ServiceConfig) -> None:
+        self.config = config
+        self.keys = ClientKeys(config.keys)
+        self.models: Mapping[str, VirtualModel] = {name: VirtualModel(table) for name, table in config.models.items()}
+        self._n_requests = 0
+        self._is_retired = False
+
+    @asynccontextmanager
+    async def use(self) -> AsyncGenerator[None]:
+        """Hold the connections open for the length of a request."""
+        self._n_requests += 1
+        try:
+            yield
+        finally:
+            self._n_requests -= 1
+            await self._close_if_unused()
+
+    async def retire(self) -> None:
+        """Close all connections once no request uses them."""
+        self._is_retired = True
+        await self._close_if_unused()
+
+    async def _close_if_unused(self) -> None:
+        if self._is_retired and not self._n_requests:
+            for model in self.models.values():
+                await model.reranker.aclose()
+
+
+def create_reranker(config: ModelConfig, *, api_key: Any = None, needs_key: bool = True) -> AsyncSwiftReranker:
+    """Return the reranker of a virtual model; nothing is sent.
+
+    Args:
+        config: its table.
+        api_key: a function that returns the caller's key; None: the service's own key.
+        needs_key: whether it is an error if the variable of ``api_key_env`` is not set.
+
+    Raises:
+        ConfigurationError: a setting is wrong.
+        MissingApiKeyError: the variable is not set.
+    """
+    if api_key is None and config.api_key_env is not None:
+        api_key = os.environ.get(config.api_key_env, "").strip() or None
+        if api_key is None and needs_key:
+            raise MissingApiKeyError(
+                f"The environment variable {config.api_key_env!r} is not set.", hint="It must contain the upstream key."
+            )
+    check_limits(config.budget)
+    return AsyncSwiftReranker(
+        config.provider,
+        config.model,
+        head=None if config.head == "none" else config.head,
+        scorer=config.scorer,
+        answer=None if config.answer == "none" else config.answer,
+        select=config.select,
+        similarity=config.similarity,
+        base_url=config.base_url,
+        api_key=api_key,
+        timeout=config.timeout,
+        max_retries=config.max_retries,
+        max_concurrency=config.max_concurrency,
+        store=config.store,
+        verifier=_create_verifier(config.verifier),
+    )
+
+
+def check_limits(budget: BudgetConfig | None) -> None:
+    """Raise ConfigurationError for a budget without any limit."""
+    if budget is not None:
+        Budget(**{name: getattr(budget, name) for name in budget.__struct_fields__})
+
+
+def _create_verifier(value: str | VerifierConfig | None) -> Verifier | str | None:
+    if not isinstance(value, VerifierConfig):
+        return value
+    return Verifier(
+        value.judge, mode=value.mode, criteria=value.criteria, when=value.when, reference=value.reference,
+        require=value.require,
+    )  # fmt: skip
