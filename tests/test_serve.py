@@ -10,6 +10,8 @@ from typing import Any
 import openai
 import pytest
 
+from swift_client.server.chat_reply import rank_candidates
+from swift_client.types import Candidate, Completion, FinishReason, Selection
 from tests.servers import FaultServer, Response, after, chat, chat_body, error, hang, json_response
 from tests.services import QUESTION, RunningService, run, service_config, wait_until
 
@@ -55,7 +57,8 @@ def test_an_openai_client_gets_the_best_answer_and_why(service: RunningService, 
     assert [row["answer"] for row in swift["candidates"]] == ["4", "5", "4"]
     assert all("text" not in row and row["score"] < 0 for row in swift["candidates"])
     assert reply.headers["x-swift-method"] == "vote"
-    assert reply.headers["x-request-id"] == swift["id"]
+    assert reply.headers["x-swift-id"] == swift["id"]
+    assert reply.headers["x-request-id"]
     assert len(upstream.requests) == 1
     assert upstream.requests[0].json["n"] == 3
 
@@ -292,3 +295,48 @@ def test_answers_are_json_even_if_a_model_writes_half_a_character(
     assert content == streamed
     assert content.endswith("is half \u2028 data: [DONE]\n\n The answer is 4")
     assert json.dumps(content)
+
+
+def test_half_a_character_in_an_answer_is_json_too(service: RunningService, upstream: FaultServer) -> None:
+    upstream.serve(lambda received: chat(["\ud83d"] * 3, k=None))
+
+    reply = service.post({"model": "best", "messages": QUESTION, "swift": {"texts": True}})
+    streamed = service.post({"model": "best", "messages": QUESTION, "stream": True})
+
+    assert reply.json()["choices"][0]["message"]["content"] == "?"
+    assert "\\ud83d" not in streamed.text
+    assert streamed.text.isascii()
+
+
+def test_a_bug_is_a_500_that_says_nothing_and_logs_no_content(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = QUESTION[0]["content"]
+
+    async def fail(*arguments: object, **options: object) -> None:
+        raise RuntimeError(secret)
+
+    monkeypatch.setattr(service.service.models.models["best"], "answer", fail)
+    for stream in (False, True):
+        reply = service.post({"model": "best", "messages": QUESTION, "stream": stream})
+        assert (reply.status_code, reply.json()["error"]["code"]) == (500, "internal_error")
+
+    assert "RuntimeError" in caplog.text
+    assert secret not in reply.text + caplog.text
+
+
+def test_candidates_are_ranked_by_support_then_score() -> None:
+    def candidate(index: int, answer: str, group: int | None, weight: float, score: float | None) -> Candidate:
+        finish: FinishReason = "length" if weight == 0 else "stop"
+        completion = Completion(text=answer, index=index, finish_reason=finish)
+        return Candidate(completion=completion, answer=answer, group=group, weight=weight, score=score)
+
+    rows = (
+        candidate(0, "a", 0, 1.0, -0.9), candidate(1, "b", 1, 1.5, -0.1), candidate(2, "a", 0, 1.0, -0.5),
+        candidate(3, "c", 2, 0.0, -0.01), candidate(4, "d", 3, 1.5, None),
+    )  # fmt: skip
+    common = {"candidates": rows, "winner": 2, "signal": "text", "scorer": "s"}
+
+    # Support: a 2.0, b 1.5, d 1.5. c was cut off.
+    assert [c.completion.index for c in rank_candidates(Selection(method="vote", **common))] == [2, 0, 1, 4, 3]
+    assert [c.completion.index for c in rank_candidates(Selection(method="best", **common))] == [2, 1, 0, 4, 3]

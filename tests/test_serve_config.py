@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -372,3 +373,23 @@ def _answers(url: str) -> bool:
         return httpx2.get(url.replace("/v1", "/healthz")).status_code == 200
     except httpx2.TransportError:
         return False
+
+
+def test_web_pages_of_all_origins_need_keys(upstream: FaultServer) -> None:
+    with pytest.raises(ConfigurationError, match="every web page"):
+        check_address(service_config(upstream, server={"cors_origins": ["*"]}))
+
+
+def test_tls_files_serve_https_and_wrong_ones_are_named(tmp_path: Path, upstream: FaultServer) -> None:
+    line = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem"]
+    line += ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+    subprocess.run(line, cwd=tmp_path, check=True, capture_output=True)
+    files = {"tls_certificate": str(tmp_path / "cert.pem"), "tls_key": str(tmp_path / "key.pem")}
+
+    with run(service_config(upstream, server=files)) as service:
+        trusted = ssl.create_default_context(cafile=files["tls_certificate"])
+        with httpx2.Client(verify=trusted) as client:
+            assert service.url.startswith("https://127.0.0.1:")
+            assert client.get(f"{service.url}/models").json()["data"][0]["id"] == "best"
+    with pytest.raises(ConfigurationError, match="cannot be used"):
+        Service(service_config(upstream, server={**files, "tls_key": "missing.pem"}))

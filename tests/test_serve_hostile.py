@@ -214,3 +214,18 @@ def test_no_content_and_no_key_is_logged(service: RunningService, caplog: pytest
 
     assert "mine-1 POST /v1/chat/completions 200" in caplog.text
     assert secret not in "".join(record.getMessage() for record in caplog.records if "server" in record.name)
+
+
+def test_connections_beyond_the_limit_are_503(upstream: FaultServer) -> None:
+    with run(service_config(upstream, server={"max_connections": 2})) as service:
+        first = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(2)]
+        time.sleep(0.1)
+        received = service.raw(b"")
+        for connection in first:
+            connection.close()
+        wait_until(lambda: not service.server.server_state.connections)
+
+        assert received.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        assert b"retry-after: 1\r\n" in received
+        assert json.loads(received.partition(b"\r\n\r\n")[2])["error"]["code"] == "service_busy"
+        assert service.get("/healthz").status_code == 200

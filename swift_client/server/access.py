@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from swift_client.errors import ConfigurationError
 from swift_client.server.client_keys import ClientKeys
-from swift_client.server.config import ServiceConfig
+from swift_client.server.config import ServerConfig, ServiceConfig
 from swift_client.server.error_reply import HttpError
 
 KEY_HEADER = "x-swift-key"  # for clients whose Authorization header carries a key for upstream
@@ -56,7 +57,14 @@ async def identify(headers: Mapping[str, str], keys: ClientKeys, config: Service
 
 def check_address(config: ServiceConfig) -> None:
     """Raise ConfigurationError if anybody on a network could spend the service's money."""
-    if is_loopback(config.server.host) or config.keys:
+    if config.keys:
+        return
+    if "*" in config.server.cors_origins:
+        raise ConfigurationError(
+            'cors_origins = ["*"] needs client keys: every web page could spend the money of the service.',
+            hint="Name the origins, or add keys: swift-client serve --new-key NAME",
+        )
+    if is_loopback(config.server.host):
         return
     if all(model.key == "caller" for model in config.models.values()):
         return
@@ -64,6 +72,18 @@ def check_address(config: ServiceConfig) -> None:
         f"The host {config.server.host!r} is reachable from other machines, and there are no client keys.",
         hint="Listen on 127.0.0.1, or add keys: swift-client serve --new-key NAME",
     )
+
+
+def check_tls(config: ServerConfig) -> None:
+    """Raise ConfigurationError if the files of TLS cannot be used."""
+    if config.tls_certificate is None:
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(config.tls_certificate, config.tls_key)
+    except OSError as error:  # ssl.SSLError is one too
+        raise ConfigurationError(
+            f"tls_certificate and tls_key cannot be used: {error}.", hint="They are PEM files that belong together."
+        ) from error
 
 
 def is_loopback(host: str) -> bool:
@@ -76,7 +96,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_host_header(value: str, config: ServiceConfig) -> None:
+def check_host_header(value: str, listening_host: str) -> None:
     """Refuse a request to a service without keys that was addressed to another name than this machine's.
 
     A web page can make its own name resolve to 127.0.0.1 (DNS rebinding) and would then be same-origin here.
@@ -84,7 +104,7 @@ def check_host_header(value: str, config: ServiceConfig) -> None:
     Raises:
         HttpError: 403.
     """
-    if config.keys or not is_loopback(config.server.host):
+    if not is_loopback(listening_host):
         return
     host = value.rpartition(":")[0] if value.rpartition(":")[2].isdecimal() and not value.endswith("]") else value
     if not is_loopback(host):

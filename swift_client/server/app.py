@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,12 +15,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from swift_client.errors import RejectedError, SwiftClientError
 from swift_client.server import chat_stream
-from swift_client.server.access import Caller, check_address, check_host_header, identify
+from swift_client.server.access import Caller, check_address, check_host_header, check_tls, identify
 from swift_client.server.admission import Admission
 from swift_client.server.body import ClientDisconnect, read_body
 from swift_client.server.chat_reply import ReplyFacts, chat_completion, swift_headers, swift_object
@@ -27,6 +28,7 @@ from swift_client.server.chat_request import ChatCall, parse_chat_call
 from swift_client.server.config import ServiceConfig
 from swift_client.server.disconnect import ClientGone, EventStream, end, wait_for
 from swift_client.server.error_reply import ErrorReply, HttpError, error_body, reply_to_error
+from swift_client.server.json_reply import JsonReply
 from swift_client.server.middleware import RequestMiddleware, log_failure
 from swift_client.server.virtual_model import ModelSet, VirtualModel
 from swift_client.types import Selection
@@ -47,6 +49,7 @@ class Service:
 
     def __init__(self, config: ServiceConfig) -> None:
         check_address(config)
+        check_tls(config.server)
         self.models = ModelSet(config)
         limits = config.server
         self.admission = Admission(running=limits.max_concurrency, queue=limits.max_queue, timeout=limits.queue_timeout)
@@ -98,7 +101,8 @@ class Service:
         async def endpoint(request: Request) -> Response:
             models = self.models
             try:
-                check_host_header(request.headers.get("host", ""), models.config)
+                if not models.config.keys:
+                    check_host_header(request.headers.get("host", ""), self.limits.host)
                 caller = await identify(request.headers, models.keys, models.config)
                 return await handler(request, caller, models)
             except (ClientGone, ClientDisconnect):
@@ -110,38 +114,40 @@ class Service:
 
     async def _list_models(self, request: Request, caller: Caller, models: ModelSet) -> Response:
         rows = [_model_row(name) for name in models.models if caller.may_use(name)]
-        return JSONResponse({"object": "list", "data": rows})
+        return JsonReply({"object": "list", "data": rows})
 
     async def _show_model(self, request: Request, caller: Caller, models: ModelSet) -> Response:
         name = request.path_params["model"]
         _find_model(name, caller, models)
-        return JSONResponse(_model_row(name))
+        return JsonReply(_model_row(name))
 
     async def _ready(self, request: Request) -> Response:
         if self.admission.is_full:
-            return JSONResponse({"status": "busy"}, 503, {"retry-after": "1"})
-        return JSONResponse({"status": "ready"})
+            return JsonReply({"status": "busy"}, 503, {"retry-after": "1"})
+        return JsonReply({"status": "ready"})
 
     async def _chat(self, request: Request, caller: Caller, models: ModelSet) -> Response:
         """Answer one question: read it, sample and choose while the client waits, and reply."""
         body = await read_body(request, max_bytes=self.limits.max_body_bytes, timeout=self.limits.body_timeout)
         call = parse_chat_call(body)
         model = _find_model(call.model, caller, models)
-        facts = ReplyFacts(id=request.state.request_id, created=int(time.time()), call=call)
+        facts = ReplyFacts(id=uuid.uuid4().hex, created=int(time.time()), call=call)
         task = asyncio.create_task(self._select(call, model, caller, models))
         if call.stream:
             # An error within the first seconds still has a status of its own; after that it is an event.
             has_ended = await wait_for(task, request.receive, timeout=self.limits.keep_alive)
             if not has_ended or task.exception() is None:
                 headers = swift_headers(task.result()) if has_ended else {}
-                return EventStream(self._events(task, facts, model), headers)
+                return EventStream(self._events(task, facts, model), {**headers, "x-swift-id": facts.id})
         else:
             await wait_for(task, request.receive)
         try:
             selection = task.result()
         except _KNOWN as error:
             return _error_response(_reply_to_failure(error, model, facts))
-        return JSONResponse(chat_completion(selection, facts), headers=swift_headers(selection))
+        return JsonReply(
+            chat_completion(selection, facts), headers={**swift_headers(selection), "x-swift-id": facts.id}
+        )
 
     async def _select(self, call: ChatCall, model: VirtualModel, caller: Caller, models: ModelSet) -> Selection:
         async with models.use(), self.admission.turn():
@@ -193,11 +199,11 @@ def _model_row(name: str) -> dict[str, Any]:
 
 
 def _error_response(reply: ErrorReply) -> Response:
-    return JSONResponse(reply.body, reply.status, reply.headers)
+    return JsonReply(reply.body, reply.status, reply.headers)
 
 
 async def _health(request: Request) -> Response:
-    return JSONResponse({"status": "ok"})
+    return JsonReply({"status": "ok"})
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
@@ -205,4 +211,4 @@ async def _refuse(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     message = {404: "There is no such path.", 405: "The method is not allowed here."}.get(status, "Refused.")
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    return JSONResponse(error_body(status, message, code="not_found" if status == 404 else None), status, headers)
+    return JsonReply(error_body(status, message, code="not_found" if status == 404 else None), status, headers)

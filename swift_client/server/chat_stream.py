@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from swift_client.server.error_reply import ErrorReply
+from swift_client.server.json_reply import encode_json
 
 KEEP_ALIVE = b": sampling\n\n"  # a comment, which clients ignore
 DONE = b"data: [DONE]\n\n"
@@ -15,7 +15,7 @@ _PIECE = 64  # characters of one chunk
 
 def server_event(value: Mapping[str, Any]) -> bytes:
     """Return one event in ASCII, so that no character of a text can end a line."""
-    return b"data: " + json.dumps(value, separators=(",", ":")).encode() + b"\n\n"
+    return b"data: " + encode_json(value, ascii_only=True) + b"\n\n"
 
 
 def error_event(reply: ErrorReply) -> bytes:

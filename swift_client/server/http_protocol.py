@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http
 import json
 from typing import Any
 
@@ -12,10 +13,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from swift_client.server.error_reply import error_body
 
 MAX_HEADER_BYTES = 65_536
+RETRY_AFTER = "retry-after: 1\r\n"
 
 
-def create_protocol_class(header_timeout: float) -> type[H11Protocol]:
-    """Return the protocol; a connection whose headers take longer than ``header_timeout`` seconds ends with 408."""
+def create_protocol_class(*, header_timeout: float, max_connections: int) -> type[H11Protocol]:
+    """Return the protocol of connections.
+
+    Args:
+        header_timeout: seconds in which the headers of a request must arrive; else the connection ends with 408.
+        max_connections: open connections; any more end with 503.
+    """
 
     class LimitedProtocol(H11Protocol):
         """One connection."""
@@ -25,7 +32,11 @@ def create_protocol_class(header_timeout: float) -> type[H11Protocol]:
         def connection_made(self, transport: Any) -> None:
             """Begin to wait for the first request."""
             super().connection_made(transport)
-            self._start_timer()
+            if len(self.connections) > max_connections:
+                self._refuse(503, "The service has too many connections.", "service_busy")
+                transport.close()
+            else:
+                self._start_timer()
 
         def data_received(self, data: bytes) -> None:
             """Read bytes; the time of a request's headers begins with its first byte."""
@@ -68,10 +79,10 @@ def create_protocol_class(header_timeout: float) -> type[H11Protocol]:
         def _refuse(self, status: int, message: str, code: str) -> None:
             # Written as bytes: h11 takes no response before a complete request.
             body = json.dumps(error_body(status, message, code=code)).encode()
-            reason = {400: "Bad Request", 408: "Request Timeout"}[status]
+            reason = http.HTTPStatus(status).phrase
             head = (
                 f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-                "connection: close\r\n\r\n"
+                f"connection: close\r\n{RETRY_AFTER if status == 503 else ''}\r\n"
             )
             self.transport.write(head.encode() + body)
 

@@ -12,6 +12,7 @@ import uuid
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from swift_client.server.error_reply import reply_to_error
+from swift_client.server.json_reply import JsonReply
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +71,8 @@ def log_failure(request_id: str, error: Exception) -> None:
 
 
 async def _send_failure(send: Send, error: Exception) -> None:
-    from starlette.responses import JSONResponse
-
     reply = reply_to_error(error)
-    response = JSONResponse(reply.body, reply.status)
+    response = JsonReply(reply.body, reply.status)
     await send({"type": "http.response.start", "status": reply.status, "headers": response.raw_headers})
     await send({"type": "http.response.body", "body": response.body})
 

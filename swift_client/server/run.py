@@ -18,6 +18,8 @@ from swift_client.server.http_protocol import MAX_HEADER_BYTES, create_protocol_
 
 logger = logging.getLogger(__name__)
 
+_IDLE_TIMEOUT = 75  # seconds of an idle connection: longer than proxies keep theirs, so that they close first
+
 
 class _Server(uvicorn.Server):
     """uvicorn's server, which ends with exit code 0 after SIGTERM: a drained service has not failed."""
@@ -65,7 +67,7 @@ def create_server(service: Service) -> uvicorn.Server:
     return _Server(
         uvicorn.Config(
             service.create_app(),
-            http=create_protocol_class(limits.header_timeout),
+            http=create_protocol_class(header_timeout=limits.header_timeout, max_connections=limits.max_connections),
             ws="none",
             lifespan="on",
             interface="asgi3",
@@ -73,7 +75,7 @@ def create_server(service: Service) -> uvicorn.Server:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=limits.max_connections,
+            timeout_keep_alive=_IDLE_TIMEOUT,
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
             timeout_graceful_shutdown=round(limits.drain_timeout),
             ssl_certfile=limits.tls_certificate,
