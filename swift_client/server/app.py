@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from swift_client.errors import RejectedError, SwiftClientError
+from swift_client.errors import BudgetExceededError, RejectedError, SwiftClientError, VerificationError
 from swift_client.server import chat_stream
 from swift_client.server.access import Caller, check_address, check_host_header, check_tls, identify
 from swift_client.server.admission import Admission
@@ -29,6 +29,7 @@ from swift_client.server.config import ServiceConfig
 from swift_client.server.disconnect import ClientGone, EventStream, end, wait_for
 from swift_client.server.error_reply import ErrorReply, HttpError, error_body, reply_to_error
 from swift_client.server.json_reply import JsonReply
+from swift_client.server.key_limits import KeyUsage
 from swift_client.server.middleware import RequestMiddleware, log_failure
 from swift_client.server.virtual_model import ModelSet, VirtualModel
 from swift_client.types import Selection
@@ -54,6 +55,7 @@ class Service:
         limits = config.server
         self.admission = Admission(running=limits.max_concurrency, queue=limits.max_queue, timeout=limits.queue_timeout)
         self.limits = limits
+        self._usage = {name: KeyUsage(key.limits) for name, key in config.keys.items()}
 
     async def reload(self, config: ServiceConfig) -> None:
         """Serve new requests by another configuration; running ones end by theirs. The ``[server]`` table stays.
@@ -63,6 +65,10 @@ class Service:
         """
         check_address(ServiceConfig(server=self.limits, models=config.models, keys=config.keys))
         models = ModelSet(config)
+        self._usage = {
+            name: KeyUsage(key.limits) if (usage := self._usage.get(name)) is None else usage.with_limits(key.limits)
+            for name, key in config.keys.items()
+        }
         self.models, retired = models, self.models
         await retired.retire()
 
@@ -132,7 +138,10 @@ class Service:
         call = parse_chat_call(body)
         model = _find_model(call.model, caller, models)
         facts = ReplyFacts(id=uuid.uuid4().hex, created=int(time.time()), call=call)
-        task = asyncio.create_task(self._select(call, model, caller, models))
+        usage = self._usage.get(caller.name) if caller.name is not None else None
+        if usage is not None:
+            usage.begin()
+        task = asyncio.create_task(self._select(call, model, caller, models, usage))
         if call.stream:
             # An error within the first seconds still has a status of its own; after that it is an event.
             has_ended = await wait_for(task, request.receive, timeout=self.limits.keep_alive)
@@ -149,9 +158,24 @@ class Service:
             chat_completion(selection, facts), headers={**swift_headers(selection), "x-swift-id": facts.id}
         )
 
-    async def _select(self, call: ChatCall, model: VirtualModel, caller: Caller, models: ModelSet) -> Selection:
+    async def _select(
+        self, call: ChatCall, model: VirtualModel, caller: Caller, models: ModelSet, usage: KeyUsage | None
+    ) -> Selection:
         async with models.use(), self.admission.turn():
-            return await model.answer(call, caller.bearer)
+            selection: Selection | None = None
+            try:
+                selection = await model.answer(call, caller.bearer)
+            except (RejectedError, VerificationError) as error:
+                selection = error.selection  # paid for, though it is not the reply
+                raise
+            except BudgetExceededError as error:
+                selection = error.best
+                raise
+            finally:
+                if usage is not None and selection is not None:
+                    tokens = selection.usage.prompt_tokens + selection.usage.completion_tokens
+                    usage.pay(tokens=tokens, usd=selection.cost)
+            return selection
 
     async def _events(
         self, task: asyncio.Task[Selection], facts: ReplyFacts, model: VirtualModel

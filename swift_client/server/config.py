@@ -137,11 +137,23 @@ class ModelConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
     caps: CapsConfig = CapsConfig()
 
 
+class LimitsConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The table ``[keys.NAME.limits]``: limits of one key in this process; None: no limit."""
+
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    usd_per_minute: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    requests_per_day: Count | None = None
+    tokens_per_day: Count | None = None
+    usd_per_day: Annotated[float, msgspec.Meta(gt=0)] | None = None
+
+
 class KeyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """The table ``[keys.NAME]``: a client's key, as its salted hash, and the virtual models that it may use."""
+    """The table ``[keys.NAME]``: a client's key as its salted hash, the virtual models for it, and its limits."""
 
     hash: str
     models: tuple[str, ...] | None = None
+    limits: LimitsConfig = LimitsConfig()
 
 
 class ServiceConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -169,7 +181,7 @@ def parse_config(text: str) -> ServiceConfig:
         raise ConfigurationError(
             "The configuration has no virtual model.", hint="Add a table such as [models.best-mini]."
         )
-    keys = {name: convert(table, KeyConfig, f"[keys.{name}]") for name, table in _tables(tables, "keys").items()}
+    keys = {name: _key(table, name) for name, table in _tables(tables, "keys").items()}
     config = ServiceConfig(server=convert(tables.get("server", {}), ServerConfig, "[server]"), models=models, keys=keys)
     _check(config)
     return config
@@ -200,6 +212,12 @@ def _model(table: object, name: str) -> ModelConfig:
         if isinstance(table.get(part), dict):
             convert(table[part], struct, f"[models.{name}.{part}]")  # names the part if it is wrong
     return convert(table, ModelConfig, place)
+
+
+def _key(table: object, name: str) -> KeyConfig:
+    if isinstance(table, dict) and isinstance(table.get("limits"), dict):
+        convert(table["limits"], LimitsConfig, f"[keys.{name}.limits]")  # names the part if it is wrong
+    return convert(table, KeyConfig, f"[keys.{name}]")
 
 
 def _tables(tables: Mapping[str, Any], name: str) -> dict[str, Any]:
