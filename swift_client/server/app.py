@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -22,7 +22,7 @@ from swift_client.errors import BudgetExceededError, RejectedError, SwiftClientE
 from swift_client.server import chat_stream
 from swift_client.server.access import Caller, check_address, check_host_header, check_tls, identify
 from swift_client.server.admission import Admission
-from swift_client.server.body import ClientDisconnect, read_body
+from swift_client.server.body import read_body
 from swift_client.server.chat_reply import ReplyFacts, chat_completion, swift_headers, swift_object
 from swift_client.server.chat_request import ChatCall, parse_chat_call
 from swift_client.server.config import ServiceConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from swift_client.server.error_reply import HttpError
 
@@ -48,6 +48,3 @@ async def read_body(request: Request, *, max_bytes: int, timeout: float) -> byte
 
 def _too_long(max_bytes: int) -> HttpError:
     return HttpError(413, f"The body is longer than {max_bytes} bytes.", code="body_too_long", closes=True)
-
-
-__all__ = ["ClientDisconnect", "read_body"]

@@ -79,13 +79,12 @@ class ModelSet:
                 await model.reranker.aclose()
 
 
-def create_reranker(config: ModelConfig, *, api_key: Any = None, needs_key: bool = True) -> AsyncSwiftReranker:
+def create_reranker(config: ModelConfig, *, api_key: Any = None) -> AsyncSwiftReranker:
     """Return the reranker of a virtual model; nothing is sent.
 
     Args:
         config: its table.
         api_key: a function that returns the caller's key; None: the service's own key.
-        needs_key: whether it is an error if the variable of ``api_key_env`` is not set.
 
     Raises:
         ConfigurationError: a setting is wrong.
@@ -93,7 +92,7 @@ def create_reranker(config: ModelConfig, *, api_key: Any = None, needs_key: bool
     """
     if api_key is None and config.api_key_env is not None:
         api_key = os.environ.get(config.api_key_env, "").strip() or None
-        if api_key is None and needs_key:
+        if api_key is None:
             raise MissingApiKeyError(
                 f"The environment variable {config.api_key_env!r} is not set.", hint="It must contain the upstream key."
             )
