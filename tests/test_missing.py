@@ -60,7 +60,7 @@ MISSING_EXTRAS = [
     ("grade samples.db --grade math", "math_verify", "math"),
     ("best-of hi", "rich", "cli"),
 ]
-WITHOUT_FILES_AND_KEYS = {"demo", "providers", "plan"}
+WITHOUT_FILES_AND_KEYS = {"demo", "providers", "plan", "serve"}  # serve: tests/test_serve_config.py
 
 
 @pytest.fixture(autouse=True)

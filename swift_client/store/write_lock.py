@@ -53,7 +53,15 @@ class WriteLock:
 
 def _lock(path: Path, *, shared: bool, timeout: float) -> sqlite3.Connection:
     # Not "rwc": only the file whose identity is known may be locked.
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=timeout)
+    try:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=timeout
+        )
+    except sqlite3.OperationalError as error:
+        # Deleted by its last holder, even if another process has made it again by now.
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN and os.access(path.parent, os.W_OK):
+            raise FileNotFoundError(path) from error
+        raise
     try:
         connection.execute("BEGIN" if shared else "BEGIN EXCLUSIVE")
         if shared:  # a transaction takes its lock when it first reads
