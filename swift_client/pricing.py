@@ -130,6 +130,11 @@ def find_price(provider: str, model: str | None, base_url: str | None, prices: P
     return _convert_price(model_info.get_prices(now), now)
 
 
+def add_costs(cost: float | None, other_cost: float | None) -> float | None:
+    """Return the sum of two costs in US dollars; None, and not a part of it, if either is unknown."""
+    return None if cost is None or other_cost is None else cost + other_cost
+
+
 def check_prices(prices: object) -> Prices:
     """Return ``prices`` if it is a Price, a mapping from model to Price, or None.
 

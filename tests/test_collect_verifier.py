@@ -15,8 +15,10 @@ import pytest
 from swift_client import SwiftReranker, Verifier
 from swift_client.collect.batch.collect import collect_batch
 from swift_client.collect.collect import CollectProgress, CollectResult, Prices, collect
+from swift_client.collect.judging import find_unjudged_answers
 from swift_client.errors import ConfigurationError
-from swift_client.store import SampleStore, StoredQuestion
+from swift_client.store import Sample, SampleStore, StoredQuestion
+from swift_client.types import Completion, ToolCall
 from tests.children import command
 from tests.judges import Judgement, candidates_of, is_verdict, judge_by, prompt_of
 from tests.servers import FaultServer, Received, Response, chat, error
@@ -344,3 +346,10 @@ def test_options_that_contradict_each_other(server: FaultServer, out: Path, opti
     assert result.returncode == 3
     assert message in " ".join(result.stderr.decode().split())
     assert not server.requests
+
+
+def test_a_stored_answer_is_judged_with_its_tool_calls_as_at_run_time() -> None:
+    call = ToolCall(name="search", arguments='{"q": "rain"}')
+    completion = Completion(text="I look it up.", index=0, tool_calls=(call,))
+    (answer,) = find_unjudged_answers([Sample(question_id="a", index=0, completion=completion)], "m p_true v1")
+    assert answer.text == 'I look it up.\nCalls the tool search with {"q": "rain"}'

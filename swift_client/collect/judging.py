@@ -10,13 +10,14 @@ import numpy as np
 
 from swift_client.collect.result import CollectedJudgements, CollectState
 from swift_client.errors import AuthenticationError, ConfigurationError, MissingExtraError
+from swift_client.pricing import add_costs
 from swift_client.sampling import BudgetTracker, Cost
 from swift_client.sampling.model_client import ModelClient
 from swift_client.selection.select import SelectionConfig, score_completions, select
 from swift_client.store import BatchStore, Sample, StoredQuestion, StoredVerdict
 from swift_client.types import Usage
 from swift_client.verify.connect_judge import connect_judge
-from swift_client.verify.distinct_answers import find_distinct_answers
+from swift_client.verify.distinct_answers import find_distinct_answers, texts_of
 from swift_client.verify.judge import Judge, JudgeSession
 from swift_client.verify.modes import MODES, JudgingTask
 from swift_client.verify.verification import identity
@@ -162,7 +163,7 @@ class SampleJudge:
     def _count_spending(self, session: JudgeSession) -> None:
         self.usage += session.usage
         self.state.usage += session.usage
-        self.cost = None if self.cost is None or session.cost is None else self.cost + session.cost
+        self.cost = add_costs(self.cost, session.cost)
         if self.budget.budget.usd is None:  # else each request was paid from it
             self.budget.commit(Cost(), Cost(usd=session.cost or 0.0))
 
@@ -243,13 +244,13 @@ def find_unjudged_answers(samples: Sequence[Sample], verifier: str) -> list[Unju
     scored = score_completions([sample.completion for sample in samples], SelectionConfig())
     answers = find_distinct_answers(scored, select(scored, "auto"))
     unjudged = []
-    for positions, representative in zip(answers.members, answers.representatives, strict=True):
+    for positions, text in zip(answers.members, texts_of(scored, answers), strict=True):
         scores = [samples[position].verifier_scores.get(verifier) for position in positions]
         indices = [samples[position].index for position, score in zip(positions, scores, strict=True) if score is None]
         if indices:
             unjudged.append(
                 UnjudgedAnswer(
-                    text=samples[representative].completion.text,
+                    text=text,
                     indices=tuple(indices),
                     score=next((score for score in scores if score is not None), None),
                 )

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from swift_client.errors import ConfigurationError, RejectedError, SwiftClientError
 from swift_client.models import Acceptance, AnyHead
+from swift_client.pricing import add_costs
 from swift_client.reranker.config import RunOptions
 from swift_client.reranker.pipeline import SelectionPipeline
 from swift_client.sampling import SampleRequest
@@ -107,14 +108,13 @@ async def _sample_the_rest(
 
 def merge_selections(previous_selection: Selection, new_selection: Selection) -> Selection:
     """Return the new selection with the cost, failures and notes of both."""
-    costs = previous_selection.cost, new_selection.cost
     notes = (*previous_selection.notes, *new_selection.notes)
     if new_selection.accepted:
         notes = (*notes, HARD_QUESTION_NOTE)
     return replace(
         new_selection,
         usage=previous_selection.usage + new_selection.usage,
-        cost=None if costs[0] is None or costs[1] is None else costs[0] + costs[1],
+        cost=add_costs(previous_selection.cost, new_selection.cost),
         failures=(*previous_selection.failures, *new_selection.failures),
         notes=tuple(dict.fromkeys(notes)),
         reused=previous_selection.reused + new_selection.reused,

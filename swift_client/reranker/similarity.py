@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from swift_client.adapters.user_threads import UserThreads
+from swift_client.pricing import add_costs
 from swift_client.sampling.budget import BudgetTracker
 from swift_client.sampling.embeddings import Embedder
 from swift_client.sampling.model_client import ModelClient
@@ -95,11 +96,10 @@ class TextComparison:
         """Return the selection with what the comparison of its texts cost."""
         if not scored.similarity_usage.calls:
             return selection
-        costs = selection.cost, scored.similarity_cost
         return replace(
             selection,
             usage=selection.usage + scored.similarity_usage,
-            cost=None if costs[0] is None or costs[1] is None else costs[0] + costs[1],
+            cost=add_costs(selection.cost, scored.similarity_cost),
             failures=(*selection.failures, *scored.similarity_failures),
         )
 

@@ -28,7 +28,7 @@ from swift_client.errors import (
     SwiftClientError,
 )
 from swift_client.features.segments import F64
-from swift_client.pricing import Price
+from swift_client.pricing import Price, add_costs
 from swift_client.sampling.budget import BudgetTracker, Cost
 from swift_client.sampling.context import CallContext
 from swift_client.sampling.model_client import ModelClient
@@ -175,7 +175,7 @@ class Embedder:
         usage = Usage(prompt_tokens=tokens)
         result.usage += usage
         cost = await asyncio.to_thread(self.model.cost.cost, usage)
-        result.cost = None if cost is None or result.cost is None else result.cost + cost
+        result.cost = add_costs(result.cost, cost)
         context.rate_limiter.on_usage(tokens)
         context.emit_event("reply", 0, len(texts), f"brought {len(texts)} embeddings", usage=usage)
         return vectors

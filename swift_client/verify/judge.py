@@ -15,6 +15,7 @@ from swift_client.errors import (
     ResponseDecodeError,
     SwiftClientError,
 )
+from swift_client.pricing import add_costs
 from swift_client.sampling import BudgetTracker, CallContext, Endpoint, SampleRequest, create_sample_request
 from swift_client.sampling.call import Call
 from swift_client.sampling.context import DrawState
@@ -243,7 +244,7 @@ class JudgeSession:
         """Add a call's usage, and return its cost; None if the price is unknown."""
         self.usage += usage
         cost = await asyncio.to_thread(self.judge.model.cost.cost, usage)
-        self.cost = None if cost is None or self.cost is None else self.cost + cost
+        self.cost = add_costs(self.cost, cost)
         return cost
 
     def _add_failure(self, error: SwiftClientError, *, attempts: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -65,8 +64,8 @@ def next_to_judge(
         term: what the head has learnt about the verifier; its mean stands for the missing judgements.
         size: largest number of answers.
     """
-    log_odds = [term.mean_log_odds if value is None else clipped_log_odds(value) for value in judgements]
-    shares = posterior(weights, np.array(log_odds), exponent=term.exponent)
+    log_odds = judgement_log_odds(judgements, missing=term.mean_log_odds)
+    shares = posterior(weights, log_odds, exponent=term.exponent)
     leader = int(shares.argmax())
     if tried[leader] and shares[leader] >= SURE_FROM:
         return []
@@ -74,9 +73,3 @@ def next_to_judge(
         i for i, share in enumerate(shares) if not tried[i] and share >= MIN_RELATIVE_SHARE * shares[leader]
     ]
     return sorted(open_answers, key=lambda i: -shares[i])[:size]
-
-
-def clipped_log_odds(judgement: float) -> float:
-    """Return the log odds of a judgement, clipped to MIN_JUDGEMENT .. 1 - MIN_JUDGEMENT."""
-    clipped = min(max(judgement, MIN_JUDGEMENT), 1 - MIN_JUDGEMENT)
-    return math.log(clipped / (1 - clipped))

@@ -33,7 +33,7 @@ def verify_stored(
     """
     answers = find_distinct_answers(scored, choice)
     mode = mode_of(term.verifier)
-    leader = next(i for i, positions in enumerate(answers.members) if choice.winner in positions)
+    leader = answers.representatives.index(choice.winner)
     stored = [_judgement(judgements, answers, i) for i in range(len(answers))]
     tried = [False] * len(answers)
     if should_judge(

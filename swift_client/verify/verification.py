@@ -13,6 +13,7 @@ from swift_client.errors import VerificationError
 from swift_client.features.segments import F64
 from swift_client.models import AnyHead
 from swift_client.models.verifier_term import VerifierTerm
+from swift_client.pricing import add_costs
 from swift_client.sampling import BudgetTracker
 from swift_client.scoring.result import ScoredCompletions
 from swift_client.selection.choose import Choice
@@ -101,7 +102,7 @@ async def verify(
     texts = texts_of(scored, answers)
     mode, term = _choose_mode(verifier, judge.name, texts, terms)
     prior = posterior(answers.weights, rest=answers.rest)
-    leader = next(i for i, positions in enumerate(answers.members) if choice.winner in positions)
+    leader = answers.representatives.index(choice.winner)
     unjudged = VerifiedChoice(
         choice=choice,
         verification=Verification(
@@ -247,7 +248,7 @@ def choose_again(
     if term is None:
         notes = (*notes, "The verifier was not validated: no head has learnt from labels how much it helps.")
     # Equal posteriors keep the order of the votes.
-    current = next(i for i, positions in enumerate(answers.members) if choice.winner in positions)
+    current = answers.representatives.index(choice.winner)
     winner = current if shares[current] == shares.max() else int(shares.argmax())
     scores: list[float | None] = [None] * len(scored.completions)
     probabilities: list[float | None] = [None] * len(scored.completions)
@@ -294,12 +295,11 @@ def apply_verification(selection: Selection, verified: VerifiedChoice) -> Select
             selection.candidates, verified.verifier_scores, probabilities, strict=True
         )
     )
-    costs = selection.cost, verification.cost
     return replace(
         selection,
         candidates=candidates,
         usage=selection.usage + verification.usage,
-        cost=None if costs[0] is None or costs[1] is None else costs[0] + costs[1],
+        cost=add_costs(selection.cost, verification.cost),
         notes=tuple(dict.fromkeys((*selection.notes, *verified.notes))),
         verification=verification,
     )
