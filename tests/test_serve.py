@@ -10,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 
-from swift_client.server.chat_reply import rank_candidates
+from swift_client.server.chat.reply import rank_candidates
 from swift_client.types import Candidate, Completion, FinishReason, Selection
 from tests.servers import FaultServer, Response, after, chat, chat_body, error, hang, json_response
 from tests.services import QUESTION, RunningService, run, service_config, wait_until

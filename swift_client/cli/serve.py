@@ -127,7 +127,7 @@ def _with_address(path: Path, host: str | None, port: int | None) -> ServiceConf
 
 
 def _show_new_key(name: str, *, as_json: bool) -> None:
-    from swift_client.server.client_keys import create_key
+    from swift_client.server.access.client_keys import create_key
 
     key = create_key(name)
     if as_json:

@@ -1,8 +1,9 @@
 """The service: best of N for any client that speaks OpenAI's API, with the extra ``server``.
 
-``swift-client serve`` starts it. A request is read, checked and turned into arguments of ``best_of`` by pure functions
-(``chat_request``); a Selection becomes a reply (``chat_reply``, ``chat_stream``), and an error a status with OpenAI's
-error object (``error_reply``). ``app`` connects them to HTTP.
+``swift-client serve`` starts it. ``access/`` decides who may call, how much, and when. ``chat/`` turns the body of a
+request into arguments of ``best_of``, and a Selection into a reply or a stream, by pure functions. ``http/`` bounds
+what a client may do to a connection, and turns errors into OpenAI's error object. ``config/`` reads the file.
+``question_endpoint`` is the way from a request to its reply, and ``app`` the application around it.
 """
 
 from swift_client.server.config import ServiceConfig, load_config, parse_config, single_model

@@ -14,7 +14,7 @@ import uvicorn
 from swift_client.errors import ConfigurationError, SwiftClientError
 from swift_client.server.app import Service
 from swift_client.server.config import ServerConfig, ServiceConfig
-from swift_client.server.http_protocol import MAX_HEADER_BYTES, create_protocol_class
+from swift_client.server.http.protocol import MAX_HEADER_BYTES, create_protocol_class
 
 logger = logging.getLogger(__name__)
 

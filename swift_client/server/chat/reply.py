@@ -10,7 +10,7 @@ from typing import Any
 
 from swift_client.adapters.codecs.reply import canonical_tool_calls
 from swift_client.display import selection_dict
-from swift_client.server.chat_request import ChatCall
+from swift_client.server.chat.request import ChatCall
 from swift_client.types import Candidate, Completion, FinishReason, Selection, ToolCall, completeness
 
 # OpenAI has no word for some endings. A refusal ends with "stop" there, and the refusal is its text.

@@ -11,8 +11,8 @@ import msgspec
 from swift_client.errors import ConfigurationError
 from swift_client.sampling import Budget
 from swift_client.server.config import BudgetConfig, ModelConfig
-from swift_client.server.error_reply import HttpError
-from swift_client.server.strict_convert import convert
+from swift_client.server.config.strict_convert import convert
+from swift_client.server.http.error_reply import HttpError
 
 MAX_CHOICES = 128  # as OpenAI's limit of ``n``
 # Fields that are read here; all others pass through.

@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.requests import Request
 
-from swift_client.server.error_reply import HttpError
+from swift_client.server.http.error_reply import HttpError
 
 
 async def read_body(request: Request, *, max_bytes: int, timeout: float) -> bytes:

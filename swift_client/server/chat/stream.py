@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from swift_client.server.error_reply import ErrorReply
-from swift_client.server.json_reply import encode_json
+from swift_client.server.chat.reply import ReplyFacts
+from swift_client.server.http.error_reply import ErrorReply
+from swift_client.server.http.json_reply import encode_json
 
 KEEP_ALIVE = b": sampling\n\n"  # a comment, which clients ignore
 DONE = b"data: [DONE]\n\n"
@@ -23,16 +24,16 @@ def error_event(reply: ErrorReply) -> bytes:
     return server_event(reply.body)
 
 
-def reply_events(completion: Mapping[str, Any], *, include_usage: bool) -> Iterator[bytes]:
-    """Yield the events of a chat.completion: every choice in turn, the end of each, usage if wanted, and the end.
+def reply_events(completion: Mapping[str, Any], facts: ReplyFacts) -> Iterator[bytes]:
+    """Yield the events of a chat.completion: every choice in turn, then usage if the call asks for it.
 
-    The last chunk has the ``swift`` object.
+    The last chunk has the ``swift`` object; the last event is ``DONE``.
     """
     base = {"id": completion["id"], "object": "chat.completion.chunk", "created": completion["created"]}
     base |= {"model": completion["model"]}
     chunks = [chunk for choice in completion["choices"] for chunk in _choice_chunks(choice)]
     rows: list[dict[str, Any]] = [{**base, "choices": [chunk]} for chunk in chunks]
-    if include_usage:
+    if facts.call.include_usage:
         rows = [{**row, "usage": None} for row in rows]
         rows.append({**base, "choices": [], "usage": completion["usage"]})
     rows[-1]["swift"] = completion["swift"]

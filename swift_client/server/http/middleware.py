@@ -11,8 +11,8 @@ import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from swift_client.server.error_reply import reply_to_error
-from swift_client.server.json_reply import JsonReply
+from swift_client.server.http.error_reply import reply_to_error
+from swift_client.server.http.json_reply import JsonReply
 
 logger = logging.getLogger(__name__)
 

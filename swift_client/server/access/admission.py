@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from swift_client.server.error_reply import HttpError
+from swift_client.server.http.error_reply import HttpError
 
 
 class Admission:

@@ -8,6 +8,8 @@ from typing import Any
 
 from starlette.responses import Response
 
+from swift_client.server.http.error_reply import ErrorReply
+
 
 def encode_json(value: Mapping[str, Any], *, ascii_only: bool = False) -> bytes:
     """Return ``value`` as JSON in UTF-8; lone surrogates become question marks.
@@ -29,3 +31,8 @@ class JsonReply(Response):
     def render(self, content: Any) -> bytes:
         """Return the body."""
         return encode_json(content)
+
+
+def error_response(reply: ErrorReply) -> JsonReply:
+    """Return the reply to an error."""
+    return JsonReply(reply.body, reply.status, reply.headers)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from swift_client.server.config import LimitsConfig
-from swift_client.server.error_reply import HttpError
+from swift_client.server.http.error_reply import HttpError
 
 _SECONDS = {"minute": 60.0, "day": 86_400.0}
 

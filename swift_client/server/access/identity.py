@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from swift_client.errors import ConfigurationError
-from swift_client.server.client_keys import ClientKeys
+from swift_client.server.access.client_keys import ClientKeys
 from swift_client.server.config import ServerConfig, ServiceConfig
-from swift_client.server.error_reply import HttpError
+from swift_client.server.http.error_reply import HttpError
 
 KEY_HEADER = "x-swift-key"  # for clients whose Authorization header carries a key for upstream
 

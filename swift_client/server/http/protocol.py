@@ -10,7 +10,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from swift_client.server.error_reply import error_body
+from swift_client.server.http.error_reply import error_body
 
 MAX_HEADER_BYTES = 65_536
 RETRY_AFTER = "retry-after: 1\r\n"

@@ -1,0 +1,1 @@
+"""The callers of the service: their keys, their limits, and the queue before the work."""

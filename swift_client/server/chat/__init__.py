@@ -1,0 +1,1 @@
+"""OpenAI's chat completions: requests, replies and streams as pure functions."""

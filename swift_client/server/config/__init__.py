@@ -1,0 +1,25 @@
+"""The configuration of the service: its tables, and how they are read and checked."""
+
+from swift_client.server.config.parse import load_config, parse_config, single_model
+from swift_client.server.config.tables import (
+    BudgetConfig,
+    KeyConfig,
+    LimitsConfig,
+    ModelConfig,
+    ServerConfig,
+    ServiceConfig,
+    VerifierConfig,
+)
+
+__all__ = [
+    "BudgetConfig",
+    "KeyConfig",
+    "LimitsConfig",
+    "ModelConfig",
+    "ServerConfig",
+    "ServiceConfig",
+    "VerifierConfig",
+    "load_config",
+    "parse_config",
+    "single_model",
+]

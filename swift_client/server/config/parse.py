@@ -1,0 +1,114 @@
+"""A configuration from a TOML file, or from the options of the command; checked as a whole."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+from swift_client.errors import ConfigurationError
+from swift_client.server.config.strict_convert import convert
+from swift_client.server.config.tables import (
+    BudgetConfig,
+    CapsConfig,
+    KeyConfig,
+    LimitsConfig,
+    ModelConfig,
+    ServerConfig,
+    ServiceConfig,
+    VerifierConfig,
+)
+
+_NAME = re.compile(r"[\w][\w./:@-]{0,199}", re.ASCII)
+_KEY_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def parse_config(text: str) -> ServiceConfig:
+    """Read the text of a configuration file.
+
+    Raises:
+        ConfigurationError: it is not TOML, a name is unknown, or a value is wrong; the message names the table.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"The configuration is not valid TOML: {error}.") from error
+    for name in tables.keys() - {"server", "models", "keys"}:
+        raise ConfigurationError(f"The table [{name}] is unknown.", hint="Known: server, models.NAME, keys.NAME.")
+    models = {name: _model(table, name) for name, table in _tables(tables, "models").items()}
+    if not models:
+        raise ConfigurationError(
+            "The configuration has no virtual model.", hint="Add a table such as [models.best-mini]."
+        )
+    keys = {name: _key(table, name) for name, table in _tables(tables, "keys").items()}
+    config = ServiceConfig(server=convert(tables.get("server", {}), ServerConfig, "[server]"), models=models, keys=keys)
+    _check(config)
+    return config
+
+
+def load_config(path: str | os.PathLike[str]) -> ServiceConfig:
+    """Read a configuration file. Raises ConfigurationError as ``parse_config()``, and if it cannot be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"The configuration file {os.fspath(path)!r} cannot be read: {error}.") from error
+    return parse_config(text)
+
+
+def single_model(name: str, model: ModelConfig, *, host: str, port: int) -> ServiceConfig:
+    """Return the configuration of one virtual model, without a file."""
+    config = ServiceConfig(server=ServerConfig(host=host, port=port), models={name: model})
+    _check(config)
+    return config
+
+
+def _model(table: object, name: str) -> ModelConfig:
+    place = f"[models.{name}]"
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"{place} is not a table.")
+    for part, struct in (("budget", BudgetConfig), ("caps", CapsConfig), ("verifier", VerifierConfig)):
+        if isinstance(table.get(part), dict):
+            convert(table[part], struct, f"[models.{name}.{part}]")  # names the part if it is wrong
+    return convert(table, ModelConfig, place)
+
+
+def _key(table: object, name: str) -> KeyConfig:
+    if isinstance(table, dict) and isinstance(table.get("limits"), dict):
+        convert(table["limits"], LimitsConfig, f"[keys.{name}.limits]")  # names the part if it is wrong
+    return convert(table, KeyConfig, f"[keys.{name}]")
+
+
+def _tables(tables: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = tables.get(name, {})
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{name!r} is not a table.", hint=f"Write [{name}.NAME].")
+    return value
+
+
+def _check(config: ServiceConfig) -> None:
+    """Raise ConfigurationError for what no single value shows."""
+    server = config.server
+    if server.path_prefix and not re.fullmatch(r"(/[\w.~-]+)+", server.path_prefix, re.ASCII):
+        raise ConfigurationError(f"path_prefix {server.path_prefix!r} is not a path.", hint='Write it as "/llm".')
+    if (server.tls_certificate is None) != (server.tls_key is None):
+        raise ConfigurationError("TLS needs both tls_certificate and tls_key.")
+    for name, model in config.models.items():
+        place = f"[models.{name}]"
+        if not _NAME.fullmatch(name):
+            raise ConfigurationError(f"{place}: the name is not a model's name.", hint="Use letters, digits, - and _.")
+        if model.caps.n is not None and model.caps.n < model.n:
+            raise ConfigurationError(f"{place}: caps.n is {model.caps.n}, below n = {model.n}.")
+        if model.key == "caller" and (model.api_key_env or model.store):
+            part = "api_key_env" if model.api_key_env else "store"
+            raise ConfigurationError(
+                f'{place}: {part} cannot be combined with key = "caller".',
+                hint="Callers with keys of their own share neither a key nor stored replies.",
+            )
+    for name, key in config.keys.items():
+        if not _KEY_NAME.fullmatch(name):
+            raise ConfigurationError(f"[keys.{name}]: the name may have letters, digits, - and _ only.")
+        for model_name in set(key.models or ()) - config.models.keys():
+            raise ConfigurationError(f"[keys.{name}]: there is no virtual model {model_name!r}.")

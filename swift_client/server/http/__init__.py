@@ -1,0 +1,1 @@
+"""Bodies, connections, replies and errors of HTTP, within limits."""

@@ -1,0 +1,155 @@
+"""The endpoints that answer a question: read the request, sample and choose while the client waits, and reply."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from swift_client.errors import BudgetExceededError, RejectedError, SwiftClientError, VerificationError
+from swift_client.server.access.admission import Admission
+from swift_client.server.access.identity import Caller
+from swift_client.server.access.key_limits import KeyUsage
+from swift_client.server.chat.reply import ReplyFacts, chat_completion, swift_headers, swift_object
+from swift_client.server.chat.request import ChatCall, parse_chat_call
+from swift_client.server.chat.stream import KEEP_ALIVE, error_event, reply_events
+from swift_client.server.config import ServerConfig
+from swift_client.server.http.body import read_body
+from swift_client.server.http.disconnect import EventStream, end, wait_for
+from swift_client.server.http.error_reply import ErrorReply, HttpError, reply_to_error
+from swift_client.server.http.json_reply import JsonReply, error_response
+from swift_client.server.http.middleware import log_failure
+from swift_client.server.virtual_model import ModelSet, VirtualModel
+from swift_client.types import Selection
+
+_KNOWN = (HttpError, SwiftClientError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WireFormat:
+    """One API of OpenAI: how a body becomes a call, and a Selection a reply or the events of a stream."""
+
+    parse: Callable[[bytes], ChatCall]
+    reply: Callable[[Selection, ReplyFacts], dict[str, Any]]
+    events: Callable[[Mapping[str, Any], ReplyFacts], Iterator[bytes]]
+    error_event: Callable[[ErrorReply], bytes]
+
+
+CHAT = WireFormat(parse=parse_chat_call, reply=chat_completion, events=reply_events, error_event=error_event)
+
+
+class ServiceState(Protocol):
+    """The parts of a running service that an endpoint uses."""
+
+    @property
+    def admission(self) -> Admission:
+        """The queue before the work."""
+
+    @property
+    def limits(self) -> ServerConfig:
+        """The table ``[server]``."""
+
+    def usage(self, caller: Caller) -> KeyUsage | None:
+        """Return the counts of a caller's key; None without keys."""
+
+
+class QuestionEndpoint:
+    """Answers questions that come in one wire format."""
+
+    def __init__(self, service: ServiceState, wire: WireFormat) -> None:
+        self._service, self._wire = service, wire
+
+    async def __call__(self, request: Request, caller: Caller, models: ModelSet) -> Response:
+        """Answer one question.
+
+        Raises:
+            HttpError: the request is refused.
+            ClientGone, ClientDisconnect: the client hung up.
+        """
+        limits = self._service.limits
+        body = await read_body(request, max_bytes=limits.max_body_bytes, timeout=limits.body_timeout)
+        call = self._wire.parse(body)
+        model = find_model(call.model, caller, models)
+        facts = ReplyFacts(id=uuid.uuid4().hex, created=int(time.time()), call=call)
+        usage = self._service.usage(caller)
+        if usage is not None:
+            usage.begin()
+        task = asyncio.create_task(self._select(call, model, caller, models, usage))
+        if call.stream:
+            # An error within the first seconds still has a status of its own; after that it is an event.
+            has_ended = await wait_for(task, request.receive, timeout=limits.keep_alive)
+            if not has_ended or task.exception() is None:
+                headers = swift_headers(task.result()) if has_ended else {}
+                return EventStream(self._events(task, facts, model), {**headers, "x-swift-id": facts.id})
+        else:
+            await wait_for(task, request.receive)
+        try:
+            selection = task.result()
+        except _KNOWN as error:
+            return error_response(_reply_to_failure(error, model, facts))
+        return JsonReply(
+            self._wire.reply(selection, facts), headers={**swift_headers(selection), "x-swift-id": facts.id}
+        )
+
+    async def _select(
+        self, call: ChatCall, model: VirtualModel, caller: Caller, models: ModelSet, usage: KeyUsage | None
+    ) -> Selection:
+        async with models.use(), self._service.admission.turn():
+            selection: Selection | None = None
+            try:
+                selection = await model.answer(call, caller.bearer)
+            except (RejectedError, VerificationError) as error:
+                selection = error.selection  # paid for, though it is not the reply
+                raise
+            except BudgetExceededError as error:
+                selection = error.best
+                raise
+            finally:
+                if usage is not None and selection is not None:
+                    tokens = selection.usage.prompt_tokens + selection.usage.completion_tokens
+                    usage.pay(tokens=tokens, usd=selection.cost)
+            return selection
+
+    async def _events(
+        self, task: asyncio.Task[Selection], facts: ReplyFacts, model: VirtualModel
+    ) -> AsyncGenerator[bytes]:
+        """Yield comments until the answer is chosen, then the answer or the error."""
+        try:
+            while not task.done():
+                yield KEEP_ALIVE
+                await asyncio.wait({task}, timeout=self._service.limits.keep_alive)
+            try:
+                reply = self._wire.reply(task.result(), facts)
+                for event in self._wire.events(reply, facts):
+                    yield event
+            except Exception as error:
+                if not isinstance(error, _KNOWN):
+                    log_failure(facts.id, error)
+                yield self._wire.error_event(_reply_to_failure(error, model, facts))
+        finally:
+            await end(task)
+
+
+def find_model(name: str, caller: Caller, models: ModelSet) -> VirtualModel:
+    """Return a virtual model that the caller may use. Raises HttpError with status 404 for any other name."""
+    model = models.models.get(name)
+    if model is None or not caller.may_use(name):
+        raise HttpError(
+            404, f"The model {name[:200]!r} does not exist, or you may not use it.", code="model_not_found",
+            param="model",
+        )  # fmt: skip
+    return model
+
+
+def _reply_to_failure(error: Exception, model: VirtualModel, facts: ReplyFacts) -> ErrorReply:
+    """Return the reply to an error of ``best_of``; an answer that was rejected is described, since it is paid for."""
+    reply = reply_to_error(error, is_callers_key=model.uses_callers_key)
+    if isinstance(error, RejectedError):
+        reply.body["swift"] = swift_object(error.selection, facts)
+    return reply
