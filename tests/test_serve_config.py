@@ -27,9 +27,10 @@ from swift_client.server.access.client_keys import ClientKeys, create_key
 from swift_client.server.access.identity import check_address, is_loopback
 from swift_client.server.access.key_limits import KeyUsage
 from swift_client.server.app import Service
-from swift_client.server.chat.request import create_arguments, parse_chat_call
+from swift_client.server.chat.request import parse_chat_call
 from swift_client.server.config import KeyConfig, LimitsConfig, ModelConfig, ServiceConfig
 from swift_client.server.http.error_reply import HttpError
+from swift_client.server.question.arguments import create_arguments
 from tests.children import command, environment
 from tests.servers import FaultServer, after, chat
 from tests.services import QUESTION, run, service_config, wait_until

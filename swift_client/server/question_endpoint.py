@@ -16,15 +16,18 @@ from swift_client.errors import BudgetExceededError, RejectedError, SwiftClientE
 from swift_client.server.access.admission import Admission
 from swift_client.server.access.identity import Caller
 from swift_client.server.access.key_limits import KeyUsage
-from swift_client.server.chat.reply import ReplyFacts, chat_completion, swift_headers, swift_object
-from swift_client.server.chat.request import ChatCall, parse_chat_call
-from swift_client.server.chat.stream import KEEP_ALIVE, error_event, reply_events
+from swift_client.server.chat.reply import chat_completion
+from swift_client.server.chat.request import parse_chat_call
+from swift_client.server.chat.stream import error_event, reply_events
 from swift_client.server.config import ServerConfig
 from swift_client.server.http.body import read_body
 from swift_client.server.http.disconnect import EventStream, end, wait_for
 from swift_client.server.http.error_reply import ErrorReply, HttpError, reply_to_error
 from swift_client.server.http.json_reply import JsonReply, error_response
 from swift_client.server.http.middleware import log_failure
+from swift_client.server.http.server_events import KEEP_ALIVE
+from swift_client.server.question.call import ChatCall
+from swift_client.server.question.reply_parts import ReplyFacts, swift_headers, swift_object
 from swift_client.server.virtual_model import ModelSet, VirtualModel
 from swift_client.types import Selection
 

@@ -12,8 +12,9 @@ from swift_client.errors import MissingApiKeyError
 from swift_client.reranker import AsyncSwiftReranker
 from swift_client.sampling import Budget
 from swift_client.server.access.client_keys import ClientKeys
-from swift_client.server.chat.request import ChatCall, create_arguments
 from swift_client.server.config import BudgetConfig, ModelConfig, ServiceConfig, VerifierConfig
+from swift_client.server.question.arguments import create_arguments
+from swift_client.server.question.call import ChatCall
 from swift_client.types import Selection
 from swift_client.verify.verifier import Verifier
 

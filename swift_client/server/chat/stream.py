@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from swift_client.server.chat.reply import ReplyFacts
 from swift_client.server.http.error_reply import ErrorReply
-from swift_client.server.http.json_reply import encode_json
+from swift_client.server.http.server_events import server_event, split_text
+from swift_client.server.question.reply_parts import ReplyFacts
 
-KEEP_ALIVE = b": sampling\n\n"  # a comment, which clients ignore
 DONE = b"data: [DONE]\n\n"
-_PIECE = 64  # characters of one chunk
-
-
-def server_event(value: Mapping[str, Any]) -> bytes:
-    """Return one event in ASCII, so that no character of a text can end a line."""
-    return b"data: " + encode_json(value, ascii_only=True) + b"\n\n"
 
 
 def error_event(reply: ErrorReply) -> bytes:
@@ -53,8 +46,8 @@ def _choice_chunks(choice: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     logprobs = choice["logprobs"]
     for name in ("reasoning_content", "content", "refusal"):
         text = message.get(name) or ""
-        for start in range(0, len(text), _PIECE):
-            piece = chunk({name: text[start : start + _PIECE]})
+        for part in split_text(text):
+            piece = chunk({name: part})
             if name == "content" and logprobs is not None:
                 piece["logprobs"], logprobs = logprobs, None
             yield piece
