@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -87,10 +88,23 @@ def create_server(service: Service) -> uvicorn.Server:
 def listen(config: ServerConfig) -> socket.socket:
     """Return a socket that listens on the address. Raises ConfigurationError if it cannot be used."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(
+        family, kind, protocol, _, address = socket.getaddrinfo(
             config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        return socket.create_server(address[:2], family=family, backlog=2048)
+        # Connections inherit the protocol, and asyncio sends small writes at once (TCP_NODELAY) only if it is TCP:
+        # socket.create_server() leaves it 0, which costs 40 ms per reply.
+        listener = socket.socket(family, kind, protocol)
+        try:
+            if os.name == "posix":  # elsewhere it lets two programs share a port
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(address)
+            listener.listen(2048)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
     except (OSError, UnicodeError) as error:
         raise ConfigurationError(
             f"The address {config.host}:{config.port} cannot be used: {error}.", hint="Choose another --host or --port."
