@@ -45,12 +45,19 @@ class RunningService:
         for client in self._clients:
             client.close()
 
-    def post(self, body: object, *, headers: Mapping[str, str] | None = None, **options: Any) -> httpx2.Response:
-        """Send a body to ``/v1/chat/completions``."""
+    def post(
+        self,
+        body: object,
+        path: str = "/chat/completions",
+        *,
+        headers: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> httpx2.Response:
+        """Send a body to a path below ``/v1``."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         with httpx2.Client(timeout=20) as client:
             return client.post(
-                f"{self.url}/chat/completions",
+                f"{self.url}{path}",
                 content=data,
                 headers={"content-type": "application/json", **(headers or {})},
                 **options,

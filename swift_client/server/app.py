@@ -24,7 +24,7 @@ from swift_client.server.http.disconnect import ClientGone
 from swift_client.server.http.error_reply import HttpError, error_body, reply_to_error
 from swift_client.server.http.json_reply import JsonReply, error_response
 from swift_client.server.http.middleware import RequestMiddleware
-from swift_client.server.question_endpoint import CHAT, QuestionEndpoint, find_model
+from swift_client.server.question_endpoint import CHAT, RESPONSES, QuestionEndpoint, find_model
 from swift_client.server.virtual_model import ModelSet
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ class Service:
         prefix = self.limits.path_prefix
         routes = [
             Route(f"{prefix}/v1/chat/completions", self._endpoint(QuestionEndpoint(self, CHAT)), methods=["POST"]),
+            Route(f"{prefix}/v1/responses", self._endpoint(QuestionEndpoint(self, RESPONSES)), methods=["POST"]),
             Route(f"{prefix}/v1/models", self._endpoint(self._list_models), methods=["GET"]),
             Route(f"{prefix}/v1/models/{{model:path}}", self._endpoint(self._show_model), methods=["GET"]),
             Route(f"{prefix}/healthz", _health, methods=["GET"]),

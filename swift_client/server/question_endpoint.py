@@ -18,7 +18,7 @@ from swift_client.server.access.identity import Caller
 from swift_client.server.access.key_limits import KeyUsage
 from swift_client.server.chat.reply import chat_completion
 from swift_client.server.chat.request import parse_chat_call
-from swift_client.server.chat.stream import error_event, reply_events
+from swift_client.server.chat.stream import failure_event, reply_events
 from swift_client.server.config import ServerConfig
 from swift_client.server.http.body import read_body
 from swift_client.server.http.disconnect import EventStream, end, wait_for
@@ -28,6 +28,9 @@ from swift_client.server.http.middleware import log_failure
 from swift_client.server.http.server_events import KEEP_ALIVE
 from swift_client.server.question.call import ChatCall
 from swift_client.server.question.reply_parts import ReplyFacts, swift_headers, swift_object
+from swift_client.server.responses.reply import response_object
+from swift_client.server.responses.request import parse_response_call
+from swift_client.server.responses.stream import failure_events, opening_events, response_events
 from swift_client.server.virtual_model import ModelSet, VirtualModel
 from swift_client.types import Selection
 
@@ -36,15 +39,28 @@ _KNOWN = (HttpError, SwiftClientError)
 
 @dataclass(frozen=True, kw_only=True)
 class WireFormat:
-    """One API of OpenAI: how a body becomes a call, and a Selection a reply or the events of a stream."""
+    """One API of OpenAI: how a body becomes a call, and a Selection a reply or the events of a stream.
+
+    Attributes:
+        parse: Reads a body.
+        reply: Returns the reply, as JSON-ready values.
+        opening: Returns the events of a stream before its answer is chosen.
+        events: Yields the events of a reply.
+        failure: Returns the events of an error.
+    """
 
     parse: Callable[[bytes], ChatCall]
     reply: Callable[[Selection, ReplyFacts], dict[str, Any]]
+    opening: Callable[[ReplyFacts], bytes] = lambda facts: b""
     events: Callable[[Mapping[str, Any], ReplyFacts], Iterator[bytes]]
-    error_event: Callable[[ErrorReply], bytes]
+    failure: Callable[[ErrorReply, ReplyFacts], bytes]
 
 
-CHAT = WireFormat(parse=parse_chat_call, reply=chat_completion, events=reply_events, error_event=error_event)
+CHAT = WireFormat(parse=parse_chat_call, reply=chat_completion, events=reply_events, failure=failure_event)
+RESPONSES = WireFormat(
+    parse=parse_response_call, reply=response_object, opening=opening_events, events=response_events,
+    failure=failure_events,
+)  # fmt: skip
 
 
 class ServiceState(Protocol):
@@ -124,6 +140,8 @@ class QuestionEndpoint:
     ) -> AsyncGenerator[bytes]:
         """Yield comments until the answer is chosen, then the answer or the error."""
         try:
+            if opening := self._wire.opening(facts):
+                yield opening
             while not task.done():
                 yield KEEP_ALIVE
                 await asyncio.wait({task}, timeout=self._service.limits.keep_alive)
@@ -134,7 +152,7 @@ class QuestionEndpoint:
             except Exception as error:
                 if not isinstance(error, _KNOWN):
                     log_failure(facts.id, error)
-                yield self._wire.error_event(_reply_to_failure(error, model, facts))
+                yield self._wire.failure(_reply_to_failure(error, model, facts), facts)
         finally:
             await end(task)
 

@@ -12,6 +12,7 @@ from swift_client.server.question.reply_parts import (
     ReplyFacts,
     completion_logprobs,
     swift_object,
+    thinking_text,
     tool_call_dict,
     visible_parts,
 )
@@ -96,8 +97,8 @@ def _message(completion: Completion, facts: ReplyFacts, choice: int) -> dict[str
         message["function_call"] = {"name": calls[0].name, "arguments": calls[0].arguments}
     elif calls:
         message["tool_calls"] = [tool_call_dict(call, facts, choice, i) for i, call in enumerate(calls)]
-    if completion.thinking is not None and completion.thinking.text:
-        message["reasoning_content"] = completion.thinking.text.encode("utf-8", "replace").decode()
+    if thinking := thinking_text(completion):
+        message["reasoning_content"] = thinking
     return message
 
 

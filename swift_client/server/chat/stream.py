@@ -12,7 +12,7 @@ from swift_client.server.question.reply_parts import ReplyFacts
 DONE = b"data: [DONE]\n\n"
 
 
-def error_event(reply: ErrorReply) -> bytes:
+def failure_event(reply: ErrorReply, facts: ReplyFacts) -> bytes:
     """Return an error as the event that OpenAI's clients raise it from: the status has been sent by then."""
     return server_event(reply.body)
 

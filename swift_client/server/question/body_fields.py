@@ -63,3 +63,8 @@ def whole_number(body: Mapping[str, Any], name: str, *, low: int, high: int) -> 
 def invalid_field(param: str, problem: str) -> HttpError:
     """Return the error for a field with a wrong value."""
     return HttpError(400, f"{param!r} {problem}.", code="invalid_value", param=param)
+
+
+def unsupported_field(param: str, problem: str) -> HttpError:
+    """Return the error for a field, or a kind of value, that this service does not have."""
+    return HttpError(400, f"{param!r} {problem}.", code="unsupported_parameter", param=param)

@@ -38,18 +38,33 @@ class Override(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
 
 @dataclass(frozen=True, kw_only=True)
 class ChatCall:
-    """One request to the service, of the right types but not yet checked against its virtual model."""
+    """One request to the service, of the right types but not yet checked against its virtual model.
+
+    Attributes:
+        model: Name of the virtual model.
+        messages: Messages of the chat.
+        n_choices: Choices that the reply has.
+        stream: Whether the reply is streamed.
+        include_usage: Whether a streamed chat has a last chunk with the usage.
+        wants_logprobs: Whether the reply has the logprobs of the chosen tokens.
+        wants_function_call: Whether the reply has the legacy form of tool calls, asked for by ``functions``.
+        seed: Seed of the first completion.
+        override: Settings of this request.
+        fields: Fields of the request that go upstream unchanged.
+        repeated: Members of the reply that repeat its request; a chat has none.
+    """
 
     model: str
     messages: list[dict[str, Any]]
     n_choices: int = 1
     stream: bool = False
-    include_usage: bool = False  # a last chunk with the usage, if streamed
+    include_usage: bool = False
     wants_logprobs: bool = False
-    wants_function_call: bool = False  # the legacy form of tool calls, asked for by ``functions``
+    wants_function_call: bool = False
     seed: int | None = None
     override: Override = field(default_factory=Override)
-    fields: Mapping[str, Any] = field(default_factory=dict)  # of the request that go upstream unchanged
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    repeated: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse_override(value: object) -> Override:

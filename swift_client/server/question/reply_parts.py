@@ -85,6 +85,11 @@ def visible_parts(completion: Completion) -> tuple[str | None, str | None, tuple
     return (None if only_calls else text), None, calls
 
 
+def thinking_text(completion: Completion) -> str:
+    """Return the thinking that the provider shows; empty without any."""
+    return "" if completion.thinking is None else (completion.thinking.text or "").encode("utf-8", "replace").decode()
+
+
 def tool_call_dict(call: ToolCall, facts: ReplyFacts, choice: int, position: int) -> dict[str, Any]:
     """Return one tool call, with an id that is unique in the conversation."""
     function = {"name": call.name, "arguments": call.arguments}

@@ -1,0 +1,1 @@
+"""OpenAI's Responses API: requests, replies and streams as pure functions."""
