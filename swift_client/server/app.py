@@ -18,7 +18,7 @@ from starlette.routing import Route
 from swift_client.errors import SwiftClientError
 from swift_client.server.access.admission import Admission
 from swift_client.server.access.identity import Caller, check_address, check_host_header, check_tls, identify
-from swift_client.server.access.key_limits import KeyUsage
+from swift_client.server.access.usage_limits import UsageLimits
 from swift_client.server.config import ServiceConfig
 from swift_client.server.http.disconnect import ClientGone
 from swift_client.server.http.error_reply import HttpError, error_body, reply_to_error
@@ -47,11 +47,7 @@ class Service:
         limits = config.server
         self.admission = Admission(running=limits.max_concurrency, queue=limits.max_queue, timeout=limits.queue_timeout)
         self.limits = limits
-        self._usage = {name: KeyUsage(key.limits) for name, key in config.keys.items()}
-
-    def usage(self, caller: Caller) -> KeyUsage | None:
-        """Return the counts of a caller's key; None without keys."""
-        return self._usage.get(caller.name) if caller.name is not None else None
+        self.usage = UsageLimits(limits.usage_store)
 
     async def reload(self, config: ServiceConfig) -> None:
         """Serve new requests by another configuration; running ones end by theirs. The ``[server]`` table stays.
@@ -61,10 +57,6 @@ class Service:
         """
         check_address(ServiceConfig(server=self.limits, models=config.models, keys=config.keys))
         models = ModelSet(config)
-        self._usage = {
-            name: KeyUsage(key.limits) if (usage := self._usage.get(name)) is None else usage.with_limits(key.limits)
-            for name, key in config.keys.items()
-        }
         self.models, retired = models, self.models
         await retired.retire()
 
@@ -97,6 +89,7 @@ class Service:
     async def _lifespan(self, app: Starlette) -> AsyncGenerator[None]:
         yield
         await self.models.retire()
+        await self.usage.aclose()
 
     def _endpoint(self, handler: Callable[[Request, Caller, ModelSet], Awaitable[Response]]) -> Endpoint:
         """Return a handler with the caller identified, and every error as a reply."""

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
-from swift_client.errors import BudgetExceededError, RejectedError, SwiftClientError, VerificationError
+from swift_client.errors import RejectedError, SwiftClientError
 from swift_client.server.access.admission import Admission
 from swift_client.server.access.identity import Caller
-from swift_client.server.access.key_limits import KeyUsage
+from swift_client.server.access.limit_rules import Scope
+from swift_client.server.access.usage_limits import UsageLimits
 from swift_client.server.chat.reply import chat_completion
 from swift_client.server.chat.request import parse_chat_call
 from swift_client.server.chat.stream import failure_event, reply_events
@@ -74,8 +75,9 @@ class ServiceState(Protocol):
     def limits(self) -> ServerConfig:
         """The table ``[server]``."""
 
-    def usage(self, caller: Caller) -> KeyUsage | None:
-        """Return the counts of a caller's key; None without keys."""
+    @property
+    def usage(self) -> UsageLimits:
+        """The counts behind the limits of keys and models."""
 
 
 class QuestionEndpoint:
@@ -96,10 +98,7 @@ class QuestionEndpoint:
         call = self._wire.parse(body)
         model = find_model(call.model, caller, models)
         facts = ReplyFacts(id=uuid.uuid4().hex, created=int(time.time()), call=call)
-        usage = self._service.usage(caller)
-        if usage is not None:
-            usage.begin()
-        task = asyncio.create_task(self._select(call, model, caller, models, usage))
+        task = asyncio.create_task(self._select(call, model, caller, models))
         if call.stream:
             # An error within the first seconds still has a status of its own; after that it is an event.
             has_ended = await wait_for(task, request.receive, timeout=limits.keep_alive)
@@ -116,24 +115,16 @@ class QuestionEndpoint:
             self._wire.reply(selection, facts), headers={**swift_headers(selection), "x-swift-id": facts.id}
         )
 
-    async def _select(
-        self, call: ChatCall, model: VirtualModel, caller: Caller, models: ModelSet, usage: KeyUsage | None
-    ) -> Selection:
-        async with models.use(), self._service.admission.turn():
-            selection: Selection | None = None
-            try:
-                selection = await model.answer(call, caller.bearer)
-            except (RejectedError, VerificationError) as error:
-                selection = error.selection  # paid for, though it is not the reply
-                raise
-            except BudgetExceededError as error:
-                selection = error.best
-                raise
-            finally:
-                if usage is not None and selection is not None:
-                    tokens = selection.usage.prompt_tokens + selection.usage.completion_tokens
-                    usage.pay(tokens=tokens, usd=selection.cost)
-            return selection
+    async def _select(self, call: ChatCall, model: VirtualModel, caller: Caller, models: ModelSet) -> Selection:
+        scopes = [Scope(kind="model", name=call.model, limits=model.config.limits)]
+        if caller.name is not None:
+            scopes.append(Scope(kind="key", name=caller.name, limits=models.config.keys[caller.name].limits))
+        async with (
+            self._service.usage.request(scopes, model.expected_cost.cost) as meter,
+            models.use(),
+            self._service.admission.turn(),
+        ):
+            return await model.answer(call, caller.bearer, meter)
 
     async def _events(
         self, task: asyncio.Task[Selection], facts: ReplyFacts, model: VirtualModel

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from swift_client.errors import MissingApiKeyError
+from swift_client.errors import BudgetExceededError, MissingApiKeyError, RejectedError, VerificationError
 from swift_client.reranker import AsyncSwiftReranker
 from swift_client.sampling import Budget
 from swift_client.server.access.client_keys import ClientKeys
+from swift_client.server.access.cost_meter import CostMeter, ExpectedCost
 from swift_client.server.config import BudgetConfig, ModelConfig, ServiceConfig, VerifierConfig
 from swift_client.server.question.arguments import create_arguments
 from swift_client.server.question.call import ChatCall
-from swift_client.types import Selection
+from swift_client.types import Event, Selection
 from swift_client.verify.verifier import Verifier
 
 
@@ -31,19 +32,51 @@ class VirtualModel:
         self.config = config
         # The key of the request that is being answered; tasks inherit it.
         self._callers_key: ContextVar[str] = ContextVar("callers_key", default="")
-        self.reranker = create_reranker(config, api_key=self._callers_key.get if self.uses_callers_key else None)
+        self._meter: ContextVar[CostMeter | None] = ContextVar("meter", default=None)
+        self.expected_cost = ExpectedCost(config.budget)
+        self.reranker = create_reranker(
+            config, api_key=self._callers_key.get if self.uses_callers_key else None, on_event=self._on_event
+        )
 
     @property
     def uses_callers_key(self) -> bool:
         """True if requests are sent upstream with the caller's own key."""
         return self.config.key == "caller"
 
-    async def answer(self, call: ChatCall, callers_key: str) -> Selection:
-        """Answer one call; errors are those of ``best_of``, and HttpError for what the caps refuse."""
+    async def answer(self, call: ChatCall, callers_key: str, meter: CostMeter) -> Selection:
+        """Answer one call.
+
+        Args:
+            call: the call.
+            callers_key: sent upstream, if the model uses the caller's own key.
+            meter: gets the cost, also of an answer that does not come.
+
+        Raises:
+            HttpError: the caps refuse it.
+            SwiftClientError: as of ``best_of``.
+        """
         arguments = create_arguments(call, self.config)
         if self.uses_callers_key:
             self._callers_key.set(callers_key)
-        return await self.reranker.best_of(**arguments)
+        self._meter.set(meter)
+        try:
+            selection = await self.reranker.best_of(**arguments)
+        except (RejectedError, VerificationError) as error:
+            meter.finish(error.selection)
+            raise
+        except BudgetExceededError as error:
+            meter.finish(error.best)
+            raise
+        else:
+            meter.finish(selection)
+            return selection
+        finally:
+            self.expected_cost.observe(meter.cost)
+
+    def _on_event(self, event: Event) -> None:
+        meter = self._meter.get()
+        if meter is not None:
+            meter.on_event(event)
 
 
 class ModelSet:
@@ -80,12 +113,15 @@ class ModelSet:
                 await model.reranker.aclose()
 
 
-def create_reranker(config: ModelConfig, *, api_key: Any = None) -> AsyncSwiftReranker:
+def create_reranker(
+    config: ModelConfig, *, api_key: Any = None, on_event: Callable[[Event], None] | None = None
+) -> AsyncSwiftReranker:
     """Return the reranker of a virtual model; nothing is sent.
 
     Args:
         config: its table.
         api_key: a function that returns the caller's key; None: the service's own key.
+        on_event: called with the events of all requests, within the task of the request.
 
     Raises:
         ConfigurationError: a setting is wrong.
@@ -111,6 +147,7 @@ def create_reranker(config: ModelConfig, *, api_key: Any = None) -> AsyncSwiftRe
         timeout=config.timeout,
         max_retries=config.max_retries,
         max_concurrency=config.max_concurrency,
+        on_event=on_event,
         store=config.store,
         verifier=_create_verifier(config.verifier),
     )

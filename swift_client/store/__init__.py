@@ -14,6 +14,7 @@ from swift_client.store.records import (
 from swift_client.store.reply_cache import ReplyStore
 from swift_client.store.sample_store import SampleStore
 from swift_client.store.sqlite import require_samples_file
+from swift_client.store.usage_store import UsageStore, UsageWindow, WindowKey
 
 __all__ = [
     "BatchStore",
@@ -28,5 +29,8 @@ __all__ = [
     "StateLayout",
     "StoredQuestion",
     "StoredVerdict",
+    "UsageStore",
+    "UsageWindow",
+    "WindowKey",
     "require_samples_file",
 ]

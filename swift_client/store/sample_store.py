@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,10 +16,12 @@ from swift_client.store import records
 from swift_client.store.packing import pack, replace_surrogates
 from swift_client.store.records import Meta, RequestKey, Sample, SampleTotals, StoredQuestion, to_json
 from swift_client.store.sqlite import (
-    add_judgement_tables,
+    JUDGEMENTS,
+    add_tables,
     connect,
-    has_judgements,
+    has_tables,
     not_a_samples_file,
+    transaction,
     translate_errors,
     write_lock,
 )
@@ -234,7 +236,7 @@ class SampleStore:
             ConfigurationError: a judgement outside 0..1, no such sample, or no disk space; nothing is stored.
         """
         with self._transaction() as run:
-            add_judgement_tables(self._connection)
+            add_tables(self._connection, JUDGEMENTS)
             for index, score in scores.items():
                 if not records.is_share(score):
                     raise ConfigurationError(
@@ -266,7 +268,7 @@ class SampleStore:
     def samples(self, question_id: str, *, limit: int = -1) -> list[Sample]:
         """Return up to ``limit`` samples of a question (all if negative), in the order of their indices."""
         with self._read_session() as run:
-            score_rows = run(_SELECT_SCORES, (question_id,)) if has_judgements(self._connection) else ()
+            score_rows = run(_SELECT_SCORES, (question_id,)) if has_tables(self._connection, JUDGEMENTS) else ()
             scores = records.parse_verifier_scores(question_id, score_rows)
             rows = run(_SELECT_SAMPLES, (question_id, limit))
             return [records.parse_sample(question_id, row, scores.get(row[0], {})) for row in rows]
@@ -337,18 +339,9 @@ class SampleStore:
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
             raise not_a_samples_file(self.path, f"it is damaged: {error}") from error
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Any]:
-        """Run one transaction: all of it is stored, or nothing."""
-        with translate_errors(self.path):
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection.execute
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:  # SQLite itself rolls back on a full disk
-                    self._connection.execute("ROLLBACK")
-                raise
+    def _transaction(self) -> AbstractContextManager[Callable[..., sqlite3.Cursor]]:
+        """Return a block that is one transaction: all of it is stored, or nothing."""
+        return transaction(self._connection, self.path)
 
 
 def _insert(

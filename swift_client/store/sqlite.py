@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,8 +46,16 @@ _JUDGEMENT_SCHEMA = (
     "CREATE TABLE verdict (id TEXT PRIMARY KEY, value REAL NOT NULL, confidence REAL NOT NULL, "
     "from_text INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cost REAL)",
 )
-# Tables per format, which is stored in ``user_version``. A file has format 1 until it gets its first judgement.
-_FORMATS: Mapping[int, tuple[str, ...]] = {1: _SCHEMA, 2: (*_SCHEMA, *_JUDGEMENT_SCHEMA)}
+# Statements that add the tables of format 3: counts of a service's keys and models, per window of ``seconds``.
+_USAGE_SCHEMA = (
+    "CREATE TABLE key_usage (name TEXT NOT NULL, seconds INTEGER NOT NULL, number INTEGER NOT NULL, "
+    "started REAL NOT NULL, requests INTEGER NOT NULL, tokens INTEGER NOT NULL, usd REAL NOT NULL, "
+    "reserved_tokens REAL NOT NULL, reserved_usd REAL NOT NULL, PRIMARY KEY (name, seconds)) WITHOUT ROWID",
+)
+# Tables that each format adds, by its number, which is stored in ``user_version``. A file gets the tables of a format
+# when they are first written to.
+_ADDED_TABLES: Mapping[int, tuple[str, ...]] = {1: _SCHEMA, 2: _JUDGEMENT_SCHEMA, 3: _USAGE_SCHEMA}
+JUDGEMENTS, USAGE = 2, 3  # formats by the tables that they add
 
 _COLLECT_HINT = "Samples files are written by `swift-client collect`."
 _IN_USE = (
@@ -149,6 +157,20 @@ def translate_errors(path: Path) -> Iterator[None]:
         raise _explain_error(path, code, str(error)) from error
 
 
+@contextmanager
+def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[Callable[..., sqlite3.Cursor]]:
+    """Run one transaction: all of it is stored, or nothing. Raises ConfigurationError as ``translate_errors()``."""
+    with translate_errors(path):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection.execute
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:  # SQLite itself rolls back on a full disk
+                connection.execute("ROLLBACK")
+            raise
+
+
 def require_samples_file(path: Path) -> None:
     """Raise ConfigurationError if there is no such file; it is not opened."""
     if not path.is_file():
@@ -240,17 +262,17 @@ def _create_tables(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def has_judgements(connection: sqlite3.Connection) -> bool:
-    """Return True if the file has the tables of judgements; another process may add them at any time."""
-    return _read_pragma(connection, "user_version") > 1
+def has_tables(connection: sqlite3.Connection, format_number: int) -> bool:
+    """Return True if the file has the tables of a format; another process may add them at any time."""
+    return _read_pragma(connection, "user_version") >= format_number
 
 
-def add_judgement_tables(connection: sqlite3.Connection) -> None:
-    """Bring the file to format 2, within the caller's transaction."""
-    if not has_judgements(connection):
-        for statement in _JUDGEMENT_SCHEMA:
+def add_tables(connection: sqlite3.Connection, format_number: int) -> None:
+    """Bring the file to a format, within the caller's transaction."""
+    for number in range(_read_pragma(connection, "user_version") + 1, format_number + 1):
+        for statement in _ADDED_TABLES[number]:
             connection.execute(statement)
-        connection.execute("PRAGMA user_version=2")
+        connection.execute(f"PRAGMA user_version={number}")
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
@@ -264,11 +286,11 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise EmptyFileError(f"{path} is not a samples file: it is empty.", hint=_COLLECT_HINT)
     if _read_pragma(connection, "application_id") != APPLICATION_ID:
         raise not_a_samples_file(path, "it is a SQLite file of another program")
-    # A transaction reads one state of the file, also while another process adds the tables of judgements.
+    # A transaction reads one state of the file, also while another process adds tables.
     connection.execute("BEGIN")
     version = _read_pragma(connection, "user_version")
-    if version not in _FORMATS:
-        formats = f"{min(_FORMATS)} to {max(_FORMATS)}"
+    if version not in _ADDED_TABLES:
+        formats = f"{min(_ADDED_TABLES)} to {max(_ADDED_TABLES)}"
         raise not_a_samples_file(
             path, f"its format is {version} and this swift-client reads {formats}", "Upgrade swift-client."
         )
@@ -276,7 +298,8 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     statements = connection.execute(
         "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT IN ('sqlite_stat1', 'sqlite_stat4')"
     )
-    if {sql for (sql,) in statements} != set(_FORMATS[version]):
+    expected = {sql for number in range(1, version + 1) for sql in _ADDED_TABLES[number]}
+    if {sql for (sql,) in statements} != expected:
         raise not_a_samples_file(path, "its tables are not those of this format")
     connection.execute("COMMIT")
 

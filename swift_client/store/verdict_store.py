@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from swift_client.store.records import StoredVerdict, parse_verdict
 from swift_client.store.sample_store import SampleStore
-from swift_client.store.sqlite import add_judgement_tables, has_judgements
+from swift_client.store.sqlite import JUDGEMENTS, add_tables, has_tables
 from swift_client.types import MAX_TOKEN_COUNT, Usage
 
 _SELECT_VERDICT = (
@@ -20,7 +20,7 @@ class VerdictStore(SampleStore):
     def verdicts(self, keys: Sequence[str]) -> dict[str, StoredVerdict]:
         """Return the stored ones of these verdicts by key."""
         with self._read_session() as run:
-            if not has_judgements(self._connection):
+            if not has_tables(self._connection, JUDGEMENTS):
                 return {}
             rows = {key: run(_SELECT_VERDICT, (key,)).fetchone() for key in keys}
             return {key: parse_verdict(row) for key, row in rows.items() if row is not None}
@@ -30,13 +30,13 @@ class VerdictStore(SampleStore):
         tokens = (min(max(0, count), MAX_TOKEN_COUNT) for count in (verdict.prompt_tokens, verdict.completion_tokens))
         row = (key, verdict.value, verdict.confidence, verdict.from_text, *tokens, verdict.cost)
         with self._transaction() as run:
-            add_judgement_tables(self._connection)
+            add_tables(self._connection, JUDGEMENTS)
             run("INSERT OR IGNORE INTO verdict VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def verdict_totals(self) -> tuple[Usage, float | None]:
         """Return tokens and calls of all verdicts, and their cost; None if that of any is unknown."""
         with self._read_session() as run:
-            if not has_judgements(self._connection):
+            if not has_tables(self._connection, JUDGEMENTS):
                 return Usage(), 0.0
             calls, prompt, completion, cost, unknown = run(
                 "SELECT count(*), total(prompt_tokens), total(completion_tokens), total(cost), "

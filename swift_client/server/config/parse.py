@@ -8,6 +8,8 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from swift_client.errors import ConfigurationError
 from swift_client.server.config.strict_convert import convert
 from swift_client.server.config.tables import (
@@ -69,7 +71,13 @@ def _model(table: object, name: str) -> ModelConfig:
     place = f"[models.{name}]"
     if not isinstance(table, dict):
         raise ConfigurationError(f"{place} is not a table.")
-    for part, struct in (("budget", BudgetConfig), ("caps", CapsConfig), ("verifier", VerifierConfig)):
+    parts: dict[str, type[msgspec.Struct]] = {
+        "budget": BudgetConfig,
+        "caps": CapsConfig,
+        "verifier": VerifierConfig,
+        "limits": LimitsConfig,
+    }
+    for part, struct in parts.items():
         if isinstance(table.get(part), dict):
             convert(table[part], struct, f"[models.{name}.{part}]")  # names the part if it is wrong
     return convert(table, ModelConfig, place)

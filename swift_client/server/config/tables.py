@@ -31,6 +31,7 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
         max_connections: Open connections.
         keep_alive: Seconds between comments in a stream that has no answer yet.
         drain_timeout: Seconds that running requests have after SIGTERM.
+        usage_store: Samples file with the counts of limits; None: they are in memory and begin anew with the process.
     """
 
     host: str = "127.0.0.1"
@@ -49,6 +50,7 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
     max_connections: Count = 4096
     keep_alive: Seconds = 5.0
     drain_timeout: Seconds = 300.0
+    usage_store: str | None = None
 
 
 class VerifierConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -85,6 +87,17 @@ class CapsConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
     deadline: Seconds | None = None
     max_tokens: Count | None = None
     overrides: tuple[OverrideName, ...] = get_args(OverrideName)
+
+
+class LimitsConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The tables ``[keys.NAME.limits]`` and ``[models.NAME.limits]``: limits of all its requests; None: no limit."""
+
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    usd_per_minute: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    requests_per_day: Count | None = None
+    tokens_per_day: Count | None = None
+    usd_per_day: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
 class ModelConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -126,17 +139,7 @@ class ModelConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
     store: str | None = None
     sampling: dict[str, Any] = msgspec.field(default_factory=dict)
     caps: CapsConfig = CapsConfig()
-
-
-class LimitsConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """The table ``[keys.NAME.limits]``: limits of one key in this process; None: no limit."""
-
-    requests_per_minute: Count | None = None
-    tokens_per_minute: Count | None = None
-    usd_per_minute: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    requests_per_day: Count | None = None
-    tokens_per_day: Count | None = None
-    usd_per_day: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    limits: LimitsConfig = LimitsConfig()
 
 
 class KeyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -153,3 +156,9 @@ class ServiceConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
     server: ServerConfig = ServerConfig()
     models: dict[str, ModelConfig]
     keys: dict[str, KeyConfig] = {}
+
+    @property
+    def has_limits(self) -> bool:
+        """True if a key or a model has limits."""
+        limits = [model.limits for model in self.models.values()] + [key.limits for key in self.keys.values()]
+        return any(table != LimitsConfig() for table in limits)
