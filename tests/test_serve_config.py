@@ -25,10 +25,9 @@ from swift_client.errors import ConfigurationError, MissingApiKeyError
 from swift_client.server import load_config, parse_config
 from swift_client.server.access.client_keys import ClientKeys, create_key
 from swift_client.server.access.identity import check_address, is_loopback
-from swift_client.server.access.key_limits import KeyUsage
 from swift_client.server.app import Service
 from swift_client.server.chat.request import parse_chat_call
-from swift_client.server.config import KeyConfig, LimitsConfig, ModelConfig, ServiceConfig
+from swift_client.server.config import KeyConfig, ModelConfig, ServiceConfig
 from swift_client.server.http.error_reply import HttpError
 from swift_client.server.question.arguments import create_arguments
 from tests.children import command, environment
@@ -395,56 +394,3 @@ def test_tls_files_serve_https_and_wrong_ones_are_named(tmp_path: Path, upstream
             assert client.get(f"{service.url}/models").json()["data"][0]["id"] == "best"
     with pytest.raises(ConfigurationError, match="cannot be used"):
         Service(service_config(upstream, server={**files, "tls_key": "missing.pem"}))
-
-
-# --- limits of keys ----------------------------------------------------------------------------------------------
-
-
-def test_limits_of_a_key_count_requests_tokens_and_dollars_per_window() -> None:
-    now = [100.0]
-    limits = LimitsConfig(requests_per_minute=3, tokens_per_day=1000, usd_per_minute=0.5)
-    usage = KeyUsage(limits, clock=lambda: now[0])
-
-    def refusal() -> tuple[str, float | None] | None:
-        try:
-            usage.begin()
-        except HttpError as error:
-            return error.message, error.retry_after
-        return None
-
-    assert [refusal() for _ in range(3)] == [None] * 3
-    now[0] += 20
-    assert refusal() == ("The key's limit of 3 requests per minute is reached.", 40.0)
-    now[0] += 40
-    assert refusal() is None
-    usage.pay(tokens=400, usd=0.5)
-    now[0] += 1
-    assert refusal() == ("The key's limit of 0.5 usd per minute is reached.", 59.0)
-    now[0] += 59
-    usage.pay(tokens=600, usd=None)
-    assert refusal() == ("The key's limit of 1000 tokens per day is reached.", 86_400.0 - 120)
-    assert usage.with_limits(LimitsConfig()).begin() is None
-    with pytest.raises(HttpError) as caught:
-        usage.begin()
-    assert (caught.value.status, caught.value.code) == (429, "rate_limit_exceeded")
-    now[0] += 86_400
-    assert refusal() is None
-
-
-def test_a_key_over_its_limit_gets_429_and_others_do_not(upstream: FaultServer) -> None:
-    made = {name: create_key(name) for name in ("alice", "bob")}
-    tables = {"alice": {"limits": {"tokens_per_day": 10}}, "bob": {}}
-    keys = {name: msgspec.convert({"hash": made[name].hash, **tables[name]}, KeyConfig) for name in made}
-
-    with run(service_config(upstream, keys=keys)) as service:
-
-        def ask(name: str) -> httpx2.Response:
-            body = {"model": "best", "messages": QUESTION}
-            return service.post(body, headers={"authorization": f"Bearer {made[name].key}"})
-
-        statuses = [ask("alice").status_code, ask("alice").status_code, ask("bob").status_code, ask("bob").status_code]
-        refused = ask("alice")
-
-    assert statuses == [200, 429, 200, 200]
-    assert 86_000 < int(refused.headers["retry-after"]) <= 86_400
-    assert refused.json()["error"]["type"] == "rate_limit_error"

@@ -78,8 +78,11 @@ def serve(
 
     service_config = load()
     names = list(service_config.models)
+    if service_config.has_limits and service_config.server.usage_store is None:
+        output.print_lines("Limits are counted in memory, so they begin anew with every start.")
+        output.print_lines('To keep them: usage_store = "FILE" in [server].')
     if check:
-        Service(service_config)
+        Service(service_config).usage.check()
         output.print_lines(f"The settings are valid. Models: {', '.join(names)}.")
         if as_json:
             output.print_json({"models": names})

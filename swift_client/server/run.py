@@ -49,6 +49,7 @@ def run_service(
         ConfigurationError: a setting is wrong, or the address cannot be used.
     """
     service = Service(config)
+    service.usage.open()
     listener = listen(config.server)
     with listener:
         server = create_server(service)

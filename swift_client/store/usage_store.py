@@ -87,6 +87,11 @@ class UsageStore:
             self.close()  # the next call opens the file anew, which may have been mended or replaced
             raise
 
+    def check(self) -> None:
+        """Raise ConfigurationError if there is a file and it is not a samples file; nothing is written."""
+        if self.path.exists() and self.path.stat().st_size:
+            connect(self.path, write=False).close()
+
     def close(self) -> None:
         """Release the file; calling it twice is harmless."""
         connection, self._connection = self._connection, None

@@ -21,11 +21,7 @@ class CostMeter:
             self.cost = Cost(tokens=self.cost.tokens + event.tokens, usd=self.cost.usd + (event.cost or 0.0))
 
     def finish(self, selection: Selection | None) -> None:
-        """Take the cost of an answer, which includes estimates for calls that were not needed any more, if there is one.
-
-        Args:
-            selection: the answer, also one that is not replied.
-        """
+        """Take the cost of an answer instead, if there is one: it includes estimates for calls that were cancelled."""
         if selection is None:
             return
         usage = selection.usage

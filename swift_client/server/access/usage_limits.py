@@ -67,7 +67,12 @@ class UsageLimits:
         """Open the file, so that a wrong one is known before the first request. Raises ConfigurationError."""
         if self._store is not None:
             self._store.update((), lambda windows: None)
-            self._store.close()  # SQLite's connections belong to one thread
+            self._store.close()  # a connection belongs to one thread
+
+    def check(self) -> None:
+        """Raise ConfigurationError if the file is not a samples file; nothing is written."""
+        if self._store is not None:
+            self._store.check()
 
     async def aclose(self) -> None:
         """Count all that is left, and release the file."""
@@ -77,8 +82,16 @@ class UsageLimits:
         self._thread.shutdown(wait=False)
 
     def _start(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Run work in the thread of the file."""
-        return asyncio.get_running_loop().run_in_executor(self._thread, work)
+        """Run work in the thread of the file; without one at once, since it takes microseconds."""
+        loop = asyncio.get_running_loop()
+        if self._store is not None:
+            return loop.run_in_executor(self._thread, work)
+        future = loop.create_future()
+        try:
+            future.set_result(work())
+        except HttpError as error:
+            future.set_exception(error)
+        return future
 
     async def _begin(self, scopes: Sequence[Scope], expected: Cost) -> Reservation:
         begun = self._start(lambda: self._reserve(scopes, expected))
