@@ -101,7 +101,7 @@ def serve(
 
 
 def _require_server() -> None:
-    if not all(importlib.util.find_spec(name) for name in ("starlette", "uvicorn")):
+    if not all(importlib.util.find_spec(name) for name in ("prometheus_client", "starlette", "uvicorn")):
         raise MissingExtraError.needs("server", "serve")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from swift_client.adapters import Codec, Provider, Transports
@@ -22,6 +23,14 @@ from swift_client.types import Event, Usage
 _DEFAULT_COMPLETION_TOKENS = 500  # assumed tokens of a completion without ``max_tokens``
 
 
+@dataclass
+class _Lookup:
+    """The last lookup of a price, and the minute in which it was made."""
+
+    minute: int | None = None
+    price: Price | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class CostModel:
     """The prices of a reranker's model."""
@@ -31,6 +40,13 @@ class CostModel:
     # The address that requests go to; a price list does not know the caller's own server.
     base_url: str | None
     prices: Prices
+    # A lookup takes half a millisecond, and the first one imports a price list. Prices may depend on the time of day.
+    _lookup: _Lookup = field(default_factory=_Lookup, init=False, repr=False, compare=False)
+
+    @property
+    def is_looked_up(self) -> bool:
+        """True if the price was looked up before, so that doing it again is fast."""
+        return self._lookup.minute is not None
 
     @classmethod
     def create(cls, provider: Provider, model: str | None, client: object | None, prices: object) -> CostModel:
@@ -44,7 +60,13 @@ class CostModel:
         Raises:
             MissingExtraError: the price would have to be looked up, and the extra "prices" is not installed.
         """
-        return find_price(self.provider.name, self.model, self.base_url, self.prices)
+        minute = int(time.time() // 60)
+        lookup = self._lookup
+        if lookup.minute != minute:
+            # The price first: another thread that sees the minute must see the price of it.
+            lookup.price = find_price(self.provider.name, self.model, self.base_url, self.prices)
+            lookup.minute = minute
+        return lookup.price
 
     def cost(self, usage: Usage, prompt_tokens: int | None = None) -> float | None:
         """Return the cost of some usage in US dollars, or None if the price is unknown.
@@ -155,7 +177,8 @@ class ModelClient:
             token_ids: whether to decode ``Completion.top_ids`` as well.
             phase: as of ``Event``.
         """
-        if self.on_event:  # the first lookup of a price may import a price list, which takes half a second
+        # The first lookup of a price may import a price list, which takes half a second.
+        if self.on_event and not self.cost.is_looked_up:
             await asyncio.to_thread(self.cost.cost, Usage())
         return CallContext(
             provider=self.provider,

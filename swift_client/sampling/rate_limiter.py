@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from typing import NamedTuple
 
 from swift_client.adapters.transport.rate_limit_headers import parse_rate_limit_headers
 from swift_client.errors import ConfigurationError, RateLimitError, SwiftClientError
@@ -25,6 +26,16 @@ _MIN_SLEEP = 0.001
 _OVERLOAD_STATUSES = (503, 529)  # statuses that mean "too many at once", besides 429
 
 _Waiter = asyncio.Future[None]
+
+
+class LimiterState(NamedTuple):
+    """The state of a RateLimiter at one moment."""
+
+    n_active: int  # requests that hold a slot
+    n_waiting: int  # requests that wait for one
+    n_allowed: int  # requests that may run at once now, fewer after refusals
+    size: int  # its limit
+    wait_seconds: float  # seconds until the next request may start; 0 if it only waits for another to end
 
 
 class RateLimiter:
@@ -62,6 +73,19 @@ class RateLimiter:
     def n_active(self) -> int:
         """Number of requests that hold a slot."""
         return self._window.n_active
+
+    def state(self) -> LimiterState:
+        """Return what it allows now, and how many requests wait."""
+        with self._lock:
+            window = self._window
+            wait = window.wait_seconds(self.now())
+            return LimiterState(
+                n_active=window.n_active,
+                n_waiting=sum(map(len, self._waiters.values())),
+                n_allowed=int(window.window_size),
+                size=window.size,
+                wait_seconds=wait if wait < math.inf else 0.0,
+            )
 
     async def acquire(self, owner: object = None) -> None:
         """Wait for a slot and take it; ``owner`` identifies the question."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,10 +21,15 @@ from swift_client.server.access.admission import Admission
 from swift_client.server.access.identity import Caller, check_address, check_host_header, check_tls, identify
 from swift_client.server.access.usage_limits import UsageLimits
 from swift_client.server.config import ServiceConfig
-from swift_client.server.http.disconnect import ClientGone
+from swift_client.server.http.disconnect import ClientGone, end
 from swift_client.server.http.error_reply import HttpError, error_body, reply_to_error
 from swift_client.server.http.json_reply import JsonReply, error_response
 from swift_client.server.http.middleware import RequestMiddleware
+from swift_client.server.observability.metrics import Metrics
+from swift_client.server.observability.metrics_endpoint import MetricsEndpoint
+from swift_client.server.observability.observers import Observer, Observers
+from swift_client.server.observability.record import RequestRecord
+from swift_client.server.observability.request_log import RequestLog
 from swift_client.server.question_endpoint import CHAT, RESPONSES, QuestionEndpoint, find_model
 from swift_client.server.virtual_model import ModelSet
 
@@ -43,8 +49,15 @@ class Service:
     def __init__(self, config: ServiceConfig) -> None:
         check_address(config)
         check_tls(config.server)
-        self.models = ModelSet(config)
         limits = config.server
+        listeners: list[Observer] = [RequestLog()]
+        self._metrics_endpoint = None
+        if limits.metrics:
+            metrics = Metrics()
+            listeners.append(metrics)
+            self._metrics_endpoint = MetricsEndpoint(metrics, self)
+        self.observers = Observers(listeners)
+        self.models = ModelSet(config, self.observers.on_event)
         self.admission = Admission(running=limits.max_concurrency, queue=limits.max_queue, timeout=limits.queue_timeout)
         self.limits = limits
         self.usage = UsageLimits(limits.usage_store)
@@ -56,7 +69,7 @@ class Service:
             ConfigurationError: it is wrong; nothing has changed.
         """
         check_address(ServiceConfig(server=self.limits, models=config.models, keys=config.keys))
-        models = ModelSet(config)
+        models = ModelSet(config, self.observers.on_event)
         self.models, retired = models, self.models
         await retired.retire()
 
@@ -71,7 +84,16 @@ class Service:
             Route(f"{prefix}/healthz", _health, methods=["GET"]),
             Route(f"{prefix}/readyz", self._ready, methods=["GET"]),
         ]
-        middleware = [Middleware(RequestMiddleware, write_timeout=self.limits.write_timeout)]
+        if self._metrics_endpoint is not None:
+            routes.append(Route(f"{prefix}/metrics", self._endpoint(self._metrics_endpoint), methods=["GET"]))
+        middleware = [
+            Middleware(
+                RequestMiddleware,
+                observers=self.observers,
+                paths={route.endpoint: route.path.removeprefix(prefix) for route in routes},
+                write_timeout=self.limits.write_timeout,
+            )
+        ]
         if self.limits.cors_origins:
             cors = Middleware(
                 CORSMiddleware, allow_origins=self.limits.cors_origins, allow_methods=["GET", "POST"],
@@ -87,7 +109,10 @@ class Service:
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncGenerator[None]:
+        measuring = None if self._metrics_endpoint is None else asyncio.create_task(self._metrics_endpoint.run())
         yield
+        if measuring is not None:
+            await end(measuring)
         await self.models.retire()
         await self.usage.aclose()
 
@@ -96,14 +121,17 @@ class Service:
 
         async def endpoint(request: Request) -> Response:
             models = self.models
+            record: RequestRecord = request.scope["state"]["record"]
             try:
                 if not models.config.keys:
                     check_host_header(request.headers.get("host", ""), self.limits.host)
                 caller = await identify(request.headers, models.keys, models.config)
+                record.key = caller.name
                 return await handler(request, caller, models)
             except (ClientGone, ClientDisconnect):
                 return Response(status_code=_NOBODY)
             except (HttpError, SwiftClientError) as error:
+                record.error = error
                 return error_response(reply_to_error(error))
 
         return endpoint

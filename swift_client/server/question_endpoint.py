@@ -25,8 +25,9 @@ from swift_client.server.http.body import read_body
 from swift_client.server.http.disconnect import EventStream, end, wait_for
 from swift_client.server.http.error_reply import ErrorReply, HttpError, reply_to_error
 from swift_client.server.http.json_reply import JsonReply, error_response
-from swift_client.server.http.middleware import log_failure
 from swift_client.server.http.server_events import KEEP_ALIVE
+from swift_client.server.observability.observers import log_failure
+from swift_client.server.observability.record import RequestRecord
 from swift_client.server.question.call import ChatCall
 from swift_client.server.question.reply_parts import ReplyFacts, swift_headers, swift_object
 from swift_client.server.responses.reply import response_object
@@ -98,24 +99,30 @@ class QuestionEndpoint:
         call = self._wire.parse(body)
         model = find_model(call.model, caller, models)
         facts = ReplyFacts(id=uuid.uuid4().hex, created=int(time.time()), call=call)
-        task = asyncio.create_task(self._select(call, model, caller, models))
+        record: RequestRecord = request.scope["state"]["record"]
+        record.model, record.is_stream, record.messages = call.model, call.stream, call.messages
+        record.selection_id = facts.id
+        task = asyncio.create_task(self._select(call, model, caller, models, record))
         if call.stream:
             # An error within the first seconds still has a status of its own; after that it is an event.
             has_ended = await wait_for(task, request.receive, timeout=limits.keep_alive)
             if not has_ended or task.exception() is None:
                 headers = swift_headers(task.result()) if has_ended else {}
-                return EventStream(self._events(task, facts, model), {**headers, "x-swift-id": facts.id})
+                return EventStream(self._events(task, facts, model, record), {**headers, "x-swift-id": facts.id})
         else:
             await wait_for(task, request.receive)
         try:
             selection = task.result()
         except _KNOWN as error:
+            record.error = error
             return error_response(_reply_to_failure(error, model, facts))
         return JsonReply(
             self._wire.reply(selection, facts), headers={**swift_headers(selection), "x-swift-id": facts.id}
         )
 
-    async def _select(self, call: ChatCall, model: VirtualModel, caller: Caller, models: ModelSet) -> Selection:
+    async def _select(
+        self, call: ChatCall, model: VirtualModel, caller: Caller, models: ModelSet, record: RequestRecord
+    ) -> Selection:
         scopes = [Scope(kind="model", name=call.model, limits=model.config.limits)]
         if caller.name is not None:
             scopes.append(Scope(kind="key", name=caller.name, limits=models.config.keys[caller.name].limits))
@@ -124,10 +131,10 @@ class QuestionEndpoint:
             models.use(),
             self._service.admission.turn(),
         ):
-            return await model.answer(call, caller.bearer, meter)
+            return await model.answer(call, caller.bearer, meter, record)
 
     async def _events(
-        self, task: asyncio.Task[Selection], facts: ReplyFacts, model: VirtualModel
+        self, task: asyncio.Task[Selection], facts: ReplyFacts, model: VirtualModel, record: RequestRecord
     ) -> AsyncGenerator[bytes]:
         """Yield comments until the answer is chosen, then the answer or the error."""
         try:
@@ -138,11 +145,13 @@ class QuestionEndpoint:
                 await asyncio.wait({task}, timeout=self._service.limits.keep_alive)
             try:
                 reply = self._wire.reply(task.result(), facts)
+                record.first_byte_seconds = record.seconds_so_far()
                 for event in self._wire.events(reply, facts):
                     yield event
             except Exception as error:
+                record.error = error
                 if not isinstance(error, _KNOWN):
-                    log_failure(facts.id, error)
+                    log_failure(record.id, error)
                 yield self._wire.failure(_reply_to_failure(error, model, facts), facts)
         finally:
             await end(task)

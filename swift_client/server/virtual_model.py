@@ -14,6 +14,7 @@ from swift_client.sampling import Budget
 from swift_client.server.access.client_keys import ClientKeys
 from swift_client.server.access.cost_meter import CostMeter, ExpectedCost
 from swift_client.server.config import BudgetConfig, ModelConfig, ServiceConfig, VerifierConfig
+from swift_client.server.observability.record import RequestRecord
 from swift_client.server.question.arguments import create_arguments
 from swift_client.server.question.call import ChatCall
 from swift_client.types import Event, Selection
@@ -26,16 +27,21 @@ class VirtualModel:
     Raises:
         ConfigurationError: a setting is wrong, or the variable of its key is not set; nothing was sent.
         ArtifactError: its head cannot be read.
+
+    Args:
+        config: its table.
+        on_event: called with the request that a call upstream belongs to.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, on_event: Callable[[RequestRecord, Event], None]) -> None:
         self.config = config
-        # The key of the request that is being answered; tasks inherit it.
+        self._on_event = on_event
+        # The request that is being answered, and the key that it is sent upstream with; tasks inherit them.
+        self._request: ContextVar[tuple[CostMeter, RequestRecord] | None] = ContextVar("request", default=None)
         self._callers_key: ContextVar[str] = ContextVar("callers_key", default="")
-        self._meter: ContextVar[CostMeter | None] = ContextVar("meter", default=None)
         self.expected_cost = ExpectedCost(config.budget)
         self.reranker = create_reranker(
-            config, api_key=self._callers_key.get if self.uses_callers_key else None, on_event=self._on_event
+            config, api_key=self._callers_key.get if self.uses_callers_key else None, on_event=self._pass_event
         )
 
     @property
@@ -43,52 +49,67 @@ class VirtualModel:
         """True if requests are sent upstream with the caller's own key."""
         return self.config.key == "caller"
 
-    async def answer(self, call: ChatCall, callers_key: str, meter: CostMeter) -> Selection:
+    async def answer(self, call: ChatCall, callers_key: str, meter: CostMeter, record: RequestRecord) -> Selection:
         """Answer one call.
 
         Args:
             call: the call.
             callers_key: sent upstream, if the model uses the caller's own key.
             meter: gets the cost, also of an answer that does not come.
+            record: gets the choice, also one that is rejected.
 
         Raises:
             HttpError: the caps refuse it.
             SwiftClientError: as of ``best_of``.
         """
         arguments = create_arguments(call, self.config)
+        record.n = arguments["n"]
+        self._request.set((meter, record))
         if self.uses_callers_key:
             self._callers_key.set(callers_key)
-        self._meter.set(meter)
+        selection: Selection | None = None
         try:
             selection = await self.reranker.best_of(**arguments)
         except (RejectedError, VerificationError) as error:
-            meter.finish(error.selection)
+            selection = error.selection  # paid for, though it is not the reply
             raise
         except BudgetExceededError as error:
-            meter.finish(error.best)
+            selection = error.best
             raise
-        else:
-            meter.finish(selection)
-            return selection
         finally:
+            record.selection = selection
+            meter.finish(selection)
             self.expected_cost.observe(meter.cost)
+        return selection
 
-    def _on_event(self, event: Event) -> None:
-        meter = self._meter.get()
-        if meter is not None:
+    def _pass_event(self, event: Event) -> None:
+        request = self._request.get()
+        if request is not None:
+            meter, record = request
             meter.on_event(event)
+            self._on_event(record, event)
 
 
 class ModelSet:
     """The virtual models and client keys of one configuration.
 
     After ``retire()`` no request may begin; the connections close when the last one has ended.
+
+    Args:
+        config: the configuration.
+        on_event: as of VirtualModel.
     """
 
-    def __init__(self, config: ServiceConfig) -> None:
+    def __init__(
+        self,
+        config: ServiceConfig,
+        on_event: Callable[[RequestRecord, Event], None] = lambda record, event: None,
+    ) -> None:
         self.config = config
         self.keys = ClientKeys(config.keys)
-        self.models: Mapping[str, VirtualModel] = {name: VirtualModel(table) for name, table in config.models.items()}
+        self.models: Mapping[str, VirtualModel] = {
+            name: VirtualModel(table, on_event) for name, table in config.models.items()
+        }
         self._n_requests = 0
         self._is_retired = False
 

@@ -23,6 +23,8 @@ class Admission:
         self._queue, self._timeout = queue, timeout
         self.waiting = 0
         """Requests that wait now."""
+        self.running = 0
+        """Requests that hold a turn now."""
 
     @property
     def is_full(self) -> bool:
@@ -46,9 +48,11 @@ class Admission:
             raise self._busy(f"No turn within {self._timeout:g} seconds.") from None
         finally:
             self.waiting -= 1
+        self.running += 1
         try:
             yield
         finally:
+            self.running -= 1
             self._slots.release()
 
     def _busy(self, reason: str) -> HttpError:

@@ -32,6 +32,7 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
         keep_alive: Seconds between comments in a stream that has no answer yet.
         drain_timeout: Seconds that running requests have after SIGTERM.
         usage_store: Samples file with the counts of limits; None: they are in memory and begin anew with the process.
+        metrics: True to count for Prometheus, and to serve ``/metrics``.
     """
 
     host: str = "127.0.0.1"
@@ -51,6 +52,7 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
     keep_alive: Seconds = 5.0
     drain_timeout: Seconds = 300.0
     usage_store: str | None = None
+    metrics: bool = True
 
 
 class VerifierConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -143,11 +145,19 @@ class ModelConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
 
 
 class KeyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """The table ``[keys.NAME]``: a client's key as its salted hash, the virtual models for it, and its limits."""
+    """The table ``[keys.NAME]``: a client's key as its salted hash, the virtual models for it, and its limits.
+
+    Attributes:
+        hash: The hash, as ``swift-client serve --new-key NAME`` prints it.
+        models: Names of the virtual models; None for all, empty for none.
+        limits: Its limits.
+        metrics: True if the key may read ``/metrics``.
+    """
 
     hash: str
     models: tuple[str, ...] | None = None
     limits: LimitsConfig = LimitsConfig()
+    metrics: bool = False
 
 
 class ServiceConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
