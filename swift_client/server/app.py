@@ -70,6 +70,7 @@ class Service:
         """
         check_address(ServiceConfig(server=self.limits, models=config.models, keys=config.keys))
         models = ModelSet(config, self.observers.on_event)
+        await models.prepare()
         self.models, retired = models, self.models
         await retired.retire()
 
@@ -109,6 +110,7 @@ class Service:
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncGenerator[None]:
+        await self.models.prepare()
         measuring = None if self._metrics_endpoint is None else asyncio.create_task(self._metrics_endpoint.run())
         yield
         if measuring is not None:

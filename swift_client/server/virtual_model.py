@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from swift_client.server.config import BudgetConfig, ModelConfig, ServiceConfig,
 from swift_client.server.observability.record import RequestRecord
 from swift_client.server.question.arguments import create_arguments
 from swift_client.server.question.call import ChatCall
-from swift_client.types import Event, Selection
+from swift_client.types import Event, Selection, Usage
 from swift_client.verify.verifier import Verifier
 
 
@@ -48,6 +49,13 @@ class VirtualModel:
     def uses_callers_key(self) -> bool:
         """True if requests are sent upstream with the caller's own key."""
         return self.config.key == "caller"
+
+    async def prepare(self) -> None:
+        """Read the price lists: the first lookup takes half a second, for which no request has to wait then."""
+        pipeline = self.reranker.pipeline
+        for client in (pipeline.model_client, pipeline.judge.model if pipeline.judge else None):
+            if client is not None:
+                await asyncio.to_thread(client.cost.cost, Usage())
 
     async def answer(self, call: ChatCall, callers_key: str, meter: CostMeter, record: RequestRecord) -> Selection:
         """Answer one call.
@@ -112,6 +120,11 @@ class ModelSet:
         }
         self._n_requests = 0
         self._is_retired = False
+
+    async def prepare(self) -> None:
+        """Do what the first request would otherwise wait for."""
+        for model in self.models.values():
+            await model.prepare()
 
     @asynccontextmanager
     async def use(self) -> AsyncGenerator[None]:
