@@ -154,7 +154,7 @@ def _attributes(value: object, *names: str) -> dict[str, Any]:
 
 def selection_dict(selection: Selection[Any]) -> dict[str, Any]:
     """Return a Selection as JSON-ready values, without arrays."""
-    own = ("text", "answer", "score", "probability", "answer_probability", "winner", "method", "signal", "scorer")
+    own = ("id", "text", "answer", "score", "probability", "answer_probability", "winner", "method", "signal", "scorer")
     own_votes = ("text", "answer", "group", "score", "probability", "answer_probability", "weight", "consensus")
     parsed = selection.parsed
     return {
@@ -221,7 +221,7 @@ def _to_jsonable(value: object) -> Any:
 
 # Types of the members of ``selection_dict()``, as JSON schema names them.
 _JSON_TYPES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("text", "method", "signal", "scorer"), ("string",)),
+    **dict.fromkeys(("id", "text", "method", "signal", "scorer"), ("string",)),
     **dict.fromkeys(("answer", "provider", "model"), ("string", "null")),
     **dict.fromkeys(("score", "probability", "answer_probability", "cost"), ("number", "null")),
     **dict.fromkeys(("winner", "reused"), ("integer",)),

@@ -6,6 +6,7 @@
     ├── ConfigurationError            wrong argument or setting; nothing was sent
     │   ├── MissingApiKeyError
     │   ├── UnknownProviderError
+    │   ├── UnknownSelectionError     feedback names a selection that is not in the samples file
     │   └── MissingExtraError
     ├── CapabilityError               the provider or model cannot do this
     │   └── LogprobsUnavailableError
@@ -90,6 +91,18 @@ class MissingApiKeyError(ConfigurationError):
 
 class UnknownProviderError(ConfigurationError):
     """The provider name is unknown."""
+
+
+class UnknownSelectionError(ConfigurationError):
+    """The samples file has no selection with this id."""
+
+    @classmethod
+    def of_file(cls, selection_id: str, path: object) -> UnknownSelectionError:
+        """Return the error for an id and the path of the samples file that lacks it."""
+        return cls(
+            f"{path} has no selection {selection_id[:80]!r}.",
+            hint="Check the id, and that the choice was made with this samples file.",
+        )
 
 
 class MissingExtraError(ConfigurationError):

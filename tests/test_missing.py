@@ -29,6 +29,8 @@ MISSING_FILES = [
     ("collect --set gsm8k --from no.jsonl --out s.db", 3, "no.jsonl cannot be read"),
     ("grade no.db", 3, "There is no samples file no.db"),
     ("grade samples.db --questions no.jsonl", 3, "The questions no.jsonl cannot be read"),
+    ("feedback no.db abc --correct", 3, "There is no samples file no.db"),
+    ("feedback samples.db abc --correct", 3, "samples.db has no selection 'abc'"),
     ("train no.db --out h", 3, "There is no samples file no.db"),
     ("train samples.db --out no/h", 3, "no/h cannot be written"),
     ("calibrate no.safetensors samples.db --risk 0.1", 3, "The head no.safetensors cannot be read"),

@@ -21,7 +21,6 @@ from swift_client.cli import (
     demo,
     doctor,
     evaluate,
-    grade,
     options,
     output,
     plan,
@@ -33,6 +32,7 @@ from swift_client.cli import (
     train,
 )
 from swift_client.cli.command_words import CommandWords, find_command, option_flags
+from swift_client.cli.labels import feedback, grade
 from swift_client.display import escape_unsafe
 from swift_client.errors import (
     AuthenticationError,
@@ -93,6 +93,7 @@ _add_command(providers.providers)
 _add_command(doctor.doctor)
 _add_command(collect.collect)
 _add_command(grade.grade)
+_add_command(feedback.feedback)
 _add_command(train.train)
 _add_command(calibrate.calibrate)
 _add_command(evaluate.evaluate)

@@ -48,8 +48,9 @@ async def run_with_acceptance(
     existing_completions: Sequence[Completion] = (),
 ) -> Selection:
     """Run the pipeline and decide whether its answer is accepted."""
+    deadline_at = request.deadline_at()
     outcome = await pipeline.run(request, options, existing_completions)
-    return await asyncio.to_thread(
+    selection = await asyncio.to_thread(
         with_acceptance,
         outcome.selection,
         pipeline.config.selection,
@@ -57,6 +58,13 @@ async def run_with_acceptance(
         stopping=options.stopping,
         messages=request.messages,
         out_of_distribution=outcome.out_of_distribution,
+    )
+    if outcome.question_id is None or pipeline.config.store is None:
+        return selection
+    from swift_client.reranker.feedback import record_selection
+
+    return await record_selection(
+        pipeline.config.store, selection, outcome.question_id, served_as=options.served_as, deadline_at=deadline_at
     )
 
 

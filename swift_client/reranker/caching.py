@@ -69,6 +69,7 @@ class ReplyCache:
         )
         self._writes = PendingWrites(store.path, deadline_at=deadline_at)
         self._notes: dict[str, None] = {}
+        self._has_failed = False
 
     async def lookup(self, n: int) -> Mapping[int, Completion]:
         """Return up to ``n`` stored completions by their number."""
@@ -97,6 +98,11 @@ class ReplyCache:
             count = len(completions)
             self._writes.add("1 completion is" if count == 1 else f"{count} completions are", write)
 
+    @property
+    def question_id(self) -> str | None:
+        """Id of the stored question; None if something about this request could not be read or stored."""
+        return None if self._has_failed else self._request_key.question.id
+
     async def collect_notes(self, result: SampleResult, *, n_reused: int) -> tuple[str, ...]:
         """Wait until everything is written or cannot be, and return the notes for the Selection."""
         # The answer waits for slow writes only so long; they go on after it.
@@ -109,7 +115,17 @@ class ReplyCache:
 
     def _warn(self, note: str) -> None:
         logger.warning("store: %s", note)
+        self._has_failed = True
         self._notes.setdefault(note)
+
+
+async def find_existing(
+    cache: ReplyCache | None, existing_completions: Sequence[Completion], n: int
+) -> tuple[dict[int, Completion], int]:
+    """Return the completions that need no request, by number, and how many of them come from the cache."""
+    if cache is None:
+        return dict(enumerate(existing_completions)), 0
+    return merge_cached(await cache.lookup(n), existing_completions, n)
 
 
 def merge_cached(

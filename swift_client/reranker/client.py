@@ -18,6 +18,7 @@ from swift_client.pricing import Prices
 from swift_client.reranker.acceptance import run_with_escalation
 from swift_client.reranker.best_of import AsyncBestOf, Run, SyncBestOf
 from swift_client.reranker.config import RequireLogprobs, Store, create_config
+from swift_client.reranker.feedback import queue_feedback
 from swift_client.reranker.pipeline import SelectionPipeline
 from swift_client.reranker.rank_replies import RankedQuestion, rank_reply, rank_reply_verified
 from swift_client.sampling import EarlyAbort, RateLimit
@@ -261,6 +262,10 @@ class AsyncSwiftReranker(_Client, AsyncBestOf):
             return await asyncio.to_thread(self._rank_unverified, response, response_model, prompt, reference)
         return await self._rank_verified(response, response_model, prompt, reference, verifier)
 
+    async def feedback(self, id: str, *, correct: bool | None) -> None:
+        """Store whether a chosen answer was right; arguments and errors as ``SwiftReranker.feedback()``."""
+        await asyncio.wrap_future(queue_feedback(self.pipeline.config.store, id, correct))
+
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
         await self.pipeline.aclose()
@@ -322,6 +327,21 @@ class SwiftReranker(_Client, SyncBestOf):
         return self._background_loop.run(
             lambda: self._rank_verified(response, response_model, prompt, reference, verifier)
         )
+
+    def feedback(self, id: str, *, correct: bool | None) -> None:
+        """Store whether a chosen answer was right, in the samples file, for any later training.
+
+        Any process may do so at any later time: it needs a reranker with the same ``store=``, and the id.
+
+        Args:
+            id: ``Selection.id`` of an answer that ``best_of()`` chose with this ``store=``.
+            correct: True or False; it replaces earlier feedback. None withdraws it.
+
+        Raises:
+            UnknownSelectionError: the samples file has no selection with this id.
+            ConfigurationError: the reranker has no ``store=``, or the file cannot be written.
+        """
+        queue_feedback(self.pipeline.config.store, id, correct).result()
 
     def close(self) -> None:
         """Cancel running calls, close the connections and end the thread."""

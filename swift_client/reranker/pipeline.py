@@ -18,7 +18,7 @@ from swift_client.adapters.user_threads import UserThreads
 from swift_client.display import summaries
 from swift_client.errors import BadRequestError, VerificationError
 from swift_client.logprobs.temperature import SamplingInfo
-from swift_client.reranker.caching import ReplyCache, merge_cached
+from swift_client.reranker.caching import ReplyCache, find_existing
 from swift_client.reranker.config import RerankerConfig, RunOptions
 from swift_client.sampling import (
     NO_LOGPROBS_HINT,
@@ -66,6 +66,7 @@ class Samples:
     n_reused: int  # how many come from the store
     no_logprobs_reason: str | None  # why no logprobs could be expected; None if they could
     notes: tuple[str, ...]
+    question_id: str | None  # of the question in the samples file, which has all completions; None without one
 
 
 class Outcome(NamedTuple):
@@ -73,6 +74,7 @@ class Outcome(NamedTuple):
 
     selection: Selection
     out_of_distribution: bool  # the completions are unlike those of the head's training
+    question_id: str | None  # as of Samples
 
 
 class SelectionPipeline:
@@ -154,10 +156,11 @@ class SelectionPipeline:
         choice = await asyncio.to_thread(select, scored, samples.config.select)
         verified = await self._verify(scored, choice, request, options, deadline_at)
         selection = await asyncio.to_thread(self._describe, samples, scored, verified or choice, started=started)
+        selection = replace(selection, id=options.selection_id)
         _require_enough(selection, samples, request)
         if logger.isEnabledFor(logging.INFO):
             logger.info("%s: %s", self.name, " · ".join(summaries(selection)))
-        return Outcome(selection, scored.scores.out_of_distribution)
+        return Outcome(selection, scored.scores.out_of_distribution, samples.question_id)
 
     # --- 1. sample
 
@@ -207,7 +210,7 @@ class SelectionPipeline:
         budget = await config.cost.create_request_budget(options.budget, request) if options.budget else None
         plan = await config.cost.plan(request, n_max=self.endpoint.n_max, warm_cache=sampling.warm_cache)
         cache = self._reply_cache(context, request, deadline_at)
-        existing, n_reused = await _existing(cache, existing_completions[: request.n], request.n)
+        existing, n_reused = await find_existing(cache, existing_completions[: request.n], request.n)
 
         sampler = Sampler(
             context,
@@ -242,6 +245,7 @@ class SelectionPipeline:
             n_reused=n_reused,
             no_logprobs_reason=self.endpoint.no_logprobs_reason(fields),
             notes=(*notes, *result.notes),
+            question_id=cache.question_id if cache else None,
         )
 
     def _selection_config(
@@ -340,7 +344,7 @@ class SelectionPipeline:
         try:
             return await verify(self.config.verifier, self.judge, scored, choice, question, terms=terms)
         except VerificationError as error:
-            error.selection = build_selection(scored, choice)
+            error.selection = replace(build_selection(scored, choice), id=options.selection_id)
             raise
 
     def _verdict_cache(self, deadline_at: float | None) -> VerdictCache | None:
@@ -381,15 +385,6 @@ class SelectionPipeline:
         self._has_warned = True
         reason = samples.no_logprobs_reason or scored.no_logprobs_reason or "none arrived."
         logger.warning("%s: no logprobs (%s) %s, or pass judge=.", self.name, reason, NO_LOGPROBS_HINT)
-
-
-async def _existing(
-    cache: ReplyCache | None, existing_completions: Sequence[Completion], n: int
-) -> tuple[dict[int, Completion], int]:
-    """Return the completions that need no request, by number, and how many of them come from the store."""
-    if cache is None:
-        return dict(enumerate(existing_completions)), 0
-    return merge_cached(await cache.lookup(n), existing_completions, n)
 
 
 def _require_enough(selection: Selection, samples: Samples, request: SampleRequest) -> None:

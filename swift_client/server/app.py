@@ -21,6 +21,7 @@ from swift_client.server.access.admission import Admission
 from swift_client.server.access.identity import Caller, check_address, check_host_header, check_tls, identify
 from swift_client.server.access.usage_limits import UsageLimits
 from swift_client.server.config import ServiceConfig
+from swift_client.server.feedback_endpoint import FeedbackEndpoint
 from swift_client.server.http.disconnect import ClientGone, end
 from swift_client.server.http.error_reply import HttpError, error_body, reply_to_error
 from swift_client.server.http.json_reply import JsonReply, error_response
@@ -80,6 +81,7 @@ class Service:
         routes = [
             Route(f"{prefix}/v1/chat/completions", self._endpoint(QuestionEndpoint(self, CHAT)), methods=["POST"]),
             Route(f"{prefix}/v1/responses", self._endpoint(QuestionEndpoint(self, RESPONSES)), methods=["POST"]),
+            Route(f"{prefix}/v1/feedback", self._endpoint(FeedbackEndpoint(self.limits)), methods=["POST"]),
             Route(f"{prefix}/v1/models", self._endpoint(self._list_models), methods=["GET"]),
             Route(f"{prefix}/v1/models/{{model:path}}", self._endpoint(self._show_model), methods=["GET"]),
             Route(f"{prefix}/healthz", _health, methods=["GET"]),

@@ -7,10 +7,13 @@ import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 from swift_client.errors import BudgetExceededError, MissingApiKeyError, RejectedError, VerificationError
 from swift_client.reranker import AsyncSwiftReranker
+from swift_client.reranker.acceptance import run_with_escalation
+from swift_client.reranker.config import resolve_call
 from swift_client.sampling import Budget
 from swift_client.server.access.client_keys import ClientKeys
 from swift_client.server.access.cost_meter import CostMeter, ExpectedCost
@@ -18,6 +21,7 @@ from swift_client.server.config import BudgetConfig, ModelConfig, ServiceConfig,
 from swift_client.server.observability.record import RequestRecord
 from swift_client.server.question.arguments import create_arguments
 from swift_client.server.question.call import ChatCall
+from swift_client.store import ReplyStore
 from swift_client.types import Event, Selection, Usage
 from swift_client.verify.verifier import Verifier
 
@@ -50,6 +54,11 @@ class VirtualModel:
         """True if requests are sent upstream with the caller's own key."""
         return self.config.key == "caller"
 
+    @property
+    def store(self) -> ReplyStore | None:
+        """Its samples file; None without one."""
+        return self.reranker.pipeline.config.store
+
     async def prepare(self) -> None:
         """Read the price lists: the first lookup takes half a second, for which no request has to wait then."""
         pipeline = self.reranker.pipeline
@@ -64,7 +73,7 @@ class VirtualModel:
             call: the call.
             callers_key: sent upstream, if the model uses the caller's own key.
             meter: gets the cost, also of an answer that does not come.
-            record: gets the choice, also one that is rejected.
+            record: gets the choice, also one that is rejected; the choice gets its ``selection_id``.
 
         Raises:
             HttpError: the caps refuse it.
@@ -75,9 +84,12 @@ class VirtualModel:
         self._request.set((meter, record))
         if self.uses_callers_key:
             self._callers_key.set(callers_key)
+        request, options = resolve_call(**arguments, response_model=None, sampling={}, named={})
+        if record.selection_id is not None:
+            options = replace(options, selection_id=record.selection_id, served_as=call.model)
         selection: Selection | None = None
         try:
-            selection = await self.reranker.best_of(**arguments)
+            selection = await run_with_escalation(self.reranker.pipeline, request, options)
         except (RejectedError, VerificationError) as error:
             selection = error.selection  # paid for, though it is not the reply
             raise

@@ -1,19 +1,20 @@
-"""A cache of replies and verdicts: they are stored as they arrive, and found again for the same request."""
+"""A samples file in use: replies, verdicts and selections are stored as they arrive, and found again."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from swift_client.errors import UnknownSelectionError
 from swift_client.store.records import RequestKey, Sample, StoredVerdict
+from swift_client.store.selection_store import SelectionStore
 from swift_client.store.sqlite import EmptyFileError, translate_errors
-from swift_client.store.verdict_store import VerdictStore
 from swift_client.types import Completion, Usage
 
 T = TypeVar("T")
@@ -39,11 +40,11 @@ class ReplyStore:
         Raises:
             ConfigurationError: not a samples file, damaged or in use, or the request is not plain JSON.
         """
-        return self._read(lambda store: store.samples_for_request(request_key, limit=n)) or []
+        return self.read(lambda store: store.samples_for_request(request_key, limit=n)) or []
 
     def lookup_verdicts(self, keys: Sequence[str]) -> dict[str, StoredVerdict]:
         """Return the stored ones of these verdicts by key. Raises ConfigurationError as ``lookup()``."""
-        return self._read(lambda store: store.verdicts(keys)) or {}
+        return self.read(lambda store: store.verdicts(keys)) or {}
 
     def save(
         self, request_key: RequestKey, completions: Sequence[Completion], *, first_index: int, usage: Usage
@@ -59,18 +60,45 @@ class ReplyStore:
         """Queue one verdict of a judge for storage, and return at once; the future as of ``save()``."""
         return self._write(lambda store: store.add_verdict(key, verdict))
 
-    def _read(self, read: Callable[[VerdictStore], T]) -> T | None:
-        """Return what ``read`` finds in the file; None if there is no file yet."""
+    def save_selection(
+        self,
+        selection_id: str,
+        facts: Mapping[str, Any],
+        completions: Sequence[Completion],
+        *,
+        question_id: str,
+        served_as: str | None,
+    ) -> Future[None]:
+        """Queue a selection for storage, as of ``SelectionStore.add_selection()``, and return at once."""
+        return self._write(
+            lambda store: store.add_selection(
+                selection_id, facts, completions, question_id=question_id, served_as=served_as
+            )
+        )
+
+    def save_feedback(self, selection_id: str, correct: bool | None) -> Future[None]:
+        """Queue feedback, as of ``SelectionStore.set_feedback()``. Raises UnknownSelectionError if there is no file."""
+        with translate_errors(self.path):
+            if not self.path.exists():
+                raise UnknownSelectionError.of_file(selection_id, self.path)
+        return self._write(lambda store: store.set_feedback(selection_id, correct))
+
+    def read(self, read: Callable[[SelectionStore], T]) -> T | None:
+        """Return what ``read`` finds in the file; None if there is no file yet.
+
+        Raises:
+            ConfigurationError: not a samples file, damaged or in use.
+        """
         with translate_errors(self.path):
             if not self.path.exists() or not self.path.stat().st_size:
                 return None
         try:
-            with FORK_GUARD.block_forks(), VerdictStore(self.path) as store:
+            with FORK_GUARD.block_forks(), SelectionStore(self.path) as store:
                 return read(store)
         except EmptyFileError:  # another process is creating it
             return None
 
-    def _write(self, save: Callable[[VerdictStore], None]) -> Future[None]:
+    def _write(self, save: Callable[[SelectionStore], None]) -> Future[None]:
         """Hand a write to this process's writer thread."""
         writer = self._writers.get(os.getpid())
         if writer is None:
@@ -87,9 +115,9 @@ class _Writer:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._thread = ThreadPoolExecutor(1, "swift-client-store")
-        self._queue: deque[tuple[Callable[[VerdictStore], None], Future[None]]] = deque()
+        self._queue: deque[tuple[Callable[[SelectionStore], None], Future[None]]] = deque()
 
-    def submit(self, save: Callable[[VerdictStore], None]) -> Future[None]:
+    def submit(self, save: Callable[[SelectionStore], None]) -> Future[None]:
         future: Future[None] = Future()
         self._queue.append((save, future))
         self._thread.submit(self._write)
@@ -100,7 +128,7 @@ class _Writer:
             return  # an earlier call wrote it
         try:
             # Write all queued replies while the file is open.
-            with FORK_GUARD.block_forks(), VerdictStore(self._path, write=True, shared=True) as store:
+            with FORK_GUARD.block_forks(), SelectionStore(self._path, write=True, shared=True) as store:
                 while self._queue:
                     save, future = self._queue.popleft()
                     try:

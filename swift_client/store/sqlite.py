@@ -52,10 +52,21 @@ _USAGE_SCHEMA = (
     "started REAL NOT NULL, requests INTEGER NOT NULL, tokens INTEGER NOT NULL, usd REAL NOT NULL, "
     "reserved_tokens REAL NOT NULL, reserved_usd REAL NOT NULL, PRIMARY KEY (name, seconds)) WITHOUT ROWID",
 )
+# Statements that add the tables of format 4: selections by their id, and feedback on them.
+_SELECTION_SCHEMA = (
+    "CREATE TABLE selection (id TEXT PRIMARY KEY, question TEXT NOT NULL, time REAL NOT NULL, served_as TEXT, "
+    "numbers TEXT NOT NULL, facts TEXT NOT NULL)",
+    "CREATE TABLE feedback (id TEXT PRIMARY KEY, correct INTEGER NOT NULL, time REAL NOT NULL)",
+)
 # Tables that each format adds, by its number, which is stored in ``user_version``. A file gets the tables of a format
 # when they are first written to.
-_ADDED_TABLES: Mapping[int, tuple[str, ...]] = {1: _SCHEMA, 2: _JUDGEMENT_SCHEMA, 3: _USAGE_SCHEMA}
-JUDGEMENTS, USAGE = 2, 3  # formats by the tables that they add
+_ADDED_TABLES: Mapping[int, tuple[str, ...]] = {
+    1: _SCHEMA,
+    2: _JUDGEMENT_SCHEMA,
+    3: _USAGE_SCHEMA,
+    4: _SELECTION_SCHEMA,
+}
+JUDGEMENTS, USAGE, SELECTIONS = 2, 3, 4  # formats by the tables that they add
 
 _COLLECT_HINT = "Samples files are written by `swift-client collect`."
 _IN_USE = (

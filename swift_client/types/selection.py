@@ -5,6 +5,7 @@ N is the number of completions of one question.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal
@@ -159,6 +160,11 @@ class Verification:
     answers: int = 0
 
 
+def create_selection_id() -> str:
+    """Return a new random id, 32 hexadecimal digits."""
+    return uuid.uuid4().hex
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Selection(Generic[Parsed]):
     """The choice among N completions, with everything that it rests on.
@@ -191,6 +197,7 @@ class Selection(Generic[Parsed]):
         fields: The top-level fields of the chosen object by name; empty without ``response_model``, or if it is not an
             object.
         verification: The work of the verifier, whose tokens ``usage`` and ``cost`` include; None without one.
+        id: Random name of this choice, by which ``reranker.feedback()`` knows it.
     """
 
     candidates: tuple[Candidate, ...]
@@ -212,6 +219,7 @@ class Selection(Generic[Parsed]):
     parsed: Parsed = None  # type: ignore[assignment]  # None only without a response_model
     fields: Mapping[str, Field] = field(default_factory=dict)
     verification: Verification | None = None
+    id: str = field(default_factory=create_selection_id)
 
     @property
     def best(self) -> Candidate:

@@ -45,6 +45,7 @@ def full_selection() -> Selection:
         for index in range(2)
     )  # fmt: skip
     return Selection(
+        id="5e1ec7",
         candidates=candidates,
         winner=1,
         signal="logprobs:k=20",

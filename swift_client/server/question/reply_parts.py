@@ -39,7 +39,6 @@ def swift_object(selection: Selection, facts: ReplyFacts) -> dict[str, Any]:
     if len(selection.candidates) < facts.call.n_choices:
         notes.append(f"Of {facts.call.n_choices} requested choices, {len(selection.candidates)} arrived.")
     return {
-        "id": facts.id,
         **members,
         "calls": selection.usage.calls,
         "usage_estimated": selection.usage.estimated,

@@ -1,0 +1,197 @@
+"""Selections in a samples file by their id, and the feedback of people on them."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from swift_client.errors import UnknownSelectionError
+from swift_client.store.packing import replace_surrogates, unpack
+from swift_client.store.records import to_json
+from swift_client.store.sqlite import SELECTIONS, add_tables, has_tables
+from swift_client.store.verdict_store import VerdictStore
+from swift_client.types import Completion
+
+_SELECT_SELECTIONS = "SELECT id, question, time, served_as, numbers, facts FROM selection"
+_SELECT_FEEDBACK = (
+    "SELECT correct, feedback.time, id, question, selection.time, served_as, numbers, facts "
+    "FROM feedback JOIN selection USING (id) ORDER BY feedback.rowid"
+)
+_SELECT_SAMPLES = "SELECT number, text, finish_reason, arrays FROM sample WHERE question = ? ORDER BY number"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredSelection:
+    """A choice of ``best_of`` as the samples file has it.
+
+    Attributes:
+        id: ``Selection.id``.
+        question_id: The stored question.
+        time: Unix time in seconds.
+        served_as: Name of the virtual model that a service answered as; None for a call of the library.
+        numbers: (N,) index of each candidate's sample in the file; None for one that is not in it.
+        facts: ``Selection.to_dict()`` without texts and objects, which the samples have.
+    """
+
+    id: str
+    question_id: str
+    time: float
+    served_as: str | None
+    numbers: tuple[int | None, ...]
+    facts: Mapping[str, Any]
+
+    @property
+    def number(self) -> int | None:
+        """Index of the chosen sample in the file; None if it is not in it."""
+        winner = self.facts.get("winner")
+        return self.numbers[winner] if isinstance(winner, int) and 0 <= winner < len(self.numbers) else None
+
+    @property
+    def answer(self) -> str | None:
+        """The chosen answer in normal form; None if answers could not be read."""
+        answer = self.facts.get("answer")
+        return answer if isinstance(answer, str) else None
+
+    @property
+    def accepted(self) -> bool | None:
+        """``Selection.accepted``."""
+        accepted = self.facts.get("accepted")
+        return accepted if isinstance(accepted, bool) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFeedback:
+    """A person's word on a selection.
+
+    Attributes:
+        correct: Whether the chosen answer is right.
+        time: Unix time in seconds.
+    """
+
+    selection: StoredSelection
+    correct: bool
+    time: float
+
+
+class SelectionStore(VerdictStore):
+    """A samples file that also has selections and the feedback on them."""
+
+    def add_selection(
+        self,
+        selection_id: str,
+        facts: Mapping[str, Any],
+        completions: Sequence[Completion],
+        *,
+        question_id: str,
+        served_as: str | None = None,
+    ) -> None:
+        """Store a selection, in place of an earlier one with its id.
+
+        Args:
+            selection_id: ``Selection.id``.
+            facts: JSON-ready values; see ``StoredSelection.facts``.
+            completions: (N,) those of the candidates, which are matched with stored samples.
+            question_id: the stored question.
+            served_as: name of a service's virtual model.
+
+        Raises:
+            ConfigurationError: a fact is not JSON, or the file cannot be written.
+        """
+        text = to_json(dict(facts))
+        with self._transaction() as run:
+            add_tables(self._connection, SELECTIONS)
+            numbers = _match(run(_SELECT_SAMPLES, (question_id,)), completions)
+            row = (selection_id, question_id, time.time(), served_as, to_json(numbers), text)
+            run("INSERT OR REPLACE INTO selection VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def set_feedback(self, selection_id: str, correct: bool | None) -> None:
+        """Store whether the chosen answer is right, in place of earlier feedback; None withdraws it.
+
+        Raises:
+            UnknownSelectionError: the file has no such selection.
+            ConfigurationError: the file cannot be written.
+        """
+        with self._transaction() as run:
+            is_known = (
+                has_tables(self._connection, SELECTIONS)
+                and run("SELECT 1 FROM selection WHERE id = ?", (selection_id,)).fetchone()
+            )
+            if not is_known:
+                raise UnknownSelectionError.of_file(selection_id, self.path)
+            run("DELETE FROM feedback WHERE id = ?", (selection_id,))
+            if correct is not None:
+                run("INSERT INTO feedback VALUES (?, ?, ?)", (selection_id, correct, time.time()))
+
+    def selection(self, selection_id: str) -> StoredSelection | None:
+        """Return a stored selection; None if there is none with this id."""
+        with self._read_session() as run:
+            if not has_tables(self._connection, SELECTIONS):
+                return None
+            row = run(f"{_SELECT_SELECTIONS} WHERE id = ?", (selection_id,)).fetchone()
+            return None if row is None else _parse_selection(row)
+
+    def selections(self, *, limit: int = -1) -> list[StoredSelection]:
+        """Return up to ``limit`` selections (all if negative), the newest first."""
+        with self._read_session() as run:
+            if not has_tables(self._connection, SELECTIONS):
+                return []
+            rows = run(f"{_SELECT_SELECTIONS} ORDER BY rowid DESC LIMIT ?", (limit,))
+            return list(map(_parse_selection, rows))
+
+    def feedback(self) -> Iterator[StoredFeedback]:
+        """Yield all feedback with its selections, the oldest first."""
+        with self._read_session() as run:
+            if not has_tables(self._connection, SELECTIONS):
+                return
+            for correct, seconds, *row in run(_SELECT_FEEDBACK):
+                if correct not in (0, 1):
+                    raise ValueError("feedback is neither 0 nor 1")
+                yield StoredFeedback(selection=_parse_selection(row), correct=bool(correct), time=_parse_time(seconds))
+
+
+def _match(rows: Iterable[tuple[int, str, str, bytes]], completions: Sequence[Completion]) -> list[int | None]:
+    """Return the index of each completion's sample; of equal samples every one is taken once."""
+    samples: dict[tuple[str, str], list[tuple[int, bytes]]] = {}
+    for number, text, finish_reason, arrays in rows:
+        samples.setdefault((text, finish_reason), []).append((number, arrays))
+    numbers: list[int | None] = []
+    for completion in completions:
+        key = replace_surrogates(completion.text), completion.finish_reason
+        twins = samples.get(key, [])
+        position = 0
+        if len(twins) > 1:  # the same text again: its logprobs tell which one
+            logprobs = completion.logprobs.tobytes()
+            unpacked = (unpack(arrays, text=key[0], index=0, finish_reason=key[1]) for _, arrays in twins)
+            position = next((i for i, twin in enumerate(unpacked) if twin.logprobs.tobytes() == logprobs), 0)
+        numbers.append(twins.pop(position)[0] if twins else None)
+    return numbers
+
+
+def _parse_selection(row: Sequence[Any]) -> StoredSelection:
+    """Parse the columns of a selection. Raises ValueError or TypeError for an invalid row."""
+    selection_id, question_id, seconds, served_as, numbers_json, facts_json = row
+    numbers, facts = json.loads(numbers_json), json.loads(facts_json)
+    if not (isinstance(selection_id, str) and isinstance(question_id, str) and isinstance(served_as, str | None)):
+        raise ValueError("a selection has a field that is not text")
+    if not isinstance(numbers, list) or not all(type(number) is int or number is None for number in numbers):
+        raise ValueError(f"the samples of selection {selection_id!r} are not a list of numbers")
+    if not isinstance(facts, dict):
+        raise ValueError(f"the facts of selection {selection_id!r} are not an object")
+    return StoredSelection(
+        id=selection_id,
+        question_id=question_id,
+        time=_parse_time(seconds),
+        served_as=served_as,
+        numbers=tuple(numbers),
+        facts=facts,
+    )
+
+
+def _parse_time(value: object) -> float:
+    if not isinstance(value, (int, float)) or not math.isfinite(value) or not 0 <= value < 2**40:
+        raise ValueError(f"{value!r} is not a time")
+    return float(value)
