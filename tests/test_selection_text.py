@@ -57,7 +57,7 @@ def test_a_summary_has_at_most_ten_lines_of_safe_text(values: list[str], notes: 
 def test_json_is_the_dict_and_survives_what_models_send() -> None:
     selection = rank(texts("\ud83d lone \u202e", "b"))
     assert json.loads(selection.to_json()) == selection.to_dict()
-    assert selection.to_json(indent=2).startswith('{\n  "text"')
+    assert selection.to_json(indent=2).startswith('{\n  "id"')
 
 
 def test_json_of_a_parsed_model_holds_its_dates_and_decimals() -> None:

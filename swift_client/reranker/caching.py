@@ -103,6 +103,12 @@ class ReplyCache:
         """Id of the stored question; None if something about this request could not be read or stored."""
         return None if self._has_failed else self._request_key.question.id
 
+    async def find_existing(
+        self, existing_completions: Sequence[Completion], n: int
+    ) -> tuple[dict[int, Completion], int]:
+        """Return the completions that need no request, by number, and how many of them come from the cache."""
+        return merge_cached(await self.lookup(n), existing_completions, n)
+
     async def collect_notes(self, result: SampleResult, *, n_reused: int) -> tuple[str, ...]:
         """Wait until everything is written or cannot be, and return the notes for the Selection."""
         # The answer waits for slow writes only so long; they go on after it.
@@ -117,15 +123,6 @@ class ReplyCache:
         logger.warning("store: %s", note)
         self._has_failed = True
         self._notes.setdefault(note)
-
-
-async def find_existing(
-    cache: ReplyCache | None, existing_completions: Sequence[Completion], n: int
-) -> tuple[dict[int, Completion], int]:
-    """Return the completions that need no request, by number, and how many of them come from the cache."""
-    if cache is None:
-        return dict(enumerate(existing_completions)), 0
-    return merge_cached(await cache.lookup(n), existing_completions, n)
 
 
 def merge_cached(

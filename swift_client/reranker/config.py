@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from secrets import token_hex
 from typing import Any, Literal, get_args
 
 from swift_client.adapters import (
@@ -48,7 +49,6 @@ from swift_client.stopping.monitor import StoppingSpec, create_abort_monitor
 from swift_client.store import ReplyStore, SampleStore
 from swift_client.structured.schema import ResponseSchema, create_response_schema
 from swift_client.types import Event, Message, Method
-from swift_client.types.selection import create_selection_id
 from swift_client.validation import check_reference, require_int, require_positive
 from swift_client.verify.verifier import Verifier, resolve_verifier
 
@@ -226,7 +226,7 @@ class RunOptions:
     on_reject: OnReject = "return"
     response_schema: ResponseSchema | None = None
     reference: str | None = None  # notes for the verifier's judge
-    selection_id: str = field(default_factory=create_selection_id)  # of the Selection, in all steps of the call
+    selection_id: str = field(default_factory=partial(token_hex, 16))  # of the Selection, in all steps of the call
     served_as: str | None = None  # name of a service's virtual model, for the samples file
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ from swift_client.adapters.user_threads import UserThreads
 from swift_client.display import summaries
 from swift_client.errors import BadRequestError, VerificationError
 from swift_client.logprobs.temperature import SamplingInfo
-from swift_client.reranker.caching import ReplyCache, find_existing
+from swift_client.reranker.caching import ReplyCache
 from swift_client.reranker.config import RerankerConfig, RunOptions
 from swift_client.sampling import (
     NO_LOGPROBS_HINT,
@@ -210,7 +210,9 @@ class SelectionPipeline:
         budget = await config.cost.create_request_budget(options.budget, request) if options.budget else None
         plan = await config.cost.plan(request, n_max=self.endpoint.n_max, warm_cache=sampling.warm_cache)
         cache = self._reply_cache(context, request, deadline_at)
-        existing, n_reused = await find_existing(cache, existing_completions[: request.n], request.n)
+        existing, n_reused = dict(enumerate(existing_completions[: request.n])), 0
+        if cache:
+            existing, n_reused = await cache.find_existing(existing_completions[: request.n], request.n)
 
         sampler = Sampler(
             context,

@@ -5,9 +5,10 @@ N is the number of completions of one question.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from swift_client import display
@@ -160,11 +161,6 @@ class Verification:
     answers: int = 0
 
 
-def create_selection_id() -> str:
-    """Return a new random id, 32 hexadecimal digits."""
-    return uuid.uuid4().hex
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Selection(Generic[Parsed]):
     """The choice among N completions, with everything that it rests on.
@@ -219,7 +215,7 @@ class Selection(Generic[Parsed]):
     parsed: Parsed = None  # type: ignore[assignment]  # None only without a response_model
     fields: Mapping[str, Field] = field(default_factory=dict)
     verification: Verification | None = None
-    id: str = field(default_factory=create_selection_id)
+    id: str = field(default_factory=partial(token_hex, 16))
 
     @property
     def best(self) -> Candidate:
