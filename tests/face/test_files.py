@@ -74,7 +74,7 @@ def content(path: Path) -> dict[str, Any]:
             "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"
         ).fetchall()
         pragmas = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
-        rows = {name: connection.execute(f"SELECT * FROM {name} ORDER BY rowid").fetchall() for name, _ in tables}  # noqa: S608
+        rows = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name, _ in tables}  # noqa: S608
         return {"pragmas": pragmas, "tables": tables, "rows": rows}
     finally:
         connection.close()
