@@ -10,7 +10,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-IMPORT_NAMES = {"scikit_learn": "sklearn", "google_auth": "google", "azure_identity": "azure"}
+IMPORT_NAMES = {
+    "scikit_learn": "sklearn",
+    "google_auth": "google",
+    "azure_identity": "azure",
+    "opentelemetry_api": "opentelemetry",
+}
 SOURCES = sorted((ROOT / "swift_client").rglob("*.py"))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -22,15 +21,12 @@ from swift_client.server.access.identity import Caller, check_address, check_hos
 from swift_client.server.access.usage_limits import UsageLimits
 from swift_client.server.config import ServiceConfig
 from swift_client.server.feedback_endpoint import FeedbackEndpoint
-from swift_client.server.http.disconnect import ClientGone, end
+from swift_client.server.http.disconnect import ClientGone
 from swift_client.server.http.error_reply import HttpError, error_body, reply_to_error
 from swift_client.server.http.json_reply import JsonReply, error_response
 from swift_client.server.http.middleware import RequestMiddleware
-from swift_client.server.observability.metrics import Metrics
-from swift_client.server.observability.metrics_endpoint import MetricsEndpoint
-from swift_client.server.observability.observers import Observer, Observers
+from swift_client.server.observability.observation import Observation
 from swift_client.server.observability.record import RequestRecord
-from swift_client.server.observability.request_log import RequestLog
 from swift_client.server.question_endpoint import CHAT, RESPONSES, QuestionEndpoint, find_model
 from swift_client.server.virtual_model import ModelSet
 
@@ -50,17 +46,11 @@ class Service:
     def __init__(self, config: ServiceConfig) -> None:
         check_address(config)
         check_tls(config.server)
-        limits = config.server
-        listeners: list[Observer] = [RequestLog()]
-        self._metrics_endpoint = None
-        if limits.metrics:
-            metrics = Metrics()
-            listeners.append(metrics)
-            self._metrics_endpoint = MetricsEndpoint(metrics, self)
-        self.observers = Observers(listeners)
+        limits = self.limits = config.server
+        self._observation = Observation(self)
+        self.observers = self._observation.observers
         self.models = ModelSet(config, self.observers.on_event)
         self.admission = Admission(running=limits.max_concurrency, queue=limits.max_queue, timeout=limits.queue_timeout)
-        self.limits = limits
         self.usage = UsageLimits(limits.usage_store)
 
     async def reload(self, config: ServiceConfig) -> None:
@@ -87,8 +77,8 @@ class Service:
             Route(f"{prefix}/healthz", _health, methods=["GET"]),
             Route(f"{prefix}/readyz", self._ready, methods=["GET"]),
         ]
-        if self._metrics_endpoint is not None:
-            routes.append(Route(f"{prefix}/metrics", self._endpoint(self._metrics_endpoint), methods=["GET"]))
+        if metrics_endpoint := self._observation.metrics_endpoint:
+            routes.append(Route(f"{prefix}/metrics", self._endpoint(metrics_endpoint), methods=["GET"]))
         middleware = [
             Middleware(
                 RequestMiddleware,
@@ -113,10 +103,8 @@ class Service:
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncGenerator[None]:
         await self.models.prepare()
-        measuring = None if self._metrics_endpoint is None else asyncio.create_task(self._metrics_endpoint.run())
-        yield
-        if measuring is not None:
-            await end(measuring)
+        async with self._observation.run():
+            yield
         await self.models.retire()
         await self.usage.aclose()
 

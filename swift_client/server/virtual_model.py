@@ -15,6 +15,7 @@ from swift_client.reranker import AsyncSwiftReranker
 from swift_client.reranker.acceptance import run_with_escalation
 from swift_client.reranker.config import resolve_call
 from swift_client.sampling import Budget
+from swift_client.sampling.model_client import ModelClient
 from swift_client.server.access.client_keys import ClientKeys
 from swift_client.server.access.cost_meter import CostMeter, ExpectedCost
 from swift_client.server.config import BudgetConfig, ModelConfig, ServiceConfig, VerifierConfig
@@ -61,10 +62,14 @@ class VirtualModel:
 
     async def prepare(self) -> None:
         """Read the price lists: the first lookup takes half a second, for which no request has to wait then."""
+        for client in self.clients().values():
+            await asyncio.to_thread(client.cost.cost, Usage())
+
+    def clients(self) -> dict[str, ModelClient]:
+        """Return what its calls go through: the "model", and the "judge" if it has a verifier."""
         pipeline = self.reranker.pipeline
-        for client in (pipeline.model_client, pipeline.judge.model if pipeline.judge else None):
-            if client is not None:
-                await asyncio.to_thread(client.cost.cost, Usage())
+        clients = {"model": pipeline.model_client}
+        return clients if pipeline.judge is None else {**clients, "judge": pipeline.judge.model}
 
     async def answer(self, call: ChatCall, callers_key: str, meter: CostMeter, record: RequestRecord) -> Selection:
         """Answer one call.

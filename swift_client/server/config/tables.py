@@ -33,6 +33,10 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
         drain_timeout: Seconds that running requests have after SIGTERM.
         usage_store: Samples file with the counts of limits; None: they are in memory and begin anew with the process.
         metrics: True to count for Prometheus, and to serve ``/metrics``.
+        traces: True to make spans for OpenTelemetry (extra "otel").
+        trace_content: True if spans have prompts and answers.
+        log_format: Format of log lines: "text", or "json" for one object per line.
+        log_content: True if the log has prompts and answers.
     """
 
     host: str = "127.0.0.1"
@@ -53,6 +57,10 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
     drain_timeout: Seconds = 300.0
     usage_store: str | None = None
     metrics: bool = True
+    traces: bool = False
+    trace_content: bool = False
+    log_format: Literal["text", "json"] = "text"
+    log_content: bool = False
 
 
 class VerifierConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):

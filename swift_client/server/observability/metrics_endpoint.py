@@ -85,8 +85,7 @@ def check_access(caller: Caller, config: ServiceConfig, host: str) -> None:
 
 def find_limits(model: VirtualModel) -> Mapping[str, RateLimit]:
     """Return the limits of a virtual model's calls: "model", and "judge" if its verifier has one of its own."""
-    pipeline = model.reranker.pipeline
-    limits = {"model": pipeline.model_client.rate_limit}
-    if pipeline.judge is not None and pipeline.judge.model.rate_limit is not limits["model"]:
-        limits["judge"] = pipeline.judge.model.rate_limit
+    limits = {role: client.rate_limit for role, client in model.clients().items()}
+    if limits.get("judge") is limits["model"]:
+        del limits["judge"]
     return limits

@@ -1,0 +1,39 @@
+"""Log lines as text, or as one JSON object each."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Literal
+
+LogFormat = Literal["text", "json"]
+_TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+_QUIET = ("httpx", "httpx2", "swift_client")  # one line per request, not one per call to the provider
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes a line as a JSON object in ASCII; ``extra={"fields": {...}}`` adds members to it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def set_up_logging(log_format: LogFormat) -> None:
+    """Write the log of the service to stderr, unless the program has set up its own."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if log_format == "json" else logging.Formatter(_TEXT))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("swift_client.server").setLevel(logging.INFO)
