@@ -70,7 +70,7 @@ def model(**settings: Any) -> ModelConfig:
 
 
 def call(**body: Any) -> Any:
-    return parse_chat_call(json.dumps({"model": "best", "messages": QUESTION, **body}).encode())
+    return parse_chat_call({"model": "best", "messages": QUESTION, **body})
 
 
 def test_a_file_is_read_whole() -> None:

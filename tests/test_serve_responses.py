@@ -183,7 +183,7 @@ def test_items_become_messages_of_a_chat() -> None:
         {"type": "function_call", "call_id": "c2", "name": "f", "arguments": "{}"},
         {"role": "user", "content": [{"type": "input_file", "filename": "a.pdf", "file_data": "data:;base64,AA"}]},
     ]  # fmt: skip
-    call = parse_response_call(json.dumps({"model": "best", "input": items}).encode())
+    call = parse_response_call({"model": "best", "input": items})
     function = {"name": "f", "arguments": "{}"}
 
     assert call.messages == [
@@ -218,7 +218,7 @@ def test_further_fields_have_chats_names_and_extras_pass() -> None:
         "top_k": 5, "background": False, "max_tool_calls": 3, "top_logprobs": 2, "previous_response_id": None,
         "include": ["reasoning.encrypted_content"], "truncation": "disabled",
     }  # fmt: skip
-    call = parse_response_call(json.dumps(body).encode())
+    call = parse_response_call(body)
 
     assert call.fields == {
         "verbosity": "low", "response_format": {"type": "json_object"}, "store": True, "metadata": {"a": "b"},
@@ -330,7 +330,7 @@ def test_errors_come_as_a_status_or_as_events(service: RunningService, upstream:
     caller = service.openai()
     upstream.serve(lambda received: error(429, "slow down", headers={"retry-after": "0"}))
     with pytest.raises(openai.RateLimitError):
-        caller.responses.create(model="best", input=QUESTION, stream=True)
+        caller.responses.create(model="best", input=QUESTION)
     with pytest.raises(openai.NotFoundError):
         caller.responses.create(model="other", input=QUESTION)
 

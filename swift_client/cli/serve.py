@@ -38,6 +38,9 @@ def serve(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one. Default: 8000.")
     ] = None,
+    passthrough: Annotated[
+        bool, typer.Option("--passthrough", help="Send requests for other models to the provider as they are.")
+    ] = False,
     head: options.Head = "auto",
     answer: options.Answer = "auto",
     select: options.Select = "auto",
@@ -61,9 +64,10 @@ def serve(
     if new_key is not None:
         _show_new_key(new_key, as_json=as_json)
         return
-    if config is not None and any(value is not None for value in (provider, model, base_url, api_key_env)):
+    named = (provider, model, base_url, api_key_env, passthrough or None)
+    if config is not None and any(value is not None for value in named):
         raise ConfigurationError(
-            "config= names the models, so provider=, model=, base_url= and api_key_env= have no meaning.",
+            "config= names the models, so provider=, model=, base_url=, api_key_env= and passthrough= have no meaning.",
             hint="Give either a file or a provider.",
         )
 
@@ -71,8 +75,9 @@ def serve(
         if config is None:
             settings: dict[str, Any] = {"head": head, "answer": answer, "select": select, "stopping": stopping}
             settings |= {"verifier": verifier, "deadline": deadline, "base_url": base_url, "timeout": timeout}
+            settings |= {"api_key_env": api_key_env}
             return _single_model(
-                provider or "openai", model, n, host=host, port=port, api_key_env=api_key_env, **settings
+                provider or "openai", model, n, host=host, port=port, passthrough=passthrough, **settings
             )
         return _with_address(config, host, port)
 
@@ -106,7 +111,7 @@ def _require_server() -> None:
 
 
 def _single_model(
-    provider: str, model: str | None, n: int, *, host: str | None, port: int | None, **settings: Any
+    provider: str, model: str | None, n: int, *, host: str | None, port: int | None, passthrough: bool, **settings: Any
 ) -> ServiceConfig:
     """Return the configuration of one virtual model with the upstream model's name."""
     from swift_client.adapters import resolve
@@ -115,7 +120,8 @@ def _single_model(
 
     row, name = resolve(provider, model, settings["base_url"])
     table = ModelConfig(provider=row.name, model=name, n=n, **settings)
-    return single_model(name or row.name, table, host=host or "127.0.0.1", port=8000 if port is None else port)
+    port = 8000 if port is None else port
+    return single_model(name or row.name, table, host=host or "127.0.0.1", port=port, passthrough=passthrough)
 
 
 def _with_address(path: Path, host: str | None, port: int | None) -> ServiceConfig:

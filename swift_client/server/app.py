@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -59,7 +60,7 @@ class Service:
         Raises:
             ConfigurationError: it is wrong; nothing has changed.
         """
-        check_address(ServiceConfig(server=self.limits, models=config.models, keys=config.keys))
+        check_address(replace(config, server=self.limits))
         models = ModelSet(config, self.observers.on_event)
         await models.prepare()
         self.models, retired = models, self.models
@@ -69,8 +70,10 @@ class Service:
         """Return the ASGI application."""
         prefix = self.limits.path_prefix
         routes = [
-            Route(f"{prefix}/v1/chat/completions", self._endpoint(QuestionEndpoint(self, CHAT)), methods=["POST"]),
-            Route(f"{prefix}/v1/responses", self._endpoint(QuestionEndpoint(self, RESPONSES)), methods=["POST"]),
+            *(
+                Route(f"{prefix}/v1{wire.path}", self._endpoint(QuestionEndpoint(self, wire)), methods=["POST"])
+                for wire in (CHAT, RESPONSES)
+            ),
             Route(f"{prefix}/v1/feedback", self._endpoint(FeedbackEndpoint(self.limits)), methods=["POST"]),
             Route(f"{prefix}/v1/models", self._endpoint(self._list_models), methods=["GET"]),
             Route(f"{prefix}/v1/models/{{model:path}}", self._endpoint(self._show_model), methods=["GET"]),

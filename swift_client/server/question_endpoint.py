@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from starlette.responses import Response
 
 from swift_client.errors import RejectedError, SwiftClientError
 from swift_client.server.access.admission import Admission
+from swift_client.server.access.cost_meter import CostMeter, ExpectedCost
 from swift_client.server.access.identity import Caller
 from swift_client.server.access.limit_rules import Scope
 from swift_client.server.access.usage_limits import UsageLimits
@@ -28,6 +30,9 @@ from swift_client.server.http.json_reply import JsonReply, error_response
 from swift_client.server.http.server_events import KEEP_ALIVE
 from swift_client.server.observability.observers import log_failure
 from swift_client.server.observability.record import RequestRecord
+from swift_client.server.passthrough.forward import Forwarding, forward
+from swift_client.server.passthrough.upstream import Upstream
+from swift_client.server.question.body_fields import decode_object
 from swift_client.server.question.call import ChatCall
 from swift_client.server.question.reply_parts import ReplyFacts, swift_headers, swift_object
 from swift_client.server.responses.reply import response_object
@@ -44,23 +49,27 @@ class WireFormat:
     """One API of OpenAI: how a body becomes a call, and a Selection a reply or the events of a stream.
 
     Attributes:
-        parse: Reads a body.
+        path: Path below "/v1".
+        parse: Reads a decoded body.
         reply: Returns the reply, as JSON-ready values.
         opening: Returns the events of a stream before its answer is chosen.
         events: Yields the events of a reply.
         failure: Returns the events of an error.
     """
 
-    parse: Callable[[bytes], ChatCall]
+    path: str
+    parse: Callable[[Mapping[str, Any]], ChatCall]
     reply: Callable[[Selection, ReplyFacts], dict[str, Any]]
     opening: Callable[[ReplyFacts], bytes] = lambda facts: b""
     events: Callable[[Mapping[str, Any], ReplyFacts], Iterator[bytes]]
     failure: Callable[[ErrorReply, ReplyFacts], bytes]
 
 
-CHAT = WireFormat(parse=parse_chat_call, reply=chat_completion, events=reply_events, failure=failure_event)
+CHAT = WireFormat(
+    path="/chat/completions", parse=parse_chat_call, reply=chat_completion, events=reply_events, failure=failure_event
+)
 RESPONSES = WireFormat(
-    parse=parse_response_call, reply=response_object, opening=opening_events, events=response_events,
+    path="/responses", parse=parse_response_call, reply=response_object, opening=opening_events, events=response_events,
     failure=failure_events,
 )  # fmt: skip
 
@@ -95,7 +104,10 @@ class QuestionEndpoint:
             ClientGone, ClientDisconnect: the client hung up.
         """
         limits = self._service.limits
-        body = await read_body(request, max_bytes=limits.max_body_bytes, timeout=limits.body_timeout)
+        body = decode_object(await read_body(request, max_bytes=limits.max_body_bytes, timeout=limits.body_timeout))
+        name = body.get("model")
+        if models.passthrough is not None and isinstance(name, str) and name not in models.models:
+            return await self._pass_on(request, body, caller, models, models.passthrough)
         call = self._wire.parse(body)
         model = find_model(call.model, caller, models)
         facts = ReplyFacts(id=uuid.uuid4().hex, created=int(time.time()), call=call)
@@ -120,18 +132,38 @@ class QuestionEndpoint:
             self._wire.reply(selection, facts), headers={**swift_headers(selection), "x-swift-id": facts.id}
         )
 
+    async def _pass_on(
+        self, request: Request, body: Mapping[str, Any], caller: Caller, models: ModelSet, upstream: Upstream
+    ) -> Response:
+        """Send a request for a model that is not a virtual one to the provider, as it is."""
+        require_permission(body["model"], caller)
+        record: RequestRecord = request.scope["state"]["record"]
+        record.is_stream = body.get("stream") is True
+        forwarding = Forwarding(path=self._wire.path, body=body, callers_key=caller.bearer, record=record)
+        turn = self._turn(_key_scopes(caller, models), upstream.expected_cost, models)
+        return await forward(forwarding, upstream, turn, request.receive)
+
     async def _select(
         self, call: ChatCall, model: VirtualModel, caller: Caller, models: ModelSet, record: RequestRecord
     ) -> Selection:
-        scopes = [Scope(kind="model", name=call.model, limits=model.config.limits)]
-        if caller.name is not None:
-            scopes.append(Scope(kind="key", name=caller.name, limits=models.config.keys[caller.name].limits))
+        scopes = [Scope(kind="model", name=call.model, limits=model.config.limits), *_key_scopes(caller, models)]
+        async with self._turn(scopes, model.expected_cost, models) as meter:
+            return await model.answer(call, caller.bearer, meter, record)
+
+    @asynccontextmanager
+    async def _turn(
+        self, scopes: Sequence[Scope], expected: ExpectedCost, models: ModelSet
+    ) -> AsyncGenerator[CostMeter]:
+        """Hold a turn of the queue, within the limits of the scopes; the meter's cost at the end is counted."""
         async with (
-            self._service.usage.request(scopes, model.expected_cost.cost) as meter,
+            self._service.usage.request(scopes, expected.cost) as meter,
             models.use(),
             self._service.admission.turn(),
         ):
-            return await model.answer(call, caller.bearer, meter, record)
+            try:
+                yield meter
+            finally:
+                expected.observe(meter.cost)
 
     async def _events(
         self, task: asyncio.Task[Selection], facts: ReplyFacts, model: VirtualModel, record: RequestRecord
@@ -157,15 +189,31 @@ class QuestionEndpoint:
             await end(task)
 
 
+def _key_scopes(caller: Caller, models: ModelSet) -> list[Scope]:
+    """Return the limits of a caller's key; none without keys."""
+    if caller.name is None:
+        return []
+    return [Scope(kind="key", name=caller.name, limits=models.config.keys[caller.name].limits)]
+
+
 def find_model(name: str, caller: Caller, models: ModelSet) -> VirtualModel:
     """Return a virtual model that the caller may use. Raises HttpError with status 404 for any other name."""
     model = models.models.get(name)
-    if model is None or not caller.may_use(name):
-        raise HttpError(
-            404, f"The model {name[:200]!r} does not exist, or you may not use it.", code="model_not_found",
-            param="model",
-        )  # fmt: skip
+    if model is None:
+        raise _model_not_found(name)
+    require_permission(name, caller)
     return model
+
+
+def require_permission(name: str, caller: Caller) -> None:
+    """Raise HttpError with status 404 unless the caller may use a model: for others it does not exist."""
+    if not caller.may_use(name):
+        raise _model_not_found(name)
+
+
+def _model_not_found(name: str) -> HttpError:
+    message = f"The model {name[:200]!r} does not exist, or you may not use it."
+    return HttpError(404, message, code="model_not_found", param="model")
 
 
 def _reply_to_failure(error: Exception, model: VirtualModel, facts: ReplyFacts) -> ErrorReply:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
-from swift_client.errors import BudgetExceededError, MissingApiKeyError, RejectedError, VerificationError
+from swift_client.errors import BudgetExceededError, RejectedError, VerificationError
 from swift_client.reranker import AsyncSwiftReranker
 from swift_client.reranker.acceptance import run_with_escalation
 from swift_client.reranker.config import resolve_call
@@ -20,8 +19,10 @@ from swift_client.server.access.client_keys import ClientKeys
 from swift_client.server.access.cost_meter import CostMeter, ExpectedCost
 from swift_client.server.config import BudgetConfig, ModelConfig, ServiceConfig, VerifierConfig
 from swift_client.server.observability.record import RequestRecord
+from swift_client.server.passthrough.upstream import Upstream
 from swift_client.server.question.arguments import create_arguments
 from swift_client.server.question.call import ChatCall
+from swift_client.server.service_key import read_service_key
 from swift_client.store import ReplyStore
 from swift_client.types import Event, Selection, Usage
 from swift_client.verify.verifier import Verifier
@@ -104,7 +105,6 @@ class VirtualModel:
         finally:
             record.selection = selection
             meter.finish(selection)
-            self.expected_cost.observe(meter.cost)
         return selection
 
     def _pass_event(self, event: Event) -> None:
@@ -116,7 +116,7 @@ class VirtualModel:
 
 
 class ModelSet:
-    """The virtual models and client keys of one configuration.
+    """The virtual models, the passthrough and the client keys of one configuration.
 
     After ``retire()`` no request may begin; the connections close when the last one has ended.
 
@@ -135,6 +135,7 @@ class ModelSet:
         self.models: Mapping[str, VirtualModel] = {
             name: VirtualModel(table, on_event) for name, table in config.models.items()
         }
+        self.passthrough = None if config.passthrough is None else Upstream(config.passthrough)
         self._n_requests = 0
         self._is_retired = False
 
@@ -142,6 +143,8 @@ class ModelSet:
         """Do what the first request would otherwise wait for."""
         for model in self.models.values():
             await model.prepare()
+        if self.passthrough is not None:
+            await self.passthrough.prepare()
 
     @asynccontextmanager
     async def use(self) -> AsyncGenerator[None]:
@@ -162,6 +165,8 @@ class ModelSet:
         if self._is_retired and not self._n_requests:
             for model in self.models.values():
                 await model.reranker.aclose()
+            if self.passthrough is not None:
+                await self.passthrough.aclose()
 
 
 def create_reranker(
@@ -178,12 +183,6 @@ def create_reranker(
         ConfigurationError: a setting is wrong.
         MissingApiKeyError: the variable is not set.
     """
-    if api_key is None and config.api_key_env is not None:
-        api_key = os.environ.get(config.api_key_env, "").strip() or None
-        if api_key is None:
-            raise MissingApiKeyError(
-                f"The environment variable {config.api_key_env!r} is not set.", hint="It must contain the upstream key."
-            )
     check_limits(config.budget)
     return AsyncSwiftReranker(
         config.provider,
@@ -194,7 +193,7 @@ def create_reranker(
         select=config.select,
         similarity=config.similarity,
         base_url=config.base_url,
-        api_key=api_key,
+        api_key=read_service_key(config.api_key_env) if api_key is None else api_key,
         timeout=config.timeout,
         max_retries=config.max_retries,
         max_concurrency=config.max_concurrency,

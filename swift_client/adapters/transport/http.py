@@ -10,8 +10,8 @@ import asyncio
 import importlib
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,23 @@ HeadersCallback = Callable[[Mapping[str, str]], None]
 MAX_REPLY_BYTES = 256_000_000
 _MAX_ERROR_BYTES = 1_000_000  # bytes that are read of a refusal's body
 _CONNECT_TIMEOUT = 10.0  # seconds to connect
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawReply:
+    """One reply as it arrives, whatever its status.
+
+    Attributes:
+        status: HTTP status code, not a redirect.
+        headers: Names in lower case.
+        chunks: Bytes of the body, decompressed. Reading them raises SwiftClientError if the reply breaks off.
+        secrets: Keys that the body may repeat.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
+    secrets: Sequence[str]
 
 
 class Transport:
@@ -166,6 +183,34 @@ class Transport:
         async with self._slots, aclosing(self._stream_chunks(request, limit, total_limit, most_bytes)) as chunks:
             yield chunks
 
+    @asynccontextmanager
+    async def forward(self, path: str, body: bytes) -> AsyncGenerator[RawReply]:
+        """Send a JSON body as it is, once, and yield the reply as it arrives, whatever its status.
+
+        The timeout limits the seconds without a byte. Not for a ``client`` of the caller.
+
+        Raises:
+            SwiftClientError: there is no reply; it is a redirect, or compressed in an unknown way.
+        """
+        problem: SwiftClientError | None = None
+        async with self._slots, AsyncExitStack() as stack:
+            try:
+                sender = await self._get_sender()
+                if not isinstance(sender, _HttpSender):
+                    raise ConfigurationError("client= cannot send a body as it is.", hint="Pass api_key= instead.")
+                content = {"content": body, "headers": {"content-type": "application/json"}}
+                response = await stack.enter_async_context(sender.open("POST", path, self._timeout, content))
+                if response.is_redirect:
+                    raise error_responses.error_from_response(
+                        response.status_code, dict(response.headers), b"", self.provider
+                    )
+            except Exception as error:
+                problem = self._translate_error(error, 0)
+            if problem:
+                raise problem
+            chunks = await stack.enter_async_context(aclosing(self._raw_chunks(response)))
+            yield RawReply(status=response.status_code, headers=response.headers, chunks=chunks, secrets=self.secrets)
+
     async def aclose(self) -> None:
         """Close everything this Transport opened, but never the caller's client. Running requests fail."""
         self._is_closed = True
@@ -204,6 +249,19 @@ class Transport:
                         event_at = clock()
         except Exception as error:
             problem = self._translate_error(error, bytes_received)
+        if problem:
+            raise problem
+
+    async def _raw_chunks(self, response: httpx2.Response) -> AsyncGenerator[bytes]:
+        problem: SwiftClientError | None = None
+        n_received = 0
+        try:
+            async with aclosing(response.aiter_bytes()) as chunks:
+                async for chunk in chunks:
+                    n_received += len(chunk)
+                    yield chunk
+        except Exception as error:
+            problem = self._translate_error(error, n_received)
         if problem:
             raise problem
 
@@ -279,20 +337,34 @@ class _HttpSender:
 
     async def chunks(self, request: Request, timeout: float) -> AsyncGenerator[bytes]:
         """Send one request and yield the bytes of its reply; raise ProviderError unless the status is 2xx."""
-        import httpx2
-
         # The body: a form with a file, JSON, or none for GET.
         content: dict[str, Any] = {}
         if request.upload:
             content = {"data": dict(request.body), "files": {"file": (*request.upload, "application/jsonl")}}
         elif request.method == "POST":
             content = {"json": dict(request.body)}
+        async with self.open(request.method, request.path, timeout, content) as response:
+            if not response.is_success:
+                raise error_responses.error_from_response(
+                    response.status_code, dict(response.headers), await _read_start(response), self.provider
+                )
+            async with aclosing(response.aiter_bytes()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    @asynccontextmanager
+    async def open(
+        self, method: str, path: str, timeout: float, content: Mapping[str, Any]
+    ) -> AsyncGenerator[httpx2.Response]:
+        """Send one request and yield its response before the body; ``content`` has httpx2's arguments for the body."""
+        import httpx2
+
+        headers = build_headers(self.provider, await self.key.read()) | content.get("headers", {})
         response_context = self.http.stream(
-            request.method,
-            self.base_url.rstrip("/") + request.path,
-            headers=build_headers(self.provider, await self.key.read()),
+            method,
+            self.base_url.rstrip("/") + path,
             timeout=httpx2.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT)),
-            **content,
+            **{**content, "headers": headers},
         )
         async with response_context as response:
             self.on_headers(response.headers)
@@ -303,13 +375,7 @@ class _HttpSender:
                 *error_responses.ENCODINGS,
             ):
                 raise error_responses.encoding_error(response.status_code, self.provider)
-            if not response.is_success:
-                raise error_responses.error_from_response(
-                    response.status_code, dict(response.headers), await _read_start(response), self.provider
-                )
-            async with aclosing(response.aiter_bytes()) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+            yield response
 
     async def aclose(self) -> None:
         await self.http.aclose()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from swift_client.server.access.limit_rules import Cost
 from swift_client.server.config import BudgetConfig
-from swift_client.types import Event, Selection
+from swift_client.types import Event, Selection, Usage
 
 _WEIGHT = 0.1  # of the newest request in the running mean
 
@@ -22,10 +22,12 @@ class CostMeter:
 
     def finish(self, selection: Selection | None) -> None:
         """Take the cost of an answer instead, if there is one: it includes estimates for calls that were cancelled."""
-        if selection is None:
-            return
-        usage = selection.usage
-        self.cost = Cost(tokens=usage.prompt_tokens + usage.completion_tokens, usd=selection.cost or 0.0)
+        if selection is not None:
+            self.set(selection.usage, selection.cost)
+
+    def set(self, usage: Usage, usd: float | None) -> None:
+        """Take a cost instead, whose US dollars are None if the price is unknown."""
+        self.cost = Cost(tokens=usage.prompt_tokens + usage.completion_tokens, usd=usd or 0.0)
 
 
 class ExpectedCost:

@@ -23,7 +23,7 @@ class Caller:
     Attributes:
         name: Name of its key; None if the service has no keys.
         bearer: Key in the Authorization header; empty without one.
-        models: Virtual models that it may use; None for all.
+        models: Models that it may use; None for all.
     """
 
     name: str | None
@@ -31,7 +31,7 @@ class Caller:
     models: tuple[str, ...] | None = None
 
     def may_use(self, model: str) -> bool:
-        """Return True if the caller may use a virtual model."""
+        """Return True if the caller may use a model."""
         return self.models is None or model in self.models
 
 
@@ -66,7 +66,8 @@ def check_address(config: ServiceConfig) -> None:
         )
     if is_loopback(config.server.host):
         return
-    if all(model.key == "caller" for model in config.models.values()):
+    passthrough_key = "caller" if config.passthrough is None else config.passthrough.key
+    if {passthrough_key, *(model.key for model in config.models.values())} == {"caller"}:
         return
     raise ConfigurationError(
         f"The host {config.server.host!r} is reachable from other machines, and there are no client keys.",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from swift_client.server.question.body_fields import decode_object, invalid_field, typed_field, whole_number
+from collections.abc import Mapping
+from typing import Any
+
+from swift_client.server.question.body_fields import drop_nulls, invalid_field, typed_field, whole_number
 from swift_client.server.question.call import ChatCall, parse_override
 
 MAX_CHOICES = 128  # as OpenAI's limit of ``n``
@@ -12,13 +15,13 @@ _OWN_FIELDS = frozenset(
 )
 
 
-def parse_chat_call(data: bytes) -> ChatCall:
-    """Read the body of a request.
+def parse_chat_call(body: Mapping[str, Any]) -> ChatCall:
+    """Read the decoded body of a request.
 
     Raises:
-        HttpError: 400: it is not JSON, or a field has the wrong type; ``param`` names the field.
+        HttpError: 400: a field has the wrong type; ``param`` names the field.
     """
-    body = decode_object(data)
+    body = drop_nulls(body)
     messages = typed_field(body, "messages", list)
     if not messages or not all(isinstance(message, dict) for message in messages):
         raise invalid_field("messages", "must be a list of at least one message object")

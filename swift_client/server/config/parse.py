@@ -18,6 +18,7 @@ from swift_client.server.config.tables import (
     KeyConfig,
     LimitsConfig,
     ModelConfig,
+    PassthroughConfig,
     ServerConfig,
     ServiceConfig,
     VerifierConfig,
@@ -37,15 +38,23 @@ def parse_config(text: str) -> ServiceConfig:
         tables = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"The configuration is not valid TOML: {error}.") from error
-    for name in tables.keys() - {"server", "models", "keys"}:
-        raise ConfigurationError(f"The table [{name}] is unknown.", hint="Known: server, models.NAME, keys.NAME.")
+    for name in tables.keys() - {"server", "models", "keys", "passthrough"}:
+        raise ConfigurationError(
+            f"The table [{name}] is unknown.", hint="Known: server, models.NAME, keys.NAME, passthrough."
+        )
     models = {name: _model(table, name) for name, table in _tables(tables, "models").items()}
     if not models:
         raise ConfigurationError(
             "The configuration has no virtual model.", hint="Add a table such as [models.best-mini]."
         )
     keys = {name: _key(table, name) for name, table in _tables(tables, "keys").items()}
-    config = ServiceConfig(server=convert(tables.get("server", {}), ServerConfig, "[server]"), models=models, keys=keys)
+    passthrough = tables.get("passthrough")
+    config = ServiceConfig(
+        server=convert(tables.get("server", {}), ServerConfig, "[server]"),
+        models=models,
+        keys=keys,
+        passthrough=None if passthrough is None else convert(passthrough, PassthroughConfig, "[passthrough]"),
+    )
     _check(config)
     return config
 
@@ -60,9 +69,20 @@ def load_config(path: str | os.PathLike[str]) -> ServiceConfig:
     return parse_config(text)
 
 
-def single_model(name: str, model: ModelConfig, *, host: str, port: int) -> ServiceConfig:
-    """Return the configuration of one virtual model, without a file."""
-    config = ServiceConfig(server=ServerConfig(host=host, port=port), models={name: model})
+def single_model(name: str, model: ModelConfig, *, host: str, port: int, passthrough: bool = False) -> ServiceConfig:
+    """Return the configuration of one virtual model, without a file.
+
+    Args:
+        name: of the virtual model.
+        model: its table.
+        host: address to listen on.
+        port: port to listen on.
+        passthrough: whether the same provider answers for all other models.
+    """
+    upstream = PassthroughConfig(provider=model.provider, base_url=model.base_url, api_key_env=model.api_key_env)
+    config = ServiceConfig(
+        server=ServerConfig(host=host, port=port), models={name: model}, passthrough=upstream if passthrough else None
+    )
     _check(config)
     return config
 
@@ -115,8 +135,12 @@ def _check(config: ServiceConfig) -> None:
                 f'{place}: {part} cannot be combined with key = "caller".',
                 hint="Callers with keys of their own share neither a key nor stored replies.",
             )
+    if config.passthrough is not None and config.passthrough.key == "caller" and config.passthrough.api_key_env:
+        raise ConfigurationError('[passthrough]: api_key_env cannot be combined with key = "caller".')
     for name, key in config.keys.items():
         if not _KEY_NAME.fullmatch(name):
             raise ConfigurationError(f"[keys.{name}]: the name may have letters, digits, - and _ only.")
+        if config.passthrough is not None:  # it may have a model of any name
+            continue
         for model_name in set(key.models or ()) - config.models.keys():
             raise ConfigurationError(f"[keys.{name}]: there is no virtual model {model_name!r}.")

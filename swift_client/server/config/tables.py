@@ -152,6 +152,25 @@ class ModelConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
     limits: LimitsConfig = LimitsConfig()
 
 
+class PassthroughConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The table ``[passthrough]``: the provider of all models that are not virtual ones; see ``ModelConfig``.
+
+    Attributes:
+        provider: Name of a provider whose API is OpenAI's.
+        key: "service": the service's own key; "caller": the key in the caller's Authorization header.
+        api_key_env: Environment variable with the service's key; None: the provider's own variable.
+        timeout: Seconds without a byte of the reply.
+        max_concurrency: Requests to the provider at once.
+    """
+
+    provider: str
+    base_url: str | None = None
+    key: Literal["service", "caller"] = "service"
+    api_key_env: str | None = None
+    timeout: Seconds = 600.0
+    max_concurrency: Count = 64
+
+
 class KeyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """The table ``[keys.NAME]``: a client's key as its salted hash, the virtual models for it, and its limits.
 
@@ -174,6 +193,7 @@ class ServiceConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
     server: ServerConfig = ServerConfig()
     models: dict[str, ModelConfig]
     keys: dict[str, KeyConfig] = {}
+    passthrough: PassthroughConfig | None = None
 
     @property
     def has_limits(self) -> bool:

@@ -13,7 +13,7 @@ _KINDS = {str: "a text", bool: "true or false", list: "a list", dict: "an object
 
 
 def decode_object(data: bytes) -> dict[str, Any]:
-    """Return a JSON object without the members that are null.
+    """Return a JSON object.
 
     Raises:
         HttpError: 400: it is not a JSON object.
@@ -24,6 +24,11 @@ def decode_object(data: bytes) -> dict[str, Any]:
         raise HttpError(400, f"The body is not valid JSON: {error}.", code="invalid_json") from error
     if not isinstance(body, dict):
         raise HttpError(400, "The body must be a JSON object.", code="invalid_json")
+    return body
+
+
+def drop_nulls(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object without the members that are null, which mean the same as missing ones."""
     return {name: value for name, value in body.items() if value is not None}
 
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from swift_client.server.question.body_fields import (
-    decode_object,
+    drop_nulls,
     invalid_field,
     typed_field,
     unsupported_field,
@@ -55,14 +55,14 @@ _CHAT_NAMES: Mapping[str, str] = MappingProxyType(
 )
 
 
-def parse_response_call(data: bytes) -> ChatCall:
-    """Read the body of a request.
+def parse_response_call(body: Mapping[str, Any]) -> ChatCall:
+    """Read the decoded body of a request.
 
     Raises:
-        HttpError: 400: it is not JSON, a field has the wrong type, or needs a state that the service does not keep;
+        HttpError: 400: a field has the wrong type, or needs a state that the service does not keep;
             ``param`` names the field.
     """
-    body = decode_object(data)
+    body = drop_nulls(body)
     _refuse_unsupported(body)
     include = typed_field(body, "include", list, [])
     for position, name in enumerate(include):
