@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -48,11 +49,15 @@ def service(upstream: FaultServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         yield running
 
 
-def test_a_reply_comes_back_byte_for_byte(service: RunningService, upstream: FaultServer) -> None:
+def test_a_reply_comes_back_byte_for_byte(
+    service: RunningService, upstream: FaultServer, caplog: pytest.LogCaptureFixture
+) -> None:
     upstream.serve(lambda received: PLAIN)
 
-    reply = service.post(BODY)
+    with caplog.at_level(logging.INFO, logger="swift_client.server"):
+        reply = service.post(BODY)
 
+    assert "tokens=8" in caplog.text
     assert (reply.status_code, reply.content) == (200, PLAIN.body)
     assert reply.headers["content-type"] == "application/json"
     assert reply.headers["x-request-id"]

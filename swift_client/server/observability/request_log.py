@@ -76,7 +76,9 @@ def describe(record: RequestRecord) -> dict[str, Any]:
     if record.model != NOT_KNOWN:
         facts |= {"model": record.model, "selection_id": record.selection_id}
     if record.n:
-        facts |= {"n": record.n, "tokens": record.tokens}
+        facts["n"] = record.n
+    if record.n or record.tokens:  # a request that is passed through has no n
+        facts["tokens"] = record.tokens
         facts["cost"] = None if record.cost is None else round(record.cost, 9)
     selection = record.selection
     if selection is not None:
