@@ -96,6 +96,7 @@ async def forward(
         return error_response(reply_to_error(error, is_callers_key=upstream.uses_callers_key))
     if first.is_stream:
         return EventStream(_bodies(parts), first.headers)
+    await parts.aclose()  # ends the turn
     return Response(first.body, first.status, first.headers)
 
 
