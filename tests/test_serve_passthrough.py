@@ -56,8 +56,8 @@ def test_a_reply_comes_back_byte_for_byte(
 
     with caplog.at_level(logging.INFO, logger="swift_client.server"):
         reply = service.post(BODY)
+        wait_until(lambda: "tokens=8" in caplog.text, seconds=2)
 
-    assert "tokens=8" in caplog.text
     assert (reply.status_code, reply.content) == (200, PLAIN.body)
     assert reply.headers["content-type"] == "application/json"
     assert reply.headers["x-request-id"]
@@ -106,7 +106,7 @@ def test_errors_come_back_as_they_are(service: RunningService, upstream: FaultSe
 
     upstream.serve(lambda received: html(502))
     page = service.post({**BODY, "stream": stream})
-    assert (page.status_code, page.headers["content-type"]) == (502, "text/plain; charset=utf-8")
+    assert (page.status_code, page.headers["content-type"]) == (502, "text/plain")
     assert page.headers["x-content-type-options"] == "nosniff"
 
     upstream.serve(lambda received: Response(302, b"", {"location": "http://127.0.0.1:1/"}))

@@ -25,7 +25,7 @@ from swift_client.server.passthrough.upstream import Upstream
 from swift_client.server.question.body_fields import unsupported_field
 
 _PASSED_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry")
-_JSON, _EVENTS, _TEXT = "application/json", "text/event-stream", "text/plain; charset=utf-8"
+_JSON, _EVENTS, _TEXT = "application/json", "text/event-stream", "text/plain"
 _MIN_KEY_CHARS = 8  # shorter ones are placeholders
 
 
