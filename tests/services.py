@@ -1,15 +1,20 @@
-"""The service on a free loopback port, in a thread of this process, in front of a server of ``tests.servers``."""
+"""The service on a free loopback port, in a thread of this process or in processes of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import signal
 import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import httpx2
 import msgspec
@@ -18,7 +23,8 @@ import uvicorn
 
 from swift_client.server.app import Service
 from swift_client.server.config import ModelConfig, ServerConfig, ServiceConfig
-from swift_client.server.run import base_url, create_server, listen
+from swift_client.server.uvicorn_server import base_url, create_server, listen
+from tests.children import environment
 from tests.servers import FaultServer
 
 QUESTION = [{"role": "user", "content": "What is 2 + 2?"}]
@@ -132,3 +138,68 @@ def wait_until(condition: Any, *, seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.005)
+
+
+class ServiceProcess:
+    """``swift-client serve`` as a process of its own, in ``folder``; ``url`` is the base URL of OpenAI's clients.
+
+    Args:
+        folder: its working directory, in which ``swift.toml`` is written.
+        text: the configuration, without a port.
+        arguments: further arguments.
+    """
+
+    def __init__(self, folder: Path, text: str, *arguments: str) -> None:
+        self._file = folder / "swift.toml"
+        self.write(text)
+        start = "from swift_client.cli import main; main()"
+        line = [sys.executable, "-c", start, "serve", "--config", "swift.toml", "--port", "0", "--json", *arguments]
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            line, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=self._log, text=True
+        )
+        assert self.process.stdout is not None
+        document = ""
+        while not document.rstrip().endswith("}"):
+            part = self.process.stdout.readline()
+            assert part, self.log
+            document += part
+        self.url = json.loads(document)["url"]
+        self.port = int(self.url.rpartition(":")[2].partition("/")[0])
+
+    def write(self, text: str) -> None:
+        """Replace the configuration file."""
+        self._file.write_text(text)
+
+    @property
+    def log(self) -> str:
+        """All that it wrote to stderr so far."""
+        self._log.seek(0)
+        return self._log.read()
+
+    def workers(self) -> list[int]:
+        """Return the ids of its worker processes; on Linux."""
+        pids = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(pid) for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    def answers(self) -> bool:
+        """Return True if it answers."""
+        try:
+            return httpx2.get(self.url.replace("/v1", "/healthz")).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout=20)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.end()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self._log.close()

@@ -7,11 +7,8 @@ import base64
 import hashlib
 import json
 import re
-import signal
 import ssl
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +27,7 @@ from swift_client.server.chat.request import parse_chat_call
 from swift_client.server.config import KeyConfig, ModelConfig, ServiceConfig
 from swift_client.server.http.error_reply import HttpError
 from swift_client.server.question.arguments import create_arguments
-from tests.children import command, environment
+from tests.children import command
 from tests.servers import FaultServer, after, chat
 from tests.services import QUESTION, run, service_config, wait_until
 
@@ -330,50 +327,6 @@ def test_the_command_checks_and_makes_keys(tmp_path: Path, upstream: FaultServer
     assert b"'stoping' is unknown" in result.stderr
     for arguments in (("--host", "0.0.0.0"), ("--config", "missing.toml"), ("--config", "swift.toml", "--model", "x")):
         assert command("serve", *arguments, "--check", cwd=tmp_path).returncode == 3
-
-
-def test_sigterm_lets_running_requests_end_and_sighup_reloads(tmp_path: Path, upstream: FaultServer) -> None:
-    upstream.serve(lambda received: after(1.0, chat(["The answer is 4"] * received.json["n"])))
-    table = f'[models.best]\nprovider = "openai-compatible"\nmodel = "m"\nbase_url = "{upstream.url}"\n'
-    (tmp_path / "swift.toml").write_text(f"{table}n = 2\n")
-    start = "from swift_client.cli import main; main()"
-    line = [sys.executable, "-c", start, "serve", "--config", "swift.toml", "--port", "0", "--json"]
-    process = subprocess.Popen(
-        line, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    document = ""
-    while not document.rstrip().endswith("}"):
-        document += process.stdout.readline()
-    url = json.loads(document)["url"]
-    (tmp_path / "swift.toml").write_text(f"{table}n = 4\n")
-    wait_until(lambda: _answers(url))
-    process.send_signal(signal.SIGHUP)
-    time.sleep(0.5)
-
-    async def ask_and_stop() -> list[Any]:
-        async with openai.AsyncOpenAI(base_url=url, api_key="x", max_retries=0) as client:
-            tasks = [
-                asyncio.create_task(client.chat.completions.create(model="best", messages=QUESTION))  # type: ignore[arg-type]
-                for _ in range(20)
-            ]
-            await asyncio.to_thread(wait_until, lambda: len(upstream.requests) == 20)
-            process.send_signal(signal.SIGTERM)
-            return await asyncio.gather(*tasks)
-
-    replies = asyncio.run(ask_and_stop())
-    _, errors = process.communicate(timeout=20)
-
-    assert process.returncode == 0, errors
-    assert [len(reply.model_extra["swift"]["candidates"]) for reply in replies] == [4] * 20
-    assert "Traceback" not in errors
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx2.get(url.replace("/v1", "/healthz")).status_code == 200
-    except httpx2.TransportError:
-        return False
 
 
 def test_web_pages_of_all_origins_need_keys(upstream: FaultServer) -> None:

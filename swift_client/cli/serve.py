@@ -41,6 +41,9 @@ def serve(
     passthrough: Annotated[
         bool, typer.Option("--passthrough", help="Send requests for other models to the provider as they are.")
     ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Number of processes that serve. Default: 1.")
+    ] = None,
     head: options.Head = "auto",
     answer: options.Answer = "auto",
     select: options.Select = "auto",
@@ -58,7 +61,7 @@ def serve(
 ) -> None:
     """Serve best of n to any client that speaks OpenAI's API, until SIGTERM."""
     _require_server()
-    from swift_client.server import run_service
+    from swift_client.server import load_config, run_service
     from swift_client.server.app import Service
 
     if new_key is not None:
@@ -76,10 +79,9 @@ def serve(
             settings: dict[str, Any] = {"head": head, "answer": answer, "select": select, "stopping": stopping}
             settings |= {"verifier": verifier, "deadline": deadline, "base_url": base_url, "timeout": timeout}
             settings |= {"api_key_env": api_key_env}
-            return _single_model(
-                provider or "openai", model, n, host=host, port=port, passthrough=passthrough, **settings
-            )
-        return _with_address(config, host, port)
+            single = _single_model(provider or "openai", model, n, passthrough=passthrough, **settings)
+            return _with_server(single, host=host, port=port, workers=workers)
+        return _with_server(load_config(config), host=host, port=port, workers=workers)
 
     service_config = load()
     names = list(service_config.models)
@@ -98,11 +100,7 @@ def serve(
         if as_json:
             output.print_json({"url": url, "models": names})
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for name in ("httpx", "httpx2", "swift_client"):  # one line per request, not one per call to the provider
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("swift_client.server").setLevel(logging.INFO)
-    run_service(service_config, on_start=announce, load=None if config is None else load)
+    run_service(service_config, on_start=announce, load=None if config is None else load, setup=set_up_logging)
 
 
 def _require_server() -> None:
@@ -110,9 +108,15 @@ def _require_server() -> None:
         raise MissingExtraError.needs("server", "serve")
 
 
-def _single_model(
-    provider: str, model: str | None, n: int, *, host: str | None, port: int | None, passthrough: bool, **settings: Any
-) -> ServiceConfig:
+def set_up_logging() -> None:
+    """Write the service's log to stderr."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for name in ("httpx", "httpx2", "swift_client"):  # one line per request, not one per call to the provider
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("swift_client.server").setLevel(logging.INFO)
+
+
+def _single_model(provider: str, model: str | None, n: int, *, passthrough: bool, **settings: Any) -> ServiceConfig:
     """Return the configuration of one virtual model with the upstream model's name."""
     from swift_client.adapters import resolve
     from swift_client.server import single_model
@@ -120,19 +124,18 @@ def _single_model(
 
     row, name = resolve(provider, model, settings["base_url"])
     table = ModelConfig(provider=row.name, model=name, n=n, **settings)
-    port = 8000 if port is None else port
-    return single_model(name or row.name, table, host=host or "127.0.0.1", port=port, passthrough=passthrough)
+    return single_model(name or row.name, table, passthrough=passthrough)
 
 
-def _with_address(path: Path, host: str | None, port: int | None) -> ServiceConfig:
-    """Return the configuration of a file, with the address of the command line if there is one."""
+def _with_server(config: ServiceConfig, **settings: object) -> ServiceConfig:
+    """Return a configuration with those settings of ``[server]`` that the command line gives."""
     from msgspec.structs import replace
 
-    from swift_client.server import load_config
+    from swift_client.server.config import check_config
 
-    config = load_config(path)
-    address = options.drop_none(host=host, port=port)
-    return replace(config, server=replace(config.server, **address)) if address else config
+    config = replace(config, server=replace(config.server, **options.drop_none(**settings)))
+    check_config(config)
+    return config
 
 
 def _show_new_key(name: str, *, as_json: bool) -> None:

@@ -1,35 +1,16 @@
-"""Running the service in this process until a signal ends it."""
+"""Running the service until a signal ends it: in this process, or in several workers."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-import signal
 import socket
 from collections.abc import Callable
-from types import FrameType
 
-import uvicorn
-
-from swift_client.errors import ConfigurationError, SwiftClientError
 from swift_client.server.app import Service
-from swift_client.server.config import ServerConfig, ServiceConfig
-from swift_client.server.http.protocol import MAX_HEADER_BYTES, create_protocol_class
-
-logger = logging.getLogger(__name__)
-
-_IDLE_TIMEOUT = 75  # seconds of an idle connection: longer than proxies keep theirs, so that they close first
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server, which ends with exit code 0 after SIGTERM: a drained service has not failed."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take note of SIGINT and SIGTERM; a second SIGINT ends at once."""
-        if self.should_exit and sig == signal.SIGINT:
-            self.force_exit = True
-        self.should_exit = True
+from swift_client.server.config import ServiceConfig
+from swift_client.server.reloader import Reloader
+from swift_client.server.supervisor import Supervisor
+from swift_client.server.uvicorn_server import base_url, create_server, listen
 
 
 def run_service(
@@ -37,6 +18,7 @@ def run_service(
     *,
     on_start: Callable[[str], None] = lambda url: None,
     load: Callable[[], ServiceConfig] | None = None,
+    setup: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; requests that are running then have ``drain_timeout`` seconds to end.
 
@@ -44,97 +26,33 @@ def run_service(
         config: the configuration.
         on_start: called with the base URL, which clients use, before the first request.
         load: reads the configuration again on SIGHUP; None: the signal is not handled.
+        setup: called once in each process that serves, such as to configure logging; a function of a module, since
+            workers are new interpreters.
 
     Raises:
-        ConfigurationError: a setting is wrong, or the address cannot be used.
+        ConfigurationError: a setting is wrong, the address cannot be used, or a worker could not start.
     """
     service = Service(config)
     service.usage.open()
     listener = listen(config.server)
+    setup()
     with listener:
-        server = create_server(service)
-        on_start(base_url(config.server, listener))
 
-        async def serve() -> None:
-            if load is not None:
-                _reload_on_hangup(service, load)
-            await server.serve(sockets=[listener])
+        def announce() -> None:
+            on_start(base_url(config.server, listener))
 
-        asyncio.run(serve())
-
-
-def create_server(service: Service) -> uvicorn.Server:
-    """Return the server of a service, for a listening socket that the caller has."""
-    limits = service.limits
-    return _Server(
-        uvicorn.Config(
-            service.create_app(),
-            http=create_protocol_class(header_timeout=limits.header_timeout, max_connections=limits.max_connections),
-            ws="none",
-            lifespan="on",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=_IDLE_TIMEOUT,
-            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-            timeout_graceful_shutdown=round(limits.drain_timeout),
-            ssl_certfile=limits.tls_certificate,
-            ssl_keyfile=limits.tls_key,
-        )
-    )
-
-
-def listen(config: ServerConfig) -> socket.socket:
-    """Return a socket that listens on the address. Raises ConfigurationError if it cannot be used."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        # Connections inherit the protocol, and asyncio sends small writes at once (TCP_NODELAY) only if it is TCP:
-        # socket.create_server() leaves it 0, which costs 40 ms per reply.
-        listener = socket.socket(family, kind, protocol)
-        try:
-            if os.name == "posix":  # elsewhere it lets two programs share a port
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind(address)
-            listener.listen(2048)
-        except BaseException:
-            listener.close()
-            raise
-        return listener
-    except (OSError, UnicodeError) as error:
-        raise ConfigurationError(
-            f"The address {config.host}:{config.port} cannot be used: {error}.", hint="Choose another --host or --port."
-        ) from error
-
-
-def base_url(config: ServerConfig, listener: socket.socket) -> str:
-    """Return the base URL for clients, such as ``http://127.0.0.1:8000/v1``."""
-    scheme = "https" if config.tls_certificate else "http"
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    return f"{scheme}://{host}:{listener.getsockname()[1]}{config.path_prefix}/v1"
-
-
-def _reload_on_hangup(service: Service, load: Callable[[], ServiceConfig]) -> None:
-    loop = asyncio.get_running_loop()
-    running: set[asyncio.Task[None]] = set()  # asyncio holds tasks by weak references only
-
-    async def reload() -> None:
-        try:
-            await service.reload(await asyncio.to_thread(load))
-        except SwiftClientError as error:
-            logger.error("The configuration was not reloaded. %s", error)
+        if config.server.workers > 1:
+            asyncio.run(Supervisor(service, listener, setup=setup, on_start=announce).run(load))
         else:
-            logger.info("The configuration was reloaded.")
+            asyncio.run(_serve(service, listener, announce, load))
 
-    def on_hangup() -> None:
-        task = loop.create_task(reload())
-        running.add(task)
-        task.add_done_callback(running.discard)
 
-    if hasattr(signal, "SIGHUP"):
-        loop.add_signal_handler(signal.SIGHUP, on_hangup)
+async def _serve(
+    service: Service,
+    listener: socket.socket,
+    on_start: Callable[[], None],
+    load: Callable[[], ServiceConfig] | None,
+) -> None:
+    if load is not None:
+        Reloader(service.reload).on_signal(load)
+    await create_server(service, on_start=on_start).serve(sockets=[listener])

@@ -1,6 +1,6 @@
 """The configuration of the service: its tables, and how they are read and checked."""
 
-from swift_client.server.config.parse import load_config, parse_config, single_model
+from swift_client.server.config.parse import check_config, load_config, parse_config, single_model
 from swift_client.server.config.tables import (
     BudgetConfig,
     KeyConfig,
@@ -21,6 +21,7 @@ __all__ = [
     "ServerConfig",
     "ServiceConfig",
     "VerifierConfig",
+    "check_config",
     "load_config",
     "parse_config",
     "single_model",

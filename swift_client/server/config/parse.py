@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import tomllib
 from collections.abc import Mapping
 from typing import Any
@@ -55,7 +56,7 @@ def parse_config(text: str) -> ServiceConfig:
         keys=keys,
         passthrough=None if passthrough is None else convert(passthrough, PassthroughConfig, "[passthrough]"),
     )
-    _check(config)
+    check_config(config)
     return config
 
 
@@ -69,21 +70,17 @@ def load_config(path: str | os.PathLike[str]) -> ServiceConfig:
     return parse_config(text)
 
 
-def single_model(name: str, model: ModelConfig, *, host: str, port: int, passthrough: bool = False) -> ServiceConfig:
+def single_model(name: str, model: ModelConfig, *, passthrough: bool = False) -> ServiceConfig:
     """Return the configuration of one virtual model, without a file.
 
     Args:
         name: of the virtual model.
         model: its table.
-        host: address to listen on.
-        port: port to listen on.
         passthrough: whether the same provider answers for all other models.
     """
     upstream = PassthroughConfig(provider=model.provider, base_url=model.base_url, api_key_env=model.api_key_env)
-    config = ServiceConfig(
-        server=ServerConfig(host=host, port=port), models={name: model}, passthrough=upstream if passthrough else None
-    )
-    _check(config)
+    config = ServiceConfig(models={name: model}, passthrough=upstream if passthrough else None)
+    check_config(config)
     return config
 
 
@@ -116,13 +113,14 @@ def _tables(tables: Mapping[str, Any], name: str) -> dict[str, Any]:
     return value
 
 
-def _check(config: ServiceConfig) -> None:
-    """Raise ConfigurationError for what no single value shows."""
+def check_config(config: ServiceConfig) -> None:
+    """Raise ConfigurationError for values that contradict each other, and names that cannot be used."""
     server = config.server
     if server.path_prefix and not re.fullmatch(r"(/[\w.~-]+)+", server.path_prefix, re.ASCII):
         raise ConfigurationError(f"path_prefix {server.path_prefix!r} is not a path.", hint='Write it as "/llm".')
     if (server.tls_certificate is None) != (server.tls_key is None):
         raise ConfigurationError("TLS needs both tls_certificate and tls_key.")
+    _check_workers(config)
     for name, model in config.models.items():
         place = f"[models.{name}]"
         if not _NAME.fullmatch(name):
@@ -144,3 +142,23 @@ def _check(config: ServiceConfig) -> None:
             continue
         for model_name in set(key.models or ()) - config.models.keys():
             raise ConfigurationError(f"[keys.{name}]: there is no virtual model {model_name!r}.")
+
+
+def _check_workers(config: ServiceConfig) -> None:
+    server = config.server
+    if server.workers == 1:
+        return
+    if not hasattr(signal, "SIGHUP"):
+        raise ConfigurationError("Workers need a system with Unix signals.", hint="Leave workers at 1.")
+    if config.has_limits and server.usage_store is None:
+        raise ConfigurationError(
+            f"{server.workers} workers need usage_store to share the limits of keys and models.",
+            hint='Name a file in [server], such as usage_store = "usage.db".',
+        )
+    limits = {"[server]": server.max_concurrency}
+    limits |= {f"[models.{name}]": model.max_concurrency for name, model in config.models.items()}
+    if config.passthrough is not None:
+        limits["[passthrough]"] = config.passthrough.max_concurrency
+    for place, limit in limits.items():
+        if limit < server.workers:
+            raise ConfigurationError(f"{place}: max_concurrency is {limit}, below workers = {server.workers}.")

@@ -17,6 +17,7 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
     Attributes:
         host: Address to listen on.
         port: Port; 0 takes a free one.
+        workers: Processes that serve; each has its share of ``max_concurrency``, ``max_queue`` and ``max_connections``.
         path_prefix: Path before every route, such as "/llm".
         cors_origins: Origins of web pages that may call; "*" for all.
         tls_certificate: File with the certificate chain (PEM).
@@ -41,6 +42,7 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
 
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
+    workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     path_prefix: str = ""
     cors_origins: tuple[str, ...] = ()
     tls_certificate: str | None = None
