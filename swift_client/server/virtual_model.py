@@ -17,6 +17,7 @@ from swift_client.sampling import Budget
 from swift_client.sampling.model_client import ModelClient
 from swift_client.server.access.client_keys import ClientKeys
 from swift_client.server.access.cost_meter import CostMeter, ExpectedCost
+from swift_client.server.choice_rules import ChoiceRules
 from swift_client.server.config import BudgetConfig, ModelConfig, ServiceConfig, VerifierConfig
 from swift_client.server.observability.record import RequestRecord
 from swift_client.server.passthrough.upstream import Upstream
@@ -47,9 +48,11 @@ class VirtualModel:
         self._request: ContextVar[tuple[CostMeter, RequestRecord] | None] = ContextVar("request", default=None)
         self._callers_key: ContextVar[str] = ContextVar("callers_key", default="")
         self.expected_cost = ExpectedCost(config.budget)
-        self.reranker = create_reranker(
-            config, api_key=self._callers_key.get if self.uses_callers_key else None, on_event=self._pass_event
+        api_key = self._callers_key.get if self.uses_callers_key else None
+        self._rules = ChoiceRules(
+            config, lambda table: create_reranker(table, api_key=api_key, on_event=self._pass_event)
         )
+        self.reranker = self._rules.reranker
 
     @property
     def uses_callers_key(self) -> bool:
@@ -86,6 +89,7 @@ class VirtualModel:
             SwiftClientError: as of ``best_of``.
         """
         arguments = create_arguments(call, self.config)
+        pipeline = self._rules.pipeline(call.override)
         record.n = arguments["n"]
         self._request.set((meter, record))
         if self.uses_callers_key:
@@ -95,7 +99,7 @@ class VirtualModel:
             options = replace(options, selection_id=record.selection_id, served_as=call.model)
         selection: Selection | None = None
         try:
-            selection = await run_with_escalation(self.reranker.pipeline, request, options)
+            selection = await run_with_escalation(pipeline, request, options)
         except (RejectedError, VerificationError) as error:
             selection = error.selection  # paid for, though it is not the reply
             raise

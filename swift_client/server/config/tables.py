@@ -8,7 +8,9 @@ import msgspec
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
-OverrideName = Literal["n", "deadline", "stopping", "budget", "on_reject", "reference", "texts"]
+OverrideName = Literal[
+    "n", "deadline", "stopping", "budget", "on_reject", "reference", "texts", "select", "answer", "verifier", "head"
+]
 
 
 class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -120,6 +122,7 @@ class ModelConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
         model: Model of the provider; None: its default model.
         n: Completions to choose from.
         head: "auto", "none", or the name or file of a head.
+        heads: Further heads, by the names that requests choose them with.
         stopping: A stopping rule, such as "auto"; None: all completions at once.
         verifier: A judge's name, or a table; None: no verifier.
         deadline: Seconds after which the best of what has arrived is returned.
@@ -133,6 +136,7 @@ class ModelConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
     model: str | None = None
     n: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 8
     head: str = "auto"
+    heads: dict[str, str] = {}
     scorer: str = "auto"
     answer: str = "auto"
     select: Literal["auto", "vote", "best", "consensus"] = "auto"

@@ -9,7 +9,7 @@ from swift_client.errors import ConfigurationError
 from swift_client.sampling import Budget
 from swift_client.server.config import BudgetConfig, ModelConfig
 from swift_client.server.question.body_fields import invalid_field
-from swift_client.server.question.call import ChatCall
+from swift_client.server.question.call import ChatCall, Override
 
 _MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
 
@@ -20,10 +20,9 @@ def create_arguments(call: ChatCall, model: ModelConfig) -> dict[str, Any]:
     Raises:
         HttpError: 400: the request asks for more than a cap allows, or overrides what it may not.
     """
-    override, caps = call.override, model.caps
+    override, defaults, caps = call.override, Override(), model.caps
     for name in override.__struct_fields__:
-        value = getattr(override, name)
-        if value not in (None, False) and name not in caps.overrides:
+        if getattr(override, name) != getattr(defaults, name) and name not in caps.overrides:
             raise invalid_field(f"swift.{name}", f"cannot be overridden for the model {call.model!r}")
     n = override.n or max(model.n, call.n_choices)
     most = caps.n or model.n

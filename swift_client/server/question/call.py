@@ -25,6 +25,10 @@ class Override(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
         on_reject: "return", "abstain" or "escalate".
         reference: Notes for the verifier's judge.
         texts: Whether the reply holds the text of every candidate.
+        select: "auto", "vote", "best" or "consensus".
+        answer: Name of an answer reader; "none": answers are not compared.
+        verifier: False: the verifier of the model does not judge.
+        head: Name of one of the model's ``heads``.
     """
 
     n: int | None = None
@@ -34,6 +38,10 @@ class Override(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     on_reject: Literal["return", "abstain", "escalate"] | None = None
     reference: str | None = None
     texts: bool = False
+    select: Literal["auto", "vote", "best", "consensus"] | None = None
+    answer: str | None = None
+    verifier: bool | None = None
+    head: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
