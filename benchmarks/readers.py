@@ -24,9 +24,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.peer_environments import default_cache
 from benchmarks.reading.labels import Corrections, load_corrections
 from benchmarks.reading.pairs import PairResult, measure_pairs
-from benchmarks.reading.peers import default_cache, measure_peers
+from benchmarks.reading.peers import measure_peers
 from benchmarks.reading.sets import SET_ROWS, SetResult, load, measure_set
 from benchmarks.reading.speed import milliseconds_per_question, worst_of_hostile
 

@@ -1,7 +1,6 @@
 """Other packages on the same completions: math-verify's verdicts, its_hub's vote, scorio's rules on our groups.
 
-Each runs in an environment of its own with pinned versions, made once in a cache folder. Where it cannot be made (no
-network, no wheel for this Python), the result is the reason as one line.
+Each runs in an environment of its own with pinned versions. If it cannot be made, the result is the reason as one line.
 """
 
 from __future__ import annotations
@@ -9,14 +8,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-import venv
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peer_environments import PeerUnavailableError, environment_python
 from benchmarks.reading.sets import Recorded, RecordedQuestion, SetResult, SetRow, Vote
 
 WORKER = Path(__file__).with_name("peer_worker.py")
@@ -25,40 +23,7 @@ PINS: Mapping[str, tuple[str, ...]] = {
     "its_hub": ("its_hub==1.2.0",),
     "scorio": ("scorio==0.2.3",),
 }
-INSTALL_SECONDS, WORK_SECONDS = 300, 900
-
-
-class PeerUnavailableError(Exception):
-    """A peer cannot be installed or run; the message is the reason."""
-
-
-def default_cache() -> Path:
-    """Return the folder of the environments."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "swift-client-benchmarks"
-
-
-def environment_python(peer: str, cache: Path) -> Path:
-    """Return the interpreter of a peer's environment; make the environment if it is not there.
-
-    Raises:
-        PeerUnavailableError: it cannot be made.
-    """
-    pins = PINS[peer]
-    folder = cache / f"{peer}-{pins[0].partition('==')[2]}-py{sys.version_info.major}{sys.version_info.minor}"
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    complete = folder / "complete"
-    if not complete.exists():
-        try:
-            venv.create(folder, with_pip=True, clear=True)
-            command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pins]
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALL_SECONDS)
-            complete.touch()
-        except subprocess.CalledProcessError as error:
-            lines = (error.stderr or str(error)).strip().splitlines()
-            raise PeerUnavailableError(f"not installed: {lines[-1][:200] if lines else error}") from error
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise PeerUnavailableError(f"not installed: {error}") from error
-    return python
+WORK_SECONDS = 900
 
 
 def ask_peer(peer: str, cache: Path, jobs: Sequence[dict[str, Any]]) -> list[Any]:
@@ -67,7 +32,7 @@ def ask_peer(peer: str, cache: Path, jobs: Sequence[dict[str, Any]]) -> list[Any
     Raises:
         PeerUnavailableError: it cannot be installed, or fails.
     """
-    python = environment_python(peer, cache)
+    python = environment_python(peer, PINS[peer], cache)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     try:
         finished = subprocess.run(
@@ -165,7 +130,7 @@ def measure_peers(results: Sequence[SetResult], limit: int, cache: Path) -> None
     installed = []
     for peer in PINS:  # one at a time, before two threads want the same environment
         try:
-            environment_python(peer, cache)
+            environment_python(peer, PINS[peer], cache)
             installed.append(peer)
         except PeerUnavailableError as error:
             for result in results:

@@ -50,15 +50,17 @@ async def run_with_acceptance(
     """Run the pipeline and decide whether its answer is accepted."""
     deadline_at = request.deadline_at()
     outcome = await pipeline.run(request, options, existing_completions)
-    selection = await asyncio.to_thread(
-        with_acceptance,
-        outcome.selection,
-        pipeline.config.selection,
-        n=request.n,
-        stopping=options.stopping,
-        messages=request.messages,
-        out_of_distribution=outcome.out_of_distribution,
-    )
+    selection = outcome.selection
+    if isinstance(pipeline.config.selection.scorer, AnyHead):  # others accept nothing
+        selection = await asyncio.to_thread(
+            with_acceptance,
+            selection,
+            pipeline.config.selection,
+            n=request.n,
+            stopping=options.stopping,
+            messages=request.messages,
+            out_of_distribution=outcome.out_of_distribution,
+        )
     if outcome.question_id is None or pipeline.config.store is None:
         return selection
     from swift_client.reranker.feedback import record_selection

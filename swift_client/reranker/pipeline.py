@@ -153,8 +153,10 @@ class SelectionPipeline:
                 deadline_at=deadline_at,
             )
         self._warn_once(samples, scored)
-        choice = await asyncio.to_thread(select, scored, samples.config.select)
-        verified = await self._verify(scored, choice, request, options, deadline_at)
+        choice = verified = None
+        if self.judge:
+            choice = await asyncio.to_thread(select, scored, samples.config.select)
+            verified = await self._verify(scored, choice, request, options, deadline_at)
         selection = await asyncio.to_thread(self._describe, samples, scored, verified or choice, started=started)
         selection = replace(selection, id=options.selection_id)
         _require_enough(selection, samples, request)
@@ -358,9 +360,10 @@ class SelectionPipeline:
     # --- 4. describe
 
     def _describe(
-        self, samples: Samples, scored: ScoredCompletions, choice: Choice | VerifiedChoice, *, started: float
+        self, samples: Samples, scored: ScoredCompletions, choice: Choice | VerifiedChoice | None, *, started: float
     ) -> Selection:
-        """Return the choice as a Selection, with its cost. The first call may read a price list and is slow."""
+        """Choose unless that was done, and return the choice with its cost; the first call may read a price list."""
+        choice = choice or select(scored, samples.config.select)
         verified = choice if isinstance(choice, VerifiedChoice) else None
         selection = build_selection(scored, choice.choice if isinstance(choice, VerifiedChoice) else choice)
         selection = replace(

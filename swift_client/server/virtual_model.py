@@ -196,6 +196,8 @@ def create_reranker(
         answer=None if config.answer == "none" else config.answer,
         select=config.select,
         similarity=config.similarity,
+        require_logprobs=config.require_logprobs,
+        top_logprobs=config.top_logprobs,
         base_url=config.base_url,
         api_key=read_service_key(config.api_key_env) if api_key is None else api_key,
         timeout=config.timeout,

@@ -126,6 +126,9 @@ class ModelConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
         stopping: A stopping rule, such as "auto"; None: all completions at once.
         verifier: A judge's name, or a table; None: no verifier.
         deadline: Seconds after which the best of what has arrived is returned.
+        require_logprobs: "auto" uses the logprobs that come; false asks for none, so that votes weigh equally; true
+            refuses replies without them.
+        top_logprobs: Alternatives per token to ask for; None: as many as the head or the provider knows.
         key: "service": the service's own key; "caller": the key in the caller's Authorization header.
         api_key_env: Environment variable with the service's key; None: the provider's own variable.
         store: Samples file that keeps every reply.
@@ -146,6 +149,8 @@ class ModelConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
     budget: BudgetConfig | None = None
     deadline: Seconds | None = None
     on_reject: Literal["return", "abstain", "escalate"] = "return"
+    require_logprobs: bool | Literal["auto"] = "auto"
+    top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=1024)] | None = None
     base_url: str | None = None
     key: Literal["service", "caller"] = "service"
     api_key_env: str | None = None
