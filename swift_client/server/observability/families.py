@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, NamedTuple
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0)
@@ -9,24 +11,42 @@ _LAG_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 _SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0)
 
 
+class FamilyRow(NamedTuple):
+    """One metric, as the documentation and the dashboard know it."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    meaning: str
+
+
 class MetricFamilies:
     """All metrics. ``model`` is the name of a virtual model of the configuration; "-" for any other.
 
-    Counters and histograms of several worker processes are added up. So are gauges, of those that still run.
+    Counters and histograms of several worker processes are added up. So are gauges, of those that still run; of
+    waits the longest counts.
 
     Args:
         registry: holds them.
+
+    Attributes:
+        rows: One row per metric.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, help_text: str, *labels: str) -> Counter:
-            return Counter(name, help_text, labels, registry=registry)
+        self.rows: list[FamilyRow] = []
 
-        def gauge(name: str, help_text: str, *labels: str) -> Gauge:
-            return Gauge(name, help_text, labels, registry=registry, multiprocess_mode="livesum")
+        def counter(name: str, meaning: str, *labels: str) -> Counter:
+            self.rows.append(FamilyRow(name, "counter", labels, meaning))
+            return Counter(name, meaning, labels, registry=registry)
 
-        def histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(name, help_text, labels, registry=registry, buckets=buckets)
+        def gauge(name: str, meaning: str, *labels: str, merge: Literal["livesum", "livemax"] = "livesum") -> Gauge:
+            self.rows.append(FamilyRow(name, "gauge", labels, meaning))
+            return Gauge(name, meaning, labels, registry=registry, multiprocess_mode=merge)
+
+        def histogram(name: str, meaning: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            self.rows.append(FamilyRow(name, "histogram", labels, meaning))
+            return Histogram(name, meaning, labels, registry=registry, buckets=buckets)
 
         # 1. Requests of clients.
         self.requests = counter(
@@ -98,7 +118,11 @@ class MetricFamilies:
         )
         self.limiter_size = gauge("swift_limiter_size", "Limit of HTTP calls at once.", "model", "role")
         self.limiter_wait = gauge(
-            "swift_limiter_wait_seconds", "Seconds until the next HTTP call may start.", "model", "role"
+            "swift_limiter_wait_seconds",
+            "Seconds until the next call may start.",
+            "model",
+            "role",
+            merge="livemax",
         )
         # 5. The process.
         self.lag = histogram(
