@@ -95,7 +95,8 @@ class MetricFamilies:
         # 3. Tokens and money.
         self.tokens = counter(
             "swift_tokens_total",
-            "Tokens paid for; prompt does not include cached_prompt, and judge and embedding are whole calls.",
+            "Tokens paid for: prompt (without cached_prompt), cached_prompt, completion; all of judge, embedding and "
+            "passthrough.",
             "model",
             "kind",
         )

@@ -68,6 +68,12 @@ class Metrics:
             series[families.requested, model].inc(record.n)
             for outcome, count in completion_outcomes(record).items():
                 series[families.completions, model, outcome].inc(count)
+        elif record.tokens:  # passed through
+            series[families.tokens, model, "passthrough"].inc(record.tokens)
+            if record.cost is None:
+                series[families.unpriced, model, "passthrough"].inc()
+            else:
+                series[families.usd, model, "passthrough"].inc(record.cost)
         if selection is None:
             return
         if record.status == http.HTTPStatus.OK and record.error is None:

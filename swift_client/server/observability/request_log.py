@@ -37,7 +37,7 @@ class RequestLog:
             "error": type(event.error).__name__,
             "upstream_status": event.status,
             "upstream_request_id": getattr(event.error, "request_id", None),
-            "lost": event.n,
+            "n": event.n,
             "trace_id": record.trace_id,
         }
         logger.warning(
