@@ -225,10 +225,11 @@ def test_errors_of_the_upstream_have_openais_shape(
     assert "sk-upstream" not in reply.text
 
 
-def test_an_early_error_of_a_stream_has_a_status_of_its_own(service: RunningService, upstream: FaultServer) -> None:
+def test_an_early_error_of_a_stream_has_a_status_of_its_own(upstream: FaultServer) -> None:
     upstream.serve(lambda received: error(400, "bad"))
 
-    streamed = service.post({"model": "best", "messages": QUESTION, "stream": True})
+    with run(service_config(upstream)) as service:  # its first comment comes after five seconds
+        streamed = service.post({"model": "best", "messages": QUESTION, "stream": True})
 
     assert (streamed.status_code, streamed.json()["error"]["code"]) == (400, "invalid_request")
 
