@@ -6,8 +6,10 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from swift_client.server.access.client_keys import create_key
@@ -17,7 +19,7 @@ from swift_client.server.observability.record import RequestRecord
 from swift_client.server.observability.request_log import RequestLog
 from tests.children import ROOT, python
 from tests.servers import FaultServer, Response, error
-from tests.services import QUESTION, run, service_config, wait_until
+from tests.services import QUESTION, ServiceProcess, run, service_config, wait_until
 
 BODY = {"model": "best", "messages": QUESTION}
 CHAT_PATH = "/v1/chat/completions"
@@ -200,3 +202,20 @@ logging.getLogger("uvicorn.error").warning("seen too")
         assert [json.loads(line)["message"] for line in lines] == ["seen", "seen too"]
     else:
         assert lines[0].endswith(" INFO swift_client.server.x seen")
+
+
+def test_the_command_writes_json_if_it_is_told_to(upstream: FaultServer, tmp_path: Path) -> None:
+    text = f"""
+[models.best]
+provider = "openai-compatible"
+model = "m"
+n = 3
+base_url = "{upstream.url}"
+"""
+    with ServiceProcess(tmp_path, text, "--log-format", "json") as service:
+        reply = httpx2.post(f"{service.url}/chat/completions", json=BODY, timeout=20)
+        assert reply.status_code == 200
+        assert service.end() == 0
+        lines = [json.loads(line) for line in service.log.splitlines() if line.startswith("{")]
+
+    assert [line["selection_id"] for line in lines if "selection_id" in line] == [reply.headers["x-swift-id"]]

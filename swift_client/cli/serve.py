@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -44,6 +44,9 @@ def serve(
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Number of processes that serve. Default: 1.")
     ] = None,
+    log_format: Annotated[
+        Literal["text", "json"] | None, typer.Option(help="Format of log lines: text (the default) or json.")
+    ] = None,
     head: options.Head = "auto",
     answer: options.Answer = "auto",
     select: options.Select = "auto",
@@ -63,6 +66,7 @@ def serve(
     _require_server()
     from swift_client.server import load_config, run_service
     from swift_client.server.app import Service
+    from swift_client.server.observability.log_format import set_up_logging
 
     if new_key is not None:
         _show_new_key(new_key, as_json=as_json)
@@ -74,14 +78,16 @@ def serve(
             hint="Give either a file or a provider.",
         )
 
+    server = {"host": host, "port": port, "workers": workers, "log_format": log_format}
+
     def load() -> ServiceConfig:
         if config is None:
             settings: dict[str, Any] = {"head": head, "answer": answer, "select": select, "stopping": stopping}
             settings |= {"verifier": verifier, "deadline": deadline, "base_url": base_url, "timeout": timeout}
             settings |= {"api_key_env": api_key_env}
             single = _single_model(provider or "openai", model, n, passthrough=passthrough, **settings)
-            return _with_server(single, host=host, port=port, workers=workers)
-        return _with_server(load_config(config), host=host, port=port, workers=workers)
+            return _with_server(single, **server)
+        return _with_server(load_config(config), **server)
 
     service_config = load()
     names = list(service_config.models)
@@ -100,20 +106,17 @@ def serve(
         if as_json:
             output.print_json({"url": url, "models": names})
 
-    run_service(service_config, on_start=announce, load=None if config is None else load, setup=set_up_logging)
+    run_service(
+        service_config,
+        on_start=announce,
+        load=None if config is None else load,
+        setup=partial(set_up_logging, service_config.server.log_format),
+    )
 
 
 def _require_server() -> None:
     if not all(importlib.util.find_spec(name) for name in ("prometheus_client", "starlette", "uvicorn")):
         raise MissingExtraError.needs("server", "serve")
-
-
-def set_up_logging() -> None:
-    """Write the service's log to stderr."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for name in ("httpx", "httpx2", "swift_client"):  # one line per request, not one per call to the provider
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("swift_client.server").setLevel(logging.INFO)
 
 
 def _single_model(provider: str, model: str | None, n: int, *, passthrough: bool, **settings: Any) -> ServiceConfig:
