@@ -87,7 +87,7 @@ def parse_response_call(body: Mapping[str, Any]) -> ChatCall:
 
 def _refuse_unsupported(body: Mapping[str, Any]) -> None:
     for name, hint in _UNSUPPORTED.items():
-        if body.get(name) not in (None, False):
+        if name in body and not (name == "background" and body[name] is False):
             raise unsupported_field(name, f"is not supported; {hint}")
     for name, place in _CHAT_NAMES.items():
         if name in body:
