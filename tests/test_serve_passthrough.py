@@ -286,10 +286,10 @@ def test_a_reload_changes_the_provider(service: RunningService, upstream: FaultS
 
 def test_one_option_passes_other_models_to_the_same_provider(upstream: FaultServer) -> None:
     table = model_config(upstream)
-    whole = single_model("m", table, host="127.0.0.1", port=0, passthrough=True)
-    assert single_model("m", table, host="127.0.0.1", port=0).passthrough is None
+    whole = single_model("m", table, passthrough=True)
+    assert single_model("m", table).passthrough is None
 
-    with run(whole) as service:
+    with run(msgspec.structs.replace(whole, server=ServerConfig(port=0))) as service:
         assert "swift" not in service.post(BODY).json()
         assert "swift" in service.post({**BODY, "model": "m"}).json()
     assert json.loads(upstream.requests[0].body)["model"] == "other"

@@ -276,7 +276,8 @@ def test_length_refusals_and_thinking_have_their_own_forms(service: RunningServi
     ("change", "param"),
     [
         ({"previous_response_id": "resp_1"}, "previous_response_id"), ({"conversation": "c"}, "conversation"),
-        ({"background": True}, "background"), ({"previous_response_id": False}, "previous_response_id"), ({"prompt": {"id": "p"}}, "prompt"),
+        ({"background": True}, "background"),
+        ({"previous_response_id": False}, "previous_response_id"), ({"prompt": {"id": "p"}}, "prompt"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"), ({"tools": [{}]}, "tools[0].type"),
         ({"tools": [WEATHER, {"type": "function"}]}, "tools[1].name"), ({"tools": [1]}, "tools[0]"),
         ({"tools": {}}, "tools"), ({"tool_choice": {"type": "file_search"}}, "tool_choice.type"),
