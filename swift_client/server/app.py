@@ -28,8 +28,9 @@ from swift_client.server.http.json_reply import JsonReply, error_response
 from swift_client.server.http.middleware import RequestMiddleware
 from swift_client.server.observability.observation import Observation
 from swift_client.server.observability.record import RequestRecord
-from swift_client.server.question_endpoint import CHAT, RESPONSES, QuestionEndpoint, find_model
+from swift_client.server.question_endpoint import QuestionEndpoint, find_model
 from swift_client.server.virtual_model import ModelSet
+from swift_client.server.wire_format import CHAT, RESPONSES
 
 logger = logging.getLogger(__name__)
 
