@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from swift_client.server.access.client_keys import create_key
 from swift_client.server.access.identity import Caller
 from swift_client.server.app import Service
-from swift_client.server.config import KeyConfig
+from swift_client.server.config import KeyConfig, PassthroughConfig
 from swift_client.server.http.error_reply import HttpError
 from swift_client.server.observability.metrics import Metrics, completion_outcomes, vote_share
 from swift_client.server.observability.metrics_endpoint import check_access
@@ -286,3 +287,18 @@ def test_the_outcomes_of_planned_completions_add_up() -> None:
     assert completion_outcomes(record) == {"failed": 8}
     record.selection = selection((0, 1.0), (0, 1.0), (1, 1.0), reused=1)
     assert completion_outcomes(record) == {"used": 2, "reused": 1, "not_drawn": 5}
+
+
+def test_tokens_of_requests_that_are_passed_through_are_counted(
+    upstream: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-own")
+    passthrough = PassthroughConfig(provider="openai", base_url=upstream.url)
+    with run(msgspec.structs.replace(service_config(upstream), passthrough=passthrough)) as service:
+        for _ in range(2):
+            assert service.post({**BODY, "model": "any-other"}).status_code == 200
+        wait_for_value(2, service, "swift_requests_total", "-", CHAT_PATH, "200")
+        found = samples(service)
+
+    assert found["swift_tokens_total", frozenset(["-", "passthrough"])] > 0
+    assert not [labels for name, labels in found if name == "swift_completions_total"]

@@ -16,10 +16,12 @@ from typing import Any
 
 import typer
 import yaml
+from prometheus_client import CollectorRegistry
 
 from swift_client.adapters import PROVIDERS, Provider
 from swift_client.adapters.providers import HOSTS, MODEL_VENDORS, SELF_HOSTED
 from swift_client.cli.app import app
+from swift_client.server.observability.families import MetricFamilies
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -63,6 +65,7 @@ def pages() -> dict[Path, str]:
         DOCS / "providers" / "index.md": provider_index(index),
         **written,
         DOCS / "reference" / "command.md": command_reference(),
+        DOCS / "reference" / "metrics.md": metric_reference(),
         DOCS / "llms.txt": llms_txt(),
     }
 
@@ -159,6 +162,22 @@ def command_reference() -> str:
         rows = [[f"`{', '.join([*p.opts, *p.secondary_opts])}`", default(p), plain(p.help)] for p in options]
         text += f"\n{table(['option', 'default', 'meaning'], rows)}" if rows else ""
     return text
+
+
+def metric_reference() -> str:
+    """Return the table of the service's metrics."""
+    rows: list[list[object]] = [
+        [f"`{row.name}`", row.kind, ", ".join(f"`{label}`" for label in row.labels), plain(row.meaning)]
+        for row in MetricFamilies(CollectorRegistry()).rows
+    ]
+    return (
+        f"{GENERATED}# Metrics of the service\n\n"
+        "`/metrics` shows these; [Watch the service](../guides/watching.md) says how to read them.\n\n"
+        "- `model`: a virtual model of the configuration, or `-` for a request to none of them.\n"
+        "- `phase`: `sampling`, `verification` (calls to a judge), `consensus` (embeddings), or `passthrough`.\n"
+        "- `role`: `model`, or `judge` if it has limits of its own.\n\n"
+        + table(["metric", "kind", "labels", "meaning"], rows)
+    )
 
 
 def default(parameter: Any) -> str:
