@@ -61,16 +61,27 @@ def bar(values: Sequence[float], target: float, unit: str) -> dict[str, Any]:
 
 
 async def measure_speed(
-    service: HttpClient, library: Library, peer: HttpClient | None, *, rounds: int, seconds: float
+    service: HttpClient, voting: HttpClient, library: Library, peer: HttpClient | None, *, rounds: int, seconds: float
 ) -> dict[str, Any]:
-    """Return the bars of latency and throughput."""
-    ratios, peer_ratios, rates = [], [], []
+    """Return the bars of latency and throughput.
+
+    Args:
+        service: asks for logprobs, as the library does.
+        voting: the same service by a model without logprobs, which does what the peer does.
+        library: the base of the comparison.
+        peer: its_hub's gateway.
+        rounds: number of rounds.
+        seconds: length of one run.
+    """
+    ratios, peer_ratios, scored_ratios, rates = [], [], [], []
     for _ in range(rounds):
         ours = await closed_loop(service, clients=CLIENTS, seconds=seconds)
         rates.append(ours)
         ratios.append(ours / await asyncio.to_thread(library.run, clients=CLIENTS, seconds=seconds))
         if peer is not None:
-            peer_ratios.append(ours / await closed_loop(peer, clients=CLIENTS, seconds=seconds))
+            theirs = await closed_loop(peer, clients=CLIENTS, seconds=seconds)
+            peer_ratios.append(await closed_loop(voting, clients=CLIENTS, seconds=seconds) / theirs)
+            scored_ratios.append(ours / theirs)
     rate = statistics.median(rates) / 2
     added: dict[float, list[float]] = {0.5: [], 0.99: []}
     for seed in range(rounds):
@@ -85,7 +96,8 @@ async def measure_speed(
         "requests_per_s": bar(rates, 0.0, "1/s, 32 clients"),
     }
     if peer_ratios:
-        bars["requests_per_s_ratio"] = bar(peer_ratios, 3.0, "service / its_hub")
+        bars["requests_per_s_ratio"] = bar(peer_ratios, 3.0, "service / its_hub, both voting without logprobs")
+        bars["requests_per_s_ratio_scored"] = bar(scored_ratios, 0.0, "service with logprobs / its_hub without")
     return bars
 
 
@@ -131,14 +143,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, run_upstream() as upstream:
         folder = Path(name)
         url = f"http://127.0.0.1:{upstream}/v1"
-        server = f"max_concurrency = {2 * N_HANG_UPS}"
-        with run_service(url, folder, server=server, settings=f"max_concurrency = {2 * N_HANG_UPS}") as service:
-            client = HttpClient(service.port, question("best"))
+        concurrency = f"max_concurrency = {2 * N_HANG_UPS}"
+        voting_model = f'[models.voting]\nprovider = "openai-compatible"\nmodel = "m"\nbase_url = "{url}"\nn = 8\n'
+        voting_model += f"require_logprobs = false\n{concurrency}"
+        with run_service(url, folder, server=concurrency, settings=f"{concurrency}\n{voting_model}") as service:
+            client, voting = (HttpClient(service.port, question(name)) for name in ("best", "voting"))
             with Library(upstream, 8) as library:
 
                 def run_rounds(peer: HttpClient | None) -> dict[str, Any]:
                     return asyncio.run(
-                        measure_speed(client, library, peer, rounds=options.rounds, seconds=options.seconds)
+                        measure_speed(client, voting, library, peer, rounds=options.rounds, seconds=options.seconds)
                     )
 
                 if options.no_peer:

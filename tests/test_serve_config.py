@@ -233,6 +233,8 @@ def test_a_request_overrides_within_the_caps_and_lowers_the_budget_only() -> Non
         ({"swift": {"deadline": 61}}, {"deadline": 60}, "swift.deadline"),
         ({"max_tokens": 51}, {"max_tokens": 50}, "max_tokens"),
         ({"max_completion_tokens": "9"}, {"max_tokens": 50}, "max_completion_tokens"),
+        ({"max_new_tokens": 9}, {"max_tokens": 50}, "max_new_tokens"),
+        ({"options": {"num_predict": 9}}, {"max_tokens": 50}, "options"),
         ({"swift": {"stopping": "auto"}}, {"overrides": ["n"]}, "swift.stopping"),
     ],
 )

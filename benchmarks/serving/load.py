@@ -65,6 +65,8 @@ class HttpClient:
 
     async def __call__(self) -> bytes:
         """Send the request; return the body of the reply. Raises RuntimeError unless the status is 200."""
+        while self._idle and self._idle[-1].transport.is_closing():  # closed by the server, which waits 5 s only
+            self._idle.pop()
         exchange = self._idle.pop() if self._idle else await self._connect()
         head, body = await exchange.send(self._request)
         self._idle.append(exchange)

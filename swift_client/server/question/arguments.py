@@ -12,6 +12,10 @@ from swift_client.server.question.body_fields import invalid_field
 from swift_client.server.question.call import ChatCall, Override
 
 _MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
+# Names of the length in the APIs of some servers, which would pass by a cap.
+_OTHER_LENGTH_FIELDS = frozenset(
+    ["max_new_tokens", "max_output_tokens", "max_gen_len", "max_length", "n_predict", "num_predict", "options"]
+)
 
 
 def create_arguments(call: ChatCall, model: ModelConfig) -> dict[str, Any]:
@@ -54,6 +58,8 @@ def _passed_fields(fields: Mapping[str, Any], model: ModelConfig) -> dict[str, A
     most = model.caps.max_tokens
     if most is None:
         return merged
+    for name in _OTHER_LENGTH_FIELDS & fields.keys():
+        raise invalid_field(name, "cannot be sent to this model, whose length has a cap: send max_tokens")
     limits = {name: merged[name] for name in _MAX_TOKENS_FIELDS if name in merged}
     for name, value in limits.items():
         if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= most:
