@@ -106,6 +106,17 @@ def test_the_first_byte_of_a_stream_is_not_a_comment(service: RunningService, up
     assert 0.6 < value(service, "swift_time_to_first_byte_seconds_sum", "best") < 5
 
 
+def test_a_stream_that_breaks_after_its_status_is_counted(service: RunningService, upstream: FaultServer) -> None:
+    upstream.script(after(0.6, error(401, "no")))
+
+    reply = service.post({**BODY, "stream": True})
+
+    assert reply.status_code == 200
+    assert "upstream_authentication" in reply.text
+    wait_for_value(1, service, "swift_broken_streams_total", "best")
+    assert value(service, "swift_requests_total", "best", CHAT_PATH, "200") == 1
+
+
 def test_failures_are_counted_by_class_and_status(service: RunningService, upstream: FaultServer) -> None:
     upstream.script(error(429, "slow down", headers={"retry-after": "0"}), error(401, "no"), Response(599), hang())
 

@@ -52,6 +52,11 @@ class MetricFamilies:
         self.requests = counter(
             "swift_requests_total", 'Requests by HTTP status; "499": the client hung up.', "model", "endpoint", "status"
         )
+        self.broken_streams = counter(
+            "swift_broken_streams_total",
+            "Streams that ended with an error; their status, sent before, is 200.",
+            "model",
+        )
         self.seconds = histogram(
             "swift_request_duration_seconds", "Seconds until the complete answer was sent.", _SECONDS, "model"
         )
@@ -104,7 +109,7 @@ class MetricFamilies:
         self.unpriced = counter("swift_unpriced_replies_total", "Replies without a known price.", "model", "phase")
         # 4. Calls to providers.
         self.calls = counter(
-            "swift_upstream_calls_total", 'HTTP calls by status; "none": no reply.', "model", "phase", "status"
+            "swift_upstream_calls_total", 'HTTP calls by status; "none": there was none.', "model", "phase", "status"
         )
         self.call_seconds = histogram(
             "swift_upstream_call_duration_seconds", "Seconds of one HTTP call.", _SECONDS, "model", "phase"

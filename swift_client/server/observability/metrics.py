@@ -64,6 +64,8 @@ class Metrics:
         """Count a request, and its choice if there is one."""
         families, series, model, selection = self.families, self._series, record.model, record.selection
         series[families.requests, model, record.endpoint, str(record.status)].inc()
+        if record.is_stream and record.status == http.HTTPStatus.OK and record.error is not None:
+            series[families.broken_streams, model].inc()
         if record.n:
             series[families.requested, model].inc(record.n)
             for outcome, count in completion_outcomes(record).items():
@@ -110,7 +112,7 @@ class Metrics:
         verification = selection.verification
         if verification is None:
             return
-        lost = verification.answers - verification.judged
+        lost = max(0, verification.answers - verification.judged)
         outcome = "judged" if verification.judged else "failed" if lost else "not_needed"
         self._series[self.families.verifications, model, outcome].inc()
         for label, count in (("judged", verification.judged), ("failed", lost)):

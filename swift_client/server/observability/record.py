@@ -61,6 +61,11 @@ class RequestRecord:
     trace_id: str | None = None
     _start: float = field(default_factory=time.monotonic, init=False, repr=False)
 
+    @property
+    def has_failed(self) -> bool:
+        """True if the service or a provider failed; also after status 200, which a stream sends before its answer."""
+        return self.status >= 500 or not self.status or (self.status < 400 and self.error is not None)
+
     def seconds_so_far(self) -> float:
         """Return the seconds since the request began."""
         return time.monotonic() - self._start

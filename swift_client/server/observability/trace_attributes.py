@@ -61,7 +61,7 @@ def request_attributes(record: RequestRecord) -> dict[str, str | int | float | b
         "http.response.status_code": record.status,
         "swift.key": record.key,
     }
-    if record.status >= 500 or not record.status:
+    if record.has_failed:
         attributes["error.type"] = type(record.error).__name__ if record.error else str(record.status)
     if record.n:
         attributes |= {

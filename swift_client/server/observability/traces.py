@@ -97,7 +97,7 @@ class Traces:
             span.set_attributes(request_attributes(record))
             if self._has_content:
                 span.set_attributes(content_attributes(record))
-            if record.status >= 500 or not record.status:
+            if record.has_failed:
                 span.set_status(Status(StatusCode.ERROR))
         finally:
             span.end(end_time=int((record.started_at + record.seconds) * _NANOSECONDS))
