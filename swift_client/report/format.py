@@ -1,8 +1,9 @@
-"""Formats of numbers in the report: shares in %, differences in points, "–" for unknown values."""
+"""Formats of numbers and texts in the report: shares in %, differences in points, "–" for unknown values."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from swift_client.evaluation.result import Estimate
 
@@ -43,6 +44,18 @@ def format_count(value: float) -> str:
 def pluralize(number: int, noun: str) -> str:
     """Format "1 question", "1,600 questions"."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def format_prompt(content: Any, max_chars: int) -> str:
+    """Return the text of a chat message, cut; parts that are not text are named in brackets."""
+    if isinstance(content, list):
+        parts = [
+            str(part.get("text", f"[{part.get('type', 'part')}]")) if isinstance(part, dict) else str(part)
+            for part in content
+        ]
+        content = " ".join(parts)
+    text = "" if content is None else str(content)
+    return text[:max_chars] + ("…" if len(text) > max_chars else "")
 
 
 def interval_sign(difference: Estimate) -> int:

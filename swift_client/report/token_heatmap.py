@@ -112,18 +112,33 @@ def shown_tokens(
     if weights is None or not completion.tokens:
         text = completion.text[:MAX_TEXT_CHARS]
         return ShownTokens([], 0, [], text + ("…" if len(completion.text) > len(text) else ""))
-    count, half = len(completion.tokens), MAX_SHOWN_TOKENS // 2
-    shown = (range(count), range(0)) if count <= MAX_SHOWN_TOKENS else (range(half), range(count - half, count))
-    first, last = ([_shown_token(completion, weights, index, centre, colour_limit) for index in part] for part in shown)
-    return ShownTokens(first, count - len(first) - len(last), last, "")
+    first, last = (
+        [_shown_token(completion, weights, index, centre, colour_limit) for index in part]
+        for part in shown_ranges(len(completion.tokens), MAX_SHOWN_TOKENS)
+    )
+    return ShownTokens(first, len(completion.tokens) - len(first) - len(last), last, "")
+
+
+def shown_ranges(count: int, limit: int) -> tuple[range, range]:
+    """Return the indices of the first and of the last tokens to show, ``limit`` of ``count`` together."""
+    half = limit // 2
+    return (range(count), range(0)) if count <= limit else (range(half), range(count - half, count))
+
+
+def clip_token(token: str) -> str:
+    """Return a token of bounded length."""
+    return f"{token[:MAX_TOKEN_CHARS]}…" if len(token) > MAX_TOKEN_CHARS else token
+
+
+def show_line_ends(text: str) -> str:
+    """Return a text in which every line end is marked."""
+    return text.replace("\n", "↵\n")
 
 
 def _shown_token(
     completion: Completion, weights: TokenWeights, index: int, centre: float, colour_limit: float
 ) -> ShownToken:
-    token = completion.tokens[index]
-    if len(token) > MAX_TOKEN_CHARS:
-        token = f"{token[:MAX_TOKEN_CHARS]}…"
+    token = clip_token(completion.tokens[index])
     gate, reward, share = (float(values[index]) for values in (weights.gates, weights.rewards, weights.gate_shares))
     deviation = share * (reward - centre)
     # The hue is the side of the question's mean, the shade the distance from it.
@@ -137,4 +152,4 @@ def _shown_token(
         f"reward {format_decimal(reward)}\ngate × reward {format_decimal(gate * reward)}\n"
         f"colour {format_decimal(deviation)}"
     )
-    return ShownToken(token.replace("\n", "↵\n"), title, f"{colour}{faint}".strip())
+    return ShownToken(show_line_ends(token), title, f"{colour}{faint}".strip())

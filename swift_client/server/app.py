@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 from starlette.applications import Starlette
@@ -32,6 +32,9 @@ from swift_client.server.question_endpoint import QuestionEndpoint, find_model
 from swift_client.server.virtual_model import ModelSet
 from swift_client.server.wire_format import CHAT, RESPONSES
 
+if TYPE_CHECKING:
+    from swift_client.server.inspector.routes import Inspector
+
 logger = logging.getLogger(__name__)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -49,7 +52,8 @@ class Service:
         check_address(config)
         check_tls(config.server)
         limits = self.limits = config.server
-        self._observation = Observation(self)
+        self._inspector = _create_inspector(self) if limits.ui else None
+        self._observation = Observation(self, further=[self._inspector.ring] if self._inspector else [])
         self.observers = self._observation.observers
         self.models = ModelSet(config, self.observers.on_event)
         self.admission = Admission(running=limits.max_concurrency, queue=limits.max_queue, timeout=limits.queue_timeout)
@@ -83,6 +87,8 @@ class Service:
         ]
         if metrics_endpoint := self._observation.metrics_endpoint:
             routes.append(Route(f"{prefix}/metrics", self._endpoint(metrics_endpoint), methods=["GET"]))
+        if self._inspector is not None:
+            routes += self._inspector.routes()
         middleware = [
             Middleware(
                 RequestMiddleware,
@@ -145,6 +151,12 @@ class Service:
         if self.admission.is_full:
             return JsonReply({"status": "busy"}, 503, {"retry-after": "1"})
         return JsonReply({"status": "ready"})
+
+
+def _create_inspector(service: Service) -> Inspector:
+    from swift_client.server.inspector.routes import Inspector  # needs Jinja2 and the report
+
+    return Inspector(service)
 
 
 def _model_row(name: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from swift_client.store.records import (
 )
 from swift_client.store.reply_cache import ReplyStore
 from swift_client.store.sample_store import SampleStore
-from swift_client.store.selection_store import SelectionStore, StoredFeedback, StoredSelection
+from swift_client.store.selection_store import SelectionStore, ShownSelection, StoredFeedback, StoredSelection
 from swift_client.store.sqlite import require_samples_file
 from swift_client.store.usage_store import UsageStore, UsageWindow, WindowKey
 
@@ -27,6 +27,7 @@ __all__ = [
     "SampleStore",
     "SampleTotals",
     "SelectionStore",
+    "ShownSelection",
     "StateFile",
     "StateLayout",
     "StoredFeedback",

@@ -11,15 +11,21 @@ from typing import Any
 
 from swift_client.errors import UnknownSelectionError
 from swift_client.store.packing import replace_surrogates, unpack
-from swift_client.store.records import to_json
+from swift_client.store.records import parse_question, to_json
 from swift_client.store.sqlite import SELECTIONS, add_tables, has_tables
 from swift_client.store.verdict_store import VerdictStore
-from swift_client.types import Completion
+from swift_client.types import Completion, Message
 
-_SELECT_SELECTIONS = "SELECT id, question, time, served_as, numbers, facts FROM selection"
+_SELECT_SELECTIONS = "SELECT id, question, time, served_as, number, numbers, facts FROM selection"
 _SELECT_FEEDBACK = (
-    "SELECT correct, feedback.time, id, question, selection.time, served_as, numbers, facts "
+    "SELECT correct, feedback.time, id, question, selection.time, served_as, number, numbers, facts "
     "FROM feedback JOIN selection USING (id) ORDER BY feedback.rowid"
+)
+_SELECT_SHOWN = (
+    "SELECT messages, substr(sample.text, 1, ?), correct, selection.id, selection.question, selection.time, served_as, "
+    "selection.number, numbers, facts FROM selection JOIN question ON question.id = selection.question "
+    "LEFT JOIN sample ON sample.question = selection.question AND sample.number = selection.number "
+    "LEFT JOIN feedback ON feedback.id = selection.id"
 )
 _SELECT_SAMPLES = "SELECT number, text, finish_reason, arrays FROM sample WHERE question = ? ORDER BY number"
 
@@ -33,7 +39,8 @@ class StoredSelection:
         question_id: The stored question.
         time: Unix time in seconds.
         served_as: Name of the virtual model that a service answered as; None for a call of the library.
-        numbers: (N,) index of each candidate's sample in the file; None for one that is not in it.
+        number: Index of the chosen sample in the file; None if it is not in it.
+        numbers: (N,) index of each candidate's sample.
         facts: ``Selection.to_dict()`` without texts and objects, which the samples have.
     """
 
@@ -41,14 +48,9 @@ class StoredSelection:
     question_id: str
     time: float
     served_as: str | None
+    number: int | None
     numbers: tuple[int | None, ...]
     facts: Mapping[str, Any]
-
-    @property
-    def number(self) -> int | None:
-        """Index of the chosen sample in the file; None if it is not in it."""
-        winner = self.facts.get("winner")
-        return self.numbers[winner] if isinstance(winner, int) and 0 <= winner < len(self.numbers) else None
 
     @property
     def answer(self) -> str | None:
@@ -75,6 +77,22 @@ class StoredFeedback:
     selection: StoredSelection
     correct: bool
     time: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownSelection:
+    """A selection with what a person wants to see of it.
+
+    Attributes:
+        messages: The prompt.
+        text: Begin of the chosen text; None if it is not in the file.
+        correct: The feedback; None without any.
+    """
+
+    selection: StoredSelection
+    messages: tuple[Message, ...]
+    text: str | None
+    correct: bool | None
 
 
 class SelectionStore(VerdictStore):
@@ -105,8 +123,9 @@ class SelectionStore(VerdictStore):
         with self._transaction() as run:
             add_tables(self._connection, SELECTIONS)
             numbers = _match(run(_SELECT_SAMPLES, (question_id,)), completions)
-            row = (selection_id, question_id, time.time(), served_as, to_json(numbers), text)
-            run("INSERT OR REPLACE INTO selection VALUES (?, ?, ?, ?, ?, ?)", row)
+            number = numbers[winner] if isinstance(winner := facts.get("winner"), int) else None
+            row = (selection_id, question_id, time.time(), served_as, number, to_json(numbers), text)
+            run("INSERT OR REPLACE INTO selection VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def set_feedback(self, selection_id: str, correct: bool | None) -> None:
         """Store whether the chosen answer is right, in place of earlier feedback; None withdraws it.
@@ -142,6 +161,23 @@ class SelectionStore(VerdictStore):
             rows = run(f"{_SELECT_SELECTIONS} ORDER BY rowid DESC LIMIT ?", (limit,))
             return list(map(_parse_selection, rows))
 
+    def shown_selections(
+        self, *, limit: int = -1, max_text: int = 1000, selection_id: str | None = None
+    ) -> list[ShownSelection]:
+        """Return up to ``limit`` selections (all if negative), the newest first, with prompt, text and feedback.
+
+        Args:
+            limit: number of selections.
+            max_text: characters of the chosen text.
+            selection_id: the only selection to return, if it is in the file.
+        """
+        condition, values = ("", ()) if selection_id is None else (" WHERE selection.id = ?", (selection_id,))
+        with self._read_session() as run:
+            if not has_tables(self._connection, SELECTIONS):
+                return []
+            query = f"{_SELECT_SHOWN}{condition} ORDER BY selection.rowid DESC LIMIT ?"
+            return list(map(_parse_shown, run(query, (max_text, *values, limit))))
+
     def feedback(self) -> Iterator[StoredFeedback]:
         """Yield all feedback with its selections, the oldest first."""
         with self._read_session() as run:
@@ -173,11 +209,11 @@ def _match(rows: Iterable[tuple[int, str, str, bytes]], completions: Sequence[Co
 
 def _parse_selection(row: Sequence[Any]) -> StoredSelection:
     """Parse the columns of a selection. Raises ValueError or TypeError for an invalid row."""
-    selection_id, question_id, seconds, served_as, numbers_json, facts_json = row
+    selection_id, question_id, seconds, served_as, number, numbers_json, facts_json = row
     numbers, facts = json.loads(numbers_json), json.loads(facts_json)
     if not (isinstance(selection_id, str) and isinstance(question_id, str) and isinstance(served_as, str | None)):
         raise ValueError("a selection has a field that is not text")
-    if not isinstance(numbers, list) or not all(type(number) is int or number is None for number in numbers):
+    if not isinstance(numbers, list) or not all(type(value) is int or value is None for value in (*numbers, number)):
         raise ValueError(f"the samples of selection {selection_id!r} are not a list of numbers")
     if not isinstance(facts, dict):
         raise ValueError(f"the facts of selection {selection_id!r} are not an object")
@@ -186,8 +222,21 @@ def _parse_selection(row: Sequence[Any]) -> StoredSelection:
         question_id=question_id,
         time=_parse_time(seconds),
         served_as=served_as,
+        number=number,
         numbers=tuple(numbers),
         facts=facts,
+    )
+
+
+def _parse_shown(row: Sequence[Any]) -> ShownSelection:
+    """Parse a row of prompt, text and feedback with a selection. Raises ValueError or TypeError for an invalid row."""
+    messages, text, correct, *columns = row
+    selection = _parse_selection(columns)
+    question = parse_question((selection.question_id, messages, None, None))
+    if not isinstance(text, str | None) or correct not in (None, 0, 1):
+        raise ValueError(f"the text or the feedback of selection {selection.id!r} is damaged")
+    return ShownSelection(
+        selection=selection, messages=question.messages, text=text, correct=None if correct is None else bool(correct)
     )
 
 

@@ -57,6 +57,8 @@ async def identify(headers: Mapping[str, str], keys: ClientKeys, config: Service
 
 def check_address(config: ServiceConfig) -> None:
     """Raise ConfigurationError if anybody on a network could spend the service's money."""
+    if config.server.ui:
+        _check_inspector(config)
     if config.keys:
         return
     if "*" in config.server.cors_origins:
@@ -73,6 +75,19 @@ def check_address(config: ServiceConfig) -> None:
         f"The host {config.server.host!r} is reachable from other machines, and there are no client keys.",
         hint="Listen on 127.0.0.1, or add keys: swift-client serve --new-key NAME",
     )
+
+
+def _check_inspector(config: ServiceConfig) -> None:
+    """Raise ConfigurationError if anybody on a network could see the inspector, or nobody."""
+    if not config.keys and not is_loopback(config.server.host):
+        raise ConfigurationError(
+            "The inspector (ui = true) on a public address needs client keys: it shows prompts and answers.",
+            hint="Listen on 127.0.0.1, or add keys: swift-client serve --new-key NAME",
+        )
+    if config.keys and not any(key.ui for key in config.keys.values()):
+        raise ConfigurationError(
+            "The inspector (ui = true) has no key that opens it.", hint="Write ui = true into a table [keys.NAME]."
+        )
 
 
 def check_tls(config: ServerConfig) -> None:

@@ -40,6 +40,7 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
         trace_content: True if spans have prompts and answers.
         log_format: Format of log lines: "text", or "json" for one object per line.
         log_content: True if the log has prompts and answers.
+        ui: True to serve the inspector at ``/ui``, which shows prompts and answers.
     """
 
     host: str = "127.0.0.1"
@@ -65,6 +66,7 @@ class ServerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
     trace_content: bool = False
     log_format: Literal["text", "json"] = "text"
     log_content: bool = False
+    ui: bool = False
 
 
 class VerifierConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -190,12 +192,14 @@ class KeyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only
         models: Names of the virtual models; None for all, empty for none.
         limits: Its limits.
         metrics: True if the key may read ``/metrics``.
+        ui: True if the key opens the inspector, with the selections of its models.
     """
 
     hash: str
     models: tuple[str, ...] | None = None
     limits: LimitsConfig = LimitsConfig()
     metrics: bool = False
+    ui: bool = False
 
 
 class ServiceConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):

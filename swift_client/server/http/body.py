@@ -9,22 +9,23 @@ from starlette.requests import Request
 from swift_client.server.http.error_reply import HttpError
 
 
-async def read_body(request: Request, *, max_bytes: int, timeout: float) -> bytes:
-    """Return the body of a JSON request.
+async def read_body(request: Request, *, max_bytes: int, timeout: float, media_type: str = "application/json") -> bytes:
+    """Return the body of a request.
 
     Args:
         request: the request.
         max_bytes: longest body.
         timeout: seconds in which it must arrive.
+        media_type: the only type that is read.
 
     Raises:
-        HttpError: 408, 413 or 415: it is too slow, too long, or not JSON. The connection ends after the first two.
+        HttpError: 408, 413 or 415: it is too slow, too long, or of another type; the first two end the connection.
         ClientDisconnect: the client hung up.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     # Browsers send any other type across origins without asking, so a page could spend the user's money.
-    if kind != "application/json":
-        raise HttpError(415, "The Content-Type must be application/json.", code="unsupported_media_type")
+    if kind != media_type:
+        raise HttpError(415, f"The Content-Type must be {media_type}.", code="unsupported_media_type")
     if request.headers.get("content-encoding", "identity") != "identity":
         raise HttpError(415, "The body must not be compressed.", code="unsupported_media_type")
     length = request.headers.get("content-length", "")

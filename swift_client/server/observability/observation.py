@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ class Observation:
 
     Args:
         service: the service; its models may come later.
+        further: listeners of other parts of the service.
 
     Attributes:
         observers: To be told of all requests.
@@ -29,7 +30,7 @@ class Observation:
         MissingExtraError: traces are on, and the extra "otel" is not installed.
     """
 
-    def __init__(self, service: ServiceState) -> None:
+    def __init__(self, service: ServiceState, *, further: Iterable[Observer] = ()) -> None:
         self._service, limits = service, service.limits
         listeners: list[Observer] = []
         self._export = open_export() if limits.traces else None
@@ -40,7 +41,7 @@ class Observation:
             metrics = Metrics()
             listeners.append(metrics)
             self.metrics_endpoint = MetricsEndpoint(metrics, service)
-        listeners.append(RequestLog(has_content=limits.log_content))
+        listeners += [RequestLog(has_content=limits.log_content), *further]
         self.observers = Observers(listeners)
 
     @asynccontextmanager
