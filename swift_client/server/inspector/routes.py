@@ -213,7 +213,7 @@ class Inspector:
         return {"viewer": caller.name, "form_token": self._form_token(request)}
 
     def _html(self, document: str, status: int = 200) -> Response:
-        return Response(document.encode("utf-8", "replace"), status, _HEADERS, "text/html; charset=utf-8")
+        return Response(document.encode("utf-8", "replace"), status, _HEADERS, "text/html")
 
 
 def _stores(caller: Caller, models: ModelSet) -> list[ReplyStore]:
