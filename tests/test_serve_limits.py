@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import socket
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -282,3 +285,66 @@ def test_wrong_settings_are_named_and_counts_in_memory_are_announced(tmp_path: P
     assert (in_file.returncode, b"memory" in in_file.stderr, (tmp_path / "swift.db").exists()) == (0, False, False)
     (tmp_path / "swift.db").write_text("no database")
     assert check(f'[server]\nusage_store = "swift.db"\n{table}').returncode == 3
+
+
+# --- many clients that hang up -------------------------------------------------------------------------------------
+
+
+class SilentUpstream:
+    """A server that reads requests and never answers; ``n_open`` is the number of its connections."""
+
+    def __init__(self) -> None:
+        self.n_open = 0
+        self._loop = asyncio.new_event_loop()
+        self._server = self._loop.run_until_complete(asyncio.start_server(self._hold, "127.0.0.1", 0, backlog=1024))
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    async def _hold(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.n_open += 1
+        with contextlib.suppress(OSError):
+            await reader.read(-1)
+        writer.close()
+        self.n_open -= 1
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._server.close()
+        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.close()
+
+
+def test_500_clients_that_hang_up_cancel_their_upstream_calls_and_reserve_nothing(
+    alice: NewKey, tmp_path: Path
+) -> None:
+    path = tmp_path / "swift.db"
+    with contextlib.closing(SilentUpstream()) as upstream:
+        config = service_config(
+            upstream,  # type: ignore[arg-type]
+            n=1,
+            budget={"tokens": 1000},
+            max_concurrency=500,
+            keys=limited(alice, tokens_per_day=10**9),
+            server={"usage_store": str(path), "max_concurrency": 500},
+        )
+        with run(config) as service:
+            body = json.dumps(BODY).encode()
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {alice.key}\r\n"
+            head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+            clients = [socket.create_connection(("127.0.0.1", service.port), timeout=20) for _ in range(500)]
+            for client in clients:
+                client.sendall(head.encode() + body)
+            wait_until(lambda: upstream.n_open == 500)
+            assert counts(path).reserved_tokens == 500_000
+
+            started = time.monotonic()
+            for client in clients:
+                client.close()
+            wait_until(lambda: upstream.n_open == 0)
+            seconds = time.monotonic() - started
+            wait_until(lambda: counts(path).reserved_tokens == 0)
+
+    assert seconds < 5  # .2 s of work; see docs/log.md
+    assert (counts(path).requests, counts(path).tokens) == (500, 0)

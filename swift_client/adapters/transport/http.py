@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from swift_client.adapters.providers.provider import LocalServer, Provider, Request
 from swift_client.adapters.transport import error_responses
 from swift_client.adapters.transport.api_key import ApiKey, ApiKeySource, build_headers, url_credentials
+from swift_client.adapters.transport.connection_pools import ConnectionPools
 from swift_client.adapters.transport.exceptions import error_from_exception
 from swift_client.adapters.transport.redaction import redact_error
 from swift_client.errors import ConfigurationError, ConnectionFailedError, SwiftClientError
@@ -314,24 +315,29 @@ class Transport:
         with suppress(ImportError):
             importlib.import_module("anyio._backends._asyncio")
         base_url = self._server.start() if self._server else str(self._base_url)
-        limits = httpx2.Limits(max_connections=self._max_connections, max_keepalive_connections=self._max_connections)
-        http = httpx2.AsyncClient(
-            limits=limits,
-            # A redirect could drop the body or send the prompt elsewhere. A proxy is never used for loopback.
-            follow_redirects=False,
-            mounts=dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]")),
-        )
-        return _HttpSender(self.provider, base_url, self._key, http, self._on_headers)
+        ssl_context = httpx2.create_ssl_context()  # shared, since reading the trust store takes a while
+
+        def open_client(size: int) -> httpx2.AsyncClient:
+            return httpx2.AsyncClient(
+                verify=ssl_context,
+                limits=httpx2.Limits(max_connections=size, max_keepalive_connections=size),
+                # A redirect could drop the body or send the prompt elsewhere. A proxy is never used for loopback.
+                follow_redirects=False,
+                mounts=dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]")),
+            )
+
+        pools = ConnectionPools(open_client, self._max_connections)
+        return _HttpSender(self.provider, base_url, self._key, pools, self._on_headers)
 
 
 @dataclass(eq=False)
 class _HttpSender:
-    """Sends requests with this Transport's own httpx2 client."""
+    """Sends requests with this Transport's own httpx2 clients."""
 
     provider: Provider
     base_url: str
     key: ApiKeySource
-    http: httpx2.AsyncClient
+    pools: ConnectionPools
     on_headers: HeadersCallback
     keys: tuple[str, ...] = ()  # those that are known to ``key`` are not among them
 
@@ -360,25 +366,22 @@ class _HttpSender:
         import httpx2
 
         headers = build_headers(self.provider, await self.key.read()) | content.get("headers", {})
-        response_context = self.http.stream(
-            method,
-            self.base_url.rstrip("/") + path,
-            timeout=httpx2.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT)),
-            **{**content, "headers": headers},
-        )
-        async with response_context as response:
-            self.on_headers(response.headers)
-            # Another way, or several in a row, could turn a kilobyte into gigabytes in one step.
-            if response.headers.get("content-encoding", "").strip().lower() not in (
-                "",
-                "identity",
-                *error_responses.ENCODINGS,
-            ):
-                raise error_responses.encoding_error(response.status_code, self.provider)
-            yield response
+        options = {**content, "headers": headers}
+        limits = httpx2.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT))
+        with self.pools.use() as http:
+            async with http.stream(method, self.base_url.rstrip("/") + path, timeout=limits, **options) as response:
+                self.on_headers(response.headers)
+                # Another way, or several in a row, could turn a kilobyte into gigabytes in one step.
+                if response.headers.get("content-encoding", "").strip().lower() not in (
+                    "",
+                    "identity",
+                    *error_responses.ENCODINGS,
+                ):
+                    raise error_responses.encoding_error(response.status_code, self.provider)
+                yield response
 
     async def aclose(self) -> None:
-        await self.http.aclose()
+        await self.pools.aclose()
 
 
 def _is_keep_alive(chunk: bytes) -> bool:
