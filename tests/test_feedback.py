@@ -272,6 +272,30 @@ def test_a_key_gives_feedback_on_selections_of_its_own_models_only(fault_server:
         assert service.post(body, path="/feedback", headers=headers["anne"]).status_code == 200
 
 
+def test_a_file_that_cannot_be_used_is_503_without_its_path(fault_server: FaultServer, path: Path) -> None:
+    path.write_text("not a database")
+    with run(service_config(fault_server, store=str(path))) as service:
+        refused = service.post({"id": "abc", "correct": True}, path="/feedback")
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "store_unavailable")
+    assert str(path) not in refused.text
+
+
+def test_long_texts_are_recorded_by_their_begin(fault_server: FaultServer, path: Path) -> None:
+    fault_server.answers = ("w" * 50_000,)
+    image = {"type": "image_url", "image_url": {"url": "data:" + "A" * 50_000}}
+    content = [{"type": "text", "text": "q" * 50_000}, image]
+    with reranker(fault_server, path, answer="text") as client:
+        client.best_of([{"role": "user", "content": content}], n=1)
+
+    with SelectionStore(path) as store:
+        (shown,) = store.shown_selections()
+    assert shown.selection.prompt == "q" * 2000
+    assert shown.text == "w" * 1000
+    assert len(shown.selection.answer or "") == 1000
+    assert len(json.dumps(dict(shown.selection.facts))) < 4000
+
+
 def test_a_model_without_a_file_keeps_no_selections(fault_server: FaultServer) -> None:
     fault_server.script(chat([FOUR], k=2))
     with run(service_config(fault_server, n=1)) as service:

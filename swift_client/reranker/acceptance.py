@@ -66,7 +66,12 @@ async def run_with_acceptance(
     from swift_client.reranker.feedback import record_selection
 
     return await record_selection(
-        pipeline.config.store, selection, outcome.question_id, served_as=options.served_as, deadline_at=deadline_at
+        pipeline.config.store,
+        selection,
+        outcome.question_id,
+        messages=request.messages,
+        served_as=options.served_as,
+        deadline_at=deadline_at,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -11,16 +12,23 @@ from swift_client.display import selection_dict
 from swift_client.errors import ConfigurationError
 from swift_client.store import ReplyStore
 from swift_client.store.pending_writes import PendingWrites
-from swift_client.types import Selection
+from swift_client.types import Message, Selection
 
 logger = logging.getLogger(__name__)
 
 # Members of ``Selection.to_dict()`` that the stored samples have, or that are the caller's own.
+_MAX_PROMPT, _MAX_ANSWER = 2000, 1000  # characters that are recorded
 _LEFT_OUT = ("id", "text", "parsed", "fields")
 
 
 async def record_selection(
-    store: ReplyStore, selection: Selection, question_id: str, *, served_as: str | None, deadline_at: float | None
+    store: ReplyStore,
+    selection: Selection,
+    question_id: str,
+    *,
+    messages: Sequence[Message],
+    served_as: str | None,
+    deadline_at: float | None,
 ) -> Selection:
     """Store a selection, so that feedback can name it; if that fails, a note says so.
 
@@ -28,12 +36,18 @@ async def record_selection(
         store: the file.
         selection: the choice, whose completions are in the file.
         question_id: the stored question.
+        messages: its messages.
         served_as: name of a service's virtual model.
         deadline_at: the call's deadline in the running loop's time; None without one.
     """
     completions = [candidate.completion for candidate in selection.candidates]
     write = store.save_selection(
-        selection.id, selection_facts(selection), completions, question_id=question_id, served_as=served_as
+        selection.id,
+        selection_facts(selection),
+        completions,
+        question_id=question_id,
+        prompt=_last_text(messages)[:_MAX_PROMPT],
+        served_as=served_as,
     )
     writes = PendingWrites(store.path, deadline_at=deadline_at)
     writes.add("The choice is", write)
@@ -44,12 +58,25 @@ async def record_selection(
 
 
 def selection_facts(selection: Selection) -> dict[str, Any]:
-    """Return ``Selection.to_dict()`` without texts and objects."""
+    """Return ``Selection.to_dict()`` without texts and objects; of long answers the begin."""
     facts = {name: value for name, value in selection_dict(selection).items() if name not in _LEFT_OUT}
     facts["candidates"] = [
-        {name: value for name, value in row.items() if name != "text"} for row in facts["candidates"]
+        {name: value for name, value in row.items() if name != "text"} | {"answer": _shorten(row["answer"])}
+        for row in facts["candidates"]
     ]
-    return facts
+    return facts | {"answer": _shorten(facts["answer"])}
+
+
+def _shorten(answer: str | None) -> str | None:
+    return None if answer is None else answer[:_MAX_ANSWER]
+
+
+def _last_text(messages: Sequence[Message]) -> str:
+    """Return the text of the last message; its other parts are left out."""
+    content = messages[-1].get("content") if messages else None
+    if isinstance(content, list):
+        content = " ".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
 
 
 def queue_feedback(store: ReplyStore | None, selection_id: object, correct: object) -> Future[None]:

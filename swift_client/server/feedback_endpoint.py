@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from swift_client.errors import UnknownSelectionError
+from swift_client.errors import ConfigurationError, UnknownSelectionError
 from swift_client.server.access.identity import Caller
 from swift_client.server.config import ServerConfig
 from swift_client.server.http.body import read_body
@@ -17,6 +18,8 @@ from swift_client.server.http.error_reply import HttpError
 from swift_client.server.http.json_reply import JsonReply
 from swift_client.server.virtual_model import ModelSet, VirtualModel
 from swift_client.store import ReplyStore
+
+logger = logging.getLogger(__name__)
 
 _MAX_BODY_BYTES = 4096
 
@@ -43,8 +46,8 @@ class FeedbackEndpoint:
         """Store feedback.
 
         Raises:
-            HttpError: 400 or 404: the body is wrong, or there is no such selection for this caller.
-            ConfigurationError: the samples file cannot be written.
+            HttpError: 400 or 404: the body is wrong, or there is no such selection for this caller; or 503: a
+                samples file cannot be used.
         """
         data = await read_body(request, max_bytes=_MAX_BODY_BYTES, timeout=self._limits.body_timeout)
         body = _parse(data)
@@ -68,22 +71,32 @@ async def find_store(selection_id: str, models: Mapping[str, VirtualModel], *, m
         may_see_all: whether selections of other models, and of the library, count too.
 
     Raises:
-        ConfigurationError: a file cannot be read.
+        HttpError: 503: a file cannot be read.
     """
     stores = {store.path: store for model in models.values() if (store := model.store) is not None}
     for store in stores.values():
-        selection = await asyncio.to_thread(store.read, lambda file: file.selection(selection_id))
+        try:
+            selection = await asyncio.to_thread(store.read, lambda file: file.selection(selection_id))
+        except ConfigurationError as error:
+            raise _unavailable(error) from error
         if selection is not None and (may_see_all or selection.served_as in models):
             return store
     return None
 
 
 async def save_feedback(store: ReplyStore, selection_id: str, correct: bool | None) -> None:
-    """Store feedback. Raises HttpError with status 404 if the selection is gone."""
+    """Store feedback. Raises HttpError: 404: the selection is gone, or 503: the file cannot be written."""
     try:
         await asyncio.wrap_future(store.save_feedback(selection_id, correct))
     except UnknownSelectionError as error:
-        raise HttpError(404, error.message, code="selection_not_found", param="id") from error
+        raise HttpError(404, "The selection is gone.", code="selection_not_found", param="id") from error
+    except ConfigurationError as error:
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: ConfigurationError) -> HttpError:
+    logger.warning("A samples file cannot be used. %s", error)  # the reply must not show its path
+    return HttpError(503, "The samples file cannot be used; try again later.", code="store_unavailable", retry_after=5)
 
 
 def _parse(data: bytes) -> FeedbackBody:

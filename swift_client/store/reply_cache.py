@@ -67,12 +67,13 @@ class ReplyStore:
         completions: Sequence[Completion],
         *,
         question_id: str,
+        prompt: str,
         served_as: str | None,
     ) -> Future[None]:
         """Queue a selection for storage, as of ``SelectionStore.add_selection()``, and return at once."""
         return self._write(
             lambda store: store.add_selection(
-                selection_id, facts, completions, question_id=question_id, served_as=served_as
+                selection_id, facts, completions, question_id=question_id, prompt=prompt, served_as=served_as
             )
         )
 

@@ -11,22 +11,23 @@ from typing import Any
 
 from swift_client.errors import UnknownSelectionError
 from swift_client.store.packing import replace_surrogates, unpack
-from swift_client.store.records import parse_question, to_json
+from swift_client.store.records import StoredQuestion, parse_question, to_json
 from swift_client.store.sqlite import SELECTIONS, add_tables, has_tables
 from swift_client.store.verdict_store import VerdictStore
-from swift_client.types import Completion, Message
+from swift_client.types import Completion
 
-_SELECT_SELECTIONS = "SELECT id, question, time, served_as, number, numbers, facts FROM selection"
+_SELECT_SELECTIONS = "SELECT id, question, time, served_as, prompt, number, numbers, facts FROM selection"
 _SELECT_FEEDBACK = (
-    "SELECT correct, feedback.time, id, question, selection.time, served_as, number, numbers, facts "
+    "SELECT correct, feedback.time, id, question, selection.time, served_as, prompt, number, numbers, facts "
     "FROM feedback JOIN selection USING (id) ORDER BY feedback.rowid"
 )
 _SELECT_SHOWN = (
-    "SELECT messages, substr(sample.text, 1, ?), correct, selection.id, selection.question, selection.time, served_as, "
-    "selection.number, numbers, facts FROM selection JOIN question ON question.id = selection.question "
+    "SELECT substr(sample.text, 1, ?), correct, selection.id, selection.question, selection.time, served_as, prompt, "
+    "selection.number, numbers, facts FROM selection "
     "LEFT JOIN sample ON sample.question = selection.question AND sample.number = selection.number "
     "LEFT JOIN feedback ON feedback.id = selection.id"
 )
+_MAX_FACTS = 32_000_000  # characters of the facts of selections that are read together
 _SELECT_SAMPLES = "SELECT number, text, finish_reason, arrays FROM sample WHERE question = ? ORDER BY number"
 
 
@@ -39,6 +40,7 @@ class StoredSelection:
         question_id: The stored question.
         time: Unix time in seconds.
         served_as: Name of the virtual model that a service answered as; None for a call of the library.
+        prompt: Begin of the last message of the question.
         number: Index of the chosen sample in the file; None if it is not in it.
         numbers: (N,) index of each candidate's sample.
         facts: ``Selection.to_dict()`` without texts and objects, which the samples have.
@@ -48,6 +50,7 @@ class StoredSelection:
     question_id: str
     time: float
     served_as: str | None
+    prompt: str
     number: int | None
     numbers: tuple[int | None, ...]
     facts: Mapping[str, Any]
@@ -81,16 +84,14 @@ class StoredFeedback:
 
 @dataclass(frozen=True, kw_only=True)
 class ShownSelection:
-    """A selection with what a person wants to see of it.
+    """A selection with what a list of selections shows of it.
 
     Attributes:
-        messages: The prompt.
         text: Begin of the chosen text; None if it is not in the file.
         correct: The feedback; None without any.
     """
 
     selection: StoredSelection
-    messages: tuple[Message, ...]
     text: str | None
     correct: bool | None
 
@@ -105,6 +106,7 @@ class SelectionStore(VerdictStore):
         completions: Sequence[Completion],
         *,
         question_id: str,
+        prompt: str,
         served_as: str | None = None,
     ) -> None:
         """Store a selection, in place of an earlier one with its id.
@@ -114,6 +116,7 @@ class SelectionStore(VerdictStore):
             facts: JSON-ready values; see ``StoredSelection.facts``.
             completions: (N,) those of the candidates, which are matched with stored samples.
             question_id: the stored question.
+            prompt: begin of its last message.
             served_as: name of a service's virtual model.
 
         Raises:
@@ -124,8 +127,9 @@ class SelectionStore(VerdictStore):
             add_tables(self._connection, SELECTIONS)
             numbers = _match(run(_SELECT_SAMPLES, (question_id,)), completions)
             number = numbers[winner] if isinstance(winner := facts.get("winner"), int) else None
-            row = (selection_id, question_id, time.time(), served_as, number, to_json(numbers), text)
-            run("INSERT OR REPLACE INTO selection VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            names = (selection_id, question_id, time.time(), served_as)
+            row = (*names, replace_surrogates(prompt), number, to_json(numbers), text)
+            run("INSERT OR REPLACE INTO selection VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def set_feedback(self, selection_id: str, correct: bool | None) -> None:
         """Store whether the chosen answer is right, in place of earlier feedback; None withdraws it.
@@ -164,7 +168,9 @@ class SelectionStore(VerdictStore):
     def shown_selections(
         self, *, limit: int = -1, max_text: int = 1000, selection_id: str | None = None
     ) -> list[ShownSelection]:
-        """Return up to ``limit`` selections (all if negative), the newest first, with prompt, text and feedback.
+        """Return up to ``limit`` selections (all if negative), the newest first, with text and feedback.
+
+        Fewer are returned if their facts are very long.
 
         Args:
             limit: number of selections.
@@ -176,7 +182,20 @@ class SelectionStore(VerdictStore):
             if not has_tables(self._connection, SELECTIONS):
                 return []
             query = f"{_SELECT_SHOWN}{condition} ORDER BY selection.rowid DESC LIMIT ?"
-            return list(map(_parse_shown, run(query, (max_text, *values, limit))))
+            rows: list[ShownSelection] = []
+            n_chars = 0
+            for row in run(query, (max_text, *values, limit)):
+                n_chars += len(row[-1])
+                if rows and n_chars > _MAX_FACTS:
+                    break
+                rows.append(_parse_shown(row))
+            return rows
+
+    def question(self, question_id: str) -> StoredQuestion | None:
+        """Return a stored question; None if there is none with this id."""
+        with self._read_session() as run:
+            row = run("SELECT id, messages, answer, family FROM question WHERE id = ?", (question_id,)).fetchone()
+            return None if row is None else parse_question(row)
 
     def feedback(self) -> Iterator[StoredFeedback]:
         """Yield all feedback with its selections, the oldest first."""
@@ -209,9 +228,9 @@ def _match(rows: Iterable[tuple[int, str, str, bytes]], completions: Sequence[Co
 
 def _parse_selection(row: Sequence[Any]) -> StoredSelection:
     """Parse the columns of a selection. Raises ValueError or TypeError for an invalid row."""
-    selection_id, question_id, seconds, served_as, number, numbers_json, facts_json = row
+    selection_id, question_id, seconds, served_as, prompt, number, numbers_json, facts_json = row
     numbers, facts = json.loads(numbers_json), json.loads(facts_json)
-    if not (isinstance(selection_id, str) and isinstance(question_id, str) and isinstance(served_as, str | None)):
+    if not all(isinstance(text, str) for text in (selection_id, question_id, prompt, served_as) if text is not None):
         raise ValueError("a selection has a field that is not text")
     if not isinstance(numbers, list) or not all(type(value) is int or value is None for value in (*numbers, number)):
         raise ValueError(f"the samples of selection {selection_id!r} are not a list of numbers")
@@ -222,6 +241,7 @@ def _parse_selection(row: Sequence[Any]) -> StoredSelection:
         question_id=question_id,
         time=_parse_time(seconds),
         served_as=served_as,
+        prompt=prompt,
         number=number,
         numbers=tuple(numbers),
         facts=facts,
@@ -229,15 +249,12 @@ def _parse_selection(row: Sequence[Any]) -> StoredSelection:
 
 
 def _parse_shown(row: Sequence[Any]) -> ShownSelection:
-    """Parse a row of prompt, text and feedback with a selection. Raises ValueError or TypeError for an invalid row."""
-    messages, text, correct, *columns = row
+    """Parse a row of text and feedback with a selection. Raises ValueError or TypeError for an invalid row."""
+    text, correct, *columns = row
     selection = _parse_selection(columns)
-    question = parse_question((selection.question_id, messages, None, None))
     if not isinstance(text, str | None) or correct not in (None, 0, 1):
         raise ValueError(f"the text or the feedback of selection {selection.id!r} is damaged")
-    return ShownSelection(
-        selection=selection, messages=question.messages, text=text, correct=None if correct is None else bool(correct)
-    )
+    return ShownSelection(selection=selection, text=text, correct=None if correct is None else bool(correct))
 
 
 def _parse_time(value: object) -> float:

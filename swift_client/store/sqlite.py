@@ -55,7 +55,7 @@ _USAGE_SCHEMA = (
 # Statements that add the tables of format 4: selections by their id, and feedback on them.
 _SELECTION_SCHEMA = (
     "CREATE TABLE selection (id TEXT PRIMARY KEY, question TEXT NOT NULL, time REAL NOT NULL, served_as TEXT, "
-    "number INTEGER, numbers TEXT NOT NULL, facts TEXT NOT NULL)",
+    "prompt TEXT NOT NULL, number INTEGER, numbers TEXT NOT NULL, facts TEXT NOT NULL)",
     "CREATE TABLE feedback (id TEXT PRIMARY KEY, correct INTEGER NOT NULL, time REAL NOT NULL)",
 )
 # Tables that each format adds, by its number, which is stored in ``user_version``. A file gets the tables of a format

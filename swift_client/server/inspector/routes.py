@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from importlib import resources
 from typing import Protocol
@@ -12,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from swift_client.errors import SwiftClientError
+from swift_client.errors import ConfigurationError, SwiftClientError
 from swift_client.report.charts.chart import load_style
 from swift_client.server.access.identity import Caller, check_host_header
 from swift_client.server.config import ServerConfig
@@ -28,6 +29,8 @@ from swift_client.server.inspector.stored import find_stored, list_stored
 from swift_client.server.observability.record import RequestRecord
 from swift_client.server.virtual_model import ModelSet
 from swift_client.store import ReplyStore
+
+logger = logging.getLogger(__name__)
 
 _HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
@@ -108,13 +111,18 @@ class Inspector:
                 return self._html(self._pages.message("That did not work", error.message), error.status)
             except SwiftClientError as error:
                 record.error = error
-                return self._html(self._pages.message("That did not work", str(error)), 500)
+                logger.warning("The inspector failed. %s", error)  # its message may have the path of a file
+                text = "A samples file cannot be read; the log of the service has the reason."
+                return self._html(self._pages.message("That did not work", text), 500)
 
         return endpoint
 
     def _identify(self, request: Request, models: ModelSet) -> Caller | None:
         """Return the caller of a session, or of a service without keys, which is on loopback; else None."""
         config = models.config
+        # Pages that may call the API from another origin (cors_origins) must not read the inspector.
+        if request.headers.get("origin") in self._service.limits.cors_origins:
+            raise HttpError(403, "The inspector is not for other origins.", code="foreign_origin")
         if not config.keys:
             check_host_header(request.headers.get("host", ""), self._service.limits.host)
             return Caller(name=None, bearer="")
@@ -184,7 +192,12 @@ class Inspector:
         recent = self.ring.find(selection_id)
         if recent is not None and not caller.may_use(recent.model):
             recent = None
-        stored = await asyncio.to_thread(find_stored, _stores(caller, models), selection_id, _may_see(caller))
+        try:
+            stored = await asyncio.to_thread(find_stored, _stores(caller, models), selection_id, _may_see(caller))
+        except ConfigurationError:
+            if recent is None:
+                raise
+            stored = None
         entry = stored if recent is None else with_feedback(recent, stored)
         if entry is None:
             raise HttpError(404, "There is no such selection, or it is no longer kept.", code="selection_not_found")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from swift_client.errors import ConfigurationError
-from swift_client.server.inspector.entry import Entry, ShownCompletion, shorten_prompt
+from swift_client.server.inspector.entry import Entry, PromptPart, ShownCompletion, shorten_prompt
 from swift_client.server.inspector.facts import parse_facts
 from swift_client.store import ReplyStore, SelectionStore, ShownSelection
+
+logger = logging.getLogger(__name__)
 
 MAX_STORED = 500  # selections of a file that are listed, the newest ones
 
@@ -27,14 +30,16 @@ def list_stored(stores: Iterable[ReplyStore], may_see: Callable[[str | None], bo
         try:
             rows = store.read(lambda file: file.shown_selections(limit=MAX_STORED)) or []
         except ConfigurationError as error:
-            problems.append(str(error))
+            logger.warning("The inspector cannot read a samples file. %s", error)
+            problems.append("A samples file cannot be read; the log has the reason.")
             continue
         for row in rows:
             if may_see(row.selection.served_as):
                 try:
-                    entries.append(_create_entry(row, ()))
+                    prompt = (PromptPart("user", row.selection.prompt),)
+                    entries.append(_create_entry(row, prompt, ()))
                 except ValueError:
-                    problems.append(f"{store.path} has a selection that is damaged: {row.selection.id[:80]}")
+                    problems.append(f"The selection {row.selection.id[:80]!r} in a samples file is damaged.")
     return entries, problems
 
 
@@ -50,8 +55,10 @@ def find_stored(stores: Iterable[ReplyStore], selection_id: str, may_see: Callab
             None if number is None or number not in samples else ShownCompletion.of(samples[number])
             for number in rows[0].selection.numbers
         ]
+        question = file.question(rows[0].selection.question_id)
+        prompt = shorten_prompt(() if question is None else question.messages)
         try:
-            return _create_entry(rows[0], completions)
+            return _create_entry(rows[0], prompt, completions)
         except ValueError as error:
             raise ConfigurationError(f"{file.path} has a selection that is damaged.") from error
 
@@ -61,7 +68,9 @@ def find_stored(stores: Iterable[ReplyStore], selection_id: str, may_see: Callab
     return None
 
 
-def _create_entry(row: ShownSelection, completions: Sequence[ShownCompletion | None]) -> Entry:
+def _create_entry(
+    row: ShownSelection, prompt: tuple[PromptPart, ...], completions: Sequence[ShownCompletion | None]
+) -> Entry:
     """Return an entry. Raises ValueError if its facts are damaged."""
     selection, facts = row.selection, parse_facts(row.selection.facts)
     names = (facts.provider or "?", facts.model)
@@ -69,7 +78,7 @@ def _create_entry(row: ShownSelection, completions: Sequence[ShownCompletion | N
         id=selection.id,
         time=selection.time,
         model=selection.served_as or "/".join(name for name in names if name),
-        prompt=shorten_prompt(row.messages),
+        prompt=prompt,
         facts=facts,
         text=row.text or "",
         completions=tuple(completions),
