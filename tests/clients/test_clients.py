@@ -1,9 +1,10 @@
-"""Clients that others wrote, in environments of their own, against a running service; ``make test-services``."""
+"""Clients that others wrote, in environments of their own, against a running service; ``make service-packages``."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from tests.children import ROOT, environment
 from tests.clients.upstream import ANSWERS, CITY, INVOICE, WEATHER, reply
 from tests.servers import FaultServer
 from tests.services import RunningService, run, service_config
-from tools.test_services import NODE_FOLDER, node_is_ready, python_of
+from tools.service_packages import NODE_FOLDER, node_is_ready, pins, python_of
 
 FOLDER = Path(__file__).parent
 PAGE = ROOT / "docs" / "guides" / "clients.md"
@@ -177,7 +178,7 @@ def results_of(line: list[str], script: Path, client: Client, service: RunningSe
 def test_clients_in_python_work_with_the_service(name: str, service: RunningService, tmp_path: Path) -> None:
     python = python_of(name)
     if python is None:
-        pytest.skip(f"the environment of {name} is not installed; `make test-services` makes it")
+        pytest.skip(f"the environment of {name} is not installed; `make service-packages` makes it")
     client = PYTHON_CLIENTS[name]
     for file in (client.script, "harness.py"):
         (tmp_path / file).write_text((FOLDER / file).read_text())
@@ -188,9 +189,52 @@ def test_clients_in_python_work_with_the_service(name: str, service: RunningServ
 @pytest.mark.parametrize("client", NODE_CLIENTS, ids=lambda client: client.script)
 def test_clients_in_node_work_with_the_service(client: Client, service: RunningService, tmp_path: Path) -> None:
     if not node_is_ready():
-        pytest.skip("Node or its packages are not installed; `make test-services` installs them")
+        pytest.skip("Node or its packages are not installed; `make service-packages` installs them")
     for file in (client.script, "harness.mjs"):
         (tmp_path / file).write_text((FOLDER / file).read_text())
     (tmp_path / "node_modules").symlink_to(NODE_FOLDER / "node_modules")
 
     assert results_of(["node"], tmp_path / client.script, client, service) == client.results
+
+
+def curl(service: RunningService, code: str, folder: Path) -> str:
+    """Run the page's command for curl."""
+    (folder / "snippet.sh").write_text(code)
+    result = subprocess.run(
+        ["bash", "snippet.sh"], cwd=folder, env=environment(), capture_output=True, text=True, timeout=30
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed; `make service-packages` installs it")
+def test_curl_works_with_the_service(service: RunningService, tmp_path: Path) -> None:
+    code = snippet_of("curl", service)
+
+    completion = json.loads(curl(service, code, tmp_path))
+    streaming = code.replace("curl ", "curl --no-buffer ", 1).replace('"model"', '"stream": true, "model"')
+    events = curl(service, streaming, tmp_path)
+    two = json.loads(curl(service, code.replace('"model"', '"n": 2, "model"'), tmp_path))
+    unknown = json.loads(curl(service, code.replace("best-mini", "nobody"), tmp_path))
+
+    assert completion["choices"][0]["message"]["content"] == ANSWER
+    assert completion["swift"]["answer"] == "408"
+    assert ": sampling\n\n" in events
+    assert events.endswith("data: [DONE]\n\n")
+    assert [choice["message"]["content"] for choice in two["choices"]] == [ANSWER, ANSWERS[0]]
+    assert unknown["error"]["code"] == "model_not_found"
+
+
+def test_each_snippet_of_the_page_is_run() -> None:
+    fences = re.findall(r"^```\w+$", PAGE.read_text(), re.MULTILINE)
+
+    assert len(SNIPPETS) == len(fences)
+    assert SNIPPETS.keys() == {client.heading for client in (*PYTHON_CLIENTS.values(), *NODE_CLIENTS)} | {"curl"}
+
+
+def test_the_page_names_the_versions_that_are_tested() -> None:
+    node = json.loads((FOLDER / "package.json").read_text())["dependencies"]
+    versions = {pins(name)[0].replace("==", " ") for name in PYTHON_CLIENTS}
+    versions |= {f"{name} {version}" for name, version in node.items() if name != "zod"}
+
+    assert versions == set(re.findall(r"`(\S+ \S+)`", PAGE.read_text().partition("## Versions")[2]))
