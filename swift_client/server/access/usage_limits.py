@@ -22,6 +22,8 @@ from swift_client.store import UsageStore, UsageWindow, WindowKey
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+# Seconds for which a file that could not be used is not tried again: each request would wait for its lock in turn.
+_PAUSE = 1.0
 
 
 class UsageLimits:
@@ -39,6 +41,8 @@ class UsageLimits:
         # SQLite waits for other processes, and that must not be on the event loop.
         self._thread = ThreadPoolExecutor(1, "swift-client-usage")
         self._unsettled: deque[tuple[Reservation, Cost]] = deque()
+        self._error: ConfigurationError | None = None  # of the last use of the file
+        self._retry_at = 0.0  # in seconds of ``time.monotonic()``
 
     @asynccontextmanager
     async def request(self, scopes: Sequence[Scope], expected: Cost) -> AsyncGenerator[CostMeter]:
@@ -132,4 +136,13 @@ class UsageLimits:
             logger.error("The cost of %d requests is not yet counted. %s", len(self._unsettled), error)
 
     def _update(self, keys: Iterable[WindowKey], change: Callable[[Windows], T]) -> T:
-        return change(self._windows) if self._store is None else self._store.update(keys, change)
+        if self._store is None:
+            return change(self._windows)
+        if self._error is not None and time.monotonic() < self._retry_at:
+            raise ConfigurationError(self._error.message, hint=self._error.hint)
+        self._error = None
+        try:
+            return self._store.update(keys, change)
+        except ConfigurationError as error:
+            self._error, self._retry_at = error, time.monotonic() + _PAUSE
+            raise
