@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from swift_client.report.format import format_prompt
 from swift_client.server.inspector.facts import SelectionFacts
-from swift_client.types import Completion
+from swift_client.types import F32, Bool, Completion
 
 # Characters that are kept of one message, of a text, and of one answer's thinking.
 MAX_MESSAGE, MAX_TEXT, MAX_THINKING = 20_000, 50_000, 10_000
@@ -47,8 +49,8 @@ class ShownCompletion:
     thinking: str = ""
     tool_calls: tuple[tuple[str, str], ...] = ()
     tokens: tuple[str, ...] = ()
-    logprobs: tuple[float, ...] = ()
-    censored: tuple[bool, ...] = ()
+    logprobs: F32 = field(default_factory=lambda: np.zeros(0, np.float32))
+    censored: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     @classmethod
     def of(cls, completion: Completion) -> ShownCompletion:
@@ -60,15 +62,15 @@ class ShownCompletion:
             thinking=thinking[:MAX_THINKING],
             tool_calls=tuple((call.name, call.arguments[:MAX_TEXT]) for call in completion.tool_calls[:20]),
             tokens=completion.tokens,
-            logprobs=tuple(completion.logprobs.tolist()),
-            censored=tuple(completion.censored.tolist()),
+            logprobs=completion.logprobs.copy(),  # a view would hold the whole reply in memory
+            censored=completion.censored.copy(),
         )
 
     @property
     def size(self) -> int:
         """Estimated bytes in memory."""
         texts = len(self.text) + len(self.thinking) + sum(len(call) for _, call in self.tool_calls)
-        return 200 + 2 * texts + 100 * len(self.tokens)
+        return 400 + 2 * texts + 75 * len(self.tokens)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -128,8 +128,8 @@ def _view_candidates(entry: Entry) -> list[CandidateView]:
         tokens, unlikely = None, []
         if has_tokens and completion is not None:
             limit = _MAX_BEST_TOKENS if place == 0 else _MAX_TOKENS
-            parts = completion.tokens, completion.logprobs
-            tokens = logprob_tokens(*parts, completion.censored, limit=limit)
+            parts = completion.tokens, completion.logprobs.tolist()
+            tokens = logprob_tokens(*parts, completion.censored.tolist(), limit=limit)
             unlikely = unlikely_tokens(*parts, limit=_MAX_UNLIKELY)
         ending = FINISH_REASON_LABELS.get(candidate.finish_reason, "")
         views.append(CandidateView(candidate, completion, place == 0, ending, tokens, unlikely))
