@@ -221,13 +221,9 @@ def test_there_are_at_least_200_attacks() -> None:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-@pytest.mark.parametrize("mode", MODES)
-def test_an_attack_in_an_answer_stays_in_its_slot(mode: str, attack: str) -> None:
-    assert_intact(mode, QUESTION, ATTACKS[attack], RIGHT)
-
-
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_an_attack_in_the_question_stays_in_the_question(attack: str) -> None:
+def test_an_attack_stays_in_its_section(attack: str) -> None:
+    for mode in MODES:
+        assert_intact(mode, QUESTION, ATTACKS[attack], RIGHT)
     assert_intact("pairwise", ATTACKS[attack], WRONG, RIGHT)
 
 
@@ -328,10 +324,9 @@ def test_the_judge_tells_right_from_wrong_without_attacks(mode: str, reasons: bo
 
 
 @pytest.mark.parametrize("attack", [name for name, text in ATTACKS.items() if text != RIGHT])
-@pytest.mark.parametrize("mode", MODES)
-def test_a_judge_that_reads_the_last_tags_and_quotes_the_answers_is_not_fooled(mode: str, attack: str) -> None:
+def test_a_judge_that_reads_the_last_tags_and_quotes_the_answers_is_not_fooled(attack: str) -> None:
     """The value that is read is the judge's value for the attacking text as a whole."""
-    for reasons in (False, True):
+    for mode, reasons in product(MODES, (False, True)):
         for number, request in enumerate(requests_for(mode, QUESTION, ATTACKS[attack], RIGHT, reasons=reasons)):
             verdict = read_verdict(judge(request, quotes=True), request)
             assert isinstance(verdict, Verdict)
