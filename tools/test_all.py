@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "test-all"
-EXTRAS = ("cli", "pocket", "math", "prices", "schema")
+EXTRAS = ("cli", "pocket", "server", "otel", "math", "prices", "schema")
 # Packages of the extra "dev" that bring torch, or serve only the checks of style, types and documentation.
 NOT_NEEDED = re.compile(r"gguf|tokenizers|transformers|ruff|mkdocs|import-linter")
 _REQUIREMENT = re.compile(r"(?P<name>[\w-]+)(?P<extras>\[[\w,-]+\])?>=(?P<version>[\w.]+)")
