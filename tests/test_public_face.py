@@ -121,6 +121,14 @@ def test_best_of_has_the_fixed_signature_and_passes_sampling_fields_on(face: typ
     assert any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
 
 
+@pytest.mark.parametrize("face", [SwiftReranker, AsyncSwiftReranker])
+def test_best_of_many_has_the_fixed_signature(face: type) -> None:
+    fixed = {"prompts": inspect.Parameter.empty, "n": 16, "in_order": True, "return_exceptions": False}
+
+    assert defaults(face.best_of_many) == {**fixed, "concurrency": None}
+    assert keyword_only(face.best_of_many) == {"in_order", "return_exceptions", "concurrency"}
+
+
 def test_both_faces_have_the_same_names() -> None:
     def names(face: type) -> set[str]:
         return {name for name in dir(face) if not name.startswith("_")}

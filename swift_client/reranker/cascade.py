@@ -17,7 +17,8 @@ from swift_client.reranker.acceptance import (
     run_with_acceptance,
     with_note,
 )
-from swift_client.reranker.best_of import AsyncBestOf, Run, SyncBestOf
+from swift_client.reranker.best_of import Run
+from swift_client.reranker.best_of_many import AsyncBestOfMany, SyncBestOfMany
 from swift_client.reranker.client import AsyncSwiftReranker, SwiftReranker
 from swift_client.reranker.config import RunOptions
 from swift_client.reranker.pipeline import SelectionPipeline
@@ -82,6 +83,10 @@ class _AnyCascade(Generic[R]):
         if n is not None:
             require_int("n of a member", n, low=1)
         return _Member(reranker, n)
+
+    @property
+    def _first_pipeline(self) -> SelectionPipeline:
+        return self._members[0].pipeline
 
     def __repr__(self) -> str:
         names = ", ".join(f"{member.name}{f' n={member.n}' if member.n else ''}" for member in self._members)
@@ -149,7 +154,7 @@ async def _run_cascade(members: Sequence[_Member[R]], request: SampleRequest, op
     return best
 
 
-class AsyncCascade(_AnyCascade[AsyncSwiftReranker], AsyncBestOf):
+class AsyncCascade(_AnyCascade[AsyncSwiftReranker], AsyncBestOfMany):
     """Asks members in turn until an answer is accepted, on the caller's event loop; see ``Cascade``."""
 
     def __init__(self, members: Sequence[AsyncSwiftReranker | tuple[AsyncSwiftReranker, int]]) -> None:
@@ -167,7 +172,7 @@ class AsyncCascade(_AnyCascade[AsyncSwiftReranker], AsyncBestOf):
         await self.aclose()
 
 
-class Cascade(_AnyCascade[SwiftReranker], SyncBestOf):
+class Cascade(_AnyCascade[SwiftReranker], SyncBestOfMany):
     """Asks members in turn until an answer is accepted: strong ones answer only what the cheap ones are unsure of.
 
     >>> cheap = SwiftReranker("openai/gpt-4.1-nano", head="nano.safetensors")  # calibrated: swift-client calibrate

@@ -16,7 +16,8 @@ from swift_client.models import AnyHead
 from swift_client.models.resolve_head import Head
 from swift_client.pricing import Prices
 from swift_client.reranker.acceptance import run_with_escalation
-from swift_client.reranker.best_of import AsyncBestOf, Run, SyncBestOf
+from swift_client.reranker.best_of import Run
+from swift_client.reranker.best_of_many import AsyncBestOfMany, SyncBestOfMany
 from swift_client.reranker.config import RequireLogprobs, Store, create_config
 from swift_client.reranker.feedback import queue_feedback
 from swift_client.reranker.pipeline import SelectionPipeline
@@ -140,6 +141,10 @@ class _Client:
         self._run: Run = partial(run_with_escalation, self.pipeline)
 
     @property
+    def _first_pipeline(self) -> SelectionPipeline:
+        return self.pipeline
+
+    @property
     def head(self) -> AnyHead | None:
         """The head that scores; None if there is none. Its ``training`` says how well it does."""
         scorer = self.pipeline.config.selection.scorer
@@ -184,7 +189,7 @@ class _Client:
         return f"{type(self).__name__}({config.provider.name!r}, {config.model!r}, scorer={name!r})"
 
 
-class AsyncSwiftReranker(_Client, AsyncBestOf):
+class AsyncSwiftReranker(_Client, AsyncBestOfMany):
     """Best-of-N on the caller's event loop; the arguments are those of ``SwiftReranker``.
 
     One instance may serve many tasks, and several loops one after another or at once. Use it as
@@ -277,7 +282,7 @@ class AsyncSwiftReranker(_Client, AsyncBestOf):
         await self.aclose()
 
 
-class SwiftReranker(_Client, SyncBestOf):
+class SwiftReranker(_Client, SyncBestOfMany):
     """Best-of-N for sync code: scripts, notebooks, handlers, threads.
 
     One instance may serve many threads. It starts its own daemon thread with the first call, also after a fork, and

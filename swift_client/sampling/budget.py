@@ -193,6 +193,12 @@ class RequestBudget:
         completion_tokens = self._max_tokens or math.ceil(1.5 * (self._longest_completion or 0))
         return self._cost(self._prompt_tokens, completion_tokens * n)
 
+    def question_bound(self, n: int, *, n_max: int | None) -> Cost:
+        """Return the worst-case cost of ``n`` completions in calls for at most ``n_max`` each; None: in one call."""
+        n_full, rest = divmod(n, n_max or n)
+        calls = [self.cost_bound(n_max or n)] * n_full + ([self.cost_bound(rest)] if rest else [])
+        return sum(calls, Cost())
+
     def affordable_completions(self, n_requested: int, call_size: Callable[[int], int]) -> int:
         """Return how many of ``n_requested`` completions fit now.
 
