@@ -1,4 +1,4 @@
-"""Errors built from a server's response: they say what happened and what to do. Pure: bytes in, exception out.
+"""Errors built from a server's response: they say what happened and what to do. Bytes in, exception out.
 
 Body formats of the providers, all parsed here: OpenAI's ``{"error": {"message", "type", "param", "code"}}``; xAI's
 ``{"code": ..., "error": "text"}``; SGLang's bare JSON string and ``{"object": "error", "message"}``; FastAPI's
@@ -10,7 +10,8 @@ proxy's HTML page; plain text; nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
@@ -32,6 +33,8 @@ from swift_client.errors import (
 )
 
 _MAX_MESSAGE_CHARS = 600  # longer messages are cut: a server may echo the whole prompt
+
+_MAX_BODY_BYTES = 1_000_000  # bytes that are read of a refusal's body
 
 ENCODINGS = ("gzip", "deflate")  # compression that is requested of servers
 _MAX_ID_CHARS = 200
@@ -312,3 +315,14 @@ def _page_title(page: str) -> str:
             if text:
                 return text
     return ""
+
+
+async def read_start(chunks: AsyncGenerator[bytes]) -> bytes:
+    """Return the body of a refusal, cut after a megabyte: it may be endless."""
+    body = bytearray()
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            body += chunk
+            if len(body) >= _MAX_BODY_BYTES:
+                break
+    return bytes(body[:_MAX_BODY_BYTES])

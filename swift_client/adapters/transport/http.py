@@ -10,16 +10,16 @@ import asyncio
 import importlib
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from swift_client.adapters.providers.provider import LocalServer, Provider, Request
 from swift_client.adapters.transport import error_responses
 from swift_client.adapters.transport.api_key import ApiKey, ApiKeySource, build_headers, url_credentials
-from swift_client.adapters.transport.connection_pools import ConnectionPools
 from swift_client.adapters.transport.exceptions import error_from_exception
+from swift_client.adapters.transport.raw_reply import RawReply
 from swift_client.adapters.transport.redaction import redact_error
 from swift_client.errors import ConfigurationError, ConnectionFailedError, SwiftClientError
 
@@ -33,25 +33,8 @@ logger = logging.getLogger(__name__)
 HeadersCallback = Callable[[Mapping[str, str]], None]
 
 MAX_REPLY_BYTES = 256_000_000
-_MAX_ERROR_BYTES = 1_000_000  # bytes that are read of a refusal's body
 _CONNECT_TIMEOUT = 10.0  # seconds to connect
-
-
-@dataclass(frozen=True, kw_only=True)
-class RawReply:
-    """One reply as it arrives, whatever its status.
-
-    Attributes:
-        status: HTTP status code, not a redirect.
-        headers: Names in lower case.
-        chunks: Bytes of the body, decompressed. Reading them raises SwiftClientError if the reply breaks off.
-        secrets: Keys that the body may repeat.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    chunks: AsyncIterator[bytes]
-    secrets: Sequence[str]
+_POOL_SIZE = 50  # connections of one httpx2 client
 
 
 class Transport:
@@ -100,7 +83,11 @@ class Transport:
         self._on_headers = on_headers or (lambda headers: None)
         self._sender: _HttpSender | OpenAIClientSender | None = None
         if client is not None:
-            self._sender = self._use_client(client, has_settings=api_key is not None or base_url is not None)
+            from swift_client.adapters.transport.openai_client import OpenAIClientSender
+
+            if api_key is not None or base_url is not None:
+                raise ConfigurationError("client= brings its own key and base URL.", hint="Give them to your client.")
+            self._sender = OpenAIClientSender.create(client, provider, max_connections, self._on_headers)
         elif server is None and not self._base_url:
             variable = f", set {provider.base_url_variable}" if provider.base_url_variable else ""
             raise ConfigurationError(
@@ -273,26 +260,6 @@ class Transport:
         redact_error(translated, self.secrets)
         return translated
 
-    def _use_client(self, client: object, *, has_settings: bool) -> OpenAIClientSender:
-        if not self.provider.openai_family:
-            raise ConfigurationError(
-                f"client= cannot be used with provider {self.provider.name!r}: it does not speak OpenAI's API.",
-                hint="Leave client= out and pass api_key= and base_url=.",
-            )
-        import openai
-
-        from swift_client.adapters.transport.openai_client import OpenAIClientSender
-
-        if not isinstance(client, (openai.AsyncOpenAI, openai.OpenAI)):
-            raise ConfigurationError(
-                "client= takes an openai client (OpenAI, AsyncOpenAI or their Azure kinds), not "
-                f"{type(client).__name__}.",
-                hint="Pass your own object as provider=; see swift_client.adapters.providers.custom.",
-            )
-        if has_settings:
-            raise ConfigurationError("client= brings its own key and base URL.", hint="Give them to your client.")
-        return OpenAIClientSender(client, self.provider, self._max_connections, self._on_headers)
-
     async def _get_sender(self) -> _HttpSender | OpenAIClientSender:
         loop = asyncio.get_running_loop()
         self._loop = self._loop or loop
@@ -326,7 +293,7 @@ class Transport:
                 mounts=dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]")),
             )
 
-        pools = ConnectionPools(open_client, self._max_connections)
+        pools = _ConnectionPools(open_client, self._max_connections)
         return _HttpSender(self.provider, base_url, self._key, pools, self._on_headers)
 
 
@@ -337,7 +304,7 @@ class _HttpSender:
     provider: Provider
     base_url: str
     key: ApiKeySource
-    pools: ConnectionPools
+    pools: _ConnectionPools
     on_headers: HeadersCallback
     keys: tuple[str, ...] = ()  # those that are known to ``key`` are not among them
 
@@ -351,8 +318,9 @@ class _HttpSender:
             content = {"json": dict(request.body)}
         async with self.open(request.method, request.path, timeout, content) as response:
             if not response.is_success:
+                body = await error_responses.read_start(response.aiter_bytes())
                 raise error_responses.error_from_response(
-                    response.status_code, dict(response.headers), await _read_start(response), self.provider
+                    response.status_code, dict(response.headers), body, self.provider
                 )
             async with aclosing(response.aiter_bytes()) as chunks:
                 async for chunk in chunks:
@@ -384,17 +352,42 @@ class _HttpSender:
         await self.pools.aclose()
 
 
+class _ConnectionPools:
+    """The HTTP clients of one endpoint, opened when they are needed.
+
+    A client looks at all of its connections whenever a request begins or ends. With hundreds of them that would take
+    most of the event loop's time if many requests end together, such as those of clients that hang up.
+
+    Args:
+        open_client: returns a client with so many connections at most.
+        max_connections: connections of all clients together; the caller keeps to it.
+    """
+
+    def __init__(self, open_client: Callable[[int], httpx2.AsyncClient], max_connections: int) -> None:
+        self._open_client = open_client
+        self._size = min(_POOL_SIZE, max_connections)
+        self._clients = [open_client(self._size)]
+        self._n_requests = [0]  # per client
+
+    @contextmanager
+    def use(self) -> Iterator[httpx2.AsyncClient]:
+        """Yield a client that has a connection left; the first one, so that connections are used again."""
+        index = next((i for i, count in enumerate(self._n_requests) if count < self._size), len(self._clients))
+        if index == len(self._clients):
+            self._clients.append(self._open_client(self._size))
+            self._n_requests.append(0)
+        self._n_requests[index] += 1
+        try:
+            yield self._clients[index]
+        finally:
+            self._n_requests[index] -= 1
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for client in self._clients:
+            await client.aclose()
+
+
 def _is_keep_alive(chunk: bytes) -> bool:
     """Return True if a chunk of server-sent events has nothing but comments and empty lines."""
     return chunk[:1] in b":\r\n" and all(line[:1] in b":\r" for line in chunk.split(b"\n"))
-
-
-async def _read_start(response: httpx2.Response) -> bytes:
-    """Return the body of a refusal, cut after a megabyte: it may be endless."""
-    body = bytearray()
-    async with aclosing(response.aiter_bytes()) as chunks:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) >= _MAX_ERROR_BYTES:
-                break
-    return bytes(body[:_MAX_ERROR_BYTES])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from swift_client.adapters.providers.provider import Provider, Request
 from swift_client.adapters.transport import error_responses
-from swift_client.errors import ResponseDecodeError
+from swift_client.errors import ConfigurationError, ResponseDecodeError
 
 if TYPE_CHECKING:
     import openai
@@ -33,6 +33,30 @@ class OpenAIClientSender:
         self._client, self._provider, self._on_headers = client, provider, on_headers
         # A thread whose request was cancelled is busy until the client's timeout; live requests need others.
         self._executor = ThreadPoolExecutor(4 * max_connections, thread_name_prefix="swift-client")
+
+    @classmethod
+    def create(
+        cls,
+        client: object,
+        provider: Provider,
+        max_connections: int,
+        on_headers: Callable[[Mapping[str, str]], None],
+    ) -> OpenAIClientSender:
+        """Return a sender. Raises ConfigurationError if it is another object, or the provider has another API."""
+        if not provider.openai_family:
+            raise ConfigurationError(
+                f"client= cannot be used with provider {provider.name!r}: it does not speak OpenAI's API.",
+                hint="Leave client= out and pass api_key= and base_url=.",
+            )
+        import openai
+
+        if not isinstance(client, (openai.AsyncOpenAI, openai.OpenAI)):
+            raise ConfigurationError(
+                "client= takes an openai client (OpenAI, AsyncOpenAI or their Azure kinds), not "
+                f"{type(client).__name__}.",
+                hint="Pass your own object as provider=; see swift_client.adapters.providers.custom.",
+            )
+        return cls(client, provider, max_connections, on_headers)
 
     @property
     def keys(self) -> tuple[str, ...]:

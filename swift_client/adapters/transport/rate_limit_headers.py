@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from itertools import product
 from typing import NamedTuple
 
 _DEFAULT_RESET_SECONDS = 1.0  # seconds until a reset that no header states
@@ -103,19 +104,15 @@ def retry_after_from_message(message: str) -> float | None:
 
 
 def _parse_limit(headers: Mapping[str, str], kind: str, now: float) -> LimitStatus | None:
-    remaining = _parse_number(_find_header(headers, kind, "remaining"))
-    if remaining is None:
-        return None
-    reset_seconds = _parse_reset(_find_header(headers, kind, "reset"), now)
-    return LimitStatus(remaining, reset_seconds, _parse_number(_find_header(headers, kind, "limit")))
-
-
-def _find_header(headers: Mapping[str, str], kind: str, quantity: str) -> str | None:
-    for prefix in _HEADER_PREFIXES:
+    values: dict[str, str] = {}
+    for prefix, quantity in product(_HEADER_PREFIXES, ("remaining", "reset", "limit")):
         for name in (f"{prefix}{quantity}-{kind}", f"{prefix}{kind}-{quantity}"):
             if name in headers and len(headers[name]) <= _MAX_HEADER_CHARS:
-                return headers[name].strip()
-    return None
+                values.setdefault(quantity, headers[name].strip())
+    if "remaining" not in values or (remaining := _parse_number(values["remaining"])) is None:
+        return None
+    reset_seconds = _parse_reset(values.get("reset"), now)
+    return LimitStatus(remaining, reset_seconds, _parse_number(values.get("limit")))
 
 
 def _parse_number(text: str | None) -> float | None:

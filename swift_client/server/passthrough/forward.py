@@ -12,7 +12,8 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive
 
-from swift_client.adapters.transport.http import MAX_REPLY_BYTES, RawReply
+from swift_client.adapters.transport.http import MAX_REPLY_BYTES
+from swift_client.adapters.transport.raw_reply import RawReply
 from swift_client.errors import AuthenticationError, SwiftClientError
 from swift_client.server.access.cost_meter import CostMeter
 from swift_client.server.http.disconnect import EventStream, wait_for

@@ -10,7 +10,7 @@ from functools import partial
 from typing import cast
 
 from swift_client.adapters import Transport, Transports, connect, resolve
-from swift_client.adapters.transport.http import RawReply
+from swift_client.adapters.transport.raw_reply import RawReply
 from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.sampling.model_client import CostModel
 from swift_client.server.access.cost_meter import ExpectedCost
