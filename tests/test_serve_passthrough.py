@@ -157,7 +157,7 @@ def test_a_client_that_hangs_up_cancels_its_request(
 ) -> None:
     slow = chat_stream(["one two three four five six"], k=None, pause=0.3) if stream else hang()
     upstream.serve(lambda received: slow)
-    with pytest.raises(openai.APITimeoutError):
+    with pytest.raises(Exception, match="timed out"):  # old clients raise httpx.ReadTimeout within a stream
         list(service.openai().chat.completions.create(model="other", messages=QUESTION, stream=stream, timeout=0.2))  # type: ignore[call-overload]
 
     wait_until(lambda: service.service.models._n_requests == 0, seconds=0.5)

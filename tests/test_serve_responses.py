@@ -158,8 +158,9 @@ def test_tools_are_called_and_their_output_goes_back(service: RunningService, up
 
     upstream.serve(upstream.obey)
     outputs = [{"type": "function_call_output", "call_id": call.call_id, "output": "12 °C"} for call in calls]
+    items = [item.to_dict() for item in first.output]  # openai 2.20 cannot send its own objects with pydantic 2.10
     second = service.openai().responses.create(
-        model="best", input=[{"role": "user", "content": QUESTION}, *first.output, *outputs], tools=[WEATHER]
+        model="best", input=[{"role": "user", "content": QUESTION}, *items, *outputs], tools=[WEATHER]
     )  # type: ignore[call-overload]
     assert second.output_text == "The answer is 4"
     messages = upstream.requests[-1].json["messages"]

@@ -123,8 +123,9 @@ def test_a_request_is_a_span_of_the_clients_trace_with_one_below_per_call(
     assert request.end_time is not None
     assert 0.2e9 <= call.end_time - call.start_time < 2e9
     assert request.start_time <= call.start_time <= call.end_time <= request.end_time
-    for name in {**attributes(request), **found}:
-        assert name in CONVENTIONS or name.startswith("swift."), name
+    if "gen_ai.provider.name" in CONVENTIONS:  # those that come with older packages are shorter
+        for name in {**attributes(request), **found}:
+            assert name in CONVENTIONS or name.startswith("swift."), name
 
     assert not {"traceparent", "tracestate"} & upstream.requests[0].headers.keys()
 
