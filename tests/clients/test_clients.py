@@ -38,7 +38,6 @@ class Client:
     heading: str
     script: str
     results: Mapping[str, object]
-    environments: tuple[str, ...] = ()
 
 
 OPENAI = {
@@ -55,7 +54,12 @@ PYTHON_CLIENTS = {
     "openai": Client(
         "OpenAI for Python",
         "use_openai.py",
-        {**OPENAI, "unknown_model": "openai.NotFoundError", "wrong_key": "openai.AuthenticationError"},
+        {
+            **OPENAI,
+            "override": 1,
+            "unknown_model": "openai.NotFoundError",
+            "wrong_key": "openai.AuthenticationError",
+        },
     ),
     "langchain": Client(
         "LangChain",
@@ -66,6 +70,7 @@ PYTHON_CLIENTS = {
             "tool": ["weather", CITY],
             "tool_stream": ["weather", CITY],
             "choices": [ANSWER, ANSWERS[0]],
+            "override": 9,
             "structured": INVOICE,
             "structured_by_tool": INVOICE,
             "unknown_model": "langchain_openai.OpenAIModelNotFoundError",

@@ -38,6 +38,12 @@ def choices() -> object:
     return [generation.text for generation in two.generate([[HumanMessage(QUESTION)]]).generations[0]]
 
 
+def override() -> object:
+    """Return the tokens of one completion instead of three."""
+    one = ChatOpenAI(base_url=URL, api_key=KEY, model="best-mini", extra_body={"swift": {"n": 1}})
+    return one.invoke(QUESTION).usage_metadata["output_tokens"]
+
+
 def structured() -> object:
     return model.with_structured_output(Invoice).invoke("Read the invoice.").model_dump()
 
@@ -54,4 +60,4 @@ def wrong_key() -> object:
     return error_of(lambda: ChatOpenAI(base_url=URL, api_key="wrong", model="best-mini").invoke(QUESTION))
 
 
-report(plain, stream, tool, tool_stream, choices, structured, structured_by_tool, unknown_model, wrong_key)
+report(plain, stream, tool, tool_stream, choices, override, structured, structured_by_tool, unknown_model, wrong_key)

@@ -41,6 +41,12 @@ def choices() -> object:
     return [choice.message.content for choice in chat.create(model="best-mini", messages=MESSAGES, n=2).choices]
 
 
+def override() -> object:
+    """Return the number of completions after an override."""
+    completion = chat.create(model="best-mini", messages=MESSAGES, extra_body={"swift": {"n": 1}})
+    return len(completion.model_extra["swift"]["candidates"])
+
+
 def structured() -> object:
     completion = chat.parse(model="best-mini", messages=MESSAGES, response_format=Invoice)
     return completion.choices[0].message.parsed.model_dump()
@@ -58,4 +64,4 @@ def wrong_key() -> object:
     return error_of(lambda: OpenAI(base_url=URL, api_key="wrong", max_retries=0).models.list())
 
 
-report(plain, stream, tool, tool_stream, choices, structured, responses, unknown_model, wrong_key)
+report(plain, stream, tool, tool_stream, choices, override, structured, responses, unknown_model, wrong_key)
