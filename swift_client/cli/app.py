@@ -32,18 +32,9 @@ from swift_client.cli import (
     train,
 )
 from swift_client.cli.command_words import CommandWords, find_command, option_flags
+from swift_client.cli.error_facts import USAGE, error_facts, exit_code
 from swift_client.cli.labels import feedback, grade
-from swift_client.display import escape_unsafe
-from swift_client.errors import (
-    AuthenticationError,
-    BudgetExceededError,
-    NoCompletionError,
-    ProviderError,
-    RejectedError,
-    SwiftClientError,
-)
-
-USAGE, CONFIGURATION, PROVIDER, BUDGET, NO_COMPLETION = 2, 3, 4, 5, 6
+from swift_client.errors import SwiftClientError
 
 app = typer.Typer(
     name="swift-client",
@@ -108,20 +99,6 @@ _add_command(serve.serve)
 _UsageError: Any = typer.BadParameter.__base__
 
 
-def exit_code(error: SwiftClientError) -> int:
-    """Return the exit code for an error, so that scripts can tell errors apart."""
-    match error:
-        case AuthenticationError():
-            return CONFIGURATION
-        case ProviderError():
-            return PROVIDER
-        case BudgetExceededError():
-            return BUDGET
-        case NoCompletionError() | RejectedError():
-            return NO_COMPLETION
-    return CONFIGURATION
-
-
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code. Only errors that are bugs in swift-client propagate."""
     as_json = "--json" in arguments
@@ -138,7 +115,7 @@ def run(arguments: Sequence[str]) -> int:
     except SwiftClientError as error:
         name = find_command(arguments, group.commands)
         words = CommandWords(option_flags(group.commands[name].params if name else ()))
-        return _fail(_error_facts(error, words), exit_code(error), as_json)
+        return _fail(error_facts(error, words), exit_code(error), as_json)
     except (typer.Abort, KeyboardInterrupt):
         return 130
     except BrokenPipeError:
@@ -148,30 +125,10 @@ def run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _error_facts(error: SwiftClientError, words: CommandWords) -> dict[str, Any]:
-    hint = words.translate(error.hint)
-    facts: dict[str, Any] = {
-        "type": type(error).__name__,
-        "message": words.describe(error).replace(escape_unsafe(hint), "", 1).strip(),
-        "hint": hint,
-        "provider": error.provider,
-        "status": error.status,
-        "request_id": error.request_id,
-        "retryable": error.retryable,
-    }
-    if isinstance(error, NoCompletionError):
-        facts["causes"] = [_error_facts(cause, words) for cause in error.causes]
-    if isinstance(error, BudgetExceededError):
-        facts["best"] = error.best.to_dict() if error.best else None
-    if isinstance(error, RejectedError):
-        facts["selection"] = error.selection.to_dict()
-    return facts
-
-
-def _fail(error_facts: dict[str, Any], code: int, as_json: bool) -> int:
+def _fail(facts: dict[str, Any], code: int, as_json: bool) -> int:
     if as_json:
-        output.print_json({"error": {**error_facts, "exit_code": code}})
-    output.print_lines(error_facts["message"], style="red")
-    if error_facts["hint"]:
-        output.print_lines(error_facts["hint"])
+        output.print_json({"error": {**facts, "exit_code": code}})
+    output.print_lines(facts["message"], style="red")
+    if facts["hint"]:
+        output.print_lines(facts["hint"])
     return code

@@ -42,6 +42,21 @@ def best_of(
     verifier_when: options.VerifierWhen = "doubt",
     criteria: options.Criteria = None,
     reference: options.Reference = None,
+    questions: Annotated[
+        Path | None,
+        typer.Option(
+            help='Instead of PROMPT: file of JSON lines {"id", "prompt" or "messages"}, as `collect` reads it. Needs '
+            "--out."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --questions: file for the answers, one JSON line per question. If it exists, only the questions "
+            "without an answer in it are asked."
+        ),
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Maximum number of concurrent requests.")] = 16,
     deadline: Annotated[
         float | None, typer.Option(help="After this many seconds, choose among the answers that have arrived.")
     ] = None,
@@ -76,12 +91,18 @@ def best_of(
     api_key_env: options.ApiKeyEnv = None,
     timeout: options.Timeout = 60.0,
     as_json: options.Json = False,
-) -> None:
-    """Sample n answers to PROMPT and print the best one."""
+) -> int:
+    """Sample n answers to PROMPT and print the best one, or those to each question of a file."""
     from swift_client.reranker import SwiftReranker
     from swift_client.sampling import Budget
 
-    question = _parse_question(prompt, messages, system)
+    if (questions is None) != (out is None):
+        raise typer.BadParameter("Give both --questions and --out, or neither.")
+    question: str | list[Message] = ""
+    if questions is None:
+        question = _parse_question(prompt, messages, system)
+    elif prompt is not None or messages is not None:
+        raise typer.BadParameter("Give either a prompt, --messages or --questions.")
     response_model = _parse_schema(schema.read()) if schema else None
     sampling = options.parse_params(param, temperature=temperature, max_tokens=max_tokens)
     judging = options.create_verifier(
@@ -89,37 +110,40 @@ def best_of(
     )
     output.check_output_path(store)
     limits = options.drop_none(usd=budget_usd, tokens=budget_tokens, seconds=budget_seconds, calls=budget_calls)
-    with (
-        SwiftReranker(
-            provider,
-            model,
-            head=options.parse_none(head),
-            scorer=scorer,
-            answer=options.parse_none(answer),
-            select=select,
-            similarity=similarity,
-            base_url=base_url,
-            api_key=options.read_api_key(api_key_env),
-            timeout=timeout,
-            store=store,
-            abort=abort,
-            verifier=judging,
-        ) as reranker,
-        progress.show_status(f"sampling {n} answers from {provider} …"),
-    ):
-        selection = reranker.best_of(
-            question,
-            n,
-            deadline=deadline,
-            stopping=stopping,
-            on_reject=on_reject,
-            budget=Budget(**limits) if limits else None,
-            seed=seed,
-            response_model=response_model,
-            reference=reference,
-            **sampling,
-        )
+    settings: dict[str, Any] = {
+        "deadline": deadline,
+        "stopping": stopping,
+        "on_reject": on_reject,
+        "budget": Budget(**limits) if limits else None,
+        "seed": seed,
+        "response_model": response_model,
+        "reference": reference,
+        **sampling,
+    }
+    with SwiftReranker(
+        provider,
+        model,
+        head=options.parse_none(head),
+        scorer=scorer,
+        answer=options.parse_none(answer),
+        select=select,
+        similarity=similarity,
+        base_url=base_url,
+        api_key=options.read_api_key(api_key_env),
+        timeout=timeout,
+        max_concurrency=concurrency,
+        store=store,
+        abort=abort,
+        verifier=judging,
+    ) as reranker:
+        if questions is not None and out is not None:
+            from swift_client.cli.questions.command import answer_questions
+
+            return answer_questions(reranker, questions, out, n, system=system, as_json=as_json, settings=settings)
+        with progress.show_status(f"sampling {n} answers from {provider} …"):
+            selection = reranker.best_of(question, n, **settings)
     output.show_selection(selection, as_json=as_json)
+    return 0
 
 
 def rank(
@@ -209,7 +233,7 @@ def _parse_question(
 ) -> str | list[Message]:
     """Return the prompt, or messages if there is a file of them or a system prompt."""
     if (prompt is None) == (messages_file is None):
-        raise typer.BadParameter("Give either a prompt or --messages.")
+        raise typer.BadParameter("Give either a prompt, --messages or --questions.")
     if messages_file is not None:
         messages = _parse_messages(messages_file.read())
         return messages if system is None else options.add_system_message(system, messages)

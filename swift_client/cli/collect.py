@@ -11,6 +11,7 @@ import typer
 from rich.text import Text
 
 from swift_client.cli import options, output, progress
+from swift_client.cli.error_facts import BUDGET, PROVIDER
 from swift_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from swift_client.collect.collect import CollectResult, Prices
     from swift_client.store import StoredQuestion
     from swift_client.verify.verifier import Verifier
-
-PROVIDER, BUDGET = 4, 5
-"""Exit codes of a run that ended early; the samples it collected are in the file."""
 
 
 def collect(

@@ -16,12 +16,14 @@ from swift_client.display import escape_unsafe
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from swift_client.cli.questions.run import RunSummary
     from swift_client.collect.batch.collect import BatchProgress
     from swift_client.collect.collect import CollectProgress
 
 LINE_SECONDS = 10.0
 """Seconds between two lines of progress where stderr is not a terminal."""
 _INTERRUPTED = "Interrupted. The replies so far are in the file; run the same command again to continue."
+_ANSWERS_INTERRUPTED = "Interrupted. The answers so far are in the file; run the same command again to continue."
 _BATCH_INTERRUPTED = (
     "Interrupted. The batches continue at the provider; run the same command again to wait for them and fetch them."
 )
@@ -79,6 +81,13 @@ def collect_bar(*, seconds: float = LINE_SECONDS) -> Iterator[Callable[[CollectP
     """Show a bar of the samples collected so far; the function that it yields updates it."""
     with _bar("collecting", _INTERRUPTED, shows_rest=True, seconds=seconds) as update:
         yield lambda progress: update(progress.wanted, progress.samples, _format_spending(progress))
+
+
+@contextmanager
+def questions_bar(*, seconds: float = LINE_SECONDS) -> Iterator[Callable[[RunSummary], None]]:
+    """Show a bar of the questions that have an answer; the function that it yields updates it."""
+    with _bar("answering", _ANSWERS_INTERRUPTED, shows_rest=True, seconds=seconds) as update:
+        yield lambda summary: update(summary.questions, summary.questions - summary.missing, _format_answers(summary))
 
 
 @contextmanager
@@ -153,6 +162,16 @@ def _format_spending(progress: CollectProgress) -> str:
         parts.append(f"{progress.judged:,} answers judged")
     if progress.failures:
         parts.append(f"{progress.failures} failed")
+    return " · ".join(parts)
+
+
+def _format_answers(summary: RunSummary) -> str:
+    """Return the tokens and the cost of this run, and its failures."""
+    parts = [f"{summary.usage.prompt_tokens + summary.usage.completion_tokens:,} tokens"]
+    if summary.cost is not None:
+        parts.append(f"spent {summary.cost:.4g}")
+    if summary.failed:
+        parts.append(f"{summary.failed:,} failed")
     return " · ".join(parts)
 
 

@@ -54,28 +54,47 @@ def load_questions(path: str | os.PathLike[str]) -> QuestionsFile:
         ConfigurationError: the file cannot be read, or a line is wrong, which is named: a key that is almost a known
             one is wrong too.
     """
-    questions: dict[str, StoredQuestion] = {}
     unknown: Counter[str] = Counter()
-    for number, value in read_lines(path, "questions"):
+    questions = list(iterate_questions(path, unknown))
+    return QuestionsFile(questions, (*note_unknown_keys(unknown), *_note_missing_answers(questions)))
+
+
+def iterate_questions(path: str | os.PathLike[str], unknown: Counter[str] | None = None) -> Iterator[StoredQuestion]:
+    """Yield the questions of a file while it is read; of those before, only the ids stay in memory.
+
+    Args:
+        path: the file.
+        unknown: counts the lines that have a key which is ignored.
+
+    Raises:
+        ConfigurationError: as ``load_questions``, at the line that is wrong.
+    """
+    ids: set[str] = set()
+    for number, value in iterate_lines(path, "questions"):
         try:
             _refuse_misspelled_keys(value)
-            unknown.update(value.keys() - set(_KEYS))
+            if unknown is not None:
+                unknown.update(value.keys() - set(_KEYS))
             question = _parse_question(value)
-            if question.id in questions:
+            if question.id in ids:
                 raise ConfigurationError(
                     f"the id {question.id!r} is already on an earlier line.", hint="Give each question its own id."
                 )
         except ConfigurationError as error:
             raise error_at_line(path, number, error) from error
-        questions[question.id] = question
-    if not questions:
+        ids.add(question.id)
+        yield question
+    if not ids:
         raise ConfigurationError(f"{path} contains no questions.", hint=_FORMAT_HINT)
-    loaded = list(questions.values())
-    return QuestionsFile(loaded, (*_note_unknown_keys(unknown), *_note_missing_answers(loaded)))
 
 
 def read_lines(path: str | os.PathLike[str], content: str) -> list[tuple[int, dict[str, Any]]]:
-    """Read JSON objects, one per line, with their line numbers from 1; empty lines are skipped.
+    """Read all JSON objects of a file; arguments and errors as ``iterate_lines()``."""
+    return list(iterate_lines(path, content))
+
+
+def iterate_lines(path: str | os.PathLike[str], content: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield JSON objects, one per line, with their line numbers from 1; empty lines are skipped.
 
     Args:
         path: the file.
@@ -85,7 +104,11 @@ def read_lines(path: str | os.PathLike[str], content: str) -> list[tuple[int, di
         ConfigurationError: the file cannot be read, or a line is not a JSON object.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        # A file, unlike splitlines(), does not split at U+2028, which JSON may contain.
+        with Path(path).open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, _parse_line(path, number, line)
     except OSError as error:
         raise ConfigurationError(
             f"The {content} {path} cannot be read: {error.strerror}.", hint="Check the path."
@@ -94,22 +117,20 @@ def read_lines(path: str | os.PathLike[str], content: str) -> list[tuple[int, di
         raise ConfigurationError(
             f"The {content} {path} are not UTF-8 text: {error}.", hint="Save them as UTF-8."
         ) from error
-    # Not splitlines(), which also splits at U+2028: JSON may contain it.
-    numbered = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    lines = []
-    for number, line in numbered:
-        try:
-            value = json.loads(line)
-            json.dumps(value, ensure_ascii=False).encode()  # nothing could send or store half a surrogate pair
-            problem = None if isinstance(value, dict) else "it is not a JSON object."
-        except UnicodeEncodeError as error:
-            problem = f"it contains half a surrogate pair (\\u{ord(error.object[error.start]):04x}), which is not text."
-        except (ValueError, RecursionError) as error:
-            problem = f"it is not JSON ({error})."
-        if problem:
-            raise error_at_line(path, number, ConfigurationError(problem, hint="Each line is one JSON object."))
-        lines.append((number, value))
-    return lines
+
+
+def _parse_line(path: str | os.PathLike[str], number: int, line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+        json.dumps(value, ensure_ascii=False).encode()  # nothing could send or store half a surrogate pair
+        if isinstance(value, dict):
+            return value
+        problem = "it is not a JSON object."
+    except UnicodeEncodeError as error:
+        problem = f"it contains half a surrogate pair (\\u{ord(error.object[error.start]):04x}), which is not text."
+    except (ValueError, RecursionError) as error:
+        problem = f"it is not JSON ({error})."
+    raise error_at_line(path, number, ConfigurationError(problem, hint="Each line is one JSON object."))
 
 
 def error_at_line(path: str | os.PathLike[str], number: int, error: ConfigurationError) -> ConfigurationError:
@@ -137,7 +158,8 @@ def _is_misspelled(key: str, name: str) -> bool:
     return len(name) > len("id") and key.isalpha() and not key.startswith(name) and is_within(key, name, 1)
 
 
-def _note_unknown_keys(lines_by_key: Counter[str]) -> Iterator[str]:
+def note_unknown_keys(lines_by_key: Counter[str]) -> Iterator[str]:
+    """Yield a note on the keys that are ignored, with the lines that have them."""
     if lines_by_key:
         counts = [f"{key!r} on {n:,} line{'s' * (n > 1)}" for key, n in lines_by_key.most_common(_MAX_KEYS_NAMED)]
         rest = len(lines_by_key) - len(counts)

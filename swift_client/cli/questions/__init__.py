@@ -1,0 +1,1 @@
+"""``best-of --questions``: the questions of a file, answered into another file."""
