@@ -138,6 +138,7 @@ def test_errors_are_values_on_request_and_else_the_first_one_ends_everything(ser
         (["a"], {"concurrency": 0}, "concurrency"),
         (["a"], {"temprature": 1}, "temperature"),
         (["a"], {"max_concurrency": 4}, "max_concurrency"),
+        (["a"], {"return_exeptions": True}, "return_exceptions"),
         (["a"], {"n": 0}, "n"),
         (["a"], {"budget": 3}, "budget"),
     ],

@@ -196,6 +196,7 @@ def test_an_answer_that_is_not_accepted_is_a_line_and_not_asked_again(server: Fa
         ("a half line\n{}", "line 1"),
         ("\ufffe\n", "line 1"),
         ('{"id": 1, "selection": {}}\n', "line 1"),
+        ('{"id": "a", "prompt": "a question"}\n', "no selection"),
     ],
 )
 def test_a_file_of_something_else_is_refused_and_stays_as_it_is(
@@ -234,6 +235,14 @@ def test_options_that_contradict_each_other_are_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(["best-of", *options]) == 2
+
+
+def test_the_file_of_questions_is_not_taken_for_that_of_answers(server: FaultServer, questions: Path) -> None:
+    text = questions.read_text()
+
+    assert run(["best-of", "--questions", str(questions), "--out", str(questions), "--base-url", server.url]) == 3
+
+    assert questions.read_text() == text
 
 
 def test_two_runs_do_not_write_into_one_file(

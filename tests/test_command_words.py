@@ -98,7 +98,7 @@ def test_the_hints_of_all_providers_errors_are_in_the_commands_words(row: Row, n
     [
         ("best-of", "Set OPENAI_API_KEY, or pass api_key=.", "Set OPENAI_API_KEY, or pass --api-key-env."),
         ("best-of", "Pass provider='vllm' and base_url=.", "Pass --provider vllm and --base-url."),
-        ("best-of", "Lower max_concurrency=, or try again later.", "Try again later."),
+        ("rank", "Lower max_concurrency=, or try again later.", "Try again later."),
         ("collect", "Lower max_concurrency=, or try again later.", "Lower --concurrency, or try again later."),
         ("collect", "max_cost needs max_tokens: no limit.", "--max-cost needs --max-tokens: no limit."),
         ("rank", "Check that base_url= is X.", "Check that --provider names the API that wrote the reply."),

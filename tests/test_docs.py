@@ -95,7 +95,9 @@ def test_console_lines_run_or_name_what_exists(line: str, openai_on_loopback: di
             result = command("serve", *arguments, "--check", cwd=tmp_path, **openai_on_loopback)
             assert result.returncode == 0, result.stderr.decode()
         case ["swift-client", "best-of", "--questions", file, *_]:
-            (tmp_path / file).write_text('{"id": "q1", "prompt": "What is 2 + 3?"}\n{"id": "q2", "prompt": "2 + 3 = ?"}\n')
+            (tmp_path / file).write_text(
+                '{"id": "q1", "prompt": "What is 2 + 3?"}\n{"id": "q2", "prompt": "2 + 3 = ?"}\n'
+            )
             result = command(*words[1:], cwd=tmp_path, **openai_on_loopback)
             assert result.returncode == 0, result.stderr.decode()
         case ["swift-client", *arguments]:

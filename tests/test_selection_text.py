@@ -129,6 +129,7 @@ TYPED = """
 from typing import Any, assert_type
 from pydantic import BaseModel
 from swift_client import AsyncSwiftReranker, Cascade, Selection, SwiftReranker, rank
+from swift_client.errors import SwiftClientError
 
 class Invoice(BaseModel):
     total: float
@@ -141,9 +142,15 @@ def sync(reranker: SwiftReranker, cascade: Cascade) -> None:
     assert_type(reranker.best_of("q", min_p=0.1, response_model={"type": "object"}), Selection[Any])
     assert_type(reranker.rank("{}", response_model=Invoice), Selection[Invoice])
     assert_type(rank("{}", response_model=Invoice).parsed, Invoice)
+    assert_type(next(reranker.best_of_many(["q"], 4, temperature=0.5)), Selection[Any])
+    assert_type(next(cascade.best_of_many(["q"], response_model=Invoice)), Selection[Invoice])
+    pairs = reranker.best_of_many([("a", "q")], response_model=Invoice, in_order=False, return_exceptions=True)
+    assert_type(next(pairs), tuple[str | int, Selection[Invoice] | SwiftClientError])
 
 async def on_a_loop(reranker: AsyncSwiftReranker) -> Selection:
     assert_type(await reranker.best_of("q", response_model=Invoice), Selection[Invoice])
+    async for outcome in reranker.best_of_many(iter(["q"]), return_exceptions=True, top_k=3):
+        assert_type(outcome, Selection[Any] | SwiftClientError)
     return await reranker.best_of("q")
 """
 

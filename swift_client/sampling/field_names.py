@@ -24,7 +24,9 @@ RESERVED_NAMES = frozenset(("redact",))
 CALL_ARGUMENTS = frozenset(
     ("prompt", "min_completions", "deadline", "stopping", "budget", "on_reject", "response_model", "reference")
 )
-ARGUMENTS = CONSTRUCTOR_ARGUMENTS | RESERVED_NAMES | CALL_ARGUMENTS
+# Arguments that only ``best_of_many()`` has.
+MANY_ARGUMENTS = frozenset(("prompts", "in_order", "return_exceptions", "concurrency"))
+ARGUMENTS = CONSTRUCTOR_ARGUMENTS | RESERVED_NAMES | CALL_ARGUMENTS | MANY_ARGUMENTS
 # Fields that the request's plan decides; sent otherwise, replies could not be counted or read.
 PLANNED_FIELDS = {
     "n": "Give it to best_of as n=.",
@@ -130,6 +132,8 @@ def refuse_names(names: Iterable[str]) -> None:
             hint = f"{name}= is a name of swift-client: if this version has it, it is an argument of SwiftReranker."
         elif hint is None and name in CALL_ARGUMENTS:
             hint = f"{name} is an argument of best_of alone."
+        elif hint is None and name in MANY_ARGUMENTS:
+            hint = f"{name} is an argument of best_of_many alone."
         if hint is not None:
             if name not in PLANNED_FIELDS:
                 hint = f"{hint} {_EXTRA_BODY_HINT}."

@@ -44,27 +44,44 @@ class _Line(msgspec.Struct):
 
 
 class AnswersFile:
-    """An open file of answers, with the ids of the questions that it answers. One process writes at a time.
+    """A file of answers, with the ids of the questions that it answers. One process writes at a time.
 
     ``{"id": ..., "selection": {...}}`` is the line of an answer, ``{"id": ..., "error": {...}}`` that of a question
-    whose answer failed. Opening it removes the lines of errors, and a last line that a killed run left incomplete:
-    their questions are asked again.
+    whose answer failed.
 
     Raises:
         ConfigurationError: a line has another form, the answers are those of another model, or the file cannot be
-            written.
+            read.
     """
 
     def __init__(self, path: Path, *, provider: str, model: str | None) -> None:
         self.path = path.resolve()  # a link stays one when lines are removed
         self.ids: set[str] = set()
         self._source = _Source(provider, model)
+        self._file: int | None = None
+        if self.path.exists() and not self.path.is_file():
+            raise ConfigurationError(f"{self.path} is not a file.", hint=_HINT)
         try:
-            if self.path.exists():
-                self._resume()
+            n_bytes = sum(map(len, self._answer_lines(self.ids))) if self.path.exists() else 0
+            self._has_other_lines = self.path.exists() and n_bytes != self.path.stat().st_size
+        except OSError as error:
+            raise self._file_error(error) from error
+
+    def begin(self) -> None:
+        """Open the file for more lines.
+
+        The lines of errors go, and a last line that a killed run left incomplete: their questions are asked again.
+
+        Raises:
+            ConfigurationError: the file cannot be written.
+        """
+        try:
+            if self._has_other_lines:
+                with atomic_write(self.path) as draft, draft.open("wb") as copy:
+                    copy.writelines(self._answer_lines(set()))
             self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         except OSError as error:
-            raise self._write_error(error) from error
+            raise self._file_error(error) from error
 
     def add_answer(self, question_id: str, selection: Selection) -> None:
         """Append the line of an answer. Raises ConfigurationError if it cannot be written."""
@@ -76,27 +93,20 @@ class AnswersFile:
 
     def close(self) -> None:
         """Write everything to disk and close the file."""
-        os.fsync(self._file)
-        os.close(self._file)
+        if self._file is not None:
+            os.fsync(self._file)
+            os.close(self._file)
 
     def _append(self, question_id: str, name: str, value: str) -> None:
+        if self._file is None:
+            raise ValueError("begin() was not called")
         line = f'{{"id": {json.dumps(question_id)}, "{name}": {value}}}\n'.encode()
         try:
             written = os.write(self._file, line)  # in one piece, so that a killed run leaves one broken line at most
         except OSError as error:
-            raise self._write_error(error) from error
+            raise self._file_error(error) from error
         if written < len(line):
-            raise self._write_error("the disk is full")
-
-    def _resume(self) -> None:
-        """Read the ids of the answers; rewrite the file if other lines have to go."""
-        if not self.path.is_file():
-            raise ConfigurationError(f"{self.path} is not a file.", hint=_HINT)
-        n_bytes = sum(map(len, self._answer_lines(self.ids)))
-        if n_bytes == self.path.stat().st_size:
-            return
-        with atomic_write(self.path) as draft, draft.open("wb") as copy:
-            copy.writelines(self._answer_lines(set()))
+            raise self._file_error("the disk is full")
 
     def _answer_lines(self, ids: set[str]) -> Iterator[bytes]:
         """Yield the first line of each answer, as it is stored, and add its id to ``ids``."""
@@ -107,9 +117,9 @@ class AnswersFile:
                 except (msgspec.DecodeError, UnicodeDecodeError) as error:
                     if not stored_line.endswith(b"\n"):  # a killed run wrote a part of it
                         return
-                    raise ConfigurationError(
-                        f"{self.path}, line {number} is not the line of an answer: {error}.", hint=_HINT
-                    ) from error
+                    raise self._line_error(number, error) from error
+                if line.selection is None and line.error is None:  # another file, such as that of the questions
+                    raise self._line_error(number, "it has no selection and no error")
                 if line.is_final and line.id not in ids:
                     self._require_same_model(line)
                     ids.add(line.id)
@@ -122,9 +132,13 @@ class AnswersFile:
                 hint="Give another file for the answers of another model.",
             )
 
-    def _write_error(self, error: object) -> ConfigurationError:
+    def _line_error(self, number: int, reason: object) -> ConfigurationError:
+        return ConfigurationError(f"{self.path}, line {number} is not the line of an answer: {reason}.", hint=_HINT)
+
+    def _file_error(self, error: object) -> ConfigurationError:
         reason = error.strerror if isinstance(error, OSError) else error
-        return ConfigurationError(f"{self.path} cannot be written: {reason}.", hint="Check the folder and the disk.")
+        message = f"{self.path} cannot be read or written: {reason}."
+        return ConfigurationError(message, hint="Check the folder and the disk.")
 
 
 @contextmanager

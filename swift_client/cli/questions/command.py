@@ -35,17 +35,16 @@ def answer_questions(
         ConfigurationError: a question, a setting or the file of answers is wrong, or cannot be written.
         SwiftClientError: an error that every other question would meet as well.
     """
-    check = check_questions(questions, system)
-    output.warn(*check.notes)  # now, not at the end: nothing is paid for yet
     config = reranker.pipeline.config
     context = output.current_context()
     words = CommandWords(option_flags(context.command.params if context else ()))
-    with (
-        open_answers(out, provider=config.provider.name, model=config.model) as answers,
-        progress.questions_bar() as update,
-    ):
-        run = QuestionsRun(questions, answers, count=check.count, words=words, system=system)
-        summary = run.run(reranker, n, update, **settings)
+    with open_answers(out, provider=config.provider.name, model=config.model) as answers:
+        check = check_questions(questions, answers.ids, system=system)
+        output.warn(*check.notes)  # now, not at the end: nothing is paid for yet
+        answers.begin()
+        run = QuestionsRun(questions, answers, check=check, words=words, system=system)
+        with progress.questions_bar() as update:
+            summary = run.run(reranker, n, update, **settings)
     if as_json:
         output.print_json({"path": str(out), **summary.to_dict(), "notes": list(check.notes)})
     else:

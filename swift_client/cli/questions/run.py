@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -70,25 +70,32 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class QuestionsCheck:
-    """The number of questions of a file, and notes on keys that are ignored."""
+    """The number of questions of a file, that of those with an answer, and notes on keys that are ignored."""
 
     count: int
+    earlier: int
     notes: tuple[str, ...]
 
 
-def check_questions(path: Path, system: str | None) -> QuestionsCheck:
+def check_questions(path: Path, ids: Set[str], *, system: str | None) -> QuestionsCheck:
     """Read a file of questions to its end, so that nothing is paid for if one of its lines is wrong.
+
+    Args:
+        path: the file.
+        ids: the questions that have an answer.
+        system: system prompt of all questions.
 
     Raises:
         ConfigurationError: the file cannot be read, a line is wrong, or a question has a system prompt beside
             ``system``.
     """
     unknown: Counter[str] = Counter()
-    count = 0
+    count = earlier = 0
     for question in iterate_questions(path, unknown):
         _with_system(question, system)
         count += 1
-    return QuestionsCheck(count, tuple(note_unknown_keys(unknown)))
+        earlier += question.id in ids
+    return QuestionsCheck(count, earlier, tuple(note_unknown_keys(unknown)))
 
 
 def _with_system(question: StoredQuestion, system: str | None) -> list[Message]:
@@ -100,19 +107,18 @@ class QuestionsRun:
     """Answers the questions of a file that a file of answers lacks. Call ``run()`` once.
 
     Args:
-        path: the file of questions, checked.
-        answers: the file of answers.
-        count: the number of questions in the file.
+        path: the file of questions.
+        answers: the file of answers, open for more lines.
+        check: the result of checking it.
         words: the words of the command, for errors.
         system: system prompt of all questions.
     """
 
     def __init__(
-        self, path: Path, answers: AnswersFile, *, count: int, words: CommandWords, system: str | None
+        self, path: Path, answers: AnswersFile, *, check: QuestionsCheck, words: CommandWords, system: str | None
     ) -> None:
         self._path, self._answers, self._words, self._system = path, answers, words, system
-        earlier = sum(question.id in answers.ids for question in iterate_questions(path))
-        self.summary = RunSummary(questions=count, earlier=earlier)
+        self.summary = RunSummary(questions=check.count, earlier=check.earlier)
         self._n_failed_in_turn = 0
 
     def run(
