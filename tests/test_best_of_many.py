@@ -19,7 +19,7 @@ import pytest
 from swift_client import AsyncSwiftReranker, Budget, Cascade, Completion, Selection, SwiftReranker
 from swift_client.errors import BadRequestError, BudgetExceededError, ConfigurationError, SwiftClientError
 from swift_client.types import Message
-from tests.servers import FaultServer, Received, Response, after, chat, error, hang
+from tests.servers import FaultServer, Received, Response, after, chat, error, slow
 from tests.test_cascade import SURE, UNSURE, acceptance, head
 
 
@@ -58,7 +58,7 @@ def facts(selection: Selection) -> tuple[object, ...]:
     return selection.text, selection.answer, selection.winner, texts, selection.usage
 
 
-PROMPTS = ["question " + "x" * length for length in range(12)]
+PROMPTS = ["question " + "x" * length for length in range(9)]
 
 
 def test_selections_are_those_of_a_plain_loop_in_order(server: FaultServer) -> None:
@@ -153,6 +153,14 @@ def test_wrong_arguments_are_refused_at_the_call(
     assert not server.requests
 
 
+def test_the_sync_client_refuses_an_async_iterable(server: FaultServer) -> None:
+    async def prompts() -> AsyncIterator[str]:
+        yield "one"
+
+    with reranker(server) as client, pytest.raises(ConfigurationError, match="not async_generator"):
+        client.best_of_many(prompts())  # type: ignore[call-overload]
+
+
 def test_an_endless_generator_is_read_only_as_far_ahead_as_needed(server: FaultServer) -> None:
     n_read = 0
 
@@ -170,7 +178,7 @@ def test_an_endless_generator_is_read_only_as_far_ahead_as_needed(server: FaultS
             async with contextlib.aclosing(results):
                 async for _ in results:
                     ahead.append(n_read - len(ahead))
-                    if len(ahead) == 30:
+                    if len(ahead) == 15:
                         return ahead
         return []
 
@@ -180,7 +188,7 @@ def test_an_endless_generator_is_read_only_as_far_ahead_as_needed(server: FaultS
     with reranker(server) as client:
         for count, _ in enumerate(client.best_of_many(endless(), 1, concurrency=3)):
             assert n_read - count <= 12
-            if count == 30:
+            if count == 15:
                 break
     assert server.most_connections <= 3
 
@@ -206,21 +214,33 @@ def test_an_error_of_the_iterator_comes_after_the_results_of_what_runs(server: F
 
 
 def test_a_slow_iterator_does_not_hold_results_back(server: FaultServer) -> None:
-    def slow() -> Iterator[str]:
+    def prompts() -> Iterator[str]:
         for number in range(6):
             time.sleep(0.1)
             yield f"question {number}"
 
     with reranker(server) as client:
         start = time.perf_counter()
-        times = [time.perf_counter() - start for _ in client.best_of_many(slow(), 1, concurrency=16)]
+        times = [time.perf_counter() - start for _ in client.best_of_many(prompts(), 1, concurrency=16)]
 
     assert times[0] < times[-1] - 0.15
 
 
 def answer_the_first_alone(server: FaultServer) -> None:
-    """Let the server answer the first prompt, and never the others."""
-    server.serve(lambda request: answer_by_prompt(request) if prompt_of(request) == PROMPTS[0] else hang())
+    """Let the server answer the first prompt, and the others so slowly that they take a minute."""
+
+    def serve(request: Received) -> Response:
+        response = answer_by_prompt(request)
+        return response if prompt_of(request) == PROMPTS[0] else slow(response, chunk=1, pause=0.05)
+
+    server.serve(serve)
+
+
+async def wait_for_disconnects(server: FaultServer, count: int) -> None:
+    """Wait until the server has seen so many clients go."""
+    async with asyncio.timeout(5):
+        while server.closed_early < count:  # noqa: ASYNC110  # the server runs in threads
+            await asyncio.sleep(0.01)
 
 
 async def wait_for_requests(server: FaultServer, count: int) -> None:
@@ -256,6 +276,8 @@ def test_an_early_end_cancels_what_runs_and_leaves_no_task(server: FaultServer, 
             result = await asyncio.gather(task, return_exceptions=True)
             expected = {"aclose": type(None), "cancel": asyncio.CancelledError, "error": BadRequestError}[way]
             assert isinstance(result[0], expected), result
+            if way != "error":
+                await wait_for_disconnects(server, 4)
             return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
 
     assert not asyncio.run(main())
@@ -272,6 +294,7 @@ def test_closing_the_sync_iterator_cancels_what_runs(server: FaultServer) -> Non
         results.close()
         assert time.monotonic() - start < 2
         assert client._background_loop.run(count_tasks) == 1
+        asyncio.run(wait_for_disconnects(server, 4))
         assert len(server.requests) == 5
         abandoned = client.best_of_many(PROMPTS, 1, concurrency=4)
     with pytest.raises(ConfigurationError, match="closed"):
@@ -351,8 +374,16 @@ def budget_outcomes(client: SwiftReranker, budget: Budget, *, many: bool) -> tup
     return outcomes, tracker.spent.tokens
 
 
-@pytest.mark.parametrize("budget", [Budget(tokens=300), Budget(tokens=190), Budget(calls=7), Budget(tokens=60)])
-@pytest.mark.parametrize("n_max", [None, 1])
+@pytest.mark.parametrize(
+    ("budget", "n_max"),
+    [
+        (Budget(tokens=300), None),
+        (Budget(tokens=190), 1),
+        (Budget(calls=7), None),
+        (Budget(calls=7), 1),
+        (Budget(tokens=60), None),
+    ],
+)
 def test_one_budget_gives_each_question_as_much_as_in_a_plain_loop(
     server: FaultServer, budget: Budget, n_max: int | None
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from swift_client.errors import ConfigurationError, SwiftClientError
 from swift_client.reranker.best_of import AsyncBestOf, SyncBestOf
-from swift_client.reranker.many_questions import ManyQuestions, unwrap
+from swift_client.reranker.many_questions import ManyQuestions, require_prompts, unwrap
 from swift_client.reranker.question_pool import Key, Question, feed_pool
 from swift_client.types import Selection
 
@@ -141,7 +141,8 @@ class AsyncBestOfMany(ManyQuestions, AsyncBestOf):
         ``async with contextlib.aclosing(reranker.best_of_many(prompts)) as selections``. So does cancelling the task
         that iterates.
         """
-        pool = self._create_pool(prompts, n, options, in_order=in_order, concurrency=concurrency)
+        require_prompts(prompts, Iterable, AsyncIterable)
+        pool = self._create_pool(n, options, in_order=in_order, concurrency=concurrency)
 
         async def answer_all() -> AsyncGenerator[Any, None]:
             feeder = asyncio.create_task(feed_pool(prompts, pool))
@@ -298,7 +299,8 @@ class SyncBestOfMany(ManyQuestions, SyncBestOf):
             SwiftClientError: while iterating, the errors of ``best_of()``; without ``return_exceptions``. Errors of
                 ``prompts`` itself are raised after the results of the questions before.
         """
-        pool = self._create_pool(prompts, n, options, in_order=in_order, concurrency=concurrency)
+        require_prompts(prompts, Iterable)
+        pool = self._create_pool(n, options, in_order=in_order, concurrency=concurrency)
 
         async def put(question: Question) -> bool:
             return pool.put(question)

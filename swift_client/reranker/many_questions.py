@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from secrets import token_hex
 from typing import Any
@@ -36,15 +36,8 @@ class ManyQuestions:
         """The pipeline that every question meets first: its limit decides how many run at once."""
         raise NotImplementedError
 
-    def _create_pool(
-        self, questions: object, n: int, options: dict[str, Any], *, in_order: bool, concurrency: int | None
-    ) -> QuestionPool:
-        """Check the arguments of ``best_of_many`` and return a pool that answers its questions."""
-        if isinstance(questions, (str, bytes, Mapping)) or not isinstance(questions, (Iterable, AsyncIterable)):
-            raise ConfigurationError(
-                f"The prompts must be an iterable of prompts, not {type(questions).__name__}.",
-                hint='Such as ["What is 2 + 3?", "What is 9 - 4?"], or pairs of an id and a prompt.',
-            )
+    def _create_pool(self, n: int, options: dict[str, Any], *, in_order: bool, concurrency: int | None) -> QuestionPool:
+        """Check the arguments of ``best_of_many`` but the prompts, and return a pool that answers questions."""
         if concurrency is None:
             limit = self._first_pipeline.config.sampling.rate_limit.max_concurrency
             concurrency = limit + math.ceil(limit / 4)  # requests go on while answers are scored
@@ -65,6 +58,16 @@ class ManyQuestions:
                 return await self._run(question, replace(own_options, budget=share))
 
         return QuestionPool(answer, concurrency=concurrency, in_order=in_order)
+
+
+def require_prompts(prompts: object, *kinds: type) -> None:
+    """Raise ConfigurationError unless ``prompts`` is an iterable of one of ``kinds``, and not a single prompt."""
+    if isinstance(prompts, (str, bytes, Mapping)) or not isinstance(prompts, kinds):
+        raise ConfigurationError(
+            f"The prompts must be an iterable of prompts, not {type(prompts).__name__}.",
+            hint='Such as ["What is 2 + 3?", "What is 9 - 4?"], or pairs of an id and a prompt. Only the async clients '
+            "read async iterables.",
+        )
 
 
 async def _cost_bound(pipeline: SelectionPipeline, request: SampleRequest, tracker: BudgetTracker) -> Cost:
