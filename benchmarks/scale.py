@@ -1,6 +1,6 @@
 """Many questions at once: ``best_of_many`` beside a hand-written ``asyncio.gather``, on an upstream that takes 50 ms.
 
-    python benchmarks/scale.py [--json] [--questions 10000] [--rounds 10]
+    python benchmarks/scale.py [--json] [--questions 10000] [--rounds 40]
 
 The upstream gives 2 completions of 30 tokens with 20 alternatives each, in a process of its own; 16 requests run at
 once. In each round, gather, ``best_of_many`` and ``best_of_many(in_order=False)`` answer the same number of questions
@@ -151,7 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("--questions", type=int, default=10_000, help="per way, in all rounds together")
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=40)
     options = parser.parse_args()
     with run_upstream() as port:
         document = asyncio.run(measure(port, options.questions, options.rounds))

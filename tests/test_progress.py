@@ -11,6 +11,7 @@ import pytest
 from swift_client.adapters import PROVIDERS
 from swift_client.cli import progress
 from swift_client.cli.app import run
+from swift_client.cli.questions.run import RunSummary
 from swift_client.collect.result import CollectProgress
 from swift_client.types import Usage
 from tests.children import process
@@ -39,6 +40,16 @@ def test_a_step_that_ends_within_ten_seconds_shows_nothing(capsys: pytest.Captur
     with progress.show_status("reading …"):
         pass
     assert capsys.readouterr().err == ""
+
+
+def test_answering_shows_questions_tokens_and_cost_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    usage = Usage(prompt_tokens=1000, completion_tokens=2000)
+    with progress.questions_bar(seconds=0.05) as update:
+        update(RunSummary(questions=1600, earlier=100, answered=19, rejected=1, failed=2, usage=usage, cost=0.5))
+        time.sleep(0.1)
+
+    line = capsys.readouterr().err.splitlines()[0]
+    assert re.fullmatch(r"answering: 120 of 1,600 · 3,000 tokens · spent 0\.5 · 2 failed \(\d s\)", line)
 
 
 def test_collecting_shows_samples_tokens_and_cost_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
