@@ -21,7 +21,7 @@ from swift_client.types import Completion, Failure
 # Questions that may fail in a row, without any reply in between, before the run gives up.
 MAX_CONSECUTIVE_FAILURES = 8
 # Errors that every other question would meet as well.
-_FATAL_ERRORS = (AuthenticationError, ConfigurationError, LogprobsUnavailableError)
+FATAL_ERRORS = (AuthenticationError, ConfigurationError, LogprobsUnavailableError)
 
 
 @dataclass(kw_only=True)
@@ -142,7 +142,7 @@ class CollectRunner:
         on_arrival = partial(self._store_reply, question, start)
         try:
             result = await Sampler(self.context, request, request_budget=budget, on_arrival=on_arrival).run()
-        except _FATAL_ERRORS:
+        except FATAL_ERRORS:
             raise
         except SwiftClientError as error:
             causes = getattr(error, "causes", ()) or (error,)

@@ -13,23 +13,13 @@ from swift_client.cli import options
 from swift_client.cli.command_words import CommandWords
 from swift_client.cli.error_facts import BUDGET, PROVIDER, error_facts, exit_code
 from swift_client.cli.questions.answers_file import AnswersFile
-from swift_client.collect.runner import MAX_CONSECUTIVE_FAILURES
+from swift_client.collect.runner import FATAL_ERRORS, MAX_CONSECUTIVE_FAILURES
 from swift_client.dataset.questions import iterate_questions, note_unknown_keys
-from swift_client.errors import (
-    AuthenticationError,
-    BudgetExceededError,
-    ConfigurationError,
-    LogprobsUnavailableError,
-    RejectedError,
-    SwiftClientError,
-)
+from swift_client.errors import BudgetExceededError, RejectedError, SwiftClientError
 from swift_client.pricing import add_costs
 from swift_client.reranker import SwiftReranker
 from swift_client.store import StoredQuestion
 from swift_client.types import Message, Selection, Usage
-
-# Errors that every other question would meet as well.
-_FATAL_ERRORS = (AuthenticationError, ConfigurationError, LogprobsUnavailableError)
 
 
 @dataclass(kw_only=True)
@@ -158,7 +148,7 @@ class QuestionsRun:
             case BudgetExceededError():  # the next run asks it; there is nothing to say about it
                 summary.stopped = "budget"
                 return
-            case _ if isinstance(outcome, _FATAL_ERRORS):
+            case _ if isinstance(outcome, FATAL_ERRORS):
                 raise outcome
         facts = {**error_facts(outcome, self._words), "exit_code": exit_code(outcome)}
         self._answers.add_error(question_id, facts)
