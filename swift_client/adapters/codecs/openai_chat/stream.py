@@ -188,12 +188,14 @@ class _ChoiceBuilder:
     def add(self, choice: ChunkChoice) -> None:
         """Append the choice's part of one chunk; any field may be missing, empty or repeated."""
         delta = choice.delta or Message(content=choice.text)
+        # An error after the end of a choice is one of the stream: the choice is complete, and paid for.
+        if has_value(choice.error) and self._error is _NULL and not self.finish_reason:
+            self._error = choice.error
         self.finish_reason = self.finish_reason or choice.finish_reason or None
         if choice.finish_reason:
             self.ended = self._has_text and (self.ended or not self._ended_at_once)
             self._ended_at_once = self._ended_at_once or not self._has_text
         self._has_text = self._has_text or _has_text(choice)
-        self._error = choice.error if has_value(choice.error) and self._error is _NULL else self._error
         self._stop_reason = choice.stop_reason if self._stop_reason is None else self._stop_reason
         content = delta.content
         self._content_parts += content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
