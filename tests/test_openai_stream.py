@@ -147,11 +147,11 @@ def test_an_error_in_the_middle_ends_the_stream_and_keeps_what_came():
 
 def test_an_error_after_the_end_of_a_choice_leaves_it_complete():
     late = {"index": 0, "delta": {}, "finish_reason": "error", "error": {"code": 502}}
-    parts = (delta("4", 0), delta(None, 0, "stop"), delta("5", 1), {"choices": [late]})
+    parts = (delta("4", 0), delta(".", 0), delta(None, 0, "stop"), delta("5", 1), {"choices": [late]})
 
     reply = assemble(events(*parts, "[DONE]"))
 
-    assert [(one.text, one.finish_reason) for one in reply.completions] == [("4", "stop"), ("5", "error")]
+    assert [(one.text, one.finish_reason) for one in reply.completions] == [("4.", "stop"), ("5", "error")]
 
 
 def test_an_error_instead_of_tokens_is_raised():

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 
 from swift_client.server.app import Service
+from swift_client.server.collector import tune_collector
 from swift_client.server.config import ServiceConfig
 from swift_client.server.reloader import Reloader
 from swift_client.server.supervisor import Supervisor
@@ -55,4 +56,5 @@ async def _serve(
 ) -> None:
     if load is not None:
         Reloader(service.reload).on_signal(load)
+    tune_collector()
     await create_server(service, on_start=on_start).serve(sockets=[listener])

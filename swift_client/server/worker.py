@@ -12,6 +12,7 @@ import uvicorn
 from msgspec.structs import replace
 
 from swift_client.server.app import Service
+from swift_client.server.collector import tune_collector
 from swift_client.server.config import ServiceConfig
 from swift_client.server.reloader import Reloader
 from swift_client.server.uvicorn_server import create_server
@@ -37,6 +38,7 @@ def run_worker(listener: socket.socket, config: ServiceConfig, parent: Connectio
 
     async def serve() -> None:
         _follow(parent, service, server)
+        tune_collector()
         await server.serve(sockets=[listener])
 
     asyncio.run(serve())
