@@ -132,7 +132,7 @@ def test_a_file_of_messages_is_sent_behind_the_system_prompt(fault_server: Fault
         (b"[]", [], 3, "empty"),
         (b'[{"content": "q"}]', [], 3, "no role and content"),
         (b'[{"role": "system", "content": "s"}]', ["--system", "t"], 3, "already have a system prompt"),
-        (b'[{"role": "user", "content": "q"}]', [PROMPT], 2, "either a prompt or --messages"),
+        (b'[{"role": "user", "content": "q"}]', [PROMPT], 2, "either a prompt, --messages or --questions"),
     ],
 )
 def test_a_wrong_file_of_messages_is_one_clear_error(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -101,6 +102,13 @@ CONTRAST = """
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
+    # Chromium's socket lies in its profile, and the path of a socket has at most 108 bytes.
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory(dir="/tmp") as folder:
+        patch.setenv("TMPDIR", folder)
+        yield from launch()
+
+
+def launch() -> Iterator[Any]:
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield browser
