@@ -27,6 +27,7 @@ from swift_client.server.uvicorn_server import base_url, create_server, listen
 from tests.children import environment
 from tests.servers import FaultServer
 
+FOUR_WINS = ("The answer is 4", "The answer is 5", "The answer is 4")  # of an upstream: the vote is for 4
 QUESTION = [{"role": "user", "content": "What is 2 + 2?"}]
 
 

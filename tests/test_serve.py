@@ -15,9 +15,7 @@ import pytest
 from swift_client.server.chat.reply import rank_candidates
 from swift_client.types import Candidate, Completion, FinishReason, Selection
 from tests.servers import FaultServer, Response, after, chat, chat_body, error, hang, json_response
-from tests.services import QUESTION, RunningService, run, service_config, wait_until
-
-FOUR_WINS = ("The answer is 4", "The answer is 5", "The answer is 4")
+from tests.services import FOUR_WINS, QUESTION, RunningService, run, service_config, wait_until
 
 
 @pytest.fixture

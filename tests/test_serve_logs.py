@@ -19,7 +19,7 @@ from swift_client.server.observability.record import RequestRecord
 from swift_client.server.observability.request_log import RequestLog
 from tests.children import ROOT, python
 from tests.servers import FaultServer, Response, error
-from tests.services import QUESTION, ServiceProcess, run, service_config, wait_until
+from tests.services import FOUR_WINS, QUESTION, ServiceProcess, run, service_config, wait_until
 
 BODY = {"model": "best", "messages": QUESTION}
 CHAT_PATH = "/v1/chat/completions"
@@ -65,7 +65,7 @@ def text_log() -> Iterator[Log]:
 
 @pytest.fixture
 def upstream() -> Iterator[FaultServer]:
-    with FaultServer(("The answer is 4", "The answer is 5", "The answer is 4")) as server:
+    with FaultServer(FOUR_WINS) as server:
         yield server
 
 

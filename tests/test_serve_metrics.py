@@ -28,9 +28,8 @@ from swift_client.types import Candidate, Completion, Event, Selection
 from tests.children import python
 from tests.judges import let_judge
 from tests.servers import FaultServer, Response, after, chat, error, hang
-from tests.services import QUESTION, RunningService, run, service_config, wait_until
+from tests.services import FOUR_WINS, QUESTION, RunningService, run, service_config, wait_until
 
-FOUR_WINS = ("The answer is 4", "The answer is 5", "The answer is 4")
 BODY = {"model": "best", "messages": QUESTION}
 CHAT_PATH = "/v1/chat/completions"
 

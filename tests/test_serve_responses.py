@@ -14,10 +14,9 @@ import pytest
 from swift_client import SwiftReranker
 from swift_client.server.responses.request import parse_response_call
 from tests.servers import FaultServer, after, chat, chat_body, error, json_response
-from tests.services import RunningService, run, service_config
+from tests.services import FOUR_WINS, RunningService, run, service_config
 
 QUESTION = "What is 2 + 2?"
-FOUR_WINS = ("The answer is 4", "The answer is 5", "The answer is 4")
 WEATHER = {
     "type": "function", "name": "weather", "description": "Get it.", "parameters": {"type": "object"}, "strict": True
 }  # fmt: skip

@@ -22,7 +22,7 @@ from swift_client.server.observability.trace_attributes import content_attribute
 from swift_client.server.observability.trace_export import open_export
 from tests.judges import let_judge
 from tests.servers import FaultServer, Received, Response, after, chat, error, hang
-from tests.services import QUESTION, RunningService, run, service_config, wait_until
+from tests.services import FOUR_WINS, QUESTION, RunningService, run, service_config, wait_until
 
 BODY = {"model": "best", "messages": QUESTION}
 CHAT_PATH = "/v1/chat/completions"
@@ -36,7 +36,7 @@ CONVENTIONS = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def exporter() -> InMemorySpanExporter:
     """Set up this process's provider as a program would, once."""
     exporter = InMemorySpanExporter()
@@ -48,7 +48,7 @@ def exporter() -> InMemorySpanExporter:
 
 @pytest.fixture
 def upstream() -> Iterator[FaultServer]:
-    with FaultServer(("The answer is 4", "The answer is 5", "The answer is 4")) as server:
+    with FaultServer(FOUR_WINS) as server:
         yield server
 
 
