@@ -15,7 +15,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import urllib.request
 from collections import Counter
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any, Self
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.child_server import serve_until_stdin_ends
 from benchmarks.fault_bodies import BODY_FAULTS, STREAM_FAULTS
 from benchmarks.fault_kinds import CONNECTION_FAULTS, STATUS_FAULTS
 from benchmarks.fault_replies import Draw, Ending, Paid, Steps, good, json_http
@@ -142,16 +142,7 @@ async def main() -> None:
     """Serve until standard input ends."""
     endpoint = Endpoint()
     server = await asyncio.start_server(endpoint.serve, "127.0.0.1", 0, backlog=1024, limit=1 << 20)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    loop, has_ended = asyncio.get_running_loop(), asyncio.Event()
-
-    def wait_for_end() -> None:
-        sys.stdin.buffer.read()
-        loop.call_soon_threadsafe(has_ended.set)
-
-    threading.Thread(target=wait_for_end, daemon=True).start()
-    await has_ended.wait()
-    server.close()
+    await serve_until_stdin_ends(server)
 
 
 if __name__ == "__main__":

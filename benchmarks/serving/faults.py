@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -102,7 +101,7 @@ async def _run(n_requests: int, service: Service, endpoint: EndpointProcess, see
             if number == n_warm:
                 warm = service.memory_mb
             if number % 500 == 0:
-                await asyncio.to_thread(_settle, endpoint.account(), replies, arrived, result)
+                _settle(await asyncio.to_thread(endpoint.account), replies, arrived, result)
 
     arrived: dict[int, list[tuple[str, float]]] = {}
     async with httpx2.AsyncClient(timeout=60, limits=httpx2.Limits(max_connections=CLIENTS)) as http:
@@ -146,7 +145,7 @@ def _read(reply: httpx2.Response, fault: str | None, result: FaultResult, *, is_
         result.malformed += 1
         result.note("malformed", f"{reply.status_code} {error} {reply.text[:200]}")
     # A stream repeats the text of the winner, which is among the candidates' texts of its ``swift`` object.
-    references = frozenset(find_references(re.sub(r"\\u[0-9a-f]{4}", "", reply.text)))
+    references = frozenset(find_references(reply.text))
     return _Reply(reply.status_code, references, code, fault, time.monotonic())
 
 

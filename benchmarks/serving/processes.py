@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ class Service:
 
     child: subprocess.Popen[bytes]
     port: int
-    folder: Path = field(default_factory=Path)
 
     @property
     def memory_mb(self) -> float:
@@ -44,12 +43,6 @@ class Service:
     def n_descriptors(self) -> int:
         """Number of open files and sockets (Linux)."""
         return len(os.listdir(f"/proc/{self.child.pid}/fd"))
-
-    @property
-    def cpu_seconds(self) -> float:
-        """Seconds of CPU so far (Linux)."""
-        fields = Path(f"/proc/{self.child.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -113,7 +106,7 @@ def run_service(upstream_url: str, folder: Path, *, settings: str = "", server: 
     environment = {**os.environ, "OPENAI_COMPATIBLE_API_KEY": "k", "PYTHONPATH": str(ROOT)}
     with _run_child(command, environment, folder / "service.log") as child:
         _wait_for(f"http://127.0.0.1:{port}/healthz", child)
-        yield Service(child, port, folder)
+        yield Service(child, port)
 
 
 @contextmanager

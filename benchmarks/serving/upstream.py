@@ -11,13 +11,13 @@ import json
 import random
 import re
 import sys
-import threading
 from functools import cache
 from pathlib import Path
 from time import monotonic
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from benchmarks.child_server import serve_until_stdin_ends
 from tests.servers import chat_body
 
 DELAY = 0.05  # seconds before a reply
@@ -106,17 +106,8 @@ class Connection(asyncio.Protocol):
 async def main() -> None:
     """Serve until standard input ends."""
     counts = Counts()
-    loop, has_ended = asyncio.get_running_loop(), asyncio.Event()
-    server = await loop.create_server(lambda: Connection(counts), "127.0.0.1", 0, backlog=2048)
-    print(server.sockets[0].getsockname()[1], flush=True)
-
-    def wait_for_end() -> None:
-        sys.stdin.buffer.read()
-        loop.call_soon_threadsafe(has_ended.set)
-
-    threading.Thread(target=wait_for_end, daemon=True).start()
-    await has_ended.wait()
-    server.close()
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(counts), "127.0.0.1", 0, backlog=2048)
+    await serve_until_stdin_ends(server)
 
 
 if __name__ == "__main__":

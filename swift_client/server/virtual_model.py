@@ -32,13 +32,13 @@ from swift_client.verify.verifier import Verifier
 class VirtualModel:
     """A model that clients see: a reranker with its settings.
 
-    Raises:
-        ConfigurationError: a setting is wrong, or the variable of its key is not set; nothing was sent.
-        ArtifactError: its head cannot be read.
-
     Args:
         config: its table.
         on_event: called with the request that a call upstream belongs to.
+
+    Raises:
+        ConfigurationError: a setting is wrong, or the variable of its key is not set; nothing was sent.
+        ArtifactError: its head cannot be read.
     """
 
     def __init__(self, config: ModelConfig, on_event: Callable[[RequestRecord, Event], None]) -> None:

@@ -85,9 +85,9 @@ class Transport:
         if client is not None:
             from swift_client.adapters.transport.openai_client import OpenAIClientSender
 
+            self._sender = OpenAIClientSender.create(client, provider, max_connections, self._on_headers)
             if api_key is not None or base_url is not None:
                 raise ConfigurationError("client= brings its own key and base URL.", hint="Give them to your client.")
-            self._sender = OpenAIClientSender.create(client, provider, max_connections, self._on_headers)
         elif server is None and not self._base_url:
             variable = f", set {provider.base_url_variable}" if provider.base_url_variable else ""
             raise ConfigurationError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from swift_client.server.observability.record import RequestRecord
@@ -38,26 +38,21 @@ class Observers:
 
     def begin(self, record: RequestRecord) -> None:
         """Tell all listeners that a request began."""
-        for listener in self._listeners:
-            try:
-                listener.begin(record)
-            except Exception as error:
-                log_failure(record.id, error)
+        self._tell(record, lambda listener: listener.begin(record))
 
     def on_event(self, record: RequestRecord, event: Event) -> None:
         """Tell all listeners of a call upstream."""
         record.add_usage(event)
-        for listener in self._listeners:
-            try:
-                listener.on_event(record, event)
-            except Exception as error:
-                log_failure(record.id, error)
+        self._tell(record, lambda listener: listener.on_event(record, event))
 
     def end(self, record: RequestRecord) -> None:
         """Tell all listeners that a request ended."""
+        self._tell(record, lambda listener: listener.end(record))
+
+    def _tell(self, record: RequestRecord, tell: Callable[[Observer], None]) -> None:
         for listener in self._listeners:
             try:
-                listener.end(record)
+                tell(listener)
             except Exception as error:
                 log_failure(record.id, error)
 
