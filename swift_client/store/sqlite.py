@@ -58,6 +58,8 @@ _SELECTION_SCHEMA = (
     "prompt TEXT NOT NULL, number INTEGER, numbers TEXT NOT NULL, facts TEXT NOT NULL)",
     "CREATE TABLE feedback (id TEXT PRIMARY KEY, correct INTEGER NOT NULL, time REAL NOT NULL)",
 )
+# Statements that add the tables of format 5: states of limits that processes share, as JSON.
+_ACCOUNT_SCHEMA = ("CREATE TABLE account (name TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID",)
 # Tables that each format adds, by its number, which is stored in ``user_version``. A file gets the tables of a format
 # when they are first written to.
 _ADDED_TABLES: Mapping[int, tuple[str, ...]] = {
@@ -65,8 +67,9 @@ _ADDED_TABLES: Mapping[int, tuple[str, ...]] = {
     2: _JUDGEMENT_SCHEMA,
     3: _USAGE_SCHEMA,
     4: _SELECTION_SCHEMA,
+    5: _ACCOUNT_SCHEMA,
 }
-JUDGEMENTS, USAGE, SELECTIONS = 2, 3, 4  # formats by the tables that they add
+JUDGEMENTS, USAGE, SELECTIONS, ACCOUNTS = 2, 3, 4, 5  # formats by the tables that they add
 
 _COLLECT_HINT = "Samples files are written by `swift-client collect`."
 _IN_USE = (
@@ -120,6 +123,24 @@ def connect(path: Path, *, write: bool, shared: bool = False) -> sqlite3.Connect
             if not write or error.sqlite_errorcode & 0xFF not in _NO_SHARED_MEMORY:
                 raise
             return _open_prepared(path, write=write, shared=shared, has_shared_memory=False)
+
+
+def open_shared(path: Path, format_number: int) -> sqlite3.Connection:
+    """Open the file for short transactions of many processes, with the tables of a format.
+
+    A power cut may cost the transactions of the last seconds (``synchronous=NORMAL``). Raises ConfigurationError as
+    ``connect()``.
+    """
+    connection = connect(path, write=True, shared=True)
+    try:
+        with translate_errors(path):
+            connection.execute("PRAGMA synchronous=NORMAL")
+        with transaction(connection, path):
+            add_tables(connection, format_number)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def write_lock(path: Path, *, shared: bool) -> WriteLock:

@@ -12,14 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from swift_client.errors import ConfigurationError
-from swift_client.store.sqlite import (
-    USAGE,
-    add_tables,
-    connect,
-    not_a_samples_file,
-    transaction,
-    translate_errors,
-)
+from swift_client.store.sqlite import USAGE, connect, not_a_samples_file, open_shared, transaction
 
 T = TypeVar("T")
 WindowKey = tuple[str, int]  # a name, and the length of the window in seconds
@@ -100,16 +93,7 @@ class UsageStore:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            connection = connect(self.path, write=True, shared=True)
-            try:
-                with translate_errors(self.path):
-                    connection.execute("PRAGMA synchronous=NORMAL")
-                with transaction(connection, self.path):
-                    add_tables(connection, USAGE)
-            except BaseException:
-                connection.close()
-                raise
-            self._connection = connection
+            self._connection = open_shared(self.path, USAGE)
         return self._connection
 
     def _read(self, connection: sqlite3.Connection, keys: Iterable[WindowKey]) -> dict[WindowKey, UsageWindow]:
