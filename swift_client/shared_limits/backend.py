@@ -79,5 +79,5 @@ def _decode_state(data: bytes | None, name: str, place: str) -> AccountState | N
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(
             f"The account {name!r} in {place} is damaged: {str(error)[:200]}.",
-            hint="Use another name=, or delete this account.",
+            hint="Use another name for the limit, or delete this account.",
         ) from error
