@@ -173,10 +173,11 @@ def collect(
         source = _add_system_message(system, source)
     prices = _parse_prices(price_prompt, price_completion)
     if parquet is not None:
-        from swift_client.dataset.export_parquet import export_parquet, import_pyarrow
+        from swift_client.dataset.export_parquet import export_parquet
+        from swift_client.dataset.sample_columns import import_pyarrow
 
         output.check_output_path(parquet)
-        import_pyarrow()
+        import_pyarrow("The export to Parquet")
     if forget_batches and not batch:
         raise ConfigurationError("--forget-batches needs --batch.", hint="Give --batch as well.")
     if batch and (replies is not None or capture):

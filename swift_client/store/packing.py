@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from swift_client.types import F32, Completion, FinishReason, ToolCall
+from swift_client.types import F16, F32, Completion, FinishReason, ToolCall
 
 # Decompressed bytes that a blob may have; 100,000 tokens with 20 alternatives and their ids take 14 MB.
 MAX_BLOB_BYTES = 64 * 2**20
@@ -25,6 +25,9 @@ MAX_TOKENS = 1_000_000  # tokens that a completion may have
 MAX_EMPTY_WIDTH = 2**20  # width that an array of no tokens may have
 # -65504; a lower logprob would become -inf, which means "not listed".
 MIN_FLOAT16 = float(np.finfo(np.float16).min)
+
+_MAGNITUDE = np.uint16(0x7FFF)  # bits of a float16 without its sign
+_NEGATIVE_INFINITY = np.uint16(0xFC00)
 
 # Array → its dtype in the blob; each is (T, width).
 _ARRAY_DTYPES: Mapping[str, str] = {
@@ -123,11 +126,11 @@ def replace_surrogates(text: str) -> str:
 
 
 def _pack_completion(completion: Completion) -> _PackedCompletion:
-    top = completion.top_logprobs
+    top, rank = round_alternatives(completion.top_logprobs, completion.logprobs)
     arrays: dict[str, NDArray[Any]] = {
         "logprobs": completion.logprobs,
-        "top": np.where(np.isneginf(top), -np.inf, np.maximum(top, MIN_FLOAT16)),
-        "rank": np.count_nonzero(top > completion.logprobs[:, None], axis=1),
+        "top": top,
+        "rank": rank,
         "censored": completion.censored,
     }
     optional = {"ids": completion.top_ids, "hidden": completion.hidden_states, "projections": completion.projections}
@@ -153,7 +156,7 @@ def _unpack_completion(content: _PackedCompletion, *, text: str, index: int, fin
     }
     # Anyone may have written the file, so values are checked as well as types.
     logprobs = arrays["logprobs"][:, 0]
-    if not (logprobs <= 0).all() or not np.isfinite(logprobs).all() or not (arrays["top"] <= 0).all():
+    if not (logprobs <= 0).all() or not np.isfinite(logprobs).all() or not are_logprobs(arrays["top"]):
         raise ValueError("a sample has invalid logprobs: NaN, infinite or above 0")
     if any(not np.isfinite(arrays[name]).all() for name in ("hidden", "projections") if name in arrays):
         raise ValueError("a sample has invalid hidden states or projections: NaN or infinite")
@@ -163,7 +166,7 @@ def _unpack_completion(content: _PackedCompletion, *, text: str, index: int, fin
         finish_reason=finish_reason,
         tokens=tuple(content.tokens),
         logprobs=logprobs,
-        top_logprobs=_restore_order(arrays["top"], arrays["rank"], logprobs),
+        top_logprobs=restore_alternatives(arrays["top"], arrays["rank"][:, 0], logprobs),
         censored=arrays["censored"][:, 0],
         top_ids=arrays.get("ids"),
         hidden_states=arrays.get("hidden"),
@@ -171,17 +174,55 @@ def _unpack_completion(content: _PackedCompletion, *, text: str, index: int, fin
     )
 
 
-def _restore_order(top: NDArray[np.float16], rank: NDArray[np.uint16], logprobs: F32) -> F32:
+def round_alternatives(top: F32, logprobs: F32) -> tuple[F16, NDArray[np.uint16]]:
+    """Return alternatives (T, K) as float16, and the rank of each chosen token: the number of alternatives above it.
+
+    An alternative that is the next float above the chosen logprob rounds as that one does, so that rounding what
+    ``restore_alternatives()`` returned changes no bit.
+    """
+    chosen = logprobs[:, None]
+    rank = np.count_nonzero(top > chosen, axis=1).astype(np.uint16)
+    rounded = np.where(top == _next_above(chosen), chosen, top)
+    return np.where(np.isneginf(rounded), -np.inf, np.maximum(rounded, MIN_FLOAT16)).astype(np.float16), rank
+
+
+def restore_alternatives(top: F16, rank: NDArray[np.uint16], logprobs: F32) -> F32:
     """Restore the order of (T, K) float16 alternatives relative to the chosen token's float32 logprob.
 
     Alternatives that round to the chosen logprob become that logprob, or the next float above if they were above it.
-    All others stay on their side of it, since rounding is monotone.
+    All others stay on their side of it, since rounding is monotone. Since nothing in ``top`` is NaN or above 0
+    (``are_logprobs()``), its bits are compared, in a fifth of the time of float16 arithmetic.
     """
-    chosen = logprobs[:, None]
-    is_equal = top == np.maximum(chosen, MIN_FLOAT16).astype(np.float16)
-    is_above = np.arange(top.shape[1]) < rank
-    next_above = np.nextafter(chosen, np.float32(np.inf))
-    return np.where(is_equal, np.where(is_above, next_above, chosen), top.astype(np.float32))
+    bits = np.ascontiguousarray(top).view(np.uint16)
+    restored = _widen(bits)
+    chosen_bits = np.maximum(logprobs, MIN_FLOAT16).astype(np.float16).view(np.uint16)
+    equal = np.flatnonzero((bits & _MAGNITUDE) == (chosen_bits & _MAGNITUDE)[:, None])
+    row, position = np.divmod(equal, max(top.shape[1], 1))
+    chosen = logprobs[row]
+    restored.reshape(-1)[equal] = np.where(position < rank[row], _next_above(chosen), chosen)
+    return restored
+
+
+def _widen(bits: NDArray[np.uint16]) -> F32:
+    """Return the float32 of float16 bits, none of which is NaN or above 0."""
+    shifted = (bits.astype(np.uint32) << 13) & 0x0FFFE000  # without the sign, and with the exponent too small by 112
+    widened = np.multiply(shifted.view(np.float32), np.float32(-(2.0**112)), out=shifted.view(np.float32))
+    if bits.size and bits.max() == _NEGATIVE_INFINITY:
+        widened[bits == _NEGATIVE_INFINITY] = -np.inf
+    if bits.size and bits.min() == 0:
+        widened[bits == 0] = 0.0
+    return widened
+
+
+def are_logprobs(top: F16) -> bool:
+    """Return True if no value is NaN or above 0."""
+    bits = top.view(np.uint16)
+    # 1 to 0x7fff are above 0 or NaN; those beyond minus infinity are NaN. 0 - 1 is the largest number.
+    return not ((bits - np.uint16(1)) < _MAGNITUDE).any() and not (bits > _NEGATIVE_INFINITY).any()
+
+
+def _next_above(logprobs: F32) -> F32:
+    return np.nextafter(logprobs, np.float32(np.inf))
 
 
 def _shuffle(array: NDArray[Any], dtype: str) -> tuple[int, bytes]:
