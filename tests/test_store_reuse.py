@@ -230,6 +230,18 @@ def test_what_came_twice_for_one_seed_is_one_completion(path: Path) -> None:
         assert sqlite.totals().usage.completion_tokens == 6  # both were paid for
 
 
+def test_a_reply_that_was_moved_keeps_all_its_completions(path: Path) -> None:
+    store, seeded = ReplyStore(path), dataclasses.replace(PLAIN, seed=5)
+    for first, reply in ((0, [0]), (1, [1]), (0, [2, 3, 4, 5])):  # the third was asked for in one request
+        completions = [completion(text, tokens=3) for text in reply]
+        store.save(seeded, completions, first_index=first, usage=Usage(calls=1)).result()
+
+    # The first of the third reply has the seed of completion 0, so it is that one.
+    assert [(sample.index, sample.seed) for sample in store.lookup(seeded, 9)] == [
+        (0, 5), (1, 6), (2, 5), (3, 5), (4, 5),
+    ]  # fmt: skip
+
+
 # With the other parts of a draw
 
 

@@ -1,4 +1,4 @@
-"""Install the foreign clients and programs with which the service is tested: ``make service-packages``.
+"""Install the foreign clients and programs with which the service and the stores are tested: ``make service-packages``.
 
 Debian packages (as root), one environment per client in Python, and the packages for Node; all but the first in
 ``.services``. What is already there is not installed again. Without this, tests that need one of them are skipped.
@@ -33,7 +33,13 @@ IMPORTS = {
     "instructor": "instructor",
 }
 """Clients in Python, with the module that is imported once, so that no test has to compile it."""
-DEBIAN_PACKAGES = {"chromium": "chromium", "curl": "curl", "node": "nodejs", "npm": "npm"}
+DEBIAN_PACKAGES = {
+    "chromium": "chromium",
+    "curl": "curl",
+    "node": "nodejs",
+    "npm": "npm",
+    "redis-server": "redis-server",
+}
 """Debian packages by the command that they bring."""
 
 

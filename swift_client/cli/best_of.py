@@ -85,7 +85,11 @@ def best_of(
         typer.FileBinaryRead | None, typer.Option(help="File with a JSON schema; answers that do not match cannot win.")
     ] = None,
     store: Annotated[
-        Path | None, typer.Option(help="Samples file: replies stored in it are reused, new ones are added.")
+        str | None,
+        typer.Option(
+            help="Samples file, or URL of a Redis (redis://host:6379/0): replies stored in it are reused, new ones are "
+            "added."
+        ),
     ] = None,
     base_url: options.BaseUrl = None,
     api_key_env: options.ApiKeyEnv = None,
@@ -108,7 +112,8 @@ def best_of(
     judging = options.create_verifier(
         verifier, mode=verifier_mode, when=verifier_when, criteria=criteria, reference=reference
     )
-    output.check_output_path(store)
+    if store is not None and "://" not in store:
+        output.check_output_path(Path(store))
     limits = options.drop_none(usd=budget_usd, tokens=budget_tokens, seconds=budget_seconds, calls=budget_calls)
     settings: dict[str, Any] = {
         "deadline": deadline,

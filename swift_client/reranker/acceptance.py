@@ -61,12 +61,13 @@ async def run_with_acceptance(
             messages=request.messages,
             out_of_distribution=outcome.out_of_distribution,
         )
-    if outcome.question_id is None or pipeline.config.store is None:
+    store = pipeline.config.store
+    if outcome.question_id is None or store is None or store.selections is None:
         return selection
     from swift_client.reranker.feedback import record_selection
 
     return await record_selection(
-        pipeline.config.store,
+        store.selections,
         selection,
         outcome.question_id,
         messages=request.messages,

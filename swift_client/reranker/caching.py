@@ -19,11 +19,11 @@ from swift_client.adapters.user_threads import UserThreads
 from swift_client.errors import ConfigurationError
 from swift_client.models import HiddenHead
 from swift_client.sampling import CallContext, CallResult, SampleRequest, SampleResult, lacks_logprobs
-from swift_client.store import ReplyStore, RequestKey
+from swift_client.store import AnswerStore, RequestKey
 from swift_client.store.pending_writes import PendingWrites
 from swift_client.types import Completion
 
-_READ_TIMEOUT = 20.0  # seconds for reading it; SQLite itself waits for a lock less long
+_READ_TIMEOUT = 20.0  # seconds for reading it; a store itself waits less long
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class ReplyCache:
 
     def __init__(
         self,
-        store: ReplyStore,
+        store: AnswerStore,
         context: CallContext,
         request: SampleRequest,
         *,
@@ -46,13 +46,13 @@ class ReplyCache:
         """Prepare the cache of one request.
 
         Args:
-            store: the file.
+            store: the store.
             context: the endpoint.
             request: the request.
             base_url: the endpoint's address.
             top_logprobs: what the reranker asks for, even if the endpoint has refused it since.
             scorer: the scorer, for whose projections completions are stored.
-            threads: the threads that read the file; it may be locked for seconds.
+            threads: the threads that read it, which may take seconds.
             deadline_at: the call's deadline in the running loop's time, or None.
         """
         self._threads = threads
@@ -67,7 +67,7 @@ class ReplyCache:
             seed=request.seed,
             head=_projection_key(scorer),
         )
-        self._writes = PendingWrites(store.path, deadline_at=deadline_at)
+        self._writes = PendingWrites(store.name, deadline_at=deadline_at)
         self._notes: dict[str, None] = {}
         self._has_failed = False
 
@@ -81,7 +81,7 @@ class ReplyCache:
             self._warn(f"Nothing was reused: {error.message}")
             return {}
         except TimeoutError:
-            self._warn(f"Nothing was reused: {self._store.path} is slow.")
+            self._warn(f"Nothing was reused: {self._store.name} is slow.")
             return {}
         return {
             sample.index: sample.completion
@@ -116,7 +116,7 @@ class ReplyCache:
             self._warn(problem)
         if n_reused:
             total = len(result.completions)
-            self._notes.setdefault(f"{n_reused} of {total} completions were reused from {self._store.path}.")
+            self._notes.setdefault(f"{n_reused} of {total} completions were reused from {self._store.name}.")
         return tuple(self._notes)
 
     def _warn(self, note: str) -> None:

@@ -118,7 +118,8 @@ class _Client:
                 again, for more answers too, sends only for those that are missing (``Selection.reused``). Threads and
                 processes may share the file. It holds prompts and answers in plain text; only its owner may read a
                 new one. Your own object is identified by its ``name`` and ``model``. If the file cannot be used, a
-                note says why.
+                note says why. Processes on several hosts share replies through a Redis instead
+                (``redis://host:6379/0?ttl=86400``, extra "redis"), which stores neither prompts nor choices.
             warm_cache: whether the first of several calls is sent alone, to fill the provider's prompt cache for the
                 others. "auto": if that is known to save a tenth of the cost and there is no deadline, since it takes
                 about twice the time.

@@ -46,7 +46,7 @@ from swift_client.scoring.result import UserSimilarity
 from swift_client.selection.select import FALLBACK_SCORER, Scorer, SelectionConfig
 from swift_client.stopping import StoppingRule, stopping_rule
 from swift_client.stopping.monitor import StoppingSpec, create_abort_monitor
-from swift_client.store import ReplyStore, SampleStore
+from swift_client.store import AnswerStore, ReplyStore, SampleStore
 from swift_client.structured.schema import ResponseSchema, create_response_schema
 from swift_client.types import Event, Message, Method
 from swift_client.validation import check_reference, require_int, require_positive
@@ -96,7 +96,7 @@ class RerankerConfig:
     external: ExternalScorer | None
     judge: Judge | None
     verifier: Verifier | None
-    store: ReplyStore | None
+    store: AnswerStore | None
     timeout: float  # seconds that a function of the user may take
 
 
@@ -270,11 +270,15 @@ def resolve_call(
     return sample_request, options
 
 
-def resolve_store(store: object) -> ReplyStore | None:
+def resolve_store(store: object) -> AnswerStore | None:
     """Return the store that ``store=`` names; nothing is opened. Raises ConfigurationError for anything else."""
     match store:
         case None | ReplyStore():
             return store
+        case str() if "://" in store:
+            from swift_client.store.redis import RedisReplyStore
+
+            return RedisReplyStore(store)
         case str() | os.PathLike():
             return ReplyStore(store)
         case SampleStore():
@@ -282,7 +286,7 @@ def resolve_store(store: object) -> ReplyStore | None:
                 "store= takes a path, not an open SampleStore.",
                 hint="Close it and pass its path: many rerankers may share one file.",
             )
-    raise ConfigurationError(f"store= takes the path of a file, not {type(store).__name__}.")
+    raise ConfigurationError(f"store= takes the path of a file or the URL of a Redis, not {type(store).__name__}.")
 
 
 def _resolve_budget(budget: object) -> BudgetTracker | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from swift_client.display import selection_dict
 from swift_client.errors import ConfigurationError
-from swift_client.store import ReplyStore
+from swift_client.store import AnswerStore, ReplyStore
 from swift_client.store.pending_writes import PendingWrites
 from swift_client.types import Message, Selection
 
@@ -49,7 +49,7 @@ async def record_selection(
         prompt=_last_text(messages)[:_MAX_PROMPT],
         served_as=served_as,
     )
-    writes = PendingWrites(store.path, deadline_at=deadline_at)
+    writes = PendingWrites(store.name, deadline_at=deadline_at)
     writes.add("The choice is", write)
     problems = await writes.problems()
     for problem in problems:
@@ -79,14 +79,15 @@ def _last_text(messages: Sequence[Message]) -> str:
     return content if isinstance(content, str) else ""
 
 
-def queue_feedback(store: ReplyStore | None, selection_id: object, correct: object) -> Future[None]:
+def queue_feedback(store: AnswerStore | None, selection_id: object, correct: object) -> Future[None]:
     """Queue feedback on a selection, and return the future of its storage.
 
     Raises:
         ConfigurationError: there is no samples file, or an argument has the wrong type.
         UnknownSelectionError: the file does not exist.
     """
-    if store is None:
+    selections = None if store is None else store.selections
+    if selections is None:
         raise ConfigurationError(
             "Feedback needs a samples file, and this reranker has none.",
             hint="Pass store=, the path of one: choices are then recorded in it by their id.",
@@ -96,4 +97,4 @@ def queue_feedback(store: ReplyStore | None, selection_id: object, correct: obje
             "Feedback is the id of a Selection as text, and True, False or None.",
             hint="Take the id from Selection.id.",
         )
-    return store.save_feedback(selection_id, correct)
+    return selections.save_feedback(selection_id, correct)

@@ -46,7 +46,7 @@ from swift_client.structured.schema import is_schema_error, require_match
 from swift_client.types import Completion, Selection, Stopped
 from swift_client.verify.connect_judge import connect_judge
 from swift_client.verify.judge import Judge
-from swift_client.verify.verdict_cache import FileVerdictCache, VerdictCache
+from swift_client.verify.verdict_cache import StoredVerdictCache, VerdictCache
 from swift_client.verify.verification import JudgedQuestion, VerifiedChoice, apply_verification, learnt_terms, verify
 
 logger = logging.getLogger(__name__)
@@ -355,7 +355,7 @@ class SelectionPipeline:
         """Return the cache of one question's verdicts; None without ``store=``."""
         if self.config.store is None:
             return None
-        return FileVerdictCache(self.config.store, threads=self._store_threads, deadline_at=deadline_at)
+        return StoredVerdictCache(self.config.store, threads=self._store_threads, deadline_at=deadline_at)
 
     # --- 4. describe
 

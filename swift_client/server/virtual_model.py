@@ -61,8 +61,9 @@ class VirtualModel:
 
     @property
     def store(self) -> ReplyStore | None:
-        """Its samples file; None without one."""
-        return self.reranker.pipeline.config.store
+        """Its samples file, which records choices and feedback; None without one."""
+        store = self.reranker.pipeline.config.store
+        return None if store is None else store.selections
 
     async def prepare(self) -> None:
         """Read the price lists: the first lookup takes half a second, for which no request has to wait then."""

@@ -1,6 +1,7 @@
-"""The samples file: questions, and the completions that were paid for, in one SQLite file."""
+"""Questions and the completions that were paid for: in one SQLite file, the samples file; ``redis/``: in Redis."""
 
 from swift_client.store.account_store import FileAccountStore
+from swift_client.store.answer_store import AnswerStore
 from swift_client.store.batch_store import BatchStore
 from swift_client.store.hidden_states import StateFile, StateLayout
 from swift_client.store.records import (
@@ -19,6 +20,7 @@ from swift_client.store.sqlite import require_samples_file
 from swift_client.store.usage_store import UsageStore, UsageWindow, WindowKey
 
 __all__ = [
+    "AnswerStore",
     "BatchStore",
     "FileAccountStore",
     "Meta",

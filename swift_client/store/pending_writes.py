@@ -1,11 +1,10 @@
-"""Writes to a samples file that an answer waits for, but only so long."""
+"""Writes to a store that an answer waits for, but only so long."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from concurrent.futures import Future
-from pathlib import Path
 
 # Seconds that an answer waits for its writes; after that the writing thread goes on alone.
 WRITE_TIMEOUT = 4.0
@@ -15,14 +14,14 @@ _MIN_SECONDS = 0.05  # seconds that a write gets even after the deadline
 class PendingWrites:
     """The writes of one answer."""
 
-    def __init__(self, path: Path, *, deadline_at: float | None) -> None:
+    def __init__(self, store_name: str, *, deadline_at: float | None) -> None:
         """Begin without any.
 
         Args:
-            path: the file.
+            store_name: path or address of the store.
             deadline_at: the answer's deadline in the running loop's time; None without one.
         """
-        self._path, self._deadline_at = path, deadline_at
+        self._store_name, self._deadline_at = store_name, deadline_at
         self._writes: list[tuple[str, Future[None]]] = []
 
     def add(self, subject: str, write: Future[None]) -> None:
@@ -36,12 +35,12 @@ class PendingWrites:
         return min(most, max(_MIN_SECONDS, share * (self._deadline_at - asyncio.get_running_loop().time())))
 
     async def problems(self) -> list[str]:
-        """Wait until all writes have ended or the time is over; return a sentence for each that is not in the file."""
+        """Wait until all writes have ended or the time is over; return a sentence for each that is not stored."""
         await self._wait()
         sentences = []
         for subject, write in self._writes:
             if not write.done():
-                sentences.append(f"{self._path} is slow: {subject} not yet written to it.")
+                sentences.append(f"{self._store_name} is slow: {subject} not yet written to it.")
             elif error := write.exception():
                 sentences.append(f"{subject} not stored: {getattr(error, 'message', repr(error))}")
         return sentences

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from swift_client.errors import UnknownSelectionError
 from swift_client.store.records import RequestKey, Sample, StoredVerdict
 from swift_client.store.selection_store import SelectionStore
 from swift_client.store.sqlite import EmptyFileError, translate_errors
+from swift_client.store.writer_thread import WriterThread
 from swift_client.types import Completion, Usage
 
 T = TypeVar("T")
@@ -31,8 +31,17 @@ class ReplyStore:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        # Writer per process id, since threads do not survive a fork.
-        self._writers: dict[int, _Writer] = {}
+        self._writer = WriterThread(self._open_for_writing)
+
+    @property
+    def name(self) -> str:
+        """The path, for messages."""
+        return str(self.path)
+
+    @property
+    def selections(self) -> ReplyStore:
+        """This file, which also records choices and feedback."""
+        return self
 
     def lookup(self, request_key: RequestKey, n: int) -> list[Sample]:
         """Return up to ``n`` stored completions of the same request, in the order of their indices.
@@ -54,11 +63,13 @@ class ReplyStore:
         The future ends when they survive kill -9, or with an error of ``SampleStore.add_reply()``.
         """
         reply = tuple(completions)
-        return self._write(lambda store: store.add_reply(request_key, reply, first_index=first_index, usage=usage))
+        return self._writer.submit(
+            lambda store: store.add_reply(request_key, reply, first_index=first_index, usage=usage)
+        )
 
     def save_verdict(self, key: str, verdict: StoredVerdict) -> Future[None]:
         """Queue one verdict of a judge for storage, and return at once; the future as of ``save()``."""
-        return self._write(lambda store: store.add_verdict(key, verdict))
+        return self._writer.submit(lambda store: store.add_verdict(key, verdict))
 
     def save_selection(
         self,
@@ -71,7 +82,7 @@ class ReplyStore:
         served_as: str | None,
     ) -> Future[None]:
         """Queue a selection for storage, as of ``SelectionStore.add_selection()``, and return at once."""
-        return self._write(
+        return self._writer.submit(
             lambda store: store.add_selection(
                 selection_id, facts, completions, question_id=question_id, prompt=prompt, served_as=served_as
             )
@@ -82,7 +93,7 @@ class ReplyStore:
         with translate_errors(self.path):
             if not self.path.exists():
                 raise UnknownSelectionError.of_file(selection_id, self.path)
-        return self._write(lambda store: store.set_feedback(selection_id, correct))
+        return self._writer.submit(lambda store: store.set_feedback(selection_id, correct))
 
     def read(self, read: Callable[[SelectionStore], T]) -> T | None:
         """Return what ``read`` finds in the file; None if there is no file yet.
@@ -99,46 +110,13 @@ class ReplyStore:
         except EmptyFileError:  # another process is creating it
             return None
 
-    def _write(self, save: Callable[[SelectionStore], None]) -> Future[None]:
-        """Hand a write to this process's writer thread."""
-        writer = self._writers.get(os.getpid())
-        if writer is None:
-            writer = self._writers.setdefault(os.getpid(), _Writer(self.path))
-        return writer.submit(save)
+    @contextmanager
+    def _open_for_writing(self) -> Iterator[SelectionStore]:
+        with FORK_GUARD.block_forks(), SelectionStore(self.path, write=True, shared=True) as store:
+            yield store
 
     def __repr__(self) -> str:
         return f"ReplyStore({str(self.path)!r})"
-
-
-class _Writer:
-    """The writer thread of a process. Replies that arrive while it is busy are written together."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._thread = ThreadPoolExecutor(1, "swift-client-store")
-        self._queue: deque[tuple[Callable[[SelectionStore], None], Future[None]]] = deque()
-
-    def submit(self, save: Callable[[SelectionStore], None]) -> Future[None]:
-        future: Future[None] = Future()
-        self._queue.append((save, future))
-        self._thread.submit(self._write)
-        return future
-
-    def _write(self) -> None:
-        if not self._queue:
-            return  # an earlier call wrote it
-        try:
-            # Write all queued replies while the file is open.
-            with FORK_GUARD.block_forks(), SelectionStore(self._path, write=True, shared=True) as store:
-                while self._queue:
-                    save, future = self._queue.popleft()
-                    try:
-                        future.set_result(save(store))
-                    except Exception as error:
-                        future.set_exception(error)
-        except Exception as error:  # the file cannot be opened: no queued reply can be stored
-            while self._queue:
-                self._queue.popleft()[1].set_exception(error)
 
 
 class ForkGuard:

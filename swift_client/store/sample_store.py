@@ -202,14 +202,15 @@ class SampleStore:
                 (question.id,),
             )
             # Skip completions that are stored already; move others whose index another process has used.
-            taken = dict(rows.fetchall())
-            free = (number for number in itertools.count() if number not in taken)
-            numbered = []
+            stored_seeds = dict(rows.fetchall())
+            numbered, moved = [], []
             for number, parts in enumerate(packed, first_index):
-                if number not in taken or seed is None or taken[number] != seed:
-                    number = next(free) if number in taken else number
-                    taken[number] = seed
+                if number not in stored_seeds:
                     numbered.append((number, parts))
+                elif seed is None or stored_seeds[number] != seed:
+                    moved.append(parts)
+            used = stored_seeds.keys() | dict(numbered).keys()
+            numbered += zip((number for number in itertools.count() if number not in used), moved, strict=False)
             _insert(run, question.id, numbered, usage=usage, cost=cost, seed=seed)
 
     def set_labels(self, labels: Mapping[tuple[str, int], float | None]) -> None:

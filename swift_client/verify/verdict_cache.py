@@ -15,12 +15,12 @@ from typing import Protocol
 from swift_client.adapters.user_threads import UserThreads
 from swift_client.errors import ConfigurationError
 from swift_client.sampling.model_client import ModelClient
-from swift_client.store import ReplyStore, RequestKey, StoredVerdict
+from swift_client.store import AnswerStore, RequestKey, StoredVerdict
 from swift_client.store.pending_writes import PendingWrites
 from swift_client.verify.prompts import PROMPT_VERSION, VerdictRequest
 from swift_client.verify.reading import READING_VERSION
 
-_READ_TIMEOUT = 20.0  # seconds for reading the file; SQLite itself waits for a lock less long
+_READ_TIMEOUT = 20.0  # seconds for reading the store; it itself waits less long
 
 logger = logging.getLogger(__name__)
 
@@ -41,24 +41,24 @@ class VerdictCache(Protocol):
         ...
 
 
-class FileVerdictCache:
-    """The verdicts of a file that many processes share, as of ``best_of(store=...)``; for one question."""
+class StoredVerdictCache:
+    """The verdicts of a store that many processes share, as of ``best_of(store=...)``; for one question."""
 
-    def __init__(self, store: ReplyStore, *, threads: UserThreads, deadline_at: float | None) -> None:
+    def __init__(self, store: AnswerStore, *, threads: UserThreads, deadline_at: float | None) -> None:
         """Open nothing yet.
 
         Args:
-            store: the file.
-            threads: the threads that read the file; it may be locked for seconds.
+            store: the store.
+            threads: the threads that read it, which may take seconds.
             deadline_at: the question's deadline in the running loop's time; None without one.
         """
         self._store, self._threads = store, threads
-        self._writes = PendingWrites(store.path, deadline_at=deadline_at)
+        self._writes = PendingWrites(store.name, deadline_at=deadline_at)
         self._is_unreadable = False  # a second attempt would cost as much time
         self._notes: dict[str, None] = {}
 
     async def lookup(self, keys: Sequence[str]) -> Mapping[str, StoredVerdict]:
-        """Return the stored ones of these verdicts by key; none, with a note, if the file cannot be read."""
+        """Return the stored ones of these verdicts by key; none, with a note, if they cannot be read."""
         if self._is_unreadable:
             return {}
         try:
@@ -67,12 +67,12 @@ class FileVerdictCache:
         except ConfigurationError as error:
             self._warn(f"No verdict was reused: {error.message}")
         except TimeoutError:
-            self._warn(f"No verdict was reused: {self._store.path} is slow.")
+            self._warn(f"No verdict was reused: {self._store.name} is slow.")
         self._is_unreadable = True
         return {}
 
     def save(self, key: str, verdict: StoredVerdict) -> None:
-        """Hand the verdict to the file's writing thread."""
+        """Hand the verdict to the store's writing thread."""
         self._writes.add("1 verdict is", self._store.save_verdict(key, verdict))
 
     async def collect_notes(self, *, n_reused: int) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ class FileVerdictCache:
             self._warn(problem)
         if n_reused:
             verdicts = "1 verdict was" if n_reused == 1 else f"{n_reused} verdicts were"
-            self._notes.setdefault(f"{verdicts} reused from {self._store.path}.")
+            self._notes.setdefault(f"{verdicts} reused from {self._store.name}.")
         return tuple(self._notes)
 
     def _warn(self, note: str) -> None:

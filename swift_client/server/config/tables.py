@@ -133,7 +133,7 @@ class ModelConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
         top_logprobs: Alternatives per token to ask for; None: as many as the head or the provider knows.
         key: "service": the service's own key; "caller": the key in the caller's Authorization header.
         api_key_env: Environment variable with the service's key; None: the provider's own variable.
-        store: Samples file that keeps every reply.
+        store: Samples file that keeps every reply, or the URL of a Redis.
         sampling: Fields of upstream requests that set a default, such as ``temperature``.
     """
 

@@ -1,0 +1,115 @@
+"""URLs of a Redis: ``redis://user:password@host:6379/0?ttl=86400``, ``rediss://`` with TLS, and ``unix:///path``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from swift_client.errors import ConfigurationError
+
+_SCHEMES = ("redis", "rediss", "unix")
+_DEFAULT_PORT = 6379
+_MAX_SECONDS = 10 * 365 * 86_400  # of a time to live
+_TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_PARAMETERS = ("db", "ttl", "password_env", *_TLS_FILES)
+_HINT = (
+    "Write redis://user:password@host:6379/0, rediss:// for TLS or unix:///path/redis.sock, with special characters of "
+    "the password percent-encoded; parameters: ?ttl=SECONDS, ?password_env=VARIABLE."
+)
+
+
+@dataclass(frozen=True)
+class RedisAddress:
+    """An address and its settings.
+
+    Attributes:
+        name: The address without user, password and parameters, for messages.
+        options: Arguments of ``redis.Redis``; they include the password.
+        ttl: Seconds after which a question's replies are forgotten unless more are stored; None: never.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(repr=False)
+    ttl: int | None = None
+
+    @classmethod
+    def parse(cls, url: str) -> RedisAddress:
+        """Parse a URL, and read the variable that ``password_env`` names.
+
+        Raises:
+            ConfigurationError: it is not such a URL, or the variable is not set. The message shows nothing of the URL,
+                which may contain a password.
+        """
+        try:
+            parts = urlsplit(url)
+            parameters = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+            if parts.scheme not in _SCHEMES or parts.fragment:
+                raise ValueError
+            if unknown := [name for name in parameters if name not in _PARAMETERS]:
+                raise ValueError(f"the parameter {unknown[0][:40]!r} is unknown")
+            ttl = _parse_number(parameters, "ttl", low=1, high=_MAX_SECONDS)
+            place = _socket(parts, parameters) if parts.scheme == "unix" else _server(parts, parameters)
+        except ValueError as error:
+            # urllib's own messages quote parts of the URL.
+            reason = str(error) if str(error).startswith("the parameter ") else "it is not one"
+            raise ConfigurationError(f"The URL of a Redis cannot be used: {reason}.", hint=_HINT) from None
+        login = {"username": unquote(parts.username or "") or None, "password": _password(parts, parameters)}
+        name = _name(parts.scheme, place)
+        return cls(name=name, options={**place, **login}, ttl=ttl)
+
+
+def _server(parts: SplitResult, parameters: Mapping[str, str]) -> dict[str, Any]:
+    """Return the arguments for a server that listens on a port. Raises ValueError."""
+    database = parts.path.strip("/")
+    if not parts.hostname or (database and "db" in parameters):
+        raise ValueError
+    numbers = {"db": database} if database else parameters
+    options: dict[str, Any] = {
+        "host": unquote(parts.hostname),
+        "port": parts.port or _DEFAULT_PORT,
+        "db": _parse_number(numbers, "db", low=0, high=2**31) or 0,
+    }
+    files = {name: parameters[name] for name in _TLS_FILES if name in parameters}
+    if files and parts.scheme != "rediss":
+        raise ValueError("the parameter of a TLS file needs rediss://")
+    return {**options, "ssl": True, **files} if parts.scheme == "rediss" else options
+
+
+def _socket(parts: SplitResult, parameters: Mapping[str, str]) -> dict[str, Any]:
+    """Return the arguments for a server that listens on a Unix socket. Raises ValueError."""
+    if not parts.path or parts.hostname:
+        raise ValueError
+    return {"unix_socket_path": unquote(parts.path), "db": _parse_number(parameters, "db", low=0, high=2**31) or 0}
+
+
+def _password(parts: SplitResult, parameters: Mapping[str, str]) -> str | None:
+    """Return the password of the URL, or of the variable that it names. Raises ConfigurationError."""
+    variable = parameters.get("password_env")
+    if variable is None:
+        return unquote(parts.password or "") or None
+    if password := os.environ.get(variable):
+        return password
+    raise ConfigurationError(
+        f"The environment variable {variable[:80]!r} with the password of the Redis is not set.",
+        hint="Set it, or leave password_env out of the URL.",
+    )
+
+
+def _parse_number(texts: Mapping[str, str], name: str, *, low: int, high: int) -> int | None:
+    """Return a whole number; None if it is not given. Raises ValueError."""
+    text = texts.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 12 and low <= int(text) <= high):
+        raise ValueError(f"the parameter {name!r} is not a whole number from {low} to {high}")
+    return int(text)
+
+
+def _name(scheme: str, place: Mapping[str, Any]) -> str:
+    if scheme == "unix":
+        return f"unix://{place['unix_socket_path']}?db={place['db']}"
+    host = f"[{place['host']}]" if ":" in place["host"] else place["host"]
+    return f"{scheme}://{host}:{place['port']}/{place['db']}"
