@@ -18,6 +18,7 @@ from swift_client.server.app import Service
 from tests.children import ROOT, command, python, snippet
 from tests.judges import let_judge
 from tests.servers import FaultServer
+from tests.stored_samples import write_replies, write_samples
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -78,6 +79,7 @@ def test_python_snippets_run(
     local_code = local_code.replace("127.0.0.1:6379", "127.0.0.1:1")  # a Redis there is not the tests' own
     if "response_model" in code:
         fault_server.answers = ['{"number": "17", "total": 408.0}', "It is 408 EUR."]
+    write_replies(tmp_path / "replies.jsonl", 2)
 
     result = snippet(local_code, cwd=tmp_path, **openai_on_loopback)
 
@@ -100,6 +102,10 @@ def test_console_lines_run_or_name_what_exists(line: str, openai_on_loopback: di
                 '{"id": "q1", "prompt": "What is 2 + 3?"}\n{"id": "q2", "prompt": "2 + 3 = ?"}\n'
             )
             result = command(*words[1:], cwd=tmp_path, **openai_on_loopback)
+            assert result.returncode == 0, result.stderr.decode()
+        case ["swift-client", "rank", "--replies" | "--samples" as kind, file, *_]:
+            write_replies(tmp_path / file, 2) if kind == "--replies" else write_samples(tmp_path / file, questions=2)
+            result = command(*words[1:], cwd=tmp_path)
             assert result.returncode == 0, result.stderr.decode()
         case ["swift-client", *arguments]:
             result = command(*arguments, cwd=tmp_path, **openai_on_loopback)

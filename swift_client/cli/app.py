@@ -34,6 +34,7 @@ from swift_client.cli import (
 from swift_client.cli.command_words import CommandWords, find_command, option_flags
 from swift_client.cli.error_facts import USAGE, error_facts, exit_code
 from swift_client.cli.labels import feedback, grade
+from swift_client.cli.ranking.command import rank
 from swift_client.errors import SwiftClientError
 
 app = typer.Typer(
@@ -79,7 +80,7 @@ def _add_command(function: Callable[..., int | None], name: str | None = None) -
 
 _add_command(demo.demo)
 _add_command(best_of.best_of, "best-of")
-_add_command(best_of.rank)
+_add_command(rank)
 _add_command(providers.providers)
 _add_command(doctor.doctor)
 _add_command(collect.collect)

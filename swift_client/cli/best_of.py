@@ -1,8 +1,7 @@
-"""``best-of``: sample answers to one prompt and print the best. ``rank``: choose among replies you already have."""
+"""``best-of``: sample answers to one prompt, or to those of a file, and print the best."""
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,11 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from swift_client.cli import options, output, progress
-from swift_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from swift_client.types import Message, Selection
-    from swift_client.verify.judge import Judge
+    from swift_client.types import Message
 
 
 def best_of(
@@ -149,88 +146,6 @@ def best_of(
             selection = reranker.best_of(question, n, **settings)
     output.show_selection(selection, as_json=as_json)
     return 0
-
-
-def rank(
-    file: Annotated[
-        typer.FileBinaryRead,
-        typer.Argument(help="File with a raw reply, or with one reply per line (JSONL). Use - to read stdin."),
-    ],
-    provider: options.Provider = "openai",
-    model: Annotated[
-        str | None, typer.Option(help="The model that wrote the replies; required for --head auto.")
-    ] = None,
-    head: options.Head = "none",
-    prompt: Annotated[
-        str | None, typer.Option(help="The question; a verifier needs it, and some heads accept no answer without it.")
-    ] = None,
-    scorer: options.Scorer = "auto",
-    answer: options.Answer = "auto",
-    select: options.Select = "auto",
-    similarity: options.Similarity = None,
-    verifier: options.Judge = None,
-    verifier_mode: options.VerifierMode = "auto",
-    verifier_when: options.VerifierWhen = "doubt",
-    criteria: options.Criteria = None,
-    reference: options.Reference = None,
-    verifier_base_url: Annotated[
-        str | None, typer.Option(help="URL of the judge, if it is on your own server.")
-    ] = None,
-    as_json: options.Json = False,
-) -> None:
-    """Choose among the completions of replies to one question. Requests are sent to a verifier only."""
-    from swift_client.adapters import resolve
-    from swift_client.models.resolve_head import find_for_model, load_named
-    from swift_client.reranker.rank_replies import RankedQuestion, rank_reply, rank_reply_verified
-    from swift_client.selection.select import FALLBACK_SCORER, SelectionConfig
-
-    row, _ = resolve(provider, model or "any")
-    # Find the head first: a head that does not exist is reported before the replies are read.
-    if head == "auto":
-        resolved = find_for_model(row.name, model or row.default_model)
-    else:
-        resolved = load_named(options.parse_none(head))
-    if resolved.artifact and scorer != "auto":
-        raise ConfigurationError("--head and --scorer cannot be combined.", hint="Give only one of them.")
-    config = SelectionConfig(
-        scorer=resolved.artifact or (FALLBACK_SCORER if scorer == "auto" else scorer),
-        answer=options.parse_none(answer),
-        select=select,
-        similarity=similarity,
-        force_head=resolved.force_head,
-        notes=resolved.notes,
-    )
-    question = RankedQuestion.create(prompt, reference)
-    judging = options.create_verifier(
-        verifier, mode=verifier_mode, when=verifier_when, criteria=criteria, reference=reference
-    )
-    if judging is None:
-        if verifier_base_url is not None:
-            raise ConfigurationError(
-                "verifier_base_url= is the address of a judge.", hint="Name the judge by verifier=."
-            )
-        selection = rank_reply(file.read(), row, config, question)
-    else:
-        judge = _connect_judge(judging.judge, verifier_base_url)
-
-        async def rank_and_close() -> Selection:
-            try:
-                return await rank_reply_verified(file.read(), row, config, question, judging, judge)
-            finally:
-                await judge.model.transports.aclose()
-
-        with progress.show_status(f"{verifier} judges the answers …"):
-            selection = asyncio.run(rank_and_close())
-    output.show_selection(selection, as_json=as_json)
-
-
-def _connect_judge(name: object, base_url: str | None) -> Judge:
-    from swift_client.reranker import AsyncSwiftReranker
-    from swift_client.verify.connect_judge import connect_judge
-
-    if base_url is None or name == "self":
-        return connect_judge(name)
-    return connect_judge(AsyncSwiftReranker(str(name), base_url=base_url, head=None))
 
 
 def _parse_question(

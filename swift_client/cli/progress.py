@@ -16,6 +16,7 @@ from swift_client.display import escape_unsafe
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from swift_client.bulk import RankProgress
     from swift_client.cli.questions.run import RunSummary
     from swift_client.collect.batch.collect import BatchProgress
     from swift_client.collect.collect import CollectProgress
@@ -24,6 +25,7 @@ LINE_SECONDS = 10.0
 """Seconds between two lines of progress where stderr is not a terminal."""
 _INTERRUPTED = "Interrupted. The replies so far are in the file; run the same command again to continue."
 _ANSWERS_INTERRUPTED = "Interrupted. The answers so far are in the file; run the same command again to continue."
+_RANKING_INTERRUPTED = "Interrupted. No file was written."
 _BATCH_INTERRUPTED = (
     "Interrupted. The batches continue at the provider; run the same command again to wait for them and fetch them."
 )
@@ -88,6 +90,13 @@ def questions_bar(*, seconds: float = LINE_SECONDS) -> Iterator[Callable[[RunSum
     """Show a bar of the questions that have an answer; the function that it yields updates it."""
     with _bar("answering", _ANSWERS_INTERRUPTED, shows_rest=True, seconds=seconds) as update:
         yield lambda summary: update(summary.questions, summary.questions - summary.missing, _format_answers(summary))
+
+
+@contextmanager
+def ranking_bar(*, seconds: float = LINE_SECONDS) -> Iterator[Callable[[RankProgress], None]]:
+    """Show a bar of the part of a file that is ranked, in percent; the function that it yields updates it."""
+    with _bar("ranked, in %", _RANKING_INTERRUPTED, shows_rest=True, seconds=seconds) as update:
+        yield lambda progress: update(100, int(100 * progress.share), _format_ranking(progress))
 
 
 @contextmanager
@@ -173,6 +182,12 @@ def _format_answers(summary: RunSummary) -> str:
     if summary.failed:
         parts.append(f"{summary.failed:,} failed")
     return " · ".join(parts)
+
+
+def _format_ranking(progress: RankProgress) -> str:
+    """Return the questions so far, and those that could not be ranked."""
+    failed = f" · {progress.failed:,} failed" if progress.failed else ""
+    return f"{progress.questions:,} questions{failed}"
 
 
 def _format_batches(progress: BatchProgress) -> str:

@@ -13,7 +13,7 @@ from swift_client.adapters.codecs import detect
 from swift_client.adapters.codecs.inputs import normalize_reply
 from swift_client.answers import Spec
 from swift_client.errors import ConfigurationError
-from swift_client.models.resolve_head import UNKNOWN_MODEL, Head, find_for_model, load_named
+from swift_client.models.resolve_head import UNKNOWN_MODEL, Head, ResolvedHead, find_for_model, load_named
 from swift_client.reranker.acceptance import with_acceptance
 from swift_client.sampling import check_messages
 from swift_client.sampling.sync_loop import BackgroundLoop
@@ -54,8 +54,8 @@ def parse_response(
         ResponseDecodeError: it is not a reply of that provider.
         ProviderError: it is an error, or one of a list is.
     """
-    row = _resolve_provider(provider)
-    return list(_read_reply(data, row, top_logprobs=top_logprobs, token_ids=token_ids, strict=True).completions)
+    row = resolve_format(provider)
+    return list(read_reply(data, row.codec, top_logprobs=top_logprobs, token_ids=token_ids, strict=True).completions)
 
 
 @overload
@@ -134,31 +134,20 @@ def rank(
         VerificationError: the verifier is required and no judgement arrived.
         ArtifactError: the head cannot be read.
     """
-    if head is not None and scorer not in ("auto", FALLBACK_SCORER):
-        raise ConfigurationError("head= and scorer= are both given.", hint="Give one of them.")
-    if isinstance(similarity, str) and similarity.startswith("embedding"):
-        raise ConfigurationError(
-            f"rank() sends no requests, so similarity={similarity!r} cannot be computed.",
-            hint="Pass a function that embeds the texts, or sample with a reranker.",
-        )
-    config = SelectionConfig(
-        scorer=FALLBACK_SCORER if scorer == "auto" else scorer,
-        answer=answer,
-        select=select,
-        similarity=similarity,
-        response_schema=create_response_schema(response_model),
+    config = create_rank_config(
+        head=head, scorer=scorer, answer=answer, select=select, similarity=similarity, response_model=response_model
     )
-    row = _resolve_provider(provider)
+    row = resolve_format(provider)
     question = RankedQuestion.create(prompt, reference)
     if head is None:
-        reply = _read_reply(reply_or_completions, row, token_ids=config.reads_token_ids)
+        reply = read_reply(reply_or_completions, row.codec, token_ids=config.reads_token_ids)
     else:
-        reply = _read_reply(reply_or_completions, row, token_ids=True)
-        named = isinstance(provider, str) and re.search("[/:]", provider)
-        model = resolve(provider)[1] if named else reply.model
-        config = _with_head(config, head, row.name, model)
+        reply = read_reply(reply_or_completions, row.codec, token_ids=True)
+        model = model_in_name(provider) or reply.model
+        resolved = find_for_model(row.name, model) if head == "auto" else load_named(head)
+        config = with_head(config, resolved, row.name, model, was_looked_up=head == "auto")
     if (checked := resolve_verifier(verifier)) is None:
-        return _rank_decoded(reply, row, config, question)
+        return rank_decoded(reply, row.name, config, question)
     judge = connect_judge(checked.judge)
     loop = BackgroundLoop()
     try:
@@ -167,16 +156,55 @@ def rank(
         loop.close()
 
 
-def _with_head(config: SelectionConfig, head: Head, provider: str, model: str | None) -> SelectionConfig:
-    """Return the config with the head that ``head=`` names, if there is one."""
-    resolved = find_for_model(provider, model) if head == "auto" else load_named(head)
+def create_rank_config(
+    *,
+    head: Head = None,
+    scorer: Scorer = FALLBACK_SCORER,
+    answer: Spec = "auto",
+    select: Method = "auto",
+    similarity: str | UserSimilarity | None = None,
+    response_model: object | None = None,
+) -> SelectionConfig:
+    """Check the arguments of ``rank()`` and return its rules, without the head; see ``with_head()``.
+
+    Raises:
+        ConfigurationError: an argument is wrong, or ``head`` and ``scorer`` are both given.
+    """
+    if head is not None and scorer not in ("auto", FALLBACK_SCORER):
+        raise ConfigurationError("head= and scorer= are both given.", hint="Give one of them.")
+    if isinstance(similarity, str) and similarity.startswith("embedding"):
+        raise ConfigurationError(
+            f"rank() sends no requests, so similarity={similarity!r} cannot be computed.",
+            hint="Pass a function that embeds the texts, or sample with a reranker.",
+        )
+    return SelectionConfig(
+        scorer=FALLBACK_SCORER if scorer == "auto" else scorer,
+        answer=answer,
+        select=select,
+        similarity=similarity,
+        response_schema=create_response_schema(response_model),
+    )
+
+
+def with_head(
+    config: SelectionConfig, resolved: ResolvedHead, provider: str, model: str | None, *, was_looked_up: bool
+) -> SelectionConfig:
+    """Return the rules with a head, for replies of ``model``; with a note if there is none.
+
+    Args:
+        config: the rules without a head.
+        resolved: the head.
+        provider: name of the replies' provider.
+        model: name of the replies' model, if it is known.
+        was_looked_up: whether the head was found for this model (``head="auto"``), and not given by the caller.
+    """
     artifact, notes = resolved.artifact, resolved.notes
     if artifact is None:
         return replace(config, notes=(*notes, f"There is no trained head for {provider}/{model or UNKNOWN_MODEL}."))
     if model is not None and model != artifact.model:
         artifact = artifact.without_acceptances()
         notes += (f"The head was trained on {artifact.provider}/{artifact.model}, but the reply is of {model}.",)
-    return replace(config, scorer=artifact, force_head=head != "auto", notes=notes)
+    return replace(config, scorer=artifact, force_head=not was_looked_up, notes=notes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,8 +225,8 @@ def rank_reply(
     reply_or_completions: Any, provider: Provider, config: SelectionConfig, question: RankedQuestion
 ) -> Selection:
     """Rank with a checked config; the Selection has the reply's usage, model and notes."""
-    reply = _read_reply(reply_or_completions, provider, token_ids=config.reads_token_ids)
-    return _rank_decoded(reply, provider, config, question)
+    reply = read_reply(reply_or_completions, provider.codec, token_ids=config.reads_token_ids)
+    return rank_decoded(reply, provider.name, config, question)
 
 
 async def rank_reply_verified(
@@ -210,7 +238,7 @@ async def rank_reply_verified(
     judge: Judge,
 ) -> Selection:
     """Rank with a checked config, and let the verifier judge a choice that is in doubt."""
-    reply = await asyncio.to_thread(_read_reply, reply_or_completions, provider, token_ids=config.reads_token_ids)
+    reply = await asyncio.to_thread(read_reply, reply_or_completions, provider.codec, token_ids=config.reads_token_ids)
     return await _rank_verified(reply, provider, config, question, verifier, judge)
 
 
@@ -237,10 +265,11 @@ async def _rank_verified(
         terms=learnt_terms(config.scorer, scored),
     )
     selection = apply_verification(build_selection(scored, verified.choice), verified)
-    return await asyncio.to_thread(_complete, selection, reply, provider, config, question, scored)
+    return await asyncio.to_thread(_complete, selection, reply, provider.name, config, question, scored)
 
 
-def _rank_decoded(reply: Reply, provider: Provider, config: SelectionConfig, question: RankedQuestion) -> Selection:
+def rank_decoded(reply: Reply, provider: str, config: SelectionConfig, question: RankedQuestion) -> Selection:
+    """Rank the completions of a reply of the provider of this name."""
     scored = _score(reply.completions, config)
     selection = build_selection(scored, select_from(scored, config.select))
     return _complete(selection, reply, provider, config, question, scored)
@@ -258,7 +287,7 @@ def _score(completions: Sequence[Completion], config: SelectionConfig) -> Scored
 def _complete(
     selection: Selection,
     reply: Reply,
-    provider: Provider,
+    provider: str,
     config: SelectionConfig,
     question: RankedQuestion,
     scored: ScoredCompletions,
@@ -279,27 +308,34 @@ def _complete(
         selection,
         usage=reply.usage if judging is None else reply.usage + judging.usage,
         cost=None,
-        provider=provider.name,
+        provider=provider,
         model=reply.model,
         notes=(*reply.notes, *selection.notes),
     )
 
 
-def _read_reply(
-    reply: Any, provider: Provider, *, top_logprobs: int | None = None, token_ids: bool = False, strict: bool = False
+def read_reply(
+    reply: Any, codec: str, *, top_logprobs: int | None = None, token_ids: bool = False, strict: bool = False
 ) -> Reply:
-    """Decode a reply of any form. Completions keep their indices, which settle ties, and have no usage."""
+    """Decode a reply of any form, with the codec of this name if its bytes do not show their format.
+
+    Completions keep their indices, which settle ties, and have no usage.
+    """
     is_decoded = isinstance(reply, (list, tuple)) and all(isinstance(item, Completion) for item in reply)
     data = reply if is_decoded else normalize_reply(reply)
     if isinstance(data, bytes):
-        return detect.parse(
-            data, top_logprobs=top_logprobs, token_ids=token_ids, default_codec=provider.codec, strict=strict
-        )
+        return detect.parse(data, top_logprobs=top_logprobs, token_ids=token_ids, default_codec=codec, strict=strict)
     return Reply(completions=tuple(data), usage=Usage())
 
 
-def _resolve_provider(provider: str | Provider) -> Provider:
+def resolve_format(provider: str | Provider) -> Provider:
     """Return the provider whose wire format a reply has; the model does not matter for that."""
     if isinstance(provider, str):
         provider = re.split("[/:]", provider, maxsplit=1)[0]
     return resolve(provider, model="any")[0]
+
+
+def model_in_name(provider: str | Provider) -> str | None:
+    """Return the model in a name such as "openai/gpt-4.1-mini"; None if there is none."""
+    is_complete = isinstance(provider, str) and re.search("[/:]", provider)
+    return resolve(provider)[1] if is_complete else None

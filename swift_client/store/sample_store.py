@@ -14,6 +14,7 @@ from typing import Any, Self
 from swift_client.errors import ConfigurationError
 from swift_client.store import records
 from swift_client.store.packing import pack, replace_surrogates
+from swift_client.store.question_ranges import MAX_INTEGER, REQUEST_PREFIX, SELECT_QUESTIONS, QuestionRanges
 from swift_client.store.records import Meta, RequestKey, Sample, SampleTotals, StoredQuestion, to_json
 from swift_client.store.sqlite import (
     JUDGEMENTS,
@@ -27,19 +28,15 @@ from swift_client.store.sqlite import (
 )
 from swift_client.types import MAX_TOKEN_COUNT, Completion, Usage
 
-_SELECT_QUESTIONS = "SELECT id, messages, answer, family FROM question"
 _SELECT_SAMPLES = (
     "SELECT number, text, finish_reason, arrays, label, seed, cost / samples FROM sample "
     "JOIN reply ON reply.id = sample.reply WHERE sample.question = ? ORDER BY number LIMIT ?"
 )
 _SELECT_SCORES = "SELECT number, verifier, score FROM verifier_score WHERE question = ?"
-# Prefix of the names in ``meta`` of the request settings of each question of ``best_of``.
-_REQUEST_PREFIX = "request "
-_MAX_INTEGER = 2**63 - 1  # SQLite's largest integer
 _Parts = tuple[str, str, bytes]  # a completion as it is stored: text, finish reason, arrays
 
 
-class SampleStore:
+class SampleStore(QuestionRanges):
     """A samples file. Use it as a context manager, from the thread that opened it.
 
     A file has one writer, or several that all share it, and any number of readers meanwhile. Samples survive kill -9
@@ -81,7 +78,7 @@ class SampleStore:
         meta = self.meta
         with self._read_session() as run:
             rows = run(
-                "SELECT DISTINCT question, value FROM sample LEFT JOIN meta ON name = ? || question", (_REQUEST_PREFIX,)
+                "SELECT DISTINCT question, value FROM sample LEFT JOIN meta ON name = ? || question", (REQUEST_PREFIX,)
             ).fetchall()
             if meta is None and any(settings is None for _, settings in rows):
                 raise ValueError("it does not name the model of its samples")
@@ -196,7 +193,7 @@ class SampleStore:
         with self._transaction() as run:
             messages = to_json(question.messages)
             run("INSERT OR IGNORE INTO question VALUES (?, ?, NULL, NULL)", (question.id, messages))
-            run("INSERT OR IGNORE INTO meta VALUES (?, ?)", (_REQUEST_PREFIX + question.id, request_key.settings_json))
+            run("INSERT OR IGNORE INTO meta VALUES (?, ?)", (REQUEST_PREFIX + question.id, request_key.settings_json))
             rows = run(
                 "SELECT number, reply.seed FROM sample JOIN reply ON reply.id = reply WHERE sample.question = ?",
                 (question.id,),
@@ -251,7 +248,7 @@ class SampleStore:
     def questions(self) -> list[StoredQuestion]:
         """Return the questions in the order in which they were added."""
         with self._read_session() as run:
-            return list(map(records.parse_question, run(f"{_SELECT_QUESTIONS} ORDER BY rowid")))
+            return list(map(records.parse_question, run(f"{SELECT_QUESTIONS} ORDER BY rowid")))
 
     def counts(self) -> dict[str, int]:
         """Return the number of samples of each question that has some."""
@@ -278,7 +275,7 @@ class SampleStore:
         """Return up to ``limit`` samples of a request, in the order of their indices."""
         question = request_key.question
         with self._read_session() as run:
-            row = run(f"{_SELECT_QUESTIONS} WHERE id = ?", (question.id,)).fetchone()
+            row = run(f"{SELECT_QUESTIONS} WHERE id = ?", (question.id,)).fetchone()
             if row is not None and records.parse_question(row).messages != tuple(
                 json.loads(to_json(question.messages))
             ):
@@ -355,7 +352,7 @@ def _insert(
     seed: int | None,
 ) -> None:
     """Insert one reply and its samples by number."""
-    if seed is not None and not -_MAX_INTEGER <= seed <= _MAX_INTEGER:
+    if seed is not None and not -MAX_INTEGER <= seed <= MAX_INTEGER:
         raise ConfigurationError(f"A samples file cannot store the seed {seed}.", hint="Give one below 2**63.")
     # Whatever a provider claims, its reply is paid for and is stored.
     counts = (min(max(0, count), MAX_TOKEN_COUNT) for count in (usage.prompt_tokens, usage.completion_tokens))

@@ -1,0 +1,1 @@
+"""Files of stored questions: each divides itself into tasks, which workers read and rank."""

@@ -1,0 +1,39 @@
+"""The source of a path, by its content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from swift_client.bulk.sources.replies_file import RepliesFile
+from swift_client.bulk.sources.samples_file import SamplesFile
+from swift_client.bulk.sources.source import Source
+from swift_client.errors import ConfigurationError
+
+_SQLITE_MAGIC = b"SQLite format 3\0"
+
+
+def open_source(path: Path, kind: Literal["auto", "samples", "replies"]) -> Source:
+    """Return the source of a file or folder.
+
+    Raises:
+        ConfigurationError: there is no such file, or it is of the other kind.
+    """
+    if not path.exists():
+        raise ConfigurationError(f"There is no file {path}.", hint="Check the path.")
+    is_samples_file = _first_bytes(path).startswith(_SQLITE_MAGIC)
+    if kind == "samples" or (kind == "auto" and is_samples_file):
+        return SamplesFile(path)
+    if is_samples_file:
+        raise ConfigurationError(f"{path} is a samples file, not a file of replies.", hint="Rank it as samples.")
+    return RepliesFile(path)
+
+
+def _first_bytes(path: Path) -> bytes:
+    if path.is_dir():
+        return b""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_SQLITE_MAGIC))
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.", hint="Check its permissions.") from error

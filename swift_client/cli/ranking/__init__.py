@@ -1,0 +1,1 @@
+"""``rank``: choose among replies that you already have, of one question or of a whole file."""

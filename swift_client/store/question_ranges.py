@@ -1,0 +1,70 @@
+"""Reading a samples file of any size in parts: ranges of its questions, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from swift_client.store import records
+from swift_client.store.records import Meta, StoredQuestion
+from swift_client.store.sqlite import not_a_samples_file
+
+SELECT_QUESTIONS = "SELECT id, messages, answer, family FROM question"
+REQUEST_PREFIX = "request "
+"""Prefix of the names in ``meta`` of the request settings of each question of ``best_of``."""
+MAX_INTEGER = 2**63 - 1  # SQLite's largest integer
+
+
+class QuestionRanges:
+    """The part of ``SampleStore`` that reads questions range by range; errors as there."""
+
+    path: Path
+
+    @property
+    def meta(self) -> Meta | None:
+        """Settings that all samples share."""
+        raise NotImplementedError
+
+    def _read_session(self) -> AbstractContextManager[Any]:
+        raise NotImplementedError
+
+    def count_questions(self) -> int:
+        """Return the number of questions, with or without samples."""
+        with self._read_session() as run:
+            (count,) = run("SELECT count(*) FROM question").fetchone()
+            return int(count)
+
+    def question_ranges(self, size: int) -> Iterator[tuple[int, int, int]]:
+        """Yield ranges of ``size`` questions, the last one of fewer, in the order in which they were added.
+
+        A range is (first, last, number of questions), for ``questions_between()``.
+        """
+        last = -MAX_INTEGER - 1
+        while True:
+            with self._read_session() as run:
+                first, last, count = run(
+                    "SELECT min(rowid), max(rowid), count(*) FROM "
+                    "(SELECT rowid FROM question WHERE rowid > ? ORDER BY rowid LIMIT ?)",
+                    (last, size),
+                ).fetchone()
+            if not count:
+                return
+            yield first, last, count
+
+    def questions_between(self, first: int, last: int) -> list[StoredQuestion]:
+        """Return the questions of a range of ``question_ranges()``, in order."""
+        with self._read_session() as run:
+            rows = run(f"{SELECT_QUESTIONS} WHERE rowid BETWEEN ? AND ? ORDER BY rowid", (first, last))
+            return list(map(records.parse_question, rows))
+
+    def source_of(self, question_id: str) -> tuple[str, str | None]:
+        """Return (provider, model) of a question's samples: of its request, else of the file."""
+        with self._read_session() as run:
+            row = run("SELECT value FROM meta WHERE name = ?", (REQUEST_PREFIX + question_id,)).fetchone()
+            if row is not None:
+                return records.parse_source(row[0])
+        if (meta := self.meta) is None:
+            raise not_a_samples_file(self.path, "it does not name the model of its samples")
+        return meta.provider, meta.model
