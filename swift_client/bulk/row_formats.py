@@ -11,7 +11,7 @@ import msgspec
 
 from swift_client.bulk.ranked_row import RankedRow
 from swift_client.bulk.selection_columns import from_ipc, selection_schema, to_ipc, to_table
-from swift_client.dataset.export_parquet import import_pyarrow
+from swift_client.dataset.sample_columns import import_pyarrow
 from swift_client.errors import ConfigurationError
 
 _ROW_GROUP_SIZE = 8192  # rows per row group of a Parquet file, and in memory at a time
@@ -53,7 +53,7 @@ class ParquetFormat:
     @contextmanager
     def open(self, path: Path) -> Iterator[Callable[[bytes], None]]:
         """See ``RowFormat``."""
-        pyarrow = import_pyarrow()
+        pyarrow = import_pyarrow("Ranking to or from Parquet")
         waiting: list[Any] = []
         with pyarrow.parquet.ParquetWriter(path, selection_schema(), compression="zstd") as writer:
 
@@ -82,7 +82,7 @@ def format_of(path: Path) -> RowFormat:
         case ".jsonl" | ".ndjson":
             return JsonLinesFormat()
         case ".parquet":
-            import_pyarrow()
+            import_pyarrow("Ranking to Parquet")
             return ParquetFormat()
     raise ConfigurationError(
         f"{path} is neither a .jsonl nor a .parquet file.", hint="Give a file with one of these endings."

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from swift_client.bulk.ranked_row import RankedRow
-from swift_client.dataset.export_parquet import import_pyarrow
+from swift_client.dataset.sample_columns import import_pyarrow
 
 
 def selection_schema() -> Any:
@@ -17,7 +17,7 @@ def selection_schema() -> Any:
     Raises:
         MissingExtraError: pyarrow is not installed.
     """
-    pyarrow = import_pyarrow()
+    pyarrow = import_pyarrow("Ranking to or from Parquet")
     text, number = pyarrow.string(), pyarrow.float64()
     return pyarrow.schema(
         [
@@ -45,7 +45,7 @@ def to_table(rows: Sequence[RankedRow]) -> Any:
 
 def to_ipc(table: Any) -> bytes:
     """Return a table as bytes of an Arrow stream."""
-    pyarrow = import_pyarrow()
+    pyarrow = import_pyarrow("Ranking to or from Parquet")
     sink = pyarrow.BufferOutputStream()
     with pyarrow.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
