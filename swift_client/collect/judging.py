@@ -66,7 +66,7 @@ class SampleJudge:
     """
 
     verifier: ConnectedVerifier
-    state: CollectState
+    state: CollectState[BatchStore]
     budget: BudgetTracker
     n_judged: int = 0
     usage: Usage = field(default_factory=Usage)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from swift_client.collect.setup import CollectSetup, Prices
 from swift_client.errors import SwiftClientError
-from swift_client.store import BatchStore
+from swift_client.store import SampleTotals
 from swift_client.types import Completion, Usage
 
 logger = logging.getLogger(__name__)
@@ -126,12 +127,44 @@ class CollectResult:
         }
 
 
+class SampleSink(Protocol):
+    """The place that a run's samples go to; a samples file is one. The methods are as of ``BatchStore``."""
+
+    @property
+    def path(self) -> str | os.PathLike[str]:
+        """The address, for people."""
+
+    def indices(self) -> dict[str, set[int]]:
+        """Return the sample indices of each question that has samples."""
+
+    def totals(self) -> SampleTotals:
+        """Return the totals of all samples."""
+
+    def verdict_totals(self) -> tuple[Usage, float | None]:
+        """Return usage and cost of all verdicts."""
+
+    def add_samples(
+        self,
+        question_id: str,
+        completions: Sequence[Completion],
+        *,
+        usage: Usage,
+        numbers: Sequence[int],
+        cost: float | None,
+        seed: int | None,
+    ) -> object:
+        """Store the completions of one request under the indices ``numbers``."""
+
+
+Sink = TypeVar("Sink", bound=SampleSink)
+
+
 @dataclass(kw_only=True)
-class CollectState:
+class CollectState(Generic[Sink]):
     """The samples file during one run, with the run's samples, usage, failures and notes."""
 
     setup: CollectSetup
-    store: BatchStore
+    store: Sink
     direct_prices: Prices | None  # of direct calls; those of the setup may be a batch's
     on_progress: Callable[[Any], None] | None
     added_samples: int = 0

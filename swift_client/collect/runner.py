@@ -8,13 +8,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Protocol
 
 from swift_client.collect.joint_budget import JointBudget
 from swift_client.collect.judging import ConnectedVerifier, SampleJudge
 from swift_client.collect.result import CollectFailure, CollectProgress, CollectResult, CollectState
 from swift_client.collect.setup import completion_seed
 from swift_client.errors import AuthenticationError, ConfigurationError, LogprobsUnavailableError, SwiftClientError
-from swift_client.sampling import Budget, CallContext, CallResult, Cost, RequestBudget, Sampler
+from swift_client.sampling import Budget, BudgetTracker, CallContext, CallResult, Cost, RequestBudget, Sampler
 from swift_client.store import StateFile, StoredQuestion
 from swift_client.types import Completion, Failure
 
@@ -24,14 +25,27 @@ MAX_CONSECUTIVE_FAILURES = 8
 FATAL_ERRORS = (AuthenticationError, ConfigurationError, LogprobsUnavailableError)
 
 
+class QuestionObserver(Protocol):
+    """A listener to the questions of a run, which may note them before anything is paid for."""
+
+    async def begin(self, question: StoredQuestion) -> None:
+        """Take note that completions of ``question`` are about to be requested."""
+
+    def end(self, question: StoredQuestion) -> None:
+        """Take note that nothing more of ``question`` is requested in this run."""
+
+
 @dataclass(kw_only=True)
 class CollectRunner:
     """The state that the workers of one run share. Call ``run()`` once."""
 
-    state: CollectState
+    state: CollectState[Any]
     context: CallContext
     state_file: StateFile | None = None  # file for hidden states, if any are captured
     verifier: ConnectedVerifier | None = None  # judges the answers of complete questions
+    observer: QuestionObserver | None = None
+    costs: BudgetTracker | None = None  # limit on the cost that several runs share, instead of the setup's
+    requests: BudgetTracker | None = None  # likewise, on the HTTP requests
     stop_reason: str | None = None
     consecutive_failures: int = 0
 
@@ -39,9 +53,10 @@ class CollectRunner:
         self.setup = self.state.setup
         max_cost, max_requests = self.setup.max_cost, self.setup.max_requests
         # The cost, of the whole file, is reserved per question, the requests, of this run, one by one.
-        self._costs = Budget(usd=sys.float_info.max if max_cost is None else max_cost).open()
-        self._costs.commit(Cost(), Cost(usd=self.state.prior_cost))
-        self._requests = Budget(calls=sys.maxsize if max_requests is None else max_requests).open()
+        self._costs = self.costs or Budget(usd=sys.float_info.max if max_cost is None else max_cost).open()
+        if self.costs is None:
+            self._costs.commit(Cost(), Cost(usd=self.state.prior_cost))
+        self._requests = self.requests or Budget(calls=sys.maxsize if max_requests is None else max_requests).open()
         self._sample_judge: SampleJudge | None = None
         if self.verifier:
             budget = JointBudget(self._costs, self._requests, has_cost_limit=max_cost is not None)
@@ -76,9 +91,14 @@ class CollectRunner:
         for question in questions:
             if self.stop_reason:
                 return
-            for start, end in self.setup.missing_ranges(self.state.indices(question.id)):
+            missing_ranges = list(self.setup.missing_ranges(self.state.indices(question.id)))
+            if self.observer and missing_ranges:
+                await self.observer.begin(question)
+            for start, end in missing_ranges:
                 while start < end and not self.stop_reason:
                     start += await self._sample_affordable(question, start, end - start)
+            if self.observer:
+                self.observer.end(question)
             if self._sample_judge and not list(self.setup.missing_ranges(self.state.indices(question.id))):
                 await self._judge(question, self._sample_judge)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import math
@@ -144,6 +145,12 @@ class CollectSetup:
             )
         return self.prices.cost(Usage(completion_tokens=max_tokens))
 
+    def for_questions(self, questions: Sequence[StoredQuestion]) -> CollectSetup:
+        """Return these settings for other questions, which were checked before; the endpoint is shared."""
+        setup = copy.copy(self)
+        setup.questions = list(questions)
+        return setup
+
     def create_context(
         self,
         transport: Transport | CustomTransport,
@@ -192,6 +199,14 @@ class CollectSetup:
     def max_sample_cost(self, question: StoredQuestion) -> float:
         """Return the most that one completion of a question may cost with its prompt; 0 without prices."""
         return self._max_completion_cost + (self.prices.max_prompt_cost(question.messages) if self.prices else 0.0)
+
+    def cost_bound(self, question: StoredQuestion) -> float | None:
+        """Return the most that one completion of a question may cost with its prompt; None if that is unknown."""
+        max_tokens = find_max_tokens(self.sampling)
+        if self.prices is None or max_tokens is None:
+            return None
+        completion_cost = self.prices.cost(Usage(completion_tokens=max_tokens))
+        return completion_cost + self.prices.max_prompt_cost(question.messages)
 
     def missing_ranges(self, existing: set[int]) -> Iterator[tuple[int, int]]:
         """Yield the (start, end) of each run of indices below n that ``existing`` lacks: 0 1 4 5 as (0, 2), (4, 6)."""

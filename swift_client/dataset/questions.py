@@ -75,7 +75,7 @@ def iterate_questions(path: str | os.PathLike[str], unknown: Counter[str] | None
             _refuse_misspelled_keys(value)
             if unknown is not None:
                 unknown.update(value.keys() - set(_KEYS))
-            question = _parse_question(value)
+            question = parse_question(value)
             if question.id in ids:
                 raise ConfigurationError(
                     f"the id {question.id!r} is already on an earlier line.", hint="Give each question its own id."
@@ -174,7 +174,8 @@ def _note_missing_answers(questions: Sequence[StoredQuestion]) -> Iterator[str]:
         )
 
 
-def _parse_question(value: dict[str, Any]) -> StoredQuestion:
+def parse_question(value: Mapping[str, Any]) -> StoredQuestion:
+    """Return the question of a line. Raises ConfigurationError if a key is missing or wrong."""
     if ("prompt" in value) == ("messages" in value):
         raise ConfigurationError('it needs either "prompt" or "messages".', hint=_FORMAT_HINT)
     identity = parse_text("id", value.get("id"))

@@ -15,7 +15,7 @@ from swift_client.adapters.codecs.options import CompletionRequest
 from swift_client.collect.result import CollectState
 from swift_client.errors import ConfigurationError
 from swift_client.sampling import Budget, CallContext, Cost
-from swift_client.store import StoredQuestion
+from swift_client.store import BatchStore, StoredQuestion
 
 
 class BatchRequest(NamedTuple):
@@ -36,7 +36,7 @@ class BatchRequest(NamedTuple):
 class BatchPlan:
     """The missing completions of a run, as batch requests."""
 
-    state: CollectState
+    state: CollectState[BatchStore]
     context: CallContext
     url: str  # endpoint of the requests, such as "/v1/chat/completions"
     # The limit that left completions unrequested: "max_cost" or "max_requests".

@@ -25,6 +25,7 @@ from swift_client.errors import (
     SwiftClientError,
 )
 from swift_client.sampling import CallContext, lacks_logprobs
+from swift_client.store import BatchStore
 from swift_client.store.packing import pack
 from swift_client.types import Completion, Usage
 
@@ -38,7 +39,7 @@ _RETRY_HINT = "Run the same command again; it asks for what is missing."
 class BatchResults:
     """Stores the replies of batches, and counts samples, usage, cost and failures."""
 
-    state: CollectState
+    state: CollectState[BatchStore]
     context: CallContext
     # No request asks for this index or a higher one: surplus completions are stored from here on.
     first_extra_index: int

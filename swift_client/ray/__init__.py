@@ -1,0 +1,31 @@
+"""Datasets of Ray Data: collecting, choosing and ranking on all machines of a cluster (extra ``ray``).
+
+Names load on first use; Ray starts when a dataset is first read.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from swift_client.ray.collect import ShardsResult, collect_shards
+    from swift_client.ray.dataset import collect_dataset
+
+__all__ = ["ShardsResult", "collect_dataset", "collect_shards"]
+
+_MODULES = {
+    "ShardsResult": "swift_client.ray.collect",
+    "collect_dataset": "swift_client.ray.dataset",
+    "collect_shards": "swift_client.ray.collect",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

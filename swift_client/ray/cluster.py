@@ -1,0 +1,53 @@
+"""Connection to a cluster: the library, its start, and errors of workers as themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from swift_client.errors import ConfigurationError, MissingExtraError, SwiftClientError
+
+NAMESPACE = "swift_client"  # of named actors
+
+
+def import_ray() -> Any:
+    """Return the library with ``ray.data``. Raises MissingExtraError if it is not installed."""
+    try:
+        import ray
+        import ray.data
+    except ImportError as missing:
+        raise MissingExtraError.needs("ray", "Work on a cluster") from missing
+    return ray
+
+
+def connect_cluster(address: str | None = None) -> Any:
+    """Return the library, connected to a cluster; a connection that exists is used.
+
+    Args:
+        address: of a running cluster, such as "auto" or "ray://host:10001"; None starts one on this machine.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        ConfigurationError: there is no cluster at the address.
+    """
+    ray = import_ray()
+    if not ray.is_initialized():
+        try:
+            ray.init(address=address, namespace=NAMESPACE, include_dashboard=None if address else False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ConfigurationError(
+                f"There is no Ray cluster at {address!r}: {error}.",
+                hint="Start one with `ray start --head`, or give no address for a local one.",
+            ) from error
+    return ray
+
+
+def own_error(error: BaseException) -> SwiftClientError | None:
+    """Return our own error among the causes of an error of Ray; None if there is none."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, SwiftClientError) and not hasattr(cause, "as_instanceof_cause"):
+            return cause.with_traceback(None)
+        seen.add(id(cause))
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    return None

@@ -1,0 +1,205 @@
+"""One run on a cluster: batches of questions go to the workers, and their results come back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from swift_client.collect.result import CollectFailure, CollectProgress
+from swift_client.collect.runner import MAX_CONSECUTIVE_FAILURES
+from swift_client.errors import ConfigurationError, SwiftClientError
+from swift_client.pricing import add_costs
+from swift_client.ray.batch import Batch
+from swift_client.ray.cluster import own_error
+from swift_client.ray.committed import Committed
+from swift_client.ray.in_flight import Losses
+from swift_client.ray.job import CollectJob, WorkerPool
+from swift_client.ray.worker import BatchResult, CollectWorker
+from swift_client.store import StoredQuestion
+from swift_client.types import Usage
+
+BATCHES_PER_WORKER = 2  # the next one fills the gap that the last questions of a batch leave
+QUESTIONS_PER_SLOT = 4  # questions of a batch per concurrent request
+MAX_FAILURES = 100  # failures that are listed; the others are counted
+_STOP_SECONDS = 30.0  # seconds that workers have to store their samples when a run ends early
+
+Row = StoredQuestion | tuple[str, ConfigurationError]
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """The totals of a run so far."""
+
+    questions: int = 0
+    stored_before: int = 0  # completions of these questions that the folder had
+    wanted: int = 0
+    added: int = 0
+    usage: Usage = field(default_factory=Usage)
+    cost: float | None = 0.0
+    losses: Losses = field(default_factory=Losses)
+    lost: int = 0  # completions that failed
+    failures: list[CollectFailure] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)
+    stopped: str | None = None
+    requests: dict[str, int] = field(default_factory=dict)  # by the life of a worker
+
+    def add_failure(self, failure: CollectFailure) -> None:
+        """Count the completions that a question lacks."""
+        self.lost += failure.lost
+        if len(self.failures) < MAX_FAILURES:
+            self.failures.append(failure)
+
+    def add_result(self, result: BatchResult) -> None:
+        """Add what came of a batch."""
+        self.added += result.samples
+        self.usage += result.usage
+        self.cost = add_costs(self.cost, result.cost)
+        self.losses += result.losses
+        self.notes |= dict.fromkeys(result.notes)
+        self.stopped = self.stopped or result.stopped
+        self.requests[result.life] = max(result.requests, self.requests.get(result.life, 0))
+        for failure in result.failures:
+            self.add_failure(failure)
+
+
+@dataclass(kw_only=True)
+class ClusterRun:
+    """The driver's side of a run. Call ``run()`` once.
+
+    Attributes:
+        ray: The library.
+        job: The settings of the workers.
+        committed: The completions that the folder has.
+        n: Completions per question.
+        pool: The workers.
+        on_progress: Called after each batch.
+    """
+
+    ray: Any
+    job: CollectJob
+    committed: Committed
+    n: int
+    pool: WorkerPool
+    on_progress: Callable[[CollectProgress], None] | None
+
+    def __post_init__(self) -> None:
+        self.tally = Tally()
+        self._started_at = time.perf_counter()
+        self._free: list[Any] = []  # an actor for each batch that may be given to it
+        self._running: dict[Any, Any] = {}  # actor by the reference of its result
+        self._failed_batches = 0  # in a row
+
+    def run(self, rows: Iterator[Row]) -> Tally:
+        """Collect all questions, and leave no worker behind.
+
+        Raises:
+            SwiftClientError: an error that every question would meet, as the worker raised it.
+        """
+        worker_class = self.ray.remote(CollectWorker)
+        options = {"max_restarts": -1, "max_task_retries": -1, "max_concurrency": 2 * BATCHES_PER_WORKER}
+        actors = [worker_class.options(**options, **self.pool.options).remote(self.job) for _ in range(self.pool.size)]
+        self._free = actors * BATCHES_PER_WORKER
+        try:
+            for batch in self._batches(rows):
+                while not self._free:
+                    self._take_result()
+                if self.tally.stopped:
+                    break
+                actor = self._free.pop()
+                self._running[actor.collect.remote(batch)] = actor
+            while self._running:
+                self._take_result()
+        except BaseException as error:
+            self._stop(actors)
+            cause = own_error(error)
+            if cause is None or cause is error:
+                raise
+            raise cause from None
+        finally:
+            for actor in actors:
+                self.ray.kill(actor)
+        return self.tally
+
+    def _batches(self, rows: Iterator[Row]) -> Iterator[Batch]:
+        """Yield batches of the questions that lack completions."""
+        size = QUESTIONS_PER_SLOT * self.job.max_concurrency
+        number = 0
+        waiting: dict[str, StoredQuestion] = {}
+        for row in rows:
+            self.tally.questions += 1
+            self.tally.wanted += self.n
+            if not isinstance(row, StoredQuestion):
+                question_id, error = row
+                self.tally.add_failure(CollectFailure(question_id=question_id, lost=self.n, error=error))
+            elif row.id in waiting:
+                twice = ConfigurationError(f"The id {row.id!r} appears twice.", hint="Give each question its own id.")
+                self.tally.add_failure(CollectFailure(question_id=row.id, lost=self.n, error=twice))
+            else:
+                waiting[row.id] = row
+            if len(waiting) == size:
+                if batch := self._create_batch(number, waiting):
+                    yield batch
+                    number += 1
+                waiting = {}
+        if batch := self._create_batch(number, waiting):
+            yield batch
+
+    def _create_batch(self, number: int, questions: dict[str, StoredQuestion]) -> Batch | None:
+        """Return a batch of the questions that lack completions; None if none does."""
+        existing = self.committed.indices(list(questions))
+        for indices in existing.values():
+            self.tally.stored_before += len(indices)
+            self.tally.wanted += len(indices - set(range(self.n)))  # those of a larger n of an earlier run
+        missing = tuple(
+            question for key, question in questions.items() if not existing.get(key, set()) >= set(range(self.n))
+        )
+        return Batch(run=self.job.run, number=number, questions=missing, existing=existing) if missing else None
+
+    def _take_result(self) -> None:
+        """Wait for a batch, and add its result."""
+        (reference,), _ = self.ray.wait(list(self._running), num_returns=1)
+        actor = self._running.pop(reference)
+        result: BatchResult = self.ray.get(reference)
+        self.tally.add_result(result)
+        if result.error is None or result.samples:
+            self._failed_batches = 0
+        else:
+            self._count_failure(result.error)
+        self._free.append(actor)
+        self._report()
+
+    def _count_failure(self, error: SwiftClientError) -> None:
+        """Give up if nothing comes: a wrong model name would cost thousands of requests."""
+        self._failed_batches += 1
+        if not self.tally.added:
+            raise error
+        if self._failed_batches >= MAX_CONSECUTIVE_FAILURES:
+            self.tally.stopped = "failures"
+
+    def _stop(self, actors: list[Any]) -> None:
+        """Let workers store what has arrived; what is under way is lost, and counted by the next run."""
+        references = [*(actor.stop.remote() for actor in actors), *self._running]
+        self.ray.wait(references, num_returns=len(references), timeout=_STOP_SECONDS)
+
+    def _report(self) -> None:
+        if self.on_progress is None:
+            return
+        tally, folder = self.tally, self.committed
+        samples = tally.stored_before + tally.added
+        cost = add_costs(folder.cost, tally.cost)
+        in_folder = folder.samples + tally.added
+        n_missing = max(0, tally.wanted - samples)
+        self.on_progress(
+            CollectProgress(
+                samples=samples,
+                wanted=max(tally.wanted, samples),
+                requests=sum(tally.requests.values()),
+                failures=tally.lost,
+                usage=folder.usage + tally.usage,
+                cost=cost,
+                expected_cost=None if cost is None or not in_folder else cost + cost / in_folder * n_missing,
+                elapsed=time.perf_counter() - self._started_at,
+            )
+        )

@@ -1,0 +1,180 @@
+"""The actor that collects batches: one connection, one limiter and one event loop for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from secrets import token_hex
+
+from swift_client.adapters import connect
+from swift_client.adapters.local.model import resolve_local_provider
+from swift_client.collect.result import CollectFailure, CollectResult, CollectState
+from swift_client.collect.runner import FATAL_ERRORS, CollectRunner, QuestionObserver
+from swift_client.collect.setup import CollectSetup
+from swift_client.errors import ConfigurationError, SwiftClientError
+from swift_client.pricing import add_costs
+from swift_client.ray.batch import Attempt, Batch, ShardWriter
+from swift_client.ray.buffer import Rows, SampleBuffer
+from swift_client.ray.in_flight import BatchJournal, Losses, journal_name, read_losses
+from swift_client.ray.job import CollectJob
+from swift_client.store import StoredQuestion
+from swift_client.types import Usage
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchResult:
+    """The result of one batch.
+
+    Attributes:
+        samples: Completions that the run has stored, those of killed attempts too.
+        usage: Of these.
+        cost: Of these; None if unknown.
+        failures: Completions that are missing.
+        losses: Completions of killed attempts that may have been paid for.
+        error: The error that all questions met, one after another, so that the batch ended early.
+        stopped: The limit that ended it early: "max_cost" or "max_requests".
+        life: Name of the worker's process.
+        requests: Requests of this process so far.
+    """
+
+    samples: int
+    usage: Usage
+    cost: float | None
+    failures: tuple[CollectFailure, ...]
+    notes: tuple[str, ...]
+    losses: Losses
+    life: str
+    requests: int
+    error: SwiftClientError | None = None
+    stopped: str | None = None
+
+
+@dataclass
+class CollectWorker:
+    """Collects batches, several at a time. Ray starts it again if it is killed, and repeats its calls."""
+
+    job: CollectJob
+
+    def __post_init__(self) -> None:
+        job = self.job
+        self._life = token_hex(8)
+        self._setup = setup = job.create_setup()
+        server = resolve_local_provider(job.provider, setup.provider, setup.model)
+        timeout = job.settings["timeout"]
+        transport = connect(
+            server, setup.provider, api_key=job.api_key, timeout=timeout, max_connections=job.max_concurrency
+        )
+        self._limits = job.limits.open(job.max_concurrency)
+        self._context = setup.create_context(
+            transport,
+            rate_limiter=self._limits.rate_limit.for_this_process(),
+            require_logprobs=job.require_logprobs,
+            token_ids=job.token_ids,
+        )
+        self._running: set[asyncio.Task[CollectResult]] = set()
+        self._is_stopping = False
+
+    async def collect(self, batch: Batch) -> BatchResult:
+        """Collect what the batch lacks, and store it.
+
+        Raises:
+            AuthenticationError: or another error that every question would meet as well.
+            ConfigurationError: a shard cannot be written.
+        """
+        folder, name = self.job.folder, journal_name(batch.run, batch.number)
+        if folder is None:
+            raise ConfigurationError("There is no folder to store samples in.")
+        attempt = await asyncio.to_thread(Attempt.find, folder, batch)
+        losses = await asyncio.to_thread(read_losses, folder, name, lambda _: attempt.existing)
+        setup = self._setup.for_questions(batch.questions)
+        questions = {question.id: question for question in batch.questions}
+        missing = {
+            key: [index for index in range(setup.n) if index not in attempt.existing.get(key, ())] for key in questions
+        }
+        journal = BatchJournal(
+            folder=folder,
+            name=name,
+            missing={key: indices for key, indices in missing.items() if indices},
+            max_cost=lambda key: setup.cost_bound(questions[key]),
+            ahead=self.job.max_concurrency,
+            losses=losses,
+        )
+        buffer = SampleBuffer(path=str(folder), questions=questions, existing=attempt.existing)
+        writer = ShardWriter(
+            folder=folder,
+            batch=batch,
+            buffer=buffer,
+            journal=journal,
+            meta=setup.meta,
+            next_shard=attempt.n_shards,
+            seconds=self.job.commit_seconds,
+        )
+        runner = self._create_runner(setup, buffer, writer)
+        state = runner.state
+        error = await self._run(runner, writer)
+        if not self._is_stopping:  # else the journal tells the next run what was under way
+            await journal.close()
+        return BatchResult(
+            samples=attempt.samples + state.added_samples,
+            usage=attempt.usage + state.usage,
+            cost=add_costs(attempt.cost, buffer.cost),
+            failures=tuple(state.failures),
+            notes=tuple(state.notes),
+            losses=losses,
+            life=self._life,
+            requests=self._limits.requests.spent.calls,
+            error=error,
+            stopped=runner.stop_reason if runner.stop_reason != "failures" else None,
+        )
+
+    async def sample(self, questions: Mapping[str, StoredQuestion]) -> Rows:
+        """Return completions of the questions without storing them; log those that fail. Errors as of ``collect()``."""
+        setup = self._setup.for_questions(list(questions.values()))
+        buffer = SampleBuffer(path="memory", questions=questions, existing={})
+        runner = self._create_runner(setup, buffer, buffer)
+        await runner.run(workers=self.job.max_concurrency)
+        for failure in runner.state.failures:
+            logger.warning("question %r lost %d completions: %s", failure.question_id, failure.lost, failure.error)
+        buffer.end_all()
+        return buffer.take_ended()
+
+    def _create_runner(self, setup: CollectSetup, buffer: SampleBuffer, observer: QuestionObserver) -> CollectRunner:
+        return CollectRunner(
+            state=CollectState(setup=setup, store=buffer, direct_prices=setup.prices, on_progress=None),
+            context=self._context,
+            observer=observer,
+            costs=self._limits.costs,
+            requests=self._limits.requests,
+        )
+
+    async def _run(self, runner: CollectRunner, writer: ShardWriter) -> SwiftClientError | None:
+        """Run to the end and store everything; return the error that all questions met, if any."""
+        writing = asyncio.create_task(writer.write_regularly())
+        collecting = asyncio.create_task(runner.run(workers=self.job.max_concurrency))
+        self._running.add(collecting)
+        error = None
+        try:
+            await asyncio.wait({writing, collecting}, return_when=asyncio.FIRST_COMPLETED)
+            if collecting.done() and not collecting.cancelled():
+                collecting.result()
+        except FATAL_ERRORS:
+            raise
+        except SwiftClientError as failure:
+            error = failure
+        finally:
+            self._running.discard(collecting)
+            collecting.cancel()
+            await asyncio.gather(collecting, return_exceptions=True)
+            await writer.close()
+            await writing
+        return error
+
+    async def stop(self) -> None:
+        """End all batches early, storing what has arrived: the run is about to end."""
+        self._is_stopping = True
+        for collecting in self._running:
+            collecting.cancel()

@@ -1,0 +1,143 @@
+"""Collecting on a real Ray cluster: the same requests as ``collect``, and rows that fail cost only themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swift_client.collect.collect import collect
+from swift_client.errors import AuthenticationError, ConfigurationError
+from swift_client.store import SampleStore, StoredQuestion
+from tests.ray_clusters import CountingServer, local_cluster
+from tests.servers import error
+
+pytest.importorskip("ray")
+pytest.importorskip("pyarrow")
+
+from swift_client.dataset.sample_columns import group_samples
+from swift_client.ray import ShardsResult, collect_dataset, collect_shards
+
+KEY = "sk-secret-7f3a"
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    with local_cluster() as ray:
+        yield ray
+
+
+@pytest.fixture
+def server() -> Iterator[CountingServer]:
+    with CountingServer() as server:
+        yield server
+
+
+def settings(server: CountingServer, **changes: Any) -> dict[str, Any]:
+    return {
+        "provider": "openai-compatible", "model": "m", "base_url": server.url, "api_key": KEY, "n": 3, "seed": 5,
+        "top_logprobs": 3, "max_retries": 0, "temperature": 0.5, **changes,
+    }  # fmt: skip
+
+
+def questions(count: int = 12) -> list[dict[str, Any]]:
+    return [{"id": f"q{number}", "prompt": f"What is {number}?", "answer": "4"} for number in range(count)]
+
+
+def collect_questions(ray: Any, rows: list[dict[str, Any]], out: Path, server: CountingServer, **changes: Any) -> Any:
+    return collect_shards(
+        ray.data.from_items(rows), out, workers=2, concurrency=2, **settings(server, **changes)
+    )
+
+
+def test_the_samples_equal_those_of_collect_and_nothing_is_asked_twice(
+    ray: Any, server: CountingServer, tmp_path: Path
+) -> None:
+    result = collect_questions(ray, questions(), tmp_path / "run", server)
+    assert isinstance(result, ShardsResult)
+    assert (result.samples, result.wanted, result.added, result.complete) == (36, 36, 36, True)
+    assert (result.stopped, result.failures, result.lost_in_flight) == (None, (), 0)
+    counts = server.counts()
+    assert set(counts.values()) == {1}
+    assert result.requests == len(server.requests)
+    # The same questions on one machine ask for the same completions.
+    server.served.clear()
+    stored = [
+        StoredQuestion(id=row["id"], messages=({"role": "user", "content": row["prompt"]},), answer="4")
+        for row in questions()
+    ]
+    collect(stored, tmp_path / "local.db", **settings(server))
+    assert server.counts() == counts
+    table = result.dataset().to_arrow_refs()
+    import pyarrow
+
+    samples = {
+        (sample.question_id, sample.index): sample
+        for _, group in group_samples(pyarrow.concat_tables(ray.get(table)))
+        for sample in group
+    }
+    with SampleStore(tmp_path / "local.db") as store:
+        for question, group in store.questions_with_samples():
+            for expected in group:
+                sample = samples.pop((question.id, expected.index))
+                assert (sample.seed is None) == (expected.seed is None)
+                assert sample.completion.text == expected.completion.text
+                assert sample.completion.top_logprobs.tobytes() == expected.completion.top_logprobs.tobytes()
+    assert not samples
+    # Another run asks for nothing; one with other settings is refused; neither file has the key.
+    server.requests.clear()
+    again = collect_questions(ray, questions(), tmp_path / "run", server)
+    assert (again.added, again.requests, again.samples, again.usage) == (0, 0, 36, result.usage)
+    with pytest.raises(ConfigurationError, match=r"contains samples with sampling"):
+        collect_questions(ray, questions(), tmp_path / "run", server, temperature=1.0)
+    assert not server.requests
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+def test_rows_that_fail_are_reported_and_the_others_are_collected(
+    ray: Any, server: CountingServer, tmp_path: Path
+) -> None:
+    rows = [
+        *questions(4),
+        {"id": "b", "prompt": "broken", "answer": None},
+        {"id": None, "prompt": "no id", "answer": None},
+        {"id": "q1", "prompt": "twice", "answer": None},
+    ]
+    result = collect_questions(ray, rows, tmp_path, server)
+    assert (result.samples, result.wanted, result.complete) == (12, 21, False)
+    failures = {failure.question_id: (failure.lost, type(failure.error).__name__) for failure in result.failures}
+    assert failures == {
+        "b": (3, "BadRequestError"),
+        "row 6": (3, "ConfigurationError"),
+        "q1": (3, "ConfigurationError"),
+    }
+    assert json.loads(json.dumps(result.to_dict()))["complete"] is False
+
+
+def test_a_refused_key_ends_the_run_as_itself(ray: Any, server: CountingServer, tmp_path: Path) -> None:
+    server.serve(lambda request: error(401, f"wrong key {KEY}"))
+    with pytest.raises(AuthenticationError, match="wrong key") as caught:
+        collect_questions(ray, questions(), tmp_path, server)
+    assert KEY not in str(caught.value)
+    assert type(caught.value) is AuthenticationError
+
+
+def test_without_out_the_samples_are_a_dataset_of_ray(ray: Any, server: CountingServer) -> None:
+    dataset = collect_dataset(ray.data.from_items(questions(4)), workers=1, concurrency=2, **settings(server))
+    assert not server.requests
+    rows = dataset.take_all()
+    assert sorted((row["question"], row["index"]) for row in rows) == [
+        (f"q{number}", index) for number in range(4) for index in range(3)
+    ]
+    assert set(server.counts().values()) == {1}
+
+
+def test_wrong_settings_are_refused_before_ray_starts_anything(tmp_path: Path) -> None:
+    for wrong in ({"workers": 0}, {"n": 0}, {"max_cost": 1.0}, {"temprature": 1}):
+        with pytest.raises(ConfigurationError):
+            collect_shards([], tmp_path / "out", provider="openai-compatible", model="m", **wrong)
+    assert not (tmp_path / "out").exists()
