@@ -66,9 +66,7 @@ class CountingServer(FaultServer):
             self.served += [(time.time(), prompt, seed + index) for index in range(n)]
         choices = [{**BODY["choices"][0], "index": index} for index in range(n)]
         usage = {"prompt_tokens": 7, "completion_tokens": 4 * n, "total_tokens": 7 + 4 * n}
-        return Response(
-            **{**vars(json_response({**BODY, "choices": choices, "usage": usage})), "delay": self.delay}
-        )
+        return Response(**{**vars(json_response({**BODY, "choices": choices, "usage": usage})), "delay": self.delay})
 
 
 def worker_pids() -> list[int]:

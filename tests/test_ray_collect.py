@@ -48,9 +48,7 @@ def questions(count: int = 12) -> list[dict[str, Any]]:
 
 
 def collect_questions(ray: Any, rows: list[dict[str, Any]], out: Path, server: CountingServer, **changes: Any) -> Any:
-    return collect_shards(
-        ray.data.from_items(rows), out, workers=2, concurrency=2, **settings(server, **changes)
-    )
+    return collect_shards(ray.data.from_items(rows), out, workers=2, concurrency=2, **settings(server, **changes))
 
 
 def test_the_samples_equal_those_of_collect_and_nothing_is_asked_twice(
