@@ -1,9 +1,8 @@
-"""Comparison of all methods on all draws of all questions."""
+"""Comparison of all methods on all draws of all questions, in constant memory."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -13,12 +12,20 @@ from swift_client.evaluation.methods import (
     Method,
     accuracy_by_method,
     count_judged_answers,
+    question_blocks,
 )
-from swift_client.evaluation.pools import Agreement, Pool, StackedPools
-from swift_client.evaluation.result import Row, estimate, sums_with_resamples
+from swift_client.evaluation.pool_table import PoolTable
+from swift_client.evaluation.pools import Agreement, StackedPools
+from swift_client.evaluation.result import Row, estimate
+from swift_client.evaluation.scratch.block_file import Block
+from swift_client.evaluation.scratch.pair_metrics import Calibration, measure_calibration, pooled_auroc
+from swift_client.evaluation.scratch.resampling import MAX_ROWS, resample_rows
+from swift_client.evaluation.scratch.sorted_pairs import PairFile
+from swift_client.evaluation.scratch.summation import SequentialReader, pairwise_sum
+from swift_client.evaluation.scratch.table_file import TableFile
 from swift_client.features.segments import F64, I64
 from swift_client.selection.voting import draw_orders
-from swift_client.training.metrics import brier, expected_calibration_error, pair_wins, pooled_auroc
+from swift_client.training.metrics import pair_wins
 
 # Draws per question for calibration metrics, if agreement makes probabilities differ from draw to draw.
 DRAWS_FOR_CALIBRATION = 20
@@ -34,7 +41,7 @@ class Comparison:
 
     def __init__(
         self,
-        pools: Sequence[Pool],
+        pools: PoolTable,
         methods: Sequence[Method],
         *,
         ns: Sequence[int],
@@ -45,58 +52,75 @@ class Comparison:
         beta: float = 1.0,
         progress: Callable[[int], None] = lambda done: None,
     ) -> None:
-        self._methods, self._ns, self._n_questions = tuple(methods), tuple(ns), len(pools)
-        self._max_subsets, self._seed, self._agreement = max_subsets, seed, agreement
-        # Questions with equally many completions are stacked into one array and share their draws.
-        by_size: dict[int, list[int]] = defaultdict(list)
-        for index, pool in enumerate(pools):
-            by_size[len(pool.labels)].append(index)
-        self._stacks = [
-            (
-                np.array(indices),
-                size,
-                StackedPools.stack(
-                    [pools[index] for index in indices], auto_answer=auto_answer, agreement=agreement, beta=beta
-                ),
-            )
-            for size, indices in sorted(by_size.items())
-        ]
-        self._accuracies = {(method.name, n): np.full(len(pools), np.nan) for method in methods for n in ns}
+        self._pools, self._methods, self._ns = pools, tuple(methods), tuple(ns)
+        self._max_subsets, self._seed, self._auto_answer = max_subsets, seed, auto_answer
+        self._agreement, self._beta = agreement, beta
+        # The shares of right draws: for each method and n, a table and a column of it.
+        self._shares: dict[_ColumnKey, tuple[TableFile, int]] = {}
+        self._measured = [method.name for method in methods]
+        self._calibrations: dict[_ColumnKey, Calibration | None] = {}
         for n in ns:
-            for indices, size, stack in self._stacks:
-                if size >= n:
-                    draws = draw_orders(size, n, max_subsets=max_subsets, seed=seed)
-                    for name, share in accuracy_by_method(methods, stack, draws).items():
-                        self._accuracies[name, n][indices] = share
+            self._add_shares(methods, n)
             progress(n)
 
-    def judged_answers(self, method: Method, n: int) -> F64:
-        """Return the mean number of answers per draw of n that the method's verifier judges, (Q,); NaN without any.
+    def _stack(self, block: Block) -> StackedPools:
+        return StackedPools.from_columns(
+            block.columns, auto_answer=self._auto_answer, agreement=self._agreement, beta=self._beta
+        )
+
+    def _add_shares(self, methods: Sequence[Method], n: int, drawn: int | None = None) -> None:
+        """Measure methods on draws of ``drawn`` completions, by default n; questions with fewer than n are NaN."""
+        table = TableFile(len(methods))
+        for count, blocks in self._pools.slices():
+            rows = np.full((count, len(methods)), np.nan)
+            for block in blocks:
+                if block.size >= n:
+                    draws = self._draws(block.size, min(block.size, drawn or n))
+                    shares = accuracy_by_method(methods, self._stack(block), draws)
+                    rows[block.rows] = np.stack([shares[method.name] for method in methods], axis=1)
+            table.append(rows)
+        for number, method in enumerate(methods):
+            self._shares[method.name, n] = (table, number)
+
+    def _draws(self, size: int, n: int) -> I64:
+        return draw_orders(size, n, max_subsets=self._max_subsets, seed=self._seed)
+
+    def mean_judged_answers(self, method: Method, n: int) -> float:
+        """Return the mean number of answers per draw of n that the method's verifier judges.
 
         Questions that it did not judge count none.
         """
-        counts = np.full(self._n_questions, np.nan)
-        for indices, size, stack in self._stacks:
-            if size >= n:
-                draws = draw_orders(size, n, max_subsets=self._max_subsets, seed=self._seed)
-                counts[indices] = count_judged_answers(method, stack, draws)
-        return counts
+        table = TableFile(1)
+        for count, blocks in self._pools.slices():
+            counts = np.zeros((count, 1))  # with zeros, which change no sum, for questions with too few completions
+            for block in blocks:
+                if block.size >= n:
+                    counts[block.rows, 0] = count_judged_answers(method, self._stack(block), self._draws(block.size, n))
+            table.append(counts)
+        reader = SequentialReader(rows[:, 0] for rows in table.slices())
+        return pairwise_sum(reader.take, len(table)) / self._pools.count(n)
 
     def add_larger_draws(self, method: Method, ns: Mapping[int, int]) -> None:
         """Add a method that chooses from more completions than the others: at n from ``ns[n]``, or all if fewer."""
         last = max(i for i, other in enumerate(self._methods) if other.kind == method.kind)
         self._methods = (*self._methods[: last + 1], method, *self._methods[last + 1 :])
+        self._measured.append(method.name)
         for n, larger_n in ns.items():
-            shares = np.full(self._n_questions, np.nan)
-            for indices, size, stack in self._stacks:
-                if size >= n:
-                    draws = draw_orders(size, min(size, larger_n), max_subsets=self._max_subsets, seed=self._seed)
-                    shares[indices] = accuracy_by_method([method], stack, draws)[method.name]
-            self._accuracies[method.name, n] = shares
+            self._add_shares([method], n, larger_n)
 
     def accuracy(self, name: str, n: int) -> F64:
         """Return the share of draws in which a method is right at n, (Q,); NaN for questions with fewer completions."""
-        return self._accuracies[name, n]
+        table, number = self._shares[name, n]
+        return table.column(number)
+
+    def mean_accuracy(self, name: str, ns: Sequence[int]) -> float:
+        """Return a method's mean accuracy over ``ns``, over the questions with enough completions for any of them."""
+        means = TableFile(1)
+        for rows in self._slices():
+            column = self._mean_column(self._read_shares(rows), name, ns)
+            means.append(column[~np.isnan(column), None])
+        reader = SequentialReader(rows[:, 0] for rows in means.slices())
+        return pairwise_sum(reader.take, len(means)) / len(means)
 
     def rows(self, *, resamples: int, label_free: str = "default", gain_ns: Sequence[int] = ()) -> tuple[Row, ...]:
         """Return one row per method, with intervals from ``resamples`` draws of the questions.
@@ -104,86 +128,102 @@ class Comparison:
         ``label_free`` is the row that all are compared with, beside majority; ``gain_ns`` are the n over which the
         difference to it is averaged, by default all.
         """
-        pooled = {
-            method.name: self._pooled_scores(method.shown_scorer) for method in self._methods if _has_own_scores(method)
-        }
-        pair_counts = {
-            name: pair_wins(scores, labels, question, questions=self._n_questions)
-            for name, (question, scores, labels) in pooled.items()
-        }
+        scored = [method for method in self._methods if _has_own_scores(method)]
+        won_pairs, pooled = self._measure_scores(scored)
         # Everything that is summed over questions goes into one table, so all rows share the resamples.
-        columns: dict[_ColumnKey, F64] = {
-            ("valid", n): (~np.isnan(self._accuracies["majority", n])).astype(np.float64) for n in self._ns
-        }
-        columns.update({key: np.nan_to_num(share) for key, share in self._accuracies.items()})
-        # The mean over several n, of those questions that have enough completions for any of them.
-        means = {method.name: self._mean_accuracy(method.name, gain_ns or self._ns) for method in self._methods}
-        columns["valid", _MEAN] = (~np.isnan(means["majority"])).astype(np.float64)
-        columns.update({(name, _MEAN): np.nan_to_num(mean) for name, mean in means.items()})
-        for name, (won, pairs) in pair_counts.items():
-            columns.update({(name, "won"): won, (name, "pairs"): pairs})
-        table = np.stack(list(columns.values()), axis=1)
-        sums = sums_with_resamples(table, resamples=resamples, seed=self._seed)
-        totals = dict(zip(columns, sums.T, strict=True))
         ns: tuple[int | str, ...] = (*self._ns, _MEAN)
+        keys: list[_ColumnKey] = [("valid", n) for n in self._ns]
+        keys += [(name, n) for name in self._measured for n in self._ns]
+        keys += [("valid", _MEAN), *((method.name, _MEAN) for method in self._methods)]
+        keys += [(method.name, part) for method in scored for part in ("won", "pairs")]
+
+        def read(rows: slice) -> F64:
+            shares = self._read_shares(rows)
+            # The mean over several n, of those questions that have enough completions for any of them.
+            for method in self._methods:
+                shares[method.name, _MEAN] = self._mean_column(shares, method.name, gain_ns or self._ns)
+            for n in ns:
+                shares["valid", n] = ~np.isnan(shares["majority", n])
+            counts = won_pairs.read(rows)
+            for number, method in enumerate(scored):
+                shares[method.name, "won"], shares[method.name, "pairs"] = counts[:, 2 * number : 2 * number + 2].T
+            table = np.empty((len(counts), len(keys)))
+            for number, key in enumerate(keys):
+                table[:, number] = np.nan_to_num(shares.pop(key))
+            return table
+
+        sums = resample_rows(read, len(self._pools), resamples=resamples, seed=self._seed)
+        totals = dict(zip(keys, sums.T, strict=True))
         # Ratios of sums, for the questions as they are and for every resample.
         with np.errstate(invalid="ignore"):
-            accuracy = {(name, n): totals[name, n] / totals["valid", n] for name in means for n in ns}
-            auroc = {name: totals[name, "won"] / totals[name, "pairs"] for name in pair_counts}
+            accuracy = {(m.name, n): totals[m.name, n] / totals["valid", n] for m in self._methods for n in ns}
+            auroc = {m.name: totals[m.name, "won"] / totals[m.name, "pairs"] for m in scored}
         return tuple(
             self._row(method, accuracy, auroc.get(method.name), pooled.get(method.name), label_free)
             for method in self._methods
         )
 
-    def _mean_accuracy(self, name: str, ns: Sequence[int]) -> F64:
-        """Return a method's mean accuracy over ``ns``, (Q,); NaN for questions with too few completions."""
-        table = np.stack([self._accuracies[name, n] for n in ns], axis=1)
+    def _slices(self) -> Iterator[slice]:
+        for start in range(0, len(self._pools), MAX_ROWS):
+            yield slice(start, start + MAX_ROWS)
+
+    def _read_shares(self, rows: slice) -> dict[_ColumnKey, F64]:
+        """Return the shares of right draws of a slice of questions, (K,); NaN for those with too few completions."""
+        tables = {id(table): table.read(rows) for table, _ in self._shares.values()}
+        return {key: tables[id(table)][:, number] for key, (table, number) in self._shares.items()}
+
+    def _mean_column(self, shares: Mapping[_ColumnKey, F64], name: str, ns: Sequence[int]) -> F64:
+        """Return a method's mean accuracy over ``ns``, (K,); NaN for questions with too few completions."""
+        table = np.stack([shares[name, n] for n in ns], axis=1)
         counts = (~np.isnan(table)).sum(axis=1)
         with np.errstate(invalid="ignore"):
             return np.asarray(np.nansum(table, axis=1) / counts)
 
-    def labelled_probabilities(self, name: str, n: int) -> tuple[F64, F64]:
-        """Return a scorer's probabilities at n and their labels; empty if it has none.
+    def calibration(self, name: str, n: int) -> Calibration | None:
+        """Return the calibration of a scorer's probabilities at n; None if it has none.
 
         Complete, labelled and scored completions count; several times if agreement in a draw matters.
         """
-        probabilities, labels = [np.zeros(0)], [np.zeros(0)]
-        varies = name == "head" and self._agreement is not None
-        for _, size, stack in self._stacks:
-            draws = np.arange(size)[None]
-            if varies:  # agreement depends on the other completions of the draw
-                if size < n:
-                    continue
-                draws = draw_orders(size, n, max_subsets=self._max_subsets, seed=self._seed)[:DRAWS_FOR_CALIBRATION]
-            subsets = DrawnSubsets(stack, draws)
-            drawn_probabilities = subsets.probabilities(name)
-            if drawn_probabilities is None:
-                break
-            drawn_labels = stack.labels[:, draws]
-            usable = subsets.complete & ~np.isnan(drawn_labels) & ~np.isnan(drawn_probabilities)
-            probabilities.append(drawn_probabilities[usable])
-            labels.append(drawn_labels[usable])
-        return np.concatenate(probabilities), np.concatenate(labels)
+        varies = name == "head" and self._agreement is not None  # agreement depends on the other completions of a draw
+        key = (name, n if varies else _MEAN)
+        if key not in self._calibrations:
+            self._calibrations[key] = measure_calibration(self._labelled_probabilities(name, n if varies else None))
+        return self._calibrations[key]
+
+    def _labelled_probabilities(self, name: str, n: int | None) -> PairFile:
+        """Return a scorer's probabilities and their labels: in draws of n, or of each completion once."""
+        pairs = PairFile()
+        for size in sorted(self._pools.sizes):
+            if n is not None and size < n:
+                continue
+            draws = np.arange(size)[None] if n is None else self._draws(size, n)[:DRAWS_FOR_CALIBRATION]
+            for block in self._pools.blocks(size):
+                for questions in question_blocks(len(block.rows), draws):
+                    subsets = DrawnSubsets(self._stack(block).slice_questions(questions), draws)
+                    probabilities = subsets.probabilities(name)
+                    if probabilities is None:
+                        return pairs
+                    labels = block.columns["labels", ""][questions][:, draws]
+                    usable = subsets.complete & ~np.isnan(labels) & ~np.isnan(probabilities)
+                    pairs.append(probabilities[usable], labels[usable])
+        return pairs
 
     def _row(
         self,
         method: Method,
         accuracy: dict[_ColumnKey, F64],
         auroc: F64 | None,
-        pooled_scores: tuple[I64, F64, F64] | None,
+        pooled: float | None,
         label_free: str,
     ) -> Row:
         own = {n: accuracy[method.name, n] for n in self._ns}
         first = {n: float(accuracy["first", n][0]) for n in self._ns}
         gap = {n: float(accuracy["oracle", n][0]) - first[n] for n in self._ns}
-        pooled, calibrated = np.nan, {}
-        if pooled_scores is not None:
-            _, scores, labels = pooled_scores
-            pooled = pooled_auroc(scores, labels) if len(scores) else np.nan
-            pairs = {n: self.labelled_probabilities(method.shown_scorer, n) for n in self._ns}
-            calibrated = {n: pair for n, pair in pairs.items() if len(pair[0])}
-        brier_at = {n: brier(*pair) for n, pair in calibrated.items()}
-        ece_at = {n: expected_calibration_error(*pair) for n, pair in calibrated.items()}
+        brier_at, ece_at = {}, {}
+        if _has_own_scores(method):
+            for n in self._ns:
+                if calibration := self.calibration(method.shown_scorer, n):
+                    brier_at[n], ece_at[n] = calibration.brier, calibration.reliability.error
         return Row(
             name=method.name,
             label=method.label,
@@ -196,23 +236,35 @@ class Comparison:
             gain_over_majority=estimate(accuracy[method.name, _MEAN] - accuracy["majority", _MEAN]),
             gap_closed={n: (float(own[n][0]) - first[n]) / gap[n] if gap[n] > 0 else None for n in self._ns},
             within_question_auroc=None if auroc is None else estimate(auroc),
-            pooled_auroc=None if np.isnan(pooled) else pooled,
+            pooled_auroc=pooled,
             brier=brier_at.get(self._ns[-1]),
             ece=ece_at.get(self._ns[-1]),
             brier_at=brier_at,
             ece_at=ece_at,
         )
 
-    def _pooled_scores(self, name: str) -> tuple[I64, F64, F64]:
-        """Return question, score and label of each complete, labelled and scored completion of all questions."""
-        parts = []
-        for indices, size, stack in self._stacks:
-            scores, labels = DrawnSubsets(stack, np.arange(size)[None]).scores(name)[:, 0], stack.labels
-            usable = stack.complete & ~np.isnan(labels) & ~np.isnan(scores)
-            question = np.repeat(indices, size).reshape(usable.shape)
-            parts.append((question[usable], scores[usable], labels[usable]))
-        question, scores, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return question, scores, labels
+    def _measure_scores(self, methods: Sequence[Method]) -> tuple[TableFile, dict[str, float | None]]:
+        """Return won and all pairs of each question, (Q, 2 · methods), and the pooled AUROC of each method.
+
+        Complete, labelled and scored completions count.
+        """
+        won_pairs = TableFile(2 * len(methods))
+        pooled = {method.name: PairFile() for method in methods}
+        for count, blocks in self._pools.slices():
+            rows = np.zeros((count, 2 * len(methods)))
+            for block in blocks:
+                subsets = DrawnSubsets(self._stack(block), np.arange(block.size)[None])
+                labels = block.columns["labels", ""]
+                for number, method in enumerate(methods):
+                    scores = subsets.scores(method.shown_scorer)[:, 0]
+                    usable = subsets.complete[:, 0] & ~np.isnan(labels) & ~np.isnan(scores)
+                    pooled[method.name].append(scores[usable], labels[usable])
+                    question = np.nonzero(usable)[0]
+                    counts = pair_wins(scores[usable], labels[usable], question, questions=len(labels))
+                    rows[block.rows, 2 * number : 2 * number + 2] = np.stack(counts, axis=1)
+            won_pairs.append(rows)
+        aurocs = {name: pooled_auroc(pairs) for name, pairs in pooled.items()}
+        return won_pairs, {name: None if np.isnan(auroc) else auroc for name, auroc in aurocs.items()}
 
 
 def _has_own_scores(method: Method) -> bool:

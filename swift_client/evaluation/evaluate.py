@@ -24,11 +24,21 @@ from swift_client.dataset.stored import FilePath, StoredGroups, open_groups, sta
 from swift_client.errors import ArtifactError, ConfigurationError
 from swift_client.evaluation.baselines import train_baselines
 from swift_client.evaluation.compare import Comparison
+from swift_client.evaluation.data_notes import data_notes
 from swift_client.evaluation.gate import DEFAULT_RULE, LABEL_FREE, choose_rule
 from swift_client.evaluation.gate import NS as GATE_NS
 from swift_client.evaluation.methods import METHODS, NO_SCORE, methods
-from swift_client.evaluation.pools import Agreement, Pool, QuestionScorer, build_pool, head_scorer, label_free_scorers
+from swift_client.evaluation.pool_table import PoolTable
+from swift_client.evaluation.pools import (
+    Agreement,
+    QuestionScorer,
+    build_pool,
+    head_scorer,
+    label_free_scorers,
+    score_group,
+)
 from swift_client.evaluation.result import Evaluation
+from swift_client.evaluation.scratch.block_file import BlockFile
 from swift_client.evaluation.verifier_rows import (
     add_equal_calls,
     comparable_verifiers,
@@ -39,7 +49,6 @@ from swift_client.evaluation.verifier_rows import (
 from swift_client.models import AnyHead, HeadArtifact, HiddenHead
 from swift_client.models.artifact import describe_verdict
 from swift_client.models.resolve_head import load_any_head
-from swift_client.training.metrics import reliability
 
 NS = (1, 2, 4, 8, 16)
 PARTS = ("train", "validation", "test")
@@ -111,11 +120,10 @@ def evaluate(
     if split in ("train", "validation"):
         notes.append(f"These are {split} questions, which the head was fitted on: expect less on others.")
     pools = _read_pools(groups, split, parts, scorers, spec, progress, notes)
-    max_n = max(len(pool.labels) for pool in pools)
-    usable_ns = tuple(n for n in requested_ns if n <= max_n)
+    usable_ns = tuple(n for n in requested_ns if n <= pools.max_size)
     if not usable_ns:
         raise ConfigurationError(
-            f"No question has {min(requested_ns)} completions; the most are {max_n}.",
+            f"No question has {min(requested_ns)} completions; the most are {pools.max_size}.",
             hint="Ask for fewer with ns=.",
         )
 
@@ -130,12 +138,11 @@ def evaluate(
         source = groups if train_samples is None else open_groups(train_samples, answer=spec, grade=grade)
         k = head.k_max if head else None
         baselines = train_baselines(source, split=parts, answer=spec, k=k, seed=seed, progress=progress)
-        baseline_pools = _read_pools(groups, split, parts, baselines.scorers, spec, progress, [])
-        pools = [pool.merge_scores(other) for pool, other in zip(pools, baseline_pools, strict=True)]
+        pools.join(_read_scores(groups, split, parts, baselines.scorers, progress))
         scorers |= baselines.scorers
         temperature = baselines.temperature
         notes += baselines.notes
-    notes += _data_notes(pools, requested_ns, usable_ns, has_head=head is not None)
+    notes += data_notes(pools, requested_ns, usable_ns)
     if head is not None and not head.beats_majority:
         notes.append(f"This head {describe_verdict(head.training)}: best_of votes as without a head.")
 
@@ -164,20 +171,18 @@ def evaluate(
     calls = add_equal_calls(comparison, verifiers, vote, ns=usable_ns)
     notes += verifier_notes + cost_notes(calls, pools)
     gain_ns = tuple(n for n in usable_ns if n in GATE_NS) or tuple(n for n in usable_ns if n > 1) or usable_ns
-    probabilities = None if head is None else comparison.labelled_probabilities("head", usable_ns[-1])
+    calibration = None if head is None else comparison.calibration("head", usable_ns[-1])
     return Evaluation(
         rows=comparison.rows(resamples=resamples, label_free=label_free, gain_ns=gain_ns),
         ns=usable_ns,
         questions=len(pools),
-        completions=sum(len(pool.labels) for pool in pools),
-        families=dict(Counter(pool.family for pool in pools)),
+        completions=pools.completions,
+        families=dict(pools.families),
         split=split,
         subsets=subsets,
         seed=seed,
-        tokens={
-            n: float(n * np.mean([pool.tokens.mean() for pool in pools if len(pool.labels) >= n])) for n in usable_ns
-        },
-        reliability=reliability(*probabilities) if probabilities and len(probabilities[0]) else None,
+        tokens=pools.mean_tokens(usable_ns),
+        reliability=None if calibration is None else calibration.reliability,
         head={} if head is None else _head_facts(head),
         provider=provider,
         model=model,
@@ -205,12 +210,12 @@ def _label_free_rule(
     rule = comparison.get("rule") if isinstance(comparison, Mapping) else None
     if rule in LABEL_FREE:
         return str(rule), []
-    pools = [
+    pools = PoolTable(
         build_pool(group, scorers, answer)
-        for group in groups
-        if split == "test" and parts.part(group.question_id) == "validation"
-    ]
-    if pools or head is None:
+        for group in (groups if split == "test" else ())
+        if parts.part(group.question_id) == "validation"
+    )
+    if len(pools) or head is None:
         return choose_rule(pools, answer=answer, seed=seed), []
     note = (
         "There are no validation questions to choose the best label-free rule on: the head is compared with the vote "
@@ -301,11 +306,9 @@ def _read_pools(
     answer: answers.Spec,
     progress: ProgressCallback,
     notes: list[str],
-) -> list[Pool]:
+) -> PoolTable:
     """Read and score the questions of the part; omissions are added to the notes."""
-    pools: list[Pool] = []
-    counts: Counter[str] = Counter()
-    n_unlabelled = 0
+    pools, counts, n_unlabelled = PoolTable(), Counter[str](), 0
     for done, group in enumerate(groups, 1):
         part = parts.part(group.question_id)
         counts[part] += 1
@@ -313,11 +316,11 @@ def _read_pools(
             if np.isnan(group.labels).all():
                 n_unlabelled += 1
             else:
-                pools.append(build_pool(group, scorers, answer))
+                pools.add(build_pool(group, scorers, answer))
         progress("questions", done)
     if n_unlabelled:
         notes.append(f"{n_unlabelled} questions are left out: none of their completions has a label.")
-    if not pools:
+    if not len(pools):
         part_sizes = ", ".join(f"{counts[part]} {part}" for part in PARTS)
         reason = f"none of its {n_unlabelled} questions has a label" if n_unlabelled else "it is empty"
         raise ConfigurationError(
@@ -327,36 +330,20 @@ def _read_pools(
     return pools
 
 
-def _data_notes(
-    pools: Sequence[Pool], requested_ns: Sequence[int], usable_ns: Sequence[int], *, has_head: bool
-) -> list[str]:
-    notes = []
-    if omitted := [str(n) for n in requested_ns if n not in usable_ns]:
-        notes.append(f"n = {', '.join(omitted)} is left out: no question has so many completions.")
-    for n in usable_ns:
-        count = sum(len(pool.labels) >= n for pool in pools)
-        if count < len(pools):
-            notes.append(f"At n = {n} only the {count} of {len(pools)} questions with that many completions count.")
-    total = sum(len(pool.labels) for pool in pools)
-    if n_incomplete := sum(int((~pool.complete).sum()) for pool in pools):
-        notes.append(
-            f"{n_incomplete} of {total} completions were cut, filtered or refused: they do not vote, and win only if "
-            "there are no others."
-        )
-    if n_unlabelled := sum(int(np.isnan(pool.labels).sum()) for pool in pools):
-        notes.append(f"{n_unlabelled} of {total} completions have no label: choosing one counts as wrong.")
-    if n_unread := sum(int((pool.answers < 0).sum()) for pool in pools):
-        notes.append(f"In {n_unread} of {total} completions no answer could be read: they do not vote.")
-    if has_head and (n_unscored := sum(int(np.isnan(pool.scores["head"]).sum()) for pool in pools)):
-        notes.append(f"{n_unscored} of {total} completions have no score by the head, since they have no logprobs.")
-    if n_outside := sum(pool.out_of_distribution for pool in pools):
-        notes.append(
-            f"On {n_outside} of {len(pools)} questions the answers are unlike those that the head was trained on: "
-            "best_of does not use it there, and the table shows what it would have chosen."
-        )
-    if reader_notes := [pool.note for pool in pools if pool.note]:
-        notes.append(f"On {len(reader_notes)} questions, reading answers: {reader_notes[0]}")
-    return notes
+def _read_scores(
+    groups: Iterable[Group],
+    split: str,
+    parts: Split,
+    scorers: Mapping[str, QuestionScorer],
+    progress: ProgressCallback,
+) -> BlockFile:
+    """Read the questions of ``_read_pools()`` again, and score them by more scorers."""
+    scores = BlockFile()
+    for done, group in enumerate(groups, 1):
+        if split in (parts.part(group.question_id), "all") and not np.isnan(group.labels).all():
+            scores.add(score_group(group, scorers).columns)
+        progress("questions", done)
+    return scores
 
 
 def _head_facts(head: AnyHead) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from swift_client.dataset.question_samples import Group
 from swift_client.dataset.splits import Split
 from swift_client.evaluation.compare import Comparison
 from swift_client.evaluation.methods import METHODS, NO_SCORE, Method
-from swift_client.evaluation.pools import Agreement, Pool, QuestionScorer, build_pool, head_scorer, label_free_scorers
+from swift_client.evaluation.pool_table import PoolTable
+from swift_client.evaluation.pools import Agreement, QuestionScorer, build_pool, head_scorer, label_free_scorers
 from swift_client.evaluation.result import Estimate, estimate, sums_with_resamples
 from swift_client.features.segments import F64
 from swift_client.models import AnyHead, HeadArtifact
@@ -96,7 +97,7 @@ def judge_head(
         seed: of the draws and the resamples.
     """
     scorers = label_free_scorers({method.scorer for method in METHODS}) | {"head": head_scorer(head)}
-    pools: dict[str, list[Pool]] = {"validation": [], "test": []}
+    pools = {"validation": PoolTable(), "test": PoolTable()}
     for group in groups:
         part = split.part(group.question_id)
         if part == "validation" or (part == "test" and test_groups is None):
@@ -107,11 +108,12 @@ def judge_head(
     rule = choose_rule(pools["validation"], answer=answer, seed=seed)
     label = next(method.label for method in METHODS if method.name == rule)
     unknown = Estimate(np.nan, np.nan, np.nan)
-    if not pools["test"]:
+    if not len(pools["test"]):
         return HeadVerdict(rule=rule, label=label, chosen_on=len(pools["validation"]), questions=0, mean=unknown, at={})
-    accuracies = _accuracies(pools["test"], ("head_vote", rule), answer=answer, head=head, seed=seed)
+    ns = _usable(pools["test"])
+    comparison = _compare(pools["test"], ("head_vote", rule), answer=answer, head=head, seed=seed)
     # (Q, n) differences, NaN for questions with fewer than n completions.
-    differences = np.stack([accuracies["head_vote", n] - accuracies[rule, n] for n in _usable(pools["test"])], axis=1)
+    differences = np.stack([comparison.accuracy("head_vote", n) - comparison.accuracy(rule, n) for n in ns], axis=1)
     mean, *at = _estimate_means(np.concatenate([_row_means(differences)[:, None], differences], axis=1), seed)
     return HeadVerdict(
         rule=rule,
@@ -119,23 +121,20 @@ def judge_head(
         chosen_on=len(pools["validation"]),
         questions=len(pools["test"]),
         mean=mean,
-        at=dict(zip(_usable(pools["test"]), at, strict=True)),
+        at=dict(zip(ns, at, strict=True)),
     )
 
 
-def choose_rule(pools: Sequence[Pool], *, answer: answers.Spec, seed: int = 0) -> str:
+def choose_rule(pools: PoolTable, *, answer: answers.Spec, seed: int = 0) -> str:
     """Return the label-free row that is right most often, mean over the n of NS; DEFAULT_RULE without questions.
 
     Of equally good ones the default is preferred.
     """
-    pools = [pool for pool in pools if len(pool.labels) >= min(NS)]
-    if not pools:
+    if not (ns := _usable(pools)):
         return DEFAULT_RULE
-    accuracies = _accuracies(pools, LABEL_FREE, answer=answer, head=None, seed=seed)
-    means = {
-        name: _row_means(np.stack([accuracies[name, n] for n in _usable(pools)], axis=1)).mean() for name in LABEL_FREE
-    }
-    return max(LABEL_FREE, key=lambda name: (round(float(means[name]), 12), name == DEFAULT_RULE))
+    comparison = _compare(pools, LABEL_FREE, answer=answer, head=None, seed=seed)
+    means = {name: comparison.mean_accuracy(name, ns) for name in LABEL_FREE}
+    return max(LABEL_FREE, key=lambda name: (round(means[name], 12), name == DEFAULT_RULE))
 
 
 def mean_difference(differences: F64, seed: int) -> Estimate:
@@ -143,25 +142,24 @@ def mean_difference(differences: F64, seed: int) -> Estimate:
     return _estimate_means(_row_means(differences)[:, None], seed)[0]
 
 
-def _add_pool(pools: list[Pool], group: Group, scorers: Mapping[str, QuestionScorer], answer: answers.Spec) -> None:
+def _add_pool(pools: PoolTable, group: Group, scorers: Mapping[str, QuestionScorer], answer: answers.Spec) -> None:
     """Add a question that has labels and something to choose from."""
     if len(group.completions) >= min(NS) and not np.isnan(group.labels).all():
-        pools.append(build_pool(group, scorers, answer))
+        pools.add(build_pool(group, scorers, answer))
 
 
-def _usable(pools: Sequence[Pool]) -> list[int]:
-    most = max(len(pool.labels) for pool in pools)
-    return [n for n in NS if n <= most]
+def _usable(pools: PoolTable) -> list[int]:
+    return [n for n in NS if n <= pools.max_size]
 
 
-def _accuracies(
-    pools: Sequence[Pool], names: Sequence[str], *, answer: answers.Spec, head: AnyHead | None, seed: int
-) -> dict[tuple[str, int], F64]:
-    """Return the share of draws in which each method is right at each n, (Q,)."""
+def _compare(
+    pools: PoolTable, names: Sequence[str], *, answer: answers.Spec, head: AnyHead | None, seed: int
+) -> Comparison:
+    """Compare methods at each n of NS."""
     chosen: list[Method] = [method for method in METHODS if method.name in names]
-    comparison = Comparison(
+    return Comparison(
         pools,
-        [method for method in chosen if method.scorer == NO_SCORE or method.scorer in pools[0].scores],
+        [method for method in chosen if method.scorer in (NO_SCORE, *pools.scorers)],
         ns=_usable(pools),
         max_subsets=_SUBSETS,
         seed=seed,
@@ -169,7 +167,6 @@ def _accuracies(
         agreement=Agreement.from_head(head) if isinstance(head, HeadArtifact) else None,
         beta=1.0 if head is None else head.beta,
     )
-    return {(name, n): comparison.accuracy(name, n) for name in names for n in _usable(pools)}
 
 
 def _row_means(values: F64) -> F64:

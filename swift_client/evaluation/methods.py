@@ -281,14 +281,14 @@ def _mask_incomplete(scores: F64, complete: Bool) -> F64:
 def count_judged_answers(method: Method, pools: StackedPools, draws: I64) -> F64:
     """Return the mean number of answers per draw (S, n) that a method's verifier judges, (Q,)."""
     counts = []
-    for block in _question_blocks(len(pools.labels), draws):
+    for block in question_blocks(len(pools.labels), draws):
         subsets = DrawnSubsets(pools.slice_questions(block), draws)
         votes = judge_votes(method, subsets, np.zeros(subsets.has_votes.shape, np.int64))
         counts.append(votes.count_judged().reshape(subsets.has_votes.shape).mean(axis=1))
     return np.concatenate(counts)
 
 
-def _question_blocks(questions: int, draws: I64) -> Iterator[slice]:
+def question_blocks(questions: int, draws: I64) -> Iterator[slice]:
     """Yield slices of the questions for which all draws together stay small."""
     size = max(1, _MAX_BLOCK_VALUES // draws.size)
     for start in range(0, questions, size):
@@ -300,7 +300,7 @@ def accuracy_by_method(methods: Sequence[Method], pools: StackedPools, draws: I6
     correct = (pools.labels == 1).astype(np.float64)
     shares = {method.name: np.empty(len(correct)) for method in methods}
     rows = np.arange(len(draws))
-    for block in _question_blocks(len(correct), draws):
+    for block in question_blocks(len(correct), draws):
         subsets = DrawnSubsets(pools.slice_questions(block), draws)
         for method in methods:
             # Without a choice to make, the share needs no winners.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,11 @@ from swift_client.types import Bool, Completion, completeness
 
 # Function that scores the completions of one question.
 QuestionScorer = Callable[[Sequence[Completion]], Scores]
+# An array of a pool: its attribute, and the name of the scorer or verifier; "" without one.
+ColumnKey = tuple[str, str]
+
+_PLAIN_COLUMNS = ("labels", "complete", "has_text", "answers", "tokens")
+_NAMED_COLUMNS = ("scores", "probabilities", "judgements")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -47,6 +53,14 @@ class Pool:
             self, scores={**self.scores, **other.scores}, probabilities={**self.probabilities, **other.probabilities}
         )
 
+    @property
+    def columns(self) -> dict[ColumnKey, F64]:
+        """The arrays of the completions as float64, (m,)."""
+        named: dict[ColumnKey, F64] = {(name, ""): getattr(self, name).astype(np.float64) for name in _PLAIN_COLUMNS}
+        for kind in _NAMED_COLUMNS:
+            named.update({(kind, name): values for name, values in getattr(self, kind).items()})
+        return named
+
 
 def completion_order(group: Group) -> list[int]:
     """Return the positions of the completions by ``Completion.index`` if all differ, else in the given order."""
@@ -68,13 +82,7 @@ def build_pool(group: Group, scorers: Mapping[str, QuestionScorer], answer: answ
         None,
         requires_half=False,
     )
-    try:
-        scores = {name: scorer(completions) for name, scorer in scorers.items()}
-    except ValueError as error:
-        raise ConfigurationError(
-            f"Question {group.question_id}: {error}", hint="Leave this question out, or sample it again."
-        ) from error
-    means = None if group.mean_logprobs is None else group.mean_logprobs[order]
+    scores, probabilities, out_of_distribution = score_group(group, scorers)
     return Pool(
         family=group.family or "unknown",
         labels=group.labels[order],
@@ -82,17 +90,47 @@ def build_pool(group: Group, scorers: Mapping[str, QuestionScorer], answer: answ
         has_text=complete & np.array([bool(completion.text.strip()) for completion in completions], np.bool_),
         answers=np.array([-1 if number is None else number for number in parsed.groups], np.int64),
         tokens=np.array([len(completion.tokens) for completion in completions], np.int64),
-        scores={
-            name: _fill_from_means(name, result.values.astype(np.float64), means) for name, result in scores.items()
-        },
-        probabilities={
+        scores=scores,
+        probabilities=probabilities,
+        note=parsed.note,
+        out_of_distribution=out_of_distribution,
+        judgements={verifier: values[order] for verifier, values in group.verifier_scores.items()},
+    )
+
+
+class GroupScores(NamedTuple):
+    """Scores of one question's completions, as in Pool."""
+
+    scores: dict[str, F64]
+    probabilities: dict[str, F64]
+    out_of_distribution: bool
+
+    @property
+    def columns(self) -> dict[ColumnKey, F64]:
+        """The arrays of the completions, (m,)."""
+        scores = {("scores", name): values for name, values in self.scores.items()}
+        return scores | {("probabilities", name): values for name, values in self.probabilities.items()}
+
+
+def score_group(group: Group, scorers: Mapping[str, QuestionScorer]) -> GroupScores:
+    """Score one question. Raises ConfigurationError if a scorer cannot read a completion."""
+    order = completion_order(group)
+    completions = [group.completions[position] for position in order]
+    try:
+        results = {name: scorer(completions) for name, scorer in scorers.items()}
+    except ValueError as error:
+        raise ConfigurationError(
+            f"Question {group.question_id}: {error}", hint="Leave this question out, or sample it again."
+        ) from error
+    means = None if group.mean_logprobs is None else group.mean_logprobs[order]
+    return GroupScores(
+        {name: _fill_from_means(name, result.values.astype(np.float64), means) for name, result in results.items()},
+        {
             name: result.probabilities.astype(np.float64)
-            for name, result in scores.items()
+            for name, result in results.items()
             if result.probabilities is not None
         },
-        note=parsed.note,
-        out_of_distribution=any(result.out_of_distribution for result in scores.values()),
-        judgements={verifier: values[order] for verifier, values in group.verifier_scores.items()},
+        any(result.out_of_distribution for result in results.values()),
     )
 
 
@@ -177,21 +215,31 @@ class StackedPools:
         cls, pools: Sequence[Pool], *, auto_answer: bool, agreement: Agreement | None, beta: float = 1.0
     ) -> StackedPools:
         """Stack questions with equally many completions."""
+        verifiers = {("judgements", verifier) for pool in pools for verifier in pool.judgements}
+        columns = stack_columns([pool.columns for pool in pools], sorted(verifiers))
+        return cls.from_columns(columns, auto_answer=auto_answer, agreement=agreement, beta=beta)
+
+    @classmethod
+    def from_columns(
+        cls, columns: Mapping[ColumnKey, F64], *, auto_answer: bool, agreement: Agreement | None, beta: float = 1.0
+    ) -> StackedPools:
+        """Create it from the arrays (Q, m) of ``Pool.columns``."""
+        named: dict[str, dict[str, F64]] = {kind: {} for kind in _NAMED_COLUMNS}
+        for (kind, name), values in columns.items():
+            if kind in named:
+                named[kind][name] = values
         return cls(
             auto_answer=auto_answer,
             agreement=agreement,
             beta=beta,
-            labels=np.stack([pool.labels for pool in pools]),
-            complete=np.stack([pool.complete for pool in pools]),
-            has_text=np.stack([pool.has_text for pool in pools]),
-            answers=np.stack([pool.answers for pool in pools]),
-            tokens=np.stack([pool.tokens for pool in pools]),
-            scores=_stack_by_scorer([pool.scores for pool in pools]),
-            probabilities=_stack_by_scorer([pool.probabilities for pool in pools]),
-            judgements={
-                verifier: np.stack([pool.judgements.get(verifier, np.full(len(pool.labels), np.nan)) for pool in pools])
-                for verifier in verifiers_of(pools)
-            },
+            labels=columns["labels", ""],
+            complete=columns["complete", ""].astype(np.bool_),
+            has_text=columns["has_text", ""].astype(np.bool_),
+            answers=columns["answers", ""].astype(np.int64),
+            tokens=columns["tokens", ""].astype(np.int64),
+            scores=named["scores"],
+            probabilities=named["probabilities"],
+            judgements=named["judgements"],
         )
 
     def slice_questions(self, rows: slice) -> StackedPools:
@@ -209,13 +257,11 @@ class StackedPools:
         )
 
 
-def verifiers_of(pools: Sequence[Pool]) -> list[str]:
-    """Return the identities of the verifiers that judged any of these questions, in alphabetical order."""
-    return sorted({verifier for pool in pools for verifier in pool.judgements})
-
-
-def _stack_by_scorer(values: Sequence[Mapping[str, F64]]) -> dict[str, F64]:
-    return {name: np.stack([by_scorer[name] for by_scorer in values]) for name in values[0]}
+def stack_columns(pools: Sequence[Mapping[ColumnKey, F64]], optional: Sequence[ColumnKey]) -> dict[ColumnKey, F64]:
+    """Stack the columns of questions with equally many completions, (Q, m); NaN for optional ones that are missing."""
+    keys = dict.fromkeys((*pools[0], *optional))
+    missing = np.full(len(next(iter(pools[0].values()))), np.nan)
+    return {key: np.stack([columns.get(key, missing) for columns in pools]) for key in keys}
 
 
 def label_free_scorers(names: Set[str]) -> dict[str, QuestionScorer]:

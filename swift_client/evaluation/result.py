@@ -9,10 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from swift_client.evaluation.scratch.resampling import resample_rows
 from swift_client.features.segments import F64
 from swift_client.training.metrics import Reliability
-
-_MAX_BLOCK_VALUES = 1 << 22  # resampled values in memory at once
 
 
 class _Result:
@@ -38,24 +37,12 @@ def resampled_sums(columns: F64, *, resamples: int, seed: int) -> F64:
 
     All columns share the drawn questions, so differences between them are paired.
     """
-    n_questions = len(columns)
-    rng = np.random.default_rng(seed)
-    block_size = max(1, _MAX_BLOCK_VALUES // n_questions)
-    sums = []
-    for start in range(0, resamples, block_size):
-        size = min(block_size, resamples - start)
-        # One bincount for the whole block: each resample has its own range of numbers.
-        draws = rng.integers(n_questions, size=(size, n_questions)) + n_questions * np.arange(size)[:, None]
-        counts = np.bincount(draws.ravel(), minlength=size * n_questions).reshape(size, n_questions)
-        sums.append(counts @ columns)
-    joined: F64 = np.concatenate(sums)
-    return joined
+    return sums_with_resamples(columns, resamples=resamples, seed=seed)[1:]
 
 
 def sums_with_resamples(columns: F64, *, resamples: int, seed: int) -> F64:
     """Return the columns' sums over all questions, followed by those over resampled ones, (1 + R, C)."""
-    resampled = resampled_sums(columns, resamples=resamples, seed=seed)
-    return np.concatenate([columns.sum(axis=0)[None], resampled])
+    return resample_rows(columns.__getitem__, len(columns), resamples=resamples, seed=seed)
 
 
 def estimate(values: F64) -> Estimate:

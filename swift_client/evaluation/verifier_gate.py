@@ -12,6 +12,7 @@ from swift_client.dataset.splits import Split
 from swift_client.evaluation.compare import Comparison
 from swift_client.evaluation.gate import MIN_QUESTIONS, NS, mean_difference
 from swift_client.evaluation.methods import METHODS
+from swift_client.evaluation.pool_table import PoolTable
 from swift_client.evaluation.pools import Agreement, Pool, build_pool, head_scorer
 from swift_client.evaluation.verifier_rows import head_method
 from swift_client.models import AnyHead, HeadArtifact
@@ -70,7 +71,7 @@ def _judge(
     fused = head_method(verifier, learnt.weight or 1.0, learnt.mean_log_odds)
     ns = [n for n in NS if n <= max(len(pool.labels) for pool in pools)]
     comparison = Comparison(
-        pools,
+        PoolTable(pools),
         [vote, fused],
         ns=ns,
         max_subsets=_SUBSETS,

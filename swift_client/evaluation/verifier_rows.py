@@ -6,22 +6,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from swift_client.evaluation.compare import Comparison
 from swift_client.evaluation.methods import NO_HEAD_SCORER, Method
-from swift_client.evaluation.pools import Pool, verifiers_of
+from swift_client.evaluation.pool_table import PoolTable
 from swift_client.models import AnyHead
 from swift_client.verify.modes import MODES, mode_of
 
 
-def comparable_verifiers(pools: Sequence[Pool]) -> tuple[list[str], list[str]]:
+def comparable_verifiers(pools: PoolTable) -> tuple[list[str], list[str]]:
     """Return the identities of the verifiers whose judgements hold for any subset of the samples, and notes on others.
 
     Comparisons of answers depend on which others there are.
     """
     verifiers, notes = [], []
-    for verifier in verifiers_of(pools):
+    for verifier in sorted(pools.verifiers):
         if MODES[mode_of(verifier)].holds_votes:
             notes.append(f"{verifier} compared all samples of a question with each other: it is left out.")
         else:
@@ -88,7 +86,7 @@ def add_equal_calls(
     for number, verifier in enumerate(verifiers, 1):
         judging = Method(name="", label="", scorer=vote.scorer, rule="default", verifier=verifier)
         calls_per_answer = MODES[mode_of(verifier)].max_calls(1, 1)
-        calls[verifier] = {n: calls_per_answer * float(np.nanmean(comparison.judged_answers(judging, n))) for n in ns}
+        calls[verifier] = {n: calls_per_answer * comparison.mean_judged_answers(judging, n) for n in ns}
         row = Method(
             name=f"more_samples:{verifier}",
             label="More samples for its calls" if len(verifiers) == 1 else f"More samples for {number}'s calls",
@@ -101,9 +99,9 @@ def add_equal_calls(
     return calls
 
 
-def cost_notes(calls: Mapping[str, Mapping[int, float]], pools: Sequence[Pool]) -> list[str]:
+def cost_notes(calls: Mapping[str, Mapping[int, float]], pools: PoolTable) -> list[str]:
     """Return what each verifier cost, and what the row of more samples could draw."""
-    most = max(len(pool.labels) for pool in pools)
+    most = pools.max_size
     notes = []
     for number, (verifier, means) in enumerate(calls.items(), 1):
         counts = ", ".join(f"{mean:.1f} at n = {n}" for n, mean in means.items())
@@ -114,7 +112,7 @@ def cost_notes(calls: Mapping[str, Mapping[int, float]], pools: Sequence[Pool]) 
         )
         short = any(n + round(mean) > most for n, mean in means.items())
         notes.append(f"{note}; there are no more than {most}." if short else f"{note}.")
-        n_judged = sum(verifier in pool.judgements and not np.isnan(pool.judgements[verifier]).all() for pool in pools)
+        n_judged = pools.judged[verifier]
         if n_judged < len(pools):
             notes.append(f"It judged {n_judged} of {len(pools)} questions; on the others its rows are votes alone.")
     return notes
