@@ -46,6 +46,7 @@ from swift_client.dataset.graders import grade_all
 from swift_client.evaluation.compare import Comparison
 from swift_client.evaluation.gate import choose_rule
 from swift_client.evaluation.methods import METHODS
+from swift_client.evaluation.pool_table import PoolTable
 from swift_client.evaluation.pools import Pool, build_pool, completion_order, head_scorer, label_free_scorers
 from swift_client.evaluation.result import Estimate, estimate, sums_with_resamples
 from swift_client.features import FEATURES, RESPONSE_TERMS, column_names
@@ -189,7 +190,7 @@ class Judge:
             return [build_pool(group, scorers, questions.answer) for group in groups]
 
         self._pools = pools(test)
-        self.rule = choose_rule(pools(questions.validation), answer=questions.answer)
+        self.rule = choose_rule(PoolTable(pools(questions.validation)), answer=questions.answer)
 
     def label_free(self, *names: str) -> list[F64]:
         """Return the accuracies of rows that need no labels, (Q, |NS|) each."""
@@ -206,7 +207,7 @@ class Judge:
 
     def _accuracies(self, pools: Sequence[Pool], names: Sequence[str], beta: float) -> list[F64]:
         comparison = Comparison(
-            pools,
+            PoolTable(pools),
             [method for method in METHODS if method.name in names],
             ns=NS,
             max_subsets=SUBSETS,

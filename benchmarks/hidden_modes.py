@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from swift_client.evaluation.compare import Comparison
 from swift_client.evaluation.methods import METHODS, Method
+from swift_client.evaluation.pool_table import PoolTable
 from swift_client.evaluation.pools import Pool, build_pool, head_scorer, label_free_scorers
 from swift_client.evaluation.result import resampled_sums
 from swift_client.models import AnyHead, HiddenHead
@@ -183,7 +184,15 @@ def measure(folder: Path, *, count: int, test_count: int, seed: int, say: Callab
         heads[name] = train(training, recipe=recipe, split=SPLIT, seed=seed, k=k).artifact
     training_ids = {group.question_id for group in StoredGroups([training])}
     pools = scored(test, heads, training_ids, say)
-    table = Comparison(pools, rows_of(heads), ns=NS, max_subsets=100, seed=seed, auto_answer=True, agreement=None)
+    table = Comparison(
+        PoolTable(pools),
+        rows_of(heads),
+        ns=NS,
+        max_subsets=100,
+        seed=seed,
+        auto_answer=True,
+        agreement=None,
+    )
     rows = table.rows(resamples=1000)
     tenth, weights = len(used) // 10, {name: parameters(head) for name, head in heads.items()}
     return {

@@ -38,6 +38,7 @@ from swift_client.evaluation.baselines import train_baselines
 from swift_client.evaluation.compare import Comparison
 from swift_client.evaluation.gate import LABEL_FREE, choose_rule, judge_head
 from swift_client.evaluation.methods import METHODS, NO_SCORE
+from swift_client.evaluation.pool_table import PoolTable
 from swift_client.evaluation.pools import Agreement, Pool, QuestionScorer, build_pool, head_scorer, label_free_scorers
 from swift_client.evaluation.result import Estimate, estimate, sums_with_resamples
 from swift_client.evaluation.simulation.simulate import simulate
@@ -162,7 +163,7 @@ def judge(
         scored = [build_pool(group, {"head": head_scorer(head)}, ANSWER) for group in groups]
         pools = [one.merge_scores(two) for one, two in zip(plain, scored, strict=True)]
         comparison = Comparison(
-            pools,
+            PoolTable(pools),
             [method for method in METHODS if method.scorer == NO_SCORE or method.scorer in pools[0].scores],
             ns=ns,
             max_subsets=SUBSETS,
@@ -203,7 +204,7 @@ def _auroc(pools: Sequence[Pool], name: str) -> float:
 def label_free_rule(groups: Sequence[Group]) -> str:
     """Return the rule without labels that is right most often on these questions."""
     scorers = label_free_scorers({method.scorer for method in METHODS})
-    return choose_rule([build_pool(group, scorers, ANSWER) for group in groups], answer=ANSWER)
+    return choose_rule(PoolTable(build_pool(group, scorers, ANSWER) for group in groups), answer=ANSWER)
 
 
 def read_ballots(path: Path) -> list[Group]:

@@ -14,6 +14,7 @@ from swift_client.dataset.question_samples import Group
 from swift_client.dataset.splits import Split
 from swift_client.evaluation.gate import MIN_QUESTIONS, choose_rule, judge_head
 from swift_client.evaluation.methods import METHODS
+from swift_client.evaluation.pool_table import PoolTable
 from swift_client.evaluation.pools import build_pool, label_free_scorers
 from swift_client.models import GatedLinearHead, HeadArtifact, PlattCalibration, Standardizer, load
 from swift_client.models.artifact import BETTER_VERDICT, NOT_BETTER_VERDICT, TOO_FEW_VERDICT, describe_verdict
@@ -132,8 +133,8 @@ def test_the_rule_is_the_one_that_is_right_most_often_on_validation_and_else_the
         )
         for number in range(20)
     ]
-    assert choose_rule([build_pool(group, scorers, "auto") for group in groups], answer="auto") == "longest"
-    assert choose_rule([], answer="auto") == "default"
+    assert choose_rule(PoolTable(build_pool(group, scorers, "auto") for group in groups), answer="auto") == "longest"
+    assert choose_rule(PoolTable(), answer="auto") == "default"
 
 
 def test_a_head_that_is_set_aside_says_by_how_much_and_is_used_if_it_is_asked_for_by_name() -> None:

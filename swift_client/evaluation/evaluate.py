@@ -138,7 +138,8 @@ def evaluate(
         source = groups if train_samples is None else open_groups(train_samples, answer=spec, grade=grade)
         k = head.k_max if head else None
         baselines = train_baselines(source, split=parts, answer=spec, k=k, seed=seed, progress=progress)
-        pools.join(_read_scores(groups, split, parts, baselines.scorers, progress))
+        if baselines.scorers:
+            pools.join(_read_scores(groups, split, parts, baselines.scorers, progress))
         scorers |= baselines.scorers
         temperature = baselines.temperature
         notes += baselines.notes

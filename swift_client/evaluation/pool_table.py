@@ -10,7 +10,7 @@ import numpy as np
 
 from swift_client.errors import ConfigurationError
 from swift_client.evaluation.pools import Pool
-from swift_client.evaluation.scratch.block_file import Block, BlockFile
+from swift_client.evaluation.scratch.block_file import QUESTIONS_PER_SLICE, Block, BlockFile
 from swift_client.evaluation.scratch.summation import SequentialReader, pairwise_sum
 from swift_client.evaluation.scratch.table_file import TableFile
 from swift_client.features.segments import F64
@@ -33,8 +33,8 @@ class PoolTable:
         reader_notes: Number of questions with a note of the answer reader, and the first note.
     """
 
-    def __init__(self, pools: Iterable[Pool] = ()) -> None:
-        self._files = [BlockFile()]
+    def __init__(self, pools: Iterable[Pool] = (), *, questions_per_slice: int = QUESTIONS_PER_SLICE) -> None:
+        self._files = [BlockFile(questions_per_slice=questions_per_slice)]
         self.sizes: Counter[int] = Counter()
         self.families: Counter[str] = Counter()
         self.judged: Counter[str] = Counter()

@@ -14,7 +14,9 @@ _MAX_BLOCK_VALUES = 1 << 22  # counts of one matrix product
 _MAX_DRAWS = 1 << 20  # draws in memory
 
 
-def resample_rows(read: Callable[[slice], F64], count: int, *, resamples: int, seed: int) -> F64:
+def resample_rows(
+    read: Callable[[slice], F64], count: int, *, resamples: int, seed: int, max_rows: int = MAX_ROWS
+) -> F64:
     """Return the sums of all rows of a table, followed by those of resampled rows, (1 + R, C).
 
     All columns share the drawn rows, so differences between them are paired.
@@ -24,11 +26,12 @@ def resample_rows(read: Callable[[slice], F64], count: int, *, resamples: int, s
         count: number of rows, 1 or more.
         resamples: R.
         seed: of the draws.
+        max_rows: rows in memory.
     """
     counts_file = _count_draws(count, resamples, seed)
     sums: F64 | None = None
-    for start in range(0, count, MAX_ROWS):
-        table = np.array(read(slice(start, start + MAX_ROWS)))
+    for start in range(0, count, max_rows):
+        table = np.array(read(slice(start, start + max_rows)))
         size, width = table.shape
         if sums is None:
             sums = np.zeros((1 + resamples, width))

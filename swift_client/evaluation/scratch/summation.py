@@ -13,18 +13,18 @@ from swift_client.features.segments import F64
 _MAX_VALUES = 1 << 17  # numbers that are summed in one array; at least 128, the size of numpy's own blocks
 
 
-def pairwise_sum(take: Callable[[int], F64], count: int) -> float:
+def pairwise_sum(take: Callable[[int], F64], count: int, *, max_values: int = _MAX_VALUES) -> float:
     """Return the sum of ``count`` numbers, which ``take(n)`` returns n at a time, in order.
 
     The range is halved as by numpy's pairwise summation: at a multiple of 8.
     """
     if not count:
         return 0.0
-    if count <= _MAX_VALUES:
+    if count <= max_values:
         return float(np.sum(take(count)))
     half = count // 2
     half -= half % 8
-    return pairwise_sum(take, half) + pairwise_sum(take, count - half)
+    return pairwise_sum(take, half, max_values=max_values) + pairwise_sum(take, count - half, max_values=max_values)
 
 
 class SequentialReader:
