@@ -78,6 +78,21 @@ def test_a_reader_sees_each_reply_once_it_is_stored_and_outlives_the_writer(tmp_
     assert os.listdir(tmp_path) == ["s.db"]
 
 
+def test_questions_that_are_added_while_others_are_read_come_at_the_end_and_none_comes_twice(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    questions = [StoredQuestion(id=f"q{number}", messages=QUESTION.messages) for number in range(600)]
+    with SampleStore(path, write=True) as store:
+        store.begin(META)
+        store.add_questions(questions[:500])
+        reader = SampleStore(path)
+        reading = reader.iterate_questions()
+        names = [next(reading).id for _ in range(300)]
+        store.add_questions(questions[400:])
+        names += [question.id for question in reading]
+        reader.close()
+    assert names == [question.id for question in questions]
+
+
 def test_the_file_can_be_read_from_outside_while_collect_runs(fault_server: FaultServer, tmp_path: Path) -> None:
     questions, out = tmp_path / "q.jsonl", tmp_path / "s.db"
     questions.write_text("".join(f'{{"id": "q{i}", "prompt": "{i} + 1?", "answer": "4"}}\n' for i in range(12)))

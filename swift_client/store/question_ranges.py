@@ -15,6 +15,7 @@ SELECT_QUESTIONS = "SELECT id, messages, answer, family FROM question"
 REQUEST_PREFIX = "request "
 """Prefix of the names in ``meta`` of the request settings of each question of ``best_of``."""
 MAX_INTEGER = 2**63 - 1  # SQLite's largest integer
+_QUESTIONS_PER_RANGE = 256  # questions in memory
 
 
 class QuestionRanges:
@@ -58,6 +59,26 @@ class QuestionRanges:
         with self._read_session() as run:
             rows = run(f"{SELECT_QUESTIONS} WHERE rowid BETWEEN ? AND ? ORDER BY rowid", (first, last))
             return list(map(records.parse_question, rows))
+
+    def iterate_questions(self) -> Iterator[StoredQuestion]:
+        """Yield the questions in the order in which they were added, those that are added meanwhile at the end."""
+        for first, last, _ in self.question_ranges(_QUESTIONS_PER_RANGE):
+            yield from self.questions_between(first, last)
+
+    def models(self) -> set[tuple[str, str | None]]:
+        """Return (provider, model) of all samples: of their requests, else of the file."""
+        with self._read_session() as run:
+            rows = run(
+                "SELECT DISTINCT value FROM (SELECT DISTINCT question FROM sample) "
+                "LEFT JOIN meta ON name = ? || question",
+                (REQUEST_PREFIX,),
+            ).fetchall()
+            models = {records.parse_source(settings) for (settings,) in rows if settings is not None}
+            if not any(settings is None for (settings,) in rows):
+                return models
+        if (meta := self.meta) is None:
+            raise not_a_samples_file(self.path, "it does not name the model of its samples")
+        return models | {(meta.provider, meta.model)}
 
     def source_of(self, question_id: str) -> tuple[str, str | None]:
         """Return (provider, model) of a question's samples: of its request, else of the file."""

@@ -284,7 +284,7 @@ class SampleStore(QuestionRanges):
 
     def questions_with_samples(self) -> Iterator[tuple[StoredQuestion, list[Sample]]]:
         """Yield each question that has samples with its samples; one question is in memory at a time."""
-        for question in self.questions():
+        for question in self.iterate_questions():
             if samples := self.samples(question.id):
                 yield question, samples
 
