@@ -236,7 +236,7 @@ def test_a_time_to_live_begins_with_the_last_reply(server: RedisServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "name", "options"),
+    ("url", "place", "options"),
     [
         ("redis://h", "redis://h:6379/0", {"host": "h", "port": 6379, "db": 0}),
         ("redis://u:p%40%2F@h:1/3", "redis://h:1/3", {"host": "h", "port": 1, "db": 3, "username": "u"}),
@@ -246,10 +246,10 @@ def test_a_time_to_live_begins_with_the_last_reply(server: RedisServer) -> None:
         ("unix:///run/r.sock?db=1", "unix:///run/r.sock?db=1", {"unix_socket_path": "/run/r.sock", "db": 1}),
     ],
 )
-def test_urls_name_a_server_and_hide_the_login(url: str, name: str, options: dict[str, Any]) -> None:
+def test_urls_name_a_server_and_hide_the_login(url: str, place: str, options: dict[str, Any]) -> None:
     address = RedisAddress.parse(url)
 
-    assert address.name == name
+    assert address.place == place
     assert {key: value for key, value in address.options.items() if key in options} == options
     assert "p@/" not in repr(address)
     if "p%40" in url:

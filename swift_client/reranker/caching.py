@@ -67,7 +67,7 @@ class ReplyCache:
             seed=request.seed,
             head=_projection_key(scorer),
         )
-        self._writes = PendingWrites(store.name, deadline_at=deadline_at)
+        self._writes = PendingWrites(store.place, deadline_at=deadline_at)
         self._notes: dict[str, None] = {}
         self._has_failed = False
 
@@ -81,7 +81,7 @@ class ReplyCache:
             self._warn(f"Nothing was reused: {error.message}")
             return {}
         except TimeoutError:
-            self._warn(f"Nothing was reused: {self._store.name} is slow.")
+            self._warn(f"Nothing was reused: {self._store.place} is slow.")
             return {}
         return {
             sample.index: sample.completion
@@ -116,7 +116,7 @@ class ReplyCache:
             self._warn(problem)
         if n_reused:
             total = len(result.completions)
-            self._notes.setdefault(f"{n_reused} of {total} completions were reused from {self._store.name}.")
+            self._notes.setdefault(f"{n_reused} of {total} completions were reused from {self._store.place}.")
         return tuple(self._notes)
 
     def _warn(self, note: str) -> None:

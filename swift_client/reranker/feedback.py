@@ -49,7 +49,7 @@ async def record_selection(
         prompt=_last_text(messages)[:_MAX_PROMPT],
         served_as=served_as,
     )
-    writes = PendingWrites(store.name, deadline_at=deadline_at)
+    writes = PendingWrites(store.place, deadline_at=deadline_at)
     writes.add("The choice is", write)
     problems = await writes.problems()
     for problem in problems:

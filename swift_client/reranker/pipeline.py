@@ -20,14 +20,7 @@ from swift_client.errors import BadRequestError, VerificationError
 from swift_client.logprobs.temperature import SamplingInfo
 from swift_client.reranker.caching import ReplyCache
 from swift_client.reranker.config import RerankerConfig, RunOptions
-from swift_client.sampling import (
-    NO_LOGPROBS_HINT,
-    CallContext,
-    Endpoint,
-    Sampler,
-    SampleRequest,
-    SampleResult,
-)
+from swift_client.sampling import NO_LOGPROBS_HINT, CallContext, Endpoint, Sampler, SampleRequest, SampleResult
 from swift_client.sampling.model_client import ModelClient
 from swift_client.sampling.sampler import budget_error, budget_stop
 from swift_client.scoring.result import ScoredCompletions
@@ -126,6 +119,8 @@ class SelectionPipeline:
             await self.judge.model.transports.aclose()
         if self.comparison:
             await self.comparison.aclose()
+        if self.config.store:
+            self.config.store.close()
 
     async def run(
         self, request: SampleRequest, options: RunOptions, existing_completions: Sequence[Completion] = ()
@@ -353,9 +348,10 @@ class SelectionPipeline:
 
     def _verdict_cache(self, deadline_at: float | None) -> VerdictCache | None:
         """Return the cache of one question's verdicts; None without ``store=``."""
-        if self.config.store is None:
-            return None
-        return StoredVerdictCache(self.config.store, threads=self._store_threads, deadline_at=deadline_at)
+        store = self.config.store
+        return (
+            None if store is None else StoredVerdictCache(store, threads=self._store_threads, deadline_at=deadline_at)
+        )
 
     # --- 4. describe
 

@@ -20,7 +20,7 @@ class AnswerStore(Protocol):
     """
 
     @property
-    def name(self) -> str:
+    def place(self) -> str:
         """Its path or address for messages, without passwords."""
         ...
 
@@ -45,4 +45,8 @@ class AnswerStore(Protocol):
 
     def save_verdict(self, key: str, verdict: StoredVerdict) -> Future[None]:
         """Queue one verdict of a judge for storage, and return at once."""
+        ...
+
+    def close(self) -> None:
+        """Close idle connections; the next use opens new ones."""
         ...

@@ -14,14 +14,14 @@ _MIN_SECONDS = 0.05  # seconds that a write gets even after the deadline
 class PendingWrites:
     """The writes of one answer."""
 
-    def __init__(self, store_name: str, *, deadline_at: float | None) -> None:
+    def __init__(self, place: str, *, deadline_at: float | None) -> None:
         """Begin without any.
 
         Args:
-            store_name: path or address of the store.
+            place: of the store: its path or address.
             deadline_at: the answer's deadline in the running loop's time; None without one.
         """
-        self._store_name, self._deadline_at = store_name, deadline_at
+        self._place, self._deadline_at = place, deadline_at
         self._writes: list[tuple[str, Future[None]]] = []
 
     def add(self, subject: str, write: Future[None]) -> None:
@@ -40,7 +40,7 @@ class PendingWrites:
         sentences = []
         for subject, write in self._writes:
             if not write.done():
-                sentences.append(f"{self._store_name} is slow: {subject} not yet written to it.")
+                sentences.append(f"{self._place} is slow: {subject} not yet written to it.")
             elif error := write.exception():
                 sentences.append(f"{subject} not stored: {getattr(error, 'message', repr(error))}")
         return sentences

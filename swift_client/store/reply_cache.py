@@ -34,7 +34,7 @@ class ReplyStore:
         self._writer = WriterThread(self._open_for_writing)
 
     @property
-    def name(self) -> str:
+    def place(self) -> str:
         """The path, for messages."""
         return str(self.path)
 
@@ -94,6 +94,9 @@ class ReplyStore:
             if not self.path.exists():
                 raise UnknownSelectionError.of_file(selection_id, self.path)
         return self._writer.submit(lambda store: store.set_feedback(selection_id, correct))
+
+    def close(self) -> None:
+        """Do nothing: the file is open only while it is read or written."""
 
     def read(self, read: Callable[[SelectionStore], T]) -> T | None:
         """Return what ``read`` finds in the file; None if there is no file yet.

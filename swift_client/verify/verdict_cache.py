@@ -53,7 +53,7 @@ class StoredVerdictCache:
             deadline_at: the question's deadline in the running loop's time; None without one.
         """
         self._store, self._threads = store, threads
-        self._writes = PendingWrites(store.name, deadline_at=deadline_at)
+        self._writes = PendingWrites(store.place, deadline_at=deadline_at)
         self._is_unreadable = False  # a second attempt would cost as much time
         self._notes: dict[str, None] = {}
 
@@ -67,7 +67,7 @@ class StoredVerdictCache:
         except ConfigurationError as error:
             self._warn(f"No verdict was reused: {error.message}")
         except TimeoutError:
-            self._warn(f"No verdict was reused: {self._store.name} is slow.")
+            self._warn(f"No verdict was reused: {self._store.place} is slow.")
         self._is_unreadable = True
         return {}
 
@@ -81,7 +81,7 @@ class StoredVerdictCache:
             self._warn(problem)
         if n_reused:
             verdicts = "1 verdict was" if n_reused == 1 else f"{n_reused} verdicts were"
-            self._notes.setdefault(f"{verdicts} reused from {self._store.name}.")
+            self._notes.setdefault(f"{verdicts} reused from {self._store.place}.")
         return tuple(self._notes)
 
     def _warn(self, note: str) -> None:

@@ -26,12 +26,12 @@ class RedisAddress:
     """An address and its settings.
 
     Attributes:
-        name: The address without user, password and parameters, for messages.
+        place: The address without user, password and parameters, for messages.
         options: Arguments of ``redis.Redis``; they include the password.
         ttl: Seconds after which a question's replies are forgotten unless more are stored; None: never.
     """
 
-    name: str
+    place: str
     options: Mapping[str, Any] = field(repr=False)
     ttl: int | None = None
 
@@ -48,17 +48,18 @@ class RedisAddress:
             parameters = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
             if parts.scheme not in _SCHEMES or parts.fragment:
                 raise ValueError
-            if unknown := [name for name in parameters if name not in _PARAMETERS]:
-                raise ValueError(f"the parameter {unknown[0][:40]!r} is unknown")
+            if parameters.keys() - set(_PARAMETERS):
+                raise _invalid("a parameter is unknown")  # its name may be a part of a password
             ttl = _parse_number(parameters, "ttl", low=1, high=_MAX_SECONDS)
-            place = _socket(parts, parameters) if parts.scheme == "unix" else _server(parts, parameters)
-        except ValueError as error:
-            # urllib's own messages quote parts of the URL.
-            reason = str(error) if str(error).startswith("the parameter ") else "it is not one"
-            raise ConfigurationError(f"The URL of a Redis cannot be used: {reason}.", hint=_HINT) from None
+            server = _socket(parts, parameters) if parts.scheme == "unix" else _server(parts, parameters)
+        except ValueError:
+            raise _invalid("it is not one") from None  # urllib's messages quote parts of the URL
         login = {"username": unquote(parts.username or "") or None, "password": _password(parts, parameters)}
-        name = _name(parts.scheme, place)
-        return cls(name=name, options={**place, **login}, ttl=ttl)
+        return cls(place=_describe(parts.scheme, server), options={**server, **login}, ttl=ttl)
+
+
+def _invalid(reason: str) -> ConfigurationError:
+    return ConfigurationError(f"The URL of a Redis cannot be used: {reason}.", hint=_HINT)
 
 
 def _server(parts: SplitResult, parameters: Mapping[str, str]) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def _server(parts: SplitResult, parameters: Mapping[str, str]) -> dict[str, Any]
     }
     files = {name: parameters[name] for name in _TLS_FILES if name in parameters}
     if files and parts.scheme != "rediss":
-        raise ValueError("the parameter of a TLS file needs rediss://")
+        raise _invalid("certificates need rediss://")
     return {**options, "ssl": True, **files} if parts.scheme == "rediss" else options
 
 
@@ -99,17 +100,18 @@ def _password(parts: SplitResult, parameters: Mapping[str, str]) -> str | None:
 
 
 def _parse_number(texts: Mapping[str, str], name: str, *, low: int, high: int) -> int | None:
-    """Return a whole number; None if it is not given. Raises ValueError."""
+    """Return a whole number; None if it is not given. Raises ConfigurationError."""
     text = texts.get(name)
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 12 and low <= int(text) <= high):
-        raise ValueError(f"the parameter {name!r} is not a whole number from {low} to {high}")
+        raise _invalid(f"{name} is not a whole number from {low} to {high}")
     return int(text)
 
 
-def _name(scheme: str, place: Mapping[str, Any]) -> str:
+def _describe(scheme: str, server: Mapping[str, Any]) -> str:
+    """Return the address without user, password and parameters."""
     if scheme == "unix":
-        return f"unix://{place['unix_socket_path']}?db={place['db']}"
-    host = f"[{place['host']}]" if ":" in place["host"] else place["host"]
-    return f"{scheme}://{host}:{place['port']}/{place['db']}"
+        return f"unix://{server['unix_socket_path']}?db={server['db']}"
+    host = f"[{server['host']}]" if ":" in server["host"] else server["host"]
+    return f"{scheme}://{host}:{server['port']}/{server['db']}"

@@ -25,13 +25,14 @@ class RedisConnection:
 
     Args:
         url: as of ``RedisAddress``.
+        reply_timeout: seconds to wait for each part of a reply.
 
     Raises:
         ConfigurationError: the URL cannot be used.
         MissingExtraError: the library is not installed.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, reply_timeout: float = REPLY_TIMEOUT) -> None:
         self.address = RedisAddress.parse(url)
         try:
             import redis
@@ -44,16 +45,16 @@ class RedisConnection:
             **self.address.options,
             protocol=2,
             socket_connect_timeout=CONNECT_TIMEOUT,
-            socket_timeout=REPLY_TIMEOUT,
+            socket_timeout=reply_timeout,
             # Once more if a connection broke: a server that restarted closes those that were idle.
             retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         )
         self._paused_until, self._last_error = 0.0, ""
 
     @property
-    def name(self) -> str:
+    def place(self) -> str:
         """The address for messages, without user and password."""
-        return self.address.name
+        return self.address.place
 
     def run(self, action: Callable[[redis.Redis], T]) -> T:
         """Return the result of ``action``, which sends commands and may be repeated if a connection breaks.
@@ -72,23 +73,35 @@ class RedisConnection:
                 self._last_error, self._paused_until = _reason(error), time.monotonic() + _PAUSE_SECONDS
             raise translated from None  # its own errors may quote commands
 
+    def commit(self, transaction: redis.client.Pipeline) -> bool:
+        """Execute a transaction; return False if a watched key has changed, or the connection broke."""
+        try:
+            execute(transaction)
+        except self._library.WatchError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the connections that nothing uses at present; the next use opens new ones."""
+        self._client.connection_pool.disconnect(inuse_connections=False)
+
     def _translate(self, error: Exception) -> ConfigurationError:
         if isinstance(error, self._library.AuthenticationError):  # a ConnectionError as well
             return ConfigurationError(
-                f"{self.name} refuses the user or the password ({_reason(error)}).",
+                f"{self.place} refuses the user or the password ({_reason(error)}).",
                 hint="Check them in the URL, or the variable of password_env.",
             )
         if isinstance(error, (self._library.ConnectionError, self._library.TimeoutError, OSError)):
             return self._unreachable(_reason(error))
-        return ConfigurationError(f"{self.name} refuses a command: {_reason(error)}.", hint="Check the server.")
+        return ConfigurationError(f"{self.place} refuses a command: {_reason(error)}.", hint="Check the server.")
 
     def _unreachable(self, reason: str) -> ConfigurationError:
         return ConfigurationError(
-            f"{self.name} cannot be reached: {reason}.", hint="Check that the server runs.", retryable=True
+            f"{self.place} cannot be reached: {reason}.", hint="Check that the server runs.", retryable=True
         )
 
     def __repr__(self) -> str:
-        return f"RedisConnection({self.name!r})"
+        return f"RedisConnection({self.place!r})"
 
 
 def execute(commands: redis.client.Pipeline) -> list[Any]:

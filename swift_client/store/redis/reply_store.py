@@ -67,14 +67,14 @@ class RedisReplyStore:
     selections = None  # no choices and no feedback
 
     def __init__(self, url: str) -> None:
-        self._connection = RedisConnection(url)
+        self._connection = connection = RedisConnection(url)
         self._ttl = self._connection.address.ttl
-        self._writer = WriterThread(lambda: nullcontext(self._connection))
+        self._writer = WriterThread(lambda: nullcontext(connection))
 
     @property
-    def name(self) -> str:
+    def place(self) -> str:
         """The address for messages, without user and password."""
-        return self._connection.name
+        return self._connection.place
 
     def lookup(self, request_key: RequestKey, n: int) -> list[Sample]:
         """Return up to ``n`` stored completions of the same request, in the order of their indices.
@@ -128,6 +128,10 @@ class RedisReplyStore:
 
         return self._writer.submit(write)
 
+    def close(self) -> None:
+        """Close idle connections; the next use opens new ones."""
+        self._connection.close()
+
     def _read_values(self, client: redis.Redis, key: str, n: int) -> dict[int, bytes]:
         """Read up to ``n`` values of a hash by number, the lowest first."""
         with client.pipeline(transaction=False) as commands:
@@ -167,7 +171,7 @@ class RedisReplyStore:
             }
         except (ValueError, OverflowError) as error:
             raise ConfigurationError(
-                f"{self.name} cannot store this reply: {error}.", hint="Ask for fewer tokens, or give a smaller seed."
+                f"{self.place} cannot store this reply: {error}.", hint="Ask for fewer tokens, or give a smaller seed."
             ) from error
         connection.run(lambda client: self._add_values(client, key, values))
 
@@ -201,12 +205,12 @@ class RedisReplyStore:
 
     def _damaged(self, subject: str, reason: object) -> ConfigurationError:
         return ConfigurationError(
-            f"{self.name} has {subject} that is damaged: {reason}.",
+            f"{self.place} has {subject} that is damaged: {reason}.",
             hint="Something else wrote it; delete the keys that begin with swift: to start anew.",
         )
 
     def __repr__(self) -> str:
-        return f"RedisReplyStore({self.name!r})"
+        return f"RedisReplyStore({self.place!r})"
 
 
 def _reply_key(question_id: str) -> str:
