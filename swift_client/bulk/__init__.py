@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from swift_client.bulk.file_ranking import RankProgress, rank_files
     from swift_client.bulk.selection_columns import selection_schema
     from swift_client.bulk.settings import RankSettings
+    from swift_client.bulk.table_ranking import rank_table
 
-__all__ = ["RankProgress", "RankSettings", "rank_files", "selection_schema"]
+__all__ = ["RankProgress", "RankSettings", "rank_files", "rank_table", "selection_schema"]
 
 _MODULE_OF = {
     "RankProgress": "swift_client.bulk.file_ranking",
     "RankSettings": "swift_client.bulk.settings",
     "rank_files": "swift_client.bulk.file_ranking",
+    "rank_table": "swift_client.bulk.table_ranking",
     "selection_schema": "swift_client.bulk.selection_columns",
 }
 

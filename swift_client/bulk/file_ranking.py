@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Literal
 
 from swift_client.adapters import Provider
 from swift_client.answers import Spec
@@ -16,7 +15,7 @@ from swift_client.bulk.cores import usable_cores
 from swift_client.bulk.row_formats import RowFormat, format_of
 from swift_client.bulk.settings import RankSettings
 from swift_client.bulk.sources.open_source import open_source
-from swift_client.bulk.sources.source import Source, Task
+from swift_client.bulk.sources.source import Kind, Source, Task
 from swift_client.bulk.worker_pool import RankedTask, WorkerPool
 from swift_client.errors import ConfigurationError
 from swift_client.models.resolve_head import Head
@@ -49,7 +48,7 @@ def rank_files(
     source: PathLike,
     out: PathLike,
     *,
-    kind: Literal["auto", "samples", "replies"] = "auto",
+    kind: Kind = "auto",
     head: Head = None,
     scorer: Scorer = FALLBACK_SCORER,
     answer: Spec = "auto",
@@ -95,8 +94,8 @@ def rank_files(
     size = usable_cores() if workers is None else workers
     if size > 1:
         _require_picklable(settings)
-    stored = open_source(Path(source), kind)
     _require_other_file(Path(source), target)
+    stored = open_source(Path(source), kind)
     progress = RankProgress()
     try:
         with atomic_write(target) as draft, row_format.open(draft) as write:

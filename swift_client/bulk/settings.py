@@ -8,7 +8,7 @@ from typing import Self
 
 from swift_client.adapters import Provider
 from swift_client.answers import Spec
-from swift_client.models import scan
+from swift_client.models import AnyHead, HiddenHead, scan
 from swift_client.models.resolve_head import UNKNOWN_MODEL, Head, ResolvedHead, find_for_model, load_named
 from swift_client.reranker.rank_replies import create_rank_config, model_in_name, resolve_format, with_head
 from swift_client.scoring.result import UserSimilarity
@@ -74,6 +74,25 @@ class RankSettings:
     def has_head(self) -> bool:
         """True if a head scores, or is looked up."""
         return self.named_head is not None or self.installed_heads is not None
+
+    @property
+    def reads_token_ids(self) -> bool:
+        """True if ``top_ids`` may change a choice: a head reads them, or a function of the user may."""
+        return self._calls_user_scorer or any(head.reads_token_ids for head in self._heads)
+
+    @property
+    def reads_hidden_states(self) -> bool:
+        """True if hidden states or projections may change a choice."""
+        return self._calls_user_scorer or any(isinstance(head, HiddenHead) for head in self._heads)
+
+    @property
+    def _calls_user_scorer(self) -> bool:
+        return not isinstance(self.config.scorer, str)
+
+    @property
+    def _heads(self) -> list[AnyHead]:
+        resolved = [self.named_head, *(self.installed_heads or {}).values()]
+        return [head.artifact for head in resolved if head is not None and head.artifact is not None]
 
     def config_for(self, provider: str, model: str | None) -> SelectionConfig:
         """Return the rules for completions of a model, None if it is unknown, with its head."""

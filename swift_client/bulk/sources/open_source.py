@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
+from swift_client.bulk.sources.parquet_files import ParquetFiles
 from swift_client.bulk.sources.replies_file import RepliesFile
 from swift_client.bulk.sources.samples_file import SamplesFile
-from swift_client.bulk.sources.source import Source
+from swift_client.bulk.sources.source import Kind, Source
 from swift_client.errors import ConfigurationError
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
 
 
-def open_source(path: Path, kind: Literal["auto", "samples", "replies"]) -> Source:
+def open_source(path: Path, kind: Kind) -> Source:
     """Return the source of a file or folder.
 
     Raises:
@@ -22,6 +22,8 @@ def open_source(path: Path, kind: Literal["auto", "samples", "replies"]) -> Sour
     if not path.exists():
         raise ConfigurationError(f"There is no file {path}.", hint="Check the path.")
     is_samples_file = _first_bytes(path).startswith(_SQLITE_MAGIC)
+    if path.is_dir() or path.suffix.lower() == ".parquet":
+        return ParquetFiles.of_path(path, kind)
     if kind == "samples" or (kind == "auto" and is_samples_file):
         return SamplesFile(path)
     if is_samples_file:

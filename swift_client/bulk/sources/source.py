@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from swift_client.bulk.ranked_row import RankedRow
 from swift_client.bulk.settings import RankSettings
 
+Kind = Literal["auto", "samples", "replies"]
+"""What a source has to contain."""
 # A part of a file: plain values that say where it is, so that a worker reads it itself.
 Task = tuple[Any, ...]
 
