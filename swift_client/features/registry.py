@@ -172,7 +172,8 @@ def token_features(
         ConfigurationError: a name is unknown.
         ValueError: a logprob is NaN.
     """
-    return token_columns(TokenTable(completions, width=width, k=k), DEFAULT_FEATURES if names is None else names)
+    columns = token_columns(TokenTable(completions, width=width, k=k), DEFAULT_FEATURES if names is None else names)
+    return columns._replace(values=np.ascontiguousarray(columns.values))
 
 
 def response_terms(
@@ -184,13 +185,15 @@ def response_terms(
 
 
 def token_columns(table: TokenTable, names: Sequence[str]) -> TokenFeatures:
-    """Compute token features from a table, which ``response_columns()`` may share."""
+    """Compute token features from a table, which ``response_columns()`` may share; the values lie column by column."""
     columns = column_names(FEATURES, names, width=table.width)
-    values = np.empty((int(table.offsets[-1]), len(columns)), np.float32)
+    # One column after the other in memory, since each is computed, and read by heads, on its own.
+    values = np.empty((len(columns), int(table.offsets[-1])), np.float32).T
     start = 0
     for row in map(FEATURES.__getitem__, names):
-        block = np.atleast_2d(row.compute(table))
-        if row.min_ranks:
+        block = row.compute(table)
+        block = block if block.ndim == 2 else block[None]
+        if row.min_ranks > table.min_listed:
             block = np.where(table.listed_count >= row.min_ranks, block, 0.0)
         values[:, start : start + len(block)] = block.T
         start += len(block)

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 
 from swift_client.features import token
-from swift_client.features.segments import F64, rolling_mean, segment_mean, segment_reduce
+from swift_client.features.segments import F64, segment_reduce, window_size
 from swift_client.features.token_table import TokenTable
 from swift_client.types import F32, completeness
 
@@ -34,7 +33,7 @@ def reduce_tokens(combine: np.ufunc, feature: token.TokenFeature, table: TokenTa
 
 def mean_of_tokens(feature: token.TokenFeature, table: TokenTable) -> F64:
     """Mean of a token feature."""
-    return np.nan_to_num(segment_mean(feature(table), table.offsets))
+    return segment_reduce(np.add, feature(table), table.offsets, empty=0.0) / np.maximum(table.lengths, 1)
 
 
 sum_logprob = partial(reduce_tokens, np.add, token.logprob)
@@ -43,8 +42,9 @@ sum_logprob = partial(reduce_tokens, np.add, token.logprob)
 def max_rank_surprise(table: TokenTable) -> F64:
     """Highest -p log p of each rank: WEPR's γ terms (arXiv 2509.04492), one column per rank."""
     result = np.zeros((table.width, len(table.lengths)))
-    for rank, row in enumerate(table.surprise):
-        result[rank] = segment_reduce(np.maximum, row, table.offsets, empty=0.0)
+    filled = table.lengths > 0
+    if filled.any():
+        result[: len(table.surprise), filled] = np.maximum.reduceat(table.surprise, table.offsets[:-1][filled], axis=1)
     return result
 
 
@@ -66,33 +66,22 @@ min_logprob = partial(logprob_quantile, quantile=0.0)
 
 def distinct_share(table: TokenTable) -> F64:
     """Distinct tokens as a share of all tokens: low if an answer repeats itself."""
-    _, token_ids = table.vocabulary
-    segments = [token_ids[start:end] for start, end in pairwise(table.offsets)]
-    return np.array([len(np.unique(segment)) / max(len(segment), 1) for segment in segments])
+    return np.array([len({*c.tokens}) / max(len(c.tokens), 1) for c in table.completions])
 
 
 def share_below(table: TokenTable, *, probability: float) -> F64:
     """Share of the tokens whose probability is below ``probability``."""
     below = (table.logprobs < np.log(probability)).astype(np.float64)
-    return np.nan_to_num(segment_mean(below, table.offsets))
+    return segment_reduce(np.add, below, table.offsets, empty=0.0) / np.maximum(table.lengths, 1)
 
 
-def window_size(length: int) -> int:
-    """Return DeepConf's window for an answer of API size: a tenth of it, at least 16 and at most 2048 tokens.
-
-    With the paper's fixed 2048 every variant would be the plain mean for shorter answers.
-    """
-    return min(length, 2048, max(16, -(-length // 10)))
+def _mean(values: F64) -> float:
+    """Return the mean, 0 of nothing; it has the bits of ``values.mean()``, which takes four times as long."""
+    return float(np.add.reduce(values)) / len(values) if len(values) else 0.0
 
 
 def _tail_mean(values: F64) -> float:
-    return float(values[-window_size(len(values)) :].mean()) if len(values) else 0.0
-
-
-def _sorted_window_means(values: F64) -> F64:
-    """Return the means of all full windows in rising order, (len - window + 1,)."""
-    window = window_size(len(values))
-    return np.sort(rolling_mean(values, window)[max(window - 1, 0) :])
+    return _mean(values[-window_size(len(values)) :])
 
 
 def tail_logprob(table: TokenTable) -> F64:
@@ -107,14 +96,12 @@ def tail_confidence(table: TokenTable) -> F64:
 
 def bottom_confidence(table: TokenTable) -> F64:
     """Mean ``confidence`` of the lowest tenth of all windows (DeepConf's bottom 10 %)."""
-    means = map(_sorted_window_means, table.split(table.confidence))
-    return np.array([rising[: max(1, len(rising) // 10)].mean() if len(rising) else 0.0 for rising in means])
+    return np.array([_mean(rising[: max(1, len(rising) // 10)]) for rising in table.rising_confidences])
 
 
 def lowest_confidence(table: TokenTable) -> F64:
     """Mean ``confidence`` of the lowest window (DeepConf's lowest group)."""
-    means = map(_sorted_window_means, table.split(table.confidence))
-    return np.array([rising[0] if len(rising) else 0.0 for rising in means])
+    return np.array([rising[0] if len(rising) else 0.0 for rising in table.rising_confidences])
 
 
 def agreement(table: TokenTable) -> F64:

@@ -35,23 +35,27 @@ def segment_blocks(starts: I64, lengths: I64, *, max_segments: int = 256) -> Ite
 
 def segment_reduce(combine: np.ufunc, values: F64, offsets: I64, *, empty: float) -> F64:
     """Combine ``values`` (ΣT,) within each segment, float64 (N,); an empty segment gives ``empty``."""
-    result = np.full(len(offsets) - 1, empty)
-    filled = np.diff(offsets) > 0
+    starts, ends = offsets[:-1], offsets[1:]
+    filled = ends > starts
+    # reduceat misreads empty segments; without them, each segment ends where the next one starts.
+    if filled.all() and len(starts):
+        reduced: F64 = combine.reduceat(values, starts).astype(np.float64, copy=False)
+        return reduced
+    result = np.full(len(starts), empty)
     if filled.any():
-        # reduceat misreads empty segments; without them, each segment ends where the next one starts.
-        result[filled] = combine.reduceat(values, offsets[:-1][filled])
+        result[filled] = combine.reduceat(values, starts[filled])
     return result
 
 
 def segment_mean(values: F64, offsets: I64) -> F64:
     """Return the mean within each segment, float64 (N,); NaN for an empty segment."""
-    return segment_reduce(np.add, values, offsets, empty=np.nan) / np.maximum(np.diff(offsets), 1)
+    means: F64 = segment_reduce(np.add, values, offsets, empty=np.nan) / np.maximum(offsets[1:] - offsets[:-1], 1)
+    return means
 
 
 def segment_positions(offsets: I64) -> I64:
     """Return each token's 0-based position in its segment, int64 (ΣT,)."""
-    lengths = np.diff(offsets)
-    return np.arange(offsets[-1], dtype=np.int64) - np.repeat(offsets[:-1], lengths)
+    return np.arange(offsets[-1], dtype=np.int64) - np.repeat(offsets[:-1], offsets[1:] - offsets[:-1])
 
 
 def rolling_reduce(combine: np.ufunc, values: F64, position: I64, window: int) -> F64:
@@ -65,6 +69,20 @@ def rolling_reduce(combine: np.ufunc, values: F64, position: I64, window: int) -
         doubled[size:] = np.where(position[size:] >= size, combine(result[size:], result[:-size]), result[size:])
         result, size = doubled, 2 * size
     return result
+
+
+def window_size(length: int) -> int:
+    """Return DeepConf's window for an answer of API size: a tenth of it, at least 16 and at most 2048 tokens.
+
+    With the paper's fixed 2048 every variant would be the plain mean for shorter answers.
+    """
+    return min(length, 2048, max(16, -(-length // 10)))
+
+
+def full_window_means(values: F64, window: int) -> F64:
+    """Return the means of all windows of ``window`` values, (len - window + 1,); none if there are no values."""
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    return (total[window:] - total[:-window]) / window if window else values
 
 
 def rolling_mean(values: F64, window: int) -> F64:

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from swift_client.features.segments import F64, I64, rolling_reduce
-from swift_client.features.token_table import TokenTable
+from swift_client.features.token_table import CHARACTERS, IS_SYMBOL, STARTS_WORD, TokenTable
 from swift_client.types import F32
 
 TokenFeature = Callable[[TokenTable], F64]  # a function of this module with one column
@@ -115,12 +115,7 @@ def rank_surprise(table: TokenTable) -> F32:
 
 def decision_entropy(table: TokenTable) -> F64:
     """Entropy of the choice between the chosen token and its best alternative (HALT, arXiv 2602.02888)."""
-    best_was_chosen = (table.logprobs == table.rank_logprob(0)) & ~table.censored
-    alternative = np.where(best_was_chosen, table.rank_logprob(1), table.rank_logprob(0))
-    # With log odds d ≤ 0 between the two, H = log(1 + e^d) - d · sigmoid(d), whichever of them was chosen.
-    log_odds = -np.abs(alternative - table.logprobs)
-    odds = np.exp(log_odds)
-    return np.where(table.listed_count >= 2, np.log1p(odds) - log_odds * odds / (1.0 + odds), 0.0)
+    return table.decision_entropy
 
 
 def decision_entropy_change(table: TokenTable) -> F64:
@@ -160,23 +155,23 @@ def number_entropy(table: TokenTable) -> F64:
 
 def symbol(table: TokenTable) -> F64:
     """1 for a token without letters and digits."""
-    return table.map_texts(lambda text: not any(map(str.isalnum, text)))
+    return (table.text_facts & IS_SYMBOL > 0).astype(np.float64)
 
 
 def starts_word(table: TokenTable) -> F64:
     """1 for a token that begins with a space."""
-    return table.map_texts(lambda text: text[:1].isspace())
+    return (table.text_facts & STARTS_WORD > 0).astype(np.float64)
 
 
 def characters(table: TokenTable) -> F64:
     """log(1 + characters), without surrounding white space."""
-    return np.log1p(table.map_texts(lambda text: len(text.strip())))
+    return np.log1p(table.text_facts // CHARACTERS)
 
 
 def token_hash(table: TokenTable) -> F32:
     """One-hot bucket of the chosen token's text, crc32(utf-8) modulo 128."""
     bucket = table.map_texts(lambda text: zlib.crc32(text.encode("utf-8", "surrogatepass")) % HASH_BUCKETS)
-    return _sum_buckets(bucket.astype(np.int64)[None], np.ones((1, len(bucket)), np.float32))
+    return _sum_buckets(bucket[None], np.ones((1, len(bucket)), np.float32))
 
 
 def alternatives_hash(table: TokenTable) -> F32:

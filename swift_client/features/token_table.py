@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
-from itertools import pairwise
+from functools import cached_property, lru_cache
+from itertools import chain, pairwise
 
 import numpy as np
 
-from swift_client.features.segments import F64, I64, segment_offsets, segment_positions
+from swift_client.features.segments import F64, I64, full_window_means, segment_offsets, segment_positions, window_size
 from swift_client.types import F32, Bool, Completion
 
 # Logprobs at or below this are sentinels: such an alternative counts as not listed.
 SENTINEL_LOGPROB = -100.0
+
+
+HAS_DIGIT, IS_SYMBOL, STARTS_WORD, CHARACTERS = 1, 2, 4, 8
+"""Bits of ``describe_text()``; the number of characters is a multiple of the last one."""
+
+
+@lru_cache(maxsize=2**16)  # a model has about 100,000 tokens, and most texts use few of them
+def describe_text(text: str) -> int:
+    """Return facts about a token: has a digit, no letters and digits, begins with a space; and its characters."""
+    has_digit, is_symbol = any(map(str.isdigit, text)), not any(map(str.isalnum, text))
+    starts_word, characters = text[:1].isspace(), len(text.strip())
+    return HAS_DIGIT * has_digit + IS_SYMBOL * is_symbol + STARTS_WORD * starts_word + CHARACTERS * characters
 
 
 def listed_ranks(completion: Completion) -> int:
@@ -65,7 +77,7 @@ class TokenTable:
     @cached_property
     def lengths(self) -> I64:
         """(N,) tokens of each completion."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]
 
     @cached_property
     def position(self) -> I64:
@@ -86,22 +98,20 @@ class TokenTable:
         """(S,) the chosen logprobs sorted within each completion."""
         return np.concatenate([np.zeros(0), *(np.sort(segment) for segment in self.split(self.logprobs))])
 
-    @cached_property
-    def vocabulary(self) -> tuple[tuple[str, ...], I64]:
-        """The distinct token texts in order of appearance, and the index of each token's text, (S,) int64."""
-        ids: dict[str, int] = {}
-        token_ids = [ids.setdefault(token, len(ids)) for completion in self.completions for token in completion.tokens]
-        return tuple(ids), np.array(token_ids, np.int64)
+    def map_texts(self, function: Callable[[str], int]) -> I64:
+        """Return ``function`` of each token's text, (S,)."""
+        texts = chain.from_iterable(completion.tokens for completion in self.completions)
+        return np.fromiter(map(function, texts), np.int64, count=int(self.offsets[-1]))
 
-    def map_texts(self, function: Callable[[str], float]) -> F64:
-        """Return ``function`` of each token's text, (S,); it is called once per distinct text."""
-        texts, token_ids = self.vocabulary
-        return np.array([function(text) for text in texts], np.float64)[token_ids]
+    @cached_property
+    def text_facts(self) -> I64:
+        """(S,) facts about each token's text, as ``describe_text()`` returns them."""
+        return self.map_texts(describe_text)
 
     @cached_property
     def has_digit(self) -> F64:
         """(S,) 1 for a token with a digit, else 0."""
-        return self.map_texts(lambda text: any(map(str.isdigit, text)))
+        return (self.text_facts & HAS_DIGIT).astype(np.float64)
 
     @cached_property
     def censored(self) -> Bool:
@@ -135,6 +145,11 @@ class TokenTable:
         count: I64 = self.is_listed.sum(axis=0, dtype=np.int64)
         return count
 
+    @cached_property
+    def min_listed(self) -> int:
+        """The smallest number of alternatives that a token lists; 0 without tokens."""
+        return int(self.listed_count.min(initial=len(self.is_listed))) if len(self.logprobs) else 0
+
     def rank_logprob(self, rank: int) -> F64:
         """Return the logprobs of one 0-based rank, (S,); 0 where it is not listed."""
         is_read = rank < len(self.top_logprobs)
@@ -144,7 +159,7 @@ class TokenTable:
         """Sum one (S,) array per rank, in rank order."""
         total = np.zeros(len(self.logprobs))
         for row in rows:
-            total += row
+            total += row.astype(np.float64)  # twice as fast as to add float32 to float64
         return total
 
     @cached_property
@@ -182,3 +197,18 @@ class TokenTable:
     def confidence(self) -> F64:
         """(S,) minus the mean listed logprob; 0 if none is listed."""
         return -self.sum_ranks(self.top_logprobs) / np.maximum(self.listed_count, 1)
+
+    @cached_property
+    def rising_confidences(self) -> list[F64]:
+        """Mean ``confidence`` of all windows of each completion, in rising order; none without tokens."""
+        return [np.sort(full_window_means(part, window_size(len(part)))) for part in self.split(self.confidence)]
+
+    @cached_property
+    def decision_entropy(self) -> F64:
+        """(S,) entropy of the choice between the chosen token and its best alternative; 0 without two of them."""
+        best_was_chosen = (self.logprobs == self.rank_logprob(0)) & ~self.censored
+        alternative = np.where(best_was_chosen, self.rank_logprob(1), self.rank_logprob(0))
+        # With log odds d ≤ 0 between the two, H = log(1 + e^d) - d · sigmoid(d), whichever of them was chosen.
+        log_odds = -np.abs(alternative - self.logprobs)
+        odds = np.exp(log_odds)
+        return np.where(self.listed_count >= 2, np.log1p(odds) - log_odds * odds / (1.0 + odds), 0.0)

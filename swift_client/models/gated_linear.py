@@ -102,9 +102,9 @@ def weigh(rows: ArrayLike, weight: F64) -> F64:
     matrix = np.asarray(rows)
     if matrix.ndim != 2 or matrix.shape[1] != len(weight):
         raise ValueError(f"Features have shape {matrix.shape}, expected (T, {len(weight)}).")
-    total = np.zeros(len(matrix))
-    for column, factor in zip(matrix.T, weight, strict=True):
-        total += column * factor
+    total, product = np.zeros(len(matrix)), np.empty(len(matrix))
+    for column, factor in zip(matrix.T, weight.tolist(), strict=True):
+        total += np.multiply(column, factor, out=product)
     return total
 
 

@@ -156,7 +156,7 @@ class FeatureMatrixBuilder:
             raise ConfigurationError(
                 f"Question {group.question_id}: {error}", hint="Leave this question out, or sample it again."
             ) from error
-        rows, lengths = features.values, np.diff(features.offsets)
+        rows, lengths = np.ascontiguousarray(features.values), np.diff(features.offsets)
         if self._state_columns:
             rows = np.concatenate([self._gather_states(group, indices, lengths), rows], axis=1)
         with _translate_disk_errors():
