@@ -5,7 +5,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo real-model test test-services service-packages lint types architecture docs clean
+.PHONY: demo real-model test test-services service-packages test-all lint types architecture docs release clean
 
 demo: $(VENV)/.demo ## sample the packaged model on a real server, rank, show the table
 	$(BIN)/swift-client demo
@@ -54,5 +54,9 @@ docs: $(VENV)/.dev ## the documentation site in build/site
 	$(BIN)/python -m tools.docs.generate --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# Ends with an error as long as something is open that a person must decide; the table says what.
+release: ## build sdist and wheels into dist/, check them, install them elsewhere on every Python and run the demo
+	$(PYTHON) -m tools.release
+
 clean:
-	rm -rf $(VENV) .services
+	rm -rf $(VENV) .services build dist

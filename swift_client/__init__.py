@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from swift_client.types import Candidate, Completion, Event, Failure, Selection, Usage, Verification
     from swift_client.verify.verifier import Verifier
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AsyncCascade",

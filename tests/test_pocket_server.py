@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from swift_client.errors import ConfigurationError, MissingExtraError
+from swift_client.pocket import weights
 from swift_client.pocket.questions import questions
 from swift_client.pocket.server import MODEL_NAME, PACKAGED_MODEL, PocketServer
 
@@ -205,6 +207,27 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
     with pytest.raises(MissingExtraError, match=r"swift-client\[pocket\]"):
         PocketServer().start()
+
+
+def test_without_clone_and_wheel_the_error_says_how_to_get_the_weights(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(weights, "CLONE", tmp_path)
+    monkeypatch.setitem(sys.modules, "swift_client_pocket", None)
+    with pytest.raises(MissingExtraError, match=r"pip install swift-client-pocket, or, in a clone, pip install \./p"):
+        PocketServer().start()
+
+
+def test_the_weights_of_the_installed_wheel_are_found_if_there_is_no_clone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    installed = tmp_path / "site" / "swift_client_pocket"
+    installed.mkdir(parents=True)
+    (installed / "__init__.py").write_text("raise AssertionError('the wheel was imported')\n")
+    shutil.copy(PACKAGED_MODEL, installed)
+    monkeypatch.setattr(weights, "CLONE", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert PocketServer().model == installed / "model.gguf"
 
 
 def test_a_file_that_is_missing_or_no_model_is_a_configuration_error(tmp_path: Path) -> None:

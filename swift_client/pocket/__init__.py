@@ -1,1 +1,1 @@
-"""The packaged model: its weights, its server and its questions."""
+"""The packaged model: where its weights are, its server and its questions."""

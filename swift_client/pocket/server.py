@@ -21,9 +21,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from swift_client.errors import ConfigurationError, MissingExtraError
+from swift_client.pocket.weights import find_weights, missing_weights
 
-# The packaged model: llama architecture, 2.85 M parameters, float16.
-PACKAGED_MODEL = Path(__file__).parent / "model.gguf"
+# The packaged model: llama architecture, 2.85 M parameters, float16. The file is missing if nothing brought it.
+PACKAGED_MODEL = find_weights()
 
 MODEL_NAME = "pocket"
 
@@ -45,7 +46,7 @@ class PocketServer:
         exact: KV cache in float32 and flash attention off, for logprobs as precise as the weights.
 
     Raises:
-        MissingExtraError: at ``start()``, if xllamacpp is not installed.
+        MissingExtraError: at ``start()``, if xllamacpp or the weights of the packaged model are not installed.
         ConfigurationError: ``slots`` is out of range; at ``start()``, if the file is missing or cannot be loaded.
     """
 
@@ -60,7 +61,7 @@ class PocketServer:
     ) -> None:
         if not 1 <= slots <= 64:
             raise ConfigurationError(f"slots is {slots}.", hint="Use 1 to 64.")
-        self.model = PACKAGED_MODEL if model is None else Path(model)
+        self.model = find_weights() if model is None else Path(model)
         self._options = {"slots": slots, "context": context, "threads": threads, "exact": exact}
         self._lock = threading.Lock()
         self._owner_pid = os.getpid()
@@ -102,9 +103,12 @@ class PocketServer:
     def _launch(self) -> tuple[subprocess.Popen[str], str]:
         if not _is_installed("xllamacpp"):
             raise MissingExtraError.needs("pocket", "The local llama.cpp server")
+        is_packaged = self.model == find_weights()
         if not self.model.is_file():
+            if is_packaged:
+                raise missing_weights()
             raise ConfigurationError(f"There is no model file {self.model}.", hint="Pass the path of a GGUF file.")
-        name = MODEL_NAME if self.model == PACKAGED_MODEL else self.model.stem
+        name = MODEL_NAME if is_packaged else self.model.stem
         options = self._options | {"model": str(self.model.resolve()), "name": name, "path": sys.path}
         process = subprocess.Popen(  # noqa: S603 - this interpreter and a file beside this one
             [sys.executable, "-P", str(_SERVER_SCRIPT)],

@@ -1,0 +1,75 @@
+"""Write a samples file of each format: ``python -m tests.formats.make FOLDER``.
+
+The files in this folder are never written again: code of today would write what code of today reads. A new format gets
+a step here, and its file when it is released.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from swift_client.store import Meta, SampleStore, SelectionStore, StoredQuestion
+from swift_client.store.records import StoredVerdict
+from swift_client.store.usage_store import UsageStore, UsageWindow
+from swift_client.store.verdict_store import VerdictStore
+from swift_client.types import Usage
+from tests.face.made import completions
+
+QUESTIONS = ("q0", "q1")
+VERIFIER = "fixed p_true v1"
+VERDICT = StoredVerdict(value=0.75, confidence=0.5, from_text=False, prompt_tokens=9, completion_tokens=1, cost=0.001)
+WINDOW = UsageWindow(number=7, started=1_000.0, requests=3, tokens=40, usd=0.25)
+FACTS = {"answer": "4", "winner": 1, "accepted": None}
+
+
+def samples(path: Path) -> None:
+    """Write format 1: two questions with two completions each, and a label."""
+    with SampleStore(path, write=True) as store:
+        store.begin(Meta(provider="fixed", model="m", top_logprobs=5))
+        for number, name in enumerate(QUESTIONS):
+            text = {"role": "user", "content": f"{name}: 2 + 2?"}
+            store.add_questions([StoredQuestion(id=name, messages=(text,), answer="4", family="sums")])
+            store.add_samples(name, completions(2, first=10 * number), usage=Usage(prompt_tokens=5, calls=1))
+        store.set_labels({("q0", 1): 1.0})
+
+
+def judgements(path: Path) -> None:
+    """Add what makes a file format 2: a verifier's score of a sample, and a verdict."""
+    with VerdictStore(path, write=True) as store:
+        store.add_verifier_scores("q0", {0: 0.25}, verifier=VERIFIER)
+        store.add_verdict("digest", VERDICT)
+
+
+def counts(path: Path) -> None:
+    """Add what makes a file format 3: the counts of a key."""
+    store = UsageStore(path)
+    store.update([("team", 60)], lambda windows: windows.update({("team", 60): WINDOW}))
+    store.close()
+
+
+def selections(path: Path) -> None:
+    """Add what makes a file format 4: a selection, and feedback on it."""
+    with SelectionStore(path, write=True) as store:
+        store.add_selection("s1", FACTS, completions(2), question_id="q0", prompt="q0: 2 + 2?", served_as="best")
+        store.set_feedback("s1", True)
+
+
+STEPS = (samples, judgements, counts, selections)
+"""What each format added, in order."""
+
+
+def main(folder: Path) -> None:
+    """Write ``samples-1.db`` and so on; each is the one before it with one step more."""
+    previous: Path | None = None
+    for number, step in enumerate(STEPS, start=1):
+        path = folder / f"samples-{number}.db"
+        if previous is not None:
+            shutil.copy(previous, path)
+        step(path)
+        previous = path
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
