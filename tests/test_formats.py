@@ -13,6 +13,7 @@ import pytest
 from swift_client.models import load
 from swift_client.models.file_format import READABLE_FORMATS, read_facts
 from swift_client.store import SampleStore, SelectionStore
+from swift_client.store.account_store import FileAccountStore
 from swift_client.store.usage_store import UsageStore
 from swift_client.store.verdict_store import VerdictStore
 from tests.children import ROOT
@@ -81,6 +82,10 @@ def test_judgements_counts_and_choices_are_read_from_their_format_on(path: Path)
     windows = counts.update([("team", 60)], lambda windows: list(windows.values()))
     counts.close()
     assert windows == ([make.WINDOW] if number >= 3 else [])
+    accounts = FileAccountStore(path)
+    state = accounts.update("rate", lambda state, now: (make.STATE, state))
+    accounts.close()
+    assert state == (make.STATE if number >= 5 else None)
 
 
 def test_a_file_of_every_format_goes_on_and_keeps_what_it_had(path: Path) -> None:

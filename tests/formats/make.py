@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from swift_client.store import Meta, SampleStore, SelectionStore, StoredQuestion
+from swift_client.store.account_store import FileAccountStore
 from swift_client.store.records import StoredVerdict
 from swift_client.store.usage_store import UsageStore, UsageWindow
 from swift_client.store.verdict_store import VerdictStore
@@ -21,6 +22,7 @@ QUESTIONS = ("q0", "q1")
 VERIFIER = "fixed p_true v1"
 VERDICT = StoredVerdict(value=0.75, confidence=0.5, from_text=False, prompt_tokens=9, completion_tokens=1, cost=0.001)
 WINDOW = UsageWindow(number=7, started=1_000.0, requests=3, tokens=40, usd=0.25)
+STATE = b"{}"
 FACTS = {"answer": "4", "winner": 1, "accepted": None}
 
 
@@ -56,7 +58,14 @@ def selections(path: Path) -> None:
         store.set_feedback("s1", True)
 
 
-STEPS = (samples, judgements, counts, selections)
+def accounts(path: Path) -> None:
+    """Add what makes a file format 5: the state of a limit that processes share."""
+    store = FileAccountStore(path)
+    store.update("rate", lambda state, now: (STATE, None))
+    store.close()
+
+
+STEPS = (samples, judgements, counts, selections, accounts)
 """What each format added, in order."""
 
 

@@ -50,5 +50,5 @@ def check_readiness(folder: Path) -> Iterator[Row]:
 
     pages = ("README.md", "docs/start.md")
     unpublished = [page for page in pages if "not on PyPI" in (folder / page).read_text(encoding="utf-8")]
-    hint = f"{' and '.join(unpublished)} says that swift-client is not on PyPI: show `pip install` from there"
+    hint = f"still a clone, by {' and '.join(unpublished)}: show `pip install 'swift-client[cli,pocket]'`"
     yield Row("how to install", "open", hint) if unpublished else Row("how to install", "ok", "from PyPI")

@@ -22,7 +22,7 @@ for found in m.distributions():
     fields = found.metadata
     stated = [fields["License-Expression"] or "", (fields["License"] or "").strip().partition("\\n")[0]]
     stated += [name for name in fields.get_all("Classifier") or [] if name.startswith("License ::")]
-    texts[fields["Name"]] = next((text for text in stated if text and text != "UNKNOWN"), "")
+    texts[fields["Name"]] = "; ".join(text for text in stated if text)
 print(json.dumps(texts))
 """
 
