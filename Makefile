@@ -59,4 +59,4 @@ release: ## build sdist and wheels into dist/, check them, install them elsewher
 	$(PYTHON) -m tools.release
 
 clean:
-	rm -rf $(VENV) .services build dist
+	rm -rf $(VENV) .services build/release dist

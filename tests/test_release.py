@@ -245,7 +245,7 @@ def test_a_failed_check_is_a_row_and_the_exit_code() -> None:
         "              the second",
         "size  missed  2 MB",
     ]
-    assert verdict(rows) == (1, "Not ready: 1 checks failed (bad).")
+    assert verdict(rows) == (1, "Not ready. Failed: bad.")
 
 
 def test_the_release_tools_are_all_pinned() -> None:

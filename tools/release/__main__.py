@@ -19,7 +19,7 @@ from tools.release.build import build_twice, prepare_tools
 from tools.release.checks import checks
 from tools.release.commands import run
 from tools.release.readiness import check_readiness, check_versions
-from tools.release.rows import Row, render, run_check, verdict
+from tools.release.rows import CheckFailed, Row, render, run_check, verdict
 from tools.release.smoke import smoke_test, surroundings
 from tools.release.source import ROOT, export, read_project
 
@@ -78,4 +78,7 @@ def sizes(version: str, folder: Path) -> list[Row]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except CheckFailed as failure:  # before the first row: no such commit, or the tools cannot be installed
+        sys.exit(str(failure))

@@ -13,6 +13,8 @@ from tools.release.rows import CheckFailed
 from tools.release.source import POCKET, ROOT, export
 
 TOOLS = ROOT / "build" / "release" / "tools"
+WEIGHTS_EPOCH = "1580601600"
+"""Time of the files in the wheel of the weights, hatchling's default: a commit of other files must not change it."""
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 
 
@@ -39,19 +41,20 @@ def build_twice(commit: str, source: Path, folder: Path, distributions: Path) ->
     """
     epoch = run("git", "log", "-1", "--format=%ct", commit, cwd=ROOT).strip()
     other_source = folder / "in another, longer path"
-    export(commit, other_source)
     shutil.rmtree(distributions, ignore_errors=True)
     fixed = {"SOURCE_DATE_EPOCH": epoch}
     _build(source, (), distributions, fixed)
     again = folder / "again"
     previous_mask = os.umask(0o077)
     try:
+        export(commit, other_source)
         _build(other_source, ("--sdist", "--wheel"), again, {**fixed, "TZ": "Pacific/Auckland", "PYTHONHASHSEED": "7"})
     finally:
         os.umask(previous_mask)
     digests = [_digests(built) for built in (distributions, again)]
     if digests[0] != digests[1]:
-        differing = sorted(name for name in digests[0].keys() | digests[1].keys() if _of(digests, name))
+        names = digests[0].keys() | digests[1].keys()
+        differing = sorted(name for name in names if digests[0].get(name) != digests[1].get(name))
         raise CheckFailed(f"these differ between two builds: {', '.join(differing)}")
     return "\n".join(f"{digest[:12]}  {name}" for name, digest in digests[0].items())
 
@@ -59,12 +62,9 @@ def build_twice(commit: str, source: Path, folder: Path, distributions: Path) ->
 def _build(source: Path, kinds: tuple[str, ...], distributions: Path, environment: dict[str, str]) -> None:
     build = (TOOLS / "bin" / "python", "-m", "build", "--no-isolation", "--outdir", distributions)
     run(*build, *kinds, source, cwd=source, environment=environment)
-    run(*build, "--wheel", source / POCKET, cwd=source, environment=environment)
+    weights = {**environment, "SOURCE_DATE_EPOCH": WEIGHTS_EPOCH}
+    run(*build, "--wheel", source / POCKET, cwd=source, environment=weights)
 
 
 def _digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
-
-
-def _of(digests: list[dict[str, str]], name: str) -> bool:
-    return digests[0].get(name) != digests[1].get(name)

@@ -15,7 +15,7 @@ from tools.release.wheel_contents import check_contents, read_metadata, relative
 
 _SCHEMAS = {
     "github-workflows": ".github/workflows/*.yml",
-    "github-issue-forms": ".github/ISSUE_TEMPLATE/[!c]*.yml",
+    "github-issue-forms": ".github/ISSUE_TEMPLATE/[!c]*.yml",  # config.yml is no form
     "github-issue-config": ".github/ISSUE_TEMPLATE/config.yml",
     "dependabot": ".github/dependabot.yml",
     "citation-file-format": "CITATION.cff",

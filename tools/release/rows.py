@@ -47,7 +47,7 @@ def verdict(rows: Sequence[Row]) -> tuple[int, str]:
     failed = [row.check for row in rows if row.status == "FAILED"]
     waiting = [row.check for row in rows if row.status == "open"]
     if failed:
-        return 1, f"Not ready: {len(failed)} checks failed ({', '.join(failed)})."
+        return 1, f"Not ready. Failed: {', '.join(failed)}."
     if waiting:
         return 1, f"Everything that a machine can check holds. A person must still settle: {', '.join(waiting)}."
     return 0, "Ready to be tagged."

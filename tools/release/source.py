@@ -52,7 +52,7 @@ def export(commit: str, folder: Path) -> None:
     text = require_weights(project.read_text(encoding="utf-8"), weights["name"], weights["version"])
     project.write_text(text + project_urls(address, f"v{version}"), encoding="utf-8")
     with (folder / POCKET / "pyproject.toml").open("a", encoding="utf-8") as file:
-        file.write(project_urls(address, f"v{version}"))
+        file.write(project_urls(address))  # without a tag: the same weights keep their wheel in the next release
 
 
 def absolute_links(text: str, address: str, tag: str) -> str:
@@ -81,13 +81,10 @@ def require_weights(text: str, name: str, version: str) -> str:
     return changed
 
 
-def project_urls(address: str, tag: str) -> str:
-    """Return the table of a ``pyproject.toml`` with the links that PyPI shows."""
-    urls = {
-        "Repository": address,
-        "Documentation": f"{address}/blob/{tag}/docs/index.md",
-        "Changelog": f"{address}/blob/{tag}/CHANGELOG.md",
-        "Issues": f"{address}/issues",
-        "Security": f"{address}/blob/{tag}/SECURITY.md",
-    }
+def project_urls(address: str, tag: str | None = None) -> str:
+    """Return the table of a ``pyproject.toml`` with the links that PyPI shows; those to files need a tag."""
+    urls = {"Repository": address, "Issues": f"{address}/issues"}
+    if tag is not None:
+        files = {"Documentation": "docs/index.md", "Changelog": "CHANGELOG.md", "Security": "SECURITY.md"}
+        urls |= {name: f"{address}/blob/{tag}/{file}" for name, file in files.items()}
     return "\n[project.urls]\n" + "".join(f"{name} = {json.dumps(url)}\n" for name, url in urls.items())
