@@ -133,6 +133,8 @@ class Call:
         limit_change: str | None = None
         async with state.within_deadline():
             await limiter.acquire(state)
+        if note := limiter.note:
+            state.add_note(note)
         started_at = limiter.now()
         try:
             if state.fatal_error and not state.has_completions:

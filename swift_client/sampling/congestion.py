@@ -58,11 +58,12 @@ class CongestionWindow:
         self.size = size
         self.n_active = 0  # running requests
         self.window_size = float(size)  # concurrent requests allowed, rounded down
-        self._cut_at = self._paused_until = -math.inf
+        self.paused_until = -math.inf  # no request may start before
+        self._cut_at = -math.inf
         self._is_probing = False
-        self._request_bucket = _plan_bucket(requests_per_minute, now)
-        self._token_bucket = _plan_bucket(tokens_per_minute, now)
-        self._mean_tokens = 0.0
+        self.request_bucket = _plan_bucket(requests_per_minute, now)
+        self.token_bucket = _plan_bucket(tokens_per_minute, now)
+        self.mean_tokens = 0.0  # tokens of recent requests
         self._request_quota: Bucket | None = None
         self._token_quota: Bucket | None = None
         self._quota_expires_at = -math.inf
@@ -73,24 +74,24 @@ class CongestionWindow:
             return math.inf
         if now >= self._quota_expires_at:
             self._request_quota = self._token_quota = None
-        waits = [0.0, self._paused_until - now]
-        if self._request_bucket:
-            waits.append(self._request_bucket.wait_seconds(1, now))
-        if self._token_bucket:  # running requests have not been charged yet
-            waits.append(self._token_bucket.wait_seconds(self._mean_tokens * (self.n_active + 1), now))
+        waits = [0.0, self.paused_until - now]
+        if self.request_bucket:
+            waits.append(self.request_bucket.wait_seconds(1, now))
+        if self.token_bucket:  # running requests have not been charged yet
+            waits.append(self.token_bucket.wait_seconds(self.mean_tokens * (self.n_active + 1), now))
         if self._request_quota:
             waits.append(min(self._request_quota.wait_seconds(1, now), self._quota_expires_at - now))
         if self._token_quota:
-            waits.append(min(self._token_quota.wait_seconds(self._mean_tokens, now), self._quota_expires_at - now))
+            waits.append(min(self._token_quota.wait_seconds(self.mean_tokens, now), self._quota_expires_at - now))
         return max(waits)
 
     def start(self) -> None:
         """Count a request as running."""
         self.n_active += 1
         for bucket, amount in (
-            (self._request_bucket, 1.0),
+            (self.request_bucket, 1.0),
             (self._request_quota, 1.0),
-            (self._token_quota, self._mean_tokens),
+            (self._token_quota, self.mean_tokens),
         ):
             if bucket:
                 bucket.take(amount)
@@ -101,15 +102,15 @@ class CongestionWindow:
 
     def on_usage(self, tokens: int) -> None:
         """Record the tokens of a reply."""
-        self._mean_tokens = (
-            tokens if not self._mean_tokens else (1 - _NEWEST_WEIGHT) * self._mean_tokens + _NEWEST_WEIGHT * tokens
+        self.mean_tokens = (
+            tokens if not self.mean_tokens else (1 - _NEWEST_WEIGHT) * self.mean_tokens + _NEWEST_WEIGHT * tokens
         )
-        if self._token_bucket:
-            self._token_bucket.take(tokens)
+        if self.token_bucket:
+            self.token_bucket.take(tokens)
 
     def on_success(self, *, started_at: float) -> str | None:
         """Widen the window by one per window of answers; return a sentence once it is full again."""
-        if started_at < self._paused_until:  # sent before the provider asked to wait, so it says nothing about now
+        if started_at < self.paused_until:  # sent before the provider asked to wait, so it says nothing about now
             return None
         self._is_probing = False
         old_size = self.window_size
@@ -125,8 +126,8 @@ class CongestionWindow:
         if started_at >= self._cut_at:
             self._cut_at, self.window_size = now, max(1.0, self.window_size / 2)
             changes.append(f"at most {int(self.window_size)} at once from now on")
-        if retry_after and retry_after <= LONGEST_PAUSE and now + retry_after > self._paused_until:
-            self._paused_until, self._is_probing = now + retry_after, True
+        if retry_after and retry_after <= LONGEST_PAUSE and now + retry_after > self.paused_until:
+            self.paused_until, self._is_probing = now + retry_after, True
             changes.append(f"none for {retry_after:.2f} s, and then one to try")
         return f"requests: {'; '.join(changes)}" if changes else None
 
@@ -134,15 +135,20 @@ class CongestionWindow:
         """Trust the remaining quota of a reply for a while; other running requests may not be counted in it yet."""
         n_others = max(0, self.n_active - 1)
         self._request_quota = _quota_bucket(quota.requests, n_others, now)
-        self._token_quota = _quota_bucket(quota.tokens, n_others * self._mean_tokens, now)
+        self._token_quota = _quota_bucket(quota.tokens, n_others * self.mean_tokens, now)
         resets = [entry.reset_seconds for entry in quota if entry]
         self._quota_expires_at = now + min(max(resets, default=0.0), _QUOTA_LIFETIME)
+
+
+def burst_capacity(per_minute: float) -> float:
+    """Return the units of a limit that may be taken at once."""
+    return max(1.0, per_minute * _BURST_SHARE)
 
 
 def _plan_bucket(per_minute: float | None, now: float) -> Bucket | None:
     if per_minute is None:
         return None
-    capacity = max(1.0, per_minute * _BURST_SHARE)
+    capacity = burst_capacity(per_minute)
     return Bucket(per_minute / 60, capacity=capacity, level=capacity, now=now)
 
 

@@ -12,12 +12,16 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from swift_client.adapters.transport.rate_limit_headers import parse_rate_limit_headers
 from swift_client.errors import ConfigurationError, RateLimitError, SwiftClientError
 from swift_client.sampling.congestion import CongestionWindow
 from swift_client.validation import require_int, require_positive
+
+if TYPE_CHECKING:
+    from swift_client.sampling.shared_rate import SharedLimit
+    from swift_client.shared_limits.homes import SharedHome
 
 DEFAULT_MAX_CONCURRENCY = 16  # default of concurrent requests
 # Seconds between two checks of a loop with waiters: the timer that should wake them may belong to a closed loop.
@@ -49,6 +53,7 @@ class RateLimiter:
         requests_per_minute: limit, or None.
         tokens_per_minute: limit, or None; a request counts as the mean of recent replies.
         clock: gives seconds; the same for everyone who uses this limiter.
+        shared: the limits of all processes that share an account, instead of the two above; None if none do.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class RateLimiter:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        shared: SharedLimit | None = None,
     ) -> None:
         self.now = clock
         self._window = CongestionWindow(
@@ -68,6 +74,17 @@ class RateLimiter:
         # Number of waiters of each loop that checks for them once per _MAX_SLEEP.
         self._checking_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, int] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
+        self._shared = None
+        if shared is not None:
+            from swift_client.sampling.shared_rate import LimiterParts, SharedRate
+
+            parts = LimiterParts(self._window, self._lock, clock, self._count_waiters, self._wake_waiters)
+            self._shared = SharedRate(shared, parts)
+
+    @property
+    def note(self) -> str | None:
+        """A sentence for the user while the account of a shared limit cannot be reached."""
+        return None if self._shared is None else self._shared.note
 
     @property
     def n_active(self) -> int:
@@ -81,7 +98,7 @@ class RateLimiter:
             wait = window.wait_seconds(self.now())
             return LimiterState(
                 n_active=window.n_active,
-                n_waiting=sum(map(len, self._waiters.values())),
+                n_waiting=self._count_waiters(),
                 n_allowed=int(window.window_size),
                 size=window.size,
                 wait_seconds=wait if wait < math.inf else 0.0,
@@ -123,17 +140,20 @@ class RateLimiter:
     def on_success(self, *, started_at: float) -> str | None:
         """Record the answer to a request; return a sentence if the limit has changed."""
         with self._lock:
-            return self._window.on_success(started_at=started_at)
+            return self._window.on_success(started_at=started_at) or self._shared_change()
 
     def on_error(self, error: SwiftClientError, *, started_at: float) -> str | None:
         """Record a failed request; return a sentence if the limit has changed."""
         with self._lock:
             if error.retryable and (isinstance(error, RateLimitError) or error.status in _OVERLOAD_STATUSES):
                 retry_after = getattr(error, "retry_after", None)
-                return self._window.on_throttle(self.now(), started_at=started_at, retry_after=retry_after)
+                change = self._window.on_throttle(self.now(), started_at=started_at, retry_after=retry_after)
+                if change and self._shared:
+                    self._shared.on_refusal(started_at=started_at, retry_after=retry_after)
+                return change
             if error.status and error.status < 500:  # the provider was not too busy to answer
                 return self._window.on_success(started_at=started_at)
-            return None
+            return self._shared_change()
 
     def on_usage(self, tokens: int) -> None:
         """Record the tokens of a reply."""
@@ -146,6 +166,12 @@ class RateLimiter:
         if any(quota):
             with self._lock:
                 self._window.on_headers(quota, self.now())
+
+    def _shared_change(self) -> str | None:
+        return None if self._shared is None else self._shared.pop_sentence()
+
+    def _count_waiters(self) -> int:
+        return sum(map(len, self._waiters.values()))
 
     def _wake_waiters(self) -> None:
         """Start every waiter that may start, and schedule a wake-up for the next one."""
@@ -175,7 +201,9 @@ class RateLimiter:
     def _schedule_wake(self, now: float, wait: float) -> None:
         """Wake the waiters after ``wait`` seconds by a timer of this loop, unless an earlier timer is set."""
         if wait < _MAX_SLEEP and not now < self._wakes_at <= now + wait:
-            with suppress(RuntimeError):  # no loop runs where an abandoned coroutine is cleaned up
+            # No loop runs where an abandoned coroutine is cleaned up, or in the thread of a shared limit, whose waiters
+            # have new leases or none: _check_waiters follows.
+            with suppress(RuntimeError):
                 asyncio.get_running_loop().call_later(wait, self._wake_waiters)
                 self._wakes_at = now + wait
 
@@ -213,9 +241,15 @@ class RateLimit:
         tokens_per_minute: limit on prompt and completion tokens together, or None; a request counts as the mean of
             recent replies.
         clock: gives seconds, for simulations.
+        shared: the place by which processes share the two rates and learn of each other's refusals: the path of a
+            samples file for the processes of one machine, the address of a Redis server for those of several hosts
+            (``redis://host/0``, extra "redis"), or an object with the method ``lease()`` of
+            ``shared_limits.LeaseSource``. ``max_concurrency`` stays this process's own. A place that cannot be reached
+            leaves each process its share, and the notes say so.
+        name: name of the limit in that place.
 
     Raises:
-        ConfigurationError: a number is not above 0.
+        ConfigurationError: a number is not above 0, or ``shared`` cannot be such a place.
     """
 
     def __init__(
@@ -225,6 +259,8 @@ class RateLimit:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        shared: SharedHome | None = None,
+        name: str = "default",
     ) -> None:
         require_int("max_concurrency", max_concurrency, low=1)
         for name, value in (("requests_per_minute", requests_per_minute), ("tokens_per_minute", tokens_per_minute)):
@@ -232,13 +268,15 @@ class RateLimit:
                 require_positive(name, value, unit="per minute")
         self.max_concurrency = max_concurrency
         self.requests_per_minute, self.tokens_per_minute = requests_per_minute, tokens_per_minute
-        self._create_limiter = partial(
-            RateLimiter,
-            max_concurrency,
-            requests_per_minute=requests_per_minute,
-            tokens_per_minute=tokens_per_minute,
-            clock=clock,
-        )
+        self._shared_name = None if shared is None else name
+        self._create_limiter = partial(RateLimiter, max_concurrency, clock=clock)
+        rates = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
+        if shared is None:
+            self._create_limiter = partial(self._create_limiter, **rates)
+        else:
+            from swift_client.sampling.shared_rate import open_shared_limit
+
+            self._create_limiter = partial(self._create_limiter, shared=open_shared_limit(shared, name, **rates))
         self._limiters: dict[int, RateLimiter] = {}
 
     def for_this_process(self) -> RateLimiter:
@@ -251,6 +289,8 @@ class RateLimit:
     def __repr__(self) -> str:
         rates = {"requests_per_minute": self.requests_per_minute, "tokens_per_minute": self.tokens_per_minute}
         limits = [f"{name}={value:g}" for name, value in rates.items() if value is not None]
+        if self._shared_name is not None:
+            limits.append(f"shared as {self._shared_name!r}")
         return f"RateLimit({', '.join([str(self.max_concurrency), *limits])})"
 
 
