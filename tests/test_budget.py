@@ -23,7 +23,7 @@ from swift_client.errors import (
     NoCompletionError,
 )
 from swift_client.sampling import BudgetTracker, Cost, RequestBudget, create_sample_request, find_max_tokens
-from swift_client.sampling.budget import prompt_token_bound
+from swift_client.sampling.request_budget import prompt_token_bound
 from tests.servers import (
     FaultServer,
     Received,

@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 from swift_client.adapters import Codec, CustomTransport, Provider, Transport
 from swift_client.errors import ConfigurationError, LogprobsUnavailableError, RequestTimeoutError, SwiftClientError
-from swift_client.sampling.budget import RequestBudget
 from swift_client.sampling.early_abort import AbortMonitor
 from swift_client.sampling.endpoint import Endpoint
 from swift_client.sampling.field_names import ALLOWED_FIELDS, check_extra_body, refuse_names
 from swift_client.sampling.rate_limiter import RateLimiter
+from swift_client.sampling.request_budget import RequestBudget
 from swift_client.types import Event, Message, Usage
 from swift_client.validation import require_int, require_positive
 

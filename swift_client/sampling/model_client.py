@@ -13,11 +13,12 @@ from swift_client.adapters.providers.prompt_caching import PREFIX_CACHES
 from swift_client.adapters.providers.provider import Capabilities
 from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.pricing import Price, Prices, check_prices, find_price
-from swift_client.sampling.budget import BudgetTracker, RequestBudget, find_max_tokens
+from swift_client.sampling.budget import BudgetTracker
 from swift_client.sampling.call_plan import PlanChoice, asks_for_caching, estimate_prompt_tokens, plan
 from swift_client.sampling.context import CallContext, SampleRequest
 from swift_client.sampling.endpoint import Endpoint
 from swift_client.sampling.rate_limiter import RateLimit
+from swift_client.sampling.request_budget import RequestBudget, find_max_tokens
 from swift_client.types import Event, Usage
 
 _DEFAULT_COMPLETION_TOKENS = 500  # assumed tokens of a completion without ``max_tokens``

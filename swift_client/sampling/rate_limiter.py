@@ -20,7 +20,7 @@ from swift_client.sampling.congestion import CongestionWindow
 from swift_client.validation import require_int, require_positive
 
 if TYPE_CHECKING:
-    from swift_client.sampling.shared_rate import SharedLimit
+    from swift_client.sampling.shared.rate import SharedLimit
     from swift_client.shared_limits.homes import SharedHome
 
 DEFAULT_MAX_CONCURRENCY = 16  # default of concurrent requests
@@ -76,7 +76,7 @@ class RateLimiter:
         self._lock = threading.Lock()
         self._shared = None
         if shared is not None:
-            from swift_client.sampling.shared_rate import LimiterParts, SharedRate
+            from swift_client.sampling.shared.rate import LimiterParts, SharedRate
 
             parts = LimiterParts(self._window, self._lock, clock, self._count_waiters, self._wake_waiters)
             self._shared = SharedRate(shared, parts)
@@ -274,7 +274,7 @@ class RateLimit:
         if shared is None:
             self._create_limiter = partial(self._create_limiter, **rates)
         else:
-            from swift_client.sampling.shared_rate import open_shared_limit
+            from swift_client.sampling.shared.rate import open_shared_limit
 
             self._create_limiter = partial(self._create_limiter, shared=open_shared_limit(shared, name, **rates))
         self._limiters: dict[int, RateLimiter] = {}

@@ -9,10 +9,10 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import NamedTuple
 
 from swift_client.errors import BudgetExceededError, NoCompletionError, SwiftClientError
-from swift_client.sampling.budget import RequestBudget
 from swift_client.sampling.call import Call, CallResult
 from swift_client.sampling.context import CallContext, DrawState, SampleRequest
 from swift_client.sampling.early_abort import AbortMonitor
+from swift_client.sampling.request_budget import RequestBudget
 from swift_client.types import Completion, Failure, Selection, Stopped, Usage
 
 # (completions so far, numbered 0.. in the order of the calls) to True if they are enough.

@@ -95,7 +95,10 @@ class AccountMember:
     def ask_and_wait(self, seconds: float) -> bool:
         """Send a message at once and wait for its answer; return False if it cannot be sent or answered in time."""
         with self._condition:
-            if not self._is_reachable and time.monotonic() < self._not_before:
+            now = time.monotonic()
+            if not self._is_reachable and now < self._not_before:
+                return False
+            if self._n_begun > self._n_ended and now > self._sent_at + seconds:  # the home does not answer
                 return False
             message = self._n_begun + 1
         self.ask(is_urgent=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from swift_client.sampling.congestion import CongestionWindow
-from swift_client.sampling.leased_bucket import LeasedBucket, UnlimitedBucket
+from swift_client.sampling.shared.leased_bucket import LeasedBucket, UnlimitedBucket
 from swift_client.shared_limits.account import LEASE_SECONDS
 from swift_client.shared_limits.backend import LeaseSource
 from swift_client.shared_limits.homes import SharedHome, require_name, resolve_home

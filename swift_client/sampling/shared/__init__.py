@@ -1,0 +1,1 @@
+"""Rates and budgets that processes share: the members of their accounts in this process."""
