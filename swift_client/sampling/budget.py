@@ -198,21 +198,27 @@ class SharedBudgetTracker(BudgetTracker):
 
     def reserve(self, cost: Cost) -> None:
         """Set aside the worst-case cost of a request, as ``BudgetTracker.reserve()``. May wait for a lease."""
-        self._cover(cost)
-        super().reserve(cost)
-        self._lease.prefetch()
+        while True:
+            is_covered = self._cover(cost)
+            try:
+                super().reserve(cost)
+            except BudgetExceededError:
+                if not is_covered:  # else another thread was faster
+                    raise
+            else:
+                self._lease.prefetch()
+                return
 
     def close(self) -> None:
         """Give back what this process has leased and not spent; the end of the process does so too."""
         if self._process == os.getpid():
             self._lease.close()
 
-    def _cover(self, cost: Cost) -> None:
-        """Lease more if ``cost`` does not fit; waits a second at most."""
+    def _cover(self, cost: Cost) -> bool:
+        """Lease more if ``cost`` does not fit, for a second at most; return True if it fits."""
         if self._process != os.getpid():  # a fork copied the amounts of its parent, which still owns them
             self._begin()
-        if self.seconds_left > 0:
-            self._lease.cover(_amounts(cost))
+        return self.seconds_left > 0 and self._lease.cover(_amounts(cost), lambda: self._check(cost) is None)
 
     def _begin(self) -> None:
         """Become a member of the account that has neither spent nor reserved anything."""

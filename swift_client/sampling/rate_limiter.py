@@ -263,14 +263,14 @@ class RateLimit:
         name: str = "default",
     ) -> None:
         require_int("max_concurrency", max_concurrency, low=1)
-        for name, value in (("requests_per_minute", requests_per_minute), ("tokens_per_minute", tokens_per_minute)):
+        rates = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
+        for key, value in rates.items():
             if value is not None:
-                require_positive(name, value, unit="per minute")
+                require_positive(key, value, unit="per minute")
         self.max_concurrency = max_concurrency
         self.requests_per_minute, self.tokens_per_minute = requests_per_minute, tokens_per_minute
         self._shared_name = None if shared is None else name
         self._create_limiter = partial(RateLimiter, max_concurrency, clock=clock)
-        rates = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
         if shared is None:
             self._create_limiter = partial(self._create_limiter, **rates)
         else:

@@ -92,10 +92,11 @@ def grant(state: AccountState | None, request: LeaseRequest, now: float) -> tupl
         in_use = _current_use(levels.get(name), demand, now)
         share = shares.get(name)
         if share is None:
-            # The account has forgotten this member, whose lease stays in use; or its home has lost its state, and
-            # what the member had spent of a budget counts anew.
             share = Share(demand.total_used + demand.total_returned, demand.total_used, demand.total_returned)
-            in_use += demand.total_used if request.account != state.id and not demand.rate else 0.0
+            # A new member has used what it never had; and if the home has lost its state, what was spent of a budget
+            # counts anew. Else the account has forgotten this member, whose lease is still in use.
+            if not request.account or (request.account != state.id and not demand.rate):
+                in_use += demand.total_used
         share, in_use = _settle(share, in_use, demand)
         if request.leaves:
             more = -max(0.0, share.balance)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from swift_client.errors import UnknownSelectionError
+from swift_client.store.fork_guard import FORK_GUARD
 from swift_client.store.records import RequestKey, Sample, StoredVerdict
 from swift_client.store.selection_store import SelectionStore
 from swift_client.store.sqlite import EmptyFileError, translate_errors
@@ -120,44 +120,3 @@ class ReplyStore:
 
     def __repr__(self) -> str:
         return f"ReplyStore({str(self.path)!r})"
-
-
-class ForkGuard:
-    """Delays forks while a shared file is open.
-
-    SQLite's locks belong to the process, and a child would believe that it holds them, see
-    https://www.sqlite.org/howtocorrupt.html, section 2.6. Forking concerns the whole process, hence the module's one
-    instance.
-    """
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition(threading.Lock())
-        self._open_count = 0
-
-    @contextmanager
-    def block_forks(self) -> Iterator[None]:
-        """Delay forks until this block ends, which must be short and must not fork itself."""
-        with self._condition:
-            self._open_count += 1
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._open_count -= 1
-                self._condition.notify_all()
-
-    def before_fork(self) -> None:
-        """Wait until no file is open, and let no other be opened."""
-        self._condition.acquire()
-        self._condition.wait_for(lambda: not self._open_count)
-
-    def after_fork(self) -> None:
-        """Let files be opened again, in parent and child."""
-        self._condition.release()
-
-
-FORK_GUARD = ForkGuard()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=FORK_GUARD.before_fork, after_in_parent=FORK_GUARD.after_fork, after_in_child=FORK_GUARD.after_fork
-    )

@@ -155,9 +155,7 @@ def write_lock(path: Path, *, shared: bool) -> WriteLock:
 
 
 def _open_prepared(path: Path, *, write: bool, shared: bool, has_shared_memory: bool = True) -> sqlite3.Connection:
-    connection = _open_connection(
-        path, write=write, timeout=LOCK_TIMEOUT if write and not shared else SHARED_LOCK_TIMEOUT
-    )
+    connection = _open_connection(path, write=write, shared=shared)
     try:
         _prepare(connection, path, write=write, has_shared_memory=has_shared_memory)
     except BaseException:
@@ -216,7 +214,7 @@ def not_a_samples_file(path: Path, reason: str, hint: str = _COLLECT_HINT) -> Co
     return ConfigurationError(f"{path} is not a samples file: {reason.rstrip('.')}.", hint=hint)
 
 
-def _open_connection(path: Path, *, write: bool, timeout: float) -> sqlite3.Connection:
+def _open_connection(path: Path, *, write: bool, shared: bool) -> sqlite3.Connection:
     is_new = write and not path.exists()
     if write:
         _require_writable(path)
@@ -225,7 +223,9 @@ def _open_connection(path: Path, *, write: bool, timeout: float) -> sqlite3.Conn
     has_wal = Path(f"{path}-wal").exists()
     mode = "rwc" if write else "rw" if _is_writable(path) else "ro" if has_wal else "ro&immutable=1"
     address = f"{path.absolute().as_uri()}?mode={mode}"
-    connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=timeout)
+    timeout = LOCK_TIMEOUT if write and not shared else SHARED_LOCK_TIMEOUT
+    # A thread that forks closes the connections of others first.
+    connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=timeout, check_same_thread=not shared)
     if is_new:  # still empty; SQLite creates the files next to it with the same mode
         path.chmod(0o600)
     return connection

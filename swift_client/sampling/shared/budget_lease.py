@@ -12,7 +12,7 @@ from swift_client.shared_limits.messages import Demand, Lease
 
 # Longest time in seconds that a request waits for a lease, and its event loop with it.
 ANSWER_SECONDS = 1.0
-_ROUNDING = 1e-9  # share of a limit
+_ROUNDING = 1e-9
 _EMPTY_SECONDS = 0.2  # seconds for which a budget that had no more is not asked again
 
 Amounts = Mapping[str, float]  # units by resource: "usd", "tokens", "calls"
@@ -55,18 +55,28 @@ class BudgetLease:
         with self._lock:
             return {name: self._total_granted[name] - self._total_returned[name] for name in self._limits}
 
-    def cover(self, amounts: Amounts) -> None:
-        """Lease more if ``amounts`` do not fit beside what is spent and reserved; waits a second at most."""
-        if self._covers(amounts) or time.monotonic() < self._empty_until:
-            return
-        self._raise_targets(amounts)
-        self._member.ask_and_wait(ANSWER_SECONDS)
-        if not self._covers(amounts):
-            self._empty_until = time.monotonic() + _EMPTY_SECONDS
+    def cover(self, amounts: Amounts, is_enough: Callable[[], bool]) -> bool:
+        """Lease more until there is enough, for a second at most; return False if there is not.
+
+        Args:
+            amounts: the units that are needed beside what is spent and reserved.
+            is_enough: returns True once the leases suffice.
+        """
+        end = time.monotonic() + ANSWER_SECONDS
+        while not is_enough():
+            now = time.monotonic()
+            if now >= end or now < self._empty_until:
+                return False
+            self._raise_targets(amounts)
+            if not self._member.ask_and_wait(end - now):
+                return False
+        return True
 
     def prefetch(self) -> None:
         """Ask for the next lease if half of the last one is used; returns at once."""
-        if not self._covers(self._low_levels) and time.monotonic() >= self._empty_until:
+        with self._lock:
+            is_low = any(free < self._low_levels[name] for name, free in self._free().items())
+        if is_low and time.monotonic() >= self._empty_until:
             self._raise_targets({name: 2 * level for name, level in self._low_levels.items()})
             self._member.ask()
 
@@ -78,11 +88,6 @@ class BudgetLease:
         """Return the leased units that are neither spent nor reserved."""
         spent, reserved = self._get_use()
         return {name: limit - spent[name] - reserved[name] for name, limit in self.limits().items()}
-
-    def _covers(self, amounts: Amounts) -> bool:
-        with self._lock:
-            free = self._free()
-            return all(free[name] >= amounts[name] - _ROUNDING * self._limits[name] for name in free)
 
     def _raise_targets(self, amounts: Amounts) -> None:
         with self._lock:
@@ -116,7 +121,11 @@ class BudgetLease:
             self._total_granted = {
                 name: lease.total_granted.get(name, total) for name, total in self._total_granted.items()
             }
-            self._low_levels = {name: max(0.0, free) / 2 for name, free in self._free().items()}
+            free_amounts = self._free()
+            self._low_levels = {name: max(0.0, free) / 2 for name, free in free_amounts.items()}
+            # The account grants what is wanted as long as there is enough.
+            if any(lease.in_use.get(name, 0.0) >= limit * (1 - _ROUNDING) for name, limit in self._limits.items()):
+                self._empty_until = time.monotonic() + _EMPTY_SECONDS
             self.in_use, self.problem = lease.in_use, None
 
     def lose(self, reason: str) -> None:

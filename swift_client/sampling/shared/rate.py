@@ -161,9 +161,7 @@ class SharedRate:
             ]
             share = f"at most {' and '.join(shares)}" if shares else "no news of refusals"
             if self.note is None:
-                self._sentence = (
-                    f"the shared limit {self._limit.name!r} cannot be reached; this process goes on {share}"
-                )
+                self._sentence = f"the shared limit {self._limit.name!r} cannot be reached; {share} from now on"
             self.note = (
                 f"The shared limit {self._limit.name!r} could not be reached ({reason.rstrip('.')}); "
                 f"this process went on with {share}."
