@@ -261,9 +261,9 @@ async def test_an_object_that_gives_no_lease_is_a_home_out_of_reach() -> None:
 
 @pytest.mark.parametrize("shared", [5, b"limits.db", object()])
 def test_only_a_place_can_be_shared(shared: Any) -> None:
-    with pytest.raises(ConfigurationError, match="shared= takes"):
+    with pytest.raises(ConfigurationError, match="A shared limit is kept in"):
         RateLimit(shared=shared)
-    with pytest.raises(ConfigurationError, match="shared= takes"):
+    with pytest.raises(ConfigurationError, match="A shared limit is kept in"):
         Budget(calls=1).open(shared=shared)
 
 

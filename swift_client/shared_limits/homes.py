@@ -28,8 +28,8 @@ def resolve_home(shared: SharedHome) -> Callable[[], LeaseSource]:
         if callable(getattr(shared, "lease", None)):
             return lambda: shared
         raise ConfigurationError(
-            f"shared= takes a path, an address or an object with lease(), not {type(shared).__name__}.",
-            hint='Such as shared="limits.db" or shared="redis://localhost/0".',
+            f"A shared limit is kept in a samples file or by an object with the method lease, not {type(shared).__name__}.",
+            hint="Give the path of a file; it is created if it does not exist.",
         )
     store = FileAccountStore(shared)
     store.check()
@@ -40,5 +40,5 @@ def require_name(name: object) -> None:
     """Raise ConfigurationError unless ``name`` is a text of 1 to 128 printable characters."""
     if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= _MAX_NAME:
         raise ConfigurationError(
-            f"name= takes a text of 1 to {_MAX_NAME} printable characters, not {str(name)[:200]!r}."
+            f"The name of a shared limit has 1 to {_MAX_NAME} printable characters, unlike {str(name)[:200]!r}."
         )
