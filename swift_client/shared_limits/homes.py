@@ -28,7 +28,7 @@ def resolve_home(shared: SharedHome) -> Callable[[], LeaseSource]:
         if callable(getattr(shared, "lease", None)):
             return lambda: shared
         raise ConfigurationError(
-            f"A shared limit is kept in a samples file or by an object with the method lease, not {type(shared).__name__}.",
+            f"A shared limit is kept in a samples file, or by an object with lease, not in {type(shared).__name__}.",
             hint="Give the path of a file; it is created if it does not exist.",
         )
     store = FileAccountStore(shared)
