@@ -295,7 +295,7 @@ HOSTILE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "not messages": (with_column("messages", pa.array(["3", "3"])), "are not a list of messages"),
     "not JSON": (with_column("messages", pa.array(["[", "["])), "Expecting value"),
     "deep JSON": (with_column("messages", pa.array(["[" * 100_000] * 2)), "recursion"),
-    "no messages": (with_column("messages", pa.array([None, None], pa.string())), "JSON object must be str"),
+    "no messages": (with_column("messages", pa.array([None, None], pa.string())), "the column .messages. is missing"),
     "no question": (with_column("question", pa.array([None, "q0"])), "'question' has missing values"),
     "answers": (with_column("answers", lists_of(pa.string(), [None])), "an accepted answer is missing"),
     "answers of numbers": (with_column("answers", lists_of(pa.int64(), [4])), "int64 instead of text"),

@@ -28,6 +28,7 @@ MIN_FLOAT16 = float(np.finfo(np.float16).min)
 
 _MAGNITUDE = np.uint16(0x7FFF)  # bits of a float16 without its sign
 _NEGATIVE_INFINITY = np.uint16(0xFC00)
+_BLOCK_VALUES = 2**15  # values that are restored at a time, so that they stay in the processor's cache
 
 # Array → its dtype in the blob; each is (T, width).
 _ARRAY_DTYPES: Mapping[str, str] = {
@@ -194,31 +195,36 @@ def restore_alternatives(top: F16, rank: NDArray[np.uint16], logprobs: F32) -> F
     (``are_logprobs()``), its bits are compared, in a fifth of the time of float16 arithmetic.
     """
     bits = np.ascontiguousarray(top).view(np.uint16)
-    restored = _widen(bits)
-    chosen_bits = np.maximum(logprobs, MIN_FLOAT16).astype(np.float16).view(np.uint16)
-    equal = np.flatnonzero((bits & _MAGNITUDE) == (chosen_bits & _MAGNITUDE)[:, None])
-    row, position = np.divmod(equal, max(top.shape[1], 1))
-    chosen = logprobs[row]
-    restored.reshape(-1)[equal] = np.where(position < rank[row], _next_above(chosen), chosen)
+    restored = np.empty(top.shape, np.float32)
+    rows = max(1, _BLOCK_VALUES // max(1, top.shape[1]))
+    for start in range(0, len(top), rows):
+        block = slice(start, start + rows)
+        _restore_block(bits[block], rank[block], logprobs[block], out=restored[block])
     return restored
 
 
-def _widen(bits: NDArray[np.uint16]) -> F32:
-    """Return the float32 of float16 bits, none of which is NaN or above 0."""
-    shifted = (bits.astype(np.uint32) << 13) & 0x0FFFE000  # without the sign, and with the exponent too small by 112
-    widened = np.multiply(shifted.view(np.float32), np.float32(-(2.0**112)), out=shifted.view(np.float32))
+def _restore_block(bits: NDArray[np.uint16], rank: NDArray[np.uint16], logprobs: F32, *, out: F32) -> None:
+    """Write the alternatives with these float16 bits into ``out``."""
+    # Without the sign, and with an exponent that is too small by 112.
+    wide = bits.astype(np.uint32)
+    wide <<= 13
+    wide &= 0x0FFFE000
+    np.multiply(wide.view(np.float32), np.float32(-(2.0**112)), out=out)
     if bits.size and bits.max() == _NEGATIVE_INFINITY:
-        widened[bits == _NEGATIVE_INFINITY] = -np.inf
+        out[bits == _NEGATIVE_INFINITY] = -np.inf
     if bits.size and bits.min() == 0:
-        widened[bits == 0] = 0.0
-    return widened
+        out[bits == 0] = 0.0
+    chosen_bits = np.maximum(logprobs, MIN_FLOAT16).astype(np.float16).view(np.uint16)
+    equal = np.flatnonzero((bits & _MAGNITUDE) == (chosen_bits & _MAGNITUDE)[:, None])
+    row, position = np.divmod(equal, max(bits.shape[1], 1))
+    chosen = logprobs[row]
+    out.reshape(-1)[equal] = np.where(position < rank[row], _next_above(chosen), chosen)
 
 
 def are_logprobs(top: F16) -> bool:
     """Return True if no value is NaN or above 0."""
-    bits = top.view(np.uint16)
-    # 1 to 0x7fff are above 0 or NaN; those beyond minus infinity are NaN. 0 - 1 is the largest number.
-    return not ((bits - np.uint16(1)) < _MAGNITUDE).any() and not (bits > _NEGATIVE_INFINITY).any()
+    # Bits of negative NaNs are above those of minus infinity; those of positive ones, read as signed, above 0.
+    return not top.size or bool(top.view(np.uint16).max() <= _NEGATIVE_INFINITY and top.view(np.int16).max() <= 0)
 
 
 def _next_above(logprobs: F32) -> F32:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from swift_client.errors import ConfigurationError
 from swift_client.store.packing import MAX_EMPTY_WIDTH
+
+
+@contextmanager
+def refuse_invalid(arrow: Any) -> Iterator[None]:
+    """Raise what invalid columns cause in Arrow, numpy and Python as ConfigurationError."""
+    try:
+        yield
+    except (arrow.ArrowException, ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
+        raise ConfigurationError(
+            f"The columns hold no valid samples: {str(error)[:300].rstrip('.')}.",
+            hint="Write samples with `swift-client collect --parquet`, or with swift_client.dataset.sample_columns.",
+        ) from error
 
 
 class Columns:
@@ -106,10 +121,8 @@ def list_texts(arrow: Any, array: Any) -> list[str | None]:
     if not arrow.types.is_dictionary(array.type):
         _require_text(arrow, array.type)
         return list(array.to_pylist())
-    _require_text(arrow, array.type.value_type)
-    values = [*array.dictionary.to_pylist(), None]
-    codes = array.indices.cast(arrow.int64()).fill_null(len(values) - 1).to_numpy(zero_copy_only=False)
-    return list(np.array(values, object)[codes].tolist())
+    values, codes = _dictionary(arrow, array)
+    return list(values.take(codes).tolist())
 
 
 def split_texts(arrow: Any, values: Any, offsets: NDArray[np.int64]) -> list[tuple[str, ...]]:
@@ -118,9 +131,17 @@ def split_texts(arrow: Any, values: Any, offsets: NDArray[np.int64]) -> list[tup
         raise ValueError("a list of texts has missing values")
     if not len(values):
         return [()] * (len(offsets) - 1)
-    encoded = values if arrow.types.is_dictionary(values.type) else values.dictionary_encode()
-    texts: list[Any] = list_texts(arrow, encoded)
-    return [tuple(texts[start:end]) for start, end in pairwise(offsets.tolist())]
+    texts, codes = _dictionary(arrow, values if arrow.types.is_dictionary(values.type) else values.dictionary_encode())
+    # Taken part by part, the references stay in the processor's cache.
+    return [tuple(texts.take(codes[start:end]).tolist()) for start, end in pairwise(offsets.tolist())]
+
+
+def _dictionary(arrow: Any, array: Any) -> tuple[NDArray[np.object_], NDArray[Any]]:
+    """Return the distinct texts of a dictionary array, with None at the end, and the index of each value's text."""
+    _require_text(arrow, array.type.value_type)
+    texts = np.array([*array.dictionary.to_pylist(), None], object)
+    codes = array.indices.fill_null(len(texts) - 1) if array.null_count else array.indices
+    return texts, codes.to_numpy(zero_copy_only=False)
 
 
 def _require_text(arrow: Any, kind: Any) -> None:

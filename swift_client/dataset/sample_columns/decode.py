@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from swift_client.dataset.sample_columns.arrays import Columns, as_numbers, join_lists, list_texts
+from swift_client.dataset.sample_columns.arrays import Columns, as_numbers, list_texts, refuse_invalid
 from swift_client.dataset.sample_columns.contents import decode_completions
 from swift_client.dataset.sample_columns.schema import import_pyarrow
-from swift_client.errors import ConfigurationError
-from swift_client.store import ReferenceAnswer, Sample, StoredQuestion
-from swift_client.store.records import parse_question
-
-_HINT = "Write samples with `swift-client collect --parquet`, or with swift_client.dataset.sample_columns."
+from swift_client.store import Sample
 
 
 def decode_samples(table: Any) -> list[Sample]:
@@ -28,59 +24,8 @@ def decode_samples(table: Any) -> list[Sample]:
         MissingExtraError: pyarrow is not installed.
     """
     arrow = import_pyarrow()
-    try:
+    with refuse_invalid(arrow):
         return _decode(Columns(arrow, table))
-    except _errors(arrow) as error:
-        raise _invalid_samples(error) from error
-
-
-def group_samples(table: Any) -> Iterator[tuple[StoredQuestion, list[Sample]]]:
-    """Yield each run of rows of one question, as a question with its samples in the order of their indices.
-
-    Raises:
-        ConfigurationError: as ``decode_samples()``; or a question's rows disagree on its messages, or share an index.
-    """
-    arrow = import_pyarrow()
-    samples = decode_samples(table)
-    try:
-        columns = Columns(arrow, table)
-        messages, families = columns.texts("messages"), columns.texts("family")
-        answers = _decode_answers(columns)
-    except _errors(arrow) as error:
-        raise _invalid_samples(error) from error
-    for start, end in find_runs([sample.question_id for sample in samples]):
-        own_samples = samples[start:end]
-        question_id = own_samples[0].question_id
-        try:
-            if any(text != messages[start] for text in messages[start:end]):
-                raise ValueError(f"question {question_id!r} has several messages")
-            question = parse_question((question_id, messages[start], answers[start], families[start]))
-            yield question, sort_samples(own_samples)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise _invalid_samples(error) from error
-
-
-def find_runs(values: Sequence[Any]) -> list[tuple[int, int]]:
-    """Return the start and end of each run of equal values."""
-    changes = [row for row, (value, following) in enumerate(pairwise(values), 1) if value != following]
-    return list(pairwise([0, *changes, len(values)])) if values else []
-
-
-def sort_samples(samples: Sequence[Sample]) -> list[Sample]:
-    """Return one question's samples by index. Raises ValueError if an index appears twice."""
-    ordered = sorted(samples, key=lambda sample: sample.index)
-    for sample, following in pairwise(ordered):
-        if sample.index == following.index:
-            raise ValueError(f"question {sample.question_id!r} has two samples with the index {sample.index}")
-    return ordered
-
-
-def _errors(arrow: Any) -> tuple[type[Exception], ...]:
-    return (arrow.ArrowException, ValueError, TypeError, LookupError, OverflowError, RecursionError)
-
-
-def _invalid_samples(error: Exception) -> ConfigurationError:
-    return ConfigurationError(f"The columns hold no valid samples: {error}.", hint=_HINT)
 
 
 def _decode(columns: Columns) -> list[Sample]:
@@ -139,16 +84,3 @@ def _decode_scores(columns: Columns) -> list[Mapping[str, float]]:
     pairs: list[Any] = list(zip(list_texts(columns.arrow, array.keys), values.tolist(), strict=True))
     ranges = zip(pairwise(array.offsets.to_pylist()), array.is_valid().to_pylist(), strict=True)
     return [dict(pairs[start:end]) if is_there else {} for (start, end), is_there in ranges]
-
-
-def _decode_answers(columns: Columns) -> list[ReferenceAnswer | None]:
-    """Return the accepted answers of each row: one as text, several as a tuple."""
-    array = columns.array("answers")
-    if array is None:
-        return list(columns.texts("answer"))
-    texts, offsets = join_lists(columns.arrow, array)
-    answers = list_texts(columns.arrow, texts) if len(texts) else []
-    rows = [tuple(answers[start:end]) for start, end in pairwise(offsets.tolist())]
-    if any(None in row for row in rows):
-        raise ValueError("an accepted answer is missing")
-    return [row if len(row) > 1 else next(iter(row), None) for row in rows]  # type: ignore[misc]

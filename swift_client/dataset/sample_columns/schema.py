@@ -7,20 +7,25 @@ from typing import Any
 from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.store.packing import MAX_EMPTY_WIDTH
 
-_LISTS = (
-    "tokens.list.element",
-    "top_ids.list.element.list.element",
-    "rank.list.element",
-    "logprobs.list.element",
-    "top_logprobs.list.element.list.element",
+_REPEATED_TEXTS = ("question", "messages", "answer", "answers.list.element", "family", "provider", "model")
+_TEXTS = ("text", "finish_reason", "tokens.list.element")
+_BYTE_PLANES = ("logprobs.list.element", "top_logprobs.list.element.list.element")
+_NUMBERS = ("rank.list.element", "top_ids.list.element.list.element")
+
+
+def _with_thinking(*names: str) -> tuple[str, ...]:
+    return (*names, *(f"thinking.{name}" for name in names))
+
+
+# Names in Parquet of all columns of text. Read as dictionaries, a few texts that return often stay small in memory.
+TEXT_LEAVES = (
+    *_REPEATED_TEXTS,
+    *_with_thinking(*_TEXTS),
+    "answer_text",
+    "tool_calls.list.element.name",
+    "tool_calls.list.element.arguments",
+    "verifier_scores.key_value.key",
 )
-# Columns in Parquet whose values return, which a dictionary makes small, and columns of floats, which planes of bytes
-# make a fifth smaller, and faster to read.
-_DICTIONARIES = (
-    *("question", "messages", "answer", "answers.list.element", "family", "finish_reason", "provider", "model"),
-    *(f"{prefix}{name}" for prefix in ("", "thinking.") for name in _LISTS[:3]),
-)
-_BYTE_PLANES = tuple(f"{prefix}{name}" for prefix in ("", "thinking.") for name in _LISTS[3:])
 
 
 def import_pyarrow(purpose: str = "Reading and writing samples as Parquet") -> Any:
@@ -97,11 +102,12 @@ def open_writer(where: Any, schema: Any, *, filesystem: Any = None) -> Any:
         schema: ``sample_schema()`` or a part of it.
         filesystem: the pyarrow file system of the path.
     """
+    # A dictionary is for values that return; planes of bytes make logprobs a fifth smaller, and faster to read.
     return import_pyarrow().parquet.ParquetWriter(
         where,
         schema,
         filesystem=filesystem,
         compression="zstd",
-        use_dictionary=list(_DICTIONARIES),
-        use_byte_stream_split=list(_BYTE_PLANES),
+        use_dictionary=[*_REPEATED_TEXTS, *_with_thinking(*_TEXTS[1:], *_NUMBERS), "verifier_scores.key_value.key"],
+        use_byte_stream_split=list(_with_thinking(*_BYTE_PLANES)),
     )

@@ -1,0 +1,99 @@
+"""Row groups of Parquet files, read in batches of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from swift_client.dataset.sample_columns.locations import FilePath, Location, locate, translate_errors
+from swift_client.dataset.sample_columns.schema import TEXT_LEAVES, import_pyarrow, sample_schema
+from swift_client.errors import ConfigurationError
+
+# Numbers of a column that one row group may have. A tiny file may unfold to any number of them.
+MAX_VALUES = 2**28
+BATCH_VALUES = 2**21  # numbers that are read at a time, unless a row has more: 50 MB as completions
+BATCH_ROWS = 1024  # rows that are read at a time
+_BUFFER_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """One row group of an open file."""
+
+    name: str  # of the file
+    file: Any  # pyarrow.parquet.ParquetFile
+    number: int
+    columns: Sequence[str]
+
+    def read(self, columns: Collection[str] | None = None) -> Iterator[Any]:
+        """Yield its rows as record batches.
+
+        Args:
+            columns: names of columns; None: all that samples have.
+
+        Raises:
+            ConfigurationError: the file is damaged, or has more numbers than memory should hold.
+        """
+        arrow = import_pyarrow()
+        names = [name for name in self.columns if columns is None or name in columns]
+        with translate_errors(self.name):
+            size = self._batch_rows(names)
+            batches = self.file.iter_batches(size, [self.number], names, use_threads=False)
+        while True:
+            with translate_errors(self.name):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield arrow.Table.from_batches([batch])
+
+    def _batch_rows(self, names: Collection[str]) -> int:
+        """Return the number of rows per batch."""
+        facts = self.file.metadata.row_group(self.number)
+        leaves = (facts.column(position) for position in range(facts.num_columns))
+        values: int = max(leaf.num_values for leaf in leaves if leaf.path_in_schema.partition(".")[0] in names)
+        if not 0 <= values <= MAX_VALUES:
+            raise ConfigurationError(
+                f"{self.name}: a row group has {values:,} values in one column; {MAX_VALUES:,} are the most.",
+                hint="Write the file with smaller row groups.",
+            )
+        rows = int(facts.num_rows) * BATCH_VALUES // max(values, 1)
+        return max(1, min(BATCH_ROWS, rows))
+
+
+def read_row_groups(path: FilePath | Location, *, skip: Collection[str] = ()) -> Iterator[RowGroup]:
+    """Yield all row groups of a file, or of the files of a folder, in order; one file is open at a time.
+
+    Args:
+        path: the file, the folder, or its URL.
+        skip: names of columns that are not read.
+
+    Raises:
+        ConfigurationError: nothing is there, or a file is not Parquet.
+        MissingExtraError: pyarrow is not installed.
+    """
+    arrow = import_pyarrow()
+    location = path if isinstance(path, Location) else locate(path)
+    known = set(sample_schema(1).names) - set(skip)
+    files = location.list_files()
+    for file_path in files:
+        name = location.name if len(files) == 1 else f"{location.name.rstrip('/')}{file_path[len(location.path) :]}"
+        is_local = isinstance(location.filesystem, arrow.fs.LocalFileSystem)
+        with translate_errors(name):
+            # On this machine pages are read one by one, and elsewhere the columns of a row group at once.
+            source = location.filesystem.open_input_file(file_path)
+            try:
+                file = arrow.parquet.ParquetFile(
+                    source,
+                    read_dictionary=list(TEXT_LEAVES),
+                    buffer_size=_BUFFER_BYTES if is_local else 0,
+                    pre_buffer=not is_local,
+                )
+            except BaseException:
+                source.close()
+                raise
+        with source:
+            present = file.schema_arrow.names
+            columns = [column for column in present if column in known]
+            for number in range(file.metadata.num_row_groups):
+                yield RowGroup(name, file, number, columns)

@@ -1,0 +1,65 @@
+"""Files of samples by their content: samples files, and Parquet files, folders and URLs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from swift_client.dataset.sample_columns.locations import FilePath, is_parquet
+from swift_client.errors import ConfigurationError
+from swift_client.store import Sample, SampleStore, StoredQuestion
+
+_Only = Callable[[StoredQuestion], bool]
+
+
+class SampleFile(Protocol):
+    """Samples that can be read question by question, any number of times."""
+
+    @property
+    def sources(self) -> frozenset[tuple[str, str]]:
+        """The pairs of provider and model of the samples."""
+
+    def questions(self) -> Iterator[StoredQuestion]:
+        """Yield the questions, without reading their samples."""
+
+    def groups(self, only: _Only = ...) -> Iterator[tuple[StoredQuestion, list[Sample]]]:
+        """Yield the questions that have samples and for which ``only`` is true, each with its samples."""
+
+
+def open_sample_file(path: FilePath) -> SampleFile:
+    """Return the samples of a samples file, a Parquet file, a folder of them, or a URL of either.
+
+    Raises:
+        ConfigurationError: there is no such file, or it is neither; here or when it is read.
+        MissingExtraError: it is Parquet, and pyarrow is not installed.
+    """
+    if not is_parquet(path):
+        return _StoredSamples(path)
+    from swift_client.dataset.sample_columns import ParquetSamples
+
+    return ParquetSamples(path)
+
+
+class _StoredSamples:
+    """The samples of a samples file, which is opened for each call."""
+
+    def __init__(self, path: FilePath) -> None:
+        self._path = path
+
+    @property
+    def sources(self) -> frozenset[tuple[str, str]]:
+        """The pairs of provider and model of the samples."""
+        with SampleStore(self._path) as store:
+            return frozenset((provider, model or "unknown") for provider, model in store.sources().values())
+
+    def questions(self) -> Iterator[StoredQuestion]:
+        """Yield the questions in the order in which they were added."""
+        with SampleStore(self._path) as store:
+            yield from store.questions()
+
+    def groups(self, only: _Only = lambda question: True) -> Iterator[tuple[StoredQuestion, list[Sample]]]:
+        """Yield the questions that have samples and for which ``only`` is true, each with its samples."""
+        with SampleStore(self._path) as store:
+            for question in filter(only, store.questions()):
+                if samples := store.samples(question.id):
+                    yield question, samples
