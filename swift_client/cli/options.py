@@ -226,10 +226,12 @@ def create_verifier(
 
 def require_samples_files(paths: Iterable[Path]) -> None:
     """Raise ConfigurationError for the first file that does not exist, before libraries are imported for seconds."""
+    from swift_client.dataset.sample_columns.locations import find_url
     from swift_client.store import require_samples_file
 
     for path in paths:
-        require_samples_file(path)
+        if find_url(path) is None and not path.is_dir():  # a folder or a URL of Parquet files
+            require_samples_file(path)
 
 
 def add_system_message(system: str, messages: Sequence[Message]) -> list[Message]:

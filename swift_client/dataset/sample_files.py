@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Protocol
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
 from swift_client.dataset.sample_columns.locations import FilePath, is_parquet
-from swift_client.errors import ConfigurationError
 from swift_client.store import Sample, SampleStore, StoredQuestion
+from swift_client.types import Usage
 
 _Only = Callable[[StoredQuestion], bool]
 
 
 class SampleFile(Protocol):
     """Samples that can be read question by question, any number of times."""
+
+    @property
+    def name(self) -> str:
+        """The path or URL, without user, password and query."""
+
+    @property
+    def sampling(self) -> Mapping[str, Any]:
+        """Fields that were sent to the provider for all samples, as far as the file says."""
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens and calls of all replies, as far as the file says."""
 
     @property
     def sources(self) -> frozenset[tuple[str, str]]:
@@ -44,22 +57,34 @@ class _StoredSamples:
     """The samples of a samples file, which is opened for each call."""
 
     def __init__(self, path: FilePath) -> None:
-        self._path = path
+        self.name = os.fspath(path)
+
+    @property
+    def sampling(self) -> Mapping[str, Any]:
+        """Fields that were sent to the provider for all samples of ``collect``."""
+        with SampleStore(self.name) as store:
+            return {} if store.meta is None else store.meta.sampling
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens and calls of all replies."""
+        with SampleStore(self.name) as store:
+            return store.totals().usage
 
     @property
     def sources(self) -> frozenset[tuple[str, str]]:
         """The pairs of provider and model of the samples."""
-        with SampleStore(self._path) as store:
+        with SampleStore(self.name) as store:
             return frozenset((provider, model or "unknown") for provider, model in store.sources().values())
 
     def questions(self) -> Iterator[StoredQuestion]:
         """Yield the questions in the order in which they were added."""
-        with SampleStore(self._path) as store:
+        with SampleStore(self.name) as store:
             yield from store.questions()
 
     def groups(self, only: _Only = lambda question: True) -> Iterator[tuple[StoredQuestion, list[Sample]]]:
         """Yield the questions that have samples and for which ``only`` is true, each with its samples."""
-        with SampleStore(self._path) as store:
+        with SampleStore(self.name) as store:
             for question in filter(only, store.questions()):
                 if samples := store.samples(question.id):
                     yield question, samples

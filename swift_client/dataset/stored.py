@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from swift_client import answers
 from swift_client.dataset.graders import GraderSpec, grade_all, resolve_grader
 from swift_client.dataset.question_samples import Group
+from swift_client.dataset.sample_columns.locations import FilePath as FilePath
+from swift_client.dataset.sample_files import SampleFile, open_sample_file
 from swift_client.errors import ConfigurationError
 from swift_client.models import AnyHead, HiddenHead
-from swift_client.store import Sample, SampleStore, StateFile, StateLayout, StoredQuestion
+from swift_client.store import Sample, StateFile, StateLayout, StoredQuestion
 from swift_client.types import Completion
 
-FilePath = str | os.PathLike[str]
 FilePaths = FilePath | Sequence[FilePath]
 States = Literal["layers", "vocabulary"]
 
@@ -28,7 +29,7 @@ class StoredGroups:
     """The questions of samples files of one model. Each iteration reads the files again.
 
     Args:
-        paths: the samples files.
+        paths: samples files, or Parquet files of ``sample_schema()``, folders of them, or URLs of either.
         grade: how completions without a stored label are compared with the question's answer.
         states: captured columns to attach to the completions, memory-mapped; None attaches nothing.
         layers: hidden states to attach; None attaches all.
@@ -53,7 +54,8 @@ class StoredGroups:
         self._paths, self._grade, self._only = tuple(paths), grade, only
         # Columns of the attached hidden states.
         self.layout = _read_layout(self._paths, states, layers) if states else None
-        sources = {source for path in self._paths for source in _read_sources(path)}
+        self._files = [open_sample_file(path) for path in self._paths]
+        sources = {source for file in self._files for source in _read_sources(file)}
         if len(sources) != 1:
             names = ", ".join(f"{provider}/{model}" for provider, model in sorted(sources))
             raise ConfigurationError(
@@ -64,13 +66,11 @@ class StoredGroups:
 
     def __iter__(self) -> Iterator[Group]:
         """Yield each question that has samples. The label of a completion that cannot be graded is NaN."""
-        for path in self._paths:
-            with SampleStore(path) as store, ExitStack() as stack:
-                file = stack.enter_context(StateFile(path)) if self.layout else None
-                for question in filter(self._only, store.questions()):
-                    if not (samples := store.samples(question.id)):
-                        continue
-                    completions = tuple(self._with_states(sample, file) for sample in samples)
+        for path, file in zip(self._paths, self._files, strict=True):
+            with ExitStack() as stack:
+                states = stack.enter_context(StateFile(path)) if self.layout else None
+                for question, samples in file.groups(self._only):
+                    completions = tuple(self._with_states(sample, states) for sample in samples)
                     labels = np.array([np.nan if sample.label is None else sample.label for sample in samples])
                     # Stored labels come first; the grader fills the gaps.
                     if np.isnan(labels).any() and question.answer is not None:
@@ -165,12 +165,10 @@ def _read_layout(paths: Sequence[FilePath], states: States, layers: Sequence[int
     return layouts[0]
 
 
-def _read_sources(path: FilePath) -> set[tuple[str, str]]:
-    with SampleStore(path) as store:
-        sources = set(store.sources().values())
-    if not sources:
+def _read_sources(file: SampleFile) -> frozenset[tuple[str, str]]:
+    if not (sources := file.sources):
         raise ConfigurationError(
-            f"{os.fspath(path)} contains no samples.",
+            f"{file.name} contains no samples.",
             hint="Fill it with `swift-client collect` or `swift-client best-of --store`.",
         )
-    return {(provider, model or "unknown") for provider, model in sources}
+    return sources

@@ -20,7 +20,6 @@ from swift_client.scoring.fusion import learn_share
 from swift_client.scoring.judge import JudgeFunction, call_judge
 from swift_client.scoring.result import Scores
 from swift_client.scoring.scorers import score
-from swift_client.store import SampleStore
 from swift_client.types import Completion, Message
 
 MAX_CONCURRENCY = 4  # questions that the external scorer reads in parallel
@@ -59,13 +58,11 @@ def learn_fuse(
         for group in groups
         if split in (parts.part(group.question_id), "all") and not np.isnan(group.labels).all()
     ]
-    with SampleStore(samples) as store:
-        prompts = {question.id: question.messages for question in store.questions()}
     if not graded:
         raise ConfigurationError(
             f"There is no graded question in the part {split!r}.", hint='Grade them, or use split="all".'
         )
-    questions = [(prompts[group.question_id], group.completions) for group in graded]
+    questions = [(group.messages, group.completions) for group in graded]
     results = _score_externally(external, questions, timeout)
     scored = [(group, result) for group, result in zip(graded, results, strict=True) if isinstance(result, Scores)]
     if not scored:

@@ -11,6 +11,7 @@ from types import EllipsisType
 from swift_client import answers
 from swift_client.dataset.graders import GraderSpec
 from swift_client.dataset.question_samples import Group
+from swift_client.dataset.sample_files import open_sample_file
 from swift_client.dataset.stored import FilePath, open_groups
 from swift_client.errors import ConfigurationError
 from swift_client.evaluation.evaluate import NS, ProgressCallback, evaluate, get_answer_spec, get_split
@@ -19,7 +20,7 @@ from swift_client.models import HeadArtifact
 from swift_client.models.resolve_head import load_head
 from swift_client.report.examples import compare_with_majority
 from swift_client.report.page import SampleFacts, load_template, render_page
-from swift_client.store import SampleStore, StoredQuestion
+from swift_client.store import StoredQuestion
 from swift_client.store.atomic_write import atomic_write
 
 
@@ -84,12 +85,11 @@ def write_report(
 def _describe_samples(files: Sequence[FilePath]) -> SampleFacts:
     """Return the names of the samples files, without folders, and how they were drawn."""
     temperatures: dict[str, None] = {}
-    for file in files:
-        with SampleStore(file) as store:
-            sampling = {} if store.meta is None else store.meta.sampling
-            temperatures[str(sampling.get("temperature", "not recorded"))] = None
+    opened = [open_sample_file(file) for file in files]
+    for file in opened:
+        temperatures[str(file.sampling.get("temperature", "not recorded"))] = None
     return SampleFacts(
-        files=tuple(Path(file).name for file in files),
+        files=tuple(Path(file.name).name for file in opened),
         temperature=", ".join(temperatures),
         date=datetime.date.today().isoformat(),
     )
@@ -109,10 +109,9 @@ def _part_groups(
 def _load_questions(files: Sequence[FilePath], question_ids: set[str]) -> dict[str, StoredQuestion]:
     questions: dict[str, StoredQuestion] = {}
     for file in files:
-        with SampleStore(file) as store:
-            for question in store.questions():
-                if question.id in question_ids:
-                    questions.setdefault(question.id, question)
+        for question in open_sample_file(file).questions():
+            if question.id in question_ids:
+                questions.setdefault(question.id, question)
     return questions
 
 

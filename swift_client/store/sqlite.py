@@ -115,6 +115,7 @@ def connect(path: Path, *, write: bool, shared: bool = False) -> sqlite3.Connect
         ConfigurationError: it cannot be opened, is not a samples file, or is in use; the file is not changed.
     """
     with translate_errors(path):
+        _refuse_parquet(path)
         if not write:
             require_samples_file(path)
         try:
@@ -201,8 +202,24 @@ def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[Callable
             raise
 
 
+def _refuse_parquet(path: Path) -> None:
+    """Raise ConfigurationError for a Parquet file, which others read in place of a samples file."""
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(4) == b"PAR1":
+                raise ConfigurationError(
+                    f"{path} is a Parquet file, which is only read, and not by everything.",
+                    hint="Give the samples file (.db) that it was exported from, and export that again if it changes.",
+                )
+
+
 def require_samples_file(path: Path) -> None:
     """Raise ConfigurationError if there is no such file; it is not opened."""
+    if path.is_dir():
+        raise ConfigurationError(
+            f"{path} is a folder, and not a samples file.",
+            hint="Give a samples file (.db). Folders hold Parquet files, which are only read, and not by everything.",
+        )
     if not path.is_file():
         raise ConfigurationError(
             f"There is no samples file {path}.", hint="Check the path. `swift-client collect --out` writes one."

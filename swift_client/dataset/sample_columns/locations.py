@@ -94,16 +94,19 @@ def locate(path: FilePath) -> Location:
         ConfigurationError: neither pyarrow nor fsspec knows the URL's file system.
         MissingExtraError: pyarrow is not installed.
     """
-    fs = import_pyarrow().fs
+    arrow = import_pyarrow()
     url = find_url(path)
     if url is None:
-        return Location(os.fspath(path), fs.LocalFileSystem(), os.path.abspath(path))
+        return Location(os.fspath(path), arrow.fs.LocalFileSystem(), os.path.abspath(path))
     name = _hide_secrets(url)
     with translate_errors(name, hides_reason=name != url):
         try:
-            return Location(name, *fs.FileSystem.from_uri(url))
-        except import_pyarrow().ArrowInvalid:  # a scheme that pyarrow does not know
-            return Location(name, *_locate_with_fsspec(fs, url, name))
+            return Location(name, *arrow.fs.FileSystem.from_uri(url))
+        except arrow.ArrowInvalid as error:
+            if "Unrecognized filesystem" not in str(error):
+                raise
+    with translate_errors(name, hides_reason=name != url):
+        return Location(name, *_locate_with_fsspec(arrow.fs, url, name))
 
 
 def _locate_with_fsspec(fs: Any, url: str, name: str) -> tuple[Any, str]:
@@ -134,13 +137,14 @@ def translate_errors(name: str, *, hides_reason: bool = False) -> Iterator[None]
         hides_reason: leave out the error's text, which may contain a password.
     """
     arrow = import_pyarrow()
+    limits = (OverflowError, RecursionError, MemoryError)
     try:
         yield
     except ConfigurationError as error:
         if name in error.message:
             raise
         raise ConfigurationError(f"{name}: {error.message}", hint=error.hint) from error
-    except (arrow.ArrowException, OSError, ValueError, TypeError, LookupError, OverflowError, MemoryError) as error:
+    except (arrow.ArrowException, OSError, ValueError, TypeError, LookupError, *limits) as error:
         reason = type(error).__name__ if hides_reason else str(error).partition("\n")[0][:300].rstrip(".")
         raise ConfigurationError(
             f"{name} cannot be read as Parquet: {reason}.",

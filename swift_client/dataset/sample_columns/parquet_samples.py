@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from swift_client.dataset.sample_columns.question_index import (
 from swift_client.dataset.sample_columns.row_groups import RowGroup, read_row_groups
 from swift_client.dataset.sample_columns.schema import import_pyarrow
 from swift_client.store import Sample, StoredQuestion
+from swift_client.types import Usage
 
 WINDOW_ROWS = 4096  # rows of divided questions that are in memory at a time
 
@@ -55,6 +57,10 @@ class ParquetSamples:
         self._location.list_files()
         # The path or URL, without user, password and query.
         self.name = self._location.name
+
+        # Parquet files have neither of these.
+        self.sampling: Mapping[str, Any] = {}
+        self.usage = Usage()
 
     @cached_property
     def _index(self) -> QuestionIndex:

@@ -81,7 +81,9 @@ def find_runs(
             if sources is not None:
                 models = [model or "unknown" for model in columns.texts("model")]
                 sources.update(zip(columns.required_texts("provider"), models, strict=True))
-            ids = columns.required_texts("question")
+            ids = columns.required_texts("question") if len(table) else []
+        if not ids:
+            continue
         changes = [row for row, (question_id, following) in enumerate(pairwise(ids), 1) if question_id != following]
         starts = [0, *changes]
         hashes = np.array([hash_question(ids[start]) for start in starts], np.uint64)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from swift_client.dataset.sample_columns.footer import count_values
 from swift_client.dataset.sample_columns.locations import FilePath, Location, locate, translate_errors
-from swift_client.dataset.sample_columns.schema import TEXT_LEAVES, import_pyarrow, sample_schema
+from swift_client.dataset.sample_columns.schema import import_pyarrow, sample_schema
 from swift_client.errors import ConfigurationError
 
 # Numbers of a column that one row group may have. A tiny file may unfold to any number of them.
@@ -25,6 +26,7 @@ class RowGroup:
     file: Any  # pyarrow.parquet.ParquetFile
     number: int
     columns: Sequence[str]
+    values: Mapping[str, int]  # numbers of values, by the name of a column
 
     def read(self, columns: Collection[str] | None = None) -> Iterator[Any]:
         """Yield its rows as record batches.
@@ -49,16 +51,14 @@ class RowGroup:
 
     def _batch_rows(self, names: Collection[str]) -> int:
         """Return the number of rows per batch."""
-        facts = self.file.metadata.row_group(self.number)
-        leaves = (facts.column(position) for position in range(facts.num_columns))
-        values: int = max(leaf.num_values for leaf in leaves if leaf.path_in_schema.partition(".")[0] in names)
-        if not 0 <= values <= MAX_VALUES:
+        values = max((self.values.get(name, 0) for name in names), default=0)
+        if values > MAX_VALUES:
             raise ConfigurationError(
                 f"{self.name}: a row group has {values:,} values in one column; {MAX_VALUES:,} are the most.",
                 hint="Write the file with smaller row groups.",
             )
-        rows = int(facts.num_rows) * BATCH_VALUES // max(values, 1)
-        return max(1, min(BATCH_ROWS, rows))
+        rows: int = self.file.metadata.row_group(self.number).num_rows
+        return max(1, min(BATCH_ROWS, rows * BATCH_VALUES // max(values, 1)))
 
 
 def read_row_groups(path: FilePath | Location, *, skip: Collection[str] = ()) -> Iterator[RowGroup]:
@@ -80,20 +80,40 @@ def read_row_groups(path: FilePath | Location, *, skip: Collection[str] = ()) ->
         name = location.name if len(files) == 1 else f"{location.name.rstrip('/')}{file_path[len(location.path) :]}"
         is_local = isinstance(location.filesystem, arrow.fs.LocalFileSystem)
         with translate_errors(name):
-            # On this machine pages are read one by one, and elsewhere the columns of a row group at once.
             source = location.filesystem.open_input_file(file_path)
             try:
-                file = arrow.parquet.ParquetFile(
-                    source,
-                    read_dictionary=list(TEXT_LEAVES),
-                    buffer_size=_BUFFER_BYTES if is_local else 0,
-                    pre_buffer=not is_local,
-                )
+                file = _open(arrow, source, known, is_local=is_local)
             except BaseException:
                 source.close()
                 raise
         with source:
-            present = file.schema_arrow.names
+            with translate_errors(name):
+                values_of_groups = count_values(source)
+                present = file.schema_arrow.names
             columns = [column for column in present if column in known]
-            for number in range(file.metadata.num_row_groups):
-                yield RowGroup(name, file, number, columns)
+            if not columns:
+                raise ConfigurationError(
+                    f"{name} contains no samples: it has none of the columns of samples.", hint="Give another file."
+                )
+            for number, values in enumerate(values_of_groups[: file.metadata.num_row_groups]):
+                yield RowGroup(name, file, number, columns, values)
+
+
+def _open(arrow: Any, source: Any, known: Collection[str], *, is_local: bool) -> Any:
+    """Return a ``pyarrow.parquet.ParquetFile``.
+
+    Texts are read as dictionaries: a few that return often stay as small in memory as they are in the file.
+    On this machine pages are read one by one, and elsewhere the columns of a row group at once.
+    """
+    facts = arrow.parquet.ParquetFile(source)
+    leaves = [facts.schema.column(position) for position in range(len(facts.schema))]
+    texts = [
+        leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.path.partition(".")[0] in known
+    ]
+    return arrow.parquet.ParquetFile(
+        source,
+        metadata=facts.metadata,
+        read_dictionary=texts,
+        buffer_size=_BUFFER_BYTES if is_local else 0,
+        pre_buffer=not is_local,
+    )

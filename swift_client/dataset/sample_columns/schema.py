@@ -17,17 +17,6 @@ def _with_thinking(*names: str) -> tuple[str, ...]:
     return (*names, *(f"thinking.{name}" for name in names))
 
 
-# Names in Parquet of all columns of text. Read as dictionaries, a few texts that return often stay small in memory.
-TEXT_LEAVES = (
-    *_REPEATED_TEXTS,
-    *_with_thinking(*_TEXTS),
-    "answer_text",
-    "tool_calls.list.element.name",
-    "tool_calls.list.element.arguments",
-    "verifier_scores.key_value.key",
-)
-
-
 def import_pyarrow(purpose: str = "Reading and writing samples as Parquet") -> Any:
     """Return the library. Raises MissingExtraError if it is not installed."""
     try:

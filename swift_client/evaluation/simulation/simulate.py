@@ -17,6 +17,7 @@ import numpy as np
 from swift_client import answers
 from swift_client.dataset.graders import GraderSpec
 from swift_client.dataset.question_samples import Group
+from swift_client.dataset.sample_files import open_sample_file
 from swift_client.dataset.stored import FilePath
 from swift_client.errors import ConfigurationError
 from swift_client.evaluation.evaluate import ProgressCallback, check_questions, check_split, get_split, open_samples
@@ -29,7 +30,6 @@ from swift_client.models.resolve_head import load_head
 from swift_client.selection.voting import draw_orders
 from swift_client.stopping import StoppingRule
 from swift_client.stopping.monitor import arrival_counts
-from swift_client.store import SampleStore
 
 _MAX_BLOCK_REPLAYS = 1 << 14  # small enough for a processor's cache
 
@@ -178,13 +178,12 @@ def _read_questions(
 
 
 def _mean_prompt_tokens(samples: FilePath | Sequence[FilePath] | Iterable[Group]) -> float | None:
-    """Return the mean prompt tokens per call of samples files; None if none were counted, and for groups."""
+    """Return the mean prompt tokens per call of samples files; None if none were counted, as for groups and Parquet."""
     if isinstance(samples, (str, os.PathLike)):
         samples = [samples]
     prompt_tokens = calls = 0
     for path in samples if isinstance(samples, Sequence) else ():
         if isinstance(path, (str, os.PathLike)):
-            with SampleStore(path) as store:
-                usage = store.totals().usage
+            usage = open_sample_file(path).usage
             prompt_tokens, calls = prompt_tokens + usage.prompt_tokens, calls + usage.calls
     return prompt_tokens / calls if prompt_tokens else None
