@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from swift_client import AsyncSwiftReranker, SwiftReranker
 from swift_client.errors import ConfigurationError
+from swift_client.server.app import Service
 from swift_client.store import AnswerStore, ReplyStore, RequestKey, Sample, StoredVerdict
 from swift_client.types import Usage
 from swift_client.verify.verifier import Verifier
@@ -30,6 +31,8 @@ from tests.children import environment, python
 from tests.generated import completion
 from tests.judges import is_verdict, judge_by
 from tests.servers import FaultServer, chat
+from tests.services import QUESTION, service_config
+from tests.services import run as run_service
 
 redis_servers = pytest.importorskip("tests.redis_servers", reason="the extra 'redis' is not installed")
 if redis_servers.REDIS_SERVER is None:
@@ -217,6 +220,24 @@ def test_feedback_needs_a_samples_file(server: RedisServer, fault_server: FaultS
             best.feedback(selection.id, correct=True)
 
 
+async def test_services_on_several_hosts_reuse_replies_and_take_no_feedback(
+    server: RedisServer, fault_server: FaultServer
+) -> None:
+    config = service_config(fault_server, store=server.url)
+    for n_reused in (0, 3):  # a service is asked once and ended
+        with run_service(config) as service:
+            reply = service.post({"model": "best", "messages": QUESTION}).json()
+            body = {"id": reply["swift"]["id"], "correct": True}
+            assert service.post(body, "/feedback").status_code == 404
+        assert reply["swift"]["reused"] == n_reused
+    assert len(fault_server.requests) == 1
+
+
+def test_a_service_refuses_a_wrong_url_at_its_start(fault_server: FaultServer) -> None:
+    with pytest.raises(ConfigurationError, match="The URL of a Redis cannot be used"):
+        Service(service_config(fault_server, store="redis://:secret@h/x"))
+
+
 # Time to live
 
 
@@ -282,7 +303,7 @@ def test_a_wrong_url_is_refused_at_once_and_not_shown(url: str) -> None:
         SwiftReranker("ollama", "m", store=url)
 
     assert "secret" not in str(caught.value)
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None or caught.value.__suppress_context__  # urllib quotes the URL
 
 
 def test_a_password_comes_from_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

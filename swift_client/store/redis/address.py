@@ -70,7 +70,7 @@ def _server(parts: SplitResult, parameters: Mapping[str, str]) -> dict[str, Any]
     numbers = {"db": database} if database else parameters
     options: dict[str, Any] = {
         "host": unquote(parts.hostname),
-        "port": parts.port or _DEFAULT_PORT,
+        "port": _DEFAULT_PORT if parts.port is None else parts.port,
         "db": _parse_number(numbers, "db", low=0, high=2**31) or 0,
     }
     files = {name: parameters[name] for name in _TLS_FILES if name in parameters}
