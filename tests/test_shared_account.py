@@ -260,6 +260,23 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "limits.db"
 
 
+def test_a_home_that_has_lost_its_state_grants_no_second_burst() -> None:
+    home, member = Home(), MemberModel("m", capacity=100.0, rate=10.0, quantum=1.0)
+    other = MemberModel("n", capacity=100.0, rate=10.0, quantum=1.0)
+    member.ask(home, 40)
+    assert member.balance > 0
+    member.total_used = member.total_granted
+    home.state, home.clock = None, home.clock + 1.0
+    for asking in (member, other):
+        asking.ask(home, 40)
+    assert (member.balance, other.balance) == (0, 0)
+
+    home.clock += 1.0
+    member.ask(home, 40)
+    other.ask(home, 40)
+    assert 0 < member.balance + other.balance <= 10
+
+
 def ask_file(path: Path, member: str = "m", target: float = 5.0) -> Lease:
     source = StoreLeases(FileAccountStore(path, clock=lambda: START))
     try:

@@ -89,7 +89,11 @@ def grant(state: AccountState | None, request: LeaseRequest, now: float) -> tupl
     is_new = request.number > member.number
     levels, shares, wait_seconds = dict(state.levels), dict(member.shares), 0.0
     for name, demand in demands.items():
-        in_use = _current_use(levels.get(name), demand, now)
+        level = levels.get(name)
+        if level is None and demand.rate and request.account not in ("", state.id):
+            # The home has lost its state: a full bucket would let all members take its whole capacity once more.
+            level = Level(demand.capacity, now)
+        in_use = _current_use(level, demand, now)
         share = shares.get(name)
         if share is None:
             share = Share(demand.total_used + demand.total_returned, demand.total_used, demand.total_returned)

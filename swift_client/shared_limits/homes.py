@@ -21,16 +21,21 @@ def resolve_home(shared: SharedHome) -> Callable[[], LeaseSource]:
         shared: path of a samples file, address of a Redis server, or an object with a method ``lease()``.
 
     Raises:
-        ConfigurationError: it is none of these, or the file is not a samples file.
+        ConfigurationError: it is none of these, the file is not a samples file, or the address is wrong.
         MissingExtraError: the address needs the extra "redis".
     """
     if not isinstance(shared, (str, os.PathLike)):
         if callable(getattr(shared, "lease", None)):
             return lambda: shared
         raise ConfigurationError(
-            f"A shared limit is kept in a samples file, or by an object with lease, not in {type(shared).__name__}.",
+            f"A shared limit is kept in a samples file, a Redis or an object with lease, not {type(shared).__name__}.",
             hint="Give the path of a file; it is created if it does not exist.",
         )
+    if isinstance(shared, str) and "://" in shared:
+        from swift_client.store.redis import RedisAccountStore
+
+        RedisAccountStore(shared)  # refuses a wrong URL here, and not in a thread
+        return lambda: StoreLeases(RedisAccountStore(shared))
     store = FileAccountStore(shared)
     store.check()
     return lambda: StoreLeases(FileAccountStore(store.path))
