@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -68,16 +68,21 @@ def rank_rows(table: Any, settings: RankSettings) -> list[RankedRow]:
 
 def check_sample_columns(schema: Any) -> None:
     """Raise ConfigurationError unless a schema has the columns that ranking needs."""
-    if missing := [name for name in _REQUIRED if name not in schema.names]:
-        raise ConfigurationError(
-            f"The table has no column {REPLY!r}, and of samples it lacks {', '.join(missing)}.",
-            hint="Write samples with `swift-client collect --parquet`, or give replies in a column 'reply'.",
-        )
+    require_sample_columns(schema.names)
     types = import_pyarrow().types
     kind = schema.field("question").type
     kind = kind.value_type if types.is_dictionary(kind) else kind
     if not (types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)):
         raise ConfigurationError(f"The column 'question' is of type {kind}, not text.", hint="Convert it to text.")
+
+
+def require_sample_columns(names: Sequence[str]) -> None:
+    """Raise ConfigurationError unless the columns of these names are enough to rank samples."""
+    if missing := [name for name in _REQUIRED if name not in names]:
+        raise ConfigurationError(
+            f"The table has no column {REPLY!r}, and of samples it lacks {', '.join(missing)}.",
+            hint="Write samples with `swift-client collect --parquet`, or give replies in a column 'reply'.",
+        )
 
 
 def find_starts(table: Any) -> list[int]:

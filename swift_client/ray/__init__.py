@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from swift_client.ray.collect import ShardsResult, collect_shards
     from swift_client.ray.dataset import collect_dataset
+    from swift_client.ray.rank import rank_dataset
 
-__all__ = ["ShardsResult", "collect_dataset", "collect_shards"]
+__all__ = ["ShardsResult", "collect_dataset", "collect_shards", "rank_dataset"]
 
 _MODULES = {
     "ShardsResult": "swift_client.ray.collect",
     "collect_dataset": "swift_client.ray.dataset",
     "collect_shards": "swift_client.ray.collect",
+    "rank_dataset": "swift_client.ray.rank",
 }
 
 
