@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from swift_client.dataset.export_parquet import export_parquet
 from swift_client.pocket.questions import questions
 from swift_client.server import parse_config
 from swift_client.server.app import Service
@@ -80,6 +81,8 @@ def test_python_snippets_run(
     if "response_model" in code:
         fault_server.answers = ['{"number": "17", "total": 408.0}', "It is 408 EUR."]
     write_replies(tmp_path / "replies.jsonl", 2)
+    if "samples.parquet" in code:
+        export_parquet(write_samples(tmp_path / "s.db", questions=2), tmp_path / "samples.parquet")
 
     result = snippet(local_code, cwd=tmp_path, **openai_on_loopback)
 
@@ -104,7 +107,11 @@ def test_console_lines_run_or_name_what_exists(line: str, openai_on_loopback: di
             result = command(*words[1:], cwd=tmp_path, **openai_on_loopback)
             assert result.returncode == 0, result.stderr.decode()
         case ["swift-client", "rank", "--replies" | "--samples" as kind, file, *_]:
-            write_replies(tmp_path / file, 2) if kind == "--replies" else write_samples(tmp_path / file, questions=2)
+            write_replies(tmp_path / file, 2) if kind == "--replies" else write_samples(tmp_path / "s.db", questions=2)
+            if file.endswith(".parquet"):
+                export_parquet(tmp_path / "s.db", tmp_path / file)
+            elif kind == "--samples":
+                (tmp_path / "s.db").rename(tmp_path / file)
             result = command(*words[1:], cwd=tmp_path)
             assert result.returncode == 0, result.stderr.decode()
         case ["swift-client", *arguments]:

@@ -20,6 +20,7 @@ from swift_client.models.library import PACKAGED_FOLDER
 from swift_client.models.resolve_head import load_head
 from swift_client.ray import rank_dataset
 from swift_client.ray.cluster import own_error
+from tests.children import ROOT
 from tests.ray_clusters import local_cluster
 from tests.stored_samples import reply_of, write_samples
 
@@ -75,7 +76,10 @@ def test_parquet_files_are_ranked_into_parquet_files(ray: Any, samples: pyarrow.
         part = samples.slice(16 * number, 16)
         pyarrow.parquet.write_table(part, tmp_path / f"{number}.parquet", row_group_size=8)
 
-    rank_dataset(ray.data.read_parquet(str(tmp_path)), head="auto").write_parquet(str(tmp_path / "out"))
+    page = (ROOT / "docs/guides/stored-replies.md").read_text()
+    code = next(block for block in page.split("```text\n") if block.startswith("import ray")).partition("```")[0]
+    code = code.replace("s3://bucket/samples/", str(tmp_path)).replace("s3://bucket/choices/", str(tmp_path / "out"))
+    exec(code, {})  # noqa: S102 - it stands in our own page
 
     expected = rank_table(samples, RankSettings.create(head="auto")).sort_by("question")
     assert pyarrow.parquet.read_table(tmp_path / "out", schema=selection_schema()).sort_by("question").equals(expected)

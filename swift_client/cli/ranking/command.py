@@ -42,7 +42,9 @@ def rank(
     similarity: options.Similarity = None,
     samples: Annotated[
         Path | None,
-        typer.Option(help="Instead of FILE: samples file of `collect`; each of its questions is ranked. Needs --out."),
+        typer.Option(
+            help="Instead of FILE: samples file of `collect`, or a Parquet file or folder of samples. Needs --out."
+        ),
     ] = None,
     replies: Annotated[
         Path | None,
