@@ -50,11 +50,12 @@ def _write(store: SampleStore, out: Path, k: int) -> int | None:
     """Write all samples and return their number; None, as soon as one lists more than ``k`` alternatives."""
     import pyarrow
 
-    sources, count = store.sources(), 0
+    count = 0
     with open_writer(out, sample_schema(k)) as writer:
         for rows in _read_row_groups(store):
             if max(list_width(sample.completion) for _, sample in rows) > max(k, 1):
                 return None
+            sources = {question_id: store.source_of(question_id) for question_id in {row[0].id for row in rows}}
             tables: list[Any] = []
             for (provider, model), run in groupby(rows, key=lambda row: sources[row[0].id]):
                 tables.append(encode_samples(run, provider=provider, model=model, k=k))
