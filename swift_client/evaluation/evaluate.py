@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict
 from types import EllipsisType
 from typing import Any
@@ -32,7 +32,7 @@ from swift_client.evaluation.pool_table import PoolTable
 from swift_client.evaluation.pools import (
     Agreement,
     QuestionScorer,
-    build_pool,
+    build_pools,
     head_scorer,
     label_free_scorers,
     score_group,
@@ -211,11 +211,9 @@ def _label_free_rule(
     rule = comparison.get("rule") if isinstance(comparison, Mapping) else None
     if rule in LABEL_FREE:
         return str(rule), []
-    pools = PoolTable(
-        build_pool(group, scorers, answer)
-        for group in (groups if split == "test" else ())
-        if parts.part(group.question_id) == "validation"
-    )
+    unread = groups if split == "test" else ()
+    validation = (group for group in unread if parts.part(group.question_id) == "validation")
+    pools = PoolTable(build_pools(validation, scorers, answer))
     if len(pools) or head is None:
         return choose_rule(pools, answer=answer, seed=seed), []
     note = (
@@ -309,16 +307,21 @@ def _read_pools(
     notes: list[str],
 ) -> PoolTable:
     """Read and score the questions of the part; omissions are added to the notes."""
-    pools, counts, n_unlabelled = PoolTable(), Counter[str](), 0
-    for done, group in enumerate(groups, 1):
-        part = parts.part(group.question_id)
-        counts[part] += 1
-        if split in (part, "all"):
-            if np.isnan(group.labels).all():
-                n_unlabelled += 1
-            else:
-                pools.add(build_pool(group, scorers, answer))
-        progress("questions", done)
+    counts, n_unlabelled = Counter[str](), 0
+
+    def labelled_groups() -> Iterator[Group]:
+        nonlocal n_unlabelled
+        for done, group in enumerate(groups, 1):
+            part = parts.part(group.question_id)
+            counts[part] += 1
+            if split in (part, "all"):
+                if np.isnan(group.labels).all():
+                    n_unlabelled += 1
+                else:
+                    yield group
+            progress("questions", done)
+
+    pools = PoolTable(build_pools(labelled_groups(), scorers, answer))
     if n_unlabelled:
         notes.append(f"{n_unlabelled} questions are left out: none of their completions has a label.")
     if not len(pools):

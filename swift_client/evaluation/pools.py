@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -16,9 +16,10 @@ from swift_client.errors import ConfigurationError
 from swift_client.features import agreement_column
 from swift_client.features.segments import F64, I64
 from swift_client.models import AnyHead, HeadArtifact, HiddenHead, ResponseWeights
+from swift_client.scoring.many_questions import score_questions
 from swift_client.scoring.result import Scores
 from swift_client.scoring.scorers import SCORERS, score
-from swift_client.types import Bool, Completion, completeness
+from swift_client.types import F32, Bool, Completion, completeness
 
 # Function that scores the completions of one question.
 QuestionScorer = Callable[[Sequence[Completion]], Scores]
@@ -27,6 +28,9 @@ ColumnKey = tuple[str, str]
 
 _PLAIN_COLUMNS = ("labels", "complete", "has_text", "answers", "tokens")
 _NAMED_COLUMNS = ("scores", "probabilities", "judgements")
+
+_NO_VALUES: Mapping[str, F32] = MappingProxyType({})
+_MAX_BATCH_TOKENS = 1 << 14  # tokens that label-free scorers read at once
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -69,8 +73,13 @@ def completion_order(group: Group) -> list[int]:
     return sorted(positions, key=indices.__getitem__) if len(set(indices)) == len(indices) else positions
 
 
-def build_pool(group: Group, scorers: Mapping[str, QuestionScorer], answer: answers.Spec) -> Pool:
-    """Read and score one question. Raises ConfigurationError if a scorer cannot read a completion."""
+def build_pool(
+    group: Group, scorers: Mapping[str, QuestionScorer], answer: answers.Spec, values: Mapping[str, F32] = _NO_VALUES
+) -> Pool:
+    """Read and score one question; ``values`` as of ``score_group()``.
+
+    Raises ConfigurationError if a scorer cannot read a completion.
+    """
     order = completion_order(group)
     completions = [group.completions[position] for position in order]
     complete = np.array(completeness(completions), np.bool_)
@@ -82,7 +91,7 @@ def build_pool(group: Group, scorers: Mapping[str, QuestionScorer], answer: answ
         None,
         requires_half=False,
     )
-    scores, probabilities, out_of_distribution = score_group(group, scorers)
+    scores, probabilities, out_of_distribution = score_group(group, scorers, values)
     return Pool(
         family=group.family or "unknown",
         labels=group.labels[order],
@@ -96,6 +105,33 @@ def build_pool(group: Group, scorers: Mapping[str, QuestionScorer], answer: answ
         out_of_distribution=out_of_distribution,
         judgements={verifier: values[order] for verifier, values in group.verifier_scores.items()},
     )
+
+
+def build_pools(groups: Iterable[Group], scorers: Mapping[str, QuestionScorer], answer: answers.Spec) -> Iterator[Pool]:
+    """Yield the pool of each question, as ``build_pool()`` makes it; label-free scorers read many questions at once."""
+    names = {scorer.base for scorer in scorers.values() if isinstance(scorer, LabelFreeScorer)}
+    for batch in _batches(groups):
+        questions = [[group.completions[position] for position in completion_order(group)] for group in batch]
+        try:
+            values: Sequence[Mapping[str, F32]] = score_questions(questions, names)
+        except ValueError:  # build_pool() finds the question
+            values = [_NO_VALUES] * len(batch)
+        for group, group_values in zip(batch, values, strict=True):
+            yield build_pool(group, scorers, answer, group_values)
+
+
+def _batches(groups: Iterable[Group]) -> Iterator[list[Group]]:
+    """Yield runs of questions that are small enough to be scored at once."""
+    batch: list[Group] = []
+    size = 0
+    for group in groups:
+        batch.append(group)
+        size += sum(1 + len(completion.tokens) for completion in group.completions)
+        if size >= _MAX_BATCH_TOKENS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 class GroupScores(NamedTuple):
@@ -112,12 +148,29 @@ class GroupScores(NamedTuple):
         return scores | {("probabilities", name): values for name, values in self.probabilities.items()}
 
 
-def score_group(group: Group, scorers: Mapping[str, QuestionScorer]) -> GroupScores:
-    """Score one question. Raises ConfigurationError if a scorer cannot read a completion."""
+def score_group(
+    group: Group, scorers: Mapping[str, QuestionScorer], values: Mapping[str, F32] = _NO_VALUES
+) -> GroupScores:
+    """Score one question.
+
+    Args:
+        group: the question.
+        scorers: the scorers.
+        values: (m,) what ``score_questions()`` returned for its completions, in the order of ``completion_order()``;
+            this is not computed again.
+
+    Raises:
+        ConfigurationError: a scorer cannot read a completion.
+    """
     order = completion_order(group)
     completions = [group.completions[position] for position in order]
     try:
-        results = {name: scorer(completions) for name, scorer in scorers.items()}
+        results = {
+            name: scorer.finish(values[scorer.base])
+            if isinstance(scorer, LabelFreeScorer) and scorer.base in values
+            else scorer(completions)
+            for name, scorer in scorers.items()
+        }
     except ValueError as error:
         raise ConfigurationError(
             f"Question {group.question_id}: {error}", hint="Leave this question out, or sample it again."
@@ -264,20 +317,29 @@ def stack_columns(pools: Sequence[Mapping[ColumnKey, F64]], optional: Sequence[C
     return {key: np.stack([columns.get(key, missing) for columns in pools]) for key in keys}
 
 
+@dataclass(frozen=True)
+class LabelFreeScorer:
+    """A row of SCORERS, or one that follows from its values."""
+
+    name: str
+    base: str  # the row of SCORERS
+    transform: Callable[[F32], F32] = np.positive
+
+    def __call__(self, completions: Sequence[Completion]) -> Scores:
+        """Score the completions of one question."""
+        return self.finish(score(completions, self.base).values)
+
+    def finish(self, values: F32) -> Scores:
+        """Return the scores that follow from those of ``base``, (m,)."""
+        return Scores(values=self.transform(values), name=self.name)
+
+
 def label_free_scorers(names: Set[str]) -> dict[str, QuestionScorer]:
     """Return the scorers of these names that need no labels."""
-    scorers: dict[str, QuestionScorer] = {name: partial(score, scorer=name) for name in SCORERS if name in names}
-
-    def longest(completions: Sequence[Completion]) -> Scores:
-        shortest = score(completions, "shortest")
-        return replace(shortest, values=-shortest.values, name="longest")
-
-    def probability(completions: Sequence[Completion]) -> Scores:
-        logprob = score(completions, "mean_logprob")
-        return replace(logprob, values=np.exp(logprob.values), name="probability")
-
-    derived = {"longest": longest, "probability": probability}
-    return scorers | {name: scorer for name, scorer in derived.items() if name in names}
+    rows = [LabelFreeScorer(name, name) for name in SCORERS]
+    rows.append(LabelFreeScorer("longest", "shortest", np.negative))
+    rows.append(LabelFreeScorer("probability", "mean_logprob", np.exp))
+    return {row.name: row for row in rows if row.name in names}
 
 
 def head_scorer(head: AnyHead) -> QuestionScorer:
