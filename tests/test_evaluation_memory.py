@@ -31,6 +31,8 @@ from swift_client.evaluation.scratch.resampling import resample_rows
 from swift_client.evaluation.scratch.scratch_file import ScratchFile
 from swift_client.evaluation.scratch.sorted_pairs import PairFile
 from swift_client.evaluation.scratch.summation import SequentialReader, pairwise_sum
+from swift_client.scoring.many_questions import score_questions
+from swift_client.scoring.scorers import SCORERS, score
 from swift_client.selection.voting import draw_orders
 from swift_client.training import metrics
 
@@ -213,3 +215,27 @@ def test_memory_does_not_grow_with_the_questions(monkeypatch: pytest.MonkeyPatch
 
     # 2000 questions take 6 MB in lists, and 0.3 MB here; Python's own free lists grow a little.
     assert peak(2500) < 1.5 * peak(500)
+
+
+def test_scores_of_many_questions_are_those_of_each_alone_to_the_last_bit() -> None:
+    rng = np.random.default_rng(4)
+    completions = [completion for group in messy(30, n=5) for completion in group.completions]
+    # Lists of different lengths, down to none, so that questions are read to different ranks.
+    completions = [
+        replace(completion, top_logprobs=completion.top_logprobs[:, : rng.integers(9)]) for completion in completions
+    ]
+    cuts = np.sort(rng.choice(len(completions), 40)).tolist()
+    questions = [completions[start:stop] for start, stop in itertools.pairwise([0, *cuts, len(completions)])]
+    for values, question_completions in zip(score_questions(questions, SCORERS), questions, strict=True):
+        for name in SCORERS:
+            expected = score(question_completions, name).values
+            assert values[name].tobytes() == expected.tobytes(), name
+
+
+def test_an_invalid_completion_among_many_questions_is_named() -> None:
+    groups = graded_groups(10)
+    first = groups[7].completions[0]
+    invalid = replace(first, logprobs=np.full(len(first.tokens), np.nan, np.float32))
+    groups[7] = replace(groups[7], completions=(invalid, *groups[7].completions[1:]))
+    with pytest.raises(ConfigurationError, match=f"Question {groups[7].question_id}: .*NaN"):
+        evaluate(None, groups, split="all", ns=(1,))
