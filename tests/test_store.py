@@ -555,7 +555,7 @@ def test_random_damage_is_a_typed_error_or_readable(samples_path: Path, tmp_path
         with contextlib.suppress(ConfigurationError), SampleStore(copy) as store:
             list(store.questions_with_samples())
             store.totals()
-            store.sources()
+            store.models()
             store.indices()
 
 

@@ -681,8 +681,7 @@ def test_collect_and_best_of_may_fill_one_file(path: Path) -> None:
         store.add_questions([StoredQuestion(id="q1", messages=PLAIN.messages, answer="4")])
         store.add_samples("q1", [completion(1, tokens=3)], usage=Usage())
     with SampleStore(path) as store:
-        assert store.sources() == {PLAIN.question.id: ("p", "m"), "q1": ("p", "m")}
-        assert store.models() == {("p", "m")}
+        assert store.models() == {store.source_of(name) for name in (PLAIN.question.id, "q1")} == {("p", "m")}
     assert len(ReplyStore(path).lookup(PLAIN, 9)) == 1
 
 

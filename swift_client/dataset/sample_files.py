@@ -75,16 +75,16 @@ class _StoredSamples:
     def sources(self) -> frozenset[tuple[str, str]]:
         """The pairs of provider and model of the samples."""
         with SampleStore(self.name) as store:
-            return frozenset((provider, model or "unknown") for provider, model in store.sources().values())
+            return frozenset((provider, model or "unknown") for provider, model in store.models())
 
     def questions(self) -> Iterator[StoredQuestion]:
         """Yield the questions in the order in which they were added."""
         with SampleStore(self.name) as store:
-            yield from store.questions()
+            yield from store.iterate_questions()
 
     def groups(self, only: _Only = lambda question: True) -> Iterator[tuple[StoredQuestion, list[Sample]]]:
         """Yield the questions that have samples and for which ``only`` is true, each with its samples."""
         with SampleStore(self.name) as store:
-            for question in filter(only, store.questions()):
+            for question in filter(only, store.iterate_questions()):
                 if samples := store.samples(question.id):
                     yield question, samples

@@ -73,20 +73,6 @@ class SampleStore(QuestionRanges):
             row = run("SELECT value FROM meta WHERE name = 'source'").fetchone()
             return None if row is None else records.parse_meta(row[0])
 
-    def sources(self) -> dict[str, tuple[str, str | None]]:
-        """Return (provider, model) of each question that has samples: of its request, else of the file."""
-        meta = self.meta
-        with self._read_session() as run:
-            rows = run(
-                "SELECT DISTINCT question, value FROM sample LEFT JOIN meta ON name = ? || question", (REQUEST_PREFIX,)
-            ).fetchall()
-            if meta is None and any(settings is None for _, settings in rows):
-                raise ValueError("it does not name the model of its samples")
-            # Many questions share a request's settings, so each is parsed once.
-            sources = {} if meta is None else {None: (meta.provider, meta.model)}
-            sources |= {text: records.parse_source(text) for text in {text for _, text in rows} - {None}}
-            return {question_id: sources[settings] for question_id, settings in rows}
-
     def begin(self, meta: Meta) -> None:
         """Store the settings of the samples to add, or replace them if there are no samples yet.
 

@@ -131,7 +131,7 @@ class BatchRunner:
     async def _submit(self) -> None:
         """Put everything that is missing into batches, one after another."""
         open_requests = [request for job in self.jobs for request in job.wishes]
-        open_cost = self.plan.max_requests_cost(open_requests, self.store.questions())
+        open_cost = self.plan.max_requests_cost(open_requests, self.store.iterate_questions())
         files = split_into_files(
             self.plan.iter_requests(self.state.prior_cost + self.results.cost + open_cost),
             self.plan.format_line,
