@@ -53,7 +53,10 @@ def best_of(
             "without an answer in it are asked."
         ),
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Maximum number of concurrent requests.")] = 16,
+    concurrency: options.Concurrency = 16,
+    requests_per_minute: options.RequestsPerMinute = None,
+    tokens_per_minute: options.TokensPerMinute = None,
+    limits: options.Limits = None,
     deadline: Annotated[
         float | None, typer.Option(help="After this many seconds, choose among the answers that have arrived.")
     ] = None,
@@ -111,12 +114,12 @@ def best_of(
     )
     if store is not None and "://" not in store:
         output.check_output_path(Path(store))
-    limits = options.drop_none(usd=budget_usd, tokens=budget_tokens, seconds=budget_seconds, calls=budget_calls)
+    budget = options.drop_none(usd=budget_usd, tokens=budget_tokens, seconds=budget_seconds, calls=budget_calls)
     settings: dict[str, Any] = {
         "deadline": deadline,
         "stopping": stopping,
         "on_reject": on_reject,
-        "budget": Budget(**limits) if limits else None,
+        "budget": Budget(**budget) if budget else None,
         "seed": seed,
         "response_model": response_model,
         "reference": reference,
@@ -133,7 +136,7 @@ def best_of(
         base_url=base_url,
         api_key=options.read_api_key(api_key_env),
         timeout=timeout,
-        max_concurrency=concurrency,
+        limit=options.rate_limit(concurrency, requests_per_minute, tokens_per_minute, limits),
         store=store,
         abort=abort,
         verifier=judging,

@@ -58,7 +58,10 @@ def collect(
         int | None, typer.Option(min=0, help="Alternatives per token. Default: as many as the provider returns.")
     ] = None,
     token_ids: Annotated[bool, typer.Option(help="Also store the token ids of the alternatives.")] = True,
-    concurrency: Annotated[int, typer.Option(min=1, help="Maximum number of concurrent requests.")] = 16,
+    concurrency: options.Concurrency = 16,
+    requests_per_minute: options.RequestsPerMinute = None,
+    tokens_per_minute: options.TokensPerMinute = None,
+    limits: options.Limits = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed that is sent to the provider.")] = None,
     price_prompt: Annotated[float | None, typer.Option(min=0, help="Price per million prompt tokens.")] = None,
     price_completion: Annotated[float | None, typer.Option(min=0, help="Price per million completion tokens.")] = None,
@@ -134,6 +137,9 @@ def collect(
             *signature(training.collect).parameters,
             "hidden_states",
             "forget_batches",
+            "limits",
+            "requests_per_minute",
+            "tokens_per_minute",
             "verifier_mode",
             "criteria",
         ],
@@ -159,7 +165,8 @@ def collect(
                 "--seed": seed,
                 "--top-logprobs": top_logprobs, "--max-cost": max_cost, "--max-requests": max_requests,
                 "--price-prompt": price_prompt, "--price-completion": price_completion, "--base-url": base_url,
-                "--param": param, "--temperature": temperature, "--max-tokens": max_tokens,
+                "--param": param, "--temperature": temperature, "--max-tokens": max_tokens, "--limits": limits,
+                "--requests-per-minute": requests_per_minute, "--tokens-per-minute": tokens_per_minute,
             }
         )  # fmt: skip
     notes: tuple[str, ...] = ()
@@ -183,6 +190,10 @@ def collect(
     if batch and (replies is not None or capture):
         raise ConfigurationError(
             "--batch cannot be combined with --replies or --capture.", hint="Leave one of them out."
+        )
+    if batch and (limits or requests_per_minute or tokens_per_minute):
+        raise ConfigurationError(
+            "--batch has no limits per minute.", hint="Leave them out: the provider sets the pace."
         )
     if samples is not None:
         from swift_client.collect.import_samples import import_samples
@@ -222,7 +233,7 @@ def collect(
                 result = training.collect(
                     source,
                     out,
-                    concurrency=concurrency,
+                    limit=options.rate_limit(concurrency, requests_per_minute, tokens_per_minute, limits),
                     verifier=_verifier(verifier, verifier_mode, criteria),
                     on_progress=update,
                     **settings,

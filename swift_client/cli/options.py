@@ -16,6 +16,7 @@ from swift_client.cli import output
 from swift_client.errors import ConfigurationError, MissingApiKeyError
 
 if TYPE_CHECKING:
+    from swift_client.sampling import RateLimit
     from swift_client.types import Message
     from swift_client.verify.verifier import Verifier
 
@@ -128,6 +129,18 @@ Criteria = Annotated[
 Reference = Annotated[
     str | None, typer.Option(help="For the judge: notes on this question, such as a known good answer.")
 ]
+Concurrency = Annotated[int, typer.Option(min=1, help="Maximum number of concurrent requests.")]
+RequestsPerMinute = Annotated[float | None, typer.Option(help="Start at most this many requests per minute.")]
+TokensPerMinute = Annotated[
+    float | None, typer.Option(help="Use at most this many tokens per minute, prompts and answers together.")
+]
+Limits = Annotated[
+    str | None,
+    typer.Option(
+        help="Share both limits per minute, and refusals by the provider, with all commands that name the same file "
+        "or Redis (redis://host:6379/0, extra 'redis')."
+    ),
+]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Timeout of one request, in seconds.")]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed: the same seed and samples give the same result.")]
 
@@ -156,6 +169,17 @@ Svg = Annotated[Path | None, typer.Option(help="Draw the result as a chart into 
 def drop_none(**values: Any) -> dict[str, Any]:
     """Return the values that were given."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def rate_limit(
+    concurrency: int, requests_per_minute: float | None, tokens_per_minute: float | None, limits: str | None
+) -> RateLimit:
+    """Return the limit of a command's requests. Raises ConfigurationError as ``RateLimit``."""
+    from swift_client.sampling import RateLimit
+
+    return RateLimit(
+        concurrency, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute, shared=limits
+    )
 
 
 def parse_params(params: Sequence[str] | None, *, option_names: Iterable[str] = (), **given: object) -> dict[str, Any]:

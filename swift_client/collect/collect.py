@@ -23,7 +23,8 @@ from swift_client.collect.result import (
 from swift_client.collect.runner import CollectRunner
 from swift_client.collect.setup import CollectSetup, Prices
 from swift_client.errors import ConfigurationError
-from swift_client.sampling import RateLimit
+from swift_client.sampling import RateLimit, resolve_rate_limit
+from swift_client.sampling.rate_limiter import DEFAULT_MAX_CONCURRENCY
 from swift_client.sampling.sync_loop import BackgroundLoop
 from swift_client.store import BatchStore, StateFile, StateLayout, StoredQuestion
 from swift_client.validation import require_int
@@ -53,7 +54,8 @@ async def collect_async(
     prices: Prices | None = None,
     max_cost: float | None = None,
     max_requests: int | None = None,
-    concurrency: int = 16,
+    concurrency: int = DEFAULT_MAX_CONCURRENCY,
+    limit: RateLimit | None = None,
     seed: int | None = None,
     base_url: str | None = None,
     api_key: ApiKey | None = None,
@@ -84,6 +86,8 @@ async def collect_async(
             which limits the cost of a call. Charges for failed calls are not known, and not counted.
         max_requests: send at most this many requests in this run, retries included.
         concurrency: number of questions, and of requests, in parallel.
+        limit: a RateLimit that others with this API key share, with requests and tokens per minute; it has its own
+            number of concurrent requests.
         seed: the same seed requests the same completions. The call that brings completion i of a question sends
             ``question_seed(question_id, seed)`` + i.
         base_url: overrides the provider's address.
@@ -122,7 +126,8 @@ async def collect_async(
         sampling=sampling,
     )
     require_int("concurrency", concurrency, low=1)
-    rate_limit = RateLimit(concurrency)
+    rate_limit = resolve_rate_limit(limit, concurrency, name="concurrency")
+    concurrency = rate_limit.max_concurrency
     server = resolve_local_provider(provider, setup.provider, setup.model)
     transport = connect(
         server, setup.provider, api_key=api_key, client=client, timeout=timeout, max_connections=concurrency

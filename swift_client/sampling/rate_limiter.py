@@ -294,8 +294,8 @@ class RateLimit:
         return f"RateLimit({', '.join([str(self.max_concurrency), *limits])})"
 
 
-def resolve_rate_limit(limit: object, max_concurrency: int) -> RateLimit:
-    """Return ``limit``, or a new one of ``max_concurrency``.
+def resolve_rate_limit(limit: object, max_concurrency: int, *, name: str = "max_concurrency") -> RateLimit:
+    """Return ``limit``, or a new one of ``max_concurrency``, whose argument has a ``name``.
 
     Raises:
         ConfigurationError: ``limit`` is not a RateLimit, or contradicts ``max_concurrency``.
@@ -306,7 +306,7 @@ def resolve_rate_limit(limit: object, max_concurrency: int) -> RateLimit:
         raise ConfigurationError(f"limit= takes a RateLimit, not {type(limit).__name__}.")
     if max_concurrency not in (DEFAULT_MAX_CONCURRENCY, limit.max_concurrency):
         raise ConfigurationError(
-            f"max_concurrency={max_concurrency} and limit={limit!r} both say how many requests may run at once.",
-            hint="Pass max_concurrency to the RateLimit only.",
+            f"{name}={max_concurrency} and limit={limit!r} both say how many requests may run at once.",
+            hint="Pass this number to the RateLimit only.",
         )
     return limit
