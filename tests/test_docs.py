@@ -82,7 +82,7 @@ def test_python_snippets_run(
         fault_server.answers = ['{"number": "17", "total": 408.0}', "It is 408 EUR."]
     write_replies(tmp_path / "replies.jsonl", 2)
     if "samples.parquet" in code:
-        export_parquet(write_samples(tmp_path / "s.db", questions=2), tmp_path / "samples.parquet")
+        export_parquet(write_samples(tmp_path / "samples.db", questions=2), tmp_path / "samples.parquet")
 
     result = snippet(local_code, cwd=tmp_path, **openai_on_loopback)
 

@@ -102,7 +102,7 @@ def _decode_matrices(columns: Columns, name: str, kind: Any, offsets: NDArray[np
         parts = [
             as_matrix(arrow, rows.slice(start, end - start), kind) for start, end in pairwise(own_offsets.tolist())
         ]
-    if any(kind != arrow.uint32() and not np.isfinite(part).all() for part in parts):
+    if arrow.types.is_floating(kind) and not all(np.isfinite(part).all() for part in parts):
         raise ValueError(f"{name} are NaN or infinite")
     return [part if is_there else None for part, is_there in zip(parts, has_matrix.tolist(), strict=True)]
 

@@ -13,7 +13,7 @@ from swift_client.errors import ConfigurationError
 
 # Numbers of a column that one row group may have. A tiny file may unfold to any number of them.
 MAX_VALUES = 2**28
-BATCH_VALUES = 2**21  # numbers that are read at a time, unless a row has more: 50 MB as completions
+BATCH_VALUES = 2**20  # numbers that are read at a time, unless a row has more: 25 MB as completions
 BATCH_ROWS = 1024  # rows that are read at a time
 _BUFFER_BYTES = 2**20
 
