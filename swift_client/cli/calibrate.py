@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 def calibrate(
     head: Annotated[Path, typer.Argument(help="The head file; the threshold is written into it.")],
-    samples: Annotated[list[Path], typer.Argument(help="Graded files from `swift-client collect`, of its model.")],
+    samples: Annotated[
+        list[Path], typer.Argument(help="Graded files from `swift-client collect`, or Parquet, of its model.")
+    ],
     risk: Annotated[float, typer.Option(help="Largest share of accepted answers that may be wrong, such as 0.05.")],
     confidence: Annotated[float, typer.Option(help="Confidence level of the guarantee.")] = 0.9,
     n: Annotated[int, typer.Option(min=1, max=1024, help="Completions per question; use the same n later.")] = 16,

@@ -145,9 +145,11 @@ Timeout = Annotated[float, typer.Option(min=0.001, help="Timeout of one request,
 Seed = Annotated[int, typer.Option(min=0, help="Random seed: the same seed and samples give the same result.")]
 
 SamplesOfHead = Annotated[
-    list[Path], typer.Argument(help="Samples files from `swift-client collect`, of the head's model.")
+    list[Path], typer.Argument(help="Samples files from `swift-client collect`, or Parquet, of the head's model.")
 ]
-SamplesOfModel = Annotated[list[Path], typer.Argument(help="Samples files from `swift-client collect`, of one model.")]
+SamplesOfModel = Annotated[
+    list[Path], typer.Argument(help="Samples files from `swift-client collect`, or Parquet, of one model.")
+]
 Split = Annotated[
     str, typer.Option(help="Questions to use: the head's test, validation or train split, or all questions.")
 ]
