@@ -304,6 +304,10 @@ HOSTILE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "thinking of a part": (
         with_column("thinking", pa.array([{"text": "hm"}] * 2)), "the column 'finish_reason' is missing",
     ),
+    "dictionary": (
+        with_column("text", pa.DictionaryArray.from_arrays(pa.array([0, 1]), pa.array(["a", None]))),
+        "a dictionary of texts has missing values",
+    ),
     "not UTF-8": (
         with_column("text", pa.array([b"\xff", b"\xff"]).view(pa.string())), "utf-8",
     ),

@@ -35,15 +35,15 @@ def export_parquet(samples: str | os.PathLike[str], out: str | os.PathLike[str])
     target = Path(out)
     try:
         with SampleStore(samples) as store, atomic_write(target) as draft:
-            requested = 0 if store.meta is None else store.meta.top_logprobs
-            count = _write(store, draft, requested)
-            if count is None:  # servers may list more alternatives than requested
-                count = _write(store, draft, _find_widest(store))
+            k = 0 if store.meta is None else store.meta.top_logprobs
+            # Servers may list more alternatives than requested.
+            while (count := _write(store, draft, k)) is None:
+                k = _find_widest(store)
     except OSError as error:
         raise ConfigurationError(
             f"{target} cannot be written: {error.strerror or error}.", hint="Check its folder, and the free disk space."
         ) from error
-    return count or 0
+    return count
 
 
 def _write(store: SampleStore, out: Path, k: int) -> int | None:

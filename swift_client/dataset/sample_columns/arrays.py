@@ -139,6 +139,8 @@ def split_texts(arrow: Any, values: Any, offsets: NDArray[np.int64]) -> list[tup
 def _dictionary(arrow: Any, array: Any) -> tuple[NDArray[np.object_], NDArray[Any]]:
     """Return the distinct texts of a dictionary array, with None at the end, and the index of each value's text."""
     _require_text(arrow, array.type.value_type)
+    if array.dictionary.null_count:
+        raise ValueError("a dictionary of texts has missing values")
     texts = np.array([*array.dictionary.to_pylist(), None], object)
     codes = array.indices.fill_null(len(texts) - 1) if array.null_count else array.indices
     return texts, codes.to_numpy(zero_copy_only=False)

@@ -66,7 +66,8 @@ def encode_samples(
         return arrow.Table.from_arrays([arrays[name] for name in schema.names], schema=schema)
     except (arrow.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise ConfigurationError(
-            f"These samples cannot be written as columns: {error}.", hint="Write fewer of them at a time."
+            f"These samples cannot be written as columns: {error}.",
+            hint="Correct that value, or write fewer samples at a time.",
         ) from error
 
 

@@ -28,7 +28,7 @@ def is_parquet(path: FilePath) -> bool:
     try:
         with open(path, "rb") as file:
             first = file.read(len(_MAGIC))
-    except OSError:
+    except (OSError, ValueError):  # no such file, or a name that no file can have
         first = b""
     return first == _MAGIC if first else Path(path).suffix == ".parquet"
 
