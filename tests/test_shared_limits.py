@@ -18,6 +18,7 @@ import pytest
 from swift_client import AsyncSwiftReranker, Budget, Event, RateLimit
 from swift_client.errors import BudgetExceededError, ConfigurationError, RateLimitError, ServerError
 from swift_client.sampling import BudgetTracker, Cost
+from swift_client.sampling.shared.leased_bucket import LeasedBucket
 from swift_client.shared_limits import AccountState, Lease, LeaseRequest, grant
 from tests.children import environment
 from tests.servers import FaultServer, Received, Response, chat
@@ -245,6 +246,24 @@ async def test_an_own_share_refills_at_its_rate() -> None:
     home = MemoryHome(is_down=True)
     limit = RateLimit(16, requests_per_minute=1200, shared=home)  # 20 per second, and no member was seen but this one
     assert 0.4 < await start_requests(limit, 20) < 3.0
+
+
+def test_what_starts_without_the_home_is_counted_when_it_is_back() -> None:
+    bucket = LeasedBucket(600, request_size=lambda: 1.0, on_need=lambda: None, on_take=lambda: None)
+    bucket.use_lease(10)
+    bucket.take(4)
+    bucket.use_own_share(2, now=0.0)
+    assert bucket.wait_seconds(6, now=0.0) == 0.0  # the rest of the lease
+    assert bucket.wait_seconds(11, now=0.0) == 1.0  # at 5 per second
+    assert bucket.wait_seconds(26, now=4.0) == 0.0
+    bucket.take(26)
+
+    demand = bucket.demand(1, in_flight=0.0, gives_back=True)
+    assert (demand.total_used, demand.total_returned) == (30, 0)
+    _, lease = grant(None, LeaseRequest(member="m", number=1, demands={"units": demand}), 0.0)
+    bucket.use_lease(lease.total_granted["units"])
+    assert bucket.balance >= 0
+    assert bucket.wait_seconds(50, now=9.0) > 0.0  # its own share is over
 
 
 async def test_an_object_that_gives_no_lease_is_a_home_out_of_reach() -> None:

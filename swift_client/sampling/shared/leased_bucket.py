@@ -54,8 +54,8 @@ class LeasedBucket(Bucket):
         """Take ``amount`` out of the bucket."""
         if self._own_share:
             self._own_share.take(amount)
-        else:
-            self.total_used += amount
+        # Also without the account, which counts it later: others may have reached it meanwhile.
+        self.total_used += amount
         self._on_take()
 
     def demand(self, n_requests: int, *, in_flight: float, gives_back: bool) -> Demand:
@@ -66,7 +66,7 @@ class LeasedBucket(Bucket):
             in_flight: units that running requests will take.
             gives_back: return what is not needed.
         """
-        if gives_back:
+        if gives_back and not self._own_share:  # which has what is left of the lease
             self.total_returned += max(0.0, self.balance - in_flight)
         quantum = min(max(1.0, self._request_size()), self.capacity)
         return Demand(
@@ -86,7 +86,6 @@ class LeasedBucket(Bucket):
         """Refill at one member's share of the limit, beginning with the rest of the lease."""
         if self._own_share is None:
             level = max(0.0, self.balance)
-            self.total_used += level
             self._own_share = Bucket(
                 self.per_minute / 60 / n_members,
                 capacity=max(1.0, self.capacity / n_members, level),
