@@ -63,7 +63,10 @@ def sizes(version: str, folder: Path) -> list[Row]:
 
     def measure() -> str:
         folder.mkdir()
-        bars, packages = core_install(folder, wheel)
+        try:
+            bars, packages = core_install(folder, wheel)
+        except RuntimeError as error:  # a command of the benchmark failed
+            raise CheckFailed(str(error)) from error
         values = [("our own wheel", wheel.stat().st_size / 1e6, OWN_WHEEL_MB)]
         values += [
             (name, bars[key]["value"], bars[key]["target"])
