@@ -228,6 +228,10 @@ def test_parquet_holds_one_row_a_sample_with_all_numbers(samples: Path, tmp_path
     np.testing.assert_array_equal(np.float32(rows[5]["logprobs"]), completion.logprobs)
     np.testing.assert_allclose(np.float32(rows[5]["top_logprobs"]), completion.top_logprobs, rtol=1e-3)
     np.testing.assert_array_equal(np.array(rows[5]["top_ids"]), completion.top_ids)
+    from swift_client.dataset.sample_columns import ParquetSamples
+    from tests.test_sample_columns import assert_same_samples
+
+    assert_same_samples(stored, [sample for _, group in ParquetSamples(tmp_path / "s.parquet") for sample in group])
 
 
 def test_an_export_that_fails_leaves_nothing(samples: Path, tmp_path: Path) -> None:

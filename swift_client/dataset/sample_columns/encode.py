@@ -91,8 +91,8 @@ def _encode_thinking(arrow: Any, completions: Sequence[Completion], kind: Any, k
 def _encode_contents(arrow: Any, completions: Sequence[Completion], k: int) -> dict[str, Any]:
     """Return the columns with text, tokens and arrays of completions."""
     offsets = _offsets([len(completion.tokens) for completion in completions])
-    logprobs = np.concatenate([np.zeros(0, np.float32), *(completion.logprobs for completion in completions)])
-    censored = np.concatenate([np.zeros(0, np.bool_), *(completion.censored for completion in completions)])
+    logprobs = _join([completion.logprobs for completion in completions], np.float32)
+    censored = _join([completion.censored for completion in completions], np.bool_)
     lists = [completion.top_logprobs for completion in completions]
     top, rank = round_alternatives(_join_rows(lists, k, np.float32, -np.inf), logprobs)
     lists_of = partial(arrow.ListArray.from_arrays, arrow.array(offsets, arrow.int32()))
@@ -129,7 +129,7 @@ def _encode_ragged(arrow: Any, matrices: Matrices) -> Any:
     """Return (T, width) float16 arrays of any widths as a column of lists of lists, null for None."""
     arrays = [matrix for matrix in matrices if matrix is not None]
     offsets = _offsets(chain.from_iterable([matrix.shape[1]] * len(matrix) for matrix in arrays))
-    values = np.concatenate([np.zeros(0, np.float16), *(matrix.astype(np.float16).ravel() for matrix in arrays)])
+    values = _join([matrix.ravel() for matrix in arrays], np.float16)
     rows = arrow.ListArray.from_arrays(arrow.array(offsets, arrow.int32()), arrow.array(values))
     return _encode_lists(arrow, matrices, rows)
 
@@ -138,6 +138,10 @@ def _encode_lists(arrow: Any, matrices: Matrices, rows: Any) -> Any:
     offsets = _offsets(0 if matrix is None else len(matrix) for matrix in matrices)
     is_missing = arrow.array([matrix is None for matrix in matrices], arrow.bool_())
     return arrow.ListArray.from_arrays(arrow.array(offsets, arrow.int32()), rows, mask=is_missing)
+
+
+def _join(arrays: Iterable[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
+    return np.concatenate([np.zeros(0, dtype), *arrays]).astype(dtype, copy=False)
 
 
 def _join_rows(matrices: Matrices, width: int, dtype: type[np.generic], fill: float) -> NDArray[Any]:

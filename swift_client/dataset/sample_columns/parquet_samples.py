@@ -35,9 +35,9 @@ _QUESTION_COLUMNS = ("question", "messages", "answer", "answers", "family")
 class ParquetSamples:
     """The samples of a Parquet file, or of all Parquet files of a folder and its folders. Each iteration reads again.
 
-    One batch of rows is in memory at a time, and eight bytes per question. Questions whose rows are not one after the
-    other, for example in several files, come after all others, a few thousand rows at a time, for each of which all
-    their ids are read again.
+    Files that are added later are not read. One batch of rows is in memory at a time, and eight bytes per question.
+    Questions whose rows are not one after the other, for example in several files, come after all others, a few
+    thousand rows at a time, for each of which all their ids are read again.
 
     Args:
         path: the file, the folder, or the URL of either on a file system of pyarrow or fsspec, such as
@@ -54,10 +54,9 @@ class ParquetSamples:
         self._arrow = import_pyarrow()
         self._location = locate(path)
         self._skip = frozenset(skip)
-        self._location.list_files()
+        self._files = self._location.list_files()
         # The path or URL, without user, password and query.
         self.name = self._location.name
-
         # Parquet files have neither of these.
         self.sampling: Mapping[str, Any] = {}
         self.usage = Usage()
@@ -105,7 +104,7 @@ class ParquetSamples:
             yield from self._read_window(self._index.divided[windows == window], only)
 
     def _row_groups(self) -> Iterator[RowGroup]:
-        return read_row_groups(self._location, skip=self._skip)
+        return read_row_groups(self._location, self._files, skip=self._skip)
 
     def _read(self, row_groups: Iterable[RowGroup], only: Only) -> Groups:
         """Yield the runs of rows of one question in each batch."""

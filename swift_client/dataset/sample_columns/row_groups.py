@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from swift_client.dataset.sample_columns.footer import count_values
-from swift_client.dataset.sample_columns.locations import FilePath, Location, locate, translate_errors
+from swift_client.dataset.sample_columns.locations import Location, translate_errors
 from swift_client.dataset.sample_columns.schema import import_pyarrow, sample_schema
 from swift_client.errors import ConfigurationError
 
@@ -61,23 +61,21 @@ class RowGroup:
         return max(1, min(BATCH_ROWS, rows * BATCH_VALUES // max(values, 1)))
 
 
-def read_row_groups(path: FilePath | Location, *, skip: Collection[str] = ()) -> Iterator[RowGroup]:
-    """Yield all row groups of a file, or of the files of a folder, in order; one file is open at a time.
+def read_row_groups(location: Location, files: Sequence[str], *, skip: Collection[str] = ()) -> Iterator[RowGroup]:
+    """Yield all row groups of files in order; one file is open at a time.
 
     Args:
-        path: the file, the folder, or its URL.
+        location: the file, or the folder of the files.
+        files: paths of ``location.list_files()``.
         skip: names of columns that are not read.
 
     Raises:
-        ConfigurationError: nothing is there, or a file is not Parquet.
-        MissingExtraError: pyarrow is not installed.
+        ConfigurationError: a file is missing or not Parquet, or has no column of samples.
     """
     arrow = import_pyarrow()
-    location = path if isinstance(path, Location) else locate(path)
     known = set(sample_schema(1).names) - set(skip)
-    files = location.list_files()
     for file_path in files:
-        name = location.name if len(files) == 1 else f"{location.name.rstrip('/')}{file_path[len(location.path) :]}"
+        name = f"{location.name.rstrip('/')}{file_path[len(location.path) :]}"
         is_local = isinstance(location.filesystem, arrow.fs.LocalFileSystem)
         with translate_errors(name):
             source = location.filesystem.open_input_file(file_path)
