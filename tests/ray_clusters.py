@@ -28,6 +28,7 @@ def local_cluster() -> Iterator[Any]:
         import ray
         import ray.data
 
+        os.environ["RAY_AUTH_MODE"] = "disabled"  # a token would be written to the home of whoever runs this
         ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         ray.data.DataContext.get_current().enable_progress_bars = False
         try:
@@ -44,6 +45,8 @@ class CountingServer(FaultServer):
         self.delay, self.refuse_every = delay, refuse_every
         self.served: list[tuple[float, str, int]] = []
         """Time, prompt and seed of each completion that was answered."""
+        self.arrivals: list[float] = []
+        """Time of each request, of refused ones too."""
         self.n_refused = 0
         self._numbers = 0
         self._count_lock = threading.Lock()
@@ -59,6 +62,7 @@ class CountingServer(FaultServer):
         if "broken" in prompt:
             return error(400, "this prompt is broken")
         with self._count_lock:
+            self.arrivals.append(time.time())
             self._numbers += 1
             if self.refuse_every and self._numbers % self.refuse_every == 0:
                 self.n_refused += 1
@@ -69,12 +73,39 @@ class CountingServer(FaultServer):
         return Response(**{**vars(json_response({**BODY, "choices": choices, "usage": usage})), "delay": self.delay})
 
 
+def times_of_storing(out: Path) -> dict[tuple[str, int], float]:
+    """Return when each completion was stored, by the number of its question and its index. None is stored twice."""
+    from swift_client.ray.committed import read_keys
+    from swift_client.ray.folder import Folder
+    from swift_client.ray.shards import SAMPLES
+
+    folder, times = Folder(out), dict[tuple[str, int], float]()
+    for name in folder.list_files(SAMPLES, ".parquet"):
+        stored_at = Path(folder.address(name)).stat().st_mtime
+        for question_id, indices in read_keys(folder, name)[1].items():
+            for index in indices:
+                assert (question_id, index) not in times, "stored twice"
+                times[question_id, index] = stored_at
+    return times
+
+
+def times_of_serving(server: CountingServer) -> list[tuple[float, tuple[str, int]]]:
+    """Return when the provider answered with each completion of "What is NUMBER?", whose question is "qNUMBER"."""
+    first_seeds: dict[str, int] = {}
+    for _, prompt, seed in server.served:
+        first_seeds[prompt] = min(seed, first_seeds.get(prompt, seed))
+    return [
+        (served_at, (f"q{prompt.split()[-1].rstrip('?')}", seed - first_seeds[prompt]))
+        for served_at, prompt, seed in server.served
+    ]
+
+
 def worker_pids() -> list[int]:
     """Return the processes of collecting actors whose cluster this process has started."""
     return [
         int(path.name)
         for path in Path("/proc").glob("[0-9]*")
-        if _title(path).startswith(b"ray::CollectWorker") and _parent(_parent(int(path.name))) == os.getpid()
+        if _title(path).startswith(b"ray::CollectWorker.collect") and _parent(_parent(int(path.name))) == os.getpid()
     ]
 
 

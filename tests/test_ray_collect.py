@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from swift_client.collect.collect import collect
+from swift_client.collect.collect import Prices, collect
 from swift_client.errors import AuthenticationError, ConfigurationError
 from swift_client.store import SampleStore, StoredQuestion
 from tests.ray_clusters import CountingServer, local_cluster
@@ -19,7 +19,7 @@ pytest.importorskip("ray")
 pytest.importorskip("pyarrow")
 
 from swift_client.dataset.sample_columns import group_samples
-from swift_client.ray import ShardsResult, collect_dataset, collect_shards
+from swift_client.ray import ShardsResult, best_of_dataset, collect_dataset, collect_shards
 
 KEY = "sk-secret-7f3a"
 
@@ -116,6 +116,21 @@ def test_rows_that_fail_are_reported_and_the_others_are_collected(
     assert json.loads(json.dumps(result.to_dict()))["complete"] is False
 
 
+def test_workers_share_the_limits_on_requests_and_cost(ray: Any, server: CountingServer, tmp_path: Path) -> None:
+    result = collect_questions(ray, questions(40), tmp_path, server, n=1, max_requests=15, max_tokens=4)
+    assert result.stopped == "max_requests"
+    assert 0 < len(server.requests) == result.requests <= 15
+    # The limit on the cost is that of the folder, whose first run counts: 7 prompt and 4 completion tokens each.
+    prices = Prices(prompt=1e6, completion=1e6)
+    server.requests.clear()
+    limited = collect_questions(
+        ray, questions(40), tmp_path, server, n=1, prices=prices, max_cost=200.0 + 11 * result.samples, max_tokens=4
+    )
+    assert limited.stopped == "max_cost"
+    assert 0 < limited.added == len(server.requests) < 25
+    assert limited.cost == pytest.approx(11.0 * limited.samples)
+
+
 def test_a_refused_key_ends_the_run_as_itself(ray: Any, server: CountingServer, tmp_path: Path) -> None:
     server.serve(lambda request: error(401, f"wrong key {KEY}"))
     with pytest.raises(AuthenticationError, match="wrong key") as caught:
@@ -132,6 +147,23 @@ def test_without_out_the_samples_are_a_dataset_of_ray(ray: Any, server: Counting
         (f"q{number}", index) for number in range(4) for index in range(3)
     ]
     assert set(server.counts().values()) == {1}
+
+
+def test_the_best_answers_are_a_dataset_of_ray(ray: Any, server: CountingServer) -> None:
+    rows = [*questions(3), {"id": "b", "prompt": "broken", "answer": None}, {"id": "e", "prompt": "", "answer": None}]
+    arguments = settings(server)
+    reranker = {name: arguments[name] for name in ("base_url", "api_key", "max_retries", "top_logprobs")}
+    dataset = best_of_dataset(
+        ray.data.from_items(rows), provider="openai-compatible", model="m", n=3, reranker=reranker, workers=1, seed=5
+    )
+    assert not server.requests
+    answers = {row["question"]: row for row in dataset.take_all()}
+    assert answers.keys() == {"q0", "q1", "q2", "b", "e"}
+    first = answers["q0"]
+    assert (first["text"], first["answer"], first["n"], first["error"]) == ("The answer is 4", "4", 3, None)
+    assert (first["calls"], first["completion_tokens"], len(first["id"])) == (1, 12, 32)
+    assert "broken" in answers["b"]["error"]
+    assert "empty" in answers["e"]["error"]
 
 
 def test_wrong_settings_are_refused_before_ray_starts_anything(tmp_path: Path) -> None:

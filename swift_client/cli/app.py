@@ -31,6 +31,7 @@ from swift_client.cli import (
     simulate,
     train,
 )
+from swift_client.cli.cluster.option import fill_address
 from swift_client.cli.command_words import CommandWords, find_command, option_flags
 from swift_client.cli.error_facts import USAGE, error_facts, exit_code
 from swift_client.cli.labels import feedback, grade
@@ -108,7 +109,7 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show ► gets a question mark, not a traceback
     try:
-        code = group.main(list(arguments), prog_name="swift-client", standalone_mode=False)
+        code = group.main(fill_address(arguments), prog_name="swift-client", standalone_mode=False)
     except _UsageError as error:
         path = error.ctx.command_path if error.ctx else "swift-client"
         facts = {"type": "UsageError", "message": error.format_message(), "hint": f"See: {path} --help"}

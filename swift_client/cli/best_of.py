@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from swift_client.cli import options, output, progress
+from swift_client.cli.cluster.option import DEFAULT_WORKERS, Ray, RayWorkers, require_cluster
 
 if TYPE_CHECKING:
     from swift_client.types import Message
@@ -91,6 +92,8 @@ def best_of(
             "added."
         ),
     ] = None,
+    ray: Ray = None,
+    ray_workers: RayWorkers = None,
     base_url: options.BaseUrl = None,
     api_key_env: options.ApiKeyEnv = None,
     timeout: options.Timeout = 60.0,
@@ -107,6 +110,7 @@ def best_of(
         question = _parse_question(prompt, messages, system)
     elif prompt is not None or messages is not None:
         raise typer.BadParameter("Give either a prompt, --messages or --questions.")
+    require_cluster(ray, ray_workers, refused={"PROMPT": questions is None, "--schema": schema, "--limits": limits})
     response_model = _parse_schema(schema.read()) if schema else None
     sampling = options.parse_params(param, temperature=temperature, max_tokens=max_tokens)
     judging = options.create_verifier(
@@ -125,22 +129,43 @@ def best_of(
         "reference": reference,
         **sampling,
     }
-    with SwiftReranker(
-        provider,
-        model,
-        head=options.parse_none(head),
-        scorer=scorer,
-        answer=options.parse_none(answer),
-        select=select,
-        similarity=similarity,
-        base_url=base_url,
-        api_key=options.read_api_key(api_key_env),
-        timeout=timeout,
-        limit=options.rate_limit(concurrency, requests_per_minute, tokens_per_minute, limits),
-        store=store,
-        abort=abort,
-        verifier=judging,
-    ) as reranker:
+    arguments: dict[str, Any] = {
+        "head": options.parse_none(head),
+        "scorer": scorer,
+        "answer": options.parse_none(answer),
+        "select": select,
+        "similarity": similarity,
+        "base_url": base_url,
+        "api_key": options.read_api_key(api_key_env),
+        "timeout": timeout,
+        "store": store,
+        "abort": abort,
+        "verifier": judging,
+    }
+    if ray is not None and questions is not None and out is not None:
+        from swift_client.cli.cluster.best_of import answer_on_cluster
+
+        call = {name: value for name, value in settings.items() if value is not None}
+        return answer_on_cluster(
+            questions,
+            out,
+            address=ray,
+            workers=ray_workers or DEFAULT_WORKERS,
+            system=system,
+            settings={
+                "provider": provider,
+                "model": model,
+                "n": n,
+                "reranker": arguments,
+                "requests_per_minute": requests_per_minute,
+                "tokens_per_minute": tokens_per_minute,
+                "concurrency": concurrency,
+                **call,
+            },
+            as_json=as_json,
+        )
+    limit = options.rate_limit(concurrency, requests_per_minute, tokens_per_minute, limits)
+    with SwiftReranker(provider, model, limit=limit, **arguments) as reranker:
         if questions is not None and out is not None:
             from swift_client.cli.questions.command import answer_questions
 

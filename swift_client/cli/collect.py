@@ -11,6 +11,7 @@ import typer
 from rich.text import Text
 
 from swift_client.cli import options, output, progress
+from swift_client.cli.cluster.option import DEFAULT_WORKERS, Ray, RayWorkers, is_parquet, require_cluster
 from swift_client.cli.error_facts import BUDGET, PROVIDER
 from swift_client.errors import ConfigurationError
 
@@ -122,6 +123,8 @@ def collect(
     parquet: Annotated[
         Path | None, typer.Option(help="At the end, also write all samples of the file to this Parquet file.")
     ] = None,
+    ray: Ray = None,
+    ray_workers: RayWorkers = None,
     base_url: options.BaseUrl = None,
     api_key_env: options.ApiKeyEnv = None,
     timeout: options.Timeout = 60.0,
@@ -154,6 +157,14 @@ def collect(
             hint="Leave --verifier out; then run collect on the same file without them and with --verifier. It samples "
             "nothing that the file has.",
         )
+    require_cluster(
+        ray,
+        ray_workers,
+        refused={
+            "--verifier": verifier, "--replies": replies, "--samples": samples, "--batch": batch,
+            "--capture": capture, "--parquet": parquet, "--limits": limits,
+        },
+    )  # fmt: skip
     source: Path | Sequence[StoredQuestion] = ()
     if samples is None:
         source = _question_source(questions, set_name, set_file)
@@ -170,13 +181,15 @@ def collect(
             }
         )  # fmt: skip
     notes: tuple[str, ...] = ()
-    if isinstance(source, Path):
+    if isinstance(source, Path) and not (ray and is_parquet(source)):
         from swift_client.dataset.questions import load_questions
 
         loaded = load_questions(source)
         source, notes = loaded.questions, loaded.notes
         output.warn(*notes)  # now, not at the end: nothing is paid for yet
     if system is not None:
+        if isinstance(source, Path):
+            raise ConfigurationError("--system needs questions in JSON lines.", hint="Add it to the messages instead.")
         source = _add_system_message(system, source)
     prices = _parse_prices(price_prompt, price_completion)
     if parquet is not None:
@@ -228,6 +241,21 @@ def collect(
 
             with progress.batch_bar() as update:
                 result = collect_batch(source, out, forget_batches=forget_batches, on_progress=update, **settings)
+        elif ray is not None:
+            from swift_client.cli.cluster.collect import collect_on_cluster
+
+            result = collect_on_cluster(
+                source,
+                out,
+                address=ray,
+                workers=ray_workers or DEFAULT_WORKERS,
+                settings=settings
+                | {
+                    "concurrency": concurrency,
+                    "requests_per_minute": requests_per_minute,
+                    "tokens_per_minute": tokens_per_minute,
+                },
+            )
         else:
             with progress.collect_bar() as update:
                 result = training.collect(

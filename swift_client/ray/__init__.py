@@ -9,13 +9,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from swift_client.ray.best_of import best_of_dataset
     from swift_client.ray.collect import ShardsResult, collect_shards
     from swift_client.ray.dataset import collect_dataset
+    from swift_client.ray.limits_actor import RayLeases
     from swift_client.ray.rank import rank_dataset
 
-__all__ = ["ShardsResult", "collect_dataset", "collect_shards", "rank_dataset"]
+__all__ = [
+    "RayLeases",
+    "ShardsResult",
+    "best_of_dataset",
+    "collect_dataset",
+    "collect_shards",
+    "rank_dataset",
+]
 
 _MODULES = {
+    "RayLeases": "swift_client.ray.limits_actor",
+    "best_of_dataset": "swift_client.ray.best_of",
     "ShardsResult": "swift_client.ray.collect",
     "collect_dataset": "swift_client.ray.dataset",
     "collect_shards": "swift_client.ray.collect",

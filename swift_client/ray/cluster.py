@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from typing import Any
 
 from swift_client.errors import ConfigurationError, MissingExtraError, SwiftClientError
 
+_MIN_CPUS = 4  # logical CPUs of a local cluster: actors that hold every CPU leave none to the readers
 NAMESPACE = "swift_client"  # of named actors
 
 
@@ -19,11 +22,13 @@ def import_ray() -> Any:
     return ray
 
 
-def connect_cluster(address: str | None = None) -> Any:
+def connect_cluster(address: str | None = None, *, is_quiet: bool = False) -> Any:
     """Return the library, connected to a cluster; a connection that exists is used.
 
     Args:
-        address: of a running cluster, such as "auto" or "ray://host:10001"; None starts one on this machine.
+        address: of a running cluster, such as "auto" or "ray://host:10001"; None starts one on this machine, with more
+            CPUs than it may have: workers that wait for replies need few, and those that read the questions need one.
+        is_quiet: print no log lines, neither of Ray nor of the workers.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -32,7 +37,9 @@ def connect_cluster(address: str | None = None) -> Any:
     ray = import_ray()
     if not ray.is_initialized():
         try:
-            ray.init(address=address, namespace=NAMESPACE, include_dashboard=None if address else False)
+            local = {} if address else {"include_dashboard": False, "num_cpus": max(_MIN_CPUS, os.cpu_count() or 1)}
+            quiet = {"log_to_driver": False, "logging_level": logging.ERROR} if is_quiet else {}
+            ray.init(address=address, namespace=NAMESPACE, **local, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ConfigurationError(
                 f"There is no Ray cluster at {address!r}: {error}.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from swift_client.adapters import CustomProvider, Provider
@@ -17,6 +17,7 @@ from swift_client.pricing import add_costs
 from swift_client.ray.cluster import import_ray
 from swift_client.ray.folder import Folder
 from swift_client.ray.job import plan_job
+from swift_client.ray.limits_actor import LIMITS
 from swift_client.ray.questions import read_questions
 from swift_client.ray.run import ClusterRun
 from swift_client.ray.run_folder import begin_folder, lock_folder, store_losses, take_over
@@ -31,19 +32,21 @@ class ShardsResult(CollectResult):
         lost_in_flight: The most completions that were under way when workers or drivers were killed, in all runs: they
             may have been paid for, and were requested again.
         lost_cost: The most that these cost; None if that is unknown. It counts towards ``max_cost``.
+        folder: The folder.
     """
 
     lost_in_flight: int = 0
     lost_cost: float | None = 0.0
-    address: str = ""  # of the folder, as it was given
+    folder: Folder = field(repr=False)
 
     def dataset(self) -> Any:
         """Return the samples as ``ray.data.Dataset``, with the columns of ``dataset.sample_columns``."""
-        return _read_samples(Folder(self.address))
+        folder = self.folder
+        return import_ray().data.read_parquet(folder.address(SAMPLES), filesystem=folder.file_system)
 
-
-def _read_samples(folder: Folder) -> Any:
-    return import_ray().data.read_parquet(folder.address(SAMPLES), filesystem=folder.file_system)
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values."""
+        return {name: value for name, value in super().to_dict().items() if name != "folder"}
 
 
 def collect_shards(
@@ -139,10 +142,13 @@ def collect_shards(
     with lock_folder(folder):
         begin_folder(folder, job.create_setup().meta)
         committed, losses = take_over(folder, job.run)
-        spent = add_costs(committed.cost, losses.cost) if prices else 0.0
+        prior_cost = committed.cost
+        if prior_cost is None and prices:  # earlier runs had no prices
+            prior_cost = prices.cost(committed.usage)
+        spent = (prior_cost or 0.0) + (losses.cost or 0.0)
         cluster_run = ClusterRun(
             ray=ray,
-            job=replace(job, folder=folder, limits=job.limits.after(spent or 0.0, folder)),
+            job=replace(job, folder=folder, limits=job.limits.after(spent, folder)),
             committed=committed,
             n=n,
             pool=pool,
@@ -151,16 +157,19 @@ def collect_shards(
         tally = cluster_run.run(_rows(questions))
         losses += tally.losses
         store_losses(folder, losses)
+        if job.limits.is_own:  # nobody will continue by their journals
+            for name in folder.list_files(LIMITS, ".json"):
+                folder.delete(name)
     return ShardsResult(
         path=str(folder),
-        address=folder.url,
+        folder=folder,
         questions=tally.questions,
         added=tally.added,
         samples=tally.stored_before + tally.added,
         wanted=max(tally.wanted, tally.stored_before + tally.added),
         requests=sum(tally.requests.values()),
         usage=committed.usage + tally.usage,
-        cost=add_costs(committed.cost, tally.cost) if prices else None,
+        cost=add_costs(prior_cost, tally.cost) if prices else None,
         stopped=tally.stopped,
         failures=tuple(tally.failures),
         notes=tuple(tally.notes),

@@ -18,7 +18,7 @@ from swift_client.ray.shards import SAMPLES, ShardFacts, open_shard
 from swift_client.types import Usage
 
 _DIGEST_BYTES = 16  # two of a billion questions are equal with a probability of 1e-21
-_MAX_INDEX = 2**16  # an index of a hostile file must not ask for much memory
+_MAX_INDEX = 4096  # each question takes a bit per index, so one of a hostile file must not be large
 _READERS = 8  # shards that are read at once
 
 

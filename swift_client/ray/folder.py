@@ -32,7 +32,8 @@ class Folder:
     """
 
     def __init__(self, url: str | os.PathLike[str]) -> None:
-        self.url = os.fspath(url)
+        text = os.fspath(url)
+        self.url = text if "://" in text else os.path.abspath(text)  # workers have another current folder
         self._open()
 
     def __getstate__(self) -> str:
@@ -138,7 +139,7 @@ def _open_file_system(url: str) -> tuple[Any, str]:
     from pyarrow.fs import FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem
 
     if "://" not in url:
-        return LocalFileSystem(), os.path.abspath(url)
+        return LocalFileSystem(), url
     try:
         file_system, root = FileSystem.from_uri(url)
         return file_system, root.rstrip("/")

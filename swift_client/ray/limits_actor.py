@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -14,7 +15,8 @@ from swift_client.shared_limits import Lease, LeaseRequest, StoreLeases
 
 T = TypeVar("T")
 LIMITS = "limits"  # the folder of the journals
-_LEASE_SECONDS = 5.0  # longest wait for an answer; a killed actor needs some of them to start again
+_LEASE_SECONDS = 1.0  # longest wait for an answer; meanwhile a member goes on with its own share of a rate
+_START_SECONDS = 60.0  # longest wait for the actor to start
 _REMOTE_SECONDS = 1.0  # time between two journals on a file system that is not local
 
 
@@ -41,8 +43,10 @@ class RayLeases:
         self.actor, self.journal = state
         self._handle = None
 
-    def start(self) -> None:
-        """Start the actor in this process, or find it: it ends with its starter, which should be the driver."""
+    def start(self) -> Any:
+        """Start the actor, or find it; return its handle. It ends with the handle of the process that started it."""
+        if self._handle is not None:
+            return self._handle
         ray = import_ray()
         actor = ray.remote(LimitsActor).options(
             name=f"limits {self.actor}",
@@ -53,24 +57,31 @@ class RayLeases:
             max_task_retries=-1,
         )
         self._handle = actor.remote(self.journal)
+        return self._handle
+
+    def connect(self) -> None:
+        """Wait until the actor answers. Raises ConnectionFailedError if it does not within a minute."""
+        self._call(self.start().pid.remote(), _START_SECONDS)
 
     def lease(self, name: str, request: LeaseRequest) -> Lease:
         """Return the account's answer.
 
         Raises:
-            ConnectionFailedError: the actor does not answer.
+            ConnectionFailedError: the actor does not answer within a second.
         """
+        lease: Lease = self._call(self.start().lease.remote(name, request), _LEASE_SECONDS)
+        return lease
+
+    def _call(self, reference: Any, seconds: float) -> Any:
         ray = import_ray()
-        if self._handle is None:
-            self.start()
         try:
-            lease: Lease = ray.get(self._handle.lease.remote(name, request), timeout=_LEASE_SECONDS)
+            return ray.get(reference, timeout=seconds)
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
-            self._handle = None
+            if isinstance(error, ray.exceptions.ActorDiedError):  # it ended with its starter: start another one
+                self._handle = None
             raise ConnectionFailedError(
                 f"The actor of the limits {self.actor!r} does not answer ({type(error).__name__}).", retryable=True
             ) from error
-        return lease
 
 
 class LimitsActor:
@@ -78,6 +89,10 @@ class LimitsActor:
 
     def __init__(self, journal: Folder | None) -> None:
         self._leases = StoreLeases(JournalStore(journal))
+
+    def pid(self) -> int:
+        """Return the process of the actor; the answer says that it runs."""
+        return os.getpid()
 
     def lease(self, name: str, request: LeaseRequest) -> Lease:
         """Return the account's answer."""

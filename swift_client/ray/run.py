@@ -87,6 +87,8 @@ class ClusterRun:
     def __post_init__(self) -> None:
         self.tally = Tally()
         self._started_at = time.perf_counter()
+        self._actors: list[Any] = []
+        self._limits_actor: Any = None
         self._free: list[Any] = []  # an actor for each batch that may be given to it
         self._running: dict[Any, Any] = {}  # actor by the reference of its result
         self._failed_batches = 0  # in a row
@@ -97,12 +99,10 @@ class ClusterRun:
         Raises:
             SwiftClientError: an error that every question would meet, as the worker raised it.
         """
-        worker_class = self.ray.remote(CollectWorker)
-        options = {"max_restarts": -1, "max_task_retries": -1, "max_concurrency": 2 * BATCHES_PER_WORKER}
-        actors = [worker_class.options(**options, **self.pool.options).remote(self.job) for _ in range(self.pool.size)]
-        self._free = actors * BATCHES_PER_WORKER
         try:
             for batch in self._batches(rows):
+                if not self._actors:
+                    self._start_workers()
                 while not self._free:
                     self._take_result()
                 if self.tally.stopped:
@@ -112,15 +112,26 @@ class ClusterRun:
             while self._running:
                 self._take_result()
         except BaseException as error:
-            self._stop(actors)
+            self._stop()
             cause = own_error(error)
             if cause is None or cause is error:
                 raise
             raise cause from None
         finally:
-            for actor in actors:
+            own_limits = [self._limits_actor] if self._limits_actor and self.job.limits.is_own else []
+            for actor in [*self._actors, *own_limits]:
                 self.ray.kill(actor)
         return self.tally
+
+    def _start_workers(self) -> None:
+        """Start the actors: there is something to collect."""
+        self._limits_actor = self.job.limits.leases.start()  # it runs as long as its starter has the handle
+        worker_class = self.ray.remote(CollectWorker)
+        options = {"max_restarts": -1, "max_task_retries": -1, "max_concurrency": 2 * BATCHES_PER_WORKER}
+        self._actors = [
+            worker_class.options(**options, **self.pool.options).remote(self.job) for _ in range(self.pool.size)
+        ]
+        self._free = self._actors * BATCHES_PER_WORKER
 
     def _batches(self, rows: Iterator[Row]) -> Iterator[Batch]:
         """Yield batches of the questions that lack completions."""
@@ -178,10 +189,11 @@ class ClusterRun:
         if self._failed_batches >= MAX_CONSECUTIVE_FAILURES:
             self.tally.stopped = "failures"
 
-    def _stop(self, actors: list[Any]) -> None:
+    def _stop(self) -> None:
         """Let workers store what has arrived; what is under way is lost, and counted by the next run."""
-        references = [*(actor.stop.remote() for actor in actors), *self._running]
-        self.ray.wait(references, num_returns=len(references), timeout=_STOP_SECONDS)
+        references = [*(actor.stop.remote() for actor in self._actors), *self._running]
+        if references:
+            self.ray.wait(references, num_returns=len(references), timeout=_STOP_SECONDS)
 
     def _report(self) -> None:
         if self.on_progress is None:

@@ -19,6 +19,8 @@ from swift_client.ray.batch import Attempt, Batch, ShardWriter
 from swift_client.ray.buffer import Rows, SampleBuffer
 from swift_client.ray.in_flight import BatchJournal, Losses, journal_name, read_losses
 from swift_client.ray.job import CollectJob
+from swift_client.ray.limits import OpenLimits
+from swift_client.sampling import CallContext
 from swift_client.store import StoredQuestion
 from swift_client.types import Usage
 
@@ -53,6 +55,32 @@ class BatchResult:
     stopped: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Connection:
+    """The parts of a worker that all of its batches share."""
+
+    setup: CollectSetup
+    limits: OpenLimits
+    context: CallContext
+
+    @classmethod
+    def open(cls, job: CollectJob) -> _Connection:
+        setup = job.create_setup()
+        server = resolve_local_provider(job.provider, setup.provider, setup.model)
+        timeout = job.settings["timeout"]
+        transport = connect(
+            server, setup.provider, api_key=job.api_key, timeout=timeout, max_connections=job.max_concurrency
+        )
+        limits = job.limits.open(job.max_concurrency)
+        context = setup.create_context(
+            transport,
+            rate_limiter=limits.rate_limit.for_this_process(),
+            require_logprobs=job.require_logprobs,
+            token_ids=job.token_ids,
+        )
+        return cls(setup=setup, limits=limits, context=context)
+
+
 @dataclass
 class CollectWorker:
     """Collects batches, several at a time. Ray starts it again if it is killed, and repeats its calls."""
@@ -60,23 +88,16 @@ class CollectWorker:
     job: CollectJob
 
     def __post_init__(self) -> None:
-        job = self.job
         self._life = token_hex(8)
-        self._setup = setup = job.create_setup()
-        server = resolve_local_provider(job.provider, setup.provider, setup.model)
-        timeout = job.settings["timeout"]
-        transport = connect(
-            server, setup.provider, api_key=job.api_key, timeout=timeout, max_connections=job.max_concurrency
-        )
-        self._limits = job.limits.open(job.max_concurrency)
-        self._context = setup.create_context(
-            transport,
-            rate_limiter=self._limits.rate_limit.for_this_process(),
-            require_logprobs=job.require_logprobs,
-            token_ids=job.token_ids,
-        )
+        self._opening: asyncio.Task[_Connection] | None = None
         self._running: set[asyncio.Task[CollectResult]] = set()
         self._is_stopping = False
+
+    async def _connect(self) -> _Connection:
+        """Connect with the first batch: Ray would raise an error of the constructor without its cause."""
+        if self._opening is None:
+            self._opening = asyncio.create_task(asyncio.to_thread(_Connection.open, self.job))
+        return await self._opening
 
     async def collect(self, batch: Batch) -> BatchResult:
         """Collect what the batch lacks, and store it.
@@ -90,7 +111,8 @@ class CollectWorker:
             raise ConfigurationError("There is no folder to store samples in.")
         attempt = await asyncio.to_thread(Attempt.find, folder, batch)
         losses = await asyncio.to_thread(read_losses, folder, name, lambda _: attempt.existing)
-        setup = self._setup.for_questions(batch.questions)
+        connection = await self._connect()
+        setup = connection.setup.for_questions(batch.questions)
         questions = {question.id: question for question in batch.questions}
         missing = {
             key: [index for index in range(setup.n) if index not in attempt.existing.get(key, ())] for key in questions
@@ -113,7 +135,7 @@ class CollectWorker:
             next_shard=attempt.n_shards,
             seconds=self.job.commit_seconds,
         )
-        runner = self._create_runner(setup, buffer, writer)
+        runner = _create_runner(connection, setup, buffer, writer)
         state = runner.state
         error = await self._run(runner, writer)
         if not self._is_stopping:  # else the journal tells the next run what was under way
@@ -126,30 +148,22 @@ class CollectWorker:
             notes=tuple(state.notes),
             losses=losses,
             life=self._life,
-            requests=self._limits.requests.spent.calls,
+            requests=connection.limits.requests.spent.calls,
             error=error,
             stopped=runner.stop_reason if runner.stop_reason != "failures" else None,
         )
 
     async def sample(self, questions: Mapping[str, StoredQuestion]) -> Rows:
         """Return completions of the questions without storing them; log those that fail. Errors as of ``collect()``."""
-        setup = self._setup.for_questions(list(questions.values()))
+        connection = await self._connect()
+        setup = connection.setup.for_questions(list(questions.values()))
         buffer = SampleBuffer(path="memory", questions=questions, existing={})
-        runner = self._create_runner(setup, buffer, buffer)
+        runner = _create_runner(connection, setup, buffer, buffer)
         await runner.run(workers=self.job.max_concurrency)
         for failure in runner.state.failures:
             logger.warning("question %r lost %d completions: %s", failure.question_id, failure.lost, failure.error)
         buffer.end_all()
         return buffer.take_ended()
-
-    def _create_runner(self, setup: CollectSetup, buffer: SampleBuffer, observer: QuestionObserver) -> CollectRunner:
-        return CollectRunner(
-            state=CollectState(setup=setup, store=buffer, direct_prices=setup.prices, on_progress=None),
-            context=self._context,
-            observer=observer,
-            costs=self._limits.costs,
-            requests=self._limits.requests,
-        )
 
     async def _run(self, runner: CollectRunner, writer: ShardWriter) -> SwiftClientError | None:
         """Run to the end and store everything; return the error that all questions met, if any."""
@@ -178,3 +192,15 @@ class CollectWorker:
         self._is_stopping = True
         for collecting in self._running:
             collecting.cancel()
+
+
+def _create_runner(
+    connection: _Connection, setup: CollectSetup, buffer: SampleBuffer, observer: QuestionObserver
+) -> CollectRunner:
+    return CollectRunner(
+        state=CollectState(setup=setup, store=buffer, direct_prices=setup.prices, on_progress=None),
+        context=connection.context,
+        observer=observer,
+        costs=connection.limits.costs,
+        requests=connection.limits.requests,
+    )

@@ -1,0 +1,67 @@
+"""The guide to Ray: its snippets and its commands run on a local cluster."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.children import command, snippet
+from tests.ray_clusters import CountingServer, local_cluster
+from tests.test_docs import CONSOLE, RAY, blocks
+
+pytest.importorskip("ray")
+pytest.importorskip("pyarrow")
+
+SNIPPETS = {place: code for place, code in blocks("python").items() if place.startswith(RAY)}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[CountingServer]:
+    # The workers have the environment of the process that starts Ray.
+    with pytest.MonkeyPatch.context() as patch, CountingServer() as server:
+        patch.setenv("OPENAI_API_KEY", "test")
+        patch.setenv("OPENAI_BASE_URL", server.url)
+        with local_cluster():
+            yield server
+
+
+@pytest.mark.parametrize("code", list(SNIPPETS.values()), ids=list(SNIPPETS))
+def test_snippets_run(code: str, server: CountingServer, tmp_path: Path) -> None:
+    n_requests = len(server.requests)
+
+    result = snippet(code, cwd=tmp_path)
+
+    assert result.returncode == 0, result.stderr.decode()
+    assert result.stdout
+    assert len(server.requests) > n_requests
+
+
+@pytest.mark.parametrize("line", [line for line in CONSOLE if "--ray" in line])
+def test_commands_run_and_the_next_one_has_nothing_to_do(line: str, server: CountingServer, tmp_path: Path) -> None:
+    rows = [{"id": f"q{number}", "prompt": f"What is {number} + 3?", "answer": "4"} for number in range(4)]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    arguments = [*shlex.split(line)[1:], "--json"]
+    first = command(*arguments, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr.decode()
+    n_requests = len(server.requests)
+
+    again: Any = command(*arguments, cwd=tmp_path)
+
+    assert again.returncode == 0, again.stderr.decode()
+    assert json.loads(again.stdout)["questions"] == 4
+    assert len(server.requests) == n_requests
+
+
+@pytest.mark.parametrize("option", ["--batch", "--capture"])
+def test_options_without_meaning_on_a_cluster_are_refused(option: str, tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"id": "q1", "prompt": "What is 2 + 3?", "answer": "5"}\n')
+
+    result = command("collect", "--questions", "q.jsonl", "--out", "run", "--ray", option, cwd=tmp_path)
+
+    assert result.returncode == 3
+    assert f"--ray cannot be combined with {option}" in result.stderr.decode()
