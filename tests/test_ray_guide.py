@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
+from swift_client.dataset.export_parquet import export_parquet
 from tests.children import command, snippet
 from tests.ray_clusters import CountingServer, local_cluster
+from tests.stored_samples import write_replies, write_samples
 from tests.test_docs import CONSOLE, RAY, blocks
 
 pytest.importorskip("ray")
-pytest.importorskip("pyarrow")
+pyarrow = pytest.importorskip("pyarrow")
+pytest.importorskip("pyarrow.parquet")
 
 SNIPPETS = {place: code for place, code in blocks("python").items() if place.startswith(RAY)}
 
@@ -41,7 +44,7 @@ def test_snippets_run(code: str, server: CountingServer, tmp_path: Path) -> None
     assert len(server.requests) > n_requests
 
 
-@pytest.mark.parametrize("line", [line for line in CONSOLE if "--ray" in line])
+@pytest.mark.parametrize("line", [line for line in CONSOLE if "--ray" in line and " rank " not in line])
 def test_commands_run_and_the_next_one_has_nothing_to_do(line: str, server: CountingServer, tmp_path: Path) -> None:
     rows = [{"id": f"q{number}", "prompt": f"What is {number} + 3?", "answer": "4"} for number in range(4)]
     (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -55,6 +58,29 @@ def test_commands_run_and_the_next_one_has_nothing_to_do(line: str, server: Coun
     assert again.returncode == 0, again.stderr.decode()
     assert json.loads(again.stdout)["questions"] == 4
     assert len(server.requests) == n_requests
+
+
+def test_samples_and_replies_are_ranked_as_on_one_machine(server: CountingServer, tmp_path: Path) -> None:
+    (line,) = (line for line in CONSOLE if "--ray" in line and " rank " in line)
+    write_samples(tmp_path / "samples.db", questions=5)
+    write_replies(tmp_path / "replies.jsonl", 3)
+    (tmp_path / "run7" / "samples").mkdir(parents=True)
+    export_parquet(tmp_path / "samples.db", tmp_path / "run7" / "samples" / "a.parquet")
+    replies = ["rank", "--replies", "replies.jsonl", "--out"]
+    for on_cluster, on_one_machine in (
+        (shlex.split(line)[1:], ["rank", "--samples", "samples.db", "--out", "choices.parquet"]),
+        ([*replies, "others", "--ray"], [*replies, "others.parquet"]),
+    ):
+        out, expected = tmp_path / on_cluster[on_cluster.index("--out") + 1], tmp_path / on_one_machine[-1]
+        result = command(*on_cluster, "--json", cwd=tmp_path)
+        assert result.returncode == 0, result.stderr.decode()
+        assert command(*on_one_machine, cwd=tmp_path).returncode == 0
+        rows = pyarrow.parquet.read_table(out).sort_by("question").to_pylist()
+        assert rows == pyarrow.parquet.read_table(expected).sort_by("question").to_pylist()
+        assert json.loads(result.stdout)["questions"] == len(rows) > 0
+    again = command(*on_cluster, cwd=tmp_path)
+    assert again.returncode == 3
+    assert "has choices already" in again.stderr.decode()
 
 
 @pytest.mark.parametrize("option", ["--batch", "--capture"])

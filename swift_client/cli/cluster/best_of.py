@@ -13,7 +13,7 @@ from typing import Any
 from rich.text import Text
 
 from swift_client.cli import options, output, progress
-from swift_client.cli.cluster.option import connect, folder_url, is_parquet
+from swift_client.cli.cluster.option import connect, find_address, is_parquet
 from swift_client.cli.questions.run import RunSummary
 from swift_client.dataset.questions import load_questions
 from swift_client.dataset.sample_columns import import_pyarrow
@@ -54,7 +54,7 @@ def answer_on_cluster(
         ConfigurationError: a question, a setting or the folder is wrong.
         SwiftClientError: an error that every other question would meet as well.
     """
-    folder = Folder(folder_url(out))
+    folder = Folder(find_address(out))
     answered = set(_answered(folder))
     with progress.show_status("starting workers …"):
         ray = connect(address)
@@ -89,7 +89,7 @@ def _read_questions(ray: Any, path: Path, system: str | None) -> tuple[Any, tupl
     if is_parquet(path):
         if system is not None:
             raise ConfigurationError("--system needs questions in JSON lines.", hint="Add it to the messages instead.")
-        return arrow.concat_tables(ray.get(ray.data.read_parquet(str(path)).to_arrow_refs())), ()
+        return arrow.concat_tables(ray.get(ray.data.read_parquet(find_address(path)).to_arrow_refs())), ()
     loaded = load_questions(path)
     messages = [list(question.messages) for question in loaded.questions]
     if system is not None:

@@ -85,10 +85,14 @@ def connect(address: str) -> Any:
 
 
 def is_parquet(path: Path) -> bool:
-    """Return True for a Parquet file, or a folder of them."""
-    return path.is_dir() or path.suffix == ".parquet"
+    """Return True for a Parquet file, a folder of them, or a URL."""
+    return path.is_dir() or path.suffix == ".parquet" or "://" in find_address(path)
 
 
-def folder_url(path: Path) -> str:
-    """Return the path or URL of a folder; as a path, a URL has lost one of its slashes."""
-    return re.sub(r"^([a-z][a-z0-9+.-]+):/(?!/)", r"\1://", str(path))
+def find_address(path: Path) -> str:
+    """Return the complete path of a file or folder, for workers elsewhere, or its URL.
+
+    As a path, a URL has lost one of its slashes.
+    """
+    url = re.sub(r"^([a-z][a-z0-9+.-]+):/(?!/)", r"\1://", str(path))
+    return url if "://" in url else os.path.abspath(url)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 from swift_client.cli import options, output
+from swift_client.cli.cluster.option import Ray, require_cluster
 from swift_client.cli.ranking.one_question import rank_question
 from swift_client.cli.ranking.stored import rank_stored
 
@@ -61,6 +62,7 @@ def rank(
         int | None,
         typer.Option(min=1, help="With --samples or --replies: processes at once. Default: one per usable core."),
     ] = None,
+    ray: Ray = None,
     verifier: options.Judge = None,
     verifier_mode: options.VerifierMode = "auto",
     verifier_when: options.VerifierWhen = "doubt",
@@ -76,6 +78,7 @@ def rank(
     Requests are sent to a verifier only.
     """
     path = samples or replies
+    require_cluster(ray, None, refused={"FILE": file, "--workers": workers})
     if sum(source is not None for source in (file, samples, replies)) != 1:
         raise typer.BadParameter("Give either FILE, --samples or --replies.")
     if file is not None:
@@ -104,21 +107,20 @@ def rank(
         _refuse_options(_OF_REPLIES, "FILE or --replies")
     if path is None or out is None:
         raise typer.BadParameter("--samples and --replies need --out.")
-    return rank_stored(
-        path,
-        out,
-        kind="replies" if samples is None else "samples",
-        workers=workers,
-        as_json=as_json,
-        settings={
-            "head": options.parse_none(head),
-            "scorer": scorer,
-            "answer": options.parse_none(answer),
-            "select": select,
-            "similarity": similarity,
-            "provider": provider if model is None else f"{provider}/{model}",
-        },
-    )
+    kind: Literal["samples", "replies"] = "replies" if samples is None else "samples"
+    settings: dict[str, Any] = {
+        "head": options.parse_none(head),
+        "scorer": scorer,
+        "answer": options.parse_none(answer),
+        "select": select,
+        "similarity": similarity,
+        "provider": provider if model is None else f"{provider}/{model}",
+    }
+    if ray is not None:
+        from swift_client.cli.cluster.rank import rank_on_cluster
+
+        return rank_on_cluster(path, out, kind=kind, address=ray, as_json=as_json, settings=settings)
+    return rank_stored(path, out, kind=kind, workers=workers, as_json=as_json, settings=settings)
 
 
 def _refuse_options(names: tuple[str, ...], place: str) -> None:
