@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -79,29 +80,36 @@ def read_keys(folder: Folder, name: str) -> tuple[ShardFacts, dict[str, set[int]
     Raises:
         ConfigurationError: it cannot be read, or is no shard.
     """
+    from pyarrow import ArrowException
+
     indices: dict[str, set[int]] = {}
     with open_shard(folder, name) as (file, facts):
-        for question_ids, numbers in _read_key_columns(folder, name, file):
-            for question_id, index in zip(question_ids, numbers, strict=True):
-                indices.setdefault(question_id, set()).add(index)
+        try:
+            for batch in file.iter_batches(columns=["question", "index"]):
+                for question_id, numbers in _read_runs(batch):
+                    indices.setdefault(question_id, set()).update(numbers)
+        except (ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+            raise ConfigurationError(
+                f"{folder}/{name} is not a shard of samples: {error}.", hint="Move it out of the folder."
+            ) from error
     return facts, indices
 
 
-def _read_key_columns(folder: Folder, name: str, file: Any) -> Iterator[tuple[list[str], list[int]]]:
-    from pyarrow import ArrowException
-
-    try:
-        for batch in file.iter_batches(columns=["question", "index"]):
-            question_ids, numbers = batch.column("question").to_pylist(), batch.column("index").to_pylist()
-            if not all(isinstance(question_id, str) for question_id in question_ids) or not all(
-                isinstance(index, int) and 0 <= index < _MAX_INDEX for index in numbers
-            ):
-                raise ValueError("a question or an index is missing or out of range")
-            yield question_ids, numbers
-    except (ArrowException, OSError, KeyError, ValueError) as error:
-        raise ConfigurationError(
-            f"{folder}/{name} is not a shard of samples: {error}.", hint="Move it out of the folder."
-        ) from error
+def _read_runs(batch: Any) -> Iterator[tuple[str, list[int]]]:
+    """Yield each run of rows of one question, as the question's id and the rows' indices."""
+    if any(column.null_count for column in batch.columns):
+        raise ValueError("a question or an index is missing")
+    encoded = batch.column("question").dictionary_encode()
+    names, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
+    numbers = batch.column("index").to_numpy(zero_copy_only=False)
+    if numbers.dtype.kind not in "iu" or not all(isinstance(question_id, str) for question_id in names):
+        raise ValueError("a question is not text, or an index is not a whole number")
+    if len(numbers) and not (numbers.min() >= 0 and numbers.max() < _MAX_INDEX):
+        raise ValueError(f"an index is not from 0 to {_MAX_INDEX - 1}")
+    bounds = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
+    for start, end in pairwise(bounds):
+        if end > start:
+            yield names[codes[start]], numbers[start:end].tolist()
 
 
 def _sort_masks(digests: Sequence[bytes], masks: Sequence[int]) -> Mapping[str, Any]:
