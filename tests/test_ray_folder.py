@@ -107,14 +107,14 @@ def test_what_is_stored_is_found_by_question_with_its_usage_and_cost(folder: Fol
 
 @given(st.lists(st.dictionaries(st.text(max_size=3), st.sets(st.integers(0, 30), min_size=1)), max_size=4))
 def test_the_table_of_what_is_stored_equals_a_plain_dictionary(shards: list[dict[str, set[int]]]) -> None:
-    from swift_client.ray.committed import _digest, _sort_masks
+    from swift_client.ray.committed import _sort_masks, digest_id
 
     expected: dict[str, set[int]] = {}
     digests, masks = [], []
     for shard in shards:
         for name, indices in shard.items():
             expected.setdefault(name, set()).update(indices)
-            digests.append(_digest(name))
+            digests.append(digest_id(name))
             masks.append(sum(1 << index for index in indices))
     committed = Committed(**_sort_masks(digests, masks))
     assert committed.indices([*expected, "unknown"]) == expected

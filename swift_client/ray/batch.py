@@ -145,7 +145,13 @@ class ShardWriter:
 
 def require_current_run(folder: Folder, run: str) -> None:
     """Raise ConfigurationError if another run has taken over the folder, which counts on this one to store nothing."""
-    if folder.read(RUN) != run.encode():
+    current = folder.read(RUN)
+    if current is None:
+        raise ConfigurationError(
+            f"A worker does not see {folder} as the driver does.",
+            hint="Give a folder that all machines share, or a URL.",
+        )
+    if current != run.encode():
         raise ConfigurationError(
             f"Another run collects into {folder} now.", hint="Let one run at a time write to a folder."
         )

@@ -54,7 +54,7 @@ class Committed:
             for facts, indices in pool.map(
                 lambda name: read_keys(folder, name), folder.list_files(SAMPLES, ".parquet")
             ):
-                digests += map(_digest, indices)
+                digests += map(digest_id, indices)
                 masks += (sum(1 << index for index in numbers) for numbers in indices.values())
                 samples += sum(map(len, indices.values()))
                 usage, cost = usage + facts.usage, add_costs(cost, facts.cost)
@@ -64,7 +64,7 @@ class Committed:
         """Return the committed indices of each of these questions that has some."""
         if not len(self._digests) or not question_ids:
             return {}
-        digests = np.array([_digest(question_id) for question_id in question_ids], self._digests.dtype)
+        digests = np.array([digest_id(question_id) for question_id in question_ids], self._digests.dtype)
         positions = np.searchsorted(self._digests, digests) % len(self._digests)
         rows = np.flatnonzero(self._digests[positions] == digests)
         bits = np.unpackbits(self._masks[positions[rows]], axis=1, bitorder="little")
@@ -124,5 +124,6 @@ def _sort_masks(digests: Sequence[bytes], masks: Sequence[int]) -> Mapping[str, 
     return {"_digests": unique, "_masks": np.bitwise_or.reduceat(rows[order], starts, axis=0)}
 
 
-def _digest(question_id: str) -> bytes:
+def digest_id(question_id: str) -> bytes:
+    """Return 16 bytes that stand for a question."""
     return hashlib.blake2b(question_id.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from swift_client.errors import ConfigurationError, SwiftClientError
 from swift_client.pricing import add_costs
 from swift_client.ray.batch import Batch
 from swift_client.ray.cluster import own_error
-from swift_client.ray.committed import Committed
+from swift_client.ray.committed import Committed, digest_id
 from swift_client.ray.in_flight import Losses
 from swift_client.ray.job import CollectJob, WorkerPool
 from swift_client.ray.worker import BatchResult, CollectWorker
@@ -25,6 +26,7 @@ QUESTIONS_PER_SLOT = 4  # questions of a batch per concurrent request
 MAX_FAILURES = 100  # failures that are listed; the others are counted
 _STOP_SECONDS = 30.0  # seconds that workers have to store their samples when a run ends early
 
+logger = logging.getLogger(__name__)
 Row = StoredQuestion | tuple[str, ConfigurationError]
 
 
@@ -125,6 +127,12 @@ class ClusterRun:
 
     def _start_workers(self) -> None:
         """Start the actors: there is something to collect."""
+        n_cpus, n_needed = self.ray.cluster_resources().get("CPU", 0.0), self.pool.size * self.pool.options["num_cpus"]
+        if n_needed >= n_cpus:
+            logger.warning(
+                "%d workers take %g of the cluster's %g CPUs: unless it grows, no task is left to read the dataset",
+                self.pool.size, n_needed, n_cpus,
+            )  # fmt: skip
         self._limits_actor = self.job.limits.leases.start()  # it runs as long as its starter has the handle
         worker_class = self.ray.remote(CollectWorker)
         options = {"max_restarts": -1, "max_task_retries": -1, "max_concurrency": 2 * BATCHES_PER_WORKER}
@@ -138,16 +146,18 @@ class ClusterRun:
         size = QUESTIONS_PER_SLOT * self.job.max_concurrency
         number = 0
         waiting: dict[str, StoredQuestion] = {}
+        known_ids: set[bytes] = set()
         for row in rows:
             self.tally.questions += 1
             self.tally.wanted += self.n
             if not isinstance(row, StoredQuestion):
                 question_id, error = row
                 self.tally.add_failure(CollectFailure(question_id=question_id, lost=self.n, error=error))
-            elif row.id in waiting:
+            elif (digest := digest_id(row.id)) in known_ids:
                 twice = ConfigurationError(f"The id {row.id!r} appears twice.", hint="Give each question its own id.")
                 self.tally.add_failure(CollectFailure(question_id=row.id, lost=self.n, error=twice))
             else:
+                known_ids.add(digest)
                 waiting[row.id] = row
             if len(waiting) == size:
                 if batch := self._create_batch(number, waiting):
