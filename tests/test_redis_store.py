@@ -124,7 +124,7 @@ def test_every_array_comes_back_as_from_a_file(server: RedisServer, tmp_path: Pa
                 assert one == other
 
 
-@hypothesis_settings(max_examples=25)
+@hypothesis_settings(max_examples=15)
 @given(
     replies=st.lists(
         st.tuples(st.booleans(), st.integers(0, 4), st.lists(st.integers(0, 50), min_size=1, max_size=3)), max_size=5
