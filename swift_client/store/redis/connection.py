@@ -91,7 +91,9 @@ class RedisConnection:
                 f"{self.place} refuses the user or the password ({_reason(error)}).",
                 hint="Check them in the URL, or the variable of password_env.",
             )
-        if isinstance(error, (self._library.ConnectionError, self._library.TimeoutError, OSError)):
+        # A connection that breaks within a transaction is a WatchError.
+        unreachable = (self._library.ConnectionError, self._library.TimeoutError, self._library.WatchError, OSError)
+        if isinstance(error, unreachable):
             return self._unreachable(_reason(error))
         return ConfigurationError(f"{self.place} refuses a command: {_reason(error)}.", hint="Check the server.")
 
