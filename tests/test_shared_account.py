@@ -87,12 +87,14 @@ def play(steps: list[tuple[int, str, int, float]], *, rate: float, capacity: flo
     home, seconds, uses, births = Home(), 0.0, [], 0
     quantum = 1.0 if rate else 0.0
     members = {number: MemberModel(f"m{number}", capacity, rate, quantum) for number in range(3)}
+    requests: list[LeaseRequest] = []  # of all members, also of those that are gone
     for number, action, amount, wait in steps:
         seconds += wait
         home.clock += wait
         member = members[number]
         if action in ("ask", "lose reply"):
             member.ask(home, amount, reply_arrives=action == "ask")
+            requests.append(member.requests[-1])
         elif action == "use":
             units = min(float(amount), float(int(member.balance)))
             if units > 0:
@@ -101,13 +103,14 @@ def play(steps: list[tuple[int, str, int, float]], *, rate: float, capacity: flo
                 uses.append((seconds, units, leased))
         elif action == "give back":
             member.give_back()
-        elif action == "repeat" and member.requests:
-            home.send(member.requests[amount % len(member.requests)])
+        elif action == "repeat" and requests:
+            home.send(requests[-1 - amount % len(requests)])
         elif action == "clock":
             home.clock -= 3 * amount
         elif action in ("leave", "vanish"):
             if action == "leave":
                 member.ask(home, 0.0, leaves=True)
+                requests.append(member.requests[-1])
             births += 1
             members[number] = MemberModel(f"n{births}", capacity, rate, quantum)
     return uses
@@ -160,6 +163,18 @@ def test_a_member_that_vanishes_leaves_its_lease_spent_and_one_that_leaves_does_
     heir = MemberModel("heir", 100.0, 0.0, 0.0)
     heir.ask(home, 100.0)
     assert heir.balance == 100.0 - 30.0 - 5.0
+
+
+def test_a_last_message_that_arrives_late_changes_nothing() -> None:
+    home, member = Home(), MemberModel("m", 100.0, 0.0, 0.0)
+    member.ask(home, 30.0)
+    leave = LeaseRequest(member="m", number=1, account=member.account, demands={}, leaves=True)
+    member.number = 1
+    member.ask(home, 30.0)
+    assert home.send(leave).total_granted == {"units": 30.0}
+    member.total_used = 30.0
+    member.ask(home, 70.0)
+    assert member.balance == 70.0
 
 
 def test_a_member_that_was_forgotten_returns_without_counting_twice() -> None:

@@ -140,7 +140,8 @@ class RateLimiter:
     def on_success(self, *, started_at: float) -> str | None:
         """Record the answer to a request; return a sentence if the limit has changed."""
         with self._lock:
-            return self._window.on_success(started_at=started_at) or self._shared_change()
+            change = self._window.on_success(started_at=started_at)
+            return change if change or self._shared is None else self._shared.pop_sentence()
 
     def on_error(self, error: SwiftClientError, *, started_at: float) -> str | None:
         """Record a failed request; return a sentence if the limit has changed."""
@@ -153,7 +154,7 @@ class RateLimiter:
                 return change
             if error.status and error.status < 500:  # the provider was not too busy to answer
                 return self._window.on_success(started_at=started_at)
-            return self._shared_change()
+            return None if self._shared is None else self._shared.pop_sentence()
 
     def on_usage(self, tokens: int) -> None:
         """Record the tokens of a reply."""
@@ -166,9 +167,6 @@ class RateLimiter:
         if any(quota):
             with self._lock:
                 self._window.on_headers(quota, self.now())
-
-    def _shared_change(self) -> str | None:
-        return None if self._shared is None else self._shared.pop_sentence()
 
     def _count_waiters(self) -> int:
         return sum(map(len, self._waiters.values()))

@@ -85,8 +85,8 @@ def grant(state: AccountState | None, request: LeaseRequest, now: float) -> tupl
         state = AccountState(id=f"{request.member}@{now:.6f}")
     members = _live_members(state, now)
     member = members.pop(request.member, None) or Member(-1, now, {})
-    demands = request.demands if request.number >= member.number else {}
-    is_new = request.number > member.number
+    is_late, is_new = request.number < member.number, request.number > member.number
+    demands = {} if is_late else request.demands
     levels, shares, wait_seconds = dict(state.levels), dict(member.shares), 0.0
     for name, demand in demands.items():
         level = levels.get(name)
@@ -112,7 +112,7 @@ def grant(state: AccountState | None, request: LeaseRequest, now: float) -> tupl
             more = _budget_grant(share.balance, demand.capacity - in_use, demand)
         levels[name] = Level(max(0.0, in_use + more), now)
         shares[name] = replace(share, total_granted=share.total_granted + more)
-    if not request.leaves:
+    if is_late or not request.leaves:
         members[request.member] = Member(max(request.number, member.number), now, shares)
     throttle = state.throttle.advance(request.refusal if is_new else None, now)
     lease = Lease(

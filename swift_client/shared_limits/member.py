@@ -111,10 +111,12 @@ class AccountMember:
 
     def close(self) -> None:
         """Give the lease back; a later need begins with a new one."""
-        thread = self._thread
-        if thread is None or self._process != os.getpid():
+        if self._process != os.getpid():
             return
         with self._condition:
+            thread = self._thread
+            if thread is None:
+                return
             self._is_closing = True
             self._condition.notify_all()
         if thread is not threading.current_thread():
@@ -129,7 +131,8 @@ class AccountMember:
             while self._wait():
                 home = self._exchange(home)
                 self._client.wake()
-            self._exchange(home, leaves=True)
+            if self._account:
+                self._exchange(home, leaves=True)
         finally:
             if close := getattr(home, "close", None):
                 close()
@@ -143,6 +146,7 @@ class AccountMember:
                 is_over = not (self._is_asked or self._is_busy) and now >= self._asked_at + _END_SECONDS
                 if self._is_closing or is_over:
                     self._thread, self._is_closing = None, False
+                    self._is_asked = self._is_urgent = False  # what still waits asks again, in a new thread
                     return False
                 due_at = self._due_at()
                 if due_at <= now:
