@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -266,16 +267,39 @@ def test_what_starts_without_the_home_is_counted_when_it_is_back() -> None:
     assert bucket.wait_seconds(50, now=9.0) > 0.0  # its own share is over
 
 
-async def test_an_object_that_gives_no_lease_is_a_home_out_of_reach() -> None:
+def test_a_long_outage_does_not_stop_all_when_it_is_over() -> None:
+    home = MemoryHome()
+    buckets = [
+        LeasedBucket(600, request_size=lambda: 1.0, on_need=lambda: None, on_take=lambda: None) for _ in range(2)
+    ]
+    for bucket in buckets:
+        bucket.use_own_share(2, now=0.0)
+        for _ in range(150):  # 30 seconds at 5 per second
+            bucket.take(1)
+    for number, bucket in enumerate(buckets):
+        demand = bucket.demand(0, in_flight=0.0, gives_back=False)
+        home.lease("rate", LeaseRequest(member=f"m{number}", number=1, demands={"units": demand}))
+    assert home.states["rate"].levels["units"].in_use <= 100  # the bucket is empty, and owes nothing
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ({"total_granted": 1e9}, "TypeError"),
+        (Lease(account="a", total_granted={"requests": math.nan}, in_use={}, n_members=1), "ValueError"),
+        (Lease(account="a", total_granted={}, in_use={}, n_members=1, wait_seconds=math.inf), "ValueError"),
+    ],
+)
+async def test_an_object_that_gives_no_lease_is_a_home_out_of_reach(answer: Any, kind: str) -> None:
     class Liar:
         def lease(self, name: str, request: LeaseRequest) -> Any:
-            return {"granted": 1e9}
+            return answer
 
     limit = RateLimit(4, requests_per_minute=6000, shared=Liar())
     await start_requests(limit, 3)
     note = limit.for_this_process().note
     assert note
-    assert "(TypeError)" in note
+    assert f"({kind})" in note
 
 
 @pytest.mark.parametrize("shared", [5, b"limits.db", object()])

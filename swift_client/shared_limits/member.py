@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import secrets
 import threading
@@ -137,6 +138,11 @@ class AccountMember:
             if close := getattr(home, "close", None):
                 close()
             atexit.unregister(self.close)
+            with self._condition:
+                if (
+                    self._thread is threading.current_thread()
+                ):  # an error that nobody expected: the next need begins anew
+                    self._thread, self._is_asked = None, False
 
     def _wait(self) -> bool:
         """Wait until a message is due; return False if the thread should end instead."""
@@ -180,11 +186,9 @@ class AccountMember:
         reason = None
         try:
             home = home or self._open_home()
-            lease = home.lease(self.name, request)
-            if not isinstance(lease, Lease):
-                raise TypeError(f"lease() returned {type(lease).__name__}, not a Lease")
+            lease = _require_lease(home.lease(self.name, request))
         except Exception as error:  # a home may be anybody's object
-            reason = error.message if isinstance(error, SwiftClientError) else f"{type(error).__name__}"
+            reason = error.message if isinstance(error, SwiftClientError) else type(error).__name__
             wait_seconds = _RETRY_SECONDS
         else:
             self._account = lease.account
@@ -211,3 +215,13 @@ class AccountMember:
             logger.warning("The shared limit %r cannot be reached: %s", self.name, reason)
         elif reason is None and not self._is_reachable:
             logger.info("The shared limit %r is reached again.", self.name)
+
+
+def _require_lease(answer: object) -> Lease:
+    """Return the answer of a home, which may be anybody's object. Raises TypeError or ValueError if it is not one."""
+    if not isinstance(answer, Lease):
+        raise TypeError("not a Lease")
+    refusal = (answer.refusal.age, answer.refusal.pause) if answer.refusal else ()
+    if not all(map(math.isfinite, (answer.wait_seconds, *answer.total_granted.values(), *refusal))):
+        raise ValueError("not finite")
+    return answer

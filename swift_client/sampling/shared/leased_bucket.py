@@ -33,6 +33,7 @@ class LeasedBucket(Bucket):
         self.total_granted = self.total_used = self.total_returned = 0.0
         self._request_size, self._on_need, self._on_take = request_size, on_need, on_take
         self._own_share: Bucket | None = None
+        self._countable = 0.0  # units of its own share that still count as used
 
     @property
     def balance(self) -> float:
@@ -54,7 +55,8 @@ class LeasedBucket(Bucket):
         """Take ``amount`` out of the bucket."""
         if self._own_share:
             self._own_share.take(amount)
-        # Also without the account, which counts it later: others may have reached it meanwhile.
+            amount = min(amount, max(0.0, self._countable))
+            self._countable -= amount
         self.total_used += amount
         self._on_take()
 
@@ -86,6 +88,9 @@ class LeasedBucket(Bucket):
         """Refill at one member's share of the limit, beginning with the rest of the lease."""
         if self._own_share is None:
             level = max(0.0, self.balance)
+            # The account counts it later, since others may have reached it meanwhile; but no more than this member's
+            # part of a bucket: after a long time without its home, all would wait as long for what has flowed back.
+            self._countable = level + self.capacity / n_members
             self._own_share = Bucket(
                 self.per_minute / 60 / n_members,
                 capacity=max(1.0, self.capacity / n_members, level),
