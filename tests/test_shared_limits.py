@@ -213,6 +213,25 @@ async def test_a_refusal_of_one_process_slows_the_others() -> None:
     assert first.state().n_allowed == second.state().n_allowed == 8  # one burst halves once
 
 
+async def test_refusals_are_shared_without_a_rate() -> None:
+    home = MemoryHome()
+    first, second = (RateLimit(16, shared=home).for_this_process() for _ in range(2))
+    await first.acquire()
+    first.on_error(ServerError("overloaded", status=503, retryable=True), started_at=first.now() - 0.1)
+    await wait_until(lambda: home.n_messages > 0)
+    await second.acquire()  # it needs no lease, but asks for news
+    await wait_until(lambda: second.state().n_allowed == 8)
+    home.is_down = True
+    await asyncio.sleep(0.6)
+    second.release()
+    await second.acquire()
+    await wait_until(lambda: second.note is not None)
+    assert second.note == (
+        "The shared limit 'default' could not be reached (the home is closed for the night); this process went on with "
+        "no news of refusals."
+    )
+
+
 async def test_a_home_out_of_reach_leaves_each_process_its_share(fault_server: FaultServer) -> None:
     home, events = MemoryHome(), list[Event]()
     limits = [RateLimit(16, requests_per_minute=600, shared=home, name="key 1") for _ in range(2)]
