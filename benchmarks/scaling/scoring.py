@@ -188,8 +188,8 @@ def measure_features(rounds: int) -> tuple[float, float, float]:
 
     def score_all() -> None:
         for group in groups:
-            values = token_columns(TokenTable(group, width=head.width), head.features).values
-            head.head.logits(head.standardizer(values), TokenTable(group, width=head.width).offsets)
+            features = token_columns(TokenTable(group, width=head.width), head.features)
+            head.head.logits(head.standardizer(features.values), features.offsets)
 
     data = np.ones(16 * 2**20)  # 128 MB
     target = np.empty_like(data)

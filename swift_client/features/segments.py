@@ -58,12 +58,13 @@ def segment_positions(offsets: I64) -> I64:
     return np.arange(offsets[-1], dtype=np.int64) - np.repeat(offsets[:-1], offsets[1:] - offsets[:-1])
 
 
-def rolling_reduce(combine: np.ufunc, values: F64, position: I64, window: int) -> F64:
+def rolling_reduce(combine: np.ufunc, values: F64, position: I64, window: int, *, size: int = 1) -> F64:
     """Combine each token with up to ``window`` - 1 tokens before it in its segment, (ΣT,).
 
     ``window`` must be a power of two: a window of 2s tokens is one of s joined to the one that ends s tokens earlier.
+    ``values`` may be the result for a smaller window, ``size``.
     """
-    result, size = values, 1
+    result = values
     while size < window:
         doubled = result.copy()
         doubled[size:] = np.where(position[size:] >= size, combine(result[size:], result[:-size]), result[size:])

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from swift_client.features.segments import F64, I64, rolling_reduce
+from swift_client.features.segments import F64, I64
 from swift_client.features.token_table import CHARACTERS, IS_SYMBOL, STARTS_WORD, TokenTable
 from swift_client.types import F32
 
@@ -89,7 +89,7 @@ def renormalised_entropy(table: TokenTable) -> F64:
 
 def varentropy(table: TokenTable) -> F64:
     """Variance of the surprise under the listed ranks alone; renormalising only shifts log p and does not change it."""
-    squares = table.sum_ranks(-surprise * top for surprise, top in zip(table.surprise, table.top_logprobs, strict=True))
+    squares = table.sum_ranks(-table.surprise * table.top_logprobs)
     return np.maximum(0.0, squares / table.listed_mass - (table.partial_entropy / table.listed_mass) ** 2)
 
 
@@ -109,6 +109,8 @@ def rank_surprise(table: TokenTable) -> F32:
     A sorted logprob has no sensible value for a rank that is not listed: 0 would mean certainty. -p log p tends to 0
     with p, so that a missing rank and a vanishing one look alike.
     """
+    if len(table.surprise) == table.width:
+        return table.surprise
     padding = np.zeros((table.width - len(table.surprise), len(table.logprobs)), np.float32)
     return np.concatenate([table.surprise, padding])
 
@@ -130,12 +132,12 @@ def window_mean(feature: TokenFeature, window: int, table: TokenTable) -> F64:
 
     The mean ``confidence`` is DeepConf's group confidence, for short answers.
     """
-    return rolling_reduce(np.add, feature(table), table.position, window) / np.minimum(table.position + 1, window)
+    return table.rolling(np.add, feature, window) / np.minimum(table.position + 1, window)
 
 
 def window_min(feature: TokenFeature, window: int, table: TokenTable) -> F64:
     """Lowest ``feature`` of this token and up to ``window`` - 1 before it; ``window`` must be a power of two."""
-    return rolling_reduce(np.minimum, feature(table), table.position, window)
+    return table.rolling(np.minimum, feature, window)
 
 
 def number(table: TokenTable) -> F64:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from itertools import chain, pairwise
 
 import numpy as np
 
-from swift_client.features.segments import F64, I64, full_window_means, segment_offsets, segment_positions, window_size
+from swift_client.features.segments import (
+    F64,
+    I64,
+    full_window_means,
+    rolling_reduce,
+    segment_offsets,
+    segment_positions,
+    window_size,
+)
 from swift_client.types import F32, Bool, Completion
 
 # Logprobs at or below this are sentinels: such an alternative counts as not listed.
@@ -62,6 +70,8 @@ class TokenTable:
         self.width = width
         self.offsets: I64 = segment_offsets(len(completion.tokens) for completion in completions)
         self._max_ranks = width if k is None else min(k, width)
+        # Of each feature, the last window and its values, by the way to combine them.
+        self._rolling_values: dict[tuple[np.ufunc, Callable[[TokenTable], F64]], tuple[int, F64]] = {}
 
     @cached_property
     def thinking(self) -> TokenTable:
@@ -126,7 +136,8 @@ class TokenTable:
             ranks = completion.top_logprobs[:, :depth].T
             top[: len(ranks), start:end] = ranks
         listed = top > SENTINEL_LOGPROB
-        top[~listed] = 0.0
+        if not listed.all():
+            top[~listed] = 0.0
         return np.minimum(top, 0.0, out=top), listed
 
     @property
@@ -155,12 +166,24 @@ class TokenTable:
         is_read = rank < len(self.top_logprobs)
         return self.top_logprobs[rank].astype(np.float64) if is_read else np.zeros(len(self.logprobs))
 
-    def sum_ranks(self, rows: Iterable[F32]) -> F64:
-        """Sum one (S,) array per rank, in rank order."""
+    def sum_ranks(self, values: F32) -> F64:
+        """Sum (k, S) over the ranks, in rank order, (S,)."""
         total = np.zeros(len(self.logprobs))
-        for row in rows:
-            total += row.astype(np.float64)  # twice as fast as to add float32 to float64
+        for row in values.astype(np.float64):  # three times as fast as to add float32 to float64
+            total += row
         return total
+
+    def rolling(self, combine: np.ufunc, feature: Callable[[TokenTable], F64], window: int) -> F64:
+        """Combine ``feature`` of each token and up to ``window`` - 1 before it in its completion, (S,).
+
+        ``window`` must be a power of two. A window starts from the next smaller one that was computed before.
+        """
+        size, values = self._rolling_values.get((combine, feature), (1, None))
+        if values is None or size > window:
+            size, values = 1, feature(self)
+        result = rolling_reduce(combine, values, self.position, window, size=size)
+        self._rolling_values[combine, feature] = (window, result)
+        return result
 
     @cached_property
     def probability(self) -> F32:

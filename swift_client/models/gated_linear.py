@@ -78,7 +78,8 @@ class GatedLinearHead:
 
     def logits(self, values: ArrayLike, offsets: I64) -> F64:
         """Return ``scores()`` in float64, as calibration and response terms take it."""
-        return gated_mean(self.token_gates(values), self.token_rewards(values), offsets)
+        gates, rewards = weigh_all(values, np.stack([self.gate_weight, self.reward_weight]))
+        return gated_mean(sigmoid(gates + self.gate_bias), rewards + self.reward_bias, offsets)
 
 
 def gated_mean(gates: F64, rewards: F64, offsets: I64) -> F64:
@@ -94,17 +95,24 @@ def sigmoid(logits: F64) -> F64:
 
 
 def weigh(rows: ArrayLike, weight: F64) -> F64:
-    """Return ``rows`` (S, d) · ``weight`` (d,), float64 (S,).
+    """Return ``rows`` (S, d) · ``weight`` (d,), float64 (S,); see ``weigh_all()``."""
+    total: F64 = weigh_all(rows, weight[None])[0]
+    return total
+
+
+def weigh_all(rows: ArrayLike, weights: F64) -> F64:
+    """Return ``weights`` (m, d) · the transposed ``rows`` (S, d), float64 (m, S).
 
     The sum runs column by column. The order of a BLAS product depends on the row's position, the memory layout and the
     number of threads.
     """
     matrix = np.asarray(rows)
-    if matrix.ndim != 2 or matrix.shape[1] != len(weight):
-        raise ValueError(f"Features have shape {matrix.shape}, expected (T, {len(weight)}).")
-    total, product = np.zeros(len(matrix)), np.empty(len(matrix))
-    for column, factor in zip(matrix.T, weight.tolist(), strict=True):
-        total += np.multiply(column, factor, out=product)
+    if matrix.ndim != 2 or matrix.shape[1] != weights.shape[1]:
+        raise ValueError(f"Features have shape {matrix.shape}, expected (T, {weights.shape[1]}).")
+    total = np.zeros((len(weights), len(matrix)))
+    product = np.empty_like(total)
+    for column, factors in zip(matrix.T, weights.T, strict=True):
+        total += np.multiply(column, factors[:, None], out=product)
     return total
 
 
