@@ -2,7 +2,7 @@
 
     python -m benchmarks.scaling.scoring [--completions 200000] [--rounds 5] [--json]
 
-Completions have 200 tokens with 20 alternatives each, 8 per question, in a Parquet file, and are ranked by the packaged
+Completions have 200 tokens with 20 alternatives each, 8 per question, in Parquet files, and are ranked by the packaged
 head. The rows of a few questions are written again and again under other names. Times are those of whole runs, with the
 start of the processes.
 """
@@ -41,22 +41,27 @@ from tests.generated import completion
 
 N, TOKENS, K = 8, 200, 20
 _QUESTIONS = 32  # that are generated
+_FILES = 16  # of a folder: Ray reads each of them in one task
 _HEAD = "pocket/pocket"
 
 
-def write_samples(path: Path, completions: int) -> None:
-    """Write a Parquet file of so many completions, a row group per ``_QUESTIONS`` questions."""
+def write_samples(folder: Path, completions: int) -> Path:
+    """Write a folder of Parquet files with so many completions, a row group per ``_QUESTIONS`` questions."""
+    folder.mkdir()
     question = StoredQuestion(id="q", messages=({"role": "user", "content": "What is 17 * 24?"},))
     rows = [
         (question, Sample(question_id="q", index=index % N, completion=completion_of(index)))
         for index in range(N * _QUESTIONS)
     ]
     table = encode_samples(rows, provider="pocket", model="pocket", k=K)
-    with open_writer(path, table.schema) as writer:
-        for start in range(0, completions, len(table)):
-            names = [f"q{(start + row) // N}" for row in range(len(table))]
-            part = table.set_column(0, table.schema.field(0), pyarrow.array(names))
-            writer.write_table(part.slice(0, completions - start))
+    starts = range(0, completions, len(table))
+    for number in range(_FILES):
+        with open_writer(folder / f"{number:02}.parquet", table.schema) as writer:
+            for start in starts[len(starts) * number // _FILES : len(starts) * (number + 1) // _FILES]:
+                names = [f"q{(start + row) // N}" for row in range(len(table))]
+                part = table.set_column(0, table.schema.field(0), pyarrow.array(names))
+                writer.write_table(part.slice(0, completions - start))
+    return folder
 
 
 def completion_of(index: int) -> Any:
@@ -151,27 +156,29 @@ def rank_row_groups(task: tuple[Path, int]) -> Any:
     return rank_table(table, RankSettings.create(head=_HEAD))
 
 
-def measure_ray(path: Path, rounds: int) -> dict[str, Any]:
-    """Rank a file by Ray and by a plain pool of processes, which both run already; compare the rows."""
+def measure_ray(path: Path) -> dict[str, Any]:
+    """Rank a folder by Ray and by a plain pool of processes, which both run already; compare the rows."""
     from swift_client.ray import rank_dataset
 
-    count = pyarrow.parquet.ParquetFile(path).metadata.num_row_groups
-    tasks = [(path, number) for number in range(count)]
-    seconds: dict[str, list[float]] = {"ray": [], "pool": []}
+    tasks = row_groups_of(path)
     with local_ray() as ray, multiprocessing.get_context("spawn").Pool(2) as pool:
-        warm = path.with_name("warm.parquet")
-        write_samples(warm, 4 * N * _QUESTIONS)
+        warm = write_samples(path.with_name("warm"), _FILES * N * _QUESTIONS)
         rank_dataset(ray.data.read_parquet(str(warm)), head=_HEAD).materialize()
-        pool.map(rank_row_groups, [(warm, number) for number in range(4)], chunksize=1)
-        for _ in range(rounds):
-            start = time.perf_counter()
-            dataset = rank_dataset(ray.data.read_parquet(str(path)), head=_HEAD)
-            by_ray = pyarrow.concat_tables(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
-            seconds["ray"].append(time.perf_counter() - start)
-            start = time.perf_counter()
-            by_pool = pyarrow.concat_tables(pool.imap(rank_row_groups, tasks))
-            seconds["pool"].append(time.perf_counter() - start)
-    return {**seconds, "different_rows": count_differences(by_ray, by_pool)}
+        pool.map(rank_row_groups, row_groups_of(warm), chunksize=1)
+        start = time.perf_counter()
+        dataset = rank_dataset(ray.data.read_parquet(str(path)), head=_HEAD)
+        by_ray = pyarrow.concat_tables(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
+        ray_seconds = time.perf_counter() - start
+        start = time.perf_counter()
+        by_pool = pyarrow.concat_tables(pool.imap(rank_row_groups, tasks))
+        pool_seconds = time.perf_counter() - start
+    return {"ray": ray_seconds, "pool": pool_seconds, "different_rows": count_differences(by_ray, by_pool)}
+
+
+def row_groups_of(folder: Path) -> list[tuple[Path, int]]:
+    """Return the row groups of a folder's files."""
+    counts = {path: pyarrow.parquet.ParquetFile(path).metadata.num_row_groups for path in sorted(folder.iterdir())}
+    return [(path, number) for path, count in counts.items() for number in range(count)]
 
 
 def count_differences(rows: Any, others: Any) -> int:
@@ -210,25 +217,24 @@ def measure(completions: int = 200_000, rounds: int = 5, *, ray: bool = True) ->
     """Return the bars, and what they were computed from.
 
     Args:
-        completions: in the large file; the speed is measured on a fifth of them, Ray on a tenth.
+        completions: in the large folder, at least 10,240; the speed is measured on a fifth of them.
         rounds: runs per speed.
         ray: whether to compare with Ray.
     """
     small, medium = completions // 10, completions // 5
     with tempfile.TemporaryDirectory(prefix="scoring-") as folder:
-        small_path, medium_path, large_path = (
-            Path(folder) / f"{size}.parquet" for size in ("small", "medium", "large")
-        )
-        write_samples(small_path, small)
-        write_samples(medium_path, medium)
-        write_samples(large_path, completions)
+        small_path = write_samples(Path(folder) / "small", small)
+        medium_path = write_samples(Path(folder) / "medium", medium)
+        large_path = write_samples(Path(folder) / "large", completions)
         speed = measure_speed(medium_path, rounds)
-        memory_small, memory_large = measure_memory(small_path), measure_memory(large_path)
-        large_seconds, large_cpu = timed(lambda: rank_files(large_path, out_of(large_path), head=_HEAD, workers=2))
-        by_ray = measure_ray(small_path, min(rounds, 3)) if ray else None
-        size = large_path.stat().st_size
+        memory_small = measure_memory(small_path)
+        start, cpu_start = time.perf_counter(), cpu_seconds()
+        memory_large = measure_memory(large_path)
+        large_seconds, large_cpu = time.perf_counter() - start, cpu_seconds() - cpu_start
+        by_ray = measure_ray(large_path) if ray else None
+        size = sum(path.stat().st_size for path in large_path.iterdir())
     speedups = [one / two for one, two in zip(speed["one"], speed["two"], strict=True)]
-    growth = [large / first - 1 for first, large in zip(memory_small, memory_large, strict=True)]
+    growth = [large / max(first, 1.0) - 1 for first, large in zip(memory_small, memory_large, strict=True)]
     token_us, list_gb, copy_gb = measure_features(max(5, rounds))
     bars = {
         "speedup_2_workers": bar(statistics.median(speedups), 1.7, "of one worker's speed", speedups),
@@ -237,9 +243,8 @@ def measure(completions: int = 200_000, rounds: int = 5, *, ray: bool = True) ->
         "features_and_head_us": bar(token_us, 1.0, "µs of CPU per token"),
     }
     if by_ray is not None:
-        ratios = [one / other for one, other in zip(by_ray["ray"], by_ray["pool"], strict=True)]
         bars["ray_different_rows"] = bar(by_ray["different_rows"], 0, "rows")
-        bars["ray_to_multiprocessing"] = bar(statistics.median(ratios), 1.3, "times as long", ratios)
+        bars["ray_to_multiprocessing"] = bar(by_ray["ray"] / by_ray["pool"], 1.3, "times as long")
     return {
         "bars": bars,
         "completions_per_s_per_core": round(medium / statistics.median(speed["one"])),
@@ -247,7 +252,7 @@ def measure(completions: int = 200_000, rounds: int = 5, *, ray: bool = True) ->
         "cpu_us_per_completion_2_workers": round(1e6 * large_cpu / completions),
         "large_file": {"completions": completions, "bytes": size, "seconds": round(large_seconds, 1)},
         "seconds": {name: [round(value, 2) for value in values] for name, values in speed.items()},
-        "ray_seconds": by_ray and {name: [round(value, 2) for value in by_ray[name]] for name in ("ray", "pool")},
+        "ray_seconds": by_ray and {name: round(by_ray[name], 1) for name in ("ray", "pool")},
         "memory_mb": {"small": memory_small, "large": memory_large},
         "features_gb_per_s": round(list_gb, 3),
         "copy_gb_per_s": round(copy_gb, 2),
