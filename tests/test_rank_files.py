@@ -18,8 +18,7 @@ import pyarrow.parquet
 import pytest
 
 from swift_client import Completion, Selection, rank
-from swift_client.bulk import RankProgress, rank_files, selection_schema
-from swift_client.bulk.cores import usable_cores
+from swift_client.bulk import RankProgress, cores, rank_files, selection_schema
 from swift_client.errors import ConfigurationError, SwiftClientError
 from swift_client.store import SampleStore
 from tests.children import command, environment
@@ -318,8 +317,15 @@ def test_wrong_arguments_are_refused(samples: Path, rules: dict[str, Any], messa
         rank_files(samples, tmp_path / "out.jsonl", **rules)
 
 
-def test_one_worker_per_core_that_this_process_may_use() -> None:
-    assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))
+@pytest.mark.parametrize(("limit", "expected"), [("max 100000", 2), ("50000 100000", 1), ("150000 100000", 2), ("", 2)])
+def test_one_worker_per_core_that_this_process_may_use(
+    limit: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu.max").write_text(limit)
+    monkeypatch.setattr(cores, "_CGROUP_LIMIT", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5})
+
+    assert cores.usable_cores() == expected
 
 
 def test_the_command_ranks_a_file_of_samples(samples: Path, tmp_path: Path) -> None:

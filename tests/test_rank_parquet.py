@@ -94,6 +94,12 @@ def test_workers_rank_a_folder_in_the_order_of_its_files(
     assert rank_parquet(tmp_path / "in", tmp_path, workers=2).equals(expected)
 
 
+def test_urls_are_read_too(folder: Path, expected: pyarrow.Table, tmp_path: Path) -> None:
+    rank_files(f"file://{folder}/s.parquet", tmp_path / "out.parquet", head="pocket/pocket", workers=1)
+
+    assert pyarrow.parquet.read_table(tmp_path / "out.parquet").equals(expected)
+
+
 def test_a_question_in_two_places_is_refused(samples: pyarrow.Table, tmp_path: Path) -> None:
     scattered = pyarrow.concat_tables([samples, samples.slice(0, 2)])
     pyarrow.parquet.write_table(scattered, tmp_path / "s.parquet", row_group_size=30)
@@ -203,7 +209,7 @@ def test_a_broken_file_is_an_error_that_names_it(content: bytes, tmp_path: Path)
 def test_a_folder_without_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 
-    with pytest.raises(ConfigurationError, match=r"has no \.parquet files"):
+    with pytest.raises(ConfigurationError, match=r"contains no \.parquet files"):
         rank_files(tmp_path / "empty", tmp_path / "out.jsonl")
     with pytest.raises(ConfigurationError, match="would be, a part of"):
         rank_files(tmp_path / "empty", tmp_path / "empty" / "out.parquet")

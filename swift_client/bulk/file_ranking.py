@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -61,7 +62,7 @@ def rank_files(
     """Rank all questions of a file, each as ``rank()`` does, and write one row per question. Nothing is sent.
 
     Args:
-        source: a samples file of ``collect``; a Parquet file of samples, or a folder of them, with the rows of a
+        source: a samples file of ``collect``; a Parquet file of samples, or a folder or URL of them, with the rows of a
             question next to each other; or JSON lines ``{"id": ..., "reply": {...} or [...], "prompt": ...}``.
         out: a .jsonl or .parquet file, which is replaced when all is done. Its rows are in the order of ``source`` and
             have the members of ``RankedRow``; a question that cannot be ranked has an ``error``.
@@ -98,8 +99,12 @@ def rank_files(
     stored = open_source(Path(source), kind)
     progress = RankProgress()
     try:
-        with atomic_write(target) as draft, row_format.open(draft) as write:
-            for result in _rank_tasks(stored, settings, row_format, size):
+        with (
+            atomic_write(target) as draft,
+            row_format.open(draft) as write,
+            closing(_rank_tasks(stored, settings, row_format, size)) as results,  # an early end ends the workers
+        ):
+            for result in results:
                 write(result.data)
                 progress = RankProgress(
                     questions=progress.questions + result.rows,
@@ -114,7 +119,9 @@ def rank_files(
     return progress
 
 
-def _rank_tasks(source: Source, settings: RankSettings, row_format: RowFormat, size: int) -> Iterator[RankedTask]:
+def _rank_tasks(
+    source: Source, settings: RankSettings, row_format: RowFormat, size: int
+) -> Generator[RankedTask, None, None]:
     tasks = source.tasks()
     first_tasks = list(islice(tasks, _FEW_TASKS + 1))
     all_tasks = chain(first_tasks, tasks)

@@ -81,6 +81,5 @@ def rank_or_explain(question: str | None, rank: Callable[[], RankedRow]) -> Rank
         return RankedRow.of_error(question, error)
     # A scorer or reader of the user may raise anything, and a file may hold numbers that nothing can be computed from.
     except Exception as error:
-        logger.warning("a question cannot be ranked: %s", type(error).__name__)
-        logger.debug("the error", exc_info=True)
+        logger.debug("a question cannot be ranked", exc_info=True)
         return RankedRow.of_error(question, error)

@@ -24,7 +24,7 @@ class RowFormat(Protocol):
         """Return rows as bytes, in a worker."""
         ...
 
-    def open(self, path: Path) -> AbstractContextManager[Callable[[bytes], None]]:
+    def open(self, path: Path) -> AbstractContextManager[Callable[[bytes], object]]:
         """Open an empty file for writing; the function appends encoded rows."""
         ...
 
@@ -37,10 +37,10 @@ class JsonLinesFormat:
         return msgspec.json.Encoder().encode_lines(rows)
 
     @contextmanager
-    def open(self, path: Path) -> Iterator[Callable[[bytes], None]]:
+    def open(self, path: Path) -> Iterator[Callable[[bytes], object]]:
         """See ``RowFormat``."""
         with path.open("wb") as file:
-            yield lambda data: (file.write(data), None)[1]
+            yield file.write
 
 
 class ParquetFormat:
@@ -51,7 +51,7 @@ class ParquetFormat:
         return to_ipc(to_table(rows))
 
     @contextmanager
-    def open(self, path: Path) -> Iterator[Callable[[bytes], None]]:
+    def open(self, path: Path) -> Iterator[Callable[[bytes], object]]:
         """See ``RowFormat``."""
         pyarrow = import_pyarrow("Ranking to or from Parquet")
         waiting: list[Any] = []

@@ -93,11 +93,6 @@ class WorkerPool:
             worker.end()
         self._workers.clear()
 
-    @property
-    def pids(self) -> list[int]:
-        """Process ids of the workers that were started."""
-        return [worker.process.pid for worker in self._workers if worker.process.pid is not None]
-
     def rank(self, tasks: Iterator[tuple[Task, float]]) -> Iterator[RankedTask]:
         """Yield the result of each task, in the order of the tasks.
 

@@ -8,6 +8,7 @@ from swift_client.bulk.sources.parquet_files import ParquetFiles
 from swift_client.bulk.sources.replies_file import RepliesFile
 from swift_client.bulk.sources.samples_file import SamplesFile
 from swift_client.bulk.sources.source import Kind, Source
+from swift_client.dataset.sample_columns.locations import is_parquet
 from swift_client.errors import ConfigurationError
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
@@ -19,11 +20,11 @@ def open_source(path: Path, kind: Kind) -> Source:
     Raises:
         ConfigurationError: there is no such file, or it is of the other kind.
     """
+    if is_parquet(path):
+        return ParquetFiles.of_path(path, kind)
     if not path.exists():
         raise ConfigurationError(f"There is no file {path}.", hint="Check the path.")
     is_samples_file = _first_bytes(path).startswith(_SQLITE_MAGIC)
-    if path.is_dir() or path.suffix.lower() == ".parquet":
-        return ParquetFiles.of_path(path, kind)
     if kind == "samples" or (kind == "auto" and is_samples_file):
         return SamplesFile(path)
     if is_samples_file:
@@ -32,8 +33,6 @@ def open_source(path: Path, kind: Kind) -> Source:
 
 
 def _first_bytes(path: Path) -> bytes:
-    if path.is_dir():
-        return b""
     try:
         with path.open("rb") as file:
             return file.read(len(_SQLITE_MAGIC))

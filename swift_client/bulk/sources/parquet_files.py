@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from swift_client.bulk.ranked_row import RankedRow
@@ -14,6 +14,7 @@ from swift_client.bulk.sources.recent_questions import RecentQuestions
 from swift_client.bulk.sources.source import Kind, Task
 from swift_client.bulk.table_ranking import REPLY, check_sample_columns, find_starts, rank_rows
 from swift_client.dataset.sample_columns import import_pyarrow
+from swift_client.dataset.sample_columns.locations import FilePath, locate, translate_errors
 from swift_client.errors import ConfigurationError
 
 _BATCH_ROWS = 256  # rows that a worker has in memory, besides those of one question
@@ -38,19 +39,14 @@ class ParquetFiles:
     file belongs to the task of its first row.
     """
 
-    paths: tuple[Path, ...]
+    path: str
+    files: tuple[str, ...]
     kind: Kind = "auto"
 
     @classmethod
-    def of_path(cls, path: Path, kind: Kind = "auto") -> ParquetFiles:
+    def of_path(cls, path: FilePath, kind: Kind = "auto") -> ParquetFiles:
         """Return a file, or the files of a folder by name. Raises ConfigurationError if there is none."""
-        import_pyarrow("Ranking Parquet files")
-        if not path.is_dir():
-            return cls((path,), kind)
-        paths = tuple(sorted(file for file in path.glob("*.parquet") if not file.name.startswith((".", "_"))))
-        if not paths:
-            raise ConfigurationError(f"The folder {path} has no .parquet files.", hint="Check the path.")
-        return cls(paths, kind)
+        return cls(os.fspath(path), tuple(locate(path).list_files()), kind)
 
     def tasks(self) -> Iterator[tuple[Task, float]]:
         """See ``Source``."""
@@ -70,7 +66,11 @@ class ParquetFiles:
             names = questions.column("question").take(starts[:-1]).to_pylist()
             continues = bool(pieces) and names[0] == last_question
             for name in names[continues:]:
-                self._require_new(seen, name, file)
+                if name is not None and not seen.add(name):
+                    raise ConfigurationError(
+                        f"{self.files[file]}: the rows of question {name!r} are not next to each other.",
+                        hint="Sort the rows by question.",
+                    )
             last_question = names[-1]
             if continues:
                 is_whole = len(starts) == 2  # one question all through, which may continue still further
@@ -86,7 +86,7 @@ class ParquetFiles:
     @contextmanager
     def open(self, settings: RankSettings) -> Iterator[Callable[[Task], list[RankedRow]]]:
         """See ``Source``."""
-        with _OpenFile(self.paths) as reader:
+        with _OpenFile(self) as reader:
 
             def rank(task: Task) -> list[RankedRow]:
                 batches = (batch for piece in task for batch in reader.read(_Piece(*piece), settings))
@@ -96,56 +96,52 @@ class ParquetFiles:
 
     def _read_questions(self) -> Iterator[tuple[int, int, Any | None, float]]:
         """Yield file, row group, its column "question" (None: replies), and the share up to the row group's start."""
-        with _OpenFile(self.paths) as reader:
-            for file in range(len(self.paths)):
+        with _OpenFile(self) as reader:
+            for file in range(len(self.files)):
                 opened = reader.open(file)
                 count, has_replies = opened.metadata.num_row_groups, REPLY in opened.schema_arrow.names
-                self._check(opened.schema_arrow, file)
+                self._check(opened.schema_arrow, reader.name(file))
                 for row_group in range(count):
                     questions = None if has_replies else reader.read_row_group(file, row_group, ["question"])
-                    yield file, row_group, questions, (file + row_group / count) / len(self.paths)
+                    yield file, row_group, questions, (file + row_group / count) / len(self.files)
 
-    def _check(self, schema: Any, file: int) -> None:
+    def _check(self, schema: Any, name: str) -> None:
         """Raise ConfigurationError if a file has other columns than it should."""
-        try:
+        with translate_errors(name):
             if REPLY not in schema.names:
                 check_sample_columns(schema)
             elif self.kind == "samples":
                 raise ConfigurationError(f"It has the column {REPLY!r} of replies.", hint="Rank it as replies.")
             if REPLY not in schema.names and self.kind == "replies":
                 raise ConfigurationError(f"It has no column {REPLY!r}.", hint="Rank it as samples.")
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{self.paths[file]}: {error.message}", hint=error.hint) from error
-
-    def _require_new(self, seen: RecentQuestions, name: str | None, file: int) -> None:
-        if name is not None and not seen.add(name):
-            raise ConfigurationError(
-                f"{self.paths[file]}: the rows of question {name!r} are not next to each other.",
-                hint="Sort the rows by question.",
-            )
 
 
 class _OpenFile:
     """Reads row groups; the file that was read last stays open."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
+    def __init__(self, source: ParquetFiles) -> None:
+        self._files, self._location = source.files, locate(source.path)
         self._number = -1
         self._file: Any = None
+
+    def name(self, number: int) -> str:
+        """Return the name of a file, as it may be shown."""
+        return self._location.name if len(self._files) == 1 else f"{self._location.name}: {self._files[number]}"
 
     def open(self, number: int) -> Any:
         """Return a ``pyarrow.parquet.ParquetFile``. Raises ConfigurationError if it is not one."""
         if number != self._number:
             self.close()
-            with self._explain_errors(number):
-                self._file = import_pyarrow().parquet.ParquetFile(self._paths[number])
+            with translate_errors(self.name(number)):
+                opened = self._location.filesystem.open_input_file(self._files[number])
+                self._file = import_pyarrow().parquet.ParquetFile(opened)
             self._number = number
         return self._file
 
     def read_row_group(self, number: int, row_group: int, columns: Sequence[str]) -> Any:
         """Return columns of a row group as a table."""
         file = self.open(number)
-        with self._explain_errors(number):
+        with translate_errors(self.name(number)):
             return file.read_row_group(row_group, columns=list(columns), use_threads=False)
 
     def read(self, piece: _Piece, settings: RankSettings) -> Iterator[Any]:
@@ -158,7 +154,7 @@ class _OpenFile:
         )
         first = 0
         while piece.stop is None or first < piece.stop:
-            with self._explain_errors(piece.file):
+            with translate_errors(self.name(piece.file)):
                 batch = next(batches, None)
             if batch is None:
                 return
@@ -168,16 +164,6 @@ class _OpenFile:
             if start < stop:
                 yield pyarrow.Table.from_batches([batch.slice(start, stop - start)])
             first += len(batch)
-
-    @contextmanager
-    def _explain_errors(self, number: int) -> Iterator[None]:
-        pyarrow = import_pyarrow()
-        try:
-            yield
-        except (pyarrow.ArrowException, OSError, ValueError) as error:
-            raise ConfigurationError(
-                f"{self._paths[number]} cannot be read as Parquet: {error}.", hint="Check the file, or write it again."
-            ) from error
 
     def close(self) -> None:
         """Close the file that is open."""
