@@ -12,7 +12,9 @@ from swift_client.dataset.question_samples import Group, trainable_indices
 from swift_client.dataset.splits import Split
 from swift_client.errors import ConfigurationError, MissingExtraError
 from swift_client.evaluation.methods import Method, accuracy_by_method
-from swift_client.evaluation.pools import QuestionScorer, StackedPools, build_pool, label_free_scorers
+from swift_client.evaluation.pool_table import PoolTable
+from swift_client.evaluation.pools import QuestionScorer, StackedPools, build_pools, label_free_scorers
+from swift_client.evaluation.scratch.table_file import TableFile
 from swift_client.features import TokenTable, listed_ranks, response, token
 from swift_client.features.segments import F64, segment_mean
 from swift_client.models import PlattCalibration
@@ -76,21 +78,24 @@ def train_baselines(
 
 def _tune_temperature(groups: Iterable[Group], split: Split, answer: answers.Spec, seed: int) -> float | None:
     """Tune CISC like its authors: one temperature for all questions, on those with the most completions."""
-    scorers = label_free_scorers({"probability"})
-    pools = [build_pool(group, scorers, answer) for group in groups if split.part(group.question_id) == "train"]
-    size = max((len(pool.labels) for pool in pools), default=0)
+    training = (group for group in groups if split.part(group.question_id) == "train")
+    pools = PoolTable(build_pools(training, label_free_scorers({"probability"}), answer))
+    size = pools.max_size
     if size < 2:
         return None
-    pools = [pool for pool in pools if len(pool.labels) == size]
-    stack = StackedPools.stack(pools, auto_answer=answer == "auto", agreement=None)
     candidates = [
         Method(name=f"{temperature}", label="", scorer="probability", rule=cisc(temperature))
         for temperature in TEMPERATURES
     ]
     draws = draw_orders(size, min(size, TUNING_N), max_subsets=50, seed=seed)
-    shares = accuracy_by_method(candidates, stack, draws)
+    table = TableFile(len(candidates))
+    for block in pools.blocks(size):
+        stack = StackedPools.from_columns(block.columns, auto_answer=answer == "auto", agreement=None)
+        shares = accuracy_by_method(candidates, stack, draws)
+        table.append(np.stack([shares[candidate.name] for candidate in candidates], axis=1))
+    means = [table.mean(number) for number in range(len(candidates))]
     # Of equally good temperatures the highest is taken, the closest to majority.
-    return max(TEMPERATURES, key=lambda temperature: (shares[f"{temperature}"].mean(), temperature))
+    return max(zip(means, TEMPERATURES, strict=True))[1]
 
 
 def _train_logistic_baselines(groups: Iterable[Group], split: Split) -> dict[str, QuestionScorer]:

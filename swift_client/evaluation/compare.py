@@ -21,7 +21,6 @@ from swift_client.evaluation.scratch.block_file import Block
 from swift_client.evaluation.scratch.pair_metrics import Calibration, measure_calibration, pooled_auroc
 from swift_client.evaluation.scratch.resampling import MAX_ROWS, resample_rows
 from swift_client.evaluation.scratch.sorted_pairs import PairFile
-from swift_client.evaluation.scratch.summation import SequentialReader, pairwise_sum
 from swift_client.evaluation.scratch.table_file import TableFile
 from swift_client.features.segments import F64, I64
 from swift_client.selection.voting import draw_orders
@@ -97,8 +96,7 @@ class Comparison:
                 if block.size >= n:
                     counts[block.rows, 0] = count_judged_answers(method, self._stack(block), self._draws(block.size, n))
             table.append(counts)
-        reader = SequentialReader(rows[:, 0] for rows in table.slices())
-        return pairwise_sum(reader.take, len(table)) / self._pools.count(n)
+        return table.sum(0) / self._pools.count(n)
 
     def add_larger_draws(self, method: Method, ns: Mapping[int, int]) -> None:
         """Add a method that chooses from more completions than the others: at n from ``ns[n]``, or all if fewer."""
@@ -119,8 +117,7 @@ class Comparison:
         for rows in self._slices():
             column = self._mean_column(self._read_shares(rows), name, ns)
             means.append(column[~np.isnan(column), None])
-        reader = SequentialReader(rows[:, 0] for rows in means.slices())
-        return pairwise_sum(reader.take, len(means)) / len(means)
+        return means.mean(0)
 
     def rows(self, *, resamples: int, label_free: str = "default", gain_ns: Sequence[int] = ()) -> tuple[Row, ...]:
         """Return one row per method, with intervals from ``resamples`` draws of the questions.

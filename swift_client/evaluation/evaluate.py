@@ -91,7 +91,8 @@ def evaluate(
             ``answer``, if that is a name.
         train_samples: training data of WEPR, length and SWIFT as published, which use the part that the split calls
             train. Default: ``samples``, unless split is "all".
-        trained: whether to train these three.
+        trained: whether to train these three, which reads the features of their training completions into memory;
+            everything else takes the same memory for any number of questions.
         progress: called with each stage and the number of items done.
 
     Returns:

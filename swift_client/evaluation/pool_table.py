@@ -11,9 +11,7 @@ import numpy as np
 from swift_client.errors import ConfigurationError
 from swift_client.evaluation.pools import Pool
 from swift_client.evaluation.scratch.block_file import QUESTIONS_PER_SLICE, Block, BlockFile
-from swift_client.evaluation.scratch.summation import SequentialReader, pairwise_sum
 from swift_client.evaluation.scratch.table_file import TableFile
-from swift_client.features.segments import F64
 
 
 class PoolTable:
@@ -104,20 +102,11 @@ class PoolTable:
 
     def mean_tokens(self, ns: Sequence[int]) -> dict[int, float]:
         """Return the mean tokens of n completions, by n, over the questions with so many."""
-        means = TableFile(2)  # number of completions, mean tokens
+        columns = {n: TableFile(1) for n in ns}
         for count, blocks in self.slices():
-            rows = np.empty((count, 2))
+            sizes, means = np.empty(count), np.empty(count)
             for block in blocks:
-                rows[block.rows, 0] = block.size
-                rows[block.rows, 1] = block.columns["tokens", ""].mean(axis=1)
-            means.append(rows)
-        return {n: n * _mean_of(means, n) for n in ns}
-
-
-def _mean_of(means: TableFile, n: int) -> float:
-    def large_enough() -> Iterator[F64]:
-        for rows in means.slices():
-            yield rows[rows[:, 0] >= n, 1]
-
-    count = sum(len(part) for part in large_enough())
-    return pairwise_sum(SequentialReader(large_enough()).take, count) / count
+                sizes[block.rows], means[block.rows] = block.size, block.columns["tokens", ""].mean(axis=1)
+            for n, column in columns.items():
+                column.append(means[sizes >= n, None])
+        return {n: n * column.mean(0) for n, column in columns.items()}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from swift_client.evaluation.scratch.scratch_file import ScratchFile
+from swift_client.evaluation.scratch.summation import SequentialReader, pairwise_sum
 from swift_client.features.segments import F64
 
 _ITEM_BYTES = 8
@@ -44,3 +45,12 @@ class TableFile:
     def column(self, number: int) -> F64:
         """Return one column, (Q,), in memory."""
         return np.concatenate([np.zeros(0), *(rows[:, number] for rows in self.slices())])
+
+    def sum(self, number: int) -> float:
+        """Return the sum of one column, with the bits of ``np.sum`` of the column in memory."""
+        reader = SequentialReader(np.ascontiguousarray(rows[:, number]) for rows in self.slices())
+        return pairwise_sum(reader.take, len(self))
+
+    def mean(self, number: int) -> float:
+        """Return the mean of one column of a table with rows."""
+        return self.sum(number) / len(self)
