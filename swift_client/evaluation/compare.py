@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from swift_client.evaluation.pools import Agreement, StackedPools
 from swift_client.evaluation.result import Row, estimate
 from swift_client.evaluation.scratch.block_file import Block
 from swift_client.evaluation.scratch.pair_metrics import Calibration, measure_calibration, pooled_auroc
-from swift_client.evaluation.scratch.resampling import MAX_ROWS, resample_rows
+from swift_client.evaluation.scratch.resampling import resample_rows
 from swift_client.evaluation.scratch.sorted_pairs import PairFile
 from swift_client.evaluation.scratch.table_file import TableFile
 from swift_client.features.segments import F64, I64
@@ -30,6 +30,7 @@ from swift_client.training.metrics import pair_wins
 DRAWS_FOR_CALIBRATION = 20
 
 _MEAN = "mean"  # of several n
+_ROWS_PER_READ = 2048  # questions whose shares are read at once
 
 # (method, n or _MEAN), (method, "won"), (method, "pairs"), or ("valid", n or _MEAN) for the questions that count there.
 _ColumnKey = tuple[str, int | str]
@@ -114,8 +115,9 @@ class Comparison:
     def mean_accuracy(self, name: str, ns: Sequence[int]) -> float:
         """Return a method's mean accuracy over ``ns``, over the questions with enough completions for any of them."""
         means = TableFile(1)
-        for rows in self._slices():
-            column = self._mean_column(self._read_shares(rows), name, ns)
+        for start in range(0, len(self._pools), _ROWS_PER_READ):
+            shares = self._read_shares(slice(start, start + _ROWS_PER_READ))
+            column = self._mean_column(shares, name, ns)
             means.append(column[~np.isnan(column), None])
         return means.mean(0)
 
@@ -134,22 +136,23 @@ class Comparison:
         keys += [("valid", _MEAN), *((method.name, _MEAN) for method in self._methods)]
         keys += [(method.name, part) for method in scored for part in ("won", "pairs")]
 
-        def read(rows: slice) -> F64:
-            shares = self._read_shares(rows)
-            # The mean over several n, of those questions that have enough completions for any of them.
-            for method in self._methods:
-                shares[method.name, _MEAN] = self._mean_column(shares, method.name, gain_ns or self._ns)
-            for n in ns:
-                shares["valid", n] = ~np.isnan(shares["majority", n])
-            counts = won_pairs.read(rows)
-            for number, method in enumerate(scored):
-                shares[method.name, "won"], shares[method.name, "pairs"] = counts[:, 2 * number : 2 * number + 2].T
-            table = np.empty((len(counts), len(keys)))
-            for number, key in enumerate(keys):
-                table[:, number] = np.nan_to_num(shares.pop(key))
-            return table
+        def fill(rows: slice, out: F64) -> None:
+            for start in range(0, len(out), _ROWS_PER_READ):
+                part = out[start : start + _ROWS_PER_READ]
+                positions = slice(rows.start + start, rows.start + start + len(part))
+                shares = self._read_shares(positions)
+                # The mean over several n, of those questions that have enough completions for any of them.
+                for method in self._methods:
+                    shares[method.name, _MEAN] = self._mean_column(shares, method.name, gain_ns or self._ns)
+                for n in ns:
+                    shares["valid", n] = ~np.isnan(shares["majority", n])
+                counts = won_pairs.read(positions)
+                for number, method in enumerate(scored):
+                    shares[method.name, "won"], shares[method.name, "pairs"] = counts[:, 2 * number : 2 * number + 2].T
+                for number, key in enumerate(keys):
+                    part[:, number] = np.nan_to_num(shares[key])
 
-        sums = resample_rows(read, len(self._pools), resamples=resamples, seed=self._seed)
+        sums = resample_rows(fill, (len(self._pools), len(keys)), resamples=resamples, seed=self._seed)
         totals = dict(zip(keys, sums.T, strict=True))
         # Ratios of sums, for the questions as they are and for every resample.
         with np.errstate(invalid="ignore"):
@@ -159,10 +162,6 @@ class Comparison:
             self._row(method, accuracy, auroc.get(method.name), pooled.get(method.name), label_free)
             for method in self._methods
         )
-
-    def _slices(self) -> Iterator[slice]:
-        for start in range(0, len(self._pools), MAX_ROWS):
-            yield slice(start, start + MAX_ROWS)
 
     def _read_shares(self, rows: slice) -> dict[_ColumnKey, F64]:
         """Return the shares of right draws of a slice of questions, (K,); NaN for those with too few completions."""

@@ -42,7 +42,11 @@ def resampled_sums(columns: F64, *, resamples: int, seed: int) -> F64:
 
 def sums_with_resamples(columns: F64, *, resamples: int, seed: int) -> F64:
     """Return the columns' sums over all questions, followed by those over resampled ones, (1 + R, C)."""
-    return resample_rows(columns.__getitem__, len(columns), resamples=resamples, seed=seed)
+
+    def fill(rows: slice, out: F64) -> None:
+        out[:] = columns[rows]
+
+    return resample_rows(fill, columns.shape, resamples=resamples, seed=seed)
 
 
 def estimate(values: F64) -> Estimate:

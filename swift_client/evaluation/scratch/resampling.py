@@ -15,37 +15,44 @@ _MAX_DRAWS = 1 << 20  # draws in memory
 
 
 def resample_rows(
-    read: Callable[[slice], F64], count: int, *, resamples: int, seed: int, max_rows: int = MAX_ROWS
+    fill: Callable[[slice, F64], None],
+    shape: tuple[int, int],
+    *,
+    resamples: int,
+    seed: int,
+    max_rows: int = MAX_ROWS,
 ) -> F64:
-    """Return the sums of all rows of a table, followed by those of resampled rows, (1 + R, C).
+    """Return the sums of all rows of a table (Q, C), followed by those of resampled rows, (1 + R, C).
 
     All columns share the drawn rows, so differences between them are paired.
 
     Args:
-        read: returns the rows of a slice, (K, C), finite.
-        count: number of rows, 1 or more.
+        fill: writes the rows of a slice, finite numbers, into an array (K, C).
+        shape: (Q, C), Q is 1 or more.
         resamples: R.
         seed: of the draws.
         max_rows: rows in memory.
     """
+    count, width = shape
     counts_file = _count_draws(count, resamples, seed)
-    sums: F64 | None = None
+    sums = np.zeros((1 + resamples, width))
+    # Both are used for all slices: memory that is given back and asked for again stays with the process in part.
+    table = np.empty((min(count, max_rows), width))
+    block = min(resamples, max(1, _MAX_BLOCK_VALUES // len(table)))
+    counts = np.empty(block * len(table))
     for start in range(0, count, max_rows):
-        table = np.array(read(slice(start, start + max_rows)))
-        size, width = table.shape
-        if sums is None:
-            sums = np.zeros((1 + resamples, width))
-        block = max(1, _MAX_BLOCK_VALUES // size)
+        rows = table[: min(max_rows, count - start)]
+        fill(slice(start, start + len(rows)), rows)
         for first in range(0, resamples, block):
-            last = min(first + block, resamples)
-            counts = [counts_file.read(number * count + start, size, np.uint8) for number in range(first, last)]
-            sums[1 + first : 1 + last] += np.array(counts, np.float64) @ table
+            size = min(block, resamples - first)
+            drawn = counts[: size * len(rows)].reshape(size, len(rows))
+            for number in range(size):
+                drawn[number] = counts_file.read((first + number) * count + start, len(rows), np.uint8)
+            sums[1 + first : 1 + first + size] += drawn @ rows
         # Row by row, as one sum over all rows.
         if start:
-            table[0] += sums[0]
-        sums[0] = table.sum(axis=0)
-    if sums is None:
-        raise ValueError("there are no rows to resample")
+            rows[0] += sums[0]
+        sums[0] = rows.sum(axis=0)
     return sums
 
 
