@@ -47,14 +47,16 @@ def questions(count: int = 12) -> list[dict[str, Any]]:
     return [{"id": f"q{number}", "prompt": f"What is {number}?", "answer": "4"} for number in range(count)]
 
 
-def collect_questions(ray: Any, rows: list[dict[str, Any]], out: Path, server: CountingServer, **changes: Any) -> Any:
-    return collect_shards(ray.data.from_items(rows), out, workers=2, concurrency=2, **settings(server, **changes))
+def collect_questions(
+    ray: Any, rows: list[dict[str, Any]], out: Path, server: CountingServer, *, workers: int = 1, **changes: Any
+) -> Any:
+    return collect_shards(ray.data.from_items(rows), out, workers=workers, concurrency=2, **settings(server, **changes))
 
 
 def test_the_samples_equal_those_of_collect_and_nothing_is_asked_twice(
     ray: Any, server: CountingServer, tmp_path: Path
 ) -> None:
-    result = collect_questions(ray, questions(), tmp_path / "run", server)
+    result = collect_questions(ray, questions(), tmp_path / "run", server, workers=2)
     assert isinstance(result, ShardsResult)
     assert (result.samples, result.wanted, result.added, result.complete) == (36, 36, 36, True)
     assert (result.stopped, result.failures, result.lost_in_flight) == (None, (), 0)
@@ -117,7 +119,7 @@ def test_rows_that_fail_are_reported_and_the_others_are_collected(
 
 
 def test_workers_share_the_limits_on_requests_and_cost(ray: Any, server: CountingServer, tmp_path: Path) -> None:
-    result = collect_questions(ray, questions(40), tmp_path, server, n=1, max_requests=15, max_tokens=4)
+    result = collect_questions(ray, questions(40), tmp_path, server, n=1, workers=2, max_requests=15, max_tokens=4)
     assert result.stopped == "max_requests"
     assert 0 < len(server.requests) == result.requests <= 15
     # The limit on the cost is that of the folder, whose first run counts: 7 prompt and 4 completion tokens each.

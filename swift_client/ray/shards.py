@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from swift_client.dataset.sample_columns import encode_samples, import_pyarrow
+from swift_client.dataset.sample_columns.schema import open_writer
 from swift_client.errors import ConfigurationError
 from swift_client.ray.buffer import Rows
 from swift_client.ray.folder import Folder
@@ -47,7 +48,6 @@ def shard_name(run: str, batch: int, number: int) -> str:
 
 def write_shard(folder: Folder, name: str, rows: Rows, *, meta: Meta) -> None:
     """Write samples to a new shard, which appears complete or not at all."""
-    arrow = import_pyarrow()
     table = encode_samples(rows.samples, provider=meta.provider, model=meta.model, k=meta.top_logprobs)
     facts = ShardFacts(
         prompt_tokens=rows.usage.prompt_tokens,
@@ -58,7 +58,9 @@ def write_shard(folder: Folder, name: str, rows: Rows, *, meta: Meta) -> None:
     )
     metadata = {**(table.schema.metadata or {}), _METADATA_KEY: msgspec.json.encode(facts)}
     sink = io.BytesIO()
-    arrow.parquet.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
+    table = table.replace_schema_metadata(metadata)
+    with open_writer(sink, table.schema) as writer:
+        writer.write_table(table)
     folder.write(name, sink.getbuffer())
 
 
