@@ -49,6 +49,7 @@ class CountingServer(FaultServer):
         """Time of each request, of refused ones too."""
         self.n_refused = 0
         self._numbers = 0
+        self._refused: set[tuple[str, int]] = set()
         self._count_lock = threading.Lock()
         self.serve(self._answer)
 
@@ -64,7 +65,9 @@ class CountingServer(FaultServer):
         with self._count_lock:
             self.arrivals.append(time.time())
             self._numbers += 1
-            if self.refuse_every and self._numbers % self.refuse_every == 0:
+            is_due = self.refuse_every and self._numbers % self.refuse_every == 0
+            if is_due and (prompt, seed) not in self._refused:  # once each, so that no call runs out of retries
+                self._refused.add((prompt, seed))
                 self.n_refused += 1
                 return error(429, "slow down", headers={"retry-after": "0.05"})
             self.served += [(time.time(), prompt, seed + index) for index in range(n)]
