@@ -13,7 +13,7 @@ from typing import Any
 from rich.text import Text
 
 from swift_client.cli import options, output, progress
-from swift_client.cli.cluster.option import connect, find_address, is_parquet
+from swift_client.cli.cluster.option import cluster, find_address, is_parquet
 from swift_client.cli.questions.run import RunSummary
 from swift_client.dataset.questions import load_questions
 from swift_client.dataset.sample_columns import import_pyarrow
@@ -56,26 +56,25 @@ def answer_on_cluster(
     """
     folder = Folder(find_address(out))
     answered = set(_answered(folder))
-    with progress.show_status("starting workers …"):
-        ray = connect(address)
-    table, notes = _read_questions(ray, questions, system)
-    output.warn(*notes)
-    if "id" not in table.column_names:
-        raise ConfigurationError(f"{questions} has no column 'id'.", hint="Give each question an id of its own.")
-    ids = table.column("id").to_pylist()
-    missing = [position for position, question_id in enumerate(ids) if str(question_id) not in answered]
-    summary = RunSummary(questions=len(ids), earlier=len(ids) - len(missing))
-    errors: list[str] = []
-    if missing:
-        rest = table.take(missing)
-        size = min(_BLOCK_QUESTIONS, math.ceil(len(rest) / workers))
-        blocks = [rest.slice(start, size) for start in range(0, len(rest), size)]
-        dataset = best_of_dataset(ray.data.from_arrow(blocks), workers=min(workers, len(blocks)), **settings)
-        with progress.questions_bar() as update:
-            for answers in _iterate(dataset):
-                _store(folder, answers)
-                _count(summary, answers.to_pylist(), errors)
-                update(summary)
+    with cluster(address) as ray:
+        table, notes = _read_questions(ray, questions, system)
+        output.warn(*notes)
+        if "id" not in table.column_names:
+            raise ConfigurationError(f"{questions} has no column 'id'.", hint="Give each question an id of its own.")
+        ids = table.column("id").to_pylist()
+        missing = [position for position, question_id in enumerate(ids) if str(question_id) not in answered]
+        summary = RunSummary(questions=len(ids), earlier=len(ids) - len(missing))
+        errors: list[str] = []
+        if missing:
+            rest = table.take(missing)
+            size = min(_BLOCK_QUESTIONS, math.ceil(len(rest) / workers))
+            blocks = [rest.slice(start, size) for start in range(0, len(rest), size)]
+            dataset = best_of_dataset(ray.data.from_arrow(blocks), workers=min(workers, len(blocks)), **settings)
+            with progress.questions_bar() as update:
+                for answers in _iterate(dataset):
+                    _store(folder, answers)
+                    _count(summary, answers.to_pylist(), errors)
+                    update(summary)
     if as_json:
         output.print_json({"path": str(folder), **summary.to_dict(), "errors": errors, "notes": list(notes)})
     else:

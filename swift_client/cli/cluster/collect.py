@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from swift_client.cli import output, progress
-from swift_client.cli.cluster.option import connect, find_address
+from swift_client.cli.cluster.option import cluster, find_address
 from swift_client.ray.collect import ShardsResult, collect_shards
 from swift_client.store import StoredQuestion
 
@@ -32,11 +32,10 @@ def collect_on_cluster(
     Raises:
         SwiftClientError: as ``collect_shards()``.
     """
-    with progress.show_status("starting workers …"):
-        ray = connect(address)
-    source = ray.data.read_parquet(find_address(questions)) if isinstance(questions, Path) else questions
-    with progress.collect_bar() as update:
-        result = collect_shards(source, find_address(out), on_progress=update, workers=workers, **settings)
+    with cluster(address) as ray:
+        source = ray.data.read_parquet(find_address(questions)) if isinstance(questions, Path) else questions
+        with progress.collect_bar() as update:
+            result = collect_shards(source, find_address(out), on_progress=update, workers=workers, **settings)
     if result.lost_in_flight:
         cost = "" if result.lost_cost is None else f", which cost at most {result.lost_cost:.4g}"
         output.warn(

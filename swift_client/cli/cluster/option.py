@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from swift_client.cli import progress
 from swift_client.errors import ConfigurationError
 
 LOCAL = "local"
@@ -64,19 +67,28 @@ def require_cluster(address: str | None, workers: int | None, *, refused: Mappin
         )
 
 
-def connect(address: str) -> Any:
-    """Return the library, connected and without its progress bars and log lines.
+@contextmanager
+def cluster(address: str) -> Iterator[Any]:
+    """Yield the library, connected and without its progress bars and log lines.
+
+    Meanwhile what others print goes to stderr: Ray reports killed workers on stdout, which belongs to the result.
 
     Raises:
         MissingExtraError: Ray is not installed.
         ConfigurationError: there is no cluster at the address.
     """
+    with redirect_stdout(sys.stderr):
+        with progress.show_status("starting workers …"):
+            ray = _connect(address)
+        yield ray
+
+
+def _connect(address: str) -> Any:
     from swift_client.ray.cluster import connect_cluster, import_ray
 
     ray = import_ray()
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ part writes to stderr
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from swift_client.cli import output, progress
-from swift_client.cli.cluster.option import connect, find_address, is_parquet
+from swift_client.cli.cluster.option import cluster, find_address, is_parquet
 from swift_client.cli.error_facts import PROVIDER
 from swift_client.dataset.sample_columns import import_pyarrow
 from swift_client.errors import ConfigurationError
@@ -50,9 +50,7 @@ def rank_on_cluster(
             "--ray reads samples from Parquet only.",
             hint="Such as the folder of `collect --ray`, or `collect --parquet`.",
         )
-    with progress.show_status("starting workers …"):
-        ray = connect(address)
-    with progress.show_status("ranking …"), _own_errors():
+    with cluster(address) as ray, progress.show_status("ranking …"), _own_errors():
         if is_parquet(source):
             dataset = ray.data.read_parquet(find_address(source))
         else:
