@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from swift_client.collect.collect import Prices, collect
+from swift_client.dataset.stored import StoredGroups
 from swift_client.errors import AuthenticationError, ConfigurationError
 from swift_client.store import SampleStore, StoredQuestion
 from tests.ray_clusters import CountingServer, local_cluster
@@ -87,6 +88,8 @@ def test_the_samples_equal_those_of_collect_and_nothing_is_asked_twice(
                 assert sample.completion.text == expected.completion.text
                 assert sample.completion.top_logprobs.tobytes() == expected.completion.top_logprobs.tobytes()
     assert not samples
+    # Training and evaluation read the folder of the run.
+    assert sum(len(group.completions) for group in StoredGroups([tmp_path / "run"])) == 36
     # Another run asks for nothing; one with other settings is refused; neither file has the key.
     server.requests.clear()
     again = collect_questions(ray, questions(), tmp_path / "run", server)
