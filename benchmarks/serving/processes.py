@@ -46,9 +46,9 @@ class Service:
 
 
 @contextmanager
-def run_upstream() -> Iterator[int]:
-    """Run the upstream; yield its port."""
-    command = [sys.executable, str(FOLDER / "upstream.py")]
+def run_upstream(n_tokens: int = 30) -> Iterator[int]:
+    """Run the upstream, whose completions have so many tokens; yield its port."""
+    command = [sys.executable, str(FOLDER / "upstream.py"), str(n_tokens)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout
         yield int(child.stdout.readline())

@@ -1,7 +1,7 @@
-"""A provider on loopback for benchmarks/serve.py, in a process of its own: every reply is ready, and comes in 50 ms.
+"""A provider on loopback for benchmarks, in a process of its own: every reply is ready, and comes in 50 ms.
 
-``GET /counts`` returns how many requests came, and the monotonic times at which clients broke a request off. The
-process ends when its standard input does.
+Replies have 30 tokens per choice, or as many as the command's argument says. ``GET /counts`` returns how many requests
+came, and the monotonic times at which clients broke a request off. The process ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class Counts:
 
 
 @cache
-def reply_body(n: int, k: int, variant: int) -> bytes:
-    """Return a reply of ``n`` choices of 30 tokens with ``k`` alternatives per token; 6 of 10 answers are equal."""
+def reply_body(n: int, k: int, variant: int, n_tokens: int = N_TOKENS) -> bytes:
+    """Return a reply of ``n`` choices with ``k`` alternatives per token; 6 of 10 answers are equal."""
     chance = random.Random(f"{n} {k} {variant}")
     texts = []
     for _ in range(n):
         answer = 408 if chance.random() < 0.6 else chance.randrange(400, 420)
-        words = [f"word{chance.randrange(1000)}" for _ in range(N_TOKENS - 4)]
+        words = [f"word{chance.randrange(1000)}" for _ in range(n_tokens - 4)]
         texts.append(" ".join([*words, "The", "answer", "is", str(answer)]))
     return json.dumps(chat_body(texts, k=k or None)).encode()
 
@@ -50,8 +50,8 @@ def reply_body(n: int, k: int, variant: int) -> bytes:
 class Connection(asyncio.Protocol):
     """One connection, on which requests come one after the other."""
 
-    def __init__(self, counts: Counts) -> None:
-        self._counts, self._data, self._timer = counts, b"", None
+    def __init__(self, counts: Counts, n_tokens: int) -> None:
+        self._counts, self._n_tokens, self._data, self._timer = counts, n_tokens, b"", None
         self._timer: asyncio.TimerHandle | None
         self._is_waiting = False
 
@@ -82,7 +82,7 @@ class Connection(asyncio.Protocol):
             return
         request = json.loads(body)
         k = request.get("top_logprobs", 1) if request.get("logprobs") else 0
-        answer = reply_body(request.get("n", 1), k, counts.n_requests % 16)
+        answer = reply_body(request.get("n", 1), k, counts.n_requests % 16, self._n_tokens)
         self._timer = asyncio.get_running_loop().call_later(DELAY, self._answer, answer)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -106,7 +106,9 @@ class Connection(asyncio.Protocol):
 async def main() -> None:
     """Serve until standard input ends."""
     counts = Counts()
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(counts), "127.0.0.1", 0, backlog=2048)
+    n_tokens = int(sys.argv[1]) if len(sys.argv) > 1 else N_TOKENS
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(counts, n_tokens), "127.0.0.1", 0, backlog=2048)
     await serve_until_stdin_ends(server)
 
 
