@@ -35,10 +35,14 @@ class UnitCosts:
     wire_gzip_bytes: float  # of the reply as a provider that compresses sends it
     samples_file_bytes: float
     parquet_bytes: float
+    parquet_without_ids_bytes: float  # without the identities of the alternatives
     collect_cpu_s: float  # request, decoding, and storing in a samples file
+    collect_without_ids_cpu_s: float
+    collect_5_cpu_s: float  # with 5 alternatives per token
     export_cpu_s: float  # from a samples file to Parquet
     score_cpu_s: float  # reading Parquet, features, head, choice, writing the rows
     train_cpu_s: float  # one head with its folds and its comparison
+    lease_cpu_s: float  # one message to the account of a shared limit with 50 members, whose state is in memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,17 +70,24 @@ def measure_unit_costs(questions: int, folder: Path) -> UnitCosts:
     count = questions * N
     export_cpu_s = _in_child(_export, str(samples), str(parquet)) * scale / count
     with run_upstream(N_TOKENS) as port:
-        collect_cpu_s = _in_child(_collect, port, str(folder / "collected.db"), max(20, questions // 5))
+        collected, count_collected = str(folder / "collected.db"), max(20, questions // 5)
+        collect_cpu_s = _in_child(_collect, port, collected, count_collected)
+        without_ids = _in_child(_collect, port, f"{collected}-plain", count_collected, token_ids=False)
+        few_alternatives = _in_child(_collect, port, f"{collected}-5", count_collected, k=5)
     train_cpu_s = _train_cpu(samples, head) * scale / count
     return UnitCosts(
         wire_bytes=sum(map(len, replies)) / len(drawn) * scale,
         wire_gzip_bytes=sum(len(gzip.compress(reply)) for reply in replies) / len(drawn) * scale,
         samples_file_bytes=samples.stat().st_size / count * scale,
         parquet_bytes=parquet.stat().st_size / count * scale,
+        parquet_without_ids_bytes=_size_without_ids(parquet) / count * scale,
         collect_cpu_s=collect_cpu_s,
+        collect_without_ids_cpu_s=without_ids,
+        collect_5_cpu_s=few_alternatives,
         export_cpu_s=export_cpu_s,
         score_cpu_s=_in_child(_score, str(parquet), str(folder / "ranked.parquet"), str(head)) * scale / count,
         train_cpu_s=train_cpu_s,
+        lease_cpu_s=_lease_cpu(),
     )
 
 
@@ -128,7 +139,7 @@ def _in_child(function: Callable[P, R], *arguments: P.args, **settings: P.kwargs
         return pool.submit(function, *arguments, **settings).result()
 
 
-def _collect(port: int, out: str, questions: int) -> float:
+def _collect(port: int, out: str, questions: int, *, k: int = K, token_ids: bool = True) -> float:
     """Return the CPU seconds per completion of a collect run against the upstream."""
     from swift_client.collect.collect import collect
 
@@ -137,11 +148,10 @@ def _collect(port: int, out: str, questions: int) -> float:
             StoredQuestion(id=f"q{number}", messages=({"role": "user", "content": f"What is {number} * 24?"},))
             for number in range(first, first + count)
         ]
-        address = f"http://127.0.0.1:{port}/v1"
-        result = collect(
-            asked, out, provider="openai-compatible", model="m", base_url=address, api_key="k", n=N, top_logprobs=K
-        )
-        return result.added
+        settings: dict[str, Any] = {
+            "provider": "openai-compatible", "model": "m", "base_url": f"http://127.0.0.1:{port}/v1", "api_key": "k",
+        }  # fmt: skip
+        return collect(asked, out, n=N, top_logprobs=k, token_ids=token_ids, **settings).added
 
     ask(0, 4)  # connections and imports
     start = time.process_time()
@@ -157,6 +167,34 @@ def _export(samples: str, out: str) -> float:
     start = time.process_time()
     export_parquet(samples, out)
     return time.process_time() - start
+
+
+def _size_without_ids(parquet: Path) -> int:
+    """Return the bytes of a file of samples after the identities of the alternatives are gone."""
+    import pyarrow.parquet
+
+    from swift_client.dataset.sample_columns.schema import open_writer
+
+    table = pyarrow.parquet.read_table(parquet).drop_columns(["top_ids"])
+    target = parquet.with_name("without-ids.parquet")
+    with open_writer(target, table.schema) as writer:
+        writer.write_table(table)
+    return target.stat().st_size
+
+
+def _lease_cpu(members: int = 50, rounds: int = 40) -> float:
+    """Return the CPU seconds of one message to an account in memory."""
+    from swift_client.ray.limits_actor import JournalStore
+    from swift_client.shared_limits import Demand, LeaseRequest, StoreLeases
+
+    leases = StoreLeases(JournalStore(None))
+    start = time.process_time()
+    for number in range(rounds):
+        for member in range(members):
+            demand = Demand(capacity=5000, rate=500, total_used=10.0 * number, target=10, quantum=1)
+            request = LeaseRequest(member=f"member {member}", number=number, demands={"requests": demand})
+            leases.lease("account", request)
+    return (time.process_time() - start) / (members * rounds)
 
 
 def _train_cpu(samples: Path, head: Path) -> float:
