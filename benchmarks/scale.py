@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.scaling import scoring, shared_limits
+from benchmarks.scaling import cluster, columns, scoring, shared_limits
 from benchmarks.scaling.evaluation import measure_evaluation
 from benchmarks.scaling.many_questions import measure_many_questions
 from benchmarks.scaling.unit_costs import Assumptions, extrapolate, measure_unit_costs
@@ -43,7 +43,9 @@ def measure_costs(questions: int) -> dict[str, Any]:
 # Each part in full, and small.
 PARTS: dict[str, tuple[Callable[[], dict[str, Any]], Callable[[], dict[str, Any]]]] = {
     "many_questions": (measure_many_questions, lambda: measure_many_questions(400, 4)),
-    "scoring": (scoring.measure, lambda: scoring.measure(8_000, 1)),
+    "scoring": (scoring.measure, lambda: scoring.measure(10_240, 1)),
+    "columns": (columns.measure, lambda: columns.measure(512, 3)),
+    "cluster": (cluster.measure, lambda: cluster.measure(100, worker_kills=2)),
     "evaluation": (measure_evaluation, lambda: measure_evaluation(4_000)),
     "limits_of_a_file": (shared_limits.measure, lambda: shared_limits.measure(seconds=4, rounds=1)),
     "limits_of_redis": (shared_limits.measure_redis, lambda: shared_limits.measure_redis(seconds=4, rounds=1)),

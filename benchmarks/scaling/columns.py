@@ -1,21 +1,12 @@
-"""Samples as Parquet against the samples file: CPU time to read a completion, and its bytes.
-
-python benchmarks/scaling/columns.py
-python benchmarks/scaling/columns.py --completions 512 --rounds 3 --json
-"""
+"""Samples as Parquet against the samples file: CPU time to read a completion, and its bytes."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import pyarrow.parquet
 
@@ -74,8 +65,10 @@ def measure(completions: int = 2048, rounds: int = 7) -> dict[str, Any]:
             "decode_speedup": bar(ratios["decode_samples"], 5.0),
             "parquet_speedup": bar(ratios["parquet"], 2.0),
         },
-        "cpu_us_per_completion": {name: round(value, 1) for name, value in best.items()},
-        "bytes_per_completion": sizes,
+        "details": {
+            "cpu_us_per_completion": {name: round(value, 1) for name, value in best.items()},
+            "bytes_per_completion": sizes,
+        },
     }
 
 
@@ -93,24 +86,3 @@ def read_samples_file(path: Path) -> int:
 def bar(value: float, target: float) -> dict[str, Any]:
     """Return a bar for a ratio of CPU times."""
     return {"value": round(value, 2), "target": target, "unit": "of the samples file's speed", "interval": None}
-
-
-def main() -> None:
-    """Measure, and print a table or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    parser.add_argument("--completions", type=int, default=2048)
-    parser.add_argument("--rounds", type=int, default=7)
-    options = parser.parse_args()
-    document = measure(options.completions, options.rounds)
-    if options.json:
-        print(json.dumps(document, indent=2))
-        return
-    for name, entry in document.pop("bars").items():
-        print(f"{name:24} {entry['value']:>9g} {entry['target']:>6g}  {entry['unit']}")
-    for name, value in document.items():
-        print(f"{name}: {value}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,5 @@
 """Memory of ``evaluate`` on samples files of different sizes.
 
-    python benchmarks/scaling/evaluation.py [--questions 200000] [--json]
-
 Two files, one of a tenth of the questions, each evaluated in a process of its own: without a head and without training,
 on all questions. A question has 2 completions of 2 tokens with 2 alternatives each, since what ``evaluate`` remembers
 of a question does not depend on its tokens. Memory is the highest resident memory of the process (Linux).
@@ -9,7 +7,6 @@ of a question does not depend on its tokens. Memory is the highest resident memo
 
 from __future__ import annotations
 
-import argparse
 import json
 import sqlite3
 import subprocess
@@ -78,7 +75,7 @@ def measure_evaluation(questions: int = 200_000) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "samples.db"
             write_samples(path, count)
-            command = [sys.executable, __file__, "--evaluate", str(path)]
+            command = [sys.executable, __file__, str(path)]
             result = subprocess.run(command, check=True, capture_output=True, text=True)
             runs.append(json.loads(result.stdout))
     small, large = (run["memory_mb"] for run in runs)
@@ -88,7 +85,7 @@ def measure_evaluation(questions: int = 200_000) -> dict[str, Any]:
         "unit": f"share of {small:.0f} MB, from {runs[0]['questions']:,} to {runs[1]['questions']:,} questions",
         "interval": None,
     }
-    return {"bars": {"evaluate_memory_growth": bar}, "evaluate": runs}
+    return {"bars": {"evaluate_memory_growth": bar}, "details": {"runs": runs}}
 
 
 def _evaluate(path: str) -> dict[str, Any]:
@@ -104,25 +101,5 @@ def _evaluate(path: str) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Measure, and print the bar or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    parser.add_argument("--questions", type=int, default=200_000, help="of the larger file")
-    parser.add_argument("--evaluate", metavar="FILE", help="evaluate a file in this process, and print its memory")
-    options = parser.parse_args()
-    if options.evaluate:
-        print(json.dumps(_evaluate(options.evaluate)))
-        return
-    document = measure_evaluation(options.questions)
-    if options.json:
-        print(json.dumps(document, indent=2))
-        return
-    bar = document["bars"]["evaluate_memory_growth"]
-    print(f"evaluate_memory_growth {bar['value']:g} of {bar['unit']} (target {bar['target']:g})")
-    for run in document["evaluate"]:
-        print(run)
-
-
 if __name__ == "__main__":
-    main()
+    print(json.dumps(_evaluate(sys.argv[1])))

@@ -1,7 +1,5 @@
 """Scoring of stored completions: speed, cores, memory, Ray, and features against memory bandwidth.
 
-    python -m benchmarks.scaling.scoring [--completions 200000] [--rounds 5] [--json]
-
 Completions have 200 tokens with 20 alternatives each, 8 per question, in Parquet files, and are ranked by the packaged
 head. The rows of a few questions are written again and again under other names. Times are those of whole runs, with the
 start of the processes.
@@ -9,8 +7,6 @@ start of the processes.
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import os
 import resource
@@ -245,8 +241,7 @@ def measure(completions: int = 200_000, rounds: int = 5, *, ray: bool = True) ->
     if by_ray is not None:
         bars["ray_different_rows"] = bar(by_ray["different_rows"], 0, "rows")
         bars["ray_to_multiprocessing"] = bar(by_ray["ray"] / by_ray["pool"], 1.3, "times as long")
-    return {
-        "bars": bars,
+    details = {
         "completions_per_s_per_core": round(medium / statistics.median(speed["one"])),
         "cpu_us_per_completion": round(1e6 * statistics.median(speed["cpu_one"]) / medium),
         "cpu_us_per_completion_2_workers": round(1e6 * large_cpu / completions),
@@ -257,25 +252,4 @@ def measure(completions: int = 200_000, rounds: int = 5, *, ray: bool = True) ->
         "features_gb_per_s": round(list_gb, 3),
         "copy_gb_per_s": round(copy_gb, 2),
     }
-
-
-def main() -> None:
-    """Measure, and print a table or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    parser.add_argument("--completions", type=int, default=200_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--no-ray", action="store_true", help="without the comparison with Ray")
-    options = parser.parse_args()
-    document = measure(options.completions, options.rounds, ray=not options.no_ray)
-    if options.json:
-        print(json.dumps(document, indent=2))
-        return
-    for name, entry in document.pop("bars").items():
-        print(f"{name:32} {entry['value']:>9g} {entry['target']:>6g}  {entry['unit']} {entry['interval'] or ''}")
-    for name, value in document.items():
-        print(f"{name}: {value}")
-
-
-if __name__ == "__main__":
-    main()
+    return {"bars": bars, "details": details}

@@ -1,7 +1,5 @@
 """Limits that processes share: how close two processes together come to 50 requests per second, and by what messages.
 
-    python benchmarks/scaling/shared_limits.py [--home limits.db | --redis] [--seconds 20] [--rounds 3] [--json]
-
 Each process holds up to 64 requests of 50 ms and always has more. Requests are counted from the end of
 the burst of ten seconds' worth, at least two seconds after the start. The deviation is
 ``|requests / (50 * seconds) - 1|``. The excess is the largest number of requests in any window beyond
@@ -10,7 +8,6 @@ the burst of ten seconds' worth, at least two seconds after the start. The devia
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import bisect
 import json
@@ -152,8 +149,10 @@ def measure(
                 "interval": [min(deviations), max(deviations)],
             }
         },
-        **{name: statistics.median(result[name] for result in results) for name in results[0] if name != "deviation"},
-        "largest_excess": max(result["excess"] for result in results),
+        "details": {
+            **{name: statistics.median(result[name] for result in results) for name in results[0]},
+            "largest_excess": max(result["excess"] for result in results),
+        },
     }
 
 
@@ -163,21 +162,3 @@ def measure_redis(**settings: Any) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder)) as server:
         return measure(server.url, **settings)
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--home")
-    parser.add_argument("--redis", action="store_true")
-    parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    settings: dict[str, Any] = {"seconds": arguments.seconds, "rounds": arguments.rounds}
-    result = measure_redis(**settings) if arguments.redis else measure(arguments.home, **settings)
-    print(json.dumps(result, indent=None if arguments.json else 2))
-
-
-if __name__ == "__main__":
-    main()
