@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.scaling import cluster, columns, scoring, shared_limits
 from benchmarks.scaling.evaluation import measure_evaluation
 from benchmarks.scaling.many_questions import measure_many_questions
-from benchmarks.scaling.unit_costs import Assumptions, extrapolate, measure_unit_costs
+from benchmarks.scaling.unit_costs import Assumptions, extrapolate, in_child, measure_unit_costs
 
 
-def measure_costs(questions: int) -> dict[str, Any]:
+def measure_costs(questions: int = 600) -> dict[str, Any]:
     """Return the costs of a completion, and those of a million and a billion; there are no bars."""
     with tempfile.TemporaryDirectory() as folder:
         costs = measure_unit_costs(questions, Path(folder))
@@ -40,16 +40,16 @@ def measure_costs(questions: int) -> dict[str, Any]:
     return {"bars": {}, "details": details}
 
 
-# Each part in full, and small.
-PARTS: dict[str, tuple[Callable[[], dict[str, Any]], Callable[[], dict[str, Any]]]] = {
-    "many_questions": (measure_many_questions, lambda: measure_many_questions(400, 4)),
-    "scoring": (scoring.measure, lambda: scoring.measure(10_240, 1)),
-    "columns": (columns.measure, lambda: columns.measure(512, 3)),
-    "cluster": (cluster.measure, lambda: cluster.measure(100, worker_kills=2)),
-    "evaluation": (measure_evaluation, lambda: measure_evaluation(4_000)),
-    "limits_of_a_file": (shared_limits.measure, lambda: shared_limits.measure(seconds=4, rounds=1)),
-    "limits_of_redis": (shared_limits.measure_redis, lambda: shared_limits.measure_redis(seconds=4, rounds=1)),
-    "unit_costs": (lambda: measure_costs(600), lambda: measure_costs(60)),
+# Each part, and the arguments of a first look.
+PARTS: dict[str, tuple[Callable[..., dict[str, Any]], dict[str, Any]]] = {
+    "many_questions": (measure_many_questions, {"questions": 400, "rounds": 4}),
+    "scoring": (scoring.measure, {"completions": 10_240, "rounds": 1}),
+    "columns": (columns.measure, {"completions": 512, "rounds": 3}),
+    "cluster": (cluster.measure, {"n_questions": 100, "worker_kills": 2}),
+    "evaluation": (measure_evaluation, {"questions": 4_000}),
+    "limits_of_a_file": (shared_limits.measure, {"seconds": 4, "rounds": 1}),
+    "limits_of_redis": (shared_limits.measure_redis, {"seconds": 4, "rounds": 1}),
+    "unit_costs": (measure_costs, {"questions": 60}),
 }
 
 
@@ -64,7 +64,8 @@ def main() -> None:
     details: dict[str, Any] = {}
     for name in options.only:
         print(f"{name} …", file=sys.stderr, flush=True)
-        result = PARTS[name][options.small]()
+        measure, small = PARTS[name]
+        result = in_child(measure, **(small if options.small else {}))
         bars |= result["bars"]
         details[name] = result["details"]
         if not options.json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import threading
@@ -35,6 +36,9 @@ def local_cluster() -> Iterator[Any]:
             yield ray
         finally:
             ray.shutdown()
+            # Ids of actors begin anew in each session: a handle of this one, if it is collected during the next, would
+            # end the actor that has its id there.
+            gc.collect()
 
 
 class CountingServer(FaultServer):

@@ -68,12 +68,12 @@ def measure_unit_costs(questions: int, folder: Path) -> UnitCosts:
     replies = [json.dumps(wire_choice(completion)).encode() for completion in drawn]
     scale = N_TOKENS * len(drawn) / sum(len(completion.tokens) for completion in drawn)
     count = questions * N
-    export_cpu_s = _in_child(_export, str(samples), str(parquet)) * scale / count
+    export_cpu_s = in_child(_export, str(samples), str(parquet)) * scale / count
     with run_upstream(N_TOKENS) as port:
         collected, count_collected = str(folder / "collected.db"), max(20, questions // 5)
-        collect_cpu_s = _in_child(_collect, port, collected, count_collected)
-        without_ids = _in_child(_collect, port, f"{collected}-plain", count_collected, token_ids=False)
-        few_alternatives = _in_child(_collect, port, f"{collected}-5", count_collected, k=5)
+        collect_cpu_s = in_child(_collect, port, collected, count_collected)
+        without_ids = in_child(_collect, port, f"{collected}-plain", count_collected, token_ids=False)
+        few_alternatives = in_child(_collect, port, f"{collected}-5", count_collected, k=5)
     train_cpu_s = _train_cpu(samples, head) * scale / count
     return UnitCosts(
         wire_bytes=sum(map(len, replies)) / len(drawn) * scale,
@@ -85,7 +85,7 @@ def measure_unit_costs(questions: int, folder: Path) -> UnitCosts:
         collect_without_ids_cpu_s=without_ids,
         collect_5_cpu_s=few_alternatives,
         export_cpu_s=export_cpu_s,
-        score_cpu_s=_in_child(_score, str(parquet), str(folder / "ranked.parquet"), str(head)) * scale / count,
+        score_cpu_s=in_child(_score, str(parquet), str(folder / "ranked.parquet"), str(head)) * scale / count,
         train_cpu_s=train_cpu_s,
         lease_cpu_s=_lease_cpu(),
     )
@@ -115,6 +115,12 @@ def extrapolate(costs: UnitCosts, assumptions: Assumptions, completions: float) 
     }
 
 
+def in_child(function: Callable[P, R], *arguments: P.args, **settings: P.kwargs) -> R:
+    """Call a function in a process of its own, whose memory, CPU time and Ray session are its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments, **settings).result()
+
+
 def wire_choice(completion: Completion) -> dict[str, Any]:
     """Return a completion as a choice of an OpenAI reply, with every token's alternatives."""
 
@@ -132,11 +138,6 @@ def wire_choice(completion: Completion) -> dict[str, Any]:
         "index": completion.index, "message": message, "finish_reason": "stop",
         "logprobs": {"content": content, "refusal": None},
     }  # fmt: skip
-
-
-def _in_child(function: Callable[P, R], *arguments: P.args, **settings: P.kwargs) -> R:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments, **settings).result()
 
 
 def _collect(port: int, out: str, questions: int, *, k: int = K, token_ids: bool = True) -> float:
