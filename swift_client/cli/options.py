@@ -138,7 +138,7 @@ Limits = Annotated[
     str | None,
     typer.Option(
         help="Share both limits per minute, and refusals by the provider, with all commands that name the same file "
-        "or Redis (redis://host:6379/0, extra 'redis')."
+        "or Redis (redis://host:6379/0, extra 'redis'). Not with --ray, whose workers share one limit."
     ),
 ]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Timeout of one request, in seconds.")]

@@ -30,7 +30,8 @@ def rank(
     model: Annotated[
         str | None,
         typer.Option(
-            help="The model that wrote the replies; required for --head auto, except with --replies, which name theirs."
+            help="The model that wrote the replies. FILE needs it for --head auto; with --replies, the default is the "
+            "model that a reply names."
         ),
     ] = None,
     head: options.Head = "none",
