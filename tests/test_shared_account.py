@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from swift_client.errors import ConfigurationError
 from swift_client.shared_limits import AccountState, Demand, Lease, LeaseRequest, Refusal, StoreLeases, grant
-from swift_client.shared_limits.account import LEASE_SECONDS, MEMBER_SECONDS
+from swift_client.shared_limits.account import ABSENCE_SECONDS, LEASE_SECONDS, MEMBER_SECONDS
 from swift_client.store import FileAccountStore
 
 START = 1_800_000_000.0
@@ -182,12 +182,42 @@ def test_a_member_that_was_forgotten_returns_without_counting_twice() -> None:
     sleeper, other = (MemberModel(name, 100.0, 0.0, 0.0) for name in ("sleeper", "other"))
     sleeper.ask(home, 40.0)
     sleeper.total_used = 25.0
-    home.clock += MEMBER_SECONDS + 1
+    home.clock += ABSENCE_SECONDS + 1
     other.ask(home, 1.0)
     sleeper.ask(home, 10.0)
     assert sleeper.balance == 10.0
     other.ask(home, 100.0)
     assert other.balance == 100.0 - 40.0 - 10.0
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_member_that_was_absent_for_hours_returns_what_it_has_not_spent(leaves: bool) -> None:
+    home = Home()
+    sleeper, other = (MemberModel(name, 100.0, 0.0, 0.0) for name in ("sleeper", "other"))
+    sleeper.ask(home, 40.0)
+    sleeper.total_used = 25.0
+    for _ in range(3):
+        home.clock += 3600.0
+        other.ask(home, 1.0)
+    sleeper.give_back()
+    sleeper.ask(home, 0.0, leaves=leaves)
+    other.ask(home, 100.0)
+    assert other.balance == 100.0 - 25.0
+
+
+def test_absent_members_of_a_budget_are_not_counted_and_their_number_is_bounded() -> None:
+    home = Home()
+    for number in range(700):
+        home.clock += 1.0
+        MemberModel(f"m{number}", 1e12, 0.0, 0.0).ask(home, 10.0)
+    home.clock += MEMBER_SECONDS + 1
+    lease = home.send(LeaseRequest(member="late", number=0, demands={}))
+    assert home.state
+    assert lease.n_members == 1
+    assert list(home.state.members) == [*(f"m{number}" for number in range(200, 700)), "late"]
+    home.clock += ABSENCE_SECONDS + 1
+    home.send(LeaseRequest(member="late", number=1, demands={}))
+    assert list(home.state.members) == ["late"]
 
 
 def test_a_home_that_lost_its_state_learns_from_its_members_what_is_spent() -> None:
@@ -299,6 +329,19 @@ def ask_file(path: Path, member: str = "m", target: float = 5.0) -> Lease:
         return source.lease("nightly", request)
     finally:
         source.close()
+
+
+def test_a_relative_path_stays_where_it_was_when_the_working_directory_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    leases = StoreLeases(FileAccountStore("limits.db"))
+    monkeypatch.chdir(tmp_path / "other")
+    leases.lease("nightly", LeaseRequest(member="m", number=0, demands={}))
+    leases.close()
+    assert (tmp_path / "limits.db").exists()
+    assert not (tmp_path / "other" / "limits.db").exists()
 
 
 def test_processes_share_an_account_by_a_samples_file(path: Path) -> None:

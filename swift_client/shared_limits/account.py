@@ -18,6 +18,9 @@ from swift_client.shared_limits.messages import Demand, Lease, LeaseRequest
 from swift_client.shared_limits.throttle import Throttle, Time
 
 MEMBER_SECONDS = 60.0  # seconds after its last message for which a member counts
+# Seconds for which a member that does not return its units of a budget is remembered: its home may be out of reach.
+ABSENCE_SECONDS = 86_400.0
+_MAX_ABSENT = 500  # members that are remembered for that
 LEASE_SECONDS = 0.25  # a rate's units of this many seconds are leased at a time, to all members together
 MAX_LEASE_WAIT = 2.0  # longest wait in seconds until a member should ask again
 _WAITING_SECONDS = 2 * MAX_LEASE_WAIT  # seconds for which a member that wanted units shares the rate
@@ -43,6 +46,7 @@ class Share(msgspec.Struct, frozen=True):
     total_used: _Amount
     total_returned: _Amount
     is_waiting: bool = False  # True if the member's last message wanted units
+    is_budget: bool = False  # True if the resource does not flow back
 
     @property
     def balance(self) -> float:
@@ -61,6 +65,15 @@ class Member(msgspec.Struct, frozen=True):
         """Return True if it wanted units of a resource lately."""
         share = self.shares.get(resource)
         return share is not None and share.is_waiting and now - self.seen_at <= _WAITING_SECONDS
+
+    def is_present(self, now: float) -> bool:
+        """Return True if it was heard of lately."""
+        return now - self.seen_at <= MEMBER_SECONDS
+
+    def may_return_units(self, now: float) -> bool:
+        """Return True if units of a budget are lost unless the member is remembered."""
+        has_units = any(share.is_budget and share.balance > 0 for share in self.shares.values())
+        return has_units and now - self.seen_at <= ABSENCE_SECONDS
 
 
 class AccountState(msgspec.Struct, frozen=True):
@@ -83,7 +96,7 @@ def grant(state: AccountState | None, request: LeaseRequest, now: float) -> tupl
     """
     if state is None:
         state = AccountState(id=f"{request.member}@{now:.6f}")
-    members = _live_members(state, now)
+    members = _remembered_members(state, now)
     member = members.pop(request.member, None) or Member(-1, now, {})
     is_late, is_new = request.number < member.number, request.number > member.number
     demands = {} if is_late else request.demands
@@ -119,7 +132,7 @@ def grant(state: AccountState | None, request: LeaseRequest, now: float) -> tupl
         account=state.id,
         total_granted={name: share.total_granted for name, share in shares.items()},
         in_use={name: level.in_use for name, level in levels.items()},
-        n_members=max(1, len(members)),
+        n_members=max(1, sum(other.is_present(now) for other in members.values())),
         wait_seconds=wait_seconds,
         refusal=throttle.newest_refusal(now),
     )
@@ -145,6 +158,7 @@ def _settle(share: Share, in_use: float, demand: Demand) -> tuple[Share, float]:
         total_used=demand.total_used,
         total_returned=demand.total_returned,
         is_waiting=demand.target > 0,
+        is_budget=not demand.rate,
     )
     return share, in_use + overdraft
 
@@ -177,10 +191,14 @@ def _budget_grant(balance: float, free: float, demand: Demand) -> float:
     return max(0.0, min(free, max(shortage, free * _BUDGET_SHARE))) if shortage > 0 else 0.0
 
 
-def _live_members(state: AccountState, now: float) -> dict[str, Member]:
-    """Return the members that were heard of lately; a time in the future, before the clock jumped back, is now."""
-    return {
-        name: replace(member, seen_at=min(member.seen_at, now))
-        for name, member in state.members.items()
-        if now - member.seen_at <= MEMBER_SECONDS
-    }
+def _remembered_members(state: AccountState, now: float) -> dict[str, Member]:
+    """Return the members that were heard of lately, and the newest of those that may still return units of a budget.
+
+    A time in the future, before the clock jumped back, is now.
+    """
+    members = {name: replace(member, seen_at=min(member.seen_at, now)) for name, member in state.members.items()}
+    absent = [name for name, member in members.items() if not member.is_present(now)]
+    lost = {name for name in absent if not members[name].may_return_units(now)}
+    returning = sorted((name for name in absent if name not in lost), key=lambda name: members[name].seen_at)
+    lost.update(returning[:-_MAX_ABSENT])
+    return {name: member for name, member in members.items() if name not in lost}

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from swift_client.errors import SwiftClientError
 from swift_client.shared_limits.backend import LeaseSource
 from swift_client.shared_limits.messages import Demand, Lease, LeaseRequest, Refusal
@@ -24,6 +26,8 @@ _END_SECONDS = 10.0  # seconds without a need after which the thread ends
 _RETRY_SECONDS = 1.0  # seconds between two attempts to reach a home
 _MIN_INTERVAL = 0.005  # seconds between two messages that are not urgent
 _MAX_INTERVAL = 5.0  # longest time in seconds for which a home may put a member off
+_MAX_MEMBERS = 10**9  # members that a home may count
+NO_THREAD = "no thread can be started"  # reason for which a home is not asked
 _LEAVE_SECONDS = 1.5  # longest time in seconds that the end of the process waits for the last message
 
 
@@ -80,18 +84,27 @@ class AccountMember:
         self._n_begun = self._n_ended = 0  # messages
         self._not_before = self._sent_at = self._asked_at = 0.0  # in seconds of ``time.monotonic()``
 
-    def ask(self, *, is_urgent: bool = False) -> None:
-        """Send a message soon, or at once if it ``is_urgent``; returns immediately."""
+    def ask(self, *, is_urgent: bool = False) -> bool:
+        """Send a message soon, or at once if it ``is_urgent``; returns immediately.
+
+        It returns False if the system starts no thread, such as at the end of the process; the next call tries again.
+        """
         if self._is_asked and not is_urgent:  # the common case, without the lock
-            return
+            return True
         with self._condition:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="swift-client-limits", daemon=True)
+                try:
+                    thread.start()  # which waits for this lock
+                    atexit.register(self.close)
+                except RuntimeError:
+                    return False
+                self._thread = thread
             self._is_asked, self._is_urgent = True, self._is_urgent or is_urgent
             self._has_given_back = False
             self._asked_at = time.monotonic()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="swift-client-limits", daemon=True)
-                self._thread.start()
             self._condition.notify_all()
+        return True
 
     def ask_and_wait(self, seconds: float) -> bool:
         """Send a message at once and wait for its answer; return False if it cannot be sent or answered in time."""
@@ -102,7 +115,9 @@ class AccountMember:
             if self._n_begun > self._n_ended and now > self._sent_at + seconds:  # the home does not answer
                 return False
             message = self._n_begun + 1
-        self.ask(is_urgent=True)
+        if not self.ask(is_urgent=True):
+            self._client.lose(NO_THREAD)
+            return False
         with self._condition:
             return self._condition.wait_for(lambda: self._n_ended >= message, seconds) and self._is_reachable
 
@@ -127,7 +142,6 @@ class AccountMember:
 
     def _run(self) -> None:
         home: LeaseSource | None = None
-        atexit.register(self.close)
         try:
             while self._wait():
                 home = self._exchange(home)
@@ -137,12 +151,13 @@ class AccountMember:
         finally:
             if close := getattr(home, "close", None):
                 close()
-            atexit.unregister(self.close)
             with self._condition:
-                if (
-                    self._thread is threading.current_thread()
-                ):  # an error that nobody expected: the next need begins anew
+                if self._thread is threading.current_thread():  # an unexpected error: the next need begins anew
                     self._thread, self._is_asked = None, False
+                if self._thread is None:  # else a new thread has begun, and needs the handler
+                    self._n_ended = self._n_begun  # no message is under way
+                    atexit.unregister(self.close)
+                self._condition.notify_all()
 
     def _wait(self) -> bool:
         """Wait until a message is due; return False if the thread should end instead."""
@@ -171,8 +186,10 @@ class AccountMember:
         """Send a message and take its answer; return the home, opened if it was not."""
         with self._condition:
             self._n_begun += 1
-            number, self._is_urgent = self._n_begun, False
+            number = self._n_begun
             gives_back = leaves or not self._is_asked
+            if not leaves:  # else a new thread may have begun, which is asked
+                self._is_urgent = False
         report = self._client.report(gives_back=gives_back, leaves=leaves)
         request = LeaseRequest(
             member=self._id,
@@ -187,6 +204,8 @@ class AccountMember:
         try:
             home = home or self._open_home()
             lease = _require_lease(home.lease(self.name, request))
+            if not leaves:
+                self._client.accept(lease)
         except Exception as error:  # a home may be anybody's object
             reason = error.message if isinstance(error, SwiftClientError) else type(error).__name__
             wait_seconds = _RETRY_SECONDS
@@ -194,10 +213,9 @@ class AccountMember:
             self._account = lease.account
             wait_seconds = min(max(lease.wait_seconds, _MIN_INTERVAL), _MAX_INTERVAL)
         if leaves:
+            self._end_message(number)
             return home
-        if reason is None:
-            self._client.accept(lease)
-        else:
+        if reason is not None:
             self._client.lose(reason)
         self._log_change(reason)
         with self._condition:
@@ -206,9 +224,13 @@ class AccountMember:
             self._is_asked = self._is_urgent
             self._is_reachable = reason is None
             self._is_busy, self._has_given_back = report.is_busy, gives_back
-            self._n_ended = number
-            self._condition.notify_all()
+            self._end_message(number)
         return home
+
+    def _end_message(self, number: int) -> None:
+        with self._condition:
+            self._n_ended = max(self._n_ended, number)
+            self._condition.notify_all()
 
     def _log_change(self, reason: str | None) -> None:
         if reason is not None and self._is_reachable:
@@ -218,10 +240,17 @@ class AccountMember:
 
 
 def _require_lease(answer: object) -> Lease:
-    """Return the answer of a home, which may be anybody's object. Raises TypeError or ValueError if it is not one."""
+    """Return the answer of a home, which may be anybody's object.
+
+    Raises:
+        TypeError: it is not a lease.
+        ValueError: a number is not finite, or a field has another type.
+    """
     if not isinstance(answer, Lease):
         raise TypeError("not a Lease")
-    refusal = (answer.refusal.age, answer.refusal.pause) if answer.refusal else ()
-    if not all(map(math.isfinite, (answer.wait_seconds, *answer.total_granted.values(), *refusal))):
-        raise ValueError("not finite")
-    return answer
+    lease = msgspec.convert(msgspec.to_builtins(answer), Lease)  # a struct does not check its types when it is made
+    refusal = (lease.refusal.age, lease.refusal.pause) if lease.refusal else ()
+    numbers = (lease.wait_seconds, *lease.total_granted.values(), *lease.in_use.values(), *refusal)
+    if not all(map(math.isfinite, numbers)) or not 0 <= lease.n_members <= _MAX_MEMBERS:
+        raise ValueError("a number is not finite")
+    return lease

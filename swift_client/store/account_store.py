@@ -30,7 +30,7 @@ class FileAccountStore:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, clock: Callable[[], float] = time.time) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # the working directory may change before it is opened
         self._clock = clock
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None

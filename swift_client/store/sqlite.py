@@ -115,13 +115,15 @@ def connect(path: Path, *, write: bool, shared: bool = False) -> sqlite3.Connect
         ConfigurationError: it cannot be opened, is not a samples file, or is in use; the file is not changed.
     """
     with translate_errors(path):
-        _refuse_parquet(path)
         if not write:
             require_samples_file(path)
         try:
             return _open_prepared(path, write=write, shared=shared)
-        except sqlite3.OperationalError as error:
-            if not write or error.sqlite_errorcode & 0xFF not in _NO_SHARED_MEMORY:
+        except sqlite3.DatabaseError as error:
+            code = _primary_code(error)
+            if code == sqlite3.SQLITE_NOTADB:
+                _refuse_parquet(path)
+            if not write or code not in _NO_SHARED_MEMORY:
                 raise
             return _open_prepared(path, write=write, shared=shared, has_shared_memory=False)
 
@@ -181,8 +183,7 @@ def translate_errors(path: Path) -> Iterator[None]:
         reason = (error.strerror or type(error).__name__).lower()
         raise _explain_error(path, sqlite3.SQLITE_CANTOPEN, reason) from error
     except sqlite3.Error as error:
-        # The low byte of an extended code is the primary code.
-        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+        code = _primary_code(error)
         if code not in _EXPLANATIONS:
             raise not_a_samples_file(path, str(error)) from error
         raise _explain_error(path, code, str(error)) from error
@@ -203,14 +204,17 @@ def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[Callable
 
 
 def _refuse_parquet(path: Path) -> None:
-    """Raise ConfigurationError for a Parquet file, which others read in place of a samples file."""
-    if path.is_file():
-        with path.open("rb") as file:
-            if file.read(4) == b"PAR1":
-                raise ConfigurationError(
-                    f"{path} is a Parquet file, which is only read, and not by everything.",
-                    hint="Give the samples file (.db) that it was exported from, and export that again if it changes.",
-                )
+    """Raise ConfigurationError for a Parquet file, which others read in place of a samples file.
+
+    For files that SQLite has refused only: to close any file releases all locks that this process has on it, also those
+    of its connections to it (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+    """
+    with path.open("rb") as file:
+        if file.read(4) == b"PAR1":
+            raise ConfigurationError(
+                f"{path} is a Parquet file, which is only read, and not by everything.",
+                hint="Give the samples file (.db) that it was exported from, and export that again if it changes.",
+            )
 
 
 def require_samples_file(path: Path) -> None:
@@ -355,6 +359,11 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 
 def _read_pragma(connection: sqlite3.Connection, pragma: str) -> int:
     return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    """Return the primary code, which is the low byte of an extended code; 0 if there is none."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
 def _explain_error(path: Path, code: int, reason: str) -> ConfigurationError:

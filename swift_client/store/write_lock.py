@@ -31,7 +31,9 @@ class WriteLock:
     def __init__(self, path: Path, *, shared: bool, timeout: float) -> None:
         self._path = Path(f"{path}-lock")
         for _ in range(_ATTEMPTS):
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+            # Never a file that exists: to close it would release the locks on it of this process's other connections.
+            with suppress(FileExistsError):
+                os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             with suppress(FileNotFoundError):  # deleted meanwhile
                 file_id = self._path.stat().st_ino
                 self._connection = _lock(self._path, shared=shared, timeout=timeout)

@@ -49,7 +49,7 @@ class LeasedBucket(Bucket):
         if self.balance >= amount - max(0.0, self._request_size() - self.capacity) - _ROUNDING:
             return 0.0
         self._on_need()
-        return math.inf
+        return self._own_share.wait_seconds(amount, now) if self._own_share else math.inf
 
     def take(self, amount: float) -> None:
         """Take ``amount`` out of the bucket."""

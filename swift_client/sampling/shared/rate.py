@@ -12,7 +12,7 @@ from swift_client.sampling.shared.leased_bucket import LeasedBucket, UnlimitedBu
 from swift_client.shared_limits.account import LEASE_SECONDS
 from swift_client.shared_limits.backend import LeaseSource
 from swift_client.shared_limits.homes import SharedHome, require_name, resolve_home
-from swift_client.shared_limits.member import AccountMember, Report
+from swift_client.shared_limits.member import NO_THREAD, AccountMember, Report
 from swift_client.shared_limits.messages import Lease, Refusal
 
 # Seconds without a message after which a request that starts asks for news: the refusals of other processes.
@@ -69,12 +69,12 @@ class SharedRate:
             self._buckets["tokens"] = window.token_bucket = LeasedBucket(
                 limit.tokens_per_minute,
                 request_size=lambda: window.mean_tokens,
-                on_need=self._member.ask,
+                on_need=self._ask,
                 on_take=lambda: None,
             )
         if limit.requests_per_minute:
             self._buckets["requests"] = window.request_bucket = LeasedBucket(
-                limit.requests_per_minute, request_size=lambda: 1.0, on_need=self._member.ask, on_take=self._on_start
+                limit.requests_per_minute, request_size=lambda: 1.0, on_need=self._ask, on_take=self._on_start
             )
         else:
             window.request_bucket = UnlimitedBucket(self._on_start)
@@ -89,7 +89,7 @@ class SharedRate:
     def on_refusal(self, *, started_at: float, retry_after: float | None) -> None:
         """Tell the other processes of a refusal; needs the limiter's lock."""
         self._refused = started_at, self._limiter.clock() + (retry_after or 0.0)
-        self._member.ask(is_urgent=True)
+        self._ask(is_urgent=True)
 
     def pop_sentence(self) -> str | None:
         """Return a sentence if something has changed since the last one; needs the limiter's lock."""
@@ -101,7 +101,12 @@ class SharedRate:
         self._n_started += 1
         is_low = any(self._free(name) < self._low_levels.get(name, 0.0) for name in self._buckets)
         if is_low or self.note or self._member.seconds_since_message() > _NEWS_SECONDS:
-            self._member.ask()
+            self._ask()
+
+    def _ask(self, *, is_urgent: bool = False) -> None:
+        """Send a message soon; needs the limiter's lock."""
+        if not self._member.ask(is_urgent=is_urgent):
+            self._use_own_share(NO_THREAD)
 
     def _in_flight(self, name: str) -> float:
         """Return the units that running requests will take: their tokens are counted at their end."""
@@ -148,28 +153,31 @@ class SharedRate:
     def lose(self, reason: str) -> None:
         """Go on with this process's share of the limit."""
         with self._limiter.lock:
-            now = self._limiter.clock()
-            for bucket in self._buckets.values():
-                bucket.use_own_share(self._n_members, now)
-            shares = [
-                f"{per_minute / self._n_members:,.6g} {name} per minute"
-                for name, per_minute in (
-                    ("requests", self._limit.requests_per_minute),
-                    ("tokens", self._limit.tokens_per_minute),
-                )
-                if per_minute
-            ]
-            share = f"at most {' and '.join(shares)}" if shares else "no news of refusals"
-            if self.note is None:
-                self._sentence = f"the shared limit {self._limit.name!r} cannot be reached; {share} from now on"
-            self.note = (
-                f"The shared limit {self._limit.name!r} could not be reached ({reason.rstrip('.')}); "
-                f"this process went on with {share}."
-            )
+            self._use_own_share(reason)
 
     def wake(self) -> None:
         """Start the requests that may start now."""
         self._limiter.wake()
+
+    def _use_own_share(self, reason: str) -> None:
+        now = self._limiter.clock()
+        for bucket in self._buckets.values():
+            bucket.use_own_share(self._n_members, now)
+        shares = [
+            f"{per_minute / self._n_members:,.6g} {name} per minute"
+            for name, per_minute in (
+                ("requests", self._limit.requests_per_minute),
+                ("tokens", self._limit.tokens_per_minute),
+            )
+            if per_minute
+        ]
+        share = f"at most {' and '.join(shares)}" if shares else "no news of refusals"
+        if self.note is None:
+            self._sentence = f"the shared limit {self._limit.name!r} cannot be reached; {share} from now on"
+        self.note = (
+            f"The shared limit {self._limit.name!r} could not be reached ({reason.rstrip('.')}); "
+            f"this process went on with {share}."
+        )
 
     def _slow_down(self, refusal: Refusal) -> None:
         """Treat a refusal of any process as one of this process's own, once."""
