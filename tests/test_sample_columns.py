@@ -321,3 +321,20 @@ def test_hostile_columns_are_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match=message) as caught:
         list(group_samples(table))
     assert "collect --parquet" in str(caught.value.hint)
+
+
+def test_judgements_of_a_slice_are_its_own_and_those_of_other_rows_are_not_read() -> None:
+    scores = [{"v": 0.25, "w": 0.5}, {}, {"w": 1.0}, {"v": 0.75}]
+    rows = [
+        (question, replace(sample, verifier_scores=own))
+        for (question, sample), own in zip(make_rows(4), scores, strict=True)
+    ]
+    table = encode_samples(rows, **SOURCE)
+    for start in range(4):
+        decoded = decode_samples(table.slice(start, 2))
+        assert [sample.verifier_scores for sample in decoded] == scores[start : start + 2]
+    position = table.schema.get_field_index("verifier_scores")
+    kind = table.schema.field(position).type
+    invalid = pa.array([[("v", 7.0)], [], [("w", 1.0)], []], kind)
+    (_, sample) = decode_samples(table.set_column(position, "verifier_scores", invalid).slice(1, 2))
+    assert sample.verifier_scores == {"w": 1.0}

@@ -30,6 +30,9 @@ _REQUIRED = (
     "top_logprobs",
     "rank",
 )
+REPLY_COLUMNS = (REPLY, "id", "prompt", "messages")
+# Columns that no choice depends on.
+_UNREAD = ("answer", "answers", "family", "label", "verifier_scores", "seed", "cost", "mean_logprob")
 _ROWS_AT_ONCE = 128  # samples that are decoded together: enough to share the work, few enough for the cache
 
 
@@ -62,6 +65,8 @@ def rank_rows(table: Any, settings: RankSettings) -> list[RankedRow]:
             for row in batch.to_pylist()
         ]
     check_sample_columns(table.schema)
+    names = columns_to_read(table.schema.names, settings)
+    table = table.select([position for position, name in enumerate(table.schema.names) if name in names])
     starts = find_starts(table)
     return [row for part in _split(table, starts) for row in _rank_part(part, settings)]
 
@@ -83,6 +88,16 @@ def require_sample_columns(names: Sequence[str]) -> None:
             f"The table has no column {REPLY!r}, and of samples it lacks {', '.join(missing)}.",
             hint="Write samples with `swift-client collect --parquet`, or give replies in a column 'reply'.",
         )
+
+
+def columns_to_read(names: Sequence[str], settings: RankSettings) -> list[str]:
+    """Return the columns of samples that a choice depends on, of those with these names."""
+    unread = {*_UNREAD}
+    if not settings.reads_token_ids:
+        unread.add("top_ids")
+    if not settings.reads_hidden_states:
+        unread |= {"hidden_states", "projections"}
+    return [name for name in names if name not in unread]
 
 
 def find_starts(table: Any) -> list[int]:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from swift_client.dataset.sample_columns import encode_samples, import_pyarrow, sample_schema
+from swift_client.dataset.sample_columns.cut_rows import cut_rows
 from swift_client.dataset.sample_columns.encode import list_width
 from swift_client.dataset.sample_columns.schema import open_writer
 from swift_client.errors import ConfigurationError
-from swift_client.store import Sample, SampleStore, StoredQuestion
+from swift_client.store import SampleStore
 from swift_client.store.atomic_write import atomic_write
 
-ROW_GROUP_SIZE = 1024  # samples after which a row group ends with its question
-ROW_GROUP_TOKENS = 250_000  # tokens after which it ends; 30 MB with 20 alternatives and their ids
-
-Rows = list[tuple[StoredQuestion, Sample]]
+_MAX_LISTED = 1000  # alternatives that a server may list; a file that says more may lie
 
 
 def export_parquet(samples: str | os.PathLike[str], out: str | os.PathLike[str]) -> int:
@@ -36,6 +33,8 @@ def export_parquet(samples: str | os.PathLike[str], out: str | os.PathLike[str])
     try:
         with SampleStore(samples) as store, atomic_write(target) as draft:
             k = 0 if store.meta is None else store.meta.top_logprobs
+            if k > _MAX_LISTED:
+                k = _find_widest(store)
             # Servers may list more alternatives than requested.
             while (count := _write(store, draft, k)) is None:
                 k = _find_widest(store)
@@ -51,8 +50,9 @@ def _write(store: SampleStore, out: Path, k: int) -> int | None:
     import pyarrow
 
     count = 0
+    stored_rows = ((question, sample) for question, samples in store.questions_with_samples() for sample in samples)
     with open_writer(out, sample_schema(k)) as writer:
-        for rows in _read_row_groups(store):
+        for rows in cut_rows(stored_rows):
             if max(list_width(sample.completion) for _, sample in rows) > max(k, 1):
                 return None
             sources = {question_id: store.source_of(question_id) for question_id in {row[0].id for row in rows}}
@@ -66,17 +66,4 @@ def _write(store: SampleStore, out: Path, k: int) -> int | None:
 
 def _find_widest(store: SampleStore) -> int:
     groups = store.questions_with_samples()
-    return max(list_width(sample.completion) for _, samples in groups for sample in samples)
-
-
-def _read_row_groups(store: SampleStore) -> Iterator[Rows]:
-    rows: Rows = []
-    n_tokens = 0
-    for question, samples in store.questions_with_samples():
-        rows += [(question, sample) for sample in samples]
-        n_tokens += sum(len(sample.completion.tokens) for sample in samples)
-        if len(rows) >= ROW_GROUP_SIZE or n_tokens >= ROW_GROUP_TOKENS:
-            yield rows
-            rows, n_tokens = [], 0
-    if rows:
-        yield rows
+    return max((list_width(sample.completion) for _, samples in groups for sample in samples), default=0)

@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from swift_client.dataset.sample_columns import encode_samples, import_pyarrow
+from swift_client.dataset.sample_columns import encode_samples, import_pyarrow, sample_schema
+from swift_client.dataset.sample_columns.cut_rows import cut_rows
 from swift_client.dataset.sample_columns.schema import open_writer
 from swift_client.errors import ConfigurationError
 from swift_client.ray.buffer import Rows
@@ -48,7 +49,7 @@ def shard_name(run: str, batch: int, number: int) -> str:
 
 def write_shard(folder: Folder, name: str, rows: Rows, *, meta: Meta) -> None:
     """Write samples to a new shard, which appears complete or not at all."""
-    table = encode_samples(rows.samples, provider=meta.provider, model=meta.model, k=meta.top_logprobs)
+    schema = sample_schema(meta.top_logprobs)
     facts = ShardFacts(
         prompt_tokens=rows.usage.prompt_tokens,
         completion_tokens=rows.usage.completion_tokens,
@@ -56,11 +57,12 @@ def write_shard(folder: Folder, name: str, rows: Rows, *, meta: Meta) -> None:
         estimated=rows.usage.estimated,
         cost=rows.cost,
     )
-    metadata = {**(table.schema.metadata or {}), _METADATA_KEY: msgspec.json.encode(facts)}
+    metadata = {_METADATA_KEY: msgspec.json.encode(facts)}
     sink = io.BytesIO()
-    table = table.replace_schema_metadata(metadata)
-    with open_writer(sink, table.schema) as writer:
-        writer.write_table(table)
+    with open_writer(sink, schema.with_metadata(metadata)) as writer:
+        for part in cut_rows(rows.samples):
+            table = encode_samples(part, provider=meta.provider, model=meta.model, k=meta.top_logprobs)
+            writer.write_table(table.replace_schema_metadata(metadata))
     folder.write(name, sink.getbuffer())
 
 

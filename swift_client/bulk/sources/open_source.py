@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from swift_client.bulk.sources.parquet_files import ParquetFiles
@@ -18,8 +19,12 @@ def open_source(path: Path, kind: Kind) -> Source:
     """Return the source of a file or folder.
 
     Raises:
-        ConfigurationError: there is no such file, or it is of the other kind.
+        ConfigurationError: there is no such file, it is of the other kind, or it can be read only once.
     """
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise ConfigurationError(
+            f"{path} is a pipe or a device, which cannot be read twice.", hint="Write it to a file first."
+        )
     if is_parquet(path):
         return ParquetFiles.of_path(path, kind)
     if not path.exists():
@@ -29,7 +34,7 @@ def open_source(path: Path, kind: Kind) -> Source:
         return SamplesFile(path)
     if is_samples_file:
         raise ConfigurationError(f"{path} is a samples file, not a file of replies.", hint="Rank it as samples.")
-    return RepliesFile(path)
+    return RepliesFile(path.resolve())  # in a worker, /dev/stdin is another file
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,14 +12,20 @@ from swift_client.bulk.ranked_row import RankedRow
 from swift_client.bulk.settings import RankSettings
 from swift_client.bulk.sources.recent_questions import RecentQuestions
 from swift_client.bulk.sources.source import Kind, Task
-from swift_client.bulk.table_ranking import REPLY, check_sample_columns, find_starts, rank_rows
-from swift_client.dataset.sample_columns import import_pyarrow
+from swift_client.bulk.table_ranking import (
+    REPLY,
+    REPLY_COLUMNS,
+    check_sample_columns,
+    columns_to_read,
+    find_starts,
+    rank_rows,
+)
+from swift_client.dataset.sample_columns import import_pyarrow, sample_schema
 from swift_client.dataset.sample_columns.locations import FilePath, locate, translate_errors
+from swift_client.dataset.sample_columns.row_groups import MAX_VALUES, OpenParquet, RowGroup, open_parquet
 from swift_client.errors import ConfigurationError
 
-_BATCH_ROWS = 256  # rows that a worker has in memory, besides those of one question
-# Columns that no choice depends on.
-_UNREAD = ("answer", "answers", "family", "label", "verifier_scores", "seed", "cost", "mean_logprob")
+_TASK_ROWS = 1024  # rows after which a task ends with the question: few enough that all cores have some
 
 
 class _Piece(NamedTuple):
@@ -31,12 +37,23 @@ class _Piece(NamedTuple):
     stop: int | None
 
 
+class _Run(NamedTuple):
+    """The place of the first row of a question, or of its first one in a batch."""
+
+    file: int
+    row_group: int
+    row: int
+    question: str | None  # None if it is not known
+    share: float  # of the source up to this row
+
+
 @dataclass(frozen=True)
 class ParquetFiles:
     """The rows of Parquet files, one after the other.
 
-    A task is a list of pieces, most often one whole row group. A question whose rows continue in the next row group or
-    file belongs to the task of its first row.
+    A task is a list of pieces: a whole row group, or about a thousand rows of a large one. A question whose rows
+    continue in the next row group or file belongs to the task of its first row. All workers decode a large row group
+    from its first row on, which costs a small part of the ranking.
     """
 
     path: str
@@ -51,42 +68,33 @@ class ParquetFiles:
     def tasks(self) -> Iterator[tuple[Task, float]]:
         """See ``Source``."""
         pieces: list[_Piece] = []
+        piece: _Piece | None = None
         last_question: str | None = None
         seen = RecentQuestions()
-        for file, row_group, questions, share in self._read_questions():
-            if questions is None:  # replies: each row is a question
-                if pieces:
-                    yield tuple(pieces), share
+        for run in self._runs():
+            continues = run.question is not None and run.question == last_question
+            if run.question is not None and not continues and not seen.add(run.question):
+                raise ConfigurationError(
+                    f"{self.files[run.file]}: the rows of question {run.question!r} are not next to each other.",
+                    hint="Sort the rows by question.",
+                )
+            last_question = run.question
+            is_same_group = piece is not None and (piece.file, piece.row_group) == (run.file, run.row_group)
+            if is_same_group and (continues or (not pieces and run.row - piece.start < _TASK_ROWS)):
+                continue
+            if piece is not None:
+                pieces.append(piece._replace(stop=run.row if is_same_group else None))
+            if pieces and not continues:
+                yield tuple(pieces), run.share
                 pieces = []
-                yield (_Piece(file, row_group, 0, None),), share
-                continue
-            if not len(questions):
-                continue
-            starts = find_starts(questions)
-            names = questions.column("question").take(starts[:-1]).to_pylist()
-            continues = bool(pieces) and names[0] == last_question
-            for name in names[continues:]:
-                if name is not None and not seen.add(name):
-                    raise ConfigurationError(
-                        f"{self.files[file]}: the rows of question {name!r} are not next to each other.",
-                        hint="Sort the rows by question.",
-                    )
-            last_question = names[-1]
-            if continues:
-                is_whole = len(starts) == 2  # one question all through, which may continue still further
-                pieces.append(_Piece(file, row_group, 0, None if is_whole else starts[1]))
-                if is_whole:
-                    continue
-            if pieces:
-                yield tuple(pieces), share
-            pieces = [_Piece(file, row_group, starts[1] if continues else 0, None)]
-        if pieces:
-            yield tuple(pieces), 1.0
+            piece = _Piece(run.file, run.row_group, run.row, None)
+        if piece is not None:
+            yield (*pieces, piece), 1.0
 
     @contextmanager
     def open(self, settings: RankSettings) -> Iterator[Callable[[Task], list[RankedRow]]]:
         """See ``Source``."""
-        with _OpenFile(self) as reader:
+        with _Reader(self) as reader:
 
             def rank(task: Task) -> list[RankedRow]:
                 batches = (batch for piece in task for batch in reader.read(_Piece(*piece), settings))
@@ -94,16 +102,19 @@ class ParquetFiles:
 
             yield rank
 
-    def _read_questions(self) -> Iterator[tuple[int, int, Any | None, float]]:
-        """Yield file, row group, its column "question" (None: replies), and the share up to the row group's start."""
-        with _OpenFile(self) as reader:
+    def _runs(self) -> Iterator[_Run]:
+        """Yield the runs of rows of one question in each batch; of replies, those of each task."""
+        with _Reader(self) as reader:
             for file in range(len(self.files)):
                 opened = reader.open(file)
-                count, has_replies = opened.metadata.num_row_groups, REPLY in opened.schema_arrow.names
-                self._check(opened.schema_arrow, reader.name(file))
-                for row_group in range(count):
-                    questions = None if has_replies else reader.read_row_group(file, row_group, ["question"])
-                    yield file, row_group, questions, (file + row_group / count) / len(self.files)
+                self._check(opened.schema, opened.name)
+                find_runs = _find_tasks if REPLY in opened.schema.names else _find_questions
+                n_groups = len(opened.row_groups)
+                for number, row_group in enumerate(opened.row_groups):
+                    n_rows = max(1, row_group.count_rows())
+                    for row, question in find_runs(row_group):
+                        share = (file + (number + min(1.0, row / n_rows)) / n_groups) / len(self.files)
+                        yield _Run(file, number, row, question, share)
 
     def _check(self, schema: Any, name: str) -> None:
         """Raise ConfigurationError if a file has other columns than it should."""
@@ -116,66 +127,77 @@ class ParquetFiles:
                 raise ConfigurationError(f"It has no column {REPLY!r}.", hint="Rank it as samples.")
 
 
-class _OpenFile:
-    """Reads row groups; the file that was read last stays open."""
+class _Reader:
+    """Reads pieces. The file that was read last stays open, and a later piece of its row group goes on from there."""
 
     def __init__(self, source: ParquetFiles) -> None:
         self._files, self._location = source.files, locate(source.path)
+        self._stack = ExitStack()
         self._number = -1
-        self._file: Any = None
+        self._opened: OpenParquet | None = None
+        self._place = (-1, -1)  # file and row group of the batches
+        self._batches: Iterator[Any] = iter(())
+        self._batch: Any = None
+        self._first = 0  # row of the batch's first row
 
-    def name(self, number: int) -> str:
-        """Return the name of a file, as it may be shown."""
-        return self._location.name if len(self._files) == 1 else f"{self._location.name}: {self._files[number]}"
-
-    def open(self, number: int) -> Any:
-        """Return a ``pyarrow.parquet.ParquetFile``. Raises ConfigurationError if it is not one."""
-        if number != self._number:
-            self.close()
-            with translate_errors(self.name(number)):
-                opened = self._location.filesystem.open_input_file(self._files[number])
-                self._file = import_pyarrow().parquet.ParquetFile(opened)
+    def open(self, number: int) -> OpenParquet:
+        """Return a file. Raises ConfigurationError if it is not Parquet."""
+        if self._opened is None or number != self._number:
+            self._stack.close()
+            known = {*sample_schema(1).names, *REPLY_COLUMNS}
+            self._opened = self._stack.enter_context(open_parquet(self._location, self._files[number], known))
             self._number = number
-        return self._file
-
-    def read_row_group(self, number: int, row_group: int, columns: Sequence[str]) -> Any:
-        """Return columns of a row group as a table."""
-        file = self.open(number)
-        with translate_errors(self.name(number)):
-            return file.read_row_group(row_group, columns=list(columns), use_threads=False)
+        return self._opened
 
     def read(self, piece: _Piece, settings: RankSettings) -> Iterator[Any]:
-        """Yield the rows of a piece in tables of at most ``_BATCH_ROWS`` rows."""
-        pyarrow = import_pyarrow()
-        file = self.open(piece.file)
-        columns = _columns_to_read(file.schema_arrow.names, settings)
-        batches = file.iter_batches(
-            batch_size=_BATCH_ROWS, row_groups=[piece.row_group], columns=columns, use_threads=False
-        )
-        first = 0
-        while piece.stop is None or first < piece.stop:
-            with translate_errors(self.name(piece.file)):
-                batch = next(batches, None)
-            if batch is None:
-                return
-            start, stop = max(0, piece.start - first), len(batch)
+        """Yield the rows of a piece in tables of bounded size."""
+        if self._place != (piece.file, piece.row_group) or piece.start < self._first:
+            self._begin(piece, settings)
+        while self._batch is not None and (piece.stop is None or self._first < piece.stop):
+            start, stop = max(0, piece.start - self._first), len(self._batch)
             if piece.stop is not None:
-                stop = min(stop, piece.stop - first)
+                stop = min(stop, piece.stop - self._first)
             if start < stop:
-                yield pyarrow.Table.from_batches([batch.slice(start, stop - start)])
-            first += len(batch)
+                yield self._batch.slice(start, stop - start)
+            if stop < len(self._batch):
+                return  # the rest is for the next piece
+            self._first += len(self._batch)
+            self._batch = next(self._batches, None)
 
-    def close(self) -> None:
-        """Close the file that is open."""
-        if self._file is not None:
-            self._file.close()
-        self._file, self._number = None, -1
+    def _begin(self, piece: _Piece, settings: RankSettings) -> None:
+        opened = self.open(piece.file)
+        names = opened.schema.names
+        columns = REPLY_COLUMNS if REPLY in names else columns_to_read(names, settings)
+        self._batches = opened.row_groups[piece.row_group].read(columns)
+        self._place, self._first = (piece.file, piece.row_group), 0
+        self._batch = next(self._batches, None)
 
-    def __enter__(self) -> _OpenFile:
+    def __enter__(self) -> _Reader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._stack.close()
+
+
+def _find_questions(row_group: RowGroup) -> Iterator[tuple[int, str | None]]:
+    """Yield the first row and the question of each run of rows of one question, per batch."""
+    first = 0
+    for table in row_group.read(("question",)):
+        starts = find_starts(table)
+        questions = table.column("question").take(starts[:-1]).to_pylist()
+        yield from zip((first + start for start in starts), questions, strict=False)
+        first += len(table)
+
+
+def _find_tasks(row_group: RowGroup) -> Iterator[tuple[int, None]]:
+    """Yield the first row of each part of a row group of replies, of which each row is a question."""
+    n_rows = row_group.count_rows()
+    if n_rows > MAX_VALUES:
+        raise ConfigurationError(
+            f"{row_group.name}: a row group has {n_rows:,} rows; {MAX_VALUES:,} are the most.",
+            hint="Write the file with smaller row groups.",
+        )
+    yield from ((row, None) for row in range(0, n_rows, _TASK_ROWS))
 
 
 def _whole_questions(tables: Iterator[Any]) -> Iterator[Any]:
@@ -193,12 +215,3 @@ def _whole_questions(tables: Iterator[Any]) -> Iterator[Any]:
             yield joined.slice(0, last)
     if waiting is not None:
         yield waiting
-
-
-def _columns_to_read(names: Sequence[str], settings: RankSettings) -> list[str]:
-    unread = {*_UNREAD}
-    if not settings.reads_token_ids:
-        unread.add("top_ids")
-    if not settings.reads_hidden_states:
-        unread |= {"hidden_states", "projections"}
-    return [name for name in names if name not in unread]

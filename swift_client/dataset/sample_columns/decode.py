@@ -76,11 +76,15 @@ def _decode_scores(columns: Columns) -> list[Mapping[str, float]]:
         return [{} for _ in range(len(columns.table))]
     if not columns.arrow.types.is_map(array.type):
         raise TypeError(f"verifier_scores are of type {array.type} instead of maps")
-    if not len(array.keys):
+    # The keys and items of a slice are those of the whole array.
+    offsets = array.offsets.to_numpy()
+    first, n_pairs = offsets[0], offsets[-1] - offsets[0]
+    if not n_pairs:
         return [{} for _ in range(len(columns.table))]
-    values = as_numbers(array.items, columns.arrow.float64())
+    values = as_numbers(array.items.slice(first, n_pairs), columns.arrow.float64())
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError("a judgement is not from 0 to 1")
-    pairs: list[Any] = list(zip(list_texts(columns.arrow, array.keys), values.tolist(), strict=True))
-    ranges = zip(pairwise(array.offsets.to_pylist()), array.is_valid().to_pylist(), strict=True)
+    keys = list_texts(columns.arrow, array.keys.slice(first, n_pairs))
+    pairs: list[Any] = list(zip(keys, values.tolist(), strict=True))
+    ranges = zip(pairwise((offsets - first).tolist()), array.is_valid().to_pylist(), strict=True)
     return [dict(pairs[start:end]) if is_there else {} for (start, end), is_there in ranges]

@@ -72,8 +72,9 @@ def encode_samples(
 
 
 def list_width(completion: Completion) -> int:
-    """Return the length of the longest list of alternatives of a completion and of its thinking."""
-    width: int = completion.top_logprobs.shape[1]
+    """Return the length of the longest list of alternatives of a completion and of its thinking; 0 without tokens."""
+    # An array without rows may have any width.
+    width: int = completion.top_logprobs.shape[1] if completion.tokens else 0
     return width if completion.thinking is None else max(width, list_width(completion.thinking))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,8 +58,21 @@ class RowGroup:
                 f"{self.name}: a row group has {values:,} values in one column; {MAX_VALUES:,} are the most.",
                 hint="Write the file with smaller row groups.",
             )
-        rows: int = self.file.metadata.row_group(self.number).num_rows
-        return max(1, min(BATCH_ROWS, rows * BATCH_VALUES // max(values, 1)))
+        return max(1, min(BATCH_ROWS, self.count_rows() * BATCH_VALUES // max(values, 1)))
+
+    def count_rows(self) -> int:
+        """Return its number of rows, as the footer says."""
+        count: int = self.file.metadata.row_group(self.number).num_rows
+        return count
+
+
+@dataclass(frozen=True)
+class OpenParquet:
+    """An open file, and its row groups."""
+
+    name: str
+    schema: Any  # pyarrow.Schema
+    row_groups: Sequence[RowGroup]
 
 
 def read_row_groups(location: Location, files: Sequence[str], *, skip: Collection[str] = ()) -> Iterator[RowGroup]:
@@ -72,29 +86,43 @@ def read_row_groups(location: Location, files: Sequence[str], *, skip: Collectio
     Raises:
         ConfigurationError: a file is missing or not Parquet, or has no column of samples.
     """
-    arrow = import_pyarrow()
     known = set(sample_schema(1).names) - set(skip)
     for file_path in files:
-        name = f"{location.name.rstrip('/')}{file_path[len(location.path) :]}"
-        is_local = isinstance(location.filesystem, arrow.fs.LocalFileSystem)
+        with open_parquet(location, file_path, known) as opened:
+            yield from opened.row_groups
+
+
+@contextmanager
+def open_parquet(location: Location, file_path: str, known: Collection[str]) -> Iterator[OpenParquet]:
+    """Open a file of ``location.list_files()`` to read columns of these names, as far as it has them.
+
+    Raises:
+        ConfigurationError: the file is missing or not Parquet, or has none of the columns.
+    """
+    arrow = import_pyarrow()
+    name = f"{location.name.rstrip('/')}{file_path[len(location.path) :]}"
+    is_local = isinstance(location.filesystem, arrow.fs.LocalFileSystem)
+    with translate_errors(name):
+        source = location.filesystem.open_input_file(file_path)
+        try:
+            file = _open(arrow, source, known, is_local=is_local)
+        except BaseException:
+            source.close()
+            raise
+    with source:
         with translate_errors(name):
-            source = location.filesystem.open_input_file(file_path)
-            try:
-                file = _open(arrow, source, known, is_local=is_local)
-            except BaseException:
-                source.close()
-                raise
-        with source:
-            with translate_errors(name):
-                values_of_groups = count_values(source)
-                present = file.schema_arrow.names
-            columns = [column for column in present if column in known]
-            if not columns:
-                raise ConfigurationError(
-                    f"{name} contains no samples: it has none of the columns of samples.", hint="Give another file."
-                )
-            for number, values in enumerate(values_of_groups[: file.metadata.num_row_groups]):
-                yield RowGroup(name, file, number, columns, values)
+            values_of_groups = count_values(source)
+            schema = file.schema_arrow
+        columns = [column for column in schema.names if column in known]
+        if not columns:
+            raise ConfigurationError(
+                f"{name} contains no samples: it has none of the columns of samples.", hint="Give another file."
+            )
+        row_groups = [
+            RowGroup(name, file, number, columns, values)
+            for number, values in enumerate(values_of_groups[: file.metadata.num_row_groups])
+        ]
+        yield OpenParquet(name, schema, row_groups)
 
 
 def _open(arrow: Any, source: Any, known: Collection[str], *, is_local: bool) -> Any:
