@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
-from swift_client.bulk import rank_files
+from swift_client.bulk import RankProgress, RankSettings, rank_files, rank_table
+from swift_client.bulk.sources import parquet_files
+from swift_client.bulk.sources.parquet_files import ParquetFiles
+from swift_client.dataset.export_parquet import export_parquet
+from swift_client.dataset.sample_columns import row_groups
 from swift_client.errors import ConfigurationError
 from tests.children import environment
-from tests.stored_samples import write_replies
+from tests.stored_samples import reply_of, write_replies, write_samples
 
 
 @pytest.mark.parametrize("name", ["pipe", "pipe.parquet"])
@@ -39,3 +47,83 @@ def test_standard_input_from_a_file_is_ranked_by_all_workers(tmp_path: Path) -> 
 
     assert (result.stdout, result.stderr) == (b"800\n", b"")
     assert len((tmp_path / "out.jsonl").read_bytes().splitlines()) == 800
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> pyarrow.Table:
+    """Samples of 36 questions, four each."""
+    folder = tmp_path_factory.mktemp("samples")
+    export_parquet(write_samples(folder / "s.db"), folder / "s.parquet")
+    return pyarrow.parquet.read_table(folder / "s.parquet")
+
+
+@pytest.mark.parametrize("row_group_size", [30, 1000])
+def test_a_large_row_group_is_ranked_in_parts_that_hold_whole_questions(
+    samples: pyarrow.Table, row_group_size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_files, "_TASK_ROWS", 10)
+    monkeypatch.setattr(row_groups, "BATCH_ROWS", 7)  # so that parts end inside a batch
+    pyarrow.parquet.write_table(samples, tmp_path / "s.parquet", row_group_size=row_group_size)
+    steps: list[RankProgress] = []
+
+    rank_files(tmp_path / "s.parquet", tmp_path / "out.parquet", workers=1, on_progress=steps.append)
+
+    assert len(steps) >= 12
+    assert [step.share for step in steps] == sorted(step.share for step in steps)
+    expected = rank_table(samples, RankSettings.create())
+    assert pyarrow.parquet.read_table(tmp_path / "out.parquet").equals(expected)
+    # A worker may get any part, also an earlier one again.
+    source = ParquetFiles.of_path(tmp_path / "s.parquet")
+    tasks = [task for task, _ in source.tasks()]
+    with source.open(RankSettings.create()) as rank:
+        for number in (7, 1, 5, 2):
+            rows = rank(tasks[number])
+            first, end = steps[number - 1].questions, steps[number].questions
+            assert [row.question for row in rows] == expected["question"][first:end].to_pylist()
+
+
+REPLY = json.dumps(reply_of("The answer is 4", "The answer is 5", "The answer is 4"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (pyarrow.string(), REPLY),
+        (pyarrow.large_string(), REPLY),
+        (pyarrow.string_view(), REPLY),
+        (pyarrow.binary(), REPLY.encode()),
+        (pyarrow.list_(pyarrow.string()), [REPLY, REPLY]),
+        (pyarrow.list_(pyarrow.binary()), [REPLY.encode()] * 2),
+    ],
+)
+def test_parquet_has_replies_of_each_type_that_a_table_has(kind: Any, value: Any, tmp_path: Path) -> None:
+    table = pyarrow.table(
+        {"reply": pyarrow.array([value] * 5 + [None], kind), "id": [*"abcde", None], "other": [1] * 6}
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "r.parquet", row_group_size=4)
+
+    rank_files(tmp_path / "r.parquet", tmp_path / "out.parquet", workers=1)
+
+    ranked = pyarrow.parquet.read_table(tmp_path / "out.parquet")
+    assert ranked.equals(rank_table(table, RankSettings.create()))
+    assert ranked["answer"].to_pylist() == ["4"] * 5 + [None]
+
+
+def test_replies_of_one_row_group_are_ranked_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_files, "_TASK_ROWS", 3)
+    pyarrow.parquet.write_table(pyarrow.table({"reply": [REPLY] * 10}), tmp_path / "r.parquet")
+    steps: list[RankProgress] = []
+
+    rank_files(tmp_path / "r.parquet", tmp_path / "out.jsonl", workers=1, on_progress=steps.append)
+
+    assert [step.questions for step in steps] == [3, 6, 9, 10]
+
+
+def test_a_row_group_of_too_many_values_is_refused(
+    samples: pyarrow.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyarrow.parquet.write_table(samples, tmp_path / "s.parquet")
+    monkeypatch.setattr(row_groups, "MAX_VALUES", 1000)
+
+    with pytest.raises(ConfigurationError, match=r"s\.parquet: a row group has .* 1,000 are the most"):
+        rank_files(tmp_path / "s.parquet", tmp_path / "out.jsonl", workers=1)

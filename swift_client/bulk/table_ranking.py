@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-
 from swift_client.bulk.rank_questions import rank_reply, rank_samples
 from swift_client.bulk.ranked_row import RankedRow
 from swift_client.bulk.selection_columns import to_table
 from swift_client.bulk.settings import RankSettings
 from swift_client.dataset.sample_columns import group_samples, import_pyarrow
+from swift_client.dataset.sample_columns.arrays import Columns, find_run_starts, refuse_invalid
 from swift_client.errors import ConfigurationError
 
 REPLY = "reply"
@@ -102,18 +101,9 @@ def columns_to_read(names: Sequence[str], settings: RankSettings) -> list[str]:
 
 def find_starts(table: Any) -> list[int]:
     """Return the first row of each run of rows of one question, and the number of rows at the end."""
-    if not len(table):
-        return [0]
-    import pyarrow.compute
-
-    column = table.column("question")
-    column = column.combine_chunks() if isinstance(column, pyarrow.ChunkedArray) else column
-    column = column.chunk(0) if isinstance(column, pyarrow.ChunkedArray) else column
-    if pyarrow.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    changes = pyarrow.compute.not_equal(column.slice(0, len(column) - 1), column.slice(1)).fill_null(True)
-    changed_rows = np.flatnonzero(changes.to_numpy(zero_copy_only=False)) + 1
-    return [0, *changed_rows.tolist(), len(column)]
+    arrow = import_pyarrow()
+    with refuse_invalid(arrow):
+        return find_run_starts(Columns(arrow, table).texts("question"))
 
 
 def _split(table: Any, starts: list[int]) -> Iterator[Any]:

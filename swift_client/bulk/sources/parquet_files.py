@@ -79,10 +79,10 @@ class ParquetFiles:
                     hint="Sort the rows by question.",
                 )
             last_question = run.question
-            is_same_group = piece is not None and (piece.file, piece.row_group) == (run.file, run.row_group)
-            if is_same_group and (continues or (not pieces and run.row - piece.start < _TASK_ROWS)):
-                continue
             if piece is not None:
+                is_same_group = (piece.file, piece.row_group) == (run.file, run.row_group)
+                if is_same_group and (continues or (not pieces and run.row - piece.start < _TASK_ROWS)):
+                    continue
                 pieces.append(piece._replace(stop=run.row if is_same_group else None))
             if pieces and not continues:
                 yield tuple(pieces), run.share

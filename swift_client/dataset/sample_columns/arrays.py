@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -74,6 +74,12 @@ class Columns:
         """Return numbers as Python objects, and None for missing ones."""
         array = self.array(name)
         return [None] * len(self.table) if array is None else array.cast(kind).to_pylist()
+
+
+def find_run_starts(values: Sequence[str | None]) -> list[int]:
+    """Return the first row of each run of equal values, and the number of rows; a missing value equals no other."""
+    changes = (row for row, (value, following) in enumerate(pairwise(values), 1) if value is None or value != following)
+    return [0, *changes, len(values)] if values else [0]
 
 
 def join_lists(arrow: Any, array: Any) -> tuple[Any, NDArray[np.int64]]:

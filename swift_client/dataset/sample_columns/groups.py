@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from swift_client.dataset.sample_columns.arrays import Columns, join_lists, list_texts, refuse_invalid
+from swift_client.dataset.sample_columns.arrays import Columns, find_run_starts, join_lists, list_texts, refuse_invalid
 from swift_client.dataset.sample_columns.decode import decode_samples
 from swift_client.dataset.sample_columns.schema import import_pyarrow
 from swift_client.store import ReferenceAnswer, Sample, StoredQuestion
@@ -55,9 +55,8 @@ def read_questions(columns: Columns) -> list[tuple[StoredQuestion, int, int]]:
         return []
     ids, messages = columns.required_texts("question"), columns.required_texts("messages")
     answers, families = _decode_answers(columns), columns.texts("family")
-    changes = [row for row, (question_id, following) in enumerate(pairwise(ids), 1) if question_id != following]
     runs = []
-    for start, end in pairwise([0, *changes, len(ids)]):
+    for start, end in pairwise(find_run_starts(ids)):
         if any(text != messages[start] for text in messages[start:end]):
             raise ValueError(f"question {ids[start]!r} has several messages")
         question = parse_question((ids[start], messages[start], answers[start], families[start]))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from swift_client.dataset.sample_columns.arrays import Columns, refuse_invalid
+from swift_client.dataset.sample_columns.arrays import Columns, find_run_starts, refuse_invalid
 from swift_client.dataset.sample_columns.locations import translate_errors
 from swift_client.dataset.sample_columns.row_groups import RowGroup
 from swift_client.dataset.sample_columns.schema import import_pyarrow
@@ -84,10 +83,9 @@ def find_runs(
             ids = columns.required_texts("question") if len(table) else []
         if not ids:
             continue
-        changes = [row for row, (question_id, following) in enumerate(pairwise(ids), 1) if question_id != following]
-        starts = [0, *changes]
-        hashes = np.array([hash_question(ids[start]) for start in starts], np.uint64)
-        yield hashes, np.diff([*starts, len(ids)])
+        starts = find_run_starts(ids)
+        hashes = np.array([hash_question(ids[start]) for start in starts[:-1]], np.uint64)
+        yield hashes, np.diff(starts)
 
 
 def _count_rows(divided: Hashes, hashes: Hashes, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
