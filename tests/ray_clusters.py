@@ -109,10 +109,15 @@ def times_of_serving(server: CountingServer) -> list[tuple[float, tuple[str, int
 
 def worker_pids() -> list[int]:
     """Return the processes of collecting actors whose cluster this process has started."""
+    return actor_pids("CollectWorker.collect")
+
+
+def actor_pids(name: str) -> list[int]:
+    """Return the processes of actors whose title begins with ``name``, of clusters that this process has started."""
     return [
         int(path.name)
         for path in Path("/proc").glob("[0-9]*")
-        if _title(path).startswith(b"ray::CollectWorker.collect") and _parent(_parent(int(path.name))) == os.getpid()
+        if _title(path).startswith(b"ray::" + name.encode()) and _parent(_parent(int(path.name))) == os.getpid()
     ]
 
 

@@ -136,6 +136,29 @@ def test_workers_share_the_limits_on_requests_and_cost(ray: Any, server: Countin
     assert limited.cost == pytest.approx(11.0 * limited.samples)
 
 
+def test_a_budget_that_does_not_cover_the_worst_case_of_all_workers_is_used_up(
+    ray: Any, server: CountingServer, tmp_path: Path
+) -> None:
+    # 11 dollars per completion, but some 400 are set aside for each, and 3200 would be for all that may run.
+    server.delay = 0.05
+    limited = collect_questions(
+        ray, questions(60), tmp_path, server, n=1, workers=2, prices=Prices(prompt=1e6, completion=1e6),
+        max_cost=900.0, max_tokens=300,
+    )  # fmt: skip
+    assert limited.stopped == "max_cost"
+    assert limited.cost is not None
+    assert 900.0 - 420.0 <= limited.cost <= 900.0
+    assert set(server.counts().values()) == {1}
+
+
+def test_a_folder_without_samples_is_an_empty_dataset(ray: Any, server: CountingServer, tmp_path: Path) -> None:
+    result = collect_shards([], tmp_path, **settings(server))
+    assert (result.questions, result.samples) == (0, 0)
+    dataset = result.dataset()
+    assert dataset.count() == 0
+    assert {"question", "index", "text"} <= set(dataset.schema().names)
+
+
 def test_a_refused_key_ends_the_run_as_itself(ray: Any, server: CountingServer, tmp_path: Path) -> None:
     server.serve(lambda request: error(401, f"wrong key {KEY}"))
     with pytest.raises(AuthenticationError, match="wrong key") as caught:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ import pyarrow
 import pyarrow.parquet
 
 from swift_client.errors import ConfigurationError
+from swift_client.ray.batch import require_current_run
 from swift_client.ray.buffer import Rows
 from swift_client.ray.committed import Committed
 from swift_client.ray.folder import Folder
 from swift_client.ray.in_flight import BatchJournal, Losses, journal_name, read_losses
 from swift_client.ray.questions import parse_row, read_questions
-from swift_client.ray.run_folder import begin_folder, store_losses, take_over
-from swift_client.ray.shards import shard_name, write_shard
+from swift_client.ray.run_folder import begin_folder, end_run, take_over
+from swift_client.ray.shards import encode_shard, shard_name
 from swift_client.store import Meta, Sample, StoredQuestion
 from swift_client.types import Completion, Usage
 
@@ -60,7 +62,7 @@ def store(folder: Folder, number: int, indices: dict[str, list[int]], *, run: st
     samples = [(question(name), sample(name, index)) for name, numbers in indices.items() for index in numbers]
     usage = Usage(prompt_tokens=7, completion_tokens=len(samples), calls=1)
     rows = Rows(samples=samples, usage=usage, cost=0.25 * len(samples))
-    write_shard(folder, shard_name(run, number, 0), rows, meta=META)
+    folder.write(shard_name(run, number, 0), encode_shard(rows, meta=META))
 
 
 def test_files_are_written_read_listed_and_deleted(folder: Folder) -> None:
@@ -144,7 +146,7 @@ async def test_what_a_killed_worker_may_have_paid_for_is_counted_once(folder: Fo
     names = ["q1", "q2", "q3", "q4"]
     journal = BatchJournal(
         folder=folder, name=journal_name("a", 0), missing={name: [0, 1, 2] for name in names},
-        max_cost=lambda name: 0.5, ahead=2, losses=Losses(completions=4, cost=1.0),
+        max_cost=lambda name: 0.5, ahead=2, losses=Losses(completions=4, cost=1.0), check_run=lambda: None,
     )  # fmt: skip
     await asyncio.gather(journal.announce(question("q1")), journal.announce(question("q2")))
     store(folder, 0, {"q1": [0, 1, 2], "q2": [1]})
@@ -154,15 +156,32 @@ async def test_what_a_killed_worker_may_have_paid_for_is_counted_once(folder: Fo
     assert losses == Losses(completions=4 + 2, cost=1.0 + 2 * 0.5)
     assert folder.list_files("in_flight", ".json") == []
     assert take_over(folder, "c")[1] == losses
-    store_losses(folder, losses)
+    assert end_run(folder, "c", committed, losses) == losses
     assert folder.read("run.json") == b"c"
+
+
+async def test_a_worker_of_an_earlier_run_requests_nothing_and_what_it_announced_is_counted(folder: Folder) -> None:
+    folder.write("run.json", b"a")
+    journal = BatchJournal(
+        folder=folder, name=journal_name("a", 0), missing={"q1": [0], "q2": [0, 1]}, max_cost=lambda name: 0.5,
+        ahead=1, losses=Losses(), check_run=partial(require_current_run, folder, "a"),
+    )  # fmt: skip
+    await journal.announce(question("q1"))
+    committed, losses = take_over(folder, "b")
+    assert losses == Losses(completions=1, cost=0.5)
+    with pytest.raises(ConfigurationError, match="Another run collects"):
+        await journal.announce(question("q2"))
+    # Its journal came after the other run had looked: it is read at the end of that one.
+    folder.write(journal_name("b", 0), b'{"losses": {"completions": 9, "cost": 9.0}}')
+    assert end_run(folder, "b", committed, losses) == Losses(completions=1 + 3, cost=0.5 + 3 * 0.5)
+    assert folder.list_files("in_flight", ".json") == []
 
 
 async def test_the_journal_of_a_batch_goes_with_it_unless_it_tells_of_losses(folder: Folder) -> None:
     for losses in (Losses(), Losses(completions=2, cost=None)):
         journal = BatchJournal(
             folder=folder, name="in_flight/x.json", missing={"q1": [0]}, max_cost=lambda name: None, ahead=1,
-            losses=losses,
+            losses=losses, check_run=lambda: None,
         )  # fmt: skip
         await journal.announce(question("q1"))
         assert folder.exists("in_flight/x.json")

@@ -459,9 +459,11 @@ def test_without_its_home_a_budget_spends_its_lease_and_says_why_there_is_no_mor
         "The budget 'nightly' of 640 calls cannot cover 1 more: its account cannot be reached (the home is closed for "
         "the night), and what this process had leased is used."
     )
+    assert tracker.problem == "the home is closed for the night"
     home.is_down = False
     time.sleep(1.3)
     tracker.reserve(ONE_CALL)
+    assert tracker.problem is None
 
 
 def test_a_home_that_does_not_answer_delays_a_request_by_a_second() -> None:
@@ -472,6 +474,7 @@ def test_a_home_that_does_not_answer_delays_a_request_by_a_second() -> None:
         with pytest.raises(BudgetExceededError):
             tracker.reserve(ONE_CALL)
     assert 0.9 < time.monotonic() - begin < 2.0
+    assert tracker.problem == "no answer in time"
 
 
 async def test_a_shared_budget_stops_best_of(fault_server: FaultServer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,8 @@ from swift_client.types import Completion, Failure
 
 # Questions that may fail in a row, without any reply in between, before the run gives up.
 MAX_CONSECUTIVE_FAILURES = 8
+# Longest wait in seconds for the home of a shared budget that cannot be reached, and the time between two attempts.
+_HOME_SECONDS, _HOME_PAUSE = 60.0, 0.5
 # Errors that every other question would meet as well.
 FATAL_ERRORS = (AuthenticationError, ConfigurationError, LogprobsUnavailableError)
 
@@ -148,12 +151,25 @@ class CollectRunner:
         while True:
             n = self._costs.affordable(count, lambda n: Cost(usd=cost * n))
             if n == count or not self._n_running:
+                is_home_lost = not n and self._costs.problem
+                # Another question may begin during the wait: then it can free a part.
+                if is_home_lost and (await self._wait_for_home(self._costs, Cost(usd=cost)) or self._n_running):
+                    continue
                 if n:
                     self._costs.reserve(Cost(usd=cost * n))
                 self._n_running += 1
                 return n
             self._budget_freed.clear()
             await self._budget_freed.wait()
+
+    async def _wait_for_home(self, budget: BudgetTracker, cost: Cost) -> bool:
+        """Wait while the home of a shared budget cannot be reached; return True if ``cost`` fits then."""
+        end = time.monotonic() + _HOME_SECONDS
+        while (reason := budget.shortfall(cost)) and budget.problem and time.monotonic() < end:
+            if self.stop_reason:
+                return False
+            await asyncio.sleep(_HOME_PAUSE)
+        return reason is None
 
     async def _sample(self, question: StoredQuestion, start: int, count: int) -> None:
         """Sample and store ``count`` completions; record what was lost."""
@@ -175,9 +191,18 @@ class CollectRunner:
                 for failure in result.failures
                 if not result.budget_stop_reason or self._is_final(failure)
             ]
-            if result.budget_stop_reason:
+            if result.budget_stop_reason and await self._wait_for_home(self._requests, Cost(calls=1)):
+                await self._sample_rest(question, start, start + count)
+            elif result.budget_stop_reason:
                 self.stop_reason = "max_requests"
         self._report()
+
+    async def _sample_rest(self, question: StoredQuestion, start: int, end: int) -> None:
+        """Sample the completions from ``start`` to ``end`` that a budget without its home did not cover."""
+        for first, last in list(self.setup.missing_ranges(self.state.indices(question.id))):
+            count = min(last, end) - max(first, start)
+            if count > 0 and not self.stop_reason:
+                await self._sample(question, max(first, start), count)
 
     def _is_final(self, failure: Failure) -> bool:
         """Return False if the limit on requests cut a call's retries short: the call itself may still succeed."""

@@ -13,7 +13,7 @@ from swift_client.ray.buffer import Rows, SampleBuffer
 from swift_client.ray.committed import read_keys
 from swift_client.ray.folder import Folder
 from swift_client.ray.in_flight import BatchJournal
-from swift_client.ray.shards import shard_name, write_shard
+from swift_client.ray.shards import encode_shard, shard_name
 from swift_client.store import Meta, StoredQuestion
 from swift_client.types import Usage
 
@@ -137,9 +137,10 @@ class ShardWriter:
                 await asyncio.to_thread(self._write, rows)
 
     def _write(self, rows: Rows) -> None:
-        require_current_run(self.folder, self.batch.run)
         name = shard_name(self.batch.run, self.batch.number, self.next_shard)
-        write_shard(self.folder, name, rows, meta=self.meta)
+        data = encode_shard(rows, meta=self.meta)  # may take seconds, after which the folder may have another writer
+        require_current_run(self.folder, self.batch.run)
+        self.folder.write(name, data)
         self.next_shard += 1
 
 

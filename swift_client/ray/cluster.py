@@ -39,7 +39,8 @@ def connect_cluster(address: str | None = None, *, is_quiet: bool = False) -> An
         try:
             local = {} if address else {"include_dashboard": False, "num_cpus": max(_MIN_CPUS, os.cpu_count() or 1)}
             quiet = {"log_to_driver": False, "logging_level": logging.ERROR} if is_quiet else {}
-            ray.init(address=address, namespace=NAMESPACE, **local, **quiet)
+            # "local": without an address Ray would look for a cluster in the environment and in its files.
+            ray.init(address=address or "local", namespace=NAMESPACE, **local, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ConfigurationError(
                 f"There is no Ray cluster at {address!r}: {error}.",

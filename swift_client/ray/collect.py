@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,7 @@ from swift_client.adapters import CustomProvider, Provider
 from swift_client.adapters.transport.api_key import ApiKey
 from swift_client.collect.result import CollectProgress, CollectResult
 from swift_client.collect.setup import Prices
+from swift_client.dataset.sample_columns import encode_samples
 from swift_client.errors import ConfigurationError
 from swift_client.pricing import add_costs
 from swift_client.ray.cluster import import_ray
@@ -20,7 +22,7 @@ from swift_client.ray.job import plan_job
 from swift_client.ray.limits_actor import LIMITS
 from swift_client.ray.questions import read_questions
 from swift_client.ray.run import ClusterRun
-from swift_client.ray.run_folder import begin_folder, lock_folder, store_losses, take_over
+from swift_client.ray.run_folder import SETTINGS, begin_folder, end_run, lock_folder, take_over
 from swift_client.ray.shards import SAMPLES
 
 
@@ -42,6 +44,10 @@ class ShardsResult(CollectResult):
     def dataset(self) -> Any:
         """Return the samples as ``ray.data.Dataset``, with the columns of ``dataset.sample_columns``."""
         folder = self.folder
+        if not folder.list_files(SAMPLES, ".parquet"):
+            settings = json.loads(folder.read(SETTINGS) or b"{}")
+            names = {"provider": "provider", "model": "model", "k": "top_logprobs"}
+            return import_ray().data.from_arrow(encode_samples([], **{key: settings[names[key]] for key in names}))
         return import_ray().data.read_parquet(folder.address(SAMPLES), filesystem=folder.file_system)
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,8 +161,7 @@ def collect_shards(
             on_progress=on_progress,
         )
         tally = cluster_run.run(_rows(questions))
-        losses += tally.losses
-        store_losses(folder, losses)
+        losses = end_run(folder, job.run, committed, losses + tally.losses)
         if job.limits.is_own:  # nobody will continue by their journals
             for name in folder.list_files(LIMITS, ".json"):
                 folder.delete(name)

@@ -49,7 +49,12 @@ class _Journal(msgspec.Struct, frozen=True, kw_only=True):
 
 def journal_name(run: str, batch: int) -> str:
     """Return the name of the journal of a batch."""
-    return f"{IN_FLIGHT}/{run}-{batch:08d}.json"
+    return f"{journal_prefix(run)}{batch:08d}.json"
+
+
+def journal_prefix(run: str) -> str:
+    """Return the beginning of the names of all journals of a run."""
+    return f"{IN_FLIGHT}/{run}-"
 
 
 def read_losses(folder: Folder, name: str, committed: Callable[[Sequence[str]], Mapping[str, set[int]]]) -> Losses:
@@ -97,6 +102,7 @@ class BatchJournal:
         max_cost: Returns the most that one completion of a question may cost; None if unknown.
         ahead: Questions that one writing announces.
         losses: Of earlier attempts at this batch.
+        check_run: Called after each writing; raises if another run has taken over, which may not see what was written.
     """
 
     folder: Folder
@@ -105,6 +111,7 @@ class BatchJournal:
     max_cost: Callable[[str], float | None]
     ahead: int
     losses: Losses
+    check_run: Callable[[], None]
 
     def __post_init__(self) -> None:
         self._waiting = list(self.missing)
@@ -112,13 +119,18 @@ class BatchJournal:
         self._lock = asyncio.Lock()
 
     async def announce(self, question: StoredQuestion) -> None:
-        """Write that a question, and those after it, are about to be requested, unless it is written."""
+        """Write that a question, and those after it, are about to be requested, unless it is written.
+
+        Raises:
+            ConfigurationError: the journal cannot be written, or another run has taken over the folder.
+        """
         async with self._lock:
             while question.id not in self._entries:
                 announced, self._waiting = self._waiting[: self.ahead], self._waiting[self.ahead :]
                 entries = {key: _Entry(key, list(self.missing[key]), self.max_cost(key)) for key in announced}
                 journal = _Journal(entries=[*self._entries.values(), *entries.values()], losses=self.losses)
                 await asyncio.to_thread(self.folder.write, self.name, msgspec.json.encode(journal))
+                await asyncio.to_thread(self.check_run)
                 self._entries |= entries
 
     async def close(self) -> None:

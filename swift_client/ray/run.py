@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from swift_client.collect.result import CollectFailure, CollectProgress
@@ -24,6 +25,7 @@ from swift_client.types import Usage
 BATCHES_PER_WORKER = 2  # the next one fills the gap that the last questions of a batch leave
 QUESTIONS_PER_SLOT = 4  # questions of a batch per concurrent request
 MAX_FAILURES = 100  # failures that are listed; the others are counted
+_RETURN_SECONDS = 2.0  # seconds within which a worker that has nothing to do gives back what it has leased
 _STOP_SECONDS = 30.0  # seconds that workers have to store their samples when a run ends early
 
 logger = logging.getLogger(__name__)
@@ -60,7 +62,6 @@ class Tally:
         self.cost = add_costs(self.cost, result.cost)
         self.losses += result.losses
         self.notes |= dict.fromkeys(result.notes)
-        self.stopped = self.stopped or result.stopped
         self.requests[result.life] = max(result.requests, self.requests.get(result.life, 0))
         for failure in result.failures:
             self.add_failure(failure)
@@ -94,6 +95,10 @@ class ClusterRun:
         self._free: list[Any] = []  # an actor for each batch that may be given to it
         self._running: dict[Any, Any] = {}  # actor by the reference of its result
         self._failed_batches = 0  # in a row
+        self._numbers = itertools.count()  # of batches
+        self._postponed: list[Batch] = []  # those that found the rest of max_cost reserved by others
+        self._max_running = self.pool.size * BATCHES_PER_WORKER  # fewer when max_cost does not cover all at once
+        self._is_alone = False  # True if the batch that runs is the only one that may run
 
     def run(self, rows: Iterator[Row]) -> Tally:
         """Collect all questions, and leave no worker behind.
@@ -102,15 +107,15 @@ class ClusterRun:
             SwiftClientError: an error that every question would meet, as the worker raised it.
         """
         try:
-            for batch in self._batches(rows):
-                if not self._actors:
-                    self._start_workers()
-                while not self._free:
+            batches = self._batches(rows)
+            while not self.tally.stopped:
+                batch = self._postponed.pop() if self._postponed else next(batches, None)
+                if batch:
+                    self._submit(batch)
+                elif self._running:
                     self._take_result()
-                if self.tally.stopped:
+                else:
                     break
-                actor = self._free.pop()
-                self._running[actor.collect.remote(batch)] = actor
             while self._running:
                 self._take_result()
         except BaseException as error:
@@ -141,10 +146,23 @@ class ClusterRun:
         ]
         self._free = self._actors * BATCHES_PER_WORKER
 
+    def _submit(self, batch: Batch) -> None:
+        """Give a batch to a worker, as soon as one may take it."""
+        if not self._actors:
+            self._start_workers()
+        while len(self._running) >= self._max_running:
+            self._take_result()
+        if self.tally.stopped:
+            return
+        was_alone, self._is_alone = self._is_alone, self._max_running == 1
+        if self._is_alone and not was_alone:
+            time.sleep(_RETURN_SECONDS)
+        actor = self._free.pop()
+        self._running[actor.collect.remote(batch)] = actor
+
     def _batches(self, rows: Iterator[Row]) -> Iterator[Batch]:
         """Yield batches of the questions that lack completions."""
         size = QUESTIONS_PER_SLOT * self.job.max_concurrency
-        number = 0
         waiting: dict[str, StoredQuestion] = {}
         known_ids: set[bytes] = set()
         for row in rows:
@@ -160,14 +178,13 @@ class ClusterRun:
                 known_ids.add(digest)
                 waiting[row.id] = row
             if len(waiting) == size:
-                if batch := self._create_batch(number, waiting):
+                if batch := self._create_batch(waiting):
                     yield batch
-                    number += 1
                 waiting = {}
-        if batch := self._create_batch(number, waiting):
+        if batch := self._create_batch(waiting):
             yield batch
 
-    def _create_batch(self, number: int, questions: dict[str, StoredQuestion]) -> Batch | None:
+    def _create_batch(self, questions: dict[str, StoredQuestion]) -> Batch | None:
         """Return a batch of the questions that lack completions; None if none does."""
         existing = self.committed.indices(list(questions))
         for indices in existing.values():
@@ -176,7 +193,9 @@ class ClusterRun:
         missing = tuple(
             question for key, question in questions.items() if not existing.get(key, set()) >= set(range(self.n))
         )
-        return Batch(run=self.job.run, number=number, questions=missing, existing=existing) if missing else None
+        if not missing:
+            return None
+        return Batch(run=self.job.run, number=next(self._numbers), questions=missing, existing=existing)
 
     def _take_result(self) -> None:
         """Wait for a batch, and add its result."""
@@ -189,7 +208,18 @@ class ClusterRun:
         else:
             self._count_failure(result.error)
         self._free.append(actor)
+        if result.stopped != "max_cost":
+            self.tally.stopped = self.tally.stopped or result.stopped
+        elif result.rest:
+            self._postpone(result.rest)
         self._report()
+
+    def _postpone(self, rest: Batch) -> None:
+        """Collect the rest of a batch later, beside fewer others; stop if it had the rest of max_cost for itself."""
+        if self._is_alone:
+            self.tally.stopped = self.tally.stopped or "max_cost"
+        self._max_running = max(1, min(self._max_running - 1, len(self._running)))
+        self._postponed.append(replace(rest, number=next(self._numbers)))
 
     def _count_failure(self, error: SwiftClientError) -> None:
         """Give up if nothing comes: a wrong model name would cost thousands of requests."""

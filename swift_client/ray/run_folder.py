@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from swift_client.errors import ConfigurationError
 from swift_client.ray.batch import RUN
 from swift_client.ray.committed import Committed
 from swift_client.ray.folder import Folder
-from swift_client.ray.in_flight import IN_FLIGHT, Losses, read_losses, read_total, write_total
+from swift_client.ray.in_flight import IN_FLIGHT, Losses, journal_prefix, read_losses, read_total, write_total
 from swift_client.ray.shards import SAMPLES
 from swift_client.store import Meta
 from swift_client.store.records import meta_to_dict, to_json
@@ -78,13 +78,30 @@ def take_over(folder: Folder, run: str) -> tuple[Committed, Losses]:
     losses = read_total(folder)
     for name in journals:
         losses += read_losses(folder, name, committed.indices)
-    store_losses(folder, losses)
+    _store_losses(folder, losses, journals)
     return committed, losses
 
 
-def store_losses(folder: Folder, losses: Losses) -> None:
+def end_run(folder: Folder, run: str, committed: Committed, losses: Losses) -> Losses:
+    """Store the losses at the end of a run; return them with those of earlier runs that became known meanwhile.
+
+    Args:
+        folder: the folder.
+        run: name of the run.
+        committed: what the folder had when the run began.
+        losses: those of the run and of all before it.
+    """
+    journals = folder.list_files(IN_FLIGHT, ".json")
+    for name in journals:
+        if not name.startswith(journal_prefix(run)):  # a worker of a killed driver wrote it after take_over()
+            losses += read_losses(folder, name, committed.indices)
+    _store_losses(folder, losses, journals)
+    return losses
+
+
+def _store_losses(folder: Folder, losses: Losses, journals: Sequence[str]) -> None:
     """Store the losses so far, and remove the journals that they were counted from."""
-    if journals := folder.list_files(IN_FLIGHT, ".json"):
+    if journals:
         write_total(folder, losses)
         for name in journals:
             folder.delete(name)

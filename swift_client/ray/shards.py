@@ -47,8 +47,8 @@ def shard_name(run: str, batch: int, number: int) -> str:
     return f"{SAMPLES}/part-{run}-{batch:08d}-{number:03d}.parquet"
 
 
-def write_shard(folder: Folder, name: str, rows: Rows, *, meta: Meta) -> None:
-    """Write samples to a new shard, which appears complete or not at all."""
+def encode_shard(rows: Rows, *, meta: Meta) -> memoryview:
+    """Return samples as the bytes of a shard."""
     schema = sample_schema(meta.top_logprobs)
     facts = ShardFacts(
         prompt_tokens=rows.usage.prompt_tokens,
@@ -63,7 +63,7 @@ def write_shard(folder: Folder, name: str, rows: Rows, *, meta: Meta) -> None:
         for part in cut_rows(rows.samples):
             table = encode_samples(part, provider=meta.provider, model=meta.model, k=meta.top_logprobs)
             writer.write_table(table.replace_schema_metadata(metadata))
-    folder.write(name, sink.getbuffer())
+    return sink.getbuffer()
 
 
 @contextmanager

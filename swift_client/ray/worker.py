@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from secrets import token_hex
 
 from swift_client.adapters import connect
@@ -15,7 +16,7 @@ from swift_client.collect.runner import FATAL_ERRORS, CollectRunner, QuestionObs
 from swift_client.collect.setup import CollectSetup
 from swift_client.errors import ConfigurationError, SwiftClientError
 from swift_client.pricing import add_costs
-from swift_client.ray.batch import Attempt, Batch, ShardWriter
+from swift_client.ray.batch import Attempt, Batch, ShardWriter, require_current_run
 from swift_client.ray.buffer import Rows, SampleBuffer
 from swift_client.ray.in_flight import BatchJournal, Losses, journal_name, read_losses
 from swift_client.ray.job import CollectJob
@@ -39,6 +40,7 @@ class BatchResult:
         losses: Completions of killed attempts that may have been paid for.
         error: The error that all questions met, one after another, so that the batch ended early.
         stopped: The limit that ended it early: "max_cost" or "max_requests".
+        rest: What it lacks after "max_cost", without the questions that failed; other batches may have had the money.
         life: Name of the worker's process.
         requests: Requests of this process so far.
     """
@@ -53,6 +55,7 @@ class BatchResult:
     requests: int
     error: SwiftClientError | None = None
     stopped: str | None = None
+    rest: Batch | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +127,7 @@ class CollectWorker:
             max_cost=lambda key: setup.cost_bound(questions[key]),
             ahead=self.job.max_concurrency,
             losses=losses,
+            check_run=partial(require_current_run, folder, batch.run),
         )
         buffer = SampleBuffer(path=str(folder), questions=questions, existing=attempt.existing)
         writer = ShardWriter(
@@ -151,6 +155,7 @@ class CollectWorker:
             requests=connection.limits.requests.spent.calls,
             error=error,
             stopped=runner.stop_reason if runner.stop_reason != "failures" else None,
+            rest=_find_rest(batch, state) if runner.stop_reason == "max_cost" else None,
         )
 
     async def sample(self, questions: Mapping[str, StoredQuestion]) -> Rows:
@@ -192,6 +197,18 @@ class CollectWorker:
         self._is_stopping = True
         for collecting in self._running:
             collecting.cancel()
+
+
+def _find_rest(batch: Batch, state: CollectState[SampleBuffer]) -> Batch | None:
+    """Return the questions that lack completions and have not failed, with what they have; None if there are none."""
+    failed = {failure.question_id for failure in state.failures}
+    existing = {question.id: set(state.indices(question.id)) for question in batch.questions}
+    questions = tuple(
+        question
+        for question in batch.questions
+        if question.id not in failed and any(state.setup.missing_ranges(existing[question.id]))
+    )
+    return replace(batch, questions=questions, existing=existing) if questions else None
 
 
 def _create_runner(

@@ -112,6 +112,11 @@ class BudgetTracker:
         limit = self.budget.seconds
         return math.inf if limit is None else self._started_at + limit - time.monotonic()
 
+    @property
+    def problem(self) -> str | None:
+        """The reason why the home of a shared budget cannot be reached; None if it can, and without ``shared=``."""
+        return None
+
     def shortfall(self, cost: Cost) -> str | None:
         """Return a sentence naming the limit that ``cost`` would exceed; None if it fits."""
         return self._check(cost)
@@ -185,6 +190,11 @@ class SharedBudgetTracker(BudgetTracker):
         super().__init__(budget)
         self._shared, self._name = shared, name
         self._begin()
+
+    @property
+    def problem(self) -> str | None:
+        """The reason why the home cannot be reached, as of the last message; None if it can."""
+        return self._lease.problem
 
     def shortfall(self, cost: Cost) -> str | None:
         """Return a sentence naming the limit that ``cost`` would exceed; None if it fits. May wait for a lease."""

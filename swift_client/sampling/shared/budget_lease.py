@@ -69,6 +69,8 @@ class BudgetLease:
                 return False
             self._raise_targets(amounts)
             if not self._member.ask_and_wait(end - now):
+                with self._lock:
+                    self.problem = self.problem or "no answer in time"
                 return False
         return True
 
