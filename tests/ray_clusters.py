@@ -16,6 +16,7 @@ from typing import Any
 
 from tests.servers import FaultServer, Received, Response, chat_body, error, json_response
 
+START_ERROR = "timed out during startup"
 BODY = chat_body(["The answer is 4"], k=3)
 
 
@@ -30,7 +31,7 @@ def local_cluster() -> Iterator[Any]:
         import ray.data
 
         os.environ["RAY_AUTH_MODE"] = "disabled"  # a token would be written to the home of whoever runs this
-        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        _start(ray)
         ray.data.DataContext.get_current().enable_progress_bars = False
         try:
             yield ray
@@ -39,6 +40,17 @@ def local_cluster() -> Iterator[Any]:
             # Ids of actors begin anew in each session: a handle of this one, if it is collected during the next, would
             # end the actor that has its id there.
             gc.collect()
+
+
+def _start(ray: Any, attempts: int = 3) -> None:
+    """Start Ray, which gives up after 30 seconds: on busy cores that is too early."""
+    try:
+        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:
+        if START_ERROR not in str(error) or attempts == 1:
+            raise
+        ray.shutdown()
+        _start(ray, attempts - 1)
 
 
 class CountingServer(FaultServer):
