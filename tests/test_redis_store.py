@@ -262,7 +262,7 @@ def test_a_time_to_live_begins_with_the_last_reply(server: RedisServer) -> None:
         ("redis://h", "redis://h:6379/0", {"host": "h", "port": 6379, "db": 0}),
         ("redis://u:p%40%2F@h:1/3", "redis://h:1/3", {"host": "h", "port": 1, "db": 3, "username": "u"}),
         ("redis://h?db=2", "redis://h:6379/2", {"db": 2}),
-        ("rediss://[::1]:7", "rediss://[::1]:7/0", {"host": "::1", "ssl": True}),
+        ("rediss://[::1]:7", "rediss://[::1]:7/0", {"host": "::1", "ssl": True, "ssl_check_hostname": True}),
         ("rediss://h?ssl_ca_certs=/c.pem", "rediss://h:6379/0", {"ssl_ca_certs": "/c.pem"}),
         ("unix:///run/r.sock?db=1", "unix:///run/r.sock?db=1", {"unix_socket_path": "/run/r.sock", "db": 1}),
     ],

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from swift_client.dataset.sample_columns.locations import is_parquet
 from swift_client.errors import ConfigurationError
 from swift_client.store import FileAccountStore
 from swift_client.store.sqlite import connect
@@ -40,6 +41,34 @@ else:
 """
 
 
+FORK_TWICE = """
+import os, signal, sys, threading, warnings
+warnings.simplefilter("ignore")
+stores, begins = [], threading.Event()
+def use_file():
+    with stores[0]._lock:
+        begins.set()
+        threading.Event().wait()
+def before_fork():  # after swift_client has closed the file, since handlers run in reverse order
+    if not begins.is_set():
+        threading.Thread(target=use_file, daemon=True).start()
+        begins.wait()
+os.register_at_fork(before=before_fork)
+from swift_client.store import FileAccountStore
+stores.append(FileAccountStore(sys.argv[1]))
+stores[0].update("parent", lambda state, now: (b"1", None))
+if child := os.fork():
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+signal.alarm(10)
+own = FileAccountStore(sys.argv[1])
+own.update("child", lambda state, now: (b"1", None))
+if child := os.fork():
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(own._connection, flush=True)
+os._exit(0)
+"""
+
+
 def run_child(code: str, path: Path) -> str:
     line = [sys.executable, "-c", code, os.fspath(path)]
     return subprocess.run(line, env=environment(), check=True, timeout=60, capture_output=True, text=True).stdout
@@ -55,6 +84,21 @@ def test_two_connections_of_one_process_lose_no_commit_to_another_process(tmp_pa
     assert run_child(READ, path) == "[('child', b'1'), ('first', b'2'), ('second', b'1')]\n"
     first.close()
     second.close()
+
+
+def test_to_ask_if_a_file_is_parquet_loses_no_commit(tmp_path: Path) -> None:
+    path = tmp_path / "limits.db"
+    store = FileAccountStore(path)
+    store.update("first", lambda state, now: (b"1", None))
+    assert not is_parquet(path)
+    run_child(WRITE, path)
+    store.update("first", lambda state, now: (b"2", None))
+    assert run_child(READ, path) == "[('child', b'1'), ('first', b'2')]\n"
+    store.close()
+
+
+def test_a_forked_process_may_fork_although_a_thread_of_its_parent_had_a_file_in_use(tmp_path: Path) -> None:
+    assert run_child(FORK_TWICE, tmp_path / "limits.db") == "None\n"
 
 
 def test_a_process_that_shares_a_lock_twice_keeps_it(tmp_path: Path) -> None:

@@ -286,7 +286,10 @@ def resolve_store(store: object) -> AnswerStore | None:
                 "store= takes a path, not an open SampleStore.",
                 hint="Close it and pass its path: many rerankers may share one file.",
             )
-    raise ConfigurationError(f"store= takes the path of a file or the URL of a Redis, not {type(store).__name__}.")
+    raise ConfigurationError(
+        f"store= takes the path of a file or the URL of a Redis, not {type(store).__name__}.",
+        hint='Such as store="samples.db" or store="redis://host:6379/0".',
+    )
 
 
 def _resolve_budget(budget: object) -> BudgetTracker | None:

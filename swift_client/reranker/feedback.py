@@ -16,8 +16,8 @@ from swift_client.types import Message, Selection
 
 logger = logging.getLogger(__name__)
 
-# Members of ``Selection.to_dict()`` that the stored samples have, or that are the caller's own.
 _MAX_PROMPT, _MAX_ANSWER = 2000, 1000  # characters that are recorded
+# Members of ``Selection.to_dict()`` that the stored samples have, or that are the caller's own.
 _LEFT_OUT = ("id", "text", "parsed", "fields")
 
 

@@ -137,7 +137,7 @@ class BudgetTracker:
         """
         with self._lock:
             if reason := self._check(cost):
-                raise BudgetExceededError(reason, hint="Raise the budget, or lower n= or max_tokens=.")
+                raise BudgetExceededError(reason, hint=self._hint())
             self._reserved_cost += cost
 
     def commit(self, reserved_cost: Cost, actual_cost: Cost) -> None:
@@ -170,6 +170,9 @@ class BudgetTracker:
         total, more, used = (_show(name, getattr(source, name)) for source in (self.budget, cost, used_cost))
         return f"The budget of {total} {_UNITS[name]} cannot cover {more} more: {used} are spent or reserved."
 
+    def _hint(self) -> str:
+        return "Raise the budget, or lower n= or max_tokens=."
+
     def __repr__(self) -> str:
         return f"BudgetTracker({self.budget}, spent={self.spent})"
 
@@ -189,7 +192,15 @@ class SharedBudgetTracker(BudgetTracker):
     def __init__(self, budget: Budget, shared: SharedHome, name: str) -> None:
         super().__init__(budget)
         self._shared, self._name = shared, name
-        self._begin()
+        self._guards: dict[int, threading.Lock] = {}  # by process: no thread of another one can hold its lock
+        self._process = 0
+        self._begin_once()
+
+    @property
+    def spent(self) -> Cost:
+        """The cost that this process has paid so far; for requests without a reply, the most they may have cost."""
+        self._begin_once()
+        return super().spent
 
     @property
     def problem(self) -> str | None:
@@ -219,6 +230,11 @@ class SharedBudgetTracker(BudgetTracker):
                 self._lease.prefetch()
                 return
 
+    def commit(self, reserved_cost: Cost, actual_cost: Cost) -> None:
+        """Replace a reserved cost by the actual one; its process does so for a cost that was reserved before a fork."""
+        if self._process == os.getpid():
+            super().commit(reserved_cost, actual_cost)
+
     def close(self) -> None:
         """Give back what this process has leased and not spent; the end of the process does so too."""
         if self._process == os.getpid():
@@ -226,26 +242,41 @@ class SharedBudgetTracker(BudgetTracker):
 
     def _cover(self, cost: Cost) -> bool:
         """Lease more if ``cost`` does not fit, for a second at most; return True if it fits."""
-        if self._process != os.getpid():  # a fork copied the amounts of its parent, which still owns them
-            self._begin()
+        self._begin_once()
         return self.seconds_left > 0 and self._lease.cover(_amounts(cost), lambda: self._check(cost) is None)
 
+    def _begin_once(self) -> None:
+        """Become a member of the account that has neither spent nor reserved anything, once per process.
+
+        A fork copied the amounts of its parent, which still owns them, and locks that threads of the parent may hold.
+        """
+        process = os.getpid()
+        if self._process == process:
+            return
+        with self._guards.setdefault(process, threading.Lock()):
+            if self._process != process:
+                self._begin()
+                self._process = process  # last: another thread goes on without the guard then
+
     def _begin(self) -> None:
-        """Become a member of the account that has neither spent nor reserved anything."""
         from swift_client.sampling.shared.budget_lease import BudgetLease
 
-        self._process, self._lock = os.getpid(), threading.RLock()
-        self._spent_cost, self._reserved_cost = Cost(), Cost()
-        self._lease = BudgetLease(
+        lock = threading.RLock()
+        lease = BudgetLease(
             self._shared,
             self._name,
             _cost_limits(self.budget),
-            lock=self._lock,
+            lock=lock,
             get_use=lambda: (_amounts(self._spent_cost), _amounts(self._reserved_cost)),
         )
+        self._lock, self._lease = lock, lease
+        self._spent_cost, self._reserved_cost = Cost(), Cost()
 
     def _current_limits(self) -> Mapping[str, float]:
         return self._lease.limits()
+
+    def _hint(self) -> str:
+        return super()._hint() if self._lease.problem is None else "Check the file or server that shares the budget."
 
     def _describe(self, name: str, cost: Cost, used_cost: Cost) -> str:
         total, more = (_show(name, getattr(source, name)) for source in (self.budget, cost))

@@ -164,7 +164,7 @@ def _settle(share: Share, in_use: float, demand: Demand) -> tuple[Share, float]:
 
 
 def _rate_grant(balance: float, free: float, demand: Demand, n_waiting: int) -> tuple[float, float]:
-    """Return the units of a rate to grant, and the seconds until it is useful to ask again.
+    """Return the units of a rate to grant, and seconds until a member should ask again.
 
     Args:
         balance: units that the member may use already.
@@ -186,15 +186,19 @@ def _rate_grant(balance: float, free: float, demand: Demand, n_waiting: int) -> 
 
 
 def _budget_grant(balance: float, free: float, demand: Demand) -> float:
-    """Return the units of a budget to grant: what is missing, or a small part of the rest if that is more."""
+    """Return the units of a budget to grant.
+
+    They are what is missing, or a small part of the rest if that is more.
+    """
     shortage = demand.target - balance
     return max(0.0, min(free, max(shortage, free * _BUDGET_SHARE))) if shortage > 0 else 0.0
 
 
 def _remembered_members(state: AccountState, now: float) -> dict[str, Member]:
-    """Return the members that were heard of lately, and the newest of those that may still return units of a budget.
+    """Return the members that were heard of lately, and some that were not.
 
-    A time in the future, before the clock jumped back, is now.
+    These are the newest of those that may still return units of a budget. A time in the future, before the clock
+    jumped back, is now.
     """
     members = {name: replace(member, seen_at=min(member.seen_at, now)) for name, member in state.members.items()}
     absent = [name for name, member in members.items() if not member.is_present(now)]

@@ -1,4 +1,4 @@
-"""Homes of accounts: anything that grants leases, or stores a state that one process at a time changes."""
+"""Homes of accounts: anything that grants leases, or changes a stored state atomically."""
 
 from __future__ import annotations
 

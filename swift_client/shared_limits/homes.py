@@ -1,4 +1,4 @@
-"""The homes of shared limits that ``shared=`` names: a samples file, a Redis server, or an object."""
+"""The homes of shared limits: a samples file, a Redis server, or an object."""
 
 from __future__ import annotations
 
@@ -45,5 +45,6 @@ def require_name(name: object) -> None:
     """Raise ConfigurationError unless ``name`` is a text of 1 to 128 printable characters."""
     if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= _MAX_NAME:
         raise ConfigurationError(
-            f"The name of a shared limit has 1 to {_MAX_NAME} printable characters, unlike {str(name)[:200]!r}."
+            f"The name of a shared limit has 1 to {_MAX_NAME} printable characters, unlike {str(name)[:200]!r}.",
+            hint='Give a short one, such as "key 1".',
         )

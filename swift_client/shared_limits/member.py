@@ -107,7 +107,7 @@ class AccountMember:
         return True
 
     def ask_and_wait(self, seconds: float) -> bool:
-        """Send a message at once and wait for its answer; return False if it cannot be sent or answered in time."""
+        """Send a message at once; return True if its answer arrives in time."""
         with self._condition:
             now = time.monotonic()
             if not self._is_reachable and now < self._not_before:

@@ -1,4 +1,4 @@
-"""Refusals of a provider as an account remembers them, so that each member learns of those of all others."""
+"""Refusals of a provider, which an account passes on to all members."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ class Throttle(msgspec.Struct, frozen=True):
     paused_until: Time = _LONG_AGO
 
     def advance(self, refusal: Refusal | None, now: float) -> Throttle:
-        """Count a refusal, unless its request had been sent before the last one was counted: both are one burst.
+        """Count a refusal, unless it belongs to the burst of the last one.
 
-        Times in the future, which were stored before the clock jumped back, become now.
+        Its request had been sent before that one was counted, then. Times in the future, which were stored before the
+        clock jumped back, become now.
         """
         throttle = Throttle(
             began_at=min(self.began_at, now),

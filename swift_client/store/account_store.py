@@ -34,7 +34,6 @@ class FileAccountStore:
         self._clock = clock
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        FORK_GUARD.close_before_forks(self)
 
     @property
     def place(self) -> str:
@@ -76,6 +75,7 @@ class FileAccountStore:
 
     def _update(self, name: str, change: Callable[[bytes | None, float], tuple[bytes, T]]) -> T:
         if self._connection is None:
+            FORK_GUARD.close_before_forks(self)
             self._connection = open_shared(self.path, ACCOUNTS)
         with transaction(self._connection, self.path) as run:
             row = run("SELECT state FROM account WHERE name = ?", (name,)).fetchone()

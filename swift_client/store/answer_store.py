@@ -1,4 +1,4 @@
-"""The face of ``store=``: replies and verdicts that were paid for, found again by what was asked."""
+"""The interface of ``store=``: replies and verdicts that were paid for, found again by what was asked."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class ForkGuard:
                 self._condition.notify_all()
 
     def close_before_forks(self, file: Closable) -> None:
-        """Close a file before each fork; whatever uses it blocks forks meanwhile."""
+        """Close a file before the next fork; whatever opens or uses it blocks forks meanwhile."""
         with self._condition:
             self._files.add(file)
 
@@ -55,12 +55,19 @@ class ForkGuard:
             file.close()
 
     def after_fork(self) -> None:
-        """Let files be opened again, in parent and child."""
+        """Let files be opened again."""
+        self._condition.release()
+
+    def after_fork_in_child(self) -> None:
+        """Forget the files of the parent, whose locks its threads may hold, and let files be opened again."""
+        self._files = weakref.WeakSet()
         self._condition.release()
 
 
 FORK_GUARD = ForkGuard()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=FORK_GUARD.before_fork, after_in_parent=FORK_GUARD.after_fork, after_in_child=FORK_GUARD.after_fork
+        before=FORK_GUARD.before_fork,
+        after_in_parent=FORK_GUARD.after_fork,
+        after_in_child=FORK_GUARD.after_fork_in_child,
     )

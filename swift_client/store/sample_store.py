@@ -186,14 +186,14 @@ class SampleStore(QuestionRanges):
             )
             # Skip completions that are stored already; move others whose index another process has used.
             stored_seeds = dict(rows.fetchall())
-            numbered, moved = [], []
+            numbered, moved_parts = [], []
             for number, parts in enumerate(packed, first_index):
                 if number not in stored_seeds:
                     numbered.append((number, parts))
                 elif seed is None or stored_seeds[number] != seed:
-                    moved.append(parts)
+                    moved_parts.append(parts)
             used = stored_seeds.keys() | dict(numbered).keys()
-            numbered += zip((number for number in itertools.count() if number not in used), moved, strict=False)
+            numbered += zip((number for number in itertools.count() if number not in used), moved_parts, strict=False)
             _insert(run, question.id, numbered, usage=usage, cost=cost, seed=seed)
 
     def set_labels(self, labels: Mapping[tuple[str, int], float | None]) -> None:

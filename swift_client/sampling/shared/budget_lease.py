@@ -51,12 +51,12 @@ class BudgetLease:
         self._empty_until = 0.0  # in seconds of ``time.monotonic()``
 
     def limits(self) -> dict[str, float]:
-        """Return the units that this process may spend in all, as far as they are leased."""
+        """Return the units that this process has leased in all, spent ones included."""
         with self._lock:
             return {name: self._total_granted[name] - self._total_returned[name] for name in self._limits}
 
     def cover(self, amounts: Amounts, is_enough: Callable[[], bool]) -> bool:
-        """Lease more until there is enough, for a second at most; return False if there is not.
+        """Lease more until there is enough, for a second at most; return True if there is.
 
         Args:
             amounts: the units that are needed beside what is spent and reserved.
@@ -75,7 +75,7 @@ class BudgetLease:
         return True
 
     def prefetch(self) -> None:
-        """Ask for the next lease if half of the last one is used; returns at once."""
+        """Ask for the next lease if half of the last one is used, without waiting."""
         with self._lock:
             is_low = any(free < self._low_levels[name] for name, free in self._free().items())
         if is_low and time.monotonic() >= self._empty_until:

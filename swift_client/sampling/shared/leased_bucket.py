@@ -12,7 +12,7 @@ _ROUNDING = 1e-6
 
 
 class LeasedBucket(Bucket):
-    """A bucket that leases fill; while the account cannot be reached, it refills at this process's own share.
+    """A bucket that leases fill, or this process's own share without the account.
 
     Args:
         per_minute: the limit of all processes together.

@@ -1,4 +1,4 @@
-"""The membership of a rate limiter in an account: leases fill its buckets, and refusals of other processes slow it."""
+"""The membership of a rate limiter in an account, whose leases fill its buckets."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class SharedRate:
         return sentence
 
     def _on_start(self) -> None:
-        """Ask for a lease before the last one is used up; called with the limiter's lock."""
+        """Ask for a lease before the last one is used up; needs the limiter's lock."""
         self._n_started += 1
         is_low = any(self._free(name) < self._low_levels.get(name, 0.0) for name in self._buckets)
         if is_low or self.note or self._member.seconds_since_message() > _NEWS_SECONDS:
@@ -119,7 +119,7 @@ class SharedRate:
     # --- in the thread of the member
 
     def report(self, *, gives_back: bool, leaves: bool) -> Report:
-        """Return the demands of the requests that may start within the next fraction of a second."""
+        """Return the demands of the requests that may start within a fraction of a second."""
         with self._limiter.lock:
             now, window = self._limiter.clock(), self._limiter.window
             rate = self._n_started / max(_MIN_ELAPSED, now - self._reported_at)

@@ -76,7 +76,8 @@ def _server(parts: SplitResult, parameters: Mapping[str, str]) -> dict[str, Any]
     files = {name: parameters[name] for name in _TLS_FILES if name in parameters}
     if files and parts.scheme != "rediss":
         raise _invalid("certificates need rediss://")
-    return {**options, "ssl": True, **files} if parts.scheme == "rediss" else options
+    # Before redis-py 6, only the certificate's issuer was checked unless asked.
+    return {**options, "ssl": True, "ssl_check_hostname": True, **files} if parts.scheme == "rediss" else options
 
 
 def _socket(parts: SplitResult, parameters: Mapping[str, str]) -> dict[str, Any]:

@@ -38,8 +38,8 @@ class RedisConnection:
             import redis
             from redis.backoff import NoBackoff
             from redis.retry import Retry
-        except ImportError as missing:
-            raise MissingExtraError.needs("redis", "A redis:// URL") from missing
+        except ImportError as import_error:
+            raise MissingExtraError.needs("redis", "A redis:// URL") from import_error
         self._library = redis
         self._client = redis.Redis(
             **self.address.options,
@@ -68,10 +68,10 @@ class RedisConnection:
         try:
             return action(self._client)
         except (self._library.RedisError, OSError) as error:
-            translated = self._translate(error)
-            if translated.retryable and time.monotonic() - started > _LONG_SECONDS:
+            translation = self._translate(error)
+            if translation.retryable and time.monotonic() - started > _LONG_SECONDS:
                 self._last_error, self._paused_until = _reason(error), time.monotonic() + _PAUSE_SECONDS
-            raise translated from None  # its own errors may quote commands
+            raise translation from None  # its own errors may quote commands
 
     def commit(self, transaction: redis.client.Pipeline) -> bool:
         """Execute a transaction; return False if a watched key has changed, or the connection broke."""

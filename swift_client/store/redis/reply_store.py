@@ -120,8 +120,10 @@ class RedisReplyStore:
         prompt, completion = (
             min(max(0, count), MAX_TOKEN_COUNT) for count in (verdict.prompt_tokens, verdict.completion_tokens)
         )
-        packed = _PackedVerdict(verdict.value, verdict.confidence, verdict.from_text, prompt, completion, verdict.cost)
-        command = (_verdict_key(key), _ENCODER.encode(packed))
+        packed_verdict = _PackedVerdict(
+            verdict.value, verdict.confidence, verdict.from_text, prompt, completion, verdict.cost
+        )
+        command = (_verdict_key(key), _ENCODER.encode(packed_verdict))
 
         def write(connection: RedisConnection) -> None:
             connection.run(lambda client: client.set(*command, nx=True, ex=self._ttl))
@@ -138,12 +140,14 @@ class RedisReplyStore:
             commands.hlen(key)
             commands.hmget(key, [str(number) for number in range(n)])
             count, values = execute(commands)
-        numbered = {number: value for number, value in enumerate(values) if value is not None}
-        if len(numbered) < n and count > len(numbered):  # a failed call left a hole
-            numbers = [number for number in self._numbers(client, key) if number >= n][: n - len(numbered)]
+        values_by_number = {number: value for number, value in enumerate(values) if value is not None}
+        if len(values_by_number) < n and count > len(values_by_number):  # a failed call left a hole
+            numbers = [number for number in self._numbers(client, key) if number >= n][: n - len(values_by_number)]
             values = client.hmget(key, [str(number) for number in numbers]) if numbers else []
-            numbered |= {number: value for number, value in zip(numbers, values, strict=True) if value is not None}
-        return numbered
+            values_by_number |= {
+                number: value for number, value in zip(numbers, values, strict=True) if value is not None
+            }
+        return values_by_number
 
     def _numbers(self, client: redis.Redis, key: str) -> list[int]:
         """Return the numbers of a hash in ascending order. Raises ConfigurationError for other fields."""
@@ -177,20 +181,20 @@ class RedisReplyStore:
 
     def _add_values(self, client: redis.Redis, key: str, values: Mapping[int, bytes]) -> None:
         """Store each value under its number, or another free one if a different completion has it."""
-        waiting = self._set_new(client, key, values)
+        values_left = self._set_new(client, key, values)
         same_seed = True  # at its own number; under a free one, the seed says nothing
         for _ in range(_MAX_MOVES):
-            if not waiting:
+            if not values_left:
                 return
-            stored: list[Any] = client.hmget(key, [str(number) for number in waiting])
-            moved = [
+            stored_values: list[Any] = client.hmget(key, [str(number) for number in values_left])
+            new_values = [
                 value
-                for value, other in zip(waiting.values(), stored, strict=True)
+                for value, other in zip(values_left.values(), stored_values, strict=True)
                 if other is None or not _is_same(value, other, same_seed=same_seed)
             ]
-            used, same_seed = set(self._numbers(client, key)), False
-            free = (number for number in itertools.count() if number not in used)
-            waiting = self._set_new(client, key, dict(zip(free, moved, strict=False))) if moved else {}
+            used_numbers, same_seed = set(self._numbers(client, key)), False
+            free = (number for number in itertools.count() if number not in used_numbers)
+            values_left = self._set_new(client, key, dict(zip(free, new_values, strict=False))) if new_values else {}
         raise self._damaged(key, "no index stays free")
 
     def _set_new(self, client: redis.Redis, key: str, values: Mapping[int, bytes]) -> dict[int, bytes]:
