@@ -31,6 +31,7 @@ def local_cluster() -> Iterator[Any]:
         import ray.data
 
         os.environ["RAY_AUTH_MODE"] = "disabled"  # a token would be written to the home of whoever runs this
+        os.environ["RAY_TMPDIR"] = "/tmp"  # sockets lie there, and a path of more than 107 bytes is none for a socket
         _start(ray)
         ray.data.DataContext.get_current().enable_progress_bars = False
         try:

@@ -32,7 +32,7 @@ def connect_cluster(address: str | None = None, *, is_quiet: bool = False) -> An
 
     Raises:
         MissingExtraError: Ray is not installed.
-        ConfigurationError: there is no cluster at the address.
+        ConfigurationError: there is no cluster at the address, or none can be started.
     """
     ray = import_ray()
     if not ray.is_initialized():
@@ -41,7 +41,12 @@ def connect_cluster(address: str | None = None, *, is_quiet: bool = False) -> An
             quiet = {"log_to_driver": False, "logging_level": logging.ERROR} if is_quiet else {}
             # "local": without an address Ray would look for a cluster in the environment and in its files.
             ray.init(address=address or "local", namespace=NAMESPACE, **local, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
+            if address is None:
+                raise ConfigurationError(
+                    f"Ray cannot start on this machine: {error}.",
+                    hint="If the path of its sockets is too long, set RAY_TMPDIR to a short one, such as /tmp.",
+                ) from error
             raise ConfigurationError(
                 f"There is no Ray cluster at {address!r}: {error}.",
                 hint="Start one with `ray start --head`, or give no address for a local one.",
