@@ -16,10 +16,13 @@ import pytest
 from swift_client.bulk import RankProgress, RankSettings, rank_files, rank_table
 from swift_client.bulk.sources import parquet_files
 from swift_client.bulk.sources.parquet_files import ParquetFiles
+from swift_client.bulk.sources.recent_questions import RecentQuestions
+from swift_client.bulk.sources.replies_file import RepliesFile
 from swift_client.dataset.export_parquet import export_parquet
 from swift_client.dataset.sample_columns import row_groups
+from swift_client.dataset.sample_columns.question_index import hash_question
 from swift_client.errors import ConfigurationError
-from tests.children import environment
+from tests.children import environment, python
 from tests.stored_samples import reply_of, write_replies, write_samples
 
 
@@ -127,3 +130,62 @@ def test_a_row_group_of_too_many_values_is_refused(
 
     with pytest.raises(ConfigurationError, match=r"s\.parquet: a row group has .* 1,000 are the most"):
         rank_files(tmp_path / "s.parquet", tmp_path / "out.jsonl", workers=1)
+
+
+def test_a_repetition_is_noticed_in_every_process_or_in_none() -> None:
+    names = [f"q{number}" for number in range(10_000)]
+    last = {hash_question(name) % 2**20: name for name in names}
+    first = next(name for name in names if last[hash_question(name) % 2**20] != name)
+    seen = RecentQuestions()
+
+    assert seen.add(first)
+    assert not seen.add(first)
+    assert seen.add(last[hash_question(first) % 2**20])  # takes its place
+    assert seen.add(first)
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}"])
+@pytest.mark.parametrize("out", ["out.parquet", "sub/out.parquet", "sub/sub/out.jsonl"])
+def test_no_folder_gets_a_result_that_its_next_run_would_read(
+    samples: pyarrow.Table, form: str, out: str, tmp_path: Path
+) -> None:
+    (tmp_path / "sub" / "sub").mkdir(parents=True)
+    pyarrow.parquet.write_table(samples, tmp_path / "s.parquet")
+
+    with pytest.raises(ConfigurationError, match="would be, a part of"):
+        rank_files(form.format(tmp_path), tmp_path / out)
+
+
+def test_an_error_of_the_caller_is_not_one_of_the_file(tmp_path: Path) -> None:
+    def show(progress: RankProgress) -> None:
+        raise BrokenPipeError("nobody reads this")
+
+    with pytest.raises(BrokenPipeError, match="nobody reads this"):
+        rank_files(write_replies(tmp_path / "r.jsonl", 3), tmp_path / "out.jsonl", on_progress=show)
+    assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    source = RepliesFile(tmp_path)
+
+    with pytest.raises(ConfigurationError, match="replies .* cannot be read: Is a directory"):
+        list(source.tasks())
+    with pytest.raises(ConfigurationError, match="cannot be read"), source.open(RankSettings.create()):
+        pass
+
+
+def test_a_scorer_of_a_notebook_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    write_samples(tmp_path / "s.db", questions=60)
+    code = (
+        "import sys; sys.modules['__main__'].__file__ = None\n"
+        "from swift_client.bulk import rank_files\n"
+        "from swift_client.errors import SwiftClientError\n"
+        "def score(completions): return [0.0] * len(completions)\n"
+        "try: rank_files('s.db', 'out.jsonl', scorer=score, workers=2)\n"
+        "except SwiftClientError as error: print(error.message, error.hint)"
+    )
+
+    result = python("-c", code, cwd=tmp_path)
+
+    assert b"A worker process failed: AttributeError" in result.stdout
+    assert b"workers=1" in result.stdout

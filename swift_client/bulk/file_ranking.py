@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -18,6 +18,8 @@ from swift_client.bulk.settings import RankSettings
 from swift_client.bulk.sources.open_source import open_source
 from swift_client.bulk.sources.source import Kind, Source, Task
 from swift_client.bulk.worker_pool import RankedTask, WorkerPool
+from swift_client.dataset.sample_columns import import_pyarrow
+from swift_client.dataset.sample_columns.locations import find_url, locate
 from swift_client.errors import ConfigurationError
 from swift_client.models.resolve_head import Head
 from swift_client.scoring.result import UserSimilarity
@@ -63,7 +65,8 @@ def rank_files(
 
     Args:
         source: a samples file of ``collect``; a Parquet file of samples, or a folder or URL of them, with the rows of a
-            question next to each other; or JSON lines ``{"id": ..., "reply": {...} or [...], "prompt": ...}``.
+            question next to each other (others are refused if they return within about a million questions); or JSON
+            lines ``{"id": ..., "reply": {...} or [...], "prompt": ...}``.
         out: a .jsonl or .parquet file, which is replaced when all is done. Its rows are in the order of ``source`` and
             have the members of ``RankedRow``; a question that cannot be ranked has an ``error``.
         kind: what ``source`` has to contain.
@@ -98,25 +101,46 @@ def rank_files(
     _require_other_file(Path(source), target)
     stored = open_source(Path(source), kind)
     progress = RankProgress()
-    try:
-        with (
-            atomic_write(target) as draft,
-            row_format.open(draft) as write,
-            closing(_rank_tasks(stored, settings, row_format, size)) as results,  # an early end ends the workers
-        ):
-            for result in results:
-                write(result.data)
-                progress = RankProgress(
-                    questions=progress.questions + result.rows,
-                    failed=progress.failed + result.errors,
-                    share=result.share,
-                )
-                on_progress(progress)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{target} cannot be written: {error.strerror or error}.", hint="Check its folder, and the free disk space."
-        ) from error
+    with (
+        _open_out(target, row_format) as write,
+        closing(_rank_tasks(stored, settings, row_format, size)) as results,  # an early end ends the workers
+    ):
+        for result in results:
+            write(result.data)
+            progress = RankProgress(
+                questions=progress.questions + result.rows,
+                failed=progress.failed + result.errors,
+                share=result.share,
+            )
+            on_progress(progress)
     return progress
+
+
+@contextmanager
+def _open_out(target: Path, row_format: RowFormat) -> Iterator[Callable[[bytes], object]]:
+    """Open a file that replaces ``target`` at the end; only its own errors become ConfigurationError."""
+    with ExitStack() as stack:
+        with _translate_write_errors(target):
+            write = stack.enter_context(row_format.open(stack.enter_context(atomic_write(target))))
+
+        def write_rows(data: bytes) -> None:
+            with _translate_write_errors(target):
+                write(data)
+
+        yield write_rows
+        with _translate_write_errors(target):
+            stack.close()
+
+
+@contextmanager
+def _translate_write_errors(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = str(error.strerror or error).rstrip(".")
+        raise ConfigurationError(
+            f"{target} cannot be written: {reason}.", hint="Check its folder, and the free disk space."
+        ) from error
 
 
 def _rank_tasks(
@@ -153,5 +177,13 @@ def _require_picklable(settings: RankSettings) -> None:
 
 def _require_other_file(source: Path, target: Path) -> None:
     """Raise ConfigurationError if the result would replace what it is read from, or become a part of it."""
-    if source.resolve() in (target.resolve(), target.resolve().parent):
+    path = source if find_url(source) is None else _local_path(source)
+    if path is not None and path.resolve() in (target.resolve(), *target.resolve().parents):
         raise ConfigurationError(f"{target} is, or would be, a part of {source}.", hint="Give another file.")
+
+
+def _local_path(url: Path) -> Path | None:
+    """Return the path of a URL on this machine; None for other file systems."""
+    location = locate(url)
+    is_local = isinstance(location.filesystem, import_pyarrow().fs.LocalFileSystem)
+    return Path(location.path) if is_local else None

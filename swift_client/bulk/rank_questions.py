@@ -8,6 +8,7 @@ from typing import Any
 from swift_client.adapters import Reply
 from swift_client.bulk.ranked_row import RankedRow, rank_or_explain
 from swift_client.bulk.settings import RankSettings
+from swift_client.dataset.sample_columns.groups import sort_samples
 from swift_client.errors import ConfigurationError
 from swift_client.reranker.rank_replies import RankedQuestion, rank_decoded, read_reply
 from swift_client.store import Sample, StoredQuestion
@@ -28,12 +29,13 @@ def rank_samples(
     """
 
     def rank() -> RankedRow:
-        ordered = sorted(samples, key=lambda sample: sample.index)
-        indices = [sample.index for sample in ordered]
-        if len(set(indices)) < len(indices):
+        try:
+            ordered = sort_samples(samples)
+        except ValueError as error:
             raise ConfigurationError(
-                f"Question {question.id!r} has two samples with the same index.", hint="Remove one of them."
-            )
+                f"The samples cannot be told apart: {error}.", hint="Remove one of them."
+            ) from error
+        indices = [sample.index for sample in ordered]
         reply = Reply(completions=tuple(sample.completion for sample in ordered), usage=Usage())
         config = settings.config_for(provider, model)
         ranked_question = RankedQuestion(messages=question.messages)

@@ -57,14 +57,20 @@ class _Worker:
             self.connection.send(task)
 
     def receive(self) -> None:
-        """Fill in the next result. Raises the worker's exception, or SwiftClientError if the worker has died."""
+        """Fill in the next result. Raises SwiftClientError: the worker's own, or that it has failed or died."""
         try:
             message = self.connection.recv()
         except (EOFError, ConnectionResetError):
             self.process.join()
             raise _death_error(self.process.exitcode) from None
-        if isinstance(message, Exception):
+        if isinstance(message, SwiftClientError):
             raise message
+        if isinstance(message, Exception):
+            raise SwiftClientError(
+                f"A worker process failed: {type(message).__name__}: {message}.",
+                hint="A scorer, or another function of yours, has to be in a module that workers can import, not in a "
+                "notebook or at Python's prompt. Or use workers=1.",
+            ) from message
         self.slots.popleft().result = message
 
     def end(self) -> None:
@@ -123,7 +129,12 @@ class WorkerPool:
             return worker
         if len(self._workers) == self._size:
             return None
-        self._workers.append(_Worker(self._job))
+        try:
+            self._workers.append(_Worker(self._job))
+        except OSError as error:
+            raise SwiftClientError(
+                f"No worker process can be started: {error.strerror or error}.", hint="Use fewer workers."
+            ) from error
         return self._workers[-1]
 
     def _wait(self) -> None:

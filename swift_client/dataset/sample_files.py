@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
+from swift_client.dataset.sample_columns import ParquetSamples
 from swift_client.dataset.sample_columns.locations import FilePath, is_parquet
 from swift_client.store import Sample, SampleStore, StoredQuestion
 from swift_client.types import Usage
@@ -48,8 +49,6 @@ def open_sample_file(path: FilePath) -> SampleFile:
     """
     if not is_parquet(path):
         return _StoredSamples(path)
-    from swift_client.dataset.sample_columns import ParquetSamples
-
     return ParquetSamples(path)
 
 
@@ -85,6 +84,4 @@ class _StoredSamples:
     def groups(self, only: _Only = lambda question: True) -> Iterator[tuple[StoredQuestion, list[Sample]]]:
         """Yield the questions that have samples and for which ``only`` is true, each with its samples."""
         with SampleStore(self.name) as store:
-            for question in filter(only, store.iterate_questions()):
-                if samples := store.samples(question.id):
-                    yield question, samples
+            yield from store.questions_with_samples(only)

@@ -268,9 +268,14 @@ class SampleStore(QuestionRanges):
                 raise ValueError(f"question {question.id} has the messages of another request")
         return self.samples(question.id, limit=limit)
 
-    def questions_with_samples(self) -> Iterator[tuple[StoredQuestion, list[Sample]]]:
-        """Yield each question that has samples with its samples; one question is in memory at a time."""
-        for question in self.iterate_questions():
+    def questions_with_samples(
+        self, only: Callable[[StoredQuestion], bool] = lambda question: True
+    ) -> Iterator[tuple[StoredQuestion, list[Sample]]]:
+        """Yield each question that has samples, and for which ``only`` is true, with its samples.
+
+        One question is in memory at a time.
+        """
+        for question in filter(only, self.iterate_questions()):
             if samples := self.samples(question.id):
                 yield question, samples
 

@@ -42,7 +42,7 @@ class RepliesFile:
 
     def tasks(self) -> Iterator[tuple[Task, float]]:
         """See ``Source``."""
-        with self._open_file() as file:
+        with self._translate_read_errors(), self.path.open("rb") as file:
             total = max(1, self.path.stat().st_size)
             offset, size, first, number = 0, 0, 1, 1
             while length := _skip_line(file):
@@ -57,31 +57,39 @@ class RepliesFile:
     def open(self, settings: RankSettings) -> Iterator[Callable[[Task], list[RankedRow]]]:
         """See ``Source``."""
         decoder = msgspec.json.Decoder(_Line)
-        with self._open_file() as file:
+        with self._translate_read_errors():
+            file = self.path.open("rb")
+        with file:
 
             def rank(task: Task) -> list[RankedRow]:
-                offset, size, first = task
-                file.seek(offset)
-                rows, number = [], first
-                while size > 0 and (line := file.readline(min(size, MAX_LINE_BYTES + 1))):
-                    size -= len(line)
-                    if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
-                        size -= _skip_line(file)
-                        rows.append(RankedRow.of_error(None, f"Line {number} is longer than {MAX_LINE_BYTES} bytes."))
-                    elif line.strip(b"\xef\xbb\xbf \t\r\n"):
-                        rows.append(_rank_line(line, number, decoder, settings))
-                    number += 1
-                return rows
+                with self._translate_read_errors():
+                    return list(_rank_lines(file, task, decoder, settings))
 
             yield rank
 
-    def _open_file(self) -> BinaryIO:
+    @contextmanager
+    def _translate_read_errors(self) -> Iterator[None]:
         try:
-            return self.path.open("rb")
+            yield
         except OSError as error:
             raise ConfigurationError(
-                f"The replies {self.path} cannot be read: {error.strerror}.", hint="Check the path."
+                f"The replies {self.path} cannot be read: {error.strerror or error}.", hint="Check the path."
             ) from error
+
+
+def _rank_lines(
+    file: BinaryIO, task: Task, decoder: msgspec.json.Decoder[_Line], settings: RankSettings
+) -> Iterator[RankedRow]:
+    offset, size, number = task
+    file.seek(offset)
+    while size > 0 and (line := file.readline(min(size, MAX_LINE_BYTES + 1))):
+        size -= len(line)
+        if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
+            size -= _skip_line(file)
+            yield RankedRow.of_error(None, f"Line {number} is longer than {MAX_LINE_BYTES} bytes.")
+        elif line.strip(b"\xef\xbb\xbf \t\r\n"):
+            yield _rank_line(line, number, decoder, settings)
+        number += 1
 
 
 def _skip_line(file: BinaryIO) -> int:

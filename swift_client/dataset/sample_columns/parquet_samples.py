@@ -35,9 +35,12 @@ _QUESTION_COLUMNS = ("question", "messages", "answer", "answers", "family")
 class ParquetSamples:
     """The samples of a Parquet file, or of all Parquet files of a folder and its folders. Each iteration reads again.
 
-    Files that are added later are not read. One batch of rows is in memory at a time, and eight bytes per question.
+    Files that are added later are not read. One batch of rows is in memory at a time, and tens of bytes per
+    question while the questions are counted.
+
     Questions whose rows are not one after the other, for example in several files, come after all others, a few
-    thousand rows at a time, for each of which all their ids are read again.
+    thousand rows at a time. For each of these parts all ids are read again, and about a hundred bytes per such question
+    are in memory. If there are many of them, sort the rows by question first.
 
     Args:
         path: the file, the folder, or the URL of either on a file system of pyarrow or fsspec, such as
