@@ -168,7 +168,7 @@ def test_an_error_of_the_caller_is_not_one_of_the_file(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     source = RepliesFile(tmp_path)
 
-    with pytest.raises(ConfigurationError, match="replies .* cannot be read: Is a directory"):
+    with pytest.raises(ConfigurationError, match=r"replies .* cannot be read: Is a directory"):
         list(source.tasks())
     with pytest.raises(ConfigurationError, match="cannot be read"), source.open(RankSettings.create()):
         pass

@@ -86,7 +86,7 @@ def rank_files(
         ConfigurationError: an argument is wrong, ``source`` cannot be read, or ``out`` cannot be written.
         ArtifactError: the head cannot be read.
         MissingExtraError: pyarrow is not installed and a file is Parquet.
-        SwiftClientError: a worker process died.
+        SwiftClientError: a worker process failed, died or cannot be started.
     """
     target = Path(out)
     row_format = format_of(target)
