@@ -269,14 +269,14 @@ class SampleStore(QuestionRanges):
         return self.samples(question.id, limit=limit)
 
     def questions_with_samples(
-        self, only: Callable[[StoredQuestion], bool] = lambda question: True
+        self, only: Callable[[StoredQuestion], bool] | None = None
     ) -> Iterator[tuple[StoredQuestion, list[Sample]]]:
-        """Yield each question that has samples, and for which ``only`` is true, with its samples.
+        """Yield each question that has samples, and for which ``only`` is true if given, with its samples.
 
         One question is in memory at a time.
         """
-        for question in filter(only, self.iterate_questions()):
-            if samples := self.samples(question.id):
+        for question in self.iterate_questions():
+            if (only is None or only(question)) and (samples := self.samples(question.id)):
                 yield question, samples
 
     def totals(self) -> SampleTotals:
