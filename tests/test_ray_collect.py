@@ -21,6 +21,7 @@ pytest.importorskip("pyarrow")
 
 from swift_client.dataset.sample_columns import group_samples
 from swift_client.ray import ShardsResult, best_of_dataset, collect_dataset, collect_shards
+from swift_client.ray.job import HiddenJob, plan_job
 
 KEY = "sk-secret-7f3a"
 
@@ -165,6 +166,10 @@ def test_a_refused_key_ends_the_run_as_itself(ray: Any, server: CountingServer, 
         collect_questions(ray, questions(), tmp_path, server)
     assert KEY not in str(caught.value)
     assert type(caught.value) is AuthenticationError
+    # A refused request costs nothing, so nothing counts as lost.
+    with pytest.raises(AuthenticationError):
+        collect_questions(ray, questions(8), tmp_path / "one batch", server)
+    assert not list((tmp_path / "one batch").glob("in_flight/*"))
 
 
 def test_without_out_the_samples_are_a_dataset_of_ray(ray: Any, server: CountingServer) -> None:
@@ -180,10 +185,15 @@ def test_without_out_the_samples_are_a_dataset_of_ray(ray: Any, server: Counting
 def test_the_best_answers_are_a_dataset_of_ray(ray: Any, server: CountingServer) -> None:
     rows = [*questions(3), {"id": "b", "prompt": "broken", "answer": None}, {"id": "e", "prompt": "", "answer": None}]
     arguments = settings(server)
-    reranker = {name: arguments[name] for name in ("base_url", "api_key", "max_retries", "top_logprobs")}
+    reranker = {name: arguments[name] for name in ("base_url", "api_key", "max_retries")}
     dataset = best_of_dataset(
-        ray.data.from_items(rows), provider="openai-compatible", model="m", n=3, reranker=reranker, workers=1, seed=5
-    )
+        ray.data.from_items(rows), provider="openai-compatible", model="m", n=3, reranker=reranker, workers=1, seed=5,
+        top_logprobs=3,
+    )  # fmt: skip
+    with pytest.raises(ConfigurationError, match="did you mean 'temperature'"):
+        best_of_dataset(dataset, provider="openai-compatible", model="m", temprature=0.5)
+    with pytest.raises(ConfigurationError, match="has no argument 'basis_url'"):
+        best_of_dataset(dataset, provider="openai-compatible", model="m", reranker={"basis_url": server.url})
     assert not server.requests
     answers = {row["question"]: row for row in dataset.take_all()}
     assert answers.keys() == {"q0", "q1", "q2", "b", "e"}
@@ -192,6 +202,14 @@ def test_the_best_answers_are_a_dataset_of_ray(ray: Any, server: CountingServer)
     assert (first["calls"], first["completion_tokens"], len(first["id"])) == (1, 12, 32)
     assert "broken" in answers["b"]["error"]
     assert "empty" in answers["e"]["error"]
+
+
+def test_the_logs_of_ray_data_show_no_key(server: CountingServer) -> None:
+    from ray.data._internal.metadata_exporter import sanitize_for_struct
+
+    job, _ = plan_job(**settings(server))
+    assert KEY in str(sanitize_for_struct({"job": job}))
+    assert KEY not in str(sanitize_for_struct({"hidden": HiddenJob(job)}))
 
 
 def test_wrong_settings_are_refused_before_ray_starts_anything(tmp_path: Path) -> None:

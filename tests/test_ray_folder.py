@@ -22,8 +22,8 @@ import pyarrow
 import pyarrow.parquet
 
 from swift_client.errors import ConfigurationError
-from swift_client.ray.batch import require_current_run
-from swift_client.ray.buffer import Rows
+from swift_client.ray.batch import Batch, ShardWriter, require_current_run
+from swift_client.ray.buffer import Rows, SampleBuffer
 from swift_client.ray.committed import Committed
 from swift_client.ray.folder import Folder
 from swift_client.ray.in_flight import BatchJournal, Losses, journal_name, read_losses
@@ -190,6 +190,44 @@ async def test_the_journal_of_a_batch_goes_with_it_unless_it_tells_of_losses(fol
     folder.write("in_flight/x.json", b'{"entries": [["q", [-1], null]]}')
     with pytest.raises(ConfigurationError, match=r"in_flight/x.json is damaged"):
         read_losses(folder, "in_flight/x.json", lambda names: {})
+
+
+async def test_a_file_system_that_fails_for_a_moment_loses_no_sample(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.write("run.json", b"a")
+    questions = {"q1": question("q1")}
+    buffer = SampleBuffer(path="x", questions=questions, existing={})
+    journal = BatchJournal(
+        folder=folder, name=journal_name("a", 0), missing={"q1": [0]}, max_cost=lambda name: 0.5, ahead=1,
+        losses=Losses(), check_run=lambda: None,
+    )  # fmt: skip
+    batch = Batch(run="a", number=0, questions=tuple(questions.values()), existing={})
+    writer = ShardWriter(
+        folder=folder, batch=batch, buffer=buffer, journal=journal, meta=META, next_shard=0, seconds=60.0
+    )
+    await writer.begin(questions["q1"])
+    assert writer.running == {"q1"}
+    completion = sample("q1", 0).completion
+    buffer.add_samples("q1", [completion], usage=Usage(), numbers=[0], cost=0.25, seed=None)
+    (tmp_path / "samples").write_bytes(b"no folder")
+    closing = asyncio.create_task(writer.close())
+    await asyncio.sleep(0.2)
+    assert not closing.done()
+    (tmp_path / "samples").unlink()
+    await closing
+    assert Committed.read(folder).indices(["q1"]) == {"q1": {0}}
+
+
+async def test_a_batch_that_is_stopped_tells_what_was_under_way(folder: Folder) -> None:
+    journal = BatchJournal(
+        folder=folder, name="in_flight/x.json", missing={"q1": [0], "q2": [0, 1], "q3": [0]},
+        max_cost=lambda name: 0.5, ahead=3, losses=Losses(), check_run=lambda: None,
+    )  # fmt: skip
+    await journal.announce(question("q1"))
+    await journal.close({"q2"})
+    assert read_losses(folder, "in_flight/x.json", lambda names: {}) == Losses(completions=2, cost=1.0)
+    await journal.close()
+    assert not folder.exists("in_flight/x.json")
 
 
 def test_other_settings_are_refused_once_there_are_samples(folder: Folder) -> None:

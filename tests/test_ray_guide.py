@@ -91,3 +91,13 @@ def test_options_without_meaning_on_a_cluster_are_refused(option: str, tmp_path:
 
     assert result.returncode == 3
     assert f"--ray cannot be combined with {option}" in result.stderr.decode()
+
+
+def test_a_file_that_cannot_be_read_is_an_error_without_a_traceback(server: CountingServer, tmp_path: Path) -> None:
+    (tmp_path / "damaged.parquet").write_bytes(b"no Parquet")
+    settings = ["--provider", "openai", "--model", "m", "--n", "2", "--max-tokens", "5", "--ray"]
+    for name, reason in (("missing.parquet", "missing.parquet"), ("damaged.parquet", "not a parquet file")):
+        result = command("collect", "--questions", name, "--out", "run", *settings, cwd=tmp_path)
+        assert result.returncode == 3, result.stderr.decode()
+        assert "Traceback" not in result.stderr.decode()
+        assert reason in result.stderr.decode()

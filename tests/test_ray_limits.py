@@ -58,7 +58,9 @@ def test_two_members_keep_the_rate_and_the_budget_and_the_actor_may_be_killed(ra
             return starts
 
         def spend(self) -> int:
-            tracker = Budget(calls=40).open(shared=RayLeases("test", Folder(tmp_path)), name="calls")
+            leases = RayLeases("test", Folder(tmp_path))
+            leases.connect()  # the actor may be starting again
+            tracker = Budget(calls=40).open(shared=leases, name="calls")
             n = 0
             while tracker.affordable(1, lambda n: Cost(calls=n)):
                 tracker.reserve(Cost(calls=1))

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from swift_client.shared_limits.account import LEASE_SECONDS
 from tests.ray_clusters import (
@@ -38,6 +38,7 @@ from benchmarks.scaling.cluster import collect_all
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
 collect_all(ray, sys.argv[2], sys.argv[3], int(sys.argv[4]))
 """
+T = TypeVar("T")
 
 
 def collect_all(ray: Any, out: str, url: str, n_questions: int) -> Any:
@@ -72,8 +73,7 @@ def measure(n_questions: int = 500, *, worker_kills: int = 5, seed: int = 0) -> 
             with subprocess.Popen(line, env={**os.environ, "PYTHONPATH": str(ROOT)}) as driver:
                 for mark in marks:
                     _wait(driver, lambda mark=mark: len(server.served) >= mark)
-                    _wait(driver, worker_pids)
-                    kill(draw.choice(worker_pids()))
+                    kill(draw.choice(_wait(driver, worker_pids)))
                 _wait(driver, lambda: len(server.served) >= 0.7 * n_wanted)
                 kill(driver.pid)
             stored = times_of_storing(out)
@@ -111,12 +111,14 @@ def _bar(value: float, unit: str) -> dict[str, Any]:
     return {"value": value, "target": 0, "unit": unit, "interval": None}
 
 
-def _wait(driver: subprocess.Popen[bytes], is_ready: Callable[[], object], seconds: float = 120.0) -> None:
+def _wait(driver: subprocess.Popen[bytes], find: Callable[[], T], seconds: float = 120.0) -> T:
+    """Return the first value of ``find()`` that is true."""
     end = time.monotonic() + seconds
-    while not is_ready():
+    while not (value := find()):
         if driver.poll() is not None or time.monotonic() > end:
             raise RuntimeError("the driver has ended, or nothing happens")
         time.sleep(0.02)
+    return value
 
 
 if __name__ == "__main__":

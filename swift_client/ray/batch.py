@@ -18,6 +18,7 @@ from swift_client.store import Meta, StoredQuestion
 from swift_client.types import Usage
 
 RUN = "run.json"  # the name of the run that may write
+_WRITE_PAUSES = (0.5, 2.0)  # seconds before the second and the third attempt to write a shard
 MAX_SHARD_SAMPLES = 1024  # samples in memory that are stored without waiting for the next regular time
 
 
@@ -98,16 +99,20 @@ class ShardWriter:
 
     def __post_init__(self) -> None:
         self._is_closing = False
+        self._unwritten: Rows | None = None  # rows that could not be written yet
+        self.running: set[str] = set()  # questions that have begun and not ended
         self._wakes = asyncio.Event()
         self._lock = asyncio.Lock()
 
     async def begin(self, question: StoredQuestion) -> None:
         """Write to the journal that a question is about to be requested."""
         await self.journal.announce(question)
+        self.running.add(question.id)
 
     def end(self, question: StoredQuestion) -> None:
         """Let the samples of a question be stored."""
         self.buffer.end(question)
+        self.running.discard(question.id)
         if self.buffer.n_ended >= MAX_SHARD_SAMPLES:
             self._wakes.set()
 
@@ -132,9 +137,20 @@ class ShardWriter:
 
     async def _flush(self) -> None:
         async with self._lock:
-            rows = self.buffer.take_ended()
-            if rows.samples:
-                await asyncio.to_thread(self._write, rows)
+            while (rows := self._unwritten or self.buffer.take_ended()).samples:
+                self._unwritten = rows
+                await self._write_patiently(rows)
+                self._unwritten = None
+
+    async def _write_patiently(self, rows: Rows) -> None:
+        """Write a shard; try again if the file system fails, since the samples are paid for."""
+        for pause in (*_WRITE_PAUSES, None):
+            try:
+                return await asyncio.to_thread(self._write, rows)
+            except ConfigurationError as error:
+                if pause is None or not isinstance(error.__cause__, OSError):
+                    raise
+                await asyncio.sleep(pause)
 
     def _write(self, rows: Rows) -> None:
         name = shard_name(self.batch.run, self.batch.number, self.next_shard)

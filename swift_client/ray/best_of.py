@@ -13,11 +13,13 @@ from swift_client.bulk.selection_columns import selection_schema
 from swift_client.collect.runner import FATAL_ERRORS
 from swift_client.errors import ConfigurationError, RejectedError, SwiftClientError
 from swift_client.ray.cluster import import_ray
-from swift_client.ray.job import WorkerPool
+from swift_client.ray.job import HiddenJob, WorkerPool
 from swift_client.ray.limits import ClusterLimits
 from swift_client.ray.questions import read_questions
 from swift_client.reranker import AsyncSwiftReranker
+from swift_client.reranker.best_of import CallOptions
 from swift_client.sampling import Budget
+from swift_client.sampling.field_names import CALL_ARGUMENTS, CONSTRUCTOR_ARGUMENTS, refuse_names
 from swift_client.store import StoredQuestion
 from swift_client.types import Selection
 from swift_client.validation import require_int
@@ -50,8 +52,8 @@ def best_of_dataset(
         dataset: a ``ray.data.Dataset``; columns as of ``collect_shards``.
         provider: as for SwiftReranker, like ``model``. An object of your own must be picklable.
         n: completions to choose from, per question.
-        reranker: further arguments of SwiftReranker, such as ``head`` and ``base_url``. Keys come from the environment
-            of the workers, which look up the head too.
+        reranker: further arguments of SwiftReranker, such as ``head`` and ``base_url``, which may also be given by
+            name. Keys come from the environment of the workers, which look up the head too.
         requests_per_minute: limit of all workers together, or None.
         tokens_per_minute: likewise, for prompt and completion tokens together.
         budget: for all questions together; those after its end have an error.
@@ -75,7 +77,8 @@ def best_of_dataset(
     require_int("workers", workers, low=1)
     require_int("concurrency", concurrency, low=1)
     require_int("n", n, low=1, high=1024)
-    own_arguments = {"limit", "max_concurrency", "on_event", "client"} & (reranker or {}).keys()
+    reranker, options = _split_arguments(reranker or {}, options)
+    own_arguments = {"limit", "max_concurrency", "on_event", "client"} & reranker.keys()
     if own_arguments:
         raise ConfigurationError(
             f"The rerankers of workers take no {' or '.join(sorted(own_arguments))}.",
@@ -83,7 +86,7 @@ def best_of_dataset(
         )
     run = token_hex(6)
     job = AnswerJob(
-        reranker={"provider": provider, "model": model, **(reranker or {})},
+        reranker={"provider": provider, "model": model, **reranker},
         n=n,
         options=options,
         limits=ClusterLimits(
@@ -98,12 +101,22 @@ def best_of_dataset(
     pool = WorkerPool(size=workers, options={"num_cpus": 1, **(worker_options or {})})
     return dataset.map_batches(
         _AnswerBatches,
-        fn_constructor_kwargs={"job": job},
+        fn_constructor_kwargs={"hidden": HiddenJob(job)},
         batch_size=_BATCH_QUESTIONS,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=pool.size),
         **pool.options,
     )
+
+
+def _split_arguments(reranker: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return all arguments of the reranker, and those of ``best_of()``. Raises ConfigurationError for a wrong name."""
+    unknown = sorted(reranker.keys() - CONSTRUCTOR_ARGUMENTS)
+    if unknown:
+        raise ConfigurationError(f"SwiftReranker has no argument {unknown[0]!r}.", hint="See its arguments.")
+    refuse_names(sorted(options.keys() - CONSTRUCTOR_ARGUMENTS - CallOptions.__annotations__.keys() - CALL_ARGUMENTS))
+    own = {name: value for name, value in options.items() if name in CONSTRUCTOR_ARGUMENTS}
+    return {**reranker, **own}, {name: value for name, value in options.items() if name not in own}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -120,8 +133,8 @@ class AnswerJob:
 class _AnswerBatches:
     """The function of ``map_batches``: tables of questions to tables of choices."""
 
-    def __init__(self, job: AnswerJob) -> None:
-        self._job = job
+    def __init__(self, hidden: HiddenJob[AnswerJob]) -> None:
+        self._job = job = hidden.job
         self._limits = job.limits.open(job.concurrency)
         self._reranker = AsyncSwiftReranker(**job.reranker, limit=self._limits.rate_limit)
 

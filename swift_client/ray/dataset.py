@@ -10,7 +10,7 @@ from swift_client.dataset.sample_columns import encode_samples
 from swift_client.errors import ConfigurationError
 from swift_client.ray.cluster import import_ray
 from swift_client.ray.collect import collect_shards
-from swift_client.ray.job import CollectJob, plan_job
+from swift_client.ray.job import CollectJob, HiddenJob, plan_job
 from swift_client.ray.questions import read_questions
 from swift_client.ray.run import QUESTIONS_PER_SLOT
 from swift_client.ray.worker import CollectWorker
@@ -43,7 +43,7 @@ def collect_dataset(dataset: Any, *, out: str | os.PathLike[str] | None = None, 
     job, pool = plan_job(**settings)
     return dataset.map_batches(
         _SampleBatches,
-        fn_constructor_kwargs={"job": job},
+        fn_constructor_kwargs={"hidden": HiddenJob(job)},
         batch_size=QUESTIONS_PER_SLOT * job.max_concurrency,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=pool.size),
@@ -54,9 +54,9 @@ def collect_dataset(dataset: Any, *, out: str | os.PathLike[str] | None = None, 
 class _SampleBatches:
     """The function of ``map_batches``: tables of questions to tables of samples."""
 
-    def __init__(self, job: CollectJob) -> None:
-        self._worker = CollectWorker(job)
-        self._meta = job.create_setup().meta
+    def __init__(self, hidden: HiddenJob[CollectJob]) -> None:
+        self._worker = CollectWorker(hidden.job)
+        self._meta = hidden.job.create_setup().meta
 
     async def __call__(self, table: Any) -> AsyncIterator[Any]:
         """Yield the samples of a table's questions; wrong rows have none."""

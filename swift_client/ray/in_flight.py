@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
@@ -133,10 +133,11 @@ class BatchJournal:
                 await asyncio.to_thread(self.check_run)
                 self._entries |= entries
 
-    async def close(self) -> None:
-        """Remove the journal of a batch that is stored; one that tells of losses stays for the driver."""
-        if self.losses.completions:
-            data = msgspec.json.encode(_Journal(losses=self.losses))
+    async def close(self, running: Collection[str] = ()) -> None:
+        """Remove the journal of a batch that is stored; ``running`` questions and losses stay for the driver."""
+        entries = [entry for question_id, entry in self._entries.items() if question_id in running]
+        if entries or self.losses.completions:
+            data = msgspec.json.encode(_Journal(entries=entries, losses=self.losses))
             await asyncio.to_thread(self.folder.write, self.name, data)
         elif self._entries:
             await asyncio.to_thread(self.folder.delete, self.name)

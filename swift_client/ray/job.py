@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from secrets import token_hex
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from swift_client.adapters import CustomProvider, Provider
 from swift_client.adapters.transport.api_key import ApiKey
@@ -14,6 +14,8 @@ from swift_client.errors import ConfigurationError
 from swift_client.ray.folder import Folder
 from swift_client.ray.limits import ClusterLimits
 from swift_client.validation import require_int, require_positive
+
+Job = TypeVar("Job")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -34,6 +36,16 @@ class CollectJob:
     def create_setup(self) -> CollectSetup:
         """Return the checked settings. Raises ConfigurationError if one is wrong."""
         return CollectSetup((), provider=self.provider, **self.settings)
+
+
+class HiddenJob(Generic[Job]):
+    """A job for the constructor of a function of Ray Data, whose logs show the fields of dataclasses, keys too."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def __repr__(self) -> str:
+        return "HiddenJob()"
 
 
 @dataclass(frozen=True, kw_only=True)

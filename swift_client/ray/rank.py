@@ -138,7 +138,8 @@ def _require_adjacent(name: object, finished_names: set[Any]) -> None:
     if name in finished_names:
         raise ConfigurationError(
             f"The rows of question {name!r} are not next to each other.",
-            hint='Sort the dataset first: rank_dataset(dataset.sort("question")).',
+            hint='Sort the dataset first, in Python: rank_dataset(dataset.sort("question")). After several runs of '
+            "`collect --ray` into one folder the rows of a question may be in several files.",
         )
 
 

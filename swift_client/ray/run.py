@@ -140,10 +140,10 @@ class ClusterRun:
             )  # fmt: skip
         self._limits_actor = self.job.limits.leases.start()  # it runs as long as its starter has the handle
         worker_class = self.ray.remote(CollectWorker)
-        options = {"max_restarts": -1, "max_task_retries": -1, "max_concurrency": 2 * BATCHES_PER_WORKER}
-        self._actors = [
-            worker_class.options(**options, **self.pool.options).remote(self.job) for _ in range(self.pool.size)
-        ]
+        options = {
+            "max_restarts": -1, "max_task_retries": -1, "max_concurrency": 2 * BATCHES_PER_WORKER, **self.pool.options
+        }  # fmt: skip
+        self._actors = [worker_class.options(**options).remote(self.job) for _ in range(self.pool.size)]
         self._free = self._actors * BATCHES_PER_WORKER
 
     def _submit(self, batch: Batch) -> None:

@@ -34,7 +34,7 @@ def lock_folder(folder: Folder) -> Iterator[None]:
         lock = WriteLock(path / "run", shared=False, timeout=0)
     except sqlite3.OperationalError as error:
         raise ConfigurationError(
-            f"Another run collects into {folder}.", hint="Wait for it, or give another folder."
+            f"Another run writes to {folder}.", hint="Wait for it, or give another folder."
         ) from error
     except OSError as error:
         raise ConfigurationError(

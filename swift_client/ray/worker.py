@@ -14,7 +14,7 @@ from swift_client.adapters.local.model import resolve_local_provider
 from swift_client.collect.result import CollectFailure, CollectResult, CollectState
 from swift_client.collect.runner import FATAL_ERRORS, CollectRunner, QuestionObserver
 from swift_client.collect.setup import CollectSetup
-from swift_client.errors import ConfigurationError, SwiftClientError
+from swift_client.errors import AuthenticationError, ConfigurationError, SwiftClientError
 from swift_client.pricing import add_costs
 from swift_client.ray.batch import Attempt, Batch, ShardWriter, require_current_run
 from swift_client.ray.buffer import Rows, SampleBuffer
@@ -141,9 +141,13 @@ class CollectWorker:
         )
         runner = _create_runner(connection, setup, buffer, writer)
         state = runner.state
-        error = await self._run(runner, writer)
-        if not self._is_stopping:  # else the journal tells the next run what was under way
-            await journal.close()
+        try:
+            error = await self._run(runner, writer)
+        except AuthenticationError:  # refused requests cost nothing
+            if not state.added_samples:
+                await journal.close()
+            raise
+        await journal.close(writer.running if self._is_stopping else ())  # the next run counts what was under way
         return BatchResult(
             samples=attempt.samples + state.added_samples,
             usage=attempt.usage + state.usage,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from secrets import token_hex
@@ -20,8 +21,8 @@ from swift_client.dataset.sample_columns import import_pyarrow
 from swift_client.errors import ConfigurationError
 from swift_client.pricing import add_costs
 from swift_client.ray.best_of import best_of_dataset
-from swift_client.ray.cluster import own_error
 from swift_client.ray.folder import Folder
+from swift_client.ray.run_folder import lock_folder
 from swift_client.types import Usage
 
 _ANSWERS = "answers"  # the folder of the answers
@@ -55,14 +56,16 @@ def answer_on_cluster(
         SwiftClientError: an error that every other question would meet as well.
     """
     folder = Folder(find_address(out))
-    answered = set(_answered(folder))
-    with cluster(address) as ray:
+    with lock_folder(folder), cluster(address) as ray:
+        answered = set(_answered(folder))
         table, notes = _read_questions(ray, questions, system)
         output.warn(*notes)
         if "id" not in table.column_names:
             raise ConfigurationError(f"{questions} has no column 'id'.", hint="Give each question an id of its own.")
-        ids = table.column("id").to_pylist()
-        missing = [position for position, question_id in enumerate(ids) if str(question_id) not in answered]
+        ids = list(map(str, table.column("id").to_pylist()))
+        if twice := next((question_id for question_id, count in Counter(ids).items() if count > 1), None):
+            raise ConfigurationError(f"The id {twice!r} appears twice.", hint="Give each question its own id.")
+        missing = [position for position, question_id in enumerate(ids) if question_id not in answered]
         summary = RunSummary(questions=len(ids), earlier=len(ids) - len(missing))
         errors: list[str] = []
         if missing:
@@ -71,7 +74,7 @@ def answer_on_cluster(
             blocks = [rest.slice(start, size) for start in range(0, len(rest), size)]
             dataset = best_of_dataset(ray.data.from_arrow(blocks), workers=min(workers, len(blocks)), **settings)
             with progress.questions_bar() as update:
-                for answers in _iterate(dataset):
+                for answers in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
                     _store(folder, answers)
                     _count(summary, answers.to_pylist(), errors)
                     update(summary)
@@ -95,16 +98,6 @@ def _read_questions(ray: Any, path: Path, system: str | None) -> tuple[Any, tupl
         messages = [options.add_system_message(system, own) for own in messages]
     columns = {"id": [question.id for question in loaded.questions], "messages": list(map(json.dumps, messages))}
     return arrow.table(columns), tuple(note for note in loaded.notes if "no answer" not in note)
-
-
-def _iterate(dataset: Any) -> Iterator[Any]:
-    """Yield the tables of a dataset; an error of ours is raised as itself."""
-    try:
-        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
-    except Exception as error:
-        if cause := own_error(error):
-            raise cause from None
-        raise
 
 
 def _answered(folder: Folder) -> Iterator[str]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from swift_client.cli import progress
+from swift_client.dataset.sample_columns import import_pyarrow
 from swift_client.errors import ConfigurationError
 
 LOCAL = "local"
@@ -75,12 +76,31 @@ def cluster(address: str) -> Iterator[Any]:
 
     Raises:
         MissingExtraError: Ray is not installed.
-        ConfigurationError: there is no cluster at the address.
+        ConfigurationError: there is no cluster at the address; or a file or the cluster failed meanwhile.
+        SwiftClientError: an error of ours that a worker met.
     """
+    from swift_client.ray.cluster import own_error
+
     with redirect_stdout(sys.stderr):
         with progress.show_status("starting workers …"):
             ray = _connect(address)
-        yield ray
+        try:
+            yield ray
+        except Exception as error:
+            if cause := own_error(error):
+                raise cause from None
+            if isinstance(error, (OSError, import_pyarrow().ArrowException, ray.exceptions.RayError)):
+                raise ConfigurationError(
+                    f"The cluster could not do it: {_last_line(error)}.",
+                    hint="Check that all machines can read the files, and that the cluster runs.",
+                ) from error
+            raise
+
+
+def _last_line(error: Exception) -> str:
+    """Return the last line of a message: Ray puts the worker's traceback before it."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip().rstrip(".") if lines else type(error).__name__
 
 
 def _connect(address: str) -> Any:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,6 @@ from swift_client.cli.cluster.option import cluster, find_address, is_parquet
 from swift_client.cli.error_facts import PROVIDER
 from swift_client.dataset.sample_columns import import_pyarrow
 from swift_client.errors import ConfigurationError
-from swift_client.ray.cluster import own_error
 from swift_client.ray.folder import Folder
 from swift_client.ray.rank import rank_dataset
 
@@ -50,7 +48,7 @@ def rank_on_cluster(
             "--ray reads samples from Parquet only.",
             hint="Such as the folder of `collect --ray`, or `collect --parquet`.",
         )
-    with cluster(address) as ray, progress.show_status("ranking …"), _own_errors():
+    with cluster(address) as ray, progress.show_status("ranking …"):
         if is_parquet(source):
             dataset = ray.data.read_parquet(find_address(source))
         else:
@@ -65,18 +63,6 @@ def rank_on_cluster(
     if n_failed:
         output.warn(f"{n_failed:,} questions could not be ranked; the column error in {folder} says why.")
     return PROVIDER if n_failed else 0
-
-
-@contextmanager
-def _own_errors() -> Iterator[None]:
-    """Raise errors of ours that a worker met as themselves."""
-    try:
-        yield
-    except Exception as error:
-        cause = own_error(error)
-        if cause is None or cause is error:
-            raise
-        raise cause from None
 
 
 def _parse_replies(table: Any) -> Any:
