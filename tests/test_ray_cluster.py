@@ -15,7 +15,7 @@ pytest.importorskip("ray")
 CODE = """
 import os, warnings
 warnings.simplefilter("ignore")
-os.environ |= {"RAY_ADDRESS": "127.0.0.1:1", "RAY_AUTH_MODE": "disabled"}
+os.environ |= {"RAY_ADDRESS": "127.0.0.1:1", "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": "/tmp"}
 from swift_client.ray.cluster import connect_cluster
 ray = connect_cluster(is_quiet=True)
 print(int(ray.cluster_resources()["CPU"]) >= 4)
