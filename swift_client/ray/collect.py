@@ -90,9 +90,9 @@ def collect_shards(
     asks for the same completions as by ``collect``. One run at a time writes to a folder.
 
     Args:
-        questions: a ``ray.data.Dataset`` with the columns "id", "prompt" or "messages" (JSON, or a list of structs),
-            and optionally "answer" or "answers" and "family"; or any iterable of StoredQuestion. Ids are unique; a row
-            that is wrong is in ``failures``.
+        questions: a ``ray.data.Dataset`` with the columns "prompt" or "messages" (JSON, or a list of structs), and
+            optionally "id" (default: a digest of the prompt), "answer" or "answers" and "family"; or any iterable of
+            StoredQuestion. Ids are unique; a row that is wrong is in ``failures``.
         out: the folder: a path, or a URL that pyarrow or fsspec knows, such as "s3://bucket/run7". Created if it does
             not exist, else continued.
         provider: as for ``collect``, like the arguments that are not listed here. An object of your own must be

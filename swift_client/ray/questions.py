@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -10,7 +11,7 @@ from swift_client.dataset.questions import parse_question
 from swift_client.errors import ConfigurationError
 from swift_client.store import StoredQuestion
 
-_HINT = 'The columns are "id", "prompt" or "messages", and optionally "answer" or "answers" and "family".'
+_HINT = 'The columns are "prompt" or "messages", and optionally "id", "answer" or "answers" and "family".'
 
 
 def read_questions(batches: Iterable[Any]) -> Iterator[StoredQuestion | tuple[str, ConfigurationError]]:
@@ -22,18 +23,20 @@ def read_questions(batches: Iterable[Any]) -> Iterator[StoredQuestion | tuple[st
     number = 0
     for table in batches:
         names = set(table.column_names)
-        if "id" not in names or not names & {"prompt", "messages"}:
+        if not names & {"prompt", "messages"}:
             raise ConfigurationError(f"The dataset has the columns {', '.join(sorted(names))}.", hint=_HINT)
         for row in table.to_pylist():
             number += 1
             try:
                 yield parse_row(row)
             except ConfigurationError as error:
-                yield str(row["id"] or f"row {number}"), error
+                yield str(row.get("id") or f"row {number}"), error
 
 
 def parse_row(row: Mapping[str, Any]) -> StoredQuestion:
     """Return the question of a row; its messages are JSON, or structs whose empty fields are left out.
+
+    Without an id, it is a digest of the prompt: the same in every run, so that a run can be continued.
 
     Raises:
         ConfigurationError: a value is missing or wrong.
@@ -47,7 +50,12 @@ def parse_row(row: Mapping[str, Any]) -> StoredQuestion:
             raise ConfigurationError(f"its messages are not JSON: {error}.", hint=_HINT) from error
     if messages is not None:
         value["messages"] = _drop_missing(messages)
-    return parse_question(value)
+    prompt = value.get("prompt", value.get("messages"))
+    return parse_question({"id": _digest(prompt), **value})
+
+
+def _digest(prompt: object) -> str:
+    return hashlib.blake2b(json.dumps(prompt, default=str).encode(), digest_size=12).hexdigest()
 
 
 def _drop_missing(value: Any) -> Any:
