@@ -14,7 +14,6 @@ from typing import Annotated, Any
 import typer
 
 from swift_client.cli import progress
-from swift_client.dataset.sample_columns import import_pyarrow
 from swift_client.errors import ConfigurationError
 
 LOCAL = "local"
@@ -79,6 +78,7 @@ def cluster(address: str) -> Iterator[Any]:
         ConfigurationError: there is no cluster at the address; or a file or the cluster failed meanwhile.
         SwiftClientError: an error of ours that a worker met.
     """
+    from swift_client.dataset.sample_columns import import_pyarrow
     from swift_client.ray.cluster import own_error
 
     with redirect_stdout(sys.stderr):
