@@ -36,7 +36,7 @@ def read_questions(batches: Iterable[Any]) -> Iterator[StoredQuestion | tuple[st
 def parse_row(row: Mapping[str, Any]) -> StoredQuestion:
     """Return the question of a row; its messages are JSON, or structs whose empty fields are left out.
 
-    Without an id, it is a digest of the prompt: the same in every run, so that a run can be continued.
+    Without a column for it, the id is a digest of the prompt: the same in every run, so that a run can be continued.
 
     Raises:
         ConfigurationError: a value is missing or wrong.
@@ -50,8 +50,9 @@ def parse_row(row: Mapping[str, Any]) -> StoredQuestion:
             raise ConfigurationError(f"its messages are not JSON: {error}.", hint=_HINT) from error
     if messages is not None:
         value["messages"] = _drop_missing(messages)
-    prompt = value.get("prompt", value.get("messages"))
-    return parse_question({"id": _digest(prompt), **value})
+    if "id" not in row:
+        value["id"] = _digest(value.get("prompt", value.get("messages")))
+    return parse_question(value)
 
 
 def _digest(prompt: object) -> str:
