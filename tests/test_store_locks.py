@@ -6,10 +6,13 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from swift_client.bulk.sources.open_source import open_source
+from swift_client.bulk.sources.parquet_files import ParquetFiles
 from swift_client.dataset.sample_columns.locations import is_parquet
 from swift_client.errors import ConfigurationError
 from swift_client.store import FileAccountStore
@@ -86,11 +89,12 @@ def test_two_connections_of_one_process_lose_no_commit_to_another_process(tmp_pa
     second.close()
 
 
-def test_to_ask_if_a_file_is_parquet_loses_no_commit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("look", [is_parquet, lambda path: isinstance(open_source(path, "auto"), ParquetFiles)])
+def test_to_look_what_a_file_is_loses_no_commit(look: Callable[[Path], bool], tmp_path: Path) -> None:
     path = tmp_path / "limits.db"
     store = FileAccountStore(path)
     store.update("first", lambda state, now: (b"1", None))
-    assert not is_parquet(path)
+    assert not look(path)
     run_child(WRITE, path)
     store.update("first", lambda state, now: (b"2", None))
     assert run_child(READ, path) == "[('child', b'1'), ('first', b'2')]\n"

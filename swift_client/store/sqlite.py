@@ -71,6 +71,7 @@ _ADDED_TABLES: Mapping[int, tuple[str, ...]] = {
 }
 JUDGEMENTS, USAGE, SELECTIONS, ACCOUNTS = 2, 3, 4, 5  # formats by the tables that they add
 
+SQLITE_MAGIC = b"SQLite format 3\0"  # the first bytes of its files
 _COLLECT_HINT = "Samples files are written by `swift-client collect`."
 _IN_USE = (
     "{path} is in use by another process.",
@@ -215,6 +216,22 @@ def _refuse_parquet(path: Path) -> None:
                 f"{path} is a Parquet file, which is only read, and not by everything.",
                 hint="Give the samples file (.db) that it was exported from, and export that again if it changes.",
             )
+
+
+def read_magic(path: str | os.PathLike[str]) -> bytes:
+    """Return the first bytes of a file, by which SQLite's and others are told apart.
+
+    A samples file in use is not opened: to close it would release all locks that this process has on it, also those of
+    its connections to it (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        ValueError: no file can have this name.
+    """
+    if os.path.exists(f"{os.fspath(path)}-wal"):
+        return SQLITE_MAGIC
+    with open(path, "rb") as file:
+        return file.read(len(SQLITE_MAGIC))
 
 
 def require_samples_file(path: Path) -> None:

@@ -11,8 +11,7 @@ from swift_client.bulk.sources.samples_file import SamplesFile
 from swift_client.bulk.sources.source import Kind, Source
 from swift_client.dataset.sample_columns.locations import is_parquet
 from swift_client.errors import ConfigurationError
-
-_SQLITE_MAGIC = b"SQLite format 3\0"
+from swift_client.store.sqlite import SQLITE_MAGIC, read_magic
 
 
 def open_source(path: Path, kind: Kind) -> Source:
@@ -29,7 +28,7 @@ def open_source(path: Path, kind: Kind) -> Source:
         return ParquetFiles.of_path(path, kind)
     if not path.exists():
         raise ConfigurationError(f"There is no file {path}.", hint="Check the path.")
-    is_samples_file = _first_bytes(path).startswith(_SQLITE_MAGIC)
+    is_samples_file = _is_sqlite(path)
     if kind == "samples" or (kind == "auto" and is_samples_file):
         return SamplesFile(path)
     if is_samples_file:
@@ -37,9 +36,8 @@ def open_source(path: Path, kind: Kind) -> Source:
     return RepliesFile(path.resolve())  # in a worker, /dev/stdin is another file
 
 
-def _first_bytes(path: Path) -> bytes:
+def _is_sqlite(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
-            return file.read(len(_SQLITE_MAGIC))
+        return read_magic(path) == SQLITE_MAGIC
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}.", hint="Check its permissions.") from error

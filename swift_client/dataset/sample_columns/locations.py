@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from swift_client.dataset.sample_columns.schema import import_pyarrow
 from swift_client.errors import ConfigurationError
+from swift_client.store.sqlite import read_magic
 
 FilePath = str | os.PathLike[str]
 
@@ -25,13 +26,8 @@ def is_parquet(path: FilePath) -> bool:
     """Return True for a folder, a URL, and a file that has Parquet's first bytes, or is missing and has its suffix."""
     if find_url(path) is not None or os.path.isdir(path):
         return True
-    # A SQLite file in use, which is not opened: to close it would release the locks of this process's connections to it
-    # (https://www.sqlite.org/howtocorrupt.html, section 2.2).
-    if os.path.exists(f"{os.fspath(path)}-wal"):
-        return False
     try:
-        with open(path, "rb") as file:
-            first = file.read(len(_MAGIC))
+        first = read_magic(path)[: len(_MAGIC)]
     except (OSError, ValueError):  # no such file, or a name that no file can have
         first = b""
     return first == _MAGIC if first else Path(path).suffix == ".parquet"
