@@ -168,6 +168,7 @@ def selection_dict(selection: Selection[Any]) -> dict[str, Any]:
             for step in selection.path
         ],
         "verification": None if selection.verification is None else _verification_dict(selection.verification),
+        "shadow": None if selection.shadow is None else asdict(selection.shadow),
         "parsed": parsed.model_dump(mode="json") if hasattr(parsed, "model_dump") else parsed,
         "fields": {name: _attributes(value, "logprob", "agreement") for name, value in selection.fields.items()},
         "notes": list(selection.notes),
@@ -228,8 +229,7 @@ _JSON_TYPES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("usage", "fields"), ("object",)),
     **dict.fromkeys(("path", "notes", "failures", "candidates"), ("array",)),
     "elapsed": ("number",),
-    "stopped": ("object", "null"),
-    "verification": ("object", "null"),
+    **dict.fromkeys(("stopped", "verification", "shadow"), ("object", "null")),
     "accepted": ("boolean", "null"),
     "parsed": (),
 }

@@ -46,6 +46,8 @@ MISSING_FILES = [
     ("simulate no.db", 3, "There is no samples file no.db"),
     ("simulate samples.db --head no.safetensors", 3, "The head no.safetensors cannot be read"),
     ("simulate samples.db --svg no/x.svg", 3, "no/x.svg cannot be written"),
+    ("rollback no.safetensors", 3, "No earlier head is kept beside no.safetensors"),
+    ("rollback no/no.safetensors", 3, "There is no head no/no.safetensors"),
     ("probe no.db", 3, "There is no samples file no.db"),
     ("curve no.db", 3, "There is no samples file no.db"),
     ("curve samples.db --test no.db", 3, "There is no samples file no.db"),

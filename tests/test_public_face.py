@@ -59,7 +59,7 @@ LATER = {
     "external",
     "fuse",
     "limit",
-} | {"verifier", "similarity"}
+} | {"verifier", "similarity", "shadow"}
 """Arguments of the constructors beyond the fixed ones."""
 
 

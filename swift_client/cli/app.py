@@ -35,6 +35,7 @@ from swift_client.cli.cluster.option import fill_address
 from swift_client.cli.command_words import CommandWords, find_command, option_flags
 from swift_client.cli.error_facts import USAGE, error_facts, exit_code
 from swift_client.cli.labels import feedback, grade
+from swift_client.cli.maintenance import rollback
 from swift_client.cli.ranking.command import rank
 from swift_client.errors import SwiftClientError
 
@@ -95,6 +96,7 @@ _add_command(simulate.simulate)
 _add_command(plan.plan)
 _add_command(probe.probe)
 _add_command(curve.curve)
+_add_command(rollback.rollback)
 _add_command(serve.serve)
 
 # typer has its own copy of click since 0.2x; the base of its BadParameter is the usage error of the click in use.

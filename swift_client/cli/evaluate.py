@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from swift_client.evaluation.headline import Headline
+    from swift_client.evaluation.result import HeadDifference
     from swift_client.training import Estimate, Evaluation, Row
 
 _MAX_FAMILIES = 5  # families that are named
@@ -33,6 +34,9 @@ def evaluate(
     grade: options.Grade = options.AS_ANSWER,
     train_samples: options.TrainSamples = None,
     trained: options.Trained = True,
+    shadow: Annotated[
+        str | None, typer.Option(help="A second head of the same model, to compare with HEAD on the same questions.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Compare a head with majority voting and other methods, on questions it was not trained on."""
@@ -50,6 +54,7 @@ def evaluate(
             grade=options.parse_grade(grade),
             train_samples=train_samples or None,
             trained=trained,
+            shadow=shadow,
             progress=update,
         )
     if as_json:
@@ -67,6 +72,7 @@ def _render(result: Evaluation) -> list[RenderableType]:
     counts = f"{result.questions:,} {split}questions{_families(result)}"
     comparison, advice = headline(result), advise(result)
     vote, rule = result.row(comparison.vote).label, comparison.label
+    shadow = [] if result.shadow is None else ["", *shadow_lines(result.shadow)]
     parts: list[RenderableType] = [
         output.safe(f"{result.provider}/{result.model} · {counts}, {result.completions:,} completions", "bold"),
         "",
@@ -75,10 +81,22 @@ def _render(result: Evaluation) -> list[RenderableType]:
         *(_table(result, ns, with_scores=index == 0) for index, ns in enumerate(_blocks(result.ns))),
         "",
         Text(_legend(result), style="dim"),
+        *shadow,
         "",
         output.safe(str(advice), "green" if advice.use else "yellow"),
     ]
     return parts
+
+
+def shadow_lines(difference: HeadDifference) -> list[RenderableType]:
+    """Return the comparison of two heads: a line on the questions, and a table."""
+    table = output.make_table(("",), ("This head", "Shadow head", "Difference"))
+    for n, change in difference.at.items():
+        cells = (output.percent(part[n].value) for part in (difference.accuracy, difference.other_accuracy))
+        table.add_row(f"n={n}", *cells, gain_cell(change))
+    table.add_row("mean", "", "", gain_cell(difference.mean))
+    label = f"Votes of both heads on {difference.questions:,} questions that neither was trained on"
+    return [Text(f"{label}, in %; the difference in points"), table]
 
 
 def _families(result: Evaluation) -> str:

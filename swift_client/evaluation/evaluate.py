@@ -27,6 +27,7 @@ from swift_client.evaluation.compare import Comparison
 from swift_client.evaluation.data_notes import data_notes
 from swift_client.evaluation.gate import DEFAULT_RULE, LABEL_FREE, choose_rule
 from swift_client.evaluation.gate import NS as GATE_NS
+from swift_client.evaluation.head_comparison import compare_heads, held_out
 from swift_client.evaluation.methods import METHODS, NO_SCORE, methods
 from swift_client.evaluation.pool_table import PoolTable
 from swift_client.evaluation.pools import (
@@ -70,6 +71,7 @@ def evaluate(
     grade: GraderSpec | None = None,
     train_samples: FilePath | Sequence[FilePath] | Iterable[Group] | None = None,
     trained: bool = True,
+    shadow: FilePath | AnyHead | None = None,
     progress: ProgressCallback = lambda stage, done: None,
 ) -> Evaluation:
     """Compare a head with every other method on one part of the questions.
@@ -93,6 +95,8 @@ def evaluate(
             train. Default: ``samples``, unless split is "all".
         trained: whether to train these three, which reads the features of their training completions into memory;
             everything else takes the same memory for any number of questions.
+        shadow: a second head of the same model, or its file; its vote is compared with the head's on the same draws
+            of the questions of this part that are not training questions of either.
         progress: called with each stage and the number of items done.
 
     Returns:
@@ -111,6 +115,8 @@ def evaluate(
         )
     check_split(split)
     head = load_any_head(head) if isinstance(head, (str, os.PathLike)) else head
+    if shadow is not None and head is None:
+        raise ConfigurationError("shadow= is compared with a head, and none is given.", hint="Give both heads.")
     groups, spec, provider, model = open_samples(samples, head, answer=answer, grade=grade)
     parts, notes = get_split(head)
 
@@ -174,6 +180,14 @@ def evaluate(
     notes += verifier_notes + cost_notes(calls, pools)
     gain_ns = tuple(n for n in usable_ns if n in GATE_NS) or tuple(n for n in usable_ns if n > 1) or usable_ns
     calibration = None if head is None else comparison.calibration("head", usable_ns[-1])
+    difference = None
+    if head is not None and shadow is not None:
+        other = load_any_head(shadow) if isinstance(shadow, (str, os.PathLike)) else shadow
+        again = samples if isinstance(groups, StoredGroups) else groups  # with the hidden states of the other head
+        both = open_samples(again, other, answer=spec, grade=grade)[0]
+        both = held_out(both, (parts, get_split(other)[0]), split)
+        settings: dict[str, Any] = {"subsets": subsets, "resamples": resamples, "seed": seed}
+        difference = compare_heads(head, other, both, answer=spec, ns=usable_ns, **settings)
     return Evaluation(
         rows=comparison.rows(resamples=resamples, label_free=label_free, gain_ns=gain_ns),
         ns=usable_ns,
@@ -191,6 +205,7 @@ def evaluate(
         judge_calls=calls,
         label_free=label_free,
         gain_ns=gain_ns,
+        shadow=difference,
         notes=tuple(notes),
     )
 

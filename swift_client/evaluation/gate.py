@@ -19,7 +19,7 @@ from swift_client.evaluation.compare import Comparison
 from swift_client.evaluation.methods import METHODS, NO_SCORE, Method
 from swift_client.evaluation.pool_table import PoolTable
 from swift_client.evaluation.pools import Agreement, QuestionScorer, build_pool, head_scorer, label_free_scorers
-from swift_client.evaluation.result import Estimate, estimate, sums_with_resamples
+from swift_client.evaluation.result import Estimate, weighted_means
 from swift_client.features.segments import F64
 from swift_client.models import AnyHead, HeadArtifact
 from swift_client.models.artifact import BETTER_VERDICT, NOT_BETTER_VERDICT, TOO_FEW_VERDICT
@@ -176,11 +176,7 @@ def _row_means(values: F64) -> F64:
 
 def _estimate_means(columns: F64, seed: int) -> list[Estimate]:
     """Return the mean of each column (Q, C) without NaN, with its interval over resampled questions."""
-    table = np.concatenate([np.nan_to_num(columns), ~np.isnan(columns)], axis=1).astype(np.float64)
-    sums = sums_with_resamples(table, resamples=_RESAMPLES, seed=seed)
-    width = columns.shape[1]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return [estimate(column) for column in (sums[:, :width] / sums[:, width:]).T]
+    return weighted_means(columns, np.ones(len(columns)), resamples=_RESAMPLES, seed=seed)
 
 
 def _plain(value: Estimate) -> dict[str, float | None]:

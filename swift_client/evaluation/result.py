@@ -49,6 +49,18 @@ def sums_with_resamples(columns: F64, *, resamples: int, seed: int) -> F64:
     return resample_rows(fill, columns.shape, resamples=resamples, seed=seed)
 
 
+def weighted_means(columns: F64, weights: F64, *, resamples: int, seed: int) -> list[Estimate]:
+    """Return the weighted mean of each column (Q, C) without NaN, with its interval over resampled questions.
+
+    Each question brings its weight (Q,) into the resamples that draw it.
+    """
+    table = np.concatenate([np.nan_to_num(columns), ~np.isnan(columns)], axis=1) * weights[:, None]
+    sums = sums_with_resamples(table, resamples=resamples, seed=seed)
+    width = columns.shape[1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return [estimate(column) for column in (sums[:, :width] / sums[:, width:]).T]
+
+
 def estimate(values: F64) -> Estimate:
     """Return the first value with the 95 % interval of the others, which are its resamples; NaN is left out."""
     value, resampled = float(values[0]), values[1:]
@@ -102,6 +114,25 @@ class Row(_Result):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class HeadDifference(_Result):
+    """The paired difference between the votes of two heads on the same draws of the same questions.
+
+    Attributes:
+        questions: Number of questions, which neither head was trained on.
+        accuracy: Share of questions that the first head chooses right, by n, 0..1.
+        other_accuracy: The same for the second head.
+        at: The second less the first, by n, -1..1.
+        mean: The mean of these differences.
+    """
+
+    questions: int
+    accuracy: Mapping[int, Estimate]
+    other_accuracy: Mapping[int, Estimate]
+    at: Mapping[int, Estimate]
+    mean: Estimate
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Evaluation(_Result):
     """Results of all methods on the same questions and the same subsets of their completions.
 
@@ -117,6 +148,7 @@ class Evaluation(_Result):
         gain_ns: The n that a head is judged at, 2, 4 and 8, as far as they were evaluated.
         judge_calls: Mean verdicts per question at each n, by the identity of the verifier; empty without stored
             judgements.
+        shadow: The difference of the shadow head's vote to the head's; None without one.
         notes: Deviations and omissions, one sentence each.
     """
 
@@ -136,6 +168,7 @@ class Evaluation(_Result):
     label_free: str = "default"
     gain_ns: tuple[int, ...] = ()
     judge_calls: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    shadow: HeadDifference | None = None
     notes: tuple[str, ...] = ()
 
     def row(self, name: str) -> Row:

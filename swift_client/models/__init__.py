@@ -7,6 +7,7 @@ from swift_client.models.file_format import AnyHead, load, save
 from swift_client.models.gated_linear import GatedLinearHead, Standardizer
 from swift_client.models.hidden_head import HiddenHead
 from swift_client.models.library import HeadEntry, HeadLibrary, scan, user_folder
+from swift_client.models.replaced_heads import KeptHead, install_head, kept_heads, rollback
 
 __all__ = [
     "NO_BETTER_VERDICT",
@@ -19,10 +20,14 @@ __all__ = [
     "HeadLibrary",
     "HiddenHead",
     "IsotonicCalibration",
+    "KeptHead",
     "PlattCalibration",
     "ResponseWeights",
     "Standardizer",
+    "install_head",
+    "kept_heads",
     "load",
+    "rollback",
     "save",
     "scan",
     "user_folder",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -95,8 +96,8 @@ AnyHead = HeadArtifact | HiddenHead
 _SHARED_FIELDS = ("provider", "model", "training", "licence", "width")
 
 
-def save(artifact: AnyHead, path: str | os.PathLike[str]) -> None:
-    """Write a head to ``path``, atomically. Raises ArtifactError if it cannot be written."""
+def encode(artifact: AnyHead) -> bytes:
+    """Return the content of a head's file."""
     calibration = artifact.calibration
     kinds = [name for name, calibration_type in CALIBRATIONS.items() if isinstance(calibration, calibration_type)]
     facts: dict[str, Any] = {
@@ -130,7 +131,17 @@ def save(artifact: AnyHead, path: str | os.PathLike[str]) -> None:
         tensors |= _named_tensors("calibration", calibration)
     if artifact.sketch is not None:
         tensors |= {f"sketch.{name}": values for name, values in vars(artifact.sketch).items()}
-    data = safetensors.numpy.save(tensors, {METADATA_KEY: json.dumps(facts, allow_nan=False)})
+    return safetensors.numpy.save(tensors, {METADATA_KEY: json.dumps(facts, allow_nan=False)})
+
+
+def head_digest(artifact: AnyHead) -> str:
+    """Return the first 12 hexadecimal digits of the SHA-256 of a head's file, which tell heads of one model apart."""
+    return hashlib.sha256(encode(artifact)).hexdigest()[:12]
+
+
+def save(artifact: AnyHead, path: str | os.PathLike[str]) -> None:
+    """Write a head to ``path``, atomically. Raises ArtifactError if it cannot be written."""
+    data = encode(artifact)
     try:
         with atomic_write(path) as temporary_path:
             temporary_path.write_bytes(data)

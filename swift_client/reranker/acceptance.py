@@ -7,23 +7,27 @@ completions, stopping rule and way to choose. For other settings it says nothing
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from swift_client.errors import ConfigurationError, RejectedError, SwiftClientError
 from swift_client.models import Acceptance, AnyHead
+from swift_client.models.resolve_head import ResolvedHead
 from swift_client.pricing import add_costs
 from swift_client.reranker.config import RunOptions
-from swift_client.reranker.pipeline import SelectionPipeline
+from swift_client.reranker.pipeline import Outcome, SelectionPipeline
 from swift_client.sampling import SampleRequest
 from swift_client.selection.select import SelectionConfig
 from swift_client.selection.voting import MIN_WEIGHT
 from swift_client.stopping import StoppingRule
 from swift_client.stopping.monitor import build_votes
-from swift_client.types import Completion, Message, Selection, Verification
+from swift_client.types import Completion, Message, Selection, Shadow, Verification
 from swift_client.verify.modes import MODES
 from swift_client.verify.verification import identity
+
+logger = logging.getLogger(__name__)
 
 # The note on an accepted answer if an earlier one was not accepted.
 HARD_QUESTION_NOTE = (
@@ -61,6 +65,11 @@ async def run_with_acceptance(
             messages=request.messages,
             out_of_distribution=outcome.out_of_distribution,
         )
+    if pipeline.config.shadow is not None:
+        shadow = await asyncio.to_thread(
+            _shadow_choice, pipeline.config.shadow, selection, outcome, request=request, options=options
+        )
+        selection = replace(selection, shadow=shadow)
     store = pipeline.config.store
     if outcome.question_id is None or store is None or store.selections is None:
         return selection
@@ -74,6 +83,28 @@ async def run_with_acceptance(
         served_as=options.served_as,
         deadline_at=deadline_at,
     )
+
+
+def _shadow_choice(
+    head: ResolvedHead, selection: Selection, outcome: Outcome, *, request: SampleRequest, options: RunOptions
+) -> Shadow:
+    """Return the choice of the shadow head. Its failure is one of its facts and never that of the call."""
+    from swift_client.reranker.shadow import choose_by_shadow, describe_failure, describe_shadow
+
+    try:
+        choice, rules, out_of_distribution = choose_by_shadow(head, outcome.scored, outcome.config)
+        choice = with_acceptance(
+            choice,
+            rules,
+            n=request.n,
+            stopping=options.stopping,
+            messages=request.messages,
+            out_of_distribution=out_of_distribution,
+        )
+        return describe_shadow(head, choice, selection)
+    except Exception as error:  # a head that is only tried out must not cost an answer that is paid for
+        logger.warning("The shadow head failed: %s: %s", type(error).__name__, error)
+        return describe_failure(head, error)
 
 
 async def run_with_escalation(pipeline: SelectionPipeline, request: SampleRequest, options: RunOptions) -> Selection:

@@ -66,6 +66,7 @@ class _Client:
         external: JudgeFunction | None = None,
         fuse: str = "mean",
         max_reply_bytes: int = MAX_REPLY_BYTES,
+        shadow: Head = None,
     ) -> None:
         """Check the settings.
 
@@ -126,6 +127,10 @@ class _Client:
             abort: stream every answer by its own call, and close those that lose confidence compared with the first
                 ones: "deepconf" (DeepConf-online), "head" (by the head's score so far), with parameters as in
                 "deepconf:keep=0.1:warmup=4". Closed answers do not vote; their cost is an estimate.
+            shadow: a second head on logprobs, given as ``head`` but not "auto", that scores every question of
+                ``best_of`` and decides nothing: ``Selection.shadow`` has its choice, which ``store=`` records. If it
+                fails, only ``Selection.shadow.error`` says so. If it reads more alternatives per token than ``head``,
+                as many are asked for.
 
         Raises:
             ConfigurationError: a setting is wrong; nothing has been sent and no key has been read.
@@ -137,6 +142,7 @@ class _Client:
             client=client, timeout=timeout, max_retries=max_retries, max_concurrency=max_concurrency,
             on_event=on_event, prices=prices, store=store, warm_cache=warm_cache, limit=limit, abort=abort,
             judge=judge, verifier=verifier, external=external, fuse=fuse, max_reply_bytes=max_reply_bytes,
+            shadow=shadow,
         )  # fmt: skip
         self.pipeline = SelectionPipeline(config)
         self._run: Run = partial(run_with_escalation, self.pipeline)

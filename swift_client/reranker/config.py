@@ -26,7 +26,8 @@ from swift_client.adapters.local.model import resolve_local_provider
 from swift_client.adapters.transport.api_key import ApiKey
 from swift_client.answers import Spec
 from swift_client.errors import ConfigurationError
-from swift_client.models.resolve_head import Head, resolve_head
+from swift_client.models import HiddenHead
+from swift_client.models.resolve_head import Head, ResolvedHead, resolve_head
 from swift_client.pricing import Prices
 from swift_client.sampling import (
     Budget,
@@ -98,6 +99,17 @@ class RerankerConfig:
     verifier: Verifier | None
     store: AnswerStore | None
     timeout: float  # seconds that a function of the user may take
+    shadow: ResolvedHead | None = None  # the head that scores without deciding
+
+    @property
+    def reads_token_ids(self) -> bool:
+        """True if completions need ``top_ids``: a head reads them, or they are stored for any head."""
+        shadow_head = self.shadow and self.shadow.artifact
+        return (
+            self.store is not None
+            or self.selection.reads_token_ids
+            or bool(shadow_head and shadow_head.reads_token_ids)
+        )
 
 
 def create_config(
@@ -128,6 +140,7 @@ def create_config(
     external: JudgeFunction | None,
     fuse: str,
     max_reply_bytes: int,
+    shadow: Head = None,
 ) -> RerankerConfig:
     """Check the settings of a reranker; the arguments are those of its constructor.
 
@@ -164,9 +177,12 @@ def create_config(
         notes=resolved_head.notes,
     )
 
+    shadow_head = _resolve_shadow(shadow, provider_entry.name, model, k=k)
+
     # 2. How completions are sampled.
     if artifact and top_logprobs is None:
-        k = min(k, artifact.k_max)
+        heads = [artifact, *([shadow_head.artifact] if shadow_head and shadow_head.artifact else [])]
+        k = min(k, max(head.k_max for head in heads))
     sampling = SamplingConfig(
         require_logprobs=require_logprobs,
         top_logprobs=None if without_logprobs else k,
@@ -214,6 +230,7 @@ def create_config(
         verifier=resolve_verifier(verifier),
         store=resolve_store(store),
         timeout=timeout,
+        shadow=shadow_head,
     )
 
 
@@ -268,6 +285,21 @@ def resolve_call(
         reference=reference,
     )
     return sample_request, options
+
+
+def _resolve_shadow(shadow: Head, provider: str, model: str | None, *, k: int) -> ResolvedHead | None:
+    """Return the head of ``shadow=``. Raises as ``resolve_head()``, and for a head that reads hidden states."""
+    if shadow is None:
+        return None
+    if isinstance(shadow, str) and shadow == "auto":
+        raise ConfigurationError('shadow="auto" is no head.', hint="Give the name, the file or the object of one.")
+    resolved = resolve_head(shadow, provider, model, k=k)
+    if isinstance(resolved.artifact, HiddenHead):
+        raise ConfigurationError(
+            "A shadow head reads logprobs, and this one reads hidden states.",
+            hint="Compare it on stored samples: evaluate(..., shadow=).",
+        )
+    return resolved
 
 
 def resolve_store(store: object) -> AnswerStore | None:

@@ -68,6 +68,8 @@ class Outcome(NamedTuple):
     selection: Selection
     out_of_distribution: bool  # the completions are unlike those of the head's training
     question_id: str | None  # as of Samples
+    scored: ScoredCompletions
+    config: SelectionConfig  # as of Samples
 
 
 class SelectionPipeline:
@@ -157,7 +159,7 @@ class SelectionPipeline:
         _require_enough(selection, samples, request)
         if logger.isEnabledFor(logging.INFO):
             logger.info("%s: %s", self.name, " · ".join(summaries(selection)))
-        return Outcome(selection, scored.scores.out_of_distribution, samples.question_id)
+        return Outcome(selection, scored.scores.out_of_distribution, samples.question_id, scored, samples.config)
 
     # --- 1. sample
 
@@ -199,7 +201,7 @@ class SelectionPipeline:
         config, sampling = self.config, self.config.sampling
         context = await self.model_client.call_context(
             must_have_logprobs=sampling.require_logprobs is True,
-            token_ids=config.selection.reads_token_ids or config.store is not None,  # stored for any head
+            token_ids=config.reads_token_ids,
         )
         fields = context.fields(request)
         selection_config = self._selection_config(fields, options, deadline_at)

@@ -55,8 +55,7 @@ class SelectionConfig:
     select: Method = "auto"
     # The similarity of a consensus: a name, or a function of texts; None: the default one.
     similarity: str | UserSimilarity | None = None
-    # Whether a head scores even lists shorter than those it was trained on.
-    force_head: bool = False
+    force_head: bool = False  # whether a head scores even lists shorter than those it was trained on
     notes: tuple[str, ...] = ()  # the first notes of every Selection
     # The sampling settings, which decide what the logprobs mean.
     sampling_info: SamplingInfo = UNKNOWN_SAMPLING
@@ -123,10 +122,12 @@ def select_best(completions: Sequence[Completion], config: SelectionConfig) -> S
     return build_selection(scored, select(scored, config.select))
 
 
-def score_completions(completions: Sequence[Completion], config: SelectionConfig) -> ScoredCompletions:
-    """Read the answers of N completions of one question and score them; arguments as ``select_best()``."""
+def score_completions(
+    completions: Sequence[Completion], config: SelectionConfig, *, answers_of: ScoredCompletions | None = None
+) -> ScoredCompletions:
+    """Read N answers, unless ``answers_of`` has them, and score the completions; arguments as ``select_best()``."""
     ordered, check_notes = drop_invalid_logprobs(_reindex(completions), config.sampling_info)
-    grouped, parsed_answers = _read_answers(ordered, config)
+    grouped, parsed_answers = _read_answers(ordered, config, answers_of)
     scorer, head_notes = _usable_head(config, ordered)
     corrected, temperature_notes = scorers.correct_temperature(ordered, scorer, config.sampling_info)
     if corrected is None:
@@ -251,9 +252,11 @@ def build_selection(scored: ScoredCompletions, choice: choose.Choice) -> Selecti
 
 
 def _read_answers(
-    completions: Sequence[Completion], config: SelectionConfig
+    completions: Sequence[Completion], config: SelectionConfig, answers_of: ScoredCompletions | None
 ) -> tuple[answers.Answers, tuple[ParsedAnswer | None, ...]]:
-    """Read N answers, and their objects if they have to fit a schema."""
+    """Read N answers, and their objects if they have to fit a schema; those of ``answers_of`` if it is given."""
+    if answers_of:
+        return answers_of.answers, answers_of.parsed_answers
     if config.response_schema:
         parsed_answers, grouped = config.response_schema.parse_all(completions)
         return grouped, parsed_answers

@@ -207,6 +207,7 @@ def create_reranker(
         on_event=on_event,
         store=config.store,
         verifier=_create_verifier(config.verifier),
+        shadow=config.shadow,
     )
 
 

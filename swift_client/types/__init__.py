@@ -15,7 +15,7 @@ from swift_client.types.completion import (
     Usage,
     completeness,
 )
-from swift_client.types.selection import Candidate, Field, Method, Selection, Step, Stopped, Verification
+from swift_client.types.selection import Candidate, Field, Method, Selection, Shadow, Step, Stopped, Verification
 
 __all__ = [
     "F16",
@@ -32,6 +32,7 @@ __all__ = [
     "Message",
     "Method",
     "Selection",
+    "Shadow",
     "StatePosition",
     "Step",
     "Stopped",

@@ -161,6 +161,39 @@ class Verification:
     answers: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shadow:
+    """The choice that a shadow head would have made of the same completions; it decides nothing.
+
+    It chooses by its scores and votes alone, without a verifier, a judge or an external scorer.
+
+    Attributes:
+        scorer: Name of the head, or of the scorer that took its place on answers unlike those of its training.
+        digest: First digits of the hash of its weights, which tell heads of the same model apart.
+        winner: Index of its choice in ``Selection.candidates``; None if it failed.
+        answer: Its chosen answer in normal form; None if answers could not be read.
+        agrees: Whether its answer equals the chosen one; without answers, if both chose the same completion.
+        score: Its score of its choice; higher is better.
+        probability: Calibrated probability that its chosen completion is correct, 0..1.
+        answer_probability: Calibrated probability that its answer is correct, 0..1.
+        accepted: Whether it would have accepted its answer; see ``Selection.accepted``.
+        scores: (N,) its scores of the candidates; None without a signal.
+        error: The reason if it failed; None otherwise.
+    """
+
+    scorer: str
+    digest: str
+    winner: int | None = None
+    answer: str | None = None
+    agrees: bool | None = None
+    score: float | None = None
+    probability: float | None = None
+    answer_probability: float | None = None
+    accepted: bool | None = None
+    scores: tuple[float | None, ...] = ()
+    error: str | None = None
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Selection(Generic[Parsed]):
     """The choice among N completions, with everything that it rests on.
@@ -194,6 +227,7 @@ class Selection(Generic[Parsed]):
             object.
         verification: The work of the verifier, whose tokens ``usage`` and ``cost`` include; None without one.
         id: Random name of this choice, by which ``reranker.feedback()`` knows it.
+        shadow: The choice of the head of ``shadow=``, which changed nothing; None without one.
     """
 
     candidates: tuple[Candidate, ...]
@@ -216,6 +250,7 @@ class Selection(Generic[Parsed]):
     fields: Mapping[str, Field] = field(default_factory=dict)
     verification: Verification | None = None
     id: str = field(default_factory=partial(token_hex, 16))
+    shadow: Shadow | None = None
 
     @property
     def best(self) -> Candidate:

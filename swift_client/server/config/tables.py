@@ -125,6 +125,7 @@ class ModelConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
         n: Completions to choose from.
         head: "auto", "none", or the name or file of a head.
         heads: Further heads, by the names that requests choose them with.
+        shadow: Name or file of a head that scores every question and decides nothing; None: no such head.
         stopping: A stopping rule, such as "auto"; None: all completions at once.
         verifier: A judge's name, or a table; None: no verifier.
         deadline: Seconds after which the best of what has arrived is returned.
@@ -142,6 +143,7 @@ class ModelConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
     n: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 8
     head: str = "auto"
     heads: dict[str, str] = {}
+    shadow: str | None = None
     scorer: str = "auto"
     answer: str = "auto"
     select: Literal["auto", "vote", "best", "consensus"] = "auto"

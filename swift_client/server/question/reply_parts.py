@@ -11,7 +11,7 @@ from swift_client.server.question.call import ChatCall
 from swift_client.types import Completion, Selection, ToolCall
 
 # Members of ``Selection.to_dict()`` that the reply has elsewhere, or that are the caller's own.
-_LEFT_OUT = ("text", "usage", "parsed", "fields", "path")
+_LEFT_OUT = ("text", "usage", "parsed", "fields", "path", "shadow")
 
 
 @dataclass(frozen=True, kw_only=True)
