@@ -1,0 +1,318 @@
+"""The guard that compares each question of a model with the reference, and says when the model has changed."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from threading import Lock
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from swift_client.errors import ConfigurationError
+from swift_client.models.drift_profile import DriftProfile
+from swift_client.monitoring.profile import available
+from swift_client.monitoring.sequential import SequentialTest
+from swift_client.monitoring.statistics import STATISTICS, Question, statistics_of
+from swift_client.types import Completion
+
+# What a reranker does while a model's answers are unlike those of the reference.
+Action = Literal["note", "withhold", "set_aside"]
+QUESTIONS_PER_FALSE_ALARM = 10_000.0
+BATCH = 16  # questions that are compared at once: a call of numpy for each alone would take three times as long
+RECENT_QUESTIONS = 32  # questions whose median an alarm states
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alarm:
+    """A change of a model.
+
+    Attributes:
+        kind: "statistic": its answers differ from the reference; "fingerprint": it calls itself by a name that was not
+            seen before, which alone changes nothing.
+        provider: Name of the provider.
+        model: Name of the model that was asked for.
+        name: The statistic, a row of STATISTICS; or the new fingerprint.
+        questions: Number of questions that were compared, this one included.
+        before: Median of the reference questions; None for a fingerprint.
+        after: Median of the latest questions.
+        message: Description for people.
+    """
+
+    kind: Literal["statistic", "fingerprint"]
+    provider: str
+    model: str | None
+    name: str
+    questions: int
+    before: float | None = None
+    after: float | None = None
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftStatus:
+    """The state of one model's comparison with the reference.
+
+    Attributes:
+        provider: Name of the provider.
+        model: Name of the model.
+        questions: Number of questions that were compared.
+        skipped: Number of questions that were not: fewer completions arrived than planned.
+        drifted: Statistics under alarm.
+        evidence: By statistic: the evidence of a change on a log scale, 0 for none, 1 where the alarm begins.
+        fingerprints: Model names and system fingerprints that were seen.
+    """
+
+    provider: str
+    model: str | None
+    questions: int
+    skipped: int
+    drifted: tuple[str, ...]
+    evidence: dict[str, float]
+    fingerprints: tuple[str, ...]
+
+
+class DriftGuard:
+    """Compares the questions of models with a reference. Safe to share between threads and rerankers.
+
+    Args:
+        action: what a reranker does while a model's answers are unlike the reference: "note" it; "withhold": accept no
+            answer; "set_aside": choose as without a head.
+        profile: the reference, from ``build_profile()``; default: that of the reranker's head.
+        questions_per_false_alarm: a model that has not changed raises at most one alarm in so many questions, all
+            statistics together.
+
+    Raises:
+        ConfigurationError: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        action: Action = "note",
+        *,
+        profile: DriftProfile | None = None,
+        questions_per_false_alarm: float = QUESTIONS_PER_FALSE_ALARM,
+    ) -> None:
+        if action not in get_args(Action):
+            raise ConfigurationError(
+                f"{action!r} is not an action on drift.", hint='Use "note", "withhold" or "set_aside".'
+            )
+        if profile is not None and not isinstance(profile, DriftProfile):
+            raise ConfigurationError(
+                f"A drift guard compares with a DriftProfile, not with {type(profile).__name__}.",
+                hint="build_profile() makes one.",
+            )
+        if not 1 <= questions_per_false_alarm < math.inf:
+            raise ConfigurationError(f"questions_per_false_alarm must be 1 or more, not {questions_per_false_alarm}.")
+        self.action: Action = action
+        self.profile = profile
+        self.questions_per_false_alarm = questions_per_false_alarm
+        self._models: dict[tuple[str, str | None], _ModelState] = {}
+        self._lock = Lock()
+
+    def observe(
+        self,
+        completions: Sequence[Completion],
+        *,
+        provider: str,
+        model: str | None,
+        n: int | None = None,
+        scores: ArrayLike | None = None,
+        answers: Sequence[int | None] | None = None,
+        accepted: bool | None = None,
+        fingerprints: Sequence[str] = (),
+    ) -> tuple[Alarm, ...]:
+        """Compare one question with the reference, and return the alarms that begin with it.
+
+        Args:
+            completions: N completions, in the order of their indices.
+            provider: name of their provider.
+            model: name of the model that was asked for.
+            n: completions that every question of this kind has at least; default: N. With a stopping rule it is 1:
+                the number that it lets through tells easy questions from hard ones.
+            scores: as in ``question_statistics()``.
+            answers: as in ``question_statistics()``.
+            accepted: as in ``question_statistics()``.
+            fingerprints: model names and system fingerprints in the replies.
+        """
+        state = self._state(provider, model)
+        if state is None:
+            return ()
+        with state.lock:
+            alarms = state.see_fingerprints(fingerprints) if fingerprints else ()
+            return alarms + state.compare(completions, n, scores, answers, accepted)
+
+    def is_drifted(self, provider: str, model: str | None) -> bool:
+        """Return whether a statistic of this model is under alarm."""
+        state = self._models.get((provider, model))
+        return state is not None and state.is_drifted
+
+    def status(self) -> tuple[DriftStatus, ...]:
+        """Return the state of every model that was compared."""
+        return tuple(state.status() for state in list(self._models.values()))
+
+    def _state(self, provider: str, model: str | None) -> _ModelState | None:
+        state = self._models.get((provider, model))
+        if state is None and self.profile is not None:
+            with self._lock:
+                state = self._models.setdefault((provider, model), _ModelState(self, self.profile, provider, model))
+        return state
+
+
+class _Comparison:
+    """The comparison with the reference for one number of completions per question."""
+
+    def __init__(self, profile: DriftProfile, index: int, questions_per_false_alarm: float) -> None:
+        self.size = profile.sizes[index]
+        self.columns = available(profile, index)
+        self.names = [profile.statistics[column] for column in self.columns]
+        # The values of today's statistics may stand in another order than the profile's.
+        positions = {name: position for position, name in enumerate(STATISTICS)}
+        known = [row for row, name in enumerate(self.names) if name in positions]
+        self.columns, self.names = [self.columns[row] for row in known], [self.names[row] for row in known]
+        self.positions = [positions[name] for name in self.names]
+        self.reference_questions = int(profile.counts[index].sum(axis=1, dtype=np.int64).max())
+        self.test = SequentialTest(
+            profile.edges[index, self.columns],
+            profile.counts[index, self.columns],
+            questions_per_false_alarm=questions_per_false_alarm,
+        )
+        self.recent: deque[list[float]] = deque(maxlen=RECENT_QUESTIONS)
+        self._waiting: list[Question] = []
+
+    def add(self, question: Question) -> list[int]:
+        """Compare a question once BATCH of them are there; return the numbers of the statistics whose alarm begins."""
+        self._waiting.append(question)
+        return self.flush() if len(self._waiting) >= BATCH else []
+
+    def flush(self) -> list[int]:
+        """Compare the questions that wait."""
+        if not self._waiting:
+            return []
+        rows = statistics_of(self._waiting)[:, self.positions]
+        self._waiting.clear()
+        self.recent.extend(rows.tolist())
+        return self.test.update(rows)
+
+    def recent_median(self, number: int) -> float | None:
+        """Return the median of a statistic over the latest questions; None if it was not available."""
+        values = [row[number] for row in self.recent if row[number] == row[number]]
+        return median(values) if values else None
+
+
+class _ModelState:
+    """The comparisons of one model, and the fingerprints that it was seen with."""
+
+    def __init__(self, guard: DriftGuard, profile: DriftProfile, provider: str, model: str | None) -> None:
+        self.lock = Lock()
+        self.is_drifted = False
+        self._guard, self._profile, self._provider, self._model = guard, profile, provider, model
+        self._comparisons: dict[int, _Comparison] = {}  # by the size's index in the profile
+        self._by_n: dict[int, _Comparison | None] = {}
+        self._questions = self._skipped = 0
+        self._fingerprints = set(profile.fingerprints)
+
+    def see_fingerprints(self, fingerprints: Iterable[str]) -> tuple[Alarm, ...]:
+        """Return an alarm per new fingerprint; without a reference, those of the first question are not new."""
+        new = [text for text in fingerprints if text and text not in self._fingerprints]
+        if not new:
+            return ()
+        is_known = bool(self._fingerprints)
+        self._fingerprints.update(new)
+        return tuple(map(self._fingerprint_alarm, new)) if is_known else ()
+
+    def compare(
+        self,
+        completions: Sequence[Completion],
+        n: int | None,
+        scores: ArrayLike | None,
+        answers: Sequence[int | None] | None,
+        accepted: bool | None,
+    ) -> tuple[Alarm, ...]:
+        """Compare one question with the reference."""
+        n = len(completions) if n is None else n
+        comparison = self._by_n[n] if n in self._by_n else self._comparison(n)
+        if comparison is None or len(completions) < comparison.size:
+            self._skipped += 1
+            return ()
+        size = comparison.size
+        question = Question(
+            completions[:size],
+            None if scores is None else np.asarray(scores)[:size].tolist(),
+            None if answers is None else answers[:size],
+            accepted,
+        )
+        self._questions += 1
+        raised = comparison.add(question)
+        if raised or self.is_drifted:
+            self.is_drifted = any(other.test.is_alarmed.any() for other in self._comparisons.values())
+        return tuple([self._alarm(comparison, number) for number in raised])
+
+    def _comparison(self, n: int) -> _Comparison | None:
+        """Return the comparison of questions with ``n`` completions; None if the reference has none as small."""
+        index = self._profile.size_index(n)
+        if index is not None and index not in self._comparisons:
+            guard = self._guard
+            self._comparisons[index] = _Comparison(self._profile, index, guard.questions_per_false_alarm)
+        self._by_n[n] = comparison = None if index is None else self._comparisons[index]
+        return comparison
+
+    def status(self) -> DriftStatus:
+        """Return the state for people."""
+        with self.lock:
+            drifted: set[str] = set()
+            evidence: dict[str, float] = {}
+            for comparison in self._comparisons.values():
+                test = comparison.test
+                shares = np.clip(np.log(np.maximum(test.evidence, 1.0)) / math.log(test.threshold), 0.0, 1.0)
+                for name, share, is_alarmed in zip(comparison.names, shares.tolist(), test.is_alarmed, strict=True):
+                    evidence[name] = max(share, evidence.get(name, 0.0))
+                    if is_alarmed:
+                        drifted.add(name)
+            return DriftStatus(
+                provider=self._provider,
+                model=self._model,
+                questions=self._questions,
+                skipped=self._skipped,
+                drifted=tuple(name for name in STATISTICS if name in drifted),
+                evidence=evidence,
+                fingerprints=tuple(sorted(self._fingerprints)),
+            )
+
+    def _alarm(self, comparison: _Comparison, number: int) -> Alarm:
+        name = comparison.names[number]
+        before = self._profile.quantile(name, 0.5, n=comparison.size)
+        after = comparison.recent_median(number)
+        values = "" if before is None or after is None else f" from {before:.4g} to {after:.4g}"
+        return Alarm(
+            kind="statistic",
+            provider=self._provider,
+            model=self._model,
+            name=name,
+            questions=self._questions,
+            before=before,
+            after=after,
+            message=(
+                f"{self._label} no longer answers as in the reference: {STATISTICS[name].label} changed{values} "
+                f"(medians of {comparison.reference_questions} reference questions and of the last "
+                f"{len(comparison.recent)})."
+            ),
+        )
+
+    def _fingerprint_alarm(self, fingerprint: str) -> Alarm:
+        return Alarm(
+            kind="fingerprint",
+            provider=self._provider,
+            model=self._model,
+            name=fingerprint,
+            questions=self._questions,
+            message=f"{self._label} answers as {fingerprint}, which was not seen before.",
+        )
+
+    @property
+    def _label(self) -> str:
+        return f"{self._provider}/{self._model}" if self._model else self._provider

@@ -1,0 +1,68 @@
+"""The reference of the statistics: their distributions over questions that a model answered earlier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from swift_client.errors import ConfigurationError
+from swift_client.features.segments import F64
+from swift_client.models.drift_profile import MAX_FINGERPRINT_LENGTH, MAX_FINGERPRINTS, U32, DriftProfile
+from swift_client.monitoring.statistics import STATISTICS
+
+SIZES = (1, 4, 16)  # completions per question that profiles are built for
+EDGES = 25  # edges of a distribution: its range, and quantiles between
+MIN_QUESTIONS = 30  # fewest questions of a statistic; fewer say too little about its range
+
+
+def build_profile(rows: ArrayLike | Mapping[int, ArrayLike], *, fingerprints: Iterable[str] = ()) -> DriftProfile:
+    """Build the reference of the statistics from those of Q questions.
+
+    Args:
+        rows: (Q, S) of ``question_statistics()``, in the order of STATISTICS; NaN if not available. For several
+            numbers of completions a mapping from each to its rows; rows alone hold for any number.
+        fingerprints: model names and system fingerprints of the replies.
+
+    Raises:
+        ConfigurationError: there are fewer than MIN_QUESTIONS questions.
+    """
+    tables = rows if isinstance(rows, Mapping) else {1: rows}
+    arrays = {size: np.asarray(tables[size], np.float64).reshape(-1, len(STATISTICS)) for size in sorted(tables)}
+    arrays = {size: table for size, table in arrays.items() if len(table) >= MIN_QUESTIONS}
+    if not arrays:
+        largest = max((len(np.asarray(table)) for table in tables.values()), default=0)
+        raise ConfigurationError(
+            f"A reference for drift needs {MIN_QUESTIONS} questions, and there are {largest}.",
+            hint="Collect more questions: 200 are enough to notice most changes.",
+        )
+    parts = [[_cells(column) for column in table.T] for table in arrays.values()]
+    names = sorted({text[:MAX_FINGERPRINT_LENGTH] for text in fingerprints})
+    return DriftProfile(
+        statistics=tuple(STATISTICS),
+        sizes=tuple(arrays),
+        edges=np.array([[edges for edges, _ in row] for row in parts]),
+        counts=np.array([[counts for _, counts in row] for row in parts]),
+        fingerprints=tuple(names[:MAX_FINGERPRINTS]),
+    )
+
+
+def _cells(values: F64) -> tuple[F64, U32]:
+    """Return the edges (G,) of a distribution and its counts per cell (2G + 1,), for values (Q,) with NaN."""
+    present = values[~np.isnan(values)]
+    edges, counts = np.full(EDGES, np.inf), np.zeros(2 * EDGES + 1, np.uint32)
+    if len(present) < MIN_QUESTIONS:
+        return edges, counts
+    # Quantiles that are values of the sample, so that ties keep a cell of their own.
+    quantiles = np.unique(np.quantile(present, np.linspace(0, 1, EDGES), method="nearest"))
+    edges[: len(quantiles)] = quantiles
+    cells = np.searchsorted(edges, present, "left") + np.searchsorted(edges, present, "right")
+    np.add.at(counts, cells, 1)
+    return edges, counts
+
+
+def available(profile: DriftProfile, index: int) -> Sequence[int]:
+    """Return the columns of the statistics that were measured for the size of this index."""
+    measured: list[int] = np.flatnonzero(profile.counts[index].any(axis=1)).tolist()
+    return measured
