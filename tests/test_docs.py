@@ -124,6 +124,10 @@ def test_console_lines_run_or_name_what_exists(line: str, openai_on_loopback: di
                 (tmp_path / "s.db").rename(tmp_path / file)
             result = command(*words[1:], cwd=tmp_path)
             assert result.returncode == 0, result.stderr.decode()
+        case ["swift-client", "prune", file, *_]:
+            write_samples(tmp_path / file, questions=2)
+            result = command(*words[1:], cwd=tmp_path)
+            assert result.returncode == 0, result.stderr.decode()
         case ["swift-client", *arguments]:
             result = command(*arguments, cwd=tmp_path, **openai_on_loopback)
             assert result.returncode == 0, result.stderr.decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import sqlite3
@@ -12,7 +13,7 @@ import pytest
 
 from swift_client.models import load
 from swift_client.models.file_format import READABLE_FORMATS, read_facts
-from swift_client.store import SampleStore, SelectionStore
+from swift_client.store import SampleStore, SelectionStore, prune
 from swift_client.store.account_store import FileAccountStore
 from swift_client.store.usage_store import UsageStore
 from swift_client.store.verdict_store import VerdictStore
@@ -60,7 +61,7 @@ def test_each_file_has_the_format_of_its_name(path: Path) -> None:
 
 def test_samples_of_every_format_are_read_with_the_values_that_were_written(path: Path) -> None:
     with SampleStore(path) as store:
-        for number, (question, samples) in enumerate(store.questions_with_samples()):
+        for number, (question, samples) in enumerate(itertools.islice(store.questions_with_samples(), 2)):
             assert (question.id, question.answer, question.family) == (make.QUESTIONS[number], "4", "sums")
             for sample, expected in zip(samples, completions(2, first=10 * number), strict=True):
                 assert sample.completion.text == expected.text
@@ -78,6 +79,8 @@ def test_judgements_counts_and_choices_are_read_from_their_format_on(path: Path)
         assert store.verdicts(["digest"]) == ({"digest": make.VERDICT} if number >= 2 else {})
         feedback = [(entry.selection.id, entry.selection.answer, entry.correct) for entry in store.feedback()]
         assert feedback == ([("s1", "4", True)] if number >= 4 else [])
+        reused = store.samples_for_request(make.ASKED, limit=9)
+        assert [sample.completion.text for sample in reused] == [one.text for one in completions(number // 6)]
     counts = UsageStore(path)
     windows = counts.update([("team", 60)], lambda windows: list(windows.values()))
     counts.close()
@@ -97,8 +100,18 @@ def test_a_file_of_every_format_goes_on_and_keeps_what_it_had(path: Path) -> Non
     after = rows(path)
     assert format_of(path) == NEWEST
     for name in before.keys() - {"sample"}:
-        assert after[name] == before[name]
-    assert [row[:-1] for row in after["sample"]] == [row[:-1] for row in before["sample"]]
+        assert after[name][: len(before[name])] == before[name]
+    assert [row[:-1] for row in after["sample"]][: len(before["sample"])] == [row[:-1] for row in before["sample"]]
+
+
+@pytest.mark.parametrize(
+    ("criterion", "is_found"), [({"user": "anne"}, 1), ({"key": "team"}, 1), ({"user": "team"}, 0)]
+)
+def test_users_are_found_from_format_6_on(path: Path, criterion: dict[str, str], is_found: int) -> None:
+    number = format_of(path)
+    result = prune(path, **criterion)  # type: ignore[arg-type]
+    count = is_found * (number >= 6)
+    assert (result.questions, result.completions, result.selections, result.verdicts) == (count,) * 4
 
 
 @pytest.mark.parametrize("number", READABLE_FORMATS)

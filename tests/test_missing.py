@@ -25,6 +25,7 @@ MISSING_FILES = [
     ("rank --samples no.db --out o.jsonl", 3, "There is no file no.db"),
     ("rank --replies no.jsonl --out o.jsonl", 3, "There is no file no.jsonl"),
     ("rank --samples samples.db --out no/o.jsonl", 3, "no/o.jsonl cannot be written"),
+    ("prune no.db --older-than 30d", 3, "There is no samples file no.db"),
     ("collect --questions no.jsonl --out s.db", 3, "The questions no.jsonl cannot be read"),
     ("collect --questions q.jsonl --out no/s.db", 3, "no/s.db cannot be opened"),
     ("collect --questions q.jsonl --out s.db --replies no.jsonl", 3, "The replies no.jsonl cannot be read"),

@@ -354,7 +354,7 @@ def edited(path: Path, *statements: str) -> None:
 
 def test_a_newer_format_is_refused_with_what_to_do(samples_path: Path) -> None:
     edited(samples_path, "PRAGMA user_version=9")
-    assert_refused(samples_path, "its format is 9 and this swift-client reads 1 to 5. Upgrade swift-client")
+    assert_refused(samples_path, "its format is 9 and this swift-client reads 1 to 6. Upgrade swift-client")
 
 
 def test_triggers_views_and_other_tables_are_refused(samples_path: Path) -> None:

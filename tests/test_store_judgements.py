@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sqlite3
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from swift_client.dataset.export_parquet import export_parquet
 from swift_client.errors import ConfigurationError
 from swift_client.store import Meta, SampleStore, StoredQuestion
+from swift_client.store.schema import ADDED_TABLES
 from swift_client.types import Usage
 from tests.generated import completion
 
@@ -33,6 +35,11 @@ def path(tmp_path: Path) -> Path:
         for name in ("q1", "q2"):
             store.add_questions([StoredQuestion(id=name, messages=({"role": "user", "content": name},))])
             store.add_samples(name, [completion(index, tokens=4) for index in range(3)], usage=Usage())
+    connection = sqlite3.connect(path, isolation_level=None)  # as an earlier version wrote it
+    for table in re.findall(r"CREATE TABLE (\w+)", " ".join(sql for n in range(2, 7) for sql in ADDED_TABLES[n])):
+        connection.execute(f"DROP TABLE {table}")
+    connection.execute("PRAGMA user_version=1")
+    connection.close()
     return path
 
 
@@ -63,6 +70,7 @@ def test_a_file_gets_format_2_with_its_first_judgement_while_others_have_it_open
     assert user_version(path) == 2
     with SampleStore(path, write=True) as store:
         store.add_samples("q1", [completion(9, tokens=4)], usage=Usage())
+    assert user_version(path) == 6
     assert scores(path) == [{VERIFIER: 0.5}, {VERIFIER: 0.25}, {}, {}]
 
 

@@ -35,7 +35,7 @@ from swift_client.cli.cluster.option import fill_address
 from swift_client.cli.command_words import CommandWords, find_command, option_flags
 from swift_client.cli.error_facts import USAGE, error_facts, exit_code
 from swift_client.cli.labels import feedback, grade
-from swift_client.cli.maintenance import rollback
+from swift_client.cli.maintenance import prune, rollback
 from swift_client.cli.ranking.command import rank
 from swift_client.errors import SwiftClientError
 
@@ -88,6 +88,7 @@ _add_command(doctor.doctor)
 _add_command(collect.collect)
 _add_command(grade.grade)
 _add_command(feedback.feedback)
+_add_command(prune.prune)
 _add_command(train.train)
 _add_command(calibrate.calibrate)
 _add_command(evaluate.evaluate)

@@ -74,7 +74,6 @@ class SampleJudge:
 
     def __post_init__(self) -> None:
         self.judge, self.identity = self.verifier.judge, self.verifier.identity
-        self._cache = OpenFileVerdictCache(self.state.store)
         self._first_reply = asyncio.Lock()
         self._complete_ids = set[str]()
         self._consecutive_failures, self._has_failed = 0, False
@@ -149,9 +148,10 @@ class SampleJudge:
             criteria=self.verifier.settings.criteria,
             reference=self.verifier.settings.reference,
         )
+        cache = OpenFileVerdictCache(self.state.store, question.id)
         while True:
             reasons = self.judge.reasons
-            session = JudgeSession(self.judge, budget=self.budget, deadline=None, deadline_at=None, cache=self._cache)
+            session = JudgeSession(self.judge, budget=self.budget, deadline=None, deadline_at=None, cache=cache)
             (score,) = await MODES[self.verifier.mode].judge(session, task)
             self._count_spending(session)
             if not session.failures and not session.budget_reason:
@@ -192,10 +192,10 @@ class SampleJudge:
 
 
 class OpenFileVerdictCache:
-    """The verdicts in a samples file that this run has open for writing."""
+    """The verdicts on a question in a samples file that this run has open for writing."""
 
-    def __init__(self, store: BatchStore) -> None:
-        self._store = store
+    def __init__(self, store: BatchStore, question_id: str) -> None:
+        self._store, self._question_id = store, question_id
 
     async def lookup(self, keys: Sequence[str]) -> Mapping[str, StoredVerdict]:
         """Return the stored ones of these verdicts by key."""
@@ -203,7 +203,7 @@ class OpenFileVerdictCache:
 
     def save(self, key: str, verdict: StoredVerdict) -> None:
         """Store a new verdict. Raises ConfigurationError if the file cannot be written, as for a reply."""
-        self._store.add_verdict(key, verdict)
+        self._store.add_verdict(key, verdict, question_id=self._question_id)
 
     async def collect_notes(self, *, n_reused: int) -> tuple[str, ...]:
         """Return nothing: verdicts are stored at once, and reused ones are those of an interrupted run."""

@@ -74,6 +74,7 @@ async def run_with_acceptance(
     if outcome.question_id is None or store is None or store.selections is None:
         return selection
     from swift_client.reranker.feedback import record_selection
+    from swift_client.store.records import user_digests
 
     return await record_selection(
         store.selections,
@@ -81,6 +82,7 @@ async def run_with_acceptance(
         outcome.question_id,
         messages=request.messages,
         served_as=options.served_as,
+        users=user_digests(request.sampling, options.client_key),
         deadline_at=deadline_at,
     )
 

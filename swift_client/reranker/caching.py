@@ -40,6 +40,7 @@ class ReplyCache:
         base_url: str | None,
         top_logprobs: int | None,
         scorer: object,
+        client_key: str | None,
         threads: UserThreads,
         deadline_at: float | None,
     ) -> None:
@@ -52,6 +53,7 @@ class ReplyCache:
             base_url: the endpoint's address.
             top_logprobs: what the reranker asks for, even if the endpoint has refused it since.
             scorer: the scorer, for whose projections completions are stored.
+            client_key: name of the service's key that asks; None for a call of the library.
             threads: the threads that read it, which may take seconds.
             deadline_at: the call's deadline in the running loop's time, or None.
         """
@@ -66,6 +68,7 @@ class ReplyCache:
             sampling=context.fields(request),
             seed=request.seed,
             head=_projection_key(scorer),
+            client_key=client_key,
         )
         self._writes = PendingWrites(store.place, deadline_at=deadline_at)
         self._notes: dict[str, None] = {}

@@ -245,6 +245,7 @@ class RunOptions:
     reference: str | None = None  # notes for the verifier's judge
     selection_id: str = field(default_factory=partial(token_hex, 16))  # of the Selection, in all steps of the call
     served_as: str | None = None  # name of a service's virtual model, for the samples file
+    client_key: str | None = None  # name of the service's key that asks, of which a store keeps a digest
 
     def __post_init__(self) -> None:
         check_reference(self.reference)

@@ -28,6 +28,7 @@ async def record_selection(
     *,
     messages: Sequence[Message],
     served_as: str | None,
+    users: Sequence[bytes],
     deadline_at: float | None,
 ) -> Selection:
     """Store a selection, so that feedback can name it; if that fails, a note says so.
@@ -38,6 +39,7 @@ async def record_selection(
         question_id: the stored question.
         messages: its messages.
         served_as: name of a service's virtual model.
+        users: digests of who asked, as of ``RequestKey.user_digests``.
         deadline_at: the call's deadline in the running loop's time; None without one.
     """
     completions = [candidate.completion for candidate in selection.candidates]
@@ -48,6 +50,7 @@ async def record_selection(
         question_id=question_id,
         prompt=_last_text(messages)[:_MAX_PROMPT],
         served_as=served_as,
+        users=users,
     )
     writes = PendingWrites(store.place, deadline_at=deadline_at)
     writes.add("The choice is", write)

@@ -153,7 +153,7 @@ class SelectionPipeline:
         choice = verified = None
         if self.judge:
             choice = await asyncio.to_thread(select, scored, samples.config.select)
-            verified = await self._verify(scored, choice, request, options, deadline_at)
+            verified = await self._verify(samples, scored, choice, request, options, deadline_at)
         selection = await asyncio.to_thread(self._describe, samples, scored, verified or choice, started=started)
         selection = replace(selection, id=options.selection_id)
         _require_enough(selection, samples, request)
@@ -208,7 +208,7 @@ class SelectionPipeline:
         monitor = self._stopping_monitor(options.stopping, request.n, selection_config)
         budget = await config.cost.create_request_budget(options.budget, request) if options.budget else None
         plan = await config.cost.plan(request, n_max=self.endpoint.n_max, warm_cache=sampling.warm_cache)
-        cache = self._reply_cache(context, request, deadline_at)
+        cache = self._reply_cache(context, request, options, deadline_at)
         existing, n_reused = dict(enumerate(existing_completions[: request.n])), 0
         if cache:
             existing, n_reused = await cache.find_existing(existing_completions[: request.n], request.n)
@@ -270,7 +270,7 @@ class SelectionPipeline:
         return StoppingMonitor(rule, n, score, method=config.select, scorer=config.scorer)
 
     def _reply_cache(
-        self, context: CallContext, request: SampleRequest, deadline_at: float | None
+        self, context: CallContext, request: SampleRequest, options: RunOptions, deadline_at: float | None
     ) -> ReplyCache | None:
         """Return the cache of this request's replies; None without ``store=``."""
         if self.config.store is None:
@@ -282,6 +282,7 @@ class SelectionPipeline:
             base_url=self.config.cost.base_url,
             top_logprobs=self.config.sampling.top_logprobs,
             scorer=self.config.selection.scorer,
+            client_key=options.client_key,
             threads=self._store_threads,
             deadline_at=deadline_at,
         )
@@ -322,6 +323,7 @@ class SelectionPipeline:
 
     async def _verify(
         self,
+        samples: Samples,
         scored: ScoredCompletions,
         choice: Choice,
         request: SampleRequest,
@@ -339,7 +341,7 @@ class SelectionPipeline:
             budget=options.budget,
             deadline=request.deadline,
             deadline_at=deadline_at,
-            cache=self._verdict_cache(deadline_at),
+            cache=self._verdict_cache(samples.question_id, deadline_at),
         )
         terms = learnt_terms(self.config.selection.scorer, scored)
         try:
@@ -348,12 +350,12 @@ class SelectionPipeline:
             error.selection = replace(build_selection(scored, choice), id=options.selection_id)
             raise
 
-    def _verdict_cache(self, deadline_at: float | None) -> VerdictCache | None:
+    def _verdict_cache(self, question_id: str | None, deadline_at: float | None) -> VerdictCache | None:
         """Return the cache of one question's verdicts; None without ``store=``."""
-        store = self.config.store
-        return (
-            None if store is None else StoredVerdictCache(store, threads=self._store_threads, deadline_at=deadline_at)
-        )
+        store, threads = self.config.store, self._store_threads
+        if store is None:
+            return None
+        return StoredVerdictCache(store, question_id=question_id, threads=threads, deadline_at=deadline_at)
 
     # --- 4. describe
 

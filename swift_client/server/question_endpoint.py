@@ -112,7 +112,7 @@ class QuestionEndpoint:
     ) -> Selection:
         scopes = [Scope(kind="model", name=call.model, limits=model.config.limits), *_key_scopes(caller, models)]
         async with self._turn(scopes, model.expected_cost, models) as meter:
-            return await model.answer(call, caller.bearer, meter, record)
+            return await model.answer(call, caller, meter, record)
 
     @asynccontextmanager
     async def _turn(

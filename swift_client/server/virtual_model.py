@@ -17,6 +17,7 @@ from swift_client.sampling import Budget
 from swift_client.sampling.model_client import ModelClient
 from swift_client.server.access.client_keys import ClientKeys
 from swift_client.server.access.cost_meter import CostMeter, ExpectedCost
+from swift_client.server.access.identity import Caller
 from swift_client.server.choice_rules import ChoiceRules
 from swift_client.server.config import BudgetConfig, ModelConfig, ServiceConfig, VerifierConfig
 from swift_client.server.observability.record import RequestRecord
@@ -76,12 +77,12 @@ class VirtualModel:
         clients = {"model": pipeline.model_client}
         return clients if pipeline.judge is None else {**clients, "judge": pipeline.judge.model}
 
-    async def answer(self, call: ChatCall, callers_key: str, meter: CostMeter, record: RequestRecord) -> Selection:
+    async def answer(self, call: ChatCall, caller: Caller, meter: CostMeter, record: RequestRecord) -> Selection:
         """Answer one call.
 
         Args:
             call: the call.
-            callers_key: sent upstream, if the model uses the caller's own key.
+            caller: its key is sent upstream, if the model uses the caller's own.
             meter: gets the cost, also of an answer that does not come.
             record: gets the choice, also one that is rejected; the choice gets its ``selection_id``.
 
@@ -94,10 +95,11 @@ class VirtualModel:
         record.n = arguments["n"]
         self._request.set((meter, record))
         if self.uses_callers_key:
-            self._callers_key.set(callers_key)
+            self._callers_key.set(caller.bearer)
         request, options = resolve_call(**arguments, response_model=None, sampling={}, named={})
         if record.selection_id is not None:
             options = replace(options, selection_id=record.selection_id, served_as=call.model)
+        options = replace(options, client_key=caller.name)
         selection: Selection | None = None
         try:
             selection = await run_with_escalation(pipeline, request, options)

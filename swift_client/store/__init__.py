@@ -4,6 +4,7 @@ from swift_client.store.account_store import FileAccountStore
 from swift_client.store.answer_store import AnswerStore
 from swift_client.store.batch_store import BatchStore
 from swift_client.store.hidden_states import StateFile, StateLayout
+from swift_client.store.pruning import PruneResult, prune
 from swift_client.store.records import (
     Meta,
     ReferenceAnswer,
@@ -24,6 +25,7 @@ __all__ = [
     "BatchStore",
     "FileAccountStore",
     "Meta",
+    "PruneResult",
     "ReferenceAnswer",
     "ReplyStore",
     "RequestKey",
@@ -41,5 +43,6 @@ __all__ = [
     "UsageStore",
     "UsageWindow",
     "WindowKey",
+    "prune",
     "require_samples_file",
 ]

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from swift_client.errors import ConfigurationError
 from swift_client.store.fork_guard import FORK_GUARD
-from swift_client.store.sqlite import ACCOUNTS, connect, not_a_samples_file, open_shared, transaction
+from swift_client.store.schema import ACCOUNTS
+from swift_client.store.sqlite import connect, not_a_samples_file, open_shared, transaction
 
 T = TypeVar("T")
 

@@ -43,8 +43,8 @@ class AnswerStore(Protocol):
         """Queue one reply for storage, its completions numbered from ``first_index``, and return at once."""
         ...
 
-    def save_verdict(self, key: str, verdict: StoredVerdict) -> Future[None]:
-        """Queue one verdict of a judge for storage, and return at once."""
+    def save_verdict(self, key: str, verdict: StoredVerdict, *, question_id: str | None = None) -> Future[None]:
+        """Queue one verdict of a judge on a question for storage, and return at once."""
         ...
 
     def close(self) -> None:

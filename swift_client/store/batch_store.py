@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from swift_client.errors import ConfigurationError
+from swift_client.store.question_ranges import BATCH_PREFIX
 from swift_client.store.verdict_store import VerdictStore
 
-_BATCH_PREFIX = "batch "  # prefix of the names of batches in ``meta``
 # Name in ``meta`` of the fact that batches returned no logprobs.
 _NO_LOGPROBS_NAME = "batches without logprobs"
 
@@ -18,26 +18,26 @@ class BatchStore(VerdictStore):
         with self._read_session() as run:
             rows = run(
                 "SELECT name, value FROM meta WHERE substr(name, 1, ?) = ? ORDER BY name",
-                (len(_BATCH_PREFIX), _BATCH_PREFIX),
+                (len(BATCH_PREFIX), BATCH_PREFIX),
             )
-            return {name.removeprefix(_BATCH_PREFIX): value for name, value in rows}
+            return {name.removeprefix(BATCH_PREFIX): value for name, value in rows}
 
     def save_batch(self, name: str, text: str) -> None:
         """Record a batch, or replace its text. It survives kill -9 once this returns."""
         with self._transaction() as run:
-            run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_BATCH_PREFIX + name, text))
+            run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (BATCH_PREFIX + name, text))
 
     def drop_batch(self, name: str) -> None:
         """Delete the record of a batch whose results are all in the file, or that was never created."""
         with self._transaction() as run:
-            run("DELETE FROM meta WHERE name = ?", (_BATCH_PREFIX + name,))
+            run("DELETE FROM meta WHERE name = ?", (BATCH_PREFIX + name,))
 
     def forget_batches(self) -> None:
         """Delete the records of all batches, and of earlier batches without logprobs."""
         with self._transaction() as run:
             run(
                 "DELETE FROM meta WHERE substr(name, 1, ?) = ? OR name = ?",
-                (len(_BATCH_PREFIX), _BATCH_PREFIX, _NO_LOGPROBS_NAME),
+                (len(BATCH_PREFIX), BATCH_PREFIX, _NO_LOGPROBS_NAME),
             )
 
     def mark_no_logprobs(self) -> None:

@@ -13,7 +13,7 @@ import math
 import os
 import stat
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Self, get_args
@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Self, get_args
 import numpy as np
 
 from swift_client.errors import ConfigurationError
+from swift_client.store.atomic_write import atomic_write
 from swift_client.types import F16, Completion, StatePosition
 
 _MAGIC = b"swftHID1"
@@ -106,7 +107,7 @@ class StateFile:
                 hint="`swift-client collect --capture` writes it; keep it next to the samples file.",
             ) from error
         except OSError as error:
-            raise self._file_error(error) from error
+            raise self.error(error) from error
         except (ValueError, RecursionError) as error:
             raise ConfigurationError(
                 f"{self.path} is not a file of hidden states: {str(error).rstrip('.')}.",
@@ -138,10 +139,21 @@ class StateFile:
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:  # the incomplete record is overwritten, or truncated by the next run
-            raise self._file_error(error) from error
+            raise self.error(error) from error
         self._records |= records
         self._end = end
         return [replace(completion, hidden_states=None) for completion in completions]
+
+    def copy_records(self, target: Path, keys: Iterable[tuple[str, int]]) -> None:
+        """Write the layout and the records of these completions into another file."""
+        starts = {key: start - _RECORD_HEADER.size - _padded_size(len(key[0].encode())) for key, (start, _) in
+                  self._records.items()}  # fmt: skip
+        with target.open("wb") as file:
+            file.write(self._read_bytes(0, min(starts.values(), default=self._end)))
+            for key in keys:
+                start, tokens = self._records[key]
+                end = start + _padded_size(tokens * self.layout.columns * 2)
+                file.write(self._read_bytes(starts[key], end))
 
     def states(self, question_id: str, number: int, layout: StateLayout) -> F16:
         """Return a completion's states (T, C) in ``layout``, memory-mapped if its columns are contiguous.
@@ -236,6 +248,10 @@ class StateFile:
             self._records[self._file.read(id_size).decode(), number] = start, tokens
             self._end = end
 
+    def _read_bytes(self, start: int, end: int) -> bytes:
+        self._file.seek(start)
+        return self._file.read(end - start)
+
     def _size(self) -> int:
         return os.fstat(self._file.fileno()).st_size
 
@@ -261,10 +277,46 @@ class StateFile:
             )
         return states
 
-    def _file_error(self, error: OSError) -> ConfigurationError:
+    def error(self, error: OSError) -> ConfigurationError:
+        """Return the error for a file that cannot be read or written."""
         return ConfigurationError(
             f"{self.path} cannot be used: {error.strerror or error}.", hint="Check its folder and the free disk space."
         )
+
+
+def delete_states(
+    samples: str | os.PathLike[str], existing: Callable[[], Collection[tuple[str, int]]], *, dry_run: bool
+) -> int:
+    """Rewrite the states beside a samples file without those of samples that no longer exist, if there are any.
+
+    The caller has the samples file locked. The new file replaces the old one at once.
+
+    Args:
+        samples: the samples file.
+        existing: returns (question id, index) of each sample; called if there are states.
+        dry_run: only count.
+
+    Returns:
+        The number of completions without whose states the file was written.
+
+    Raises:
+        ConfigurationError: the file is not a states file, or it cannot be written.
+    """
+    path = Path(f"{os.fspath(samples)}.states")
+    if not path.exists() or not path.stat().st_size:
+        return 0
+    with StateFile(samples) as file:
+        keys = existing()
+        stored = list(file.keys())
+        kept = [key for key in stored if key in keys]
+        count = len(stored) - len(kept)
+        if count and not dry_run:
+            try:
+                with atomic_write(path) as draft:
+                    file.copy_records(draft, kept)
+            except OSError as error:
+                raise file.error(error) from error
+    return count
 
 
 def _open_file(path: Path, *, write: bool) -> BinaryIO:

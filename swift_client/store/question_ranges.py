@@ -14,6 +14,10 @@ from swift_client.store.sqlite import not_a_samples_file
 SELECT_QUESTIONS = "SELECT id, messages, answer, family FROM question"
 REQUEST_PREFIX = "request "
 """Prefix of the names in ``meta`` of the request settings of each question of ``best_of``."""
+BATCH_PREFIX = "batch "
+"""Prefix of the names in ``meta`` of open batches."""
+PRUNE_NAME = "prune"
+"""Name in ``meta`` of the fact that rows were erased and their bytes may still be in the file."""
 MAX_INTEGER = 2**63 - 1  # SQLite's largest integer
 _QUESTIONS_PER_RANGE = 256  # questions in memory
 

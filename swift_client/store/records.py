@@ -19,6 +19,8 @@ from swift_client.types import Completion, FinishReason, Message, Usage
 _IGNORED_FIELDS = frozenset(
     {"metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "service_tier", "store", "user"}
 )
+NO_USER = b""
+"""Digest of an unknown user."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +121,12 @@ class RequestKey:
     seed: int | None = None  # completion i is requested with ``seed`` + i
     # Digest of the head whose projections a local model computes while it generates; None otherwise.
     head: str | None = None
+    client_key: str | None = None  # name of the service's key that asked; not a part of the identity
+
+    @property
+    def user_digests(self) -> tuple[bytes, ...]:
+        """Digests of who asked; see ``user_digests()``."""
+        return user_digests(self.sampling, self.client_key)
 
     @cached_property
     def settings_json(self) -> str:
@@ -142,6 +150,32 @@ class RequestKey:
         canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(canonical.encode()).hexdigest()
         return StoredQuestion(id=f"asked-{digest[:32]}", messages=self.messages)
+
+
+def user_digests(sampling: Mapping[str, Any], client_key: str | None = None) -> tuple[bytes, ...]:
+    """Return the digests of who asked: of the end user that the fields of a request name, and of a service's key.
+
+    The names themselves are not stored. End users are ``user``, ``safety_identifier`` and ``metadata.user_id``.
+    """
+    metadata = sampling.get("metadata")
+    named = [sampling.get("user"), sampling.get("safety_identifier")]
+    named.append(metadata.get("user_id") if isinstance(metadata, Mapping) else None)
+    digests = {user_digest(name) for name in named if isinstance(name, str) and name}
+    return tuple(sorted(digests)) + (() if client_key is None else (key_digest(client_key),))
+
+
+def user_digest(name: str) -> bytes:
+    """Return the 16 bytes that stand for an end user."""
+    return _digest("user", name)
+
+
+def key_digest(name: str) -> bytes:
+    """Return the 16 bytes that stand for a key of the service."""
+    return _digest("key", name)
+
+
+def _digest(kind: str, name: str) -> bytes:
+    return hashlib.sha256(f"swift-client {kind} {name}".encode("utf-8", "surrogatepass")).digest()[:16]
 
 
 def _strip_credentials(url: str) -> str:

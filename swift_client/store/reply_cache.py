@@ -19,6 +19,10 @@ from swift_client.types import Completion, Usage
 
 T = TypeVar("T")
 
+# For which the writing thread waits for another writer: ``prune`` rewrites a large file in one transaction. An answer
+# waits less long for it (``PendingWrites``).
+_WRITER_SECONDS = 60.0
+
 
 class ReplyStore:
     """A samples file that many threads and processes read and append to at the same time.
@@ -67,9 +71,9 @@ class ReplyStore:
             lambda store: store.add_reply(request_key, reply, first_index=first_index, usage=usage)
         )
 
-    def save_verdict(self, key: str, verdict: StoredVerdict) -> Future[None]:
-        """Queue one verdict of a judge for storage, and return at once; the future as of ``save()``."""
-        return self._writer.submit(lambda store: store.add_verdict(key, verdict))
+    def save_verdict(self, key: str, verdict: StoredVerdict, *, question_id: str | None = None) -> Future[None]:
+        """Queue one verdict of a judge on a question, and return at once; the future as of ``save()``."""
+        return self._writer.submit(lambda store: store.add_verdict(key, verdict, question_id=question_id))
 
     def save_selection(
         self,
@@ -80,11 +84,18 @@ class ReplyStore:
         question_id: str,
         prompt: str,
         served_as: str | None,
+        users: Sequence[bytes],
     ) -> Future[None]:
         """Queue a selection for storage, as of ``SelectionStore.add_selection()``, and return at once."""
         return self._writer.submit(
             lambda store: store.add_selection(
-                selection_id, facts, completions, question_id=question_id, prompt=prompt, served_as=served_as
+                selection_id,
+                facts,
+                completions,
+                question_id=question_id,
+                prompt=prompt,
+                served_as=served_as,
+                users=users,
             )
         )
 
@@ -115,7 +126,10 @@ class ReplyStore:
 
     @contextmanager
     def _open_for_writing(self) -> Iterator[SelectionStore]:
-        with FORK_GUARD.block_forks(), SelectionStore(self.path, write=True, shared=True) as store:
+        with (
+            FORK_GUARD.block_forks(),
+            SelectionStore(self.path, write=True, shared=True, timeout=_WRITER_SECONDS) as store,
+        ):
             yield store
 
     def __repr__(self) -> str:

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -14,10 +15,17 @@ from typing import Any, Self
 from swift_client.errors import ConfigurationError
 from swift_client.store import records
 from swift_client.store.packing import pack, replace_surrogates
-from swift_client.store.question_ranges import MAX_INTEGER, REQUEST_PREFIX, SELECT_QUESTIONS, QuestionRanges
-from swift_client.store.records import Meta, RequestKey, Sample, SampleTotals, StoredQuestion, to_json
+from swift_client.store.question_ranges import (
+    MAX_INTEGER,
+    PRUNE_NAME,
+    REQUEST_PREFIX,
+    SELECT_QUESTIONS,
+    QuestionRanges,
+)
+from swift_client.store.records import NO_USER, Meta, RequestKey, Sample, SampleTotals, StoredQuestion, to_json
+from swift_client.store.schema import JUDGEMENTS, ORIGINS
 from swift_client.store.sqlite import (
-    JUDGEMENTS,
+    SHARED_LOCK_TIMEOUT,
     add_tables,
     connect,
     has_tables,
@@ -46,17 +54,25 @@ class SampleStore(QuestionRanges):
         path: the file.
         write: append to it, and create it if missing, readable by its owner only.
         shared: let others write between method calls.
+        timeout: seconds for which one that shares the file, or a reader, waits for a transaction of another.
 
     Raises:
         ConfigurationError: the file is missing, not a samples file, damaged, of a newer version, in use, or cannot be
             opened, or the disk is full; here or in a later call. Nothing is left half-written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, write: bool = False, shared: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        write: bool = False,
+        shared: bool = False,
+        timeout: float = SHARED_LOCK_TIMEOUT,
+    ) -> None:
         self.path = Path(path)
         self._lock = write_lock(self.path, shared=shared) if write else None
         try:
-            self._connection = connect(self.path, write=write, shared=shared)
+            self._connection = connect(self.path, write=write, shared=shared, timeout=timeout)
         except BaseException:
             self._release()
             raise
@@ -98,8 +114,8 @@ class SampleStore(QuestionRanges):
     def _has_no_samples(self) -> bool:
         """Return True if an earlier run ended before its first reply, for example without a key."""
         with self._read_session() as run:
-            samples, others = "SELECT 1 FROM sample", "SELECT 1 FROM meta WHERE name != 'source'"
-            return run(f"{samples} UNION ALL {others} LIMIT 1").fetchone() is None
+            samples, others = "SELECT 1 FROM sample", "SELECT 1 FROM meta WHERE name NOT IN ('source', ?)"
+            return run(f"{samples} UNION ALL {others} LIMIT 1", (PRUNE_NAME,)).fetchone() is None
 
     def add_questions(self, questions: Iterable[StoredQuestion]) -> None:
         """Add new questions, and update the answers and families of stored ones.
@@ -152,6 +168,7 @@ class SampleStore(QuestionRanges):
         """
         packed = self._pack(completions, mean_logprobs)
         with self._transaction() as run:
+            add_tables(self._connection, ORIGINS)
             if run("SELECT 1 FROM question WHERE id = ?", (question_id,)).fetchone() is None:
                 raise ConfigurationError(f"{self.path} has no question {question_id!r}.", hint="Add it first.")
             rows = run("SELECT coalesce(max(number) + 1, 0) FROM sample WHERE question = ?", (question_id,))
@@ -176,7 +193,9 @@ class SampleStore(QuestionRanges):
         """
         packed, question = self._pack(completions), request_key.question
         seed = None if request_key.seed is None else request_key.seed + first_index
+        users = request_key.user_digests
         with self._transaction() as run:
+            add_tables(self._connection, ORIGINS)
             messages = to_json(question.messages)
             run("INSERT OR IGNORE INTO question VALUES (?, ?, NULL, NULL)", (question.id, messages))
             run("INSERT OR IGNORE INTO meta VALUES (?, ?)", (REQUEST_PREFIX + question.id, request_key.settings_json))
@@ -194,7 +213,7 @@ class SampleStore(QuestionRanges):
                     moved_parts.append(parts)
             used = stored_seeds.keys() | dict(numbered).keys()
             numbered += zip((number for number in itertools.count() if number not in used), moved_parts, strict=False)
-            _insert(run, question.id, numbered, usage=usage, cost=cost, seed=seed)
+            _insert(run, question.id, numbered, usage=usage, cost=cost, seed=seed, users=users)
 
     def set_labels(self, labels: Mapping[tuple[str, int], float | None]) -> None:
         """Set labels by (question id, index), all or none of them: 1 right, 0 wrong, None unknown."""
@@ -341,8 +360,9 @@ def _insert(
     usage: Usage,
     cost: float | None,
     seed: int | None,
+    users: Sequence[bytes] = (),
 ) -> None:
-    """Insert one reply and its samples by number."""
+    """Insert one reply and its samples by number, with the time and the digests of its users."""
     if seed is not None and not -MAX_INTEGER <= seed <= MAX_INTEGER:
         raise ConfigurationError(f"A samples file cannot store the seed {seed}.", hint="Give one below 2**63.")
     # Whatever a provider claims, its reply is paid for and is stored.
@@ -350,5 +370,8 @@ def _insert(
     tokens = (*counts, usage.estimated)
     row = (question_id, seed, *tokens, len(numbered_parts), cost)
     reply = run("INSERT INTO reply VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid
+    seconds = time.time()
+    for user in users or (NO_USER,):
+        run("INSERT INTO reply_origin VALUES (?, ?, ?)", (reply, user, seconds))
     for number, parts in numbered_parts:
         run("INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?, NULL)", (question_id, number, reply, *parts))

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from swift_client.errors import UnknownSelectionError
+from swift_client.errors import ConfigurationError, UnknownSelectionError
 from swift_client.store.packing import replace_surrogates, unpack
 from swift_client.store.records import StoredQuestion, parse_question, to_json
-from swift_client.store.sqlite import SELECTIONS, add_tables, has_tables
+from swift_client.store.schema import ORIGINS, SELECTIONS
+from swift_client.store.sqlite import add_tables, has_tables
 from swift_client.store.verdict_store import VerdictStore
 from swift_client.types import Completion
 
@@ -108,6 +109,7 @@ class SelectionStore(VerdictStore):
         question_id: str,
         prompt: str,
         served_as: str | None = None,
+        users: Iterable[bytes] = (),
     ) -> None:
         """Store a selection, in place of an earlier one with its id.
 
@@ -118,18 +120,24 @@ class SelectionStore(VerdictStore):
             question_id: the stored question.
             prompt: begin of its last message.
             served_as: name of a service's virtual model.
+            users: digests of who asked, as of ``RequestKey.user_digests``.
 
         Raises:
-            ConfigurationError: a fact is not JSON, or the file cannot be written.
+            ConfigurationError: a fact is not JSON, the question was erased meanwhile, or the file cannot be written.
         """
         text = to_json(dict(facts))
         with self._transaction() as run:
-            add_tables(self._connection, SELECTIONS)
+            add_tables(self._connection, ORIGINS)
+            if run("SELECT 1 FROM question WHERE id = ?", (question_id,)).fetchone() is None:
+                raise ConfigurationError(f"Its question was erased from {self.path} meanwhile.")
             numbers = _match(run(_SELECT_SAMPLES, (question_id,)), completions)
             number = numbers[winner] if isinstance(winner := facts.get("winner"), int) else None
             names = (selection_id, question_id, time.time(), served_as)
             row = (*names, replace_surrogates(prompt), number, to_json(numbers), text)
             run("INSERT OR REPLACE INTO selection VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            run("DELETE FROM selection_user WHERE id = ?", (selection_id,))
+            for user in users:
+                run("INSERT INTO selection_user VALUES (?, ?)", (selection_id, user))
 
     def set_feedback(self, selection_id: str, correct: bool | None) -> None:
         """Store whether the chosen answer is right, in place of earlier feedback; None withdraws it.

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from swift_client.errors import ConfigurationError
+from swift_client.store.schema import ADDED_TABLES
 from swift_client.store.write_lock import WriteLock
 
 APPLICATION_ID = 0x73776674  # value of ``application_id``: "swft"
@@ -30,52 +31,11 @@ _NO_SHARED_MEMORY = frozenset(
     (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY)
 )
 
-# Statements that create the tables of format 1. A file with any other table, view or trigger is refused.
-_SCHEMA = (
-    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
-    "CREATE TABLE question (id TEXT PRIMARY KEY, messages TEXT NOT NULL, answer TEXT, family TEXT)",
-    "CREATE TABLE reply (id INTEGER PRIMARY KEY, question TEXT NOT NULL, seed INTEGER, prompt_tokens INTEGER NOT NULL, "
-    "completion_tokens INTEGER NOT NULL, estimated INTEGER NOT NULL, samples INTEGER NOT NULL, cost REAL)",
-    "CREATE TABLE sample (question TEXT NOT NULL, number INTEGER NOT NULL, reply INTEGER NOT NULL, text TEXT NOT NULL, "
-    "finish_reason TEXT NOT NULL, arrays BLOB NOT NULL, label REAL, UNIQUE (question, number))",
-)
-# Statements that add the tables of format 2: judgements of samples, and verdicts by a digest of what was asked.
-_JUDGEMENT_SCHEMA = (
-    "CREATE TABLE verifier_score (question TEXT NOT NULL, number INTEGER NOT NULL, verifier TEXT NOT NULL, "
-    "score REAL NOT NULL, PRIMARY KEY (question, number, verifier))",
-    "CREATE TABLE verdict (id TEXT PRIMARY KEY, value REAL NOT NULL, confidence REAL NOT NULL, "
-    "from_text INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cost REAL)",
-)
-# Statements that add the tables of format 3: counts of a service's keys and models, per window of ``seconds``.
-_USAGE_SCHEMA = (
-    "CREATE TABLE key_usage (name TEXT NOT NULL, seconds INTEGER NOT NULL, number INTEGER NOT NULL, "
-    "started REAL NOT NULL, requests INTEGER NOT NULL, tokens INTEGER NOT NULL, usd REAL NOT NULL, "
-    "reserved_tokens REAL NOT NULL, reserved_usd REAL NOT NULL, PRIMARY KEY (name, seconds)) WITHOUT ROWID",
-)
-# Statements that add the tables of format 4: selections by their id, and feedback on them.
-_SELECTION_SCHEMA = (
-    "CREATE TABLE selection (id TEXT PRIMARY KEY, question TEXT NOT NULL, time REAL NOT NULL, served_as TEXT, "
-    "prompt TEXT NOT NULL, number INTEGER, numbers TEXT NOT NULL, facts TEXT NOT NULL)",
-    "CREATE TABLE feedback (id TEXT PRIMARY KEY, correct INTEGER NOT NULL, time REAL NOT NULL)",
-)
-# Statements that add the tables of format 5: states of limits that processes share, as JSON.
-_ACCOUNT_SCHEMA = ("CREATE TABLE account (name TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID",)
-# Tables that each format adds, by its number, which is stored in ``user_version``. A file gets the tables of a format
-# when they are first written to.
-_ADDED_TABLES: Mapping[int, tuple[str, ...]] = {
-    1: _SCHEMA,
-    2: _JUDGEMENT_SCHEMA,
-    3: _USAGE_SCHEMA,
-    4: _SELECTION_SCHEMA,
-    5: _ACCOUNT_SCHEMA,
-}
-JUDGEMENTS, USAGE, SELECTIONS, ACCOUNTS = 2, 3, 4, 5  # formats by the tables that they add
-
 SQLITE_MAGIC = b"SQLite format 3\0"  # the first bytes of its files
 _COLLECT_HINT = "Samples files are written by `swift-client collect`."
 _IN_USE = (
     "{path} is in use by another process.",
-    "Wait until its `swift-client collect` has ended, or give another file.",
+    "Wait until its `swift-client collect` or `swift-client prune` has ended, or give another file.",
 )
 _NOT_OPENED = ("{path} cannot be opened: {reason}.", "Check that its folder exists and is writable.")
 # Message and hint per primary error code of SQLite.
@@ -104,13 +64,16 @@ class EmptyFileError(ConfigurationError):
     """The file is empty: it is being created, or was never written to."""
 
 
-def connect(path: Path, *, write: bool, shared: bool = False) -> sqlite3.Connection:
+def connect(
+    path: Path, *, write: bool, shared: bool = False, timeout: float = SHARED_LOCK_TIMEOUT
+) -> sqlite3.Connection:
     """Open the file; with ``write``, create it if missing.
 
     Args:
         path: the file.
         write: append to it.
         shared: let others write between transactions.
+        timeout: seconds for which one that shares the file, or a reader, waits for a transaction of another.
 
     Raises:
         ConfigurationError: it cannot be opened, is not a samples file, or is in use; the file is not changed.
@@ -119,14 +82,14 @@ def connect(path: Path, *, write: bool, shared: bool = False) -> sqlite3.Connect
         if not write:
             require_samples_file(path)
         try:
-            return _open_prepared(path, write=write, shared=shared)
+            return _open_prepared(path, write=write, shared=shared, timeout=timeout)
         except sqlite3.DatabaseError as error:
             code = _primary_code(error)
             if code == sqlite3.SQLITE_NOTADB:
                 _refuse_parquet(path)
             if not write or code not in _NO_SHARED_MEMORY:
                 raise
-            return _open_prepared(path, write=write, shared=shared, has_shared_memory=False)
+            return _open_prepared(path, write=write, shared=shared, timeout=timeout, has_shared_memory=False)
 
 
 def open_shared(path: Path, format_number: int) -> sqlite3.Connection:
@@ -158,8 +121,10 @@ def write_lock(path: Path, *, shared: bool) -> WriteLock:
         return WriteLock(path, shared=shared, timeout=SHARED_LOCK_TIMEOUT if shared else LOCK_TIMEOUT)
 
 
-def _open_prepared(path: Path, *, write: bool, shared: bool, has_shared_memory: bool = True) -> sqlite3.Connection:
-    connection = _open_connection(path, write=write, shared=shared)
+def _open_prepared(
+    path: Path, *, write: bool, shared: bool, timeout: float, has_shared_memory: bool = True
+) -> sqlite3.Connection:
+    connection = _open_connection(path, write=write, shared=shared, timeout=timeout)
     try:
         _prepare(connection, path, write=write, has_shared_memory=has_shared_memory)
     except BaseException:
@@ -252,7 +217,7 @@ def not_a_samples_file(path: Path, reason: str, hint: str = _COLLECT_HINT) -> Co
     return ConfigurationError(f"{path} is not a samples file: {reason.rstrip('.')}.", hint=hint)
 
 
-def _open_connection(path: Path, *, write: bool, shared: bool) -> sqlite3.Connection:
+def _open_connection(path: Path, *, write: bool, shared: bool, timeout: float) -> sqlite3.Connection:
     is_new = write and not path.exists()
     if write:
         _require_writable(path)
@@ -261,7 +226,7 @@ def _open_connection(path: Path, *, write: bool, shared: bool) -> sqlite3.Connec
     has_wal = Path(f"{path}-wal").exists()
     mode = "rwc" if write else "rw" if _is_writable(path) else "ro" if has_wal else "ro&immutable=1"
     address = f"{path.absolute().as_uri()}?mode={mode}"
-    timeout = LOCK_TIMEOUT if write and not shared else SHARED_LOCK_TIMEOUT
+    timeout = LOCK_TIMEOUT if write and not shared else timeout
     # A thread that forks closes the connections of others first.
     connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=timeout, check_same_thread=not shared)
     if is_new:  # still empty; SQLite creates the files next to it with the same mode
@@ -325,7 +290,7 @@ def _create_tables(connection: sqlite3.Connection) -> None:
     """Create the tables, unless another process has done so meanwhile."""
     connection.execute("BEGIN IMMEDIATE")
     if _is_empty(connection):
-        for statement in _SCHEMA:
+        for statement in ADDED_TABLES[1]:
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute("PRAGMA user_version=1")
@@ -340,7 +305,7 @@ def has_tables(connection: sqlite3.Connection, format_number: int) -> bool:
 def add_tables(connection: sqlite3.Connection, format_number: int) -> None:
     """Bring the file to a format, within the caller's transaction."""
     for number in range(_read_pragma(connection, "user_version") + 1, format_number + 1):
-        for statement in _ADDED_TABLES[number]:
+        for statement in ADDED_TABLES[number]:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version={number}")
 
@@ -359,8 +324,8 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     # A transaction reads one state of the file, also while another process adds tables.
     connection.execute("BEGIN")
     version = _read_pragma(connection, "user_version")
-    if version not in _ADDED_TABLES:
-        formats = f"{min(_ADDED_TABLES)} to {max(_ADDED_TABLES)}"
+    if version not in ADDED_TABLES:
+        formats = f"{min(ADDED_TABLES)} to {max(ADDED_TABLES)}"
         raise not_a_samples_file(
             path, f"its format is {version} and this swift-client reads {formats}", "Upgrade swift-client."
         )
@@ -368,7 +333,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     statements = connection.execute(
         "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT IN ('sqlite_stat1', 'sqlite_stat4')"
     )
-    expected = {sql for number in range(1, version + 1) for sql in _ADDED_TABLES[number]}
+    expected = {sql for number in range(1, version + 1) for sql in ADDED_TABLES[number]}
     if {sql for (sql,) in statements} != expected:
         raise not_a_samples_file(path, "its tables are not those of this format")
     connection.execute("COMMIT")

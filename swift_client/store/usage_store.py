@@ -12,7 +12,8 @@ from typing import TypeVar
 import msgspec
 
 from swift_client.errors import ConfigurationError
-from swift_client.store.sqlite import USAGE, connect, not_a_samples_file, open_shared, transaction
+from swift_client.store.schema import USAGE
+from swift_client.store.sqlite import connect, not_a_samples_file, open_shared, transaction
 
 T = TypeVar("T")
 WindowKey = tuple[str, int]  # a name, and the length of the window in seconds

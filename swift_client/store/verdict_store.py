@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from swift_client.store.records import StoredVerdict, parse_verdict
 from swift_client.store.sample_store import SampleStore
-from swift_client.store.sqlite import JUDGEMENTS, add_tables, has_tables
+from swift_client.store.schema import JUDGEMENTS, ORIGINS
+from swift_client.store.sqlite import add_tables, has_tables
 from swift_client.types import MAX_TOKEN_COUNT, Usage
 
 _SELECT_VERDICT = (
@@ -25,13 +27,20 @@ class VerdictStore(SampleStore):
             rows = {key: run(_SELECT_VERDICT, (key,)).fetchone() for key in keys}
             return {key: parse_verdict(row) for key, row in rows.items() if row is not None}
 
-    def add_verdict(self, key: str, verdict: StoredVerdict) -> None:
-        """Store a verdict; one that another process has stored meanwhile is kept. It survives kill -9 afterwards."""
+    def add_verdict(self, key: str, verdict: StoredVerdict, *, question_id: str | None = None) -> None:
+        """Store a verdict; one that another process has stored meanwhile is kept. It survives kill -9 afterwards.
+
+        Args:
+            key: digest of everything that the judge was asked.
+            verdict: the verdict.
+            question_id: the stored question that it is about, if known.
+        """
         tokens = (min(max(0, count), MAX_TOKEN_COUNT) for count in (verdict.prompt_tokens, verdict.completion_tokens))
         row = (key, verdict.value, verdict.confidence, verdict.from_text, *tokens, verdict.cost)
         with self._transaction() as run:
-            add_tables(self._connection, JUDGEMENTS)
-            run("INSERT OR IGNORE INTO verdict VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            add_tables(self._connection, ORIGINS)
+            if run("INSERT OR IGNORE INTO verdict VALUES (?, ?, ?, ?, ?, ?, ?)", row).rowcount:
+                run("INSERT OR REPLACE INTO verdict_origin VALUES (?, ?, ?)", (question_id or "", key, time.time()))
 
     def verdict_totals(self) -> tuple[Usage, float | None]:
         """Return tokens and calls of all verdicts, and their cost; None if that of any is unknown."""

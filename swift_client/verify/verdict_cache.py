@@ -44,15 +44,18 @@ class VerdictCache(Protocol):
 class StoredVerdictCache:
     """The verdicts of a store that many processes share, as of ``best_of(store=...)``; for one question."""
 
-    def __init__(self, store: AnswerStore, *, threads: UserThreads, deadline_at: float | None) -> None:
+    def __init__(
+        self, store: AnswerStore, *, question_id: str | None, threads: UserThreads, deadline_at: float | None
+    ) -> None:
         """Open nothing yet.
 
         Args:
             store: the store.
+            question_id: the stored question; None if it could not be stored.
             threads: the threads that read it, which may take seconds.
             deadline_at: the question's deadline in the running loop's time; None without one.
         """
-        self._store, self._threads = store, threads
+        self._store, self._question_id, self._threads = store, question_id, threads
         self._writes = PendingWrites(store.place, deadline_at=deadline_at)
         self._is_unreadable = False  # a second attempt would cost as much time
         self._notes: dict[str, None] = {}
@@ -73,7 +76,7 @@ class StoredVerdictCache:
 
     def save(self, key: str, verdict: StoredVerdict) -> None:
         """Hand the verdict to the store's writing thread."""
-        self._writes.add("1 verdict is", self._store.save_verdict(key, verdict))
+        self._writes.add("1 verdict is", self._store.save_verdict(key, verdict, question_id=self._question_id))
 
     async def collect_notes(self, *, n_reused: int) -> tuple[str, ...]:
         """Wait until everything is written or cannot be, and return the notes for the Selection."""

@@ -173,7 +173,11 @@ def test_samples_and_their_hidden_states_are_read_with_the_values_that_were_writ
 
 
 def test_a_samples_file_is_written_with_the_same_content(tmp_path: Path) -> None:
-    assert content(collected(tmp_path / "samples.db")) == content(FILES / "samples.db")
+    new, frozen = content(collected(tmp_path / "samples.db")), content(FILES / "samples.db")
+    assert {name: new["rows"][name] for name in frozen["rows"]} == frozen["rows"]
+    assert set(frozen["tables"]) <= set(new["tables"])
+    origins = [(reply, user) for reply, user, _ in new["rows"]["reply_origin"]]
+    assert origins == [(row[0], b"") for row in frozen["rows"]["reply"]]
 
 
 def test_hidden_states_are_written_byte_for_byte_as_before(tmp_path: Path) -> None:
@@ -198,6 +202,7 @@ def test_a_store_answers_for_what_was_paid_for(files: Path, tmp_path: Path) -> N
     new, frozen = content(tmp_path / "new.db"), content(FILES / "store.db")
     assert new["rows"].keys() - frozen["rows"].keys() == {
         *("selection", "feedback"),
-        *("key_usage", "verifier_score", "verdict"),
+        *("key_usage", "verifier_score", "verdict", "account"),
+        *("reply_origin", "selection_user", "verdict_origin"),
     }
     assert {name: new["rows"][name] for name in frozen["rows"]} == frozen["rows"]

@@ -1,4 +1,4 @@
-"""Write a samples file of each format: ``python -m tests.formats.make FOLDER``.
+"""Write the samples file of the newest format from that of the one before: ``python -m tests.formats.make FOLDER``.
 
 The files in this folder are never written again: code of today would write what code of today reads. A new format gets
 a step here, and its file when it is released.
@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from swift_client.store import Meta, SampleStore, SelectionStore, StoredQuestion
+from swift_client.store import Meta, RequestKey, SampleStore, SelectionStore, StoredQuestion
 from swift_client.store.account_store import FileAccountStore
 from swift_client.store.records import StoredVerdict
 from swift_client.store.usage_store import UsageStore, UsageWindow
@@ -23,6 +23,10 @@ VERIFIER = "fixed p_true v1"
 VERDICT = StoredVerdict(value=0.75, confidence=0.5, from_text=False, prompt_tokens=9, completion_tokens=1, cost=0.001)
 WINDOW = UsageWindow(number=7, started=1_000.0, requests=3, tokens=40, usd=0.25)
 STATE = b"{}"
+ASKED = RequestKey(
+    provider="fixed", model="m", base_url=None, messages=({"role": "user", "content": "3 + 3?"},), top_logprobs=5,
+    sampling={"user": "anne"}, client_key="team",
+)  # fmt: skip
 FACTS = {"answer": "4", "winner": 1, "accepted": None}
 
 
@@ -65,19 +69,23 @@ def accounts(path: Path) -> None:
     store.close()
 
 
-STEPS = (samples, judgements, counts, selections, accounts)
+def origins(path: Path) -> None:
+    """Add what makes a file format 6: a reply, a selection and a verdict with their users and times."""
+    with SelectionStore(path, write=True) as store:
+        store.add_reply(ASKED, completions(1), first_index=0, usage=Usage(calls=1))
+        question = ASKED.question.id
+        store.add_selection("s2", FACTS, completions(2), question_id=question, prompt="", users=ASKED.user_digests)
+        store.add_verdict("digest of another", VERDICT, question_id=question)
+
+
+STEPS = (samples, judgements, counts, selections, accounts, origins)
 """What each format added, in order."""
 
 
 def main(folder: Path) -> None:
-    """Write ``samples-1.db`` and so on; each is the one before it with one step more."""
-    previous: Path | None = None
-    for number, step in enumerate(STEPS, start=1):
-        path = folder / f"samples-{number}.db"
-        if previous is not None:
-            shutil.copy(previous, path)
-        step(path)
-        previous = path
+    """Write ``samples-N.db``: the file of the format before with one step more."""
+    newest = len(STEPS)
+    STEPS[-1](Path(shutil.copy(folder / f"samples-{newest - 1}.db", folder / f"samples-{newest}.db")))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
@@ -21,11 +22,12 @@ from swift_client.types import MAX_TOKEN_COUNT, Completion, Usage
 if TYPE_CHECKING:
     import redis
 
+REPLY_PREFIX, VERDICT_PREFIX = "swift:reply:", "swift:verdict:"  # of keys
 _MAX_STORED = 100_000  # completions of one request
 _MAX_MOVES = 100  # attempts to find a free index while other processes use some
 
 
-class _PackedReply(msgspec.Struct, array_like=True, frozen=True):
+class PackedReply(msgspec.Struct, array_like=True, frozen=True):
     """A completion of a request."""
 
     text: str
@@ -33,20 +35,26 @@ class _PackedReply(msgspec.Struct, array_like=True, frozen=True):
     seed: int | None  # of the HTTP request that brought it
     write: bytes  # identity of the write, which may be repeated after a lost connection
     arrays: bytes
+    time: float | None = None  # of the write, Unix seconds; None: an earlier version wrote it
+    users: tuple[bytes, ...] = ()  # as of ``RequestKey.user_digests``
 
 
-class _PackedVerdict(msgspec.Struct, array_like=True, frozen=True):
+class PackedVerdict(msgspec.Struct, array_like=True, frozen=True):
+    """A judge's verdict."""
+
     value: float
     confidence: float
     from_text: bool
     prompt_tokens: int
     completion_tokens: int
     cost: float | None
+    time: float | None = None  # of the write, Unix seconds; None: an earlier version wrote it
+    question: str | None = None  # id of the request that it is about
 
 
 _ENCODER = msgspec.msgpack.Encoder()
-_REPLY_DECODER = msgspec.msgpack.Decoder(_PackedReply)
-_VERDICT_DECODER = msgspec.msgpack.Decoder(_PackedVerdict)
+_REPLY_DECODER = msgspec.msgpack.Decoder(PackedReply)
+_VERDICT_DECODER = msgspec.msgpack.Decoder(PackedVerdict)
 
 
 class RedisReplyStore:
@@ -96,7 +104,7 @@ class RedisReplyStore:
         values: list[Any] = self._connection.run(lambda client: client.mget([_verdict_key(key) for key in keys]))
         try:
             return {
-                key: parse_verdict(msgspec.structs.astuple(_VERDICT_DECODER.decode(value)))
+                key: parse_verdict(msgspec.structs.astuple(_VERDICT_DECODER.decode(value))[:6])
                 for key, value in zip(keys, values, strict=True)
                 if value is not None
             }
@@ -115,13 +123,20 @@ class RedisReplyStore:
         reply = tuple(completions)
         return self._writer.submit(lambda connection: self._add_reply(connection, request_key, reply, first_index))
 
-    def save_verdict(self, key: str, verdict: StoredVerdict) -> Future[None]:
-        """Queue one verdict of a judge for storage, and return at once; one that is stored already is kept."""
+    def save_verdict(self, key: str, verdict: StoredVerdict, *, question_id: str | None = None) -> Future[None]:
+        """Queue one verdict of a judge on a question, and return at once; one that is stored already is kept."""
         prompt, completion = (
             min(max(0, count), MAX_TOKEN_COUNT) for count in (verdict.prompt_tokens, verdict.completion_tokens)
         )
-        packed_verdict = _PackedVerdict(
-            verdict.value, verdict.confidence, verdict.from_text, prompt, completion, verdict.cost
+        packed_verdict = PackedVerdict(
+            verdict.value,
+            verdict.confidence,
+            verdict.from_text,
+            prompt,
+            completion,
+            verdict.cost,
+            time.time(),
+            question_id,
         )
         command = (_verdict_key(key), _ENCODER.encode(packed_verdict))
 
@@ -163,12 +178,18 @@ class RedisReplyStore:
     ) -> None:
         key = _reply_key(request_key.question.id)
         seed = None if request_key.seed is None else request_key.seed + first_index
-        write = secrets.token_bytes(8)
+        write, seconds, users = secrets.token_bytes(8), time.time(), request_key.user_digests
         try:
             values = {
                 number: _ENCODER.encode(
-                    _PackedReply(
-                        replace_surrogates(completion.text), completion.finish_reason, seed, write, pack(completion)
+                    PackedReply(
+                        replace_surrogates(completion.text),
+                        completion.finish_reason,
+                        seed,
+                        write,
+                        pack(completion),
+                        seconds,
+                        users,
                     )
                 )
                 for number, completion in enumerate(reply, first_index)
@@ -218,11 +239,11 @@ class RedisReplyStore:
 
 
 def _reply_key(question_id: str) -> str:
-    return f"swift:reply:{question_id}"
+    return f"{REPLY_PREFIX}{question_id}"
 
 
 def _verdict_key(key: str) -> str:
-    return f"swift:verdict:{key}"
+    return f"{VERDICT_PREFIX}{key}"
 
 
 def _parse_reply(question_id: str, number: int, value: bytes) -> Sample:
