@@ -44,7 +44,7 @@ def check_guarantee(
         train, test = np.array_split(rng.permutation(len(outcomes)), 2)
         tested = certify(outcomes.log_odds[train], outcomes.correct[train], risk=risk, confidence=confidence)
         correct = outcomes.correct[test]
-        oracle[split] = oracle_share(correct, risk)
+        oracle[split] = oracle_share(float(correct.mean()), risk)
         is_accepted = np.zeros(len(test), np.bool_)
         if tested.threshold is not None:
             is_accepted = outcomes.log_odds[test] >= tested.threshold

@@ -45,6 +45,10 @@ def calibrate(
         ),
     ] = "none",
     when: Annotated[Literal["doubt", "always"], typer.Option(help="When it judges: doubt or always.")] = "doubt",
+    feedback: options.Feedback = False,
+    overlook_rate: Annotated[
+        float, typer.Option(help="With --feedback: share of the wrong answers that people call right.")
+    ] = 0.0,
     out: Annotated[Path | None, typer.Option(help="Write the head to this file instead of changing HEAD.")] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -64,6 +68,8 @@ def calibrate(
             split=split,
             verifier=options.parse_none(verifier),
             when=when,
+            feedback=feedback,
+            overlook_rate=overlook_rate,
             out=out,
             progress=update,
         )
@@ -83,7 +89,7 @@ def _to_dict(result: Acceptable, acceptance: Acceptance, out: Path) -> dict[str,
     return {
         "head": str(out),
         **acceptance.to_dict(),
-        "accepted_share": result.tested.accepted / result.questions,
+        "accepted_share": acceptance.accepted_share,
         "accepted_error": result.tested.errors / result.tested.accepted,
         "p_value": result.tested.p_value,
         "right": result.right,
@@ -105,12 +111,18 @@ def _render(result: Acceptable, acceptance: Acceptance, out: Path) -> list[Rende
     table.add_row("best possible", str(tested.questions), best_accepted, best_wrong)
     rule = f", stopping {acceptance.stopping}" if acceptance.stopping else ""
     judge = f", verifier {acceptance.verifier} ({acceptance.when})" if acceptance.verifier else ""
+    assumption = ""
+    if result.feedback:
+        assumption = (
+            " The numbers are those of a part of the feedback that stands for all choices. This holds if people's "
+            "feedback on choices that look alike does not depend on whether these are right."
+        )
     return [
         output.safe(f"{out} · accepts answers with log odds of at least {tested.threshold:.2f}", "bold"),
         table,
         Text(
             f"With {100 * result.confidence:g} % confidence, at most {100 * result.risk:g} % of the accepted answers "
             f"are wrong (p = {tested.p_value:.2g}), for questions like these, n = {acceptance.n}{rule}, "
-            f"select {acceptance.select}, answer {acceptance.answer}{judge}."
+            f"select {acceptance.select}, answer {acceptance.answer}{judge}.{assumption}"
         ),
     ]

@@ -144,6 +144,15 @@ Limits = Annotated[
 Timeout = Annotated[float, typer.Option(min=0.001, help="Timeout of one request, in seconds.")]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed: the same seed and samples give the same result.")]
 
+Feedback = Annotated[
+    bool,
+    typer.Option(
+        "--feedback",
+        help="Use people's feedback on the choices that SAMPLES stores, weighted to stand for all choices; grades come "
+        "first.",
+    ),
+]
+
 SamplesOfHead = Annotated[
     list[Path], typer.Argument(help="Samples files from `swift-client collect`, or Parquet, of the head's model.")
 ]

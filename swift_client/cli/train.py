@@ -52,6 +52,7 @@ def train(
             "be the same file."
         ),
     ] = None,
+    feedback: options.Feedback = False,
     as_json: options.Json = False,
 ) -> None:
     """Train a head on graded samples and report whether it beats the best rule that needs no labels."""
@@ -72,6 +73,7 @@ def train(
             k=k,
             test_samples=test_samples or None,
             unlabelled=unlabelled or None,
+            feedback=feedback,
             progress=update,
         )
     if as_json:
@@ -96,6 +98,7 @@ def _to_dict(result: TrainResult, out: Path) -> dict[str, Any]:
         **({"layers": list(artifact.layers), "width": artifact.width} if isinstance(artifact, HiddenHead) else {}),
         "verifiers": [asdict(term) for term in artifact.verifier_terms],
         **artifact.training,
+        **({"notes": list(result.notes)} if result.notes else {}),
         "history": [{"train": epoch.train_loss, "validation": epoch.validation_loss} for epoch in result.history],
     }
 
@@ -145,6 +148,7 @@ def _show(result: TrainResult, out: Path) -> None:
         Text(f"  {describe_costs(facts['stopping'])}"),
         *(output.safe(f"  {sentence}") for sentence in _describe_verifiers(result)),
     )
+    output.warn(*result.notes)
     if unlabelled := facts["unlabelled"]:
         output.warn(f"{unlabelled} completions could not be graded and were not used: see --grade.")
     style = "green" if artifact.beats_majority else "yellow"

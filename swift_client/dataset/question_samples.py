@@ -17,8 +17,8 @@ class Group:
     """One question with its N labelled completions. ``question_id`` decides the split, so a question is never divided.
 
     Raises:
-        ValueError: the numbers of labels, judgements and completions differ, a label is not 0, 1 or NaN, or a judgement
-            is not 0 to 1 or NaN.
+        ValueError: the numbers of labels, judgements and completions differ, a label is not 0, 1 or NaN, a judgement
+            is not 0 to 1 or NaN, or the weight is not positive.
 
     Attributes:
         labels: (N,) 1 right, 0 wrong, NaN unknown.
@@ -27,6 +27,11 @@ class Group:
         verifier_scores: (N,) judgements of the completions' answers, 0..1, 1 is right, NaN unknown, by the identity of
             the verifier.
         mean_logprobs: (N,) mean logprob of each completion without tokens, NaN where unknown; None if all are unknown.
+        weight: Weight of the question in training and in estimates, above 0.
+        feedback_on: Position of the chosen completion if labels rest on feedback on it; None if they are grades. Such
+            labels are complete only if the choice was right, so they cannot tell which choice is better.
+        propensity: Share of the choices that looked like this one of which it is known whether they are right, 0..1;
+            None for a question that is not a choice of a user's call.
     """
 
     question_id: str
@@ -36,6 +41,9 @@ class Group:
     mean_logprobs: NDArray[np.float64] | None = None
     messages: tuple[Message, ...] = ()
     verifier_scores: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    weight: float = 1.0
+    feedback_on: int | None = None
+    propensity: float | None = None
 
     def __post_init__(self) -> None:
         if self.labels.shape != (len(self.completions),):
@@ -44,6 +52,8 @@ class Group:
             )
         if not (np.isnan(self.labels) | (self.labels == 0) | (self.labels == 1)).all():
             raise ValueError(f"Question {self.question_id}: a label is not 0, 1 or NaN.")
+        if not 0 < self.weight < np.inf:
+            raise ValueError(f"Question {self.question_id}: the weight {self.weight} is not a positive number.")
         for scores in self.verifier_scores.values():
             if scores.shape != self.labels.shape or not (np.isnan(scores) | ((scores >= 0) & (scores <= 1))).all():
                 raise ValueError(

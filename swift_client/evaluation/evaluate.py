@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from swift_client import answers
+from swift_client.dataset.feedback import feedback_groups
 from swift_client.dataset.graders import GraderSpec
 from swift_client.dataset.question_samples import Group
 from swift_client.dataset.splits import Split
@@ -269,15 +270,22 @@ def open_samples(
     *,
     answer: answers.Spec | EllipsisType,
     grade: GraderSpec | None,
+    feedback: bool = False,
 ) -> tuple[Iterable[Group], answers.Spec, str | None, str | None]:
     """Return the questions, how their answers are read, and the provider and model of files, None for groups.
+
+    With ``feedback`` they are ``FeedbackGroups``, also those without any label.
 
     Raises:
         ArtifactMismatchError: the head is for another model.
         ConfigurationError: as ``get_answer_spec()`` and ``open_groups()``.
     """
     spec = get_answer_spec(head) if isinstance(answer, EllipsisType) else answer
-    groups = open_groups(samples, answer=spec, grade=grade, **state_options(head))
+    groups: Iterable[Group]
+    if feedback:
+        groups = feedback_groups(samples, answer=spec, grade=grade, keep_unknown=True, **state_options(head))
+    else:
+        groups = open_groups(samples, answer=spec, grade=grade, **state_options(head))
     if not isinstance(groups, StoredGroups):
         return groups, spec, None, None
     if head is not None:

@@ -143,8 +143,12 @@ def mean_difference(differences: F64, seed: int) -> Estimate:
 
 
 def _add_pool(pools: PoolTable, group: Group, scorers: Mapping[str, QuestionScorer], answer: answers.Spec) -> None:
-    """Add a question that has labels and something to choose from."""
-    if len(group.completions) >= min(NS) and not np.isnan(group.labels).all():
+    """Add a question that has grades and something to choose from.
+
+    After feedback on a wrong choice nobody knows whether another one was right, so it compares no choices.
+    """
+    is_graded = group.feedback_on is None and not np.isnan(group.labels).all()
+    if is_graded and len(group.completions) >= min(NS):
         pools.add(build_pool(group, scorers, answer))
 
 

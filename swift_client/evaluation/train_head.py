@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from swift_client import answers
+from swift_client.dataset.feedback import FeedbackGroups, feedback_groups
 from swift_client.dataset.graders import GraderSpec
 from swift_client.dataset.question_samples import Group
 from swift_client.dataset.splits import Split
@@ -37,6 +38,7 @@ def train(
     licence: str = "unknown",
     test_samples: FilePath | Sequence[FilePath] | StoredGroups | None = None,
     unlabelled: FilePath | Sequence[FilePath] | StoredGroups | None = None,
+    feedback: bool = False,
     progress: ProgressCallback = lambda stage, done: None,
 ) -> TrainResult:
     """Train a head on samples of one model, compare it with the best label-free rule, and write it to ``out`` if given.
@@ -60,6 +62,8 @@ def train(
         unlabelled: samples of the same model to learn from first, by the agreement of their answers; their labels are
             not read. Questions that have a label in ``samples`` or are in ``test_samples`` are left out, so this may be
             the file of ``samples``.
+        feedback: whether the feedback on choices in ``samples`` labels questions without a grade, weighted against its
+            selection bias. It trains and calibrates; which answer to choose is learnt and tested on grades alone.
         progress: called with a stage, such as "questions" or "epochs", and the number done.
 
     Raises:
@@ -71,8 +75,12 @@ def train(
         raise ConfigurationError(f"{out} cannot be written.", hint="Give a file in a folder that you may write to.")
     row = recipe_of(recipe) if isinstance(recipe, str) else recipe
     # The files first: importing torch takes seconds.
-    states = {"states": row.states, "layers": row.layers}
-    groups = open_groups(samples, answer=answer, grade=grade, **states)
+    states: dict[str, Any] = {"states": row.states, "layers": row.layers}
+    groups: StoredGroups
+    if feedback:
+        groups = feedback_groups(samples, answer=answer, grade=grade, **states)
+    else:
+        groups = open_groups(samples, answer=answer, grade=grade, **states)
     test_groups = None if test_samples is None else open_groups(test_samples, answer=answer, grade=grade, **states)
     unlabelled_groups = None if unlabelled is None else _open_unlabelled(unlabelled, groups, test_groups or ())
     try:
@@ -108,7 +116,13 @@ def train(
         seed=seed,
     )
     facts = {**result.artifact.training, "verdict": judged.verdict, "comparison": judged.to_dict()}
-    result = replace(result, artifact=replace(result.artifact, training=facts, verifier_terms=terms))
+    notes: Sequence[str] = ()
+    if isinstance(groups, FeedbackGroups):
+        facts["feedback"] = {name: value for name, value in groups.to_dict().items() if name != "strata"}
+        notes = groups.notes()
+    result = replace(
+        result, notes=tuple(notes), artifact=replace(result.artifact, training=facts, verifier_terms=terms)
+    )
     if out is not None:
         save(result.artifact, out)
     return result

@@ -54,7 +54,8 @@ def judge_verifiers(
     pools = [
         build_pool(group, {"head": head_scorer(head)}, answer)
         for group in source
-        if group.verifier_scores and len(group.completions) >= min(NS) and not np.isnan(group.labels).all()
+        if group.verifier_scores and group.feedback_on is None
+        if len(group.completions) >= min(NS) and not np.isnan(group.labels).all()
     ]
     terms = []
     for verifier, learnt in weights.items():

@@ -37,6 +37,8 @@ class Acceptance:
         errors: Accepted answers that were wrong.
         verifier: Identity of the verifier whose judgements count in the answers' probabilities; None without one.
         when: "doubt" or "always": when it judged, as of ``Verifier``; None without a verifier.
+        source: "grades", or "feedback": the risk then holds if feedback on choices that look alike does not depend on
+            whether they are right.
     """
 
     threshold: float
@@ -52,6 +54,7 @@ class Acceptance:
     errors: int
     verifier: str | None = None
     when: Literal["doubt", "always"] | None = None
+    source: Literal["grades", "feedback"] = "grades"
 
     def __post_init__(self) -> None:
         counts_fit = 0 <= self.errors <= self.accepted <= self.questions
@@ -73,9 +76,9 @@ class Acceptance:
             raise ValueError(f"its acceptances do not fit: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; ``verifier`` and ``when`` only with a verifier."""
-        facts = asdict(self)
-        return facts if self.verifier else {name: facts[name] for name in facts if name not in ("verifier", "when")}
+        """Return plain JSON values; ``verifier`` and ``when`` only with a verifier, ``source`` only for feedback."""
+        left_out = (() if self.verifier else ("verifier", "when")) + (() if self.source == "feedback" else ("source",))
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @property
     def accepted_share(self) -> float:

@@ -16,7 +16,13 @@ from swift_client.store.records import (
 )
 from swift_client.store.reply_cache import ReplyStore
 from swift_client.store.sample_store import SampleStore
-from swift_client.store.selection_store import SelectionStore, ShownSelection, StoredFeedback, StoredSelection
+from swift_client.store.selection_store import (
+    ReviewedSelection,
+    SelectionStore,
+    ShownSelection,
+    StoredFeedback,
+    StoredSelection,
+)
 from swift_client.store.sqlite import require_samples_file
 from swift_client.store.usage_store import UsageStore, UsageWindow, WindowKey
 
@@ -29,6 +35,7 @@ __all__ = [
     "ReferenceAnswer",
     "ReplyStore",
     "RequestKey",
+    "ReviewedSelection",
     "Sample",
     "SampleStore",
     "SampleTotals",

@@ -28,6 +28,13 @@ _SELECT_SHOWN = (
     "LEFT JOIN sample ON sample.question = selection.question AND sample.number = selection.number "
     "LEFT JOIN feedback ON feedback.id = selection.id"
 )
+# Choices, with feedback and whether their samples can be graded without it.
+_SELECT_CHOICES = (
+    "SELECT correct, question.answer IS NOT NULL OR EXISTS (SELECT 1 FROM sample WHERE sample.question = question.id "
+    "AND label IS NOT NULL), selection.id, question, selection.time, served_as, prompt, number, numbers, facts "
+    "FROM selection JOIN question ON question.id = selection.question LEFT JOIN feedback ON feedback.id = selection.id "
+    "ORDER BY selection.rowid"
+)
 _MAX_FACTS = 32_000_000  # characters of the facts of selections that are read together
 _SELECT_SAMPLES = "SELECT number, text, finish_reason, arrays FROM sample WHERE question = ? ORDER BY number"
 
@@ -95,6 +102,20 @@ class ShownSelection:
     selection: StoredSelection
     text: str | None
     correct: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewedSelection:
+    """A selection with what is known about its answer.
+
+    Attributes:
+        correct: The feedback; None without any.
+        has_grades: Whether its question has a reference answer or a sample with a label.
+    """
+
+    selection: StoredSelection
+    correct: bool | None
+    has_grades: bool
 
 
 class SelectionStore(VerdictStore):
@@ -198,6 +219,20 @@ class SelectionStore(VerdictStore):
                     break
                 rows.append(_parse_shown(row))
             return rows
+
+    def reviewed_selections(self) -> Iterator[ReviewedSelection]:
+        """Yield all selections whose question is in the file, with and without feedback, the oldest first."""
+        with self._read_session() as run:
+            if not has_tables(self._connection, SELECTIONS):
+                return
+            for correct, has_grades, *row in run(_SELECT_CHOICES):
+                if correct not in (None, 0, 1):
+                    raise ValueError("feedback is neither 0 nor 1")
+                yield ReviewedSelection(
+                    selection=_parse_selection(row),
+                    correct=None if correct is None else bool(correct),
+                    has_grades=bool(has_grades),
+                )
 
     def question(self, question_id: str) -> StoredQuestion | None:
         """Return a stored question; None if there is none with this id."""

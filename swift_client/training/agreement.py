@@ -147,7 +147,7 @@ def scale_to_labels(network: Network, matrix: FeatureMatrix) -> Network:
 
     Scores that rank right completions no higher than wrong ones become 0 but for the bias.
     """
-    platt = fit_platt(network_scores(network, matrix), matrix.labels)
+    platt = fit_platt(network_scores(network, matrix), matrix.labels, matrix.weights)
     scaled = deepcopy(network)
     scaled.rescale(float(platt.a), float(platt.b))
     return scaled

@@ -22,7 +22,7 @@ from swift_client.errors import ConfigurationError
 from swift_client.features import FEATURES, TokenTable, column_names, response_columns, token_columns
 from swift_client.features.segments import F64, I64, segment_offsets
 from swift_client.models import Standardizer
-from swift_client.types import F16, F32
+from swift_client.types import F16, F32, Bool
 
 # Columns with a smaller standard deviation count as constant, so float16 rounding is not taken for a signal.
 MIN_SCALE = 1e-4
@@ -78,6 +78,9 @@ class FeatureMatrix:
     labels: F64  # (N,) 1 right, 0 wrong
     answers: I64  # (N,) equal numbers for equal answers of a question, -1 for none
     question: I64  # (N,) number of the question, from 0; a subsampled question has its own number
+    weights: F64  # (N,) weight of the completion's question
+    # (N,) False if the labels rest on feedback on a choice, so they are complete only if that choice was right
+    is_graded: Bool
     moments: Moments  # moments of each question's tokens
     # By verifier: (N,) judgement of each completion's answer, 0..1, NaN if unknown.
     judgements: Mapping[str, F64] = field(default_factory=dict)
@@ -98,6 +101,8 @@ class FeatureMatrix:
             labels=self.labels[rows],
             answers=self.answers[rows],
             question=(np.cumsum(mask) - 1)[self.question[rows]],
+            weights=self.weights[rows],
+            is_graded=self.is_graded[rows],
             moments=Moments._make(column[mask] for column in self.moments),
             judgements={verifier: values[rows] for verifier, values in self.judgements.items()},
         )
@@ -124,6 +129,8 @@ class FeatureMatrixBuilder:
         # Lengths, response terms, labels, answers and moments of each question.
         self._parts: list[tuple[I64, F32, F64, I64, Moments]] = []
         self._judgements: list[Mapping[str, F64]] = []  # of each question
+        self._weights: list[float] = []  # of each question
+        self._is_graded: list[bool] = []  # of each question
 
     def __enter__(self) -> Self:
         return self
@@ -165,6 +172,8 @@ class FeatureMatrixBuilder:
         numbers = np.array([-1 if number is None else number for number in answer_groups], np.int64)
         self._parts.append((lengths, terms, group.labels[indices], numbers[indices], Moments.from_rows(rows, lengths)))
         self._judgements.append({verifier: scores[indices] for verifier, scores in group.verifier_scores.items()})
+        self._weights.append(group.weight)
+        self._is_graded.append(group.feedback_on is None)
         return True
 
     def _gather_states(self, group: Group, indices: I64, lengths: I64) -> F32:
@@ -185,7 +194,7 @@ class FeatureMatrixBuilder:
         with _translate_disk_errors():
             self._file.flush()
         lengths, terms, labels, answers, moments = zip(*self._parts, strict=True)
-        offsets = segment_offsets(np.concatenate(lengths))
+        offsets, sizes = segment_offsets(np.concatenate(lengths)), [len(part) for part in labels]
         return FeatureMatrix(
             # torch requires a writable array; copy-on-write provides one and leaves the file unchanged.
             values=np.memmap(self._file, np.float16, "c", shape=(int(offsets[-1]), self._columns)),
@@ -194,7 +203,9 @@ class FeatureMatrixBuilder:
             terms=np.concatenate(terms),
             labels=np.concatenate(labels),
             answers=np.concatenate(answers),
-            question=np.repeat(np.arange(len(labels)), [len(part) for part in labels]),
+            question=np.repeat(np.arange(len(labels)), sizes),
+            weights=np.repeat(np.array(self._weights, np.float64), sizes),
+            is_graded=np.repeat(np.array(self._is_graded, np.bool_), sizes),
             moments=Moments._make(map(np.concatenate, zip(*moments, strict=True))),
             judgements={
                 verifier: np.concatenate(

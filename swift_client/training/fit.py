@@ -40,6 +40,7 @@ from swift_client.training.recipes import Recipe, recipe_of
 from swift_client.training.stopping_costs import learn_costs
 from swift_client.training.verifier_weight import LearntWeight, learn_weight
 from swift_client.training.vote_exponent import learn_beta
+from swift_client.types import Bool
 from swift_client.verify.modes import MODES, mode_of
 
 # Called with "questions" and the number read, then with "epochs" and the number trained.
@@ -66,6 +67,7 @@ class TrainResult:
             questions, which also chose the epoch, so the metrics are slightly optimistic.
         verifier_weights: Weight of the judgements of each verifier, learnt on the same completions. The head does not
             use them before ``evaluation.verifier_gate`` has tested them.
+        notes: Facts about the labels, one sentence each.
     """
 
     artifact: AnyHead
@@ -73,6 +75,7 @@ class TrainResult:
     metrics: dict[str, float | None]
     usefulness: UsefulnessTest
     verifier_weights: Mapping[str, LearntWeight] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -165,17 +168,19 @@ def fit(
     fold_networks = [final] if is_validation_large else _cross_validate(final, folds, train_network)
     # Calibrate and check the head on completions that no weight was fitted to.
     holdout = _HoldoutScores.from_networks(fold_networks or [final])
-    calibration = calibrate(holdout.scores, holdout.labels)
-    columns = (holdout.scores, calibration(holdout.scores), holdout.labels, holdout.answers, holdout.question)
+    calibration = calibrate(holdout.scores, holdout.labels, holdout.weights)
+    # Feedback labels all answers only if the choice was right, so it cannot teach which answer to choose.
+    graded = holdout.select(holdout.is_graded)
+    columns = (graded.scores, calibration(graded.scores), graded.labels, graded.answers, graded.question)
     exponent = learn_beta(*columns, seed=seed) if agreement is None else learn_agreement_beta(*columns, seed=seed)
-    costs = learn_costs(*columns, holdout.lengths, beta=exponent.beta, seed=seed)
+    costs = learn_costs(*columns, graded.lengths, beta=exponent.beta, seed=seed)
     weights = {
         verifier: learn_weight(*columns, judgements, beta=exponent.beta, seed=seed)
-        for verifier, judgements in holdout.judgements.items()
+        for verifier, judgements in graded.judgements.items()
         if not MODES[mode_of(verifier)].holds_votes  # comparisons hold for all samples of a question together only
     }
     validation = _measure(holdout, calibration)
-    usefulness = measure_usefulness(holdout.scores_without_agreement, holdout.labels, holdout.question, seed=seed)
+    usefulness = measure_usefulness(graded.scores_without_agreement, graded.labels, graded.question, seed=seed)
     # The head's file records how it was made and what the tests showed. Its historical keys are explained in
     # docs/reference/file-formats.md.
     training = {
@@ -264,7 +269,23 @@ class _HoldoutScores(NamedTuple):
     answers: I64
     question: I64
     lengths: I64  # tokens
+    weights: F64
+    is_graded: Bool
     judgements: Mapping[str, F64]  # by verifier: judgements of the answers, NaN if unknown
+
+    def select(self, mask: Bool) -> _HoldoutScores:
+        """Return the completions in ``mask`` (N,)."""
+        return _HoldoutScores(
+            self.scores[mask],
+            self.scores_without_agreement[mask],
+            self.labels[mask],
+            self.answers[mask],
+            self.question[mask],
+            self.lengths[mask],
+            self.weights[mask],
+            self.is_graded[mask],
+            {verifier: values[mask] for verifier, values in self.judgements.items()},
+        )
 
     @classmethod
     def from_networks(cls, networks: Sequence[TrainedNetwork]) -> _HoldoutScores:
@@ -282,6 +303,8 @@ class _HoldoutScores(NamedTuple):
             np.concatenate([part.answers for part in parts]),
             np.concatenate([part.question + first for part, first in zip(parts, first_numbers, strict=True)]),
             np.concatenate([part.lengths for part in parts]),
+            np.concatenate([part.weights for part in parts]),
+            np.concatenate([part.is_graded for part in parts]),
             {
                 verifier: np.concatenate([part.judgements[verifier] for part in parts])
                 for verifier in parts[0].judgements
@@ -290,12 +313,13 @@ class _HoldoutScores(NamedTuple):
 
 
 def _measure(holdout: _HoldoutScores, calibration: Calibration) -> dict[str, float | None]:
-    probabilities = calibration(holdout.scores)
+    """Return the metrics of ``TrainResult``; within a question those of grades only, see ``fit()``."""
+    probabilities, graded = calibration(holdout.scores), holdout.select(holdout.is_graded)
     values = {
-        "within_question_auroc": within_question_auroc(holdout.scores, holdout.labels, holdout.question),
-        "pooled_auroc": pooled_auroc(holdout.scores, holdout.labels),
-        "brier": brier(probabilities, holdout.labels),
-        "ece": expected_calibration_error(probabilities, holdout.labels),
+        "within_question_auroc": within_question_auroc(graded.scores, graded.labels, graded.question),
+        "pooled_auroc": pooled_auroc(holdout.scores, holdout.labels, holdout.weights),
+        "brier": brier(probabilities, holdout.labels, holdout.weights),
+        "ece": expected_calibration_error(probabilities, holdout.labels, holdout.weights),
     }
     return {name: json_number(value) for name, value in values.items()}
 

@@ -80,7 +80,7 @@ class QuestionCounts:
         for completion, label, is_complete in zip(group.completions, group.labels, complete, strict=True):
             self.has_tokens |= bool(completion.tokens)
             self.has_thinking |= completion.thinking is not None and bool(completion.thinking.tokens)
-            self.unlabelled += is_complete and bool(np.isnan(label))
+            self.unlabelled += is_complete and group.feedback_on is None and bool(np.isnan(label))
         for index in trainable_indices(group):
             self.labels[float(group.labels[index])] += 1
             self.list_lengths[min(listed_ranks(group.completions[index]), k_max)] += 1

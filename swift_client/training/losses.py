@@ -1,4 +1,7 @@
-"""Training losses, one function per row of LOSSES. Scores are logits (N,), higher is better."""
+"""Training losses, one function per row of LOSSES. Scores are logits (N,), higher is better.
+
+A mean over completions or questions is that of loss times weight; weights are about 1 on average over all batches.
+"""
 
 from __future__ import annotations
 
@@ -23,26 +26,34 @@ class Labels(NamedTuple):
     values: Tensor  # (N,) 1 right, 0 wrong
     right_positions: Tensor  # (P,) positions of the right completions
     wrong_positions: Tensor  # (P,) positions of the wrong completions
-    pair_weights: Tensor  # (P,) 1 / pairs of the question, so that each mixed question counts once
+    pair_weights: Tensor  # (P,) weight / pairs of the question, so that each mixed question counts once
     question: Tensor  # (N,) number of the question, 0..Q-1
+    weights: Tensor  # (N,) weight of the completion's question
 
     @classmethod
-    def from_arrays(cls, labels: F64, question: I64, *, dtype: torch.dtype, device: torch.device) -> Labels:
-        """Pair right and wrong completions by their ``labels`` (N,) within each ``question`` (N,)."""
+    def from_arrays(
+        cls, labels: F64, question: I64, *, dtype: torch.dtype, device: torch.device, weights: F64 | None = None
+    ) -> Labels:
+        """Pair right and wrong completions by their ``labels`` (N,) within each ``question`` (N,).
+
+        ``weights`` (N,) are equal within a question, and about 1 on average; None is 1 for all.
+        """
+        weights = np.ones(len(labels)) if weights is None else weights
         pairs = make_pairs(labels, question)
         _, owner, count = np.unique(question[pairs.positives], return_inverse=True, return_counts=True)
         return cls(
             torch.as_tensor(labels, dtype=dtype, device=device),
             torch.as_tensor(pairs.positives, device=device),
             torch.as_tensor(pairs.negatives, device=device),
-            torch.as_tensor(1.0 / count[owner], dtype=dtype, device=device),
+            torch.as_tensor(weights[pairs.positives] / count[owner], dtype=dtype, device=device),
             torch.as_tensor(np.unique(question, return_inverse=True)[1], device=device),
+            torch.as_tensor(weights, dtype=dtype, device=device),
         )
 
 
 def bce(scores: Tensor, labels: Labels) -> Tensor:
     """Return the cross-entropy of sigmoid(score) and label, mean over completions (SWIFT, arXiv 2505.12225)."""
-    return binary_cross_entropy_with_logits(scores, labels.values)
+    return binary_cross_entropy_with_logits(scores, labels.values, weight=labels.weights)
 
 
 def pairwise(scores: Tensor, labels: Labels) -> Tensor:
@@ -63,7 +74,7 @@ def bce_and_pairwise(scores: Tensor, labels: Labels) -> Tensor:
 
 def hinge(scores: Tensor, labels: Labels) -> Tensor:
     """Return max(0, 1 - y·score) with y = ±1, mean over completions."""
-    return (1 - (2 * labels.values - 1) * scores).clamp(min=0).mean()
+    return (labels.weights * (1 - (2 * labels.values - 1) * scores).clamp(min=0)).mean()
 
 
 def infonca(scores: Tensor, labels: Labels) -> Tensor:
@@ -71,8 +82,8 @@ def infonca(scores: Tensor, labels: Labels) -> Tensor:
 
     InfoNCA (arXiv 2402.05369, eq. 7): with α near 0 the right completions share the weight evenly.
     """
-    weight, count = _target_weights(labels)
-    return -(weight * _log_softmax(scores, labels.question)).sum() / count
+    target, count = _target_weights(labels)
+    return -(labels.weights * target * _log_softmax(scores, labels.question)).sum() / count
 
 
 def nca(scores: Tensor, labels: Labels) -> Tensor:
@@ -80,9 +91,9 @@ def nca(scores: Tensor, labels: Labels) -> Tensor:
 
     NCA (arXiv 2402.05369, eq. 12), which also sets the level of the scores.
     """
-    weight, count = _target_weights(labels)
+    target, count = _target_weights(labels)
     size = torch.bincount(labels.question).to(scores.dtype)[labels.question]
-    return (weight * softplus(-scores) + softplus(scores) / size).sum() / count
+    return (labels.weights * (target * softplus(-scores) + softplus(scores) / size)).sum() / count
 
 
 def _target_weights(labels: Labels) -> tuple[Tensor, int]:

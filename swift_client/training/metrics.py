@@ -75,25 +75,30 @@ def _mixed_pair_wins(scores: F64, labels: F64, question: I64) -> tuple[F64, F64]
     return wins[pairs > 0], pairs[pairs > 0]
 
 
-def pooled_auroc(scores: F64, labels: F64) -> float:
-    """Return AUROC over all completions of all questions; NaN if all labels are equal."""
-    _, value_index, count = np.unique(scores, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(count) - (count - 1) / 2)[value_index]  # ties share their mean rank
-    n_right = int((labels == 1).sum())
-    n_wrong = len(labels) - n_right
-    if not n_right or not n_wrong:
-        return np.nan
-    return float((rank[labels == 1].sum() - n_right * (n_right + 1) / 2) / (n_right * n_wrong))
+def pooled_auroc(scores: F64, labels: F64, weights: F64 | None = None) -> float:
+    """Return AUROC over all completions of all questions, weighted by (N,) if given; NaN if all labels are equal."""
+    weights = np.ones(len(scores)) if weights is None else weights
+    _, value_index = np.unique(scores, return_inverse=True)
+    right, wrong = (np.bincount(value_index, weights=weights * (labels == label)) for label in (1, 0))
+    wrong_below = np.cumsum(wrong) - wrong / 2  # ties count half
+    total = right.sum() * wrong.sum()
+    return float((right * wrong_below).sum() / total) if total else np.nan
 
 
-def brier(probabilities: F64, labels: F64) -> float:
-    """Return the mean squared distance of the probabilities from the labels."""
-    return float(np.mean((probabilities - labels) ** 2))
+def brier(probabilities: F64, labels: F64, weights: F64 | None = None) -> float:
+    """Return the mean squared distance of the probabilities from the labels, weighted by (N,) if given."""
+    return float(np.average((probabilities - labels) ** 2, weights=weights))
 
 
-def expected_calibration_error(probabilities: F64, labels: F64, *, bins: int = 15) -> float:
-    """Return ECE over ``bins`` bins of equal mass: mean |mean probability - share right|, weighted by bin size."""
-    return reliability(probabilities, labels, bins=bins).error
+def expected_calibration_error(probabilities: F64, labels: F64, weights: F64 | None = None, *, bins: int = 15) -> float:
+    """Return ECE over ``bins`` bins of equally many: mean |mean probability - share right|, weighted by bin size.
+
+    With ``weights`` (N,) all three are weighted.
+    """
+    weights = np.ones(len(labels)) if weights is None else weights
+    excess = weights * (probabilities - labels)
+    parts = np.array_split(np.argsort(probabilities, kind="stable"), bins)
+    return float(sum(abs(excess[part].sum()) for part in parts) / weights.sum())
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

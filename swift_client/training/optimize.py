@@ -74,7 +74,11 @@ def train(
     questions = _QuestionBatches(parts.train, dtype, device)
     validation = _QuestionBatches(parts.validation, dtype, device)
     validation_labels = Labels.from_arrays(
-        parts.validation.labels, parts.validation.question, dtype=dtype, device=device
+        parts.validation.labels,
+        parts.validation.question,
+        dtype=dtype,
+        device=device,
+        weights=parts.validation.weights,
     )
     prior_of = {"state": recipe.states_prior, "identity": recipe.identity_prior, "other": recipe.prior}
     priors = torch.as_tensor([prior_of[kind] for kind in _column_kinds(parts, recipe)], dtype=dtype, device=device)
@@ -158,7 +162,13 @@ class _QuestionBatches:
             terms=torch.cat([self._terms[start:end] for start, end in segments]),
         )
         rows = np.concatenate([np.arange(start, end) for start, end in segments])
-        labels = Labels.from_arrays(matrix.labels[rows], matrix.question[rows], dtype=self._dtype, device=self._device)
+        labels = Labels.from_arrays(
+            matrix.labels[rows],
+            matrix.question[rows],
+            dtype=self._dtype,
+            device=self._device,
+            weights=matrix.weights[rows],
+        )
         return batch, labels
 
     def _blocks(self, segments: list[tuple[int, int]]) -> list[Tensor]:

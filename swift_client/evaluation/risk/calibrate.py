@@ -12,12 +12,14 @@ from typing import NamedTuple, get_args
 import numpy as np
 
 from swift_client import answers
+from swift_client.dataset.feedback import FeedbackGroups
 from swift_client.dataset.graders import GraderSpec
 from swift_client.dataset.question_samples import Group
 from swift_client.dataset.stored import FilePath
 from swift_client.errors import ConfigurationError
 from swift_client.evaluation.evaluate import ProgressCallback, check_questions, check_split, get_split, open_samples
 from swift_client.evaluation.pools import completion_order
+from swift_client.evaluation.risk.feedback_threshold import FeedbackCoverage, certify_from_feedback
 from swift_client.evaluation.risk.threshold import ThresholdTest, acceptance_counts, certify, min_accepted
 from swift_client.features.segments import F64, I64
 from swift_client.models import Acceptance, AnyHead, HeadArtifact, save
@@ -49,6 +51,7 @@ class Acceptable:
         tested: The last threshold that passed; if none did, the first that was tested.
         right: Share of all questions whose answer was right, 0..1.
         oracle: Share of the questions that could be accepted at this risk if the truth were known, 0..1.
+        feedback: Whether the labels are feedback; ``tested`` then counts a part of it that stands for all choices.
     """
 
     head: AnyHead
@@ -60,6 +63,7 @@ class Acceptable:
     right: float
     oracle: float
     notes: tuple[str, ...] = ()
+    feedback: bool = False
 
     @property
     def reason(self) -> str:
@@ -72,6 +76,11 @@ class Acceptable:
             return (
                 f"There are {self.questions} questions, and {target} takes {min_right} right answers at the very least."
             )
+        if not self.tested.accepted and self.feedback:
+            return (
+                f"Feedback on confident choices is too rare: thinned to a random sample of the {self.questions} "
+                f"choices, fewer than {min_right} are left at each threshold, and {target} takes so many."
+            )
         if not self.tested.accepted:
             counts = acceptance_counts(self.questions, risk=self.risk, confidence=self.confidence)
             return (
@@ -79,9 +88,10 @@ class Acceptable:
                 "kind than the head's, or have no probability."
             )
         errors, accepted = self.tested.errors, self.tested.accepted
+        wrong = "wrong or of a group without feedback" if self.feedback else "wrong"
         return (
-            f"Of the {accepted} answers that the head is most confident of, among {self.questions}, {errors} are wrong "
-            f"({100 * errors / accepted:.1f} %): too many for {target} (p = {self.tested.p_value:.2g})."
+            f"Of the {accepted} answers that the head is most confident of, among {self.questions}, {errors} are "
+            f"{wrong} ({100 * errors / accepted:.1f} %): too many for {target} (p = {self.tested.p_value:.2g})."
         )
 
 
@@ -99,6 +109,8 @@ def calibrate(
     split: str = "unseen",
     verifier: str | None = None,
     when: When = "doubt",
+    feedback: bool = False,
+    overlook_rate: float = 0.0,
     out: FilePath | None = None,
     progress: ProgressCallback = lambda stage, done: None,
 ) -> Acceptable:
@@ -123,6 +135,10 @@ def calibrate(
         verifier: identity of a verifier that the head weighs, whose judgements are stored with the samples; "auto": the
             only one; None: the threshold holds for choices without a verifier.
         when: when it judges, as of ``Verifier``; the threshold holds for this alone.
+        feedback: whether the labels are the feedback on the choices of users' calls in ``samples``. The risk then holds
+            for all such choices, if feedback does not depend on whether an answer is right, among those that look alike
+            to people; see ``risk.feedback_threshold``.
+        overlook_rate: with ``feedback``, share of the wrong answers with feedback that people call right, 0..1.
         out: where the head is written if a threshold could be certified. Default: its own file, if it has one.
         progress: called with the number of questions that were read.
 
@@ -133,6 +149,10 @@ def calibrate(
     """
     if when not in get_args(When):
         raise ConfigurationError(f"when= is {when!r}.", hint='Use "doubt" or "always".')
+    if not 0 <= overlook_rate < 1 or (overlook_rate and not feedback):
+        raise ConfigurationError(
+            f"overlook_rate={overlook_rate!r} is for feedback=True, from 0 to below 1.", hint="20 % is 0.2."
+        )
     for name, value in (("risk", risk), ("confidence", confidence)):
         if not 0 < value < 1:
             raise ConfigurationError(f"{name}={value!r} must lie between 0 and 1.", hint="5 % is 0.05.")
@@ -150,7 +170,7 @@ def calibrate(
         reason = "has no calibrated probabilities" if head.calibration is None else describe_verdict(head.training)
         raise ConfigurationError(f"{head.name} {reason}: it is not used, so there is nothing to calibrate.", hint=HINT)
     term = None if verifier is None else find_term(head, verifier)
-    groups, spec, _, _ = open_samples(samples, head, answer=answer, grade=grade)
+    groups, spec, _, _ = open_samples(samples, head, answer=answer, grade=grade, feedback=feedback)
     rule = None if stopping is None else stopping_rule(stopping)
 
     # Replay the choices of best_of, then find the lowest threshold that keeps the risk.
@@ -158,7 +178,16 @@ def calibrate(
     outcomes = replay_questions(
         groups, config, n=n, stopping=rule, split=split, term=term, when=when, progress=progress
     )
-    tested = certify(outcomes.log_odds, outcomes.correct, risk=risk, confidence=confidence)
+    if outcomes.coverage is None:
+        tested = certify(outcomes.log_odds, outcomes.correct, risk=risk, confidence=confidence)
+        right = float(outcomes.correct.mean())
+    else:
+        # At least 1 - overlook_rate of the wrong answers are called wrong, so the risk that shows is lower by that.
+        shown_risk = risk * (1 - overlook_rate)
+        tested = certify_from_feedback(
+            outcomes.log_odds, outcomes.correct, outcomes.coverage, risk=shown_risk, confidence=confidence
+        )
+        right = outcomes.coverage.share_right(outcomes.correct)
     acceptance = None
     if tested.threshold is not None:
         acceptance = Acceptance(
@@ -174,6 +203,7 @@ def calibrate(
             errors=tested.errors,
             verifier=None if term is None else term.verifier,
             when=None if term is None else when,
+            source="feedback" if feedback else "grades",
         )
         # An acceptance with the same plan is replaced.
         other_plans = tuple(stored for stored in head.acceptances if not stored.same_plan(acceptance))
@@ -187,9 +217,10 @@ def calibrate(
         risk=risk,
         confidence=confidence,
         questions=len(outcomes),
-        right=float(outcomes.correct.mean()),
-        oracle=oracle_share(outcomes.correct, risk),
-        notes=outcomes.notes,
+        right=right,
+        oracle=oracle_share(right, risk),
+        notes=(*outcomes.notes, *(groups.notes() if isinstance(groups, FeedbackGroups) else ())),
+        feedback=feedback,
     )
 
 
@@ -207,9 +238,9 @@ def find_term(head: AnyHead, verifier: str) -> VerifierTerm:
     raise ConfigurationError(f"{problem}.", hint=hint)
 
 
-def oracle_share(correct: Bool, risk: float) -> float:
+def oracle_share(right: float, risk: float) -> float:
     """Return the acceptable share if the truth were known: right answers, and wrong ones up to the risk."""
-    return min(1.0, float(correct.mean()) / (1 - risk))
+    return min(1.0, right / (1 - risk))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -222,6 +253,7 @@ class ReplayOutcomes:
     n_drawn: I64  # (Q,) completions drawn
     tokens: I64  # (Q,) tokens of these
     notes: tuple[str, ...] = ()  # omissions
+    coverage: FeedbackCoverage | None = None  # None: the labels of all are grades
 
     def __len__(self) -> int:
         return len(self.correct)
@@ -250,19 +282,25 @@ def replay_questions(
 
     A rule is asked after each completion. A question that is not of the head's kind has no log odds, nor has one with
     an answer that the verifier of ``term`` would judge and whose judgement is not stored. The questions are
-    those of one part of the head's own split, "unseen" (validation and test), or "all". Raises ConfigurationError for
+    those of one part of the head's own split, "unseen" (validation and test), or "all". Of ``FeedbackGroups`` they are
+    those that a user's call chose an answer to, also without a label. Raises ConfigurationError for
     an unknown part, or without any question.
     """
     check_split(split, "unseen")
     parts, notes = get_split(config.scorer if isinstance(config.scorer, HeadArtifact) else None)
     wanted_parts = UNSEEN_PARTS if split == "unseen" else (split,)
     rows: list[tuple[float, bool, int, int]] = []
-    n_short = n_unlabelled = n_foreign = n_unjudged = 0
+    cover: list[tuple[bool, float, str]] = []
+    n_short = n_unlabelled = n_foreign = n_unjudged = n_uncalled = 0
+    has_feedback = isinstance(groups, FeedbackGroups)
     for done, group in enumerate(groups, 1):
         progress("questions", done)
         if split != "all" and parts.part(group.question_id) not in wanted_parts:
             continue
-        if np.isnan(group.labels).all():
+        is_known = not np.isnan(group.labels).all()
+        if has_feedback and group.propensity is None:
+            n_uncalled += 1
+        elif not is_known and not has_feedback:
             n_unlabelled += 1
         elif len(group.completions) < n:
             n_short += 1
@@ -279,7 +317,10 @@ def replay_questions(
                 log_odds, n_foreign = None, n_foreign + 1
             correct = bool(group.labels[order[replayed.selection.winner]] == 1)
             rows.append((np.nan if log_odds is None else log_odds, correct, replayed.n_drawn, replayed.tokens))
+            cover.append((is_known, group.propensity or 0.0, group.question_id))
     notes += check_questions(rows, split, n, n_short=n_short, n_unlabelled=n_unlabelled)
+    if n_uncalled:
+        notes.append(f"{n_uncalled} questions are left out: no user's call chose an answer to them.")
     if n_foreign:
         notes.append(
             f"{n_foreign} of {len(rows)} questions are unlike those that the head was trained on, or their text is "
@@ -288,12 +329,19 @@ def replay_questions(
     if n_unjudged:
         notes.append(f"On {n_unjudged} of {len(rows)} questions a judgement is missing: they are never accepted.")
     all_log_odds, all_correct, n_drawn, tokens = zip(*rows, strict=True)
+    all_known, propensities, question_ids = zip(*cover, strict=True)
+    coverage = FeedbackCoverage(
+        is_known=np.array(all_known, np.bool_),
+        propensities=np.array(propensities, np.float64),
+        question_ids=question_ids,
+    )
     return ReplayOutcomes(
         log_odds=np.array(all_log_odds),
         correct=np.array(all_correct, np.bool_),
         n_drawn=np.array(n_drawn, np.int64),
         tokens=np.array(tokens, np.int64),
         notes=tuple(notes),
+        coverage=coverage if has_feedback else None,
     )
 
 

@@ -83,13 +83,21 @@ def certify(log_odds: F64, correct: Bool, *, risk: float, confidence: float) -> 
 def acceptance_counts(questions: int, *, risk: float, confidence: float) -> list[int]:
     """Return the number of questions that each tested threshold accepts, rising; independent of labels."""
     minimum = min_accepted(0, risk=risk, confidence=confidence)
-    # If there are few questions, at most a third of them is staked on the first test.
-    count = max(minimum, min(min_accepted(_TOLERATED_ERRORS, risk=risk, confidence=confidence), questions // 3))
+    count = first_count(questions, risk=risk, confidence=confidence)
     counts = []
     while count < questions:
         counts.append(count)
         count = max(count + 1, int(count * _GROWTH_FACTOR))
     return [*counts, questions] if questions >= minimum else []
+
+
+def first_count(questions: int, *, risk: float, confidence: float) -> int:
+    """Return the number of questions that the first test accepts.
+
+    If there are few questions, at most a third of them is staked on it, but never fewer than can pass.
+    """
+    minimum, usual = (min_accepted(errors, risk=risk, confidence=confidence) for errors in (0, _TOLERATED_ERRORS))
+    return max(minimum, min(usual, questions // 3))
 
 
 def min_accepted(errors: int, *, risk: float, confidence: float) -> int:
