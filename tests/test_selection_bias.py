@@ -68,14 +68,14 @@ def test_weights_are_the_inverse_of_the_share_that_has_feedback_by_hand() -> Non
     is_known = np.array([True] * 50 + [False] * 50 + [True] * 10 + [False] * 90)
     bias = estimate_bias(choices, is_known)
 
-    assert [(stratum.accepted, stratum.choices, stratum.known) for stratum in bias.strata] == [
+    assert [(stratum.accepted, stratum.choices, stratum.known_count) for stratum in bias.strata] == [
         (True, 100, 50),
         (False, 100, 10),
     ]
     assert bias.weights[is_known] == pytest.approx([2 / (200 / 60)] * 50 + [10 / (200 / 60)] * 10)
     assert not bias.weights[~is_known].any()
     assert bias.effective_size == pytest.approx(200**2 / (50 * 4 + 10 * 100))
-    assert bias.clipped == 0
+    assert bias.clipped_count == 0
     assert bias.without_overlap == ()
 
 
@@ -84,7 +84,7 @@ def test_weights_are_clipped_and_said_to_be() -> None:
     is_known = np.array([True] * 1000 + [True] + [False] * 999)
     bias = estimate_bias(choices, is_known)
 
-    assert bias.clipped == 1
+    assert bias.clipped_count == 1
     assert bias.weights[1000] / bias.weights[0] == pytest.approx(MAX_WEIGHT / (1 / (2000 / 1001)))
     assert any("clipped" in note for note in bias.notes())
 
@@ -98,7 +98,7 @@ def test_a_region_without_feedback_is_named_and_weighs_nothing() -> None:
     (gap,) = bias.without_overlap
     assert gap.lowest == confidence.min()
     assert 0.59 < gap.highest <= confidence[is_known].min()
-    assert all(stratum.lowest > 0.59 for stratum in bias.strata if stratum.known)
+    assert all(stratum.lowest > 0.59 for stratum in bias.strata if stratum.known_count)
     assert any("without any feedback" in note and "0.00 to 0.6" in note for note in bias.notes())
 
 
@@ -121,11 +121,11 @@ def test_every_choice_is_in_one_stratum_of_its_kind(rows: list[tuple[int, bool, 
     bias = estimate_bias(choices, is_known)
 
     assert bias.choices == len(rows)
-    assert bias.known == is_known.sum()
+    assert bias.known_count == is_known.sum()
     for number, stratum in enumerate(bias.strata):
         members = [position for position, other in enumerate(bias.stratum) if other == number]
         assert len(members) == stratum.choices
-        assert is_known[members].sum() == stratum.known
+        assert is_known[members].sum() == stratum.known_count
         assert all(stratum.lowest <= choices[position].confidence <= stratum.highest for position in members)
         assert {choices[position].accepted for position in members} == {stratum.accepted}
     if is_known.any():
@@ -192,7 +192,7 @@ def test_a_question_that_was_asked_again_counts_once_with_all_of_its_feedback(tm
     rows = [("a", answers, 0, False), ("a", answers, 1, True), ("a", answers, 2, None), ("b", answers, 0, None)]
     bias = feedback_groups(write(tmp_path / "kept.db", rows)).bias
 
-    assert (bias.choices, bias.known) == (2, 1)
+    assert (bias.choices, bias.known_count) == (2, 1)
     (group,) = read(tmp_path / "kept.db").values()
     assert group.labels.tolist() == [0, 1, 0]
     assert group.feedback_on == 1
@@ -211,7 +211,7 @@ def test_a_grade_wins_over_feedback_and_the_contradiction_is_counted(tmp_path: P
     assert labelled["a"].feedback_on is None
     assert labelled["b"].labels.tolist() == [1, 1, 0]
     assert labelled["b"].feedback_on == 0  # its other labels are of feedback
-    assert (groups.counts.both, groups.counts.against_grade) == (2, 1)
+    assert (groups.counts.graded_choices, groups.counts.contradicted_grades) == (2, 1)
     assert "On 1 of 2 questions with feedback and a grade both disagree: the grade counts." in groups.notes()
 
 
@@ -223,7 +223,7 @@ def test_feedback_on_an_answer_that_is_not_in_the_file_is_said_to_be_lost(tmp_pa
     groups = feedback_groups(path)
 
     assert [group.labels.tolist() for group in groups] == [[1, 0]]
-    assert groups.counts.lost == 1
+    assert groups.counts.missing_samples == 1
 
 
 def test_files_without_feedback_say_what_to_do(tmp_path: Path) -> None:

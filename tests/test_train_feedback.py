@@ -21,7 +21,7 @@ from swift_client.evaluation.risk.feedback_threshold import FeedbackCoverage, ce
 from swift_client.evaluation.risk.threshold import certify
 from swift_client.features.segments import F64
 from swift_client.models import HeadArtifact, load, save
-from swift_client.selection.select import SelectionConfig
+from swift_client.selection.select import SelectionConfig, select_best
 from swift_client.training.calibration import fit_isotonic, fit_platt
 from swift_client.training.fit import fit
 from swift_client.training.losses import LOSSES, Labels
@@ -29,6 +29,7 @@ from swift_client.training.metrics import brier, expected_calibration_error, poo
 from swift_client.types import Bool, Selection
 from tests.feedback_files import write_choices
 from tests.graded import graded_groups
+from tests.test_selection_bias import write
 
 N = 6
 
@@ -250,3 +251,84 @@ def test_training_learns_from_feedback_and_takes_its_verdict_from_grades(tmp_pat
 def test_feedback_needs_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="from samples files, not from groups"):
         training.calibrate(head(), graded_groups(5), risk=0.2, feedback=True)
+
+
+# Evaluation
+
+
+def test_bounds_of_other_choices_by_hand(tmp_path: Path) -> None:
+    """Two questions: the choice 4 was right, and the choice 5 was wrong; the default prefers 5 and 6."""
+    answers = (("4", "5", "5"), ("5", "6", "6"))
+    rows = [("a", answers[0], 0, True), ("b", answers[1], 0, False), ("c", answers[1], 1, None)]
+    result = training.evaluate_feedback(None, write(tmp_path / "kept.db", rows, probability=0.8), split="all")
+
+    assert (result.choices, result.known_choices, result.effective_size) == (3, 2, 2)
+    assert result.made_accuracy.value == 0.5
+    assert result.changed_share.value == 1.0
+    assert (result.min_change.value, result.max_change.value) == (-0.5, 0.0)  # a right answer is lost; 6 may be right
+    assert result.brier is result.brier_minus_stored is None  # without a head there is no probability
+
+
+def test_the_truth_lies_between_the_bounds_for_all_choices(tmp_path: Path) -> None:
+    groups = graded_groups(150, signal=4.0, seed=31, n=N)
+    plain, config = SelectionConfig(scorer="mean_logprob"), SelectionConfig(scorer=head())
+    right = write_choices(
+        tmp_path / "kept.db", groups, plain, chance=lambda selection: 0.3 + 0.6 * (share(selection) > 0.6)
+    )
+    chosen = [select_best(group.completions, config).winner for group in groups]
+    truth = float(np.mean([group.labels[winner] for group, winner in zip(groups, chosen, strict=True)]))
+    result = training.evaluate_feedback(head(), tmp_path / "kept.db", split="all")
+
+    assert result.made_accuracy.low <= right <= result.made_accuracy.high
+    assert result.min_change.low <= truth - right <= result.max_change.high
+    assert result.min_change.value < result.max_change.value
+    assert result.brier is not None
+    assert result.auroc is not None
+    assert result.auroc > 0.6
+
+
+def share(selection: Selection) -> float:
+    """Return the share of the candidates with the chosen answer."""
+    groups = [candidate.group for candidate in selection.candidates]
+    return groups.count(groups[selection.winner]) / len(groups)
+
+
+def test_the_probability_of_the_chosen_answer_is_compared_with_the_stored_one(tmp_path: Path) -> None:
+    groups = graded_groups(60, signal=4.0, seed=32, n=N)
+    config = SelectionConfig(scorer=head())
+    write_choices(tmp_path / "kept.db", groups, config, chance=lambda selection: 1.0)
+    same = training.evaluate_feedback(head(), tmp_path / "kept.db", split="all")
+
+    assert same.changed_share.value == 0
+    assert same.min_change.value == same.max_change.value == 0
+    assert same.brier_minus_stored is not None
+    assert same.brier_minus_stored.value == pytest.approx(0, abs=1e-3)  # it is the head that chose
+    probabilities = [select_best(group.completions, config) for group in groups]
+    errors = [
+        ((selection.answer_probability or 0.0) - group.labels[selection.winner]) ** 2
+        for group, selection in zip(groups, probabilities, strict=True)
+    ]
+    assert same.brier is not None
+    assert same.brier.value == pytest.approx(np.mean(errors))
+
+
+def test_the_command_shows_what_feedback_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    groups = graded_groups(40, signal=4.0, seed=33, n=N)
+    write_choices(tmp_path / "kept.db", groups, SelectionConfig(scorer=head()), chance=lambda selection: 0.7)
+    save(head(), tmp_path / "head.safetensors")
+    command = [
+        "evaluate",
+        str(tmp_path / "head.safetensors"),
+        str(tmp_path / "kept.db"),
+        "--split",
+        "all",
+        "--feedback",
+    ]
+
+    assert run(command) == 0
+    shown = capsys.readouterr()
+    assert "prefers another answer in 0.0 [0.0, 0.0] %" in shown.out
+    assert "change if unknown answers are wrong" in shown.out
+    assert run([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["changed_share"]["value"] == 0
+    assert run([*command, "--n", "2"]) == 3

@@ -11,10 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from swift_client.cli import options, output, progress
+from swift_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from swift_client.evaluation.feedback_evaluation import FeedbackEvaluation
     from swift_client.evaluation.headline import Headline
     from swift_client.evaluation.result import HeadDifference
     from swift_client.training import Estimate, Evaluation, Row
@@ -37,11 +39,40 @@ def evaluate(
     shadow: Annotated[
         str | None, typer.Option(help="A second head of the same model, to compare with HEAD on the same questions.")
     ] = None,
+    feedback: Annotated[
+        bool,
+        typer.Option(
+            "--feedback",
+            help="Compare the head with the choices that users got, by their feedback in SAMPLES, weighted to stand "
+            "for all choices.",
+        ),
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Compare a head with majority voting and other methods, on questions it was not trained on."""
     from swift_client import training
 
+    if feedback:
+        if n or train_samples or shadow:
+            raise ConfigurationError(
+                "--n, --train-samples and --shadow do not go with --feedback, which is on one choice per question."
+            )
+        with progress.stage_status() as update:
+            by_feedback = training.evaluate_feedback(
+                options.parse_none(head),
+                samples,
+                split=split,
+                seed=seed,
+                answer=options.parse_answer(answer),
+                grade=options.parse_grade(grade),
+                progress=update,
+            )
+        if as_json:
+            output.print_json(by_feedback.to_dict())
+            return
+        output.show(*_render_feedback(by_feedback))
+        output.warn(*by_feedback.notes)
+        return
     with progress.stage_status() as update:
         result = training.evaluate(
             options.parse_none(head),
@@ -86,6 +117,39 @@ def _render(result: Evaluation) -> list[RenderableType]:
         output.safe(str(advice), "green" if advice.use else "yellow"),
     ]
     return parts
+
+
+def _render_feedback(result: FeedbackEvaluation) -> list[RenderableType]:
+    split = "" if result.split == "all" else f"{result.split} "
+    name = "the default without a head" if result.head is None else result.head
+    parts: list[RenderableType] = [
+        output.safe(
+            f"{result.provider}/{result.model} · feedback on {result.known_choices:,} of {result.choices:,} "
+            f"{split}choices"
+        ),
+        output.safe(f"{name} prefers another answer in {_interval(result.changed_share)} % of the choices", "bold"),
+    ]
+    table = output.make_table(("",), ("in %, with 95 % interval",))
+    table.add_row("right answers as chosen", _interval(result.made_accuracy))
+    table.add_row("change if unknown answers are wrong", _interval(result.min_change))
+    table.add_row("change if unknown answers are right", _interval(result.max_change))
+    parts += [table, Text("Nobody knows about other answers to a question whose choice was wrong.", style="dim")]
+    if result.brier is not None:
+        auroc = "unknown" if result.auroc is None else f"{result.auroc:.3f}"
+        stored = ""
+        if (change := result.brier_minus_stored) is not None:
+            stored = f", {change.value:+.4f} [{change.low:+.4f}, {change.high:+.4f}] against the stored probabilities"
+        parts.append(
+            Text(
+                f"Its probabilities of the chosen answers: squared error {result.brier.value:.4f}{stored}; AUROC "
+                f"{auroc}; off by {100 * (result.ece or 0.0):.1f} points (ECE)."
+            )
+        )
+    return parts
+
+
+def _interval(share: Estimate) -> str:
+    return f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
 
 
 def shadow_lines(difference: HeadDifference) -> list[RenderableType]:

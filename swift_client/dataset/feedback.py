@@ -23,16 +23,24 @@ from swift_client.types import Completion
 
 
 @dataclass(frozen=True, kw_only=True)
-class _QuestionChoices:
-    """The choices that were made for one question: one that represents them, and all feedback."""
+class QuestionChoices:
+    """The choices that were made for one question: one that represents them, and all feedback.
 
-    shown: ShownChoice
-    number: int | None  # sample that the representative chose
-    feedback: tuple[tuple[int, bool], ...]  # chosen sample and whether its answer is right
+    Attributes:
+        appearance: What people could see of the representative.
+        number: Index of the sample that it chose; None if that is not in the file.
+        feedback: Indices of chosen samples, and whether their answers are right.
+        has_grades: Whether the question has a reference answer or a sample with a label.
+    """
+
+    appearance: ShownChoice
+    number: int | None
+    feedback: tuple[tuple[int, bool], ...]
     has_grades: bool
 
     @property
     def is_known(self) -> bool:
+        """True if there is feedback or a grade."""
         return bool(self.feedback) or self.has_grades
 
 
@@ -41,40 +49,43 @@ class FeedbackCounts:
     """Counts of one reading of the questions.
 
     Attributes:
-        both: Questions whose chosen answer has a grade and feedback.
-        against_grade: Those of ``both`` whose feedback contradicts the grade.
-        wrong: Those of ``both`` that the grade calls wrong.
-        overlooked: Those of ``wrong`` that feedback calls right.
-        contradictory: Questions with feedback that contradicts other feedback; these labels are unknown.
-        lost: Feedback on a sample that is not in the file.
+        graded_choices: Questions whose chosen answer has a grade and feedback.
+        contradicted_grades: Those of ``graded_choices`` whose feedback contradicts the grade.
+        wrong_grades: Those of ``graded_choices`` that the grade calls wrong.
+        overlooked_errors: Those of ``wrong_grades`` that feedback calls right.
+        contradictory_feedback: Questions with feedback that contradicts other feedback; these labels are unknown.
+        missing_samples: Feedback on a sample that is not in the file.
     """
 
-    both: int = 0
-    against_grade: int = 0
-    wrong: int = 0
-    overlooked: int = 0
-    contradictory: int = 0
-    lost: int = 0
+    graded_choices: int = 0
+    contradicted_grades: int = 0
+    wrong_grades: int = 0
+    overlooked_errors: int = 0
+    contradictory_feedback: int = 0
+    missing_samples: int = 0
 
     def notes(self) -> list[str]:
         """Return one sentence per fact that a reader of the labels should know."""
         notes = []
-        if self.both:
+        if self.graded_choices:
             notes.append(
-                f"On {self.against_grade} of {self.both} questions with feedback and a grade both disagree: the grade "
-                "counts."
+                f"On {self.contradicted_grades} of {self.graded_choices} questions with feedback and a grade both "
+                "disagree: the grade counts."
             )
-        if self.overlooked:
+        if self.overlooked_errors:
             notes.append(
-                f"People called {self.overlooked} of {self.wrong} answers right that are wrong by their grade: "
-                "calibrate with an overlook rate of at least that share."
+                f"People called {self.overlooked_errors} of {self.wrong_grades} answers right that are wrong by their "
+                "grade: calibrate with an overlook rate of at least that share."
             )
-        if self.contradictory:
+        if self.contradictory_feedback:
             notes.append(
-                f"On {self.contradictory} questions feedback contradicts other feedback: these labels are left out."
+                f"On {self.contradictory_feedback} questions feedback contradicts other feedback: these labels are "
+                "left out."
             )
-        if self.lost:
-            notes.append(f"{self.lost} times feedback is on an answer that is not in the file: it is left out.")
+        if self.missing_samples:
+            notes.append(
+                f"{self.missing_samples} times feedback is on an answer that is not in the file: it is left out."
+            )
         return notes
 
 
@@ -103,8 +114,8 @@ class FeedbackGroups(StoredGroups):
     ) -> None:
         super().__init__(paths, **options)
         self._answer, self._keep_unknown = answer, keep_unknown
-        self._choices, lost = _read_choices(paths)
-        self.counts = FeedbackCounts(lost=lost)
+        self._choices, missing_samples = _read_choices(paths)
+        self.counts = FeedbackCounts(missing_samples=missing_samples)
         choices = list(self._choices.values())
         if not any(choice.feedback for choice in choices):
             raise ConfigurationError(
@@ -112,9 +123,13 @@ class FeedbackGroups(StoredGroups):
                 hint="Give it with `swift-client feedback FILE ID --correct`, on choices of best_of with store=.",
             )
         is_known = np.array([choice.is_known for choice in choices], np.bool_)
-        self.bias: SelectionBias = estimate_bias([choice.shown for choice in choices], is_known)
+        self.bias: SelectionBias = estimate_bias([choice.appearance for choice in choices], is_known)
         columns = zip(self._choices, self.bias.weights.tolist(), self.bias.propensities.tolist(), strict=True)
         self._weights = {question_id: (weight, propensity) for question_id, weight, propensity in columns}
+
+    def choices(self, question_id: str) -> QuestionChoices | None:
+        """Return the choices that were made for a question; None if there are none."""
+        return self._choices.get(question_id)
 
     def keeping_unknown(self, keep_unknown: bool) -> FeedbackGroups:
         """Return the same questions with or without those that have no label."""
@@ -132,7 +147,7 @@ class FeedbackGroups(StoredGroups):
 
     def __iter__(self) -> Iterator[Group]:
         """Yield each question with its labels, its weight and its propensity."""
-        counts = FeedbackCounts(lost=self.counts.lost)
+        counts = FeedbackCounts(missing_samples=self.counts.missing_samples)
         for group in super().__iter__():
             choices = self._choices.get(group.question_id)
             labelled = group if choices is None else self._label(group, choices, counts)
@@ -140,7 +155,7 @@ class FeedbackGroups(StoredGroups):
                 yield labelled
         self.counts = counts
 
-    def _label(self, group: Group, choices: _QuestionChoices, counts: FeedbackCounts) -> Group:
+    def _label(self, group: Group, choices: QuestionChoices, counts: FeedbackCounts) -> Group:
         weight, propensity = self._weights[group.question_id]
         group = replace(group, weight=weight or 1.0, propensity=propensity)
         if not choices.feedback:
@@ -148,16 +163,16 @@ class FeedbackGroups(StoredGroups):
         positions = {completion.index: position for position, completion in enumerate(group.completions)}
         feedback = [(positions[number], correct) for number, correct in choices.feedback if number in positions]
         labels, contradicts = feedback_labels(group.completions, feedback, self._answer)
-        counts.contradictory += contradicts
-        chosen = None if choices.number is None else positions.get(choices.number)
-        if chosen is not None and not np.isnan(graded := group.labels[chosen]):
-            counts.both += 1
-            counts.against_grade += not np.isnan(labels[chosen]) and bool(labels[chosen] != graded)
-            counts.wrong += graded == 0
-            counts.overlooked += graded == 0 and labels[chosen] == 1
+        counts.contradictory_feedback += contradicts
+        position = None if choices.number is None else positions.get(choices.number)
+        if position is not None and not np.isnan(grade := group.labels[position]):
+            counts.graded_choices += 1
+            counts.contradicted_grades += not np.isnan(labels[position]) and bool(labels[position] != grade)
+            counts.wrong_grades += grade == 0
+            counts.overlooked_errors += grade == 0 and labels[position] == 1
         is_graded = ~np.isnan(group.labels)
         labels = np.where(is_graded, group.labels, labels)
-        return replace(group, labels=labels, feedback_on=None if is_graded.all() else chosen)
+        return replace(group, labels=labels, feedback_on=None if is_graded.all() else position)
 
 
 def feedback_groups(
@@ -218,30 +233,30 @@ def feedback_labels(
     return np.where(right == wrong, np.nan, right.astype(np.float64)), bool((right & wrong).any())
 
 
-def _read_choices(paths: Sequence[FilePath]) -> tuple[dict[str, _QuestionChoices], int]:
+def _read_choices(paths: Sequence[FilePath]) -> tuple[dict[str, QuestionChoices], int]:
     """Return the choices of each question, and how much feedback is on a sample that is not in the file.
 
     The newest choice with feedback represents a question, or else its newest.
     """
-    choices: dict[str, _QuestionChoices] = {}
-    lost = 0
+    choices: dict[str, QuestionChoices] = {}
+    missing_samples = 0
     for path in paths:
         if is_parquet(path):
             continue
         with SelectionStore(path) as store:
             for row in store.reviewed_selections():
                 selection = row.selection
-                lost += row.correct is not None and selection.number is None
+                missing_samples += row.correct is not None and selection.number is None
                 usable = row.correct is not None and selection.number is not None
                 earlier = choices.get(selection.question_id)
                 feedback = () if earlier is None else earlier.feedback
                 if usable or earlier is None or not feedback:
-                    shown, number = ShownChoice.from_facts(selection.facts, selection.served_as), selection.number
+                    appearance, number = ShownChoice.from_facts(selection.facts, selection.served_as), selection.number
                 else:
-                    shown, number = earlier.shown, earlier.number
+                    appearance, number = earlier.appearance, earlier.number
                 if usable and selection.number is not None and row.correct is not None:
                     feedback = (*feedback, (selection.number, row.correct))
-                choices[selection.question_id] = _QuestionChoices(
-                    shown=shown, number=number, feedback=feedback, has_grades=row.has_grades
+                choices[selection.question_id] = QuestionChoices(
+                    appearance=appearance, number=number, feedback=feedback, has_grades=row.has_grades
                 )
-    return choices, lost
+    return choices, missing_samples

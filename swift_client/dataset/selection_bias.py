@@ -27,7 +27,7 @@ GAP_CHANCE = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class ShownChoice:
-    """What people could see of a choice when they gave feedback, or did not.
+    """Appearance of a choice to people who gave feedback on it, or did not.
 
     Attributes:
         served_as: Name of a service's virtual model; None for a call of the library.
@@ -76,7 +76,7 @@ class Stratum:
         lowest: The least confidence, 0..1.
         highest: The greatest confidence, 0..1.
         choices: Number of choices.
-        known: Those whose answer is known to be right or wrong.
+        known_count: Those whose answer is known to be right or wrong.
     """
 
     served_as: str | None
@@ -85,12 +85,12 @@ class Stratum:
     lowest: float
     highest: float
     choices: int
-    known: int
+    known_count: int
 
     @property
     def propensity(self) -> float:
         """Share of the choices that are known; 0 without overlap."""
-        return self.known / self.choices
+        return self.known_count / self.choices
 
     def __str__(self) -> str:
         words = {True: "accepted answers", False: "answers not accepted", None: "answers"}[self.accepted]
@@ -108,13 +108,13 @@ class SelectionBias:
         strata: Every stratum.
         stratum: (N,) stratum of each choice.
         weights: (N,) of known choices, mean 1, after clipping; 0 for the others.
-        clipped: Number of weights that were clipped.
+        clipped_count: Number of weights that were clipped.
     """
 
     strata: tuple[Stratum, ...]
     stratum: I64
     weights: F64
-    clipped: int
+    clipped_count: int
 
     @property
     def choices(self) -> int:
@@ -122,19 +122,19 @@ class SelectionBias:
         return len(self.stratum)
 
     @property
-    def known(self) -> int:
+    def known_count(self) -> int:
         """Number of known choices."""
-        return sum(stratum.known for stratum in self.strata)
+        return sum(stratum.known_count for stratum in self.strata)
 
     @property
     def without_overlap(self) -> tuple[Stratum, ...]:
         """Strata in which no choice is known, the largest first."""
-        return tuple(sorted((s for s in self.strata if not s.known), key=lambda s: -s.choices))
+        return tuple(sorted((s for s in self.strata if not s.known_count), key=lambda s: -s.choices))
 
     @property
     def effective_size(self) -> float:
         """Number of equally weighted choices that estimate a mean as well: (Σw)² / Σw² (Kish 1965); 0 without any."""
-        return float(self.weights.sum() ** 2 / np.square(self.weights).sum()) if self.known else 0.0
+        return float(self.weights.sum() ** 2 / np.square(self.weights).sum()) if self.known_count else 0.0
 
     @property
     def propensities(self) -> F64:
@@ -143,15 +143,16 @@ class SelectionBias:
 
     def notes(self) -> list[str]:
         """Return one sentence per fact that a reader of an estimate should know."""
-        share = 100 * self.known / max(self.choices, 1)
+        share = 100 * self.known_count / max(self.choices, 1)
         notes = [
-            f"{self.known:,} of {self.choices:,} choices ({share:.0f} %) are known to be right or wrong. Weighted to "
-            f"stand for all that look alike, they are worth {self.effective_size:,.0f} choices drawn at random."
+            f"{self.known_count:,} of {self.choices:,} choices ({share:.0f} %) are known to be right or wrong. "
+            f"Weighted to stand for all that look alike, they are worth {self.effective_size:,.0f} choices drawn at "
+            "random."
         ]
-        if self.clipped:
+        if self.clipped_count:
             notes.append(
-                f"{self.clipped:,} weights were clipped at {MAX_WEIGHT:g} times the mean: choices that rarely get "
-                "feedback count less than they should."
+                f"{self.clipped_count:,} weights were clipped at {MAX_WEIGHT:g} times the mean: choices that rarely "
+                "get feedback count less than they should."
             )
         if gaps := self.without_overlap:
             count = sum(stratum.choices for stratum in gaps)
@@ -166,9 +167,9 @@ class SelectionBias:
         """Return plain JSON values."""
         return {
             "choices": self.choices,
-            "known": self.known,
+            "known": self.known_count,
             "effective_size": round(self.effective_size, 1),
-            "clipped": self.clipped,
+            "clipped": self.clipped_count,
             "without_overlap": sum(stratum.choices for stratum in self.without_overlap),
             "strata": [asdict(stratum) for stratum in self.strata],
         }
@@ -202,31 +203,31 @@ def estimate_bias(choices: Sequence[ShownChoice], is_known: Bool) -> SelectionBi
                     lowest=float(confidence[rows].min()),
                     highest=float(confidence[rows].max()),
                     choices=len(rows),
-                    known=int(is_known[rows].sum()),
+                    known_count=int(is_known[rows].sum()),
                 )
             )
-    weights, clipped = _weigh(strata, stratum_of, is_known)
-    return SelectionBias(strata=tuple(strata), stratum=stratum_of, weights=weights, clipped=clipped)
+    weights, clipped_count = _weigh(strata, stratum_of, is_known)
+    return SelectionBias(strata=tuple(strata), stratum=stratum_of, weights=weights, clipped_count=clipped_count)
 
 
 def _weigh(strata: Sequence[Stratum], stratum_of: I64, is_known: Bool) -> tuple[F64, int]:
     """Return the weights (N,) of ``SelectionBias``, and the number of clipped ones."""
-    inverse = np.array([stratum.choices / stratum.known if stratum.known else 0.0 for stratum in strata])
+    inverse = np.array([stratum.choices / stratum.known_count if stratum.known_count else 0.0 for stratum in strata])
     weights = np.where(is_known, inverse[stratum_of] if len(strata) else 0.0, 0.0)
     if not is_known.any():
         return weights, 0
     weights = weights / weights[is_known].mean()
-    clipped = int((weights > MAX_WEIGHT).sum())
+    clipped_count = int((weights > MAX_WEIGHT).sum())
     weights = np.minimum(weights, MAX_WEIGHT)
-    return weights / weights[is_known].mean(), clipped
+    return weights / weights[is_known].mean(), clipped_count
 
 
 def _divide(confidence: F64, is_known: Bool) -> Iterator[I64]:
     """Yield the positions of each stratum of one kind of choices; equal confidences (n,) share a stratum."""
     order = np.argsort(confidence, kind="stable")
     _, first, counts = np.unique(confidence[order], return_index=True, return_counts=True)
-    known = np.add.reduceat(is_known[order].astype(np.int64), first)
-    edges = [0, *_gap_edges(counts, known), len(counts)]
+    known_counts = np.add.reduceat(is_known[order].astype(np.int64), first)
+    edges = [0, *_gap_edges(counts, known_counts), len(counts)]
     n_bins = max(1, min(BINS, len(confidence) // MIN_CHOICES))
     size = len(confidence) / n_bins
     for start, end in pairwise(edges):
@@ -234,26 +235,26 @@ def _divide(confidence: F64, is_known: Bool) -> Iterator[I64]:
             continue
         # Bins of about equally many choices; one without known choices joins a neighbour.
         total = counts[start:end].sum()
-        bins = max(1, round(total / size)) if known[start:end].any() else 1
+        bins = max(1, round(total / size)) if known_counts[start:end].any() else 1
         number = np.minimum((np.cumsum(counts[start:end]) - counts[start:end] / 2) * bins // total, bins - 1)
         cuts = [start, *(start + 1 + np.flatnonzero(np.diff(number))).tolist(), end]
         begin = cuts[0]
         for cut in cuts[1:]:
-            rest_is_unknown = cut < end and not known[cut:end].any()
-            if (known[begin:cut].any() and not rest_is_unknown) or cut == end:
+            rest_is_unknown = cut < end and not known_counts[cut:end].any()
+            if (known_counts[begin:cut].any() and not rest_is_unknown) or cut == end:
                 yield order[first[begin] : first[cut - 1] + counts[cut - 1]]
                 begin = cut
 
 
-def _gap_edges(counts: I64, known: I64) -> list[int]:
+def _gap_edges(counts: I64, known_counts: I64) -> list[int]:
     """Return begin and end of each run of values without known choices that is too long for chance.
 
     Args:
         counts: (V,) choices with each value of the confidence, in its order.
-        known: (V,) those that are known.
+        known_counts: (V,) those that are known.
     """
-    n_before, n_known = np.concatenate([[0], np.cumsum(counts)]), np.concatenate([[0], np.cumsum(known)])
-    is_empty = np.concatenate([[False], known == 0, [False]])
+    n_before, n_known = np.concatenate([[0], np.cumsum(counts)]), np.concatenate([[0], np.cumsum(known_counts)])
+    is_empty = np.concatenate([[False], known_counts == 0, [False]])
     changes = np.flatnonzero(np.diff(is_empty.astype(np.int8)))
     edges: list[int] = []
     for begin, end in zip(changes[::2].tolist(), changes[1::2].tolist(), strict=True):
@@ -264,8 +265,8 @@ def _gap_edges(counts: I64, known: I64) -> list[int]:
         low = np.searchsorted(n_before, n_before[begin] - window)
         high = min(np.searchsorted(n_before, n_before[end] + window), len(counts))
         sides = int(low < begin) + int(high > end)
-        beside = n_before[high] - n_before[low] - length - sides
-        share = (n_known[high] - n_known[low] - sides) / beside if beside > 0 else 0.0
+        neighbours = n_before[high] - n_before[low] - length - sides
+        share = (n_known[high] - n_known[low] - sides) / neighbours if neighbours > 0 else 0.0
         # A run could begin at any of the choices.
         if not n_known[-1] or n_before[-1] * (1 - share) ** length < GAP_CHANCE:
             edges += [begin, end]

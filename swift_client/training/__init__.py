@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from swift_client.dataset.splits import Split
     from swift_client.dataset.stored import StoredGroups
     from swift_client.evaluation.evaluate import evaluate
+    from swift_client.evaluation.feedback_evaluation import FeedbackEvaluation, evaluate_feedback
     from swift_client.evaluation.fusion_weight import learn_fuse
     from swift_client.evaluation.result import Estimate, Evaluation, Replayed, Row, Simulation
     from swift_client.evaluation.risk.calibrate import Acceptable, calibrate
@@ -28,6 +29,7 @@ __all__ = [
     "CollectResult",
     "Estimate",
     "Evaluation",
+    "FeedbackEvaluation",
     "Group",
     "Prices",
     "Recipe",
@@ -40,6 +42,7 @@ __all__ = [
     "collect",
     "collect_async",
     "evaluate",
+    "evaluate_feedback",
     "import_samples",
     "learn_fuse",
     "recipe_of",
@@ -56,6 +59,7 @@ _NAMES = {
     "swift_client.dataset.splits": ("Split",),
     "swift_client.dataset.stored": ("StoredGroups",),
     "swift_client.evaluation.evaluate": ("evaluate",),
+    "swift_client.evaluation.feedback_evaluation": ("FeedbackEvaluation", "evaluate_feedback"),
     "swift_client.evaluation.fusion_weight": ("learn_fuse",),
     "swift_client.evaluation.result": ("Estimate", "Evaluation", "Replayed", "Row", "Simulation"),
     "swift_client.evaluation.risk.calibrate": ("Acceptable", "calibrate"),

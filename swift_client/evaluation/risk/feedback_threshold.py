@@ -34,7 +34,7 @@ _GROWTH_FACTOR = 1.1  # ratio of the choices that successive thresholds accept
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FeedbackCoverage:
-    """What feedback covers of Q choices.
+    """Known choices among Q, and how many look like each.
 
     Attributes:
         is_known: (Q,) True for a choice with feedback or a grade.
@@ -90,7 +90,7 @@ class ThinningTable:
         """Return how many choices are at least as confident as the ``count``-th."""
         return int(np.searchsorted(-self.log_odds, -self.log_odds[count - 1], side="right"))
 
-    def kept(self, count: int) -> Bool:
+    def kept_mask(self, count: int) -> Bool:
         """Return which of the first ``count`` choices are kept, (count,)."""
         weights = self.weights[:count]
         largest = weights.max(initial=0.0)
@@ -116,15 +116,15 @@ def certify_from_feedback(
     table = ThinningTable.from_choices(log_odds, correct, coverage)
     total = len(table.log_odds)
     # The first test waits for as many kept choices as ``threshold.py`` wants; counts depend on no label.
-    needed = first_count(int(table.kept(total).sum()), risk=risk, confidence=confidence)
+    needed = first_count(int(table.kept_mask(total).sum()), risk=risk, confidence=confidence)
     result: ThresholdTest | None = None
     count = min(needed, total)
     while count:
         accepted = table.with_ties(count)
-        kept = table.kept(accepted)
-        n_kept = int(kept.sum())
+        kept_mask = table.kept_mask(accepted)
+        n_kept = int(kept_mask.sum())
         if result is not None or n_kept >= needed:
-            errors = int(table.is_wrong[:accepted][kept].sum())
+            errors = int(table.is_wrong[:accepted][kept_mask].sum())
             p_value = binomial_cdf(errors, n_kept, risk)
             passed = p_value <= 1 - confidence
             if passed or result is None:
