@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,9 @@ from swift_client.monitoring.statistics import (
     question_statistics,
     statistics_of,
 )
-from swift_client.types import Completion
+from swift_client.store import Meta, SampleStore, StoredQuestion
+from swift_client.training import StoredGroups
+from swift_client.types import Completion, Usage
 
 
 def completion(rng: np.random.Generator, index: int, length: int, k: int, *, text: str = "a" * 7) -> Completion:
@@ -149,6 +152,33 @@ def test_rounding_tells_full_precision_from_four_decimals_and_half(expected: flo
     one = replace(one, top_logprobs=rounded(one.top_logprobs), logprobs=rounded(one.logprobs))
     value = statistics_of([Question([one])])[0, list(STATISTICS).index("rounding")]
     assert value == pytest.approx(expected, abs=0.15)
+
+
+def test_a_samples_file_keeps_the_rounding_of_live_answers(tmp_path: Path) -> None:
+    """The file rounds alternatives to 16 bits, which must not look like a change of the model."""
+    live = [completion(np.random.default_rng(8), index, 40, 20) for index in range(4)]
+    path = tmp_path / "samples.db"
+    with SampleStore(path, write=True) as store:
+        store.begin(Meta(provider="openai", model="m", top_logprobs=20))
+        store.add_questions([StoredQuestion(id="q", messages=({"role": "user", "content": "?"},))])
+        store.add_samples("q", live, usage=Usage(calls=1))
+    (group,) = StoredGroups([path])
+    assert not np.array_equal(group.completions[0].top_logprobs, live[0].top_logprobs)
+
+    column = list(STATISTICS).index("rounding")
+    values = [question_statistics(completions)[column] for completions in (live, group.completions)]
+
+    assert values[0] == values[1] < 0.1
+
+
+def test_logprobs_near_0_do_not_count_as_rounded() -> None:
+    one = completion(np.random.default_rng(9), 0, 20, 5)
+    column = list(STATISTICS).index("rounding")
+    sure = np.full(20, -1e-6, np.float32)
+    assert math.isnan(question_statistics([replace(one, logprobs=sure)])[column])
+    sure[:5] = np.float32([-0.1234, -1.2346, -0.5, -2.25, -3.0001])
+    # -0.5 and -2.25 are exact in 16 bits too.
+    assert question_statistics([replace(one, logprobs=sure)])[column] == pytest.approx(1 + 2 * 2 / 5)
 
 
 def test_a_lower_temperature_raises_the_fit_statistic() -> None:

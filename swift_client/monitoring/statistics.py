@@ -24,6 +24,7 @@ MAX_TOKEN_COMPLETIONS = 2  # completions whose tokens are read
 MAX_TOKENS = 32  # tokens of each that are read, evenly spaced
 MAX_RANKS = 5  # alternatives of each token that are read
 _DECIMALS = 1e4  # logprobs rounded for a log have four decimals
+_LARGEST_ROUNDED = -0.01  # larger logprobs are so near 0 that four decimals or none look alike
 _ROUNDING_ERROR = 0.02  # of a logprob times _DECIMALS, in float32
 _LISTED_TOKENS = 8  # tokens of the first completion whose alternatives are counted
 _HALF_PRECISION_BITS = 0x1FFF  # bits of a float32 that are 0 in a number of 16 bits
@@ -45,7 +46,8 @@ class Statistic(NamedTuple):
 STATISTICS: Mapping[str, Statistic] = MappingProxyType(
     {
         "rounding": Statistic(
-            "rounding of the logprobs", "0 for full precision, towards 1 for four decimals, towards 2 for 16 bits"
+            "rounding of the logprobs",
+            "of the drawn tokens' logprobs: 0 for full precision, towards 1 for four decimals, towards 2 for 16 bits",
         ),
         "listed": Statistic("alternatives per token", "mean number of alternatives that the first completion lists"),
         "temperature": Statistic(
@@ -188,7 +190,7 @@ def _token_values(questions: Sequence[_Tokens]) -> F64:
     ranks, counts = min(MAX_RANKS, *present[0].widths), np.array([part.size for part in present])
     starts = np.cumsum(counts) - counts
     logprobs = np.concatenate([chosen for part in present for chosen in part.chosen])
-    per_token = np.zeros((6, len(logprobs)), np.float32)
+    per_token = np.zeros((7, len(logprobs)), np.float32)
     per_token[0] = logprobs
     if ranks:
         top = np.concatenate([top[:, :ranks] for part in present for top in part.lists]).T.copy()
@@ -200,10 +202,13 @@ def _token_values(questions: Sequence[_Tokens]) -> F64:
         per_token[3] = logprobs >= top[0]
         if ranks > 1:
             np.subtract(top[0], top[1], out=per_token[4])
-            per_token[5] = _roundness(top[1])
-    if ranks < 2:
-        per_token[5] = _roundness(logprobs)
-    mean_logprob, mass, partial, best, margin, rounding = np.add.reduceat(per_token, starts, axis=1) / counts
+    # The alternatives of a samples file are rounded to 16 bits; the logprobs of the drawn tokens are as they came.
+    per_token[5] = logprobs < _LARGEST_ROUNDED
+    np.multiply(_roundness(logprobs), per_token[5], out=per_token[6])
+    sums = np.add.reduceat(per_token, starts, axis=1)
+    mean_logprob, mass, partial, best, margin = sums[:5] / counts
+    rounding = np.full(len(starts), np.nan)
+    np.divide(sums[6], sums[5], out=rounding, where=sums[5] > 0)
     rows = np.array(
         [
             rounding,
