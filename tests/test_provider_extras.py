@@ -81,8 +81,8 @@ def test_the_command_imports_only_the_libraries_of_its_extra() -> None:
         assert imports(ast.parse(source.read_text())) <= allowed, source
 
 
-def test_core_dependencies_are_the_agreed_eight() -> None:
-    agreed = {"httpx2", "openai", "msgspec", "numpy", "platformdirs", "pydantic", "tenacity", "safetensors"}
+def test_core_dependencies_are_the_agreed_seven() -> None:
+    agreed = {"httpx2", "msgspec", "numpy", "platformdirs", "pydantic", "tenacity", "safetensors"}
     assert agreed == CORE
 
 

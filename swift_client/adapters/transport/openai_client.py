@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from swift_client.adapters.providers.provider import Provider, Request
 from swift_client.adapters.transport import error_responses
-from swift_client.errors import ConfigurationError, ResponseDecodeError
+from swift_client.errors import ConfigurationError, MissingExtraError, ResponseDecodeError
 
 if TYPE_CHECKING:
     import openai
@@ -42,13 +42,21 @@ class OpenAIClientSender:
         max_connections: int,
         on_headers: Callable[[Mapping[str, str]], None],
     ) -> OpenAIClientSender:
-        """Return a sender. Raises ConfigurationError if it is another object, or the provider has another API."""
+        """Return a sender.
+
+        Raises:
+            ConfigurationError: it is another object, or the provider has another API.
+            MissingExtraError: openai is not installed, so it cannot be one of its clients.
+        """
         if not provider.openai_family:
             raise ConfigurationError(
                 f"client= cannot be used with provider {provider.name!r}: it does not speak OpenAI's API.",
                 hint="Leave client= out and pass api_key= and base_url=.",
             )
-        import openai
+        try:
+            import openai
+        except ImportError as error:
+            raise MissingExtraError.needs("openai", "client=") from error
 
         if not isinstance(client, (openai.AsyncOpenAI, openai.OpenAI)):
             raise ConfigurationError(
